@@ -1,0 +1,42 @@
+"""Errors a user can cause. Each says where, what was expected, what was found, how to mend it.
+
+A verb prints such an error as one line and exits with 2; from Python it is a ``ValueError``.
+Our own bugs are ``assert``s and ordinary exceptions, which keep their traceback.
+"""
+
+
+class UserError(ValueError):
+    """Something the user gave is wrong.
+
+    Args:
+        problem: what was expected and what was found.
+        fix: what to do about it, as one short sentence.
+        where: file, ``file:line`` or config key the problem is in.
+
+    Example:
+        >>> print(UserError("5 labels expected, 4 found", fix="repair the header", where="a.txt:1"))
+        a.txt:1: 5 labels expected, 4 found. To fix it: repair the header.
+    """
+
+    def __init__(self, problem, *, fix=None, where=None):
+        self.problem, self.fix, self.where = problem, fix, where
+        text = f"{where}: {problem}" if where else problem
+        if fix:
+            text = f"{text.rstrip('.')}. To fix it: {fix.rstrip('.')}."
+        super().__init__(text)
+
+
+class DataError(UserError):
+    """A data file is malformed or missing."""
+
+
+class ConfigError(UserError):
+    """A config, a command line or a constructor's argument is wrong."""
+
+
+class CheckpointError(UserError):
+    """A run folder or checkpoint does not fit what it is asked for."""
+
+
+class NonFiniteLossError(UserError):
+    """The training loss became NaN or infinite."""

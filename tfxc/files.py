@@ -1,0 +1,110 @@
+"""Files that appear whole or not at all, and text files in any compression."""
+
+import contextlib
+import errno
+import gzip
+import hashlib
+import lzma
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from tfxc.errors import DataError, UserError
+
+_OPENERS = {".gz": gzip.open, ".xz": lzma.open}
+
+
+def open_text(path):
+    """Opens a text file for reading as UTF-8: plain, ``.gz`` or ``.xz`` by its ending.
+
+    Raises:
+        DataError: the file does not exist.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError("no such file", where=path, fix="check the path")
+    return _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8")
+
+
+def checksum(path):
+    """SHA-256 of a file as a hexadecimal string, read in blocks."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_file(path, mode="w"):
+    """Opens a temporary neighbour of ``path`` and renames it there on success.
+
+    On any error, a full disk and Ctrl-C included, the neighbour is removed and ``path`` is as it
+    was before.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written to.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoding = None if "b" in mode else "utf-8"
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with write_errors(path), os.fdopen(handle, mode, encoding=encoding) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path):
+    """Yields a temporary neighbour folder that becomes ``path`` on success.
+
+    An existing ``path`` is replaced only once the new one is complete.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written to.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        with write_errors(path):
+            yield scratch
+        os.chmod(scratch, 0o755)
+        _swap_in(scratch, path)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _swap_in(scratch, path):
+    if not path.exists():
+        os.replace(scratch, path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    os.replace(path, old / path.name)
+    os.replace(scratch, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def write_errors(path):
+    """Turns a full disk or a refused write into a ``UserError`` that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: ("the disk is full", "free some space or choose another folder"),
+            errno.EDQUOT: ("the disk quota is used up", "free some space or choose another folder"),
+            errno.EACCES: ("permission to write is refused", "choose a folder you may write to"),
+            errno.EROFS: ("the file system is read-only", "choose a folder you may write to"),
+        }
+        if error.errno not in reasons:
+            raise
+        problem, fix = reasons[error.errno]
+        raise UserError(f"cannot write: {problem}", where=path, fix=fix) from error
