@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from tests.contracts.metrics import NUM_LABELS, MetricContract, random_batch, true_labels
+from tfxc.errors import ConfigError
+from tfxc.labels.slices import LabelSlices
+from tfxc.metrics.coverage import LabelCoverage, SlicedPrecision, SlicedRecall
+from tfxc.metrics.ranking import Precision
+
+KS = (1, 3, 5)
+SLICES = LabelSlices(np.arange(NUM_LABELS, dtype=np.int8) % 3, ("head", "torso", "tail"))
+
+
+def rows_of(batch):
+    ids, _, labels = batch
+    return zip(ids.tolist(), map(true_labels, labels), strict=True)
+
+
+def slice_of(label):
+    return label % 3 if label < NUM_LABELS else 2
+
+
+class TestLabelCoverage(MetricContract):
+    def make(self):
+        return LabelCoverage(NUM_LABELS, KS)
+
+    def test_brute_force(self):
+        metric, batches = self.make(), [random_batch(seed, rows=6) for seed in (1, 2)]
+        true, expected = set(), {}
+        for batch in batches:
+            metric.update(*batch)
+            true |= set().union(*(truth for _, truth in rows_of(batch)))
+        for k in KS:
+            predicted, correct = set(), set()
+            for batch in batches:
+                for row, truth in rows_of(batch):
+                    predicted |= {i for i in row[:k] if i >= 0}
+                    correct |= set(row[:k]) & truth
+            expected[f"correct coverage@{k}"] = len(correct) / len(true)
+            expected[f"predicted coverage@{k}"] = len(predicted) / NUM_LABELS
+        assert metric.result() == pytest.approx(expected)
+        assert metric.support()["correct coverage@1"] == len(true)
+
+    def test_no_labels_at_all_are_refused(self):
+        with pytest.raises(ConfigError, match="at least 1 label"):
+            LabelCoverage(0)
+
+
+class TestSlicedRecall(MetricContract):
+    def make(self):
+        return SlicedRecall(SLICES, KS)
+
+    def test_brute_force(self):
+        metric, batch = self.make(), random_batch(4)
+        metric.update(*batch)
+        for number, part in enumerate(SLICES.names):
+            for k in KS:
+                values = []
+                for row, truth in rows_of(batch):
+                    inside = {label for label in truth if slice_of(label) == number}
+                    if inside:
+                        values.append(len(inside & set(row[:k])) / len(inside))
+                assert metric.result()[f"R@{k}/{part}"] == pytest.approx(np.mean(values))
+                assert metric.support()[f"R@{k}/{part}"] == len(values)
+
+    def test_merge_refuses_other_slices(self):
+        other = LabelSlices(np.zeros(NUM_LABELS, np.int8), SLICES.names)
+        with pytest.raises(ConfigError, match="same settings"):
+            self.make().merge(SlicedRecall(other, KS))
+
+
+class TestSlicedPrecision(MetricContract):
+    def make(self):
+        return SlicedPrecision(SLICES, KS)
+
+    def test_slices_add_up_to_precision(self):
+        metric, precision, batch = self.make(), Precision(KS), random_batch(4)
+        metric.update(*batch)
+        precision.update(*batch)
+        for k in KS:
+            parts = [metric.result()[f"P@{k}/{part}"] for part in SLICES.names]
+            assert sum(parts) == pytest.approx(precision.result()[f"P@{k}"])
+            assert all(parts)
+
+    def test_brute_force(self):
+        metric, batch = self.make(), random_batch(5)
+        metric.update(*batch)
+        hits = [i for row, truth in rows_of(batch) for i in row[:3] if i in truth]
+        expected = sum(slice_of(i) == 1 for i in hits) / (3 * len(batch[0]))
+        assert metric.result()["P@3/torso"] == pytest.approx(expected)

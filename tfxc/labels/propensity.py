@@ -1,0 +1,110 @@
+"""Label propensities: how likely a true label is to be annotated, by its frequency.
+
+Source: Jain, Prabhu and Varma, KDD 2016, equation for ``p_l`` and the constants fitted there;
+used in the same form by the Extreme Classification Repository.
+"""
+
+import difflib
+
+import numpy as np
+
+from tfxc.errors import ConfigError
+
+# (A, B) as the Extreme Classification Repository uses them: "wikipedia" for WikiLSHTC-325K and
+# Wikipedia-500K, "amazon" for Amazon-670K and Amazon-3M, "default" for all other sets.
+DATASET_CONSTANTS = {"default": (0.55, 1.5), "wikipedia": (0.5, 0.4), "amazon": (0.6, 2.6)}
+
+
+def propensities(label_counts, num_examples, A, B):
+    """Propensity of labels with the given training frequencies.
+
+    ``p_l = 1 / (1 + C · exp(−A · log(N_l + B)))`` with ``C = (log N − 1) · (B + 1)^A``, where N_l
+    is the label's number of training examples (0 for a label never seen) and N the number of
+    training examples.
+
+    Args:
+        label_counts: array of any shape, N_l.
+        num_examples: N, at least 3 (below e the propensities would exceed 1).
+        A: slope, at least 0.
+        B: offset, above 0 (a label never seen must keep a finite weight).
+
+    Returns:
+        float64 of the shape of ``label_counts``, within (0, 1).
+
+    Raises:
+        ConfigError: ``num_examples``, A or B is out of its range.
+
+    Example:
+        >>> propensities([1, 1000], num_examples=10_000, A=0.55, B=1.5).round(3)
+        array([0.109, 0.767])
+    """
+    if num_examples < 3:
+        raise ConfigError(
+            f"at least 3 training examples expected, {num_examples} found",
+            where="num_examples",
+            fix="give the size of the training set, not of the evaluated one",
+        )
+    if not (A >= 0 and B > 0):
+        raise ConfigError(f"A >= 0 and B > 0 expected, A={A}, B={B} found", where="propensity")
+    C = (np.log(num_examples) - 1) * (B + 1) ** A
+    return 1 / (1 + C * np.exp(-A * np.log(np.asarray(label_counts, np.float64) + B)))
+
+
+def propensity_constants(propensity):
+    """The pair (A, B) of a name in ``DATASET_CONSTANTS``, or of a pair given as such.
+
+    Raises:
+        ConfigError: the name is unknown or it is no pair.
+    """
+    if isinstance(propensity, str):
+        if propensity not in DATASET_CONSTANTS:
+            near = difflib.get_close_matches(propensity, DATASET_CONSTANTS, n=1)
+            raise ConfigError(
+                f"one of {', '.join(DATASET_CONSTANTS)} or a pair (A, B) expected, "
+                f"{propensity!r} found",
+                where="propensity",
+                fix=f"write {near[0]!r}" if near else 'write "default"',
+            )
+        return DATASET_CONSTANTS[propensity]
+    pair = tuple(propensity)
+    if len(pair) != 2:
+        raise ConfigError(f"a pair (A, B) expected, {pair} found", where="propensity")
+    return pair
+
+
+def checked_counts(label_counts):
+    """``label_counts`` as an array.
+
+    Raises:
+        ConfigError: not a non-empty list of numbers of examples.
+    """
+    counts = np.asarray(label_counts)
+    if counts.ndim != 1 or not counts.size:
+        raise ConfigError(
+            f"one number of training examples per label expected, shape {counts.shape} found",
+            where="label_counts",
+        )
+    if counts.min() < 0:
+        raise ConfigError(
+            f"numbers of training examples expected, {counts.min()} found", where="label_counts"
+        )
+    return counts
+
+
+def counts_of(ids, label_counts):
+    """Training frequency of each label id, 0 for ids never seen in training and for −1.
+
+    Args:
+        ids: int array of any shape.
+        label_counts: (num_labels,).
+
+    Returns:
+        An array of the shape of ``ids``.
+
+    Example:
+        >>> counts_of(np.array([1, 7, -1]), np.array([3, 4])).tolist()
+        [4, 0, 0]
+    """
+    ids = np.asarray(ids)
+    seen = (ids >= 0) & (ids < len(label_counts))
+    return np.where(seen, label_counts[np.where(seen, ids, 0)], 0)

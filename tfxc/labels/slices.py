@@ -1,0 +1,111 @@
+"""Slices of the label set by training frequency: head, torso and tail."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from tfxc.errors import ConfigError
+from tfxc.labels.propensity import checked_counts
+
+# Chalkidis et al., "Large-Scale Multi-Label Text Classification on EU Legislation", ACL 2019. The
+# paper writes "more than 50" documents for its frequent labels, but the sizes it publishes (746
+# frequent, 3,362 few-shot) are those of 50 or more; the published sizes are followed.
+EURLEX57K_BOUNDS = (0, 49)
+_DEFAULT_BOUNDS = {"thresholds": EURLEX57K_BOUNDS, "shares": (1 / 3, 2 / 3)}
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSlices:
+    """A partition of the labels, from the most to the least frequent.
+
+    Attributes:
+        slice_of_label: int8 (num_labels,), slice number of each label.
+        names: name of each slice.
+
+    Labels never seen in training (ids of ``num_labels`` or more) belong to the last slice.
+    """
+
+    slice_of_label: np.ndarray
+    names: tuple
+
+    def lookup(self, ids):
+        """Slice number of each id, −1 for −1; the shape of ``ids``."""
+        ids = np.asarray(ids)
+        seen = (ids >= 0) & (ids < len(self.slice_of_label))
+        found = self.slice_of_label[np.where(seen, ids, 0)]
+        return np.where(seen, found, np.where(ids < 0, -1, len(self.names) - 1))
+
+    def sizes(self):
+        """``{name: number of labels}``."""
+        sizes = np.bincount(self.slice_of_label, minlength=len(self.names))
+        return dict(zip(self.names, sizes.tolist(), strict=True))
+
+
+def frequency_slices(label_counts, rule="thresholds", bounds=None, names=None):
+    """Divides the labels by their number of training examples.
+
+    Rules:
+
+    * ``thresholds``: by ascending bounds on the count, each the largest of its slice. The default
+      (0, 49) is EURLEX57K's: ``frequent`` from 50 up, ``few-shot`` 1 to 49, ``zero-shot`` 0.
+    * ``shares``: labels by descending count (ties: lower id first); the head are the first labels
+      that hold the first third of all label occurrences, the torso those of the second third, the
+      tail all others. ``bounds`` are the shares where a slice ends, default (1/3, 2/3).
+
+    Args:
+        label_counts: (num_labels,) number of training examples of each label.
+        rule: ``thresholds`` or ``shares``.
+        bounds: ascending numbers; one slice more than bounds.
+        names: one name per slice, from the most to the least frequent.
+
+    Returns:
+        ``LabelSlices``.
+
+    Raises:
+        ConfigError: an unknown rule, bounds that do not ascend, or a wrong number of names.
+
+    Example:
+        >>> slices = frequency_slices([120, 3, 0, 50])
+        >>> slices.names, slices.slice_of_label.tolist()
+        (('frequent', 'few-shot', 'zero-shot'), [0, 1, 2, 0])
+    """
+    counts = checked_counts(label_counts)
+    if rule not in _DEFAULT_BOUNDS:
+        raise ConfigError(f"thresholds or shares expected, {rule!r} found", where="rule")
+    bounds = tuple(_DEFAULT_BOUNDS[rule] if bounds is None else bounds)
+    if not bounds or list(bounds) != sorted(set(bounds)):
+        raise ConfigError(f"ascending numbers expected, {bounds} found", where="bounds")
+    names = tuple(names or _default_names(rule, bounds))
+    if len(names) != len(bounds) + 1 or len(set(names)) < len(names):
+        raise ConfigError(
+            f"{len(bounds) + 1} different names expected, {', '.join(names)} found", where="names"
+        )
+    divide = _by_thresholds if rule == "thresholds" else _by_shares
+    return LabelSlices(divide(counts, bounds).astype(np.int8), names)
+
+
+def _by_thresholds(counts, bounds):
+    return len(bounds) - np.searchsorted(bounds, counts, side="left")
+
+
+def _by_shares(counts, bounds):
+    order = np.argsort(-counts.astype(np.int64), kind="stable")
+    occurrences = counts[order].astype(np.int64)
+    # A label belongs where its first occurrence falls: the one that crosses a bound is still in.
+    before = np.cumsum(occurrences) - occurrences
+    slices = np.empty(len(counts), np.int64)
+    slices[order] = np.searchsorted(np.multiply(bounds, occurrences.sum()), before, side="right")
+    slices[counts == 0] = len(bounds)
+    return slices
+
+
+def _default_names(rule, bounds):
+    if rule == "shares" and len(bounds) == 2:
+        return "head", "torso", "tail"
+    if rule == "shares":
+        return [f"part {number + 1}" for number in range(len(bounds) + 1)]
+    if bounds == EURLEX57K_BOUNDS:
+        return "frequent", "few-shot", "zero-shot"
+    middle = [f"{low + 1}-{high}" for low, high in itertools.pairwise(bounds)]
+    return [f">{bounds[-1]}", *reversed(middle), f"0-{bounds[0]}" if bounds[0] else "0"]

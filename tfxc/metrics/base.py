@@ -1,0 +1,276 @@
+"""What every metric shares: the ranked batch, additive state, means over examples.
+
+Metrics see top-k lists only, never a (batch, num_labels) matrix. A batch is
+
+* ``ids`` int32 (batch, K): predicted label ids by descending score, distinct within a row; −1
+  means "no prediction";
+* ``scores`` float32 (batch, K): their scores;
+* ``labels`` int32 (batch, max_labels): true label ids padded with −1. An id of ``num_labels`` or
+  more is a true label never seen in training: it counts as a positive that cannot be retrieved.
+
+Examples without a true label count with the value 0 unless a metric says otherwise, as in the
+evaluation scripts of the Extreme Classification Repository
+(http://manikvarma.org/downloads/XC/XMLRepository.html).
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from tfxc.errors import ConfigError, DataError
+
+
+def hits(ids, labels):
+    """Which predictions are true labels.
+
+    One sorted search over (row, label) keys: no Python per example, and memory in proportion to
+    the two inputs only.
+
+    Args:
+        ids: int (batch, K), −1 where there is no prediction.
+        labels: int (batch, max_labels), padded with −1, in any order.
+
+    Returns:
+        bool (batch, K).
+
+    Example:
+        >>> hits(np.array([[4, 2, -1]]), np.array([[2, 9, -1]])).tolist()
+        [[False, True, False]]
+    """
+    return _search(np.asarray(ids), distinct_labels(labels))
+
+
+def distinct_labels(labels):
+    """Labels sorted within each row, with −1 in place of any label listed a second time."""
+    labels = np.sort(np.asarray(labels), axis=1)
+    repeated = labels[:, 1:] == labels[:, :-1]
+    labels[:, 1:][repeated] = -1
+    return labels
+
+
+def _search(ids, labels):
+    """Finds ``ids`` among ``labels`` that ``distinct_labels`` has sorted."""
+    if not ids.size or not labels.size:
+        return np.zeros(ids.shape, bool)
+    stride = np.int64(max(ids.max(), labels.max())) + 1
+    row = np.arange(len(ids), dtype=np.int64)[:, None] * stride
+    truth = (labels + row)[labels >= 0]  # rows are sorted, so the keys are as a whole
+    if not truth.size:
+        return np.zeros(ids.shape, bool)
+    keys = ids + row
+    place = np.minimum(np.searchsorted(truth, keys), truth.size - 1)
+    return (truth[place] == keys) & (ids >= 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class RankedBatch:
+    """A checked batch and what several metrics need of it, computed once.
+
+    Attributes:
+        ids: int (batch, K).
+        scores: float (batch, K).
+        labels: int (batch, max_labels), sorted and distinct within a row, −1 elsewhere.
+        hits: bool (batch, K), which predictions are true labels.
+    """
+
+    ids: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    hits: np.ndarray
+
+    @classmethod
+    def of(cls, ids, scores, labels, min_predictions=1):
+        """Checks and joins the three arrays.
+
+        Raises:
+            DataError: the shapes do not fit together.
+            ConfigError: a row holds fewer than ``min_predictions`` predictions.
+        """
+        ids, scores, labels = np.asarray(ids), np.asarray(scores), np.asarray(labels)
+        shapes = f"ids {ids.shape}, scores {scores.shape}, labels {labels.shape}"
+        fitting = ids.ndim == labels.ndim == 2 and ids.shape == scores.shape
+        if not fitting or len(ids) != len(labels):
+            raise DataError(
+                "ids (batch, K), scores (batch, K) and labels (batch, max_labels) expected, "
+                f"{shapes} found"
+            )
+        if ids.shape[1] < min_predictions:
+            raise ConfigError(
+                f"at least {min_predictions} predictions per example expected, "
+                f"{ids.shape[1]} found",
+                fix=f"ask the model for its top {min_predictions}, or lower the largest k",
+            )
+        labels = distinct_labels(labels)
+        return cls(ids, scores, labels, _search(ids, labels))
+
+    def __len__(self):
+        return len(self.ids)
+
+    @functools.cached_property
+    def num_true(self):
+        """int (batch,): number of true labels, those never seen in training included."""
+        return np.count_nonzero(self.labels >= 0, axis=1)
+
+    @functools.cached_property
+    def cumulative_hits(self):
+        """int (batch, K): number of hits among the first 1, 2, …, K predictions."""
+        return np.cumsum(self.hits, axis=1)
+
+
+class Metric:
+    """One metric, or several that share their counting, accumulated over batches.
+
+    ``state`` is a dict of NumPy arrays and numbers that add up (bool ones by "or"): the state over
+    two sets of examples is the sum of the two states, so workers can be combined by ``merge``.
+
+    Attributes:
+        names: keys of ``result()``, in order.
+        min_predictions: the smallest K that ``update`` accepts.
+        larger_is_better: direction of improvement.
+
+    Example:
+        >>> metric = Precision(ks=(1, 3))
+        >>> metric.update(ids, scores, labels)
+        >>> metric.result()
+        {'P@1': 0.8, 'P@3': 0.6}
+    """
+
+    names = ()
+    min_predictions = 1
+    larger_is_better = True
+
+    def __init__(self):
+        self.state = self.initial_state()
+
+    def initial_state(self):
+        """The state before the first example, a dict of arrays."""
+        raise NotImplementedError
+
+    def settings(self):
+        """What two metrics must have in common to be merged."""
+        return self.names
+
+    def update_ranked(self, batch):
+        """Counts the examples of a ``RankedBatch``."""
+        raise NotImplementedError
+
+    def result(self):
+        """``{name: value}``, each within [0, 1]; 0.0 where ``support()`` is 0."""
+        raise NotImplementedError
+
+    def support(self):
+        """``{name: number of examples or labels the value is an average over}``."""
+        raise NotImplementedError
+
+    def counts(self):
+        """Numbers to be told beside the result, e.g. of examples left out."""
+        return {}
+
+    def per_example_ranked(self, batch):
+        """As ``per_example``, of a ``RankedBatch``."""
+        return {}
+
+    def update(self, ids, scores, labels):
+        """Counts one batch of examples (arrays as in the module's text).
+
+        Raises:
+            DataError: the shapes do not fit together.
+            ConfigError: K is smaller than ``min_predictions``.
+        """
+        self.update_ranked(RankedBatch.of(ids, scores, labels, self.min_predictions))
+
+    def per_example(self, ids, scores, labels):
+        """``{name: float64 (batch,)}``; empty for metrics that are no mean over examples.
+
+        NaN marks an example that the metric leaves out.
+
+        Raises:
+            DataError, ConfigError: as ``update``.
+        """
+        return self.per_example_ranked(RankedBatch.of(ids, scores, labels, self.min_predictions))
+
+    def merge(self, other):
+        """Adds what ``other``, a metric with the same settings, has counted.
+
+        Raises:
+            ConfigError: ``other`` is another metric or has other settings.
+        """
+        same_type = type(self) is type(other)
+        if not same_type or self.settings() != other.settings():
+            found = f"settings {other.settings()}" if same_type else f"a {type(other).__name__}"
+            raise ConfigError(
+                f"{type(self).__name__} with settings {self.settings()} expected, {found} found",
+                fix="merge metrics built with the same settings",
+            )
+        self.state = {key: add_padded(value, other.state[key]) for key, value in self.state.items()}
+
+    def reset(self):
+        """Forgets all examples."""
+        self.state = self.initial_state()
+
+
+class MeanMetric(Metric):
+    """A mean over examples: a subclass gives ``names`` and ``per_example_ranked``."""
+
+    def initial_state(self):
+        return {"sum": np.zeros(len(self.names)), "count": np.zeros(len(self.names), np.int64)}
+
+    def update_ranked(self, batch):
+        values = self.per_example_ranked(batch)
+        table = np.array([values[name] for name in self.names]).reshape(len(self.names), -1)
+        self.state["sum"] += np.nansum(table, axis=1)
+        self.state["count"] += np.count_nonzero(~np.isnan(table), axis=1)
+
+    def result(self):
+        return named(self.names, ratio(self.state["sum"], self.state["count"]))
+
+    def support(self):
+        return named(self.names, self.state["count"])
+
+
+def checked_ks(ks):
+    """``ks`` as a tuple.
+
+    Raises:
+        ConfigError: not a non-empty list of distinct positive integers.
+    """
+    ks = tuple(ks)
+    whole = all(isinstance(k, int | np.integer) and k > 0 for k in ks)
+    if not ks or not whole or len(set(ks)) < len(ks):
+        raise ConfigError(
+            f"distinct positive integers expected, {ks} found", where="ks", fix="use e.g. 1, 3, 5"
+        )
+    return ks
+
+
+def names_at(prefix, ks, suffix=""):
+    """``("P@1", "P@3", …)``."""
+    return tuple(f"{prefix}@{k}{suffix}" for k in ks)
+
+
+def named(names, values):
+    """``{name: Python number}``."""
+    return dict(zip(names, np.asarray(values).tolist(), strict=True))
+
+
+def ratio(numerator, denominator):
+    """``numerator / denominator`` as float64, 0 where the denominator is 0."""
+    numerator, denominator = np.broadcast_arrays(numerator, denominator)
+    result = np.zeros(numerator.shape)
+    return np.divide(numerator, denominator, out=result, where=denominator != 0)
+
+
+def grown(array, size):
+    """``array`` with zeros behind it up to ``size`` entries; itself where it is long enough."""
+    if len(array) >= size:
+        return array
+    return np.concatenate([array, np.zeros(size - len(array), array.dtype)])
+
+
+def add_padded(left, right):
+    """Sum of two arrays, the shorter one continued with zeros; "or" of bool arrays."""
+    if left.ndim == 0:
+        return left + right
+    size = max(len(left), len(right))
+    return grown(left, size) + grown(right, size)

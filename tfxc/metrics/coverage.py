@@ -1,0 +1,139 @@
+"""How much of the label space a model serves: coverage, and recall and precision by slice."""
+
+import numpy as np
+
+from tfxc.errors import ConfigError
+from tfxc.metrics.base import MeanMetric, Metric, checked_ks, grown, named, names_at, ratio
+
+
+class LabelCoverage(Metric):
+    """Shares of labels that occur at all in the top k.
+
+    * ``correct coverage@k``: of the labels true in at least one example (labels never seen in
+      training included), the share that is correctly predicted in the top k at least once.
+    * ``predicted coverage@k``: of all ``num_labels`` labels, the share that is predicted in the
+      top k at least once, right or wrong.
+
+    Args:
+        num_labels: size of the label space.
+        ks: cut-offs.
+
+    Raises:
+        ConfigError: ``num_labels`` or ``ks`` are not positive integers.
+
+    Example:
+        >>> metric = LabelCoverage(num_labels=4, ks=(1,))
+        >>> metric.update(np.array([[3], [3]]), np.array([[0.9], [0.8]]), np.array([[3], [2]]))
+        >>> metric.result()
+        {'correct coverage@1': 0.5, 'predicted coverage@1': 0.25}
+    """
+
+    def __init__(self, num_labels, ks=(1, 3, 5)):
+        if num_labels < 1:
+            raise ConfigError(f"at least 1 label expected, {num_labels} found", where="num_labels")
+        self.num_labels = num_labels
+        self.ks = checked_ks(ks)
+        self.names = names_at("correct coverage", self.ks) + names_at("predicted coverage", self.ks)
+        self.min_predictions = max(self.ks)
+        super().__init__()
+
+    def settings(self):
+        return self.names, self.num_labels
+
+    def initial_state(self):
+        return {name: np.zeros(self.num_labels, bool) for name in (*self.names, "true")}
+
+    def update_ranked(self, batch):
+        for k in self.ks:
+            ids, hits = batch.ids[:, :k], batch.hits[:, :k]
+            self._mark(f"predicted coverage@{k}", ids[ids >= 0])
+            self._mark(f"correct coverage@{k}", ids[hits])
+        self._mark("true", batch.labels[batch.labels >= 0])
+
+    def result(self):
+        marked = [np.count_nonzero(self.state[name]) for name in self.names]
+        return named(self.names, ratio(marked, list(self.support().values())))
+
+    def support(self):
+        """Numbers of labels: those true at least once, and all."""
+        num_true = np.count_nonzero(self.state["true"])
+        sizes = [num_true] * len(self.ks) + [self.num_labels] * len(self.ks)
+        return named(self.names, sizes)
+
+    def _mark(self, key, ids):
+        if ids.size:
+            self.state[key] = grown(self.state[key], ids.max() + 1)
+            self.state[key][ids] = True
+
+
+class SlicedMetric(MeanMetric):
+    """Base of the metrics by slice of the label set, under names such as ``R@5/few-shot``.
+
+    Args:
+        slices: ``labels.slices.LabelSlices``.
+        ks: cut-offs.
+
+    Raises:
+        ConfigError: ``ks`` are not distinct positive integers.
+    """
+
+    prefix = ""
+
+    def __init__(self, slices, ks=(1, 3, 5)):
+        self.slices = slices
+        self.ks = checked_ks(ks)
+        self.names = tuple(
+            name for part in slices.names for name in names_at(self.prefix, self.ks, f"/{part}")
+        )
+        self.min_predictions = max(self.ks)
+        super().__init__()
+
+    def settings(self):
+        return self.names, tuple(self.slices.sizes().items())
+
+    def values_of(self, cumulative_hits, num_true):
+        """float64 (batch, K): values at every cut-off of one slice, NaN to leave them out.
+
+        Args:
+            cumulative_hits: int (batch, K), hits within the slice.
+            num_true: int (batch, 1), true labels within the slice.
+        """
+        raise NotImplementedError
+
+    def per_example_ranked(self, batch):
+        slice_of_label = self.slices.lookup(batch.labels)
+        slice_of_hit = np.where(batch.hits, self.slices.lookup(batch.ids), -1)
+        values = {}
+        for number, part in enumerate(self.slices.names):
+            cumulative_hits = np.cumsum(slice_of_hit == number, axis=1)
+            num_true = np.count_nonzero(slice_of_label == number, axis=1)[:, None]
+            table = self.values_of(cumulative_hits, num_true)
+            values |= {f"{self.prefix}@{k}/{part}": table[:, k - 1] for k in self.ks}
+        return values
+
+
+class SlicedRecall(SlicedMetric):
+    """Recall at k with only the labels of one slice counted as true.
+
+    The mean over the examples that have a true label in the slice; ``support()`` tells how many.
+
+    Example:
+        >>> metric = SlicedRecall(frequency_slices(label_counts), ks=(5,))
+        >>> metric.update(ids, scores, labels)
+        >>> metric.result()
+        {'R@5/frequent': 0.76, 'R@5/few-shot': 0.31, 'R@5/zero-shot': 0.0}
+    """
+
+    prefix = "R"
+
+    def values_of(self, cumulative_hits, num_true):
+        return np.where(num_true > 0, ratio(cumulative_hits, num_true), np.nan)
+
+
+class SlicedPrecision(SlicedMetric):
+    """Contribution of each slice to precision at k: the slices' values add up to P@k."""
+
+    prefix = "P"
+
+    def values_of(self, cumulative_hits, num_true):
+        return cumulative_hits / np.arange(1, cumulative_hits.shape[1] + 1)

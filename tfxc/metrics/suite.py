@@ -1,0 +1,213 @@
+"""All metrics of one evaluation, updated together and printed as one table."""
+
+import difflib
+import re
+
+from tfxc.errors import ConfigError
+from tfxc.labels.slices import frequency_slices
+from tfxc.metrics.base import RankedBatch, checked_ks
+from tfxc.metrics.classification import Accuracy, ThresholdMetrics
+from tfxc.metrics.coverage import LabelCoverage, SlicedPrecision, SlicedRecall
+from tfxc.metrics.propensity_scored import PropensityScoredNDCG, PropensityScoredPrecision
+from tfxc.metrics.ranking import NDCG, NormalisedPrecision, Precision, Recall
+
+
+def build_metrics(
+    ks=(1, 3, 5),
+    label_counts=None,
+    num_train_examples=None,
+    propensity="default",
+    threshold=None,
+    single_label=False,
+    slices=None,
+):
+    """The metrics that the given facts allow.
+
+    Always P, normalised P, R and nDCG at each k. With ``label_counts`` also label coverage and R
+    and P by frequency slice; with ``num_train_examples`` besides, PSP and PSnDCG.
+
+    Args:
+        ks: cut-offs.
+        label_counts: (num_labels,) number of training examples of each label.
+        num_train_examples: number of training examples.
+        propensity: ``"default"``, ``"wikipedia"``, ``"amazon"`` or a pair (A, B); used where
+            there are propensity-scored metrics.
+        threshold: adds micro, macro and samples F1 and subset accuracy of the labels whose score
+            reaches it.
+        single_label: adds accuracy and top-k accuracy; the data must have one label per example.
+        slices: ``labels.slices.LabelSlices``; default ``frequency_slices(label_counts)``.
+
+    Returns:
+        ``MetricSuite``.
+
+    Raises:
+        ConfigError: an argument is out of its range, or ``num_train_examples`` or ``slices`` come
+            without ``label_counts``.
+
+    Example:
+        >>> suite = build_metrics(ks=(1, 5))
+        >>> suite.update(ids, scores, labels)
+        >>> print(suite.table())
+    """
+    ks = checked_ks(ks)
+    metrics = [Accuracy(ks)] if single_label else []
+    metrics += [Precision(ks), NormalisedPrecision(ks), Recall(ks), NDCG(ks)]
+    if label_counts is None and (num_train_examples is not None or slices is not None):
+        raise ConfigError(
+            "num_train_examples and slices need label_counts, which is missing",
+            where="label_counts",
+            fix="give the number of training examples of each label",
+        )
+    if num_train_examples is not None:
+        facts = (label_counts, num_train_examples, propensity, ks)
+        metrics += [PropensityScoredPrecision(*facts), PropensityScoredNDCG(*facts)]
+    if threshold is not None:
+        num_labels = None if label_counts is None else len(label_counts)
+        metrics.append(ThresholdMetrics(threshold, num_labels))
+    if label_counts is not None:
+        slices = slices or frequency_slices(label_counts)
+        metrics += [SlicedRecall(slices, ks), SlicedPrecision(slices, ks)]
+        metrics.append(LabelCoverage(len(label_counts), ks))
+    return MetricSuite(metrics)
+
+
+class MetricSuite:
+    """Several metrics as one, with the methods of a ``Metric``; hits are searched once per batch.
+
+    Args:
+        metrics: list of ``Metric`` with distinct names.
+
+    Attributes:
+        names: keys of ``result()``, in order.
+        min_predictions: the smallest K that ``update`` accepts.
+        num_examples: number of examples counted.
+
+    Raises:
+        ConfigError: two metrics report the same name.
+    """
+
+    def __init__(self, metrics):
+        self.metrics = tuple(metrics)
+        self.names = tuple(name for metric in self.metrics for name in metric.names)
+        twice = {name for name in self.names if self.names.count(name) > 1}
+        if twice:
+            raise ConfigError(f"distinct metrics expected, {', '.join(sorted(twice))} found twice")
+        self.min_predictions = max((m.min_predictions for m in self.metrics), default=1)
+        self.num_examples = 0
+
+    def settings(self):
+        return tuple(metric.settings() for metric in self.metrics)
+
+    def update(self, ids, scores, labels):
+        """Counts one batch; arrays and errors as of ``Metric.update``."""
+        batch = RankedBatch.of(ids, scores, labels, self.min_predictions)
+        for metric in self.metrics:
+            metric.update_ranked(batch)
+        self.num_examples += len(batch)
+
+    def per_example(self, ids, scores, labels):
+        """``{name: float64 (batch,)}`` of the metrics that are means over examples.
+
+        NaN marks an example that the metric leaves out; errors as of ``Metric.update``.
+        """
+        batch = RankedBatch.of(ids, scores, labels, self.min_predictions)
+        return _join(metric.per_example_ranked(batch) for metric in self.metrics)
+
+    def merge(self, other):
+        """Adds what ``other``, a suite built alike, has counted.
+
+        Raises:
+            ConfigError: ``other`` holds other metrics.
+        """
+        if type(self) is not type(other) or self.settings() != other.settings():
+            raise ConfigError(
+                "the two suites hold other metrics",
+                fix="build both with the same arguments",
+            )
+        for mine, theirs in zip(self.metrics, other.metrics, strict=True):
+            mine.merge(theirs)
+        self.num_examples += other.num_examples
+
+    def reset(self):
+        """Forgets all examples."""
+        for metric in self.metrics:
+            metric.reset()
+        self.num_examples = 0
+
+    def result(self):
+        """``{name: value}``, ordered as ``names``; 0.0 where ``support()`` is 0."""
+        return _join(metric.result() for metric in self.metrics)
+
+    def support(self):
+        """``{name: number of examples or labels the value is an average over}``."""
+        return _join(metric.support() for metric in self.metrics)
+
+    def counts(self):
+        """Number of examples, of those left out, and of what else is to be told."""
+        return {"examples": self.num_examples} | _join(m.counts() for m in self.metrics)
+
+    def best_is_larger(self, name):
+        """Whether a larger value is a better one; False for ``loss`` and names ending in it.
+
+        Raises:
+            ConfigError: the suite reports no such metric.
+        """
+        for metric in self.metrics:
+            if name in metric.names:
+                return metric.larger_is_better
+        if name.endswith("loss"):
+            return False
+        spelled = {own.lower(): own for own in self.names}
+        near = difflib.get_close_matches(name.lower(), spelled, n=1)
+        raise ConfigError(
+            f"one of {', '.join(self.names)} expected, {name!r} found",
+            fix=f"write {spelled[near[0]]!r}" if near else "choose one of these",
+        )
+
+    def table(self):
+        """The result as text: percentages, one row per metric and one column per cut-off.
+
+        A value with nothing to average over is shown as a dash.
+
+        Example:
+            >>> print(suite.table())
+            %                @1      @5
+            P             91.20   68.00
+            nDCG          91.20   80.11
+            examples: 6,000
+        """
+        rows, columns = {}, []
+        values, support = self.result(), self.support()
+        for name, value in values.items():
+            row, column = _cell(name)
+            if column not in columns:
+                columns.append(column)
+            rows.setdefault(row, {})[column] = f"{100 * value:.2f}" if support[name] else "-"
+        lines = _aligned(rows, columns)
+        counts = [f"{name}: {number:,}" for name, number in self.counts().items()]
+        return "\n".join([*lines, *counts])
+
+
+def _join(parts):
+    joined = {}
+    for part in parts:
+        joined |= part
+    return joined
+
+
+def _cell(name):
+    """Row and column of a metric's name: ``R@5/tail`` stands in row ``R/tail``, column ``@5``."""
+    at = re.fullmatch(r"(.*)@(\d+)(.*)", name)
+    return (at[1] + at[3], f"@{at[2]}") if at else (name, "")
+
+
+def _aligned(rows, columns):
+    columns = sorted(columns, key=lambda column: int(column[1:] or 0))
+    width = max([len(row) for row in rows] + [1])
+    # Metrics without a cut-off share the first column rather than stand in an empty one.
+    numbered = [column for column in columns if column] or [""]
+    lines = ["%".ljust(width) + "".join(column.rjust(8) for column in numbered)]
+    for row, cells in rows.items():
+        texts = [cells[""]] if "" in cells else [cells.get(c, "") for c in numbered]
+        lines.append(row.ljust(width) + "".join(text.rjust(8) for text in texts))
+    return [line.rstrip() for line in lines]
