@@ -1,0 +1,116 @@
+"""Chunks of raw examples to rows: texts vectorised, labels numbered, features checked."""
+
+import numpy as np
+import scipy.sparse
+from sklearn.preprocessing import normalize
+
+from tfxc.data.rows import Rows
+from tfxc.errors import DataError
+
+
+class Converter:
+    """Turns the chunks of a reader into ``Rows`` of one feature space and one label vocabulary.
+
+    Args:
+        numbering: a frozen ``LabelNumbering``.
+        num_features: width of the feature space or length of the dense vectors.
+        dense: whether given features are dense vectors.
+        text_features: fitted text features, or None for the features the format gives.
+        normalise: ``"l2"`` scales each row of given features to length 1.
+        jobs: processes that vectorise texts.
+    """
+
+    def __init__(
+        self, *, numbering, num_features, dense=False, text_features=None, normalise=None, jobs=1
+    ):
+        self._numbering, self._num_features, self._dense = numbering, num_features, dense
+        self._text_features, self._normalise, self._jobs = text_features, normalise, jobs
+
+    def rows(self, chunks, where, *, training):
+        """Yields one ``Rows`` per chunk.
+
+        Args:
+            where: the source, for messages.
+            training: leave out labels that are not in the vocabulary.
+
+        Raises:
+            DataError: features of another kind or width, NaN or infinity, a label out of range.
+        """
+        first = 0
+        for chunk in chunks:
+            check_kind(chunk, self._text_features is not None, where)
+            label_indptr, label_ids = self._numbering.convert(
+                chunk.labels, where, first, training=training
+            )
+            features = self._features(chunk, where, first)
+            names = {"matrix": features} if self._dense else _csr_arrays(features)
+            yield Rows(
+                label_indptr=label_indptr,
+                label_ids=label_ids,
+                num_features=self._num_features,
+                **names,
+            )
+            first += len(chunk)
+
+    def _features(self, chunk, where, first):
+        if self._text_features is not None:
+            return self._text_features.transform(chunk.texts, jobs=self._jobs)
+        features = chunk.features
+        self._check_width(features, where)
+        values = features.data if scipy.sparse.issparse(features) else features
+        if not np.isfinite(values).all():
+            raise _not_finite(features, where, first)
+        return features if self._normalise is None else normalize(features, norm=self._normalise)
+
+    def _check_width(self, features, where):
+        if scipy.sparse.issparse(features):
+            found = int(features.indices.max(initial=-1)) + 1
+            fits = not self._dense and found <= self._num_features
+        else:
+            found = features.shape[1]
+            fits = self._dense and found == self._num_features
+        if not fits:
+            kind = "sparse" if scipy.sparse.issparse(features) else "dense"
+            expected = "dense" if self._dense else "sparse"
+            raise DataError(
+                f"{self._num_features} {expected} features as in the training split expected, "
+                f"found {found} {kind} ones",
+                where=where,
+                fix="give every split the same features (see the reader's option num_features)",
+            )
+
+
+def check_kind(chunk, needs_texts, where):
+    """Refuses a chunk without the texts or features that the settings ask for.
+
+    Raises:
+        DataError: texts where features are needed, or the other way round.
+    """
+    if needs_texts and chunk.texts is None:
+        raise DataError(
+            "examples with texts expected, found features", where=where, fix="remove text_features"
+        )
+    if not needs_texts and chunk.features is None:
+        raise DataError(
+            "examples with features expected, found texts",
+            where=where,
+            fix="say in text_features how to vectorise them",
+        )
+
+
+def _csr_arrays(features):
+    features.sum_duplicates()
+    return {"indptr": features.indptr, "indices": features.indices, "values": features.data}
+
+
+def _not_finite(features, where, first):
+    if scipy.sparse.issparse(features):
+        position = np.flatnonzero(~np.isfinite(features.data))[0]
+        row = int(np.searchsorted(features.indptr, position, side="right")) - 1
+    else:
+        row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
+    return DataError(
+        f"finite feature values expected, found NaN or infinity in example {first + row + 1}",
+        where=where,
+        fix="correct the value",
+    )

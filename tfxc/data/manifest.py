@@ -1,0 +1,221 @@
+"""What a prepared folder is made from (``DataSettings``) and what it holds (``Manifest``)."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+
+from tfxc.errors import ConfigError, DataError
+from tfxc.files import atomic_file
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+SPLITS = ("train", "dev", "test")
+
+
+class DataSettings(pydantic.BaseModel):
+    """Where a data set comes from and how it is prepared.
+
+    Attributes:
+        name: the set's name, used as a folder name.
+        train, dev, test: paths (``~`` and ``${VAR}`` are expanded) or ``"builtin:<name>"``.
+        reader: the format's name; None recognises it by the file's name and first line.
+        reader_options: keyword arguments of the reader.
+        split_options: further reader options of single splits, e.g.
+            ``{"dev": {"split": "tst"}}``.
+        text_features: what turns texts into features, e.g. ``{"name": "tfidf"}``; None takes the
+            features as the format gives them.
+        label_names: file with one label name per line. It names the labels of a format that
+            numbers them, and is the complete list of the allowed ones for a format that names them.
+        min_label_count: labels rarer than this in the training split are left out.
+        normalise: ``"l2"`` scales every row of given features to length 1.
+        layout: layout of the records, see ``tfxc.data.records``.
+        shard_examples: at most this many examples in a shard.
+        seed: of the shuffling at writing time.
+        where: one sentence: where the set comes from and which folder is expected. Shown when a
+            file is missing.
+
+    Example:
+        >>> DataSettings(name="bibtex", train="~/data/bibtex/train.txt.xz").layout
+        'blocks'
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    name: str = pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    train: str
+    dev: str | None = None
+    test: str | None = None
+    reader: str | None = None
+    reader_options: dict = {}
+    split_options: dict[Literal["train", "dev", "test"], dict] = {}
+    text_features: dict | None = None
+    label_names: str | None = None
+    min_label_count: int = pydantic.Field(1, ge=1)
+    normalise: Literal["l2"] | None = None
+    layout: Literal["blocks", "examples"] = "blocks"
+    shard_examples: int = pydantic.Field(65536, ge=1)
+    seed: int = pydantic.Field(0, ge=0)
+    where: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _features_are_normalised_once(self):
+        if self.text_features is not None and self.normalise is not None:
+            raise ConfigError(
+                "rows of given features are normalised here, but the features are made from text",
+                where="normalise",
+                fix="remove normalise and set the normalisation in text_features",
+            )
+        return self
+
+    def sources(self):
+        """The paths of the given splits, by split, training split first."""
+        paths = {split: getattr(self, split) for split in SPLITS}
+        return {split: path for split, path in paths.items() if path is not None}
+
+
+def fingerprint(settings):
+    """Eight hexadecimal digits that change with whatever changes the prepared records.
+
+    Neither the set's name nor ``where`` is part of it. Paths count as they are written.
+    """
+    values = settings.model_dump(mode="json", exclude={"name", "where"})
+    text = json.dumps({**values, "format_version": FORMAT_VERSION}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def prepared_folder(settings, root="prepared"):
+    """The folder the prepared form of ``settings`` belongs in: ``<root>/<name>-<fingerprint>``."""
+    return Path(root) / f"{settings.name}-{fingerprint(settings)}"
+
+
+class _Part(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+class ShardInfo(_Part):
+    """One shard; ``nonzeros`` are stored feature values, ``labels`` counts label occurrences."""
+
+    file: str
+    examples: int
+    nonzeros: int
+    labels: int
+    bytes: int
+    sha256: str
+
+    def memory_bytes(self, dense):
+        """Bytes its rows take in memory."""
+        per_row = 8 if dense else 16
+        per_value = 4 if dense else 8
+        return self.examples * per_row + self.nonzeros * per_value + self.labels * 4
+
+
+class SplitInfo(_Part):
+    """One split: totals, labels per example, and its shards in order.
+
+    ``unseen_labels`` counts the occurrences of labels that training does not know.
+    """
+
+    examples: int
+    nonzeros: int
+    labels: int
+    min_labels: int
+    max_labels: int
+    without_labels: int
+    unseen_labels: int
+    shards: list[ShardInfo]
+
+    @property
+    def mean_labels(self):
+        """Mean number of labels per example."""
+        return self.labels / max(self.examples, 1)
+
+
+class SourceInfo(_Part):
+    """One source as the settings name it; size and checksum of a file, else None."""
+
+    path: str
+    bytes: int | None
+    sha256: str | None
+
+
+class Manifest(_Part):
+    """What a prepared folder holds.
+
+    Attributes:
+        num_features: width of the feature space, or length of the dense vectors.
+        num_labels: number of labels of the training vocabulary (``labels.txt``).
+        num_unseen_labels: labels of dev and test outside it (``unseen_labels.txt``); they have
+            the ids ``num_labels`` and up.
+        text_features: the settings of the fitted text features, or None.
+        row_normalise: ``"l2"`` where the given rows were scaled to length 1.
+    """
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    settings_fingerprint: str
+    layout: Literal["blocks", "examples"]
+    feature_kind: Literal["sparse", "dense"]
+    num_features: int
+    num_labels: int
+    num_unseen_labels: int
+    text_features: dict | None
+    row_normalise: Literal["l2"] | None
+    sources: dict[str, SourceInfo]
+    splits: dict[str, SplitInfo]
+
+    @property
+    def dense(self):
+        """Whether the features are dense vectors."""
+        return self.feature_kind == "dense"
+
+    def split(self, name):
+        """The ``SplitInfo`` of that name.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        if name not in self.splits:
+            raise DataError(
+                f"no split {name!r} is prepared, only {', '.join(self.splits)}",
+                where=f"data.{name}",
+                fix=f"name a file for {name!r} in the data settings and run prepare again",
+            )
+        return self.splits[name]
+
+    def save(self, folder):
+        """Writes ``manifest.json``."""
+        with atomic_file(Path(folder) / MANIFEST_FILE) as stream:
+            stream.write(self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder):
+        """Reads the manifest of a prepared folder.
+
+        Raises:
+            DataError: not a prepared folder, one of another version, or a damaged manifest.
+        """
+        path = Path(folder) / MANIFEST_FILE
+        if not path.is_file():
+            raise DataError(
+                f"a prepared folder with {MANIFEST_FILE} expected, found "
+                + ("none in it" if Path(folder).is_dir() else "no such folder"),
+                where=folder,
+                fix="run prepare first",
+            )
+        try:
+            values = json.loads(path.read_bytes())
+            version = values.get("format_version") if isinstance(values, dict) else None
+            if version == FORMAT_VERSION:
+                return cls.model_validate(values)
+        except ValueError as error:
+            raise DataError(
+                f"this manifest is damaged ({error})", where=path, fix="run prepare again"
+            ) from error
+        raise DataError(
+            f"a prepared folder of version {FORMAT_VERSION} expected, found {version}",
+            where=path,
+            fix="run prepare again",
+        )

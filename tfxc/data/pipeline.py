@@ -1,0 +1,121 @@
+"""Batches of a source as a ``tf.data.Dataset``: one fetch per batch, no Python per example."""
+
+import tensorflow as tf
+
+from tfxc.data.sampling import part_size
+from tfxc.errors import ConfigError
+
+# One fetch takes a fraction of a millisecond; more calls would only compete for the same lock.
+_PARALLEL_FETCHES = 2
+
+
+def training_dataset(
+    source, *, batch_size, seed, num_steps, start_step=0, micro_batches=1, parts=1, first_part=0,
+    num_parts_here=1, prefetch=4,
+):  # fmt: skip
+    """Training batches of the steps ``start_step`` to ``start_step + num_steps - 1``.
+
+    The global batch of a step is cut into ``micro_batches`` equal contiguous slices and each of
+    them into ``parts`` (one per replica). The elements are ordered by step, then micro-batch, then
+    part; only the parts ``first_part`` to ``first_part + num_parts_here - 1`` are delivered.
+
+    Args:
+        source: a ``Source``.
+        batch_size: examples of a step over all micro-batches and replicas.
+        seed: of the order of the examples.
+        num_steps: how many steps to deliver.
+        prefetch: elements kept ready.
+
+    Returns:
+        tf.data.Dataset: ``num_steps · micro_batches · num_parts_here`` batches, see
+        docs/architecture.md, "Rows and batches", of ``batch_size / (micro_batches · parts)``
+        examples.
+
+    Raises:
+        ConfigError: the batch size is no multiple of ``micro_batches · parts``, the parts wanted
+            here do not exist, or the source is empty.
+
+    Example:
+        >>> from tfxc.data.rows import Rows
+        >>> from tfxc.data.source import ArraySource
+        >>> source = ArraySource(Rows.from_dense(tf.eye(4).numpy(), [[0], [1], [2], [3]]))
+        >>> batches = training_dataset(source, batch_size=2, seed=0, num_steps=3)
+        >>> len(batches)
+        3
+    """
+    if first_part < 0 or num_parts_here < 1 or first_part + num_parts_here > parts:
+        raise ConfigError(
+            f"parts between 0 and {parts - 1} expected, found {num_parts_here} from {first_part}",
+            where="num_parts_here",
+        )
+    if not source.num_examples:
+        raise ConfigError("a source with examples expected, found an empty one", where="data")
+    size = part_size(batch_size, micro_batches * parts)
+    per_step = micro_batches * num_parts_here
+
+    def fetch(number):
+        step, element = divmod(int(number), per_step)
+        micro_batch, part = divmod(element, num_parts_here)
+        batch = source.batch(
+            seed, start_step + step, batch_size,
+            part=micro_batch * parts + first_part + part, parts=micro_batches * parts,
+        )  # fmt: skip
+        return tf.nest.flatten(batch)
+
+    signature = batch_signature(source, size)
+    elements = tf.data.Dataset.range(num_steps * per_step)
+    batches = elements.map(
+        lambda number: _typed(fetch, number, signature),
+        num_parallel_calls=_PARALLEL_FETCHES,
+        deterministic=True,
+    )
+    return _finished(batches, prefetch)
+
+
+def evaluation_dataset(source, batch_size, prefetch=4):
+    """All examples of a source once and in their order; the last batch may be smaller.
+
+    Returns:
+        tf.data.Dataset: batches, see docs/architecture.md, "Rows and batches".
+    """
+    if batch_size < 1:
+        raise ConfigError(f"at least 1 expected, found {batch_size}", where="batch_size")
+    batches = tf.data.Dataset.from_generator(
+        lambda: source.sequential(batch_size), output_signature=batch_signature(source, None)
+    )
+    count = -(-source.num_examples // batch_size)
+    return _finished(batches.apply(tf.data.experimental.assert_cardinality(count)), prefetch)
+
+
+def batch_signature(source, batch_size):
+    """The ``tf.TensorSpec``s of a batch; ``batch_size`` None where it varies."""
+    if source.dense:
+        features = tf.TensorSpec((batch_size, source.num_features), tf.float32)
+    else:
+        bounds = None if batch_size is None else batch_size + 1
+        features = {
+            "ids": tf.TensorSpec((None,), tf.int32),
+            "weights": tf.TensorSpec((None,), tf.float32),
+            "row_splits": tf.TensorSpec((bounds,), tf.int64),
+        }
+    return {
+        "features": features,
+        "labels": tf.TensorSpec((batch_size, None), tf.int32),
+        "example_index": tf.TensorSpec((batch_size,), tf.int64),
+    }
+
+
+def _typed(fetch, number, signature):
+    specs = tf.nest.flatten(signature)
+    tensors = tf.numpy_function(fetch, [number], [spec.dtype for spec in specs])
+    for tensor, spec in zip(tensors, specs, strict=True):
+        tensor.set_shape(spec.shape)
+    return tf.nest.pack_sequence_as(signature, tensors)
+
+
+def _finished(batches, prefetch):
+    options = tf.data.Options()
+    options.deterministic = True
+    # The parts are cut by the caller's arguments; a strategy must not cut them once more.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return batches.prefetch(prefetch).with_options(options)

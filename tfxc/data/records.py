@@ -1,0 +1,197 @@
+"""TFRecord shards: rows written and read in two layouts.
+
+``blocks``: a record holds ``BLOCK_ROWS`` rows in CSR form, one ``tf.train.Example`` with the lists
+``labels``, ``label_vals``, ``input_idxs``, ``input_vals`` and the row lengths ``label_counts`` and
+``input_counts``. ``examples``: a record holds one example under the first four names, which is the
+layout of the original MACH code, whose records read unchanged. Dense vectors have ``input_vals``
+only. Label values are 1 throughout.
+"""
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfxc.data.example_proto import encode_example
+from tfxc.data.rows import Rows
+from tfxc.errors import DataError
+
+BLOCK_ROWS = 256
+LAYOUTS = ("blocks", "examples")
+# Rows parsed at once: large enough to hide the call, small enough to stay in the cache.
+_ROWS_AT_ONCE = 8192
+_BUFFER_BYTES = 4 << 20
+# A TFRecord is framed by its length (8 bytes) and two checksums of 4 bytes.
+_FRAME_BYTES = 16
+_PREPARE_AGAIN = "run prepare again"
+
+
+def shard_name(split, number, count):
+    """The file name of a shard.
+
+    Example:
+        >>> shard_name("train", 0, 4)
+        'train-00000-of-00004.tfrecord'
+    """
+    return f"{split}-{number:05d}-of-{count:05d}.tfrecord"
+
+
+def write_shard(path, rows, layout="blocks"):
+    """Writes ``rows`` as one TFRecord file; the same rows always give the same bytes.
+
+    Args:
+        layout: ``"blocks"`` or ``"examples"``.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to.
+    """
+    records = {"blocks": _block_records, "examples": _example_records}[layout](rows)
+    try:
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for record in records:
+                writer.write(record)
+    except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:
+        # TensorFlow has its own errors for what Python calls an OSError.
+        full = isinstance(error, tf.errors.ResourceExhaustedError)
+        raise OSError(errno.ENOSPC if full else errno.EACCES, error.message, str(path)) from error
+
+
+def read_shard(path, layout, num_columns_dense=None, num_features=None):
+    """Reads one TFRecord file.
+
+    Args:
+        layout: ``"blocks"`` or ``"examples"``.
+        num_columns_dense: length of the dense vectors, or None for sparse features.
+        num_features: width of the sparse feature space; None takes the largest id + 1.
+
+    Returns:
+        Rows.
+
+    Raises:
+        DataError: the file is missing, cut off, damaged or of another layout.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError("this shard is missing", where=path, fix=_PREPARE_AGAIN)
+    try:
+        parts = list(_parsed(path, layout, dense=num_columns_dense is not None))
+        _check_length(path, sum(part.pop("bytes") for part in parts))
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        raise DataError(
+            f"this shard is cut off or damaged ({error.message.splitlines()[0]})",
+            where=path,
+            fix=_PREPARE_AGAIN,
+        ) from error
+    columns = {name: _joined(parts, name) for name in parts[0]} if parts else {}
+    return _rows(path, columns, num_columns_dense, num_features)
+
+
+def _block_records(rows):
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = rows.slice(start, start + BLOCK_ROWS)
+        arrays = _example_arrays(block)
+        arrays["label_counts"] = np.diff(block.label_indptr)
+        if not block.dense:
+            arrays["input_counts"] = np.diff(block.indptr)
+        yield encode_example(arrays)
+
+
+def _example_records(rows):
+    for number in range(len(rows)):
+        yield encode_example(_example_arrays(rows.slice(number, number + 1)))
+
+
+def _example_arrays(rows):
+    arrays = {"labels": rows.label_ids, "label_vals": np.ones(len(rows.label_ids), np.float32)}
+    if rows.dense:
+        return {**arrays, "input_vals": rows.matrix.ravel()}
+    return {**arrays, "input_idxs": rows.indices, "input_vals": rows.values}
+
+
+def _parsed(path, layout, dense):
+    """Yields, for some thousand rows at a time, a dict of flat NumPy arrays."""
+    names = {"labels": tf.int64, "label_vals": tf.float32, "input_vals": tf.float32}
+    if not dense:
+        names["input_idxs"] = tf.int64
+    if layout == "blocks":
+        names["label_counts"] = tf.int64
+        if not dense:
+            names["input_counts"] = tf.int64
+    wanted = {name: tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
+              for name, dtype in names.items()}  # fmt: skip
+    records = _ROWS_AT_ONCE // BLOCK_ROWS if layout == "blocks" else _ROWS_AT_ONCE
+    # No parallel map here: a window may be read while every thread of TensorFlow's pool waits for
+    # it, and parsing a whole batch is parallel inside.
+    for batch in tf.data.TFRecordDataset(str(path), buffer_size=_BUFFER_BYTES).batch(records):
+        parsed = tf.io.parse_example(batch, wanted)
+        columns = {name: ragged.flat_values.numpy() for name, ragged in parsed.items()}
+        lengths = tf.strings.length(batch).numpy()
+        columns["bytes"] = int(lengths.sum(dtype=np.int64)) + _FRAME_BYTES * len(lengths)
+        if layout == "examples":
+            columns["label_counts"] = parsed["labels"].row_lengths().numpy()
+            columns["input_counts"] = parsed["input_vals"].row_lengths().numpy()
+        yield columns
+
+
+def _check_length(path, found):
+    """TensorFlow takes a file that ends within a record's first 12 bytes for complete."""
+    size = path.stat().st_size
+    if found != size:
+        raise DataError(
+            f"this shard is cut off: its records fill {found:,} of {size:,} bytes",
+            where=path,
+            fix=_PREPARE_AGAIN,
+        )
+
+
+def _joined(parts, name):
+    return np.concatenate([part[name] for part in parts])
+
+
+def _rows(path, columns, num_columns_dense, num_features):
+    empty = np.zeros(0, np.int64)
+    label_counts, labels = columns.get("label_counts", empty), columns.get("labels", empty)
+    values = columns.get("input_vals", empty)
+    _check(path, label_counts.sum() == len(labels), "as many labels as their counts say")
+    _check(path, (columns.get("label_vals", empty) == 1).all(), "label values of 1")
+    _check_ids(path, labels, None, "label")
+    label_lists = {"label_indptr": _bounds(label_counts), "label_ids": labels}
+    if num_columns_dense is not None:
+        fits = len(values) == len(label_counts) * num_columns_dense
+        _check(path, fits, f"dense vectors of {num_columns_dense} values")
+        matrix = values.reshape(-1, num_columns_dense)
+        return Rows(matrix=matrix, num_features=num_columns_dense, **label_lists)
+    counts, ids = columns.get("input_counts", empty), columns.get("input_idxs", empty)
+    whole = len(counts) == len(label_counts) and counts.sum() == len(ids) == len(values)
+    _check(path, whole, "as many feature ids and values as their counts say")
+    _check_ids(path, ids, num_features, "feature")
+    if num_features is None:
+        num_features = ids.max(initial=-1) + 1
+    return Rows(
+        indptr=_bounds(counts), indices=ids, values=values, num_features=num_features,
+        **label_lists,
+    )  # fmt: skip
+
+
+def _bounds(counts):
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def _check(path, condition, expected):
+    if not condition:
+        raise DataError(
+            f"{expected} expected, found something else: another layout or a damaged shard",
+            where=path,
+            fix=_PREPARE_AGAIN,
+        )
+
+
+def _check_ids(path, ids, limit, what):
+    limit = limit or np.iinfo(np.int32).max
+    if len(ids) and (ids.min() < 0 or ids.max() >= limit):
+        raise DataError(
+            f"{what} ids from 0 to {limit - 1} expected, found {ids.min()} to {ids.max()}",
+            where=path,
+            fix=_PREPARE_AGAIN,
+        )

@@ -1,0 +1,153 @@
+"""Batches of examples by (seed, step).
+
+The training sequence is the concatenation of the epochs' permutations; step s takes its positions
+``[s·batch, (s+1)·batch)``. Any step is reached by arithmetic, so that a resumed run, a replica and
+a worker all find their part of the same sequence.
+"""
+
+import abc
+import collections
+import threading
+
+import numpy as np
+
+from tfxc.data.rows import Rows
+from tfxc.errors import ConfigError
+
+
+class Source(abc.ABC):
+    """Examples that batches are taken from. All methods may be called from several threads.
+
+    Attributes:
+        num_examples: number of examples.
+        num_features: width of the sparse feature space or length of the dense vectors.
+        num_labels: number of training labels, or None where it is not known.
+        dense: whether the features are dense vectors.
+    """
+
+    def __init__(self, num_examples, num_features, num_labels, dense):
+        self.num_examples, self.num_features = num_examples, num_features
+        self.num_labels, self.dense = num_labels, dense
+
+    def batch(self, seed, step, batch_size, part=0, parts=1):
+        """Part ``part`` of ``parts`` of the global batch of a step.
+
+        Args:
+            batch_size: examples of the global batch; may exceed ``num_examples``.
+
+        Returns:
+            dict: a batch as ``Rows.take`` gives it, plus ``example_index`` int64 (n,), each
+            example's row number in the data set.
+
+        Raises:
+            ConfigError: ``batch_size`` is not a multiple of ``parts``, or the source is empty.
+        """
+        size = part_size(batch_size, parts)
+        if not self.num_examples:
+            raise ConfigError("a source with examples expected, found an empty one", where="data")
+        position = step * batch_size + part * size
+        pieces = []
+        while size:
+            epoch, start = divmod(position, self.num_examples)
+            stop = min(start + size, self.num_examples)
+            pieces.extend(self._pieces(seed, epoch, start, stop))
+            position += stop - start
+            size -= stop - start
+        return _joined(pieces)
+
+    def sequential(self, batch_size):
+        """Yields all examples in their order as batches; the last one may be smaller."""
+        first, rest = 0, None
+        for rows in self._in_order():
+            rows = rows if rest is None else Rows.concatenate([rest, rows])
+            whole = len(rows) - len(rows) % batch_size
+            for start in range(0, whole, batch_size):
+                yield _batch_from(rows.slice(start, start + batch_size), first + start)
+            first += whole
+            rest = rows.slice(whole, len(rows))
+        if rest is not None and len(rest):
+            yield _batch_from(rest, first)
+
+    @abc.abstractmethod
+    def _pieces(self, seed, epoch, start, stop):
+        """Positions ``start`` to ``stop`` of an epoch's permutation: ``(Rows, example_index)``s."""
+
+    @abc.abstractmethod
+    def _in_order(self):
+        """Yields all rows in their order, as ``Rows``."""
+
+
+class ArraySource(Source):
+    """All examples in memory; each epoch is one permutation of them.
+
+    Example:
+        >>> rows = Rows.from_dense(np.eye(3), [[0], [1], [2]])
+        >>> sorted(ArraySource(rows).batch(seed=0, step=0, batch_size=3)["example_index"].tolist())
+        [0, 1, 2]
+    """
+
+    def __init__(self, rows, num_labels=None):
+        super().__init__(len(rows), rows.num_features, num_labels, rows.dense)
+        self._rows = rows
+        self._permutations = LastUsed(2)
+
+    def _pieces(self, seed, epoch, start, stop):
+        order = self._permutations.get(
+            (seed, epoch), lambda: permutation(self.num_examples, seed, epoch)
+        )
+        row_numbers = order[start:stop].astype(np.int64)
+        return [(self._rows.select(row_numbers), row_numbers)]
+
+    def _in_order(self):
+        yield self._rows
+
+
+class LastUsed:
+    """Keeps the last ``capacity`` values asked for; each is made by one thread only."""
+
+    def __init__(self, capacity):
+        self._capacity, self._values = capacity, collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key, make):
+        with self._lock:
+            if key not in self._values:
+                self._values[key] = make()
+            self._values.move_to_end(key)
+            while len(self._values) > self._capacity:
+                self._values.popitem(last=False)
+            return self._values[key]
+
+
+def part_size(batch_size, parts):
+    """Examples of one of ``parts`` equal parts of a batch.
+
+    Raises:
+        ConfigError: the batch cannot be divided evenly.
+    """
+    if batch_size < 1 or batch_size % parts:
+        raise ConfigError(
+            f"a batch size that is a positive multiple of {parts} (micro-batches times replicas) "
+            f"expected, found {batch_size}",
+            where="batch_size",
+            fix=f"use {max(1, round(batch_size / parts)) * parts}",
+        )
+    return batch_size // parts
+
+
+def permutation(count, *key):
+    """A permutation of ``range(count)`` that is a function of the integers in ``key`` alone."""
+    numbers = np.arange(count, dtype=np.int32 if count < 1 << 31 else np.int64)
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    generator.shuffle(numbers)
+    return numbers
+
+
+def _joined(pieces):
+    """One batch out of several ``(Rows, example_index)``."""
+    rows = Rows.concatenate([rows for rows, _ in pieces]) if len(pieces) > 1 else pieces[0][0]
+    return {**rows.batch(), "example_index": np.concatenate([index for _, index in pieces])}
+
+
+def _batch_from(rows, first):
+    return {**rows.batch(), "example_index": np.arange(first, first + len(rows))}

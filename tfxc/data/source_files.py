@@ -1,0 +1,108 @@
+"""The source files of a data set: found or missed in one message, described, compared."""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from tfxc.data.manifest import SourceInfo
+from tfxc.errors import DataError
+from tfxc.files import checksum
+
+_BUILTIN = "builtin:"
+
+
+def find_sources(settings):
+    """The sources of the given splits with ``~`` and ``${VAR}`` expanded.
+
+    Returns:
+        dict: split → ``Path``, or ``str`` for ``"builtin:…"``.
+
+    Raises:
+        DataError: one or more are missing; the one message names them all, says where the set
+            comes from and how to point elsewhere.
+    """
+    sources, missing = {}, []
+    for split, written in settings.sources().items():
+        sources[split] = expand(written)
+        if not is_builtin(written) and not sources[split].exists():
+            missing.append((split, written, sources[split]))
+    if missing:
+        raise _missing(settings, missing)
+    return sources
+
+
+def expand(written):
+    """A source with ``~`` and ``${VAR}`` expanded; unknown variables stay as they are."""
+    if is_builtin(written):
+        return written
+    return Path(os.path.expandvars(written)).expanduser()
+
+
+def is_builtin(source):
+    """Whether a source is a set that comes with the package."""
+    return str(source).startswith(_BUILTIN)
+
+
+def describe_sources(settings, sources):
+    """Size and checksum of every source, as ``{split: SourceInfo}``."""
+    known, described = {}, {}
+    for split, written in settings.sources().items():
+        if written not in known:
+            path = None if is_builtin(written) else sources[split]
+            known[written] = SourceInfo(
+                path=written,
+                bytes=None if path is None else _size(path),
+                sha256=None if path is None else _checksum(path),
+            )
+        described[split] = known[written]
+    return described
+
+
+def refuse_changed_sources(manifest, folder):
+    """Compares the sizes of the sources that still exist with those of the prepared ones.
+
+    Raises:
+        DataError: a file has another size than when it was prepared.
+    """
+    for split, info in manifest.sources.items():
+        path = expand(info.path)
+        if info.bytes is not None and path.exists() and _size(path) != info.bytes:
+            raise DataError(
+                f"{path} has changed since it was prepared: {info.bytes:,} bytes then, "
+                f"{_size(path):,} now",
+                where=f"data.{split}",
+                fix=f"run prepare again, or delete {folder}",
+            )
+
+
+def _missing(settings, missing):
+    expected = ", ".join(f"{path} ({split})" for split, _, path in missing)
+    written = " ".join(text for _, text, _ in missing)
+    variables = sorted(set(re.findall(r"\$\{?(\w+)\}?", written)))
+    elsewhere = f"set data.{missing[0][0]} to its path"
+    if variables:
+        unset = [name for name in variables if name not in os.environ]
+        state = f" ({', '.join(unset)} is not set)" if unset else ""
+        elsewhere += f" or the environment variable {', '.join(variables)}{state}"
+    origin = f" {settings.where.rstrip('.')}" if settings.where else ""
+    return DataError(
+        f"the data set {settings.name!r} is not complete: no file {expected}.{origin}",
+        where=", ".join(f"data.{split}" for split, _, _ in missing),
+        fix=f"put the data there; if it is elsewhere, {elsewhere}",
+    )
+
+
+def _files(path):
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def _size(path):
+    return sum(file.stat().st_size for file in _files(path))
+
+
+def _checksum(path):
+    if path.is_file():
+        return checksum(path)
+    lines = (f"{file.relative_to(path)} {checksum(file)}\n" for file in _files(path))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,97 @@
+"""The names of the labels: a label's id is its name's line number in ``labels.txt``."""
+
+from pathlib import Path
+
+from tfxc.errors import DataError
+from tfxc.files import atomic_file
+
+
+class LabelVocabulary:
+    """Label names in the order of their ids.
+
+    Any text is a legal name (commas, spaces, non-ASCII) except the empty one and one with a line
+    break, which a file of one name per line could not hold.
+
+    Args:
+        names: one distinct name per label; name number i gets id i.
+        where: the file or config key the names come from, for error messages.
+
+    Raises:
+        DataError: an empty name, a name with a line break, or a name given twice.
+
+    Example:
+        >>> LabelVocabulary(["cat", "dog"]).ids(["dog", "cow"])
+        [1]
+    """
+
+    def __init__(self, names, where=None):
+        self.names = list(names)
+        self._ids = {name: number for number, name in enumerate(self.names)}
+        self._check(where)
+
+    def __len__(self):
+        return len(self.names)
+
+    def __contains__(self, name):
+        return name in self._ids
+
+    def ids(self, names):
+        """The ids of those of ``names`` that are known, in the given order."""
+        return [self._ids[name] for name in names if name in self._ids]
+
+    @classmethod
+    def from_counts(cls, counts, min_count=1, where=None):
+        """The vocabulary of the names that occur at least ``min_count`` times, ordered by name.
+
+        Args:
+            counts: mapping from name to number of occurrences.
+        """
+        return cls(sorted(name for name, count in counts.items() if count >= min_count), where)
+
+    def save(self, path):
+        """Writes one name per line, UTF-8."""
+        with atomic_file(path) as stream:
+            stream.writelines(f"{name}\n" for name in self.names)
+
+    @classmethod
+    def load(cls, path):
+        """Reads a file of one name per line, UTF-8; Windows line ends are accepted.
+
+        Raises:
+            DataError: no such file, not UTF-8, an empty line or a name that stands there twice.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise DataError("no such file of label names", where=path, fix="check the path")
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"label names in UTF-8 expected, byte {error.start} is not",
+                where=path,
+                fix="convert the file to UTF-8",
+            ) from error
+        # Not str.splitlines: it also splits at characters that are legal inside a name.
+        lines = text.removesuffix("\n").split("\n") if text else []
+        return cls([line.removesuffix("\r") for line in lines], where=path)
+
+    def _check(self, where):
+        for number, name in enumerate(self.names):
+            if not name or "\n" in name or "\r" in name:
+                found = f"the name {name!r}" if name else "an empty name"
+                raise DataError(
+                    f"label names without line breaks expected, found {found} for label {number}",
+                    where=f"{where}:{number + 1}" if isinstance(where, Path) else where,
+                    fix="rename the label",
+                )
+        if len(self._ids) < len(self.names):
+            first = next(
+                number for number, name in enumerate(self.names) if self._ids[name] != number
+            )
+            name = self.names[first]
+            raise DataError(
+                f"distinct label names expected, found {name!r} for the labels {first} and "
+                f"{self._ids[name]}",
+                where=where,
+                fix="give each label its own name",
+            )
