@@ -1,0 +1,139 @@
+"""What every reader must do; a format's test class inherits it and gives a sample."""
+
+import gzip
+import lzma
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from tfxc.data.chunk import Chunk
+from tfxc.data.formats import open_reader
+from tfxc.errors import ConfigError, DataError
+
+
+class ReaderContract:
+    """Inherit, and write ``write_sample``.
+
+    Attributes:
+        format: the format's name.
+        options: options of the reader.
+        label_type: ``str`` or ``int``.
+    """
+
+    format = None
+    options = {}  # noqa: RUF012 (read only)
+    label_type = str
+
+    def write_sample(self, folder):
+        """Writes valid data of at least 8 examples and returns its path."""
+        raise NotImplementedError
+
+    def write_compressed(self, folder):
+        """Writes compressed data; yields ``(path to open, compressed file)``."""
+        raise NotImplementedError
+
+    def open(self, path):
+        return open_reader(path, self.format, **self.options)
+
+    @pytest.mark.parametrize("size", [1, 7, 4096])
+    def test_chunk_sizes_give_the_same_examples(self, tmp_path, size):
+        reader = self.open(self.write_sample(tmp_path))
+        chunks = list(reader.chunks(size))
+        assert all(len(chunk) == size for chunk in chunks[:-1])
+        assert 0 < len(chunks[-1]) <= size
+        assert_same(concatenated(chunks), concatenated(reader.chunks(10**6)))
+
+    def test_types_and_lengths(self, tmp_path):
+        reader = self.open(self.write_sample(tmp_path))
+        chunk = concatenated(reader.chunks())
+        assert len(chunk) >= 8
+        assert reader.num_examples in (None, len(chunk))
+        assert chunk.texts is not None or chunk.features is not None
+        for labels in chunk.labels:
+            assert type(labels) is list
+            assert all(type(label) is self.label_type for label in labels)
+            assert len(set(labels)) == len(labels)
+            if self.label_type is int and reader.num_labels is not None:
+                assert all(0 <= label < reader.num_labels for label in labels)
+        if chunk.texts is not None:
+            assert len(chunk.texts) == len(chunk)
+            assert all(type(text) is str for text in chunk.texts)
+        if chunk.features is not None:
+            assert chunk.features.shape == (len(chunk), reader.num_features)
+            assert chunk.features.dtype == np.float32
+
+    def test_reading_twice_is_the_same(self, tmp_path):
+        reader = self.open(self.write_sample(tmp_path))
+        next(reader.chunks(2))  # left unfinished
+        first = concatenated(reader.chunks(5))
+        assert_same(first, concatenated(reader.chunks(5)))
+
+    def test_progress(self, tmp_path):
+        reader = self.open(self.write_sample(tmp_path))
+        if reader.total_bytes is not None:
+            concatenated(reader.chunks())
+            assert reader.bytes_read in (0, reader.total_bytes)
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(DataError, match=r"absent.*no such file"):
+            self.open(tmp_path / "absent")
+
+    def test_bad_chunk_size(self, tmp_path):
+        with pytest.raises(ConfigError, match="chunk size"):
+            self.open(self.write_sample(tmp_path)).chunks(0)
+
+    def test_unknown_option(self, tmp_path):
+        with pytest.raises(ConfigError, match="unknown option 'colour'"):
+            open_reader(self.write_sample(tmp_path), self.format, colour="red")
+
+    def test_compressed_reads_whole_and_truncated_is_refused(self, tmp_path):
+        for path, compressed in self.write_compressed(tmp_path):
+            assert len(concatenated(self.open(path).chunks(3))) >= 8
+            content = compressed.read_bytes()
+            for length in (0, len(content) // 2, len(content) - 3):
+                compressed.write_bytes(content[:length])
+                with pytest.raises(DataError, match=r"truncated or damaged") as caught:
+                    concatenated(self.open(path).chunks(3))
+                assert str(caught.value).startswith(str(compressed))
+            compressed.write_bytes(content)
+
+
+def concatenated(chunks):
+    """All chunks as one."""
+    chunks = list(chunks)
+    texts, features = None, None
+    if chunks[0].texts is not None:
+        texts = [text for chunk in chunks for text in chunk.texts]
+    if scipy.sparse.issparse(chunks[0].features):
+        features = scipy.sparse.vstack([chunk.features for chunk in chunks], format="csr")
+    elif chunks[0].features is not None:
+        features = np.concatenate([chunk.features for chunk in chunks])
+    return Chunk(
+        labels=[labels for chunk in chunks for labels in chunk.labels],
+        texts=texts,
+        features=features,
+    )
+
+
+def assert_same(one, other):
+    """Both chunks hold the same examples."""
+    assert one.labels == other.labels
+    assert one.texts == other.texts
+    assert type(one.features) is type(other.features)
+    if scipy.sparse.issparse(one.features):
+        assert one.features.shape == other.features.shape
+        for part in ("data", "indices", "indptr"):
+            np.testing.assert_array_equal(
+                getattr(one.features, part), getattr(other.features, part)
+            )
+    elif one.features is not None:
+        np.testing.assert_array_equal(one.features, other.features)
+
+
+def compressed_texts(folder, name, content):
+    """Yields ``(path, path)`` of ``content`` (bytes) as ``.gz`` and as ``.xz``."""
+    for suffix, compress in ((".gz", gzip.compress), (".xz", lzma.compress)):
+        path = folder / f"{name}{suffix}"
+        path.write_bytes(compress(content))
+        yield path, path

@@ -1,0 +1,177 @@
+"""PECOS folders and dense archives, against SciPy and NumPy."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from tests.contracts.formats import ReaderContract, concatenated
+from tfxc.data.formats import open_reader
+from tfxc.errors import DataError
+
+POINTS, DIM, LABELS = 11, 6, 4
+
+
+def random_matrix(columns, seed=0):
+    return scipy.sparse.random(POINTS, columns, 0.4, "csr", np.float64, np.random.default_rng(seed))
+
+
+class TestPecos(ReaderContract):
+    format = "pecos"
+    label_type = int
+
+    def write_sample(self, folder):
+        folder = folder / "data"
+        folder.mkdir(exist_ok=True)
+        scipy.sparse.save_npz(folder / "X.trn.npz", random_matrix(DIM))
+        scipy.sparse.save_npz(folder / "Y.trn.npz", random_matrix(LABELS, 1))
+        (folder / "X.trn.txt").write_text("".join(f"text {i} é\n" for i in range(POINTS)), "utf-8")
+        return folder
+
+    def write_compressed(self, folder):
+        folder = self.write_sample(folder)
+        yield folder, folder / "X.trn.npz"
+        yield folder, folder / "Y.trn.npz"
+
+    def test_like_scipy(self, tmp_path):
+        folder = self.write_sample(tmp_path)
+        reader = open_reader(folder)
+        assert (reader.num_examples, reader.num_features, reader.num_labels) == (11, 6, 4)
+        chunk = concatenated(reader.chunks(4))
+        features = scipy.sparse.load_npz(folder / "X.trn.npz").toarray().astype(np.float32)
+        labels = scipy.sparse.load_npz(folder / "Y.trn.npz").toarray()
+        np.testing.assert_array_equal(chunk.features.toarray(), features)
+        assert [sorted(row) for row in chunk.labels] == [list(np.flatnonzero(r)) for r in labels]
+        assert chunk.texts[10] == "text 10 é"
+
+    def test_names_other_split_and_explicit_zeros(self, tmp_path):
+        labels = scipy.sparse.coo_matrix(([1, 0, 1], ([0, 0, 1], [0, 1, 2])), (2, 3))
+        scipy.sparse.save_npz(tmp_path / "Y.tst.npz", labels)
+        (tmp_path / "X.tst.txt").write_text("one\n\n")
+        (tmp_path / "output-items.txt").write_text("a b\nc\né\n", "utf-8")
+        chunk = concatenated(open_reader(tmp_path, split="tst").chunks())
+        assert (chunk.texts, chunk.labels, chunk.features) == (["one", ""], [["a b"], ["é"]], None)
+
+    @pytest.mark.parametrize("lines", [0, 10, 12, 30])
+    @pytest.mark.parametrize("size", [4, 11, 4096])
+    def test_text_count(self, tmp_path, lines, size):
+        folder = self.write_sample(tmp_path)
+        (folder / "X.trn.txt").write_text("x\n" * lines)
+        with pytest.raises(DataError, match=rf"X\.trn\.txt: 11 examples .* found {lines}"):
+            list(open_reader(folder).chunks(size))
+
+    def test_row_count(self, tmp_path):
+        folder = self.write_sample(tmp_path)
+        scipy.sparse.save_npz(folder / "X.trn.npz", random_matrix(DIM)[:7])
+        with pytest.raises(DataError, match=r"X\.trn\.npz: 11 examples .* found 7"):
+            open_reader(folder)
+
+    @pytest.mark.parametrize(
+        ("names", "message"),
+        [
+            ("a\nb\nc\n", r"Y\.txt: 4 label names are expected .* found 3"),
+            ("a\nb\na\nd\n", r"Y\.txt:3: label name 'a' occurs twice"),
+            ("a\n\nb\nd\n", r"Y\.txt:2: a label name of one non-empty line"),
+        ],
+    )
+    def test_bad_names(self, tmp_path, names, message):
+        folder = self.write_sample(tmp_path)
+        (folder / "Y.txt").write_text(names)
+        with pytest.raises(DataError, match=message):
+            list(open_reader(folder).chunks())
+
+    def test_missing_files(self, tmp_path):
+        folder = self.write_sample(tmp_path)
+        with pytest.raises(DataError, match=r"Y\.tst\.npz is expected; the folder has X\.trn"):
+            open_reader(folder, split="tst")
+        (folder / "X.trn.npz").unlink()
+        (folder / "X.trn.txt").unlink()
+        with pytest.raises(DataError, match=r"X\.trn\.txt or X\.trn\.npz is expected"):
+            open_reader(folder)
+
+    def test_other_archives_and_values(self, tmp_path):
+        folder = self.write_sample(tmp_path)
+        bad = random_matrix(DIM)
+        bad.data[np.flatnonzero(bad.indices >= 0)[-1]] = np.nan
+        scipy.sparse.save_npz(folder / "X.trn.npz", bad)
+        row = np.flatnonzero(np.diff(bad.indptr))[-1] + 1
+        with pytest.raises(DataError, match=rf"finite values are expected in row {row}\b"):
+            list(open_reader(folder).chunks(3))
+        np.savez(folder / "Y.trn.npz", labels=np.zeros(11))
+        with pytest.raises(DataError, match=r"Y\.trn\.npz: a matrix written by scipy"):
+            open_reader(folder)
+
+    def test_file_instead_of_folder(self, tmp_path):
+        (tmp_path / "a").touch()
+        with pytest.raises(DataError, match="a folder is expected"):
+            open_reader(tmp_path / "a", "pecos")
+
+
+class TestDenseMatrix(ReaderContract):
+    format = "matrix"
+    label_type = int
+    features = np.random.default_rng(3).normal(size=(POINTS, DIM))
+
+    def write(self, path, labels=None, **arrays):
+        labels = np.arange(POINTS) if labels is None else labels
+        np.savez(path, **({"features": self.features, "labels": labels} | arrays))
+        return path
+
+    def write_sample(self, folder):
+        padded = np.full((POINTS, 3), -1, np.int32)
+        padded[::2, 1] = 5
+        padded[::3, 2] = 5
+        padded[::4, 0] = 2
+        return self.write(folder / "sample.npz", padded)
+
+    def write_compressed(self, folder):
+        path = folder / "packed.npz"
+        np.savez_compressed(path, features=self.features, labels=np.arange(POINTS))
+        yield path, path
+
+    def test_label_forms(self, tmp_path):
+        path = tmp_path / "a.npz"
+        one = concatenated(open_reader(self.write(path)).chunks(3))
+        assert one.labels == [[i] for i in range(POINTS)]
+        np.testing.assert_array_equal(one.features, self.features.astype(np.float32))
+        padded = concatenated(open_reader(self.write_sample(tmp_path)).chunks(3))
+        assert padded.labels[:5] == [[2, 5], [], [5], [5], [2, 5]]
+        splits = np.concatenate([[0, 0, 2], np.full(POINTS - 2, 5)])
+        lists = self.write(path, np.array([3, 3, 1, 2, 0]), label_splits=splits)
+        chunk = concatenated(open_reader(lists).chunks(2))
+        assert chunk.labels == [[], [3], [1, 2, 0]] + [[]] * (POINTS - 3)
+
+    def test_integer_features(self, tmp_path):
+        path = self.write(tmp_path / "a.npz", features=np.arange(22, dtype=np.uint8).reshape(11, 2))
+        chunk = concatenated(open_reader(path).chunks(4))
+        np.testing.assert_array_equal(chunk.features, np.arange(22.0).reshape(11, 2))
+
+    @pytest.mark.parametrize(
+        ("arrays", "message"),
+        [
+            ({"features": np.zeros(11)}, "two-dimensional"),
+            ({"features": np.asfortranarray(np.zeros((11, 2)))}, "Fortran order"),
+            ({"features": np.zeros((11, 2), complex)}, "of numbers is expected"),
+            ({"features": np.array([[{}]])}, "of numbers is expected"),
+            ({"features": np.full((11, 2), 1e300)}, "finite float32 values are expected in row 1"),
+            ({"labels": np.zeros(11)}, "integers are expected"),
+            ({"labels": np.zeros(10, int)}, r"shape \(11,\) or \(11, max_labels\)"),
+            ({"labels": np.full(11, -1)}, "ids of 0 to"),
+            ({"labels": np.full((11, 2), -2)}, "ids of 0 to"),
+            ({"labels": np.full(11, 2**31)}, "ids of 0 to"),
+            ({"labels": np.array([{}] * 11)}, "labels: "),
+            ({"label_splits": np.arange(11)}, "label_splits: 12 integers"),
+            ({"label_splits": np.arange(12)[::-1]}, "label_splits: 12 integers"),
+        ],
+    )
+    def test_bad_arrays(self, tmp_path, arrays, message):
+        path = self.write(tmp_path / "a.npz", **arrays)
+        with pytest.raises(DataError, match=rf"a\.npz: .*{message}"):
+            list(open_reader(path).chunks())
+
+    def test_missing_arrays(self, tmp_path):
+        np.savez(tmp_path / "a.npz", images=np.zeros(3))
+        with pytest.raises(DataError, match="array 'features' is missing; found images"):
+            open_reader(tmp_path / "a.npz")
+        np.savez(tmp_path / "a.npz", features=np.zeros((3, 1)))
+        with pytest.raises(DataError, match="array 'labels' is missing; found features"):
+            list(open_reader(tmp_path / "a.npz").chunks())

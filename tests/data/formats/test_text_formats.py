@@ -1,0 +1,167 @@
+"""JSON lines and CSV/TSV, against ``json`` and ``csv``."""
+
+import csv
+import io
+import json
+import lzma
+
+import pytest
+
+from tests.contracts.formats import ReaderContract, compressed_texts, concatenated
+from tests.data.formats import data_folder
+from tfxc.data.formats import open_reader
+from tfxc.errors import ConfigError, DataError
+
+EXAMPLES = [
+    ("plain", ["a"]),
+    ("", ["b", "a"]),
+    ("mehr\nals eine Zeile", []),
+    ('comma, and "quotes"', ["Käse", "a,b"]),
+    ("line separator \u2028 inside", ["中文"]),
+    ("tab\there", ["a"]),
+    ("six", ["#"]),
+    ("seven", ["x y"]),
+    ("eight", ["a"]),
+]
+
+
+class TestJSONLines(ReaderContract):
+    format = "jsonl"
+
+    def content(self):
+        lines = (json.dumps({"text": t, "labels": n}, ensure_ascii=False) for t, n in EXAMPLES)
+        return "\n".join(lines).encode("utf-8")
+
+    def write_sample(self, folder):
+        path = folder / "sample.jsonl"
+        path.write_bytes(self.content())
+        return path
+
+    def write_compressed(self, folder):
+        return compressed_texts(folder, "sample.jsonl", self.content() + b"\n")
+
+    def test_examples(self, tmp_path):
+        chunk = concatenated(open_reader(self.write_sample(tmp_path)).chunks())
+        assert list(zip(chunk.texts, chunk.labels, strict=True)) == EXAMPLES
+
+    def test_fields_and_single_label(self, tmp_path):
+        path = tmp_path / "a.jsonl"
+        path.write_bytes(b'\xef\xbb\xbf{"body": "x", "tag": 7}\r\n\r\n{"body": "y", "tag": [1, 1]}')
+        reader = open_reader(path, text_field="body", labels_field="tag")
+        chunk = concatenated(reader.chunks())
+        assert (chunk.texts, chunk.labels) == (["x", "y"], [[7], [1]])
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            (b'{"text": "x", "labels": ["a"]', "a JSON object is expected: "),
+            (b"[1]", "a JSON object is expected, found"),
+            (b'{"text": "x"}', "key 'labels' is missing"),
+            (b'{"labels": ["a"]}', "key 'text' is missing"),
+            (b'{"text": 3, "labels": ["a"]}', "expected to be a string"),
+            (b'{"text": "x", "labels": [1.5]}', "string, an integer or a list"),
+            (b'{"text": "x", "labels": [true]}', "string, an integer or a list"),
+            (b'{"text": "x", "labels": null}', "string, an integer or a list"),
+            (b'{"text": "x", "labels": ["a\\nb"]}', "one non-empty line"),
+            (b'{"text": "x", "labels": [""]}', "one non-empty line"),
+            (b'{"text": "x", "labels": [3]}', "label 3 is no str"),
+            (b'{"text": "\\ud800", "labels": []}', "lone surrogate"),
+            (b'{"text": "caf\xe9", "labels": []}', "UTF-8 text is expected, found byte 0xe9"),
+        ],
+    )
+    def test_errors_name_the_line(self, tmp_path, line, message):
+        path = tmp_path / "a.jsonl"
+        path.write_bytes(b'{"text": "x", "labels": ["a"]}\n\n' + line + b"\n")
+        with pytest.raises(DataError, match=message) as caught:
+            list(open_reader(path).chunks())
+        assert str(caught.value).startswith(f"{path}:3: ")
+
+    def test_negative_id(self, tmp_path):
+        path = tmp_path / "a.jsonl"
+        path.write_text('{"text": "x", "labels": [-1]}')
+        with pytest.raises(DataError, match=r"a.jsonl:1: a label id of 0 to"):
+            list(open_reader(path).chunks())
+
+    def test_real_data(self):
+        path = data_folder("cooking") / "train.jsonl.xz"
+        reader = open_reader(path)
+        with lzma.open(path, "rt", encoding="utf-8") as stream:
+            expected = [json.loads(line) for line in stream]
+        chunk = concatenated(reader.chunks(1000))
+        assert len(expected) == 12404
+        assert chunk.texts == [example["text"] for example in expected]
+        assert chunk.labels == [example["labels"] for example in expected]
+        assert reader.bytes_read == reader.total_bytes
+
+
+class TestDelimited(ReaderContract):
+    format = "delimited"
+    options = {"label_separator": ";"}  # noqa: RUF012
+
+    def content(self, delimiter=","):
+        stream = io.StringIO()
+        writer = csv.writer(stream, delimiter=delimiter, lineterminator="\r\n")
+        writer.writerow(["label", "extra", "sentence"])
+        writer.writerows([";".join(labels), "-", text] for text, labels in EXAMPLES)
+        return stream.getvalue().encode("utf-8")
+
+    def write_sample(self, folder):
+        path = folder / "sample.csv"
+        path.write_bytes(self.content())
+        return path
+
+    def write_compressed(self, folder):
+        return compressed_texts(folder, "sample.csv", self.content())
+
+    @pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t")])
+    def test_examples(self, tmp_path, name, delimiter):
+        (tmp_path / name).write_bytes(self.content(delimiter))
+        chunk = concatenated(open_reader(tmp_path / name, label_separator=";").chunks())
+        assert list(zip(chunk.texts, chunk.labels, strict=True)) == EXAMPLES
+
+    def test_one_label_a_cell(self, tmp_path):
+        (tmp_path / "a.csv").write_text("x,y\nt, a;b \n\nu,\n")
+        reader = open_reader(tmp_path / "a.csv", text_field="x", labels_field="y")
+        assert concatenated(reader.chunks()).labels == [["a;b"], []]
+
+    def test_without_quotes(self, tmp_path):
+        (tmp_path / "a.tsv").write_text('text\tlabel\n"open\ta\n5" disk\tb\n')
+        chunk = concatenated(open_reader(tmp_path / "a.tsv", quotes=False).chunks())
+        assert chunk.texts == ['"open', '5" disk']
+
+    def test_long_cell(self, tmp_path):
+        (tmp_path / "a.csv").write_text(f"text,label\n{'x' * 200_000},a\n")
+        assert len(concatenated(open_reader(tmp_path / "a.csv").chunks()).texts[0]) == 200_000
+
+    @pytest.mark.parametrize(
+        ("content", "where", "message"),
+        [
+            ("text,tag\n", 1, "'labels' or 'label' is expected"),
+            ("text,label,text\n", 1, "'text' or 'sentence' is expected"),
+            ("", 1, "the header has none"),
+            ('text,label\n"x\ny",a\nx,y,a\n', 4, "2 cells are expected .* found 3"),
+            ('text,label\nx,a\n"x,a\ny,b\n', 3, "cannot be parsed"),
+            ('text,label\n"x"y,a\n', 2, "cannot be parsed"),
+            ('text,label\nx,"a\nb"\n', 2, "one non-empty line"),
+        ],
+    )
+    def test_errors_name_the_line(self, tmp_path, content, where, message):
+        path = tmp_path / "a.csv"
+        path.write_text(content)
+        with pytest.raises(DataError, match=message) as caught:
+            list(open_reader(path).chunks())
+        assert str(caught.value).startswith(f"{path}:{where}: ")
+
+    @pytest.mark.parametrize("options", [{"delimiter": ""}, {"label_separator": ""}])
+    def test_bad_separators(self, tmp_path, options):
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            open_reader(self.write_sample(tmp_path), **options)
+
+    def test_real_data_with_several_labels(self):
+        path = data_folder("duee") / "train.csv"
+        chunk = concatenated(open_reader(path, label_separator=",").chunks())
+        with open(path, encoding="utf-8", newline="") as stream:
+            expected = list(csv.DictReader(stream))
+        assert chunk.texts == [row["sentence"] for row in expected]
+        assert chunk.labels == [row["label"].split(",") for row in expected]
+        assert len({label for labels in chunk.labels for label in labels}) == 65

@@ -1,0 +1,107 @@
+"""What every reader does: find its file, cut it into chunks, refuse impossible label names."""
+
+import abc
+import itertools
+from pathlib import Path
+
+from tfxc.data.chunk import Chunk
+from tfxc.data.formats.lines import Lines
+from tfxc.errors import ConfigError, DataError
+
+
+class Reader(abc.ABC):
+    """A data file as a stream of chunks.
+
+    Attributes:
+        path: the file or folder.
+        num_labels: number of labels, or None where the format does not say.
+        num_features: number of features (columns), or None where there are none or it is unknown.
+        num_examples: number of examples, or None where the format does not say.
+        bytes_read: bytes of the file read so far by the latest ``chunks``, for a progress line.
+        total_bytes: size of the file in bytes, or None for a folder.
+
+    Args:
+        path: the file or folder to read.
+
+    Raises:
+        DataError: there is nothing at ``path``.
+    """
+
+    num_labels = None
+    num_features = None
+    num_examples = None
+
+    def __init__(self, path):
+        self.path = Path(path)
+        if not self.path.exists():
+            raise DataError("no such file", where=self.path, fix="check the path")
+        self.total_bytes = self.path.stat().st_size if self.path.is_file() else None
+        self._lines = Lines(self.path)
+
+    @property
+    def bytes_read(self):
+        return self._lines.bytes_read
+
+    def chunks(self, size=4096):
+        """Yields the examples in file order as ``Chunk``s of ``size`` examples, the last smaller.
+
+        Every call starts at the beginning of the file.
+
+        Raises:
+            ConfigError: ``size`` is below 1.
+            DataError: the file is malformed; the message names file and line.
+        """
+        if size < 1:
+            raise ConfigError(f"a chunk size of at least 1 is expected, found {size}")
+        return self._read(size)
+
+    @abc.abstractmethod
+    def _read(self, size):
+        """Yields the chunks."""
+
+
+class TextReader(Reader):
+    """A reader whose examples are texts with labels; a subclass gives them one by one."""
+
+    @abc.abstractmethod
+    def _examples(self):
+        """Yields ``(text, list of labels)``."""
+
+    def _read(self, size):
+        examples = self._examples()
+        while block := list(itertools.islice(examples, size)):
+            yield Chunk(
+                texts=[text for text, _ in block],
+                labels=[labels for _, labels in block],
+            )
+
+
+def check_label_name(name, where):
+    """Refuses a label name that could not be written as one line of a vocabulary file.
+
+    Raises:
+        DataError: ``name`` is empty, holds a line break or is no valid Unicode.
+    """
+    if not name or "\n" in name or "\r" in name:
+        raise DataError(
+            f"a label name of one non-empty line is expected, found {name!r}", where=where
+        )
+    check_unicode(name, "a label name", where)
+
+
+def check_unicode(text, what, where):
+    """Refuses half a surrogate pair, which JSON can write and UTF-8 cannot.
+
+    Raises:
+        DataError: ``text`` cannot be encoded.
+    """
+    if text.isascii():
+        return
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{what} of valid Unicode is expected, found the lone surrogate "
+            f"{text[error.start]!r} at character {error.start + 1}",
+            where=where,
+        ) from None

@@ -1,0 +1,116 @@
+"""CSV and TSV with a header line: a column of texts and a column of labels."""
+
+import csv
+import sys
+
+from tfxc.data.formats.base import TextReader, check_label_name
+from tfxc.errors import ConfigError, DataError
+
+_TEXT_FIELDS = ("text", "sentence")
+_LABELS_FIELDS = ("labels", "label")
+
+
+class Delimited(TextReader):
+    """Reads comma- or tab-separated values whose first line names the columns.
+
+    Cells may be quoted with ``"`` and then hold separators and line breaks. White space around
+    label names is dropped, an empty label cell means no labels, a label given twice counts once.
+    Blank lines are skipped. Reading raises Python's process-wide limit on the length of a cell.
+
+    Args:
+        path: ``.csv`` or ``.tsv`` file, also ``.gz`` or ``.xz``.
+        text_field: column of the texts; None = ``text`` or ``sentence``.
+        labels_field: column of the labels; None = ``labels`` or ``label``.
+        label_separator: what separates the labels within their cell, e.g. ``";"``; None = the cell
+            is one label.
+        delimiter: what separates the cells; None = a tab in ``.tsv`` files, else a comma.
+        quotes: whether ``"`` quotes; False takes it as an ordinary character.
+
+    Raises:
+        ConfigError: ``label_separator`` or ``delimiter`` is no proper separator.
+        DataError: naming file and line: a column is missing, a line has another number of cells,
+            a quote is not closed, a label name holds a line break, the text is not UTF-8.
+
+    Example:
+        >>> reader = Delimited("train.csv", label_separator=",")     # doctest: +SKIP
+        >>> next(reader.chunks(1)).labels                            # doctest: +SKIP
+        [['law', 'health']]
+    """
+
+    def __init__(
+        self,
+        path,
+        *,
+        text_field=None,
+        labels_field=None,
+        label_separator=None,
+        delimiter=None,
+        quotes=True,
+    ):
+        super().__init__(path)
+        if label_separator == "":
+            raise ConfigError("text or null is expected, found ''", where="label_separator")
+        if delimiter is None:
+            delimiter = "\t" if ".tsv" in self.path.suffixes[-2:] else ","
+        elif len(delimiter) != 1 or delimiter in '\r\n"':
+            raise ConfigError(f"one character is expected, found {delimiter!r}", where="delimiter")
+        self.text_field, self.labels_field = text_field, labels_field
+        self.label_separator, self.delimiter, self.quotes = label_separator, delimiter, quotes
+
+    def _examples(self):
+        rows = self._rows()
+        number, header = next(rows, (1, []))
+        text_at = self._column(header, self.text_field, _TEXT_FIELDS, "text_field")
+        labels_at = self._column(header, self.labels_field, _LABELS_FIELDS, "labels_field")
+        for number, row in rows:
+            where = f"{self.path}:{number}"
+            if len(row) != len(header):
+                raise DataError(
+                    f"{len(header)} cells are expected as in the header, found {len(row)}",
+                    where=where,
+                    fix="quote cells that hold a separator",
+                )
+            yield row[text_at], self._labels(row[labels_at], where)
+
+    def _rows(self):
+        """Yields ``(number of the row's first line, cells)``, blank lines left out."""
+        csv.field_size_limit(sys.maxsize)
+        quoting = csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE
+        lines = (f"{line}\n" for _, line in self._lines.texts())
+        rows = csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=True)
+        while True:
+            first = rows.line_num + 1
+            try:
+                row = next(rows, None)
+            except csv.Error as error:
+                raise DataError(
+                    f"the cells cannot be parsed: {error}",
+                    where=f"{self.path}:{first}",
+                    fix="close and double quotes within cells, or read with quotes=False",
+                ) from None
+            if row is None:
+                return
+            if row:
+                yield first, row
+
+    def _column(self, header, wanted, usual, option):
+        candidates = usual if wanted is None else (wanted,)
+        for name in candidates:
+            if header.count(name) == 1:
+                return header.index(name)
+        raise DataError(
+            f"one column {' or '.join(map(repr, candidates))} is expected, the header has "
+            f"{', '.join(map(repr, header)) or 'none'}",
+            where=f"{self.path}:1",
+            fix=f"name the right column as {option}",
+        )
+
+    def _labels(self, cell, where):
+        parts = [cell] if self.label_separator is None else cell.split(self.label_separator)
+        names = list(dict.fromkeys(filter(None, (part.strip() for part in parts))))
+        for name in names:
+            check_label_name(name, where)
+        return names
+
+
+READER = Delimited

@@ -1,0 +1,102 @@
+"""JSON lines: one object with a text and its labels a line."""
+
+import json
+
+from tfxc.data.formats.base import TextReader, check_label_name, check_unicode
+from tfxc.errors import DataError
+
+
+class JSONLines(TextReader):
+    """Reads ``{"text": "...", "labels": ["...", ...]}`` lines in UTF-8.
+
+    ``labels`` is a list of names, a list of ids (integers from 0), or a single one of either;
+    names and ids do not mix within a file. Names may hold anything but a line break. A label given
+    twice counts once. Empty texts and empty lists are legal, blank lines are skipped.
+
+    Args:
+        path: ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.xz`` file.
+        text_field: key of the text.
+        labels_field: key of the labels.
+
+    Raises:
+        DataError: naming file and line: no JSON object, a key is missing or of another type, a
+            label name is empty or holds a line break, the text is not UTF-8.
+
+    Example:
+        >>> reader = JSONLines("train.jsonl.xz", labels_field="tags")     # doctest: +SKIP
+        >>> next(reader.chunks(1)).labels                                 # doctest: +SKIP
+        [['sauce', 'cheese']]
+    """
+
+    def __init__(self, path, *, text_field="text", labels_field="labels"):
+        super().__init__(path)
+        self.text_field, self.labels_field = text_field, labels_field
+
+    def _examples(self):
+        kind = None
+        for number, line in self._lines.texts():
+            if line.strip():
+                where = f"{self.path}:{number}"
+                text, labels = self._example(line, where)
+                if labels:
+                    kind = kind or type(labels[0])
+                    _check_labels(labels, kind, where)
+                yield text, labels
+
+    def _example(self, line, where):
+        try:
+            example = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"a JSON object is expected: {error}", where=where) from None
+        if not isinstance(example, dict):
+            raise DataError(f"a JSON object is expected, found {_shown(example)}", where=where)
+        text = _field(example, self.text_field, "text_field", where)
+        if not isinstance(text, str):
+            raise DataError(
+                f"{self.text_field!r} is expected to be a string, found {_shown(text)}", where=where
+            )
+        check_unicode(text, "a text", where)
+        labels = _field(example, self.labels_field, "labels_field", where)
+        if not isinstance(labels, list):
+            labels = [labels]
+        for label in labels:
+            if type(label) not in (str, int):
+                raise DataError(
+                    f"{self.labels_field!r} is expected to be a string, an integer or a list of "
+                    f"either, found {_shown(label)}",
+                    where=where,
+                )
+        return text, list(dict.fromkeys(labels))
+
+
+def _field(example, key, option, where):
+    if key not in example:
+        raise DataError(
+            f"key {key!r} is missing; the object has {', '.join(map(repr, example)) or 'none'}",
+            where=where,
+            fix=f"name the right key as {option}",
+        )
+    return example[key]
+
+
+def _check_labels(labels, kind, where):
+    for label in labels:
+        if type(label) is not kind:
+            raise DataError(
+                f"label {label!r} is no {kind.__name__} as the labels before it are",
+                where=where,
+                fix="use names or ids throughout",
+            )
+        if kind is str:
+            check_label_name(label, where)
+        elif not 0 <= label < 2**31:
+            raise DataError(
+                f"a label id of 0 to {2**31 - 1:,} is expected, found {label}", where=where
+            )
+
+
+def _shown(value):
+    return repr(value)[:60]
+
+
+READER = JSONLines

@@ -1,0 +1,152 @@
+"""A PECOS data folder: texts and/or a sparse feature matrix, and a sparse label matrix."""
+
+import itertools
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.data.chunk import Chunk
+from tfxc.data.formats.base import Reader, check_label_name
+from tfxc.data.formats.lines import Lines, reading_errors
+from tfxc.errors import DataError
+
+_LABEL_FILES = ("Y.txt", "output-items.txt")
+
+
+class PecosFolder(Reader):
+    """Reads ``X.<split>.txt`` and/or ``X.<split>.npz`` with ``Y.<split>.npz``.
+
+    ``X.<split>.txt`` holds one text a line, the ``.npz`` files SciPy sparse matrices: features
+    (examples, num_features) and labels (examples, num_labels), of which every entry that is not
+    zero counts as a label. With ``Y.txt`` or ``output-items.txt`` (one name per label) the labels
+    are names, else ids. Chunks carry texts and features, as far as there are any. The matrices
+    are held in memory while they are read.
+
+    Args:
+        path: the folder.
+        split: the part of the file names between the dots; PECOS writes ``trn``, ``val``, ``tst``.
+
+    Raises:
+        DataError: a file is missing, damaged or no sparse matrix, the numbers of examples or of
+            label names disagree, a label name is empty or occurs twice, a feature is not finite.
+
+    Source: https://github.com/amzn/pecos (the layout of its XMC data sets).
+
+    Example:
+        >>> reader = PecosFolder("eurlex-4k", split="tst")     # doctest: +SKIP
+        >>> reader.num_examples, reader.num_labels             # doctest: +SKIP
+        (3865, 3956)
+    """
+
+    def __init__(self, path, *, split="trn"):
+        super().__init__(path)
+        if not self.path.is_dir():
+            raise DataError("a folder is expected, found a file", where=self.path)
+        self._label_path = self._required(f"Y.{split}.npz")
+        self._text_path = self._optional(f"X.{split}.txt")
+        self._feature_path = self._optional(f"X.{split}.npz")
+        if self._text_path is None and self._feature_path is None:
+            self._required(f"X.{split}.txt", f"X.{split}.npz")
+        self.num_examples, self.num_labels = _shape(self._label_path)
+        if self._feature_path is not None:
+            rows, self.num_features = _shape(self._feature_path)
+            self._check_rows(rows, self._feature_path)
+
+    def _read(self, size):
+        labels = _load_sparse(self._label_path)
+        labels.eliminate_zeros()
+        names = self._label_names()
+        features = _load_sparse(self._feature_path) if self._feature_path else None
+        texts = self._texts() if self._text_path else None
+        for start in range(0, self.num_examples, size):
+            rows = slice(start, start + size)
+            chunk = Chunk(labels=_label_lists(labels[rows], names))
+            if features is not None:
+                chunk.features = self._checked(features[rows].astype(np.float32), start)
+            if texts is not None:
+                chunk.texts = list(itertools.islice(texts, len(chunk)))
+                self._check_rows(start + len(chunk.texts), self._text_path, start + len(chunk))
+            yield chunk
+        if texts is not None:
+            self._check_rows(self.num_examples + sum(1 for _ in texts), self._text_path)
+
+    def _texts(self):
+        return (line for _, line in Lines(self._text_path).texts())
+
+    def _checked(self, features, start):
+        wrong = np.flatnonzero(~np.isfinite(features.data))
+        if wrong.size:
+            row = start + np.searchsorted(features.indptr, wrong[0], side="right")
+            raise DataError(f"finite values are expected in row {row}", where=self._feature_path)
+        features.sum_duplicates()
+        return features
+
+    def _label_names(self):
+        path = next(filter(None, map(self._optional, _LABEL_FILES)), None)
+        if path is None:
+            return None
+        names = {}
+        for number, name in Lines(path).texts():
+            where = f"{path}:{number}"
+            check_label_name(name, where)
+            if name in names:
+                raise DataError(f"label name {name!r} occurs twice", where=where)
+            names[name] = number
+        if len(names) != self.num_labels:
+            raise DataError(
+                f"{self.num_labels:,} label names are expected as {self._label_path.name} has "
+                f"columns, found {len(names):,}",
+                where=path,
+            )
+        return np.array(list(names), dtype=object)
+
+    def _check_rows(self, rows, path, expected=None):
+        if rows != (self.num_examples if expected is None else expected):
+            raise DataError(
+                f"{self.num_examples:,} examples are expected as {self._label_path.name} has rows, "
+                f"found {rows:,}",
+                where=path,
+            )
+
+    def _optional(self, name):
+        path = self.path / name
+        return path if path.is_file() else None
+
+    def _required(self, *names):
+        paths = [path for path in map(self._optional, names) if path]
+        if paths:
+            return paths[0]
+        found = sorted(file.name for file in self.path.iterdir())
+        raise DataError(
+            f"{' or '.join(names)} is expected; the folder has {', '.join(found) or 'no files'}",
+            where=self.path,
+            fix="give the split as its files are named",
+        )
+
+
+def _shape(path):
+    with reading_errors(path), np.load(path) as archive:
+        if "shape" not in archive:
+            raise _no_matrix(path)
+        return tuple(int(side) for side in archive["shape"])
+
+
+def _load_sparse(path):
+    with reading_errors(path):
+        try:
+            return scipy.sparse.csr_matrix(scipy.sparse.load_npz(path))
+        except (ValueError, KeyError, NotImplementedError) as error:
+            raise _no_matrix(path) from error
+
+
+def _no_matrix(path):
+    return DataError("a matrix written by scipy.sparse.save_npz is expected", where=path)
+
+
+def _label_lists(matrix, names):
+    flat = (matrix.indices if names is None else names[matrix.indices]).tolist()
+    splits = matrix.indptr.tolist()
+    return [flat[start:end] for start, end in itertools.pairwise(splits)]
+
+
+READER = PecosFolder

@@ -1,0 +1,205 @@
+"""Parses blocks of ``l1,l2,... f1:v1 f2:v2 ...`` lines, whole blocks at a time.
+
+The fast path joins a block into one buffer that NumPy parses; anything it does not recognise sends
+the block to the careful path, which goes token by token and names the offending line.
+"""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.data.chunk import Chunk
+from tfxc.data.formats.numbers import parse_integers, parse_pairs
+from tfxc.errors import DataError
+
+_MAX_ID = np.iinfo(np.int32).max
+
+
+@dataclasses.dataclass
+class SparseRows:
+    """Parsed lines in flat form.
+
+    Attributes:
+        label_ids: int64 (sum of label_counts,).
+        label_counts: int64 (rows,) labels per row.
+        feature_ids: int64 (sum of feature_counts,), strictly increasing within a row.
+        values: float32, one per feature id, finite.
+        feature_counts: int64 (rows,) features per row.
+    """
+
+    label_ids: np.ndarray
+    label_counts: np.ndarray
+    feature_ids: np.ndarray
+    values: np.ndarray
+    feature_counts: np.ndarray
+
+    def to_chunk(self, num_features, first_feature=0):
+        """The rows as a ``Chunk``; ids count from ``first_feature`` (0 or 1)."""
+        matrix = scipy.sparse.csr_matrix(
+            (
+                self.values,
+                (self.feature_ids - first_feature).astype(np.int32),
+                _splits(self.feature_counts).astype(np.int32),
+            ),
+            shape=(len(self.label_counts), num_features),
+        )
+        return Chunk(labels=self._label_lists(), features=matrix)
+
+    def _label_lists(self):
+        flat, splits = self.label_ids.tolist(), _splits(self.label_counts).tolist()
+        lists = [flat[start:end] for start, end in itertools.pairwise(splits)]
+        rows = np.repeat(np.arange(len(lists)), self.label_counts)
+        keys = rows * (_MAX_ID + 1) + self.label_ids
+        if (np.diff(keys) <= 0).any() and np.unique(keys).size < keys.size:
+            lists = [list(dict.fromkeys(labels)) for labels in lists]
+        return lists
+
+
+def parse_rows(lines, numbers, path, num_labels=None, num_features=None, first_feature=0):
+    """Parses ``lines`` into ``SparseRows``.
+
+    Args:
+        lines: the lines as bytes. A line whose first token holds a colon, or that starts with a
+            space, has no labels; a line without further tokens has no features.
+        numbers: the number of each line in the file.
+        path: the file, for messages.
+        num_labels, num_features: how many there are; None = ids below 2^31.
+        first_feature: the lowest feature id, 0 or 1.
+
+    Raises:
+        DataError: naming file and line: an unparsable token, an id out of range, a value that is
+            not a finite float32, a feature given twice.
+    """
+    rows = _parse_fast(lines) or _parse_carefully(lines, numbers, path)
+    place = _Place(path, numbers)
+    _check_ids(rows.label_ids, rows.label_counts, 0, num_labels, "label", place)
+    _check_ids(rows.feature_ids, rows.feature_counts, first_feature, num_features, "feature", place)
+    wrong = np.flatnonzero(~np.isfinite(rows.values))
+    if wrong.size:
+        feature = rows.feature_ids[wrong[0]]
+        place.fail(f"feature {feature}: a finite value is expected", wrong, rows.feature_counts)
+    return _sorted(rows, place)
+
+
+class _Place:
+    def __init__(self, path, numbers):
+        self.path, self.numbers = path, numbers
+
+    def fail(self, problem, wrong, counts):
+        row = np.searchsorted(np.cumsum(counts), wrong[0], side="right")
+        raise DataError(problem, where=f"{self.path}:{self.numbers[row]}")
+
+
+def _splits(counts):
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def _check_ids(ids, counts, lowest, how_many, what, place):
+    highest = _MAX_ID if how_many is None else lowest + how_many - 1
+    wrong = np.flatnonzero((ids < lowest) | (ids > highest))
+    if wrong.size:
+        found = ids[wrong[0]]
+        place.fail(
+            f"a {what} id of {lowest} to {highest:,} is expected, found {found}", wrong, counts
+        )
+
+
+def _sorted(rows, place):
+    row_of = np.repeat(np.arange(len(rows.feature_counts)), rows.feature_counts)
+    keys = row_of * (_MAX_ID + 1) + rows.feature_ids
+    if (np.diff(keys) > 0).all():
+        return rows
+    order = np.argsort(keys, kind="stable")
+    rows = dataclasses.replace(rows, feature_ids=rows.feature_ids[order], values=rows.values[order])
+    wrong = np.flatnonzero(np.diff(keys[order]) == 0)
+    if wrong.size:
+        place.fail(
+            f"feature {rows.feature_ids[wrong[0]]} is given twice", wrong, rows.feature_counts
+        )
+    return rows
+
+
+def _parse_fast(lines):
+    """``SparseRows``, or None where a line is not in the plainest form."""
+    label_parts, feature_parts = [], []
+    for line in lines:
+        head, _, tail = line.partition(b" ")
+        if b":" in head:
+            head, tail = b"", line
+        label_parts.append(head)
+        feature_parts.append(tail.strip())
+    labels = _parse_labels(label_parts)
+    features = _parse_features(feature_parts)
+    if labels is None or features is None:
+        return None
+    return SparseRows(*labels, *features)
+
+
+def _parse_labels(parts):
+    counts = np.array([part.count(b",") + 1 if part else 0 for part in parts], np.int64)
+    ids = parse_integers(b",".join(filter(None, parts)), ",", counts.sum())
+    return None if ids is None else (ids, counts)
+
+
+def _parse_features(parts):
+    counts = np.array([part.count(b":") for part in parts], np.int64)
+    pairs = parse_pairs(b" ".join(filter(None, parts)), counts.sum())
+    if pairs is None:
+        return None
+    with np.errstate(over="ignore"):
+        return pairs[0], pairs[1].astype(np.float32), counts
+
+
+def _parse_carefully(lines, numbers, path):
+    labels, pairs = [], []
+    for line, number in zip(lines, numbers, strict=True):
+        where = f"{path}:{number}"
+        tokens = line.split()
+        has_labels = bool(tokens) and b":" not in tokens[0] and not line[:1].isspace()
+        labels.append(
+            [_label_id(token, where) for token in tokens[0].split(b",")] if has_labels else []
+        )
+        pairs.append([_pair(token, where) for token in tokens[has_labels:]])
+    flat = [pair for row in pairs for pair in row]
+    with np.errstate(over="ignore"):
+        values = np.array([value for _, value in flat], np.float64).astype(np.float32)
+    return SparseRows(
+        np.array([label for row in labels for label in row], np.int64),
+        np.array([len(row) for row in labels], np.int64),
+        np.array([feature for feature, _ in flat], np.int64),
+        values,
+        np.array([len(row) for row in pairs], np.int64),
+    )
+
+
+def _label_id(token, where):
+    try:
+        return _whole(token)
+    except ValueError:
+        raise DataError(
+            f"comma-separated label ids are expected, found {_shown(token)}", where=where
+        ) from None
+
+
+def _pair(token, where):
+    try:
+        feature, value = token.split(b":")
+        if b"_" in value:
+            raise ValueError
+        return _whole(feature), float(value)
+    except ValueError:
+        raise DataError(f"feature:value is expected, found {_shown(token)}", where=where) from None
+
+
+def _whole(token):
+    number = math.nan if b"_" in token else float(token)
+    if not abs(number) <= _MAX_ID or number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def _shown(token):
+    return repr(token[:40].decode("utf-8", "replace"))

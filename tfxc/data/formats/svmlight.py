@@ -1,0 +1,92 @@
+"""The svmlight / LIBSVM text format with several labels a line."""
+
+import itertools
+
+from tfxc.data.formats.base import Reader
+from tfxc.data.formats.sparse_lines import parse_rows
+from tfxc.errors import ConfigError
+from tfxc.progress import Progress
+
+
+class SVMLight(Reader):
+    """Reads ``l1,l2,... f1:v1 f2:v2 ...  # comment`` lines without a header.
+
+    Labels are non-negative ids. Blank lines and lines that hold only a comment are skipped. The
+    order of the features carries no meaning: rows come sorted by feature id.
+
+    Unless both ``num_features`` and ``zero_based`` are given, the constructor reads the file once
+    to find them (and ``num_examples``). A split of a data set should be given both: by itself it
+    may lack the lowest or the highest feature.
+
+    Args:
+        path: ``.svm``, ``.svmlight``, ``.libsvm`` or ``.txt`` file, also ``.gz`` or ``.xz``.
+        zero_based: whether feature ids count from 0 (True) or 1 (False); ``"auto"`` = from 1 if
+            id 0 does not occur.
+        num_features: number of features; None = as many as the highest id needs.
+
+    Raises:
+        ConfigError: ``zero_based`` or ``num_features`` has another value.
+        DataError: naming file and line: an id out of range, an unparsable or duplicate feature, a
+            value that is NaN or infinite.
+
+    Example:
+        >>> reader = SVMLight("train.svm", zero_based=False)        # doctest: +SKIP
+        >>> next(reader.chunks(100)).features.shape                 # doctest: +SKIP
+        (100, 47236)
+    """
+
+    def __init__(self, path, *, zero_based="auto", num_features=None):
+        super().__init__(path)
+        if zero_based not in ("auto", True, False):
+            raise ConfigError(
+                f"'auto', true or false is expected, found {zero_based!r}", where="zero_based"
+            )
+        if num_features is not None and num_features < 1:
+            raise ConfigError(
+                f"a number of at least 1 is expected, found {num_features!r}", where="num_features"
+            )
+        self.num_features = num_features
+        self._first_feature = 0 if zero_based == "auto" else int(not zero_based)
+        if zero_based == "auto" or num_features is None:
+            self._scan(find_base=zero_based == "auto")
+
+    def _scan(self, find_base):
+        lowest, highest, self.num_examples = None, -1, 0
+        # Ids are checked against num_features only once their base is known.
+        wanted, self.num_features = self.num_features, None
+        with Progress(f"scanning {self.path.name}", self.total_bytes, unit="bytes") as progress:
+            for rows in self._rows(4096):
+                progress.advance(self.bytes_read - progress.done)
+                self.num_examples += len(rows.label_counts)
+                if rows.feature_ids.size:
+                    smallest = int(rows.feature_ids.min())
+                    lowest = smallest if lowest is None else min(lowest, smallest)
+                    highest = max(highest, int(rows.feature_ids.max()))
+        if find_base:
+            self._first_feature = int(bool(lowest))
+        self.num_features = wanted or max(0, highest + 1 - self._first_feature)
+
+    def _read(self, size):
+        for rows in self._rows(size):
+            yield rows.to_chunk(self.num_features, self._first_feature)
+
+    def _rows(self, size):
+        lines = self._example_lines()
+        while block := list(itertools.islice(lines, size)):
+            yield parse_rows(
+                [line for _, line in block],
+                [number for number, _ in block],
+                self.path,
+                num_features=self.num_features,
+                first_feature=self._first_feature,
+            )
+
+    def _example_lines(self):
+        for first, lines in self._lines.blocks(4096):
+            for number, line in enumerate(lines, start=first):
+                example = line.partition(b"#")[0]
+                if example.strip():
+                    yield number, example
+
+
+READER = SVMLight

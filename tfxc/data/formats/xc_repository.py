@@ -1,0 +1,96 @@
+"""The text format of the Extreme Classification Repository."""
+
+import itertools
+
+from tfxc.data.formats.base import Reader
+from tfxc.data.formats.sparse_lines import parse_rows
+from tfxc.errors import DataError
+
+
+class XCRepository(Reader):
+    """Reads ``num_points num_features num_labels`` and then one example a line.
+
+    A line is ``l1,l2,... f1:v1 f2:v2 ...`` with ids from 0. It starts with a space where it has no
+    labels (or directly with ``f1:v1``); it may end after the labels. The order of the features
+    carries no meaning: rows come sorted by feature id. A label given twice counts once, a feature
+    given twice is an error. Blank lines behind the last point are ignored.
+
+    Args:
+        path: ``.txt``, ``.txt.gz`` or ``.txt.xz`` file.
+
+    Raises:
+        DataError: naming file and line: no header, more or fewer points than it says, an id beyond
+            it, an unparsable or duplicate feature, a value that is NaN or infinite.
+
+    Source: Bhatia et al., The extreme classification repository, 2016.
+
+    Example:
+        >>> reader = XCRepository("train.txt")        # doctest: +SKIP
+        >>> reader.num_examples, reader.num_features, reader.num_labels   # doctest: +SKIP
+        (4880, 1836, 159)
+    """
+
+    def __init__(self, path):
+        super().__init__(path)
+        line = self._lines.first()
+        header = parse_header(line)
+        if header is None:
+            found = "an empty file" if line is None else repr(line[:60].decode("utf-8", "replace"))
+            raise DataError(
+                f"the header 'num_points num_features num_labels' is expected, found {found}",
+                where=f"{self.path}:1",
+                fix="add the header or read the file as svmlight",
+            )
+        self.num_examples, self.num_features, self.num_labels = header
+
+    def _read(self, size):
+        found = 0
+        for first, lines in self._point_blocks(size):
+            if found + len(lines) > self.num_examples:
+                lines = self._without_blank_end(lines, self.num_examples - found)
+            if lines:
+                found += len(lines)
+                numbers = range(first, first + len(lines))
+                rows = parse_rows(lines, numbers, self.path, self.num_labels, self.num_features)
+                yield rows.to_chunk(self.num_features)
+        if found < self.num_examples:
+            raise self._wrong_count(found)
+
+    def _point_blocks(self, size):
+        """Blocks of lines behind the header, ``size`` lines each."""
+        blocks = self._lines.blocks(size)
+        lines = itertools.chain.from_iterable(lines for _, lines in blocks)
+        next(lines)
+        first = 2
+        while block := list(itertools.islice(lines, size)):
+            yield first, block
+            first += len(block)
+
+    def _without_blank_end(self, lines, expected):
+        if any(line.strip() for line in lines[expected:]):
+            lines = itertools.chain.from_iterable(block for _, block in self._lines.blocks(4096))
+            raise self._wrong_count(max(place for place, line in enumerate(lines) if line.strip()))
+        return lines[:expected]
+
+    def _wrong_count(self, found):
+        return DataError(
+            f"the header says {self.num_examples:,} points, {found:,} lines found",
+            where=f"{self.path}:1",
+            fix="correct the header or restore the missing lines",
+        )
+
+
+def parse_header(line):
+    """The three integers of a header line (bytes), or None where it is none.
+
+    Example:
+        >>> parse_header(b"4880 1836 159")
+        (4880, 1836, 159)
+    """
+    tokens = (line or b"").split()
+    if len(tokens) != 3 or not all(token.isdigit() for token in tokens):
+        return None
+    return tuple(int(token) for token in tokens)
+
+
+READER = XCRepository

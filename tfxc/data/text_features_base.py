@@ -1,0 +1,167 @@
+"""What TF-IDF and hashed text features share: transforming in processes, saving, checks."""
+
+import abc
+import itertools
+import json
+import re
+
+import joblib
+import numpy as np
+import scipy.sparse
+
+from tfxc.errors import ConfigError
+from tfxc.files import atomic_folder
+
+#: Version of the saved form.
+FILE_VERSION = 1
+#: scikit-learn's: words of two or more word characters.
+TOKEN_PATTERN = r"(?u)\b\w\w+\b"
+# Below this many characters per process, or per term sent to it, another one costs more.
+_MIN_CHARACTERS, _CHARACTERS_PER_TERM = 500_000, 20
+
+
+class TextFeatures(abc.ABC):
+    """What both kinds of text features share.
+
+    Attributes:
+        name: the kind's name in configs.
+        num_features: columns of the rows, or None before ``fit``.
+    """
+
+    name = None
+    num_features = None
+
+    def __init__(self, **settings):
+        settings["ngram_range"] = _check_ngram_range(settings["ngram_range"])
+        _check_pattern(settings["token_pattern"])
+        if settings["norm"] not in ("l1", "l2", None):
+            raise ConfigError(
+                f"'l1', 'l2' or null is expected, found {settings['norm']!r}", where="norm"
+            )
+        self._settings = settings
+        self._cached_vectorizer = None
+
+    def settings(self):
+        """The constructor's arguments as a dict."""
+        return dict(self._settings)
+
+    @abc.abstractmethod
+    def fit(self, text_lists, jobs=1):
+        """Learns from an iterable of lists of texts, read once; returns ``self``."""
+
+    def transform(self, texts, jobs=1):
+        """One row per text, the same as scikit-learn's in float32.
+
+        Args:
+            texts: list of n strings.
+            jobs: processes to use at most; the result does not depend on it.
+
+        Returns:
+            float32 ``scipy.sparse.csr_matrix`` (n, num_features) with sorted indices.
+
+        Raises:
+            ConfigError: ``fit`` has not been called.
+        """
+        self._check_fitted()
+        if not texts:
+            return scipy.sparse.csr_matrix((0, self.num_features), dtype=np.float32)
+        num_terms = len(self.vocabulary() or ())
+        parts = _divide(texts, jobs, num_terms)
+        if len(parts) == 1:
+            return self._rows(texts)
+        rows = joblib.Parallel(n_jobs=len(parts))(joblib.delayed(self._rows)(p) for p in parts)
+        return scipy.sparse.vstack(rows, format="csr")
+
+    def vocabulary(self):
+        """The list of terms by feature id, or None where features have no terms."""
+        return None
+
+    @property
+    def idf(self):
+        """float64 (num_features,) weights of the terms, or None where terms are not weighted."""
+        return None
+
+    def save(self, folder):
+        """Writes ``features.json``, and where there are any ``vocabulary.txt`` and ``idf.npy``.
+
+        The folder appears whole or not at all and replaces an existing one.
+
+        Raises:
+            ConfigError: ``fit`` has not been called.
+            UserError: the folder cannot be written.
+        """
+        self._check_fitted()
+        head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
+        with atomic_folder(folder) as scratch:
+            (scratch / "features.json").write_text(json.dumps(head, indent=2) + "\n", "utf-8")
+            if self.vocabulary() is not None:
+                terms = "".join(f"{term}\n" for term in self.vocabulary())
+                (scratch / "vocabulary.txt").write_bytes(terms.encode("utf-8"))
+            if self.idf is not None:
+                np.save(scratch / "idf.npy", self.idf)
+
+    def _rows(self, texts):
+        return scipy.sparse.csr_matrix(self._vectorizer().transform(texts))
+
+    def _vectorizer(self):
+        if self._cached_vectorizer is None:
+            self._cached_vectorizer = self._build_vectorizer()
+        return self._cached_vectorizer
+
+    @abc.abstractmethod
+    def _build_vectorizer(self):
+        """The scikit-learn vectoriser, ready to transform."""
+
+    def _check_fitted(self):
+        if self.num_features is None:
+            raise ConfigError("the text features have not been fitted", fix="call fit first")
+
+    def __getstate__(self):
+        # The vectoriser repeats the vocabulary as a dict: half of what a process would be sent.
+        return self.__dict__ | {"_cached_vectorizer": None}
+
+
+def _divide(texts, jobs, num_terms):
+    """``texts`` in as many equal parts as are worth a process each."""
+    worth = sum(map(len, texts)) // max(_MIN_CHARACTERS, _CHARACTERS_PER_TERM * num_terms)
+    parts = max(1, min(jobs, worth, len(texts)))
+    bounds = [len(texts) * part // parts for part in range(parts + 1)]
+    return [texts[start:end] for start, end in itertools.pairwise(bounds)]
+
+
+def is_positive(value):
+    """Whether ``value`` is an integer above 0 (and no bool)."""
+    return type(value) is int and value > 0
+
+
+def check_share(value, where):
+    """Refuses what is neither a count nor a share of documents.
+
+    Raises:
+        ConfigError: naming the argument ``where``.
+    """
+    if is_positive(value) or (type(value) is float and 0 <= value <= 1):
+        return
+    raise ConfigError(
+        f"a positive integer or a share of 0.0 to 1.0 is expected, found {value!r}", where=where
+    )
+
+
+def _check_ngram_range(value):
+    if len(value) == 2 and all(map(is_positive, value)) and value[0] <= value[1]:
+        return tuple(value)
+    raise ConfigError(
+        f"two positive integers, the first not above the second, are expected, found {value!r}",
+        where="ngram_range",
+    )
+
+
+def _check_pattern(pattern):
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ConfigError(
+            f"a regular expression is expected: {error}", where="token_pattern"
+        ) from error
+    if groups > 1:
+        raise ConfigError("at most one group is expected", where="token_pattern")
