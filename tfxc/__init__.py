@@ -1,0 +1,35 @@
+"""Extreme classification with TensorFlow and Keras.
+
+``import tfxc`` is light; what needs TensorFlow is imported when it is first used.
+"""
+
+import importlib
+import os
+
+# oneDNN is off by default on some processors and is worth a third of the step time; it has to be
+# chosen before TensorFlow is imported. An explicit setting of the user's wins.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from tfxc.version import __version__
+
+_LAZY = {
+    "XCClassifier": "tfxc.estimator",
+    "XCModel": "tfxc.model",
+    "load_config": "tfxc.config",
+    "load_model": "tfxc.model",
+    "load_run": "tfxc.recipes.runs",
+    "register_all": "tfxc.registry",
+}
+
+__all__ = ["__version__", *sorted(_LAZY)]
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'tfxc' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_LAZY])

@@ -1,0 +1,63 @@
+"""What every verb shares: options, errors as one line, exit codes."""
+
+import argparse
+import os
+import signal
+import sys
+
+from tfxc.config import load_config
+from tfxc.errors import UserError
+
+
+def parser(verb, description, **kwargs):
+    """An argument parser for ``python -m tfxc.<verb>``."""
+    return argparse.ArgumentParser(
+        prog=f"python -m tfxc.{verb}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **kwargs,
+    )
+
+
+def add_config_options(options, required=True):
+    """``--config`` and ``--set``."""
+    options.add_argument(
+        "--config", required=required, metavar="FILE", help="JSON config, see configs/"
+    )
+    options.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one key, e.g. training.epochs=3 (may be given several times)",
+    )
+    options.add_argument(
+        "--prepared",
+        default="prepared",
+        metavar="FOLDER",
+        help="where prepared records are kept (default: %(default)s)",
+    )
+
+
+def config_of(options):
+    """The config that ``--config`` and ``--set`` describe."""
+    return load_config(options.config, options.set)
+
+
+def run(main, argv=None):
+    """Calls ``main(argv)`` and ends the process with the right exit code.
+
+    0: done. 1: a bug, with traceback. 2: wrong input, one line on standard error. 128 + n: stopped
+    by signal n after saving.
+    """
+    try:
+        sys.exit(main(argv))
+    except UserError as error:
+        print(f"tfxc: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("tfxc: stopped", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader of our output has gone, as with "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,46 @@
+"""One encoder per repetition of a head, side by side in one model."""
+
+import keras
+
+from tfxc.encoders.base import Encoder
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Repeated(Encoder):
+    """Stacks the outputs of several encoders.
+
+    Args:
+        encoders: list of encoders with outputs (batch, dim).
+
+    Output: (batch, len(encoders), dim).
+    """
+
+    def __init__(self, encoders, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.encoders = list(encoders)
+
+    def build(self, input_shape=None):
+        """Builds each encoder."""
+        for encoder in self.encoders:
+            if not encoder.built:
+                encoder.build(input_shape)
+
+    def call(self, features, training=False):
+        """Encodes the batch with every encoder."""
+        return keras.ops.stack([e(features, training=training) for e in self.encoders], axis=1)
+
+    def compute_output_shape(self, input_shape):
+        """(batch, repetitions, dim)."""
+        batch, *rest = self.encoders[0].compute_output_shape(input_shape)
+        return (batch, len(self.encoders), *rest)
+
+    def get_config(self):
+        """The encoders, serialised."""
+        parts = [keras.saving.serialize_keras_object(e) for e in self.encoders]
+        return {**super().get_config(), "encoders": parts}
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the encoders again."""
+        parts = [keras.saving.deserialize_keras_object(e) for e in config.pop("encoders")]
+        return cls(parts, **config)

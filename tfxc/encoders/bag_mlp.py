@@ -1,0 +1,127 @@
+"""Sparse bag of features -> hidden layers."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfxc.encoders.base import Encoder, check_share
+from tfxc.labels.hashing import bucket_lookup
+from tfxc.ops.randomness import dropout, keep_mask
+from tfxc.ops.sparse import bag_matmul, row_ids
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class BagMLP(Encoder):
+    """Multi-layer perceptron over a weighted sparse bag: the network of MACH and of fastText.
+
+    The first layer is a table with one row per feature; only the rows a batch holds are read,
+    differentiated and updated.
+
+    Args:
+        num_features: feature ids are 0 .. num_features - 1 (from the data).
+        hidden: widths of the hidden layers.
+        activation: Keras name of the activation behind every hidden layer.
+        dropout: share of hidden units dropped in training, after each hidden layer.
+        input_dropout: share of the bag's features dropped in training.
+        num_hashed_features: size F' of a hashed first layer, or None for one row per feature.
+            Features that collide add up.
+        hash_seed: seed of the feature hash; every repetition of MACH has its own.
+        initial_std: standard deviation of the truncated normal start of all kernels; None takes
+            1 for the table (right for rows of unit length) and He's rule for the others.
+        seed: seed of the initial weights and the dropout masks.
+
+    Input: dict of ids int32 (nnz,), weights float32 (nnz,), row_splits int64 (batch + 1,).
+    Output: float (batch, hidden[-1]).
+
+    Example:
+        >>> encoder = BagMLP(num_features=100, hidden=[8])
+        >>> bag = {"ids": [3, 7, 7], "weights": [1.0, 1.0, 0.5], "row_splits": [0, 2, 3]}
+        >>> encoder(bag).shape
+        TensorShape([2, 8])
+
+    Reference: Medini et al., NeurIPS 2019 (arXiv 1910.13830).
+    """
+
+    from_data = ("num_features",)
+
+    def __init__(
+        self,
+        num_features,
+        *,
+        hidden=(512,),
+        activation="relu",
+        dropout=0.0,
+        input_dropout=0.0,
+        num_hashed_features=None,
+        hash_seed=0,
+        initial_std=None,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        if not hidden or min(hidden) < 1:
+            raise ValueError(f"hidden must list at least one positive width, found {hidden}")
+        if num_hashed_features is not None and num_hashed_features < 1:
+            raise ValueError(f"num_hashed_features must be positive, found {num_hashed_features}")
+        self.num_features = num_features
+        self.hidden = tuple(hidden)
+        self.activation = keras.activations.get(activation)
+        self.dropout = check_share("dropout", dropout)
+        self.input_dropout = check_share("input_dropout", input_dropout)
+        self.num_hashed_features = num_hashed_features
+        self.hash_seed = hash_seed
+        self.initial_std = initial_std
+        self.seed = seed
+        self.kernels, self.biases, self._lookup = [], [], None
+
+    def build(self, _input_shape=None):
+        """Makes the table, the dense kernels and the feature lookup."""
+        widths = [self.num_hashed_features or self.num_features, *self.hidden]
+        for level, (rows, columns) in enumerate(zip(widths, widths[1:], strict=False)):
+            std = self.initial_std or (1.0 if level == 0 else (2 / rows) ** 0.5)
+            start = keras.initializers.TruncatedNormal(stddev=std, seed=self.seed * 1000 + level)
+            name = "table" if level == 0 else f"kernel_{level}"
+            self.kernels.append(self.add_weight((rows, columns), start, name=name))
+            self.biases.append(self.add_weight((columns,), "zeros", name=f"bias_{level}"))
+        if self.num_hashed_features:
+            lookup = bucket_lookup(self.num_features, self.num_hashed_features, self.hash_seed)
+            self._lookup = tf.Variable(lookup.astype(np.int32), trainable=False, name="lookup")
+
+    def call(self, features, training=False):
+        """Encodes a batch of bags."""
+        ids, weights = tf.convert_to_tensor(features["ids"], tf.int32), features["weights"]
+        splits = tf.convert_to_tensor(features["row_splits"], tf.int64)
+        if training and self.input_dropout:
+            weights = self._drop_features(ids, weights, splits)
+        if self._lookup is not None:
+            ids = tf.gather(self._lookup, ids)
+        # The table itself, not the Keras variable: gathering from that copies the whole table.
+        x = bag_matmul(ids, weights, splits, self.kernels[0].value) + self.biases[0].value
+        x = tf.cast(x, self.compute_dtype)
+        for level in range(len(self.hidden)):
+            if level:
+                kernel = tf.cast(self.kernels[level].value, x.dtype)
+                x = tf.matmul(x, kernel) + tf.cast(self.biases[level].value, x.dtype)
+            x = self.activation(x)
+            if training and self.dropout:
+                x = dropout(x, self.dropout, seed=self.seed * 1000 + level)
+        return x
+
+    def _drop_features(self, ids, weights, splits):
+        seed = self.seed * 1000 + 999
+        keep = keep_mask(row_ids(splits), ids, self.input_dropout, seed)
+        return tf.where(keep, weights / (1 - self.input_dropout), tf.zeros_like(weights))
+
+    def compute_output_shape(self, _input_shape):
+        """(batch, hidden[-1])."""
+        return (None, self.hidden[-1])
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("num_features", "dropout", "input_dropout", "num_hashed_features", "hash_seed")
+        return {
+            **super().get_config(),
+            **{name: getattr(self, name) for name in (*names, "initial_std", "seed")},
+            "hidden": list(self.hidden),
+            "activation": keras.activations.serialize(self.activation),
+        }

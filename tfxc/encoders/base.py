@@ -1,0 +1,29 @@
+"""What every encoder shares."""
+
+import keras
+
+
+class Encoder(keras.layers.Layer):
+    """Turns a batch's features into vectors.
+
+    ``call(features, training=False)`` returns (batch, dim), or (batch, repetitions, dim) where
+    each repetition of a head has a trunk of its own. ``features`` is what the data pipeline
+    yields: a dict ``ids``, ``weights``, ``row_splits`` for sparse bags, a float32 (batch,
+    num_features) tensor for dense vectors.
+
+    Class attributes:
+        from_data: constructor arguments the data decides; a config may not hold them.
+    """
+
+    from_data = ()
+
+    def call(self, features, training=False):
+        """Encodes one batch."""
+        raise TypeError(f"{type(self).__name__} must define call(features, training)")
+
+
+def check_share(name, value, below=1.0):
+    """Returns ``value`` if it lies in [0, below), else raises a ``ValueError`` naming it."""
+    if not 0 <= value < below:
+        raise ValueError(f"{name} must lie in [0, {below:g}), found {value}")
+    return value

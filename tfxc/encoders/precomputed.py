@@ -1,0 +1,53 @@
+"""Vectors that were computed beforehand."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.encoders.base import Encoder, check_share
+from tfxc.ops.randomness import dropout
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Precomputed(Encoder):
+    """Passes dense feature vectors on, optionally scaled to unit length.
+
+    Args:
+        num_features: length of a vector (from the data).
+        unit_norm: whether each vector is divided by its Euclidean length.
+        dropout: share of components dropped in training.
+        seed: seed of the dropout masks.
+
+    Input: float (batch, num_features). Output: the same shape.
+
+    Example:
+        >>> Precomputed(num_features=2, unit_norm=True)(tf.constant([[3.0, 4.0]])).numpy().tolist()
+        [[0.6000000238418579, 0.800000011920929]]
+    """
+
+    from_data = ("num_features",)
+
+    def __init__(self, num_features, *, unit_norm=False, dropout=0.0, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.num_features = num_features
+        self.unit_norm = unit_norm
+        self.dropout = check_share("dropout", dropout)
+        self.seed = seed
+
+    def call(self, features, training=False):
+        """Returns the vectors."""
+        if isinstance(features, dict):
+            raise ValueError(
+                "encoder 'precomputed' expects dense vectors (batch, num_features), found a "
+                "sparse bag; use encoder 'bag_mlp' for sparse features"
+            )
+        x = tf.math.l2_normalize(features, axis=-1) if self.unit_norm else features
+        return dropout(x, self.dropout, self.seed) if training else x
+
+    def compute_output_shape(self, input_shape):
+        """The input's shape."""
+        return input_shape
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("num_features", "unit_norm", "dropout", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,0 +1,52 @@
+"""What every head shares."""
+
+import math
+
+import keras
+
+
+class Head(keras.layers.Layer):
+    """Turns feature vectors into scores of labels.
+
+    * ``call(features)`` returns the raw scores the head works with.
+    * ``training_groups(features, labels)`` returns the ``LogitGroup``s of one batch; labels are
+      int32 (batch, max_labels) padded with -1.
+    * ``top_k(features, k)`` returns (ids int32, scores float32), both (batch, k), sorted by
+      falling score, ties by rising id; in the graph, exact unless a head's docstring says
+      otherwise.
+    * ``search_top_k(scores, k)`` does the same outside the graph from what ``search_scores``
+      returned, for heads that have a native search; ``has_search`` says so.
+
+    Class attributes:
+        from_data: constructor arguments the data decides; a config may not hold them.
+    """
+
+    from_data = ("num_labels",)
+    has_search = False
+
+    def training_groups(self, features, labels):
+        """Logit groups of a batch."""
+        raise TypeError(f"{type(self).__name__} must define training_groups(features, labels)")
+
+    def top_k(self, features, k):
+        """Best k labels of each example."""
+        raise TypeError(f"{type(self).__name__} must define top_k(features, k)")
+
+    def check_k(self, k):
+        """Raises a ``ValueError`` if more labels are asked for than there are."""
+        if not 1 <= k <= self.num_labels:
+            raise ValueError(f"k must lie in 1 .. {self.num_labels} (the labels), found {k}")
+
+
+def rare_start(columns):
+    """Start of the biases: the logit at which a column is true for about one example in ``columns``.
+
+    From 0 the first thousand steps would only push every column down, and through the hidden
+    layer, which leaves ReLU units dead. A softmax does not see a common constant.
+    """
+    return -math.log(max(columns - 1, 1))
+
+
+def seen_labels(labels, num_labels):
+    """Replaces ids beyond ``num_labels`` (labels never seen in training) by -1."""
+    return keras.ops.where(labels < num_labels, labels, -1)

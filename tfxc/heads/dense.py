@@ -1,0 +1,73 @@
+"""One score column per label."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.heads.base import Head, rare_start, seen_labels
+from tfxc.ops.logit_group import LogitGroup
+from tfxc.ops.top_k import tiled_top_k
+
+_TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Dense(Head):
+    """A linear classifier with one weight vector and bias per label.
+
+    Args:
+        num_labels: number of labels (from the data).
+        initial_std: standard deviation of the truncated normal start of the kernel; None takes
+            1 / sqrt(dim).
+        seed: seed of the initial kernel.
+
+    Input: float (batch, dim). Output of ``call``: logits (batch, num_labels).
+
+    Example:
+        >>> head = Dense(num_labels=5)
+        >>> ids, scores = head.top_k(tf.ones((2, 3)), k=2)
+        >>> ids.shape
+        TensorShape([2, 2])
+    """
+
+    def __init__(self, num_labels, *, initial_std=None, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.num_labels = num_labels
+        self.initial_std = initial_std
+        self.seed = seed
+
+    def build(self, input_shape):
+        """Makes kernel (dim, num_labels) and bias."""
+        std = self.initial_std or input_shape[-1] ** -0.5
+        start = keras.initializers.TruncatedNormal(stddev=std, seed=self.seed)
+        shape = (input_shape[-1], self.num_labels)
+        self.kernel = self.add_weight(shape, start, name="kernel")
+        start = keras.initializers.Constant(rare_start(self.num_labels))
+        self.bias = self.add_weight((self.num_labels,), start, name="bias")
+
+    def call(self, features):
+        """Logits of all labels."""
+        return keras.ops.matmul(features, self.kernel) + self.bias
+
+    def training_groups(self, features, labels):
+        """One group over all labels."""
+        return (LogitGroup(self(features), seen_labels(labels, self.num_labels)),)
+
+    def top_k(self, features, k):
+        """Best k labels by logit, exact; scores in tiles of labels."""
+        self.check_k(k)
+        if not self.built:
+            self.build(features.shape)
+        features = tf.cast(features, tf.float32)
+
+        def score(begin, end):
+            kernel, bias = self.kernel.value, self.bias.value
+            if self.num_labels > _TILE:
+                kernel, bias = kernel[:, begin:end], bias[begin:end]
+            return tf.matmul(features, kernel) + bias
+
+        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("num_labels", "initial_std", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,0 +1,210 @@
+"""Merged-average classifiers via hashing: R small classifiers over hashed label buckets."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfxc.heads.base import Head, rare_start, seen_labels
+from tfxc.labels.hashing import bucket_lookups, check_buckets, inverse_lookup
+from tfxc.ops import gather
+from tfxc.ops.logit_group import LogitGroup
+from tfxc.ops.losses import distinct_positives
+from tfxc.ops.top_k import tiled_top_k
+
+AGGREGATES = ("logits", "probabilities", "log_probabilities", "min", "median")
+_TILE_VALUES = 4_194_304  # gathered bucket scores a tile of top_k holds per example block
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Mach(Head):
+    """Hashes the labels into B buckets, R times over, and learns R classifiers of B buckets.
+
+    A label's score joins the scores of its R buckets. Memory of the head is D·R·B instead of
+    D·N for N labels.
+
+    Args:
+        num_labels: number of labels N (from the data).
+        num_buckets: buckets B of each repetition.
+        num_repetitions: repetitions R. Repetition r hashes with seed ``first_repetition + r``.
+        trunk: ``"shared"``: one encoder for all repetitions; ``"separate"``: one each (features
+            come as (batch, R, dim)), as published.
+        aggregate: how bucket scores become a label's score: the sum of ``"logits"`` (reference
+            code), the mean of ``"probabilities"`` (the paper's estimator, up to a monotone map),
+            the sum of ``"log_probabilities"``, or ``"min"`` / ``"median"`` of the probabilities
+            (count-min and count-median).
+        link: how logits become probabilities, ``"sigmoid"`` or ``"softmax"``; None takes the
+            objective's.
+        first_repetition: number of the first repetition (one process per repetition).
+        initial_std: standard deviation of the truncated normal start of the kernels; None takes
+            1 / sqrt(dim).
+        seed: seed of the initial kernels; repetition r starts from ``(seed, r)``.
+
+    Input: float (batch, dim) or (batch, R, dim). Output of ``call``: logits (batch, R, B).
+
+    Raises:
+        ConfigError: B > N or R < 1.
+
+    Example:
+        >>> head = Mach(num_labels=1000, num_buckets=50, num_repetitions=4)
+        >>> ids, scores = head.top_k(tf.ones((2, 8)), k=5)
+        >>> ids.shape
+        TensorShape([2, 5])
+
+    Reference: Medini et al., NeurIPS 2019 (arXiv 1910.13830).
+    """
+
+    from_data = ("num_labels",)
+    has_search = True
+
+    def __init__(
+        self,
+        num_labels,
+        *,
+        num_buckets,
+        num_repetitions=16,
+        trunk="shared",
+        aggregate="logits",
+        link=None,
+        first_repetition=0,
+        initial_std=None,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_buckets(num_labels, num_buckets, num_repetitions)
+        _check_choice("trunk", trunk, ("shared", "separate"))
+        _check_choice("aggregate", aggregate, AGGREGATES)
+        _check_choice("link", link, (None, "sigmoid", "softmax"))
+        self.num_labels = num_labels
+        self.num_buckets = num_buckets
+        self.num_repetitions = num_repetitions
+        self.trunk = trunk
+        self.aggregate = aggregate
+        self.link = link
+        self.first_repetition = first_repetition
+        self.initial_std = initial_std
+        self.seed = seed
+        seeds = range(first_repetition, first_repetition + num_repetitions)
+        self.lookups = bucket_lookups(num_labels, num_buckets, seeds)
+        self._inverse = None
+
+    def build(self, input_shape):
+        """Makes kernel (R, dim, B), bias (R, B) and the lookup table."""
+        shape = (self.num_repetitions, input_shape[-1], self.num_buckets)
+        self.kernel = self.add_weight(shape, self._start, name="kernel")
+        start = keras.initializers.Constant(rare_start(self.num_buckets))
+        self.bias = self.add_weight(shape[::2], start, name="bias")
+        table = np.ascontiguousarray(self.lookups.T.astype(np.int32))
+        self._lookup_table = tf.Variable(table, trainable=False, name="lookups")
+
+    def _start(self, shape, dtype=None):
+        std = self.initial_std or shape[1] ** -0.5
+        repetitions = range(self.first_repetition, self.first_repetition + self.num_repetitions)
+        starts = (
+            keras.initializers.TruncatedNormal(stddev=std, seed=self.seed * 1000 + r)
+            for r in repetitions
+        )
+        return keras.ops.stack([start(shape[1:], dtype=dtype) for start in starts])
+
+    def call(self, features):
+        """Bucket logits (batch, R, B)."""
+        if len(features.shape) == 2:
+            features = features[:, None, :]
+        by_repetition = keras.ops.transpose(features, (1, 0, 2))
+        logits = keras.ops.matmul(by_repetition, self.kernel) + self.bias[:, None, :]
+        return keras.ops.transpose(logits, (1, 0, 2))
+
+    def training_groups(self, features, labels):
+        """One group over B buckets per repetition; a bucket counts once however many labels hit it."""
+        labels = seen_labels(labels, self.num_labels)
+        logits = self(features)
+        buckets = tf.gather(self._lookup_table, tf.maximum(labels, 0))
+        buckets = tf.where(labels[..., None] >= 0, buckets, -1)
+        return tuple(
+            LogitGroup(logits[:, r], distinct_positives(buckets[..., r]))
+            for r in range(self.num_repetitions)
+        )
+
+    def search_scores(self, features):
+        """Float32 (batch, R, B) bucket scores in the form that is summed up per label."""
+        logits = tf.cast(self(features), tf.float32)
+        if self.aggregate == "logits":
+            return logits
+        if self.aggregate == "log_probabilities":
+            return -tf.nn.softplus(-logits) if self._sigmoid else tf.nn.log_softmax(logits)
+        probabilities = tf.sigmoid(logits) if self._sigmoid else tf.nn.softmax(logits)
+        return probabilities
+
+    @property
+    def _sigmoid(self):
+        return self.link != "softmax"
+
+    @property
+    def _combine(self):
+        return self.aggregate if self.aggregate in ("min", "median") else "sum"
+
+    def search_top_k(self, scores, k):
+        """Native search of the best k labels from ``search_scores`` as a NumPy array."""
+        self.check_k(k)
+        if self._inverse is None:
+            parts = [inverse_lookup(lookup, self.num_buckets) for lookup in self.lookups]
+            self._inverse = tuple(np.stack(arrays) for arrays in zip(*parts, strict=True))
+        ids, totals = gather.top_k(
+            scores, self.lookups, k, aggregate=self._combine, inverse=self._inverse
+        )
+        return ids, self._finish(totals)
+
+    def top_k(self, features, k):
+        """Best k labels, exact, in the graph."""
+        self.check_k(k)
+        if not self.built:
+            self.build(features.shape)
+        scores = self.search_scores(features)
+        batch = tf.shape(scores)[0]
+
+        def score(begin, end):
+            columns = self._lookup_table[begin:end]
+            parts = (
+                tf.gather(scores[:, r], columns[:, r], axis=1) for r in range(self.num_repetitions)
+            )
+            return _COMBINERS[self._combine](list(parts))
+
+        tile = max(1024, _TILE_VALUES // (64 * self.num_repetitions))
+        ids, totals = tiled_top_k(score, self.num_labels, batch, k, tile)
+        return ids, self._finish(totals)
+
+    def _finish(self, totals):
+        return totals / self.num_repetitions if self.aggregate == "probabilities" else totals
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("num_labels", "num_buckets", "num_repetitions", "trunk", "aggregate", "link")
+        more = ("first_repetition", "initial_std", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in (*names, *more)}}
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, found {value!r}")
+
+
+def _sum(parts):
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _median(parts):
+    ordered = tf.sort(tf.stack(parts), axis=0)
+    count = len(parts)
+    if count % 2:
+        return ordered[count // 2]
+    return (ordered[count // 2 - 1] + ordered[count // 2]) / 2
+
+
+_COMBINERS = {
+    "sum": _sum,
+    "min": lambda parts: tf.reduce_min(tf.stack(parts), axis=0),
+    "median": _median,
+}

@@ -1,0 +1,175 @@
+"""The model: encoder -> head, with its objective."""
+
+import keras
+import tensorflow as tf
+
+from tfxc import registry
+from tfxc.encoders._repeated import Repeated
+from tfxc.errors import ConfigError
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class XCModel(keras.Model):
+    """An extreme classifier.
+
+    Calling it gives the head's raw scores; ``top_k`` gives labels.
+
+    Args:
+        encoder: an ``Encoder``.
+        head: a ``Head``.
+        objective: an ``Objective``; its state is saved with the model.
+
+    Example:
+        >>> from tfxc.encoders.precomputed import Precomputed
+        >>> from tfxc.heads.dense import Dense
+        >>> from tfxc.objectives.softmax import Softmax
+        >>> model = XCModel(Precomputed(4), Dense(10), Softmax())
+        >>> ids, scores = model.top_k(tf.ones((2, 4)), k=3)
+        >>> ids.shape
+        TensorShape([2, 3])
+    """
+
+    def __init__(self, encoder, head, objective, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder = encoder
+        self.head = head
+        self.objective = objective
+
+    def build(self, input_shape=None):
+        """Weights are made when the model is first called, see ``build_model``."""
+
+    def call(self, features, training=False):
+        """The head's raw scores of a batch."""
+        return self.head(self.encoder(features, training=training))
+
+    def losses_of(self, batch, training=True):
+        """Per-example losses of a batch, summed over the head's logit groups, float32 (batch,).
+
+        Args:
+            batch: dict ``features``, ``labels``, ``example_index``.
+            training: whether dropout and the like are on.
+        """
+        vectors = self.encoder(batch["features"], training=training)
+        groups = self.head.training_groups(vectors, batch["labels"])
+        parts = [self.objective(group, batch["example_index"]) for group in groups]
+        return tf.add_n([tf.cast(part, tf.float32) for part in parts])
+
+    def top_k(self, features, k):
+        """Ids int32 and scores float32 (batch, k) of the best labels, in the graph."""
+        return self.head.top_k(self.encoder(features, training=False), k)
+
+    def get_config(self):
+        """The three parts, serialised."""
+        parts = {"encoder": self.encoder, "head": self.head, "objective": self.objective}
+        saved = {key: keras.saving.serialize_keras_object(part) for key, part in parts.items()}
+        return {**super().get_config(), **saved}
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the three parts again."""
+        names = ("encoder", "head", "objective")
+        parts = [keras.saving.deserialize_keras_object(config.pop(name)) for name in names]
+        return cls(*parts, **config)
+
+
+def build_model(config, *, num_features, num_labels, feature_kind="sparse", repetition=None):
+    """Makes and builds the model of a config.
+
+    Args:
+        config: a ``tfxc.config.Config``.
+        num_features, num_labels: what the data says.
+        feature_kind: ``"sparse"`` or ``"dense"``.
+        repetition: number r for the model of repetition r alone; None for the whole model.
+
+    Raises:
+        ConfigError: an argument does not fit; the message names the config section.
+    """
+    keras.config.set_dtype_policy(config.training.precision)
+    sizes = {"num_features": num_features, "num_labels": num_labels}
+    parts = make_parts(config, **sizes, feature_kind=feature_kind, repetition=repetition)
+    model = XCModel(*parts)
+    model(example_features(feature_kind, num_features))
+    return model
+
+
+def make_parts(config, *, num_features, num_labels, feature_kind="sparse", repetition=None):
+    """Encoder, head and objective of a config, not yet built; arguments of ``build_model``."""
+    if feature_kind == "dense" and config.encoder.name == "bag_mlp":
+        raise ConfigError(
+            "encoder 'bag_mlp' expects sparse bags, the data holds dense vectors",
+            where="encoder.name",
+            fix="use encoder 'precomputed'",
+        )
+    objective = _create("objective", config.objective.section())
+    head = _create("head", _head_section(config, objective, repetition), num_labels=num_labels)
+    return _encoder(config, head, repetition, num_features), head, objective
+
+
+def example_features(kind, num_features):
+    """Features of two examples, to build a model with."""
+    if kind == "dense":
+        return tf.zeros((2, num_features))
+    return {
+        "ids": tf.zeros((2,), tf.int32),
+        "weights": tf.ones((2,)),
+        "row_splits": tf.constant([0, 1, 2], tf.int64),
+    }
+
+
+def load_model(path, **kwargs):
+    """``keras.models.load_model`` that knows tfxc's classes.
+
+    Example:
+        >>> model = load_model("model.keras")  # doctest: +SKIP
+    """
+    registry.register_all()
+    return keras.models.load_model(path, **kwargs)
+
+
+def _head_section(config, objective, repetition):
+    section = {"seed": config.seed, **config.head.section()}
+    known = registry.arguments(registry.get("head", section["name"]))
+    if "seed" not in known:
+        section.pop("seed")
+    if "link" in known and section.get("link") is None:
+        section["link"] = objective.link
+    if repetition is not None:
+        first = section.get("first_repetition", 0)
+        section |= {"num_repetitions": 1, "first_repetition": first + repetition, "trunk": "shared"}
+    return section
+
+
+def _encoder(config, head, repetition, num_features):
+    section = config.encoder.section()
+    known = registry.arguments(registry.get("encoder", section["name"]))
+    if "seed" in known:
+        section.setdefault("seed", config.seed)
+    if repetition is None and getattr(head, "trunk", "shared") == "shared":
+        return _create("encoder", section, num_features=num_features)
+    first = getattr(head, "first_repetition", 0)
+    count = getattr(head, "num_repetitions", 1)
+    encoders = [
+        _create("encoder", _repeat(section, known, first + r), num_features=num_features)
+        for r in range(count)
+    ]
+    return encoders[0] if repetition is not None else Repeated(encoders)
+
+
+def _repeat(section, known, repetition):
+    """The encoder section of one repetition: its own start, masks and feature hash."""
+    own = dict(section)
+    if "seed" in known:
+        own["seed"] = 100 * section["seed"] + repetition
+    if "hash_seed" in known:
+        own["hash_seed"] = section.get("hash_seed", 0) + repetition
+    return own
+
+
+def _create(kind, section, **decided):
+    registry.check_section(kind, section, where=kind)
+    try:
+        return registry.create(kind, section, **decided)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error), where=kind, fix="change that argument") from error

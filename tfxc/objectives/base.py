@@ -1,0 +1,34 @@
+"""What every objective shares."""
+
+import keras
+import tensorflow as tf
+
+
+class Objective(keras.layers.Layer):
+    """Turns a logit group into one loss per example.
+
+    ``call(group, example_index=None)`` returns (batch,). It never knows the label space: a group
+    may hold all labels, buckets, digits or candidates.
+
+    Class attributes:
+        link: how logits become probabilities, ``"sigmoid"`` or ``"softmax"``.
+        from_data: constructor arguments the data decides.
+    """
+
+    link = "sigmoid"
+    from_data = ()
+
+    def call(self, group, example_index=None):
+        """Per-example loss of one group."""
+        raise TypeError(f"{type(self).__name__} must define call(group, example_index)")
+
+    def on_epoch(self, epoch, epochs):
+        """Called before each epoch (from 1) of ``epochs``; schedules change their state here."""
+
+
+def masked_logits(group):
+    """Float32 logits with -inf where ``group.valid`` is False."""
+    logits = tf.cast(group.logits, tf.float32)
+    if group.valid is None:
+        return logits
+    return tf.where(group.valid, logits, tf.constant(float("-inf")))

@@ -1,0 +1,45 @@
+"""One binary decision per column."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.objectives.base import Objective, masked_logits
+from tfxc.ops.losses import sigmoid_cross_entropy
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Sigmoid(Objective):
+    """Binary cross-entropy over the columns of a group.
+
+    Args:
+        reduction: ``"sum"`` over columns, or ``"mean"`` as the MACH reference. The mean divides
+            gradients by the number of columns, down to the size of Adam's epsilon where there
+            are many; the sum does not.
+
+    Example:
+        >>> from tfxc.ops.logit_group import LogitGroup
+        >>> group = LogitGroup(tf.zeros((1, 4)), tf.constant([[2, -1]]))
+        >>> round(float(Sigmoid()(group)[0]), 4)  # 4 ln 2
+        2.7726
+    """
+
+    link = "sigmoid"
+
+    def __init__(self, *, reduction="sum", **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        if reduction not in ("sum", "mean"):
+            raise ValueError(f"reduction must be 'sum' or 'mean', found {reduction!r}")
+        self.reduction = reduction
+
+    def call(self, group, example_index=None):
+        """Per-example loss, (batch,)."""
+        loss = sigmoid_cross_entropy(masked_logits(group), group.positives)
+        if self.reduction == "sum":
+            return loss
+        if group.valid is None:
+            return loss / tf.cast(tf.shape(group.logits)[1], loss.dtype)
+        return loss / tf.reduce_sum(tf.cast(group.valid, loss.dtype), axis=1)
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "reduction": self.reduction}

@@ -1,0 +1,18 @@
+"""The joint between heads and objectives."""
+
+from typing import Any, NamedTuple
+
+
+class LogitGroup(NamedTuple):
+    """Logits of one set of columns and where the true ones stand.
+
+    Attributes:
+        logits: float (batch, columns).
+        positives: int32 (batch, max_positives), column numbers of the true classes, each at most
+            once in a row, padded with -1.
+        valid: bool (batch, columns), False where a column does not count; None means all count.
+    """
+
+    logits: Any
+    positives: Any
+    valid: Any = None

@@ -1,0 +1,74 @@
+"""Losses over columns that never build a (batch, columns) target."""
+
+import tensorflow as tf
+
+
+def gather_positives(logits, positives):
+    """Logits of the positive columns.
+
+    Args:
+        logits: float (batch, columns).
+        positives: int32 (batch, max_positives) padded with -1.
+
+    Returns:
+        values float (batch, max_positives), 0 at padding; mask bool of the same shape.
+    """
+    mask = positives >= 0
+    values = tf.gather(logits, tf.maximum(positives, 0), batch_dims=1)
+    return tf.where(mask, values, tf.zeros_like(values)), mask
+
+
+@tf.custom_gradient
+def sigmoid_cross_entropy(logits, positives):
+    """Sum over columns of the binary cross-entropy, (batch,).
+
+    ``sum_j softplus(z_j) - sum_{j true} z_j``: equal to the cross-entropy with a multi-hot
+    target, without that target. The gradient ``sigmoid(z) - target`` is built by scattering the
+    few positives into the sigmoid.
+
+    Args:
+        logits: float (batch, columns); -inf marks a column that does not count.
+        positives: int32 (batch, max_positives), distinct columns padded with -1.
+    """
+    of_positives, mask = gather_positives(logits, positives)
+    loss = tf.reduce_sum(tf.nn.softplus(logits), axis=1) - tf.reduce_sum(of_positives, axis=1)
+
+    def gradient(upstream):
+        spread = tf.sigmoid(logits) * upstream[:, None]
+        places = tf.where(mask)
+        columns = tf.cast(tf.gather_nd(positives, places), tf.int64)
+        minus = -tf.gather(upstream, places[:, 0])
+        where = tf.stack([places[:, 0], columns], axis=1)
+        return tf.tensor_scatter_nd_add(spread, where, minus), None
+
+    return loss, gradient
+
+
+def softmax_cross_entropy(logits, positives):
+    """Mean over the true columns of ``logsumexp(z) - z_true``, (batch,); 0 without true columns.
+
+    With several true columns the target is the uniform distribution over them.
+
+    Args:
+        logits: float (batch, columns); -inf marks a column that does not count.
+        positives: int32 (batch, max_positives), distinct columns padded with -1.
+    """
+    of_positives, mask = gather_positives(logits, positives)
+    count = tf.reduce_sum(tf.cast(mask, logits.dtype), axis=1)
+    mean = tf.math.divide_no_nan(tf.reduce_sum(of_positives, axis=1), count)
+    loss = tf.reduce_logsumexp(logits, axis=1) - mean
+    return tf.where(count > 0, loss, tf.zeros_like(loss))
+
+
+def distinct_positives(positives):
+    """Replaces repeated columns of a row by -1 (two classes may share a bucket).
+
+    Example:
+        >>> distinct_positives(tf.constant([[3, 1, 3, -1]])).numpy().tolist()
+        [[3, -1, 1, -1]]
+    """
+    ordered = tf.sort(positives, axis=1, direction="DESCENDING")
+    repeated = tf.concat(
+        [tf.zeros_like(ordered[:, :1], tf.bool), ordered[:, 1:] == ordered[:, :-1]], axis=1
+    )
+    return tf.where(repeated, -tf.ones_like(ordered), ordered)

@@ -1,0 +1,77 @@
+"""Dropout masks that depend on (seed, step, row, column) and on nothing else.
+
+A mask is a hash of where it stands. So a resumed run, a run over two replicas and a run in
+micro-batches drop the same units as an uninterrupted run on one device, with no generator state
+to save. The hash is the finaliser of MurmurHash3 (Appleby, public domain description).
+"""
+
+import contextlib
+import threading
+
+import tensorflow as tf
+
+_local = threading.local()
+
+
+@contextlib.contextmanager
+def step_scope(step, first_row):
+    """Tells the masks drawn inside which training step and which rows of its batch these are.
+
+    Args:
+        step: int64 scalar.
+        first_row: number within the global batch of the first row seen inside.
+    """
+    before = getattr(_local, "scope", None)
+    _local.scope = (tf.cast(step, tf.uint32), tf.cast(first_row, tf.uint32), {})
+    try:
+        yield
+    finally:
+        _local.scope = before
+
+
+def dropout(values, rate, seed):
+    """Zeroes a share ``rate`` of ``values`` (batch, ...) and scales up the rest.
+
+    Inside ``step_scope`` the mask is a function of seed, step and place; a second call with the
+    same seed in one step (a second pass) draws another mask. Outside, masks are random.
+    """
+    if not rate:
+        return values
+    flat = tf.reshape(values, [tf.shape(values)[0], -1])
+    rows = tf.range(tf.shape(flat)[0])[:, None]
+    columns = tf.range(tf.shape(flat)[1])[None, :]
+    keep = tf.reshape(keep_mask(rows, columns, rate, seed), tf.shape(values))
+    return tf.where(keep, values / tf.cast(1 - rate, values.dtype), tf.zeros_like(values))
+
+
+def keep_mask(rows, columns, rate, seed):
+    """Which of the places (row, column) stay, each with probability ``1 - rate``.
+
+    Args:
+        rows: int, number of the example within the values seen here; broadcasts with columns.
+        columns: int, e.g. unit number or feature id.
+
+    Returns:
+        bool of the broadcast shape.
+    """
+    step, first_row, passes = getattr(_local, "scope", None) or _anywhere()
+    passes[seed] = passes.get(seed, 0) + 1
+    key = _mix(step * _u32(0x9E3779B1) + _u32(seed * 0x85EBCA77 + passes[seed] * 0xC2B2AE3D))
+    by_row = _mix((tf.cast(rows, tf.uint32) + first_row) * _u32(0x27D4EB2F) + key)
+    noise = _mix(tf.bitwise.bitwise_xor(by_row, tf.cast(columns, tf.uint32) * _u32(0x165667B1)))
+    return noise >= _u32(int(rate * 2**32))
+
+
+def _anywhere():
+    step = tf.random.uniform([], 0, 2**31 - 1, tf.int32)
+    return tf.cast(step, tf.uint32), _u32(0), {}
+
+
+def _mix(x):
+    x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, _u32(16))) * _u32(0x85EBCA6B)
+    x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, _u32(13))) * _u32(0xC2B2AE35)
+    return tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, _u32(16)))
+
+
+def _u32(value):
+    return tf.constant(value & 0xFFFFFFFF, tf.uint32)

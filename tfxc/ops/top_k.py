@@ -1,0 +1,45 @@
+"""Exact top-k in the graph, a tile of columns at a time."""
+
+import tensorflow as tf
+
+
+def tiled_top_k(score_tile, num_columns, batch, k, tile):
+    """Best k of ``num_columns`` scores that are computed tile by tile.
+
+    Args:
+        score_tile: function of (begin, end) int32 scalars -> float32 (batch, end - begin).
+        num_columns: Python int.
+        batch: int32 scalar.
+        k: Python int, at most num_columns.
+        tile: Python int, columns a tile.
+
+    Returns:
+        ids int32 (batch, k), scores float32 (batch, k); ties go to the lower id.
+    """
+    if num_columns <= tile:
+        scores, ids = tf.math.top_k(score_tile(0, num_columns), k)
+        return ids, scores
+
+    def body(begin, ids, scores):
+        end = tf.minimum(begin + tile, num_columns)
+        fresh = score_tile(begin, end)
+        # The running winners stand first: top_k keeps the first of equals, and their ids are lower.
+        merged = tf.concat([scores, fresh], axis=1)
+        columns = tf.broadcast_to(tf.range(begin, end)[None], tf.shape(fresh))
+        best, places = tf.math.top_k(merged, k)
+        return end, tf.gather(tf.concat([ids, columns], 1), places, batch_dims=1), best
+
+    start = (
+        tf.constant(0),
+        tf.fill([batch, k], -1),
+        tf.fill([batch, k], tf.constant(float("-inf"))),
+    )
+    shapes = (tf.TensorShape([]), tf.TensorShape([None, k]), tf.TensorShape([None, k]))
+    _, ids, scores = tf.while_loop(
+        lambda begin, *_: begin < num_columns,
+        body,
+        start,
+        shape_invariants=shapes,
+        parallel_iterations=1,
+    )
+    return ids, scores

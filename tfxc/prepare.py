@@ -1,0 +1,52 @@
+"""Turns raw files into sharded records: ``python -m tfxc.prepare --config configs/...``."""
+
+from tfxc import cli
+
+
+def main(argv=None):
+    """Prepares the data of a config, checks prepared data, or prints what it holds."""
+    options = _parser().parse_args(argv)
+    from tfxc.data.manifest import Manifest, prepared_folder
+    from tfxc.data.preparation import ensure_prepared, prepare
+
+    config = cli.config_of(options)
+    if options.force:
+        folder = prepared_folder(config.data, options.prepared)
+        prepare(config.data, folder, jobs=options.jobs)
+    else:
+        folder = ensure_prepared(config.data, options.prepared, jobs=options.jobs)
+    if options.verify:
+        from tfxc.data.source import verify
+
+        verify(folder)
+        print("all checksums are right")
+    print(describe(Manifest.load(folder), folder))
+    return 0
+
+
+def describe(manifest, folder):
+    """What a prepared folder holds, as text."""
+    lines = [
+        f"{folder}: {manifest.num_labels:,} labels, {manifest.num_features:,} features "
+        f"({manifest.feature_kind}, layout {manifest.layout})"
+    ]
+    for name, split in manifest.splits.items():
+        lines.append(
+            f"  {name:6} {split.examples:>10,} examples, {len(split.shards)} shards, "
+            f"{split.nonzeros / max(split.examples, 1):,.1f} features and "
+            f"{split.mean_labels:.2f} labels each"
+        )
+    return "\n".join(lines)
+
+
+def _parser():
+    options = cli.parser("prepare", __doc__)
+    cli.add_config_options(options)
+    options.add_argument("--jobs", type=int, help="processes (default: all cores)")
+    options.add_argument("--force", action="store_true", help="prepare again")
+    options.add_argument("--verify", action="store_true", help="check the shards' checksums")
+    return options
+
+
+if __name__ == "__main__":
+    cli.run(main)

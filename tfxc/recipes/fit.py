@@ -1,0 +1,19 @@
+"""Trains one model once."""
+
+from tfxc.model import build_model
+from tfxc.recipes.base import Recipe
+from tfxc.training.job import train_model
+
+
+class Fit(Recipe):
+    """One model, one training. A head with several repetitions trains them side by side."""
+
+    def run(self, context):
+        """Trains into the run folder itself."""
+        return train_model(context.config, context.data_folder, context.run, fresh=context.fresh)
+
+    def assemble(self, loaded):
+        """The model with the run's weights."""
+        model = build_model(loaded.config, **loaded.dimensions)
+        loaded.folder.load_weights(model)
+        return model

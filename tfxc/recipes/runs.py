@@ -1,0 +1,107 @@
+"""A finished run, loaded: model, label names, text features."""
+
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tfxc import registry
+from tfxc.data.conversion import Converter
+from tfxc.data.text_features import load_text_features
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.training.run_folder import RunFolder
+
+
+class LoadedRun:
+    """What evaluate, predict and export read. Parts are loaded when first used.
+
+    Args:
+        path: run folder.
+
+    Attributes:
+        config: the run's ``Config``.
+        manifest: dict of the data's manifest.
+
+    Example:
+        >>> run = LoadedRun("runs/quickstart")  # doctest: +SKIP
+        >>> run.model.head.num_labels  # doctest: +SKIP
+        5012
+    """
+
+    def __init__(self, path):
+        self.folder = RunFolder(Path(path))
+        self.config = self.folder.config()
+        text = (self.folder / "assets" / "manifest.json").read_text(encoding="utf-8")
+        self.manifest = json.loads(text)
+
+    @property
+    def dimensions(self):
+        """Arguments of ``build_model`` that come from the data."""
+        return {
+            "num_features": self.manifest["num_features"],
+            "num_labels": self.manifest["num_labels"],
+            "feature_kind": self.manifest["feature_kind"],
+        }
+
+    @functools.cached_property
+    def model(self):
+        """The trained model, assembled by the run's recipe."""
+        recipe = registry.create("recipe", self.config.recipe.section())
+        return recipe.assemble(self)
+
+    @functools.cached_property
+    def vocabulary(self):
+        """Label names by id."""
+        return LabelVocabulary.load(self.folder / "assets" / "labels.txt")
+
+    @functools.cached_property
+    def label_counts(self):
+        """Training examples of each label, int64 (num_labels,)."""
+        return np.load(self.folder / "assets" / "label_counts.npy")
+
+    @functools.cached_property
+    def text_features(self):
+        """The text vectoriser, or None for runs on given features."""
+        folder = self.folder / "assets" / "text_features"
+        return load_text_features(folder) if folder.is_dir() else None
+
+    def rows(self, reader, size=4096):
+        """Yields ``Rows`` of a reader's examples in the run's feature and label space.
+
+        Labels unknown to the run get ids from ``num_labels`` on: they count as labels that cannot
+        be found.
+
+        Raises:
+            DataError: the file gives texts where the run has features, or the other way round, or
+                features beyond the run's.
+        """
+        known = {name: number for number, name in enumerate(self.vocabulary.names)}
+        features = Converter(
+            numbering=_Numbering(known),
+            num_features=self.manifest["num_features"],
+            dense=self.manifest["feature_kind"] == "dense",
+            text_features=self.text_features,
+            normalise=self.manifest["row_normalise"],
+        )
+        yield from features.rows(reader.chunks(size), reader.path, training=False)
+
+
+class _Numbering:
+    """Label names to ids; new names get the next free id."""
+
+    def __init__(self, known):
+        self._ids = dict(known)
+
+    def convert(self, label_lists, where, first, *, training):
+        """``indptr`` and ``ids`` of label lists; numbers go by their name, e.g. 7 by "7"."""
+        ids = self._ids
+        lists = [sorted({ids.setdefault(str(x), len(ids)) for x in row}) for row in label_lists]
+        counts = np.fromiter(map(len, lists), np.int64, len(lists))
+        flat = np.fromiter((i for row in lists for i in row), np.int32)
+        return np.concatenate([[0], np.cumsum(counts)]), flat
+
+
+def load_run(path):
+    """Loads a run folder; see ``LoadedRun``."""
+    return LoadedRun(path)

@@ -1,0 +1,140 @@
+"""Finds a method by its name: ``tfxc/heads/mach.py`` is the head ``mach``.
+
+A method outside the package is named ``"module:Class"``. Nothing is imported before it is asked
+for, so listing names costs no TensorFlow import.
+"""
+
+import difflib
+import importlib
+import inspect
+from pathlib import Path
+
+from tfxc.errors import ConfigError
+
+KINDS = ("encoder", "head", "objective", "technique", "recipe")
+_HELPERS = {"__init__", "base"}
+
+
+def names(kind):
+    """The names of all methods of a kind, sorted.
+
+    Example:
+        >>> "mach" in names("head")
+        True
+    """
+    folder = Path(__file__).parent / f"{kind}s"
+    found = (path.stem for path in folder.glob("*.py"))
+    return sorted(name for name in found if name not in _HELPERS and not name.startswith("_"))
+
+
+def get(kind, name):
+    """The class of a method.
+
+    Args:
+        kind: one of ``KINDS``.
+        name: file name without ``.py``, or ``"module:Class"``.
+
+    Raises:
+        ConfigError: there is no such method; the nearest name is given.
+    """
+    if ":" in name:
+        return _external(kind, name)
+    if name not in names(kind):
+        raise ConfigError(
+            f"there is no {kind} {name!r}{nearest(name, names(kind))}",
+            fix=f"choose one of: {', '.join(names(kind))}",
+        )
+    module = importlib.import_module(f"tfxc.{kind}s.{name}")
+    return _the_class(module, base_class(kind))
+
+
+def base_class(kind):
+    """The base class of a kind, e.g. ``tfxc.heads.base.Head``."""
+    module = importlib.import_module(f"tfxc.{kind}s.base")
+    return getattr(module, kind.capitalize())
+
+
+def register_all():
+    """Imports every method, so that Keras finds the classes of a saved model."""
+    return {kind: {name: get(kind, name) for name in names(kind)} for kind in KINDS}
+
+
+def arguments(method):
+    """The arguments a config may set, ``{name: default}``; ``inspect.Parameter.empty`` if none.
+
+    What the data decides (``method.from_data``) is left out.
+    """
+    parameters = inspect.signature(method.__init__).parameters.values()
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    decided = {"self", *getattr(method, "from_data", ())}
+    return {p.name: p.default for p in parameters if p.kind in named and p.name not in decided}
+
+
+def check_section(kind, section, where):
+    """Holds a config section against the constructor of its method.
+
+    Args:
+        section: ``{"name": ..., argument: value}``.
+        where: config key of the section, for messages.
+
+    Raises:
+        ConfigError: unknown or missing argument, or one that the data decides.
+    """
+    method = get(kind, section["name"])
+    known = arguments(method)
+    for key in section:
+        if key == "name" or key in known:
+            continue
+        if key in getattr(method, "from_data", ()):
+            raise ConfigError(
+                f"{key!r} is read from the data", where=f"{where}.{key}", fix="remove the key"
+            )
+        raise ConfigError(
+            f"{kind} {section['name']!r} has no argument {key!r}{nearest(key, known)}",
+            where=f"{where}.{key}",
+            fix=f"its arguments are: {', '.join(sorted(known)) or 'none'}",
+        )
+    missing = [k for k, v in known.items() if v is inspect.Parameter.empty and k not in section]
+    if missing:
+        raise ConfigError(
+            f"{kind} {section['name']!r} needs {', '.join(missing)}",
+            where=where,
+            fix=f"add {missing[0]!r} to this section",
+        )
+
+
+def create(kind, section, **decided):
+    """Makes the method of a config section; ``decided`` holds what the data decides."""
+    method = get(kind, section["name"])
+    taken = set(getattr(method, "from_data", ()))
+    given = {key: value for key, value in section.items() if key != "name"}
+    return method(**given, **{key: value for key, value in decided.items() if key in taken})
+
+
+def nearest(word, known):
+    """``", did you mean 'x'?"`` for the nearest known word, or an empty text."""
+    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _the_class(module, base):
+    found = [
+        item
+        for item in vars(module).values()
+        if inspect.isclass(item) and issubclass(item, base) and item.__module__ == module.__name__
+    ]
+    assert len(found) == 1, f"{module.__name__} must define one {base.__name__}, has {found}"
+    return found[0]
+
+
+def _external(kind, name):
+    module_name, class_name = name.split(":", 1)
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"cannot load {kind} {name!r}: {error}", fix="check the name") from error
+    if not issubclass(found, base_class(kind)):
+        raise ConfigError(
+            f"{name!r} is no {kind}", fix=f"derive it from tfxc.{kind}s.base.{kind.capitalize()}"
+        )
+    return found

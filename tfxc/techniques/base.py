@@ -1,0 +1,36 @@
+"""What every technique shares."""
+
+import contextlib
+
+
+class Technique:
+    """Middleware around one training step.
+
+    A technique is made from its config section, then ``build`` gives it the model inside the
+    strategy's scope.
+    """
+
+    from_data = ()
+    variables_to_save = ()
+
+    def build(self, model, strategy):
+        """Makes state variables. Called once, inside ``strategy.scope()``."""
+
+    def gradients(self, compute, batch):
+        """Wraps the computation of one micro-batch.
+
+        Args:
+            compute: function of a batch -> (loss, list of gradients); may be called repeatedly.
+            batch: dict ``features``, ``labels``, ``example_index``.
+
+        Returns:
+            (loss, list of gradients).
+        """
+        return compute(batch)
+
+    def after_step(self, step):
+        """Called outside the graph after update number ``step`` (from 1)."""
+
+    def evaluation_weights(self):
+        """Context manager: inside it the model has the weights it should be judged by."""
+        return contextlib.nullcontext()

@@ -1,0 +1,152 @@
+"""The run folder: what a training writes and everything else reads."""
+
+import json
+import shutil
+from pathlib import Path
+
+from tfxc.config import Config, parse_config
+from tfxc.errors import CheckpointError
+from tfxc.files import atomic_file
+
+WEIGHTS = "model.weights.h5"
+
+# A resumed run may change these; anything else would make it another run.
+_FREE_KEYS = {
+    "": {"about", "run", "evaluation"},
+    "training": {"log_every", "evaluate_every", "checkpoint_every", "memory_gb", "devices"},
+    "data": {"where"},
+}
+
+
+class RunFolder:
+    """Paths and small files of one run.
+
+    Layout: ``config.json``, ``assets/`` (manifest.json, labels.txt, text_features/),
+    ``checkpoints/``, ``model.weights.h5``, ``metrics.jsonl``, ``log.txt``, ``tensorboard/``,
+    ``summary.json``.
+
+    Args:
+        path: the folder; made when first written to.
+        chief: only the chief writes.
+    """
+
+    def __init__(self, path, chief=True):
+        self.path, self.chief = Path(path), chief
+
+    def __truediv__(self, name):
+        return self.path / name
+
+    def begin(self, config, data_folder, fresh=False):
+        """Writes config and assets, or checks that an earlier start had the same config.
+
+        Raises:
+            CheckpointError: the folder holds a run with another config; the keys are named.
+        """
+        if not self.chief:
+            return
+        if fresh and self.path.exists():
+            _check_is_run(self.path)
+            shutil.rmtree(self.path)
+        if (self / "config.json").exists():
+            self._check_same(config)
+        with atomic_file(self / "config.json") as stream:
+            stream.write(config.to_json() + "\n")
+        self.copy_assets(data_folder)
+
+    def _check_same(self, config):
+        old, new = _tree(self.config()), _tree(config)
+        changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+        if changed:
+            shown = ", ".join(f"{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in changed[:4])
+            raise CheckpointError(
+                f"holds a run of another config; changed: {shown}",
+                where=self.path,
+                fix="choose another folder with --set run=..., or start over with --fresh",
+            )
+
+    def copy_assets(self, data_folder):
+        """Copies manifest, label names and text features into the run."""
+        data_folder, assets = Path(data_folder), self / "assets"
+        assets.mkdir(parents=True, exist_ok=True)
+        for name in ("manifest.json", "labels.txt", "label_counts.npy"):
+            shutil.copyfile(data_folder / name, assets / name)
+        if (data_folder / "text_features").is_dir():
+            shutil.copytree(
+                data_folder / "text_features", assets / "text_features", dirs_exist_ok=True
+            )
+
+    def config(self):
+        """The run's ``Config``.
+
+        Raises:
+            CheckpointError: this is no run folder.
+        """
+        _check_is_run(self.path)
+        text = (self / "config.json").read_text(encoding="utf-8")
+        return parse_config(json.loads(text), where=str(self / "config.json"))
+
+    def save_weights(self, model):
+        """Writes the model's weights; the old file stays until the new one is whole."""
+        if not self.chief:
+            return
+        scratch = self / f".new-{WEIGHTS}"
+        try:
+            model.save_weights(scratch)
+            scratch.replace(self / WEIGHTS)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def load_weights(self, model):
+        """Reads the model's weights.
+
+        Raises:
+            CheckpointError: no weights yet, or weights of another model.
+        """
+        path = self / WEIGHTS
+        if not path.exists():
+            raise CheckpointError(
+                "no weights yet", where=self.path, fix="train the run to its end first"
+            )
+        try:
+            model.load_weights(path)
+        except (ValueError, OSError, KeyError) as error:
+            raise CheckpointError(
+                f"does not fit the model of config.json ({str(error).splitlines()[0]})",
+                where=path,
+                fix="restore the run's own config.json or train again",
+            ) from error
+
+    def write_summary(self, summary):
+        """Writes ``summary.json``; its presence says that training is finished."""
+        if self.chief:
+            with atomic_file(self / "summary.json") as stream:
+                json.dump(summary, stream, indent=2)
+
+    def summary(self):
+        """The summary of a finished training, or None."""
+        path = self / "summary.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+
+def _check_is_run(path):
+    if not (path / "config.json").is_file():
+        raise CheckpointError(
+            "is no run folder: it holds no config.json",
+            where=path,
+            fix="give a folder of tfxc.train",
+        )
+
+
+def _tree(config):
+    """What defines the run, flattened to ``{"a.b": value}``."""
+    assert isinstance(config, Config)
+    flat = {}
+    for key, value in config.model_dump(mode="json").items():
+        if key in _FREE_KEYS[""]:
+            continue
+        if key in _FREE_KEYS:
+            free = _FREE_KEYS[key]
+            flat |= {f"{key}.{k}": v for k, v in value.items() if k not in free}
+        else:
+            flat[key] = value
+    return flat

@@ -1,0 +1,140 @@
+"""Devices: which strategy, which GPU, how much of its memory."""
+
+import json
+import os
+
+import tensorflow as tf
+
+from tfxc.errors import ConfigError
+
+
+def make_strategy(settings):
+    """The distribution strategy of ``TrainingSettings``.
+
+    ``mirrored`` uses ``settings.devices`` or all GPUs; on a machine without a GPU, devices
+    ``["CPU:0", "CPU:1"]`` are logical CPUs made here. ``multi_worker`` reads ``TF_CONFIG``.
+
+    Raises:
+        ConfigError: no TF_CONFIG, or a batch that the replicas cannot share evenly.
+    """
+    if settings.strategy == "none":
+        return tf.distribute.get_strategy()
+    if settings.strategy == "multi_worker":
+        check_tf_config()
+        return _checked(tf.distribute.MultiWorkerMirroredStrategy(), settings)
+    _make_logical_cpus(settings.devices)
+    return _checked(tf.distribute.MirroredStrategy(settings.devices), settings)
+
+
+def check_tf_config():
+    """Holds the environment variable TF_CONFIG against what a worker needs.
+
+    Raises:
+        ConfigError: it is missing, is no JSON, or has no cluster or task.
+    """
+    example = (
+        'e.g. TF_CONFIG=\'{"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
+        '"task": {"type": "worker", "index": 0}}\''
+    )
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        raise ConfigError("strategy 'multi_worker' needs TF_CONFIG", where="TF_CONFIG", fix=example)
+    try:
+        found = json.loads(text)
+        found["cluster"], found["task"]["type"], found["task"]["index"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise ConfigError(
+            "JSON with 'cluster' and 'task' is expected", where="TF_CONFIG", fix=example
+        ) from None
+
+
+def is_chief():
+    """Whether this process writes the run folder (worker 0, or the only process)."""
+    if not os.environ.get("TF_CONFIG"):
+        return True
+    task = json.loads(os.environ["TF_CONFIG"]).get("task", {})
+    return task.get("type", "worker") == "chief" or (
+        task.get("type", "worker") == "worker"
+        and task.get("index", 0) == 0
+        and "chief" not in json.loads(os.environ["TF_CONFIG"]).get("cluster", {})
+    )
+
+
+def choose_gpu(number, memory_share):
+    """Shows TensorFlow one GPU only and limits its memory. Call before any other use of it.
+
+    Args:
+        number: GPU number, or None for all.
+        memory_share: share of the GPU's memory in (0, 1], or None for all of it.
+
+    Raises:
+        ConfigError: there is no such GPU, or TensorFlow cannot tell its memory.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if number is not None:
+        if number >= len(gpus):
+            raise ConfigError(
+                f"GPU {number} is asked for, TensorFlow sees {len(gpus)}",
+                where="--gpu",
+                fix="leave --gpu out to train on the CPU" if not gpus else "choose a lower number",
+            )
+        gpus = [gpus[number]]
+        tf.config.set_visible_devices(gpus, "GPU")
+    if memory_share is None:
+        return
+    if not 0 < memory_share <= 1:
+        raise ConfigError(
+            f"a share in (0, 1] is expected, found {memory_share}", where="--gpu_usage"
+        )
+    for gpu in gpus:
+        tf.config.set_logical_device_configuration(gpu, [_limit(gpu, memory_share)])
+
+
+def _limit(gpu, share):
+    import subprocess
+
+    number = gpu.name.rsplit(":", 1)[-1]
+    query = [
+        "nvidia-smi",
+        f"--id={number}",
+        "--query-gpu=memory.total",
+        "--format=csv,nounits,noheader",
+    ]
+    try:
+        total = int(subprocess.run(query, capture_output=True, text=True, check=True).stdout)
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        raise ConfigError(
+            f"the memory of {gpu.name} cannot be read by nvidia-smi",
+            where="--gpu_usage",
+            fix="leave --gpu_usage out",
+        ) from error
+    return tf.config.LogicalDeviceConfiguration(memory_limit=int(total * share))
+
+
+def _make_logical_cpus(devices):
+    wanted = [int(d.rsplit(":", 1)[-1]) + 1 for d in devices or [] if "CPU" in d.upper()]
+    if not wanted or max(wanted) < 2:
+        return
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    parts = [tf.config.LogicalDeviceConfiguration()] * max(wanted)
+    try:
+        tf.config.set_logical_device_configuration(cpu, parts)
+    except RuntimeError:  # TensorFlow is already running
+        if len(tf.config.list_logical_devices("CPU")) < max(wanted):
+            raise ConfigError(
+                "logical CPUs must be made before TensorFlow is used",
+                where="training.devices",
+                fix="start the training in a fresh process",
+            ) from None
+
+
+def _checked(strategy, settings):
+    replicas = strategy.num_replicas_in_sync
+    if settings.batch_size % (replicas * settings.accumulate):
+        raise ConfigError(
+            f"{settings.batch_size} examples cannot be shared evenly by {replicas} replicas x "
+            f"{settings.accumulate} micro-batches",
+            where="training.batch_size",
+            fix=f"choose a multiple of {replicas * settings.accumulate}",
+        )
+    return strategy
