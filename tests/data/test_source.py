@@ -7,23 +7,41 @@ import pytest
 import scipy.sparse
 
 from tests.data.prepared import dense_rows, numbered_rows, prepared
+from tfxc.data import records
 from tfxc.data.manifest import Manifest
-from tfxc.data.records import write_shard
 from tfxc.data.rows import Rows
 from tfxc.data.source import ArraySource, ShardSource, verify
 from tfxc.errors import ConfigError, DataError
 
-COUNT = 103
+COUNT = 43
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return prepared(tmp_path_factory.mktemp("set") / "prepared", numbered_rows(COUNT), 10)
+    return prepared(tmp_path_factory.mktemp("set") / "prepared", numbered_rows(COUNT), 5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shards_read_once():
+    """Reading a shard is tested elsewhere; here the same few are asked for again and again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "read_shard", _cached_read_shard)
+        yield
+
+
+def _cached_read_shard(path, *arguments):
+    key = (path.read_bytes(), *arguments) if path.is_file() else None
+    if key is None or key not in _READ:
+        _READ[key] = _read_shard(path, *arguments)
+    return _READ[key]
+
+
+_READ, _read_shard = {}, records.read_shard
 
 
 def sources(folder):
     rows = numbered_rows(COUNT)
-    window_bytes = 3 * rows.slice(0, 25).nbytes
+    window_bytes = 3 * rows.slice(0, 12).nbytes
     return {
         "array": ArraySource(rows),
         "whole": ShardSource(folder, "train"),
@@ -108,14 +126,14 @@ class TestSequence:
 
     def test_content_belongs_to_the_index(self, folder, kind):
         source = sources(folder)[kind]
-        for step in (0, 6, 40):
+        for step in (0, 3, 11):
             batch = source.batch(1, step, 16)
             assert batch["example_index"].dtype == np.int64
             assert rows_of(batch) == expected_rows(batch["example_index"])
 
     def test_batch_size_only_cuts_the_sequence(self, folder, kind):
         source = sources(folder)[kind]
-        small = [source.batch(2, step, 5)["example_index"] for step in range(60)]
+        small = [source.batch(2, step, 5)["example_index"] for step in range(24)]
         for size in (COUNT, 3 * COUNT - 9):  # also across several epochs in one batch
             large = source.batch(2, 0, size)
             np.testing.assert_array_equal(large["example_index"], np.concatenate(small)[:size])
@@ -123,8 +141,8 @@ class TestSequence:
 
     def test_seeking_equals_running_there(self, folder, kind):
         runner, seeker = sources(folder)[kind], sources(folder)[kind]
-        ran = [runner.batch(3, step, 8)["example_index"] for step in range(70)]
-        for step in (69, 0, 33, 12):
+        ran = [runner.batch(3, step, 8)["example_index"] for step in range(14)]
+        for step in (13, 0, 7):
             np.testing.assert_array_equal(seeker.batch(3, step, 8)["example_index"], ran[step])
 
     def test_parts_join_to_the_global_batch(self, folder, kind):
@@ -143,7 +161,7 @@ class TestSequence:
 
     def test_sequential_is_in_order_and_complete(self, folder, kind):
         source = sources(folder)[kind]
-        for size in (1, 7, 10, 64, COUNT, 500):
+        for size in (1, 10, 16, 500):
             batches = list(source.sequential(size))
             indices = np.concatenate([batch["example_index"] for batch in batches])
             np.testing.assert_array_equal(indices, np.arange(COUNT))
@@ -153,20 +171,22 @@ class TestSequence:
 
     def test_threads_get_what_one_thread_gets(self, folder, kind):
         source = sources(folder)[kind]
-        expected = [source.batch(6, step, 16)["example_index"].tolist() for step in range(40)]
+        expected = [source.batch(6, step, 16)["example_index"].tolist() for step in range(9)]
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            found = pool.map(lambda step: source.batch(6, step, 16)["example_index"], range(40))
+            found = pool.map(lambda step: source.batch(6, step, 16)["example_index"], range(9))
         assert [indices.tolist() for indices in found] == expected
 
 
-def test_windows_hold_few_shards_and_rows_stay_within_them(folder):
+def test_windows_hold_few_shards_and_mix_their_rows(folder):
     source = sources(folder)["windows"]
     assert not source.in_memory and sources(folder)["whole"].in_memory
-    epoch = np.concatenate([source.batch(0, step, COUNT)["example_index"] for step in range(1)])
-    shards = epoch // 10  # numbered_rows are stored in order, ten a shard
-    changes = [set(shards[start : start + 20].tolist()) for start in range(0, 100, 20)]
-    assert all(len(change) <= 4 for change in changes)
-    assert any(len(change) == 2 for change in changes)
+    shards = source.batch(0, 0, COUNT)["example_index"] // 5  # stored in order, five a shard
+    runs = 1 + np.count_nonzero(np.diff(shards))
+    # A window holds two or three shards: the rows of a shard lie at most that far apart.
+    last = {shard: position for position, shard in enumerate(shards.tolist())}
+    first = {shard: position for position, shard in reversed(list(enumerate(shards.tolist())))}
+    assert max(last[shard] - first[shard] for shard in last) < 15
+    assert runs > 9
 
 
 def test_seeking_reads_only_the_windows_it_needs(folder, monkeypatch):
@@ -213,7 +233,7 @@ def test_missing_and_shortened_shards_are_named_at_opening(tmp_path):
 def test_shard_of_other_rows_than_the_manifest_says_is_found(tmp_path):
     folder = prepared(tmp_path / "set", numbered_rows(30), 10)
     manifest = Manifest.load(folder)
-    write_shard(folder / manifest.split("train").shards[1].file, numbered_rows(9))
+    records.write_shard(folder / manifest.split("train").shards[1].file, numbered_rows(9))
     size = (folder / manifest.split("train").shards[1].file).stat().st_size
     manifest.split("train").shards[1].bytes = size
     manifest.save(folder)

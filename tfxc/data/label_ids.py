@@ -100,7 +100,7 @@ class LabelNumbering:
         self._ids = np.full(size, -1, np.int64)
         self._ids[kept] = np.arange(len(kept))
         self.label_counts = counts[kept]
-        self.vocabulary = LabelVocabulary(names, where)
+        self.vocabulary = LabelVocabulary(names, str(where))
         return self.vocabulary
 
     def convert(self, label_lists, where, first, *, training):

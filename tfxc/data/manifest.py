@@ -1,4 +1,4 @@
-"""What a prepared folder is made from (``DataSettings``) and what it holds (``Manifest``)."""
+"""What a prepared folder holds (``Manifest``), and where it lies."""
 
 import hashlib
 import json
@@ -7,73 +7,12 @@ from typing import Literal
 
 import pydantic
 
-from tfxc.errors import ConfigError, DataError
+from tfxc.config import SPLITS, DataSettings
+from tfxc.errors import DataError
 from tfxc.files import atomic_file
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
-SPLITS = ("train", "dev", "test")
-
-
-class DataSettings(pydantic.BaseModel):
-    """Where a data set comes from and how it is prepared.
-
-    Attributes:
-        name: the set's name, used as a folder name.
-        train, dev, test: paths (``~`` and ``${VAR}`` are expanded) or ``"builtin:<name>"``.
-        reader: the format's name; None recognises it by the file's name and first line.
-        reader_options: keyword arguments of the reader.
-        split_options: further reader options of single splits, e.g.
-            ``{"dev": {"split": "tst"}}``.
-        text_features: what turns texts into features, e.g. ``{"name": "tfidf"}``; None takes the
-            features as the format gives them.
-        label_names: file with one label name per line. It names the labels of a format that
-            numbers them, and is the complete list of the allowed ones for a format that names them.
-        min_label_count: labels rarer than this in the training split are left out.
-        normalise: ``"l2"`` scales every row of given features to length 1.
-        layout: layout of the records, see ``tfxc.data.records``.
-        shard_examples: at most this many examples in a shard.
-        seed: of the shuffling at writing time.
-        where: one sentence: where the set comes from and which folder is expected. Shown when a
-            file is missing.
-
-    Example:
-        >>> DataSettings(name="bibtex", train="~/data/bibtex/train.txt.xz").layout
-        'blocks'
-    """
-
-    model_config = pydantic.ConfigDict(extra="forbid")
-
-    name: str = pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    train: str
-    dev: str | None = None
-    test: str | None = None
-    reader: str | None = None
-    reader_options: dict = {}
-    split_options: dict[Literal["train", "dev", "test"], dict] = {}
-    text_features: dict | None = None
-    label_names: str | None = None
-    min_label_count: int = pydantic.Field(1, ge=1)
-    normalise: Literal["l2"] | None = None
-    layout: Literal["blocks", "examples"] = "blocks"
-    shard_examples: int = pydantic.Field(65536, ge=1)
-    seed: int = pydantic.Field(0, ge=0)
-    where: str | None = None
-
-    @pydantic.model_validator(mode="after")
-    def _features_are_normalised_once(self):
-        if self.text_features is not None and self.normalise is not None:
-            raise ConfigError(
-                "rows of given features are normalised here, but the features are made from text",
-                where="normalise",
-                fix="remove normalise and set the normalisation in text_features",
-            )
-        return self
-
-    def sources(self):
-        """The paths of the given splits, by split, training split first."""
-        paths = {split: getattr(self, split) for split in SPLITS}
-        return {split: path for split, path in paths.items() if path is not None}
 
 
 def fingerprint(settings):

@@ -7,19 +7,19 @@ A prepared folder holds the shards, ``manifest.json``, ``labels.txt`` (the train
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
 import sys
 
-import numpy as np
 import scipy.sparse
 
 from tfxc.data.conversion import Converter, check_kind
 from tfxc.data.formats import open_reader
 from tfxc.data.label_ids import LabelNumbering
 from tfxc.data.manifest import DataSettings, Manifest, fingerprint, prepared_folder
-from tfxc.data.shard_writer import in_order, shuffled, write_split
+from tfxc.data.shard_writer import in_order, npy_bytes, shuffled, write_split
 from tfxc.data.source_files import (
     describe_sources,
     expand,
@@ -150,6 +150,14 @@ class _Preparation:
             names = LabelVocabulary.load(expand(names))
         self.numbering = LabelNumbering(reader.num_labels, names, settings.label_names)
         texts = self._counted(reader)
+        first = next(texts, None)
+        if not self.num_train:
+            raise DataError(
+                "a training split with examples expected, found an empty one",
+                where=where,
+                fix="check the file and the reader's options",
+            )
+        texts = itertools.chain([first], texts)
         if settings.text_features is not None:
             self.text_features = build_text_features(settings.text_features)
             self.text_features.fit(texts, jobs=self.jobs)
@@ -158,12 +166,6 @@ class _Preparation:
         with Progress("reading train", reader.num_examples, "examples") as progress:
             for _ in texts:
                 progress.advance(self.num_train - progress.done)
-        if not self.num_train:
-            raise DataError(
-                "a training split with examples expected, found an empty one",
-                where=where,
-                fix="check the file and the reader's options",
-            )
         self.numbering.freeze(settings.min_label_count, where)
         if self.text_features is not None:
             self.num_features = self.text_features.num_features
@@ -172,9 +174,9 @@ class _Preparation:
         """Yields the texts of a reader's chunks after counting their labels and widths."""
         where = self.sources["train"]
         for chunk in reader.chunks(_CHUNK_EXAMPLES):
-            check_kind(chunk, self.text_features is not None, where)
+            check_kind(chunk, self.settings.text_features is not None, where)
             self.numbering.count(chunk.labels, where, self.num_train)
-            if self.text_features is None:
+            if self.settings.text_features is None:
                 self.dense = not scipy.sparse.issparse(chunk.features)
                 widths = (self.num_features, reader.num_features or 0, chunk.features.shape[1])
                 self.num_features = max(widths)
@@ -220,7 +222,8 @@ class _Preparation:
             )
         self.numbering.vocabulary.save(self.folder / LABELS_FILE)
         unseen.save(self.folder / UNSEEN_LABELS_FILE)
-        np.save(self.folder / LABEL_COUNTS_FILE, self.numbering.label_counts)
+        counts = npy_bytes(self.numbering.label_counts)
+        (self.folder / LABEL_COUNTS_FILE).write_bytes(counts)
         Manifest(
             name=settings.name, settings_fingerprint=fingerprint(settings),
             layout=settings.layout, feature_kind="dense" if self.dense else "sparse",

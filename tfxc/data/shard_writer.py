@@ -1,5 +1,6 @@
 """Streams of rows cut into shards, in order or shuffled, in constant memory."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,17 @@ def shuffled(stream, num_examples, shard_examples, seed, scratch):
             progress.advance(1)
 
 
+def npy_bytes(*arrays):
+    """The arrays in NumPy's file format, one after the other.
+
+    ``numpy.save`` into a file does not say why it fails on a full disk; writing bytes does.
+    """
+    stream = io.BytesIO()
+    for array in arrays:
+        np.save(stream, array)
+    return stream.getbuffer()
+
+
 class _Spill:
     """Rows by shard, kept in one file per shard."""
 
@@ -128,8 +140,7 @@ class _Spill:
         for number, path in enumerate(self._paths):
             part = rows.select(by_shard[bounds[number] : bounds[number + 1]])
             with open(path, "ab") as stream:
-                for array in self._arrays(part):
-                    np.save(stream, array)
+                stream.write(npy_bytes(*self._arrays(part)))
         self._rows, self._shards, self._bytes = [], [], 0
 
     def pop(self, number):

@@ -1,0 +1,13 @@
+"""Fixtures of the data tests."""
+
+import pytest
+
+from tests.data.source_sets import sparse_set, write_xc
+from tfxc.data.manifest import DataSettings
+
+
+@pytest.fixture
+def sparse_settings(tmp_path):
+    matrix, labels = sparse_set()
+    train = write_xc(tmp_path / "train.txt", matrix, labels, 12)
+    return DataSettings(name="toy", train=train, test=train, shard_examples=10)

@@ -1,0 +1,256 @@
+"""Files to prepared folders: content, determinism, and several processes at once."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.preprocessing import normalize
+
+from tests.data.source_sets import (
+    AWKWARD,
+    TFIDF,
+    files_of,
+    sparse_set,
+    texts_set,
+    write_jsonl,
+)
+from tfxc.data import preparation, shard_writer
+from tfxc.data.manifest import DataSettings, Manifest, prepared_folder
+from tfxc.data.preparation import ensure_prepared, prepare
+from tfxc.data.records import read_shard
+from tfxc.data.source import ShardSource
+from tfxc.data.text_features import load_text_features
+from tfxc.errors import DataError
+from tfxc.labels.vocabulary import LabelVocabulary
+
+
+def in_storage_order(folder, split):
+    return next(ShardSource(folder, split)._in_order())
+
+
+def as_sets(rows):
+    """The rows as a sorted list of (features, labels), whatever their order."""
+    return sorted(
+        (
+            tuple(rows.indices[rows.indptr[i] : rows.indptr[i + 1]].tolist()),
+            tuple(rows.values[rows.indptr[i] : rows.indptr[i + 1]].tolist()),
+            tuple(rows.label_ids[rows.label_indptr[i] : rows.label_indptr[i + 1]].tolist()),
+        )
+        for i in range(len(rows))
+    )
+
+
+def test_every_row_arrives_once_shuffled_in_train_and_in_order_elsewhere(sparse_settings, tmp_path):
+    matrix, labels = sparse_set()
+    manifest = prepare(sparse_settings, tmp_path / "out")
+    assert (manifest.num_features, manifest.num_labels, manifest.dense) == (30, 12, False)
+    assert [shard.examples for shard in manifest.split("test").shards] == [10] * 9 + [7]
+    sizes = [shard.examples for shard in manifest.split("train").shards]
+    assert len(sizes) == 10 and set(sizes) == {9, 10}
+    test, train = (in_storage_order(tmp_path / "out", split) for split in ("test", "train"))
+    np.testing.assert_array_equal(test.indptr, matrix.indptr)
+    np.testing.assert_array_equal(test.indices, matrix.indices)
+    np.testing.assert_array_equal(test.values, matrix.data)
+    np.testing.assert_array_equal(np.diff(test.label_indptr), [len(ids) for ids in labels])
+    np.testing.assert_array_equal(test.label_ids, np.concatenate(labels))
+    assert as_sets(train) == as_sets(test)
+    numbers = train.values[train.indptr[:-1][np.diff(train.indptr) > 0]]
+    assert np.abs(np.corrcoef(numbers, np.arange(len(numbers)))[0, 1]) < 0.3
+    counts = np.bincount(np.concatenate(labels).astype(int), minlength=12)
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "label_counts.npy"), counts)
+    assert (tmp_path / "out" / "labels.txt").read_text().split() == [str(i) for i in range(12)]
+    assert not (tmp_path / "out" / "scratch").exists()
+
+
+def test_layouts_hold_equal_rows(sparse_settings, tmp_path):
+    rows = []
+    for layout in ("blocks", "examples"):
+        prepare(sparse_settings.model_copy(update={"layout": layout}), tmp_path / layout)
+        rows.append(in_storage_order(tmp_path / layout, "train"))
+    for name in ("indptr", "indices", "values", "label_indptr", "label_ids"):
+        np.testing.assert_array_equal(getattr(rows[0], name), getattr(rows[1], name))
+
+
+def test_spilling_in_several_pieces_changes_nothing_but_the_order(
+    sparse_settings, tmp_path, monkeypatch
+):
+    prepare(sparse_settings, tmp_path / "one")
+    monkeypatch.setattr(shard_writer, "_BUFFER_BYTES", 1)
+    monkeypatch.setattr(preparation, "_CHUNK_EXAMPLES", 7)
+    prepare(sparse_settings, tmp_path / "many")
+    one, many = (in_storage_order(tmp_path / name, "train") for name in ("one", "many"))
+    assert as_sets(one) == as_sets(many)
+    assert files_of(tmp_path / "one").keys() == files_of(tmp_path / "many").keys()
+
+
+def test_seed_decides_the_order_alone(sparse_settings, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        prepare(sparse_settings.model_copy(update={"seed": seed}), tmp_path / name)
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+    one, other = (in_storage_order(tmp_path / name, "train") for name in ("a", "c"))
+    assert as_sets(one) == as_sets(other) and one.values.tolist() != other.values.tolist()
+
+
+def test_same_bytes_with_one_process_and_with_two(tmp_path):
+    train = write_jsonl(tmp_path / "train.jsonl", texts_set(9000, words=15))
+    settings = DataSettings(name="toy", train=train, text_features=TFIDF, shard_examples=500)
+    prepare(settings, tmp_path / "one", jobs=1)
+    prepare(settings, tmp_path / "two", jobs=2)
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_texts_become_scikit_learns_rows_and_label_names_survive(tmp_path):
+    examples = [*texts_set(), ("", []), ("red cat", AWKWARD)]
+    train = write_jsonl(tmp_path / "train.jsonl", examples)
+    dev = write_jsonl(tmp_path / "dev.jsonl", examples[::-1])
+    settings = DataSettings(name="toy", train=train, dev=dev, text_features=TFIDF)
+    manifest = prepare(settings, tmp_path / "out")
+    assert LabelVocabulary.load(tmp_path / "out" / "labels.txt").names == sorted(AWKWARD)
+    texts = [text for text, _ in examples]
+    features = load_text_features(tmp_path / "out" / "text_features")
+    found = in_storage_order(tmp_path / "out", "dev")
+    expected = features.transform(texts[::-1])
+    np.testing.assert_array_equal(found.values, expected.data)
+    np.testing.assert_array_equal(found.indptr, expected.indptr)
+    options = {k: v for k, v in manifest.text_features.items() if k != "name"}
+    options["ngram_range"] = tuple(options["ngram_range"])
+    oracle = TfidfVectorizer(**options).fit(texts).transform(texts[::-1])
+    np.testing.assert_allclose(np.sort(found.values), np.sort(oracle.data), rtol=1e-5)
+    names = sorted(AWKWARD)
+    for position, (_, labels) in enumerate(examples[::-1]):
+        ids = found.label_ids[found.label_indptr[position] : found.label_indptr[position + 1]]
+        assert {names[i] for i in ids} == set(labels)
+    assert manifest.split("dev").without_labels == sum(not labels for _, labels in examples)
+
+
+def test_unseen_labels_count_in_dev_and_stay_out_of_training(tmp_path):
+    train = write_jsonl(
+        tmp_path / "t.jsonl", [("x y", ["b", "a"]), ("y z", ["a"]), ("z", ["rare"])]
+    )
+    dev = write_jsonl(tmp_path / "d.jsonl", [("x", ["new", "a"]), ("y", ["rare"]), ("z", ["new"])])
+    settings = DataSettings(
+        name="toy", train=train, dev=dev, text_features=TFIDF | {"token_pattern": r"\w"},
+        min_label_count=2,
+    )  # fmt: skip
+    manifest = prepare(settings, tmp_path / "out")
+    folder = tmp_path / "out"
+    assert (folder / "labels.txt").read_text() == "a\n"
+    assert (folder / "unseen_labels.txt").read_text() == "new\nrare\n"
+    assert (manifest.num_labels, manifest.num_unseen_labels) == (1, 2)
+    assert manifest.split("dev").unseen_labels == 3
+    assert in_storage_order(folder, "dev").label_ids.tolist() == [0, 1, 2, 1]
+    train = in_storage_order(folder, "train")
+    assert train.label_ids.tolist() == [0, 0] and manifest.split("train").without_labels == 1
+
+
+def test_numbered_labels_take_names_from_a_file(tmp_path, sparse_settings):
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"name {i}\n" for i in range(12)))
+    settings = sparse_settings.model_copy(update={"label_names": str(names)})
+    prepare(settings, tmp_path / "out")
+    assert (tmp_path / "out" / "labels.txt").read_text() == names.read_text()
+    names.write_text("too\nfew\n")
+    with pytest.raises(DataError, match=r"as the data has labels \(12\) expected, found 2"):
+        prepare(settings, tmp_path / "out2")
+
+
+def test_named_labels_follow_the_order_of_a_file(tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("z\nnever\na\n")
+    train = write_jsonl(tmp_path / "t.jsonl", [("one", ["a"]), ("two", ["z"])])
+    settings = DataSettings(name="toy", train=train, text_features=TFIDF, label_names=str(names))
+    prepare(settings, tmp_path / "out")
+    assert (tmp_path / "out" / "labels.txt").read_text() == "z\nnever\na\n"
+    assert np.load(tmp_path / "out" / "label_counts.npy").tolist() == [1, 0, 1]
+    write_jsonl(tmp_path / "t.jsonl", [("one", ["a", "other"])])
+    with pytest.raises(DataError, match=r"names\.txt: the training label 'other'"):
+        prepare(settings, tmp_path / "out2")
+
+
+def test_rows_are_normalised(sparse_settings, tmp_path):
+    prepare(sparse_settings.model_copy(update={"normalise": "l2"}), tmp_path / "out")
+    found = in_storage_order(tmp_path / "out", "test")
+    np.testing.assert_allclose(found.values, normalize(sparse_set()[0]).data, rtol=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["blocks", "examples"])
+def test_dense_vectors(tmp_path, layout):
+    vectors = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+    labels = np.arange(50) % 7
+    np.savez(tmp_path / "all.npz", features=vectors, labels=labels)
+    path = str(tmp_path / "all.npz")
+    settings = DataSettings(name="toy", train=path, dev=path, layout=layout, shard_examples=20)
+    manifest = prepare(settings, tmp_path / "out")
+    assert (manifest.dense, manifest.num_features, manifest.num_labels) == (True, 6, 7)
+    dev, train = (in_storage_order(tmp_path / "out", split) for split in ("dev", "train"))
+    np.testing.assert_array_equal(dev.matrix, vectors)
+    np.testing.assert_array_equal(dev.label_ids, labels)
+    order = [int(np.flatnonzero((vectors == row).all(axis=1))[0]) for row in train.matrix]
+    assert sorted(order) == list(range(50)) and order != list(range(50))
+    np.testing.assert_array_equal(train.label_ids, labels[order])
+
+
+def test_manifest_describes_the_sources(sparse_settings, tmp_path):
+    info = prepare(sparse_settings, tmp_path / "out").sources["test"]
+    assert info.bytes == os.path.getsize(sparse_settings.test) and len(info.sha256) == 64
+
+
+def test_ensure_prepared_prepares_once_and_notices_changed_sources(sparse_settings, tmp_path):
+    folder = ensure_prepared(sparse_settings, tmp_path / "root")
+    assert folder == prepared_folder(sparse_settings, tmp_path / "root")
+    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert ensure_prepared(sparse_settings, tmp_path / "root") == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == times
+    with open(sparse_settings.train, "a") as stream:
+        stream.write("\n")
+    with pytest.raises(DataError, match=r"data\.train: .*has changed since it was prepared"):
+        ensure_prepared(sparse_settings, tmp_path / "root")
+    os.unlink(sparse_settings.train)  # the prepared records alone are enough
+    assert ensure_prepared(sparse_settings, tmp_path / "root") == folder
+
+
+def test_loser_of_the_rename_uses_the_winners_folder(sparse_settings, tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    folder = prepared_folder(sparse_settings, root)
+
+    def prepare_while_another_wins(settings, rival, jobs):
+        prepare(settings, folder, jobs=jobs)
+        (folder / "winner").touch()
+        return prepare(settings, rival, jobs=jobs)
+
+    monkeypatch.setattr(preparation, "prepare", prepare_while_another_wins)
+    assert ensure_prepared(sparse_settings, root) == folder
+    assert (folder / "winner").exists()
+    assert [path.name for path in root.iterdir()] == [folder.name]
+
+
+def test_processes_at_once_share_one_folder(sparse_settings, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    root = str(tmp_path / "root")
+    with context.Pool(2) as pool:
+        folders = pool.starmap(ensure_prepared, [(sparse_settings, root)] * 2, chunksize=1)
+    assert folders[0] == folders[1]
+    assert [path.name for path in Path(root).iterdir()] == [folders[0].name]
+    assert Manifest.load(folders[0]).split("train").examples == 97
+
+
+DATA = Path(os.environ.get("TFXC_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+@pytest.mark.skipif(not (DATA / "bibtex").is_dir(), reason="no bibtex below TFXC_DATA")
+def test_bibtex(tmp_path):
+    settings = DataSettings(
+        name="bibtex", train=str(DATA / "bibtex" / "train.txt.xz"),
+        test=str(DATA / "bibtex" / "test.txt.xz"), normalise="l2",
+    )  # fmt: skip
+    manifest = prepare(settings, tmp_path / "out")
+    assert (manifest.num_features, manifest.num_labels) == (1836, 159)
+    train, test = manifest.split("train"), manifest.split("test")
+    assert (train.examples, test.examples) == (4880, 2515)
+    assert train.mean_labels == pytest.approx(2.4, abs=0.05)
+    rows = read_shard(tmp_path / "out" / train.shards[0].file, "blocks")
+    norms = np.sqrt(np.add.reduceat(rows.values**2, rows.indptr[:-1][np.diff(rows.indptr) > 0]))
+    np.testing.assert_allclose(norms, 1, rtol=1e-5)
