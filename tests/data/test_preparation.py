@@ -18,10 +18,12 @@ from tests.data.source_sets import (
     write_jsonl,
 )
 from tfxc.data import preparation, shard_writer
+from tfxc.data.chunk import Chunk
 from tfxc.data.manifest import DataSettings, Manifest, prepared_folder
 from tfxc.data.preparation import ensure_prepared, prepare
 from tfxc.data.records import read_shard
 from tfxc.data.source import ShardSource
+from tfxc.data.source_files import refuse_changed_sources
 from tfxc.data.text_features import load_text_features
 from tfxc.errors import DataError
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -196,6 +198,30 @@ def test_dense_vectors(tmp_path, layout):
 def test_manifest_describes_the_sources(sparse_settings, tmp_path):
     info = prepare(sparse_settings, tmp_path / "out").sources["test"]
     assert info.bytes == os.path.getsize(sparse_settings.test) and len(info.sha256) == 64
+
+
+def test_built_in_set_is_described_by_its_fingerprint(tmp_path, monkeypatch):
+    class BuiltIn:
+        """Stands for the real one, whose first reading takes long."""
+
+        num_labels = num_features = num_examples = None
+        source_fingerprint = "feed"
+
+        def chunks(self, size):
+            yield Chunk(labels=[["a"], ["b"]], texts=["one two", "two"])
+
+    opened = []
+    monkeypatch.setattr(
+        preparation, "open_reader", lambda path, **options: opened.append(options) or BuiltIn()
+    )
+    settings = DataSettings(
+        name="toy", train="builtin:toy", dev="builtin:toy", text_features=TFIDF,
+        reader_options={"jobs": 1}, split_options={"dev": {"split": "dev"}},
+    )  # fmt: skip
+    source = prepare(settings, tmp_path / "out").sources["train"]
+    assert (source.path, source.fingerprint, source.sha256) == ("builtin:toy", "feed", None)
+    assert opened[-1] == {"name": None, "jobs": 1, "split": "dev"} != opened[0]
+    refuse_changed_sources(Manifest.load(tmp_path / "out"), tmp_path / "out")
 
 
 def test_ensure_prepared_prepares_once_and_notices_changed_sources(sparse_settings, tmp_path):

@@ -73,11 +73,17 @@ class SplitInfo(_Part):
 
 
 class SourceInfo(_Part):
-    """One source as the settings name it; size and checksum of a file, else None."""
+    """One source as the settings name it.
+
+    Attributes:
+        bytes, sha256: size and checksum of the file or folder; None for a built-in set.
+        fingerprint: what a built-in set was made from; None for a file.
+    """
 
     path: str
-    bytes: int | None
-    sha256: str | None
+    bytes: int | None = None
+    sha256: str | None = None
+    fingerprint: str | None = None
 
 
 class Manifest(_Part):

@@ -24,6 +24,7 @@ from tfxc.data.source_files import (
     describe_sources,
     expand,
     find_sources,
+    is_builtin,
     refuse_changed_sources,
 )
 from tfxc.data.text_features import build_text_features
@@ -129,6 +130,7 @@ class _Preparation:
     def __init__(self, settings, sources, folder, jobs):
         self.settings, self.sources, self.folder, self.jobs = settings, sources, folder, jobs
         self.text_features = self.numbering = None
+        self.fingerprints = {}
         self.num_train = self.num_features = 0
         self.dense = False
 
@@ -209,7 +211,10 @@ class _Preparation:
 
     def _open(self, split):
         options = {**self.settings.reader_options, **self.settings.split_options.get(split, {})}
-        return open_reader(self.sources[split], name=self.settings.reader, **options)
+        reader = open_reader(self.sources[split], name=self.settings.reader, **options)
+        if is_builtin(self.sources[split]):
+            self.fingerprints[split] = reader.source_fingerprint
+        return reader
 
     def _save(self, infos):
         settings, unseen = self.settings, self.numbering.unseen_vocabulary()
@@ -230,5 +235,5 @@ class _Preparation:
             num_features=self.num_features, num_labels=len(self.numbering.vocabulary),
             num_unseen_labels=len(unseen), text_features=text_settings,
             row_normalise=settings.normalise,
-            sources=describe_sources(settings, self.sources), splits=infos,
+            sources=describe_sources(settings, self.sources, self.fingerprints), splits=infos,
         ).save(self.folder)  # fmt: skip

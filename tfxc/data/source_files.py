@@ -44,17 +44,20 @@ def is_builtin(source):
     return str(source).startswith(_BUILTIN)
 
 
-def describe_sources(settings, sources):
-    """Size and checksum of every source, as ``{split: SourceInfo}``."""
+def describe_sources(settings, sources, fingerprints):
+    """What every source was when it was read, as ``{split: SourceInfo}``.
+
+    Args:
+        fingerprints: those of the built-in sets, by split.
+    """
     known, described = {}, {}
     for split, written in settings.sources().items():
+        if is_builtin(written):
+            described[split] = SourceInfo(path=written, fingerprint=fingerprints[split])
+            continue
         if written not in known:
-            path = None if is_builtin(written) else sources[split]
-            known[written] = SourceInfo(
-                path=written,
-                bytes=None if path is None else _size(path),
-                sha256=None if path is None else _checksum(path),
-            )
+            path = sources[split]
+            known[written] = SourceInfo(path=written, bytes=_size(path), sha256=_checksum(path))
         described[split] = known[written]
     return described
 
@@ -66,8 +69,10 @@ def refuse_changed_sources(manifest, folder):
         DataError: a file has another size than when it was prepared.
     """
     for split, info in manifest.sources.items():
+        if info.bytes is None:
+            continue
         path = expand(info.path)
-        if info.bytes is not None and path.exists() and _size(path) != info.bytes:
+        if path.exists() and _size(path) != info.bytes:
             raise DataError(
                 f"{path} has changed since it was prepared: {info.bytes:,} bytes then, "
                 f"{_size(path):,} now",
