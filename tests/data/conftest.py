@@ -3,7 +3,7 @@
 import pytest
 
 from tests.data.source_sets import sparse_set, write_xc
-from tfxc.data.manifest import DataSettings
+from tfxc.config import DataSettings
 
 
 @pytest.fixture

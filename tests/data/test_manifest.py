@@ -6,8 +6,8 @@ import pydantic
 import pytest
 
 from tests.data.prepared import numbered_rows, prepared
+from tfxc.config import DataSettings
 from tfxc.data.manifest import (
-    DataSettings,
     Manifest,
     ShardInfo,
     fingerprint,

@@ -17,9 +17,10 @@ from tests.data.source_sets import (
     texts_set,
     write_jsonl,
 )
+from tfxc.config import DataSettings
 from tfxc.data import preparation, shard_writer
 from tfxc.data.chunk import Chunk
-from tfxc.data.manifest import DataSettings, Manifest, prepared_folder
+from tfxc.data.manifest import Manifest, prepared_folder
 from tfxc.data.preparation import ensure_prepared, prepare
 from tfxc.data.records import read_shard
 from tfxc.data.source import ShardSource

@@ -9,11 +9,11 @@ import scipy.sparse
 
 from tests.data.prepared import numbered_rows
 from tests.data.source_sets import TFIDF, files_of, sparse_set, write_jsonl, write_xc
+from tfxc.config import DataSettings
 from tfxc.data import shard_writer
 from tfxc.data.chunk import Chunk
 from tfxc.data.conversion import Converter
 from tfxc.data.label_ids import LabelNumbering
-from tfxc.data.manifest import DataSettings
 from tfxc.data.preparation import ensure_prepared, prepare
 from tfxc.errors import DataError, UserError
 

@@ -7,7 +7,6 @@ from typing import Literal
 
 import pydantic
 
-from tfxc.config import SPLITS, DataSettings
 from tfxc.errors import DataError
 from tfxc.files import atomic_file
 

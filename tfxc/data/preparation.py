@@ -15,10 +15,11 @@ import sys
 
 import scipy.sparse
 
+from tfxc.config import DataSettings
 from tfxc.data.conversion import Converter, check_kind
 from tfxc.data.formats import open_reader
 from tfxc.data.label_ids import LabelNumbering
-from tfxc.data.manifest import DataSettings, Manifest, fingerprint, prepared_folder
+from tfxc.data.manifest import Manifest, fingerprint, prepared_folder
 from tfxc.data.shard_writer import in_order, npy_bytes, shuffled, write_split
 from tfxc.data.source_files import (
     describe_sources,
