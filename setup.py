@@ -1,13 +1,12 @@
-"""Builds the one native extension; everything else stands in setup.cfg.
+"""Builds the native extensions; everything else stands in setup.cfg.
 
-TFXC_NO_OPENMP=1 builds without OpenMP (one thread); TFXC_NO_EXTENSION=1 leaves the extension
+TFXC_NO_OPENMP=1 builds without OpenMP (one thread); TFXC_NO_EXTENSION=1 leaves them
 out, and the NumPy path of the same functions is used.
 """
 
 import os
 import sys
 
-import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
@@ -17,16 +16,18 @@ def extensions():
         return []
     # macOS ships a compiler without OpenMP; the kernel then runs on one thread.
     openmp = [] if os.environ.get("TFXC_NO_OPENMP") or sys.platform == "darwin" else ["-fopenmp"]
-    kernel = Extension(
-        "tfxc.ops._gather",
-        ["tfxc/ops/_gather.pyx"],
-        include_dirs=[numpy.get_include()],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-        extra_compile_args=["-O3", *openmp],
-        extra_link_args=openmp,
-        optional=True,
-    )
-    return cythonize([kernel], language_level=3)
+    kernels = [
+        Extension(
+            f"tfxc.ops.{name}",
+            [f"tfxc/ops/{name}.pyx"],
+            depends=["tfxc/ops/_heap.pxd"],
+            extra_compile_args=["-O3", *openmp],
+            extra_link_args=openmp,
+            optional=True,
+        )
+        for name in ("_gather", "_walk")
+    ]
+    return cythonize(kernels, language_level=3)
 
 
 setup(ext_modules=extensions())

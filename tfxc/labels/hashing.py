@@ -1,0 +1,123 @@
+"""Hashed buckets of classes and features (MACH).
+
+Bucket of item i in a repetition with seed s: ``murmurhash3_32(int32 i, seed=s) mod B``, where the
+hash is a signed number and the remainder the mathematical one, 0..B−1 (Medini et al., NeurIPS
+2019, arXiv 1910.13830; the same numbers as the authors' code).
+"""
+
+import numpy as np
+from sklearn.utils import murmurhash3_32
+
+from tfxc.errors import ConfigError
+from tfxc.ops.gather import invert_lookups
+
+_MOST_ITEMS = 2**31  # the hash takes int32 numbers
+_MOST_SEEDS = 2**32
+
+
+def check_buckets(num_items, num_buckets, num_repetitions):
+    """Checks the sizes of a hashed label space.
+
+    Raises:
+        ConfigError: fewer than one bucket or repetition, or more buckets than labels.
+
+    Example:
+        >>> check_buckets(num_items=670_091, num_buckets=10_000, num_repetitions=16)
+    """
+    _check_at_least_one("num_buckets", num_buckets)
+    _check_at_least_one("num_repetitions", num_repetitions)
+    if num_buckets > num_items:
+        raise ConfigError(
+            f"at most {num_items} (the number of labels) expected, {num_buckets} found: "
+            "more buckets than labels makes hashing pointless",
+            where="num_buckets",
+            fix="use the dense head or fewer buckets",
+        )
+
+
+def bucket_lookup(num_items, num_buckets, seed):
+    """Bucket of every item in the repetition ``seed``.
+
+    Args:
+        num_items: N, number of classes or features.
+        num_buckets: B; may exceed N, which ``check_buckets`` refuses for labels.
+        seed: 0..2³²−1; repetition r uses r.
+
+    Returns:
+        (N,), uint16 where B ≤ 65,536, else int32.
+
+    Raises:
+        ConfigError: a number out of its range.
+
+    Example:
+        >>> bucket_lookup(10, 7, seed=0)[:4].tolist()
+        [0, 5, 6, 3]
+    """
+    _check_at_least_one("num_items", num_items, _MOST_ITEMS)
+    _check_at_least_one("num_buckets", num_buckets, _MOST_ITEMS)
+    if not 0 <= seed < _MOST_SEEDS:
+        raise ConfigError(f"0..{_MOST_SEEDS - 1} expected, {seed} found", where="seed")
+    hashes = murmurhash3_32(np.arange(num_items, dtype=np.int32), seed=seed)
+    return np.mod(hashes, num_buckets).astype(_bucket_type(num_buckets))
+
+
+def bucket_lookups(num_items, num_buckets, seeds):
+    """``bucket_lookup`` of several repetitions.
+
+    Args:
+        num_items: N.
+        num_buckets: B.
+        seeds: R seeds.
+
+    Returns:
+        (R, N), uint16 where B ≤ 65,536, else int32.
+
+    Raises:
+        ConfigError: no seed, or a number out of its range.
+
+    Example:
+        >>> bucket_lookups(1000, 100, seeds=range(16)).shape
+        (16, 1000)
+    """
+    seeds = list(seeds)
+    _check_at_least_one("the number of seeds", len(seeds))
+    _check_at_least_one("num_items", num_items, _MOST_ITEMS)
+    lookups = np.empty((len(seeds), num_items), _bucket_type(num_buckets))
+    for row, seed in enumerate(seeds):
+        lookups[row] = bucket_lookup(num_items, num_buckets, seed)
+    return lookups
+
+
+def inverse_lookup(lookup, num_buckets):
+    """The items of every bucket of one repetition.
+
+    ``tfxc.ops.gather.invert_lookups`` does it for all repetitions at once.
+
+    Args:
+        lookup: (N,) uint16 or int32.
+        num_buckets: B.
+
+    Returns:
+        class_order int32 (N,), item ids by bucket, ascending inside a bucket, and offsets int64
+        (B+1,): bucket b holds ``class_order[offsets[b]:offsets[b + 1]]``.
+
+    Raises:
+        ConfigError: a bucket is outside 0..B−1, or the array has another type or rank.
+
+    Example:
+        >>> order, offsets = inverse_lookup(np.array([1, 0, 1], np.int32), 2)
+        >>> order.tolist(), offsets.tolist()
+        ([1, 0, 2], [0, 1, 3])
+    """
+    class_order, offsets = invert_lookups(np.asarray(lookup)[None], num_buckets)
+    return class_order[0], offsets[0]
+
+
+def _bucket_type(num_buckets):
+    return np.uint16 if num_buckets <= 1 << 16 else np.int32
+
+
+def _check_at_least_one(name, value, limit=None):
+    if value < 1 or (limit is not None and value > limit):
+        expected = "at least 1" if limit is None else f"1..{limit}"
+        raise ConfigError(f"{expected} expected, {value} found", where=name)

@@ -1,0 +1,161 @@
+"""The NumPy path of ``tfxc.ops.gather``: the same results where nothing is compiled."""
+
+import numpy as np
+
+from tfxc.errors import ConfigError
+
+AGGREGATES = ("sum", "min", "median")
+
+_TILE = 1 << 14  # classes scored at a time
+_ROWS = 16  # examples scored at a time
+_FIRST_DEPTH = 8  # buckets of every repetition in the first round of a walk
+
+
+def sorted_best(ids, scores, k):
+    """The k best of (rows, n) candidates, by descending score, then ascending id."""
+    order = np.lexsort((ids, -scores))[:, :k]
+    return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
+
+
+def class_scores(bucket_scores, lookups, aggregate):
+    """Scores (rows, n) of n classes from (rows, R, B) bucket scores and (R, n) lookups."""
+    values = (np.take(bucket_scores[:, r], lookup, axis=1) for r, lookup in enumerate(lookups))
+    if aggregate == "median":
+        ordered = np.sort(np.stack(list(values)), axis=0)
+        middle = len(ordered) // 2
+        if len(ordered) % 2:
+            return ordered[middle]
+        return (ordered[middle - 1] + ordered[middle]) * np.float32(0.5)
+    combine = np.add if aggregate == "sum" else np.minimum
+    total = next(values)
+    for value in values:
+        combine(total, value, out=total)
+    return total
+
+
+def brute(bucket_scores, lookups, k, aggregate):
+    """Top k of every example from the scores of all classes, a tile at a time.
+
+    Arguments and result as in ``gather.top_k``; every bucket is known to be in range.
+    """
+    groups = [
+        _brute_rows(bucket_scores[first : first + _ROWS], lookups, k, aggregate)
+        for first in range(0, len(bucket_scores), _ROWS)
+    ]
+    if not groups:
+        return np.empty((0, k), np.int32), np.empty((0, k), np.float32)
+    return tuple(np.concatenate(parts) for parts in zip(*groups, strict=True))
+
+
+def _brute_rows(bucket_scores, lookups, k, aggregate):
+    ids = np.empty((len(bucket_scores), 0), np.int32)
+    scores = np.empty(ids.shape, np.float32)
+    for first in range(0, lookups.shape[1], _TILE):
+        tile = class_scores(bucket_scores, lookups[:, first : first + _TILE], aggregate)
+        columns = np.arange(tile.shape[1], dtype=np.int32)
+        if scores.shape[1] == k:
+            # Ids ascend from tile to tile: a class that equals the k-th best loses the tie.
+            columns = columns[(tile > scores[:, -1:]).any(axis=0)]
+        new_ids = np.broadcast_to(columns + np.int32(first), (len(tile), len(columns)))
+        ids, scores = sorted_best(
+            np.concatenate([ids, new_ids], axis=1),
+            np.concatenate([scores, tile[:, columns]], axis=1),
+            k,
+        )
+    return ids, scores
+
+
+def walk(bucket_scores, lookups, inverse, k, aggregate, budget):
+    """Top k of every example by walking the best buckets, looking up ``budget`` scores at most.
+
+    Returns:
+        ids int32 (batch, k), scores float32 (batch, k), and bool (batch,): whether the walk came
+        to its end; where it did not, the other two mean nothing.
+
+    Raises:
+        ConfigError: the inverse or the lookups hold numbers out of range.
+    """
+    _check_members(lookups, bucket_scores.shape[2], "lookups")
+    _check_members(inverse.class_order, lookups.shape[1], "inverse")
+    ids = np.zeros((len(bucket_scores), k), np.int32)
+    scores = np.zeros(ids.shape, np.float32)
+    done = np.zeros(len(bucket_scores), bool)
+    for row, example in enumerate(bucket_scores):
+        found = _walk_example(example, lookups, inverse, k, aggregate, budget)
+        if found is not None:
+            ids[row], scores[row], done[row] = *found, True
+    return ids, scores, done
+
+
+def _walk_example(example, lookups, inverse, k, aggregate, budget):
+    order = np.argsort(-example, axis=1)
+    depth = _FIRST_DEPTH
+    while True:
+        # Rounds of doubled depth: the classes of earlier rounds are scored once more at most.
+        buckets = order[:, :depth]
+        entries = np.concatenate([found for found, _ in _members(inverse, buckets)])
+        if len(entries) * len(lookups) > budget:
+            return None
+        classes = np.unique(entries)
+        found = class_scores(example[None], lookups[:, classes], aggregate)
+        ids, scores = sorted_best(classes[None], found, k)
+        if depth >= order.shape[1]:
+            return ids[0], scores[0]
+        # No class outside these buckets scores more than the aggregate of the last ones' scores;
+        # at equality it could still win the tie by its lower id.
+        last = np.take_along_axis(example, buckets[:, -1:], axis=1)
+        bound = class_scores(last[None], np.zeros_like(buckets[:, :1]), aggregate)[0, 0]
+        if scores.shape[1] == k and scores[0, -1] > bound:
+            return ids[0], scores[0]
+        depth *= 2
+
+
+def approximate_top_k(bucket_scores, inverse, num_buckets_taken, min_frequency, k):
+    """See ``gather.approximate_top_k``.
+
+    Raises:
+        ConfigError: the inverse holds numbers out of range.
+    """
+    _check_members(inverse.class_order, inverse.class_order.shape[1], "inverse")
+    taken = min(num_buckets_taken, bucket_scores.shape[2])
+    ids = np.full((len(bucket_scores), k), -1, np.int32)
+    scores = np.full(ids.shape, -np.inf, np.float32)
+    for row, example in enumerate(bucket_scores):
+        found_ids, found_scores = _approximate_example(example, inverse, taken, min_frequency, k)
+        ids[row, : len(found_ids)], scores[row, : len(found_ids)] = found_ids, found_scores
+    return ids, scores
+
+
+def _approximate_example(example, inverse, taken, min_frequency, k):
+    buckets = np.argpartition(-example, taken - 1, axis=1)[:, :taken]
+    found, values = [], []
+    for repetition, (members, counts) in enumerate(_members(inverse, buckets)):
+        found.append(members)
+        values.append(np.repeat(example[repetition, buckets[repetition]], counts))
+    classes, positions, frequency = np.unique(
+        np.concatenate(found), return_inverse=True, return_counts=True
+    )
+    totals = np.bincount(positions, weights=np.concatenate(values)).astype(np.float32)
+    # The k-th highest frequency is the highest one at which k classes are left.
+    kept = frequency >= min(min_frequency, np.sort(frequency)[-min(k, len(classes))])
+    ids, scores = sorted_best(classes[kept][None], totals[kept][None], k)
+    return ids[0], scores[0]
+
+
+def _members(inverse, buckets):
+    """Of every repetition: the classes of its ``buckets`` (R, m), and how many each holds."""
+    for class_order, offsets, chosen in zip(*inverse, buckets, strict=True):
+        starts = offsets[chosen]
+        counts = offsets[chosen + 1] - starts
+        ends = np.cumsum(counts)
+        positions = np.arange(ends[-1]) + np.repeat(starts - (ends - counts), counts)
+        yield class_order[positions], counts
+
+
+def _check_members(numbers, limit, name):
+    if numbers.min() < 0 or numbers.max() >= limit:
+        raise ConfigError(
+            f"numbers 0..{limit - 1} expected, {numbers.min()}..{numbers.max()} found",
+            where=name,
+            fix="make the inverse from the same lookups and bucket count with invert_lookups",
+        )
