@@ -100,7 +100,7 @@ def top_k(
             threshold method needs it and it is None (seconds for millions of classes).
         threads: at most this many threads; None takes all cores. The NumPy path uses one.
         native: None uses the compiled kernels where they are built, True insists on them, False
-            takes the NumPy path, which is some 20 times slower.
+            takes the NumPy path, which is 5 to 20 times slower.
 
     Returns:
         ids int32 (batch, k) and scores float32 (batch, k), by descending score, then ascending id.

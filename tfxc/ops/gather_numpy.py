@@ -88,26 +88,25 @@ def walk(bucket_scores, lookups, inverse, k, aggregate, budget):
 
 
 def _walk_example(example, lookups, inverse, k, aggregate, budget):
-    order = np.argsort(-example, axis=1)
-    depth = _FIRST_DEPTH
+    depth = min(_FIRST_DEPTH, example.shape[1])
     while True:
         # Rounds of doubled depth: the classes of earlier rounds are scored once more at most.
-        buckets = order[:, :depth]
+        buckets = np.argpartition(-example, depth - 1, axis=1)[:, :depth]
         entries = np.concatenate([found for found, _ in _members(inverse, buckets)])
         if len(entries) * len(lookups) > budget:
             return None
         classes = np.unique(entries)
         found = class_scores(example[None], lookups[:, classes], aggregate)
         ids, scores = sorted_best(classes[None], found, k)
-        if depth >= order.shape[1]:
+        if depth == example.shape[1]:
             return ids[0], scores[0]
-        # No class outside these buckets scores more than the aggregate of the last ones' scores;
-        # at equality it could still win the tie by its lower id.
-        last = np.take_along_axis(example, buckets[:, -1:], axis=1)
+        # No class outside these buckets scores more than the aggregate of their lowest scores; at
+        # equality it could still win the tie by its lower id.
+        last = np.take_along_axis(example, buckets, axis=1).min(axis=1, keepdims=True)
         bound = class_scores(last[None], np.zeros_like(buckets[:, :1]), aggregate)[0, 0]
         if scores.shape[1] == k and scores[0, -1] > bound:
             return ids[0], scores[0]
-        depth *= 2
+        depth = min(2 * depth, example.shape[1])
 
 
 def approximate_top_k(bucket_scores, inverse, num_buckets_taken, min_frequency, k):
