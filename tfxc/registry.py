@@ -12,7 +12,7 @@ from pathlib import Path
 from tfxc.errors import ConfigError
 
 KINDS = ("encoder", "head", "objective", "technique", "recipe")
-_HELPERS = {"__init__", "base"}
+_HELPERS = {"__init__", "base", "runs"}  # files that are no methods
 
 
 def names(kind):

@@ -1,5 +1,7 @@
 """Sparse bag of features -> hidden layers."""
 
+import itertools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -77,12 +79,15 @@ class BagMLP(Encoder):
     def build(self, _input_shape=None):
         """Makes the table, the dense kernels and the feature lookup."""
         widths = [self.num_hashed_features or self.num_features, *self.hidden]
-        for level, (rows, columns) in enumerate(zip(widths, widths[1:], strict=False)):
+        for level, (rows, columns) in enumerate(itertools.pairwise(widths)):
             std = self.initial_std or (1.0 if level == 0 else (2 / rows) ** 0.5)
             start = keras.initializers.TruncatedNormal(stddev=std, seed=self.seed * 1000 + level)
             name = "table" if level == 0 else f"kernel_{level}"
-            self.kernels.append(self.add_weight((rows, columns), start, name=name))
-            self.biases.append(self.add_weight((columns,), "zeros", name=f"bias_{level}"))
+            # Cast by hand in call: the table's product has float32 kernels only.
+            self.kernels.append(self.add_weight((rows, columns), start, name=name, autocast=False))
+            self.biases.append(
+                self.add_weight((columns,), "zeros", name=f"bias_{level}", autocast=False)
+            )
         if self.num_hashed_features:
             lookup = bucket_lookup(self.num_features, self.num_hashed_features, self.hash_seed)
             self._lookup = tf.Variable(lookup.astype(np.int32), trainable=False, name="lookup")

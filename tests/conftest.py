@@ -1,0 +1,47 @@
+"""What all tests share: data folders, the choice of slow tests, a clean Keras."""
+
+import os
+import sys
+
+import pytest
+
+# Results differ in the last bits with and without oneDNN; chosen before TensorFlow is imported.
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Tests check words, not colours or line lengths of the terminal they happen to run in.
+os.environ.setdefault("COLUMNS", "100")
+
+pytest.register_assert_rewrite("tests.contracts")
+
+from tests import folders  # noqa: E402
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves tests marked ``slow`` out unless ``-m`` says something about them."""
+    if "slow" in config.getoption("markexpr"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.fixture
+def data_folder():
+    """A function: name of a real data set -> its folder; skips where there is none."""
+    return folders.data_folder
+
+
+@pytest.fixture
+def golden_folder():
+    """The folder of golden results; skips where there is none."""
+    return folders.golden_folder()
+
+
+@pytest.fixture(autouse=True)
+def _float32_policy():
+    """``build_model`` sets Keras' global precision; the next test begins with float32 again."""
+    yield
+    keras = sys.modules.get("keras")
+    if keras is not None:
+        keras.config.set_dtype_policy("float32")

@@ -1,0 +1,65 @@
+"""Helpers of the contracts of encoders, heads and objectives."""
+
+import json
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def copy_from_config(layer, *example):
+    """A second layer from the serialised config, with the same weights.
+
+    Args:
+        layer: a built layer.
+        example: inputs of its ``call``, to build the copy with.
+    """
+    saved = keras.saving.serialize_keras_object(layer)
+    json.dumps(saved)  # a config that is no JSON cannot be saved
+    copy = keras.saving.deserialize_keras_object(saved)
+    copy(*example)
+    copy.set_weights(layer.get_weights())
+    return copy
+
+
+def exported(function, specification, folder):
+    """A loaded module whose ``function`` made a trip through ``tf.saved_model``.
+
+    The saved module holds the captured ``tf.Variable``s only: Keras objects would be written twice.
+    Gradients stay behind: a custom one may refer to values of the forward pass.
+    """
+    module = tf.Module()
+    module.function = tf.function(function, input_signature=[specification])
+    module.weights = list(module.function.get_concrete_function().graph.variables)
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, str(folder), options=options)
+    return tf.saved_model.load(str(folder))
+
+
+def open_batch(structure):
+    """Signature of a batch whose size is open."""
+    return tf.nest.map_structure(
+        lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype, name="input"), structure
+    )
+
+
+def assert_equal(found, expected):
+    """Nested results are the same to the bit."""
+    for one, other in _pairs(found, expected):
+        np.testing.assert_array_equal(one, other)
+
+
+def assert_close(found, expected, tolerance=1e-5):
+    """Nested results are the same up to rounding."""
+    for one, other in _pairs(found, expected):
+        np.testing.assert_allclose(one, other, tolerance, tolerance)
+
+
+def _pairs(found, expected):
+    tf.nest.assert_same_structure(found, expected)
+    pairs = zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True)
+    return [
+        (np.asarray(one), np.asarray(other))
+        for one, other in pairs
+        if one is not None or other is not None
+    ]

@@ -1,0 +1,210 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.utils import murmurhash3_32
+
+from tests.contracts.head import NUM_LABELS, HeadContract
+from tfxc.encoders._repeated import Repeated
+from tfxc.encoders.precomputed import Precomputed
+from tfxc.errors import ConfigError
+from tfxc.heads import mach
+from tfxc.heads.mach import AGGREGATES, Mach
+from tfxc.objectives.sigmoid import Sigmoid
+
+
+def buckets_of(head):
+    """Lookups (R, N) straight from the hash function."""
+    seeds = range(head.first_repetition, head.first_repetition + head.num_repetitions)
+    labels = np.arange(head.num_labels, dtype=np.int32)
+    return np.stack([np.mod(murmurhash3_32(labels, seed=s), head.num_buckets) for s in seeds])
+
+
+def aggregated(bucket_logits, lookups, aggregate, link):
+    """Scores of all labels from logits (batch, R, B), one label at a time."""
+    if link == "softmax":
+        shifted = np.exp(bucket_logits - bucket_logits.max(axis=2, keepdims=True))
+        probabilities = shifted / shifted.sum(axis=2, keepdims=True)
+    else:
+        probabilities = 1 / (1 + np.exp(-bucket_logits))
+    values = {"logits": bucket_logits, "log_probabilities": np.log(probabilities)}
+    values = values.get(aggregate, probabilities)
+    join = {"probabilities": np.mean, "min": np.min, "median": np.median}.get(aggregate, np.sum)
+    count, num_labels = lookups.shape
+    scores = np.empty((len(bucket_logits), num_labels))
+    for label in range(num_labels):
+        of_label = [values[:, r, lookups[r, label]] for r in range(count)]
+        scores[:, label] = join(of_label, axis=0)
+    return scores
+
+
+class TestMach(HeadContract):
+    def make(self, num_labels=NUM_LABELS, **arguments):
+        return Mach(num_labels, **{"num_buckets": 6, "num_repetitions": 8, **arguments})
+
+    def bucket_logits(self, head, features):
+        kernel, bias = (weight.astype(np.float64) for weight in head.get_weights())
+        return np.einsum("nd,rdb->nrb", features, kernel) + bias
+
+    def label_scores(self, head, features):
+        logits = self.bucket_logits(head, features)
+        return aggregated(logits, buckets_of(head), head.aggregate, head.link)
+
+    def positive_columns(self, head, labels):
+        return [{int(lookup[label]) for label in labels} for lookup in buckets_of(head)]
+
+    def test_labels_of_one_bucket_make_one_positive(self):
+        head = self.built()
+        lookups = buckets_of(head)
+        twins = next(
+            [one, other]
+            for one in range(NUM_LABELS)
+            for other in range(one)
+            if lookups[0, one] == lookups[0, other] and lookups[1, one] != lookups[1, other]
+        )
+        groups = self.groups(head, [[*twins, -1]])
+        for group, lookup in zip(groups, lookups, strict=True):
+            target = np.zeros(6)
+            target[lookup[twins]] = 1
+            found = np.zeros(6)
+            np.add.at(found, [p for p in group.positives.numpy()[0] if p >= 0], 1)
+            np.testing.assert_array_equal(found, target)
+        assert (groups[0].positives.numpy() >= 0).sum() == 1
+        assert (groups[1].positives.numpy() >= 0).sum() == 2
+
+    @pytest.mark.parametrize("repetitions", [1, 4, 5])
+    @pytest.mark.parametrize("link", ["sigmoid", "softmax"])
+    @pytest.mark.parametrize("aggregate", AGGREGATES)
+    def test_aggregates(self, aggregate, link, repetitions):
+        head = self.built(aggregate=aggregate, link=link, num_repetitions=repetitions)
+        features = self.features()
+        ids, scores = (np.asarray(part) for part in head.top_k(features, NUM_LABELS))
+        expected = self.label_scores(head, np.asarray(features, np.float64))
+        expected = np.take_along_axis(expected, ids.astype(int), axis=1)
+        np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
+        assert (np.diff(expected) <= 1e-6).all()
+        found = head.search_top_k(head.search_scores(features).numpy(), NUM_LABELS)
+        np.testing.assert_array_equal(found[0], ids)
+        np.testing.assert_allclose(found[1], scores, rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize("aggregate", ["logits", "median"])
+    def test_tiles_give_the_same(self, monkeypatch, aggregate):
+        head = self.built(num_labels=2500, num_buckets=50, aggregate=aggregate)
+        features = self.features(3)
+        whole = head.top_k(features, 9)
+        monkeypatch.setattr(mach, "_TILE_VALUES", 1)
+        tiled = tf.function(lambda x: head.top_k(x, 9))(features)
+        for one, other in zip(tiled, whole, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_ties_of_labels_that_share_all_buckets(self):
+        head = self.built(num_buckets=2, num_repetitions=2)
+        lookups = buckets_of(head)
+        ids, scores = (np.asarray(part) for part in head.top_k(self.features(), NUM_LABELS))
+        for row_ids, row_scores in zip(ids, scores, strict=True):
+            for one, other, same in zip(
+                row_ids, row_ids[1:], np.diff(row_scores) == 0, strict=False
+            ):
+                alike = (lookups[:, one] == lookups[:, other]).all()
+                assert same == alike
+                assert not same or one < other
+
+
+class TestMachOfSeparateTrunks(TestMach):
+    """Each repetition sees its own vectors."""
+
+    repetitions = 8
+
+    def make(self, num_labels=NUM_LABELS, **arguments):
+        self.repetitions = arguments.get("num_repetitions", 8)
+        return super().make(num_labels, trunk="separate", **arguments)
+
+    def encoder(self):
+        return Repeated([Precomputed(self.dim, unit_norm=r % 2) for r in range(self.repetitions)])
+
+    def bucket_logits(self, head, features):
+        kernel, bias = (weight.astype(np.float64) for weight in head.get_weights())
+        return np.einsum("nrd,rdb->nrb", features, kernel) + bias
+
+
+class TestMachOfMeanProbabilities(TestMach):
+    """The paper's estimator in all of the contract."""
+
+    def make(self, num_labels=NUM_LABELS, **arguments):
+        return super().make(num_labels, **{"aggregate": "probabilities", **arguments})
+
+
+def test_repetitions_hash_and_start_as_numbered():
+    whole = Mach(50, num_buckets=10, num_repetitions=5, seed=3)
+    part = Mach(50, num_buckets=10, num_repetitions=2, first_repetition=3, seed=3)
+    np.testing.assert_array_equal(part.lookups, whole.lookups[3:])
+    whole(tf.ones((1, 4)))
+    part(tf.ones((1, 4)))
+    for one, other in zip(part.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other[3:])
+    kernel = whole.get_weights()[0]
+    assert len(np.unique(kernel)) == kernel.size  # no two repetitions start alike
+
+
+def test_published_loss():
+    """Sigmoid cross-entropy with a multi-hot bucket target, mean over buckets."""
+    head = Mach(NUM_LABELS, num_buckets=5, num_repetitions=3)
+    features = tf.random.stateless_normal((4, 6), (1, 2))
+    labels = np.array([[0, 1, 2], [7, -1, -1], [-1, -1, -1], [11, 3, -1]], np.int32)
+    groups = head.training_groups(features, tf.constant(labels))
+    logits = head(features).numpy().astype(np.float64)
+    for r, (group, lookup) in enumerate(zip(groups, buckets_of(head), strict=True)):
+        target = np.zeros((4, 5))
+        for row, column in zip(*np.nonzero(labels >= 0), strict=True):
+            target[row, lookup[labels[row, column]]] = 1
+        chance = 1 / (1 + np.exp(-logits[:, r]))
+        expected = -(target * np.log(chance) + (1 - target) * np.log(1 - chance)).mean(axis=1)
+        np.testing.assert_allclose(Sigmoid(reduction="mean")(group), expected, rtol=1e-5)
+
+
+def test_estimator_is_unbiased():
+    """B/(B-1) (mean_r P_r[bucket_r(k)] - 1/B) has the expectation p_k over hash functions.
+
+    Each repetition is given the exact bucket probabilities of a known distribution over classes,
+    so what differs from p_k is the chance of the hash alone.
+    """
+    count, num_labels, num_buckets = 2000, 40, 5
+    truth = np.random.default_rng(0).dirichlet(np.full(num_labels, 0.5))
+    head = Mach(
+        num_labels,
+        num_buckets=num_buckets,
+        num_repetitions=count,
+        aggregate="probabilities",
+        link="softmax",
+    )
+    head.build((None, 1))
+    in_bucket = np.stack([np.bincount(row, truth, num_buckets) for row in buckets_of(head)])
+    head.set_weights([np.zeros((count, 1, num_buckets)), np.log(in_bucket + 1e-30)])
+    scores = head.search_scores(tf.ones((1, 1))).numpy()
+    ids, means = head.search_top_k(scores, num_labels)
+    mean = np.empty(num_labels)
+    mean[ids[0]] = means[0]
+    estimate = num_buckets / (num_buckets - 1) * (mean - 1 / num_buckets)
+    # Var P_r[bucket(k)] = sum over the other classes of p^2 (1/B)(1 - 1/B).
+    others = (truth**2).sum() - truth**2
+    deviation = np.sqrt(others / (num_buckets - 1) / count)
+    normed = (estimate - truth) / deviation
+    assert np.abs(normed).max() < 5
+    assert 0.4 < (normed**2).mean() < 2
+    assert np.abs((mean - truth) / deviation).max() > 20  # the mean alone is far off
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_buckets": 21}, r"num_buckets: at most 20 \(the number of labels\) expected, 21 fo"),
+        ({"num_buckets": 0}, "num_buckets: at least 1 expected, 0 found"),
+        ({"num_repetitions": 0}, "num_repetitions: at least 1 expected, 0 found"),
+        ({"trunk": "none"}, "trunk must be one of shared, separate, found 'none'"),
+        ({"aggregate": "mean"}, "aggregate must be one of logits, probabilities, .*found 'mean'"),
+        ({"link": "probit"}, "link must be one of None, sigmoid, softmax, found 'probit'"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        Mach(20, **{"num_buckets": 4, **arguments})
+    assert isinstance(caught.value, ConfigError) == ("num_" in message)

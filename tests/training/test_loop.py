@@ -1,0 +1,110 @@
+"""The loop: learning, early stopping, errors, what it writes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tfxc.errors import CheckpointError, ConfigError, NonFiniteLossError
+
+
+def test_learns_the_tiny_rule(tmp_path):
+    trainer = tiny.train(tmp_path, training={"epochs": 15, "evaluate_every": 40})
+    assert trainer.summary["dev"]["P@1"] > 0.9
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < losses[0] / 2
+    assert any("dev P@1" in line for line in lines)
+    assert list((tmp_path / "run/tensorboard").glob("events*"))
+    assert (tmp_path / "run/model.weights.h5").exists()
+    assert "finished" in (tmp_path / "run/log.txt").read_text()
+
+
+def test_accumulation_gives_the_same_weights(tmp_path):
+    whole = tiny.weights(tiny.train(tmp_path, "whole", training={"epochs": 1}))
+    parts = tiny.weights(tiny.train(tmp_path, "parts", training={"epochs": 1, "accumulate": 4}))
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_clipping_limits_the_update(tmp_path):
+    sgd = {"name": "sgd", "learning_rate": 1.0}
+    common = {"epochs": 0.07, "optimizer": sgd, "schedule": {"name": "constant"}}
+
+    def moved(run, **more):
+        starts = []
+        trainer = tiny.train(
+            tmp_path,
+            run,
+            lambda t: starts.extend(v.numpy() for v in t.step_function.variables),
+            training={**common, **more},
+        )
+        assert trainer.total_steps == 1
+        ends = [v.numpy() for v in trainer.step_function.variables]
+        return np.sqrt(sum(np.square(a - b).sum() for a, b in zip(starts, ends, strict=True)))
+
+    assert moved("free") > 0.02
+    assert moved("clipped", clip_norm=0.01) == pytest.approx(0.01, rel=1e-4)
+
+
+def test_early_stopping_keeps_the_best(tmp_path):
+    # A rate of zero would never improve after the first evaluation.
+    trainer = tiny.train(
+        tmp_path,
+        training={
+            "epochs": 50,
+            "optimizer": {"name": "sgd", "learning_rate": 1e-12},
+            "evaluate_every": 4,
+            "early_stopping": {"metric": "nDCG@3", "patience": 2},
+            "keep": "best",
+        },
+    )
+    assert trainer.summary["steps"] == 12
+    assert trainer.summary["best_step"] == 4
+    assert (tmp_path / "run/model.weights.h5").exists()
+
+
+def test_an_unknown_metric_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"no metric 'P@7'.*P@1"):
+        tiny.train(tmp_path, training={"early_stopping": {"metric": "P@7"}, "evaluate_every": 1})
+
+
+def test_nan_loss_names_step_and_examples(tmp_path):
+    def poison(trainer):
+        table = trainer.step_function.variables[0]
+        table.assign(table * np.nan)
+
+    with pytest.raises(NonFiniteLossError, match=r"loss is nan at step 1; examples.*learning_rate"):
+        tiny.train(tmp_path, fault=poison)
+    assert not (tmp_path / "run/checkpoints/checkpoint").exists()
+
+
+def test_a_run_of_another_config_is_refused(tmp_path):
+    tiny.train(tmp_path, training={"epochs": 0.1})
+    with pytest.raises(CheckpointError, match=r"another config; changed: encoder \(.*--fresh"):
+        tiny.train(tmp_path, encoder={"hidden": [8]})
+
+
+def test_mixed_precision_learns(tmp_path):
+    for precision in ("mixed_bfloat16", "mixed_float16"):
+        training = {"epochs": 12, "precision": precision, "evaluate_every": 1000}
+        trainer = tiny.train(tmp_path, precision, training=training)
+        assert trainer.summary["dev"]["P@1"] > 0.8
+        assert all(v.dtype == np.float32 for v in trainer.step_function.variables)
+
+
+def test_float16_overflow_skips_the_update_and_halves_the_scale(tmp_path):
+    seen = {}
+
+    def overflow(trainer):
+        step = trainer.step_function
+        step.loss_scale.scale.assign(1e38)
+        seen["before"] = [v.numpy() for v in step.variables]
+
+    training = {"epochs": 0.07, "precision": "mixed_float16"}
+    trainer = tiny.train(tmp_path, fault=overflow, training=training)
+    step = trainer.step_function
+    assert float(step.loss_scale.scale.numpy()) == pytest.approx(5e37)
+    for before, after in zip(seen["before"], step.variables, strict=True):
+        np.testing.assert_array_equal(before, after.numpy())

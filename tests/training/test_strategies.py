@@ -1,0 +1,101 @@
+"""Replicas and workers give the numbers of a single device."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tfxc.errors import ConfigError
+from tfxc.training.strategies import check_tf_config
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys, json, numpy as np
+from pathlib import Path
+from tests import tiny
+changes = json.loads(sys.argv[2])
+trainer = tiny.train(Path(sys.argv[1]), sys.argv[3], **changes)
+np.savez(Path(sys.argv[1]) / (sys.argv[3] + ".npz"), *tiny.weights(trainer))
+"""
+
+
+def start(folder, run, changes, **variables):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    command = [sys.executable, "-c", PROGRAM, str(folder), json.dumps(changes), run]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(*processes):
+    for process in processes:
+        output, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, output[-3000:]
+
+
+def arrays(folder, run):
+    with np.load(folder / f"{run}.npz") as stored:
+        return [stored[name] for name in stored.files]
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("strategies")
+    changes = {"training": training()}
+    return folder, tiny.weights(tiny.train(folder, "single", **changes))
+
+
+def training(**more):
+    return {"epochs": 2, "clip_norm": 0.5, "accumulate": 2, **more}
+
+
+def assert_close(expected, found):
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_two_mirrored_replicas_equal_one_device(single):
+    folder, expected = single
+    devices = {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}
+    changes = {"training": training(**devices)}
+    finish(start(folder, "mirrored", changes))
+    assert_close(expected, arrays(folder, "mirrored"))
+
+
+def test_two_workers_equal_one_device(single):
+    folder, expected = single
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("localhost", 0))
+        two.bind(("localhost", 0))
+        workers = [f"localhost:{s.getsockname()[1]}" for s in (one, two)]
+    changes = {"training": training(strategy="multi_worker")}
+    processes = []
+    for index in range(2):
+        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        name = "workers" if index == 0 else "workers-1"
+        processes.append(start(folder, name, changes, TF_CONFIG=json.dumps(task)))
+    finish(*processes)
+    assert_close(expected, arrays(folder, "workers"))
+    assert_close(expected, arrays(folder, "workers-1"))
+    assert (folder / "workers/model.weights.h5").exists()
+    assert not (folder / "workers-1/model.weights.h5").exists(), "only the chief writes"
+
+
+def test_missing_tf_config_is_explained(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(ConfigError, match=r"TF_CONFIG.*e\.g\. TF_CONFIG="):
+        check_tf_config()
+    monkeypatch.setenv("TF_CONFIG", "{not json")
+    with pytest.raises(ConfigError, match="'cluster' and 'task'"):
+        check_tf_config()
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"training.batch_size: 16 .* 1 replicas x 3"):
+        tiny.train(tmp_path, training={"accumulate": 3})
