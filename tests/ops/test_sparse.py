@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import scipy.sparse
+import tensorflow as tf
+
+from tfxc.ops.sparse import bag_matmul, row_ids
+
+
+def random_bags(lengths, columns, seed=0):
+    """ids, weights, row_splits as arrays; ids repeat within and across bags."""
+    rng = np.random.default_rng(seed)
+    count = int(sum(lengths))
+    ids = rng.integers(0, columns, count).astype(np.int32)
+    weights = rng.normal(size=count).astype(np.float32)
+    return ids, weights, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def as_matrix(ids, weights, splits, columns):
+    shape = (len(splits) - 1, columns)
+    return scipy.sparse.csr_matrix((weights.astype(np.float64), ids, splits), shape)
+
+
+@pytest.mark.parametrize(
+    "lengths", [[3, 0, 5, 1], [0, 0, 4, 0], [1], [40, 40, 40], [0, 0]], ids=str
+)
+def test_equals_scipy(lengths):
+    table = np.random.default_rng(1).normal(size=(12, 5)).astype(np.float32)
+    bags = random_bags(lengths, 12)
+    product = bag_matmul(*bags, tf.constant(table))
+    assert product.shape == (len(lengths), 5)
+    np.testing.assert_allclose(product, as_matrix(*bags, 12) @ table, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_equal_scipy():
+    table = tf.Variable(tf.random.stateless_normal((12, 5), (1, 2)))
+    ids, weights, splits = random_bags([3, 0, 6, 2], 12)
+    upstream = np.random.default_rng(2).normal(size=(4, 5)).astype(np.float32)
+    weights = tf.constant(weights)
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        total = tf.reduce_sum(bag_matmul(ids, weights, splits, table) * upstream)
+    of_table, of_weights = tape.gradient(total, [table, weights])
+    assert isinstance(of_table, tf.IndexedSlices)
+    assert sorted(of_table.indices.numpy()) == sorted(set(ids.tolist()))
+    matrix = as_matrix(ids, weights.numpy(), splits, 12)
+    expected = matrix.T @ upstream.astype(np.float64)
+    np.testing.assert_allclose(tf.convert_to_tensor(of_table), expected, rtol=1e-4, atol=1e-5)
+    rows = np.repeat(np.arange(4), np.diff(splits))
+    expected = (table.numpy()[ids] * upstream[rows]).sum(axis=1)
+    np.testing.assert_allclose(of_weights, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_in_a_graph_with_open_shapes():
+    table = tf.constant(np.random.default_rng(1).normal(size=(12, 5)).astype(np.float32))
+    signature = [
+        tf.TensorSpec((None,), tf.int32),
+        tf.TensorSpec((None,), tf.float32),
+        tf.TensorSpec((None,), tf.int64),
+    ]
+    compiled = tf.function(lambda *bags: bag_matmul(*bags, table), input_signature=signature)
+    assert compiled.get_concrete_function().structured_outputs.shape.as_list() == [None, 5]
+    for lengths in ([2, 3], [1, 0, 7]):
+        bags = random_bags(lengths, 12)
+        np.testing.assert_allclose(
+            compiled(*bags), as_matrix(*bags, 12) @ table.numpy(), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_row_ids():
+    assert row_ids(tf.constant([0, 2, 2, 3], tf.int64)).numpy().tolist() == [0, 0, 2]
+    assert row_ids(tf.constant([0], tf.int64)).shape == (0,)
