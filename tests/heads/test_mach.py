@@ -4,12 +4,19 @@ import tensorflow as tf
 from sklearn.utils import murmurhash3_32
 
 from tests.contracts.head import NUM_LABELS, HeadContract
+from tests.contracts.layers import assert_close, assert_equal
+from tests.contracts.technique import NUM_FEATURES, TinyTraining, tiny_source
+from tests.contracts.technique import NUM_LABELS as LABELS_OF_TINY_SOURCE
+from tfxc.config import parse_config
 from tfxc.encoders._repeated import Repeated
 from tfxc.encoders.precomputed import Precomputed
 from tfxc.errors import ConfigError
 from tfxc.heads import mach
 from tfxc.heads.mach import AGGREGATES, Mach
+from tfxc.model import build_model
 from tfxc.objectives.sigmoid import Sigmoid
+from tfxc.ops.randomness import step_scope
+from tfxc.recipes.repetitions import place_repetition
 
 
 def buckets_of(head):
@@ -191,6 +198,58 @@ def test_estimator_is_unbiased():
     assert np.abs(normed).max() < 5
     assert 0.4 < (normed**2).mean() < 2
     assert np.abs((mean - truth) / deviation).max() > 20  # the mean alone is far off
+
+
+def repeated_config(**changes):
+    """Three repetitions of their own, with everything that draws random numbers."""
+    return parse_config(
+        {
+            "run": "unused",
+            "seed": 4,
+            "data": {"name": "unused", "train": "unused"},
+            "encoder": {
+                "name": "bag_mlp",
+                "hidden": [6],
+                "dropout": 0.3,
+                "input_dropout": 0.2,
+                "num_hashed_features": 8,
+            },
+            "head": {"name": "mach", "num_buckets": 3, "num_repetitions": 3, **changes},
+            "objective": {"name": "sigmoid"},
+        }
+    )
+
+
+def test_repetitions_in_one_model_equal_models_of_their_own():
+    """Same start, same gradients, same weights after three updates (one model: "separate")."""
+    sizes = {"num_features": NUM_FEATURES, "num_labels": LABELS_OF_TINY_SOURCE}
+    joint = build_model(repeated_config(trunk="separate"), **sizes)
+    assembled = build_model(repeated_config(trunk="separate"), **sizes)
+    singles = [build_model(repeated_config(), **sizes, repetition=r) for r in range(3)]
+    for number, one in enumerate(singles):
+        start = [weight.numpy() for weight in assembled.weights]
+        place_repetition(assembled, one, number)
+        assert_equal([weight.numpy() for weight in assembled.weights], start)
+    assert_close(*(gradients_by_repetition(joint, singles)), 1e-6)
+    TinyTraining(model=joint).run(3)
+    for number, one in enumerate(singles):
+        TinyTraining(model=one).run(3)
+        place_repetition(assembled, one, number)
+    assert_close([w.numpy() for w in assembled.weights], [w.numpy() for w in joint.weights], 1e-6)
+    moved = np.abs(joint.head.get_weights()[0] - start[-2]).max()
+    assert moved > 0.05
+
+
+def gradients_by_repetition(joint, singles):
+    """Kernel gradients of the first batch: of the joint model, and of the single ones, stacked."""
+    batch = tiny_source().batch(seed=0, step=0, batch_size=8)
+
+    def gradient(model):
+        with step_scope(0, 0), tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model.losses_of(batch))
+        return tape.gradient(loss, model.head.kernel.value)
+
+    return gradient(joint), tf.concat([gradient(one) for one in singles], axis=0)
 
 
 @pytest.mark.parametrize(

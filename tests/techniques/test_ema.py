@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from tests.contracts.technique import TechniqueContract, TinyTraining
+from tfxc.errors import ConfigError
+from tfxc.techniques.ema import Ema
+
+
+class TestEma(TechniqueContract):
+    name = "ema"
+    arguments = {"decay": 0.8}  # noqa: RUF012 (read only)
+
+
+class TestEmaOfEveryOtherStep(TestEma):
+    arguments = {"decay": 0.8, "every": 2}  # noqa: RUF012 (read only)
+
+
+@pytest.mark.parametrize(("decay", "every"), [(0.5, 1), (0.99, 1), (0.9, 3)])
+def test_average(decay, every):
+    technique = Ema(decay=decay, every=every)
+    training = TinyTraining(technique)
+    expected = [weight.astype(np.float64) for weight in training.weights]
+    for step in range(1, 14):
+        training.run(1)
+        if step % every == 0:
+            count = step // every
+            past = min(decay**every, (1 + count) / (10 + count))
+            pairs = zip(expected, training.weights, strict=True)
+            expected = [past * average + (1 - past) * weight for average, weight in pairs]
+    for average, right in zip(technique.variables_to_save, expected, strict=True):
+        np.testing.assert_allclose(average, right, rtol=1e-4, atol=1e-6)
+    raw = np.concatenate([weight.ravel() for weight in training.weights])
+    averages = np.concatenate([v.numpy().ravel() for v in technique.variables_to_save])
+    with technique.evaluation_weights():
+        lent = np.concatenate([weight.ravel() for weight in training.weights])
+    np.testing.assert_array_equal(lent, averages)
+    assert np.abs(lent - raw).max() > 1e-3
+
+
+def test_training_goes_on_with_the_raw_weights():
+    plain, averaged = TinyTraining(), TinyTraining(Ema(decay=0.9))
+    plain.run(5)
+    averaged.run(5)
+    for one, other in zip(plain.weights, averaged.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.0, -0.5])
+def test_bad_decay(decay):
+    with pytest.raises(ConfigError, match=r"decay must lie in \(0, 1\)"):
+        Ema(decay=decay)
+
+
+def test_bad_every():
+    with pytest.raises(ConfigError, match="every must be at least 1, found 0"):
+        Ema(every=0)

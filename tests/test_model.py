@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfxc
+from tests.contracts.layers import assert_equal
+from tests.contracts.technique import NUM_FEATURES, NUM_LABELS, TinyTraining, tiny_source
+from tfxc import registry
+from tfxc.config import parse_config
+from tfxc.encoders._repeated import Repeated
+from tfxc.errors import ConfigError
+from tfxc.model import build_model, example_features, make_parts
+
+SIZES = {"num_features": NUM_FEATURES, "num_labels": NUM_LABELS}
+
+
+def config(encoder="bag_mlp", head="dense", objective="softmax", precision="float32", **more):
+    """A config of the tiny source; sections may be names or dicts."""
+    sections = {"encoder": encoder, "head": head, "objective": objective}
+    methods = {key: {"name": v} if isinstance(v, str) else v for key, v in sections.items()}
+    if methods["encoder"]["name"] == "bag_mlp":
+        methods["encoder"].setdefault("hidden", [6])
+    if methods["head"]["name"] == "mach":
+        methods["head"] = {"num_buckets": 4, "num_repetitions": 3, **methods["head"]}
+    data = {"name": "unused", "train": "unused"}
+    training = {"precision": precision}
+    return parse_config({"run": "unused", "data": data, **methods, "training": training, **more})
+
+
+def bags():
+    """A batch of 8 bags."""
+    return tiny_source().batch(seed=0, step=0, batch_size=8)
+
+
+@pytest.mark.parametrize("objective", registry.names("objective"))
+@pytest.mark.parametrize("head", registry.names("head"))
+def test_every_head_takes_every_objective(head, objective):
+    model = build_model(config(head=head, objective=objective), **SIZES)
+    batch = bags()
+    losses = model.losses_of(batch)
+    assert losses.dtype == tf.float32 and losses.shape == (8,)
+    assert np.isfinite(losses).all()
+    ids, scores = model.top_k(batch["features"], 2)
+    assert ids.shape == scores.shape == (8, 2)
+
+
+def test_losses_are_summed_over_groups():
+    model = build_model(config(head="mach"), **SIZES)
+    batch = bags()
+    groups = model.head.training_groups(model.encoder(batch["features"]), batch["labels"])
+    assert len(groups) == 3
+    expected = np.sum([model.objective(group) for group in groups], axis=0)
+    np.testing.assert_allclose(model.losses_of(batch, training=False), expected, rtol=1e-5)
+
+
+def test_call_and_top_k_see_no_dropout():
+    model = build_model(config({"name": "bag_mlp", "dropout": 0.5}), **SIZES)
+    features = bags()["features"]
+    assert_equal(model(features), model(features))
+    assert_equal(model.top_k(features, 2), model.top_k(features, 2))
+    losses = [model.losses_of(bags(), training=training).numpy() for training in (False, True)]
+    assert (losses[0] != losses[1]).any()
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("head", ["dense", "mach"])
+def test_learns_in_any_precision(head, precision):
+    settings = config(head=head, objective="sigmoid", precision=precision)
+    model = build_model(settings, **SIZES)
+    losses = TinyTraining(model=model, precision=precision).run(30)
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
+    assert all(variable.dtype == "float32" for variable in model.trainable_variables)
+
+
+def test_keras_file(tmp_path):
+    model = build_model(config(head="mach"), **SIZES)
+    features = bags()["features"]
+    model.save(tmp_path / "model.keras")
+    loaded = tfxc.load_model(tmp_path / "model.keras")
+    assert_equal(loaded.top_k(features, 3), model.top_k(features, 3))
+    assert_equal(loaded.losses_of(bags(), training=False), model.losses_of(bags(), training=False))
+
+
+def test_weights_file(tmp_path):
+    one, other = (build_model(config(head="mach", seed=seed), **SIZES) for seed in (1, 2))
+    features = bags()["features"]
+    assert (one(features).numpy() != other(features).numpy()).any()
+    one.save_weights(tmp_path / "model.weights.h5")
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert_equal(one(features), other(features))
+
+
+def test_the_seed_decides_the_start():
+    one, same, other = (build_model(config(seed=s), **SIZES).get_weights() for s in (1, 1, 2))
+    assert_equal(one, same)
+    for first, second in zip(one, other, strict=True):
+        assert first.ndim == 1 or (first != second).any()
+    own = build_model(config({"name": "bag_mlp", "seed": 1}, seed=2), **SIZES).get_weights()
+    np.testing.assert_array_equal(own[0], one[0])
+
+
+def test_the_link_is_the_objectives():
+    for objective, link in (("sigmoid", "sigmoid"), ("softmax", "softmax")):
+        _, head, _ = make_parts(config(head="mach", objective=objective), **SIZES)
+        assert head.link == link
+    head = {"name": "mach", "link": "sigmoid"}
+    assert make_parts(config(head=head, objective="softmax"), **SIZES)[1].link == "sigmoid"
+
+
+def test_separate_trunks():
+    head = {"name": "mach", "trunk": "separate"}
+    encoder = {"name": "bag_mlp", "num_hashed_features": 7, "hash_seed": 5}
+    built, _, _ = make_parts(config(encoder, head), **SIZES)
+    assert isinstance(built, Repeated)
+    assert [part.hash_seed for part in built.encoders] == [5, 6, 7]
+    assert len({part.seed for part in built.encoders}) == 3
+
+
+def test_one_repetition():
+    encoder, head, _ = make_parts(config(head="mach"), **SIZES, repetition=2)
+    assert (head.num_repetitions, head.first_repetition, head.trunk) == (1, 2, "shared")
+    assert not isinstance(encoder, Repeated)
+
+
+def test_dense_features():
+    model = build_model(config("precomputed"), **SIZES, feature_kind="dense")
+    assert model(tf.ones((3, NUM_FEATURES))).shape == (3, NUM_LABELS)
+    assert example_features("dense", 7).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("sections", "sizes", "message"),
+    [
+        ({}, {"feature_kind": "dense"}, "encoder.name: .*'bag_mlp' expects sparse bags"),
+        ({"encoder": {"name": "bag_mlp", "num_features": 3}}, {}, "encoder.num_features: .*the da"),
+        ({"encoder": {"name": "bag_mlp", "dropout": 2}}, {}, r"encoder: dropout must lie in \[0"),
+        ({"head": {"name": "mach", "num_buckets": 6}}, {}, "num_buckets: at most 5 .* expected"),
+        ({"head": {"name": "mach", "aggregate": "x"}}, {}, "head: aggregate must be one of"),
+        ({"head": {"name": "mach", "buckets": 6}}, {}, "head.buckets: .*no argument 'buckets'"),
+        ({"head": "dens"}, {}, "no head 'dens', did you mean 'dense'"),
+        ({"objective": {"name": "sigmoid", "reduction": "x"}}, {}, "objective: reduction must be"),
+    ],
+)
+def test_what_does_not_fit_is_named(sections, sizes, message):
+    with pytest.raises(ConfigError, match=message):
+        build_model(config(**sections), **SIZES, **sizes)

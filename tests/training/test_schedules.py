@@ -1,0 +1,88 @@
+import math
+
+import pytest
+import tensorflow as tf
+
+from tfxc.errors import ConfigError
+from tfxc.training.schedules import NAMES, Schedule
+
+# name -> (arguments, factor at the start, in the middle, at the end), by hand
+PLAIN = {
+    "constant": ({}, 1, 1, 1),
+    "linear": ({}, 1, 0.5, 0),
+    "linear to a tenth": ({"name": "linear", "end": 0.1}, 1, 0.55, 0.1),
+    "cosine": ({}, 1, 0.5, 0),
+    "cosine to a tenth": ({"name": "cosine", "end": 0.1}, 1, 0.55, 0.1),
+    "polynomial": ({"power": 2}, 1, 0.25, 0),
+    "polynomial to a half": ({"name": "polynomial", "power": 3, "end": 0.5}, 1, 0.5625, 0.5),
+    "exponential": ({"end": 0.01}, 1, 0.1, 0.01),
+    "steps": ({}, 1, 0.1, 0.01),
+    "steps of other places": ({"name": "steps", "milestones": [0.6], "gamma": 0.5}, 1, 1, 0.5),
+}
+
+
+def factor(schedule, step):
+    return float(schedule(tf.constant(step, tf.int64)))
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_start_middle_end(name):
+    arguments, *expected = PLAIN[name]
+    schedule = Schedule(200, **{"name": name, **arguments})
+    found = [factor(schedule, step) for step in (0, 100, 200)]
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert factor(schedule, 500) == pytest.approx(expected[-1], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_warm_up(name):
+    arguments, *expected = PLAIN[name]
+    warm = {"warmup": 0.2, "warmup_start": 0.1}
+    schedule = Schedule(250, **{"name": name, **arguments, **warm})
+    rise = [factor(schedule, step) for step in (0, 25, 49)]
+    assert rise == pytest.approx([0.1, 0.55, 0.1 + 0.9 * 49 / 50], abs=1e-6)
+    # The 200 steps behind the warm-up hold the whole decay.
+    decay = [factor(schedule, step) for step in (50, 150, 250)]
+    assert decay == pytest.approx(expected, abs=1e-6)
+
+
+def test_every_name_is_tested():
+    assert {PLAIN[name][0].get("name", name) for name in PLAIN} == set(NAMES)
+
+
+def test_quarter_of_a_cosine():
+    schedule = Schedule(100, name="cosine")
+    assert factor(schedule, 25) == pytest.approx((1 + math.cos(math.pi / 4)) / 2, abs=1e-6)
+
+
+def test_milestones_count_from_their_step_on():
+    schedule = Schedule(100, name="steps")
+    found = [factor(schedule, step) for step in (49, 50, 74, 75)]
+    assert found == pytest.approx([1, 0.1, 0.1, 0.01], abs=1e-6)
+
+
+def test_in_a_graph():
+    schedule = Schedule(100, name="linear", warmup=0.1)
+    compiled = tf.function(schedule)
+    for step in (0, 3, 10, 55, 99):
+        found = float(compiled(tf.constant(step, tf.int64)))
+        assert found == pytest.approx(factor(schedule, step), abs=1e-6)
+
+
+def test_a_single_step():
+    for name in NAMES:
+        value = factor(Schedule(1, name=name, end=0.1, warmup=0.5), 0)
+        assert 0 <= value <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "cosin"}, "no schedule 'cosin', did you mean 'cosine'"),
+        ({"warmup": 1.0}, r"warmup must lie in \[0, 1\), found 1.0"),
+        ({"name": "exponential"}, "'exponential' needs end > 0"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        Schedule(100, **arguments)
