@@ -4,6 +4,7 @@ Order of precedence: defaults < ``extends`` < the file < ``--set a.b=value``. An
 error that names the nearest known one. Nothing here imports TensorFlow.
 """
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +14,9 @@ import pydantic
 from tfxc.errors import ConfigError
 from tfxc.registry import nearest
 
+SPLITS = ("train", "dev", "test")
+
 Positive = pydantic.PositiveInt
-Share = pydantic.confloat(ge=0, le=1)
 
 
 class _Section(pydantic.BaseModel):
@@ -31,26 +33,62 @@ class About(_Section):
 
 
 class DataSettings(_Section):
-    """Where the data comes from and how it is turned into records.
+    """Where a data set comes from and how it is prepared.
 
-    Paths may hold ``~`` and ``${VARIABLES}``; ``builtin:apidocs`` is the embedded set.
+    Attributes:
+        name: the set's name, used as a folder name.
+        train, dev, test: paths (``~`` and ``${VAR}`` are expanded) or ``"builtin:<name>"``.
+        reader: the format's name; None recognises it by the file's name and first line.
+        reader_options: keyword arguments of the reader.
+        split_options: further reader options of single splits, e.g.
+            ``{"dev": {"split": "tst"}}``.
+        text_features: what turns texts into features, e.g. ``{"name": "tfidf"}``; None takes the
+            features as the format gives them.
+        label_names: file with one label name per line. It names the labels of a format that
+            numbers them, and is the complete list of the allowed ones for a format that names them.
+        min_label_count: labels rarer than this in the training split are left out.
+        normalise: ``"l2"`` scales every row of given features to length 1.
+        layout: layout of the records, see ``tfxc.data.records``.
+        shard_examples: at most this many examples in a shard.
+        seed: of the shuffling at writing time.
+        where: one sentence: where the set comes from and which folder is expected. Shown when a
+            file is missing.
+
+    Example:
+        >>> DataSettings(name="bibtex", train="~/data/bibtex/train.txt.xz").layout
+        'blocks'
     """
 
-    name: str
+    name: str = pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     train: str
     dev: str | None = None
     test: str | None = None
     reader: str | None = None
     reader_options: dict[str, Any] = {}
-    split_options: dict[str, dict[str, Any]] = {}
+    split_options: dict[Literal["train", "dev", "test"], dict[str, Any]] = {}
     text_features: dict[str, Any] | None = None
     label_names: str | None = None
     min_label_count: Positive = 1
     normalise: Literal["l2"] | None = None
     layout: Literal["blocks", "examples"] = "blocks"
     shard_examples: Positive = 65536
-    seed: int = 0
+    seed: pydantic.NonNegativeInt = 0
     where: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _features_are_normalised_once(self):
+        if self.text_features is not None and self.normalise is not None:
+            raise ConfigError(
+                "rows of given features are normalised here, but the features are made from text",
+                where="data.normalise",
+                fix="remove normalise and set the normalisation in text_features",
+            )
+        return self
+
+    def sources(self):
+        """The paths of the given splits, by split, training split first."""
+        paths = {split: getattr(self, split) for split in SPLITS}
+        return {split: path for split, path in paths.items() if path is not None}
 
 
 class Method(pydantic.BaseModel):
@@ -198,10 +236,8 @@ def _override(tree, text):
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise ConfigError(f"--set expects key=value, found {text!r}", fix="e.g. training.epochs=3")
-    try:
+    with contextlib.suppress(json.JSONDecodeError):  # a plain string needs no quotes
         value = json.loads(value)
-    except json.JSONDecodeError:
-        pass  # a plain string needs no quotes on the command line
     *parents, last = key.split(".")
     node = tree
     for part in parents:

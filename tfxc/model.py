@@ -30,7 +30,8 @@ class XCModel(keras.Model):
     """
 
     def __init__(self, encoder, head, objective, **kwargs):
-        super().__init__(**kwargs)
+        # Weights of features stay float32 under mixed precision; each part casts for itself.
+        super().__init__(autocast=False, **kwargs)
         self.encoder = encoder
         self.head = head
         self.objective = objective

@@ -10,8 +10,8 @@ from tfxc.errors import CheckpointError, ConfigError, NonFiniteLossError
 
 
 def test_learns_the_tiny_rule(tmp_path):
-    trainer = tiny.train(tmp_path, training={"epochs": 15, "evaluate_every": 40})
-    assert trainer.summary["dev"]["P@1"] > 0.9
+    trainer = tiny.train(tmp_path, training={"epochs": 25, "evaluate_every": 100})
+    assert trainer.summary["dev"]["P@1"] > 0.8
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < losses[0] / 2
@@ -88,7 +88,7 @@ def test_a_run_of_another_config_is_refused(tmp_path):
 
 def test_mixed_precision_learns(tmp_path):
     for precision in ("mixed_bfloat16", "mixed_float16"):
-        training = {"epochs": 12, "precision": precision, "evaluate_every": 1000}
+        training = {"epochs": 25, "precision": precision, "evaluate_every": 1000}
         trainer = tiny.train(tmp_path, precision, training=training)
         assert trainer.summary["dev"]["P@1"] > 0.8
         assert all(v.dtype == np.float32 for v in trainer.step_function.variables)

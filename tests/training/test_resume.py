@@ -79,7 +79,7 @@ def test_stop_signal_saves_at_the_step(uninterrupted):
 
 
 def test_sigkill_of_a_real_process(tmp_path):
-    config = tiny.write_config(tmp_path, training={"epochs": 400})
+    config = tiny.write_config(tmp_path, training={"epochs": 60})
     command = [sys.executable, "-m", "tfxc.train", "--config", str(config)]
     command += ["--prepared", str(tmp_path / "prepared")]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -92,7 +92,7 @@ def test_sigkill_of_a_real_process(tmp_path):
     process.kill()
     process.wait()
     assert not (tmp_path / "run/summary.json").exists()
-    found = tiny.train(tmp_path, training={"epochs": 400, "evaluate_every": 10_000})
-    whole = tiny.train(tmp_path, "whole", training={"epochs": 400, "evaluate_every": 10_000})
+    found = tiny.train(tmp_path, training={"epochs": 60, "evaluate_every": 10_000})
+    whole = tiny.train(tmp_path, "whole", training={"epochs": 60, "evaluate_every": 10_000})
     for one, other in zip(tiny.weights(whole)[:-1], tiny.weights(found)[:-1], strict=True):
         np.testing.assert_array_equal(one, other)

@@ -39,7 +39,7 @@ class Head(keras.layers.Layer):
 
 
 def rare_start(columns):
-    """Start of the biases: the logit at which a column is true for about one example in ``columns``.
+    """Start of the biases: the logit of a column that is true for one example in ``columns``.
 
     From 0 the first thousand steps would only push every column down, and through the hidden
     layer, which leaves ReLU units dead. A softmax does not see a common constant.

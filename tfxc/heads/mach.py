@@ -115,7 +115,7 @@ class Mach(Head):
         return keras.ops.transpose(logits, (1, 0, 2))
 
     def training_groups(self, features, labels):
-        """One group over B buckets per repetition; a bucket counts once however many labels hit it."""
+        """One group over B buckets per repetition; labels that share a bucket count once."""
         labels = seen_labels(labels, self.num_labels)
         logits = self(features)
         buckets = tf.gather(self._lookup_table, tf.maximum(labels, 0))

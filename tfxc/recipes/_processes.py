@@ -6,8 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+from tfxc.data.manifest import Manifest
 from tfxc.errors import UserError
 from tfxc.progress import duration
+from tfxc.training.memory import available_bytes, peak_bytes
+from tfxc.training.run_folder import RunFolder
 
 
 class RepetitionsFailed(UserError):
@@ -32,10 +35,7 @@ def run_repetitions(context, count, parallel=None):
         RepetitionsFailed: some failed; the message names them and their logs.
     """
     jobs = parallel or parallel_jobs(context.config, context.data_folder, count)
-    context.run.mkdir(parents=True, exist_ok=True)
-    config = context.run / "config.json"
-    config.write_text(context.config.to_json() + "\n", encoding="utf-8")
-    copy_assets(context)
+    config = begin_repetitions(context)
     print(f"{count} repetitions, {jobs} at a time; logs: {context.run}/repetition-*.log")
     waiting, running, codes = list(range(count)), {}, {}
     began = time.monotonic()
@@ -52,18 +52,18 @@ def run_repetitions(context, count, parallel=None):
     return _summary(context, codes)
 
 
-def copy_assets(context):
-    """The run folder of all repetitions holds what evaluate and export read."""
-    from tfxc.training.run_folder import RunFolder
+def begin_repetitions(context):
+    """Writes config and assets of the whole run; returns the path of the config.
 
-    RunFolder(context.run).copy_assets(context.data_folder)
+    Raises:
+        CheckpointError: the folder holds a run with another config.
+    """
+    RunFolder(context.run).begin(context.config, context.data_folder, context.fresh)
+    return context.run / "config.json"
 
 
 def parallel_jobs(config, data_folder, count):
     """Processes at a time that memory and cores (or GPUs) hold, at least 1."""
-    from tfxc.data.manifest import Manifest
-    from tfxc.training.memory import available_bytes, peak_bytes
-
     manifest = Manifest.load(data_folder)
     by_memory = available_bytes() // max(1, peak_bytes(config, manifest, repetition=0).total)
     return int(max(1, min(count, by_memory, os.cpu_count() or 1)))
@@ -71,8 +71,7 @@ def parallel_jobs(config, data_folder, count):
 
 def _start(context, config, number, jobs):
     command = [sys.executable, "-m", "tfxc.train", "--config", str(config)]
-    command += ["--set", f"run={context.run}", "--repetition", str(number), *context.command]
-    command += ["--fresh"] if context.fresh else []
+    command += ["--repetition", str(number), *context.command]
     # Side by side, each process would otherwise start as many threads as there are cores.
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     environment = {
@@ -114,4 +113,4 @@ def _summary(context, codes):
             fix=f"read {logs}, then give the same command again: finished repetitions are "
             "skipped, the others go on from their last checkpoint",
         )
-    return {number: "finished" for number in sorted(codes)}
+    return dict.fromkeys(sorted(codes), "finished")

@@ -5,10 +5,19 @@ import numpy as np
 from tfxc import registry
 from tfxc.errors import CheckpointError, ConfigError
 from tfxc.model import build_model
-from tfxc.recipes._processes import run_repetitions
+from tfxc.recipes._processes import begin_repetitions, parallel_jobs, run_repetitions
 from tfxc.recipes.base import Recipe
 from tfxc.training.job import train_model
 from tfxc.training.run_folder import WEIGHTS, RunFolder
+
+__all__ = [
+    "Repetitions",
+    "begin_repetitions",
+    "parallel_jobs",
+    "place_repetition",
+    "repetition_count",
+    "repetition_path",
+]
 
 
 class Repetitions(Recipe):

@@ -58,7 +58,7 @@ class TrainStep:
         loss, total = tf.constant(0.0), None
         for number, batch in enumerate(batches):
             first = number * rows + context.replica_id_in_sync_group * (rows // replicas)
-            # One micro-batch after the other: side by side they would need all their memory at once.
+            # One after the other: side by side they would need all their memory at once.
             with tf.control_dependencies([loss]), step_scope(self.step, first):
                 part, gradients = self._compute(batch)
             loss += part

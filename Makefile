@@ -1,0 +1,37 @@
+# Two commands do everything on a fresh machine with Python 3.11-3.13: `make run` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+CONFIG ?= configs/quickstart.json
+RUN ?= runs/quickstart
+
+.PHONY: run test install lint slow clean
+
+run: $(VENV)/installed
+	$(BIN)/python -m tfxc.train --config $(CONFIG)
+	$(BIN)/python -m tfxc.evaluate --run $(RUN)
+	$(BIN)/python tools/linear_baseline.py --config $(CONFIG) --run $(RUN)
+	$(BIN)/python -m tfxc.export --run $(RUN)
+	$(BIN)/python tools/show_predictions.py --run $(RUN) --savedmodel $(RUN)/savedmodel
+
+test: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+install: $(VENV)/installed
+
+$(VENV)/installed: setup.cfg setup.py pyproject.toml tfxc/ops/*.pyx
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info tfxc/ops/_*.c tfxc/ops/*.so

@@ -1,0 +1,44 @@
+"""Prints "REPETITIONS JOBS RUN" of a config with recipe "repetitions"; used by train.sh.
+
+Prepares the data and writes the run's config and assets on the way, so that the repetitions that
+start together find both. JOBS is how many fit into memory and cores at a time.
+"""
+
+import sys
+from pathlib import Path
+
+from tfxc import cli
+
+
+def main(argv=None):
+    """Plans the repetitions of a config."""
+    options = cli.parser("train", __doc__)
+    cli.add_config_options(options)
+    options.add_argument("--fresh", action="store_true", help="as for tfxc.train")
+    found = options.parse_args(argv)
+    from tfxc import registry
+    from tfxc.data.preparation import ensure_prepared
+    from tfxc.errors import ConfigError
+    from tfxc.recipes.base import Context
+    from tfxc.recipes.repetitions import begin_repetitions, parallel_jobs, repetition_count
+    from tfxc.train import check_config
+
+    config = cli.config_of(found)
+    check_config(config)
+    if config.recipe.name != "repetitions":
+        raise ConfigError(
+            f"train.sh needs recipe 'repetitions', found {config.recipe.name!r}",
+            where="recipe.name",
+            fix="add OPTIONS='--set recipe.name=repetitions', or use python -m tfxc.train",
+        )
+    recipe = registry.create("recipe", config.recipe.section())
+    count = repetition_count(config)
+    folder = ensure_prepared(config.data, found.prepared)
+    begin_repetitions(Context(config, folder, Path(config.run), fresh=found.fresh))
+    jobs = recipe.parallel or parallel_jobs(config, folder, count)
+    print(count, jobs, config.run)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
