@@ -194,19 +194,23 @@ def parse_config(tree, where="config"):
 def _read(path, seen):
     if path.resolve() in seen:
         raise ConfigError("'extends' leads back to this file", where=path, fix="break the circle")
+    if not path.is_file():
+        raise ConfigError("no such config file", where=path, fix=_neighbours(path))
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError("no such config file", where=path, fix=_neighbours(path)) from None
     except json.JSONDecodeError as error:
         raise ConfigError(
             f"not valid JSON: {error.msg}", where=f"{path}:{error.lineno}", fix="repair the line"
         ) from None
+    except UnicodeDecodeError:
+        raise ConfigError("not UTF-8 text", where=path, fix="give a JSON file") from None
     if not isinstance(tree, dict):
         raise ConfigError("a JSON object is expected", where=path, fix="begin the file with {")
     base = tree.pop("extends", None)
     if base is None:
         return tree
+    if not isinstance(base, str):
+        raise ConfigError(f"'extends' expects a file name, found {base!r}", where=path)
     return merge(_read(path.parent / base, (*seen, path.resolve())), tree)
 
 

@@ -133,7 +133,7 @@ def _external(kind, name):
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"cannot load {kind} {name!r}: {error}", fix="check the name") from error
-    if not issubclass(found, base_class(kind)):
+    if not (inspect.isclass(found) and issubclass(found, base_class(kind))):
         raise ConfigError(
             f"{name!r} is no {kind}", fix=f"derive it from tfxc.{kind}s.base.{kind.capitalize()}"
         )
