@@ -41,19 +41,22 @@ def atomic_file(path, mode="w"):
     was before.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written to.
+        UserError: the disk is full, the folder cannot be written to, or ``path`` is a folder.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise _in_the_way(path, expected="file", found="folder")
     encoding = None if "b" in mode else "utf-8"
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with _made_parent(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with write_errors(path), os.fdopen(handle, mode, encoding=encoding) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(name, 0o644)
-        os.replace(name, path)
+        with write_errors(path):
+            os.replace(name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
@@ -67,16 +70,19 @@ def atomic_folder(path):
     An existing ``path`` is replaced only once the new one is complete.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written to.
+        UserError: the disk is full, the folder cannot be written to, or ``path`` is a file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    if path.is_file():
+        raise _in_the_way(path, expected="folder", found="file")
+    with _made_parent(path):
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         with write_errors(path):
             yield scratch
         os.chmod(scratch, 0o755)
-        _swap_in(scratch, path)
+        with write_errors(path):
+            _swap_in(scratch, path)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -87,9 +93,34 @@ def _swap_in(scratch, path):
         os.replace(scratch, path)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    os.replace(path, old / path.name)
-    os.replace(scratch, path)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        os.replace(path, old / path.name)
+        os.replace(scratch, path)
+    except BaseException:
+        if not path.exists():
+            os.replace(old / path.name, path)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _made_parent(path):
+    """Makes the folder of ``path``; what goes wrong then or inside is a ``UserError``."""
+    with write_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise _in_the_way(path.parent, expected="folder", found="file") from None
+        yield
+
+
+def _in_the_way(path, *, expected, found):
+    return UserError(
+        f"a {expected} expected, a {found} is in its place",
+        where=path,
+        fix=f"choose another name or move the {found} away",
+    )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,234 @@
+import errno
+import gzip
+import lzma
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tfxc import cli
+from tfxc.errors import CheckpointError, ConfigError, DataError, NonFiniteLossError, UserError
+from tfxc.files import atomic_file, atomic_folder, checksum, open_text, write_errors
+
+MISHAPS = [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), ValueError("bug"), SystemExit(3)]
+
+
+def names(folder):
+    """Everything in a folder, hidden files included."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def content(path):
+    """What a file, or the files of a folder, hold; None where there is nothing."""
+    if path.is_dir():
+        return {child.name: child.read_text() for child in path.iterdir()}
+    return path.read_text() if path.exists() else None
+
+
+# errors
+
+
+def test_message():
+    error = UserError("4 labels expected, 3 found.", fix="mend it.", where="a.txt:2")
+    assert str(error) == "a.txt:2: 4 labels expected, 3 found. To fix it: mend it."
+    assert str(UserError("bad")) == "bad"
+    assert str(UserError("bad", where=Path("x") / "y")) == f"x{os.sep}y: bad"
+    assert (error.problem, error.fix, error.where) == (
+        "4 labels expected, 3 found.",
+        "mend it.",
+        "a.txt:2",
+    )
+
+
+@pytest.mark.parametrize("kind", [DataError, ConfigError, CheckpointError, NonFiniteLossError])
+def test_errors_are_value_errors(kind):
+    assert issubclass(kind, UserError) and issubclass(kind, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (DataError("bad", where="a.txt:1", fix="mend"), 2, "tfxc: a.txt:1: bad. To fix it: mend."),
+        (KeyboardInterrupt(), 130, "tfxc: stopped"),
+    ],
+)
+def test_exit_codes(capsys, raised, code, message):
+    def main(argv):
+        raise raised
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main, [])
+    assert caught.value.code == code
+    found = capsys.readouterr()
+    assert found.err == message + "\n" and not found.out
+
+
+def test_a_bug_keeps_its_traceback():
+    def main(argv):
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        cli.run(main, [])
+
+
+@pytest.mark.parametrize("code", [0, 2, None])
+def test_a_verb_decides_its_exit_code(code):
+    with pytest.raises(SystemExit) as caught:
+        cli.run(lambda argv: code, [])
+    assert caught.value.code == code
+
+
+# files
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+def test_atomic_file(tmp_path, before):
+    path = tmp_path / "deep" / "a.txt"
+    if before:
+        path.parent.mkdir()
+        path.write_text(before)
+    with atomic_file(path) as stream:
+        stream.write("né")
+        assert content(path) == before
+    assert path.read_text(encoding="utf-8") == "né"
+    assert names(path.parent) == ["a.txt"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    with atomic_file(path, "wb") as stream:
+        stream.write(b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff"
+
+
+@pytest.mark.parametrize("mishap", MISHAPS, ids=repr)
+@pytest.mark.parametrize("before", [None, "old"])
+def test_atomic_file_that_fails_leaves_nothing(tmp_path, before, mishap):
+    path = tmp_path / "a.txt"
+    if before:
+        path.write_text(before)
+    expected = UserError if isinstance(mishap, OSError) else type(mishap)
+    with pytest.raises(expected), atomic_file(path) as stream:
+        stream.write("new")
+        stream.flush()
+        raise mishap
+    assert content(path) == before
+    assert names(tmp_path) == (["a.txt"] if before else [])
+
+
+@pytest.mark.parametrize("mishap", MISHAPS, ids=repr)
+@pytest.mark.parametrize("before", [None, {"b.txt": "old"}])
+def test_atomic_folder_that_fails_leaves_nothing(tmp_path, before, mishap):
+    path = tmp_path / "a"
+    if before:
+        path.mkdir()
+        (path / "b.txt").write_text("old")
+    expected = UserError if isinstance(mishap, OSError) else type(mishap)
+    with pytest.raises(expected), atomic_folder(path) as scratch:
+        (scratch / "c.txt").write_text("new")
+        raise mishap
+    assert content(path) == before
+    assert names(tmp_path) == (["a"] if before else [])
+
+
+def test_atomic_folder(tmp_path):
+    path = tmp_path / "deep" / "a"
+    for text in ("one", "two"):
+        with atomic_folder(path) as scratch:
+            (scratch / f"{text}.txt").write_text(text)
+        assert content(path) == {f"{text}.txt": text}
+        assert names(path.parent) == ["a"]
+        assert stat.S_IMODE(path.stat().st_mode) == 0o755
+
+
+def test_a_folder_that_cannot_be_moved_in_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    with atomic_folder(path) as scratch:
+        (scratch / "b.txt").write_text("old")
+    replace, calls = os.replace, []
+
+    def full_the_second_time(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "full")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full_the_second_time)
+    with pytest.raises(UserError, match="the disk is full"), atomic_folder(path) as scratch:
+        (scratch / "b.txt").write_text("new")
+    assert content(path) == {"b.txt": "old"}
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, r"a.txt: cannot write: the disk is full. To fix it: free some space"),
+        (errno.EDQUOT, r"quota is used up"),
+        (errno.EACCES, r"permission to write is refused.*choose a folder you may write to"),
+        (errno.EROFS, r"the file system is read-only"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("atomic", "step"),
+    [
+        (atomic_file, "mkdir"),
+        (atomic_file, "fsync"),
+        (atomic_file, "replace"),
+        (atomic_folder, "mkdir"),
+        (atomic_folder, "replace"),
+    ],
+)
+def test_refused_writes_are_user_errors(tmp_path, monkeypatch, atomic, step, number, message):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    owner = Path if step == "mkdir" else os
+    monkeypatch.setattr(owner, step, refuse)
+    with pytest.raises(UserError, match=message), atomic(tmp_path / "a.txt"):
+        pass
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("atomic", [atomic_file, atomic_folder])
+def test_a_file_in_place_of_the_folder(tmp_path, atomic):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "a", tmp_path / "file" / "deeper" / "a"):
+        with pytest.raises(UserError, match="a folder expected, a file is in its pl"), atomic(path):
+            pass
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_file_is_never_replaced_by_a_folder_or_the_other_way_round(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "folder").mkdir()
+    for atomic, name in ((atomic_folder, "file"), (atomic_file, "folder")):
+        with pytest.raises(UserError, match=f"{name}: a .* expected"), atomic(tmp_path / name):
+            pass
+    assert (tmp_path / "file").read_text() == "kept"
+    assert (tmp_path / "folder").is_dir()
+
+
+def test_other_os_errors_pass_unchanged():
+    with pytest.raises(FileNotFoundError), write_errors("a"):
+        raise FileNotFoundError(errno.ENOENT, "absent")
+
+
+@pytest.mark.parametrize(("suffix", "opener"), [("", open), (".gz", gzip.open), (".xz", lzma.open)])
+def test_open_text(tmp_path, suffix, opener):
+    path = tmp_path / f"a.txt{suffix}"
+    with opener(path, "wb") as stream:
+        stream.write("één\nzwei".encode())
+    with open_text(path) as stream:
+        assert stream.read() == "één\nzwei"
+
+
+def test_open_text_of_nothing(tmp_path):
+    with pytest.raises(DataError, match=r"absent.txt: no such file"):
+        open_text(tmp_path / "absent.txt")
+
+
+def test_checksum(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")  # the example of FIPS 180-2
+    assert checksum(path).startswith(
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015a"
+    )
