@@ -23,11 +23,12 @@ PATTERN = r"(?u)\b\w\w+\b"
 DATA = Path(os.environ.get("TFXC_DATA", Path(__file__).parents[3] / "shared" / "data"))
 # Letters of Unicode 14 and later, which TensorFlow does not lower-case.
 NEW_CAPITALS = [(0x2C2F, 0x2C2F), (0xA7C0, 0xA7C0), (0xA7CB, 0xA7DC), (0x10570, 0x10595)]
-UNUSUAL = (
-    "ΟΔΟΣ ΣΑΣ Σ ΑΣ’Α İstanbul IJİĮÌÍĨ Straße STRASSE ẞ ÀÉÎõü Ω K Å ǅ ﬁ 日本語テキスト 한국어 हिन्दी "
-    "İi\u0307 e\u0301\u0301t snake_case x1 ½ ² ١٢٣ a b co-op don't 𝒜𝓑 Ⅷ \u00adsoft hy\u00adphen "
+_UNUSUAL = (
+    "ΟΔΟΣ ΣΑΣ Σ ΑΣ’Α İstanbul IJİĮÌÍĨ Straße STRASSE ẞ ÀÉÎõü Ω K Å ǅ ﬁ 日本語テキスト 한국어 हिन्दी "  # noqa: RUF001
+    "İi\u0307 e\u0301\u0301t snake_case x1 ½ ² ١٢٣ a b co-op don't 𝒜𝓑 Ⅷ \u00adsoft hy\u00adphen "  # noqa: RUF001
     "zero\u200dwidth no\u00a0break \x1c\x85\u2028 tab\tnew\nline \0nul\0 🙂👍🏽 _ __ ª"
-).split(" ")
+)
+UNUSUAL = _UNUSUAL.split(" ")
 
 
 def random_texts(count, seed):
@@ -80,7 +81,7 @@ def test_lower_is_pythons_but_for_new_capitals():
 
 def test_lower_of_sigma_depends_on_its_place_as_in_python():
     draw = np.random.default_rng(0)
-    pieces = list("ΣΣσςAa1 .:'’·_-JI") + ["\u0301", "\u00ad", "\u0345", "\u0307", "İ"]
+    pieces = [*"ΣΣσςAa1 .:'’·_-JI", "\u0301", "\u00ad", "\u0345", "\u0307", "İ"]  # noqa: RUF001
     texts = ["".join(draw.choice(pieces, draw.integers(1, 8))) for _ in range(5000)]
     found = [text.decode() for text in lower(tf.constant(texts)).numpy()]
     assert found == [text.lower() for text in texts]

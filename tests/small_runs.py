@@ -1,0 +1,63 @@
+"""Run folders with random weights, for what reads runs: no training needed."""
+
+import json
+
+import numpy as np
+
+from tfxc.config import parse_config
+from tfxc.data.text_features import build_text_features
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.model import build_model
+from tfxc.training.run_folder import RunFolder
+
+TEXTS = [
+    "Melt the butter, then add flour.",
+    "How long does Käse keep? Straße, ΟΔΟΣ",
+    "chicken soup for two; the soup freezes",
+    "İstanbul street food: simit and tea",
+    "the butter and the flour and the tea",
+]
+NAMES = ["käse, alt", "soup", "with  spaces", "日本", "e", "f|g", "h", "i", "tea", "0", "1", "2"]
+
+
+def make_run(
+    folder, *, text_features=None, num_features=20, kind="sparse", normalise=None, **parts
+):
+    """Writes a run folder and returns its path.
+
+    Args:
+        text_features: config section; the features are fitted on ``TEXTS``.
+        num_features: where there are no text features.
+        parts: config sections ``encoder``, ``head``, ``objective``, ``recipe``.
+    """
+    assets = folder / "assets"
+    assets.mkdir(parents=True)
+    if text_features is not None:
+        features = build_text_features(text_features).fit([TEXTS])
+        features.save(assets / "text_features")
+        num_features = features.num_features
+    tree = {
+        "run": str(folder),
+        "data": {"name": "small", "train": "train.jsonl", "text_features": text_features},
+        "encoder": {"name": "bag_mlp", "hidden": [6]},
+        "head": {"name": "dense"},
+        "objective": {"name": "sigmoid"},
+        **parts,
+    }
+    config = parse_config(tree)
+    (folder / "config.json").write_text(config.to_json())
+    manifest = {
+        "name": "small",
+        "feature_kind": kind,
+        "num_features": num_features,
+        "num_labels": len(NAMES),
+        "row_normalise": normalise,
+        "splits": {"train": {"examples": 5}},
+    }
+    (assets / "manifest.json").write_text(json.dumps(manifest))
+    LabelVocabulary(NAMES).save(assets / "labels.txt")
+    np.save(assets / "label_counts.npy", np.ones(len(NAMES), np.int64))
+    sizes = {"num_features": num_features, "num_labels": len(NAMES)}
+    model = build_model(config, **sizes, feature_kind=kind)
+    RunFolder(folder).save_weights(model)
+    return folder

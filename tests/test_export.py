@@ -1,0 +1,37 @@
+"""The verb export."""
+
+import contextlib
+import io
+
+import pytest
+import tensorflow as tf
+
+from tests.small_runs import make_run
+from tfxc import export
+from tfxc.errors import ConfigError
+
+
+@pytest.mark.parametrize("settings", [
+    {"text_features": {"name": "tfidf"}},
+    {},
+    {"kind": "dense", "num_features": 7, "encoder": {"name": "precomputed"}},
+])  # fmt: skip
+def test_the_printed_lines_run(tmp_path, capsys, settings):
+    run = make_run(tmp_path / "run", **settings)
+    assert export.main(["--run", str(run), "--k", "3"]) == 0
+    printed = capsys.readouterr().out
+    head, code = printed.split("\n\n")
+    assert str(run / "savedmodel") in head and "MB" in head and "(batch, 3)" in head
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        exec(code, {})
+    assert "shape=(1, 3)" in output.getvalue()
+
+
+def test_output_folder_and_errors(tmp_path, capsys):
+    run = make_run(tmp_path / "run")
+    export.main(["--run", str(run), "--output", str(tmp_path / "a" / "b")])
+    assert tf.saved_model.contains_saved_model(str(tmp_path / "a" / "b"))
+    assert not (run / "savedmodel").exists()
+    with pytest.raises(ConfigError, match="labels"):
+        export.main(["--run", str(run), "--k", "0"])

@@ -1,0 +1,221 @@
+"""Examples without labels: files, pipes and typed lines that are to be labelled."""
+
+import importlib
+import inspect
+import itertools
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.data.chunk import Chunk
+from tfxc.data.formats import FORMATS, detect_format, open_reader
+from tfxc.data.formats.base import TextReader, check_unicode
+from tfxc.data.formats.lines import Lines
+from tfxc.data.formats.xc_repository import parse_header
+from tfxc.errors import ConfigError, DataError
+from tfxc.registry import nearest
+
+_READ_BYTES = 1 << 20
+_COMPRESSED = (".gz", ".xz")
+
+
+def open_unlabelled(path, takes, reader=None, options=None, defaults=None):
+    """Opens a file of examples whose labels, if it has any, do not matter.
+
+    Args:
+        path: any file ``tfxc.data.formats.open_reader`` reads; for texts also plain text, one text
+            a line (``.txt`` without the header of the Extreme Classification Repository), and
+            JSON lines without labels.
+        takes: ``"text"``, ``"sparse"`` or ``"dense"``: what the model takes.
+        reader: the format's name, ``"lines"`` for plain text; None recognises it.
+        options: the reader's options.
+        defaults: options that are used where the reader has such ones.
+
+    Returns:
+        An object with ``path`` and ``chunks(size)``.
+
+    Raises:
+        ConfigError: an unknown format or option.
+        DataError: no such file, or its format cannot be told.
+    """
+    options = dict(options or {})
+    if str(path).startswith("builtin:"):
+        return open_reader(path, **options)
+    if takes == "text" and reader is None and _is_plain_text(Path(path)):
+        reader = "lines"
+    reader_class = _reader_class(reader or detect_format(path), takes, path)
+    known = [name for name in inspect.signature(reader_class).parameters if name != "path"]
+    for option in options:
+        if option not in known:
+            raise ConfigError(
+                f"unknown option {option!r} of {reader_class.__name__}{nearest(option, known)}",
+                where=path,
+                fix=f"choose of: {', '.join(known)}" if known else "it has no options",
+            )
+    usable = {key: value for key, value in (defaults or {}).items() if key in known}
+    return reader_class(path, **{**usable, **options})
+
+
+class PlainTexts(TextReader):
+    """One text a line, UTF-8. An empty line is an empty text: answers keep the lines' numbers."""
+
+    def _examples(self):
+        for _, line in self._lines.texts():
+            yield line, []
+
+
+class JSONTexts(TextReader):
+    """JSON lines of which only the text is read.
+
+    Args:
+        path: ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.xz`` file.
+        text_field: key of the text.
+    """
+
+    def __init__(self, path, *, text_field="text"):
+        super().__init__(path)
+        self.text_field = text_field
+
+    def _examples(self):
+        for number, line in self._lines.texts():
+            if line.strip():
+                yield self._text(line, f"{self.path}:{number}"), []
+
+    def _text(self, line, where):
+        try:
+            example = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"a JSON object is expected: {error}", where=where) from None
+        text = example.get(self.text_field) if isinstance(example, dict) else None
+        if not isinstance(text, str):
+            raise DataError(
+                f"an object with a string under {self.text_field!r} is expected, found "
+                f"{line[:60]!r}",
+                where=where,
+                fix="name the right key with --reader-option text_field=KEY",
+            )
+        check_unicode(text, "a text", where)
+        return text
+
+
+def available_lines(descriptor):
+    """Yields ``(number of the first line, list of lines)`` as bytes as soon as any are there.
+
+    Whatever a pipe holds is taken at once, so that a slow writer is answered line by line and a
+    fast one in blocks.
+
+    Args:
+        descriptor: file descriptor to read from.
+    """
+    first, rest = 1, b""
+    while block := os.read(descriptor, _READ_BYTES):
+        *lines, rest = (rest + block).split(b"\n")
+        if lines:
+            yield first, [line.removesuffix(b"\r") for line in lines]
+            first += len(lines)
+    if rest:
+        yield first, [rest.removesuffix(b"\r")]
+
+
+def chunk_of_lines(lines, takes, num_features=None, where="standard input", first=1):
+    """Lines as a ``Chunk`` of examples.
+
+    Args:
+        lines: list of bytes or texts: a text each, ``id:value id:value ...`` for sparse features,
+            numbers separated by blanks or commas for dense ones.
+        takes: ``"text"``, ``"sparse"`` or ``"dense"``.
+        num_features: width of the features; None takes what the sparse lines need.
+        where, first: name of the source and number of the first line, for messages.
+
+    Raises:
+        DataError: a line is not UTF-8 or not of that form.
+
+    Example:
+        >>> chunk_of_lines(["0:1 2:0.5"], "sparse", 3).features.toarray().tolist()
+        [[1.0, 0.0, 0.5]]
+    """
+    places = [f"{where}:{number}" for number in range(first, first + len(lines))]
+    texts = [_decoded(line, place) for line, place in zip(lines, places, strict=True)]
+    labels = [[] for _ in texts]
+    if takes == "text":
+        return Chunk(labels, texts=texts)
+    parse = _parse_bag if takes == "sparse" else _parse_vector
+    rows = [parse(text, num_features, place) for text, place in zip(texts, places, strict=True)]
+    if takes == "dense":
+        return Chunk(labels, features=np.array(rows, np.float32))
+    return Chunk(labels, features=_csr(rows, num_features))
+
+
+def _decoded(line, where):
+    try:
+        text = line.decode("utf-8") if isinstance(line, bytes) else line
+        text.encode("utf-8")
+    except UnicodeError as error:
+        raise DataError(f"UTF-8 text is expected ({error})", where=where) from None
+    return text
+
+
+def _parse_bag(text, num_features, where):
+    """Ids and values of ``id:value`` pairs."""
+    pairs = [pair.partition(":") for pair in text.split()]
+    try:
+        ids = [int(number) for number, _, _ in pairs]
+        values = [float(value) for _, _, value in pairs]
+    except ValueError:
+        raise DataError(
+            f"'id:value' pairs are expected, found {text[:60]!r}", where=where, fix="e.g. 3:0.5 8:1"
+        ) from None
+    limit = 2**31 if num_features is None else num_features
+    wrong = [number for number in ids if not 0 <= number < limit]
+    if wrong or not np.isfinite(values).all():
+        raise DataError(
+            f"finite values of features 0 to {limit - 1} are expected, found {text[:60]!r}",
+            where=where,
+            fix=f"leave feature {wrong[0]} out" if wrong else "leave such values out",
+        )
+    return ids, values
+
+
+def _parse_vector(text, num_features, where):
+    try:
+        values = [float(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        values = []
+    if len(values) != num_features or not np.isfinite(values).all():
+        raise DataError(
+            f"{num_features} finite numbers are expected, found {text[:60]!r}", where=where
+        )
+    return values
+
+
+def _csr(rows, num_features):
+    counts = [len(ids) for ids, _ in rows]
+    ids = np.fromiter(itertools.chain.from_iterable(ids for ids, _ in rows), np.int32)
+    values = np.fromiter(itertools.chain.from_iterable(v for _, v in rows), np.float32)
+    width = int(ids.max(initial=-1)) + 1 if num_features is None else num_features
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    matrix = scipy.sparse.csr_matrix((values, ids, indptr), (len(rows), width))
+    matrix.sum_duplicates()
+    return matrix
+
+
+def _reader_class(name, takes, path):
+    texts = {"lines": PlainTexts, "jsonl": JSONTexts} if takes == "text" else {}
+    if name in texts:
+        return texts[name]
+    if name not in FORMATS:
+        known = [*FORMATS, *(["lines"] if texts else [])]
+        raise ConfigError(
+            f"unknown data format {name!r}{nearest(name, known)}",
+            where=path,
+            fix=f"choose one of: {', '.join(known)}",
+        )
+    return importlib.import_module(f"tfxc.data.formats.{name}").READER
+
+
+def _is_plain_text(path):
+    suffix = Path(path.stem).suffix if path.suffix in _COMPRESSED else path.suffix
+    return suffix == ".txt" and path.is_file() and parse_header(Lines(path).first()) is None

@@ -1,0 +1,143 @@
+"""Shows the size of a run or of a config: ``python -m tfxc.info --run RUN | --config FILE``.
+
+Lists every weight with its shape and bytes, and the label and feature counts; for a config also
+the memory its training will take. Nothing is trained and no weight is allocated.
+"""
+
+from tfxc import cli
+from tfxc.errors import ConfigError
+
+_FLOAT = 4
+
+
+def main(argv=None):
+    """Prints the sizes of one run or config."""
+    options = _parser().parse_args(argv)
+    lines = _run_lines(options.run) if options.run else _config_lines(options)
+    print("\n".join(lines))
+    return 0
+
+
+def _run_lines(path):
+    from tfxc.recipes.runs import load_run
+
+    loaded = load_run(path)
+    yield from _data_lines(loaded.manifest)
+    yield from _weight_lines(loaded.config, loaded.dimensions)
+    yield f"on disk: {_folder_bytes(loaded.folder.path) / 1e6:,.1f} MB in {loaded.folder.path}"
+    summary = loaded.folder.summary()
+    if summary is None:
+        yield "training: not finished"
+    else:
+        dev = summary.get("dev", {}).items()
+        shown = [f", dev {name} {100 * value:.2f}" for name, value in dev if name.startswith("P@")]
+        yield f"training: finished at step {summary['steps']:,}{''.join(shown)}"
+
+
+def _config_lines(options):
+    from tfxc.data.manifest import Manifest, prepared_folder
+
+    config = cli.config_of(options)
+    folder = prepared_folder(config.data, options.prepared)
+    if not folder.is_dir():
+        raise ConfigError(
+            "the numbers of labels and features are known once the data is prepared",
+            where=options.config,
+            fix=f"run python -m tfxc.prepare --config {options.config}",
+        )
+    manifest = Manifest.load(folder)
+    dimensions = {
+        "num_features": manifest.num_features,
+        "num_labels": manifest.num_labels,
+        "feature_kind": manifest.feature_kind,
+    }
+    yield from _data_lines(manifest.model_dump())
+    yield from _weight_lines(config, dimensions)
+    yield from _memory_lines(config, manifest)
+
+
+def _data_lines(manifest):
+    yield (
+        f"{manifest['name']}: {manifest['num_labels']:,} labels, {manifest['num_features']:,} "
+        f"features ({manifest['feature_kind']})"
+    )
+    for name, split in manifest["splits"].items():
+        yield f"  {name:6} {split['examples']:>12,} examples"
+
+
+def _weight_lines(config, dimensions):
+    """A line per weight, then the sum; per repetition where each one is a model of its own."""
+    from tfxc.model import make_parts
+    from tfxc.training.memory import weight_shapes
+
+    count = _separate_models(config)
+    encoder, head, _ = make_parts(config, **dimensions, repetition=None if count == 1 else 0)
+    shapes = weight_shapes(encoder, head)
+    parts = [f"encoder {config.encoder.name}"] * len(encoder.weights)
+    parts += [f"head {config.head.name}"] * (len(shapes) - len(parts))
+    total = 0
+    for part, (name, shape) in zip(parts, shapes, strict=True):
+        size = _product(shape)
+        total += size
+        place = " x ".join(f"{length:,}" for length in shape)
+        yield f"  {part:20} {name:12} {place:>22} {size:>15,} {_FLOAT * size / 1e6:>10,.1f} MB"
+    times = f", {count} times: {count * total:,} parameters" if count > 1 else ""
+    yield (
+        f"{total:,} parameters{' per repetition' if times else ''}{times}, "
+        f"{_FLOAT * total * count / 1e6:,.1f} MB as float32"
+    )
+
+
+def _separate_models(config):
+    """How many models of one shape the recipe trains."""
+    from tfxc.recipes.repetitions import repetition_count
+
+    separate = config.recipe.name == "repetitions" and not config.recipe.section().get("together")
+    return repetition_count(config) if separate else 1
+
+
+def _memory_lines(config, manifest):
+    from tfxc.training.memory import available_bytes, peak_bytes
+
+    several = _separate_models(config) > 1
+    memory = peak_bytes(config, manifest, 0 if several else None)
+    yield f"estimated memory of the training{' of one repetition' if several else ''}:"
+    for name in [*memory._fields[1:], "total"]:
+        yield f"  {name:12} {getattr(memory, name) / 1e6:>12,.0f} MB"
+    yield f"  {'available':12} {available_bytes() / 1e6:>12,.0f} MB"
+
+
+def _folder_bytes(path):
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _product(shape):
+    size = 1
+    for length in shape:
+        size *= length
+    return size
+
+
+def _parser():
+    options = cli.parser("info", __doc__)
+    cli.add_config_options(options, required=False)
+    options.add_argument("--run", metavar="RUN", help="run folder")
+    return _OneOf(options)
+
+
+class _OneOf:
+    """Either ``--run`` or ``--config``."""
+
+    def __init__(self, options):
+        self._options = options
+
+    def parse_args(self, argv):
+        """Parses, and refuses none or both."""
+        found = self._options.parse_args(argv)
+        if bool(found.run) == bool(found.config):
+            self._options.error("give either --run RUN or --config FILE")
+        return found
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,203 @@
+"""Labels a file, a pipe, or what is typed: ``python -m tfxc.predict --run RUN [FILE]``.
+
+FILE is any readable data file (labels in it are ignored) or plain text, one text a line. Without
+FILE, or with -, every line of standard input is answered with one line of JSON as soon as it
+comes; on a terminal there is a prompt. Lines are texts, or for models on features 'id:value ...'
+(sparse) or numbers (dense).
+"""
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+from tfxc import cli
+from tfxc.errors import ConfigError, DataError
+
+_PROMPT = "> "
+
+
+def main(argv=None):
+    """Predicts labels for a file, a pipe or typed lines."""
+    options = _parser().parse_args(argv)
+    predictor = _predictor(options)
+    typed = options.file == "-" and sys.stdin.isatty()
+    if typed:
+        return _converse(predictor, options.min_score)
+    with _output(options.output) as stream:
+        write = _writer(options, stream)
+        if options.file == "-":
+            _answer_pipe(predictor, write, options.batch_size)
+        else:
+            _answer_file(predictor, write, options)
+    return 0
+
+
+def _predictor(options):
+    from tfxc.predictors import RunPredictor, SavedModelPredictor
+
+    if options.model:
+        return SavedModelPredictor(options.model, options.k)
+    from tfxc.recipes.runs import load_run
+
+    return RunPredictor(load_run(options.run), options.k)
+
+
+def _answer_file(predictor, write, options):
+    from tfxc.progress import Progress
+
+    source = _open(options, predictor.takes)
+    # On a terminal the line would be drawn between the answers.
+    shown = Progress("predicting", unit="examples") if options.output else None
+    with shown or contextlib.nullcontext():
+        for chunk in source.chunks(options.batch_size):
+            write(predictor(chunk, options.file))
+            if shown:
+                shown.advance(len(chunk))
+
+
+def _open(options, takes):
+    from tfxc.data.unlabelled import open_unlabelled
+
+    given = dict(_option(text) for text in options.reader_option)
+    reader, defaults = options.reader, {}
+    if options.run:
+        from tfxc.training.run_folder import RunFolder
+
+        data = RunFolder(options.run).config().data
+        alike = Path(options.file).suffixes == Path(data.train).suffixes
+        reader, defaults = reader or (data.reader if alike else None), data.reader_options
+    return open_unlabelled(options.file, takes, reader, given, defaults)
+
+
+def _option(text):
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise ConfigError(f"key=value expected, found {text!r}", where="--reader-option")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def _answer_pipe(predictor, write, batch_size):
+    from tfxc.data.unlabelled import available_lines, chunk_of_lines
+
+    for first, lines in available_lines(sys.stdin.fileno()):
+        for start in range(0, len(lines), batch_size):
+            block = lines[start : start + batch_size]
+            chunk = chunk_of_lines(
+                block, predictor.takes, predictor.num_features, first=first + start
+            )
+            write(predictor(chunk, "standard input"))
+
+
+def _converse(predictor, min_score):
+    """Prompts for one example after the other until Ctrl-D or Ctrl-C."""
+    with contextlib.suppress(ImportError):  # there is none on some systems
+        import readline  # noqa: F401  (gives input() its line editing)
+
+    from tfxc.data.unlabelled import chunk_of_lines
+
+    kinds = {"text": "a text", "sparse": "id:value pairs", "dense": "numbers"}
+    print(f"Type {kinds[predictor.takes]} and Enter; Ctrl-D ends.")
+    while True:
+        try:
+            line = input(_PROMPT)
+            if line.strip():
+                chunk = chunk_of_lines([line], predictor.takes, predictor.num_features, "line")
+                print(ranking(predictor(chunk, "line"), min_score))
+        except DataError as error:
+            print(error)
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return 0
+
+
+def ranking(predictions, min_score=None):
+    """Scores and labels of one example, a line each."""
+    (pairs,) = _pairs(predictions, min_score)
+    return "\n".join(f"{score:10.4f}  {label}" for label, score in pairs) or "  (no label)"
+
+
+def _pairs(predictions, min_score):
+    """For each example the (label, score) pairs that count."""
+    for labels, scores in zip(predictions.labels, predictions.scores.tolist(), strict=True):
+        pairs = zip(labels, scores, strict=True)
+        yield [(n, s) for n, s in pairs if n and (min_score is None or s >= min_score)]
+
+
+def _writer(options, stream):
+    """A function that writes ``Predictions`` in the wanted format, flushed."""
+    plain = options.output or options.file == "-" or not stream.isatty()
+    layout = options.format or ("jsonl" if plain else "table")
+    number = 0
+
+    def write(predictions):
+        nonlocal number
+        for pairs in _pairs(predictions, options.min_score):
+            number += 1
+            stream.write(_LAYOUTS[layout](number, pairs) + "\n")
+        stream.flush()
+
+    return write
+
+
+def _json_line(_number, pairs):
+    labels = [label for label, _ in pairs]
+    scores = [round(score, 6) for _, score in pairs]
+    return json.dumps({"labels": labels, "scores": scores}, ensure_ascii=False)
+
+
+def _table_line(number, pairs):
+    return f"{number:>8}  " + " | ".join(f"{score:.3f} {label}" for label, score in pairs)
+
+
+_LAYOUTS = {"jsonl": _json_line, "table": _table_line}
+
+
+def _output(path):
+    if path:
+        from tfxc.files import atomic_file
+
+        return atomic_file(path)
+    sys.stdout.reconfigure(encoding="utf-8")
+    return contextlib.nullcontext(sys.stdout)
+
+
+def _parser():
+    options = cli.parser("predict", __doc__)
+    model = options.add_mutually_exclusive_group(required=True)
+    model.add_argument("--run", metavar="RUN", help="run folder")
+    model.add_argument("--model", metavar="FOLDER", help="SavedModel of tfxc.export")
+    options.add_argument(
+        "file", nargs="?", default="-", metavar="FILE", help="file, or - (default)"
+    )
+    options.add_argument("--k", type=int, help="labels per example (default: 5)")
+    options.add_argument("--min-score", type=float, help="leave labels with a lower score out")
+    options.add_argument("--output", metavar="FILE", help="write there instead of printing")
+    options.add_argument(
+        "--format",
+        choices=sorted(_LAYOUTS),
+        help="one JSON object or one table row per example (default: table on a terminal)",
+    )
+    options.add_argument("--reader", help="format of FILE; 'lines' for plain text")
+    options.add_argument(
+        "--reader-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="option of the reader, e.g. text_field=body (may be given several times)",
+    )
+    options.add_argument("--batch-size", type=_positive, default=256, help="examples at a time")
+    return options
+
+
+def _positive(text):
+    if not text.isdigit() or not int(text):
+        raise ValueError(text)
+    return int(text)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,174 @@
+"""Labels for chunks of raw examples: by a run's own model, or by a SavedModel."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfxc.data.conversion import Converter
+from tfxc.errors import ConfigError, DataError
+from tfxc.training.search import Searcher
+
+_DEFAULT_K = 5
+
+
+class Predictions(NamedTuple):
+    """Labels of a chunk, best first.
+
+    Attributes:
+        labels: n lists of k label names.
+        scores: float32 (n, k).
+    """
+
+    labels: list
+    scores: np.ndarray
+
+
+class RunPredictor:
+    """Predicts with a run's text features and the head's native search.
+
+    Args:
+        loaded_run: a ``tfxc.recipes.runs.LoadedRun``.
+        k: labels per example; None takes 5, or all if there are fewer.
+
+    Attributes:
+        takes: ``"text"``, ``"sparse"`` or ``"dense"``.
+        num_features: width of given features.
+
+    Raises:
+        ConfigError: k exceeds the number of labels.
+
+    Example:
+        >>> predictor = RunPredictor(load_run("runs/quickstart"), k=1)  # doctest: +SKIP
+        >>> predictor(Chunk(labels=[[]], texts=["Sorts a list."])).labels  # doctest: +SKIP
+        [['key']]
+    """
+
+    def __init__(self, loaded_run, k=None):
+        manifest, text_features = loaded_run.manifest, loaded_run.text_features
+        num_labels = manifest["num_labels"]
+        self.k = _checked_k(min(_DEFAULT_K, num_labels) if k is None else k, num_labels)
+        self.num_features = manifest["num_features"]
+        self.takes = manifest["feature_kind"] if text_features is None else "text"
+        self._names = loaded_run.vocabulary.names
+        self._search = Searcher(loaded_run.model, self.k)
+        self._converter = Converter(
+            numbering=_NoLabels(),
+            num_features=self.num_features,
+            dense=manifest["feature_kind"] == "dense",
+            text_features=text_features,
+            normalise=manifest["row_normalise"],
+        )
+
+    def __call__(self, chunk, where="input"):
+        """``Predictions`` of a chunk.
+
+        Raises:
+            DataError: examples of another kind or width than the run was trained on.
+        """
+        (rows,) = self._converter.rows([chunk], where, training=False)
+        features = tf.nest.map_structure(tf.constant, rows.batch()["features"])
+        ids, scores = self._search({"features": features})
+        names = [[self._names[i] if i >= 0 else "" for i in row] for row in ids.tolist()]
+        return Predictions(names, scores)
+
+
+class SavedModelPredictor:
+    """Predicts with a SavedModel of ``tfxc.export``.
+
+    Args:
+        folder: the SavedModel.
+        k: labels per example, at most as many as it was exported with; None takes all of these.
+
+    Attributes:
+        takes: ``"text"``, ``"sparse"`` or ``"dense"``.
+        num_features: length of dense vectors, else None: the signature does not tell.
+
+    Raises:
+        ConfigError: no such SavedModel, or it gives fewer labels.
+    """
+
+    def __init__(self, folder, k=None):
+        self._model = _load(folder)  # kept: its functions do not keep their variables alive
+        self._signature = self._model.signatures["serving_default"]
+        inputs = self._signature.structured_input_signature[1]
+        names = {"text": "text", "ids": "sparse", "features": "dense"}
+        self.takes = next(kind for name, kind in names.items() if name in inputs)
+        self.num_features = inputs["features"].shape[1] if self.takes == "dense" else None
+        available = self._signature.structured_outputs["labels"].shape[1]
+        self.k = _checked_k(available if k is None else k, available)
+
+    def __call__(self, chunk, where="input"):
+        """``Predictions`` of a chunk; see ``RunPredictor``."""
+        try:
+            found = self._signature(**_arguments(chunk, self.takes, where))
+        except (ValueError, tf.errors.InvalidArgumentError) as error:
+            raise DataError(
+                f"the SavedModel refuses these features ({str(error).splitlines()[0]})",
+                where=where,
+                fix="give features of the space the model was trained on",
+            ) from error
+        names = [[name.decode("utf-8") for name in row] for row in found["labels"].numpy()]
+        return Predictions([row[: self.k] for row in names], found["scores"].numpy()[:, : self.k])
+
+
+class _NoLabels:
+    """Numbering of examples without labels."""
+
+    def convert(self, label_lists, where, first, *, training):
+        """Empty label lists."""
+        return np.zeros(len(label_lists) + 1, np.int64), np.zeros(0, np.int32)
+
+
+def sparse_arguments(matrix):
+    """A CSR matrix as the arguments of a signature.
+
+    Args:
+        matrix: ``scipy.sparse.csr_matrix`` (n, num_features).
+
+    Returns:
+        dict: ids int32, weights float32, row_splits int64.
+    """
+    return {
+        "ids": tf.constant(matrix.indices, tf.int32),
+        "weights": tf.constant(matrix.data, tf.float32),
+        "row_splits": tf.constant(matrix.indptr, tf.int64),
+    }
+
+
+def _arguments(chunk, takes, where):
+    given = chunk.texts if takes == "text" else chunk.features
+    dense = isinstance(given, np.ndarray)
+    if given is None or (takes != "text" and dense != (takes == "dense")):
+        raise DataError(
+            f"{_KINDS[takes]} are expected", where=where, fix="give what the model was trained on"
+        )
+    if takes == "text":
+        return {"text": tf.constant(given, tf.string)}
+    return {"features": tf.constant(given, tf.float32)} if dense else sparse_arguments(given)
+
+
+_KINDS = {"text": "texts", "sparse": "sparse features", "dense": "dense vectors"}
+
+
+def _load(folder):
+    if not (Path(folder) / "saved_model.pb").is_file():
+        raise ConfigError("is no SavedModel", where=folder, fix="write one with tfxc.export")
+    model = tf.saved_model.load(str(folder))
+    outputs = getattr(model.signatures.get("serving_default"), "structured_outputs", {})
+    if not {"labels", "scores"} <= set(outputs):
+        raise ConfigError(
+            "gives no labels and scores", where=folder, fix="give a SavedModel of tfxc.export"
+        )
+    return model
+
+
+def _checked_k(k, available):
+    if not 1 <= k <= available:
+        raise ConfigError(
+            f"1 to {available} labels per example are available, {k} are asked for",
+            where="--k",
+            fix=f"choose k up to {available}",
+        )
+    return k

@@ -1,0 +1,222 @@
+"""SavedModels of trained runs: raw input in, label names out, the search in the graph.
+
+A served model needs core TensorFlow only::
+
+    import tensorflow as tf
+    model = tf.saved_model.load("RUN/savedmodel").signatures["serving_default"]
+    print(model(text=tf.constant(["some text"]))["labels"])
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tfxc.errors import ConfigError
+from tfxc.files import atomic_folder
+from tfxc.ops.sparse import row_ids
+from tfxc.ops.text import TextBag
+from tfxc.serving_check import largest_difference
+
+
+class Exported(NamedTuple):
+    """What ``export_savedmodel`` wrote.
+
+    Attributes:
+        folder: the SavedModel.
+        takes: ``"text"``, ``"sparse"`` or ``"dense"``: what ``serving_default`` takes.
+        k: labels per example.
+        size_bytes: of the whole folder.
+        weight_bytes: of the variables alone.
+        score_difference: largest difference of a score to the run's own model.
+    """
+
+    folder: Path
+    takes: str
+    k: int
+    size_bytes: int
+    weight_bytes: int
+    score_difference: float
+
+
+def export_savedmodel(loaded_run, folder, k=5):
+    """Writes a SavedModel, loads it again and compares it with the run's model.
+
+    Signatures, all with outputs ``labels`` string, ``ids`` int32 and ``scores`` float32, each
+    (batch, k), best first:
+
+    * ``serving_default`` takes ``text`` string (batch,) where the run was trained on texts, else
+      what ``features`` takes;
+    * ``features`` takes the run's own features: ``ids`` int32 (nnz,), ``weights`` float32 (nnz,)
+      and ``row_splits`` int64 (batch + 1,), or for dense vectors ``features`` float32
+      (batch, num_features). A row's ids are distinct.
+
+    Args:
+        loaded_run: a ``tfxc.recipes.runs.LoadedRun``.
+        folder: the SavedModel's folder; an older SavedModel there is replaced.
+        k: labels per example.
+
+    Returns:
+        ``Exported``.
+
+    Raises:
+        ConfigError: k exceeds the number of labels, the token pattern has no equal in the graph,
+            or the folder holds something else than a SavedModel.
+        CheckpointError: the run is not finished.
+
+    Example:
+        >>> from tfxc.recipes.runs import load_run
+        >>> export_savedmodel(load_run("runs/quickstart"), "served").takes  # doctest: +SKIP
+        'text'
+    """
+    folder = Path(folder)
+    _check_target(folder)
+    num_labels = loaded_run.manifest["num_labels"]
+    if not 1 <= k <= num_labels:
+        raise ConfigError(
+            f"1 to {num_labels} labels (the run's) expected, found {k}", where="k", fix="lower k"
+        )
+    model = ServedModel(loaded_run, k)
+    with atomic_folder(folder) as scratch:
+        # The gradients of our own ops hold on to tensors that cannot be saved; serving needs none.
+        plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(model, str(scratch), signatures=model.functions, options=plain)
+        _forget_gradients(scratch / "saved_model.pb")
+        difference = largest_difference(loaded_run, scratch, k)
+        size = sum(path.stat().st_size for path in scratch.rglob("*") if path.is_file())
+    weights = sum(v.shape.num_elements() * v.dtype.size for v in model.weights)
+    return Exported(folder, model.takes, k, size, weights, difference)
+
+
+class ServedModel(tf.Module):
+    """The exported module: signatures over a trained model.
+
+    The Keras layers are no attributes but closed over: as attributes they would be written beside
+    the variables, with every weight twice.
+
+    Args:
+        loaded_run: a ``LoadedRun``.
+        k: labels per example.
+
+    Attributes:
+        takes: see ``Exported``.
+        weights: list of the variables the signatures read.
+        functions: dict of concrete functions by signature name.
+    """
+
+    def __init__(self, loaded_run, k):
+        super().__init__()
+        self.names = _label_names(loaded_run)
+        self.text_bag = _text_bag(loaded_run)
+        kind = loaded_run.manifest["feature_kind"]
+        self.takes = "text" if self.text_bag is not None else kind
+        answer = _answer(loaded_run.model, self.names, k)
+        from_features = _from_features(answer, loaded_run.manifest)
+        self.functions = {"serving_default": from_features, "features": from_features}
+        if self.text_bag is not None:
+            self.functions["serving_default"] = _from_text(answer, self.text_bag)
+        found = {v.ref(): v for f in self.functions.values() for v in f.graph.variables}
+        self.weights = list(found.values())
+
+
+def _forget_gradients(path):
+    """Removes the names of gradients that were not saved: every loading would warn about them."""
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for graph in saved.meta_graphs:
+        for function in graph.graph_def.library.function:
+            for node in function.node_def:
+                node.attr.pop("_gradient_op_type", None)
+    path.write_bytes(saved.SerializeToString())
+
+
+def _answer(model, names, k):
+    """Function of features -> the signature's outputs."""
+
+    def answer(features):
+        ids, scores = model.top_k(features, k)
+        labels = names.lookup(tf.cast(ids, tf.int64))
+        return {"labels": labels, "ids": ids, "scores": tf.cast(scores, tf.float32)}
+
+    return answer
+
+
+def _from_text(answer, text_bag):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def from_text(text):
+        return answer(text_bag(text))
+
+    return from_text.get_concrete_function()
+
+
+def _from_features(answer, manifest):
+    scaled = manifest["row_normalise"] == "l2"
+    if manifest["feature_kind"] == "dense":
+        shape = [None, manifest["num_features"]]
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="features")])
+        def from_dense(features):
+            # As sklearn's normalize: a row of zeros stays one.
+            norms = tf.norm(features, axis=1, keepdims=True)
+            return answer(tf.math.divide_no_nan(features, norms) if scaled else features)
+
+        return from_dense.get_concrete_function()
+
+    @tf.function(input_signature=sparse_signature())
+    def from_sparse(ids, weights, row_splits):
+        weights = _unit_rows(weights, row_splits) if scaled else weights
+        return answer({"ids": ids, "weights": weights, "row_splits": row_splits})
+
+    return from_sparse.get_concrete_function()
+
+
+def sparse_signature():
+    """The ``tf.TensorSpec``s of a batch of sparse rows."""
+    return [
+        tf.TensorSpec([None], tf.int32, name="ids"),
+        tf.TensorSpec([None], tf.float32, name="weights"),
+        tf.TensorSpec([None], tf.int64, name="row_splits"),
+    ]
+
+
+def _unit_rows(weights, row_splits):
+    rows = row_ids(row_splits)
+    batch = tf.size(row_splits, tf.int64) - 1
+    squares = tf.math.unsorted_segment_sum(tf.square(weights), rows, batch)
+    return tf.math.divide_no_nan(weights, tf.gather(tf.sqrt(squares), rows))
+
+
+def _label_names(loaded_run):
+    """Table from label id to name; the empty text for ids that stand for no label."""
+    lines = tf.lookup.TextFileInitializer(
+        str(loaded_run.folder / "assets" / "labels.txt"),
+        tf.int64,
+        tf.lookup.TextFileIndex.LINE_NUMBER,
+        tf.string,
+        tf.lookup.TextFileIndex.WHOLE_LINE,
+    )
+    return tf.lookup.StaticHashTable(lines, default_value="")
+
+
+def _text_bag(loaded_run):
+    features = loaded_run.text_features
+    if features is None:
+        return None
+    vocabulary = loaded_run.folder / "assets" / "text_features" / "vocabulary.txt"
+    return TextBag(
+        features.settings(),
+        features.num_features,
+        vocabulary if features.vocabulary() is not None else None,
+        features.idf,
+    )
+
+
+def _check_target(folder):
+    if not folder.exists() or (folder / "saved_model.pb").exists():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise ConfigError(
+            "a new folder or one with a SavedModel expected, found something else",
+            where=folder,
+            fix="choose another folder",
+        )

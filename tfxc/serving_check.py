@@ -1,0 +1,98 @@
+"""Whether a SavedModel answers as the run it was made from."""
+
+import itertools
+
+import numpy as np
+import tensorflow as tf
+
+from tfxc.training.search import Searcher
+
+TOLERANCE = 1e-4  # of scores, relative to the largest one; float32 sums in another order
+_SAMPLES = 8
+
+
+def largest_difference(loaded_run, folder, k):
+    """Largest difference of a score of the SavedModel in ``folder`` to the run's model.
+
+    Raises:
+        RuntimeError: it is no rounding difference, or the label ids differ: a bug.
+    """
+    served = tf.saved_model.load(str(folder)).signatures
+    inputs, features = _samples(loaded_run)
+    expected_ids, expected = Searcher(loaded_run.model, k)({"features": features})
+    worst = 0.0
+    for name, arguments in inputs.items():
+        found = served[name](**arguments)
+        worst = max(worst, _difference(found, expected_ids, expected, name))
+    return worst
+
+
+def _difference(found, expected_ids, expected, name):
+    scores, ids = found["scores"].numpy(), found["ids"].numpy()
+    difference = float(np.abs(scores - expected).max())
+    tolerance = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    gaps = np.abs(np.diff(expected, axis=1, append=-np.inf))  # the last rank may tie with the next
+    close = np.minimum(gaps, np.roll(gaps, 1, axis=1)) <= tolerance
+    close[:, -1] = True
+    if difference > tolerance or ((ids != expected_ids) & ~close).any():
+        raise RuntimeError(
+            f"the SavedModel's signature {name!r} does not answer as the trained model: scores "
+            f"differ by up to {difference:g}, ids {ids[:2].tolist()} instead of "
+            f"{expected_ids[:2].tolist()}"
+        )
+    return difference
+
+
+def _samples(loaded_run):
+    """Arguments of every signature for the same examples, and the run's features of them."""
+    manifest, draw = loaded_run.manifest, np.random.default_rng(0)
+    texts = None
+    if loaded_run.text_features is not None:
+        texts = _sample_texts(loaded_run.text_features, draw)
+        raw = _tensors(loaded_run.text_features.transform(texts))
+    elif manifest["feature_kind"] == "sparse":
+        raw = _sample_bags(manifest["num_features"], draw)
+    else:
+        raw = {"features": tf.constant(draw.normal(size=(_SAMPLES, manifest["num_features"])),
+                                       tf.float32)}  # fmt: skip
+    inputs = {"features": raw, "serving_default": raw}
+    if texts is not None:
+        inputs["serving_default"] = {"text": tf.constant(texts)}
+    return inputs, _normalised(raw, manifest)
+
+
+def _normalised(raw, manifest):
+    """What the run's model takes for raw features: an independent path through NumPy."""
+    if manifest["row_normalise"] is None:
+        return raw.get("features", raw)
+    if "features" in raw:
+        matrix = raw["features"].numpy()
+        return tf.constant(matrix / np.linalg.norm(matrix, axis=1, keepdims=True))
+    weights, splits = raw["weights"].numpy().copy(), raw["row_splits"].numpy()
+    for first, last in itertools.pairwise(splits):
+        weights[first:last] /= np.linalg.norm(weights[first:last]) or 1.0
+    return {**raw, "weights": tf.constant(weights)}
+
+
+def _tensors(rows):
+    return {
+        "ids": tf.constant(rows.indices, tf.int32),
+        "weights": tf.constant(rows.data, tf.float32),
+        "row_splits": tf.constant(rows.indptr, tf.int64),
+    }
+
+
+def _sample_texts(features, draw):
+    terms = features.vocabulary() or ["The", "quick", "brown", "fox", "jumps", "Über", "Straße"]
+    texts = [" ".join(draw.choice(terms, 12)) for _ in range(_SAMPLES)]
+    return [*texts, texts[0].upper(), "", "İstanbul, ΟΔΟΣ: naïve 日本語 x"]
+
+
+def _sample_bags(num_features, draw):
+    width = min(20, num_features)
+    ids = [np.sort(draw.choice(num_features, width, replace=False)) for _ in range(_SAMPLES)]
+    return {
+        "ids": tf.constant(np.concatenate(ids), tf.int32),
+        "weights": tf.constant(draw.uniform(0.1, 1, width * _SAMPLES), tf.float32),
+        "row_splits": tf.constant(np.arange(_SAMPLES + 1) * width, tf.int64),
+    }
