@@ -198,12 +198,9 @@ def _read(path, seen):
         raise ConfigError("no such config file", where=path, fix=_neighbours(path))
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"not valid JSON: {error.msg}", where=f"{path}:{error.lineno}", fix="repair the line"
-        ) from None
-    except UnicodeDecodeError:
-        raise ConfigError("not UTF-8 text", where=path, fix="give a JSON file") from None
+    except ValueError as error:  # no JSON, or not even UTF-8
+        line = getattr(error, "lineno", 1)
+        raise ConfigError(f"not valid JSON: {error}", where=f"{path}:{line}") from None
     if not isinstance(tree, dict):
         raise ConfigError("a JSON object is expected", where=path, fix="begin the file with {")
     base = tree.pop("extends", None)
@@ -266,11 +263,8 @@ def _child(node, part, key):
 
 def _index(node, part, key):
     if not part.isdigit() or int(part) >= len(node):
-        raise ConfigError(
-            f"{part!r} is no position in a list of {len(node)}",
-            where=f"--set {key}",
-            fix="count from 0",
-        )
+        problem = f"{part!r} is no position in a list of {len(node)}"
+        raise ConfigError(problem, where=f"--set {key}", fix="count from 0")
     return int(part)
 
 

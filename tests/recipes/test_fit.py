@@ -1,0 +1,5 @@
+from tests.contracts.recipe import RecipeContract
+
+
+class TestFit(RecipeContract):
+    name = "fit"

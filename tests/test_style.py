@@ -1,0 +1,95 @@
+"""Lengths, docstrings and ``except`` clauses."""
+
+import ast
+
+import pytest
+
+from tests.source_tree import ROOT, module_name, python_files, tree_of
+
+MOST_LINES_OF_A_FILE = 300
+MOST_LINES_OF_A_BODY = 40
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+EVERYTHING = python_files("tfxc", "tests", "tools", "benchmarks", "examples")
+
+by_file = pytest.mark.parametrize("path", EVERYTHING, ids=module_name)
+
+
+def body_lines(function):
+    """Lines from the first statement behind the docstring to the last."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+def public_definitions(tree):
+    """Public functions and classes of a module."""
+    for node in tree.body:
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and not node.name.startswith("_"):
+            yield node
+
+
+def catches_everything(handler):
+    """``except:`` and ``except Exception``; ``except BaseException`` unless it raises again."""
+    if handler.type is None:
+        return True
+    names = {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)}
+    raises_again = isinstance(handler.body[-1], ast.Raise) and handler.body[-1].exc is None
+    return "Exception" in names or ("BaseException" in names and not raises_again)
+
+
+@by_file
+def test_lengths(path):
+    lines = path.read_text(encoding="utf-8").count("\n")
+    assert lines <= MOST_LINES_OF_A_FILE, f"{lines} lines: split the file by what it does"
+    long = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.name} has {body_lines(node)} lines"
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, FUNCTIONS) and body_lines(node) > MOST_LINES_OF_A_BODY
+    ]
+    assert not long, "\n".join(long)
+
+
+@pytest.mark.parametrize("path", python_files("tfxc"), ids=module_name)
+def test_public_things_have_docstrings(path):
+    bare = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}"
+        for node in public_definitions(tree_of(path))
+        if not ast.get_docstring(node)
+    ]
+    assert not bare, "\n".join(bare)
+
+
+@by_file
+def test_errors_are_caught_by_name(path):
+    broad = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ExceptHandler) and catches_everything(node)
+    ]
+    assert not broad, "\n".join(broad)
+
+
+@pytest.mark.parametrize("path", python_files("tfxc", "tools"), ids=module_name)
+def test_nothing_is_left_to_do(path):
+    text = path.read_text(encoding="utf-8")
+    assert not [mark for mark in ("TODO", "FIXME") if mark in text]
+
+
+@pytest.mark.parametrize(
+    ("code", "broad"),
+    [
+        ("except:\n  pass", True),
+        ("except Exception:\n  pass", True),
+        ("except (OSError, Exception) as error:\n  raise ValueError from error", True),
+        ("except BaseException:\n  pass", True),
+        ("except BaseException:\n  clean()\n  raise", False),
+        ("except (OSError, ValueError):\n  pass", False),
+    ],
+)
+def test_the_rule_for_excepts(code, broad):
+    handler = ast.parse(f"try:\n  pass\n{code}").body[0].handlers[0]
+    assert catches_everything(handler) is broad
+
+
+def test_the_rule_for_bodies():
+    function = ast.parse('def f(\n    a,\n):\n    """Two\n    lines."""\n    b = a\n\n    return b')
+    assert body_lines(function.body[0]) == 3
