@@ -33,9 +33,14 @@ def find_sources(settings):
 
 
 def expand(written):
-    """A source with ``~`` and ``${VAR}`` expanded; unknown variables stay as they are."""
+    """A source with ``~`` and ``${VAR}`` expanded; unknown variables stay as they are.
+
+    ``${TFXC_DATA}`` is the folder ``data`` unless the environment says otherwise.
+    """
     if is_builtin(written):
         return written
+    if "TFXC_DATA" not in os.environ:
+        written = written.replace("${TFXC_DATA}", "data")
     return Path(os.path.expandvars(written)).expanduser()
 
 

@@ -1,0 +1,223 @@
+"""One training step of the MACH network: tfxc, PyTorch and plain Keras taking turns.
+
+    python benchmarks/train_step.py --torch-python /path/to/python/with/torch
+
+The model is one repetition of MACH: 135,909 sparse features -> 512 ReLU -> 10,000 sigmoid buckets,
+batch 256, 75 features and 5 labels per example. Each framework runs in a process of its own; the
+processes take turns, one active at a time, so that all see the same machine. tfxc's step includes
+its input pipeline; the peers are handed ready tensors.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+FEATURES, HIDDEN, BUCKETS, BATCH, NONZEROS, LABELS = 135_909, 512, 10_000, 256, 75, 5
+BATCHES = 16
+
+
+def make_batches():
+    """``BATCHES`` batches of (ids, weights, labels); feature frequencies fall off as in text."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    rank = np.arange(FEATURES)
+    share = 1 / (rank + 100.0) ** 0.85
+    share = np.cumsum(share / share.sum())
+    for _ in range(BATCHES):
+        ids = np.searchsorted(share, random.random((BATCH, NONZEROS))).astype(np.int32)
+        ids = np.minimum(ids, FEATURES - 1)
+        weights = random.random((BATCH, NONZEROS), dtype=np.float32)
+        labels = random.integers(0, BUCKETS, (BATCH, LABELS)).astype(np.int32)
+        yield ids, weights, labels
+
+
+def tfxc_worker(threads):
+    """A function () that trains one step."""
+    import numpy as np
+    import scipy.sparse
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    from tfxc.config import parse_config
+    from tfxc.data.pipeline import training_dataset
+    from tfxc.data.rows import Rows
+    from tfxc.data.sampling import ArraySource
+    from tfxc.model import build_model
+    from tfxc.training.optimizers import Adam
+    from tfxc.training.schedules import Schedule
+    from tfxc.training.step import TrainStep
+
+    config = parse_config(
+        {
+            "run": "-",
+            "data": {"name": "synthetic", "train": "-"},
+            "encoder": {"name": "bag_mlp", "hidden": [HIDDEN]},
+            "head": {"name": "dense"},
+            "objective": {"name": "sigmoid", "reduction": "mean"},
+            "training": {"batch_size": BATCH},
+        }
+    )
+    parts = list(make_batches())
+    ids, weights, labels = (np.concatenate([part[i] for part in parts]) for i in range(3))
+    splits = np.arange(0, ids.size + 1, NONZEROS)
+    matrix = scipy.sparse.csr_matrix((weights.ravel(), ids.ravel(), splits), (len(ids), FEATURES))
+    source = ArraySource(Rows.from_csr(matrix, [sorted(set(row)) for row in labels.tolist()]))
+    model = build_model(config, num_features=FEATURES, num_labels=BUCKETS)
+    strategy = tf.distribute.get_strategy()
+    step = TrainStep(model, Adam(), Schedule(10_000), config.training, strategy)
+    dataset = training_dataset(source, batch_size=BATCH, seed=0, num_steps=10_000)
+    iterator = iter(dataset)
+    return lambda: float(step.run(iterator))
+
+
+def torch_worker(threads):
+    """The same step in PyTorch: EmbeddingBag(sparse) + SparseAdam, Linear + fused Adam."""
+    import torch
+
+    torch.set_num_threads(threads)
+    table = torch.nn.EmbeddingBag(FEATURES, HIDDEN, mode="sum", sparse=True)
+    bias = torch.nn.Parameter(torch.zeros(HIDDEN))
+    output = torch.nn.Linear(HIDDEN, BUCKETS)
+    torch.nn.init.trunc_normal_(table.weight, std=0.05)
+    sparse = torch.optim.SparseAdam(table.parameters(), lr=1e-3)
+    dense = torch.optim.Adam([bias, *output.parameters()], lr=1e-3, fused=True)
+    lossf = torch.nn.BCEWithLogitsLoss()
+    batches = [tuple(map(torch.from_numpy, batch)) for batch in make_batches()]
+    count = 0
+
+    def step():
+        nonlocal count
+        ids, weights, labels = batches[count % BATCHES]
+        count += 1
+        target = torch.zeros(BATCH, BUCKETS).scatter_(1, labels.long(), 1.0)
+        hidden = torch.relu(table(ids, per_sample_weights=weights) + bias)
+        loss = lossf(output(hidden), target)
+        sparse.zero_grad()
+        dense.zero_grad()
+        loss.backward()
+        sparse.step()
+        dense.step()
+        return float(loss)
+
+    return step
+
+
+def keras_worker(threads):
+    """Keras Dense on a SparseTensor with Keras Adam, as a user would write it."""
+    import numpy as np
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    import keras
+
+    inputs = keras.Input((FEATURES,), sparse=True)
+    hidden = keras.layers.Dense(HIDDEN, activation="relu")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(BUCKETS)(hidden))
+    model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
+    ready = []
+    for ids, weights, labels in list(make_batches())[:4]:
+        rows = np.repeat(np.arange(BATCH), NONZEROS)
+        places = np.stack([rows, ids.ravel()], axis=1).astype(np.int64)
+        bag = tf.sparse.reorder(tf.SparseTensor(places, weights.ravel(), (BATCH, FEATURES)))
+        target = np.zeros((BATCH, BUCKETS), np.float32)
+        np.put_along_axis(target, labels, 1.0, axis=1)
+        ready.append((bag, tf.constant(target)))
+    count = 0
+
+    def step():
+        nonlocal count
+        count += 1
+        return float(model.train_on_batch(*ready[count % len(ready)]))
+
+    return step
+
+
+WORKERS = {"tfxc": tfxc_worker, "torch": torch_worker, "keras": keras_worker}
+
+
+def work(name, threads):
+    """Answers each line on standard input with the seconds of that many steps."""
+    step = WORKERS[name](threads)
+    for _ in range(3):
+        step()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        seconds = []
+        for _ in range(int(line)):
+            begin = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - begin)
+        print(json.dumps(seconds), flush=True)
+
+
+def duel(pythons, threads, rounds, steps):
+    """Seconds per step of every worker, the workers taking turns."""
+    environment = {
+        **os.environ,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+        "OMP_NUM_THREADS": str(threads),
+    }
+    processes = {}
+    for name, python in pythons.items():
+        command = [python, __file__, "--worker", name, "--threads", str(threads)]
+        processes[name] = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+    times = {name: [] for name in processes}
+    for process in processes.values():
+        while process.stdout.readline().strip() != "ready":
+            if process.poll() is not None:
+                sys.exit("a worker did not start; run it alone with --worker NAME")
+    for _ in range(rounds):
+        for name, process in processes.items():
+            count = max(1, steps // 4) if name == "keras" else steps
+            process.stdin.write(f"{count}\n")
+            process.stdin.flush()
+            times[name] += json.loads(process.stdout.readline())
+    for process in processes.values():
+        process.stdin.close()
+        process.wait()
+    return times
+
+
+def main():
+    """Prints medians and ratios."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    options.add_argument("--torch-python", help="a Python with torch 2.13; left out without it")
+    options.add_argument("--threads", type=int, default=os.cpu_count())
+    options.add_argument("--rounds", type=int, default=6)
+    options.add_argument("--steps", type=int, default=8)
+    options.add_argument("--json", help="write the figures here")
+    options.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
+    found = options.parse_args()
+    if found.worker:
+        return work(found.worker, found.threads)
+    pythons = {"tfxc": sys.executable, "keras": sys.executable}
+    if found.torch_python:
+        pythons["torch"] = found.torch_python
+    times = duel(pythons, found.threads, found.rounds, found.steps)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    print(f"{'':8}{'min ms':>10}{'median ms':>12}{'examples/s':>12}{'ratio to tfxc':>15}")
+    for name, values in times.items():
+        print(
+            f"{name:8}{1e3 * min(values):10.1f}{1e3 * medians[name]:12.1f}"
+            f"{BATCH / medians[name]:12,.0f}{medians[name] / medians['tfxc']:15.2f}"
+        )
+    if found.json:
+        with open(found.json, "w", encoding="utf-8") as stream:
+            json.dump({"threads": found.threads, "seconds": times}, stream)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Trains a linear classifier per label with scikit-learn and prints its scores beside a run's.
+
+The same records, the same features, the same metrics: what is compared is the classifier. The
+baseline is one-versus-rest logistic regression (SGDClassifier), one label after the other, so that
+its weights never stand in memory together.
+"""
+
+import json
+from pathlib import Path
+
+import joblib
+import numpy as np
+import scipy.sparse
+from sklearn.linear_model import SGDClassifier
+
+from tfxc import cli
+from tfxc.progress import Progress
+
+_LABELS_PER_TASK = 64
+
+
+def main(argv=None):
+    """Measures the baseline on the split that the run was evaluated on."""
+    options = cli.parser("linear_baseline", __doc__)
+    cli.add_config_options(options)
+    options.add_argument("--run", help="run folder whose evaluation is printed beside")
+    options.add_argument("--split", default="test")
+    found = options.parse_args(argv)
+    from tfxc.data.preparation import ensure_prepared
+    from tfxc.metrics.suite import build_metrics
+
+    config = cli.config_of(found)
+    folder = ensure_prepared(config.data, found.prepared)
+    features, targets = matrices(folder, "train")
+    questions, _ = matrices(folder, found.split)
+    metrics = build_metrics(ks=tuple(config.evaluation.k))
+    ids, scores = best_labels(features, targets, questions, max(config.evaluation.k))
+    metrics.update(ids, scores, padded_labels(folder, found.split))
+    print(table(metrics.result(), found.run, found.split))
+    return 0
+
+
+def matrices(folder, split):
+    """Features (n, num_features) and label indicator (n, num_labels) of a split, both CSR."""
+    batch, source = _whole(folder, split)
+    bag = batch["features"]
+    shape = (source.num_examples, source.num_features)
+    features = scipy.sparse.csr_matrix((bag["weights"], bag["ids"], bag["row_splits"]), shape)
+    rows, places = np.nonzero((batch["labels"] >= 0) & (batch["labels"] < source.num_labels))
+    columns = batch["labels"][rows, places]
+    shape = (source.num_examples, source.num_labels)
+    return features, scipy.sparse.csc_matrix((np.ones(len(rows)), (rows, columns)), shape)
+
+
+def padded_labels(folder, split):
+    """True labels (n, max_labels) padded with -1."""
+    return _whole(folder, split)[0]["labels"]
+
+
+def _whole(folder, split):
+    from tfxc.data.source import ShardSource
+
+    source = ShardSource(folder, split)
+    return next(source.sequential(source.num_examples)), source
+
+
+def best_labels(features, targets, questions, k):
+    """Best k labels of ``questions`` by one logistic regression per label of ``targets``."""
+    tasks = [
+        range(first, min(first + _LABELS_PER_TASK, targets.shape[1]))
+        for first in range(0, targets.shape[1], _LABELS_PER_TASK)
+    ]
+    parallel = joblib.Parallel(n_jobs=-1, return_as="generator")
+    jobs = (
+        joblib.delayed(_score)(features, targets[:, task.start : task.stop], questions)
+        for task in tasks
+    )
+    parts = []
+    with Progress("linear baseline", targets.shape[1], "labels") as progress:
+        for task, part in zip(tasks, parallel(jobs), strict=True):
+            parts.append(part)
+            progress.advance(len(task))
+    scores = np.concatenate(parts, axis=1)
+    ids = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return ids.astype(np.int32), np.take_along_axis(scores, ids, axis=1)
+
+
+def _score(features, targets, questions):
+    """Logits (n, labels) of a block of labels; a label nobody has gets -inf."""
+    scores = np.full((questions.shape[0], targets.shape[1]), -np.inf, np.float32)
+    for number in range(targets.shape[1]):
+        truth = targets[:, [number]].toarray().ravel() > 0
+        if truth.any() and not truth.all():
+            model = SGDClassifier(
+                loss="log_loss", alpha=1e-5, max_iter=10, tol=None, random_state=0
+            )
+            scores[:, number] = model.fit(features, truth).decision_function(questions)
+    return scores
+
+
+def table(baseline, run, split):
+    """Both results as text."""
+    names = [name for name in baseline if name.startswith(("P@", "nDCG@"))]
+    rows = [("linear, one vs rest", baseline)]
+    path = Path(run or "") / f"evaluation-{split}.json"
+    if run and path.exists():
+        rows.insert(0, (str(run), json.loads(path.read_text())["metrics"]))
+    lines = ["".join([f"{'':24}", *(f"{name:>8}" for name in names)])]
+    for title, values in rows:
+        lines.append("".join([f"{title:24}", *(f"{100 * values[name]:8.2f}" for name in names)]))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.run(main)

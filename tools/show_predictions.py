@@ -1,0 +1,54 @@
+"""Prints a few test examples with their true labels and a SavedModel's answers.
+
+Only TensorFlow is needed to load and call the model; tfxc is used to read the examples.
+"""
+
+import textwrap
+
+from tfxc import cli
+
+
+def main(argv=None):
+    """Shows predictions of a text model."""
+    options = cli.parser("show_predictions", __doc__)
+    options.add_argument("--run", required=True, help="run folder (for its data's settings)")
+    options.add_argument("--savedmodel", required=True, help="folder written by tfxc.export")
+    options.add_argument("--split", default="test")
+    options.add_argument("--count", type=int, default=5)
+    found = options.parse_args(argv)
+    examples = list(read_examples(found.run, found.split, found.count))
+    import tensorflow as tf
+
+    model = tf.saved_model.load(found.savedmodel)
+    answer = model.signatures["serving_default"]
+    result = answer(text=tf.constant([text for text, _ in examples]))
+    for number, (text, truth) in enumerate(examples):
+        shown = textwrap.shorten(text, 160, placeholder=" ...")
+        names = result["labels"][number].numpy()
+        guesses = [name.decode() for name in names]
+        marked = ", ".join(f"[{g}]" if g in truth else g for g in guesses)
+        print(f"\n{shown}\n  true: {', '.join(truth)}\n  best: {marked}")
+    print("\n[ ] marks a right answer")
+    return 0
+
+
+def read_examples(run, split, count):
+    """Every n-th example of a split, with more than one label: (text, labels)."""
+    from tfxc.data.formats import open_reader
+    from tfxc.data.source_files import expand
+    from tfxc.recipes.runs import load_run
+
+    data = load_run(run).config.data
+    arguments = {**data.reader_options, **data.split_options.get(split, {})}
+    reader = open_reader(expand(data.sources()[split]), name=data.reader, **arguments)
+    pairs = [
+        (text, labels)
+        for chunk in reader.chunks()
+        for text, labels in zip(chunk.texts, chunk.labels, strict=True)
+        if len(labels) > 1
+    ]
+    return pairs[:: max(1, len(pairs) // count)][:count]
+
+
+if __name__ == "__main__":
+    cli.run(main)
