@@ -26,6 +26,7 @@ class Optimizer(tf.Module):
     """
 
     slot_names = ()
+    lazy = True
 
     def __init__(self, learning_rate, weight_decay=0.0):
         super().__init__()
@@ -63,6 +64,8 @@ class Optimizer(tf.Module):
             step: number of the update from 1, int64 scalar.
         """
         scalars = self.scalars(rate, step)
+        if not self.lazy:
+            gradient = tf.convert_to_tensor(gradient)
         if not isinstance(gradient, tf.IndexedSlices):
             if self.weight_decay:
                 variable.assign_sub(variable * (rate * self.weight_decay))
@@ -157,11 +160,16 @@ class Adagrad(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba 2015); rows without a gradient keep their moments ("lazy").
+    """Adam (Kingma and Ba 2015).
 
-    With ``weight_decay`` this is AdamW. A row that every batch touches gets the dense result.
+    With ``weight_decay`` this is AdamW.
 
     Args:
+        lazy: rows without a gradient keep their value and their moments; a row that every batch
+            touches gets the textbook result. False gives the textbook result for all rows: a rare
+            row then coasts on its momentum, about ten times as far for each time it occurs. It
+            costs a pass over the whole table, which is as fast where a batch touches a third of
+            the rows, and wrong to pay where it touches a hundredth.
         beta_1, beta_2: decay rates of the moments.
         epsilon: added to the root of the corrected second moment.
     """
@@ -169,9 +177,16 @@ class Adam(Optimizer):
     slot_names = ("first_moment", "second_moment")
 
     def __init__(
-        self, learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=0.0
+        self,
+        learning_rate=1e-3,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+        weight_decay=0.0,
+        lazy=True,
     ):
         super().__init__(learning_rate, weight_decay)
+        self.lazy = lazy
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
     def scalars(self, rate, step):
