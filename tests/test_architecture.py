@@ -23,7 +23,7 @@ LAYERS = [
     [{"model"}],
     [{"training"}],
     [{"recipes"}, {"serving", "serving_check", "predictors"}, {"report"}],
-    [{"__init__", "__main__", "cli", "estimator", *VERBS}],
+    [{"__init__", "__main__", "cli", "estimator", "estimator_model", "estimator_targets", *VERBS}],
 ]
 LIGHT = ["tfxc", "tfxc.__main__", "tfxc.cli", "tfxc.config", "tfxc.errors", "tfxc.files"]
 LIGHT += ["tfxc.progress", "tfxc.registry", "tfxc.version"]
