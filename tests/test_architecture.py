@@ -15,7 +15,7 @@ from tfxc.config import load_config
 # From bottom to top, as docs/architecture.md shows them ("Layers"). A layer may have several
 # groups; a group never imports its neighbours.
 LAYERS = [
-    [{"config", "registry", "errors", "files", "progress", "version"}],
+    [{"config", "settings", "registry", "errors", "files", "progress", "version"}],
     [{"ops"}],
     [{"labels"}],
     [{"metrics"}, {"data"}],

@@ -7,160 +7,27 @@ error that names the nearest known one. Nothing here imports TensorFlow.
 import contextlib
 import json
 from pathlib import Path
-from typing import Any, Literal
 
 import pydantic
 
 from tfxc.errors import ConfigError
 from tfxc.registry import nearest
+from tfxc.settings import SPLITS, Config, DataSettings, EarlyStopping, Method, TrainingSettings
 
-SPLITS = ("train", "dev", "test")
+__all__ = [
+    "SPLITS",
+    "Config",
+    "DataSettings",
+    "EarlyStopping",
+    "Method",
+    "TrainingSettings",
+    "load_config",
+    "merge",
+    "parse_config",
+]
 
-Positive = pydantic.PositiveInt
-
-
-class _Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid")
-
-
-class About(_Section):
-    """What a config stands for: paper, command, expected score and cost."""
-
-    paper: str = ""
-    command: str = ""
-    expected: str = ""
-    cost: str = ""
-
-
-class DataSettings(_Section):
-    """Where a data set comes from and how it is prepared.
-
-    Attributes:
-        name: the set's name, used as a folder name.
-        train, dev, test: paths (``~`` and ``${VAR}`` are expanded) or ``"builtin:<name>"``.
-        reader: the format's name; None recognises it by the file's name and first line.
-        reader_options: keyword arguments of the reader.
-        split_options: further reader options of single splits, e.g.
-            ``{"dev": {"split": "tst"}}``.
-        text_features: what turns texts into features, e.g. ``{"name": "tfidf"}``; None takes the
-            features as the format gives them.
-        label_names: file with one label name per line. It names the labels of a format that
-            numbers them, and is the complete list of the allowed ones for a format that names them.
-        min_label_count: labels rarer than this in the training split are left out.
-        normalise: ``"l2"`` scales every row of given features to length 1.
-        layout: layout of the records, see ``tfxc.data.records``.
-        shard_examples: at most this many examples in a shard.
-        seed: of the shuffling at writing time.
-        where: one sentence: where the set comes from and which folder is expected. Shown when a
-            file is missing.
-
-    Example:
-        >>> DataSettings(name="bibtex", train="~/data/bibtex/train.txt.xz").layout
-        'blocks'
-    """
-
-    name: str = pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    train: str
-    dev: str | None = None
-    test: str | None = None
-    reader: str | None = None
-    reader_options: dict[str, Any] = {}
-    split_options: dict[Literal["train", "dev", "test"], dict[str, Any]] = {}
-    text_features: dict[str, Any] | None = None
-    label_names: str | None = None
-    min_label_count: Positive = 1
-    normalise: Literal["l2"] | None = None
-    layout: Literal["blocks", "examples"] = "blocks"
-    shard_examples: Positive = 65536
-    seed: pydantic.NonNegativeInt = 0
-    where: str | None = None
-
-    @pydantic.model_validator(mode="after")
-    def _features_are_normalised_once(self):
-        if self.text_features is not None and self.normalise is not None:
-            raise ConfigError(
-                "rows of given features are normalised here, but the features are made from text",
-                where="data.normalise",
-                fix="remove normalise and set the normalisation in text_features",
-            )
-        return self
-
-    def sources(self):
-        """The paths of the given splits, by split, training split first."""
-        paths = {split: getattr(self, split) for split in SPLITS}
-        return {split: path for split, path in paths.items() if path is not None}
-
-
-class Method(pydantic.BaseModel):
-    """A method by name; its other keys are its constructor's arguments."""
-
-    model_config = pydantic.ConfigDict(extra="allow")
-    name: str
-
-    def section(self):
-        """The section as a plain dict."""
-        return self.model_dump()
-
-
-class EarlyStopping(_Section):
-    """Stop when ``metric`` on the dev split has not risen for ``patience`` evaluations."""
-
-    metric: str = "P@1"
-    patience: Positive = 3
-    min_delta: float = 0.0
-
-
-class TrainingSettings(_Section):
-    """The training loop. ``batch_size`` is the global batch of one weight update."""
-
-    batch_size: Positive = 256
-    epochs: pydantic.PositiveFloat = 10
-    optimizer: Method = Method(name="adam")
-    schedule: Method = Method(name="constant")
-    clip_norm: pydantic.PositiveFloat | None = None
-    accumulate: Positive = 1
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    strategy: Literal["none", "mirrored", "multi_worker"] = "none"
-    devices: list[str] | None = None
-    evaluate_every: Positive | None = None
-    early_stopping: EarlyStopping | None = None
-    keep: Literal["best", "last"] = "last"
-    checkpoint_every: Positive | None = None
-    log_every: Positive = 50
-    memory_gb: pydantic.PositiveFloat = 2.0
-
-
-class EvaluationSettings(_Section):
-    """What is reported: cut-offs k, and the batch size of the search.
-
-    ``propensity`` is (A, B) of Jain et al. or the name of a data set family; ``threshold`` is the
-    score from which a label counts as predicted, for F1.
-    """
-
-    k: list[Positive] = [1, 3, 5]
-    batch_size: Positive = 256
-    threshold: float | None = None
-    propensity: tuple[float, float] | str = "default"
-
-
-class Config(_Section):
-    """Everything a run needs. Method sections are held against their constructors."""
-
-    about: About = About()
-    seed: int = 0
-    run: str
-    data: DataSettings
-    encoder: Method
-    head: Method
-    objective: Method
-    techniques: list[Method] = []
-    recipe: Method = Method(name="fit")
-    training: TrainingSettings = TrainingSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
-
-    def to_json(self):
-        """The resolved config as indented JSON text."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False)
+# Sections that name a method: with another name, the old arguments mean nothing.
+_METHOD_SECTIONS = {"encoder", "head", "objective", "recipe", "optimizer", "schedule"}
 
 
 def load_config(path, overrides=()):
@@ -226,7 +93,8 @@ def merge(base, change):
     for key, value in change.items():
         old = result.get(key)
         both = isinstance(old, dict) and isinstance(value, dict)
-        if both and value.get("name", old.get("name")) == old.get("name"):
+        renamed = both and value.get("name", old.get("name")) != old.get("name")
+        if both and not (renamed and key in _METHOD_SECTIONS):
             result[key] = merge(old, value)
         else:
             result[key] = value
@@ -245,11 +113,15 @@ def _override(tree, text):
         node = _child(node, part, key)
     if isinstance(node, list):
         node[_index(node, last, key)] = value
-    elif last == "name" and node.get("name") != value:
+    elif last == "name" and _is_method(parents) and node.get("name") != value:
         node.clear()  # another method: the old one's arguments mean nothing to it
         node["name"] = value
     else:
         node[last] = value
+
+
+def _is_method(parents):
+    return bool(parents) and (parents[-1] in _METHOD_SECTIONS or parents[0] == "techniques")
 
 
 def _child(node, part, key):

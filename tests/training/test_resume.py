@@ -52,8 +52,8 @@ def test_resumed_weights_are_bit_identical(uninterrupted, step):
     found = tiny.weights(tiny.train(folder, run, **TECHNIQUES))
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one, other)
-    steps = [line for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
-    whole = [line for line in (folder / "whole" / "metrics.jsonl").read_text().splitlines()]
+    steps = (folder / run / "metrics.jsonl").read_text().splitlines()
+    whole = (folder / "whole" / "metrics.jsonl").read_text().splitlines()
     assert len(steps) == len(whole), "lines beyond the last checkpoint are reported once"
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.heads.base import Head, rare_start, seen_labels
-from tfxc.labels.hashing import bucket_lookups, check_buckets, inverse_lookup
+from tfxc.labels.hashing import bucket_lookups, check_buckets
 from tfxc.ops import gather
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
@@ -147,8 +147,7 @@ class Mach(Head):
         """Native search of the best k labels from ``search_scores`` as a NumPy array."""
         self.check_k(k)
         if self._inverse is None:
-            parts = [inverse_lookup(lookup, self.num_buckets) for lookup in self.lookups]
-            self._inverse = tuple(np.stack(arrays) for arrays in zip(*parts, strict=True))
+            self._inverse = gather.invert_lookups(self.lookups, self.num_buckets)
         ids, totals = gather.top_k(
             scores, self.lookups, k, aggregate=self._combine, inverse=self._inverse
         )

@@ -1,5 +1,6 @@
 """Trains one model once."""
 
+from tfxc.errors import ConfigError
 from tfxc.model import build_model
 from tfxc.recipes.base import Recipe
 from tfxc.training.job import train_model
@@ -9,7 +10,17 @@ class Fit(Recipe):
     """One model, one training. A head with several repetitions trains them side by side."""
 
     def run(self, context):
-        """Trains into the run folder itself."""
+        """Trains into the run folder itself.
+
+        Raises:
+            ConfigError: a single repetition is asked for.
+        """
+        if context.repetition is not None:
+            raise ConfigError(
+                "recipe 'fit' trains all repetitions in one model",
+                where="--repetition",
+                fix="leave it out, or add --set recipe.name=repetitions",
+            )
         return train_model(context.config, context.data_folder, context.run, fresh=context.fresh)
 
     def assemble(self, loaded):

@@ -1,7 +1,5 @@
 """Trains the R repetitions of a hashed head as R models of their own."""
 
-import numpy as np
-
 from tfxc import registry
 from tfxc.errors import CheckpointError, ConfigError
 from tfxc.model import build_model
@@ -96,8 +94,8 @@ def place_repetition(model, one, number):
     for target, source in zip(encoder.weights, one.encoder.weights, strict=True):
         target.assign(source)
     for target, source in zip(model.head.weights, one.head.weights, strict=True):
-        values = np.array(target)
-        values[number] = np.array(source)[0]
+        values = target.numpy()
+        values[number] = source.numpy()[0]
         target.assign(values)
 
 

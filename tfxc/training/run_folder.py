@@ -13,7 +13,7 @@ WEIGHTS = "model.weights.h5"
 # A resumed run may change these; anything else would make it another run.
 _FREE_KEYS = {
     "": {"about", "run", "evaluation"},
-    "training": {"log_every", "evaluate_every", "checkpoint_every", "memory_gb", "devices"},
+    "training": {"log_every", "evaluate_every", "checkpoint_every", "devices"},
     "data": {"where"},
 }
 
