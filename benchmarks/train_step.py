@@ -103,7 +103,7 @@ def torch_worker(threads):
         loss.backward()
         sparse.step()
         dense.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 

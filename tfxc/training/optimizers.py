@@ -260,7 +260,12 @@ def sum_repeated_rows(gradient):
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
     rows, places = tf.unique(gradient.indices)
-    values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
+    # On one device the rows are mostly distinct already, and in this order: nothing to sum.
+    values = tf.cond(
+        tf.size(rows) < tf.size(gradient.indices),
+        lambda: tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows)),
+        lambda: gradient.values,
+    )
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
