@@ -1,5 +1,6 @@
 """Checkpoints for exact resume."""
 
+import errno
 import shutil
 import tempfile
 from pathlib import Path
@@ -8,6 +9,12 @@ import tensorflow as tf
 
 from tfxc.errors import CheckpointError
 from tfxc.files import write_errors
+
+# TensorFlow's names of what the operating system says when a file cannot be written.
+_REASONS = {
+    tf.errors.ResourceExhaustedError: errno.ENOSPC,
+    tf.errors.PermissionDeniedError: errno.EACCES,
+}
 
 
 class Checkpoints:
@@ -33,13 +40,23 @@ class Checkpoints:
         """Writes a checkpoint named after ``step``.
 
         Raises:
-            UserError: the disk is full; the previous checkpoint stays.
+            UserError: the disk is full or refuses to be written to; the previous checkpoint
+                stays.
         """
         with write_errors(self._target):
             try:
                 self._manager.save(checkpoint_number=step)
-            except tf.errors.ResourceExhaustedError as error:
-                raise OSError(28, str(error)) from error
+            except tuple(_REASONS) as error:
+                self._remove_halves(step)
+                raise OSError(_REASONS[type(error)], str(error)) from error
+
+    def _remove_halves(self, step):
+        """Removes what a failed ``save`` has left of the checkpoint of ``step``."""
+        for path in self._target.glob(f"ckpt-{step}[._]*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def restore(self):
         """Restores the newest checkpoint of the chief.

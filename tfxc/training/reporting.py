@@ -5,7 +5,7 @@ import sys
 
 import tensorflow as tf
 
-from tfxc.files import atomic_file
+from tfxc.files import atomic_file, write_errors
 from tfxc.progress import Progress
 
 
@@ -38,9 +38,7 @@ class Reporter:
         """Appends a line to metrics.jsonl and scalars to TensorBoard."""
         if not self.run.chief:
             return
-        line = json.dumps({"step": step, **values})
-        with open(self.run / "metrics.jsonl", "a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        self._append("metrics.jsonl", json.dumps({"step": step, **values}))
         with self._board.as_default():
             for name, value in values.items():
                 # tf.summary.scalar needs the package tensorboard, the op behind it does not.
@@ -54,8 +52,12 @@ class Reporter:
             return
         self._progress.clear()
         print(text, file=sys.stdout, flush=True)
-        with open(self.run / "log.txt", "a", encoding="utf-8") as stream:
-            stream.write(text + "\n")
+        self._append("log.txt", text)
+
+    def _append(self, name, line):
+        path = self.run / name
+        with write_errors(path), open(path, "a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
 
     def close(self, failed=False):
         """Ends the progress line and flushes TensorBoard's file."""

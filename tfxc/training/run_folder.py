@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tfxc.config import Config, parse_config
 from tfxc.errors import CheckpointError
-from tfxc.files import atomic_file
+from tfxc.files import atomic_file, write_errors
 
 WEIGHTS = "model.weights.h5"
 
@@ -46,7 +46,8 @@ class RunFolder:
             return
         if fresh and self.path.exists():
             _check_is_run(self.path)
-            shutil.rmtree(self.path)
+            with write_errors(self.path):
+                shutil.rmtree(self.path)
         if (self / "config.json").exists():
             self._check_same(config)
         with atomic_file(self / "config.json") as stream:
@@ -65,15 +66,17 @@ class RunFolder:
             )
 
     def copy_assets(self, data_folder):
-        """Copies manifest, label names and text features into the run."""
+        """Copies manifest, label names and text features into the run.
+
+        Repetitions that start together do so at the same time; each file appears whole.
+        """
         data_folder, assets = Path(data_folder), self / "assets"
-        assets.mkdir(parents=True, exist_ok=True)
-        for name in ("manifest.json", "labels.txt", "label_counts.npy"):
-            shutil.copyfile(data_folder / name, assets / name)
-        if (data_folder / "text_features").is_dir():
-            shutil.copytree(
-                data_folder / "text_features", assets / "text_features", dirs_exist_ok=True
-            )
+        names = [data_folder / name for name in ("manifest.json", "labels.txt", "label_counts.npy")]
+        texts = (data_folder / "text_features").rglob("*")
+        for path in [*names, *(path for path in texts if path.is_file())]:
+            target = assets / path.relative_to(data_folder)
+            with atomic_file(target, "wb") as copy, open(path, "rb") as original:
+                shutil.copyfileobj(original, copy)
 
     def config(self):
         """The run's ``Config``.
@@ -86,13 +89,18 @@ class RunFolder:
         return parse_config(json.loads(text), where=str(self / "config.json"))
 
     def save_weights(self, model):
-        """Writes the model's weights; the old file stays until the new one is whole."""
+        """Writes the model's weights; the old file stays until the new one is whole.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written to.
+        """
         if not self.chief:
             return
         scratch = self / f".new-{WEIGHTS}"
         try:
-            model.save_weights(scratch)
-            scratch.replace(self / WEIGHTS)
+            with write_errors(self / WEIGHTS):
+                model.save_weights(scratch)
+                scratch.replace(self / WEIGHTS)
         finally:
             scratch.unlink(missing_ok=True)
 
