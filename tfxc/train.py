@@ -32,7 +32,7 @@ def _train(config, options):
     recipe = registry.create("recipe", config.recipe.section())
     folder = _prepared(config, options)
     if options.dry_run:
-        return _dry_run(config, folder, options)
+        return _dry_run(config, recipe, folder, options)
     try:
         summary = recipe.run(_context(config, folder, options))
     except Stopped as stop:
@@ -78,7 +78,7 @@ def _context(config, folder, options):
     )
 
 
-def _dry_run(config, folder, options):
+def _dry_run(config, recipe, folder, options):
     """Prints sizes and trains one step on one batch, in memory only."""
     from tfxc.data.manifest import Manifest
     from tfxc.prepare import describe
@@ -87,8 +87,10 @@ def _dry_run(config, folder, options):
 
     manifest = Manifest.load(folder)
     print(describe(manifest, folder))
-    memory = peak_bytes(config, manifest, options.repetition)
-    print(f"{memory.parameters:,} parameters; estimated memory of the training:")
+    config, repetition = recipe.one_model(config, options.repetition)
+    memory = peak_bytes(config, manifest, repetition)
+    what = "the training" if repetition is None else f"repetition {repetition} in its own process"
+    print(f"{memory.parameters:,} parameters; estimated memory of {what}:")
     for name in memory._fields[1:]:
         print(f"  {name:11} {getattr(memory, name) / 2**20:10,.0f} MB")
     print(f"  {'together':11} {memory.total / 2**20:10,.0f} MB", end="")
@@ -96,7 +98,7 @@ def _dry_run(config, folder, options):
     if memory.total > available_bytes():
         print("that does not fit: lower training.batch_size or the model's widths")
         return 2
-    loss, steps = try_one_step(config, folder, options.repetition)
+    loss, steps = try_one_step(config, folder, repetition)
     print(f"one batch works, its loss is {loss:.4f}; the training takes {steps:,} steps")
     return 0
 

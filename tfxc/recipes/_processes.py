@@ -1,6 +1,7 @@
 """Several repetitions at a time, each in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,20 +9,37 @@ from pathlib import Path
 
 from tfxc.data.manifest import Manifest
 from tfxc.errors import UserError
+from tfxc.files import write_errors
 from tfxc.progress import duration
+from tfxc.training.interrupts import Stopped, StopSignals
 from tfxc.training.memory import available_bytes, peak_bytes
 from tfxc.training.run_folder import RunFolder
+from tfxc.training.strategies import is_chief
+
+# Exit codes of a child that was asked to stop: after saving, or before there was anything to save.
+_STOPPED = {code for n in (signal.SIGINT, signal.SIGTERM) for code in (128 + n, -n)}
 
 
 class RepetitionsFailed(UserError):
     """At least one repetition's process ended with an error."""
 
 
+class RepetitionsStopped(Stopped):
+    """The repetitions were asked to stop; each child has saved before it ended."""
+
+    def __init__(self, signal_number):
+        super().__init__(None, signal_number)
+
+    def __str__(self):
+        name = signal.Signals(self.signal_number).name
+        return f"stopped by {name}; the repetitions under way have saved"
+
+
 def run_repetitions(context, count, parallel=None):
     """Trains repetitions 0 .. count - 1 as child processes and waits for all of them.
 
-    Each writes its own ``repetition-xx.log`` in the run folder. Ctrl-C is passed on, so that each
-    child saves.
+    Each writes its own ``repetition-xx.log`` in the run folder. Ctrl-C and SIGTERM are passed on,
+    so that each child saves.
 
     Args:
         context: the recipe's ``Context``.
@@ -33,23 +51,25 @@ def run_repetitions(context, count, parallel=None):
 
     Raises:
         RepetitionsFailed: some failed; the message names them and their logs.
+        RepetitionsStopped: a signal asked for it; the children have ended.
     """
     jobs = parallel or parallel_jobs(context.config, context.data_folder, count)
     config = begin_repetitions(context)
+    jobs = min(jobs, count)
     print(f"{count} repetitions, {jobs} at a time; logs: {context.run}/repetition-*.log")
-    waiting, running, codes = list(range(count)), {}, {}
-    began = time.monotonic()
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                number = waiting.pop(0)
-                running[number] = _start(context, config, number, jobs)
-            _collect(running, codes, count, began)
-    except KeyboardInterrupt:
-        for process in running.values():
-            process.wait()
-        raise
-    return _summary(context, codes)
+    children = _Children(count)
+    with StopSignals() as signals:
+        try:
+            while children.waiting or children.running:
+                if signals.received:
+                    children.stop(signals.received)
+                while children.waiting and len(children.running) < jobs:
+                    number = children.waiting.pop(0)
+                    children.running[number] = _start(context, config, number, jobs)
+                children.collect()
+        finally:
+            children.stop(signal.SIGTERM)
+    return _summary(context, count, children.codes, signals.received)
 
 
 def begin_repetitions(context):
@@ -58,7 +78,8 @@ def begin_repetitions(context):
     Raises:
         CheckpointError: the folder holds a run with another config.
     """
-    RunFolder(context.run).begin(context.config, context.data_folder, context.fresh)
+    folder = RunFolder(context.run, is_chief())
+    folder.begin(context.config, context.data_folder, context.fresh)
     return context.run / "config.json"
 
 
@@ -67,6 +88,42 @@ def parallel_jobs(config, data_folder, count):
     manifest = Manifest.load(data_folder)
     by_memory = available_bytes() // max(1, peak_bytes(config, manifest, repetition=0).total)
     return int(max(1, min(count, by_memory, os.cpu_count() or 1)))
+
+
+class _Children:
+    """The repetitions that wait, run and have ended (number -> exit code)."""
+
+    def __init__(self, count):
+        self.count, self.waiting = count, list(range(count))
+        self.running, self.codes = {}, {}
+        self._began, self._told = time.monotonic(), set()
+
+    def collect(self):
+        """Waits a moment and reports the children that have ended."""
+        time.sleep(0.2)
+        for number, process in list(self.running.items()):
+            code = process.poll()
+            if code is None:
+                continue
+            del self.running[number]
+            self.codes[number] = code
+            seconds = duration(time.monotonic() - self._began)
+            done = f"{len(self.codes)} of {self.count}, {seconds}"
+            print(f"repetition {number} {_ending(code)} ({done})", flush=True)
+
+    def stop(self, signal_number):
+        """Starts no further child and passes a signal on, once to each."""
+        self.waiting.clear()
+        for number, process in self.running.items():
+            if number not in self._told:
+                process.send_signal(signal_number)
+        self._told |= set(self.running)
+
+
+def _ending(code):
+    if code in _STOPPED:
+        return "stopped"
+    return "finished" if code == 0 else f"failed with exit code {code}"
 
 
 def _start(context, config, number, jobs):
@@ -80,9 +137,18 @@ def _start(context, config, number, jobs):
         "TF_NUM_INTRAOP_THREADS": threads,
         "TF_NUM_INTEROP_THREADS": threads,
     }
-    log = open(log_path(context.run, number), "a", encoding="utf-8")  # noqa: SIM115
-    with log:
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    path = log_path(context.run, number)
+    with write_errors(path), open(path, "a", encoding="utf-8") as log:
+        # A group of its own: Ctrl-C reaches a child once, from here. A second signal would end it
+        # before it has saved.
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            process_group=0,
+        )
 
 
 def log_path(run, number):
@@ -90,21 +156,9 @@ def log_path(run, number):
     return Path(run) / f"repetition-{number:02d}.log"
 
 
-def _collect(running, codes, count, began):
-    time.sleep(0.2)
-    for number, process in list(running.items()):
-        code = process.poll()
-        if code is None:
-            continue
-        del running[number]
-        codes[number] = code
-        ending = "finished" if code == 0 else f"failed with exit code {code}"
-        seconds = duration(time.monotonic() - began)
-        print(f"repetition {number} {ending} ({len(codes)} of {count}, {seconds})", flush=True)
-
-
-def _summary(context, codes):
-    failed = sorted(number for number, code in codes.items() if code)
+def _summary(context, count, codes, stopped_by):
+    stopped = {number for number, code in codes.items() if stopped_by and code in _STOPPED}
+    failed = sorted(number for number, code in codes.items() if code and number not in stopped)
     if failed:
         logs = ", ".join(str(log_path(context.run, number)) for number in failed)
         raise RepetitionsFailed(
@@ -113,4 +167,6 @@ def _summary(context, codes):
             fix=f"read {logs}, then give the same command again: finished repetitions are "
             "skipped, the others go on from their last checkpoint",
         )
+    if stopped or len(codes) < count:
+        raise RepetitionsStopped(stopped_by)
     return dict.fromkeys(sorted(codes), "finished")

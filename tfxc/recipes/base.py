@@ -30,11 +30,22 @@ class Context:
 class Recipe:
     """Owns the order of the stages of a training.
 
-    ``run(context)`` trains and returns a summary dict; ``assemble(context)`` returns the trained
-    model of a finished run.
+    ``run(context)`` trains and returns a summary dict; ``assemble(loaded)`` returns the trained
+    model of a finished run; ``one_model`` tells what a single process trains.
     """
 
     from_data = ()
+
+    def one_model(self, config, repetition):
+        """What one training process trains, for a dry run: (config, repetition or None).
+
+        Args:
+            repetition: the one asked for, or None.
+
+        Raises:
+            ConfigError: the recipe cannot train that repetition alone.
+        """
+        raise TypeError(f"{type(self).__name__} must define one_model(config, repetition)")
 
     def run(self, context):
         """Trains."""

@@ -1,5 +1,7 @@
 """Trains the R repetitions of a hashed head as R models of their own."""
 
+import dataclasses
+
 from tfxc import registry
 from tfxc.errors import CheckpointError, ConfigError
 from tfxc.model import build_model
@@ -37,23 +39,42 @@ class Repetitions(Recipe):
             )
         self.parallel, self.together = parallel, together
 
-    def run(self, context):
-        """Trains one repetition (``context.repetition``) or all of them."""
-        count = repetition_count(context.config)
-        if context.repetition is not None:
-            return self._run_one(context, count)
-        if self.together:
-            config = _separate(context.config)
-            return train_model(config, context.data_folder, context.run, fresh=context.fresh)
-        return run_repetitions(context, count, self.parallel)
+    def one_model(self, config, repetition):
+        """The whole model if all are trained together, else one repetition, by default the first.
 
-    def _run_one(self, context, count):
-        if not 0 <= context.repetition < count:
+        Raises:
+            ConfigError: there is no such repetition, or it is not trained alone.
+        """
+        count = repetition_count(config)
+        if self.together and repetition is not None:
             raise ConfigError(
-                f"repetition {context.repetition} is asked for, the config has 0 .. {count - 1}",
+                "recipe.together trains all repetitions in one process",
+                where="--repetition",
+                fix="leave it out, or add --set recipe.together=false",
+            )
+        if self.together:
+            return _separate(config), None
+        if repetition is not None and not 0 <= repetition < count:
+            raise ConfigError(
+                f"repetition {repetition} is asked for, the config has 0 .. {count - 1}",
                 where="--repetition",
                 fix="choose one of these",
             )
+        return config, repetition or 0
+
+    def run(self, context):
+        """Trains one repetition (``context.repetition``) or all of them."""
+        config, _ = self.one_model(context.config, context.repetition)
+        if self.together:
+            return train_model(config, context.data_folder, context.run, fresh=context.fresh)
+        if context.repetition is None:
+            return run_repetitions(context, repetition_count(config), self.parallel)
+        return self._run_one(context)
+
+    def _run_one(self, context):
+        # The run as a whole is begun too: what reads it starts from its config. Only the
+        # repetition's own folder is ever thrown away here.
+        begin_repetitions(dataclasses.replace(context, fresh=False))
         return train_model(
             context.config,
             context.data_folder,
