@@ -44,6 +44,13 @@ def config_of(options):
     return load_config(options.config, options.set)
 
 
+def positive(text):
+    """``type`` of an option that is a whole number from 1 on."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on expected, found {text!r}")
+    return int(text)
+
+
 def run(main, argv=None):
     """Calls ``main(argv)`` and ends the process with the right exit code.
 

@@ -1,7 +1,7 @@
 """Measures a run: ``python -m tfxc.evaluate --run RUN [--split test | --data FILE]``.
 
 Prints one table, writes evaluation-NAME.json and evaluation-NAME.npz (per-example values) into the
-run folder. With ``--compare OTHER`` both runs are measured on the same examples and compared by a
+run folder. With ``--compare RUN2`` both runs are measured on the same examples and compared by a
 paired bootstrap.
 """
 
@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from tfxc import cli
-from tfxc.errors import ConfigError
+from tfxc.errors import ConfigError, DataError
 
 
 def main(argv=None):
@@ -17,23 +17,25 @@ def main(argv=None):
     options = _parser().parse_args(argv)
     result = measure(options.run, options)
     if options.compare:
-        other = measure(options.compare, options)
+        # In a common output folder the second run's files must not replace the first one's.
+        other = measure(options.compare, options, "-compared" if options.output else "")
         print(_comparison(result, other, options))
     return 0
 
 
-def measure(path, options):
+def measure(path, options, suffix=""):
     """Measures the run in ``path``; returns its per-example values."""
     from tfxc.recipes.runs import load_run
 
     loaded = load_run(path)
     name, rows = _examples(loaded, options)
     metrics = build_metrics(loaded, options)
-    values = _search(loaded, rows, metrics, options)
-    print(f"{path} on {name}: {metrics.num_examples:,} examples")
+    values, unseen = _search(loaded, rows, metrics, options)
+    told = f", {unseen:,} of their labels are unknown to the run" if unseen else ""
+    print(f"{path} on {name}: {metrics.num_examples:,} examples{told}")
     print(metrics.table())
     folder = Path(options.output or path)
-    _write(folder, _file_name(name), path, name, metrics, values)
+    _write(folder, _file_name(name) + suffix, path, name, metrics, values)
     return {"path": path, "values": values}
 
 
@@ -80,37 +82,50 @@ def _examples(loaded, options):
 def _rows_of_file(loaded, path, options):
     from tfxc.data.formats import open_reader
 
-    data = loaded.config.data
-    arguments = dict(data.reader_options) if options.reader is None else {}
-    arguments |= {key: _value(text) for key, _, text in map(_pair, options.reader_option)}
-    reader = open_reader(path, name=options.reader or data.reader, **arguments)
+    data, name, arguments = loaded.config.data, options.reader, {}
+    # What was said about the training file says nothing about a file of another format.
+    if name is None and _ending(path) == _ending(data.train):
+        name, arguments = data.reader, data.reader_options
+    given = dict(_option(text) for text in options.reader_option)
+    reader = open_reader(path, name=name, **{**arguments, **given})
     return loaded.rows(reader)
 
 
-def _pair(text):
-    return text.partition("=")
+def _ending(path):
+    plain = Path(path)
+    return Path(plain.stem).suffix if plain.suffix in (".gz", ".xz") else plain.suffix
 
 
-def _value(text):
+def _option(text):
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise ConfigError(f"key=value expected, found {text!r}", where="--reader-option")
     try:
-        return json.loads(text)
+        return key, json.loads(value)
     except json.JSONDecodeError:
-        return text
+        return key, value
 
 
 def _search(loaded, rows, metrics, options):
-    """Updates ``metrics`` and returns {name: per-example values}."""
+    """Updates ``metrics``; returns {name: per-example values} and the number of unseen labels."""
     import numpy as np
 
     from tfxc.training.search import Searcher
 
     searcher = Searcher(loaded.model, metrics.min_predictions)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
-    parts = []
+    parts, unseen = [], 0
     for ids, scores, labels in searcher.over_rows(rows, batch_size, "evaluating"):
         metrics.update(ids, scores, labels)
         parts.append(metrics.per_example(ids, scores, labels))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        unseen += int(np.count_nonzero(labels >= loaded.manifest["num_labels"]))
+    if not parts:
+        raise DataError(
+            "at least one example to evaluate expected, found none",
+            where=options.data or options.split,
+            fix="check the file and the reader's options",
+        )
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, unseen
 
 
 def _write(folder, name, run, data, metrics, values):
@@ -118,7 +133,6 @@ def _write(folder, name, run, data, metrics, values):
 
     from tfxc.files import atomic_file
 
-    folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / f"{name}.json") as stream:
         record = {
             "run": str(run),
@@ -141,8 +155,8 @@ def _comparison(one, other, options):
     from tfxc.metrics.bootstrap import paired_bootstrap
 
     lines = [f"{one['path']} minus {other['path']}, 95 % interval of a paired bootstrap:"]
-    for name, values in one["values"].items():
-        found = paired_bootstrap(values, other["values"][name], seed=options.seed)
+    for name in _comparable(one["values"], other["values"]):
+        found = paired_bootstrap(one["values"][name], other["values"][name], seed=options.seed)
         low, high = 100 * found["low"], 100 * found["high"]
         lines.append(
             f"  {name:18} {100 * found['difference']:+6.2f}  [{low:+.2f}, {high:+.2f}]  "
@@ -151,11 +165,20 @@ def _comparison(one, other, options):
     return "\n".join(lines)
 
 
+def _comparable(one, other):
+    """Names both runs have values of: cut-offs may differ, a slice of labels may be empty."""
+    import numpy as np
+
+    shared = [name for name in one if name in other]
+    return [n for n in shared if not (np.isnan(one[n]).all() and np.isnan(other[n]).all())]
+
+
 def _parser():
     options = cli.parser("evaluate", __doc__)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
-    options.add_argument("--split", help="split of the run's data (default: test, else dev)")
-    options.add_argument("--data", metavar="FILE", help="any readable file instead of a split")
+    source = options.add_mutually_exclusive_group()
+    source.add_argument("--split", help="split of the run's data (default: test, else dev)")
+    source.add_argument("--data", metavar="FILE", help="any readable file instead of a split")
     options.add_argument("--reader", help="format of FILE where its name does not tell")
     options.add_argument(
         "--reader-option",
@@ -166,7 +189,7 @@ def _parser():
     )
     options.add_argument("--k", type=_ks, help="cut-offs, e.g. 1,3,5 (default: the config's)")
     options.add_argument("--threshold", type=float, help="score from which a label counts, for F1")
-    options.add_argument("--batch-size", type=int, help="examples searched at a time")
+    options.add_argument("--batch-size", type=cli.positive, help="examples searched at a time")
     options.add_argument("--compare", metavar="RUN2", help="another run to compare with")
     options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN)")
     options.add_argument("--prepared", default="prepared", help="where prepared records are kept")
@@ -175,7 +198,7 @@ def _parser():
 
 
 def _ks(text):
-    return [int(part) for part in text.split(",")]
+    return [cli.positive(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def describe(manifest, folder):
 def _parser():
     options = cli.parser("prepare", __doc__)
     cli.add_config_options(options)
-    options.add_argument("--jobs", type=int, help="processes (default: all cores)")
+    options.add_argument("--jobs", type=cli.positive, help="processes (default: all cores)")
     options.add_argument("--force", action="store_true", help="prepare again")
     options.add_argument("--verify", action="store_true", help="check the shards' checksums")
     return options
