@@ -92,7 +92,7 @@ def _score(features, targets, questions):
         truth = targets[:, [number]].toarray().ravel() > 0
         if truth.any() and not truth.all():
             model = SGDClassifier(
-                loss="log_loss", alpha=1e-5, max_iter=10, tol=None, random_state=0
+                loss="log_loss", alpha=1e-5, max_iter=4, tol=None, random_state=0
             )
             scores[:, number] = model.fit(features, truth).decision_function(questions)
     return scores
