@@ -166,11 +166,19 @@ def _comparison(one, other, options):
 
 
 def _comparable(one, other):
-    """Names both runs have values of: cut-offs may differ, a slice of labels may be empty."""
+    """Names both runs have values of: cut-offs may differ, a slice of labels may be empty.
+
+    Slices go by each run's own training set; where they are not the same they do not compare.
+    """
     import numpy as np
 
-    shared = [name for name in one if name in other]
-    return [n for n in shared if not (np.isnan(one[n]).all() and np.isnan(other[n]).all())]
+    names = []
+    for name in [name for name in one if name in other]:
+        here, there = np.isnan(one[name]), np.isnan(other[name])
+        other_slice = "/" in name and here.shape == there.shape and (here != there).any()
+        if not other_slice and not (here.all() and there.all()):
+            names.append(name)
+    return names
 
 
 def _parser():

@@ -88,6 +88,7 @@ def ensure_prepared(settings, root="prepared", *, jobs=None):
     """
     folder = prepared_folder(settings, root)
     if not folder.exists():
+        find_sources(settings)  # refuses before anything is made
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(folder):
             if not folder.exists():
