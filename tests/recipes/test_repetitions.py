@@ -1,9 +1,32 @@
-import pytest
+"""Recipe 'repetitions': alone or together, what the parent of several processes does."""
 
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+import tensorflow as tf
+from sklearn.utils import murmurhash3_32
+
+from tests import tiny
 from tests.contracts.recipe import RecipeContract
+from tfxc import registry
 from tfxc.config import parse_config
-from tfxc.errors import ConfigError
+from tfxc.data.preparation import ensure_prepared
+from tfxc.data.source import ShardSource
+from tfxc.errors import CheckpointError, ConfigError, UserError
+from tfxc.model import build_model
+from tfxc.recipes.base import Context
 from tfxc.recipes.repetitions import Repetitions, repetition_count
+from tfxc.recipes.runs import load_run
+from tfxc.training.interrupts import Stopped
+from tfxc.training.run_folder import RunFolder
 
 
 class TestRepetitions(RecipeContract):
@@ -36,3 +59,199 @@ def test_a_head_without_repetitions():
 def test_impossible_parallel():
     with pytest.raises(ConfigError, match=r"recipe.parallel: parallel must be at least 1, found 0"):
         Repetitions(parallel=0)
+
+
+def tree_of(**changes):
+    """Config changes of a tiny training in three repetitions."""
+    head = {"name": "mach", "num_buckets": 10, "num_repetitions": 3}
+    return {"head": head, "recipe": {"name": "repetitions"}, **changes}
+
+
+def context(folder, run, repetition=None, **changes):
+    """What the recipe is given; every run reads the same records."""
+    changes = {**tree_of(), **changes, "run": str(folder / run)}
+    config = parse_config(tiny.tiny_tree(folder, **changes))
+    data = ensure_prepared(config.data, folder / "prepared", jobs=1)
+    return Context(config, data, folder / run, repetition, command=("--prepared", str(data.parent)))
+
+
+def train(folder, run, repetition=None, **changes):
+    """Trains by the config's recipe in this process."""
+    given = context(folder, run, repetition, **changes)
+    return registry.create("recipe", given.config.recipe.section()).run(given)
+
+
+def answers(folder, run, k=7):
+    """Best ids and scores of the dev examples by the assembled model, in the graph."""
+    loaded = load_run(folder / run)
+    data = ensure_prepared(loaded.config.data, folder / "prepared")
+    batch = next(ShardSource(data, "dev").sequential(100))
+    ids, scores = loaded.model.top_k(tf.nest.map_structure(tf.constant, batch["features"]), k)
+    return ids.numpy(), scores.numpy(), batch["features"], loaded.model
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A folder with run ``alone``, trained one repetition after the other, last one first."""
+    folder = tmp_path_factory.mktemp("repetitions")
+    for repetition in (2, 0, 1):
+        train(folder, "alone", repetition)
+    return folder
+
+
+def test_trained_alone_equals_trained_together(alone):
+    """Oracle (h): the same seeds and batches, R processes or one vectorised model."""
+    train(alone, "together", recipe={"name": "repetitions", "together": True})
+    ids, scores, _, model = answers(alone, "alone")
+    ids_together, scores_together, _, model_together = answers(alone, "together")
+    np.testing.assert_array_equal(ids, ids_together)
+    np.testing.assert_allclose(scores, scores_together, atol=1e-5)
+    for one, other in zip(model.weights, model_together.weights, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5)
+    assert not (alone / "together/repetition-00").exists()
+
+
+def test_the_assembled_model_sums_the_repetitions(alone):
+    """Scores by matrix products over the weights that each repetition's own folder holds."""
+    ids, scores, bag, model = answers(alone, "alone", k=30)
+    rows = scipy.sparse.csr_matrix((bag["weights"], bag["ids"], bag["row_splits"]), (60, 60))
+    total = np.zeros((60, 30))
+    for r in range(3):
+        config = RunFolder(alone / f"alone/repetition-{r:02d}").config()
+        one = build_model(config, num_features=60, num_labels=30, repetition=r)
+        RunFolder(alone / f"alone/repetition-{r:02d}").load_weights(one)
+        table, bias, kernel, head_bias = [w.numpy() for w in one.trainable_variables]
+        logits = np.maximum(rows @ table + bias, 0) @ kernel[0] + head_bias[0]
+        lookup = np.mod(murmurhash3_32(np.arange(30, dtype=np.int32), seed=r), 10)
+        np.testing.assert_array_equal(model.head.lookups[r], lookup)
+        total += logits[:, lookup]
+    np.testing.assert_allclose(scores, np.take_along_axis(total, ids, 1), atol=1e-5)
+    np.testing.assert_array_equal(ids, np.argsort(-total, axis=1, kind="stable"))
+
+
+def test_repetitions_differ_and_share_the_records(alone):
+    """Oracle (g): one preparation serves all; each folder is a run of its own."""
+    (records,) = (alone / "prepared").iterdir()
+    manifest = (records / "manifest.json").read_bytes()
+    for r in range(3):
+        folder = alone / f"alone/repetition-{r:02d}"
+        assert (folder / "assets/manifest.json").read_bytes() == manifest
+        assert (folder / "summary.json").exists()
+    contents = {path.read_bytes() for path in alone.glob("alone/repetition-*/model.weights.h5")}
+    assert len(contents) == 3
+
+
+def test_one_repetition_of_another_config_is_refused(alone):
+    with pytest.raises(CheckpointError, match=r"alone: holds a run of another config.*encoder"):
+        train(alone, "alone", 1, encoder={"hidden": [8]})
+    assert (alone / "alone/repetition-01/summary.json").exists()
+
+
+def test_fresh_throws_one_repetition_away(alone):
+    before = {path: path.read_bytes() for path in alone.glob("alone/repetition-*/*.h5")}
+    given = dataclasses.replace(context(alone, "alone", 1), fresh=True)
+    marker = alone / "alone/repetition-01/marker"
+    marker.touch()
+    Repetitions().run(given)
+    assert not marker.exists()
+    after = {path: path.read_bytes() for path in alone.glob("alone/repetition-*/*.h5")}
+    assert before.keys() == after.keys()
+    kept = [path for path in before if "repetition-01" not in str(path)]
+    assert all(before[path] == after[path] for path in kept)
+
+
+# Does what a training does, as far as its parent sees it: notes its options, then the behaviour.
+STAND_IN = """#!/bin/bash
+r=$(sed 's/.*--repetition \\([0-9]*\\).*/\\1/' <<<"$*")
+cd "$FOLDER"; echo "$*" >arguments-$r; echo "output of $r"; echo "$OMP_NUM_THREADS" >threads-$r
+trap 'echo INT >>signals-$r; exit 130' INT
+trap 'echo TERM >>signals-$r; sleep 0.3; echo saved >>signals-$r; exit 143' TERM
+touch started-$r
+[ -f behaviour-$r ] && . ./behaviour-$r
+exit 0
+"""
+
+
+@pytest.fixture
+def parent(alone, tmp_path, monkeypatch):
+    """A function (recipe arguments) -> result of the recipe with stand-ins for children."""
+    program = tmp_path / "python"
+    program.write_text(STAND_IN)
+    program.chmod(0o755)
+    monkeypatch.setenv("FOLDER", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(program))
+    given = dataclasses.replace(context(alone, "unused"), run=tmp_path / "run")
+    return lambda **arguments: Repetitions(**arguments).run(given)
+
+
+def test_the_parent_starts_each_child(parent, tmp_path, capsys):
+    assert parent(parallel=2) == dict.fromkeys(range(3), "finished")
+    out = capsys.readouterr().out
+    assert f"3 repetitions, 2 at a time; logs: {tmp_path}/run/repetition-*.log" in out
+    for r in range(3):
+        found = (tmp_path / f"arguments-{r}").read_text()
+        expected = f"-m tfxc.train --config {tmp_path}/run/config.json --repetition {r} --prepared "
+        assert found.startswith(expected)
+        assert (tmp_path / f"run/repetition-{r:02d}.log").read_text() == f"output of {r}\n"
+        assert (tmp_path / f"threads-{r}").read_text() == f"{max(1, os.cpu_count() // 2)}\n"
+        assert f"repetition {r} finished" in out
+
+
+def test_more_processes_than_repetitions(parent, capsys):
+    parent(parallel=50)
+    assert "3 repetitions, 3 at a time" in capsys.readouterr().out
+
+
+def test_failing_children_are_named(parent, tmp_path, capsys):
+    (tmp_path / "behaviour-0").write_text("exit 2")
+    (tmp_path / "behaviour-2").write_text("kill -TERM $$")  # by somebody else: a failure
+    with pytest.raises(UserError, match="2 of 3 repetitions failed: 0, 2") as caught:
+        parent(parallel=1)
+    for r in (0, 2):
+        assert f"{tmp_path}/run/repetition-{r:02d}.log" in str(caught.value)
+    assert "repetition-01.log" not in str(caught.value)
+    out = capsys.readouterr().out
+    assert "repetition 0 failed with exit code 2" in out and "repetition 1 finished" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_each_child_once(parent, tmp_path, number):
+    for r in range(3):
+        (tmp_path / f"behaviour-{r}").write_text("for i in {1..600}; do sleep 0.1; done")
+
+    def interrupt():
+        while not all((tmp_path / f"started-{r}").exists() for r in range(2)):
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(Stopped, match=f"stopped by {number.name}; the repetitions") as caught:
+        parent(parallel=2)
+    assert caught.value.signal_number == number
+    assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    expected = ["INT"] if number == signal.SIGINT else ["TERM", "saved"]
+    for r in range(2):
+        assert (tmp_path / f"signals-{r}").read_text().split() == expected
+    assert not (tmp_path / "started-2").exists(), "no further repetition begins"
+
+
+def test_real_children_skip_what_is_finished_and_name_what_fails(alone, capsys, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    head = {"name": "mach", "num_buckets": 10, "num_repetitions": 2}
+    train(alone, "children", 0, head=head)
+    weights = (alone / "children/repetition-00/model.weights.h5").read_bytes()
+    blocked = alone / "children/repetition-01"
+    blocked.write_text("a file in the folder's place")
+    with pytest.raises(UserError, match=r"children: 1 of 2 repetitions failed: 1\. "):
+        train(alone, "children", head=head)
+    assert "repetition 1 failed with exit code 2" in capsys.readouterr().out
+    assert "already finished" in (alone / "children/repetition-00.log").read_text()
+    log = (alone / "children/repetition-01.log").read_text()
+    assert "a folder expected, a file is in its place" in log and "Traceback" not in log
+    assert (alone / "children/repetition-00/model.weights.h5").read_bytes() == weights
+    with pytest.raises(CheckpointError, match="repetitions without weights: 1"):
+        answers(alone, "children")
+    blocked.unlink()
+    train(alone, "children", 1, head=head)
+    assert answers(alone, "children")[0].shape == (60, 7)
