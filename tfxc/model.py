@@ -7,6 +7,9 @@ from tfxc import registry
 from tfxc.encoders._repeated import Repeated
 from tfxc.errors import ConfigError
 
+_KINDS = {"sparse": "sparse bags", "dense": "dense vectors"}
+_TAKERS = {"sparse": "bag_mlp", "dense": "precomputed"}
+
 
 @keras.saving.register_keras_serializable("tfxc")
 class XCModel(keras.Model):
@@ -95,11 +98,13 @@ def build_model(config, *, num_features, num_labels, feature_kind="sparse", repe
 
 def make_parts(config, *, num_features, num_labels, feature_kind="sparse", repetition=None):
     """Encoder, head and objective of a config, not yet built; arguments of ``build_model``."""
-    if feature_kind == "dense" and config.encoder.name == "bag_mlp":
+    takes = registry.get("encoder", config.encoder.name).takes
+    if feature_kind != takes:
         raise ConfigError(
-            "encoder 'bag_mlp' expects sparse bags, the data holds dense vectors",
+            f"encoder {config.encoder.name!r} expects {_KINDS[takes]}, the data holds "
+            f"{_KINDS[feature_kind]}",
             where="encoder.name",
-            fix="use encoder 'precomputed'",
+            fix=f"use encoder {_TAKERS[feature_kind]!r}",
         )
     objective = _create("objective", config.objective.section())
     head = _create("head", _head_section(config, objective, repetition), num_labels=num_labels)

@@ -13,9 +13,11 @@ class Encoder(keras.layers.Layer):
 
     Class attributes:
         from_data: constructor arguments the data decides; a config may not hold them.
+        takes: kind of features, ``"sparse"`` bags or ``"dense"`` vectors.
     """
 
     from_data = ()
+    takes = "sparse"
 
     def call(self, features, training=False):
         """Encodes one batch."""

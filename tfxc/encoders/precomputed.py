@@ -25,6 +25,7 @@ class Precomputed(Encoder):
     """
 
     from_data = ("num_features",)
+    takes = "dense"
 
     def __init__(self, num_features, *, unit_norm=False, dropout=0.0, seed=0, **kwargs):
         super().__init__(**kwargs)

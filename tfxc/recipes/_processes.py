@@ -53,9 +53,9 @@ def run_repetitions(context, count, parallel=None):
         RepetitionsFailed: some failed; the message names them and their logs.
         RepetitionsStopped: a signal asked for it; the children have ended.
     """
-    jobs = parallel or parallel_jobs(context.config, context.data_folder, count)
+    fit = parallel_jobs(context.config, context.data_folder, count)
     config = begin_repetitions(context)
-    jobs = min(jobs, count)
+    jobs = min(parallel or fit, count)
     print(f"{count} repetitions, {jobs} at a time; logs: {context.run}/repetition-*.log")
     children = _Children(count)
     with StopSignals() as signals:
@@ -84,7 +84,11 @@ def begin_repetitions(context):
 
 
 def parallel_jobs(config, data_folder, count):
-    """Processes at a time that memory and cores (or GPUs) hold, at least 1."""
+    """Processes at a time that memory and cores (or GPUs) hold, at least 1.
+
+    Raises:
+        ConfigError: the model of a repetition cannot be, e.g. it has more buckets than labels.
+    """
     manifest = Manifest.load(data_folder)
     by_memory = available_bytes() // max(1, peak_bytes(config, manifest, repetition=0).total)
     return int(max(1, min(count, by_memory, os.cpu_count() or 1)))

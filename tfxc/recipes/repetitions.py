@@ -1,7 +1,5 @@
 """Trains the R repetitions of a hashed head as R models of their own."""
 
-import dataclasses
-
 from tfxc import registry
 from tfxc.errors import CheckpointError, ConfigError
 from tfxc.model import build_model
@@ -72,14 +70,12 @@ class Repetitions(Recipe):
         return self._run_one(context)
 
     def _run_one(self, context):
-        # The run as a whole is begun too: what reads it starts from its config. Only the
-        # repetition's own folder is ever thrown away here.
-        begin_repetitions(dataclasses.replace(context, fresh=False))
         return train_model(
             context.config,
             context.data_folder,
             repetition_path(context.run, context.repetition),
             repetition=context.repetition,
+            whole=context.run,
             fresh=context.fresh,
         )
 

@@ -6,42 +6,55 @@ from pathlib import Path
 from tfxc import registry
 from tfxc.data.manifest import Manifest
 from tfxc.data.source import ShardSource
+from tfxc.errors import ConfigError
 from tfxc.metrics.suite import build_metrics
 from tfxc.model import build_model
-from tfxc.training.loop import Trainer
+from tfxc.training.loop import Trainer, check_metric
 from tfxc.training.run_folder import RunFolder
 from tfxc.training.search import Searcher, evaluate_source
 from tfxc.training.strategies import is_chief, make_strategy
 
 
-def train_model(config, data_folder, run_path, *, repetition=None, fresh=False, strategy=None):
+def train_model(config, data_folder, run_path, *, repetition=None, whole=None, fresh=False):
     """Trains one model into one run folder, or goes on with a stopped training.
+
+    Nothing is written before the model is built: a config that cannot be leaves no run behind.
 
     Args:
         config: ``Config``.
         data_folder: prepared records.
         run_path: run folder.
         repetition: number of the repetition this model is, or None for the whole model.
-        fresh: throw an earlier run in the folder away.
-        strategy: made already (multi-worker strategies must be made first of all), or None.
+        whole: folder of the run that the repetition is a part of; begun as well, so that what
+            reads it finds config and assets.
+        fresh: throw an earlier run in ``run_path`` away.
 
     Returns:
         The run's summary, see ``Trainer.fit``.
     """
-    strategy = strategy or make_strategy(config.training)
+    strategy = make_strategy(config.training)  # before anything else of TensorFlow
     manifest = Manifest.load(data_folder)
     run = RunFolder(run_path, is_chief())
-    run.begin(config, data_folder, fresh)
-    finished = run.summary()
+    others = [RunFolder(whole, is_chief())] if whole else []
+    for folder in others if fresh else [*others, run]:
+        folder.check(config)
+    finished = None if fresh else run.summary()
     if finished:
         print(f"{run.path}: already finished at step {finished['steps']:,}; --fresh starts over")
         return finished
     trainer = make_trainer(config, data_folder, manifest, run, strategy, repetition)
+    for folder in others:
+        folder.begin(config, data_folder)
+    run.begin(config, data_folder, fresh)
     return trainer.fit()
 
 
 def make_trainer(config, data_folder, manifest, run, strategy, repetition=None):
-    """Model, sources, techniques and dev evaluation of a config, put together."""
+    """Model, sources, techniques and dev evaluation of a config, put together.
+
+    Raises:
+        ConfigError: a part of the config cannot be, e.g. more buckets than labels.
+    """
     memory = int(config.training.memory_gb * 2**30)
     source = ShardSource(data_folder, "train", memory)
     with strategy.scope():
@@ -56,6 +69,12 @@ def make_trainer(config, data_folder, manifest, run, strategy, repetition=None):
     evaluate = None
     if "dev" in manifest.splits:
         evaluate = dev_evaluation(model, ShardSource(Path(data_folder), "dev", memory), config)
+    elif config.training.early_stopping:
+        raise ConfigError(
+            "early stopping needs a dev split, the data has none",
+            where="training.early_stopping",
+            fix="name a file in data.dev, or remove early_stopping",
+        )
     return Trainer(
         model,
         source,
@@ -86,6 +105,8 @@ def dev_evaluation(model, source, config):
     """A function () -> metrics of ``model`` on ``source``."""
     ks = [k for k in config.evaluation.k if k <= model.head.num_labels]
     metrics = build_metrics(ks=tuple(ks), threshold=config.evaluation.threshold)
+    if config.training.early_stopping:
+        check_metric(config.training.early_stopping.metric, metrics.names)
     searcher = Searcher(model, metrics.min_predictions)
 
     def evaluate():

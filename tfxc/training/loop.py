@@ -195,8 +195,7 @@ class Trainer:
         """Remembers the best value; ``_best`` holds value, step, evaluations without a rise."""
         stopping = self.settings.early_stopping
         metric = stopping.metric if stopping else next(iter(results))
-        if metric not in results:
-            raise _unknown_metric(metric, results)
+        check_metric(metric, results)
         best, best_step, waited = self._best.numpy()
         least = stopping.min_delta if stopping else 0.0
         improved = results[metric] > best + least
@@ -245,9 +244,11 @@ def _headline(results):
     return {name: results[name] for name in names[:6] or list(results)[:3]}
 
 
-def _unknown_metric(metric, results):
-    return ConfigError(
-        f"there is no metric {metric!r}",
-        where="training.early_stopping.metric",
-        fix=f"choose one of: {', '.join(results)}",
-    )
+def check_metric(metric, names):
+    """Raises a ``ConfigError`` if early stopping asks for a metric that is not measured."""
+    if metric not in names:
+        raise ConfigError(
+            f"there is no metric {metric!r}",
+            where="training.early_stopping.metric",
+            fix=f"choose one of: {', '.join(names)}",
+        )

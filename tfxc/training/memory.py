@@ -50,6 +50,7 @@ def peak_bytes(config, manifest, repetition=None):
         config,
         num_features=manifest.num_features,
         num_labels=manifest.num_labels,
+        feature_kind=manifest.feature_kind,
         repetition=repetition,
     )
     shapes = weight_shapes(encoder, head)

@@ -48,13 +48,19 @@ class RunFolder:
             _check_is_run(self.path)
             with write_errors(self.path):
                 shutil.rmtree(self.path)
-        if (self / "config.json").exists():
-            self._check_same(config)
+        self.check(config)
         with atomic_file(self / "config.json") as stream:
             stream.write(config.to_json() + "\n")
         self.copy_assets(data_folder)
 
-    def _check_same(self, config):
+    def check(self, config):
+        """Refuses a folder that holds a run of another config; an empty one is fine.
+
+        Raises:
+            CheckpointError: as ``begin``.
+        """
+        if not (self / "config.json").exists():
+            return
         old, new = _tree(self.config()), _tree(config)
         changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
         if changed:
