@@ -16,12 +16,14 @@ from sklearn.linear_model import SGDClassifier
 from tfxc import cli
 from tfxc.progress import Progress
 
+SETTINGS = {"loss": "log_loss", "alpha": 1e-5, "max_iter": 4, "tol": None, "random_state": 0}
 _LABELS_PER_TASK = 64
 
 
 def main(argv=None):
     """Measures the baseline on the split that the run was evaluated on."""
     options = cli.parser("linear_baseline", __doc__)
+    options.prog = "python tools/linear_baseline.py"
     cli.add_config_options(options)
     options.add_argument("--run", help="run folder whose evaluation is printed beside")
     options.add_argument("--split", default="test")
@@ -86,15 +88,15 @@ def best_labels(features, targets, questions, k):
 
 
 def _score(features, targets, questions):
-    """Logits (n, labels) of a block of labels; a label nobody has gets -inf."""
+    """Logits (n, labels) of a block of labels; -inf if no training example has it, inf if all."""
     scores = np.full((questions.shape[0], targets.shape[1]), -np.inf, np.float32)
     for number in range(targets.shape[1]):
         truth = targets[:, [number]].toarray().ravel() > 0
-        if truth.any() and not truth.all():
-            model = SGDClassifier(
-                loss="log_loss", alpha=1e-5, max_iter=4, tol=None, random_state=0
-            )
-            scores[:, number] = model.fit(features, truth).decision_function(questions)
+        if truth.all():
+            scores[:, number] = np.inf
+        elif truth.any():
+            model = SGDClassifier(**SETTINGS).fit(features, truth)
+            scores[:, number] = model.decision_function(questions)
     return scores
 
 

@@ -12,7 +12,8 @@ from tfxc import cli
 
 def main(argv=None):
     """Plans the repetitions of a config."""
-    options = cli.parser("train", __doc__)
+    options = cli.parser("plan_repetitions", __doc__)
+    options.prog = "python tools/plan_repetitions.py"
     cli.add_config_options(options)
     options.add_argument("--fresh", action="store_true", help="as for tfxc.train")
     found = options.parse_args(argv)
@@ -33,10 +34,11 @@ def main(argv=None):
         )
     recipe = registry.create("recipe", config.recipe.section())
     count = repetition_count(config)
+    recipe.one_model(config, 0)  # refuses what is not trained in processes of their own
     folder = ensure_prepared(config.data, found.prepared)
+    fit = parallel_jobs(config, folder, count)
     begin_repetitions(Context(config, folder, Path(config.run), fresh=found.fresh))
-    jobs = recipe.parallel or parallel_jobs(config, folder, count)
-    print(count, jobs, config.run)
+    print(count, recipe.parallel or fit, config.run)
     return 0
 
 

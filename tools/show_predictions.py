@@ -6,15 +6,17 @@ Only TensorFlow is needed to load and call the model; tfxc is used to read the e
 import textwrap
 
 from tfxc import cli
+from tfxc.errors import ConfigError
 
 
 def main(argv=None):
     """Shows predictions of a text model."""
     options = cli.parser("show_predictions", __doc__)
+    options.prog = "python tools/show_predictions.py"
     options.add_argument("--run", required=True, help="run folder (for its data's settings)")
     options.add_argument("--savedmodel", required=True, help="folder written by tfxc.export")
     options.add_argument("--split", default="test")
-    options.add_argument("--count", type=int, default=5)
+    options.add_argument("--count", type=cli.positive, default=5)
     found = options.parse_args(argv)
     examples = list(read_examples(found.run, found.split, found.count))
     import tensorflow as tf
@@ -39,6 +41,12 @@ def read_examples(run, split, count):
     from tfxc.recipes.runs import load_run
 
     data = load_run(run).config.data
+    if split not in data.sources():
+        raise ConfigError(
+            f"the data has no split {split!r}",
+            where="--split",
+            fix=f"choose {', '.join(data.sources())}",
+        )
     arguments = {**data.reader_options, **data.split_options.get(split, {})}
     reader = open_reader(expand(data.sources()[split]), name=data.reader, **arguments)
     pairs = [
