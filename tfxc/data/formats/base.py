@@ -84,7 +84,9 @@ def check_label_name(name, where):
     """
     if not name or "\n" in name or "\r" in name:
         raise DataError(
-            f"a label name of one non-empty line is expected, found {name!r}", where=where
+            f"a label name of one non-empty line is expected, found {name!r}",
+            where=where,
+            fix="rename the label",
         )
     check_unicode(name, "a label name", where)
 
@@ -104,4 +106,5 @@ def check_unicode(text, what, where):
             f"{what} of valid Unicode is expected, found the lone surrogate "
             f"{text[error.start]!r} at character {error.start + 1}",
             where=where,
+            fix="write the character as a pair of surrogates or in UTF-8",
         ) from None

@@ -5,6 +5,8 @@ import json
 from tfxc.data.formats.base import TextReader, check_label_name, check_unicode
 from tfxc.errors import DataError
 
+_CORRECT = "correct the line"
+
 
 class JSONLines(TextReader):
     """Reads ``{"text": "...", "labels": ["...", ...]}`` lines in UTF-8.
@@ -47,14 +49,15 @@ class JSONLines(TextReader):
         try:
             example = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
-            raise DataError(f"a JSON object is expected: {error}", where=where) from None
+            problem = f"a JSON object is expected: {error}"
+            raise DataError(problem, where=where, fix=_CORRECT) from None
         if not isinstance(example, dict):
-            raise DataError(f"a JSON object is expected, found {_shown(example)}", where=where)
+            problem = f"a JSON object is expected, found {_shown(example)}"
+            raise DataError(problem, where=where, fix=_CORRECT)
         text = _field(example, self.text_field, "text_field", where)
         if not isinstance(text, str):
-            raise DataError(
-                f"{self.text_field!r} is expected to be a string, found {_shown(text)}", where=where
-            )
+            problem = f"{self.text_field!r} is expected to be a string, found {_shown(text)}"
+            raise DataError(problem, where=where, fix=_CORRECT)
         check_unicode(text, "a text", where)
         labels = _field(example, self.labels_field, "labels_field", where)
         if not isinstance(labels, list):
@@ -65,6 +68,7 @@ class JSONLines(TextReader):
                     f"{self.labels_field!r} is expected to be a string, an integer or a list of "
                     f"either, found {_shown(label)}",
                     where=where,
+                    fix=_CORRECT,
                 )
         return text, list(dict.fromkeys(labels))
 
@@ -90,9 +94,8 @@ def _check_labels(labels, kind, where):
         if kind is str:
             check_label_name(label, where)
         elif not 0 <= label < 2**31:
-            raise DataError(
-                f"a label id of 0 to {2**31 - 1:,} is expected, found {label}", where=where
-            )
+            problem = f"a label id of 0 to {2**31 - 1:,} is expected, found {label}"
+            raise DataError(problem, where=where, fix=_CORRECT)
 
 
 def _shown(value):

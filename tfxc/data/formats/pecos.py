@@ -41,7 +41,9 @@ class PecosFolder(Reader):
     def __init__(self, path, *, split="trn"):
         super().__init__(path)
         if not self.path.is_dir():
-            raise DataError("a folder is expected, found a file", where=self.path)
+            raise DataError(
+                "a folder is expected, found a file", where=self.path, fix="give its folder"
+            )
         self._label_path = self._required(f"Y.{split}.npz")
         self._text_path = self._optional(f"X.{split}.txt")
         self._feature_path = self._optional(f"X.{split}.npz")
@@ -77,7 +79,11 @@ class PecosFolder(Reader):
         wrong = np.flatnonzero(~np.isfinite(features.data))
         if wrong.size:
             row = start + np.searchsorted(features.indptr, wrong[0], side="right")
-            raise DataError(f"finite values are expected in row {row}", where=self._feature_path)
+            raise DataError(
+                f"finite values are expected in row {row}",
+                where=self._feature_path,
+                fix="correct the value",
+            )
         features.sum_duplicates()
         return features
 
@@ -90,13 +96,16 @@ class PecosFolder(Reader):
             where = f"{path}:{number}"
             check_label_name(name, where)
             if name in names:
-                raise DataError(f"label name {name!r} occurs twice", where=where)
+                raise DataError(
+                    f"label name {name!r} occurs twice", where=where, fix="rename one of the two"
+                )
             names[name] = number
         if len(names) != self.num_labels:
             raise DataError(
                 f"{self.num_labels:,} label names are expected as {self._label_path.name} has "
                 f"columns, found {len(names):,}",
                 where=path,
+                fix="give one name a line, for every column",
             )
         return np.array(list(names), dtype=object)
 
@@ -106,6 +115,7 @@ class PecosFolder(Reader):
                 f"{self.num_examples:,} examples are expected as {self._label_path.name} has rows, "
                 f"found {rows:,}",
                 where=path,
+                fix="give the files of one and the same split",
             )
 
     def _optional(self, name):
@@ -140,7 +150,11 @@ def _load_sparse(path):
 
 
 def _no_matrix(path):
-    return DataError("a matrix written by scipy.sparse.save_npz is expected", where=path)
+    return DataError(
+        "a matrix written by scipy.sparse.save_npz is expected",
+        where=path,
+        fix="write it with scipy.sparse.save_npz",
+    )
 
 
 def _label_lists(matrix, names):

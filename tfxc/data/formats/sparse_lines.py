@@ -80,7 +80,8 @@ def parse_rows(lines, numbers, path, num_labels=None, num_features=None, first_f
     wrong = np.flatnonzero(~np.isfinite(rows.values))
     if wrong.size:
         feature = rows.feature_ids[wrong[0]]
-        place.fail(f"feature {feature}: a finite value is expected", wrong, rows.feature_counts)
+        problem = f"feature {feature}: a finite value is expected"
+        place.fail(problem, "correct the value", wrong, rows.feature_counts)
     return _sorted(rows, place)
 
 
@@ -88,9 +89,9 @@ class _Place:
     def __init__(self, path, numbers):
         self.path, self.numbers = path, numbers
 
-    def fail(self, problem, wrong, counts):
+    def fail(self, problem, fix, wrong, counts):
         row = np.searchsorted(np.cumsum(counts), wrong[0], side="right")
-        raise DataError(problem, where=f"{self.path}:{self.numbers[row]}")
+        raise DataError(problem, where=f"{self.path}:{self.numbers[row]}", fix=fix)
 
 
 def _splits(counts):
@@ -101,10 +102,9 @@ def _check_ids(ids, counts, lowest, how_many, what, place):
     highest = _MAX_ID if how_many is None else lowest + how_many - 1
     wrong = np.flatnonzero((ids < lowest) | (ids > highest))
     if wrong.size:
-        found = ids[wrong[0]]
-        place.fail(
-            f"a {what} id of {lowest} to {highest:,} is expected, found {found}", wrong, counts
-        )
+        problem = f"a {what} id of {lowest} to {highest:,} is expected, found {ids[wrong[0]]}"
+        fix = f"correct the id or the number of {what}s (header, or the reader's option)"
+        place.fail(problem, fix, wrong, counts)
 
 
 def _sorted(rows, place):
@@ -116,9 +116,8 @@ def _sorted(rows, place):
     rows = dataclasses.replace(rows, feature_ids=rows.feature_ids[order], values=rows.values[order])
     wrong = np.flatnonzero(np.diff(keys[order]) == 0)
     if wrong.size:
-        place.fail(
-            f"feature {rows.feature_ids[wrong[0]]} is given twice", wrong, rows.feature_counts
-        )
+        problem = f"feature {rows.feature_ids[wrong[0]]} is given twice"
+        place.fail(problem, "give it once, e.g. with the sum", wrong, rows.feature_counts)
     return rows
 
 
@@ -180,7 +179,9 @@ def _label_id(token, where):
         return _whole(token)
     except ValueError:
         raise DataError(
-            f"comma-separated label ids are expected, found {_shown(token)}", where=where
+            f"comma-separated label ids are expected, found {_shown(token)}",
+            where=where,
+            fix="number the labels from 0, or give them by name in JSON lines",
         ) from None
 
 
@@ -191,7 +192,11 @@ def _pair(token, where):
             raise ValueError
         return _whole(feature), float(value)
     except ValueError:
-        raise DataError(f"feature:value is expected, found {_shown(token)}", where=where) from None
+        raise DataError(
+            f"feature:value is expected, found {_shown(token)}",
+            where=where,
+            fix="correct the line",
+        ) from None
 
 
 def _whole(token):
