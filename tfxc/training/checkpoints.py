@@ -73,7 +73,8 @@ class Checkpoints:
         try:
             status = self._checkpoint.restore(newest)
             status.assert_existing_objects_matched().assert_consumed()
-        except (ValueError, AssertionError, tf.errors.OpError) as error:
+        # IndexError is what TensorFlow makes of a file that ends early.
+        except (ValueError, AssertionError, IndexError, tf.errors.OpError) as error:
             reason = str(error).strip().splitlines()[0]
             raise CheckpointError(
                 f"does not hold this model's variables ({reason})",

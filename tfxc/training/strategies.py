@@ -18,7 +18,7 @@ def make_strategy(settings):
         ConfigError: no TF_CONFIG, or a batch that the replicas cannot share evenly.
     """
     if settings.strategy == "none":
-        return tf.distribute.get_strategy()
+        return _checked(tf.distribute.get_strategy(), settings)
     if settings.strategy == "multi_worker":
         check_tf_config()
         return _checked(tf.distribute.MultiWorkerMirroredStrategy(), settings)
@@ -129,12 +129,12 @@ def _make_logical_cpus(devices):
 
 
 def _checked(strategy, settings):
-    replicas = strategy.num_replicas_in_sync
-    if settings.batch_size % (replicas * settings.accumulate):
+    parts = strategy.num_replicas_in_sync * settings.accumulate
+    if settings.batch_size % parts:
         raise ConfigError(
-            f"{settings.batch_size} examples cannot be shared evenly by {replicas} replicas x "
-            f"{settings.accumulate} micro-batches",
+            f"a multiple of {parts} (micro-batches times replicas) expected, found "
+            f"{settings.batch_size}",
             where="training.batch_size",
-            fix=f"choose a multiple of {replicas * settings.accumulate}",
+            fix=f"use {max(1, settings.batch_size // parts) * parts}",
         )
     return strategy
