@@ -44,7 +44,7 @@ def main():
     batches = [random.normal(size=shape).astype(np.float32) for _ in range(found.batches)]
     model(batches[0][:2])
     if found.graph:
-        head.has_search = False
+        head.search_methods = ()
     searcher = Searcher(model, 5)
     before = resident_bytes()
     for batch in batches:

@@ -112,7 +112,7 @@ def _search(loaded, rows, metrics, options):
 
     from tfxc.training.search import Searcher
 
-    searcher = Searcher(loaded.model, metrics.min_predictions)
+    searcher = Searcher(loaded.model, metrics.min_predictions, options.search)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
     parts, unseen = [], 0
     for ids, scores, labels in searcher.over_rows(rows, batch_size, "evaluating"):
@@ -198,6 +198,12 @@ def _parser():
     options.add_argument("--k", type=_ks, help="cut-offs, e.g. 1,3,5 (default: the config's)")
     options.add_argument("--threshold", type=float, help="score from which a label counts, for F1")
     options.add_argument("--batch-size", type=cli.positive, help="examples searched at a time")
+    options.add_argument(
+        "--search",
+        metavar="METHOD",
+        help="how a head with a native search finds labels: auto, brute, threshold (all exact) "
+        "or approximate (default: auto)",
+    )
     options.add_argument("--compare", metavar="RUN2", help="another run to compare with")
     options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN)")
     options.add_argument("--prepared", default="prepared", help="where prepared records are kept")

@@ -134,20 +134,22 @@ class HeadContract:
         message = f"k must lie in 1 .. {NUM_LABELS} .*found {k}"
         with pytest.raises(ValueError, match=message):
             head.top_k(features, k)
-        if head.has_search:
+        if head.search_methods:
             with pytest.raises(ValueError, match=message):
                 head.search_top_k(head.search_scores(features).numpy(), k)
 
     @pytest.mark.parametrize("k", [1, 4, NUM_LABELS])
     def test_search_equals_top_k(self, k):
         head, features = self.built(), self.features(40)
-        if not head.has_search:
+        if not head.search_methods:
             pytest.skip("no native search")
-        ids, scores = head.search_top_k(head.search_scores(features).numpy(), k)
         expected_ids, expected_scores = head.top_k(features, k)
-        np.testing.assert_array_equal(ids, expected_ids)
-        np.testing.assert_allclose(scores, expected_scores, rtol=1e-5, atol=1e-6)
-        assert (ids.dtype, scores.dtype) == (np.int32, np.float32)
+        for method in set(head.search_methods) - {"approximate"}:
+            found = head.search_scores(features).numpy()
+            ids, scores = head.search_top_k(found, k, method)
+            np.testing.assert_array_equal(ids, expected_ids)
+            np.testing.assert_allclose(scores, expected_scores, rtol=1e-5, atol=1e-6)
+            assert (ids.dtype, scores.dtype) == (np.int32, np.float32)
 
     def test_compiled_equals_eager(self):
         head, features = self.built(), self.features()

@@ -267,3 +267,20 @@ def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message) as caught:
         Mach(20, **{"num_buckets": 4, **arguments})
     assert isinstance(caught.value, ConfigError) == ("num_" in message)
+
+
+def test_approximate_search_with_all_buckets_is_exact():
+    # The best 50 buckets are all there are; every label is found in each repetition.
+    head = Mach(200, num_buckets=40, num_repetitions=3)
+    features = tf.constant(np.random.default_rng(0).normal(size=(6, 8)), tf.float32)
+    expected, totals = head.top_k(features, 5)
+    scores = head.search_scores(features).numpy()
+    ids, found = head.search_top_k(scores, 5, "approximate")
+    np.testing.assert_array_equal(ids, expected)
+    np.testing.assert_allclose(found, totals, rtol=1e-5)
+
+
+def test_approximate_search_needs_a_sum():
+    head = Mach(200, num_buckets=40, num_repetitions=3, aggregate="min")
+    with pytest.raises(ConfigError, match="aggregate is 'min'"):
+        head.search_top_k(np.zeros((1, 3, 40), np.float32), 5, "approximate")

@@ -208,6 +208,7 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
     ("more", "message"),
     [
         (["--k", "1,31"], "--k: k = 31 is asked for, the run has 30 labels"),
+        (["--search", "best"], "--search: the head Mach has no search 'best'"),
         (["--split", "test"], "--split: the data has no split 'test'"),
         (["--data", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--data", "{folder}/empty.svm"], "empty.svm: "),

@@ -14,15 +14,15 @@ class Head(keras.layers.Layer):
     * ``top_k(features, k)`` returns (ids int32, scores float32), both (batch, k), sorted by
       falling score, ties by rising id; in the graph, exact unless a head's docstring says
       otherwise.
-    * ``search_top_k(scores, k)`` does the same outside the graph from what ``search_scores``
-      returned, for heads that have a native search; ``has_search`` says so.
+    * ``search_top_k(scores, k, method)`` does the same outside the graph from what
+      ``search_scores`` returned, for heads that list ``search_methods``, the usual one first.
 
     Class attributes:
         from_data: constructor arguments the data decides; a config may not hold them.
     """
 
     from_data = ("num_labels",)
-    has_search = False
+    search_methods = ()
 
     def training_groups(self, features, labels):
         """Logit groups of a batch."""

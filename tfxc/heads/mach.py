@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfxc.errors import ConfigError
 from tfxc.heads.base import Head, rare_start, seen_labels
 from tfxc.labels.hashing import bucket_lookups, check_buckets
 from tfxc.ops import gather
@@ -54,7 +55,7 @@ class Mach(Head):
     """
 
     from_data = ("num_labels",)
-    has_search = True
+    search_methods = ("auto", "brute", "threshold", "approximate")
 
     def __init__(
         self,
@@ -143,14 +144,31 @@ class Mach(Head):
     def _combine(self):
         return self.aggregate if self.aggregate in ("min", "median") else "sum"
 
-    def search_top_k(self, scores, k):
-        """Native search of the best k labels from ``search_scores`` as a NumPy array."""
+    def search_top_k(self, scores, k, method="auto"):
+        """Native search of the best k labels from ``search_scores`` as a NumPy array.
+
+        Args:
+            method: ``"auto"``, ``"brute"`` and ``"threshold"`` are exact (``ops.gather.top_k``);
+                ``"approximate"`` looks into the best 50 buckets of each repetition only, as the
+                authors did for their largest sets, and may find fewer than k labels (id -1).
+
+        Raises:
+            ConfigError: an approximate search with another aggregate than a sum.
+        """
         self.check_k(k)
         if self._inverse is None:
             self._inverse = gather.invert_lookups(self.lookups, self.num_buckets)
-        ids, totals = gather.top_k(
-            scores, self.lookups, k, aggregate=self._combine, inverse=self._inverse
-        )
+        if method != "approximate":
+            exact = {"aggregate": self._combine, "method": method, "inverse": self._inverse}
+            ids, totals = gather.top_k(scores, self.lookups, k, **exact)
+        elif self._combine == "sum":
+            ids, totals = gather.approximate_top_k(scores, self._inverse, k=k)
+        else:
+            raise ConfigError(
+                f"the approximate search sums scores, the head's aggregate is {self.aggregate!r}",
+                where="--search",
+                fix="use an exact search",
+            )
         return ids, self._finish(totals)
 
     def top_k(self, features, k):

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfxc.errors import ConfigError
 from tfxc.progress import Progress
 
 
@@ -11,15 +12,27 @@ class Searcher:
     Args:
         model: an ``XCModel``.
         k: number of labels.
+        method: one of the head's ``search_methods``; None takes the first.
+
+    Raises:
+        ConfigError: the head has no such search.
 
     Example:
         >>> ids, scores = Searcher(model, 5)(batch)  # doctest: +SKIP
     """
 
-    def __init__(self, model, k):
+    def __init__(self, model, k, method=None):
         model.head.check_k(k)
+        known = model.head.search_methods
+        if method is not None and method not in known:
+            raise ConfigError(
+                f"the head {type(model.head).__name__} has no search {method!r}",
+                where="--search",
+                fix=f"choose one of: {', '.join(known)}" if known else "leave it out",
+            )
         self.model, self.k = model, k
-        self._native = model.head.has_search
+        self._native = bool(known)
+        self._method = method or next(iter(known), None)
         self._function = None
 
     def __call__(self, batch):
@@ -28,7 +41,7 @@ class Searcher:
             self._function = self._make(tf.nest.map_structure(_open_spec, batch["features"]))
         result = self._function(batch["features"])
         if self._native:
-            return self.model.head.search_top_k(result.numpy(), self.k)
+            return self.model.head.search_top_k(result.numpy(), self.k, self._method)
         return result[0].numpy(), result[1].numpy()
 
     def _make(self, specification):
