@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def tool(monkeypatch):
     """A function: name of a tool -> its module."""
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    return __import__
+    # Worker processes that earlier tests left behind do not know the folder of the tools.
+    with joblib.parallel_config(backend="threading"):
+        yield __import__
 
 
 def random_set(seed, count, num_labels=70):
@@ -46,9 +48,7 @@ def test_best_labels_like_one_versus_rest(tool):
     scores[:, 66] = np.inf
     scores[:, known] = reference.decision_function(questions)
     columns = scipy.sparse.csc_matrix(targets.astype(float))
-    # Worker processes that earlier tests left behind do not know the folder of the tools.
-    with joblib.parallel_config(backend="threading"):
-        ids, found = linear_baseline.best_labels(features, columns, questions, 6)
+    ids, found = linear_baseline.best_labels(features, columns, questions, 6)
     assert ids.shape == found.shape == (25, 6)
     np.testing.assert_array_equal(ids, np.argsort(-scores, axis=1, kind="stable")[:, :6])
     np.testing.assert_allclose(found, np.take_along_axis(scores, ids, 1), rtol=1e-5)
