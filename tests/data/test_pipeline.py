@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.data.prepared import dense_rows, numbered_rows, prepared
-from tfxc.data.pipeline import evaluation_dataset, training_dataset
+from tfxc.data.pipeline import training_dataset
 from tfxc.data.source import ArraySource, ShardSource
 from tfxc.errors import ConfigError
 
@@ -73,21 +73,6 @@ def test_static_shapes_and_cardinality():
     assert training_dataset(dense, batch_size=4, seed=0, num_steps=1).element_spec[
         "features"
     ].shape == (4, 5)
-    assert evaluation_dataset(dense, 4).element_spec["features"].shape.as_list() == [None, 5]
-    assert len(evaluation_dataset(dense, 4)) == 3
-
-
-@pytest.mark.parametrize("rows", [numbered_rows(23), dense_rows(23)], ids=["sparse", "dense"])
-def test_evaluation_is_in_order_with_a_smaller_last_batch(rows):
-    source = ArraySource(rows)
-    batches = list(evaluation_dataset(source, 10))
-    assert [len(batch["labels"]) for batch in batches] == [10, 10, 3]
-    for batch, expected in zip(batches, source.sequential(10), strict=True):
-        assert_same(batch, expected)
-
-
-def test_empty_split_evaluates_to_nothing():
-    assert list(evaluation_dataset(ArraySource(numbered_rows(0)), 4)) == []
 
 
 def test_windows_are_read_below_tf_data_without_deadlock(tmp_path):
@@ -109,5 +94,3 @@ def test_impossible_requests_are_refused():
         )
     with pytest.raises(ConfigError, match="found an empty one"):
         training_dataset(ArraySource(numbered_rows(0)), batch_size=4, seed=0, num_steps=1)
-    with pytest.raises(ConfigError, match="batch_size: at least 1 expected, found 0"):
-        evaluation_dataset(source, 0)

@@ -72,31 +72,15 @@ def training_dataset(
     return _finished(batches, prefetch)
 
 
-def evaluation_dataset(source, batch_size, prefetch=4):
-    """All examples of a source once and in their order; the last batch may be smaller.
-
-    Returns:
-        tf.data.Dataset: batches, see docs/architecture.md, "Rows and batches".
-    """
-    if batch_size < 1:
-        raise ConfigError(f"at least 1 expected, found {batch_size}", where="batch_size")
-    batches = tf.data.Dataset.from_generator(
-        lambda: source.sequential(batch_size), output_signature=batch_signature(source, None)
-    )
-    count = -(-source.num_examples // batch_size)
-    return _finished(batches.apply(tf.data.experimental.assert_cardinality(count)), prefetch)
-
-
 def batch_signature(source, batch_size):
-    """The ``tf.TensorSpec``s of a batch; ``batch_size`` None where it varies."""
+    """The ``tf.TensorSpec``s of a batch of ``batch_size`` examples."""
     if source.dense:
         features = tf.TensorSpec((batch_size, source.num_features), tf.float32)
     else:
-        bounds = None if batch_size is None else batch_size + 1
         features = {
             "ids": tf.TensorSpec((None,), tf.int32),
             "weights": tf.TensorSpec((None,), tf.float32),
-            "row_splits": tf.TensorSpec((bounds,), tf.int64),
+            "row_splits": tf.TensorSpec((batch_size + 1,), tf.int64),
         }
     return {
         "features": features,
