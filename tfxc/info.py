@@ -46,13 +46,8 @@ def _config_lines(options):
             fix=f"run python -m tfxc.prepare --config {options.config}",
         )
     manifest = Manifest.load(folder)
-    dimensions = {
-        "num_features": manifest.num_features,
-        "num_labels": manifest.num_labels,
-        "feature_kind": manifest.feature_kind,
-    }
     yield from _data_lines(manifest.model_dump())
-    yield from _weight_lines(config, dimensions)
+    yield from _weight_lines(config, manifest.dimensions)
     yield from _memory_lines(config, manifest)
 
 

@@ -7,8 +7,8 @@ from tfxc import registry
 from tfxc.encoders._repeated import Repeated
 from tfxc.errors import ConfigError
 
-_KINDS = {"sparse": "sparse bags", "dense": "dense vectors"}
-_TAKERS = {"sparse": "bag_mlp", "dense": "precomputed"}
+_KINDS = {"sparse": "sparse bags", "dense": "dense vectors", "image": "images"}
+_TAKERS = {"sparse": "bag_mlp", "dense": "precomputed", "image": "resnet"}
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -76,27 +76,29 @@ class XCModel(keras.Model):
         return cls(*parts, **config)
 
 
-def build_model(config, *, num_features, num_labels, feature_kind="sparse", repetition=None):
+def build_model(config, *, feature_kind="sparse", repetition=None, **decided):
     """Makes and builds the model of a config.
 
     Args:
         config: a ``tfxc.config.Config``.
-        num_features, num_labels: what the data says.
-        feature_kind: ``"sparse"`` or ``"dense"``.
+        feature_kind: ``"sparse"``, ``"dense"`` or ``"image"``.
         repetition: number r for the model of repetition r alone; None for the whole model.
+        decided: what the data decides: ``num_features``, ``num_labels``, for images
+            ``image_shape`` (height, width, channels), and whatever else an encoder or head lists
+            in ``from_data``.
 
     Raises:
         ConfigError: an argument does not fit; the message names the config section.
     """
     keras.config.set_dtype_policy(config.training.precision)
-    sizes = {"num_features": num_features, "num_labels": num_labels}
-    parts = make_parts(config, **sizes, feature_kind=feature_kind, repetition=repetition)
+    parts = make_parts(config, feature_kind=feature_kind, repetition=repetition, **decided)
     model = XCModel(*parts)
-    model(example_features(feature_kind, num_features))
+    shape = decided.get("image_shape")
+    model(example_features(feature_kind, decided["num_features"], shape))
     return model
 
 
-def make_parts(config, *, num_features, num_labels, feature_kind="sparse", repetition=None):
+def make_parts(config, *, feature_kind="sparse", repetition=None, **decided):
     """Encoder, head and objective of a config, not yet built; arguments of ``build_model``."""
     takes = registry.get("encoder", config.encoder.name).takes
     if feature_kind != takes:
@@ -107,12 +109,14 @@ def make_parts(config, *, num_features, num_labels, feature_kind="sparse", repet
             fix=f"use encoder {_TAKERS[feature_kind]!r}",
         )
     objective = _create("objective", config.objective.section())
-    head = _create("head", _head_section(config, objective, repetition), num_labels=num_labels)
-    return _encoder(config, head, repetition, num_features), head, objective
+    head = _create("head", _head_section(config, objective, repetition), **decided)
+    return _encoder(config, head, repetition, decided), head, objective
 
 
-def example_features(kind, num_features):
+def example_features(kind, num_features, image_shape=None):
     """Features of two examples, to build a model with."""
+    if kind == "image":
+        return tf.zeros((2, *image_shape), tf.uint8)
     if kind == "dense":
         return tf.zeros((2, num_features))
     return {
@@ -145,18 +149,17 @@ def _head_section(config, objective, repetition):
     return section
 
 
-def _encoder(config, head, repetition, num_features):
+def _encoder(config, head, repetition, decided):
     section = config.encoder.section()
     known = registry.arguments(registry.get("encoder", section["name"]))
     if "seed" in known:
         section.setdefault("seed", config.seed)
     if repetition is None and getattr(head, "trunk", "shared") == "shared":
-        return _create("encoder", section, num_features=num_features)
+        return _create("encoder", section, **decided)
     first = getattr(head, "first_repetition", 0)
     count = getattr(head, "num_repetitions", 1)
     encoders = [
-        _create("encoder", _repeat(section, known, first + r), num_features=num_features)
-        for r in range(count)
+        _create("encoder", _repeat(section, known, first + r), **decided) for r in range(count)
     ]
     return encoders[0] if repetition is not None else Repeated(encoders)
 

@@ -12,6 +12,8 @@ from tfxc.files import atomic_file
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
+# What a model has to know of the data before it can be built.
+DIMENSIONS = ("num_features", "num_labels", "feature_kind", "image_shape")
 
 
 def fingerprint(settings):
@@ -89,7 +91,9 @@ class Manifest(_Part):
     """What a prepared folder holds.
 
     Attributes:
-        num_features: width of the feature space, or length of the dense vectors.
+        num_features: width of the feature space, or length of the dense vectors, or values of an
+            image.
+        image_shape: (height, width, channels) of every image, or None.
         num_labels: number of labels of the training vocabulary (``labels.txt``).
         num_unseen_labels: labels of dev and test outside it (``unseen_labels.txt``); they have
             the ids ``num_labels`` and up.
@@ -101,8 +105,9 @@ class Manifest(_Part):
     name: str
     settings_fingerprint: str
     layout: Literal["blocks", "examples"]
-    feature_kind: Literal["sparse", "dense"]
+    feature_kind: Literal["sparse", "dense", "image"]
     num_features: int
+    image_shape: tuple[int, int, int] | None = None
     num_labels: int
     num_unseen_labels: int
     text_features: dict | None
@@ -114,6 +119,11 @@ class Manifest(_Part):
     def dense(self):
         """Whether the features are dense vectors."""
         return self.feature_kind == "dense"
+
+    @property
+    def dimensions(self):
+        """What ``tfxc.model.build_model`` has to know of the data, as keyword arguments."""
+        return {name: getattr(self, name) for name in DIMENSIONS}
 
     def split(self, name):
         """The ``SplitInfo`` of that name.

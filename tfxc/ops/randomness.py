@@ -54,12 +54,26 @@ def keep_mask(rows, columns, rate, seed):
     Returns:
         bool of the broadcast shape.
     """
+    return random_bits(rows, columns, seed) >= _u32(int(rate * 2**32))
+
+
+def random_bits(rows, columns, seed, *, shared=False):
+    """Random numbers of the places (row, column), uniform over all uint32.
+
+    Args:
+        rows, columns: as in ``keep_mask``.
+        shared: whether row r is the same in every part (replica, micro-batch) of a batch, for
+            what the whole batch draws once; else row r of this part is row ``first_row + r``.
+
+    Returns:
+        uint32 of the broadcast shape. A second call with the same seed in one step draws others.
+    """
     step, first_row, passes = getattr(_local, "scope", None) or _anywhere()
     passes[seed] = passes.get(seed, 0) + 1
     key = _mix(step * _u32(0x9E3779B1) + _u32(seed * 0x85EBCA77 + passes[seed] * 0xC2B2AE3D))
-    by_row = _mix((tf.cast(rows, tf.uint32) + first_row) * _u32(0x27D4EB2F) + key)
-    noise = _mix(tf.bitwise.bitwise_xor(by_row, tf.cast(columns, tf.uint32) * _u32(0x165667B1)))
-    return noise >= _u32(int(rate * 2**32))
+    rows = tf.cast(rows, tf.uint32) + (_u32(0) if shared else first_row)
+    by_row = _mix(rows * _u32(0x27D4EB2F) + key)
+    return _mix(tf.bitwise.bitwise_xor(by_row, tf.cast(columns, tf.uint32) * _u32(0x165667B1)))
 
 
 def _anywhere():

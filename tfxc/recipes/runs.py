@@ -8,6 +8,7 @@ import numpy as np
 
 from tfxc import registry
 from tfxc.data.conversion import Converter
+from tfxc.data.manifest import DIMENSIONS
 from tfxc.data.text_features import load_text_features
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.training.run_folder import RunFolder
@@ -38,11 +39,7 @@ class LoadedRun:
     @property
     def dimensions(self):
         """Arguments of ``build_model`` that come from the data."""
-        return {
-            "num_features": self.manifest["num_features"],
-            "num_labels": self.manifest["num_labels"],
-            "feature_kind": self.manifest["feature_kind"],
-        }
+        return {name: self.manifest.get(name) for name in DIMENSIONS}
 
     @functools.cached_property
     def model(self):

@@ -60,9 +60,7 @@ def make_trainer(config, data_folder, manifest, run, strategy, repetition=None):
     with strategy.scope():
         model = build_model(
             config,
-            num_features=manifest.num_features,
-            num_labels=manifest.num_labels,
-            feature_kind=manifest.feature_kind,
+            **manifest.dimensions,
             repetition=repetition,
         )
     techniques = [_technique(method) for method in config.techniques]

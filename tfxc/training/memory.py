@@ -46,13 +46,7 @@ def peak_bytes(config, manifest, repetition=None):
     Returns:
         ``Memory``. Accurate to about a fifth for models whose tables dominate.
     """
-    encoder, head, _ = make_parts(
-        config,
-        num_features=manifest.num_features,
-        num_labels=manifest.num_labels,
-        feature_kind=manifest.feature_kind,
-        repetition=repetition,
-    )
+    encoder, head, _ = make_parts(config, **manifest.dimensions, repetition=repetition)
     shapes = weight_shapes(encoder, head)
     parameters = sum(_size(shape) for _, shape in shapes)
     weights = parameters * _FLOAT
