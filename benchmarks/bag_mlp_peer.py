@@ -9,25 +9,12 @@ decay, batch 256, 9 epochs. Prints P@1/3/5 on the dev split, training seconds an
 
 import argparse
 import json
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
+
+from _peers import precision, print_rows, run_peer, train_ours
 
 WIDTH, DROPOUT, RATE, BATCH = 1024, 0.5, 4e-3, 256
-
-
-def write_arrays(folder, split, path):
-    """Writes a prepared split as plain arrays that need no TensorFlow to read."""
-    import numpy as np
-
-    from tfxc.data.source import ShardSource
-
-    source = ShardSource(folder, split)
-    whole = next(source.sequential(source.num_examples))
-    sizes = {"num_features": source.num_features, "num_labels": source.num_labels}
-    np.savez(path, **whole["features"], labels=whole["labels"], **sizes)
 
 
 def torch_worker(train_path, dev_path, epochs):
@@ -57,7 +44,7 @@ def torch_worker(train_path, dev_path, epochs):
             optimizer.step()
             decay.step()
     seconds = time.perf_counter() - begin
-    print(json.dumps({"seconds": seconds, **precision(bag, rest.eval(), dev)}))
+    print(json.dumps({"seconds": seconds, **evaluated(bag, rest.eval(), dev)}))
 
 
 def forward(bag, rest, data, rows):
@@ -83,46 +70,17 @@ def targets(data, rows, num_labels):
     return target.scatter_(1, torch.where(known, labels, num_labels), 1.0)[:, :num_labels]
 
 
-def precision(bag, rest, data):
+def evaluated(bag, rest, data):
     """P@1/3/5 of the peer."""
     import numpy as np
     import torch
 
-    hits = []
     with torch.no_grad():
-        for rows in np.array_split(np.arange(len(data["labels"])), 20):
-            best = forward(bag, rest, data, rows).topk(5).indices.numpy()
-            hits.append((best[:, :, None] == data["labels"][rows][:, None, :]).any(axis=2))
-    hits = np.concatenate(hits)
-    return {f"P@{k}": float(hits[:, :k].mean()) for k in (1, 3, 5)}
-
-
-def ours(config, epochs):
-    """Trains the config with the ordinary verb; returns its row."""
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
-        changes = ["--set", f"run={run}"]
-        changes += ["--set", f"training.epochs={epochs}"] if epochs else []
-        command = [sys.executable, "-m", "tfxc.train", "--config", config, *changes]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-        summary = json.loads((run / "summary.json").read_text())
-    scores = {name: summary["dev"][name] for name in ("P@1", "P@3", "P@5")}
-    return {"seconds": summary["seconds"], **scores}
-
-
-def peer(python, config, epochs):
-    """Trains the peer in its own Python; returns its row."""
-    from tfxc.config import load_config
-    from tfxc.data.preparation import ensure_prepared
-
-    prepared = ensure_prepared(load_config(config).data)
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [str(Path(folder) / f"{split}.npz") for split in ("train", "dev")]
-        for split, path in zip(("train", "dev"), paths, strict=True):
-            write_arrays(prepared, split, path)
-        command = [python, __file__, "--worker", *paths, "--peer-epochs", str(epochs)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+        best = [
+            forward(bag, rest, data, rows).topk(5).indices.numpy()
+            for rows in np.array_split(np.arange(len(data["labels"])), 20)
+        ]
+    return precision(np.concatenate(best), data["labels"])
 
 
 def main():
@@ -138,15 +96,12 @@ def main():
     found = options.parse_args()
     if found.worker:
         return torch_worker(*found.worker, found.peer_epochs)
+    epochs = ("--peer-epochs", str(found.peer_epochs))
     rows = {
-        "tfxc": ours(found.config, found.epochs),
-        "torch": peer(found.torch_python, found.config, found.peer_epochs),
+        "tfxc": train_ours(found.config, found.epochs),
+        "torch": run_peer(found.torch_python, __file__, found.config, *epochs),
     }
-    print(f"{'':8}{'P@1':>8}{'P@3':>8}{'P@5':>8}{'seconds':>10}")
-    for name, row in rows.items():
-        scores = "".join(f"{100 * row[key]:8.2f}" for key in ("P@1", "P@3", "P@5"))
-        print(f"{name:8}{scores}{row['seconds']:10.0f}")
-    print(f"training time, torch / tfxc: {rows['torch']['seconds'] / rows['tfxc']['seconds']:.2f}")
+    print_rows(rows, "torch")
     return 0
 
 

@@ -1,6 +1,7 @@
 """What every verb shares: options, errors as one line, exit codes."""
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -37,6 +38,30 @@ def add_config_options(options, required=True):
         metavar="FOLDER",
         help="where prepared records are kept (default: %(default)s)",
     )
+
+
+def add_reader_options(options, help_reader, example):
+    """``--reader`` and ``--reader-option`` of verbs that read a file of examples."""
+    options.add_argument("--reader", help=help_reader)
+    options.add_argument(
+        "--reader-option",
+        action="append",
+        default=[],
+        type=_key_and_value,
+        metavar="KEY=VALUE",
+        help=f"option of the reader, e.g. {example} (may be given several times)",
+    )
+
+
+def _key_and_value(text):
+    """``(key, value)``; the value is JSON, or a string where it is none."""
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"key=value expected, found {text!r}")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
 
 
 def config_of(options):

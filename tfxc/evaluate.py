@@ -86,24 +86,13 @@ def _rows_of_file(loaded, path, options):
     # What was said about the training file says nothing about a file of another format.
     if name is None and _ending(path) == _ending(data.train):
         name, arguments = data.reader, data.reader_options
-    given = dict(_option(text) for text in options.reader_option)
-    reader = open_reader(path, name=name, **{**arguments, **given})
+    reader = open_reader(path, name=name, **{**arguments, **dict(options.reader_option)})
     return loaded.rows(reader)
 
 
 def _ending(path):
     plain = Path(path)
     return Path(plain.stem).suffix if plain.suffix in (".gz", ".xz") else plain.suffix
-
-
-def _option(text):
-    key, sign, value = text.partition("=")
-    if not sign:
-        raise ConfigError(f"key=value expected, found {text!r}", where="--reader-option")
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
 
 
 def _search(loaded, rows, metrics, options):
@@ -187,13 +176,8 @@ def _parser():
     source = options.add_mutually_exclusive_group()
     source.add_argument("--split", help="split of the run's data (default: test, else dev)")
     source.add_argument("--data", metavar="FILE", help="any readable file instead of a split")
-    options.add_argument("--reader", help="format of FILE where its name does not tell")
-    options.add_argument(
-        "--reader-option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="option of the reader, e.g. label_separator=, (may be given several times)",
+    cli.add_reader_options(
+        options, "format of FILE where its name does not tell", "label_separator=,"
     )
     options.add_argument("--k", type=_ks, help="cut-offs, e.g. 1,3,5 (default: the config's)")
     options.add_argument("--threshold", type=float, help="score from which a label counts, for F1")

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from tfxc import cli
-from tfxc.errors import ConfigError, DataError
+from tfxc.errors import DataError
 
 _PROMPT = "> "
 
@@ -59,7 +59,6 @@ def _answer_file(predictor, write, options):
 def _open(options, takes):
     from tfxc.data.unlabelled import open_unlabelled
 
-    given = dict(_option(text) for text in options.reader_option)
     reader, defaults = options.reader, {}
     if options.run:
         from tfxc.training.run_folder import RunFolder
@@ -67,17 +66,7 @@ def _open(options, takes):
         data = RunFolder(options.run).config().data
         alike = Path(options.file).suffixes == Path(data.train).suffixes
         reader, defaults = reader or (data.reader if alike else None), data.reader_options
-    return open_unlabelled(options.file, takes, reader, given, defaults)
-
-
-def _option(text):
-    key, sign, value = text.partition("=")
-    if not sign:
-        raise ConfigError(f"key=value expected, found {text!r}", where="--reader-option")
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
+    return open_unlabelled(options.file, takes, reader, dict(options.reader_option), defaults)
 
 
 def _answer_pipe(predictor, write, batch_size):
@@ -181,14 +170,7 @@ def _parser():
         choices=sorted(_LAYOUTS),
         help="one JSON object or one table row per example (default: table on a terminal)",
     )
-    options.add_argument("--reader", help="format of FILE; 'lines' for plain text")
-    options.add_argument(
-        "--reader-option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="option of the reader, e.g. text_field=body (may be given several times)",
-    )
+    cli.add_reader_options(options, "format of FILE; 'lines' for plain text", "text_field=body")
     options.add_argument("--batch-size", type=_positive, default=256, help="examples at a time")
     return options
 

@@ -1,0 +1,96 @@
+"""A config of ours and XR-Linear of libpecos 1.2.8 on the same records, one after the other.
+
+    python benchmarks/xr_linear_peer.py --config configs/dense_eurlex57k.json \\
+        --pecos-python /path/to/python/with/libpecos
+
+libpecos needs a Python of its own, e.g. ``pip install libpecos==1.2.8 "numpy<2" "scipy<1.14"
+torch==2.13.0``. The peer: PIFA label vectors, hierarchical k-means with 16 splits and leaves of at
+most 100 labels, weights below 0.1 cut, beam 10; it trains on one core or, with ``--threads``, on
+several. Prints P@1/3/5 on the dev split, training seconds (for XR-Linear the clock's and the
+processor's) and their ratio.
+"""
+
+import argparse
+import json
+import sys
+import time
+
+from _peers import precision, print_rows, run_peer, train_ours
+
+SPLITS, LEAF, THRESHOLD, BEAM = 16, 100, 0.1, 10
+
+
+def pecos_worker(train_path, dev_path, threads):
+    """Trains the peer and prints one JSON line."""
+    import numpy as np
+    from pecos.xmc import Indexer, LabelEmbeddingFactory
+    from pecos.xmc.xlinear import XLinearModel
+
+    train, dev = dict(np.load(train_path)), dict(np.load(dev_path))
+    x, y = matrices(train)
+    begin, processor = time.perf_counter(), time.process_time()
+    vectors = LabelEmbeddingFactory.create(y, x, method="pifa")
+    settings = {"nr_splits": SPLITS, "max_leaf_size": LEAF, "threads": threads}
+    chain = Indexer.gen(vectors, indexer_type="hierarchicalkmeans", **settings)
+    model = XLinearModel.train(x, y, C=chain, threshold=THRESHOLD, threads=threads)
+    row = {
+        "seconds": time.perf_counter() - begin,
+        "processor_seconds": time.process_time() - processor,
+    }
+    found = model.predict(matrices(dev)[0], beam_size=BEAM, only_topk=5)
+    print(json.dumps({**row, **precision(best_five(found), dev["labels"])}))
+
+
+def matrices(data):
+    """Features and known labels of a split as CSR matrices."""
+    import numpy as np
+    import scipy.sparse
+
+    splits, labels = data["row_splits"], data["labels"]
+    shape = (len(labels), int(data["num_features"]))
+    features = scipy.sparse.csr_matrix((data["weights"], data["ids"], splits), shape)
+    rows, columns = np.nonzero((labels >= 0) & (labels < data["num_labels"]))
+    ones = np.ones(len(rows), np.float32)
+    shape = (len(labels), int(data["num_labels"]))
+    targets = scipy.sparse.csr_matrix((ones, (rows, labels[rows, columns])), shape)
+    features.sort_indices()
+    return features, targets
+
+
+def best_five(scores):
+    """Label ids int (n, 5) of a CSR score matrix, best first; -2 where there are fewer."""
+    import numpy as np
+
+    best = np.full((scores.shape[0], 5), -2)
+    for row in range(scores.shape[0]):
+        begin, end = scores.indptr[row : row + 2]
+        order = np.argsort(-scores.data[begin:end], kind="stable")[:5]
+        best[row, : len(order)] = scores.indices[begin:end][order]
+    return best
+
+
+def main():
+    """Prints both rows and the ratio of the training times."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    options.add_argument("--config", default="configs/dense_eurlex57k.json")
+    options.add_argument("--pecos-python", default=sys.executable, help="a Python with libpecos")
+    options.add_argument("--epochs", type=float, help="of ours (default: the config's)")
+    options.add_argument("--threads", type=int, default=1, help="of the peer")
+    options.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    found = options.parse_args()
+    if found.worker:
+        return pecos_worker(*found.worker, found.threads)
+    threads = ("--threads", str(found.threads))
+    rows = {
+        "XR-Linear": run_peer(found.pecos_python, __file__, found.config, *threads),
+        "tfxc": train_ours(found.config, found.epochs),
+    }
+    print_rows(rows, "XR-Linear")
+    print(f"XR-Linear, processor seconds: {rows['XR-Linear']['processor_seconds']:.0f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
