@@ -25,6 +25,43 @@ class About(_Section):
     cost: str = ""
 
 
+class ImageSettings(_Section):
+    """How images are stored; see docs/data.md, "Images".
+
+    Attributes:
+        height, width: size of the stored images, None for both as in the first training image (all
+            others must agree). An image of another size is scaled, its aspect ratio kept, until it
+            covers height x width, and cut out at the centre.
+        channels: 1 for grey, 3 for RGB (others are converted), None as in the first training image
+            (all others must agree).
+        store: ``"pixels"`` stores images decoded and resized, ``"encoded"`` the files as they are,
+            decoded whenever a batch is made.
+        max_corrupt: this many images that cannot be decoded are left out and named; one more, and
+            the set is refused.
+
+    Example:
+        >>> ImageSettings(height=112, width=112).store
+        'pixels'
+    """
+
+    height: Positive | None = None
+    width: Positive | None = None
+    channels: Literal[1, 3] | None = None
+    store: Literal["pixels", "encoded"] = "pixels"
+    max_corrupt: pydantic.NonNegativeInt = 0
+
+    @pydantic.model_validator(mode="after")
+    def _both_or_none(self):
+        if (self.height is None) != (self.width is None):
+            missing = "height" if self.height is None else "width"
+            raise ConfigError(
+                f"height and width are given together, {missing} is missing",
+                where="data.images",
+                fix=f"add {missing}, or remove both to take them from the first image",
+            )
+        return self
+
+
 class DataSettings(_Section):
     """Where a data set comes from and how it is prepared.
 
@@ -39,6 +76,7 @@ class DataSettings(_Section):
             features as the format gives them.
         label_names: file with one label name per line. It names the labels of a format that
             numbers them, and is the complete list of the allowed ones for a format that names them.
+        images: how images are stored; None for other sets, and for images the defaults.
         min_label_count: labels rarer than this in the training split are left out.
         normalise: ``"l2"`` scales every row of given features to length 1.
         layout: layout of the records, see ``tfxc.data.records``.
@@ -60,6 +98,7 @@ class DataSettings(_Section):
     reader_options: dict[str, Any] = {}
     split_options: dict[Literal["train", "dev", "test"], dict[str, Any]] = {}
     text_features: dict[str, Any] | None = None
+    images: ImageSettings | None = None
     label_names: str | None = None
     min_label_count: Positive = 1
     normalise: Literal["l2"] | None = None
@@ -76,6 +115,15 @@ class DataSettings(_Section):
                 where="data.normalise",
                 fix="remove normalise and set the normalisation in text_features",
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _images_are_nothing_else(self):
+        for key in ("text_features", "normalise"):
+            if self.images is not None and getattr(self, key) is not None:
+                raise ConfigError(
+                    f"{key} means nothing to images", where=f"data.{key}", fix=f"remove {key}"
+                )
         return self
 
     def sources(self):
@@ -104,12 +152,17 @@ class EarlyStopping(_Section):
 
 
 class TrainingSettings(_Section):
-    """The training loop. ``batch_size`` is the global batch of one weight update."""
+    """The training loop. ``batch_size`` is the global batch of one weight update.
+
+    ``augmentation`` lists what is done to training images, in order; see
+    ``tfxc.data.augmentation``.
+    """
 
     batch_size: Positive = 256
     epochs: pydantic.PositiveFloat = 10
     optimizer: Method = Method(name="adam")
     schedule: Method = Method(name="constant")
+    augmentation: list[Method] = []
     clip_norm: pydantic.PositiveFloat | None = None
     accumulate: Positive = 1
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"

@@ -8,17 +8,22 @@ import scipy.sparse
 
 @dataclasses.dataclass
 class Chunk:
-    """A few thousand examples.
+    """A few thousand examples; exactly one of texts, features and images is given.
 
     Attributes:
         labels: one list per example, of label names (``str``) or label ids (``int``).
         texts: one string per example, or None.
         features: sparse (n, num_features) CSR or dense (n, dim) matrix, float32, or None.
+        images: uint8 (n, height, width, channels), or a list whose items are uint8 (height, width,
+            channels) or ``bytes``, an encoded JPEG, PNG, BMP or GIF file; 1 or 3 channels. Or None.
+        names: one name per image for messages, e.g. its file's path inside the source, or None.
     """
 
     labels: list
     texts: list | None = None
     features: scipy.sparse.csr_matrix | np.ndarray | None = None
+    images: np.ndarray | list | None = None
+    names: list | None = None
 
     def __len__(self):
         return len(self.labels)
