@@ -1,0 +1,88 @@
+"""Angular margins on the cosine of the true class."""
+
+import math
+
+import tensorflow as tf
+
+
+def angular_margin(cosines, m1=1.0, m2=0.5, m3=0.0):
+    """``cos(m1 t + m2) - m3`` of the angles t with the given cosines.
+
+    Where ``m1 t + m2`` passes pi the cosine would rise again; from there on the value is the
+    cosine itself less ``r sin r``, where ``r = pi - (pi - m2) / m1`` is the margin at that angle.
+    For ``m1 = 1`` this is the published fallback ``cos t - m2 sin m2``. Where ``r sin r`` is too
+    little for the value to fall (r above 2.33), ``1 - cos r`` takes its place, so the value never
+    rises with the angle. Values and gradients are finite at the cosines -1 and 1.
+
+    Args:
+        cosines: float32; what rounding has put outside [-1, 1] counts as -1 or 1.
+        m1: factor of the angle, at least 1 (SphereFace).
+        m2: added to the angle, in [0, pi) (ArcFace).
+        m3: subtracted from the cosine (CosFace).
+
+    Returns:
+        float32 of the same shape.
+
+    Example:
+        >>> round(float(angular_margin(tf.constant(0.5))), 5)
+        0.0236
+
+    Reference: Deng et al., CVPR 2019 (arXiv 1801.07698), equation 4 and its code.
+    """
+    cosines = tf.clip_by_value(cosines, -1.0, 1.0)
+    if m1 == 1 and m2 == 0:
+        return cosines - m3
+    sines = _sine(cosines)
+    if m1 == 1:
+        turned = cosines * math.cos(m2) - sines * math.sin(m2)
+    else:
+        # atan2 and not acos: the slope of acos at -1 and 1 is infinite.
+        turned = tf.cos(m1 * tf.atan2(sines, cosines) + m2)
+    reach = math.pi - (math.pi - m2) / m1
+    drop = max(reach * math.sin(reach), 1 - math.cos(reach))
+    return tf.where(cosines > -math.cos(reach), turned, cosines - drop) - m3
+
+
+def _sine(cosines):
+    """Sine of angles in [0, pi], with slope 0 where it is 0."""
+    squares = 1 - tf.square(cosines)
+    inside = squares > 0
+    return tf.where(inside, tf.sqrt(tf.where(inside, squares, 1.0)), 0.0)
+
+
+def at_positives(scores, positives, change):
+    """Applies ``change`` to the true columns and leaves the others as they are.
+
+    Neither forward nor backward does it need a second (batch, columns) matrix besides the result.
+
+    Args:
+        scores: float32 (batch, columns).
+        positives: int32 (batch, max_positives), distinct columns padded with -1.
+        change: elementwise function of a float32 vector.
+
+    Returns:
+        float32 (batch, columns).
+
+    Example:
+        >>> at_positives(tf.ones((1, 3)), tf.constant([[2, -1]]), lambda x: x - 5).numpy().tolist()
+        [[1.0, 1.0, -4.0]]
+    """
+    where = tf.where(positives >= 0)
+    columns = tf.cast(tf.gather_nd(positives, where), tf.int64)
+    places = tf.stack([where[:, 0], columns], axis=1)
+
+    @tf.custom_gradient
+    def changed(values):
+        true = tf.gather_nd(values, places)
+        with tf.GradientTape() as tape:
+            tape.watch(true)
+            moved = change(true)
+        slope = tape.gradient(moved, true)
+
+        def gradient(upstream):
+            of_true = tf.gather_nd(upstream, places) * slope
+            return tf.tensor_scatter_nd_update(upstream, places, of_true)
+
+        return tf.tensor_scatter_nd_update(values, places, moved), gradient
+
+    return changed(scores)
