@@ -3,16 +3,14 @@ import pytest
 import tensorflow as tf
 
 from tfxc.errors import ConfigError
-from tfxc.training import optimizers
+from tfxc.training import row_optimizer
+from tfxc.training.gradients import sum_repeated_rows
 from tfxc.training.optimizers import (
     SGD,
     Adagrad,
     Adam,
     from_section,
     get_optimizer,
-    global_norm,
-    scale,
-    sum_repeated_rows,
 )
 
 ROWS, DIM, STEPS = 9, 4, 6
@@ -158,7 +156,7 @@ def test_a_row_touched_late_is_corrected_by_the_number_of_the_step():
 @pytest.mark.parametrize("name", CASES)
 def test_more_rows_than_a_chunk(name):
     """2,048 rows are updated at a time; the result must not show where the cuts are."""
-    rows = optimizers._CHUNK_ROWS * 2 + 3
+    rows = row_optimizer._CHUNK_ROWS * 2 + 3
     rng = np.random.default_rng(3)
     order = rng.permutation(rows)
     start = start_values(rows)
@@ -192,23 +190,76 @@ def test_weight_decay_is_decoupled():
     np.testing.assert_array_equal(found[others], start[others])
 
 
-def test_sum_repeated_rows():
-    values = tf.constant([[1.0, 2], [3, 4], [5, 6], [7, 8]])
-    found = sum_repeated_rows(tf.IndexedSlices(values, tf.constant([4, 1, 4, 4]), (9, 2)))
-    assert found.indices.numpy().tolist() == [4, 1]
-    assert found.values.numpy().tolist() == [[13, 16], [3, 4]]
-    assert tuple(found.dense_shape) == (9, 2)
-    dense = tf.ones((2, 2))
-    assert sum_repeated_rows(dense) is dense
+def coupled_reference(start, gradients, decay, nesterov):
+    """PyTorch's rule in float64."""
+    weight, velocity = start.astype(np.float64), 0.0
+    for gradient in gradients:
+        gradient = gradient + decay * weight
+        velocity = 0.9 * velocity + gradient
+        weight = weight - 0.1 * (gradient + 0.9 * velocity if nesterov else velocity)
+    return weight
 
 
-def test_norm_and_scale():
-    slices = tf.IndexedSlices(tf.constant([[3.0], [0.0]]), tf.constant([4, 1]), (9, 1))
-    gradients = [slices, tf.constant([[2.0, 6.0]])]
-    assert float(global_norm(gradients)) == pytest.approx(7)
-    halves = [scale(gradient, 0.5) for gradient in gradients]
-    assert float(global_norm(halves)) == pytest.approx(3.5)
-    assert halves[0].indices.numpy().tolist() == [4, 1]
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_coupled_weight_decay_is_a_part_of_the_gradient(nesterov):
+    rng = np.random.default_rng(5)
+    gradients = [rng.normal(size=(ROWS, DIM)).astype(np.float32) for _ in range(5)]
+    expected = coupled_reference(start_values(), gradients, 0.3, nesterov)
+    options = {"momentum": 0.9, "nesterov": nesterov, "weight_decay": 0.3}
+    found = trained(SGD(0.1, coupled=True, **options), map(tf.constant, gradients), start_values())
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_coupled_weight_decay_of_rows(nesterov):
+    """Rows of each step get the dense result; a row no batch touched is not decayed."""
+    optimizer = SGD(0.1, 0.9, nesterov, weight_decay=0.3, coupled=True)
+    found = trained(optimizer, (g for g, _ in sparse_gradients()), start_values())
+    dense = [d for _, d in sparse_gradients()]
+    expected = coupled_reference(start_values(), dense, 0.3, nesterov)
+    np.testing.assert_allclose(found[[2, 5]], expected[[2, 5]], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found[[1, 3]], start_values()[[1, 3]])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **more: SGD(0.1, 0.9, coupled=True, **more),
+        lambda **more: SGD(0.1, **more),
+        lambda **more: Adagrad(0.1, **more),
+        lambda **more: Adam(0.1, **more),
+    ],
+)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_weights_without_decay(make, sparse):
+    gradient = next(sparse_gradients())[0 if sparse else 1]
+    if not sparse:
+        gradient = tf.constant(gradient, tf.float32)
+
+    def ends(**more):
+        optimizer, results = make(**more), []
+        variables = [tf.Variable(start_values(), name=f"layer/{n}") for n in ("kernel", "bias_1")]
+        optimizer.build(variables)
+        for variable in variables:
+            slots = optimizer.slots[variable.ref()]
+            rate = tf.constant(0.1)
+            optimizer.update(
+                variable, sum_repeated_rows(gradient), slots, rate, tf.constant(1, tf.int64)
+            )
+            results.append(variable.numpy())
+        return results
+
+    plain, decayed = ends(), ends(weight_decay=0.5)
+    kernel, bias = ends(weight_decay=0.5, no_decay=["bias*"])
+    np.testing.assert_array_equal(kernel, decayed[0])
+    np.testing.assert_array_equal(bias, plain[1])
+    assert (plain[0] != decayed[0]).any()
+
+
+def test_a_name_that_fits_no_weight_is_refused():
+    variables = [tf.Variable(tf.zeros(3), name=name) for name in ("net/kernel", "net/gamma")]
+    with pytest.raises(ConfigError, match=r"no_decay: no weight is called 'gama'.*gamma, kernel"):
+        SGD(0.1, weight_decay=0.1, no_decay=["gama"]).build(variables)
 
 
 def test_slots_to_save():

@@ -12,102 +12,7 @@ import tensorflow as tf
 
 from tfxc.errors import ConfigError
 from tfxc.registry import nearest
-
-_CHUNK_ROWS = 2048  # rows updated at a time: keeps the temporaries in the cache
-
-
-class Optimizer(tf.Module):
-    """Base of the row-sparse optimizers.
-
-    Args:
-        learning_rate: base rate, multiplied by the schedule.
-        weight_decay: decoupled decay per step as a share of the rate; rows a batch did not touch
-            are not decayed.
-    """
-
-    slot_names = ()
-    lazy = True
-
-    def __init__(self, learning_rate, weight_decay=0.0):
-        super().__init__()
-        if learning_rate <= 0:
-            raise ConfigError(
-                f"learning_rate must be positive, found {learning_rate}", where="training.optimizer"
-            )
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.slots = {}
-
-    def build(self, variables):
-        """Makes the slots of the trainable variables (inside the strategy's scope)."""
-        for variable in variables:
-            self.slots[variable.ref()] = [
-                self._new_slot(variable, name) for name in self.slot_names
-            ]
-
-    def _new_slot(self, variable, name):
-        return tf.Variable(tf.zeros(variable.shape), trainable=False, name=name)
-
-    @property
-    def variables_to_save(self):
-        """All slots, in the order of ``build``."""
-        return [slot for slots in self.slots.values() for slot in slots]
-
-    def update(self, variable, gradient, slots, rate, step):
-        """Updates one variable on one device.
-
-        Args:
-            variable: the trainable variable.
-            gradient: dense tensor, or ``IndexedSlices`` with distinct indices.
-            slots: its slot variables.
-            rate: learning rate of this step, float32 scalar.
-            step: number of the update from 1, int64 scalar.
-        """
-        scalars = self.scalars(rate, step)
-        if not self.lazy:
-            gradient = tf.convert_to_tensor(gradient)
-        if not isinstance(gradient, tf.IndexedSlices):
-            if self.weight_decay:
-                variable.assign_sub(variable * (rate * self.weight_decay))
-            return self.dense_update(variable, gradient, slots, scalars)
-        return self._update_rows(variable, gradient, slots, rate, scalars)
-
-    def _update_rows(self, variable, gradient, slots, rate, scalars):
-        count = tf.size(gradient.indices)
-
-        def body(begin):
-            end = tf.minimum(begin + _CHUNK_ROWS, count)
-            rows = gradient.indices[begin:end]
-            old = [tf.gather(slot, rows) for slot in slots]
-            new, change = self.row_update(gradient.values[begin:end], old, scalars)
-            if self.weight_decay:
-                change += tf.gather(variable, rows) * (rate * self.weight_decay)
-            writes = [
-                slot.scatter_update(tf.IndexedSlices(value, rows))
-                for slot, value in zip(slots, new, strict=True)
-            ]
-            writes.append(variable.scatter_sub(tf.IndexedSlices(change, rows)))
-            with tf.control_dependencies([w for w in writes if w is not None]):
-                return (tf.identity(end),)
-
-        return tf.while_loop(
-            lambda begin: begin < count, body, (tf.constant(0),), parallel_iterations=1
-        )
-
-    def scalars(self, rate, step):
-        """What all variables share in a step."""
-        return {"rate": rate}
-
-    def row_update(self, gradient, slots, scalars):
-        """New slot values and the amount to subtract, for any block of rows."""
-        raise TypeError(f"{type(self).__name__} must define row_update")
-
-    def dense_update(self, variable, gradient, slots, scalars):
-        """Update of a whole variable."""
-        new, change = self.row_update(gradient, [slot.value() for slot in slots], scalars)
-        for slot, value in zip(slots, new, strict=True):
-            slot.assign(value)
-        variable.assign_sub(change)
+from tfxc.training.row_optimizer import Optimizer
 
 
 class SGD(Optimizer):
@@ -119,11 +24,21 @@ class SGD(Optimizer):
     Args:
         momentum: 0 for none.
         nesterov: look-ahead form, as in Keras and PyTorch.
+        coupled: add ``weight_decay`` times the weight to the gradient (behind clipping, before
+            the momentum), as ``torch.optim.SGD`` does, in place of the decoupled decay.
     """
 
-    def __init__(self, learning_rate=0.1, momentum=0.0, nesterov=False, weight_decay=0.0):
-        super().__init__(learning_rate, weight_decay)
-        self.momentum, self.nesterov = momentum, nesterov
+    def __init__(
+        self,
+        learning_rate=0.1,
+        momentum=0.0,
+        nesterov=False,
+        weight_decay=0.0,
+        coupled=False,
+        no_decay=(),
+    ):
+        super().__init__(learning_rate, weight_decay, no_decay)
+        self.momentum, self.nesterov, self.coupled = momentum, nesterov, coupled
         self.slot_names = ("momentum",) if momentum else ()
 
     def row_update(self, gradient, slots, scalars):
@@ -145,8 +60,15 @@ class Adagrad(Optimizer):
 
     slot_names = ("accumulator",)
 
-    def __init__(self, learning_rate=0.05, initial_accumulator=0.0, epsilon=1e-7, weight_decay=0.0):
-        super().__init__(learning_rate, weight_decay)
+    def __init__(
+        self,
+        learning_rate=0.05,
+        initial_accumulator=0.0,
+        epsilon=1e-7,
+        weight_decay=0.0,
+        no_decay=(),
+    ):
+        super().__init__(learning_rate, weight_decay, no_decay)
         self.initial_accumulator, self.epsilon = initial_accumulator, epsilon
 
     def _new_slot(self, variable, name):
@@ -184,8 +106,9 @@ class Adam(Optimizer):
         epsilon=1e-7,
         weight_decay=0.0,
         lazy=True,
+        no_decay=(),
     ):
-        super().__init__(learning_rate, weight_decay)
+        super().__init__(learning_rate, weight_decay, no_decay)
         self.lazy = lazy
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
@@ -253,30 +176,3 @@ def from_section(factory, arguments, where, **decided):
                 fix=f"known keys here: {', '.join(known)}",
             )
     return factory(**decided, **arguments)
-
-
-def sum_repeated_rows(gradient):
-    """An ``IndexedSlices`` with each row once, repeated rows summed; a dense tensor as it is."""
-    if not isinstance(gradient, tf.IndexedSlices):
-        return gradient
-    rows, places = tf.unique(gradient.indices)
-    # On one device the rows are mostly distinct already, and in this order: nothing to sum.
-    values = tf.cond(
-        tf.size(rows) < tf.size(gradient.indices),
-        lambda: tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows)),
-        lambda: gradient.values,
-    )
-    return tf.IndexedSlices(values, rows, gradient.dense_shape)
-
-
-def global_norm(gradients):
-    """Euclidean norm over all gradients; rows must be distinct."""
-    values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
-    return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(v)) for v in values]))
-
-
-def scale(gradient, factor):
-    """A gradient times a scalar."""
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(gradient.values * factor, gradient.indices, gradient.dense_shape)
-    return gradient * factor

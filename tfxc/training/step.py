@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfxc.ops.randomness import step_scope
-from tfxc.training.optimizers import global_norm, scale, sum_repeated_rows
+from tfxc.training.gradients import global_norm, scale, sum_repeated_rows
 
 
 class TrainStep:

@@ -1,0 +1,23 @@
+import pytest
+import tensorflow as tf
+
+from tfxc.training.gradients import global_norm, scale, sum_repeated_rows
+
+
+def test_sum_repeated_rows():
+    values = tf.constant([[1.0, 2], [3, 4], [5, 6], [7, 8]])
+    found = sum_repeated_rows(tf.IndexedSlices(values, tf.constant([4, 1, 4, 4]), (9, 2)))
+    assert found.indices.numpy().tolist() == [4, 1]
+    assert found.values.numpy().tolist() == [[13, 16], [3, 4]]
+    assert tuple(found.dense_shape) == (9, 2)
+    dense = tf.ones((2, 2))
+    assert sum_repeated_rows(dense) is dense
+
+
+def test_norm_and_scale():
+    slices = tf.IndexedSlices(tf.constant([[3.0], [0.0]]), tf.constant([4, 1]), (9, 1))
+    gradients = [slices, tf.constant([[2.0, 6.0]])]
+    assert float(global_norm(gradients)) == pytest.approx(7)
+    halves = [scale(gradient, 0.5) for gradient in gradients]
+    assert float(global_norm(halves)) == pytest.approx(3.5)
+    assert halves[0].indices.numpy().tolist() == [4, 1]
