@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 
+from tfxc.data.formats.archives import is_shard_pattern, shard_files
 from tfxc.data.manifest import SourceInfo
 from tfxc.errors import DataError
 from tfxc.files import checksum
@@ -25,8 +26,9 @@ def find_sources(settings):
     sources, missing = {}, []
     for split, written in settings.sources().items():
         sources[split] = expand(written)
-        if not is_builtin(written) and not sources[split].exists():
-            missing.append((split, written, sources[split]))
+        absent = None if is_builtin(written) else _absent(sources[split])
+        if absent is not None:
+            missing.append((split, written, absent))
     if missing:
         raise _missing(settings, missing)
     return sources
@@ -77,7 +79,7 @@ def refuse_changed_sources(manifest, folder):
         if info.bytes is None:
             continue
         path = expand(info.path)
-        if path.exists() and _size(path) != info.bytes:
+        if _absent(path) is None and _size(path) != info.bytes:
             raise DataError(
                 f"{path} has changed since it was prepared: {info.bytes:,} bytes then, "
                 f"{_size(path):,} now",
@@ -103,7 +105,20 @@ def _missing(settings, missing):
     )
 
 
+def _absent(path):
+    """What is missing of a file, a folder or a pattern of shards; None where all is there."""
+    try:
+        if is_shard_pattern(path):
+            shard_files(path)
+            return None
+    except DataError as error:
+        return error.where
+    return None if path.exists() else path
+
+
 def _files(path):
+    if is_shard_pattern(path):
+        return shard_files(path)
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
@@ -114,5 +129,8 @@ def _size(path):
 def _checksum(path):
     if path.is_file():
         return checksum(path)
-    lines = (f"{file.relative_to(path)} {checksum(file)}\n" for file in _files(path))
+    files = (
+        (file.relative_to(path) if path.is_dir() else file.name, file) for file in _files(path)
+    )
+    lines = (f"{name} {checksum(file)}\n" for name, file in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

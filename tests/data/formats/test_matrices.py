@@ -169,8 +169,8 @@ class TestDenseMatrix(ReaderContract):
             list(open_reader(path).chunks())
 
     def test_missing_arrays(self, tmp_path):
-        np.savez(tmp_path / "a.npz", images=np.zeros(3))
-        with pytest.raises(DataError, match="array 'features' is missing; found images"):
+        np.savez(tmp_path / "a.npz", vectors=np.zeros(3))
+        with pytest.raises(DataError, match="array 'features' is missing; found vectors"):
             open_reader(tmp_path / "a.npz")
         np.savez(tmp_path / "a.npz", features=np.zeros((3, 1)))
         with pytest.raises(DataError, match="array 'labels' is missing; found features"):

@@ -1,5 +1,9 @@
 """Choosing the format."""
 
+import tarfile
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from tfxc.data.formats import FORMATS, detect_format, open_reader
@@ -17,6 +21,7 @@ from tfxc.errors import ConfigError, DataError
         ("a.svm", "svmlight"),
         ("a.libsvm.gz", "svmlight"),
         ("a.npz", "matrix"),
+        ("a.rec", "insightface"),
     ],
 )
 def test_by_name(tmp_path, name, expected):
@@ -28,6 +33,53 @@ def test_by_content(tmp_path):
     (tmp_path / "a.txt").write_text("0 1 2\n")
     assert detect_format(str(tmp_path / "a.txt")) == "xc_repository"
     assert detect_format(tmp_path) == "pecos"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["Y.trn.npz", "X.trn.npz", "raw/a"], "pecos"),
+        (["cat/1.jpg", "dog/2.jpg"], "image_folder"),
+        (["meta/1.jpg", "train/2.jpg"], "image_folder"),
+        (["1.PNG", "2.png"], "image_folder"),
+        (["0.tar", "1.tar"], "webdataset"),
+        (["0.tar.gz", "README.md"], "webdataset"),
+        (["train.rec", "train.idx", "property", "lfw.bin"], "insightface"),
+        (["data_batch_1", "batches.meta", "readme.html"], "cifar"),
+        (["train", "test", "meta"], "cifar"),
+        (["train.bin", "fine_label_names.txt"], "cifar"),
+        (["data_batch_1.bin", "batches.meta.txt"], "cifar"),
+    ],
+)
+def test_folders(tmp_path, files, expected):
+    for name in [*files, ".cache/a.rec"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert detect_format(tmp_path) == expected
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz"])
+def test_archives(tmp_path, name):
+    content = tmp_path / "content"
+    content.touch()
+    for member, expected in (
+        ("0001.jpg", "webdataset"),
+        ("cifar-10-batches-py/test_batch", "cifar"),
+        ("./cifar-100-binary/train.bin", "cifar"),
+    ):
+        with tarfile.open(tmp_path / name, "w" if name == "a.tar" else "w:gz") as archive:
+            archive.add(tmp_path, Path(member).parts[0], recursive=False)
+            archive.add(content, member)
+        assert detect_format(tmp_path / name) == expected
+    assert detect_format(tmp_path / "{00..99}.tar") == detect_format(tmp_path / "*.tar.gz")
+
+
+@pytest.mark.parametrize("name", ["images", "images_packed"])
+def test_arrays(tmp_path, name):
+    np.savez(tmp_path / "a.npz", **{name: np.zeros(1), "features": np.zeros(1)})
+    assert detect_format(tmp_path / "a.npz") == "image_arrays"
+    np.savez(tmp_path / "a.npz", features=np.zeros(1))
+    assert detect_format(tmp_path / "a.npz") == "matrix"
 
 
 def test_unknown_shape_lists_what_is_readable(tmp_path):

@@ -1,9 +1,13 @@
 """Readers: one file per data format, each a stream of ``tfxc.data.chunk.Chunk``."""
 
+import contextlib
 import importlib
 import inspect
 from pathlib import Path
 
+from tfxc.data.formats import cifar, image_folder
+from tfxc.data.formats.archives import is_shard_pattern, is_tar, tar_members
+from tfxc.data.formats.arrays import array_names
 from tfxc.data.formats.base import Reader, TextReader
 from tfxc.data.formats.lines import Lines
 from tfxc.errors import ConfigError, DataError
@@ -12,7 +16,10 @@ from tfxc.registry import nearest
 __all__ = ["FORMATS", "Reader", "TextReader", "detect_format", "open_reader"]
 
 #: Names of the formats; the name is also the module's.
-FORMATS = ("xc_repository", "svmlight", "jsonl", "delimited", "pecos", "matrix")
+FORMATS = (
+    "xc_repository", "svmlight", "jsonl", "delimited", "pecos", "matrix",
+    "image_folder", "cifar", "image_arrays", "insightface", "webdataset",
+)  # fmt: skip
 
 _BUILTIN = "builtin:"
 _COMPRESSED = {".gz", ".xz"}
@@ -23,10 +30,13 @@ _BY_SUFFIX = {
     ".svm": "svmlight",
     ".svmlight": "svmlight",
     ".libsvm": "svmlight",
+    ".rec": "insightface",
 }
+_IMAGE_ARRAYS = {"images", "images_packed"}
 _READABLE = (
     ".jsonl, .csv, .tsv, .svm, .svmlight, .libsvm and .txt with the header of the Extreme "
-    "Classification Repository, each also as .gz or .xz; .npz; a PECOS folder; builtin:apidocs"
+    "Classification Repository, each also as .gz or .xz; .npz; a PECOS folder; builtin:apidocs; of "
+    "images a folder per class, CIFAR's archives, .rec, and .tar or .tar.gz shards"
 )
 
 
@@ -66,18 +76,25 @@ def open_reader(path, name=None, **options):
 
 
 def detect_format(path):
-    """The name of the format of ``path`` by its ending, or for ``.txt`` by its first line.
+    """The name of the format of ``path``.
+
+    It is told by the name's ending; for ``.txt`` by the first line, for ``.npz`` by the names of
+    the arrays, for tar archives by the first member, for a folder by the files in it.
 
     Raises:
         DataError: the file is missing or of no readable shape.
     """
+    if is_shard_pattern(path):
+        return "webdataset"
     path = Path(path)
     if not path.exists():
         raise DataError("no such file", where=path, fix="check the path")
     if path.is_dir():
-        return "pecos"
+        return _detect_folder(path)
     if path.suffix == ".npz":
-        return "matrix"
+        return _detect_arrays(path)
+    if is_tar(path.name):
+        return _detect_archive(path)
     suffix = Path(path.stem).suffix if path.suffix in _COMPRESSED else path.suffix
     if suffix == ".txt":
         return _detect_text(path)
@@ -88,6 +105,36 @@ def detect_format(path):
         where=path,
         fix=f"rename it or give its format by name: {', '.join(FORMATS)}",
     )
+
+
+def _detect_folder(path):
+    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    files = {entry.name for entry in entries if entry.is_file()}
+    endings = {Path(name).suffix.lower() for name in files}
+    if not files.isdisjoint(cifar.MARKERS):
+        return "cifar"
+    if ".rec" in endings:
+        return "insightface"
+    if any(map(is_tar, files)):
+        return "webdataset"
+    if any(name.startswith("Y.") for name in files):
+        return "pecos"
+    of_images = len(files) < len(entries) or not endings.isdisjoint(image_folder.EXTENSIONS)
+    return "image_folder" if of_images else "pecos"
+
+
+def _detect_arrays(path):
+    try:
+        names = array_names(path)
+    except DataError:
+        return "matrix"  # which says what is wrong with it
+    return "matrix" if _IMAGE_ARRAYS.isdisjoint(names) else "image_arrays"
+
+
+def _detect_archive(path):
+    with contextlib.closing(tar_members(path)) as members:
+        first = next((member.name for member, _ in members), "")
+    return "webdataset" if set(Path(first).parts).isdisjoint(cifar.FOLDERS) else "cifar"
 
 
 def _detect_text(path):

@@ -15,6 +15,8 @@ class Reader(abc.ABC):
     Attributes:
         path: the file or folder.
         num_labels: number of labels, or None where the format does not say.
+        label_names: their names in the order of the format, or None where it only numbers them
+            or does not say.
         num_features: number of features (columns), or None where there are none or it is unknown.
         num_examples: number of examples, or None where the format does not say.
         bytes_read: bytes of the file read so far by the latest ``chunks``, for a progress line.
@@ -28,6 +30,7 @@ class Reader(abc.ABC):
     """
 
     num_labels = None
+    label_names = None
     num_features = None
     num_examples = None
 
@@ -89,6 +92,46 @@ def check_label_name(name, where):
             fix="rename the label",
         )
     check_unicode(name, "a label name", where)
+
+
+def check_labels(labels, kind, where):
+    """Refuses labels of another type than ``kind``, impossible names and ids out of range.
+
+    Raises:
+        DataError: naming the label.
+    """
+    for label in labels:
+        if type(label) is not kind:
+            raise DataError(
+                f"label {label!r} is no {kind.__name__} as the labels before it are",
+                where=where,
+                fix="use names or ids throughout",
+            )
+        if kind is str:
+            check_label_name(label, where)
+        elif not 0 <= label < 2**31:
+            raise DataError(
+                f"a label id of 0 to {2**31 - 1:,} is expected, found {label}",
+                where=where,
+                fix="correct the label",
+            )
+
+
+def check_label_names(names, where):
+    """Refuses a list in which a name is impossible or occurs twice.
+
+    Raises:
+        DataError: naming the place in the list, counted from 0.
+    """
+    places = {}
+    for place, name in enumerate(names):
+        check_label_name(name, f"{where}[{place}]")
+        if places.setdefault(name, place) != place:
+            raise DataError(
+                f"label name {name!r} occurs twice, as {places[name]} and {place}",
+                where=where,
+                fix="rename one of the two",
+            )
 
 
 def check_unicode(text, what, where):

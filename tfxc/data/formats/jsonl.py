@@ -2,7 +2,7 @@
 
 import json
 
-from tfxc.data.formats.base import TextReader, check_label_name, check_unicode
+from tfxc.data.formats.base import TextReader, check_labels, check_unicode
 from tfxc.errors import DataError
 
 _CORRECT = "correct the line"
@@ -42,7 +42,7 @@ class JSONLines(TextReader):
                 text, labels = self._example(line, where)
                 if labels:
                     kind = kind or type(labels[0])
-                    _check_labels(labels, kind, where)
+                    check_labels(labels, kind, where)
                 yield text, labels
 
     def _example(self, line, where):
@@ -81,21 +81,6 @@ def _field(example, key, option, where):
             fix=f"name the right key as {option}",
         )
     return example[key]
-
-
-def _check_labels(labels, kind, where):
-    for label in labels:
-        if type(label) is not kind:
-            raise DataError(
-                f"label {label!r} is no {kind.__name__} as the labels before it are",
-                where=where,
-                fix="use names or ids throughout",
-            )
-        if kind is str:
-            check_label_name(label, where)
-        elif not 0 <= label < 2**31:
-            problem = f"a label id of 0 to {2**31 - 1:,} is expected, found {label}"
-            raise DataError(problem, where=where, fix=_CORRECT)
 
 
 def _shown(value):

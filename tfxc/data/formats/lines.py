@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import itertools
 import lzma
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 from tfxc.errors import DataError
 
 _DECOMPRESSORS = {".gz": gzip.open, ".xz": lzma.open}
+_DAMAGES = (
+    EOFError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error
+)  # fmt: skip
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -86,14 +90,14 @@ class Lines:
 
 @contextlib.contextmanager
 def reading_errors(path):
-    """Turns what a truncated or damaged ``.gz``, ``.xz`` or ``.npz`` raises into a DataError.
+    """Turns what a damaged ``.gz``, ``.xz``, ``.npz`` or ``.tar`` raises into a DataError.
 
     Raises:
         DataError: naming ``path``.
     """
     try:
         yield
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGES as error:
         raise _damaged(path, str(error)) from error
 
 

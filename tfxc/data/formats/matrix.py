@@ -2,14 +2,12 @@
 
 import contextlib
 import itertools
-import zipfile
 
 import numpy as np
 
 from tfxc.data.chunk import Chunk
+from tfxc.data.formats.arrays import array_error, array_names, load_array, open_rows
 from tfxc.data.formats.base import Reader
-from tfxc.data.formats.lines import reading_errors
-from tfxc.errors import DataError
 
 
 class DenseMatrix(Reader):
@@ -39,60 +37,38 @@ class DenseMatrix(Reader):
 
     def __init__(self, path):
         super().__init__(path)
-        with self._features() as (_, shape, _):
-            self.num_examples, self.num_features = shape
+        with self._features() as rows:
+            self.num_examples, self.num_features = rows.shape
 
     def _read(self, size):
         labels = self._label_lists()
-        with self._features() as (stream, shape, dtype):
-            for start in range(0, shape[0], size):
-                rows = min(size, shape[0] - start)
-                features = self._rows(stream, rows, shape[1], dtype)
+        with self._features() as rows:
+            for start in range(0, self.num_examples, size):
+                count = min(size, self.num_examples - start)
+                with np.errstate(over="ignore"):
+                    features = rows.read(count).astype(np.float32)
                 wrong = np.flatnonzero(~np.isfinite(features).all(axis=1))
                 if wrong.size:
                     row = start + wrong[0] + 1
                     raise self._error(f"features: finite float32 values are expected in row {row}")
-                yield Chunk(labels=list(itertools.islice(labels, rows)), features=features)
-
-    def _rows(self, stream, rows, dim, dtype):
-        with reading_errors(self.path):
-            content = stream.read(rows * dim * dtype.itemsize)
-        matrix = np.frombuffer(content, dtype)
-        if matrix.size != rows * dim:
-            raise self._error("features: the array ends early")
-        with np.errstate(over="ignore"):
-            return matrix.reshape(rows, dim).astype(np.float32)
+                yield Chunk(labels=list(itertools.islice(labels, count)), features=features)
 
     @contextlib.contextmanager
     def _features(self):
-        """Yields ``(stream of the array's bytes, shape, dtype)``."""
-        with contextlib.ExitStack() as stack:
-            with reading_errors(self.path):
-                archive = stack.enter_context(zipfile.ZipFile(self.path))
-                if "features.npy" not in archive.namelist():
-                    raise self._error(f"array 'features' is missing; found {_arrays(archive)}")
-                stream = stack.enter_context(archive.open("features.npy"))
-                shape, fortran, dtype = self._array_header(stream)
-            if len(shape) != 2 or dtype.kind not in "fiu" or fortran:
-                order = " in Fortran order" if fortran else ""
+        with open_rows(self.path, "features") as rows:
+            if len(rows.shape) != 2 or rows.dtype.kind not in "fiu":
                 raise self._error(
-                    "features: a two-dimensional row-major array of numbers is expected, found "
-                    f"{dtype} {shape}{order}"
+                    "features: a two-dimensional array of numbers is expected, found "
+                    f"{rows.dtype} {rows.shape}"
                 )
-            yield stream, shape, dtype
-
-    def _array_header(self, stream):
-        try:
-            version = np.lib.format.read_magic(stream)
-            if version == (1, 0):
-                return np.lib.format.read_array_header_1_0(stream)
-            return np.lib.format.read_array_header_2_0(stream)
-        except ValueError as error:
-            raise self._error(f"features: {error}") from error
+            yield rows
 
     def _label_lists(self):
         """An iterator of one list of ids per example."""
-        labels, splits = self._load_labels()
+        labels = load_array(self.path, "labels")
+        splits = None
+        if "label_splits" in array_names(self.path):
+            splits = load_array(self.path, "label_splits")
         if labels.dtype.kind not in "iu":
             raise self._error(f"labels: integers are expected, found {labels.dtype}")
         lowest = -1 if labels.ndim == 2 else 0
@@ -113,16 +89,6 @@ class DenseMatrix(Reader):
             return ([label] for label in labels.tolist())
         return (_distinct(row[row >= 0]) for row in labels)
 
-    def _load_labels(self):
-        with reading_errors(self.path), np.load(self.path) as archive:
-            if "labels" not in archive:
-                raise self._error(f"array 'labels' is missing; found {', '.join(archive)}")
-            try:
-                splits = archive.get("label_splits")
-                return archive["labels"], splits
-            except ValueError as error:
-                raise self._error(f"labels: {error}") from error
-
     def _check_splits(self, labels, splits):
         if (
             splits.shape != (self.num_examples + 1,)
@@ -138,11 +104,7 @@ class DenseMatrix(Reader):
             )
 
     def _error(self, problem):
-        return DataError(problem, where=self.path, fix="see numpy.savez and the format's reference")
-
-
-def _arrays(archive):
-    return ", ".join(name.removesuffix(".npy") for name in archive.namelist())
+        return array_error(self.path, problem)
 
 
 def _distinct(ids):

@@ -1,0 +1,127 @@
+"""Tar archives read strictly, and the files that a pattern of shards stands for."""
+
+import contextlib
+import glob
+import gzip
+import itertools
+import re
+import tarfile
+from pathlib import Path
+
+from tfxc.data.formats.lines import reading_errors
+from tfxc.errors import DataError
+
+_GZIPPED = (".gz", ".tgz")
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_DRAIN_BYTES = 1 << 20
+
+
+class _StrictTarInfo(tarfile.TarInfo):
+    """Python takes a cut or damaged header for the end of the archive; here it is an error."""
+
+    @classmethod
+    def fromtarfile(cls, archive):
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+
+
+@contextlib.contextmanager
+def open_tar(path):
+    """Opens ``.tar``, ``.tar.gz`` or ``.tgz``; yields a ``tarfile.TarFile``.
+
+    Raises:
+        DataError: the archive is truncated or damaged, also while it is open.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(reading_errors(path))
+        stream = stack.enter_context(open(path, "rb"))
+        if Path(path).suffix in _GZIPPED:
+            stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
+        yield stack.enter_context(tarfile.open(fileobj=stream, mode="r:", tarinfo=_StrictTarInfo))
+
+
+def tar_members(path):
+    """Yields ``(member, read)`` of the regular files of an archive, in order and constant memory.
+
+    ``read()`` gives the content as bytes; it has to be called before the next member is taken.
+
+    Raises:
+        DataError: the archive is truncated or damaged.
+    """
+    with open_tar(path) as archive:
+
+        def read():
+            with reading_errors(path):
+                return archive.extractfile(member).read()
+
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # it remembers every member
+            if member.isfile():
+                yield member, read
+        # The checksum of a compressed file stands behind its content.
+        while archive.fileobj.read(_DRAIN_BYTES):
+            pass
+
+
+def is_tar(path):
+    """Whether the name ends as that of a tar archive does."""
+    return str(path).endswith(TAR_SUFFIXES)
+
+
+def is_shard_pattern(path):
+    """Whether ``path`` is no file but a pattern of tar shards, by ``*``, ``?``, ``[`` or ``{``."""
+    return is_tar(path) and not Path(path).exists() and any(sign in str(path) for sign in "*?[{")
+
+
+def shard_files(path):
+    """The files that ``path`` stands for.
+
+    Args:
+        path: a file; a folder, of which all tar archives are taken; a pattern with ``*``, ``?``
+            or ``[...]``; a range ``{000..123}`` of numbers, as many of them as there are.
+
+    Returns:
+        list of ``Path``, sorted by name, the numbers of a range in order.
+
+    Raises:
+        DataError: there is no such file, or one of a range is missing.
+    """
+    if Path(path).is_dir():
+        files = sorted(file for file in Path(path).iterdir() if is_tar(file.name))
+    elif Path(path).exists():
+        files = [Path(path)]
+    else:
+        files = [file for name in _numbered(str(path)) for file in _matching(name)]
+    if not files:
+        raise _missing(path)
+    return files
+
+
+def _numbered(pattern):
+    """All strings of a pattern with ranges of numbers."""
+    parts = _RANGE.split(pattern)
+    texts, firsts, lasts = parts[::3], parts[1::3], parts[2::3]
+    ranges = [
+        [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+        for first, last in zip(firsts, lasts, strict=True)
+    ]
+    for numbers in itertools.product(*ranges):
+        pairs = itertools.zip_longest(texts, numbers, fillvalue="")
+        yield "".join(itertools.chain.from_iterable(pairs))
+
+
+def _matching(name):
+    if any(sign in name for sign in "*?["):
+        return sorted(map(Path, glob.glob(name)))
+    if not Path(name).exists():
+        raise _missing(name)
+    return [Path(name)]
+
+
+def _missing(path):
+    return DataError("no such file", where=path, fix="check the path")

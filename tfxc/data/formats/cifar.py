@@ -1,0 +1,230 @@
+"""CIFAR-10 and CIFAR-100 in the files of their authors, packed or unpacked."""
+
+import contextlib
+import dataclasses
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from tfxc.data.chunk import Chunk
+from tfxc.data.formats.archives import open_tar, tar_members
+from tfxc.data.formats.base import check_label_names
+from tfxc.data.formats.images import PixelReader
+from tfxc.data.formats.pickles import load_plain
+from tfxc.errors import ConfigError, DataError
+
+#: The folders in the archives.
+FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", "cifar-100-binary")
+
+_SIDE, _CHANNELS = 32, 3
+_PIXELS = _SIDE * _SIDE * _CHANNELS
+_TEN = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
+_HUNDRED = {"train": ["train"], "test": ["test"]}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """One of the four sets: its files, and where a file keeps which labels.
+
+    ``labels`` maps the labelling to (file of the names, their key in it, key of the labels in a
+    pickle or column of the byte in a binary row).
+    """
+
+    files: dict
+    labels: dict
+    label_bytes: int = 0  # per row; 0 = pickles
+
+
+# By the file that only this layout has.
+_LAYOUTS = {
+    "batches.meta": _Layout(_TEN, {"fine": ("batches.meta", "label_names", "labels")}),
+    "meta": _Layout(
+        _HUNDRED,
+        {kind: ("meta", f"{kind}_label_names", f"{kind}_labels") for kind in ("fine", "coarse")},
+    ),
+    "batches.meta.txt": _Layout(_TEN, {"fine": ("batches.meta.txt", None, 0)}, 1),
+    "fine_label_names.txt": _Layout(
+        _HUNDRED,
+        {"coarse": ("coarse_label_names.txt", None, 0), "fine": ("fine_label_names.txt", None, 1)},
+        2,
+    ),
+}
+#: Names of which a CIFAR folder has one.
+MARKERS = tuple(_LAYOUTS)
+
+
+class Cifar(PixelReader):
+    """Reads the "python" and "binary" versions of CIFAR-10 and CIFAR-100.
+
+    Images come as uint8 (n, 32, 32, 3), labels as their names. Pickles are read without running
+    anything they name.
+
+    Args:
+        path: ``.tar.gz`` archive as downloaded, or the folder it unpacks to.
+        split: ``"train"`` or ``"test"``.
+        labels: ``"fine"`` or, in CIFAR-100 only, ``"coarse"``.
+
+    Raises:
+        ConfigError: an unknown split or labelling.
+        DataError: a file is missing, truncated, damaged or of another shape, a label has no name.
+
+    Source: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009;
+    https://www.cs.toronto.edu/~kriz/cifar.html.
+
+    Example:
+        >>> reader = Cifar("cifar-100-python.tar.gz", labels="coarse")    # doctest: +SKIP
+        >>> reader.num_labels                                             # doctest: +SKIP
+        20
+    """
+
+    def __init__(self, path, *, split="train", labels="fine"):
+        super().__init__(path)
+        self._files = _Folder(self.path) if self.path.is_dir() else _Archive(self.path)
+        marker = next((name for name in _LAYOUTS if name in self._files.names), None)
+        if marker is None:
+            raise DataError(
+                f"the files of CIFAR-10 or CIFAR-100 are expected, one of {', '.join(_LAYOUTS)} "
+                f"among them; found {', '.join(sorted(self._files.names)[:10]) or 'no files'}",
+                where=self.path,
+                fix="give the archive or the folder it unpacks to",
+            )
+        self._layout = _LAYOUTS[marker]
+        for value, choices, option in (
+            (split, self._layout.files, "split"),
+            (labels, self._layout.labels, "labels"),
+        ):
+            if value not in choices:
+                raise ConfigError(
+                    f"{' or '.join(map(repr, choices))} is expected, found {value!r}", where=option
+                )
+        suffix = ".bin" if self._layout.label_bytes else ""
+        self._batches = [f"{name}{suffix}" for name in self._layout.files[split]]
+        names_file, names_key, self._labels_key = self._layout.labels[labels]
+        for name in (names_file, *self._batches):
+            self._check_there(name)
+        self.label_names = self._load_names(names_file, names_key)
+        self.num_labels = len(self.label_names)
+
+    def _blocks(self, size):
+        with self._files.opened():
+            for name in self._batches:
+                blocks = self._rows(name, size) if self._layout.label_bytes else self._batch(name)
+                start = 0
+                for pixels, ids in blocks:
+                    labels = [[label] for label in self._named(ids, name, start)]
+                    shape = (len(pixels), _CHANNELS, _SIDE, _SIDE)
+                    yield Chunk(
+                        labels=labels,
+                        images=pixels.reshape(shape).transpose(0, 2, 3, 1),
+                        names=[f"{name}[{row}]" for row in range(start, start + len(pixels))],
+                    )
+                    start += len(pixels)
+
+    def _batch(self, name):
+        """Yields the pixels and label ids of a pickle, as one block."""
+        with self._files.open(name) as stream:
+            found = _with_text_keys(load_plain(stream, self._where(name)))
+        pixels, ids = found.get("data"), found.get(self._labels_key)
+        if (
+            not isinstance(pixels, np.ndarray)
+            or pixels.dtype != np.uint8
+            or pixels.shape[1:] != (_PIXELS,)
+        ):
+            shown = f"{getattr(pixels, 'dtype', type(pixels).__name__)} "
+            shown += f"{getattr(pixels, 'shape', '')}"
+            raise self._error(name, f"'data' of uint8 (n, {_PIXELS}) is expected, found {shown}")
+        ids = np.asarray(ids)
+        if ids.shape != (len(pixels),) or ids.dtype.kind not in "iu":
+            raise self._error(
+                name,
+                f"{self._labels_key!r} with one integer for each of {len(pixels)} images is "
+                f"expected, found {ids.dtype} {ids.shape}",
+            )
+        yield pixels, ids
+
+    def _rows(self, name, size):
+        """Yields the pixels and label ids of a binary file, ``size`` rows at a time."""
+        width = self._layout.label_bytes + _PIXELS
+        with self._files.open(name) as stream:
+            while content := stream.read(size * width):
+                if len(content) % width:
+                    raise self._error(
+                        name,
+                        f"rows of {width} bytes are expected, found {len(content) % width} bytes "
+                        "at the end: it is truncated or damaged",
+                    )
+                rows = np.frombuffer(content, np.uint8).reshape(-1, width)
+                yield rows[:, self._layout.label_bytes :], rows[:, self._labels_key]
+
+    def _named(self, ids, name, start):
+        wrong = np.flatnonzero((ids < 0) | (ids >= self.num_labels))
+        if wrong.size:
+            raise self._error(
+                f"{name}[{start + wrong[0]}]",
+                f"a label of 0 to {self.num_labels - 1} is expected, found {ids[wrong[0]]}",
+            )
+        return [self.label_names[label] for label in ids.tolist()]
+
+    def _load_names(self, name, key):
+        with self._files.opened(), self._files.open(name) as stream:
+            if key is None:
+                names = stream.read().split()
+            else:
+                names = _with_text_keys(load_plain(stream, self._where(name))).get(key)
+        if not isinstance(names, list) or not names:
+            raise self._error(name, f"a list of label names under {key!r} is expected")
+        names = [text.decode("latin-1") if isinstance(text, bytes) else text for text in names]
+        check_label_names(names, self._where(name))
+        return names
+
+    def _check_there(self, name):
+        if name not in self._files.names:
+            found = ", ".join(sorted(self._files.names))
+            raise self._error(name, f"no such file; found {found}")
+
+    def _where(self, name):
+        return f"{self.path}/{name}"
+
+    def _error(self, name, problem):
+        return DataError(problem, where=self._where(name), fix="copy or download it again")
+
+
+class _Folder:
+    """The files of a folder, by name."""
+
+    def __init__(self, path):
+        self._path = path
+        self.names = {file.name for file in path.iterdir() if file.is_file()}
+
+    def opened(self):
+        return contextlib.nullcontext()
+
+    def open(self, name):
+        return open(self._path / name, "rb")
+
+
+class _Archive:
+    """The files of a tar archive, by name without folder."""
+
+    def __init__(self, path):
+        self._path, self._archive = path, None
+        self._members = {PurePosixPath(member.name).name: member for member, _ in tar_members(path)}
+        self.names = set(self._members)
+
+    @contextlib.contextmanager
+    def opened(self):
+        with open_tar(self._path) as self._archive:
+            yield
+
+    def open(self, name):
+        return self._archive.extractfile(self._members[name])
+
+
+def _with_text_keys(found):
+    """A dict of Python 2 or 3 with ``str`` keys; {} of anything else."""
+    if not isinstance(found, dict):
+        return {}
+    return {key.decode() if isinstance(key, bytes) else key: value for key, value in found.items()}
+
+
+READER = Cifar

@@ -1,0 +1,121 @@
+"""Folders of image files, one sub-folder per class."""
+
+import os
+from pathlib import Path
+
+from tfxc.data.formats.base import check_label_name
+from tfxc.data.formats.images import EncodedImageReader
+from tfxc.errors import ConfigError, DataError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+
+
+class ImageFolder(EncodedImageReader):
+    """Reads the image files of a folder; the name of the sub-folder is the label.
+
+    Classes come in the order of their names, and so do the files of a class; files in deeper
+    folders belong to the class too. Hidden files and folders, and files that are no images by
+    their ending, are passed over. The images come as the bytes of their files.
+
+    Args:
+        path: the folder with one sub-folder per class.
+        extensions: endings of image files, in lower case; upper case is read too.
+        skip_empty: leave sub-folders without images out.
+        labelled: False reads all images at any depth, without labels.
+
+    Raises:
+        ConfigError: ``extensions`` is no list of endings.
+        DataError: the path is no folder, a class has no image, an image lies outside the classes,
+            there are no images at all.
+
+    Example:
+        >>> reader = ImageFolder("imagenet/train")         # doctest: +SKIP
+        >>> next(reader.chunks(1)).labels                  # doctest: +SKIP
+        [['n01440764']]
+    """
+
+    def __init__(self, path, *, extensions=EXTENSIONS, skip_empty=False, labelled=True):
+        super().__init__(path)
+        self._extensions = _checked_extensions(extensions)
+        if not self.path.is_dir():
+            raise DataError(
+                "a folder is expected, found a file", where=self.path, fix="give its folder"
+            )
+        self._folders = {None: self.path}
+        if labelled:
+            self._folders = self._classes(skip_empty)
+            self.label_names = list(self._folders)
+            self.num_labels = len(self.label_names)
+        self.num_examples = sum(1 for _ in self._files())
+        if not self.num_examples:
+            raise DataError(
+                f"image files ({', '.join(self._extensions)}) are expected, found none",
+                where=self.path,
+                fix="check the folder and the option extensions",
+            )
+
+    def _examples(self):
+        for label, file in self._files():
+            name = file.relative_to(self.path).as_posix()
+            yield name, file.read_bytes(), [] if label is None else [label]
+
+    def _files(self):
+        for label, folder in self._folders.items():
+            for file in self._images(folder):
+                yield label, file
+
+    def _images(self, folder):
+        """Yields the image files below ``folder``, sorted."""
+        names, folders = [], []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    (folders if entry.is_dir() else names).append(entry.name)
+        for name in sorted(names):
+            if name.lower().endswith(self._extensions):
+                yield Path(folder, name)
+        for name in sorted(folders):
+            yield from self._images(Path(folder, name))
+
+    def _classes(self, skip_empty):
+        """Class name -> folder."""
+        entries = [entry for entry in sorted(self.path.iterdir()) if entry.name[0] != "."]
+        folders = {entry.name: entry for entry in entries if entry.is_dir()}
+        stray = [name for name in self._names(entries) if name.lower().endswith(self._extensions)]
+        if stray:
+            raise DataError(
+                f"one sub-folder per class is expected, found the image {stray[0]} beside "
+                f"{len(folders)} sub-folders",
+                where=self.path,
+                fix="move it into the folder of its class, or read without labels (labelled=False)",
+            )
+        for name, folder in list(folders.items()):
+            check_label_name(name, folder)
+            if next(self._images(folder), None) is not None:
+                continue
+            if not skip_empty:
+                raise DataError(
+                    f"image files ({', '.join(self._extensions)}) of class {name!r} are expected, "
+                    "found none",
+                    where=folder,
+                    fix="delete the folder, or set the option skip_empty",
+                )
+            del folders[name]
+        return folders
+
+    @staticmethod
+    def _names(entries):
+        return [entry.name for entry in entries if not entry.is_dir()]
+
+
+def _checked_extensions(extensions):
+    given = [extensions] if isinstance(extensions, str) else extensions
+    endings = tuple("." + str(ending).lower().lstrip(".") for ending in given)
+    if not endings or "." in endings:
+        raise ConfigError(
+            f"a list of endings as .jpg is expected, found {extensions!r}", where="extensions"
+        )
+    return endings
+
+
+READER = ImageFolder

@@ -1,0 +1,192 @@
+"""Face images in the record files of InsightFace."""
+
+import itertools
+
+import numpy as np
+
+from tfxc.data.formats.images import EncodedImageReader
+from tfxc.data.formats.lines import Lines
+from tfxc.data.formats.recordio import read_record, record_error, unpack_image
+from tfxc.errors import DataError
+
+_INDEX_LINES = 1 << 16
+# Of the opening record, whose two labels are the first record of an identity and their end.
+_OVERVIEW_FLAG = 2
+
+
+class InsightFaceRecords(EncodedImageReader):
+    """Reads ``.rec`` files (RecordIO) of images with one integer label.
+
+    Where record 0 has the flag 2 as in the sets of InsightFace, its first label tells where the
+    images end: they are the records 1 to that number − 1. Else every record is an image. With the
+    ``.idx`` file beside it the records are taken by number, without it in the order of the file.
+    ``property`` in the same folder ("classes,height,width") tells the number of labels. Other
+    files (``.lst``) are not needed. The images come as the bytes of their files; of an image with
+    several labels the first one counts.
+
+    Args:
+        path: ``.rec`` file, or a folder with ``train.rec`` or one other.
+
+    Raises:
+        DataError: a record is cut or damaged (the message names the byte), a label is no id below
+            the number of labels, the index does not fit.
+
+    Source: https://github.com/deepinsight/insightface, recognition/arcface_torch/dataset.py.
+
+    Example:
+        >>> reader = InsightFaceRecords("faces_webface_112x112")     # doctest: +SKIP
+        >>> reader.num_labels, reader.num_examples                   # doctest: +SKIP
+        (10572, 490623)
+    """
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.path = _record_file(self.path)
+        self.total_bytes = self.path.stat().st_size
+        self.num_labels = self._load_property()
+        # Without an index the offsets are None, and so are the numbers of images up to the end.
+        self._numbers, self._offsets = self._load_index()
+        self._find_images()
+        if self._numbers is not None:
+            self.num_examples = len(self._numbers)
+
+    def _examples(self):
+        with open(self.path, "rb") as stream:
+            for number, offset, payload in self._records(stream):
+                _, labels, image = unpack_image(payload, self.path, offset)
+                if not image:
+                    raise record_error(self.path, offset, f"record {number} has no image")
+                yield f"{self.path.name}[{number}]", image, [self._label(labels, offset)]
+
+    def _records(self, stream):
+        """Yields ``(number, offset, payload)`` of the image records."""
+        if self._offsets is None:
+            yield from self._records_in_turn(stream)
+            return
+        for number, offset in zip(self._numbers, self._offsets.tolist(), strict=True):
+            yield number, offset, self._record(stream, offset, number)
+
+    def _records_in_turn(self, stream):
+        numbers = itertools.count() if self._numbers is None else range(self._numbers.stop)
+        for number in numbers:
+            offset = stream.tell()
+            payload = read_record(stream, self.path, offset)
+            if payload is None and self._numbers is None:
+                return
+            if payload is None:
+                raise self._early_end(offset, number)
+            if self._numbers is None or number >= self._numbers.start:
+                yield number, offset, payload
+
+    def _find_images(self):
+        """Leaves the records that are no images out of the numbers and offsets."""
+        first = 0 if self._offsets is None else int(self._offsets[0])
+        with open(self.path, "rb") as stream:
+            payload = self._record(stream, first, 0)
+        flag, labels, _ = unpack_image(payload, self.path, first)
+        if flag != _OVERVIEW_FLAG:
+            return
+        if not 1 <= labels[0] < 2**31:
+            raise record_error(
+                self.path, first, f"the number of the last image + 1 is expected, found {labels[0]}"
+            )
+        images = range(1, int(labels[0]))
+        if self._offsets is not None:
+            inside = (self._numbers >= 1) & (self._numbers < images.stop)
+            self._offsets = self._offsets[inside]
+            if len(self._offsets) != len(images):
+                raise DataError(
+                    f"records 1 to {images.stop - 1:,} are expected, found {len(self._offsets):,} "
+                    "of them",
+                    where=self._index_path,
+                    fix="copy or download it again, or delete it to read without it",
+                )
+        self._numbers = images
+
+    def _record(self, stream, offset, number):
+        stream.seek(offset)
+        payload = read_record(stream, self.path, offset)
+        if payload is None:
+            raise self._early_end(offset, number)
+        return payload
+
+    def _early_end(self, offset, number):
+        return record_error(self.path, offset, f"the file ends before record {number}")
+
+    @property
+    def _index_path(self):
+        return self.path.with_suffix(".idx")
+
+    def _load_index(self):
+        """Numbers and offsets of the records, by number; (None, None) where there is no index."""
+        if not self._index_path.is_file():
+            return None, None
+        blocks = [np.zeros((0, 2), np.int64)]
+        for first, lines in Lines(self._index_path).blocks(_INDEX_LINES):
+            rows = [line.split() for line in lines]
+            for place, row in enumerate(rows, start=first):
+                if len(row) != 2 or not (row[0].isdigit() and row[1].isdigit()):
+                    raise self._index_error(
+                        f"'number offset' is expected, found {lines[place - first][:60]!r}", place
+                    )
+            blocks.append(np.array(rows, dtype="S20").astype(np.int64))
+        numbers, offsets = np.concatenate(blocks).T
+        order = np.argsort(numbers, kind="stable")
+        numbers, offsets = numbers[order], offsets[order]
+        if not len(numbers):
+            raise self._index_error("'number offset' is expected, found an empty file", 1)
+        twice = np.flatnonzero(numbers[1:] == numbers[:-1])
+        if twice.size:
+            line = max(order[twice[0]], order[twice[0] + 1]) + 1
+            raise self._index_error(f"record {numbers[twice[0]]} occurs twice", line)
+        return numbers, offsets
+
+    def _index_error(self, problem, line):
+        return DataError(
+            problem,
+            where=f"{self._index_path}:{line}",
+            fix="copy or download it again, or delete it to read without it",
+        )
+
+    def _load_property(self):
+        """The number of labels in the file ``property``, or None where there is none."""
+        path = self.path.parent / "property"
+        if not path.is_file():
+            return None
+        first = path.read_bytes().split(b",")[0].strip()
+        if not first.isdigit() or not int(first):
+            raise DataError(
+                f"'classes,height,width' is expected, found {first[:60]!r}",
+                where=path,
+                fix="correct the file or delete it",
+            )
+        return int(first)
+
+    def _label(self, labels, offset):
+        label = labels[0]
+        limit = self.num_labels or 2**31
+        if not (0 <= label < limit and label == int(label)):
+            raise DataError(
+                f"a label id of 0 to {limit - 1:,} is expected, found {label}",
+                where=f"{self.path}: byte {offset}",
+                fix="correct the label, or the number of classes in the file property",
+            )
+        return int(label)
+
+
+def _record_file(path):
+    if path.is_file():
+        return path
+    found = sorted(file for file in path.iterdir() if file.suffix == ".rec")
+    chosen = [file for file in found if file.name == "train.rec"] or found
+    if len(chosen) == 1:
+        return chosen[0]
+    names = ", ".join(file.name for file in found) or "none"
+    raise DataError(
+        f"train.rec or one other .rec file is expected, found {names}",
+        where=path,
+        fix="give the file itself",
+    )
+
+
+READER = InsightFaceRecords

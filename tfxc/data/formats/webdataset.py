@@ -1,0 +1,134 @@
+"""WebDataset shards: tar archives of samples."""
+
+import json
+from pathlib import Path
+
+from tfxc.data.formats.archives import shard_files, tar_members
+from tfxc.data.formats.base import check_labels
+from tfxc.data.formats.images import EncodedImageReader
+from tfxc.errors import DataError
+
+_IMAGES = ("jpg", "jpeg", "png")
+_ORDER = "write one image and one label per sample, its members one after the other"
+
+
+class WebDataset(EncodedImageReader):
+    """Reads images and labels from tar shards, one after the other.
+
+    Members that follow each other and share the name up to the first dot (of the last part of the
+    path) are a sample; what follows the dot says what a member is. A sample has one image
+    (``jpg``, ``jpeg``, ``png``) and its label in ``cls`` (an id), else ``txt`` (a name), or, with
+    ``label_key``, in ``json``; what the first sample has, all have. Further members are not read;
+    hidden files and names without a dot are passed over. The images come as the bytes of their
+    files.
+
+    Args:
+        path: a ``.tar``, ``.tar.gz`` or ``.tgz`` file, a folder of them, a pattern with ``*``,
+            ``?`` or ``[...]``, or a range: ``shards/{000..146}.tar``.
+        label_key: key of the label in the ``json`` members: a name, an id, or a list of either.
+        labelled: False gives the images without labels; there need be none.
+
+    Raises:
+        DataError: a shard is missing, truncated or damaged; a sample has no image or label, two of
+            them, or members elsewhere; a label is malformed. The message names shard and sample.
+
+    Source: https://github.com/webdataset/webdataset.
+
+    Example:
+        >>> reader = WebDataset("imagenet-train-{000000..000146}.tar")    # doctest: +SKIP
+        >>> next(reader.chunks(1)).labels                                 # doctest: +SKIP
+        [[304]]
+    """
+
+    def __init__(self, path, *, label_key=None, labelled=True):
+        self._shards = shard_files(path)
+        super().__init__(self._shards[0])
+        self.path = Path(path)
+        self.total_bytes = sum(shard.stat().st_size for shard in self._shards)
+        self._label_key, self._labelled = label_key, labelled
+        self._label_members = () if not labelled else ("json",) if label_key else ("cls", "txt")
+
+    def _examples(self):
+        member = label_type = None
+        for shard in self._shards:
+            for name, parts in self._samples(shard):
+                where = f"{shard}: sample {name!r}"
+                image, labels = _image(parts, where), []
+                if self._label_members:
+                    found = [part for part in self._label_members if part in parts]
+                    member = member or next(iter(found), None)
+                    if member not in found:
+                        expected = (
+                            f".{member}" if member else f".{' or .'.join(self._label_members)}"
+                        )
+                        raise _missing(f"a label ({expected})", parts, where)
+                    labels = self._labels(parts[member], member, where)
+                    label_type = label_type or next(map(type, labels), None)
+                    check_labels(labels, label_type, where)
+                yield f"{shard.name}: {name}", image, labels
+
+    def _samples(self, shard):
+        """Yields ``(name, {what a member is: content, or None of those not needed})``."""
+        needed = {*_IMAGES, *self._label_members}
+        name, parts = None, {}
+        for member, read in tar_members(shard):
+            folder, _, file = member.name.rpartition("/")
+            stem, dot, part = file.partition(".")
+            if not stem or not dot:
+                continue
+            key, part = f"{folder}/{stem}".removeprefix("/"), part.lower()
+            if key != name:
+                if parts:
+                    yield name, parts
+                name, parts = key, {}
+            if part in parts:
+                raise DataError(
+                    f"one member .{part} is expected, found two",
+                    where=f"{shard}: sample {key!r}",
+                    fix=_ORDER,
+                )
+            parts[part] = read() if part in needed else None
+        if parts:
+            yield name, parts
+
+    def _labels(self, content, member, where):
+        try:
+            text = content.decode("utf-8").strip()
+            if member == "txt":
+                return [text]
+            found = int(text) if member == "cls" else json.loads(text)[self._label_key]
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+            expected = {
+                "txt": "a UTF-8 text",
+                "cls": "an integer",
+                "json": f"a JSON object with the key {self._label_key!r}",
+            }[member]
+            raise DataError(
+                f"{expected} is expected in .{member}, found {content[:60]!r}",
+                where=where,
+                fix="correct the member",
+            ) from error
+        labels = found if isinstance(found, list) else [found]
+        if any(type(label) not in (str, int) for label in labels):
+            raise DataError(
+                f"{self._label_key!r} is expected to be a name, an id or a list of either, found "
+                f"{str(found)[:60]!r}",
+                where=where,
+                fix="correct the member",
+            )
+        return list(dict.fromkeys(labels))
+
+
+def _image(parts, where):
+    images = [part for part in _IMAGES if part in parts]
+    if len(images) != 1:
+        raise _missing(f"one image (.{', .'.join(_IMAGES)})", parts, where)
+    return parts[images[0]]
+
+
+def _missing(expected, parts, where):
+    found = ", ".join(f".{part}" for part in parts)
+    return DataError(f"{expected} is expected, found {found}", where=where, fix=_ORDER)
+
+
+READER = WebDataset
