@@ -11,6 +11,7 @@ import inspect
 import tensorflow as tf
 
 from tfxc.errors import ConfigError
+from tfxc.ops.compiled import row_adam
 from tfxc.registry import nearest
 from tfxc.training.row_optimizer import Optimizer
 
@@ -123,6 +124,24 @@ class Adam(Optimizer):
         first = slots[0] + (1 - self.beta_1) * (gradient - slots[0])
         second = slots[1] + (1 - self.beta_2) * (tf.square(gradient) - slots[1])
         return [first, second], scalars["rate"] * first / (tf.sqrt(second) + scalars["epsilon"])
+
+    def _update_rows(self, variable, gradient, slots, rate, scalars):
+        compiled = None if "GPU" in variable.device else row_adam()
+        if compiled is None:
+            return super()._update_rows(variable, gradient, slots, rate, scalars)
+        if self.decay_of(variable):
+            decay = tf.gather(variable, gradient.indices) * (rate * self.weight_decay)
+            variable.scatter_sub(tf.IndexedSlices(decay, gradient.indices))
+        return compiled(
+            variable=variable.handle,
+            first_moment=slots[0].handle,
+            second_moment=slots[1].handle,
+            rows=tf.cast(gradient.indices, tf.int32),
+            gradient=gradient.values,
+            share_1=1 - self.beta_1,
+            share_2=1 - self.beta_2,
+            **scalars,
+        )
 
     def dense_update(self, variable, gradient, slots, scalars):
         """The fused kernel, with the correction already in rate and epsilon."""
