@@ -107,6 +107,9 @@ class Rebuilt:
         return path
 
 
+PIXELS = np.zeros((2, 3072), np.uint8)
+
+
 class TestCifar(ReaderContract):
     format = "cifar"
 
@@ -167,11 +170,14 @@ class TestCifar(ReaderContract):
             (0, "data_batch_2", python2_pickle([1]), r"'data' of uint8 \(n, 3072\) .* NoneType"),
             (0, "data_batch_2", python2_pickle({"data": np.zeros((2, 3072))}), "found float64"),
             (0, "data_batch_2", python2_pickle({"data": np.zeros((2, 9), "u1")}), r"\(2, 9\)"),
-            (0, "data_batch_2", python2_pickle({"data": np.zeros((2, 3072), "u1")}), "'labels' wi"),
+            (0, "data_batch_2", python2_pickle({"data": PIXELS}), "'labels', a list of 2 .* None"),
+            (0, "data_batch_2", python2_pickle({"data": PIXELS, "labels": [1, [2]]}), r"found \["),
+            (0, "data_batch_2", python2_pickle({"data": PIXELS, "labels": [1]}), r"found \[1\]"),
+            (0, "batches.meta", python2_pickle({"label_names": [1, 2]}), "a list of label names"),
             (
                 0,
                 "data_batch_2",
-                python2_pickle({"data": np.zeros((2, 3072), "u1"), "labels": [1, 10]}),
+                python2_pickle({"data": PIXELS, "labels": [1, 10]}),
                 r"data_batch_2\[1\]: a label of 0 to 9 is expected, found 10",
             ),
             (2, "data_batch_2.bin", bytes(3073 * 2 - 1), "rows of 3073 bytes .* found 3072 bytes"),

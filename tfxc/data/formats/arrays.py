@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import math
+import tokenize
 import zipfile
 from pathlib import Path
 from typing import IO
@@ -10,6 +12,9 @@ import numpy as np
 
 from tfxc.data.formats.lines import reading_errors
 from tfxc.errors import DataError
+
+# What NumPy raises over a damaged header.
+_MALFORMED = (ValueError, SyntaxError, TypeError, MemoryError, tokenize.TokenError)
 
 
 @dataclasses.dataclass
@@ -37,10 +42,10 @@ class ArrayRows:
             DataError: the archive is damaged or the array ends early.
         """
         shape = (rows, *self.shape[1:])
-        count = int(np.prod(shape, dtype=np.int64))
+        length = math.prod(shape) * self.dtype.itemsize
         with reading_errors(self.path):
-            content = self.stream.read(count * self.dtype.itemsize)
-        if len(content) != count * self.dtype.itemsize:
+            content = self.stream.read(length)
+        if len(content) != length:
             raise array_error(self.path, f"{self.name}: the array ends early")
         return np.frombuffer(content, self.dtype).reshape(shape)
 
@@ -52,13 +57,8 @@ def open_rows(path, name):
     Raises:
         DataError: the archive is damaged, the array is missing or in Fortran order.
     """
-    with contextlib.ExitStack() as stack:
-        with reading_errors(path):
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            if f"{name}.npy" not in archive.namelist():
-                raise _missing(path, name, array_names(path))
-            stream = stack.enter_context(archive.open(f"{name}.npy"))
-            shape, fortran, dtype = _header(stream, path, name)
+    with _open_member(path, name) as stream:
+        shape, fortran, dtype = _header(stream, path, name)
         if fortran and len(shape) > 1:
             raise array_error(
                 path,
@@ -73,12 +73,10 @@ def load_array(path, name):
     Raises:
         DataError: the archive is damaged, the array is missing or holds Python objects.
     """
-    with reading_errors(path), np.load(path) as archive:
-        if name not in archive:
-            raise _missing(path, name, archive)
+    with _open_member(path, name) as stream, reading_errors(path):
         try:
-            return archive[name]
-        except ValueError as error:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+        except _MALFORMED as error:
             raise array_error(path, f"{name}: {error}") from error
 
 
@@ -97,15 +95,32 @@ def array_error(path, problem):
     return DataError(problem, where=path, fix="see numpy.savez and the format's reference")
 
 
-def _missing(path, name, found):
-    return array_error(path, f"array {name!r} is missing; found {', '.join(found)}")
+@contextlib.contextmanager
+def _open_member(path, name):
+    """Yields the stream of a member of the archive."""
+    with contextlib.ExitStack() as stack:
+        with reading_errors(path):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            found = [member.removesuffix(".npy") for member in archive.namelist()]
+            if name not in found:
+                raise array_error(path, f"array {name!r} is missing; found {', '.join(found)}")
+            try:
+                stream = stack.enter_context(archive.open(f"{name}.npy"))
+            except (KeyError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
+                raise zipfile.BadZipFile(str(error)) from error
+        yield stream
 
 
 def _header(stream, path, name):
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            return np.lib.format.read_array_header_1_0(stream)
-        return np.lib.format.read_array_header_2_0(stream)
-    except ValueError as error:
-        raise array_error(path, f"{name}: {error}") from error
+    with reading_errors(path):
+        try:
+            version = np.lib.format.read_magic(stream)
+            if version == (1, 0):
+                header = np.lib.format.read_array_header_1_0(stream)
+            else:
+                header = np.lib.format.read_array_header_2_0(stream)
+        except _MALFORMED as error:
+            raise array_error(path, f"{name}: {error}") from error
+    if any(side < 0 for side in header[0]):
+        raise array_error(path, f"{name}: a shape is expected, found {header[0]}")
+    return header

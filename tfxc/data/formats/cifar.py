@@ -1,13 +1,15 @@
 """CIFAR-10 and CIFAR-100 in the files of their authors, packed or unpacked."""
 
-import contextlib
 import dataclasses
+import io
+import tempfile
+import weakref
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats.archives import open_tar, tar_members
+from tfxc.data.formats.archives import tar_members
 from tfxc.data.formats.base import check_label_names
 from tfxc.data.formats.images import PixelReader
 from tfxc.data.formats.pickles import load_plain
@@ -57,7 +59,7 @@ class Cifar(PixelReader):
     """Reads the "python" and "binary" versions of CIFAR-10 and CIFAR-100.
 
     Images come as uint8 (n, 32, 32, 3), labels as their names. Pickles are read without running
-    anything they name.
+    anything they name. One file of the set at a time is in memory.
 
     Args:
         path: ``.tar.gz`` archive as downloaded, or the folder it unpacks to.
@@ -106,19 +108,17 @@ class Cifar(PixelReader):
         self.num_labels = len(self.label_names)
 
     def _blocks(self, size):
-        with self._files.opened():
-            for name in self._batches:
-                blocks = self._rows(name, size) if self._layout.label_bytes else self._batch(name)
-                start = 0
-                for pixels, ids in blocks:
-                    labels = [[label] for label in self._named(ids, name, start)]
-                    shape = (len(pixels), _CHANNELS, _SIDE, _SIDE)
-                    yield Chunk(
-                        labels=labels,
-                        images=pixels.reshape(shape).transpose(0, 2, 3, 1),
-                        names=[f"{name}[{row}]" for row in range(start, start + len(pixels))],
-                    )
-                    start += len(pixels)
+        for name in self._batches:
+            blocks = self._rows(name, size) if self._layout.label_bytes else self._batch(name)
+            start = 0
+            for pixels, ids in blocks:
+                shape = (len(pixels), _CHANNELS, _SIDE, _SIDE)
+                yield Chunk(
+                    labels=[[label] for label in self._named(ids, name, start)],
+                    images=pixels.reshape(shape).transpose(0, 2, 3, 1),
+                    names=[f"{name}[{row}]" for row in range(start, start + len(pixels))],
+                )
+                start += len(pixels)
 
     def _batch(self, name):
         """Yields the pixels and label ids of a pickle, as one block."""
@@ -133,14 +133,13 @@ class Cifar(PixelReader):
             shown = f"{getattr(pixels, 'dtype', type(pixels).__name__)} "
             shown += f"{getattr(pixels, 'shape', '')}"
             raise self._error(name, f"'data' of uint8 (n, {_PIXELS}) is expected, found {shown}")
-        ids = np.asarray(ids)
-        if ids.shape != (len(pixels),) or ids.dtype.kind not in "iu":
+        if not _are(int, ids) or len(ids) != len(pixels):
             raise self._error(
                 name,
-                f"{self._labels_key!r} with one integer for each of {len(pixels)} images is "
-                f"expected, found {ids.dtype} {ids.shape}",
+                f"{self._labels_key!r}, a list of {len(pixels)} integers, is expected, found "
+                f"{repr(ids)[:60]}",
             )
-        yield pixels, ids
+        yield pixels, np.array(ids)
 
     def _rows(self, name, size):
         """Yields the pixels and label ids of a binary file, ``size`` rows at a time."""
@@ -166,12 +165,12 @@ class Cifar(PixelReader):
         return [self.label_names[label] for label in ids.tolist()]
 
     def _load_names(self, name, key):
-        with self._files.opened(), self._files.open(name) as stream:
+        with self._files.open(name) as stream:
             if key is None:
                 names = stream.read().split()
             else:
                 names = _with_text_keys(load_plain(stream, self._where(name))).get(key)
-        if not isinstance(names, list) or not names:
+        if not names or not _are(str | bytes, names):
             raise self._error(name, f"a list of label names under {key!r} is expected")
         names = [text.decode("latin-1") if isinstance(text, bytes) else text for text in names]
         check_label_names(names, self._where(name))
@@ -196,35 +195,47 @@ class _Folder:
         self._path = path
         self.names = {file.name for file in path.iterdir() if file.is_file()}
 
-    def opened(self):
-        return contextlib.nullcontext()
-
     def open(self, name):
         return open(self._path / name, "rb")
 
 
 class _Archive:
-    """The files of a tar archive, by name without folder."""
+    """The files of a tar archive, by name without folder.
+
+    They are read in another order than they are packed in, so the archive is decompressed once,
+    to a temporary file that lives as long as this.
+    """
 
     def __init__(self, path):
-        self._path, self._archive = path, None
-        self._members = {PurePosixPath(member.name).name: member for member, _ in tar_members(path)}
+        self._stream = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
+        weakref.finalize(self, self._stream.close)
+        self._members = {}
+        for member, read in tar_members(path):
+            content = read()
+            name = PurePosixPath(member.name).name
+            self._members[name] = self._stream.tell(), len(content)
+            self._stream.write(content)
         self.names = set(self._members)
 
-    @contextlib.contextmanager
-    def opened(self):
-        with open_tar(self._path) as self._archive:
-            yield
-
     def open(self, name):
-        return self._archive.extractfile(self._members[name])
+        offset, length = self._members[name]
+        self._stream.seek(offset)
+        return io.BytesIO(self._stream.read(length))
+
+
+def _are(kind, values):
+    """Whether this is a list of ``kind``."""
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
 
 
 def _with_text_keys(found):
     """A dict of Python 2 or 3 with ``str`` keys; {} of anything else."""
     if not isinstance(found, dict):
         return {}
-    return {key.decode() if isinstance(key, bytes) else key: value for key, value in found.items()}
+    return {
+        key.decode("latin-1") if isinstance(key, bytes) else key: value
+        for key, value in found.items()
+    }
 
 
 READER = Cifar

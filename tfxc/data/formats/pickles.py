@@ -17,7 +17,7 @@ _ALLOWED = {
 }
 _FAILURES = (
     pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError,
-    OverflowError, TypeError, ValueError,
+    MemoryError, OverflowError, TypeError, ValueError,
 )  # fmt: skip
 
 
