@@ -21,13 +21,15 @@ NAMES = ["käse, alt", "soup", "with  spaces", "日本", "e", "f|g", "h", "i", "
 
 
 def make_run(
-    folder, *, text_features=None, num_features=20, kind="sparse", normalise=None, **parts
-):
+    folder, *, text_features=None, num_features=20, kind="sparse", normalise=None,
+    image_shape=None, **parts,
+):  # fmt: skip
     """Writes a run folder and returns its path.
 
     Args:
         text_features: config section; the features are fitted on ``TEXTS``.
         num_features: where there are no text features.
+        image_shape: (height, width, channels) of images.
         parts: config sections ``encoder``, ``head``, ``objective``, ``recipe``.
     """
     assets = folder / "assets"
@@ -50,6 +52,7 @@ def make_run(
         "name": "small",
         "feature_kind": kind,
         "num_features": num_features,
+        "image_shape": image_shape,
         "num_labels": len(NAMES),
         "row_normalise": normalise,
         "splits": {"train": {"examples": 5}},
@@ -57,7 +60,7 @@ def make_run(
     (assets / "manifest.json").write_text(json.dumps(manifest))
     LabelVocabulary(NAMES).save(assets / "labels.txt")
     np.save(assets / "label_counts.npy", np.ones(len(NAMES), np.int64))
-    sizes = {"num_features": num_features, "num_labels": len(NAMES)}
+    sizes = {"num_features": num_features, "num_labels": len(NAMES), "image_shape": image_shape}
     model = build_model(config, **sizes, feature_kind=kind)
     RunFolder(folder).save_weights(model)
     return folder

@@ -10,11 +10,12 @@ What can be read (``open_pairs``):
 """
 
 import dataclasses
-import zipfile
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse
 
+from tfxc.data._array_files import load_embeddings, matrix, read_arrays
 from tfxc.data._drawn_pairs import make_pairs
 from tfxc.data._pair_bin import read_bin
 from tfxc.data._pair_lists import ImageFolder, NamedRows, resolve
@@ -31,9 +32,9 @@ class PairSet:
     Attributes:
         pairs: int64 (n, 2), row numbers of the examples.
         same: bool (n,).
-        source: the examples, something with ``chunks(size)`` and ``path`` as a ``Reader`` has, or
-            None where only embeddings are compared.
-        embeddings: float (m, dim), or None.
+        source: the examples, something with ``chunks(size)``, ``path`` and ``num_examples`` as a
+            ``Reader`` has, or None where there are only embeddings.
+        embeddings: float (m, dim), or None where they are to be made.
     """
 
     pairs: np.ndarray
@@ -49,12 +50,18 @@ class Examples:
         path: where they come from, for messages.
         images: uint8 (m, height, width, channels), or a list of encoded images (``bytes``) or of
             paths, which are read a chunk at a time.
-        features: (m, dim), or None.
+        features: (m, dim), dense or CSR, or None.
     """
 
     def __init__(self, path, images=None, features=None):
         self.path, self._images, self._features = path, images, features
-        self.num_examples = len(features if images is None else images)
+        self.num_examples = features.shape[0] if images is None else len(images)
+
+    def sparse(self):
+        """The same with its dense vectors as sparse bags; images stay as they are."""
+        if self._features is None:
+            return self
+        return Examples(self.path, features=scipy.sparse.csr_matrix(self._features))
 
     def chunks(self, size):
         """Yields ``Chunk``s of ``size`` examples, the last smaller."""
@@ -62,8 +69,7 @@ class Examples:
             end = min(start + size, self.num_examples)
             labels = [[] for _ in range(start, end)]
             if self._images is None:
-                features = np.asarray(self._features[start:end], np.float32)
-                yield Chunk(labels=labels, features=features)
+                yield Chunk(labels=labels, features=self._features[start:end].astype(np.float32))
             else:
                 part = self._images[start:end]
                 yield Chunk(labels=labels, images=_read(part), names=self._names(start, part))
@@ -148,11 +154,12 @@ def open_pairs(path, *, images=None, embeddings=None, names=None):
         source = Examples(images, images=folder.paths)
     else:
         raise ConfigError("a list of names needs its folder of images", where=path, fix="--images")
-    _check(path, pairs, same, source if embeddings is None else None, embeddings)
-    return PairSet(pairs, same, source if embeddings is None else None, embeddings)
+    counts = [source.num_examples] if source else []
+    _check(path, pairs, same, counts if embeddings is None else [*counts, len(embeddings)])
+    return PairSet(pairs, same, source, embeddings)
 
 
-def _check(path, pairs, same, source, embeddings):
+def _check(path, pairs, same, counts):
     if not len(pairs):
         raise DataError("at least one pair expected, found none", where=path)
     if pairs.ndim != 2 or pairs.shape[1:] != (2,) or same.shape != (len(pairs),):
@@ -160,10 +167,9 @@ def _check(path, pairs, same, source, embeddings):
             f"pairs (n, 2) and same (n,) expected, found {pairs.shape} and {same.shape}",
             where=path,
         )
-    count = source.num_examples if embeddings is None else len(embeddings)
-    if not 0 <= pairs.min() <= pairs.max() < count:
+    if not 0 <= pairs.min() <= pairs.max() < min(counts):
         raise DataError(
-            f"pairs of rows 0 to {count - 1} expected, found {pairs.min()} to {pairs.max()}",
+            f"pairs of rows 0 to {min(counts) - 1} expected, found {pairs.min()} to {pairs.max()}",
             where=path,
             fix="check that pairs and examples belong together",
         )
@@ -186,10 +192,10 @@ def _archive(path, has_embeddings):
     if "images" in arrays:
         source = Examples(path, images=_pixels(path, arrays["images"]))
     elif "features" in arrays:
-        source = Examples(path, features=_matrix(path, "features", arrays["features"]))
+        source = Examples(path, features=matrix(path, "features", arrays["features"]))
     embeddings = None
     if "embeddings" in arrays:
-        embeddings = _matrix(path, "embeddings", arrays["embeddings"])
+        embeddings = matrix(path, "embeddings", arrays["embeddings"])
     return pairs.astype(np.int64), same.astype(bool), source, embeddings
 
 
@@ -212,61 +218,7 @@ def _pixels(path, images):
     return images if images.ndim == 4 else images[..., None]
 
 
-def _matrix(path, name, matrix):
-    if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
-        raise DataError(
-            f"{name}: numbers (m, dim) expected, found {matrix.dtype} {matrix.shape}", where=path
-        )
-    return matrix
-
-
-def read_arrays(path):
-    """``{name: array}`` of an ``.npz`` file; Python objects are refused.
-
-    Raises:
-        DataError: the file is missing or damaged, or holds Python objects.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise DataError("no such file", where=path, fix="check the path") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"an .npz file of numbers expected: {error}", where=path, fix="write it again"
-        ) from error
-
-
-def load_embeddings(path):
-    """Embeddings (m, dim) of an ``.npy`` file or the array ``embeddings`` of an ``.npz`` file.
-
-    An ``.npy`` file stays on the disk and is read in blocks.
-
-    Returns:
-        ``(embeddings, names)``; names (m,) are the ``.npz`` file's array of that name, or None.
-
-    Raises:
-        DataError: the file is missing, damaged or of another shape.
-    """
-    names = None
-    if Path(path).suffix == ".npz":
-        arrays = read_arrays(path)
-        if "embeddings" not in arrays:
-            raise DataError(f"array embeddings expected, found {', '.join(arrays)}", where=path)
-        matrix, names = arrays["embeddings"], arrays.get("names")
-        if names is not None and names.shape != (len(matrix),):
-            raise DataError(f"{len(matrix)} names expected, found {names.shape}", where=path)
-    else:
-        try:
-            matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise DataError("no such file", where=path, fix="check the path") from None
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"an .npy file of numbers expected: {error}", where=path) from error
-    return _matrix(path, "embeddings", matrix), names
-
-
-def pairs_of_reader(reader, num_pairs, seed=0, folds=10, disjoint=False):
+def pairs_of_reader(reader, num_pairs, seed=0, folds=10, disjoint=False, embeddings=None):
     """A ``PairSet`` drawn from the examples of a reader that have one label each.
 
     The reader is read twice, for the labels and then for the examples that were drawn.
@@ -274,10 +226,28 @@ def pairs_of_reader(reader, num_pairs, seed=0, folds=10, disjoint=False):
     Args:
         reader: a ``Reader``.
         num_pairs, seed, folds, disjoint: as in ``make_pairs``.
+        embeddings: (m, dim) of all the examples, or None.
 
     Raises:
-        DataError: an example has no label or several, or there are too few for so many pairs.
+        DataError: an example has no label or several, there are too few for so many pairs, or
+            not as many as embeddings.
     """
+    labels = _labels_of(reader)
+    pairs, same = make_pairs(labels, num_pairs, seed, folds, disjoint)
+    if embeddings is not None:
+        if len(embeddings) != len(labels):
+            raise DataError(
+                f"{len(labels):,} embeddings as there are examples expected, found "
+                f"{len(embeddings):,}",
+                where=reader.path,
+            )
+        return PairSet(pairs, same, embeddings=embeddings)
+    wanted = np.zeros(len(labels), bool)
+    wanted[pairs] = True
+    return PairSet((np.cumsum(wanted) - 1)[pairs], same, _Selected(reader, wanted))
+
+
+def _labels_of(reader):
     labels = []
     for chunk in reader.chunks(4096):
         for row, given in enumerate(chunk.labels, len(labels) + 1):
@@ -287,7 +257,4 @@ def pairs_of_reader(reader, num_pairs, seed=0, folds=10, disjoint=False):
                     where=reader.path,
                 )
         labels += [given[0] for given in chunk.labels]
-    pairs, same = make_pairs(labels, num_pairs, seed, folds, disjoint)
-    wanted = np.zeros(len(labels), bool)
-    wanted[pairs] = True
-    return PairSet((np.cumsum(wanted) - 1)[pairs], same, _Selected(reader, wanted))
+    return labels

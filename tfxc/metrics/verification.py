@@ -17,7 +17,7 @@ import numpy as np
 
 from tfxc.errors import ConfigError
 from tfxc.metrics._pairs import add_halves, pair_distances, pair_scores, pool_templates
-from tfxc.metrics._roc import Roc, checked
+from tfxc.metrics._roc import Roc, check_picture, checked, draw_roc
 
 __all__ = [
     "FARS",
@@ -25,6 +25,8 @@ __all__ = [
     "Roc",
     "ScoresResult",
     "add_halves",
+    "check_picture",
+    "draw_roc",
     "pair_distances",
     "pair_scores",
     "pool_templates",

@@ -35,8 +35,9 @@ _BY_SUFFIX = {
 _IMAGE_ARRAYS = {"images", "images_packed"}
 _READABLE = (
     ".jsonl, .csv, .tsv, .svm, .svmlight, .libsvm and .txt with the header of the Extreme "
-    "Classification Repository, each also as .gz or .xz; .npz; a PECOS folder; builtin:apidocs; of "
-    "images a folder per class, CIFAR's archives, .rec, and .tar or .tar.gz shards"
+    "Classification Repository, each also as .gz or .xz; .npz; a PECOS folder; builtin:apidocs, "
+    "builtin:glyphs; of images a folder per class, CIFAR's archives, .rec, and .tar or .tar.gz "
+    "shards"
 )
 
 
