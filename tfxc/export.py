@@ -13,6 +13,7 @@ _CALLS = {
     "sparse": "model(ids=tf.constant([0, 7]), weights=tf.constant([1.0, 0.5]), "
     "row_splits=tf.constant([0, 2], tf.int64))",
     "dense": "model(features=tf.zeros([1, {num_features}]))",
+    "image": "model(images=tf.zeros([1, *{image_shape}], tf.uint8))",
 }
 
 
@@ -40,6 +41,8 @@ def report(done, manifest):
         "text": "text: string (batch,)",
         "sparse": "ids: int32 (nnz,), weights: float32 (nnz,), row_splits: int64 (batch + 1,)",
         "dense": f"features: float32 (batch, {manifest['num_features']})",
+        "image": f"images: uint8 (batch, *{manifest.get('image_shape')}); "
+        "signature 'encoded' takes image_bytes: string (batch,)",
     }
     call = _CALLS[done.takes].format(**manifest)
     return "\n".join([

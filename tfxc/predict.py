@@ -3,7 +3,7 @@
 FILE is any readable data file (labels in it are ignored) or plain text, one text a line. Without
 FILE, or with -, every line of standard input is answered with one line of JSON as soon as it
 comes; on a terminal there is a prompt. Lines are texts, or for models on features 'id:value ...'
-(sparse) or numbers (dense).
+(sparse), numbers (dense) or paths of image files; FILE may then be a folder of images or one image.
 """
 
 import contextlib
@@ -88,7 +88,7 @@ def _converse(predictor, min_score):
 
     from tfxc.data.unlabelled import chunk_of_lines
 
-    kinds = {"text": "a text", "sparse": "id:value pairs", "dense": "numbers"}
+    kinds = {"text": "a text", "sparse": "id:value pairs", "dense": "numbers", "image": "a path"}
     print(f"Type {kinds[predictor.takes]} and Enter; Ctrl-D ends.")
     while True:
         try:

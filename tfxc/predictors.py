@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfxc.data.conversion import Converter
+from tfxc.data.conversion import Converter, check_kind
+from tfxc.data.image_conversion import ImageConverter
 from tfxc.errors import ConfigError, DataError
 from tfxc.training.search import Searcher
 
@@ -33,7 +34,7 @@ class RunPredictor:
         k: labels per example; None takes 5, or all if there are fewer.
 
     Attributes:
-        takes: ``"text"``, ``"sparse"`` or ``"dense"``.
+        takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``.
         num_features: width of given features.
 
     Raises:
@@ -59,13 +60,15 @@ class RunPredictor:
             dense=manifest["feature_kind"] == "dense",
             text_features=text_features,
             normalise=manifest["row_normalise"],
+            images=loaded_run.images,
         )
 
     def __call__(self, chunk, where="input"):
         """``Predictions`` of a chunk.
 
         Raises:
-            DataError: examples of another kind or width than the run was trained on.
+            DataError: examples of another kind or width than the run was trained on, or an image
+                that cannot be decoded.
         """
         (rows,) = self._converter.rows([chunk], where, training=False)
         features = tf.nest.map_structure(tf.constant, rows.batch()["features"])
@@ -82,7 +85,7 @@ class SavedModelPredictor:
         k: labels per example, at most as many as it was exported with; None takes all of these.
 
     Attributes:
-        takes: ``"text"``, ``"sparse"`` or ``"dense"``.
+        takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``.
         num_features: length of dense vectors, else None: the signature does not tell.
 
     Raises:
@@ -93,16 +96,19 @@ class SavedModelPredictor:
         self._model = _load(folder)  # kept: its functions do not keep their variables alive
         self._signature = self._model.signatures["serving_default"]
         inputs = self._signature.structured_input_signature[1]
-        names = {"text": "text", "ids": "sparse", "features": "dense"}
+        names = {"text": "text", "ids": "sparse", "features": "dense", "images": "image"}
         self.takes = next(kind for name, kind in names.items() if name in inputs)
         self.num_features = inputs["features"].shape[1] if self.takes == "dense" else None
+        self._images = None
+        if self.takes == "image":
+            self._images = ImageConverter.of_shape(inputs["images"].shape[1:].as_list())
         available = self._signature.structured_outputs["labels"].shape[1]
         self.k = _checked_k(available if k is None else k, available)
 
     def __call__(self, chunk, where="input"):
         """``Predictions`` of a chunk; see ``RunPredictor``."""
         try:
-            found = self._signature(**_arguments(chunk, self.takes, where))
+            found = self._signature(**self._arguments(chunk, where))
         except (ValueError, tf.errors.InvalidArgumentError) as error:
             raise DataError(
                 f"the SavedModel refuses these features ({str(error).splitlines()[0]})",
@@ -111,6 +117,13 @@ class SavedModelPredictor:
             ) from error
         names = [[name.decode("utf-8") for name in row] for row in found["labels"].numpy()]
         return Predictions([row[: self.k] for row in names], found["scores"].numpy()[:, : self.k])
+
+    def _arguments(self, chunk, where):
+        if self._images is None:
+            return _arguments(chunk, self.takes, where)
+        check_kind(chunk, "images", where)
+        _, arrays = self._images.convert(chunk, where, 0)
+        return {"images": tf.constant(arrays["images"])}
 
 
 class _NoLabels:

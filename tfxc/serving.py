@@ -13,6 +13,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tfxc.data.images import decode_batch
 from tfxc.errors import ConfigError
 from tfxc.files import atomic_folder
 from tfxc.ops.sparse import row_ids
@@ -25,7 +26,7 @@ class Exported(NamedTuple):
 
     Attributes:
         folder: the SavedModel.
-        takes: ``"text"``, ``"sparse"`` or ``"dense"``: what ``serving_default`` takes.
+        takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``: what ``serving_default`` takes.
         k: labels per example.
         size_bytes: of the whole folder.
         weight_bytes: of the variables alone.
@@ -51,6 +52,12 @@ def export_savedmodel(loaded_run, folder, k=5):
     * ``features`` takes the run's own features: ``ids`` int32 (nnz,), ``weights`` float32 (nnz,)
       and ``row_splits`` int64 (batch + 1,), or for dense vectors ``features`` float32
       (batch, num_features). A row's ids are distinct.
+
+    For runs on images:
+
+    * ``serving_default`` takes ``images`` uint8 (batch, height, width, channels);
+    * ``encoded`` takes ``image_bytes`` string (batch,), JPEG, PNG, BMP or GIF files, which are
+      decoded, resized and cut as in preparation.
 
     Args:
         loaded_run: a ``tfxc.recipes.runs.LoadedRun``.
@@ -112,8 +119,11 @@ class ServedModel(tf.Module):
         kind = loaded_run.manifest["feature_kind"]
         self.takes = "text" if self.text_bag is not None else kind
         answer = _answer(loaded_run.model, self.names, k)
-        from_features = _from_features(answer, loaded_run.manifest)
-        self.functions = {"serving_default": from_features, "features": from_features}
+        if kind == "image":
+            self.functions = _from_images(answer, loaded_run.manifest["image_shape"])
+        else:
+            from_features = _from_features(answer, loaded_run.manifest)
+            self.functions = {"serving_default": from_features, "features": from_features}
         if self.text_bag is not None:
             self.functions["serving_default"] = _from_text(answer, self.text_bag)
         found = {v.ref(): v for f in self.functions.values() for v in f.graph.variables}
@@ -147,6 +157,21 @@ def _from_text(answer, text_bag):
         return answer(text_bag(text))
 
     return from_text.get_concrete_function()
+
+
+def _from_images(answer, shape):
+    @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.uint8, name="images")])
+    def from_images(images):
+        return answer(images)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def from_files(image_bytes):
+        return answer(decode_batch(image_bytes, shape))
+
+    return {
+        "serving_default": from_images.get_concrete_function(),
+        "encoded": from_files.get_concrete_function(),
+    }
 
 
 def _from_features(answer, manifest):

@@ -50,8 +50,10 @@ def check_config(config):
         registry.check_section(kind, getattr(config, kind).section(), where=kind)
     for number, method in enumerate(config.techniques):
         registry.check_section("technique", method.section(), where=f"techniques.{number}")
+    from tfxc.data.augmenter import check_augmentation
     from tfxc.training.optimizers import get_optimizer
 
+    check_augmentation(config.training.augmentation)
     get_optimizer(config.training.optimizer.section())
 
 

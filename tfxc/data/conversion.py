@@ -1,10 +1,10 @@
-"""Chunks of raw examples to rows: texts vectorised, labels numbered, features checked."""
+"""Chunks of raw examples to rows: texts vectorised, labels numbered, features, images checked."""
 
 import numpy as np
 import scipy.sparse
 from sklearn.preprocessing import normalize
 
-from tfxc.data.rows import Rows
+from tfxc.data.rows import Rows, gather_lists
 from tfxc.errors import DataError
 
 
@@ -13,44 +13,56 @@ class Converter:
 
     Args:
         numbering: a frozen ``LabelNumbering``.
-        num_features: width of the feature space or length of the dense vectors.
+        num_features: width of the feature space, length of the dense vectors or values of an image.
         dense: whether given features are dense vectors.
         text_features: fitted text features, or None for the features the format gives.
         normalise: ``"l2"`` scales each row of given features to length 1.
         jobs: processes that vectorise texts.
+        images: ``ImageConverter`` of images, else None.
     """
 
     def __init__(
-        self, *, numbering, num_features, dense=False, text_features=None, normalise=None, jobs=1
-    ):
+        self, *, numbering, num_features, dense=False, text_features=None, normalise=None, jobs=1,
+        images=None,
+    ):  # fmt: skip
+        self._images = images
         self._numbering, self._num_features, self._dense = numbering, num_features, dense
         self._text_features, self._normalise, self._jobs = text_features, normalise, jobs
 
     def rows(self, chunks, where, *, training):
-        """Yields one ``Rows`` per chunk.
+        """Yields one ``Rows`` per chunk; without the images that cannot be decoded.
 
         Args:
             where: the source, for messages.
             training: leave out labels that are not in the vocabulary.
 
         Raises:
-            DataError: features of another kind or width, NaN or infinity, a label out of range.
+            DataError: features of another kind or width, NaN or infinity, a label out of range, an
+                image that cannot be used.
         """
         first = 0
         for chunk in chunks:
-            check_kind(chunk, self._text_features is not None, where)
-            label_indptr, label_ids = self._numbering.convert(
-                chunk.labels, where, first, training=training
-            )
-            features = self._features(chunk, where, first)
-            names = {"matrix": features} if self._dense else _csr_arrays(features)
+            check_kind(chunk, self._wanted, where)
+            labels = self._numbering.convert(chunk.labels, where, first, training=training)
+            if self._images is not None:
+                kept, names = self._images.convert(chunk, where, first)
+                labels = gather_lists(labels[0], kept, labels[1])
+            else:
+                features = self._features(chunk, where, first)
+                names = {"matrix": features} if self._dense else _csr_arrays(features)
             yield Rows(
-                label_indptr=label_indptr,
-                label_ids=label_ids,
+                label_indptr=labels[0],
+                label_ids=labels[1],
                 num_features=self._num_features,
                 **names,
             )
             first += len(chunk)
+
+    @property
+    def _wanted(self):
+        if self._images is not None:
+            return "images"
+        return "features" if self._text_features is None else "texts"
 
     def _features(self, chunk, where, first):
         if self._text_features is not None:
@@ -80,22 +92,29 @@ class Converter:
             )
 
 
-def check_kind(chunk, needs_texts, where):
-    """Refuses a chunk without the texts or features that the settings ask for.
+_REMEDIES = {
+    "texts": "remove text_features",
+    "features": "say in text_features how to vectorise them",
+    "images": "remove data.images",
+}
+
+
+def check_kind(chunk, wanted, where):
+    """Refuses a chunk without what the settings ask for.
+
+    Args:
+        wanted: ``"texts"``, ``"features"`` or ``"images"``.
 
     Raises:
-        DataError: texts where features are needed, or the other way round.
+        DataError: texts where features are needed, and the like.
     """
-    if needs_texts and chunk.texts is None:
-        raise DataError(
-            "examples with texts expected, found features", where=where, fix="remove text_features"
-        )
-    if not needs_texts and chunk.features is None:
-        raise DataError(
-            "examples with features expected, found texts",
-            where=where,
-            fix="say in text_features how to vectorise them",
-        )
+    if getattr(chunk, wanted) is not None:
+        return
+    found = next((kind for kind in _REMEDIES if getattr(chunk, kind) is not None), "none")
+    fix = (
+        "give examples of the same kind in every split" if found == "images" else _REMEDIES[wanted]
+    )
+    raise DataError(f"examples with {wanted} expected, found {found}", where=where, fix=fix)
 
 
 def _csr_arrays(features):

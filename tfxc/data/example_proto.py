@@ -7,7 +7,7 @@ Wire format: https://protobuf.dev/programming-guides/encoding; message: tensorfl
 import numpy as np
 
 _LENGTH_DELIMITED = 2
-_FEATURES = _FEATURE = _KEY = _PACKED = 1
+_FEATURES = _FEATURE = _KEY = _PACKED = _BYTES_LIST = 1
 _VALUE = _FLOAT_LIST = 2
 _INT64_LIST = 3
 
@@ -17,7 +17,7 @@ def encode_example(arrays):
 
     Args:
         arrays: mapping from feature name to a one-dimensional array; floats become a float list,
-            integers (≥ 0) an int64 list.
+            integers (≥ 0) an int64 list, a list of ``bytes`` a bytes list.
 
     Example:
         >>> encode_example({"a": np.array([300])}).hex()
@@ -31,6 +31,8 @@ def encode_example(arrays):
 
 
 def _feature(array):
+    if isinstance(array, list):
+        return _field(_BYTES_LIST, b"".join(_field(_PACKED, value) for value in array))
     if np.issubdtype(array.dtype, np.floating):
         return _field(_FLOAT_LIST, _field(_PACKED, array.astype("<f4").tobytes()))
     return _field(_INT64_LIST, _field(_PACKED, _varints(array)))

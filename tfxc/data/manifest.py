@@ -21,7 +21,9 @@ def fingerprint(settings):
 
     Neither the set's name nor ``where`` is part of it. Paths count as they are written.
     """
-    values = settings.model_dump(mode="json", exclude={"name", "where"})
+    # Sets without images keep the fingerprint they had before there were any.
+    unused = {"images"} if settings.images is None else set()
+    values = settings.model_dump(mode="json", exclude={"name", "where", *unused})
     text = json.dumps({**values, "format_version": FORMAT_VERSION}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -36,7 +38,10 @@ class _Part(pydantic.BaseModel):
 
 
 class ShardInfo(_Part):
-    """One shard; ``nonzeros`` are stored feature values, ``labels`` counts label occurrences."""
+    """One shard; ``nonzeros`` are stored feature values, ``labels`` counts label occurrences.
+
+    Of images, a pixel's channel or a byte of an encoded file is a feature value.
+    """
 
     file: str
     examples: int
@@ -45,17 +50,18 @@ class ShardInfo(_Part):
     bytes: int
     sha256: str
 
-    def memory_bytes(self, dense):
+    def memory_bytes(self, dense, images=False):
         """Bytes its rows take in memory."""
         per_row = 8 if dense else 16
-        per_value = 4 if dense else 8
+        per_value = 1 if images else 4 if dense else 8
         return self.examples * per_row + self.nonzeros * per_value + self.labels * 4
 
 
 class SplitInfo(_Part):
     """One split: totals, labels per example, and its shards in order.
 
-    ``unseen_labels`` counts the occurrences of labels that training does not know.
+    ``unseen_labels`` counts the occurrences of labels that training does not know,
+    ``corrupt_images`` the images that were left out because they cannot be decoded.
     """
 
     examples: int
@@ -65,6 +71,7 @@ class SplitInfo(_Part):
     max_labels: int
     without_labels: int
     unseen_labels: int
+    corrupt_images: int = 0
     shards: list[ShardInfo]
 
     @property
@@ -94,6 +101,7 @@ class Manifest(_Part):
         num_features: width of the feature space, or length of the dense vectors, or values of an
             image.
         image_shape: (height, width, channels) of every image, or None.
+        image_store: how images are stored, ``"pixels"`` or ``"encoded"``, or None.
         num_labels: number of labels of the training vocabulary (``labels.txt``).
         num_unseen_labels: labels of dev and test outside it (``unseen_labels.txt``); they have
             the ids ``num_labels`` and up.
@@ -108,6 +116,7 @@ class Manifest(_Part):
     feature_kind: Literal["sparse", "dense", "image"]
     num_features: int
     image_shape: tuple[int, int, int] | None = None
+    image_store: Literal["pixels", "encoded"] | None = None
     num_labels: int
     num_unseen_labels: int
     text_features: dict | None
@@ -119,6 +128,11 @@ class Manifest(_Part):
     def dense(self):
         """Whether the features are dense vectors."""
         return self.feature_kind == "dense"
+
+    @property
+    def row_kind(self):
+        """The kind of ``tfxc.data.rows.Rows`` the shards hold."""
+        return self.image_store or self.feature_kind
 
     @property
     def dimensions(self):

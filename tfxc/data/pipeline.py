@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfxc.data.augmenter import Augmentation
 from tfxc.data.sampling import part_size
 from tfxc.errors import ConfigError
 
@@ -11,7 +12,7 @@ _PARALLEL_FETCHES = 2
 
 def training_dataset(
     source, *, batch_size, seed, num_steps, start_step=0, micro_batches=1, parts=1, first_part=0,
-    num_parts_here=1, prefetch=4,
+    num_parts_here=1, prefetch=4, augmentation=None,
 ):  # fmt: skip
     """Training batches of the steps ``start_step`` to ``start_step + num_steps - 1``.
 
@@ -25,6 +26,7 @@ def training_dataset(
         seed: of the order of the examples.
         num_steps: how many steps to deliver.
         prefetch: elements kept ready.
+        augmentation: ``tfxc.data.augmenter.Augmentation`` of images, or None.
 
     Returns:
         tf.data.Dataset: ``num_steps · micro_batches · num_parts_here`` batches, see
@@ -62,6 +64,14 @@ def training_dataset(
         )  # fmt: skip
         return tf.nest.flatten(batch)
 
+    def finish(number, batch):
+        step, element = number // per_step, number % per_step
+        part = element // num_parts_here * parts + first_part + element % num_parts_here
+        images = augmentation(batch["features"], start_step + step, part * size)
+        return {**batch, "features": tf.ensure_shape(images, [size, *source.image_shape])}
+
+    if augmentation is None and source.kind == "encoded":
+        augmentation = Augmentation([], seed, source.image_shape)
     signature = batch_signature(source, size)
     elements = tf.data.Dataset.range(num_steps * per_step)
     batches = elements.map(
@@ -69,12 +79,19 @@ def training_dataset(
         num_parallel_calls=_PARALLEL_FETCHES,
         deterministic=True,
     )
+    if augmentation is not None:
+        numbered = tf.data.Dataset.zip(elements, batches)
+        batches = numbered.map(finish, tf.data.AUTOTUNE, deterministic=True)
     return _finished(batches, prefetch)
 
 
 def batch_signature(source, batch_size):
-    """The ``tf.TensorSpec``s of a batch of ``batch_size`` examples."""
-    if source.dense:
+    """The ``tf.TensorSpec``s of a batch of ``batch_size`` examples as the source gives it."""
+    if source.kind == "pixels":
+        features = tf.TensorSpec((batch_size, *source.image_shape), tf.uint8)
+    elif source.kind == "encoded":
+        features = tf.TensorSpec((batch_size,), tf.string)
+    elif source.dense:
         features = tf.TensorSpec((batch_size, source.num_features), tf.float32)
     else:
         features = {

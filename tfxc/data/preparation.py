@@ -2,7 +2,8 @@
 
 A prepared folder holds the shards, ``manifest.json``, ``labels.txt`` (the training vocabulary),
 ``unseen_labels.txt`` (labels of dev and test outside it), ``label_counts.npy`` (int64
-(num_labels,), training examples of each label) and, for texts, ``text_features/``.
+(num_labels,), training examples of each label), for texts ``text_features/`` and, where images were
+left out, ``corrupt_images.txt``.
 """
 
 import contextlib
@@ -13,11 +14,13 @@ import os
 import shutil
 import sys
 
+import numpy as np
 import scipy.sparse
 
 from tfxc.config import DataSettings
 from tfxc.data.conversion import Converter, check_kind
 from tfxc.data.formats import open_reader
+from tfxc.data.image_conversion import ImageConverter, nothing_decoded
 from tfxc.data.label_ids import LabelNumbering
 from tfxc.data.manifest import Manifest, fingerprint, prepared_folder
 from tfxc.data.shard_writer import in_order, npy_bytes, shuffled, write_split
@@ -33,6 +36,7 @@ from tfxc.errors import DataError
 from tfxc.files import atomic_folder
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.progress import Progress
+from tfxc.settings import ImageSettings
 
 __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepared_folder"]
 
@@ -42,6 +46,7 @@ LABEL_COUNTS_FILE = "label_counts.npy"
 TEXT_FEATURES_FOLDER = "text_features"
 # Large enough for several processes to share the texts of one chunk.
 _CHUNK_EXAMPLES = 8192
+_CHUNK_IMAGES = 512
 
 
 def prepare(settings, folder, *, jobs=None):
@@ -135,6 +140,7 @@ class _Preparation:
         self.fingerprints = {}
         self.num_train = self.num_features = 0
         self.dense = False
+        self.images = self.recounted = None  # an ImageConverter, for a set of images
 
     def run(self):
         """Fills the folder."""
@@ -152,6 +158,8 @@ class _Preparation:
         names = settings.label_names
         if names is not None:
             names = LabelVocabulary.load(expand(names))
+        elif getattr(reader, "label_names", None) is not None:
+            names = LabelVocabulary(reader.label_names)  # in the order of the format
         self.numbering = LabelNumbering(reader.num_labels, names, settings.label_names)
         texts = self._counted(reader)
         first = next(texts, None)
@@ -173,43 +181,79 @@ class _Preparation:
         self.numbering.freeze(settings.min_label_count, where)
         if self.text_features is not None:
             self.num_features = self.text_features.num_features
+        if self.images is not None:
+            self.images.check_learned(where)
+            self.num_features = self.images.num_values
 
     def _counted(self, reader):
         """Yields the texts of a reader's chunks after counting their labels and widths."""
         where = self.sources["train"]
-        for chunk in reader.chunks(_CHUNK_EXAMPLES):
-            check_kind(chunk, self.settings.text_features is not None, where)
+        for chunk in reader.chunks(self._chunk_size):
+            self._choose_kind(chunk, where)
             self.numbering.count(chunk.labels, where, self.num_train)
-            if self.settings.text_features is None:
+            if self.images is not None:
+                self.images.count(chunk)
+            elif self.settings.text_features is None:
                 self.dense = not scipy.sparse.issparse(chunk.features)
                 widths = (self.num_features, reader.num_features or 0, chunk.features.shape[1])
                 self.num_features = max(widths)
             self.num_train += len(chunk)
             yield chunk.texts
 
+    def _choose_kind(self, chunk, where):
+        """Checks what the chunk holds; the first one decides whether this is a set of images."""
+        settings = self.settings
+        unspecified = settings.text_features is None and settings.normalise is None
+        if not self.num_train and (settings.images or (unspecified and chunk.images is not None)):
+            self.images = ImageConverter(settings.images or ImageSettings())
+        wanted = "features" if settings.text_features is None else "texts"
+        check_kind(chunk, wanted if self.images is None else "images", where)
+
+    @property
+    def _chunk_size(self):
+        # Before the first chunk only the settings can tell that images are coming.
+        return _CHUNK_IMAGES if self.images or self.settings.images else _CHUNK_EXAMPLES
+
     def _write(self, split, scratch):
         """Writes the shards of one split; returns its ``SplitInfo``."""
         settings, training = self.settings, split == "train"
-        rows = self._rows(split, training)
+        rows, most = self._rows(split, training), settings.shard_examples
+        if self.images is not None:
+            most, left_out = self.images.shard_examples(most), len(self.images.corrupt)
         if training:
-            shards = shuffled(rows, self.num_train, settings.shard_examples, settings.seed, scratch)
+            shards = shuffled(rows, self.num_train, most, settings.seed, scratch)
         else:
-            shards = in_order(rows, settings.shard_examples)
+            shards = in_order(rows, most)
         num_labels = len(self.numbering.vocabulary)
-        return write_split(self.folder, split, shards, settings.layout, num_labels)
+        info = write_split(self.folder, split, shards, settings.layout, num_labels)
+        if self.images is not None:
+            info.corrupt_images = len(self.images.corrupt) - left_out
+        return info
 
     def _rows(self, split, training):
         converter = Converter(
             numbering=self.numbering, num_features=self.num_features, dense=self.dense,
             text_features=self.text_features, normalise=self.settings.normalise, jobs=self.jobs,
+            images=self.images,
         )  # fmt: skip
         reader = self._open(split)
         total = self.num_train if training else reader.num_examples
         with Progress(f"preparing {split}", total, "examples") as progress:
-            chunks = reader.chunks(_CHUNK_EXAMPLES)
+            chunks = reader.chunks(self._chunk_size)
             for rows in converter.rows(chunks, self.sources[split], training=training):
                 progress.advance(len(rows))
+                if training and self.images is not None:
+                    self._recount(rows)
                 yield rows
+        if training and not progress.done:
+            raise nothing_decoded(self.sources[split])
+
+    def _recount(self, rows):
+        """Counts the training labels of images once more, without those of images left out."""
+        if self.recounted is None:
+            self.recounted = np.zeros(len(self.numbering.vocabulary), np.int64)
+            self.numbering.label_counts = self.recounted
+        self.recounted += np.bincount(rows.label_ids, minlength=len(self.recounted))
 
     def _open(self, split):
         options = {**self.settings.reader_options, **self.settings.split_options.get(split, {})}
@@ -219,7 +263,7 @@ class _Preparation:
         return reader
 
     def _save(self, infos):
-        settings, unseen = self.settings, self.numbering.unseen_vocabulary()
+        settings, unseen, images = self.settings, self.numbering.unseen_vocabulary(), self.images
         text_settings = None
         if self.text_features is not None:
             self.text_features.save(self.folder / TEXT_FEATURES_FOLDER)
@@ -229,13 +273,22 @@ class _Preparation:
             )
         self.numbering.vocabulary.save(self.folder / LABELS_FILE)
         unseen.save(self.folder / UNSEEN_LABELS_FILE)
+        if images is not None:
+            images.save_corrupt(self.folder)
         counts = npy_bytes(self.numbering.label_counts)
         (self.folder / LABEL_COUNTS_FILE).write_bytes(counts)
         Manifest(
             name=settings.name, settings_fingerprint=fingerprint(settings),
-            layout=settings.layout, feature_kind="dense" if self.dense else "sparse",
+            layout=settings.layout, feature_kind=self._feature_kind,
+            image_shape=images and images.shape, image_store=images and images.store,
             num_features=self.num_features, num_labels=len(self.numbering.vocabulary),
             num_unseen_labels=len(unseen), text_features=text_settings,
             row_normalise=settings.normalise,
             sources=describe_sources(settings, self.sources, self.fingerprints), splits=infos,
         ).save(self.folder)  # fmt: skip
+
+    @property
+    def _feature_kind(self):
+        if self.images is not None:
+            return "image"
+        return "dense" if self.dense else "sparse"

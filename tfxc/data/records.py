@@ -4,7 +4,8 @@
 ``labels``, ``label_vals``, ``input_idxs``, ``input_vals`` and the row lengths ``label_counts`` and
 ``input_counts``. ``examples``: a record holds one example under the first four names, which is the
 layout of the original MACH code, whose records read unchanged. Dense vectors have ``input_vals``
-only. Label values are 1 throughout.
+only. Label values are 1 throughout. Images are bytes lists instead: ``image/raw``, one value with
+the pixels of all images of the record in row-major order, or ``image/encoded``, one file each.
 """
 
 import errno
@@ -14,13 +15,17 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.data.example_proto import encode_example
-from tfxc.data.rows import Rows
+from tfxc.data.rows import Rows, joined_files
 from tfxc.errors import DataError
 
 BLOCK_ROWS = 256
 LAYOUTS = ("blocks", "examples")
+_IMAGES = {"pixels": "image/raw", "encoded": "image/encoded"}
+# Records of images are kept near this size by holding fewer of them.
+_RECORD_BYTES = 8 << 20
 # Rows parsed at once: large enough to hide the call, small enough to stay in the cache.
 _ROWS_AT_ONCE = 8192
+_IMAGE_RECORDS_AT_ONCE = {"blocks": 8, "examples": 128}
 _BUFFER_BYTES = 4 << 20
 # A TFRecord is framed by its length (8 bytes) and two checksums of 4 bytes.
 _FRAME_BYTES = 16
@@ -57,13 +62,17 @@ def write_shard(path, rows, layout="blocks"):
         raise OSError(errno.ENOSPC if full else errno.EACCES, error.message, str(path)) from error
 
 
-def read_shard(path, layout, num_columns_dense=None, num_features=None):
+def read_shard(
+    path, layout, num_columns_dense=None, num_features=None, images=None, image_shape=None
+):
     """Reads one TFRecord file.
 
     Args:
         layout: ``"blocks"`` or ``"examples"``.
         num_columns_dense: length of the dense vectors, or None for sparse features.
         num_features: width of the sparse feature space; None takes the largest id + 1.
+        images: ``"pixels"`` or ``"encoded"`` for images.
+        image_shape: (height, width, channels) of images; of encoded ones what they will be.
 
     Returns:
         Rows.
@@ -75,7 +84,7 @@ def read_shard(path, layout, num_columns_dense=None, num_features=None):
     if not path.is_file():
         raise DataError("this shard is missing", where=path, fix=_PREPARE_AGAIN)
     try:
-        parts = list(_parsed(path, layout, dense=num_columns_dense is not None))
+        parts = list(_parsed(path, layout, num_columns_dense is not None, images))
         _check_length(path, sum(part.pop("bytes") for part in parts))
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         raise DataError(
@@ -84,15 +93,20 @@ def read_shard(path, layout, num_columns_dense=None, num_features=None):
             fix=_PREPARE_AGAIN,
         ) from error
     columns = {name: _joined(parts, name) for name in parts[0]} if parts else {}
+    if images:
+        return _image_rows(path, columns, images, image_shape)
     return _rows(path, columns, num_columns_dense, num_features)
 
 
 def _block_records(rows):
-    for start in range(0, len(rows), BLOCK_ROWS):
-        block = rows.slice(start, start + BLOCK_ROWS)
+    size = BLOCK_ROWS
+    if rows.kind in _IMAGES:
+        size = min(size, max(1, _RECORD_BYTES * len(rows) // max(rows.nonzeros, 1)))
+    for start in range(0, len(rows), size):
+        block = rows.slice(start, start + size)
         arrays = _example_arrays(block)
         arrays["label_counts"] = np.diff(block.label_indptr)
-        if not block.dense:
+        if block.kind == "sparse":
             arrays["input_counts"] = np.diff(block.indptr)
         yield encode_example(arrays)
 
@@ -106,21 +120,30 @@ def _example_arrays(rows):
     arrays = {"labels": rows.label_ids, "label_vals": np.ones(len(rows.label_ids), np.float32)}
     if rows.dense:
         return {**arrays, "input_vals": rows.matrix.ravel()}
+    if rows.kind == "pixels":
+        return {**arrays, _IMAGES["pixels"]: [rows.images.tobytes()]}
+    if rows.kind == "encoded":
+        return {**arrays, _IMAGES["encoded"]: rows.batch()["features"].tolist()}
     return {**arrays, "input_idxs": rows.indices, "input_vals": rows.values}
 
 
-def _parsed(path, layout, dense):
+def _parsed(path, layout, dense, images):
     """Yields, for some thousand rows at a time, a dict of flat NumPy arrays."""
-    names = {"labels": tf.int64, "label_vals": tf.float32, "input_vals": tf.float32}
-    if not dense:
-        names["input_idxs"] = tf.int64
+    names = {"labels": tf.int64, "label_vals": tf.float32}
+    if images:
+        names[_IMAGES[images]] = tf.string
+    else:
+        names["input_vals"] = tf.float32
+        if not dense:
+            names["input_idxs"] = tf.int64
     if layout == "blocks":
         names["label_counts"] = tf.int64
-        if not dense:
+        if not (dense or images):
             names["input_counts"] = tf.int64
     wanted = {name: tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
               for name, dtype in names.items()}  # fmt: skip
     records = _ROWS_AT_ONCE // BLOCK_ROWS if layout == "blocks" else _ROWS_AT_ONCE
+    records = _IMAGE_RECORDS_AT_ONCE[layout] if images else records
     # No parallel map here: a window may be read while every thread of TensorFlow's pool waits for
     # it, and parsing a whole batch is parallel inside.
     for batch in tf.data.TFRecordDataset(str(path), buffer_size=_BUFFER_BYTES).batch(records):
@@ -130,7 +153,8 @@ def _parsed(path, layout, dense):
         columns["bytes"] = int(lengths.sum(dtype=np.int64)) + _FRAME_BYTES * len(lengths)
         if layout == "examples":
             columns["label_counts"] = parsed["labels"].row_lengths().numpy()
-            columns["input_counts"] = parsed["input_vals"].row_lengths().numpy()
+            if not images:
+                columns["input_counts"] = parsed["input_vals"].row_lengths().numpy()
         yield columns
 
 
@@ -149,14 +173,32 @@ def _joined(parts, name):
     return np.concatenate([part[name] for part in parts])
 
 
-def _rows(path, columns, num_columns_dense, num_features):
+def _image_rows(path, columns, images, image_shape):
+    label_lists = _label_lists(path, columns)
+    count, size = len(label_lists["label_indptr"]) - 1, int(np.prod(image_shape))
+    features = joined_files(columns.get(_IMAGES[images], np.zeros(0, object)).tolist())
+    if images == "pixels":
+        fits = len(features["content"]) == count * size
+        _check(path, fits, f"images of {' x '.join(map(str, image_shape))} pixels")
+        features = {"images": features["content"].reshape(count, *image_shape)}
+    else:
+        _check(path, len(features["indptr"]) == count + 1, "one image per example")
+    return Rows(num_features=size, **features, **label_lists)
+
+
+def _label_lists(path, columns):
     empty = np.zeros(0, np.int64)
     label_counts, labels = columns.get("label_counts", empty), columns.get("labels", empty)
-    values = columns.get("input_vals", empty)
     _check(path, label_counts.sum() == len(labels), "as many labels as their counts say")
     _check(path, (columns.get("label_vals", empty) == 1).all(), "label values of 1")
     _check_ids(path, labels, None, "label")
-    label_lists = {"label_indptr": _bounds(label_counts), "label_ids": labels}
+    return {"label_indptr": _bounds(label_counts), "label_ids": labels}
+
+
+def _rows(path, columns, num_columns_dense, num_features):
+    empty = np.zeros(0, np.int64)
+    label_lists, values = _label_lists(path, columns), columns.get("input_vals", empty)
+    label_counts = columns.get("label_counts", empty)
     if num_columns_dense is not None:
         fits = len(values) == len(label_counts) * num_columns_dense
         _check(path, fits, f"dense vectors of {num_columns_dense} values")

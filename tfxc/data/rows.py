@@ -1,20 +1,36 @@
-"""Examples in memory: CSR (or dense) features and CSR label lists, gathered without a loop."""
+"""Examples in memory: features of one kind and CSR label lists, gathered without a loop."""
 
 import numpy as np
 import scipy.sparse
 
 PADDING = -1
+#: The arrays that hold the features of each kind.
+ARRAYS = {
+    "sparse": ("indptr", "indices", "values"),
+    "dense": ("matrix",),
+    "pixels": ("images",),
+    "encoded": ("indptr", "content"),
+}
+_TYPES = {
+    "indptr": np.int64, "indices": np.int32, "values": np.float32, "matrix": np.float32,
+    "images": np.uint8, "content": np.uint8,
+}  # fmt: skip
 
 
 class Rows:
-    """Examples in memory, sparse or dense.
+    """Examples in memory, all of one kind.
 
     Sparse features are ``indptr`` int64 (n + 1,), ``indices`` int32 (nnz,) and ``values`` float32
-    (nnz,); dense ones are ``matrix`` float32 (n, num_features), and the other three are None.
+    (nnz,); dense ones ``matrix`` float32 (n, num_features). Images are ``images`` uint8 (n, height,
+    width, channels) as pixels; as encoded files they are ``content`` uint8 (bytes,), file r
+    being ``content[indptr[r]:indptr[r + 1]]``. The arrays of the other kinds are None.
     Labels are ``label_indptr`` int64 (n + 1,) and ``label_ids`` int32 (total,).
 
     Args:
-        num_features: width of the feature space.
+        num_features: width of the feature space; for images values of one (0 if not known).
+
+    Attributes:
+        kind: ``"sparse"``, ``"dense"``, ``"pixels"`` or ``"encoded"``.
 
     Example:
         >>> rows = Rows.from_csr(scipy.sparse.csr_matrix([[0.0, 2.0], [1.0, 0.0]]), [[3], []])
@@ -24,17 +40,22 @@ class Rows:
 
     def __init__(
         self, *, label_indptr, label_ids, num_features, indptr=None, indices=None, values=None,
-        matrix=None,
+        matrix=None, images=None, content=None,
     ):  # fmt: skip
-        assert (matrix is None) == (indptr is not None), "either sparse or dense features"
+        given = {
+            "indptr": indptr, "indices": indices, "values": values, "matrix": matrix,
+            "images": images, "content": content,
+        }  # fmt: skip
+        found = {name for name, array in given.items() if array is not None}
+        kinds = [kind for kind, names in ARRAYS.items() if set(names) == found]
+        assert kinds, f"the arrays of one kind of features, found {sorted(found)}"
+        self.kind = kinds[0]
         self.label_indptr = np.asarray(label_indptr, np.int64)
         self.label_ids = np.asarray(label_ids, np.int32)
         self.num_features = int(num_features)
-        self.matrix = None if matrix is None else np.asarray(matrix, np.float32)
-        self.indptr = None if indptr is None else np.asarray(indptr, np.int64)
-        self.indices = None if indices is None else np.asarray(indices, np.int32)
-        self.values = None if values is None else np.asarray(values, np.float32)
-        features = len(self.matrix) if self.dense else len(self.indptr) - 1
+        for name, array in given.items():
+            setattr(self, name, None if array is None else np.asarray(array, _TYPES[name]))
+        features = len(next(iter(self.arrays.values()))) - ("indptr" in found)
         assert features == len(self), f"{features} feature rows, {len(self)} label rows"
 
     @classmethod
@@ -61,14 +82,27 @@ class Rows:
         )  # fmt: skip
 
     @classmethod
+    def from_images(cls, images, labels):
+        """Rows of images; ``labels`` as in ``from_csr``.
+
+        Args:
+            images: uint8 (n, height, width, channels), or a list of encoded files (``bytes``).
+        """
+        label_indptr, label_ids = _label_arrays(labels)
+        features = {"images": images} if isinstance(images, np.ndarray) else joined_files(images)
+        size = int(np.prod(images.shape[1:])) if "images" in features else 0
+        return cls(label_indptr=label_indptr, label_ids=label_ids, num_features=size, **features)
+
+    @classmethod
     def concatenate(cls, parts):
         """The rows of several ``Rows`` of one kind and width, one after the other."""
         builder = RowsBuilder(
+            kind=parts[0].kind,
             num_examples=sum(len(part) for part in parts),
-            num_nonzeros=sum(part.nonzeros for part in parts),
+            num_values=sum(part.nonzeros for part in parts),
             num_labels=sum(len(part.label_ids) for part in parts),
             num_features=parts[0].num_features,
-            dense=parts[0].dense,
+            image_shape=parts[0].image_shape,
         )
         for part in parts:
             builder.append(part)
@@ -78,106 +112,143 @@ class Rows:
         return len(self.label_indptr) - 1
 
     @property
+    def arrays(self):
+        """The arrays of the features by name, see ``ARRAYS``."""
+        return {name: getattr(self, name) for name in ARRAYS[self.kind]}
+
+    @property
     def dense(self):
         """Whether the features are dense vectors."""
-        return self.matrix is not None
+        return self.kind == "dense"
+
+    @property
+    def image_shape(self):
+        """(height, width, channels) of images stored as pixels, else None."""
+        return self.images.shape[1:] if self.kind == "pixels" else None
 
     @property
     def nonzeros(self):
-        """Number of stored feature values."""
-        return self.matrix.size if self.dense else len(self.values)
+        """Number of stored feature values; of encoded files the bytes."""
+        return self.arrays[ARRAYS[self.kind][-1]].size
 
     @property
     def nbytes(self):
         """Bytes of memory the arrays take."""
-        arrays = (
-            self.indptr, self.indices, self.values, self.matrix, self.label_indptr, self.label_ids,
-        )  # fmt: skip
-        return sum(array.nbytes for array in arrays if array is not None)
+        arrays = (self.label_indptr, self.label_ids, *self.arrays.values())
+        return sum(array.nbytes for array in arrays)
 
     def slice(self, start, stop):
         """Rows ``start`` to ``stop`` (exclusive); the values are views, not copies."""
         start, stop, _ = slice(start, stop).indices(len(self))
-        label_indptr, label_ids = _slice_lists(self.label_indptr, start, stop, self.label_ids)
-        labels = {
-            "label_indptr": label_indptr,
-            "label_ids": label_ids,
-            "num_features": self.num_features,
-        }
-        if self.dense:
-            return Rows(matrix=self.matrix[start:stop], **labels)
-        indptr, indices, values = _slice_lists(self.indptr, start, stop, self.indices, self.values)
-        return Rows(indptr=indptr, indices=indices, values=values, **labels)
+        return self._cut(
+            lambda indptr, *lists: _slice_lists(indptr, start, stop, *lists),
+            lambda array: array[start:stop],
+        )
 
     def select(self, row_numbers):
         """The given rows, in the given order, as new ``Rows``."""
         row_numbers = np.asarray(row_numbers, np.int64)
-        label_indptr, label_ids = _gather_lists(self.label_indptr, row_numbers, self.label_ids)
-        labels = {
-            "label_indptr": label_indptr,
-            "label_ids": label_ids,
-            "num_features": self.num_features,
-        }
-        if self.dense:
-            return Rows(matrix=self.matrix[row_numbers], **labels)
-        indptr, indices, values = _gather_lists(self.indptr, row_numbers, self.indices, self.values)
-        return Rows(indptr=indptr, indices=indices, values=values, **labels)
+        return self._cut(
+            lambda indptr, *lists: gather_lists(indptr, row_numbers, *lists),
+            lambda array: array[row_numbers],
+        )
+
+    def _cut(self, cut_lists, cut_array):
+        names = ARRAYS[self.kind]
+        arrays = self.arrays.values()
+        cut = cut_lists(*arrays) if "indptr" in names else [cut_array(array) for array in arrays]
+        label_indptr, label_ids = cut_lists(self.label_indptr, self.label_ids)
+        return Rows(
+            label_indptr=label_indptr, label_ids=label_ids, num_features=self.num_features,
+            **dict(zip(names, cut, strict=True)),
+        )  # fmt: skip
 
     def take(self, row_numbers):
         """The batch of the given rows as NumPy arrays (docs/architecture.md, "Rows and batches").
 
         Returns:
             dict: ``features``, either ``{"ids": int32 (nnz,), "weights": float32 (nnz,),
-            "row_splits": int64 (n + 1,)}`` or float32 (n, dim); ``labels`` int32
-            (n, max(1, most labels in these rows)) padded with −1.
+            "row_splits": int64 (n + 1,)}``, float32 (n, dim), uint8 (n, height, width, channels)
+            or, for encoded files, object (n,) of ``bytes``; ``labels`` int32 (n, max(1, most labels
+            in these rows)) padded with −1.
         """
         return self.select(row_numbers).batch()
 
     def batch(self):
         """All rows as one batch; see ``take``."""
-        features = self.matrix
-        if not self.dense:
+        if self.kind == "sparse":
             features = {"ids": self.indices, "weights": self.values, "row_splits": self.indptr}
+        elif self.kind == "encoded":
+            features = self._files()
+        else:
+            features = self.images if self.matrix is None else self.matrix
         return {"features": features, "labels": pad_labels(self.label_indptr, self.label_ids)}
+
+    def _files(self):
+        files, bounds = np.empty(len(self), object), self.indptr.tolist()
+        # One copy of each file and nothing else: files are long, so that this costs what it must.
+        for row in range(len(self)):
+            files[row] = self.content[bounds[row] : bounds[row + 1]].tobytes()
+        return files
 
 
 class RowsBuilder:
-    """Fills arrays of a size known beforehand, so that the parts never stand beside the whole."""
+    """Fills arrays of a size known beforehand, so that the parts never stand beside the whole.
 
-    def __init__(self, *, num_examples, num_nonzeros, num_labels, num_features, dense):
-        self._row = self._nonzero = self._label = 0
-        arrays = {
-            "label_indptr": np.zeros(num_examples + 1, np.int64),
-            "label_ids": np.empty(num_labels, np.int32),
+    Args:
+        num_values: how many values are coming, see ``Rows.nonzeros``.
+        image_shape: of images stored as pixels.
+    """
+
+    def __init__(
+        self, *, kind, num_examples, num_values, num_labels, num_features, image_shape=None
+    ):
+        self._row = self._value = self._label = 0
+        self._kind, self._num_features = kind, num_features
+        shapes = {
+            "indptr": num_examples + 1,
+            "matrix": (num_examples, num_features),
+            "images": (num_examples, *(image_shape or ())),
         }
-        if dense:
-            arrays["matrix"] = np.empty((num_examples, num_features), np.float32)
-        else:
-            arrays["indptr"] = np.zeros(num_examples + 1, np.int64)
-            arrays["indices"] = np.empty(num_nonzeros, np.int32)
-            arrays["values"] = np.empty(num_nonzeros, np.float32)
-        self._arrays, self._num_features, self._dense = arrays, num_features, dense
+        self._arrays = {
+            name: np.zeros(shapes.get(name, num_values), _TYPES[name]) for name in ARRAYS[kind]
+        }
+        self._arrays["label_indptr"] = np.zeros(num_examples + 1, np.int64)
+        self._arrays["label_ids"] = np.zeros(num_labels, np.int32)
 
     def append(self, rows):
         """Copies ``rows`` behind those appended so far."""
-        assert rows.dense == self._dense and rows.num_features == self._num_features
-        arrays, start, stop = self._arrays, self._row, self._row + len(rows)
-        arrays["label_indptr"][start + 1 : stop + 1] = rows.label_indptr[1:] + self._label
-        arrays["label_ids"][self._label : self._label + len(rows.label_ids)] = rows.label_ids
-        if self._dense:
-            arrays["matrix"][start:stop] = rows.matrix
-        else:
-            arrays["indptr"][start + 1 : stop + 1] = rows.indptr[1:] + self._nonzero
-            arrays["indices"][self._nonzero : self._nonzero + rows.nonzeros] = rows.indices
-            arrays["values"][self._nonzero : self._nonzero + rows.nonzeros] = rows.values
-        self._row = stop
-        self._nonzero += rows.nonzeros
+        assert rows.kind == self._kind and rows.num_features == self._num_features
+        arrays = {**rows.arrays, "label_indptr": rows.label_indptr, "label_ids": rows.label_ids}
+        firsts = {"matrix": self._row, "images": self._row, "label_ids": self._label}
+        for name, array in arrays.items():
+            target = self._arrays[name]
+            if name.endswith("indptr"):
+                before = self._label if name == "label_indptr" else self._value
+                target[self._row + 1 : self._row + len(array)] = array[1:] + before
+            else:
+                first = firsts.get(name, self._value)
+                target[first : first + len(array)] = array
+        self._row += len(rows)
+        self._value += rows.nonzeros
         self._label += len(rows.label_ids)
 
     def finish(self):
         """The filled ``Rows``."""
         assert self._row == len(self._arrays["label_indptr"]) - 1, "fewer rows than announced"
         return Rows(num_features=self._num_features, **self._arrays)
+
+
+def joined_files(files):
+    """Encoded files (``bytes``) as the arrays ``indptr`` and ``content`` of ``Rows``.
+
+    Example:
+        >>> joined_files([b"GIF", b"BM"])["indptr"].tolist()
+        [0, 3, 5]
+    """
+    sizes = np.fromiter(map(len, files), np.int64, len(files))
+    content = np.frombuffer(b"".join(files), np.uint8)
+    return {"indptr": np.concatenate([[0], np.cumsum(sizes)]), "content": content}
 
 
 def pad_labels(label_indptr, label_ids):
@@ -210,10 +281,17 @@ def _slice_lists(indptr, start, stop, *values):
     return indptr[start : stop + 1] - first, *(array[first:last] for array in values)
 
 
-def _gather_lists(indptr, row_numbers, *values):
+def gather_lists(indptr, row_numbers, *values):
+    """The given lists of CSR arrays in the given order: ``indptr`` and each of ``values``."""
     starts = indptr[row_numbers]
     gathered = np.zeros(len(row_numbers) + 1, np.int64)
-    np.cumsum(indptr[row_numbers + 1] - starts, out=gathered[1:])
+    stops = indptr[row_numbers + 1]
+    np.cumsum(stops - starts, out=gathered[1:])
+    if values[0].dtype == np.uint8:
+        # Files: an index per byte would cost eight times the bytes.
+        (content,) = values
+        bounds = zip(starts.tolist(), stops.tolist(), strict=True)
+        return gathered, np.concatenate([content[:0], *(content[a:b] for a, b in bounds)])
     positions = np.repeat(starts - gathered[:-1], np.diff(gathered))
     positions += np.arange(gathered[-1])
     return gathered, *(array[positions] for array in values)

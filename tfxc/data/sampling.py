@@ -22,12 +22,19 @@ class Source(abc.ABC):
         num_examples: number of examples.
         num_features: width of the sparse feature space or length of the dense vectors.
         num_labels: number of training labels, or None where it is not known.
-        dense: whether the features are dense vectors.
+        kind: kind of the features, see ``tfxc.data.rows.Rows``.
+        image_shape: (height, width, channels) of images, else None.
     """
 
-    def __init__(self, num_examples, num_features, num_labels, dense):
+    def __init__(self, num_examples, num_features, num_labels, kind, image_shape=None):
         self.num_examples, self.num_features = num_examples, num_features
-        self.num_labels, self.dense = num_labels, dense
+        self.num_labels, self.kind = num_labels, kind
+        self.image_shape = None if image_shape is None else tuple(image_shape)
+
+    @property
+    def dense(self):
+        """Whether the features are dense vectors."""
+        return self.kind == "dense"
 
     def batch(self, seed, step, batch_size, part=0, parts=1):
         """Part ``part`` of ``parts`` of the global batch of a step.
@@ -37,7 +44,7 @@ class Source(abc.ABC):
 
         Returns:
             dict: a batch as ``Rows.take`` gives it, plus ``example_index`` int64 (n,), each
-            example's row number in the data set.
+            example's row number in the data set. Encoded images are not decoded.
 
         Raises:
             ConfigError: ``batch_size`` is not a multiple of ``parts``, or the source is empty.
@@ -56,7 +63,19 @@ class Source(abc.ABC):
         return _joined(pieces)
 
     def sequential(self, batch_size):
-        """Yields all examples in their order as batches; the last one may be smaller."""
+        """Yields all examples in their order as batches; the last one may be smaller.
+
+        Encoded images are decoded here: the batches are what a model takes.
+        """
+        for batch in self._raw_sequential(batch_size):
+            if self.kind == "encoded":
+                # TensorFlow is imported here: other kinds of rows do without.
+                from tfxc.data.images import decode_files
+
+                batch["features"] = decode_files(batch["features"], self.image_shape)
+            yield batch
+
+    def _raw_sequential(self, batch_size):
         first, rest = 0, None
         for rows in self._in_order():
             rows = rows if rest is None else Rows.concatenate([rest, rows])
@@ -80,14 +99,21 @@ class Source(abc.ABC):
 class ArraySource(Source):
     """All examples in memory; each epoch is one permutation of them.
 
+    Args:
+        rows: ``Rows``.
+        num_labels: number of training labels, if known.
+        image_shape: (height, width, channels) that encoded images are brought to.
+
     Example:
         >>> rows = Rows.from_dense(np.eye(3), [[0], [1], [2]])
         >>> sorted(ArraySource(rows).batch(seed=0, step=0, batch_size=3)["example_index"].tolist())
         [0, 1, 2]
     """
 
-    def __init__(self, rows, num_labels=None):
-        super().__init__(len(rows), rows.num_features, num_labels, rows.dense)
+    def __init__(self, rows, num_labels=None, image_shape=None):
+        assert image_shape is not None or rows.kind != "encoded", "encoded images need a shape"
+        shape = rows.image_shape or image_shape
+        super().__init__(len(rows), rows.num_features, num_labels, rows.kind, shape)
         self._rows = rows
         self._permutations = LastUsed(2)
 

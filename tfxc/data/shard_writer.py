@@ -7,7 +7,7 @@ import numpy as np
 
 from tfxc.data.manifest import ShardInfo, SplitInfo
 from tfxc.data.records import shard_name, write_shard
-from tfxc.data.rows import Rows
+from tfxc.data.rows import ARRAYS, Rows
 from tfxc.data.sampling import permutation
 from tfxc.files import checksum
 from tfxc.progress import Progress
@@ -121,10 +121,10 @@ class _Spill:
     def __init__(self, folder, num_shards):
         self._paths = [Path(folder) / f"rows-{number:05d}" for number in range(num_shards)]
         self._rows, self._shards, self._bytes = [], [], 0
-        self._num_features = self._dense = None
+        self._num_features = self._kind = None
 
     def add(self, rows, shards):
-        self._num_features, self._dense = rows.num_features, rows.dense
+        self._num_features, self._kind = rows.num_features, rows.kind
         self._rows.append(rows)
         self._shards.append(shards)
         self._bytes += rows.nbytes
@@ -140,7 +140,7 @@ class _Spill:
         for number, path in enumerate(self._paths):
             part = rows.select(by_shard[bounds[number] : bounds[number + 1]])
             with open(path, "ab") as stream:
-                stream.write(npy_bytes(*self._arrays(part)))
+                stream.write(npy_bytes(part.label_indptr, part.label_ids, *part.arrays.values()))
         self._rows, self._shards, self._bytes = [], [], 0
 
     def pop(self, number):
@@ -150,8 +150,7 @@ class _Spill:
         with open(path, "rb") as stream:
             while stream.tell() < size:
                 label_indptr, label_ids = np.load(stream), np.load(stream)
-                names = ("matrix",) if self._dense else ("indptr", "indices", "values")
-                features = {name: np.load(stream) for name in names}
+                features = {name: np.load(stream) for name in ARRAYS[self._kind]}
                 parts.append(
                     Rows(
                         label_indptr=label_indptr, label_ids=label_ids,
@@ -160,7 +159,3 @@ class _Spill:
                 )  # fmt: skip
         path.unlink()
         return Rows.concatenate(parts)
-
-    def _arrays(self, rows):
-        features = (rows.matrix,) if rows.dense else (rows.indptr, rows.indices, rows.values)
-        return rows.label_indptr, rows.label_ids, *features

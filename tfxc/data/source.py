@@ -43,17 +43,18 @@ class ShardSource(Source):
         info = self.manifest.split(split)
         super().__init__(
             info.examples, self.manifest.num_features, self.manifest.num_labels,
-            self.manifest.dense,
+            self.manifest.row_kind, self.manifest.image_shape,
         )  # fmt: skip
         self._shards = info.shards
         check_sizes(self.folder, self._shards)
         self._firsts = np.cumsum([0] + [shard.examples for shard in self._shards])
-        sizes = [shard.memory_bytes(self.dense) for shard in self._shards]
+        images = self.manifest.image_store is not None
+        sizes = [shard.memory_bytes(self.dense, images) for shard in self._shards]
         self._whole = None
         if sum(sizes) <= memory_bytes:
             with Progress(f"loading {split}", info.examples, "examples") as progress:
                 rows = self._load(range(len(self._shards)), progress)
-            self._whole = ArraySource(rows, self.num_labels)
+            self._whole = ArraySource(rows, self.num_labels, self.image_shape)
             return
         self._sizes, self._window_bytes = sizes, memory_bytes // _WINDOWS_IN_MEMORY
         self._plans = LastUsed(2)
@@ -124,15 +125,19 @@ class ShardSource(Source):
 
         shards = [self._shards[number] for number in numbers]
         builder = RowsBuilder(
+            kind=self.kind,
             num_examples=sum(shard.examples for shard in shards),
-            num_nonzeros=sum(shard.nonzeros for shard in shards),
+            num_values=sum(shard.nonzeros for shard in shards),
             num_labels=sum(shard.labels for shard in shards),
-            num_features=self.num_features, dense=self.dense,
+            num_features=self.num_features, image_shape=self.image_shape,
         )  # fmt: skip
         for shard in shards:
             path = self.folder / shard.file
             columns = self.num_features if self.dense else None
-            rows = read_shard(path, self.manifest.layout, columns, self.num_features)
+            rows = read_shard(
+                path, self.manifest.layout, columns, self.num_features,
+                self.manifest.image_store, self.image_shape,
+            )  # fmt: skip
             _check_counts(path, shard, rows)
             builder.append(rows)
             if progress is not None:

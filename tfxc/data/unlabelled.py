@@ -1,4 +1,4 @@
-"""Examples without labels: files, pipes and typed lines that are to be labelled."""
+"""Examples without labels: files, images, pipes and typed lines that are to be labelled."""
 
 import importlib
 import inspect
@@ -13,6 +13,7 @@ import scipy.sparse
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats import FORMATS, detect_format, open_reader
 from tfxc.data.formats.base import TextReader, check_unicode
+from tfxc.data.formats.image_folder import EXTENSIONS
 from tfxc.data.formats.lines import Lines
 from tfxc.data.formats.xc_repository import parse_header
 from tfxc.errors import ConfigError, DataError
@@ -20,6 +21,8 @@ from tfxc.registry import nearest
 
 _READ_BYTES = 1 << 20
 _COMPRESSED = (".gz", ".xz")
+# Options about the labels of the training file, which say nothing about images without labels.
+_OF_LABELS = ("classes", "class_names")
 
 
 def open_unlabelled(path, takes, reader=None, options=None, defaults=None):
@@ -28,8 +31,9 @@ def open_unlabelled(path, takes, reader=None, options=None, defaults=None):
     Args:
         path: any file ``tfxc.data.formats.open_reader`` reads; for texts also plain text, one text
             a line (``.txt`` without the header of the Extreme Classification Repository), and
-            JSON lines without labels.
-        takes: ``"text"``, ``"sparse"`` or ``"dense"``: what the model takes.
+            JSON lines without labels; for images also one image file, and a folder with images at
+            any depth, which are taken in the order of their paths.
+        takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``: what the model takes.
         reader: the format's name, ``"lines"`` for plain text; None recognises it.
         options: the reader's options.
         defaults: options that are used where the reader has such ones.
@@ -46,6 +50,10 @@ def open_unlabelled(path, takes, reader=None, options=None, defaults=None):
         return open_reader(path, **options)
     if takes == "text" and reader is None and _is_plain_text(Path(path)):
         reader = "lines"
+    if takes == "image" and reader is None:
+        if Path(path).is_file() and Path(path).suffix.lower() in EXTENSIONS:
+            return OneImage(path)
+        reader = "image_folder" if _holds_no_archive(path) else None
     reader_class = _reader_class(reader or detect_format(path), takes, path)
     known = [name for name in inspect.signature(reader_class).parameters if name != "path"]
     for option in options:
@@ -56,7 +64,25 @@ def open_unlabelled(path, takes, reader=None, options=None, defaults=None):
                 fix=f"choose of: {', '.join(known)}" if known else "it has no options",
             )
     usable = {key: value for key, value in (defaults or {}).items() if key in known}
+    if "labelled" in known:
+        usable = {key: value for key, value in usable.items() if key not in _OF_LABELS}
+        usable["labelled"] = False
     return reader_class(path, **{**usable, **options})
+
+
+class OneImage:
+    """A single image file.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def chunks(self, size):
+        """Yields the image as a chunk of one."""
+        yield chunk_of_lines([str(self.path)], "image")
 
 
 class PlainTexts(TextReader):
@@ -125,13 +151,13 @@ def chunk_of_lines(lines, takes, num_features=None, where="standard input", firs
 
     Args:
         lines: list of bytes or texts: a text each, ``id:value id:value ...`` for sparse features,
-            numbers separated by blanks or commas for dense ones.
-        takes: ``"text"``, ``"sparse"`` or ``"dense"``.
+            numbers separated by blanks or commas for dense ones, the path of a file for images.
+        takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``.
         num_features: width of the features; None takes what the sparse lines need.
         where, first: name of the source and number of the first line, for messages.
 
     Raises:
-        DataError: a line is not UTF-8 or not of that form.
+        DataError: a line is not UTF-8 or not of that form, or there is no such image file.
 
     Example:
         >>> chunk_of_lines(["0:1 2:0.5"], "sparse", 3).features.toarray().tolist()
@@ -142,6 +168,9 @@ def chunk_of_lines(lines, takes, num_features=None, where="standard input", firs
     labels = [[] for _ in texts]
     if takes == "text":
         return Chunk(labels, texts=texts)
+    if takes == "image":
+        files = [_file_bytes(text, place) for text, place in zip(texts, places, strict=True)]
+        return Chunk(labels, images=files, names=texts)
     parse = _parse_bag if takes == "sparse" else _parse_vector
     rows = [parse(text, num_features, place) for text, place in zip(texts, places, strict=True)]
     if takes == "dense":
@@ -156,6 +185,15 @@ def _decoded(line, where):
     except UnicodeError as error:
         raise DataError(f"UTF-8 text is expected ({error})", where=where) from None
     return text
+
+
+def _file_bytes(path, where):
+    try:
+        return Path(path).expanduser().read_bytes()
+    except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
+        raise DataError(
+            f"the path of an image file is expected, found {path[:60]!r} ({error})", where=where
+        ) from None
 
 
 def _parse_bag(text, num_features, where):
@@ -214,6 +252,11 @@ def _reader_class(name, takes, path):
             fix=f"choose one of: {', '.join(known)}",
         )
     return importlib.import_module(f"tfxc.data.formats.{name}").READER
+
+
+def _holds_no_archive(path):
+    """Whether a path is a folder that is no other format than images at some depth."""
+    return Path(path).is_dir() and detect_format(path) in ("image_folder", "pecos")
 
 
 def _is_plain_text(path):

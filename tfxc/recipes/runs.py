@@ -8,6 +8,7 @@ import numpy as np
 
 from tfxc import registry
 from tfxc.data.conversion import Converter
+from tfxc.data.image_conversion import ImageConverter
 from tfxc.data.manifest import DIMENSIONS
 from tfxc.data.text_features import load_text_features
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -63,16 +64,28 @@ class LoadedRun:
         folder = self.folder / "assets" / "text_features"
         return load_text_features(folder) if folder.is_dir() else None
 
-    def rows(self, reader, size=4096):
+    @property
+    def images(self):
+        """What brings images to the run's shape, or None for runs on something else."""
+        shape = self.manifest.get("image_shape")
+        return None if shape is None else ImageConverter.of_shape(shape)
+
+    def rows(self, reader, size=None):
         """Yields ``Rows`` of a reader's examples in the run's feature and label space.
 
         Labels unknown to the run get ids from ``num_labels`` on: they count as labels that cannot
-        be found.
+        be found. Images are converted to the run's shape.
+
+        Args:
+            reader: a ``Reader``.
+            size: examples in one ``Rows``; None takes 4096, or 512 images.
 
         Raises:
             DataError: the file gives texts where the run has features, or the other way round, or
-                features beyond the run's.
+                features beyond the run's, or an image cannot be decoded.
         """
+        images = self.images
+        size = size or (4096 if images is None else 512)
         known = {name: number for number, name in enumerate(self.vocabulary.names)}
         features = Converter(
             numbering=_Numbering(known),
@@ -80,6 +93,7 @@ class LoadedRun:
             dense=self.manifest["feature_kind"] == "dense",
             text_features=self.text_features,
             normalise=self.manifest["row_normalise"],
+            images=images,
         )
         yield from features.rows(reader.chunks(size), reader.path, training=False)
 

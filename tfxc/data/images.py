@@ -1,0 +1,159 @@
+"""Images of any size, format and number of channels to uint8 images of one shape.
+
+One way of decoding and resizing serves preparation, batches, prediction and the exported graph,
+always on the CPU, so that all of them see the same pixels.
+"""
+
+import functools
+
+import tensorflow as tf
+
+_DECODED_AT_ONCE = 16
+
+
+def decode(content):
+    """Decodes one JPEG, PNG, BMP or GIF (its first frame), in the graph.
+
+    Returns:
+        uint8 (height, width, channels) with the file's own channels, at most 4.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it is none of them, cut off or damaged.
+    """
+    image = tf.io.decode_image(content, expand_animations=False)
+    return tf.ensure_shape(image, [None, None, None])
+
+
+def fit(image, shape):
+    """Brings an image to ``shape``, in the graph.
+
+    The image is scaled, its aspect ratio kept, until it just covers the target, and what hangs over
+    is cut off evenly on both sides. Grey becomes RGB by repetition, RGB grey by its luma; an alpha
+    channel is dropped. An image of the right size keeps its pixels.
+
+    Args:
+        image: uint8 (height, width, 1 to 4).
+        shape: (height, width, channels).
+
+    Returns:
+        uint8 of ``shape``.
+    """
+    height, width, channels = shape
+    image = with_channels(image, channels)
+    found = tf.shape(image)[:2]
+    scale = tf.reduce_max(tf.constant([height, width], tf.float64) / tf.cast(found, tf.float64))
+    size = tf.cast(tf.round(scale * tf.cast(found, tf.float64)), tf.int32)
+    size = tf.maximum(size, [height, width])
+    image = tf.cond(tf.reduce_all(size == found), lambda: image, lambda: resized(image, size))
+    top, left = tf.unstack((size - [height, width]) // 2)
+    return tf.ensure_shape(image[top : top + height, left : left + width], shape)
+
+
+def resized(image, size):
+    """An image as uint8 of another height and width, bilinear and without aliasing."""
+    return tf.saturate_cast(tf.round(tf.image.resize(image, size, antialias=True)), tf.uint8)
+
+
+def decode_batch(contents, shape):
+    """Decodes files (batch,) to uint8 (batch, *shape), in the graph; see ``decode`` and ``fit``."""
+    return _each(lambda content: fit(decode(content), shape), contents, shape)
+
+
+def decode_files(contents, shape):
+    """``decode_batch`` of a sequence of ``bytes``, as a NumPy array.
+
+    Example:
+        >>> file = tf.io.encode_png(tf.fill((4, 8, 3), tf.constant(7, tf.uint8))).numpy()
+        >>> decode_files([file], (2, 2, 1)).tolist()
+        [[[[7], [7]], [[7], [7]]]]
+    """
+    return _compiled(tuple(shape))[0](tf.constant(contents, tf.string, [len(contents)])).numpy()
+
+
+def decode_good(files, shape):
+    """Decodes those of the files that can be decoded.
+
+    Args:
+        files: list of ``bytes``.
+        shape: (height, width, channels).
+
+    Returns:
+        tuple: list of the positions of these files, uint8 (kept, *shape), and their own shapes.
+    """
+    good, pairs = list(range(len(files))), _compiled(tuple(shape))[1]
+    try:
+        pixels, shapes = pairs(tf.constant(files, tf.string, [len(files)]))
+    except tf.errors.InvalidArgumentError:
+        # Damaged files are rare: only now is it worth looking at them one by one.
+        good = [i for i in good if own_shape(files[i]) is not None]
+        pixels, shapes = pairs(tf.constant([files[i] for i in good], tf.string, [len(good)]))
+    return good, pixels.numpy(), shapes.numpy().tolist()
+
+
+def fit_arrays(images, shape):
+    """``fit`` of uint8 (n, height, width, channels), as a NumPy array (n, *shape)."""
+    return _compiled(tuple(shape))[2](images).numpy()
+
+
+def own_shape(image):
+    """(height, width, 1 or 3) of an array or a file (``bytes``), None if it cannot be decoded."""
+    if isinstance(image, bytes):
+        try:
+            image = _decode_one(tf.constant(image)).numpy()
+        except tf.errors.InvalidArgumentError:
+            return None
+    height, width, channels = image.shape
+    return (height, width, 1 if channels < 3 else 3) if image.size else None
+
+
+@functools.cache
+def _compiled(shape):
+    """Functions of files -> pixels, files -> (pixels, own shapes), arrays -> pixels."""
+    files = [tf.TensorSpec([None], tf.string)]
+    arrays = [tf.TensorSpec([None, None, None, None], tf.uint8)]
+
+    def with_own_shape(content):
+        image = decode(content)
+        return fit(image, shape), tf.shape(image)
+
+    def all_with_own_shapes(contents):
+        with tf.device("CPU:0"):
+            return tf.map_fn(
+                with_own_shape, contents, parallel_iterations=_DECODED_AT_ONCE,
+                fn_output_signature=(
+                    tf.TensorSpec(shape, tf.uint8), tf.TensorSpec([3], tf.int32)
+                ),
+            )  # fmt: skip
+
+    return (
+        tf.function(lambda contents: decode_batch(contents, shape), input_signature=files),
+        tf.function(all_with_own_shapes, input_signature=files),
+        tf.function(
+            lambda images: _each(lambda image: fit(image, shape), images, shape),
+            input_signature=arrays,
+        ),
+    )
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+def _decode_one(content):
+    with tf.device("CPU:0"):
+        return decode(content)
+
+
+def _each(function, values, shape):
+    with tf.device("CPU:0"):
+        return tf.map_fn(
+            function, values, parallel_iterations=_DECODED_AT_ONCE,
+            fn_output_signature=tf.TensorSpec(shape, tf.uint8),
+        )  # fmt: skip
+
+
+def with_channels(image, channels):
+    """A uint8 image (height, width, 1 to 4) as grey or RGB, in the graph; see ``fit``."""
+    grey = tf.shape(image)[-1] < 3
+    if channels == 1:
+        return tf.cond(
+            grey, lambda: image[..., :1], lambda: tf.image.rgb_to_grayscale(image[..., :3])
+        )
+    return tf.cond(grey, lambda: tf.repeat(image[..., :1], 3, -1), lambda: image[..., :3])
