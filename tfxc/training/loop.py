@@ -7,6 +7,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from tfxc.data.augmenter import build_augmentation
 from tfxc.data.pipeline import training_dataset
 from tfxc.errors import ConfigError, NonFiniteLossError
 from tfxc.training.checkpoints import Checkpoints
@@ -41,6 +42,7 @@ class Trainer:
         self.seed, self.evaluate = seed, evaluate
         self.strategy = strategy or tf.distribute.get_strategy()
         self.techniques = list(techniques)
+        self.augmentation = build_augmentation(settings.augmentation, seed, source.image_shape)
         self.steps_per_epoch = source.num_examples / settings.batch_size
         self.total_steps = max(1, math.ceil(settings.epochs * self.steps_per_epoch))
         schedule = _schedule(settings, self.total_steps)
@@ -137,6 +139,7 @@ class Trainer:
                 parts=replicas,
                 first_part=here * (context.input_pipeline_id if context else 0),
                 num_parts_here=here,
+                augmentation=self.augmentation,
             )
 
         if not tf.distribute.has_strategy() and not _distributes(self.strategy):

@@ -89,7 +89,7 @@ def available_bytes():
 
 def _data_bytes(manifest):
     split = manifest.splits["train"]
-    features = 8 * split.nonzeros if manifest.feature_kind == "sparse" else 4 * split.nonzeros
+    features = {"sparse": 8, "dense": 4, "image": 1}[manifest.feature_kind] * split.nonzeros
     return features + 12 * split.examples + 4 * split.labels
 
 
