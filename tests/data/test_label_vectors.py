@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+import scipy.sparse
+
+from tfxc.data.label_vectors import label_vectors
+from tfxc.data.rows import Rows
+from tfxc.data.sampling import ArraySource
+
+
+def one_by_one(matrix, labels, num_labels):
+    """The definition, an example at a time."""
+    total = np.zeros((num_labels, matrix.shape[1]))
+    for row, true in zip(matrix, labels, strict=True):
+        length = np.linalg.norm(row)
+        for label in true:
+            if label < num_labels and length:
+                total[label] += row / length
+    lengths = np.linalg.norm(total, axis=1, keepdims=True)
+    return total / np.where(lengths > 0, lengths, 1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_equals_the_definition(sparse, batch_size):
+    random = np.random.default_rng(0)
+    matrix = (random.random((50, 9)) * (random.random((50, 9)) < 0.4)).astype(np.float32)
+    matrix[4] = 0
+    # Labels 6 and 7 never occur, 8 and up were not seen when the ids were made.
+    labels = [sorted(set(random.choice([0, 1, 2, 3, 4, 5, 8, 9], 3)) - {4}) for _ in range(49)]
+    labels.append([])
+    make = Rows.from_csr if sparse else Rows.from_dense
+    source = ArraySource(make(scipy.sparse.csr_matrix(matrix) if sparse else matrix, labels), 8)
+    found = label_vectors(source, 8, batch_size)
+    assert scipy.sparse.issparse(found) == sparse
+    assert found.shape == (8, 9) and found.dtype == np.float32
+    found = found.toarray() if sparse else found
+    np.testing.assert_allclose(found, one_by_one(matrix, labels, 8), atol=1e-6)
+    assert not found[6:].any()

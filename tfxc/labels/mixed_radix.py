@@ -1,0 +1,179 @@
+"""Labels as numbers with several digits, the most significant digit first.
+
+With sizes (C_0, .., C_{H-1}) the label y has the digits ``d_h = (y // stride_h) mod C_h``, where
+``stride_h`` is the product of the sizes behind h. The product of the sizes may exceed the number
+of labels; the codes from ``num_labels`` on then stand for no label.
+"""
+
+import math
+
+import numpy as np
+
+_MOST_CODES = 2**31  # codes are int32
+
+
+def check_sizes(num_labels, sizes):
+    """Checks that every label has a code.
+
+    Args:
+        num_labels: N.
+        sizes: number of values of each digit.
+
+    Returns:
+        The sizes as a tuple.
+
+    Raises:
+        ValueError: no size, one below 1, fewer codes than labels, or 2**31 codes and more.
+
+    Example:
+        >>> check_sizes(100, [4, 5, 5])
+        (4, 5, 5)
+    """
+    sizes = tuple(sizes)
+    if not sizes or any(not isinstance(size, int | np.integer) or size < 1 for size in sizes):
+        raise ValueError(f"heads must list positive whole numbers, found {list(sizes)}")
+    sizes = tuple(int(size) for size in sizes)
+    codes = math.prod(sizes)
+    if codes < num_labels:
+        raise ValueError(
+            f"heads {list(sizes)} give {codes} codes for {num_labels} labels; the nearest that "
+            f"suffice are {list(_nearest(num_labels, sizes))}, the smallest "
+            f"{list(suggest_heads(num_labels, len(sizes)))}"
+        )
+    if codes >= _MOST_CODES:
+        raise ValueError(
+            f"heads {list(sizes)} give {codes} codes, fewer than {_MOST_CODES} expected; "
+            f"{list(suggest_heads(num_labels, len(sizes)))} suffice for {num_labels} labels"
+        )
+    return sizes
+
+
+def strides(sizes):
+    """Weight of each digit.
+
+    Example:
+        >>> strides((4, 5, 5))
+        (25, 5, 1)
+    """
+    return tuple(math.prod(sizes[digit + 1 :]) for digit in range(len(sizes)))
+
+
+def encode(ids, sizes):
+    """Digits of label ids.
+
+    Args:
+        ids: int array or int32 tensor of any shape; -1 is padding.
+        sizes: number of values of each digit.
+
+    Returns:
+        One array or tensor per digit, of the shape of ``ids``, -1 at padding.
+
+    Example:
+        >>> [digit.tolist() for digit in encode(np.array([67, 99, -1]), (4, 5, 5))]
+        [[2, 3, -1], [3, 4, -1], [2, 4, -1]]
+    """
+    parts = ((ids // s) % c for s, c in zip(strides(sizes), sizes, strict=True))
+    return tuple(_where(ids >= 0, part) for part in parts)
+
+
+def decode(digits, sizes, num_labels=None):
+    """Label ids of digits.
+
+    Args:
+        digits: one int array or tensor per digit.
+        sizes: number of values of each digit.
+        num_labels: codes from here on become -1; None keeps them.
+
+    Returns:
+        Array or tensor of the digits' shape; -1 where a digit is -1.
+
+    Example:
+        >>> decode((np.array([2, 3]), np.array([3, 4]), np.array([2, 4])), (4, 5, 5), 99).tolist()
+        [67, -1]
+    """
+    ids = sum(digit * stride for digit, stride in zip(digits, strides(sizes), strict=True))
+    for digit in digits:
+        ids = _where(digit >= 0, ids)
+    return ids if num_labels is None else _where(ids < num_labels, ids)
+
+
+def suggest_heads(num_labels, num_heads):
+    """The sizes with the fewest head columns that give every label a code.
+
+    Among the sizes of at least 2 whose product reaches ``num_labels``, those with the smallest
+    sum, and of these the ones with the smallest product.
+
+    Args:
+        num_labels: N, at least 1.
+        num_heads: number of digits H.
+
+    Returns:
+        Tuple of H sizes, falling.
+
+    Example:
+        >>> suggest_heads(1000, 2), suggest_heads(670_091, 3)
+        ((36, 28), (95, 85, 83))
+    """
+    if num_labels < 1 or num_heads < 1:
+        raise ValueError(
+            f"at least one label and one head expected, found {num_labels} and {num_heads}"
+        )
+    if num_heads == 1:
+        return (num_labels,)
+    # No sum below H times the geometric mean suffices; one that does is a few steps above it.
+    total = max(2 * num_heads, int(num_heads * num_labels ** (1 / num_heads)) - 1)
+    while _largest_product(total, num_heads) < num_labels:
+        total += 1
+    return _smallest_product(total, num_heads, num_labels, total)
+
+
+def _nearest(num_labels, sizes):
+    """``sizes`` with the one size raised that has to be raised least."""
+    codes = math.prod(sizes)
+    needed = [-(-num_labels // (codes // size)) for size in sizes]
+    extra, digit = min((n - s, -h) for h, (n, s) in enumerate(zip(needed, sizes, strict=True)))
+    return tuple(size + extra * (h == -digit) for h, size in enumerate(sizes))
+
+
+def _largest_product(total, count):
+    """Largest product of ``count`` whole numbers of a given sum: as equal as can be."""
+    size, larger = divmod(total, count)
+    return (size + 1) ** larger * size ** (count - larger)
+
+
+def _smallest_product(total, count, least, most):
+    """Falling sizes in 2 .. most of sum ``total`` with the smallest product from ``least`` on.
+
+    Returns None where there are none.
+    """
+    if count == 2:
+        return _pair(total, least, most)
+    best = None
+    for first in range(-(-total // count), min(most, total - 2 * (count - 1)) + 1):
+        rest_least = -(-least // first)
+        # The further the first size stands above the mean, the smaller the largest product.
+        if _largest_product(total - first, count - 1) < rest_least:
+            break
+        rest = _smallest_product(total - first, count - 1, rest_least, first)
+        if rest and (best is None or first * math.prod(rest) < math.prod(best)):
+            best = (first, *rest)
+    return best
+
+
+def _pair(total, least, most):
+    root = math.isqrt(max(total * total - 4 * least, 0))
+    # The root is rounded down: the smaller size is this or the one below it.
+    smaller = max(2, total - most, (total - root) // 2 - 1)
+    while smaller * (total - smaller) < least and 2 * smaller < total:
+        smaller += 1
+    fits = smaller * (total - smaller) >= least and 2 * smaller <= total
+    return (total - smaller, smaller) if fits else None
+
+
+def _where(condition, values):
+    """``values`` where the condition holds, else -1."""
+    if isinstance(values, np.ndarray | np.generic | int):
+        return np.where(condition, values, -1)
+    import tensorflow as tf  # NumPy callers do without
+
+    return tf.where(condition, values, -tf.ones_like(values))
