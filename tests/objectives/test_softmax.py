@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from tests.contracts.objective import ObjectiveContract, group_of, random_logits
 from tfxc.objectives.softmax import Softmax
@@ -12,6 +13,43 @@ class TestSoftmax(ObjectiveContract):
         total = np.where(valid, np.exp(logits), 0).sum(axis=1, keepdims=True)
         count = target.sum(axis=1, keepdims=True)
         return -(target / np.maximum(count, 1) * (logits - np.log(total))).sum(axis=1)
+
+
+class TestSmoothedSoftmax(ObjectiveContract):
+    smoothing = 0.1
+
+    def make(self):
+        return Softmax(label_smoothing=self.smoothing)
+
+    def reference(self, logits, target, valid):
+        total = np.where(valid, np.exp(logits), 0).sum(axis=1, keepdims=True)
+        count = target.sum(axis=1, keepdims=True)
+        target = (1 - self.smoothing) * target / np.maximum(count, 1)
+        target += self.smoothing * valid / valid.sum(axis=1, keepdims=True)
+        losses = -(np.where(valid, target, 0) * (logits - np.log(total))).sum(axis=1)
+        return np.where(count[:, 0] > 0, losses, 0)
+
+
+class TestSumOfSoftmaxes(TestSmoothedSoftmax):
+    smoothing = 0.3
+
+    def make(self):
+        return Softmax(label_smoothing=self.smoothing, reduction="sum")
+
+    def reference(self, logits, target, valid):
+        return super().reference(logits, target, valid) * target.sum(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\), found 1.0"),
+        ({"reduction": "max"}, "reduction must be 'mean' or 'sum', found 'max'"),
+    ],
+)
+def test_wrong_arguments(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Softmax(**wrong)
 
 
 def test_no_true_column_no_loss():

@@ -1,8 +1,10 @@
 """One decision among all columns."""
 
 import keras
+import tensorflow as tf
 
 from tfxc.objectives.base import Objective, masked_logits
+from tfxc.ops.across import softmax_over_shards
 from tfxc.ops.losses import softmax_cross_entropy
 
 
@@ -12,8 +14,12 @@ class Softmax(Objective):
 
     An example without a true column has loss 0.
 
+    Args:
+        label_smoothing: share of the target that all columns that count get evenly (Szegedy et
+            al. 2016, arXiv 1512.00567).
+        reduction: over several true columns, ``"mean"`` or ``"sum"`` of their losses.
+
     Example:
-        >>> import tensorflow as tf
         >>> from tfxc.ops.logit_group import LogitGroup
         >>> group = LogitGroup(tf.zeros((1, 4)), tf.constant([[2, -1]]))
         >>> round(float(Softmax()(group)[0]), 4)  # ln 4
@@ -21,10 +27,29 @@ class Softmax(Objective):
     """
 
     link = "softmax"
+    over_shards = True
 
-    def __init__(self, **kwargs):
+    def __init__(self, *, label_smoothing=0.0, reduction="mean", **kwargs):
         super().__init__(autocast=False, **kwargs)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), found {label_smoothing}")
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f"reduction must be 'mean' or 'sum', found {reduction!r}")
+        self.label_smoothing = label_smoothing
+        self.reduction = reduction
 
     def call(self, group, example_index=None):
         """Per-example loss, (batch,)."""
-        return softmax_cross_entropy(masked_logits(group), group.positives)
+        logits, positives = masked_logits(group), group.positives
+        if group.across is None:
+            loss = softmax_cross_entropy(logits, positives, self.label_smoothing)
+            count = tf.reduce_sum(tf.cast(positives >= 0, loss.dtype), axis=1)
+        else:
+            arguments = logits, positives, group.across, self.label_smoothing
+            loss, count = softmax_over_shards(*arguments)
+        return loss if self.reduction == "mean" else loss * count
+
+    def get_config(self):
+        """Constructor arguments."""
+        own = {"label_smoothing": self.label_smoothing, "reduction": self.reduction}
+        return {**super().get_config(), **own}

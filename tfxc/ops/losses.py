@@ -44,7 +44,7 @@ def sigmoid_cross_entropy(logits, positives):
     return loss, gradient
 
 
-def softmax_cross_entropy(logits, positives):
+def softmax_cross_entropy(logits, positives, label_smoothing=0.0):
     """Mean over the true columns of ``logsumexp(z) - z_true``, (batch,); 0 without true columns.
 
     With several true columns the target is the uniform distribution over them.
@@ -52,10 +52,17 @@ def softmax_cross_entropy(logits, positives):
     Args:
         logits: float (batch, columns); -inf marks a column that does not count.
         positives: int32 (batch, max_positives), distinct columns padded with -1.
+        label_smoothing: share of the target that is uniform over all columns that count. Of them
+            the loss needs the mean logit only.
     """
     of_positives, mask = gather_positives(logits, positives)
     count = tf.reduce_sum(tf.cast(mask, logits.dtype), axis=1)
     mean = tf.math.divide_no_nan(tf.reduce_sum(of_positives, axis=1), count)
+    if label_smoothing:
+        counts = logits > float("-inf")
+        total = tf.reduce_sum(tf.where(counts, logits, tf.zeros_like(logits)), axis=1)
+        of_all = total / tf.reduce_sum(tf.cast(counts, logits.dtype), axis=1)
+        mean += label_smoothing * (of_all - mean)
     loss = tf.reduce_logsumexp(logits, axis=1) - mean
     return tf.where(count > 0, loss, tf.zeros_like(loss))
 
