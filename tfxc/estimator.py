@@ -106,11 +106,11 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         check_consistent_length(matrix, y)
         self._targets, labels = read_targets(y)
         self.classes_ = self._targets.classes
-        rows = _rows(matrix, labels)
+        source = ArraySource(_rows(matrix, labels), len(self.classes_))
         config = parse_config(self._config(), where="XCClassifier")
-        self._fitted = FittedModel(config, rows.num_features, len(self.classes_), rows.dense)
+        self._fitted = FittedModel(config, source)
         self._fitted.count(labels)
-        self._train(config, rows)
+        self._train(config, source)
         return self
 
     def predict(self, X):
@@ -187,7 +187,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             },
         }
 
-    def _train(self, config, rows):
+    def _train(self, config, source):
         quiet = contextlib.ExitStack()
         with quiet, tempfile.TemporaryDirectory(prefix="tfxc-fit-") as folder:
             if not self.verbose:
@@ -197,7 +197,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             techniques = [registry.create("technique", t.section()) for t in config.techniques]
             trainer = Trainer(
                 self._fitted.model,
-                ArraySource(rows, len(self.classes_)),
+                source,
                 config.training,
                 run,
                 seed=config.seed,

@@ -10,6 +10,7 @@ from tfxc.errors import ConfigError
 from tfxc.files import atomic_folder
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
+from tfxc.training.label_codes import decided_codes
 from tfxc.training.run_folder import RunFolder
 from tfxc.training.search import Searcher
 
@@ -19,23 +20,23 @@ class FittedModel:
 
     Args:
         config: ``Config``.
-        num_features, num_labels: sizes.
-        dense: whether features are dense vectors.
+        source: the training examples, a ``Source``.
 
     Attributes:
         model: the ``XCModel``.
         summary: what the training returned.
     """
 
-    def __init__(self, config, num_features, num_labels, dense):
+    def __init__(self, config, source):
         self.config = config
-        self._sizes = {"num_features": num_features, "num_labels": num_labels}
-        self._kind = "dense" if dense else "sparse"
+        self._sizes = {"num_features": source.num_features, "num_labels": source.num_labels}
+        self._kind = "dense" if source.dense else "sparse"
         self._label_counts, self._split, self.summary = None, None, None
-        self._make()
+        self._make(**decided_codes(config, source, feature_kind=self._kind, **self._sizes))
 
-    def _make(self):
-        self.model = build_model(self.config, **self._sizes, feature_kind=self._kind)
+    def _make(self, **decided):
+        """A new model; one whose weights are still to come does without what the data decided."""
+        self.model = build_model(self.config, feature_kind=self._kind, **self._sizes, **decided)
         self._searchers = {}
 
     def count(self, labels):

@@ -9,6 +9,7 @@ from tfxc.data.source import ShardSource
 from tfxc.errors import ConfigError
 from tfxc.metrics.suite import build_metrics
 from tfxc.model import build_model
+from tfxc.training.label_codes import decided_codes
 from tfxc.training.loop import Trainer, check_metric
 from tfxc.training.run_folder import RunFolder
 from tfxc.training.search import Searcher, evaluate_source
@@ -57,12 +58,10 @@ def make_trainer(config, data_folder, manifest, run, strategy, repetition=None):
     """
     memory = int(config.training.memory_gb * 2**30)
     source = ShardSource(data_folder, "train", memory)
+    dimensions = manifest.dimensions
+    dimensions |= decided_codes(config, source, **dimensions)
     with strategy.scope():
-        model = build_model(
-            config,
-            **manifest.dimensions,
-            repetition=repetition,
-        )
+        model = build_model(config, repetition=repetition, **dimensions)
     techniques = [_technique(method) for method in config.techniques]
     evaluate = None
     if "dev" in manifest.splits:

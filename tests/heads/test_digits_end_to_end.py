@@ -1,0 +1,95 @@
+"""The heads over digits from the command line to the SavedModel."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import tiny
+from tests.verbs.calls import call
+from tfxc import train
+from tfxc.data.source import ShardSource
+from tfxc.errors import ConfigError
+from tfxc.estimator import XCClassifier
+from tfxc.recipes.runs import load_run
+from tfxc.serving import export_savedmodel
+from tfxc.training.search import Searcher
+
+HEADS = [
+    ({"name": "mhp", "num_heads": 2, "label_order": "clusters"}, "sigmoid"),
+    (
+        {
+            "name": "mhc",
+            "heads": [8, 4],
+            "projection_dim": 16,
+            "num_candidate_groups": 3,
+            "label_order": "clusters",
+        },
+        "sigmoid",
+    ),
+    ({"name": "mhs", "heads": [5, 6], "num_sampled_heads": 3, "label_order": "random"}, "softmax"),
+]
+
+
+@pytest.mark.parametrize(("head", "objective"), HEADS, ids=[head["name"] for head, _ in HEADS])
+def test_train_and_export(tmp_path, capsys, head, objective):
+    training = {"epochs": 8, "checkpoint_every": None, "evaluate_every": 200}
+    changes = {"head": head, "objective": {"name": objective}, "training": training}
+    config = tiny.write_config(tmp_path, **changes)
+    outcome = call(capsys, train, "--config", config, "--prepared", tmp_path / "prepared")
+    assert outcome.code == 0
+    summary = json.loads(outcome.out.splitlines()[-1])
+    assert summary["dev"]["P@1"] > 0.4
+
+    run = load_run(tmp_path / "run")
+    if head["label_order"] == "clusters":
+        codes = run.model.head.codes_of(tf.range(tiny.NUM_LABELS)).numpy()
+        assert sorted(codes) == list(range(tiny.NUM_LABELS))
+        assert (codes != np.arange(tiny.NUM_LABELS)).any(), "the order came with the weights"
+    (data,) = (tmp_path / "prepared").iterdir()
+    source = ShardSource(data, "dev")
+    searcher, hits = Searcher(run.model, 1), 0
+    for batch in source.sequential(64):
+        ids, _ = searcher({"features": tf.nest.map_structure(tf.constant, batch["features"])})
+        hits += (ids == batch["labels"]).any(axis=1).sum()
+    assert hits / source.num_examples == pytest.approx(summary["dev"]["P@1"])
+    assert export_savedmodel(run, tmp_path / "served", k=5).score_difference < 1e-5
+
+
+def test_clusters_in_the_estimator():
+    features = np.eye(12, dtype=np.float32)[np.arange(96) % 12]
+    head = {"name": "mhp", "heads": [4, 3], "label_order": "clusters"}
+    model = XCClassifier({"name": "precomputed"}, head, epochs=40, learning_rate=0.1)
+    labels = np.arange(96) % 12
+    assert (model.fit(features, labels).predict(features) == labels).mean() > 0.9
+
+
+def test_clusters_are_not_for_images():
+    from tfxc.config import parse_config
+    from tfxc.training.label_codes import decided_codes
+
+    config = parse_config({
+        "run": "-",
+        "data": {"name": "images", "train": "-"},
+        "encoder": {"name": "resnet"},
+        "head": {"name": "mhp", "heads": [4, 3], "label_order": "clusters"},
+        "objective": {"name": "softmax"},
+    })  # fmt: skip
+    with pytest.raises(ConfigError, match="the data holds images"):
+        decided_codes(config, None, feature_kind="image", num_labels=12)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ({"name": "mhp", "heads": [5, 5]}, "25 codes for 30 labels; the nearest that suffice"),
+        ({"name": "mhs", "heads": [5, 6], "num_sampled_heads": 9}, "num_sampled_heads must lie"),
+        ({"name": "mhc", "heads": [5, 6], "label_codes": [1]}, "is read from the data"),
+    ],
+)
+def test_what_cannot_be_trained(tmp_path, capsys, head, message):
+    config = tiny.write_config(tmp_path, head={"label_order": "clusters", **head})
+    command = ["--config", config, "--prepared", tmp_path / "prepared"]
+    assert message in call(capsys, train, *command).problem()
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,239 @@
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.contracts.head import NUM_LABELS, HeadContract
+from tests.heads.digits_by_numpy import log_probabilities
+from tfxc.heads import mhc
+from tfxc.heads.mhc import MHC
+from tfxc.objectives.sigmoid import Sigmoid
+from tfxc.objectives.softmax import Softmax
+
+
+def level_logits(head, features):
+    """Logits of all nodes of each level, by NumPy: float64 (batch, nodes)."""
+    kernel, bias, *rest = (weight.astype(np.float64) for weight in head.get_weights())
+    found = [features @ kernel + bias]
+    for level in range(1, len(head.heads)):
+        projection, bias, table = rest[3 * level - 3 : 3 * level]
+        logits = (features @ projection + bias) @ table.T
+        found.append(logits[:, : math.ceil(head.num_labels / head.strides[level])])
+    return found
+
+
+def family_log_probabilities(head, level, logits):
+    """Log-probabilities of a level's nodes, each within its family."""
+    if level == 0:
+        return log_probabilities(logits, head.link)
+    size = head.heads[level]
+    parts = np.split(logits, range(size, logits.shape[1], size), axis=1)
+    return np.concatenate([log_probabilities(part, head.link) for part in parts], axis=1)
+
+
+class TestMHC(HeadContract):
+    def make(self, num_labels=NUM_LABELS, **arguments):
+        exhaustive = {"heads": [4, 3], "beam": None, "projection_dim": 10}
+        return MHC(num_labels, **{**exhaustive, **arguments})
+
+    def label_scores(self, head, features):
+        total = np.zeros((len(features), head.num_labels))
+        labels = np.arange(head.num_labels)
+        for level, logits in enumerate(level_logits(head, features)):
+            scores = family_log_probabilities(head, level, logits)
+            total += scores[:, labels // math.prod(head.heads[level + 1 :])]
+        return total
+
+    def test_positives_are_those_of_the_labels(self):
+        """Candidates differ by example: the positive columns hold the labels' own nodes."""
+        head = self.built()
+        rows = [[1, 3, 7], [4, -1, -1], [-1, -1, -1], [11, 0, -1]]
+        levels = head.training_levels(self.features(4), tf.constant(rows))
+        logits = level_logits(head, np.asarray(self.features(4), np.float64))
+        for level, (group, nodes) in enumerate(levels):
+            stride = math.prod(head.heads[level + 1 :])
+            for number, row in enumerate(rows):
+                of_row = nodes.numpy()[number]
+                true = [of_row[c] for c in group.positives.numpy()[number] if c >= 0]
+                assert sorted(true) == sorted({label // stride for label in row if label >= 0})
+                used = np.ones_like(of_row, bool)
+                if group.valid is not None:
+                    used = group.valid.numpy()[number]
+                assert len(set(of_row[used])) == used.sum()
+                assert (of_row[used] >= 0).all() and (of_row[used] < head.nodes[level]).all()
+                found = group.logits.numpy()[number][used]
+                np.testing.assert_allclose(
+                    found, logits[level][number][of_row[used]], rtol=1e-4, atol=1e-5
+                )
+
+    @pytest.mark.parametrize("link", [None, "sigmoid"])
+    @pytest.mark.parametrize("num_labels", [60, 51, 41])
+    def test_exhaustive_search_of_three_levels(self, num_labels, link, monkeypatch):
+        head = self.built(num_labels=num_labels, heads=[3, 4, 5], link=link)
+        wide = self.built(num_labels=num_labels, heads=[3, 4, 5], link=link, beam=99)
+        features = self.features()
+        for k in (1, 7, num_labels):
+            expected_ids, expected_scores = self.brute_force(head, features, k)
+            for tile, one in ((10**6, head), (10, head), (10**6, wide)):
+                monkeypatch.setattr(mhc, "_TILE", tile)
+                ids, scores = one.top_k(features, k)
+                np.testing.assert_array_equal(ids, expected_ids)
+                np.testing.assert_allclose(scores, expected_scores, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("beam", [1, 2, 3, 5])
+    @pytest.mark.parametrize("num_labels", [60, 51])
+    def test_beam_equals_a_search_by_hand(self, beam, num_labels):
+        """Beam 1 is the greedy descent."""
+        head = self.built(num_labels=num_labels, heads=[3, 4, 5], beam=beam)
+        features = self.features(9)
+        ids, scores = head.top_k(features, 1)
+        levels = level_logits(head, np.asarray(features, np.float64))
+        for row in range(9):
+            best = [(0.0, 0)]
+            for level, logits in enumerate(levels):
+                size = head.heads[level] if level else logits.shape[1]
+                chances = family_log_probabilities(head, level, logits[row : row + 1])[0]
+                best = [
+                    (score + chances[child], child)
+                    for score, node in best
+                    for child in range(node * size, min((node + 1) * size, logits.shape[1]))
+                ]
+                best = sorted(best, reverse=True)[:beam]
+            assert ids.numpy()[row, 0] == best[0][1]
+            assert scores.numpy()[row, 0] == pytest.approx(best[0][0], rel=1e-4)
+
+    @pytest.mark.parametrize("num_labels", [60, 51, 46])
+    def test_a_narrow_beam_finds_k_labels(self, num_labels):
+        head, features = self.built(num_labels=num_labels, heads=[3, 4, 5], beam=1), self.features()
+        for k in (2, 5, 17, num_labels):
+            ids, scores = (np.asarray(part) for part in head.top_k(features, k))
+            assert np.isfinite(scores).all() and (np.diff(scores) <= 0).all()
+            assert all(len(set(row)) == k and set(row) <= set(range(num_labels)) for row in ids)
+
+
+class TestThreeLevelsWithSpareCodes(TestMHC):
+    def make(self, num_labels=NUM_LABELS, **arguments):
+        deep = {"heads": [3, 2, 3], "num_candidate_groups": 2}
+        return super().make(num_labels, **{**deep, **arguments})
+
+
+def test_one_group_above_changes_nothing():
+    two = MHC(18, heads=[6, 3], projection_dim=4, num_candidate_groups=2, beam=2)
+    three = MHC(18, heads=[1, 6, 3], projection_dim=4, num_candidate_groups=1, beam=2)
+    features, labels = tf.random.stateless_normal((5, 8), (0, 3)), tf.constant([[4], [0], [17]] * 3)
+    features, labels = features[:5], labels[:5]
+    two(features), three(features)
+    # Level 1 of three digits scores its nodes by projection and table: give the dense layer of
+    # two digits the same logits.
+    for target, source in zip(two.weights[2:], three.weights[5:], strict=True):
+        target.assign(source)
+    projection, bias, table = three.get_weights()[2:5]
+    two.set_weights([projection @ table.T, bias @ table.T, *two.get_weights()[2:]])
+    two.num_candidate_groups = 1
+    losses = [
+        tf.add_n([Softmax()(group) for group in head.training_groups(features, labels)])
+        for head in (two, three)
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    for one, other in zip(two.top_k(features, 5), three.top_k(features, 5), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_teacher_forcing_with_one_label():
+    head = MHC(14, heads=[4, 4], projection_dim=5)
+    features = tf.random.stateless_normal((6, 8), (0, 4))
+    head(features)
+    labels = np.array([0, 13, 5, 7, 12, 3])
+    groups = head.training_groups(features, tf.constant(labels[:, None], tf.int32))
+    found = tf.add_n([Softmax()(group) for group in groups])
+    top, low = level_logits(head, np.asarray(features, np.float64))
+    expected = []
+    for row, label in enumerate(labels):
+        family = low[row, label // 4 * 4 : min(14, label // 4 * 4 + 4)]
+        chances = (log_probabilities(part, None) for part in (top[row], family))
+        expected.append(-sum(c[d] for c, d in zip(chances, divmod(label, 4), strict=True)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [[10, 10], [4, 5, 5]])
+def test_loss_of_logits_zero(sizes):
+    head = MHC(100, heads=sizes)
+    head(tf.zeros((1, 3)))
+    head.set_weights([np.zeros_like(weight) for weight in head.get_weights()])
+    groups = head.training_groups(tf.ones((1, 3)), tf.constant([[67]]))
+    loss = sum(float(Softmax()(group)[0]) for group in groups)
+    assert loss == pytest.approx(sum(map(math.log, sizes)))
+
+
+@pytest.mark.parametrize(
+    ("true", "nodes", "slots"),
+    [([5, -1], [4, 5], {1}), ([0, 5], [0, 5], {0, 1})],
+)
+def test_candidates_of_the_published_example(true, nodes, slots):
+    """Groups {0, 1}, {2, 3}, {4, 5} with chances .9, .2, .6 and K = 1."""
+    head = MHC(6, heads=[3, 2], link="sigmoid", projection_dim=2)
+    head(tf.zeros((1, 2)))
+    chances = np.array([0.9, 0.2, 0.6])
+    weights = head.get_weights()
+    weights[0][:], weights[1] = 0, np.log(chances / (1 - chances))
+    head.set_weights(weights)
+    group, found = head.training_levels(tf.ones((1, 2)), tf.constant([true]))[1]
+    assert found.numpy().tolist() == [nodes]
+    assert {c for c in group.positives.numpy()[0] if c >= 0} == slots
+
+
+def test_candidates_are_the_true_groups_then_the_best():
+    head = MHC(40, heads=[10, 4], num_candidate_groups=3, link="sigmoid", projection_dim=4)
+    features = tf.random.stateless_normal((8, 8), (0, 5))
+    head(features)
+    labels = np.random.default_rng(2).permuted(np.tile(np.arange(40), (8, 1)), axis=1)[:, :2]
+    _, (group, nodes) = head.training_levels(features, tf.constant(labels, tf.int32))
+    logits = level_logits(head, np.asarray(features, np.float64))[0]
+    for row in range(8):
+        key = 1 / (1 + np.exp(-logits[row]))
+        key[labels[row] // 4] += 1
+        best = np.argsort(-key, kind="stable")[:3]
+        expected = (best[:, None] * 4 + np.arange(4)).ravel()
+        np.testing.assert_array_equal(nodes.numpy()[row], expected)
+    assert group.logits.shape == (8, 12)
+    assert np.isfinite(Sigmoid()(group)).all()
+
+
+def test_only_rows_of_candidates_get_a_gradient():
+    head = MHC(20, heads=[7, 3], projection_dim=4)
+    features = tf.random.stateless_normal((2, 8), (0, 6))
+    head(features)
+    table = head.tables[1].value
+    with tf.GradientTape() as tape:
+        groups = head.training_groups(features, tf.constant([[0, 4], [19, -1]]))
+        loss = tf.add_n([Softmax()(group) for group in groups])
+    gradient = tape.gradient(loss, table)
+    assert isinstance(gradient, tf.IndexedSlices)
+    touched = set(gradient.indices.numpy().tolist())
+    assert {0, 4, 18, 19} <= touched and len(touched) <= 6
+    assert 20 not in touched, "the row of a code without label"
+
+
+def test_published_sizes():
+    head = MHC(100, heads=[10, 10])
+    head(tf.zeros((1, 512)))
+    assert head.count_params() == 162_058
+    head = MHC(1000, heads=[40, 25])
+    head(tf.zeros((1, 2048)))
+    assert head.count_params() == 862_504
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"heads": [3, 3]}, r"9 codes for 12 labels.* \[3, 4\]"),
+        ({"num_candidate_groups": 5}, r"num_candidate_groups must lie in 1 \.\. 4"),
+        ({"beam": 0}, "must be positive"),
+        ({"link": "tanh"}, "link must be one of"),
+        ({"label_order": "alphabetical"}, "label_order must be one of"),
+    ],
+)
+def test_wrong_arguments(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        MHC(12, **{"heads": [4, 3], **wrong})

@@ -1,0 +1,279 @@
+"""Multi-head cascade: each digit of the label chooses among the children of the digits before."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.heads._digits import DigitHead, check_choice, check_count, log_probabilities
+from tfxc.heads.base import rare_start
+from tfxc.ops.candidates import Candidates, best_columns, children_with_positives
+from tfxc.ops.logit_group import LogitGroup
+from tfxc.ops.losses import distinct_positives
+from tfxc.ops.top_k import tiled_top_k
+
+_TILE = 131_072  # labels scored at a time in an exhaustive top_k
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class MHC(DigitHead):
+    """A tree with one level per digit; the nodes of a level are scored by a low-rank classifier.
+
+    Level 0 is a dense layer over the ``C_0`` groups. Level h projects the features to
+    ``projection_dim`` numbers and has one row of as many numbers per node; the children of node n
+    are ``n·C_h .. n·C_h + C_h − 1``. In training a level sees the children of
+    ``num_candidate_groups`` nodes per example only: the true ones first, then those the head
+    itself finds best. A positive outside of them replaces the first candidate that is not true,
+    so every positive takes part.
+
+    ``top_k`` is a beam search: exact with ``beam=None`` or a beam of at least as many nodes as
+    there are above the labels, else it may miss labels. A label's score is the sum of the
+    log-probabilities on its way.
+
+    Args:
+        num_labels: number of labels N (from the data).
+        heads: number of values C_h of each digit, the most significant first; their product is at
+            least N.
+        projection_dim: length of the nodes' vectors below level 0.
+        beam: nodes of a level whose children are scored in ``top_k``, more where these might
+            have fewer than k labels; None takes all. 1 is the greedy descent for k = 1.
+        num_candidate_groups: nodes of a level whose children are scored in training. 1 with one
+            label per example is teacher forcing, as published for classification; more is the
+            authors' way with many labels per example.
+        link: how logits become probabilities, ``"softmax"`` over the children of a node or
+            ``"sigmoid"``; None takes the objective's.
+        label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``) or
+            ``"clusters"`` (similar labels share leading digits).
+        label_codes: the code of each label for ``"clusters"`` (from the data).
+        initial_std: standard deviation of the truncated normal start of the dense kernels; None
+            takes 1 / sqrt(dim). The nodes' vectors start Xavier-uniform.
+        seed: seed of the initial weights.
+
+    Input: float (batch, dim). Output of ``call``: logits of level 0.
+
+    Raises:
+        ValueError: too few codes, with sizes that suffice; a count out of its range.
+
+    Example:
+        >>> head = MHC(num_labels=1000, heads=[40, 25], projection_dim=16)
+        >>> ids, scores = head.top_k(tf.ones((2, 8)), k=5)
+        >>> ids.shape
+        TensorShape([2, 5])
+
+    Reference: Liang et al., "Multi-Head Encoding for Extreme Label Classification", TPAMI 2024
+    (arXiv 2412.10182).
+    """
+
+    def __init__(
+        self,
+        num_labels,
+        *,
+        heads,
+        projection_dim=256,
+        beam=10,
+        num_candidate_groups=1,
+        link=None,
+        label_order="given",
+        label_codes=None,
+        initial_std=None,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(
+            num_labels,
+            heads,
+            label_order=label_order,
+            label_codes=label_codes,
+            initial_std=initial_std,
+            seed=seed,
+            autocast=False,
+            **kwargs,
+        )
+        if projection_dim < 1 or (beam is not None and beam < 1):
+            raise ValueError(
+                f"projection_dim and beam must be positive, found {projection_dim} and {beam}"
+            )
+        check_count("num_candidate_groups", num_candidate_groups, self.nodes[0], "the groups")
+        check_choice("link", link, (None, "sigmoid", "softmax"))
+        self.projection_dim = projection_dim
+        self.beam = beam
+        self.num_candidate_groups = num_candidate_groups
+        self.link = link
+
+    def build(self, input_shape):
+        """Makes kernel and bias of level 0, and projection, its bias and the table of others."""
+        self.build_order()
+        groups, dim = self.nodes[0], input_shape[-1]
+        std = self.initial_std or dim**-0.5
+        start = _starts(std, self.seed * 1000)
+        self.kernel = self.add_weight((dim, groups), next(start), name="kernel")
+        bias = keras.initializers.Constant(rare_start(groups))
+        self.bias = self.add_weight((groups,), bias, name="bias")
+        self.projections, self.tables = [None], [None]
+        for level in range(1, len(self.heads)):
+            shape = (dim, self.projection_dim)
+            kernel = self.add_weight(shape, next(start), name=f"projection_{level}")
+            bias = self.add_weight(shape[1:], "zeros", name=f"projection_bias_{level}")
+            self.projections.append((kernel, bias))
+            # Whole families: the last one may have more rows than there are nodes.
+            shape = (self.nodes[level - 1] * self.heads[level], self.projection_dim)
+            uniform = keras.initializers.GlorotUniform(seed=self.seed * 1000 + 500 + level)
+            self.tables.append(self.add_weight(shape, uniform, name=f"table_{level}"))
+
+    def call(self, features):
+        """Logits of the groups of level 0."""
+        return _linear(tf.cast(features, self.compute_dtype), self.kernel, self.bias)
+
+    def training_groups(self, features, labels):
+        """One group per level."""
+        return tuple(group for group, _ in self.training_levels(features, labels))
+
+    def training_levels(self, features, labels):
+        """Group and candidates of each level.
+
+        Returns:
+            List of (``LogitGroup``, int32 (batch, columns) nodes of the columns, -1 where empty).
+        """
+        codes = self.codes_of(labels)
+        logits = self(features)
+        group = LogitGroup(logits, distinct_positives(codes // self.strides[0]))
+        nodes = tf.broadcast_to(tf.range(self.nodes[0]), tf.shape(logits))
+        scores = self._scores(tf.stop_gradient(logits))
+        levels = [(group, nodes)]
+        for level in range(1, len(self.heads)):
+            count = min(self.num_candidate_groups, self.nodes[level - 1])
+            columns = best_columns(scores, group.positives, count)
+            parents = _take(nodes, columns, -1)
+            positives = distinct_positives(codes // self.strides[level])
+            found = children_with_positives(
+                parents, positives, self.heads[level], self.nodes[level]
+            )
+            logits = self._candidate_logits(features, level, found)
+            group = LogitGroup(logits, found.positives, found.valid)
+            nodes = tf.where(found.valid, found.nodes, -1)
+            levels.append((group, nodes))
+            if level < len(self.heads) - 1:
+                above = _take(scores, columns, float("-inf"))
+                scores = self._candidate_scores(group, level, above)
+        return levels
+
+    def _candidate_logits(self, features, level, found: Candidates):
+        # Empty slots borrow a row of the same example: no other row gets a gradient of zeros.
+        rows = tf.where(found.valid, found.nodes, found.nodes[:, :1])
+        vectors = tf.cast(tf.gather(self.tables[level].value, rows), self.compute_dtype)
+        return tf.linalg.matvec(vectors, self._projected(features, level))
+
+    def _candidate_scores(self, group, level, above):
+        """Scores (batch, slots) by which the candidates of the next level are chosen."""
+        logits = tf.where(group.valid, tf.cast(group.logits, tf.float32), float("-inf"))
+        logits = tf.stop_gradient(logits)
+        families = above.shape[1] * self.heads[level]
+        scores = self._family_scores(logits[:, :families], level, above)
+        # Slots added for further positives: their order is that of their logits.
+        return tf.concat([scores, tf.math.log_sigmoid(logits[:, families:])], axis=1)
+
+    def _family_scores(self, logits, level, above):
+        """Adds the parents' scores (batch, n) to their children's log-probabilities."""
+        shape = [-1, above.shape[1] or tf.shape(above)[1], self.heads[level]]
+        scores = self._scores(tf.reshape(logits, shape)) + above[:, :, None]
+        # A family without a member has no log-softmax.
+        scores = tf.where(above[:, :, None] > float("-inf"), scores, float("-inf"))
+        return tf.reshape(scores, tf.shape(logits))
+
+    def _scores(self, logits):
+        return log_probabilities(logits, self.link)
+
+    def _projected(self, features, level):
+        return _linear(tf.cast(features, self.compute_dtype), *self.projections[level])
+
+    def top_k(self, features, k):
+        """Best k labels; exact if the beam holds all nodes above the labels."""
+        self.check_k(k)
+        if not self.built:
+            self.build(features.shape)
+        features = tf.cast(features, tf.float32)
+        scores, nodes = self._scores(_linear(features, self.kernel, self.bias)), None
+        for level, width in enumerate(self._widths(k), start=1):
+            projected = _linear(features, *self.projections[level])
+            if nodes is not None or width < self.nodes[level - 1]:
+                scores, nodes = self._beam_level(projected, level, scores, nodes, width)
+            elif level == len(self.heads) - 1:
+                return self.labels_of(*self._all_nodes(projected, level, scores, k))
+            else:
+                scores = self._tile(projected, level, scores, 0, self.nodes[level])
+        scores, codes = tf.math.top_k(scores, k)
+        if nodes is not None:
+            codes = tf.gather(nodes, codes, batch_dims=1)
+        return self.labels_of(codes, scores)
+
+    def _widths(self, k):
+        """How many nodes go on from each level to the next, so many that k labels are found."""
+        widths, needed = [], k
+        for level in reversed(range(1, len(self.heads))):
+            size, parents = self.heads[level], self.nodes[level - 1]
+            lacking = parents * size - self.nodes[level]  # children that the last parent lacks
+            needed = min(-(-(needed + lacking) // size), parents)
+            widths.append(parents if self.beam is None else min(max(self.beam, needed), parents))
+        return widths[::-1]
+
+    def _beam_level(self, projected, level, scores, nodes, width):
+        """Scores and nodes (batch, width·C_h) of the children of the best nodes."""
+        size = self.heads[level]
+        above, columns = tf.math.top_k(scores, min(width, scores.shape[1]))
+        parents = columns if nodes is None else tf.gather(nodes, columns, batch_dims=1)
+        table = self.tables[level].value
+
+        def family(parent):
+            """Logits of one family per example: all at once would gather beam times as much."""
+            rows = tf.maximum(parent, 0)[:, None] * size + tf.range(size)
+            return tf.linalg.matvec(tf.gather(table, rows), projected)
+
+        logits = tf.map_fn(
+            family, tf.transpose(parents), fn_output_signature=tf.float32, parallel_iterations=1
+        )
+        nodes = tf.maximum(parents, 0)[:, :, None] * size + tf.range(size)
+        exists = (parents >= 0)[:, :, None] & (nodes < self.nodes[level])
+        logits = tf.where(exists, tf.transpose(logits, [1, 0, 2]), float("-inf"))
+        slots = parents.shape[1] * size
+        scores = self._family_scores(tf.reshape(logits, [-1, slots]), level, above)
+        return scores, tf.reshape(tf.where(exists, nodes, -1), [-1, slots])
+
+    def _all_nodes(self, projected, level, above, k):
+        """Best k nodes of the last level."""
+        tile = max(1, _TILE // self.heads[level]) * self.heads[level]
+
+        def score(begin, end):
+            return self._tile(projected, level, above, begin, end)
+
+        return tiled_top_k(score, self.nodes[level], tf.shape(projected)[0], k, tile)
+
+    def _tile(self, projected, level, above, begin, end):
+        """Scores (batch, end - begin) of consecutive nodes; ``begin`` is the first of a family."""
+        size = self.heads[level]
+        first, last = begin // size, (end + size - 1) // size
+        rows = self.tables[level].value[first * size : last * size]
+        logits = tf.matmul(projected, rows, transpose_b=True)
+        exists = tf.range(first * size, last * size) < self.nodes[level]
+        logits = tf.where(exists, logits, float("-inf"))
+        return self._family_scores(logits, level, above[:, first:last])[:, : end - begin]
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("projection_dim", "beam", "num_candidate_groups", "link")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _starts(std, seed):
+    """Initialisers with one seed each."""
+    while True:
+        yield keras.initializers.TruncatedNormal(stddev=std, seed=seed)
+        seed += 1
+
+
+def _linear(features, kernel, bias):
+    kernel, bias = (tf.cast(weight.value, features.dtype) for weight in (kernel, bias))
+    return tf.matmul(features, kernel) + bias
+
+
+def _take(values, columns, empty):
+    """``values`` of each row at its columns; ``empty`` where a column is -1."""
+    found = tf.gather(values, tf.maximum(columns, 0), batch_dims=1)
+    return tf.where(columns >= 0, found, tf.constant(empty, found.dtype))

@@ -1,0 +1,208 @@
+"""Multi-head sampling: a full classifier whose classes are trained block by block."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.heads._digits import DigitHead, check_choice, check_count
+from tfxc.heads.base import rare_start
+from tfxc.ops.candidates import find, sample_with_true
+from tfxc.ops.logit_group import LogitGroup
+from tfxc.ops.losses import distinct_positives
+from tfxc.ops.randomness import random_bits
+from tfxc.ops.top_k import tiled_top_k
+
+_TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class MHS(DigitHead):
+    """One weight vector per label, in blocks; a training step sees K blocks per example.
+
+    The digits but the last choose the block ("head" in the paper), the last one the column in it.
+    Only the blocks that a batch saw get gradients. There is no correction for the sampling: with
+    all blocks, the loss is that of the ``dense`` head.
+
+    Args:
+        num_labels: number of labels N (from the data).
+        heads: number of values C_h of each digit, the most significant first; their product is at
+            least N.
+        num_sampled_heads: blocks K an example is compared with.
+        sampling: ``"per_example"``, as published: each example's true blocks first, then others,
+            uniform without replacement, K in all (more only for an example with more than K true
+            blocks). ``"per_batch"``: K blocks drawn once for the whole batch, and each example's
+            true blocks beside them; a true block that was also drawn counts once. One matrix
+            product over K blocks replaces the gathering of K blocks per example.
+        bias: whether each label has a bias.
+        label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``) or
+            ``"clusters"`` (similar labels share blocks).
+        label_codes: the code of each label for ``"clusters"`` (from the data).
+        initial_std: standard deviation of the truncated normal start of the table; None takes
+            1 / sqrt(dim), the authors took 0.01.
+        seed: seed of the initial table and of the sampling.
+
+    Input: float (batch, dim). Output of ``call``: logits of all codes (batch, N).
+
+    Raises:
+        ValueError: too few codes, with sizes that suffice; more sampled blocks than there are.
+
+    Example:
+        >>> head = MHS(num_labels=1000, heads=[40, 25], num_sampled_heads=10)
+        >>> head.training_groups(tf.ones((2, 8)), tf.constant([[3], [999]]))[0].logits.shape
+        TensorShape([2, 250])
+
+    Reference: Liang et al., "Multi-Head Encoding for Extreme Label Classification", TPAMI 2024
+    (arXiv 2412.10182).
+    """
+
+    def __init__(
+        self,
+        num_labels,
+        *,
+        heads,
+        num_sampled_heads,
+        sampling="per_example",
+        bias=False,
+        label_order="given",
+        label_codes=None,
+        initial_std=None,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(
+            num_labels,
+            heads,
+            label_order=label_order,
+            label_codes=label_codes,
+            initial_std=initial_std,
+            seed=seed,
+            autocast=False,
+            **kwargs,
+        )
+        self.block_size = self.heads[-1]
+        self.num_blocks = -(-num_labels // self.block_size)
+        check_count("num_sampled_heads", num_sampled_heads, self.num_blocks, "the blocks")
+        check_choice("sampling", sampling, ("per_example", "per_batch"))
+        self.num_sampled_heads = num_sampled_heads
+        self.sampling = sampling
+        self.use_bias = bias
+
+    def build(self, input_shape):
+        """Makes the table (blocks, block size, dim) and, if asked for, the bias."""
+        self.build_order()
+        std = self.initial_std or input_shape[-1] ** -0.5
+        start = keras.initializers.TruncatedNormal(stddev=std, seed=self.seed)
+        shape = (self.num_blocks, self.block_size, input_shape[-1])
+        self.table = self.add_weight(shape, start, name="table")
+        self.bias = None
+        if self.use_bias:
+            start = keras.initializers.Constant(rare_start(self.num_labels))
+            self.bias = self.add_weight(shape[:2], start, name="bias")
+
+    def call(self, features):
+        """Logits of all codes."""
+        features = tf.cast(features, self.compute_dtype)
+        return self._block_range(features, 0, self.num_blocks)[:, : self.num_labels]
+
+    def _block_range(self, features, first, last):
+        """Logits (batch, columns) of consecutive blocks."""
+        bias = None if self.bias is None else self.bias.value[first:last]
+        return _shared_logits(features, self.table.value[first:last], bias)
+
+    def training_groups(self, features, labels):
+        """One group over the columns of each example's blocks."""
+        if not self.built:
+            self.build(features.shape)
+        codes = self.codes_of(labels)
+        features = tf.cast(features, self.compute_dtype)
+        sample = self._per_example if self.sampling == "per_example" else self._per_batch
+        return (sample(features, codes),)
+
+    def _per_example(self, features, codes):
+        """Own blocks of each example, the true ones first."""
+        true = distinct_positives(codes // self.block_size)
+        rows, columns = tf.range(tf.shape(codes)[0])[:, None], tf.range(self.num_blocks)[None]
+        bits = random_bits(rows, columns, self.seed)
+        blocks, counts = sample_with_true(bits, true, self.num_sampled_heads)
+        return LogitGroup(
+            self._own_logits(features, blocks),
+            self._positives(codes, blocks),
+            self._valid(blocks, counts),
+        )
+
+    def _per_batch(self, features, codes):
+        """The true blocks of each example, then the blocks drawn for all."""
+        true = distinct_positives(codes // self.block_size)
+        bits = random_bits(0, tf.range(self.num_blocks)[None], self.seed, shared=True)
+        none = tf.zeros((1, 0), tf.int32)
+        drawn = sample_with_true(bits, none, self.num_sampled_heads)[0][0]
+        counts = tf.reduce_sum(tf.cast(true >= 0, tf.int32), axis=1)
+        most = tf.maximum(1, tf.reduce_max(counts))
+        own = tf.sort(true, axis=1, direction="DESCENDING")[:, :most]
+        # Examples without labels borrow a drawn block: no other block gets a gradient of zeros.
+        own_logits = self._own_logits(features, tf.where(own >= 0, own, drawn[0]))
+        bias = None if self.bias is None else tf.gather(self.bias.value, drawn)
+        logits = _shared_logits(features, tf.gather(self.table.value, drawn), bias)
+        new = ~tf.reduce_any(own[:, :, None] == drawn, axis=1)
+        exists = self._columns(drawn) < self.num_labels
+        valid = tf.reshape(new[:, :, None] & exists, tf.shape(logits))
+        return LogitGroup(
+            tf.concat([own_logits, logits], axis=1),
+            self._positives(codes, own),
+            tf.concat([self._valid(own, counts), valid], axis=1),
+        )
+
+    def _own_logits(self, features, blocks):
+        """Logits (batch, count * block size) of each example's own blocks."""
+        vectors = tf.cast(tf.gather(self.table.value, blocks), features.dtype)
+        logits = tf.einsum("bkcd,bd->bkc", vectors, features)
+        if self.bias is not None:
+            logits += tf.cast(tf.gather(self.bias.value, blocks), features.dtype)
+        return tf.reshape(logits, [-1, self._width(blocks)])
+
+    def _positives(self, codes, blocks):
+        """Columns of the true codes."""
+        place, found = find(codes // self.block_size, blocks, codes >= 0)
+        return tf.where(found, place * self.block_size + codes % self.block_size, -1)
+
+    def _valid(self, blocks, counts):
+        """Which columns of own blocks count: a row's first ``counts`` blocks, existing labels."""
+        used = tf.range(tf.shape(blocks)[1]) < counts[:, None]
+        valid = used[:, :, None] & (self._columns(blocks) < self.num_labels)
+        return tf.reshape(valid, [-1, self._width(blocks)])
+
+    def _columns(self, blocks):
+        """Codes of the blocks' columns, one axis more."""
+        return blocks[..., None] * self.block_size + tf.range(self.block_size)
+
+    def _width(self, blocks):
+        count = blocks.shape[1]
+        return (tf.shape(blocks)[1] if count is None else count) * self.block_size
+
+    def top_k(self, features, k):
+        """Best k labels by logit, exact; scores in tiles of blocks."""
+        self.check_k(k)
+        if not self.built:
+            self.build(features.shape)
+        features = tf.cast(features, tf.float32)
+        size = self.block_size
+
+        def score(begin, end):
+            logits = self._block_range(features, begin // size, (end + size - 1) // size)
+            return logits[:, : end - begin]
+
+        tile = max(1, _TILE // size) * size
+        batch = tf.shape(features)[0]
+        return self.labels_of(*tiled_top_k(score, self.num_labels, batch, k, tile))
+
+    def get_config(self):
+        """Constructor arguments."""
+        own = {"bias": self.use_bias, "sampling": self.sampling}
+        own["num_sampled_heads"] = self.num_sampled_heads
+        return {**super().get_config(), **own}
+
+
+def _shared_logits(features, blocks, bias):
+    """Logits (batch, columns) of blocks (count, block size, dim) that all examples see."""
+    vectors = tf.reshape(tf.cast(blocks, features.dtype), [-1, blocks.shape[2]])
+    logits = tf.matmul(features, vectors, transpose_b=True)
+    return logits if bias is None else logits + tf.cast(tf.reshape(bias, [1, -1]), features.dtype)

@@ -1,0 +1,134 @@
+"""Candidate columns of a batch: each example's own choice, with all its true ones in it."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+
+class Candidates(NamedTuple):
+    """Candidates of each example.
+
+    Attributes:
+        nodes: int32 (batch, slots), distinct in a row where ``valid``.
+        valid: bool (batch, slots), False where a slot is empty.
+        positives: int32 (batch, max_positives), slots of the true nodes, padded with -1.
+    """
+
+    nodes: Any
+    valid: Any
+    positives: Any
+
+
+def best_columns(scores, positives, count):
+    """The columns of the best scores, the true ones first.
+
+    Args:
+        scores: float32 (batch, columns), at most 0; -inf marks a column that does not count.
+        positives: int32 (batch, max_positives), distinct columns padded with -1.
+        count: columns to choose, at most all.
+
+    Returns:
+        int32 (batch, count), distinct; -1 where no column is left.
+
+    Example:
+        >>> scores = tf.math.log([[0.9, 0.2, 0.6]])
+        >>> best_columns(scores, tf.constant([[1]]), 2).numpy().tolist()
+        [[1, 0]]
+    """
+    _, columns = _true_places(positives, positives >= 0)
+    true_scores = 1 + 1 / (1 - tf.gather_nd(scores, columns))  # in the same order, but above 0
+    keys = tf.tensor_scatter_nd_update(scores, columns, true_scores)
+    keys, chosen = tf.math.top_k(keys, count)
+    return tf.where(keys > float("-inf"), chosen, -1)
+
+
+def sample_with_true(bits, true, count):
+    """The true columns of each row first, then others at random without replacement.
+
+    Args:
+        bits: uint32 (batch, columns), random.
+        true: int32 (batch, max_true), distinct columns padded with -1.
+        count: columns to choose of all.
+
+    Returns:
+        chosen int32 (batch, width), distinct, where width is ``count``, or the largest number of
+        true columns if that is larger; counts int32 (batch,), how many of a row's first ones
+        count: ``count``, or its own true ones if they are more.
+    """
+    keys = tf.cast(tf.bitwise.right_shift(bits, tf.constant(2, tf.uint32)), tf.int32)
+    _, places = _true_places(true, true >= 0)
+    keys = tf.tensor_scatter_nd_add(keys, places, tf.fill(tf.shape(places)[:1], 1 << 30))
+    counts = tf.reduce_sum(tf.cast(true >= 0, tf.int32), axis=1)
+    counts = tf.maximum(counts, count)
+    width = count if true.shape[1] in (0, 1) else tf.reduce_max(counts)
+    return tf.math.top_k(keys, width).indices, counts
+
+
+def children_with_positives(parents, positives, size, num_nodes):
+    """The children of the candidate parents, and every positive among them.
+
+    The children of node n are ``n·size .. n·size + size − 1``. A positive whose parent is no
+    candidate takes the place of the first candidate that is not true; if there are more positives
+    than slots, slots are added.
+
+    Args:
+        parents: int32 (batch, count), distinct, -1 for none.
+        positives: int32 (batch, max_positives), distinct nodes padded with -1.
+        size: children of a node.
+        num_nodes: children from here on do not exist.
+
+    Returns:
+        ``Candidates`` with ``max(count·size, max_positives)`` slots, parent by parent.
+
+    Example:
+        >>> found = children_with_positives(tf.constant([[0]]), tf.constant([[0, 5]]), 2, 6)
+        >>> found.nodes.numpy().tolist(), found.positives.numpy().tolist()
+        ([[0, 5]], [[0, 1]])
+    """
+    children = parents[:, :, None] * size + tf.range(size)
+    valid = (parents >= 0)[:, :, None] & (children < num_nodes)
+    nodes, valid = (_slots(part, positives) for part in (children, valid))
+    true = positives >= 0
+    place, here = find(positives // size, parents, true)
+    columns = tf.where(here, place * size + positives % size, -1)
+    _, taken = _true_places(columns, here)
+    taken = tf.scatter_nd(taken, tf.ones_like(taken[:, 0]), tf.shape(nodes))
+    missing = true & ~here
+    rank = tf.cumsum(tf.cast(missing, tf.int32), axis=1)
+    # The slot of the r-th missing positive is the first with r untaken ones up to it.
+    untaken = tf.cumsum(1 - taken, axis=1)
+    columns = tf.where(missing, tf.searchsorted(untaken, tf.maximum(rank, 1)), columns)
+    places, written = _true_places(columns, missing)
+    nodes = tf.tensor_scatter_nd_update(nodes, written, tf.gather_nd(positives, places))
+    valid = tf.tensor_scatter_nd_update(valid, written, tf.ones_like(written[:, 0], tf.bool))
+    return Candidates(nodes, valid, columns)
+
+
+def find(wanted, listed, mask):
+    """Where each row's wanted values stand in its list.
+
+    Args:
+        wanted: int32 (batch, wanted).
+        listed: int32 (batch, listed), distinct where not -1.
+        mask: bool (batch, wanted), False where nothing is wanted.
+
+    Returns:
+        place int32 (batch, wanted), 0 where not found; found bool (batch, wanted).
+    """
+    same = (wanted[:, :, None] == listed[:, None, :]) & mask[:, :, None]
+    return tf.argmax(same, axis=2, output_type=tf.int32), tf.reduce_any(same, axis=2)
+
+
+def _slots(parts, positives):
+    """(batch, count, size) as (batch, slots) with at least as many slots as positives."""
+    empty = tf.constant(-1 if parts.dtype == tf.int32 else False, parts.dtype)
+    slots = parts.shape[1] * parts.shape[2]
+    parts = tf.reshape(parts, [tf.shape(parts)[0], slots])
+    extra = tf.maximum(0, tf.shape(positives)[1] - slots)
+    return tf.pad(parts, [[0, 0], [0, extra]], constant_values=empty)
+
+
+def _true_places(columns, mask):
+    """Index pairs of the entries where the mask holds: into ``columns``, and (row, column)."""
+    places = tf.cast(tf.where(mask), tf.int32)
+    return places, tf.stack([places[:, 0], tf.gather_nd(columns, places)], axis=1)
