@@ -5,8 +5,8 @@ import scipy.sparse
 
 from tfxc.errors import DataError
 
-# Embeddings handled at a time.
-_BLOCK = 1 << 15
+# Embeddings, and pairs of them, handled at a time: the latter fit into a processor's cache.
+_BLOCK, _PAIRS = 1 << 15, 1 << 10
 
 
 def add_halves(embeddings):
@@ -53,7 +53,7 @@ def pair_scores(embeddings, pairs):
     """Dot products of the embeddings (m, dim) of each pair, float64 (n,)."""
 
     def score(left, right):
-        return np.einsum("nd,nd->n", embeddings[left], embeddings[right], dtype=np.float64)
+        return np.vecdot(embeddings[left], embeddings[right])
 
     return _over_pairs(score, len(embeddings), pairs)
 
@@ -78,9 +78,9 @@ def _over_pairs(function, num_rows, pairs):
             fix="check that pairs and embeddings belong together",
         )
     result = np.empty(len(pairs))
-    for start in range(0, len(pairs), _BLOCK):
-        block = pairs[start : start + _BLOCK]
-        result[start : start + _BLOCK] = function(block[:, 0], block[:, 1])
+    for start in range(0, len(pairs), _PAIRS):
+        block = pairs[start : start + _PAIRS]
+        result[start : start + _PAIRS] = function(block[:, 0], block[:, 1])
     return result
 
 
@@ -97,15 +97,15 @@ def pool_templates(embeddings, template_ids, media_ids, weights=None):
         weights: float (m,), e.g. the face detector's score; None = 1.
 
     Returns:
-        ``(ids, vectors)``: sorted distinct template ids (t,), float64 (t, dim).
+        ``(ids, vectors)``: sorted distinct template ids (t,), float32 (t, dim).
 
     Raises:
         DataError: the lengths differ.
 
     Example:
         >>> vectors = np.array([[8.0, 0.0], [4.0, 0.0], [0.0, 8.0]])
-        >>> pool_templates(vectors, [7, 7, 7], [1, 1, 2])[1].tolist()
-        [[0.6, 0.8]]
+        >>> pool_templates(vectors, [7, 7, 7], [1, 1, 2])[1]
+        array([[0.6, 0.8]], dtype=float32)
     """
     weights = np.ones(len(embeddings)) if weights is None else np.asarray(weights, np.float64)
     sizes = [len(embeddings), len(template_ids), len(media_ids), len(weights)]
@@ -125,4 +125,4 @@ def pool_templates(embeddings, template_ids, media_ids, weights=None):
     for start in range(0, len(rows), _BLOCK):
         block = np.asarray(embeddings[start : start + _BLOCK], np.float64)
         pooled += matrix[:, start : start + _BLOCK] @ block
-    return ids, pooled / _lengths(pooled)[:, None]
+    return ids, (pooled / _lengths(pooled)[:, None]).astype(np.float32)
