@@ -19,9 +19,12 @@ class Head(keras.layers.Layer):
 
     Class attributes:
         from_data: constructor arguments the data decides; a config may not hold them.
+        sharded_table: ``ops.sharded_table.ShardedTable`` of a head whose weights are shared out
+            over replicas, once it is built.
     """
 
     from_data = ("num_labels",)
+    sharded_table = None
     search_methods = ()
 
     def training_groups(self, features, labels):

@@ -1,25 +1,23 @@
 """Class centres on a sphere, and a margin around the true one."""
 
+import functools
 import math
 
 import keras
 import tensorflow as tf
 
-from tfxc.heads import _margin_sampling as sampling_of
+from tfxc.heads._margin_checks import check_margin, check_sampling, labels_of_a_shard
+from tfxc.heads._margin_sampling import Columns, partial, sampled_heads, true_heads
 from tfxc.heads.base import Head, seen_labels
+from tfxc.ops.across import Across, labels_everywhere
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import angular_margin, at_positives
-from tfxc.ops.top_k import tiled_top_k
+from tfxc.ops.sharded_table import ShardedTable
+from tfxc.ops.top_k import merge_top_k, tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in top_k
 _START_ROWS = 65_536  # centres drawn from one seed
 _START_STD = 0.01
-_SAMPLINGS = (None, "batch_heads", "heads", "partial")
-_NEEDS = {
-    "heads": ("batch_heads", "heads"),
-    "num_sampled_heads": ("heads",),
-    "sample_rate": ("partial",),
-}
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -43,6 +41,11 @@ class Margin(Head):
     * ``"partial"``: the classes of the batch and uniformly drawn others, ``sample_rate`` ·
       num_labels together; the batch's alone if they are more.
 
+    With ``sharded`` and n > 1 replicas, replica r holds only the centres of the labels
+    ``[r · ceil(N / n), (r + 1) · ceil(N / n))``, and scores the examples of all replicas against
+    them; the softmax runs over all. Such centres are no Keras weights, but weight files hold
+    them as a whole. ``sampling`` may then be ``"partial"``, each shard drawing for itself.
+
     A batch is what the replicas see together, a micro-batch where gradients are accumulated.
     Centres outside the sample get no gradient, and a row-sparse optimizer leaves them and their
     momenta alone.
@@ -57,6 +60,7 @@ class Margin(Head):
         heads: [C0, C1] with C0 · C1 >= num_labels, for ``"batch_heads"`` and ``"heads"``.
         num_sampled_heads: heads per example, 1 to C0, for ``"heads"``.
         sample_rate: in (0, 1], for ``"partial"``.
+        sharded: whether the replicas share the centres out; no difference without replicas.
         seed: seed of the initial centres, N(0, 0.01), and of the draws.
 
     Input: float (batch, dim). Output of ``call``: float32 (batch, num_labels).
@@ -87,6 +91,7 @@ class Margin(Head):
         heads=None,
         num_sampled_heads=None,
         sample_rate=None,
+        sharded=False,
         seed=0,
         **kwargs,
     ):
@@ -99,58 +104,97 @@ class Margin(Head):
         self.heads = list(heads) if heads is not None else None
         self.num_sampled_heads = num_sampled_heads
         self.sample_rate = sample_rate
+        self.sharded = sharded
         self.seed = seed
-        _check_margin(scale, m1, m2, m3, sub_centers)
-        _check_sampling(self)
+        check_margin(scale, m1, m2, m3, sub_centers)
+        check_sampling(self)
 
     def build(self, input_shape):
         """Makes the centres, (num_labels · sub_centers, dim), those of a label side by side."""
         shape = (self.num_labels * self.sub_centers, input_shape[-1])
-        self.centres = self.add_weight(shape, self._start, name="centres")
+        strategy = tf.distribute.get_strategy()
+        replicas = strategy.num_replicas_in_sync
+        if not self.sharded or replicas == 1:
+            self.centres = self.add_weight(shape, self._start, name="centres")
+            return
+        self._shard_labels = labels_of_a_shard(self.num_labels, replicas)
+        size = self._shard_labels * self.sub_centers
+        start = functools.partial(self._start_rows, shape)
+        self.sharded_table = ShardedTable(strategy, shape, size, start, name="centres")
 
     def _start(self, shape, dtype=None):
+        return tf.cast(self._start_rows(shape, 0, shape[0]), dtype or tf.float32)
+
+    def _start_rows(self, shape, begin, end):
         """Normal numbers, drawn in blocks of rows that do not depend on each other."""
-        blocks = (
+        first = begin // _START_ROWS * _START_ROWS
+        blocks = [
             tf.random.stateless_normal(
-                (min(_START_ROWS, shape[0] - first), shape[1]),
-                (self.seed, first),
+                (min(_START_ROWS, shape[0] - block), shape[1]),
+                (self.seed, block),
                 stddev=_START_STD,
             )
-            for first in range(0, shape[0], _START_ROWS)
-        )
-        return tf.cast(tf.concat(list(blocks), axis=0), dtype or tf.float32)
+            for block in range(first, end, _START_ROWS)
+        ]
+        return tf.concat(blocks, axis=0)[begin - first : end - first]
 
     def call(self, features):
         """Scaled cosines to all labels."""
-        return self.scale * self._cosines(unit_rows(features), self.centres.value)
+        features = unit_rows(features)
+        if self.sharded_table is None:
+            return self.scale * self._cosines(features, self.centres.value)
+        found = self.sharded_table.on_every_shard(
+            lambda _, centres, x: self.scale * self._cosines(x, centres), features
+        )
+        rows = tf.transpose(found, (1, 0, 2))
+        return tf.reshape(rows, [tf.shape(features)[0], -1])[:, : self.num_labels]
 
     def training_groups(self, features, labels):
         """One group over the classes of ``sampling``."""
         labels = seen_labels(labels, self.num_labels)
         features = unit_rows(features)
+        if self.sharded_table is not None:
+            return (self._shard_group(features, labels),)
         if self.sampling is None:
-            cosines = self._cosines(features, self.centres.value)
-            return (LogitGroup(self._with_margin(cosines, labels), labels),)
-        ids, positives = self._columns(labels)
-        known = tf.minimum(ids, self.num_labels - 1)
-        rows = known[..., None] * self.sub_centers + tf.range(self.sub_centers)
-        rows = tf.reshape(rows, [*tf.unstack(tf.shape(ids)[:-1]), -1])
-        cosines = self._cosines(features, tf.gather(self.centres.value, rows))
-        logits = self._with_margin(cosines, positives)
-        valid = None
-        if self.heads and math.prod(self.heads) > self.num_labels:
-            valid = tf.broadcast_to(ids < self.num_labels, tf.shape(logits))
-        return (LogitGroup(logits, positives, valid),)
+            columns = Columns(None, labels)
+        elif self.sampling == "heads":
+            columns = sampled_heads(labels, self.heads, self.num_sampled_heads, self.seed)
+        elif self.sampling == "batch_heads":
+            columns = true_heads(labels, self.heads, labels_everywhere(labels))
+        else:
+            columns = self._partial(labels, self.num_labels, labels_everywhere(labels))
+        return (self._group(features, columns, self.centres.value, self.num_labels),)
 
-    def _columns(self, labels):
-        if self.sampling == "heads":
-            count = self.num_sampled_heads
-            return sampling_of.sampled_heads(labels, self.heads, count, self.seed)
-        flat = tf.reshape(labels, [-1])
-        if self.sampling == "batch_heads":
-            return sampling_of.true_heads(labels, self.heads, flat)
-        count = max(1, int(self.sample_rate * self.num_labels))
-        return sampling_of.partial(labels, self.num_labels, count, self.seed, flat)
+    def _shard_group(self, features, labels):
+        """The group of all replicas' examples over the labels of this replica."""
+        across = Across()
+        features, labels = across.gather(features), across.gather_labels(labels)
+        first = across.number * self._shard_labels
+        known = min(self._shard_labels, self.num_labels - first)
+        labels = tf.where((labels >= first) & (labels < first + known), labels - first, -1)
+        columns = Columns(None, labels)
+        if self.sampling == "partial":
+            columns = self._partial(labels, known, tf.reshape(labels, [-1]), first)
+        centres = self.sharded_table.shards[across.number]
+        return self._group(features, columns, centres, known)._replace(across=across)
+
+    def _partial(self, labels, known, flat, first=0):
+        count = max(1, int(self.sample_rate * known))
+        return partial(labels, known, count, self.seed, flat, first)
+
+    def _group(self, features, columns, centres, known):
+        """Logit group of the columns; of the labels that ``centres`` stand for the first count."""
+        ids, labels = columns.ids, centres.shape[0] // self.sub_centers
+        if ids is not None:
+            rows = tf.minimum(ids, known - 1)[..., None] * self.sub_centers
+            rows += tf.range(self.sub_centers)
+            centres = tf.gather(centres, tf.reshape(rows, [*tf.unstack(tf.shape(ids)[:-1]), -1]))
+            labels = math.prod(self.heads) if self.heads else known
+        elif labels > known:
+            ids = tf.range(labels)
+        logits = self._with_margin(self._cosines(features, centres), columns.positives)
+        valid = None if labels == known else tf.broadcast_to(ids < known, tf.shape(logits))
+        return LogitGroup(logits, columns.positives, valid)
 
     def _with_margin(self, cosines, positives):
         def margin(true):
@@ -181,19 +225,50 @@ class Margin(Head):
         if not self.built:
             self.build(features.shape)
         features = unit_rows(features)
+        if self.sharded_table is None:
+            return self._top_k(features, k, self.centres.value, self.num_labels)
+        labels = self._shard_labels
+
+        def of_shard(number, centres, features):
+            known = min(labels, self.num_labels - number * labels)
+            ids, scores = self._top_k(features, min(k, labels), centres, labels, known)
+            return ids + number * labels, scores
+
+        ids, scores = self.sharded_table.on_every_shard(of_shard, features)
+        return merge_top_k(ids, scores, k)
+
+    def _top_k(self, features, k, centres, labels, known=None):
+        """Best k of ``labels`` labels; those from number ``known`` on come last."""
 
         def score(begin, end):
-            centres = self.centres.value
-            if self.num_labels > _TILE:
-                centres = centres[begin * self.sub_centers : end * self.sub_centers]
-            return self.scale * self._cosines(features, centres)
+            rows = centres
+            if labels > _TILE:
+                rows = centres[begin * self.sub_centers : end * self.sub_centers]
+            scores = self.scale * self._cosines(features, rows)
+            if known in (None, labels):
+                return scores
+            return tf.where(tf.range(begin, end) < known, scores, float("-inf"))
 
-        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
+        return tiled_top_k(score, labels, tf.shape(features)[0], k, _TILE)
+
+    def save_own_variables(self, store):
+        """Writes the whole table, in the order of the labels."""
+        if self.sharded_table is None:
+            super().save_own_variables(store)
+        else:
+            store["0"] = self.sharded_table.whole()
+
+    def load_own_variables(self, store):
+        """Reads what ``save_own_variables`` wrote, sharded or not."""
+        if self.sharded_table is None:
+            super().load_own_variables(store)
+        else:
+            self.sharded_table.assign(store["0"])
 
     def get_config(self):
         """Constructor arguments."""
         names = ("num_labels", "scale", "m1", "m2", "m3", "sub_centers", "sampling", "heads")
-        more = ("num_sampled_heads", "sample_rate", "seed")
+        more = ("num_sampled_heads", "sample_rate", "sharded", "seed")
         return {**super().get_config(), **{name: getattr(self, name) for name in (*names, *more)}}
 
 
@@ -205,42 +280,3 @@ def unit_rows(vectors):
         [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
     """
     return tf.math.l2_normalize(tf.cast(vectors, tf.float32), axis=-1)
-
-
-def _check_margin(scale, m1, m2, m3, sub_centers):
-    checks = (
-        (scale > 0, "scale must be positive", scale),
-        (m1 >= 1, "m1 must be at least 1", m1),
-        (0 <= m2 < math.pi, "m2 must lie in [0, pi)", m2),
-        (m3 >= 0, "m3 must not be negative", m3),
-        (sub_centers >= 1, "sub_centers must be at least 1", sub_centers),
-    )
-    for good, message, found in checks:
-        if not good:
-            raise ValueError(f"{message}, found {found}")
-
-
-def _check_sampling(head):
-    if head.sampling not in _SAMPLINGS:
-        choices = ", ".join(map(str, _SAMPLINGS))
-        raise ValueError(f"sampling must be one of {choices}, found {head.sampling!r}")
-    for name, users in _NEEDS.items():
-        given, used = getattr(head, name) is not None, head.sampling in users
-        if given != used:
-            verb = "needs" if used else "has no use for"
-            raise ValueError(f"sampling {head.sampling!r} {verb} {name}")
-    if head.heads is not None:
-        _check_heads(head)
-    if head.sample_rate is not None and not 0 < head.sample_rate <= 1:
-        raise ValueError(f"sample_rate must lie in (0, 1], found {head.sample_rate}")
-
-
-def _check_heads(head):
-    heads, sampled = head.heads, head.num_sampled_heads
-    if len(heads) != 2 or min(heads) < 1 or math.prod(heads) < head.num_labels:
-        raise ValueError(
-            f"heads must be two lengths with a product of at least {head.num_labels} (the "
-            f"labels), found {heads}"
-        )
-    if sampled is not None and not 1 <= sampled <= heads[0]:
-        raise ValueError(f"num_sampled_heads must lie in 1 .. {heads[0]} (heads), found {sampled}")

@@ -13,10 +13,12 @@ class Objective(keras.layers.Layer):
     Class attributes:
         link: how logits become probabilities, ``"sigmoid"`` or ``"softmax"``.
         from_data: constructor arguments the data decides.
+        over_shards: whether ``call`` handles groups with ``across``.
     """
 
     link = "sigmoid"
     from_data = ()
+    over_shards = False
 
     def call(self, group, example_index=None):
         """Per-example loss of one group."""

@@ -11,8 +11,12 @@ class LogitGroup(NamedTuple):
         positives: int32 (batch, max_positives), column numbers of the true classes, each at most
             once in a row, padded with -1.
         valid: bool (batch, columns), False where a column does not count; None means all count.
+        across: ``ops.across.Across`` where this replica has some of the columns only, and for the
+            examples of all replicas; positives are then those among its columns. The objective
+            returns the losses of the replica's own examples. None: nothing of that.
     """
 
     logits: Any
     positives: Any
     valid: Any = None
+    across: Any = None

@@ -43,3 +43,20 @@ def tiled_top_k(score_tile, num_columns, batch, k, tile):
         parallel_iterations=1,
     )
     return ids, scores
+
+
+def merge_top_k(ids, scores, k):
+    """Best k of the best of several parts.
+
+    Args:
+        ids: int32 (parts, batch, n), rising from part to part.
+        scores: float32 (parts, batch, n), sorted within a part, ties by rising id.
+        k: Python int, at most parts · n.
+
+    Returns:
+        ids int32 (batch, k), scores float32 (batch, k); ties go to the lower id.
+    """
+    batch = tf.shape(scores)[1]
+    ids, scores = (tf.reshape(tf.transpose(x, (1, 0, 2)), [batch, -1]) for x in (ids, scores))
+    best, places = tf.math.top_k(scores, k)
+    return tf.gather(ids, places, batch_dims=1), best

@@ -1,5 +1,6 @@
 """The run folder: what a training writes and everything else reads."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -97,11 +98,17 @@ class RunFolder:
     def save_weights(self, model):
         """Writes the model's weights; the old file stays until the new one is whole.
 
+        Every worker has to take part: one may hold weights that the chief has to collect.
+
         Raises:
             UserError: the disk is full or the folder cannot be written to.
         """
-        if not self.chief:
-            return
+        table = model.head.sharded_table
+        with table.collected(keep=self.chief) if table else contextlib.nullcontext():
+            if self.chief:
+                self._write_weights(model)
+
+    def _write_weights(self, model):
         scratch = self / f".new-{WEIGHTS}"
         try:
             with write_errors(self / WEIGHTS):

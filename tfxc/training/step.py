@@ -1,7 +1,11 @@
 """One weight update, under any strategy."""
 
+import copy
+
 import tensorflow as tf
 
+from tfxc.errors import ConfigError
+from tfxc.ops.across import replica_number
 from tfxc.ops.randomness import step_scope
 from tfxc.training.gradients import global_norm, scale, sum_repeated_rows
 
@@ -11,6 +15,9 @@ class TrainStep:
 
     The loss is the mean over the global batch, so the result does not depend on how the batch is
     shared out.
+
+    A head's ``sharded_table`` is no weight of all replicas: each updates its own shard, from a
+    gradient that is summed over nothing, as it comes from the examples of all replicas.
 
     Args:
         model: an ``XCModel``.
@@ -28,6 +35,8 @@ class TrainStep:
         self.loss_scale = LossScale() if settings.precision == "mixed_float16" else None
         self.variables = [v.value for v in model.trainable_variables]
         optimizer.build(self.variables)
+        self.table = model.head.sharded_table
+        self.shard_variables = self._build_shards() if self.table else {}
         for technique in techniques:
             technique.build(model, strategy)
         self._compute = self._gradients
@@ -45,6 +54,23 @@ class TrainStep:
         if self.loss_scale:
             kept += [self.loss_scale.scale, self.loss_scale.good_steps]
         return [*kept, self.step]
+
+    def _build_shards(self):
+        """Shards and their slots by replica number; they belong into files of their own."""
+        if not self.model.objective.over_shards or self.techniques:
+            raise ConfigError(
+                "weights sharded over replicas work with objective 'softmax' and no techniques",
+                where="head.sharded",
+                fix="leave it out, or choose another objective and remove the techniques",
+            )
+        self._shard_slots, kept = {}, {}
+        for number, shard in self.table.shards.items():
+            beside = copy.copy(self.optimizer)
+            beside.slots = {}
+            self.table.beside(number, lambda b=beside, s=shard: b.build([s]))
+            self._shard_slots[number] = beside.slots[shard.ref()]
+            kept[number] = [shard, *beside.variables_to_save]
+        return kept
 
     def _run(self, iterator):
         batches = [next(iterator) for _ in range(self.settings.accumulate)]
@@ -68,26 +94,52 @@ class TrainStep:
 
     def _gradients(self, batch):
         scale_by = self.loss_scale.scale if self.loss_scale else 1.0
+        variables = self.variables
+        if self.table:
+            variables = [*variables, self.table.shards[_number()]]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(self.variables)
+            tape.watch(variables)
             losses = self.model.losses_of(batch)
             loss = tf.reduce_sum(losses) / self.settings.batch_size
             scaled = loss * scale_by
-        return loss, tape.gradient(scaled, self.variables)
+        return loss, tape.gradient(scaled, variables)
 
     def _update(self, context, gradients):
-        used = [i for i, g in enumerate(gradients) if g is not None]
-        summed = [gradients[i] for i in used]
+        mirrored, of_shard = gradients[: len(self.variables)], gradients[len(self.variables) :]
+        used = [i for i, g in enumerate(mirrored) if g is not None]
+        summed = [mirrored[i] for i in used]
         if self.strategy.num_replicas_in_sync > 1:
             summed = context.all_reduce("SUM", summed)
-        summed = [sum_repeated_rows(g) for g in summed]
+        summed = [sum_repeated_rows(g) for g in (*summed, *of_shard)]
         if self.loss_scale:
             summed = [scale(g, 1 / self.loss_scale.scale) for g in summed]
-        norm = global_norm(summed)
+        norm = self._norm(context, summed[: len(used)], summed[len(used) :])
         if self.settings.clip_norm:
             factor = self.settings.clip_norm / tf.maximum(norm, self.settings.clip_norm)
             summed = [scale(g, factor) for g in summed]
-        context.merge_call(self._apply, args=(used, summed, norm))
+        for gradient in summed[len(used) :]:
+            self._update_shard(gradient, norm)
+        context.merge_call(self._apply, args=(used, summed[: len(used)], norm))
+
+    def _norm(self, context, mirrored, of_shard):
+        """Euclidean norm of the whole gradient, the same on all replicas."""
+        if not of_shard:
+            return global_norm(mirrored)
+        of_shards = context.all_reduce("SUM", tf.square(global_norm(of_shard)))
+        return tf.sqrt(tf.square(global_norm(mirrored)) + of_shards if mirrored else of_shards)
+
+    def _update_shard(self, gradient, norm):
+        number, rate = _number(), self.optimizer.learning_rate * self.schedule(self.step)
+        shard, slots = self.table.shards[number], self._shard_slots[number]
+
+        def update():
+            self.optimizer.update(shard, gradient, slots, rate, self.step + 1)
+            return tf.constant(True)
+
+        if self.loss_scale:
+            tf.cond(tf.math.is_finite(norm), update, lambda: tf.constant(False))
+        else:
+            update()
 
     def _apply(self, strategy, used, gradients, norm):
         rate = self.optimizer.learning_rate * self.schedule(self.step)
@@ -134,6 +186,10 @@ class LossScale:
         steps = tf.where(tf.logical_and(finite, ~grown), self.good_steps + 1, 0)
         for variable, value in ((self.scale, new), (self.good_steps, steps)):
             strategy.extended.update(variable, _assign, args=(value,), group=False)
+
+
+def _number():
+    return replica_number(tf.distribute.get_replica_context())
 
 
 def _assign(variable, value):
