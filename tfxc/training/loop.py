@@ -57,7 +57,9 @@ class Trainer:
             )
             self._best = tf.Variable([-np.inf, 0.0, 0.0], dtype=tf.float64, trainable=False)
         kept = [*self.step_function.variables_to_save, self._best]
-        self.checkpoints = Checkpoints(run / "checkpoints", kept, run.chief)
+        shards = self.step_function.shard_variables
+        count = self.strategy.num_replicas_in_sync if shards else 0
+        self.checkpoints = Checkpoints(run / "checkpoints", kept, run.chief, shards, count)
 
     def fit(self):
         """Trains to the end, from the last checkpoint if there is one.

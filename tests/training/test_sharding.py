@@ -1,0 +1,179 @@
+"""Class centres shared out over replicas give the numbers of a whole table on one device."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import tiny
+from tests.contracts.technique import NUM_FEATURES, NUM_LABELS, TinyTraining
+from tests.training.test_strategies import ROOT, finish
+from tfxc.encoders.bag_mlp import BagMLP
+from tfxc.errors import CheckpointError, ConfigError
+from tfxc.heads._margin_checks import labels_of_a_shard
+from tfxc.heads.dense import Dense
+from tfxc.model import XCModel, example_features
+from tfxc.objectives.sigmoid import Sigmoid
+from tfxc.objectives.softmax import Softmax
+from tfxc.techniques.ema import Ema
+from tfxc.training.checkpoints import Checkpoints
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from tests import tiny
+from tests.training.test_resume import Killed, dies_after
+from tfxc.training.run_folder import RunFolder
+folder, run = Path(sys.argv[1]), sys.argv[2]
+changes, last = json.loads(sys.argv[3]), int(sys.argv[4])
+if last:
+    try:
+        tiny.train(folder, run, dies_after(last), **changes)
+    except Killed:
+        raise SystemExit
+trainer = tiny.train(folder, run, **changes)
+if run == "mirrored":
+    trainer.model.load_weights(folder / "single/model.weights.h5")
+    RunFolder(folder / "loaded").save_weights(trainer.model)
+"""
+
+
+def changes(head=(), **training):
+    head = {"name": "margin", "scale": 8.0, "m2": 0.2, "sub_centers": 2, **dict(head)}
+    objective = {"name": "softmax", "label_smoothing": 0.1, "reduction": "sum"}
+    # A larger epsilon: Adam would blow the rounding of gradients near 0 up.
+    optimizer = {"name": "adam", "learning_rate": 0.02, "epsilon": 1e-3}
+    training = {"epochs": 1, "clip_norm": 0.5, "optimizer": optimizer, **training}
+    return {"head": head, "objective": objective, "training": training}
+
+
+def start(folder, run, changes, last=0, **variables):
+    """Starts a training that ends as if killed behind step ``last``, if that is given."""
+    command = [sys.executable, "-c", PROGRAM, str(folder), run, json.dumps(changes), str(last)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, env=environment, **pipes)
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    """Folder, model and weights of a training without shards."""
+    folder = tmp_path_factory.mktemp("sharding")
+    model = tiny.train(folder, "single", **changes({"sharded": True})).model
+    return folder, model, model.get_weights()
+
+
+def assert_same(single, run, tolerance=1e-5):
+    """The weights of a run, loaded into the whole model, and its dev results are the single's."""
+    folder, model, expected = single
+    model.load_weights(folder / run / "model.weights.h5")
+    for one, other in zip(expected, model.get_weights(), strict=True):
+        np.testing.assert_allclose(other, one, atol=tolerance)
+    summaries = folder / "single/summary.json", folder / run / "summary.json"
+    if summaries[1].exists():
+        one, other = (json.loads(path.read_text()) for path in summaries)
+        assert other["dev"] == pytest.approx(one["dev"])
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
+
+
+def test_four_mirrored_replicas_killed_and_resumed_equal_one_device(single):
+    """30 labels over 4 replicas: the last shard has two rows of labels to spare."""
+    folder = single[0]
+    devices = [f"CPU:{number}" for number in range(4)]
+    settings = changes({"sharded": True}, strategy="mirrored", devices=devices)
+    finish(start(folder, "mirrored", settings, last=9))
+    finish(start(folder, "mirrored", settings))
+    assert_same(single, "mirrored")
+    assert_same(single, "loaded", 0)
+    names = {path.name for path in (folder / "mirrored/checkpoints").glob("shard-*.index")}
+    assert names == {f"shard-{r}-of-4-{step}.index" for r in range(4) for step in (7, 13)}
+
+
+def test_two_workers_equal_one_device(single):
+    folder = single[0]
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("localhost", 0))
+        two.bind(("localhost", 0))
+        workers = [f"localhost:{s.getsockname()[1]}" for s in (one, two)]
+    head = {"sharded": True, "sampling": "partial", "sample_rate": 1.0}
+    settings = changes(head, strategy="multi_worker", accumulate=2)
+    processes = []
+    for index in range(2):
+        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        processes.append(start(folder, "workers", settings, TF_CONFIG=json.dumps(task)))
+    finish(*processes)
+    assert_same(single, "workers")
+    files = {path.name for path in (folder / "workers/checkpoints").glob("shard-*-13.index")}
+    assert files == {"shard-0-of-2-13.index", "shard-1-of-2-13.index"}
+
+
+class Workers:
+    """The checkpoints of a chief with shard 0 and a worker with shard 1."""
+
+    def __init__(self, folder, count=2):
+        self.variables = [tf.Variable([0.0]) for _ in range(count)]
+        self.step = tf.Variable(0)
+        self.all = [
+            Checkpoints(folder, [self.step], number == 0, {number: [variable]}, count)
+            for number, variable in enumerate(self.variables)
+        ]
+
+    def set(self, value):
+        for variable in (*self.variables, self.step):
+            variable.assign(tf.cast(tf.fill(variable.shape, value), variable.dtype))
+
+    def save(self, step, numbers=(1, 0)):
+        self.set(step)
+        for number in numbers:
+            self.all[number].save(step)
+
+    def restored(self):
+        self.set(-1)
+        assert all(checkpoints.restore() for checkpoints in self.all)
+        return [int(variable.numpy().max()) for variable in (self.step, *self.variables)]
+
+
+def test_a_checkpoint_counts_when_all_shards_are_there(tmp_path):
+    workers = Workers(tmp_path)
+    assert not workers.all[1].restore()
+    for step in (5, 10, 15):
+        workers.save(step)
+    assert workers.restored() == [15, 15, 15]
+    assert len(list(tmp_path.glob("shard-*.index"))) == 4
+    workers.save(20, numbers=[1])  # killed before the chief wrote
+    assert workers.restored() == [15, 15, 15]
+    workers.save(20)
+    next(tmp_path.glob("shard-1-of-2-20.index")).unlink()
+    assert workers.restored() == [15, 15, 15]
+
+
+def test_another_number_of_replicas_is_refused(tmp_path):
+    Workers(tmp_path).save(5)
+    with pytest.raises(CheckpointError, match=r"files of 3 shards expected, found those of 2"):
+        Workers(tmp_path, 3).all[0].restore()
+    for path in tmp_path.glob("shard-*"):
+        path.unlink()
+    with pytest.raises(CheckpointError, match="2 shards expected, found none"):
+        Workers(tmp_path).all[0].restore()
+
+
+@pytest.mark.parametrize(
+    ("objective", "techniques"), [(Sigmoid, []), (Softmax, [Ema])], ids=["sigmoid", "ema"]
+)
+def test_what_cannot_be_sharded_is_refused(objective, techniques):
+    model = XCModel(BagMLP(NUM_FEATURES, hidden=[6]), Dense(NUM_LABELS), objective())
+    model(example_features("sparse", NUM_FEATURES))
+    model.head.sharded_table = object()
+    with pytest.raises(ConfigError, match=r"head\.sharded: .* 'softmax' and no techniques"):
+        TinyTraining(*(make() for make in techniques), model=model)
+
+
+def test_more_replicas_than_labels_are_refused():
+    assert labels_of_a_shard(30, 4) == 8
+    with pytest.raises(ValueError, match="5 labels cannot be sharded over 4 replicas"):
+        labels_of_a_shard(5, 4)
