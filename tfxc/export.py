@@ -13,7 +13,7 @@ _CALLS = {
     "sparse": "model(ids=tf.constant([0, 7]), weights=tf.constant([1.0, 0.5]), "
     "row_splits=tf.constant([0, 2], tf.int64))",
     "dense": "model(features=tf.zeros([1, {num_features}]))",
-    "image": "model(images=tf.zeros([1, *{image_shape}], tf.uint8))",
+    "image": "model(images=tf.zeros([1, {image}], tf.uint8))",
 }
 
 
@@ -37,14 +37,15 @@ def report(done, manifest):
         done: ``tfxc.serving.Exported``.
         manifest: the run's manifest as a dict.
     """
+    image = ", ".join(map(str, manifest.get("image_shape") or ()))
     takes = {
         "text": "text: string (batch,)",
         "sparse": "ids: int32 (nnz,), weights: float32 (nnz,), row_splits: int64 (batch + 1,)",
         "dense": f"features: float32 (batch, {manifest['num_features']})",
-        "image": f"images: uint8 (batch, *{manifest.get('image_shape')}); "
-        "signature 'encoded' takes image_bytes: string (batch,)",
+        "image": f"images: uint8 (batch, {image}); signature 'encoded' takes image_bytes: string "
+        "(batch,)",
     }
-    call = _CALLS[done.takes].format(**manifest)
+    call = _CALLS[done.takes].format(**manifest, image=image)
     return "\n".join([
         f"{done.folder}: {done.size_bytes / 1e6:,.1f} MB, of which weights "
         f"{done.weight_bytes / 1e6:,.1f} MB; {manifest['num_labels']:,} labels",

@@ -111,9 +111,9 @@ def check_kind(chunk, wanted, where):
     if getattr(chunk, wanted) is not None:
         return
     found = next((kind for kind in _REMEDIES if getattr(chunk, kind) is not None), "none")
-    fix = (
-        "give examples of the same kind in every split" if found == "images" else _REMEDIES[wanted]
-    )
+    fix = _REMEDIES[wanted]
+    if wanted == "features" and found == "images":
+        fix = "give images in every split, and no data.normalise"
     raise DataError(f"examples with {wanted} expected, found {found}", where=where, fix=fix)
 
 
