@@ -220,3 +220,9 @@ def test_nothing_in_a_pickle_runs(tmp_path, protocol, function):
     with pytest.raises(DataError, match=r"a: a pickle of plain values .* which is not run"):
         load_plain(io.BytesIO(content), "a")
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_plain_pickles_may_hold_numpy_scalars(protocol):
+    content = pickle.dumps([np.bool_(True), np.float32(0.5)], protocol)
+    assert load_plain(io.BytesIO(content), "a") == [True, 0.5]

@@ -7,6 +7,8 @@ from tfxc.errors import DataError
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
     ("numpy.core.numeric", "_frombuffer"),
     ("numpy._core.numeric", "_frombuffer"),
     ("numpy", "ndarray"),
@@ -29,7 +31,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def load_plain(stream, where):
-    """The object of a pickle made of plain values, containers and NumPy arrays.
+    """The object of a pickle made of plain values, containers, NumPy arrays and scalars.
 
     A pickle can name any function to be called; here all but the few that rebuild arrays are
     refused. The strings of Python 2 come as bytes.
