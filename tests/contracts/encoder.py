@@ -24,9 +24,11 @@ class EncoderContract:
     Attributes:
         has_weights: whether the encoder learns anything.
         dropping: constructor arguments that switch its dropout on.
+        half_precision_error: share of the largest output that bfloat16 may be off.
     """
 
     has_weights = True
+    half_precision_error = 0.03
     dropping = {"dropout": 0.5}  # noqa: RUF012 (read only)
 
     def make(self, **arguments):
@@ -94,7 +96,11 @@ class EncoderContract:
         assert found.dtype == tf.bfloat16
         assert all(weight.dtype == "float32" for weight in encoder.trainable_weights)
         reach = float(tf.reduce_max(tf.abs(expected)))
-        assert_close(tf.cast(found, tf.float32) / reach, expected / reach, tolerance=0.03)
+        assert_close(
+            tf.cast(found, tf.float32) / reach,
+            expected / reach,
+            tolerance=self.half_precision_error,
+        )
 
     def test_seed_decides_the_start(self):
         one, same, other = (self.built(seed=seed).get_weights() for seed in (3, 3, 4))
@@ -127,3 +133,61 @@ class EncoderContract:
         for name in self.dropping:
             with pytest.raises(ValueError, match=rf"{name} must lie in \[0, 1\)"):
                 self.make(**{name: share})
+
+
+class ImageEncoderContract(EncoderContract):
+    """For encoders of images; ``make`` takes ``image_shape`` among its arguments.
+
+    Attributes:
+        image_shape: (height, width, channels) of the images tried.
+    """
+
+    image_shape = (16, 16, 3)
+
+    def features(self):
+        return images(self.image_shape)
+
+    def test_takes_images(self):
+        assert self.make().takes == "image"
+        assert "image_shape" in self.make().from_data
+
+    def test_bytes_equal_floats(self):
+        encoder = self.built()
+        assert_equal(encoder(self.features()), encoder(tf.cast(self.features(), tf.float32)))
+
+    def test_built_without_an_example(self):
+        """As the estimate of memory does it."""
+        encoder = self.make()
+        with keras.StatelessScope():
+            encoder.build(None)
+        shapes = [weight.shape for weight in encoder.weights]
+        assert shapes == [weight.shape for weight in self.built().weights]
+
+    def test_statistics_move_in_training_only(self):
+        encoder = self.built()
+        before = encoder.get_weights()
+        encoder(self.features())
+        assert_equal(encoder.get_weights(), before)
+        encoder(self.features(), training=True)
+        moved = [weight for weight in encoder.non_trainable_weights if "moving" in weight.path]
+        changed = [
+            weight.path
+            for weight, old in zip(encoder.weights, before, strict=True)
+            if (weight.numpy() != old).any()
+        ]
+        assert moved
+        assert changed == [weight.path for weight in encoder.weights if "moving" in weight.path]
+
+    def test_other_features_are_refused(self):
+        encoder = self.make()
+        bag = {"ids": tf.constant([1]), "weights": tf.ones(1), "row_splits": tf.constant([0, 1])}
+        with pytest.raises(ValueError, match=r"images \(batch, .*expected, found a sparse bag"):
+            encoder.call(bag)
+        with pytest.raises(ValueError, match=r"images \(batch, .*expected, found \(2, 5, 7, 3\)"):
+            encoder.call(tf.zeros((2, 5, 7, 3)))
+
+
+def images(shape, count=5, seed=0):
+    """Random images, uint8 (count, *shape)."""
+    values = np.random.default_rng(seed).integers(0, 256, (count, *shape))
+    return tf.constant(values, tf.uint8)

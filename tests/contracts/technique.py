@@ -51,6 +51,8 @@ class TinyTraining:
     def __init__(self, *techniques, model=None, **settings):
         self.techniques = techniques
         self.model = model or tiny_model()
+        for technique in techniques:
+            technique.begin(24 / BATCH, 100)
         self.step_function = TrainStep(
             self.model,
             Adam(0.05),

@@ -55,6 +55,36 @@ def test_quarter_of_a_cosine():
     assert factor(schedule, 25) == pytest.approx((1 + math.cos(math.pi / 4)) / 2, abs=1e-6)
 
 
+def test_linear_warm_up_then_a_square():
+    """MHE's face training: lr t/w for t < w, then lr (1 - (t - w)/(T - w))^2."""
+    total, warm = 250, 20
+    schedule = Schedule(total, name="polynomial", power=2, warmup=warm / total)
+    expected = [
+        t / warm if t < warm else (1 - (t - warm) / (total - warm)) ** 2 for t in range(total)
+    ]
+    found = [factor(schedule, step) for step in range(total)]
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("steps_per_epoch", [5, 195.3125])
+def test_a_cosine_per_epoch(steps_per_epoch):
+    """PyTorch's CosineAnnealingLR(T_max=epochs, eta_min=1e-5) on a rate of 0.1."""
+    epochs = 8
+    total = math.ceil(epochs * steps_per_epoch)
+    schedule = Schedule(total, steps_per_epoch, name="cosine", end=1e-4, per_epoch=True)
+    for step in range(0, total, 1 if total < 100 else 13):
+        epoch = int(step / steps_per_epoch)
+        rate = 1e-5 + (0.1 - 1e-5) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+        assert 0.1 * factor(schedule, step) == pytest.approx(rate, rel=1e-5)
+
+
+def test_the_warm_up_rises_each_step_also_where_the_decay_moves_per_epoch():
+    schedule = Schedule(40, 10, name="linear", warmup=0.25, per_epoch=True)
+    found = [factor(schedule, step) for step in (0, 5, 9, 10, 19, 20, 29, 30, 39)]
+    expected = [0, 0.5, 0.9, 1, 1, 2 / 3, 2 / 3, 1 / 3, 1 / 3]
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
 def test_milestones_count_from_their_step_on():
     schedule = Schedule(100, name="steps")
     found = [factor(schedule, step) for step in (49, 50, 74, 75)]

@@ -9,11 +9,12 @@ class Encoder(keras.layers.Layer):
     ``call(features, training=False)`` returns (batch, dim), or (batch, repetitions, dim) where
     each repetition of a head has a trunk of its own. ``features`` is what the data pipeline
     yields: a dict ``ids``, ``weights``, ``row_splits`` for sparse bags, a float32 (batch,
-    num_features) tensor for dense vectors.
+    num_features) tensor for dense vectors, a uint8 or float32 (batch, height, width, channels)
+    tensor with values 0..255 for images.
 
     Class attributes:
         from_data: constructor arguments the data decides; a config may not hold them.
-        takes: kind of features, ``"sparse"`` bags or ``"dense"`` vectors.
+        takes: kind of features, ``"sparse"`` bags, ``"dense"`` vectors or an ``"image"``.
     """
 
     from_data = ()

@@ -6,12 +6,23 @@ import contextlib
 class Technique:
     """Middleware around one training step.
 
-    A technique is made from its config section, then ``build`` gives it the model inside the
-    strategy's scope.
+    A technique is made from its config section, hears in ``begin`` how long the training is, and
+    then ``build`` gives it the model inside the strategy's scope.
     """
 
     from_data = ()
     variables_to_save = ()
+
+    def begin(self, steps_per_epoch, total_steps):
+        """Called once, before ``build``.
+
+        Args:
+            steps_per_epoch: float; epoch e (from 0) begins at step ``ceil(e * steps_per_epoch)``.
+            total_steps: steps of the whole training.
+
+        Raises:
+            ConfigError: an argument does not fit this length.
+        """
 
     def build(self, model, strategy):
         """Makes state variables. Called once, inside ``strategy.scope()``."""

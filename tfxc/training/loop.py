@@ -45,7 +45,9 @@ class Trainer:
         self.augmentation = build_augmentation(settings.augmentation, seed, source.image_shape)
         self.steps_per_epoch = source.num_examples / settings.batch_size
         self.total_steps = max(1, math.ceil(settings.epochs * self.steps_per_epoch))
-        schedule = _schedule(settings, self.total_steps)
+        schedule = _schedule(settings, self.total_steps, self.steps_per_epoch)
+        for technique in self.techniques:
+            technique.begin(self.steps_per_epoch, self.total_steps)
         with self.strategy.scope():
             self.step_function = TrainStep(
                 model,
@@ -239,9 +241,14 @@ def _distributes(strategy):
     )
 
 
-def _schedule(settings, total_steps):
-    section = settings.schedule.section()
-    return from_section(Schedule, section, "training.schedule", total_steps=total_steps)
+def _schedule(settings, total_steps, steps_per_epoch):
+    return from_section(
+        Schedule,
+        settings.schedule.section(),
+        "training.schedule",
+        total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
+    )
 
 
 def _headline(results):

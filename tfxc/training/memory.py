@@ -55,7 +55,7 @@ def peak_bytes(config, manifest, repetition=None):
     )
     columns = sum(_size(shape) for name, shape in shapes if name == "bias")
     rows = config.training.batch_size // config.training.accumulate
-    averages = sum(method.name == "ema" for method in config.techniques)
+    averages = sum(method.name in ("ema", "swa") for method in config.techniques)
     return Memory(
         parameters=parameters,
         weights=weights,

@@ -15,11 +15,14 @@ class Schedule:
 
     Args:
         total_steps: steps of the whole training (from the run).
+        steps_per_epoch: float (from the run).
         name: ``constant``; ``linear`` to ``end``; ``cosine`` to ``end``; ``polynomial`` of
             ``power`` to ``end``; ``exponential`` to ``end`` (which must be positive); ``steps``:
             times ``gamma`` at each share of the training in ``milestones``.
         warmup: share of all steps over which the rate rises linearly from ``warmup_start``.
         end: factor at the end of training.
+        per_epoch: whether the decay moves at the beginning of each epoch only, as scripts for
+            PyTorch have it; the warm-up rises each step all the same.
 
     Example:
         >>> schedule = Schedule(100, name="linear")
@@ -27,11 +30,12 @@ class Schedule:
         0.5
     """
 
-    from_data = ("total_steps",)
+    from_data = ("total_steps", "steps_per_epoch")
 
     def __init__(
         self,
         total_steps,
+        steps_per_epoch=1.0,
         *,
         name="constant",
         warmup=0.0,
@@ -40,6 +44,7 @@ class Schedule:
         power=1.0,
         milestones=(0.5, 0.75),
         gamma=0.1,
+        per_epoch=False,
     ):
         if name not in NAMES:
             raise ConfigError(
@@ -60,18 +65,29 @@ class Schedule:
         self.name, self.end, self.power = name, end, power
         self.warmup_steps = warmup * total_steps
         self.warmup_start = warmup_start
+        self.epoch_steps = steps_per_epoch if per_epoch else None
+        if per_epoch:  # the last batch fills up: the steps are whole, the epochs may not be
+            total_steps = round(total_steps / steps_per_epoch) * steps_per_epoch
         self.decay_steps = max(total_steps - self.warmup_steps, 1.0)
         self.milestones, self.gamma = tuple(milestones), gamma
 
     def __call__(self, step):
         """Factor at ``step`` (from 0), a float32 scalar."""
-        step = tf.cast(step, tf.float32)
-        done = tf.clip_by_value((step - self.warmup_steps) / self.decay_steps, 0.0, 1.0)
+        place, step = self._place(step), tf.cast(step, tf.float32)
+        done = tf.clip_by_value((place - self.warmup_steps) / self.decay_steps, 0.0, 1.0)
         factor = getattr(self, f"_{self.name}")(done)
         if not self.warmup_steps:
             return factor
         rise = self.warmup_start + (1 - self.warmup_start) * step / self.warmup_steps
         return tf.where(step < self.warmup_steps, rise, factor)
+
+    def _place(self, step):
+        """The step that decides the decay."""
+        if self.epoch_steps is None:
+            return tf.cast(step, tf.float32)
+        # In float64, as the loop counts its epochs.
+        epoch = tf.floor(tf.cast(step, tf.float64) / self.epoch_steps)
+        return tf.cast(epoch * self.epoch_steps, tf.float32)
 
     def _constant(self, done):
         return tf.ones_like(done)

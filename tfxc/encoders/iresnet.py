@@ -1,0 +1,111 @@
+"""Residual network for faces."""
+
+import keras
+
+from tfxc.encoders._image import ImageEncoder
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class IResNet(ImageEncoder):
+    """Improved residual network, the backbone of ArcFace and of insightface.
+
+    A block is normalisation, 3 x 3 convolution, normalisation, PReLU, 3 x 3 convolution with the
+    stride, normalisation, beside a shortcut, with no activation behind the sum. All places of the
+    last stage go into one linear layer, whose outputs are normalised without a factor (the
+    reference holds a factor frozen at 1). Convolutions start normal with deviation 0.1.
+
+    Args:
+        image_shape: (height, width, channels) (from the data); both sides multiples of 16.
+        depth: 18, 34, 50 or 100.
+        embedding_dim: length of the vectors.
+        width: channels of the first stage; each next stage has twice as many.
+        mean, std: pixels are scaled to 0..1, then ``(x - mean) / std``; one value, or one per
+            channel. The default gives -1..1, as the reference has it.
+        dropout: share of the last stage's values dropped in training.
+        synchronized_batch_norm: whether batch normalisation looks at the whole batch over all
+            replicas; else each replica normalises its own part.
+        seed: seed of the initial weights and the dropout masks.
+
+    Input: uint8 or float (batch, height, width, channels), values 0..255.
+    Output: float (batch, embedding_dim), not of unit length.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> encoder = IResNet((112, 112, 3), depth=18, width=4, embedding_dim=32)
+        >>> encoder(tf.zeros((2, 112, 112, 3), tf.uint8)).shape
+        TensorShape([2, 32])
+
+    Reference: Duta et al., ICPR 2020, arXiv 2004.04989; Deng et al., CVPR 2019, arXiv 1801.07698.
+    """
+
+    def __init__(
+        self,
+        image_shape,
+        *,
+        depth=50,
+        embedding_dim=512,
+        width=64,
+        mean=0.5,
+        std=0.5,
+        dropout=0.0,
+        synchronized_batch_norm=False,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(
+            image_shape,
+            mean=mean,
+            std=std,
+            dropout=dropout,
+            synchronized_batch_norm=synchronized_batch_norm,
+            seed=seed,
+            **kwargs,
+        )
+        if depth not in BLOCKS:
+            raise ValueError(f"depth must be one of {', '.join(map(str, BLOCKS))}, found {depth}")
+        if min(embedding_dim, width) < 1:
+            raise ValueError(
+                f"width and embedding_dim must be positive, found {width} and {embedding_dim}"
+            )
+        height, across, _ = self.image_shape
+        if height % 16 or across % 16:
+            raise ValueError(
+                f"encoder 'iresnet' needs sides that are multiples of 16, found {height} x {across}"
+            )
+        self.depth, self.embedding_dim, self.width = depth, embedding_dim, width
+
+    @property
+    def dim(self):
+        """Length of an output vector."""
+        return self.embedding_dim
+
+    def make_network(self):
+        """Stem, four stages and the embedding."""
+        parts = self.parts(_start)
+        inputs = parts.input(self.image_shape)
+        x = parts.prelu(parts.norm(parts.convolution(inputs, self.width)))
+        for stage, blocks in enumerate(BLOCKS[self.depth]):
+            for number in range(blocks):
+                x = _block(parts, x, self.width * 2**stage, strides=1 if number else 2)
+        x = parts.flatten(parts.norm(x))
+        x = parts.dense(parts.dropout(x, self.dropout), self.embedding_dim)
+        return keras.Model(inputs, parts.norm(x, scale=False))
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("depth", "embedding_dim", "width")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _block(parts, x, filters, strides):
+    y = parts.convolution(parts.norm(x), filters)
+    y = parts.convolution(parts.prelu(parts.norm(y)), filters, strides=strides)
+    if strides != 1 or x.shape[-1] != filters:
+        x = parts.norm(parts.convolution(x, filters, size=1, strides=strides))
+    return parts.add(parts.norm(y), x)
+
+
+def _start(seed):
+    return keras.initializers.RandomNormal(stddev=0.1, seed=seed)

@@ -1,0 +1,115 @@
+"""A small network for faces."""
+
+import keras
+
+from tfxc.encoders._image import ImageEncoder
+
+# (channels out, expanded channels, stride, blocks)
+STAGES = (
+    (64, 128, 2, 1),
+    (64, 128, 1, 4),
+    (128, 256, 2, 1),
+    (128, 256, 1, 6),
+    (128, 512, 2, 1),
+    (128, 256, 1, 2),
+)
+LAST_CHANNELS = 512
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class MobileFaceNet(ImageEncoder):
+    """MobileFaceNet: inverted bottlenecks, then one weight per place and channel.
+
+    The last map is weighed by a depthwise convolution as large as itself (7 x 7 for faces of
+    112 x 112) in place of pooling; all nonlinearities are PReLUs, one slope per channel.
+
+    Args:
+        image_shape: (height, width, channels) (from the data).
+        embedding_dim: length of the vectors; the paper has 128, insightface 512.
+        scale: multiple of the channels between blocks. The expanded channels inside a block and
+            the last 512 stay, so that 2 gives the widths of insightface's ``mbf``.
+        mean, std: pixels are scaled to 0..1, then ``(x - mean) / std``; one value, or one per
+            channel. The default gives -1..1, as the paper has it.
+        dropout: share of the last 512 features dropped in training.
+        synchronized_batch_norm: whether batch normalisation looks at the whole batch over all
+            replicas; else each replica normalises its own part.
+        seed: seed of the initial weights and the dropout masks.
+
+    Input: uint8 or float (batch, height, width, channels), values 0..255.
+    Output: float (batch, embedding_dim), not of unit length.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> encoder = MobileFaceNet((112, 112, 3), embedding_dim=128, scale=1)
+        >>> encoder(tf.zeros((2, 112, 112, 3), tf.uint8)).shape
+        TensorShape([2, 128])
+
+    Reference: Chen et al., CCBR 2018, arXiv 1804.07573.
+    """
+
+    def __init__(
+        self,
+        image_shape,
+        *,
+        embedding_dim=512,
+        scale=2,
+        mean=0.5,
+        std=0.5,
+        dropout=0.0,
+        synchronized_batch_norm=False,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(
+            image_shape,
+            mean=mean,
+            std=std,
+            dropout=dropout,
+            synchronized_batch_norm=synchronized_batch_norm,
+            seed=seed,
+            **kwargs,
+        )
+        if embedding_dim < 1:
+            raise ValueError(f"embedding_dim must be positive, found {embedding_dim}")
+        if round(64 * scale) < 1:
+            raise ValueError(f"scale must leave at least one channel of 64, found {scale}")
+        self.embedding_dim, self.scale = embedding_dim, scale
+
+    @property
+    def dim(self):
+        """Length of an output vector."""
+        return self.embedding_dim
+
+    def make_network(self):
+        """Stem, bottlenecks, the weighing of all places, and the embedding."""
+        parts = self.parts()
+        inputs = parts.input(self.image_shape)
+        x = _active(parts, parts.convolution(inputs, self._scaled(64), strides=2))
+        x = _active(parts, parts.depthwise(x))
+        for channels, expanded, strides, blocks in STAGES:
+            for _ in range(blocks):
+                x = _bottleneck(parts, x, self._scaled(channels), expanded, strides)
+        x = _active(parts, parts.convolution(x, LAST_CHANNELS, size=1))
+        x = parts.flatten(parts.norm(parts.depthwise(x, x.shape[1:3], padded=False)))
+        x = parts.dense(parts.dropout(x, self.dropout), self.embedding_dim, use_bias=False)
+        return keras.Model(inputs, parts.norm(x))
+
+    def _scaled(self, channels):
+        return round(channels * self.scale)
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("embedding_dim", "scale")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _active(parts, x):
+    return parts.prelu(parts.norm(x))
+
+
+def _bottleneck(parts, x, channels, expanded, strides):
+    """Widens, looks around in each channel, narrows; with stride 1 beside a shortcut."""
+    y = _active(parts, parts.convolution(x, expanded, size=1))
+    y = _active(parts, parts.depthwise(y, strides=strides))
+    y = parts.norm(parts.convolution(y, channels, size=1))
+    return y if strides == 2 else parts.add(x, y)

@@ -1,0 +1,134 @@
+"""Residual networks."""
+
+import keras
+
+from tfxc.encoders._image import ImageEncoder
+
+BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+STEMS = ("auto", "cifar", "imagenet")
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class ResNet(ImageEncoder):
+    """Residual network with global average pooling.
+
+    Depths 18, 34 and 50 are those of torchvision: padding, moving statistics, the stride in the
+    3 x 3 convolution of a bottleneck, and the start (convolutions normal by He's rule over their
+    outputs; the linear layer uniform within 1/sqrt(inputs)). Depth 10 has one block a stage, for
+    small work.
+
+    Args:
+        image_shape: (height, width, channels) (from the data).
+        depth: 10, 18, 34 or 50.
+        stem: ``cifar``, one 3 x 3 convolution; ``imagenet``, 7 x 7 with stride 2 and max-pooling;
+            ``auto`` takes ``cifar`` where a side has less than 64 pixels.
+        width: channels of the first stage; each next stage has twice as many. Stages of depth 50
+            end in four times as many.
+        embedding_dim: length of the vectors behind a linear layer; None leaves it out.
+        mean, std: pixels are scaled to 0..1, then ``(x - mean) / std``; one value, or one per
+            channel. The default gives -1..1.
+        dropout: share of pooled features dropped in training.
+        synchronized_batch_norm: whether batch normalisation looks at the whole batch over all
+            replicas; else each replica normalises its own part.
+        seed: seed of the initial weights and the dropout masks.
+
+    Input: uint8 or float (batch, height, width, channels), values 0..255.
+    Output: float (batch, embedding_dim), or (batch, 8 width), for depth 50 (batch, 32 width).
+
+    Example:
+        >>> import tensorflow as tf
+        >>> encoder = ResNet((28, 28, 1), depth=10, width=8)
+        >>> encoder(tf.zeros((2, 28, 28, 1), tf.uint8)).shape
+        TensorShape([2, 64])
+
+    Reference: He et al., CVPR 2016, arXiv 1512.03385.
+    """
+
+    def __init__(
+        self,
+        image_shape,
+        *,
+        depth=18,
+        stem="auto",
+        width=64,
+        embedding_dim=None,
+        mean=0.5,
+        std=0.5,
+        dropout=0.0,
+        synchronized_batch_norm=False,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(
+            image_shape,
+            mean=mean,
+            std=std,
+            dropout=dropout,
+            synchronized_batch_norm=synchronized_batch_norm,
+            seed=seed,
+            **kwargs,
+        )
+        if depth not in BLOCKS:
+            raise ValueError(f"depth must be one of {', '.join(map(str, BLOCKS))}, found {depth}")
+        if stem not in STEMS:
+            raise ValueError(f"stem must be one of {', '.join(STEMS)}, found {stem!r}")
+        if width < 1 or (embedding_dim is not None and embedding_dim < 1):
+            raise ValueError(
+                f"width and embedding_dim must be positive, found {width} and {embedding_dim}"
+            )
+        self.depth, self.stem, self.width = depth, stem, width
+        self.embedding_dim = embedding_dim
+
+    @property
+    def dim(self):
+        """Length of an output vector."""
+        last = self.width * 2 ** (len(BLOCKS[self.depth]) - 1)
+        return self.embedding_dim or last * (4 if self.depth == 50 else 1)
+
+    def make_network(self):
+        """Stem, four stages, pooling, and the linear layer if there is one."""
+        parts = self.parts()
+        inputs = parts.input(self.image_shape)
+        x = self._stem(parts, inputs)
+        block = bottleneck if self.depth == 50 else basic_block
+        for stage, blocks in enumerate(BLOCKS[self.depth]):
+            for number in range(blocks):
+                strides = 2 if stage and not number else 1
+                x = block(parts, x, self.width * 2**stage, strides)
+        x = parts.dropout(parts.average(x), self.dropout)
+        if self.embedding_dim:
+            x = parts.dense(x, self.embedding_dim)
+        return keras.Model(inputs, x)
+
+    def _stem(self, parts, x):
+        small = min(self.image_shape[:2]) < 64
+        if self.stem == "cifar" or (self.stem == "auto" and small):
+            return parts.relu(parts.norm(parts.convolution(x, self.width)))
+        x = parts.convolution(x, self.width, size=7, strides=2)
+        return parts.max_pool(parts.relu(parts.norm(x)))
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("depth", "stem", "width", "embedding_dim")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def basic_block(parts, x, filters, strides):
+    """Two 3 x 3 convolutions beside a shortcut."""
+    y = parts.relu(parts.norm(parts.convolution(x, filters, strides=strides)))
+    y = parts.norm(parts.convolution(y, filters))
+    return parts.relu(parts.add(y, _shortcut(parts, x, filters, strides)))
+
+
+def bottleneck(parts, x, filters, strides):
+    """1 x 1, 3 x 3 and 1 x 1 convolutions beside a shortcut; four times ``filters`` come out."""
+    y = parts.relu(parts.norm(parts.convolution(x, filters, size=1)))
+    y = parts.relu(parts.norm(parts.convolution(y, filters, strides=strides)))
+    y = parts.norm(parts.convolution(y, 4 * filters, size=1))
+    return parts.relu(parts.add(y, _shortcut(parts, x, 4 * filters, strides)))
+
+
+def _shortcut(parts, x, filters, strides):
+    if strides == 1 and x.shape[-1] == filters:
+        return x
+    return parts.norm(parts.convolution(x, filters, size=1, strides=strides))

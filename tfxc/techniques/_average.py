@@ -1,0 +1,50 @@
+"""What techniques share that judge the model by an average of its weights."""
+
+import contextlib
+
+import tensorflow as tf
+
+from tfxc.techniques.base import Technique
+
+
+class WeightAverage(Technique):
+    """Keeps an average beside each trainable weight and lends the model the averages."""
+
+    def build(self, model, strategy):
+        """Copies the weights."""
+        self._strategy = strategy
+        self._weights = self.averaged_weights(model)
+        self._averages = [tf.Variable(w, trainable=False) for w in self._weights]
+        self.variables_to_save = list(self._averages)
+        self._update = tf.function(self._update_all)
+
+    def averaged_weights(self, model):
+        """The ``tf.Variable``s that are averaged."""
+        return [v.value for v in model.trainable_variables]
+
+    def move(self, share):
+        """Moves all averages: ``average = (1 - share) average + share weight``."""
+        self._update(tf.constant(share, tf.float32))
+
+    def _update_all(self, share):
+        def move(average, weight):
+            # In this form a share of 1 gives the weight itself, to the bit.
+            average.assign((1 - share) * average + share * weight)
+
+        for average, weight in zip(self._averages, self._weights, strict=True):
+            self._strategy.extended.update(average, move, args=(weight,), group=False)
+
+    @contextlib.contextmanager
+    def evaluation_weights(self):
+        """Lends the model the averages."""
+        kept = [weight.numpy() for weight in self._weights]
+        _assign(self._weights, [average.numpy() for average in self._averages])
+        try:
+            yield
+        finally:
+            _assign(self._weights, kept)
+
+
+def _assign(variables, values):
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

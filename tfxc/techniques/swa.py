@@ -1,0 +1,79 @@
+"""Stochastic weight averaging."""
+
+import contextlib
+import math
+
+import tensorflow as tf
+
+from tfxc.errors import ConfigError
+from tfxc.techniques._average import WeightAverage
+
+
+class Swa(WeightAverage):
+    """Judges and saves the model by the plain mean of its weights at several steps.
+
+    The first term are the weights at the beginning of epoch ``start_epoch``; each ``every`` steps
+    from there one more joins, all with the same share. Before that the model is judged by its raw
+    weights. Training itself goes on with the raw weights throughout.
+
+    The original code counts the steps of each epoch anew (and takes its first step as well);
+    here ``every`` steps lie between any two terms.
+
+    Args:
+        start_epoch: epochs trained before the first term, may be a fraction; 0 takes the initial
+            weights as a term.
+        every: steps between two terms.
+        average_statistics: whether the encoder's moving statistics (batch normalisation) are
+            averaged likewise. The original leaves them at their last values, which belong to
+            other weights than the mean.
+
+    Reference: Izmailov et al., UAI 2018, arXiv 1803.05407.
+    """
+
+    def __init__(self, *, start_epoch=1.0, every=100, average_statistics=False):
+        if start_epoch < 0:
+            raise ConfigError(
+                f"start_epoch must not be negative, found {start_epoch}", where="techniques.swa"
+            )
+        if every < 1:
+            raise ConfigError(f"every must be at least 1, found {every}", where="techniques.swa")
+        self.start_epoch, self.every = start_epoch, every
+        self.average_statistics = average_statistics
+
+    def begin(self, steps_per_epoch, total_steps):
+        """Finds the step of the first term."""
+        self.start_step = math.ceil(self.start_epoch * steps_per_epoch)
+        if self.start_step >= total_steps:
+            raise ConfigError(
+                f"the average would start at step {self.start_step:,}, the training has "
+                f"{total_steps:,}",
+                where="techniques.swa.start_epoch",
+                fix="let it start before the last epoch",
+            )
+
+    def build(self, model, strategy):
+        """Copies the weights."""
+        super().build(model, strategy)
+        # Where it starts at step 0, the copies are the first term.
+        self._count = tf.Variable(int(self.start_step == 0), dtype=tf.int64, trainable=False)
+        self.variables_to_save.append(self._count)
+
+    def averaged_weights(self, model):
+        """The trainable weights, and the moving statistics if asked for."""
+        weights = super().averaged_weights(model)
+        if self.average_statistics:
+            others = model.encoder.non_trainable_variables
+            weights += [v.value for v in others if v.value.dtype.is_floating]
+        return weights
+
+    def after_step(self, step):
+        """Adds a term every ``every`` steps from the start on."""
+        if step < self.start_step or (step - self.start_step) % self.every:
+            return
+        self._count.assign_add(1)
+        self.move(1 / int(self._count.numpy()))
+
+    def evaluation_weights(self):
+        """Lends the model the mean, once there is one."""
+        started = int(self._count.numpy()) > 0
+        return super().evaluation_weights() if started else contextlib.nullcontext()
