@@ -26,8 +26,11 @@ from tfxc.training.checkpoints import Checkpoints
 PROGRAM = """
 import json, sys
 from pathlib import Path
+import numpy as np
+import tensorflow as tf
 from tests import tiny
 from tests.training.test_resume import Killed, dies_after
+from tfxc.ops.across import Across, labels_everywhere
 from tfxc.training.run_folder import RunFolder
 folder, run = Path(sys.argv[1]), sys.argv[2]
 changes, last = json.loads(sys.argv[3]), int(sys.argv[4])
@@ -39,7 +42,22 @@ if last:
 trainer = tiny.train(folder, run, **changes)
 if run == "mirrored":
     trainer.model.load_weights(folder / "single/model.weights.h5")
+    (folder / "loaded").mkdir()
     RunFolder(folder / "loaded").save_weights(trainer.model)
+
+    @tf.function
+    def gathered():
+        def on_replica():
+            number = Across().number
+            labels = tf.fill([2, 1 + number], number)
+            return labels_everywhere(labels), Across().gather_labels(labels)
+        return trainer.strategy.run(on_replica)
+
+    flat, rows = map(trainer.strategy.experimental_local_results, gathered())
+    rectangle = [[n] * (1 + n) + [-1] * (3 - n) for n in range(4) for _ in range(2)]
+    for found, found_rows in zip(flat, rows, strict=True):
+        np.testing.assert_array_equal(found, [n for row in rectangle for n in row if n >= 0])
+        np.testing.assert_array_equal(found_rows, rectangle)
 """
 
 
@@ -175,5 +193,5 @@ def test_what_cannot_be_sharded_is_refused(objective, techniques):
 
 def test_more_replicas_than_labels_are_refused():
     assert labels_of_a_shard(30, 4) == 8
-    with pytest.raises(ValueError, match="5 labels cannot be sharded over 4 replicas"):
+    with pytest.raises(ConfigError, match="5 labels cannot be sharded over 4 replicas"):
         labels_of_a_shard(5, 4)

@@ -2,6 +2,7 @@
 
 import math
 
+from tfxc.errors import ConfigError
 from tfxc.labels.mixed_radix import check_sizes
 
 _SAMPLINGS = (None, "batch_heads", "heads", "partial")
@@ -57,9 +58,13 @@ def labels_of_a_shard(num_labels, replicas):
     """Labels of each replica but the last, which may have fewer.
 
     Raises:
-        ValueError: so few labels that a replica would have none.
+        ConfigError: so few labels that a replica would have none.
     """
     size = -(-num_labels // replicas)
     if size * (replicas - 1) >= num_labels:
-        raise ValueError(f"{num_labels} labels cannot be sharded over {replicas} replicas")
+        raise ConfigError(
+            f"{num_labels} labels cannot be sharded over {replicas} replicas: one would have none",
+            where="head.sharded",
+            fix="leave it out",
+        )
     return size
