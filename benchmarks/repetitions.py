@@ -84,7 +84,7 @@ def _shapes(loaded):
     from tfxc.training.memory import weight_shapes
 
     encoder, head, _ = make_parts(loaded.config, **loaded.dimensions)
-    names = weight_shapes(encoder, head)[len(encoder.weights) :]
+    names = weight_shapes(encoder, head)[len(encoder.trainable_weights) :]
     return [tf.TensorSpec(shape) for _, shape in names]
 
 

@@ -12,6 +12,14 @@ from tfxc.errors import ConfigError
 from tfxc.model import build_model, example_features, make_parts
 
 SIZES = {"num_features": NUM_FEATURES, "num_labels": NUM_LABELS}
+# Arguments that a head cannot do without.
+DIGITS = [3, -(-NUM_LABELS // 3)]
+NEEDED = {
+    "mach": {"num_buckets": 4, "num_repetitions": 3},
+    "mhp": {"heads": DIGITS},
+    "mhc": {"heads": DIGITS, "num_candidate_groups": 2},
+    "mhs": {"heads": DIGITS, "num_sampled_heads": 2},
+}
 
 
 def config(encoder="bag_mlp", head="dense", objective="softmax", precision="float32", **more):
@@ -20,8 +28,7 @@ def config(encoder="bag_mlp", head="dense", objective="softmax", precision="floa
     methods = {key: {"name": v} if isinstance(v, str) else v for key, v in sections.items()}
     if methods["encoder"]["name"] == "bag_mlp":
         methods["encoder"].setdefault("hidden", [6])
-    if methods["head"]["name"] == "mach":
-        methods["head"] = {"num_buckets": 4, "num_repetitions": 3, **methods["head"]}
+    methods["head"] = {**NEEDED.get(methods["head"]["name"], {}), **methods["head"]}
     data = {"name": "unused", "train": "unused"}
     training = {"precision": precision}
     return parse_config({"run": "unused", "data": data, **methods, "training": training, **more})
@@ -42,6 +49,15 @@ def test_every_head_takes_every_objective(head, objective):
     assert np.isfinite(losses).all()
     ids, scores = model.top_k(batch["features"], 2)
     assert ids.shape == scores.shape == (8, 2)
+
+
+@pytest.mark.parametrize("head", registry.names("head"))
+def test_training_columns_are_those_of_the_groups(head):
+    model = build_model(config(head=head), **SIZES)
+    vectors = model.encoder(bags()["features"])
+    one_label = tf.range(8)[:, None] % NUM_LABELS
+    groups = model.head.training_groups(vectors, one_label)
+    assert model.head.training_columns == sum(group.logits.shape[1] for group in groups)
 
 
 def test_losses_are_summed_over_groups():

@@ -68,7 +68,7 @@ def _weight_lines(config, dimensions):
     count = _separate_models(config)
     encoder, head, _ = make_parts(config, **dimensions, repetition=None if count == 1 else 0)
     shapes = weight_shapes(encoder, head)
-    parts = [f"encoder {config.encoder.name}"] * len(encoder.weights)
+    parts = [f"encoder {config.encoder.name}"] * len(encoder.trainable_weights)
     parts += [f"head {config.head.name}"] * (len(shapes) - len(parts))
     total = 0
     for part, (name, shape) in zip(parts, shapes, strict=True):

@@ -27,6 +27,11 @@ class Head(keras.layers.Layer):
     sharded_table = None
     search_methods = ()
 
+    @property
+    def training_columns(self):
+        """Logits of one example in training over all groups, for estimates of memory."""
+        return self.num_labels
+
     def training_groups(self, features, labels):
         """Logit groups of a batch."""
         raise TypeError(f"{type(self).__name__} must define training_groups(features, labels)")

@@ -115,6 +115,11 @@ class Mach(Head):
         logits = keras.ops.matmul(by_repetition, self.kernel) + self.bias[:, None, :]
         return keras.ops.transpose(logits, (1, 0, 2))
 
+    @property
+    def training_columns(self):
+        """All buckets."""
+        return self.num_repetitions * self.num_buckets
+
     def training_groups(self, features, labels):
         """One group over B buckets per repetition; labels that share a bucket count once."""
         labels = seen_labels(labels, self.num_labels)

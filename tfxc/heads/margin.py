@@ -149,6 +149,14 @@ class Margin(Head):
         rows = tf.transpose(found, (1, 0, 2))
         return tf.reshape(rows, [tf.shape(features)[0], -1])[:, : self.num_labels]
 
+    @property
+    def training_columns(self):
+        """The classes of ``sampling``; for ``"batch_heads"`` the most that can be."""
+        if self.sampling == "heads":
+            return self.num_sampled_heads * self.heads[1]
+        share = self.sample_rate if self.sampling == "partial" else 1.0
+        return max(1, int(share * self.num_labels))
+
     def training_groups(self, features, labels):
         """One group over the classes of ``sampling``."""
         labels = seen_labels(labels, self.num_labels)

@@ -122,6 +122,11 @@ class MHC(DigitHead):
         """Logits of the groups of level 0."""
         return _linear(tf.cast(features, self.compute_dtype), self.kernel, self.bias)
 
+    @property
+    def training_columns(self):
+        """The groups, and the candidates of each further level."""
+        return self.nodes[0] + self.num_candidate_groups * sum(self.heads[1:])
+
     def training_groups(self, features, labels):
         """One group per level."""
         return tuple(group for group, _ in self.training_levels(features, labels))

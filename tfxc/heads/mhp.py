@@ -102,6 +102,11 @@ class MHP(DigitHead):
         """Logits of all digits."""
         return keras.ops.matmul(features, self.kernel) + self.bias
 
+    @property
+    def training_columns(self):
+        """The columns of all digits."""
+        return sum(self.heads)
+
     def training_groups(self, features, labels):
         """One group per digit, or one over all digits' columns."""
         digits = encode(self.codes_of(labels), self.heads)

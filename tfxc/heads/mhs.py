@@ -108,6 +108,11 @@ class MHS(DigitHead):
         bias = None if self.bias is None else self.bias.value[first:last]
         return _shared_logits(features, self.table.value[first:last], bias)
 
+    @property
+    def training_columns(self):
+        """The columns of the sampled blocks."""
+        return self.num_sampled_heads * self.heads[-1]
+
     def training_groups(self, features, labels):
         """One group over the columns of each example's blocks."""
         if not self.built:

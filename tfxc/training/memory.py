@@ -44,7 +44,8 @@ def peak_bytes(config, manifest, repetition=None):
         repetition: number of the one repetition trained, or None for the whole model.
 
     Returns:
-        ``Memory``. Accurate to about a fifth for models whose tables dominate.
+        ``Memory``. Accurate to about a fifth for models whose tables dominate; the feature maps of
+        an image encoder are not counted.
     """
     encoder, head, _ = make_parts(config, **manifest.dimensions, repetition=repetition)
     shapes = weight_shapes(encoder, head)
@@ -53,7 +54,6 @@ def peak_bytes(config, manifest, repetition=None):
     slots = len(get_optimizer(config.training.optimizer.section()).slot_names) or (
         1 if config.training.optimizer.section().get("momentum") else 0
     )
-    columns = sum(_size(shape) for name, shape in shapes if name == "bias")
     rows = config.training.batch_size // config.training.accumulate
     averages = sum(method.name in ("ema", "swa") for method in config.techniques)
     return Memory(
@@ -63,17 +63,18 @@ def peak_bytes(config, manifest, repetition=None):
         averages=averages * weights,
         gradients=weights,
         # logits, their gradient and one temporary of the loss
-        activations=3 * rows * columns * _FLOAT,
+        activations=3 * rows * head.training_columns * _FLOAT,
         data=min(int(config.training.memory_gb * 2**30), _data_bytes(manifest)),
     )
 
 
 def weight_shapes(encoder, head):
     """Names and shapes of the trainable weights of unbuilt parts."""
-    with keras.StatelessScope():
+    with keras.StatelessScope(initialize_variables=False):
         encoder.build(None)
         head.build(encoder.compute_output_shape((None, getattr(encoder, "num_features", None))))
-    return [(v.name, tuple(v.shape)) for v in (*encoder.weights, *head.weights)]
+    weights = (*encoder.trainable_weights, *head.trainable_weights)
+    return [(v.name, tuple(v.shape)) for v in weights]
 
 
 def available_bytes():
