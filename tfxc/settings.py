@@ -155,7 +155,8 @@ class TrainingSettings(_Section):
     """The training loop. ``batch_size`` is the global batch of one weight update.
 
     ``augmentation`` lists what is done to training images, in order; see
-    ``tfxc.data.augmentation``.
+    ``tfxc.data.augmentation``. ``clip_norm`` is the largest Euclidean norm of the gradient of the
+    part ``clip_part``; a larger one is scaled down, and the other part's left alone.
     """
 
     batch_size: Positive = 256
@@ -164,6 +165,7 @@ class TrainingSettings(_Section):
     schedule: Method = Method(name="constant")
     augmentation: list[Method] = []
     clip_norm: pydantic.PositiveFloat | None = None
+    clip_part: Literal["all", "encoder"] = "all"
     accumulate: Positive = 1
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     strategy: Literal["none", "mirrored", "multi_worker"] = "none"
@@ -174,6 +176,16 @@ class TrainingSettings(_Section):
     checkpoint_every: Positive | None = None
     log_every: Positive = 50
     memory_gb: pydantic.PositiveFloat = 2.0
+
+    @pydantic.model_validator(mode="after")
+    def _a_part_is_clipped_to_a_norm(self):
+        if self.clip_part != "all" and self.clip_norm is None:
+            raise ConfigError(
+                "clip_part is given, clip_norm is missing",
+                where="training.clip_part",
+                fix="add training.clip_norm",
+            )
+        return self
 
     @pydantic.model_validator(mode="before")
     @classmethod

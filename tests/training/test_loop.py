@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from tests.contracts.technique import NUM_FEATURES, NUM_LABELS, TinyTraining
+from tfxc.encoders.precomputed import Precomputed
 from tfxc.errors import CheckpointError, ConfigError, NonFiniteLossError
+from tfxc.heads.dense import Dense
+from tfxc.model import XCModel, example_features
+from tfxc.objectives.softmax import Softmax
 
 
 def test_learns_the_tiny_rule(tmp_path):
@@ -42,10 +47,30 @@ def test_clipping_limits_the_update(tmp_path):
         )
         assert trainer.total_steps == 1
         ends = [v.numpy() for v in trainer.step_function.variables]
-        return np.sqrt(sum(np.square(a - b).sum() for a, b in zip(starts, ends, strict=True)))
+        return [a - b for a, b in zip(starts, ends, strict=True)]
 
-    assert moved("free") > 0.02
-    assert moved("clipped", clip_norm=0.01) == pytest.approx(0.01, rel=1e-4)
+    def norm(changes):
+        return np.sqrt(sum(np.square(change).sum() for change in changes))
+
+    free = moved("free")
+    *of_encoder, kernel, bias = free
+    assert len(of_encoder) == 2 and norm(of_encoder) > 0.02
+    assert norm(moved("clipped", clip_norm=0.01)) == pytest.approx(0.01, rel=1e-4)
+    *of_encoder, same_kernel, same_bias = moved("part", clip_norm=0.01, clip_part="encoder")
+    assert norm(of_encoder) == pytest.approx(0.01, rel=1e-4)
+    np.testing.assert_allclose(same_kernel, kernel, atol=1e-6)
+    np.testing.assert_allclose(same_bias, bias, atol=1e-6)
+    for one, other in zip(moved("high", clip_norm=50, clip_part="encoder"), free, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_a_part_to_clip_must_be_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"clip_part is given, clip_norm is missing"):
+        tiny.train(tmp_path, training={"clip_part": "encoder"})
+    model = XCModel(Precomputed(NUM_FEATURES), Dense(NUM_LABELS), Softmax())
+    model(example_features("dense", NUM_FEATURES))
+    with pytest.raises(ConfigError, match=r"clip_part: .* encoder .* has no weights"):
+        TinyTraining(model=model, clip_norm=1.0, clip_part="encoder")
 
 
 def test_early_stopping_keeps_the_best(tmp_path):

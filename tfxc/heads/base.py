@@ -32,6 +32,11 @@ class Head(keras.layers.Layer):
         """Logits of one example in training over all groups, for estimates of memory."""
         return self.num_labels
 
+    @property
+    def training_gathers(self):
+        """Numbers in the table rows that one example gathers for itself in training."""
+        return 0
+
     def training_groups(self, features, labels):
         """Logit groups of a batch."""
         raise TypeError(f"{type(self).__name__} must define training_groups(features, labels)")

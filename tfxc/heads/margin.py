@@ -37,7 +37,8 @@ class Margin(Head):
     * ``"batch_heads"``: with label id = d0 · C1 + d1, all classes of the heads d0 that labels of
       the batch belong to.
     * ``"heads"``: the classes of the example's own head and of ``num_sampled_heads`` - 1 others,
-      drawn per example. If its labels have more heads than that, the first of them.
+      drawn per example. If its labels have more heads than that, the first of them. Each example
+      gathers its centres for itself: for small heads only.
     * ``"partial"``: the classes of the batch and uniformly drawn others, ``sample_rate`` ·
       num_labels together; the batch's alone if they are more.
 
@@ -156,6 +157,13 @@ class Margin(Head):
             return self.num_sampled_heads * self.heads[1]
         share = self.sample_rate if self.sampling == "partial" else 1.0
         return max(1, int(share * self.num_labels))
+
+    @property
+    def training_gathers(self):
+        """The centres of ``sampling="heads"``; the other samples are gathered once for all."""
+        if self.sampling != "heads":
+            return 0
+        return self.training_columns * self.sub_centers * self.centres.shape[-1]
 
     def training_groups(self, features, labels):
         """One group over the classes of ``sampling``."""

@@ -125,7 +125,18 @@ class MHC(DigitHead):
     @property
     def training_columns(self):
         """The groups, and the candidates of each further level."""
-        return self.nodes[0] + self.num_candidate_groups * sum(self.heads[1:])
+        return self.nodes[0] + self._candidates
+
+    @property
+    def training_gathers(self):
+        """The vectors of the candidates."""
+        return self._candidates * self.projection_dim
+
+    @property
+    def _candidates(self):
+        """Candidates of an example over all levels."""
+        above = zip(self.heads[1:], self.nodes, strict=False)
+        return sum(size * min(self.num_candidate_groups, nodes) for size, nodes in above)
 
     def training_groups(self, features, labels):
         """One group per level."""

@@ -113,6 +113,12 @@ class MHS(DigitHead):
         """The columns of the sampled blocks."""
         return self.num_sampled_heads * self.heads[-1]
 
+    @property
+    def training_gathers(self):
+        """The blocks of one example: all it is compared with, or its own if it has one label."""
+        blocks = self.num_sampled_heads if self.sampling == "per_example" else 1
+        return blocks * self.block_size * self.table.shape[-1]
+
     def training_groups(self, features, labels):
         """One group over the columns of each example's blocks."""
         if not self.built:

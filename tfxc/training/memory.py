@@ -62,8 +62,8 @@ def peak_bytes(config, manifest, repetition=None):
         slots=slots * weights,
         averages=averages * weights,
         gradients=weights,
-        # logits, their gradient and one temporary of the loss
-        activations=3 * rows * head.training_columns * _FLOAT,
+        # logits, their gradient and one temporary of the loss; gathered rows and their gradient
+        activations=(3 * head.training_columns + 2 * head.training_gathers) * rows * _FLOAT,
         data=min(int(config.training.memory_gb * 2**30), _data_bytes(manifest)),
     )
 

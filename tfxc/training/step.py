@@ -34,6 +34,7 @@ class TrainStep:
         self.step = _counter(0, tf.int64)
         self.loss_scale = LossScale() if settings.precision == "mixed_float16" else None
         self.variables = [v.value for v in model.trainable_variables]
+        self._of_encoder = self._encoder_places()
         optimizer.build(self.variables)
         self.table = model.head.sharded_table
         self.shard_variables = self._build_shards() if self.table else {}
@@ -54,6 +55,17 @@ class TrainStep:
         if self.loss_scale:
             kept += [self.loss_scale.scale, self.loss_scale.good_steps]
         return [*kept, self.step]
+
+    def _encoder_places(self):
+        """Which of ``variables`` belong to the encoder."""
+        own = {id(variable.value) for variable in self.model.encoder.trainable_variables}
+        if self.settings.clip_part == "encoder" and not own:
+            raise ConfigError(
+                "the gradients of the encoder are to be clipped, it has no weights",
+                where="training.clip_part",
+                fix="leave it out",
+            )
+        return {place for place, variable in enumerate(self.variables) if id(variable) in own}
 
     def _build_shards(self):
         """Shards and their slots by replica number; they belong into files of their own."""
@@ -114,12 +126,21 @@ class TrainStep:
         if self.loss_scale:
             summed = [scale(g, 1 / self.loss_scale.scale) for g in summed]
         norm = self._norm(context, summed[: len(used)], summed[len(used) :])
-        if self.settings.clip_norm:
-            factor = self.settings.clip_norm / tf.maximum(norm, self.settings.clip_norm)
-            summed = [scale(g, factor) for g in summed]
+        summed = self._clipped(used, summed, norm)
         for gradient in summed[len(used) :]:
             self._update_shard(gradient, norm)
         context.merge_call(self._apply, args=(used, summed[: len(used)], norm))
+
+    def _clipped(self, used, gradients, norm):
+        """The gradients, those that ``clip_part`` names scaled down to ``clip_norm`` together."""
+        limit, places = self.settings.clip_norm, range(len(gradients))
+        if not limit:
+            return gradients
+        if self.settings.clip_part == "encoder":
+            places = [place for place, index in enumerate(used) if index in self._of_encoder]
+            norm = global_norm([gradients[place] for place in places])
+        factor = limit / tf.maximum(norm, limit)
+        return [scale(g, factor) if place in places else g for place, g in enumerate(gradients)]
 
     def _norm(self, context, mirrored, of_shard):
         """Euclidean norm of the whole gradient, the same on all replicas."""
