@@ -168,6 +168,14 @@ def test_bad_set(tmp_path, text, message):
         ({"encoder": {"hidden": [3]}}, "'encoder.name' is missing"),
         ({"techniques": [{"decay": 1}]}, "'techniques.0.name' is missing"),
         ({"evaluation": {"k": [0]}}, r"evaluation.k.0: .*found 0"),
+        (
+            {"data": {"name": "a", "train": "b", "images": {"height": 8}}},
+            r"^here.json: data.images: height and width .* width is missing. To fix it: add width",
+        ),
+        (
+            {"data": {"name": "a", "train": "b", "images": {}, "normalise": "l2"}},
+            r"^here.json: data.normalise: .* means nothing to images. To fix it: remove normalise",
+        ),
     ],
 )
 def test_bad_values_are_named(changes, message):

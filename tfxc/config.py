@@ -144,6 +144,9 @@ def _readable(error, where):
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
+    own = first.get("ctx", {}).get("error")
+    if isinstance(own, ConfigError):  # of a validator of ours; it says all there is to say
+        return ConfigError(own.problem, where=f"{where}: {own.where}", fix=own.fix)
     if first["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
         return ConfigError(

@@ -236,7 +236,7 @@ def _spread(uniform, limits):
 
 def _range(name, value, above=-math.inf):
     """(low, high); one number d is (-d, d)."""
-    low, high = (-value, value) if isinstance(value, int | float) else value
+    low, high = _limits(name, value, lambda number: (-number, number))
     if not above < low <= high < math.inf:
         limit = "" if above == -math.inf else f" above {above}"
         raise ValueError(f"{name} must be a range [low, high]{limit}, found {value}")
@@ -244,13 +244,25 @@ def _range(name, value, above=-math.inf):
 
 
 def _factors(name, value):
-    low, high = (1 - value, 1 + value) if isinstance(value, int | float) else value
+    low, high = _limits(name, value, lambda number: (1 - number, 1 + number))
     if low < 0:
         raise ValueError(f"{name} must not give negative factors, found {value}")
     return _range(name, (low, high))
 
 
+def _limits(name, value, of_number):
+    """Both ends of a range, which one number may stand for."""
+    if isinstance(value, int | float):
+        return of_number(value)
+    pair = isinstance(value, list | tuple) and len(value) == 2
+    if not pair or not all(isinstance(end, int | float) for end in value):
+        raise ValueError(f"{name} must be a number or a range [low, high], found {value!r}")
+    return value
+
+
 def _within(name, value, low, high):
+    if not isinstance(value, int | float):
+        raise ValueError(f"{name} must be a number, found {value!r}")
     if not low <= value <= high:
         raise ValueError(f"{name} must lie from {low} to {high}, found {value}")
     return value
