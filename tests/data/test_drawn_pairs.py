@@ -77,6 +77,12 @@ class Numbers:
             yield Chunk(labels=labels, features=np.array(rows, np.float32)[:, None])
 
 
+def test_disjoint_folds_need_two_classes_each():
+    with pytest.raises(DataError, match=r"two classes per fold .* 9 for 5 folds.*fewer folds"):
+        make_pairs(np.repeat(np.arange(9), 8), 20, folds=5, disjoint=True)
+    assert len(make_pairs(np.repeat(np.arange(9), 8), 20, folds=4, disjoint=True)[0]) == 20
+
+
 def test_pairs_of_a_reader():
     """Only the examples in pairs are read, and rows refer to them."""
     found = pairs_of_reader(Numbers(LABELS.tolist()), 40, seed=1)

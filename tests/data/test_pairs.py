@@ -106,7 +106,11 @@ def test_npz(tmp_path):
         ({"embeddings": np.ones(3)}, r"embeddings: numbers \(m, dim\) expected"),
         ({"images": np.ones((3, 4, 4))}, r"images: uint8 .* found float64 \(3, 4, 4\)"),
         ({"embeddings": np.array([{}] * 3)}, "an .npz file of numbers expected"),
-        ({"embeddings": np.ones((3, 2)), "pairs": np.zeros((0, 2), int)}, "at least one pair"),
+        (
+            {"embeddings": np.ones((3, 2)), "pairs": np.zeros((0, 2), int), "same": np.ones(0)},
+            "at least one pair",
+        ),
+        ({"embeddings": np.ones((3, 2)), "pairs": np.array(1)}, r"expected, found \(\) and"),
     ],
 )
 def test_wrong_npz(tmp_path, arrays, message):
@@ -174,7 +178,9 @@ def test_lists_of_names(images, tmp_path, text):
         ("10\nAnn one 2", r"list\.txt:2: 'person n1 n2' or"),
         ("Ann/Ann_0001 Ann/Ann_0002 maybe", r"list\.txt:1: 'name1 name2 same' expected"),
         ("Ann/Ann_0001,Ann/Ann_0002", r"list\.txt:1: 'name1 name2 same' expected"),
-        ("10\n", "at least one pair expected"),
+        ("10\n", r"list\.txt: 20 pairs as the first line says \(10\) expected, found 0"),
+        ("2 1\nAnn 1 2\nBo 1 Ann 2\n", r"4 pairs as the first line says \(2 1\) .* found 2"),
+        ("name1 name2 same\n", "at least one pair expected"),
     ],
 )
 def test_wrong_lists(images, tmp_path, text, message):
@@ -195,12 +201,14 @@ def test_lists_over_embeddings(tmp_path):
         open_pairs(path, embeddings=embeddings[:2])
     with pytest.raises(ConfigError, match="needs its folder of images"):
         open_pairs(path)
-    path.write_text("2 2\nAnn 1 2\nAnn 1 Bo 1\n")
+    path.write_text("1 1\nAnn 1 2\nAnn 1 Bo 1\n")
     names = ["Bo/Bo_0001.jpg", "Ann/Ann_0001.jpg", "Ann/Ann_0002.jpg"]
     found = open_pairs(path, embeddings=embeddings, names=names)
     assert found.pairs.tolist() == [[1, 2], [1, 0]]
     with pytest.raises(DataError, match=r"list\.csv:3: a name of the embeddings .*'Bo/Bo_0001'"):
         open_pairs(path, embeddings=embeddings, names=["x", *names[1:]])
+    with pytest.raises(DataError, match="rows 1 and 2 of the embeddings are both 'Ann/Ann_0001'"):
+        open_pairs(path, embeddings=embeddings, names=[*names[:2], "Ann/Ann_0001.png"])
 
 
 def test_embeddings(tmp_path):

@@ -26,7 +26,8 @@ def make_pairs(labels, num_pairs, seed=0, folds=10, disjoint=False):
 
     Raises:
         ConfigError: fewer pairs than two per fold.
-        DataError: the examples do not have so many different pairs.
+        DataError: the examples do not have so many different pairs, or disjoint folds would have
+            less than two classes.
 
     Example:
         >>> pairs, same = make_pairs([0, 0, 1, 1, 2, 2], 4, folds=2)
@@ -42,6 +43,11 @@ def make_pairs(labels, num_pairs, seed=0, folds=10, disjoint=False):
     rows = _rows_by_class(labels)
     if disjoint:
         order = random.permutation(len(rows))
+        if len(rows) < 2 * folds:
+            raise DataError(
+                f"at least two classes per fold expected, found {len(rows)} for {folds} folds",
+                fix="take fewer folds, or let classes occur in several folds",
+            )
         shares = [[rows[c] for c in part] for part in np.array_split(order, folds)]
         drawn = [_draw(part, *count, random) for part, count in zip(shares, wanted, strict=True)]
     else:

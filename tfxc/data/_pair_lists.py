@@ -1,5 +1,6 @@
 """Text files that list pairs of names: LFW's ``pairs.txt``, and ``name1 name2 same``."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,14 @@ def read_pair_list(path):
     """Yields ``(line number, name, other name, same)`` of a list.
 
     A first line of one or two numbers makes it LFW's form: ``person n1 n2`` for the same person,
-    ``person1 n1 person2 n2`` for different ones, with names ``person/person_0001``. Otherwise a
-    line is ``name1 name2 same``, separated by commas, tabs or blanks, with an optional header.
+    ``person1 n1 person2 n2`` for different ones, with names ``person/person_0001``. The numbers
+    are the folds (1 where there is one number) and the same pairs in each, which has as many
+    different ones. Otherwise a line is ``name1 name2 same``, separated by commas, tabs or blanks,
+    with an optional header.
 
     Raises:
-        DataError: a line of another form; the message names file and line.
+        DataError: a line of another form, or not as many pairs as the first line announces; the
+            message names file and line.
     """
     with open_text(path) as stream:
         lines = [(number, _fields(line)) for number, line in enumerate(stream, 1) if line.strip()]
@@ -38,6 +42,19 @@ def read_pair_list(path):
                 fix="correct the line; same is 1 or 0",
             )
         yield number, *found
+    if lfw:
+        _check_count(path, head, len(lines) - 1)
+
+
+def _check_count(path, head, found):
+    announced = 2 * math.prod(map(int, head))
+    if found != announced:
+        raise DataError(
+            f"{announced:,} pairs as the first line says ({' '.join(head)}) expected, found "
+            f"{found:,}",
+            where=path,
+            fix="copy or download it again, or correct the first line",
+        )
 
 
 def _fields(line):
@@ -115,12 +132,23 @@ class ImageFolder:
 
 
 class NamedRows:
-    """Rows of a matrix by their names, or by their numbers from 0 where they have none."""
+    """Rows of a matrix by their names, or by their numbers from 0 where they have none.
+
+    Raises:
+        DataError: two rows have the same name, the endings of images aside.
+    """
 
     def __init__(self, num_rows, names=None):
         self._names = names is not None
         known = range(num_rows) if names is None else map(_stem, names)
-        self._rows = {str(name): row for row, name in enumerate(known)}
+        self._rows = {}
+        for row, name in enumerate(map(str, known)):
+            if self._rows.setdefault(name, row) != row:
+                raise DataError(
+                    f"names that differ expected, rows {self._rows[name]} and {row} of the "
+                    f"embeddings are both {name!r}",
+                    fix="leave one out",
+                )
 
     def row_of(self, name, where):
         """The row of a name, with or without an image's ending.

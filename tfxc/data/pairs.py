@@ -160,13 +160,13 @@ def open_pairs(path, *, images=None, embeddings=None, names=None):
 
 
 def _check(path, pairs, same, counts):
-    if not len(pairs):
-        raise DataError("at least one pair expected, found none", where=path)
     if pairs.ndim != 2 or pairs.shape[1:] != (2,) or same.shape != (len(pairs),):
         raise DataError(
             f"pairs (n, 2) and same (n,) expected, found {pairs.shape} and {same.shape}",
             where=path,
         )
+    if not len(pairs):
+        raise DataError("at least one pair expected, found none", where=path)
     if not 0 <= pairs.min() <= pairs.max() < min(counts):
         raise DataError(
             f"pairs of rows 0 to {min(counts) - 1} expected, found {pairs.min()} to {pairs.max()}",
