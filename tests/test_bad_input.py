@@ -181,6 +181,16 @@ def test_stopping_early_without_a_dev_split(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_one_label_is_nothing_to_choose_from(tmp_path, capsys):
+    (tmp_path / "train.svm").write_text("0 1:1\n0 2:1\n")
+    data = {"train": str(tmp_path / "train.svm"), "dev": None}
+    arguments = command(tmp_path, data=data, objective={"name": "softmax"})
+    for more in ([], ["--dry-run"]):
+        problem = call(capsys, train, *arguments, *more).problem()
+        assert problem.startswith("data.train: at least two labels expected by objective 'softmax'")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", '{"run": }', "\udcff"])
 def test_a_file_that_is_no_config(tmp_path, capsys, text):
     path = tmp_path / "config.json"

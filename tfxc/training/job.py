@@ -59,6 +59,7 @@ def make_trainer(config, data_folder, manifest, run, strategy, repetition=None):
     memory = int(config.training.memory_gb * 2**30)
     source = ShardSource(data_folder, "train", memory)
     dimensions = manifest.dimensions
+    _refuse_one_label(config, manifest)
     dimensions |= decided_codes(config, source, **dimensions)
     with strategy.scope():
         model = build_model(config, repetition=repetition, **dimensions)
@@ -82,6 +83,17 @@ def make_trainer(config, data_folder, manifest, run, strategy, repetition=None):
         techniques=techniques,
         evaluate=evaluate,
     )
+
+
+def _refuse_one_label(config, manifest):
+    link = registry.get("objective", config.objective.name).link
+    if manifest.num_labels == 1 and link == "softmax":
+        raise ConfigError(
+            f"at least two labels expected by objective {config.objective.name!r}, the data has "
+            "one: the loss would be 0 whatever the model does",
+            where="data.train",
+            fix="check the labels, or use an objective with a yes or no per label",
+        )
 
 
 def try_one_step(config, data_folder, repetition=None):
