@@ -22,7 +22,7 @@ NAMES = ["käse, alt", "soup", "with  spaces", "日本", "e", "f|g", "h", "i", "
 
 def make_run(
     folder, *, text_features=None, num_features=20, kind="sparse", normalise=None,
-    image_shape=None, **parts,
+    image_shape=None, names=NAMES, **parts,
 ):  # fmt: skip
     """Writes a run folder and returns its path.
 
@@ -30,6 +30,7 @@ def make_run(
         text_features: config section; the features are fitted on ``TEXTS``.
         num_features: where there are no text features.
         image_shape: (height, width, channels) of images.
+        names: of the labels.
         parts: config sections ``encoder``, ``head``, ``objective``, ``recipe``.
     """
     assets = folder / "assets"
@@ -53,14 +54,14 @@ def make_run(
         "feature_kind": kind,
         "num_features": num_features,
         "image_shape": image_shape,
-        "num_labels": len(NAMES),
+        "num_labels": len(names),
         "row_normalise": normalise,
         "splits": {"train": {"examples": 5}},
     }
     (assets / "manifest.json").write_text(json.dumps(manifest))
-    LabelVocabulary(NAMES).save(assets / "labels.txt")
-    np.save(assets / "label_counts.npy", np.ones(len(NAMES), np.int64))
-    sizes = {"num_features": num_features, "num_labels": len(NAMES), "image_shape": image_shape}
+    LabelVocabulary(names).save(assets / "labels.txt")
+    np.save(assets / "label_counts.npy", np.ones(len(names), np.int64))
+    sizes = {"num_features": num_features, "num_labels": len(names), "image_shape": image_shape}
     model = build_model(config, **sizes, feature_kind=kind)
     RunFolder(folder).save_weights(model)
     return folder

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tests.small_runs import make_run
 from tfxc import export
-from tfxc.errors import ConfigError
+from tfxc.errors import ConfigError, UserError
 
 
 @pytest.mark.parametrize("settings", [
@@ -35,3 +35,21 @@ def test_output_folder_and_errors(tmp_path, capsys):
     assert not (run / "savedmodel").exists()
     with pytest.raises(ConfigError, match="labels"):
         export.main(["--run", str(run), "--k", "0"])
+
+
+def test_labels_that_are_not_asked_for_are_as_many_as_there_are(tmp_path, capsys):
+    run = make_run(tmp_path / "run", names=["a", "b", "c"])
+    export.main(["--run", str(run)])
+    assert "each (batch, 3)" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "run")
+
+    def fail(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "saved_model.pb: No space left")
+
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    with pytest.raises(UserError, match="out: cannot write: the disk is full"):
+        export.main(["--run", str(run), "--output", str(tmp_path / "out")])
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tfxc import cli
 
+_DEFAULT_K = 5
 _CALLS = {
     "text": 'model(text=tf.constant(["some text"]))',
     "sparse": "model(ids=tf.constant([0, 7]), weights=tf.constant([1.0, 0.5]), "
@@ -25,7 +26,8 @@ def main(argv=None):
 
     loaded = load_run(options.run)
     folder = Path(options.output or loaded.folder / "savedmodel")
-    done = export_savedmodel(loaded, folder, options.k)
+    k = min(_DEFAULT_K, loaded.manifest["num_labels"]) if options.k is None else options.k
+    done = export_savedmodel(loaded, folder, k)
     print(report(done, loaded.manifest))
     return 0
 
@@ -65,7 +67,9 @@ def _parser():
     options.add_argument(
         "--output", metavar="FOLDER", help="SavedModel to write (default: RUN/savedmodel)"
     )
-    options.add_argument("--k", type=int, default=5, help="labels per example (default: 5)")
+    options.add_argument(
+        "--k", type=int, help=f"labels per example (default: {_DEFAULT_K}, or all if fewer)"
+    )
     return options
 
 

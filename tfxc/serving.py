@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfxc.data.images import decode_batch
+from tfxc.data.tensorflow_files import os_errors
 from tfxc.errors import ConfigError
 from tfxc.files import atomic_folder
 from tfxc.ops.sparse import row_ids
@@ -70,6 +71,7 @@ def export_savedmodel(loaded_run, folder, k=5):
     Raises:
         ConfigError: k exceeds the number of labels, the token pattern has no equal in the graph,
             or the folder holds something else than a SavedModel.
+        UserError: the disk is full or the folder cannot be written to.
         CheckpointError: the run is not finished.
 
     Example:
@@ -88,7 +90,8 @@ def export_savedmodel(loaded_run, folder, k=5):
     with atomic_folder(folder) as scratch:
         # The gradients of our own ops hold on to tensors that cannot be saved; serving needs none.
         plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(model, str(scratch), signatures=model.functions, options=plain)
+        with os_errors(folder):
+            tf.saved_model.save(model, str(scratch), signatures=model.functions, options=plain)
         _forget_gradients(scratch / "saved_model.pb")
         difference = largest_difference(loaded_run, scratch, k)
         size = sum(path.stat().st_size for path in scratch.rglob("*") if path.is_file())

@@ -8,7 +8,6 @@ only. Label values are 1 throughout. Images are bytes lists instead: ``image/raw
 the pixels of all images of the record in row-major order, or ``image/encoded``, one file each.
 """
 
-import errno
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import tensorflow as tf
 
 from tfxc.data.example_proto import encode_example
 from tfxc.data.rows import Rows, joined_files
+from tfxc.data.tensorflow_files import os_errors
 from tfxc.errors import DataError
 
 BLOCK_ROWS = 256
@@ -52,14 +52,9 @@ def write_shard(path, rows, layout="blocks"):
         OSError: the disk is full or the folder cannot be written to.
     """
     records = {"blocks": _block_records, "examples": _example_records}[layout](rows)
-    try:
-        with tf.io.TFRecordWriter(str(path)) as writer:
-            for record in records:
-                writer.write(record)
-    except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:
-        # TensorFlow has its own errors for what Python calls an OSError.
-        full = isinstance(error, tf.errors.ResourceExhaustedError)
-        raise OSError(errno.ENOSPC if full else errno.EACCES, error.message, str(path)) from error
+    with os_errors(path), tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
 
 
 def read_shard(

@@ -1,20 +1,14 @@
 """Checkpoints for exact resume."""
 
-import errno
 import shutil
 import tempfile
 from pathlib import Path
 
 import tensorflow as tf
 
+from tfxc.data.tensorflow_files import os_errors
 from tfxc.errors import CheckpointError
 from tfxc.files import write_errors
-
-# TensorFlow's names of what the operating system says when a file cannot be written.
-_REASONS = {
-    tf.errors.ResourceExhaustedError: errno.ENOSPC,
-    tf.errors.PermissionDeniedError: errno.EACCES,
-}
 
 
 class Checkpoints:
@@ -49,11 +43,12 @@ class Checkpoints:
         """
         with write_errors(self._target):
             try:
-                self._shards.save(step)
-                self._manager.save(checkpoint_number=step)
-            except tuple(_REASONS) as error:
+                with os_errors(self._target):
+                    self._shards.save(step)
+                    self._manager.save(checkpoint_number=step)
+            except OSError:
                 self._remove_halves(step)
-                raise OSError(_REASONS[type(error)], str(error)) from error
+                raise
 
     def _remove_halves(self, step):
         """Removes what a failed ``save`` has left of the checkpoint of ``step``."""
