@@ -10,7 +10,7 @@ import tensorflow as tf
 from tests.data.image_sets import file_of, png, smooth_images
 from tests.small_runs import NAMES, make_run
 from tests.verbs.calls import call
-from tfxc import evaluate, export, predict, prepare, train
+from tfxc import evaluate, export, info, predict, prepare, train
 from tfxc.config import parse_config
 from tfxc.data.chunk import Chunk
 from tfxc.data.images import decode_files, fit_arrays
@@ -87,7 +87,9 @@ def best(run, images, k):
 
 def test_training_learns_and_evaluation_sees_the_same_pixels(trained, capsys):
     config = ["--config", trained / "config.json", "--prepared", trained / "prepared"]
-    assert "64 examples" in call(capsys, prepare, *config).out
+    told = call(capsys, prepare, *config).out
+    assert ": 8 labels, images of 8 x 8 x 1, layout" in told and "64 examples" in told
+    assert "8 labels, images of 8 x 8 x 1\n" in call(capsys, info, *config).out
     arguments = ["--run", trained / "run", "--k", "1"]
     call(capsys, evaluate, *arguments, "--split", "dev", "--prepared", trained / "prepared")
     call(capsys, evaluate, *arguments, "--data", trained / "images")
@@ -196,18 +198,26 @@ def test_predicting_a_folder_an_image_an_archive_and_paths(
     def answers(*arguments):
         predict.main([*source, "--k", "2", *arguments])
         found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        return [row["labels"] for row in found], np.array([row["scores"] for row in found])
+        given, labels, values = (
+            [row[key] for row in found] for key in ("name", "labels", "scores")
+        )
+        return given, labels, np.array(values)
 
-    labels, found = answers(str(folder), "--batch-size", "3")
-    assert labels == expected
+    given, labels, found = answers(str(folder), "--batch-size", "3")
+    assert given == names and labels == expected
     np.testing.assert_allclose(found, scores, rtol=1e-4, atol=1e-5)
-    assert answers(str(folder / names[1]))[0] == expected[1:2]
+    one = str(folder / names[1])
+    assert answers(one)[:2] == ([one], expected[1:2])
     np.savez(tmp_path / "bare.npz", images=images)
-    assert answers(str(tmp_path / "bare.npz"))[0] == expected
-    (tmp_path / "lines").write_text("\n".join(str(folder / name) for name in reversed(names)))
+    rows = [f"images[{row}]" for row in range(4)]
+    assert answers(str(tmp_path / "bare.npz"))[:2] == (rows, expected)
+    paths = [str(folder / name) for name in reversed(names)]
+    (tmp_path / "lines").write_text("\n".join(paths))
     with open(tmp_path / "lines") as stream:
         monkeypatch.setattr(sys, "stdin", stream)
-        assert answers()[0] == expected[::-1]
+        assert answers()[:2] == (paths, expected[::-1])
+    predict.main([*source, "--format", "table", one])
+    assert capsys.readouterr().out.startswith(f"{one}  ")
 
 
 def test_images_that_cannot_be_predicted_are_named(run, tmp_path):
@@ -220,8 +230,10 @@ def test_images_that_cannot_be_predicted_are_named(run, tmp_path):
         ("empty", r"empty: image files .*found none"),
         ("absent", "no such file"),
     ):
-        with pytest.raises(DataError, match=message):
-            predict.main(["--run", str(run), str(tmp_path / name)])
+        for source in (["--run", str(run)], ["--model", str(run / "savedmodel")]):
+            with pytest.raises(DataError, match=message) as caught:
+                predict.main([*source, str(tmp_path / name)])
+            assert "max_corrupt" not in str(caught.value) and "refuses" not in str(caught.value)
     for predictor in (RunPredictor(load_run(run)), SavedModelPredictor(run / "savedmodel")):
-        with pytest.raises(DataError, match="with images expected, found texts"):
+        with pytest.raises(DataError, match=r"with images expected, found texts.*as in training"):
             predictor(Chunk([[]], texts=["x"]))

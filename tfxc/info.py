@@ -6,6 +6,7 @@ the memory its training will take. Nothing is trained and no weight is allocated
 
 from tfxc import cli
 from tfxc.errors import ConfigError
+from tfxc.prepare import inputs
 
 _FLOAT = 4
 
@@ -52,10 +53,7 @@ def _config_lines(options):
 
 
 def _data_lines(manifest):
-    yield (
-        f"{manifest['name']}: {manifest['num_labels']:,} labels, {manifest['num_features']:,} "
-        f"features ({manifest['feature_kind']})"
-    )
+    yield f"{manifest['name']}: {manifest['num_labels']:,} labels, {inputs(manifest)}"
     for name, split in manifest["splits"].items():
         yield f"  {name:6} {split['examples']:>12,} examples"
 

@@ -3,7 +3,8 @@
 FILE is any readable data file (labels in it are ignored) or plain text, one text a line. Without
 FILE, or with -, every line of standard input is answered with one line of JSON as soon as it
 comes; on a terminal there is a prompt. Lines are texts, or for models on features 'id:value ...'
-(sparse), numbers (dense) or paths of image files; FILE may then be a folder of images or one image.
+(sparse), numbers (dense) or paths of image files; FILE may then be a folder of images or one image,
+and every answer has the image's name.
 """
 
 import contextlib
@@ -51,7 +52,7 @@ def _answer_file(predictor, write, options):
     shown = Progress("predicting", unit="examples") if options.output else None
     with shown or contextlib.nullcontext():
         for chunk in source.chunks(options.batch_size):
-            write(predictor(chunk, options.file))
+            write(predictor(chunk, options.file), chunk.names)
             if shown:
                 shown.advance(len(chunk))
 
@@ -78,7 +79,7 @@ def _answer_pipe(predictor, write, batch_size):
             chunk = chunk_of_lines(
                 block, predictor.takes, predictor.num_features, first=first + start
             )
-            write(predictor(chunk, "standard input"))
+            write(predictor(chunk, "standard input"), chunk.names)
 
 
 def _converse(predictor, min_score):
@@ -117,29 +118,31 @@ def _pairs(predictions, min_score):
 
 
 def _writer(options, stream):
-    """A function that writes ``Predictions`` in the wanted format, flushed."""
+    """A function that writes ``Predictions`` in the wanted format, with names if any, flushed."""
     plain = options.output or options.file == "-" or not stream.isatty()
     layout = options.format or ("jsonl" if plain else "table")
     number = 0
 
-    def write(predictions):
+    def write(predictions, names):
         nonlocal number
-        for pairs in _pairs(predictions, options.min_score):
+        for row, pairs in enumerate(_pairs(predictions, options.min_score)):
             number += 1
-            stream.write(_LAYOUTS[layout](number, pairs) + "\n")
+            stream.write(_LAYOUTS[layout](number, names and names[row], pairs) + "\n")
         stream.flush()
 
     return write
 
 
-def _json_line(_number, pairs):
-    labels = [label for label, _ in pairs]
-    scores = [round(score, 6) for _, score in pairs]
-    return json.dumps({"labels": labels, "scores": scores}, ensure_ascii=False)
+def _json_line(_number, name, pairs):
+    answer = {"name": name} if name else {}
+    answer["labels"] = [label for label, _ in pairs]
+    answer["scores"] = [round(score, 6) for _, score in pairs]
+    return json.dumps(answer, ensure_ascii=False)
 
 
-def _table_line(number, pairs):
-    return f"{number:>8}  " + " | ".join(f"{score:.3f} {label}" for label, score in pairs)
+def _table_line(number, name, pairs):
+    ranked = " | ".join(f"{score:.3f} {label}" for label, score in pairs)
+    return f"{name or number:>8}  {ranked}"
 
 
 _LAYOUTS = {"jsonl": _json_line, "table": _table_line}

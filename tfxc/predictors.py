@@ -107,8 +107,9 @@ class SavedModelPredictor:
 
     def __call__(self, chunk, where="input"):
         """``Predictions`` of a chunk; see ``RunPredictor``."""
+        arguments = self._arguments(chunk, where)
         try:
-            found = self._signature(**self._arguments(chunk, where))
+            found = self._signature(**arguments)
         except (ValueError, tf.errors.InvalidArgumentError) as error:
             raise DataError(
                 f"the SavedModel refuses these features ({str(error).splitlines()[0]})",

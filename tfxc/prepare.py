@@ -27,16 +27,30 @@ def main(argv=None):
 def describe(manifest, folder):
     """What a prepared folder holds, as text."""
     lines = [
-        f"{folder}: {manifest.num_labels:,} labels, {manifest.num_features:,} features "
-        f"({manifest.feature_kind}, layout {manifest.layout})"
+        f"{folder}: {manifest.num_labels:,} labels, {inputs(manifest.model_dump())}, "
+        f"layout {manifest.layout}"
     ]
     for name, split in manifest.splits.items():
+        features = f"{split.nonzeros / max(split.examples, 1):,.1f} features and "
         lines.append(
             f"  {name:6} {split.examples:>10,} examples, {len(split.shards)} shards, "
-            f"{split.nonzeros / max(split.examples, 1):,.1f} features and "
-            f"{split.mean_labels:.2f} labels each"
+            f"{'' if manifest.image_shape else features}{split.mean_labels:.2f} labels each"
         )
     return "\n".join(lines)
+
+
+def inputs(manifest):
+    """What a manifest's examples are made of, as text.
+
+    Example:
+        >>> inputs({"image_shape": None, "num_features": 5000, "feature_kind": "sparse"})
+        '5,000 features (sparse)'
+        >>> inputs({"image_shape": [32, 32, 3]})
+        'images of 32 x 32 x 3'
+    """
+    if manifest["image_shape"]:
+        return f"images of {' x '.join(map(str, manifest['image_shape']))}"
+    return f"{manifest['num_features']:,} features ({manifest['feature_kind']})"
 
 
 def _parser():

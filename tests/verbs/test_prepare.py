@@ -30,7 +30,7 @@ def times(folder):
 def test_tells_what_the_folder_holds(arguments, folder, capsys):
     outcome = call(capsys, prepare, *arguments)
     lines = outcome.out.splitlines()
-    assert lines[0] == f"{folder}: 30 labels, 60 features (sparse, layout blocks)"
+    assert lines[0] == f"{folder}: 30 labels, 60 features (sparse), layout blocks"
     for split, examples, shards in (("train", 203, 3), ("dev", 60, 1)):
         rows = (folder.parents[1] / f"{split}.txt").read_text().splitlines()[1:]
         features = sum(row.count(":") for row in rows) / examples

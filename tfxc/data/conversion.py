@@ -99,11 +99,12 @@ _REMEDIES = {
 }
 
 
-def check_kind(chunk, wanted, where):
-    """Refuses a chunk without what the settings ask for.
+def check_kind(chunk, wanted, where, fix="give examples as in training"):
+    """Refuses a chunk without what is needed.
 
     Args:
         wanted: ``"texts"``, ``"features"`` or ``"images"``.
+        where, fix: of the error; ``fix=None`` says how to change the settings.
 
     Raises:
         DataError: texts where features are needed, and the like.
@@ -111,9 +112,10 @@ def check_kind(chunk, wanted, where):
     if getattr(chunk, wanted) is not None:
         return
     found = next((kind for kind in _REMEDIES if getattr(chunk, kind) is not None), "none")
-    fix = _REMEDIES[wanted]
-    if wanted == "features" and found == "images":
-        fix = "give images in every split, and no data.normalise"
+    if fix is None:
+        fix = _REMEDIES[wanted]
+        if wanted == "features" and found == "images":
+            fix = "give images in every split, and no data.normalise"
     raise DataError(f"examples with {wanted} expected, found {found}", where=where, fix=fix)
 
 

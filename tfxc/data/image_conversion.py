@@ -37,6 +37,7 @@ class ImageConverter:
         self.shape = None
         self._files = self._file_bytes = 0
         self._max_corrupt = settings.max_corrupt
+        self._remedy = "mend or remove these files, or let data.images.max_corrupt allow some"
         self._wanted = (settings.height, settings.width, settings.channels)
         if None not in self._wanted:
             self.shape = self._wanted
@@ -45,7 +46,9 @@ class ImageConverter:
     def of_shape(cls, shape):
         """Converts all images to pixels of one shape and refuses those it cannot decode."""
         height, width, channels = shape
-        return cls(ImageSettings(height=height, width=width, channels=channels))
+        converter = cls(ImageSettings(height=height, width=width, channels=channels))
+        converter._remedy = "mend or remove these files"
+        return converter
 
     @property
     def num_values(self):
@@ -163,7 +166,7 @@ class ImageConverter:
                 f"images that can be decoded expected, found {len(self.corrupt)} that cannot"
                 f"{limit}: {_some([name for _, name in self.corrupt])}",
                 where=where,
-                fix="mend or remove these files, or let data.images.max_corrupt allow some",
+                fix=self._remedy,
             )
 
 

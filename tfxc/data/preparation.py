@@ -207,7 +207,7 @@ class _Preparation:
         if not self.num_train and (settings.images or (unspecified and chunk.images is not None)):
             self.images = ImageConverter(settings.images or ImageSettings())
         wanted = "features" if settings.text_features is None else "texts"
-        check_kind(chunk, wanted if self.images is None else "images", where)
+        check_kind(chunk, wanted if self.images is None else "images", where, fix=None)
 
     @property
     def _chunk_size(self):
