@@ -136,6 +136,12 @@ BAD_CONFIGS = {
         {"training": {"optimizer": {"name": "adam", "lerning_rate": 1}}}, "'learning_rate'"),
     "an unknown schedule key": (
         {"training": {"schedule": {"name": "linear", "warmpu": 0.1}}}, "did you mean 'warmup'"),
+    "a learning rate that is a text": (
+        {"training": {"optimizer": {"name": "sgd", "learning_rate": "x"}}}, "found 'x'"),
+    "an impossible momentum": (
+        {"training": {"optimizer": {"name": "sgd", "momentum": -1}}}, "momentum must lie in [0"),
+    "a negative weight decay": (
+        {"training": {"optimizer": {"name": "adam", "weight_decay": -1}}}, "weight_decay must"),
     "an impossible schedule": (
         {"training": {"schedule": {"name": "exponential"}}}, "training.schedule.end: "),
     "dropout of all": ({"encoder": {"dropout": 1.0}}, "dropout must lie in [0, 1)"),

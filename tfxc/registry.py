@@ -78,7 +78,8 @@ def check_section(kind, section, where):
         where: config key of the section, for messages.
 
     Raises:
-        ConfigError: unknown or missing argument, or one that the data decides.
+        ConfigError: unknown or missing argument, one that the data decides, or a value that is of
+            another kind than the default.
     """
     method = get(kind, section["name"])
     known = arguments(method)
@@ -101,6 +102,47 @@ def check_section(kind, section, where):
             where=where,
             fix=f"add {missing[0]!r} to this section",
         )
+    check_kinds(section, known, where)
+
+
+def check_kinds(given, defaults, where):
+    """Holds the values of arguments against the kinds of their defaults.
+
+    Where the default is true or false, a whole number, a number or a text, the value has to be
+    one. Anything goes where the default is None; None does where the default is a number or a text.
+
+    Args:
+        given: ``{argument: value}``.
+        defaults: ``{argument: default}``.
+        where: config key of the section, for messages.
+
+    Raises:
+        ConfigError: a value of another kind.
+
+    Example:
+        >>> check_kinds({"beam": 2}, {"beam": 10}, where="head")
+    """
+    for key, value in given.items():
+        for kind, (kind_name, good) in _KINDS_OF_VALUES.items():
+            if type(defaults.get(key)) is kind and not good(value):
+                raise ConfigError(
+                    f"{key} expects {kind_name}, found {value!r}",
+                    where=where,
+                    fix="give a value of that kind",
+                )
+
+
+# By the type of the default; where it is a number, a list may give several.
+_KINDS_OF_VALUES = {
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("a whole number", lambda value: value is None or _is_whole(value)),
+    float: ("a number", lambda value: not isinstance(value, str | bool | dict)),
+    str: ("a text", lambda value: value is None or isinstance(value, str)),
+}
+
+
+def _is_whole(value):
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def create(kind, section, **decided):

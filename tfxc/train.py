@@ -52,9 +52,11 @@ def check_config(config):
         registry.check_section("technique", method.section(), where=f"techniques.{number}")
     from tfxc.data.augmenter import check_augmentation
     from tfxc.training.optimizers import get_optimizer
+    from tfxc.training.schedules import get_schedule
 
     check_augmentation(config.training.augmentation)
     get_optimizer(config.training.optimizer.section())
+    get_schedule(config.training.schedule.section())
 
 
 def _prepared(config, options):

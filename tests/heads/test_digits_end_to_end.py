@@ -85,7 +85,10 @@ def test_clusters_are_not_for_images():
     [
         ({"name": "mhp", "heads": [5, 5]}, "25 codes for 30 labels; the nearest that suffice"),
         ({"name": "mhs", "heads": [5, 6], "num_sampled_heads": 9}, "num_sampled_heads must lie"),
+        ({"name": "mhs", "heads": [5, 6], "num_sampled_heads": 2.5}, "(the blocks), found 2.5"),
         ({"name": "mhc", "heads": [5, 6], "label_codes": [1]}, "is read from the data"),
+        ({"name": "mhc", "heads": [5, 6], "initial_std": -1}, "initial_std must be positive"),
+        ({"name": "mhp", "heads": 30}, "heads must list positive whole numbers, found 30"),
     ],
 )
 def test_what_cannot_be_trained(tmp_path, capsys, head, message):

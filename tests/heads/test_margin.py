@@ -251,6 +251,12 @@ def test_true_heads_are_ranked_in_order():
         ({"sampling": "partial"}, "sampling 'partial' needs sample_rate"),
         ({"sample_rate": 0.1}, "sampling None has no use for sample_rate"),
         ({"sampling": "partial", "sample_rate": 1.1}, r"sample_rate must lie in \(0, 1\]"),
+        ({"sampling": "partial", "sample_rate": "0.5"}, r"\(0, 1\], found '0.5'"),
+        ({"sampling": "batch_heads", "heads": 12}, "positive whole numbers, found 12"),
+        (
+            {"sampling": "heads", "heads": HEADS, "num_sampled_heads": 1.5},
+            "num_sampled_heads must lie in 1 .. 3 .*found 1.5",
+        ),
         (
             {"sampling": "batch_heads", "heads": [3, 3]},
             r"heads \[3, 3\] give 9 codes for 12 labels",

@@ -76,6 +76,9 @@ def test_suggested_heads_of_large_sets(num_heads):
         (12, [], "positive whole numbers, found"),
         (12, [4, 0], "positive whole numbers, found"),
         (12, [4, 3.5], "positive whole numbers, found"),
+        (12, [True, 12], "positive whole numbers, found"),
+        (12, 12, "positive whole numbers, found 12"),
+        (12, "4,3", "positive whole numbers, found '4,3'"),
         (12, [2**16, 2**16], "fewer than 2147483648 expected"),
     ],
 )

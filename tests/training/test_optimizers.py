@@ -283,6 +283,7 @@ def test_from_config_section():
         ({"name": "adan"}, "no optimizer 'adan', did you mean 'adam'.*choose one of: sgd, adagr"),
         ({"name": "adam", "beta1": 0.9}, "unknown key 'beta1', did you mean 'beta_1'"),
         ({"name": "adam", "learning_rate": 0}, "learning_rate must be positive, found 0"),
+        ({"name": "sgd", "nesterov": True}, "nesterov needs a momentum.*set momentum"),
     ],
 )
 def test_bad_sections(section, message):

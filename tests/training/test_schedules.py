@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tfxc.errors import ConfigError
-from tfxc.training.schedules import NAMES, Schedule
+from tfxc.training.schedules import NAMES, Schedule, get_schedule
 
 # name -> (arguments, factor at the start, in the middle, at the end), by hand
 PLAIN = {
@@ -116,3 +116,23 @@ def test_a_single_step():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ConfigError, match=message):
         Schedule(100, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"name": "cosine", "power": 2}, r"schedule\.power: .*'cosine' has no use for power"),
+        ({"name": "constant", "end": 0.1}, "no use for end.*or choose schedule linear or cosine"),
+        ({"name": "polynomial", "power": "2"}, "power expects a number, found '2'"),
+        ({"name": "linear", "warm_up": 0.1}, "unknown key 'warm_up', did you mean 'warmup'"),
+    ],
+)
+def test_bad_sections(section, message):
+    with pytest.raises(ConfigError, match=message):
+        get_schedule(section)
+
+
+def test_a_section_of_a_config():
+    schedule = get_schedule({"name": "polynomial", "power": 2, "warmup": 0.5}, total_steps=100)
+    assert factor(schedule, 25) == 0.5
+    assert factor(schedule, 75) == 0.25

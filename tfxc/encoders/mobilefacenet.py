@@ -40,7 +40,7 @@ class MobileFaceNet(ImageEncoder):
 
     Example:
         >>> import tensorflow as tf
-        >>> encoder = MobileFaceNet((112, 112, 3), embedding_dim=128, scale=1)
+        >>> encoder = MobileFaceNet((112, 112, 3), embedding_dim=128, scale=1.0)
         >>> encoder(tf.zeros((2, 112, 112, 3), tf.uint8)).shape
         TensorShape([2, 128])
 
@@ -52,7 +52,7 @@ class MobileFaceNet(ImageEncoder):
         image_shape,
         *,
         embedding_dim=512,
-        scale=2,
+        scale=2.0,
         mean=0.5,
         std=0.5,
         dropout=0.0,

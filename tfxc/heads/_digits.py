@@ -38,6 +38,7 @@ class DigitHead(Head):
         self.strides = strides(self.heads)
         self.nodes = tuple(math.ceil(num_labels / stride) for stride in self.strides)
         check_choice("label_order", label_order, LABEL_ORDERS)
+        check_std(initial_std)
         self.label_order = label_order
         self.initial_std = initial_std
         self.seed = seed
@@ -93,9 +94,15 @@ def check_choice(name, value, choices):
 
 
 def check_count(name, value, most, what):
-    """Raises a ``ValueError`` unless ``value`` lies in 1 .. most."""
-    if not 1 <= value <= most:
-        raise ValueError(f"{name} must lie in 1 .. {most} ({what}), found {value}")
+    """Raises a ``ValueError`` unless ``value`` is a whole number in 1 .. most."""
+    if not isinstance(value, int | np.integer) or not 1 <= value <= most:
+        raise ValueError(f"{name} must lie in 1 .. {most} ({what}), found {value!r}")
+
+
+def check_std(value):
+    """Raises a ``ValueError`` unless ``value`` is None or a positive number."""
+    if value is not None and (not isinstance(value, int | float) or value <= 0):
+        raise ValueError(f"initial_std must be positive, found {value!r}")
 
 
 def log_probabilities(logits, link):

@@ -41,17 +41,20 @@ def check_sampling(head):
         _check_heads(head)
     if head.sharded and head.heads is not None:
         raise ValueError(f"sharded goes with sampling None or 'partial', found {head.sampling!r}")
-    if head.sample_rate is not None and not 0 < head.sample_rate <= 1:
-        raise ValueError(f"sample_rate must lie in (0, 1], found {head.sample_rate}")
+    rate = head.sample_rate
+    if rate is not None and (not isinstance(rate, int | float) or not 0 < rate <= 1):
+        raise ValueError(f"sample_rate must lie in (0, 1], found {rate!r}")
 
 
 def _check_heads(head):
-    if len(head.heads) != 2:
+    sizes = check_sizes(head.num_labels, head.heads)
+    if len(sizes) != 2:
         raise ValueError(f"heads must be two sizes, found {head.heads}")
-    number, _ = check_sizes(head.num_labels, head.heads)
-    sampled = head.num_sampled_heads
-    if sampled is not None and not 1 <= sampled <= number:
-        raise ValueError(f"num_sampled_heads must lie in 1 .. {number} (heads), found {sampled}")
+    sampled, number = head.num_sampled_heads, sizes[0]
+    if sampled is None:
+        return
+    if not isinstance(sampled, int) or not 1 <= sampled <= number:
+        raise ValueError(f"num_sampled_heads must lie in 1 .. {number} (heads), found {sampled!r}")
 
 
 def labels_of_a_shard(num_labels, replicas):

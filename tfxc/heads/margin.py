@@ -102,13 +102,14 @@ class Margin(Head):
         self.m1, self.m2, self.m3 = m1, m2, m3
         self.sub_centers = sub_centers
         self.sampling = sampling
-        self.heads = list(heads) if heads is not None else None
+        self.heads = heads
         self.num_sampled_heads = num_sampled_heads
         self.sample_rate = sample_rate
         self.sharded = sharded
         self.seed = seed
         check_margin(scale, m1, m2, m3, sub_centers)
         check_sampling(self)
+        self.heads = list(heads) if heads is not None else None
 
     def build(self, input_shape):
         """Makes the centres, (num_labels · sub_centers, dim), those of a label side by side."""

@@ -29,10 +29,11 @@ def check_sizes(num_labels, sizes):
         >>> check_sizes(100, [4, 5, 5])
         (4, 5, 5)
     """
-    sizes = tuple(sizes)
-    if not sizes or any(not isinstance(size, int | np.integer) or size < 1 for size in sizes):
-        raise ValueError(f"heads must list positive whole numbers, found {list(sizes)}")
+    if isinstance(sizes, str) or not np.iterable(sizes) or not all(map(_is_count, sizes)):
+        raise ValueError(f"heads must list positive whole numbers, found {sizes!r}")
     sizes = tuple(int(size) for size in sizes)
+    if not sizes:
+        raise ValueError("heads must list positive whole numbers, found none")
     codes = math.prod(sizes)
     if codes < num_labels:
         raise ValueError(
@@ -114,7 +115,7 @@ def suggest_heads(num_labels, num_heads):
         >>> suggest_heads(1000, 2), suggest_heads(670_091, 3)
         ((36, 28), (95, 85, 83))
     """
-    if num_labels < 1 or num_heads < 1:
+    if not (_is_count(num_labels) and _is_count(num_heads)):
         raise ValueError(
             f"at least one label and one head expected, found {num_labels} and {num_heads}"
         )
@@ -168,6 +169,11 @@ def _pair(total, least, most):
         smaller += 1
     fits = smaller * (total - smaller) >= least and 2 * smaller <= total
     return (total - smaller, smaller) if fits else None
+
+
+def _is_count(value):
+    """Whether this is a positive whole number."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
 
 
 def _where(condition, values):

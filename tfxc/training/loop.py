@@ -12,9 +12,9 @@ from tfxc.data.pipeline import training_dataset
 from tfxc.errors import ConfigError, NonFiniteLossError
 from tfxc.training.checkpoints import Checkpoints
 from tfxc.training.interrupts import Stopped, StopSignals
-from tfxc.training.optimizers import from_section, get_optimizer
+from tfxc.training.optimizers import get_optimizer
 from tfxc.training.reporting import Reporter
-from tfxc.training.schedules import Schedule
+from tfxc.training.schedules import get_schedule
 from tfxc.training.step import TrainStep
 
 
@@ -45,7 +45,7 @@ class Trainer:
         self.augmentation = build_augmentation(settings.augmentation, seed, source.image_shape)
         self.steps_per_epoch = source.num_examples / settings.batch_size
         self.total_steps = max(1, math.ceil(settings.epochs * self.steps_per_epoch))
-        schedule = _schedule(settings, self.total_steps, self.steps_per_epoch)
+        schedule = get_schedule(settings.schedule.section(), self.total_steps, self.steps_per_epoch)
         for technique in self.techniques:
             technique.begin(self.steps_per_epoch, self.total_steps)
         with self.strategy.scope():
@@ -238,16 +238,6 @@ class Trainer:
 def _distributes(strategy):
     return strategy.num_replicas_in_sync > 1 or not isinstance(
         strategy, type(tf.distribute.get_strategy())
-    )
-
-
-def _schedule(settings, total_steps, steps_per_epoch):
-    return from_section(
-        Schedule,
-        settings.schedule.section(),
-        "training.schedule",
-        total_steps=total_steps,
-        steps_per_epoch=steps_per_epoch,
     )
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfxc.errors import ConfigError
 from tfxc.ops.compiled import row_adam
-from tfxc.registry import nearest
+from tfxc.registry import check_kinds, nearest
 from tfxc.training.row_optimizer import Optimizer
 
 
@@ -24,7 +24,7 @@ class SGD(Optimizer):
 
     Args:
         momentum: 0 for none.
-        nesterov: look-ahead form, as in Keras and PyTorch.
+        nesterov: look-ahead form of the momentum, as in Keras and PyTorch.
         coupled: add ``weight_decay`` times the weight to the gradient (behind clipping, before
             the momentum), as ``torch.optim.SGD`` does, in place of the decoupled decay.
     """
@@ -39,6 +39,16 @@ class SGD(Optimizer):
         no_decay=(),
     ):
         super().__init__(learning_rate, weight_decay, no_decay)
+        if not 0 <= momentum < 1:
+            raise ConfigError(
+                f"momentum must lie in [0, 1), found {momentum}", where="training.optimizer"
+            )
+        if nesterov and not momentum:
+            raise ConfigError(
+                "nesterov needs a momentum",
+                where="training.optimizer",
+                fix="set momentum, e.g. 0.9, or remove nesterov",
+            )
         self.momentum, self.nesterov, self.coupled = momentum, nesterov, coupled
         self.slot_names = ("momentum",) if momentum else ()
 
@@ -186,7 +196,8 @@ def get_optimizer(section):
 def from_section(factory, arguments, where, **decided):
     """Calls ``factory`` with a config section's arguments; an unknown one is named."""
 
-    known = [p for p in inspect.signature(factory).parameters if p not in decided]
+    parameters = inspect.signature(factory).parameters
+    known = [name for name in parameters if name not in decided]
     for key in arguments:
         if key not in known:
             raise ConfigError(
@@ -194,4 +205,5 @@ def from_section(factory, arguments, where, **decided):
                 where=where,
                 fix=f"known keys here: {', '.join(known)}",
             )
+    check_kinds(arguments, {name: p.default for name, p in parameters.items()}, where)
     return factory(**decided, **arguments)

@@ -31,6 +31,11 @@ class Optimizer(tf.Module):
             raise ConfigError(
                 f"learning_rate must be positive, found {learning_rate}", where="training.optimizer"
             )
+        if weight_decay < 0:
+            raise ConfigError(
+                f"weight_decay must not be negative, found {weight_decay}",
+                where="training.optimizer",
+            )
         self.learning_rate = learning_rate
         self.weight_decay, self.no_decay = weight_decay, list(no_decay)
         self.slots, self._undecayed, self._names_checked = {}, set(), False

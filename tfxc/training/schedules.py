@@ -6,8 +6,15 @@ import tensorflow as tf
 
 from tfxc.errors import ConfigError
 from tfxc.registry import nearest
+from tfxc.training.optimizers import from_section
 
 NAMES = ("constant", "linear", "cosine", "polynomial", "exponential", "steps")
+_USERS = {  # of arguments that mean nothing to other schedules
+    "end": ("linear", "cosine", "polynomial", "exponential"),
+    "power": ("polynomial",),
+    "milestones": ("steps",),
+    "gamma": ("steps",),
+}
 
 
 class Schedule:
@@ -107,3 +114,26 @@ class Schedule:
     def _steps(self, done):
         passed = tf.add_n([tf.cast(done >= m, tf.float32) for m in self.milestones])
         return self.gamma**passed
+
+
+def get_schedule(section, total_steps=1, steps_per_epoch=1.0):
+    """Makes the schedule of a config section ``{"name": ..., argument: value}``.
+
+    Raises:
+        ConfigError: unknown name or argument, or one that this schedule has no use for.
+
+    Example:
+        >>> get_schedule({"name": "cosine", "end": 0.1}).end
+        0.1
+    """
+    where = "training.schedule"
+    sizes = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    schedule = from_section(Schedule, section, where, **sizes)
+    for key in section:
+        if schedule.name not in _USERS.get(key, NAMES):
+            raise ConfigError(
+                f"schedule {schedule.name!r} has no use for {key}",
+                where=f"{where}.{key}",
+                fix=f"remove it, or choose schedule {' or '.join(_USERS[key])}",
+            )
+    return schedule
