@@ -1,6 +1,7 @@
 """The built-in glyphs, on a few dozen characters."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tfxc.data.builtin._glyph_faces import FACES, font_folder
 from tfxc.data.builtin._glyph_images import draw
 from tfxc.data.builtin.glyphs import Glyphs, glyph_pairs
 from tfxc.data.formats import open_reader
-from tfxc.errors import ConfigError
+from tfxc.errors import ConfigError, UserError
 
 # Latin, Greek and Cyrillic capitals (many alike), marks that differ in height only, a blank
 # pattern, a space, a private-use character, and one that few faces have (Tifinagh yam).
@@ -212,3 +213,12 @@ def test_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setattr(_glyph_faces.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"matplotlib is not installed.*tfxc\[vision\]"):
         Glyphs(cache_folder=tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full")
+def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    full = lambda _, mode: Path("/dev/full").open(mode)  # noqa: E731, SIM115
+    monkeypatch.setattr(glyphs, "open", full, raising=False)
+    with pytest.raises(UserError, match=r"the disk is full.*free some space"):
+        read("train", tmp_path, characters="AB")
+    assert not list(tmp_path.iterdir())

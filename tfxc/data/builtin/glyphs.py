@@ -4,6 +4,7 @@ A few thousand classes with some dozen images each, which no photograph is neede
 train, and to verify on characters that were never trained on.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -205,17 +206,23 @@ def _build(folder, options, jobs):
             fix="lower min_faces or choose other characters",
         )
     variants, size = options["variants"], options["image_size"]
-    with atomic_folder(folder) as scratch:
+    with atomic_folder(folder) as scratch, contextlib.ExitStack() as stack:
         names = [one.name for one in classes]
         (scratch / "classes.json").write_text(json.dumps(names, ensure_ascii=False), "utf-8")
-        splits = _index(classes, variants)
-        files = {}
-        for split, index in splits.items():
+        files, wanted = {}, {}
+        for split, index in _index(classes, variants).items():
             np.save(scratch / f"{split}-index.npy", index)
-            files[split] = np.lib.format.open_memmap(
-                scratch / f"{split}.npy", "w+", np.uint8, (len(index), size, size, 1)
-            )
-        _draw_all(parallel, classes, files, variants, size)
+            # No memory map: writing to one ends the process where the disk is full.
+            files[split] = stack.enter_context(open(scratch / f"{split}.npy", "wb"))
+            _write_head(files[split], (len(index), size, size, 1))
+            wanted[split] = len(index)
+        drawn = _draw_all(parallel, classes, files, variants, size)
+        assert drawn == wanted, "one image per row"
+
+
+def _write_head(stream, shape):
+    head = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, head)
 
 
 def _index(classes, variants):
@@ -235,18 +242,18 @@ def _split(code, face, variant, is_first):
 
 
 def _draw_all(parallel, classes, files, variants, size):
-    """Draws glyph by glyph and puts each image behind the last one of its split."""
+    """Draws glyph by glyph, appends each image to its split's file; returns how many, by split."""
     glyphs = [(c, f, place == 0) for o in classes for place, (c, f) in enumerate(o.glyphs)]
     tasks = [glyphs[at : at + _GLYPHS_PER_TASK] for at in range(0, len(glyphs), _GLYPHS_PER_TASK)]
-    ends = dict.fromkeys(files, 0)
+    drawn = dict.fromkeys(files, 0)
     results = parallel(joblib.delayed(_draw_glyphs)(task, variants, size) for task in tasks)
     with Progress("drawing glyphs", len(glyphs), unit="glyphs") as progress:
         for task, found in zip(tasks, results, strict=True):
             for split, images in found.items():
-                files[split][ends[split] : ends[split] + len(images), ..., 0] = images
-                ends[split] += len(images)
+                files[split].write(images.tobytes())
+                drawn[split] += len(images)
             progress.advance(len(task))
-    assert all(ends[split] == len(file) for split, file in files.items()), "one image per row"
+    return drawn
 
 
 def _draw_glyphs(glyphs, variants, size):
