@@ -55,7 +55,7 @@ class Roc:
         It is the curve's point whose rate is nearest to ``far`` on either side, as in the scripts
         for IJB: nothing is interpolated, and a rate that few different pairs cannot express is
         met by its neighbour. Of points equally near the one with the larger true accept rate
-        counts.
+        counts. Points on a straight line between their neighbours are none of the curve's.
 
         Returns:
             ``(tar, far reached)``.
