@@ -11,7 +11,7 @@ from tfxc.encoders._repeated import Repeated
 from tfxc.errors import ConfigError
 from tfxc.model import build_model, example_features, make_parts
 
-SIZES = {"num_features": NUM_FEATURES, "num_labels": NUM_LABELS}
+SIZES = {"num_features": NUM_FEATURES, "num_labels": NUM_LABELS, "num_examples": 24}
 # Arguments that a head cannot do without.
 DIGITS = [3, -(-NUM_LABELS // 3)]
 NEEDED = {
@@ -57,6 +57,7 @@ def test_training_columns_are_those_of_the_groups(head):
     vectors = model.encoder(bags()["features"])
     one_label = tf.range(8)[:, None] % NUM_LABELS
     groups = model.head.training_groups(vectors, one_label)
+    assert model.head.num_groups == len(groups)
     assert model.head.training_columns == sum(group.logits.shape[1] for group in groups)
 
 
@@ -85,6 +86,13 @@ def test_training_gathers_are_those_of_the_graph(head):
     of_examples = [rows for rows in gathered if rows.shape[0] == 8]
     numbers = sum(rows.shape.num_elements() for rows in of_examples if rows.dtype.is_floating)
     assert 8 * model.head.training_gathers == numbers
+
+
+def test_a_table_of_dual_variables_per_group():
+    model = build_model(config(head="mach", objective="scent"), **SIZES)
+    assert [table.shape for table in model.objective.tables] == [(24,)] * 3
+    with pytest.raises(ConfigError, match=r"objective: .*num_examples"):
+        build_model(config(objective="scent"), num_features=NUM_FEATURES, num_labels=NUM_LABELS)
 
 
 def test_losses_are_summed_over_groups():

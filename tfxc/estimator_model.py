@@ -31,13 +31,19 @@ class FittedModel:
         self.config = config
         self._sizes = {"num_features": source.num_features, "num_labels": source.num_labels}
         self._kind = "dense" if source.dense else "sparse"
+        self._num_examples = source.num_examples
         self._label_counts, self._split, self.summary = None, None, None
-        self._make(**decided_codes(config, source, feature_kind=self._kind, **self._sizes))
+        self._make(**decided_codes(config, source, **self._dimensions))
 
     def _make(self, **decided):
         """A new model; one whose weights are still to come does without what the data decided."""
-        self.model = build_model(self.config, feature_kind=self._kind, **self._sizes, **decided)
+        self.model = build_model(self.config, **self._dimensions, **decided)
         self._searchers = {}
+
+    @property
+    def _dimensions(self):
+        sizes = {"feature_kind": self._kind, "num_examples": self._num_examples}
+        return {**self._sizes, **sizes}
 
     def count(self, labels):
         """Remembers the label statistics that a run folder holds; one list of ids an example."""

@@ -44,19 +44,21 @@ class XCModel(keras.Model):
 
     def call(self, features, training=False):
         """The head's raw scores of a batch."""
+        if not self.objective.built:
+            self.objective.build(None)
         return self.head(self.encoder(features, training=training))
 
     def losses_of(self, batch, training=True):
         """Per-example losses of a batch, summed over the head's logit groups, float32 (batch,).
 
         Args:
-            batch: dict ``features``, ``labels``, ``example_index``.
-            training: whether dropout and the like are on.
+            batch: dict ``features``, ``labels``, and ``example_index``, without which objectives
+                with a state per example leave it as it is.
+            training: whether dropout and the like are on, and such states change.
         """
         vectors = self.encoder(batch["features"], training=training)
         groups = self.head.training_groups(vectors, batch["labels"])
-        parts = [self.objective(group, batch["example_index"]) for group in groups]
-        return tf.add_n([tf.cast(part, tf.float32) for part in parts])
+        return self.objective.of_groups(groups, batch.get("example_index"), training)
 
     def top_k(self, features, k):
         """Ids int32 and scores float32 (batch, k) of the best labels, in the graph."""
@@ -84,8 +86,8 @@ def build_model(config, *, feature_kind="sparse", repetition=None, **decided):
         feature_kind: ``"sparse"``, ``"dense"`` or ``"image"``.
         repetition: number r for the model of repetition r alone; None for the whole model.
         decided: what the data decides: ``num_features``, ``num_labels``, for images
-            ``image_shape`` (height, width, channels), and whatever else an encoder or head lists
-            in ``from_data``.
+            ``image_shape`` (height, width, channels), and whatever else a part lists in
+            ``from_data``, as ``num_examples`` of the training split.
 
     Raises:
         ConfigError: an argument does not fit; the message names the config section.
@@ -108,8 +110,9 @@ def make_parts(config, *, feature_kind="sparse", repetition=None, **decided):
             where="encoder.name",
             fix=f"use encoder {_TAKERS[feature_kind]!r}",
         )
-    objective = _create("objective", config.objective.section())
-    head = _create("head", _head_section(config, objective, repetition), **decided)
+    head = _create("head", _head_section(config, repetition), **decided)
+    decided = {**decided, "num_groups": head.num_groups}
+    objective = _create("objective", config.objective.section(), **decided)
     return _encoder(config, head, repetition, decided), head, objective
 
 
@@ -136,13 +139,13 @@ def load_model(path, **kwargs):
     return keras.models.load_model(path, **kwargs)
 
 
-def _head_section(config, objective, repetition):
+def _head_section(config, repetition):
     section = {"seed": config.seed, **config.head.section()}
     known = registry.arguments(registry.get("head", section["name"]))
     if "seed" not in known:
         section.pop("seed")
     if "link" in known and section.get("link") is None:
-        section["link"] = objective.link
+        section["link"] = registry.get("objective", config.objective.name).link
     if repetition is not None:
         first = section.get("first_repetition", 0)
         section |= {"num_repetitions": 1, "first_repetition": first + repetition, "trunk": "shared"}

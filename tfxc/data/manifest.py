@@ -137,7 +137,8 @@ class Manifest(_Part):
     @property
     def dimensions(self):
         """What ``tfxc.model.build_model`` has to know of the data, as keyword arguments."""
-        return {name: getattr(self, name) for name in DIMENSIONS}
+        sizes = {name: getattr(self, name) for name in DIMENSIONS}
+        return {**sizes, "num_examples": self.split("train").examples}
 
     def split(self, name):
         """The ``SplitInfo`` of that name.

@@ -75,6 +75,15 @@ class Source(abc.ABC):
                 batch["features"] = decode_files(batch["features"], self.image_shape)
             yield batch
 
+    def label_counts(self):
+        """Examples of each label, int64 (num_labels,); labels beyond are left out."""
+        total = np.zeros(self.num_labels, np.int64)
+        for batch in self._raw_sequential(65_536):
+            labels = batch["labels"]
+            known = labels[(labels >= 0) & (labels < self.num_labels)]
+            total += np.bincount(known, minlength=self.num_labels)
+        return total
+
     def _raw_sequential(self, batch_size):
         first, rest = 0, None
         for rows in self._in_order():

@@ -33,12 +33,12 @@ def true_heads(labels, heads, flat):
     Reference: Liang et al., TPAMI 2024 (arXiv 2412.10182), multi-head sampling.
     """
     length = heads[1]
-    chosen = _distinct(tf.where(flat >= 0, flat // length, -1))
+    chosen = distinct(tf.where(flat >= 0, flat // length, -1))
     # A softmax needs a column, even if no example of the batch has a label.
     none = tf.zeros([tf.cast(tf.equal(tf.size(chosen), 0), tf.int32)], tf.int32)
     chosen = tf.concat([chosen, none], axis=0)
     ids = tf.reshape(chosen[:, None] * length + tf.range(length), [-1])
-    ranks = _ranks(chosen, labels // length)
+    ranks = ranks_in(chosen, labels // length)
     return Columns(ids, tf.where(labels >= 0, ranks * length + labels % length, -1))
 
 
@@ -85,7 +85,7 @@ def partial(labels, num_classes, count, seed, flat, first=0):
 
     Reference: An et al., ICCV Workshops 2021 (arXiv 2010.05222).
     """
-    own = _distinct(tf.where(flat < num_classes, flat, -1))
+    own = distinct(tf.where(flat < num_classes, flat, -1))
     bits = random_bits(tf.constant(0), tf.range(first, first + num_classes), seed, shared=True)
     # The class itself in the low bits makes all keys distinct.
     keys = tf.cast(bits, tf.int64) * 2**31 + tf.range(num_classes, dtype=tf.int64)
@@ -95,14 +95,14 @@ def partial(labels, num_classes, count, seed, flat, first=0):
     limit = tf.raw_ops.NthElement(input=keys, n=last, reverse=False)
     ids = tf.cast(tf.where(keys <= limit)[:, 0], tf.int32)
     known = (labels >= 0) & (labels < num_classes)
-    return Columns(ids, tf.where(known, _ranks(ids, labels), -1))
+    return Columns(ids, tf.where(known, ranks_in(ids, labels), -1))
 
 
-def _distinct(numbers):
+def distinct(numbers):
     """The distinct non-negative numbers of a vector, rising."""
     return tf.sort(tf.unique(tf.boolean_mask(numbers, numbers >= 0)).y)
 
 
-def _ranks(ordered, numbers):
+def ranks_in(ordered, numbers):
     """Places of a matrix of numbers within an ordered vector that holds them."""
     return tf.reshape(tf.searchsorted(ordered, tf.reshape(numbers, [-1])), tf.shape(numbers))

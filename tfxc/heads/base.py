@@ -28,6 +28,11 @@ class Head(keras.layers.Layer):
     search_methods = ()
 
     @property
+    def num_groups(self):
+        """How many groups ``training_groups`` returns."""
+        return 1
+
+    @property
     def training_columns(self):
         """Logits of one example in training over all groups, for estimates of memory."""
         return self.num_labels

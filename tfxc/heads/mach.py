@@ -116,6 +116,11 @@ class Mach(Head):
         return keras.ops.transpose(logits, (1, 0, 2))
 
     @property
+    def num_groups(self):
+        """One per repetition."""
+        return self.num_repetitions
+
+    @property
     def training_columns(self):
         """All buckets."""
         return self.num_repetitions * self.num_buckets

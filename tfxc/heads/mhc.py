@@ -123,6 +123,11 @@ class MHC(DigitHead):
         return _linear(tf.cast(features, self.compute_dtype), self.kernel, self.bias)
 
     @property
+    def num_groups(self):
+        """One per level."""
+        return len(self.heads)
+
+    @property
     def training_columns(self):
         """The groups, and the candidates of each further level."""
         return self.nodes[0] + self._candidates

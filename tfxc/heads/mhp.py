@@ -103,6 +103,11 @@ class MHP(DigitHead):
         return keras.ops.matmul(features, self.kernel) + self.bias
 
     @property
+    def num_groups(self):
+        """One per digit, or one."""
+        return len(self.heads) if self.grouping == "per_head" else 1
+
+    @property
     def training_columns(self):
         """The columns of all digits."""
         return sum(self.heads)

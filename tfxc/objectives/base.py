@@ -24,6 +24,21 @@ class Objective(keras.layers.Layer):
         """Per-example loss of one group."""
         raise TypeError(f"{type(self).__name__} must define call(group, example_index)")
 
+    def of_groups(self, groups, example_index=None, training=True):
+        """Losses of all groups of a batch added up, float32 (batch,).
+
+        Args:
+            groups: ``LogitGroup``s.
+            example_index: int64 (batch,), or None.
+            training: whether state per example may change; not all objectives have any.
+        """
+        parts = [self(group, example_index) for group in groups]
+        return tf.add_n([tf.cast(part, tf.float32) for part in parts])
+
+    def figures(self):
+        """What a log line should hold besides the loss: {name: number}."""
+        return {}
+
     def on_epoch(self, epoch, epochs):
         """Called before each epoch (from 1) of ``epochs``; schedules change their state here."""
 

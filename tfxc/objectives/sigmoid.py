@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfxc.objectives.base import Objective, masked_logits
-from tfxc.ops.losses import sigmoid_cross_entropy
+from tfxc.ops.losses import sigmoid_cross_entropy, weighted_sigmoid_cross_entropy
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -33,12 +33,17 @@ class Sigmoid(Objective):
 
     def call(self, group, example_index=None):
         """Per-example loss, (batch,)."""
-        loss = sigmoid_cross_entropy(masked_logits(group), group.positives)
+        logits, weights = masked_logits(group), 1.0
+        if group.log_weights is None:
+            loss = sigmoid_cross_entropy(logits, group.positives)
+        else:
+            weights = tf.exp(group.log_weights)
+            loss = weighted_sigmoid_cross_entropy(logits, group.positives, group.log_weights)
         if self.reduction == "sum":
             return loss
-        if group.valid is None:
+        if group.valid is None and group.log_weights is None:
             return loss / tf.cast(tf.shape(group.logits)[1], loss.dtype)
-        return loss / tf.reduce_sum(tf.cast(group.valid, loss.dtype), axis=1)
+        return loss / tf.reduce_sum(tf.where(logits > float("-inf"), weights, 0.0), axis=1)
 
     def get_config(self):
         """Constructor arguments."""

@@ -42,7 +42,8 @@ class Softmax(Objective):
         """Per-example loss, (batch,)."""
         logits, positives = masked_logits(group), group.positives
         if group.across is None:
-            loss = softmax_cross_entropy(logits, positives, self.label_smoothing)
+            weights = 0.0 if group.log_weights is None else group.log_weights
+            loss = softmax_cross_entropy(logits, positives, self.label_smoothing, weights)
             count = tf.reduce_sum(tf.cast(positives >= 0, loss.dtype), axis=1)
         else:
             arguments = logits, positives, group.across, self.label_smoothing

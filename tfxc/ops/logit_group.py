@@ -14,9 +14,13 @@ class LogitGroup(NamedTuple):
         across: ``ops.across.Across`` where this replica has some of the columns only, and for the
             examples of all replicas; positives are then those among its columns. The objective
             returns the losses of the replica's own examples. None: nothing of that.
+        log_weights: float32 (columns,), logarithm of the number of classes that a column stands
+            for where the columns are a sample, 0 for true ones; the logits are without it. None:
+            each stands for itself.
     """
 
     logits: Any
     positives: Any
     valid: Any = None
     across: Any = None
+    log_weights: Any = None

@@ -44,7 +44,19 @@ def sigmoid_cross_entropy(logits, positives):
     return loss, gradient
 
 
-def softmax_cross_entropy(logits, positives, label_smoothing=0.0):
+def weighted_sigmoid_cross_entropy(logits, positives, log_weights):
+    """``sigmoid_cross_entropy`` where each column stands for ``exp(log_weights)`` columns.
+
+    Args:
+        logits, positives: as there.
+        log_weights: float (columns,), 0 for positives.
+    """
+    of_positives, _ = gather_positives(logits, positives)
+    parts = tf.nn.softplus(logits) * tf.exp(log_weights)
+    return tf.reduce_sum(parts, axis=1) - tf.reduce_sum(of_positives, axis=1)
+
+
+def softmax_cross_entropy(logits, positives, label_smoothing=0.0, log_weights=0.0):
     """Mean over the true columns of ``logsumexp(z) - z_true``, (batch,); 0 without true columns.
 
     With several true columns the target is the uniform distribution over them.
@@ -54,16 +66,18 @@ def softmax_cross_entropy(logits, positives, label_smoothing=0.0):
         positives: int32 (batch, max_positives), distinct columns padded with -1.
         label_smoothing: share of the target that is uniform over all columns that count. Of them
             the loss needs the mean logit only.
+        log_weights: float (columns,), logarithm of the number of columns that each stands for, 0
+            for positives.
     """
     of_positives, mask = gather_positives(logits, positives)
     count = tf.reduce_sum(tf.cast(mask, logits.dtype), axis=1)
     mean = tf.math.divide_no_nan(tf.reduce_sum(of_positives, axis=1), count)
     if label_smoothing:
-        counts = logits > float("-inf")
-        total = tf.reduce_sum(tf.where(counts, logits, tf.zeros_like(logits)), axis=1)
-        of_all = total / tf.reduce_sum(tf.cast(counts, logits.dtype), axis=1)
+        weights = tf.where(logits > float("-inf"), tf.exp(log_weights), 0.0)
+        total = tf.reduce_sum(tf.math.multiply_no_nan(logits, weights), axis=1)
+        of_all = total / tf.reduce_sum(weights, axis=1)
         mean += label_smoothing * (of_all - mean)
-    loss = tf.reduce_logsumexp(logits, axis=1) - mean
+    loss = tf.reduce_logsumexp(logits + log_weights, axis=1) - mean
     return tf.where(count > 0, loss, tf.zeros_like(loss))
 
 

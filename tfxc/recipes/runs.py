@@ -40,7 +40,8 @@ class LoadedRun:
     @property
     def dimensions(self):
         """Arguments of ``build_model`` that come from the data."""
-        return {name: self.manifest.get(name) for name in DIMENSIONS}
+        sizes = {name: self.manifest.get(name) for name in DIMENSIONS}
+        return {**sizes, "num_examples": self.manifest["splits"]["train"]["examples"]}
 
     @functools.cached_property
     def model(self):

@@ -1,4 +1,4 @@
-"""The code of each label, where a head asks for an order that the data decides."""
+"""What a head wants to know of the labels: their codes in an order of the data, their counts."""
 
 from tfxc.data.label_vectors import label_vectors
 from tfxc.errors import ConfigError
@@ -7,10 +7,11 @@ from tfxc.model import make_parts
 
 
 def decided_codes(config, source, *, feature_kind="sparse", **decided):
-    """Further arguments of ``build_model``: ``{"label_codes": codes}``, or none.
+    """Further arguments of ``build_model``: ``label_codes``, ``label_counts``, or none.
 
     Only a head with ``label_order="clusters"`` asks for codes: its labels are clustered by the
-    features of their training examples. The rest of the config is checked before.
+    features of their training examples. Only one with ``extra="frequency"`` asks for counts. Either
+    is a pass over the split, before which the config is checked.
 
     Args:
         config: ``Config``.
@@ -20,7 +21,11 @@ def decided_codes(config, source, *, feature_kind="sparse", **decided):
     Raises:
         ConfigError: an argument does not fit, or the examples are images.
     """
-    if config.head.section().get("label_order") != "clusters":
+    section = config.head.section()
+    if section.get("extra") == "frequency":
+        make_parts(config, feature_kind=feature_kind, **decided)
+        return {"label_counts": source.label_counts()}
+    if section.get("label_order") != "clusters":
         return {}
     if feature_kind == "image":
         raise ConfigError(

@@ -179,6 +179,7 @@ class Trainer:
             "loss": float(np.mean(window)),
             "learning_rate": learning_rate * factor,
             "examples_per_second": round(rate, 1),
+            **self.model.objective.figures(),
         }
         reporter.figures(step, figures)
         window.clear()

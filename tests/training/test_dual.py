@@ -1,0 +1,115 @@
+"""Dual objectives over replicas and workers, killed and resumed: the numbers of one device."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tests.training.test_strategies import ROOT, arrays, assert_close, finish
+from tfxc.errors import CheckpointError
+from tfxc.recipes.runs import load_run
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from tests import tiny
+from tests.training.test_resume import Killed, dies_after
+folder, run, output = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+changes, last = json.loads(sys.argv[4]), int(sys.argv[5])
+if last:
+    try:
+        tiny.train(folder, run, dies_after(last), **changes)
+    except Killed:
+        raise SystemExit
+trainer = tiny.train(folder, run, **changes)
+for table in trainer.model.objective.tables:
+    copies = trainer.strategy.experimental_local_results(table.value)
+    for copy in copies:
+        np.testing.assert_array_equal(copy, copies[0])
+np.savez(folder / output, *tiny.weights(trainer))
+"""
+
+
+def changes(**training):
+    """SOX over the batch's labels and five others by their frequency, in micro-batches."""
+    optimizer = {"name": "sgd", "learning_rate": 0.5, "momentum": 0.5}
+    return {
+        "head": {"name": "sampled", "num_extra": 5, "extra": "frequency", "initial_std": 0.1},
+        "objective": {"name": "sox", "last_share": 0.3},
+        "training": {"epochs": 2, "accumulate": 2, "optimizer": optimizer, **training},
+    }
+
+
+def start(folder, run, changes, output="-", last=0, **variables):
+    """Starts a training that ends as if killed behind step ``last``, if that is given."""
+    command = [sys.executable, "-c", PROGRAM, str(folder), run, output]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    command += [json.dumps(changes), str(last)]
+    return subprocess.Popen(command, env=environment, **pipes)
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    """Folder and trainer on one device."""
+    folder = tmp_path_factory.mktemp("dual")
+    return folder, tiny.train(folder, "single", **changes())
+
+
+def test_a_training_visits_every_example_and_its_run_can_be_read(single):
+    folder, trainer = single
+    (table,) = trainer.model.objective.tables
+    assert table.shape == (203,)
+    assert np.isfinite(table.numpy()).all()
+    model = load_run(folder / "single").model
+    np.testing.assert_array_equal(model.objective.tables[0].numpy(), table.numpy())
+    counts = np.load(folder / "single/assets/label_counts.npy")
+    np.testing.assert_array_equal(model.head.frequencies.numpy(), np.maximum(counts, 1))
+    lines = (folder / "single/metrics.jsonl").read_text().splitlines()
+    logged = [json.loads(line) for line in lines if '"loss"' in line]
+    assert {line["rows_without_rival"] for line in logged} == {0}
+
+
+def test_killed_and_resumed_with_fewer_replicas_equals_one_device(single):
+    folder, trainer = single
+    two, one = (changes(strategy="mirrored", devices=["CPU:0", "CPU:1"][:n]) for n in (2, 1))
+    finish(start(folder, "mirrored", two, last=23))
+    finish(start(folder, "mirrored", one, "mirrored.npz"))
+    assert_close(tiny.weights(trainer), arrays(folder / "mirrored.npz"))
+
+
+def test_two_workers_equal_one_device(single):
+    folder, trainer = single
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("localhost", 0))
+        two.bind(("localhost", 0))
+        workers = [f"localhost:{s.getsockname()[1]}" for s in (one, two)]
+    processes = []
+    for index in range(2):
+        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        output, variables = f"worker-{index}.npz", {"TF_CONFIG": json.dumps(task)}
+        settings = changes(strategy="multi_worker")
+        processes.append(start(folder, "workers", settings, output, **variables))
+    finish(*processes)
+    for index in range(2):
+        assert_close(tiny.weights(trainer), arrays(folder / f"worker-{index}.npz"))
+
+
+def test_a_checkpoint_of_another_number_of_examples_is_refused(single):
+    folder, trainer = single
+    other = folder / "other"
+    other.mkdir()
+    tiny.write_split(other / "train.txt", 150, seed=0)
+    tiny.write_split(other / "dev.txt", 60, seed=1)
+
+    def restores_the_other(made):
+        made.checkpoints.folder = trainer.checkpoints.folder
+
+    with pytest.raises(CheckpointError, match=r"hold this model's variables.*\(150,\)"):
+        tiny.train(other, "run", restores_the_other, **changes())

@@ -1,0 +1,260 @@
+"""What the dual objectives share: one scalar per training example, and losses over the rivals."""
+
+import math
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tfxc.objectives.base import Objective, masked_logits
+from tfxc.ops.losses import gather_positives
+
+# exp of more than this counts as exp of this, about 5.5e34: the sum over a batch stays finite.
+_MOST = 80.0
+
+
+class Rivals(NamedTuple):
+    """The columns an example has to beat: those that count, less the true ones.
+
+    With ``w`` classes for which a column stands (1 without ``group.log_weights``):
+
+    Attributes:
+        scores: float32 (batch, columns), logit less the (mean) logit of the true columns; -inf
+            where a column is no rival.
+        log_weights: ``log w``, broadcastable to ``scores``.
+        log_mean: float32 (batch,), ``log m``, where m is the mean of ``exp(score)`` over the
+            rival classes.
+        count: float32 (batch,), K: the rival classes and the true columns.
+        exist: bool (batch,), whether there are a true column and a rival; where not, the other
+            attributes say nothing.
+        alone: bool (batch,), whether there is a true column, but no rival (K = 1).
+    """
+
+    scores: Any
+    log_weights: Any
+    log_mean: Any
+    count: Any
+    exist: Any
+    alone: Any
+
+
+def rivals_of(group):
+    """``Rivals`` of a logit group.
+
+    Several true columns share the target evenly: the mean of their logits takes the place of the
+    true logit, and none of them is a rival.
+    """
+    logits, positives = masked_logits(group), group.positives
+    of_positives, mask = gather_positives(logits, positives)
+    of_true = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1)
+    true = tf.math.divide_no_nan(tf.reduce_sum(of_positives, axis=1), of_true)
+    places = tf.where(mask)
+    columns = tf.cast(tf.gather_nd(positives, places), tf.int64)
+    places = tf.stack([places[:, 0], columns], axis=1)
+    minus = tf.fill(tf.shape(places)[:1], -math.inf)
+    others = tf.tensor_scatter_nd_update(logits, places, minus)
+    log_weights = 0.0 if group.log_weights is None else group.log_weights
+    weights = tf.where(others > -math.inf, tf.exp(log_weights), 0.0)
+    number = tf.reduce_sum(weights, axis=1)
+    exist = (number > 0) & (of_true > 0)
+    # Rows without a rival get one, so that no gradient is NaN; their losses are thrown away.
+    scores = tf.where(exist[:, None], others - true[:, None], 0.0)
+    log_mean = tf.reduce_logsumexp(scores + log_weights, axis=1)
+    log_mean -= tf.math.log(tf.where(exist, number, 1.0))
+    alone = (number <= 0) & (of_true > 0)
+    return Rivals(scores, log_weights, log_mean, number + of_true, exist, alone)
+
+
+class DualObjective(Objective):
+    """Base of the objectives with one dual variable nu per training example and logit group.
+
+    The softmax cross-entropy ``log sum_k exp(s_k)`` is the minimum over nu of
+    ``sum_k exp(s_k - nu) + nu``. So a step needs the classes of a batch only, and nu remembers
+    what the example has seen of the others. With m the mean of ``exp(score)`` over the batch's
+    rivals, the loss of an example is ``m exp(-nu)``, with nu taken as a constant: its size says
+    little (it is 1 where nu fits the batch), its gradient is the method's. A subclass says in
+    ``step`` how nu moves, and which nu the loss takes.
+
+    The tables live in variables of every replica. All replicas write the entries of the whole
+    batch, so each has the same table as a single device, and any number of replicas can go on
+    from a checkpoint. The cost of a step does not depend on the number of examples. NaN marks an
+    example that has not been visited.
+
+    An example that stands twice in a batch is updated once, from its first place. Examples
+    without a true column have loss 0 and leave their entry alone, and so do those without a rival
+    (all labels of the batch are equal), which ``skipped`` counts. The tables change in training
+    only, and only with an ``example_index``; without one, every example counts as not visited.
+    All is computed in float32 and in logarithms; exponents beyond 80 count as 80.
+
+    Args:
+        num_examples: number of training examples n (from the data).
+        num_groups: logit groups of an example (from the head).
+    """
+
+    link = "softmax"
+    from_data = ("num_examples", "num_groups")
+
+    def __init__(self, num_examples, num_groups=1, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.num_examples = num_examples
+        self.num_groups = num_groups
+
+    def build(self, input_shape=None):
+        """Makes the tables, and the counter of rows without a rival."""
+        unvisited = keras.initializers.Constant(math.nan)
+        self.tables = [
+            self.state((self.num_examples,), unvisited, "float32", f"nu_{number}")
+            for number in range(self.num_groups)
+        ]
+        self.skipped = self.state((), "zeros", "int64", "skipped")
+
+    def state(self, shape, start, dtype, name):
+        """A variable that is no weight; all replicas write the same into it."""
+        kind = {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
+        return self.add_weight(shape, start, dtype, name=name, **kind)
+
+    def of_groups(self, groups, example_index=None, training=True):
+        """Losses summed over the groups, each with its own table."""
+        parts = [
+            self(group, example_index, number=number, training=training)
+            for number, group in enumerate(groups)
+        ]
+        return tf.add_n(parts)
+
+    def call(self, group, example_index=None, number=0, training=True):
+        """Per-example loss of group ``number``, (batch,); in training, updates its table."""
+        rivals = rivals_of(group)
+        constants = Rivals(*map(tf.stop_gradient, rivals))
+        first = self.first(constants)
+        if example_index is None:
+            used, _ = self.step(first, constants)
+        else:
+            table = self.tables[number].value
+            example_index = self._checked(example_index)
+            known = tf.gather(table, example_index)
+            unvisited = tf.math.is_nan(known)
+            used, new = self.step(tf.where(unvisited, first, known), constants)
+            if training:
+                self._write(table, example_index, tf.where(unvisited, first, new), constants)
+        return tf.where(rivals.exist, self.loss(rivals, used), 0.0)
+
+    def first(self, rivals):
+        """nu of examples not visited before, (batch,)."""
+        return rivals.log_mean
+
+    def step(self, nu, rivals):
+        """(nu of the loss, nu from now on), both (batch,)."""
+        raise TypeError(f"{type(self).__name__} must define step(nu, rivals)")
+
+    def loss(self, rivals, nu):
+        """Loss of the rows that have rivals, (batch,); nu is a constant."""
+        constant = tf.stop_gradient(rivals.log_mean)
+        size = exp(constant - nu)
+        # Where the exponent is cut off, the gradient goes on.
+        return size + size * (rivals.log_mean - constant)
+
+    def figures(self):
+        """Counts rows that had no rival."""
+        return {"rows_without_rival": int(self.skipped.numpy())}
+
+    def _checked(self, example_index):
+        inside = tf.reduce_all((example_index >= 0) & (example_index < self.num_examples))
+        message = f"example_index outside 0 .. {self.num_examples - 1}, the examples that "
+        message += f"objective {self.name!r} was made for; found:"
+        check = tf.debugging.Assert(inside, [message, example_index])
+        with tf.control_dependencies([check] if check is not None else []):
+            return tf.identity(example_index)
+
+    def _write(self, table, example_index, values, rivals):
+        """Writes the entries of the batch of all replicas into this replica's table."""
+        good = rivals.exist & tf.math.is_finite(values) & tf.math.is_finite(rivals.log_mean)
+        other = tf.where(rivals.alone, tf.constant(-2, example_index.dtype), -1)
+        rows = tf.where(good, example_index, other)
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            rows, values = (context.all_gather(part, axis=0) for part in (rows, values))
+        self.skipped.value.assign_add(tf.math.count_nonzero(rows == -2))
+        values = tf.boolean_mask(values, rows >= 0)
+        distinct, places = tf.unique(tf.boolean_mask(rows, rows >= 0))
+        first = tf.math.unsorted_segment_min(tf.range(tf.size(places)), places, tf.size(distinct))
+        table.scatter_update(tf.IndexedSlices(tf.gather(values, first), distinct))
+
+    def get_config(self):
+        """Constructor arguments."""
+        own = {"num_examples": self.num_examples, "num_groups": self.num_groups}
+        return {**super().get_config(), **own}
+
+
+class ScheduledDual(DualObjective):
+    """Base of the dual objectives whose step size changes from epoch to epoch.
+
+    A subclass says in ``rate_at`` how. Before the first epoch is announced it is ``start_rate``.
+    """
+
+    def build(self, input_shape=None):
+        """Makes the tables and the step size, which is saved with them."""
+        super().build(input_shape)
+        start = keras.initializers.Constant(self.start_rate)
+        self.rate = self.state((), start, "float32", "rate")
+
+    @property
+    def start_rate(self):
+        """The step size without a schedule."""
+        raise TypeError(f"{type(self).__name__} must define start_rate")
+
+    def rate_at(self, epoch, epochs):
+        """The step size in an epoch (from 1) of ``epochs``, a float."""
+        raise TypeError(f"{type(self).__name__} must define rate_at(epoch, epochs)")
+
+    def on_epoch(self, epoch, epochs):
+        """Sets the step size."""
+        if not self.built:
+            self.build(None)
+        self.rate.assign(self.rate_at(epoch, epochs))
+
+
+class GradientDual(ScheduledDual):
+    """Base of the dual objectives that take a gradient step of falling size on nu.
+
+    Args:
+        dual_learning_rate: gamma, positive.
+
+    Raises:
+        ValueError: it is not positive.
+    """
+
+    def __init__(self, num_examples, num_groups=1, *, dual_learning_rate=1.0, **kwargs):
+        super().__init__(num_examples, num_groups, **kwargs)
+        if dual_learning_rate <= 0:
+            raise ValueError(f"dual_learning_rate must be positive, found {dual_learning_rate}")
+        self.dual_learning_rate = dual_learning_rate
+
+    @property
+    def start_rate(self):
+        """The step size without a schedule."""
+        return self.dual_learning_rate
+
+    def rate_at(self, epoch, epochs):
+        """``gamma (1 + cos(pi e / E)) / 2``."""
+        return self.dual_learning_rate * half_cosine(epoch, epochs)
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "dual_learning_rate": self.dual_learning_rate}
+
+
+def moving_average(nu, log_mean, log_share, log_rest):
+    """``log(rest · exp(nu) + share · exp(log_mean))``, in logarithms."""
+    old, new = log_rest + nu, log_share + log_mean
+    larger = tf.maximum(old, new)
+    return larger + tf.nn.softplus(-tf.abs(old - new))
+
+
+def half_cosine(epoch, epochs):
+    """Falls from 1 (epoch 0) to 0 (epoch ``epochs``) along half a cosine, a float."""
+    return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+
+
+def exp(values):
+    """``tf.exp`` that stays finite."""
+    return tf.exp(tf.minimum(values, _MOST))

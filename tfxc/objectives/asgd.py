@@ -1,0 +1,35 @@
+"""ASGD: alternating gradient steps on weights and dual variables."""
+
+import keras
+
+from tfxc.objectives._dual import GradientDual, exp
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Asgd(GradientDual):
+    """Stochastic optimisation of the cross-entropy over the classes of a batch, by ASGD.
+
+    With m the batch mean, nu takes a gradient step, ``nu' = nu - g (1 - m exp(-nu))``; the loss
+    takes nu. The step size g falls along a cosine, ``dual_learning_rate`` at the start and 0 in
+    the last epoch.
+
+    Args:
+        num_examples, num_groups: see ``DualObjective`` (from the data and the head).
+        dual_learning_rate: gamma, positive.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfxc.ops.logit_group import LogitGroup
+        >>> group = LogitGroup(tf.constant([[0.0, 1.0, 2.0]]), tf.constant([[1]]))
+        >>> round(float(Asgd(num_examples=10)(group, tf.constant([7]))[0]), 4)
+        1.0
+
+    Reference: as compared in Wei et al. 2026, arXiv 2602.02877.
+    """
+
+    def step(self, nu, rivals):
+        """A gradient step, which the loss does not see yet."""
+        return nu, nu - self.rate.value * (1 - exp(rivals.log_mean - nu))

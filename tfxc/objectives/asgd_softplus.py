@@ -1,0 +1,71 @@
+"""ASGD on a softened dual: no exponential can blow up."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from tfxc.objectives._dual import GradientDual
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class AsgdSoftplus(GradientDual):
+    """``asgd`` with ``log(1 + r exp(s - nu)) / r`` in place of ``exp(s - nu)`` of each rival.
+
+    The loss is the mean of that over the K classes of the batch, the true one counting 0, and the
+    slope of the dual is ``1 - q`` with q the mean of ``exp(s - nu) / (1 + r exp(s - nu))``. Means
+    divide by K, not by K - 1, as published. nu starts at the logarithm of q for nu = 0. The loss
+    takes nu before its step. For r to 0 this is ``asgd``, up to (K - 1) / K.
+
+    Args:
+        num_examples, num_groups: see ``DualObjective`` (from the data and the head).
+        dual_learning_rate: gamma, positive; falls as in ``asgd``.
+        smoothing: rho, positive; q stays below 1 / rho.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> from tfxc.ops.logit_group import LogitGroup
+        >>> group = LogitGroup(tf.constant([[0.0, 1.0, 2.0]]), tf.constant([[1]]))
+        >>> round(float(AsgdSoftplus(num_examples=10)(group, tf.constant([7]))[0]), 3)
+        1.0
+
+    Reference: Wei et al. 2026, arXiv 2602.02877.
+    """
+
+    def __init__(
+        self, num_examples, num_groups=1, *, dual_learning_rate=1.0, smoothing=1e-3, **kwargs
+    ):
+        super().__init__(num_examples, num_groups, dual_learning_rate=dual_learning_rate, **kwargs)
+        if smoothing <= 0:
+            raise ValueError(f"smoothing must be positive, found {smoothing}")
+        self.smoothing = smoothing
+
+    @property
+    def _log_smoothing(self):
+        return math.log(self.smoothing)
+
+    def first(self, rivals):
+        """log q for nu = 0."""
+        logs = tf.math.log_sigmoid(rivals.scores + self._log_smoothing) + rivals.log_weights
+        return tf.reduce_logsumexp(logs, axis=1) - self._log_smoothing - tf.math.log(rivals.count)
+
+    def step(self, nu, rivals):
+        """A gradient step, which neither the loss nor a first visit sees."""
+        parts = tf.sigmoid(rivals.scores - nu[:, None] + self._log_smoothing)
+        slope = 1 - self._mean(parts, rivals)
+        return nu, nu - self.rate.value * slope
+
+    def loss(self, rivals, nu):
+        """Mean of the softened exponentials."""
+        parts = tf.nn.softplus(rivals.scores - nu[:, None] + self._log_smoothing)
+        return self._mean(parts, rivals)
+
+    def _mean(self, parts, rivals):
+        parts = tf.reduce_sum(parts * tf.exp(rivals.log_weights), axis=1)
+        return parts / (self.smoothing * rivals.count)
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "smoothing": self.smoothing}

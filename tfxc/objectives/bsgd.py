@@ -1,0 +1,37 @@
+"""BSGD: the softmax over the classes of the batch, uncorrected."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.objectives._dual import rivals_of
+from tfxc.objectives.base import Objective
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Bsgd(Objective):
+    """``log sum_k exp(s_k)`` over the rivals of the true column, as if they were all there are.
+
+    Here s is the logit less the true one. It has no dual variable, and the bias that the dual
+    methods do away with. ``softmax`` is the same with the true column inside the sum. Several true
+    columns share the target evenly, none of them is a rival; an example without a true column or
+    without a rival has loss 0.
+
+    Example:
+        >>> from tfxc.ops.logit_group import LogitGroup
+        >>> group = LogitGroup(tf.zeros((1, 4)), tf.constant([[2, -1]]))
+        >>> round(float(Bsgd()(group)[0]), 4)  # ln 3
+        1.0986
+
+    Reference: Hu et al., NeurIPS 2020 (arXiv 2002.10790), as compared in arXiv 2602.02877.
+    """
+
+    link = "softmax"
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+
+    def call(self, group, example_index=None):
+        """Per-example loss, (batch,)."""
+        rivals = rivals_of(group)
+        loss = tf.reduce_logsumexp(rivals.scores + rivals.log_weights, axis=1)
+        return tf.where(rivals.exist, loss, 0.0)

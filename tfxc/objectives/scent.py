@@ -1,0 +1,45 @@
+"""SCENT: the dual variable by a step that suits its exponential."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.objectives._dual import DualObjective, moving_average
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Scent(DualObjective):
+    """Stochastic optimisation of the cross-entropy over the classes of a batch, by SCENT.
+
+    ``exp(nu)`` is a moving average of the batch means m: ``exp(nu') = (1 - g) exp(nu) + g m``. The
+    share ``g = sigmoid(log a + nu)`` of the new mean depends on nu itself: an example whose rivals
+    score high forgets faster. It is the exact proximal step of size a under the divergence of
+    ``exp(-nu)``. The loss takes nu'.
+
+    Args:
+        num_examples, num_groups: see ``DualObjective`` (from the data and the head).
+        log_dual_learning_rate: log a; the higher, the less of the past counts.
+
+    Example:
+        >>> from tfxc.ops.logit_group import LogitGroup
+        >>> group = LogitGroup(tf.constant([[0.0, 1.0, 2.0]]), tf.constant([[1]]))
+        >>> round(float(Scent(num_examples=10)(group, tf.constant([7]))[0]), 4)
+        1.0
+
+    Reference: Wei et al. 2026, arXiv 2602.02877.
+    """
+
+    def __init__(self, num_examples, num_groups=1, *, log_dual_learning_rate=12.0, **kwargs):
+        super().__init__(num_examples, num_groups, **kwargs)
+        self.log_dual_learning_rate = log_dual_learning_rate
+
+    def step(self, nu, rivals):
+        """The moving average, used at once."""
+        odds = self.log_dual_learning_rate + nu
+        log_share, log_rest = -tf.nn.softplus(-odds), -tf.nn.softplus(odds)
+        new = moving_average(nu, rivals.log_mean, log_share, log_rest)
+        return new, new
+
+    def get_config(self):
+        """Constructor arguments."""
+        own = {"log_dual_learning_rate": self.log_dual_learning_rate}
+        return {**super().get_config(), **own}

@@ -1,0 +1,47 @@
+"""U-max: ASGD whose dual variable cannot fall far behind."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.objectives._dual import GradientDual, exp
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Umax(GradientDual):
+    """Stochastic optimisation of the cross-entropy over the classes of a batch, by U-max.
+
+    As ``asgd``, nu takes a gradient step, ``nu' = nu - g (1 - m exp(-nu))`` with m the batch mean;
+    but where nu' then lies more than ``slack`` below log m, it is set to log m. The loss takes nu'.
+
+    Args:
+        num_examples, num_groups: see ``DualObjective`` (from the data and the head).
+        dual_learning_rate: gamma, positive; falls as in ``asgd``.
+        slack: delta, at least 0.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> from tfxc.ops.logit_group import LogitGroup
+        >>> group = LogitGroup(tf.constant([[0.0, 1.0, 2.0]]), tf.constant([[1]]))
+        >>> round(float(Umax(num_examples=10)(group, tf.constant([7]))[0]), 4)
+        1.0
+
+    Reference: Fagan and Iyengar 2018, arXiv 1803.08577, as compared in arXiv 2602.02877.
+    """
+
+    def __init__(self, num_examples, num_groups=1, *, dual_learning_rate=1.0, slack=1.0, **kwargs):
+        super().__init__(num_examples, num_groups, dual_learning_rate=dual_learning_rate, **kwargs)
+        if slack < 0:
+            raise ValueError(f"slack must not be negative, found {slack}")
+        self.slack = slack
+
+    def step(self, nu, rivals):
+        """A gradient step, not too far below the batch, and used at once."""
+        new = nu - self.rate.value * (1 - exp(rivals.log_mean - nu))
+        new = tf.where(new < rivals.log_mean - self.slack, rivals.log_mean, new)
+        return new, new
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "slack": self.slack}
