@@ -73,6 +73,29 @@ def test_two_mirrored_replicas_equal_one_device(single):
     assert_close(expected, arrays(folder / "mirrored.npz"))
 
 
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"sampling": "batch_heads", "heads": [10, 3]},
+        {"sampling": "partial", "sample_rate": 0.5},
+    ],
+    ids=lambda sampling: sampling["sampling"],
+)
+def test_class_centres_sampled_by_the_whole_batch(tmp_path, sampling):
+    """The classes of a replica's softmax are those of the examples of all replicas."""
+    # A larger epsilon: Adam would blow the rounding of gradients near 0 up.
+    optimizer = {"name": "adam", "learning_rate": 0.02, "epsilon": 1e-3}
+    changes = {
+        "head": {"name": "margin", "scale": 8.0, "m2": 0.2, **sampling},
+        "objective": {"name": "softmax"},
+        "training": training(epochs=1, optimizer=optimizer),
+    }
+    expected = tiny.weights(tiny.train(tmp_path, "single", **changes))
+    changes["training"] |= {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}
+    finish(start(tmp_path, "mirrored", changes, "mirrored.npz"))
+    assert_close(expected, arrays(tmp_path / "mirrored.npz"))
+
+
 def test_two_workers_equal_one_device(single):
     folder, expected = single
     with socket.socket() as one, socket.socket() as two:
