@@ -28,7 +28,7 @@ class AsgdSoftplus(GradientDual):
     Example:
         >>> from tfxc.ops.logit_group import LogitGroup
         >>> group = LogitGroup(tf.constant([[0.0, 1.0, 2.0]]), tf.constant([[1]]))
-        >>> round(float(AsgdSoftplus(num_examples=10)(group, tf.constant([7]))[0]), 3)
+        >>> round(float(AsgdSoftplus(num_examples=10)(group, tf.constant([7]))[0]), 2)
         1.0
 
     Reference: Wei et al. 2026, arXiv 2602.02877.
