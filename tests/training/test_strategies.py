@@ -23,11 +23,20 @@ changes = json.loads(sys.argv[2])
 trainer = tiny.train(Path(sys.argv[1]), sys.argv[3], **changes)
 np.savez(Path(sys.argv[1]) / sys.argv[4], *tiny.weights(trainer))
 """
+TWO_TRAININGS = """
+import sys, json
+from pathlib import Path
+from tests import tiny
+changes = json.loads(sys.argv[2])
+for units in (8, 16):
+    encoder = {"name": "bag_mlp", "hidden": [units]}
+    tiny.train(Path(sys.argv[1]), f"{sys.argv[3]}-{units}", encoder=encoder, **changes)
+"""
 
 
-def start(folder, run, changes, output, **variables):
+def start(folder, run, changes, output, program=PROGRAM, **variables):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    command = [sys.executable, "-c", PROGRAM, str(folder), json.dumps(changes), run, output]
+    command = [sys.executable, "-c", program, str(folder), json.dumps(changes), run, output]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -71,6 +80,12 @@ def test_two_mirrored_replicas_equal_one_device(single):
     changes = {"training": training(**devices)}
     finish(start(folder, "mirrored", changes, "mirrored.npz"))
     assert_close(expected, arrays(folder / "mirrored.npz"))
+
+
+def test_models_of_several_sizes_in_one_process(tmp_path):
+    devices = {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1", "CPU:2", "CPU:3"]}
+    changes = {"training": {**devices, "epochs": 1, "batch_size": 32}}
+    finish(start(tmp_path, "several", changes, "unused", program=TWO_TRAININGS))
 
 
 @pytest.mark.parametrize(

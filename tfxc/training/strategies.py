@@ -1,5 +1,6 @@
 """Devices: which strategy, which GPU, how much of its memory."""
 
+import functools
 import json
 import os
 
@@ -23,7 +24,13 @@ def make_strategy(settings):
         check_tf_config()
         return _checked(tf.distribute.MultiWorkerMirroredStrategy(), settings)
     _make_logical_cpus(settings.devices)
-    return _checked(tf.distribute.MirroredStrategy(settings.devices), settings)
+    return _checked(_mirrored(tuple(settings.devices or ())), settings)
+
+
+@functools.cache
+def _mirrored(devices):
+    """One strategy per process: TensorFlow's collectives mistake those of a second one for it."""
+    return tf.distribute.MirroredStrategy(list(devices) or None)
 
 
 def check_tf_config():
