@@ -1,7 +1,7 @@
 """The verb predict: files, pipes, a terminal, runs and SavedModels."""
 
-import io
 import contextlib
+import io
 import json
 import lzma
 import os
@@ -165,7 +165,7 @@ def test_typed_lines(text_run, ending):
 
 
 def _stopped_by(process, terminal, key):
-    """Exit code after a key. A signal between the prompt and the read is seen after the next key."""
+    """Exit code after a key; a signal between prompt and read is seen after the next key."""
     for _ in range(5):
         os.write(terminal, key)
         with contextlib.suppress(subprocess.TimeoutExpired):
