@@ -60,6 +60,7 @@ def test_a_row_outside_is_refused():
         )  # fmt: skip
 
 
+@needs_compiler
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_optimizer_gives_the_same_with_and_without(monkeypatch, weight_decay):
     results = []
