@@ -17,11 +17,10 @@ tensors.
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
-import time
+
+from _duel import answer, duel
 
 BATCHES, LOG_RATE, LEARNING_RATE = 64, 12.0, 5.0
 TORCH = ("torch", "torch autograd", "torch full")
@@ -124,57 +123,27 @@ def torch_loss(torch, logits, true, dual, number):
     return ((scores - new[:, None]).exp().sum(dim=1) / rivals).mean()
 
 
-def work(options):
-    """Answers each line on standard input with the seconds of that many steps."""
-    step = (tfxc_step if options.worker == "tfxc" else torch_step)(options)
-    for _ in range(5):
-        step()
-    print("ready", flush=True)
-    for line in sys.stdin:
-        seconds = []
-        for _ in range(int(line)):
-            begin = time.perf_counter()
-            step()
-            seconds.append(time.perf_counter() - begin)
-        print(json.dumps(seconds), flush=True)
-
-
-def duel(cases, options, threads):
-    """Seconds per step of every case, the cases taking turns.
+def commands_of(cases, options, threads):
+    """Command lines of the workers.
 
     Args:
         cases: {name: (worker, examples)}.
     """
-    environment = {
-        **os.environ,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TF_ENABLE_ONEDNN_OPTS": "1",
-        "OMP_NUM_THREADS": str(threads),
-    }
-    processes = {}
+    more = ["--threads", str(threads)]
+    for option in ("classes", "dim", "batch"):
+        more += [f"--{option}", str(getattr(options, option))]
+    commands = {}
     for name, (worker, examples) in cases.items():
         python = sys.executable if worker == "tfxc" else options.torch_python
-        command = [python, __file__, "--worker", worker, "--examples", str(examples)]
-        for option in ("classes", "dim", "batch"):
-            command += [f"--{option}", str(getattr(options, option))]
-        processes[name] = subprocess.Popen(
-            [*command, "--threads", str(threads)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
-    for process in processes.values():
-        while process.stdout.readline().strip() != "ready":
-            if process.poll() is not None:
-                sys.exit("a worker did not start; run it alone with --worker NAME")
-    times = {name: [] for name in processes}
-    for _ in range(options.rounds):
-        for name, process in processes.items():
-            process.stdin.write(f"{options.steps}\n")
-            process.stdin.flush()
-            times[name] += json.loads(process.stdout.readline())
-    for process in processes.values():
-        process.stdin.close()
-        process.wait()
-    return times
+        own = ["--worker", worker, "--examples", str(examples)]
+        commands[name] = [python, __file__, *own, *more]
+    return commands
+
+
+def timed(cases, options, threads):
+    """Seconds per step of the cases, taking turns."""
+    steps = dict.fromkeys(cases, options.steps)
+    return duel(commands_of(cases, options, threads), threads, options.rounds, steps)
 
 
 def report(title, times, peer):
@@ -205,15 +174,16 @@ def main():
     found = options.parse_args()
     if found.worker:
         found.threads, found.examples = found.threads[0], found.examples[0]
-        return work(found)
+        step = (tfxc_step if found.worker == "tfxc" else torch_step)(found)
+        return answer(step, warm_up=5)
     print(f"{found.classes:,} classes x {found.dim}, batch {found.batch}")
     results = []
     for threads in found.threads:
         workers = ("tfxc", *(TORCH if found.torch_python else ()))
-        peers = duel({name: (name, found.examples[0]) for name in workers}, found, threads)
+        peers = timed({name: (name, found.examples[0]) for name in workers}, found, threads)
         report(f"{threads} threads", peers, "tfxc")
         tables = {f"{n:,} examples": ("tfxc", n) for n in found.examples}
-        tables = duel(tables, found, threads)
+        tables = timed(tables, found, threads)
         report(f"{threads} threads, tfxc", tables, next(iter(tables)))
         results.append({"threads": threads, "seconds": peers, "tables": tables})
     if found.json:

@@ -12,9 +12,9 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
-import time
+
+from _duel import answer, duel
 
 FEATURES, HIDDEN, BUCKETS, BATCH, NONZEROS, LABELS = 135_909, 512, 10_000, 256, 75, 5
 BATCHES = 16
@@ -142,52 +142,6 @@ def keras_worker(threads):
 WORKERS = {"tfxc": tfxc_worker, "torch": torch_worker, "keras": keras_worker}
 
 
-def work(name, threads):
-    """Answers each line on standard input with the seconds of that many steps."""
-    step = WORKERS[name](threads)
-    for _ in range(3):
-        step()
-    print("ready", flush=True)
-    for line in sys.stdin:
-        seconds = []
-        for _ in range(int(line)):
-            begin = time.perf_counter()
-            step()
-            seconds.append(time.perf_counter() - begin)
-        print(json.dumps(seconds), flush=True)
-
-
-def duel(pythons, threads, rounds, steps):
-    """Seconds per step of every worker, the workers taking turns."""
-    environment = {
-        **os.environ,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TF_ENABLE_ONEDNN_OPTS": "1",
-        "OMP_NUM_THREADS": str(threads),
-    }
-    processes = {}
-    for name, python in pythons.items():
-        command = [python, __file__, "--worker", name, "--threads", str(threads)]
-        processes[name] = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-    times = {name: [] for name in processes}
-    for process in processes.values():
-        while process.stdout.readline().strip() != "ready":
-            if process.poll() is not None:
-                sys.exit("a worker did not start; run it alone with --worker NAME")
-    for _ in range(rounds):
-        for name, process in processes.items():
-            count = max(1, steps // 4) if name == "keras" else steps
-            process.stdin.write(f"{count}\n")
-            process.stdin.flush()
-            times[name] += json.loads(process.stdout.readline())
-    for process in processes.values():
-        process.stdin.close()
-        process.wait()
-    return times
-
-
 def main():
     """Prints medians and ratios."""
     options = argparse.ArgumentParser(
@@ -201,11 +155,14 @@ def main():
     options.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
     found = options.parse_args()
     if found.worker:
-        return work(found.worker, found.threads)
+        return answer(WORKERS[found.worker](found.threads), warm_up=3)
     pythons = {"tfxc": sys.executable, "keras": sys.executable}
     if found.torch_python:
         pythons["torch"] = found.torch_python
-    times = duel(pythons, found.threads, found.rounds, found.steps)
+    worker = ("--threads", str(found.threads), "--worker")
+    commands = {name: [python, __file__, *worker, name] for name, python in pythons.items()}
+    steps = dict.fromkeys(pythons, found.steps) | {"keras": max(1, found.steps // 4)}
+    times = duel(commands, found.threads, found.rounds, steps)
     medians = {name: statistics.median(values) for name, values in times.items()}
     print(f"{'':8}{'min ms':>10}{'median ms':>12}{'examples/s':>12}{'ratio to tfxc':>15}")
     for name, values in times.items():

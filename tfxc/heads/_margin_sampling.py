@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfxc.ops.candidates import distinct, ranks_in
 from tfxc.ops.randomness import random_bits
 
 _MOST = 2**31 - 1
@@ -96,13 +97,3 @@ def partial(labels, num_classes, count, seed, flat, first=0):
     ids = tf.cast(tf.where(keys <= limit)[:, 0], tf.int32)
     known = (labels >= 0) & (labels < num_classes)
     return Columns(ids, tf.where(known, ranks_in(ids, labels), -1))
-
-
-def distinct(numbers):
-    """The distinct non-negative numbers of a vector, rising."""
-    return tf.sort(tf.unique(tf.boolean_mask(numbers, numbers >= 0)).y)
-
-
-def ranks_in(ordered, numbers):
-    """Places of a matrix of numbers within an ordered vector that holds them."""
-    return tf.reshape(tf.searchsorted(ordered, tf.reshape(numbers, [-1])), tf.shape(numbers))

@@ -11,7 +11,7 @@ from tfxc.heads._margin_sampling import Columns, partial, sampled_heads, true_he
 from tfxc.heads.base import Head, seen_labels
 from tfxc.ops.across import Across, labels_everywhere
 from tfxc.ops.logit_group import LogitGroup
-from tfxc.ops.margins import angular_margin, at_positives
+from tfxc.ops.margins import angular_margin, at_positives, unit_rows
 from tfxc.ops.sharded_table import ShardedTable
 from tfxc.ops.top_k import merge_top_k, tiled_top_k
 
@@ -287,13 +287,3 @@ class Margin(Head):
         names = ("num_labels", "scale", "m1", "m2", "m3", "sub_centers", "sampling", "heads")
         more = ("num_sampled_heads", "sample_rate", "sharded", "seed")
         return {**super().get_config(), **{name: getattr(self, name) for name in (*names, *more)}}
-
-
-def unit_rows(vectors):
-    """Float32 vectors of length 1; zeros stay zeros.
-
-    Example:
-        >>> unit_rows(tf.constant([[3.0, 4.0], [0.0, 0.0]])).numpy().round(4).tolist()
-        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
-    """
-    return tf.math.l2_normalize(tf.cast(vectors, tf.float32), axis=-1)

@@ -6,12 +6,11 @@ import tensorflow as tf
 from tfxc.heads._class_sampling import drawn_classes
 from tfxc.heads._digits import check_choice
 from tfxc.heads._margin_checks import check_margin
-from tfxc.heads._margin_sampling import distinct, ranks_in
 from tfxc.heads.base import Head, rare_start, seen_labels
-from tfxc.heads.margin import unit_rows
 from tfxc.ops.across import labels_everywhere
+from tfxc.ops.candidates import distinct, ranks_in
 from tfxc.ops.logit_group import LogitGroup
-from tfxc.ops.margins import angular_margin, at_positives
+from tfxc.ops.margins import angular_margin, at_positives, unit_rows
 from tfxc.ops.randomness import random_bits
 from tfxc.ops.top_k import tiled_top_k
 

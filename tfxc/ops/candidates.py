@@ -132,3 +132,13 @@ def _true_places(columns, mask):
     """Index pairs of the entries where the mask holds: into ``columns``, and (row, column)."""
     places = tf.cast(tf.where(mask), tf.int32)
     return places, tf.stack([places[:, 0], tf.gather_nd(columns, places)], axis=1)
+
+
+def distinct(numbers):
+    """The distinct non-negative numbers of a vector, rising."""
+    return tf.sort(tf.unique(tf.boolean_mask(numbers, numbers >= 0)).y)
+
+
+def ranks_in(ordered, numbers):
+    """Places of a matrix of numbers within an ordered vector that holds them."""
+    return tf.reshape(tf.searchsorted(ordered, tf.reshape(numbers, [-1])), tf.shape(numbers))

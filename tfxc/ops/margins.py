@@ -86,3 +86,13 @@ def at_positives(scores, positives, change):
         return tf.tensor_scatter_nd_update(values, places, moved), gradient
 
     return changed(scores)
+
+
+def unit_rows(vectors):
+    """Float32 vectors of length 1; zeros stay zeros.
+
+    Example:
+        >>> unit_rows(tf.constant([[3.0, 4.0], [0.0, 0.0]])).numpy().round(4).tolist()
+        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    return tf.math.l2_normalize(tf.cast(vectors, tf.float32), axis=-1)
