@@ -32,6 +32,36 @@ class TestDeepResNet(TestResNet):
         )
 
 
+class TestFlattenedResNet(TestResNet):
+    """All places of the last stage, and a normalised embedding."""
+
+    def make(self, **arguments):
+        own = {"pooling": "flatten", "embedding_dim": 6, "embedding": "hidden"}
+        return ResNet(self.image_shape, depth=10, width=4, **own, **arguments)
+
+
+@pytest.mark.parametrize("kind", ["linear", "normalised", "hidden"])
+def test_places_in_a_row(kind):
+    """The embedding is that of NumPy over the last map."""
+    encoder = ResNet(
+        (16, 8, 1), depth=10, width=2, pooling="flatten", embedding_dim=5, embedding=kind
+    )
+    batch = images((16, 8, 1), 6)
+    encoder(batch)
+    dense = next(x for x in encoder.network.layers if isinstance(x, keras.layers.Dense))
+    until = keras.Model(encoder.network.inputs, dense.input)
+    places = until(encoder.normalise(tf.cast(batch, tf.float32)), training=True).numpy()
+    assert places.shape == (6, 2 * 1 * 16)
+    kernel, bias = (weight.numpy() for weight in dense.weights)
+    expected = places @ kernel + bias
+    if kind != "linear":
+        expected = (expected - expected.mean(0)) / np.sqrt(expected.var(0) + 1e-5)
+    if kind == "hidden":
+        expected = np.maximum(expected, 0)
+    found = encoder(batch, training=True).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
 def trainable(encoder):
     """Number of trainable values; nothing is allocated."""
     with keras.StatelessScope():
@@ -158,6 +188,10 @@ def test_start_of_the_weights():
         ({"stem": "large"}, "stem must be one of auto, cifar, imagenet, found 'large'"),
         ({"width": 0}, "width and embedding_dim must be positive, found 0 and None"),
         ({"embedding_dim": 0}, "width and embedding_dim must be positive"),
+        ({"pooling": "max"}, "pooling must be one of average, flatten, found 'max'"),
+        ({"pooling": "flatten"}, "pooling 'flatten' with embedding 'linear' needs embedding_dim"),
+        ({"embedding": "hidden"}, "'average' with embedding 'hidden' needs embedding_dim"),
+        ({"embedding": "deep", "embedding_dim": 4}, "embedding must be one of linear, norm"),
         ({"mean": [0.5, 0.5]}, "mean must be one value or 3"),
         ({"std": 0}, "std must be positive, found 0"),
         ({"image_shape": (8, 8)}, r"image_shape must be \(height, width, channels\)"),

@@ -6,11 +6,13 @@ from tfxc.encoders._image import ImageEncoder
 
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 STEMS = ("auto", "cifar", "imagenet")
+POOLINGS = ("average", "flatten")
+EMBEDDINGS = ("linear", "normalised", "hidden")
 
 
 @keras.saving.register_keras_serializable("tfxc")
 class ResNet(ImageEncoder):
-    """Residual network with global average pooling.
+    """Residual network.
 
     Depths 18, 34 and 50 are those of torchvision: padding, moving statistics, the stride in the
     3 x 3 convolution of a bottleneck, and the start (convolutions normal by He's rule over their
@@ -24,7 +26,13 @@ class ResNet(ImageEncoder):
             ``auto`` takes ``cifar`` where a side has less than 64 pixels.
         width: channels of the first stage; each next stage has twice as many. Stages of depth 50
             end in four times as many.
+        pooling: what becomes of the last stage's places: ``average``, their mean, as in the paper;
+            ``flatten``, one after the other, so that it matters where a stroke is (small images of
+            one object in the middle); needs ``embedding_dim``, for the rows are long.
         embedding_dim: length of the vectors behind a linear layer; None leaves it out.
+        embedding: what follows the linear layer: ``linear``, nothing; ``normalised``, batch
+            normalisation without a factor, as in ``iresnet``; ``hidden``, that and a rectifier, so
+            that the vectors are a hidden layer, which heads with few columns of their own need.
         mean, std: pixels are scaled to 0..1, then ``(x - mean) / std``; one value, or one per
             channel. The default gives -1..1.
         dropout: share of pooled features dropped in training.
@@ -51,7 +59,9 @@ class ResNet(ImageEncoder):
         depth=18,
         stem="auto",
         width=64,
+        pooling="average",
         embedding_dim=None,
+        embedding="linear",
         mean=0.5,
         std=0.5,
         dropout=0.0,
@@ -68,16 +78,27 @@ class ResNet(ImageEncoder):
             seed=seed,
             **kwargs,
         )
-        if depth not in BLOCKS:
-            raise ValueError(f"depth must be one of {', '.join(map(str, BLOCKS))}, found {depth}")
-        if stem not in STEMS:
-            raise ValueError(f"stem must be one of {', '.join(STEMS)}, found {stem!r}")
+        choices = {
+            "depth": (depth, tuple(BLOCKS)),
+            "stem": (stem, STEMS),
+            "pooling": (pooling, POOLINGS),
+            "embedding": (embedding, EMBEDDINGS),
+        }
+        for name, (value, known) in choices.items():
+            if value not in known:
+                expected = ", ".join(map(str, known))
+                raise ValueError(f"{name} must be one of {expected}, found {value!r}")
         if width < 1 or (embedding_dim is not None and embedding_dim < 1):
             raise ValueError(
                 f"width and embedding_dim must be positive, found {width} and {embedding_dim}"
             )
+        if embedding_dim is None and (pooling != "average" or embedding != "linear"):
+            raise ValueError(
+                f"pooling {pooling!r} with embedding {embedding!r} needs embedding_dim, which is "
+                "not given"
+            )
         self.depth, self.stem, self.width = depth, stem, width
-        self.embedding_dim = embedding_dim
+        self.pooling, self.embedding_dim, self.embedding = pooling, embedding_dim, embedding
 
     @property
     def dim(self):
@@ -95,9 +116,14 @@ class ResNet(ImageEncoder):
             for number in range(blocks):
                 strides = 2 if stage and not number else 1
                 x = block(parts, x, self.width * 2**stage, strides)
-        x = parts.dropout(parts.average(x), self.dropout)
+        x = parts.average(x) if self.pooling == "average" else parts.flatten(x)
+        x = parts.dropout(x, self.dropout)
         if self.embedding_dim:
             x = parts.dense(x, self.embedding_dim)
+        if self.embedding != "linear":
+            x = parts.norm(x, scale=False)
+        if self.embedding == "hidden":
+            x = parts.relu(x)
         return keras.Model(inputs, x)
 
     def _stem(self, parts, x):
@@ -109,7 +135,7 @@ class ResNet(ImageEncoder):
 
     def get_config(self):
         """Constructor arguments."""
-        names = ("depth", "stem", "width", "embedding_dim")
+        names = ("depth", "stem", "width", "pooling", "embedding_dim", "embedding")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
