@@ -36,3 +36,19 @@ def test_equals_the_definition(sparse, batch_size):
     found = found.toarray() if sparse else found
     np.testing.assert_allclose(found, one_by_one(matrix, labels, 8), atol=1e-6)
     assert not found[6:].any()
+
+
+def test_images():
+    """Pixels averaged over squares of two, less the mean over the labels that occur."""
+    random = np.random.default_rng(1)
+    pixels = random.integers(0, 256, (12, 33, 20, 2)).astype(np.uint8)
+    squares = pixels[:, :, :18].reshape(12, 11, 3, 6, 3, 2)
+    matrix = squares.mean(axis=(2, 4)).reshape(12, -1)
+    labels = [[0], [1], [3]] * 4
+    plain = one_by_one(matrix, labels, 5)
+    known = [0, 1, 3]
+    plain[known] -= plain[known].mean(axis=0)
+    lengths = np.linalg.norm(plain, axis=1, keepdims=True)
+    found = label_vectors(ArraySource(Rows.from_images(pixels, labels)), 5, 5)
+    assert found.dtype == np.float32 and not found[[2, 4]].any()
+    np.testing.assert_allclose(found, plain / np.where(lengths > 0, lengths, 1), atol=1e-5)

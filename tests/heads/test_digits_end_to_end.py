@@ -9,11 +9,14 @@ import tensorflow as tf
 from tests import tiny
 from tests.verbs.calls import call
 from tfxc import train
+from tfxc.config import parse_config
+from tfxc.data.rows import Rows
+from tfxc.data.sampling import ArraySource
 from tfxc.data.source import ShardSource
-from tfxc.errors import ConfigError
 from tfxc.estimator import XCClassifier
 from tfxc.recipes.runs import load_run
 from tfxc.serving import export_savedmodel
+from tfxc.training.label_codes import decided_codes
 from tfxc.training.search import Searcher
 
 HEADS = [
@@ -65,19 +68,27 @@ def test_clusters_in_the_estimator():
     assert (model.fit(features, labels).predict(features) == labels).mean() > 0.9
 
 
-def test_clusters_are_not_for_images():
-    from tfxc.config import parse_config
-    from tfxc.training.label_codes import decided_codes
-
+@pytest.mark.parametrize("order", ["clusters", "product"])
+def test_orders_of_images(order):
+    """Labels whose images look alike get neighbouring codes."""
+    shapes = np.zeros((4, 24, 24, 1), np.uint8)
+    for number in range(4):
+        shapes[number, 12 * (number % 2) :][:12, 12 * (number // 2) :][:, :12] = 250
+    shapes[2:, :3, :3] = 99
+    look = np.array([0, 1, 0, 1, 0, 1, 0, 1])
+    rows = Rows.from_images(shapes[look], [[label] for label in range(8)])
     config = parse_config({
         "run": "-",
         "data": {"name": "images", "train": "-"},
         "encoder": {"name": "resnet"},
-        "head": {"name": "mhp", "heads": [4, 3], "label_order": "clusters"},
+        "head": {"name": "mhp", "heads": [2, 4], "label_order": order},
         "objective": {"name": "softmax"},
     })  # fmt: skip
-    with pytest.raises(ConfigError, match="the data holds images"):
-        decided_codes(config, None, feature_kind="image", num_labels=12)
+    decided = {"num_labels": 8, "image_shape": (24, 24, 1), "num_examples": 8}
+    found = decided_codes(config, ArraySource(rows), feature_kind="image", **decided)
+    codes = found["label_codes"]
+    assert sorted(codes) == list(range(8))
+    assert len(set(codes[::2] // 4)) == 1, "the first digit tells the two looks apart"
 
 
 @pytest.mark.parametrize(
@@ -88,6 +99,10 @@ def test_clusters_are_not_for_images():
         ({"name": "mhs", "heads": [5, 6], "num_sampled_heads": 2.5}, "(the blocks), found 2.5"),
         ({"name": "mhc", "heads": [5, 6], "label_codes": [1]}, "is read from the data"),
         ({"name": "mhc", "heads": [5, 6], "initial_std": -1}, "initial_std must be positive"),
+        (
+            {"name": "mhp", "heads": [1, 5000], "label_order": "product"},
+            "at most 4,096 labels with the same first digit, heads [1, 5000] give 5,000",
+        ),
         ({"name": "mhp", "heads": 30}, "heads must list positive whole numbers, found 30"),
     ],
 )

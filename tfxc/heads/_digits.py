@@ -10,7 +10,7 @@ from tfxc.labels.label_order import random_order
 from tfxc.labels.mixed_radix import check_sizes, strides
 from tfxc.ops.k_best import top_k_lowest_id
 
-LABEL_ORDERS = ("given", "random", "clusters")
+LABEL_ORDERS = ("given", "random", "clusters", "product")
 
 
 class DigitHead(Head):
@@ -20,8 +20,8 @@ class DigitHead(Head):
         num_labels: number of labels N.
         heads: number of values of each digit.
         label_order: which label gets which code, see ``labels.label_order``.
-        label_codes: the codes where the order is ``"clusters"``, int32 (N,); None where they
-            come with the weights.
+        label_codes: the codes where the order is ``"clusters"`` or ``"product"``, int32 (N,);
+            None where they come with the weights.
         initial_std, seed: of the initial kernels.
 
     Attributes:

@@ -40,9 +40,9 @@ class MHC(DigitHead):
             authors' way with many labels per example.
         link: how logits become probabilities, ``"softmax"`` over the children of a node or
             ``"sigmoid"``; None takes the objective's.
-        label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``) or
-            ``"clusters"`` (similar labels share leading digits).
-        label_codes: the code of each label for ``"clusters"`` (from the data).
+        label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),
+            ``"clusters"`` (similar labels share leading digits) or ``"product"`` (any digits).
+        label_codes: the code of each label for the last two (from the data).
         initial_std: standard deviation of the truncated normal start of the dense kernels; None
             takes 1 / sqrt(dim). The nodes' vectors start Xavier-uniform.
         seed: seed of the initial weights.

@@ -32,9 +32,9 @@ class MHP(DigitHead):
             count once.
         link: how logits become probabilities, ``"softmax"`` over each digit's columns or
             ``"sigmoid"``; None takes the objective's.
-        label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``) or
-            ``"clusters"`` (similar labels share leading digits).
-        label_codes: the code of each label for ``"clusters"`` (from the data).
+        label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),
+            ``"clusters"`` (similar labels share leading digits) or ``"product"`` (any digits).
+        label_codes: the code of each label for the last two (from the data).
         initial_std: standard deviation of the truncated normal start of the kernel; None takes
             1 / sqrt(dim).
         seed: seed of the initial kernel.

@@ -33,9 +33,9 @@ class MHS(DigitHead):
             true blocks beside them; a true block that was also drawn counts once. One matrix
             product over K blocks replaces the gathering of K blocks per example.
         bias: whether each label has a bias.
-        label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``) or
-            ``"clusters"`` (similar labels share blocks).
-        label_codes: the code of each label for ``"clusters"`` (from the data).
+        label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),
+            ``"clusters"`` (similar labels share blocks) or ``"product"`` (so do later digits).
+        label_codes: the code of each label for the last two (from the data).
         initial_std: standard deviation of the truncated normal start of the table; None takes
             1 / sqrt(dim), the authors took 0.01.
         seed: seed of the initial table and of the sampling.
@@ -53,6 +53,8 @@ class MHS(DigitHead):
     Reference: Liang et al., "Multi-Head Encoding for Extreme Label Classification", TPAMI 2024
     (arXiv 2412.10182).
     """
+
+    full_softmax = True
 
     def __init__(
         self,
@@ -194,16 +196,24 @@ class MHS(DigitHead):
         self.check_k(k)
         if not self.built:
             self.build(features.shape)
-        features = tf.cast(features, tf.float32)
-        size = self.block_size
+        tile, batch = max(1, _TILE // self.block_size) * self.block_size, tf.shape(features)[0]
+        score = self.tile_scores(features)
+        return self.labels_of(*tiled_top_k(score, self.num_labels, batch, k, tile))
+
+    def tile_scores(self, features):
+        """Function that gives the logits of a range of codes."""
+        features, size = tf.cast(features, tf.float32), self.block_size
 
         def score(begin, end):
             logits = self._block_range(features, begin // size, (end + size - 1) // size)
-            return logits[:, : end - begin]
+            return logits[:, begin % size : begin % size + end - begin]
 
-        tile = max(1, _TILE // size) * size
-        batch = tf.shape(features)[0]
-        return self.labels_of(*tiled_top_k(score, self.num_labels, batch, k, tile))
+        return score
+
+    def top_k_and_loss(self, features, labels, k):
+        """``top_k`` and the loss of the softmax over all labels."""
+        ids, scores, losses = super().top_k_and_loss(features, self.codes_of(labels), k)
+        return *self.labels_of(ids, scores), losses
 
     def get_config(self):
         """Constructor arguments."""

@@ -1,7 +1,7 @@
 """Orders of the labels: which label gets which code.
 
 Heads that write a label as digits share weights or candidates between the labels of a block of
-neighbouring codes, so it matters who the neighbours are.
+neighbouring codes, so it matters who the neighbours are; see also ``labels.product_order``.
 """
 
 import numpy as np
@@ -29,9 +29,9 @@ def clustered_order(label_vectors, sizes, seed):
     """Codes under which the labels of a block are similar.
 
     A block is the set of codes with the same leading digits. The labels are halved by spherical
-    2-means with prescribed sizes (Prabhu et al., WWW 2018, "Parabel"), always at the bounds of
-    blocks, first those of digit 0, then those of the digits behind it. Inside the smallest
-    blocks, the labels stand by rising id.
+    2-means with prescribed sizes (Prabhu et al., WWW 2018, "Parabel"; k-means++ start), always at
+    the bounds of blocks, first those of digit 0, then those of the digits behind it. Inside the
+    smallest blocks, the labels stand by rising id.
 
     Args:
         label_vectors: float (num_labels, width), CSR or dense; a row of zeros fits anywhere.
@@ -74,7 +74,11 @@ def _left_size(count, blocks):
 
 def _halve(vectors, left, generator):
     """Mask of the ``left`` rows that are nearer to the first of two centres."""
-    one, other = generator.choice(vectors.shape[0], 2, replace=False)
+    one = generator.integers(vectors.shape[0])
+    far = np.maximum(1 - vectors @ _dense_row(vectors, one), 0).astype(np.float64)
+    far[one] = 0
+    chances = far / far.sum() if far.sum() > 0 else None
+    other = generator.choice(vectors.shape[0], p=chances)
     difference = _dense_row(vectors, one) - _dense_row(vectors, other)
     before = None
     for _ in range(_MOST_ROUNDS):

@@ -1,0 +1,98 @@
+"""An order of the labels in which every digit of a code says something by itself."""
+
+import numpy as np
+import scipy.sparse
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from sklearn.decomposition import TruncatedSVD
+
+from tfxc.labels.label_order import clustered_order
+from tfxc.labels.mixed_radix import strides
+
+MOST_IN_BLOCK = 4096  # the Hungarian method takes the cube of it
+_MOST_ROUNDS = 10
+_DENSE_WIDTH = 256  # sparse vectors are brought to this
+
+
+def product_order(label_vectors, sizes, seed):
+    """Codes of which every digit says something by itself.
+
+    Digit 0 is that of ``clustered_order``. Each later digit says how a label differs from the mean
+    of its block, the labels with the same digits before: over all blocks, the differences of the
+    labels with the same digit are similar. So a classifier of one digit alone, as in ``mhp``,
+    finds something to go by, where the last digit of ``clustered_order`` is arbitrary. In turns,
+    the labels of each block are assigned to directions by the Hungarian method, and a direction
+    becomes the mean of what was assigned to it: residual quantisation (Chen et al., Sensors 2010)
+    in which every code occurs once.
+
+    Args:
+        label_vectors: float (num_labels, width), CSR or dense; a row of zeros fits anywhere.
+            Sparse ones are first brought to 256 columns by a truncated SVD.
+        sizes: number of values of each digit; their product is at least num_labels.
+        seed: of the clustering.
+
+    Returns:
+        int32 (num_labels,), the code of each label: a permutation.
+
+    Raises:
+        ValueError: a block holds more than 4,096 labels: the first digit has too few values.
+
+    Example:
+        >>> corners = np.array([[1, 9], [1, 8], [-1, 8], [-1, 9]], np.float32)
+        >>> codes = product_order(corners, (2, 2), seed=0)
+        >>> codes[0] // 2 == codes[1] // 2, codes[0] % 2 == codes[3] % 2
+        (np.True_, np.True_)
+    """
+    most = strides(sizes)[0]
+    if len(sizes) > 1 and most > MOST_IN_BLOCK:
+        raise ValueError(
+            f"label_order 'product' takes at most {MOST_IN_BLOCK:,} labels with the same first "
+            f"digit, heads {list(sizes)} give {most:,}"
+        )
+    codes = clustered_order(label_vectors, sizes, seed)
+    vectors = _dense(label_vectors, seed)
+    for digit in range(1, len(sizes)):
+        codes = _with_digit(codes, vectors, sizes, digit, seed)
+    return codes
+
+
+def _dense(vectors, seed):
+    if not scipy.sparse.issparse(vectors):
+        return np.asarray(vectors, np.float32)
+    width = min(_DENSE_WIDTH, min(vectors.shape) - 1)
+    if width < 2:
+        return vectors.toarray()
+    return TruncatedSVD(width, random_state=seed).fit_transform(vectors)
+
+
+def _with_digit(codes, vectors, sizes, digit, seed):
+    """The codes with another value of ``digit``; later digits stand by rising id."""
+    before, stride = strides(sizes)[digit - 1 : digit + 1]
+    order = np.argsort(codes)
+    blocks = [order[start : start + before] for start in range(0, len(order), before)]
+    differences = np.concatenate([vectors[block] - vectors[block].mean(0) for block in blocks])
+    differences = differences[np.argsort(order)]
+    values = min(sizes[digit], len(codes))
+    means = KMeans(values, n_init=1, random_state=seed).fit(differences).cluster_centers_
+    found = None
+    for _ in range(_MOST_ROUNDS):
+        last, found = found, np.empty_like(codes)
+        for block in blocks:
+            found[block] = _assigned(differences[block] @ means.T, stride)
+        if last is not None and (last == found).all():
+            break
+        sums = np.zeros_like(means)
+        np.add.at(sums, found, differences)
+        means = sums / np.bincount(found, minlength=values)[:, None].clip(1)
+    result = np.empty_like(codes)
+    for number, block in enumerate(blocks):
+        ranked = block[np.lexsort((block, found[block]))]
+        result[ranked] = number * before + np.arange(len(block))
+    return result
+
+
+def _assigned(scores, stride):
+    """Column of each row (rows, columns), so that the first columns get ``stride`` rows each."""
+    columns = np.arange(len(scores)) // stride
+    rows, places = linear_sum_assignment(scores[:, columns], maximize=True)
+    return columns[places][np.argsort(rows)]
