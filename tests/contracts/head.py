@@ -122,6 +122,28 @@ class HeadContract:
         np.testing.assert_array_equal(ids, expected_ids)
         np.testing.assert_allclose(scores, expected_scores, rtol=1e-4, atol=1e-5)
 
+    @pytest.mark.parametrize("tile", [1, 5, 16_384])
+    def test_loss_over_all_labels_equals_brute_force(self, monkeypatch, tile):
+        head, features = self.built(), self.features()
+        if not head.full_softmax:
+            with pytest.raises(TypeError, match="has no scores of single labels"):
+                head.top_k_and_loss(features, tf.constant([[1]] * 6), 2)
+            return
+        monkeypatch.setattr("tfxc.heads.base._TILE", tile)
+        rows = [[3, -1, -1], [0, 7, 11], [-1, -1, -1], [NUM_LABELS, 5, -1], [NUM_LABELS, -1, -1]]
+        rows = np.int32([*rows, [4, 2, NUM_LABELS + 9]])
+        found = tf.function(lambda x, y: head.top_k_and_loss(x, y, 4))(features, rows)
+        scores = self.label_scores(head, np.asarray(features, np.float64))
+        log_sums = np.log(np.exp(scores - scores.max()).sum(axis=1)) + scores.max()
+        known = [[label for label in row if 0 <= label < NUM_LABELS] for row in rows]
+        expected = [
+            s - z[row].mean() if row else np.nan
+            for s, z, row in zip(log_sums, scores, known, strict=True)
+        ]
+        np.testing.assert_allclose(found[2], expected, rtol=1e-4, atol=1e-5)
+        assert_equal(found[0], head.top_k(features, 4)[0])
+        np.testing.assert_allclose(found[1], head.top_k(features, 4)[1], rtol=1e-5, atol=1e-6)
+
     def test_top_k_is_sorted_and_ties_go_to_the_lower_id(self):
         head, features = self.built(), self.features()
         ids, scores = (np.asarray(part) for part in head.top_k(features, NUM_LABELS))

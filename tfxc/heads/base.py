@@ -4,6 +4,10 @@ import math
 
 import keras
 
+from tfxc.ops.tiled_softmax import mean_cross_entropy, tiled_softmax
+
+_TILE = 16_384  # labels scored at a time in top_k_and_loss: 16 MB at batch 256
+
 
 class Head(keras.layers.Layer):
     """Turns feature vectors into scores of labels.
@@ -16,16 +20,20 @@ class Head(keras.layers.Layer):
       otherwise.
     * ``search_top_k(scores, k, method)`` does the same outside the graph from what
       ``search_scores`` returned, for heads that list ``search_methods``, the usual one first.
+    * ``tile_scores(features)`` returns a function (begin, end) -> float32 scores (batch,
+      end - begin) of the labels with these numbers, for heads that have a ``full_softmax``.
 
     Class attributes:
         from_data: constructor arguments the data decides; a config may not hold them.
         sharded_table: ``ops.sharded_table.ShardedTable`` of a head whose weights are shared out
             over replicas, once it is built.
+        full_softmax: whether the head has one score per label, and so a softmax over all.
     """
 
     from_data = ("num_labels",)
     sharded_table = None
     search_methods = ()
+    full_softmax = False
 
     @property
     def num_groups(self):
@@ -49,6 +57,34 @@ class Head(keras.layers.Layer):
     def top_k(self, features, k):
         """Best k labels of each example."""
         raise TypeError(f"{type(self).__name__} must define top_k(features, k)")
+
+    def tile_scores(self, features):
+        """Function that scores a range of labels."""
+        raise TypeError(f"{type(self).__name__} has no scores of single labels")
+
+    def top_k_and_loss(self, features, labels, k):
+        """``top_k``, and the cross-entropy of the softmax over all labels, from one pass.
+
+        Scores are those of ``top_k``, without a margin. Several true labels share the target
+        evenly, as in the objective ``softmax``.
+
+        Args:
+            features: float (batch, dim).
+            labels: int32 (batch, max_labels) padded with -1; ids of labels never seen in training
+                count as padding.
+            k: Python int.
+
+        Returns:
+            ids int32 (batch, k), scores float32 (batch, k), losses float32 (batch,), NaN for an
+            example without a label seen in training.
+        """
+        self.check_k(k)
+        if not self.built:
+            self.build(features.shape)
+        labels = seen_labels(labels, self.num_labels)
+        score = self.tile_scores(features)
+        ids, scores, *sums = tiled_softmax(score, self.num_labels, labels, k, _TILE)
+        return ids, scores, mean_cross_entropy(*sums, labels >= 0)
 
     def check_k(self, k):
         """Raises a ``ValueError`` if more labels are asked for than there are."""

@@ -29,6 +29,8 @@ class Dense(Head):
         TensorShape([2, 2])
     """
 
+    full_softmax = True
+
     def __init__(self, num_labels, *, initial_std=None, seed=0, **kwargs):
         super().__init__(**kwargs)
         self.num_labels = num_labels
@@ -57,15 +59,20 @@ class Dense(Head):
         self.check_k(k)
         if not self.built:
             self.build(features.shape)
+        score = self.tile_scores(features)
+        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
+
+    def tile_scores(self, features):
+        """Function that gives the logits of a range of labels."""
         features = tf.cast(features, tf.float32)
 
         def score(begin, end):
             kernel, bias = self.kernel.value, self.bias.value
-            if self.num_labels > _TILE:
+            if tf.is_tensor(begin) or end - begin < self.num_labels:
                 kernel, bias = kernel[:, begin:end], bias[begin:end]
             return tf.matmul(features, kernel) + bias
 
-        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
+        return score
 
     def get_config(self):
         """Constructor arguments."""

@@ -8,12 +8,13 @@ import tensorflow as tf
 
 from tfxc.heads._margin_checks import check_margin, check_sampling, labels_of_a_shard
 from tfxc.heads._margin_sampling import Columns, partial, sampled_heads, true_heads
+from tfxc.heads._margin_shards import Shards
 from tfxc.heads.base import Head, seen_labels
 from tfxc.ops.across import Across, labels_everywhere
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import angular_margin, at_positives, unit_rows
 from tfxc.ops.sharded_table import ShardedTable
-from tfxc.ops.top_k import merge_top_k, tiled_top_k
+from tfxc.ops.top_k import rows_between, tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in top_k
 _START_ROWS = 65_536  # centres drawn from one seed
@@ -78,6 +79,8 @@ class Margin(Head):
     Reference: Deng et al., CVPR 2019 (arXiv 1801.07698); Wang et al., CVPR 2018 (1801.09414); An
     et al., ICCVW 2021 (2010.05222); Liang et al., TPAMI 2024 (2412.10182).
     """
+
+    full_softmax = True
 
     def __init__(
         self,
@@ -241,32 +244,29 @@ class Margin(Head):
         self.check_k(k)
         if not self.built:
             self.build(features.shape)
-        features = unit_rows(features)
-        if self.sharded_table is None:
-            return self._top_k(features, k, self.centres.value, self.num_labels)
-        labels = self._shard_labels
+        if self.sharded_table is not None:
+            return Shards(self, self._shard_labels, _TILE).top_k(features, k)
+        score = self.tile_scores(features)
+        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
 
-        def of_shard(number, centres, features):
-            known = min(labels, self.num_labels - number * labels)
-            ids, scores = self._top_k(features, min(k, labels), centres, labels, known)
-            return ids + number * labels, scores
-
-        ids, scores = self.sharded_table.on_every_shard(of_shard, features)
-        return merge_top_k(ids, scores, k)
-
-    def _top_k(self, features, k, centres, labels, known=None):
-        """Best k of ``labels`` labels; those from number ``known`` on come last."""
+    def tile_scores(self, features, centres=None):
+        """Function that scores a range of labels, or of those that ``centres`` stand for."""
+        features, each = unit_rows(features), self.sub_centers
+        centres = self.centres.value if centres is None else centres
 
         def score(begin, end):
-            rows = centres
-            if labels > _TILE:
-                rows = centres[begin * self.sub_centers : end * self.sub_centers]
-            scores = self.scale * self._cosines(features, rows)
-            if known in (None, labels):
-                return scores
-            return tf.where(tf.range(begin, end) < known, scores, float("-inf"))
+            rows = rows_between(centres, begin * each, end * each)
+            return self.scale * self._cosines(features, rows)
 
-        return tiled_top_k(score, labels, tf.shape(features)[0], k, _TILE)
+        return score
+
+    def top_k_and_loss(self, features, labels, k):
+        """``top_k``, and the loss over all labels, without a margin."""
+        if self.sharded_table is None:
+            return super().top_k_and_loss(features, labels, k)
+        self.check_k(k)
+        labels = seen_labels(labels, self.num_labels)
+        return Shards(self, self._shard_labels, _TILE).top_k_and_loss(features, labels, k)
 
     def save_own_variables(self, store):
         """Writes the whole table, in the order of the labels."""

@@ -12,7 +12,7 @@ from tfxc.ops.candidates import distinct, ranks_in
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import angular_margin, at_positives, unit_rows
 from tfxc.ops.randomness import random_bits
-from tfxc.ops.top_k import tiled_top_k
+from tfxc.ops.top_k import rows_between, tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
 _CLASSES_OF_A_BATCH = 1024  # assumed where memory is estimated
@@ -67,6 +67,7 @@ class Sampled(Head):
     """
 
     from_data = ("num_labels", "label_counts")
+    full_softmax = True
 
     def __init__(
         self,
@@ -179,18 +180,21 @@ class Sampled(Head):
         self.check_k(k)
         if not self.built:
             self.build(features.shape)
+        score = self.tile_scores(features)
+        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
+
+    def tile_scores(self, features):
+        """Function that scores a range of labels, without a margin."""
         features = tf.cast(features, tf.float32)
 
         def score(begin, end):
-            rows, bias = self.kernel.value, None if self.bias is None else self.bias.value
-            if self.num_labels > _TILE:
-                rows, bias = rows[begin:end], None if bias is None else bias[begin:end]
+            rows = rows_between(self.kernel.value, begin, end)
             if self.score == "cosine":
-                return self._scores(features, rows, bias)
+                return self._scores(features, rows, None)
             scores = tf.matmul(features, rows, transpose_b=True)
-            return scores if bias is None else scores + bias
+            return scores if self.bias is None else scores + self.bias.value[begin:end]
 
-        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
+        return score
 
     def get_config(self):
         """Constructor arguments."""

@@ -6,7 +6,9 @@ Metrics see top-k lists only, never a (batch, num_labels) matrix. A batch is
   means "no prediction";
 * ``scores`` float32 (batch, K): their scores;
 * ``labels`` int32 (batch, max_labels): true label ids padded with −1. An id of ``num_labels`` or
-  more is a true label never seen in training: it counts as a positive that cannot be retrieved.
+  more is a true label never seen in training: it counts as a positive that cannot be retrieved;
+* ``losses`` float (batch,), for the one metric that needs them: losses of the examples, NaN where
+  there is none.
 
 Examples without a true label count with the value 0 unless a metric says otherwise, as in the
 evaluation scripts of the Extreme Classification Repository
@@ -72,16 +74,18 @@ class RankedBatch:
         scores: float (batch, K).
         labels: int (batch, max_labels), sorted and distinct within a row, −1 elsewhere.
         hits: bool (batch, K), which predictions are true labels.
+        losses: float64 (batch,), or None.
     """
 
     ids: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
     hits: np.ndarray
+    losses: np.ndarray | None = None
 
     @classmethod
-    def of(cls, ids, scores, labels, min_predictions=1):
-        """Checks and joins the three arrays.
+    def of(cls, ids, scores, labels, min_predictions=1, losses=None):
+        """Checks and joins the arrays.
 
         Raises:
             DataError: the shapes do not fit together.
@@ -101,8 +105,12 @@ class RankedBatch:
                 f"{ids.shape[1]} found",
                 fix=f"ask the model for its top {min_predictions}, or lower the largest k",
             )
+        if losses is not None:
+            losses = np.asarray(losses, np.float64)
+            if losses.shape != (len(ids),):
+                raise DataError(f"losses ({len(ids)},) expected, {losses.shape} found")
         labels = distinct_labels(labels)
-        return cls(ids, scores, labels, _search(ids, labels))
+        return cls(ids, scores, labels, _search(ids, labels), losses)
 
     def __len__(self):
         return len(self.ids)
@@ -128,6 +136,7 @@ class Metric:
         names: keys of ``result()``, in order.
         min_predictions: the smallest K that ``update`` accepts.
         larger_is_better: direction of improvement.
+        is_share: whether the values lie in [0, 1] and are shown as percentages.
 
     Example:
         >>> metric = Precision(ks=(1, 3))
@@ -139,6 +148,7 @@ class Metric:
     names = ()
     min_predictions = 1
     larger_is_better = True
+    is_share = True
 
     def __init__(self):
         self.state = self.initial_state()
@@ -156,7 +166,7 @@ class Metric:
         raise NotImplementedError
 
     def result(self):
-        """``{name: value}``, each within [0, 1]; 0.0 where ``support()`` is 0."""
+        """``{name: value}``, within [0, 1] where ``is_share``; 0.0 where ``support()`` is 0."""
         raise NotImplementedError
 
     def support(self):
@@ -171,16 +181,16 @@ class Metric:
         """As ``per_example``, of a ``RankedBatch``."""
         return {}
 
-    def update(self, ids, scores, labels):
+    def update(self, ids, scores, labels, losses=None):
         """Counts one batch of examples (arrays as in the module's text).
 
         Raises:
             DataError: the shapes do not fit together.
             ConfigError: K is smaller than ``min_predictions``.
         """
-        self.update_ranked(RankedBatch.of(ids, scores, labels, self.min_predictions))
+        self.update_ranked(RankedBatch.of(ids, scores, labels, self.min_predictions, losses))
 
-    def per_example(self, ids, scores, labels):
+    def per_example(self, ids, scores, labels, losses=None):
         """``{name: float64 (batch,)}``; empty for metrics that are no mean over examples.
 
         NaN marks an example that the metric leaves out.
@@ -188,7 +198,8 @@ class Metric:
         Raises:
             DataError, ConfigError: as ``update``.
         """
-        return self.per_example_ranked(RankedBatch.of(ids, scores, labels, self.min_predictions))
+        batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
+        return self.per_example_ranked(batch)
 
     def merge(self, other):
         """Adds what ``other``, a metric with the same settings, has counted.

@@ -8,6 +8,7 @@ from tfxc.labels.slices import frequency_slices
 from tfxc.metrics.base import RankedBatch, checked_ks
 from tfxc.metrics.classification import Accuracy, ThresholdMetrics
 from tfxc.metrics.coverage import LabelCoverage, SlicedPrecision, SlicedRecall
+from tfxc.metrics.loss import FullLoss
 from tfxc.metrics.propensity_scored import PropensityScoredNDCG, PropensityScoredPrecision
 from tfxc.metrics.ranking import NDCG, NormalisedPrecision, Precision, Recall
 
@@ -20,6 +21,7 @@ def build_metrics(
     threshold=None,
     single_label=False,
     slices=None,
+    full_loss=False,
 ):
     """The metrics that the given facts allow.
 
@@ -36,6 +38,8 @@ def build_metrics(
             reaches it.
         single_label: adds accuracy and top-k accuracy; the data must have one label per example.
         slices: ``labels.slices.LabelSlices``; default ``frequency_slices(label_counts)``.
+        full_loss: adds the cross-entropy of the softmax over all labels; batches then come with
+            ``losses``.
 
     Returns:
         ``MetricSuite``.
@@ -68,6 +72,8 @@ def build_metrics(
         slices = slices or frequency_slices(label_counts)
         metrics += [SlicedRecall(slices, ks), SlicedPrecision(slices, ks)]
         metrics.append(LabelCoverage(len(label_counts), ks))
+    if full_loss:
+        metrics.append(FullLoss())
     return MetricSuite(metrics)
 
 
@@ -98,19 +104,19 @@ class MetricSuite:
     def settings(self):
         return tuple(metric.settings() for metric in self.metrics)
 
-    def update(self, ids, scores, labels):
+    def update(self, ids, scores, labels, losses=None):
         """Counts one batch; arrays and errors as of ``Metric.update``."""
-        batch = RankedBatch.of(ids, scores, labels, self.min_predictions)
+        batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
         for metric in self.metrics:
             metric.update_ranked(batch)
         self.num_examples += len(batch)
 
-    def per_example(self, ids, scores, labels):
+    def per_example(self, ids, scores, labels, losses=None):
         """``{name: float64 (batch,)}`` of the metrics that are means over examples.
 
         NaN marks an example that the metric leaves out; errors as of ``Metric.update``.
         """
-        batch = RankedBatch.of(ids, scores, labels, self.min_predictions)
+        batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
         return _join(metric.per_example_ranked(batch) for metric in self.metrics)
 
     def merge(self, other):
@@ -167,7 +173,8 @@ class MetricSuite:
     def table(self):
         """The result as text: percentages, one row per metric and one column per cut-off.
 
-        A value with nothing to average over is shown as a dash.
+        A value with nothing to average over is shown as a dash. What is no percentage has a line
+        of its own.
 
         Example:
             >>> print(suite.table())
@@ -176,16 +183,20 @@ class MetricSuite:
             nDCG          91.20   80.11
             examples: 6,000
         """
-        rows, columns = {}, []
+        rows, columns, others = {}, [], []
         values, support = self.result(), self.support()
+        shares = {name for metric in self.metrics if metric.is_share for name in metric.names}
         for name, value in values.items():
+            if name not in shares:
+                others.append(f"{name}: {value:.4f}" if support[name] else f"{name}: -")
+                continue
             row, column = _cell(name)
             if column not in columns:
                 columns.append(column)
             rows.setdefault(row, {})[column] = f"{100 * value:.2f}" if support[name] else "-"
         lines = _aligned(rows, columns)
         counts = [f"{name}: {number:,}" for name, number in self.counts().items()]
-        return "\n".join([*lines, *counts])
+        return "\n".join([*lines, *others, *counts])
 
 
 def _join(parts):

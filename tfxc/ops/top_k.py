@@ -45,6 +45,17 @@ def tiled_top_k(score_tile, num_columns, batch, k, tile):
     return ids, scores
 
 
+def rows_between(table, begin, end):
+    """``table[begin:end]``, without a copy where that is the whole table.
+
+    Args:
+        table: tensor.
+        begin, end: int32 scalars, or Python ints.
+    """
+    whole = not tf.is_tensor(begin) and (begin, end) == (0, table.shape[0])
+    return table if whole else table[begin:end]
+
+
 def merge_top_k(ids, scores, k):
     """Best k of the best of several parts.
 

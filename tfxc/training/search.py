@@ -1,9 +1,28 @@
-"""Top-k labels of many examples with a trained model."""
+"""Top-k labels of many examples with a trained model, and the loss over all labels."""
 
+from typing import NamedTuple
+
+import numpy as np
 import tensorflow as tf
 
 from tfxc.errors import ConfigError
 from tfxc.progress import Progress
+
+
+class Found(NamedTuple):
+    """What was found for a batch of examples, as arrays.
+
+    Attributes:
+        ids: int32 (batch, k).
+        scores: float32 (batch, k).
+        labels: int32 (batch, max_labels), the true ones.
+        losses: float32 (batch,), see ``Head.top_k_and_loss``, or None.
+    """
+
+    ids: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    losses: np.ndarray | None
 
 
 class Searcher:
@@ -13,16 +32,23 @@ class Searcher:
         model: an ``XCModel``.
         k: number of labels.
         method: one of the head's ``search_methods``; None takes the first.
+        full_loss: whether ``over_rows`` gives losses too.
 
     Raises:
-        ConfigError: the head has no such search.
+        ConfigError: the head has no such search, or no softmax over all labels.
 
     Example:
         >>> ids, scores = Searcher(model, 5)(batch)  # doctest: +SKIP
     """
 
-    def __init__(self, model, k, method=None):
+    def __init__(self, model, k, method=None, full_loss=False):
         model.head.check_k(k)
+        if full_loss and not model.head.full_softmax:
+            raise ConfigError(
+                f"the head {type(model.head).__name__} has no softmax over all labels",
+                where="evaluation.full_loss",
+                fix="leave it out",
+            )
         known = model.head.search_methods
         if method is not None and method not in known:
             raise ConfigError(
@@ -33,7 +59,8 @@ class Searcher:
         self.model, self.k = model, k
         self._native = bool(known)
         self._method = method or next(iter(known), None)
-        self._function = None
+        self.full_loss = full_loss
+        self._function = self._with_loss = None
 
     def __call__(self, batch):
         """NumPy (ids int32, scores float32), both (batch, k)."""
@@ -53,18 +80,37 @@ class Searcher:
 
         return tf.function(scores, input_signature=[specification])
 
+    def find(self, batch):
+        """``Found`` of a batch of arrays."""
+        features = tf.nest.map_structure(tf.constant, batch["features"])
+        if not self.full_loss:
+            return Found(*self({"features": features}), batch["labels"], None)
+        if self._with_loss is None:
+            signature = [
+                tf.nest.map_structure(_open_spec, features),
+                tf.TensorSpec([None, None], tf.int32),
+            ]
+            self._with_loss = tf.function(self._top_k_and_loss, input_signature=signature)
+        found = self._with_loss(features, tf.constant(batch["labels"], tf.int32))
+        ids, scores, losses = (part.numpy() for part in found)
+        return Found(ids, scores, batch["labels"], losses)
+
+    def _top_k_and_loss(self, features, labels):
+        vectors = self.model.encoder(features, training=False)
+        return self.model.head.top_k_and_loss(vectors, labels, self.k)
+
     def over_rows(self, rows, batch_size, title=None):
-        """Yields NumPy (ids, scores, labels) of examples in order, with a progress line.
+        """Yields ``Found`` of examples in order, with a progress line.
 
         Args:
             rows: a ``Source``, or an iterator of ``Rows`` (constant memory).
         """
         progress = Progress(title, getattr(rows, "num_examples", None), "examples")
         for batch in _batches(rows, batch_size):
-            ids, scores = self({"features": tf.nest.map_structure(tf.constant, batch["features"])})
-            yield ids, scores, batch["labels"]
+            found = self.find(batch)
+            yield found
             if title:
-                progress.advance(len(ids))
+                progress.advance(len(found.ids))
         if title:
             progress.close()
 
@@ -86,6 +132,6 @@ def _open_spec(tensor):
 
 def evaluate_source(searcher, source, metrics, batch_size, title=None):
     """Updates ``metrics`` with every example of ``source`` and returns their results."""
-    for ids, scores, labels in searcher.over_rows(source, batch_size, title):
-        metrics.update(ids, scores, labels)
+    for found in searcher.over_rows(source, batch_size, title):
+        metrics.update(*found)
     return metrics.result()
