@@ -67,7 +67,7 @@ def _examples(loaded, options):
     if options.data:
         return str(options.data), _rows_of_file(loaded, options.data, options)
     from tfxc.data.preparation import ensure_prepared
-    from tfxc.data.source import ShardSource
+    from tfxc.data.source import open_source
 
     folder = ensure_prepared(loaded.config.data, options.prepared)
     splits = loaded.manifest["splits"]
@@ -76,7 +76,7 @@ def _examples(loaded, options):
         raise ConfigError(
             f"the data has no split {split!r}", where="--split", fix=f"choose {', '.join(splits)}"
         )
-    return split, ShardSource(folder, split)
+    return split, open_source(folder, split)
 
 
 def _rows_of_file(loaded, path, options):

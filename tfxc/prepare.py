@@ -18,8 +18,8 @@ def main(argv=None):
     if options.verify:
         from tfxc.data.source import verify
 
-        verify(folder)
-        print("all checksums are right")
+        in_place = verify(folder).layout == "feature_set"
+        print("all feature values are finite" if in_place else "all checksums are right")
     print(describe(Manifest.load(folder), folder))
     return 0
 
@@ -33,10 +33,14 @@ def describe(manifest, folder):
     for name, split in manifest.splits.items():
         features = f"{split.nonzeros / max(split.examples, 1):,.1f} features and "
         lines.append(
-            f"  {name:6} {split.examples:>10,} examples, {len(split.shards)} shards, "
+            f"  {name:6} {split.examples:>10,} examples, {_stored(split)}"
             f"{'' if manifest.image_shape else features}{split.mean_labels:.2f} labels each"
         )
     return "\n".join(lines)
+
+
+def _stored(split):
+    return f"{len(split.shards)} shards, " if split.shards else ""
 
 
 def inputs(manifest):

@@ -12,6 +12,9 @@ from tfxc.files import atomic_file
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
+LABELS_FILE = "labels.txt"
+UNSEEN_LABELS_FILE = "unseen_labels.txt"
+LABEL_COUNTS_FILE = "label_counts.npy"
 # What a model has to know of the data before it can be built.
 DIMENSIONS = ("num_features", "num_labels", "feature_kind", "image_shape")
 
@@ -98,6 +101,8 @@ class Manifest(_Part):
     """What a prepared folder holds.
 
     Attributes:
+        layout: of the records; ``"feature_set"`` where there are none, and the sources are feature
+            sets that are read where they are.
         num_features: width of the feature space, or length of the dense vectors, or values of an
             image.
         image_shape: (height, width, channels) of every image, or None.
@@ -112,7 +117,7 @@ class Manifest(_Part):
     format_version: int = FORMAT_VERSION
     name: str
     settings_fingerprint: str
-    layout: Literal["blocks", "examples"]
+    layout: Literal["blocks", "examples", "feature_set"]
     feature_kind: Literal["sparse", "dense", "image"]
     num_features: int
     image_shape: tuple[int, int, int] | None = None

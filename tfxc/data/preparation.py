@@ -19,10 +19,18 @@ import scipy.sparse
 
 from tfxc.config import DataSettings
 from tfxc.data.conversion import Converter, check_kind
+from tfxc.data.feature_preparation import names_feature_sets, prepare_feature_sets
 from tfxc.data.formats import open_reader
 from tfxc.data.image_conversion import ImageConverter, nothing_decoded
 from tfxc.data.label_ids import LabelNumbering
-from tfxc.data.manifest import Manifest, fingerprint, prepared_folder
+from tfxc.data.manifest import (
+    LABEL_COUNTS_FILE,
+    LABELS_FILE,
+    UNSEEN_LABELS_FILE,
+    Manifest,
+    fingerprint,
+    prepared_folder,
+)
 from tfxc.data.shard_writer import in_order, npy_bytes, shuffled, write_split
 from tfxc.data.source_files import (
     describe_sources,
@@ -40,9 +48,6 @@ from tfxc.settings import ImageSettings
 
 __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepared_folder"]
 
-LABELS_FILE = "labels.txt"
-UNSEEN_LABELS_FILE = "unseen_labels.txt"
-LABEL_COUNTS_FILE = "label_counts.npy"
 TEXT_FEATURES_FOLDER = "text_features"
 # Large enough for several processes to share the texts of one chunk.
 _CHUNK_EXAMPLES = 8192
@@ -75,7 +80,10 @@ def prepare(settings, folder, *, jobs=None):
     sources = find_sources(settings)
     jobs = jobs or len(os.sched_getaffinity(0))
     with atomic_folder(folder) as scratch:
-        _Preparation(settings, sources, scratch, jobs).run()
+        if names_feature_sets(settings, sources):
+            prepare_feature_sets(settings, sources, scratch)
+        else:
+            _Preparation(settings, sources, scratch, jobs).run()
     return Manifest.load(folder)
 
 
@@ -137,16 +145,14 @@ class _Preparation:
     def __init__(self, settings, sources, folder, jobs):
         self.settings, self.sources, self.folder, self.jobs = settings, sources, folder, jobs
         self.text_features = self.numbering = None
-        self.fingerprints = {}
+        self.fingerprints, self.dense = {}, False
         self.num_train = self.num_features = 0
-        self.dense = False
         self.images = self.recounted = None  # an ImageConverter, for a set of images
 
     def run(self):
         """Fills the folder."""
         self._learn()
-        scratch = self.folder / "scratch"
-        scratch.mkdir()
+        (scratch := self.folder / "scratch").mkdir()
         infos = {split: self._write(split, scratch) for split in self.sources}
         scratch.rmdir()
         self._save(infos)

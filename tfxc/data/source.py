@@ -1,32 +1,26 @@
 """Sources of batches: rows in memory, and prepared shards larger than memory."""
 
-import concurrent.futures
 from pathlib import Path
 
-import numpy as np
-
+from tfxc.data.feature_source import open_feature_split
 from tfxc.data.manifest import Manifest
 from tfxc.data.rows import RowsBuilder
-from tfxc.data.sampling import ArraySource, LastUsed, Source, permutation
+from tfxc.data.sampling import ArraySource, Source
+from tfxc.data.windows import WindowSource
 from tfxc.errors import DataError
 from tfxc.files import checksum
 from tfxc.progress import Progress
 
-__all__ = ["ArraySource", "ShardSource", "Source", "check_sizes", "verify"]
+__all__ = ["ArraySource", "ShardSource", "Source", "check_sizes", "open_source", "verify"]
 
 DEFAULT_MEMORY_BYTES = 2 << 30
-# The window in use, the one before it (late requests of parallel callers) and the next one.
-_WINDOWS_IN_MEMORY = 3
 
 
-class ShardSource(Source):
+class ShardSource(WindowSource):
     """One split of a prepared folder.
 
     A split within the memory budget is loaded once and permuted as a whole. A larger one is read
-    window by window: each epoch permutes the shards, groups consecutive ones into windows of a
-    third of the budget (one shard at least) and permutes the rows inside a window; the next window
-    is read in the background. The sequence of batches is a function of seed and step for one memory
-    budget; another one can give another sequence.
+    window by window, see ``tfxc.data.windows.WindowSource``; its blocks are the shards.
 
     Args:
         folder: a prepared folder.
@@ -41,25 +35,20 @@ class ShardSource(Source):
     def __init__(self, folder, split, memory_bytes=DEFAULT_MEMORY_BYTES):
         self.folder, self.manifest = Path(folder), Manifest.load(folder)
         info = self.manifest.split(split)
+        images = self.manifest.image_store is not None
+        sizes = [shard.memory_bytes(self.manifest.dense, images) for shard in info.shards]
         super().__init__(
             info.examples, self.manifest.num_features, self.manifest.num_labels,
-            self.manifest.row_kind, self.manifest.image_shape,
+            self.manifest.row_kind, self.manifest.image_shape, sizes=sizes,
+            counts=[shard.examples for shard in info.shards], memory_bytes=memory_bytes,
         )  # fmt: skip
         self._shards = info.shards
         check_sizes(self.folder, self._shards)
-        self._firsts = np.cumsum([0] + [shard.examples for shard in self._shards])
-        images = self.manifest.image_store is not None
-        sizes = [shard.memory_bytes(self.dense, images) for shard in self._shards]
         self._whole = None
         if sum(sizes) <= memory_bytes:
             with Progress(f"loading {split}", info.examples, "examples") as progress:
                 rows = self._load(range(len(self._shards)), progress)
             self._whole = ArraySource(rows, self.num_labels, self.image_shape)
-            return
-        self._sizes, self._window_bytes = sizes, memory_bytes // _WINDOWS_IN_MEMORY
-        self._plans = LastUsed(2)
-        self._windows = LastUsed(_WINDOWS_IN_MEMORY)
-        self._reader = concurrent.futures.ThreadPoolExecutor(1, "tfxc-window")
 
     @property
     def in_memory(self):
@@ -69,55 +58,10 @@ class ShardSource(Source):
     def _pieces(self, seed, epoch, start, stop):
         if self.in_memory:
             return self._whole._pieces(seed, epoch, start, stop)
-        groups, stops = self._plan(seed, epoch)
-        pieces = []
-        while start < stop:
-            number = int(np.searchsorted(stops, start, side="right"))
-            first = int(stops[number - 1]) if number else 0
-            last = min(stop, int(stops[number]))
-            future = self._window(seed, epoch, number)
-            self._window(*self._following(seed, epoch, number, len(groups)))
-            rows, order, example_index = future.result()
-            chosen = order[start - first : last - first]
-            pieces.append((rows.select(chosen), example_index[chosen]))
-            start = last
-        return pieces
+        return super()._pieces(seed, epoch, start, stop)
 
     def _in_order(self):
-        if self.in_memory:
-            yield from self._whole._in_order()
-            return
-        for number in range(len(self._shards)):
-            yield self._load([number])
-
-    def _plan(self, seed, epoch):
-        """The epoch's windows: their shard numbers, and the positions they end at."""
-        return self._plans.get((seed, epoch), lambda: self._make_plan(seed, epoch))
-
-    def _make_plan(self, seed, epoch):
-        groups, group_bytes = [], 0
-        for shard in permutation(len(self._shards), seed, epoch).tolist():
-            if not groups or group_bytes + self._sizes[shard] > self._window_bytes:
-                groups.append([])
-                group_bytes = 0
-            groups[-1].append(shard)
-            group_bytes += self._sizes[shard]
-        counts = [sum(self._shards[shard].examples for shard in group) for group in groups]
-        return groups, np.cumsum(counts)
-
-    def _following(self, seed, epoch, number, num_windows):
-        return (seed, epoch, number + 1) if number + 1 < num_windows else (seed, epoch + 1, 0)
-
-    def _window(self, seed, epoch, number):
-        """The future of a window's rows, their permutation and their example indices."""
-        key = (seed, epoch, number)
-        return self._windows.get(key, lambda: self._reader.submit(self._load_window, *key))
-
-    def _load_window(self, seed, epoch, number):
-        shards = self._plan(seed, epoch)[0][number]
-        rows = self._load(shards)
-        indices = [np.arange(self._firsts[shard], self._firsts[shard + 1]) for shard in shards]
-        return rows, permutation(len(rows), seed, epoch, number + 1), np.concatenate(indices)
+        return self._whole._in_order() if self.in_memory else super()._in_order()
 
     def _load(self, numbers, progress=None):
         # TensorFlow is imported here: a source of rows in memory does without.
@@ -145,6 +89,19 @@ class ShardSource(Source):
         return builder.finish()
 
 
+def open_source(folder, split, memory_bytes=DEFAULT_MEMORY_BYTES):
+    """The source of a split of a prepared folder: its shards, or the feature set it names.
+
+    Args:
+        folder, split, memory_bytes: as for ``ShardSource``.
+
+    Raises:
+        DataError: as for ``ShardSource`` and ``FeatureSet``.
+    """
+    in_place = Manifest.load(folder).layout == "feature_set"
+    return (open_feature_split if in_place else ShardSource)(folder, split, memory_bytes)
+
+
 def check_sizes(folder, shards):
     """Cheap check that every shard is there and as long as the manifest says.
 
@@ -166,13 +123,21 @@ def check_sizes(folder, shards):
 def verify(folder):
     """Compares every shard of a prepared folder with the checksum in its manifest.
 
+    Feature sets have no checksum: all their values are read, and have to be finite.
+
     Returns:
         Manifest.
 
     Raises:
-        DataError: names the first shard that is missing or differs.
+        DataError: names the first shard that is missing or differs, or the first row with NaN.
     """
     manifest = Manifest.load(folder)
+    if manifest.layout == "feature_set":
+        for split, info in manifest.splits.items():
+            source = open_source(folder, split)
+            with Progress(f"verifying {split}", info.examples, "examples") as progress:
+                for _, block, _ in source.set.blocks():
+                    progress.advance(len(block))
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     check_sizes(folder, shards)
     with Progress("verifying", len(shards), "shards") as progress:

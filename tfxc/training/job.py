@@ -1,11 +1,10 @@
 """One training from a config and prepared data: the piece every recipe is built from."""
 
 import tempfile
-from pathlib import Path
 
 from tfxc import registry
 from tfxc.data.manifest import Manifest
-from tfxc.data.source import ShardSource
+from tfxc.data.source import open_source
 from tfxc.errors import ConfigError
 from tfxc.metrics.suite import build_metrics
 from tfxc.model import build_model
@@ -57,7 +56,7 @@ def make_trainer(config, data_folder, manifest, run, strategy, repetition=None):
         ConfigError: a part of the config cannot be, e.g. more buckets than labels.
     """
     memory = int(config.training.memory_gb * 2**30)
-    source = ShardSource(data_folder, "train", memory)
+    source = open_source(data_folder, "train", memory)
     dimensions = manifest.dimensions
     _refuse_one_label(config, manifest)
     dimensions |= decided_codes(config, source, **dimensions)
@@ -66,7 +65,7 @@ def make_trainer(config, data_folder, manifest, run, strategy, repetition=None):
     techniques = [_technique(method) for method in config.techniques]
     evaluate = None
     if "dev" in manifest.splits:
-        evaluate = dev_evaluation(model, ShardSource(Path(data_folder), "dev", memory), config)
+        evaluate = dev_evaluation(model, open_source(data_folder, "dev", memory), config)
     elif config.training.early_stopping:
         raise ConfigError(
             "early stopping needs a dev split, the data has none",

@@ -5,6 +5,7 @@ import importlib
 import inspect
 from pathlib import Path
 
+from tfxc.data.feature_set import is_feature_set
 from tfxc.data.formats import cifar, image_folder
 from tfxc.data.formats.archives import is_shard_pattern, is_tar, tar_members
 from tfxc.data.formats.arrays import array_names
@@ -19,6 +20,7 @@ __all__ = ["FORMATS", "Reader", "TextReader", "detect_format", "open_reader"]
 FORMATS = (
     "xc_repository", "svmlight", "jsonl", "delimited", "pecos", "matrix",
     "image_folder", "cifar", "image_arrays", "insightface", "webdataset",
+    "feature_set",
 )  # fmt: skip
 
 _BUILTIN = "builtin:"
@@ -109,6 +111,8 @@ def detect_format(path):
 
 
 def _detect_folder(path):
+    if is_feature_set(path):
+        return "feature_set"
     entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
     files = {entry.name for entry in entries if entry.is_file()}
     endings = {Path(name).suffix.lower() for name in files}

@@ -58,6 +58,14 @@ class Reader(abc.ABC):
             raise ConfigError(f"a chunk size of at least 1 is expected, found {size}")
         return self._read(size)
 
+    def label_lists(self, size=4096):
+        """Yields the labels of the examples in file order, lists as in ``Chunk.labels``.
+
+        A format in which labels stand apart reads nothing else.
+        """
+        for chunk in self.chunks(size):
+            yield chunk.labels
+
     @abc.abstractmethod
     def _read(self, size):
         """Yields the chunks."""

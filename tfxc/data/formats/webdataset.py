@@ -1,12 +1,15 @@
 """WebDataset shards: tar archives of samples."""
 
+import itertools
 import json
 from pathlib import Path
 
 from tfxc.data.formats.archives import shard_files, tar_members
 from tfxc.data.formats.base import check_labels
+from tfxc.data.formats.catalogs import Catalog
 from tfxc.data.formats.images import EncodedImageReader
-from tfxc.errors import DataError
+from tfxc.data.source_files import expand
+from tfxc.errors import ConfigError, DataError
 
 _IMAGES = ("jpg", "jpeg", "png")
 _ORDER = "write one image and one label per sample, its members one after the other"
@@ -22,13 +25,19 @@ class WebDataset(EncodedImageReader):
     hidden files and names without a dot are passed over. The images come as the bytes of their
     files.
 
+    With ``catalog`` the label is the one that a table gives for the last part of the sample's name,
+    as in TreeOfLife-10M; a sample whose row has no label is left out.
+
     Args:
         path: a ``.tar``, ``.tar.gz`` or ``.tgz`` file, a folder of them, a pattern with ``*``,
             ``?`` or ``[...]``, or a range: ``shards/{000..146}.tar``.
         label_key: key of the label in the ``json`` members: a name, an id, or a list of either.
         labelled: False gives the images without labels; there need be none.
+        catalog: CSV file of keys and labels.
+        key_column, label_column: names of its columns.
 
     Raises:
+        ConfigError: options that exclude each other.
         DataError: a shard is missing, truncated or damaged; a sample has no image or label, two of
             them, or members elsewhere; a label is malformed. The message names shard and sample.
 
@@ -40,18 +49,38 @@ class WebDataset(EncodedImageReader):
         [[304]]
     """
 
-    def __init__(self, path, *, label_key=None, labelled=True):
+    def __init__(
+        self, path, *, label_key=None, labelled=True, catalog=None, key_column="treeoflife_id",
+        label_column="species",
+    ):  # fmt: skip
+        if catalog is not None and (label_key is not None or not labelled):
+            raise ConfigError(
+                "labels come from the catalog or from the shards, not from both",
+                where="catalog",
+                fix="leave catalog out, or label_key and labelled",
+            )
         self._shards = shard_files(path)
         super().__init__(self._shards[0])
         self.path = Path(path)
         self.total_bytes = sum(shard.stat().st_size for shard in self._shards)
         self._label_key, self._labelled = label_key, labelled
         self._label_members = () if not labelled else ("json",) if label_key else ("cls", "txt")
+        self._catalog = None
+        if catalog is not None:
+            self._catalog = Catalog(expand(str(catalog)), key_column, label_column)
+            self._label_members, self.label_names = (), self._catalog.label_names
+            self.num_labels = len(self.label_names)
 
-    def _examples(self):
+    def label_lists(self, size=4096):
+        """Yields the labels as ``Reader.label_lists``; images are passed over unread."""
+        examples = self._examples(images=False)
+        while block := list(itertools.islice(examples, size)):
+            yield [labels for _, _, labels in block]
+
+    def _examples(self, images=True):
         member = label_type = None
         for shard in self._shards:
-            for name, parts in self._samples(shard):
+            for name, parts in self._samples(shard, images):
                 where = f"{shard}: sample {name!r}"
                 image, labels = _image(parts, where), []
                 if self._label_members:
@@ -65,11 +94,28 @@ class WebDataset(EncodedImageReader):
                     labels = self._labels(parts[member], member, where)
                     label_type = label_type or next(map(type, labels), None)
                     check_labels(labels, label_type, where)
+                if self._catalog is not None:
+                    labels = self._of_catalog(name, where)
+                    if labels is None:
+                        continue
                 yield f"{shard.name}: {name}", image, labels
 
-    def _samples(self, shard):
+    def _of_catalog(self, name, where):
+        """The label of a sample as a list, None if its row has none."""
+        key = name.rpartition("/")[2]
+        try:
+            label = self._catalog.label(key)
+        except KeyError:
+            raise DataError(
+                f"a row with the key {key!r} expected in {self._catalog.path}, found none",
+                where=where,
+                fix="give the catalog that belongs to the shards",
+            ) from None
+        return None if label is None else [label]
+
+    def _samples(self, shard, images):
         """Yields ``(name, {what a member is: content, or None of those not needed})``."""
-        needed = {*_IMAGES, *self._label_members}
+        needed = {*(_IMAGES if images else ()), *self._label_members}
         name, parts = None, {}
         for member, read in tar_members(shard):
             folder, _, file = member.name.rpartition("/")

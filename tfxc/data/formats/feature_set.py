@@ -1,0 +1,41 @@
+"""Feature sets, as a stream of chunks."""
+
+from tfxc.data.chunk import Chunk
+from tfxc.data.feature_set import FeatureSet
+from tfxc.data.formats.base import Reader
+
+
+class FeatureSetReader(Reader):
+    """Reads a folder that ``tools/extract_features.py`` has written; see ``docs/features.md``.
+
+    Labels are names where the set has ``labels.txt``, else ids.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        DataError: no feature set, half-written or damaged; NaN or infinity, naming the row.
+
+    Example:
+        >>> next(FeatureSetReader("features/val").chunks(8)).features.shape   # doctest: +SKIP
+        (8, 512)
+    """
+
+    def __init__(self, path):
+        super().__init__(path)
+        self._set = FeatureSet(path)
+        self.num_examples = self._set.num_examples
+        self.num_features, self.num_labels = self._set.num_features, self._set.num_labels
+        self.label_names = self._set.label_names
+
+    def _read(self, size):
+        names = self.label_names
+        for _, features, labels in self._set.blocks(size):
+            ids = labels.tolist()
+            yield Chunk(
+                labels=[[label if names is None else names[label]] for label in ids],
+                features=features,
+            )
+
+
+READER = FeatureSetReader
