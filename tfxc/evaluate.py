@@ -59,7 +59,15 @@ def build_metrics(loaded, options):
         num_train_examples=loaded.manifest["splits"]["train"]["examples"],
         propensity=settings.propensity,
         threshold=settings.threshold if options.threshold is None else options.threshold,
+        full_loss=_full_loss(loaded, options),
     )
+
+
+def _full_loss(loaded, options):
+    """Whether the loss over all labels is measured."""
+    from tfxc.training.evaluation import measures_full_loss
+
+    return options.full_loss or measures_full_loss(loaded.config.evaluation, loaded.model)
 
 
 def _examples(loaded, options):
@@ -101,13 +109,14 @@ def _search(loaded, rows, metrics, options):
 
     from tfxc.training.search import Searcher
 
-    searcher = Searcher(loaded.model, metrics.min_predictions, options.search)
+    full_loss = "full_loss" in metrics.names
+    searcher = Searcher(loaded.model, metrics.min_predictions, options.search, full_loss)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
     parts, unseen = [], 0
-    for ids, scores, labels in searcher.over_rows(rows, batch_size, "evaluating"):
-        metrics.update(ids, scores, labels)
-        parts.append(metrics.per_example(ids, scores, labels))
-        unseen += int(np.count_nonzero(labels >= loaded.manifest["num_labels"]))
+    for found in searcher.over_rows(rows, batch_size, "evaluating"):
+        metrics.update(*found)
+        parts.append(metrics.per_example(*found))
+        unseen += int(np.count_nonzero(found.labels >= loaded.manifest["num_labels"]))
     if not parts:
         raise DataError(
             "at least one example to evaluate expected, found none",
@@ -146,11 +155,10 @@ def _comparison(one, other, options):
     lines = [f"{one['path']} minus {other['path']}, 95 % interval of a paired bootstrap:"]
     for name in _comparable(one["values"], other["values"]):
         found = paired_bootstrap(one["values"][name], other["values"][name], seed=options.seed)
-        low, high = 100 * found["low"], 100 * found["high"]
-        lines.append(
-            f"  {name:18} {100 * found['difference']:+6.2f}  [{low:+.2f}, {high:+.2f}]  "
-            f"p = {found['p_value']:.4f}"
-        )
+        factor, digits = (1, 4) if name.endswith("loss") else (100, 2)
+        low, high = (f"{factor * found[end]:+.{digits}f}" for end in ("low", "high"))
+        difference = f"{factor * found['difference']:+.{digits}f}"
+        lines.append(f"  {name:18} {difference:>6}  [{low}, {high}]  p = {found['p_value']:.4f}")
     return "\n".join(lines)
 
 
@@ -181,6 +189,11 @@ def _parser():
     )
     options.add_argument("--k", type=_ks, help="cut-offs, e.g. 1,3,5 (default: the config's)")
     options.add_argument("--threshold", type=float, help="score from which a label counts, for F1")
+    options.add_argument(
+        "--full-loss",
+        action="store_true",
+        help="measure the cross-entropy over all labels too (default: as the config says)",
+    )
     options.add_argument("--batch-size", type=cli.positive, help="examples searched at a time")
     options.add_argument(
         "--search",

@@ -48,17 +48,19 @@ class XCModel(keras.Model):
             self.objective.build(None)
         return self.head(self.encoder(features, training=training))
 
-    def losses_of(self, batch, training=True):
+    def losses_of(self, batch, training=True, update_state=True):
         """Per-example losses of a batch, summed over the head's logit groups, float32 (batch,).
 
         Args:
             batch: dict ``features``, ``labels``, and ``example_index``, without which objectives
                 with a state per example leave it as it is.
-            training: whether dropout and the like are on, and such states change.
+            training: whether dropout and the like are on.
+            update_state: whether, in training, such states change.
         """
         vectors = self.encoder(batch["features"], training=training)
         groups = self.head.training_groups(vectors, batch["labels"])
-        return self.objective.of_groups(groups, batch.get("example_index"), training)
+        index = batch.get("example_index")
+        return self.objective.of_groups(groups, index, training and update_state)
 
     def top_k(self, features, k):
         """Ids int32 and scores float32 (batch, k) of the best labels, in the graph."""

@@ -156,7 +156,9 @@ class TrainingSettings(_Section):
 
     ``augmentation`` lists what is done to training images, in order; see
     ``tfxc.data.augmentation``. ``clip_norm`` is the largest Euclidean norm of the gradient of the
-    part ``clip_part``; a larger one is scaled down, and the other part's left alone.
+    part ``clip_part``; a larger one is scaled down, and the other part's left alone. ``watch`` is
+    the dev metric that ``keep: best`` and ``evaluation.test_on_improvement`` go by, None for the
+    first; with ``early_stopping`` it is that one's.
     """
 
     batch_size: Positive = 256
@@ -172,6 +174,7 @@ class TrainingSettings(_Section):
     devices: list[str] | None = None
     evaluate_every: Positive | None = None
     early_stopping: EarlyStopping | None = None
+    watch: str | None = None
     keep: Literal["best", "last"] = "last"
     checkpoint_every: Positive | None = None
     log_every: Positive = 50
@@ -184,6 +187,16 @@ class TrainingSettings(_Section):
                 "clip_part is given, clip_norm is missing",
                 where="training.clip_part",
                 fix="add training.clip_norm",
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _one_metric_is_watched(self):
+        if self.watch is not None and self.early_stopping is not None:
+            raise ConfigError(
+                "the metric to watch is given twice",
+                where="training.watch",
+                fix="remove watch: training.early_stopping.metric counts",
             )
         return self
 
@@ -204,13 +217,21 @@ class EvaluationSettings(_Section):
     """What is reported: cut-offs k, and the batch size of the search.
 
     ``propensity`` is (A, B) of Jain et al. or the name of a data set family; ``threshold`` is the
-    score from which a label counts as predicted, for F1.
+    score from which a label counts as predicted, for F1. ``full_loss`` adds the cross-entropy of
+    the softmax over all labels; None adds it where the objective sees a part of the labels and the
+    head has such a softmax. With it, each evaluation during training measures this loss on
+    ``train_slice`` training examples too, always the same ones; 0 for none.
+    ``test_on_improvement`` measures the test split whenever the watched dev metric is the best so
+    far.
     """
 
     k: list[Positive] = [1, 3, 5]
     batch_size: Positive = 256
     threshold: float | None = None
     propensity: tuple[float, float] | str = "default"
+    full_loss: bool | None = None
+    train_slice: pydantic.NonNegativeInt = 4096
+    test_on_improvement: bool = False
 
 
 class Config(_Section):

@@ -82,6 +82,10 @@ def test_killed_and_resumed_with_fewer_replicas_equals_one_device(single):
     finish(start(folder, "mirrored", two, last=23))
     finish(start(folder, "mirrored", one, "mirrored.npz"))
     assert_close(tiny.weights(trainer), arrays(folder / "mirrored.npz"))
+    mirrored = json.loads((folder / "mirrored/summary.json").read_text())
+    for split in ("dev", "train"):
+        assert mirrored[split] == pytest.approx(trainer.summary[split], rel=1e-4)
+        assert mirrored[split]["full_loss"] > 0
 
 
 def test_two_workers_equal_one_device(single):
@@ -111,5 +115,5 @@ def test_a_checkpoint_of_another_number_of_examples_is_refused(single):
     def restores_the_other(made):
         made.checkpoints.folder = trainer.checkpoints.folder
 
-    with pytest.raises(CheckpointError, match=r"hold this model's variables.*\(150,\)"):
+    with pytest.raises(CheckpointError, match=r"each of 203 training examples.* has 150"):
         tiny.train(other, "run", restores_the_other, **changes())

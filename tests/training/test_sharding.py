@@ -67,7 +67,8 @@ def changes(head=(), **training):
     # A larger epsilon: Adam would blow the rounding of gradients near 0 up.
     optimizer = {"name": "adam", "learning_rate": 0.02, "epsilon": 1e-3}
     training = {"epochs": 1, "clip_norm": 0.5, "optimizer": optimizer, **training}
-    return {"head": head, "objective": objective, "training": training}
+    measured = {"full_loss": True, "train_slice": 64, "batch_size": 32}
+    return {"head": head, "objective": objective, "training": training, "evaluation": measured}
 
 
 def start(folder, run, changes, last=0, **variables):
@@ -96,6 +97,7 @@ def assert_same(single, run, tolerance=1e-5):
     if summaries[1].exists():
         one, other = (json.loads(path.read_text()) for path in summaries)
         assert other["dev"] == pytest.approx(one["dev"])
+        assert other["train"] == pytest.approx(one["train"])
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfxc.objectives.base import Objective, masked_logits
+from tfxc.objectives.base import OUTSIDE_TABLE, Objective, masked_logits
 from tfxc.ops.losses import gather_positives
 
 # exp of more than this counts as exp of this, about 5.5e34: the sum over a batch stays finite.
@@ -92,6 +92,7 @@ class DualObjective(Objective):
     """
 
     link = "softmax"
+    partial_loss = True
     from_data = ("num_examples", "num_groups")
 
     def __init__(self, num_examples, num_groups=1, **kwargs):
@@ -157,11 +158,22 @@ class DualObjective(Objective):
         """Counts rows that had no rival."""
         return {"rows_without_rival": int(self.skipped.numpy())}
 
+    def remark(self):
+        """Says how many rows had no rival, if any."""
+        count = int(self.skipped.numpy())
+        if not count:
+            return ""
+        return (
+            f"objective {type(self).__name__}: {count:,} rows taught nothing, as all labels of "
+            "their batch were the same; a larger training.batch_size makes that rare"
+        )
+
     def _checked(self, example_index):
-        inside = tf.reduce_all((example_index >= 0) & (example_index < self.num_examples))
-        message = f"example_index outside 0 .. {self.num_examples - 1}, the examples that "
+        outside = (example_index < 0) | (example_index >= self.num_examples)
+        message = f"{OUTSIDE_TABLE} 0 .. {self.num_examples - 1}, the examples that "
         message += f"objective {self.name!r} was made for; found:"
-        check = tf.debugging.Assert(inside, [message, example_index])
+        wrong = tf.boolean_mask(example_index, outside)
+        check = tf.debugging.Assert(~tf.reduce_any(outside), [message, wrong])
         with tf.control_dependencies([check] if check is not None else []):
             return tf.identity(example_index)
 

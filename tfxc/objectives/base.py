@@ -3,6 +3,9 @@
 import keras
 import tensorflow as tf
 
+# Begins the message of an assertion in the graph: an example that a table has no entry of.
+OUTSIDE_TABLE = "example_index outside"
+
 
 class Objective(keras.layers.Layer):
     """Turns a logit group into one loss per example.
@@ -14,11 +17,13 @@ class Objective(keras.layers.Layer):
         link: how logits become probabilities, ``"sigmoid"`` or ``"softmax"``.
         from_data: constructor arguments the data decides.
         over_shards: whether ``call`` handles groups with ``across``.
+        partial_loss: whether the loss of a batch is no measure of the fit to all labels.
     """
 
     link = "sigmoid"
     from_data = ()
     over_shards = False
+    partial_loss = False
 
     def call(self, group, example_index=None):
         """Per-example loss of one group."""
@@ -38,6 +43,10 @@ class Objective(keras.layers.Layer):
     def figures(self):
         """What a log line should hold besides the loss: {name: number}."""
         return {}
+
+    def remark(self):
+        """A sentence for the end of the log, or nothing."""
+        return ""
 
     def on_epoch(self, epoch, epochs):
         """Called before each epoch (from 1) of ``epochs``; schedules change their state here."""

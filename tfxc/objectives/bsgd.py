@@ -26,6 +26,7 @@ class Bsgd(Objective):
     """
 
     link = "softmax"
+    partial_loss = True
 
     def __init__(self, **kwargs):
         super().__init__(autocast=False, **kwargs)

@@ -32,6 +32,7 @@ class Technique:
 
         Args:
             compute: function of a batch -> (loss, list of gradients); may be called repeatedly.
+                What an objective keeps of each example changes in the first call only.
             batch: dict ``features``, ``labels``, ``example_index``.
 
         Returns:

@@ -29,7 +29,8 @@ class Checkpoints:
     def __init__(self, folder, variables, chief=True, shards=None, count=0):
         self.folder, self.chief = Path(folder), chief
         self._shards = ShardFiles(self.folder, shards or {}, count)
-        self._checkpoint = tf.train.Checkpoint(variables=list(variables))
+        self._variables = list(variables)
+        self._checkpoint = tf.train.Checkpoint(variables=self._variables)
         target = self.folder if chief else Path(tempfile.mkdtemp(prefix="tfxc-worker-"))
         self._target = target
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(target), max_to_keep=2)
@@ -84,6 +85,19 @@ class Checkpoints:
                 fix="train into another run folder, or start over with --fresh",
             ) from error
         return True
+
+    def saved_shape(self, variable):
+        """Shape of one of the variables in the newest checkpoint, a list.
+
+        None where there is no checkpoint, or none that can be read: ``restore`` says why.
+        """
+        newest = self._newest()
+        place = next(p for p, own in enumerate(self._variables) if own is variable)
+        try:
+            shapes = tf.train.load_checkpoint(newest).get_variable_to_shape_map() if newest else {}
+        except (ValueError, tf.errors.OpError):
+            return None
+        return shapes.get(f"variables/{place}/.ATTRIBUTES/VARIABLE_VALUE")
 
     def _newest(self):
         state = tf.train.get_checkpoint_state(str(self.folder))

@@ -6,12 +6,11 @@ from tfxc import registry
 from tfxc.data.manifest import Manifest
 from tfxc.data.source import open_source
 from tfxc.errors import ConfigError
-from tfxc.metrics.suite import build_metrics
 from tfxc.model import build_model
+from tfxc.training.evaluation import Evaluation
 from tfxc.training.label_codes import decided_codes
-from tfxc.training.loop import Trainer, check_metric
+from tfxc.training.loop import Trainer
 from tfxc.training.run_folder import RunFolder
-from tfxc.training.search import Searcher, evaluate_source
 from tfxc.training.strategies import is_chief, make_strategy
 
 
@@ -63,15 +62,10 @@ def make_trainer(config, data_folder, manifest, run, strategy, repetition=None):
     with strategy.scope():
         model = build_model(config, repetition=repetition, **dimensions)
     techniques = [_technique(method) for method in config.techniques]
-    evaluate = None
-    if "dev" in manifest.splits:
-        evaluate = dev_evaluation(model, open_source(data_folder, "dev", memory), config)
-    elif config.training.early_stopping:
-        raise ConfigError(
-            "early stopping needs a dev split, the data has none",
-            where="training.early_stopping",
-            fix="name a file in data.dev, or remove early_stopping",
-        )
+    _refuse_missing_splits(config, manifest)
+    measured = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
+    others = [split for split in measured if split in manifest.splits]
+    others = {split: open_source(data_folder, split, memory) for split in others}
     return Trainer(
         model,
         source,
@@ -80,8 +74,28 @@ def make_trainer(config, data_folder, manifest, run, strategy, repetition=None):
         seed=config.seed,
         strategy=strategy,
         techniques=techniques,
-        evaluate=evaluate,
+        evaluation=Evaluation(model, config, source, **others),
+        test_on_improvement=config.evaluation.test_on_improvement,
     )
+
+
+def _refuse_missing_splits(config, manifest):
+    """Refuses settings that need a split the data does not have."""
+    needs = {
+        "training.early_stopping": (config.training.early_stopping, "early stopping", ["dev"]),
+        "training.watch": (config.training.watch, "a metric to watch", ["dev"]),
+        "evaluation.test_on_improvement": (
+            config.evaluation.test_on_improvement, "test on improvement", ["dev", "test"],
+        ),
+    }  # fmt: skip
+    for where, (given, what, splits) in needs.items():
+        missing = [split for split in splits if split not in manifest.splits]
+        if given and missing:
+            raise ConfigError(
+                f"{what} needs a {missing[0]} split, the data has none",
+                where=where,
+                fix=f"name a file in data.{missing[0]}, or remove {where.split('.')[1]}",
+            )
 
 
 def _refuse_one_label(config, manifest):
@@ -107,21 +121,6 @@ def try_one_step(config, data_folder, repetition=None):
         run = RunFolder(folder)
         trainer = make_trainer(config, data_folder, manifest, run, strategy, repetition)
         return trainer.one_step(), trainer.total_steps
-
-
-def dev_evaluation(model, source, config):
-    """A function () -> metrics of ``model`` on ``source``."""
-    ks = [k for k in config.evaluation.k if k <= model.head.num_labels]
-    metrics = build_metrics(ks=tuple(ks), threshold=config.evaluation.threshold)
-    if config.training.early_stopping:
-        check_metric(config.training.early_stopping.metric, metrics.names)
-    searcher = Searcher(model, metrics.min_predictions)
-
-    def evaluate():
-        metrics.reset()
-        return evaluate_source(searcher, source, metrics, config.evaluation.batch_size)
-
-    return evaluate
 
 
 def _technique(method):

@@ -9,13 +9,15 @@ import tensorflow as tf
 
 from tfxc.data.augmenter import build_augmentation
 from tfxc.data.pipeline import training_dataset
-from tfxc.errors import ConfigError, NonFiniteLossError
+from tfxc.errors import NonFiniteLossError
 from tfxc.training.checkpoints import Checkpoints
+from tfxc.training.example_state import check_checkpoint, check_examples, explained
 from tfxc.training.interrupts import Stopped, StopSignals
 from tfxc.training.optimizers import get_optimizer
 from tfxc.training.reporting import Reporter
 from tfxc.training.schedules import get_schedule
 from tfxc.training.step import TrainStep
+from tfxc.training.watch import Watch
 
 
 class Trainer:
@@ -29,17 +31,24 @@ class Trainer:
         seed: seed of the order of examples.
         strategy: a ``tf.distribute.Strategy``.
         techniques: list of ``Technique``s.
-        evaluate: function () -> {metric: value} on the dev split, or None.
+        evaluation: ``Evaluation``, or None.
+        test_on_improvement: measure the test split whenever the dev split has a new best.
+
+    Raises:
+        DataError: the model keeps a state of each example, but not of as many as ``source`` has.
 
     Example:
         >>> Trainer(model, source, settings, run).fit()  # doctest: +SKIP
     """
 
     def __init__(
-        self, model, source, settings, run, *, seed=0, strategy=None, techniques=(), evaluate=None
-    ):
+        self, model, source, settings, run, *, seed=0, strategy=None, techniques=(),
+        evaluation=None, test_on_improvement=False,
+    ):  # fmt: skip
+        check_examples(model.objective, source)
         self.model, self.source, self.settings, self.run = model, source, settings, run
-        self.seed, self.evaluate = seed, evaluate
+        self.seed, self.evaluation = seed, evaluation
+        self.test_on_improvement = test_on_improvement
         self.strategy = strategy or tf.distribute.get_strategy()
         self.techniques = list(techniques)
         self.augmentation = build_augmentation(settings.augmentation, seed, source.image_shape)
@@ -57,8 +66,9 @@ class Trainer:
                 self.strategy,
                 self.techniques,
             )
-            self._best = tf.Variable([-np.inf, 0.0, 0.0], dtype=tf.float64, trainable=False)
-        kept = [*self.step_function.variables_to_save, self._best]
+            has_dev = evaluation is not None and evaluation.has_dev
+            self.watch = Watch(settings, evaluation.metrics if has_dev else None)
+        kept = [*self.step_function.variables_to_save, self.watch.variable]
         shards = self.step_function.shard_variables
         count = self.strategy.num_replicas_in_sync if shards else 0
         self.checkpoints = Checkpoints(run / "checkpoints", kept, run.chief, shards, count)
@@ -67,12 +77,15 @@ class Trainer:
         """Trains to the end, from the last checkpoint if there is one.
 
         Returns:
-            Dict with steps, seconds of this call, last loss and the last dev metrics.
+            Dict with steps, seconds of this call, last loss, the last metrics of the dev split and
+            of the slice of the training split, and those of the test split at the best step.
 
         Raises:
             Stopped: SIGTERM or Ctrl-C came; the state is saved.
             NonFiniteLossError: the loss became NaN or infinite.
+            CheckpointError: the last checkpoint is of another model or another training set.
         """
+        check_checkpoint(self.model.objective, self.checkpoints)
         self.checkpoints.restore()
         start = int(self.step_function.step.numpy())
         reporter = Reporter(self.run, start, self.total_steps, self.settings.batch_size)
@@ -96,10 +109,11 @@ class Trainer:
         iterator = iter(self._dataset(start)) if start < self.total_steps else None
         clock, window = time.monotonic(), []
         began, results, step, loss = clock, {}, start, float("nan")
-        stopped_early = self._patience_is_over()
+        stopped_early = self.watch.patience_is_over
         while step < self.total_steps and not stopped_early:
             self._begin_epoch(step)
-            loss = float(self.step_function.run(iterator))
+            with explained(self.model.objective):
+                loss = float(self.step_function.run(iterator))
             step += 1
             self._check_finite(step, loss)
             for technique in self.techniques:
@@ -108,14 +122,19 @@ class Trainer:
             reporter.advance(step, loss)
             if self._due(step, self.settings.log_every):
                 clock = self._log(reporter, step, window, clock)
-            if self.evaluate and self._due(step, self._evaluate_every):
-                results, stopped_early = self._evaluate(reporter, step)
+            if self._evaluates and self._due(step, self._evaluate_every):
+                results = self._evaluate(reporter, step)
+                stopped_early = self.watch.patience_is_over
                 clock = time.monotonic()
             if self._due(step, self._checkpoint_every) or stopped_early or signals.received:
                 self.checkpoints.save(step)
             if signals.received and step < self.total_steps:
                 raise Stopped(step, signals.received)
         return self._finish(reporter, step, loss, results, time.monotonic() - began)
+
+    @property
+    def _evaluates(self):
+        return self.evaluation is not None and self.evaluation.has_any
 
     @property
     def _evaluate_every(self):
@@ -186,52 +205,45 @@ class Trainer:
         return now
 
     def _evaluate(self, reporter, step):
-        with contextlib.ExitStack() as stack:
-            for technique in self.techniques:
-                stack.enter_context(technique.evaluation_weights())
-            results = self.evaluate()
-            improved = self._judge(results, step)
+        """Measures the splits; returns ``{split: results}``."""
+        with self._evaluation_weights():
+            results = {"dev": self.evaluation.of_dev(), "train": self.evaluation.of_training()}
+            improved = bool(results["dev"]) and self.watch.improved(results["dev"], step)
             if self.settings.keep == "best" and improved:
                 self.run.save_weights(self.model)
-        reporter.figures(step, {f"dev {name}": value for name, value in results.items()})
-        shown = "  ".join(f"{name} {100 * value:.2f}" for name, value in _headline(results).items())
-        mark = " *" if improved else ""
-        reporter.say(f"step {step:,}, epoch {step / self.steps_per_epoch:.2f}: dev {shown}{mark}")
-        return results, self._patience_is_over()
+            if self.test_on_improvement and improved:
+                results["test"] = self.evaluation.of_test()
+        reporter.results(step, step / self.steps_per_epoch, results, improved)
+        return results
 
-    def _judge(self, results, step):
-        """Remembers the best value; ``_best`` holds value, step, evaluations without a rise."""
-        stopping = self.settings.early_stopping
-        metric = stopping.metric if stopping else next(iter(results))
-        check_metric(metric, results)
-        best, best_step, waited = self._best.numpy()
-        least = stopping.min_delta if stopping else 0.0
-        improved = results[metric] > best + least
-        new = [results[metric], step, 0] if improved else [best, best_step, waited + 1]
-        self._best.assign(new)
-        return improved
-
-    def _patience_is_over(self):
-        stopping = self.settings.early_stopping
-        return bool(stopping) and self._best.numpy()[2] >= stopping.patience
-
-    def _finish(self, reporter, step, loss, results, seconds):
+    @contextlib.contextmanager
+    def _evaluation_weights(self):
         with contextlib.ExitStack() as stack:
             for technique in self.techniques:
                 stack.enter_context(technique.evaluation_weights())
-            if self.settings.keep == "last" or not self.evaluate:
+            yield
+
+    def _finish(self, reporter, step, loss, results, seconds):
+        with self._evaluation_weights():
+            if self.settings.keep == "last" or self.watch.metric is None:
                 self.run.save_weights(self.model)
-        best, best_step, _ = self._best.numpy()
         summary = {
             "steps": step,
             "epochs": round(step / self.steps_per_epoch, 4),
             "loss": loss,
             "seconds": round(seconds, 1),
-            "dev": results,
+            "dev": results.get("dev", {}),
+            **self.watch.summary(),
         }
-        if math.isfinite(best):
-            summary |= {"best": best, "best_step": int(best_step)}
+        if results.get("train"):
+            summary["train"] = results["train"]
+        tested = reporter.recorded(summary.get("best_step"), "test")
+        if tested:  # perhaps before a kill: it is the log that knows
+            summary["test"] = tested
         self.run.write_summary(summary)
+        remark = self.model.objective.remark()
+        if remark:
+            reporter.say(remark)
         reporter.say(f"finished at step {step:,} after {seconds:,.0f} s")
         return summary
 
@@ -240,18 +252,3 @@ def _distributes(strategy):
     return strategy.num_replicas_in_sync > 1 or not isinstance(
         strategy, type(tf.distribute.get_strategy())
     )
-
-
-def _headline(results):
-    names = [name for name in results if name.startswith(("P@", "nDCG@"))]
-    return {name: results[name] for name in names[:6] or list(results)[:3]}
-
-
-def check_metric(metric, names):
-    """Raises a ``ConfigError`` if early stopping asks for a metric that is not measured."""
-    if metric not in names:
-        raise ConfigError(
-            f"there is no metric {metric!r}",
-            where="training.early_stopping.metric",
-            fix=f"choose one of: {', '.join(names)}",
-        )

@@ -17,7 +17,8 @@ class Memory(NamedTuple):
 
     Attributes:
         parameters: number of trainable numbers.
-        weights, slots, averages, gradients, activations, data, runtime: bytes.
+        weights, slots, averages, gradients, activations, tables, data, runtime: bytes; ``tables``
+            is what the objective keeps of each training example, on every replica.
     """
 
     parameters: int
@@ -26,6 +27,7 @@ class Memory(NamedTuple):
     averages: int
     gradients: int
     activations: int
+    tables: int
     data: int
     runtime: int = _RUNTIME
 
@@ -47,7 +49,7 @@ def peak_bytes(config, manifest, repetition=None):
         ``Memory``. Accurate to about a fifth for models whose tables dominate; the feature maps of
         an image encoder are not counted.
     """
-    encoder, head, _ = make_parts(config, **manifest.dimensions, repetition=repetition)
+    encoder, head, objective = make_parts(config, **manifest.dimensions, repetition=repetition)
     shapes = weight_shapes(encoder, head)
     parameters = sum(_size(shape) for _, shape in shapes)
     weights = parameters * _FLOAT
@@ -64,6 +66,7 @@ def peak_bytes(config, manifest, repetition=None):
         gradients=weights,
         # logits, their gradient and one temporary of the loss; gathered rows and their gradient
         activations=(3 * head.training_columns + 2 * head.training_gathers) * rows * _FLOAT,
+        tables=_table_bytes(objective),
         data=min(int(config.training.memory_gb * 2**30), _data_bytes(manifest)),
     )
 
@@ -86,6 +89,13 @@ def available_bytes():
     except (OSError, KeyError):
         pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
         return pages * os.sysconf("SC_PAGE_SIZE") // 2 if pages else 4 * 2**30
+
+
+def _table_bytes(objective):
+    with keras.StatelessScope(initialize_variables=False):
+        objective.build(None)
+    tables = getattr(objective, "tables", ())
+    return sum(_size(table.shape) for table in tables) * _FLOAT
 
 
 def _data_bytes(manifest):

@@ -46,6 +46,31 @@ class Reporter:
                     writer=self._board._resource, step=step, tag=name, value=float(value)
                 )
 
+    def results(self, step, epoch, results, improved):
+        """Writes the results of an evaluation, and says what matters most of them.
+
+        Args:
+            step, epoch: when it was.
+            results: ``{split: {name: value}}``.
+            improved: whether the dev split has a new best.
+        """
+        found = {f"{split} {name}": v for split, of in results.items() for name, v in of.items()}
+        self.figures(step, {"epoch": round(epoch, 4), **found})
+        shown = [f"{split} {_headline(of)}" for split, of in results.items() if of]
+        mark = " *" if improved else ""
+        self.say(f"step {step:,}, epoch {epoch:.2f}: {', '.join(shown)}{mark}")
+
+    def recorded(self, step, split):
+        """Results of a split that were written at a step, ``{name: value}``, perhaps empty."""
+        path, found = self.run / "metrics.jsonl", {}
+        if not self.run.chief or not path.exists():
+            return found
+        for line in path.read_text(encoding="utf-8").splitlines():
+            values = json.loads(line)
+            if values["step"] == step:
+                found |= {k: v for k, v in values.items() if k.startswith(f"{split} ")}
+        return {name.removeprefix(f"{split} "): value for name, value in found.items()}
+
     def say(self, text):
         """Prints a line above the progress line and appends it to log.txt."""
         if not self.run.chief:
@@ -64,6 +89,15 @@ class Reporter:
         if self.run.chief:
             self._progress.close(failed)
             self._board.close()
+
+
+def _headline(results):
+    """The most important results of a split as text."""
+    shares = [name for name in results if not name.endswith("loss")]
+    ranked = [name for name in shares if name.startswith(("P@", "nDCG@"))]
+    shown = [f"{name} {100 * results[name]:.2f}" for name in ranked[:6] or shares[:3]]
+    shown += [f"{name} {value:.4f}" for name, value in results.items() if name.endswith("loss")]
+    return "  ".join(shown)
 
 
 def _drop_later_lines(path, step):

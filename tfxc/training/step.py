@@ -40,9 +40,6 @@ class TrainStep:
         self.shard_variables = self._build_shards() if self.table else {}
         for technique in techniques:
             technique.build(model, strategy)
-        self._compute = self._gradients
-        for technique in reversed(techniques):
-            self._compute = _wrapped(technique, self._compute)
         self.run = tf.function(self._run)
 
     @property
@@ -98,20 +95,27 @@ class TrainStep:
             first = number * rows + context.replica_id_in_sync_group * (rows // replicas)
             # One after the other: side by side they would need all their memory at once.
             with tf.control_dependencies([loss]), step_scope(self.step, first):
-                part, gradients = self._compute(batch)
+                part, gradients = self._computation()(batch)
             loss += part
             total = gradients if total is None else list(map(_add, total, gradients))
         self._update(context, total)
         return loss
 
-    def _gradients(self, batch):
+    def _computation(self):
+        """Function of a micro-batch -> (loss, gradients), the techniques around it."""
+        compute = _Passes(self._gradients)
+        for technique in reversed(self.techniques):
+            compute = _wrapped(technique, compute)
+        return compute
+
+    def _gradients(self, batch, update_state):
         scale_by = self.loss_scale.scale if self.loss_scale else 1.0
         variables = self.variables
         if self.table:
             variables = [*variables, self.table.shards[_number()]]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            losses = self.model.losses_of(batch)
+            losses = self.model.losses_of(batch, update_state=update_state)
             loss = tf.reduce_sum(losses) / self.settings.batch_size
             scaled = loss * scale_by
         return loss, tape.gradient(scaled, variables)
@@ -220,6 +224,17 @@ def _assign(variable, value):
 def _counter(start, dtype):
     kind = tf.VariableAggregation.ONLY_FIRST_REPLICA
     return tf.Variable(start, dtype=dtype, trainable=False, aggregation=kind)
+
+
+class _Passes:
+    """Lets the state of the examples move in the first pass over a micro-batch only."""
+
+    def __init__(self, gradients):
+        self.gradients, self.first = gradients, True
+
+    def __call__(self, batch):
+        first, self.first = self.first, False
+        return self.gradients(batch, first)
 
 
 def _wrapped(technique, compute):

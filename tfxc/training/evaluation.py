@@ -1,0 +1,105 @@
+"""What is measured while a model is trained."""
+
+import numpy as np
+
+from tfxc.metrics.suite import build_metrics
+from tfxc.training.search import Searcher, evaluate_source
+
+# Not the run's seed: trainings that are compared see the same slice.
+_SLICE_SEED = 987_654_321
+
+
+class Evaluation:
+    """Measures a model on the splits of its data.
+
+    Args:
+        model: ``XCModel``.
+        config: ``Config``.
+        train: training ``Source``.
+        dev, test: ``Source``s, or None.
+
+    Attributes:
+        metrics: ``MetricSuite`` of the dev and the test split.
+        full_loss: whether the loss over all labels is one of them.
+
+    Example:
+        >>> Evaluation(model, config, train, dev).of_dev()["P@1"]  # doctest: +SKIP
+        0.71
+    """
+
+    def __init__(self, model, config, train, dev=None, test=None):
+        settings = config.evaluation
+        self._dev, self._test, self._batch_size = dev, test, settings.batch_size
+        self.full_loss = measures_full_loss(settings, model)
+        ks = tuple(k for k in settings.k if k <= model.head.num_labels)
+        self.metrics = build_metrics(ks=ks, threshold=settings.threshold, full_loss=self.full_loss)
+        self._searcher = Searcher(model, self.metrics.min_predictions, full_loss=self.full_loss)
+        self._slice = []
+        if self.full_loss and settings.train_slice:
+            self._slice = slice_batches(train, settings.train_slice, self._batch_size)
+
+    @property
+    def has_dev(self):
+        """Whether there is a dev split."""
+        return self._dev is not None
+
+    @property
+    def has_any(self):
+        """Whether there is anything to measure during the training."""
+        return self.has_dev or bool(self._slice)
+
+    def of_dev(self):
+        """Results on the dev split, ``{name: value}``; empty without one."""
+        return self._of(self._dev)
+
+    def of_test(self):
+        """Results on the test split, ``{name: value}``; empty without one."""
+        return self._of(self._test)
+
+    def of_training(self):
+        """The loss over all labels on the slice of the training split; empty without it."""
+        if not self._slice:
+            return {}
+        losses = np.concatenate([self._searcher.find(batch).losses for batch in self._slice])
+        known = losses[~np.isnan(losses)]
+        return {"full_loss": float(known.mean(dtype=np.float64))} if len(known) else {}
+
+    def _of(self, source):
+        if source is None:
+            return {}
+        self.metrics.reset()
+        return evaluate_source(self._searcher, source, self.metrics, self._batch_size)
+
+
+def measures_full_loss(settings, model):
+    """Whether the loss over all labels is measured.
+
+    Where the settings do not say, it is if the training loss tells less: the objective scores a
+    part of the labels only, and the head has a softmax over all.
+
+    Args:
+        settings: ``EvaluationSettings``.
+        model: ``XCModel``.
+    """
+    if settings.full_loss is None:
+        return model.objective.partial_loss and model.head.full_softmax
+    return settings.full_loss
+
+
+def slice_batches(source, count, batch_size):
+    """Batches of training examples that are drawn once, the same in every training on the set.
+
+    Args:
+        source: ``Source``.
+        count: number of examples, at most as many as there are; rounded down to whole batches.
+        batch_size: examples of a batch.
+    """
+    count = min(count, source.num_examples)
+    size = min(count, batch_size)
+    batches = [source.batch(_SLICE_SEED, step, size) for step in range(count // size)]
+    if source.kind == "encoded":
+        from tfxc.data.images import decode_files
+
+        for batch in batches:
+            batch["features"] = decode_files(batch["features"], source.image_shape)
+    return batches
