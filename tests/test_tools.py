@@ -148,7 +148,9 @@ def test_show_predictions_reads_examples_of_a_run(tool, tmp_path):
         tool("show_predictions").read_examples(run, "dev", 3)
 
 
-@pytest.mark.parametrize("name", ["linear_baseline", "plan_repetitions", "show_predictions"])
+@pytest.mark.parametrize(
+    "name", ["linear_baseline", "plan_repetitions", "show_predictions", "compare_runs"]
+)
 def test_tools_explain_themselves(name):
     command = [sys.executable, str(ROOT / "tools" / f"{name}.py"), "--help"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -1,0 +1,289 @@
+"""Draws a metric of several runs over the epochs and prints its final values.
+
+    python tools/compare_runs.py runs/scent_glyphs* runs/sox_glyphs* --output curves.png
+    python tools/compare_runs.py ours=runs/a theirs=runs/b --metric "dev P@1" --output curves.png
+
+Runs of one label are repetitions with other seeds: their mean is drawn, with a band of one
+standard deviation. A run's label stands before it, else it is what --label-by says of its config.
+"""
+
+import csv
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tfxc import cli
+from tfxc.errors import CheckpointError, ConfigError
+from tfxc.training.run_folder import RunFolder
+
+# Colours that people with any kind of colour vision tell apart (Okabe and Ito, 2008).
+_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+_DASHES = ["-", "--", "-.", ":"]
+_OF_A_REPETITION = ("about", "run", "seed")
+_WRITTEN_BY = {"full_loss": "train with evaluation.full_loss=true", "test ": "train with "
+               "evaluation.test_on_improvement=true"}  # fmt: skip
+
+
+class Curve(NamedTuple):
+    """The runs of one label.
+
+    Attributes:
+        label: text.
+        at: (points,) epochs, or steps.
+        values: (runs, points).
+    """
+
+    label: str
+    at: np.ndarray
+    values: np.ndarray
+
+    @property
+    def mean(self):
+        """(points,)."""
+        return self.values.mean(axis=0)
+
+    @property
+    def deviation(self):
+        """(points,) standard deviation over the runs, None for a single one."""
+        return self.values.std(axis=0, ddof=1) if len(self.values) > 1 else None
+
+
+def main(argv=None):
+    """Draws the picture and prints the table."""
+    found = _parser().parse_args(argv)
+    if found.output:
+        _pyplot()  # before anything is read
+    groups = grouped(found.runs, found.label_by)
+    curves = [curve(label, paths, found.metric, found.axis) for label, paths in groups.items()]
+    less_is_better = found.metric.endswith("loss")
+    curves.sort(key=lambda one: one.mean[-1] if less_is_better else -one.mean[-1])
+    print(table(curves, found.metric, found.axis))
+    if found.csv:
+        write_csv(Path(found.csv), curves, found.axis)
+        print(f"written: {found.csv}")
+    if found.output:
+        draw(Path(found.output), curves, found)
+        print(f"written: {found.output}")
+    return 0
+
+
+def grouped(runs, label_by):
+    """Run folders by label, ``{label: [path]}``, in the order given.
+
+    Args:
+        runs: texts ``"FOLDER"`` or ``"LABEL=FOLDER"``.
+        label_by: config keys, e.g. ``"objective.name"``, divided by commas.
+
+    Raises:
+        ConfigError: a folder is given twice, or a config has no such key.
+        CheckpointError: a folder is no run.
+    """
+    groups, seen = {}, set()
+    for text in runs:
+        label, sign, path = text.partition("=")
+        if not sign or Path(text).exists():
+            label, path = None, text
+        if Path(path).resolve() in seen:
+            raise ConfigError("this run is given twice", where=path, fix="name it once")
+        seen.add(Path(path).resolve())
+        config = RunFolder(path).config().model_dump(mode="json")
+        label = label or ", ".join(str(_value(config, key, path)) for key in label_by.split(","))
+        groups.setdefault(label, []).append((path, config))
+    for label, members in groups.items():
+        _tell_differences(label, [config for _, config in members])
+    return {label: [path for path, _ in members] for label, members in groups.items()}
+
+
+def _value(config, key, path):
+    for part in key.split("."):
+        if not isinstance(config, dict) or part not in config:
+            raise ConfigError(
+                f"the config of {path} has no {key!r}",
+                where="--label-by",
+                fix="e.g. objective.name or head.name,objective.name",
+            )
+        config = config[part]
+    return config
+
+
+def _tell_differences(label, configs):
+    """Warns where runs of one label are not the same but for the seed."""
+    flat = [dict(_leaves({k: v for k, v in c.items() if k not in _OF_A_REPETITION}))
+            for c in configs]  # fmt: skip
+    keys = sorted(set().union(*flat))
+    other = [key for key in keys if any(tree.get(key) != flat[0].get(key) for tree in flat)]
+    if other:
+        told = f"note: the runs of {label!r} differ in more than the seed: {', '.join(other[:4])}"
+        print(told, file=sys.stderr)
+
+
+def _leaves(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", json.dumps(value)
+
+
+def curve(label, paths, metric, axis):
+    """``Curve`` of the runs of one label, at the points that all of them have.
+
+    Raises:
+        CheckpointError: a run holds no such metric; those it holds are named. Or the runs have no
+            point in common.
+    """
+    series = [values_of(path, metric, axis) for path in paths]
+    common = sorted(set.intersection(*(set(one) for one in series)))
+    if not common:
+        raise CheckpointError(
+            f"the runs of {label!r} have no {axis} of {metric!r} in common",
+            where=paths[0],
+            fix="give them labels of their own, LABEL=RUN",
+        )
+    values = np.array([[one[point] for point in common] for one in series])
+    return Curve(label, np.array(common), values)
+
+
+def values_of(path, metric, axis):
+    """Values of a metric in a run's metrics.jsonl, ``{epoch or step: value}``.
+
+    Raises:
+        CheckpointError: as ``curve``.
+    """
+    lines = _lines(Path(path) / "metrics.jsonl")
+    known = sorted({name for line in lines for name in line} - {"step", "epoch"})
+    if metric not in known:
+        means = next((way for part, way in _WRITTEN_BY.items() if part in metric), None)
+        raise CheckpointError(
+            f"holds no metric {metric!r}; there are {', '.join(known) or 'none yet'}",
+            where=path,
+            fix=f"choose one of these with --metric{f', or {means}' if means else ''}",
+        )
+    # Lines of older runs may hold the step alone.
+    per_step = next((x["epoch"] / x["step"] for x in reversed(lines) if x.get("epoch")), None)
+    if axis == "epoch" and per_step is None:
+        raise CheckpointError("tells no epochs", where=path, fix="use --axis step")
+    found = {}
+    for line in lines:
+        if metric in line:
+            epoch = line.get("epoch", line["step"] * (per_step or 0))
+            found[line["step"] if axis == "step" else round(epoch, 2)] = line[metric]
+    return found
+
+
+def _lines(path):
+    if not path.exists():
+        raise CheckpointError("has measured nothing yet", where=path.parent, fix="train it first")
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:  # a run is writing, or was killed while it did
+            break
+    return lines
+
+
+def table(curves, metric, axis):
+    """The final values as text, the best method first."""
+    width = max(len("method"), *(len(one.label) for one in curves))
+    lines = [f"{metric}", f"{'method':{width}}  runs  {axis:>8}        mean    std"]
+    for one in curves:
+        spread = "     -" if one.deviation is None else f"{one.deviation[-1]:6.4f}"
+        lines.append(
+            f"{one.label:{width}}  {len(one.values):4}  {one.at[-1]:8g}  {one.mean[-1]:10.4f}"
+            f"  {spread}"
+        )
+    return "\n".join(lines)
+
+
+def write_csv(path, curves, axis):
+    """All points: method, runs, epoch or step, mean, standard deviation."""
+    from tfxc.files import atomic_file
+
+    with atomic_file(path) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["method", "runs", axis, "mean", "std"])
+        for one in curves:
+            spread = [""] * len(one.at) if one.deviation is None else one.deviation.tolist()
+            for at, mean, std in zip(one.at.tolist(), one.mean.tolist(), spread, strict=True):
+                writer.writerow([one.label, len(one.values), at, mean, std])
+
+
+def draw(path, curves, options):
+    """Writes the picture; its kind is told by the name's ending.
+
+    Raises:
+        ConfigError: a logarithmic axis and a value that has no logarithm, or an unknown ending.
+    """
+    if options.scale == "log" and any((one.values <= 0).any() for one in curves):
+        raise ConfigError(
+            "a value of 0 or less has no logarithm", where="--scale", fix="use linear"
+        )
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    if path.suffix[1:] not in figure.canvas.get_supported_filetypes():
+        raise ConfigError("a name like curves.png is expected", where="--output", fix="end in .png")
+    styles = itertools.cycle([(c, d) for d in _DASHES for c in _COLOURS])
+    for one, (colour, dashes) in zip(curves, styles, strict=False):
+        mark = "o" if len(one.at) == 1 else None
+        label = one.label if len(one.values) == 1 else f"{one.label} ({len(one.values)} runs)"
+        axes.plot(one.at, one.mean, dashes, color=colour, label=label, linewidth=1.8, marker=mark)
+        if one.deviation is not None:
+            low, high = one.mean - one.deviation, one.mean + one.deviation
+            if options.scale == "log":
+                low = np.maximum(low, one.values.min(axis=0) / 2)
+            axes.fill_between(one.at, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.set(xlabel=options.axis, ylabel=options.metric, yscale=options.scale, title=options.title)
+    axes.grid(True, which="both", alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    # In the order of the final values, beside the curves and not over them.
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def _pyplot():
+    try:
+        import matplotlib
+    except ImportError:
+        raise ConfigError(
+            "drawing needs the package matplotlib",
+            where="--output",
+            fix="pip install 'tfxc[curves]', or leave --output out for the table alone",
+        ) from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _parser():
+    options = cli.parser("compare_runs", __doc__)
+    options.prog = "python tools/compare_runs.py"
+    options.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or LABEL=FOLDER")
+    options.add_argument(
+        "--metric",
+        default="train full_loss",
+        help='name in metrics.jsonl, e.g. loss, "dev full_loss", "dev P@1" (default: %(default)s)',
+    )
+    options.add_argument("--output", metavar="FILE", help="picture, e.g. curves.png or .pdf")
+    options.add_argument("--csv", metavar="FILE", help="write all points as a table")
+    options.add_argument(
+        "--label-by",
+        default="objective.name",
+        metavar="KEYS",
+        help="config keys that name a run's method (default: %(default)s)",
+    )
+    options.add_argument("--axis", choices=["epoch", "step"], default="epoch")
+    options.add_argument("--scale", choices=["linear", "log"], default="linear")
+    options.add_argument("--title", default="", help="above the picture")
+    return options
+
+
+if __name__ == "__main__":
+    cli.run(main)
