@@ -12,7 +12,7 @@ from tfxc.data.manifest import (
     SplitInfo,
     fingerprint,
 )
-from tfxc.data.source_files import is_builtin, source_size
+from tfxc.data.source_files import is_builtin
 from tfxc.errors import ConfigError, DataError
 from tfxc.files import checksum
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -55,10 +55,7 @@ def prepare_feature_sets(settings, sources, folder):
         feature_kind="dense", num_features=train.num_features, num_labels=train.num_labels,
         num_unseen_labels=0, text_features=None, row_normalise=None,
         sources={
-            split: SourceInfo(
-                path=written, bytes=source_size(sources[split]),
-                sha256=checksum(sets[split].folder / SETTINGS),
-            )
+            split: SourceInfo(path=written, sha256=checksum(sets[split].folder / SETTINGS))
             for split, written in settings.sources().items()
         },
         splits={split: _split_info(features) for split, features in sets.items()},

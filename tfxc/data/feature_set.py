@@ -104,7 +104,17 @@ class FeatureSet:
             stop = min(start + size, self.num_examples)
             block = np.empty((stop - start, self.num_features), np.float32)
             self.read(start, block)
-            yield start, block, np.array(self.labels[start:stop])
+            yield start, block, self.read_labels(start, stop)
+
+    def read_labels(self, start, stop):
+        """Labels of the rows ``start`` to ``stop``, int32.
+
+        Raises:
+            DataError: a label is outside 0 to ``num_labels - 1``; the row is named.
+        """
+        labels = np.array(self.labels[start:stop])
+        check_labels(labels, self.num_labels, self.folder / LABELS, start)
+        return labels
 
     def label_counts(self):
         """Examples of each label, int64 (num_labels,).
@@ -114,8 +124,7 @@ class FeatureSet:
         """
         total = np.zeros(self.num_labels, np.int64)
         for start in range(0, self.num_examples, _BLOCK_BYTES):
-            part = self.labels[start : start + _BLOCK_BYTES]
-            check_labels(part, self.num_labels, self.folder / LABELS, start)
+            part = self.read_labels(start, min(start + _BLOCK_BYTES, self.num_examples))
             total += np.bincount(part, minlength=self.num_labels)
         return total
 
@@ -133,7 +142,7 @@ def load_settings(folder):
     """
     folder, path = Path(folder), Path(folder) / SETTINGS
     if not path.is_file():
-        found = "no such folder"
+        found = "a file" if folder.is_file() else "no such folder"
         if folder.is_dir():
             found = f"no {SETTINGS} in it" if any(folder.iterdir()) else "an empty folder"
         raise DataError(
@@ -166,8 +175,11 @@ def array_header(shape, dtype):
     return stream.getvalue()
 
 
-def check_array(path, shape, dtype):
+def check_array(path, shape, dtype, fix=_AGAIN):
     """Holds an ``.npy`` file's header and length against what is expected.
+
+    Args:
+        fix: what the messages recommend.
 
     Returns:
         Where the values begin, in bytes.
@@ -176,7 +188,7 @@ def check_array(path, shape, dtype):
         DataError: missing, another shape or type, or another length than the header says.
     """
     if not path.is_file():
-        raise DataError("no such file", where=path, fix=_AGAIN)
+        raise DataError("no such file", where=path, fix=fix)
     with open(path, "rb") as stream:
         found, offset = _read_header(stream), stream.tell()
     if found != (tuple(shape), False, dtype):
@@ -184,12 +196,12 @@ def check_array(path, shape, dtype):
         if found is not None and found[1]:
             told += " in Fortran order"
         problem = f"{dtype} {tuple(shape)} as {SETTINGS} says expected, found {told}"
-        raise DataError(problem, where=path, fix=_AGAIN)
+        raise DataError(problem, where=path, fix=fix)
     expected = offset + int(np.prod(shape)) * dtype.itemsize
     size = os.path.getsize(path)
     if size != expected:
         raise DataError(
-            f"{expected:,} bytes expected by its header, found {size:,}", where=path, fix=_AGAIN
+            f"{expected:,} bytes expected by its header, found {size:,}", where=path, fix=fix
         )
     return offset
 

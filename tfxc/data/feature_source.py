@@ -80,7 +80,7 @@ class FeatureSource(WindowSource):
         for number, stop in zip(numbers, stops.tolist(), strict=True):
             first = int(self._firsts[number])
             self.set.read(first, matrix[start:stop])
-            labels[start:stop] = self.set.labels[first : first + stop - start]
+            labels[start:stop] = self.set.read_labels(first, first + stop - start)
             if progress is not None:
                 progress.advance(stop - start)
             start = stop

@@ -21,6 +21,7 @@ from tfxc.data.feature_set import (
     SETTINGS,
     TYPES,
     array_header,
+    check_array,
     check_finite,
     check_labels,
     load_settings,
@@ -32,6 +33,8 @@ from tfxc.labels.vocabulary import LabelVocabulary
 # What a kill -9 or a power cut can cost is the work of this time.
 _SECONDS_BETWEEN_FLUSHES = 20.0
 _FREE = ("origin", "finished")
+_MOST_LABELS = 2**31 - 1
+_ANEW = "delete the folder and start again"
 
 
 class FeatureWriter:
@@ -129,7 +132,8 @@ class FeatureWriter:
                 where=self.folder,
             )
         check_finite(rows.astype(np.float32, copy=False), start, self.folder)
-        view, place = memoryview(rows).cast("B"), self._offset + start * self._row_bytes
+        view = memoryview(rows.reshape(-1).view(np.uint8))
+        place = self._offset + start * self._row_bytes
         with write_errors(self.folder):
             while len(view):
                 count = os.pwrite(self._file, view, place)
@@ -163,7 +167,12 @@ class FeatureWriter:
             self.done[:] = True
 
     def _open(self, begun):
-        path = self.folder / FEATURES
+        path, sizes = self.folder / FEATURES, (self.num_examples, self.num_features)
+        if begun:
+            check_array(path, sizes, self.dtype, fix=_ANEW)
+            check_array(self.folder / LABELS, sizes[:1], np.dtype(np.int32), fix=_ANEW)
+        else:
+            self._refuse_strangers()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self._flushed = time.monotonic()
@@ -177,6 +186,17 @@ class FeatureWriter:
             os.close(self._file)
             self._file = None
             raise
+
+    def _refuse_strangers(self):
+        """Refuses a file in the folder's place, and arrays that no writer of this kind has made."""
+        found = [name for name in (FEATURES, LABELS) if (self.folder / name).exists()]
+        found = [name for name in found if (self.folder / name).stat().st_size]
+        if self.folder.is_file() or (found and not (self.folder / DONE).exists()):
+            raise UserError(
+                f"a new folder expected, found {' and '.join(found) or 'a file'}",
+                where=self.folder,
+                fix="choose another folder; tools/import_features.py takes arrays over",
+            )
 
     def _lock(self):
         try:
@@ -197,6 +217,7 @@ class FeatureWriter:
                 where=self.folder,
                 fix="choose another folder, or store float16",
             )
+        self.flush()  # from here on the folder is known to be ours
         header = array_header((self.num_examples, self.num_features), self.dtype)
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, header, 0)
@@ -204,7 +225,7 @@ class FeatureWriter:
         _write_array(self.folder / LABELS, self._labels)
         if self._names is not None:
             LabelVocabulary(self._names).save(self.folder / NAMES)
-        self.flush()
+        os.fsync(self._file)
         self._save_settings()
 
     def _finish(self):
@@ -226,6 +247,9 @@ def _checked_labels(labels, num_labels, names, where):
             where=where,
             fix="check the source and the reader's options",
         )
+    if num_labels > _MOST_LABELS:
+        problem = f"at most {_MOST_LABELS:,} labels expected, found {num_labels:,}"
+        raise DataError(problem, where=where, fix="number the labels from 0 on")
     check_labels(labels, num_labels, where)
     if names is not None and len(names) != num_labels:
         raise DataError(f"{num_labels:,} label names expected, found {len(names):,}", where=where)
@@ -240,7 +264,7 @@ def _load_done(folder, num_examples):
     raise DataError(
         "missing or damaged: which rows are in place is not known",
         where=folder / DONE,
-        fix="delete the folder and start again",
+        fix=_ANEW,
     )
 
 

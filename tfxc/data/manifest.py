@@ -87,7 +87,8 @@ class SourceInfo(_Part):
     """One source as the settings name it.
 
     Attributes:
-        bytes, sha256: size and checksum of the file or folder; None for a built-in set.
+        bytes, sha256: size and checksum of the file or folder; None for a built-in set. Of a
+            feature set the checksum is that of its description, and the size None.
         fingerprint: what a built-in set was made from; None for a file.
     """
 

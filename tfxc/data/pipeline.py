@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tfxc.data.augmenter import Augmentation
 from tfxc.data.sampling import part_size
-from tfxc.errors import ConfigError
+from tfxc.errors import ConfigError, UserError
 
 # One fetch takes a fraction of a millisecond; more calls would only compete for the same lock.
 _PARALLEL_FETCHES = 2
@@ -58,8 +58,8 @@ def training_dataset(
     def fetch(number):
         step, element = divmod(int(number), per_step)
         micro_batch, part = divmod(element, num_parts_here)
-        batch = source.batch(
-            seed, start_step + step, batch_size,
+        batch = _batch(
+            source, seed, start_step + step, batch_size,
             part=micro_batch * parts + first_part + part, parts=micro_batches * parts,
         )  # fmt: skip
         return tf.nest.flatten(batch)
@@ -83,6 +83,15 @@ def training_dataset(
         numbered = tf.data.Dataset.zip(elements, batches)
         batches = numbered.map(finish, tf.data.AUTOTUNE, deterministic=True)
     return _finished(batches, prefetch)
+
+
+def _batch(source, *position, **part):
+    """A batch; what prevents it is remembered, because TensorFlow makes another error of it."""
+    try:
+        return source.batch(*position, **part)
+    except UserError as error:
+        source.failure = error
+        raise
 
 
 def batch_signature(source, batch_size):

@@ -24,7 +24,10 @@ class Source(abc.ABC):
         num_labels: number of training labels, or None where it is not known.
         kind: kind of the features, see ``tfxc.data.rows.Rows``.
         image_shape: (height, width, channels) of images, else None.
+        failure: the ``UserError`` that stopped a training pipeline, else None.
     """
+
+    failure = None
 
     def __init__(self, num_examples, num_features, num_labels, kind, image_shape=None):
         self.num_examples, self.num_features = num_examples, num_features

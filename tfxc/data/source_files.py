@@ -64,9 +64,7 @@ def describe_sources(settings, sources, fingerprints):
             continue
         if written not in known:
             path = sources[split]
-            known[written] = SourceInfo(
-                path=written, bytes=source_size(path), sha256=_checksum(path)
-            )
+            known[written] = SourceInfo(path=written, bytes=_size(path), sha256=_checksum(path))
         described[split] = known[written]
     return described
 
@@ -81,10 +79,10 @@ def refuse_changed_sources(manifest, folder):
         if info.bytes is None:
             continue
         path = expand(info.path)
-        if _absent(path) is None and source_size(path) != info.bytes:
+        if _absent(path) is None and _size(path) != info.bytes:
             raise DataError(
                 f"{path} has changed since it was prepared: {info.bytes:,} bytes then, "
-                f"{source_size(path):,} now",
+                f"{_size(path):,} now",
                 where=f"data.{split}",
                 fix=f"run prepare again, or delete {folder}",
             )
@@ -124,8 +122,7 @@ def _files(path):
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
-def source_size(path):
-    """Bytes of a file, or of all files of a folder or of a pattern of shards."""
+def _size(path):
     return sum(file.stat().st_size for file in _files(path))
 
 

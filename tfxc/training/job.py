@@ -2,6 +2,8 @@
 
 import tempfile
 
+import tensorflow as tf
+
 from tfxc import registry
 from tfxc.data.manifest import Manifest
 from tfxc.data.source import open_source
@@ -45,7 +47,17 @@ def train_model(config, data_folder, run_path, *, repetition=None, whole=None, f
     for folder in others:
         folder.begin(config, data_folder)
     run.begin(config, data_folder, fresh)
-    return trainer.fit()
+    return _with_own_errors(trainer.source, trainer.fit)
+
+
+def _with_own_errors(source, work):
+    """Calls ``work``; bad data found on the way is told in the source's words, not TensorFlow's."""
+    try:
+        return work()
+    except tf.errors.OpError as error:
+        if source.failure is None:
+            raise
+        raise source.failure from error
 
 
 def make_trainer(config, data_folder, manifest, run, strategy, repetition=None):
@@ -120,7 +132,7 @@ def try_one_step(config, data_folder, repetition=None):
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(folder)
         trainer = make_trainer(config, data_folder, manifest, run, strategy, repetition)
-        return trainer.one_step(), trainer.total_steps
+        return _with_own_errors(trainer.source, trainer.one_step), trainer.total_steps
 
 
 def _technique(method):

@@ -1,0 +1,126 @@
+"""Turns examples into a feature set: vectors by a run's encoder, or by any SavedModel.
+
+    python tools/extract_features.py DATA --run RUN --output features/all
+    python tools/extract_features.py DATA --saved-model MODEL --mean 0.5 --std 0.5 --output FOLDER
+
+DATA is whatever tfxc reads (docs/data.md), with one label per example. Stopped, the same command
+goes on where it was, and the result is the same bytes. docs/features.md says what is written.
+"""
+
+from pathlib import Path
+
+from tfxc import cli
+from tfxc.errors import ConfigError
+
+
+def main(argv=None):
+    """Extracts, or goes on with it."""
+    found = _parser().parse_args(argv)
+    _check(found)
+    from tfxc.data.feature_extraction import extract_features, read_labels
+    from tfxc.data.formats import open_reader
+    from tfxc.data.source_files import expand
+    from tfxc.labels.vocabulary import LabelVocabulary
+
+    options = dict(found.reader_option)
+    reader = open_reader(expand(found.data), name=found.reader, **options)
+    encoder = _saved_model(found) if found.saved_model else RunEncoder(found.run, found.flip)
+    names = LabelVocabulary.load(found.label_names).names if found.label_names else None
+    labels = read_labels(reader, found.num_labels, names)
+    origin = {"data": found.data, "encoder": found.run or found.saved_model}
+    count = extract_features(
+        reader, encoder, found.output, labels, batch_size=found.batch_size, dtype=found.dtype,
+        unit_norm=found.unit_norm, settings={"reader_options": options}, origin=origin,
+    )  # fmt: skip
+    print(
+        f"{found.output}: {len(labels.ids):,} rows of {encoder.num_features} values, "
+        f"{labels.count:,} labels; {count:,} rows were encoded now"
+    )
+    return 0
+
+
+class RunEncoder:
+    """The encoder of a trained run, see ``tfxc.data.feature_extraction.extract_features``.
+
+    Args:
+        run: run folder.
+        flip: add the vector of the mirror image.
+    """
+
+    def __init__(self, run, flip=False):
+        from tfxc.files import checksum
+        from tfxc.recipes.runs import load_run
+        from tfxc.training.embedding import Embedder
+        from tfxc.training.run_folder import WEIGHTS
+
+        loaded = load_run(run)
+        training = loaded.config.training.model_copy(update={"precision": "float32"})
+        loaded.config = loaded.config.model_copy(update={"training": training})
+        if flip and loaded.manifest["feature_kind"] != "image":
+            raise ConfigError("this run's examples are no images", where="--flip")
+        self._loaded, self._embedder = loaded, Embedder(loaded.model, flip)
+        shape = loaded.model.encoder.compute_output_shape((None, loaded.manifest["num_features"]))
+        self.num_features = 1
+        for side in shape[1:]:
+            self.num_features *= side
+        files = sorted(Path(run).glob(f"**/{WEIGHTS}"))
+        self.settings = {"encoder_sha256": [checksum(file) for file in files], "flip": flip}
+
+    def rows(self, reader, size):
+        """Yields the ``Rows`` of a reader's chunks."""
+        return self._loaded.rows(reader, size)
+
+    def __call__(self, rows):
+        """Vectors of ``Rows``."""
+        return self._embedder(rows.batch()["features"])
+
+
+def _saved_model(found):
+    from tfxc.data.feature_encoder import SavedModelEncoder
+
+    return SavedModelEncoder(
+        found.saved_model, signature=found.signature or "serving_default",
+        output=found.model_output, image_size=found.image_size, mean=found.mean, std=found.std,
+    )  # fmt: skip
+
+
+def _check(found):
+    of_model = ("signature", "model_output", "image_size", "mean", "std")
+    for name in of_model:
+        if found.run and getattr(found, name) is not None:
+            raise ConfigError(
+                "a run brings its own", where=f"--{name.replace('_', '-')}", fix="leave it out"
+            )
+    if found.saved_model and found.flip:
+        raise ConfigError("it means something only beside --run", where="--flip")
+
+
+def _parser():
+    options = cli.parser("extract_features", __doc__)
+    options.prog = "python tools/extract_features.py"
+    options.add_argument("data", metavar="DATA", help="file, folder, shards or builtin:NAME")
+    cli.add_reader_options(
+        options, "format of DATA where its name does not tell", "catalog=catalog.csv"
+    )
+    encoder = options.add_mutually_exclusive_group(required=True)
+    encoder.add_argument("--run", metavar="RUN", help="run folder")
+    encoder.add_argument("--saved-model", metavar="FOLDER", help="SavedModel")
+    options.add_argument("--output", required=True, metavar="FOLDER", help="where to write")
+    options.add_argument("--unit-norm", action="store_true", help="scale vectors to length 1")
+    options.add_argument("--flip", action="store_true", help="add the mirror images' vectors")
+    options.add_argument(
+        "--dtype", choices=("float32", "float16"), default="float32", help="of the stored values"
+    )
+    options.add_argument("--batch-size", type=cli.positive, default=256)
+    options.add_argument("--num-labels", type=cli.positive, help="default: as the format says")
+    options.add_argument("--label-names", metavar="FILE", help="a name per line, in order of ids")
+    options.add_argument("--signature", help="of the SavedModel (default: serving_default)")
+    options.add_argument("--model-output", metavar="NAME", help="where it has several")
+    options.add_argument("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
+    options.add_argument("--mean", type=float, nargs="+", help="of pixels from 0 to 1")
+    options.add_argument("--std", type=float, nargs="+", help="of pixels from 0 to 1")
+    return options
+
+
+if __name__ == "__main__":
+    cli.run(main)

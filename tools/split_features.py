@@ -1,0 +1,35 @@
+"""Cuts a feature set into train/, val/ and test/.
+
+    python tools/split_features.py features/all --output features --val 0.05 --test 0.05
+
+The same set, sizes and seed give the same rows. Stopped, the same command goes on.
+"""
+
+from tfxc import cli
+
+
+def main(argv=None):
+    """Splits a feature set."""
+    options = cli.parser("split_features", __doc__)
+    options.prog = "python tools/split_features.py"
+    options.add_argument("features", metavar="FOLDER", help="feature set")
+    options.add_argument("--output", required=True, metavar="FOLDER", help="where to write")
+    for name in ("val", "test"):
+        options.add_argument(
+            f"--{name}", type=float, default=0.05, help="rows, or a share (default: %(default)s)"
+        )
+    options.add_argument("--seed", type=int, default=0)
+    found = options.parse_args(argv)
+    from tfxc.data.feature_set import FeatureSet
+    from tfxc.data.feature_split import split_features
+
+    features = FeatureSet(found.features)
+    sizes = split_features(features, found.output, found.val, found.test, found.seed)
+    for name, size in sizes.items():
+        if size:
+            print(f"{found.output}/{name}: {size:,} rows")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
