@@ -16,6 +16,7 @@ from tfxc.config import parse_config
 from tfxc.data.rows import Rows
 from tfxc.data.sampling import ArraySource
 from tfxc.data.text_features import build_text_features
+from tfxc.data.tokens_base import TokenRows
 from tfxc.errors import ConfigError, DataError
 from tfxc.estimator_model import FittedModel
 from tfxc.estimator_targets import label_sets, read_targets
@@ -292,5 +293,7 @@ def _checked_texts(X):
 
 
 def _rows(matrix, labels):
+    if isinstance(matrix, TokenRows):
+        return Rows.from_tokens(matrix, labels)
     make = Rows.from_csr if scipy.sparse.issparse(matrix) else Rows.from_dense
     return make(matrix, labels)

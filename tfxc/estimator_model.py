@@ -30,7 +30,7 @@ class FittedModel:
     def __init__(self, config, source):
         self.config = config
         self._sizes = {"num_features": source.num_features, "num_labels": source.num_labels}
-        self._kind = "dense" if source.dense else "sparse"
+        self._kind = source.kind
         self._num_examples = source.num_examples
         self._label_counts, self._split, self.summary = None, None, None
         self._make(**decided_codes(config, source, **self._dimensions))

@@ -44,6 +44,7 @@ def report(done, manifest):
         "text": "text: string (batch,)",
         "sparse": "ids: int32 (nnz,), weights: float32 (nnz,), row_splits: int64 (batch + 1,)",
         "dense": f"features: float32 (batch, {manifest['num_features']})",
+        "tokens": "tokens: int32 (batch, length), padded with 0",
         "image": f"images: uint8 (batch, {image}); signature 'encoded' takes image_bytes: string "
         "(batch,)",
     }

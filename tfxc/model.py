@@ -7,8 +7,13 @@ from tfxc import registry
 from tfxc.encoders._repeated import Repeated
 from tfxc.errors import ConfigError
 
-_KINDS = {"sparse": "sparse bags", "dense": "dense vectors", "image": "images"}
-_TAKERS = {"sparse": "bag_mlp", "dense": "precomputed", "image": "resnet"}
+_KINDS = {
+    "sparse": "sparse bags",
+    "dense": "dense vectors",
+    "tokens": "lists of tokens (data.text_features 'characters' or 'words')",
+    "image": "images",
+}
+_TAKERS = {"sparse": "bag_mlp", "dense": "precomputed", "tokens": "textcnn", "image": "resnet"}
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -85,7 +90,7 @@ def build_model(config, *, feature_kind="sparse", repetition=None, **decided):
 
     Args:
         config: a ``tfxc.config.Config``.
-        feature_kind: ``"sparse"``, ``"dense"`` or ``"image"``.
+        feature_kind: ``"sparse"``, ``"dense"``, ``"tokens"`` or ``"image"``.
         repetition: number r for the model of repetition r alone; None for the whole model.
         decided: what the data decides: ``num_features``, ``num_labels``, for images
             ``image_shape`` (height, width, channels), and whatever else a part lists in
@@ -112,6 +117,8 @@ def make_parts(config, *, feature_kind="sparse", repetition=None, **decided):
             where="encoder.name",
             fix=f"use encoder {_TAKERS[feature_kind]!r}",
         )
+    if feature_kind == "tokens":
+        decided = {**decided, "vocabulary_size": decided["num_features"]}
     head = _create("head", _head_section(config, repetition), **decided)
     decided = {**decided, "num_groups": head.num_groups}
     objective = _create("objective", config.objective.section(), **decided)

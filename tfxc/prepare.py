@@ -54,6 +54,8 @@ def inputs(manifest):
     """
     if manifest["image_shape"]:
         return f"images of {' x '.join(map(str, manifest['image_shape']))}"
+    if manifest["feature_kind"] == "tokens":
+        return f"texts of {manifest['num_features']:,} different tokens"
     return f"{manifest['num_features']:,} features ({manifest['feature_kind']})"
 
 

@@ -19,6 +19,7 @@ from tfxc.errors import ConfigError
 from tfxc.files import atomic_folder
 from tfxc.ops.sparse import row_ids
 from tfxc.ops.text import TextBag
+from tfxc.ops.tokens import TextTokens
 from tfxc.serving_check import largest_difference
 
 
@@ -27,7 +28,8 @@ class Exported(NamedTuple):
 
     Attributes:
         folder: the SavedModel.
-        takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``: what ``serving_default`` takes.
+        takes: what ``serving_default`` takes: ``"text"``, ``"sparse"``, ``"dense"``, ``"tokens"``
+            or ``"image"``.
         k: labels per example.
         size_bytes: of the whole folder.
         weight_bytes: of the variables alone.
@@ -52,7 +54,8 @@ def export_savedmodel(loaded_run, folder, k=5):
       what ``features`` takes;
     * ``features`` takes the run's own features: ``ids`` int32 (nnz,), ``weights`` float32 (nnz,)
       and ``row_splits`` int64 (batch + 1,), or for dense vectors ``features`` float32
-      (batch, num_features). A row's ids are distinct.
+      (batch, num_features), or for lists of tokens ``tokens`` int32 (batch, length) padded with
+      0. A row's ids are distinct.
 
     For runs on images:
 
@@ -118,17 +121,17 @@ class ServedModel(tf.Module):
     def __init__(self, loaded_run, k):
         super().__init__()
         self.names = _label_names(loaded_run)
-        self.text_bag = _text_bag(loaded_run)
+        self.from_texts = _from_texts(loaded_run)
         kind = loaded_run.manifest["feature_kind"]
-        self.takes = "text" if self.text_bag is not None else kind
+        self.takes = "text" if self.from_texts is not None else kind
         answer = _answer(loaded_run.model, self.names, k)
         if kind == "image":
             self.functions = _from_images(answer, loaded_run.manifest["image_shape"])
         else:
             from_features = _from_features(answer, loaded_run.manifest)
             self.functions = {"serving_default": from_features, "features": from_features}
-        if self.text_bag is not None:
-            self.functions["serving_default"] = _from_text(answer, self.text_bag)
+        if self.from_texts is not None:
+            self.functions["serving_default"] = _from_text(answer, self.from_texts)
         found = {v.ref(): v for f in self.functions.values() for v in f.graph.variables}
         self.weights = list(found.values())
 
@@ -154,10 +157,10 @@ def _answer(model, names, k):
     return answer
 
 
-def _from_text(answer, text_bag):
+def _from_text(answer, from_texts):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
     def from_text(text):
-        return answer(text_bag(text))
+        return answer(from_texts(text))
 
     return from_text.get_concrete_function()
 
@@ -189,6 +192,13 @@ def _from_features(answer, manifest):
             return answer(tf.math.divide_no_nan(features, norms) if scaled else features)
 
         return from_dense.get_concrete_function()
+    if manifest["feature_kind"] == "tokens":
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="tokens")])
+        def from_tokens(tokens):
+            return answer(tokens)
+
+        return from_tokens.get_concrete_function()
 
     @tf.function(input_signature=sparse_signature())
     def from_sparse(ids, weights, row_splits):
@@ -226,11 +236,14 @@ def _label_names(loaded_run):
     return tf.lookup.StaticHashTable(lines, default_value="")
 
 
-def _text_bag(loaded_run):
+def _from_texts(loaded_run):
+    """Function of texts -> the run's features, or None for runs on given features."""
     features = loaded_run.text_features
     if features is None:
         return None
     vocabulary = loaded_run.folder / "assets" / "text_features" / "vocabulary.txt"
+    if features.kind == "tokens":
+        return TextTokens(features.name, features.settings(), vocabulary, features.num_features)
     return TextBag(
         features.settings(),
         features.num_features,

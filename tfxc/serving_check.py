@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
+from tfxc.data.lists import pad_tokens
+from tfxc.data.tokens_base import TokenRows
 from tfxc.training.search import Searcher
 
 # Of scores, relative to the largest one. In half precision a last bit of a feature may tip the
@@ -69,6 +71,8 @@ def _samples(loaded_run):
 
 def _normalised(raw, manifest):
     """What the run's model takes for raw features: an independent path through NumPy."""
+    if "tokens" in raw:
+        return raw["tokens"]
     if manifest["row_normalise"] is None:
         return raw.get("features", raw)
     if "features" in raw:
@@ -81,6 +85,8 @@ def _normalised(raw, manifest):
 
 
 def _tensors(rows):
+    if isinstance(rows, TokenRows):
+        return {"tokens": tf.constant(pad_tokens(rows.indptr, rows.tokens))}
     return {
         "ids": tf.constant(rows.indices, tf.int32),
         "weights": tf.constant(rows.data, tf.float32),

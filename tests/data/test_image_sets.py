@@ -62,7 +62,7 @@ def settings_of(folder, **images):
 def test_records_of_images_come_back(tmp_path, store, layout, count):
     rows = image_rows(store, 300).slice(0, count)
     records.write_shard(tmp_path / "shard", rows, layout)
-    found = records.read_shard(tmp_path / "shard", layout, None, 90, store, (6, 5, 3))
+    found = records.read_shard(tmp_path / "shard", layout, store, 90, (6, 5, 3))
     assert found.kind == store and found.num_features == 90
     for name in ("label_indptr", "label_ids", *rows.arrays):
         np.testing.assert_array_equal(getattr(found, name), getattr(rows, name))
@@ -93,7 +93,7 @@ def test_damaged_records_of_images_are_refused(tmp_path):
     records.write_shard(tmp_path / "shard", image_rows("pixels"))
     for store, shape in (("encoded", (6, 5, 3)), ("pixels", (6, 4, 3))):
         with pytest.raises(DataError, match=r"shard: .*(expected|damaged)"):
-            records.read_shard(tmp_path / "shard", "blocks", None, 90, store, shape)
+            records.read_shard(tmp_path / "shard", "blocks", store, 90, shape)
 
 
 def test_rows_of_files_select_and_join():
@@ -200,7 +200,7 @@ def test_memory_of_images_is_counted(folder, tmp_path):
     for store in STORES:
         prepare(settings_of(folder, store=store), tmp_path / store)
         shards = Manifest.load(tmp_path / store).split("train").shards
-        estimate = sum(shard.memory_bytes(False, images=True) for shard in shards)
+        estimate = sum(shard.memory_bytes("encoded") for shard in shards)
         (batch,) = ShardSource(tmp_path / store, "train")._in_order()
         assert batch.nbytes - 16 <= estimate < 1.3 * batch.nbytes + 500
 

@@ -37,11 +37,11 @@ def test_save_and_load(folder):
 
 def test_memory_estimate_is_what_the_rows_take(folder):
     source = ShardSource(folder, "train")
-    estimate = sum(shard.memory_bytes(False) for shard in source.manifest.split("train").shards)
+    estimate = sum(shard.memory_bytes("sparse") for shard in source.manifest.split("train").shards)
     rows = next(source._in_order())
     assert rows.nbytes - 16 == estimate  # the two leading zeros of the row bounds
     dense = ShardInfo(file="", examples=3, nonzeros=12, labels=2, bytes=0, sha256="")
-    assert dense.memory_bytes(True) == 3 * 8 + 12 * 4 + 2 * 4
+    assert dense.memory_bytes("dense") == 3 * 8 + 12 * 4 + 2 * 4
 
 
 def test_not_a_prepared_folder(tmp_path):

@@ -83,7 +83,7 @@ def test_dense_round_trip(tmp_path, layout):
     matrix = np.random.default_rng(0).normal(size=(300, 7)).astype(np.float32)
     rows = Rows.from_dense(matrix, [[row] if row % 3 else [] for row in range(300)])
     records.write_shard(tmp_path / "shard", rows, layout)
-    assert_equal(records.read_shard(tmp_path / "shard", layout, num_columns_dense=7), rows)
+    assert_equal(records.read_shard(tmp_path / "shard", layout, "dense", 7), rows)
 
 
 def test_two_layouts_give_equal_rows(tmp_path):
@@ -167,7 +167,7 @@ def test_wrong_layout_missing_shard_and_impossible_ids_are_told(tmp_path):
     with pytest.raises(DataError, match="feature ids from 0 to 99 expected"):
         records.read_shard(path, "examples", num_features=100)
     with pytest.raises(DataError, match="dense vectors of 3 values expected"):
-        records.read_shard(path, "examples", num_columns_dense=3)
+        records.read_shard(path, "examples", "dense", 3)
     with pytest.raises(DataError, match=r"absent: this shard is missing"):
         records.read_shard(tmp_path / "absent", "blocks")
 

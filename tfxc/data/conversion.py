@@ -4,7 +4,8 @@ import numpy as np
 import scipy.sparse
 from sklearn.preprocessing import normalize
 
-from tfxc.data.rows import Rows, gather_lists
+from tfxc.data.lists import gather_lists
+from tfxc.data.rows import Rows
 from tfxc.errors import DataError
 
 
@@ -49,7 +50,7 @@ class Converter:
                 labels = gather_lists(labels[0], kept, labels[1])
             else:
                 features = self._features(chunk, where, first)
-                names = {"matrix": features} if self._dense else _csr_arrays(features)
+                names = self._arrays(features)
             yield Rows(
                 label_indptr=labels[0],
                 label_ids=labels[1],
@@ -73,6 +74,14 @@ class Converter:
         if not np.isfinite(values).all():
             raise _not_finite(features, where, first)
         return features if self._normalise is None else normalize(features, norm=self._normalise)
+
+    def _arrays(self, features):
+        if self._dense:
+            return {"matrix": features}
+        if getattr(self._text_features, "kind", None) == "tokens":
+            return {"indptr": features.indptr, "tokens": features.tokens}
+        features.sum_duplicates()
+        return {"indptr": features.indptr, "indices": features.indices, "values": features.data}
 
     def _check_width(self, features, where):
         if scipy.sparse.issparse(features):
@@ -117,11 +126,6 @@ def check_kind(chunk, wanted, where, fix="give examples as in training"):
         if wanted == "features" and found == "images":
             fix = "give images in every split, and no data.normalise"
     raise DataError(f"examples with {wanted} expected, found {found}", where=where, fix=fix)
-
-
-def _csr_arrays(features):
-    features.sum_duplicates()
-    return {"indptr": features.indptr, "indices": features.indices, "values": features.data}
 
 
 def _not_finite(features, where, first):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.data.images import decode_good, fit_arrays, own_shape
-from tfxc.data.rows import joined_files
+from tfxc.data.lists import joined_files
 from tfxc.errors import DataError
 from tfxc.settings import ImageSettings
 

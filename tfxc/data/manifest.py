@@ -53,10 +53,10 @@ class ShardInfo(_Part):
     bytes: int
     sha256: str
 
-    def memory_bytes(self, dense, images=False):
-        """Bytes its rows take in memory."""
-        per_row = 8 if dense else 16
-        per_value = 1 if images else 4 if dense else 8
+    def memory_bytes(self, kind):
+        """Bytes its rows take in memory; ``kind`` is that of ``tfxc.data.rows.Rows``."""
+        per_row = 8 if kind in ("dense", "pixels") else 16
+        per_value = {"sparse": 8, "dense": 4, "tokens": 4}.get(kind, 1)
         return self.examples * per_row + self.nonzeros * per_value + self.labels * 4
 
 
@@ -119,7 +119,7 @@ class Manifest(_Part):
     name: str
     settings_fingerprint: str
     layout: Literal["blocks", "examples", "feature_set"]
-    feature_kind: Literal["sparse", "dense", "image"]
+    feature_kind: Literal["sparse", "dense", "tokens", "image"]
     num_features: int
     image_shape: tuple[int, int, int] | None = None
     image_store: Literal["pixels", "encoded"] | None = None

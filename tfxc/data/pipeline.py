@@ -102,6 +102,8 @@ def batch_signature(source, batch_size):
         features = tf.TensorSpec((batch_size,), tf.string)
     elif source.dense:
         features = tf.TensorSpec((batch_size, source.num_features), tf.float32)
+    elif source.kind == "tokens":
+        features = tf.TensorSpec((batch_size, None), tf.int32)
     else:
         features = {
             "ids": tf.TensorSpec((None,), tf.int32),

@@ -297,4 +297,4 @@ class _Preparation:
     def _feature_kind(self):
         if self.images is not None:
             return "image"
-        return "dense" if self.dense else "sparse"
+        return getattr(self.text_features, "kind", "dense" if self.dense else "sparse")

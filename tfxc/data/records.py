@@ -4,8 +4,9 @@
 ``labels``, ``label_vals``, ``input_idxs``, ``input_vals`` and the row lengths ``label_counts`` and
 ``input_counts``. ``examples``: a record holds one example under the first four names, which is the
 layout of the original MACH code, whose records read unchanged. Dense vectors have ``input_vals``
-only. Label values are 1 throughout. Images are bytes lists instead: ``image/raw``, one value with
-the pixels of all images of the record in row-major order, or ``image/encoded``, one file each.
+only, lists of tokens ``input_idxs`` only. Label values are 1 throughout. Images are bytes lists
+instead: ``image/raw``, one value with the pixels of all images of the record in row-major order, or
+``image/encoded``, one file each.
 """
 
 from pathlib import Path
@@ -14,12 +15,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.data.example_proto import encode_example
-from tfxc.data.rows import Rows, joined_files
+from tfxc.data.lists import joined_files
+from tfxc.data.rows import Rows
 from tfxc.data.tensorflow_files import os_errors
 from tfxc.errors import DataError
 
 BLOCK_ROWS = 256
 LAYOUTS = ("blocks", "examples")
+_LISTS = ("sparse", "tokens")
 _IMAGES = {"pixels": "image/raw", "encoded": "image/encoded"}
 # Records of images are kept near this size by holding fewer of them.
 _RECORD_BYTES = 8 << 20
@@ -57,16 +60,14 @@ def write_shard(path, rows, layout="blocks"):
             writer.write(record)
 
 
-def read_shard(
-    path, layout, num_columns_dense=None, num_features=None, images=None, image_shape=None
-):
+def read_shard(path, layout, kind="sparse", num_features=None, image_shape=None):
     """Reads one TFRecord file.
 
     Args:
         layout: ``"blocks"`` or ``"examples"``.
-        num_columns_dense: length of the dense vectors, or None for sparse features.
-        num_features: width of the sparse feature space; None takes the largest id + 1.
-        images: ``"pixels"`` or ``"encoded"`` for images.
+        kind: of the rows, see ``tfxc.data.rows.Rows``.
+        num_features: width of the feature space, length of dense vectors or size of the vocabulary;
+            None takes the largest id + 1.
         image_shape: (height, width, channels) of images; of encoded ones what they will be.
 
     Returns:
@@ -79,7 +80,7 @@ def read_shard(
     if not path.is_file():
         raise DataError("this shard is missing", where=path, fix=_PREPARE_AGAIN)
     try:
-        parts = list(_parsed(path, layout, num_columns_dense is not None, images))
+        parts = list(_parsed(path, layout, kind))
         _check_length(path, sum(part.pop("bytes") for part in parts))
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         raise DataError(
@@ -88,9 +89,9 @@ def read_shard(
             fix=_PREPARE_AGAIN,
         ) from error
     columns = {name: _joined(parts, name) for name in parts[0]} if parts else {}
-    if images:
-        return _image_rows(path, columns, images, image_shape)
-    return _rows(path, columns, num_columns_dense, num_features)
+    if kind in _IMAGES:
+        return _image_rows(path, columns, kind, image_shape)
+    return _rows(path, columns, kind, num_features)
 
 
 def _block_records(rows):
@@ -101,7 +102,7 @@ def _block_records(rows):
         block = rows.slice(start, start + size)
         arrays = _example_arrays(block)
         arrays["label_counts"] = np.diff(block.label_indptr)
-        if block.kind == "sparse":
+        if block.kind in _LISTS:
             arrays["input_counts"] = np.diff(block.indptr)
         yield encode_example(arrays)
 
@@ -119,21 +120,24 @@ def _example_arrays(rows):
         return {**arrays, _IMAGES["pixels"]: [rows.images.tobytes()]}
     if rows.kind == "encoded":
         return {**arrays, _IMAGES["encoded"]: rows.batch()["features"].tolist()}
+    if rows.kind == "tokens":
+        return {**arrays, "input_idxs": rows.tokens}
     return {**arrays, "input_idxs": rows.indices, "input_vals": rows.values}
 
 
-def _parsed(path, layout, dense, images):
+def _parsed(path, layout, kind):
     """Yields, for some thousand rows at a time, a dict of flat NumPy arrays."""
     names = {"labels": tf.int64, "label_vals": tf.float32}
+    images = kind in _IMAGES
     if images:
-        names[_IMAGES[images]] = tf.string
-    else:
+        names[_IMAGES[kind]] = tf.string
+    if kind in ("sparse", "dense"):
         names["input_vals"] = tf.float32
-        if not dense:
-            names["input_idxs"] = tf.int64
+    if kind in _LISTS:
+        names["input_idxs"] = tf.int64
     if layout == "blocks":
         names["label_counts"] = tf.int64
-        if not (dense or images):
+        if kind in _LISTS:
             names["input_counts"] = tf.int64
     wanted = {name: tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
               for name, dtype in names.items()}  # fmt: skip
@@ -148,8 +152,8 @@ def _parsed(path, layout, dense, images):
         columns["bytes"] = int(lengths.sum(dtype=np.int64)) + _FRAME_BYTES * len(lengths)
         if layout == "examples":
             columns["label_counts"] = parsed["labels"].row_lengths().numpy()
-            if not images:
-                columns["input_counts"] = parsed["input_vals"].row_lengths().numpy()
+            if kind in _LISTS:
+                columns["input_counts"] = parsed["input_idxs"].row_lengths().numpy()
         yield columns
 
 
@@ -190,25 +194,24 @@ def _label_lists(path, columns):
     return {"label_indptr": _bounds(label_counts), "label_ids": labels}
 
 
-def _rows(path, columns, num_columns_dense, num_features):
+def _rows(path, columns, kind, num_features):
     empty = np.zeros(0, np.int64)
     label_lists, values = _label_lists(path, columns), columns.get("input_vals", empty)
     label_counts = columns.get("label_counts", empty)
-    if num_columns_dense is not None:
-        fits = len(values) == len(label_counts) * num_columns_dense
-        _check(path, fits, f"dense vectors of {num_columns_dense} values")
-        matrix = values.reshape(-1, num_columns_dense)
-        return Rows(matrix=matrix, num_features=num_columns_dense, **label_lists)
+    if kind == "dense":
+        fits = len(values) == len(label_counts) * num_features
+        _check(path, fits, f"dense vectors of {num_features} values")
+        matrix = values.reshape(-1, num_features)
+        return Rows(matrix=matrix, num_features=num_features, **label_lists)
     counts, ids = columns.get("input_counts", empty), columns.get("input_idxs", empty)
-    whole = len(counts) == len(label_counts) and counts.sum() == len(ids) == len(values)
+    whole = len(counts) == len(label_counts) and counts.sum() == len(ids)
+    whole = whole and (kind == "tokens" or len(ids) == len(values))
     _check(path, whole, "as many feature ids and values as their counts say")
     _check_ids(path, ids, num_features, "feature")
     if num_features is None:
         num_features = ids.max(initial=-1) + 1
-    return Rows(
-        indptr=_bounds(counts), indices=ids, values=values, num_features=num_features,
-        **label_lists,
-    )  # fmt: skip
+    lists = {"tokens": ids} if kind == "tokens" else {"indices": ids, "values": values}
+    return Rows(indptr=_bounds(counts), num_features=num_features, **lists, **label_lists)
 
 
 def _bounds(counts):

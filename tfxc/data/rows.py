@@ -3,17 +3,19 @@
 import numpy as np
 import scipy.sparse
 
-PADDING = -1
+from tfxc.data.lists import gather_lists, joined_files, pad_labels, pad_tokens, slice_lists
+
 #: The arrays that hold the features of each kind.
 ARRAYS = {
     "sparse": ("indptr", "indices", "values"),
     "dense": ("matrix",),
+    "tokens": ("indptr", "tokens"),
     "pixels": ("images",),
     "encoded": ("indptr", "content"),
 }
 _TYPES = {
     "indptr": np.int64, "indices": np.int32, "values": np.float32, "matrix": np.float32,
-    "images": np.uint8, "content": np.uint8,
+    "images": np.uint8, "content": np.uint8, "tokens": np.int32,
 }  # fmt: skip
 
 
@@ -21,16 +23,18 @@ class Rows:
     """Examples in memory, all of one kind.
 
     Sparse features are ``indptr`` int64 (n + 1,), ``indices`` int32 (nnz,) and ``values`` float32
-    (nnz,); dense ones ``matrix`` float32 (n, num_features). Images are ``images`` uint8 (n, height,
-    width, channels) as pixels; as encoded files they are ``content`` uint8 (bytes,), file r
-    being ``content[indptr[r]:indptr[r + 1]]``. The arrays of the other kinds are None.
+    (nnz,); dense ones ``matrix`` float32 (n, num_features). Texts as lists of tokens are
+    ``tokens`` int32 (total,), row r being ``tokens[indptr[r]:indptr[r + 1]]``. Images are
+    ``images`` uint8 (n, height, width, channels) as pixels; as encoded files they are ``content``
+    uint8 (bytes,), file r being ``content[indptr[r]:indptr[r + 1]]``. The arrays of the other
+    kinds are None.
     Labels are ``label_indptr`` int64 (n + 1,) and ``label_ids`` int32 (total,).
 
     Args:
         num_features: width of the feature space; for images values of one (0 if not known).
 
     Attributes:
-        kind: ``"sparse"``, ``"dense"``, ``"pixels"`` or ``"encoded"``.
+        kind: ``"sparse"``, ``"dense"``, ``"tokens"``, ``"pixels"`` or ``"encoded"``.
 
     Example:
         >>> rows = Rows.from_csr(scipy.sparse.csr_matrix([[0.0, 2.0], [1.0, 0.0]]), [[3], []])
@@ -40,11 +44,11 @@ class Rows:
 
     def __init__(
         self, *, label_indptr, label_ids, num_features, indptr=None, indices=None, values=None,
-        matrix=None, images=None, content=None,
+        matrix=None, images=None, content=None, tokens=None,
     ):  # fmt: skip
         given = {
             "indptr": indptr, "indices": indices, "values": values, "matrix": matrix,
-            "images": images, "content": content,
+            "images": images, "content": content, "tokens": tokens,
         }  # fmt: skip
         found = {name for name, array in given.items() if array is not None}
         kinds = [kind for kind, names in ARRAYS.items() if set(names) == found]
@@ -79,6 +83,15 @@ class Rows:
         return cls(
             matrix=matrix, label_indptr=label_indptr, label_ids=label_ids,
             num_features=matrix.shape[1],
+        )  # fmt: skip
+
+    @classmethod
+    def from_tokens(cls, rows, labels):
+        """Rows of lists of tokens (``tokens_base.TokenRows``); ``labels`` as in ``from_csr``."""
+        label_indptr, label_ids = _label_arrays(labels)
+        return cls(
+            indptr=rows.indptr, tokens=rows.tokens, num_features=rows.num_features,
+            label_indptr=label_indptr, label_ids=label_ids,
         )  # fmt: skip
 
     @classmethod
@@ -141,7 +154,7 @@ class Rows:
         """Rows ``start`` to ``stop`` (exclusive); the values are views, not copies."""
         start, stop, _ = slice(start, stop).indices(len(self))
         return self._cut(
-            lambda indptr, *lists: _slice_lists(indptr, start, stop, *lists),
+            lambda indptr, *lists: slice_lists(indptr, start, stop, *lists),
             lambda array: array[start:stop],
         )
 
@@ -168,8 +181,9 @@ class Rows:
 
         Returns:
             dict: ``features``, either ``{"ids": int32 (nnz,), "weights": float32 (nnz,),
-            "row_splits": int64 (n + 1,)}``, float32 (n, dim), uint8 (n, height, width, channels)
-            or, for encoded files, object (n,) of ``bytes``; ``labels`` int32 (n, max(1, most labels
+            "row_splits": int64 (n + 1,)}``, float32 (n, dim), int32 (n, length) tokens padded with
+            0, uint8 (n, height, width, channels) or, for encoded files, object (n,) of ``bytes``;
+            ``labels`` int32 (n, max(1, most labels
             in these rows)) padded with −1.
         """
         return self.select(row_numbers).batch()
@@ -180,6 +194,8 @@ class Rows:
             features = {"ids": self.indices, "weights": self.values, "row_splits": self.indptr}
         elif self.kind == "encoded":
             features = self._files()
+        elif self.kind == "tokens":
+            features = pad_tokens(self.indptr, self.tokens)
         else:
             features = self.images if self.matrix is None else self.matrix
         return {"features": features, "labels": pad_labels(self.label_indptr, self.label_ids)}
@@ -239,33 +255,6 @@ class RowsBuilder:
         return Rows(num_features=self._num_features, **self._arrays)
 
 
-def joined_files(files):
-    """Encoded files (``bytes``) as the arrays ``indptr`` and ``content`` of ``Rows``.
-
-    Example:
-        >>> joined_files([b"GIF", b"BM"])["indptr"].tolist()
-        [0, 3, 5]
-    """
-    sizes = np.fromiter(map(len, files), np.int64, len(files))
-    content = np.frombuffer(b"".join(files), np.uint8)
-    return {"indptr": np.concatenate([[0], np.cumsum(sizes)]), "content": content}
-
-
-def pad_labels(label_indptr, label_ids):
-    """Label lists in CSR form as an int32 matrix (n, max(1, longest list)) padded with −1.
-
-    Example:
-        >>> pad_labels(np.array([0, 2, 2]), np.array([4, 5])).tolist()
-        [[4, 5], [-1, -1]]
-    """
-    counts = np.diff(label_indptr)
-    width = max(1, int(counts.max(initial=0)))
-    padded = np.full((len(counts), width), PADDING, np.int32)
-    # A boolean mask fills row by row, which is the order of the ids.
-    padded[np.arange(width) < counts[:, None]] = label_ids
-    return padded
-
-
 def _label_arrays(labels):
     if scipy.sparse.issparse(labels):
         labels = scipy.sparse.csr_matrix(labels)
@@ -274,24 +263,3 @@ def _label_arrays(labels):
     label_indptr = np.concatenate([[0], np.cumsum(counts)])
     ids = np.fromiter((label for row in labels for label in row), np.int32, label_indptr[-1])
     return label_indptr, ids
-
-
-def _slice_lists(indptr, start, stop, *values):
-    first, last = indptr[start], indptr[stop]
-    return indptr[start : stop + 1] - first, *(array[first:last] for array in values)
-
-
-def gather_lists(indptr, row_numbers, *values):
-    """The given lists of CSR arrays in the given order: ``indptr`` and each of ``values``."""
-    starts = indptr[row_numbers]
-    gathered = np.zeros(len(row_numbers) + 1, np.int64)
-    stops = indptr[row_numbers + 1]
-    np.cumsum(stops - starts, out=gathered[1:])
-    if values[0].dtype == np.uint8:
-        # Files: an index per byte would cost eight times the bytes.
-        (content,) = values
-        bounds = zip(starts.tolist(), stops.tolist(), strict=True)
-        return gathered, np.concatenate([content[:0], *(content[a:b] for a, b in bounds)])
-    positions = np.repeat(starts - gathered[:-1], np.diff(gathered))
-    positions += np.arange(gathered[-1])
-    return gathered, *(array[positions] for array in values)

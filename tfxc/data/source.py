@@ -35,8 +35,7 @@ class ShardSource(WindowSource):
     def __init__(self, folder, split, memory_bytes=DEFAULT_MEMORY_BYTES):
         self.folder, self.manifest = Path(folder), Manifest.load(folder)
         info = self.manifest.split(split)
-        images = self.manifest.image_store is not None
-        sizes = [shard.memory_bytes(self.manifest.dense, images) for shard in info.shards]
+        sizes = [shard.memory_bytes(self.manifest.row_kind) for shard in info.shards]
         super().__init__(
             info.examples, self.manifest.num_features, self.manifest.num_labels,
             self.manifest.row_kind, self.manifest.image_shape, sizes=sizes,
@@ -77,11 +76,8 @@ class ShardSource(WindowSource):
         )  # fmt: skip
         for shard in shards:
             path = self.folder / shard.file
-            columns = self.num_features if self.dense else None
-            rows = read_shard(
-                path, self.manifest.layout, columns, self.num_features,
-                self.manifest.image_store, self.image_shape,
-            )  # fmt: skip
+            layout = self.manifest.layout
+            rows = read_shard(path, layout, self.kind, self.num_features, self.image_shape)
             _check_counts(path, shard, rows)
             builder.append(rows)
             if progress is not None:

@@ -1,5 +1,7 @@
 """Texts to sparse rows: TF-IDF and hashed bags of n-grams, on scikit-learn's vectorisers.
 
+Lists of tokens, ``tfxc.data.tokens``, are found here by their names as well.
+
 Unlike scikit-learn's own, the TF-IDF vectoriser is fitted on a stream, so that only its vocabulary
 has to fit in memory; it works in several processes and is saved without pickle.
 """
@@ -21,6 +23,7 @@ from tfxc.data.text_features_base import (
     check_share,
     is_positive,
 )
+from tfxc.data.tokens import TOKENS
 from tfxc.errors import ConfigError, DataError
 from tfxc.registry import nearest
 
@@ -209,7 +212,7 @@ class HashingFeatures(TextFeatures):
 
 
 #: The kinds of text features by their names in configs.
-TEXT_FEATURES = {kind.name: kind for kind in (TfidfFeatures, HashingFeatures)}
+TEXT_FEATURES = {kind.name: kind for kind in (TfidfFeatures, HashingFeatures)} | TOKENS
 
 
 def build_text_features(config):

@@ -24,16 +24,18 @@ class TextFeatures(abc.ABC):
     """What both kinds of text features share.
 
     Attributes:
-        name: the kind's name in configs.
+        name: the name in configs.
+        kind: kind of the rows, see ``tfxc.data.rows.Rows``.
         num_features: columns of the rows, or None before ``fit``.
     """
 
     name = None
+    kind = "sparse"
     num_features = None
 
     def __init__(self, **settings):
         settings["ngram_range"] = _check_ngram_range(settings["ngram_range"])
-        _check_pattern(settings["token_pattern"])
+        check_pattern(settings["token_pattern"])
         if settings["norm"] not in ("l1", "l2", None):
             raise ConfigError(
                 f"'l1', 'l2' or null is expected, found {settings['norm']!r}", where="norm"
@@ -156,7 +158,12 @@ def _check_ngram_range(value):
     )
 
 
-def _check_pattern(pattern):
+def check_pattern(pattern):
+    """Refuses what is no regular expression with at most one group.
+
+    Raises:
+        ConfigError: says what is wrong with it.
+    """
     try:
         groups = re.compile(pattern).groups
     except re.error as error:

@@ -10,11 +10,12 @@ class Encoder(keras.layers.Layer):
     each repetition of a head has a trunk of its own. ``features`` is what the data pipeline
     yields: a dict ``ids``, ``weights``, ``row_splits`` for sparse bags, a float32 (batch,
     num_features) tensor for dense vectors, a uint8 or float32 (batch, height, width, channels)
-    tensor with values 0..255 for images.
+    tensor with values 0..255 for images, an int32 (batch, length) tensor padded with 0 for texts.
 
     Class attributes:
         from_data: constructor arguments the data decides; a config may not hold them.
-        takes: kind of features, ``"sparse"`` bags, ``"dense"`` vectors or an ``"image"``.
+        takes: kind of features, ``"sparse"`` bags, ``"dense"`` vectors, ``"tokens"`` or an
+            ``"image"``.
     """
 
     from_data = ()

@@ -45,7 +45,7 @@ def shortest_word(token_pattern):
 
 
 @functools.cache
-def _word_class():
+def word_class():
     r"""Python's ``\w`` as an RE2 character class, so that training and serving see the same."""
     surrogates = range(0xD800, 0xE000)
     everything = "".join(chr(c) for c in range(sys.maxunicode + 1) if c not in surrogates)
@@ -84,7 +84,7 @@ def words(texts, token_pattern, lowercase=True):
     texts = tf.strings.regex_replace(texts, "\0", " ")  # tf.strings.lower would end the text there
     if lowercase:
         texts = lower(texts)
-    parts = tf.strings.split(tf.strings.regex_replace(texts, f"[^{_word_class()}]+", " "), " ")
+    parts = tf.strings.split(tf.strings.regex_replace(texts, f"[^{word_class()}]+", " "), " ")
     return tf.ragged.boolean_mask(parts, tf.strings.length(parts, "UTF8_CHAR") >= least)
 
 

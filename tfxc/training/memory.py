@@ -100,8 +100,8 @@ def _table_bytes(objective):
 
 def _data_bytes(manifest):
     split = manifest.splits["train"]
-    features = {"sparse": 8, "dense": 4, "image": 1}[manifest.feature_kind] * split.nonzeros
-    return features + 12 * split.examples + 4 * split.labels
+    per_value = {"sparse": 8, "dense": 4, "tokens": 4, "image": 1}[manifest.feature_kind]
+    return per_value * split.nonzeros + 12 * split.examples + 4 * split.labels
 
 
 def _size(shape):

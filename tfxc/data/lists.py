@@ -1,0 +1,71 @@
+"""Lists of different lengths in CSR form: bounds ``indptr``, and the values one after the other."""
+
+import numpy as np
+
+PADDING = -1
+_TOKENS = 8  # lists of tokens are padded to a multiple of it
+
+
+def joined_files(files):
+    """Encoded files (``bytes``) as the arrays ``indptr`` and ``content`` of ``Rows``.
+
+    Example:
+        >>> joined_files([b"GIF", b"BM"])["indptr"].tolist()
+        [0, 3, 5]
+    """
+    sizes = np.fromiter(map(len, files), np.int64, len(files))
+    content = np.frombuffer(b"".join(files), np.uint8)
+    return {"indptr": np.concatenate([[0], np.cumsum(sizes)]), "content": content}
+
+
+def pad_tokens(indptr, tokens):
+    """Token lists as an int32 matrix (n, length) padded with 0.
+
+    The length is a multiple of 8, so that batches have few shapes.
+
+    Example:
+        >>> pad_tokens(np.array([0, 2, 2]), np.array([4, 5])).tolist()
+        [[4, 5, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0]]
+    """
+    counts = np.diff(indptr)
+    width = max(1, -(-int(counts.max(initial=0)) // _TOKENS)) * _TOKENS
+    padded = np.zeros((len(counts), width), np.int32)
+    padded[np.arange(width) < counts[:, None]] = tokens
+    return padded
+
+
+def pad_labels(label_indptr, label_ids):
+    """Label lists in CSR form as an int32 matrix (n, max(1, longest list)) padded with −1.
+
+    Example:
+        >>> pad_labels(np.array([0, 2, 2]), np.array([4, 5])).tolist()
+        [[4, 5], [-1, -1]]
+    """
+    counts = np.diff(label_indptr)
+    width = max(1, int(counts.max(initial=0)))
+    padded = np.full((len(counts), width), PADDING, np.int32)
+    # A boolean mask fills row by row, which is the order of the ids.
+    padded[np.arange(width) < counts[:, None]] = label_ids
+    return padded
+
+
+def slice_lists(indptr, start, stop, *values):
+    """Lists ``start`` to ``stop`` of CSR arrays: ``indptr`` and a view of each of ``values``."""
+    first, last = indptr[start], indptr[stop]
+    return indptr[start : stop + 1] - first, *(array[first:last] for array in values)
+
+
+def gather_lists(indptr, row_numbers, *values):
+    """The given lists of CSR arrays in the given order: ``indptr`` and each of ``values``."""
+    starts = indptr[row_numbers]
+    gathered = np.zeros(len(row_numbers) + 1, np.int64)
+    stops = indptr[row_numbers + 1]
+    np.cumsum(stops - starts, out=gathered[1:])
+    if values[0].dtype == np.uint8:
+        # Files: an index per byte would cost eight times the bytes.
+        (content,) = values
+        bounds = zip(starts.tolist(), stops.tolist(), strict=True)
+        return gathered, np.concatenate([content[:0], *(content[a:b] for a, b in bounds)])
+    positions = np.repeat(starts - gathered[:-1], np.diff(gathered))
+    positions += np.arange(gathered[-1])
+    return gathered, *(array[positions] for array in values)
