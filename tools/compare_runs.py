@@ -8,7 +8,6 @@ standard deviation. A run's label stands before it, else it is what --label-by s
 """
 
 import csv
-import itertools
 import json
 import sys
 from pathlib import Path
@@ -18,11 +17,13 @@ import numpy as np
 
 from tfxc import cli
 from tfxc.errors import CheckpointError, ConfigError
+from tfxc.files import atomic_file
 from tfxc.training.run_folder import RunFolder
 
 # Colours that people with any kind of colour vision tell apart (Okabe and Ito, 2008).
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-_DASHES = ["-", "--", "-.", ":"]
+_DASHES = ["-", (0, (6, 3)), (0, (2, 2)), (0, (6, 2, 1, 2))]
+_WIDEST = 3.2
 _OF_A_REPETITION = ("about", "run", "seed")
 _WRITTEN_BY = {"full_loss": "train with evaluation.full_loss=true", "test ": "train with "
                "evaluation.test_on_improvement=true"}  # fmt: skip
@@ -112,9 +113,8 @@ def _value(config, key, path):
 
 def _tell_differences(label, configs):
     """Warns where runs of one label are not the same but for the seed."""
-    flat = [dict(_leaves({k: v for k, v in c.items() if k not in _OF_A_REPETITION}))
-            for c in configs]  # fmt: skip
-    keys = sorted(set().union(*flat))
+    flat = [dict(_leaves(config)) for config in configs]
+    keys = sorted(key for key in set().union(*flat) if key.split(".")[0] not in _OF_A_REPETITION)
     other = [key for key in keys if any(tree.get(key) != flat[0].get(key) for tree in flat)]
     if other:
         told = f"note: the runs of {label!r} differ in more than the seed: {', '.join(other[:4])}"
@@ -190,7 +190,7 @@ def _lines(path):
 def table(curves, metric, axis):
     """The final values as text, the best method first."""
     width = max(len("method"), *(len(one.label) for one in curves))
-    lines = [f"{metric}", f"{'method':{width}}  runs  {axis:>8}        mean    std"]
+    lines = [metric, f"{'method':{width}}  runs  {axis:>8}        mean    std"]
     for one in curves:
         spread = "     -" if one.deviation is None else f"{one.deviation[-1]:6.4f}"
         lines.append(
@@ -202,8 +202,6 @@ def table(curves, metric, axis):
 
 def write_csv(path, curves, axis):
     """All points: method, runs, epoch or step, mean, standard deviation."""
-    from tfxc.files import atomic_file
-
     with atomic_file(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["method", "runs", axis, "mean", "std"])
@@ -214,7 +212,7 @@ def write_csv(path, curves, axis):
 
 
 def draw(path, curves, options):
-    """Writes the picture; its kind is told by the name's ending.
+    """Writes the picture; the name's ending tells its kind. The best method comes first.
 
     Raises:
         ConfigError: a logarithmic axis and a value that has no logarithm, or an unknown ending.
@@ -227,24 +225,37 @@ def draw(path, curves, options):
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     if path.suffix[1:] not in figure.canvas.get_supported_filetypes():
         raise ConfigError("a name like curves.png is expected", where="--output", fix="end in .png")
-    styles = itertools.cycle([(c, d) for d in _DASHES for c in _COLOURS])
-    for one, (colour, dashes) in zip(curves, styles, strict=False):
-        mark = "o" if len(one.at) == 1 else None
-        label = one.label if len(one.values) == 1 else f"{one.label} ({len(one.values)} runs)"
-        axes.plot(one.at, one.mean, dashes, color=colour, label=label, linewidth=1.8, marker=mark)
-        if one.deviation is not None:
-            low, high = one.mean - one.deviation, one.mean + one.deviation
-            if options.scale == "log":
-                low = np.maximum(low, one.values.min(axis=0) / 2)
-            axes.fill_between(one.at, low, high, color=colour, alpha=0.2, linewidth=0)
+    # By name: a method looks the same in every picture of the same methods.
+    names = sorted(one.label for one in curves)
+    for one in curves:
+        _draw_one(axes, one, names.index(one.label), len(names), options.scale)
     axes.set(xlabel=options.axis, ylabel=options.metric, yscale=options.scale, title=options.title)
+    if options.scale == "log":
+        for write in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            write(lambda value, _: f"{value:g}")
     axes.grid(True, which="both", alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    # In the order of the final values, beside the curves and not over them.
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, handlelength=3.5)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
+
+
+def _draw_one(axes, one, number, count, scale):
+    """Draws curve ``number`` of ``count``."""
+    colour, dashes = (styles[number % len(styles)] for styles in (_COLOURS, _DASHES))
+    # Narrower and above: a curve on top of another leaves that one to be seen.
+    width = _WIDEST - 1.8 * number / max(1, count - 1)
+    label = one.label if len(one.values) == 1 else f"{one.label} ({len(one.values)} runs)"
+    axes.plot(
+        one.at, one.mean, color=colour, linestyle=dashes, linewidth=width, label=label,
+        marker="o" if len(one.at) == 1 else None, zorder=2 + number / count,
+    )  # fmt: skip
+    if one.deviation is None:
+        return
+    least = one.values.min(axis=0) / 2 if scale == "log" else -np.inf
+    low, high = np.maximum(one.mean - one.deviation, least), one.mean + one.deviation
+    axes.fill_between(one.at, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
 def _pyplot():
