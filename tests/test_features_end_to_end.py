@@ -11,7 +11,9 @@ import pytest
 
 from tests import tiny
 from tests.data.feature_sets import files, write_set
-from tests.data.image_sets import png, smooth_images
+from tests.data.formats.test_webdataset import write_tar
+from tests.data.image_sets import file_of, png, smooth_images
+from tests.data.test_feature_encoder import save
 from tests.small_runs import make_run
 from tests.verbs.calls import call
 from tfxc import evaluate, info, predict, prepare, train
@@ -82,6 +84,36 @@ def test_extraction_that_cannot_be(images, tool, capsys, monkeypatch, options, m
     outcome = call(capsys, tool("extract_features"), "images", "--output", "set", *options)
     assert message in outcome.problem()
     assert not (images / "set").exists()
+
+
+def test_shards_with_a_catalog_by_a_saved_model(tmp_path, tool, capsys, monkeypatch):
+    """The form of TreeOfLife-10M."""
+    monkeypatch.chdir(tmp_path)
+    pictures = smooth_images(5, 8, 6)
+    keys = ["e", "d", "c", "b", "a"]
+    for shard in (0, 1):
+        pairs = [(f"{keys[i]}.jpg", file_of(pictures[i], "PNG")) for i in range(shard, 5, 2)]
+        write_tar(Path(f"s-{shard}.tar"), pairs)
+    species = {"a": "Zea mays", "b": "Poa annua", "c": "Ara", "d": "", "e": "Zea mays"}
+    rows = [f"{key},{name}" for key, name in species.items()]
+    Path("catalog.csv").write_text("\n".join(["treeoflife_id,species", *rows]))
+    save(Path("model"), [None, 8, 6, 3])
+    command = ["s-{0..1}.tar", "--reader-option", "catalog=catalog.csv", "--output", "set"]
+    command += ["--saved-model", "model", "--mean", ".485", ".456", ".406", "--unit-norm"]
+    command += ["--std", ".229", ".224", ".225", "--batch-size", "2"]
+    outcome = call(capsys, tool("extract_features"), *command)
+    assert "4 rows of 3 values, 3 labels" in outcome.out, outcome.err
+    assert "0 rows were encoded now" in call(capsys, tool("extract_features"), *command).out
+    found, order = FeatureSet("set"), [0, 2, 4, 3]  # d has no species
+    assert found.label_names == ["Ara", "Poa annua", "Zea mays"]
+    assert found.labels.tolist() == [2, 0, 2, 1]
+    scaled = (pictures[order] / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    expected = scaled.mean(axis=(1, 2))
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(found.features, expected, rtol=1e-4, atol=1e-5)
+    Path("catalog.csv").write_text("treeoflife_id,species\na,Ara\n")
+    problem = call(capsys, tool("extract_features"), *command).problem()
+    assert "s-0.tar: sample 'e': a row with the key 'e' expected in catalog.csv" in problem
 
 
 def learnable(folder, count=400):

@@ -70,6 +70,13 @@ def test_stopped_and_gone_on_with_is_the_same_bytes(tmp_path, folder):
     assert files(stopped) == files(folder)
 
 
+def test_settings_that_json_changes_are_still_the_same(tmp_path):
+    settings = {"image_shape": (4, 4, 3), "factor": np.float64(0.1).item(), "of": {"a": (1,)}}
+    begin(tmp_path / "set", settings=settings)
+    with writer_of(tmp_path / "set", settings=settings) as writer:
+        assert writer.is_done(10, 20)
+
+
 def test_what_a_kill_leaves_is_known(tmp_path, monkeypatch):
     monkeypatch.setattr(feature_writer, "_SECONDS_BETWEEN_FLUSHES", 0.0)
     writer = writer_of(tmp_path / "set").__enter__()

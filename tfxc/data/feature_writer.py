@@ -76,13 +76,14 @@ class FeatureWriter:
         self._labels = _checked_labels(labels, num_labels, label_names, self.folder)
         self._names = label_names
         self.num_examples, self.num_features = len(self._labels), num_features
-        self.settings = {
+        # Through JSON, so that they equal what is loaded (tuples become lists).
+        self.settings = json.loads(json.dumps({
             "format_version": FORMAT_VERSION,
             "num_examples": self.num_examples, "num_features": num_features,
             "num_labels": num_labels, "dtype": dtype,
             "labels_sha256": hashlib.sha256(self._labels.tobytes()).hexdigest(),
             **(settings or {}), "origin": origin or {}, "finished": False,
-        }  # fmt: skip
+        }))  # fmt: skip
         header = array_header((self.num_examples, num_features), self.dtype)
         self._offset, self._row_bytes = len(header), num_features * self.dtype.itemsize
         self._file = None
