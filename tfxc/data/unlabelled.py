@@ -22,7 +22,7 @@ from tfxc.registry import nearest
 _READ_BYTES = 1 << 20
 _COMPRESSED = (".gz", ".xz")
 # Options about the labels of the training file, which say nothing about images without labels.
-_OF_LABELS = ("classes", "class_names")
+_OF_LABELS = ("classes", "class_names", "catalog", "key_column", "label_column")
 
 
 def open_unlabelled(path, takes, reader=None, options=None, defaults=None):

@@ -8,6 +8,7 @@ from tests.data.feature_sets import vectors, write_set
 from tests.data.formats.test_webdataset import write_tar
 from tfxc.data.formats import detect_format, open_reader
 from tfxc.data.formats.catalogs import Catalog
+from tfxc.data.unlabelled import open_unlabelled
 from tfxc.errors import ConfigError, DataError
 
 CATALOG = """split,treeoflife_id,kingdom,species
@@ -111,3 +112,10 @@ def test_labels_of_shards_are_read_without_the_images(tmp_path):
     members = [("a.cls", b"3"), ("a.jpg", b"1"), ("b.jpg", b"2"), ("b.cls", b"5")]
     reader = open_reader(write_tar(tmp_path / "a.tar", members))
     assert list(reader.label_lists(1)) == [[[3]], [[5]]]
+
+
+def test_a_catalog_for_training_is_not_asked_about_images_to_label(tmp_path):
+    shards = write_tar(tmp_path / "a.tar", [("unknown.jpg", b"1")])
+    options = {"catalog": str(tmp_path / "absent.csv"), "label_column": "genus"}
+    reader = open_unlabelled(shards, "image", defaults=options)
+    assert concatenated(reader.chunks(4)).images == [b"1"]
