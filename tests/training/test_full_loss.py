@@ -1,6 +1,7 @@
 """The loss over all labels while a model is trained, and what goes by it."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -8,12 +9,13 @@ import pytest
 from tests import tiny
 from tests.training.test_resume import Killed, dies_after
 from tests.verbs.calls import call
-from tfxc import evaluate
+from tfxc import evaluate, registry
 from tfxc.data.rows import Rows
 from tfxc.data.sampling import ArraySource
 from tfxc.errors import ConfigError
 from tfxc.recipes.runs import load_run
-from tfxc.training.evaluation import slice_batches
+from tfxc.settings import EvaluationSettings
+from tfxc.training.evaluation import measures_full_loss, slice_batches
 from tfxc.training.watch import Watch
 
 SCENT = {"head": {"name": "sampled", "initial_std": 0.1}, "objective": {"name": "scent"}}
@@ -119,25 +121,32 @@ def test_a_killed_run_keeps_the_test_result_of_its_best_step(trained, tmp_path):
         assert found[key] == whole[key]
 
 
-def test_what_is_measured_without_a_word(tmp_path):
-    """The loss where the objective sees a part of the labels; the first metric is watched."""
+@pytest.mark.parametrize(
+    ("objective", "head", "told", "measured"),
+    [
+        ("scent", "sampled", None, True),
+        ("bsgd", "dense", None, True),
+        ("scent", "mhp", None, False),
+        ("scent", "sampled", False, False),
+        ("softmax", "dense", None, False),
+        ("softmax", "dense", True, True),
+    ],
+)
+def test_what_is_measured_without_a_word(objective, head, told, measured):
+    """The loss over all labels, where the objective sees a part of them and the head has one."""
+    parts = registry.get("objective", objective), registry.get("head", head)
+    model = types.SimpleNamespace(objective=parts[0], head=parts[1])
+    assert measures_full_loss(EvaluationSettings(full_loss=told), model) is measured
+
+
+def test_settings_of_a_dual_training(tmp_path):
     short = {"epochs": 0.3}
-    dual = train(tmp_path, "dual", training=short).summary
-    assert "full_loss" in dual["dev"] and "full_loss" in dual["train"] and "test" not in dual
-    assert dual["best_metric"] == "P@1"
-    off = train(tmp_path, "off", training=short, evaluation={"full_loss": False}).summary
-    none = train(tmp_path, "none", training=short, evaluation={"train_slice": 0}).summary
-    assert "full_loss" not in off["dev"] and "train" not in off
-    assert "full_loss" in none["dev"] and "train" not in none
-    plain = {"head": {"name": "dense"}, "objective": {"name": "softmax"}, "training": short}
-    assert "full_loss" not in train(tmp_path, "plain", **plain).summary["dev"]
-    on = train(tmp_path, "on", **plain, evaluation={"full_loss": True}).summary
-    assert on["dev"]["full_loss"] > 0 and on["train"]["full_loss"] > 0
-    # A dual objective under a head without such a softmax.
-    mhp = {"head": {"name": "mhp", "heads": [6, 5]}, "training": short}
-    assert "full_loss" not in train(tmp_path, "mhp", **mhp).summary["dev"]
+    summary = train(tmp_path, "run", training=short, evaluation={"train_slice": 0}).summary
+    assert "full_loss" in summary["dev"] and summary["best_metric"] == "P@1"
+    assert "train" not in summary and "test" not in summary
+    mhp = {"head": {"name": "mhp", "heads": [6, 5]}, "evaluation": {"full_loss": True}}
     with pytest.raises(ConfigError, match=r"evaluation.full_loss: the head MHP has no softmax"):
-        train(tmp_path, "no", **mhp, evaluation={"full_loss": True})
+        train(tmp_path, "no", **mhp)
 
 
 def test_without_a_dev_split_the_training_loss_is_estimated(tmp_path):
