@@ -1,0 +1,69 @@
+"""Mean of word vectors -> one hidden layer."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.encoders._tokens import TokenEncoder, check_size, mean_of_words
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class FastText(TokenEncoder):
+    """Mean of the words' vectors, a dense layer, ReLU.
+
+    Args:
+        vocabulary_size: number of ids (from the data).
+        hidden_dim: width of the output.
+        embedding_dim, dropout, word_dropout, start, initial_std, seed: see ``TokenEncoder``.
+
+    Input: int32 (batch, length) padded with 0. Output: float (batch, hidden_dim).
+
+    Example:
+        >>> FastText(vocabulary_size=10, hidden_dim=4)(tf.constant([[3, 5, 0]])).shape
+        TensorShape([1, 4])
+
+    Reference: Joulin et al. 2017, arXiv 1607.01759, without n-grams of words.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        *,
+        hidden_dim=256,
+        embedding_dim=300,
+        dropout=0.0,
+        word_dropout=0.0,
+        start="uniform",
+        initial_std=0.1,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(
+            vocabulary_size,
+            embedding_dim=embedding_dim,
+            dropout=dropout,
+            word_dropout=word_dropout,
+            start=start,
+            initial_std=initial_std,
+            seed=seed,
+            **kwargs,
+        )
+        self.hidden_dim = check_size("hidden_dim", hidden_dim)
+
+    def make(self):
+        """Makes the dense layer."""
+        self.kernel = self.matrix((self.embedding_dim, self.hidden_dim), "kernel")
+        self.bias = self.matrix((self.hidden_dim,), "bias", "zeros")
+
+    def pool(self, x, mask, training):
+        """ReLU of a linear map of the mean."""
+        mean = mean_of_words(x, mask)
+        return tf.nn.relu(tf.matmul(mean, self.cast(self.kernel)) + self.cast(self.bias))
+
+    @property
+    def output_dim(self):
+        """Width of the output."""
+        return self.hidden_dim
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "hidden_dim": self.hidden_dim}

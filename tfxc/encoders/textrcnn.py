@@ -1,0 +1,84 @@
+"""Word vectors beside the states of an LSTM, the largest value of each unit."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.encoders._recurrent import lstm_layers
+from tfxc.encoders._tokens import TokenEncoder, check_size, largest_of_words
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class TextRCNN(TokenEncoder):
+    """Each word's vector beside its LSTM states of both directions; maximum over the words.
+
+    An empty text has the vector 0.
+
+    Args:
+        vocabulary_size: number of ids (from the data).
+        hidden_dim: units of each direction.
+        num_layers: layers of LSTMs on top of each other.
+        embedding_dim, dropout, word_dropout, start, initial_std, seed: see ``TokenEncoder``.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Input: int32 (batch, length) padded with 0.
+    Output: float (batch, embedding_dim + 2 · hidden_dim).
+
+    Example:
+        >>> encoder = TextRCNN(vocabulary_size=10, embedding_dim=3, hidden_dim=4)
+        >>> encoder(tf.constant([[3, 5, 0]])).shape
+        TensorShape([1, 11])
+
+    Reference: Lai et al., AAAI 2015, with LSTMs and without its layer before the maximum.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        *,
+        hidden_dim=128,
+        num_layers=1,
+        embedding_dim=300,
+        dropout=0.0,
+        word_dropout=0.0,
+        start="uniform",
+        initial_std=0.1,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(
+            vocabulary_size,
+            embedding_dim=embedding_dim,
+            dropout=dropout,
+            word_dropout=word_dropout,
+            start=start,
+            initial_std=initial_std,
+            seed=seed,
+            **kwargs,
+        )
+        self.hidden_dim = check_size("hidden_dim", hidden_dim)
+        self.num_layers = check_size("num_layers", num_layers)
+        self.layers = []
+
+    def make(self):
+        """Makes the LSTMs."""
+        self.layers = lstm_layers(self, self.embedding_dim)
+
+    def pool(self, x, mask, training):
+        """The largest values."""
+        lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+        states = x
+        for layer in self.layers:
+            states = layer(states, lengths)
+        return largest_of_words(tf.concat([x, states], axis=2), mask)
+
+    @property
+    def output_dim(self):
+        """Width of the output."""
+        return self.embedding_dim + 2 * self.hidden_dim
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("hidden_dim", "num_layers")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

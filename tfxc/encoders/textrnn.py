@@ -1,0 +1,106 @@
+"""LSTM in both directions, pooled by attention."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.encoders._recurrent import lstm_layers
+from tfxc.encoders._tokens import (
+    TokenEncoder,
+    check_size,
+    mean_of_words,
+    weighted_sum,
+)
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class TextRNN(TokenEncoder):
+    """Layers of LSTMs in both directions, their states weighted by attention and added up.
+
+    The weights of the words are ``softmax(tanh(H W) u)`` over the states H of a text; an empty
+    text has the vector 0.
+
+    Args:
+        vocabulary_size: number of ids (from the data).
+        hidden_dim: units of each direction.
+        num_layers: layers on top of each other.
+        attention: whether the words are weighted; else their states are averaged.
+        embedding_dim, dropout, word_dropout, start, initial_std, seed: see ``TokenEncoder``.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Input: int32 (batch, length) padded with 0. Output: float (batch, 2 · hidden_dim).
+
+    Example:
+        >>> TextRNN(vocabulary_size=10, hidden_dim=4)(tf.constant([[3, 5, 0]])).shape
+        TensorShape([1, 8])
+
+    Reference: Zhou et al., ACL 2016 (attention over a bidirectional LSTM).
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        *,
+        hidden_dim=128,
+        num_layers=1,
+        attention=True,
+        embedding_dim=300,
+        dropout=0.0,
+        word_dropout=0.0,
+        start="uniform",
+        initial_std=0.1,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(
+            vocabulary_size,
+            embedding_dim=embedding_dim,
+            dropout=dropout,
+            word_dropout=word_dropout,
+            start=start,
+            initial_std=initial_std,
+            seed=seed,
+            **kwargs,
+        )
+        self.hidden_dim = check_size("hidden_dim", hidden_dim)
+        self.num_layers = check_size("num_layers", num_layers)
+        self.attention = attention
+        self.layers = []
+
+    def make(self):
+        """Makes the LSTMs and the attention."""
+        self.layers = lstm_layers(self, self.embedding_dim)
+        width = self.output_dim
+        if self.attention:
+            self.attention_kernel = self.matrix((width, width), "attention_kernel")
+            self.attention_vector = self.matrix((width, 1), "attention_vector")
+
+    def pool(self, x, mask, training):
+        """Weighted sum of the states."""
+        lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+        for layer in self.layers:
+            x = layer(x, lengths)
+        if not self.attention:
+            return mean_of_words(x, mask)
+        return weighted_sum(x, self.weights_of(x, mask))
+
+    def weights_of(self, states, mask):
+        """Weights of the words, float32 (batch, length); 0 at padding."""
+        flat = tf.reshape(states, [-1, self.output_dim])
+        scores = tf.tanh(tf.matmul(flat, self.cast(self.attention_kernel)))
+        scores = tf.matmul(scores, self.cast(self.attention_vector))
+        scores = tf.cast(tf.reshape(scores, tf.shape(mask)), tf.float32)
+        # Finite, so that the weights of an empty text are no NaN.
+        weights = tf.nn.softmax(tf.where(mask, scores, tf.float32.min), axis=1)
+        return tf.where(mask, weights, 0.0)
+
+    @property
+    def output_dim(self):
+        """Width of the output."""
+        return 2 * self.hidden_dim
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("hidden_dim", "num_layers", "attention")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

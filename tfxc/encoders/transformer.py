@@ -1,0 +1,183 @@
+"""Self-attention over words, averaged."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfxc.encoders._tokens import TokenEncoder, check_size, mean_of_words
+from tfxc.ops.randomness import dropout as drop
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Transformer(TokenEncoder):
+    """Sinusoidal positions, layers of self-attention with the norm behind each part, mean.
+
+    A layer is ``x = norm(x + attention(x))``, ``x = norm(x + W2 relu(W1 x))``. Padding is attended
+    to by nobody and left out of the mean; an empty text has the vector 0.
+
+    Args:
+        vocabulary_size: number of ids (from the data).
+        num_layers: layers on top of each other.
+        num_heads: heads of the attention.
+        head_dim: width of a head; None takes embedding_dim / num_heads.
+        feed_forward_dim: width inside the second part of a layer; None takes 4 · embedding_dim.
+        embedding_dim, word_dropout, start, initial_std, seed: see ``TokenEncoder``; the width is
+            even. Word vectors are multiplied by its square root before positions are added.
+        dropout: share of units dropped in training, of the output, of the sum of words and
+            positions, and of what each part of a layer adds.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Input: int32 (batch, length) padded with 0. Output: float (batch, embedding_dim).
+
+    Example:
+        >>> encoder = Transformer(vocabulary_size=10, embedding_dim=8, num_heads=2)
+        >>> encoder(tf.constant([[3, 5, 0]])).shape
+        TensorShape([1, 8])
+
+    Reference: Vaswani et al. 2017, arXiv 1706.03762.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        *,
+        num_layers=2,
+        num_heads=4,
+        head_dim=None,
+        feed_forward_dim=None,
+        embedding_dim=256,
+        dropout=0.0,
+        word_dropout=0.0,
+        start="xavier",
+        initial_std=0.1,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(
+            vocabulary_size,
+            embedding_dim=embedding_dim,
+            dropout=dropout,
+            word_dropout=word_dropout,
+            start=start,
+            initial_std=initial_std,
+            seed=seed,
+            **kwargs,
+        )
+        if embedding_dim % 2:
+            raise ValueError(f"embedding_dim must be even, found {embedding_dim}")
+        if head_dim is None and embedding_dim % check_size("num_heads", num_heads):
+            raise ValueError(
+                f"num_heads must divide embedding_dim {embedding_dim}, found {num_heads}; or give "
+                "head_dim"
+            )
+        self.num_layers = check_size("num_layers", num_layers)
+        self.num_heads = check_size("num_heads", num_heads)
+        self.head_dim = head_dim if head_dim is None else check_size("head_dim", head_dim)
+        self.feed_forward_dim = feed_forward_dim
+        if feed_forward_dim is not None:
+            check_size("feed_forward_dim", feed_forward_dim)
+        self.layers = []
+
+    def make(self):
+        """Makes the layers."""
+        width, heads = self.embedding_dim, self.num_heads
+        inner = heads * (self.head_dim or width // heads)
+        shapes = {
+            "attention_in": (width, 3 * inner),
+            "attention_out": (inner, width),
+            "feed_forward_in": (width, self.feed_forward_dim or 4 * width),
+            "feed_forward_out": (self.feed_forward_dim or 4 * width, width),
+        }
+        for number in range(self.num_layers):
+            weights = {}
+            for name, shape in shapes.items():
+                weights[f"{name}_kernel"] = self.matrix(shape, f"{name}_kernel_{number}")
+                weights[f"{name}_bias"] = self.matrix(shape[1:], f"{name}_bias_{number}", "zeros")
+            for name in ("attention", "feed_forward"):
+                for own, start in (("gamma", "ones"), ("beta", "zeros")):
+                    own = f"{name}_{own}"
+                    weights[own] = self.matrix((width,), f"{own}_{number}", start)
+            self.layers.append(weights)
+
+    def pool(self, x, mask, training):
+        """Mean of the last layer's states."""
+        return mean_of_words(self.hidden_states(x, mask, training)[-1], mask)
+
+    def hidden_states(self, x, mask, training=False):
+        """What enters the first layer, and what comes out of each.
+
+        Args:
+            x: float (batch, length, embedding_dim), word vectors.
+            mask: bool (batch, length), False at padding.
+            training: whether dropout is on.
+
+        Returns:
+            list of num_layers + 1 tensors (batch, length, embedding_dim).
+        """
+        width = self.embedding_dim
+        positions = sinusoids(tf.shape(x)[1], width)
+        x = x * tf.cast(width**0.5, x.dtype) + tf.cast(positions, x.dtype)
+        states = [self._dropped(x, 0, training)]
+        for number, weights in enumerate(self.layers):
+            x = states[-1]
+            added = self._attention(x, mask, weights)
+            x = self._normed(x, added, weights, "attention", 2 * number + 1, training)
+            added = tf.nn.relu(self._linear(x, weights, "feed_forward_in"))
+            added = self._linear(added, weights, "feed_forward_out")
+            states.append(self._normed(x, added, weights, "feed_forward", 2 * number + 2, training))
+        return states
+
+    def _attention(self, x, mask, weights):
+        batch, length = tf.shape(x)[0], tf.shape(x)[1]
+        heads = self.num_heads
+        size = self.head_dim or self.embedding_dim // heads
+        parts = self._linear(x, weights, "attention_in")
+        parts = tf.reshape(parts, tf.stack([batch, length, 3, heads, size]))
+        query, key, value = tf.unstack(tf.transpose(parts, [2, 0, 3, 1, 4]))
+        scores = tf.matmul(query * tf.cast(size**-0.5, x.dtype), key, transpose_b=True)
+        # Finite, so that an empty text gives no NaN.
+        hidden = tf.where(mask, 0.0, tf.float32.min / 2)[:, None, None, :]
+        shares = tf.cast(tf.nn.softmax(tf.cast(scores, tf.float32) + hidden), x.dtype)
+        mixed = tf.transpose(tf.matmul(shares, value), [0, 2, 1, 3])
+        mixed = tf.reshape(mixed, tf.stack([batch, length, heads * size]))
+        return self._linear(mixed, weights, "attention_out")
+
+    def _linear(self, x, weights, name):
+        kernel = self.cast(weights[f"{name}_kernel"])
+        flat = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
+        flat = tf.nn.bias_add(flat, self.cast(weights[f"{name}_bias"]))
+        return tf.reshape(flat, tf.stack([tf.shape(x)[0], tf.shape(x)[1], kernel.shape[1]]))
+
+    def _normed(self, x, added, weights, part, place, training):
+        x = tf.cast(x + self._dropped(added, place, training), tf.float32)
+        mean, variance = tf.nn.moments(x, axes=[-1], keepdims=True)
+        gamma, beta = weights[f"{part}_gamma"].value, weights[f"{part}_beta"].value
+        normed = (x - mean) * tf.math.rsqrt(variance + 1e-5) * gamma + beta
+        return tf.cast(normed, self.compute_dtype)
+
+    def _dropped(self, x, place, training):
+        return drop(x, self.dropout, self.next_mask(2 + place)) if training else x
+
+    @property
+    def output_dim(self):
+        """Width of the output."""
+        return self.embedding_dim
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("num_layers", "num_heads", "head_dim", "feed_forward_dim")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def sinusoids(length, width):
+    """Sines and cosines of the positions by turns, float32 (length, width).
+
+    Example:
+        >>> sinusoids(2, 4).numpy().round(2).tolist()
+        [[0.0, 1.0, 0.0, 1.0], [0.8399999737739563, 0.5400000214576721, 0.009999999776482582, 1.0]]
+    """
+    rates = 10_000.0 ** (-np.arange(0, width, 2) / width)
+    angles = tf.cast(tf.range(length), tf.float32)[:, None] * rates.astype(np.float32)
+    return tf.reshape(tf.stack([tf.sin(angles), tf.cos(angles)], axis=2), tf.stack([length, width]))

@@ -1,0 +1,82 @@
+"""Softmax cross-entropy that forgets what it knows."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.objectives._true_columns import (
+    check_not_negative,
+    focal_factor,
+    mean_over_true,
+    true_log_probabilities,
+)
+from tfxc.objectives.base import Objective
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Focal(Objective):
+    """Focal loss ``-alpha_y (1 - p_y)^gamma log p_y`` of the softmax probabilities p.
+
+    With several true columns it is the mean of their losses; an example without one has loss 0.
+
+    Args:
+        num_labels, num_groups: labels and logit groups of an example (from the data and the head).
+        gamma: the larger, the less do columns count that are likely already; 0 is ``softmax``.
+        alpha: weight of each label, for heads that score all labels in one group, in order of
+            their ids; None weights all as 1.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> from tfxc.ops.logit_group import LogitGroup
+        >>> group = LogitGroup(tf.zeros((1, 4)), tf.constant([[2, -1]]))
+        >>> round(float(Focal()(group)[0]), 4)  # (3 / 4)^2 ln 4
+        0.7798
+
+    Reference: Lin et al. 2017, arXiv 1708.02002.
+    """
+
+    link = "softmax"
+    from_data = ("num_labels", "num_groups")
+
+    def __init__(self, num_labels=None, num_groups=1, *, gamma=2.0, alpha=None, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.num_labels, self.num_groups = num_labels, num_groups
+        self.gamma = check_not_negative("gamma", gamma)
+        self.alpha = None if alpha is None else [float(weight) for weight in alpha]
+        if self.alpha is not None:
+            check_not_negative("alpha", min(self.alpha, default=0.0))
+            self._check_labels()
+
+    def call(self, group, example_index=None):
+        """Per-example loss, (batch,)."""
+        log_probabilities, mask = true_log_probabilities(group)
+        losses = -focal_factor(log_probabilities, self.gamma) * log_probabilities
+        if self.alpha is not None:
+            losses *= tf.gather(self._weights(group), tf.maximum(group.positives, 0))
+        return mean_over_true(losses, mask)
+
+    def _check_labels(self):
+        if self.num_labels not in (None, len(self.alpha)):
+            raise ValueError(
+                f"alpha must list {self.num_labels} weights, one per label, found {len(self.alpha)}"
+            )
+        if self.num_groups > 1:
+            raise ValueError(
+                f"alpha needs a head with one group of all labels, as 'dense', found one with "
+                f"{self.num_groups} groups"
+            )
+
+    def _weights(self, group):
+        columns = group.logits.shape[1]
+        if columns != len(self.alpha) or group.log_weights is not None:
+            raise ValueError(
+                f"alpha has {len(self.alpha)} weights, one per label, but the head's columns are "
+                "not all labels; use a head as 'dense'"
+            )
+        return tf.constant(self.alpha)
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("num_labels", "num_groups", "gamma", "alpha")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

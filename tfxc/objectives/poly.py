@@ -1,0 +1,60 @@
+"""Softmax cross-entropy with the first term of its series made larger."""
+
+import keras
+
+from tfxc.objectives._true_columns import (
+    check_not_negative,
+    focal_factor,
+    mean_over_true,
+    true_log_probabilities,
+)
+from tfxc.objectives.base import Objective
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Poly(Objective):
+    """Poly-1 loss ``-log p_y + epsilon (1 - p_y)`` of the softmax probabilities p.
+
+    With ``focal`` it is ``-(1 - p_y)^gamma log p_y + epsilon (1 - p_y)^(gamma + 1)``. With several
+    true columns it is the mean of their losses; an example without one has loss 0.
+
+    Args:
+        epsilon: weight of the added term, at least -1, where the slope at p = 1 is gone.
+        focal: whether the focal loss takes the place of the cross-entropy.
+        gamma: exponent of the focal loss; None takes 2. Without ``focal`` there is none.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfxc.ops.logit_group import LogitGroup
+        >>> group = LogitGroup(tf.zeros((1, 4)), tf.constant([[2, -1]]))
+        >>> round(float(Poly()(group)[0]), 4)  # ln 4 + 3 / 4
+        2.1363
+
+    Reference: Leng et al., ICLR 2022 (arXiv 2204.12511).
+    """
+
+    link = "softmax"
+
+    def __init__(self, *, epsilon=1.0, focal=False, gamma=None, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        if epsilon < -1:
+            raise ValueError(f"epsilon must be at least -1, found {epsilon}")
+        if gamma is not None and not focal:
+            raise ValueError(f"gamma {gamma} needs focal true")
+        self.epsilon, self.focal, self.gamma = epsilon, focal, gamma
+        self._exponent = check_not_negative("gamma", 2.0 if gamma is None else gamma) * focal
+
+    def call(self, group, example_index=None):
+        """Per-example loss, (batch,)."""
+        log_probabilities, mask = true_log_probabilities(group)
+        losses = -focal_factor(log_probabilities, self._exponent) * log_probabilities
+        losses += self.epsilon * focal_factor(log_probabilities, self._exponent + 1)
+        return mean_over_true(losses, mask)
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("epsilon", "focal", "gamma")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,0 +1,51 @@
+"""True columns above zero, the others below, in one loss."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.objectives.base import Objective, masked_logits
+from tfxc.ops.losses import gather_positives
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Zlpr(Objective):
+    """``log(1 + sum of exp(z) over false columns) + log(1 + sum of exp(-z) over true columns)``.
+
+    A loss for several true columns that is no sum over columns: it does not drown in the many
+    false ones. A column is predicted where z > 0, i.e. where its sigmoid is above one half. An
+    example without a true column pulls all logits below zero.
+
+    Example:
+        >>> from tfxc.ops.logit_group import LogitGroup
+        >>> group = LogitGroup(tf.zeros((1, 4)), tf.constant([[2, -1]]))
+        >>> round(float(Zlpr()(group)[0]), 4)  # ln 4 + ln 2
+        2.0794
+
+    Reference: Su et al. 2022, arXiv 2208.02955.
+    """
+
+    link = "sigmoid"
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+
+    def call(self, group, example_index=None):
+        """Per-example loss, (batch,)."""
+        logits, positives = masked_logits(group), group.positives
+        of_true, mask = gather_positives(logits, positives)
+        places = tf.where(mask)
+        columns = tf.cast(tf.gather_nd(positives, places), tf.int64)
+        places = tf.stack([places[:, 0], columns], axis=1)
+        nothing = tf.fill(tf.shape(places)[:1], float("-inf"))
+        of_false = tf.tensor_scatter_nd_update(logits, places, nothing)
+        if group.log_weights is not None:
+            of_false += group.log_weights
+        of_true = tf.where(mask, -of_true, float("-inf"))
+        return _softplus_of_sum(of_false) + _softplus_of_sum(of_true)
+
+
+def _softplus_of_sum(values):
+    """``log(1 + sum exp(values))`` over the columns, (batch,); -inf is no column."""
+    largest = tf.stop_gradient(tf.maximum(tf.reduce_max(values, axis=1), 0.0))
+    total = tf.reduce_sum(tf.exp(values - largest[:, None]), axis=1)
+    return largest + tf.math.log(tf.exp(-largest) + total)
