@@ -105,8 +105,8 @@ def final(method, setting, seed, options):
         return {"train": math.inf, "dev": math.inf, "P@1": 0.0}
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = {key: value for line in lines for key, value in line.items()}
-    return {name: last[key] for name, key in
-            (("train", "train full_loss"), ("dev", "dev full_loss"), ("P@1", "dev P@1"))}  # fmt: skip
+    names = {"train": "train full_loss", "dev": "dev full_loss", "P@1": "dev P@1"}
+    return {name: last[key] for name, key in names.items()}
 
 
 def table(rows):
