@@ -1,6 +1,7 @@
 """Convolutions over words, the largest value of each filter."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfxc.encoders._tokens import TokenEncoder, check_size
@@ -125,36 +126,45 @@ def _responses(x, lengths, kernel):
 
 def _sparse_gradients(x, kernels, best, upstream):
     """Gradients of ``x`` and the kernels, where filter f of example b looked at ``best[b, f]``."""
-    batch, length, dim = tf.shape(x)[0], tf.shape(x)[1], x.shape[2]
-    rows, columns, values, first_filter, first_column = [], [], [], 0, 0
-    for kernel in kernels:
-        width, _, filters = kernel.shape
-        own = slice(first_filter, first_filter + filters)
-        places = tf.range(batch)[:, None] * length + best[:, own]
-        shape = tf.stack([batch, filters])
-        for offset in range(width):
-            rows.append(places + offset)
-            columns.append(tf.broadcast_to(first_column + tf.range(filters), shape))
-            values.append(upstream[:, own])
-            first_column += filters
-        first_filter += filters
-    row, column = (tf.reshape(tf.concat(part, axis=1), [-1]) for part in (rows, columns))
-    looked = tf.SparseTensor(
-        tf.cast(tf.stack([row, column], axis=1), tf.int64),
-        tf.cast(tf.reshape(tf.concat(values, axis=1), [-1]), tf.float32),
-        tf.cast(tf.stack([batch * length, first_column]), tf.int64),
-    )
-    # One row per word of a window and filter.
+    dim, shapes = x.shape[2], [(k.shape[0], k.shape[2]) for k in kernels]
+    looked = _looked_at(tf.shape(x), shapes, best, upstream)
+    # One row per place in a window and filter.
     filters = [tf.reshape(tf.transpose(k, [0, 2, 1]), [-1, dim]) for k in kernels]
-    table = tf.cast(tf.concat(filters, axis=0), tf.float32)
+    filters = tf.cast(tf.concat(filters, axis=0), tf.float32)
     words = tf.cast(tf.reshape(x, [-1, dim]), tf.float32)
-    of_x = tf.sparse.sparse_dense_matmul(looked, table)
-    of_table = tf.sparse.sparse_dense_matmul(looked, words, adjoint_a=True)
-    parts = tf.split(of_table, [k.shape[0] * k.shape[2] for k in kernels])
-    shapes = [(k.shape[0], k.shape[2], dim) for k in kernels]
+    of_x = tf.raw_ops.SparseMatrixMatMul(a=looked, b=filters)
+    of_filters = tf.raw_ops.SparseMatrixMatMul(a=looked, b=words, transpose_a=True)
+    parts = tf.split(of_filters, [width * count for width, count in shapes])
     of_kernels = [
-        tf.transpose(tf.reshape(part, shape), [0, 2, 1])
+        tf.transpose(tf.reshape(part, (*shape, dim)), [0, 2, 1])
         for part, shape in zip(parts, shapes, strict=True)
     ]
     of_x = tf.reshape(of_x, tf.shape(x))
-    return tf.cast(of_x, x.dtype), [tf.cast(g, x.dtype) for g in of_kernels]
+    return tf.cast(of_x, x.dtype), [tf.cast(part, x.dtype) for part in of_kernels]
+
+
+def _looked_at(shape, shapes, best, upstream):
+    """Sparse matrix of the gradient, (batch · length, rows of all filters), in CSR form.
+
+    Args:
+        shape: that of ``x``, int32 (3,).
+        shapes: (width, number of filters) of each kernel.
+        best, upstream: see ``_sparse_gradients``.
+    """
+    # Of each row of the filters: its filter, and its place in the window.
+    firsts = np.cumsum([0, *(count for _, count in shapes[:-1])])
+    grids = [np.indices(part).reshape(2, -1) for part in shapes]
+    places = np.concatenate([place for place, _ in grids])
+    own = np.concatenate([first + number for first, (_, number) in zip(firsts, grids, strict=True)])
+    rows = tf.range(shape[0])[:, None] * shape[1] + tf.gather(best, own, axis=1) + places
+    columns = tf.broadcast_to(tf.range(len(own)), tf.shape(rows))
+    entries = tf.SparseTensor(
+        tf.cast(tf.reshape(tf.stack([rows, columns], axis=2), [-1, 2]), tf.int64),
+        tf.cast(tf.reshape(tf.gather(upstream, own, axis=1), [-1]), tf.float32),
+        tf.cast(tf.stack([shape[0] * shape[1], len(own)]), tf.int64),
+    )
+    entries = tf.sparse.reorder(entries)
+    # Products in this form take half the time of ``tf.sparse.sparse_dense_matmul``.
+    return tf.raw_ops.SparseTensorToCSRSparseMatrix(
+        indices=entries.indices, values=entries.values, dense_shape=entries.dense_shape
+    )
