@@ -131,6 +131,8 @@ def example_features(kind, num_features, image_shape=None):
         return tf.zeros((2, *image_shape), tf.uint8)
     if kind == "dense":
         return tf.zeros((2, num_features))
+    if kind == "tokens":
+        return tf.constant([[1, 1], [1, 0]])
     return {
         "ids": tf.zeros((2,), tf.int32),
         "weights": tf.ones((2,)),

@@ -1,0 +1,102 @@
+"""Encoders of tokens from the command line to the SavedModel, the estimator and the predictor."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.verbs.calls import call
+from tfxc import predict, train
+from tfxc.estimator import XCClassifier
+from tfxc.recipes.runs import load_run
+from tfxc.serving import export_savedmodel
+
+NAMES = ("fox", "hen", "owl", "cat")
+
+
+def write(path, count, seed):
+    """Texts whose label is the animal that is said not to be absent."""
+    random = np.random.default_rng(seed)
+    with open(path, "w") as stream:
+        for _ in range(count):
+            there, absent = random.choice(NAMES, 2, replace=False)
+            text = f"no {absent} but a {there}" if random.random() < 0.5 else f"a {there}"
+            stream.write(json.dumps({"text": text, "labels": [str(there)]}) + "\n")
+
+
+def config_of(folder, text_features, encoder):
+    write(folder / "train.jsonl", 300, 0)
+    write(folder / "dev.jsonl", 80, 1)
+    path = folder / "config.json"
+    path.write_text(
+        json.dumps(
+            {
+                "run": str(folder / "run"),
+                "data": {
+                    "name": "animals",
+                    "train": str(folder / "train.jsonl"),
+                    "dev": str(folder / "dev.jsonl"),
+                    "text_features": text_features,
+                },
+                "encoder": encoder,
+                "head": {"name": "dense"},
+                "objective": {"name": "softmax"},
+                "training": {
+                    "batch_size": 20,
+                    "epochs": 6,
+                    "optimizer": {"name": "adam", "learning_rate": 0.02},
+                },
+            }
+        )
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text_features", "encoder"),
+    [
+        ({"name": "words", "min_count": 1}, {"name": "textcnn", "num_filters": 16}),
+        ({"name": "characters", "max_length": 20}, {"name": "textcnn", "num_filters": 32}),
+    ],
+    ids=["words", "characters"],
+)
+def test_train_evaluate_predict_and_export(tmp_path, capsys, text_features, encoder):
+    config = config_of(tmp_path, text_features, {**encoder, "embedding_dim": 24})
+    outcome = call(capsys, train, "--config", config, "--prepared", tmp_path / "prepared")
+    assert outcome.code == 0
+    summary = json.loads(outcome.out.splitlines()[-1])
+    assert summary["dev"]["P@1"] > 0.9, "which needs the order of the words"
+
+    run = load_run(tmp_path / "run")
+    exported = export_savedmodel(run, tmp_path / "served", k=2)
+    assert exported.takes == "text" and exported.score_difference < 1e-5
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures
+    answer = served["serving_default"](text=tf.constant(["No OWL but a fox", ""]))
+    assert answer["labels"][0, 0] == b"fox"
+    (tmp_path / "texts.txt").write_text("no fox but a owl\n")
+    arguments = ("--run", tmp_path / "run", "--k", "1", tmp_path / "texts.txt")
+    assert "owl" in call(capsys, predict, *arguments).out
+
+
+def test_estimator():
+    texts = [f"no {one} but a {other}" for one in NAMES for other in NAMES if one != other]
+    labels = [text.split()[-1] for text in texts]
+    model = XCClassifier(
+        {"name": "textcnn", "embedding_dim": 16, "num_filters": 16},
+        "dense",
+        "softmax",
+        text_features={"name": "words", "min_count": 1},
+        epochs=40,
+        batch_size=12,
+        learning_rate=0.02,
+    )
+    assert (model.fit(texts, labels).predict(texts) == np.array(labels)).mean() > 0.9
+
+
+def test_an_encoder_of_something_else(tmp_path, capsys):
+    config = config_of(tmp_path, {"name": "words"}, {"name": "bag_mlp"})
+    command = ("--config", config, "--prepared", tmp_path / "prepared")
+    problem = call(capsys, train, *command).problem()
+    assert "expects sparse bags, the data holds lists of tokens" in problem
+    assert "textcnn" in problem
