@@ -196,6 +196,11 @@ class TokenEncoderContract(EncoderContract):
         shapes = [weight.shape for weight in encoder.weights]
         assert shapes == [weight.shape for weight in self.built().weights]
 
+    def test_weights_of_a_strategy(self):
+        with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+            encoder = self.built(seed=2)
+        assert_close(encoder(self.features()), self.built(seed=2)(self.features()))
+
     @pytest.mark.parametrize("start", ["uniform", "normal", "xavier", "kaiming"])
     def test_starts(self, start):
         encoder = self.built(start=start, initial_std=0.02)

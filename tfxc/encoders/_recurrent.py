@@ -61,7 +61,8 @@ class BidirectionalLSTM(keras.layers.Layer):
         words = _rearranged(tf.reshape(x, [-1, x.shape[2]]), into, back)
         products = tf.cast(tf.matmul(words, kernel), tf.float32) + self.biases[direction].value
         gates = tf.reshape(products, tf.stack([length, batch, 4 * self.hidden_dim]))
-        states = _recur(gates, self.recurrent_kernels[direction].value)
+        recurrent = tf.convert_to_tensor(self.recurrent_kernels[direction].value)
+        states = _recur(gates, recurrent)
         states = _rearranged(tf.reshape(states, [-1, self.hidden_dim]), back, into)
         return tf.reshape(states, tf.stack([batch, length, self.hidden_dim]))
 
