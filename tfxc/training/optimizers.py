@@ -169,7 +169,77 @@ class Adam(Optimizer):
         )
 
 
-OPTIMIZERS = {"sgd": SGD, "adagrad": Adagrad, "adam": Adam}
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), 0.01 by default."""
+
+    def __init__(
+        self, learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=0.01,
+        lazy=True, no_decay=(),
+    ):  # fmt: skip
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, lazy, no_decay)
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman and Hinton 2012), as PyTorch has it.
+
+    With a sparse gradient only touched rows move, and only their mean square falls.
+
+    Args:
+        rho: decay rate of the mean square.
+        momentum: 0 for none; applied to the scaled gradient.
+        epsilon: added to the root.
+    """
+
+    def __init__(
+        self, learning_rate=1e-3, rho=0.99, momentum=0.0, epsilon=1e-8, weight_decay=0.0,
+        no_decay=(),
+    ):  # fmt: skip
+        super().__init__(learning_rate, weight_decay, no_decay)
+        self.rho, self.momentum, self.epsilon = rho, momentum, epsilon
+        self.slot_names = ("mean_square", "momentum") if momentum else ("mean_square",)
+
+    def row_update(self, gradient, slots, scalars):
+        """s += (1-rho)(g^2-s); d = g / (sqrt(s) + epsilon); v = mu v + d; w -= rate v or rate d."""
+        square = slots[0] + (1 - self.rho) * (tf.square(gradient) - slots[0])
+        change = gradient / (tf.sqrt(square) + self.epsilon)
+        if not self.momentum:
+            return [square], scalars["rate"] * change
+        velocity = self.momentum * slots[1] + change
+        return [square, velocity], scalars["rate"] * velocity
+
+
+class Adadelta(Optimizer):
+    """Adadelta (Zeiler 2012).
+
+    With a sparse gradient only touched rows move, and only their means fall.
+
+    Args:
+        rho: decay rate of both means.
+        epsilon: added under both roots.
+    """
+
+    slot_names = ("mean_square", "mean_change")
+
+    def __init__(self, learning_rate=1.0, rho=0.9, epsilon=1e-6, weight_decay=0.0, no_decay=()):
+        super().__init__(learning_rate, weight_decay, no_decay)
+        self.rho, self.epsilon = rho, epsilon
+
+    def row_update(self, gradient, slots, scalars):
+        """s += (1-r)(g^2-s); d = g sqrt(u + e) / sqrt(s + e); u += (1-r)(d^2-u); w -= rate d."""
+        square = slots[0] + (1 - self.rho) * (tf.square(gradient) - slots[0])
+        change = gradient * tf.sqrt((slots[1] + self.epsilon) / (square + self.epsilon))
+        mean_change = slots[1] + (1 - self.rho) * (tf.square(change) - slots[1])
+        return [square, mean_change], scalars["rate"] * change
+
+
+OPTIMIZERS = {
+    "sgd": SGD,
+    "adagrad": Adagrad,
+    "adadelta": Adadelta,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+}
 
 
 def get_optimizer(section):
