@@ -59,12 +59,12 @@ def _data_lines(manifest):
 
 
 def _weight_lines(config, dimensions):
-    """A line per weight, then the sum; per repetition where each one is a model of its own."""
+    """A line per weight, then the sum; of one model where the recipe trains several."""
     from tfxc.model import make_parts
     from tfxc.training.memory import weight_shapes
 
-    count = _separate_models(config)
-    encoder, head, _ = make_parts(config, **dimensions, repetition=None if count == 1 else 0)
+    count, repetition = _separate_models(config)
+    encoder, head, _ = make_parts(config, **dimensions, repetition=repetition)
     shapes = weight_shapes(encoder, head)
     parts = [f"encoder {config.encoder.name}"] * len(encoder.trainable_weights)
     parts += [f"head {config.head.name}"] * (len(shapes) - len(parts))
@@ -76,25 +76,28 @@ def _weight_lines(config, dimensions):
         yield f"  {part:20} {name:12} {place:>22} {size:>15,} {_FLOAT * size / 1e6:>10,.1f} MB"
     times = f", {count} times: {count * total:,} parameters" if count > 1 else ""
     yield (
-        f"{total:,} parameters{' per repetition' if times else ''}{times}, "
+        f"{total:,} parameters{' per model' if times else ''}{times}, "
         f"{_FLOAT * total * count / 1e6:,.1f} MB as float32"
     )
 
 
 def _separate_models(config):
-    """How many models of one shape the recipe trains."""
+    """How many models of one shape the recipe trains, and the repetition that one of them is."""
+    from tfxc import registry
     from tfxc.recipes.repetitions import repetition_count
 
-    separate = config.recipe.name == "repetitions" and not config.recipe.section().get("together")
-    return repetition_count(config) if separate else 1
+    recipe = registry.create("recipe", config.recipe.section())
+    if config.recipe.name == "repetitions" and not recipe.together:
+        return repetition_count(config), 0
+    return getattr(recipe, "folds", 1), None
 
 
 def _memory_lines(config, manifest):
     from tfxc.training.memory import available_bytes, peak_bytes
 
-    several = _separate_models(config) > 1
-    memory = peak_bytes(config, manifest, 0 if several else None)
-    yield f"estimated memory of the training{' of one repetition' if several else ''}:"
+    count, repetition = _separate_models(config)
+    memory = peak_bytes(config, manifest, repetition)
+    yield f"estimated memory of the training{' of one model' if count > 1 else ''}:"
     for name in [*memory._fields[1:], "total"]:
         yield f"  {name:12} {getattr(memory, name) / 1e6:>12,.0f} MB"
     yield f"  {'available':12} {available_bytes() / 1e6:>12,.0f} MB"

@@ -78,6 +78,10 @@ class Source(abc.ABC):
                 batch["features"] = decode_files(batch["features"], self.image_shape)
             yield batch
 
+    def rows(self):
+        """All examples in their order, in memory, as ``Rows``."""
+        return Rows.concatenate(list(self._in_order()))
+
     def label_counts(self):
         """Examples of each label, int64 (num_labels,); labels beyond are left out."""
         total = np.zeros(self.num_labels, np.int64)

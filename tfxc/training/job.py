@@ -16,7 +16,9 @@ from tfxc.training.run_folder import RunFolder
 from tfxc.training.strategies import is_chief, make_strategy
 
 
-def train_model(config, data_folder, run_path, *, repetition=None, whole=None, fresh=False):
+def train_model(
+    config, data_folder, run_path, *, repetition=None, fold=None, whole=None, fresh=False
+):
     """Trains one model into one run folder, or goes on with a stopped training.
 
     Nothing is written before the model is built: a config that cannot be leaves no run behind.
@@ -26,8 +28,10 @@ def train_model(config, data_folder, run_path, *, repetition=None, whole=None, f
         data_folder: prepared records.
         run_path: run folder.
         repetition: number of the repetition this model is, or None for the whole model.
-        whole: folder of the run that the repetition is a part of; begun as well, so that what
-            reads it finds config and assets.
+        fold: ``data.folds.Fold`` of the training split that takes the place of the dev split and is
+            not trained on.
+        whole: folder of the run that the repetition or fold is a part of; begun as well, so that
+            what reads it finds config and assets.
         fresh: throw an earlier run in ``run_path`` away.
 
     Returns:
@@ -43,7 +47,7 @@ def train_model(config, data_folder, run_path, *, repetition=None, whole=None, f
     if finished:
         print(f"{run.path}: already finished at step {finished['steps']:,}; --fresh starts over")
         return finished
-    trainer = make_trainer(config, data_folder, manifest, run, strategy, repetition)
+    trainer = make_trainer(config, data_folder, manifest, run, strategy, repetition, fold)
     for folder in others:
         folder.begin(config, data_folder)
     run.begin(config, data_folder, fresh)
@@ -60,7 +64,7 @@ def _with_own_errors(source, work):
         raise source.failure from error
 
 
-def make_trainer(config, data_folder, manifest, run, strategy, repetition=None):
+def make_trainer(config, data_folder, manifest, run, strategy, repetition=None, fold=None):
     """Model, sources, techniques and dev evaluation of a config, put together.
 
     Raises:
@@ -68,16 +72,19 @@ def make_trainer(config, data_folder, manifest, run, strategy, repetition=None):
     """
     memory = int(config.training.memory_gb * 2**30)
     source = open_source(data_folder, "train", memory)
-    dimensions = manifest.dimensions
+    dimensions, held_out = manifest.dimensions, {}
     _refuse_one_label(config, manifest)
+    if fold is not None:
+        source, held_out["dev"] = fold.sources(source)
+        dimensions["num_examples"] = source.num_examples
     dimensions |= decided_codes(config, source, **dimensions)
     with strategy.scope():
         model = build_model(config, repetition=repetition, **dimensions)
     techniques = [_technique(method) for method in config.techniques]
-    _refuse_missing_splits(config, manifest)
+    _refuse_missing_splits(config, {*manifest.splits, *held_out})
     measured = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
     others = [split for split in measured if split in manifest.splits]
-    others = {split: open_source(data_folder, split, memory) for split in others}
+    others = {split: open_source(data_folder, split, memory) for split in others} | held_out
     return Trainer(
         model,
         source,
@@ -91,7 +98,7 @@ def make_trainer(config, data_folder, manifest, run, strategy, repetition=None):
     )
 
 
-def _refuse_missing_splits(config, manifest):
+def _refuse_missing_splits(config, given_splits):
     """Refuses settings that need a split the data does not have."""
     needs = {
         "training.early_stopping": (config.training.early_stopping, "early stopping", ["dev"]),
@@ -101,7 +108,7 @@ def _refuse_missing_splits(config, manifest):
         ),
     }  # fmt: skip
     for where, (given, what, splits) in needs.items():
-        missing = [split for split in splits if split not in manifest.splits]
+        missing = [split for split in splits if split not in given_splits]
         if given and missing:
             raise ConfigError(
                 f"{what} needs a {missing[0]} split, the data has none",

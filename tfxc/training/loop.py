@@ -227,12 +227,14 @@ class Trainer:
         with self._evaluation_weights():
             if self.settings.keep == "last" or self.watch.metric is None:
                 self.run.save_weights(self.model)
+        # What was measured before a kill is known to the log.
+        results = results or {split: reporter.recorded(step, split) for split in ("dev", "train")}
         summary = {
             "steps": step,
             "epochs": round(step / self.steps_per_epoch, 4),
             "loss": loss,
             "seconds": round(seconds, 1),
-            "dev": results.get("dev", {}),
+            "dev": results.get("dev") or {},
             **self.watch.summary(),
         }
         if results.get("train"):

@@ -1,0 +1,89 @@
+"""Recipe 'kfold': every example is held out once, the served model averages."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import tiny
+from tests.contracts.recipe import RecipeContract
+from tests.verbs.calls import call
+from tfxc import evaluate, info, train
+from tfxc.errors import CheckpointError, ConfigError
+from tfxc.model import build_model
+from tfxc.recipes.kfold import KFold
+from tfxc.recipes.runs import load_run
+from tfxc.serving import export_savedmodel
+
+
+class TestKFold(RecipeContract):
+    name = "kfold"
+    arguments = {"folds": 3}  # noqa: RUF012 (read only)
+
+
+@pytest.fixture
+def config(tmp_path):
+    return tiny.write_config(tmp_path, recipe={"name": "kfold", "folds": 3})
+
+
+def test_train_evaluate_and_export(config, tmp_path, capsys):
+    command = ("--config", config, "--prepared", tmp_path / "prepared")
+    outcome = call(capsys, train, *command)
+    assert outcome.code == 0
+    summary = json.loads(outcome.out.splitlines()[-1])
+    folds = [one["dev"]["P@1"] for one in summary["folds"]]
+    assert len(folds) == 3 and summary["dev"]["P@1"] == pytest.approx(np.mean(folds))
+    assert summary["dev_deviation"]["P@1"] == pytest.approx(np.std(folds, ddof=1))
+
+    run = load_run(tmp_path / "run")
+    assert run.model.head.num_labels == tiny.NUM_LABELS
+    features = {
+        "ids": tf.constant([0, 1, 5, 9]),
+        "weights": tf.constant([0.5, 0.5, 0.3, 0.2]),
+        "row_splits": tf.constant([0, 2, 4], tf.int64),
+    }
+    expected = []
+    for number in range(3):
+        one = build_model(run.config, **run.dimensions)
+        one.load_weights(tmp_path / "run" / f"fold-{number:02d}" / "model.weights.h5")
+        expected.append(one(features).numpy())
+    assert np.abs(expected[0] - expected[1]).max() > 0.01, "the folds differ"
+    expected = np.mean(expected, axis=0)
+    np.testing.assert_allclose(run.model(features), expected, atol=1e-5)
+    ids, scores = run.model.top_k(features, 4)
+    np.testing.assert_array_equal(ids, np.argsort(-expected, axis=1, kind="stable")[:, :4])
+    np.testing.assert_allclose(scores, np.sort(expected, axis=1)[:, ::-1][:, :4], atol=1e-5)
+
+    arguments = ("--run", tmp_path / "run", "--prepared", tmp_path / "prepared", "--full-loss")
+    assert "full_loss" in call(capsys, evaluate, *arguments).out
+    assert export_savedmodel(run, tmp_path / "served", k=3).score_difference < 1e-5
+    assert "3 times" in call(capsys, info, "--run", tmp_path / "run").out
+
+    (tmp_path / "run" / "fold-02" / "summary.json").unlink()
+    again = call(capsys, train, *command)
+    assert again.code == 0 and again.out.count("already finished") == 2
+    assert json.loads(again.out.splitlines()[-1])["dev"] == summary["dev"]
+    (tmp_path / "run" / "fold-01" / "model.weights.h5").unlink()
+    with pytest.raises(CheckpointError, match="folds without weights: 1"):
+        load_run(tmp_path / "run").model.summary()
+
+
+def test_one_fold_alone(config, tmp_path, capsys):
+    command = ("--config", config, "--prepared", tmp_path / "prepared")
+    assert call(capsys, train, *command, "--repetition", "1").code == 0
+    assert [path.name for path in (tmp_path / "run").glob("fold-*")] == ["fold-01"]
+    assert "fold 7 is asked for" in call(capsys, train, *command, "--repetition", "7").problem()
+
+
+@pytest.mark.parametrize("folds", [1, 0])
+def test_too_few_folds(folds):
+    with pytest.raises(ConfigError, match="at least 2 folds expected"):
+        KFold(folds=folds)
+
+
+def test_a_head_without_scores_of_all_labels(tmp_path, capsys):
+    head = {"name": "mhp", "num_heads": 2}
+    config = tiny.write_config(tmp_path, recipe={"name": "kfold"}, head=head)
+    command = ("--config", config, "--prepared", tmp_path / "prepared")
+    assert "head 'mhp' gives none" in call(capsys, train, *command).problem()

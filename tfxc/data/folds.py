@@ -1,0 +1,94 @@
+"""Folds of a training split: which examples a model trains on and which it is measured on."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tfxc.data.sampling import ArraySource, permutation
+from tfxc.errors import ConfigError
+
+
+class Fold(NamedTuple):
+    """One of several folds.
+
+    Attributes:
+        number: of the fold, from 0.
+        count: how many there are.
+        seed: of the assignment of examples to folds; the same for all folds.
+    """
+
+    number: int
+    count: int
+    seed: int = 0
+
+    def num_outside(self, num_examples):
+        """How many of ``num_examples`` a model is trained on.
+
+        Example:
+            >>> Fold(0, 3).num_outside(10), Fold(2, 3).num_outside(10)
+            (6, 7)
+        """
+        return num_examples - len(range(self.number, num_examples, self.count))
+
+    def sources(self, source):
+        """The training examples outside the fold and inside it, as ``Source``s in memory.
+
+        Args:
+            source: the training split, a ``Source``.
+
+        Raises:
+            ConfigError: fewer examples than folds.
+
+        Example:
+            >>> from tfxc.data.rows import Rows
+            >>> rows = Rows.from_dense(np.eye(4), [[0], [0], [1], [1]])
+            >>> outside, inside = Fold(0, 2).sources(ArraySource(rows))
+            >>> sorted(inside.batch(0, 0, 2)["labels"].ravel().tolist())
+            [0, 1]
+        """
+        if source.num_examples < self.count:
+            raise ConfigError(
+                f"at most as many folds as training examples ({source.num_examples:,}) expected, "
+                f"found {self.count}",
+                where="recipe.folds",
+            )
+        rows = source.rows()
+        inside = stratified_folds(rows, self.count, self.seed) == self.number
+        return tuple(
+            ArraySource(rows.select(np.flatnonzero(chosen)), source.num_labels, source.image_shape)
+            for chosen in (~inside, inside)
+        )
+
+
+def stratified_folds(rows, count, seed):
+    """A fold for each example, so that the folds have equal shares of each label.
+
+    Examples with several labels go by the rarest of them. The sizes of two folds, and the numbers
+    of examples that go by one label in them, differ by at most 1.
+
+    Args:
+        rows: ``Rows``.
+        count: number of folds.
+        seed: of the choice among examples of one label.
+
+    Returns:
+        int64 (len(rows),), values 0 .. count - 1.
+
+    Example:
+        >>> from tfxc.data.rows import Rows
+        >>> rows = Rows.from_dense(np.eye(6), [[0], [0], [0], [1], [1], [1]])
+        >>> np.bincount(stratified_folds(rows, 3, seed=0)[:3]).tolist()
+        [1, 1, 1]
+    """
+    sizes = np.diff(rows.label_indptr)
+    frequency = np.bincount(rows.label_ids, minlength=1)
+    # Of each example's labels the rarest, the lowest id among equals; -1 without labels.
+    example = np.repeat(np.arange(len(rows)), sizes)
+    order = np.lexsort((rows.label_ids, frequency[rows.label_ids], example))
+    rarest = np.full(len(rows), -1)
+    rarest[sizes > 0] = rows.label_ids[order][rows.label_indptr[:-1][sizes > 0]]
+    shuffled = permutation(len(rows), seed, 0)
+    dealt = shuffled[np.argsort(rarest[shuffled], kind="stable")]
+    folds = np.empty(len(rows), np.int64)
+    folds[dealt] = np.arange(len(rows)) % count
+    return folds
