@@ -9,6 +9,7 @@ VERBS = {
     "prepare": "turn raw files into sharded records",
     "train": "train the model of a config, or go on with a stopped training",
     "evaluate": "measure a run on a split or a file, compare two runs",
+    "report": "write tables and pictures of a run's strengths and mistakes",
     "verify": "tell by embeddings whether pairs of examples are the same",
     "predict": "label a file, a pipe, or what is typed",
     "export": "write a SavedModel that takes raw input",

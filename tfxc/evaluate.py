@@ -28,7 +28,7 @@ def measure(path, options, suffix=""):
     from tfxc.recipes.runs import load_run
 
     loaded = load_run(path)
-    name, rows = _examples(loaded, options)
+    name, rows = examples(loaded, options)
     metrics = build_metrics(loaded, options)
     values, unseen = _search(loaded, rows, metrics, options)
     told = f", {unseen:,} of their labels are unknown to the run" if unseen else ""
@@ -44,13 +44,14 @@ def build_metrics(loaded, options):
     from tfxc.metrics import suite
 
     settings = loaded.config.evaluation
-    ks = options.k or settings.k
     num_labels = loaded.manifest["num_labels"]
+    # As in training, a config's cut-offs that a small label set has not are left out.
+    ks = options.k or [k for k in settings.k if k <= num_labels]
     too_large = [k for k in ks if k > num_labels]
     if too_large:
         raise ConfigError(
             f"k = {too_large[0]} is asked for, the run has {num_labels} labels",
-            where="--k" if options.k else "evaluation.k",
+            where="--k",
             fix=f"choose k up to {num_labels}",
         )
     return suite.build_metrics(
@@ -70,8 +71,8 @@ def _full_loss(loaded, options):
     return options.full_loss or measures_full_loss(loaded.config.evaluation, loaded.model)
 
 
-def _examples(loaded, options):
-    """A name and an iterator of ``Rows``."""
+def examples(loaded, options):
+    """What ``add_source_options`` chose: a name and an iterator of ``Rows``."""
     if options.data:
         return str(options.data), _rows_of_file(loaded, options.data, options)
     from tfxc.data.preparation import ensure_prepared
@@ -181,6 +182,15 @@ def _comparable(one, other):
 def _parser():
     options = cli.parser("evaluate", __doc__)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
+    add_source_options(options)
+    options.add_argument("--compare", metavar="RUN2", help="another run to compare with")
+    options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN)")
+    options.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    return options
+
+
+def add_source_options(options):
+    """Options that say which examples are measured, and by what."""
     source = options.add_mutually_exclusive_group()
     source.add_argument("--split", help="split of the run's data (default: test, else dev)")
     source.add_argument("--data", metavar="FILE", help="any readable file instead of a split")
@@ -201,11 +211,7 @@ def _parser():
         help="how a head with a native search finds labels: auto, brute, threshold (all exact) "
         "or approximate (default: auto)",
     )
-    options.add_argument("--compare", metavar="RUN2", help="another run to compare with")
-    options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN)")
     options.add_argument("--prepared", default="prepared", help="where prepared records are kept")
-    options.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
-    return options
 
 
 def _ks(text):

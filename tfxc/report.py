@@ -1,0 +1,166 @@
+"""Reports on a run: ``python -m tfxc.report --run RUN [--split test | --data FILE]``.
+
+Writes a folder with report.md (command, metrics, learning curves, best and worst labels, labels
+taken for others, wrong examples) and the whole tables as CSV. Predicted are the labels whose score
+reaches --threshold (default: the config's), or the best one alone where there is none.
+"""
+
+from pathlib import Path
+
+from tfxc import cli
+from tfxc.errors import ConfigError
+from tfxc.evaluate import add_source_options, build_metrics, examples
+
+_MOST = 20
+
+
+def main(argv=None):
+    """Writes the report of one run."""
+    options = _parser().parse_args(argv)
+    from tfxc.recipes.runs import load_run
+    from tfxc.reports.pictures import pyplot
+
+    if not options.no_pictures:
+        pyplot()  # before anything is measured
+    loaded = load_run(options.run)
+    name, rows = examples(loaded, options)
+    metrics, found = _measured(loaded, rows, options)
+    folder = Path(options.output or Path(options.run) / "report")
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = _texts(loaded, options, name, {row for row, *_ in found.wrong[: options.most]})
+    write(folder, loaded, name, metrics, found, texts, pictures=not options.no_pictures)
+    print(f"written: {folder}/report.md")
+    return 0
+
+
+def _measured(loaded, rows, options):
+    from tfxc.metrics.per_label import PerLabel
+    from tfxc.training.search import Searcher
+
+    metrics = build_metrics(loaded, options)
+    settings, num_labels = loaded.config.evaluation, loaded.manifest["num_labels"]
+    threshold = settings.threshold if options.threshold is None else options.threshold
+    found = PerLabel(num_labels, threshold)
+    count = max(metrics.min_predictions, 1)
+    if threshold is not None:
+        count = min(num_labels, max(count, options.labels))
+    searcher = Searcher(loaded.model, count, options.search, "full_loss" in metrics.names)
+    batch_size = options.batch_size or settings.batch_size
+    for batch in searcher.over_rows(rows, batch_size, "measuring"):
+        metrics.update(*batch)
+        found.update(*batch)
+    return metrics, found
+
+
+def write(folder, loaded, name, metrics, found, texts, pictures):
+    """Writes report.md, labels.csv, confusions.csv, wrong.csv and the pictures.
+
+    Args:
+        folder: an existing folder.
+        loaded: ``LoadedRun``.
+        name: of the examples.
+        metrics: ``MetricSuite`` with their results.
+        found: ``PerLabel`` with theirs.
+        texts: {example: text} of wrong examples, perhaps empty.
+        pictures: whether to draw.
+    """
+    from tfxc.files import atomic_file
+    from tfxc.reports import tables
+    from tfxc.reports.pictures import confusion_matrix, labels_by_frequency, learning_curves
+
+    names = loaded.vocabulary.names
+    label_rows = tables.label_rows(found, names, loaded.label_counts)
+    confusions = tables.confusion_rows(found, names)
+    wrong = tables.wrong_rows(found, names, texts)
+    tables.write_csv(folder / "labels.csv", tables.LABEL_COLUMNS, label_rows)
+    tables.write_csv(folder / "confusions.csv", tables.CONFUSION_COLUMNS, confusions)
+    tables.write_csv(folder / "wrong.csv", tables.WRONG_COLUMNS, wrong)
+    drawn = {}
+    if pictures:
+        log = loaded.folder / "metrics.jsonl"
+        drawn["curves"] = learning_curves(log, folder / "curves.png")
+        drawn["labels"] = labels_by_frequency(found, loaded.label_counts, folder / "labels.png")
+        drawn["confusions"] = confusion_matrix(found, names, folder / "confusions.png")
+    with atomic_file(folder / "report.md") as stream:
+        stream.write("\n".join(_lines(loaded, name, metrics, label_rows, confusions, wrong, drawn)))
+
+
+def _lines(loaded, name, metrics, label_rows, confusions, wrong, drawn):
+    from tfxc.reports.tables import (
+        CONFUSION_COLUMNS,
+        LABEL_COLUMNS,
+        WRONG_COLUMNS,
+        markdown,
+    )
+
+    config, summary = loaded.config, loaded.folder.summary() or {}
+    parts = {kind: getattr(config, kind).name for kind in ("encoder", "head", "objective")}
+    yield f"# {loaded.folder.path} on {name}\n"
+    yield f"Data {loaded.manifest['name']}: {loaded.manifest['num_labels']:,} labels. Model: "
+    yield f"{', '.join(f'{kind} `{part}`' for kind, part in parts.items())}"
+    yield "".join(f", technique `{method.name}`" for method in config.techniques) + "."
+    yield f"Trained {summary.get('steps', 0):,} steps in {summary.get('seconds', 0):,} s, seed "
+    yield f"{config.seed}. The command, with the config.json of the run folder:\n"
+    yield f"    python -m tfxc.train --config {loaded.folder.path}/config.json\n"
+    yield f"## Metrics\n\n```\n{metrics.table()}\n```\n"
+    if drawn.get("curves"):
+        yield "## Learning curves\n\n![curves](curves.png)\n"
+    yield "## Labels\n"
+    if drawn:
+        yield "![labels](labels.png)\n"
+    yield f"Lowest F1 of {len(label_rows):,} labels ([all](labels.csv)):\n"
+    yield markdown(LABEL_COLUMNS, label_rows, _MOST) + "\n"
+    yield "Highest F1:\n"
+    best = sorted(label_rows, key=lambda row: (-row[-1], -row[2], row[0]))[: _MOST // 2]
+    yield markdown(LABEL_COLUMNS, best, _MOST) + "\n"
+    yield "## Labels taken for others ([all](confusions.csv))\n"
+    if drawn.get("confusions"):
+        yield "![confusions](confusions.png)\n"
+    yield markdown(CONFUSION_COLUMNS, confusions, _MOST) + "\n"
+    yield f"## Wrong examples: {len(wrong):,} of {metrics.num_examples:,} ([all](wrong.csv))\n"
+    yield markdown(WRONG_COLUMNS, wrong, _MOST) + "\n"
+
+
+def _texts(loaded, options, split, wanted):
+    """The texts of wrong examples, where the examples are texts and their file is there."""
+    if loaded.text_features is None or not wanted or (split == "train" and not options.data):
+        return {}
+    from tfxc.data.formats import open_reader
+    from tfxc.data.source_files import expand
+
+    data = loaded.config.data
+    if options.data:
+        path, name, arguments = options.data, options.reader, dict(options.reader_option)
+    else:
+        path, name = expand(data.sources()[split]), data.reader
+        arguments = {**data.reader_options, **data.split_options.get(split, {})}
+    first, found = 0, {}
+    try:
+        for chunk in open_reader(path, name=name, **arguments).chunks():
+            found |= {first + n: t for n, t in enumerate(chunk.texts) if first + n in wanted}
+            first += len(chunk)
+    except ConfigError:
+        return {}
+    return found
+
+
+def _parser():
+    options = cli.parser("report", __doc__)
+    options.add_argument("--run", required=True, metavar="RUN", help="run folder")
+    add_source_options(options)
+    options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN/report)")
+    options.add_argument(
+        "--labels",
+        type=cli.positive,
+        default=100,
+        help="labels searched per example where there is a threshold (default: %(default)s)",
+    )
+    options.add_argument(
+        "--most", type=cli.positive, default=10_000, help="wrong examples shown with their text"
+    )
+    options.add_argument("--no-pictures", action="store_true", help="do without matplotlib")
+    return options
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,123 @@
+"""The pictures of a report: learning curves, labels by frequency, confusions."""
+
+import json
+
+import numpy as np
+
+from tfxc.errors import ConfigError
+
+_MOST_LABELS = 60  # of a confusion matrix
+_MOST_CURVES = 8
+
+
+def pyplot():
+    """matplotlib's pyplot, drawing into files.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise ConfigError(
+            "pictures need the package matplotlib",
+            fix="pip install 'tfxc[curves]', or add --no-pictures",
+        ) from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def learning_curves(metrics_file, path):
+    """Draws loss, learning rate and dev metrics over the epochs; False where there are none.
+
+    Args:
+        metrics_file: a run's ``metrics.jsonl``.
+        path: the picture.
+    """
+    if not metrics_file.is_file():
+        return False
+    lines = [json.loads(line) for line in metrics_file.read_text("utf-8").splitlines()]
+    shares = [k for k in _names(lines) if k.startswith("dev ") and not k.endswith("loss")]
+    losses = [k for k in _names(lines) if k.endswith("loss")]
+    groups = [g for g in (losses, shares[:_MOST_CURVES], ["learning_rate"]) if g]
+    plots = pyplot()
+    figure, axes = plots.subplots(1, len(groups), figsize=(4.6 * len(groups), 3.6),
+                                  layout="constrained", squeeze=False)  # fmt: skip
+    for axis, names in zip(axes[0], groups, strict=True):
+        for name in names:
+            points = [(x.get("epoch", x["step"]), x[name]) for x in lines if name in x]
+            marker = "." if len(points) < 60 else None
+            axis.plot(*zip(*points, strict=True), label=name, linewidth=1.4, marker=marker)
+        axis.set(xlabel="epoch", title=names[0] if len(names) == 1 else "")
+        axis.grid(True, alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+        if len(names) > 1:
+            axis.legend(frameon=False, fontsize="small")
+    figure.savefig(path, dpi=130)
+    plots.close(figure)
+    return True
+
+
+def labels_by_frequency(found, label_counts, path):
+    """Draws each label's precision and recall over the number of its training examples."""
+    precision, recall, _ = found.precision_recall_f1()
+    plots = pyplot()
+    figure, axes = plots.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
+    occurring = {"precision": found.predicted > 0, "recall": found.true > 0}
+    for axis, (name, values) in zip(
+        axes, {"precision": precision, "recall": recall}.items(), strict=True
+    ):
+        shown = occurring[name]
+        axis.scatter(np.maximum(label_counts[shown], 0.5), values[shown], s=9, alpha=0.4,
+                     linewidths=0)  # fmt: skip
+        for middle, mean in _means(label_counts[shown], values[shown]):
+            axis.plot(*middle, [mean, mean], color="#D55E00", linewidth=2)
+        axis.set(xscale="log", xlabel="training examples of the label", title=name)
+        axis.set_ylim(-0.03, 1.03)
+        axis.grid(True, alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+    plots.close(figure)
+
+
+def confusion_matrix(found, names, path):
+    """Draws who is taken for whom, for at most 60 labels; False where there are more.
+
+    Rows are true labels and sum to 1; right predictions stand in the diagonal.
+    """
+    if found.num_labels > _MOST_LABELS:
+        return False
+    matrix = np.diag(found.hits).astype(np.float64)
+    for true, predicted, count in found.confusions().tolist():
+        if true < found.num_labels:
+            matrix[true, predicted] += count
+    matrix /= np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    plots = pyplot()
+    side = 3 + 0.16 * len(matrix)
+    figure, axis = plots.subplots(figsize=(side + 0.6, side), layout="constrained")
+    image = axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
+    places = range(len(matrix))
+    axis.set_xticks(places, [_short(name) for name in names], rotation=90, fontsize=6)
+    axis.set_yticks(places, [_short(name) for name in names], fontsize=6)
+    axis.set(xlabel="predicted", ylabel="true")
+    figure.colorbar(image, shrink=0.7)
+    figure.savefig(path, dpi=130)
+    plots.close(figure)
+    return True
+
+
+def _names(lines):
+    return sorted({name for line in lines for name in line})
+
+
+def _means(counts, values):
+    """Ends and mean of each power of ten of the counts."""
+    power = np.floor(np.log10(np.maximum(counts, 1)))
+    for each in np.unique(power):
+        yield (10**each, 10 ** (each + 1) * 0.97), values[power == each].mean()
+
+
+def _short(name):
+    return name if len(name) <= 18 else name[:17] + "…"

@@ -1,0 +1,99 @@
+"""The tables of a report: CSV files, and their most telling rows as Markdown."""
+
+import csv
+
+import numpy as np
+
+from tfxc.files import atomic_file
+
+LABEL_COLUMNS = ("label", "trained on", "true", "predicted", "right", "precision", "recall", "F1")
+CONFUSION_COLUMNS = ("true", "predicted instead", "examples")
+WRONG_COLUMNS = ("example", "true", "predicted", "scores", "text")
+
+
+def label_rows(found, names, label_counts):
+    """A row per label that occurs or is predicted, rarest F1 first.
+
+    Args:
+        found: ``metrics.per_label.PerLabel``.
+        names: label names by id.
+        label_counts: (num_labels,) training examples of each.
+
+    Returns:
+        List of tuples, see ``LABEL_COLUMNS``.
+    """
+    precision, recall, f1 = found.precision_recall_f1()
+    shown = np.flatnonzero(~np.isnan(f1))
+    shown = shown[np.lexsort((shown, -found.true[shown], f1[shown]))]
+    columns = (label_counts, found.true, found.predicted, found.hits)
+    return [
+        (
+            names[label],
+            *(int(column[label]) for column in columns),
+            *(float(value[label]) for value in (precision, recall, f1)),
+        )
+        for label in shown.tolist()
+    ]
+
+
+def confusion_rows(found, names):
+    """A row per pair of confused labels, most frequent first; see ``CONFUSION_COLUMNS``."""
+    return [(_name(names, a), _name(names, b), n) for a, b, n in found.confusions().tolist()]
+
+
+def wrong_rows(found, names, texts):
+    """A row per wrong example, the surest first; see ``WRONG_COLUMNS``.
+
+    Args:
+        texts: {example: text}, perhaps empty.
+    """
+    surest = sorted(found.wrong, key=lambda wrong: -max(wrong[2], default=-np.inf))
+    return [
+        (
+            row + 1,
+            "; ".join(_name(names, label) for label in true.tolist()),
+            "; ".join(_name(names, label) for label in ids.tolist()),
+            "; ".join(f"{score:.4g}" for score in scores.tolist()),
+            texts.get(row, ""),
+        )
+        for row, ids, scores, true in surest
+    ]
+
+
+def write_csv(path, columns, rows):
+    """Writes a table, whole or not at all."""
+    with atomic_file(path) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def markdown(columns, rows, most=20):
+    """The first rows as a Markdown table; what is left out is told.
+
+    Example:
+        >>> print(markdown(("a", "b"), [("x", 0.5)]))
+        | a | b |
+        |---|---|
+        | x | 0.5000 |
+    """
+    lines = [_line(columns), "|" + "---|" * len(columns)]
+    lines += [_line(map(_cell, row)) for row in rows[:most]]
+    if len(rows) > most:
+        lines.append(f"\n{len(rows) - most:,} more are in the file.")
+    return "\n".join(lines)
+
+
+def _line(cells):
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(value):
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    text = " ".join(str(value).split()).replace("|", "\\|")
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def _name(names, label):
+    return names[label] if label < len(names) else "(not seen in training)"
