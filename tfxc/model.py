@@ -53,7 +53,7 @@ class XCModel(keras.Model):
             self.objective.build(None)
         return self.head(self.encoder(features, training=training))
 
-    def losses_of(self, batch, training=True, update_state=True):
+    def losses_of(self, batch, training=True, update_state=True, groups_of=None):
         """Per-example losses of a batch, summed over the head's logit groups, float32 (batch,).
 
         Args:
@@ -61,9 +61,11 @@ class XCModel(keras.Model):
                 with a state per example leave it as it is.
             training: whether dropout and the like are on.
             update_state: whether, in training, such states change.
+            groups_of: what takes the place of the head's ``groups_of_passes``.
         """
         vectors = self.encoder(batch["features"], training=training)
-        groups = self.head.training_groups(vectors, batch["labels"])
+        groups_of = groups_of or self.head.groups_of_passes
+        (groups,) = groups_of([vectors], batch["labels"])
         index = batch.get("example_index")
         return self.objective.of_groups(groups, index, training and update_state)
 

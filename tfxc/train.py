@@ -51,9 +51,11 @@ def check_config(config):
     for number, method in enumerate(config.techniques):
         registry.check_section("technique", method.section(), where=f"techniques.{number}")
     from tfxc.data.augmenter import check_augmentation
+    from tfxc.techniques.base import check_together
     from tfxc.training.optimizers import get_optimizer
     from tfxc.training.schedules import get_schedule
 
+    check_together([registry.get("technique", method.name) for method in config.techniques])
     check_augmentation(config.training.augmentation)
     get_optimizer(config.training.optimizer.section())
     get_schedule(config.training.schedule.section())

@@ -1,5 +1,7 @@
 """What every technique must do; a technique's test class inherits it."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,6 +22,16 @@ from tfxc.training.schedules import Schedule
 from tfxc.training.step import TrainStep
 
 NUM_FEATURES, NUM_LABELS, BATCH = 12, 5, 8
+
+
+@contextlib.contextmanager
+def eagerly(eager=True):
+    """Inside, steps run without a graph: tracing takes longer than a few steps."""
+    tf.config.run_functions_eagerly(eager)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def tiny_source():
@@ -75,17 +87,20 @@ class TinyTraining:
     def run(self, steps):
         """Trains ``steps`` steps more; returns their losses."""
         first = int(self.step_function.step.numpy())
-        batches = iter(
-            training_dataset(
-                tiny_source(), batch_size=BATCH, seed=0, num_steps=steps, start_step=first
-            )
-        )
-        losses = []
+        batches, losses = iter(self.batches(first, steps)), []
         for step in range(first + 1, first + steps + 1):
             losses.append(float(self.step_function.run(batches)))
             for technique in self.techniques:
                 technique.after_step(step)
         return losses
+
+    def batches(self, first, steps):
+        """Batches of ``steps`` steps from number ``first`` on."""
+        parts = self.step_function.settings.accumulate
+        return training_dataset(
+            tiny_source(), batch_size=BATCH, seed=0, num_steps=steps, start_step=first,
+            micro_batches=parts,
+        )  # fmt: skip
 
     def restore(self, state):
         """Sets everything to what ``state`` was."""
@@ -110,35 +125,42 @@ class TechniqueContract:
         registry.check_section("technique", section, where="techniques.0")
         return registry.create("technique", section)
 
+    def training(self):
+        """A training with the technique."""
+        return TinyTraining(self.make())
+
     def test_is_a_technique(self):
         assert isinstance(self.make(), Technique)
 
     def test_training_learns(self):
-        training = TinyTraining(self.make())
+        training = self.training()
         losses = training.run(40)
         assert np.isfinite(losses).all()
         assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
 
     def test_state_holds_everything(self):
         """Going on from the saved variables equals never having stopped."""
-        whole = TinyTraining(self.make())
-        whole.run(5)
-        first = TinyTraining(self.make())
-        first.run(3)
-        second = TinyTraining(self.make())
-        second.restore(first.state)
-        second.run(2)
+        whole, second = self.training(), self.training()
+        with eagerly():
+            whole.run(3)
+            second.restore(whole.state)
+            whole.run(2)
+            second.run(2)
         assert_equal(second.state, whole.state)
 
     def test_variables_to_save(self):
-        technique = self.make()
-        TinyTraining(technique)
+        training = self.training()
+        (technique,) = training.techniques
         assert all(isinstance(variable, tf.Variable) for variable in technique.variables_to_save)
         assert all(not variable.trainable for variable in technique.variables_to_save)
 
+
+class AverageContract(TechniqueContract):
+    """For techniques that judge the model by other weights."""
+
     def test_weights_are_lent_and_given_back(self):
-        technique = self.make()
-        training = TinyTraining(technique)
+        training = self.training()
+        (technique,) = training.techniques
         training.run(4)
         before = training.state
         with technique.evaluation_weights():
@@ -149,10 +171,11 @@ class TechniqueContract:
         assert_equal(training.state, before)
 
     def test_evaluating_does_not_change_the_training(self):
-        plain, judged = TinyTraining(self.make()), TinyTraining(self.make())
-        plain.run(4)
-        for _ in range(4):
-            judged.run(1)
-            with judged.techniques[0].evaluation_weights():
-                judged.model(example_features("sparse", NUM_FEATURES))
+        plain, judged = self.training(), self.training()
+        with eagerly():
+            plain.run(4)
+            for _ in range(4):
+                judged.run(1)
+                with judged.techniques[0].evaluation_weights():
+                    judged.model(example_features("sparse", NUM_FEATURES))
         assert_equal(judged.state, plain.state)

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from tests.contracts.technique import TechniqueContract, TinyTraining
+from tests.contracts.technique import AverageContract, TinyTraining
 from tfxc.errors import ConfigError
 from tfxc.techniques.ema import Ema
 
 
-class TestEma(TechniqueContract):
+class TestEma(AverageContract):
     name = "ema"
     arguments = {"decay": 0.8}  # noqa: RUF012 (read only)
 

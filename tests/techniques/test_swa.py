@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.contracts.technique import TechniqueContract, TinyTraining
+from tests.contracts.technique import AverageContract, TinyTraining
 from tfxc.encoders.resnet import ResNet
 from tfxc.errors import ConfigError
 from tfxc.heads.dense import Dense
@@ -11,7 +11,7 @@ from tfxc.objectives.softmax import Softmax
 from tfxc.techniques.swa import Swa
 
 
-class TestSwa(TechniqueContract):
+class TestSwa(AverageContract):
     name = "swa"
     arguments = {"start_epoch": 0.5, "every": 1}  # noqa: RUF012 (read only)
 

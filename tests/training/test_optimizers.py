@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 
 from tfxc.errors import ConfigError
+from tfxc.ops.gradients import sum_repeated_rows
 from tfxc.training import row_optimizer
-from tfxc.training.gradients import sum_repeated_rows
 from tfxc.training.optimizers import (
     SGD,
     Adagrad,

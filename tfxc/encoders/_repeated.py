@@ -29,6 +29,16 @@ class Repeated(Encoder):
         """Encodes the batch with every encoder."""
         return keras.ops.stack([e(features, training=training) for e in self.encoders], axis=1)
 
+    @property
+    def tables(self):
+        """Those of all encoders."""
+        return [table for encoder in self.encoders for table in encoder.tables]
+
+    @property
+    def takes(self):
+        """What the encoders take."""
+        return self.encoders[0].takes
+
     def compute_output_shape(self, input_shape):
         """(batch, repetitions, dim)."""
         batch, *rest = self.encoders[0].compute_output_shape(input_shape)

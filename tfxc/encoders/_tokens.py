@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfxc.encoders.base import Encoder, check_share
+from tfxc.ops.offsets import read_rows
 from tfxc.ops.randomness import dropout, keep_mask
 
 STARTS = {
@@ -96,13 +97,18 @@ class TokenEncoder(Encoder):
         """The table, a Keras variable (vocabulary_size, embedding_dim)."""
         return self.table
 
+    @property
+    def tables(self):
+        """The table."""
+        return [self.table]
+
     def embed(self, ids):
         """Rows of the table, float32 (batch, length, embedding_dim).
 
         The gradient of the table is an ``IndexedSlices``.
         """
         # The table itself, not the Keras variable: gathering from that copies the whole table.
-        return tf.gather(self.table.value, ids)
+        return read_rows(self.table.value, ids)
 
     def encode(self, embedded, mask, training=False):
         """Vectors of embedded texts.

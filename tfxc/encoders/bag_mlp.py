@@ -112,6 +112,11 @@ class BagMLP(Encoder):
                 x = dropout(x, self.dropout, seed=self.seed * 1000 + level)
         return x
 
+    @property
+    def tables(self):
+        """The first kernel."""
+        return self.kernels[:1]
+
     def _drop_features(self, ids, weights, splits):
         seed = self.seed * 1000 + 999
         keep = keep_mask(row_ids(splits), ids, self.input_dropout, seed)

@@ -21,6 +21,11 @@ class Encoder(keras.layers.Layer):
     from_data = ()
     takes = "sparse"
 
+    @property
+    def tables(self):
+        """Keras variables: the tables of embeddings, read by ``ops.offsets.read_rows`` only."""
+        return []
+
     def call(self, features, training=False):
         """Encodes one batch."""
         raise TypeError(f"{type(self).__name__} must define call(features, training)")

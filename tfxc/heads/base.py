@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from tfxc.ops.randomness import drawn_again, draws
 from tfxc.ops.tiled_softmax import mean_cross_entropy, tiled_softmax
 
 _TILE = 16_384  # labels scored at a time in top_k_and_loss: 16 MB at batch 256
@@ -53,6 +54,22 @@ class Head(keras.layers.Layer):
     def training_groups(self, features, labels):
         """Logit groups of a batch."""
         raise TypeError(f"{type(self).__name__} must define training_groups(features, labels)")
+
+    def groups_of_passes(self, passes, labels):
+        """Logit groups of several passes over the same examples, all with the same columns.
+
+        Args:
+            passes: list of features, e.g. of different dropout masks.
+            labels: of the examples.
+
+        Returns:
+            List of what ``training_groups`` returns, one for each pass.
+        """
+        drawn, groups = draws(), []
+        for features in passes:
+            with drawn_again(drawn):
+                groups.append(self.training_groups(features, labels))
+        return groups
 
     def top_k(self, features, k):
         """Best k labels of each example."""

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfxc.heads._digits import DigitHead, check_choice, check_count, log_probabilities
 from tfxc.heads.base import rare_start
-from tfxc.ops.candidates import Candidates, best_columns, children_with_positives
+from tfxc.ops.candidates import Candidates, best_columns, children_with_positives, take
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.top_k import tiled_top_k
@@ -145,34 +145,40 @@ class MHC(DigitHead):
 
     def training_groups(self, features, labels):
         """One group per level."""
-        return tuple(group for group, _ in self.training_levels(features, labels))
+        return self.groups_of_passes([features], labels)[0]
 
-    def training_levels(self, features, labels):
-        """Group and candidates of each level.
+    def groups_of_passes(self, passes, labels):
+        """All passes see the candidates of the first."""
+        chosen = []
+        levels = [self.training_levels(features, labels, chosen) for features in passes]
+        return [tuple(group for group, _ in level) for level in levels]
+
+    def training_levels(self, features, labels, chosen=None):
+        """Group and candidates of each level; ``chosen`` lists the choices of an earlier pass.
 
         Returns:
             List of (``LogitGroup``, int32 (batch, columns) nodes of the columns, -1 where empty).
         """
-        codes = self.codes_of(labels)
-        logits = self(features)
+        codes, logits = self.codes_of(labels), self(features)
+        chosen = [] if chosen is None else chosen
         group = LogitGroup(logits, distinct_positives(codes // self.strides[0]))
         nodes = tf.broadcast_to(tf.range(self.nodes[0]), tf.shape(logits))
         scores = self._scores(tf.stop_gradient(logits))
         levels = [(group, nodes)]
         for level in range(1, len(self.heads)):
             count = min(self.num_candidate_groups, self.nodes[level - 1])
-            columns = best_columns(scores, group.positives, count)
-            parents = _take(nodes, columns, -1)
+            if len(chosen) < level:
+                chosen.append(best_columns(scores, group.positives, count))
+            parents = take(nodes, chosen[level - 1], -1)
             positives = distinct_positives(codes // self.strides[level])
-            found = children_with_positives(
-                parents, positives, self.heads[level], self.nodes[level]
-            )
+            sizes = self.heads[level], self.nodes[level]
+            found = children_with_positives(parents, positives, *sizes)
             logits = self._candidate_logits(features, level, found)
             group = LogitGroup(logits, found.positives, found.valid)
             nodes = tf.where(found.valid, found.nodes, -1)
             levels.append((group, nodes))
             if level < len(self.heads) - 1:
-                above = _take(scores, columns, float("-inf"))
+                above = take(scores, chosen[level - 1], float("-inf"))
                 scores = self._candidate_scores(group, level, above)
         return levels
 
@@ -292,9 +298,3 @@ def _starts(std, seed):
 def _linear(features, kernel, bias):
     kernel, bias = (tf.cast(weight.value, features.dtype) for weight in (kernel, bias))
     return tf.matmul(features, kernel) + bias
-
-
-def _take(values, columns, empty):
-    """``values`` of each row at its columns; ``empty`` where a column is -1."""
-    found = tf.gather(values, tf.maximum(columns, 0), batch_dims=1)
-    return tf.where(columns >= 0, found, tf.constant(empty, found.dtype))

@@ -42,6 +42,12 @@ def best_columns(scores, positives, count):
     return tf.where(keys > float("-inf"), chosen, -1)
 
 
+def take(values, columns, empty):
+    """``values`` of each row at its columns; ``empty`` where a column is -1."""
+    found = tf.gather(values, tf.maximum(columns, 0), batch_dims=1)
+    return tf.where(columns >= 0, found, tf.constant(empty, found.dtype))
+
+
 def sample_with_true(bits, true, count):
     """The true columns of each row first, then others at random without replacement.
 

@@ -29,6 +29,26 @@ def step_scope(step, first_row):
         _local.scope = before
 
 
+def draws():
+    """What was drawn so far in this ``step_scope``, for ``drawn_again``."""
+    scope = getattr(_local, "scope", None)
+    return dict(scope[2]) if scope else {}
+
+
+@contextlib.contextmanager
+def drawn_again(before):
+    """Inside, the draws of this step since ``before = draws()`` come once more.
+
+    Behind it, the same draws count as made, however often they came. Without a ``step_scope``
+    draws are random, and nothing comes again.
+    """
+    scope = getattr(_local, "scope", None)
+    if scope:
+        scope[2].clear()
+        scope[2].update(before)
+    yield
+
+
 def dropout(values, rate, seed):
     """Zeroes a share ``rate`` of ``values`` (batch, ...) and scales up the rest.
 

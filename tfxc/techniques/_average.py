@@ -10,6 +10,8 @@ from tfxc.techniques.base import Technique
 class WeightAverage(Technique):
     """Keeps an average beside each trainable weight and lends the model the averages."""
 
+    role = "average"
+
     def build(self, model, strategy):
         """Copies the weights."""
         self._strategy = strategy

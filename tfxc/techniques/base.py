@@ -1,6 +1,15 @@
 """What every technique shares."""
 
 import contextlib
+import itertools
+
+from tfxc.errors import ConfigError
+
+_ROLES = {
+    "attack": "both perturb the model for one pass",
+    "average": "both judge the model by other weights than the trained ones",
+    "loss": "both say what the loss is",
+}
 
 
 class Technique:
@@ -8,10 +17,18 @@ class Technique:
 
     A technique is made from its config section, hears in ``begin`` how long the training is, and
     then ``build`` gives it the model inside the strategy's scope.
+
+    Class attributes:
+        role: ``"attack"``, ``"average"``, ``"loss"`` or None; a training takes one of each.
+        losses: None, or a method ``losses(model, groups_of, batch, update_state)`` that takes the
+            place of ``model.losses_of``. ``groups_of`` is what ``groups`` is given as ``compute``,
+            other techniques in it.
     """
 
     from_data = ()
     variables_to_save = ()
+    role = None
+    losses = None
 
     def begin(self, steps_per_epoch, total_steps):
         """Called once, before ``build``.
@@ -27,12 +44,21 @@ class Technique:
     def build(self, model, strategy):
         """Makes state variables. Called once, inside ``strategy.scope()``."""
 
+    def before_step(self, step):
+        """Called outside the graph with the number of updates made; may say in which stage it is.
+
+        Returns:
+            None, or something hashable: another value traces the step anew, so that the methods
+            below may do something else from there on.
+        """
+
     def gradients(self, compute, batch):
         """Wraps the computation of one micro-batch.
 
         Args:
             compute: function of a batch -> (loss, list of gradients); may be called repeatedly.
-                What an objective keeps of each example changes in the first call only.
+                What an objective keeps of each example changes in the first call only. Each call
+                draws other dropout masks.
             batch: dict ``features``, ``labels``, ``example_index``.
 
         Returns:
@@ -40,9 +66,64 @@ class Technique:
         """
         return compute(batch)
 
+    def groups(self, compute, passes, labels):
+        """Wraps the head in training.
+
+        Args:
+            compute: the head's ``groups_of_passes``, perhaps with other techniques around it.
+            passes: list of the encoder's vectors.
+            labels: int32 (batch, max_labels).
+
+        Returns:
+            List of tuples of ``LogitGroup``s, one for each pass.
+        """
+        return compute(passes, labels)
+
     def after_step(self, step):
         """Called outside the graph after update number ``step`` (from 1)."""
 
     def evaluation_weights(self):
         """Context manager: inside it the model has the weights it should be judged by."""
         return contextlib.nullcontext()
+
+
+def check_together(techniques):
+    """Refuses techniques that cannot be combined.
+
+    Args:
+        techniques: list of classes.
+
+    Raises:
+        ConfigError: one stands there twice, or two have the same role.
+
+    Example:
+        >>> from tfxc.techniques.ema import Ema
+        >>> check_together([Ema])
+    """
+    for one, other in itertools.combinations(techniques, 2):
+        why = _ROLES.get(one.role) if one.role == other.role else None
+        if one is other:
+            why = "it stands there twice"
+        if why:
+            raise ConfigError(
+                f"{method_name(one)!r} and {method_name(other)!r} do not go together: {why}",
+                where="techniques",
+                fix="remove one of them",
+            )
+
+
+def method_name(method):
+    """The name of a technique's class in configs."""
+    module = method.__module__
+    if module.startswith("tfxc."):
+        return module.rsplit(".", 1)[-1]
+    return f"{module}:{method.__qualname__}"
+
+
+def check_positive(name, **arguments):
+    """Raises a ``ConfigError`` if an argument of technique ``name`` is not positive."""
+    for argument, value in arguments.items():
+        if not value > 0:
+            raise ConfigError(
+                f"{argument} must be positive, found {value}", where=f"techniques.{name}"
+            )

@@ -1,13 +1,15 @@
 """One weight update, under any strategy."""
 
 import copy
+import functools
 
 import tensorflow as tf
 
 from tfxc.errors import ConfigError
 from tfxc.ops.across import replica_number
+from tfxc.ops.gradients import add, global_norm, scale, sum_repeated_rows
 from tfxc.ops.randomness import step_scope
-from tfxc.training.gradients import global_norm, scale, sum_repeated_rows
+from tfxc.techniques.base import check_together, method_name
 
 
 class TrainStep:
@@ -31,6 +33,7 @@ class TrainStep:
     def __init__(self, model, optimizer, schedule, settings, strategy, techniques=()):
         self.model, self.optimizer, self.schedule = model, optimizer, schedule
         self.settings, self.strategy, self.techniques = settings, strategy, techniques
+        check_together([type(technique) for technique in techniques])
         self.step = _counter(0, tf.int64)
         self.loss_scale = LossScale() if settings.precision == "mixed_float16" else None
         self.variables = [v.value for v in model.trainable_variables]
@@ -40,7 +43,13 @@ class TrainStep:
         self.shard_variables = self._build_shards() if self.table else {}
         for technique in techniques:
             technique.build(model, strategy)
-        self.run = tf.function(self._run)
+        self._losses_of = self._loss_function()
+        self._traced = tf.function(self._run)
+
+    def run(self, iterator):
+        """Trains one step on the next batches of the iterator; returns its loss."""
+        step = int(self.step.numpy()) if self.techniques else None
+        return self._traced(iterator, tuple(t.before_step(step) for t in self.techniques))
 
     @property
     def variables_to_save(self):
@@ -67,8 +76,10 @@ class TrainStep:
     def _build_shards(self):
         """Shards and their slots by replica number; they belong into files of their own."""
         if not self.model.objective.over_shards or self.techniques:
+            names = ", ".join(map(method_name, map(type, self.techniques)))
             raise ConfigError(
-                "weights sharded over replicas work with objective 'softmax' and no techniques",
+                "weights sharded over replicas work with objective 'softmax' and no techniques"
+                + (f", found {names}" if names else ""),
                 where="head.sharded",
                 fix="leave it out, or choose another objective and remove the techniques",
             )
@@ -81,7 +92,18 @@ class TrainStep:
             kept[number] = [shard, *beside.variables_to_save]
         return kept
 
-    def _run(self, iterator):
+    def _loss_function(self):
+        """Function (batch, update_state=...) -> losses, the techniques in it."""
+        groups_of = self.model.head.groups_of_passes
+        for technique in reversed(self.techniques):
+            groups_of = functools.partial(technique.groups, groups_of)
+        for technique in self.techniques:
+            if technique.losses:
+                return functools.partial(technique.losses, self.model, groups_of)
+        return functools.partial(self.model.losses_of, groups_of=groups_of)
+
+    def _run(self, iterator, _stages):
+        # Another stage of a technique is another trace.
         batches = [next(iterator) for _ in range(self.settings.accumulate)]
         losses = self.strategy.run(self._replica_step, args=(batches,))
         return self.strategy.reduce("SUM", losses, axis=None)
@@ -97,7 +119,7 @@ class TrainStep:
             with tf.control_dependencies([loss]), step_scope(self.step, first):
                 part, gradients = self._computation()(batch)
             loss += part
-            total = gradients if total is None else list(map(_add, total, gradients))
+            total = gradients if total is None else list(map(add, total, gradients))
         self._update(context, total)
         return loss
 
@@ -115,7 +137,7 @@ class TrainStep:
             variables = [*variables, self.table.shards[_number()]]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            losses = self.model.losses_of(batch, update_state=update_state)
+            losses = self._losses_of(batch, update_state=update_state)
             loss = tf.reduce_sum(losses) / self.settings.batch_size
             scaled = loss * scale_by
         return loss, tape.gradient(scaled, variables)
@@ -239,14 +261,3 @@ class _Passes:
 
 def _wrapped(technique, compute):
     return lambda batch: technique.gradients(compute, batch)
-
-
-def _add(one, other):
-    """Sum of two gradients; rows are only listed one after the other, and summed up later."""
-    if one is None or other is None:
-        return other if one is None else one
-    if isinstance(one, tf.IndexedSlices) and isinstance(other, tf.IndexedSlices):
-        values = tf.concat([one.values, other.values], axis=0)
-        indices = tf.concat([one.indices, other.indices], axis=0)
-        return tf.IndexedSlices(values, indices, one.dense_shape)
-    return tf.convert_to_tensor(one) + tf.convert_to_tensor(other)

@@ -1,7 +1,7 @@
 import pytest
 import tensorflow as tf
 
-from tfxc.training.gradients import global_norm, scale, sum_repeated_rows
+from tfxc.ops.gradients import global_norm, scale, sum_repeated_rows
 
 
 def test_sum_repeated_rows():

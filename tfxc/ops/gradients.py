@@ -28,3 +28,17 @@ def scale(gradient, factor):
     if isinstance(gradient, tf.IndexedSlices):
         return tf.IndexedSlices(gradient.values * factor, gradient.indices, gradient.dense_shape)
     return gradient * factor
+
+
+def add(one, other):
+    """Sum of two gradients, either may be None.
+
+    Rows are only listed one after the other, for ``sum_repeated_rows`` to sum up.
+    """
+    if one is None or other is None:
+        return other if one is None else one
+    if isinstance(one, tf.IndexedSlices) and isinstance(other, tf.IndexedSlices):
+        values = tf.concat([one.values, other.values], axis=0)
+        indices = tf.concat([one.indices, other.indices], axis=0)
+        return tf.IndexedSlices(values, indices, one.dense_shape)
+    return tf.convert_to_tensor(one) + tf.convert_to_tensor(other)

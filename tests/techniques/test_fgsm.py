@@ -1,0 +1,22 @@
+import numpy as np
+import pytest
+
+from tests.contracts.technique import TechniqueContract
+from tests.techniques.table_attack import TableAttackTests
+from tfxc.errors import ConfigError
+from tfxc.techniques.fgsm import Fgsm
+
+
+class TestFgsm(TechniqueContract, TableAttackTests):
+    name = "fgsm"
+
+    def strong(self):
+        return Fgsm(epsilon=0.1)
+
+    def expected_moves(self, gradient_at):
+        return 0.1 * np.sign(gradient_at(None))
+
+
+def test_bad_epsilon():
+    with pytest.raises(ConfigError, match=r"techniques.fgsm: epsilon must be positive"):
+        Fgsm(epsilon=-1.0)

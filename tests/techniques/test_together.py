@@ -1,0 +1,107 @@
+"""Which techniques go together, on one device and on two."""
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tests.contracts.technique import TinyTraining
+from tests.techniques.one_step import applied, bag_model, bags
+from tfxc import registry
+from tfxc.config import parse_config
+from tfxc.errors import ConfigError
+from tfxc.techniques.base import Technique, check_together
+from tfxc.train import check_config
+
+ROOT = Path(__file__).parents[2]
+ATTACKS = ("awp", "fgm", "fgsm", "freelb", "pgd")
+
+
+def classes(*names):
+    return [registry.get("technique", name) for name in names]
+
+
+class Own(Technique):
+    """A technique of a user."""
+
+    role = "attack"
+
+
+def test_two_attacks_are_refused():
+    for pair in itertools.combinations(ATTACKS, 2):
+        message = f"'{pair[0]}' and '{pair[1]}' do not go together: both perturb the model"
+        with pytest.raises(ConfigError, match=message):
+            check_together(classes("rdrop", pair[0], "ema", pair[1]))
+    with pytest.raises(
+        ConfigError, match=r"'fgm' and 'tests\.techniques\.test_together:Own' do not"
+    ):
+        check_together([*classes("fgm"), Own])
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (("ema", "swa"), "both judge the model by other weights"),
+        (("rdrop", "rdrop"), "it stands there twice"),
+        (("noisy_tune", "noisy_tune"), "it stands there twice"),
+    ],
+)
+def test_others_that_are_refused(names, why):
+    with pytest.raises(ConfigError, match=f"techniques: .*{why}"):
+        check_together(classes(*names))
+
+
+def test_refused_before_the_data_is_read(tmp_path):
+    tree = tiny.tiny_tree(tmp_path, techniques=[{"name": "fgm"}, {"name": "pgd"}])
+    with pytest.raises(ConfigError, match="'fgm' and 'pgd' do not go together"):
+        check_config(parse_config(tree))
+
+
+def test_refused_in_a_training():
+    with pytest.raises(ConfigError, match="'fgm' and 'awp' do not go together"):
+        TinyTraining(*(method() for method in classes("fgm", "awp")))
+
+
+def test_a_sharded_head_names_the_techniques():
+    model = bag_model()
+    model.head.sharded_table = object()
+    with pytest.raises(ConfigError, match="no techniques, found fgm, ema"):
+        applied(model, [method() for method in classes("fgm", "ema")], [bags()])
+
+
+def test_one_of_each_role():
+    """In any order, in the graph, in micro-batches; the weights learn."""
+    sections = [{"name": "fgm"}, {"name": "rdrop", "alpha": 0.1}, {"name": "swa"}]
+    sections += [{"name": "multi_sample_dropout", "rate": 0.1}, {"name": "noisy_tune"}]
+    training = TinyTraining(*(registry.create("technique", s) for s in sections), accumulate=2)
+    losses = training.run(40)
+    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
+
+
+def replicas(*arguments):
+    """What the program ``replicas`` finds."""
+    command = [sys.executable, "-m", "tests.techniques.replicas", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_two_replicas_equal_one_device():
+    found = replicas("1", "awp", "fgm+rdrop+multi_sample_dropout")
+    assert len(found) == 2
+    for stack, apart in found.items():
+        assert apart < 1e-5, stack
+
+
+@pytest.mark.slow  # two minutes of tracing
+def test_two_replicas_with_micro_batches_equal_one_device():
+    names = set(registry.names("technique")) - {"ema", "swa"}
+    found = replicas("2", *names)
+    assert set(found) == names
+    for name, apart in found.items():
+        assert apart < 1e-5, name

@@ -1,0 +1,38 @@
+"""How far two predictions over the same columns are apart."""
+
+import tensorflow as tf
+
+_NOTHING = -1e30  # a logit whose probability is 0
+
+
+def symmetric_divergence(one, other, link):
+    """``KL(p || q) + KL(q || p)``, summed over the columns, float32 (batch,).
+
+    Both directions together are ``sum (p - q) (log p - log q)``, and for probabilities of single
+    columns ``sum (p - q) (z_p - z_q)`` with their logits z.
+
+    Args:
+        one, other: ``LogitGroup``s with the same columns.
+        link: ``"softmax"``: p and q are distributions over the columns; ``"sigmoid"``: each
+            column is a yes or no by itself.
+
+    Example:
+        >>> from tfxc.ops.logit_group import LogitGroup
+        >>> one, other = (LogitGroup(tf.constant([[z]]), None) for z in (0.0, 2.0))
+        >>> round(float(symmetric_divergence(one, other, "sigmoid")[0]), 4)
+        0.7616
+    """
+    log_weights = 0.0 if one.log_weights is None else one.log_weights
+    logits = [tf.cast(group.logits, tf.float32) for group in (one, other)]
+    counts = (logits[0] > float("-inf")) & (logits[1] > float("-inf"))
+    if one.valid is not None:
+        counts &= one.valid
+    logits = [tf.where(counts, z, _NOTHING) for z in logits]
+    if link == "softmax":
+        logits = [tf.nn.log_softmax(z + log_weights) for z in logits]
+        p, q = map(tf.exp, logits)
+        parts = (p - q) * (logits[0] - logits[1])
+    else:
+        p, q = map(tf.sigmoid, logits)
+        parts = (p - q) * (logits[0] - logits[1]) * tf.exp(log_weights)
+    return tf.reduce_sum(tf.where(counts, parts, 0.0), axis=1)

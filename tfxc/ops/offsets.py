@@ -1,0 +1,86 @@
+"""What is added to the rows of a table while they are read, the table itself left as it is."""
+
+import contextlib
+import threading
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+_local = threading.local()  # replicas are threads
+
+
+@contextlib.contextmanager
+def offsets(of_tables):
+    """Inside, ``read_rows`` adds an offset to what it reads.
+
+    The gradient of the table is then the one at the moved place: the offset is a constant.
+
+    Args:
+        of_tables: list of pairs: a variable, and a function of ids that gives the offset of the
+            rows read, of shape ``(*ids.shape, dim)``, e.g. ``RowOffset``.
+    """
+    before = getattr(_local, "offsets", {})
+    _local.offsets = {id(table): offset for table, offset in of_tables}
+    try:
+        yield
+    finally:
+        _local.offsets = before
+
+
+def read_rows(table, ids):
+    """Rows of a table, and what ``offsets`` adds to them.
+
+    Args:
+        table: float (num_rows, dim) variable or tensor.
+        ids: int, any shape.
+
+    Returns:
+        float ``(*ids.shape, dim)``. The gradient of the table is an ``IndexedSlices`` with the
+        gradients of what was read, one after the other.
+
+    Example:
+        >>> table = tf.Variable([[1.0], [2.0]])
+        >>> with offsets([(table, RowOffset(tf.constant([1]), tf.constant([[0.5]])))]):
+        ...     read_rows(table, [0, 1, 1]).numpy().ravel().tolist()
+        [1.0, 2.5, 2.5]
+    """
+    rows = tf.gather(table, ids)
+    offset = getattr(_local, "offsets", {}).get(id(table))
+    return rows if offset is None else rows + tf.stop_gradient(offset(tf.convert_to_tensor(ids)))
+
+
+class RowOffset(NamedTuple):
+    """Offset of some rows of a table, or of all.
+
+    Attributes:
+        rows: int (n,), distinct and rising; None for all rows of the table.
+        values: float (n, dim).
+    """
+
+    rows: Any
+    values: Any
+
+    @classmethod
+    def from_gradient(cls, gradient, rows=None):
+        """A gradient, dense or rows of it, in this form.
+
+        Args:
+            rows: take these; those of the gradient are among them.
+        """
+        if not isinstance(gradient, tf.IndexedSlices):
+            return cls(None, gradient)
+        if rows is None:
+            rows = tf.sort(tf.unique(gradient.indices).y)
+        places = tf.searchsorted(rows, tf.cast(gradient.indices, rows.dtype))
+        values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
+        return cls(rows, values)
+
+    def __call__(self, ids):
+        """What is added at ``ids``; 0 at rows without an offset."""
+        if self.rows is None:
+            return tf.gather(self.values, ids)
+        flat = tf.cast(tf.reshape(ids, [-1]), self.rows.dtype)
+        places = tf.minimum(tf.searchsorted(self.rows, flat), tf.size(self.rows) - 1)
+        here = tf.gather(self.rows, places) == flat
+        found = tf.where(here[:, None], tf.gather(self.values, places), 0)
+        return tf.reshape(found, tf.concat([tf.shape(ids), tf.shape(self.values)[1:]], axis=0))

@@ -1,0 +1,33 @@
+"""Fast gradient method on the table of embeddings."""
+
+from tfxc.techniques._table_attack import TableAttack, of_length
+from tfxc.techniques.base import check_positive
+
+
+class Fgm(TableAttack):
+    """Trains at the clean table and at one moved by ``epsilon * g / ||g||``.
+
+    The norm is that of the whole gradient tensor, so all examples of a step share the length
+    ``epsilon``. The gradients of both points add up. Costs one more pass.
+
+    Args:
+        epsilon: length of the move.
+
+    Raises:
+        ConfigError: ``epsilon`` is not positive.
+
+    Example:
+        >>> Fgm(epsilon=1.0).epsilon
+        1.0
+
+    Reference: Miyato et al., ICLR 2017 (arXiv 1605.07725); the norm over the whole tensor is
+    usual practice in text classification.
+    """
+
+    def __init__(self, *, epsilon=0.2):
+        check_positive("fgm", epsilon=epsilon)
+        self.epsilon = epsilon
+
+    def moved(self, _before, gradient):
+        """``epsilon * gradient / ||gradient||``."""
+        return of_length(gradient, self.epsilon)

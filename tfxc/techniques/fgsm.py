@@ -1,0 +1,33 @@
+"""Fast gradient sign method on the table of embeddings."""
+
+import tensorflow as tf
+
+from tfxc.techniques._table_attack import TableAttack
+from tfxc.techniques.base import check_positive
+
+
+class Fgsm(TableAttack):
+    """Trains at the clean table and at one moved by ``epsilon * sign(g)``.
+
+    The gradients of both add up. Costs one more pass.
+
+    Args:
+        epsilon: what each number of the rows read moves by; small beside the table's numbers.
+
+    Raises:
+        ConfigError: ``epsilon`` is not positive.
+
+    Example:
+        >>> Fgsm(epsilon=0.02).epsilon
+        0.02
+
+    Reference: Goodfellow et al., ICLR 2015 (arXiv 1412.6572).
+    """
+
+    def __init__(self, *, epsilon=0.01):
+        check_positive("fgsm", epsilon=epsilon)
+        self.epsilon = epsilon
+
+    def moved(self, _before, gradient):
+        """``epsilon * sign(gradient)``."""
+        return self.epsilon * tf.sign(gradient)

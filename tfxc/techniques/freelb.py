@@ -1,0 +1,120 @@
+"""Free large-batch training: perturbed embeddings, the gradients of all rounds averaged."""
+
+import tensorflow as tf
+
+from tfxc.errors import ConfigError
+from tfxc.ops.gradients import add, scale
+from tfxc.ops.randomness import random_bits
+from tfxc.techniques._table_attack import Attack
+from tfxc.techniques.base import check_positive
+
+
+class Freelb(Attack):
+    """Perturbs the embedded words of each example, and trains at every point on the way.
+
+    Starts at random and moves ``rounds - 1`` times against the loss, each example by itself. The
+    gradients at all points are averaged, so no pass is spent on the attack alone: the cost is
+    that of ``rounds`` passes. The loss is the one at the first point.
+
+    With norm ``"l2"`` the start is uniform within ``init_magnitude / sqrt(words * dim)``, a move
+    has length ``step_size``, and the norm of an example's perturbation stays within ``max_norm``;
+    with ``"linf"`` all three hold for the largest number (the start within ``init_magnitude``).
+    The start is not projected. A ``max_norm`` of 0 is no limit.
+
+    Args:
+        rounds: passes of a step.
+        init_magnitude, step_size, max_norm: as above.
+        norm: ``"l2"`` or ``"linf"``.
+        seed: of the start.
+
+    Raises:
+        ConfigError: an argument out of range.
+
+    Example:
+        >>> Freelb(rounds=2, norm="linf").rounds
+        2
+
+    Reference: Zhu et al., ICLR 2020 (arXiv 1909.11764). There dropout masks stay the same in all
+    rounds; here each round has its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        rounds=3,
+        init_magnitude=2e-2,
+        step_size=1e-4,
+        max_norm=1e-4,
+        norm="l2",
+        seed=0,
+    ):
+        check_positive("freelb", rounds=rounds, step_size=step_size)
+        if norm not in ("l2", "linf"):
+            message = f"norm must be 'l2' or 'linf', found {norm!r}"
+            raise ConfigError(message, where="techniques.freelb")
+        if init_magnitude < 0 or max_norm < 0:
+            raise ConfigError(
+                "init_magnitude and max_norm must not be negative, found "
+                f"{init_magnitude} and {max_norm}",
+                where="techniques.freelb",
+            )
+        self.rounds, self.norm, self.seed = rounds, norm, seed
+        self.init_magnitude, self.step_size, self.max_norm = init_magnitude, step_size, max_norm
+
+    def build(self, model, strategy):
+        """Finds the tables; the encoder has to read words in order."""
+        if model.encoder.takes != "tokens":
+            raise ConfigError(
+                "'freelb' perturbs the words of a text one by one, encoder "
+                f"{type(model.encoder).__name__} takes {model.encoder.takes!r} features",
+                where="techniques",
+                fix="use an encoder of token ids, or technique 'fgm'",
+            )
+        super().build(model, strategy)
+
+    def gradients(self, compute, batch):
+        """Mean gradients over the rounds, and the loss of the first."""
+        ids = tf.cast(batch["features"], tf.int32)
+        found = [self._start(ids, table.shape[1], n) for n, table in enumerate(self._tables)]
+        loss, total = None, None
+        for number in range(self.rounds):
+            fixed = [lambda _ids, values=values: values for values in found]
+            part, gradients = self.attacked(compute, batch, fixed)
+            loss = part if loss is None else loss
+            total = gradients if total is None else list(map(add, total, gradients))
+            if number < self.rounds - 1:
+                pairs = zip(found, self.of_tables(gradients), strict=True)
+                found = [self._moved(values, gradient) for values, gradient in pairs]
+        return loss, [None if g is None else scale(g, 1 / self.rounds) for g in total]
+
+    def _start(self, ids, dim, number):
+        batch, length = tf.unstack(tf.shape(ids))
+        columns = tf.range(length * dim)[None, :]
+        bits = random_bits(tf.range(batch)[:, None], columns, self.seed * 1000 + 970 + number)
+        bits = tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.int32)
+        values = tf.reshape(tf.cast(bits, tf.float32) * 2.0**-23 - 1, [batch, length, dim])
+        mask = tf.cast(ids != 0, tf.float32)
+        magnitude = tf.fill([batch], float(self.init_magnitude))
+        if self.norm == "l2":
+            words = tf.maximum(tf.reduce_sum(mask, axis=1), 1)
+            magnitude /= tf.sqrt(words * dim)
+        return values * mask[:, :, None] * magnitude[:, None, None]
+
+    def _moved(self, values, gradient):
+        # The gradients of a table's rows are those of the words read, in order.
+        gradient = tf.reshape(gradient.values, tf.shape(values))
+        largest = tf.reduce_max(tf.abs(gradient), axis=(1, 2), keepdims=True)
+        gradient = tf.math.divide_no_nan(gradient, largest)
+        if self.norm == "linf":
+            values += self.step_size * gradient
+            limit = self.max_norm
+            return tf.clip_by_value(values, -limit, limit) if limit else values
+        values += self.step_size * tf.math.divide_no_nan(gradient, _norms(gradient))
+        if not self.max_norm:
+            return values
+        return values * (self.max_norm / tf.maximum(_norms(values), self.max_norm))
+
+
+def _norms(values):
+    """Euclidean norm of each example."""
+    return tf.sqrt(tf.reduce_sum(tf.square(values), axis=(1, 2), keepdims=True))

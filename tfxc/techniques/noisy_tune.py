@@ -1,0 +1,41 @@
+"""Noise on the pretrained weights before fine-tuning."""
+
+import tensorflow as tf
+
+from tfxc.techniques.base import Technique, check_positive
+
+
+class NoisyTune(Technique):
+    """Adds ``uniform(-intensity / 2, intensity / 2) * std(W)`` to each matrix W of the encoder.
+
+    Once, before the first step; a resumed training goes on from its checkpoint, without further
+    noise. Vectors (biases, normalisation) stay as they are.
+
+    Args:
+        intensity: width of the noise in standard deviations of the matrix.
+        seed: of the noise.
+
+    Raises:
+        ConfigError: ``intensity`` is not positive.
+
+    Example:
+        >>> NoisyTune(intensity=0.15).intensity
+        0.15
+
+    Reference: Wu et al., ACL 2022 (arXiv 2202.12024).
+    """
+
+    def __init__(self, *, intensity=0.12, seed=0):
+        check_positive("noisy_tune", intensity=intensity)
+        self.intensity, self.seed = intensity, seed
+
+    def build(self, model, strategy):
+        """Adds the noise."""
+        half = self.intensity / 2
+        for number, variable in enumerate(model.encoder.trainable_variables):
+            if len(variable.shape) < 2:
+                continue
+            value = tf.constant(variable.numpy())
+            seed = (self.seed, number)
+            noise = tf.random.stateless_uniform(value.shape, seed, -half, half, value.dtype)
+            variable.assign(value + noise * tf.math.reduce_std(value))

@@ -1,0 +1,37 @@
+"""Projected gradient descent on the table of embeddings."""
+
+import tensorflow as tf
+
+from tfxc.techniques._table_attack import TableAttack, of_length
+from tfxc.techniques.base import check_positive
+
+
+class Pgd(TableAttack):
+    """Moves the table several times by ``alpha * g / ||g||`` within a ball around the clean one.
+
+    Each round takes the gradient at the point before. The clean gradient and the one at the last
+    point add up. Costs ``rounds`` more passes.
+
+    Args:
+        rounds: number of moves.
+        alpha: length of a move.
+        epsilon: radius of the ball; norms are those of the whole table.
+
+    Raises:
+        ConfigError: an argument that is not positive.
+
+    Example:
+        >>> Pgd(rounds=2).rounds
+        2
+
+    Reference: Madry et al., ICLR 2018 (arXiv 1706.06083).
+    """
+
+    def __init__(self, *, rounds=3, alpha=0.3, epsilon=1.0):
+        check_positive("pgd", rounds=rounds, alpha=alpha, epsilon=epsilon)
+        self.rounds, self.alpha, self.epsilon = rounds, alpha, epsilon
+
+    def moved(self, before, gradient):
+        """One move, and back into the ball."""
+        values = before + of_length(gradient, self.alpha)
+        return values * (self.epsilon / tf.maximum(tf.norm(values), self.epsilon))
