@@ -7,8 +7,11 @@ from tfxc.ops.gradients import sum_repeated_rows
 from tfxc.training import row_optimizer
 from tfxc.training.optimizers import (
     SGD,
+    Adadelta,
     Adagrad,
     Adam,
+    AdamW,
+    RMSprop,
     from_section,
     get_optimizer,
 )
@@ -44,6 +47,17 @@ class Reference:
         second = self.second / (1 - betas[1] ** step)
         self.weight -= rate * first / (np.sqrt(second) + epsilon)
 
+    def rmsprop(self, gradient, rate, rho, momentum, epsilon):
+        self.second = rho * self.second + (1 - rho) * gradient**2
+        self.first = momentum * self.first + gradient / (np.sqrt(self.second) + epsilon)
+        self.weight -= rate * self.first
+
+    def adadelta(self, gradient, rate, rho, epsilon):
+        self.second = rho * self.second + (1 - rho) * gradient**2
+        change = np.sqrt(self.first + epsilon) / np.sqrt(self.second + epsilon) * gradient
+        self.first = rho * self.first + (1 - rho) * change**2
+        self.weight -= rate * change
+
 
 # name -> (optimizer, rule of Reference)
 CASES = {
@@ -60,7 +74,14 @@ CASES = {
         lambda: Adam(0.1, 0.8, 0.95, 1e-3),
         lambda r, g, t: r.adam(g, 0.1, t, (0.8, 0.95), 1e-3),
     ),
+    "rmsprop": (lambda: RMSprop(0.1), lambda r, g, t: r.rmsprop(g, 0.1, 0.99, 0.0, 1e-8)),
+    "rmsprop with momentum": (
+        lambda: RMSprop(0.1, 0.9, 0.8, 1e-4),
+        lambda r, g, t: r.rmsprop(g, 0.1, 0.9, 0.8, 1e-4),
+    ),
+    "adadelta": (lambda: Adadelta(), lambda r, g, t: r.adadelta(g, 1.0, 0.9, 1e-6)),
 }
+COASTING = ["momentum", "nesterov", "adam", "adam of other betas", "rmsprop with momentum"]
 
 
 def start_values(rows=ROWS):
@@ -123,7 +144,7 @@ def test_sparse_equals_dense(name):
     np.testing.assert_allclose(found, reference.weight, rtol=1e-4, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", ["momentum", "nesterov", "adam", "adam of other betas"])
+@pytest.mark.parametrize("name", COASTING)
 def test_sparse_equals_dense_for_rows_touched_in_each_step(name):
     make, rule = CASES[name]
     reference = Reference(start_values())
@@ -275,6 +296,8 @@ def test_from_config_section():
     assert isinstance(optimizer, Adam)
     assert (optimizer.learning_rate, optimizer.beta_1) == (0.5, 0.7)
     assert isinstance(get_optimizer({"name": "sgd"}), SGD)
+    decayed = get_optimizer({"name": "adamw", "beta_2": 0.9})
+    assert isinstance(decayed, AdamW) and (decayed.weight_decay, decayed.beta_2) == (0.01, 0.9)
 
 
 @pytest.mark.parametrize(
