@@ -1,6 +1,7 @@
 """SavedModels of trained runs: raw input in, label names out, the search in the graph.
 
-A served model needs core TensorFlow only::
+A served model needs core TensorFlow only, one on text features ``pretrained`` that
+``tensorflow_text`` is imported before it is loaded::
 
     import tensorflow as tf
     model = tf.saved_model.load("RUN/savedmodel").signatures["serving_default"]
@@ -241,6 +242,8 @@ def _from_texts(loaded_run):
     features = loaded_run.text_features
     if features is None:
         return None
+    if features.name == "pretrained":
+        return features.graph()
     vocabulary = loaded_run.folder / "assets" / "text_features" / "vocabulary.txt"
     if features.kind == "tokens":
         return TextTokens(features.name, features.settings(), vocabulary, features.num_features)

@@ -16,7 +16,7 @@ LABELS_FILE = "labels.txt"
 UNSEEN_LABELS_FILE = "unseen_labels.txt"
 LABEL_COUNTS_FILE = "label_counts.npy"
 # What a model has to know of the data before it can be built.
-DIMENSIONS = ("num_features", "num_labels", "feature_kind", "image_shape")
+DIMENSIONS = ("num_features", "num_labels", "feature_kind", "image_shape", "text_features")
 
 
 def fingerprint(settings):

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 
+from tfxc.data.subwords import PretrainedTokens
 from tfxc.data.terms import count_terms
 from tfxc.data.text_features_base import check_pattern
 from tfxc.data.tokens_base import TokenFeatures
@@ -139,7 +140,7 @@ class WordTokens(TokenFeatures):
 
 
 #: The kinds of tokens by their names in configs.
-TOKENS = {kind.name: kind for kind in (CharacterTokens, WordTokens)}
+TOKENS = {kind.name: kind for kind in (CharacterTokens, WordTokens, PretrainedTokens)}
 
 
 def _code_points(texts):

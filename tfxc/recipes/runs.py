@@ -41,7 +41,9 @@ class LoadedRun:
     def dimensions(self):
         """Arguments of ``build_model`` that come from the data."""
         sizes = {name: self.manifest.get(name) for name in DIMENSIONS}
-        return {**sizes, "num_examples": self.manifest["splits"]["train"]["examples"]}
+        sizes["num_examples"] = self.manifest["splits"]["train"]["examples"]
+        architecture = self.folder.architecture()
+        return sizes if architecture is None else {**sizes, "architecture": architecture}
 
     @functools.cached_property
     def model(self):

@@ -10,6 +10,7 @@ from tfxc.errors import CheckpointError
 from tfxc.files import atomic_file, write_errors
 
 WEIGHTS = "model.weights.h5"
+ARCHITECTURE = "assets/encoder.json"
 
 # A resumed run may change these; anything else would make it another run.
 _FREE_KEYS = {
@@ -114,8 +115,25 @@ class RunFolder:
             with write_errors(self / WEIGHTS):
                 model.save_weights(scratch)
                 scratch.replace(self / WEIGHTS)
+                self._write_architecture(model.encoder)
         finally:
             scratch.unlink(missing_ok=True)
+
+    def _write_architecture(self, encoder):
+        """Writes the shape of a network that was read from elsewhere, see ``architecture``."""
+        encoder = getattr(encoder, "encoders", [encoder])[0]
+        architecture = getattr(encoder, "architecture", None)
+        if architecture is not None:
+            with atomic_file(self / ARCHITECTURE) as stream:
+                json.dump(architecture, stream, indent=2)
+
+    def architecture(self):
+        """The shape of the encoder's network where its config does not say it, else None.
+
+        With it the run's model is built without the folder of the pretrained one.
+        """
+        found = sorted([*self.path.glob(ARCHITECTURE), *self.path.glob(f"*/{ARCHITECTURE}")])
+        return json.loads(found[0].read_text(encoding="utf-8")) if found else None
 
     def load_weights(self, model):
         """Reads the model's weights.

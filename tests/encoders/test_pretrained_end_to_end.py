@@ -1,0 +1,62 @@
+"""A pretrained encoder from the command line to the SavedModel, without its folder at the end."""
+
+import json
+import shutil
+
+import pytest
+import tensorflow as tf
+
+from tests.encoders.hub_folders import write_folder
+from tests.encoders.test_tokens_end_to_end import config_of
+from tests.verbs.calls import call
+from tfxc import evaluate, predict, train
+from tfxc.recipes.runs import load_run
+from tfxc.serving import export_savedmodel
+
+pytest.importorskip("tensorflow_text", reason="the extra hub is not installed")
+
+
+def start(folder, **encoder):
+    model = folder / "model"
+    write_folder(model)
+    features = {"name": "pretrained", "folder": str(model), "max_length": 12}
+    section = {"name": "pretrained", "folder": str(model), "dropout": 0.0, "body_dropout": 0.0}
+    return config_of(folder, features, section | encoder)
+
+
+def test_train_and_go_on_without_the_folder(tmp_path, capsys):
+    config = start(tmp_path, pooling="mean")
+    outcome = call(capsys, train, "--config", config, "--prepared", tmp_path / "prepared")
+    assert outcome.code == 0
+    summary = json.loads(outcome.out.splitlines()[-1])
+    assert summary["dev"]["P@1"] > 0.9
+    shutil.rmtree(tmp_path / "model")
+
+    data = ("--data", tmp_path / "dev.jsonl")
+    assert call(capsys, evaluate, "--run", tmp_path / "run", "--k", "1", *data).code == 0
+    run = load_run(tmp_path / "run")
+    exported = export_savedmodel(run, tmp_path / "served", k=2)
+    assert exported.takes == "text" and exported.score_difference < 1e-4
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures
+    answer = served["serving_default"](text=tf.constant(["No OWL but a fox", ""]))
+    assert answer["labels"][0, 0] == b"fox"
+    (tmp_path / "texts.txt").write_text("no fox but a owl\n")
+    arguments = ("--run", tmp_path / "run", "--k", "1", tmp_path / "texts.txt")
+    assert "owl" in call(capsys, predict, *arguments).out
+
+
+def test_frozen(tmp_path, capsys):
+    config = start(tmp_path, trainable=False)
+    command = ("--config", config, "--prepared", tmp_path / "prepared")
+    assert call(capsys, train, *command, "--set", "training.epochs=1").code == 0
+    before = write_folder(tmp_path / "again")["embeddings.word_embeddings.weight"]
+    table = load_run(tmp_path / "run").model.encoder.embedding.numpy()
+    assert (table[1:] == before[1 : len(table)]).all()
+
+
+def test_other_tokens(tmp_path, capsys):
+    config = start(tmp_path)
+    command = ("--config", config, "--prepared", tmp_path / "prepared")
+    section = json.dumps({"name": "words"})
+    problem = call(capsys, train, *command, "--set", f"data.text_features={section}").problem()
+    assert "text features 'pretrained' expected, found 'words'" in problem
