@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tests.contracts.encoder import EncoderContract
 from tests.contracts.layers import assert_close, assert_equal, exported
-from tfxc.ops.randomness import step_scope
 from tfxc.ops.gradients import sum_repeated_rows
+from tfxc.ops.randomness import step_scope
 from tfxc.training.optimizers import Adam
 
 VOCABULARY = 12

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from tests import tiny
 from tests.contracts.technique import TinyTraining
-from tests.techniques.one_step import applied, bag_model, bags
+from tests.techniques.one_step import applied, bag_model, bags, text_model, texts
 from tfxc import registry
 from tfxc.config import parse_config
 from tfxc.errors import ConfigError
@@ -89,6 +90,20 @@ def replicas(*arguments):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("name", sorted(set(registry.names("technique")) - {"ema", "swa"}))
+def test_mixed_precision(name, precision):
+    """The masks are those of float32, so the weights move nearly alike."""
+    arguments = {"start_epoch": 0} if name == "awp" else {}
+    found = []
+    for policy in ("float32", precision):
+        keras.config.set_dtype_policy(policy)
+        technique = registry.create("technique", {"name": name, **arguments})
+        moved = applied(text_model(dropout=0.2), [technique], [texts()], precision=policy)[1]
+        found.append(np.concatenate([each.ravel() for each in moved]))
+    assert np.linalg.norm(found[0] - found[1]) < 0.04 * np.linalg.norm(found[0])
 
 
 def test_two_replicas_equal_one_device():
