@@ -50,7 +50,7 @@ __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepare
 
 TEXT_FEATURES_FOLDER = "text_features"
 # Large enough for several processes to share the texts of one chunk.
-_CHUNK_EXAMPLES = 8192
+CHUNK_EXAMPLES = 8192
 _CHUNK_IMAGES = 512
 
 
@@ -218,7 +218,7 @@ class _Preparation:
     @property
     def _chunk_size(self):
         # Before the first chunk only the settings can tell that images are coming.
-        return _CHUNK_IMAGES if self.images or self.settings.images else _CHUNK_EXAMPLES
+        return _CHUNK_IMAGES if self.images or self.settings.images else CHUNK_EXAMPLES
 
     def _write(self, split, scratch):
         """Writes the shards of one split; returns its ``SplitInfo``."""

@@ -36,3 +36,38 @@ def symmetric_divergence(one, other, link):
         p, q = map(tf.sigmoid, logits)
         parts = (p - q) * (logits[0] - logits[1]) * tf.exp(log_weights)
     return tf.reduce_sum(tf.where(counts, parts, 0.0), axis=1)
+
+
+def teacher_divergence(student, teacher, temperature, link, distance):
+    """Distance of a student's logits from a teacher's, summed over the columns, float32 (batch,).
+
+    With p the teacher's and q the student's probabilities at a temperature T (of logits / T):
+    ``"kl"`` is ``sum p (log p - log q)``; ``"ce"`` is ``- sum p log q``, which has the same
+    gradients; ``"mse"`` is the mean over the columns of the squared difference of the logits,
+    whatever T is.
+
+    Args:
+        student, teacher: float (batch, columns) logits.
+        temperature: positive scalar.
+        link: ``"softmax"`` or ``"sigmoid"``: over which probabilities go.
+        distance: see above.
+
+    Example:
+        >>> same = tf.constant([[1.0, 2.0]])
+        >>> float(teacher_divergence(same, same, 2.0, "softmax", "kl")[0])
+        0.0
+
+    Reference: Hinton et al. 2015, arXiv 1503.02531.
+    """
+    student, teacher = (tf.cast(logits, tf.float32) for logits in (student, teacher))
+    if distance == "mse":
+        return tf.reduce_mean(tf.square(student - teacher), axis=1)
+    student, teacher = student / temperature, teacher / temperature
+    if link == "softmax":
+        log_q, log_p = tf.nn.log_softmax(student), tf.nn.log_softmax(teacher)
+        parts, own = -tf.exp(log_p) * log_q, -tf.exp(log_p) * log_p
+    else:
+        p = tf.sigmoid(teacher)
+        parts = tf.nn.sigmoid_cross_entropy_with_logits(p, student)
+        own = tf.nn.sigmoid_cross_entropy_with_logits(p, teacher)
+    return tf.reduce_sum(parts - own if distance == "kl" else parts, axis=1)

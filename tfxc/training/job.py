@@ -17,8 +17,9 @@ from tfxc.training.strategies import is_chief, make_strategy
 
 
 def train_model(
-    config, data_folder, run_path, *, repetition=None, fold=None, whole=None, fresh=False
-):
+    config, data_folder, run_path, *, repetition=None, fold=None, whole=None, fresh=False,
+    further=(), begun=None,
+):  # fmt: skip
     """Trains one model into one run folder, or goes on with a stopped training.
 
     Nothing is written before the model is built: a config that cannot be leaves no run behind.
@@ -33,6 +34,8 @@ def train_model(
         whole: folder of the run that the repetition or fold is a part of; begun as well, so that
             what reads it finds config and assets.
         fresh: throw an earlier run in ``run_path`` away.
+        further: techniques besides those of the config.
+        begun: called with the ``RunFolder`` before the first step.
 
     Returns:
         The run's summary, see ``Trainer.fit``.
@@ -47,10 +50,12 @@ def train_model(
     if finished:
         print(f"{run.path}: already finished at step {finished['steps']:,}; --fresh starts over")
         return finished
-    trainer = make_trainer(config, data_folder, manifest, run, strategy, repetition, fold)
+    trainer = make_trainer(config, data_folder, manifest, run, strategy, repetition, fold, further)
     for folder in others:
         folder.begin(config, data_folder)
     run.begin(config, data_folder, fresh)
+    if begun is not None:
+        begun(run)
     return _with_own_errors(trainer.source, trainer.fit)
 
 
@@ -64,7 +69,9 @@ def _with_own_errors(source, work):
         raise source.failure from error
 
 
-def make_trainer(config, data_folder, manifest, run, strategy, repetition=None, fold=None):
+def make_trainer(
+    config, data_folder, manifest, run, strategy, repetition=None, fold=None, further=()
+):
     """Model, sources, techniques and dev evaluation of a config, put together.
 
     Raises:
@@ -80,7 +87,7 @@ def make_trainer(config, data_folder, manifest, run, strategy, repetition=None, 
     dimensions |= decided_codes(config, source, **dimensions)
     with strategy.scope():
         model = build_model(config, repetition=repetition, **dimensions)
-    techniques = [_technique(method) for method in config.techniques]
+    techniques = [*further, *(_technique(method) for method in config.techniques)]
     _refuse_missing_splits(config, {*manifest.splits, *held_out})
     measured = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
     others = [split for split in measured if split in manifest.splits]

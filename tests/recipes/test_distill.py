@@ -1,0 +1,199 @@
+"""Recipe 'distill': what the teacher says reaches the student, example by example."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.contracts.recipe import RecipeContract
+from tests.verbs.calls import call
+from tfxc import distill, train
+from tfxc.config import parse_config
+from tfxc.data.manifest import Manifest
+from tfxc.data.preparation import ensure_prepared
+from tfxc.data.source import open_source
+from tfxc.encoders.precomputed import Precomputed
+from tfxc.errors import ConfigError, DataError
+from tfxc.heads.dense import Dense
+from tfxc.model import XCModel
+from tfxc.objectives.softmax import Softmax
+from tfxc.ops.divergence import teacher_divergence
+from tfxc.recipes._teacher import reading_order, write_teacher_logits
+from tfxc.recipes.distill import Distill
+from tfxc.recipes.runs import load_run
+from tfxc.techniques._distillation import Distillation
+
+NAMES = ("fox", "hen", "owl")
+
+
+class TestDistill(RecipeContract):
+    name = "distill"
+    arguments = {"teachers": ["runs/a"], "distance": "ce"}  # noqa: RUF012 (read only)
+
+    def test_defaults_suffice(self):
+        with pytest.raises(TypeError, match="teachers"):
+            Distill()
+
+
+def tree(folder, run, text_features, encoder, **changes):
+    return {
+        "run": str(folder / run),
+        "data": {
+            "name": run,
+            "train": str(folder / "train.jsonl"),
+            "dev": str(folder / "dev.jsonl"),
+            "text_features": text_features,
+            "shard_examples": 40,
+        },
+        "encoder": encoder,
+        "head": {"name": "dense"},
+        "objective": {"name": "softmax"},
+        "training": {
+            "batch_size": 20,
+            "epochs": 5,
+            "optimizer": {"name": "adam", "learning_rate": 0.02},
+        },
+        **changes,
+    }
+
+
+@pytest.fixture
+def teacher(tmp_path, capsys):
+    """A finished run on TF-IDF, whose file also says so of 130 texts."""
+    for split, count in (("train", 130), ("dev", 30)):
+        with open(tmp_path / f"{split}.jsonl", "w") as stream:
+            for number in range(count):
+                name = NAMES[number * 7 % 3]
+                text = {"text": f"a {name} and word{number}", "labels": [name]}
+                stream.write(json.dumps(text) + "\n")
+    config = tmp_path / "teacher.json"
+    encoder = {"name": "bag_mlp", "hidden": [16]}
+    config.write_text(json.dumps(tree(tmp_path, "teacher", {"name": "tfidf"}, encoder)))
+    assert call(capsys, train, "--config", config, "--prepared", tmp_path / "prepared").code == 0
+    return tmp_path / "teacher"
+
+
+@pytest.fixture
+def student(tmp_path):
+    encoder = {"name": "textcnn", "embedding_dim": 8, "num_filters": 8}
+    path = tmp_path / "student.json"
+    tokens = {"name": "characters", "max_length": 30}
+    path.write_text(json.dumps(tree(tmp_path, "student", tokens, encoder)))
+    return path
+
+
+@pytest.mark.parametrize("link", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("distance", ["kl", "ce", "mse"])
+def test_distances_by_hand(link, distance):
+    random = np.random.default_rng(0)
+    student, teacher = random.normal(0, 3, (2, 4, 5))
+    found = teacher_divergence(tf.constant(student), tf.constant(teacher), 2.5, link, distance)
+    if distance == "mse":
+        expected = ((student - teacher) ** 2).mean(axis=1)
+    elif link == "softmax":
+        q, p = (np.exp(z / 2.5) / np.exp(z / 2.5).sum(1, keepdims=True) for z in (student, teacher))
+        expected = (p * np.log(p / q) if distance == "kl" else -p * np.log(q)).sum(axis=1)
+    else:
+        q, p = (1 / (1 + np.exp(-z / 2.5)) for z in (student, teacher))
+        expected = -(p * np.log(q) + (1 - p) * np.log(1 - q)).sum(axis=1)
+        if distance == "kl":
+            expected += (p * np.log(p) + (1 - p) * np.log(1 - p)).sum(axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    extreme = tf.constant([[1e4, -1e4]])
+    assert np.isfinite(teacher_divergence(extreme, -extreme, 1.0, link, distance)).all()
+
+
+def test_logits_stand_where_the_examples_do(teacher, student, tmp_path):
+    """Cross-checked with the texts: each example has a word of its own."""
+    config = parse_config(json.loads(student.read_text()))
+    folder = ensure_prepared(config.data, tmp_path / "prepared")
+    manifest, source = Manifest.load(folder), open_source(folder, "train")
+    names = load_run(teacher).vocabulary.names[::-1]  # another order than the teacher's
+    (tmp_path / "scratch").mkdir()
+    order = reading_order(manifest, config.data, tmp_path / "scratch")
+    assert sorted(order) == list(range(130)) and (order != np.arange(130)).any()
+    arguments = ([teacher, teacher], config.data, manifest, source)
+    with pytest.raises(DataError, match="found other examples or labels"):
+        write_teacher_logits(tmp_path / "l.npy", *arguments, names, tmp_path / "scratch")
+    names = (folder / "labels.txt").read_text().split()
+    write_teacher_logits(tmp_path / "l.npy", *arguments, names, tmp_path / "scratch")
+    found = np.load(tmp_path / "l.npy")
+    assert found.shape == (130, 3) and not list(tmp_path.glob(".l.npy*"))
+    texts = [json.loads(line)["text"] for line in (tmp_path / "train.jsonl").open()]
+    run = load_run(teacher)
+    rows = run.text_features.transform([texts[number] for number in order])
+    features = {
+        "ids": tf.constant(rows.indices),
+        "weights": tf.constant(rows.data),
+        "row_splits": tf.constant(rows.indptr, tf.int64),
+    }
+    columns = [run.vocabulary.names.index(name) for name in names]
+    expected = run.model(features).numpy()[:, columns]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_student_learns_from_the_teacher_alone(teacher, student, tmp_path, capsys):
+    """With weight 0 of the true labels, it agrees with the teacher, another tokenisation or not."""
+    command = ["--config", student, "--teacher", teacher, "--prepared", tmp_path / "prepared"]
+    command += ["--hard-weight", "0", "--temperature", "2", "--set", "training.epochs=8"]
+    outcome = call(capsys, distill, *command)
+    assert outcome.code == 0
+    assert json.loads(outcome.out.splitlines()[-1])["dev"]["P@1"] > 0.9
+    run = load_run(tmp_path / "student")
+    assert run.model.head.num_labels == 3
+    assert (tmp_path / "student" / "teachers.txt").read_text() == f"{teacher}\n"
+    again = call(capsys, distill, *command)
+    assert again.code == 0 and "already finished" in again.out
+
+
+def test_hard_weight_1_is_training_without_a_teacher(teacher, student, tmp_path, capsys):
+    prepared = ("--prepared", tmp_path / "prepared")
+    alone = call(capsys, train, "--config", student, *prepared)
+    expected = json.loads(alone.out.splitlines()[-1])["loss"]
+    command = ("--config", student, *prepared, "--teacher", teacher, "--hard-weight", "1")
+    with_teacher = call(capsys, distill, *command, "--fresh")
+    assert json.loads(with_teacher.out.splitlines()[-1])["loss"] == pytest.approx(
+        expected, rel=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"teachers": []}, "at least one teacher expected"),
+        ({"teachers": "a", "hard_weight": 1.5}, "a number from 0 to 1, or two, expected"),
+        ({"teachers": "a", "temperature": 0}, r"recipe.temperature: a number from 0\.001"),
+        ({"teachers": "a", "hard_weight": [1, 2, 3]}, "or two, expected"),
+        ({"teachers": "a", "distance": "js"}, "one of kl, ce, mse expected, found 'js'"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        Distill(**arguments)
+
+
+def test_teachers_that_do_not_fit(teacher, student, tmp_path, capsys):
+    command = ("--config", student, "--prepared", tmp_path / "prepared")
+    problem = call(capsys, distill, *command, "--teacher", tmp_path / "none").problem()
+    assert "a finished run expected" in problem
+    labels = teacher / "assets" / "labels.txt"
+    labels.write_text(labels.read_text().replace("owl", "eagle"))
+    problem = call(capsys, distill, *command, "--teacher", teacher).problem()
+    assert "it lacks 1, such as 'owl'" in problem
+    labels.write_text(labels.read_text().replace("eagle", "owl"))
+    head = 'head={"name": "mhp", "num_heads": 2}'
+    problem = call(capsys, distill, *command, "--teacher", teacher, "--set", head).problem()
+    assert "a student that scores all labels in training expected" in problem
+    assert not (tmp_path / "student").exists(), "all this is found before a run is begun"
+
+
+def test_schedules_move():
+    technique = Distillation(None, (1.0, 0.0), (8.0, 2.0), "kl", True)
+    technique.begin(10.0, 101)
+    technique.build(XCModel(Precomputed(4), Dense(10), Softmax()), None)
+    seen = []
+    for step in (0, 50, 100):
+        technique.before_step(step)
+        seen.append([float(value.numpy()) for value in technique._values])
+    np.testing.assert_allclose(seen, [[1, 8], [0.5, 5], [0, 2]])

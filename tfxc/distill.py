@@ -1,0 +1,45 @@
+"""Distils runs into a student: ``python -m tfxc.distill --config STUDENT --teacher RUN``.
+
+The same as ``python -m tfxc.train`` with recipe ``distill``. The teachers are finished runs over
+the same labels; they read the student's training file with their own features. Given again, the
+same command goes on with a stopped training.
+"""
+
+import json
+
+from tfxc import cli, train
+
+
+def main(argv=None):
+    """Trains the student."""
+    options = _parser().parse_args(argv)
+    section = {"name": "distill", "teachers": options.teacher}
+    for name in ("hard_weight", "temperature", "distance"):
+        if getattr(options, name) is not None:
+            section[name] = getattr(options, name)
+    changes = ["--set", f"recipe={json.dumps(section)}"]
+    for change in options.set:
+        changes += ["--set", change]
+    command = ["--config", options.config, "--prepared", options.prepared, *changes]
+    return train.main([*command, "--fresh"] if options.fresh else command)
+
+
+def _parser():
+    options = cli.parser("distill", __doc__)
+    cli.add_config_options(options)
+    options.add_argument(
+        "--teacher",
+        action="append",
+        required=True,
+        metavar="RUN",
+        help="run folder of a teacher (several are averaged)",
+    )
+    options.add_argument("--hard-weight", type=float, help="weight of the true labels (0.1)")
+    options.add_argument("--temperature", type=float, help="of both probabilities (4)")
+    options.add_argument("--distance", choices=["kl", "ce", "mse"], help="of the logits (kl)")
+    options.add_argument("--fresh", action="store_true", help="throw an earlier run away")
+    return options
+
+
+if __name__ == "__main__":
+    cli.run(main)
