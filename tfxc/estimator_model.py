@@ -33,11 +33,14 @@ class FittedModel:
         self._kind = source.kind
         self._num_examples = source.num_examples
         self._label_counts, self._split, self.summary = None, None, None
+        self._architecture = {}
         self._make(**decided_codes(config, source, **self._dimensions))
 
     def _make(self, **decided):
         """A new model; one whose weights are still to come does without what the data decided."""
-        self.model = build_model(self.config, **self._dimensions, **decided)
+        self.model = build_model(self.config, **self._dimensions, **self._architecture, **decided)
+        found = getattr(self.model.encoder, "architecture", None)
+        self._architecture = {} if found is None else {"architecture": found}
         self._searchers = {}
 
     @property

@@ -1,8 +1,10 @@
 """A pretrained encoder from the command line to the SavedModel, without its folder at the end."""
 
 import json
+import pickle
 import shutil
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -10,6 +12,7 @@ from tests.encoders.hub_folders import write_folder
 from tests.encoders.test_tokens_end_to_end import config_of
 from tests.verbs.calls import call
 from tfxc import evaluate, predict, train
+from tfxc.estimator import XCClassifier
 from tfxc.recipes.runs import load_run
 from tfxc.serving import export_savedmodel
 
@@ -43,6 +46,25 @@ def test_train_and_go_on_without_the_folder(tmp_path, capsys):
     (tmp_path / "texts.txt").write_text("no fox but a owl\n")
     arguments = ("--run", tmp_path / "run", "--k", "1", tmp_path / "texts.txt")
     assert "owl" in call(capsys, predict, *arguments).out
+
+
+def test_estimator_is_pickled_without_the_folder(tmp_path):
+    write_folder(tmp_path / "model")
+    folder = str(tmp_path / "model")
+    model = XCClassifier(
+        {"name": "pretrained", "folder": folder},
+        "dense",
+        "softmax",
+        text_features={"name": "pretrained", "folder": folder, "max_length": 12},
+        epochs=1,
+        batch_size=4,
+    )
+    texts = ["a fox", "no hen", "red owl", "a cat"]
+    model.fit(texts, ["fox", "hen", "owl", "cat"])
+    _, expected = model.predict_top_k(texts, 4)
+    shutil.rmtree(tmp_path / "model")
+    _, found = pickle.loads(pickle.dumps(model)).predict_top_k(texts, 4)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_frozen(tmp_path, capsys):

@@ -8,9 +8,15 @@ import tensorflow as tf
 
 from tests.verbs.calls import call
 from tfxc import predict, train
+from tfxc.encoders.fasttext import FastText
 from tfxc.estimator import XCClassifier
+from tfxc.heads.dense import Dense
+from tfxc.model import XCModel
+from tfxc.objectives.softmax import Softmax
 from tfxc.recipes.runs import load_run
 from tfxc.serving import export_savedmodel
+from tfxc.training.embedding import Embedder
+from tfxc.training.search import Searcher
 
 NAMES = ("fox", "hen", "owl", "cat")
 
@@ -92,6 +98,17 @@ def test_estimator():
         learning_rate=0.02,
     )
     assert (model.fit(texts, labels).predict(texts) == np.array(labels)).mean() > 0.9
+
+
+def test_search_and_vectors_of_batches_of_any_length():
+    model = XCModel(FastText(9, embedding_dim=4), Dense(5), Softmax())
+    search, embed = Searcher(model, 2), Embedder(model)
+    texts = np.array([[3, 4, 0, 0, 0, 0, 0, 0]], np.int32)
+    longer = np.pad(texts, [[0, 0], [0, 8]])
+    for other in (longer, texts):
+        expected, found = (search({"features": tf.constant(ids)}) for ids in (texts, other))
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_allclose(embed(tf.constant(other)), embed(tf.constant(texts)), rtol=1e-5)
 
 
 def test_an_encoder_of_something_else(tmp_path, capsys):

@@ -146,7 +146,7 @@ def _deberta(t, folder):
     config = t.DebertaV2Config(
         vocab_size=size + 4, relative_attention=True, position_buckets=8, norm_rel_ebd="layer_norm",
         share_att_key=True, pos_att_type="p2c|c2p", position_biased_input=False,
-        max_relative_positions=-1, type_vocab_size=0, **COMMON,
+        max_relative_positions=-1, type_vocab_size=0, embedding_size=16, **COMMON,
     )  # fmt: skip
     return t.DebertaV2Model(config), t.DebertaV2Tokenizer(str(path))
 

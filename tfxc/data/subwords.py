@@ -27,7 +27,7 @@ class PretrainedTokens:
 
     Args:
         folder: the model's folder: config.json and its tokeniser's files; ``~`` and ``${VAR}`` are
-            expanded.
+            expanded. ``"keras_hub:NAME"`` takes a preset of keras-hub.
         max_length: ids of a text, special ones included; the text is cut before the last.
         checksum: eight digits of the vocabulary; another one is refused. ``fit`` finds it.
 

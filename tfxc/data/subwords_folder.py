@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+from tfxc.data.subwords_presets import PREFIX, preset_folder
 from tfxc.errors import ConfigError
 
 #: Id of the padding by ``model_type``, where config.json does not say: the families that load.
@@ -26,15 +27,17 @@ def open_folder(written, where):
     ``${TFXC_MODELS}`` is the folder ``models`` unless the environment says otherwise.
 
     Args:
-        written: the path as the config has it.
+        written: the path as the config has it; ``"keras_hub:NAME"`` is the preset of that name.
         where: config key, for messages.
 
     Raises:
-        ConfigError: there is no such folder, or it has no config.json.
+        ConfigError: there is no such folder or preset.
     """
     if not isinstance(written, str | os.PathLike):
         raise ConfigError(f"the path of a folder expected, found {written!r}", where=where)
     text = os.fspath(written)
+    if text.startswith(PREFIX):
+        return preset_folder(text.removeprefix(PREFIX), where)
     if "TFXC_MODELS" not in os.environ:
         text = text.replace(_MODELS, "models")
     folder = Path(os.path.expandvars(text)).expanduser()

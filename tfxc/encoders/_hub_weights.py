@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfxc.data.subwords_folder import read_json
+from tfxc.data.subwords_names import WORDS, layer_parts, layer_prefix
 from tfxc.errors import ConfigError
 
 _FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -15,50 +16,6 @@ _PREFIXES = {
     "xlnet": "transformer.",
 }  # fmt: skip
 _OLD_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
-
-# Parts of a layer: ours -> theirs, behind the layer's own prefix.
-_BERT = {
-    "attention_in": ("attention.self.query", "attention.self.key", "attention.self.value"),
-    "attention_out": ("attention.output.dense",),
-    "attention_norm": ("attention.output.LayerNorm",),
-    "feed_forward_in": ("intermediate.dense",),
-    "feed_forward_out": ("output.dense",),
-    "feed_forward_norm": ("output.LayerNorm",),
-}
-_DISTILBERT = {
-    "attention_in": ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
-    "attention_out": ("attention.out_lin",),
-    "attention_norm": ("sa_layer_norm",),
-    "feed_forward_in": ("ffn.lin1",),
-    "feed_forward_out": ("ffn.lin2",),
-    "feed_forward_norm": ("output_layer_norm",),
-}
-_ALBERT = {
-    "attention_in": ("attention.query", "attention.key", "attention.value"),
-    "attention_out": ("attention.dense",),
-    "attention_norm": ("attention.LayerNorm",),
-    "feed_forward_in": ("ffn",),
-    "feed_forward_out": ("ffn_output",),
-    "feed_forward_norm": ("full_layer_layer_norm",),
-}
-_DEBERTA = {
-    **_BERT,
-    "attention_in": (
-        "attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj",
-    ),
-}  # fmt: skip
-_XLNET = {
-    "attention_norm": ("rel_attn.layer_norm",),
-    "feed_forward_in": ("ff.layer_1",),
-    "feed_forward_out": ("ff.layer_2",),
-    "feed_forward_norm": ("ff.layer_norm",),
-}
-_PARTS = {"distilbert": _DISTILBERT, "albert": _ALBERT, "deberta-v2": _DEBERTA, "xlnet": _XLNET}
-_LAYERS = {
-    "distilbert": "transformer.layer.{}.",
-    "albert": "encoder.albert_layer_groups.{}.albert_layers.0.",
-    "xlnet": "layer.{}.",
-}
 
 
 class Weight(NamedTuple):
@@ -80,8 +37,10 @@ def stem_weights(architecture):
     a, family = architecture, architecture.family
     if family == "xlnet":
         return []
-    found = [*_norm("embedding_norm", a.embedding_dim, "embeddings.LayerNorm")]
-    if family == "deberta-v2":
+    deberta = family == "deberta-v2"  # its words are made wider before the norm
+    wide = a.hidden_dim if deberta else a.embedding_dim
+    found = _norm("embedding_norm", wide, "embeddings.LayerNorm")
+    if deberta:
         rows, name = 2 * a.num_buckets, "encoder.rel_embeddings.weight"
         shape = (rows, a.hidden_dim)
         found.append(Weight("distances", shape, lambda tensors: tensors.get(name)[:rows]))
@@ -103,8 +62,7 @@ def stem_weights(architecture):
 def layer_weights(architecture, number):
     """The weights of one layer."""
     a, family = architecture, architecture.family
-    start = _LAYERS.get(family, "encoder.layer.{}.").format(number)
-    parts = _PARTS.get(family, _BERT)
+    start, parts = layer_prefix(family, number), layer_parts(family)
     wide, inner = a.hidden_dim, a.feed_forward_dim
     shapes = {
         "attention_in": (wide, 3 * wide), "attention_out": (wide, wide),
@@ -176,14 +134,11 @@ def _joined(name, shape, theirs, kind):
 
 def read_table(tensors, architecture, rows):
     """The table of words: its first rows, padding in row 0, as zeros."""
-    name = "word_embedding.weight" if architecture.family == "xlnet" else _WORDS
+    name = "word_embedding.weight" if architecture.family == "xlnet" else WORDS
     table = np.array(tensors.get(name)[: max(rows, architecture.padding + 1)], np.float32)
     table[architecture.padding] = table[0]
     table[0] = 0
     return table[:rows]
-
-
-_WORDS = "embeddings.word_embeddings.weight"
 
 
 class Tensors:
@@ -199,7 +154,7 @@ class Tensors:
 
     def __init__(self, folder, family):
         self._folder, self._files = folder, _files_of(folder)
-        known = "word_embedding.weight" if family == "xlnet" else _WORDS
+        known = "word_embedding.weight" if family == "xlnet" else WORDS
         prefixes = ("", _PREFIXES[family])
         self._prefix = next((p for p in prefixes if p + known in self._files), None)
         if self._prefix is None:

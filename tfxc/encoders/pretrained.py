@@ -35,7 +35,7 @@ class Pretrained(TokenEncoder):
     Args:
         vocabulary_size: number of ids (from the data).
         folder: the model's folder: config.json and ``*.safetensors``; ``~`` and ``${VAR}`` are
-            expanded.
+            expanded. ``"keras_hub:NAME"`` takes a preset of keras-hub.
         pooling: ``"first"`` takes the vector of the token the model was made to classify by (the
             first, with XLNet the last), ``"mean"`` that of all tokens, special ones included,
             ``"last_layers"`` joins the first tokens' vectors of the last layers.

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfxc.errors import DataError
 from tfxc.progress import Progress
+from tfxc.training.search import open_spec
 
 
 class Embedder:
@@ -28,7 +29,7 @@ class Embedder:
         The vectors of an encoder with one trunk per repetition are laid side by side.
         """
         if self._function is None:
-            specification = tf.nest.map_structure(_open_spec, features)
+            specification = tf.nest.map_structure(open_spec, features)
             self._function = tf.function(self._encode, input_signature=[specification])
         vectors = self._function(tf.nest.map_structure(tf.constant, features)).numpy()
         return vectors.reshape(len(vectors), -1)
@@ -61,7 +62,3 @@ class Embedder:
         if progress.done != num_examples:
             raise DataError(f"{num_examples:,} examples expected, found {progress.done:,}")
         return np.concatenate(parts)
-
-
-def _open_spec(array):
-    return tf.TensorSpec([None, *array.shape[1:]], array.dtype)

@@ -65,7 +65,7 @@ class Searcher:
     def __call__(self, batch):
         """NumPy (ids int32, scores float32), both (batch, k)."""
         if self._function is None:
-            self._function = self._make(tf.nest.map_structure(_open_spec, batch["features"]))
+            self._function = self._make(tf.nest.map_structure(open_spec, batch["features"]))
         result = self._function(batch["features"])
         if self._native:
             return self.model.head.search_top_k(result.numpy(), self.k, self._method)
@@ -87,7 +87,7 @@ class Searcher:
             return Found(*self({"features": features}), batch["labels"], None)
         if self._with_loss is None:
             signature = [
-                tf.nest.map_structure(_open_spec, features),
+                tf.nest.map_structure(open_spec, features),
                 tf.TensorSpec([None, None], tf.int32),
             ]
             self._with_loss = tf.function(self._top_k_and_loss, input_signature=signature)
@@ -125,9 +125,13 @@ def _batches(rows, batch_size):
             yield block.slice(start, min(start + batch_size, len(block))).batch()
 
 
-def _open_spec(tensor):
-    """A signature that fits every batch: the first dimension is open."""
-    return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
+def open_spec(array):
+    """A signature that fits every batch: the first dimension is open.
+
+    So is the second of texts, int32 (batch, length), which are as long as the longest of a batch.
+    """
+    texts = tf.as_dtype(array.dtype) == tf.int32 and len(array.shape) == 2
+    return tf.TensorSpec([None, None] if texts else [None, *array.shape[1:]], array.dtype)
 
 
 def evaluate_source(searcher, source, metrics, batch_size, title=None):
