@@ -52,7 +52,7 @@ def inputs(manifest):
         >>> inputs({"image_shape": [32, 32, 3]})
         'images of 32 x 32 x 3'
     """
-    if manifest["image_shape"]:
+    if manifest.get("image_shape"):  # manifests of the first version do not know images
         return f"images of {' x '.join(map(str, manifest['image_shape']))}"
     if manifest["feature_kind"] == "tokens":
         return f"texts of {manifest['num_features']:,} different tokens"
