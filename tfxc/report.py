@@ -82,10 +82,11 @@ def write(folder, loaded, name, metrics, found, texts, pictures):
         drawn["labels"] = labels_by_frequency(found, loaded.label_counts, folder / "labels.png")
         drawn["confusions"] = confusion_matrix(found, names, folder / "confusions.png")
     with atomic_file(folder / "report.md") as stream:
-        stream.write("\n".join(_lines(loaded, name, metrics, label_rows, confusions, wrong, drawn)))
+        lines = _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn)
+        stream.write("\n".join(lines))
 
 
-def _lines(loaded, name, metrics, label_rows, confusions, wrong, drawn):
+def _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn):
     from tfxc.reports.tables import (
         CONFUSION_COLUMNS,
         LABEL_COLUMNS,
@@ -103,6 +104,12 @@ def _lines(loaded, name, metrics, label_rows, confusions, wrong, drawn):
     yield f"{config.seed}. The command, with the config.json of the run folder:\n"
     yield f"    python -m tfxc.train --config {loaded.folder.path}/config.json\n"
     yield f"## Metrics\n\n```\n{metrics.table()}\n```\n"
+    chosen = (
+        "best label" if found.threshold is None else f"labels scored {found.threshold:g} or more"
+    )
+    yield f"Of the {chosen}:\n"
+    averages = [(name, *values) for name, values in found.averages().items()]
+    yield markdown(("average", "precision", "recall", "F1"), averages) + "\n"
     if drawn.get("curves"):
         yield "## Learning curves\n\n![curves](curves.png)\n"
     yield "## Labels\n"

@@ -44,6 +44,9 @@ def test_the_best_label_alone():
     for mine, theirs in zip(found.precision_recall_f1(), expected, strict=False):
         np.testing.assert_allclose(mine[:6], theirs)
         assert np.isnan(mine[6])
+    for average, values in found.averages().items():
+        expected = precision_recall_fscore_support(true, best, average=average, zero_division=0)
+        np.testing.assert_allclose(values, expected[:3])
     matrix = confusion_matrix(true, best, labels=range(7))
     for one, other, count in found.confusions().tolist():
         assert matrix[one, other] == count
@@ -94,6 +97,7 @@ def test_report(run, tmp_path, capsys):
     (wrong,) = rows_of(folder / "wrong.csv")
     assert (wrong["example"], wrong["text"]) == ("41", "certainly a fox fox")
     text = (folder / "report.md").read_text()
+    assert "| macro | 0." in text and "Of the best label:" in text
     for part in ("encoder `bag_mlp`", "config.json", "## Metrics", "certainly a fox", "curves.png"):
         assert part in text
     for name in ("curves", "labels", "confusions"):

@@ -87,6 +87,21 @@ class PerLabel:
         pairs.sort(key=lambda pair: (-pair[2], pair[0], pair[1]))
         return np.array(pairs, np.int64).reshape(-1, 3)
 
+    def averages(self):
+        """``{"micro": (precision, recall, F1), "macro": ...}``, as scikit-learn defines them.
+
+        Macro averages go over the labels that occur or are predicted.
+        """
+        hits, predicted, true = (
+            counts.sum(keepdims=True) for counts in (self.hits, self.predicted, self.true)
+        )
+        micro = (ratio(hits, predicted), ratio(hits, true), ratio(2 * hits, predicted + true))
+        macro = (values[~np.isnan(values)] for values in self.precision_recall_f1())
+        return {
+            "micro": tuple(float(value[0]) for value in micro),
+            "macro": tuple(float(value.mean()) if value.size else 0.0 for value in macro),
+        }
+
     def precision_recall_f1(self):
         """Three float64 (N,); NaN for labels that neither occur nor are predicted."""
         never = (self.true == 0) & (self.predicted == 0)
