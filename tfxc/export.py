@@ -1,6 +1,7 @@
 """Writes a SavedModel that takes raw input: ``python -m tfxc.export --run RUN [--k 5]``.
 
-The model answers with label names and scores and needs nothing but TensorFlow. Before the verb
+The model answers with label names and scores and needs nothing but TensorFlow (after text features
+``pretrained`` tensorflow-text, too). Before the verb
 reports success, it loads what it wrote and compares it with the run's own model.
 """
 
@@ -49,6 +50,7 @@ def report(done, manifest):
         "(batch,)",
     }
     call = _CALLS[done.takes].format(**manifest, image=image)
+    subwords = (manifest.get("text_features") or {}).get("name") == "pretrained"
     return "\n".join([
         f"{done.folder}: {done.size_bytes / 1e6:,.1f} MB, of which weights "
         f"{done.weight_bytes / 1e6:,.1f} MB; {manifest['num_labels']:,} labels",
@@ -57,6 +59,7 @@ def report(done, manifest):
         f"  checked against the run's model: scores differ by at most {done.score_difference:.1e}",
         "",
         "import tensorflow as tf",
+        *(["import tensorflow_text  # a server needs its ops, which cut the texts"] * subwords),
         f'model = tf.saved_model.load("{done.folder}").signatures["serving_default"]',
         f'print({call}["labels"])',
     ])  # fmt: skip

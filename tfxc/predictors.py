@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfxc.data.conversion import Converter, check_kind
 from tfxc.data.image_conversion import ImageConverter
 from tfxc.errors import ConfigError, DataError
+from tfxc.ops.subwords import require_text
 from tfxc.training.search import Searcher
 
 _DEFAULT_K = 5
@@ -169,7 +170,13 @@ _KINDS = {"text": "texts", "sparse": "sparse features", "dense": "dense vectors"
 def _load(folder):
     if not (Path(folder) / "saved_model.pb").is_file():
         raise ConfigError("is no SavedModel", where=folder, fix="write one with tfxc.export")
-    model = tf.saved_model.load(str(folder))
+    try:
+        model = tf.saved_model.load(str(folder))
+    except RuntimeError as error:
+        if "Op type not registered" not in str(error):
+            raise
+        require_text()  # whose ops cut the texts of pretrained models
+        model = tf.saved_model.load(str(folder))
     outputs = getattr(model.signatures.get("serving_default"), "structured_outputs", {})
     if not {"labels", "scores"} <= set(outputs):
         raise ConfigError(

@@ -11,10 +11,10 @@ import tensorflow as tf
 from tests.encoders.hub_folders import write_folder
 from tests.encoders.test_tokens_end_to_end import config_of
 from tests.verbs.calls import call
-from tfxc import evaluate, predict, train
+from tfxc import evaluate, export, predict, train
 from tfxc.estimator import XCClassifier
+from tfxc.predictors import _load
 from tfxc.recipes.runs import load_run
-from tfxc.serving import export_savedmodel
 
 pytest.importorskip("tensorflow_text", reason="the extra hub is not installed")
 
@@ -37,15 +37,42 @@ def test_train_and_go_on_without_the_folder(tmp_path, capsys):
 
     data = ("--data", tmp_path / "dev.jsonl")
     assert call(capsys, evaluate, "--run", tmp_path / "run", "--k", "1", *data).code == 0
-    run = load_run(tmp_path / "run")
-    exported = export_savedmodel(run, tmp_path / "served", k=2)
-    assert exported.takes == "text" and exported.score_difference < 1e-4
+    found = call(capsys, export, "--run", tmp_path / "run", "--output", tmp_path / "served")
+    assert found.code == 0 and "import tensorflow_text" in found.out
     served = tf.saved_model.load(str(tmp_path / "served")).signatures
     answer = served["serving_default"](text=tf.constant(["No OWL but a fox", ""]))
     assert answer["labels"][0, 0] == b"fox"
     (tmp_path / "texts.txt").write_text("no fox but a owl\n")
     arguments = ("--run", tmp_path / "run", "--k", "1", tmp_path / "texts.txt")
     assert "owl" in call(capsys, predict, *arguments).out
+
+
+def test_a_server_gets_the_ops_first(tmp_path, monkeypatch):
+    (tmp_path / "saved_model.pb").touch()
+    tries = []
+
+    def load(folder):
+        tries.append(folder)
+        raise RuntimeError("Op type not registered 'NormalizeUTF8'" if len(tries) == 1 else "other")
+
+    monkeypatch.setattr(tf.saved_model, "load", load)
+    with pytest.raises(RuntimeError, match="other"):
+        _load(tmp_path)
+    assert len(tries) == 2
+    with pytest.raises(RuntimeError, match="other"):
+        _load(tmp_path)
+    assert len(tries) == 3
+
+
+def test_with_techniques(tmp_path, capsys):
+    config = start(tmp_path, dropout=0.1, body_dropout=0.1)
+    techniques = [{"name": "fgm", "epsilon": 0.5}, {"name": "rdrop"}, {"name": "ema"}]
+    changes = ("training.epochs=1", "training.accumulate=2", f"techniques={json.dumps(techniques)}")
+    changes = [part for change in changes for part in ("--set", change)]
+    command = ("--config", config, "--prepared", tmp_path / "prepared")
+    outcome = call(capsys, train, *command, *changes)
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out.splitlines()[-1])["loss"] > 0
 
 
 def test_estimator_is_pickled_without_the_folder(tmp_path):
