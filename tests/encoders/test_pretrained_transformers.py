@@ -24,15 +24,21 @@ LENGTH = 40
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """The folder of all folders; skips where there is no transformers."""
+def write():
+    """Function that runs the script beside this file; skips where there is no transformers."""
     python = os.environ.get("TFXC_TRANSFORMERS", sys.executable)
     needs = "import transformers, torch, sentencepiece, tokenizers, google.protobuf"
     if subprocess.run([python, "-c", needs], capture_output=True).returncode:
         pytest.skip(f"{python} has no transformers (TFXC_TRANSFORMERS names another Python)")
-    out = tmp_path_factory.mktemp("hub")
     script = Path(__file__).with_name("write_hub_folders.py")
-    subprocess.run([python, script, out], check=True)
+    return lambda *arguments: subprocess.run([python, script, *arguments], check=True)
+
+
+@pytest.fixture(scope="module")
+def folders(write, tmp_path_factory):
+    """The folder of all folders."""
+    out = tmp_path_factory.mktemp("hub")
+    write(out)
     return out
 
 
@@ -83,3 +89,22 @@ def test_hidden_states(folders, family):
     last = mask.sum(axis=1) - 1 if family == "xlnet" else 0
     first = reference["state_3"][np.arange(len(ids)), last]
     np.testing.assert_allclose(vectors, first, atol=1e-4)
+
+
+def test_real_weights(write, tmp_path):
+    """all-MiniLM-L6-v2, as a folder minilm in the folder TFXC_MODELS."""
+    folder = Path(os.environ.get("TFXC_MODELS", "models")) / "minilm"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is missing (TFXC_MODELS names the folder above)")
+    write(tmp_path, folder.resolve())
+    reference = np.load(tmp_path / "reference.npz")
+    tokens = PretrainedTokens(folder, max_length=LENGTH).fit([])
+    rows = tokens.transform(json.loads((tmp_path / "texts.json").read_text()))
+    for kind in ("slow", "fast"):
+        np.testing.assert_array_equal(rows.tokens, reference[f"{kind}_ids"])
+    ids = reference["ids"].astype(np.int32)
+    found = Pretrained(tokens.num_features, folder, pooling="mean")(tf.constant(ids))
+    mask = (ids != 0)[:, :, None]
+    expected = (reference["state_6"] * mask).sum(axis=1) / mask.sum(axis=1)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(expected).max() > 1

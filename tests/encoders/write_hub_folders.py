@@ -1,10 +1,11 @@
 """Writes a tiny folder of each pretrained family by transformers, with what it gives for texts.
 
     python write_hub_folders.py OUT
+    python write_hub_folders.py OUT FOLDER
 
-OUT/<family>/ holds the model's folder, and beside its files ``reference.npz``: the ids of the
-texts of ``texts.json`` (by the slow and the fast tokeniser) and all hidden states of batches of
-them. Needs transformers, torch, sentencepiece and tokenizers, which nothing else here does.
+OUT/<family>/ holds the model's folder, and beside its files ``reference.npz``: the ids of the texts
+of ``texts.json`` (by the slow and the fast tokeniser) and all hidden states of them. With a FOLDER,
+OUT holds the two files for the model there. Needs transformers, torch, sentencepiece and tokenizers, which nothing else here does.
 """
 
 import json
@@ -219,5 +220,16 @@ def main(out):
     (Path(out) / "texts.json").write_text(json.dumps(TEXTS))
 
 
+def describe(out, folder):
+    import transformers
+
+    slow, fast = (
+        transformers.AutoTokenizer.from_pretrained(folder, use_fast=fast) for fast in (False, True)
+    )
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    write_reference(Path(out), model, slow, fast)
+    (Path(out) / "texts.json").write_text(json.dumps(TEXTS))
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    describe(*sys.argv[1:]) if len(sys.argv) > 2 else main(sys.argv[1])
