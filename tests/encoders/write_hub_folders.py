@@ -5,7 +5,8 @@
 
 OUT/<family>/ holds the model's folder, and beside its files ``reference.npz``: the ids of the texts
 of ``texts.json`` (by the slow and the fast tokeniser) and all hidden states of them. With a FOLDER,
-OUT holds the two files for the model there. Needs transformers, torch, sentencepiece and tokenizers, which nothing else here does.
+OUT holds the two files of the model there. Needs transformers, torch, sentencepiece, tokenizers,
+and protobuf, which nothing else here does.
 """
 
 import json
