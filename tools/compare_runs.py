@@ -232,7 +232,7 @@ def draw(path, curves, options):
     axes.set(xlabel=options.axis, ylabel=options.metric, yscale=options.scale, title=options.title)
     if options.scale == "log":
         for write in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            write(lambda value, _: f"{value:g}")
+            write(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "125" else "")
     axes.grid(True, which="both", alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, handlelength=3.5)
