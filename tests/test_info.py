@@ -51,7 +51,7 @@ def test_separate_repetitions_are_counted(tmp_path, capsys):
     (run / "config.json").write_text(json.dumps({**tree, "recipe": {"name": "repetitions"}}))
     info.main(["--run", str(run)])
     one = 20 * 6 + 6 + 6 * 4 + 4
-    expected = f"{one:,} parameters per repetition, 3 times: {3 * one:,} parameters"
+    expected = f"{one:,} parameters per model, 3 times: {3 * one:,} parameters"
     assert expected in capsys.readouterr().out
 
 

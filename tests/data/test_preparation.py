@@ -82,7 +82,7 @@ def test_spilling_in_several_pieces_changes_nothing_but_the_order(
 ):
     prepare(sparse_settings, tmp_path / "one")
     monkeypatch.setattr(shard_writer, "_BUFFER_BYTES", 1)
-    monkeypatch.setattr(preparation, "_CHUNK_EXAMPLES", 7)
+    monkeypatch.setattr(preparation, "CHUNK_EXAMPLES", 7)
     prepare(sparse_settings, tmp_path / "many")
     one, many = (in_storage_order(tmp_path / name, "train") for name in ("one", "many"))
     assert as_sets(one) == as_sets(many)
