@@ -118,7 +118,7 @@ def train(options, changes, run):
     command += ["--prepared", options.prepared]
     for change in [*options.set, *_texts(changes), f"run={run}"]:
         command += ["--set", change]
-    process = subprocess.Popen(command, stdout=sys.stderr)
+    process = subprocess.Popen(command, stdout=2)  # the table alone goes to standard output
     while True:
         try:
             code = process.wait()
