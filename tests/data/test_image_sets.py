@@ -183,7 +183,7 @@ def test_preparing_is_repeatable_and_windows_hold_every_image(
         update={"layout": layout, "shard_examples": 7}
     )
     prepare(settings, tmp_path / "one")
-    monkeypatch.setattr(preparation, "_CHUNK_IMAGES", 4)
+    monkeypatch.setattr(preparation, "CHUNK_IMAGES", 4)
     prepare(settings, tmp_path / "two")
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
     (whole,) = ShardSource(tmp_path / "one", "train").sequential(100)

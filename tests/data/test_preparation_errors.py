@@ -139,7 +139,7 @@ def test_full_disk_is_told_and_leaves_nothing(sparse_settings, tmp_path, monkeyp
 def test_full_disk_while_rows_wait_for_their_shard_is_an_error_with_its_reason(tmp_path):
     (tmp_path / "rows-00000").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left") as caught:
-        list(shard_writer.shuffled([numbered_rows(5000)], 5000, 5000, 0, tmp_path))
+        list(shard_writer.shuffled([numbered_rows(5000)], 1, 0, tmp_path))
     assert caught.value.errno == errno.ENOSPC
 
 

@@ -63,7 +63,7 @@ def config_of(folder, text_features, encoder):
     ("text_features", "encoder"),
     [
         ({"name": "words", "min_count": 1}, {"name": "textcnn", "num_filters": 16}),
-        ({"name": "characters", "max_length": 20}, {"name": "textcnn", "num_filters": 32}),
+        ({"name": "characters", "max_length": 15}, {"name": "textcnn", "num_filters": 32}),
     ],
     ids=["words", "characters"],
 )
@@ -71,6 +71,7 @@ def test_train_evaluate_predict_and_export(tmp_path, capsys, text_features, enco
     config = config_of(tmp_path, text_features, {**encoder, "embedding_dim": 24})
     outcome = call(capsys, train, "--config", config, "--prepared", tmp_path / "prepared")
     assert outcome.code == 0
+    assert ("texts were cut off after 15 tokens" in outcome.err) == ("max_length" in text_features)
     summary = json.loads(outcome.out.splitlines()[-1])
     assert summary["dev"]["P@1"] > 0.9, "which needs the order of the words"
 

@@ -11,8 +11,8 @@ from tests.verbs.calls import call
 from tfxc import distill, train
 from tfxc.config import parse_config
 from tfxc.data.manifest import Manifest
-from tfxc.data.preparation import ensure_prepared
-from tfxc.data.source import open_source
+from tfxc.data.preparation import DataSettings, ensure_prepared, prepare
+from tfxc.data.source import ShardSource, open_source
 from tfxc.encoders.precomputed import Precomputed
 from tfxc.errors import ConfigError, DataError
 from tfxc.heads.dense import Dense
@@ -131,6 +131,26 @@ def test_logits_stand_where_the_examples_do(teacher, student, tmp_path):
     columns = [run.vocabulary.names.index(name) for name in names]
     expected = run.model(features).numpy()[:, columns]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1300, 40])
+def test_order_of_images(tmp_path, count):
+    """Images are read in smaller chunks, which another shuffle comes of."""
+    pixels = np.arange(count, dtype=np.uint16)[:, None].view(np.uint8).reshape(count, 1, 2, 1)
+    labels = np.arange(count) % 3
+    np.savez(tmp_path / "train.npz", images=pixels, labels=labels)
+    settings = DataSettings(
+        name="pixels", train=str(tmp_path / "train.npz"), reader="image_arrays", shard_examples=90
+    )
+    manifest = prepare(settings, tmp_path / "out")
+    (tmp_path / "scratch").mkdir()
+    order = reading_order(manifest, settings, tmp_path / "scratch")
+    batches = ShardSource(tmp_path / "out", "train").sequential(5000)
+    found = np.concatenate([batch["features"] for batch in batches]).reshape(count, 2)
+    np.testing.assert_array_equal(np.ascontiguousarray(found).view(np.uint16)[:, 0], order)
+    manifest.splits["train"].corrupt_images = 2
+    with pytest.raises(DataError, match="2 were left out"):
+        reading_order(manifest, settings, tmp_path / "scratch")
 
 
 def test_student_learns_from_the_teacher_alone(teacher, student, tmp_path, capsys):

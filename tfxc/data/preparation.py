@@ -40,6 +40,7 @@ from tfxc.data.source_files import (
     refuse_changed_sources,
 )
 from tfxc.data.text_features import build_text_features
+from tfxc.data.tokens_base import tell_cut
 from tfxc.errors import DataError
 from tfxc.files import atomic_folder
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -51,7 +52,7 @@ __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepare
 TEXT_FEATURES_FOLDER = "text_features"
 # Large enough for several processes to share the texts of one chunk.
 CHUNK_EXAMPLES = 8192
-_CHUNK_IMAGES = 512
+CHUNK_IMAGES = 512
 
 
 def prepare(settings, folder, *, jobs=None):
@@ -160,8 +161,7 @@ class _Preparation:
     def _learn(self):
         """Reads the training split once: label counts, text statistics, widths."""
         settings, where = self.settings, self.sources["train"]
-        reader = self._open("train")
-        names = settings.label_names
+        reader, names = self._open("train"), settings.label_names
         if names is not None:
             names = LabelVocabulary.load(expand(names))
         elif getattr(reader, "label_names", None) is not None:
@@ -179,8 +179,7 @@ class _Preparation:
         if settings.text_features is not None:
             self.text_features = build_text_features(settings.text_features)
             self.text_features.fit(texts, jobs=self.jobs)
-        # Given features have nothing to fit, and hashed ones learn nothing from the texts: what is
-        # left of the stream is read here.
+        # Given and hashed features learn nothing: what is left of the stream is read here.
         with Progress("reading train", reader.num_examples, "examples") as progress:
             for _ in texts:
                 progress.advance(self.num_train - progress.done)
@@ -218,7 +217,7 @@ class _Preparation:
     @property
     def _chunk_size(self):
         # Before the first chunk only the settings can tell that images are coming.
-        return _CHUNK_IMAGES if self.images or self.settings.images else CHUNK_EXAMPLES
+        return CHUNK_IMAGES if self.images or self.settings.images else CHUNK_EXAMPLES
 
     def _write(self, split, scratch):
         """Writes the shards of one split; returns its ``SplitInfo``."""
@@ -227,7 +226,7 @@ class _Preparation:
         if self.images is not None:
             most, left_out = self.images.shard_examples(most), len(self.images.corrupt)
         if training:
-            shards = shuffled(rows, self.num_train, most, settings.seed, scratch)
+            shards = shuffled(rows, -(-self.num_train // most), settings.seed, scratch)
         else:
             shards = in_order(rows, most)
         num_labels = len(self.numbering.vocabulary)
@@ -242,7 +241,7 @@ class _Preparation:
             text_features=self.text_features, normalise=self.settings.normalise, jobs=self.jobs,
             images=self.images,
         )  # fmt: skip
-        reader = self._open(split)
+        reader, cut = self._open(split), getattr(self.text_features, "num_cut", 0)
         total = self.num_train if training else reader.num_examples
         with Progress(f"preparing {split}", total, "examples") as progress:
             chunks = reader.chunks(self._chunk_size)
@@ -253,6 +252,7 @@ class _Preparation:
                 yield rows
         if training and not progress.done:
             raise nothing_decoded(self.sources[split])
+        tell_cut(self.text_features, cut, progress.done, split)
 
     def _recount(self, rows):
         """Counts the training labels of images once more, without those of images left out."""

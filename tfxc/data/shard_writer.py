@@ -75,17 +75,17 @@ def in_order(stream, shard_examples):
         yield Rows.concatenate(waiting)
 
 
-def shuffled(stream, num_examples, shard_examples, seed, scratch):
+def shuffled(stream, num_shards, seed, scratch):
     """Yields the rows of a stream of ``Rows`` in shards of random rows in random order.
 
     Of every k consecutive rows (k shards) each shard gets one, at random: shards differ by one row
-    in size. A shard's rows are then permuted. The result is a function of the rows and the seed.
+    in size. A shard's rows are then permuted. The result is a function of the rows, how many come
+    at a time, and the seed.
 
     Args:
-        num_examples: number of rows in the stream.
+        num_shards: number of shards.
         scratch: a folder for temporary files, left empty.
     """
-    num_shards = -(-num_examples // shard_examples)
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, num_shards))))
     spill = _Spill(scratch, num_shards)
     pending = np.zeros(0, np.int64)

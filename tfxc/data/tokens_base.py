@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import json
+import sys
 
 import numpy as np
 
@@ -11,6 +12,25 @@ from tfxc.errors import ConfigError, DataError
 from tfxc.files import atomic_folder
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
+
+
+def tell_cut(features, before, count, split):
+    """Tells on standard error how many texts of a split were too long.
+
+    Args:
+        features: text features; only those with ``num_cut`` cut texts.
+        before: their ``num_cut`` before the split.
+        count: texts of the split.
+        split: its name.
+    """
+    cut = getattr(features, "num_cut", 0) - before
+    if cut:
+        most = features.settings()["max_length"]
+        print(
+            f"{split}: {cut:,} of {count:,} texts were cut off after {most:,} tokens "
+            "(data.text_features.max_length)",
+            file=sys.stderr,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

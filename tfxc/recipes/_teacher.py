@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfxc import registry
 from tfxc.data.formats import open_reader
-from tfxc.data.preparation import CHUNK_EXAMPLES
+from tfxc.data.preparation import CHUNK_EXAMPLES, CHUNK_IMAGES
 from tfxc.data.rows import Rows
 from tfxc.data.shard_writer import shuffled
 from tfxc.data.source_files import expand
@@ -69,17 +69,32 @@ def reading_order(manifest, data, scratch):
 
     Returns:
         int64 (examples,).
+
+    Raises:
+        DataError: images were left out, so that the numbers of the others are not known.
     """
-    count = manifest.split("train").examples
+    info = manifest.split("train")
+    count = info.examples
+    if info.corrupt_images:
+        raise DataError(
+            f"a training split without corrupt images expected, {info.corrupt_images:,} were left "
+            "out",
+            where=data.train,
+            fix="remove them from the data",
+        )
+    if manifest.layout == "feature_set":
+        return np.arange(count)
+    # The shuffle depends on how many examples are read at a time.
+    size = CHUNK_IMAGES if manifest.feature_kind == "image" else CHUNK_EXAMPLES
 
     def numbers():
-        for first in range(0, count, CHUNK_EXAMPLES):
-            part = np.arange(first, min(first + CHUNK_EXAMPLES, count))
+        for first in range(0, count, size):
+            part = np.arange(first, min(first + size, count))
             # Two halves: float32 holds whole numbers up to 2^24 only.
             matrix = np.stack([part >> 20, part & 0xFFFFF], axis=1)
             yield Rows.from_dense(matrix, [[]] * len(part))
 
-    parts = shuffled(numbers(), count, data.shard_examples, data.seed, scratch)
+    parts = shuffled(numbers(), len(info.shards), data.seed, scratch)
     matrix = np.concatenate([rows.matrix for rows in parts]).astype(np.int64)
     return (matrix[:, 0] << 20) + matrix[:, 1]
 
