@@ -44,15 +44,17 @@ class Network:
             layers.
         cast: function of a weight -> tensor of the computation's type.
         drop: function of (values, share, place) that drops in training.
+        seen: None, or a list that gets the scores of each layer's attention before the softmax,
+            float32 (batch, heads, length, length), very low at padding.
 
     Reference: Devlin et al. 2019, arXiv 1810.04805; Sanh et al. 2019, arXiv 1910.01108; Liu et al.
     2019, arXiv 1907.11692; Lan et al. 2020, arXiv 1909.11942; Clark et al. 2020, arXiv 2003.10555;
     Conneau et al. 2020, arXiv 1911.02116.
     """
 
-    def __init__(self, architecture, stem, layers, cast, drop):
+    def __init__(self, architecture, stem, layers, cast, drop, seen=None):
         self.architecture, self.stem, self.layers = architecture, stem, layers
-        self.cast, self.drop = cast, drop
+        self.cast, self.drop, self.seen = cast, drop, seen
 
     def states(self, x, mask, num_layers):
         """What enters the first layer, and what comes out of each.
@@ -101,8 +103,10 @@ class Network:
         a = self.architecture
         query, key, value = tf.split(self.linear(x, weights, "attention_in"), 3, axis=-1)
         query, key, value = (self.heads(part) for part in (query, key, value))
-        scores = tf.cast(self.scores(query, key, weights), tf.float32)
-        shares = self.drop(tf.nn.softmax(scores + hidden), a.attention_dropout, place + 1)
+        scores = tf.cast(self.scores(query, key, weights), tf.float32) + hidden
+        if self.seen is not None:
+            self.seen.append(scores)
+        shares = self.drop(tf.nn.softmax(scores), a.attention_dropout, place + 1)
         mixed = tf.matmul(tf.cast(shares, x.dtype), value)
         mixed = tf.transpose(mixed, [0, 2, 1, 3])
         mixed = tf.reshape(mixed, tf.stack([tf.shape(x)[0], tf.shape(x)[1], a.hidden_dim]))

@@ -121,10 +121,16 @@ class TokenEncoder(Encoder):
         Returns:
             float (batch, output_dim).
         """
+        x = self.entering(embedded, mask, training)
+        return self.leaving(self.pool(x, mask, training), training)
+
+    def entering(self, embedded, mask, training):
+        """What the subclass sees of the words: nothing of the padding, in training not all."""
         x = tf.where(mask[:, :, None], tf.cast(embedded, self.compute_dtype), 0)
-        if training and self.word_dropout:
-            x = self._drop_words(x)
-        vectors = self.pool(x, mask, training)
+        return self._drop_words(x) if training and self.word_dropout else x
+
+    def leaving(self, vectors, training):
+        """The vectors, in training with dropout."""
         return dropout(vectors, self.dropout, self.next_mask(0)) if training else vectors
 
     def _drop_words(self, x):

@@ -10,7 +10,8 @@ from tfxc.encoders._hub_config import Architecture
 from tfxc.encoders._hub_layers import network_of
 from tfxc.encoders._hub_source import open_source
 from tfxc.encoders._hub_weights import layer_weights, read_table, stem_weights
-from tfxc.encoders._tokens import TokenEncoder, check_size, mean_of_words
+from tfxc.encoders._layered import LayeredEncoder
+from tfxc.encoders._tokens import check_size, mean_of_words
 from tfxc.encoders.base import check_share
 from tfxc.errors import ConfigError
 from tfxc.ops.randomness import dropout as drop
@@ -21,7 +22,7 @@ _MOST_POSITIONS = 4096  # fixed, so that dropout does not depend on how far a ba
 
 
 @keras.saving.register_keras_serializable("tfxc")
-class Pretrained(TokenEncoder):
+class Pretrained(LayeredEncoder):
     """A pretrained network of self-attention over subwords.
 
     BERT (and MiniLM, which is one), DistilBERT, RoBERTa, XLM-RoBERTa, ALBERT, ELECTRA, DeBERTa-V3
@@ -176,9 +177,8 @@ class Pretrained(TokenEncoder):
 
         return start
 
-    def pool(self, x, mask, training):
+    def pooled(self, states, mask):
         """The pooled vector; 0 for an empty text."""
-        states = self.hidden_states(x, mask, training)
         if self.pooling == "mean":
             return mean_of_words(states[-1], mask)
         count = self.pooled_layers if self.pooling == "last_layers" else 1
@@ -191,20 +191,27 @@ class Pretrained(TokenEncoder):
         last = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1) - 1
         return tf.gather(state, tf.maximum(last, 0), batch_dims=1)
 
-    def hidden_states(self, x, mask, training=False):
+    def hidden_states(self, x, mask, training=False, scores=None):
         """What enters the first layer, and what comes out of each.
 
         Args:
             x: float (batch, length, embedding_dim), word vectors.
             mask: bool (batch, length), False at padding.
             training: whether dropout is on.
+            scores: see ``LayeredEncoder``.
 
         Returns:
             list of num_layers + 1 tensors (batch, length, hidden_dim).
         """
         dropped = self._dropped if training else lambda values, share, place: values
-        network = self._network(self._shape, self.stem, self.layers, self.cast, dropped)
+        network = self._network(self._shape, self.stem, self.layers, self.cast, dropped, scores)
         return network.states(x, mask, self._num_layers)
+
+    def weights_of_layer(self, number):
+        """The weights of layer ``number`` from 1 by name, shared ones where layers share them."""
+        a = self._shape
+        shared = a.shared_layers
+        return self.layers[(number - 1) * shared // a.num_layers if shared else number - 1]
 
     def _dropped(self, values, share, place):
         share = share if self.body_dropout is None else self.body_dropout

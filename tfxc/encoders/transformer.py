@@ -4,12 +4,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.encoders._tokens import TokenEncoder, check_size, mean_of_words
+from tfxc.encoders._layered import LayeredEncoder
+from tfxc.encoders._tokens import check_size, mean_of_words
 from tfxc.ops.randomness import dropout as drop
 
 
 @keras.saving.register_keras_serializable("tfxc")
-class Transformer(TokenEncoder):
+class Transformer(LayeredEncoder):
     """Sinusoidal positions, layers of self-attention with the norm behind each part, mean.
 
     A layer is ``x = norm(x + attention(x))``, ``x = norm(x + W2 relu(W1 x))``. Padding is attended
@@ -101,17 +102,22 @@ class Transformer(TokenEncoder):
                     weights[own] = self.matrix((width,), f"{own}_{number}", start)
             self.layers.append(weights)
 
-    def pool(self, x, mask, training):
+    def pooled(self, states, mask):
         """Mean of the last layer's states."""
-        return mean_of_words(self.hidden_states(x, mask, training)[-1], mask)
+        return mean_of_words(states[-1], mask)
 
-    def hidden_states(self, x, mask, training=False):
+    def weights_of_layer(self, number):
+        """The weights of layer ``number`` from 1 by name."""
+        return self.layers[number - 1]
+
+    def hidden_states(self, x, mask, training=False, scores=None):
         """What enters the first layer, and what comes out of each.
 
         Args:
             x: float (batch, length, embedding_dim), word vectors.
             mask: bool (batch, length), False at padding.
             training: whether dropout is on.
+            scores: see ``LayeredEncoder``.
 
         Returns:
             list of num_layers + 1 tensors (batch, length, embedding_dim).
@@ -122,14 +128,14 @@ class Transformer(TokenEncoder):
         states = [self._dropped(x, 0, training)]
         for number, weights in enumerate(self.layers):
             x = states[-1]
-            added = self._attention(x, mask, weights)
+            added = self._attention(x, mask, weights, scores)
             x = self._normed(x, added, weights, "attention", 2 * number + 1, training)
             added = tf.nn.relu(self._linear(x, weights, "feed_forward_in"))
             added = self._linear(added, weights, "feed_forward_out")
             states.append(self._normed(x, added, weights, "feed_forward", 2 * number + 2, training))
         return states
 
-    def _attention(self, x, mask, weights):
+    def _attention(self, x, mask, weights, seen):
         batch, length = tf.shape(x)[0], tf.shape(x)[1]
         heads = self.num_heads
         size = self.head_dim or self.embedding_dim // heads
@@ -139,7 +145,10 @@ class Transformer(TokenEncoder):
         scores = tf.matmul(query * tf.cast(size**-0.5, x.dtype), key, transpose_b=True)
         # Finite, so that an empty text gives no NaN.
         hidden = tf.where(mask, 0.0, tf.float32.min / 2)[:, None, None, :]
-        shares = tf.cast(tf.nn.softmax(tf.cast(scores, tf.float32) + hidden), x.dtype)
+        scores = tf.cast(scores, tf.float32) + hidden
+        if seen is not None:
+            seen.append(scores)
+        shares = tf.cast(tf.nn.softmax(scores), x.dtype)
         mixed = tf.transpose(tf.matmul(shares, value), [0, 2, 1, 3])
         mixed = tf.reshape(mixed, tf.stack([batch, length, heads * size]))
         return self._linear(mixed, weights, "attention_out")
