@@ -133,17 +133,16 @@ def _texts(loaded, options, split, wanted):
     if loaded.text_features is None or not wanted or (split == "train" and not options.data):
         return {}
     from tfxc.data.formats import open_reader
-    from tfxc.data.source_files import expand
+    from tfxc.data.held_out import open_split
 
-    data = loaded.config.data
-    if options.data:
-        path, name, arguments = options.data, options.reader, dict(options.reader_option)
-    else:
-        path, name = expand(data.sources()[split]), data.reader
-        arguments = {**data.reader_options, **data.split_options.get(split, {})}
     first, found = 0, {}
     try:
-        for chunk in open_reader(path, name=name, **arguments).chunks():
+        if options.data:
+            arguments = dict(options.reader_option)
+            reader = open_reader(options.data, name=options.reader, **arguments)
+        else:
+            reader = open_split(loaded.config.data, split)
+        for chunk in reader.chunks():
             found |= {first + n: t for n, t in enumerate(chunk.texts) if first + n in wanted}
             first += len(chunk)
     except ConfigError:

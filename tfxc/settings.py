@@ -68,6 +68,9 @@ class DataSettings(_Section):
     Attributes:
         name: the set's name, used as a folder name.
         train, dev, test: paths (``~`` and ``${VAR}`` are expanded) or ``"builtin:<name>"``.
+        dev_share: share of the training file that is held out as the dev split where no ``dev`` is
+            given, e.g. 0.15: the same share of each label, drawn with ``seed``. None holds out
+            nothing.
         reader: the format's name; None recognises it by the file's name and first line.
         reader_options: keyword arguments of the reader.
         split_options: further reader options of single splits, e.g.
@@ -93,6 +96,7 @@ class DataSettings(_Section):
     name: str = pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     train: str
     dev: str | None = None
+    dev_share: float | None = pydantic.Field(None, gt=0, lt=1)
     test: str | None = None
     reader: str | None = None
     reader_options: dict[str, Any] = {}
@@ -126,9 +130,21 @@ class DataSettings(_Section):
                 )
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _one_dev_split(self):
+        if self.dev is not None and self.dev_share is not None:
+            raise ConfigError(
+                "a dev split comes from a file or out of the training file, found both",
+                where="data.dev_share",
+                fix="remove dev or dev_share",
+            )
+        return self
+
     def sources(self):
         """The paths of the given splits, by split, training split first."""
         paths = {split: getattr(self, split) for split in SPLITS}
+        if self.dev_share is not None:
+            paths["dev"] = self.train
         return {split: path for split, path in paths.items() if path is not None}
 
 

@@ -18,7 +18,7 @@ from tests.data.source_sets import (
     write_jsonl,
 )
 from tfxc.config import DataSettings
-from tfxc.data import preparation, shard_writer
+from tfxc.data import held_out, preparation, shard_writer
 from tfxc.data.chunk import Chunk
 from tfxc.data.manifest import Manifest, prepared_folder
 from tfxc.data.preparation import ensure_prepared, prepare
@@ -213,7 +213,7 @@ def test_built_in_set_is_described_by_its_fingerprint(tmp_path, monkeypatch):
 
     opened = []
     monkeypatch.setattr(
-        preparation, "open_reader", lambda path, **options: opened.append(options) or BuiltIn()
+        held_out, "open_reader", lambda path, **options: opened.append(options) or BuiltIn()
     )
     settings = DataSettings(
         name="toy", train="builtin:toy", dev="builtin:toy", text_features=TFIDF,

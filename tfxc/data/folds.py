@@ -80,15 +80,32 @@ def stratified_folds(rows, count, seed):
         >>> np.bincount(stratified_folds(rows, 3, seed=0)[:3]).tolist()
         [1, 1, 1]
     """
-    sizes = np.diff(rows.label_indptr)
-    frequency = np.bincount(rows.label_ids, minlength=1)
-    # Of each example's labels the rarest, the lowest id among equals; -1 without labels.
-    example = np.repeat(np.arange(len(rows)), sizes)
-    order = np.lexsort((rows.label_ids, frequency[rows.label_ids], example))
-    rarest = np.full(len(rows), -1)
-    rarest[sizes > 0] = rows.label_ids[order][rows.label_indptr[:-1][sizes > 0]]
+    rarest = rarest_labels(rows.label_indptr, rows.label_ids)
     shuffled = permutation(len(rows), seed, 0)
     dealt = shuffled[np.argsort(rarest[shuffled], kind="stable")]
     folds = np.empty(len(rows), np.int64)
     folds[dealt] = np.arange(len(rows)) % count
     return folds
+
+
+def rarest_labels(indptr, ids):
+    """The label each example goes by: of its own the rarest, the lowest id among equals.
+
+    Args:
+        indptr: int64 (examples + 1,), bounds of each example's labels in ``ids``.
+        ids: int32 (labels of all examples,).
+
+    Returns:
+        int64 (examples,), -1 for an example without labels.
+
+    Example:
+        >>> rarest_labels(np.array([0, 1, 3, 3]), np.array([0, 0, 1])).tolist()
+        [0, 1, -1]
+    """
+    sizes = np.diff(indptr)
+    frequency = np.bincount(ids, minlength=1)
+    example = np.repeat(np.arange(len(sizes)), sizes)
+    order = np.lexsort((ids, frequency[ids], example))
+    rarest = np.full(len(sizes), -1)
+    rarest[sizes > 0] = ids[order][indptr[:-1][sizes > 0]]
+    return rarest

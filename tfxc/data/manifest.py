@@ -24,8 +24,8 @@ def fingerprint(settings):
 
     Neither the set's name nor ``where`` is part of it. Paths count as they are written.
     """
-    # Sets without images keep the fingerprint they had before there were any.
-    unused = {"images"} if settings.images is None else set()
+    # Sets without these keep the fingerprint they had before there were any.
+    unused = {name for name in ("images", "dev_share") if getattr(settings, name) is None}
     values = settings.model_dump(mode="json", exclude={"name", "where", *unused})
     text = json.dumps({**values, "format_version": FORMAT_VERSION}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

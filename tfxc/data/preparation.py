@@ -20,7 +20,7 @@ import scipy.sparse
 from tfxc.config import DataSettings
 from tfxc.data.conversion import Converter, check_kind
 from tfxc.data.feature_preparation import names_feature_sets, prepare_feature_sets
-from tfxc.data.formats import open_reader
+from tfxc.data.held_out import open_split
 from tfxc.data.image_conversion import ImageConverter, nothing_decoded
 from tfxc.data.label_ids import LabelNumbering
 from tfxc.data.manifest import (
@@ -262,8 +262,7 @@ class _Preparation:
         self.recounted += np.bincount(rows.label_ids, minlength=len(self.recounted))
 
     def _open(self, split):
-        options = {**self.settings.reader_options, **self.settings.split_options.get(split, {})}
-        reader = open_reader(self.sources[split], name=self.settings.reader, **options)
+        reader = open_split(self.settings, split)
         if is_builtin(self.sources[split]):
             self.fingerprints[split] = reader.source_fingerprint
         return reader

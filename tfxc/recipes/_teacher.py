@@ -8,11 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc import registry
-from tfxc.data.formats import open_reader
+from tfxc.data.held_out import open_split
 from tfxc.data.preparation import CHUNK_EXAMPLES, CHUNK_IMAGES
 from tfxc.data.rows import Rows
 from tfxc.data.shard_writer import shuffled
-from tfxc.data.source_files import expand
 from tfxc.errors import ConfigError, DataError
 from tfxc.files import atomic_file
 from tfxc.progress import Progress
@@ -104,7 +103,7 @@ def _check_order(source, data, names, order):
     known = {name: number for number, name in enumerate(names)}
     labels = [
         sorted(known[str(label)] for label in row if str(label) in known)
-        for chunk in _reader(data).chunks(CHUNK_EXAMPLES)
+        for chunk in open_split(data, "train").chunks(CHUNK_EXAMPLES)
         for row in chunk.labels
     ]
     first = 0
@@ -123,18 +122,13 @@ def _check_order(source, data, names, order):
         )
 
 
-def _reader(data):
-    options = {**data.reader_options, **data.split_options.get("train", {})}
-    return open_reader(expand(data.train), name=data.reader, **options)
-
-
 def _add(total, run, folder, data, names, place, batch_size, count):
     """Adds one teacher's logits, divided by the number of teachers."""
     columns = teacher_columns(run, folder, names)
     scores = tf.function(run.model.__call__, reduce_retracing=True)
     done = 0
     with Progress(f"asking {folder}", len(place), "examples") as progress:
-        for rows in run.rows(_reader(data), CHUNK_EXAMPLES):
+        for rows in run.rows(open_split(data, "train"), CHUNK_EXAMPLES):
             for start in range(0, len(rows), batch_size):
                 part = rows.slice(start, start + batch_size)
                 features = tf.nest.map_structure(tf.constant, part.batch()["features"])
