@@ -25,7 +25,7 @@ def extensions():
             extra_link_args=openmp,
             optional=True,
         )
-        for name in ("_gather", "_walk")
+        for name in ("_beam_search", "_gather", "_two_means", "_walk")
     ]
     return cythonize(kernels, language_level=3)
 

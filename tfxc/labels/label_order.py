@@ -5,11 +5,9 @@ neighbouring codes, so it matters who the neighbours are; see also ``labels.prod
 """
 
 import numpy as np
-import scipy.sparse
 
 from tfxc.labels.mixed_radix import strides
-
-_MOST_ROUNDS = 20  # of the alternation between centres and halves
+from tfxc.ops.two_means import Halves
 
 
 def random_order(num_labels, seed):
@@ -47,21 +45,28 @@ def clustered_order(label_vectors, sizes, seed):
         >>> codes[0] // 2 == codes[2] // 2, codes[0] // 2 == codes[1] // 2
         (np.True_, np.False_)
     """
-    num_labels = label_vectors.shape[0]
     blocks = strides(sizes)[:-1]
-    generator = np.random.default_rng(seed)
-    codes = np.empty(num_labels, np.int32)
-    waiting = [(0, np.arange(num_labels), _compact(label_vectors))]
+    halves = Halves(label_vectors, seed)
+    waiting = [(0, label_vectors.shape[0])]
     while waiting:
-        begin, labels, vectors = waiting.pop()
-        left = _left_size(len(labels), blocks)
-        if left is None:
-            codes[labels] = np.arange(begin, begin + len(labels))
-            continue
-        is_left = _halve(vectors, left, generator)
-        for mask, start in ((is_left, begin), (~is_left, begin + left)):
-            waiting.append((start, labels[mask], _compact(vectors[mask])))
-    return codes
+        lefts = [_left_size(end - begin, blocks) for begin, end in waiting]
+        nodes = [(*node, left) for node, left in zip(waiting, lefts, strict=True) if left]
+        halves.cut(nodes)
+        cuts = [((begin, begin + left), (begin + left, end)) for begin, end, left in nodes]
+        waiting = [node for pair in cuts for node in pair]
+    return _invert(halves.order)
+
+
+def _invert(order):
+    """The place of each number in a permutation.
+
+    Example:
+        >>> _invert(np.array([2, 0, 1], np.int32)).tolist()
+        [1, 2, 0]
+    """
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order), dtype=order.dtype)
+    return places
 
 
 def _left_size(count, blocks):
@@ -70,39 +75,3 @@ def _left_size(count, blocks):
         if count > block:
             return block * max(1, (count + block) // (2 * block))
     return None
-
-
-def _halve(vectors, left, generator):
-    """Mask of the ``left`` rows that are nearer to the first of two centres."""
-    one = generator.integers(vectors.shape[0])
-    far = np.maximum(1 - vectors @ _dense_row(vectors, one), 0).astype(np.float64)
-    far[one] = 0
-    chances = far / far.sum() if far.sum() > 0 else None
-    other = generator.choice(vectors.shape[0], p=chances)
-    difference = _dense_row(vectors, one) - _dense_row(vectors, other)
-    before = None
-    for _ in range(_MOST_ROUNDS):
-        ranking = np.argsort(-(vectors @ difference), kind="stable")
-        is_left = np.zeros(vectors.shape[0], bool)
-        is_left[ranking[:left]] = True
-        if before is not None and (is_left == before).all():
-            break
-        before = is_left
-        centres = (vectors.T @ half.astype(np.float32) for half in (is_left, ~is_left))
-        first, second = (centre / max(np.linalg.norm(centre), 1e-12) for centre in centres)
-        difference = first - second
-    return is_left
-
-
-def _dense_row(vectors, row):
-    found = vectors[row : row + 1]
-    return (found.toarray() if scipy.sparse.issparse(found) else found)[0]
-
-
-def _compact(vectors):
-    """A small sparse matrix without the columns that are empty in it."""
-    if not scipy.sparse.issparse(vectors) or 4 * vectors.nnz > vectors.shape[1]:
-        return vectors
-    used, columns = np.unique(vectors.indices, return_inverse=True)
-    shape = (vectors.shape[0], max(1, len(used)))
-    return scipy.sparse.csr_matrix((vectors.data, columns, vectors.indptr), shape)

@@ -1,0 +1,242 @@
+"""A tree of label clusters: which labels stand under which node, level by level."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.errors import ConfigError, DataError
+from tfxc.files import atomic_file
+
+FILE_VERSION = 1
+_KIND = "tfxc label tree"
+
+
+class ClusterTree:
+    """Labels under clusters under clusters; the nodes of the last level are the labels.
+
+    Above level 0 stands one root, so that a tree of one level has all labels under the root.
+
+    Args:
+        parents: list of int arrays, one per level from the top: ``parents[t][node]`` is the node
+            of level t - 1 that a node of level t stands under; of level 0 all zeros.
+
+    Attributes:
+        parents: list of int32 arrays.
+        sizes: nodes of each level, ``[K_0, ..., number of labels]``.
+
+    Raises:
+        DataError: a parent is no node of the level above, or an inner node has no child.
+
+    Reference: Yu et al., "PECOS", JMLR 2022; Zhang et al., NeurIPS 2021, arXiv 2110.00685.
+
+    Example:
+        >>> tree = ClusterTree([[0, 0], [0, 1, 0]])
+        >>> tree.sizes, tree.labels_under(0, 0).tolist(), tree.matrix(1).toarray().tolist()
+        ([2, 3], [0, 2], [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    """
+
+    def __init__(self, parents):
+        _check(parents)
+        self.parents = [np.array(level, np.int32) for level in parents]
+        self._grouped = {}
+
+    @property
+    def sizes(self):
+        """Nodes of each level from the top, the last the number of labels."""
+        return [len(level) for level in self.parents]
+
+    @property
+    def depth(self):
+        """Number of levels."""
+        return len(self.parents)
+
+    @property
+    def num_labels(self):
+        """Nodes of the last level."""
+        return len(self.parents[-1])
+
+    def __repr__(self):
+        return f"ClusterTree(sizes={self.sizes})"
+
+    def __eq__(self, other):
+        if not isinstance(other, ClusterTree):
+            return NotImplemented
+        return self.sizes == other.sizes and all(map(np.array_equal, self.parents, other.parents))
+
+    __hash__ = None
+
+    def matrix(self, level):
+        """C_t, float32 CSR (nodes of the level, nodes above): a 1 at each node's parent."""
+        nodes, above = self.sizes[level], self._above(level)
+        ones, starts = np.ones(nodes, np.float32), np.arange(nodes + 1, dtype=np.int32)
+        return scipy.sparse.csr_matrix((ones, self.parents[level], starts), (nodes, above))
+
+    def children(self, level):
+        """The nodes of a level grouped by parent.
+
+        Args:
+            level: t.
+
+        Returns:
+            ``(nodes, splits)``: int32 (K_t,) and int64 (K_(t-1) + 1,); the children of node p of
+            level t - 1, of the root for t = 0, are ``nodes[splits[p]:splits[p + 1]]``, ascending.
+
+        Example:
+            >>> [part.tolist() for part in ClusterTree([[0, 0], [0, 1, 0]]).children(1)]
+            [[0, 2, 1], [0, 2, 3]]
+        """
+        level = range(self.depth)[level]
+        if level not in self._grouped:
+            parents = self.parents[level]
+            splits = np.zeros(self._above(level) + 1, np.int64)
+            np.cumsum(np.bincount(parents, minlength=len(splits) - 1), out=splits[1:])
+            self._grouped[level] = np.argsort(parents, kind="stable").astype(np.int32), splits
+        return self._grouped[level]
+
+    def labels_under(self, level, node):
+        """Ids of the labels under a node, int32, ascending.
+
+        Raises:
+            IndexError: there is no such node.
+        """
+        nodes = np.array([range(self.sizes[level])[node]], np.int32)
+        for below in range(range(self.depth)[level] + 1, self.depth):
+            grouped, splits = self.children(below)
+            nodes = np.concatenate([grouped[splits[n] : splits[n + 1]] for n in nodes])
+        return np.sort(nodes)
+
+    def multi_resolution(self, labels):
+        """The label matrix of every level, ``Y_(t-1) = Y_t C_t``.
+
+        Counts are kept: an entry is the number of an example's labels under a node, where the
+        given matrix holds ones.
+
+        Args:
+            labels: Y (examples, labels), sparse.
+
+        Returns:
+            list of float32 CSR matrices (examples, K_t), the last one Y.
+
+        Raises:
+            DataError: Y has another number of labels.
+
+        Example:
+            >>> tree = ClusterTree([[0, 0], [0, 1, 0]])
+            >>> labels = scipy.sparse.csr_matrix(np.array([[1, 0, 1]]))
+            >>> [matrix.toarray().tolist() for matrix in tree.multi_resolution(labels)]
+            [[[2.0, 0.0]], [[1.0, 0.0, 1.0]]]
+        """
+        if labels.shape[1] != self.num_labels:
+            raise DataError(
+                f"a matrix of the tree's {self.num_labels:,} labels is expected, "
+                f"found {labels.shape[1]:,} columns",
+                fix="build the tree from the same labels",
+            )
+        found = [scipy.sparse.csr_matrix(labels, dtype=np.float32)]
+        for level in range(self.depth - 1, 0, -1):
+            above = found[0] @ self.matrix(level)
+            above.sort_indices()
+            found.insert(0, above)
+        return found
+
+    def save(self, path):
+        """Writes the tree as one ``.npz`` file, which appears whole or not at all.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        content = {f"parents_{level}": parents for level, parents in enumerate(self.parents)}
+        content |= {"kind": _KIND, "version": FILE_VERSION, "sizes": self.sizes}
+        with atomic_file(path, "wb") as stream:
+            np.savez_compressed(stream, **content)
+
+    @classmethod
+    def load(cls, path):
+        """Reads what ``save`` wrote.
+
+        Raises:
+            DataError: the file is missing, damaged, no tree, or its tree has gaps.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise DataError("a label tree is expected, there is no such file", where=path)
+        try:
+            with np.load(path) as content:
+                if content["kind"].item() != _KIND or content["version"].item() != FILE_VERSION:
+                    raise DataError(f"a tree of version {FILE_VERSION} is expected", where=path)
+                sizes = content["sizes"].tolist()
+                parents = [content[f"parents_{level}"] for level in range(len(sizes))]
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                f"a label tree is expected, the file cannot be read: {error}",
+                where=path,
+                fix="build the tree again",
+            ) from error
+        if [level.size for level in parents] != sizes:
+            raise DataError(f"levels of {sizes} nodes are expected, found others", where=path)
+        try:
+            return cls(parents)
+        except DataError as error:
+            raise DataError(str(error), where=path, fix="build the tree again") from error
+
+    def _above(self, level):
+        level = range(self.depth)[level]
+        return self.sizes[level - 1] if level else 1
+
+
+def _check(parents):
+    if not len(parents):
+        raise DataError("a tree of at least one level is expected, found none")
+    above = 1
+    for level, found in enumerate(map(np.asarray, parents)):
+        if found.ndim != 1 or not found.size or found.dtype.kind not in "iu":
+            raise DataError(
+                f"level {level}: a list of whole numbers, the parent of each node, is expected, "
+                f"found shape {found.shape} of {found.dtype}"
+            )
+        if found.min() < 0 or found.max() >= above:
+            raise DataError(
+                f"level {level}: parents 0 to {above - 1} are expected, "
+                f"found {found.min()} to {found.max()}"
+            )
+        childless = np.flatnonzero(np.bincount(found, minlength=above) == 0)
+        if childless.size:
+            raise DataError(
+                f"level {level - 1}: every node needs a child, {childless.size:,} have none, "
+                f"the first is {childless[0]}"
+            )
+        above = found.size
+
+
+def broadcast(values, tree, name):
+    """One value per level of a tree.
+
+    Args:
+        values: one value for all levels, or a list with one per level from the top.
+        tree: ``ClusterTree``.
+        name: of the setting, for the message.
+
+    Returns:
+        list.
+
+    Raises:
+        ConfigError: a list of another length; the message states the levels' sizes.
+
+    Example:
+        >>> broadcast(0.1, ClusterTree([[0, 0], [0, 1, 0]]), "threshold")
+        [0.1, 0.1]
+    """
+    if not isinstance(values, (list, tuple, np.ndarray)):
+        return [values] * tree.depth
+    if len(values) != tree.depth:
+        raise ConfigError(
+            f"one value or {tree.depth} values are expected, one per level of the tree "
+            f"(levels of {', '.join(f'{size:,}' for size in tree.sizes)} nodes), "
+            f"found {len(values)}",
+            where=name,
+        )
+    return list(values)

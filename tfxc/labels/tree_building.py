@@ -1,0 +1,202 @@
+"""Builds trees of label clusters, and puts new labels into one."""
+
+import heapq
+
+import numpy as np
+import scipy.sparse
+from sklearn.preprocessing import normalize
+
+from tfxc.errors import ConfigError, DataError
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.ops.two_means import Halves
+
+_MOST_SCORES = 1 << 24  # of labels and leaves that stand in memory together
+
+
+def build_tree(
+    label_vectors,
+    nr_splits=16,
+    min_codes=None,
+    max_leaf_size=100,
+    spherical=True,
+    max_iter=20,
+    seed=0,
+    min_sample_rate=1.0,
+    max_sample_rate=1.0,
+    warmup_ratio=0.4,
+    threads=None,
+):
+    """Balanced hierarchical 2-means, then merged to nodes of ``nr_splits`` children.
+
+    The labels are halved, the halves again, until at most ``max_leaf_size`` labels are left in
+    each of 2^h leaves, whose sizes differ by 1 at most. Where there are more than ``min_codes``
+    clusters at the top, every ``nr_splits`` neighbours get a parent. The number of levels follows
+    from the number of labels.
+
+    Args:
+        label_vectors: float (labels, width), CSR or dense, see ``labels.label_embeddings``; a row
+            of zeros gets a leaf as well.
+        nr_splits: children of an inner node, at least 2.
+        min_codes: most nodes of the first level; None = ``nr_splits``.
+        max_leaf_size: most labels under a leaf, at least 2. From the number of labels on, the tree
+            has one level, and there is nothing to choose among but the labels.
+        spherical: whether centres are scaled to unit length (cosines), or are means.
+        max_iter: rounds of centres and halves at most.
+        seed: of the first centres; same seed, same tree, for any number of threads.
+        min_sample_rate, max_sample_rate: share of a node's labels that its centres are found from,
+            rising from the first at the root to the second; 1 = all.
+        warmup_ratio: share of the levels of halving over which it rises.
+        threads: None = all cores.
+
+    Returns:
+        ``ClusterTree``.
+
+    Raises:
+        ConfigError: a setting has an impossible value.
+        DataError: there is no label, or a vector holds NaN or infinity.
+
+    Reference: Prabhu et al., WWW 2018, "Parabel"; Yu et al., JMLR 2022, "PECOS".
+
+    Example:
+        >>> build_tree(np.eye(40, dtype=np.float32), nr_splits=4, max_leaf_size=3).sizes
+        [4, 16, 40]
+    """
+    num_labels = label_vectors.shape[0]
+    min_codes = nr_splits if min_codes is None else min_codes
+    least = {"nr_splits": 2, "min_codes": 1, "max_leaf_size": 2, "max_iter": 1}
+    found = {"nr_splits": nr_splits, "min_codes": min_codes, "max_iter": max_iter}
+    _check_counts(found | {"max_leaf_size": max_leaf_size}, least)
+    _check_shares(min_sample_rate, max_sample_rate, warmup_ratio)
+    if num_labels < 1:
+        raise DataError("vectors of at least one label are expected, found none")
+    halves = Halves(label_vectors, seed, spherical, max_iter, threads)
+    if max_leaf_size >= num_labels:
+        return ClusterTree([np.zeros(num_labels, np.int32)])
+    depth = (-(-num_labels // max_leaf_size) - 1).bit_length()
+    bounds = np.array([0, num_labels])
+    for level in range(depth):
+        begins, ends = bounds[:-1], bounds[1:]
+        lefts = (begins + ends) // 2 - begins
+        warm = min(1.0, level / (depth * warmup_ratio)) if warmup_ratio else 1.0
+        rate = min_sample_rate + (max_sample_rate - min_sample_rate) * warm
+        halves.cut(np.stack([begins, ends, lefts], 1), rate)
+        bounds = np.append(np.stack([begins, begins + lefts], 1).ravel(), num_labels)
+    leaf_of = np.empty(num_labels, np.int32)
+    leaf_of[halves.order] = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    return ClusterTree([*_chain(len(bounds) - 1, nr_splits, min_codes), leaf_of])
+
+
+def _chain(num_leaves, nr_splits, min_codes):
+    """Parents of the levels above the labels, from the top."""
+    chain, size = [], num_leaves
+    while size > min_codes:
+        chain.insert(0, np.arange(size) // nr_splits)
+        size = -(-size // nr_splits)
+    return [np.zeros(size, np.int32), *chain]
+
+
+def _check_counts(found, least):
+    for name, value in found.items():
+        if type(value) is bool or not isinstance(value, (int, np.integer)) or value < least[name]:
+            raise ConfigError(
+                f"a whole number from {least[name]} on is expected, found {value!r}",
+                where=name,
+                fix="leaves of one label only repeat the labels: choose 2 or more"
+                if name == "max_leaf_size"
+                else None,
+            )
+
+
+def _check_shares(lowest, highest, warmup):
+    if not 0 < lowest <= highest <= 1:
+        raise ConfigError(
+            "shares above 0 and at most 1, the first not above the second, are expected, "
+            f"found {lowest!r} and {highest!r}",
+            where="min_sample_rate, max_sample_rate",
+        )
+    if not 0 <= warmup <= 1:
+        raise ConfigError(f"a share of 0 to 1 is expected, found {warmup!r}", where="warmup_ratio")
+
+
+def leaf_centroids(tree, label_vectors):
+    """Unit-length sums of the label vectors under each parent of labels.
+
+    Args:
+        tree: ``ClusterTree``.
+        label_vectors: float (labels, width), CSR or dense.
+
+    Returns:
+        float32 (leaves, width), sparse where the vectors are.
+
+    Raises:
+        DataError: there is not a vector per label.
+    """
+    if label_vectors.shape[0] != tree.num_labels:
+        raise DataError(
+            f"vectors of the tree's {tree.num_labels:,} labels are expected, "
+            f"found {label_vectors.shape[0]:,}"
+        )
+    return normalize(tree.matrix(tree.depth - 1).T.tocsr() @ label_vectors, copy=False)
+
+
+def add_labels(tree, new_vectors, centroids):
+    """Puts new labels under the leaf with the nearest centroid.
+
+    The new labels get the ids behind the old ones; inner levels stay, and leaves may grow beyond
+    the size they were built with. Among equally near leaves the one with fewest labels is taken,
+    then the first. Labels whose vector is zero go one by one to the leaf that has fewest.
+
+    Args:
+        tree: ``ClusterTree``.
+        new_vectors: float (new, width), CSR or dense.
+        centroids: float (leaves, width), CSR or dense, such as ``leaf_centroids`` gives.
+
+    Returns:
+        ``(tree, affected)``: a new ``ClusterTree``, and the ids of the leaves that got a label,
+        int32, ascending: only their classifiers of labels have to be trained again.
+
+    Raises:
+        DataError: shapes do not fit, or a vector holds NaN or infinity.
+
+    Example:
+        >>> tree = ClusterTree([[0, 0], [0, 1, 0]])
+        >>> tree, affected = add_labels(tree, np.array([[0.1, 1.0]]), np.eye(2))
+        >>> tree.parents[1].tolist(), affected.tolist()
+        ([0, 1, 0, 1], [1])
+    """
+    leaves = tree.sizes[-2] if tree.depth > 1 else 1
+    if centroids.shape != (leaves, new_vectors.shape[1]):
+        raise DataError(
+            f"centroids of shape {(leaves, new_vectors.shape[1])} are expected: a row per leaf, "
+            f"as wide as the labels' vectors, found {centroids.shape}"
+        )
+    for matrix in (new_vectors, centroids):
+        if not np.isfinite(matrix.data if scipy.sparse.issparse(matrix) else matrix).all():
+            raise DataError("vectors of finite numbers are expected, found NaN or infinity")
+    counts = np.bincount(tree.parents[-1], minlength=leaves)
+    chosen = _nearest(new_vectors, centroids, counts)
+    for label in np.flatnonzero(chosen >= 0):
+        counts[chosen[label]] += 1
+    smallest = [(count, leaf) for leaf, count in enumerate(counts.tolist())]
+    heapq.heapify(smallest)
+    for label in np.flatnonzero(chosen < 0):
+        count, chosen[label] = smallest[0]
+        heapq.heapreplace(smallest, (count + 1, chosen[label]))
+    grown = ClusterTree([*tree.parents[:-1], np.concatenate([tree.parents[-1], chosen])])
+    return grown, np.unique(chosen)
+
+
+def _nearest(vectors, centroids, counts):
+    """The leaf of greatest cosine of each vector, int32; -1 for a vector of zeros."""
+    by_size = np.argsort(counts, kind="stable")
+    vectors, centroids = normalize(vectors), normalize(centroids)[by_size]
+    found = np.empty(vectors.shape[0], np.int32)
+    step = max(1, _MOST_SCORES // len(by_size))
+    for begin in range(0, len(found), step):
+        block = vectors[begin : begin + step]
+        scores = block @ centroids.T
+        scores = scores.toarray() if scipy.sparse.issparse(scores) else scores
+        found[begin : begin + step] = by_size[np.argmax(scores, axis=1)]
+    lengths = vectors.multiply(vectors) if scipy.sparse.issparse(vectors) else vectors * vectors
+    found[np.asarray(lengths.sum(axis=1)).ravel() == 0] = -1
+    return found

@@ -1,0 +1,310 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
+"""Native kernel of ``tfxc.ops.two_means``: the nodes of one level, each in a thread of its own.
+
+A node works on the columns its rows use, renumbered without gaps, and its sums follow the rows
+that changed sides. Sums stand in double precision and are added in one order, whatever the number
+of threads.
+"""
+
+import numpy as np
+
+from cython.parallel cimport prange, threadid
+from libc.math cimport fmax, sqrt
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
+
+
+cdef struct Scored:
+    double score
+    int32_t place  # in the node; rows of a node stand by rising number
+
+
+cdef struct Rows:
+    const float *values
+    const int64_t *starts
+    int32_t *columns  # NULL for dense rows
+    int64_t width
+
+
+cdef struct Scratch:
+    double *left
+    double *right
+    float *direction
+    Scored *scored
+    double *chances
+    int32_t *members
+    uint8_t *is_left
+
+
+cdef inline double dot(const Rows *rows, int32_t row, const float *direction) noexcept nogil:
+    cdef int64_t i, begin, end
+    cdef double total = 0
+    if rows.columns == NULL:
+        begin = row * rows.width
+        for i in range(rows.width):
+            total += <double>rows.values[begin + i] * direction[i]
+        return total
+    begin, end = rows.starts[row], rows.starts[row + 1]
+    for i in range(begin, end):
+        total += <double>rows.values[i] * direction[rows.columns[i]]
+    return total
+
+
+cdef inline void add(const Rows *rows, int32_t row, double sign, double *sums) noexcept nogil:
+    cdef int64_t i, begin
+    if rows.columns == NULL:
+        begin = row * rows.width
+        for i in range(rows.width):
+            sums[i] += sign * rows.values[begin + i]
+        return
+    for i in range(rows.starts[row], rows.starts[row + 1]):
+        sums[rows.columns[i]] += sign * rows.values[i]
+
+
+cdef inline double squared_norm(const Rows *rows, int32_t row) noexcept nogil:
+    cdef int64_t i
+    cdef double total = 0
+    cdef int64_t begin = row * rows.width if rows.columns == NULL else rows.starts[row]
+    cdef int64_t end = begin + rows.width if rows.columns == NULL else rows.starts[row + 1]
+    for i in range(begin, end):
+        total += <double>rows.values[i] * rows.values[i]
+    return total
+
+
+cdef inline bint before(Scored one, Scored other) noexcept nogil:
+    return one.score < other.score or (one.score == other.score and one.place < other.place)
+
+
+cdef void select(Scored *scored, int64_t count, int64_t left) noexcept nogil:
+    """Brings the ``left`` first to the front, in no order (Hoare's selection)."""
+    cdef int64_t low = 0, high = count - 1, i, j, target = left - 1
+    cdef Scored pivot, one, two
+    while low < high:
+        pivot, one, two = scored[(low + high) // 2], scored[low], scored[high]
+        if before(one, pivot) == before(two, one):
+            pivot = one
+        elif before(two, pivot) == before(one, two):
+            pivot = two
+        i, j = low, high
+        while i <= j:
+            while before(scored[i], pivot):
+                i += 1
+            while before(pivot, scored[j]):
+                j -= 1
+            if i <= j:
+                scored[i], scored[j] = scored[j], scored[i]
+                i += 1
+                j -= 1
+        if target <= j:
+            high = j
+        elif target >= i:
+            low = i
+        else:
+            return
+
+
+cdef void score(
+    const Rows *rows, const int32_t *members, int64_t count, Scratch *work, int threads
+) noexcept nogil:
+    cdef int64_t i
+    if threads > 1:
+        for i in prange(count, num_threads=threads, schedule="static"):
+            work.scored[i].score = dot(rows, members[i], work.direction)
+            work.scored[i].place = <int32_t>i
+    else:
+        for i in range(count):
+            work.scored[i].score = dot(rows, members[i], work.direction)
+            work.scored[i].place = <int32_t>i
+
+
+cdef int64_t compact(Rows *rows, const int32_t *order, int64_t count, int32_t *numbers,
+                     int32_t *used) noexcept nogil:
+    """Renumbers the node's columns by first use; ``numbers`` holds -1 before and behind."""
+    cdef int64_t place, i, width = 0
+    cdef int32_t column
+    for place in range(count):
+        for i in range(rows.starts[order[place]], rows.starts[order[place] + 1]):
+            column = rows.columns[i]
+            if numbers[column] < 0:
+                numbers[column] = <int32_t>width
+                used[width] = column
+                width += 1
+            rows.columns[i] = numbers[column]
+    for i in range(width):
+        numbers[used[i]] = -1
+    return width
+
+
+cdef void first_direction(const Rows *rows, const int32_t *members, int64_t count, double draw_one,
+                          double draw_other, int64_t width, Scratch *work,
+                          int threads) noexcept nogil:
+    """From a random row to one that is drawn by its squared distance to it (k-means++)."""
+    cdef int64_t i, other, one = min(<int64_t>(draw_one * count), count - 1)
+    cdef double norm = squared_norm(rows, members[one]), total = 0
+    add(rows, members[one], 1, work.left)
+    for i in range(width):
+        work.direction[i] = <float>work.left[i]
+    score(rows, members, count, work, threads)
+    for i in range(count):
+        if i != one:
+            total += fmax(0, norm + squared_norm(rows, members[i]) - 2 * work.scored[i].score)
+        work.chances[i] = total
+    other = (one + 1) % count
+    if total > 0:
+        other = 0
+        while other < count - 1 and work.chances[other] <= draw_other * total:
+            other += 1
+    add(rows, members[other], 1, work.right)
+    for i in range(width):
+        work.direction[i] = <float>(work.right[i] - work.left[i])
+    memset(work.left, 0, width * sizeof(double))
+    memset(work.right, 0, width * sizeof(double))
+
+
+cdef bint divide(const Rows *rows, const int32_t *members, int64_t count, int64_t left,
+                 bint is_first, Scratch *work) noexcept nogil:
+    """Puts the first ``left`` by score left; the sums follow. Returns whether a row moved."""
+    cdef int64_t i
+    cdef int32_t place
+    cdef uint8_t side
+    cdef bint moved = is_first
+    select(work.scored, count, left)
+    for i in range(count):
+        place, side = work.scored[i].place, i < left
+        if work.is_left[place] != side:
+            moved = True
+        # 2 says, until the rows are walked in their order below, that the row has moved.
+        work.is_left[place] = side | (2 if is_first or work.is_left[place] != side else 0)
+    for i in range(count):
+        if work.is_left[i] & 2:
+            side = work.is_left[i] & 1
+            work.is_left[i] = side
+            add(rows, members[i], 1, work.left if side else work.right)
+            if not is_first:
+                add(rows, members[i], -1, work.right if side else work.left)
+    return moved
+
+
+cdef void next_direction(int64_t width, int64_t left, int64_t right, bint spherical,
+                         Scratch *work) noexcept nogil:
+    cdef int64_t i
+    cdef double of_left = 0, of_right = 0
+    if spherical:
+        for i in range(width):
+            of_left += work.left[i] * work.left[i]
+            of_right += work.right[i] * work.right[i]
+        of_left = 1 / sqrt(of_left) if of_left > 0 else 0
+        of_right = 1 / sqrt(of_right) if of_right > 0 else 0
+    else:
+        of_left, of_right = 1.0 / left, 1.0 / right
+    for i in range(width):
+        work.direction[i] = <float>(of_right * work.right[i] - of_left * work.left[i])
+
+
+cdef int64_t sample(const int32_t *order, int64_t count, const float *luck, float rate,
+                    int32_t *members) noexcept nogil:
+    """Copies the rows with luck below ``rate``, or all where fewer than two have it."""
+    cdef int64_t i, chosen = 0
+    for i in range(count):
+        if luck[order[i]] < rate:
+            members[chosen] = order[i]
+            chosen += 1
+    if chosen < 2:
+        for i in range(count):
+            members[i] = order[i]
+        chosen = count
+    return chosen
+
+
+cdef void halve(const Rows *rows, int32_t *order, int64_t count, int64_t left, int64_t width,
+                double draw_one, double draw_other, const float *luck, float rate, bint spherical,
+                int rounds, int threads, Scratch *work) noexcept nogil:
+    cdef int64_t chosen = sample(order, count, luck, rate, work.members)
+    cdef int64_t i, place, chosen_left = max(1, min(chosen - 1, chosen * left // count))
+    cdef int round_
+    first_direction(rows, work.members, chosen, draw_one, draw_other, width, work, threads)
+    for round_ in range(rounds):
+        if round_:
+            next_direction(width, chosen_left, chosen - chosen_left, spherical, work)
+        score(rows, work.members, chosen, work, threads)
+        if not divide(rows, work.members, chosen, chosen_left, round_ == 0, work):
+            break
+    if chosen < count:
+        score(rows, order, count, work, threads)
+        select(work.scored, count, left)
+        memset(work.is_left, 0, count)
+        for i in range(left):
+            work.is_left[work.scored[i].place] = 1
+    for i in range(count):
+        work.members[i] = order[i]
+    place = 0
+    for i in range(count):
+        if work.is_left[i]:
+            order[place] = work.members[i]
+            place += 1
+    for i in range(count):
+        if not work.is_left[i]:
+            order[place] = work.members[i]
+            place += 1
+
+
+cdef int64_t halve_node(Rows *rows, int32_t *order, int64_t count, int64_t left, double draw_one,
+                        double draw_other, const float *luck, float rate, bint spherical,
+                        int rounds, int threads, int32_t *numbers, int32_t *used) noexcept nogil:
+    """The width of the node, or -1 where memory is short."""
+    cdef Scratch work
+    cdef int64_t width = rows.width
+    if rows.columns != NULL:
+        width = compact(rows, order, count, numbers, used)
+    work.left = <double *>calloc(width + 1, sizeof(double))
+    work.right = <double *>calloc(width + 1, sizeof(double))
+    work.direction = <float *>malloc((width + 1) * sizeof(float))
+    work.scored = <Scored *>malloc(count * sizeof(Scored))
+    work.chances = <double *>malloc(count * sizeof(double))
+    work.members = <int32_t *>malloc(count * sizeof(int32_t))
+    work.is_left = <uint8_t *>calloc(count, 1)
+    if (work.left != NULL and work.right != NULL and work.direction != NULL
+            and work.scored != NULL and work.chances != NULL and work.members != NULL
+            and work.is_left != NULL):
+        halve(rows, order, count, left, width, draw_one, draw_other, luck, rate, spherical, rounds,
+              threads, &work)
+    else:
+        width = -1
+    free(work.left)
+    free(work.right)
+    free(work.direction)
+    free(work.scored)
+    free(work.chances)
+    free(work.members)
+    free(work.is_left)
+    return width
+
+
+def halve_nodes(const float[::1] values, const int64_t[::1] starts, int32_t[::1] columns,
+                int64_t width, int32_t[::1] order, const int64_t[:, ::1] nodes,
+                const double[:, ::1] draws, const float[::1] luck, float rate, bint spherical,
+                int rounds, int threads):
+    """Halves every node in place; returns the columns of the widest node."""
+    cdef Rows rows
+    cdef Py_ssize_t node
+    cdef Py_ssize_t count = nodes.shape[0]
+    # Threads inside threads are off in OpenMP: where nodes are few, each has all of them in turn.
+    cdef int outer = threads if count >= threads else 1
+    cdef int inner = 1 if outer > 1 else threads
+    cdef bint sparse = columns is not None
+    rows.values, rows.width = &values[0], width
+    rows.starts = &starts[0] if sparse else NULL
+    rows.columns = &columns[0] if sparse else NULL
+    cdef int32_t[:, ::1] numbers = np.full((outer, width if sparse else 1), -1, np.int32)
+    cdef int32_t[:, ::1] used = np.empty((outer, width if sparse else 1), np.int32)
+    cdef int64_t[::1] widths = np.empty(count, np.int64)
+    for node in prange(count, nogil=True, num_threads=outer, schedule="dynamic"):
+        widths[node] = halve_node(
+            &rows, &order[nodes[node, 0]], nodes[node, 1] - nodes[node, 0], nodes[node, 2],
+            draws[node, 0], draws[node, 1], &luck[0], rate, spherical, rounds, inner,
+            &numbers[threadid(), 0], &used[threadid(), 0],
+        )
+    if np.min(widths) < 0:
+        raise MemoryError("no memory is left to cut the clusters of labels")
+    return int(np.max(widths))

@@ -1,0 +1,178 @@
+"""Balanced 2-means: cuts sets of rows into halves of prescribed sizes.
+
+Two centres, a row belongs to the first if it is among those that lean to it most; centres and
+sides follow each other until no row moves (Prabhu et al., WWW 2018, "Parabel"; Yu et al., JMLR
+2022, "PECOS"), from two rows far apart (Arthur and Vassilvitskii, SODA 2007, "k-means++").
+"""
+
+import os
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.errors import DataError
+
+try:
+    from tfxc.ops import _two_means
+except ImportError:  # not built: NumPy does the work
+    _two_means = None
+
+
+def has_native():
+    """Whether the compiled kernel is there (``python setup.py build_ext --inplace``)."""
+    return _two_means is not None
+
+
+class Halves:
+    """An order of rows that is cut into halves, level by level.
+
+    The rows of a node are a slice of ``order``, and stand there by rising number. The result
+    depends on the seed alone, not on the number of threads.
+
+    Args:
+        vectors: float (n, width), CSR or dense.
+        seed: of the first centres and of samples.
+        spherical: whether centres are scaled to unit length.
+        rounds: rounds of centres and sides per node at most, at least 1.
+        threads: of the native kernel; None = all cores.
+        native: whether to use the native kernel; None = where it is built.
+
+    Attributes:
+        order: int32 (n,), at first 0 to n - 1.
+
+    Raises:
+        DataError: a value is NaN or infinite.
+
+    Example:
+        >>> halves = Halves(np.array([[1, 0], [0, 1], [1, 0], [0, 1]], np.float32), seed=0)
+        >>> halves.cut([(0, 4, 2)])
+        >>> sorted(halves.order[:2].tolist()) in ([0, 2], [1, 3])
+        True
+    """
+
+    def __init__(self, vectors, seed, spherical=True, rounds=20, threads=None, native=None):
+        self.order = np.arange(vectors.shape[0], dtype=np.int32)
+        self._generator = np.random.default_rng(seed)
+        self._spherical, self._rounds = spherical, rounds
+        self._threads = threads or os.cpu_count() or 1
+        self._native = has_native() if native is None else native
+        self._vectors = _checked(vectors)
+        if self._native:
+            self._arrays = _flat(self._vectors)
+
+    def cut(self, nodes, sample_rate=1.0):
+        """Cuts nodes, rows ``begin`` to ``end`` of ``order`` each, in place.
+
+        Args:
+            nodes: int (nodes, 3), ``begin, end, left``: the ``left`` rows, 1 to end - begin - 1,
+                that lean to the first centre go to the front. Nodes do not overlap; nodes of a
+                later call lie inside those of an earlier one.
+            sample_rate: share of the rows the centres are found from; all rows are then cut by
+                the last centres.
+        """
+        nodes = np.asarray(nodes, np.int64).reshape(-1, 3)
+        draws = self._generator.random((len(nodes), 2))
+        luck = np.zeros(len(self.order), np.float32)
+        if sample_rate < 1:
+            luck = self._generator.random(len(self.order), np.float32)
+        if not len(nodes):
+            return
+        if self._native:
+            values, starts, columns, width = self._arrays
+            width = _two_means.halve_nodes(
+                values, starts, columns, width, self.order, nodes, draws, luck, sample_rate,
+                self._spherical, self._rounds, self._threads,
+            )  # fmt: skip
+            self._arrays = values, starts, columns, width
+            return
+        for (begin, end, left), draw in zip(nodes, draws, strict=True):
+            rows = self.order[begin:end]
+            chosen = np.flatnonzero(luck[rows] < sample_rate)
+            chosen = chosen if len(chosen) > 1 else np.arange(len(rows))
+            vectors = _compact(self._vectors[rows])
+            is_left = _halve(vectors, chosen, left, draw, self._spherical, self._rounds)
+            self.order[begin:end] = np.concatenate([rows[is_left], rows[~is_left]])
+
+
+def _checked(vectors):
+    if scipy.sparse.issparse(vectors):
+        vectors = scipy.sparse.csr_matrix(vectors, dtype=np.float32)
+        values = vectors.data
+    else:
+        values = vectors = np.ascontiguousarray(vectors, np.float32)
+    if not np.isfinite(values).all():
+        raise DataError("label vectors of finite numbers are expected, found NaN or infinity")
+    return vectors
+
+
+def _flat(vectors):
+    """Values, row starts, an own copy of the columns, and the width, as the kernel takes them."""
+    if not scipy.sparse.issparse(vectors):
+        # The kernel needs an address even where there is no value.
+        values = vectors.ravel() if vectors.size else np.zeros(1, np.float32)
+        return values, np.zeros(1, np.int64), None, vectors.shape[1]
+    values, columns = vectors.data, np.array(vectors.indices, np.int32)
+    if not len(values):
+        values, columns = np.zeros(1, np.float32), np.zeros(1, np.int32)
+    return values, vectors.indptr.astype(np.int64), columns, max(1, vectors.shape[1])
+
+
+def _compact(vectors):
+    """A small sparse matrix without the columns that are empty in it."""
+    if not scipy.sparse.issparse(vectors) or 4 * vectors.nnz > vectors.shape[1]:
+        return vectors
+    used, columns = np.unique(vectors.indices, return_inverse=True)
+    shape = (vectors.shape[0], max(1, len(used)))
+    return scipy.sparse.csr_matrix((vectors.data, columns, vectors.indptr), shape)
+
+
+def _halve(vectors, chosen, left, draw, spherical, rounds):
+    """Mask of the ``left`` rows nearer to the first of two centres, found from ``chosen`` rows."""
+    sample = vectors if len(chosen) == vectors.shape[0] else vectors[chosen]
+    count = len(chosen)
+    sample_left = max(1, min(count - 1, count * left // vectors.shape[0]))
+    direction = _first_direction(sample, *draw)
+    total = np.asarray(sample.sum(axis=0, dtype=np.float64)).ravel()
+    is_left = None
+    for _ in range(rounds):
+        if is_left is not None:
+            of_left = sample.T @ is_left.astype(np.float64)
+            direction = _centre(total - of_left, count - sample_left, spherical)
+            direction -= _centre(of_left, sample_left, spherical)
+        before, is_left = is_left, _lowest(sample @ direction, sample_left)
+        if before is not None and (is_left == before).all():
+            break
+    return is_left if sample is vectors else _lowest(vectors @ direction, left)
+
+
+def _lowest(scores, left):
+    is_left = np.zeros(len(scores), bool)
+    is_left[np.argsort(scores, kind="stable")[:left]] = True
+    return is_left
+
+
+def _centre(total, count, spherical):
+    if not spherical:
+        return total / count
+    norm = np.linalg.norm(total)
+    return total / norm if norm > 0 else total
+
+
+def _first_direction(vectors, draw_one, draw_other):
+    """From a random row to one that is drawn by its squared distance to it."""
+    count = vectors.shape[0]
+    one = min(int(draw_one * count), count - 1)
+    squares = vectors.multiply(vectors) if scipy.sparse.issparse(vectors) else vectors * vectors
+    norms = np.asarray(squares.sum(axis=1, dtype=np.float64)).ravel()
+    far = np.maximum(norms[one] + norms - 2 * (vectors @ _dense_row(vectors, one)), 0)
+    far[one] = 0
+    sums = np.cumsum(far)
+    other = (one + 1) % count
+    if sums[-1] > 0:
+        other = min(int(np.searchsorted(sums, draw_other * sums[-1], "right")), count - 1)
+    return _dense_row(vectors, other) - _dense_row(vectors, one)
+
+
+def _dense_row(vectors, row):
+    found = vectors[row : row + 1]
+    return (found.toarray() if scipy.sparse.issparse(found) else found)[0].astype(np.float64)
