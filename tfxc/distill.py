@@ -1,8 +1,8 @@
 """Distils runs into a student: ``python -m tfxc.distill --config STUDENT --teacher RUN``.
 
 The same as ``python -m tfxc.train`` with recipe ``distill``. The teachers are finished runs over
-the same labels; they read the student's training file with their own features. Given again, the
-same command goes on with a stopped training.
+the same labels; they read the student's training file with their own features. What else the
+config's recipe 'distill' says stays. Given again, the same command goes on with a stopped training.
 """
 
 import json
@@ -13,11 +13,10 @@ from tfxc import cli, train
 def main(argv=None):
     """Trains the student."""
     options = _parser().parse_args(argv)
-    section = {"name": "distill", "teachers": options.teacher}
-    for name in ("hard_weight", "temperature", "distance"):
+    changes = ["--set", "recipe.name=distill"]  # another recipe's arguments go with it
+    for name in ("teachers", "hard_weight", "temperature", "distance"):
         if getattr(options, name) is not None:
-            section[name] = getattr(options, name)
-    changes = ["--set", f"recipe={json.dumps(section)}"]
+            changes += ["--set", f"recipe.{name}={json.dumps(getattr(options, name))}"]
     for change in options.set:
         changes += ["--set", change]
     command = ["--config", options.config, "--prepared", options.prepared, *changes]
@@ -29,6 +28,7 @@ def _parser():
     cli.add_config_options(options)
     options.add_argument(
         "--teacher",
+        dest="teachers",
         action="append",
         required=True,
         metavar="RUN",

@@ -61,6 +61,26 @@ def test_hidden_states():
     np.testing.assert_allclose(tf.reduce_mean(states[-1][:1], axis=1), vectors[:1], atol=1e-6)
 
 
+def test_watched():
+    """The same vectors as a call gives, and the scores that the first layer attends by."""
+    encoder, ids = Transformer(VOCABULARY, embedding_dim=8, num_heads=2), token_ids()
+    vectors = encoder(ids)
+    seen = encoder.watched(ids, attention=True)
+    np.testing.assert_array_equal(seen.vectors, vectors)
+    np.testing.assert_array_equal(seen.mask, ids != 0)
+    assert len(seen.states) == 3 and not encoder.watched(ids).scores
+    kernel, bias = (
+        encoder.layers[0][f"attention_in_{name}"].numpy() for name in ("kernel", "bias")
+    )
+    for row, words in enumerate(np.count_nonzero(ids, axis=1)):
+        parts = np.split(seen.states[0][row, :words].numpy() @ kernel + bias, 3, axis=1)
+        for head in range(2):
+            query, key = (part[:, 4 * head : 4 * head + 4] for part in parts[:2])
+            found = seen.scores[0][row, head, :words].numpy()
+            np.testing.assert_allclose(found[:, :words], query @ key.T / 2, atol=1e-5)
+            assert (found[:, words:] < -1e30).all()
+
+
 def test_order_of_words_matters():
     encoder = Transformer(VOCABULARY, embedding_dim=8)
     one, other = encoder(tf.constant([[1, 2, 3], [3, 2, 1]])).numpy()

@@ -1,9 +1,10 @@
 """Program: how far two replicas with each technique are apart from one device.
 
-Arguments: micro-batches of a step, and stacks of techniques, names joined by ``+``. Prints a dict:
-stack -> largest difference of a weight.
+Arguments: micro-batches of a step, and stacks of techniques, names joined by ``+``, or
+``distillation``, with matches. Prints a dict: stack -> largest difference of a weight.
 """
 
+import functools
 import json
 import sys
 
@@ -11,10 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from tests.contracts.technique import BATCH, tiny_source
+from tests.techniques.matching import MATCHES, distillation
+from tests.techniques.matching import model as attention_model
 from tests.techniques.one_step import IDS, LABELS, bag_model, text_model
 from tfxc import registry
 from tfxc.config import TrainingSettings
 from tfxc.data.pipeline import training_dataset
+from tfxc.techniques._distillation import Tempering
 from tfxc.training.optimizers import SGD
 from tfxc.training.schedules import Schedule
 from tfxc.training.step import TrainStep
@@ -45,15 +49,24 @@ def texts(accumulate, parts, _first_part, _here):
     return tf.data.Dataset.from_tensor_slices(batch).batch(BATCH // accumulate // parts).repeat()
 
 
+def made(names):
+    """The techniques of a stack."""
+    if names == ["distillation"]:
+        return [distillation(MATCHES, tempering=Tempering("flsw"))[0]]
+    sections = [{"name": name, **ARGUMENTS.get(name, {})} for name in names]
+    return [registry.create("technique", section) for section in sections]
+
+
 def weights_after(stack, accumulate, strategy):
     """The weights after some steps with techniques, their names joined by ``+``."""
     names = stack.split("+")
     make_model, batches = (text_model, texts) if "freelb" in names else (bag_model, bags)
-    sections = [{"name": name, **ARGUMENTS.get(name, {})} for name in names]
-    techniques = [registry.create("technique", section) for section in sections]
+    if names == ["distillation"]:
+        make_model, batches = functools.partial(attention_model, 2, 6), texts
     settings = TrainingSettings(batch_size=BATCH, accumulate=accumulate, clip_norm=5.0)
     with strategy.scope():
         model = make_model(dropout=0.3)
+        techniques = made(names)
         for technique in techniques:
             technique.begin(3, 100)
         step = TrainStep(model, SGD(0.5), Schedule(9), settings, strategy, techniques)

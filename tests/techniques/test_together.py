@@ -107,8 +107,8 @@ def test_mixed_precision(name, precision):
 
 
 def test_two_replicas_equal_one_device():
-    found = replicas("1", "awp", "fgm+rdrop+multi_sample_dropout")
-    assert len(found) == 2
+    found = replicas("1", "awp", "fgm+rdrop+multi_sample_dropout", "distillation")
+    assert len(found) == 3
     for stack, apart in found.items():
         assert apart < 1e-5, stack
 

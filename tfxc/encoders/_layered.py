@@ -29,8 +29,19 @@ class LayeredEncoder(TokenEncoder):
     """Base of the encoders with layers of self-attention.
 
     A subclass writes ``hidden_states(x, mask, training, scores)`` (``scores``: None, or a list that
-    gets the scores of each layer), ``pooled(states, mask)`` and ``weights_of_layer(number)``.
+    gets the scores of each layer), ``pooled(states, mask)``, ``depth`` and
+    ``weights_of_layer(number)``, and adds to ``front`` what it has there.
     """
+
+    @property
+    def depth(self):
+        """Number of layers."""
+        raise TypeError(f"{type(self).__name__} must define depth")
+
+    @property
+    def front(self):
+        """The weights in front of the layers by name."""
+        return {"table": self.table}
 
     def pool(self, x, mask, training):
         """The pooled vector of the states."""
@@ -65,3 +76,44 @@ class LayeredEncoder(TokenEncoder):
     def weights_of_layer(self, number):
         """The weights of layer ``number`` from 1, by names that are the same in each layer."""
         raise TypeError(f"{type(self).__name__} must define weights_of_layer(number)")
+
+    def start_from(self, other, layers):
+        """Copies what stands in front of another encoder's layers, and some of these.
+
+        Args:
+            other: a built encoder of the same class.
+            layers: numbers (from 1) of its layers, one for each of this encoder's, from below.
+
+        Raises:
+            ValueError: classes, sizes or the number of layers do not fit.
+        """
+        count = self.depth
+        if type(self) is not type(other) or len(layers) != count:
+            raise ValueError(
+                f"{count} layers of a {type(self).__name__} expected, found {len(layers)} of a "
+                f"{type(other).__name__}"
+            )
+        wrong = [layer for layer in layers if not 1 <= layer <= other.depth]
+        if wrong:
+            raise ValueError(
+                f"layers of the teacher from 1 to {other.depth} expected, found {wrong[0]}"
+            )
+        pairs = [(self.front, other.front)]
+        for number, layer in enumerate(layers, 1):
+            pairs.append((self.weights_of_layer(number), other.weights_of_layer(layer)))
+        for own, theirs in pairs:
+            _check_shapes(own, theirs)
+        for own, theirs in pairs:
+            for name, weight in own.items():
+                weight.assign(theirs[name].numpy())
+
+
+def _check_shapes(own, theirs):
+    shapes = [{name: tuple(w.shape) for name, w in each.items()} for each in (own, theirs)]
+    differing = [name for name in shapes[0] if shapes[0][name] != shapes[1].get(name)]
+    if differing:
+        name = differing[0]
+        raise ValueError(
+            f"a student with weights of the teacher's shapes expected, {name} is "
+            f"{shapes[0][name]} and in the teacher {shapes[1].get(name)}"
+        )

@@ -207,6 +207,16 @@ class Pretrained(LayeredEncoder):
         network = self._network(self._shape, self.stem, self.layers, self.cast, dropped, scores)
         return network.states(x, mask, self._num_layers)
 
+    @property
+    def depth(self):
+        """Number of layers."""
+        return self._num_layers
+
+    @property
+    def front(self):
+        """The weights in front of the layers by name."""
+        return {"table": self.table, **self.stem}
+
     def weights_of_layer(self, number):
         """The weights of layer ``number`` from 1 by name, shared ones where layers share them."""
         a = self._shape

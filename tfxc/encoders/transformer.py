@@ -106,6 +106,11 @@ class Transformer(LayeredEncoder):
         """Mean of the last layer's states."""
         return mean_of_words(states[-1], mask)
 
+    @property
+    def depth(self):
+        """Number of layers."""
+        return self.num_layers
+
     def weights_of_layer(self, number):
         """The weights of layer ``number`` from 1 by name."""
         return self.layers[number - 1]

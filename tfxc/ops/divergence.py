@@ -48,7 +48,7 @@ def teacher_divergence(student, teacher, temperature, link, distance):
 
     Args:
         student, teacher: float (batch, columns) logits.
-        temperature: positive scalar.
+        temperature: positive, a scalar or (batch,).
         link: ``"softmax"`` or ``"sigmoid"``: over which probabilities go.
         distance: see above.
 
@@ -62,6 +62,7 @@ def teacher_divergence(student, teacher, temperature, link, distance):
     student, teacher = (tf.cast(logits, tf.float32) for logits in (student, teacher))
     if distance == "mse":
         return tf.reduce_mean(tf.square(student - teacher), axis=1)
+    temperature = tf.reshape(temperature, [-1, 1])
     student, teacher = student / temperature, teacher / temperature
     if link == "softmax":
         log_q, log_p = tf.nn.log_softmax(student), tf.nn.log_softmax(teacher)
@@ -71,3 +72,32 @@ def teacher_divergence(student, teacher, temperature, link, distance):
         parts = tf.nn.sigmoid_cross_entropy_with_logits(p, student)
         own = tf.nn.sigmoid_cross_entropy_with_logits(p, teacher)
     return tf.reduce_sum(parts - own if distance == "kl" else parts, axis=1)
+
+
+def difficulty(student, teacher, scheduler, gamma=1.0):
+    """What a temperature scheduler goes by, float32 (batch,), without a gradient.
+
+    * ``"flsw"``: ``(1 - cosine of the two logit vectors) ^ gamma``: how far they are apart.
+    * ``"cwsm"``: ``1 / (q + 0.001)``, q the student's largest probability at temperature 1.
+
+    The temperature of an example is then ``T + beta (mean of the batch - its own value)``: a hard
+    example gets sharper probabilities than an easy one.
+
+    Args:
+        student, teacher: float (batch, columns) logits.
+        scheduler, gamma: see above.
+
+    Example:
+        >>> difficulty(tf.constant([[1.0, 0.0]]), tf.constant([[0.0, 2.0]]), "flsw").numpy()
+        array([1.], dtype=float32)
+
+    Reference: Wen et al. 2019, arXiv 1911.07471, as in TextBrewer (Yang et al. 2020).
+    """
+    student, teacher = (tf.cast(logits, tf.float32) for logits in (student, teacher))
+    if scheduler == "flsw":
+        lengths = tf.norm(student, axis=1) * tf.norm(teacher, axis=1)
+        cosine = tf.math.divide_no_nan(tf.reduce_sum(student * teacher, axis=1), lengths)
+        found = tf.pow(tf.maximum(1 - cosine, 0.0), gamma)
+    else:
+        found = 1 / (tf.reduce_max(tf.nn.softmax(student), axis=1) + 1e-3)
+    return tf.stop_gradient(found)

@@ -7,6 +7,13 @@ from tfxc.data.manifest import LABELS_FILE, Manifest
 from tfxc.data.source import open_source
 from tfxc.errors import ConfigError
 from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.recipes._matches import (
+    check_layered,
+    check_same_features,
+    number_or_pair,
+    read_matches,
+    teacher_encoder,
+)
 from tfxc.recipes._teacher import (
     rows_of,
     save_origin,
@@ -16,10 +23,12 @@ from tfxc.recipes._teacher import (
 from tfxc.recipes.base import Recipe
 from tfxc.recipes.fit import Fit
 from tfxc.recipes.runs import load_run
-from tfxc.techniques._distillation import Distillation
+from tfxc.techniques._distillation import Distillation, Tempering
+from tfxc.techniques._matches import Matches
 from tfxc.training.job import train_model
 
 DISTANCES = ("kl", "ce", "mse")
+SCHEDULERS = ("constant", "flsw", "cwsm")
 LOGITS, ORIGIN = "teacher_logits.npy", "teachers.txt"
 
 
@@ -35,31 +44,57 @@ class Distill(Recipe):
     the student's logits from the teachers' (``ops.divergence.teacher_divergence``). Weight and
     temperature may be a pair: they go from its first value to its second, linearly over the steps.
 
+    ``matches`` add the distances of what both compute on the way. The one teacher's encoder then
+    runs in the student's training step, so both have to read the same features; student and
+    teacher are of encoder ``pretrained`` or ``transformer``. See docs/training.md, "Matches".
+
     Args:
         teachers: run folder or list of run folders.
         hard_weight: weight of the true labels, 0 to 1.
         temperature: T, positive.
         distance: ``"kl"``, ``"ce"`` or ``"mse"``.
         squared: whether D counts T^2 times (Hinton et al.); no difference to ``"mse"``.
+        temperature_scheduler: ``"constant"``; ``"flsw"`` or ``"cwsm"`` lower the temperature of an
+            example that is harder than the batch's mean, see ``ops.divergence.difficulty``.
+        beta: by how much.
+        gamma: exponent of ``"flsw"``.
+        matches: list of dicts ``layer_teacher``, ``layer_student``, ``loss``, ``weight`` (1; may be
+            a pair), ``projection`` (null, ``"linear"``, ``"relu"``, ``"tanh"``) and ``feature``
+            (``"hidden"`` or ``"attention"``, as the loss has it).
+        start_layers: numbers of the teacher's layers that the student's start as copies of, with
+            its table of words; as many as the student has.
 
     Raises:
         ConfigError: an argument out of range.
 
-    Reference: Hinton et al. 2015, arXiv 1503.02531.
+    Reference: Hinton et al. 2015, arXiv 1503.02531; Yang et al. 2020, TextBrewer, arXiv
+    2002.12620.
     """
 
-    def __init__(self, *, teachers, hard_weight=0.1, temperature=4.0, distance="kl", squared=True):
+    def __init__(
+        self, *, teachers, hard_weight=0.1, temperature=4.0, distance="kl", squared=True,
+        temperature_scheduler="constant", beta=1.0, gamma=1.0, matches=(), start_layers=(),
+    ):  # fmt: skip
         self.teachers = [teachers] if isinstance(teachers, str) else list(teachers)
         if not self.teachers:
             raise ConfigError("at least one teacher expected, found none", where="recipe.teachers")
-        self.hard_weight = _pair("hard_weight", hard_weight, 0, 1)
-        self.temperature = _pair("temperature", temperature, 1e-3, 1e3)
-        if distance not in DISTANCES:
+        self.hard_weight = number_or_pair(hard_weight, 0, 1, "recipe.hard_weight")
+        self.temperature = number_or_pair(temperature, 1e-3, 1e3, "recipe.temperature")
+        self.distance = _one_of("distance", distance, DISTANCES)
+        self.squared = squared and distance != "mse"
+        _one_of("temperature_scheduler", temperature_scheduler, SCHEDULERS)
+        if beta < 0 or gamma <= 0:
             raise ConfigError(
-                f"one of {', '.join(DISTANCES)} expected, found {distance!r}",
-                where="recipe.distance",
+                f"beta from 0 and gamma above 0 expected, found {beta} and {gamma}", where="recipe"
             )
-        self.distance, self.squared = distance, squared and distance != "mse"
+        self.tempering = Tempering(temperature_scheduler, float(beta), float(gamma))
+        self.matches, self.start_layers = read_matches(matches), _layers(start_layers)
+        if (self.matches or self.start_layers) and len(self.teachers) > 1:
+            raise ConfigError(
+                f"one teacher expected by matches and start_layers, found {len(self.teachers)}",
+                where="recipe.teachers",
+                fix="give one, or remove matches and start_layers",
+            )
 
     def one_model(self, config, repetition):
         """The student.
@@ -85,12 +120,15 @@ class Distill(Recipe):
                     fix="train the teacher first",
                 )
             teacher_columns(load_run(teacher), teacher, names)
+        matches = self._matches(config, context.data_folder)
         technique = Distillation(
             rows_of(Path(context.run) / LOGITS),
             self.hard_weight,
             self.temperature,
             self.distance,
             self.squared,
+            self.tempering,
+            matches,
         )
         return train_model(
             config,
@@ -100,6 +138,22 @@ class Distill(Recipe):
             further=[technique],
             begun=lambda run: self._ask(config, context.data_folder, run),
         )
+
+    def _matches(self, config, data_folder):
+        """What runs the teacher in the student's step, or None."""
+        if not (self.matches or self.start_layers):
+            return None
+        (teacher,) = self.teachers
+        check_layered(config.encoder.name, "encoder.name")
+        check_layered(load_run(teacher).config.encoder.name, f"{teacher} encoder.name")
+        if load_run(teacher).config.recipe.name == "kfold":
+            raise ConfigError(
+                "a single model expected by matches and start_layers, found a run of 'kfold'",
+                where="recipe.teachers",
+                fix="give one of its folds' models, trained by itself",
+            )
+        check_same_features(data_folder, teacher)
+        return Matches(self.matches, lambda: teacher_encoder(teacher), self.start_layers)
 
     def _ask(self, config, data_folder, run):
         manifest = Manifest.load(data_folder)
@@ -116,13 +170,18 @@ class Distill(Recipe):
         return Fit().assemble(loaded)
 
 
-def _pair(name, value, least, most):
-    values = list(value) if isinstance(value, list | tuple) else [value, value]
-    if len(values) != 2 or not all(
-        isinstance(v, int | float) and least <= v <= most for v in values
-    ):
+def _one_of(name, value, known):
+    if value not in known:
         raise ConfigError(
-            f"a number from {least:g} to {most:g}, or two, expected, found {value!r}",
-            where=f"recipe.{name}",
+            f"one of {', '.join(known)} expected, found {value!r}", where=f"recipe.{name}"
         )
-    return tuple(map(float, values))
+    return value
+
+
+def _layers(given):
+    if not isinstance(given, list | tuple) or not all(type(layer) is int for layer in given):
+        raise ConfigError(
+            f"a list of the teacher's layers expected, found {given!r}",
+            where="recipe.start_layers",
+        )
+    return tuple(given)

@@ -23,10 +23,15 @@ class Technique:
         losses: None, or a method ``losses(model, groups_of, batch, update_state)`` that takes the
             place of ``model.losses_of``. ``groups_of`` is what ``groups`` is given as ``compute``,
             other techniques in it.
+
+    Attributes:
+        variables_to_save: ``tf.Variable``s of its own that a checkpoint holds.
+        trainable_variables: those of them that the optimizer trains beside the model's weights.
     """
 
     from_data = ()
     variables_to_save = ()
+    trainable_variables = ()
     role = None
     losses = None
 

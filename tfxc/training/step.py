@@ -36,13 +36,14 @@ class TrainStep:
         check_together([type(technique) for technique in techniques])
         self.step = _counter(0, tf.int64)
         self.loss_scale = LossScale() if settings.precision == "mixed_float16" else None
-        self.variables = [v.value for v in model.trainable_variables]
-        self._of_encoder = self._encoder_places()
-        optimizer.build(self.variables)
         self.table = model.head.sharded_table
-        self.shard_variables = self._build_shards() if self.table else {}
         for technique in techniques:
             technique.build(model, strategy)
+        self.variables = [v.value for v in model.trainable_variables]
+        self.variables += [v for technique in techniques for v in technique.trainable_variables]
+        self._of_encoder = self._encoder_places()
+        optimizer.build(self.variables)
+        self.shard_variables = self._build_shards() if self.table else {}
         self._losses_of = self._loss_function()
         self._traced = tf.function(self._run)
 
