@@ -143,7 +143,7 @@ def test_a_pipe_is_answered_line_by_line(text_run):
     assert process.wait() == 0
 
 
-@pytest.mark.parametrize("ending", [b"\x04", b"\x03"])
+@pytest.mark.parametrize("ending", [b"\x04", b"\x03", b"exit\n"])
 def test_typed_lines(text_run, ending):
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

@@ -2,7 +2,8 @@
 
 FILE is any readable data file (labels in it are ignored) or plain text, one text a line. Without
 FILE, or with -, every line of standard input is answered with one line of JSON as soon as it
-comes; on a terminal there is a prompt. Lines are texts, or for models on features 'id:value ...'
+comes; on a terminal there is a prompt, and labels come with probabilities where the model has any
+("exit" or Ctrl-D ends). Lines are texts, or for models on features 'id:value ...'
 (sparse), numbers (dense) or paths of image files; FILE may then be a folder of images or one image,
 and every answer has the image's name.
 """
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 
 from tfxc import cli
-from tfxc.errors import DataError
+from tfxc.errors import ConfigError, DataError
 
 _PROMPT = "> "
 
@@ -21,8 +22,8 @@ _PROMPT = "> "
 def main(argv=None):
     """Predicts labels for a file, a pipe or typed lines."""
     options = _parser().parse_args(argv)
-    predictor = _predictor(options)
     typed = options.file == "-" and sys.stdin.isatty()
+    predictor = _predictor(options, typed)
     if typed:
         return _converse(predictor, options.min_score)
     with _output(options.output) as stream:
@@ -34,14 +35,21 @@ def main(argv=None):
     return 0
 
 
-def _predictor(options):
+def _predictor(options, typed):
     from tfxc.predictors import RunPredictor, SavedModelPredictor
 
     if options.model:
+        if options.probabilities:
+            raise ConfigError(
+                "a run expected, a SavedModel gives scores only",
+                where="--probabilities",
+                fix="give --run in place of --model",
+            )
         return SavedModelPredictor(options.model, options.k)
     from tfxc.recipes.runs import load_run
 
-    return RunPredictor(load_run(options.run), options.k)
+    probabilities = True if options.probabilities else None if typed else False
+    return RunPredictor(load_run(options.run), options.k, probabilities)
 
 
 def _answer_file(predictor, write, options):
@@ -83,17 +91,19 @@ def _answer_pipe(predictor, write, batch_size):
 
 
 def _converse(predictor, min_score):
-    """Prompts for one example after the other until Ctrl-D or Ctrl-C."""
+    """Prompts for one example after the other until "exit", Ctrl-D or Ctrl-C."""
     with contextlib.suppress(ImportError):  # there is none on some systems
         import readline  # noqa: F401  (gives input() its line editing)
 
     from tfxc.data.unlabelled import chunk_of_lines
 
     kinds = {"text": "a text", "sparse": "id:value pairs", "dense": "numbers", "image": "a path"}
-    print(f"Type {kinds[predictor.takes]} and Enter; Ctrl-D ends.")
+    print(f"Type {kinds[predictor.takes]} and Enter; exit or Ctrl-D ends.")
     while True:
         try:
             line = input(_PROMPT)
+            if line.strip() == "exit":
+                return 0
             if line.strip():
                 chunk = chunk_of_lines([line], predictor.takes, predictor.num_features, "line")
                 print(ranking(predictor(chunk, "line"), min_score))
@@ -166,6 +176,9 @@ def _parser():
         "file", nargs="?", default="-", metavar="FILE", help="file, or - (default)"
     )
     options.add_argument("--k", type=int, help="labels per example (default: 5)")
+    options.add_argument(
+        "--probabilities", action="store_true", help="give probabilities in place of scores"
+    )
     options.add_argument("--min-score", type=float, help="leave labels with a lower score out")
     options.add_argument("--output", metavar="FILE", help="write there instead of printing")
     options.add_argument(

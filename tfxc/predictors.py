@@ -10,7 +10,7 @@ from tfxc.data.conversion import Converter, check_kind
 from tfxc.data.image_conversion import ImageConverter
 from tfxc.errors import ConfigError, DataError
 from tfxc.ops.subwords import require_text
-from tfxc.training.search import Searcher
+from tfxc.training.search import Searcher, has_probabilities
 
 _DEFAULT_K = 5
 
@@ -20,7 +20,7 @@ class Predictions(NamedTuple):
 
     Attributes:
         labels: n lists of k label names.
-        scores: float32 (n, k).
+        scores: float32 (n, k), or probabilities where they were asked for.
     """
 
     labels: list
@@ -33,13 +33,15 @@ class RunPredictor:
     Args:
         loaded_run: a ``tfxc.recipes.runs.LoadedRun``.
         k: labels per example; None takes 5, or all if there are fewer.
+        probabilities: whether to give probabilities in place of scores; None where the head has
+            any.
 
     Attributes:
         takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``.
         num_features: width of given features.
 
     Raises:
-        ConfigError: k exceeds the number of labels.
+        ConfigError: k exceeds the number of labels, or the head has no probabilities.
 
     Example:
         >>> predictor = RunPredictor(load_run("runs/quickstart"), k=1)  # doctest: +SKIP
@@ -47,14 +49,17 @@ class RunPredictor:
         [['key']]
     """
 
-    def __init__(self, loaded_run, k=None):
+    def __init__(self, loaded_run, k=None, probabilities=False):
         manifest, text_features = loaded_run.manifest, loaded_run.text_features
         num_labels = manifest["num_labels"]
         self.k = _checked_k(min(_DEFAULT_K, num_labels) if k is None else k, num_labels)
         self.num_features = manifest["num_features"]
         self.takes = manifest["feature_kind"] if text_features is None else "text"
         self._names = loaded_run.vocabulary.names
-        self._search = Searcher(loaded_run.model, self.k)
+        model = loaded_run.model
+        if probabilities is None:
+            probabilities = has_probabilities(model)
+        self._search = Searcher(model, self.k, probabilities=probabilities)
         self._converter = Converter(
             numbering=_NoLabels(),
             num_features=self.num_features,

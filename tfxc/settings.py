@@ -174,7 +174,8 @@ class TrainingSettings(_Section):
     ``tfxc.data.augmentation``. ``clip_norm`` is the largest Euclidean norm of the gradient of the
     part ``clip_part``; a larger one is scaled down, and the other part's left alone. ``watch`` is
     the dev metric that ``keep: best`` and ``evaluation.test_on_improvement`` go by, None for the
-    first; with ``early_stopping`` it is that one's.
+    first; with ``early_stopping`` it is that one's. ``group_by_length`` puts texts of similar
+    length into a batch, which saves padding; each epoch still holds each text once.
     """
 
     batch_size: Positive = 256
@@ -185,6 +186,7 @@ class TrainingSettings(_Section):
     clip_norm: pydantic.PositiveFloat | None = None
     clip_part: Literal["all", "encoder"] = "all"
     accumulate: Positive = 1
+    group_by_length: bool = False
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     strategy: Literal["none", "mirrored", "multi_worker"] = "none"
     devices: list[str] | None = None

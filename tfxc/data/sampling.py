@@ -15,6 +15,10 @@ from tfxc.data.rows import Rows
 from tfxc.errors import ConfigError
 
 
+_POOL = 32  # batches sorted by length together
+_GROUPING = 11  # of random numbers: not that of the permutation
+
+
 class Source(abc.ABC):
     """Examples that batches are taken from. All methods may be called from several threads.
 
@@ -64,6 +68,18 @@ class Source(abc.ABC):
             position += stop - start
             size -= stop - start
         return _joined(pieces)
+
+    def group_by_length(self, batch_size):
+        """From now on, a batch of that size holds texts of similar length, so little padding.
+
+        Raises:
+            ConfigError: the examples are no lists of tokens, or not in memory.
+        """
+        raise ConfigError(
+            "lists of tokens in memory expected, the training split is not",
+            where="training.group_by_length",
+            fix="remove it; for texts raise training.memory_gb",
+        )
 
     def sequential(self, batch_size):
         """Yields all examples in their order as batches; the last one may be smaller.
@@ -132,11 +148,27 @@ class ArraySource(Source):
         super().__init__(len(rows), rows.num_features, num_labels, rows.kind, shape)
         self._rows = rows
         self._permutations = LastUsed(2)
+        self._grouped = None
+
+    def group_by_length(self, batch_size):
+        """See ``Source``; each epoch is still a permutation."""
+        if self.kind != "tokens":
+            return super().group_by_length(batch_size)
+        self._grouped = batch_size
+        return None
+
+    def _order(self, seed, epoch):
+        order = permutation(self.num_examples, seed, epoch)
+        if self._grouped is None:
+            return order
+        lengths = np.diff(self._rows.indptr)[order]
+        # The first places of an epoch may belong to a batch that the epoch before has begun.
+        rest = -epoch * self.num_examples % self._grouped
+        draw = np.random.default_rng((seed, epoch, _GROUPING))
+        return order[length_groups(lengths, self._grouped, rest, draw)]
 
     def _pieces(self, seed, epoch, start, stop):
-        order = self._permutations.get(
-            (seed, epoch), lambda: permutation(self.num_examples, seed, epoch)
-        )
+        order = self._permutations.get((seed, epoch), lambda: self._order(seed, epoch))
         row_numbers = order[start:stop].astype(np.int64)
         return [(self._rows.select(row_numbers), row_numbers)]
 
@@ -175,6 +207,39 @@ def part_size(batch_size, parts):
             fix=f"use {max(1, round(batch_size / parts)) * parts}",
         )
     return batch_size // parts
+
+
+def length_groups(lengths, batch_size, rest, draw):
+    """Places in an order that puts examples of similar length into the same batch.
+
+    The examples are taken in pools of 32 batches; each pool is sorted by length and cut, and its
+    batches come in random order. Within a batch the examples keep their order.
+
+    Args:
+        lengths: int (examples,), in the order that is regrouped.
+        batch_size: examples of a batch.
+        rest: so many examples at the beginning are left where they are.
+        draw: ``numpy.random.Generator``.
+
+    Returns:
+        int64 (examples,), a permutation.
+
+    Example:
+        >>> draw = np.random.default_rng(0)
+        >>> length_groups(np.array([9, 1, 8, 2, 7]), 2, 0, draw).tolist()
+        [0, 1, 3, 2, 4]
+    """
+    places = [np.arange(min(rest, len(lengths)))]
+    for begin in range(rest, len(lengths), _POOL * batch_size):
+        pool = lengths[begin : begin + _POOL * batch_size]
+        ranked = begin + np.argsort(pool, kind="stable")
+        # A batch that is not full comes last, and the next epoch goes on with it.
+        spare = len(ranked) % batch_size
+        whole, left = np.sort(ranked.reshape(-1)[: len(ranked) - spare].reshape(-1, batch_size)), []
+        if spare:
+            left = [np.sort(ranked[len(ranked) - spare :])]
+        places += [whole[draw.permutation(len(whole))].ravel(), *left]
+    return np.concatenate(places)
 
 
 def permutation(count, *key):

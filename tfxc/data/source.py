@@ -54,6 +54,11 @@ class ShardSource(WindowSource):
         """Whether the whole split is in memory."""
         return self._whole is not None
 
+    def group_by_length(self, batch_size):
+        """See ``Source``."""
+        whole = self._whole
+        return whole.group_by_length(batch_size) if whole else super().group_by_length(batch_size)
+
     def _pieces(self, seed, epoch, start, stop):
         if self.in_memory:
             return self._whole._pieces(seed, epoch, start, stop)

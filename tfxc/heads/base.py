@@ -29,12 +29,14 @@ class Head(keras.layers.Layer):
         sharded_table: ``ops.sharded_table.ShardedTable`` of a head whose weights are shared out
             over replicas, once it is built.
         full_softmax: whether the head has one score per label, and so a softmax over all.
+        log_scores: whether the scores of ``top_k`` are logarithms of probabilities.
     """
 
     from_data = ("num_labels",)
     sharded_table = None
     search_methods = ()
     full_softmax = False
+    log_scores = False
 
     @property
     def num_groups(self):

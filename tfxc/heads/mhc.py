@@ -58,9 +58,10 @@ class MHC(DigitHead):
         >>> ids.shape
         TensorShape([2, 5])
 
-    Reference: Liang et al., "Multi-Head Encoding for Extreme Label Classification", TPAMI 2024
-    (arXiv 2412.10182).
+    Reference: Liang et al., "Multi-Head Encoding", TPAMI 2024, arXiv 2412.10182.
     """
+
+    log_scores = True
 
     def __init__(
         self,
@@ -88,9 +89,8 @@ class MHC(DigitHead):
             **kwargs,
         )
         if projection_dim < 1 or (beam is not None and beam < 1):
-            raise ValueError(
-                f"projection_dim and beam must be positive, found {projection_dim} and {beam}"
-            )
+            found = f"{projection_dim} and {beam}"
+            raise ValueError(f"projection_dim and beam must be positive, found {found}")
         check_count("num_candidate_groups", num_candidate_groups, self.nodes[0], "the groups")
         check_choice("link", link, (None, "sigmoid", "softmax"))
         self.projection_dim = projection_dim
@@ -246,15 +246,15 @@ class MHC(DigitHead):
         size = self.heads[level]
         above, columns = tf.math.top_k(scores, min(width, scores.shape[1]))
         parents = columns if nodes is None else tf.gather(nodes, columns, batch_dims=1)
-        table = self.tables[level].value
 
         def family(parent):
             """Logits of one family per example: all at once would gather beam times as much."""
             rows = tf.maximum(parent, 0)[:, None] * size + tf.range(size)
-            return tf.linalg.matvec(tf.gather(table, rows), projected)
+            return tf.linalg.matvec(tf.gather(self.tables[level].value, rows), projected)
 
+        one = tf.TensorSpec([projected.shape[0], size], tf.float32)
         logits = tf.map_fn(
-            family, tf.transpose(parents), fn_output_signature=tf.float32, parallel_iterations=1
+            family, tf.transpose(parents), fn_output_signature=one, parallel_iterations=1
         )
         nodes = tf.maximum(parents, 0)[:, :, None] * size + tf.range(size)
         exists = (parents >= 0)[:, :, None] & (nodes < self.nodes[level])

@@ -56,6 +56,8 @@ class MHP(DigitHead):
     (arXiv 2412.10182).
     """
 
+    log_scores = True
+
     def __init__(
         self,
         num_labels,

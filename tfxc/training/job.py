@@ -18,7 +18,7 @@ from tfxc.training.strategies import is_chief, make_strategy
 
 def train_model(
     config, data_folder, run_path, *, repetition=None, fold=None, whole=None, fresh=False,
-    further=(), begun=None,
+    further=(), begun=None, start=None,
 ):  # fmt: skip
     """Trains one model into one run folder, or goes on with a stopped training.
 
@@ -36,6 +36,7 @@ def train_model(
         fresh: throw an earlier run in ``run_path`` away.
         further: techniques besides those of the config.
         begun: called with the ``RunFolder`` before the first step.
+        start: ``RunFolder`` whose weights, and whose encoder's shape, the model begins with.
 
     Returns:
         The run's summary, see ``Trainer.fit``.
@@ -50,7 +51,9 @@ def train_model(
     if finished:
         print(f"{run.path}: already finished at step {finished['steps']:,}; --fresh starts over")
         return finished
-    trainer = make_trainer(config, data_folder, manifest, run, strategy, repetition, fold, further)
+    trainer = make_trainer(
+        config, data_folder, manifest, run, strategy, repetition, fold, further, start
+    )
     for folder in others:
         folder.begin(config, data_folder)
     run.begin(config, data_folder, fresh)
@@ -70,7 +73,7 @@ def _with_own_errors(source, work):
 
 
 def make_trainer(
-    config, data_folder, manifest, run, strategy, repetition=None, fold=None, further=()
+    config, data_folder, manifest, run, strategy, repetition=None, fold=None, further=(), start=None
 ):
     """Model, sources, techniques and dev evaluation of a config, put together.
 
@@ -85,8 +88,14 @@ def make_trainer(
         source, held_out["dev"] = fold.sources(source)
         dimensions["num_examples"] = source.num_examples
     dimensions |= decided_codes(config, source, **dimensions)
+    if config.training.group_by_length:
+        source.group_by_length(config.training.batch_size)
+    if start is not None and start.architecture() is not None:
+        dimensions["architecture"] = start.architecture()
     with strategy.scope():
         model = build_model(config, repetition=repetition, **dimensions)
+        if start is not None:
+            start.load_weights(model)
     techniques = [*further, *(_technique(method) for method in config.techniques)]
     _refuse_missing_splits(config, {*manifest.splits, *held_out})
     measured = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)

@@ -33,16 +33,24 @@ class Searcher:
         k: number of labels.
         method: one of the head's ``search_methods``; None takes the first.
         full_loss: whether ``over_rows`` gives losses too.
+        probabilities: whether a call gives probabilities in place of scores: of the softmax over
+            all labels, or of each label by itself, as the objective has it.
 
     Raises:
-        ConfigError: the head has no such search, or no softmax over all labels.
+        ConfigError: the head has no such search, no softmax over all labels or no probabilities.
 
     Example:
         >>> ids, scores = Searcher(model, 5)(batch)  # doctest: +SKIP
     """
 
-    def __init__(self, model, k, method=None, full_loss=False):
+    def __init__(self, model, k, method=None, full_loss=False, probabilities=False):
         model.head.check_k(k)
+        if probabilities and not has_probabilities(model):
+            raise ConfigError(
+                f"the head {type(model.head).__name__} has no probabilities",
+                where="--probabilities",
+                fix="take its scores",
+            )
         if full_loss and not model.head.full_softmax:
             raise ConfigError(
                 f"the head {type(model.head).__name__} has no softmax over all labels",
@@ -59,7 +67,7 @@ class Searcher:
         self.model, self.k = model, k
         self._native = bool(known)
         self._method = method or next(iter(known), None)
-        self.full_loss = full_loss
+        self.full_loss, self._probabilities = full_loss, probabilities
         self._function = self._with_loss = None
 
     def __call__(self, batch):
@@ -76,9 +84,20 @@ class Searcher:
             vectors = self.model.encoder(features, training=False)
             if self._native:
                 return self.model.head.search_scores(vectors)
-            return self.model.head.top_k(vectors, self.k)
+            found = self.model.head.top_k(vectors, self.k)
+            return self._as_probabilities(vectors, *found) if self._probabilities else found
 
         return tf.function(scores, input_signature=[specification])
+
+    def _as_probabilities(self, vectors, ids, scores):
+        head = self.model.head
+        if head.log_scores:
+            return ids, tf.exp(scores)
+        if self.model.objective.link == "sigmoid":
+            return ids, tf.sigmoid(scores)
+        # The loss of the best label tells the sum over all: log sum = loss + score.
+        losses = head.top_k_and_loss(vectors, ids[:, :1], 1)[2]
+        return ids, tf.exp(scores - scores[:, :1] - losses[:, None])
 
     def find(self, batch):
         """``Found`` of a batch of arrays."""
@@ -113,6 +132,11 @@ class Searcher:
                 progress.advance(len(found.ids))
         if title:
             progress.close()
+
+
+def has_probabilities(model):
+    """Whether a ``Searcher`` of an ``XCModel`` can give probabilities."""
+    return model.head.full_softmax or model.head.log_scores
 
 
 def _batches(rows, batch_size):
