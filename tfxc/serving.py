@@ -252,6 +252,7 @@ def _from_texts(loaded_run):
         features.num_features,
         vocabulary if features.vocabulary() is not None else None,
         features.idf,
+        features.blocks,
     )
 
 

@@ -15,6 +15,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.utils import murmurhash3_32 as sklearn_hash
 
 from tfxc.data.formats import open_reader
+from tfxc.data.pecos_tfidf import PecosTfidfFeatures
 from tfxc.data.text_features import HashingFeatures, TfidfFeatures
 from tfxc.errors import ConfigError
 from tfxc.ops.text import TextBag, lower, murmurhash3_32, shortest_word, terms, words
@@ -56,7 +57,8 @@ def assert_same(features, texts, folder):
     if features.vocabulary() is not None:
         features.save(folder / "features")
         vocabulary = folder / "features" / "vocabulary.txt"
-    bag = TextBag(features.settings(), features.num_features, vocabulary, features.idf)
+    settings, columns = features.settings(), features.num_features
+    bag = TextBag(settings, columns, vocabulary, features.idf, features.blocks)
     found = to_csr(tf.function(bag)(tf.constant(texts)), features.num_features)
     expected = features.transform(texts)
     np.testing.assert_array_equal(found.indptr, expected.indptr)
@@ -121,6 +123,20 @@ def test_bytes_that_are_no_text_count_as_replacement_characters():
 def test_tfidf_equals_scikit_learn(settings, tmp_path):
     features = TfidfFeatures(**settings).fit([random_texts(200, seed=1)])
     assert_same(features, [*random_texts(60, seed=2), "", "nothing known"], tmp_path)
+
+
+@pytest.mark.parametrize("settings", [
+    {},
+    {"ngram_range": (1, 2), "sublinear_tf": True, "max_length": 9},
+    {"ngram_range": (2, 3), "binary": True, "norm": "l1", "add_one_idf": True},
+    {"ngram_range": ((1, 1), (2, 3)), "max_features": 90},
+    {"ngram_range": ((3, 3), (1, 2)), "norm": "l1", "use_idf": False},
+    {"norm": None, "min_df": 3},
+])  # fmt: skip
+def test_words_between_blanks(settings, tmp_path):
+    features = PecosTfidfFeatures(**settings).fit([random_texts(200, seed=1)])
+    texts = [*random_texts(60, seed=2), "", "nothing  known", "the\r\nfox\nThe the"]
+    assert_same(features, texts, tmp_path)
 
 
 @pytest.mark.parametrize("settings", [

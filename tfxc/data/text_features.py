@@ -1,6 +1,7 @@
 """Texts to sparse rows: TF-IDF and hashed bags of n-grams, on scikit-learn's vectorisers.
 
-Lists of tokens, ``tfxc.data.tokens``, are found here by their names as well.
+Lists of tokens, ``tfxc.data.tokens``, and PECOS's TF-IDF, ``tfxc.data.pecos_tfidf``, are found here
+by their names as well.
 
 Unlike scikit-learn's own, the TF-IDF vectoriser is fitted on a stream, so that only its vocabulary
 has to fit in memory; it works in several processes and is saved without pickle.
@@ -14,14 +15,16 @@ import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.preprocessing import normalize
 
-from tfxc.data.formats.lines import reading_errors
+from tfxc.data.pecos_tfidf import PecosTfidfFeatures
 from tfxc.data.terms import count_terms, select_terms
 from tfxc.data.text_features_base import (
     FILE_VERSION,
     TOKEN_PATTERN,
     TextFeatures,
     check_share,
+    existing_file,
     is_positive,
+    read_terms,
 )
 from tfxc.data.tokens import TOKENS
 from tfxc.errors import ConfigError, DataError
@@ -137,19 +140,8 @@ class TfidfFeatures(TextFeatures):
         return rows
 
     def _load(self, folder):
-        content = _existing(folder / "vocabulary.txt").read_bytes()
-        self._vocabulary = content.decode("utf-8").split("\n")[:-1]
+        self._vocabulary, self._idf = read_terms(folder, self._settings["use_idf"])
         self.num_features = len(self._vocabulary)
-        if self._settings["use_idf"]:
-            path = _existing(folder / "idf.npy")
-            with open(path, "rb") as stream, reading_errors(path):
-                self._idf = np.load(stream)
-            if self._idf.shape != (self.num_features,):
-                raise DataError(
-                    f"{self.num_features:,} weights are expected as vocabulary.txt has terms, "
-                    f"found {self._idf.size:,}",
-                    where=path,
-                )
 
 
 class HashingFeatures(TextFeatures):
@@ -211,8 +203,9 @@ class HashingFeatures(TextFeatures):
         """There is nothing beside the settings."""
 
 
+_BAGS = (TfidfFeatures, PecosTfidfFeatures, HashingFeatures)
 #: The kinds of text features by their names in configs.
-TEXT_FEATURES = {kind.name: kind for kind in (TfidfFeatures, HashingFeatures)} | TOKENS
+TEXT_FEATURES = {kind.name: kind for kind in _BAGS} | TOKENS
 
 
 def build_text_features(config):
@@ -240,7 +233,7 @@ def load_text_features(folder):
         DataError: a file is missing or does not fit the others.
     """
     folder = Path(folder)
-    path = _existing(folder / "features.json")
+    path = existing_file(folder / "features.json")
     try:
         head = json.loads(path.read_text("utf-8"))
         version, name, settings = (head[key] for key in ("version", "name", "settings"))
@@ -251,12 +244,6 @@ def load_text_features(folder):
     features = build_text_features({"name": name, **settings})
     features._load(folder)
     return features
-
-
-def _existing(path):
-    if not path.is_file():
-        raise DataError("saved text features are expected, the file is missing", where=path)
-    return path
 
 
 def _analysis(settings):

@@ -1,4 +1,4 @@
-"""What TF-IDF and hashed text features share: transforming in processes, saving, checks."""
+"""What bags of n-grams share: transforming in processes, saving, checks."""
 
 import abc
 import itertools
@@ -9,7 +9,8 @@ import joblib
 import numpy as np
 import scipy.sparse
 
-from tfxc.errors import ConfigError
+from tfxc.data.formats.lines import reading_errors
+from tfxc.errors import ConfigError, DataError
 from tfxc.files import atomic_folder
 
 #: Version of the saved form.
@@ -21,21 +22,24 @@ _MIN_CHARACTERS, _CHARACTERS_PER_TERM = 500_000, 20
 
 
 class TextFeatures(abc.ABC):
-    """What both kinds of text features share.
+    """What the kinds of bags of n-grams share.
 
     Attributes:
         name: the name in configs.
         kind: kind of the rows, see ``tfxc.data.rows.Rows``.
         num_features: columns of the rows, or None before ``fit``.
+        blocks: where blocks of columns that are scaled on their own begin, but for the first.
     """
 
     name = None
     kind = "sparse"
     num_features = None
+    blocks = ()
 
     def __init__(self, **settings):
-        settings["ngram_range"] = _check_ngram_range(settings["ngram_range"])
-        check_pattern(settings["token_pattern"])
+        settings["ngram_range"] = self._checked_range(settings["ngram_range"])
+        if "token_pattern" in settings:
+            check_pattern(settings["token_pattern"])
         if settings["norm"] not in ("l1", "l2", None):
             raise ConfigError(
                 f"'l1', 'l2' or null is expected, found {settings['norm']!r}", where="norm"
@@ -102,6 +106,9 @@ class TextFeatures(abc.ABC):
             if self.idf is not None:
                 np.save(scratch / "idf.npy", self.idf)
 
+    def _checked_range(self, value):
+        return check_ngram_range(value)
+
     def _rows(self, texts):
         return scipy.sparse.csr_matrix(self._vectorizer().transform(texts))
 
@@ -149,13 +156,50 @@ def check_share(value, where):
     )
 
 
-def _check_ngram_range(value):
+def check_ngram_range(value):
+    """A range of n-grams as a pair.
+
+    Raises:
+        ConfigError: it is none.
+    """
     if len(value) == 2 and all(map(is_positive, value)) and value[0] <= value[1]:
         return tuple(value)
     raise ConfigError(
         f"two positive integers, the first not above the second, are expected, found {value!r}",
         where="ngram_range",
     )
+
+
+def existing_file(path):
+    """``path``, which has to be a file of saved text features.
+
+    Raises:
+        DataError: it is missing.
+    """
+    if not path.is_file():
+        raise DataError("saved text features are expected, the file is missing", where=path)
+    return path
+
+
+def read_terms(folder, with_idf):
+    """The terms that ``TextFeatures.save`` wrote, and their weights or None.
+
+    Raises:
+        DataError: a file is missing or damaged, or there is not a weight per term.
+    """
+    content = existing_file(folder / "vocabulary.txt").read_bytes()
+    terms = content.decode("utf-8").split("\n")[:-1]
+    if not with_idf:
+        return terms, None
+    path = existing_file(folder / "idf.npy")
+    with open(path, "rb") as stream, reading_errors(path):
+        idf = np.load(stream)
+    if idf.shape != (len(terms),):
+        raise DataError(
+            f"{len(terms):,} weights are expected as vocabulary.txt has terms, found {idf.size:,}",
+            where=path,
+        )
+    return terms, idf
 
 
 def check_pattern(pattern):

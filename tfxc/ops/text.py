@@ -88,21 +88,44 @@ def words(texts, token_pattern, lowercase=True):
     return tf.ragged.boolean_mask(parts, tf.strings.length(parts, "UTF8_CHAR") >= least)
 
 
+def words_between_blanks(texts, most=None):
+    """The words of each text as PECOS cuts it, see ``tfxc.data.pecos_tfidf``.
+
+    Args:
+        texts: string (batch,); bytes that are no UTF-8 count as U+FFFD.
+        most: words beyond that many are cut off; None = none.
+
+    Returns:
+        string ``RaggedTensor`` (batch, words).
+
+    Example:
+        >>> words_between_blanks(tf.constant(["A  hen, two"]), most=2).to_list()
+        [[b'A', b'hen,']]
+    """
+    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8")
+    parts = tf.strings.split(tf.strings.regex_replace(texts, "[\r\n]", " "), " ")
+    return tf.ragged.boolean_mask(parts, tf.strings.length(parts) > 0)[:, :most]
+
+
 def terms(texts, settings):
     """The n-grams of each text, words joined by a space.
 
     Args:
         texts: string (batch,).
-        settings: dict with token_pattern, lowercase and ngram_range.
+        settings: dict with ngram_range, one range or several, and with token_pattern and lowercase;
+            or, for words between blanks, with max_length.
 
     Returns:
         string ``RaggedTensor`` (batch, terms).
     """
-    found = words(texts, settings["token_pattern"], settings["lowercase"])
-    smallest, largest = settings["ngram_range"]
-    if largest == 1:
-        return found
-    return tf.strings.ngrams(found, tuple(range(smallest, largest + 1)))
+    if "token_pattern" in settings:
+        found = words(texts, settings["token_pattern"], settings["lowercase"])
+    else:
+        found = words_between_blanks(texts, settings["max_length"])
+    ranges = settings["ngram_range"]
+    ranges = ranges if isinstance(ranges[0], (list, tuple)) else [ranges]
+    lengths = tuple(n for smallest, largest in ranges for n in range(smallest, largest + 1))
+    return found if lengths == (1,) else tf.strings.ngrams(found, lengths)
 
 
 def murmurhash3_32(texts):
@@ -176,11 +199,12 @@ class TextBag(tf.Module):
     """Turns texts into the sparse rows of fitted text features.
 
     Args:
-        settings: the text features' settings: token_pattern, lowercase, ngram_range and norm; for
-            a vocabulary sublinear_tf, for hashing alternate_sign.
+        settings: the text features' settings: norm and those of ``terms``; for a vocabulary
+            sublinear_tf and maybe binary, for hashing alternate_sign.
         num_features: columns.
         vocabulary_file: one term per line, the line number is the column; None hashes terms.
         idf: (num_features,) weights of the columns, or None.
+        blocks: where blocks of columns that are scaled on their own begin, but for the first.
 
     Raises:
         ConfigError: the token pattern is one the graph cannot follow.
@@ -193,10 +217,12 @@ class TextBag(tf.Module):
         ([0, 2, 2], [1.0, 2.0])
     """
 
-    def __init__(self, settings, num_features, vocabulary_file=None, idf=None):
+    def __init__(self, settings, num_features, vocabulary_file=None, idf=None, blocks=()):
         super().__init__()
-        shortest_word(settings["token_pattern"])
+        if "token_pattern" in settings:
+            shortest_word(settings["token_pattern"])
         self._settings, self._num_features = dict(settings), num_features
+        self._blocks = [int(first) for first in blocks]
         self._idf = None if idf is None else tf.Variable(idf, trainable=False, dtype=tf.float64)
         self._vocabulary = None
         if vocabulary_file is not None:
@@ -242,14 +268,23 @@ class TextBag(tf.Module):
         return rows, tf.abs(hashes) % self._num_features, values
 
     def _weighted(self, values, rows, ids, batch):
-        if self._settings.get("sublinear_tf"):
+        if self._settings.get("binary"):
+            values = tf.ones_like(values)
+        elif self._settings.get("sublinear_tf"):
             values = tf.math.log(values) + 1
         if self._idf is not None:
             values *= tf.gather(self._idf, ids)
         if self._settings["norm"] is None:
             return values
+        if self._blocks:
+            block = tf.searchsorted(tf.constant(self._blocks, tf.int64), ids, "right", tf.int64)
+            count = len(self._blocks) + 1
+            values = self._scaled(values, rows * count + block, batch * count)
+        return self._scaled(values, rows, batch)
+
+    def _scaled(self, values, groups, num_groups):
         squared = self._settings["norm"] == "l2"
         sizes = tf.square(values) if squared else tf.abs(values)
-        norms = tf.math.unsorted_segment_sum(sizes, rows, batch)
-        norms = tf.gather(tf.sqrt(norms) if squared else norms, rows)
+        norms = tf.math.unsorted_segment_sum(sizes, groups, num_groups)
+        norms = tf.gather(tf.sqrt(norms) if squared else norms, groups)
         return tf.math.divide_no_nan(values, norms)
