@@ -1,7 +1,8 @@
 """Shows the size of a run or of a config: ``python -m tfxc.info --run RUN | --config FILE``.
 
 Lists every weight with its shape and bytes, and the label and feature counts; for a config also
-the memory its training will take. Nothing is trained and no weight is allocated.
+the memory its training will take, and the learning rates of single weights. Nothing is trained and
+no weight is allocated.
 """
 
 from tfxc import cli
@@ -93,7 +94,7 @@ def _separate_models(config):
 
 
 def _memory_lines(config, manifest):
-    from tfxc.training.memory import available_bytes, peak_bytes
+    from tfxc.training.memory import available_bytes, peak_bytes, rate_groups
 
     count, repetition = _separate_models(config)
     memory = peak_bytes(config, manifest, repetition)
@@ -101,6 +102,7 @@ def _memory_lines(config, manifest):
     for name in [*memory._fields[1:], "total"]:
         yield f"  {name:12} {getattr(memory, name) / 1e6:>12,.0f} MB"
     yield f"  {'available':12} {available_bytes() / 1e6:>12,.0f} MB"
+    yield from rate_groups(config, manifest.dimensions, repetition)
 
 
 def _folder_bytes(path):

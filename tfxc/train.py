@@ -89,7 +89,7 @@ def _dry_run(config, recipe, folder, options):
     from tfxc.data.manifest import Manifest
     from tfxc.prepare import describe
     from tfxc.training.job import try_one_step
-    from tfxc.training.memory import available_bytes, peak_bytes
+    from tfxc.training.memory import available_bytes, peak_bytes, rate_groups
 
     manifest = Manifest.load(folder)
     print(describe(manifest, folder))
@@ -104,6 +104,8 @@ def _dry_run(config, recipe, folder, options):
     if memory.total > available_bytes():
         print("that does not fit: lower training.batch_size or the model's widths")
         return 2
+    for line in rate_groups(config, manifest.dimensions, repetition):
+        print(line)
     loss, steps = try_one_step(config, folder, repetition)
     print(f"one batch works, its loss is {loss:.4f}; the training takes {steps:,} steps")
     return 0

@@ -1,7 +1,8 @@
 """Program: how far two replicas with each technique are apart from one device.
 
 Arguments: micro-batches of a step, and stacks of techniques, names joined by ``+``, or
-``distillation``, with matches. Prints a dict: stack -> largest difference of a weight.
+``distillation``, with matches and a rate for each layer. Prints a dict: stack -> largest difference
+of a weight.
 """
 
 import functools
@@ -20,6 +21,7 @@ from tfxc.config import TrainingSettings
 from tfxc.data.pipeline import training_dataset
 from tfxc.techniques._distillation import Tempering
 from tfxc.training.optimizers import SGD
+from tfxc.training.rates import RateFactors
 from tfxc.training.schedules import Schedule
 from tfxc.training.step import TrainStep
 
@@ -69,7 +71,10 @@ def weights_after(stack, accumulate, strategy):
         techniques = made(names)
         for technique in techniques:
             technique.begin(3, 100)
-        step = TrainStep(model, SGD(0.5), Schedule(9), settings, strategy, techniques)
+        optimizer = SGD(0.5)
+        if names == ["distillation"]:
+            optimizer.rates = RateFactors({"head": 0.5}, layer_decay=0.7)
+        step = TrainStep(model, optimizer, Schedule(9), settings, strategy, techniques)
     if strategy.num_replicas_in_sync == 1:
         iterator = iter(batches(accumulate, 1, 0, 1))
     else:

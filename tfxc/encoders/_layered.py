@@ -43,6 +43,17 @@ class LayeredEncoder(TokenEncoder):
         """The weights in front of the layers by name."""
         return {"table": self.table}
 
+    @property
+    def depths(self):
+        """Number of the layer of each weight by its ``id``; 0 in front of them.
+
+        A weight that layers share has the number of the highest of these.
+        """
+        found = {id(weight): 0 for weight in self.front.values()}
+        for number in range(1, self.depth + 1):
+            found |= {id(weight): number for weight in self.weights_of_layer(number).values()}
+        return found
+
     def pool(self, x, mask, training):
         """The pooled vector of the states."""
         return self.pooled(self.hidden_states(x, mask, training), mask)

@@ -7,6 +7,7 @@ import keras
 
 from tfxc.model import make_parts
 from tfxc.training.optimizers import get_optimizer
+from tfxc.training.rates import rate_lines, trained_weights
 
 _FLOAT = 4
 _RUNTIME = 700 * 2**20  # resident size of Python with TensorFlow imported
@@ -69,6 +70,20 @@ def peak_bytes(config, manifest, repetition=None):
         tables=_table_bytes(objective),
         data=min(int(config.training.memory_gb * 2**30), _data_bytes(manifest)),
     )
+
+
+def rate_groups(config, dimensions, repetition=None):
+    """Lines that tell which weights learn at another rate than the others, see ``rate_lines``.
+
+    Args:
+        config: ``Config``.
+        dimensions: what the data decides.
+        repetition: as in ``build_model``.
+    """
+    encoder, head, _ = make_parts(config, **dimensions, repetition=repetition)
+    weight_shapes(encoder, head)
+    optimizer = get_optimizer(config.training.optimizer.section())
+    return list(rate_lines(optimizer, trained_weights(encoder, head)))
 
 
 def weight_shapes(encoder, head):

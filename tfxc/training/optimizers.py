@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfxc.errors import ConfigError
 from tfxc.ops.compiled import row_adam
 from tfxc.registry import check_kinds, nearest
+from tfxc.training.rates import RateFactors
 from tfxc.training.row_optimizer import Optimizer
 
 
@@ -245,6 +246,9 @@ OPTIMIZERS = {
 def get_optimizer(section):
     """Makes the optimizer of a config section ``{"name": ..., argument: value}``.
 
+    Beside the optimizer's own arguments a section may hold ``rates`` and ``layer_decay``, those of
+    ``RateFactors``.
+
     Raises:
         ConfigError: unknown name or argument.
 
@@ -260,14 +264,22 @@ def get_optimizer(section):
             where="training.optimizer.name",
             fix=f"choose one of: {', '.join(OPTIMIZERS)}",
         )
-    return from_section(OPTIMIZERS[name], arguments, "training.optimizer")
+    more = ("rates", "layer_decay")
+    factors = {key: arguments.pop(key) for key in more if key in arguments}
+    optimizer = from_section(OPTIMIZERS[name], arguments, "training.optimizer", more)
+    optimizer.rates = RateFactors(**factors)
+    return optimizer
 
 
-def from_section(factory, arguments, where, **decided):
-    """Calls ``factory`` with a config section's arguments; an unknown one is named."""
+def from_section(factory, arguments, where, more=(), **decided):
+    """Calls ``factory`` with a config section's arguments; an unknown one is named.
+
+    Args:
+        more: keys of the section that somebody else has taken out.
+    """
 
     parameters = inspect.signature(factory).parameters
-    known = [name for name in parameters if name not in decided]
+    known = [*(name for name in parameters if name not in decided), *more]
     for key in arguments:
         if key not in known:
             raise ConfigError(

@@ -5,6 +5,7 @@ import fnmatch
 import tensorflow as tf
 
 from tfxc.errors import ConfigError
+from tfxc.training.rates import RateFactors
 
 _CHUNK_ROWS = 2048  # rows updated at a time: keeps the temporaries in the cache
 _CHUNK_VALUES = 1 << 20  # and at most this many values: a row may be a block of label vectors
@@ -19,6 +20,9 @@ class Optimizer(tf.Module):
             are not decayed.
         no_decay: names of weights that are not decayed, ``*`` stands for anything, e.g.
             ``["*bias*", "gamma", "beta"]``. A name is the last part of a weight's path.
+
+    Attributes:
+        rates: ``RateFactors`` of single weights.
     """
 
     slot_names = ()
@@ -39,15 +43,24 @@ class Optimizer(tf.Module):
         self.learning_rate = learning_rate
         self.weight_decay, self.no_decay = weight_decay, list(no_decay)
         self.slots, self._undecayed, self._names_checked = {}, set(), False
+        self.rates, self._factors = RateFactors(), {}
 
-    def build(self, variables):
+    def build(self, variables, factors=()):
         """Makes the slots of the trainable variables (inside the strategy's scope).
+
+        Args:
+            variables: list of ``tf.Variable``s.
+            factors: a factor of the learning rate for each; empty for 1.
 
         Raises:
             ConfigError: a name in ``no_decay`` fits no variable.
         """
         if self.no_decay:
             self._exempt(variables)
+        copies = tf.distribute.get_strategy().experimental_local_results
+        for variable, factor in zip(variables, factors, strict=True) if factors else ():
+            # ``update`` sees the copy of a replica, not the variable that holds all copies.
+            self._factors |= {copy.ref(): factor for copy in copies(variable)}
         for variable in variables:
             self.slots[variable.ref()] = [
                 self._new_slot(variable, name) for name in self.slot_names
@@ -66,7 +79,6 @@ class Optimizer(tf.Module):
         copies = tf.distribute.get_strategy().experimental_local_results
         for name, variable in zip(names, variables, strict=True):
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.no_decay):
-                # ``update`` sees the copy of a replica, not the variable that holds all copies.
                 self._undecayed |= {copy.ref() for copy in copies(variable)}
 
     def decay_of(self, variable):
@@ -88,9 +100,11 @@ class Optimizer(tf.Module):
             variable: the trainable variable.
             gradient: dense tensor, or ``IndexedSlices`` with distinct indices.
             slots: its slot variables.
-            rate: learning rate of this step, float32 scalar.
+            rate: learning rate of this step, float32 scalar; times the variable's factor.
             step: number of the update from 1, int64 scalar.
         """
+        factor = self._factors.get(variable.ref(), 1.0)
+        rate = rate if factor == 1 else rate * factor
         scalars = self.scalars(rate, step)
         if not self.lazy:
             gradient = tf.convert_to_tensor(gradient)

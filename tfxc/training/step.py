@@ -10,6 +10,7 @@ from tfxc.ops.across import replica_number
 from tfxc.ops.gradients import add, global_norm, scale, sum_repeated_rows
 from tfxc.ops.randomness import step_scope
 from tfxc.techniques.base import check_together, method_name
+from tfxc.training.rates import trained_weights
 
 
 class TrainStep:
@@ -42,7 +43,8 @@ class TrainStep:
         self.variables = [v.value for v in model.trainable_variables]
         self.variables += [v for technique in techniques for v in technique.trainable_variables]
         self._of_encoder = self._encoder_places()
-        optimizer.build(self.variables)
+        factors, self._shard_factors = self._rate_factors()
+        optimizer.build(self.variables, factors)
         self.shard_variables = self._build_shards() if self.table else {}
         self._losses_of = self._loss_function()
         self._traced = tf.function(self._run)
@@ -74,6 +76,14 @@ class TrainStep:
             )
         return {place for place, variable in enumerate(self.variables) if id(variable) in own}
 
+    def _rate_factors(self):
+        """Factors of the learning rate: of ``variables``, those of techniques 1, and of a shard."""
+        parts = (self.model.encoder, self.model.head, self.model.objective)
+        factors = self.optimizer.rates.of(trained_weights(*parts))
+        count = len(self.model.trainable_variables)
+        of_techniques = [1.0] * (len(self.variables) - count)
+        return factors[:count] + of_techniques, factors[count:]
+
     def _build_shards(self):
         """Shards and their slots by replica number; they belong into files of their own."""
         if not self.model.objective.over_shards or self.techniques:
@@ -88,7 +98,8 @@ class TrainStep:
         for number, shard in self.table.shards.items():
             beside = copy.copy(self.optimizer)
             beside.slots = {}
-            self.table.beside(number, lambda b=beside, s=shard: b.build([s]))
+            factors = self._shard_factors
+            self.table.beside(number, lambda b=beside, s=shard, f=factors: b.build([s], f))
             self._shard_slots[number] = beside.slots[shard.ref()]
             kept[number] = [shard, *beside.variables_to_save]
         return kept
