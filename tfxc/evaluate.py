@@ -2,10 +2,13 @@
 
 Prints one table, writes evaluation-NAME.json and evaluation-NAME.npz (per-example values) into the
 run folder. With ``--compare RUN2`` both runs are measured on the same examples and compared by a
-paired bootstrap.
+paired bootstrap. With ``--tables FOLDER`` it also tells precision, recall and F1 and writes
+labels.csv (of each label), confusions.csv (labels taken for others) and wrong.csv (the examples
+that went wrong) there.
 """
 
 import json
+import time
 from pathlib import Path
 
 from tfxc import cli
@@ -18,6 +21,7 @@ def main(argv=None):
     result = measure(options.run, options)
     if options.compare:
         # In a common output folder the second run's files must not replace the first one's.
+        options.tables = None  # they are of the first run
         other = measure(options.compare, options, "-compared" if options.output else "")
         print(_comparison(result, other, options))
     return 0
@@ -26,16 +30,24 @@ def main(argv=None):
 def measure(path, options, suffix=""):
     """Measures the run in ``path``; returns its per-example values."""
     from tfxc.recipes.runs import load_run
+    from tfxc.reports.decided import Decided
 
     loaded = load_run(path)
     name, rows = examples(loaded, options)
-    metrics = build_metrics(loaded, options)
-    values, unseen = _search(loaded, rows, metrics, options)
+    metrics, began = build_metrics(loaded, options), time.monotonic()
+    decided = Decided.of(loaded, options) if options.tables else None
+    values, unseen = _search(loaded, rows, metrics, options, decided)
+    seconds = time.monotonic() - began
     told = f", {unseen:,} of their labels are unknown to the run" if unseen else ""
     print(f"{path} on {name}: {metrics.num_examples:,} examples{told}")
     print(metrics.table())
+    print(f"{seconds:,.1f} s, {metrics.num_examples / max(seconds, 1e-3):,.0f} examples a second")
     folder = Path(options.output or path)
     _write(folder, _file_name(name) + suffix, path, name, metrics, values)
+    if decided:
+        wanted = {row for row, *_ in decided.found.wrong}
+        texts = texts_of_examples(loaded, options, name, wanted)
+        print(decided.write(options.tables, loaded, texts))
     return {"path": path, "values": values}
 
 
@@ -89,14 +101,29 @@ def examples(loaded, options):
 
 
 def _rows_of_file(loaded, path, options):
+    return loaded.rows(_reader_of_file(loaded, path, options))
+
+
+def _reader_of_file(loaded, path, options):
     from tfxc.data.formats import open_reader
 
     data, name, arguments = loaded.config.data, options.reader, {}
     # What was said about the training file says nothing about a file of another format.
     if name is None and _ending(path) == _ending(data.train):
         name, arguments = data.reader, data.reader_options
-    reader = open_reader(path, name=name, **{**arguments, **dict(options.reader_option)})
-    return loaded.rows(reader)
+    return open_reader(path, name=name, **{**arguments, **dict(options.reader_option)})
+
+
+def texts_of_examples(loaded, options, split, wanted):
+    """{example: text} of examples of what ``examples`` chose, where they are texts."""
+    from tfxc.data.held_out import open_split
+    from tfxc.reports.texts import texts_of
+
+    if loaded.text_features is None or (split == "train" and not options.data):
+        return {}  # the training split is shuffled
+    if options.data:
+        return texts_of(lambda: _reader_of_file(loaded, options.data, options), wanted)
+    return texts_of(lambda: open_split(loaded.config.data, split), wanted)
 
 
 def _ending(path):
@@ -104,19 +131,29 @@ def _ending(path):
     return Path(plain.stem).suffix if plain.suffix in (".gz", ".xz") else plain.suffix
 
 
-def _search(loaded, rows, metrics, options):
-    """Updates ``metrics``; returns {name: per-example values} and the number of unseen labels."""
+def _search(loaded, rows, metrics, options, decided=None):
+    """Updates ``metrics`` and ``decided``.
+
+    Returns:
+        {name: per-example values}, and the number of unseen labels.
+    """
     import numpy as np
 
     from tfxc.training.search import Searcher
 
     full_loss = "full_loss" in metrics.names
-    searcher = Searcher(loaded.model, metrics.min_predictions, options.search, full_loss)
+    count, probabilities = metrics.min_predictions, False
+    if decided:
+        count, probabilities = decided.count(count, options.labels), decided.probabilities
+    arguments = (count, options.search, full_loss, probabilities)
+    searcher = Searcher(loaded.model, *arguments)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
     parts, unseen = [], 0
     for found in searcher.over_rows(rows, batch_size, "evaluating"):
         metrics.update(*found)
         parts.append(metrics.per_example(*found))
+        if decided:
+            decided.found.update(*found)
         unseen += int(np.count_nonzero(found.labels >= loaded.manifest["num_labels"]))
     if not parts:
         raise DataError(
@@ -186,7 +223,29 @@ def _parser():
     options.add_argument("--compare", metavar="RUN2", help="another run to compare with")
     options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN)")
     options.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    options.add_argument(
+        "--tables",
+        metavar="FOLDER",
+        help="write labels.csv, confusions.csv and wrong.csv there, and tell precision, recall, F1",
+    )
+    add_table_options(options)
     return options
+
+
+def add_table_options(options):
+    """Options of the tables of labels and wrong examples."""
+    options.add_argument(
+        "--labels",
+        type=cli.positive,
+        default=100,
+        help="labels searched per example where there is a threshold (default: %(default)s)",
+    )
+    options.add_argument(
+        "--most",
+        type=cli.positive,
+        default=10_000,
+        help="wrong examples kept in the tables, the surest ones (default: %(default)s)",
+    )
 
 
 def add_source_options(options):

@@ -8,8 +8,13 @@ reaches --threshold (default: the config's), or the best one alone where there i
 from pathlib import Path
 
 from tfxc import cli
-from tfxc.errors import ConfigError
-from tfxc.evaluate import add_source_options, build_metrics, examples
+from tfxc.evaluate import (
+    add_source_options,
+    add_table_options,
+    build_metrics,
+    examples,
+    texts_of_examples,
+)
 
 _MOST = 20
 
@@ -27,7 +32,7 @@ def main(argv=None):
     metrics, found = _measured(loaded, rows, options)
     folder = Path(options.output or Path(options.run) / "report")
     folder.mkdir(parents=True, exist_ok=True)
-    texts = _texts(loaded, options, name, {row for row, *_ in found.wrong[: options.most]})
+    texts = texts_of_examples(loaded, options, name, {row for row, *_ in found.wrong})
     write(folder, loaded, name, metrics, found, texts, pictures=not options.no_pictures)
     print(f"written: {folder}/report.md")
     return 0
@@ -40,7 +45,7 @@ def _measured(loaded, rows, options):
     metrics = build_metrics(loaded, options)
     settings, num_labels = loaded.config.evaluation, loaded.manifest["num_labels"]
     threshold = settings.threshold if options.threshold is None else options.threshold
-    found = PerLabel(num_labels, threshold)
+    found = PerLabel(num_labels, threshold, options.most)
     count = max(metrics.min_predictions, 1)
     if threshold is not None:
         count = min(num_labels, max(count, options.labels))
@@ -69,12 +74,8 @@ def write(folder, loaded, name, metrics, found, texts, pictures):
     from tfxc.reports.pictures import confusion_matrix, labels_by_frequency, learning_curves
 
     names = loaded.vocabulary.names
-    label_rows = tables.label_rows(found, names, loaded.label_counts)
-    confusions = tables.confusion_rows(found, names)
-    wrong = tables.wrong_rows(found, names, texts)
-    tables.write_csv(folder / "labels.csv", tables.LABEL_COLUMNS, label_rows)
-    tables.write_csv(folder / "confusions.csv", tables.CONFUSION_COLUMNS, confusions)
-    tables.write_csv(folder / "wrong.csv", tables.WRONG_COLUMNS, wrong)
+    written = tables.write_tables(folder, found, names, loaded.label_counts, texts)
+    label_rows, confusions, wrong = written
     drawn = {}
     if pictures:
         log = loaded.folder / "metrics.jsonl"
@@ -91,6 +92,7 @@ def _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn):
         CONFUSION_COLUMNS,
         LABEL_COLUMNS,
         WRONG_COLUMNS,
+        average_rows,
         markdown,
     )
 
@@ -108,7 +110,7 @@ def _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn):
         "best label" if found.threshold is None else f"labels scored {found.threshold:g} or more"
     )
     yield f"Of the {chosen}:\n"
-    averages = [(name, *values) for name, values in found.averages().items()]
+    averages = average_rows(found, loaded.vocabulary.names)
     yield markdown(("average", "precision", "recall", "F1"), averages) + "\n"
     if drawn.get("curves"):
         yield "## Learning curves\n\n![curves](curves.png)\n"
@@ -124,30 +126,10 @@ def _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn):
     if drawn.get("confusions"):
         yield "![confusions](confusions.png)\n"
     yield markdown(CONFUSION_COLUMNS, confusions, _MOST) + "\n"
-    yield f"## Wrong examples: {len(wrong):,} of {metrics.num_examples:,} ([all](wrong.csv))\n"
+    told = "all" if len(wrong) == found.num_wrong else f"the surest {len(wrong):,}"
+    wrong_ones = f"{found.num_wrong:,} of {found.num_examples:,}"
+    yield f"## Wrong examples: {wrong_ones} ([{told}](wrong.csv))\n"
     yield markdown(WRONG_COLUMNS, wrong, _MOST) + "\n"
-
-
-def _texts(loaded, options, split, wanted):
-    """The texts of wrong examples, where the examples are texts and their file is there."""
-    if loaded.text_features is None or not wanted or (split == "train" and not options.data):
-        return {}
-    from tfxc.data.formats import open_reader
-    from tfxc.data.held_out import open_split
-
-    first, found = 0, {}
-    try:
-        if options.data:
-            arguments = dict(options.reader_option)
-            reader = open_reader(options.data, name=options.reader, **arguments)
-        else:
-            reader = open_split(loaded.config.data, split)
-        for chunk in reader.chunks():
-            found |= {first + n: t for n, t in enumerate(chunk.texts) if first + n in wanted}
-            first += len(chunk)
-    except ConfigError:
-        return {}
-    return found
 
 
 def _parser():
@@ -155,15 +137,7 @@ def _parser():
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
     add_source_options(options)
     options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN/report)")
-    options.add_argument(
-        "--labels",
-        type=cli.positive,
-        default=100,
-        help="labels searched per example where there is a threshold (default: %(default)s)",
-    )
-    options.add_argument(
-        "--most", type=cli.positive, default=10_000, help="wrong examples shown with their text"
-    )
+    add_table_options(options)
     options.add_argument("--no-pictures", action="store_true", help="do without matplotlib")
     return options
 

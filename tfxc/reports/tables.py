@@ -1,6 +1,7 @@
 """The tables of a report: CSV files, and their most telling rows as Markdown."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 
@@ -9,6 +10,47 @@ from tfxc.files import atomic_file
 LABEL_COLUMNS = ("label", "trained on", "true", "predicted", "right", "precision", "recall", "F1")
 CONFUSION_COLUMNS = ("true", "predicted instead", "examples")
 WRONG_COLUMNS = ("example", "true", "predicted", "scores", "text")
+
+
+def write_tables(folder, found, names, label_counts, texts, scores="scores"):
+    """Writes labels.csv, confusions.csv and wrong.csv.
+
+    Args:
+        folder: an existing folder.
+        found: ``metrics.per_label.PerLabel``.
+        names: label names by id.
+        label_counts: (num_labels,) training examples of each.
+        texts: {example: text} of wrong examples, perhaps empty.
+        scores: name of the column with the predictions' scores.
+
+    Returns:
+        The rows of the three.
+    """
+    columns = tuple(scores if name == "scores" else name for name in WRONG_COLUMNS)
+    rows = (
+        label_rows(found, names, label_counts),
+        confusion_rows(found, names),
+        wrong_rows(found, names, texts),
+    )
+    heads = (LABEL_COLUMNS, CONFUSION_COLUMNS, columns)
+    for name, head, part in zip(("labels", "confusions", "wrong"), heads, rows, strict=True):
+        write_csv(Path(folder) / f"{name}.csv", head, part)
+    return rows
+
+
+def average_rows(found, names):
+    """Rows of average, precision, recall and F1: micro, macro, samples; of two labels also binary.
+
+    ``binary`` is of the label that comes last by name (1, positive, true, yes), which it tells.
+    Definitions as in scikit-learn; macro goes over the labels that occur or are predicted.
+    """
+    rows = [(name, *values) for name, values in found.averages().items()]
+    rows.append(("samples", *found.of_examples()[:3]))
+    if len(names) == 2:
+        label = int(names[1] >= names[0])
+        values = (float(np.nan_to_num(part[label])) for part in found.precision_recall_f1())
+        rows.insert(0, (f"binary ({names[label]})", *values))
+    return rows
 
 
 def label_rows(found, names, label_counts):

@@ -116,7 +116,10 @@ class Searcher:
 
     def _top_k_and_loss(self, features, labels):
         vectors = self.model.encoder(features, training=False)
-        return self.model.head.top_k_and_loss(vectors, labels, self.k)
+        ids, scores, losses = self.model.head.top_k_and_loss(vectors, labels, self.k)
+        if self._probabilities:
+            ids, scores = self._as_probabilities(vectors, ids, scores)
+        return ids, scores, losses
 
     def over_rows(self, rows, batch_size, title=None):
         """Yields ``Found`` of examples in order, with a progress line.
