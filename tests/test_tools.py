@@ -149,7 +149,15 @@ def test_show_predictions_reads_examples_of_a_run(tool, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["linear_baseline", "plan_repetitions", "show_predictions", "compare_runs"]
+    "name",
+    [
+        "linear_baseline",
+        "plan_repetitions",
+        "show_predictions",
+        "compare_runs",
+        "build_tree",
+        "show_tree",
+    ],
 )
 def test_tools_explain_themselves(name):
     command = [sys.executable, str(ROOT / "tools" / f"{name}.py"), "--help"]

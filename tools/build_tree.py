@@ -1,0 +1,117 @@
+"""Builds a tree of label clusters and writes it as one file.
+
+    python tools/build_tree.py --prepared-data prepared/eurlex57k-6e451f99 --output tree.npz
+    python tools/build_tree.py --features X.trn.npz --labels Y.trn.npz --output tree.npz
+    python tools/build_tree.py --label-vectors Z.npy --output tree.npz
+
+Labels are clustered by what their training examples have in common (PIFA), by which examples they
+share (PII), or by vectors of your own. Matrices are sparse .npz or dense .npy files.
+tools/show_tree.py shows the result, docs/xr_linear.md explains the settings.
+"""
+
+import time
+
+import numpy as np
+
+from tfxc import cli
+from tfxc.errors import ConfigError
+
+
+def main(argv=None):
+    """Builds the tree and tells its shape."""
+    options = _parser()
+    found = options.parse_args(argv)
+    given = [found.prepared_data, found.features or found.labels, found.label_vectors]
+    if sum(value is not None for value in given) != 1:
+        options.error("give one of --prepared-data, --features with --labels, and --label-vectors")
+    from tfxc.labels.tree_building import build_tree
+
+    vectors = label_vectors(found)
+    begin = time.perf_counter()
+    tree = build_tree(
+        vectors,
+        nr_splits=found.nr_splits,
+        min_codes=found.min_codes,
+        max_leaf_size=found.max_leaf_size,
+        spherical=not found.means,
+        max_iter=found.max_iter,
+        seed=found.seed,
+        threads=found.threads,
+    )
+    seconds = time.perf_counter() - begin
+    tree.save(found.output)
+    print(f"{found.output}: built in {seconds:.1f} s")
+    print(describe(tree, vectors))
+    return 0
+
+
+def label_vectors(found):
+    """The vectors that the options describe."""
+    from tfxc.data.matrices import load_matrix, matrices
+    from tfxc.labels.label_embeddings import pifa, pifa_with_label_features, pii
+
+    if found.label_vectors:
+        return load_matrix(found.label_vectors)
+    if found.prepared_data:
+        from tfxc.data.source import open_source
+
+        features, labels = matrices(open_source(found.prepared_data, "train"))
+    else:
+        if not (found.features and found.labels):
+            raise ConfigError("--features and --labels belong together, one is missing")
+        features, labels = load_matrix(found.features), load_matrix(found.labels)
+    if found.vectors == "pii":
+        return pii(labels)
+    if found.label_features:
+        given = load_matrix(found.label_features)
+        return pifa_with_label_features(labels, features, given, found.join, found.alpha)
+    return pifa(labels, features)
+
+
+def describe(tree, vectors):
+    """Lines on levels, leaves and labels without a vector."""
+    lines = [f"levels: {', '.join(f'{size:,}' for size in tree.sizes)} (the last are the labels)"]
+    leaves = np.diff(tree.children(tree.depth - 1)[1])
+    lines.append(
+        f"leaves: {len(leaves):,} of {leaves.min():,} to {leaves.max():,} labels, "
+        f"{leaves.mean():.1f} on average"
+    )
+    empty = int(np.sum(np.asarray(abs(vectors).sum(axis=1)).ravel() == 0))
+    if empty:
+        lines.append(f"labels without an example or a vector: {empty:,}, put where room was")
+    return "\n".join(lines)
+
+
+def _parser():
+    options = cli.parser("build_tree", __doc__)
+    options.prog = "python tools/build_tree.py"
+    data = options.add_argument_group("data")
+    data.add_argument("--prepared-data", metavar="FOLDER", help="a prepared folder")
+    data.add_argument("--features", metavar="FILE", help="X, a row per example")
+    data.add_argument("--labels", metavar="FILE", help="Y, a row per example, a column per label")
+    data.add_argument("--label-vectors", metavar="FILE", help="a row per label")
+    data.add_argument(
+        "--vectors", choices=("pifa", "pii"), default="pifa", help="default: %(default)s"
+    )
+    data.add_argument("--label-features", metavar="FILE", help="joined with PIFA, a row per label")
+    data.add_argument(
+        "--join", choices=("concat", "convex"), default="concat",
+        help="side by side, or alpha PIFA + (1 - alpha) label features (default: %(default)s)",
+    )  # fmt: skip
+    data.add_argument("--alpha", type=float, default=0.5, help="default: %(default)s")
+    tree = options.add_argument_group("tree")
+    tree.add_argument("--nr-splits", type=cli.positive, default=16, help="children of a node")
+    tree.add_argument(
+        "--min-codes", type=cli.positive, help="most nodes at the top (default: --nr-splits)"
+    )
+    tree.add_argument("--max-leaf-size", type=cli.positive, default=100, help="labels of a leaf")
+    tree.add_argument("--means", action="store_true", help="centres are not scaled to unit length")
+    tree.add_argument("--max-iter", type=cli.positive, default=20, help="rounds of 2-means")
+    tree.add_argument("--seed", type=int, default=0)
+    tree.add_argument("--threads", type=cli.positive, help="default: all cores")
+    options.add_argument("--output", required=True, metavar="FILE", help="where to write, .npz")
+    return options
+
+
+if __name__ == "__main__":
+    cli.run(main)
