@@ -18,7 +18,7 @@ LAYERS = [
     [{"config", "settings", "registry", "errors", "files", "progress", "version"}],
     [{"ops"}],
     [{"labels"}],
-    [{"metrics"}, {"data"}],
+    [{"metrics"}, {"data"}, {"ranker"}],
     [{"encoders"}, {"heads"}, {"objectives"}, {"techniques"}],
     [{"model"}],
     [{"training"}],

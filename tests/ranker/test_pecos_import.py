@@ -1,0 +1,132 @@
+"""Models of libpecos 1.2.8: a tiny one with its predictions stands in data/."""
+
+import importlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from tests.source_tree import ROOT
+from tfxc.errors import ConfigError, DataError
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.ops.beam_search import has_native
+from tfxc.ranker.pecos_import import import_pecos
+from tfxc.ranker.post_processors import POST_PROCESSORS
+from tfxc.ranker.search import Ranker
+
+
+@pytest.fixture
+def damaged(pecos_model, tmp_path):
+    """A function: file of the model and its new bytes (None: no file) -> the changed model."""
+
+    def change(name, content):
+        shutil.copytree(pecos_model, tmp_path / "damaged")
+        path = tmp_path / "damaged" / name
+        path.unlink() if content is None else path.write_bytes(content)
+        return tmp_path / "damaged"
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "native", [False, pytest.param(True, marks=pytest.mark.skipif(not has_native(), reason="-"))]
+)
+@pytest.mark.parametrize("name", list(POST_PROCESSORS))
+def test_predictions_of_pecos(imported, frozen, queries, name, native):
+    ranker = Ranker.load(imported, native=native)
+    for beam in (2, 10):
+        ids, scores = ranker.predict(queries, 5, beam_size=beam, post_processor=name)
+        expected = frozen[f"{name}/{beam}/ids"]
+        valid = expected >= 0
+        np.testing.assert_array_equal(ids >= 0, valid)
+        wanted = frozen[f"{name}/{beam}/scores"]
+        np.testing.assert_allclose(scores[valid], wanted[valid], rtol=1e-6, atol=1e-6)
+        # Equal scores stand by label here and by the parents' places there.
+        for row in range(len(ids)):
+            by_label = [
+                np.lexsort((found[row], -scores[row].round(6))) for found in (ids, expected)
+            ]
+            assert ids[row][by_label[0]].tolist() == expected[row][by_label[1]].tolist()
+
+
+def test_tree_and_settings_come_along(pecos_model, imported):
+    tree = ClusterTree.load(imported / "tree.npz")
+    assert tree.sizes == [2, 4, 8, 22]
+    for level in range(4):
+        stored = scipy.sparse.load_npz(pecos_model / f"ranker/{level}.model/C.npz")
+        assert (tree.matrix(level) != stored).nnz == 0
+    ranker = Ranker.load(imported)
+    assert (ranker.num_features, ranker.num_labels, ranker.bias) == (30, 22, 1.0)
+    assert ranker.sizes == tree.sizes and ranker.only_topk == [20] * 4
+    assert [rule.name for rule in ranker.post_processors] == ["l3-hinge"] * 4
+
+
+def test_the_tool(pecos_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    tool = importlib.import_module("import_pecos")
+    assert tool.main([str(pecos_model), str(tmp_path / "out")]) == 0
+    assert "layers of 2, 4, 8, 22 nodes" in capsys.readouterr().out
+    assert Ranker.load(tmp_path / "out").num_labels == 22
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("ranker/param.json", None, "ranker/param.json: no such file"),
+        ("ranker/param.json", b"{", "ranker/param.json: JSON expected"),
+        ("ranker/param.json", b"[]", "a JSON object expected"),
+        ("ranker/param.json", b"{}", "a PECOS HierarchicalMLModel expected, None found"),
+        ("ranker/1.model/W.npz", None, r"1\.model/W\.npz: no such file"),
+        ("ranker/1.model/C.npz", None, r"1\.model/C\.npz: no such file"),
+        ("ranker/1.model/W.npz", b"no zip", r"1\.model/W\.npz: a sparse matrix of SciPy expected"),
+        ("ranker/2.model/param.json", None, r"2\.model/param\.json: no such file"),
+        ("ranker/2.model/param.json", b"{}", r"2\.model/param\.json: the key 'nr_features'"),
+    ],
+)
+def test_files_missing_or_damaged(damaged, tmp_path, name, content, message):
+    with pytest.raises(DataError, match=message):
+        import_pecos(damaged(name, content), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error", "message"),
+    [
+        ("post_processor", "l5-hinge", ConfigError, "one of noop, sigmoid, .*, 'l5-hinge' found"),
+        ("nr_features", 31, DataError, "num_features 30 expected as in the first layer, 31 found"),
+        ("bias", -1.0, DataError, "bias 1.0 expected as in the first layer, None found"),
+    ],
+)
+def test_settings_that_do_not_fit(damaged, pecos_model, tmp_path, key, value, error, message):
+    name = "ranker/2.model/param.json"
+    param = json.loads((pecos_model / name).read_text())
+    (param["pred_kwargs"] if key in param["pred_kwargs"] else param)[key] = value
+    with pytest.raises(error, match=message) as caught:
+        import_pecos(damaged(name, json.dumps(param).encode()), tmp_path / "out")
+    assert str(caught.value).startswith(str(tmp_path / "damaged" / name))
+
+
+def test_a_model_that_is_memory_mapped(damaged, tmp_path):
+    param = {"model": "HierarchicalMLModel", "is_mmap": True}
+    model = damaged("ranker/param.json", json.dumps(param).encode())
+    with pytest.raises(DataError, match="this model is memory-mapped"):
+        import_pecos(model, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "matrix", "message"),
+    [
+        ("W", np.ones((30, 22)), r"shape \(31, 22\) expected .* \(30, 22\) found"),
+        ("W", np.full((31, 22), np.nan), "finite weights expected"),
+        ("C", np.ones((22, 9)), "8 columns expected, the nodes of the layer above, 9 found"),
+        ("C", np.eye(22, 8), "one parent for every node expected, node 8 has 0"),
+    ],
+)
+def test_matrices_that_do_not_fit(damaged, tmp_path, name, matrix, message):
+    model = damaged(f"ranker/3.model/{name}.npz", b"")
+    path = model / f"ranker/3.model/{name}.npz"
+    scipy.sparse.save_npz(path, scipy.sparse.csc_matrix(matrix, dtype=np.float32))
+    with pytest.raises(DataError, match=f"{name}.npz: {message}"):
+        import_pecos(model, tmp_path / "out")

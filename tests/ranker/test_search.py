@@ -1,0 +1,104 @@
+"""The ranker of a model folder; the search itself is tested with tfxc.ops.beam_search."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from tfxc.errors import ConfigError, DataError
+from tfxc.ranker.search import Ranker, load_layer, search
+
+
+@pytest.fixture
+def folder(imported, tmp_path):
+    return Path(shutil.copytree(imported, tmp_path / "model"))
+
+
+def test_weights_stay_in_their_files(imported):
+    layer = load_layer(imported / "ranker" / "layer-3")
+    assert all(isinstance(array, np.memmap) for array in layer)
+
+
+def test_short_lists_and_least_score(imported, queries):
+    ranker = Ranker.load(imported)
+    ids, scores = ranker.predict(queries, 22, beam_size=2)
+    short = ids < 0
+    assert short.any(axis=1).all() and np.isneginf(scores[short]).all()
+    assert (scores[:, 1:] <= scores[:, :-1]).all()
+    level = np.median(scores[~short])
+    cut, best = ranker.predict(queries, 22, beam_size=2, min_score=level)
+    np.testing.assert_array_equal(cut, np.where(scores >= level, ids, -1))
+    np.testing.assert_array_equal(best >= level, cut >= 0)
+
+
+def test_rows_do_not_depend_on_each_other(imported, queries):
+    ranker = Ranker.load(imported)
+    ids, scores = ranker.predict(scipy.sparse.vstack([queries] * 5, format="csr"), 5)
+    for number in range(12):
+        one, own = ranker.predict(queries[number], 5)
+        assert one.tolist() == ids[number : number + 1].tolist()
+        assert own.tolist() == scores[number : number + 1].tolist()
+
+
+def test_search_by_names(imported, queries):
+    layers = [load_layer(imported / "ranker" / f"layer-{number}") for number in range(4)]
+    found = search(layers, queries, [2, 2, 2, 5], ["l3-hinge"] * 4, bias=1.0)
+    ids, scores = Ranker.load(imported).predict(queries, 5, beam_size=2)
+    np.testing.assert_array_equal(found.indices, ids[ids >= 0])
+    np.testing.assert_array_equal(found.data, scores[ids >= 0])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"k": 0}, ConfigError, r"1\.\.22 \(the labels\) expected, 0 found"),
+        ({"k": 23}, ConfigError, "23 found"),
+        ({"beam_size": 0}, ConfigError, "beam_size: at least 1"),
+        ({"post_processor": "softmax"}, ConfigError, "one of noop, sigmoid"),
+        ({"features": np.zeros((1, 31), np.float32)}, DataError, "the model has 30 features"),
+        ({"features": np.full((1, 30), np.nan)}, DataError, "NaN or infinity"),
+    ],
+)
+def test_what_predict_refuses(imported, options, error, message):
+    given = {"features": np.zeros((1, 30), np.float32)} | options
+    with pytest.raises(error, match=message):
+        Ranker.load(imported).predict(**given)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"format": 2}, DataError, "format 1 expected, 2 found"),
+        ({"num_labels": 23}, DataError, "23 labels expected, the last layer has 22"),
+        ({"num_features": 20}, DataError, "numbers from 0 to 20 expected"),
+        ({"layers": 3}, DataError, "3 values expected, one for each layer, 4 found"),
+        ({"settings": {"only_topk": [1] * 4}}, DataError, "key 'post_processor' of a ranker"),
+        (
+            {"settings": {"only_topk": [1] * 4, "post_processor": ["x"] * 4}},
+            ConfigError,
+            "'x' found",
+        ),
+    ],
+)
+def test_settings_of_a_damaged_folder(folder, change, error, message):
+    path = folder / "ranker" / "param.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(error, match=message) as caught:
+        Ranker.load(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_arrays_of_a_damaged_folder(folder):
+    layer = folder / "ranker" / "layer-1"
+    (layer / "rows.npy").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"rows\.npy: an \.npy file expected"):
+        Ranker.load(folder)
+    (layer / "rows.npy").unlink()
+    with pytest.raises(DataError, match=r"rows\.npy: no such file"):
+        Ranker.load(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(DataError, match=r"param\.json: no such file"):
+        Ranker.load(folder)

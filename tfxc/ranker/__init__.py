@@ -1,0 +1,1 @@
+"""Linear ranker over a label tree (XR-Linear): weights, training, beam search, ensembles."""

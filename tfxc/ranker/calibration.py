@@ -1,0 +1,169 @@
+"""Probabilities from scores, learned on held-out examples, and lists cut at a least score."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.errors import ConfigError, DataError
+from tfxc.files import atomic_file
+
+METHODS = ("isotonic", "logistic")
+
+_WEAK = 1e6  # scikit-learn's C: hardly any penalty; it only bounds the slope of separable pairs
+
+
+class Calibration:
+    """A map from scores to the share of true labels among candidates of such scores.
+
+    It never falls, so that it does not change the order of labels, but the isotonic one may make
+    scores equal. Logistic: Platt, "Probabilistic Outputs for Support Vector Machines", 1999;
+    isotonic: Zadrozny and Elkan, KDD 2002.
+
+    Args:
+        method: ``"isotonic"`` or ``"logistic"``.
+        scores, values: isotonic: ascending scores and the probabilities there, between which
+            straight lines run.
+        slope, intercept: logistic: of the log-odds.
+
+    Example:
+        >>> calibration = Calibration.fit([0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1])
+        >>> calibration.apply(np.array([[0.5, 0.25, 0.0]])).tolist()
+        [[1.0, 0.5, 0.0]]
+    """
+
+    def __init__(self, method, *, scores=(), values=(), slope=0.0, intercept=0.0):
+        self.method, self.slope, self.intercept = method, float(slope), float(intercept)
+        self.scores, self.values = np.asarray(scores, float), np.asarray(values, float)
+
+    @classmethod
+    def fit(cls, scores, hits, method="isotonic"):
+        """Learns from (score, is true) pairs; see ``pairs_of``.
+
+        Args:
+            scores: (n,) numbers.
+            hits: (n,) bool, whether the label is true.
+            method: ``"isotonic"`` follows any rising curve but needs some thousand pairs;
+                ``"logistic"`` has two parameters.
+
+        Returns:
+            ``Calibration``.
+
+        Raises:
+            ConfigError: an unknown method.
+            DataError: no pairs, NaN, all or none of them true, or scores that do not rise with
+                the share of true labels.
+        """
+        from sklearn.isotonic import IsotonicRegression
+        from sklearn.linear_model import LogisticRegression
+
+        if method not in METHODS:
+            _refuse_method(method)
+        scores, hits = np.asarray(scores, float), np.asarray(hits, bool)
+        if not len(scores) or not np.isfinite(scores).all() or hits.all() or not hits.any():
+            raise DataError(
+                "finite scores, true labels and others among them expected, "
+                f"{hits.sum()} of {len(hits)} are true",
+                where="calibration pairs",
+            )
+        if method == "isotonic":
+            fitted = IsotonicRegression(increasing=True, out_of_bounds="clip").fit(scores, hits)
+            return cls(method, scores=fitted.X_thresholds_, values=fitted.y_thresholds_)
+        # In units of the scores' own spread, so that the penalty does not depend on it.
+        spread = scores.std() or 1.0
+        fitted = LogisticRegression(C=_WEAK).fit(scores[:, None] / spread, hits)
+        slope = fitted.coef_[0, 0] / spread
+        if slope < 0:
+            raise DataError(
+                "scores that rise with the share of true labels expected, they fall",
+                where="calibration pairs",
+                fix="check that scores and labels belong together",
+            )
+        return cls(method, slope=slope, intercept=fitted.intercept_[0])
+
+    def apply(self, scores):
+        """Probabilities float32 of scores of any shape; minus infinity (no label) stays."""
+        scores = np.asarray(scores, float)
+        if self.method == "isotonic":
+            found = np.interp(scores, self.scores, self.values)
+        else:
+            margins = self.slope * np.where(np.isneginf(scores), 0, scores) + self.intercept
+            small = np.exp(-np.abs(margins))
+            found = np.where(margins < 0, small, 1) / (1 + small)
+        return np.where(np.isneginf(scores), -np.inf, found).astype(np.float32)
+
+    def save(self, path):
+        """Writes a JSON file."""
+        content = {"format": 1, "method": self.method}
+        if self.method == "isotonic":
+            content |= {"scores": self.scores.tolist(), "values": self.values.tolist()}
+        else:
+            content |= {"slope": self.slope, "intercept": self.intercept}
+        with atomic_file(path) as stream:
+            json.dump(content, stream)
+
+    @classmethod
+    def load(cls, path):
+        """Reads a file that ``save`` wrote.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        if not Path(path).is_file():
+            raise DataError("no such file", where=path, fix="check the path")
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content.pop("format") != 1:
+                raise ValueError("another format than 1")
+            found = cls(**content)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"a calibration expected ({error})", where=path) from error
+        lengths = (len(found.scores), len(found.values))
+        if found.method == "isotonic" and (lengths[0] != lengths[1] or not lengths[0]):
+            raise DataError(f"as many values as scores expected, {lengths} found", where=path)
+        if found.method not in METHODS:
+            _refuse_method(found.method, path)
+        return found
+
+
+def pairs_of(ids, scores, labels):
+    """(score, is true) of all candidates.
+
+    Args:
+        ids: int (N, k) predicted labels, padded with −1.
+        scores: (N, k).
+        labels: the true ones: sparse (N, L), or int (N, most) padded with −1.
+
+    Returns:
+        scores (n,) and hits bool (n,), padding left out.
+    """
+    ids = np.asarray(ids)
+    rows = np.arange(len(ids))[:, None]
+    if scipy.sparse.issparse(labels):
+        labels = labels.tocsr().astype(bool)
+        true = np.asarray(labels[np.broadcast_to(rows, ids.shape), np.maximum(ids, 0)].todense())
+        true = true.reshape(ids.shape)
+    else:
+        true = (ids[:, :, None] == np.asarray(labels)[:, None, :]).any(axis=2)
+    real = ids >= 0
+    return np.asarray(scores)[real], true[real]
+
+
+def at_least(ids, scores, min_score):
+    """Lists without the labels whose score is below ``min_score``.
+
+    Args:
+        ids: int (N, k), best first, padded with −1.
+        scores: float (N, k).
+        min_score: the least score that is kept.
+
+    Returns:
+        ids and scores of the same shape: −1 and minus infinity where a label was left out.
+    """
+    kept = scores >= min_score
+    return np.where(kept, ids, np.int32(-1)), np.where(kept, scores, np.float32(-np.inf))
+
+
+def _refuse_method(method, where="method"):
+    raise ConfigError(f"one of {', '.join(METHODS)} expected, {method!r} found", where=where)

@@ -1,0 +1,167 @@
+"""Combines the best labels that several models found for the same examples.
+
+The ways and their values are those of PECOS's ensembles, used for the published XR-Transformers
+(Zhang et al., NeurIPS 2021, arXiv 2110.00685), but for ``average``: a label that a model does not
+list never counts more there than a listed one, whatever the scores' sign.
+"""
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.errors import ConfigError, DataError
+
+METHODS = ("average", "rank_average", "sigmoid_average", "softmax_average", "round_robin")
+
+
+def combine(predictions, method="average", k=None):
+    """Ensemble of top-k lists.
+
+    Args:
+        predictions: one entry per model: ``(ids, scores)`` of shape (N, k), ids padded with −1,
+            or a CSR matrix (N, L) of scores. Lists are ranked by score, at equal scores in the
+            given order. Lengths may differ.
+        method: what a model gives a label, and what it gives one it does not list;
+            ``average``: the score, and the lowest listed score of that model for that example;
+            ``rank_average``: the longest list's length minus the rank (0 is best), and 0;
+            ``sigmoid_average``: the sigmoid of the score, and 0;
+            ``softmax_average``: the softmax over the list, and 0; the mean over the models is
+            taken of all these. ``round_robin`` takes the best of every model in turn, then the
+            second of every model, and so on: the greatest over the models of
+            ``(length − rank + (n − i) / (n + 1)) / n`` for model i of n, and 0.
+        k: labels to keep; None keeps all that any model lists.
+
+    Returns:
+        ids int32 and scores float32 (N, k), by descending score; at equal scores the label that
+        more models list comes first, then the lower id. Short rows end in id −1 with score minus
+        infinity. The inputs are not changed.
+
+    Raises:
+        ConfigError: an unknown method, no model, k below 1.
+        DataError: other numbers of examples, NaN, infinity, or a label twice in a list.
+
+    Example:
+        >>> one = np.array([[3, 5]]), np.array([[-0.5, -2.0]])
+        >>> other = np.array([[5, 3]]), np.array([[0.5, 0.25]])
+        >>> ids, scores = combine([one, other])
+        >>> ids.tolist(), scores.tolist()
+        ([[3, 5]], [[-0.125, -0.75]])
+    """
+    if method not in METHODS:
+        raise ConfigError(f"one of {', '.join(METHODS)} expected, {method!r} found", where="method")
+    if not predictions or (k is not None and k < 1):
+        raise ConfigError(f"models and k from 1 on expected, {len(predictions)} and {k} found")
+    lists = [_Lists(found, number) for number, found in enumerate(predictions)]
+    examples = lists[0].examples
+    for number, found in enumerate(lists):
+        if found.examples != examples:
+            raise DataError(f"{examples} examples expected, {found.examples} found",
+                            where=f"model {number}")  # fmt: skip
+    rows, labels = (np.concatenate([getattr(one, name) for one in lists])
+                    for name in ("rows", "labels"))  # fmt: skip
+    num_labels = int(labels.max(initial=0)) + 1
+    keys, places = np.unique(rows * num_labels + labels, return_inverse=True)
+    listed = np.bincount(places, minlength=len(keys))
+    scores = _scores(lists, method, places, keys // num_labels, examples)
+    return _best(keys // num_labels, keys % num_labels, scores, listed, examples, k)
+
+
+class _Lists:
+    """One model's lists, flat and ranked: rows, labels, scores, ranks, and lengths by row."""
+
+    def __init__(self, found, number):
+        where = f"model {number}"
+        if scipy.sparse.issparse(found):
+            found = found.tocsr()
+            self.examples, lengths = found.shape[0], np.diff(found.indptr)
+            rows = np.repeat(np.arange(self.examples), lengths)
+            labels, scores = found.indices.astype(np.int64), found.data
+        else:
+            ids, scores = (np.asarray(array) for array in found)
+            if ids.ndim != 2 or ids.shape != scores.shape:
+                raise DataError(
+                    f"ids and scores of one shape (examples, k) expected, {ids.shape} and "
+                    f"{scores.shape} found",
+                    where=where,
+                )
+            self.examples, (rows, columns) = len(ids), np.nonzero(ids >= 0)
+            labels, scores = ids[rows, columns].astype(np.int64), scores[rows, columns]
+        scores = scores.astype(np.float64)
+        if not np.isfinite(scores).all():
+            raise DataError("finite scores expected, NaN or infinity found", where=where)
+        order = np.lexsort((-scores, rows))
+        self.rows, self.labels, self.scores = rows, labels[order], scores[order]
+        self.lengths = np.bincount(rows, minlength=self.examples)
+        self.starts = np.cumsum(self.lengths) - self.lengths
+        self.ranks = np.arange(len(rows)) - np.repeat(self.starts, self.lengths)
+        by_label = np.lexsort((self.labels, rows))
+        again = (np.diff(rows) == 0) & (np.diff(self.labels[by_label]) == 0)
+        if again.any():
+            label = self.labels[by_label][1:][again][0]
+            raise DataError(
+                f"every label once in a list expected, {label} is twice in that of example "
+                f"{rows[1:][again][0]}",
+                where=where,
+            )
+
+    def row_sums(self, values):
+        """Sum of one value per entry over every row."""
+        return np.bincount(self.rows, values, minlength=self.examples)
+
+    def lowest(self):
+        """Lowest score of every row; 0 where the list is empty."""
+        last = np.zeros(self.examples)
+        filled = self.lengths > 0
+        last[filled] = self.scores[(self.starts + self.lengths - 1)[filled]]
+        return last
+
+
+def _scores(lists, method, places, rows, examples):
+    """Combined score of every (row, label) that is listed; ``places`` are the entries'."""
+    longest = max((int(one.lengths.max(initial=0)) for one in lists), default=0)
+    if method == "round_robin":
+        count = len(lists)
+        values = [
+            (longest - one.ranks + (count - number) / (count + 1)) / count
+            for number, one in enumerate(lists)
+        ]
+        scores = np.zeros(len(rows))
+        np.maximum.at(scores, places, np.concatenate(values))
+        return scores
+    missing = np.zeros(examples)  # what a label in no list would have
+    values = []
+    for one in lists:
+        value = _values(one, method, longest)
+        if method == "average":
+            lowest = one.lowest()
+            missing += lowest
+            value = value - lowest[one.rows]
+        values.append(value)
+    total = np.bincount(places, np.concatenate(values), minlength=len(rows))
+    return (missing[rows] + total) / len(lists)
+
+
+def _values(one, method, longest):
+    if method == "average":
+        return one.scores
+    if method == "rank_average":
+        return (longest - one.ranks).astype(np.float64)
+    if method == "sigmoid_average":
+        small = np.exp(-np.abs(one.scores))
+        return np.where(one.scores < 0, small, 1) / (1 + small)
+    best = np.zeros(one.examples)
+    best[one.lengths > 0] = one.scores[one.starts[one.lengths > 0]]
+    powers = np.exp(one.scores - best[one.rows])
+    return powers / one.row_sums(powers)[one.rows]
+
+
+def _best(rows, labels, scores, listed, examples, k):
+    order = np.lexsort((labels, -listed, -scores, rows))
+    lengths = np.bincount(rows, minlength=examples)
+    ranks = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    k = int(lengths.max(initial=0)) if k is None else k
+    kept = order[ranks < k]
+    ids = np.full((examples, k), -1, np.int32)
+    best = np.full((examples, k), -np.inf, np.float32)
+    ids[rows[kept], ranks[ranks < k]] = labels[kept]
+    best[rows[kept], ranks[ranks < k]] = scores[kept]
+    return ids, best

@@ -1,0 +1,169 @@
+"""Takes over an XR-Linear model that PECOS (libpecos 1.2) has trained and saved.
+
+Its folder holds ``ranker/param.json`` and, for every layer from the top, ``ranker/<t>.model`` with
+the weights ``W.npz`` (D + 1, K_t), the parents ``C.npz`` (K_t, K_{t-1}) and ``param.json``. PECOS
+is not needed to read it.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.errors import DataError
+from tfxc.files import atomic_folder
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.ops.chunked_layer import ChunkedLayer, chunks_of
+from tfxc.ranker.post_processors import post_processor
+from tfxc.ranker.search import FORMAT, read_json
+
+_UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile)
+
+
+def import_pecos(folder, output):
+    """Writes a PECOS model as a model folder of ours, ``ranker/`` and ``tree.npz``.
+
+    Predictions are the same: the same labels, scores equal up to rounding. PECOS orders equal
+    scores by their parents' places, we by label.
+
+    Args:
+        folder: what PECOS's ``XLinearModel.save`` wrote.
+        output: the folder to write; appears whole or not at all.
+
+    Returns:
+        ``ClusterTree`` of the model's labels.
+
+    Raises:
+        DataError: a file is missing, damaged or of another kind, or shapes do not fit.
+        ConfigError: a post-processor that is not known.
+        UserError: the output cannot be written.
+    """
+    layers = _layers(Path(folder) / "ranker")
+    parents = []
+    with atomic_folder(output) as scratch:
+        for number, layer in enumerate(layers):
+            above = len(parents[-1]) if parents else 1
+            parents.append(layer.parents(above))
+            chunks = chunks_of(layer.weights(len(parents[-1])), parents[-1], above)
+            write_layer(chunks, scratch / "ranker" / f"layer-{number}")
+        tree = ClusterTree(parents)
+        tree.save(scratch / "tree.npz")
+        settings = {
+            "post_processor": [layer.post_processor for layer in layers],
+            "only_topk": [layer.only_topk for layer in layers],
+        }
+        content = {
+            "format": FORMAT,
+            "num_features": layers[0].num_features,
+            "bias": layers[0].bias,
+            "num_labels": tree.num_labels,
+            "layers": len(layers),
+            "settings": settings,
+        }
+        text = json.dumps(content, indent=2)
+        (scratch / "ranker" / "param.json").write_text(text, encoding="utf-8")
+    return tree
+
+
+def _layers(source):
+    """``_Settings`` of all layers, which fit together."""
+    path = source / "param.json"
+    param = read_json(path)
+    if param.get("model") != "HierarchicalMLModel":
+        raise DataError(
+            f"a PECOS HierarchicalMLModel expected, {param.get('model')} found", where=path
+        )
+    if param.get("is_mmap"):
+        raise DataError(
+            "weights as .npz expected, this model is memory-mapped",
+            where=path,
+            fix="import the folder it was compiled from",
+        )
+    depth = param.get("depth", len(list(source.glob("*.model"))))
+    if not isinstance(depth, int) or depth < 1:
+        raise DataError(f"a depth from 1 on expected, {depth!r} found", where=path)
+    layers = [_Settings(source / f"{number}.model") for number in range(depth)]
+    for layer in layers[1:]:
+        layer.check_same(layers[0])
+    return layers
+
+
+class _Settings:
+    """One layer's folder: its ``param.json``, and on demand its matrices."""
+
+    def __init__(self, folder):
+        self.folder, self.path = folder, folder / "param.json"
+        param = read_json(self.path)
+        try:
+            self.num_features, bias = int(param["nr_features"]), float(param["bias"])
+            self.only_topk = int(param["pred_kwargs"]["only_topk"] or 0)
+            name = param["pred_kwargs"]["post_processor"]
+        except KeyError as error:
+            raise DataError(f"the key {error} expected", where=self.path) from error
+        except (TypeError, ValueError) as error:
+            raise DataError(f"settings of a layer expected ({error})", where=self.path) from error
+        self.bias = bias if bias > 0 else None
+        self.post_processor = post_processor(name, where=self.path).name
+
+    def check_same(self, first):
+        """All layers see the same features, with the same bias."""
+        for name in ("num_features", "bias"):
+            expected, found = getattr(first, name), getattr(self, name)
+            if expected != found:
+                raise DataError(
+                    f"{name} {expected} expected as in the first layer, {found} found",
+                    where=self.path,
+                )
+
+    def parents(self, above):
+        """Parent of every node, int32 (K,), from C."""
+        path = self.folder / "C.npz"
+        matrix = _matrix(path).tocsr()
+        if matrix.shape[1] != above:
+            raise DataError(
+                f"{above} columns expected, the nodes of the layer above, {matrix.shape[1]} found",
+                where=path,
+            )
+        counts = np.diff(matrix.indptr)
+        if not (counts == 1).all():
+            node = int(np.flatnonzero(counts != 1)[0])
+            raise DataError(
+                f"one parent for every node expected, node {node} has {counts[node]}", where=path
+            )
+        return matrix.indices.astype(np.int32)
+
+    def weights(self, nodes):
+        """W, float32 (D or D + 1, K)."""
+        path = self.folder / "W.npz"
+        matrix = _matrix(path)
+        expected = (self.num_features + (self.bias is not None), nodes)
+        if matrix.shape != expected:
+            raise DataError(
+                f"shape {expected} expected (features and bias, nodes), {matrix.shape} found",
+                where=path,
+            )
+        if not np.isfinite(matrix.data).all():
+            raise DataError("finite weights expected, NaN or infinity found", where=path)
+        return matrix
+
+
+def _matrix(path):
+    if not path.is_file():
+        raise DataError("no such file", where=path, fix="copy the whole model folder")
+    try:
+        matrix = scipy.sparse.load_npz(path)
+        matrix = scipy.sparse.csc_matrix(matrix)
+        matrix.check_format(full_check=True)
+        matrix.sum_duplicates()
+    except _UNREADABLE as error:
+        raise DataError(f"a sparse matrix of SciPy expected ({error})", where=path) from error
+    return matrix
+
+
+def write_layer(layer, folder):
+    """Writes the arrays of a ``ChunkedLayer`` as ``.npy`` files."""
+    folder.mkdir(parents=True)
+    for name in ChunkedLayer._fields:
+        np.save(folder / f"{name}.npy", getattr(layer, name))

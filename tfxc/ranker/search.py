@@ -1,0 +1,180 @@
+"""Prediction with a linear ranker: beam search through the layers of a model folder."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tfxc.errors import ConfigError, DataError
+from tfxc.ops import beam_search
+from tfxc.ops.chunked_layer import ChunkedLayer
+from tfxc.ranker.calibration import at_least
+from tfxc.ranker.post_processors import post_processor
+
+FORMAT = 1
+
+
+def search(layers, features, only_topk, post_processors, **options):
+    """``tfxc.ops.beam_search.search`` with post-processors by name.
+
+    Args:
+        layers: see there, as all but the post-processors.
+        post_processors: a name per layer.
+
+    Returns:
+        CSR float32 (N, K).
+
+    Raises:
+        ConfigError, DataError: see there; an unknown post-processor.
+    """
+    rules = [post_processor(name) for name in post_processors]
+    return beam_search.search(layers, features, only_topk, rules, **options)
+
+
+class Ranker:
+    """A trained or imported linear ranker whose weights stay in their files.
+
+    Args:
+        layers: layers' weights from the top, see ``tfxc.ops.chunked_layer.ChunkedLayer``.
+        num_features: D.
+        bias: of the constant last feature; None for none.
+        only_topk: nodes kept in every layer, a list; the last is not used here.
+        post_processors: names, a list with one for every layer.
+
+    Attributes:
+        num_features, num_labels: D and L.
+        sizes: nodes of every layer, L last.
+
+    Raises:
+        ConfigError, DataError: see ``tfxc.ops.beam_search.BeamSearch``.
+    """
+
+    def __init__(self, layers, num_features, *, bias, only_topk, post_processors, native=None):
+        self._search = beam_search.BeamSearch(layers, num_features, bias=bias, native=native)
+        self.num_features, self.bias, self.sizes = num_features, bias, self._search.sizes
+        self.num_labels = self.sizes[-1]
+        self.only_topk = list(only_topk)
+        self.post_processors = [post_processor(name) for name in post_processors]
+
+    @classmethod
+    def load(cls, folder, native=None):
+        """Opens a model folder; the weights are mapped into memory.
+
+        Args:
+            folder: what the training or ``import_pecos`` wrote.
+            native: see ``tfxc.ops.beam_search.BeamSearch``.
+
+        Raises:
+            DataError: a file is missing or damaged, or the files do not fit together.
+        """
+        folder = Path(folder) / "ranker"
+        path = folder / "param.json"
+        param = read_json(path)
+        try:
+            if param["format"] != FORMAT:
+                raise DataError(f"format {FORMAT} expected, {param['format']} found", where=path)
+            settings, depth = param["settings"], int(param["layers"])
+            found = {
+                "bias": param["bias"],
+                "only_topk": settings["only_topk"],
+                "post_processors": settings["post_processor"],
+            }
+            num_features, num_labels = int(param["num_features"]), int(param["num_labels"])
+        except (KeyError, TypeError) as error:
+            raise DataError(f"key {error} of a ranker expected", where=path) from error
+        for name in ("only_topk", "post_processors"):
+            if len(found[name]) != depth:
+                raise DataError(
+                    f"{depth} values expected, one for each layer, {len(found[name])} found",
+                    where=f"{path}, {name}",
+                )
+        for name in found["post_processors"]:
+            post_processor(name, where=path)
+        layers = [load_layer(folder / f"layer-{number}") for number in range(depth)]
+        try:
+            ranker = cls(layers, num_features, **found, native=native)
+        except DataError as error:
+            raise DataError(str(error), where=folder) from error
+        if ranker.num_labels != num_labels:
+            raise DataError(
+                f"{num_labels} labels expected, the last layer has {ranker.num_labels}", where=path
+            )
+        return ranker
+
+    def predict(
+        self,
+        features,
+        k=10,
+        *,
+        beam_size=None,
+        post_processor=None,
+        min_score=None,
+        threads=None,
+    ):
+        """The best labels of every row.
+
+        Args:
+            features: float32 CSR (N, D), or a dense array.
+            k: labels wanted.
+            beam_size: nodes kept in every layer but the last; None takes the model's.
+            post_processor: of all layers; None takes the model's.
+            min_score: labels with a lower score are left out.
+            threads: at most this many; None takes all cores.
+
+        Returns:
+            ids int32 and scores float32 (N, k), by descending score, then ascending id; where
+            fewer labels are found, the rest is id −1 with score minus infinity.
+
+        Raises:
+            ConfigError: k is not in 1..L, beam_size below 1, an unknown post-processor.
+            DataError: another number of features, NaN or infinity in them.
+        """
+        if not 1 <= k <= self.num_labels:
+            raise ConfigError(f"1..{self.num_labels} (the labels) expected, {k} found", where="k")
+        if beam_size is not None and beam_size < 1:
+            raise ConfigError(f"at least 1 expected, {beam_size} found", where="beam_size")
+        inner = self.only_topk[:-1] if beam_size is None else [beam_size] * (len(self.sizes) - 1)
+        rules = self._rules(post_processor)
+        ids, scores, counts = self._search.top(features, [*inner, k], rules, threads=threads)
+        if len(counts) and counts.min() < k:
+            short = np.arange(k) >= counts[:, None]
+            ids[short], scores[short] = -1, -np.inf
+        return (ids, scores) if min_score is None else at_least(ids, scores, min_score)
+
+    def _rules(self, name):
+        return self.post_processors if name is None else [post_processor(name)] * len(self.sizes)
+
+
+def read_json(path):
+    """The object in a JSON file.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    if not Path(path).is_file():
+        raise DataError("no such file", where=path, fix="check the folder")
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"JSON expected ({error})", where=path) from error
+    if not isinstance(content, dict):
+        raise DataError("a JSON object expected", where=path)
+    return content
+
+
+def load_layer(folder):
+    """A ``ChunkedLayer`` whose arrays are mapped into memory.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    arrays = {}
+    for name in ChunkedLayer._fields:
+        path = Path(folder) / f"{name}.npy"
+        if not path.is_file():
+            raise DataError("no such file", where=path, fix="copy the whole model folder")
+        try:
+            arrays[name] = np.load(path, mmap_mode="r")
+        except (ValueError, OSError, EOFError) as error:
+            raise DataError(f"an .npy file expected ({error})", where=path) from error
+    return ChunkedLayer(**arrays)
