@@ -9,6 +9,7 @@ VERBS = {
     "prepare": "turn raw files into sharded records",
     "train": "train the model of a config, or go on with a stopped training",
     "distill": "train a small model on what larger ones say",
+    "prune": "make a run smaller: fewer heads, narrower layers, fewer tokens",
     "evaluate": "measure a run on a split or a file, compare two runs",
     "report": "write tables and pictures of a run's strengths and mistakes",
     "verify": "tell by embeddings whether pairs of examples are the same",

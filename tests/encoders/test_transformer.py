@@ -34,6 +34,10 @@ class TestTransformer(TokenEncoderContract):
     variants = ({"num_layers": 1, "head_dim": 2, "feed_forward_dim": 7},)
     half_precision_error = 0.06
 
+    def test_takes_tokens(self):
+        assert self.make().takes == "tokens"
+        assert self.make().from_data == ("vocabulary_size", "architecture")
+
     def oracle(self, weights, words, num_layers=2, head_dim=3, feed_forward_dim=4 * WIDTH):
         assert weights[0].shape == (WIDTH, 3 * HEADS * head_dim)
         assert weights[4].shape == (WIDTH, feed_forward_dim)

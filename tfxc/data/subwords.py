@@ -8,6 +8,7 @@ import numpy as np
 
 from tfxc.data.subwords_files import load_subwords, read_subwords, save_subwords
 from tfxc.data.subwords_folder import open_folder
+from tfxc.data.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without
 from tfxc.data.text_features_base import FILE_VERSION, is_positive
 from tfxc.data.tokens_base import TokenRows
 from tfxc.errors import ConfigError, DataError
@@ -19,7 +20,7 @@ _BATCH = 4096
 class PretrainedTokens:
     """Subwords as a pretrained model was trained with, its special tokens around each text.
 
-    There is nothing to learn from the texts: ``fit`` reads the folder. What was read is saved with
+    There is little to learn from the texts: ``fit`` reads the folder. What was read is saved with
     the features, so that a run needs the folder no more. Id 0 is padding: where the model's own
     padding has another id, the two change places (and so do the rows of encoder ``pretrained``).
 
@@ -30,6 +31,9 @@ class PretrainedTokens:
             expanded. ``"keras_hub:NAME"`` takes a preset of keras-hub.
         max_length: ids of a text, special ones included; the text is cut before the last.
         checksum: eight digits of the vocabulary; another one is refused. ``fit`` finds it.
+        min_count: pieces that occur less often in the training texts, as cut, are left out of the
+            vocabulary; 0 keeps all. For runs that are pruned (recipe ``prune``): the rows of a
+            model's folder are those of its whole vocabulary.
 
     Attributes:
         num_features: size of the vocabulary; None before ``fit``.
@@ -50,13 +54,18 @@ class PretrainedTokens:
     num_features = None
     idf = None
 
-    def __init__(self, folder, max_length=128, checksum=None):
+    def __init__(self, folder, max_length=128, checksum=None, min_count=0):
         if not is_positive(max_length) or max_length < 3:
             raise ConfigError(
                 f"a whole number of 3 or more is expected, found {max_length!r}",
                 where="max_length",
             )
+        if min_count != 0 and not is_positive(min_count):
+            raise ConfigError(
+                f"a whole number of 0 or more is expected, found {min_count!r}", where="min_count"
+            )
         self._settings = {"folder": folder, "max_length": max_length, "checksum": checksum}
+        self._settings["min_count"] = min_count
         self._subwords = None
         self.num_cut = 0
 
@@ -71,13 +80,27 @@ class PretrainedTokens:
 
     def vocabulary(self):
         """The list of pieces by id, None before ``fit``."""
-        return None if self._subwords is None else ordered_pieces(self._subwords)
+        return None if self._subwords is None else vocabulary_of(self._subwords)
 
     def fit(self, text_lists, jobs=1):
-        """Reads the folder; returns ``self``. The texts are not read."""
+        """Reads the folder; returns ``self``. The texts are read with ``min_count`` only."""
         folder = open_folder(self._settings["folder"], "data.text_features.folder")
         self._take(read_subwords(folder), folder)
+        if self._settings["min_count"]:
+            self._leave_out_rare(text_lists)
         return self
+
+    def _leave_out_rare(self, text_lists):
+        counts = np.zeros(self.num_features, np.int64)
+        for texts in text_lists:
+            counts += np.bincount(self.transform(texts).tokens, minlength=len(counts))
+        kept = kept_ids(self._subwords, counts, self._settings["min_count"])
+        pruned = without(self._subwords, kept)
+        if "kept" not in pruned.settings:
+            pruned.settings["checksum"] = checksum(pruned)
+        self._subwords, self.num_features = pruned, len(kept)
+        self.num_cut = 0
+        self.__dict__.pop("_in_graph", None)
 
     def transform(self, texts, jobs=1):
         """``TokenRows`` of a list of texts.
@@ -147,25 +170,20 @@ class PretrainedTokens:
             raise DataError(error.problem, where=folder, fix=error.fix) from None
 
     def _take(self, subwords, where):
-        found, expected = checksum(subwords), self._settings["checksum"]
+        # The digits among the settings are those of the whole vocabulary.
+        own = subwords.settings.get("checksum")
+        found, expected = checksum(subwords), own or self._settings["checksum"]
         if expected not in (None, found):
             raise ConfigError(
                 f"a vocabulary with checksum {expected} expected, found {found}",
                 where=where,
                 fix="give the folder of the model the checksum was taken of, or remove checksum",
             )
-        self._settings["checksum"] = found
-        self._subwords, self.num_features = subwords, len(subwords.pieces)
+        self._settings["checksum"] = self._settings["checksum"] if own else found
+        self._subwords, self.num_features = subwords, len(vocabulary_of(subwords))
 
     def __getstate__(self):
         return {key: value for key, value in vars(self).items() if key != "_in_graph"}
-
-
-def ordered_pieces(subwords):
-    """Pieces by id, padding first."""
-    pieces, padding = list(subwords.pieces), subwords.settings["padding"]
-    pieces[0], pieces[padding] = pieces[padding], pieces[0]
-    return pieces
 
 
 def checksum(subwords):

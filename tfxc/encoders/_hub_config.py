@@ -50,7 +50,7 @@ class Architecture:
         vocabulary_size: rows of the published table.
         embedding_dim, hidden_dim, feed_forward_dim: widths of the words, the layers, and inside
             their second part.
-        num_layers, num_heads: layers, and heads of each.
+        num_layers, num_heads: layers, and heads of each; a list where the layers differ.
         activation: name of the function inside a layer's second part.
         norm_epsilon: added to a variance.
         dropout, attention_dropout: shares it was trained with.
@@ -60,6 +60,7 @@ class Architecture:
         shared_layers: number of different layers, that take equal turns; 0 if all differ.
         num_buckets, max_distance: of DeBERTa's relative positions.
         clamp: farthest distance of XLNet's relative positions, 0 if there is none.
+        head_dim: width of a head, 0 where the heads of a layer share ``hidden_dim``.
     """
 
     family: str
@@ -67,7 +68,7 @@ class Architecture:
     embedding_dim: int
     hidden_dim: int
     num_layers: int
-    num_heads: int
+    num_heads: int | list
     feed_forward_dim: int
     activation: str = "gelu"
     norm_epsilon: float = 1e-12
@@ -80,6 +81,17 @@ class Architecture:
     num_buckets: int = 0
     max_distance: int = 0
     clamp: int = 0
+    head_dim: int = 0
+
+    @property
+    def head_width(self):
+        """Width of a head."""
+        return self.head_dim or self.hidden_dim // self.num_heads
+
+    def heads_wide(self, number):
+        """Width of all heads of layer ``number`` together."""
+        heads = self.num_heads if isinstance(self.num_heads, int) else self.num_heads[number]
+        return heads * self.head_width
 
 
 def read_architecture(folder):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfxc.encoders._gates import Gates, through
 from tfxc.errors import ConfigError
 
 ACTIVATIONS = {
@@ -46,15 +47,16 @@ class Network:
         drop: function of (values, share, place) that drops in training.
         seen: None, or a list that gets the scores of each layer's attention before the softmax,
             float32 (batch, heads, length, length), very low at padding.
+        gates: ``Gates`` of the layers.
 
     Reference: Devlin et al. 2019, arXiv 1810.04805; Sanh et al. 2019, arXiv 1910.01108; Liu et al.
     2019, arXiv 1907.11692; Lan et al. 2020, arXiv 1909.11942; Clark et al. 2020, arXiv 2003.10555;
     Conneau et al. 2020, arXiv 1911.02116.
     """
 
-    def __init__(self, architecture, stem, layers, cast, drop, seen=None):
+    def __init__(self, architecture, stem, layers, cast, drop, seen=None, gates=None):
         self.architecture, self.stem, self.layers = architecture, stem, layers
-        self.cast, self.drop, self.seen = cast, drop, seen
+        self.cast, self.drop, self.seen, self.gates = cast, drop, seen, gates or Gates()
 
     def states(self, x, mask, num_layers):
         """What enters the first layer, and what comes out of each.
@@ -73,8 +75,8 @@ class Network:
         a = self.architecture
         for number in range(num_layers):
             place = number * a.shared_layers // a.num_layers if a.shared_layers else number
-            weights = self.layers[place]
-            states.append(self.layer(states[-1], hidden, weights, 3 * number))
+            weights, gates = self.layers[place], self.gates.of(place)
+            states.append(self.layer(states[-1], hidden, weights, 3 * number, gates))
         return states
 
     def enter(self, x):
@@ -89,16 +91,16 @@ class Network:
         x = self.drop(x, self.architecture.dropout, 0)
         return self.linear(x, self.stem, "projection") if "projection_kernel" in self.stem else x
 
-    def layer(self, x, hidden, weights, place):
+    def layer(self, x, hidden, weights, place, gates):
         """One layer."""
         a = self.architecture
-        added = self.attention(x, hidden, weights, place)
+        added = self.attention(x, hidden, weights, place, gates[0])
         x = self.norm(x + self.drop(added, a.dropout, place + 2), weights, "attention_norm")
         inner = ACTIVATIONS[a.activation](self.linear(x, weights, "feed_forward_in"))
-        added = self.linear(inner, weights, "feed_forward_out")
+        added = self.linear(through(inner, gates[1]), weights, "feed_forward_out")
         return self.norm(x + self.drop(added, a.dropout, place + 3), weights, "feed_forward_norm")
 
-    def attention(self, x, hidden, weights, place):
+    def attention(self, x, hidden, weights, place, gate):
         """What the words gather from each other."""
         a = self.architecture
         query, key, value = tf.split(self.linear(x, weights, "attention_in"), 3, axis=-1)
@@ -107,9 +109,10 @@ class Network:
         if self.seen is not None:
             self.seen.append(scores)
         shares = self.drop(tf.nn.softmax(scores), a.attention_dropout, place + 1)
-        mixed = tf.matmul(tf.cast(shares, x.dtype), value)
+        mixed = through(tf.matmul(tf.cast(shares, x.dtype), value), gate)
         mixed = tf.transpose(mixed, [0, 2, 1, 3])
-        mixed = tf.reshape(mixed, tf.stack([tf.shape(x)[0], tf.shape(x)[1], a.hidden_dim]))
+        wide = mixed.shape[2] * mixed.shape[3]
+        mixed = tf.reshape(mixed, tf.stack([tf.shape(x)[0], tf.shape(x)[1], wide]))
         return self.linear(mixed, weights, "attention_out")
 
     def scores(self, query, key, weights):
@@ -117,9 +120,9 @@ class Network:
         return tf.matmul(query * query.shape[-1] ** -0.5, key, transpose_b=True)
 
     def heads(self, x):
-        """(batch, heads, length, head) of (batch, length, hidden_dim)."""
-        a = self.architecture
-        sizes = [tf.shape(x)[0], tf.shape(x)[1], a.num_heads, a.hidden_dim // a.num_heads]
+        """(batch, heads, length, head) of (batch, length, width of all heads)."""
+        head = self.architecture.head_width
+        sizes = [tf.shape(x)[0], tf.shape(x)[1], x.shape[-1] // head, head]
         return tf.transpose(tf.reshape(x, tf.stack(sizes)), [0, 2, 1, 3])
 
     def linear(self, x, weights, name):
@@ -164,8 +167,8 @@ class Disentangled(Network):
         back = tf.gather(of_queries, tf.clip_by_value(a.num_buckets - apart, 0, last))
         forth, back = (self.heads(part[None]) for part in (forth, back))
         scores = tf.matmul(query, key, transpose_b=True)
-        scores += by_distance(tf.matmul(query, forth, transpose_b=True))
-        others = by_distance(tf.matmul(key, back, transpose_b=True))
+        scores += by_distance(for_distances(query, forth))
+        others = by_distance(for_distances(key, back))
         scores += tf.transpose(others, [0, 1, 3, 2])
         return scores * tf.cast((3 * query.shape[-1]) ** -0.5, scores.dtype)
 
@@ -201,12 +204,22 @@ class Relative(Network):
         sines = tf.cast(tf.concat([tf.sin(angles), tf.cos(angles)], axis=1), query.dtype)
         distances = self.heads(self.linear(sines, weights, "distance")[None])
         content, place = (
-            tf.reshape(self.cast(weights[f"{name}_bias"]), [a.num_heads, 1, -1])
+            tf.reshape(self.cast(weights[f"{name}_bias"]), [-1, 1, a.head_width])
             for name in ("content", "distance")
         )
         scores = tf.matmul(query + content, key, transpose_b=True)
-        scores += by_distance(tf.matmul(query + place, distances, transpose_b=True))
+        scores += by_distance(for_distances(query + place, distances))
         return scores * tf.cast(query.shape[-1] ** -0.5, scores.dtype)
+
+
+def for_distances(words, distances):
+    """Products of (batch, heads, length, head) and (1, heads, wide, head)."""
+    if words.shape[1] > 1:
+        return tf.matmul(words, distances, transpose_b=True)
+    # TensorFlow 2.21 writes beside the result where it has to repeat a single head.
+    flat = tf.matmul(tf.reshape(words, [-1, words.shape[3]]), distances[0, 0], transpose_b=True)
+    wide = tf.shape(flat)[1]
+    return tf.reshape(flat, tf.stack([tf.shape(words)[0], 1, tf.shape(words)[2], wide]))
 
 
 def by_distance(scores):

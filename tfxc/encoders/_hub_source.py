@@ -55,13 +55,20 @@ class FolderSource:
             text_features: settings of the text features.
 
         Raises:
-            ConfigError: the vocabulary is another one.
+            ConfigError: the vocabulary is another one, or a part.
         """
         if text_features.get("name") != "pretrained":
             raise ConfigError(
                 f"text features 'pretrained' expected, found {text_features.get('name')!r}",
                 where="data.text_features.name",
                 fix='use {"name": "pretrained", "folder": ...} with the encoder\'s folder',
+            )
+        if text_features.get("min_count"):
+            raise ConfigError(
+                "the whole vocabulary expected, as its rows are read from the folder; found "
+                f"min_count {text_features['min_count']}",
+                where="data.text_features.min_count",
+                fix="train without min_count, then prune the run: python -m tfxc.prune",
             )
         own, found = checksum(read_subwords(self.folder)), text_features.get("checksum")
         if own != found:

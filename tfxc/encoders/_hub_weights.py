@@ -63,12 +63,12 @@ def layer_weights(architecture, number):
     """The weights of one layer."""
     a, family = architecture, architecture.family
     start, parts = layer_prefix(family, number), layer_parts(family)
-    wide, inner = a.hidden_dim, a.feed_forward_dim
+    wide, inner, heads = a.hidden_dim, a.feed_forward_dim, a.heads_wide(number)
     shapes = {
-        "attention_in": (wide, 3 * wide), "attention_out": (wide, wide),
+        "attention_in": (wide, 3 * heads), "attention_out": (heads, wide),
         "feed_forward_in": (wide, inner), "feed_forward_out": (inner, wide),
     }  # fmt: skip
-    found = _relative_attention(start, wide) if family == "xlnet" else []
+    found = _relative_attention(start, wide, heads) if family == "xlnet" else []
     for name, theirs in parts.items():
         theirs = [start + part for part in theirs]
         if name.endswith("norm"):
@@ -79,7 +79,7 @@ def layer_weights(architecture, number):
     return found
 
 
-def _relative_attention(start, wide):
+def _relative_attention(start, wide, heads):
     """Those of XLNet's attention, whose kernels are (model, heads, head) and have no bias."""
     names = [f"{start}rel_attn.{letter}" for letter in "qkv"]
 
@@ -90,11 +90,11 @@ def _relative_attention(start, wide):
         return np.concatenate([flat(tensors, name) for name in names], axis=1)
 
     return [
-        Weight("attention_in_kernel", (wide, 3 * wide), joined),
-        Weight("attention_out_kernel", (wide, wide), lambda t: flat(t, f"{start}rel_attn.o").T),
-        Weight("distance_kernel", (wide, wide), lambda t: flat(t, f"{start}rel_attn.r")),
-        _vector("content_bias", (wide,), f"{start}rel_attn.r_w_bias"),
-        _vector("distance_bias", (wide,), f"{start}rel_attn.r_r_bias"),
+        Weight("attention_in_kernel", (wide, 3 * heads), joined),
+        Weight("attention_out_kernel", (heads, wide), lambda t: flat(t, f"{start}rel_attn.o").T),
+        Weight("distance_kernel", (wide, heads), lambda t: flat(t, f"{start}rel_attn.r")),
+        _vector("content_bias", (heads,), f"{start}rel_attn.r_w_bias"),
+        _vector("distance_bias", (heads,), f"{start}rel_attn.r_r_bias"),
     ]
 
 

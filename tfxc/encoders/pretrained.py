@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfxc.encoders._gates import Gates
 from tfxc.encoders._hub_config import Architecture
 from tfxc.encoders._hub_layers import network_of
 from tfxc.encoders._hub_source import open_source
@@ -108,7 +109,7 @@ class Pretrained(LayeredEncoder):
         self.pooled_layers = check_size("pooled_layers", pooled_layers)
         self._shape, self._network = shape, network_of(shape)
         self._check(text_features)
-        self.stem, self.layers = {}, []
+        self.stem, self.layers, self.gates = {}, [], Gates()
 
     def _check(self, text_features):
         """Refuses what cannot be: too many layers, another vocabulary, texts that are too long."""
@@ -204,7 +205,8 @@ class Pretrained(LayeredEncoder):
             list of num_layers + 1 tensors (batch, length, hidden_dim).
         """
         dropped = self._dropped if training else lambda values, share, place: values
-        network = self._network(self._shape, self.stem, self.layers, self.cast, dropped, scores)
+        parts = (self.stem, self.layers, self.cast, dropped, scores, self.gates)
+        network = self._network(self._shape, *parts)
         return network.states(x, mask, self._num_layers)
 
     @property
@@ -239,6 +241,11 @@ class Pretrained(LayeredEncoder):
     def architecture(self):
         """The network's shape as a dict: what a run keeps to build it again."""
         return dataclasses.asdict(self._shape)
+
+    @property
+    def head_width(self):
+        """Values of a head."""
+        return self._shape.head_width
 
     @property
     def output_dim(self):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfxc.encoders._gates import Gates, through
 from tfxc.encoders._layered import LayeredEncoder
 from tfxc.encoders._tokens import check_size, mean_of_words
 from tfxc.ops.randomness import dropout as drop
@@ -26,6 +27,8 @@ class Transformer(LayeredEncoder):
             even. Word vectors are multiplied by its square root before positions are added.
         dropout: share of units dropped in training, of the output, of the sum of words and
             positions, and of what each part of a layer adds.
+        architecture: the sizes of a pruned network (from a run's assets), in place of
+            ``num_heads`` (a list where the layers differ), ``head_dim`` and ``feed_forward_dim``.
 
     Raises:
         ValueError: an argument out of range.
@@ -39,6 +42,8 @@ class Transformer(LayeredEncoder):
 
     Reference: Vaswani et al. 2017, arXiv 1706.03762.
     """
+
+    from_data = ("vocabulary_size", "architecture")
 
     def __init__(
         self,
@@ -54,6 +59,7 @@ class Transformer(LayeredEncoder):
         start="xavier",
         initial_std=0.1,
         seed=0,
+        architecture=None,
         **kwargs,
     ):
         super().__init__(
@@ -79,20 +85,30 @@ class Transformer(LayeredEncoder):
         self.feed_forward_dim = feed_forward_dim
         if feed_forward_dim is not None:
             check_size("feed_forward_dim", feed_forward_dim)
-        self.layers = []
+        self._take_sizes(architecture)
+        self.layers, self.gates = [], Gates()
+
+    def _take_sizes(self, architecture):
+        """Finds heads of each layer, width of a head, and width inside the second part."""
+        given, wide = architecture or {}, self.embedding_dim
+        heads = given.get("num_heads", self.num_heads)
+        self._heads = tuple([heads] * self.num_layers if isinstance(heads, int) else heads)
+        head_dim = self.head_dim or wide // self.num_heads
+        self.head_width = given.get("head_dim", head_dim)
+        self._inner = given.get("feed_forward_dim", self.feed_forward_dim or 4 * wide)
+        self._pruned = architecture is not None
 
     def make(self):
         """Makes the layers."""
-        width, heads = self.embedding_dim, self.num_heads
-        inner = heads * (self.head_dim or width // heads)
-        shapes = {
-            "attention_in": (width, 3 * inner),
-            "attention_out": (inner, width),
-            "feed_forward_in": (width, self.feed_forward_dim or 4 * width),
-            "feed_forward_out": (self.feed_forward_dim or 4 * width, width),
-        }
-        for number in range(self.num_layers):
-            weights = {}
+        width = self.embedding_dim
+        for number, heads in enumerate(self._heads):
+            inner, weights = heads * self.head_width, {}
+            shapes = {
+                "attention_in": (width, 3 * inner),
+                "attention_out": (inner, width),
+                "feed_forward_in": (width, self._inner),
+                "feed_forward_out": (self._inner, width),
+            }
             for name, shape in shapes.items():
                 weights[f"{name}_kernel"] = self.matrix(shape, f"{name}_kernel_{number}")
                 weights[f"{name}_bias"] = self.matrix(shape[1:], f"{name}_bias_{number}", "zeros")
@@ -133,17 +149,17 @@ class Transformer(LayeredEncoder):
         states = [self._dropped(x, 0, training)]
         for number, weights in enumerate(self.layers):
             x = states[-1]
-            added = self._attention(x, mask, weights, scores)
+            gates = self.gates.of(number)
+            added = self._attention(x, mask, weights, scores, gates[0])
             x = self._normed(x, added, weights, "attention", 2 * number + 1, training)
             added = tf.nn.relu(self._linear(x, weights, "feed_forward_in"))
-            added = self._linear(added, weights, "feed_forward_out")
+            added = self._linear(through(added, gates[1]), weights, "feed_forward_out")
             states.append(self._normed(x, added, weights, "feed_forward", 2 * number + 2, training))
         return states
 
-    def _attention(self, x, mask, weights, seen):
-        batch, length = tf.shape(x)[0], tf.shape(x)[1]
-        heads = self.num_heads
-        size = self.head_dim or self.embedding_dim // heads
+    def _attention(self, x, mask, weights, seen, gate):
+        batch, length, size = tf.shape(x)[0], tf.shape(x)[1], self.head_width
+        heads = weights["attention_out_kernel"].shape[0] // size
         parts = self._linear(x, weights, "attention_in")
         parts = tf.reshape(parts, tf.stack([batch, length, 3, heads, size]))
         query, key, value = tf.unstack(tf.transpose(parts, [2, 0, 3, 1, 4]))
@@ -154,7 +170,7 @@ class Transformer(LayeredEncoder):
         if seen is not None:
             seen.append(scores)
         shares = tf.cast(tf.nn.softmax(scores), x.dtype)
-        mixed = tf.transpose(tf.matmul(shares, value), [0, 2, 1, 3])
+        mixed = tf.transpose(through(tf.matmul(shares, value), gate), [0, 2, 1, 3])
         mixed = tf.reshape(mixed, tf.stack([batch, length, heads * size]))
         return self._linear(mixed, weights, "attention_out")
 
@@ -179,9 +195,17 @@ class Transformer(LayeredEncoder):
         """Width of the output."""
         return self.embedding_dim
 
+    @property
+    def architecture(self):
+        """The sizes of a pruned network, what a run keeps of it; None where the config says all."""
+        if not self._pruned:
+            return None
+        heads, inner = list(self._heads), self._inner
+        return {"num_heads": heads, "head_dim": self.head_width, "feed_forward_dim": inner}
+
     def get_config(self):
         """Constructor arguments."""
-        names = ("num_layers", "num_heads", "head_dim", "feed_forward_dim")
+        names = ("num_layers", "num_heads", "head_dim", "feed_forward_dim", "architecture")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 

@@ -10,6 +10,7 @@ import functools
 import sys
 import unicodedata
 
+import numpy as np
 import tensorflow as tf
 
 from tfxc.errors import ConfigError
@@ -31,7 +32,8 @@ class SubwordIds(tf.Module):
     is padding whatever the model.
 
     Args:
-        settings: dict of ``tfxc.data.subwords_files.Subwords``.
+        settings: dict of ``tfxc.data.subwords_files.Subwords``; with ``kept``, the ids that stay,
+            these are counted anew and all others are unknown.
         pieces: list of the pieces by the files' ids.
         max_length: a text has at most so many ids, special ones included.
         model: bytes of a SentencePiece model, None for the other kinds.
@@ -50,6 +52,9 @@ class SubwordIds(tf.Module):
             self._cut = SentencePieces(settings, model)
         else:
             self._cut = BytePairs(pieces, merges, require_text())
+        self._counted_anew = None
+        if "kept" in settings:
+            self._counted_anew = tf.constant(_counted_anew(settings, len(pieces)), tf.int32)
 
     def __call__(self, texts):
         """Ids of texts (batch,): int32 (batch, length), padded with 0 to a multiple of 8."""
@@ -74,7 +79,10 @@ class SubwordIds(tf.Module):
         around = [tf.tile(tf.constant([ids], tf.int32), [count, 1]) for ids in (prefix, suffix)]
         ids = tf.concat([around[0], pieces, around[1]], axis=1)
         flat = ids.flat_values
-        return ids.with_flat_values(tf.where(flat == 0, padding, flat)), num_cut
+        flat = tf.where(flat == 0, padding, flat)
+        if self._counted_anew is not None:
+            flat = tf.gather(self._counted_anew, flat)
+        return ids.with_flat_values(flat), num_cut
 
 
 class WordPieces(tf.Module):
@@ -151,6 +159,15 @@ class SentencePieces(tf.Module):
             ids == settings["model_unknown"], settings["unknown"], ids + settings["offset"]
         )
         return found.with_flat_values(moved)
+
+
+def _counted_anew(settings, size):
+    """The new id of each id of the whole vocabulary."""
+    unknown = {0: settings["padding"], settings["padding"]: 0}
+    unknown = unknown.get(settings["unknown"], settings["unknown"])
+    found = np.full(size, settings["kept"].index(unknown))
+    found[settings["kept"]] = np.arange(len(settings["kept"]))
+    return found
 
 
 def _lower_each(texts):

@@ -1,0 +1,120 @@
+"""How much a model's loss depends on each head and inner unit, and which of them stay."""
+
+import numpy as np
+import tensorflow as tf
+
+_LEAST = 1e-30
+
+
+class Importance:
+    """First-order importance of the heads and inner units of each layer.
+
+    The importance of a part is ``sum over the examples of |d loss / d gate|`` at a gate of 1, by
+    which what the part gives is multiplied: to first order, by how much the example's loss changes
+    if the part goes. Where layers share their weights, the derivative is that of all uses together.
+
+    Args:
+        model: ``XCModel`` whose encoder has ``gates``.
+        batches: list of batches, dicts ``features``, ``labels`` and ``example_index``.
+
+    Reference: Michel et al. 2019, arXiv 1905.10650.
+    """
+
+    def __init__(self, model, batches):
+        self.model, self.batches = model, batches
+        self._traced = tf.function(self._of_batch, reduce_retracing=True)
+
+    def __call__(self, masks):
+        """Measures it.
+
+        Args:
+            masks: for each layer with weights of its own a pair of bool arrays: heads and units
+                that are still there.
+
+        Returns:
+            List of pairs of float64 arrays, those of parts that are gone -1.
+        """
+        there = [mask for pair in masks for mask in pair]
+        gates = [tf.constant(mask, tf.float32) for mask in there]
+        total = [np.zeros(len(mask)) for mask in there]
+        for batch in self.batches:
+            batch = tf.nest.map_structure(tf.constant, batch)
+            for sums, found in zip(total, self._traced(batch, gates), strict=True):
+                sums += found.numpy()
+        total = [np.where(mask, sums, -1.0) for sums, mask in zip(total, there, strict=True)]
+        return list(zip(total[::2], total[1::2], strict=True))
+
+    def _of_batch(self, batch, masks):
+        count = tf.shape(batch["labels"])[0]
+        gates = [tf.tile(mask[None], [count, 1]) for mask in masks]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(gates)
+            with self.model.encoder.gates.set(list(zip(gates[::2], gates[1::2], strict=True))):
+                loss = tf.reduce_sum(self.model.losses_of(batch, training=False))
+        return [tf.reduce_sum(tf.abs(gradient), 0) for gradient in tape.gradient(loss, gates)]
+
+
+def best_parts(importance, count):
+    """The ``count`` most important parts of one layer as a mask; of equal ones the first.
+
+    Example:
+        >>> best_parts(np.array([1.0, 3.0, 2.0]), 2).tolist()
+        [False, True, True]
+    """
+    mask = np.zeros(len(importance), bool)
+    mask[np.argsort(-importance, kind="stable")[:count]] = True
+    return mask
+
+
+def best_parts_of_all(importance, count):
+    """The ``count`` most important parts of all layers as masks, at least one of each layer.
+
+    The importance is divided by its Euclidean norm within the layer first, as the layers' are not
+    of one size.
+
+    Args:
+        importance: list of arrays, -1 at parts that are gone.
+        count: how many parts stay, at least as many as layers.
+
+    Example:
+        >>> [mask.tolist() for mask in best_parts_of_all([np.ones(2), np.array([3.0, 4.0])], 3)]
+        [[True, False], [True, True]]
+    """
+    scaled = []
+    for values in importance:
+        positive = np.maximum(values, 0)
+        values = np.where(values < 0, -1.0, positive / max(np.linalg.norm(positive), _LEAST))
+        values[np.argmax(values)] = np.inf  # one stays, whatever it is worth
+        scaled.append(values)
+    whole = best_parts(np.concatenate(scaled), count)
+    return np.split(whole, np.cumsum([len(values) for values in scaled])[:-1])
+
+
+def shrink(masks, importance, share, targets, uneven):
+    """The masks after one step of pruning.
+
+    Args:
+        masks: pairs of bool arrays, see ``Importance``.
+        importance: its result.
+        share: of what is to go in the whole pruning, the part that stays after this step.
+        targets: heads and units of a layer at the end.
+        uneven: whether the heads are chosen over all layers, ``targets[0]`` per layer on average.
+
+    Returns:
+        New masks.
+    """
+    sizes = [[len(mask) for mask in pair] for pair in masks]
+    left = [
+        [
+            target + round((size - target) * share)
+            for size, target in zip(pair, targets, strict=True)
+        ]
+        for pair in sizes
+    ]
+    heads = [best_parts(pair[0], count[0]) for pair, count in zip(importance, left, strict=True)]
+    if uneven:
+        whole, goal = sum(pair[0] for pair in sizes), targets[0] * len(sizes)
+        count = goal + round((whole - goal) * share)
+        heads = best_parts_of_all([pair[0] for pair in importance], count)
+    units = [best_parts(pair[1], count[1]) for pair, count in zip(importance, left, strict=True)]
+    return list(zip(heads, units, strict=True))

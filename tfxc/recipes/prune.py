@@ -1,0 +1,210 @@
+"""Makes a trained run smaller: fewer heads, narrower layers, a smaller vocabulary."""
+
+from pathlib import Path
+
+from tfxc.data.manifest import LABELS_FILE, Manifest
+from tfxc.data.source import open_source
+from tfxc.data.text_features import load_text_features
+from tfxc.errors import ConfigError
+from tfxc.files import atomic_folder
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.recipes._pruning import (
+    check_model,
+    check_targets,
+    choose_parts,
+    smaller_model,
+    vocabulary_rows,
+)
+from tfxc.recipes.base import Recipe
+from tfxc.recipes.fit import Fit
+from tfxc.recipes.runs import load_run
+from tfxc.training.evaluation import Evaluation, slice_batches
+from tfxc.training.job import train_model
+from tfxc.training.run_folder import RunFolder
+from tfxc.training.strategies import make_strategy
+
+# What the two configs have to agree in, as the weights go from one model to the other.
+_SAME = ("seed", "encoder", "head")
+
+
+class Prune(Recipe):
+    """A smaller copy of a finished run, trained on or not.
+
+    The layers of encoders ``pretrained`` and ``transformer`` lose the heads and the inner units
+    that matter least to the loss on training examples (``recipes._importance``), in several steps.
+    The vocabulary loses the tokens that occur less often than ``data.text_features.min_count``, if
+    that is larger than the source's: for token features ``characters``, ``words`` and
+    ``pretrained``, and any encoder of tokens. Importance is measured on texts in the smaller
+    vocabulary. Config and data are otherwise the source's.
+
+    Args:
+        source: run folder of the finished run.
+        num_heads: heads of each layer at the end, or None to keep them.
+        feed_forward_dim: inner units of each layer at the end, or None to keep them.
+        uneven_heads: whether ``num_heads`` is a mean and the heads are chosen over all layers, at
+            least one of each.
+        iters: steps of the pruning.
+        examples: training examples the importance is measured on, at most as many as there are.
+        finetune: whether the smaller model is trained, as ``training`` says.
+
+    Raises:
+        ConfigError: an argument out of range.
+
+    Reference: Michel et al. 2019, arXiv 1905.10650; Yang et al. 2022, TextPruner, arXiv 2203.15996.
+    """
+
+    def __init__(
+        self, *, source, num_heads=None, feed_forward_dim=None, uneven_heads=False, iters=4,
+        examples=2048, finetune=True,
+    ):  # fmt: skip
+        sizes = {"num_heads": num_heads, "feed_forward_dim": feed_forward_dim}
+        for name, value in {**sizes, "iters": iters, "examples": examples}.items():
+            wrong = not isinstance(value, int) or isinstance(value, bool) or value < 1
+            if wrong and not (value is None and name in sizes):
+                what = "at least one head a layer" if name == "num_heads" else "a whole number"
+                raise ConfigError(
+                    f"{what} (1 or more) expected, found {value!r}", where=f"recipe.{name}"
+                )
+        self.source, self.num_heads, self.feed_forward_dim = source, num_heads, feed_forward_dim
+        self.uneven_heads, self.iters, self.examples = uneven_heads, iters, examples
+        self.finetune = finetune
+
+    def one_model(self, config, repetition):
+        """The model before it is pruned.
+
+        Raises:
+            ConfigError: a single repetition is asked for.
+        """
+        return Fit().one_model(config, repetition)
+
+    def run(self, context):
+        """Prunes into the run folder, and trains there.
+
+        Raises:
+            ConfigError: the source does not fit, or cannot be pruned to these sizes.
+        """
+        config, _ = self.one_model(context.config, context.repetition)
+        if config.training.strategy == "multi_worker":
+            raise ConfigError(
+                "pruning works in one process, found strategy 'multi_worker'",
+                where="training.strategy",
+                fix="use 'mirrored' or 'none'",
+            )
+        make_strategy(config.training)  # before anything else of TensorFlow
+        run, source = RunFolder(context.run), self._opened(context)
+        if not context.fresh:
+            run.check(config)
+            if run.summary():
+                print(f"{run.path}: already finished; --fresh starts over")
+                return run.summary()
+        if context.fresh or not any((run / "checkpoints").glob("*")):
+            with atomic_folder(run.path) as scratch:
+                self._prune(config, context.data_folder, source, RunFolder(scratch))
+        if not self.finetune:
+            return run.summary()
+        return train_model(config, context.data_folder, run.path, start=run)
+
+    def _opened(self, context):
+        """The source; what can be found wrong before it is loaded is."""
+        path, target = Path(self.source), Path(context.run)
+        if not (path / "summary.json").is_file():
+            raise ConfigError(
+                f"a finished run expected, {path} is none",
+                where="recipe.source",
+                fix="train it first",
+            )
+        if path.resolve() == target.resolve():
+            raise ConfigError(
+                f"another folder than the source expected, found {path}",
+                where="run",
+                fix="name a new folder",
+            )
+        if target.exists() and not (target / "config.json").is_file() and any(target.iterdir()):
+            raise ConfigError("a new folder expected, found other files", where=target)
+        source = load_run(path)
+        for name in _SAME:
+            own, other = getattr(source.config, name), getattr(context.config, name)
+            if own != other:
+                raise ConfigError(
+                    f"the source's {own!r} expected, found {other!r}",
+                    where=name,
+                    fix=f"take {name} from {path / 'config.json'}",
+                )
+        names = LabelVocabulary.load(Path(context.data_folder) / LABELS_FILE).names
+        if names != source.vocabulary.names:
+            raise ConfigError(
+                f"the source's {len(source.vocabulary):,} labels expected, found others",
+                where="data",
+                fix="prune with the data the run was trained on",
+            )
+        return source
+
+    def _prune(self, config, data_folder, source, run):
+        """Writes the pruned run, finished unless it is to be trained."""
+        manifest = Manifest.load(data_folder)
+        _refuse_other_texts(manifest.text_features, source)
+        rows = None
+        if source.text_features is not None:
+            features = load_text_features(Path(data_folder) / "text_features")
+            rows = vocabulary_rows(source.text_features, features, self.source)
+        sizes = (self.num_heads, self.feed_forward_dim)
+        if rows is None and sizes == (None, None):
+            raise ConfigError(
+                "something to prune expected: num_heads, feed_forward_dim, or a "
+                "data.text_features.min_count that drops tokens",
+                where="recipe",
+            )
+        model, kept = source.model, None
+        check_model(model, self.source)
+        check_targets(model.encoder, *sizes, self.uneven_heads, self.source)
+        memory = int(config.training.memory_gb * 2**30)
+        train = open_source(data_folder, "train", memory)
+        if sizes != (None, None):
+            batches = self._batches(train, config, rows)
+            kept = choose_parts(model, batches, *sizes, self.iters, self.uneven_heads)
+        dimensions, shape = manifest.dimensions, source.folder.architecture()
+        if shape is not None:
+            dimensions["architecture"] = shape
+        smaller = smaller_model(model, config, dimensions, kept, rows)
+        run.begin(config, data_folder)
+        run.save_weights(smaller)
+        if not self.finetune:
+            run.write_summary(_summary(smaller, config, data_folder, manifest, train, memory))
+
+    def _batches(self, train, config, rows):
+        """Batches of training examples, their tokens by the source's ids."""
+        batch_size = config.training.batch_size // config.training.accumulate
+        batches = slice_batches(train, self.examples, batch_size)
+        for batch in batches if rows is not None else ():
+            batch["features"] = rows[batch["features"]].astype("int32")
+        return batches
+
+    def assemble(self, loaded):
+        """The smaller model with the run's weights."""
+        return Fit().assemble(loaded)
+
+
+def _refuse_other_texts(settings, source):
+    """Refuses texts that are read in another way than the source's, but for the vocabulary."""
+    free = ("min_count", "folder")  # the checksum tells whether a folder is the same
+    own, found = (
+        {key: value for key, value in (given or {}).items() if key not in free}
+        for given in (source.manifest.get("text_features"), settings)
+    )
+    changed = [key for key in {**own, **found} if own.get(key) != found.get(key)]
+    if changed:
+        raise ConfigError(
+            f"the source's {changed[0]} {own.get(changed[0])!r} expected, found "
+            f"{found.get(changed[0])!r}",
+            where=f"data.text_features.{changed[0]}",
+            fix="change nothing but min_count",
+        )
+
+
+def _summary(model, config, data_folder, manifest, train, memory):
+    """What ``Trainer.fit`` would say of a training without steps."""
+    dev = open_source(data_folder, "dev", memory) if "dev" in manifest.splits else None
+    results = Evaluation(model, config, train, dev).of_dev()
+    shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]
+    print(f"pruned; dev {'  '.join(shown)}" if shown else "pruned")
+    return {"steps": 0, "epochs": 0.0, "seconds": 0.0, "dev": results}
