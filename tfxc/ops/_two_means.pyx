@@ -12,7 +12,7 @@ from cython.parallel cimport prange, threadid
 from libc.math cimport fmax, sqrt
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 
 cdef struct Scored:
@@ -38,15 +38,14 @@ cdef struct Scratch:
 
 
 cdef inline double dot(const Rows *rows, int32_t row, const float *direction) noexcept nogil:
-    cdef int64_t i, begin, end
+    cdef int64_t i, begin
     cdef double total = 0
     if rows.columns == NULL:
         begin = row * rows.width
         for i in range(rows.width):
             total += <double>rows.values[begin + i] * direction[i]
         return total
-    begin, end = rows.starts[row], rows.starts[row + 1]
-    for i in range(begin, end):
+    for i in range(rows.starts[row], rows.starts[row + 1]):
         total += <double>rows.values[i] * direction[rows.columns[i]]
     return total
 
@@ -63,9 +62,8 @@ cdef inline void add(const Rows *rows, int32_t row, double sign, double *sums) n
 
 
 cdef inline double squared_norm(const Rows *rows, int32_t row) noexcept nogil:
-    cdef int64_t i
     cdef double total = 0
-    cdef int64_t begin = row * rows.width if rows.columns == NULL else rows.starts[row]
+    cdef int64_t i, begin = row * rows.width if rows.columns == NULL else rows.starts[row]
     cdef int64_t end = begin + rows.width if rows.columns == NULL else rows.starts[row + 1]
     for i in range(begin, end):
         total += <double>rows.values[i] * rows.values[i]
@@ -118,8 +116,9 @@ cdef void score(
             work.scored[i].place = <int32_t>i
 
 
-cdef int64_t compact(Rows *rows, const int32_t *order, int64_t count, int32_t *numbers,
-                     int32_t *used) noexcept nogil:
+cdef int64_t compact(
+    Rows *rows, const int32_t *order, int64_t count, int32_t *numbers, int32_t *used
+) noexcept nogil:
     """Renumbers the node's columns by first use; ``numbers`` holds -1 before and behind."""
     cdef int64_t place, i, width = 0
     cdef int32_t column
@@ -150,9 +149,8 @@ cdef void first_direction(const Rows *rows, const int32_t *members, int64_t coun
         if i != one:
             total += fmax(0, norm + squared_norm(rows, members[i]) - 2 * work.scored[i].score)
         work.chances[i] = total
-    other = (one + 1) % count
+    other = 0 if total > 0 else (one + 1) % count
     if total > 0:
-        other = 0
         while other < count - 1 and work.chances[other] <= draw_other * total:
             other += 1
     add(rows, members[other], 1, work.right)
@@ -211,8 +209,7 @@ cdef int64_t sample(const int32_t *order, int64_t count, const float *luck, floa
             members[chosen] = order[i]
             chosen += 1
     if chosen < 2:
-        for i in range(count):
-            members[i] = order[i]
+        memcpy(members, order, count * sizeof(int32_t))
         chosen = count
     return chosen
 
@@ -221,7 +218,8 @@ cdef void halve(const Rows *rows, int32_t *order, int64_t count, int64_t left, i
                 double draw_one, double draw_other, const float *luck, float rate, bint spherical,
                 int rounds, int threads, Scratch *work) noexcept nogil:
     cdef int64_t chosen = sample(order, count, luck, rate, work.members)
-    cdef int64_t i, place, chosen_left = max(1, min(chosen - 1, chosen * left // count))
+    cdef int64_t chosen_left = max(1, min(chosen - 1, chosen * left // count))
+    cdef int64_t i, to_left = 0, to_right = left
     cdef int round_
     first_direction(rows, work.members, chosen, draw_one, draw_other, width, work, threads)
     for round_ in range(rounds):
@@ -236,17 +234,14 @@ cdef void halve(const Rows *rows, int32_t *order, int64_t count, int64_t left, i
         memset(work.is_left, 0, count)
         for i in range(left):
             work.is_left[work.scored[i].place] = 1
-    for i in range(count):
-        work.members[i] = order[i]
-    place = 0
+    memcpy(work.members, order, count * sizeof(int32_t))
     for i in range(count):
         if work.is_left[i]:
-            order[place] = work.members[i]
-            place += 1
-    for i in range(count):
-        if not work.is_left[i]:
-            order[place] = work.members[i]
-            place += 1
+            order[to_left] = work.members[i]
+            to_left += 1
+        else:
+            order[to_right] = work.members[i]
+            to_right += 1
 
 
 cdef int64_t halve_node(Rows *rows, int32_t *order, int64_t count, int64_t left, double draw_one,
@@ -257,25 +252,21 @@ cdef int64_t halve_node(Rows *rows, int32_t *order, int64_t count, int64_t left,
     cdef int64_t width = rows.width
     if rows.columns != NULL:
         width = compact(rows, order, count, numbers, used)
-    work.left = <double *>calloc(width + 1, sizeof(double))
-    work.right = <double *>calloc(width + 1, sizeof(double))
+    work.left = <double *>calloc(2 * width + count, sizeof(double))
+    work.right, work.chances = work.left + width, work.left + 2 * width
     work.direction = <float *>malloc((width + 1) * sizeof(float))
     work.scored = <Scored *>malloc(count * sizeof(Scored))
-    work.chances = <double *>malloc(count * sizeof(double))
     work.members = <int32_t *>malloc(count * sizeof(int32_t))
     work.is_left = <uint8_t *>calloc(count, 1)
-    if (work.left != NULL and work.right != NULL and work.direction != NULL
-            and work.scored != NULL and work.chances != NULL and work.members != NULL
-            and work.is_left != NULL):
+    if (work.left != NULL and work.direction != NULL and work.scored != NULL
+            and work.members != NULL and work.is_left != NULL):
         halve(rows, order, count, left, width, draw_one, draw_other, luck, rate, spherical, rounds,
               threads, &work)
     else:
         width = -1
     free(work.left)
-    free(work.right)
     free(work.direction)
     free(work.scored)
-    free(work.chances)
     free(work.members)
     free(work.is_left)
     return width
