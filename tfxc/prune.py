@@ -2,8 +2,8 @@
 
 Writes a run folder like any other; RUN stays as it is. Heads and inner units (encoders
 ``pretrained`` and ``transformer``) go by how little the loss on training examples depends on them,
-tokens by how rarely they occur. With --epochs the smaller model is trained afterwards, which wins
-back most of what was lost. The same as ``python -m tfxc.train`` with recipe ``prune``; given again,
+tokens by how rarely they occur. With --epochs the smaller model is trained afterwards, to win
+back what was lost. The same as ``python -m tfxc.train`` with recipe ``prune``; given again,
 the same command goes on with a stopped training.
 """
 
