@@ -7,7 +7,7 @@ import sys
 import time
 
 
-def answer(step, warm_up):
+def answer(step, warm_up, clock=time.perf_counter):
     """In a worker: answers each line on standard input with the seconds of that many steps."""
     for _ in range(warm_up):
         step()
@@ -15,9 +15,9 @@ def answer(step, warm_up):
     for line in sys.stdin:
         seconds = []
         for _ in range(int(line)):
-            begin = time.perf_counter()
+            begin = clock()
             step()
-            seconds.append(time.perf_counter() - begin)
+            seconds.append(clock() - begin)
         print(json.dumps(seconds), flush=True)
 
 

@@ -51,6 +51,20 @@ def test_search_by_names(imported, queries):
     np.testing.assert_array_equal(found.data, scores[ids >= 0])
 
 
+def test_the_lower_layers_alone(imported, queries):
+    layers = [load_layer(imported / "ranker" / f"layer-{number}") for number in range(4)]
+    rules = ["l3-hinge"] * 2
+    codes = search(layers[:2], queries, [2, 2], rules, bias=1.0)
+    settings = {"bias": 1.0, "only_topk": [3, 10], "post_processors": rules}
+    lower = Ranker(layers[2:], 30, **settings)
+    ids, scores = lower.predict(queries, 5, csr_codes=codes)
+    found = search(layers, queries, [2, 2, 3, 5], rules * 2, bias=1.0)
+    np.testing.assert_array_equal(ids[ids >= 0], found.indices)
+    np.testing.assert_array_equal(scores[ids >= 0], found.data)
+    with pytest.raises(ConfigError, match="scores of the 4 parents of the first layer expected"):
+        lower.predict(queries, 5)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

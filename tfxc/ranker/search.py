@@ -109,6 +109,7 @@ class Ranker:
         beam_size=None,
         post_processor=None,
         min_score=None,
+        csr_codes=None,
         threads=None,
     ):
         """The best labels of every row.
@@ -119,6 +120,8 @@ class Ranker:
             beam_size: nodes kept in every layer but the last; None takes the model's.
             post_processor: of all layers; None takes the model's.
             min_score: labels with a lower score are left out.
+            csr_codes: CSR (N, parents of the first layer), scored nodes to begin with; needed
+                where the model has only the lower layers of a tree.
             threads: at most this many; None takes all cores.
 
         Returns:
@@ -135,7 +138,9 @@ class Ranker:
             raise ConfigError(f"at least 1 expected, {beam_size} found", where="beam_size")
         inner = self.only_topk[:-1] if beam_size is None else [beam_size] * (len(self.sizes) - 1)
         rules = self._rules(post_processor)
-        ids, scores, counts = self._search.top(features, [*inner, k], rules, threads=threads)
+        ids, scores, counts = self._search.top(
+            features, [*inner, k], rules, csr_codes=csr_codes, threads=threads
+        )
         if len(counts) and counts.min() < k:
             short = np.arange(k) >= counts[:, None]
             ids[short], scores[short] = -1, -np.inf
