@@ -30,7 +30,7 @@ install: $(VENV)/installed
 $(VENV)/installed: setup.cfg setup.py pyproject.toml tfxc/ops/*.pyx
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[test,hub]'
+	$(BIN)/pip install --quiet --editable '.[test,hub,onnx]'
 	touch $@
 
 clean:

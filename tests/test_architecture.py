@@ -22,7 +22,7 @@ LAYERS = [
     [{"encoders"}, {"heads"}, {"objectives"}, {"techniques"}],
     [{"model"}],
     [{"training"}],
-    [{"recipes"}, {"serving", "serving_check", "predictors"}, {"reports"}],
+    [{"recipes"}, {"serving", "serving_check", "predictors", "exports"}, {"reports"}],
     [{"__init__", "__main__", "cli", "estimator", "estimator_model", "estimator_targets", *VERBS}],
 ]
 LIGHT = ["tfxc", "tfxc.__main__", "tfxc.cli", "tfxc.config", "tfxc.errors", "tfxc.files"]

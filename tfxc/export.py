@@ -1,15 +1,29 @@
-"""Writes a SavedModel that takes raw input: ``python -m tfxc.export --run RUN [--k 5]``.
+"""Writes a model for a server: ``python -m tfxc.export --run RUN [--format onnx] [--k 5]``.
 
-The model answers with label names and scores and needs nothing but TensorFlow (after text features
-``pretrained`` tensorflow-text, too). Before the verb
-reports success, it loads what it wrote and compares it with the run's own model.
+savedmodel: takes raw input, answers with label names and scores and needs nothing but TensorFlow
+(after text features ``pretrained`` tensorflow-text, too).
+onnx, litert: take features, answer with numbers of labels and scores, and need ONNX Runtime or
+LiteRT only. For a run on texts the folder holds ``text_features/``, which makes the features:
+``tfxc.data.text_features.load_text_features(folder).transform(texts)``.
+
+Before the verb reports success, it loads what it wrote and compares it with the run's own model.
 """
 
+import argparse
 from pathlib import Path
 
 from tfxc import cli
+from tfxc.errors import ConfigError
+from tfxc.exports import FORMATS, LEAST_AGREEMENT
 
 _DEFAULT_K = 5
+_TAKES = {
+    "text": "text: string (batch,)",
+    "sparse": "ids: int32 (nnz,), weights: float32 (nnz,), row_splits: int64 (batch + 1,)",
+    "dense": "features: float32 (batch, {num_features})",
+    "tokens": "tokens: int32 (batch, length), padded with 0",
+    "image": "images: uint8 (batch, {image})",
+}
 _CALLS = {
     "text": 'model(text=tf.constant(["some text"]))',
     "sparse": "model(ids=tf.constant([0, 7]), weights=tf.constant([1.0, 0.5]), "
@@ -22,15 +36,53 @@ _CALLS = {
 def main(argv=None):
     """Exports one run."""
     options = _parser().parse_args(argv)
+    _check(options)
     from tfxc.recipes.runs import load_run
-    from tfxc.serving import export_savedmodel
 
     loaded = load_run(options.run)
-    folder = Path(options.output or loaded.folder / "savedmodel")
+    kind = options.format + ("" if options.quantize is None else f"-{options.quantize}")
+    folder = Path(options.output or loaded.folder / kind)
     k = min(_DEFAULT_K, loaded.manifest["num_labels"]) if options.k is None else options.k
-    done = export_savedmodel(loaded, folder, k)
-    print(report(done, loaded.manifest))
+    if options.format == "savedmodel":
+        from tfxc.serving import export_savedmodel
+
+        print(report(export_savedmodel(loaded, folder, k), loaded.manifest))
+        return 0
+    from tfxc.exports.convert import export_model
+    from tfxc.exports.told import report_of_model
+
+    least = LEAST_AGREEMENT if options.least_agreement is None else options.least_agreement
+    int8 = options.quantize is not None
+    done = export_model(loaded, folder, options.format, k, int8=int8, least_agreement=least)
+    print(report_of_model(done, loaded, inputs_of(done.takes, loaded.manifest)))
     return 0
+
+
+def _check(options):
+    """Refuses what does not go together."""
+    if options.quantize and options.format == "savedmodel":
+        raise ConfigError(
+            f"the format savedmodel has no {options.quantize}",
+            where="--quantize",
+            fix="choose --format onnx or --format litert",
+        )
+    if options.least_agreement is not None and not options.quantize:
+        raise ConfigError(
+            "agreement is measured for quantised models only",
+            where="--least-agreement",
+            fix="add --quantize int8, or leave it out",
+        )
+
+
+def inputs_of(takes, manifest):
+    """The inputs of an exported model in words.
+
+    Args:
+        takes: ``"text"``, ``"sparse"``, ``"dense"``, ``"tokens"`` or ``"image"``.
+        manifest: the run's manifest as a dict.
+    """
+    image = ", ".join(map(str, manifest.get("image_shape") or ()))
+    return _TAKES[takes].format(num_features=manifest["num_features"], image=image)
 
 
 def report(done, manifest):
@@ -41,20 +93,15 @@ def report(done, manifest):
         manifest: the run's manifest as a dict.
     """
     image = ", ".join(map(str, manifest.get("image_shape") or ()))
-    takes = {
-        "text": "text: string (batch,)",
-        "sparse": "ids: int32 (nnz,), weights: float32 (nnz,), row_splits: int64 (batch + 1,)",
-        "dense": f"features: float32 (batch, {manifest['num_features']})",
-        "tokens": "tokens: int32 (batch, length), padded with 0",
-        "image": f"images: uint8 (batch, {image}); signature 'encoded' takes image_bytes: string "
-        "(batch,)",
-    }
+    takes = inputs_of(done.takes, manifest)
+    if done.takes == "image":
+        takes += "; signature 'encoded' takes image_bytes: string (batch,)"
     call = _CALLS[done.takes].format(**manifest, image=image)
     subwords = (manifest.get("text_features") or {}).get("name") == "pretrained"
     return "\n".join([
         f"{done.folder}: {done.size_bytes / 1e6:,.1f} MB, of which weights "
         f"{done.weight_bytes / 1e6:,.1f} MB; {manifest['num_labels']:,} labels",
-        f"  takes  {takes[done.takes]}",
+        f"  takes  {takes}",
         f"  gives  labels: string, ids: int32, scores: float32, each (batch, {done.k}), best first",
         f"  checked against the run's model: scores differ by at most {done.score_difference:.1e}",
         "",
@@ -69,12 +116,36 @@ def _parser():
     options = cli.parser("export", __doc__)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
     options.add_argument(
-        "--output", metavar="FOLDER", help="SavedModel to write (default: RUN/savedmodel)"
+        "--format",
+        choices=("savedmodel", *FORMATS),
+        default="savedmodel",
+        help="savedmodel, onnx (needs the extra 'onnx') or litert (default: %(default)s)",
     )
+    options.add_argument(
+        "--quantize", choices=("int8",), help="store weights in 8 bits: onnx and litert"
+    )
+    options.add_argument(
+        "--least-agreement",
+        type=_share,
+        metavar="SHARE",
+        help="fail if a quantised model keeps the best label of fewer examples of the dev data "
+        f"(default: {LEAST_AGREEMENT})",
+    )
+    options.add_argument("--output", metavar="FOLDER", help="folder to write (default: RUN/FORMAT)")
     options.add_argument(
         "--k", type=int, help=f"labels per example (default: {_DEFAULT_K}, or all if fewer)"
     )
     return options
+
+
+def _share(text):
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"a share from 0 to 1 expected, found {text!r}")
+    return share
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tfxc.data.images import decode_batch
 from tfxc.data.tensorflow_files import os_errors
 from tfxc.errors import ConfigError
 from tfxc.files import atomic_folder
-from tfxc.ops.sparse import row_ids
+from tfxc.ops.sparse import unit_rows
 from tfxc.ops.text import TextBag
 from tfxc.ops.tokens import TextTokens
 from tfxc.serving_check import largest_difference
@@ -84,23 +84,17 @@ def export_savedmodel(loaded_run, folder, k=5):
         'text'
     """
     folder = Path(folder)
-    _check_target(folder)
-    num_labels = loaded_run.manifest["num_labels"]
-    if not 1 <= k <= num_labels:
-        raise ConfigError(
-            f"1 to {num_labels} labels (the run's) expected, found {k}", where="k", fix="lower k"
-        )
+    check_target(loaded_run, folder, k, "saved_model.pb", "a SavedModel")
     model = ServedModel(loaded_run, k)
     with atomic_folder(folder) as scratch:
         # The gradients of our own ops hold on to tensors that cannot be saved; serving needs none.
         plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         with os_errors(folder):
             tf.saved_model.save(model, str(scratch), signatures=model.functions, options=plain)
-        _forget_gradients(scratch / "saved_model.pb")
+        forget_gradients(scratch / "saved_model.pb")
         difference = largest_difference(loaded_run, scratch, k)
-        size = sum(path.stat().st_size for path in scratch.rglob("*") if path.is_file())
-    weights = sum(v.shape.num_elements() * v.dtype.size for v in model.weights)
-    return Exported(folder, model.takes, k, size, weights, difference)
+        size = folder_size(scratch)
+    return Exported(folder, model.takes, k, size, size_of(model.weights), difference)
 
 
 class ServedModel(tf.Module):
@@ -126,18 +120,20 @@ class ServedModel(tf.Module):
         kind = loaded_run.manifest["feature_kind"]
         self.takes = "text" if self.from_texts is not None else kind
         answer = _answer(loaded_run.model, self.names, k)
+        features = from_features(answer, loaded_run.manifest).get_concrete_function()
+        self.functions = {"serving_default": features}
         if kind == "image":
-            self.functions = _from_images(answer, loaded_run.manifest["image_shape"])
+            shape = loaded_run.manifest["image_shape"]
+            self.functions["encoded"] = _from_files(answer, shape)
         else:
-            from_features = _from_features(answer, loaded_run.manifest)
-            self.functions = {"serving_default": from_features, "features": from_features}
+            self.functions["features"] = features
         if self.from_texts is not None:
             self.functions["serving_default"] = _from_text(answer, self.from_texts)
         found = {v.ref(): v for f in self.functions.values() for v in f.graph.variables}
         self.weights = list(found.values())
 
 
-def _forget_gradients(path):
+def forget_gradients(path):
     """Removes the names of gradients that were not saved: every loading would warn about them."""
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for graph in saved.meta_graphs:
@@ -166,63 +162,64 @@ def _from_text(answer, from_texts):
     return from_text.get_concrete_function()
 
 
-def _from_images(answer, shape):
-    @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.uint8, name="images")])
-    def from_images(images):
-        return answer(images)
-
+def _from_files(answer, shape):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def from_files(image_bytes):
         return answer(decode_batch(image_bytes, shape))
 
-    return {
-        "serving_default": from_images.get_concrete_function(),
-        "encoded": from_files.get_concrete_function(),
-    }
+    return from_files.get_concrete_function()
 
 
-def _from_features(answer, manifest):
+def from_features(answer, manifest, batch=None):
+    """``tf.function`` over a run's own features, which its ``feature_signature`` fixes.
+
+    Args:
+        answer: function of the model's features -> dict of outputs.
+        manifest: the run's manifest as a dict.
+        batch: number of examples; None leaves it open.
+    """
     scaled = manifest["row_normalise"] == "l2"
-    if manifest["feature_kind"] == "dense":
-        shape = [None, manifest["num_features"]]
 
-        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="features")])
-        def from_dense(features):
-            # As sklearn's normalize: a row of zeros stays one.
-            norms = tf.norm(features, axis=1, keepdims=True)
-            return answer(tf.math.divide_no_nan(features, norms) if scaled else features)
+    def from_dense(features):
+        # As sklearn's normalize: a row of zeros stays one.
+        norms = tf.norm(features, axis=1, keepdims=True)
+        return answer(tf.math.divide_no_nan(features, norms) if scaled else features)
 
-        return from_dense.get_concrete_function()
-    if manifest["feature_kind"] == "tokens":
-
-        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="tokens")])
-        def from_tokens(tokens):
-            return answer(tokens)
-
-        return from_tokens.get_concrete_function()
-
-    @tf.function(input_signature=sparse_signature())
     def from_sparse(ids, weights, row_splits):
-        weights = _unit_rows(weights, row_splits) if scaled else weights
+        weights = unit_rows(weights, row_splits) if scaled else weights
         return answer({"ids": ids, "weights": weights, "row_splits": row_splits})
 
-    return from_sparse.get_concrete_function()
+    def from_tokens(tokens):
+        return answer(tokens)
+
+    def from_images(images):
+        return answer(images)
+
+    functions = {"dense": from_dense, "sparse": from_sparse, "tokens": from_tokens}
+    function = functions.get(manifest["feature_kind"], from_images)
+    signature = feature_signature(manifest, batch)
+    return tf.function(function, input_signature=signature)
 
 
-def sparse_signature():
-    """The ``tf.TensorSpec``s of a batch of sparse rows."""
+def feature_signature(manifest, batch=None):
+    """The ``tf.TensorSpec``s of a batch of a run's features.
+
+    Args:
+        manifest: the run's manifest as a dict.
+        batch: number of examples; None leaves it open.
+    """
+    kind = manifest["feature_kind"]
+    if kind == "dense":
+        return [tf.TensorSpec([batch, manifest["num_features"]], tf.float32, name="features")]
+    if kind == "tokens":
+        return [tf.TensorSpec([batch, None], tf.int32, name="tokens")]
+    if kind == "image":
+        return [tf.TensorSpec([batch, *manifest["image_shape"]], tf.uint8, name="images")]
     return [
         tf.TensorSpec([None], tf.int32, name="ids"),
         tf.TensorSpec([None], tf.float32, name="weights"),
-        tf.TensorSpec([None], tf.int64, name="row_splits"),
+        tf.TensorSpec([None if batch is None else batch + 1], tf.int64, name="row_splits"),
     ]
-
-
-def _unit_rows(weights, row_splits):
-    rows = row_ids(row_splits)
-    batch = tf.size(row_splits, tf.int64) - 1
-    squares = tf.math.unsorted_segment_sum(tf.square(weights), rows, batch)
-    return tf.math.divide_no_nan(weights, tf.gather(tf.sqrt(squares), rows))
 
 
 def _label_names(loaded_run):
@@ -256,12 +253,39 @@ def _from_texts(loaded_run):
     )
 
 
-def _check_target(folder):
-    if not folder.exists() or (folder / "saved_model.pb").exists():
+def check_target(loaded_run, folder, k, marker, what):
+    """Refuses a k that the labels do not allow, and a folder that holds something else.
+
+    Args:
+        loaded_run: a ``LoadedRun``.
+        folder: ``Path`` that will be written or replaced.
+        k: labels per example.
+        marker: file that an older export in ``folder`` has.
+        what: that export in words.
+
+    Raises:
+        ConfigError: see above.
+    """
+    num_labels = loaded_run.manifest["num_labels"]
+    if not 1 <= k <= num_labels:
+        raise ConfigError(
+            f"1 to {num_labels} labels (the run's) expected, found {k}", where="k", fix="lower k"
+        )
+    if not folder.exists() or (folder / marker).exists():
         return
     if not folder.is_dir() or any(folder.iterdir()):
         raise ConfigError(
-            "a new folder or one with a SavedModel expected, found something else",
+            f"a new folder or one with {what} expected, found something else",
             where=folder,
             fix="choose another folder",
         )
+
+
+def folder_size(folder):
+    """Bytes of the files in a folder and below."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def size_of(weights):
+    """Bytes of variables."""
+    return sum(v.shape.num_elements() * v.dtype.size for v in weights)

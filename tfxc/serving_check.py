@@ -22,34 +22,53 @@ def largest_difference(loaded_run, folder, k):
         RuntimeError: it is no rounding difference, or the label ids differ: a bug.
     """
     served = tf.saved_model.load(str(folder)).signatures
-    inputs, features = _samples(loaded_run)
-    precision = loaded_run.config.training.precision
-    tolerance = _TOLERANCE if precision == "float32" else _HALF_PRECISION_TOLERANCE
-    expected_ids, expected = Searcher(loaded_run.model, k)({"features": features})
+    inputs, features = sample_inputs(loaded_run)
+    expected = Searcher(loaded_run.model, k)({"features": features})
     worst = 0.0
     for name, arguments in inputs.items():
         found = served[name](**arguments)
-        worst = max(worst, _difference(found, expected_ids, expected, tolerance, name))
+        found = found["ids"].numpy(), found["scores"].numpy()
+        what = f"the SavedModel's signature {name!r}"
+        worst = max(worst, checked_difference(found, expected, tolerance_of(loaded_run), what))
     return worst
 
 
-def _difference(found, expected_ids, expected, tolerance, name):
-    scores, ids = found["scores"].numpy(), found["ids"].numpy()
-    difference = float(np.abs(scores - expected).max())
+def tolerance_of(loaded_run):
+    """Largest difference of a score that counts as rounding, relative to the largest score."""
+    precision = loaded_run.config.training.precision
+    return _TOLERANCE if precision == "float32" else _HALF_PRECISION_TOLERANCE
+
+
+def checked_difference(found, expected, tolerance, what):
+    """Largest difference of the scores found to those expected.
+
+    Args:
+        found: NumPy (ids, scores), both (batch, k).
+        expected: the same of the run's model.
+        tolerance: see ``tolerance_of``.
+        what: was asked, for the message.
+
+    Raises:
+        RuntimeError: it is no rounding difference, or ids differ whose scores are no tie.
+    """
+    (ids, scores), (expected_ids, expected) = found, expected
+    with np.errstate(invalid="ignore"):
+        difference = float(np.where(scores == expected, 0, np.abs(scores - expected)).max())
     tolerance *= max(1.0, float(np.abs(expected).max()))
     gaps = np.abs(np.diff(expected, axis=1, append=-np.inf))  # the last rank may tie with the next
     close = np.minimum(gaps, np.roll(gaps, 1, axis=1)) <= tolerance
     close[:, -1] = True
-    if difference > tolerance or ((ids != expected_ids) & ~close).any():
+    # Not NaN either, which no comparison holds for.
+    if not difference <= tolerance or ((ids != expected_ids) & ~close).any():
         raise RuntimeError(
-            f"the SavedModel's signature {name!r} does not answer as the trained model: scores "
+            f"{what} does not answer as the trained model: scores "
             f"differ by up to {difference:g}, ids {ids[:2].tolist()} instead of "
             f"{expected_ids[:2].tolist()}"
         )
     return difference
 
 
-def _samples(loaded_run):
+def sample_inputs(loaded_run):
     """Arguments of every signature for the same examples, and the run's features of them."""
     manifest, draw = loaded_run.manifest, np.random.default_rng(0)
     if manifest["feature_kind"] == "image":

@@ -1,9 +1,11 @@
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse
 import tensorflow as tf
 
-from tfxc.ops.sparse import bag_matmul, row_ids
+from tfxc.ops.sparse import bag_matmul, bags_as, row_ids, unit_rows
 
 
 def random_bags(lengths, columns, seed=0):
@@ -20,13 +22,18 @@ def as_matrix(ids, weights, splits, columns):
     return scipy.sparse.csr_matrix((weights.astype(np.float64), ids, splits), shape)
 
 
+FORMS = pytest.mark.parametrize("form", [None, "segments", "products"])
+
+
 @pytest.mark.parametrize(
     "lengths", [[3, 0, 5, 1], [0, 0, 4, 0], [1], [40, 40, 40], [0, 0]], ids=str
 )
-def test_equals_scipy(lengths):
+@FORMS
+def test_equals_scipy(lengths, form):
     table = np.random.default_rng(1).normal(size=(12, 5)).astype(np.float32)
     bags = random_bags(lengths, 12)
-    product = bag_matmul(*bags, tf.constant(table))
+    with bags_as(form):
+        product = bag_matmul(*bags, tf.constant(table))
     assert product.shape == (len(lengths), 5)
     np.testing.assert_allclose(product, as_matrix(*bags, 12) @ table, rtol=1e-4, atol=1e-5)
 
@@ -69,3 +76,25 @@ def test_in_a_graph_with_open_shapes():
 def test_row_ids():
     assert row_ids(tf.constant([0, 2, 2, 3], tf.int64)).numpy().tolist() == [0, 0, 2]
     assert row_ids(tf.constant([0], tf.int64)).shape == (0,)
+
+
+@FORMS
+def test_unit_rows(form):
+    _, weights, splits = random_bags([3, 0, 5, 1, 2], 12)
+    weights[-2:] = 0
+    with bags_as(form):
+        found = unit_rows(tf.constant(weights), tf.constant(splits))
+    for first, last in itertools.pairwise(splits[:-1]):
+        expected = weights[first:last] / (np.linalg.norm(weights[first:last]) or 1)
+        np.testing.assert_allclose(found[first:last], expected, rtol=1e-5)
+    assert (found[-2:].numpy() == 0).all()
+
+
+def test_a_form_ends_with_its_block():
+    bags = random_bags([2, 1], 12)
+    table = tf.zeros((12, 5))
+    with bags_as("products"), bags_as("segments"):
+        inner = tf.function(lambda: bag_matmul(*bags, table)).get_concrete_function()
+    outer = tf.function(lambda: bag_matmul(*bags, table)).get_concrete_function()
+    kinds = [{node.op for node in f.graph.as_graph_def().node} for f in (inner, outer)]
+    assert "UnsortedSegmentSum" in kinds[0] and "SparseMatrixMatMul" in kinds[1]

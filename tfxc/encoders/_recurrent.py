@@ -172,7 +172,8 @@ def _one_later(steps):
 def _loop(length, step, state, widths):
     """Runs ``step(time, *state) -> (state, outputs)``; returns the outputs of all steps."""
     count = len(state)
-    arrays = [tf.TensorArray(tf.float32, length, element_shape=[None, w]) for w in widths]
+    batch = state[0].shape[0]
+    arrays = [tf.TensorArray(tf.float32, length, element_shape=[batch, w]) for w in widths]
 
     def body(time, *given):
         new, outputs = step(time, *given[:count])

@@ -73,7 +73,9 @@ class TextCNN(TokenEncoder):
     def pool(self, x, mask, training):
         """The largest responses of all filters."""
         missing = tf.maximum(max(self.widths) - tf.shape(x)[1], 0)
-        x = tf.pad(x, [[0, 0], [0, missing], [0, 0]])
+        # No tf.pad: behind it LiteRT does not know how wide the words are.
+        zeros = tf.zeros(tf.stack([tf.shape(x)[0], missing, x.shape[2]]), x.dtype)
+        x = tf.concat([x, zeros], axis=1)
         lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
         best = _largest_responses(x, lengths, *map(self.cast, self.kernels))
         # The maximum first: a bias and ReLU keep the order.

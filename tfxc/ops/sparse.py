@@ -1,8 +1,29 @@
 """Products of sparse bags with dense tables."""
 
+import contextlib
+import threading
+
 import tensorflow as tf
 
 from tfxc.ops.offsets import read_rows
+
+_local = threading.local()
+
+
+@contextlib.contextmanager
+def bags_as(form):
+    """Inside, this module's functions are traced with operations that other runtimes have.
+
+    Args:
+        form: ``"segments"``: sums over segments. ``"products"``: products with a dense
+            (batch, nnz) matrix, as fast for single queries and slower for large batches.
+    """
+    before = getattr(_local, "form", None)
+    _local.form = form
+    try:
+        yield
+    finally:
+        _local.form = before
 
 
 def bag_matmul(ids, weights, row_splits, table):
@@ -28,6 +49,11 @@ def bag_matmul(ids, weights, row_splits, table):
     """
     weights = tf.convert_to_tensor(weights, tf.float32)
     row_splits = tf.convert_to_tensor(row_splits, tf.int64)
+    form = getattr(_local, "form", None)
+    if form == "products":
+        return tf.matmul(_spread(weights, row_splits), tf.gather(table, ids))
+    if form == "segments":
+        return _sums(tf.gather(table, ids) * tf.expand_dims(weights, 1), row_splits)
     distinct, columns = tf.unique(ids)
     return _csr_matmul(columns, weights, row_splits, read_rows(table, distinct))
 
@@ -76,3 +102,40 @@ def row_ids(row_splits):
     """Row number of every value: ``[0, 2, 3] -> [0, 0, 1]``, int64 (nnz,)."""
     lengths = row_splits[1:] - row_splits[:-1]
     return tf.repeat(tf.range(tf.size(lengths, tf.int64)), lengths)
+
+
+def unit_rows(weights, row_splits):
+    """Weights of bags, those of each bag divided by their length; an empty bag stays empty.
+
+    Args:
+        weights: float32 (nnz,).
+        row_splits: int64 (batch + 1,).
+
+    Returns:
+        float32 (nnz,).
+
+    Example:
+        >>> unit_rows(tf.constant([3.0, 4.0, 2.0]), tf.constant([0, 2, 3], tf.int64)).numpy().round(
+        ...     1).tolist()
+        [0.6, 0.8, 1.0]
+    """
+    squares = tf.square(weights)
+    if getattr(_local, "form", None) == "products":
+        sums = tf.reduce_sum(_spread(squares, row_splits), axis=1, keepdims=True)
+        own = tf.reduce_sum(sums * _spread(tf.ones_like(weights), row_splits), axis=0)
+    else:
+        own = tf.gather(_sums(squares, row_splits), row_ids(row_splits))
+    return tf.math.divide_no_nan(weights, tf.sqrt(own))
+
+
+def _sums(values, row_splits):
+    """Sums over bags of values (nnz, …)."""
+    rows, batch = row_ids(row_splits), tf.size(row_splits, tf.int64) - 1
+    return tf.math.unsorted_segment_sum(values, rows, batch)
+
+
+def _spread(values, row_splits):
+    """The values of each bag in their places, 0 elsewhere: float32 (batch, nnz)."""
+    places = tf.expand_dims(tf.range(tf.size(values, tf.int64)), 0)
+    first, last = tf.expand_dims(row_splits[:-1], 1), tf.expand_dims(row_splits[1:], 1)
+    return tf.where((places >= first) & (places < last), tf.expand_dims(values, 0), 0.0)

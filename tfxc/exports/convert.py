@@ -1,0 +1,181 @@
+"""Writes a run as an ONNX or LiteRT model and compares it with the run's own model.
+
+A converted model takes the run's own features, scaled rows included, and gives ``label_ids`` int32
+and ``scores`` float32, both (batch, k), best first. Texts are cut outside it: its folder holds the
+text features beside the model, for ``tfxc.data.text_features.load_text_features``.
+"""
+
+import importlib
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfxc.errors import ConfigError
+from tfxc.exports import LEAST_AGREEMENT
+from tfxc.exports.parity import Agreement, agreement_of, largest_difference
+from tfxc.files import atomic_folder
+from tfxc.ops.sparse import bags_as
+from tfxc.serving import check_target, feature_signature, folder_size, from_features, size_of
+
+_MOST_BYTES = 2**31 - 2**24  # a protocol buffer and a flat buffer hold less than 2 GiB
+
+
+class Converted(NamedTuple):
+    """What ``export_model`` wrote.
+
+    Attributes:
+        folder: holds ``file``, ``labels.txt`` (line i names label i) and, for runs on texts,
+            ``text_features/``.
+        format: ``"onnx"`` or ``"litert"``.
+        file: name of the model's file.
+        takes: the kind of the features: ``"sparse"``, ``"dense"``, ``"tokens"`` or ``"image"``.
+        k: labels per example.
+        batch: the only batch size the model takes, or None if it takes any.
+        size_bytes: of the model's file.
+        folder_bytes: of the whole folder.
+        weight_bytes: of the run's variables that the model needs.
+        score_difference: largest difference of a score to the run's own model, before weights
+            were quantised.
+        agreement: ``Agreement`` of a quantised model with the run's own; else None.
+    """
+
+    folder: Path
+    format: str
+    file: str
+    takes: str
+    k: int
+    batch: int | None
+    size_bytes: int
+    folder_bytes: int
+    weight_bytes: int
+    score_difference: float
+    agreement: Agreement | None
+
+
+def export_model(
+    loaded_run, folder, name, k=5, *, int8=False, least_agreement=LEAST_AGREEMENT
+):  # fmt: skip
+    """Converts a run's model, and renames it into place once it answers as the run does.
+
+    The computation is float32, whatever the run was trained in.
+
+    Args:
+        loaded_run: a ``tfxc.recipes.runs.LoadedRun``.
+        folder: folder to write; an older export of the same format there is replaced.
+        name: one of ``tfxc.exports.FORMATS``.
+        k: labels per example.
+        int8: whether weights are stored as 8-bit integers, as far as the format does that.
+        least_agreement: share of the examples whose best label a quantised model has to keep.
+
+    Returns:
+        ``Converted``.
+
+    Raises:
+        ConfigError: a package is missing, an operation of the model has no equal in the format,
+            the weights are too large for it, k exceeds the number of labels, the folder holds
+            something else, or the quantised model agrees too rarely.
+        UserError: the disk is full or the folder cannot be written to.
+        CheckpointError: the run is not finished.
+        RuntimeError: the converted model answers otherwise: a bug, here or in the converter.
+
+    Example:
+        >>> from tfxc.recipes.runs import load_run
+        >>> export_model(load_run("runs/quickstart"), "served", "onnx").takes  # doctest: +SKIP
+        'sparse'
+    """
+    folder, form = Path(folder), importlib.import_module(f"tfxc.exports.{name}").FORMAT
+    form.require()
+    check_target(loaded_run, folder, k, form.file, f"a model of the format {name!r}")
+    graph = Graph(_in_float32(loaded_run), k, form.bags)
+    weights = _checked_size(graph, name)
+    with atomic_folder(folder) as scratch:
+        path, agreement = scratch / form.file, None
+        batch = form.write(graph, path)
+        difference = largest_difference(loaded_run, form.open(path), k, batch)
+        if int8:
+            form.quantise(graph, path, batch)
+            agreement = agreement_of(loaded_run, form.open(path), k, batch)
+            _check_agreement(agreement, least_agreement, name)
+        size = path.stat().st_size
+        _copy_assets(loaded_run.folder / "assets", scratch)
+        takes, whole = loaded_run.manifest["feature_kind"], folder_size(scratch)
+    return Converted(
+        folder, name, form.file, takes, k, batch, size, whole, weights, difference, agreement
+    )
+
+
+class Graph:
+    """The computation a format converts: features in, ``label_ids`` and ``scores`` out.
+
+    Args:
+        loaded_run: a ``LoadedRun``.
+        k: labels per example.
+        bags: how sparse bags are summed up, see ``ops.sparse.bags_as``.
+    """
+
+    def __init__(self, loaded_run, k, bags):
+        self._model, self._manifest = loaded_run.model, loaded_run.manifest
+        self._k, self._bags = k, bags
+
+    def function(self, batch=None):
+        """The ``tf.function``, whose only concrete function is that of ``signature``.
+
+        Args:
+            batch: number of examples; None leaves it open.
+        """
+        with bags_as(self._bags):
+            function = from_features(self._answer, self._manifest, batch)
+            function.get_concrete_function()
+        return function
+
+    def signature(self, batch=None):
+        """The ``tf.TensorSpec``s of ``function``."""
+        return feature_signature(self._manifest, batch)
+
+    def _answer(self, features):
+        ids, scores = self._model.top_k(features, self._k)
+        # Not "ids": a sparse bag's input is called that, and ONNX wants distinct names.
+        return {"label_ids": tf.cast(ids, tf.int32), "scores": tf.cast(scores, tf.float32)}
+
+
+def _in_float32(loaded_run):
+    """The run with a model that computes in float32, which every runtime has kernels for."""
+    training = loaded_run.config.training
+    if training.precision == "float32":
+        return loaded_run
+    wide = type(loaded_run)(loaded_run.folder.path)
+    training = training.model_copy(update={"precision": "float32"})
+    wide.config = wide.config.model_copy(update={"training": training})
+    return wide
+
+
+def _checked_size(graph, name):
+    weights = size_of(graph.function().get_concrete_function().graph.variables)
+    if weights > _MOST_BYTES:
+        raise ConfigError(
+            f"a model of the format {name!r} holds less than 2 GiB, the run's weights take "
+            f"{weights / 2**30:.1f} GiB",
+            where="--format",
+            fix="choose savedmodel",
+        )
+    return weights
+
+
+def _check_agreement(agreement, least, name):
+    if agreement.share >= least:
+        return
+    raise ConfigError(
+        f"with 8-bit weights the best label stays the same for {agreement.share:.1%} of "
+        f"{agreement.examples} examples ({agreement.source}), at least {least:.1%} are asked for; "
+        f"scores differ by up to {agreement.score_difference:.1e}; nothing is written",
+        where="--quantize",
+        fix=f"export {name} without --quantize, or lower --least-agreement",
+    )
+
+
+def _copy_assets(assets, folder):
+    shutil.copyfile(assets / "labels.txt", folder / "labels.txt")
+    if (assets / "text_features").is_dir():
+        shutil.copytree(assets / "text_features", folder / "text_features")

@@ -1,0 +1,131 @@
+"""The format LiteRT (TensorFlow Lite): converted and checked by TensorFlow itself."""
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+import warnings
+
+import tensorflow as tf
+from tensorflow.lite.python.convert import ConverterError
+
+from tfxc.data.tensorflow_files import os_errors
+from tfxc.errors import ConfigError
+from tfxc.exports.axes import expand_new_axes
+from tfxc.serving import forget_gradients
+
+_OPERATIONS = r"TF Select ops: (.+)|operation 'tf\.(\w+)'|'tf\.(\w+)' op is neither"
+
+
+class LiteRT:
+    """Writes, opens and quantises LiteRT files.
+
+    Only LiteRT's own operations are used, none of TensorFlow's: the interpreters in TensorFlow's
+    and LiteRT's Python packages have no others, so that no such model could be checked.
+
+    Attributes:
+        file: name of the model's file.
+        bags: how sparse bags are summed up: LiteRT computes wrong products of two matrices that
+            are both made from the inputs.
+    """
+
+    file, bags = "model.tflite", "segments"
+
+    def require(self):
+        """Nothing: TensorFlow has it all."""
+
+    def write(self, graph, path):
+        """Writes a model for any batch size, or where that fails for single examples.
+
+        Args:
+            graph: a ``convert.Graph``.
+            path: file to write.
+
+        Returns:
+            The only batch size the model takes, 1, or None if it takes any.
+
+        Raises:
+            ConfigError: operations have no equal in LiteRT; they are named.
+        """
+        try:
+            self._convert(graph, path, None)
+        except _Refused:
+            pass
+        else:
+            return None
+        try:
+            self._convert(graph, path, 1)
+        except _Refused as refused:
+            raise ConfigError(
+                f"LiteRT has no operation like TensorFlow's {refused}, which the model uses",
+                where="--format",
+                fix="choose onnx or savedmodel",
+            ) from refused
+        return 1
+
+    def open(self, path):
+        """Function of a dict of arrays -> (ids, scores)."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
+            interpreter = tf.lite.Interpreter(str(path))
+        runner = interpreter.get_signature_runner("serving_default")
+
+        def run(inputs):
+            found = runner(**inputs)
+            return found["label_ids"], found["scores"]
+
+        return run
+
+    def quantise(self, graph, path, batch):
+        """Writes the model anew, large weights as 8-bit integers ("dynamic range")."""
+        self._convert(graph, path, batch, [tf.lite.Optimize.DEFAULT])
+
+    def _convert(self, graph, path, batch, optimizations=()):
+        function, module = graph.function(batch).get_concrete_function(), tf.Module()
+        module.weights = list(function.graph.variables)
+        saved = path.with_suffix(".saved")
+        plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        with os_errors(path):
+            signatures = {"serving_default": function}
+            tf.saved_model.save(module, str(saved), signatures=signatures, options=plain)
+        forget_gradients(saved / "saved_model.pb")
+        expand_new_axes(saved / "saved_model.pb")
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
+        converter.optimizations = list(optimizations)
+        path.write_bytes(_converted(converter))
+        shutil.rmtree(saved)
+
+
+class _Refused(ValueError):
+    """Names of operations, or what else the converter said."""
+
+
+def _converted(converter):
+    with _standard_error() as told:
+        try:
+            return converter.convert()
+        except ConverterError as error:
+            told.seek(0)
+            text = f"{error}\n{told.read().decode('utf-8', 'replace')}"
+            found = re.findall(_OPERATIONS, text)
+            names = {name for pair in found for part in pair for name in part.split(", ") if name}
+            raise _Refused(", ".join(sorted(names)) or str(error).splitlines()[0]) from error
+
+
+@contextlib.contextmanager
+def _standard_error():
+    """A file that takes what C++ writes to standard error: on failure the whole program."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as told:
+        os.dup2(told.fileno(), 2)
+        try:
+            yield told
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+
+
+FORMAT = LiteRT()

@@ -1,0 +1,161 @@
+"""The format ONNX: converted by tf2onnx, run by ONNX Runtime."""
+
+import contextlib
+import functools
+import importlib
+import logging
+
+import numpy as np
+
+from tfxc.errors import ConfigError
+from tfxc.exports.packages import missing_package
+
+_OPSET = 18  # the newest that tf2onnx 1.17 writes
+_AXES = {
+    "ids": ["values"],
+    "weights": ["values"],
+    "row_splits": ["batch + 1"],
+    "tokens": ["batch", "length"],
+}
+
+
+class Onnx:
+    """Writes, opens and quantises ONNX files.
+
+    Attributes:
+        file: name of the model's file.
+        bags: how sparse bags are summed up: in ONNX, sums over segments fail for empty ones.
+    """
+
+    file, bags = "model.onnx", "products"
+
+    def require(self):
+        """Imports the packages.
+
+        Raises:
+            ConfigError: one is not installed.
+        """
+        with missing_package("onnx"):
+            for name in ("tf2onnx", "onnx", "onnxruntime"):
+                importlib.import_module(name)
+
+    def write(self, graph, path):
+        """Writes a model for any batch size.
+
+        Args:
+            graph: a ``convert.Graph``.
+            path: file to write.
+
+        Returns:
+            The only batch size the model takes: None, it takes any.
+
+        Raises:
+            ConfigError: operations have no equal in ONNX; they are named.
+        """
+        import tf2onnx
+
+        _teach_erfc()
+        with _quiet():
+            model, _ = tf2onnx.convert.from_function(
+                graph.function(), graph.signature(), opset=_OPSET
+            )
+        _check_operations(model)
+        _name_axes(model.graph)
+        path.write_bytes(model.SerializeToString())
+
+    def open(self, path):
+        """Function of a dict of arrays -> (ids, scores).
+
+        Raises:
+            ConfigError: ONNX Runtime cannot run the model.
+        """
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+        refused = (errors.Fail, errors.InvalidGraph, errors.NotImplemented)
+        try:
+            session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except refused as error:
+            raise ConfigError(
+                f"ONNX Runtime cannot run this model ({error})",
+                where="--format",
+                fix="choose savedmodel",
+            ) from error
+        return lambda inputs: tuple(session.run(["label_ids", "scores"], inputs))
+
+    def quantise(self, graph, path, batch):
+        """Makes the constant tables and factors in ``path`` 8-bit integers."""
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        small = path.with_suffix(".int8")
+        with _quiet():
+            # Unsigned: the only ones ONNX Runtime has convolutions for.
+            quantize_dynamic(path, small, weight_type=QuantType.QUInt8)
+        small.replace(path)
+
+
+@functools.cache
+def _teach_erfc():
+    """Gives tf2onnx the complementary error function, which exact GELU is made of."""
+    from tf2onnx import utils
+    from tf2onnx.handler import tf_op
+
+    @tf_op("Erfc")
+    class _Erfc:
+        @classmethod
+        def version_9(cls, ctx, node, **_):
+            """Writes 1 - erf(x)."""
+            kind, shapes = node.output_dtypes, node.output_shapes
+            error = ctx.make_node("Erf", node.input, dtypes=kind, shapes=shapes)
+            one = np.ones((), utils.map_onnx_to_numpy_type(kind[0]))
+            one = ctx.make_const(utils.make_name("one"), one)
+            ctx.remove_node(node.name)
+            parts, place = [one.output[0], error.output[0]], {"name": node.name}
+            ctx.make_node("Sub", parts, outputs=node.output, dtypes=kind, shapes=shapes, **place)
+
+
+def _check_operations(model):
+    import onnx
+
+    known = {entry.domain: entry.version for entry in model.opset_import}
+    unknown = sorted(
+        {
+            node.op_type
+            for node in _nodes(model.graph)
+            if node.domain not in known or not onnx.defs.has(node.op_type, node.domain)
+        }
+    )
+    if unknown:
+        raise ConfigError(
+            f"ONNX has no operation like TensorFlow's {', '.join(unknown)}, which the model uses",
+            where="--format",
+            fix="choose savedmodel",
+        )
+
+
+def _nodes(graph):
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
+
+
+def _name_axes(graph):
+    for value in [*graph.input, *graph.output]:
+        names = _AXES.get(value.name, ["batch"])
+        for name, axis in zip(names, value.type.tensor_type.shape.dim, strict=False):
+            axis.dim_param = name
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without the notes of the converter and the quantiser, which are for their authors."""
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+FORMAT = Onnx()
