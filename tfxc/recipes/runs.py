@@ -11,6 +11,7 @@ from tfxc.data.conversion import Converter
 from tfxc.data.image_conversion import ImageConverter
 from tfxc.data.manifest import DIMENSIONS
 from tfxc.data.text_features import load_text_features
+from tfxc.errors import CheckpointError
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.training.run_folder import RunFolder
 
@@ -63,9 +64,23 @@ class LoadedRun:
 
     @functools.cached_property
     def text_features(self):
-        """The text vectoriser, or None for runs on given features."""
+        """The text vectoriser, or None for runs on given features.
+
+        Raises:
+            CheckpointError: its vocabulary is not the one the model was trained with.
+        """
         folder = self.folder / "assets" / "text_features"
-        return load_text_features(folder) if folder.is_dir() else None
+        if not folder.is_dir():
+            return None
+        features, expected = load_text_features(folder), self.manifest["num_features"]
+        if features.num_features != expected:
+            raise CheckpointError(
+                f"a vocabulary of {expected:,} features as in the run's manifest, found "
+                f"{features.num_features:,}",
+                where=folder,
+                fix="restore the run's own text_features, or train again",
+            )
+        return features
 
     @property
     def images(self):
