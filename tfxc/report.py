@@ -99,11 +99,14 @@ def _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn):
     config, summary = loaded.config, loaded.folder.summary() or {}
     parts = {kind: getattr(config, kind).name for kind in ("encoder", "head", "objective")}
     yield f"# {loaded.folder.path} on {name}\n"
-    yield f"Data {loaded.manifest['name']}: {loaded.manifest['num_labels']:,} labels. Model: "
-    yield f"{', '.join(f'{kind} `{part}`' for kind, part in parts.items())}"
-    yield "".join(f", technique `{method.name}`" for method in config.techniques) + "."
-    yield f"Trained {summary.get('steps', 0):,} steps in {summary.get('seconds', 0):,} s, seed "
-    yield f"{config.seed}. The command, with the config.json of the run folder:\n"
+    methods = [f"{kind} `{part}`" for kind, part in parts.items()]
+    methods += [f"technique `{method.name}`" for method in config.techniques]
+    data, steps = loaded.manifest, summary.get("steps", 0)
+    yield (
+        f"Data {data['name']}: {data['num_labels']:,} labels. Model: {', '.join(methods)}. "
+        f"Trained {steps:,} steps in {summary.get('seconds', 0):,} s, seed {config.seed}. "
+        "The command, with the config.json of the run folder:\n"
+    )
     yield f"    python -m tfxc.train --config {loaded.folder.path}/config.json\n"
     yield f"## Metrics\n\n```\n{metrics.table()}\n```\n"
     chosen = (

@@ -46,22 +46,36 @@ def learning_curves(metrics_file, path):
     figure, axes = plots.subplots(1, len(groups), figsize=(4.6 * len(groups), 3.6),
                                   layout="constrained", squeeze=False)  # fmt: skip
     for axis, names in zip(axes[0], groups, strict=True):
-        for name in names:
-            points = [(x.get("epoch", x["step"]), x[name]) for x in lines if name in x]
+        curves = _curves(lines, names)
+        for points, label in curves.items():
             marker = "." if len(points) < 60 else None
-            axis.plot(*zip(*points, strict=True), label=name, linewidth=1.4, marker=marker)
+            axis.plot(*zip(*points, strict=True), label=label, linewidth=1.4, marker=marker)
         axis.set(xlabel="epoch", title=names[0] if len(names) == 1 else "")
         axis.grid(True, alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-        if len(names) > 1:
+        if len(curves) > 1:
             axis.legend(frameon=False, fontsize="small")
     figure.savefig(path, dpi=130)
     plots.close(figure)
     return True
 
 
+def _curves(lines, names):
+    """{points: label}; names with the same points share a label."""
+    curves = {}
+    for name in names:
+        points = tuple((x.get("epoch", x["step"]), x[name]) for x in lines if name in x)
+        curves[points] = [*curves.get(points, []), name]
+    alike = {points: [found[0], *(n.removeprefix("dev ") for n in found[1:])]
+             for points, found in curves.items()}  # fmt: skip
+    return {points: ", ".join(found) for points, found in alike.items()}
+
+
 def labels_by_frequency(found, label_counts, path):
-    """Draws each label's precision and recall over the number of its training examples."""
+    """Draws each label's precision and recall over the number of its training examples.
+
+    Where all labels have about as many, it draws the values in rising order.
+    """
     precision, recall, _ = found.precision_recall_f1()
     plots = pyplot()
     figure, axes = plots.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
@@ -69,12 +83,15 @@ def labels_by_frequency(found, label_counts, path):
     for axis, (name, values) in zip(
         axes, {"precision": precision, "recall": recall}.items(), strict=True
     ):
-        shown = occurring[name]
-        axis.scatter(np.maximum(label_counts[shown], 0.5), values[shown], s=9, alpha=0.4,
-                     linewidths=0)  # fmt: skip
-        for middle, mean in _means(label_counts[shown], values[shown]):
-            axis.plot(*middle, [mean, mean], color="#D55E00", linewidth=2)
-        axis.set(xscale="log", xlabel="training examples of the label", title=name)
+        counts, values = label_counts[occurring[name]], values[occurring[name]]
+        if counts.max(initial=0) < 2 * max(1, counts.min(initial=2**31)):
+            axis.plot(np.sort(values), ".", markersize=4)
+            axis.set(xlabel="labels, lowest first", title=name)
+        else:
+            axis.scatter(np.maximum(counts, 0.5), values, s=9, alpha=0.4, linewidths=0)
+            for ends, mean in _means(counts, values):
+                axis.plot(ends, [mean, mean], color="#D55E00", linewidth=2)
+            axis.set(xscale="log", xlabel="training examples of the label", title=name)
         axis.set_ylim(-0.03, 1.03)
         axis.grid(True, alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
