@@ -96,18 +96,7 @@ def _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn):
         markdown,
     )
 
-    config, summary = loaded.config, loaded.folder.summary() or {}
-    parts = {kind: getattr(config, kind).name for kind in ("encoder", "head", "objective")}
-    yield f"# {loaded.folder.path} on {name}\n"
-    methods = [f"{kind} `{part}`" for kind, part in parts.items()]
-    methods += [f"technique `{method.name}`" for method in config.techniques]
-    data, steps = loaded.manifest, summary.get("steps", 0)
-    yield (
-        f"Data {data['name']}: {data['num_labels']:,} labels. Model: {', '.join(methods)}. "
-        f"Trained {steps:,} steps in {summary.get('seconds', 0):,} s, seed {config.seed}. "
-        "The command, with the config.json of the run folder:\n"
-    )
-    yield f"    python -m tfxc.train --config {loaded.folder.path}/config.json\n"
+    yield from _run_lines(loaded, name)
     yield f"## Metrics\n\n```\n{metrics.table()}\n```\n"
     chosen = (
         "best label" if found.threshold is None else f"labels scored {found.threshold:g} or more"
@@ -133,6 +122,22 @@ def _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn):
     wrong_ones = f"{found.num_wrong:,} of {found.num_examples:,}"
     yield f"## Wrong examples: {wrong_ones} ([{told}](wrong.csv))\n"
     yield markdown(WRONG_COLUMNS, wrong, _MOST) + "\n"
+
+
+def _run_lines(loaded, name):
+    """What was trained, and how."""
+    config, summary = loaded.config, loaded.folder.summary() or {}
+    parts = {kind: getattr(config, kind).name for kind in ("encoder", "head", "objective")}
+    yield f"# {loaded.folder.path} on {name}\n"
+    methods = [f"{kind} `{part}`" for kind, part in parts.items()]
+    methods += [f"technique `{method.name}`" for method in config.techniques]
+    data, steps = loaded.manifest, summary.get("steps", 0)
+    yield (
+        f"Data {data['name']}: {data['num_labels']:,} labels. Model: {', '.join(methods)}. "
+        f"Trained {steps:,} steps in {summary.get('seconds', 0):,} s, seed {config.seed}. "
+        "The command, with the config.json of the run folder:\n"
+    )
+    yield f"    python -m tfxc.train --config {loaded.folder.path}/config.json\n"
 
 
 def _parser():
