@@ -151,4 +151,4 @@ class ObjectiveContract:
             assert np.isfinite(self.loss(random_logits(), objective=objective)).all()
 
     def test_link(self):
-        assert self.make().link in ("sigmoid", "softmax")
+        assert self.make().link in ("sigmoid", "softmax", "hinge")

@@ -14,7 +14,8 @@ class Objective(keras.layers.Layer):
     may hold all labels, buckets, digits or candidates.
 
     Class attributes:
-        link: how logits become probabilities, ``"sigmoid"`` or ``"softmax"``.
+        link: how logits become probabilities, ``"sigmoid"`` or ``"softmax"``; ``"hinge"`` where
+            they are margins, which become none.
         from_data: constructor arguments the data decides.
         over_shards: whether ``call`` handles groups with ``across``.
         partial_loss: whether the loss of a batch is no measure of the fit to all labels.

@@ -17,6 +17,9 @@ class LogitGroup(NamedTuple):
         log_weights: float32 (columns,), logarithm of the number of classes that a column stands
             for where the columns are a sample, 0 for true ones; the logits are without it. None:
             each stands for itself.
+        counts: float (batch, max_positives), how much each entry of ``positives`` counts, e.g. how
+            many labels of the example stand under a cluster; anything at padding. None: 1. Only
+            objectives with ``weighted`` look at it.
     """
 
     logits: Any
@@ -24,3 +27,4 @@ class LogitGroup(NamedTuple):
     valid: Any = None
     across: Any = None
     log_weights: Any = None
+    counts: Any = None

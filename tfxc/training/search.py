@@ -139,6 +139,8 @@ class Searcher:
 
 def has_probabilities(model):
     """Whether a ``Searcher`` of an ``XCModel`` can give probabilities."""
+    if model.objective.link == "hinge":  # margins
+        return False
     return model.head.full_softmax or model.head.log_scores
 
 

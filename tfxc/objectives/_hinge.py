@@ -1,0 +1,86 @@
+"""What the hinge losses share: one margin per column, masked, with costs."""
+
+import tensorflow as tf
+
+from tfxc.objectives.base import Objective
+from tfxc.ops.losses import gather_positives
+
+
+class HingeObjective(Objective):
+    """Base of the hinge losses ``max(0, 1 - y z)^power`` with y = 1 or -1 of a column.
+
+    Args:
+        weighted: whether a positive costs its ``LogitGroup.counts`` times as much, e.g. a cluster
+            the number of the example's labels under it.
+        cost_positive, cost_negative: cost of a column that is true, and of one that is not.
+        padded_columns: divide by this number of columns in place of those that count, and let each
+            missing one count as a negative with logit 0: the published code does so with the
+            largest number of candidates of any training example. Gradients of all examples then
+            have one scale, which depends on the data set. None divides by the columns that count.
+
+    Attributes:
+        power: exponent of the hinge.
+
+    Raises:
+        ValueError: a cost below 0, or less than one column.
+    """
+
+    link = "hinge"
+    power = 1
+
+    def __init__(
+        self, *, weighted=False, cost_positive=1.0, cost_negative=1.0, padded_columns=None, **kwargs
+    ):
+        super().__init__(autocast=False, **kwargs)
+        for name, value in (("cost_positive", cost_positive), ("cost_negative", cost_negative)):
+            if value < 0:
+                raise ValueError(f"{name} must not be negative, found {value}")
+        if padded_columns is not None and (type(padded_columns) is not int or padded_columns < 1):
+            raise ValueError(
+                f"padded_columns must be a number of columns or null, found {padded_columns!r}"
+            )
+        self.weighted, self.padded_columns = weighted, padded_columns
+        self.cost_positive, self.cost_negative = cost_positive, cost_negative
+
+    def call(self, group, example_index=None):
+        """Per-example loss, (batch,)."""
+        logits = tf.cast(group.logits, tf.float32)
+        of_positives, mask = gather_positives(logits, group.positives)
+        costs = self.cost_positive * tf.cast(mask, tf.float32)
+        if self.weighted and group.counts is not None:
+            costs *= tf.where(mask, tf.cast(group.counts, tf.float32), 0.0)
+        positive = tf.reduce_sum(costs * self._hinge(1 - of_positives), axis=1)
+        negative = tf.reduce_sum(self._of_negatives(logits, group, mask), axis=1)
+        total, columns = positive + self.cost_negative * negative, self._columns(logits, group)
+        if self.padded_columns is None:
+            return tf.math.divide_no_nan(total, columns)
+        missing = tf.maximum(self.padded_columns - columns, 0.0)
+        return (total + self.cost_negative * missing) / self.padded_columns
+
+    def _of_negatives(self, logits, group, mask):
+        """Hinges of all columns as negatives, 0 of those that are true or do not count."""
+        places = tf.cast(tf.where(mask), tf.int32)
+        columns = tf.gather_nd(group.positives, places)
+        places = tf.stack([places[:, 0], columns], axis=1)
+        # A negative with logit -1 costs nothing and has no gradient.
+        satisfied = tf.fill(tf.shape(columns), -1.0)
+        logits = tf.tensor_scatter_nd_update(logits, places, satisfied)
+        if group.valid is not None:
+            logits = tf.where(group.valid, logits, -1.0)
+        hinges = self._hinge(1 + logits)
+        return hinges if group.log_weights is None else hinges * tf.exp(group.log_weights)
+
+    def _columns(self, logits, group):
+        """How many columns count, (batch,) or a scalar."""
+        weights = 1.0 if group.log_weights is None else tf.exp(group.log_weights)
+        valid = tf.ones_like(logits) if group.valid is None else tf.cast(group.valid, tf.float32)
+        return tf.reduce_sum(valid * weights, axis=1)
+
+    def _hinge(self, distance):
+        distance = tf.nn.relu(distance)
+        return distance if self.power == 1 else tf.square(distance)
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("weighted", "cost_positive", "cost_negative", "padded_columns")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
