@@ -20,12 +20,12 @@ def extensions():
         Extension(
             f"tfxc.ops.{name}",
             [f"tfxc/ops/{name}.pyx"],
-            depends=["tfxc/ops/_heap.pxd"],
+            depends=["tfxc/ops/_heap.pxd", "tfxc/ops/_linear_lanes.h"],
             extra_compile_args=["-O3", *openmp],
             extra_link_args=openmp,
             optional=True,
         )
-        for name in ("_beam_search", "_gather", "_two_means", "_walk")
+        for name in ("_beam_search", "_gather", "_linear_solver", "_two_means", "_walk")
     ]
     return cythonize(kernels, language_level=3)
 

@@ -1,0 +1,157 @@
+"""One layer: its examples by brute force, resuming, budgets, wrong data."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from tfxc.errors import ConfigError, DataError
+from tfxc.ops.linear_solver import SolverSettings, has_native, solve_block
+from tfxc.ranker import layer as layer_module
+from tfxc.ranker.features import check_features
+from tfxc.ranker.layer import train_layer
+from tfxc.ranker.search import load_layer
+from tfxc.ranker.store import weight_matrix
+
+ROWS, FEATURES, NODES, PARENTS = 90, 40, 33, 6
+EXACT = SolverSettings(2.0, 0.5, 1.5, epsilon=1e-8, max_passes=100_000, threshold=0.0)
+# Without the compiled solver scikit-learn reads all features of a block.
+needs_native = pytest.mark.skipif(not has_native(), reason="compiled linear solver not built")
+
+
+@pytest.fixture
+def drawn():
+    """Arguments of ``train_layer``; node 4 has no positive, parent 5 no example of its own."""
+    random = np.random.default_rng(0)
+    features = scipy.sparse.random(ROWS, FEATURES, 0.2, "csr", np.float32, random_state=1)
+    targets = (random.random((ROWS, NODES)) < 0.07).astype(np.float32)
+    targets[:, 4] = 0
+    examples = random.random((ROWS, PARENTS)) < 0.3
+    examples[:, 5] = False
+    relevance = targets * (0.5 + random.random(targets.shape))
+    return {
+        "features": features,
+        "targets": scipy.sparse.csr_matrix(targets),
+        "parents": random.integers(0, PARENTS, NODES),
+        "examples": scipy.sparse.csr_matrix(examples),
+        "relevance": scipy.sparse.csr_matrix(relevance.astype(np.float32)),
+    }
+
+
+def weights_in(folder):
+    return weight_matrix(load_layer(folder), FEATURES).toarray()
+
+
+@pytest.mark.parametrize("is_root", [False, True])
+def test_every_node_learns_from_its_examples(tmp_path, drawn, is_root):
+    if is_root:
+        drawn.update(examples=None, parents=np.zeros(NODES, int))
+    report = train_layer(folder=tmp_path / "layer-0", settings=EXACT, **drawn)
+    assert report == (NODES - 1, 1, 0)
+    found = weights_in(tmp_path / "layer-0")
+    targets, relevance = drawn["targets"].toarray(), drawn["relevance"].toarray()
+    for node, parent in enumerate(drawn["parents"]):
+        positive = targets[:, node] > 0
+        taken = np.ones(ROWS, bool) if is_root else drawn["examples"].toarray()[:, parent]
+        rows = np.flatnonzero(taken | positive)
+        block = solve_block(
+            drawn["features"][rows],
+            [np.flatnonzero(positive[rows])],
+            EXACT,
+            relevance=[relevance[rows, node][positive[rows]]],
+        )
+        expected = np.zeros(FEATURES + 1)
+        expected[block.rows] = block.values
+        np.testing.assert_allclose(found[:, node], expected, atol=1e-5)
+    assert load_layer(tmp_path / "layer-0").trained.tolist() == [n != 4 for n in range(NODES)]
+
+
+def test_a_killed_training_goes_on(tmp_path, drawn, monkeypatch):
+    train_layer(folder=tmp_path / "whole", **drawn)
+    asked = []
+
+    def dies(*arguments, **options):
+        asked.append(1)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return solve_block(*arguments, **options)
+
+    monkeypatch.setattr(layer_module, "solve_block", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train_layer(folder=tmp_path / "killed", threads=1, **drawn)
+    assert not (tmp_path / "killed").exists()
+    before = len(asked)
+    train_layer(folder=tmp_path / "killed", threads=2, **drawn)
+    assert len(asked) == before + 3  # three blocks were done
+    report = train_layer(folder=tmp_path / "killed", **drawn)
+    assert len(asked) == before + 3 and report.trained == NODES - 1  # nothing was left to do
+    for path in (tmp_path / "whole").glob("*.npy"):
+        assert path.read_bytes() == (tmp_path / "killed" / path.name).read_bytes(), path.name
+
+
+def test_other_settings_train_anew(tmp_path, drawn):
+    train_layer(folder=tmp_path / "layer-0", **drawn)
+    before = weights_in(tmp_path / "layer-0")
+    train_layer(folder=tmp_path / "layer-0", settings=EXACT, **drawn)
+    assert not np.array_equal(before, weights_in(tmp_path / "layer-0"))
+
+
+@needs_native
+@pytest.mark.parametrize("is_root", [False, True])
+def test_the_least_budget_works(tmp_path, drawn, is_root):
+    if is_root:
+        drawn.update(examples=None, parents=np.zeros(NODES, int))
+    with pytest.raises(ConfigError, match=r"at least [0-9,]+ bytes") as caught:
+        train_layer(folder=tmp_path / "layer-0", memory_budget=1000, **drawn)
+    least = int(str(caught.value).split(" bytes")[0].split()[-1].replace(",", ""))
+    with pytest.raises(ConfigError, match="memory_budget"):
+        train_layer(folder=tmp_path / "layer-0", memory_budget=least - 1, **drawn)
+    train_layer(folder=tmp_path / "layer-0", memory_budget=least, **drawn)
+    train_layer(folder=tmp_path / "free", **drawn)
+    np.testing.assert_allclose(
+        weights_in(tmp_path / "layer-0"), weights_in(tmp_path / "free"), atol=1e-5
+    )
+
+
+def test_mapped_features(tmp_path, drawn):
+    parts = {}
+    for name in ("data", "indices", "indptr"):
+        np.save(tmp_path / f"{name}.npy", getattr(drawn["features"], name))
+        parts[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
+    train_layer(folder=tmp_path / "expected", **drawn)
+    drawn["features"] = scipy.sparse.csr_matrix(
+        (parts["data"], parts["indices"], parts["indptr"]), (ROWS, FEATURES)
+    )
+    train_layer(folder=tmp_path / "found", **drawn)
+    np.testing.assert_array_equal(weights_in(tmp_path / "found"), weights_in(tmp_path / "expected"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("targets", scipy.sparse.csr_matrix((7, NODES)), "targets: 90 rows"),
+        ("parents", np.zeros(3, int), "parent for each of the 33"),
+        ("parents", np.full(NODES, PARENTS), "parents from 0 to 5"),
+        ("examples", scipy.sparse.csr_matrix((7, PARENTS)), "examples: 90 rows"),
+        ("relevance", scipy.sparse.csr_matrix((ROWS, NODES)), "relevance above 0"),
+    ],
+)
+def test_arguments_that_do_not_fit(tmp_path, drawn, name, value, message):
+    with pytest.raises(DataError, match=message):
+        train_layer(folder=tmp_path / "layer-0", **{**drawn, name: value})
+
+
+def test_features_that_cannot_be_learned_from():
+    good = scipy.sparse.csr_matrix(np.float32([[1, 2], [0, 0], [0, 3]]))
+    assert check_features(good) == 1
+    for value in (np.nan, np.inf):
+        wrong = good.copy()
+        wrong.data[2] = value
+        with pytest.raises(DataError, match=r"features, row 2: .*NaN"):
+            check_features(wrong)
+    twice = scipy.sparse.csr_matrix((np.ones(3, np.float32), [0, 1, 1], [0, 1, 3]), (2, 2))
+    with pytest.raises(DataError, match=r"row 1.*sum_duplicates"):
+        check_features(twice)
+    with pytest.raises(DataError, match="float32"):
+        check_features(good.astype(np.float64))
+    with pytest.raises(DataError, match="CSR"):
+        check_features(good.toarray())

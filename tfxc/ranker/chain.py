@@ -1,0 +1,213 @@
+"""Training of a whole ranker: the layers of a label tree from top to bottom."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.errors import ConfigError, DataError
+from tfxc.files import atomic_file, write_errors
+from tfxc.ranker.features import check_features
+from tfxc.ranker.layer import train_layer
+from tfxc.ranker.negatives import examples_of, scheme_of
+from tfxc.ranker.relevance import relevance_of
+from tfxc.ranker.search import FORMAT, load_layer, search
+from tfxc.ranker.settings import RankerSettings
+
+
+def train_ranker(
+    features,
+    labels,
+    tree,
+    folder,
+    settings=None,
+    *,
+    relevance=None,
+    negatives=None,
+    memory_budget=None,
+    threads=None,
+):
+    """Trains an XR-Linear ranker and writes its model folder.
+
+    Calling it again after a crash goes on behind the last finished block; a finished layer whose
+    data and settings are the same is not trained again.
+
+    Args:
+        features: float32 CSR (N, D), one row per example; memory-mapped arrays will do.
+        labels: sparse (N, L); entries that are not 0 are positives.
+        tree: ``tfxc.labels.cluster_tree.ClusterTree`` over the labels.
+        folder: the model folder, whose ``ranker/`` is written: what
+            ``tfxc.ranker.search.Ranker.load`` reads.
+        settings: ``RankerSettings``; None takes its defaults.
+        relevance: sparse (N, L), how much each positive counts; None for equally.
+        negatives: ``{level: sparse (N, nodes of the level above)}``, parents of further negatives
+            for layers with ``usn``.
+        memory_budget: bytes besides the arguments; None for no limit.
+        threads: at most this many; None takes all cores. The weights do not depend on it.
+
+    Returns:
+        list of dicts, one for each layer: its nodes ``trained``, those ``without_positives``, which
+        are never predicted, those ``unfinished`` after ``max_passes``; the first has also the
+        examples ``without_features``, which teach the bias only.
+
+    Raises:
+        DataError: shapes that do not fit, NaN or infinity.
+        ConfigError: settings that are not allowed or do not fit the tree, or a budget that is too
+            small; the message says the least that works.
+        UserError: the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from tfxc.labels.cluster_tree import ClusterTree
+        >>> from tfxc.ranker.search import Ranker
+        >>> features = scipy.sparse.csr_matrix(np.eye(4, dtype=np.float32))
+        >>> tree = ClusterTree([[0, 0], [0, 0, 1, 1]])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     reports = train_ranker(features, features, tree, folder)
+        ...     Ranker.load(folder).predict(features, 1)[0].ravel().tolist()
+        [0, 1, 2, 3]
+
+    Reference: Yu et al., "PECOS", JMLR 2022, arXiv 2010.05878.
+    """
+    chain = _Chain(features, labels, tree, settings or RankerSettings(), relevance, negatives)
+    without_features = check_features(features)
+    folder = Path(folder) / "ranker"
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "param.json").unlink(missing_ok=True)  # a half-trained folder is no model
+    reports = []
+    for layer, level in enumerate(chain.levels):
+        report = train_layer(
+            features,
+            chain.targets[level],
+            tree.parents[level],
+            folder / f"layer-{layer}",
+            chain.solvers[layer],
+            examples=chain.examples(layer, folder, threads),
+            relevance=chain.relevance[level],
+            memory_budget=None if memory_budget is None else memory_budget - chain.held(),
+            threads=threads,
+            title=f"layer {layer + 1} of {len(chain.levels)}",
+        )
+        reports.append(report._asdict())
+    reports[0]["without_features"] = without_features
+    with atomic_file(folder / "param.json") as stream:
+        json.dump(chain.parameters(), stream, indent=2)
+    return reports
+
+
+class _Chain:
+    """The matrices of all levels and the settings of all layers, checked."""
+
+    def __init__(self, features, labels, tree, settings, relevance, negatives):
+        _check_shapes(features, labels, tree)
+        self.features, self.tree, self.settings = features, tree, settings
+        self.negatives = negatives or {}
+        self.levels = settings.levels(len(tree.sizes))
+        self.sizes = [tree.sizes[level] for level in self.levels]
+        self.values = settings.of_layers(self.sizes)
+        self.solvers = settings.solvers(self.sizes)
+        self._check_negatives()
+        self.targets = tree.multi_resolution(_positives(labels))
+        self.relevance = relevance_of(
+            self.targets, tree, settings.relevance_mode, settings.relevance_norm, relevance
+        )
+        self._predicted = None
+
+    def examples(self, layer, folder, threads):
+        """M of a layer, or None under one root."""
+        level = self.levels[layer]
+        if level == 0:
+            return None
+        scheme = scheme_of(self.values["negatives"][layer])
+        wanted_below = self.values["negatives"][layer:]
+        if layer and any("man" in scheme_of(later) for later in wanted_below):
+            self._predict(layer - 1, folder, threads)
+        return examples_of(
+            scheme,
+            above=self.targets[level - 1],
+            predicted=self._predicted,
+            given=self.negatives.get(level),
+        )
+
+    def _predict(self, layer, folder, threads):
+        """Nodes that the layers down to this one predict for the training examples."""
+        self._predicted = search(
+            [load_layer(folder / f"layer-{layer}")],
+            self.features,
+            [self.values["only_topk"][layer]],
+            [self.values["post_processor"][layer]],
+            bias=self.settings.bias,
+            csr_codes=self._predicted,
+            threads=threads,
+        )
+
+    def held(self):
+        """Bytes of the matrices that stay in memory while a layer is trained."""
+        matrices = [*self.targets, *self.relevance, self._predicted]
+        arrays = [
+            array
+            for matrix in matrices
+            if matrix is not None
+            for array in (matrix.data, matrix.indices, matrix.indptr)
+        ]
+        return sum(array.nbytes for array in arrays)
+
+    def parameters(self):
+        """The content of ``param.json``."""
+        return {
+            "format": FORMAT,
+            "num_features": self.features.shape[1],
+            "bias": self.settings.bias or None,
+            "num_labels": self.sizes[-1],
+            "layers": len(self.sizes),
+            "settings": self.values,
+        }
+
+    def _check_negatives(self):
+        for layer, level in enumerate(self.levels):
+            scheme = scheme_of(self.values["negatives"][layer])
+            if "man" in scheme and layer == 0 and level > 0:
+                raise ConfigError(
+                    "no man expected in the first layer of mode ranker, as no layer above predicts",
+                    where="negatives[0]",
+                    fix="give the predictions as `negatives` and use usn",
+                )
+            if "usn" in scheme and level > 0:
+                expected = (self.features.shape[0], self.tree.sizes[level - 1])
+                given = self.negatives.get(level)
+                found = "none" if given is None else given.shape
+                if found != expected:
+                    raise DataError(
+                        f"a matrix of shape {expected} expected for usn, {found} found",
+                        where=f"negatives[{level}]",
+                    )
+
+
+def _check_shapes(features, labels, tree):
+    if labels.shape[0] != features.shape[0]:
+        raise DataError(
+            f"labels of {features.shape[0]:,} examples expected, as many as have features, "
+            f"{labels.shape[0]:,} found",
+            where="labels",
+        )
+    if labels.shape[1] != tree.sizes[-1]:
+        raise DataError(
+            f"{tree.sizes[-1]:,} labels expected as in the tree, {labels.shape[1]:,} found",
+            where="labels",
+        )
+    if 0 in features.shape:
+        raise DataError(
+            f"at least one example and one feature expected, shape {features.shape} found",
+            where="features",
+        )
+
+
+def _positives(labels):
+    """Ones where the labels are not 0."""
+    found = scipy.sparse.csr_matrix(labels, copy=True)
+    found.sum_duplicates()
+    found.eliminate_zeros()
+    found.data = np.ones(found.nnz, np.float32)
+    return found

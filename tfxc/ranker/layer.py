@@ -1,0 +1,277 @@
+"""Training of one layer of the ranker: block by block, from the features to the layer's files."""
+
+import zlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.errors import ConfigError, DataError
+from tfxc.ops.linear_solver import SolverSettings, block_memory, solve_block, thread_count
+from tfxc.progress import Progress
+from tfxc.ranker.relevance import aligned
+from tfxc.ranker.store import LayerWriter, is_complete, notes_of
+
+_SAMPLE = 1 << 18  # features looked at to tell one data set from another
+
+
+class LayerReport(NamedTuple):
+    """What the training of a layer tells.
+
+    Attributes:
+        trained: nodes with weights.
+        without_positives: nodes that no example belongs to; they are never predicted.
+        unfinished: nodes whose weights ``max_passes`` were too few for.
+    """
+
+    trained: int
+    without_positives: int
+    unfinished: int
+
+
+def train_layer(
+    features,
+    targets,
+    parents,
+    folder,
+    settings=None,
+    *,
+    examples=None,
+    relevance=None,
+    memory_budget=None,
+    threads=None,
+    title="training a layer",
+):
+    """Trains the classifiers of a level's nodes and writes the layer's folder.
+
+    The features are read block by block, a block being the examples of one parent; memory-mapped
+    ones stay on the disk. A training that was killed goes on behind its last finished block.
+
+    Args:
+        features: float32 CSR (N, D) without NaN, infinity and duplicates: see
+            ``tfxc.ranker.features.check_features``.
+        targets: sparse (N, K), a positive is an entry that is not 0.
+        parents: int (K,), parent of each node.
+        folder: where ``tfxc.ranker.search.load_layer`` will find the layer.
+        settings: ``tfxc.ops.linear_solver.SolverSettings``; None takes its defaults.
+        examples: sparse (N, parents): the examples of a parent's children, besides their
+            positives. None takes all examples, for a layer under one root.
+        relevance: sparse (N, K) with an entry above 0 for each positive; None for 1.
+        memory_budget: bytes besides the arguments; None for no limit. It decides how many blocks
+            are solved at a time.
+        threads: at most this many; None takes all cores. The weights do not depend on it.
+        title: of the progress line.
+
+    Returns:
+        ``LayerReport``.
+
+    Raises:
+        DataError: shapes that do not fit.
+        ConfigError: the budget is too small for a block; the message says the least that works.
+        UserError: the folder cannot be written.
+    """
+    settings = settings or SolverSettings()
+    work = _Layer(features, targets, parents, settings, examples, relevance)
+    print_of_all = work.fingerprint()
+    trained = np.diff(work.targets.indptr) > 0
+    if not is_complete(folder, print_of_all):
+        plan = work.plan(memory_budget, thread_count(threads))
+        writer = LayerWriter(folder, work.children, work.child_splits, print_of_all)
+        try:
+            nodes = int(work.child_splits[writer.blocks])
+            with Progress(title, total=len(trained), unit="nodes", start=nodes) as progress:
+                _write_blocks(work, writer, plan, progress)
+            writer.finish(trained)
+        finally:
+            writer.close()
+    unfinished = notes_of(folder).get("unfinished", 0)
+    return LayerReport(int(trained.sum()), int((~trained).sum()), unfinished)
+
+
+class _Plan(NamedTuple):
+    """How blocks are solved: so many at a time, with so many threads each."""
+
+    blocks: int
+    threads: int
+    compress: bool
+
+
+class _Layer:
+    """The blocks of a layer."""
+
+    def __init__(self, features, targets, parents, settings, examples, relevance):
+        self.features, self.settings, self.parents = features, settings, np.asarray(parents)
+        self.num_parents = 1 if examples is None else examples.shape[1]
+        self._check_shapes(targets, examples)
+        self.targets = _positives(targets)
+        self.relevance = None if relevance is None else aligned(relevance, self.targets)
+        self.examples = None if examples is None else _ascending(examples)
+        self.children = np.argsort(self.parents, kind="stable").astype(np.int32)
+        self.child_splits = np.zeros(self.num_parents + 1, np.int64)
+        np.cumsum(np.bincount(self.parents, minlength=self.num_parents), out=self.child_splits[1:])
+
+    def _check_shapes(self, targets, examples):
+        for name, matrix in (("targets", targets), ("examples", examples)):
+            if matrix is not None and matrix.shape[0] != self.features.shape[0]:
+                raise DataError(
+                    f"{self.features.shape[0]:,} rows expected, as many as the features have, "
+                    f"{matrix.shape[0]:,} found",
+                    where=name,
+                )
+        parents = self.parents
+        if len(parents) != targets.shape[1]:
+            raise DataError(
+                f"a parent for each of the {targets.shape[1]:,} nodes expected, "
+                f"{len(parents):,} found",
+                where="parents",
+            )
+        if len(parents) and not (parents.min() >= 0 and parents.max() < self.num_parents):
+            raise DataError(
+                f"parents from 0 to {self.num_parents - 1} expected, "
+                f"{parents.min()} to {parents.max()} found",
+                where="parents",
+            )
+
+    def fingerprint(self):
+        """Text that changes with what the weights depend on; of the features a sample."""
+        features, total = self.features, 0
+        arrays = [self.parents, features.indptr]
+        for array in (features.indices, features.data):
+            arrays += [array[:_SAMPLE], array[-_SAMPLE:]]
+        for matrix in (self.targets, self.examples):
+            arrays += [] if matrix is None else [matrix.indptr, matrix.indices]
+        arrays += [] if self.relevance is None else [self.relevance.data]
+        for array in arrays:
+            total = zlib.crc32(np.ascontiguousarray(array), total)
+        return f"{total:08x} {features.shape} {features.nnz} {self.settings}"
+
+    def plan(self, budget, threads):
+        """The widest ``_Plan`` that keeps to the budget."""
+        if self.num_parents < 2 * threads:
+            plans = [_Plan(1, count, True) for count in range(threads, 0, -1)]
+        else:
+            plans = [_Plan(count, 1, True) for count in range(threads, 0, -1)]
+        plans.append(_Plan(1, 1, False))
+        if budget is None:
+            return plans[0]
+        sizes = [self._block_size(parent) for parent in range(self.num_parents)]
+        needs = [self._need(plan, sizes) for plan in plans]
+        for plan, need in zip(plans, needs, strict=True):
+            if need <= budget:
+                return plan
+        raise ConfigError(
+            f"at least {min(needs):,} bytes expected for the largest block, {budget:,} found",
+            where="memory_budget",
+            fix=f"allow {np.ceil(min(needs) / 1e5) / 10:,} MB",
+        )
+
+    def solve(self, parent, plan):
+        """The ``Block`` of a parent."""
+        rows, members, positives, relevance = self._problem(parent)
+        if len(rows) < self.features.shape[0]:
+            features, compress = self.features[rows], True
+        else:
+            features, compress = self.features, plan.compress
+        settings = replace(self.settings, seed=self.settings.seed * 1_000_003 + parent)
+        return solve_block(
+            features,
+            positives,
+            settings,
+            relevance=relevance,
+            members=members,
+            compress=compress,
+            threads=plan.threads,
+        )
+
+    def _problem(self, parent):
+        """Rows of a block; which of them belong to all children; positives and relevance."""
+        nodes = self.children[self.child_splits[parent] : self.child_splits[parent + 1]]
+        starts, ends = self.targets.indptr[nodes], self.targets.indptr[nodes + 1]
+        parts = [slice(*ends_of) for ends_of in zip(starts, ends, strict=True)]
+        own = [self.targets.indices[part] for part in parts]
+        relevance = None
+        if self.relevance is not None:
+            relevance = [self.relevance.data[part] for part in parts]
+        if self.examples is None:
+            return np.arange(self.features.shape[0]), None, own, relevance
+        splits = self.examples.indptr[parent : parent + 2]
+        rows, members = self.examples.indices[slice(*splits)], None
+        positive = np.concatenate([np.empty(0, np.int32), *own])
+        if not len(positive):
+            return rows[:0], None, own, relevance
+        if not _all_in(positive, rows):
+            shared, rows = rows, np.union1d(rows, positive)
+            members = np.zeros(len(rows), bool)
+            members[np.searchsorted(rows, shared)] = True
+        places, splits = np.searchsorted(rows, positive), np.cumsum(ends - starts).tolist()
+        own = [places[begin:end] for begin, end in zip([0, *splits], splits, strict=False)]
+        return rows, members, own, relevance
+
+    def _block_size(self, parent):
+        """Rows, entries, children, and whether these are all examples."""
+        rows, _, positives, _ = self._problem(parent)
+        indptr = self.features.indptr
+        entries = int((indptr[rows + 1] - indptr[rows]).sum(dtype=np.int64))
+        whole = len(rows) == self.features.shape[0]
+        return len(rows), entries, len(positives), whole
+
+    def _need(self, plan, sizes):
+        needs = []
+        for rows, entries, children, whole in sizes:
+            need = block_memory(
+                rows,
+                entries,
+                self.features.shape[1],
+                children,
+                self.settings,
+                compress=plan.compress or not whole,
+                threads=plan.threads,
+            )
+            needs.append(need + (0 if whole else entries * 8 + rows * 32))
+        return int(sum(sorted(needs)[-plan.blocks :]))
+
+
+def _write_blocks(work, writer, plan, progress):
+    waiting, ahead = deque(), writer.blocks
+    unfinished = writer.notes.get("unfinished", 0)
+    with ThreadPoolExecutor(plan.blocks) as pool:
+        try:
+            while writer.blocks < work.num_parents:
+                while ahead < work.num_parents and len(waiting) < 4 * plan.blocks:
+                    waiting.append(pool.submit(work.solve, ahead, plan))
+                    ahead += 1
+                *block, late = waiting.popleft().result()
+                unfinished += late
+                writer.notes["unfinished"] = unfinished
+                writer.append(*block)
+                nodes = work.child_splits[writer.blocks - 1 : writer.blocks + 1]
+                progress.advance(int(nodes[1] - nodes[0]))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _all_in(numbers, ascending):
+    places = np.searchsorted(ascending, numbers)
+    return places.max() < len(ascending) and bool((ascending[places] == numbers).all())
+
+
+def _ascending(matrix):
+    """A matrix as CSC with ascending indices and no repeated ones."""
+    found = scipy.sparse.csc_matrix(matrix)
+    if not found.has_canonical_format:
+        found = found.copy()
+        found.sum_duplicates()
+    return found
+
+
+def _positives(matrix):
+    """The same without explicit zeros."""
+    found = _ascending(matrix)
+    if found.nnz and not found.data.all():
+        found = found.copy()
+        found.eliminate_zeros()
+    return found

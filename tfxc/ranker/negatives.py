@@ -1,0 +1,70 @@
+"""Which examples a cluster's children are trained on: negatives of every layer."""
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.errors import ConfigError, DataError
+
+PARTS = ("tfn", "man", "usn")
+
+
+def scheme_of(text, where="negatives"):
+    """The parts of a scheme such as ``"tfn+man"``.
+
+    ``tfn`` (teacher forcing): examples with a label under the parent. ``man`` (matcher aware):
+    examples for which the layers above predict the parent. ``usn``: pairs the user gives.
+
+    Raises:
+        ConfigError: an unknown part.
+
+    Example:
+        >>> scheme_of("tfn+man")
+        ('tfn', 'man')
+    """
+    parts = tuple(str(text).split("+"))
+    if not set(parts) <= set(PARTS) or len(set(parts)) < len(parts):
+        raise ConfigError(
+            f"one or some of {', '.join(PARTS)} joined by + expected, {text!r} found", where=where
+        )
+    return parts
+
+
+def examples_of(scheme, *, above=None, predicted=None, given=None):
+    """M: the parents whose children an example is trained on, besides those of its own labels.
+
+    Args:
+        scheme: what ``scheme_of`` returns.
+        above: sparse (N, K of the level above), the examples' labels there, for ``tfn``.
+        predicted: the same from the layers above, for ``man``.
+        given: the same from the user, for ``usn``.
+
+    Returns:
+        CSC of bool; only the places of the entries count, explicit zeros too.
+
+    Raises:
+        DataError: the scheme wants a matrix that is not given, or shapes differ.
+
+    Reference: Zhang et al., NeurIPS 2021, arXiv 2110.00685, section 3.
+
+    Example:
+        >>> above = scipy.sparse.csr_matrix([[2.0, 0.0], [0.0, 0.0]])
+        >>> examples_of(("tfn",), above=above).toarray().tolist()
+        [[True, False], [False, False]]
+    """
+    sources = {"tfn": above, "man": predicted, "usn": given}
+    total = None
+    for part in scheme:
+        matrix = sources[part]
+        if matrix is None:
+            raise DataError(f"a matrix (examples, parents) expected for {part}, none found")
+        matrix = scipy.sparse.csr_matrix(matrix)
+        ones = np.ones(len(matrix.indices), bool)
+        pattern = scipy.sparse.csr_matrix((ones, matrix.indices, matrix.indptr), matrix.shape)
+        if total is not None and total.shape != pattern.shape:
+            raise DataError(
+                f"a matrix of shape {total.shape} expected for {part}, {pattern.shape} found"
+            )
+        total = pattern if total is None else total + pattern
+    found = total.tocsc()
+    found.sort_indices()
+    return found

@@ -1,0 +1,94 @@
+"""How much a positive counts in every layer: cost-sensitive learning of the ranker."""
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.errors import ConfigError, DataError
+
+MODES = ("disable", "induce", "ranker-only")
+NORMS = ("l1", "l2", "max", "none")
+
+
+def relevance_of(targets, tree, mode="disable", norm="l1", given=None):
+    """Relevance of the positives of every level.
+
+    With ``"induce"`` a cluster's relevance is the sum of its children's. Each level is divided by
+    the rows' norms, so that with l1 an example's positives cost as much as one.
+
+    Args:
+        targets: label matrices of the levels, CSR (N, K_t), the last one Y.
+        tree: ``tfxc.labels.cluster_tree.ClusterTree``.
+        mode: ``"disable"``; ``"induce"``: from the labels' relevance up; ``"ranker-only"``: only
+            the last level, and only where relevance is given.
+        norm: ``"l1"``, ``"l2"``, ``"max"`` or ``"none"``.
+        given: sparse (N, L), relevance of each positive; None takes 1.
+
+    Returns:
+        list with a CSR matrix or None (all count the same) for every level.
+
+    Raises:
+        ConfigError: an unknown mode or norm.
+        DataError: relevance of another shape, or not above 0 for each positive.
+
+    Reference: Chang et al., "Extreme Multi-label Learning for Semantic Matching in Product
+    Search", KDD 2021; Zhang et al., NeurIPS 2021, arXiv 2110.00685.
+    """
+    for name, value, known in (("mode", mode, MODES), ("norm", norm, NORMS)):
+        if value not in known:
+            raise ConfigError(
+                f"one of {', '.join(known)} expected, {value!r} found", where=f"relevance_{name}"
+            )
+    levels = [None] * len(targets)
+    if mode == "disable" or (mode == "ranker-only" and given is None):
+        return levels
+    labels = targets[-1]
+    if given is None:
+        ones = np.ones(labels.nnz, np.float32)
+        levels[-1] = scipy.sparse.csr_matrix((ones, labels.indices, labels.indptr), labels.shape)
+    else:
+        levels[-1] = aligned(given, labels)
+    if mode == "induce":
+        for level in range(len(targets) - 1, 0, -1):
+            levels[level - 1] = levels[level] @ tree.matrix(level)
+    return [None if matrix is None else _normalised(matrix, norm) for matrix in levels]
+
+
+def aligned(given, labels):
+    """The relevance of the positives only, its entries in their order.
+
+    Args:
+        given: sparse (N, K), relevance.
+        labels: CSR or CSC (N, K) with ascending indices, the positives.
+
+    Returns:
+        float32, of the format and with the indices of ``labels``.
+
+    Raises:
+        DataError: another shape, or relevance that is not finite and above 0 for each positive.
+    """
+    if given.shape != labels.shape:
+        raise DataError(f"relevance of shape {labels.shape} expected, {given.shape} found")
+    pattern = labels.copy()
+    pattern.data = np.ones(labels.nnz, np.float32)
+    found = pattern.multiply(given).asformat(labels.format).astype(np.float32)
+    found.sort_indices()
+    good = np.isfinite(found.data) & (found.data > 0)
+    if good.sum() != labels.nnz:
+        raise DataError(
+            f"a finite relevance above 0 expected for each of the {labels.nnz:,} positives, "
+            f"found for {good.sum():,}"
+        )
+    return found
+
+
+def _normalised(matrix, norm):
+    if norm == "none":
+        return matrix
+    if norm == "max":
+        sizes = np.asarray(matrix.max(axis=1).todense()).ravel()
+    else:
+        power = 1 if norm == "l1" else 2
+        sums = np.asarray(abs(matrix).power(power).sum(axis=1)).ravel()
+        sizes = sums ** (1 / power)
+    matrix.data /= np.repeat(np.where(sizes > 0, sizes, 1), np.diff(matrix.indptr))
+    return matrix

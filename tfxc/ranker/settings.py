@@ -1,0 +1,129 @@
+"""Settings of a ranker: one value for all layers, or a list with a value for each."""
+
+from dataclasses import asdict, dataclass, fields
+
+from tfxc.errors import ConfigError
+from tfxc.ops.linear_solver import SolverSettings
+from tfxc.ranker.negatives import scheme_of
+from tfxc.ranker.post_processors import post_processor
+
+MODES = ("full-model", "matcher", "ranker")
+_OF_ALL_LAYERS = ("bias", "mode", "ranker_levels", "relevance_mode", "relevance_norm", "seed")
+_OF_THE_SOLVER = {field.name for field in fields(SolverSettings)}
+
+
+@dataclass(frozen=True)
+class RankerSettings:
+    """How a ranker is trained and searched; the defaults are those of XR-Linear.
+
+    Of ``cost_positive`` to ``post_processor`` each may be a list with a value per layer trained.
+
+    Args:
+        cost_positive, cost_negative, loss, epsilon, max_passes, threshold, max_nonzeros: see
+            ``tfxc.ops.linear_solver.SolverSettings``.
+        negatives: ``"tfn"``, ``"man"``, ``"usn"`` or some of them joined by ``+``, see
+            ``tfxc.ranker.negatives.scheme_of``; not used for a layer under one root, which
+            learns from all examples.
+        only_topk: nodes kept in the layer, in prediction and for ``man``.
+        post_processor: name, see ``tfxc.ranker.post_processors``.
+        bias: value of the constant feature; 0 for none.
+        mode: ``"full-model"`` trains all levels of the tree, ``"ranker"`` the last
+            ``ranker_levels`` of them, ``"matcher"`` those above.
+        ranker_levels: number of levels.
+        relevance_mode, relevance_norm: see ``tfxc.ranker.relevance.relevance_of``.
+        seed: of the solver.
+
+    Example:
+        >>> RankerSettings(threshold=[0.1, 0.01]).of_layers([4, 60])["threshold"]
+        [0.1, 0.01]
+
+    Reference: Yu et al., "PECOS", JMLR 2022, arXiv 2010.05878.
+    """
+
+    cost_positive: float | list = 1.0
+    cost_negative: float | list = 1.0
+    loss: str | list = "squared-hinge"
+    epsilon: float | list = 0.1
+    max_passes: int | list = 100
+    threshold: float | list = 0.1
+    max_nonzeros: int | list = 0
+    negatives: str | list = "tfn"
+    only_topk: int | list = 10
+    post_processor: str | list = "l3-hinge"
+    bias: float = 1.0
+    mode: str = "full-model"
+    ranker_levels: int = 1
+    relevance_mode: str = "disable"
+    relevance_norm: str = "l1"
+    seed: int = 0
+
+    def of_layers(self, sizes):
+        """``{name: list}`` of the settings that a layer has of its own.
+
+        Args:
+            sizes: number of nodes of each layer, for the message.
+
+        Raises:
+            ConfigError: a list of another length, or a value that is not allowed.
+        """
+        found = {}
+        for name, value in asdict(self).items():
+            if name in _OF_ALL_LAYERS:
+                continue
+            if not isinstance(value, (list, tuple)):
+                value = [value] * len(sizes)
+            if len(value) != len(sizes):
+                raise ConfigError(
+                    f"one value, or {len(sizes)}, one for each layer (of {_listed(sizes)} nodes) "
+                    f"expected, {len(value)} found",
+                    where=name,
+                )
+            found[name] = list(value)
+        for number, topk in enumerate(found["only_topk"]):
+            if topk < 1:
+                raise ConfigError(f"1 or more expected, {topk} found", where=f"only_topk[{number}]")
+        for number, name in enumerate(found["post_processor"]):
+            post_processor(name, where=f"post_processor[{number}]")
+            scheme_of(found["negatives"][number], where=f"negatives[{number}]")
+        return found
+
+    def solvers(self, sizes):
+        """``SolverSettings`` of every layer.
+
+        Raises:
+            ConfigError: see ``of_layers``.
+        """
+        values = self.of_layers(sizes)
+        return [
+            SolverSettings(
+                bias=self.bias,
+                seed=self.seed * 64 + layer,
+                **{name: values[name][layer] for name in values if name in _OF_THE_SOLVER},
+            )
+            for layer in range(len(sizes))
+        ]
+
+    def levels(self, depth):
+        """The levels of the tree to train, a range.
+
+        Raises:
+            ConfigError: an unknown mode, or no level is left.
+        """
+        if self.mode not in MODES:
+            raise ConfigError(
+                f"one of {', '.join(MODES)} expected, {self.mode!r} found", where="mode"
+            )
+        if self.mode == "full-model":
+            return range(depth)
+        if not 1 <= self.ranker_levels < depth:
+            raise ConfigError(
+                f"1 to {depth - 1} expected, as the tree has {depth} levels, "
+                f"{self.ranker_levels} found",
+                where="ranker_levels",
+            )
+        first = depth - self.ranker_levels
+        return range(first, depth) if self.mode == "ranker" else range(first)
+
+
+def _listed(sizes):
+    return ", ".join(f"{size:,}" for size in sizes)

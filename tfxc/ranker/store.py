@@ -1,0 +1,217 @@
+"""Files of one trained layer, written block by block so that a killed training resumes."""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.files import write_errors
+
+_HEADER_BYTES = 128
+_GROWING = {
+    "rows": np.int32,
+    "row_splits": np.int64,
+    "entry_splits": np.int64,
+    "columns": np.uint16,
+    "values": np.float32,
+}
+
+
+class LayerWriter:
+    """Appends the blocks of a layer, parent by parent, and makes the layer's folder of them.
+
+    What is written lies in a neighbour of the folder, with a journal of the finished blocks. A
+    writer of the same training that is opened later goes on behind the last of them; what belongs
+    to another training is thrown away.
+
+    Args:
+        folder: the layer's folder, made by ``finish``.
+        children, child_splits: see ``tfxc.ops.chunked_layer.ChunkedLayer``.
+        fingerprint: text that changes with whatever the weights depend on.
+
+    Attributes:
+        blocks: finished blocks, i.e. the parent whose block is to be appended next.
+        notes: dict that is kept from block to block, e.g. counts for a report.
+
+    Raises:
+        UserError: the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from tfxc.ranker.search import load_layer
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "layer-0"
+        ...     writer = LayerWriter(path, np.arange(2), np.array([0, 2]), "first")
+        ...     writer.append([5], [2], [0, 1], [0.5, -0.5])
+        ...     writer.finish(np.ones(2, bool))
+        ...     load_layer(path).values.tolist()
+        [0.5, -0.5]
+    """
+
+    def __init__(self, folder, children, child_splits, fingerprint):
+        self.folder = Path(folder)
+        self._scratch = self.folder.with_name(f".{self.folder.name}.unfinished")
+        self._fixed = {
+            "children": np.asarray(children, np.int32),
+            "child_splits": np.asarray(child_splits, np.int64),
+        }
+        widest = int(np.diff(child_splits).max(initial=0))
+        self._types = {**_GROWING, "columns": np.uint16 if widest <= 1 << 16 else np.int32}
+        self._fingerprint = fingerprint
+        self.blocks, self._rows, self._entries, self.notes = 0, 0, 0, {}
+        with write_errors(self.folder), contextlib.ExitStack() as files:
+            if not self._resumed():
+                shutil.rmtree(self._scratch, ignore_errors=True)
+                self._scratch.mkdir(parents=True)
+                (self._scratch / "fingerprint").write_text(fingerprint, encoding="utf-8")
+            lengths = self._lengths()
+            self._files = {}
+            for name in self._types:
+                self._files[name] = files.enter_context(_opened(self._scratch / f"{name}.npy"))
+                self._seek(name, lengths[name])
+            self._journal = files.enter_context(open(self._scratch / "journal", "a"))
+            self._opened = files.pop_all()
+
+    def append(self, rows, counts, columns, values):
+        """Adds the next parent's block; for the arguments see ``tfxc.ops.linear_solver.Block``.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        counts = np.asarray(counts, np.int64)
+        self.blocks += 1
+        self._rows += len(rows)
+        content = {
+            "rows": rows,
+            "row_splits": [self._rows],
+            "entry_splits": self._entries + np.cumsum(counts),
+            "columns": columns,
+            "values": values,
+        }
+        self._entries += len(values)
+        with write_errors(self.folder):
+            for name, numbers in content.items():
+                self._files[name].write(np.asarray(numbers, self._types[name]).tobytes())
+                self._files[name].flush()
+            state = [self.blocks, self._rows, self._entries, self.notes]
+            self._journal.write(json.dumps(state) + "\n")
+            self._journal.flush()
+
+    def finish(self, trained):
+        """Completes the files and puts the folder into its place.
+
+        Args:
+            trained: bool (K,), by node: False for nodes that are never predicted.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        assert self.blocks == len(self._fixed["child_splits"]) - 1, "blocks are missing"
+        fixed = {**self._fixed, "trained": np.asarray(trained, bool)}
+        with write_errors(self.folder):
+            for name, length in self._lengths().items():
+                self._files[name].seek(0)
+                self._files[name].write(_header(self._types[name], length))
+                os.fsync(self._files[name].fileno())
+            self.close()
+            for name, numbers in fixed.items():
+                np.save(self._scratch / f"{name}.npy", numbers)
+            (self._scratch / "journal").unlink()
+            (self._scratch / "notes.json").write_text(json.dumps(self.notes), encoding="utf-8")
+            shutil.rmtree(self.folder, ignore_errors=True)
+            os.replace(self._scratch, self.folder)
+
+    def close(self):
+        """Closes the files; what is journalled stays for the next writer."""
+        self._opened.close()
+
+    def _resumed(self):
+        try:
+            found = (self._scratch / "fingerprint").read_text(encoding="utf-8")
+            lines = (self._scratch / "journal").read_text(encoding="utf-8").splitlines(True)
+        except FileNotFoundError:
+            return False
+        if found != self._fingerprint:
+            print(f"{self.folder}: starts anew, with other data or settings", file=sys.stderr)
+            return False
+        whole = [line for line in lines if line.endswith("\n")]
+        if whole:
+            self.blocks, self._rows, self._entries, self.notes = json.loads(whole[-1])
+        sizes = {name: self._size(name, count) for name, count in self._lengths().items()}
+        if any(_length(self._scratch / f"{name}.npy") < size for name, size in sizes.items()):
+            self.blocks, self._rows, self._entries, self.notes = 0, 0, 0, {}
+            return False
+        (self._scratch / "journal").write_text("".join(whole), encoding="utf-8")
+        return True
+
+    def _lengths(self):
+        return {
+            "rows": self._rows,
+            "row_splits": self.blocks + 1,
+            "entry_splits": self._rows + 1,
+            "columns": self._entries,
+            "values": self._entries,
+        }
+
+    def _size(self, name, length):
+        return _HEADER_BYTES + length * np.dtype(self._types[name]).itemsize
+
+    def _seek(self, name, length):
+        """Cuts off what is behind the last finished block, or begins the file."""
+        stream = self._files[name]
+        if not self.blocks:
+            start = np.zeros(length, self._types[name])  # the first split
+            stream.truncate(0)
+            stream.write(_header(self._types[name], 0) + start.tobytes())
+            stream.flush()
+        stream.truncate(self._size(name, length))
+        stream.seek(self._size(name, length))
+
+
+def is_complete(folder, fingerprint):
+    """Whether a layer's folder was finished by a training with this fingerprint."""
+    path = Path(folder) / "fingerprint"
+    return path.is_file() and path.read_text(encoding="utf-8") == fingerprint
+
+
+def notes_of(folder):
+    """The ``notes`` of the writer that finished the folder."""
+    return json.loads((Path(folder) / "notes.json").read_text(encoding="utf-8"))
+
+
+def weight_matrix(layer, num_features):
+    """A layer's weights as one matrix; the inverse of ``tfxc.ops.chunked_layer.chunks_of``.
+
+    Args:
+        layer: ``ChunkedLayer``.
+        num_features: D.
+
+    Returns:
+        float32 CSC (D + 1, K); the last row is the bias.
+    """
+    entries = np.diff(layer.entry_splits)
+    rows = np.repeat(layer.rows, entries)
+    starts = np.repeat(layer.child_splits[:-1], np.diff(layer.row_splits))
+    columns = layer.children[np.repeat(starts, entries) + layer.columns]
+    shape = (num_features + 1, len(layer.children))
+    return scipy.sparse.csc_matrix((layer.values, (rows, columns)), shape)
+
+
+def _opened(path):
+    return open(path, "r+b" if path.exists() else "w+b")
+
+
+def _length(path):
+    return path.stat().st_size if path.exists() else 0
+
+
+def _header(kind, length):
+    """The header of an .npy file, always of the same length: the shape is known last."""
+    fields = f"{{'descr': '{np.dtype(kind).str}', 'fortran_order': False, 'shape': ({length},), }}"
+    size = _HEADER_BYTES - 10
+    return b"\x93NUMPY\x01\x00" + size.to_bytes(2, "little") + f"{fields:<{size - 1}}\n".encode()
