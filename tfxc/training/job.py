@@ -18,7 +18,7 @@ from tfxc.training.strategies import is_chief, make_strategy
 
 def train_model(
     config, data_folder, run_path, *, repetition=None, fold=None, whole=None, fresh=False,
-    further=(), begun=None, start=None,
+    further=(), begun=None, start=None, decided=None, measured=True,
 ):  # fmt: skip
     """Trains one model into one run folder, or goes on with a stopped training.
 
@@ -36,7 +36,11 @@ def train_model(
         fresh: throw an earlier run in ``run_path`` away.
         further: techniques besides those of the config.
         begun: called with the ``RunFolder`` before the first step.
-        start: ``RunFolder`` whose weights, and whose encoder's shape, the model begins with.
+        start: ``RunFolder`` whose weights, and whose encoder's shape, the model begins with; or
+            what else has its ``architecture()`` and ``load_weights(model)``.
+        decided: arguments of ``build_model`` in place of those that ``decided_codes`` finds.
+        measured: whether the dev split is measured; not where the model finds something else than
+            labels.
 
     Returns:
         The run's summary, see ``Trainer.fit``.
@@ -52,8 +56,9 @@ def train_model(
         print(f"{run.path}: already finished at step {finished['steps']:,}; --fresh starts over")
         return finished
     trainer = make_trainer(
-        config, data_folder, manifest, run, strategy, repetition, fold, further, start
-    )
+        config, data_folder, manifest, run, strategy, repetition, fold, further, start,
+        decided, measured,
+    )  # fmt: skip
     for folder in others:
         folder.begin(config, data_folder)
     run.begin(config, data_folder, fresh)
@@ -73,8 +78,9 @@ def _with_own_errors(source, work):
 
 
 def make_trainer(
-    config, data_folder, manifest, run, strategy, repetition=None, fold=None, further=(), start=None
-):
+    config, data_folder, manifest, run, strategy, repetition=None, fold=None, further=(),
+    start=None, decided=None, measured=True,
+):  # fmt: skip
     """Model, sources, techniques and dev evaluation of a config, put together.
 
     Raises:
@@ -87,7 +93,7 @@ def make_trainer(
     if fold is not None:
         source, held_out["dev"] = fold.sources(source)
         dimensions["num_examples"] = source.num_examples
-    dimensions |= decided_codes(config, source, **dimensions)
+    dimensions |= decided or decided_codes(config, source, **dimensions)
     if config.training.group_by_length:
         source.group_by_length(config.training.batch_size)
     if start is not None and start.architecture() is not None:
@@ -97,10 +103,13 @@ def make_trainer(
         if start is not None:
             start.load_weights(model)
     techniques = [*further, *(_technique(method) for method in config.techniques)]
-    _refuse_missing_splits(config, {*manifest.splits, *held_out})
-    measured = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
-    others = [split for split in measured if split in manifest.splits]
-    others = {split: open_source(data_folder, split, memory) for split in others} | held_out
+    evaluation = None
+    if measured:
+        _refuse_missing_splits(config, {*manifest.splits, *held_out})
+        splits = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
+        splits = [split for split in splits if split in manifest.splits]
+        others = {split: open_source(data_folder, split, memory) for split in splits} | held_out
+        evaluation = Evaluation(model, config, source, **others)
     return Trainer(
         model,
         source,
@@ -109,7 +118,7 @@ def make_trainer(
         seed=config.seed,
         strategy=strategy,
         techniques=techniques,
-        evaluation=Evaluation(model, config, source, **others),
+        evaluation=evaluation,
         test_on_improvement=config.evaluation.test_on_improvement,
     )
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfxc.errors import ConfigError
 from tfxc.ops.across import replica_number
+from tfxc.ops.example_scope import examples_of
 from tfxc.ops.gradients import add, global_norm, scale, sum_repeated_rows
 from tfxc.ops.randomness import step_scope
 from tfxc.techniques.base import check_together, method_name
@@ -149,7 +150,8 @@ class TrainStep:
             variables = [*variables, self.table.shards[_number()]]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            losses = self._losses_of(batch, update_state=update_state)
+            with examples_of(batch):
+                losses = self._losses_of(batch, update_state=update_state)
             loss = tf.reduce_sum(losses) / self.settings.batch_size
             scaled = loss * scale_by
         return loss, tape.gradient(scaled, variables)

@@ -1,0 +1,31 @@
+"""Tells layers which training examples a step is about."""
+
+import contextlib
+import threading
+
+_local = threading.local()
+
+
+@contextlib.contextmanager
+def examples_of(batch):
+    """Inside, ``current_examples`` gives the ``example_index`` of a batch.
+
+    Args:
+        batch: dict of a batch, with or without ``example_index``.
+
+    Example:
+        >>> with examples_of({"example_index": [4, 2]}):
+        ...     current_examples()
+        [4, 2]
+    """
+    before = current_examples()
+    _local.index = batch.get("example_index")
+    try:
+        yield
+    finally:
+        _local.index = before
+
+
+def current_examples():
+    """int64 (batch,), each example's row number in the training split; None outside of training."""
+    return getattr(_local, "index", None)
