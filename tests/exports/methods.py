@@ -26,6 +26,7 @@ _ARGUMENTS = {
     "mhp": {"heads": [4, 3]},
     "mhc": {"heads": [4, 3], "beam": 2},
     "mhs": {"heads": [4, 3], "num_sampled_heads": 2},
+    "tree": {"nr_splits": 2, "min_codes": 2, "max_leaf_size": 3, "beam": 2},
 }
 
 
