@@ -1,9 +1,12 @@
 """The linear solver of ``tfxc.ops.linear_solver`` for one label, by scikit-learn."""
 
+import threading
 import warnings
 
 import numpy as np
 import scipy.sparse
+
+_ALONE = threading.Lock()  # its random numbers come from one generator of the process
 
 
 def solve(features, signs, costs, settings, seed):
@@ -34,7 +37,7 @@ def solve(features, signs, costs, settings, seed):
     # A row of zeros that hardly counts, as the class refuses to learn without negatives.
     nothing = scipy.sparse.csr_matrix((1, features.shape[1]), dtype=np.float32)
     rows = scipy.sparse.vstack([features, nothing], "csr")
-    with warnings.catch_warnings():
+    with _ALONE, warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # told by the result
         solver.fit(rows, np.append(signs, -1), np.append(costs, 1e-9))
     bias = solver.intercept_ / settings.bias if settings.bias else [0.0]
