@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from tfxc import registry
 from tfxc.config import Config, load_config, merge, parse_config
 from tfxc.errors import ConfigError
+from tfxc.train import check_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -186,9 +186,20 @@ def test_bad_values_are_named(changes, message):
 
 def test_missing_section():
     incomplete = tree()
-    del incomplete["head"]
-    with pytest.raises(ConfigError, match=r"'head' is missing.*add 'head'"):
+    del incomplete["run"]
+    with pytest.raises(ConfigError, match=r"'run' is missing.*add 'run'"):
         parse_config(incomplete)
+
+
+@pytest.mark.parametrize("part", ["encoder", "head", "objective"])
+def test_the_recipe_says_which_parts_it_needs(part):
+    config = parse_config(tree(**{part: None}))
+    with pytest.raises(ConfigError, match=f"^{part}: recipe 'fit' needs '{part}', it is missing"):
+        check_config(config)
+    only = {kind: None for kind in ("encoder", "head", "objective") if kind != part}
+    config = parse_config(tree(recipe={"name": "xr_linear"}, **only))
+    with pytest.raises(ConfigError, match=f"^{part}: '{part}' means nothing to recipe 'xr_linear'"):
+        check_config(config)
 
 
 @pytest.mark.parametrize(
@@ -223,10 +234,7 @@ def test_missing_file_names_its_neighbours(tmp_path):
 def test_shipped_config(path):
     config = load_config(path)
     assert isinstance(config, Config)
-    for kind in ("encoder", "head", "objective", "recipe"):
-        registry.check_section(kind, getattr(config, kind).section(), where=kind)
-    for number, method in enumerate(config.techniques):
-        registry.check_section("technique", method.section(), where=f"techniques.{number}")
+    check_config(config)
 
 
 def test_there_are_configs():

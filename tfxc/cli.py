@@ -53,6 +53,21 @@ def add_reader_options(options, help_reader, example):
     )
 
 
+def add_beam_options(options):
+    """``--beam`` and ``--post-processor`` of verbs that search with a linear ranker."""
+    options.add_argument(
+        "--beam",
+        type=positive,
+        metavar="N",
+        help="clusters a linear ranker keeps in each layer (default: the run's)",
+    )
+    options.add_argument(
+        "--post-processor",
+        metavar="NAME",
+        help="how a linear ranker turns margins into scores (default: the run's)",
+    )
+
+
 def _key_and_value(text):
     """``(key, value)``; the value is JSON, or a string where it is none."""
     key, sign, value = text.partition("=")

@@ -33,6 +33,7 @@ def measure(path, options, suffix=""):
     from tfxc.reports.decided import Decided
 
     loaded = load_run(path)
+    loaded.search_with(options.beam, options.post_processor)
     name, rows = examples(loaded, options)
     metrics, began = build_metrics(loaded, options), time.monotonic()
     decided = Decided.of(loaded, options) if options.tables else None
@@ -270,6 +271,7 @@ def add_source_options(options):
         help="how a head with a native search finds labels: auto, brute, threshold (all exact) "
         "or approximate (default: auto)",
     )
+    cli.add_beam_options(options)
     options.add_argument("--prepared", default="prepared", help="where prepared records are kept")
 
 

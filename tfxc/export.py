@@ -40,6 +40,7 @@ def main(argv=None):
     from tfxc.recipes.runs import load_run
 
     loaded = load_run(options.run)
+    loaded.search_with(options.beam, options.post_processor)
     kind = options.format + ("" if options.quantize is None else f"-{options.quantize}")
     folder = Path(options.output or loaded.folder / kind)
     k = min(_DEFAULT_K, loaded.manifest["num_labels"]) if options.k is None else options.k
@@ -48,6 +49,7 @@ def main(argv=None):
 
         print(report(export_savedmodel(loaded, folder, k), loaded.manifest))
         return 0
+    loaded.require("head", "--format")
     from tfxc.exports.convert import export_model
     from tfxc.exports.told import report_of_model
 
@@ -135,6 +137,7 @@ def _parser():
     options.add_argument(
         "--k", type=int, help=f"labels per example (default: {_DEFAULT_K}, or all if fewer)"
     )
+    cli.add_beam_options(options)
     return options
 
 

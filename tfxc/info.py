@@ -25,7 +25,10 @@ def _run_lines(path):
 
     loaded = load_run(path)
     yield from _data_lines(loaded.manifest)
-    yield from _weight_lines(loaded.config, loaded.dimensions)
+    if loaded.config.encoder is None:
+        yield from loaded.model.size_lines()
+    else:
+        yield from _weight_lines(loaded.config, loaded.dimensions)
     yield f"on disk: {_folder_bytes(loaded.folder.path) / 1e6:,.1f} MB in {loaded.folder.path}"
     summary = loaded.folder.summary()
     if summary is None:
@@ -33,10 +36,12 @@ def _run_lines(path):
     else:
         dev = summary.get("dev", {}).items()
         shown = [f", dev {name} {100 * value:.2f}" for name, value in dev if name.startswith("P@")]
-        yield f"training: finished at step {summary['steps']:,}{''.join(shown)}"
+        steps = f" at step {summary['steps']:,}" if "steps" in summary else ""
+        yield f"training: finished{steps}{''.join(shown)}"
 
 
 def _config_lines(options):
+    from tfxc import registry
     from tfxc.data.manifest import Manifest, prepared_folder
 
     config = cli.config_of(options)
@@ -49,6 +54,12 @@ def _config_lines(options):
         )
     manifest = Manifest.load(folder)
     yield from _data_lines(manifest.model_dump())
+    registry.get("recipe", config.recipe.name).check_config(config)
+    recipe = registry.create("recipe", config.recipe.section())
+    estimate = recipe.estimate(config, manifest)
+    if estimate is not None:
+        yield from estimate
+        return
     yield from _weight_lines(config, manifest.dimensions)
     yield from _memory_lines(config, manifest)
 

@@ -39,17 +39,20 @@ def _predictor(options, typed):
     from tfxc.predictors import RunPredictor, SavedModelPredictor
 
     if options.model:
-        if options.probabilities:
-            raise ConfigError(
-                "a run expected, a SavedModel gives scores only",
-                where="--probabilities",
-                fix="give --run in place of --model",
-            )
+        for name in ("probabilities", "beam", "post_processor"):
+            if getattr(options, name):
+                raise ConfigError(
+                    "a run expected, a SavedModel gives the scores it was exported with",
+                    where=f"--{name.replace('_', '-')}",
+                    fix="give --run in place of --model",
+                )
         return SavedModelPredictor(options.model, options.k)
     from tfxc.recipes.runs import load_run
 
+    loaded = load_run(options.run)
+    loaded.search_with(options.beam, options.post_processor)
     probabilities = True if options.probabilities else None if typed else False
-    return RunPredictor(load_run(options.run), options.k, probabilities)
+    return RunPredictor(loaded, options.k, probabilities)
 
 
 def _answer_file(predictor, write, options):
@@ -180,6 +183,7 @@ def _parser():
         "--probabilities", action="store_true", help="give probabilities in place of scores"
     )
     options.add_argument("--min-score", type=float, help="leave labels with a lower score out")
+    cli.add_beam_options(options)
     options.add_argument("--output", metavar="FILE", help="write there instead of printing")
     options.add_argument(
         "--format",

@@ -28,6 +28,7 @@ def main(argv=None):
     if not options.no_pictures:
         pyplot()  # before anything is measured
     loaded = load_run(options.run)
+    loaded.search_with(options.beam, options.post_processor)
     name, rows = examples(loaded, options)
     metrics, found = _measured(loaded, rows, options)
     folder = Path(options.output or Path(options.run) / "report")
@@ -127,14 +128,16 @@ def _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn):
 def _run_lines(loaded, name):
     """What was trained, and how."""
     config, summary = loaded.config, loaded.folder.summary() or {}
-    parts = {kind: getattr(config, kind).name for kind in ("encoder", "head", "objective")}
     yield f"# {loaded.folder.path} on {name}\n"
-    methods = [f"{kind} `{part}`" for kind, part in parts.items()]
+    kinds = ("encoder", "head", "objective")
+    kinds = [kind for kind in kinds if getattr(config, kind) is not None] or ["recipe"]
+    methods = [f"{kind} `{getattr(config, kind).name}`" for kind in kinds]
     methods += [f"technique `{method.name}`" for method in config.techniques]
-    data, steps = loaded.manifest, summary.get("steps", 0)
+    data = loaded.manifest
+    steps = f"{summary['steps']:,} steps " if "steps" in summary else ""
     yield (
         f"Data {data['name']}: {data['num_labels']:,} labels. Model: {', '.join(methods)}. "
-        f"Trained {steps:,} steps in {summary.get('seconds', 0):,} s, seed {config.seed}. "
+        f"Trained {steps}in {summary.get('seconds', 0):,} s, seed {config.seed}. "
         "The command, with the config.json of the run folder:\n"
     )
     yield f"    python -m tfxc.train --config {loaded.folder.path}/config.json\n"

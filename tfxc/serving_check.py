@@ -54,8 +54,9 @@ def checked_difference(found, expected, tolerance, what):
     (ids, scores), (expected_ids, expected) = found, expected
     with np.errstate(invalid="ignore"):
         difference = float(np.where(scores == expected, 0, np.abs(scores - expected)).max())
-    tolerance *= max(1.0, float(np.abs(expected).max()))
-    gaps = np.abs(np.diff(expected, axis=1, append=-np.inf))  # the last rank may tie with the next
+        gaps = np.abs(np.diff(expected, axis=1, append=-np.inf))  # the last may tie with the next
+    finite = np.abs(expected[np.isfinite(expected)])  # lists may be short
+    tolerance *= max(1.0, float(finite.max(initial=0)))
     close = np.minimum(gaps, np.roll(gaps, 1, axis=1)) <= tolerance
     close[:, -1] = True
     # Not NaN either, which no comparison holds for.

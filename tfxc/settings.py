@@ -253,15 +253,18 @@ class EvaluationSettings(_Section):
 
 
 class Config(_Section):
-    """Everything a run needs. Method sections are held against their constructors."""
+    """Everything a run needs. Method sections are held against their constructors.
+
+    Which of ``encoder``, ``head`` and ``objective`` there have to be, the recipe says.
+    """
 
     about: About = About()
     seed: int = 0
     run: str
     data: DataSettings
-    encoder: Method
-    head: Method
-    objective: Method
+    encoder: Method | None = None
+    head: Method | None = None
+    objective: Method | None = None
     techniques: list[Method] = []
     recipe: Method = Method(name="fit")
     training: TrainingSettings = TrainingSettings()

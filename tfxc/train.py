@@ -46,7 +46,10 @@ def check_config(config):
     """Holds every method section against its constructor before any work is done."""
     from tfxc import registry
 
-    for kind in ("encoder", "head", "objective", "recipe"):
+    registry.check_section("recipe", config.recipe.section(), where="recipe")
+    recipe = registry.get("recipe", config.recipe.name)
+    recipe.check_config(config)
+    for kind in recipe.parts:
         registry.check_section(kind, getattr(config, kind).section(), where=kind)
     for number, method in enumerate(config.techniques):
         registry.check_section("technique", method.section(), where=f"techniques.{number}")
@@ -94,6 +97,10 @@ def _dry_run(config, recipe, folder, options):
     manifest = Manifest.load(folder)
     print(describe(manifest, folder))
     config, repetition = recipe.one_model(config, options.repetition)
+    estimate = recipe.estimate(config, manifest)
+    if estimate is not None:
+        print("\n".join(estimate))
+        return 0
     memory = peak_bytes(config, manifest, repetition)
     what = "the training" if repetition is None else f"repetition {repetition} in its own process"
     print(f"{memory.parameters:,} parameters; estimated memory of {what}:")

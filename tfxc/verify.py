@@ -146,6 +146,7 @@ def _embed(options, source):
     from tfxc.training.embedding import Embedder
 
     loaded = load_run(options.run)
+    loaded.require("encoder", "--run")
     training = loaded.config.training.model_copy(update={"precision": "float32"})
     loaded.config = loaded.config.model_copy(update={"training": training})
     kind = loaded.manifest["feature_kind"]

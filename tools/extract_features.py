@@ -54,6 +54,7 @@ class RunEncoder:
         from tfxc.training.run_folder import WEIGHTS
 
         loaded = load_run(run)
+        loaded.require("encoder", "--run")
         training = loaded.config.training.model_copy(update={"precision": "float32"})
         loaded.config = loaded.config.model_copy(update={"training": training})
         if flip and loaded.manifest["feature_kind"] != "image":

@@ -10,6 +10,7 @@ from tfxc.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ops.two_means import Halves
 
+_LEAST = {"nr_splits": 2, "min_codes": 1, "max_leaf_size": 2, "max_iter": 1}
 _MOST_SCORES = 1 << 24  # of labels and leaves that stand in memory together
 
 
@@ -63,16 +64,19 @@ def build_tree(
     """
     num_labels = label_vectors.shape[0]
     min_codes = nr_splits if min_codes is None else min_codes
-    least = {"nr_splits": 2, "min_codes": 1, "max_leaf_size": 2, "max_iter": 1}
-    found = {"nr_splits": nr_splits, "min_codes": min_codes, "max_iter": max_iter}
-    _check_counts(found | {"max_leaf_size": max_leaf_size}, least)
+    _check_counts({
+        "nr_splits": nr_splits,
+        "min_codes": min_codes,
+        "max_iter": max_iter,
+        "max_leaf_size": max_leaf_size,
+    })  # fmt: skip
     _check_shares(min_sample_rate, max_sample_rate, warmup_ratio)
     if num_labels < 1:
         raise DataError("vectors of at least one label are expected, found none")
     halves = Halves(label_vectors, seed, spherical, max_iter, threads)
     if max_leaf_size >= num_labels:
         return ClusterTree([np.zeros(num_labels, np.int32)])
-    depth = (-(-num_labels // max_leaf_size) - 1).bit_length()
+    depth = _halvings(num_labels, max_leaf_size)
     bounds = np.array([0, num_labels])
     for level in range(depth):
         begins, ends = bounds[:-1], bounds[1:]
@@ -86,6 +90,32 @@ def build_tree(
     return ClusterTree([*_chain(len(bounds) - 1, nr_splits, min_codes), leaf_of])
 
 
+def level_sizes(num_labels, nr_splits=16, min_codes=None, max_leaf_size=100):
+    """The sizes of the levels of the tree that ``build_tree`` builds; arguments as there.
+
+    Returns:
+        list of int, the last the number of labels.
+
+    Raises:
+        ConfigError: a setting has an impossible value.
+
+    Example:
+        >>> level_sizes(30_938, nr_splits=16, max_leaf_size=16)
+        [8, 128, 2048, 30938]
+    """
+    min_codes = nr_splits if min_codes is None else min_codes
+    found = {"nr_splits": nr_splits, "min_codes": min_codes, "max_leaf_size": max_leaf_size}
+    _check_counts(found)
+    if max_leaf_size >= num_labels:
+        return [num_labels]
+    leaves = 1 << _halvings(num_labels, max_leaf_size)
+    return [*(len(level) for level in _chain(leaves, nr_splits, min_codes)), num_labels]
+
+
+def _halvings(num_labels, max_leaf_size):
+    return (-(-num_labels // max_leaf_size) - 1).bit_length()
+
+
 def _chain(num_leaves, nr_splits, min_codes):
     """Parents of the levels above the labels, from the top."""
     chain, size = [], num_leaves
@@ -95,11 +125,12 @@ def _chain(num_leaves, nr_splits, min_codes):
     return [np.zeros(size, np.int32), *chain]
 
 
-def _check_counts(found, least):
+def _check_counts(found):
     for name, value in found.items():
-        if type(value) is bool or not isinstance(value, (int, np.integer)) or value < least[name]:
+        least = _LEAST[name]
+        if type(value) is bool or not isinstance(value, (int, np.integer)) or value < least:
             raise ConfigError(
-                f"a whole number from {least[name]} on is expected, found {value!r}",
+                f"a whole number from {least} on is expected, found {value!r}",
                 where=name,
                 fix="leaves of one label only repeat the labels: choose 2 or more"
                 if name == "max_leaf_size"

@@ -152,6 +152,7 @@ def teacher_columns(run, folder, names):
     Raises:
         ConfigError: the teacher lacks a label, or its head gives no score per label.
     """
+    run.require("head", folder)
     if not registry.get("head", run.config.head.name).full_softmax:
         raise ConfigError(
             f"a teacher with a score for each label expected, its head "

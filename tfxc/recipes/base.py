@@ -4,6 +4,9 @@ import dataclasses
 from pathlib import Path
 
 from tfxc.config import Config
+from tfxc.errors import ConfigError
+
+PARTS = ("encoder", "head", "objective")
 
 
 @dataclasses.dataclass
@@ -32,9 +35,48 @@ class Recipe:
 
     ``run(context)`` trains and returns a summary dict; ``assemble(loaded)`` returns the trained
     model of a finished run; ``one_model`` tells what a single process trains.
+
+    The model is an ``XCModel``, or one that is searched outside TensorFlow, as
+    ``recipes._linear_model.LinearModel``: it has ``num_labels``, ``has_probabilities``,
+    ``find_top_k(features, k, probabilities)`` on arrays, and ``top_k(features, k)`` in the graph.
+
+    Attributes:
+        parts: the sections of a config that the recipe needs, of ``PARTS``; others mean nothing.
     """
 
     from_data = ()
+    parts = PARTS
+
+    @classmethod
+    def check_config(cls, config):
+        """Refuses a config without a part that the recipe needs, or with one it has no use for.
+
+        Raises:
+            ConfigError: the part is named.
+        """
+        for part in PARTS:
+            given = getattr(config, part) is not None
+            if part in cls.parts and not given:
+                raise ConfigError(
+                    f"recipe {config.recipe.name!r} needs {part!r}, it is missing",
+                    where=part,
+                    fix=f"add {part!r}",
+                )
+            if given and part not in cls.parts:
+                raise ConfigError(
+                    f"{part!r} means nothing to recipe {config.recipe.name!r}",
+                    where=part,
+                    fix=f"remove {part!r}, or choose another recipe",
+                )
+
+    def estimate(self, config, manifest):
+        """What a dry run tells in place of parameters and one step, a list of lines; else None.
+
+        Args:
+            config: ``Config``.
+            manifest: the data's ``Manifest``.
+        """
+        return None
 
     def one_model(self, config, repetition):
         """What one training process trains, for a dry run: (config, repetition or None).

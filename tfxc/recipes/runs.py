@@ -11,7 +11,7 @@ from tfxc.data.conversion import Converter
 from tfxc.data.image_conversion import ImageConverter
 from tfxc.data.manifest import DIMENSIONS
 from tfxc.data.text_features import load_text_features
-from tfxc.errors import CheckpointError
+from tfxc.errors import CheckpointError, ConfigError
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.training.run_folder import RunFolder
 
@@ -51,6 +51,44 @@ class LoadedRun:
         """The trained model, assembled by the run's recipe."""
         recipe = registry.create("recipe", self.config.recipe.section())
         return recipe.assemble(self)
+
+    def search_with(self, beam=None, post_processor=None):
+        """Searches with another beam or post-processor from now on, where the model is a ranker.
+
+        Args:
+            beam, post_processor: as of ``LinearModel.search_with``.
+
+        Raises:
+            ConfigError: they are given, and the run's model has none; or they cannot be.
+        """
+        for option, value in (("--beam", beam), ("--post-processor", post_processor)):
+            if value is not None and not hasattr(self.model, "search_with"):
+                raise ConfigError(
+                    f"a run of recipe 'xr_linear' expected, found one of "
+                    f"{self.config.recipe.name!r}",
+                    where=option,
+                    fix="leave it out",
+                )
+        if beam is not None or post_processor is not None:
+            self.model.search_with(beam, post_processor)
+
+    def require(self, part, where):
+        """Refuses a run that has no encoder, head or objective.
+
+        Args:
+            part: ``"encoder"``, ``"head"`` or ``"objective"``.
+            where: for the message.
+
+        Raises:
+            ConfigError: it has none; its recipe is named.
+        """
+        if getattr(self.config, part) is None:
+            raise ConfigError(
+                f"a run with {part} expected, those of recipe {self.config.recipe.name!r} have "
+                "none",
+                where=where,
+                fix="give a run of another recipe",
+            )
 
     @functools.cached_property
     def vocabulary(self):

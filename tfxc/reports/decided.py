@@ -31,13 +31,13 @@ class Decided:
     @classmethod
     def of(cls, loaded, options):
         """For a ``LoadedRun``, as the options ``threshold`` and ``most`` say."""
-        from tfxc.training.search import has_probabilities
+        from tfxc.training.search import decides_each_label, has_probabilities
 
         given = loaded.config.evaluation.threshold
         given = given if options.threshold is None else options.threshold
         split, probabilities = loaded.manifest["splits"]["train"], has_probabilities(loaded.model)
         several = (split["min_labels"], split["max_labels"]) != (1, 1)
-        if given is None and several and probabilities and loaded.model.objective.link == "sigmoid":
+        if given is None and several and probabilities and decides_each_label(loaded.model):
             given = 0.5
         else:
             probabilities &= given is None

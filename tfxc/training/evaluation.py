@@ -13,9 +13,9 @@ class Evaluation:
     """Measures a model on the splits of its data.
 
     Args:
-        model: ``XCModel``.
+        model: ``XCModel``, or what else a recipe assembles.
         config: ``Config``.
-        train: training ``Source``.
+        train: training ``Source``; None where the loss over all labels is not measured.
         dev, test: ``Source``s, or None.
 
     Attributes:
@@ -31,7 +31,8 @@ class Evaluation:
         settings = config.evaluation
         self._dev, self._test, self._batch_size = dev, test, settings.batch_size
         self.full_loss = measures_full_loss(settings, model)
-        ks = tuple(k for k in settings.k if k <= model.head.num_labels)
+        num_labels = (model if hasattr(model, "find_top_k") else model.head).num_labels
+        ks = tuple(k for k in settings.k if k <= num_labels)
         self.metrics = build_metrics(ks=ks, threshold=settings.threshold, full_loss=self.full_loss)
         self._searcher = Searcher(model, self.metrics.min_predictions, full_loss=self.full_loss)
         self._slice = []
@@ -81,6 +82,8 @@ def measures_full_loss(settings, model):
         settings: ``EvaluationSettings``.
         model: ``XCModel``.
     """
+    if settings.full_loss is None and hasattr(model, "find_top_k"):
+        return False
     if settings.full_loss is None:
         return model.objective.partial_loss and model.head.full_softmax
     return settings.full_loss

@@ -46,3 +46,35 @@ class StopSignals:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.received = number
+
+
+class StopAtOnce(StopSignals):
+    """Raises ``Stopped`` at the first SIGINT or SIGTERM, for work that saves as it goes.
+
+    Args:
+        saved: what is saved, in words.
+
+    Example:
+        >>> with StopAtOnce("each block") as signals:
+        ...     signals.received is None
+        True
+    """
+
+    def __init__(self, saved):
+        super().__init__()
+        self._saved = saved
+
+    def _remember(self, number, frame):
+        super()._remember(number, frame)
+        raise StoppedBetween(self._saved, number)
+
+
+class StoppedBetween(Stopped):
+    """Work that saves as it goes was asked to stop."""
+
+    def __init__(self, saved, signal_number):
+        super().__init__(None, signal_number)
+        self._saved = saved
+
+    def __str__(self):
+        return f"stopped by {signal.Signals(self.signal_number).name}, {self._saved} saved"

@@ -17,6 +17,7 @@ _FREE_KEYS = {
     "": {"about", "run", "evaluation"},
     "training": {"log_every", "evaluate_every", "checkpoint_every", "devices"},
     "data": {"where"},
+    "recipe": {"memory_gb", "threads"},
 }
 
 

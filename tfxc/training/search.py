@@ -28,8 +28,11 @@ class Found(NamedTuple):
 class Searcher:
     """Finds the best k labels, by the head's native search where it has one.
 
+    A model with ``find_top_k`` is searched by it, without TensorFlow's graph. Where it finds fewer
+    labels than k, the rest is id -1 with score minus infinity.
+
     Args:
-        model: an ``XCModel``.
+        model: an ``XCModel``, or what else a recipe assembles.
         k: number of labels.
         method: one of the head's ``search_methods``; None takes the first.
         full_loss: whether ``over_rows`` gives losses too.
@@ -44,27 +47,28 @@ class Searcher:
     """
 
     def __init__(self, model, k, method=None, full_loss=False, probabilities=False):
-        model.head.check_k(k)
+        outside = hasattr(model, "find_top_k")
+        searched = model if outside else model.head
+        what = "model" if outside else f"head {type(model.head).__name__}"
+        searched.check_k(k)
         if probabilities and not has_probabilities(model):
             raise ConfigError(
-                f"the head {type(model.head).__name__} has no probabilities",
-                where="--probabilities",
-                fix="take its scores",
+                f"the {what} has no probabilities", where="--probabilities", fix="take its scores"
             )
-        if full_loss and not model.head.full_softmax:
+        if full_loss and (outside or not model.head.full_softmax):
             raise ConfigError(
-                f"the head {type(model.head).__name__} has no softmax over all labels",
+                f"the {what} has no softmax over all labels",
                 where="evaluation.full_loss",
                 fix="leave it out",
             )
-        known = model.head.search_methods
+        known = () if outside else model.head.search_methods
         if method is not None and method not in known:
             raise ConfigError(
-                f"the head {type(model.head).__name__} has no search {method!r}",
+                f"the {what} has no search {method!r}",
                 where="--search",
                 fix=f"choose one of: {', '.join(known)}" if known else "leave it out",
             )
-        self.model, self.k = model, k
+        self.model, self.k, self._outside = model, k, outside
         self._native = bool(known)
         self._method = method or next(iter(known), None)
         self.full_loss, self._probabilities = full_loss, probabilities
@@ -72,6 +76,9 @@ class Searcher:
 
     def __call__(self, batch):
         """NumPy (ids int32, scores float32), both (batch, k)."""
+        if self._outside:
+            features = tf.nest.map_structure(np.asarray, batch["features"])
+            return self.model.find_top_k(features, self.k, self._probabilities)
         if self._function is None:
             self._function = self._make(tf.nest.map_structure(open_spec, batch["features"]))
         result = self._function(batch["features"])
@@ -101,6 +108,8 @@ class Searcher:
 
     def find(self, batch):
         """``Found`` of a batch of arrays."""
+        if self._outside:
+            return Found(*self(batch), batch["labels"], None)
         features = tf.nest.map_structure(tf.constant, batch["features"])
         if not self.full_loss:
             return Found(*self({"features": features}), batch["labels"], None)
@@ -138,10 +147,17 @@ class Searcher:
 
 
 def has_probabilities(model):
-    """Whether a ``Searcher`` of an ``XCModel`` can give probabilities."""
+    """Whether a ``Searcher`` of a model can give probabilities."""
+    if hasattr(model, "find_top_k"):
+        return model.has_probabilities
     if model.objective.link == "hinge":  # margins
         return False
     return model.head.full_softmax or model.head.log_scores
+
+
+def decides_each_label(model):
+    """Whether a model's probabilities are of each label by itself, not of one among all."""
+    return hasattr(model, "find_top_k") or model.objective.link == "sigmoid"
 
 
 def _batches(rows, batch_size):

@@ -1,0 +1,142 @@
+"""Recipe 'xr_linear': training, stopping, refusals."""
+
+import json
+import os
+import re
+import shutil
+import signal
+
+import pytest
+
+from tests.contracts.recipe import RecipeContract
+from tests.linear_runs import NUM_LABELS, SECTION, command, ranker_files, write_config
+from tests.verbs.calls import call
+from tfxc import info, train
+from tfxc.errors import CheckpointError, ConfigError
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.ranker.store import LayerWriter
+from tfxc.recipes.runs import load_run
+from tfxc.recipes.xr_linear import XRLinear
+
+
+class TestXRLinear(RecipeContract):
+    name = "xr_linear"
+    arguments = {key: value for key, value in SECTION.items() if key != "name"}  # noqa: RUF012
+
+
+def test_the_run_folder(run):
+    loaded = load_run(run)
+    tree = ClusterTree.load(run / "tree.npz")
+    assert tree.sizes == loaded.model.ranker.sizes == [2, 8, NUM_LABELS]
+    summary = json.loads((run / "summary.json").read_text())
+    assert [layer["trained"] for layer in summary["layers"]] == tree.sizes
+    assert summary["dev"]["P@1"] > 0.9
+    (line,) = (run / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["dev P@1"] == summary["dev"]["P@1"]
+    assert "calibration learned from the 10 best" in (run / "log.txt").read_text()
+    param = json.loads((run / "ranker" / "param.json").read_text())
+    assert param["settings"]["only_topk"] == [3, 4, 10]
+
+
+@pytest.mark.parametrize("blocks", [1, 5])
+def test_a_stopped_training_ends_as_another(run, tmp_path, capsys, monkeypatch, blocks):
+    append, count = LayerWriter.append, 0
+
+    def interrupted(self, *block):
+        nonlocal count
+        append(self, *block)
+        count += 1
+        if count == blocks:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    arguments = command(run.parent, name=f"stopped-{blocks}")
+    with monkeypatch.context() as patch:
+        patch.setattr(LayerWriter, "append", interrupted)
+        outcome = call(capsys, train, *arguments)
+    assert outcome.code == 128 + signal.SIGTERM
+    text = "stopped by SIGTERM, finished blocks are saved; the same command goes on from there\n"
+    assert outcome.out.endswith(text)
+    other = run.parent / f"stopped-{blocks}"
+    assert not (other / "summary.json").exists()
+    with pytest.raises(CheckpointError, match="no ranker yet"):
+        _ = load_run(other).model
+    count = -(10**6)
+    with monkeypatch.context() as patch:
+        patch.setattr(LayerWriter, "append", interrupted)
+        assert call(capsys, train, *arguments).code == 0
+    assert count + 10**6 == 11 - blocks, "finished blocks are not solved again"
+    assert ranker_files(other) == ranker_files(run)
+
+
+def test_trains_once(run, capsys):
+    before = ranker_files(run)
+    outcome = call(capsys, train, *command(run.parent))
+    assert outcome.out.startswith(f"{run}: already finished; --fresh starts over")
+    assert ranker_files(run) == before
+    less = {**SECTION, "memory_gb": 0.5, "threads": 1}
+    assert "already finished" in call(capsys, train, *command(run.parent, recipe=less)).out
+    changed = {**SECTION, "calibrate": None}
+    problem = call(capsys, train, *command(run.parent, recipe=changed)).problem()
+    assert "recipe.calibrate ('logistic' -> None)" in problem and "--fresh" in problem
+    write_config(run.parent)
+
+
+def test_dry_run_and_info_of_a_config(run, capsys):
+    arguments = command(run.parent, name="dry")
+    outcome = call(capsys, train, *arguments, "--dry-run")
+    assert outcome.code == 0 and "layers of 2, 8, 30 nodes" in outcome.out
+    assert "blocks to train: 11;" in outcome.out and "classifiers" in outcome.out
+    assert not (run.parent / "dry").exists()
+    shown = call(capsys, info, *arguments).out
+    assert "blocks to train: 11;" in shown and "30 labels" in shown
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "message"),
+    [
+        ({"tree": {"nr_split": 4}}, {}, "recipe.tree.nr_split: unknown key 'nr_split', did you"),
+        ({"tree": {"nr_splits": 1}}, {}, "nr_splits: a whole number from 2 on"),
+        ({"tree": {"label_embedding": "x"}}, {}, "recipe.tree.label_embedding: one of pifa, pii"),
+        ({"ranker": {"treshold": 1}}, {}, "recipe.ranker.treshold: .* did you mean 'threshold'"),
+        ({"ranker": {"threshold": "high"}}, {}, "recipe.ranker: threshold expects a number"),
+        ({"ranker": {"threshold": [1.0, 2.0]}}, {}, "one for each layer .of 2, 8, 30 nodes."),
+        ({"ranker": {"post_processor": "x"}}, {}, "post_processor"),
+        ({"ranker": {"mode": "matcher"}}, {}, "recipe.ranker.mode: mode 'full-model' expected"),
+        ({"memory_gb": 1e-6}, {}, "bytes expected for the largest block"),
+        ({"memory_gb": 0}, {}, "recipe.memory_gb: more than 0 expected"),
+        ({"calibrate": "platt"}, {}, "recipe.calibrate: null or one of isotonic, logistic"),
+        ({"threads": 0}, {}, "recipe.threads: null or a whole number from 1 on"),
+        ({}, {"head": {"name": "dense"}}, "head: 'head' means nothing to recipe 'xr_linear'"),
+        ({}, {"training": {"epochs": 3}}, "training.epochs: 'training.epochs' means nothing"),
+        ({}, {"techniques": [{"name": "ema"}]}, "techniques: 'techniques' means nothing"),
+        ({}, {"evaluation": {"full_loss": True}}, "evaluation.full_loss"),
+        ({}, {"evaluation": {"test_on_improvement": True}}, "a test split is needed"),
+    ],
+)
+def test_what_cannot_be_trained(run, capsys, recipe, changes, message):
+    arguments = command(run.parent, name="bad", recipe={**SECTION, **recipe}, **changes)
+    assert re.search(message, call(capsys, train, *arguments).problem())
+    shutil.rmtree(run.parent / "bad", ignore_errors=True)  # of what is found wrong later
+
+
+def test_one_repetition_is_refused(run, capsys):
+    problem = call(capsys, train, *command(run.parent, name="one"), "--repetition", 0).problem()
+    assert "recipe 'xr_linear' trains one model" in problem
+
+
+@pytest.mark.parametrize("recipe", ["kfold", "repetitions"])
+def test_recipes_of_networks_refuse_its_config(run, capsys, recipe):
+    arguments = command(run.parent, name=recipe, recipe={"name": recipe})
+    problem = call(capsys, train, *arguments).problem()
+    assert f"recipe '{recipe}' needs 'encoder', it is missing" in problem
+
+
+def test_calibration_needs_a_dev_split(run):
+    from tfxc.config import load_config
+    from tfxc.data.manifest import Manifest
+
+    config = load_config(write_config(run.parent, name="nodev"))
+    manifest = Manifest.load(next((run.parent / "prepared").iterdir()))
+    only = manifest.model_copy(update={"splits": {"train": manifest.splits["train"]}})
+    with pytest.raises(ConfigError, match=r"recipe.calibrate: a dev split is needed"):
+        XRLinear(calibrate="isotonic").estimate(config, only)

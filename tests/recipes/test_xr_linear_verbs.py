@@ -1,0 +1,136 @@
+"""A run of recipe 'xr_linear' through the verbs."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.linear_runs import texts_of
+from tests.verbs.calls import call
+from tfxc import evaluate, export, info, predict, report, train
+from tfxc.ranker.search import Ranker
+from tfxc.recipes.runs import load_run
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    """A copy of the run that a test may change."""
+    shutil.copytree(run, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def asked(run, k, *more):
+    """Arguments of predict for the texts of the dev split."""
+    return ("--run", run, run.parent / "dev.jsonl", "--k", k, "--format", "jsonl", *more)
+
+
+def test_predictions_are_the_rankers(run, capsys):
+    texts = texts_of(run)
+    features = load_run(run).text_features.transform(texts)
+    names = load_run(run).vocabulary.names
+    for beam, more in ((None, ()), (1, ("--beam", 1))):
+        ids, scores = Ranker.load(run).predict(features, 8, beam_size=beam)
+        assert (ids < 0).any() == (beam == 1), "a leaf holds four labels at most"
+        arguments = asked(run, 8, *more)
+        lines = call(capsys, predict, *arguments).out.splitlines()
+        for line, row, values in zip(lines, ids, scores, strict=True):
+            found = json.loads(line)
+            assert found["labels"] == [names[i] for i in row if i >= 0]
+            np.testing.assert_allclose(found["scores"], values[row >= 0], atol=1e-6)
+
+
+def test_other_post_processor(run, capsys):
+    features = load_run(run).text_features.transform(texts_of(run)[:1])
+    _, scores = Ranker.load(run).predict(features, 3, post_processor="noop")
+    arguments = asked(run, 3)
+    lines = call(capsys, predict, *arguments, "--post-processor", "noop").out.splitlines()
+    np.testing.assert_allclose(json.loads(lines[0])["scores"], scores[0], atol=1e-6)
+    problem = call(capsys, predict, *arguments, "--post-processor", "norp").problem()
+    assert problem.startswith("--post-processor: one of noop, sigmoid")
+    more = ("--post-processor", "noop", "--probabilities")
+    assert "has no probabilities" in call(capsys, predict, *arguments, *more).problem()
+
+
+def test_probabilities_and_least_score(run, capsys):
+    arguments = asked(run, 8)
+    more = ("--probabilities", "--min-score", 0.5)
+    found = [json.loads(line) for line in call(capsys, predict, *arguments, *more).out.splitlines()]
+    scores = np.concatenate([line["scores"] for line in found])
+    assert scores.min() >= 0.5 and scores.max() <= 1
+    counts = [len(line["labels"]) for line in found]
+    assert 1.5 < np.mean(counts) < 2.5, "each text has two labels"
+
+
+def test_evaluate_report_and_info(run, tmp_path, capsys):
+    source = ("--run", run, "--data", run.parent / "dev.jsonl")
+    outcome = call(capsys, evaluate, *source, "--output", tmp_path, "--tables", tmp_path / "tables")
+    summary = json.loads((run / "summary.json").read_text())
+    found = json.loads((tmp_path / "evaluation-dev-jsonl.json").read_text())["metrics"]
+    assert found["P@3"] == summary["dev"]["P@3"] and "of the labels of probability" in outcome.out
+    narrow = call(capsys, evaluate, *source, "--output", tmp_path, "--beam", 1)
+    assert narrow.code == 0
+    worse = json.loads((tmp_path / "evaluation-dev-jsonl.json").read_text())["metrics"]
+    assert worse["R@5"] < found["R@5"]
+
+    folder = tmp_path / "report"
+    assert call(capsys, report, *source, "--output", folder, "--no-pictures").code == 0
+    assert "Model: recipe `xr_linear`. Trained in" in (folder / "report.md").read_text()
+    shown = call(capsys, info, "--run", run).out
+    assert "8 nodes" in shown and "training: finished, dev P@1" in shown
+    problem = call(capsys, evaluate, *source, "--full-loss").problem()
+    assert "the model has no softmax over all labels" in problem
+
+
+def test_export_answers_as_the_native_search(run, tmp_path, capsys):
+    outcome = call(capsys, export, "--run", run, "--output", tmp_path / "served", "--k", 8)
+    assert outcome.code == 0 and "checked against the run's model" in outcome.out
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    found = served(text=tf.constant(texts_of(run)))
+    features = load_run(run).text_features.transform(texts_of(run))
+    ids, scores = Ranker.load(run).predict(features, 8)
+    np.testing.assert_array_equal(found["ids"], ids)
+    np.testing.assert_allclose(found["scores"], scores, atol=1e-5)
+    names = load_run(run).vocabulary.names
+    assert found["labels"].numpy()[0, 0].decode() == names[ids[0, 0]]
+
+    arguments = ("--run", run, "--output", tmp_path / "narrow", "--k", 8, "--beam", 1)
+    assert call(capsys, export, *arguments).code == 0
+    served = tf.saved_model.load(str(tmp_path / "narrow")).signatures["serving_default"]
+    found = served(text=tf.constant(texts_of(run)))
+    short = found["ids"].numpy() < 0
+    assert short.any() and set(found["labels"].numpy()[short]) == {b""}
+    problem = call(capsys, export, "--run", run, "--format", "onnx").problem()
+    assert problem.startswith("--format: a run with head expected, those of recipe 'xr_linear'")
+
+
+def test_dense_features(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(6, 5))
+    for split, count in (("train", 90), ("dev", 30)):
+        labels = random.integers(0, 6, count)
+        features = centres[labels] + random.normal(size=(count, 5)) / 4
+        np.savez(tmp_path / f"{split}.npz", features=features, labels=labels)
+    data = {"name": "dense", "train": str(tmp_path / "train.npz"), "dev": str(tmp_path / "dev.npz")}
+    tree = {"run": str(tmp_path / "run"), "data": data, "recipe": {"name": "xr_linear"}}
+    (tmp_path / "dense.json").write_text(json.dumps(tree))
+    arguments = ("--config", tmp_path / "dense.json", "--prepared", tmp_path / "prepared")
+    outcome = call(capsys, train, *arguments)
+    assert json.loads(outcome.out.splitlines()[-1])["dev"]["P@1"] > 0.9
+    done = call(capsys, export, "--run", tmp_path / "run", "--k", 3)
+    assert done.code == 0 and "float32 (batch, 5)" in done.out
+
+
+def test_other_runs_have_no_beam(tmp_path, capsys):
+    from tests.small_runs import make_run
+
+    run = make_run(tmp_path / "run")
+    problem = call(capsys, predict, "--run", run, "--beam", 3).problem()
+    assert problem.startswith("--beam: a run of recipe 'xr_linear' expected, found one of 'fit'")
+
+
+def test_damaged_ranker(copy, capsys):
+    (copy / "ranker" / "layer-1" / "values.npy").unlink()
+    problem = call(capsys, info, "--run", copy).problem()
+    assert "layer-1/values.npy" in problem and "no such file" in problem

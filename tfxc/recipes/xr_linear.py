@@ -1,0 +1,188 @@
+"""Trains a linear ranker over a tree of labels."""
+
+import time
+
+import scipy.sparse
+
+from tfxc.data.manifest import Manifest
+from tfxc.errors import ConfigError
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.labels.tree_building import level_sizes
+from tfxc.progress import Progress
+from tfxc.ranker.calibration import METHODS
+from tfxc.ranker.chain import train_ranker
+from tfxc.recipes import _linear_training as steps
+from tfxc.recipes._linear_model import CALIBRATION, LinearModel
+from tfxc.recipes._linear_settings import TreeSettings, ranker_settings
+from tfxc.recipes.base import Recipe
+from tfxc.settings import TrainingSettings
+from tfxc.training.interrupts import StopAtOnce
+from tfxc.training.run_folder import RunFolder
+
+TREE = "tree.npz"
+
+
+class XRLinear(Recipe):
+    """XR-Linear: one-versus-rest linear classifiers along a tree of label clusters, beam search.
+
+    The config has no ``encoder``, ``head`` and ``objective``. Labels are clustered by the features
+    of their examples, then the classifiers of every level are trained block by block and written to
+    the disk; a stopped training goes on behind the last finished block.
+
+    Args:
+        tree: arguments of ``labels.tree_building.build_tree``, and ``label_embedding``: ``"pifa"``
+            or ``"pii"``.
+        ranker: keys of ``ranker.settings.RankerSettings``.
+        memory_gb: what the training of the classifiers may take besides features and labels.
+        calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the scores on the
+            dev split.
+        threads: at most this many; None takes all cores. The model does not depend on it.
+
+    Raises:
+        ConfigError: an argument out of range.
+
+    Reference: Yu et al., "PECOS", JMLR 2022, arXiv 2010.05878.
+    """
+
+    parts = ()
+
+    def __init__(self, *, tree=None, ranker=None, memory_gb=1.0, calibrate=None, threads=None):
+        TreeSettings(tree)
+        ranker_settings(ranker)
+        if memory_gb is None or not memory_gb > 0:
+            raise ConfigError(f"more than 0 expected, found {memory_gb}", where="recipe.memory_gb")
+        if calibrate is not None and calibrate not in METHODS:
+            raise ConfigError(
+                f"null or one of {', '.join(METHODS)} expected, found {calibrate!r}",
+                where="recipe.calibrate",
+            )
+        if threads is not None and not (type(threads) is int and threads > 0):
+            raise ConfigError(
+                f"null or a whole number from 1 on expected, found {threads!r}",
+                where="recipe.threads",
+            )
+        self.tree, self.ranker, self.memory_gb = tree, ranker, memory_gb
+        self.calibrate, self.threads = calibrate, threads
+
+    @classmethod
+    def check_config(cls, config):
+        """As ``Recipe.check_config``; settings of a training loop mean nothing either.
+
+        Raises:
+            ConfigError: the key is named.
+        """
+        super().check_config(config)
+        given, plain = config.training, TrainingSettings()
+        useless = [
+            f"training.{key}"
+            for key in TrainingSettings.model_fields
+            if getattr(given, key) != getattr(plain, key)
+        ]
+        useless += ["techniques"] if config.techniques else []
+        useless += ["evaluation.full_loss"] if config.evaluation.full_loss else []
+        if useless:
+            raise ConfigError(
+                f"{useless[0]!r} means nothing to recipe {config.recipe.name!r}",
+                where=useless[0],
+                fix="remove it; how the ranker is trained stands in recipe.tree and recipe.ranker",
+            )
+
+    def one_model(self, config, repetition):
+        """The whole model.
+
+        Raises:
+            ConfigError: a single repetition is asked for.
+        """
+        if repetition is not None:
+            raise ConfigError(
+                "recipe 'xr_linear' trains one model", where="--repetition", fix="leave it out"
+            )
+        return config, None
+
+    def estimate(self, config, manifest):
+        """Levels, blocks and memory; the clusters are not known before the training."""
+        steps.check_data(config, manifest, self.calibrate)
+        sizes, settings = self._plan(config, manifest)
+        return steps.estimate_lines(manifest, sizes, settings, self.memory_gb, self.threads)
+
+    def run(self, context):
+        """Trains into the run folder, or goes on with a stopped training.
+
+        Returns:
+            dict ``layers`` (what ``ranker.chain.train_ranker`` reports), ``seconds`` and
+            ``processor_seconds`` of this process, ``dev``, and ``test`` where it is asked for.
+
+        Raises:
+            ConfigError: settings that do not fit the data.
+            Stopped: by a signal; finished blocks are saved.
+        """
+        config, _ = self.one_model(context.config, context.repetition)
+        run, manifest = RunFolder(context.run), Manifest.load(context.data_folder)
+        steps.check_data(config, manifest, self.calibrate)
+        self._plan(config, manifest)
+        if not context.fresh:
+            run.check(config)
+            if run.summary():
+                print(f"{run.path}: already finished; --fresh starts over")
+                return run.summary()
+        run.begin(config, context.data_folder, context.fresh)
+        with StopAtOnce("finished blocks are"):
+            summary = self._train(config, context.data_folder, run, manifest)
+        run.write_summary(summary)
+        return summary
+
+    def _plan(self, config, manifest):
+        """Sizes of the levels, and ``RankerSettings`` that fit them."""
+        tree = TreeSettings(self.tree, config.seed).arguments
+        shape = {k: tree[k] for k in ("nr_splits", "min_codes", "max_leaf_size") if k in tree}
+        sizes = level_sizes(manifest.num_labels, **shape)
+        settings = ranker_settings(self.ranker, config.seed)
+        if settings.mode != "full-model":
+            raise ConfigError(
+                f"mode 'full-model' expected, found {settings.mode!r}", where="recipe.ranker.mode"
+            )
+        settings.solvers(sizes)  # refuses lists of another length
+        return sizes, settings
+
+    def _train(self, config, data_folder, run, manifest):
+        began, processor = time.monotonic(), time.process_time()
+        features, labels = steps.training_matrices(data_folder)
+        tree = self._tree(features, labels, config, run)
+        reports = train_ranker(
+            scipy.sparse.csr_matrix(features),
+            labels,
+            tree,
+            run.path,
+            ranker_settings(self.ranker, config.seed),
+            memory_budget=int(self.memory_gb * 2**30),
+            threads=self.threads,
+        )
+        seconds = {
+            "seconds": round(time.monotonic() - began, 1),
+            "processor_seconds": round(time.process_time() - processor, 1),
+        }
+        for line in steps.report_lines(reports, seconds):
+            steps.say(run, line)
+        model = LinearModel(run.path, self.threads)
+        if self.calibrate is not None:
+            found, told = steps.learn_calibration(model, self.calibrate, config, data_folder)
+            found.save(run / CALIBRATION)
+            steps.say(run, told)
+        results = steps.measure(model, config, data_folder, manifest)
+        steps.write_figures(run, seconds, results)
+        for line in steps.headline(results):
+            steps.say(run, line)
+        return {"layers": reports, **seconds, "dev": {}, **results}
+
+    def _tree(self, features, labels, config, run):
+        """The tree of the run folder; built where there is none."""
+        if not (run / TREE).is_file():
+            with Progress("clustering labels", labels.shape[1], "labels") as progress:
+                settings = TreeSettings(self.tree, config.seed)
+                settings.build(features, labels, self.threads).save(run / TREE)
+                progress.advance(labels.shape[1])
+        return ClusterTree.load(run / TREE)
+
+    def assemble(self, loaded):
+        """The ranker of the run folder, a ``LinearModel``."""
+        return LinearModel(loaded.folder.path, self.threads)
