@@ -35,10 +35,12 @@ def make_run(
     """
     assets = folder / "assets"
     assets.mkdir(parents=True)
+    vocabulary_size = None
     if text_features is not None:
         features = build_text_features(text_features).fit([TEXTS])
         features.save(assets / "text_features")
         num_features = features.num_features
+        vocabulary_size = getattr(features, "vocabulary_size", None)
     tree = {
         "run": str(folder),
         "data": {"name": "small", "train": "train.jsonl", "text_features": text_features},
@@ -53,6 +55,7 @@ def make_run(
         "name": "small",
         "feature_kind": kind,
         "num_features": num_features,
+        "vocabulary_size": vocabulary_size,
         "image_shape": image_shape,
         "num_labels": len(names),
         "row_normalise": normalise,
@@ -62,6 +65,6 @@ def make_run(
     LabelVocabulary(names).save(assets / "labels.txt")
     np.save(assets / "label_counts.npy", np.ones(len(names), np.int64))
     sizes = {"num_features": num_features, "num_labels": len(names), "image_shape": image_shape}
-    model = build_model(config, **sizes, feature_kind=kind)
+    model = build_model(config, **sizes, vocabulary_size=vocabulary_size, feature_kind=kind)
     RunFolder(folder).save_weights(model)
     return folder

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from tfxc import registry
 from tfxc.config import parse_config
+from tfxc.data.joined_features import JoinedRows
 from tfxc.data.rows import Rows
 from tfxc.data.sampling import ArraySource
 from tfxc.data.text_features import build_text_features
@@ -109,7 +110,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = self._targets.classes
         source = ArraySource(_rows(matrix, labels), len(self.classes_))
         config = parse_config(self._config(), where="XCClassifier")
-        self._fitted = FittedModel(config, source)
+        self._fitted = FittedModel(config, source, self.text_features_)
         self._fitted.count(labels)
         self._train(config, source)
         return self
@@ -293,7 +294,6 @@ def _checked_texts(X):
 
 
 def _rows(matrix, labels):
-    if isinstance(matrix, TokenRows):
-        return Rows.from_tokens(matrix, labels)
-    make = Rows.from_csr if scipy.sparse.issparse(matrix) else Rows.from_dense
-    return make(matrix, labels)
+    makers = {TokenRows: Rows.from_tokens, JoinedRows: Rows.from_joined}
+    usual = Rows.from_csr if scipy.sparse.issparse(matrix) else Rows.from_dense
+    return makers.get(type(matrix), usual)(matrix, labels)

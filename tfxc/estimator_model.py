@@ -21,15 +21,17 @@ class FittedModel:
     Args:
         config: ``Config``.
         source: the training examples, a ``Source``.
+        text_features: what they were made of, or None.
 
     Attributes:
         model: the ``XCModel``.
         summary: what the training returned.
     """
 
-    def __init__(self, config, source):
+    def __init__(self, config, source, text_features=None):
         self.config = config
         self._sizes = {"num_features": source.num_features, "num_labels": source.num_labels}
+        self._sizes["vocabulary_size"] = getattr(text_features, "vocabulary_size", None)
         self._kind = source.kind
         self._num_examples = source.num_examples
         self._label_counts, self._split, self.summary = None, None, None

@@ -99,7 +99,8 @@ def report(done, manifest):
     if done.takes == "image":
         takes += "; signature 'encoded' takes image_bytes: string (batch,)"
     call = _CALLS[done.takes].format(**manifest, image=image)
-    subwords = (manifest.get("text_features") or {}).get("name") == "pretrained"
+    texts = manifest.get("text_features") or {}
+    subwords = "pretrained" in (texts.get("name"), texts.get("tokens", {}).get("name"))
     return "\n".join([
         f"{done.folder}: {done.size_bytes / 1e6:,.1f} MB, of which weights "
         f"{done.weight_bytes / 1e6:,.1f} MB; {manifest['num_labels']:,} labels",

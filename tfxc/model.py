@@ -11,9 +11,13 @@ _KINDS = {
     "sparse": "sparse bags",
     "dense": "dense vectors",
     "tokens": "lists of tokens (data.text_features 'characters' or 'words')",
+    "joined": "texts as tokens and as bags (data.text_features 'joined')",
     "image": "images",
 }
+# What encoders may take of each kind of features, where that is not the kind itself.
+_PARTS = {"joined": ("tokens", "sparse")}
 _TAKERS = {"sparse": "bag_mlp", "dense": "precomputed", "tokens": "textcnn", "image": "resnet"}
+_TAKERS["joined"] = _TAKERS["tokens"]
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -92,11 +96,12 @@ def build_model(config, *, feature_kind="sparse", repetition=None, **decided):
 
     Args:
         config: a ``tfxc.config.Config``.
-        feature_kind: ``"sparse"``, ``"dense"``, ``"tokens"`` or ``"image"``.
+        feature_kind: ``"sparse"``, ``"dense"``, ``"tokens"``, ``"joined"`` or ``"image"``.
         repetition: number r for the model of repetition r alone; None for the whole model.
         decided: what the data decides: ``num_features``, ``num_labels``, for images
-            ``image_shape`` (height, width, channels), and whatever else a part lists in
-            ``from_data``, as ``num_examples`` of the training split.
+            ``image_shape`` (height, width, channels), for joined texts ``vocabulary_size`` of their
+            tokens, and whatever else a part lists in ``from_data``, as ``num_examples`` of the
+            training split.
 
     Raises:
         ConfigError: an argument does not fit; the message names the config section.
@@ -112,7 +117,7 @@ def build_model(config, *, feature_kind="sparse", repetition=None, **decided):
 def make_parts(config, *, feature_kind="sparse", repetition=None, **decided):
     """Encoder, head and objective of a config, not yet built; arguments of ``build_model``."""
     takes = registry.get("encoder", config.encoder.name).takes
-    if feature_kind != takes:
+    if takes not in _PARTS.get(feature_kind, (feature_kind,)):
         raise ConfigError(
             f"encoder {config.encoder.name!r} expects {_KINDS[takes]}, the data holds "
             f"{_KINDS[feature_kind]}",
@@ -121,6 +126,8 @@ def make_parts(config, *, feature_kind="sparse", repetition=None, **decided):
         )
     if feature_kind == "tokens":
         decided = {**decided, "vocabulary_size": decided["num_features"]}
+    if feature_kind == "joined" and decided.get("text_features"):
+        decided = {**decided, "text_features": decided["text_features"]["tokens"]}
     head = _create("head", _head_section(config, repetition), **decided)
     decided = {**decided, "num_groups": head.num_groups}
     objective = _create("objective", config.objective.section(), **decided)
@@ -133,13 +140,15 @@ def example_features(kind, num_features, image_shape=None):
         return tf.zeros((2, *image_shape), tf.uint8)
     if kind == "dense":
         return tf.zeros((2, num_features))
+    tokens = tf.constant([[1, 1], [1, 0]])
     if kind == "tokens":
-        return tf.constant([[1, 1], [1, 0]])
-    return {
+        return tokens
+    bag = {
         "ids": tf.zeros((2,), tf.int32),
         "weights": tf.ones((2,)),
         "row_splits": tf.constant([0, 1, 2], tf.int64),
     }
+    return {**bag, "tokens": tokens} if kind == "joined" else bag
 
 
 def load_model(path, **kwargs):

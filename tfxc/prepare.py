@@ -56,6 +56,9 @@ def inputs(manifest):
         return f"images of {' x '.join(map(str, manifest['image_shape']))}"
     if manifest["feature_kind"] == "tokens":
         return f"texts of {manifest['num_features']:,} different tokens"
+    if manifest["feature_kind"] == "joined":
+        tokens = f"texts of {manifest['vocabulary_size']:,} different tokens"
+        return f"{tokens} and {manifest['num_features']:,} features (sparse)"
     return f"{manifest['num_features']:,} features ({manifest['feature_kind']})"
 
 

@@ -16,11 +16,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tfxc.data.images import decode_batch
 from tfxc.data.tensorflow_files import os_errors
+from tfxc.data.text_graph import text_graph
 from tfxc.errors import ConfigError
 from tfxc.files import atomic_folder
 from tfxc.ops.sparse import unit_rows
-from tfxc.ops.text import TextBag
-from tfxc.ops.tokens import TextTokens
 from tfxc.serving_check import largest_difference
 
 
@@ -56,7 +55,7 @@ def export_savedmodel(loaded_run, folder, k=5):
     * ``features`` takes the run's own features: ``ids`` int32 (nnz,), ``weights`` float32 (nnz,)
       and ``row_splits`` int64 (batch + 1,), or for dense vectors ``features`` float32
       (batch, num_features), or for lists of tokens ``tokens`` int32 (batch, length) padded with
-      0. A row's ids are distinct.
+      0, or for joined features the first three and ``tokens``. A row's ids are distinct.
 
     For runs on images:
 
@@ -116,7 +115,8 @@ class ServedModel(tf.Module):
     def __init__(self, loaded_run, k):
         super().__init__()
         self.names = _label_names(loaded_run)
-        self.from_texts = _from_texts(loaded_run)
+        texts = loaded_run.folder / "assets" / "text_features"
+        self.from_texts = text_graph(loaded_run.text_features, texts)
         kind = loaded_run.manifest["feature_kind"]
         self.takes = "text" if self.from_texts is not None else kind
         answer = _answer(loaded_run.model, self.names, k)
@@ -192,11 +192,16 @@ def from_features(answer, manifest, batch=None):
     def from_tokens(tokens):
         return answer(tokens)
 
+    def from_joined(ids, weights, row_splits, tokens):
+        bag = {"ids": ids, "weights": weights, "row_splits": row_splits}
+        return answer({**bag, "tokens": tokens})
+
     def from_images(images):
         return answer(images)
 
     functions = {"dense": from_dense, "sparse": from_sparse, "tokens": from_tokens}
-    function = functions.get(manifest["feature_kind"], from_images)
+    functions |= {"joined": from_joined, "image": from_images}
+    function = functions[manifest["feature_kind"]]
     signature = feature_signature(manifest, batch)
     return tf.function(function, input_signature=signature)
 
@@ -211,15 +216,17 @@ def feature_signature(manifest, batch=None):
     kind = manifest["feature_kind"]
     if kind == "dense":
         return [tf.TensorSpec([batch, manifest["num_features"]], tf.float32, name="features")]
+    tokens = [tf.TensorSpec([batch, None], tf.int32, name="tokens")]
     if kind == "tokens":
-        return [tf.TensorSpec([batch, None], tf.int32, name="tokens")]
+        return tokens
     if kind == "image":
         return [tf.TensorSpec([batch, *manifest["image_shape"]], tf.uint8, name="images")]
-    return [
+    bag = [
         tf.TensorSpec([None], tf.int32, name="ids"),
         tf.TensorSpec([None], tf.float32, name="weights"),
         tf.TensorSpec([None if batch is None else batch + 1], tf.int64, name="row_splits"),
     ]
+    return bag + tokens if kind == "joined" else bag
 
 
 def _label_names(loaded_run):
@@ -232,25 +239,6 @@ def _label_names(loaded_run):
         tf.lookup.TextFileIndex.WHOLE_LINE,
     )
     return tf.lookup.StaticHashTable(lines, default_value="")
-
-
-def _from_texts(loaded_run):
-    """Function of texts -> the run's features, or None for runs on given features."""
-    features = loaded_run.text_features
-    if features is None:
-        return None
-    if features.name == "pretrained":
-        return features.graph()
-    vocabulary = loaded_run.folder / "assets" / "text_features" / "vocabulary.txt"
-    if features.kind == "tokens":
-        return TextTokens(features.name, features.settings(), vocabulary, features.num_features)
-    return TextBag(
-        features.settings(),
-        features.num_features,
-        vocabulary if features.vocabulary() is not None else None,
-        features.idf,
-        features.blocks,
-    )
 
 
 def check_target(loaded_run, folder, k, marker, what):

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
+from tfxc.data.joined_features import JoinedRows
 from tfxc.data.lists import pad_tokens
 from tfxc.data.tokens_base import TokenRows
 from tfxc.training.search import Searcher
@@ -92,7 +93,7 @@ def sample_inputs(loaded_run):
 def _normalised(raw, manifest):
     """What the run's model takes for raw features: an independent path through NumPy."""
     if "tokens" in raw:
-        return raw["tokens"]
+        return raw if "ids" in raw else raw["tokens"]
     if manifest["row_normalise"] is None:
         return raw.get("features", raw)
     if "features" in raw:
@@ -105,6 +106,8 @@ def _normalised(raw, manifest):
 
 
 def _tensors(rows):
+    if isinstance(rows, JoinedRows):
+        return {**_tensors(rows.terms), **_tensors(rows.tokens)}
     if isinstance(rows, TokenRows):
         return {"tokens": tf.constant(pad_tokens(rows.indptr, rows.tokens))}
     return {
@@ -115,7 +118,9 @@ def _tensors(rows):
 
 
 def _sample_texts(features, draw):
-    terms = features.vocabulary() or ["The", "quick", "brown", "fox", "jumps", "Über", "Straße"]
+    parts = [features.tokens, features.terms] if features.kind == "joined" else [features]
+    terms = [term for part in parts for term in part.vocabulary() or ()]
+    terms = terms or ["The", "quick", "brown", "fox", "jumps", "Über", "Straße"]
     texts = [" ".join(draw.choice(terms, 12)) for _ in range(_SAMPLES)]
     return [*texts, texts[0].upper(), "", "İstanbul, ΟΔΟΣ: naïve 日本語 x"]
 

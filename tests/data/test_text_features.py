@@ -13,12 +13,8 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 
 from tests.data.formats import data_folder
 from tfxc.data import text_features_base
-from tfxc.data.text_features import (
-    HashingFeatures,
-    TfidfFeatures,
-    build_text_features,
-    load_text_features,
-)
+from tfxc.data.bags import HashingFeatures, TfidfFeatures
+from tfxc.data.text_features import build_text_features, load_text_features
 from tfxc.errors import ConfigError, DataError
 
 WORDS = [f"w{number}" for number in range(40)] + ["Käse", "KÄSE", "naïve", "中文", "x"]

@@ -14,9 +14,9 @@ import tensorflow as tf
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.utils import murmurhash3_32 as sklearn_hash
 
+from tfxc.data.bags import HashingFeatures, TfidfFeatures
 from tfxc.data.formats import open_reader
 from tfxc.data.pecos_tfidf import PecosTfidfFeatures
-from tfxc.data.text_features import HashingFeatures, TfidfFeatures
 from tfxc.errors import ConfigError
 from tfxc.ops.text import TextBag, lower, murmurhash3_32, shortest_word, terms, words
 

@@ -78,8 +78,12 @@ class Converter:
     def _arrays(self, features):
         if self._dense:
             return {"matrix": features}
-        if getattr(self._text_features, "kind", None) == "tokens":
+        kind = getattr(self._text_features, "kind", None)
+        if kind == "tokens":
             return {"indptr": features.indptr, "tokens": features.tokens}
+        if kind == "joined":
+            features.terms.sum_duplicates()
+            return features.arrays
         features.sum_duplicates()
         return {"indptr": features.indptr, "indices": features.indices, "values": features.data}
 

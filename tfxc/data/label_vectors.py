@@ -25,8 +25,8 @@ def label_vectors(source, num_labels, batch_size=_BATCH):
         batch_size: examples a batch.
 
     Returns:
-        float32 (N, num_features or pixels), a ``scipy.sparse.csr_matrix`` for sparse features, else
-        an array.
+        float32 (N, num_features or pixels), a ``scipy.sparse.csr_matrix`` for sparse features (of
+        texts with both features and tokens, these), else an array.
 
     Example:
         >>> from tfxc.data.rows import Rows

@@ -17,6 +17,7 @@ UNSEEN_LABELS_FILE = "unseen_labels.txt"
 LABEL_COUNTS_FILE = "label_counts.npy"
 # What a model has to know of the data before it can be built.
 DIMENSIONS = ("num_features", "num_labels", "feature_kind", "image_shape", "text_features")
+DIMENSIONS += ("vocabulary_size",)
 
 
 def fingerprint(settings):
@@ -43,21 +44,24 @@ class _Part(pydantic.BaseModel):
 class ShardInfo(_Part):
     """One shard; ``nonzeros`` are stored feature values, ``labels`` counts label occurrences.
 
-    Of images, a pixel's channel or a byte of an encoded file is a feature value.
+    Of images, a pixel's channel or a byte of an encoded file is a feature value. ``tokens`` are
+    those of texts that have feature values as well.
     """
 
     file: str
     examples: int
     nonzeros: int
+    tokens: int = 0
     labels: int
     bytes: int
     sha256: str
 
     def memory_bytes(self, kind):
         """Bytes its rows take in memory; ``kind`` is that of ``tfxc.data.rows.Rows``."""
-        per_row = 8 if kind in ("dense", "pixels") else 16
-        per_value = {"sparse": 8, "dense": 4, "tokens": 4}.get(kind, 1)
-        return self.examples * per_row + self.nonzeros * per_value + self.labels * 4
+        per_row = {"dense": 8, "pixels": 8, "joined": 24}.get(kind, 16)
+        per_value = {"sparse": 8, "joined": 8, "dense": 4, "tokens": 4}.get(kind, 1)
+        values = self.nonzeros * per_value + (self.tokens + self.labels) * 4
+        return self.examples * per_row + values
 
 
 class SplitInfo(_Part):
@@ -106,6 +110,7 @@ class Manifest(_Part):
             sets that are read where they are.
         num_features: width of the feature space, or length of the dense vectors, or values of an
             image.
+        vocabulary_size: number of token ids of texts that have features as well, else None.
         image_shape: (height, width, channels) of every image, or None.
         image_store: how images are stored, ``"pixels"`` or ``"encoded"``, or None.
         num_labels: number of labels of the training vocabulary (``labels.txt``).
@@ -119,8 +124,9 @@ class Manifest(_Part):
     name: str
     settings_fingerprint: str
     layout: Literal["blocks", "examples", "feature_set"]
-    feature_kind: Literal["sparse", "dense", "tokens", "image"]
+    feature_kind: Literal["sparse", "dense", "tokens", "joined", "image"]
     num_features: int
+    vocabulary_size: int | None = None
     image_shape: tuple[int, int, int] | None = None
     image_store: Literal["pixels", "encoded"] | None = None
     num_labels: int

@@ -17,7 +17,7 @@ def matrices(source, batch_size=_BATCH):
     Labels that training does not know are left out.
 
     Args:
-        source: a ``Source`` of sparse or dense features.
+        source: a ``Source`` of sparse or dense features, or of texts with both features and tokens.
         batch_size: examples read at once.
 
     Returns:
@@ -34,10 +34,10 @@ def matrices(source, batch_size=_BATCH):
         >>> [matrix.shape for matrix in matrices(ArraySource(rows, num_labels=2))]
         [(2, 2), (2, 2)]
     """
-    if source.kind not in ("sparse", "dense"):
+    if source.kind not in ("sparse", "dense", "joined"):
         raise DataError(
             f"sparse or dense features are expected, found {source.kind}",
-            fix="prepare the texts with tfidf, or give vectors of the images",
+            fix="prepare the texts with tfidf or joined, or give vectors of the images",
         )
     features, rows, ids, count = [], [], [], 0
     for batch in source.sequential(batch_size):

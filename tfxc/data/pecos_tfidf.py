@@ -10,7 +10,8 @@ import scipy.sparse
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 
-from tfxc.data.terms import count_terms
+from tfxc.data.learning import Learner
+from tfxc.data.terms import TermCounter
 from tfxc.data.text_features_base import (
     TextFeatures,
     check_ngram_range,
@@ -90,20 +91,17 @@ class PecosTfidfFeatures(TextFeatures):
         )  # fmt: skip
         self._vocabulary = self._idf = None
 
-    def fit(self, text_lists, jobs=1):
-        """Finds the vocabulary and the idf weights.
-
-        Args:
-            text_lists, jobs: as of ``TfidfFeatures.fit``.
-
-        Returns:
-            ``self``.
+    def learner(self, jobs=1):
+        """Learns the vocabulary and the idf weights.
 
         Raises:
-            DataError: no term is left.
+            DataError: at its end, no term is left.
         """
+        counter = TermCounter(self._analysis(), jobs, with_totals=False)
+        return Learner(counter.add, lambda: self._take(counter.counts()))
+
+    def _take(self, counts):
         settings = self._settings
-        counts = count_terms(text_lists, self._analysis(), jobs, with_totals=False)
         kept = [self._select(counts, words) for words in self._ranges()]
         kept = np.concatenate(kept).astype(np.int64)
         if not kept.size:
@@ -113,7 +111,7 @@ class PecosTfidfFeatures(TextFeatures):
             )
         documents = counts.documents[kept] + settings["smooth_idf"]
         idf = np.maximum(np.log(counts.num_texts / documents), 0) + settings["add_one_idf"]
-        return self.assume([counts.terms[index] for index in kept], idf)
+        self.assume([counts.terms[index] for index in kept], idf)
 
     def assume(self, terms, idf):
         """Takes a vocabulary and weights that were learnt elsewhere; the columns keep their order.

@@ -110,6 +110,8 @@ def batch_signature(source, batch_size):
             "weights": tf.TensorSpec((None,), tf.float32),
             "row_splits": tf.TensorSpec((batch_size + 1,), tf.int64),
         }
+        if source.kind == "joined":
+            features["tokens"] = tf.TensorSpec((batch_size, None), tf.int32)
     return {
         "features": features,
         "labels": tf.TensorSpec((batch_size, None), tf.int32),

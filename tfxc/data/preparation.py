@@ -287,6 +287,7 @@ class _Preparation:
             layout=settings.layout, feature_kind=self._feature_kind,
             image_shape=images and images.shape, image_store=images and images.store,
             num_features=self.num_features, num_labels=len(self.numbering.vocabulary),
+            vocabulary_size=getattr(self.text_features, "vocabulary_size", None),
             num_unseen_labels=len(unseen), text_features=text_settings,
             row_normalise=settings.normalise,
             sources=describe_sources(settings, self.sources, self.fingerprints), splits=infos,

@@ -4,7 +4,8 @@
 ``labels``, ``label_vals``, ``input_idxs``, ``input_vals`` and the row lengths ``label_counts`` and
 ``input_counts``. ``examples``: a record holds one example under the first four names, which is the
 layout of the original MACH code, whose records read unchanged. Dense vectors have ``input_vals``
-only, lists of tokens ``input_idxs`` only. Label values are 1 throughout. Images are bytes lists
+only, lists of tokens ``input_idxs`` only; where both stand for a text, its tokens are ``tokens``
+(in blocks with ``token_counts``). Label values are 1 throughout. Images are bytes lists
 instead: ``image/raw``, one value with the pixels of all images of the record in row-major order, or
 ``image/encoded``, one file each.
 """
@@ -22,7 +23,7 @@ from tfxc.errors import DataError
 
 BLOCK_ROWS = 256
 LAYOUTS = ("blocks", "examples")
-_LISTS = ("sparse", "tokens")
+_LISTS = ("sparse", "tokens", "joined")
 _IMAGES = {"pixels": "image/raw", "encoded": "image/encoded"}
 # Records of images are kept near this size by holding fewer of them.
 _RECORD_BYTES = 8 << 20
@@ -104,6 +105,8 @@ def _block_records(rows):
         arrays["label_counts"] = np.diff(block.label_indptr)
         if block.kind in _LISTS:
             arrays["input_counts"] = np.diff(block.indptr)
+        if block.kind == "joined":
+            arrays["token_counts"] = np.diff(block.token_indptr)
         yield encode_example(arrays)
 
 
@@ -122,6 +125,8 @@ def _example_arrays(rows):
         return {**arrays, _IMAGES["encoded"]: rows.batch()["features"].tolist()}
     if rows.kind == "tokens":
         return {**arrays, "input_idxs": rows.tokens}
+    if rows.kind == "joined":
+        arrays["tokens"] = rows.tokens
     return {**arrays, "input_idxs": rows.indices, "input_vals": rows.values}
 
 
@@ -131,14 +136,17 @@ def _parsed(path, layout, kind):
     images = kind in _IMAGES
     if images:
         names[_IMAGES[kind]] = tf.string
-    if kind in ("sparse", "dense"):
+    if kind in ("sparse", "dense", "joined"):
         names["input_vals"] = tf.float32
+    # The name of each list, and that of its lengths.
+    lists = {"labels": "label_counts"}
     if kind in _LISTS:
-        names["input_idxs"] = tf.int64
+        lists["input_idxs"] = "input_counts"
+    if kind == "joined":
+        lists["tokens"] = "token_counts"
+    names |= dict.fromkeys(lists, tf.int64)
     if layout == "blocks":
-        names["label_counts"] = tf.int64
-        if kind in _LISTS:
-            names["input_counts"] = tf.int64
+        names |= dict.fromkeys(lists.values(), tf.int64)
     wanted = {name: tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
               for name, dtype in names.items()}  # fmt: skip
     records = _ROWS_AT_ONCE // BLOCK_ROWS if layout == "blocks" else _ROWS_AT_ONCE
@@ -151,9 +159,9 @@ def _parsed(path, layout, kind):
         lengths = tf.strings.length(batch).numpy()
         columns["bytes"] = int(lengths.sum(dtype=np.int64)) + _FRAME_BYTES * len(lengths)
         if layout == "examples":
-            columns["label_counts"] = parsed["labels"].row_lengths().numpy()
-            if kind in _LISTS:
-                columns["input_counts"] = parsed["input_idxs"].row_lengths().numpy()
+            columns |= {
+                counts: parsed[name].row_lengths().numpy() for name, counts in lists.items()
+            }
         yield columns
 
 
@@ -211,7 +219,19 @@ def _rows(path, columns, kind, num_features):
     if num_features is None:
         num_features = ids.max(initial=-1) + 1
     lists = {"tokens": ids} if kind == "tokens" else {"indices": ids, "values": values}
+    if kind == "joined":
+        lists |= _joined_tokens(path, columns, len(label_counts))
     return Rows(indptr=_bounds(counts), num_features=num_features, **lists, **label_lists)
+
+
+def _joined_tokens(path, columns, count):
+    """The tokens of texts that have features as well."""
+    empty = np.zeros(0, np.int64)
+    counts, tokens = columns.get("token_counts", empty), columns.get("tokens", empty)
+    whole = len(counts) == count and counts.sum() == len(tokens)
+    _check(path, whole, "as many tokens as their counts say")
+    _check_ids(path, tokens, None, "token")
+    return {"token_indptr": _bounds(counts), "tokens": tokens}
 
 
 def _bounds(counts):

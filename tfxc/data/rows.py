@@ -1,21 +1,27 @@
 """Examples in memory: features of one kind and CSR label lists, gathered without a loop."""
 
+import itertools
+
 import numpy as np
 import scipy.sparse
 
 from tfxc.data.lists import gather_lists, joined_files, pad_labels, pad_tokens, slice_lists
 
-#: The arrays that hold the features of each kind.
-ARRAYS = {
-    "sparse": ("indptr", "indices", "values"),
-    "dense": ("matrix",),
-    "tokens": ("indptr", "tokens"),
-    "pixels": ("images",),
-    "encoded": ("indptr", "content"),
+# The features of each kind: an array with an entry per example, or bounds and lists between them.
+_GROUPS = {
+    "sparse": (("indptr", "indices", "values"),),
+    "dense": (("matrix",),),
+    "tokens": (("indptr", "tokens"),),
+    "joined": (("indptr", "indices", "values"), ("token_indptr", "tokens")),
+    "pixels": (("images",),),
+    "encoded": (("indptr", "content"),),
 }
+#: The arrays that hold the features of each kind.
+ARRAYS = {kind: tuple(itertools.chain(*groups)) for kind, groups in _GROUPS.items()}
 _TYPES = {
-    "indptr": np.int64, "indices": np.int32, "values": np.float32, "matrix": np.float32,
-    "images": np.uint8, "content": np.uint8, "tokens": np.int32,
+    "label_indptr": np.int64, "label_ids": np.int32, "indptr": np.int64, "indices": np.int32,
+    "values": np.float32, "matrix": np.float32, "images": np.uint8, "content": np.uint8,
+    "token_indptr": np.int64, "tokens": np.int32,
 }  # fmt: skip
 
 
@@ -24,17 +30,18 @@ class Rows:
 
     Sparse features are ``indptr`` int64 (n + 1,), ``indices`` int32 (nnz,) and ``values`` float32
     (nnz,); dense ones ``matrix`` float32 (n, num_features). Texts as lists of tokens are
-    ``tokens`` int32 (total,), row r being ``tokens[indptr[r]:indptr[r + 1]]``. Images are
-    ``images`` uint8 (n, height, width, channels) as pixels; as encoded files they are ``content``
-    uint8 (bytes,), file r being ``content[indptr[r]:indptr[r + 1]]``. The arrays of the other
-    kinds are None.
+    ``tokens`` int32 (total,), row r being ``tokens[indptr[r]:indptr[r + 1]]``; texts that are
+    sparse features as well, ``"joined"``, have the bounds of their tokens in ``token_indptr``.
+    Images are ``images`` uint8 (n, height, width, channels) as pixels; as encoded files they are
+    ``content`` uint8 (bytes,), file r being ``content[indptr[r]:indptr[r + 1]]``. The arrays of the
+    other kinds are None.
     Labels are ``label_indptr`` int64 (n + 1,) and ``label_ids`` int32 (total,).
 
     Args:
         num_features: width of the feature space; for images values of one (0 if not known).
 
     Attributes:
-        kind: ``"sparse"``, ``"dense"``, ``"tokens"``, ``"pixels"`` or ``"encoded"``.
+        kind: ``"sparse"``, ``"dense"``, ``"tokens"``, ``"joined"``, ``"pixels"`` or ``"encoded"``.
 
     Example:
         >>> rows = Rows.from_csr(scipy.sparse.csr_matrix([[0.0, 2.0], [1.0, 0.0]]), [[3], []])
@@ -44,11 +51,11 @@ class Rows:
 
     def __init__(
         self, *, label_indptr, label_ids, num_features, indptr=None, indices=None, values=None,
-        matrix=None, images=None, content=None, tokens=None,
+        matrix=None, images=None, content=None, tokens=None, token_indptr=None,
     ):  # fmt: skip
         given = {
             "indptr": indptr, "indices": indices, "values": values, "matrix": matrix,
-            "images": images, "content": content, "tokens": tokens,
+            "images": images, "content": content, "tokens": tokens, "token_indptr": token_indptr,
         }  # fmt: skip
         found = {name for name, array in given.items() if array is not None}
         kinds = [kind for kind, names in ARRAYS.items() if set(names) == found]
@@ -59,8 +66,9 @@ class Rows:
         self.num_features = int(num_features)
         for name, array in given.items():
             setattr(self, name, None if array is None else np.asarray(array, _TYPES[name]))
-        features = len(next(iter(self.arrays.values()))) - ("indptr" in found)
-        assert features == len(self), f"{features} feature rows, {len(self)} label rows"
+        for first, *lists in _GROUPS[self.kind]:
+            features = len(getattr(self, first)) - bool(lists)
+            assert features == len(self), f"{features} rows of {first}, {len(self)} label rows"
 
     @classmethod
     def from_csr(cls, features, labels):
@@ -95,6 +103,15 @@ class Rows:
         )  # fmt: skip
 
     @classmethod
+    def from_joined(cls, rows, labels):
+        """Rows of texts twice (``joined_features.JoinedRows``); ``labels`` as in ``from_csr``."""
+        label_indptr, label_ids = _label_arrays(labels)
+        return cls(
+            **rows.arrays, num_features=rows.shape[1],
+            label_indptr=label_indptr, label_ids=label_ids,
+        )  # fmt: skip
+
+    @classmethod
     def from_images(cls, images, labels):
         """Rows of images; ``labels`` as in ``from_csr``.
 
@@ -113,6 +130,7 @@ class Rows:
             kind=parts[0].kind,
             num_examples=sum(len(part) for part in parts),
             num_values=sum(part.nonzeros for part in parts),
+            num_tokens=sum(part.num_tokens for part in parts),
             num_labels=sum(len(part.label_ids) for part in parts),
             num_features=parts[0].num_features,
             image_shape=parts[0].image_shape,
@@ -142,7 +160,18 @@ class Rows:
     @property
     def nonzeros(self):
         """Number of stored feature values; of encoded files the bytes."""
-        return self.arrays[ARRAYS[self.kind][-1]].size
+        return getattr(self, _GROUPS[self.kind][0][-1]).size
+
+    @property
+    def num_tokens(self):
+        """Number of tokens beside the feature values: of kind ``"joined"``, else 0."""
+        return self.tokens.size if self.kind == "joined" else 0
+
+    @property
+    def lengths(self):
+        """Tokens of each text, int64 (n,); None where rows are no lists of tokens."""
+        bounds = {"tokens": self.indptr, "joined": self.token_indptr}.get(self.kind)
+        return None if bounds is None else np.diff(bounds)
 
     @property
     def nbytes(self):
@@ -167,14 +196,12 @@ class Rows:
         )
 
     def _cut(self, cut_lists, cut_array):
-        names = ARRAYS[self.kind]
-        arrays = self.arrays.values()
-        cut = cut_lists(*arrays) if "indptr" in names else [cut_array(array) for array in arrays]
-        label_indptr, label_ids = cut_lists(self.label_indptr, self.label_ids)
-        return Rows(
-            label_indptr=label_indptr, label_ids=label_ids, num_features=self.num_features,
-            **dict(zip(names, cut, strict=True)),
-        )  # fmt: skip
+        cut = {}
+        for names in (("label_indptr", "label_ids"), *_GROUPS[self.kind]):
+            arrays = [getattr(self, name) for name in names]
+            found = cut_lists(*arrays) if len(names) > 1 else [cut_array(*arrays)]
+            cut.update(zip(names, found, strict=True))
+        return Rows(num_features=self.num_features, **cut)
 
     def take(self, row_numbers):
         """The batch of the given rows as NumPy arrays (docs/architecture.md, "Rows and batches").
@@ -182,16 +209,18 @@ class Rows:
         Returns:
             dict: ``features``, either ``{"ids": int32 (nnz,), "weights": float32 (nnz,),
             "row_splits": int64 (n + 1,)}``, float32 (n, dim), int32 (n, length) tokens padded with
-            0, uint8 (n, height, width, channels) or, for encoded files, object (n,) of ``bytes``;
-            ``labels`` int32 (n, max(1, most labels
-            in these rows)) padded with −1.
+            0 (of joined rows a fourth entry ``"tokens"`` of the dict), uint8 (n, height, width,
+            channels) or, for encoded files, object (n,) of ``bytes``; ``labels`` int32
+            (n, max(1, most labels in these rows)) padded with −1.
         """
         return self.select(row_numbers).batch()
 
     def batch(self):
         """All rows as one batch; see ``take``."""
-        if self.kind == "sparse":
+        if self.kind in ("sparse", "joined"):
             features = {"ids": self.indices, "weights": self.values, "row_splits": self.indptr}
+            if self.kind == "joined":
+                features["tokens"] = pad_tokens(self.token_indptr, self.tokens)
         elif self.kind == "encoded":
             features = self._files()
         elif self.kind == "tokens":
@@ -213,41 +242,41 @@ class RowsBuilder:
 
     Args:
         num_values: how many values are coming, see ``Rows.nonzeros``.
+        num_tokens: how many tokens beside them, see ``Rows.num_tokens``.
         image_shape: of images stored as pixels.
     """
 
     def __init__(
-        self, *, kind, num_examples, num_values, num_labels, num_features, image_shape=None
-    ):
-        self._row = self._value = self._label = 0
+        self, *, kind, num_examples, num_values, num_labels, num_features, num_tokens=0,
+        image_shape=None,
+    ):  # fmt: skip
         self._kind, self._num_features = kind, num_features
         shapes = {
-            "indptr": num_examples + 1,
             "matrix": (num_examples, num_features),
             "images": (num_examples, *(image_shape or ())),
         }
-        self._arrays = {
-            name: np.zeros(shapes.get(name, num_values), _TYPES[name]) for name in ARRAYS[kind]
-        }
-        self._arrays["label_indptr"] = np.zeros(num_examples + 1, np.int64)
-        self._arrays["label_ids"] = np.zeros(num_labels, np.int32)
+        self._groups = (("label_indptr", "label_ids"), *_GROUPS[kind])
+        sizes, self._arrays = (num_labels, num_values, num_tokens), {}
+        for (first, *lists), size in zip(self._groups, sizes, strict=False):
+            shape = num_examples + 1 if lists else shapes[first]
+            self._arrays[first] = np.zeros(shape, _TYPES[first])
+            self._arrays |= {name: np.zeros(size, _TYPES[name]) for name in lists}
+        self._row, self._filled = 0, [0] * len(self._groups)
 
     def append(self, rows):
         """Copies ``rows`` behind those appended so far."""
         assert rows.kind == self._kind and rows.num_features == self._num_features
-        arrays = {**rows.arrays, "label_indptr": rows.label_indptr, "label_ids": rows.label_ids}
-        firsts = {"matrix": self._row, "images": self._row, "label_ids": self._label}
-        for name, array in arrays.items():
-            target = self._arrays[name]
-            if name.endswith("indptr"):
-                before = self._label if name == "label_indptr" else self._value
-                target[self._row + 1 : self._row + len(array)] = array[1:] + before
-            else:
-                first = firsts.get(name, self._value)
-                target[first : first + len(array)] = array
-        self._row += len(rows)
-        self._value += rows.nonzeros
-        self._label += len(rows.label_ids)
+        last = self._row + len(rows)
+        for number, (first, *lists) in enumerate(self._groups):
+            if not lists:
+                self._arrays[first][self._row : last] = getattr(rows, first)
+                continue
+            begin = self._filled[number]
+            self._arrays[first][self._row + 1 : last + 1] = getattr(rows, first)[1:] + begin
+            self._filled[number] = begin + getattr(rows, lists[0]).size
+            for name in lists:
+                self._arrays[name][begin : self._filled[number]] = getattr(rows, name)
+        self._row = last
 
     def finish(self):
         """The filled ``Rows``."""

@@ -14,7 +14,6 @@ import numpy as np
 from tfxc.data.rows import Rows
 from tfxc.errors import ConfigError
 
-
 _POOL = 32  # batches sorted by length together
 _GROUPING = 11  # of random numbers: not that of the permutation
 
@@ -152,7 +151,7 @@ class ArraySource(Source):
 
     def group_by_length(self, batch_size):
         """See ``Source``; each epoch is still a permutation."""
-        if self.kind != "tokens":
+        if self._rows.lengths is None:
             return super().group_by_length(batch_size)
         self._grouped = batch_size
         return None
@@ -161,7 +160,7 @@ class ArraySource(Source):
         order = permutation(self.num_examples, seed, epoch)
         if self._grouped is None:
             return order
-        lengths = np.diff(self._rows.indptr)[order]
+        lengths = self._rows.lengths[order]
         # The first places of an epoch may belong to a batch that the epoch before has begun.
         rest = -epoch * self.num_examples % self._grouped
         draw = np.random.default_rng((seed, epoch, _GROUPING))

@@ -34,7 +34,8 @@ def write_split(folder, split, shards, layout, num_labels):
         infos.append(
             ShardInfo(
                 file=path.name, examples=len(rows), nonzeros=rows.nonzeros,
-                labels=len(rows.label_ids), bytes=path.stat().st_size, sha256=checksum(path),
+                tokens=rows.num_tokens, labels=len(rows.label_ids),
+                bytes=path.stat().st_size, sha256=checksum(path),
             )
         )  # fmt: skip
         label_counts.append(np.diff(rows.label_indptr))

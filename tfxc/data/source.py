@@ -76,6 +76,7 @@ class ShardSource(WindowSource):
             kind=self.kind,
             num_examples=sum(shard.examples for shard in shards),
             num_values=sum(shard.nonzeros for shard in shards),
+            num_tokens=sum(shard.tokens for shard in shards),
             num_labels=sum(shard.labels for shard in shards),
             num_features=self.num_features, image_shape=self.image_shape,
         )  # fmt: skip
@@ -155,11 +156,12 @@ def verify(folder):
 
 
 def _check_counts(path, shard, rows):
-    found = (len(rows), rows.nonzeros, len(rows.label_ids))
-    expected = (shard.examples, shard.nonzeros, shard.labels)
+    found = (len(rows), rows.nonzeros, rows.num_tokens, len(rows.label_ids))
+    expected = (shard.examples, shard.nonzeros, shard.tokens, shard.labels)
     if found != expected:
         raise DataError(
-            f"a shard of {expected} examples, feature values and labels expected, found {found}",
+            f"a shard of {expected} examples, feature values, tokens beside them and labels "
+            f"expected, found {found}",
             where=path,
             fix="run prepare again",
         )

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 
+from tfxc.data.learning import Learner, fitted
 from tfxc.data.subwords_files import load_subwords, read_subwords, save_subwords
 from tfxc.data.subwords_folder import open_folder
 from tfxc.data.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without
@@ -84,16 +85,23 @@ class PretrainedTokens:
 
     def fit(self, text_lists, jobs=1):
         """Reads the folder; returns ``self``. The texts are read with ``min_count`` only."""
+        return fitted(self, text_lists, jobs)
+
+    def learner(self, jobs=1):
+        """Reads the folder; a ``tfxc.data.learning.Learner`` with ``min_count``, else None."""
         folder = open_folder(self._settings["folder"], "data.text_features.folder")
         self._take(read_subwords(folder), folder)
-        if self._settings["min_count"]:
-            self._leave_out_rare(text_lists)
-        return self
-
-    def _leave_out_rare(self, text_lists):
+        if not self._settings["min_count"]:
+            return None
         counts = np.zeros(self.num_features, np.int64)
-        for texts in text_lists:
-            counts += np.bincount(self.transform(texts).tokens, minlength=len(counts))
+
+        def add(text_lists):
+            for texts in text_lists:
+                counts[:] += np.bincount(self.transform(texts).tokens, minlength=len(counts))
+
+        return Learner(add, lambda: self._leave_out_rare(counts))
+
+    def _leave_out_rare(self, counts):
         kept = kept_ids(self._subwords, counts, self._settings["min_count"])
         pruned = without(self._subwords, kept)
         if "kept" not in pruned.settings:

@@ -2,14 +2,12 @@
 
 import collections
 import dataclasses
-import itertools
 
 import joblib
 import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer
 
 from tfxc.errors import DataError
-from tfxc.progress import Progress
 
 
 @dataclasses.dataclass
@@ -29,45 +27,47 @@ class TermCounts:
     num_texts: int
 
 
-def count_terms(text_lists, analysis, jobs=1, with_totals=True):
-    """Counts over an iterable of lists of texts, reading ``jobs`` lists at a time.
+class TermCounter:
+    """Counts the terms of texts.
 
     Args:
-        text_lists: iterable of lists of strings.
         analysis: ``ngram_range``, ``lowercase`` and ``token_pattern``.
         jobs: processes; the result does not depend on it.
         with_totals: whether to count occurrences too, for twice the memory.
 
-    Returns:
-        ``TermCounts``.
-
     Example:
-        >>> analysis = {"ngram_range": (1, 1), "lowercase": True, "token_pattern": "[a-z]+"}
-        >>> counts = count_terms([["a b b"], ["b"]], analysis)
+        >>> counter = TermCounter({"ngram_range": (1, 1), "token_pattern": "[a-z]+"})
+        >>> counter.add([["a b b"], ["b"]])
+        >>> counts = counter.counts()
         >>> counts.terms, counts.documents.tolist(), counts.totals.tolist(), counts.num_texts
         (['a', 'b'], [1, 2], [1, 3], 2)
     """
-    documents, totals, num_texts = collections.Counter(), collections.Counter(), 0
-    text_lists = iter(text_lists)
-    with (
-        Progress("counting terms", unit="texts") as progress,
-        joblib.Parallel(n_jobs=jobs) as parallel,
-    ):
-        while window := list(itertools.islice(text_lists, jobs)):
-            tasks = (joblib.delayed(_count_list)(texts, analysis, with_totals) for texts in window)
-            for in_documents, in_total in parallel(tasks):
-                documents.update(in_documents)
-                totals.update(in_total)
-            in_window = sum(map(len, window))
-            num_texts += in_window
-            progress.advance(in_window)
-    terms = sorted(documents)
-    return TermCounts(
-        terms,
-        _values(documents, terms),
-        _values(totals, terms) if with_totals else None,
-        num_texts,
-    )
+
+    def __init__(self, analysis, jobs=1, with_totals=True):
+        self._analysis, self._jobs, self._with_totals = analysis, jobs, with_totals
+        self._documents, self._totals = collections.Counter(), collections.Counter()
+        self._num_texts = 0
+
+    def add(self, text_lists):
+        """Counts a list of lists of texts, a list a process."""
+        tasks = (
+            joblib.delayed(_count_list)(texts, self._analysis, self._with_totals)
+            for texts in text_lists
+        )
+        for in_documents, in_total in joblib.Parallel(n_jobs=self._jobs)(tasks):
+            self._documents.update(in_documents)
+            self._totals.update(in_total)
+        self._num_texts += sum(map(len, text_lists))
+
+    def counts(self):
+        """``TermCounts`` of all texts so far."""
+        terms = sorted(self._documents)
+        return TermCounts(
+            terms,
+            _values(self._documents, terms),
+            _values(self._totals, terms) if self._with_totals else None,
+            self._num_texts,
+        )
 
 
 def _values(counter, terms):

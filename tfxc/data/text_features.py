@@ -1,211 +1,18 @@
-"""Texts to sparse rows: TF-IDF and hashed bags of n-grams, on scikit-learn's vectorisers.
+"""Text features by their names in configs: built from a config section, loaded from a folder.
 
-Lists of tokens, ``tfxc.data.tokens``, and PECOS's TF-IDF, ``tfxc.data.pecos_tfidf``, are found here
-by their names as well.
-
-Unlike scikit-learn's own, the TF-IDF vectoriser is fitted on a stream, so that only its vocabulary
-has to fit in memory; it works in several processes and is saved without pickle.
+Bags of n-grams are in ``tfxc.data.bags`` and ``tfxc.data.pecos_tfidf``, lists of tokens in
+``tfxc.data.tokens`` and ``tfxc.data.subwords``, both of one text in ``tfxc.data.joined_features``.
 """
 
-import inspect
-import json
 from pathlib import Path
 
-import numpy as np
-from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
-from sklearn.preprocessing import normalize
-
-from tfxc.data.pecos_tfidf import PecosTfidfFeatures
-from tfxc.data.terms import count_terms, select_terms
-from tfxc.data.text_features_base import (
-    FILE_VERSION,
-    TOKEN_PATTERN,
-    TextFeatures,
-    check_share,
-    existing_file,
-    is_positive,
-    read_terms,
-)
+from tfxc.data.bags import BAGS
+from tfxc.data.joined_features import JoinedFeatures
+from tfxc.data.text_features_base import build_of, load_of
 from tfxc.data.tokens import TOKENS
-from tfxc.errors import ConfigError, DataError
-from tfxc.registry import nearest
 
-
-class TfidfFeatures(TextFeatures):
-    """TF-IDF weighted n-grams, the same as scikit-learn's ``TfidfVectorizer`` gives.
-
-    A row holds, per term of the vocabulary, its count (with ``sublinear_tf`` 1 + ln(count)) times
-    idf = 1 + ln((1 + documents) / (1 + documents with the term)), then divided by the row's norm.
-
-    Args:
-        ngram_range: smallest and largest n of the n-grams, whose words are joined by a space.
-        min_df: terms found in fewer documents are left out; a float is a share of the documents.
-        max_df: terms found in more documents are left out; a float is a share of the documents.
-        max_features: keep only so many terms, the most frequent ones in total; None = all.
-        sublinear_tf: whether to damp the counts.
-        lowercase: whether to lower the case first.
-        token_pattern: regular expression of a word.
-        norm: ``"l2"``, ``"l1"`` or None.
-        use_idf: whether to weight by idf.
-
-    Raises:
-        ConfigError: an argument has an impossible value.
-
-    Example:
-        >>> features = TfidfFeatures(min_df=2).fit([["red fox", "red hen"], ["a hen"]])
-        >>> features.vocabulary(), features.transform(["hen, hen"]).toarray().tolist()
-        (['hen', 'red'], [[1.0, 0.0]])
-    """
-
-    name = "tfidf"
-
-    def __init__(
-        self,
-        ngram_range=(1, 1),
-        min_df=1,
-        max_df=1.0,
-        max_features=None,
-        sublinear_tf=True,
-        lowercase=True,
-        token_pattern=TOKEN_PATTERN,
-        norm="l2",
-        use_idf=True,
-    ):
-        check_share(min_df, "min_df")
-        check_share(max_df, "max_df")
-        if max_features is not None and not is_positive(max_features):
-            raise ConfigError(
-                f"a positive integer or null is expected, found {max_features!r}",
-                where="max_features",
-            )
-        super().__init__(
-            ngram_range=ngram_range,
-            min_df=min_df,
-            max_df=max_df,
-            max_features=max_features,
-            sublinear_tf=sublinear_tf,
-            lowercase=lowercase,
-            token_pattern=token_pattern,
-            norm=norm,
-            use_idf=use_idf,
-        )
-        self._vocabulary = self._idf = None
-
-    def fit(self, text_lists, jobs=1):
-        """Finds the vocabulary and the idf weights.
-
-        Args:
-            text_lists: iterable of lists of texts, read once, ``jobs`` lists at a time; a few
-                thousand texts a list suit several processes.
-            jobs: processes to use at most; the result does not depend on it.
-
-        Returns:
-            ``self``.
-
-        Raises:
-            DataError: no term is left, or ``max_df`` means fewer documents than ``min_df``.
-        """
-        pruning = {key: self._settings[key] for key in ("min_df", "max_df", "max_features")}
-        with_totals = pruning["max_features"] is not None
-        counts = count_terms(text_lists, _analysis(self._settings), jobs, with_totals)
-        kept = select_terms(counts, **pruning)
-        self._vocabulary = [counts.terms[index] for index in kept]
-        if any("\n" in term for term in self._vocabulary):
-            raise ConfigError("terms hold line breaks", where="token_pattern")
-        self._idf = np.log((counts.num_texts + 1) / (counts.documents[kept] + 1)) + 1
-        self.num_features = len(kept)
-        self._cached_vectorizer = None
-        return self
-
-    def vocabulary(self):
-        return self._vocabulary
-
-    @property
-    def idf(self):
-        return self._idf if self._settings["use_idf"] else None
-
-    def _build_vectorizer(self):
-        return CountVectorizer(
-            vocabulary=self._vocabulary, dtype=np.float32, **_analysis(self._settings)
-        )
-
-    def _rows(self, texts):
-        rows = super()._rows(texts)
-        if self._settings["sublinear_tf"]:
-            rows.data = np.log(rows.data) + 1
-        if self.idf is not None:
-            rows.data *= self.idf[rows.indices]
-        if self._settings["norm"]:
-            rows = normalize(rows, self._settings["norm"], copy=False)
-        return rows
-
-    def _load(self, folder):
-        self._vocabulary, self._idf = read_terms(folder, self._settings["use_idf"])
-        self.num_features = len(self._vocabulary)
-
-
-class HashingFeatures(TextFeatures):
-    """Bags of n-grams hashed to a fixed number of columns, as ``HashingVectorizer`` gives.
-
-    The column of a term is |h| mod ``num_features`` with h the signed 32-bit MurmurHash3 of its
-    UTF-8 bytes, seed 0. There is nothing to fit.
-
-    Args:
-        num_features: number of columns.
-        ngram_range, lowercase, token_pattern, norm: as of ``TfidfFeatures``.
-        alternate_sign: whether a term counts as the sign of h, so that collisions cancel out.
-
-    Raises:
-        ConfigError: an argument has an impossible value.
-
-    Example:
-        >>> HashingFeatures(num_features=16).transform(["red fox", ""]).shape
-        (2, 16)
-    """
-
-    name = "hashing"
-
-    def __init__(
-        self,
-        num_features=2**18,
-        ngram_range=(1, 1),
-        lowercase=True,
-        token_pattern=TOKEN_PATTERN,
-        alternate_sign=False,
-        norm="l2",
-    ):
-        if not is_positive(num_features) or num_features >= 2**31:
-            raise ConfigError(
-                f"an integer of 1 to 2^31 - 1 is expected, found {num_features!r}",
-                where="num_features",
-            )
-        super().__init__(
-            num_features=num_features,
-            ngram_range=ngram_range,
-            lowercase=lowercase,
-            token_pattern=token_pattern,
-            alternate_sign=alternate_sign,
-            norm=norm,
-        )
-        self.num_features = num_features
-
-    def fit(self, text_lists, jobs=1):
-        """Returns ``self``; the texts are not read."""
-        return self
-
-    def _build_vectorizer(self):
-        settings = self.settings()
-        return HashingVectorizer(
-            n_features=settings.pop("num_features"), dtype=np.float32, **settings
-        )
-
-    def _load(self, folder):
-        """There is nothing beside the settings."""
-
-
-_BAGS = (TfidfFeatures, PecosTfidfFeatures, HashingFeatures)
 #: The kinds of text features by their names in configs.
-TEXT_FEATURES = {kind.name: kind for kind in _BAGS} | TOKENS
+TEXT_FEATURES = BAGS | TOKENS | {JoinedFeatures.name: JoinedFeatures}
 
 
 def build_text_features(config):
@@ -218,42 +25,13 @@ def build_text_features(config):
         >>> build_text_features({"name": "tfidf", "min_df": 3}).settings()["min_df"]
         3
     """
-    arguments = dict(config)
-    name = arguments.pop("name", None)
-    _check_known([name], TEXT_FEATURES, "kind of text features")
-    kind = TEXT_FEATURES[name]
-    _check_known(arguments, inspect.signature(kind).parameters, f"argument of {name}")
-    return kind(**arguments)
+    return build_of(TEXT_FEATURES, config)
 
 
 def load_text_features(folder):
-    """Text features as ``TextFeatures.save`` wrote them.
+    """Text features as their ``save`` wrote them.
 
     Raises:
         DataError: a file is missing or does not fit the others.
     """
-    folder = Path(folder)
-    path = existing_file(folder / "features.json")
-    try:
-        head = json.loads(path.read_text("utf-8"))
-        version, name, settings = (head[key] for key in ("version", "name", "settings"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError("saved text features are expected", where=path) from error
-    if version != FILE_VERSION:
-        raise DataError(f"version {FILE_VERSION} is expected, found {version!r}", where=path)
-    features = build_text_features({"name": name, **settings})
-    features._load(folder)
-    return features
-
-
-def _analysis(settings):
-    return {key: settings[key] for key in ("ngram_range", "lowercase", "token_pattern")}
-
-
-def _check_known(names, known, what):
-    for name in names:
-        if name not in known:
-            raise ConfigError(
-                f"unknown {what} {name!r}{nearest(name, known)}",
-                fix=f"choose one of: {', '.join(known)}",
-            )
+    return load_of(TEXT_FEATURES, Path(folder))

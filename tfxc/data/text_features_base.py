@@ -1,6 +1,7 @@
 """What bags of n-grams share: transforming in processes, saving, checks."""
 
 import abc
+import inspect
 import itertools
 import json
 import re
@@ -10,8 +11,10 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.data.formats.lines import reading_errors
+from tfxc.data.learning import fitted
 from tfxc.errors import ConfigError, DataError
 from tfxc.files import atomic_folder
+from tfxc.registry import nearest
 
 #: Version of the saved form.
 FILE_VERSION = 1
@@ -51,9 +54,25 @@ class TextFeatures(abc.ABC):
         """The constructor's arguments as a dict."""
         return dict(self._settings)
 
-    @abc.abstractmethod
     def fit(self, text_lists, jobs=1):
-        """Learns from an iterable of lists of texts, read once; returns ``self``."""
+        """Learns from texts.
+
+        Args:
+            text_lists: iterable of lists of texts, read once, ``jobs`` lists at a time; a few
+                thousand texts a list suit several processes.
+            jobs: processes to use at most; the result does not depend on it.
+
+        Returns:
+            ``self``.
+
+        Raises:
+            DataError: nothing is left to count, see ``learner``.
+        """
+        return fitted(self, text_lists, jobs)
+
+    @abc.abstractmethod
+    def learner(self, jobs=1):
+        """The ``tfxc.data.learning.Learner`` of ``fit``, or None where nothing is to be learnt."""
 
     def transform(self, texts, jobs=1):
         """One row per text, the same as scikit-learn's in float32.
@@ -216,3 +235,41 @@ def check_pattern(pattern):
         ) from error
     if groups > 1:
         raise ConfigError("at most one group is expected", where="token_pattern")
+
+
+def build_of(kinds, config):
+    """Text features of one of several kinds, see ``tfxc.data.text_features.build_text_features``.
+
+    Args:
+        kinds: dict of the classes by name.
+        config: dict of the name and the arguments.
+    """
+    arguments = dict(config)
+    name = arguments.pop("name", None)
+    _check_known([name], kinds, "kind of text features")
+    _check_known(arguments, inspect.signature(kinds[name]).parameters, f"argument of {name}")
+    return kinds[name](**arguments)
+
+
+def load_of(kinds, folder):
+    """Saved text features of one of several kinds, see ``load_text_features``."""
+    path = existing_file(folder / "features.json")
+    try:
+        head = json.loads(path.read_text("utf-8"))
+        version, name, settings = (head[key] for key in ("version", "name", "settings"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError("saved text features are expected", where=path) from error
+    if version != FILE_VERSION:
+        raise DataError(f"version {FILE_VERSION} is expected, found {version!r}", where=path)
+    features = build_of(kinds, {"name": name, **settings})
+    features._load(folder)
+    return features
+
+
+def _check_known(names, known, what):
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"unknown {what} {name!r}{nearest(name, known)}",
+                fix=f"choose one of: {', '.join(known)}",
+            )

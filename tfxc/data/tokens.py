@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from tfxc.data.subwords import PretrainedTokens
-from tfxc.data.terms import count_terms
+from tfxc.data.terms import TermCounter
 from tfxc.data.text_features_base import check_pattern
 from tfxc.data.tokens_base import TokenFeatures
 from tfxc.errors import ConfigError
@@ -44,13 +44,19 @@ class CharacterTokens(TokenFeatures):
             text = re.sub(r"[\W_]+", " ", text)
         return " ".join(text.replace("\0", " ").split())
 
-    def _counted(self, text_lists, jobs):
+    def _counter(self, jobs):
         total = np.zeros(_CODE_POINTS, np.int64)
-        for texts in text_lists:
-            points = _code_points([self._prepared(text) for text in texts])
-            np.add(total, np.bincount(points, minlength=_CODE_POINTS), out=total)
-        found = np.flatnonzero(total)
-        return [chr(point) for point in found], total[found]
+
+        def add(text_lists):
+            for texts in text_lists:
+                points = _code_points([self._prepared(text) for text in texts])
+                np.add(total, np.bincount(points, minlength=_CODE_POINTS), out=total)
+
+        def counted():
+            found = np.flatnonzero(total)
+            return [chr(point) for point in found], total[found]
+
+        return add, counted
 
     def _make_table(self, tokens):
         table = np.full(_CODE_POINTS, len(tokens) - 1, np.int32)
@@ -114,16 +120,23 @@ class WordTokens(TokenFeatures):
         text = super()._prepared(text)
         return text if self._settings["segmenter"] is None else " ".join(_jieba().cut(text))
 
-    def _counted(self, text_lists, jobs):
+    def _counter(self, jobs):
         analysis = {
             "ngram_range": (1, 1),
             "lowercase": False,
             "token_pattern": self._settings["token_pattern"],
         }
-        prepared = ([self._prepared(text) for text in texts] for texts in text_lists)
-        counts = count_terms(prepared, analysis, jobs)
-        kept = [i for i, term in enumerate(counts.terms) if term not in self._stop_words]
-        return [counts.terms[i] for i in kept], counts.totals[kept]
+        counter = TermCounter(analysis, jobs)
+
+        def add(text_lists):
+            counter.add([[self._prepared(text) for text in texts] for texts in text_lists])
+
+        def counted():
+            counts = counter.counts()
+            kept = [i for i, term in enumerate(counts.terms) if term not in self._stop_words]
+            return [counts.terms[i] for i in kept], counts.totals[kept]
+
+        return add, counted
 
     def _make_table(self, tokens):
         return {token: number for number, token in enumerate(tokens[1:-1], 1)}

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 
+from tfxc.data.learning import Learner, fitted
 from tfxc.data.text_features_base import FILE_VERSION, is_positive
 from tfxc.errors import ConfigError, DataError
 from tfxc.files import atomic_folder
@@ -25,10 +26,11 @@ def tell_cut(features, before, count, split):
     """
     cut = getattr(features, "num_cut", 0) - before
     if cut:
-        most = features.settings()["max_length"]
+        joined = features.kind == "joined"
+        settings = features.settings()["tokens"] if joined else features.settings()
         print(
-            f"{split}: {cut:,} of {count:,} texts were cut off after {most:,} tokens "
-            "(data.text_features.max_length)",
+            f"{split}: {cut:,} of {count:,} texts were cut off after {settings['max_length']:,} "
+            f"tokens (data.text_features.{'tokens.' if joined else ''}max_length)",
             file=sys.stderr,
         )
 
@@ -108,7 +110,14 @@ class TokenFeatures(abc.ABC):
         Raises:
             DataError: no token is left.
         """
-        tokens, counts = self._counted(text_lists, jobs)
+        return fitted(self, text_lists, jobs)
+
+    def learner(self, jobs=1):
+        """The ``tfxc.data.learning.Learner`` of ``fit``."""
+        add, counted = self._counter(jobs)
+        return Learner(add, lambda: self._choose(*counted()))
+
+    def _choose(self, tokens, counts):
         kept = [index for index in np.argsort(-counts, kind="stable")
                 if counts[index] >= self._settings["min_count"]]  # fmt: skip
         if not kept:
@@ -116,7 +125,6 @@ class TokenFeatures(abc.ABC):
                 f"none of {len(tokens):,} tokens is left", fix="lower min_count or check the texts"
             )
         self._take([PADDING, *(tokens[index] for index in kept), UNKNOWN])
-        return self
 
     def transform(self, texts, jobs=1):
         """``TokenRows`` of a list of texts.
@@ -170,8 +178,11 @@ class TokenFeatures(abc.ABC):
         return text.lower() if self._settings["lowercase"] else text
 
     @abc.abstractmethod
-    def _counted(self, text_lists, jobs):
-        """Tokens in ascending order, and how often each occurs."""
+    def _counter(self, jobs):
+        """Two functions: one counts a list of lists of texts, one gives what was counted.
+
+        That is tokens in ascending order, and how often each occurs.
+        """
 
     @abc.abstractmethod
     def _make_table(self, tokens):

@@ -62,14 +62,14 @@ class LayeredEncoder(TokenEncoder):
         """Encodes a batch and keeps what is computed on the way.
 
         Args:
-            features: as for ``call``.
+            features: of a batch.
             training: whether dropout is on.
             attention: whether to keep the scores of the attention.
 
         Returns:
             ``Watched``.
         """
-        ids, scores = tf.cast(features, tf.int32), []
+        ids, scores = tf.cast(self.own(features), tf.int32), []
         mask = ids != 0
         x = self.entering(self.embed(ids), mask, training)
         states = self.hidden_states(x, mask, training, scores if attention else None)

@@ -11,6 +11,7 @@ class Encoder(keras.layers.Layer):
     yields: a dict ``ids``, ``weights``, ``row_splits`` for sparse bags, a float32 (batch,
     num_features) tensor for dense vectors, a uint8 or float32 (batch, height, width, channels)
     tensor with values 0..255 for images, an int32 (batch, length) tensor padded with 0 for texts.
+    Of joined features, which hold the tokens and the bag of each text, it is called with its own.
 
     Class attributes:
         from_data: constructor arguments the data decides; a config may not hold them.
@@ -25,6 +26,23 @@ class Encoder(keras.layers.Layer):
     def tables(self):
         """Keras variables: the tables of embeddings, read by ``ops.offsets.read_rows`` only."""
         return []
+
+    def __call__(self, features, *args, **kwargs):
+        """Encodes one batch, see ``call``."""
+        return super().__call__(self.own(features), *args, **kwargs)
+
+    def own(self, features):
+        """The part of joined features that the encoder takes; other features as they are.
+
+        Args:
+            features: of a batch; joined ones are a dict ``tokens``, ``ids``, ``weights``,
+                ``row_splits``.
+        """
+        if not isinstance(features, dict) or "tokens" not in features:
+            return features
+        if self.takes == "tokens":
+            return features["tokens"]
+        return {name: values for name, values in features.items() if name != "tokens"}
 
     def call(self, features, training=False):
         """Encodes one batch."""

@@ -99,8 +99,9 @@ def export_model(
             agreement = agreement_of(loaded_run, form.open(path), k, batch)
             _check_agreement(agreement, least_agreement, name)
         size = path.stat().st_size
-        _copy_assets(loaded_run.folder / "assets", scratch)
-        takes, whole = loaded_run.manifest["feature_kind"], folder_size(scratch)
+        takes = _manifest_of_part(loaded_run)["feature_kind"]
+        _copy_assets(loaded_run, takes, scratch)
+        whole = folder_size(scratch)
     return Converted(
         folder, name, form.file, takes, k, batch, size, whole, weights, difference, agreement
     )
@@ -116,7 +117,7 @@ class Graph:
     """
 
     def __init__(self, loaded_run, k, bags):
-        self._model, self._manifest = loaded_run.model, loaded_run.manifest
+        self._model, self._manifest = loaded_run.model, _manifest_of_part(loaded_run)
         self._k, self._bags = k, bags
 
     def function(self, batch=None):
@@ -175,7 +176,19 @@ def _check_agreement(agreement, least, name):
     )
 
 
-def _copy_assets(assets, folder):
+def _manifest_of_part(loaded_run):
+    """The run's manifest; of joined features those the encoder takes are all there is."""
+    manifest = loaded_run.manifest
+    if manifest["feature_kind"] != "joined":
+        return manifest
+    return {**manifest, "feature_kind": loaded_run.model.encoder.takes}
+
+
+def _copy_assets(loaded_run, takes, folder):
+    assets = loaded_run.folder / "assets"
     shutil.copyfile(assets / "labels.txt", folder / "labels.txt")
-    if (assets / "text_features").is_dir():
-        shutil.copytree(assets / "text_features", folder / "text_features")
+    texts = assets / "text_features"
+    if loaded_run.manifest["feature_kind"] == "joined":
+        texts /= {"tokens": "tokens", "sparse": "terms"}[takes]
+    if texts.is_dir():
+        shutil.copytree(texts, folder / "text_features")

@@ -42,9 +42,7 @@ def largest_difference(loaded_run, model, k, batch=None):
     Raises:
         RuntimeError: it is no rounding difference, or the label ids differ.
     """
-    inputs, features = sample_inputs(loaded_run)
-    raw = inputs.get("features", inputs["serving_default"])
-    raw = {name: tensor.numpy() for name, tensor in raw.items()}
+    raw, features = _samples(loaded_run)
     expected = Searcher(loaded_run.model, k)({"features": features})
     worst, count = 0.0, len(expected[0])
     single = [(place, place + 1) for place in range(count)]
@@ -95,18 +93,28 @@ def examples_of(loaded_run):
     except (UserError, StopIteration):  # the file has gone, or is another one
         return _drawn(loaded_run), "random features: the run's data is not there"
 
+    encoder = loaded_run.model.encoder
+
     def batches(size):
         for first in range(0, len(rows), size):
             features = rows.slice(first, min(first + size, len(rows))).batch()["features"]
-            yield _arguments(features, loaded_run.manifest["feature_kind"]), features
+            features = encoder.own(features)
+            yield _arguments(features, encoder.takes), features
 
     return batches, f"the first of {split} data {written}"
 
 
-def _drawn(loaded_run):
+def _samples(loaded_run):
+    """Arguments of the converted model as arrays, and the run's features of the same examples."""
     inputs, features = sample_inputs(loaded_run)
-    raw = inputs.get("features", inputs["serving_default"])
-    raw = {name: tensor.numpy() for name, tensor in raw.items()}
+    encoder, raw = loaded_run.model.encoder, inputs.get("features", inputs["serving_default"])
+    own = encoder.own(raw)  # of joined features, and of tokens, the tokens alone
+    own = own if isinstance(own, dict) else {"tokens": own}
+    return {name: tensor.numpy() for name, tensor in own.items()}, encoder.own(features)
+
+
+def _drawn(loaded_run):
+    raw, features = _samples(loaded_run)
     whole = features if isinstance(features, dict) else {"all": features}
     whole = {name: np.asarray(values) for name, values in whole.items()}
     count = len(raw["row_splits"]) - 1 if "row_splits" in raw else len(next(iter(raw.values())))

@@ -110,14 +110,18 @@ class LoadedRun:
         folder = self.folder / "assets" / "text_features"
         if not folder.is_dir():
             return None
-        features, expected = load_text_features(folder), self.manifest["num_features"]
-        if features.num_features != expected:
-            raise CheckpointError(
-                f"a vocabulary of {expected:,} features as in the run's manifest, found "
-                f"{features.num_features:,}",
-                where=folder,
-                fix="restore the run's own text_features, or train again",
-            )
+        features = load_text_features(folder)
+        found = {"num_features": features.num_features}
+        if features.kind == "joined":
+            found["vocabulary_size"] = features.vocabulary_size
+        for name, size in found.items():
+            if size != self.manifest[name]:
+                raise CheckpointError(
+                    f"a vocabulary of {self.manifest[name]:,} features as in the run's manifest, "
+                    f"found {size:,}",
+                    where=folder,
+                    fix="restore the run's own text_features, or train again",
+                )
         return features
 
     @property

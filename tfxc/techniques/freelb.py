@@ -71,10 +71,11 @@ class Freelb(Attack):
                 fix="use an encoder of token ids, or technique 'fgm'",
             )
         super().build(model, strategy)
+        self._encoder = model.encoder
 
     def gradients(self, compute, batch):
         """Mean gradients over the rounds, and the loss of the first."""
-        ids = tf.cast(batch["features"], tf.int32)
+        ids = tf.cast(self._encoder.own(batch["features"]), tf.int32)
         found = [self._start(ids, table.shape[1], n) for n, table in enumerate(self._tables)]
         loss, total = None, None
         for number in range(self.rounds):
