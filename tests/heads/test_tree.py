@@ -138,8 +138,18 @@ class TestTreeOfMargins(TestTree):
     settings = {"nr_splits": 3, "max_leaf_size": 4, "min_codes": 2}  # noqa: RUF012
 
 
-class TestTreeWithoutClusters(TestTree):
-    settings = {"max_leaf_size": 100}  # noqa: RUF012
+@pytest.mark.parametrize("link", ["sigmoid", "softmax", "hinge"])
+def test_without_clusters(link):
+    tree = a_tree(12, max_leaf_size=100)
+    head = Tree(12, label_tree=tree, max_leaf_size=100, link=link)
+    features = tf.random.stateless_normal((4, 8), (0, 1))
+    head(features)
+    ids, scores = head.top_k(features, 12)
+    expected = scores_of_levels(head, tree, features.numpy().astype(np.float64))[-1]
+    np.testing.assert_array_equal(ids, np.argsort(-expected, kind="stable"))
+    np.testing.assert_allclose(scores, -np.sort(-expected), rtol=1e-5)
+    (group,) = head.training_groups(features, tf.constant([[3]] * 4))
+    assert group.logits.shape == (4, 12) and group.valid is None
 
 
 def random_labels(examples, num_labels, seed=0):

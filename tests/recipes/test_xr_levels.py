@@ -1,0 +1,298 @@
+"""The levels of an XR-Transformer: first weights of heads, clusters found, settings per level."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.preprocessing import normalize
+from sklearn.svm import LinearSVC
+
+from tests.source_tree import ROOT
+from tfxc import registry
+from tfxc.config import load_config, parse_config
+from tfxc.errors import ConfigError, DataError
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.recipes import _xr_levels
+from tfxc.recipes._xr_checks import check_fit, plan_of, settings_of_ranker, tree_settings
+from tfxc.recipes._xr_embeddings import as_csr, beside, write_embeddings
+from tfxc.recipes._xr_levels import Levels, as_table
+from tfxc.recipes._xr_plan import Plan, fine_tuned_levels, per_level
+from tfxc.recipes.xr_transformer import XrTransformer
+from tfxc.training.run_folder import RunFolder
+
+TREE = ClusterTree([[0, 0, 0], [0, 1, 1, 2, 2, 2], [0, 0, 1, 2, 3, 3, 4, 5, 5]])
+EXAMPLES, DIM = 40, 5
+
+
+class FrozenLevels(Levels):
+    """Levels whose encodings and heads are drawn, not trained."""
+
+    def _embeddings(self, level):
+        return np.random.default_rng(level).normal(0, 1, (EXAMPLES, DIM)).astype(np.float32)
+
+    def model(self, level):
+        random = np.random.default_rng(50 + level)
+        weights = {}
+        for name, shape in (("kernels", (TREE.sizes[level], DIM)), ("biases", TREE.sizes[level])):
+            values = random.normal(0, 1, shape).astype(np.float32)
+            weights[name] = {level: SimpleNamespace(numpy=lambda values=values: values)}
+        return SimpleNamespace(head=SimpleNamespace(**weights, link="hinge"))
+
+
+@pytest.fixture
+def make(tmp_path):
+    random = np.random.default_rng(0)
+    labels = (random.random((EXAMPLES, 9)) < 0.2).astype(np.float32)
+    labels[:9] += np.eye(9, dtype=np.float32)
+    labels = scipy.sparse.csr_matrix(np.minimum(labels, 1))
+    terms = scipy.sparse.random(EXAMPLES, 7, 0.4, "csr", np.float32, random_state=1)
+
+    def build(**changes):
+        plan = {
+            "count": 3, "negatives": ["tfn+man"] * 3, "initial": ["linear"] * 3,
+            "epochs": [1] * 3, "steps": [None] * 3, "warmup_steps": [None] * 3, "only_topk": 2,
+            "ensemble": "concat-only", "threshold": 0.0, "cost_sensitive": False, "threads": None,
+            **changes,
+        }  # fmt: skip
+        config = SimpleNamespace(evaluation=SimpleNamespace(batch_size=8))
+        targets = TREE.multi_resolution(labels)
+        run = RunFolder(tmp_path)
+        return FrozenLevels(Plan(**plan), config, None, run, None, terms, targets, TREE, {})
+
+    return build
+
+
+def best_by_hand(margins, level, above, count):
+    """P of a level from the margins of all nodes: {row: {node: score}}."""
+    scores = np.exp(-(np.maximum(0, 1 - margins) ** 3))
+    found = []
+    for row, own in enumerate(scores):
+        if level:
+            pairs = [(n, p) for n, p in enumerate(TREE.parents[level]) if p in above[row]]
+            kept = {node: own[node] * above[row][parent] for node, parent in pairs}
+        else:
+            kept = dict(enumerate(own))
+        best = sorted(kept, key=lambda node: -kept[node])[:count]
+        found.append({node: kept[node] for node in best})
+    return found
+
+
+def rows_of(matrix):
+    return [
+        dict(zip(matrix.indices[a:b].tolist(), matrix.data[a:b].tolist(), strict=True))
+        for a, b in zip(matrix.indptr, matrix.indptr[1:], strict=False)
+    ]
+
+
+def svm_margins(features, levels, level, above, relevance):
+    """Margins of every example by one ``LinearSVC`` a node, on the examples of the definition."""
+    targets, margins = levels.targets[level].toarray() > 0, []
+    for node in range(TREE.sizes[level]):
+        rows = np.arange(EXAMPLES)
+        if level:
+            parent = TREE.parents[level][node]
+            true = levels.targets[level - 1].toarray()[:, parent] > 0
+            rows = np.flatnonzero(true | [parent in found for found in above])
+        weight = None
+        if relevance is not None:
+            weight = np.where(targets[rows, node], relevance[rows, node], 1.0)
+        machine = LinearSVC(tol=1e-7, max_iter=100_000).fit(
+            features[rows], targets[rows, node], sample_weight=weight
+        )
+        margins.append(machine.decision_function(features))
+    return np.stack(margins, axis=1)
+
+
+@pytest.mark.parametrize("ensemble", ["transformer-only", "concat-only", "average"])
+@pytest.mark.parametrize("cost_sensitive", [False, True])
+def test_clusters_found(make, ensemble, cost_sensitive, monkeypatch):
+    exact = _xr_levels.SolverSettings
+    monkeypatch.setattr(
+        _xr_levels, "SolverSettings", lambda **a: exact(**a, epsilon=1e-6, max_passes=10_000)
+    )
+    levels = make(ensemble=ensemble, cost_sensitive=cost_sensitive)
+    above = predicted = None
+    for level in (0, 1):
+        predicted = levels._predict(level, predicted)
+        vectors, head = levels._embeddings(level), levels.model(level).head
+        own = vectors @ head.kernels[level].numpy().T + head.biases[level].numpy()
+        relevance = None
+        if cost_sensitive:
+            relevance = normalize(levels.targets[level], "l1").toarray()
+        both = np.hstack([levels.terms.toarray(), normalize(vectors)])
+        linear = svm_margins(both, levels, level, above, relevance)
+        parts = {"transformer-only": [own], "concat-only": [linear], "average": [own, linear]}
+        lists = [best_by_hand(margins, level, above, 2) for margins in parts[ensemble]]
+        found = rows_of(predicted)
+        for row in range(EXAMPLES):
+            if len(lists) == 1:
+                assert found[row] == pytest.approx(lists[0][row], abs=2e-4)
+            else:
+                assert set(found[row]) <= set(lists[0][row]) | set(lists[1][row])
+                assert len(found[row]) == min(2, len(set(lists[0][row]) | set(lists[1][row])))
+        above = found
+
+
+def test_linear_start(make, monkeypatch):
+    exact = _xr_levels.SolverSettings
+    monkeypatch.setattr(
+        _xr_levels, "SolverSettings", lambda **a: exact(**a, epsilon=1e-6, max_passes=100_000)
+    )
+    for how in ("linear", "weighted-linear"):
+        levels = make(initial=["none", how, how], negatives=["tfn"] * 3)
+        kernel, bias = levels._start_values(1, None)
+        assert kernel.shape == (6, DIM) and bias.shape == (6,)
+        vectors, targets = levels._embeddings(0), levels.targets[1].toarray()
+        for node, parent in enumerate(TREE.parents[1]):
+            rows = np.flatnonzero(levels.targets[0].toarray()[:, parent])
+            weights = np.maximum(targets[rows, node], 1) if how == "weighted-linear" else None
+            machine = LinearSVC(C=100, tol=1e-7, max_iter=10**6)
+            if not 0 < (targets[rows, node] > 0).sum() < len(rows):
+                continue
+            machine.fit(vectors[rows], targets[rows, node] > 0, sample_weight=weights)
+            np.testing.assert_allclose(kernel[node], machine.coef_[0], rtol=2e-2, atol=5e-3)
+            np.testing.assert_allclose(bias[node], machine.intercept_[0], rtol=2e-2, atol=5e-3)
+
+
+def test_inherited_start(make):
+    levels = make(initial=["none", "inherit", "none"])
+    kernel, bias = levels._start_values(1, None)
+    head = levels.model(0).head
+    expected = TREE.matrix(1) @ head.kernels[0].numpy()
+    np.testing.assert_allclose(kernel, expected)
+    np.testing.assert_allclose(bias, TREE.matrix(1) @ head.biases[0].numpy())
+    assert levels._start_values(2, None) is None and levels._start_values(0, None) is None
+
+
+def test_table_of_clusters():
+    matrix = scipy.sparse.csr_matrix(([0.0, 2.0, 3.0], [4, 1, 2], [0, 2, 2, 3]), (3, 5))
+    assert as_table(matrix, 2).tolist() == [[4, 1], [-1, -1], [2, -1]]
+
+
+def test_embeddings_are_written_once(tmp_path):
+    batches = [{"features": np.full((2, 3), n, np.float32), "labels": [0, 0]} for n in range(3)]
+    source = SimpleNamespace(num_examples=6, sequential=lambda size: iter(batches))
+    asked = []
+
+    def encode():
+        asked.append(1)
+        return lambda features: features * 2
+
+    path = tmp_path / "new" / "vectors.npy"
+    for _ in range(2):
+        write_embeddings(path, encode, source, 2, "embedding")
+    assert asked == [1]
+    np.testing.assert_array_equal(np.load(path), np.repeat([0, 2, 4], 2)[:, None] * np.ones((1, 3)))
+    batches[1]["features"][1, 0] = np.nan
+    with pytest.raises(DataError, match=r"NaN or infinity for example 3 \(counted from 0\)"):
+        write_embeddings(tmp_path / "bad.npy", encode, source, 2, "embedding")
+    assert not (tmp_path / "bad.npy").exists()
+
+
+def test_terms_and_vectors_side_by_side():
+    terms = scipy.sparse.csr_matrix(np.float32([[0, 2], [0, 0]]))
+    vectors = np.float32([[0, 3], [0, 0]])
+    assert beside(terms, vectors).toarray().tolist() == [[0, 2, 0, 1], [0, 0, 0, 0]]
+    assert as_csr(vectors).nnz == 4
+
+
+def test_values_per_level():
+    assert per_level("tfn", [4, 16], "negatives", ("tfn",)) == ["tfn", "tfn"]
+    assert fine_tuned_levels([4, 16, 60], 16) == 2
+    for value, message in (
+        ([1, 2], "one value, or 3, .* .of 4, 16, 60 nodes. expected, found 2"),
+        ([1, 2, 0], "a number above 0 expected, found 0"),
+        (True, "a number above 0 expected, found True"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            per_level(value, [4, 16, 60], "steps")
+    with pytest.raises(ConfigError, match="one of tfn expected, found 'man'"):
+        per_level("man", [4, 16], "negatives", ("tfn",))
+    with pytest.raises(ConfigError, match="at least 4 expected, the nodes of the tree's first"):
+        fine_tuned_levels([4, 16, 60], 3)
+
+
+def config_of(**changes):
+    plain = {
+        "run": "runs/x",
+        "data": {"name": "x", "train": "x.jsonl", "text_features": {"name": "joined"}},
+        "encoder": {"name": "textcnn"},
+        "head": {"name": "tree"},
+        "objective": {"name": "squared_hinge"},
+        "recipe": {"name": "xr_transformer"},
+    }
+    return parse_config({**plain, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"head": {"name": "dense"}}, "head.name: head 'tree' expected, found 'dense'"),
+        ({"head": {"name": "tree", "beam": 3}}, "head.beam: recipe 'xr_transformer' has no use"),
+        ({"training": {"keep": "best"}}, "training.keep: means nothing to recipe"),
+        ({"training": {"strategy": "multi_worker"}}, "training.strategy: one process expected"),
+    ],
+)
+def test_configs_that_do_not_fit(changes, message):
+    manifest = SimpleNamespace(feature_kind="joined")
+    check_fit(config_of(), manifest)
+    with pytest.raises(ConfigError, match=message):
+        check_fit(config_of(**changes), manifest)
+
+
+def test_tokens_alone_do_not_suffice():
+    with pytest.raises(ConfigError, match="use text_features 'joined'"):
+        check_fit(config_of(), SimpleNamespace(feature_kind="tokens"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"only_topk": 0}, "recipe.only_topk: 1 or more expected"),
+        ({"warmup_steps": 5}, "recipe.warmup_steps: .*steps are missing"),
+        ({"steps": 2.5}, r"recipe.steps: a whole number above 0 expected, found 2\.5"),
+        ({"steps": 5, "epochs": 2}, "recipe.steps: steps and epochs are both given"),
+        ({"ranker": {"colour": 1}}, "recipe.ranker.colour: unknown key 'colour'"),
+        ({"refined_tree": 7}, "recipe.refined_tree: a section of keys and values expected"),
+        ({"memory_gb": 0}, "recipe.memory_gb: more than 0 expected, found 0"),
+        ({"ensemble": "all"}, "recipe.ensemble: one of concat-only, .* found 'all'"),
+        ({"initial": "zeros"}, "recipe.initial: one of linear, .* found 'zeros'"),
+        ({"steps": 5, "warmup_steps": 5}, "recipe.warmup_steps: fewer steps of warm-up than 5"),
+        ({"ranker": {"threshold": [0.1]}}, r"threshold: one value, or 3, .*of 4, 16, 60 nodes"),
+        ({"ranker": {"mode": "ranker"}}, "recipe.ranker.mode: mode 'full-model' expected"),
+        ({"refined_tree": {"nr_splits": 1}}, "recipe.refined_tree.nr_splits: a whole number from"),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        recipe = XrTransformer(**arguments)
+        plan_of(recipe, config_of(), [4, 16, 60])
+        tree_settings(recipe, config_of(), 60)
+        settings_of_ranker(recipe, config_of(), [4, 16, 60])
+
+
+PUBLISHED = {  # labels, levels of the first tree that are fine-tuned, levels of the second tree
+    "eurlex4k": (3956, [16, 256, 3956], [4, 32, 256, 3956]),
+    "wiki10": (30938, [128, 2048, 30938], [8, 128, 2048, 30938]),
+    "amazoncat13k": (13330, [128, 1024, 13330], [128, 1024, 13330]),
+    "wiki500k": (501070, [64, 512, 4096, 32768], [8, 256, 8192, 501070]),
+    "amazon670k": (670091, [128, 2048, 32768], [8, 256, 8192, 670091]),
+    "amazon3m": (2812281, [128, 2048, 32768], [32, 1024, 32768, 2812281]),
+    "amazon3m_bert2": (2812281, [32, 512, 8192], [32, 1024, 32768, 2812281]),
+    "amazon3m_bert3": (2812281, [32, 512, 8192], [32, 1024, 32768, 2812281]),
+    "amazoncat13k_xlnet": (13330, [128, 1024, 13330], [32, 256, 13330]),
+}
+CONFIGS = ROOT / "configs" / "xr_transformer"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.json")))
+def test_published_configs_fit_their_trees(name):
+    num_labels, first, second = PUBLISHED.get(name) or PUBLISHED[name.split("_")[0]]
+    config = load_config(CONFIGS / f"{name}.json")
+    recipe = registry.create("recipe", config.recipe.section())
+    (_, one), (_, other) = tree_settings(recipe, config, num_labels)
+    plan = plan_of(recipe, config, one)
+    assert one[: plan.count] == first and other == second
+    settings_of_ranker(recipe, config, other)
+    check_fit(config, SimpleNamespace(feature_kind="joined"))

@@ -1,0 +1,200 @@
+"""Recipe 'xr_transformer': level by level, stopped and gone on with, and what comes out."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import scipy.sparse
+import tensorflow as tf
+
+from tests.contracts.recipe import RecipeContract
+from tests.recipes.xr_texts import tree_of_config, write_texts
+from tests.verbs.calls import call
+from tfxc import evaluate, predict, train
+from tfxc.config import parse_config
+from tfxc.data.matrices import matrices
+from tfxc.data.preparation import ensure_prepared
+from tfxc.data.source import open_source
+from tfxc.errors import ConfigError
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.ranker.chain import train_ranker
+from tfxc.ranker.search import Ranker
+from tfxc.ranker.settings import RankerSettings
+from tfxc.recipes import _xr_embeddings, _xr_levels
+from tfxc.recipes.base import Context
+from tfxc.recipes.runs import load_run
+from tfxc.recipes.xr_transformer import XrTransformer
+from tfxc.training.embedding import Embedder
+from tfxc.training.step import TrainStep
+
+
+class TestXrTransformer(RecipeContract):
+    name = "xr_transformer"
+    arguments = {"only_topk": 7, "initial": ["none", "inherit"]}  # noqa: RUF012 (read only)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    write_texts(folder / "train.jsonl", 10, 0)
+    write_texts(folder / "dev.jsonl", 3, 1)
+    return folder
+
+
+def work_of(folder, run, **changes):
+    """Config, prepared data and run folder of a run."""
+    config = parse_config(tree_of_config(folder, run, **changes))
+    return Context(config, ensure_prepared(config.data, folder / "prepared"), folder / run)
+
+
+@pytest.fixture(scope="module")
+def finished(texts):
+    """A finished run of three levels, and its summary."""
+    context = work_of(texts, "whole")
+    summary = XrTransformer(only_topk=3).run(context)
+    return context, summary
+
+
+def test_stages_leave_their_files(finished):
+    context, summary = finished
+    tree = ClusterTree.load(context.run / "tree-preliminary.npz")
+    assert tree.sizes == [4, 16, 56]
+    for level, nodes in enumerate(tree.sizes):
+        assert (context.run / f"level-{level:02}" / "summary.json").is_file()
+        if level < 2:
+            found = scipy.sparse.load_npz(context.run / f"level-{level:02}" / "matched.npz")
+            assert found.shape == (560, nodes)
+            assert np.diff(found.indptr).max() <= 3
+    assert ClusterTree.load(context.run / "tree.npz").sizes == [4, 16, 56]
+    assert len(summary["levels"]) == 3
+    assert summary["steps"] == 3 * 35
+
+
+def test_beats_its_ranker_on_terms_alone(finished):
+    """Terms know nothing of the order: half of the texts are told wrong by them."""
+    context, summary = finished
+    terms, labels = matrices(open_source(context.data_folder, "train"))
+    tree = ClusterTree.load(context.run / "tree.npz")
+    train_ranker(terms, labels, tree, context.run / "alone", RankerSettings(threshold=0.001))
+    terms, labels = matrices(open_source(context.data_folder, "dev"))
+    ids, _ = Ranker.load(context.run / "alone").predict(terms, 1)
+    alone = np.mean([label in row.indices for label, row in zip(ids[:, 0], labels, strict=True)])
+    assert alone < 0.7
+    assert summary["dev"]["P@1"] > max(0.9, alone)
+
+
+def test_evaluate_and_predict(finished, texts, capsys):
+    context, summary = finished
+    options = ("--prepared", texts / "prepared")
+    assert call(capsys, evaluate, "--run", context.run, *options).code == 0
+    record = json.loads((context.run / "evaluation-dev.json").read_text())
+    assert record["metrics"]["P@1"] == pytest.approx(summary["dev"]["P@1"])
+    (texts / "raw.txt").write_text("noise1 word3 word1 noise2\nword1 word3\n")
+    told = call(capsys, predict, "--run", context.run, texts / "raw.txt", "--k", "2")
+    best = [json.loads(line)["labels"][0] for line in told.out.splitlines()]
+    assert best == ["word3 word1", "word1 word3"]
+    again = call(capsys, train, "--config", _config_file(texts, "whole"), *options)
+    assert "already finished" in again.out
+
+
+def test_search_in_the_graph_equals_the_native_one(finished):
+    context, _ = finished
+    model = load_run(context.run).model
+    features = next(open_source(context.data_folder, "dev").sequential(40))["features"]
+    ids, scores = model.find_top_k(features, 3)
+    found = tf.function(lambda x: model.top_k(x, 3))(tf.nest.map_structure(tf.constant, features))
+    np.testing.assert_array_equal(found[0], ids)
+    np.testing.assert_allclose(found[1], scores, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"k must lie in 1 \.\. 56 "):
+        model.check_k(57)
+    assert not model.has_probabilities
+
+
+def _config_file(folder, run, **changes):
+    path = folder / f"{run}.json"
+    path.write_text(json.dumps(tree_of_config(folder, run, **changes)))
+    return path
+
+
+class Killed(Exception):
+    pass
+
+
+def test_killed_and_gone_on_with(finished, texts, monkeypatch):
+    """Killed in a level, between levels, while encoding and before the ranker."""
+    context = work_of(texts, "killed")
+    for name, when in (("training step", 45), ("embedding", 1), ("embedding", 3), ("matched", 2)):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            _kill(patch, name, when)
+            XrTransformer(only_topk=3).run(context)
+    summary = XrTransformer(only_topk=3).run(context)
+    whole = finished[0].run
+    # Two trainings of the same differ in the last bits; steps and layers make more of it.
+    for name, tolerance in (("level-01/embeddings.npy", 1e-4), ("embeddings/train.npy", 2e-3)):
+        one, other = np.load(whole / name), np.load(context.run / name)
+        np.testing.assert_allclose(other, one, atol=tolerance)
+    one, other = (ClusterTree.load(run / "tree-preliminary.npz") for run in (whole, context.run))
+    assert one == other
+    assert summary["dev"]["P@1"] == pytest.approx(finished[1]["dev"]["P@1"], abs=0.02)
+    assert summary["steps"] == 3 * 35
+    shutil.rmtree(context.run)
+
+
+def _kill(patch, name, when):
+    """Raises ``Killed`` in the ``when``-th call of something."""
+    kind, method = {
+        "training step": (TrainStep, "run"),
+        "embedding": (Embedder, "__call__"),
+        "matched": (_xr_levels.Levels, "_predict"),
+    }[name]
+    original, calls = getattr(kind, method), []
+
+    def counted(self, *arguments):
+        calls.append(1)
+        if len(calls) == when:
+            raise Killed
+        return original(self, *arguments)
+
+    patch.setattr(kind, method, counted)
+    patch.setattr(_xr_embeddings, "_SECONDS_BETWEEN_NOTES", 0.0)
+
+
+def test_encoder_as_it_is(texts):
+    context = work_of(texts, "frozen")
+    summary = XrTransformer(do_fine_tune=False, fix_clustering=True).run(context)
+    assert summary["steps"] == 0 and summary["dev"]["P@1"] > 0.2
+    assert not list(context.run.glob("level-*"))
+    first, last = (context.run / name for name in ("tree-preliminary.npz", "tree.npz"))
+    assert ClusterTree.load(first) == ClusterTree.load(last)
+
+
+def test_encoder_only(texts):
+    changes = {"recipe": {"name": "xr_transformer", "only_encoder": True, "steps": [3, 2, 4]}}
+    changes["recipe"] |= {"negatives": "tfn", "initial": ["none", "inherit", "none"]}
+    context = work_of(texts, "encoder", **changes)
+    arguments = {name: value for name, value in changes["recipe"].items() if name != "name"}
+    summary = XrTransformer(**arguments).run(context)
+    assert [level["steps"] for level in summary["levels"]] == [3, 2, 4]
+    # Nobody asks for the clusters that were found.
+    assert not list(context.run.glob("level-*/embeddings.npy"))
+    assert np.load(context.run / "embeddings" / "train.npy").shape[0] == 560
+    loaded = load_run(context.run)
+    source = open_source(context.data_folder, "train")
+    batch = next(source.sequential(256))
+    encoded = Embedder(loaded.model)(batch["features"])
+    expected = np.load(context.run / "embeddings" / "train.npy")[:256]
+    np.testing.assert_allclose(encoded, expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ConfigError, match="the run has an encoder only"):
+        loaded.model.find_top_k(batch["features"], 1)
+
+
+def test_impossible_settings_leave_no_run(texts):
+    for changes, message in (
+        ({"steps": [3, 4]}, "one value, or 3, .*of 4, 16, 56 nodes"),
+        ({"ranker": {"only_topk": [1, 2]}}, "one value, or 3, .*of 4, 16, 56 nodes"),
+    ):
+        context = work_of(texts, "impossible")
+        with pytest.raises(ConfigError, match=message):
+            XrTransformer(**changes).run(context)
+        assert not context.run.exists()

@@ -1,0 +1,250 @@
+"""XR-Transformer: an encoder fine-tuned on ever finer label clusters, and a linear ranker."""
+
+import gc
+import time
+
+import numpy as np
+
+from tfxc.data.manifest import Manifest
+from tfxc.data.matrices import matrices
+from tfxc.data.source import open_source
+from tfxc.errors import ConfigError
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.ranker.chain import train_ranker
+from tfxc.recipes._linear_model import LinearModel
+from tfxc.recipes._xr_checks import check_fit, plan_of, settings_of_ranker, tree_settings
+from tfxc.recipes._xr_embeddings import beside, write_embeddings
+from tfxc.recipes._xr_levels import Levels
+from tfxc.recipes._xr_model import EncoderRanker, built_encoder
+from tfxc.recipes.base import Recipe
+from tfxc.recipes.fit import Fit
+from tfxc.training.embedding import Embedder
+from tfxc.training.evaluation import Evaluation
+from tfxc.training.interrupts import StopAtOnce
+from tfxc.training.run_folder import RunFolder
+from tfxc.training.strategies import make_strategy
+
+FIRST_TREE, LAST_TREE, EMBEDDINGS = "tree-preliminary.npz", "tree.npz", "embeddings/train.npy"
+
+
+class XrTransformer(Recipe):
+    """Label tree, one training per level of it, encoding of the texts, tree, linear ranker.
+
+    1. A tree of the labels, by the terms of their training texts (PIFA); its shape is the head's.
+    2. For each level of at most ``max_match_clusters`` nodes, from the top: the encoder goes on
+       where the level above left it, with a new head on this level's clusters, a new optimizer and
+       a new schedule. Below the first level, a text sees the children of a few clusters only:
+       ``negatives``.
+    3. All training texts are encoded, the vectors scaled to length 1 and put beside the terms.
+    4. Another tree, by these features, unless ``fix_clustering``.
+    5. A linear ranker (XR-Linear) on these features and this tree. It is what predicts: the heads
+       of the levels are not used any more.
+
+    The data has to give tokens and terms: ``data.text_features`` ``"joined"`` (or terms only, for
+    encoders of bags). Every stage leaves its files in the run folder, and a stopped run goes on
+    behind the last of them. See docs/xr_transformer.md.
+
+    Of ``negatives``, ``initial``, ``epochs``, ``steps`` and ``warmup_steps`` each may be a list
+    with a value for each fine-tuned level.
+
+    Args:
+        do_fine_tune: whether there are steps 1 and 2; else the encoder stays as it is.
+        only_encoder: whether to stop behind step 3; such a run encodes, and finds no labels.
+        fix_clustering: whether the ranker takes the tree of step 1.
+        max_match_clusters: largest level that is fine-tuned on.
+        negatives: ``"tfn"``: children of the true clusters; ``"man"``: of those found by a linear
+            layer on the level above; ``"tfn+man"``. None takes the head's.
+        only_topk: clusters found for each text on each level.
+        initial: what a level's head begins with: ``"linear"``, the weights of a linear layer on
+            the frozen encodings of the level above; ``"weighted-linear"``, the same with positives
+            weighted by how many labels they stand for; ``"inherit"``, its parents' weights;
+            ``"none"``. None takes ``"linear"``.
+        ensemble: what finds the clusters: ``"concat-only"``, a linear layer on encodings and
+            terms; ``"transformer-only"``, the level's own head; or both, by ``"average"``,
+            ``"rank_average"`` or ``"round_robin"``.
+        threshold: smallest weight that is kept of this linear layer.
+        cost_sensitive: whether its positives are weighted, by the share of a text's labels.
+        epochs, steps: length of a level's training; None takes ``training.epochs``.
+        warmup_steps: in place of ``training.schedule.warmup``; needs ``steps``.
+        refined_tree: arguments of ``labels.tree_building.build_tree`` for the second tree, and
+            ``label_embedding``, as of recipe ``xr_linear``; those left out are the head's.
+        ranker: keys of ``ranker.settings.RankerSettings``; ``threshold`` is 0.001 if left out.
+        memory_gb: what the training of the ranker may take besides features and labels; None for
+            no limit.
+        threads: of the linear layers and their search; None takes all cores. The model does not
+            depend on it.
+
+    Raises:
+        ConfigError: an argument out of range.
+
+    Reference: Zhang et al., NeurIPS 2021, arXiv 2110.00685.
+    """
+
+    def __init__(
+        self, *, do_fine_tune=True, only_encoder=False, fix_clustering=False,
+        max_match_clusters=32768, negatives=None, only_topk=20, initial=None,
+        ensemble="concat-only", threshold=0.001, cost_sensitive=False, epochs=None, steps=None,
+        warmup_steps=None, refined_tree=None, ranker=None, memory_gb=None, threads=None,
+    ):  # fmt: skip
+        self.do_fine_tune, self.only_encoder = do_fine_tune, only_encoder
+        self.fix_clustering, self.max_match_clusters = fix_clustering, max_match_clusters
+        self.negatives, self.only_topk, self.initial = negatives, only_topk, initial
+        self.ensemble, self.threshold, self.cost_sensitive = ensemble, threshold, cost_sensitive
+        self.epochs, self.steps, self.warmup_steps = epochs, steps, warmup_steps
+        self.refined_tree, self.ranker = refined_tree, ranker
+        self.memory_gb, self.threads = memory_gb, threads
+        self._check()
+
+    def _check(self):
+        if self.only_topk < 1:
+            raise ConfigError(
+                f"1 or more expected, found {self.only_topk}", where="recipe.only_topk"
+            )
+        if self.warmup_steps is not None and self.steps is None:
+            raise ConfigError(
+                "warmup_steps are given, steps are missing",
+                where="recipe.warmup_steps",
+                fix="add recipe.steps, or set training.schedule.warmup to a share",
+            )
+        if self.steps is not None and self.epochs is not None:
+            raise ConfigError("steps and epochs are both given", where="recipe.steps")
+        if self.memory_gb is not None and not self.memory_gb > 0:
+            raise ConfigError(
+                f"more than 0 expected, found {self.memory_gb}", where="recipe.memory_gb"
+            )
+
+    def one_model(self, config, repetition):
+        """The encoder with a head of all levels.
+
+        Raises:
+            ConfigError: a single repetition is asked for.
+        """
+        return Fit().one_model(config, repetition)
+
+    def run(self, context):
+        """Trains into the run folder, or goes on with a stopped training.
+
+        Raises:
+            ConfigError: data or config do not fit the method.
+            Stopped: by a signal; what is finished is saved.
+        """
+        config, _ = self.one_model(context.config, context.repetition)
+        make_strategy(config.training)  # before anything else of TensorFlow
+        manifest, run = Manifest.load(context.data_folder), RunFolder(context.run)
+        check_fit(config, manifest)
+        if not context.fresh:
+            run.check(config)
+            if run.summary():
+                print(f"{run.path}: already finished; --fresh starts over")
+                return run.summary()
+        stages = _Stages(self, config, context.data_folder, manifest, run)
+        with StopAtOnce("finished stages are"):
+            return stages.run(context.fresh)
+
+    def assemble(self, loaded):
+        """Encoder and ranker of the run."""
+        encoder = built_encoder(loaded.config, loaded.dimensions)
+        linear = None if self.only_encoder else LinearModel(loaded.folder.path, self.threads)
+        model = EncoderRanker(encoder, linear, loaded.dimensions["num_labels"])
+        loaded.folder.load_weights(model)
+        return model
+
+
+class _Stages:
+    """The stages of one run."""
+
+    def __init__(self, recipe, config, data_folder, manifest, run):
+        self.recipe, self.config, self.folder = recipe, config, run
+        self.data_folder, self.manifest = data_folder, manifest
+        self.dimensions = manifest.dimensions
+        (self.first, sizes), second = tree_settings(recipe, config, manifest.num_labels)
+        self.plan = plan_of(recipe, config, sizes) if recipe.do_fine_tune else None
+        self.second, sizes = (self.first, sizes) if recipe.fix_clustering else second
+        self.ranker = settings_of_ranker(recipe, config, sizes)
+        self.memory = int(config.training.memory_gb * 2**30)
+
+    def run(self, fresh):
+        """All stages, each unless its files are there; returns the summary."""
+        began, run = time.monotonic(), self.folder
+        source = open_source(self.data_folder, "train", self.memory)
+        encoder = None
+        if not self.recipe.do_fine_tune:
+            encoder = built_encoder(self.config, self.dimensions)
+        run.begin(self.config, self.data_folder, fresh)
+        terms, labels = matrices(source)
+        summaries = []
+        if encoder is None:
+            levels = self._levels(source, terms, labels)
+            summaries = levels.train()
+            encoder = levels.model(self.plan.count - 1).encoder
+        model = EncoderRanker(encoder, None, labels.shape[1])
+        run.save_weights(model)
+        vectors = self._encode(model, source)
+        if not self.recipe.only_encoder:
+            self._train_ranker(beside(terms, vectors), terms, labels)
+            linear = LinearModel(run.path, self.recipe.threads)
+            model = EncoderRanker(encoder, linear, labels.shape[1])
+        del terms
+        gc.collect()
+        summary = self._summary(summaries, time.monotonic() - began, self._measured(model, source))
+        run.write_summary(summary)
+        return summary
+
+    def _levels(self, source, terms, labels):
+        tree = self._tree(FIRST_TREE, self.first, terms, labels)
+        targets = tree.multi_resolution(labels)
+        return Levels(
+            self.plan, self.config, self.data_folder, self.folder, source, terms, targets, tree,
+            self.dimensions,
+        )  # fmt: skip
+
+    def _tree(self, name, settings, features, labels):
+        """The tree of that file; built where there is none."""
+        path = self.folder / name
+        if not path.exists():
+            settings.build(features, labels, self.recipe.threads).save(path)
+        return ClusterTree.load(path)
+
+    def _encode(self, model, source):
+        path = self.folder / EMBEDDINGS
+        batch_size = self.config.evaluation.batch_size
+        write_embeddings(path, lambda: Embedder(model), source, batch_size, "embedding")
+        return np.load(path, mmap_mode="r")
+
+    def _train_ranker(self, features, terms, labels):
+        if self.recipe.fix_clustering:
+            tree = self._tree(FIRST_TREE, self.first, terms, labels)
+            tree.save(self.folder / LAST_TREE)
+        else:
+            tree = self._tree(LAST_TREE, self.second, features, labels)
+        print(f"ranker: {', '.join(f'{size:,}' for size in tree.sizes)} nodes", flush=True)
+        memory = self.recipe.memory_gb
+        train_ranker(
+            features,
+            labels,
+            tree,
+            self.folder.path,
+            self.ranker,
+            memory_budget=None if memory is None else int(memory * 2**30),
+            threads=self.recipe.threads,
+        )
+
+    def _measured(self, model, source):
+        """Results on the dev split."""
+        if self.recipe.only_encoder or "dev" not in self.manifest.splits:
+            return {}
+        dev = open_source(self.data_folder, "dev", self.memory)
+        results = Evaluation(model, self.config, source, dev).of_dev()
+        shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]
+        print(f"dev {'  '.join(shown)}", flush=True)
+        return results
+
+    def _summary(self, summaries, seconds, results):
+        keys = ("steps", "loss", "seconds")
+        return {
+            "steps": sum(summary["steps"] for summary in summaries),
+            "epochs": round(sum(summary["epochs"] for summary in summaries), 4),
+            "seconds": round(seconds, 1),
+            "levels": [{key: summary[key] for key in keys} for summary in summaries],
+            "dev": results,
+        }
