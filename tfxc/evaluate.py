@@ -34,6 +34,8 @@ def measure(path, options, suffix=""):
 
     loaded = load_run(path)
     loaded.search_with(options.beam, options.post_processor)
+    if options.tables:
+        loaded.require_counts("--tables")
     name, rows = examples(loaded, options)
     metrics, began = build_metrics(loaded, options), time.monotonic()
     decided = Decided.of(loaded, options) if options.tables else None
@@ -56,7 +58,7 @@ def build_metrics(loaded, options):
     """The metric suite a run is measured by."""
     from tfxc.metrics import suite
 
-    settings = loaded.config.evaluation
+    settings, splits = loaded.config.evaluation, loaded.manifest["splits"]
     num_labels = loaded.manifest["num_labels"]
     # As in training, a config's cut-offs that a small label set has not are left out.
     ks = options.k or [k for k in settings.k if k <= num_labels]
@@ -67,10 +69,11 @@ def build_metrics(loaded, options):
             where="--k",
             fix=f"choose k up to {num_labels}",
         )
+    counts = loaded.label_counts
     return suite.build_metrics(
         ks=tuple(ks),
-        label_counts=loaded.label_counts,
-        num_train_examples=loaded.manifest["splits"]["train"]["examples"],
+        label_counts=counts,
+        num_train_examples=None if counts is None else splits["train"]["examples"],
         propensity=settings.propensity,
         threshold=settings.threshold if options.threshold is None else options.threshold,
         full_loss=_full_loss(loaded, options),
@@ -88,6 +91,7 @@ def examples(loaded, options):
     """What ``add_source_options`` chose: a name and an iterator of ``Rows``."""
     if options.data:
         return str(options.data), _rows_of_file(loaded, options.data, options)
+    from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
     from tfxc.data.source import open_source
 
@@ -97,6 +101,12 @@ def examples(loaded, options):
     if split not in splits:
         raise ConfigError(
             f"the data has no split {split!r}", where="--split", fix=f"choose {', '.join(splits)}"
+        )
+    if Manifest.load(folder).num_labels != loaded.manifest["num_labels"]:
+        raise ConfigError(
+            "the run has other labels than its data, as labels were added",
+            where="--split",
+            fix="name a file with --data",
         )
     return split, open_source(folder, split)
 

@@ -29,6 +29,7 @@ def main(argv=None):
         pyplot()  # before anything is measured
     loaded = load_run(options.run)
     loaded.search_with(options.beam, options.post_processor)
+    loaded.require_counts("--run")
     name, rows = examples(loaded, options)
     metrics, found = _measured(loaded, rows, options)
     folder = Path(options.output or Path(options.run) / "report")

@@ -1,6 +1,7 @@
-"""Takes over an XR-Linear model that PECOS has trained, with its label tree.
+"""Takes over an XR-Linear model that PECOS has trained, with its label tree, as a run folder.
 
-    python tools/import_pecos.py FOLDER OUTPUT
+    python tools/import_pecos.py FOLDER RUN --labels labels.txt --vectorizer VECTORIZER
+    python -m tfxc.predict --run RUN texts.txt
 
 FOLDER is what PECOS's training wrote (``param.json``, ``ranker/``); libpecos is not needed.
 """
@@ -13,11 +14,29 @@ def main(argv=None):
     options = cli.parser("import_pecos", __doc__)
     options.prog = "python tools/import_pecos.py"
     options.add_argument("folder", metavar="FOLDER", help="a model of PECOS")
-    options.add_argument("output", metavar="OUTPUT", help="where to write ours")
+    options.add_argument("output", metavar="RUN", help="the run folder to write")
+    options.add_argument(
+        "--labels", metavar="FILE", help="a label name per line (default: numbers from 0 on)"
+    )
+    options.add_argument(
+        "--vectorizer", metavar="FOLDER", help="the PECOS vectoriser of the model's texts"
+    )
+    options.add_argument(
+        "--train-labels",
+        metavar="FILE",
+        help="the training label matrix, .npz: tells how frequent labels are, for tables and "
+        "propensity-scored metrics",
+    )
     found = options.parse_args(argv)
-    from tfxc.ranker.pecos_import import import_pecos
+    from tfxc.recipes._pecos_run import import_run
 
-    tree = import_pecos(found.folder, found.output)
+    tree = import_run(
+        found.folder,
+        found.output,
+        names=found.labels,
+        vectorizer=found.vectorizer,
+        train_labels=found.train_labels,
+    )
     print(f"{found.output}: layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes")
     return 0
 

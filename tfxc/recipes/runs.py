@@ -9,7 +9,7 @@ import numpy as np
 from tfxc import registry
 from tfxc.data.conversion import Converter
 from tfxc.data.image_conversion import ImageConverter
-from tfxc.data.manifest import DIMENSIONS
+from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE
 from tfxc.data.text_features import load_text_features
 from tfxc.errors import CheckpointError, ConfigError
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -97,8 +97,22 @@ class LoadedRun:
 
     @functools.cached_property
     def label_counts(self):
-        """Training examples of each label, int64 (num_labels,)."""
-        return np.load(self.folder / "assets" / "label_counts.npy")
+        """Training examples of each label, int64 (num_labels,); None where they are not known."""
+        path = self.folder / "assets" / LABEL_COUNTS_FILE
+        return np.load(path) if path.is_file() else None
+
+    def require_counts(self, where):
+        """Refuses a run that does not know how frequent its labels are.
+
+        Raises:
+            ConfigError: it was imported without them.
+        """
+        if self.label_counts is None:
+            raise ConfigError(
+                "a run that knows how frequent its labels are expected, found none",
+                where=where,
+                fix="import it again with --train-labels",
+            )
 
     @functools.cached_property
     def text_features(self):

@@ -1,0 +1,168 @@
+"""Joins what several runs find for the same examples, and measures it.
+
+    python tools/ensemble.py runs/one runs/two --method softmax_average --split dev
+    python tools/ensemble.py runs/one runs/two --data test.jsonl --reader jsonl
+
+Runs of any kind, over the same labels by name; each reads the examples with its own features. The
+ways of joining are those of docs/xr_linear.md, "Ensembles".
+"""
+
+import numpy as np
+
+from tfxc import cli
+from tfxc.errors import ConfigError, DataError
+
+
+def main(argv=None):
+    """Prints each run's scores and those of the ensemble."""
+    found = _parser().parse_args(argv)
+    from tfxc.ranker.ensemble import combine
+    from tfxc.recipes.runs import load_run
+
+    first = load_run(found.runs[0])
+    ks = found.k or [k for k in first.config.evaluation.k if k <= first.manifest["num_labels"]]
+    top = min(max(found.top, *ks), first.manifest["num_labels"])
+    lists, truth = [], None
+    for path in found.runs:
+        ids, scores, labels = predictions(path, first, top, found)
+        if truth is not None and not same_labels(truth, labels, first.manifest["num_labels"]):
+            raise DataError(
+                "the examples of the first run expected, in its order, found others",
+                where=path,
+                fix="name a file with --data, which all runs then read",
+            )
+        truth = labels if truth is None else truth
+        lists.append((ids, scores))
+        print(f"{path}: {line_of(measured(ids, scores, truth, ks))}")
+    ids, scores = combine(lists, found.method, max(ks))
+    metrics = measured(*at_least_wide(ids, scores, max(ks)), truth, ks)
+    print(f"{found.method} of {len(lists)} runs: {line_of(metrics)}")
+    print(metrics.table())
+    return 0
+
+
+def predictions(path, first, top, options):
+    """A run's labels, scores and true labels of the examples, by the first run's label ids.
+
+    Args:
+        path: run folder.
+        first: ``LoadedRun`` whose ids count.
+        top: labels to list.
+        options: the command line.
+
+    Returns:
+        ids int32 and scores float32 (n, top), labels int32 (n, most) padded with -1.
+
+    Raises:
+        ConfigError: the run has other labels.
+    """
+    from tfxc.evaluate import examples
+    from tfxc.recipes.runs import load_run
+    from tfxc.training.search import Searcher
+
+    loaded = load_run(path)
+    to_first = label_map(loaded, first, path)
+    _, rows = examples(loaded, options)
+    batch_size = options.batch_size or loaded.config.evaluation.batch_size
+    parts = list(Searcher(loaded.model, top).over_rows(rows, batch_size, str(path)))
+    ids = np.concatenate([part.ids for part in parts])
+    scores = np.concatenate([part.scores for part in parts])
+    width = max(part.labels.shape[1] for part in parts)
+    padded = [((0, 0), (0, width - part.labels.shape[1])) for part in parts]
+    labels = np.concatenate([
+        np.pad(part.labels, pad, constant_values=-1)
+        for part, pad in zip(parts, padded, strict=True)
+    ])  # fmt: skip
+    known = labels < len(to_first)
+    mapped = np.where(labels >= 0, to_first[np.where(known, labels, 0)], -1)
+    # What no run knows stays an unknown label; every run may number these in its own way.
+    labels = np.where(known, mapped, len(to_first) + labels)
+    return np.where(ids >= 0, to_first[ids], -1).astype(np.int32), scores, labels.astype(np.int32)
+
+
+def label_map(loaded, first, path):
+    """For each label id of a run the id of the same name in the first run.
+
+    Raises:
+        ConfigError: their labels are not the same.
+    """
+    number = {name: place for place, name in enumerate(first.vocabulary.names)}
+    names = loaded.vocabulary.names
+    other = [name for name in names if name not in number]
+    if other or len(names) != len(number):
+        raise ConfigError(
+            f"the {len(number):,} labels of the first run expected, found {len(names):,}"
+            + (f", among them {other[0]!r}" if other else ""),
+            where=path,
+            fix="join runs that were trained on the same labels",
+        )
+    return np.array([number[name] for name in names])
+
+
+def same_labels(one, other, num_labels):
+    """Whether two padded label arrays hold the same known labels, row by row."""
+    if len(one) != len(other):
+        return False
+    width = max(one.shape[1], other.shape[1])
+    rows = [
+        np.sort(np.pad(labels, ((0, 0), (0, width - labels.shape[1])), constant_values=-1), 1)
+        for labels in (np.where(known < num_labels, known, -1) for known in (one, other))
+    ]
+    return bool((rows[0] == rows[1]).all())
+
+
+def at_least_wide(ids, scores, width):
+    """Lists padded to a width."""
+    missing = ((0, 0), (0, max(0, width - ids.shape[1])))
+    return (
+        np.pad(ids, missing, constant_values=-1),
+        np.pad(scores, missing, constant_values=-np.inf),
+    )
+
+
+def measured(ids, scores, labels, ks):
+    """Metrics of lists."""
+    from tfxc.metrics.suite import build_metrics
+
+    metrics = build_metrics(ks=tuple(ks))
+    metrics.update(ids, scores, labels)
+    return metrics
+
+
+def line_of(metrics):
+    """Precision as one line."""
+    found = metrics.result()
+    return "  ".join(f"{n} {100 * v:.2f}" for n, v in found.items() if n.startswith("P@"))
+
+
+def _parser():
+    from tfxc.ranker.ensemble import METHODS
+
+    options = cli.parser("ensemble", __doc__)
+    options.prog = "python tools/ensemble.py"
+    options.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
+    options.add_argument(
+        "--method", choices=METHODS, default="softmax_average", help="default: %(default)s"
+    )
+    source = options.add_mutually_exclusive_group()
+    source.add_argument("--split", help="split of the runs' data (default: test, else dev)")
+    source.add_argument("--data", metavar="FILE", help="any readable file instead of a split")
+    cli.add_reader_options(options, "format of FILE where its name does not tell", "sep=,")
+    options.add_argument(
+        "--k", type=_ks, metavar="K,K", help="cut-offs, e.g. 1,3,5 (default: the first config's)"
+    )
+    options.add_argument(
+        "--top", type=cli.positive, default=20,
+        help="labels that each run lists (default: %(default)s)",
+    )  # fmt: skip
+    options.add_argument("--batch-size", type=cli.positive, help="examples searched at a time")
+    options.add_argument("--prepared", default="prepared", help="where prepared records are kept")
+    return options
+
+
+def _ks(text):
+    return [cli.positive(part) for part in text.split(",")]
+
+
+if __name__ == "__main__":
+    cli.run(main)
