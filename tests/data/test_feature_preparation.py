@@ -29,7 +29,7 @@ def test_nothing_is_converted(tmp_path, reader):
     manifest = Manifest.load(folder)
     assert manifest.dimensions == {
         "num_features": 5, "num_labels": 7, "feature_kind": "dense", "image_shape": None,
-        "num_examples": 43, "text_features": None,
+        "num_examples": 43, "text_features": None, "vocabulary_size": None,
     }  # fmt: skip
     assert np.load(folder / "label_counts.npy").sum() == 43
     assert (folder / "labels.txt").read_text().split() == list("0123456")
