@@ -112,10 +112,11 @@ def examples(loaded, options):
 
 
 def _rows_of_file(loaded, path, options):
-    return loaded.rows(_reader_of_file(loaded, path, options))
+    return loaded.rows(reader_of_file(loaded, path, options))
 
 
-def _reader_of_file(loaded, path, options):
+def reader_of_file(loaded, path, options):
+    """The reader of a file, as the options and the run's own data say."""
     from tfxc.data.formats import open_reader
 
     data, name, arguments = loaded.config.data, options.reader, {}
@@ -133,7 +134,7 @@ def texts_of_examples(loaded, options, split, wanted):
     if loaded.text_features is None or (split == "train" and not options.data):
         return {}  # the training split is shuffled
     if options.data:
-        return texts_of(lambda: _reader_of_file(loaded, options.data, options), wanted)
+        return texts_of(lambda: reader_of_file(loaded, options.data, options), wanted)
     return texts_of(lambda: open_split(loaded.config.data, split), wanted)
 
 

@@ -49,7 +49,12 @@ def main(argv=None):
 
         print(report(export_savedmodel(loaded, folder, k), loaded.manifest))
         return 0
-    loaded.require("head", "--format")
+    if hasattr(loaded.model, "find_top_k"):
+        raise ConfigError(
+            f"the search of a linear ranker has no equal in the format {options.format!r}",
+            where="--format",
+            fix="choose savedmodel",
+        )
     from tfxc.exports.convert import export_model
     from tfxc.exports.told import report_of_model
 

@@ -102,7 +102,7 @@ def test_export_answers_as_the_native_search(run, tmp_path, capsys):
     short = found["ids"].numpy() < 0
     assert short.any() and set(found["labels"].numpy()[short]) == {b""}
     problem = call(capsys, export, "--run", run, "--format", "onnx").problem()
-    assert problem.startswith("--format: a run with head expected, those of recipe 'xr_linear'")
+    assert problem.startswith("--format: the search of a linear ranker has no equal in")
 
 
 def test_dense_features(tmp_path, capsys):
@@ -127,7 +127,7 @@ def test_other_runs_have_no_beam(tmp_path, capsys):
 
     run = make_run(tmp_path / "run")
     problem = call(capsys, predict, "--run", run, "--beam", 3).problem()
-    assert problem.startswith("--beam: a run of recipe 'xr_linear' expected, found one of 'fit'")
+    assert problem.startswith("--beam: a run with a linear ranker expected, found one")
 
 
 def test_damaged_ranker(copy, capsys):

@@ -12,6 +12,7 @@ from tfxc.files import atomic_file, write_errors
 from tfxc.ops.linear_solver import block_memory, thread_count
 from tfxc.ranker.calibration import Calibration, pairs_of
 from tfxc.training.evaluation import Evaluation
+from tfxc.training.memory import Memory
 from tfxc.training.search import Searcher
 
 _CALIBRATED = 10  # labels of an example that a calibration learns from
@@ -74,6 +75,7 @@ def estimate_lines(manifest, sizes, settings, memory_gb, threads):
         f"blocks to train: {1 + sum(sizes[:-1]):,}; the first, of all examples, is the largest, "
         "the others depend on the tree",
         "estimated memory of the training:",
+        f"  the process itself  {Memory._field_defaults['runtime'] / 2**20:10,.0f} MB",
         f"  features and labels {given / 2**20:10,.0f} MB",
         f"  classifiers         {min(budget, max(least, widest)) / 2**20:10,.0f} MB at most",
     ]

@@ -64,7 +64,7 @@ class LoadedRun:
         for option, value in (("--beam", beam), ("--post-processor", post_processor)):
             if value is not None and not hasattr(self.model, "search_with"):
                 raise ConfigError(
-                    f"a run of recipe 'xr_linear' expected, found one of "
+                    "a run with a linear ranker expected, found one of recipe "
                     f"{self.config.recipe.name!r}",
                     where=option,
                     fix="leave it out",

@@ -1,0 +1,89 @@
+"""New labels for a trained linear ranker."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.linear_runs import NUM_LABELS, ranker_files, texts_of
+from tests.source_tree import ROOT
+from tests.verbs.calls import call
+from tfxc import evaluate
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.ranker.search import Ranker, load_layer
+from tfxc.recipes.runs import load_run
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """The tool's module."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    return __import__("add_labels")
+
+
+def write_new(path, count=12):
+    """Texts of label 3 with words of their own: they are of the new labels as well."""
+    with open(path, "w") as stream:
+        for number in range(count):
+            new = f"new {number % 2}"
+            words = ["w3a", "w3b", f"n{number % 2}", f"n{number % 2 + 10}", "w3a"]
+            stream.write(json.dumps({"text": " ".join(words), "labels": [new, "label 3"]}) + "\n")
+
+
+def test_new_labels(run, tool, tmp_path, capsys):
+    write_new(tmp_path / "new.jsonl")
+    before = ranker_files(run)
+    arguments = (run, "--data", tmp_path / "new.jsonl", "--output", tmp_path / "grown")
+    outcome = call(capsys, tool, *arguments, "--prepared", run.parent / "prepared")
+    assert outcome.code == 0 and "2 new labels (new 0, new 1)" in outcome.out
+    assert ranker_files(run) == before, "the old run stays"
+    grown = load_run(tmp_path / "grown")
+    old_names = load_run(run).vocabulary.names
+    assert grown.vocabulary.names == [*old_names, "new 0", "new 1"]
+    assert grown.label_counts[-2:].tolist() == [6, 6]
+
+    old, new = (ClusterTree.load(path / "tree.npz") for path in (run, tmp_path / "grown"))
+    assert new.sizes == [*old.sizes[:-1], NUM_LABELS + 2]
+    np.testing.assert_array_equal(new.parents[-1][:NUM_LABELS], old.parents[-1])
+    third = old_names.index("label 3")
+    leaf = old.parents[-1][third]
+    assert new.parents[-1][NUM_LABELS:].tolist() == [leaf, leaf], "beside what they are like"
+    assert "trained again: 1 of 8 blocks" in outcome.out
+
+    after = ranker_files(tmp_path / "grown")
+    same = [name for name in before if name.startswith(("ranker/layer-0", "ranker/layer-1"))]
+    assert same and all(before[name] == after[name] for name in same)
+    layers = [load_layer(path / "ranker" / "layer-2") for path in (run, tmp_path / "grown")]
+    for parent in set(range(8)) - {leaf}:
+        for part in zip(*(block(layer, parent) for layer in layers), strict=True):
+            np.testing.assert_array_equal(*part)
+    features = grown.text_features.transform(["w3a w3b n1 n11", *texts_of(run)])
+    ids, _ = Ranker.load(tmp_path / "grown").predict(features, 3)
+    assert NUM_LABELS + 1 in ids[0] and NUM_LABELS not in ids[0, :1]
+
+    source = ("--run", tmp_path / "grown", "--prepared", run.parent / "prepared")
+    problem = call(capsys, evaluate, *source, "--split", "dev").problem()
+    assert "labels were added" in problem and "--data" in problem
+    done = call(capsys, evaluate, *source, "--data", tmp_path / "new.jsonl", "--k", 2)
+    assert "100.00" in done.out, "both labels of each"
+    again = (tmp_path / "grown", "--data", tmp_path / "new.jsonl", "--output", tmp_path / "more")
+    problem = call(capsys, tool, *again, "--prepared", run.parent / "prepared").problem()
+    assert "add all new labels at once" in problem
+
+
+def block(layer, parent):
+    """Features, entries of each, columns and values of a parent's block."""
+    rows = slice(*layer.row_splits[parent : parent + 2])
+    entries = layer.entry_splits[rows.start : rows.stop + 1]
+    inside = slice(entries[0], entries[-1])
+    return layer.rows[rows], np.diff(entries), layer.columns[inside], layer.values[inside]
+
+
+def test_what_cannot_be_added(run, tool, tmp_path, capsys):
+    prepared = ("--prepared", run.parent / "prepared")
+    arguments = (run, "--data", run.parent / "dev.jsonl", "--output", tmp_path / "grown")
+    problem = call(capsys, tool, *arguments, *prepared).problem()
+    assert "labels that the run does not know expected, found none" in problem
+    assert not (tmp_path / "grown").exists()
+    problem = call(capsys, tool, *arguments[:-1], run, *prepared).problem()
+    assert "a new folder expected" in problem

@@ -1,0 +1,204 @@
+"""New labels for a trained linear ranker: put into its tree, with the blocks they touch retrained.
+
+The layers above the labels stay as they are, and so do the ids of the labels and the weights of
+all blocks that no new label came into. The affected blocks are trained on the old examples and the
+new ones together: from the new ones alone, the labels that already stood there would be forgotten.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from tfxc import registry
+from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest
+from tfxc.data.matrices import matrices
+from tfxc.data.sampling import ArraySource
+from tfxc.errors import ConfigError, DataError
+from tfxc.files import atomic_folder
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.labels.label_embeddings import pifa
+from tfxc.labels.tree_building import add_labels, leaf_centroids
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.ranker.grown import grow_layer
+from tfxc.ranker.negatives import examples_of, scheme_of
+from tfxc.ranker.pecos_import import write_layer
+from tfxc.ranker.relevance import relevance_of
+from tfxc.ranker.search import load_layer, search
+from tfxc.recipes._linear_model import CALIBRATION
+from tfxc.recipes._linear_settings import ranker_settings
+from tfxc.recipes._linear_training import training_matrices
+from tfxc.recipes.xr_linear import TREE
+
+
+class Added(NamedTuple):
+    """What ``add_new_labels`` did.
+
+    Attributes:
+        names: of the new labels, in the order of their ids.
+        affected: blocks that were trained again.
+        blocks: all blocks of the last layer.
+    """
+
+    names: list
+    affected: int
+    blocks: int
+
+
+def add_new_labels(loaded, reader, output, data_folder):
+    """Writes a run that knows the labels of a file as well.
+
+    Args:
+        loaded: ``LoadedRun`` of recipe ``xr_linear``; it stays as it is.
+        reader: of the new examples; those of known labels count as well.
+        output: the new run folder; appears whole or not at all.
+        data_folder: the run's prepared records.
+
+    Returns:
+        ``Added``.
+
+    Raises:
+        ConfigError: a run of another recipe, of other data, or a folder that is in use.
+        DataError: the file has no label that the run does not know.
+    """
+    _check(loaded, output, data_folder)
+    names, features, labels = _new_examples(loaded, reader)
+    run, recipe = loaded.folder.path, registry.create("recipe", loaded.config.recipe.section())
+    old_features, old_labels = training_matrices(data_folder)
+    tree, known = ClusterTree.load(run / TREE), old_labels.shape[1]
+    centroids = leaf_centroids(tree, pifa(old_labels, old_features))
+    grown, affected = add_labels(tree, pifa(labels, features)[known:], centroids)
+    old_labels.resize(old_labels.shape[0], labels.shape[1])
+    both = [scipy.sparse.csr_matrix(part) for part in (old_features, features)]
+    both = scipy.sparse.vstack(both, format="csr")
+    all_labels = scipy.sparse.vstack([old_labels, labels], format="csr")
+    with atomic_folder(output) as scratch:
+        layer = _grown(loaded, recipe, grown, affected, both, all_labels, scratch / "part")
+        shutil.rmtree(scratch / "part")
+        _write_ranker(run, scratch, layer, grown)
+        _write_rest(loaded, scratch, output, names, labels)
+    return Added(names, len(affected), len(layer.child_splits) - 1)
+
+
+def _check(loaded, output, data_folder):
+    if loaded.config.recipe.name != "xr_linear":
+        raise ConfigError(
+            f"a run of recipe 'xr_linear' expected, found one of {loaded.config.recipe.name!r}",
+            where=loaded.folder.path,
+        )
+    if Path(output).exists():
+        raise ConfigError("a new folder expected", where=output, fix="choose another one")
+    if Manifest.load(data_folder).num_labels != loaded.manifest["num_labels"]:
+        raise ConfigError(
+            "a run with the labels of its data expected, labels were added to this one",
+            where=loaded.folder.path,
+            fix="add all new labels at once to the run that was trained",
+        )
+
+
+class _Recorded:
+    """A reader that numbers the labels it has not seen in the order in which they come."""
+
+    def __init__(self, reader, known):
+        self._reader, self.path, self.names, self._known = reader, reader.path, [], set(known)
+
+    def chunks(self, size):
+        """The reader's chunks."""
+        for chunk in self._reader.chunks(size):
+            for name in (str(label) for row in chunk.labels for label in row):
+                if name not in self._known:
+                    self._known.add(name)
+                    self.names.append(name)
+            yield chunk
+
+
+def _new_examples(loaded, reader):
+    """New names, X and Y of the file, Y over old and new labels."""
+    recorded = _Recorded(reader, loaded.vocabulary.names)
+    blocks = list(loaded.rows(recorded))
+    if not recorded.names:
+        raise DataError("labels that the run does not know expected, found none", where=reader.path)
+    count = loaded.manifest["num_labels"] + len(recorded.names)
+    parts = [matrices(ArraySource(block, count)) for block in blocks]
+    features, labels = zip(*parts, strict=True)
+    labels = scipy.sparse.vstack(labels, format="csr")
+    if not scipy.sparse.issparse(features[0]):
+        return recorded.names, np.concatenate(features), labels
+    features = scipy.sparse.vstack(features, format="csr")
+    features.sum_duplicates()
+    return recorded.names, features, labels
+
+
+def _grown(loaded, recipe, tree, affected, features, labels, folder):
+    """The last layer with the new labels."""
+    settings = ranker_settings(recipe.ranker, loaded.config.seed)
+    values, targets = settings.of_layers(tree.sizes), tree.multi_resolution(labels)
+    layers = _layers(loaded.folder.path, tree.depth)
+    examples = None
+    if tree.depth > 1:
+        scheme, predicted = scheme_of(values["negatives"][-1]), None
+        if "man" in scheme:
+            predicted = search(
+                layers[:-1],
+                features,
+                values["only_topk"][:-1],
+                values["post_processor"][:-1],
+                bias=settings.bias,
+                threads=recipe.threads,
+            )
+        examples = examples_of(scheme, above=targets[-2], predicted=predicted)
+    modes = (settings.relevance_mode, settings.relevance_norm)
+    return grow_layer(
+        layers[-1],
+        tree.parents[-1],
+        affected,
+        features,
+        targets[-1],
+        folder,
+        settings.solvers(tree.sizes)[-1],
+        examples=examples,
+        relevance=relevance_of(targets, tree, *modes)[-1],
+        memory_budget=int(recipe.memory_gb * 2**30),
+        threads=recipe.threads,
+    )
+
+
+def _layers(run, depth):
+    return [load_layer(run / "ranker" / f"layer-{number}") for number in range(depth)]
+
+
+def _write_ranker(run, scratch, layer, tree):
+    last = tree.depth - 1
+    for number in range(last):
+        name = f"ranker/layer-{number}"
+        shutil.copytree(run / name, scratch / name)
+    write_layer(layer, scratch / "ranker" / f"layer-{last}")
+    param = json.loads((run / "ranker" / "param.json").read_text(encoding="utf-8"))
+    text = json.dumps({**param, "num_labels": tree.num_labels}, indent=2)
+    (scratch / "ranker" / "param.json").write_text(text, encoding="utf-8")
+    tree.save(scratch / TREE)
+
+
+def _write_rest(loaded, scratch, output, names, labels):
+    """Config, assets, calibration and summary."""
+    run, assets = loaded.folder.path, scratch / "assets"
+    shutil.copytree(run / "assets", assets)
+    LabelVocabulary([*loaded.vocabulary.names, *names]).save(assets / LABELS_FILE)
+    counts = np.asarray(labels.sum(axis=0)).ravel().astype(np.int64)
+    counts[: len(loaded.label_counts)] += loaded.label_counts
+    np.save(assets / LABEL_COUNTS_FILE, counts)
+    manifest = Manifest.load(assets)
+    train = manifest.split("train")
+    train.examples += labels.shape[0]
+    train.labels += labels.nnz
+    manifest.num_labels = labels.shape[1]
+    manifest.save(assets)
+    if (run / CALIBRATION).is_file():
+        shutil.copyfile(run / CALIBRATION, scratch / CALIBRATION)
+    config = loaded.config.model_copy(update={"run": str(output)})
+    (scratch / "config.json").write_text(config.to_json() + "\n", encoding="utf-8")
+    summary = {**(loaded.folder.summary() or {}), "dev": {}, "added_labels": len(names)}
+    (scratch / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")

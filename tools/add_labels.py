@@ -1,0 +1,40 @@
+"""Adds the new labels of a file to a trained linear ranker, as a run of its own.
+
+    python tools/add_labels.py RUN --data new.jsonl --output RUN2
+
+The labels go to the leaves of the label tree that are nearest by their examples; only the
+classifiers under those leaves are trained again, on the run's own data, which has to be there, and
+the new examples together. Everything else stays bit for bit: the other classifiers, the numbers of
+the old labels. See docs/xr_linear.md.
+"""
+
+from tfxc import cli
+
+
+def main(argv=None):
+    """Adds labels to one run."""
+    options = cli.parser("add_labels", __doc__)
+    options.prog = "python tools/add_labels.py"
+    options.add_argument("run", metavar="RUN", help="run folder of recipe xr_linear")
+    options.add_argument("--data", required=True, metavar="FILE", help="examples of the new labels")
+    cli.add_reader_options(options, "format of FILE where its name does not tell", "sep=,")
+    options.add_argument("--output", required=True, metavar="RUN2", help="the run folder to write")
+    options.add_argument("--prepared", default="prepared", help="where prepared records are kept")
+    found = options.parse_args(argv)
+    from tfxc.data.preparation import ensure_prepared
+    from tfxc.evaluate import reader_of_file
+    from tfxc.recipes._added_labels import add_new_labels
+    from tfxc.recipes.runs import load_run
+
+    loaded = load_run(found.run)
+    reader = reader_of_file(loaded, found.data, found)
+    folder = ensure_prepared(loaded.config.data, found.prepared)
+    done = add_new_labels(loaded, reader, found.output, folder)
+    shown = ", ".join(done.names[:5]) + (", …" if len(done.names) > 5 else "")
+    print(f"{found.output}: {len(done.names):,} new labels ({shown})")
+    print(f"trained again: {done.affected:,} of {done.blocks:,} blocks of labels")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
