@@ -73,3 +73,9 @@ def test_mach_has_none():
     assert not has_probabilities(model)
     with pytest.raises(ConfigError, match="head Mach has no probabilities"):
         Searcher(model, 1, probabilities=True)
+
+
+@pytest.mark.parametrize("head", ["dense", "tree"])
+def test_margins_are_none(head):
+    assert not has_probabilities(model_of({"name": head}, "squared_hinge"))
+    assert has_probabilities(model_of({"name": head}, "sigmoid"))

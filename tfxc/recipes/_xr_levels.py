@@ -117,6 +117,7 @@ class Levels:
             start=_Start(self, level, self._start_values(level, predicted)) if level else None,
             decided=decided,
             measured=False,
+            title=f"level {level + 1} of {self.plan.count}: training",
         )
 
     def _start_values(self, level, predicted):
@@ -158,7 +159,7 @@ class Levels:
             lambda: Embedder(self.model(level)),
             self.source,
             self.config.evaluation.batch_size,
-            f"level {level + 1}: embedding",
+            f"level {level + 1} of {self.plan.count}: embedding",
         )
         return np.load(path, mmap_mode="r")
 
@@ -198,7 +199,7 @@ class Levels:
             examples=self._examples(level, above),
             relevance=relevance,
             threads=self.plan.threads,
-            title=f"level {level + 1}: linear layer",
+            title=f"level {level + 1} of {self.plan.count}: linear layer",
         )
         return self._search(load_layer(folder), both, _MARGINS, above)
 

@@ -18,7 +18,7 @@ from tfxc.training.strategies import is_chief, make_strategy
 
 def train_model(
     config, data_folder, run_path, *, repetition=None, fold=None, whole=None, fresh=False,
-    further=(), begun=None, start=None, decided=None, measured=True,
+    further=(), begun=None, start=None, decided=None, measured=True, title="training",
 ):  # fmt: skip
     """Trains one model into one run folder, or goes on with a stopped training.
 
@@ -41,6 +41,7 @@ def train_model(
         decided: arguments of ``build_model`` in place of those that ``decided_codes`` finds.
         measured: whether the dev split is measured; not where the model finds something else than
             labels.
+        title: of the progress line.
 
     Returns:
         The run's summary, see ``Trainer.fit``.
@@ -57,7 +58,7 @@ def train_model(
         return finished
     trainer = make_trainer(
         config, data_folder, manifest, run, strategy, repetition, fold, further, start,
-        decided, measured,
+        decided, measured, title,
     )  # fmt: skip
     for folder in others:
         folder.begin(config, data_folder)
@@ -79,7 +80,7 @@ def _with_own_errors(source, work):
 
 def make_trainer(
     config, data_folder, manifest, run, strategy, repetition=None, fold=None, further=(),
-    start=None, decided=None, measured=True,
+    start=None, decided=None, measured=True, title="training",
 ):  # fmt: skip
     """Model, sources, techniques and dev evaluation of a config, put together.
 
@@ -120,6 +121,7 @@ def make_trainer(
         techniques=techniques,
         evaluation=evaluation,
         test_on_improvement=config.evaluation.test_on_improvement,
+        title=title,
     )
 
 

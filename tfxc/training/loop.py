@@ -33,6 +33,7 @@ class Trainer:
         techniques: list of ``Technique``s.
         evaluation: ``Evaluation``, or None.
         test_on_improvement: measure the test split whenever the dev split has a new best.
+        title: of the progress line.
 
     Raises:
         DataError: the model keeps a state of each example, but not of as many as ``source`` has.
@@ -43,12 +44,12 @@ class Trainer:
 
     def __init__(
         self, model, source, settings, run, *, seed=0, strategy=None, techniques=(),
-        evaluation=None, test_on_improvement=False,
+        evaluation=None, test_on_improvement=False, title="training",
     ):  # fmt: skip
         check_examples(model.objective, source)
         self.model, self.source, self.settings, self.run = model, source, settings, run
         self.seed, self.evaluation = seed, evaluation
-        self.test_on_improvement = test_on_improvement
+        self.test_on_improvement, self.title = test_on_improvement, title
         self.strategy = strategy or tf.distribute.get_strategy()
         self.techniques = list(techniques)
         self.augmentation = build_augmentation(settings.augmentation, seed, source.image_shape)
@@ -88,7 +89,8 @@ class Trainer:
         check_checkpoint(self.model.objective, self.checkpoints)
         self.checkpoints.restore()
         start = int(self.step_function.step.numpy())
-        reporter = Reporter(self.run, start, self.total_steps, self.settings.batch_size)
+        sizes = (start, self.total_steps, self.settings.batch_size)
+        reporter = Reporter(self.run, *sizes, self.title)
         if start:
             reporter.say(f"resumed at step {start:,} of {self.total_steps:,}")
         finished = False

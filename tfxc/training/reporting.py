@@ -17,12 +17,13 @@ class Reporter:
         start_step: step the run resumes at; later lines of an interrupted run are dropped.
         total_steps: steps of the whole training.
         batch_size: examples a step.
+        title: of the progress line.
     """
 
-    def __init__(self, run, start_step, total_steps, batch_size):
+    def __init__(self, run, start_step, total_steps, batch_size, title="training"):
         self.run, self.batch_size = run, batch_size
         self._progress = Progress(
-            "training", total_steps * batch_size, "examples", start_step * batch_size
+            title, total_steps * batch_size, "examples", start_step * batch_size
         )
         self._board = None
         if run.chief:
