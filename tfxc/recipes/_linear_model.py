@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfxc.errors import CheckpointError, ConfigError
 from tfxc.ops.beam_graph import BeamGraph
 from tfxc.ranker.calibration import Calibration
-from tfxc.ranker.post_processors import post_processor
+from tfxc.ranker.post_processors import post_processor as rule_of
 from tfxc.ranker.search import Ranker, load_layer
 
 CALIBRATION = "calibration.json"
@@ -32,8 +32,7 @@ class LinearModel:
 
     Example:
         >>> model = LinearModel("runs/xr_linear_quickstart")  # doctest: +SKIP
-        >>> model.find_top_k({"ids": ids, "weights": weights, "row_splits": splits}, 5)
-        ... # doctest: +SKIP
+        >>> ids, scores = model.find_top_k(features, 5)  # doctest: +SKIP
     """
 
     def __init__(self, folder, threads=None):
@@ -73,7 +72,7 @@ class LinearModel:
         if beam is not None and beam < 1:
             raise ConfigError(f"at least 1 expected, found {beam}", where="--beam")
         if post_processor is not None:
-            _rule(post_processor, where="--post-processor")
+            rule_of(post_processor, where="--post-processor")
         self._beam, self._post_processor = beam, post_processor
         self._graphs = {}
 
@@ -128,7 +127,7 @@ class LinearModel:
         ranker, depth = self.ranker, len(self.ranker.sizes)
         rules = ranker.post_processors
         if self._post_processor is not None:
-            rules = [_rule(self._post_processor)] * depth
+            rules = [rule_of(self._post_processor)] * depth
         inner = ranker.only_topk[:-1] if self._beam is None else [self._beam] * (depth - 1)
         return BeamGraph(
             list(self._layers()),
@@ -141,10 +140,6 @@ class LinearModel:
     def _layers(self):
         for number in range(len(self.ranker.sizes)):
             yield load_layer(self._folder / "ranker" / f"layer-{number}")
-
-
-def _rule(name, where=None):
-    return post_processor(name, where=where)
 
 
 def _bag(features):

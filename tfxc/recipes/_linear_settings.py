@@ -26,7 +26,7 @@ class TreeSettings:
 
     Example:
         >>> TreeSettings({"max_leaf_size": 10}).arguments
-        {'max_leaf_size': 10, 'seed': 0}
+        {'seed': 0, 'max_leaf_size': 10}
     """
 
     def __init__(self, given=None, seed=0, where="recipe.tree"):
