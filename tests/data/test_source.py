@@ -191,11 +191,8 @@ def test_windows_hold_few_shards_and_mix_their_rows(folder):
 
 def test_seeking_reads_only_the_windows_it_needs(folder, monkeypatch):
     source = sources(folder)["one shard a window"]
-    read = []
-    load = ShardSource._load
-    monkeypatch.setattr(
-        ShardSource, "_load", lambda self, shards: read.append(list(shards)) or load(self, shards)
-    )
+    read, load = [], source._load
+    monkeypatch.setattr(source, "_load", lambda shards: read.append(list(shards)) or load(shards))
     source.batch(0, 1000, 1)
     source._reader.shutdown(wait=True)
     assert len(read) == 2  # the window of the step and the one read ahead

@@ -14,6 +14,8 @@ def digits_of(labels, sizes):
 
 def log_probabilities(logits, link):
     """Log-softmax over the last axis or log-sigmoid, float64."""
+    if link == "hinge":
+        return -(np.maximum(0, 1 - logits) ** 3)
     if link == "sigmoid":
         return -np.logaddexp(0, -logits)
     shifted = logits - logits.max(axis=-1, keepdims=True)

@@ -31,6 +31,8 @@ def aggregated(bucket_logits, lookups, aggregate, link):
     if link == "softmax":
         shifted = np.exp(bucket_logits - bucket_logits.max(axis=2, keepdims=True))
         probabilities = shifted / shifted.sum(axis=2, keepdims=True)
+    elif link == "hinge":
+        probabilities = np.exp(-(np.maximum(0, 1 - bucket_logits) ** 3))
     else:
         probabilities = 1 / (1 + np.exp(-bucket_logits))
     values = {"logits": bucket_logits, "log_probabilities": np.log(probabilities)}
@@ -79,7 +81,7 @@ class TestMach(HeadContract):
         assert (groups[1].positives.numpy() >= 0).sum() == 2
 
     @pytest.mark.parametrize("repetitions", [1, 4, 5])
-    @pytest.mark.parametrize("link", ["sigmoid", "softmax"])
+    @pytest.mark.parametrize("link", ["sigmoid", "softmax", "hinge"])
     @pytest.mark.parametrize("aggregate", AGGREGATES)
     def test_aggregates(self, aggregate, link, repetitions):
         head = self.built(aggregate=aggregate, link=link, num_repetitions=repetitions)
@@ -260,7 +262,7 @@ def gradients_by_repetition(joint, singles):
         ({"num_repetitions": 0}, "num_repetitions: at least 1 expected, 0 found"),
         ({"trunk": "none"}, "trunk must be one of shared, separate, found 'none'"),
         ({"aggregate": "mean"}, "aggregate must be one of logits, probabilities, .*found 'mean'"),
-        ({"link": "probit"}, "link must be one of None, sigmoid, softmax, found 'probit'"),
+        ({"link": "probit"}, "link must be one of None, sigmoid, softmax, hinge, found 'probit'"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -67,7 +67,7 @@ class TestMHC(HeadContract):
                     found, logits[level][number][of_row[used]], rtol=1e-4, atol=1e-5
                 )
 
-    @pytest.mark.parametrize("link", [None, "sigmoid"])
+    @pytest.mark.parametrize("link", [None, "sigmoid", "hinge"])
     @pytest.mark.parametrize("num_labels", [60, 51, 41])
     def test_exhaustive_search_of_three_levels(self, num_labels, link, monkeypatch):
         head = self.built(num_labels=num_labels, heads=[3, 4, 5], link=link)

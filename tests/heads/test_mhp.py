@@ -26,7 +26,7 @@ class TestMHP(HeadContract):
         return [set(digit) for digit in digits_of(labels, head.heads).tolist()]
 
     @pytest.mark.parametrize("num_labels", [12, 97, 51, 26])
-    @pytest.mark.parametrize("link", [None, "sigmoid"])
+    @pytest.mark.parametrize("link", [None, "sigmoid", "hinge"])
     def test_equals_brute_force_over_all_labels(self, num_labels, link):
         sizes = [4, 3] if num_labels == 12 else [5, 2, 2, 5]
         head, features = self.built(num_labels=num_labels, heads=sizes, link=link), self.features()

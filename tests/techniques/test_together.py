@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -70,7 +71,7 @@ def test_refused_in_a_training():
 
 def test_a_sharded_head_names_the_techniques():
     model = bag_model()
-    model.head.sharded_table = object()
+    model.head.sharded_table = SimpleNamespace(shape=(2, 2))
     with pytest.raises(ConfigError, match="no techniques, found fgm, ema"):
         applied(model, [method() for method in classes("fgm", "ema")], [bags()])
 

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -188,7 +189,7 @@ def test_another_number_of_replicas_is_refused(tmp_path):
 def test_what_cannot_be_sharded_is_refused(objective, techniques):
     model = XCModel(BagMLP(NUM_FEATURES, hidden=[6]), Dense(NUM_LABELS), objective())
     model(example_features("sparse", NUM_FEATURES))
-    model.head.sharded_table = object()
+    model.head.sharded_table = SimpleNamespace(shape=(2, 2))
     with pytest.raises(ConfigError, match=r"head\.sharded: .* 'softmax' and no techniques"):
         TinyTraining(*(make() for make in techniques), model=model)
 

@@ -10,6 +10,7 @@ from tfxc.labels.label_order import random_order
 from tfxc.labels.mixed_radix import check_sizes, strides
 from tfxc.ops.k_best import top_k_lowest_id
 
+LINKS = ("sigmoid", "softmax", "hinge")
 LABEL_ORDERS = ("given", "random", "clusters", "product")
 
 
@@ -106,6 +107,11 @@ def check_std(value):
 
 
 def log_probabilities(logits, link):
-    """Float32 log-softmax over the last axis, or log-sigmoid; -inf logits stay -inf."""
+    """Float32 log-softmax over the last axis, or log-sigmoid; -inf logits stay -inf.
+
+    Margins, link ``"hinge"``, count as probability ``exp(-max(0, 1 - margin)^3)``, as in PECOS.
+    """
     logits = tf.cast(logits, tf.float32)
+    if link == "hinge":
+        return -(tf.nn.relu(1 - logits) ** 3)
     return tf.math.log_sigmoid(logits) if link == "sigmoid" else tf.nn.log_softmax(logits)

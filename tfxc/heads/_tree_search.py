@@ -2,11 +2,11 @@
 
 import tensorflow as tf
 
+from tfxc.heads._digits import log_probabilities
 from tfxc.heads.base import Head
 from tfxc.ops.k_best import top_k_lowest_id
 from tfxc.ops.top_k import tiled_top_k
 
-LINKS = ("sigmoid", "softmax", "hinge")
 _TILE = 131_072  # labels scored at a time in an exhaustive top_k
 
 
@@ -24,10 +24,7 @@ class TreeSearch(Head):
 
     def node_scores(self, logits):
         """Float32 scores of nodes of one family, (..., nodes), by their logits."""
-        logits = tf.cast(logits, tf.float32)
-        if self.link == "hinge":
-            return -(tf.nn.relu(1 - logits) ** 3)
-        return tf.nn.log_softmax(logits) if self.link == "softmax" else tf.math.log_sigmoid(logits)
+        return log_probabilities(logits, self.link or "sigmoid")
 
     def top_k(self, features, k):
         """Best k labels, or nodes of the only level; exact if the beam holds all nodes above."""

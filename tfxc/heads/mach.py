@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.errors import ConfigError
+from tfxc.heads._digits import LINKS, log_probabilities
 from tfxc.heads.base import Head, rare_start, seen_labels
 from tfxc.labels.hashing import bucket_lookups, check_buckets
 from tfxc.ops import gather
@@ -33,8 +34,8 @@ class Mach(Head):
             code), the mean of ``"probabilities"`` (the paper's estimator, up to a monotone map),
             the sum of ``"log_probabilities"``, or ``"min"`` / ``"median"`` of the probabilities
             (count-min and count-median).
-        link: how logits become probabilities, ``"sigmoid"`` or ``"softmax"``; None takes the
-            objective's.
+        link: how logits become probabilities, ``"sigmoid"``, ``"softmax"`` or, for margins,
+            ``"hinge"`` (``exp(-max(0, 1 - margin)^3)``); None takes the objective's.
         first_repetition: number of the first repetition (one process per repetition).
         initial_std: standard deviation of the truncated normal start of the kernels; None takes
             1 / sqrt(dim).
@@ -75,7 +76,7 @@ class Mach(Head):
         check_buckets(num_labels, num_buckets, num_repetitions)
         _check_choice("trunk", trunk, ("shared", "separate"))
         _check_choice("aggregate", aggregate, AGGREGATES)
-        _check_choice("link", link, (None, "sigmoid", "softmax"))
+        _check_choice("link", link, (None, *LINKS))
         self.num_labels = num_labels
         self.num_buckets = num_buckets
         self.num_repetitions = num_repetitions
@@ -142,13 +143,10 @@ class Mach(Head):
         if self.aggregate == "logits":
             return logits
         if self.aggregate == "log_probabilities":
-            return -tf.nn.softplus(-logits) if self._sigmoid else tf.nn.log_softmax(logits)
-        probabilities = tf.sigmoid(logits) if self._sigmoid else tf.nn.softmax(logits)
-        return probabilities
-
-    @property
-    def _sigmoid(self):
-        return self.link != "softmax"
+            return log_probabilities(logits, self.link or "sigmoid")
+        if self.link == "hinge":
+            return tf.exp(log_probabilities(logits, self.link))
+        return tf.nn.softmax(logits) if self.link == "softmax" else tf.sigmoid(logits)
 
     @property
     def _combine(self):

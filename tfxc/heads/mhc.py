@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfxc.heads._digits import DigitHead, check_choice, check_count, log_probabilities
+from tfxc.heads._digits import LINKS, DigitHead, check_choice, check_count, log_probabilities
 from tfxc.heads.base import rare_start
 from tfxc.ops.candidates import Candidates, best_columns, children_with_positives, take
 from tfxc.ops.logit_group import LogitGroup
@@ -39,7 +39,7 @@ class MHC(DigitHead):
             label per example is teacher forcing, as published for classification; more is the
             authors' way with many labels per example.
         link: how logits become probabilities, ``"softmax"`` over the children of a node or
-            ``"sigmoid"``; None takes the objective's.
+            ``"sigmoid"``, or ``"hinge"`` for margins; None takes the objective's.
         label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),
             ``"clusters"`` (similar labels share leading digits) or ``"product"`` (any digits).
         label_codes: the code of each label for the last two (from the data).
@@ -92,7 +92,7 @@ class MHC(DigitHead):
             found = f"{projection_dim} and {beam}"
             raise ValueError(f"projection_dim and beam must be positive, found {found}")
         check_count("num_candidate_groups", num_candidate_groups, self.nodes[0], "the groups")
-        check_choice("link", link, (None, "sigmoid", "softmax"))
+        check_choice("link", link, (None, *LINKS))
         self.projection_dim = projection_dim
         self.beam = beam
         self.num_candidate_groups = num_candidate_groups

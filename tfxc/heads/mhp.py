@@ -5,7 +5,7 @@ import itertools
 import keras
 import tensorflow as tf
 
-from tfxc.heads._digits import DigitHead, check_choice, log_probabilities
+from tfxc.heads._digits import LINKS, DigitHead, check_choice, log_probabilities
 from tfxc.heads.base import rare_start
 from tfxc.labels.mixed_radix import encode, suggest_heads
 from tfxc.ops.k_best import k_best_codes
@@ -31,7 +31,7 @@ class MHP(DigitHead):
             ``reduction="mean"`` what they ran on CIFAR. Digits that labels of an example share
             count once.
         link: how logits become probabilities, ``"softmax"`` over each digit's columns or
-            ``"sigmoid"``; None takes the objective's.
+            ``"sigmoid"``, or ``"hinge"`` for margins; None takes the objective's.
         label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),
             ``"clusters"`` (similar labels share leading digits) or ``"product"`` (any digits).
         label_codes: the code of each label for the last two (from the data).
@@ -84,7 +84,7 @@ class MHP(DigitHead):
             **kwargs,
         )
         check_choice("grouping", grouping, ("per_head", "joint"))
-        check_choice("link", link, (None, "sigmoid", "softmax"))
+        check_choice("link", link, (None, *LINKS))
         self.grouping = grouping
         self.link = link
 

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.heads._digits import check_choice, check_std
-from tfxc.heads._tree_search import LINKS, TreeSearch
+from tfxc.heads._digits import LINKS, check_choice, check_std
+from tfxc.heads._tree_search import TreeSearch
 from tfxc.heads.base import rare_start, seen_labels
 from tfxc.labels.tree_shape import LevelShape, built_shape, family_table, shape_of
 from tfxc.ops.candidates import find, take
