@@ -6,9 +6,12 @@ out, and the NumPy path of the same functions is used.
 
 import os
 import sys
+from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+
+NATIVE = ("_beam_search", "_chunk_index", "_gather", "_linear_solver", "_two_means", "_walk")
 
 
 def extensions():
@@ -20,12 +23,12 @@ def extensions():
         Extension(
             f"tfxc.ops.{name}",
             [f"tfxc/ops/{name}.pyx"],
-            depends=["tfxc/ops/_heap.pxd", "tfxc/ops/_linear_lanes.h"],
+            depends=[*glob("tfxc/ops/_*.pxd"), "tfxc/ops/_linear_lanes.h"],
             extra_compile_args=["-O3", *openmp],
             extra_link_args=openmp,
             optional=True,
         )
-        for name in ("_beam_search", "_gather", "_linear_solver", "_two_means", "_walk")
+        for name in NATIVE
     ]
     return cythonize(kernels, language_level=3)
 

@@ -14,7 +14,6 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-
 cdef struct Scored:
     double score
     int32_t place  # in the node; rows of a node stand by rising number

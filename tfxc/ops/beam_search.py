@@ -18,7 +18,7 @@ from tfxc.ops import beam_search_numpy
 from tfxc.ops.chunked_layer import check_layer, index_of
 
 try:
-    from tfxc.ops import _beam_search
+    from tfxc.ops import _beam_search, _chunk_index  # noqa: F401  (both or none)
 except ImportError:  # not built: the NumPy path does the work
     _beam_search = None
 

@@ -13,9 +13,9 @@ import scipy.sparse
 from tfxc.errors import DataError
 
 try:
-    from tfxc.ops import _beam_search
+    from tfxc.ops import _chunk_index
 except ImportError:  # not built: nothing needs an index
-    _beam_search = None
+    _chunk_index = None
 
 _TYPES = {
     "children": (np.int32,),
@@ -144,7 +144,7 @@ def index_of(layer, num_features):
 
     Returns:
         index uint32, index_splits int64 (parents + 1,), shifts int8 (parents,): see
-        ``tfxc.ops._beam_search.index_chunks``. At most 16 bytes per row.
+        ``tfxc.ops._chunk_index.index_chunks``. At most 16 bytes per row.
     """
     counts = np.diff(layer.row_splits)
     # Not more than two buckets a row, of a power of two features.
@@ -157,7 +157,7 @@ def index_of(layer, num_features):
     sizes[counts == 0] = 0
     splits = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     shifts = shifts.astype(np.int8)
-    return _beam_search.index_chunks(layer.rows, layer.row_splits, shifts, splits), splits, shifts
+    return _chunk_index.index_chunks(layer.rows, layer.row_splits, shifts, splits), splits, shifts
 
 
 def _check_splits(splits, count, total, where):
