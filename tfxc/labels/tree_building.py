@@ -8,6 +8,7 @@ from sklearn.preprocessing import normalize
 
 from tfxc.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.labels.tree_shape import built_shape
 from tfxc.ops.two_means import Halves
 
 _LEAST = {"nr_splits": 2, "min_codes": 1, "max_leaf_size": 2, "max_iter": 1}
@@ -63,20 +64,15 @@ def build_tree(
         [4, 16, 40]
     """
     num_labels = label_vectors.shape[0]
-    min_codes = nr_splits if min_codes is None else min_codes
-    _check_counts({
-        "nr_splits": nr_splits,
-        "min_codes": min_codes,
-        "max_iter": max_iter,
-        "max_leaf_size": max_leaf_size,
-    })  # fmt: skip
+    sizes = level_sizes(num_labels, nr_splits, min_codes, max_leaf_size)
+    _check_counts({"max_iter": max_iter})
     _check_shares(min_sample_rate, max_sample_rate, warmup_ratio)
     if num_labels < 1:
         raise DataError("vectors of at least one label are expected, found none")
     halves = Halves(label_vectors, seed, spherical, max_iter, threads)
-    if max_leaf_size >= num_labels:
+    if len(sizes) == 1:
         return ClusterTree([np.zeros(num_labels, np.int32)])
-    depth = _halvings(num_labels, max_leaf_size)
+    depth = sizes[-2].bit_length() - 1
     bounds = np.array([0, num_labels])
     for level in range(depth):
         begins, ends = bounds[:-1], bounds[1:]
@@ -87,7 +83,8 @@ def build_tree(
         bounds = np.append(np.stack([begins, begins + lefts], 1).ravel(), num_labels)
     leaf_of = np.empty(num_labels, np.int32)
     leaf_of[halves.order] = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-    return ClusterTree([*_chain(len(bounds) - 1, nr_splits, min_codes), leaf_of])
+    inner = [np.arange(size) // nr_splits for size in sizes[1:-1]]
+    return ClusterTree([np.zeros(sizes[0], np.int32), *inner, leaf_of])
 
 
 def level_sizes(num_labels, nr_splits=16, min_codes=None, max_leaf_size=100):
@@ -103,26 +100,10 @@ def level_sizes(num_labels, nr_splits=16, min_codes=None, max_leaf_size=100):
         >>> level_sizes(30_938, nr_splits=16, max_leaf_size=16)
         [8, 128, 2048, 30938]
     """
-    min_codes = nr_splits if min_codes is None else min_codes
     found = {"nr_splits": nr_splits, "min_codes": min_codes, "max_leaf_size": max_leaf_size}
-    _check_counts(found)
-    if max_leaf_size >= num_labels:
-        return [num_labels]
-    leaves = 1 << _halvings(num_labels, max_leaf_size)
-    return [*(len(level) for level in _chain(leaves, nr_splits, min_codes)), num_labels]
-
-
-def _halvings(num_labels, max_leaf_size):
-    return (-(-num_labels // max_leaf_size) - 1).bit_length()
-
-
-def _chain(num_leaves, nr_splits, min_codes):
-    """Parents of the levels above the labels, from the top."""
-    chain, size = [], num_leaves
-    while size > min_codes:
-        chain.insert(0, np.arange(size) // nr_splits)
-        size = -(-size // nr_splits)
-    return [np.zeros(size, np.int32), *chain]
+    _check_counts({name: value for name, value in found.items() if value is not None})
+    shape = built_shape(num_labels, nr_splits, min_codes, max_leaf_size)
+    return [level.nodes for level in shape]
 
 
 def _check_counts(found):

@@ -7,7 +7,9 @@ from tfxc.ops.losses import gather_positives
 
 
 class HingeObjective(Objective):
-    """Base of the hinge losses ``max(0, 1 - y z)^power`` with y = 1 or -1 of a column.
+    """Mean over a group's columns of ``max(0, 1 - y z)^power`` with y = 1 where true, else -1.
+
+    Columns that do not count are left out of the mean.
 
     Args:
         weighted: whether a positive costs its ``LogitGroup.counts`` times as much, e.g. a cluster
@@ -23,10 +25,13 @@ class HingeObjective(Objective):
 
     Raises:
         ValueError: a cost below 0, or less than one column.
+
+    Reference: Zhang et al., NeurIPS 2021, "Fast Multi-Resolution Transformer Fine-tuning for
+    Extreme Multi-label Text Classification", arXiv 2110.00685.
     """
 
     link = "hinge"
-    power = 1
+    power: int
 
     def __init__(
         self, *, weighted=False, cost_positive=1.0, cost_negative=1.0, padded_columns=None, **kwargs

@@ -7,14 +7,7 @@ from tfxc.objectives._hinge import HingeObjective
 
 @keras.saving.register_keras_serializable("tfxc")
 class Hinge(HingeObjective):
-    """Mean over a group's columns of ``max(0, 1 - y z)`` with y = 1 where true, else -1.
-
-    Columns that do not count are left out of the mean. For the arguments see
-    ``objectives._hinge.HingeObjective``: ``weighted``, ``cost_positive``, ``cost_negative``,
-    ``padded_columns``.
-
-    Reference: Zhang et al., NeurIPS 2021, "Fast Multi-Resolution Transformer Fine-tuning for
-    Extreme Multi-label Text Classification", arXiv 2110.00685.
+    """``max(0, 1 - y z)``; for arguments and reference see ``objectives._hinge.HingeObjective``.
 
     Example:
         >>> import tensorflow as tf
