@@ -36,10 +36,11 @@ def tfxc_worker(config, threads):
 
     config = load_config(config)
     folder = ensure_prepared(config.data)
-    run = RunFolder(Path(tempfile.mkdtemp()) / "run")
-    strategy = tf.distribute.get_strategy()
-    trainer = make_trainer(config, folder, Manifest.load(folder), run, strategy)
-    iterator = iter(trainer._dataset(0))
+    manifest, strategy = Manifest.load(folder), tf.distribute.get_strategy()
+    with tempfile.TemporaryDirectory() as scratch:  # of a run of which nothing is kept
+        run = RunFolder(scratch)
+        trainer = make_trainer(config, folder, manifest, run, strategy, measured=False)
+    iterator = iter(trainer.batches())
     return lambda: float(trainer.step_function.run(iterator))
 
 

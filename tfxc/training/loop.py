@@ -105,10 +105,38 @@ class Trainer:
 
     def one_step(self):
         """Trains a single step and returns its loss; nothing is saved."""
-        return float(self.step_function.run(iter(self._dataset(0))))
+        return float(self.step_function.run(iter(self.batches())))
+
+    def batches(self, start=0):
+        """The training's batches from step ``start`` on, one element a step; over replicas shared.
+
+        Example:
+            >>> trainer.step_function.run(iter(trainer.batches()))  # doctest: +SKIP
+        """
+
+        def make(context=None):
+            replicas = self.strategy.num_replicas_in_sync
+            pipelines = context.num_input_pipelines if context else 1
+            here = replicas // pipelines
+            return training_dataset(
+                self.source,
+                batch_size=self.settings.batch_size,
+                seed=self.seed,
+                start_step=start,
+                num_steps=self.total_steps - start,
+                micro_batches=self.settings.accumulate,
+                parts=replicas,
+                first_part=here * (context.input_pipeline_id if context else 0),
+                num_parts_here=here,
+                augmentation=self.augmentation,
+            )
+
+        if not tf.distribute.has_strategy() and not _distributes(self.strategy):
+            return make()
+        return self.strategy.distribute_datasets_from_function(make)
 
     def _train(self, start, reporter, signals):
-        iterator = iter(self._dataset(start)) if start < self.total_steps else None
+        iterator = iter(self.batches(start)) if start < self.total_steps else None
         clock, window = time.monotonic(), []
         began, results, step, loss = clock, {}, start, float("nan")
         stopped_early = self.watch.patience_is_over
@@ -148,28 +176,6 @@ class Trainer:
 
     def _due(self, step, every):
         return step % every == 0 or step == self.total_steps
-
-    def _dataset(self, start):
-        def make(context=None):
-            replicas = self.strategy.num_replicas_in_sync
-            pipelines = context.num_input_pipelines if context else 1
-            here = replicas // pipelines
-            return training_dataset(
-                self.source,
-                batch_size=self.settings.batch_size,
-                seed=self.seed,
-                start_step=start,
-                num_steps=self.total_steps - start,
-                micro_batches=self.settings.accumulate,
-                parts=replicas,
-                first_part=here * (context.input_pipeline_id if context else 0),
-                num_parts_here=here,
-                augmentation=self.augmentation,
-            )
-
-        if not tf.distribute.has_strategy() and not _distributes(self.strategy):
-            return make()
-        return self.strategy.distribute_datasets_from_function(make)
 
     def _begin_epoch(self, step):
         epoch = int(step / self.steps_per_epoch)
