@@ -45,8 +45,6 @@ def found_by(model, k, probabilities):
     ids=lambda head: head["name"],
 )
 def test_heads_with_a_score_per_label(head, objective):
-    if (head["name"], objective) in {("margin", "sigmoid"), ("sampled", "sigmoid")}:
-        pytest.skip("the head refuses the objective")
     model = model_of(head, objective)
     ids, scores = found_by(model, NUM_LABELS, False)
     whole = scipy.special.softmax if objective == "softmax" else scipy.special.expit
