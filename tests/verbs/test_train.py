@@ -160,7 +160,7 @@ def test_a_set_that_is_not_here(tmp_path, capsys, monkeypatch, config):
             "repetition 3 is asked for, the config has 0 .. 2",
         ),
         (SEPARATE, ["--repetition", -1], "--repetition: repetition -1 is asked for"),
-        ({"head": MACH}, ["--repetition", 0], "--repetition: recipe 'fit' trains all repetitions"),
+        ({"head": MACH}, ["--repetition", 0], "--repetition: recipe 'fit' trains one model"),
         (
             {"head": MACH, "recipe": {"name": "repetitions", "together": True}},
             ["--repetition", 0],

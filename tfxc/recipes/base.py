@@ -81,13 +81,21 @@ class Recipe:
     def one_model(self, config, repetition):
         """What one training process trains, for a dry run: (config, repetition or None).
 
+        The whole model, unless a recipe says otherwise.
+
         Args:
             repetition: the one asked for, or None.
 
         Raises:
             ConfigError: the recipe cannot train that repetition alone.
         """
-        raise TypeError(f"{type(self).__name__} must define one_model(config, repetition)")
+        if repetition is not None:
+            raise ConfigError(
+                f"recipe {config.recipe.name!r} trains one model",
+                where="--repetition",
+                fix="leave it out; recipe 'repetitions' trains the repetitions of a head apart",
+            )
+        return config, None
 
     def run(self, context):
         """Trains."""

@@ -96,14 +96,6 @@ class Distill(Recipe):
                 fix="give one, or remove matches and start_layers",
             )
 
-    def one_model(self, config, repetition):
-        """The student.
-
-        Raises:
-            ConfigError: a single repetition is asked for.
-        """
-        return Fit().one_model(config, repetition)
-
     def run(self, context):
         """Asks the teachers, then trains the student into the run folder.
 

@@ -1,6 +1,5 @@
 """Trains one model once."""
 
-from tfxc.errors import ConfigError
 from tfxc.model import build_model
 from tfxc.recipes.base import Recipe
 from tfxc.training.job import train_model
@@ -8,20 +7,6 @@ from tfxc.training.job import train_model
 
 class Fit(Recipe):
     """One model, one training. A head with several repetitions trains them side by side."""
-
-    def one_model(self, config, repetition):
-        """The whole model.
-
-        Raises:
-            ConfigError: a single repetition is asked for.
-        """
-        if repetition is not None:
-            raise ConfigError(
-                "recipe 'fit' trains all repetitions in one model",
-                where="--repetition",
-                fix="leave it out, or add --set recipe.name=repetitions",
-            )
-        return config, None
 
     def run(self, context):
         """Trains into the run folder itself.

@@ -69,14 +69,6 @@ class Prune(Recipe):
         self.uneven_heads, self.iters, self.examples = uneven_heads, iters, examples
         self.finetune = finetune
 
-    def one_model(self, config, repetition):
-        """The model before it is pruned.
-
-        Raises:
-            ConfigError: a single repetition is asked for.
-        """
-        return Fit().one_model(config, repetition)
-
     def run(self, context):
         """Prunes into the run folder, and trains there.
 

@@ -87,18 +87,6 @@ class XRLinear(Recipe):
                 fix="remove it; how the ranker is trained stands in recipe.tree and recipe.ranker",
             )
 
-    def one_model(self, config, repetition):
-        """The whole model.
-
-        Raises:
-            ConfigError: a single repetition is asked for.
-        """
-        if repetition is not None:
-            raise ConfigError(
-                "recipe 'xr_linear' trains one model", where="--repetition", fix="leave it out"
-            )
-        return config, None
-
     def estimate(self, config, manifest):
         """Levels, blocks and memory; the clusters are not known before the training."""
         steps.check_data(config, manifest, self.calibrate)

@@ -17,12 +17,11 @@ from tfxc.recipes._xr_embeddings import beside, write_embeddings
 from tfxc.recipes._xr_levels import Levels
 from tfxc.recipes._xr_model import EncoderRanker, built_encoder
 from tfxc.recipes.base import Recipe
-from tfxc.recipes.fit import Fit
 from tfxc.training.embedding import Embedder
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.interrupts import StopAtOnce
 from tfxc.training.run_folder import RunFolder
-from tfxc.training.strategies import make_strategy
+from tfxc.training.strategies import by_chief, is_chief, make_strategy
 
 FIRST_TREE, LAST_TREE, EMBEDDINGS = "tree-preliminary.npz", "tree.npz", "embeddings/train.npy"
 
@@ -42,7 +41,8 @@ class XrTransformer(Recipe):
 
     The data has to give tokens and terms: ``data.text_features`` ``"joined"`` (or terms only, for
     encoders of bags). Every stage leaves its files in the run folder, and a stopped run goes on
-    behind the last of them. See docs/xr_transformer.md.
+    behind the last of them. Of several workers all take part in step 2, whose trainings they
+    share; the rest is the chief's. See docs/xr_transformer.md.
 
     Of ``negatives``, ``initial``, ``epochs``, ``steps`` and ``warmup_steps`` each may be a list
     with a value for each fine-tuned level.
@@ -113,31 +113,24 @@ class XrTransformer(Recipe):
                 f"more than 0 expected, found {self.memory_gb}", where="recipe.memory_gb"
             )
 
-    def one_model(self, config, repetition):
-        """The encoder with a head of all levels.
-
-        Raises:
-            ConfigError: a single repetition is asked for.
-        """
-        return Fit().one_model(config, repetition)
-
     def run(self, context):
         """Trains into the run folder, or goes on with a stopped training.
 
         Raises:
             ConfigError: data or config do not fit the method.
             Stopped: by a signal; what is finished is saved.
+            UserError: another of several workers has failed.
         """
         config, _ = self.one_model(context.config, context.repetition)
-        make_strategy(config.training)  # before anything else of TensorFlow
-        manifest, run = Manifest.load(context.data_folder), RunFolder(context.run)
+        strategy = make_strategy(config.training)  # before anything else of TensorFlow
+        manifest, run = Manifest.load(context.data_folder), RunFolder(context.run, is_chief())
         check_fit(config, manifest)
         if not context.fresh:
             run.check(config)
             if run.summary():
                 print(f"{run.path}: already finished; --fresh starts over")
                 return run.summary()
-        stages = _Stages(self, config, context.data_folder, manifest, run)
+        stages = _Stages(self, config, context.data_folder, manifest, run, strategy)
         with StopAtOnce("finished stages are"):
             return stages.run(context.fresh)
 
@@ -153,8 +146,8 @@ class XrTransformer(Recipe):
 class _Stages:
     """The stages of one run."""
 
-    def __init__(self, recipe, config, data_folder, manifest, run):
-        self.recipe, self.config, self.folder = recipe, config, run
+    def __init__(self, recipe, config, data_folder, manifest, run, strategy):
+        self.recipe, self.config, self.folder, self.strategy = recipe, config, run, strategy
         self.data_folder, self.manifest = data_folder, manifest
         self.dimensions = manifest.dimensions
         (self.first, sizes), second = tree_settings(recipe, config, manifest.num_labels)
@@ -164,18 +157,24 @@ class _Stages:
         self.memory = int(config.training.memory_gb * 2**30)
 
     def run(self, fresh):
-        """All stages, each unless its files are there; returns the summary."""
+        """All stages, each unless its files are there; returns the summary.
+
+        Only the chief goes on when the levels are trained.
+        """
         began, run = time.monotonic(), self.folder
         source = open_source(self.data_folder, "train", self.memory)
         encoder = None
         if not self.recipe.do_fine_tune:
             encoder = built_encoder(self.config, self.dimensions)
-        run.begin(self.config, self.data_folder, fresh)
+        by_chief(self.strategy, lambda: run.begin(self.config, self.data_folder, fresh))
         terms, labels = matrices(source)
         summaries = []
         if encoder is None:
             levels = self._levels(source, terms, labels)
             summaries = levels.train()
+        if not run.chief:
+            return self._summary(summaries, time.monotonic() - began, {})
+        if encoder is None:
             encoder = levels.model(self.plan.count - 1).encoder
         model = EncoderRanker(encoder, None, labels.shape[1])
         run.save_weights(model)
@@ -191,11 +190,13 @@ class _Stages:
         return summary
 
     def _levels(self, source, terms, labels):
-        tree = self._tree(FIRST_TREE, self.first, terms, labels)
+        arguments = (FIRST_TREE, self.first, terms, labels)
+        by_chief(self.strategy, lambda: self._tree(*arguments))
+        tree = self._tree(*arguments)
         targets = tree.multi_resolution(labels)
         return Levels(
             self.plan, self.config, self.data_folder, self.folder, source, terms, targets, tree,
-            self.dimensions,
+            self.dimensions, self.strategy,
         )  # fmt: skip
 
     def _tree(self, name, settings, features, labels):
