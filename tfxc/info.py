@@ -1,8 +1,8 @@
 """Shows the size of a run or of a config: ``python -m tfxc.info --run RUN | --config FILE``.
 
-Lists every weight with its shape and bytes, and the label and feature counts; for a config also
-the memory its training will take, and the learning rates of single weights. Nothing is trained and
-no weight is allocated.
+Lists every weight with its shape and bytes, the layers of a linear ranker, and the counts of labels
+and features; for a config also the memory its training will take, and the learning rates of single
+weights. Nothing is trained and no weight is allocated.
 """
 
 from tfxc import cli
@@ -21,14 +21,16 @@ def main(argv=None):
 
 
 def _run_lines(path):
+    from tfxc import registry
+    from tfxc.ranker.sizes import size_lines
     from tfxc.recipes.runs import load_run
 
     loaded = load_run(path)
     yield from _data_lines(loaded.manifest)
-    if loaded.config.encoder is None:
-        yield from loaded.model.size_lines()
-    else:
-        yield from _weight_lines(loaded.config, loaded.dimensions)
+    if loaded.config.encoder is not None:
+        keeps_head = registry.get("recipe", loaded.config.recipe.name).keeps_head
+        yield from _weight_lines(loaded.config, loaded.dimensions, keeps_head)
+    yield from size_lines(loaded.folder.path)
     yield f"on disk: {_folder_bytes(loaded.folder.path) / 1e6:,.1f} MB in {loaded.folder.path}"
     summary = loaded.folder.summary()
     if summary is None:
@@ -70,7 +72,7 @@ def _data_lines(manifest):
         yield f"  {name:6} {split['examples']:>12,} examples"
 
 
-def _weight_lines(config, dimensions):
+def _weight_lines(config, dimensions, with_head=True):
     """A line per weight, then the sum; of one model where the recipe trains several."""
     from tfxc.model import make_parts
     from tfxc.training.memory import weight_shapes
@@ -79,9 +81,10 @@ def _weight_lines(config, dimensions):
     encoder, head, _ = make_parts(config, **dimensions, repetition=repetition)
     shapes = weight_shapes(encoder, head)
     parts = [f"encoder {config.encoder.name}"] * len(encoder.trainable_weights)
-    parts += [f"head {config.head.name}"] * (len(shapes) - len(parts))
+    if with_head:
+        parts += [f"head {config.head.name}"] * (len(shapes) - len(parts))
     total = 0
-    for part, (name, shape) in zip(parts, shapes, strict=True):
+    for part, (name, shape) in zip(parts, shapes[: len(parts)], strict=True):
         size = _product(shape)
         total += size
         place = " x ".join(f"{length:,}" for length in shape)

@@ -231,7 +231,6 @@ def config_of(**changes):
         ({"head": {"name": "dense"}}, "head.name: head 'tree' expected, found 'dense'"),
         ({"head": {"name": "tree", "beam": 3}}, "head.beam: recipe 'xr_transformer' has no use"),
         ({"training": {"keep": "best"}}, "training.keep: means nothing to recipe"),
-        ({"training": {"strategy": "multi_worker"}}, "training.strategy: one process expected"),
     ],
 )
 def test_configs_that_do_not_fit(changes, message):

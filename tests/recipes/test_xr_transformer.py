@@ -9,20 +9,18 @@ import scipy.sparse
 import tensorflow as tf
 
 from tests.contracts.recipe import RecipeContract
-from tests.recipes.xr_texts import tree_of_config, write_texts
+from tests.recipes.xr_texts import tree_of_config, work_of, write_texts
 from tests.verbs.calls import call
-from tfxc import evaluate, predict, train
-from tfxc.config import parse_config
+from tfxc import evaluate, info, predict, train
 from tfxc.data.matrices import matrices
-from tfxc.data.preparation import ensure_prepared
 from tfxc.data.source import open_source
 from tfxc.errors import ConfigError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.search import Ranker
 from tfxc.ranker.settings import RankerSettings
+from tfxc.ranker.sizes import size_lines
 from tfxc.recipes import _xr_embeddings, _xr_levels
-from tfxc.recipes.base import Context
 from tfxc.recipes.runs import load_run
 from tfxc.recipes.xr_transformer import XrTransformer
 from tfxc.training.embedding import Embedder
@@ -40,12 +38,6 @@ def texts(tmp_path_factory):
     write_texts(folder / "train.jsonl", 10, 0)
     write_texts(folder / "dev.jsonl", 3, 1)
     return folder
-
-
-def work_of(folder, run, **changes):
-    """Config, prepared data and run folder of a run."""
-    config = parse_config(tree_of_config(folder, run, **changes))
-    return Context(config, ensure_prepared(config.data, folder / "prepared"), folder / run)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +88,16 @@ def test_evaluate_and_predict(finished, texts, capsys):
     assert best == ["word3 word1", "word1 word3"]
     again = call(capsys, train, "--config", _config_file(texts, "whole"), *options)
     assert "already finished" in again.out
+
+
+def test_info_shows_encoder_and_ranker(finished, capsys):
+    context, _ = finished
+    shown = call(capsys, info, "--run", context.run).out
+    encoder = load_run(context.run).model.encoder
+    parameters = sum(weight.shape.num_elements() for weight in encoder.trainable_weights)
+    assert f"\n{parameters:,} parameters" in shown and "head tree" not in shown
+    table = size_lines(context.run)
+    assert len(table) == 5 and "\n".join(table) in shown
 
 
 def test_search_in_the_graph_equals_the_native_one(finished):

@@ -19,6 +19,16 @@ def write_texts(path, each, seed):
     path.write_text("".join(lines))
 
 
+def work_of(folder, run, **changes):
+    """Config, prepared data and run folder of a run, for the recipe's ``run``."""
+    from tfxc.config import parse_config
+    from tfxc.data.preparation import ensure_prepared
+    from tfxc.recipes.base import Context
+
+    config = parse_config(tree_of_config(folder, run, **changes))
+    return Context(config, ensure_prepared(config.data, folder / "prepared"), folder / run)
+
+
 def tree_of_config(folder, run="run", **changes):
     """A config of the recipe on these texts, as a dict."""
     return {

@@ -43,11 +43,14 @@ def start(folder, run, changes, output, program=PROGRAM, **variables):
 
 
 def finish(*processes):
-    """Waits for all; a worker whose partner died would wait for ever."""
+    """Waits for all and returns their output; a worker whose partner died would wait for ever."""
+    outputs = []
     try:
         for process in reversed(processes):
             output, _ = process.communicate(timeout=100)
             assert process.returncode == 0, output[-3000:]
+            outputs.insert(0, output)
+        return outputs
     finally:
         for process in processes:
             process.kill()

@@ -105,16 +105,6 @@ class LinearModel:
                 self._graphs[k] = self._graph(k)
         return self._graphs[k](_bag(features))
 
-    def size_lines(self):
-        """A line on every layer's nodes and weights, then the sum."""
-        total = 0
-        for number, layer in enumerate(self._layers()):
-            total += len(layer.values)
-            size = sum(array.nbytes for array in layer) / 1e6
-            what = f"{len(layer.children):,} nodes"
-            yield f"  layer {number} {what:>22} {len(layer.values):>15,} weights {size:>10,.1f} MB"
-        yield f"{total:,} weights that are not 0, of {self.ranker.num_features:,} features"
-
     def _matrix(self, features):
         if not isinstance(features, dict):
             return np.asarray(features, np.float32)

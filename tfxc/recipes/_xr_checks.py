@@ -41,12 +41,6 @@ def check_fit(config, manifest):
 def _refuse_training(config):
     """Refuses settings of a training that has one model and measures it on the way."""
     training = config.training
-    if training.strategy == "multi_worker":
-        raise ConfigError(
-            "one process expected, found strategy 'multi_worker'",
-            where="training.strategy",
-            fix="use 'mirrored' or 'none'",
-        )
     unused = {
         "training.early_stopping": training.early_stopping,
         "training.watch": training.watch,

@@ -4,6 +4,7 @@ import gc
 
 import numpy as np
 import scipy.sparse
+import tensorflow as tf
 from sklearn.preprocessing import normalize
 
 from tfxc.config import Method
@@ -22,6 +23,7 @@ from tfxc.recipes._xr_embeddings import as_csr, beside, write_embeddings
 from tfxc.training.embedding import Embedder
 from tfxc.training.job import train_model
 from tfxc.training.run_folder import RunFolder
+from tfxc.training.strategies import by_chief
 
 _START = {"cost_positive": 100.0, "cost_negative": 100.0, "threshold": 0.0}
 _MARGINS = "l3-hinge"
@@ -33,7 +35,8 @@ class Levels:
     Each level has a folder, ``level-00``, ``level-01``, ...: its training's run folder, ``start``
     (the linear layer its head begins with), and where the next level asks for them
     ``embeddings.npy`` of the training texts, ``concat`` (a linear layer on these and the terms) and
-    ``matched.npz``, the best nodes of each training text. What is there is not made again.
+    ``matched.npz``, the best nodes of each training text. What is there is not made again. Of
+    several workers all train, and the chief alone does what is between the trainings.
 
     Args:
         plan: ``Plan``.
@@ -45,13 +48,15 @@ class Levels:
         targets: label matrices of the tree's levels, from ``ClusterTree.multi_resolution``.
         tree: ``ClusterTree``.
         dimensions: what the data decides.
+        strategy: a ``tf.distribute.Strategy``.
     """
 
     def __init__(self, plan, config, data_folder, run, source: Source, terms, targets,
-                 tree: ClusterTree, dimensions):  # fmt: skip
+                 tree: ClusterTree, dimensions, strategy=None):  # fmt: skip
         self.plan, self.config, self.data_folder, self.run = plan, config, data_folder, run
         self.source, self.terms, self.targets = source, terms, targets
         self.tree, self.dimensions = tree, dimensions
+        self.strategy = strategy or tf.distribute.get_strategy()
 
     def train(self):
         """Trains all levels that are not trained yet.
@@ -110,7 +115,7 @@ class Levels:
         decided = {"label_tree": self.tree, "level": level}
         if level and "man" in self.plan.negatives[level]:
             decided["matched"] = as_table(predicted, self.plan.only_topk)
-        return train_model(
+        summary = train_model(
             self._config(level),
             self.data_folder,
             folder.path,
@@ -119,6 +124,8 @@ class Levels:
             measured=False,
             title=f"level {level + 1} of {self.plan.count}: training",
         )
+        by_chief(self.strategy, lambda: None)  # until its weights are in their file
+        return summary
 
     def _start_values(self, level, predicted):
         """Kernel and bias that a level's head begins with, or None for its own."""
@@ -129,20 +136,25 @@ class Levels:
             head = self.model(level - 1).head
             values = head.kernels[level - 1].numpy(), head.biases[level - 1].numpy()
             return tuple(value[parents] for value in values)
-        vectors, folder = self._embeddings(level - 1), self._folder(level) / "start"
+        folder = self._folder(level) / "start"
+        by_chief(self.strategy, lambda: self._train_start(level, predicted, folder))
+        width = self._embeddings(level - 1).shape[1]
+        weights = weight_matrix(load_layer(folder), width).toarray()
+        return np.ascontiguousarray(weights[:-1].T), weights[-1]
+
+    def _train_start(self, level, predicted, folder):
+        weighted = self.plan.initial[level] == "weighted-linear"
         train_layer(
-            as_csr(vectors),
+            as_csr(self._embeddings(level - 1)),
             self.targets[level],
-            parents,
+            self.tree.parents[level],
             folder,
             SolverSettings(**_START),
             examples=self._examples(level, predicted),
-            relevance=self.targets[level] if how == "weighted-linear" else None,
+            relevance=self.targets[level] if weighted else None,
             threads=self.plan.threads,
             title=f"level {level + 1}: the head's start",
         )
-        weights = weight_matrix(load_layer(folder), vectors.shape[1]).toarray()
-        return np.ascontiguousarray(weights[:-1].T), weights[-1]
 
     def _examples(self, level, predicted):
         """M of a level, None for level 0."""
@@ -166,18 +178,22 @@ class Levels:
     def _predict(self, level, above):
         """P of a level: the best nodes of each training text under the best of the level above."""
         path = self._folder(level) / "matched.npz"
-        if not path.exists():
-            vectors, found = self._embeddings(level), []
-            if self.plan.ensemble != "concat-only":
-                found.append(self._by_encoder(level, vectors, above))
-            if self.plan.ensemble != "transformer-only":
-                found.append(self._by_both(level, vectors, above))
-            best = found[0]
-            if len(found) > 1:
-                best = _csr(*combine(found, self.plan.ensemble, self.plan.only_topk), best.shape)
-            with atomic_file(path, "wb") as stream:
-                scipy.sparse.save_npz(stream, best)
+        by_chief(self.strategy, lambda: self._write_best(level, above, path))
         return scipy.sparse.load_npz(path)
+
+    def _write_best(self, level, above, path):
+        if path.exists():
+            return
+        vectors, found = self._embeddings(level), []
+        if self.plan.ensemble != "concat-only":
+            found.append(self._by_encoder(level, vectors, above))
+        if self.plan.ensemble != "transformer-only":
+            found.append(self._by_both(level, vectors, above))
+        best = found[0]
+        if len(found) > 1:
+            best = _csr(*combine(found, self.plan.ensemble, self.plan.only_topk), best.shape)
+        with atomic_file(path, "wb") as stream:
+            scipy.sparse.save_npz(stream, best)
 
     def _by_encoder(self, level, vectors, above):
         head = self.model(level).head

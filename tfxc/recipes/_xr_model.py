@@ -64,10 +64,6 @@ class EncoderRanker(keras.Model):
         """See ``LinearModel.search_with``."""
         self.linear.search_with(beam, post_processor)
 
-    def size_lines(self):
-        """Lines on the ranker's layers; see ``LinearModel.size_lines``."""
-        return self.linear.size_lines()
-
     def call(self, features, training=False):
         """Encodings (batch, dim)."""
         return self.encoder(features, training=training)

@@ -42,10 +42,12 @@ class Recipe:
 
     Attributes:
         parts: the sections of a config that the recipe needs, of ``PARTS``; others mean nothing.
+        keeps_head: whether a finished run finds labels with the head.
     """
 
     from_data = ()
     parts = PARTS
+    keeps_head = True
 
     @classmethod
     def check_config(cls, config):

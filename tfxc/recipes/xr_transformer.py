@@ -80,6 +80,8 @@ class XrTransformer(Recipe):
     Reference: Zhang et al., NeurIPS 2021, arXiv 2110.00685.
     """
 
+    keeps_head = False
+
     def __init__(
         self, *, do_fine_tune=True, only_encoder=False, fix_clustering=False,
         max_match_clusters=32768, negatives=None, only_topk=20, initial=None,

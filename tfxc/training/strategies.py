@@ -1,12 +1,13 @@
 """Devices: which strategy, which GPU, how much of its memory."""
 
+import contextlib
 import functools
 import json
 import os
 
 import tensorflow as tf
 
-from tfxc.errors import ConfigError
+from tfxc.errors import ConfigError, UserError
 
 
 def make_strategy(settings):
@@ -22,7 +23,7 @@ def make_strategy(settings):
         return _checked(tf.distribute.get_strategy(), settings)
     if settings.strategy == "multi_worker":
         check_tf_config()
-        return _checked(tf.distribute.MultiWorkerMirroredStrategy(), settings)
+        return _checked(_multi_worker(), settings)
     _make_logical_cpus(settings.devices)
     return _checked(_mirrored(tuple(settings.devices or ())), settings)
 
@@ -31,6 +32,12 @@ def make_strategy(settings):
 def _mirrored(devices):
     """One strategy per process: TensorFlow's collectives mistake those of a second one for it."""
     return tf.distribute.MirroredStrategy(list(devices) or None)
+
+
+@functools.cache
+def _multi_worker():
+    """One per process: it is this process' part in the cluster."""
+    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def check_tf_config():
@@ -59,12 +66,69 @@ def is_chief():
     """Whether this process writes the run folder (worker 0, or the only process)."""
     if not os.environ.get("TF_CONFIG"):
         return True
-    task = json.loads(os.environ["TF_CONFIG"]).get("task", {})
+    task = _task()
     return task.get("type", "worker") == "chief" or (
         task.get("type", "worker") == "worker"
         and task.get("index", 0) == 0
         and "chief" not in json.loads(os.environ["TF_CONFIG"]).get("cluster", {})
     )
+
+
+def _task():
+    return json.loads(os.environ["TF_CONFIG"]).get("task", {})
+
+
+def by_chief(strategy, work):
+    """Work that one process does for all, e.g. writes files that the others read afterwards.
+
+    Every worker calls it at the same place of the program and goes on when the chief is done.
+    Where there is one process only, that one works.
+
+    Args:
+        strategy: a ``tf.distribute.Strategy``.
+        work: function without arguments, called by the chief.
+
+    Raises:
+        UserError: in the other workers, if the chief's work has failed or was stopped; in all, if
+            one has ended.
+
+    Example:
+        >>> by_chief(tf.distribute.get_strategy(), lambda: print("done"))
+        done
+    """
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        work()
+        return
+    try:
+        if is_chief():
+            work()
+    except BaseException:
+        with contextlib.suppress(UserError):
+            _sum_over_workers(strategy, 1.0)
+        raise
+    if _sum_over_workers(strategy, 0.0):
+        raise UserError(
+            "the chief has failed or was stopped",
+            where=f"worker {_task()['index']}",
+            fix="see what the chief says, then start all workers again",
+        )
+
+
+def _sum_over_workers(strategy, value):
+    """Waits for all workers, and gives the sum of their values."""
+
+    def add():
+        return tf.distribute.get_replica_context().all_reduce("SUM", tf.constant(value))
+
+    try:
+        total = tf.function(lambda: strategy.run(add), autograph=False)()
+        return float(strategy.experimental_local_results(total)[0])
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"a worker has ended or cannot be reached ({error.message.splitlines()[0]})",
+            where=f"worker {_task()['index']}",
+            fix="see what the others say, then start all workers again",
+        ) from error
 
 
 def choose_gpu(number, memory_share):

@@ -1,0 +1,43 @@
+"""How large a trained linear ranker is, layer by layer."""
+
+from pathlib import Path
+
+from tfxc.ranker.search import Ranker, load_layer
+
+_HEADER = ("layer", "nodes", "non-zeros", "MB on disk", "beam", "post-processor")
+
+
+def size_lines(folder):
+    """A table of a ranker's layers: nodes, weights, bytes, and how it is searched.
+
+    Args:
+        folder: run folder, or another that holds ``ranker/``.
+
+    Returns:
+        list of str, the last with the sums; empty where there is no finished ranker.
+
+    Raises:
+        DataError: its files are damaged.
+
+    Example:
+        >>> print("\\n".join(size_lines("runs/xr_linear_quickstart")))  # doctest: +SKIP
+          layer             nodes       non-zeros  MB on disk    beam  post-processor
+              0        8 clusters           2,816         0.0      10  l3-hinge
+              1         60 labels          12,034         0.1       -  l3-hinge
+        14,850 weights that are not 0, of 5,000 features
+    """
+    folder = Path(folder)
+    if not (folder / "ranker" / "param.json").is_file():
+        return []
+    ranker, total, rows = Ranker.load(folder), 0, [_HEADER]
+    depth = len(ranker.sizes)
+    for number, rule in enumerate(ranker.post_processors):
+        path, last = folder / "ranker" / f"layer-{number}", number == depth - 1
+        layer = load_layer(path)
+        total += len(layer.values)
+        nodes = f"{len(layer.children):,} {'labels' if last else 'clusters'}"
+        size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
+        beam = "-" if last else str(ranker.only_topk[number])  # the last keeps what is asked for
+        rows.append((number, nodes, f"{len(layer.values):,}", f"{size:,.1f}", beam, rule.name))
+    lines = ["  {:>5} {:>17} {:>15} {:>11} {:>7}  {}".format(*row) for row in rows]
+    return [*lines, f"{total:,} weights that are not 0, of {ranker.num_features:,} features"]
