@@ -141,18 +141,44 @@ def test_nothing_to_learn(native):
     assert [len(part) for part in block[:4]] == [0, 0, 0, 0]
 
 
+def peak_and_bound(threads, compress, children=40, changes=(), **shape):
+    """Bytes that solving a drawn block allocates at most, and the bound on them."""
+    matrix, positives = drawn(8, children=children, **shape)
+    settings = SolverSettings(**{"threshold": 0.0, **dict(changes)})
+    tracemalloc.start()
+    solve_block(matrix, positives, settings, compress=compress, threads=threads, native=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak, block_memory(
+        matrix.shape[0], matrix.nnz, matrix.shape[1], children, settings, compress=compress,
+        threads=threads, occurring=len(np.unique(matrix.indices)),
+    )  # fmt: skip
+
+
 @needs_native
 @pytest.mark.parametrize("compress", [True, False])
 @pytest.mark.parametrize("changes", [{}, {"threshold": 0.1, "epsilon": 1e-4}, {"max_nonzeros": 5}])
 def test_memory_stays_below_the_bound(compress, changes):
-    matrix, positives = drawn(8, rows=1500, features=8000, children=40, density=0.01)
-    settings = SolverSettings(**{"threshold": 0.0, **changes})
-    tracemalloc.start()
-    solve_block(matrix, positives, settings, compress=compress, threads=2, native=True)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    shape = (1500, matrix.nnz, 8000, 40)
-    assert peak < block_memory(*shape, settings, compress=compress, threads=2)
+    shape = {"rows": 1500, "features": 8000, "density": 0.01}
+    for threads in (1, 3):
+        peak, bound = peak_and_bound(threads, compress, changes=changes, **shape)
+        assert peak < bound
+
+
+@needs_native
+@pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"rows": 300, "features": 20_000, "density": 0.002},  # most features in one row
+        {"rows": 1200, "features": 5000, "density": 0.02},
+        {"rows": 200, "features": 9000, "density": 0.02, "children": 100},
+        {"rows": 4000, "features": 2000, "density": 0.01, "children": 12},
+    ],
+)
+def test_the_bound_is_close_where_all_weights_are_kept(compress, shape):
+    peak, bound = peak_and_bound(1, compress, **shape)
+    assert peak < bound < 3 * peak
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,12 @@ work, some 50 times as slowly.
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
 
 from tfxc.errors import ConfigError
 from tfxc.ops import linear_sklearn
+from tfxc.ops.linear_block import FOUND_BYTES, PIECE_BYTES, assembled, greatest
 from tfxc.ops.linear_columns import Columns, cache_aligned
 
 try:
@@ -30,7 +29,8 @@ except ImportError:  # not built: scikit-learn does the work
 
 LOSSES = ("squared-hinge", "hinge")
 _LANES = 16
-_CHUNK = 1 << 14  # rows of weights looked through at once
+_CHUNK = 1 << 12  # rows of weights looked through at once
+_OVERHEAD = 1 << 18  # bytes of objects whatever the sizes are
 _SINGLE_PRECISION = 1e-3  # the least epsilon that float32 reaches
 
 
@@ -95,24 +95,6 @@ class SolverSettings:
             )
 
 
-class Block(NamedTuple):
-    """Weights of one parent's children, by feature.
-
-    Attributes:
-        rows: int32, the ascending features with a weight; the bias is number D.
-        counts: int64, weights of each of them.
-        columns: int32, the weights' children, ascending for each feature.
-        values: float32, the weights.
-        unfinished: number of labels that ``max_passes`` were too few for.
-    """
-
-    rows: np.ndarray
-    counts: np.ndarray
-    columns: np.ndarray
-    values: np.ndarray
-    unfinished: int
-
-
 def solve_block(
     features,
     positives,
@@ -148,6 +130,7 @@ def solve_block(
         ConfigError: ``native=True`` without the compiled solver.
 
     Example:
+        >>> import scipy.sparse
         >>> features = scipy.sparse.csr_matrix(np.float32([[1, 0], [0, 1]]))
         >>> block = solve_block(features, [[0], [1]], SolverSettings(epsilon=1e-6))
         >>> block.rows.tolist(), block.columns.tolist(), np.round(3 * block.values).tolist()
@@ -176,24 +159,44 @@ def solve_block(
             found = list(pool.map(solve, groups))
     else:
         found = [solve(children) for children in groups]
-    return _assembled(found, ids, len(positives))
+    pieces = [piece for group, _ in found for piece in group]
+    unfinished = sum(late for _, late in found)
+    del found
+    return assembled(pieces, ids, len(positives), unfinished)
 
 
-def block_memory(num_rows, nonzeros, num_features, children, settings, *, compress=True, threads=1):
+def block_memory(
+    num_rows, nonzeros, num_features, children, settings, *, compress=True, threads=1,
+    occurring=None,
+):  # fmt: skip
     """Bytes that ``solve_block`` takes at most, the copy of its features included.
+
+    How many weights are kept is known only when they are found, so all may be.
+
+    Args:
+        occurring: how many features occur in the rows, where that is known.
 
     Example:
         >>> block_memory(1000, 100_000, 5000, 16, SolverSettings()) // 1_000_000
-        10
+        7
     """
     width = 4 if settings.epsilon >= _SINGLE_PRECISION else 8
-    columns = 1 + (min(nonzeros, num_features) if compress else num_features)
-    copied = nonzeros * 8 + num_features * 5 + columns * 40 if compress else columns * 8
-    group = _LANES * (columns * width + num_rows * (width + 4)) + num_rows * 16
-    searched = _LANES * (min(_CHUNK, columns) * 40 + columns * 20)
-    groups = min(threads, -(-children // _LANES))
-    kept = children * min(columns, settings.max_nonzeros or columns) * 45
-    return num_rows * 60 + copied + groups * (group + searched) + kept + (1 << 20)
+    most = min(nonzeros, num_features) if occurring is None else occurring
+    shared = nonzeros // 2 if occurring is None else nonzeros - occurring
+    columns = 1 + most
+    if compress:  # a feature of one row has no slot
+        slots, copied = 1 + min(most, shared), nonzeros * 8 + num_features * 5
+    else:
+        slots, copied = num_features + 1, num_features * 16
+    group = _LANES * (slots * width + num_rows * (width + 4)) + num_rows * 16
+    searched = _LANES * min(_CHUNK, max(slots, columns)) * (40 + 4 * width)
+    found = min(_LANES, children) * columns * FOUND_BYTES + columns * 16
+    kept = children * min(columns, settings.max_nonzeros or columns)
+    groups = -(-children // _LANES)
+    active = min(threads, groups)
+    solving = active * (group + searched + found) + kept * PIECE_BYTES * (groups - active) // groups
+    fixed = num_rows * 60 + copied + columns * 60 + children * 500 + _OVERHEAD
+    return fixed + max(solving, 2 * kept * PIECE_BYTES)
 
 
 class _Problem:
@@ -213,7 +216,7 @@ class _Problem:
         return rows[counts], self.settings.cost_positive * relevance[counts]
 
     def native(self, columns, children):
-        """Kept weights of up to 16 children: ids' positions, children, values, unfinished."""
+        """Kept weights of up to 16 children as pieces, and how many children are unfinished."""
         settings, size = self.settings, self.features.shape[0]
         kind = np.float32 if settings.epsilon >= _SINGLE_PRECISION else np.float64
         terms = np.full((size, _LANES), self._term(-settings.cost_negative), np.float32)
@@ -239,8 +242,13 @@ class _Problem:
         least = max(settings.threshold, np.finfo(np.float32).tiny)
         parts = columns.kept(weights, duals, terms, least, _CHUNK)
         places, lanes, values = map(np.concatenate, zip(*parts, strict=True))
-        kept = _greatest(lanes, values, settings.max_nonzeros)
-        return places[kept], children[lanes[kept]], values[kept], int(unfinished).bit_count()
+        own = (lanes == lane for lane in range(len(children)))
+        most = settings.max_nonzeros
+        pieces = [
+            (child, *greatest(places[mine], values[mine], most))
+            for child, mine in zip(children, own, strict=True)
+        ]
+        return pieces, int(unfinished).bit_count()
 
     def _term(self, signed_cost):
         """What the compiled solver takes for a cost: its bound or, halved, its inverse."""
@@ -261,33 +269,8 @@ class _Problem:
             self.features[taken], signs[taken], costs[taken], self.settings, seed
         )
         places = np.flatnonzero((np.abs(found) >= self.settings.threshold) & (found != 0))
-        child_of = np.full(len(places), child)
-        places = places[_greatest(child_of, found[places], self.settings.max_nonzeros)]
-        return places, np.full(len(places), child), found[places], late
-
-
-def _assembled(found, ids, num_children):
-    if not found:
-        nothing = np.empty(0, np.int32)
-        return Block(nothing, nothing.astype(np.int64), nothing, nothing.astype(np.float32), 0)
-    places, children, values, unfinished = zip(*found, strict=True)
-    places, children, values = map(np.concatenate, (places, children, values))
-    # Over columns to rows: counting sorts, by which a row's entries come in order of the children.
-    shape = (len(ids), num_children)
-    matrix = scipy.sparse.coo_matrix((values, (places, children)), shape).tocsc().tocsr()
-    counts = np.diff(matrix.indptr)
-    used = np.flatnonzero(counts)
-    rows, counts = ids[used], counts[used].astype(np.int64)
-    return Block(rows, counts, matrix.indices.astype(np.int32), matrix.data, sum(unfinished))
-
-
-def _greatest(children, values, count):
-    """Positions of every child's ``count`` weights of the greatest magnitude; of all for 0."""
-    if not count:
-        return slice(None)
-    order = np.lexsort((-np.abs(values), children))
-    begins = np.searchsorted(children[order], children[order])
-    return order[np.arange(len(order)) - begins < count]
+        kept = greatest(places.astype(np.int32), found[places], self.settings.max_nonzeros)
+        return [(child, *kept)], late
 
 
 def _seed(seed, child):

@@ -1,8 +1,6 @@
 """Training of one layer of the ranker: block by block, from the features to the layer's files."""
 
 import zlib
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,9 +10,11 @@ import scipy.sparse
 from tfxc.errors import ConfigError, DataError
 from tfxc.ops.linear_solver import SolverSettings, block_memory, solve_block, thread_count
 from tfxc.progress import Progress
+from tfxc.ranker.block_queue import Plan, write_blocks
 from tfxc.ranker.relevance import aligned
 from tfxc.ranker.store import LayerWriter, is_complete, notes_of
 
+_ROWS = 4096  # examples whose features are counted at once
 _SAMPLE = 1 << 18  # features looked at to tell one data set from another
 
 
@@ -83,20 +83,12 @@ def train_layer(
         try:
             nodes = int(work.child_splits[writer.blocks])
             with Progress(title, total=len(trained), unit="nodes", start=nodes) as progress:
-                _write_blocks(work, writer, plan, progress)
+                write_blocks(work, writer, plan, progress)
             writer.finish(trained)
         finally:
             writer.close()
     unfinished = notes_of(folder).get("unfinished", 0)
     return LayerReport(int(trained.sum()), int((~trained).sum()), unfinished)
-
-
-class _Plan(NamedTuple):
-    """How blocks are solved: so many at a time, with so many threads each."""
-
-    blocks: int
-    threads: int
-    compress: bool
 
 
 class _Layer:
@@ -105,6 +97,7 @@ class _Layer:
     def __init__(self, features, targets, parents, settings, examples, relevance):
         self.features, self.settings, self.parents = features, settings, np.asarray(parents)
         self.num_parents = 1 if examples is None else examples.shape[1]
+        self._counted = {}
         self._check_shapes(targets, examples)
         self.targets = _positives(targets)
         self.relevance = None if relevance is None else aligned(relevance, self.targets)
@@ -149,23 +142,25 @@ class _Layer:
         return f"{total:08x} {features.shape} {features.nnz} {self.settings}"
 
     def plan(self, budget, threads):
-        """The widest ``_Plan`` that keeps to the budget."""
+        """The widest ``Plan`` that keeps to the budget."""
         if self.num_parents < 2 * threads:
-            plans = [_Plan(1, count, True) for count in range(threads, 0, -1)]
+            plans = [Plan(1, count, True) for count in range(threads, 0, -1)]
         else:
-            plans = [_Plan(count, 1, True) for count in range(threads, 0, -1)]
-        plans.append(_Plan(1, 1, False))
+            plans = [Plan(threads, 1, True)]
+        plans.append(Plan(1, 1, False))
         if budget is None:
             return plans[0]
         sizes = [self._block_size(parent) for parent in range(self.num_parents)]
-        needs = [self._need(plan, sizes) for plan in plans]
-        for plan, need in zip(plans, needs, strict=True):
-            if need <= budget:
-                return plan
+        least = []
+        for plan in plans:
+            needs = [self._need(plan, parent, budget, *size) for parent, size in enumerate(sizes)]
+            if max(needs, default=0) <= budget:
+                return plan._replace(budget=budget, needs=needs)
+            least.append(max(needs))
         raise ConfigError(
-            f"at least {min(needs):,} bytes expected for the largest block, {budget:,} found",
+            f"at least {min(least):,} bytes expected for the largest block, {budget:,} found",
             where="memory_budget",
-            fix=f"allow {np.ceil(min(needs) / 1e5) / 10:,} MB",
+            fix=f"allow {np.ceil(min(least) / 1e5) / 10:,} MB",
         )
 
     def solve(self, parent, plan):
@@ -218,40 +213,24 @@ class _Layer:
         whole = len(rows) == self.features.shape[0]
         return len(rows), entries, len(positives), whole
 
-    def _need(self, plan, sizes):
-        needs = []
-        for rows, entries, children, whole in sizes:
-            need = block_memory(
-                rows,
-                entries,
-                self.features.shape[1],
-                children,
-                self.settings,
-                compress=plan.compress or not whole,
-                threads=plan.threads,
-            )
-            needs.append(need + (0 if whole else entries * 8 + rows * 32))
-        return int(sum(sorted(needs)[-plan.blocks :]))
+    def _need(self, plan, parent, budget, rows, entries, children, whole):
+        """Bytes that a block takes at most; its features are counted where that may matter."""
+        problem = (rows, entries, self.features.shape[1], children, self.settings)
+        options = {"compress": plan.compress or not whole, "threads": plan.threads}
+        copied = 0 if whole else entries * 8 + rows * 32
+        need = block_memory(*problem, **options) + copied
+        if need <= budget:
+            return need
+        return block_memory(*problem, **options, occurring=self._occurring(parent)) + copied
 
-
-def _write_blocks(work, writer, plan, progress):
-    waiting, ahead = deque(), writer.blocks
-    unfinished = writer.notes.get("unfinished", 0)
-    with ThreadPoolExecutor(plan.blocks) as pool:
-        try:
-            while writer.blocks < work.num_parents:
-                while ahead < work.num_parents and len(waiting) < 4 * plan.blocks:
-                    waiting.append(pool.submit(work.solve, ahead, plan))
-                    ahead += 1
-                *block, late = waiting.popleft().result()
-                unfinished += late
-                writer.notes["unfinished"] = unfinished
-                writer.append(*block)
-                nodes = work.child_splits[writer.blocks - 1 : writer.blocks + 1]
-                progress.advance(int(nodes[1] - nodes[0]))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    def _occurring(self, parent):
+        """How many features occur in a block."""
+        if parent not in self._counted:
+            seen, rows = np.zeros(self.features.shape[1], bool), self._problem(parent)[0]
+            for begin in range(0, len(rows), _ROWS):
+                seen[self.features[rows[begin : begin + _ROWS]].indices] = True
+            self._counted[parent] = int(seen.sum())
+        return self._counted[parent]
 
 
 def _all_in(numbers, ascending):

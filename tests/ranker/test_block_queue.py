@@ -1,0 +1,79 @@
+"""Blocks of a layer within a budget of memory."""
+
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+
+from tfxc.ops.linear_block import Block
+from tfxc.ranker.block_queue import Plan, write_blocks
+
+NEEDS = [100, 60, 60, 40, 30]
+
+
+def solved(size):
+    """A finished block of 4 * ``size`` bytes."""
+    future = Future()
+    future.set_result(Block(np.zeros(size, np.int32), *[np.zeros(0)] * 3, 0))
+    return future
+
+
+@pytest.mark.parametrize(
+    ("block", "waiting", "admitted"),
+    [
+        (0, [], True),
+        (2, [(Future(), 1)], False),  # 60 and 60
+        (3, [(Future(), 2)], True),  # 60 and 40
+        (4, [(Future(), 2), (Future(), 3)], False),
+        (2, [(solved(10), 1)], True),  # 40 and 60
+        (2, [(solved(11), 1)], False),
+        (4, [(solved(2), 1), (Future(), 2)], True),  # 8, 60 and 30
+    ],
+)
+def test_what_a_budget_admits(block, waiting, admitted):
+    assert Plan(2, 1, True, 100, NEEDS).admits(block, waiting) is admitted
+    assert Plan(2, 1, True).admits(block, waiting)
+
+
+class Work:
+    """A layer whose blocks hold their number."""
+
+    num_parents, child_splits = 5, np.array([0, 1, 3, 4, 5, 9])
+
+    def solve(self, block, plan):
+        if block == 3 and plan.threads == 7:
+            raise MemoryError
+        return Block(np.full(1, block, np.int32), *[np.zeros(0)] * 3, block % 2)
+
+
+class Writer:
+    """Keeps what it is given."""
+
+    def __init__(self, blocks=0):
+        self.blocks, self.notes, self.found = blocks, {}, []
+
+    def append(self, rows, counts, columns, values):
+        self.found.append(int(rows[0]))
+        self.blocks += 1
+
+
+class Counted:
+    total = 0
+
+    def advance(self, nodes):
+        self.total += nodes
+
+
+@pytest.mark.parametrize("plan", [Plan(2, 1, True), Plan(3, 1, True, 100, NEEDS)])
+def test_blocks_are_written_in_their_order(plan):
+    writer, progress = Writer(blocks=1), Counted()
+    write_blocks(Work(), writer, plan, progress)
+    assert writer.found == [1, 2, 3, 4] and writer.notes == {"unfinished": 2}
+    assert progress.total == 8
+
+
+def test_an_error_ends_it_behind_the_last_good_block():
+    writer = Writer()
+    with pytest.raises(MemoryError):
+        write_blocks(Work(), writer, Plan(2, 7, True, 100, NEEDS), Counted())
+    assert writer.found == list(range(len(writer.found))) and 3 not in writer.found

@@ -1,0 +1,74 @@
+"""The weights of one parent's children: pieces of single children, put together by feature."""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+#: Bytes of a weight in a piece: a position and a value.
+PIECE_BYTES = 8
+#: And while a group's weights are looked for: position, child and value, twice.
+FOUND_BYTES = 18
+
+
+class Block(NamedTuple):
+    """Weights of one parent's children, by feature.
+
+    Attributes:
+        rows: int32, the ascending features with a weight; the bias is number D.
+        counts: int64, weights of each of them.
+        columns: int32, the weights' children, ascending for each feature.
+        values: float32, the weights.
+        unfinished: number of labels that ``max_passes`` were too few for.
+    """
+
+    rows: np.ndarray
+    counts: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+    unfinished: int
+
+
+def assembled(pieces, ids, num_children, unfinished):
+    """The ``Block`` of pieces.
+
+    Args:
+        pieces: list of (child, positions in ``ids`` int32, values float32), at most one of each
+            child. It is emptied, so that weights do not stand in memory three times.
+        ids: int32, features.
+        num_children: number of children.
+        unfinished: see ``Block``.
+
+    Example:
+        >>> pieces = [(1, np.int32([2, 0]), np.float32([5, 6])), (0, np.int32([2]), np.ones(1))]
+        >>> block = assembled(pieces, np.int32([10, 20, 30]), 2, 0)
+        >>> block.rows.tolist(), block.columns.tolist(), block.values.tolist()
+        ([10, 30], [1, 0, 1], [6.0, 1.0, 5.0])
+    """
+    splits = np.zeros(num_children + 1, np.int64)
+    for child, places, _ in pieces:
+        splits[child + 1] = len(places)
+    np.cumsum(splits, out=splits)
+    indices, data = np.empty(splits[-1], np.int32), np.empty(splits[-1], np.float32)
+    while pieces:
+        child, places, values = pieces.pop()
+        part = slice(splits[child], splits[child + 1])
+        indices[part], data[part] = places, values
+    # A counting sort, by which a feature's weights come in the order of the children.
+    matrix = scipy.sparse.csr_matrix((data, indices, splits), (num_children, len(ids))).tocsc()
+    counts = np.diff(matrix.indptr)
+    used = np.flatnonzero(counts)
+    columns = matrix.indices.astype(np.int32, copy=False)
+    return Block(ids[used], counts[used].astype(np.int64), columns, matrix.data, unfinished)
+
+
+def greatest(places, values, count):
+    """Of a child's weights the ``count`` of the greatest magnitude; all for 0.
+
+    Returns:
+        ``(places, values)``.
+    """
+    if not count or len(values) <= count:
+        return places, values
+    kept = np.argsort(-np.abs(values), kind="stable")[:count]
+    return places[kept], values[kept]

@@ -1,0 +1,73 @@
+"""Several blocks of a layer solved at a time, within a budget of memory."""
+
+from collections import deque
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from typing import NamedTuple
+
+
+class Plan(NamedTuple):
+    """How blocks are solved.
+
+    Attributes:
+        blocks: most blocks at a time.
+        threads: threads of each.
+        compress: see ``ops.linear_solver.solve_block``.
+        budget: bytes that the blocks may take together; None for no limit.
+        needs: bytes that each of them takes at most; None without a budget.
+    """
+
+    blocks: int
+    threads: int
+    compress: bool
+    budget: int | None = None
+    needs: list | None = None
+
+    def admits(self, block, waiting):
+        """Whether a block may be begun beside those that are not yet written: (future, number)."""
+        if self.budget is None or not waiting:
+            return True
+        held = sum(_held(work) if work.done() else self.needs[one] for work, one in waiting)
+        return held + self.needs[block] <= self.budget
+
+
+def _held(work):
+    """Bytes of a solved block."""
+    return sum(part.nbytes for part in work.result()[:4])
+
+
+def write_blocks(work, writer, plan, progress):
+    """Solves the blocks of a layer that are missing, and writes them in their order.
+
+    A block is begun when all that may be in memory with it keeps to the plan's budget: blocks that
+    are being solved with what they need at most, solved ones with what they are.
+
+    Args:
+        work: has ``solve(block, plan)``, which gives a ``Block``, ``num_parents`` (blocks), and
+            ``child_splits`` (their nodes).
+        writer: ``ranker.store.LayerWriter``.
+        plan: ``Plan``.
+        progress: ``tfxc.progress.Progress``, told the nodes of each block.
+    """
+    waiting, ahead = deque(), writer.blocks
+    unfinished = writer.notes.get("unfinished", 0)
+    with ThreadPoolExecutor(plan.blocks) as pool:
+        try:
+            while writer.blocks < work.num_parents:
+                free = min(work.num_parents, ahead + 4 * plan.blocks - len(waiting))
+                while ahead < free and plan.admits(ahead, waiting):
+                    waiting.append((pool.submit(work.solve, ahead, plan), ahead))
+                    ahead += 1
+                if not waiting[0][0].done():
+                    running = [one for one, _ in waiting if not one.done()]
+                    wait(running, return_when=FIRST_COMPLETED)
+                    continue
+                *block, late = waiting.popleft()[0].result()
+                unfinished += late
+                writer.notes["unfinished"] = unfinished
+                writer.append(*block)
+                del block  # before another is begun in its place
+                nodes = work.child_splits[writer.blocks - 1 : writer.blocks + 1]
+                progress.advance(int(nodes[1] - nodes[0]))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
