@@ -9,13 +9,13 @@ from pathlib import Path
 SCORES = ("P@1", "P@3", "P@5")
 
 
-def train_ours(config, epochs=None):
-    """Trains a config with the ordinary verb into a scratch run; returns its row."""
+def train_ours(config, epochs=None, changes=()):
+    """Trains a changed config with the ordinary verb into a scratch run; returns its row."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        changes = ["--set", f"run={run}"]
-        changes += ["--set", f"training.epochs={epochs}"] if epochs else []
-        command = [sys.executable, "-m", "tfxc.train", "--config", config, *changes]
+        changes = [f"run={run}", *changes, *([f"training.epochs={epochs}"] if epochs else [])]
+        command = [sys.executable, "-m", "tfxc.train", "--config", config]
+        command += [part for change in changes for part in ("--set", change)]
         subprocess.run(command, check=True, stdout=sys.stderr)
         summary = json.loads((run / "summary.json").read_text())
     return {"seconds": summary["seconds"], **{name: summary["dev"][name] for name in SCORES}}
@@ -55,10 +55,12 @@ def precision(ids, labels):
 
 
 def print_rows(rows, peer):
-    """Prints the table of rows by name and the ratio of the training times."""
+    """Prints the table of rows by name and, where there are two, the ratio of training times."""
     print(f"{'':12}{'P@1':>8}{'P@3':>8}{'P@5':>8}{'seconds':>10}")
     for name, row in rows.items():
         scores = "".join(f"{100 * row[key]:8.2f}" for key in SCORES)
         print(f"{name:12}{scores}{row['seconds']:10.0f}")
+    if len(rows) < 2:
+        return
     ratio = rows[peer]["seconds"] / rows["tfxc"]["seconds"]
     print(f"training time, {peer} / tfxc: {ratio:.2f}")

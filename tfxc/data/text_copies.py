@@ -1,0 +1,73 @@
+"""Changed copies of texts, for a teacher to label."""
+
+from collections import Counter
+
+import numpy as np
+
+SHORTEST, LONGEST = 1, 5
+
+
+class TextCopies:
+    """Makes copies of texts with units left out and replaced, or cut to a few in a row.
+
+    A unit is left out with probability ``drop`` or else replaced with probability ``replace``, by
+    one drawn as often as it occurs in the texts. Then, with probability ``cut``, only 1 to 5 units
+    in a row stay. A copy has one unit at least.
+
+    Args:
+        texts: list of texts that the units are counted in.
+        drop, replace, cut: probabilities.
+        unit: ``"word"``, what stands between spaces, or ``"character"``.
+        seed: of all draws.
+
+    Raises:
+        ValueError: a probability outside 0 to 1, another unit, or texts without any.
+
+    Example:
+        >>> make = TextCopies(["how do I get a card", "card lost"], drop=0.5, replace=0, cut=0)
+        >>> set(make("how do I get a card").split()) <= set("how do I get a card".split())
+        True
+
+    Reference: Tang et al. 2019, arXiv 1903.12136, section 3.3, with dropped words in place of mask
+    tokens, which only some models know, and without their tagger of parts of speech.
+    """
+
+    def __init__(self, texts, *, drop=0.1, replace=0.1, cut=0.25, unit="word", seed=0):
+        for name, value in {"drop": drop, "replace": replace, "cut": cut}.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}: a probability from 0 to 1 expected, found {value}")
+        if unit not in ("word", "character"):
+            raise ValueError(f"unit: word or character expected, found {unit!r}")
+        self._drop, self._replace, self._cut, self._unit = drop, replace, cut, unit
+        self._rng = np.random.default_rng(seed)
+        counts = Counter(part for text in texts for part in self._units(text))
+        if not counts:
+            raise ValueError("texts with at least one word expected, found none")
+        self._known = list(counts)
+        self._below = np.cumsum(list(counts.values()))
+
+    def __call__(self, text):
+        """A changed copy of a text; an empty text stays as it is."""
+        units = self._units(text)
+        if not units:
+            return text
+        chances = self._rng.random(len(units))
+        if (chances < self._drop).all():
+            chances[self._rng.integers(len(units))] = 1
+        kept = [
+            self._drawn() if chance < self._drop + (1 - self._drop) * self._replace else unit
+            for unit, chance in zip(units, chances, strict=True)
+            if chance >= self._drop
+        ]
+        if self._rng.random() < self._cut:
+            length = self._rng.integers(SHORTEST, LONGEST + 1)
+            start = self._rng.integers(max(len(kept) - length, 0) + 1)
+            kept = kept[start : start + length]
+        return (" " if self._unit == "word" else "").join(kept)
+
+    def _units(self, text):
+        return text.split() if self._unit == "word" else list(text)
+
+    def _drawn(self):
+        place = self._rng.integers(self._below[-1])
+        return self._known[np.searchsorted(self._below, place, side="right")]

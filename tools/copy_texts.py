@@ -1,0 +1,86 @@
+"""Writes a text set with changed copies of its texts, for recipe distill.
+
+    python tools/copy_texts.py train.jsonl --copies 8 --output train-copies.jsonl
+
+A small student learns more from a large teacher where the teacher labels more texts than there
+are (Tang et al. 2019, arXiv 1903.12136). A copy has the labels of its text, though words are
+missing: give the teacher's word more weight than the labels' (recipe.hard_weight 0 to 0.1). The
+same file, options and seed give the same copies.
+"""
+
+import itertools
+import json
+
+from tfxc import cli
+from tfxc.errors import ConfigError, DataError
+
+CHUNK = 10_000
+
+
+def main(argv=None):
+    """Writes the texts, then the copies of all, round by round."""
+    found = _parser().parse_args(argv)
+    from tfxc.data.formats import open_reader
+    from tfxc.data.text_copies import TextCopies
+    from tfxc.files import atomic_file
+    from tfxc.progress import Progress
+
+    reader = open_reader(found.data, found.reader, **dict(found.reader_option))
+    examples = [
+        pair
+        for chunk in reader.chunks(CHUNK)
+        for pair in zip(_texts(chunk, found.data), chunk.labels, strict=True)
+    ]
+    try:
+        change = TextCopies(
+            [text for text, _ in examples],
+            drop=found.drop,
+            replace=found.replace,
+            cut=found.cut,
+            unit=found.unit,
+            seed=found.seed,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error), where=found.data) from None
+    total = len(examples) * (1 + found.copies)
+    with (
+        atomic_file(found.output) as stream,
+        Progress(f"writing {found.output}", total, "texts") as progress,
+    ):
+        for number, (text, labels) in itertools.product(range(1 + found.copies), examples):
+            row = {"text": change(text) if number else text, "labels": list(map(str, labels))}
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            progress.advance(1)
+    print(f"{found.output}: {total:,} texts, {found.copies} copies of {len(examples):,}")
+    return 0
+
+
+def _texts(chunk, path):
+    if chunk.texts is None:
+        raise DataError("texts expected, found features", where=path)
+    return chunk.texts
+
+
+def _parser():
+    options = cli.parser("copy_texts", __doc__)
+    options.prog = "python tools/copy_texts.py"
+    options.add_argument("data", metavar="FILE", help="texts with labels")
+    options.add_argument("--output", required=True, metavar="FILE", help=".jsonl to write")
+    options.add_argument("--copies", type=cli.positive, default=8, help="default: %(default)s")
+    chances = {
+        "drop": (0.1, "chance that a word is left out"),
+        "replace": (0.1, "chance that another word takes its place"),
+        "cut": (0.25, "chance that only 1 to 5 words in a row stay"),
+    }
+    for name, (value, told) in chances.items():
+        options.add_argument(
+            f"--{name}", type=float, default=value, help=f"{told} (default: %(default)s)"
+        )
+    options.add_argument("--unit", default="word", help="word or character (default: %(default)s)")
+    options.add_argument("--seed", type=int, default=0)
+    cli.add_reader_options(options, "format of the file (default: by its name)", "text_field=body")
+    return options
+
+
+if __name__ == "__main__":
+    cli.run(main)
