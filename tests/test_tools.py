@@ -146,6 +146,11 @@ def test_show_predictions_reads_examples_of_a_run(tool, tmp_path):
     assert found == [(f"text {i}", ["a", "b"]) for i in (1, 7, 13)]
     with pytest.raises(ConfigError, match=r"--split: the data has no split 'dev'.*train, test"):
         tool("show_predictions").read_examples(run, "dev", 3)
+    tree["data"]["dev_share"] = 0.25
+    (run / "config.json").write_text(json.dumps(tree))
+    parts = [tool("show_predictions").read_examples(run, split, 99) for split in ("train", "dev")]
+    assert parts[1] and len(parts[0]) + len(parts[1]) == 10
+    assert not {text for text, _ in parts[0]} & {text for text, _ in parts[1]}
 
 
 @pytest.mark.parametrize(

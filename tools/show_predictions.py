@@ -36,8 +36,7 @@ def main(argv=None):
 
 def read_examples(run, split, count):
     """Every n-th example of a split, with more than one label: (text, labels)."""
-    from tfxc.data.formats import open_reader
-    from tfxc.data.source_files import expand
+    from tfxc.data.held_out import open_split
     from tfxc.recipes.runs import load_run
 
     data = load_run(run).config.data
@@ -47,11 +46,9 @@ def read_examples(run, split, count):
             where="--split",
             fix=f"choose {', '.join(data.sources())}",
         )
-    arguments = {**data.reader_options, **data.split_options.get(split, {})}
-    reader = open_reader(expand(data.sources()[split]), name=data.reader, **arguments)
     pairs = [
         (text, labels)
-        for chunk in reader.chunks()
+        for chunk in open_split(data, split).chunks()
         for text, labels in zip(chunk.texts, chunk.labels, strict=True)
         if len(labels) > 1
     ]

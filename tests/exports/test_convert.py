@@ -12,7 +12,7 @@ from tests.test_serving import dense_scores
 from tfxc.errors import ConfigError
 from tfxc.exports import convert, litert, onnx
 from tfxc.exports.convert import export_model
-from tfxc.exports.parity import largest_difference
+from tfxc.exports.parity import examples_of, largest_difference
 from tfxc.recipes.runs import load_run
 
 BOTH = pytest.mark.parametrize("form", ["onnx", "litert"])
@@ -177,3 +177,18 @@ def test_a_missing_package_is_told(tmp_path, monkeypatch, name):
     with pytest.raises(ConfigError, match=rf"{name} is not .*pip install 'tfxc\[onnx\]'"):
         export_model(run, tmp_path / "out", "onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_examples_to_agree_on_are_those_of_the_dev_split(tmp_path):
+    run = make_run(tmp_path / "run", text_features={"name": "tfidf"})
+    source = tmp_path / "data.jsonl"
+    lines = [json.dumps({"text": f"{n} tea soup", "labels": ["tea"]}) + "\n" for n in range(20)]
+    source.write_text("".join(lines))
+    tree = json.loads((run / "config.json").read_text())
+    for more, split, count in (({}, "train", 20), ({"dev_share": 0.25}, "dev", 5)):
+        changed = {**tree, "data": {**tree["data"], "train": str(source), **more}}
+        (run / "config.json").write_text(json.dumps(changed))
+        batches, told = examples_of(load_run(run))
+        assert told == f"the first of {split} data {source}"
+        found = [len(features["row_splits"]) - 1 for _, features in batches(8)]
+        assert sum(found) == count

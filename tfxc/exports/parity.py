@@ -5,8 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfxc.data.formats import open_reader
-from tfxc.data.source_files import expand
+from tfxc.data.held_out import open_split
 from tfxc.errors import UserError
 from tfxc.serving_check import checked_difference, sample_inputs, tolerance_of
 from tfxc.training.search import Searcher
@@ -58,7 +57,7 @@ def largest_difference(loaded_run, model, k, batch=None):
 def agreement_of(loaded_run, model, k, batch=None):
     """``Agreement`` of a quantised model on the run's dev data, see ``largest_difference``.
 
-    Where the run has no dev file, its training file is read; where that is missing, features are
+    Where the run has no dev split, its training file is read; where that is missing, features are
     drawn at random.
     """
     rows, source = examples_of(loaded_run)
@@ -84,11 +83,10 @@ def examples_of(loaded_run):
         features of the run's; and where the examples are from, in words.
     """
     data = loaded_run.config.data
-    split = "dev" if data.dev else "train"
-    written = getattr(data, split)
-    options = {**data.reader_options, **data.split_options.get(split, {})}
+    sources = data.sources()
+    split = "dev" if "dev" in sources else "train"
     try:
-        reader = open_reader(expand(written), name=data.reader, **options)
+        reader = open_split(data, split)
         rows = next(iter(loaded_run.rows(reader, size=_EXAMPLES)))
     except (UserError, StopIteration):  # the file has gone, or is another one
         return _drawn(loaded_run), "random features: the run's data is not there"
@@ -101,7 +99,7 @@ def examples_of(loaded_run):
             features = encoder.own(features)
             yield _arguments(features, encoder.takes), features
 
-    return batches, f"the first of {split} data {written}"
+    return batches, f"the first of {split} data {sources[split]}"
 
 
 def _samples(loaded_run):
