@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from tfxc.data.folds import Fold
+from tfxc.data.pipeline import training_dataset
 from tfxc.data.rows import Rows
 from tfxc.data.sampling import ArraySource, length_groups
 from tfxc.errors import ConfigError
@@ -50,6 +53,28 @@ def test_order_is_a_function_of_seed_and_step_and_parts_share_a_batch():
     parts = [one.batch(7, 100, BATCH, part, 2)["example_index"] for part in range(2)]
     np.testing.assert_array_equal(np.concatenate(parts), late)
     assert set(one.batch(8, 100, BATCH)["example_index"]) != set(late)
+
+
+@pytest.mark.parametrize("fold", [None, Fold(1, 3)], ids=["whole", "fold"])
+def test_a_resumed_training_gets_the_same_micro_batches(fold):
+    def steps(start):
+        source = ArraySource(texts(), num_labels=1)
+        if fold is not None:
+            source, _ = fold.sources(source)
+        source.group_by_length(BATCH)
+        return training_dataset(
+            source, batch_size=BATCH, seed=3, start_step=start, num_steps=120 - start,
+            micro_batches=2, parts=2, num_parts_here=2,
+        )  # fmt: skip
+
+    def arrays(start):
+        return [[part.numpy() for part in tf.nest.flatten(batch)] for batch in steps(start)]
+
+    whole, rest = arrays(0), arrays(97)  # in the second epoch, or in the third
+    assert len(whole) == 4 * 120 and len(rest) == 4 * 23
+    for one, other in zip(whole[-len(rest) :], rest, strict=True):
+        for expected, found in zip(one, other, strict=True):
+            np.testing.assert_array_equal(expected, found)
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 8, 300])

@@ -108,7 +108,10 @@ class Trainer:
         return float(self.step_function.run(iter(self.batches())))
 
     def batches(self, start=0):
-        """The training's batches from step ``start`` on, one element a step; over replicas shared.
+        """Batches of the training from step ``start`` on, for ``step_function``.
+
+        Returns:
+            What ``data.pipeline.training_dataset`` gives, over replicas a distributed dataset.
 
         Example:
             >>> trainer.step_function.run(iter(trainer.batches()))  # doctest: +SKIP
