@@ -20,6 +20,28 @@ TEXTS = [
 NAMES = ["käse, alt", "soup", "with  spaces", "日本", "e", "f|g", "h", "i", "tea", "0", "1", "2"]
 
 
+def config_tree(folder, encoder, *, run="run", data=(), training=(), **sections):
+    """A config to train on ``folder/train.jsonl`` and ``dev.jsonl``, as a dict.
+
+    Args:
+        encoder: config section.
+        run: name of the run folder in ``folder``.
+        data, training: keys of these sections beside, or in place of, what is here.
+        sections: other sections.
+    """
+    optimizer = {"name": "adam", "learning_rate": 0.02}
+    files = {split: str(folder / f"{split}.jsonl") for split in ("train", "dev")}
+    return {
+        "run": str(folder / run),
+        "data": {"name": "small", **files, **dict(data)},
+        "encoder": encoder,
+        "head": {"name": "dense"},
+        "objective": {"name": "softmax"},
+        "training": {"batch_size": 20, "epochs": 6, "optimizer": optimizer, **dict(training)},
+        **sections,
+    }
+
+
 def make_run(
     folder, *, text_features=None, num_features=20, kind="sparse", normalise=None,
     image_shape=None, names=NAMES, **parts,

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.data.image_sets import file_of, png, smooth_images
-from tests.small_runs import NAMES, make_run
+from tests.small_runs import NAMES, config_tree, make_run
 from tests.verbs.calls import call
 from tfxc import evaluate, export, info, predict, prepare, train
 from tfxc.config import parse_config
@@ -35,25 +35,19 @@ def tree_of(folder, **training):
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{number:02}.png").write_bytes(png(image))
     augmentation = [{"name": "random_crop", "padding": 1}, {"name": "affine", "rotation": 5}]
-    return {
-        "run": str(folder / "run"),
-        "data": {
-            "name": "places",
-            "train": str(folder / "images"),
-            "dev": str(folder / "images"),
-            "images": {"height": 8, "width": 8, "channels": 1},
-        },
-        "encoder": FLAT,
-        "head": {"name": "dense"},
-        "objective": {"name": "softmax"},
-        "training": {
+    images = {"height": 8, "width": 8, "channels": 1}
+    return config_tree(
+        folder,
+        FLAT,
+        data={**dict.fromkeys(("train", "dev"), str(folder / "images")), "images": images},
+        training={
             "batch_size": 32,
             "epochs": 15,
             "optimizer": {"name": "adam", "learning_rate": 0.03},
             "augmentation": augmentation,
             **training,
         },
-    }
+    )
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.data.source_sets import write_jsonl
 from tests.encoders.hub_folders import write_folder
-from tests.small_runs import TEXTS, make_run
+from tests.small_runs import TEXTS, config_tree, make_run
 from tests.verbs.calls import call
 from tfxc import evaluate, export, info, predict, prepare, train
 from tfxc.config import parse_config
@@ -46,25 +46,16 @@ def examples(count, seed):
 
 
 def config_of(folder, encoder, **training):
-    return {
-        "run": str(folder / f"run-{encoder['name']}"),
-        "data": {
-            "name": "animals",
-            "train": str(folder / "train.jsonl"),
-            "dev": str(folder / "dev.jsonl"),
-            "text_features": JOINED,
-        },
-        "encoder": encoder,
-        "head": {"name": "dense"},
-        "objective": {"name": "sigmoid"},
-        "training": {
-            "batch_size": 16,
-            "epochs": 12,
-            "optimizer": {"name": "adam", "learning_rate": 0.03},
-            **training,
-        },
-        "evaluation": {"k": [1, 2]},
-    }
+    optimizer = {"name": "adam", "learning_rate": 0.03}
+    return config_tree(
+        folder,
+        encoder,
+        run=f"run-{encoder['name']}",
+        data={"name": "animals", "text_features": JOINED},
+        objective={"name": "sigmoid"},
+        training={"batch_size": 16, "epochs": 12, "optimizer": optimizer, **training},
+        evaluation={"k": [1, 2]},
+    )
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.data.source_sets import write_jsonl
+from tests.small_runs import config_tree
 from tests.verbs.calls import call
 from tfxc import predict, train
 from tfxc.encoders.fasttext import FastText
@@ -21,41 +23,21 @@ from tfxc.training.search import Searcher
 NAMES = ("fox", "hen", "owl", "cat")
 
 
-def write(path, count, seed):
+def examples(count, seed):
     """Texts whose label is the animal that is said not to be absent."""
     random = np.random.default_rng(seed)
-    with open(path, "w") as stream:
-        for _ in range(count):
-            there, absent = random.choice(NAMES, 2, replace=False)
-            text = f"no {absent} but a {there}" if random.random() < 0.5 else f"a {there}"
-            stream.write(json.dumps({"text": text, "labels": [str(there)]}) + "\n")
+    for _ in range(count):
+        there, absent = random.choice(NAMES, 2, replace=False)
+        text = f"no {absent} but a {there}" if random.random() < 0.5 else f"a {there}"
+        yield text, [str(there)]
 
 
 def config_of(folder, text_features, encoder):
-    write(folder / "train.jsonl", 300, 0)
-    write(folder / "dev.jsonl", 80, 1)
+    write_jsonl(folder / "train.jsonl", examples(300, 0))
+    write_jsonl(folder / "dev.jsonl", examples(80, 1))
     path = folder / "config.json"
-    path.write_text(
-        json.dumps(
-            {
-                "run": str(folder / "run"),
-                "data": {
-                    "name": "animals",
-                    "train": str(folder / "train.jsonl"),
-                    "dev": str(folder / "dev.jsonl"),
-                    "text_features": text_features,
-                },
-                "encoder": encoder,
-                "head": {"name": "dense"},
-                "objective": {"name": "softmax"},
-                "training": {
-                    "batch_size": 20,
-                    "epochs": 6,
-                    "optimizer": {"name": "adam", "learning_rate": 0.02},
-                },
-            }
-        )
-    )
+    tree = config_tree(folder, encoder, data={"name": "animals", "text_features": text_features})
+    path.write_text(json.dumps(tree))
     return path
 
 

@@ -7,6 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tests.contracts.recipe import RecipeContract
+from tests.data.source_sets import write_jsonl
+from tests.small_runs import config_tree
 from tests.verbs.calls import call
 from tfxc import distill, train
 from tfxc.config import parse_config
@@ -37,36 +39,17 @@ class TestDistill(RecipeContract):
 
 
 def tree(folder, run, text_features, encoder, **changes):
-    return {
-        "run": str(folder / run),
-        "data": {
-            "name": run,
-            "train": str(folder / "train.jsonl"),
-            "dev": str(folder / "dev.jsonl"),
-            "text_features": text_features,
-            "shard_examples": 40,
-        },
-        "encoder": encoder,
-        "head": {"name": "dense"},
-        "objective": {"name": "softmax"},
-        "training": {
-            "batch_size": 20,
-            "epochs": 5,
-            "optimizer": {"name": "adam", "learning_rate": 0.02},
-        },
-        **changes,
-    }
+    data = {"name": run, "text_features": text_features, "shard_examples": 40}
+    return config_tree(folder, encoder, run=run, data=data, training={"epochs": 5}, **changes)
 
 
 @pytest.fixture
 def teacher(tmp_path, capsys):
     """A finished run on TF-IDF, whose file also says so of 130 texts."""
     for split, count in (("train", 130), ("dev", 30)):
-        with open(tmp_path / f"{split}.jsonl", "w") as stream:
-            for number in range(count):
-                name = NAMES[number * 7 % 3]
-                text = {"text": f"a {name} and word{number}", "labels": [name]}
-                stream.write(json.dumps(text) + "\n")
+        names = [NAMES[number * 7 % 3] for number in range(count)]
+        texts = [(f"a {name} and word{number}", [name]) for number, name in enumerate(names)]
+        write_jsonl(tmp_path / f"{split}.jsonl", texts)
     config = tmp_path / "teacher.json"
     encoder = {"name": "bag_mlp", "hidden": [16]}
     config.write_text(json.dumps(tree(tmp_path, "teacher", {"name": "tfidf"}, encoder)))

@@ -1,10 +1,10 @@
 """Recipe 'fit' with head 'tree': the tree comes from the data, and with the weights."""
 
-import json
-
 import numpy as np
 import pytest
 
+from tests.data.source_sets import write_jsonl
+from tests.small_runs import config_tree
 from tfxc.config import parse_config
 from tfxc.data.label_vectors import label_vectors
 from tfxc.data.preparation import ensure_prepared
@@ -17,35 +17,23 @@ from tfxc.recipes.runs import load_run
 
 
 def config_of(folder, text_features, encoder, **head):
-    return parse_config(
-        {
-            "run": str(folder / "run"),
-            "data": {
-                "name": "words",
-                "train": str(folder / "train.jsonl"),
-                "dev": str(folder / "train.jsonl"),
-                "text_features": text_features,
-            },
-            "encoder": encoder,
-            "head": {"name": "tree", "nr_splits": 2, "max_leaf_size": 4, **head},
-            "objective": {"name": "squared_hinge", "weighted": True},
-            "training": {
-                "batch_size": 24,
-                "epochs": 30,
-                "optimizer": {"name": "adam", "learning_rate": 0.02},
-            },
-            "evaluation": {"k": [1]},
-        }
+    tree = config_tree(
+        folder,
+        encoder,
+        data={"dev": str(folder / "train.jsonl"), "text_features": text_features},
+        head={"name": "tree", "nr_splits": 2, "max_leaf_size": 4, **head},
+        objective={"name": "squared_hinge", "weighted": True},
+        training={"batch_size": 24, "epochs": 30},
+        evaluation={"k": [1]},
     )
+    return parse_config(tree)
 
 
 @pytest.fixture
 def texts(tmp_path):
-    with open(tmp_path / "train.jsonl", "w") as stream:
-        for number in range(96):
-            labels = [f"label{number % 24}"]
-            text = f"word{number % 24} of family{number % 3}"
-            stream.write(json.dumps({"text": text, "labels": labels}) + "\n")
+    names = [(number % 24, number % 3) for number in range(96)]
+    texts = [(f"word{one} of family{other}", [f"label{one}"]) for one, other in names]
+    write_jsonl(tmp_path / "train.jsonl", texts)
     return tmp_path
 
 
