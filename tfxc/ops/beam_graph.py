@@ -121,8 +121,10 @@ class _Layer(tf.Module):
         entries = _ranges(begins, counts, pairs)
         chunks = tf.cast(tf.gather(parents, pairs), tf.int64)
         keys = chunks * (self.num_features + 1) + tf.cast(tf.gather(ids, entries), tf.int64)
-        rows = tf.searchsorted(self._keys, keys, out_type=tf.int64)
-        hits = tf.where(tf.gather(self._keys, rows) == keys)[:, 0]
+        # Read once, then gathered: a variable that ops gather from copies itself when it is read.
+        known = tf.convert_to_tensor(self._keys)
+        rows = tf.searchsorted(known, keys, out_type=tf.int64)
+        hits = tf.where(tf.gather(known, rows) == keys)[:, 0]
         rows, pairs = tf.gather(rows, hits), tf.gather(pairs, hits)
         weights = tf.gather(tf.gather(weights, entries), hits)
         begins = tf.gather(self._entry_splits, rows)
