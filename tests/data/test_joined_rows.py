@@ -31,6 +31,8 @@ def test_operations_are_those_of_the_parts():
     assert rows.nonzeros == sparse.nonzeros and rows.num_tokens == lists.nonzeros
     assert sparse.num_tokens == lists.num_tokens == 0 and sparse.lengths is None
     np.testing.assert_array_equal(rows.lengths, np.diff(lists.indptr))
+    assert (np.diff(rows.lengths[rows.by_length()]) >= 0).all()
+    assert sorted(rows.by_length()) == sparse.by_length().tolist() == list(range(len(rows)))
     assert_same(rows.select(numbers), joined(sparse.select(numbers), lists.select(numbers)))
     for bounds in ((3, 50), (0, 0), (90, 200)):
         assert_same(rows.slice(*bounds), joined(sparse.slice(*bounds), lists.slice(*bounds)))

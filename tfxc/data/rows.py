@@ -173,6 +173,11 @@ class Rows:
         bounds = {"tokens": self.indptr, "joined": self.token_indptr}.get(self.kind)
         return None if bounds is None else np.diff(bounds)
 
+    def by_length(self):
+        """Row numbers, short texts first; of rows without ``lengths`` in their order."""
+        lengths = self.lengths
+        return np.arange(len(self)) if lengths is None else np.argsort(lengths, kind="stable")
+
     @property
     def nbytes(self):
         """Bytes of memory the arrays take."""
