@@ -44,6 +44,7 @@ from tfxc.data.tokens_base import tell_cut
 from tfxc.errors import DataError
 from tfxc.files import atomic_folder
 from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.ops.threads import thread_count
 from tfxc.progress import Progress
 from tfxc.settings import ImageSettings
 
@@ -79,12 +80,11 @@ def prepare(settings, folder, *, jobs=None):
         159
     """
     sources = find_sources(settings)
-    jobs = jobs or len(os.sched_getaffinity(0))
     with atomic_folder(folder) as scratch:
         if names_feature_sets(settings, sources):
             prepare_feature_sets(settings, sources, scratch)
         else:
-            _Preparation(settings, sources, scratch, jobs).run()
+            _Preparation(settings, sources, scratch, thread_count(jobs)).run()
     return Manifest.load(folder)
 
 

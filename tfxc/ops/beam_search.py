@@ -8,14 +8,13 @@ read (Etter et al., "Accelerating Inference for Sparse Extreme Multi-Label Ranki
 differ by rounding only.
 """
 
-import os
-
 import numpy as np
 import scipy.sparse
 
 from tfxc.errors import ConfigError, DataError
 from tfxc.ops import beam_search_numpy
 from tfxc.ops.chunked_layer import check_layer, index_of
+from tfxc.ops.threads import thread_count
 
 try:
     from tfxc.ops import _beam_search, _chunk_index  # noqa: F401  (both or none)
@@ -145,7 +144,7 @@ class BeamSearch:
         rows = _checked_features(features, self.num_features)
         settings = self._settings(only_topk, post_processors)
         begins, counts, *parents = self._start(csr_codes, features.shape[0])
-        threads = _thread_count(threads)
+        threads = thread_count(threads)
         search = self._kernels.search_each
         block = number = len(counts)
         if number >= _TOGETHER:
@@ -246,12 +245,3 @@ def _part_of(rows, part):
         splits, *others = rows
         return (splits[part.start : part.stop + 1], *others)
     return rows[part]
-
-
-def _thread_count(threads):
-    if threads is None:
-        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-        return len(affinity(0)) if affinity else os.cpu_count()
-    if threads < 1:
-        raise ConfigError(f"at least 1 expected, {threads} found", where="threads")
-    return int(threads)

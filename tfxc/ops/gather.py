@@ -7,13 +7,13 @@ same ids and the same scores to the bit: sums are taken in float32 in the order 
 equal scores go to the lower class id.
 """
 
-import os
 from typing import NamedTuple
 
 import numpy as np
 
 from tfxc.errors import ConfigError
 from tfxc.ops import gather_native, gather_numpy
+from tfxc.ops.threads import thread_count
 
 METHODS = ("auto", "brute", "threshold")
 
@@ -191,11 +191,7 @@ def _walk_then_brute(kernels, bucket_scores, lookups, inverse, k, aggregate, met
 
 
 def _kernels(native, threads):
-    if threads is None:
-        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-        threads = len(affinity(0)) if affinity else os.cpu_count()
-    if threads < 1:
-        raise ConfigError(f"at least 1 expected, {threads} found", where="threads")
+    threads = thread_count(threads)
     if native and not has_native():
         raise ConfigError(
             "the compiled gather kernels are not built",

@@ -11,7 +11,6 @@ feature that only one example has costs nothing. Without it scikit-learn's ``Lin
 work, some 50 times as slowly.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -37,20 +36,6 @@ _SINGLE_PRECISION = 1e-3  # the least epsilon that float32 reaches
 def has_native():
     """Whether the compiled solver is there (``python setup.py build_ext --inplace``)."""
     return _linear_solver is not None
-
-
-def thread_count(threads):
-    """``threads``, or for None the cores this process may use.
-
-    Raises:
-        ConfigError: fewer than 1.
-    """
-    if threads is None:
-        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-        return len(affinity(0)) if affinity else os.cpu_count()
-    if threads < 1:
-        raise ConfigError(f"at least 1 expected, {threads} found", where="threads")
-    return int(threads)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,11 @@ sides follow each other until no row moves (Prabhu et al., WWW 2018, "Parabel"; 
 2022, "PECOS"), from two rows far apart (Arthur and Vassilvitskii, SODA 2007, "k-means++").
 """
 
-import os
-
 import numpy as np
 import scipy.sparse
 
 from tfxc.errors import DataError
+from tfxc.ops.threads import thread_count
 
 try:
     from tfxc.ops import _two_means
@@ -54,7 +53,7 @@ class Halves:
         self.order = np.arange(vectors.shape[0], dtype=np.int32)
         self._generator = np.random.default_rng(seed)
         self._spherical, self._rounds = spherical, rounds
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = thread_count(threads)
         self._native = has_native() if native is None else native
         self._vectors = _checked(vectors)
         if self._native:

@@ -8,7 +8,8 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.errors import ConfigError, DataError
-from tfxc.ops.linear_solver import SolverSettings, block_memory, solve_block, thread_count
+from tfxc.ops.linear_solver import SolverSettings, block_memory, solve_block
+from tfxc.ops.threads import thread_count
 from tfxc.progress import Progress
 from tfxc.ranker.block_queue import Plan, write_blocks
 from tfxc.ranker.relevance import aligned

@@ -9,7 +9,8 @@ from tfxc.data.matrices import matrices
 from tfxc.data.source import open_source
 from tfxc.errors import ConfigError
 from tfxc.files import atomic_file, write_errors
-from tfxc.ops.linear_solver import block_memory, thread_count
+from tfxc.ops.linear_solver import block_memory
+from tfxc.ops.threads import thread_count
 from tfxc.ranker.calibration import Calibration, pairs_of
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.memory import Memory
