@@ -14,7 +14,6 @@ from tfxc.data.terms import TermCounter, select_terms
 from tfxc.data.text_features_base import (
     TOKEN_PATTERN,
     TextFeatures,
-    check_share,
     is_positive,
     read_terms,
 )
@@ -61,13 +60,6 @@ class TfidfFeatures(TextFeatures):
         norm="l2",
         use_idf=True,
     ):
-        check_share(min_df, "min_df")
-        check_share(max_df, "max_df")
-        if max_features is not None and not is_positive(max_features):
-            raise ConfigError(
-                f"a positive integer or null is expected, found {max_features!r}",
-                where="max_features",
-            )
         super().__init__(
             ngram_range=ngram_range,
             min_df=min_df,

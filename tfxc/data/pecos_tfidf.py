@@ -15,8 +15,6 @@ from tfxc.data.terms import TermCounter
 from tfxc.data.text_features_base import (
     TextFeatures,
     check_ngram_range,
-    check_share,
-    is_positive,
     read_terms,
 )
 from tfxc.errors import ConfigError, DataError
@@ -76,13 +74,6 @@ class PecosTfidfFeatures(TextFeatures):
         norm="l2",
         max_length=None,
     ):
-        check_share(min_df, "min_df")
-        check_share(max_df, "max_df")
-        for where, value in (("max_features", max_features), ("max_length", max_length)):
-            if value is not None and not is_positive(value):
-                raise ConfigError(
-                    f"a positive integer or null is expected, found {value!r}", where=where
-                )
         super().__init__(
             ngram_range=ngram_range, min_df=min_df, max_df=max_df, max_features=max_features,
             keep_frequent=keep_frequent, binary=binary, sublinear_tf=sublinear_tf,

@@ -41,6 +41,14 @@ class TextFeatures(abc.ABC):
 
     def __init__(self, **settings):
         settings["ngram_range"] = self._checked_range(settings["ngram_range"])
+        for name in ("min_df", "max_df"):
+            if name in settings:
+                _check_share(settings[name], name)
+        for name in ("max_features", "max_length"):
+            if settings.get(name) is not None and not is_positive(settings[name]):
+                raise ConfigError(
+                    f"a positive integer or null is expected, found {settings[name]!r}", where=name
+                )
         if "token_pattern" in settings:
             check_pattern(settings["token_pattern"])
         if settings["norm"] not in ("l1", "l2", None):
@@ -162,7 +170,7 @@ def is_positive(value):
     return type(value) is int and value > 0
 
 
-def check_share(value, where):
+def _check_share(value, where):
     """Refuses what is neither a count nor a share of documents.
 
     Raises:
