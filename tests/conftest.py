@@ -14,6 +14,7 @@ os.environ.setdefault("COLUMNS", "100")
 pytest.register_assert_rewrite("tests.contracts")
 
 from tests import folders  # noqa: E402
+from tests.source_tree import ROOT  # noqa: E402
 
 
 def pytest_collection_modifyitems(config, items):
@@ -30,6 +31,13 @@ def pytest_collection_modifyitems(config, items):
 def data_folder():
     """A function: name of a real data set -> its folder; skips where there is none."""
     return folders.data_folder
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """A function: name of a tool -> its module."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    return __import__
 
 
 @pytest.fixture

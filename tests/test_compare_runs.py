@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from tests.test_tools import ROOT
 from tests.verbs.calls import call
 from tfxc.config import parse_config
 
@@ -35,10 +34,9 @@ def falling(start, rate, epochs=4, **more):
 
 
 @pytest.fixture
-def compare(monkeypatch):
+def compare(tool):
     """The tool's module."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    return __import__("compare_runs")
+    return tool("compare_runs")
 
 
 @pytest.fixture

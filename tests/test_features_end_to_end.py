@@ -33,13 +33,6 @@ TOOLS = ("extract_features", "split_features", "import_features")
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    """A function: name of a tool -> its module."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    return __import__
-
-
-@pytest.fixture
 def images(tmp_path):
     """A folder of 12 images of 3 classes, and a run whose encoder takes them."""
     for number, image in enumerate(smooth_images(12, 9, 8)):

@@ -17,13 +17,6 @@ DATA = ROOT / "tests" / "ranker" / "data"
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    """A function: name of a tool -> its module."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    return __import__
-
-
-@pytest.fixture
 def frozen():
     """Queries and PECOS's predictions for them."""
     with np.load(DATA / "pecos_predictions.npz") as file:

@@ -15,9 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def search(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    return __import__("search")
+def search(tool):
+    return tool("search")
 
 
 def test_values(search):

@@ -21,12 +21,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    """A function: name of a tool -> its module."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+def tool(tool):
+    """The same; tools do not work in other processes."""
     # Worker processes that earlier tests left behind do not know the folder of the tools.
     with joblib.parallel_config(backend="threading"):
-        yield __import__
+        yield tool
 
 
 def random_set(seed, count, num_labels=70):

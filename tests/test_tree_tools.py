@@ -2,7 +2,6 @@
 
 import html.parser
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,15 +12,6 @@ from tests.verbs.calls import call
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa, pifa_with_label_features, pii
 from tfxc.labels.tree_building import build_tree
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def tool(monkeypatch):
-    """A function: name of a tool -> its module."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    return __import__
 
 
 @pytest.fixture

@@ -20,6 +20,13 @@ def parser(verb, description, **kwargs):
     )
 
 
+def tool_parser(name, description):
+    """An argument parser for ``python tools/<name>.py``."""
+    options = parser(name, description)
+    options.prog = f"python tools/{name}.py"
+    return options
+
+
 def add_config_options(options, required=True):
     """``--config`` and ``--set``."""
     options.add_argument(

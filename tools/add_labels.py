@@ -13,8 +13,7 @@ from tfxc import cli
 
 def main(argv=None):
     """Adds labels to one run."""
-    options = cli.parser("add_labels", __doc__)
-    options.prog = "python tools/add_labels.py"
+    options = cli.tool_parser("add_labels", __doc__)
     options.add_argument("run", metavar="RUN", help="run folder of recipe xr_linear")
     options.add_argument("--data", required=True, metavar="FILE", help="examples of the new labels")
     cli.add_reader_options(options, "format of FILE where its name does not tell", "sep=,")

@@ -83,8 +83,7 @@ def describe(tree, vectors):
 
 
 def _parser():
-    options = cli.parser("build_tree", __doc__)
-    options.prog = "python tools/build_tree.py"
+    options = cli.tool_parser("build_tree", __doc__)
     data = options.add_argument_group("data")
     data.add_argument("--prepared-data", metavar="FOLDER", help="a prepared folder")
     data.add_argument("--features", metavar="FILE", help="X, a row per example")

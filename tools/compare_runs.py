@@ -274,8 +274,7 @@ def _pyplot():
 
 
 def _parser():
-    options = cli.parser("compare_runs", __doc__)
-    options.prog = "python tools/compare_runs.py"
+    options = cli.tool_parser("compare_runs", __doc__)
     options.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or LABEL=FOLDER")
     options.add_argument(
         "--metric",

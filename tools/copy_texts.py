@@ -62,8 +62,7 @@ def _texts(chunk, path):
 
 
 def _parser():
-    options = cli.parser("copy_texts", __doc__)
-    options.prog = "python tools/copy_texts.py"
+    options = cli.tool_parser("copy_texts", __doc__)
     options.add_argument("data", metavar="FILE", help="texts with labels")
     options.add_argument("--output", required=True, metavar="FILE", help=".jsonl to write")
     options.add_argument("--copies", type=cli.positive, default=8, help="default: %(default)s")

@@ -138,8 +138,7 @@ def line_of(metrics):
 def _parser():
     from tfxc.ranker.ensemble import METHODS
 
-    options = cli.parser("ensemble", __doc__)
-    options.prog = "python tools/ensemble.py"
+    options = cli.tool_parser("ensemble", __doc__)
     options.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     options.add_argument(
         "--method", choices=METHODS, default="softmax_average", help="default: %(default)s"

@@ -97,8 +97,7 @@ def _check(found):
 
 
 def _parser():
-    options = cli.parser("extract_features", __doc__)
-    options.prog = "python tools/extract_features.py"
+    options = cli.tool_parser("extract_features", __doc__)
     options.add_argument("data", metavar="DATA", help="file, folder, shards or builtin:NAME")
     cli.add_reader_options(
         options, "format of DATA where its name does not tell", "catalog=catalog.csv"

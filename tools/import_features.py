@@ -13,8 +13,7 @@ from tfxc.errors import DataError, UserError
 
 def main(argv=None):
     """Imports two files."""
-    options = cli.parser("import_features", __doc__)
-    options.prog = "python tools/import_features.py"
+    options = cli.tool_parser("import_features", __doc__)
     options.add_argument("features", help="vectors, (n, dim)")
     options.add_argument("labels", help="whole numbers, (n,)")
     options.add_argument("--output", required=True, metavar="FOLDER", help="where to write")

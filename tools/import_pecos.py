@@ -11,8 +11,7 @@ from tfxc import cli
 
 def main(argv=None):
     """Imports one folder."""
-    options = cli.parser("import_pecos", __doc__)
-    options.prog = "python tools/import_pecos.py"
+    options = cli.tool_parser("import_pecos", __doc__)
     options.add_argument("folder", metavar="FOLDER", help="a model of PECOS")
     options.add_argument("output", metavar="RUN", help="the run folder to write")
     options.add_argument(

@@ -22,8 +22,7 @@ _LABELS_PER_TASK = 64
 
 def main(argv=None):
     """Measures the baseline on the split that the run was evaluated on."""
-    options = cli.parser("linear_baseline", __doc__)
-    options.prog = "python tools/linear_baseline.py"
+    options = cli.tool_parser("linear_baseline", __doc__)
     cli.add_config_options(options)
     options.add_argument("--run", help="run folder whose evaluation is printed beside")
     options.add_argument("--split", default="test")

@@ -12,8 +12,7 @@ from tfxc import cli
 
 def main(argv=None):
     """Plans the repetitions of a config."""
-    options = cli.parser("plan_repetitions", __doc__)
-    options.prog = "python tools/plan_repetitions.py"
+    options = cli.tool_parser("plan_repetitions", __doc__)
     cli.add_config_options(options)
     options.add_argument("--fresh", action="store_true", help="as for tfxc.train")
     found = options.parse_args(argv)

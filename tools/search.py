@@ -241,8 +241,7 @@ def _shown(result):
 
 
 def _parser():
-    options = cli.parser("search", __doc__)
-    options.prog = "python tools/search.py"
+    options = cli.tool_parser("search", __doc__)
     cli.add_config_options(options)
     options.add_argument(
         "--try",

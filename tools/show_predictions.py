@@ -11,8 +11,7 @@ from tfxc.errors import ConfigError
 
 def main(argv=None):
     """Shows predictions of a text model."""
-    options = cli.parser("show_predictions", __doc__)
-    options.prog = "python tools/show_predictions.py"
+    options = cli.tool_parser("show_predictions", __doc__)
     options.add_argument("--run", required=True, help="run folder (for its data's settings)")
     options.add_argument("--savedmodel", required=True, help="folder written by tfxc.export")
     options.add_argument("--split", default="test")

@@ -19,8 +19,7 @@ _LEAST_WIDTH = 3  # names by which a cluster is told
 
 def main(argv=None):
     """Prints or writes the tree."""
-    options = cli.parser("show_tree", __doc__)
-    options.prog = "python tools/show_tree.py"
+    options = cli.tool_parser("show_tree", __doc__)
     options.add_argument("tree", metavar="FILE", help="what tools/build_tree.py wrote")
     options.add_argument("--names", metavar="FILE", help="names of the labels, one per line")
     options.add_argument(

@@ -10,8 +10,7 @@ from tfxc import cli
 
 def main(argv=None):
     """Splits a feature set."""
-    options = cli.parser("split_features", __doc__)
-    options.prog = "python tools/split_features.py"
+    options = cli.tool_parser("split_features", __doc__)
     options.add_argument("features", metavar="FOLDER", help="feature set")
     options.add_argument("--output", required=True, metavar="FOLDER", help="where to write")
     for name in ("val", "test"):

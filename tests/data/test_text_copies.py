@@ -73,16 +73,13 @@ def test_no_words():
         TextCopies(["", " "])
 
 
-def test_tool(tmp_path, monkeypatch, capsys):
-    from tests.source_tree import ROOT
-
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+def test_tool(tool, tmp_path, capsys):
     data = tmp_path / "train.jsonl"
     rows = [{"text": "how do I get a card", "labels": ["card", "order"]}, {"text": "hi"}]
     rows[1]["labels"] = []
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     output = tmp_path / "copies.jsonl"
-    assert __import__("copy_texts").main([str(data), "--copies", "3", "--output", str(output)]) == 0
+    assert tool("copy_texts").main([str(data), "--copies", "3", "--output", str(output)]) == 0
     found = [json.loads(line) for line in output.read_text().splitlines()]
     assert found[:2] == rows
     assert [row["labels"] for row in found] == [["card", "order"], []] * 4

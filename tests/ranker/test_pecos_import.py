@@ -1,6 +1,5 @@
 """Models of libpecos 1.2.8: a tiny one with its predictions stands in data/."""
 
-import importlib
 import json
 import shutil
 
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tests.source_tree import ROOT
 from tfxc.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ops.beam_search import has_native
@@ -63,10 +61,8 @@ def test_tree_and_settings_come_along(pecos_model, imported):
     assert [rule.name for rule in ranker.post_processors] == ["l3-hinge"] * 4
 
 
-def test_the_tool(pecos_model, tmp_path, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    tool = importlib.import_module("import_pecos")
-    assert tool.main([str(pecos_model), str(tmp_path / "out")]) == 0
+def test_the_tool(tool, pecos_model, tmp_path, capsys):
+    assert tool("import_pecos").main([str(pecos_model), str(tmp_path / "out")]) == 0
     assert "layers of 2, 4, 8, 22 nodes" in capsys.readouterr().out
     assert Ranker.load(tmp_path / "out").num_labels == 22
 

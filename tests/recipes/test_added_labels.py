@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tests.linear_runs import NUM_LABELS, ranker_files, texts_of
-from tests.source_tree import ROOT
 from tests.verbs.calls import call
 from tfxc import evaluate
 from tfxc.labels.cluster_tree import ClusterTree
@@ -15,10 +14,9 @@ from tfxc.recipes.runs import load_run
 
 
 @pytest.fixture
-def tool(monkeypatch):
+def tool(tool):
     """The tool's module."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    return __import__("add_labels")
+    return tool("add_labels")
 
 
 def write_new(path, count=12):
