@@ -60,18 +60,6 @@ class TestTree(HeadContract):
     def label_scores(self, head, features):
         return scores_of_levels(head, self.tree, features)[-1]
 
-    def test_top_k_is_sorted_and_ties_go_to_the_lower_id(self):
-        head, features = self.built(), self.features()
-        ids, scores = (np.asarray(part) for part in head.top_k(features, NUM_LABELS))
-        assert (np.diff(scores) <= 0).all()
-        assert (np.diff(ids)[np.diff(scores) == 0] > 0).all()
-        assert all(sorted(row) == list(range(NUM_LABELS)) for row in ids)
-        for weight in head.trainable_weights:  # the others are the tree
-            weight.assign(tf.zeros_like(weight))
-        ids, scores = head.top_k(features, 5)
-        np.testing.assert_array_equal(ids, [list(range(5))] * len(features))
-        assert len(set(scores.numpy().ravel())) == 1
-
     def test_positives_are_those_of_the_labels(self):
         """Candidates differ by example: the positive columns hold the labels' own nodes."""
         head = self.built()
