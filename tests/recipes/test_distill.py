@@ -21,7 +21,7 @@ from tfxc.heads.dense import Dense
 from tfxc.model import XCModel
 from tfxc.objectives.softmax import Softmax
 from tfxc.ops.divergence import teacher_divergence
-from tfxc.recipes._teacher import reading_order, write_teacher_logits
+from tfxc.recipes._teacher import confidence, reading_order, write_teacher_logits
 from tfxc.recipes.distill import Distill
 from tfxc.recipes.runs import load_run
 from tfxc.techniques._distillation import Distillation
@@ -64,6 +64,14 @@ def student(tmp_path):
     tokens = {"name": "characters", "max_length": 30}
     path.write_text(json.dumps(tree(tmp_path, "student", tokens, encoder)))
     return path
+
+
+def test_confidence(tmp_path):
+    np.save(tmp_path / "logits.npy", np.log(np.float32([[0.8, 0.1, 0.1], [0.5, 0.25, 0.25]])))
+    assert confidence(tmp_path / "logits.npy", 1.0) == pytest.approx(0.65)
+    # Square roots of the probabilities, to sum 1.
+    wanted = np.mean([0.8**0.5 / (0.8**0.5 + 2 * 0.1**0.5), 0.5**0.5 / (0.5**0.5 + 1)])
+    assert confidence(tmp_path / "logits.npy", 2.0) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("link", ["softmax", "sigmoid"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from scipy.special import softmax
 
 from tfxc import registry
 from tfxc.data.held_out import open_split
@@ -177,6 +178,17 @@ def rows_of(path):
     """Function of example indices -> rows of a ``.npy`` file, mapped when first asked, not read."""
     mapped = functools.cache(lambda: np.load(path, mmap_mode="r"))
     return lambda index: np.asarray(mapped()[index], np.float32)
+
+
+def confidence(path, temperature):
+    """Mean of the highest probability that teachers give, at a temperature; softmax over a row.
+
+    Args:
+        path: what ``write_teacher_logits`` wrote; the first 10,000 examples count.
+        temperature: positive.
+    """
+    logits = np.load(path, mmap_mode="r")[:10_000] / temperature
+    return float(softmax(logits, axis=1).max(axis=1).mean())
 
 
 def save_origin(path, teachers):

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from tfxc import registry
 from tfxc.data.manifest import LABELS_FILE, Manifest
 from tfxc.data.source import open_source
 from tfxc.errors import ConfigError
@@ -15,6 +16,7 @@ from tfxc.recipes._matches import (
     teacher_encoder,
 )
 from tfxc.recipes._teacher import (
+    confidence,
     rows_of,
     save_origin,
     teacher_columns,
@@ -156,6 +158,14 @@ class Distill(Recipe):
             write_teacher_logits(
                 run / LOGITS, self.teachers, config.data, manifest, source, names, scratch
             )
+        if registry.get("objective", config.objective.name).link == "softmax":
+            self._tell_confidence(run / LOGITS)
+
+    def _tell_confidence(self, path):
+        # A temperature that leaves nearly nothing of the best label teaches nothing.
+        first = self.temperature[0]
+        told = f", {confidence(path, first):.2f} at temperature {first:g}" if first != 1 else ""
+        print(f"teachers: highest probability {confidence(path, 1.0):.2f} on average{told}")
 
     def assemble(self, loaded):
         """The student with the run's weights."""
