@@ -4,7 +4,9 @@
 
 Each training is a process of its own, one after the other; runs stay in ``--runs``, and a finished
 one is not trained again. Prints a table: mean and standard deviation of the last dev P@1, seconds
-per epoch as a multiple of plain training's, and the largest resident memory of the process.
+per epoch as a multiple of plain training's, and the largest resident memory of the process. With
+``--steps`` nothing is trained to its end: all take turns in one process, a few steps each, so that
+what else the machine does is the same for all; printed are milliseconds of a step.
 """
 
 import argparse
@@ -13,7 +15,12 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+from _steps import step_of, use_threads
+
+STEPS_OF_A_TURN = 5
 
 # Arguments are the methods' own where not given; averages start where a short training can use
 # them.
@@ -47,8 +54,12 @@ def main():
     options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--set", action="append", default=[], help="passed on to tfxc.train")
     options.add_argument("--runs", default="runs/techniques", help="folder of the runs")
+    options.add_argument("--steps", type=int, help="time so many steps of each, by turns")
+    options.add_argument("--threads", type=int, default=1, help="of --steps")
     found = options.parse_args()
     names = found.only.split(";") if found.only else list(TRIED)
+    if found.steps:
+        return print_steps(names, found)
     rows = {}
     for name in names:
         rows[name] = [trained(name, seed, found) for seed in found.seeds.split(",")]
@@ -56,6 +67,29 @@ def main():
     path = Path(found.runs) / "table.json"
     path.write_text(json.dumps(rows, indent=2) + "\n")
     print(f"written: {path}")
+    return 0
+
+
+def print_steps(names, options):
+    """Milliseconds of a step of each technique, and as a multiple of the first's."""
+    use_threads(options.threads)
+    from tfxc.config import load_config
+
+    steps = {}
+    for name in names:
+        changes = [*options.set, f"techniques={json.dumps(TRIED[name])}"]
+        steps[name] = step_of(load_config(options.config, changes))
+    times = {name: [] for name in steps}
+    for turn in range(1 + -(-options.steps // STEPS_OF_A_TURN)):
+        for name, step in steps.items():
+            for _ in range(STEPS_OF_A_TURN):
+                begin = time.perf_counter()
+                step()
+                times[name] += [time.perf_counter() - begin] if turn else []
+    first = statistics.mean(times[names[0]])
+    for name, seconds in times.items():
+        mean = statistics.mean(seconds)
+        print(f"{name:22}{1e3 * mean:8.1f} ms{mean / first:7.2f}x")
     return 0
 
 

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from _duel import answer, duel
+from _steps import step_of, use_threads
 
 CONFIG = "configs/textcnn_sentiment.json"
 BATCHES = 200
@@ -24,24 +25,10 @@ BATCHES = 200
 
 def tfxc_worker(config, threads):
     """A function () that trains one step of a config."""
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    use_threads(threads)
     from tfxc.config import load_config
-    from tfxc.data.manifest import Manifest
-    from tfxc.data.preparation import ensure_prepared
-    from tfxc.training.job import make_trainer
-    from tfxc.training.run_folder import RunFolder
 
-    config = load_config(config)
-    folder = ensure_prepared(config.data)
-    manifest, strategy = Manifest.load(folder), tf.distribute.get_strategy()
-    with tempfile.TemporaryDirectory() as scratch:  # of a run of which nothing is kept
-        run = RunFolder(scratch)
-        trainer = make_trainer(config, folder, manifest, run, strategy, measured=False)
-    iterator = iter(trainer.batches())
-    return lambda: float(trainer.step_function.run(iterator))
+    return step_of(load_config(config))
 
 
 def torch_worker(path, threads):
