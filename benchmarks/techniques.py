@@ -30,7 +30,7 @@ TRIED = {
     "fgm": [{"name": "fgm"}],
     "pgd": [{"name": "pgd"}],
     "freelb": [{"name": "freelb"}],
-    "awp": [{"name": "awp"}],
+    "awp": [{"name": "awp", "start_epoch": 1.0}],
     "rdrop": [{"name": "rdrop", "alpha": 1.0}],
     "multi_sample_dropout": [{"name": "multi_sample_dropout"}],
     "noisy_tune": [{"name": "noisy_tune"}],
@@ -77,7 +77,8 @@ def print_steps(names, options):
 
     steps = {}
     for name in names:
-        changes = [*options.set, f"techniques={json.dumps(TRIED[name])}"]
+        begun = [{**t, "start_epoch": 0} if "start_epoch" in t else t for t in TRIED[name]]
+        changes = [*options.set, f"techniques={json.dumps(begun)}"]
         steps[name] = step_of(load_config(options.config, changes))
     times = {name: [] for name in steps}
     for turn in range(1 + -(-options.steps // STEPS_OF_A_TURN)):
