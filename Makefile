@@ -27,7 +27,7 @@ lint: $(VENV)/installed
 
 install: $(VENV)/installed
 
-$(VENV)/installed: setup.cfg setup.py pyproject.toml tfxc/ops/*.pyx
+$(VENV)/installed: setup.cfg setup.py pyproject.toml tfxc/ops/*.pyx tfxc/ops/*.pxd
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[test,hub,onnx]'
