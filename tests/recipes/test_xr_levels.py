@@ -194,6 +194,7 @@ def test_terms_and_vectors_side_by_side():
     terms = scipy.sparse.csr_matrix(np.float32([[0, 2], [0, 0]]))
     vectors = np.float32([[0, 3], [0, 0]])
     assert beside(terms, vectors).toarray().tolist() == [[0, 2, 0, 1], [0, 0, 0, 0]]
+    assert beside(terms, vectors, 0.5).toarray().tolist() == [[0, 2, 0, 0.5], [0, 0, 0, 0]]
     assert as_csr(vectors).nnz == 4
 
 

@@ -171,6 +171,25 @@ def test_encoder_as_it_is(texts):
     assert ClusterTree.load(first) == ClusterTree.load(last)
 
 
+def test_length_of_encodings(texts):
+    changes = {"do_fine_tune": False, "encoding_length": 0.25}
+    context = work_of(texts, "short", recipe={"name": "xr_transformer", **changes})
+    XrTransformer(**changes).run(context)
+    loaded = load_run(context.run)
+    terms, _ = matrices(open_source(context.data_folder, "train"))
+    vectors = np.load(context.run / "embeddings" / "train.npy")
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    both = scipy.sparse.hstack([terms, scipy.sparse.csr_matrix(0.25 * vectors)]).tocsr()[:64]
+    ids, scores = Ranker.load(context.run).predict(both, 3)
+    features = next(open_source(context.data_folder, "train").sequential(64))["features"]
+    for found in (
+        loaded.model.find_top_k(features, 3),
+        loaded.model.top_k(tf.nest.map_structure(tf.constant, features), 3),
+    ):
+        np.testing.assert_array_equal(found[0], ids)
+        np.testing.assert_allclose(found[1], scores, rtol=1e-5, atol=1e-6)
+
+
 def test_encoder_only(texts):
     changes = {"recipe": {"name": "xr_transformer", "only_encoder": True, "steps": [3, 2, 4]}}
     changes["recipe"] |= {"negatives": "tfn", "initial": ["none", "inherit", "none"]}

@@ -88,12 +88,13 @@ def as_csr(vectors):
     return scipy.sparse.csr_matrix((values, columns, splits), shape=(rows, width))
 
 
-def beside(terms, vectors):
-    """``[X | l2(E)]``: bags of terms with the vectors, scaled to length 1, behind them.
+def beside(terms, vectors, length=1.0):
+    """``[X | length · l2(E)]``: bags of terms with the vectors, scaled to a length, behind them.
 
     Args:
         terms: X, float32 CSR (n, terms).
         vectors: E, float32 (n, dim).
+        length: of a vector; that of the terms is usually 1.
 
     Returns:
         float32 CSR (n, terms + dim).
@@ -103,5 +104,6 @@ def beside(terms, vectors):
         >>> beside(terms, np.float32([[3, 4]])).toarray().round(2).tolist()
         [[0.0, 2.0, 0.6000000238418579, 0.800000011920929]]
     """
-    parts = [terms, as_csr(normalize(np.asarray(vectors, np.float32)))]
+    vectors = normalize(np.asarray(vectors, np.float32)) * np.float32(length)
+    parts = [terms, as_csr(vectors)]
     return scipy.sparse.hstack(parts, format="csr", dtype=np.float32)

@@ -14,7 +14,7 @@ from tfxc.training.embedding import Embedder
 
 
 class EncoderRanker(keras.Model):
-    """Encoder, then a linear ranker over ``[terms | l2(encoding)]``.
+    """Encoder, then a linear ranker over ``[terms | length · l2(encoding)]``.
 
     The encoder's weights are the model's; the ranker's stay in their files.
 
@@ -22,14 +22,15 @@ class EncoderRanker(keras.Model):
         encoder: an ``Encoder`` that has its weights.
         linear: ``LinearModel``, or None: such a model encodes and finds nothing.
         num_labels: number of labels.
+        length: that the ranker's encodings are scaled to.
 
     Example:
         >>> ids, scores = model.find_top_k(features, 5)  # doctest: +SKIP
     """
 
-    def __init__(self, encoder, linear, num_labels):
+    def __init__(self, encoder, linear, num_labels, length=1.0):
         super().__init__(autocast=False)
-        self.encoder, self.num_labels = encoder, num_labels
+        self.encoder, self.num_labels, self._length = encoder, num_labels, length
         self._linear = [linear]  # in a list: Keras is not to look into it
         # What a run folder asks of the head when it writes the weights.
         self.head = SimpleNamespace(sharded_table=None, num_labels=num_labels)
@@ -88,7 +89,7 @@ class EncoderRanker(keras.Model):
         features = tf.nest.map_structure(np.asarray, features)
         vectors = self._embed(features)
         terms = _terms(features, linear.ranker.num_features - vectors.shape[1])
-        both = beside(terms, vectors)
+        both = beside(terms, vectors, self._length)
         bag = {"ids": both.indices, "weights": both.data, "row_splits": both.indptr}
         return linear.find_top_k(bag, k, probabilities)
 
@@ -96,7 +97,7 @@ class EncoderRanker(keras.Model):
         """The same in TensorFlow's graph, with the same features as tensors; raw scores."""
         vectors = tf.cast(self.encoder(features, training=False), tf.float32)
         lengths = tf.norm(vectors, axis=1, keepdims=True)
-        vectors = tf.math.divide_no_nan(vectors, lengths)
+        vectors = tf.math.divide_no_nan(vectors, lengths) * self._length
         width = vectors.shape[1]
         columns = tf.range(width) + (self.linear.ranker.num_features - width)
         columns = tf.broadcast_to(columns, tf.shape(vectors))

@@ -66,6 +66,8 @@ class XrTransformer(Recipe):
         cost_sensitive: whether its positives are weighted, by the share of a text's labels.
         epochs, steps: length of a level's training; None takes ``training.epochs``.
         warmup_steps: in place of ``training.schedule.warmup``; needs ``steps``.
+        encoding_length: that the encodings are scaled to for the second tree and the ranker. Below
+            1 where an encoder without pretraining has learned the training texts by heart.
         refined_tree: arguments of ``labels.tree_building.build_tree`` for the second tree, and
             ``label_embedding``, as of recipe ``xr_linear``; those left out are the head's.
         ranker: keys of ``ranker.settings.RankerSettings``; ``threshold`` is 0.001 if left out.
@@ -86,14 +88,15 @@ class XrTransformer(Recipe):
         self, *, do_fine_tune=True, only_encoder=False, fix_clustering=False,
         max_match_clusters=32768, negatives=None, only_topk=20, initial=None,
         ensemble="concat-only", threshold=0.001, cost_sensitive=False, epochs=None, steps=None,
-        warmup_steps=None, refined_tree=None, ranker=None, memory_gb=None, threads=None,
+        warmup_steps=None, encoding_length=1.0, refined_tree=None, ranker=None, memory_gb=None,
+        threads=None,
     ):  # fmt: skip
         self.do_fine_tune, self.only_encoder = do_fine_tune, only_encoder
         self.fix_clustering, self.max_match_clusters = fix_clustering, max_match_clusters
         self.negatives, self.only_topk, self.initial = negatives, only_topk, initial
         self.ensemble, self.threshold, self.cost_sensitive = ensemble, threshold, cost_sensitive
         self.epochs, self.steps, self.warmup_steps = epochs, steps, warmup_steps
-        self.refined_tree, self.ranker = refined_tree, ranker
+        self.encoding_length, self.refined_tree, self.ranker = encoding_length, refined_tree, ranker
         self.memory_gb, self.threads = memory_gb, threads
         self._check()
 
@@ -110,10 +113,10 @@ class XrTransformer(Recipe):
             )
         if self.steps is not None and self.epochs is not None:
             raise ConfigError("steps and epochs are both given", where="recipe.steps")
-        if self.memory_gb is not None and not self.memory_gb > 0:
-            raise ConfigError(
-                f"more than 0 expected, found {self.memory_gb}", where="recipe.memory_gb"
-            )
+        for name in ("memory_gb", "encoding_length"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"more than 0 expected, found {value}", where=f"recipe.{name}")
 
     def run(self, context):
         """Trains into the run folder, or goes on with a stopped training.
@@ -140,7 +143,8 @@ class XrTransformer(Recipe):
         """Encoder and ranker of the run."""
         encoder = built_encoder(loaded.config, loaded.dimensions)
         linear = None if self.only_encoder else LinearModel(loaded.folder.path, self.threads)
-        model = EncoderRanker(encoder, linear, loaded.dimensions["num_labels"])
+        num_labels = loaded.dimensions["num_labels"]
+        model = EncoderRanker(encoder, linear, num_labels, self.encoding_length)
         loaded.folder.load_weights(model)
         return model
 
@@ -182,9 +186,10 @@ class _Stages:
         run.save_weights(model)
         vectors = self._encode(model, source)
         if not self.recipe.only_encoder:
-            self._train_ranker(beside(terms, vectors), terms, labels)
+            length = self.recipe.encoding_length
+            self._train_ranker(beside(terms, vectors, length), terms, labels)
             linear = LinearModel(run.path, self.recipe.threads)
-            model = EncoderRanker(encoder, linear, labels.shape[1])
+            model = EncoderRanker(encoder, linear, labels.shape[1], length)
         del terms
         gc.collect()
         summary = self._summary(summaries, time.monotonic() - began, self._measured(model, source))
