@@ -58,6 +58,8 @@ def read_texts(path, count):
 
     chunks = (chunk.texts for chunk in open_reader(path).chunks(count))
     texts = list(itertools.islice(itertools.chain.from_iterable(chunks), count))
+    if not texts:
+        sys.exit(f"{path}: texts expected, found none")
     return [tf.constant([text]) for text in texts]
 
 

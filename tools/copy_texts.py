@@ -8,11 +8,13 @@ missing: give the teacher's word more weight than the labels' (recipe.hard_weigh
 same file, options and seed give the same copies.
 """
 
+import argparse
+import contextlib
 import itertools
 import json
 
 from tfxc import cli
-from tfxc.errors import ConfigError, DataError
+from tfxc.errors import DataError
 
 CHUNK = 10_000
 
@@ -41,7 +43,7 @@ def main(argv=None):
             seed=found.seed,
         )
     except ValueError as error:
-        raise ConfigError(str(error), where=found.data) from None
+        raise DataError(str(error), where=found.data) from None  # texts without a word
     total = len(examples) * (1 + found.copies)
     with (
         atomic_file(found.output) as stream,
@@ -61,10 +63,27 @@ def _texts(chunk, path):
     return chunk.texts
 
 
+def _chance(text):
+    """``type`` of an option that is a probability."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"a probability from 0 to 1 expected, found {text!r}")
+
+
+def _jsonl(text):
+    """``type`` of a file to write, whose format is read off its name later."""
+    if not text.endswith(".jsonl"):
+        raise argparse.ArgumentTypeError(f"a name that ends in .jsonl expected, found {text!r}")
+    return text
+
+
 def _parser():
     options = cli.tool_parser("copy_texts", __doc__)
     options.add_argument("data", metavar="FILE", help="texts with labels")
-    options.add_argument("--output", required=True, metavar="FILE", help=".jsonl to write")
+    options.add_argument(
+        "--output", type=_jsonl, required=True, metavar="FILE", help=".jsonl to write"
+    )
     options.add_argument("--copies", type=cli.positive, default=8, help="default: %(default)s")
     chances = {
         "drop": (0.1, "chance that a word is left out"),
@@ -73,9 +92,11 @@ def _parser():
     }
     for name, (value, told) in chances.items():
         options.add_argument(
-            f"--{name}", type=float, default=value, help=f"{told} (default: %(default)s)"
+            f"--{name}", type=_chance, default=value, help=f"{told} (default: %(default)s)"
         )
-    options.add_argument("--unit", default="word", help="word or character (default: %(default)s)")
+    options.add_argument(
+        "--unit", choices=("word", "character"), default="word", help="default: %(default)s"
+    )
     options.add_argument("--seed", type=int, default=0)
     cli.add_reader_options(options, "format of the file (default: by its name)", "text_field=body")
     return options

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tfxc.data.text_copies import TextCopies
+from tfxc.errors import DataError
 
 TEXTS = ["a b c d e f g h i j", "a a a b", "k"]
 
@@ -71,6 +72,30 @@ def test_bad_arguments(wrong):
 def test_no_words():
     with pytest.raises(ValueError, match="none"):
         TextCopies(["", " "])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--drop", "1.5"], "--drop: a probability from 0 to 1 expected, found '1.5'"),
+        (["--cut", "x"], "--cut: a probability from 0 to 1 expected, found 'x'"),
+        (["--unit", "syllable"], "--unit: invalid choice"),
+        (["--copies", "0"], "--copies: a whole number from 1 on expected"),
+        (["--output", "copies.csv"], "a name that ends in .jsonl expected, found 'copies.csv'"),
+    ],
+)
+def test_bad_options_of_the_tool(tool, options, message, capsys):
+    with pytest.raises(SystemExit):
+        tool("copy_texts").main(["train.jsonl", "--output", "copies.jsonl", *options])
+    assert message in capsys.readouterr().err
+
+
+def test_texts_without_a_word(tool, tmp_path):
+    data = tmp_path / "train.jsonl"
+    data.write_text('{"text": " ", "labels": ["a"]}\n')
+    with pytest.raises(DataError, match=r"train\.jsonl.*at least one word"):
+        tool("copy_texts").main([str(data), "--output", str(tmp_path / "copies.jsonl")])
+    assert not (tmp_path / "copies.jsonl").exists()
 
 
 def test_tool(tool, tmp_path, capsys):
