@@ -76,7 +76,7 @@ def level(config, epochs, examples, start):
         "weight_decay": training["optimizer"].get("weight_decay", 0.0),
         "max_grad_norm": training["clip_norm"],
         "init_model_dir": str(start),
-        "batch_gen_workers": 0,
+        "batch_gen_workers": 1,  # libpecos divides by it
         "use_gpu": False,
     }
 
@@ -131,7 +131,9 @@ def pecos_worker(config):
             MLProblemWithText(train[0], y, X_feat=x), train_params=fit, pred_params=find
         )
         seconds = time.perf_counter() - begin
-    scores = model.predict(dev[0], X_feat=x_dev, beam_size=10, only_topk=5, use_gpu=False)
+    scores = model.predict(
+        dev[0], X_feat=x_dev, beam_size=10, only_topk=5, use_gpu=False, batch_gen_workers=1
+    )
     ids = np.argsort(-scores.toarray(), axis=1, kind="stable")[:, :5]
     row = {name: hits(ids, names, dev[1], k) for name, k in zip(SCORES, (1, 3, 5), strict=True)}
     print(json.dumps({"seconds": seconds, **row}))
