@@ -17,6 +17,7 @@ from tfxc import predict
 from tfxc.data.chunk import Chunk
 from tfxc.errors import ConfigError, DataError
 from tfxc.predictors import RunPredictor, SavedModelPredictor
+from tfxc.ranker.ensemble import combine
 from tfxc.recipes.runs import load_run
 from tfxc.serving import export_savedmodel
 
@@ -207,3 +208,46 @@ def test_savedmodel_refuses_features_beyond_its_own(tmp_path):
     assert len(predictor(chunk_of_lines(["19:1"], "sparse")).labels[0]) == 5
     with pytest.raises(DataError, match="space the model was trained on"):
         predictor(chunk_of_lines(["20:1"], "sparse"))
+
+
+@pytest.fixture(scope="module")
+def other_run(tmp_path_factory):
+    """A run on the same texts, with its labels in another order."""
+    folder = tmp_path_factory.mktemp("other")
+    return make_run(folder / "run", text_features={"name": "hashing"}, names=NAMES[::-1])
+
+
+@pytest.mark.parametrize("method", ["average", "softmax_average"])
+def test_an_ensemble_of_runs(text_run, other_run, method, tmp_path, capsys):
+    (tmp_path / "in.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    lists = []
+    for run in (text_run, other_run):
+        found = RunPredictor(load_run(run), 12)(Chunk(labels=[[]] * 5, texts=TEXTS))
+        lists.append(([[NAMES.index(name) for name in row] for row in found.labels], found.scores))
+    ids, scores = combine(lists, method, 3)
+    runs = ["--run", str(text_run), "--run", str(other_run)]
+    predict.main([*runs, str(tmp_path / "in.txt"), "--k", "3", "--ensemble", method])
+    answers = lines_of(capsys.readouterr().out)
+    assert_answers(answers, [[NAMES[i] for i in row] for row in ids], scores)
+    if method == "softmax_average":
+        predict.main([*runs, str(tmp_path / "in.txt"), "--k", "3"])
+        assert lines_of(capsys.readouterr().out) == answers
+
+
+def test_bad_ensembles(text_run, other_run, tmp_path):
+    (tmp_path / "in.txt").write_text("soup\n")
+    one, other, file = ["--run", str(text_run)], ["--run", str(other_run)], str(tmp_path / "in.txt")
+    with pytest.raises(ConfigError, match=r"--ensemble: it joins what several runs find"):
+        predict.main([*one, file, "--ensemble", "average"])
+    with pytest.raises(ConfigError, match="different runs expected, one is given twice"):
+        predict.main([*one, *one, file])
+    with pytest.raises(ConfigError, match="--ensemble average"):
+        predict.main([*one, *other, file, "--probabilities"])
+    with pytest.raises(ConfigError, match="1 to 12 labels per example are available"):
+        predict.main([*one, *other, file, "--k", "13"])
+    fewer = make_run(tmp_path / "fewer", text_features=TFIDF, names=NAMES[1:])
+    with pytest.raises(ConfigError, match="the 12 labels of the first run expected, found 11"):
+        predict.main([*one, "--run", str(fewer), file])
+    bags = make_run(tmp_path / "bags")
+    with pytest.raises(ConfigError, match=r"bags: a run on text as the first one is expected"):
+        predict.main([*one, "--run", str(bags), file])

@@ -14,6 +14,7 @@ VERBS = {
     "report": "write tables and pictures of a run's strengths and mistakes",
     "verify": "tell by embeddings whether pairs of examples are the same",
     "predict": "label a file, a pipe, or what is typed",
+    "encode": "write the encoder's vectors of examples into a file",
     "export": "write a SavedModel that takes raw input",
     "info": "list methods, show a config's or a run's size",
 }

@@ -98,6 +98,19 @@ def positive(text):
     return int(text)
 
 
+def ending(suffix):
+    """``type`` of an option that names a file to write whose name has to end so."""
+
+    def checked(text):
+        if not text.endswith(suffix):
+            raise argparse.ArgumentTypeError(
+                f"a name that ends in {suffix} expected, found {text!r}"
+            )
+        return text
+
+    return checked
+
+
 def run(main, argv=None):
     """Calls ``main(argv)`` and ends the process with the right exit code.
 

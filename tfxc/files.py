@@ -64,6 +64,47 @@ def atomic_file(path, mode="w"):
 
 
 @contextlib.contextmanager
+def npy_rows(path, dtype):
+    """Yields a function that appends arrays (n, dim) to a ``.npy`` file; their sum need not fit.
+
+    The file appears on success, as with ``atomic_file``.
+
+    Args:
+        path: file to write.
+        dtype: of the arrays.
+
+    Raises:
+        UserError: as ``atomic_file``.
+
+    Example:
+        >>> with npy_rows("/tmp/vectors.npy", "float32") as write:   # doctest: +SKIP
+        ...     write(np.zeros((3, 8), np.float32))
+    """
+    import numpy as np
+
+    description = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    shape = None
+
+    def write(array):
+        nonlocal shape
+        if shape is None:
+            shape = (0, *array.shape[1:])
+            header()
+        shape = (shape[0] + len(array), *shape[1:])
+        stream.write(np.ascontiguousarray(array, dtype).data)
+
+    def header():
+        # NumPy leaves room in it for the first side of an array to grow.
+        entries = {"descr": description, "fortran_order": False, "shape": shape or (0,)}
+        np.lib.format.write_array_header_1_0(stream, entries)
+
+    with atomic_file(path, "wb") as stream:
+        yield write
+        stream.seek(0)
+        header()
+
+
+@contextlib.contextmanager
 def atomic_folder(path):
     """Yields a temporary neighbour folder that becomes ``path`` on success.
 

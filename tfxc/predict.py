@@ -5,18 +5,20 @@ FILE, or with -, every line of standard input is answered with one line of JSON 
 comes; on a terminal there is a prompt, and labels come with probabilities where the model has any
 ("exit" or Ctrl-D ends). Lines are texts, or for models on features 'id:value ...'
 (sparse), numbers (dense) or paths of image files; FILE may then be a folder of images or one image,
-and every answer has the image's name.
+and every answer has the image's name. With --run given several times, what the runs find for an
+example is joined; their labels have to be the same.
 """
 
 import contextlib
 import json
 import sys
-from pathlib import Path
 
 from tfxc import cli
 from tfxc.errors import ConfigError, DataError
 
 _PROMPT = "> "
+_ENSEMBLE = "softmax_average"
+_LISTED = 20  # labels that each run of an ensemble lists, or k where that is more
 
 
 def main(argv=None):
@@ -36,8 +38,31 @@ def main(argv=None):
 
 
 def _predictor(options, typed):
-    from tfxc.predictors import RunPredictor, SavedModelPredictor
+    from tfxc.predictors import EnsemblePredictor, RunPredictor, SavedModelPredictor
 
+    _check(options)
+    if options.model:
+        return SavedModelPredictor(options.model, options.k)
+    from tfxc.recipes.runs import load_run
+
+    runs = {path: load_run(path) for path in options.run}
+    for loaded in runs.values():
+        loaded.search_with(options.beam, options.post_processor)
+    if len(runs) == 1:
+        probabilities = True if options.probabilities else None if typed else False
+        return RunPredictor(loaded, options.k, probabilities)
+    listed = max(_LISTED, options.k or 0)
+    predictors = {
+        path: RunPredictor(
+            loaded, min(listed, loaded.manifest["num_labels"]), options.probabilities
+        )
+        for path, loaded in runs.items()
+    }
+    return EnsemblePredictor(predictors, options.ensemble or _ENSEMBLE, options.k)
+
+
+def _check(options):
+    """Refuses options that mean nothing together, before anything is loaded."""
     if options.model:
         for name in ("probabilities", "beam", "post_processor"):
             if getattr(options, name):
@@ -46,13 +71,19 @@ def _predictor(options, typed):
                     where=f"--{name.replace('_', '-')}",
                     fix="give --run in place of --model",
                 )
-        return SavedModelPredictor(options.model, options.k)
-    from tfxc.recipes.runs import load_run
-
-    loaded = load_run(options.run)
-    loaded.search_with(options.beam, options.post_processor)
-    probabilities = True if options.probabilities else None if typed else False
-    return RunPredictor(loaded, options.k, probabilities)
+    several = len(set(options.run or ())) > 1
+    if len(options.run or ()) > 1 and len(set(options.run)) < len(options.run):
+        raise ConfigError("different runs expected, one is given twice", where="--run")
+    if options.ensemble and not several:
+        raise ConfigError(
+            "it joins what several runs find", where="--ensemble", fix="give --run several times"
+        )
+    if several and options.probabilities and options.ensemble != "average":
+        raise ConfigError(
+            "probabilities of several runs can be averaged only",
+            where="--probabilities",
+            fix="add --ensemble average, or leave it out",
+        )
 
 
 def _answer_file(predictor, write, options):
@@ -69,28 +100,23 @@ def _answer_file(predictor, write, options):
 
 
 def _open(options, takes):
-    from tfxc.data.unlabelled import open_unlabelled
+    from tfxc.data.unlabelled import open_like, open_unlabelled
 
-    reader, defaults = options.reader, {}
-    if options.run:
-        from tfxc.training.run_folder import RunFolder
+    given = dict(options.reader_option)
+    if not options.run:
+        return open_unlabelled(options.file, takes, options.reader, given)
+    from tfxc.training.run_folder import RunFolder
 
-        data = RunFolder(options.run).config().data
-        alike = Path(options.file).suffixes == Path(data.train).suffixes
-        reader, defaults = reader or (data.reader if alike else None), data.reader_options
-    return open_unlabelled(options.file, takes, reader, dict(options.reader_option), defaults)
+    data = RunFolder(options.run[0]).config().data
+    return open_like(options.file, data, takes, options.reader, given)
 
 
 def _answer_pipe(predictor, write, batch_size):
-    from tfxc.data.unlabelled import available_lines, chunk_of_lines
+    from tfxc.data.unlabelled import chunks_of_pipe
 
-    for first, lines in available_lines(sys.stdin.fileno()):
-        for start in range(0, len(lines), batch_size):
-            block = lines[start : start + batch_size]
-            chunk = chunk_of_lines(
-                block, predictor.takes, predictor.num_features, first=first + start
-            )
-            write(predictor(chunk, "standard input"), chunk.names)
+    pipe = sys.stdin.fileno()
+    for chunk in chunks_of_pipe(pipe, predictor.takes, predictor.num_features, batch_size):
+        write(predictor(chunk, "standard input"), chunk.names)
 
 
 def _converse(predictor, min_score):
@@ -171,9 +197,13 @@ def _output(path):
 
 
 def _parser():
+    from tfxc.ranker.ensemble import METHODS
+
     options = cli.parser("predict", __doc__)
     model = options.add_mutually_exclusive_group(required=True)
-    model.add_argument("--run", metavar="RUN", help="run folder")
+    model.add_argument(
+        "--run", action="append", metavar="RUN", help="run folder; given several times, an ensemble"
+    )
     model.add_argument("--model", metavar="FOLDER", help="SavedModel of tfxc.export")
     options.add_argument(
         "file", nargs="?", default="-", metavar="FILE", help="file, or - (default)"
@@ -181,6 +211,11 @@ def _parser():
     options.add_argument("--k", type=int, help="labels per example (default: 5)")
     options.add_argument(
         "--probabilities", action="store_true", help="give probabilities in place of scores"
+    )
+    options.add_argument(
+        "--ensemble",
+        choices=METHODS,
+        help=f"how the best {_LISTED} labels of several runs are joined (default: {_ENSEMBLE})",
     )
     options.add_argument("--min-score", type=float, help="leave labels with a lower score out")
     cli.add_beam_options(options)

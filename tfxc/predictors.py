@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfxc.data.conversion import Converter, check_kind
+from tfxc.data.conversion import check_kind
 from tfxc.data.image_conversion import ImageConverter
 from tfxc.errors import ConfigError, DataError
 from tfxc.ops.subwords import require_text
+from tfxc.ranker.ensemble import combine, label_map
 from tfxc.training.search import Searcher, has_probabilities
 
 _DEFAULT_K = 5
@@ -39,6 +40,7 @@ class RunPredictor:
     Attributes:
         takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``.
         num_features: width of given features.
+        names: of the labels, by id.
 
     Raises:
         ConfigError: k exceeds the number of labels, or the head has no probabilities.
@@ -50,37 +52,75 @@ class RunPredictor:
     """
 
     def __init__(self, loaded_run, k=None, probabilities=False):
-        manifest, text_features = loaded_run.manifest, loaded_run.text_features
-        num_labels = manifest["num_labels"]
+        num_labels = loaded_run.manifest["num_labels"]
         self.k = _checked_k(min(_DEFAULT_K, num_labels) if k is None else k, num_labels)
-        self.num_features = manifest["num_features"]
-        self.takes = manifest["feature_kind"] if text_features is None else "text"
-        self._names = loaded_run.vocabulary.names
+        self.num_features = loaded_run.manifest["num_features"]
+        self.takes, self.names = loaded_run.takes, loaded_run.vocabulary.names
         model = loaded_run.model
         if probabilities is None:
             probabilities = has_probabilities(model)
         self._search = Searcher(model, self.k, probabilities=probabilities)
-        self._converter = Converter(
-            numbering=_NoLabels(),
-            num_features=self.num_features,
-            dense=manifest["feature_kind"] == "dense",
-            text_features=text_features,
-            normalise=manifest["row_normalise"],
-            images=loaded_run.images,
-        )
+        self._features = loaded_run.features_of
 
-    def __call__(self, chunk, where="input"):
-        """``Predictions`` of a chunk.
+    def find(self, chunk, where="input"):
+        """Ids int32 and scores float32 (n, k) of a chunk, best first, padded with id -1.
 
         Raises:
             DataError: examples of another kind or width than the run was trained on, or an image
                 that cannot be decoded.
         """
-        (rows,) = self._converter.rows([chunk], where, training=False)
-        features = tf.nest.map_structure(tf.constant, rows.batch()["features"])
-        ids, scores = self._search({"features": features})
-        names = [[self._names[i] if i >= 0 else "" for i in row] for row in ids.tolist()]
-        return Predictions(names, scores)
+        features = tf.nest.map_structure(tf.constant, self._features(chunk, where))
+        return self._search({"features": features})
+
+    def __call__(self, chunk, where="input"):
+        """``Predictions`` of a chunk; raises as ``find`` does."""
+        return _named(*self.find(chunk, where), self.names)
+
+
+class EnsemblePredictor:
+    """Predicts with several runs over the same labels, whose lists are joined.
+
+    Args:
+        predictors: dict of ``RunPredictor`` by the path of their run, two or more; each lists as
+            many labels as its ``k`` says.
+        method: one of ``tfxc.ranker.ensemble.METHODS``.
+        k: labels per example; None takes 5, or all if there are fewer.
+
+    Attributes:
+        takes, num_features: as of ``RunPredictor``.
+
+    Raises:
+        ConfigError: runs on other kinds of examples or other labels, or k exceeds the number of
+            labels that a run lists.
+    """
+
+    def __init__(self, predictors, method, k=None):
+        (_, first), *others = predictors.items()
+        self.takes, self.num_features, self._names = first.takes, first.num_features, first.names
+        for path, other in others:
+            if other.takes != self.takes:
+                raise ConfigError(
+                    f"a run on {self.takes} as the first one is expected, this one takes "
+                    f"{other.takes}", where=path, fix="join runs that read the same examples",
+                )  # fmt: skip
+        self._maps = [label_map(one.names, first.names, path) for path, one in predictors.items()]
+        self._predictors, self._method = list(predictors.values()), method
+        listed = max(one.k for one in self._predictors)
+        self.k = _checked_k(min(_DEFAULT_K, listed) if k is None else k, listed)
+
+    def __call__(self, chunk, where="input"):
+        """``Predictions`` of a chunk; see ``RunPredictor``."""
+        lists = []
+        for predictor, numbers in zip(self._predictors, self._maps, strict=True):
+            ids, scores = predictor.find(chunk, where)
+            lists.append((np.where(ids >= 0, numbers[ids], -1), scores))
+        return _named(*combine(lists, self._method, self.k), self._names)
+
+
+def _named(ids, scores, names):
+    """``Predictions`` of label ids."""
+    found = [[names[i] if i >= 0 else "" for i in row] for row in ids.tolist()]
+    return Predictions(found, scores)
 
 
 class SavedModelPredictor:
@@ -131,14 +171,6 @@ class SavedModelPredictor:
         check_kind(chunk, "images", where)
         _, arrays = self._images.convert(chunk, where, 0)
         return {"images": tf.constant(arrays["images"])}
-
-
-class _NoLabels:
-    """Numbering of examples without labels."""
-
-    def convert(self, label_lists, where, first, *, training):
-        """Empty label lists."""
-        return np.zeros(len(label_lists) + 1, np.int64), np.zeros(0, np.int32)
 
 
 def sparse_arguments(matrix):

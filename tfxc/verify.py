@@ -143,17 +143,13 @@ def _given_embeddings(options):
 def _embed(options, source):
     """Vectors (m, dim) by the run's encoder, in float32, and whether images were mirrored."""
     from tfxc.recipes.runs import load_run
-    from tfxc.training.embedding import Embedder
 
     loaded = load_run(options.run)
-    loaded.require("encoder", "--run")
-    training = loaded.config.training.model_copy(update={"precision": "float32"})
-    loaded.config = loaded.config.model_copy(update={"training": training})
     kind = loaded.manifest["feature_kind"]
     if kind == "sparse" and hasattr(source, "sparse"):
         source = source.sparse()
     flip = kind == "image" and not options.no_flip
-    embedder = Embedder(loaded.model, flip)
+    embedder = loaded.embedder("--run", flip)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
     return embedder.over_rows(loaded.rows(source), batch_size, source.num_examples), flip
 

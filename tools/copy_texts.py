@@ -71,18 +71,11 @@ def _chance(text):
     raise argparse.ArgumentTypeError(f"a probability from 0 to 1 expected, found {text!r}")
 
 
-def _jsonl(text):
-    """``type`` of a file to write, whose format is read off its name later."""
-    if not text.endswith(".jsonl"):
-        raise argparse.ArgumentTypeError(f"a name that ends in .jsonl expected, found {text!r}")
-    return text
-
-
 def _parser():
     options = cli.tool_parser("copy_texts", __doc__)
     options.add_argument("data", metavar="FILE", help="texts with labels")
     options.add_argument(
-        "--output", type=_jsonl, required=True, metavar="FILE", help=".jsonl to write"
+        "--output", type=cli.ending(".jsonl"), required=True, metavar="FILE", help=".jsonl to write"
     )
     options.add_argument("--copies", type=cli.positive, default=8, help="default: %(default)s")
     chances = {

@@ -10,7 +10,7 @@ ways of joining are those of docs/xr_linear.md, "Ensembles".
 import numpy as np
 
 from tfxc import cli
-from tfxc.errors import ConfigError, DataError
+from tfxc.errors import DataError
 
 
 def main(argv=None):
@@ -57,11 +57,12 @@ def predictions(path, first, top, options):
         ConfigError: the run has other labels.
     """
     from tfxc.evaluate import examples
+    from tfxc.ranker.ensemble import label_map
     from tfxc.recipes.runs import load_run
     from tfxc.training.search import Searcher
 
     loaded = load_run(path)
-    to_first = label_map(loaded, first, path)
+    to_first = label_map(loaded.vocabulary.names, first.vocabulary.names, path)
     _, rows = examples(loaded, options)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
     parts = list(Searcher(loaded.model, top).over_rows(rows, batch_size, str(path)))
@@ -78,25 +79,6 @@ def predictions(path, first, top, options):
     # What no run knows stays an unknown label; every run may number these in its own way.
     labels = np.where(known, mapped, len(to_first) + labels)
     return np.where(ids >= 0, to_first[ids], -1).astype(np.int32), scores, labels.astype(np.int32)
-
-
-def label_map(loaded, first, path):
-    """For each label id of a run the id of the same name in the first run.
-
-    Raises:
-        ConfigError: their labels are not the same.
-    """
-    number = {name: place for place, name in enumerate(first.vocabulary.names)}
-    names = loaded.vocabulary.names
-    other = [name for name in names if name not in number]
-    if other or len(names) != len(number):
-        raise ConfigError(
-            f"the {len(number):,} labels of the first run expected, found {len(names):,}"
-            + (f", among them {other[0]!r}" if other else ""),
-            where=path,
-            fix="join runs that were trained on the same labels",
-        )
-    return np.array([number[name] for name in names])
 
 
 def same_labels(one, other, num_labels):

@@ -50,16 +50,12 @@ class RunEncoder:
     def __init__(self, run, flip=False):
         from tfxc.files import checksum
         from tfxc.recipes.runs import load_run
-        from tfxc.training.embedding import Embedder
         from tfxc.training.run_folder import WEIGHTS
 
         loaded = load_run(run)
-        loaded.require("encoder", "--run")
-        training = loaded.config.training.model_copy(update={"precision": "float32"})
-        loaded.config = loaded.config.model_copy(update={"training": training})
         if flip and loaded.manifest["feature_kind"] != "image":
             raise ConfigError("this run's examples are no images", where="--flip")
-        self._loaded, self._embedder = loaded, Embedder(loaded.model, flip)
+        self._loaded, self._embedder = loaded, loaded.embedder("--run", flip)
         shape = loaded.model.encoder.compute_output_shape((None, loaded.manifest["num_features"]))
         self.num_features = 1
         for side in shape[1:]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tests.contracts.recipe import RecipeContract
 from tests.recipes.xr_texts import tree_of_config, work_of, write_texts
 from tests.verbs.calls import call
-from tfxc import evaluate, info, predict, train
+from tfxc import encode, evaluate, info, predict, train
 from tfxc.data.matrices import matrices
 from tfxc.data.source import open_source
 from tfxc.errors import ConfigError
@@ -88,6 +88,16 @@ def test_evaluate_and_predict(finished, texts, capsys):
     assert best == ["word3 word1", "word1 word3"]
     again = call(capsys, train, "--config", _config_file(texts, "whole"), *options)
     assert "already finished" in again.out
+
+
+def test_encode(finished, texts, tmp_path, capsys):
+    """The verb gives for the training texts what the ranker was trained on."""
+    context, _ = finished
+    arguments = (texts / "train.jsonl", "--output", tmp_path / "vectors.npy")
+    assert call(capsys, encode, "--run", context.run, *arguments).code == 0
+    found, known = np.load(tmp_path / "vectors.npy"), np.load(context.run / "embeddings/train.npy")
+    # The records are shuffled, the verb keeps the file's order.
+    np.testing.assert_allclose(*(rows[np.lexsort(rows.T)] for rows in (found, known)), atol=1e-5)
 
 
 def test_info_shows_encoder_and_ranker(finished, capsys):

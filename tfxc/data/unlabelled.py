@@ -70,6 +70,19 @@ def open_unlabelled(path, takes, reader=None, options=None, defaults=None):
     return reader_class(path, **{**usable, **options})
 
 
+def open_like(path, data, takes, reader=None, options=None):
+    """Opens a file of unlabelled examples in the format of a training file, where it looks alike.
+
+    Args:
+        path, takes, reader, options: as of ``open_unlabelled``.
+        data: section ``data`` of the config; its reader counts where ``path`` ends as its training
+            file does, its options where the format has such ones.
+    """
+    alike = Path(path).suffixes == Path(data.train).suffixes
+    reader = reader or (data.reader if alike else None)
+    return open_unlabelled(path, takes, reader, options, data.reader_options)
+
+
 class OneImage:
     """A single image file.
 
@@ -144,6 +157,23 @@ def available_lines(descriptor):
             first += len(lines)
     if rest:
         yield first, [rest.removesuffix(b"\r")]
+
+
+def chunks_of_pipe(descriptor, takes, num_features, size):
+    """Yields what comes as lines as chunks of at most ``size`` examples, at once.
+
+    Args:
+        descriptor: file descriptor to read from.
+        takes, num_features: as of ``chunk_of_lines``.
+        size: most examples in a chunk.
+
+    Raises:
+        DataError: as ``chunk_of_lines``.
+    """
+    for first, lines in available_lines(descriptor):
+        for start in range(0, len(lines), size):
+            block = lines[start : start + size]
+            yield chunk_of_lines(block, takes, num_features, first=first + start)
 
 
 def chunk_of_lines(lines, takes, num_features=None, where="standard input", first=1):

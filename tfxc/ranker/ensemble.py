@@ -65,6 +65,36 @@ def combine(predictions, method="average", k=None):
     return _best(keys // num_labels, keys % num_labels, scores, listed, examples, k)
 
 
+def label_map(names, first, where):
+    """For each label id of a model the id of the same name in the first one.
+
+    Args:
+        names: the model's label names, by id.
+        first: those of the first model.
+        where: the model, for the message.
+
+    Returns:
+        int32 (labels,).
+
+    Raises:
+        ConfigError: their labels are not the same.
+
+    Example:
+        >>> label_map(["b", "a"], ["a", "b"], "other").tolist()
+        [1, 0]
+    """
+    number = {name: place for place, name in enumerate(first)}
+    other = [name for name in names if name not in number]
+    if other or len(names) != len(number):
+        raise ConfigError(
+            f"the {len(number):,} labels of the first run expected, found {len(names):,}"
+            + (f", among them {other[0]!r}" if other else ""),
+            where=where,
+            fix="join runs that were trained on the same labels",
+        )
+    return np.array([number[name] for name in names], np.int32)
+
+
 class _Lists:
     """One model's lists, flat and ranked: rows, labels, scores, ranks, and lengths by row."""
 

@@ -13,6 +13,7 @@ from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE
 from tfxc.data.text_features import load_text_features
 from tfxc.errors import CheckpointError, ConfigError
 from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.training.embedding import Embedder
 from tfxc.training.run_folder import RunFolder
 
 
@@ -139,6 +140,26 @@ class LoadedRun:
         return features
 
     @property
+    def takes(self):
+        """What an example is: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``."""
+        return self.manifest["feature_kind"] if self.text_features is None else "text"
+
+    def embedder(self, where, flip=False):
+        """What gives the vectors of the run's encoder, in float32.
+
+        Args:
+            where: for the message.
+            flip: as of ``Embedder``.
+
+        Raises:
+            ConfigError: the run's recipe has no encoder.
+        """
+        self.require("encoder", where)
+        training = self.config.training.model_copy(update={"precision": "float32"})
+        self.config = self.config.model_copy(update={"training": training})
+        return Embedder(self.model, flip)
+
+    @property
     def images(self):
         """What brings images to the run's shape, or None for runs on something else."""
         shape = self.manifest.get("image_shape")
@@ -158,18 +179,46 @@ class LoadedRun:
             DataError: the file gives texts where the run has features, or the other way round, or
                 features beyond the run's, or an image cannot be decoded.
         """
-        images = self.images
-        size = size or (4096 if images is None else 512)
+        size = size or (4096 if self.images is None else 512)
         known = {name: number for number, name in enumerate(self.vocabulary.names)}
-        features = Converter(
-            numbering=_Numbering(known),
+        converter = self._converter(_Numbering(known))
+        yield from converter.rows(reader.chunks(size), reader.path, training=False)
+
+    def features_of(self, chunk, where="input"):
+        """The features of a chunk of raw examples, as a batch of the data pipeline has them.
+
+        Args:
+            chunk: ``Chunk``; its labels do not matter.
+            where: for messages.
+
+        Raises:
+            DataError: examples of another kind or width than the run was trained on, or an image
+                that cannot be decoded.
+        """
+        (rows,) = self._unlabelled.rows([chunk], where, training=False)
+        return rows.batch()["features"]
+
+    @functools.cached_property
+    def _unlabelled(self):
+        return self._converter(_NoLabels())
+
+    def _converter(self, numbering):
+        return Converter(
+            numbering=numbering,
             num_features=self.manifest["num_features"],
             dense=self.manifest["feature_kind"] == "dense",
             text_features=self.text_features,
             normalise=self.manifest["row_normalise"],
-            images=images,
+            images=self.images,
         )
-        yield from features.rows(reader.chunks(size), reader.path, training=False)
+
+
+class _NoLabels:
+    """Numbering of examples whose labels do not matter."""
+
+    def convert(self, label_lists, where, first, *, training):
+        """Empty label lists."""
+        return np.zeros(len(label_lists) + 1, np.int64), np.zeros(0, np.int32)
 
 
 class _Numbering:

@@ -1,0 +1,98 @@
+"""Vectors of examples: ``python -m tfxc.encode --run RUN FILE --output vectors.npy``.
+
+Writes what the run's encoder makes of every example, in the order of FILE: a NumPy array of shape
+(examples, dim). FILE is any readable data file (labels in it are ignored), plain text, one text a
+line, or a folder of images; without FILE, or with -, lines of standard input, as for
+``tfxc.predict``. The file is written as it goes and may be larger than memory.
+"""
+
+import sys
+
+from tfxc import cli
+from tfxc.errors import DataError
+
+
+def main(argv=None):
+    """Encodes a file or a pipe."""
+    options = _parser().parse_args(argv)
+    from tfxc.files import npy_rows
+    from tfxc.progress import Progress
+    from tfxc.recipes.runs import load_run
+
+    loaded = load_run(options.run)
+    embed = loaded.embedder("--run")
+    where = "standard input" if options.file == "-" else options.file
+    with (
+        npy_rows(options.output, options.dtype) as write,
+        Progress("encoding", unit="examples") as progress,
+    ):
+        for chunk in _chunks(options, loaded):
+            vectors = embed(loaded.features_of(chunk, where))
+            write(_checked(vectors, progress.done, options))
+            progress.advance(len(chunk))
+        if not progress.done:
+            raise DataError("examples expected, found none", where=where)
+    print(f"{options.output}: {progress.done:,} vectors of {vectors.shape[1]:,} {options.dtype}")
+    return 0
+
+
+def _chunks(options, loaded):
+    from tfxc.data.unlabelled import chunks_of_pipe, open_like
+
+    if options.file == "-":
+        width = loaded.manifest["num_features"]
+        return chunks_of_pipe(sys.stdin.fileno(), loaded.takes, width, options.batch_size)
+    data, given = loaded.config.data, dict(options.reader_option)
+    reader = open_like(options.file, data, loaded.takes, options.reader, given)
+    return reader.chunks(options.batch_size)
+
+
+def _checked(vectors, first, options):
+    """Vectors as they are written.
+
+    Raises:
+        DataError: one is not finite, or not once it is shortened to 16 bits.
+    """
+    import numpy as np
+
+    if options.unit_norm:
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    with np.errstate(over="ignore"):
+        vectors = vectors.astype(options.dtype)
+    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if wrong.size:
+        raise DataError(
+            f"finite {options.dtype} values expected, the encoder gives others for example "
+            f"{first + wrong[0] + 1:,}",
+            where=options.run,
+            fix="add --unit-norm, or take --dtype float32"
+            if options.dtype == "float16"
+            else "train the run again, with training.clip_norm or a lower learning rate",
+        )
+    return vectors
+
+
+def _parser():
+    options = cli.parser("encode", __doc__)
+    options.add_argument("--run", required=True, metavar="RUN", help="run folder")
+    options.add_argument(
+        "file", nargs="?", default="-", metavar="FILE", help="file, or - (default)"
+    )
+    options.add_argument(
+        "--output", required=True, type=cli.ending(".npy"), metavar="FILE", help=".npy to write"
+    )
+    options.add_argument("--unit-norm", action="store_true", help="scale vectors to length 1")
+    options.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="of the stored values (default: %(default)s)",
+    )
+    cli.add_reader_options(options, "format of FILE; 'lines' for plain text", "text_field=body")
+    options.add_argument("--batch-size", type=cli.positive, default=256, help="examples at a time")
+    return options
+
+
+if __name__ == "__main__":
+    cli.run(main)
