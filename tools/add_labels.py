@@ -1,11 +1,11 @@
-"""Adds the new labels of a file to a trained linear ranker, as a run of its own.
+"""Adds the new labels of a file to a trained linear ranker, with or without an encoder.
 
     python tools/add_labels.py RUN --data new.jsonl --output RUN2
 
 The labels go to the leaves of the label tree that are nearest by their examples; only the
 classifiers under those leaves are trained again, on the run's own data, which has to be there, and
 the new examples together. Everything else stays bit for bit: the other classifiers, the numbers of
-the old labels. See docs/xr_linear.md.
+the old labels, the encoder of an XR-Transformer. RUN2 is a run of its own. See docs/xr_linear.md.
 """
 
 from tfxc import cli
@@ -14,7 +14,7 @@ from tfxc import cli
 def main(argv=None):
     """Adds labels to one run."""
     options = cli.tool_parser("add_labels", __doc__)
-    options.add_argument("run", metavar="RUN", help="run folder of recipe xr_linear")
+    options.add_argument("run", metavar="RUN", help="run folder of a linear ranker")
     options.add_argument("--data", required=True, metavar="FILE", help="examples of the new labels")
     cli.add_reader_options(options, "format of FILE where its name does not tell", "sep=,")
     options.add_argument("--output", required=True, metavar="RUN2", help="the run folder to write")

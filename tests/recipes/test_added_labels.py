@@ -1,16 +1,21 @@
 """New labels for a trained linear ranker."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from tests.linear_runs import NUM_LABELS, ranker_files, texts_of
+from tests.recipes import xr_texts
 from tests.verbs.calls import call
 from tfxc import evaluate
+from tfxc.data.chunk import Chunk
 from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.predictors import RunPredictor
 from tfxc.ranker.search import Ranker, load_layer
 from tfxc.recipes.runs import load_run
+from tfxc.recipes.xr_transformer import XrTransformer
 
 
 @pytest.fixture
@@ -75,6 +80,41 @@ def block(layer, parent):
     entries = layer.entry_splits[rows.start : rows.stop + 1]
     inside = slice(entries[0], entries[-1])
     return layer.rows[rows], np.diff(entries), layer.columns[inside], layer.values[inside]
+
+
+def test_new_labels_behind_an_encoder(tool, tmp_path, capsys):
+    changes = {"do_fine_tune": False, "encoding_length": 0.5, "calibrate": "logistic"}
+    for name, each in (("train", 4), ("dev", 1)):
+        xr_texts.write_texts(tmp_path / f"{name}.jsonl", each, 0)
+    context = xr_texts.work_of(tmp_path, "old", recipe={"name": "xr_transformer", **changes})
+    XrTransformer(**changes).run(context)
+    texts = [f"word3 word1 word3 noise{number} word3" for number in range(8)]
+    lines = [json.dumps({"text": text, "labels": ["thrice"]}) for text in texts]
+    (tmp_path / "new.jsonl").write_text("\n".join(lines))
+    arguments = (tool, context.run, "--data", tmp_path / "new.jsonl", "--prepared")
+    arguments = (capsys, *arguments, tmp_path / "prepared", "--output")
+    outcome = call(*arguments, tmp_path / "one")
+    assert outcome.code == 0 and "trained again: 1 of 16 blocks" in outcome.out
+    shutil.rmtree(context.run / "embeddings")
+    assert call(*arguments, tmp_path / "two").code == 0
+    one, two = (load_layer(tmp_path / name / "ranker" / "layer-2") for name in ("one", "two"))
+    for mine, theirs in zip(one, two, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+
+    old, grown = load_run(context.run), load_run(tmp_path / "one")
+    for mine, theirs in zip(
+        *(run.model.encoder.get_weights() for run in (old, grown)), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+    assert grown.vocabulary.names == [*old.vocabulary.names, "thrice"]
+    assert grown.model.has_probabilities
+    found = RunPredictor(grown, 2)(Chunk(labels=[[]] * 8, texts=texts))
+    assert all("thrice" in row for row in found.labels), "two of 57 labels"
+    leaf = ClusterTree.load(tmp_path / "one" / "tree.npz").parents[-1][-1]
+    layer = load_layer(context.run / "ranker" / "layer-2")
+    for parent in set(range(16)) - {leaf}:
+        for mine, theirs in zip(block(layer, parent), block(one, parent), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
 
 
 def test_what_cannot_be_added(run, tool, tmp_path, capsys):

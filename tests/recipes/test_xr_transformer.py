@@ -200,6 +200,32 @@ def test_length_of_encodings(texts):
         np.testing.assert_allclose(found[1], scores, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["isotonic", "logistic"])
+def test_probabilities(texts, method):
+    changes = {"do_fine_tune": False, "calibrate": method}
+    context = work_of(texts, method, recipe={"name": "xr_transformer", **changes})
+    XrTransformer(**changes).run(context)
+    model = load_run(context.run).model
+    batch = next(open_source(context.data_folder, "dev").sequential(1000))
+    ids, chances = model.find_top_k(batch["features"], 10, probabilities=True)
+    raw, scores = model.find_top_k(batch["features"], 10)
+    np.testing.assert_array_equal(ids, raw)
+    # They were learned from just these: what is promised comes true.
+    true = ids == batch["labels"][:, :1]
+    assert model.has_probabilities and true.sum() == pytest.approx(chances.sum(), rel=0.02)
+    assert (chances[:, 0] >= chances[:, 1]).all() and not np.allclose(chances, scores)
+
+
+def test_probabilities_need_a_dev_split(texts):
+    data = {**tree_of_config(texts)["data"], "dev": None}
+    context = work_of(texts, "no-dev", data=data)
+    with pytest.raises(ConfigError, match=r"recipe\.calibrate: a dev split is needed"):
+        XrTransformer(calibrate="isotonic").run(context)
+    for arguments in ({"calibrate": "platt"}, {"calibrate": "isotonic", "only_encoder": True}):
+        with pytest.raises(ConfigError, match=r"recipe\.calibrate"):
+            XrTransformer(**arguments)
+
+
 def test_encoder_only(texts):
     changes = {"recipe": {"name": "xr_transformer", "only_encoder": True, "steps": [3, 2, 4]}}
     changes["recipe"] |= {"negatives": "tfn", "initial": ["none", "inherit", "none"]}

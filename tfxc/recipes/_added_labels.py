@@ -15,8 +15,6 @@ import scipy.sparse
 
 from tfxc import registry
 from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest
-from tfxc.data.matrices import matrices
-from tfxc.data.sampling import ArraySource
 from tfxc.errors import ConfigError, DataError
 from tfxc.files import atomic_folder
 from tfxc.labels.cluster_tree import ClusterTree
@@ -29,9 +27,9 @@ from tfxc.ranker.pecos_import import write_layer
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import load_layer, search
 from tfxc.recipes._linear_model import CALIBRATION
-from tfxc.recipes._linear_settings import ranker_settings
-from tfxc.recipes._linear_training import training_matrices
+from tfxc.recipes._ranker_features import RECIPES, features_of_ranker
 from tfxc.recipes.xr_linear import TREE
+from tfxc.training.run_folder import WEIGHTS
 
 
 class Added(NamedTuple):
@@ -52,7 +50,7 @@ def add_new_labels(loaded, reader, output, data_folder):
     """Writes a run that knows the labels of a file as well.
 
     Args:
-        loaded: ``LoadedRun`` of recipe ``xr_linear``; it stays as it is.
+        loaded: ``LoadedRun`` of recipe ``xr_linear`` or ``xr_transformer``; it stays as it is.
         reader: of the new examples; those of known labels count as well.
         output: the new run folder; appears whole or not at all.
         data_folder: the run's prepared records.
@@ -65,18 +63,20 @@ def add_new_labels(loaded, reader, output, data_folder):
         DataError: the file has no label that the run does not know.
     """
     _check(loaded, output, data_folder)
-    names, features, labels = _new_examples(loaded, reader)
     run, recipe = loaded.folder.path, registry.create("recipe", loaded.config.recipe.section())
-    old_features, old_labels = training_matrices(data_folder)
+    made = features_of_ranker(loaded, recipe)
+    names, features, labels = _new_examples(loaded, reader, made)
+    old_features, old_labels = made.of_training(data_folder)
     tree, known = ClusterTree.load(run / TREE), old_labels.shape[1]
-    centroids = leaf_centroids(tree, pifa(old_labels, old_features))
-    grown, affected = add_labels(tree, pifa(labels, features)[known:], centroids)
+    old, new = (made.of_tree(part) for part in (old_features, features))
+    centroids = leaf_centroids(tree, pifa(old_labels, old))
+    grown, affected = add_labels(tree, pifa(labels, new)[known:], centroids)
     old_labels.resize(old_labels.shape[0], labels.shape[1])
     both = [scipy.sparse.csr_matrix(part) for part in (old_features, features)]
     both = scipy.sparse.vstack(both, format="csr")
     all_labels = scipy.sparse.vstack([old_labels, labels], format="csr")
     with atomic_folder(output) as scratch:
-        layer = _grown(loaded, recipe, grown, affected, both, all_labels, scratch / "part")
+        layer = _grown(loaded, recipe, made, grown, affected, both, all_labels, scratch / "part")
         shutil.rmtree(scratch / "part")
         _write_ranker(run, scratch, layer, grown)
         _write_rest(loaded, scratch, output, names, labels)
@@ -84,9 +84,10 @@ def add_new_labels(loaded, reader, output, data_folder):
 
 
 def _check(loaded, output, data_folder):
-    if loaded.config.recipe.name != "xr_linear":
+    if loaded.config.recipe.name not in RECIPES:
         raise ConfigError(
-            f"a run of recipe 'xr_linear' expected, found one of {loaded.config.recipe.name!r}",
+            f"a run of recipe {' or '.join(map(repr, RECIPES))} expected, found one of "
+            f"{loaded.config.recipe.name!r}",
             where=loaded.folder.path,
         )
     if Path(output).exists():
@@ -115,15 +116,14 @@ class _Recorded:
             yield chunk
 
 
-def _new_examples(loaded, reader):
+def _new_examples(loaded, reader, made):
     """New names, X and Y of the file, Y over old and new labels."""
     recorded = _Recorded(reader, loaded.vocabulary.names)
     blocks = list(loaded.rows(recorded))
     if not recorded.names:
         raise DataError("labels that the run does not know expected, found none", where=reader.path)
     count = loaded.manifest["num_labels"] + len(recorded.names)
-    parts = [matrices(ArraySource(block, count)) for block in blocks]
-    features, labels = zip(*parts, strict=True)
+    features, labels = zip(*(made.of_rows(block, count) for block in blocks), strict=True)
     labels = scipy.sparse.vstack(labels, format="csr")
     if not scipy.sparse.issparse(features[0]):
         return recorded.names, np.concatenate(features), labels
@@ -132,9 +132,9 @@ def _new_examples(loaded, reader):
     return recorded.names, features, labels
 
 
-def _grown(loaded, recipe, tree, affected, features, labels, folder):
+def _grown(loaded, recipe, made, tree, affected, features, labels, folder):
     """The last layer with the new labels."""
-    settings = ranker_settings(recipe.ranker, loaded.config.seed)
+    settings = made.settings(tree.sizes)
     values, targets = settings.of_layers(tree.sizes), tree.multi_resolution(labels)
     layers = _layers(loaded.folder.path, tree.depth)
     examples = None
@@ -161,7 +161,7 @@ def _grown(loaded, recipe, tree, affected, features, labels, folder):
         settings.solvers(tree.sizes)[-1],
         examples=examples,
         relevance=relevance_of(targets, tree, *modes)[-1],
-        memory_budget=int(recipe.memory_gb * 2**30),
+        memory_budget=None if recipe.memory_gb is None else int(recipe.memory_gb * 2**30),
         threads=recipe.threads,
     )
 
@@ -183,7 +183,7 @@ def _write_ranker(run, scratch, layer, tree):
 
 
 def _write_rest(loaded, scratch, output, names, labels):
-    """Config, assets, calibration and summary."""
+    """Config, assets, calibration, the encoder's weights and summary."""
     run, assets = loaded.folder.path, scratch / "assets"
     shutil.copytree(run / "assets", assets)
     LabelVocabulary([*loaded.vocabulary.names, *names]).save(assets / LABELS_FILE)
@@ -196,8 +196,9 @@ def _write_rest(loaded, scratch, output, names, labels):
     train.labels += labels.nnz
     manifest.num_labels = labels.shape[1]
     manifest.save(assets)
-    if (run / CALIBRATION).is_file():
-        shutil.copyfile(run / CALIBRATION, scratch / CALIBRATION)
+    for name in (CALIBRATION, WEIGHTS):
+        if (run / name).is_file():
+            shutil.copyfile(run / name, scratch / name)
     config = loaded.config.model_copy(update={"run": str(output)})
     (scratch / "config.json").write_text(config.to_json() + "\n", encoding="utf-8")
     summary = {**(loaded.folder.summary() or {}), "dev": {}, "added_labels": len(names)}

@@ -7,6 +7,7 @@ from tfxc import registry
 from tfxc.errors import ConfigError
 from tfxc.labels.label_embeddings import pifa, pii
 from tfxc.labels.tree_building import build_tree
+from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.settings import RankerSettings
 
 _VECTORS = ("pifa", "pii")
@@ -66,6 +67,19 @@ def ranker_settings(given=None, seed=0, where="recipe.ranker"):
     """
     known = {field.name: field.default for field in dataclasses.fields(RankerSettings)}
     return RankerSettings(**{"seed": seed, **_checked(given, known, where)})
+
+
+def check_calibrate(method):
+    """Refuses an unknown way to learn probabilities.
+
+    Raises:
+        ConfigError: neither None nor one of ``ranker.calibration.METHODS``.
+    """
+    if method is not None and method not in METHODS:
+        raise ConfigError(
+            f"null or one of {', '.join(METHODS)} expected, found {method!r}",
+            where="recipe.calibrate",
+        )
 
 
 def _checked(given, known, where):

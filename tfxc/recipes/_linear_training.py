@@ -12,6 +12,7 @@ from tfxc.files import atomic_file, write_errors
 from tfxc.ops.linear_solver import block_memory
 from tfxc.ops.threads import thread_count
 from tfxc.ranker.calibration import Calibration, pairs_of
+from tfxc.recipes._linear_model import CALIBRATION
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.memory import Memory
 from tfxc.training.search import Searcher
@@ -35,16 +36,25 @@ def check_data(config, manifest, calibrate):
             where="data",
             fix="use text features 'tfidf', or give vectors of the images",
         )
-    tested = config.evaluation.test_on_improvement
-    needs = [("recipe.calibrate", calibrate is not None, "dev")]
-    needs += [("evaluation.test_on_improvement", tested, split) for split in ("dev", "test")]
-    for where, given, split in needs:
-        if given and split not in manifest.splits:
-            raise ConfigError(
-                f"a {split} split is needed, the data has none",
-                where=where,
-                fix=f"name a file in data.{split}, or remove {where}",
-            )
+    if calibrate is not None:
+        need_split(manifest, "dev", "recipe.calibrate")
+    if config.evaluation.test_on_improvement:
+        for split in ("dev", "test"):
+            need_split(manifest, split, "evaluation.test_on_improvement")
+
+
+def need_split(manifest, split, where):
+    """Refuses data without a split that a key of the config needs.
+
+    Raises:
+        ConfigError: the key is named.
+    """
+    if split not in manifest.splits:
+        raise ConfigError(
+            f"a {split} split is needed, the data has none",
+            where=where,
+            fix=f"name a file in data.{split}, or remove {where}",
+        )
 
 
 def training_matrices(data_folder):
@@ -109,8 +119,18 @@ def report_lines(reports, seconds):
         )
 
 
-def learn_calibration(model, method, config, data_folder):
-    """``Calibration`` of a model's scores on the dev split, and a line that tells of it."""
+def calibrate(model, method, config, data_folder, run):
+    """Learns probabilities of a model's scores on the dev split and writes them into the run.
+
+    Args:
+        model: what is searched: ``LinearModel``, or an encoder in front of one.
+        method: of ``Calibration.fit``; None does nothing.
+        config: ``Config``.
+        data_folder: prepared records.
+        run: ``RunFolder``.
+    """
+    if method is None:
+        return
     k = min(_CALIBRATED, model.num_labels)
     source = open_source(data_folder, "dev", _READ_BYTES)
     found = [
@@ -118,11 +138,12 @@ def learn_calibration(model, method, config, data_folder):
         for one in Searcher(model, k).over_rows(source, config.evaluation.batch_size)
     ]
     scores, hits = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    told = (
+    Calibration.fit(scores, hits, method).save(run / CALIBRATION)
+    say(
+        run,
         f"{method} calibration learned from the {k} best labels of each dev example: "
-        f"{len(hits):,} scores, {hits.mean():.1%} of them of true labels"
+        f"{len(hits):,} scores, {hits.mean():.1%} of them of true labels",
     )
-    return Calibration.fit(scores, hits, method), told
 
 
 def measure(model, config, data_folder, manifest):

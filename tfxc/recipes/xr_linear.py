@@ -9,11 +9,10 @@ from tfxc.errors import ConfigError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.tree_building import level_sizes
 from tfxc.progress import Progress
-from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.chain import train_ranker
 from tfxc.recipes import _linear_training as steps
-from tfxc.recipes._linear_model import CALIBRATION, LinearModel
-from tfxc.recipes._linear_settings import TreeSettings, ranker_settings
+from tfxc.recipes._linear_model import LinearModel
+from tfxc.recipes._linear_settings import TreeSettings, check_calibrate, ranker_settings
 from tfxc.recipes.base import Recipe
 from tfxc.settings import TrainingSettings
 from tfxc.training.interrupts import StopAtOnce
@@ -51,11 +50,7 @@ class XRLinear(Recipe):
         ranker_settings(ranker)
         if memory_gb is None or not memory_gb > 0:
             raise ConfigError(f"more than 0 expected, found {memory_gb}", where="recipe.memory_gb")
-        if calibrate is not None and calibrate not in METHODS:
-            raise ConfigError(
-                f"null or one of {', '.join(METHODS)} expected, found {calibrate!r}",
-                where="recipe.calibrate",
-            )
+        check_calibrate(calibrate)
         if threads is not None and not (type(threads) is int and threads > 0):
             raise ConfigError(
                 f"null or a whole number from 1 on expected, found {threads!r}",
@@ -152,10 +147,7 @@ class XRLinear(Recipe):
         for line in steps.report_lines(reports, seconds):
             steps.say(run, line)
         model = LinearModel(run.path, self.threads)
-        if self.calibrate is not None:
-            found, told = steps.learn_calibration(model, self.calibrate, config, data_folder)
-            found.save(run / CALIBRATION)
-            steps.say(run, told)
+        steps.calibrate(model, self.calibrate, config, data_folder, run)
         results = steps.measure(model, config, data_folder, manifest)
         steps.write_figures(run, seconds, results)
         for line in steps.headline(results):

@@ -12,6 +12,8 @@ from tfxc.errors import ConfigError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.chain import train_ranker
 from tfxc.recipes._linear_model import LinearModel
+from tfxc.recipes._linear_settings import check_calibrate
+from tfxc.recipes._linear_training import calibrate, need_split
 from tfxc.recipes._xr_checks import check_fit, plan_of, settings_of_ranker, tree_settings
 from tfxc.recipes._xr_embeddings import beside, write_embeddings
 from tfxc.recipes._xr_levels import Levels
@@ -73,6 +75,8 @@ class XrTransformer(Recipe):
         ranker: keys of ``ranker.settings.RankerSettings``; ``threshold`` is 0.001 if left out.
         memory_gb: what the training of the ranker may take besides features and labels; None for
             no limit.
+        calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the ranker's
+            scores on the dev split.
         threads: of the linear layers and their search; None takes all cores. The model does not
             depend on it.
 
@@ -89,7 +93,7 @@ class XrTransformer(Recipe):
         max_match_clusters=32768, negatives=None, only_topk=20, initial=None,
         ensemble="concat-only", threshold=0.001, cost_sensitive=False, epochs=None, steps=None,
         warmup_steps=None, encoding_length=1.0, refined_tree=None, ranker=None, memory_gb=None,
-        threads=None,
+        calibrate=None, threads=None,
     ):  # fmt: skip
         self.do_fine_tune, self.only_encoder = do_fine_tune, only_encoder
         self.fix_clustering, self.max_match_clusters = fix_clustering, max_match_clusters
@@ -97,7 +101,8 @@ class XrTransformer(Recipe):
         self.ensemble, self.threshold, self.cost_sensitive = ensemble, threshold, cost_sensitive
         self.epochs, self.steps, self.warmup_steps = epochs, steps, warmup_steps
         self.encoding_length, self.refined_tree, self.ranker = encoding_length, refined_tree, ranker
-        self.memory_gb, self.threads = memory_gb, threads
+        self.memory_gb, self.calibrate, self.threads = memory_gb, calibrate, threads
+        check_calibrate(calibrate)
         self._check()
 
     def _check(self):
@@ -113,6 +118,10 @@ class XrTransformer(Recipe):
             )
         if self.steps is not None and self.epochs is not None:
             raise ConfigError("steps and epochs are both given", where="recipe.steps")
+        if self.calibrate is not None and self.only_encoder:
+            raise ConfigError(
+                "a run with only_encoder finds no labels", where="recipe.calibrate", fix="remove it"
+            )
         for name in ("memory_gb", "encoding_length"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -130,6 +139,8 @@ class XrTransformer(Recipe):
         strategy = make_strategy(config.training)  # before anything else of TensorFlow
         manifest, run = Manifest.load(context.data_folder), RunFolder(context.run, is_chief())
         check_fit(config, manifest)
+        if self.calibrate is not None:
+            need_split(manifest, "dev", "recipe.calibrate")
         if not context.fresh:
             run.check(config)
             if run.summary():
@@ -192,6 +203,7 @@ class _Stages:
             model = EncoderRanker(encoder, linear, labels.shape[1], length)
         del terms
         gc.collect()
+        calibrate(model, self.recipe.calibrate, self.config, self.data_folder, run)
         summary = self._summary(summaries, time.monotonic() - began, self._measured(model, source))
         run.write_summary(summary)
         return summary
