@@ -62,6 +62,7 @@ def _config_lines(options):
     if estimate is not None:
         yield from estimate
         return
+    yield from recipe.outline(config, manifest)
     yield from _weight_lines(config, manifest.dimensions)
     yield from _memory_lines(config, manifest)
 

@@ -101,8 +101,12 @@ def _dry_run(config, recipe, folder, options):
     if estimate is not None:
         print("\n".join(estimate))
         return 0
+    outline = recipe.outline(config, manifest)
+    for line in outline:
+        print(line)
     memory = peak_bytes(config, manifest, repetition)
     what = "the training" if repetition is None else f"repetition {repetition} in its own process"
+    what = f"{what} of the encoder" if outline else what
     print(f"{memory.parameters:,} parameters; estimated memory of {what}:")
     for name in memory._fields[1:]:
         print(f"  {name:11} {getattr(memory, name) / 2**20:10,.0f} MB")
@@ -114,7 +118,8 @@ def _dry_run(config, recipe, folder, options):
     for line in rate_groups(config, manifest.dimensions, repetition):
         print(line)
     loss, steps = try_one_step(config, folder, repetition)
-    print(f"one batch works, its loss is {loss:.4f}; the training takes {steps:,} steps")
+    length = "" if outline else f"; the training takes {steps:,} steps"
+    print(f"one batch works, its loss is {loss:.4f}{length}")
     return 0
 
 

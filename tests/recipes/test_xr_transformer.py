@@ -133,6 +133,23 @@ class Killed(Exception):
     pass
 
 
+def test_outline(texts, capsys):
+    options = ("--prepared", texts / "prepared")
+    changes = {"epochs": [0.5, 1, 2], "negatives": "tfn", "initial": "inherit"}
+    config = _config_file(texts, "outline", recipe={"name": "xr_transformer", **changes})
+    told = call(capsys, train, "--config", config, *options, "--dry-run").out
+    assert "first tree: levels of 4, 16, 56 nodes, 3 of them are fine-tuned on" in told
+    assert "  level 1: 5 steps\n  level 2: 9 steps, negatives tfn, the head begins with inh" in told
+    assert "  level 3: 18 steps" in told and "one batch works, its loss is" in told
+    assert "ranker on 20 terms and vectors of 96:\nlayers of 4, 16, 56 nodes" in told
+    assert "blocks to train: 21;" in told and "of the encoder:" in told
+    assert "blocks to train: 21;" in call(capsys, info, "--config", config, *options).out
+    changes = ("--set", "recipe.epochs=[1,2]", "--dry-run")
+    problem = call(capsys, train, "--config", config, *options, *changes).problem()
+    assert problem.startswith("recipe.epochs: one value, or 3, one for each fine-tuned level")
+    assert not (texts / "outline").exists()
+
+
 def test_killed_and_gone_on_with(finished, texts, monkeypatch):
     """Killed in a level, between levels, while encoding and before the ranker."""
     context = work_of(texts, "killed")

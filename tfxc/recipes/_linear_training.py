@@ -1,6 +1,7 @@
 """Pieces of the training of a linear ranker: matrices, calibration, measuring, what is told."""
 
 import json
+import math
 
 import numpy as np
 import scipy.sparse
@@ -65,22 +66,23 @@ def training_matrices(data_folder):
     return features, labels
 
 
-def estimate_lines(manifest, sizes, settings, memory_gb, threads):
+def estimate_lines(manifest, sizes, settings, memory_gb, threads, more=0):
     """What a training will take, as lines.
 
     Args:
         manifest: the data's ``Manifest``.
         sizes: nodes of each level.
         settings: ``RankerSettings``.
-        memory_gb, threads: as of the recipe.
+        memory_gb, threads: as of the recipe; memory_gb None for no limit.
+        more: columns that stand behind the features, all of whose entries count.
     """
-    train, width = manifest.split("train"), manifest.num_features
-    entries = train.examples * width if manifest.dense else train.nonzeros
+    train, width = manifest.split("train"), manifest.num_features + more
+    entries = train.examples * width if manifest.dense else train.nonzeros + train.examples * more
     given = 8 * entries + 8 * train.examples + 12 * train.labels * (len(sizes) + 2)
     problem = (train.examples, entries, width, sizes[0], settings.solvers(sizes)[0])
     least = block_memory(*problem, compress=False)
     widest = block_memory(*problem, threads=thread_count(threads))
-    budget = int(memory_gb * 2**30)
+    budget = math.inf if memory_gb is None else int(memory_gb * 2**30)
     lines = [
         f"layers of {', '.join(f'{size:,}' for size in sizes)} nodes, the last are the labels",
         f"blocks to train: {1 + sum(sizes[:-1]):,}; the first, of all examples, is the largest, "

@@ -1,13 +1,81 @@
 """What an XR-Transformer asks of config and data, before any work is done."""
 
+import math
+from typing import NamedTuple
+
 from tfxc import registry
 from tfxc.errors import ConfigError
 from tfxc.labels.tree_building import level_sizes
+from tfxc.model import make_parts
+from tfxc.ranker.settings import RankerSettings
 from tfxc.recipes._linear_settings import TreeSettings, ranker_settings
+from tfxc.recipes._linear_training import estimate_lines, need_split
 from tfxc.recipes._xr_plan import ENSEMBLES, INITIAL, NEGATIVES, Plan, fine_tuned_levels, per_level
 
 TREE = ("nr_splits", "min_codes", "max_leaf_size", "spherical", "seed")
 _UNUSED = ("beam", "num_candidate_groups", "link")
+
+
+class Planned(NamedTuple):
+    """What a config comes to on its data.
+
+    Attributes:
+        first, second: ``TreeSettings`` of the trees of the levels and of the ranker.
+        plan: ``Plan`` of the fine-tuned levels, None where nothing is fine-tuned.
+        ranker: ``RankerSettings``.
+        levels, layers: nodes of each level of the first and of the second tree.
+    """
+
+    first: TreeSettings
+    second: TreeSettings
+    plan: Plan | None
+    ranker: RankerSettings
+    levels: list
+    layers: list
+
+
+def planned(recipe, config, manifest):
+    """``Planned`` of a config.
+
+    Args:
+        recipe: ``XrTransformer``.
+        config: ``Config``.
+        manifest: the data's ``Manifest``.
+
+    Raises:
+        ConfigError: data or config do not fit the method.
+    """
+    check_fit(config, manifest)
+    if recipe.calibrate is not None:
+        need_split(manifest, "dev", "recipe.calibrate")
+    (first, levels), second = tree_settings(recipe, config, manifest.num_labels)
+    plan = plan_of(recipe, config, levels) if recipe.do_fine_tune else None
+    second, layers = (first, levels) if recipe.fix_clustering else second
+    return Planned(first, second, plan, settings_of_ranker(recipe, config, layers), levels, layers)
+
+
+def stage_lines(recipe, config, manifest):
+    """What the stages will take, as lines; raises as ``planned`` does."""
+    found, train = planned(recipe, config, manifest), manifest.split("train")
+    if found.plan is not None:
+        shown = ", ".join(f"{size:,}" for size in found.levels)
+        yield f"first tree: levels of {shown} nodes, {found.plan.count} of them are fine-tuned on"
+        for level in range(found.plan.count):
+            steps, epochs = found.plan.steps[level], found.plan.epochs[level]
+            if steps is None:
+                steps = max(1, math.ceil(epochs * train.examples / config.training.batch_size))
+            told = f"  level {level + 1}: {steps:,} steps"
+            if level:
+                kinds = found.plan.negatives[level], found.plan.initial[level]
+                told += f", negatives {kinds[0]}, the head begins with {kinds[1]}"
+            yield told
+    if recipe.only_encoder:
+        return
+    encoder, _, _ = make_parts(config, **manifest.dimensions)
+    width = encoder.compute_output_shape((None, manifest.num_features))[-1]
+    memory = recipe.memory_gb
+    yield f"ranker on {manifest.num_features:,} terms and vectors of {width:,}:"
+    yield from estimate_lines(manifest, found.layers, found.ranker, memory, recipe.threads, width)
 
 
 def check_fit(config, manifest):

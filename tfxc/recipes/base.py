@@ -80,6 +80,21 @@ class Recipe:
         """
         return None
 
+    def outline(self, config, manifest):
+        """What a dry run tells of a training in several stages before parameters and one step.
+
+        Args:
+            config: ``Config``.
+            manifest: the data's ``Manifest``.
+
+        Returns:
+            list of lines.
+
+        Raises:
+            ConfigError: the config does not fit the data.
+        """
+        return []
+
     def one_model(self, config, repetition):
         """What one training process trains, for a dry run: (config, repetition or None).
 

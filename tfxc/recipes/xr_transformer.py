@@ -13,8 +13,8 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.chain import train_ranker
 from tfxc.recipes._linear_model import LinearModel
 from tfxc.recipes._linear_settings import check_calibrate
-from tfxc.recipes._linear_training import calibrate, need_split
-from tfxc.recipes._xr_checks import check_fit, plan_of, settings_of_ranker, tree_settings
+from tfxc.recipes._linear_training import calibrate
+from tfxc.recipes._xr_checks import planned, stage_lines
 from tfxc.recipes._xr_embeddings import beside, write_embeddings
 from tfxc.recipes._xr_levels import Levels
 from tfxc.recipes._xr_model import EncoderRanker, built_encoder
@@ -127,6 +127,10 @@ class XrTransformer(Recipe):
             if value is not None and not value > 0:
                 raise ConfigError(f"more than 0 expected, found {value}", where=f"recipe.{name}")
 
+    def outline(self, config, manifest):
+        """Levels with their steps, and what the ranker takes."""
+        return list(stage_lines(self, config, manifest))
+
     def run(self, context):
         """Trains into the run folder, or goes on with a stopped training.
 
@@ -138,9 +142,7 @@ class XrTransformer(Recipe):
         config, _ = self.one_model(context.config, context.repetition)
         strategy = make_strategy(config.training)  # before anything else of TensorFlow
         manifest, run = Manifest.load(context.data_folder), RunFolder(context.run, is_chief())
-        check_fit(config, manifest)
-        if self.calibrate is not None:
-            need_split(manifest, "dev", "recipe.calibrate")
+        planned(self, config, manifest)
         if not context.fresh:
             run.check(config)
             if run.summary():
@@ -166,11 +168,7 @@ class _Stages:
     def __init__(self, recipe, config, data_folder, manifest, run, strategy):
         self.recipe, self.config, self.folder, self.strategy = recipe, config, run, strategy
         self.data_folder, self.manifest = data_folder, manifest
-        self.dimensions = manifest.dimensions
-        (self.first, sizes), second = tree_settings(recipe, config, manifest.num_labels)
-        self.plan = plan_of(recipe, config, sizes) if recipe.do_fine_tune else None
-        self.second, sizes = (self.first, sizes) if recipe.fix_clustering else second
-        self.ranker = settings_of_ranker(recipe, config, sizes)
+        self.dimensions, self.planned = manifest.dimensions, planned(recipe, config, manifest)
         self.memory = int(config.training.memory_gb * 2**30)
 
     def run(self, fresh):
@@ -192,7 +190,7 @@ class _Stages:
         if not run.chief:
             return self._summary(summaries, time.monotonic() - began, {})
         if encoder is None:
-            encoder = levels.model(self.plan.count - 1).encoder
+            encoder = levels.model(self.planned.plan.count - 1).encoder
         model = EncoderRanker(encoder, None, labels.shape[1])
         run.save_weights(model)
         vectors = self._encode(model, source)
@@ -209,13 +207,13 @@ class _Stages:
         return summary
 
     def _levels(self, source, terms, labels):
-        arguments = (FIRST_TREE, self.first, terms, labels)
+        arguments = (FIRST_TREE, self.planned.first, terms, labels)
         by_chief(self.strategy, lambda: self._tree(*arguments))
         tree = self._tree(*arguments)
         targets = tree.multi_resolution(labels)
         return Levels(
-            self.plan, self.config, self.data_folder, self.folder, source, terms, targets, tree,
-            self.dimensions, self.strategy,
+            self.planned.plan, self.config, self.data_folder, self.folder, source, terms, targets,
+            tree, self.dimensions, self.strategy,
         )  # fmt: skip
 
     def _tree(self, name, settings, features, labels):
@@ -233,10 +231,10 @@ class _Stages:
 
     def _train_ranker(self, features, terms, labels):
         if self.recipe.fix_clustering:
-            tree = self._tree(FIRST_TREE, self.first, terms, labels)
+            tree = self._tree(FIRST_TREE, self.planned.first, terms, labels)
             tree.save(self.folder / LAST_TREE)
         else:
-            tree = self._tree(LAST_TREE, self.second, features, labels)
+            tree = self._tree(LAST_TREE, self.planned.second, features, labels)
         print(f"ranker: {', '.join(f'{size:,}' for size in tree.sizes)} nodes", flush=True)
         memory = self.recipe.memory_gb
         train_ranker(
@@ -244,7 +242,7 @@ class _Stages:
             labels,
             tree,
             self.folder.path,
-            self.ranker,
+            self.planned.ranker,
             memory_budget=None if memory is None else int(memory * 2**30),
             threads=self.recipe.threads,
         )
