@@ -268,7 +268,7 @@ def test_arguments_that_do_not_fit(arguments, message):
     with pytest.raises(ConfigError, match=message):
         recipe = XrTransformer(**arguments)
         plan_of(recipe, config_of(), [4, 16, 60])
-        tree_settings(recipe, config_of(), 60)
+        tree_settings(recipe, config_of(), SimpleNamespace(num_labels=60, num_features=9))
         settings_of_ranker(recipe, config_of(), [4, 16, 60])
 
 
@@ -291,7 +291,8 @@ def test_published_configs_fit_their_trees(name):
     num_labels, first, second = PUBLISHED.get(name) or PUBLISHED[name.split("_")[0]]
     config = load_config(CONFIGS / f"{name}.json")
     recipe = registry.create("recipe", config.recipe.section())
-    (_, one), (_, other) = tree_settings(recipe, config, num_labels)
+    manifest = SimpleNamespace(num_labels=num_labels, num_features=9)
+    (_, one), (_, other) = tree_settings(recipe, config, manifest)
     plan = plan_of(recipe, config, one)
     assert one[: plan.count] == first and other == second
     settings_of_ranker(recipe, config, other)

@@ -4,9 +4,12 @@ import dataclasses
 import inspect
 
 from tfxc import registry
+from tfxc.data.matrices import load_matrix
+from tfxc.data.source_files import expand
 from tfxc.errors import ConfigError
-from tfxc.labels.label_embeddings import pifa, pii
-from tfxc.labels.tree_building import build_tree
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.labels.label_embeddings import MODES, pifa, pifa_with_label_features, pii
+from tfxc.labels.tree_building import build_tree, level_sizes
 from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.settings import RankerSettings
 
@@ -18,12 +21,16 @@ class TreeSettings:
 
     Args:
         given: the arguments of ``labels.tree_building.build_tree`` that differ from its defaults,
-            and ``label_embedding``, ``"pifa"`` or ``"pii"``.
+            and what the labels are clustered by: ``label_embedding``, ``"pifa"`` or ``"pii"``;
+            ``label_features``, a ``.npy`` or ``.npz`` file with a row for each label, which joins
+            PIFA as ``join`` (``"concat"`` or ``"convex"``) and ``alpha`` say. Or ``file`` alone, a
+            tree of ``tools/build_tree.py`` to take as it is. Rows and tree are in the order of the
+            prepared data's ``labels.txt``.
         seed: where ``given`` has none.
         where: config key, for messages.
 
     Raises:
-        ConfigError: an unknown key, or a value that cannot be.
+        ConfigError: an unknown key, a value that cannot be, or keys that mean nothing together.
 
     Example:
         >>> TreeSettings({"max_leaf_size": 10}).arguments
@@ -33,20 +40,99 @@ class TreeSettings:
     def __init__(self, given=None, seed=0, where="recipe.tree"):
         parameters = inspect.signature(build_tree).parameters.values()
         known = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
-        known = {"label_embedding": "pifa", **known}
-        given = _checked(given, known, where)
-        self.label_embedding = given.pop("label_embedding", "pifa")
-        if self.label_embedding not in _VECTORS:
+        known |= {"label_embedding": "pifa", "label_features": None, "join": MODES[0]}
+        given = _checked(given, {**known, "alpha": 0.5, "file": None}, where)
+        self._where, self.file = where, given.pop("file", None)
+        if self.file is not None and given:
             raise ConfigError(
-                f"one of {', '.join(_VECTORS)} expected, found {self.label_embedding!r}",
-                where=f"{where}.label_embedding",
+                "it means nothing beside a tree from a file",
+                where=f"{where}.{next(iter(given))}",
+                fix="remove it, or the file",
             )
-        self.arguments, self._where = {"seed": seed, **given}, where
+        self.label_embedding = given.pop("label_embedding", _VECTORS[0])
+        self.label_features = given.pop("label_features", None)
+        self.joined = {key: given.pop(key) for key in ("join", "alpha") if key in given}
+        self.arguments = {"seed": seed, **given}
+        self._check()
+
+    def _check(self):
+        choices = [("label_embedding", self.label_embedding, _VECTORS)]
+        choices += [("join", self.joined.get("join", MODES[0]), MODES)]
+        for key, value, known in choices:
+            if value not in known:
+                raise ConfigError(
+                    f"one of {', '.join(known)} expected, found {value!r}",
+                    where=f"{self._where}.{key}",
+                )
+        if not 0 <= self.joined.get("alpha", 0.5) <= 1:
+            raise ConfigError("a share from 0 to 1 expected", where=f"{self._where}.alpha")
+        useless = list(self.joined) if self.label_features is None else []
+        if self.label_features is not None and self.label_embedding != "pifa":
+            useless = ["label_features"]
+        if useless:
+            raise ConfigError(
+                "it means something only with label_embedding 'pifa' and label_features",
+                where=f"{self._where}.{useless[0]}",
+                fix="remove it",
+            )
+
+    def sizes(self, num_labels, num_features):
+        """Nodes of every level, from the top; what is in files is held against the data.
+
+        Args:
+            num_labels: of the data.
+            num_features: by which the labels are clustered.
+
+        Raises:
+            ConfigError: the labels cannot be clustered so, or a file is of other labels.
+            DataError: a file is missing or damaged.
+        """
+        if self.label_features is not None:
+            self._label_features(num_labels, num_features)
+        if self.file is not None:
+            return self._tree(num_labels).sizes
+        names = ("nr_splits", "min_codes", "max_leaf_size")
+        shape = {name: self.arguments[name] for name in names if name in self.arguments}
+        try:
+            return level_sizes(num_labels, **shape)
+        except ConfigError as error:
+            where = f"{self._where}.{error.where}"
+            raise ConfigError(error.problem, where=where, fix=error.fix) from None
 
     def build(self, features, labels, threads=None):
         """The ``ClusterTree`` of label matrix Y and feature matrix X."""
-        vectors = pii(labels) if self.label_embedding == "pii" else pifa(labels, features)
+        if self.file is not None:
+            return self._tree(labels.shape[1])
+        if self.label_features is not None:
+            given = self._label_features(labels.shape[1], features.shape[1])
+            mode, alpha = self.joined.get("join", MODES[0]), self.joined.get("alpha", 0.5)
+            vectors = pifa_with_label_features(labels, features, given, mode, alpha)
+        else:
+            vectors = pii(labels) if self.label_embedding == "pii" else pifa(labels, features)
         return build_tree(vectors, **{"threads": threads, **self.arguments})
+
+    def _tree(self, num_labels):
+        tree = ClusterTree.load(expand(self.file))
+        if tree.num_labels != num_labels:
+            raise ConfigError(
+                f"a tree over the data's {num_labels:,} labels expected, found one over "
+                f"{tree.num_labels:,}",
+                where=f"{self._where}.file",
+                fix="build it from the prepared data",
+            )
+        return tree
+
+    def _label_features(self, num_labels, num_features):
+        found = load_matrix(expand(self.label_features))
+        width = num_features if self.joined.get("join") == "convex" else found.shape[1]
+        if found.shape != (num_labels, width):
+            raise ConfigError(
+                f"a row of {width:,} for each of the {num_labels:,} labels expected, found shape "
+                f"{found.shape}",
+                where=f"{self._where}.label_features",
+                fix="give the rows in the order of the prepared data's labels.txt",
+            )
+        return found
 
 
 def ranker_settings(given=None, seed=0, where="recipe.ranker"):

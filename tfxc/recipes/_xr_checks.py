@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from tfxc import registry
 from tfxc.errors import ConfigError
-from tfxc.labels.tree_building import level_sizes
 from tfxc.model import make_parts
 from tfxc.ranker.settings import RankerSettings
 from tfxc.recipes._linear_settings import TreeSettings, ranker_settings
@@ -48,7 +47,7 @@ def planned(recipe, config, manifest):
     check_fit(config, manifest)
     if recipe.calibrate is not None:
         need_split(manifest, "dev", "recipe.calibrate")
-    (first, levels), second = tree_settings(recipe, config, manifest.num_labels)
+    (first, levels), second = tree_settings(recipe, config, manifest)
     plan = plan_of(recipe, config, levels) if recipe.do_fine_tune else None
     second, layers = (first, levels) if recipe.fix_clustering else second
     return Planned(first, second, plan, settings_of_ranker(recipe, config, layers), levels, layers)
@@ -126,8 +125,13 @@ def _refuse_training(config):
             )
 
 
-def tree_settings(recipe, config, num_labels):
+def tree_settings(recipe, config, manifest):
     """How the two trees are built, and the sizes of their levels.
+
+    Args:
+        recipe: ``XrTransformer``.
+        config: ``Config``.
+        manifest: the data's ``Manifest``.
 
     Returns:
         ``((first, sizes), (second, sizes))`` with ``TreeSettings`` and lists of int.
@@ -135,22 +139,35 @@ def tree_settings(recipe, config, num_labels):
     Raises:
         ConfigError: an unknown key, or an impossible value.
     """
-    known = registry.arguments(registry.get("head", "tree"))
-    given = {"seed": config.seed, **config.head.section()}
-    first = {name: given.get(name, known[name]) for name in TREE}
-    second, found = recipe.refined_tree, []
-    if isinstance(second, dict | None):
-        second = {**first, **(second or {})}
-    for settings, where in ((first, "head"), (second, "recipe.refined_tree")):
-        tree = TreeSettings(settings, where=where)
-        shape = {name: tree.arguments[name] for name in TREE[:3]}
-        try:
-            found.append((tree, level_sizes(num_labels, **shape)))
-        except ConfigError as error:
-            raise ConfigError(
-                error.problem, where=f"{where}.{error.where}", fix=error.fix
-            ) from None
+    head, known = config.head.section(), registry.arguments(registry.get("head", "tree"))
+    shape = {name: head.get(name, known[name]) for name in TREE if name != "seed"}
+    shape["seed"] = head.get("seed", config.seed)
+    found = []
+    for given, key in ((recipe.first_tree, "first_tree"), (recipe.refined_tree, "refined_tree")):
+        tree = TreeSettings(given, where=f"recipe.{key}")
+        if tree.file is None:
+            _refuse_keys(given or {}, key)
+            where = f"recipe.{key}" if given or key == "refined_tree" else "head"
+            tree = TreeSettings({**shape, **(given or {})}, where=where)
+        found.append((tree, tree.sizes(manifest.num_labels, manifest.num_features)))
     return tuple(found)
+
+
+def _refuse_keys(given, key):
+    """Refuses what a section of one of the trees cannot say."""
+    taken = [name for name in TREE if name in given and key == "first_tree"]
+    if taken:
+        raise ConfigError(
+            "this is the head's to say",
+            where=f"recipe.{key}.{taken[0]}",
+            fix=f"set head.{taken[0]}",
+        )
+    if given.get("join") == "convex" and key == "refined_tree":
+        raise ConfigError(
+            "concat expected: the features of the second tree are terms and encodings, which "
+            "labels do not have",
+            where=f"recipe.{key}.join",
+        )
 
 
 def plan_of(recipe, config, sizes):

@@ -7,7 +7,6 @@ import scipy.sparse
 from tfxc.data.manifest import Manifest
 from tfxc.errors import ConfigError
 from tfxc.labels.cluster_tree import ClusterTree
-from tfxc.labels.tree_building import level_sizes
 from tfxc.progress import Progress
 from tfxc.ranker.chain import train_ranker
 from tfxc.recipes import _linear_training as steps
@@ -29,8 +28,9 @@ class XRLinear(Recipe):
     the disk; a stopped training goes on behind the last finished block.
 
     Args:
-        tree: arguments of ``labels.tree_building.build_tree``, and ``label_embedding``: ``"pifa"``
-            or ``"pii"``.
+        tree: how the labels are clustered: arguments of ``labels.tree_building.build_tree``, and
+            ``label_embedding`` (``"pifa"`` or ``"pii"``), ``label_features``, ``join``, ``alpha``;
+            or ``file``, a tree from a file. See ``recipes._linear_settings.TreeSettings``.
         ranker: keys of ``ranker.settings.RankerSettings``.
         memory_gb: what the training of the classifiers may take besides features and labels.
         calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the scores on the
@@ -116,9 +116,8 @@ class XRLinear(Recipe):
 
     def _plan(self, config, manifest):
         """Sizes of the levels, and ``RankerSettings`` that fit them."""
-        tree = TreeSettings(self.tree, config.seed).arguments
-        shape = {k: tree[k] for k in ("nr_splits", "min_codes", "max_leaf_size") if k in tree}
-        sizes = level_sizes(manifest.num_labels, **shape)
+        tree = TreeSettings(self.tree, config.seed)
+        sizes = tree.sizes(manifest.num_labels, manifest.num_features)
         settings = ranker_settings(self.ranker, config.seed)
         if settings.mode != "full-model":
             raise ConfigError(

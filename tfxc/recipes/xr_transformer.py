@@ -70,8 +70,11 @@ class XrTransformer(Recipe):
         warmup_steps: in place of ``training.schedule.warmup``; needs ``steps``.
         encoding_length: that the encodings are scaled to for the second tree and the ranker. Below
             1 where an encoder without pretraining has learned the training texts by heart.
+        first_tree: what the labels are clustered by for the first tree, where it is not PIFA:
+            ``label_embedding``, ``label_features``, ``join``, ``alpha``; or ``file``, a tree to
+            take as it is. See ``recipes._linear_settings.TreeSettings``.
         refined_tree: arguments of ``labels.tree_building.build_tree`` for the second tree, and
-            ``label_embedding``, as of recipe ``xr_linear``; those left out are the head's.
+            the same keys as in ``first_tree``; those of its shape that are left out are the head's.
         ranker: keys of ``ranker.settings.RankerSettings``; ``threshold`` is 0.001 if left out.
         memory_gb: what the training of the ranker may take besides features and labels; None for
             no limit.
@@ -92,15 +95,16 @@ class XrTransformer(Recipe):
         self, *, do_fine_tune=True, only_encoder=False, fix_clustering=False,
         max_match_clusters=32768, negatives=None, only_topk=20, initial=None,
         ensemble="concat-only", threshold=0.001, cost_sensitive=False, epochs=None, steps=None,
-        warmup_steps=None, encoding_length=1.0, refined_tree=None, ranker=None, memory_gb=None,
-        calibrate=None, threads=None,
+        warmup_steps=None, encoding_length=1.0, first_tree=None, refined_tree=None, ranker=None,
+        memory_gb=None, calibrate=None, threads=None,
     ):  # fmt: skip
         self.do_fine_tune, self.only_encoder = do_fine_tune, only_encoder
         self.fix_clustering, self.max_match_clusters = fix_clustering, max_match_clusters
         self.negatives, self.only_topk, self.initial = negatives, only_topk, initial
         self.ensemble, self.threshold, self.cost_sensitive = ensemble, threshold, cost_sensitive
         self.epochs, self.steps, self.warmup_steps = epochs, steps, warmup_steps
-        self.encoding_length, self.refined_tree, self.ranker = encoding_length, refined_tree, ranker
+        self.encoding_length, self.ranker = encoding_length, ranker
+        self.first_tree, self.refined_tree = first_tree, refined_tree
         self.memory_gb, self.calibrate, self.threads = memory_gb, calibrate, threads
         check_calibrate(calibrate)
         self._check()
