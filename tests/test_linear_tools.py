@@ -9,8 +9,10 @@ import scipy.sparse
 from tests.source_tree import ROOT
 from tests.verbs.calls import call
 from tfxc import evaluate, export, info, predict
+from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.ensemble import combine
 from tfxc.ranker.search import Ranker
+from tfxc.recipes._linear_settings import TreeSettings
 from tfxc.recipes.runs import load_run
 
 DATA = ROOT / "tests" / "ranker" / "data"
@@ -55,6 +57,37 @@ def test_an_imported_model_is_a_run(tool, frozen, tmp_path, capsys):
     assert call(capsys, export, "--run", run, "--k", 4).code == 0
     problem = call(capsys, evaluate, "--run", run).problem()
     assert "name a file with --data" in problem
+
+
+def test_an_imported_model_answers_pecos_own_matrices(tool, frozen, tmp_path, capsys):
+    run, folder = tmp_path / "run", tmp_path / "data"
+    folder.mkdir()
+    assert call(capsys, tool("import_pecos"), DATA / "pecos_model", run).code == 0
+    parts = (frozen["q_data"], frozen["q_indices"], frozen["q_indptr"])
+    queries = scipy.sparse.csr_matrix(parts, (len(frozen["q_indptr"]) - 1, 30))
+    scipy.sparse.save_npz(folder / "X.tst.npz", queries)
+    asked = ("--run", run, "--k", 5, "--beam", 10, "--format", "jsonl", "--batch-size", 7)
+    from_file = call(capsys, predict, *asked, folder / "X.tst.npz").out
+    lines = from_file.splitlines()
+    for line, scores in zip(lines, frozen["l3-hinge/10/scores"], strict=True):
+        np.testing.assert_allclose(sorted(json.loads(line)["scores"]), np.sort(scores), atol=1e-5)
+    split = ("--reader-option", "split=tst")
+    assert call(capsys, predict, *asked, folder, *split).out == from_file
+    np.save(folder / "X.npy", queries.toarray())
+    problem = call(capsys, predict, *asked, folder / "X.npy").problem()
+    assert "30 sparse features as in the training split expected, found 30 dense ones" in problem
+
+
+def test_the_tree_of_an_imported_model_serves_a_recipe(tool, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert call(capsys, tool("import_pecos"), DATA / "pecos_model", run).code == 0
+    settings = TreeSettings({"file": str(run / "tree.npz")})
+    assert settings.sizes(22, 30)[-1] == 22
+    # As docs/xr_linear.md makes a tree of PECOS's chain of clusters.
+    files = sorted((DATA / "pecos_model" / "ranker").glob("*.model/C.npz"))
+    chain = [scipy.sparse.load_npz(file) for file in files]
+    tree = ClusterTree([matrix.tocsr().indices for matrix in chain])
+    assert tree == ClusterTree.load(run / "tree.npz")
 
 
 def test_an_import_without_names_and_counts(tool, frozen, tmp_path, capsys):

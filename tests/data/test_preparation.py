@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
@@ -66,6 +67,21 @@ def test_every_row_arrives_once_shuffled_in_train_and_in_order_elsewhere(sparse_
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "label_counts.npy"), counts)
     assert (tmp_path / "out" / "labels.txt").read_text().split() == [str(i) for i in range(12)]
     assert not (tmp_path / "out" / "scratch").exists()
+
+
+def test_features_beside_texts_that_are_vectorised_are_told(tmp_path, capsys):
+    matrix, _ = sparse_set(4)
+    (tmp_path / "X.trn.txt").write_text("red cat\nblue dog\nred dog\nblue cat\n")
+    for name, values in (("X", matrix), ("Y", scipy.sparse.eye(4, format="csr"))):
+        scipy.sparse.save_npz(tmp_path / f"{name}.trn.npz", values)
+    given = DataSettings(name="given", train=str(tmp_path), test=str(tmp_path))
+    assert prepare(given, tmp_path / "given").num_features == 30
+    assert "not used" not in capsys.readouterr().err
+    made = given.model_copy(update={"text_features": TFIDF})
+    assert prepare(made, tmp_path / "made").num_features == 4
+    told = capsys.readouterr().err
+    assert told.count(f"train: the features of {tmp_path} are not used") == 1
+    assert told.count("not used") == 1 and "leave text_features out" in told
 
 
 def test_layouts_hold_equal_rows(sparse_settings, tmp_path):

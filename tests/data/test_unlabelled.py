@@ -1,10 +1,13 @@
 """Examples without labels."""
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.sparse
 
+from tfxc.data.conversion import Converter
 from tfxc.data.unlabelled import available_lines, chunk_of_lines, open_unlabelled
 from tfxc.errors import ConfigError, DataError
 
@@ -90,3 +93,82 @@ def test_malformed_lines_are_named(line, kind):
     good = {"text": "x", "sparse": "0:1", "dense": "1 2 3 4"}[kind]
     with pytest.raises(DataError, match="pipe:8"):
         chunk_of_lines([good, line], kind, 4, "pipe", first=7)
+
+
+def bags(count=7):
+    return scipy.sparse.random(count, 5, 0.4, "csr", np.float32, rng=np.random.default_rng(4))
+
+
+def features_of(source, size=3):
+    chunks = list(source.chunks(size))
+    assert [len(chunk) for chunk in chunks] == [3, 3, 1]
+    assert all(chunk.labels == [[]] * len(chunk) for chunk in chunks)
+    parts = [chunk.features for chunk in chunks]
+    assert all(part.dtype == np.float32 for part in parts)
+    if scipy.sparse.issparse(parts[0]):
+        return scipy.sparse.vstack(parts).toarray()
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("layout", ["csr", "csc", "coo"])
+def test_a_sparse_matrix_alone(tmp_path, layout):
+    scipy.sparse.save_npz(tmp_path / "X.npz", bags().asformat(layout).astype(np.float64))
+    reader = open_unlabelled(tmp_path / "X.npz", "sparse", defaults={"zero_based": True})
+    assert (reader.num_examples, reader.num_features) == (7, 5)
+    np.testing.assert_array_equal(features_of(reader), bags().toarray())
+    with pytest.raises(ConfigError, match="unknown option 'split' of MatrixFile"):
+        open_unlabelled(tmp_path / "X.npz", "sparse", options={"split": "tst"})
+
+
+def test_a_dense_matrix_alone(tmp_path):
+    vectors = np.random.default_rng(2).normal(size=(7, 5))
+    np.save(tmp_path / "X.npy", vectors)
+    found = features_of(open_unlabelled(tmp_path / "X.npy", "dense"))
+    np.testing.assert_array_equal(found, vectors.astype(np.float32))
+    for name, arrays in (("bare", {}), ("labelled", {"labels": np.full(7, -3)})):
+        np.savez(tmp_path / f"{name}.npz", features=vectors, **arrays)
+        found = features_of(open_unlabelled(tmp_path / f"{name}.npz", "dense"))
+        np.testing.assert_array_equal(found, vectors.astype(np.float32))
+
+
+def test_matrices_that_are_none(tmp_path):
+    np.save(tmp_path / "X.npy", np.zeros(3))
+    (tmp_path / "damaged.npy").write_text("x")
+    (tmp_path / "damaged.npz").write_text("x")
+    np.savez(tmp_path / "other.npz", shape=[3, 4])
+    problems = {
+        "X.npy": r"numbers \(m, dim\) expected", "damaged.npy": "an .npy file of numbers expected",
+        "damaged.npz": "truncated or damaged", "other.npz": "'features' is missing",
+        "none.npy": "no such file", "none.npz": "no such file",
+    }  # fmt: skip
+    for name, problem in problems.items():
+        with pytest.raises(DataError, match=rf"{name}.*{problem}"):
+            open_unlabelled(tmp_path / name, "dense")
+
+
+def test_a_pecos_folder_without_labels(tmp_path):
+    scipy.sparse.save_npz(tmp_path / "X.tst.npz", bags())
+    reader = open_unlabelled(tmp_path, "sparse", options={"split": "tst"})
+    np.testing.assert_array_equal(features_of(reader), bags().toarray())
+    (tmp_path / "X.tst.txt").write_text("a\n" * 6)
+    with pytest.raises(
+        DataError, match=r"X\.tst\.txt: 7 examples .* as X\.tst\.npz has rows, .* 6"
+    ):
+        features_of(open_unlabelled(tmp_path, "sparse", options={"split": "tst"}))
+    (tmp_path / "X.tst.npz").unlink()
+    assert texts_of(open_unlabelled(tmp_path, "text", options={"split": "tst"})) == ["a"] * 6
+    with pytest.raises(DataError, match=r"X\.trn\.txt or X\.trn\.npz is expected"):
+        open_unlabelled(tmp_path, "text")
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_matrix_of_the_other_kind(tmp_path, dense):
+    scipy.sparse.save_npz(tmp_path / "X.npz", bags())
+    np.save(tmp_path / "X.npy", bags().toarray())
+    file, takes = ("X.npz", "dense") if dense else ("X.npy", "sparse")
+    no_labels = SimpleNamespace(convert=lambda *_, **__: (np.zeros(4, int), np.zeros(0, int)))
+    converter = Converter(numbering=no_labels, num_features=5, dense=dense)
+    chunks = open_unlabelled(tmp_path / file, takes).chunks(3)
+    found = "sparse" if dense else "dense"
+    with pytest.raises(DataError, match=rf"5 {takes} features .* expected, found 5 {found} ones"):
+        list(converter.rows(chunks, file, training=False))

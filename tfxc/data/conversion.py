@@ -1,5 +1,7 @@
 """Chunks of raw examples to rows: texts vectorised, labels numbered, features, images checked."""
 
+import sys
+
 import numpy as np
 import scipy.sparse
 from sklearn.preprocessing import normalize
@@ -130,6 +132,22 @@ def check_kind(chunk, wanted, where, fix="give examples as in training"):
         if wanted == "features" and found == "images":
             fix = "give images in every split, and no data.normalise"
     raise DataError(f"examples with {wanted} expected, found {found}", where=where, fix=fix)
+
+
+def tell_unused(chunk, where, split):
+    """Tells on standard error that the features of a split are not used beside its texts.
+
+    Args:
+        chunk: its first ``Chunk``, of a set whose texts are vectorised.
+        where: the source.
+        split: its name.
+    """
+    if chunk.features is not None:
+        print(
+            f"{split}: the features of {where} are not used, data.text_features makes them from "
+            f"the texts; leave text_features out to take those of the file",
+            file=sys.stderr,
+        )
 
 
 def _not_finite(features, where, first):

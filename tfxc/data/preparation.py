@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.config import DataSettings
-from tfxc.data.conversion import Converter, check_kind
+from tfxc.data.conversion import Converter, check_kind, tell_unused
 from tfxc.data.feature_preparation import names_feature_sets, prepare_feature_sets
 from tfxc.data.held_out import open_split
 from tfxc.data.image_conversion import ImageConverter, nothing_decoded
@@ -146,8 +146,7 @@ class _Preparation:
     def __init__(self, settings, sources, folder, jobs):
         self.settings, self.sources, self.folder, self.jobs = settings, sources, folder, jobs
         self.text_features = self.numbering = None
-        self.fingerprints, self.dense = {}, False
-        self.num_train = self.num_features = 0
+        self.fingerprints, self.dense, self.num_train, self.num_features = {}, False, 0, 0
         self.images = self.recounted = None  # an ImageConverter, for a set of images
 
     def run(self):
@@ -171,10 +170,9 @@ class _Preparation:
         first = next(texts, None)
         if not self.num_train:
             raise DataError(
-                "a training split with examples expected, found an empty one",
-                where=where,
+                "a training split with examples expected, found an empty one", where=where,
                 fix="check the file and the reader's options",
-            )
+            )  # fmt: skip
         texts = itertools.chain([first], texts)
         if settings.text_features is not None:
             self.text_features = build_text_features(settings.text_features)
@@ -213,6 +211,8 @@ class _Preparation:
             self.images = ImageConverter(settings.images or ImageSettings())
         wanted = "features" if settings.text_features is None else "texts"
         check_kind(chunk, wanted if self.images is None else "images", where, fix=None)
+        if not self.num_train and wanted == "texts":
+            tell_unused(chunk, where, "train")
 
     @property
     def _chunk_size(self):

@@ -16,6 +16,7 @@ from tfxc.data.formats.base import TextReader, check_unicode
 from tfxc.data.formats.image_folder import EXTENSIONS
 from tfxc.data.formats.lines import Lines
 from tfxc.data.formats.xc_repository import parse_header
+from tfxc.data.matrix_file import MatrixFile, is_matrix_file
 from tfxc.errors import ConfigError, DataError
 from tfxc.registry import nearest
 
@@ -32,7 +33,8 @@ def open_unlabelled(path, takes, reader=None, options=None, defaults=None):
         path: any file ``tfxc.data.formats.open_reader`` reads; for texts also plain text, one text
             a line (``.txt`` without the header of the Extreme Classification Repository), and
             JSON lines without labels; for images also one image file, and a folder with images at
-            any depth, which are taken in the order of their paths.
+            any depth, which are taken in the order of their paths; for features also a matrix alone
+            (``tfxc.data.matrix_file.MatrixFile``). A PECOS folder needs no ``Y``.
         takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``: what the model takes.
         reader: the format's name, ``"lines"`` for plain text; None recognises it.
         options: the reader's options.
@@ -54,7 +56,10 @@ def open_unlabelled(path, takes, reader=None, options=None, defaults=None):
         if Path(path).is_file() and Path(path).suffix.lower() in EXTENSIONS:
             return OneImage(path)
         reader = "image_folder" if _holds_no_archive(path) else None
-    reader_class = _reader_class(reader or detect_format(path), takes, path)
+    if reader is None and is_matrix_file(path):
+        reader_class = MatrixFile
+    else:
+        reader_class = _reader_class(reader or detect_format(path), takes, path)
     known = [name for name in inspect.signature(reader_class).parameters if name != "path"]
     for option in options:
         if option not in known:

@@ -24,6 +24,7 @@ class DenseMatrix(Reader):
 
     Args:
         path: ``.npz`` file of ``numpy.savez`` or ``numpy.savez_compressed``.
+        labelled: False gives the features without labels; there need be none.
 
     Raises:
         DataError: the file is damaged, an array is missing or of another shape or type, a label
@@ -35,8 +36,9 @@ class DenseMatrix(Reader):
         768
     """
 
-    def __init__(self, path):
+    def __init__(self, path, *, labelled=True):
         super().__init__(path)
+        self._labelled = labelled
         with self._features() as rows:
             self.num_examples, self.num_features = rows.shape
 
@@ -65,6 +67,8 @@ class DenseMatrix(Reader):
 
     def _label_lists(self):
         """An iterator of one list of ids per example."""
+        if not self._labelled:
+            return ([] for _ in range(self.num_examples))
         labels = load_array(self.path, "labels")
         splits = None
         if "label_splits" in array_names(self.path):

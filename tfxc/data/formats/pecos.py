@@ -25,6 +25,7 @@ class PecosFolder(Reader):
     Args:
         path: the folder.
         split: the part of the file names between the dots; PECOS writes ``trn``, ``val``, ``tst``.
+        labelled: False gives the examples without labels; there need be no ``Y.<split>.npz``.
 
     Raises:
         DataError: a file is missing, damaged or no sparse matrix, the numbers of examples or of
@@ -38,26 +39,30 @@ class PecosFolder(Reader):
         (3865, 3956)
     """
 
-    def __init__(self, path, *, split="trn"):
+    def __init__(self, path, *, split="trn", labelled=True):
         super().__init__(path)
         if not self.path.is_dir():
             raise DataError(
                 "a folder is expected, found a file", where=self.path, fix="give its folder"
             )
-        self._label_path = self._required(f"Y.{split}.npz")
+        self._label_path = self._required(f"Y.{split}.npz") if labelled else None
         self._text_path = self._optional(f"X.{split}.txt")
         self._feature_path = self._optional(f"X.{split}.npz")
         if self._text_path is None and self._feature_path is None:
             self._required(f"X.{split}.txt", f"X.{split}.npz")
-        self.num_examples, self.num_labels = _shape(self._label_path)
+        self._counted = self._label_path or self._feature_path or self._text_path
+        if labelled:
+            self.num_examples, self.num_labels = _shape(self._label_path)
+        elif self._feature_path is not None:
+            self.num_examples, _ = _shape(self._feature_path)
+        else:
+            self.num_examples = sum(1 for _ in self._texts())
         if self._feature_path is not None:
             rows, self.num_features = _shape(self._feature_path)
             self._check_rows(rows, self._feature_path)
 
     def _read(self, size):
-        labels = _load_sparse(self._label_path)
-        labels.eliminate_zeros()
-        names = self._label_names()
+        labels, names = self._labels()
         features = _load_sparse(self._feature_path) if self._feature_path else None
         texts = self._texts() if self._text_path else None
         for start in range(0, self.num_examples, size):
@@ -71,6 +76,14 @@ class PecosFolder(Reader):
             yield chunk
         if texts is not None:
             self._check_rows(self.num_examples + sum(1 for _ in texts), self._text_path)
+
+    def _labels(self):
+        """CSR (examples, labels), and the labels' names or None."""
+        if self._label_path is None:
+            return scipy.sparse.csr_matrix((self.num_examples, 0)), None
+        labels = _load_sparse(self._label_path)
+        labels.eliminate_zeros()
+        return labels, self._label_names()
 
     def _texts(self):
         return (line for _, line in Lines(self._text_path).texts())
@@ -112,7 +125,7 @@ class PecosFolder(Reader):
     def _check_rows(self, rows, path, expected=None):
         if rows != (self.num_examples if expected is None else expected):
             raise DataError(
-                f"{self.num_examples:,} examples are expected as {self._label_path.name} has rows, "
+                f"{self.num_examples:,} examples are expected as {self._counted.name} has rows, "
                 f"found {rows:,}",
                 where=path,
                 fix="give the files of one and the same split",
