@@ -237,10 +237,11 @@ def test_an_ensemble_of_runs(text_run, other_run, method, tmp_path, capsys):
 def test_bad_ensembles(text_run, other_run, tmp_path):
     (tmp_path / "in.txt").write_text("soup\n")
     one, other, file = ["--run", str(text_run)], ["--run", str(other_run)], str(tmp_path / "in.txt")
-    with pytest.raises(ConfigError, match=r"--ensemble: it joins what several runs find"):
-        predict.main([*one, file, "--ensemble", "average"])
+    for more in (["--ensemble", "average"], ["--top", "7"]):
+        with pytest.raises(ConfigError, match=rf"{more[0]}: it is for what several runs find"):
+            predict.main([*one, file, *more])
     with pytest.raises(ConfigError, match="different runs expected, one is given twice"):
-        predict.main([*one, *one, file])
+        predict.main([*one, "--run", f"{text_run}/", file])
     with pytest.raises(ConfigError, match="--ensemble average"):
         predict.main([*one, *other, file, "--probabilities"])
     with pytest.raises(ConfigError, match="1 to 12 labels per example are available"):

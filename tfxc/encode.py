@@ -58,19 +58,22 @@ def _checked(vectors, first, options):
     if options.unit_norm:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    mends = {
+        "float32": "train the run again, with training.clip_norm or a lower learning rate",
+        "float16": "add --unit-norm, or take --dtype float32",
+    }
     with np.errstate(over="ignore"):
-        vectors = vectors.astype(options.dtype)
-    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if wrong.size:
-        raise DataError(
-            f"finite {options.dtype} values expected, the encoder gives others for example "
-            f"{first + wrong[0] + 1:,}",
-            where=options.run,
-            fix="add --unit-norm, or take --dtype float32"
-            if options.dtype == "float16"
-            else "train the run again, with training.clip_norm or a lower learning rate",
-        )
-    return vectors
+        stored = vectors.astype(options.dtype)
+    for values in (vectors, stored):
+        wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if wrong.size:
+            raise DataError(
+                f"finite {values.dtype} values expected, the encoder gives others for example "
+                f"{first + wrong[0] + 1:,}",
+                where=options.run,
+                fix=mends[str(values.dtype)],
+            )
+    return stored
 
 
 def _parser():

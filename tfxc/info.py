@@ -62,9 +62,11 @@ def _config_lines(options):
     if estimate is not None:
         yield from estimate
         return
-    yield from recipe.outline(config, manifest)
-    yield from _weight_lines(config, manifest.dimensions)
-    yield from _memory_lines(config, manifest)
+    outline, decided = recipe.outline(config, manifest)
+    yield from outline
+    if decided is not None:
+        yield from _weight_lines(config, manifest.dimensions | decided)
+        yield from _memory_lines(config, manifest, decided)
 
 
 def _data_lines(manifest):
@@ -108,16 +110,16 @@ def _separate_models(config):
     return getattr(recipe, "folds", 1), None
 
 
-def _memory_lines(config, manifest):
+def _memory_lines(config, manifest, decided):
     from tfxc.training.memory import available_bytes, peak_bytes, rate_groups
 
     count, repetition = _separate_models(config)
-    memory = peak_bytes(config, manifest, repetition)
+    memory = peak_bytes(config, manifest, repetition, **decided)
     yield f"estimated memory of the training{' of one model' if count > 1 else ''}:"
     for name in [*memory._fields[1:], "total"]:
         yield f"  {name:12} {getattr(memory, name) / 1e6:>12,.0f} MB"
     yield f"  {'available':12} {available_bytes() / 1e6:>12,.0f} MB"
-    yield from rate_groups(config, manifest.dimensions, repetition)
+    yield from rate_groups(config, manifest.dimensions | decided, repetition)
 
 
 def _folder_bytes(path):

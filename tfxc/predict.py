@@ -12,13 +12,14 @@ example is joined; their labels have to be the same.
 import contextlib
 import json
 import sys
+from pathlib import Path
 
 from tfxc import cli
 from tfxc.errors import ConfigError, DataError
 
 _PROMPT = "> "
 _ENSEMBLE = "softmax_average"
-_LISTED = 20  # labels that each run of an ensemble lists, or k where that is more
+_LISTED = 20
 
 
 def main(argv=None):
@@ -45,20 +46,30 @@ def _predictor(options, typed):
         return SavedModelPredictor(options.model, options.k)
     from tfxc.recipes.runs import load_run
 
-    runs = {path: load_run(path) for path in options.run}
-    for loaded in runs.values():
+    if len(options.run) == 1:
+        loaded = load_run(options.run[0])
         loaded.search_with(options.beam, options.post_processor)
-    if len(runs) == 1:
         probabilities = True if options.probabilities else None if typed else False
         return RunPredictor(loaded, options.k, probabilities)
-    listed = max(_LISTED, options.k or 0)
-    predictors = {
-        path: RunPredictor(
-            loaded, min(listed, loaded.manifest["num_labels"]), options.probabilities
-        )
-        for path, loaded in runs.items()
-    }
+    runs, predictors = {path: load_run(path) for path in options.run}, {}
+    rankers = [loaded for loaded in runs.values() if hasattr(loaded.model, "search_with")]
+    for loaded in rankers or runs.values():
+        loaded.search_with(options.beam, options.post_processor)
+    for path, loaded in runs.items():
+        listed = min(max(options.top or _LISTED, options.k or 0), loaded.manifest["num_labels"])
+        with _named(path):
+            predictors[path] = RunPredictor(loaded, listed, options.probabilities)
     return EnsemblePredictor(predictors, options.ensemble or _ENSEMBLE, options.k)
+
+
+@contextlib.contextmanager
+def _named(run):
+    """Names the run, one of several, in the errors of what it is asked for."""
+    try:
+        yield
+    except ConfigError as error:
+        where = f"{run}: {error.where}" if error.where else run
+        raise ConfigError(error.problem, where=where, fix=error.fix) from None
 
 
 def _check(options):
@@ -71,13 +82,17 @@ def _check(options):
                     where=f"--{name.replace('_', '-')}",
                     fix="give --run in place of --model",
                 )
-    several = len(set(options.run or ())) > 1
-    if len(options.run or ()) > 1 and len(set(options.run)) < len(options.run):
+    runs = [Path(run).resolve() for run in options.run or ()]
+    several = len(runs) > 1
+    if len(set(runs)) < len(runs):
         raise ConfigError("different runs expected, one is given twice", where="--run")
-    if options.ensemble and not several:
-        raise ConfigError(
-            "it joins what several runs find", where="--ensemble", fix="give --run several times"
-        )
+    for name in ("ensemble", "top"):
+        if getattr(options, name) and not several:
+            raise ConfigError(
+                "it is for what several runs find",
+                where=f"--{name}",
+                fix="give --run several times",
+            )
     if several and options.probabilities and options.ensemble != "average":
         raise ConfigError(
             "probabilities of several runs can be averaged only",
@@ -215,7 +230,12 @@ def _parser():
     options.add_argument(
         "--ensemble",
         choices=METHODS,
-        help=f"how the best {_LISTED} labels of several runs are joined (default: {_ENSEMBLE})",
+        help=f"how the best labels of several runs are joined (default: {_ENSEMBLE})",
+    )
+    options.add_argument(
+        "--top",
+        type=cli.positive,
+        help=f"labels that each of several runs lists (default: {_LISTED}, or k if that is more)",
     )
     options.add_argument("--min-score", type=float, help="leave labels with a lower score out")
     cli.add_beam_options(options)

@@ -101,12 +101,14 @@ def _dry_run(config, recipe, folder, options):
     if estimate is not None:
         print("\n".join(estimate))
         return 0
-    outline = recipe.outline(config, manifest)
+    outline, decided = recipe.outline(config, manifest)
     for line in outline:
         print(line)
-    memory = peak_bytes(config, manifest, repetition)
+    if decided is None:
+        return 0
+    memory = peak_bytes(config, manifest, repetition, **decided)
     what = "the training" if repetition is None else f"repetition {repetition} in its own process"
-    what = f"{what} of the encoder" if outline else what
+    what = "the largest of these trainings" if outline else what
     print(f"{memory.parameters:,} parameters; estimated memory of {what}:")
     for name in memory._fields[1:]:
         print(f"  {name:11} {getattr(memory, name) / 2**20:10,.0f} MB")
@@ -115,9 +117,9 @@ def _dry_run(config, recipe, folder, options):
     if memory.total > available_bytes():
         print("that does not fit: lower training.batch_size or the model's widths")
         return 2
-    for line in rate_groups(config, manifest.dimensions, repetition):
+    for line in rate_groups(config, manifest.dimensions | decided, repetition):
         print(line)
-    loss, steps = try_one_step(config, folder, repetition)
+    loss, steps = try_one_step(config, folder, repetition, decided or None)
     length = "" if outline else f"; the training takes {steps:,} steps"
     print(f"one batch works, its loss is {loss:.4f}{length}")
     return 0

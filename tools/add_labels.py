@@ -22,10 +22,11 @@ def main(argv=None):
     found = options.parse_args(argv)
     from tfxc.data.preparation import ensure_prepared
     from tfxc.evaluate import reader_of_file
-    from tfxc.recipes._added_labels import add_new_labels
+    from tfxc.recipes._added_labels import add_new_labels, check_run
     from tfxc.recipes.runs import load_run
 
     loaded = load_run(found.run)
+    check_run(loaded, found.output)
     reader = reader_of_file(loaded, found.data, found)
     folder = ensure_prepared(loaded.config.data, found.prepared)
     done = add_new_labels(loaded, reader, found.output, folder)

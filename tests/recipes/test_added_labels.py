@@ -82,8 +82,10 @@ def block(layer, parent):
     return layer.rows[rows], np.diff(entries), layer.columns[inside], layer.values[inside]
 
 
-def test_new_labels_behind_an_encoder(tool, tmp_path, capsys):
+@pytest.mark.parametrize("fixed", [False, True])
+def test_new_labels_behind_an_encoder(tool, fixed, tmp_path, capsys):
     changes = {"do_fine_tune": False, "encoding_length": 0.5, "calibrate": "logistic"}
+    changes |= {"fix_clustering": fixed, "ranker": {"negatives": "tfn+man"}}
     for name, each in (("train", 4), ("dev", 1)):
         xr_texts.write_texts(tmp_path / f"{name}.jsonl", each, 0)
     context = xr_texts.work_of(tmp_path, "old", recipe={"name": "xr_transformer", **changes})
@@ -115,6 +117,26 @@ def test_new_labels_behind_an_encoder(tool, tmp_path, capsys):
     for parent in set(range(16)) - {leaf}:
         for mine, theirs in zip(block(layer, parent), block(one, parent), strict=True):
             np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("changed", "key", "value", "message"),
+    [
+        ("summary.json", "imported", "folder", "this one was imported without its training data"),
+        ("config.json", "recipe", {"name": "xr_transformer", "only_encoder": True}, "encoder only"),
+        ("config.json", "recipe", {"name": "fit"}, "a run of recipe 'xr_linear' or 'xr_tra"),
+    ],
+)
+def test_runs_that_get_no_labels(run, tool, changed, key, value, message, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    tree = json.loads((tmp_path / "run" / changed).read_text())
+    if key == "recipe":
+        parts = {"encoder": "bag_mlp", "head": "tree", "objective": "squared_hinge"}
+        tree |= {part: {"name": name} for part, name in parts.items()}
+    (tmp_path / "run" / changed).write_text(json.dumps({**tree, key: value}))
+    arguments = (tmp_path / "run", "--data", run.parent / "dev.jsonl")
+    problem = call(capsys, tool, *arguments, "--output", tmp_path / "grown").problem()
+    assert message in problem
 
 
 def test_what_cannot_be_added(run, tool, tmp_path, capsys):

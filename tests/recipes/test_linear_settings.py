@@ -43,6 +43,9 @@ def test_features_of_labels(join, tmp_path):
     built = tree.build(features, labels)
     assert built == build_tree(vectors, seed=4, max_leaf_size=3)
     assert built.sizes == tree.sizes(12, 6)
+    alone = {"label_features": settings["label_features"], "label_embedding": "given"}
+    tree = TreeSettings({**alone, "max_leaf_size": 3}, seed=4)
+    assert tree.build(features[:, :2], labels) == build_tree(given, seed=4, max_leaf_size=3)
 
 
 def test_a_ranker_over_a_tree_from_a_file(run, files, capsys):
@@ -61,12 +64,16 @@ def test_a_ranker_over_a_tree_from_a_file(run, files, capsys):
     ("given", "message"),
     [
         ({"file": "absent.npz"}, r"absent\.npz: a label tree is expected, there is no such file"),
+        ({"file": "labels.npy"}, r"labels\.npy: a label tree is expected, the file cannot be read"),
+        ({"file": ""}, r"recipe\.tree\.file: the name of a file expected, found ''"),
+        ({"label_features": 7}, r"recipe\.tree\.label_features: the name of a file expected"),
         ({"file": "tree.npz", "nr_splits": 4}, r"recipe\.tree\.nr_splits: it means nothing beside"),
         ({"label_features": "absent.npy"}, r"absent\.npy: no such file"),
         ({"label_features": "labels.npy", "join": "sum"}, r"recipe\.tree\.join: one of concat, co"),
         ({"label_features": "labels.npy", "join": "convex"}, r"a row of 9 for each of the 30 labe"),
         ({"label_features": "labels.npy", "alpha": 2}, r"recipe\.tree\.alpha: a share from 0 to 1"),
         ({"label_features": "labels.npy", "label_embedding": "pii"}, "only with label_embedding"),
+        ({"label_embedding": "given"}, r"label_features expected beside label_embedding 'given'"),
         ({"join": "concat"}, r"recipe\.tree\.join: it means something only with label_embedding"),
     ],
 )

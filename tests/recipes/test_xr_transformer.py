@@ -144,6 +144,14 @@ def test_outline(texts, capsys):
     assert "ranker on 20 terms and vectors of 96:\nlayers of 4, 16, 56 nodes" in told
     assert "blocks to train: 21;" in told and "of the encoder:" in told
     assert "blocks to train: 21;" in call(capsys, info, "--config", config, *options).out
+    switches = ("do_fine_tune=false", "only_encoder=true", "fix_clustering=true")
+    for switch, message in zip(switches, ("epochs, recipe.", None, None), strict=True):
+        changes = ("--set", f"recipe.{switch}", "--set", "recipe.negatives=null", "--dry-run")
+        told = call(capsys, train, "--config", config, *options, *changes)
+        assert told.code == 0 and ("one batch" in told.out) == (message is None)
+        assert ("level 1: 5 steps" in told.out) == ("do_fine" not in switch)
+        assert ("ranker on" in told.out) == ("only" not in switch)
+        assert message is None or "not used, as recipe.do_fine_tune is false: recipe." in told.out
     changes = ("--set", "recipe.epochs=[1,2]", "--dry-run")
     problem = call(capsys, train, "--config", config, *options, *changes).problem()
     assert problem.startswith("recipe.epochs: one value, or 3, one for each fine-tuned level")

@@ -168,7 +168,9 @@ class ClusterTree:
                     raise DataError(f"a tree of version {FILE_VERSION} is expected", where=path)
                 sizes = content["sizes"].tolist()
                 parents = [content[f"parents_{level}"] for level in range(len(sizes))]
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except (
+            OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile
+        ) as error:  # fmt: skip
             if isinstance(error, DataError):
                 raise
             raise DataError(

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfxc.labels.cluster_tree import ClusterTree
+
 
 class LevelShape(NamedTuple):
     """Sizes of one level of a tree.
@@ -53,6 +55,18 @@ def built_shape(num_labels, nr_splits=16, min_codes=None, max_leaf_size=100):
         found.insert(0, LevelShape(size, min(nr_splits, size), last))
         size = -(-size // nr_splits)
     return [LevelShape(size, size, size), *found]
+
+
+def tree_in_order(sizes):
+    """A ``ClusterTree`` of these level sizes whose neighbours stand together, for trials.
+
+    Example:
+        >>> tree_in_order([2, 5]).parents[1].tolist()
+        [0, 0, 0, 1, 1]
+    """
+    above = [1, *sizes[:-1]]
+    levels = zip(above, sizes, strict=True)
+    return ClusterTree([np.arange(size) * parents // size for parents, size in levels])
 
 
 def family_table(tree, level):

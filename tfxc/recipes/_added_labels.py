@@ -62,7 +62,8 @@ def add_new_labels(loaded, reader, output, data_folder):
         ConfigError: a run of another recipe, of other data, or a folder that is in use.
         DataError: the file has no label that the run does not know.
     """
-    _check(loaded, output, data_folder)
+    check_run(loaded, output)
+    _check_data(loaded, data_folder)
     run, recipe = loaded.folder.path, registry.create("recipe", loaded.config.recipe.section())
     made = features_of_ranker(loaded, recipe)
     names, features, labels = _new_examples(loaded, reader, made)
@@ -83,15 +84,34 @@ def add_new_labels(loaded, reader, output, data_folder):
     return Added(names, len(affected), len(layer.child_splits) - 1)
 
 
-def _check(loaded, output, data_folder):
+def check_run(loaded, output):
+    """Refuses a run whose ranker cannot get new labels, before its data are looked for.
+
+    Raises:
+        ConfigError: a run of another recipe, one without a ranker or without data of its own, or
+            an output folder that is in use.
+    """
     if loaded.config.recipe.name not in RECIPES:
         raise ConfigError(
             f"a run of recipe {' or '.join(map(repr, RECIPES))} expected, found one of "
             f"{loaded.config.recipe.name!r}",
             where=loaded.folder.path,
         )
+    if loaded.config.recipe.section().get("only_encoder"):
+        raise ConfigError(
+            "a run with a ranker expected, found an encoder only", where=loaded.folder.path
+        )
     if Path(output).exists():
         raise ConfigError("a new folder expected", where=output, fix="choose another one")
+    if "imported" in (loaded.folder.summary() or {}):
+        raise ConfigError(
+            "a run that was trained here expected, this one was imported without its training data",
+            where=loaded.folder.path,
+            fix="train a run on the data; it may take this one's tree as recipe.tree.file",
+        )
+
+
+def _check_data(loaded, data_folder):
     if Manifest.load(data_folder).num_labels != loaded.manifest["num_labels"]:
         raise ConfigError(
             "a run with the labels of its data expected, labels were added to this one",

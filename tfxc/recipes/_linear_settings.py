@@ -13,7 +13,7 @@ from tfxc.labels.tree_building import build_tree, level_sizes
 from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.settings import RankerSettings
 
-_VECTORS = ("pifa", "pii")
+_VECTORS = ("pifa", "pii", "given")
 
 
 class TreeSettings:
@@ -21,9 +21,10 @@ class TreeSettings:
 
     Args:
         given: the arguments of ``labels.tree_building.build_tree`` that differ from its defaults,
-            and what the labels are clustered by: ``label_embedding``, ``"pifa"`` or ``"pii"``;
-            ``label_features``, a ``.npy`` or ``.npz`` file with a row for each label, which joins
-            PIFA as ``join`` (``"concat"`` or ``"convex"``) and ``alpha`` say. Or ``file`` alone, a
+            and what the labels are clustered by: ``label_embedding``, ``"pifa"``, ``"pii"`` or
+            ``"given"``; ``label_features``, a ``.npy`` or ``.npz`` file with a row for each label,
+            which is taken as given or joins PIFA as ``join`` (``"concat"`` or ``"convex"``) and
+            ``alpha`` say. Or ``file`` alone, a
             tree of ``tools/build_tree.py`` to take as it is. Rows and tree are in the order of the
             prepared data's ``labels.txt``.
         seed: where ``given`` has none.
@@ -42,6 +43,11 @@ class TreeSettings:
         known = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
         known |= {"label_embedding": "pifa", "label_features": None, "join": MODES[0]}
         given = _checked(given, {**known, "alpha": 0.5, "file": None}, where)
+        for key in ("file", "label_features"):
+            if not (given.get(key) is None or (isinstance(given[key], str) and given[key])):
+                raise ConfigError(
+                    f"the name of a file expected, found {given[key]!r}", where=f"{where}.{key}"
+                )
         self._where, self.file = where, given.pop("file", None)
         if self.file is not None and given:
             raise ConfigError(
@@ -66,14 +72,20 @@ class TreeSettings:
                 )
         if not 0 <= self.joined.get("alpha", 0.5) <= 1:
             raise ConfigError("a share from 0 to 1 expected", where=f"{self._where}.alpha")
-        useless = list(self.joined) if self.label_features is None else []
-        if self.label_features is not None and self.label_embedding != "pifa":
+        features, kind = self.label_features is not None, self.label_embedding
+        useless = [] if features and kind == "pifa" else list(self.joined)
+        if features and kind == "pii":
             useless = ["label_features"]
         if useless:
             raise ConfigError(
                 "it means something only with label_embedding 'pifa' and label_features",
                 where=f"{self._where}.{useless[0]}",
                 fix="remove it",
+            )
+        if kind == "given" and not features:
+            raise ConfigError(
+                "label_features expected beside label_embedding 'given', found none",
+                where=f"{self._where}.label_features",
             )
 
     def sizes(self, num_labels, num_features):
@@ -103,7 +115,9 @@ class TreeSettings:
         """The ``ClusterTree`` of label matrix Y and feature matrix X."""
         if self.file is not None:
             return self._tree(labels.shape[1])
-        if self.label_features is not None:
+        if self.label_embedding == "given":
+            vectors = self._label_features(labels.shape[1], features.shape[1])
+        elif self.label_features is not None:
             given = self._label_features(labels.shape[1], features.shape[1])
             mode, alpha = self.joined.get("join", MODES[0]), self.joined.get("alpha", 0.5)
             vectors = pifa_with_label_features(labels, features, given, mode, alpha)

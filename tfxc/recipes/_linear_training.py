@@ -78,7 +78,8 @@ def estimate_lines(manifest, sizes, settings, memory_gb, threads, more=0):
     """
     train, width = manifest.split("train"), manifest.num_features + more
     entries = train.examples * width if manifest.dense else train.nonzeros + train.examples * more
-    given = 8 * entries + 8 * train.examples + 12 * train.labels * (len(sizes) + 2)
+    joined = 8 * entries if more else 0  # while the columns are put behind the features
+    given = 8 * entries + joined + 8 * train.examples + 12 * train.labels * (len(sizes) + 2)
     problem = (train.examples, entries, width, sizes[0], settings.solvers(sizes)[0])
     least = block_memory(*problem, compress=False)
     widest = block_memory(*problem, threads=thread_count(threads))

@@ -1,5 +1,8 @@
 """What the ranker of a run reads: terms, or vectors of an encoder beside them."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import scipy.sparse
 
@@ -9,7 +12,7 @@ from tfxc.data.source import open_source
 from tfxc.recipes._linear_settings import ranker_settings
 from tfxc.recipes._linear_training import training_matrices
 from tfxc.recipes._xr_checks import settings_of_ranker
-from tfxc.recipes._xr_embeddings import beside
+from tfxc.recipes._xr_embeddings import beside, write_embeddings
 from tfxc.recipes.xr_transformer import EMBEDDINGS
 from tfxc.training.embedding import Embedder
 
@@ -58,10 +61,14 @@ class Encoded(Given):
         if path.is_file():
             vectors = np.load(path, mmap_mode="r")
         else:  # deleted, to save space
-            source = open_source(data_folder, "train")
-            rows = (batch["features"] for batch in source.sequential(self._batch_size))
-            vectors = np.concatenate([self._embed(features) for features in rows])
+            vectors = self._encoded(open_source(data_folder, "train"))
         return self._beside(terms, vectors), labels
+
+    def _encoded(self, source):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "train.npy"
+            write_embeddings(path, lambda: self._embed, source, self._batch_size, "embedding")
+            return np.load(path)
 
     def of_rows(self, rows, num_labels):
         terms, labels = super().of_rows(rows, num_labels)

@@ -3,8 +3,11 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from tfxc import registry
 from tfxc.errors import ConfigError
+from tfxc.labels.tree_shape import tree_in_order
 from tfxc.model import make_parts
 from tfxc.ranker.settings import RankerSettings
 from tfxc.recipes._linear_settings import TreeSettings, ranker_settings
@@ -56,6 +59,7 @@ def planned(recipe, config, manifest):
 def stage_lines(recipe, config, manifest):
     """What the stages will take, as lines; raises as ``planned`` does."""
     found, train = planned(recipe, config, manifest), manifest.split("train")
+    yield from _unused(recipe)
     if found.plan is not None:
         shown = ", ".join(f"{size:,}" for size in found.levels)
         yield f"first tree: levels of {shown} nodes, {found.plan.count} of them are fine-tuned on"
@@ -75,6 +79,41 @@ def stage_lines(recipe, config, manifest):
     memory = recipe.memory_gb
     yield f"ranker on {manifest.num_features:,} terms and vectors of {width:,}:"
     yield from estimate_lines(manifest, found.layers, found.ranker, memory, recipe.threads, width)
+
+
+def _unused(recipe):
+    """A line for each switch that makes other settings of the config mean nothing."""
+    of_levels = ("first_tree", "negatives", "initial", "epochs", "steps", "warmup_steps")
+    unused = {
+        "do_fine_tune is false": of_levels if not recipe.do_fine_tune else (),
+        "only_encoder is true": ("refined_tree", "ranker") if recipe.only_encoder else (),
+        "fix_clustering is true": ("refined_tree",) if recipe.fix_clustering else (),
+    }
+    for why, names in unused.items():
+        given = [f"recipe.{name}" for name in names if getattr(recipe, name) is not None]
+        if recipe.fix_clustering and "recipe.first_tree" in given:
+            given.remove("recipe.first_tree")  # the ranker's
+        if given:
+            yield f"not used, as recipe.{why}: {', '.join(given)}"
+
+
+def trial(recipe, config, manifest):
+    """Arguments of ``build_model`` for the widest level, with a tree that stands for the real one.
+
+    Returns:
+        dict, or None where nothing is fine-tuned.
+    """
+    found = planned(recipe, config, manifest)
+    if found.plan is None:
+        return None
+    last = found.plan.count - 1
+    decided = {"label_tree": tree_in_order(found.levels), "level": last}
+    if last and "man" in found.plan.negatives[last]:
+        nodes = min(found.plan.only_topk, found.levels[last - 1])
+        matched = np.full((manifest.split("train").examples, found.plan.only_topk), -1, np.int32)
+        matched[:, :nodes] = np.arange(nodes)
+        decided["matched"] = matched
+    return decided
 
 
 def check_fit(config, manifest):

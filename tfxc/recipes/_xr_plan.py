@@ -47,7 +47,7 @@ def fine_tuned_levels(sizes, most):
         raise ConfigError(
             f"at least {sizes[0]:,} expected, the nodes of the tree's first level, found {most:,}",
             where="recipe.max_match_clusters",
-            fix="raise it, or lower head.min_codes",
+            fix="raise it, or begin the first tree with fewer nodes: head.min_codes",
         )
     return count
 

@@ -88,12 +88,13 @@ class Recipe:
             manifest: the data's ``Manifest``.
 
         Returns:
-            list of lines.
+            ``(lines, decided)``: list of text, and further arguments of ``build_model`` for the
+            largest of the trainings, None where there is none.
 
         Raises:
             ConfigError: the config does not fit the data.
         """
-        return []
+        return [], {}
 
     def one_model(self, config, repetition):
         """What one training process trains, for a dry run: (config, repetition or None).

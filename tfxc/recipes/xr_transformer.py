@@ -14,7 +14,7 @@ from tfxc.ranker.chain import train_ranker
 from tfxc.recipes._linear_model import LinearModel
 from tfxc.recipes._linear_settings import check_calibrate
 from tfxc.recipes._linear_training import calibrate
-from tfxc.recipes._xr_checks import planned, stage_lines
+from tfxc.recipes._xr_checks import planned, stage_lines, trial
 from tfxc.recipes._xr_embeddings import beside, write_embeddings
 from tfxc.recipes._xr_levels import Levels
 from tfxc.recipes._xr_model import EncoderRanker, built_encoder
@@ -132,8 +132,9 @@ class XrTransformer(Recipe):
                 raise ConfigError(f"more than 0 expected, found {value}", where=f"recipe.{name}")
 
     def outline(self, config, manifest):
-        """Levels with their steps, and what the ranker takes."""
-        return list(stage_lines(self, config, manifest))
+        """Levels with their steps, what the ranker takes, and the training of the widest level."""
+        lines = list(stage_lines(self, config, manifest))
+        return lines, trial(self, config, manifest)
 
     def run(self, context):
         """Trains into the run folder, or goes on with a stopped training.

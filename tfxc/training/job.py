@@ -155,8 +155,8 @@ def _refuse_one_label(config, manifest):
         )
 
 
-def try_one_step(config, data_folder, repetition=None):
-    """Trains one step on one batch and throws the result away.
+def try_one_step(config, data_folder, repetition=None, decided=None):
+    """Trains one step on one batch and throws the result away; arguments as of ``make_trainer``.
 
     Returns:
         (loss, steps of the whole training).
@@ -165,7 +165,9 @@ def try_one_step(config, data_folder, repetition=None):
     manifest = Manifest.load(data_folder)
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(folder)
-        trainer = make_trainer(config, data_folder, manifest, run, strategy, repetition)
+        trainer = make_trainer(
+            config, data_folder, manifest, run, strategy, repetition, decided=decided
+        )
         return _with_own_errors(trainer.source, trainer.one_step), trainer.total_steps
 
 

@@ -38,19 +38,21 @@ class Memory(NamedTuple):
         return sum(self[1:])
 
 
-def peak_bytes(config, manifest, repetition=None):
+def peak_bytes(config, manifest, repetition=None, **decided):
     """Estimates the peak memory of training; no weight is allocated for it.
 
     Args:
         config: ``Config``.
         manifest: the data's ``Manifest``.
         repetition: number of the one repetition trained, or None for the whole model.
+        decided: further arguments of ``build_model``.
 
     Returns:
         ``Memory``. Accurate to about a fifth for models whose tables dominate; the feature maps of
         an image encoder are not counted.
     """
-    encoder, head, objective = make_parts(config, **manifest.dimensions, repetition=repetition)
+    dimensions = manifest.dimensions | decided
+    encoder, head, objective = make_parts(config, **dimensions, repetition=repetition)
     shapes = weight_shapes(encoder, head)
     parameters = sum(_size(shape) for _, shape in shapes)
     weights = parameters * _FLOAT
