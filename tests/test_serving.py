@@ -8,13 +8,15 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow as tf
 
 from tests.small_runs import NAMES, TEXTS, make_run
 from tfxc.errors import CheckpointError, ConfigError
+from tfxc.ranker.calibration import Calibration
 from tfxc.recipes.runs import load_run
 from tfxc.serving import export_savedmodel
-from tfxc.serving_check import largest_difference
+from tfxc.serving_check import checked_difference, largest_difference
 from tfxc.training.search import Searcher
 
 TFIDF = {"name": "tfidf", "ngram_range": [1, 2]}
@@ -49,6 +51,63 @@ def test_dense_head_equals_numpy(tmp_path):
     np.testing.assert_allclose(found["scores"], np.take_along_axis(scores, ids, 1), rtol=1e-5)
     assert found["labels"].tolist() == named(ids)
     assert found["ids"].dtype == np.int32 and found["scores"].dtype == np.float32
+
+
+@pytest.mark.parametrize("objective", ["softmax", "sigmoid"])
+def test_probabilities_equal_numpy(tmp_path, objective):
+    sections = {"text_features": TFIDF, "objective": {"name": objective}}
+    run = load_run(make_run(tmp_path / "run", **sections))
+    exported = export_savedmodel(run, tmp_path / "served", k=4, probabilities=True)
+    found = answers(exported.folder, text=tf.constant(TEXTS))
+    scores = dense_scores(run.model, run.text_features.transform(TEXTS).toarray())
+    ids = np.argsort(-scores, axis=1, kind="stable")[:, :4]
+    whole = scipy.special.softmax(scores, 1) if objective == "softmax" else None
+    whole = scipy.special.expit(scores) if whole is None else whole
+    np.testing.assert_array_equal(found["ids"], ids)
+    np.testing.assert_allclose(found["scores"], np.take_along_axis(whole, ids, 1), rtol=1e-5)
+    with pytest.raises(RuntimeError, match="does not answer as the trained model"):
+        largest_difference(run, exported.folder, 4)
+
+
+def test_probabilities_of_heads_over_digits(tmp_path):
+    head = {"name": "mhp", "heads": [4, 3]}
+    run = load_run(make_run(tmp_path / "run", text_features=TFIDF, head=head))
+    for kind, probabilities in (("scores", False), ("probabilities", True)):
+        export_savedmodel(run, tmp_path / kind, 4, probabilities)
+    raw, found = (
+        answers(tmp_path / kind, text=tf.constant(TEXTS))["scores"]
+        for kind in ("scores", "probabilities")
+    )
+    np.testing.assert_allclose(found, np.exp(raw), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"head": MACH}, "head Mach has no probabilities: it has no softmax over all labels"),
+        ({"objective": {"name": "hinge"}}, "has no probabilities: its scores are margins"),
+    ],
+)
+def test_models_without_probabilities(tmp_path, sections, message):
+    run = load_run(make_run(tmp_path / "run", text_features=TFIDF, **sections))
+    with pytest.raises(ConfigError, match=message):
+        export_savedmodel(run, tmp_path / "served", k=4, probabilities=True)
+    assert not (tmp_path / "served").exists()
+
+
+def test_rounding_where_a_calibration_is_steep():
+    """Scores a rounding difference apart may lie on both sides of a step, but nowhere else."""
+    shares = {"scores": [0.0, 0.5, 0.50001, 1.0], "values": [0.0, 0.2, 0.7, 0.8]}
+    calibration = Calibration("isotonic", **shares)
+    ids, scores = np.array([[3, 1, -1]]), np.float32([[0.9, 0.5, -np.inf]])
+    for chance, right in ((0.2, True), (0.7, True), (0.71, False), (0.19, False), (np.nan, False)):
+        found = ids, np.float32([[0.78, chance, -np.inf]])
+        arguments = (found, (ids, scores), 1e-4, "it", calibration)
+        if right:
+            assert checked_difference(*arguments) == pytest.approx(chance - 0.2, abs=1e-6)
+        else:
+            with pytest.raises(RuntimeError, match="it does not answer"):
+                checked_difference(*arguments)
 
 
 @pytest.mark.parametrize("aggregate", ["logits", "probabilities", "log_probabilities", "median"])

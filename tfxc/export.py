@@ -47,7 +47,8 @@ def main(argv=None):
     if options.format == "savedmodel":
         from tfxc.serving import export_savedmodel
 
-        print(report(export_savedmodel(loaded, folder, k), loaded.manifest))
+        done = export_savedmodel(loaded, folder, k, options.probabilities)
+        print(report(done, loaded.manifest))
         return 0
     if hasattr(loaded.model, "find_top_k"):
         raise ConfigError(
@@ -72,6 +73,12 @@ def _check(options):
             f"the format savedmodel has no {options.quantize}",
             where="--quantize",
             fix="choose --format onnx or --format litert",
+        )
+    if options.probabilities and options.format != "savedmodel":
+        raise ConfigError(
+            f"the format {options.format} gives scores, no probabilities",
+            where="--probabilities",
+            fix="choose --format savedmodel, or leave it out",
         )
     if options.least_agreement is not None and not options.quantize:
         raise ConfigError(
@@ -111,6 +118,7 @@ def report(done, manifest):
         f"{done.weight_bytes / 1e6:,.1f} MB; {manifest['num_labels']:,} labels",
         f"  takes  {takes}",
         f"  gives  labels: string, ids: int32, scores: float32, each (batch, {done.k}), best first",
+        *(["         scores are probabilities"] * done.probabilities),
         f"  checked against the run's model: scores differ by at most {done.score_difference:.1e}",
         "",
         "import tensorflow as tf",
@@ -142,6 +150,11 @@ def _parser():
     options.add_argument("--output", metavar="FOLDER", help="folder to write (default: RUN/FORMAT)")
     options.add_argument(
         "--k", type=int, help=f"labels per example (default: {_DEFAULT_K}, or all if fewer)"
+    )
+    options.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="scores of the SavedModel are probabilities, as predict --probabilities gives them",
     )
     cli.add_beam_options(options)
     return options

@@ -21,6 +21,7 @@ from tfxc.errors import ConfigError
 from tfxc.files import atomic_folder
 from tfxc.ops.sparse import unit_rows
 from tfxc.serving_check import largest_difference
+from tfxc.training.search import check_probabilities, top_k_in_graph
 
 
 class Exported(NamedTuple):
@@ -34,6 +35,7 @@ class Exported(NamedTuple):
         size_bytes: of the whole folder.
         weight_bytes: of the variables alone.
         score_difference: largest difference of a score to the run's own model.
+        probabilities: whether scores are probabilities.
     """
 
     folder: Path
@@ -42,9 +44,10 @@ class Exported(NamedTuple):
     size_bytes: int
     weight_bytes: int
     score_difference: float
+    probabilities: bool
 
 
-def export_savedmodel(loaded_run, folder, k=5):
+def export_savedmodel(loaded_run, folder, k=5, probabilities=False):
     """Writes a SavedModel, loads it again and compares it with the run's model.
 
     Signatures, all with outputs ``labels`` string, ``ids`` int32 and ``scores`` float32, each
@@ -67,13 +70,14 @@ def export_savedmodel(loaded_run, folder, k=5):
         loaded_run: a ``tfxc.recipes.runs.LoadedRun``.
         folder: the SavedModel's folder; an older SavedModel there is replaced.
         k: labels per example.
+        probabilities: whether ``scores`` are what ``tfxc.predict --probabilities`` gives.
 
     Returns:
         ``Exported``.
 
     Raises:
-        ConfigError: k exceeds the number of labels, the token pattern has no equal in the graph,
-            or the folder holds something else than a SavedModel.
+        ConfigError: k exceeds the number of labels, the model has no probabilities, the token
+            pattern has no equal in the graph, or the folder holds something else than a SavedModel.
         UserError: the disk is full or the folder cannot be written to.
         CheckpointError: the run is not finished.
 
@@ -84,16 +88,18 @@ def export_savedmodel(loaded_run, folder, k=5):
     """
     folder = Path(folder)
     check_target(loaded_run, folder, k, "saved_model.pb", "a SavedModel")
-    model = ServedModel(loaded_run, k)
+    if probabilities:
+        check_probabilities(loaded_run.model)
+    model = ServedModel(loaded_run, k, probabilities)
     with atomic_folder(folder) as scratch:
         # The gradients of our own ops hold on to tensors that cannot be saved; serving needs none.
         plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         with os_errors(folder):
             tf.saved_model.save(model, str(scratch), signatures=model.functions, options=plain)
         forget_gradients(scratch / "saved_model.pb")
-        difference = largest_difference(loaded_run, scratch, k)
-        size = folder_size(scratch)
-    return Exported(folder, model.takes, k, size, size_of(model.weights), difference)
+        difference = largest_difference(loaded_run, scratch, k, probabilities)
+        size, weights = folder_size(scratch), size_of(model.weights)
+    return Exported(folder, model.takes, k, size, weights, difference, probabilities)
 
 
 class ServedModel(tf.Module):
@@ -105,6 +111,7 @@ class ServedModel(tf.Module):
     Args:
         loaded_run: a ``LoadedRun``.
         k: labels per example.
+        probabilities: whether scores are probabilities.
 
     Attributes:
         takes: see ``Exported``.
@@ -112,14 +119,14 @@ class ServedModel(tf.Module):
         functions: dict of concrete functions by signature name.
     """
 
-    def __init__(self, loaded_run, k):
+    def __init__(self, loaded_run, k, probabilities=False):
         super().__init__()
         self.names = _label_names(loaded_run)
         texts = loaded_run.folder / "assets" / "text_features"
         self.from_texts = text_graph(loaded_run.text_features, texts)
         kind = loaded_run.manifest["feature_kind"]
         self.takes = "text" if self.from_texts is not None else kind
-        answer = _answer(loaded_run.model, self.names, k)
+        answer = _answer(loaded_run.model, self.names, k, probabilities)
         features = from_features(answer, loaded_run.manifest).get_concrete_function()
         self.functions = {"serving_default": features}
         if kind == "image":
@@ -143,11 +150,11 @@ def forget_gradients(path):
     path.write_bytes(saved.SerializeToString())
 
 
-def _answer(model, names, k):
+def _answer(model, names, k, probabilities):
     """Function of features -> the signature's outputs."""
 
     def answer(features):
-        ids, scores = model.top_k(features, k)
+        ids, scores = top_k_in_graph(model, features, k, probabilities)
         labels = names.lookup(tf.cast(ids, tf.int64))
         return {"labels": labels, "ids": ids, "scores": tf.cast(scores, tf.float32)}
 

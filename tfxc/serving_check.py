@@ -13,25 +13,44 @@ from tfxc.training.search import Searcher
 # Of scores, relative to the largest one. In half precision a last bit of a feature may tip the
 # rounding of a hidden unit.
 _TOLERANCE, _HALF_PRECISION_TOLERANCE = 1e-4, 2e-2
+_CALIBRATED_TOLERANCE = 1e-6  # of a probability, beside what the tolerance of its score allows
+_SMALLEST = 1e-30  # probabilities below count as equal
 _SAMPLES = 8
 
 
-def largest_difference(loaded_run, folder, k):
+def largest_difference(loaded_run, folder, k, probabilities=False):
     """Largest difference of a score of the SavedModel in ``folder`` to the run's model.
+
+    Args:
+        loaded_run: a ``LoadedRun``.
+        folder: the SavedModel's.
+        k: labels per example.
+        probabilities: whether its scores are probabilities. Calibrated ones may differ by what a
+            rounding difference of the ranker's score makes of them, others relative to themselves.
 
     Raises:
         RuntimeError: it is no rounding difference, or the label ids differ: a bug.
     """
     served = tf.saved_model.load(str(folder)).signatures
     inputs, features = sample_inputs(loaded_run)
-    expected = Searcher(loaded_run.model, k)({"features": features})
+    model, tolerance = loaded_run.model, tolerance_of(loaded_run)
+    calibration = model.calibration if probabilities and hasattr(model, "find_top_k") else None
+    relative = probabilities and calibration is None
+    expected = Searcher(model, k, probabilities=relative)({"features": features})
     worst = 0.0
     for name, arguments in inputs.items():
         found = served[name](**arguments)
         found = found["ids"].numpy(), found["scores"].numpy()
         what = f"the SavedModel's signature {name!r}"
-        worst = max(worst, checked_difference(found, expected, tolerance_of(loaded_run), what))
+        # Of logarithms the difference is no smaller than that of the probabilities themselves.
+        pair = [_logarithms(*part) for part in (found, expected)] if relative else (found, expected)
+        worst = max(worst, checked_difference(*pair, tolerance, what, calibration))
     return worst
+
+
+def _logarithms(ids, probabilities):
+    # NaN stays NaN.
+    return ids, np.log(np.maximum(probabilities, _SMALLEST))
 
 
 def tolerance_of(loaded_run):
@@ -40,7 +59,7 @@ def tolerance_of(loaded_run):
     return _TOLERANCE if precision == "float32" else _HALF_PRECISION_TOLERANCE
 
 
-def checked_difference(found, expected, tolerance, what):
+def checked_difference(found, expected, tolerance, what, calibration=None):
     """Largest difference of the scores found to those expected.
 
     Args:
@@ -48,20 +67,27 @@ def checked_difference(found, expected, tolerance, what):
         expected: the same of the run's model.
         tolerance: see ``tolerance_of``.
         what: was asked, for the message.
+        calibration: ``Calibration``, if the scores found are its probabilities of those expected.
 
     Raises:
         RuntimeError: it is no rounding difference, or ids differ whose scores are no tie.
     """
     (ids, scores), (expected_ids, expected) = found, expected
+    right = expected if calibration is None else calibration.apply(expected)
     with np.errstate(invalid="ignore"):
-        difference = float(np.where(scores == expected, 0, np.abs(scores - expected)).max())
+        difference = float(np.where(scores == right, 0, np.abs(scores - right)).max())
         gaps = np.abs(np.diff(expected, axis=1, append=-np.inf))  # the last may tie with the next
     finite = np.abs(expected[np.isfinite(expected)])  # lists may be short
     tolerance *= max(1.0, float(finite.max(initial=0)))
     close = np.minimum(gaps, np.roll(gaps, 1, axis=1)) <= tolerance
     close[:, -1] = True
+    least = most = right
+    if calibration is not None:  # where its map is steep, rounding moves a probability far
+        least, most = (calibration.apply(expected + step) for step in (-tolerance, tolerance))
+        tolerance = _CALIBRATED_TOLERANCE
     # Not NaN either, which no comparison holds for.
-    if not difference <= tolerance or ((ids != expected_ids) & ~close).any():
+    within = (scores >= least - tolerance) & (scores <= most + tolerance)
+    if not within.all() or ((ids != expected_ids) & ~close).any():
         raise RuntimeError(
             f"{what} does not answer as the trained model: scores "
             f"differ by up to {difference:g}, ids {ids[:2].tolist()} instead of "

@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from tests.linear_runs import texts_of
-from tests.verbs.calls import call
+from tests.verbs.calls import call, listing
 from tfxc import evaluate, export, info, predict, report, train
+from tfxc.ranker.calibration import Calibration
 from tfxc.ranker.search import Ranker
 from tfxc.ranker.sizes import size_lines
 from tfxc.recipes.runs import load_run
@@ -105,6 +106,41 @@ def test_export_answers_as_the_native_search(run, tmp_path, capsys):
     assert short.any() and set(found["labels"].numpy()[short]) == {b""}
     problem = call(capsys, export, "--run", run, "--format", "onnx").problem()
     assert problem.startswith("--format: the search of a linear ranker has no equal in")
+
+
+@pytest.mark.parametrize("method", ["logistic", "isotonic"])
+def test_exported_probabilities_are_those_of_predict(copy, run, method, tmp_path, capsys):
+    if method == "isotonic":
+        shares = {"scores": [0.05, 0.2, 0.5, 0.7], "values": [0, 0.1, 0.6, 0.9]}
+        Calibration("isotonic", **shares).save(copy / "calibration.json")
+    options = ("--k", 8, "--beam", 1, "--probabilities")
+    done = call(capsys, export, "--run", copy, "--output", tmp_path / "served", *options)
+    assert done.code == 0 and "scores are probabilities" in done.out
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    found = served(text=tf.constant(texts_of(run)))
+    ids, scores, names = (found[name].numpy() for name in ("ids", "scores", "labels"))
+    assert (ids < 0).any() and np.isneginf(scores[ids < 0]).all()
+    arguments = ("--run", copy, run.parent / "dev.jsonl", *options)
+    lines = call(capsys, predict, *arguments).out.splitlines()
+    for line, kept, row, chances in zip(lines, ids >= 0, names, scores, strict=True):
+        expected = json.loads(line)
+        assert [name.decode() for name in row[kept]] == expected["labels"]
+        np.testing.assert_allclose(chances[kept], expected["scores"], rtol=0, atol=1e-6)
+    raw = Ranker.load(copy).predict(load_run(copy).text_features.transform(texts_of(run)), 8)[1]
+    assert np.abs(raw[:, 0] - scores[:, 0]).max() > 0.01
+
+
+def test_export_without_probabilities_to_give(copy, tmp_path, capsys):
+    arguments = ("--run", copy, "--output", tmp_path / "served", "--probabilities")
+    before = listing(tmp_path)
+    for more in (("--post-processor", "noop"), ()):
+        problem = call(capsys, export, *arguments, *more).problem()
+        assert problem.startswith("--probabilities: the model has no probabilities: its scores are")
+        assert listing(tmp_path) == before
+        (copy / "calibration.json").unlink(missing_ok=True)
+        before = listing(tmp_path)
+    problem = call(capsys, export, *arguments, "--format", "onnx").problem()
+    assert problem.startswith("--probabilities: the format onnx gives scores, no probabilities")
 
 
 def test_dense_features(tmp_path, capsys):

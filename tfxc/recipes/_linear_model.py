@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfxc.errors import CheckpointError, ConfigError
 from tfxc.ops.beam_graph import BeamGraph
+from tfxc.ops.calibration_graph import calibrated
 from tfxc.ranker.calibration import Calibration
 from tfxc.ranker.post_processors import post_processor as rule_of
 from tfxc.ranker.search import Ranker, load_layer
@@ -50,9 +51,14 @@ class LinearModel:
         self._graphs = {}
 
     @property
+    def calibration(self):
+        """The ``Calibration`` of the scores; None if there is none for this post-processor."""
+        return self._calibration if self._post_processor is None else None
+
+    @property
     def has_probabilities(self):
         """Whether there is a calibration, and it holds for the post-processor searched with."""
-        return self._calibration is not None and self._post_processor is None
+        return self.calibration is not None
 
     def check_k(self, k):
         """Raises a ``ValueError`` if more labels are asked for than there are."""
@@ -98,12 +104,13 @@ class LinearModel:
         )
         return ids, self._calibration.apply(scores) if probabilities else scores
 
-    def top_k(self, features, k):
-        """The same in TensorFlow's graph, with the same features as tensors; raw scores."""
+    def top_k(self, features, k, probabilities=False):
+        """The same in TensorFlow's graph, with the same features as tensors."""
         if k not in self._graphs:
             with tf.init_scope():
                 self._graphs[k] = self._graph(k)
-        return self._graphs[k](_bag(features))
+        ids, scores = self._graphs[k](_bag(features))
+        return ids, calibrated(scores, self._calibration) if probabilities else scores
 
     def _matrix(self, features):
         if not isinstance(features, dict):

@@ -53,6 +53,11 @@ class EncoderRanker(keras.Model):
         return self._linear[0]
 
     @property
+    def calibration(self):
+        """See ``LinearModel.calibration``."""
+        return self.linear.calibration
+
+    @property
     def has_probabilities(self):
         """Whether the ranker's scores are calibrated."""
         return self.linear.has_probabilities
@@ -93,8 +98,8 @@ class EncoderRanker(keras.Model):
         bag = {"ids": both.indices, "weights": both.data, "row_splits": both.indptr}
         return linear.find_top_k(bag, k, probabilities)
 
-    def top_k(self, features, k):
-        """The same in TensorFlow's graph, with the same features as tensors; raw scores."""
+    def top_k(self, features, k, probabilities=False):
+        """The same in TensorFlow's graph, with the same features as tensors."""
         vectors = tf.cast(self.encoder(features, training=False), tf.float32)
         lengths = tf.norm(vectors, axis=1, keepdims=True)
         vectors = tf.math.divide_no_nan(vectors, lengths) * self._length
@@ -115,7 +120,7 @@ class EncoderRanker(keras.Model):
         }
         bag = {name: ragged.values for name, ragged in joined.items()}
         bag["row_splits"] = joined["ids"].row_splits
-        return self.linear.top_k(bag, k)
+        return self.linear.top_k(bag, k, probabilities)
 
 
 def _terms(features, num_features):

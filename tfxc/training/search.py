@@ -51,10 +51,8 @@ class Searcher:
         searched = model if outside else model.head
         what = "model" if outside else f"head {type(model.head).__name__}"
         searched.check_k(k)
-        if probabilities and not has_probabilities(model):
-            raise ConfigError(
-                f"the {what} has no probabilities", where="--probabilities", fix="take its scores"
-            )
+        if probabilities:
+            check_probabilities(model)
         if full_loss and (outside or not model.head.full_softmax):
             raise ConfigError(
                 f"the {what} has no softmax over all labels",
@@ -88,23 +86,11 @@ class Searcher:
 
     def _make(self, specification):
         def scores(features):
-            vectors = self.model.encoder(features, training=False)
             if self._native:
-                return self.model.head.search_scores(vectors)
-            found = self.model.head.top_k(vectors, self.k)
-            return self._as_probabilities(vectors, *found) if self._probabilities else found
+                return self.model.head.search_scores(self.model.encoder(features, training=False))
+            return top_k_in_graph(self.model, features, self.k, self._probabilities)
 
         return tf.function(scores, input_signature=[specification])
-
-    def _as_probabilities(self, vectors, ids, scores):
-        head = self.model.head
-        if head.log_scores:
-            return ids, tf.exp(scores)
-        if self.model.objective.link == "sigmoid":
-            return ids, tf.sigmoid(scores)
-        # The loss of the best label tells the sum over all: log sum = loss + score.
-        losses = head.top_k_and_loss(vectors, ids[:, :1], 1)[2]
-        return ids, tf.exp(scores - scores[:, :1] - losses[:, None])
 
     def find(self, batch):
         """``Found`` of a batch of arrays."""
@@ -127,7 +113,7 @@ class Searcher:
         vectors = self.model.encoder(features, training=False)
         ids, scores, losses = self.model.head.top_k_and_loss(vectors, labels, self.k)
         if self._probabilities:
-            ids, scores = self._as_probabilities(vectors, ids, scores)
+            ids, scores = _as_probabilities(self.model, vectors, ids, scores)
         return ids, scores, losses
 
     def over_rows(self, rows, batch_size, title=None):
@@ -144,6 +130,54 @@ class Searcher:
                 progress.advance(len(found.ids))
         if title:
             progress.close()
+
+
+def top_k_in_graph(model, features, k, probabilities=False):
+    """The best labels as TensorFlow operations, without a head's native search.
+
+    Args:
+        model: see ``Searcher``.
+        features: tensors of a batch.
+        k: number of labels.
+        probabilities: as of ``Searcher``; see ``check_probabilities``.
+
+    Returns:
+        ids int32 and scores (batch, k), best first.
+    """
+    if hasattr(model, "find_top_k"):
+        return model.top_k(features, k, probabilities)
+    vectors = model.encoder(features, training=False)
+    ids, scores = model.head.top_k(vectors, k)
+    return _as_probabilities(model, vectors, ids, scores) if probabilities else (ids, scores)
+
+
+def _as_probabilities(model, vectors, ids, scores):
+    if model.head.log_scores:
+        return ids, tf.exp(scores)
+    if model.objective.link == "sigmoid":
+        return ids, tf.sigmoid(scores)
+    # The loss of the best label tells the sum over all: log sum = loss + score.
+    losses = model.head.top_k_and_loss(vectors, ids[:, :1], 1)[2]
+    return ids, tf.exp(scores - scores[:, :1] - losses[:, None])
+
+
+def check_probabilities(model):
+    """Refuses a model without probabilities.
+
+    Raises:
+        ConfigError: the reason is named.
+    """
+    if has_probabilities(model):
+        return
+    if hasattr(model, "find_top_k"):
+        what, why = "model", "its scores are not calibrated, or not with this post-processor"
+    else:
+        what = f"head {type(model.head).__name__}"
+        hinge = model.objective.link == "hinge"
+        why = "its scores are margins" if hinge else "it has no softmax over all labels"
+    raise ConfigError(
+        f"the {what} has no probabilities: {why}", where="--probabilities", fix="take its scores"
+    )
 
 
 def has_probabilities(model):

@@ -1,0 +1,40 @@
+"""Probabilities of scores as TensorFlow operations, for exported models."""
+
+import numpy as np
+import tensorflow as tf
+
+
+def calibrated(scores, calibration):
+    """``Calibration.apply`` in the graph.
+
+    Args:
+        scores: float32 tensor of any shape.
+        calibration: ``tfxc.ranker.calibration.Calibration``.
+
+    Returns:
+        Probabilities float32 of the same shape; minus infinity (no label) stays.
+
+    Example:
+        >>> from tfxc.ranker.calibration import Calibration
+        >>> calibration = Calibration("isotonic", scores=[0.0, 1.0], values=[0.2, 0.6])
+        >>> calibrated(tf.constant([-np.inf, 0.5, 7.0]), calibration).numpy().round(6).tolist()
+        [-inf, 0.4000000059604645, 0.6000000238418579]
+    """
+    none = tf.math.is_inf(scores) & (scores < 0)
+    exact = tf.cast(tf.where(none, 0.0, scores), tf.float64)
+    if calibration.method == "isotonic":
+        found = _interpolated(exact, calibration.scores, calibration.values)
+    else:
+        found = tf.sigmoid(calibration.slope * exact + calibration.intercept)
+    return tf.where(none, -np.inf, tf.cast(found, tf.float32))
+
+
+def _interpolated(points, scores, values):
+    """``numpy.interp`` for ascending scores."""
+    points = tf.clip_by_value(points, scores[0], scores[-1])
+    slopes = np.append(np.diff(values) / np.diff(scores), 0.0)
+    flat = tf.reshape(points, [-1])
+    places = tf.searchsorted(tf.constant(scores), flat, side="right") - 1
+    places = tf.reshape(places, tf.shape(points))
+    first, height, slope = (tf.gather(part, places) for part in (scores, values, slopes))
+    return height + slope * (points - first)
