@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.errors import ConfigError, DataError
-from tfxc.labels.cluster_tree import ClusterTree, broadcast
+from tfxc.errors import DataError
+from tfxc.labels.cluster_tree import ClusterTree
 
 
 def random_tree(sizes=(3, 7, 30), seed=0):
@@ -114,11 +114,3 @@ def test_damage_is_told(tmp_path):
 def test_what_is_no_tree(parents, message):
     with pytest.raises(DataError, match=message):
         ClusterTree(parents)
-
-
-def test_broadcast():
-    tree = random_tree()
-    assert broadcast("noop", tree, "post_processor") == ["noop"] * 3
-    assert broadcast((1, 2, 3), tree, "beam") == [1, 2, 3]
-    with pytest.raises(ConfigError, match=r"beam: one value or 3 values .*3, 7, 30 nodes.*found 2"):
-        broadcast([1, 2], tree, "beam")

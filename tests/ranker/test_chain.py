@@ -12,7 +12,9 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ops.linear_solver import has_native
 from tfxc.ranker import chain as chain_module
 from tfxc.ranker.chain import train_ranker
-from tfxc.ranker.layer import train_layer
+from tfxc.ranker.layer import BudgetError, least_budget, train_layer
+from tfxc.ranker.negatives import examples_of
+from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import Ranker, load_layer
 from tfxc.ranker.settings import RankerSettings
 from tfxc.ranker.store import weight_matrix
@@ -166,10 +168,43 @@ def test_parameters_of_the_folder(tmp_path, problem):
 
 
 @needs_native
-def test_the_budget_counts_the_matrices(tmp_path, problem):
-    with pytest.raises(ConfigError, match="at least"):
-        train_ranker(*problem, tmp_path, memory_budget=100_000)
-    train_ranker(*problem, tmp_path, memory_budget=100_000_000)
+@pytest.mark.parametrize(("parents", "largest"), [([[0] * 30], 0), ([[0, 0], [0] * 29 + [1]], 1)])
+def test_the_least_budget_works(tmp_path, problem, parents, largest):
+    """Of all layers: the largest block, and the matrices of labels and relevance."""
+    features, labels, _ = problem
+    tree, settings = ClusterTree(parents), RankerSettings(relevance_mode="induce")
+    targets = tree.multi_resolution(labels)
+    relevance = relevance_of(targets, tree, "induce")
+    held = 2 * sum(8 * matrix.nnz + 4 * (features.shape[0] + 1) for matrix in targets)
+    blocks = []
+    for layer, solver in enumerate(settings.solvers(tree.sizes)):
+        examples = examples_of(("tfn",), above=targets[layer - 1]) if layer else None
+        arguments = targets[layer], tree.parents[layer], solver, examples, relevance[layer]
+        blocks.append(least_budget(features, *arguments, 0, 0))
+    assert np.argmax(blocks) == largest
+    least = held + max(blocks)
+    for budget in (100_000, least - 1):
+        message = f"at least {least:,} bytes expected .*, {budget:,} found"
+        with pytest.raises(BudgetError, match=message):
+            train_ranker(features, labels, tree, tmp_path, settings, memory_budget=budget)
+    assert not any(tmp_path.iterdir()), "found before anything is trained"
+    train_ranker(features, labels, tree, tmp_path, settings, memory_budget=least)
+
+
+@needs_native
+def test_blocks_the_layers_above_decide(tmp_path, problem):
+    """Their need is known when these are trained; what is named gets the training on."""
+    features, labels, _ = problem
+    tree, budgets = ClusterTree([[0, 0], [0] * 29 + [1]]), [100_000]
+    settings = RankerSettings(negatives="man")
+    for _ in range(2):
+        with pytest.raises(BudgetError) as caught:
+            train_ranker(features, labels, tree, tmp_path, settings, memory_budget=budgets[-1])
+        budgets.append(caught.value.least)
+    assert budgets == sorted(budgets)
+    with pytest.raises(BudgetError):
+        train_ranker(features, labels, tree, tmp_path, settings, memory_budget=budgets[-1] - 1)
+    train_ranker(features, labels, tree, tmp_path, settings, memory_budget=budgets[-1])
 
 
 def test_shapes_that_do_not_fit(tmp_path, problem):

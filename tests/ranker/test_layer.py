@@ -105,7 +105,9 @@ def test_the_least_budget_works(tmp_path, drawn, is_root):
     least = int(str(caught.value).split(" bytes")[0].split()[-1].replace(",", ""))
     with pytest.raises(ConfigError, match="memory_budget"):
         train_layer(folder=tmp_path / "layer-0", memory_budget=least - 1, **drawn)
-    train_layer(folder=tmp_path / "layer-0", memory_budget=least, **drawn)
+    with pytest.raises(ConfigError, match=f"{least + 500:,} bytes .*, {least + 499:,} found"):
+        train_layer(folder=tmp_path / "layer-0", memory_budget=least + 499, held=500, **drawn)
+    train_layer(folder=tmp_path / "layer-0", memory_budget=least + 500, held=500, **drawn)
     train_layer(folder=tmp_path / "free", **drawn)
     np.testing.assert_allclose(
         weights_in(tmp_path / "layer-0"), weights_in(tmp_path / "free"), atol=1e-5

@@ -28,12 +28,19 @@ def test_a_list_of_another_length_tells_the_sizes():
         ({"post_processor": ["noop", "noop", "l9"]}, "post_processor[2]"),
         ({"negatives": "near"}, "negatives[0]"),
         ({"only_topk": [10, 0, 10]}, "only_topk[1]"),
+        ({"relevance_mode": "indcue"}, "relevance_mode"),
+        ({"relevance_norm": "l3"}, "relevance_norm"),
     ],
 )
 def test_values_that_are_not_allowed(changes, where):
     with pytest.raises(ConfigError) as caught:
         RankerSettings(**changes).of_layers(SIZES)
     assert caught.value.where == where
+    with pytest.raises(ConfigError) as of_a_config:
+        RankerSettings(**changes).check(SIZES, "recipe.ranker")
+    assert of_a_config.value.where == f"recipe.ranker.{where}"
+    assert of_a_config.value.problem == caught.value.problem
+    RankerSettings().check(SIZES, "recipe.ranker")
 
 
 @pytest.mark.parametrize(

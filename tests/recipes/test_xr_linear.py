@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 
 import pytest
@@ -99,10 +98,20 @@ def test_dry_run_and_info_of_a_config(run, capsys):
         ({"tree": {"label_embedding": "x"}}, {}, "recipe.tree.label_embedding: one of pifa, pii"),
         ({"ranker": {"treshold": 1}}, {}, "recipe.ranker.treshold: .* did you mean 'threshold'"),
         ({"ranker": {"threshold": "high"}}, {}, "recipe.ranker: threshold expects a number"),
-        ({"ranker": {"threshold": [1.0, 2.0]}}, {}, "one for each layer .of 2, 8, 30 nodes."),
-        ({"ranker": {"post_processor": "x"}}, {}, "post_processor"),
+        (
+            {"ranker": {"threshold": [1.0, 2.0]}},
+            {},
+            "recipe.ranker.threshold: one value, or 3, one for each layer .of 2, 8, 30 nodes.",
+        ),
+        ({"ranker": {"threshold": -1.0}}, {}, "recipe.ranker.threshold: 0 or more expected"),
+        ({"ranker": {"post_processor": "x"}}, {}, r"recipe.ranker.post_processor.0.: one of noop"),
+        ({"ranker": {"relevance_mode": "indcue"}}, {}, "recipe.ranker.relevance_mode: one of"),
+        ({"ranker": {"relevance_norm": "l3"}}, {}, "recipe.ranker.relevance_norm: one of l1, l2"),
+        ({"ranker": {"relevance_mode": "ranker-only"}}, {}, "_mode: 'ranker-only' needs a matrix"),
+        ({"ranker": {"negatives": "usn"}}, {}, "recipe.ranker.negatives: 'usn' needs a matrix, wh"),
+        ({"ranker": {"negatives": ["tfn", "tfn+usn", "tfn"]}}, {}, "chain.train_ranker in Python"),
+        ({"ranker": {"negatives": "near"}}, {}, "recipe.ranker.negatives: one or some of tfn, man"),
         ({"ranker": {"mode": "matcher"}}, {}, "recipe.ranker.mode: mode 'full-model' expected"),
-        ({"memory_gb": 1e-6}, {}, "bytes expected for the largest block"),
         ({"memory_gb": 0}, {}, "recipe.memory_gb: more than 0 expected"),
         ({"calibrate": "platt"}, {}, "recipe.calibrate: null or one of isotonic, logistic"),
         ({"threads": 0}, {}, "recipe.threads: null or a whole number from 1 on"),
@@ -115,8 +124,24 @@ def test_dry_run_and_info_of_a_config(run, capsys):
 )
 def test_what_cannot_be_trained(run, capsys, recipe, changes, message):
     arguments = command(run.parent, name="bad", recipe={**SECTION, **recipe}, **changes)
-    assert re.search(message, call(capsys, train, *arguments).problem())
-    shutil.rmtree(run.parent / "bad", ignore_errors=True)  # of what is found wrong later
+    for more in ([], ["--dry-run"]):
+        assert re.search(message, call(capsys, train, *arguments, *more).problem())
+    assert not (run.parent / "bad").exists()
+
+
+def test_too_little_memory(run, capsys):
+    """What the messages name is enough."""
+
+    def trained(memory_gb, *more):
+        recipe = {**SECTION, "memory_gb": memory_gb}
+        return call(capsys, train, *command(run.parent, name="little", recipe=recipe), *more)
+
+    assert "too little: recipe.memory_gb of 0.01 is needed\n" in trained(1e-6, "--dry-run").out
+    problem = trained(1e-6).problem()
+    assert "recipe.memory_gb: at least 0.01 expected" in problem and "found 1e-06" in problem
+    assert "To fix it: set recipe.memory_gb: 0.01." in problem
+    assert "too little" not in trained(0.01, "--dry-run").out
+    assert trained(0.01).code == 0
 
 
 def test_one_repetition_is_refused(run, capsys):

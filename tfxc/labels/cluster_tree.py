@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from tfxc.errors import ConfigError, DataError
+from tfxc.errors import DataError
 from tfxc.files import atomic_file
 
 FILE_VERSION = 1
@@ -212,33 +212,3 @@ def _check(parents):
                 f"the first is {childless[0]}"
             )
         above = found.size
-
-
-def broadcast(values, tree, name):
-    """One value per level of a tree.
-
-    Args:
-        values: one value for all levels, or a list with one per level from the top.
-        tree: ``ClusterTree``.
-        name: of the setting, for the message.
-
-    Returns:
-        list.
-
-    Raises:
-        ConfigError: a list of another length; the message states the levels' sizes.
-
-    Example:
-        >>> broadcast(0.1, ClusterTree([[0, 0], [0, 1, 0]]), "threshold")
-        [0.1, 0.1]
-    """
-    if not isinstance(values, (list, tuple, np.ndarray)):
-        return [values] * tree.depth
-    if len(values) != tree.depth:
-        raise ConfigError(
-            f"one value or {tree.depth} values are expected, one per level of the tree "
-            f"(levels of {', '.join(f'{size:,}' for size in tree.sizes)} nodes), "
-            f"found {len(values)}",
-            where=name,
-        )
-    return list(values)

@@ -9,7 +9,7 @@ import scipy.sparse
 from tfxc.errors import ConfigError, DataError
 from tfxc.files import atomic_file, write_errors
 from tfxc.ranker.features import check_features
-from tfxc.ranker.layer import train_layer
+from tfxc.ranker.layer import BudgetError, least_budget, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import FORMAT, load_layer, search
@@ -43,7 +43,8 @@ def train_ranker(
         relevance: sparse (N, L), how much each positive counts; None for equally.
         negatives: ``{level: sparse (N, nodes of the level above)}``, parents of further negatives
             for layers with ``usn``.
-        memory_budget: bytes besides the arguments; None for no limit.
+        memory_budget: bytes besides the arguments; None for no limit. The label matrices of all
+            levels, which are made here, count.
         threads: at most this many; None takes all cores. The weights do not depend on it.
 
     Returns:
@@ -53,8 +54,9 @@ def train_ranker(
 
     Raises:
         DataError: shapes that do not fit, NaN or infinity.
-        ConfigError: settings that are not allowed or do not fit the tree, or a budget that is too
-            small; the message says the least that works.
+        ConfigError: settings that are not allowed or do not fit the tree.
+        BudgetError: the budget is too small; the message says the least that works. Where layers
+            learn from ``man``, that is the least of the layers known so far.
         UserError: the folder cannot be written.
 
     Example:
@@ -72,6 +74,8 @@ def train_ranker(
     """
     chain = _Chain(features, labels, tree, settings or RankerSettings(), relevance, negatives)
     without_features = check_features(features)
+    if memory_budget is not None:
+        chain.check_budget(memory_budget)
     folder = Path(folder) / "ranker"
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +90,8 @@ def train_ranker(
             chain.solvers[layer],
             examples=chain.examples(layer, folder, threads),
             relevance=chain.relevance[level],
-            memory_budget=None if memory_budget is None else memory_budget - chain.held(),
+            memory_budget=memory_budget,
+            held=chain.held(),
             threads=threads,
             title=f"layer {layer + 1} of {len(chain.levels)}",
         )
@@ -116,16 +121,18 @@ class _Chain:
         self._predicted = None
 
     def examples(self, layer, folder, threads):
-        """M of a layer, or None under one root."""
-        level = self.levels[layer]
-        if level == 0:
-            return None
-        scheme = scheme_of(self.values["negatives"][layer])
+        """M of a layer, or None under one root; predicts where this or a later layer needs it."""
         wanted_below = self.values["negatives"][layer:]
         if layer and any("man" in scheme_of(later) for later in wanted_below):
             self._predict(layer - 1, folder, threads)
+        return self._examples(layer)
+
+    def _examples(self, layer):
+        level = self.levels[layer]
+        if level == 0:
+            return None
         return examples_of(
-            scheme,
+            scheme_of(self.values["negatives"][layer]),
             above=self.targets[level - 1],
             predicted=self._predicted,
             given=self.negatives.get(level),
@@ -153,6 +160,29 @@ class _Chain:
             for array in (matrix.data, matrix.indices, matrix.indptr)
         ]
         return sum(array.nbytes for array in arrays)
+
+    def check_budget(self, budget):
+        """Refuses a budget that is too small, as far as the blocks are known before the training.
+
+        Raises:
+            BudgetError: it names what is enough for all these layers.
+        """
+        least = budget
+        for layer, level in enumerate(self.levels):
+            if level == 0 or "man" not in scheme_of(self.values["negatives"][layer]):
+                needed = least_budget(
+                    self.features,
+                    self.targets[level],
+                    self.tree.parents[level],
+                    self.solvers[layer],
+                    self._examples(layer),
+                    self.relevance[level],
+                    budget,
+                    self.held(),
+                )
+                least = max(least, needed)
+        if least > budget:
+            raise BudgetError(least, budget)
 
     def parameters(self):
         """The content of ``param.json``."""

@@ -19,6 +19,24 @@ _ROWS = 4096  # examples whose features are counted at once
 _SAMPLE = 1 << 18  # features looked at to tell one data set from another
 
 
+class BudgetError(ConfigError):
+    """The memory budget is too small.
+
+    Args:
+        least: bytes that suffice.
+        found: bytes of the budget.
+    """
+
+    def __init__(self, least, found):
+        self.least = least
+        super().__init__(
+            f"at least {least:,} bytes expected for the labels' matrices and the largest block, "
+            f"{found:,} found",
+            where="memory_budget",
+            fix="allow that many",
+        )
+
+
 class LayerReport(NamedTuple):
     """What the training of a layer tells.
 
@@ -43,6 +61,7 @@ def train_layer(
     examples=None,
     relevance=None,
     memory_budget=None,
+    held=0,
     threads=None,
     title="training a layer",
 ):
@@ -63,6 +82,7 @@ def train_layer(
         relevance: sparse (N, K) with an entry above 0 for each positive; None for 1.
         memory_budget: bytes besides the arguments; None for no limit. It decides how many blocks
             are solved at a time.
+        held: bytes of the budget that are taken already.
         threads: at most this many; None takes all cores. The weights do not depend on it.
         title: of the progress line.
 
@@ -71,7 +91,7 @@ def train_layer(
 
     Raises:
         DataError: shapes that do not fit.
-        ConfigError: the budget is too small for a block; the message says the least that works.
+        BudgetError: the budget is too small for a block; the message says the least that works.
         UserError: the folder cannot be written.
     """
     settings = settings or SolverSettings()
@@ -79,7 +99,7 @@ def train_layer(
     print_of_all = work.fingerprint()
     trained = np.diff(work.targets.indptr) > 0
     if not is_complete(folder, print_of_all):
-        plan = work.plan(memory_budget, thread_count(threads))
+        plan = work.plan(memory_budget, held, thread_count(threads))
         writer = LayerWriter(folder, work.children, work.child_splits, print_of_all)
         try:
             nodes = int(work.child_splits[writer.blocks])
@@ -90,6 +110,20 @@ def train_layer(
             writer.close()
     unfinished = notes_of(folder).get("unfinished", 0)
     return LayerReport(int(trained.sum()), int((~trained).sum()), unfinished)
+
+
+def least_budget(features, targets, parents, settings, examples, relevance, budget, held):
+    """The ``memory_budget`` that the training of a layer needs: the one given if it suffices.
+
+    Args:
+        features, targets, parents, settings, examples, relevance, held: see ``train_layer``.
+        budget: bytes.
+    """
+    try:
+        _Layer(features, targets, parents, settings, examples, relevance).plan(budget, held, 1)
+    except BudgetError as error:
+        return error.least
+    return budget
 
 
 class _Layer:
@@ -142,8 +176,8 @@ class _Layer:
             total = zlib.crc32(np.ascontiguousarray(array), total)
         return f"{total:08x} {features.shape} {features.nnz} {self.settings}"
 
-    def plan(self, budget, threads):
-        """The widest ``Plan`` that keeps to the budget."""
+    def plan(self, budget, held, threads):
+        """The widest ``Plan`` that keeps to what is left of the budget."""
         if self.num_parents < 2 * threads:
             plans = [Plan(1, count, True) for count in range(threads, 0, -1)]
         else:
@@ -152,17 +186,13 @@ class _Layer:
         if budget is None:
             return plans[0]
         sizes = [self._block_size(parent) for parent in range(self.num_parents)]
-        least = []
+        least, left = [], budget - held
         for plan in plans:
-            needs = [self._need(plan, parent, budget, *size) for parent, size in enumerate(sizes)]
-            if max(needs, default=0) <= budget:
-                return plan._replace(budget=budget, needs=needs)
+            needs = [self._need(plan, parent, left, *size) for parent, size in enumerate(sizes)]
+            if max(needs, default=0) <= left:
+                return plan._replace(budget=left, needs=needs)
             least.append(max(needs))
-        raise ConfigError(
-            f"at least {min(least):,} bytes expected for the largest block, {budget:,} found",
-            where="memory_budget",
-            fix=f"allow {np.ceil(min(least) / 1e5) / 10:,} MB",
-        )
+        raise BudgetError(min(least) + held, budget)
 
     def solve(self, parent, plan):
         """The ``Block`` of a parent."""

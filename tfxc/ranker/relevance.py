@@ -33,11 +33,7 @@ def relevance_of(targets, tree, mode="disable", norm="l1", given=None):
     Reference: Chang et al., "Extreme Multi-label Learning for Semantic Matching in Product
     Search", KDD 2021; Zhang et al., NeurIPS 2021, arXiv 2110.00685.
     """
-    for name, value, known in (("mode", mode, MODES), ("norm", norm, NORMS)):
-        if value not in known:
-            raise ConfigError(
-                f"one of {', '.join(known)} expected, {value!r} found", where=f"relevance_{name}"
-            )
+    check_names(mode, norm)
     levels = [None] * len(targets)
     if mode == "disable" or (mode == "ranker-only" and given is None):
         return levels
@@ -51,6 +47,19 @@ def relevance_of(targets, tree, mode="disable", norm="l1", given=None):
         for level in range(len(targets) - 1, 0, -1):
             levels[level - 1] = levels[level] @ tree.matrix(level)
     return [None if matrix is None else _normalised(matrix, norm) for matrix in levels]
+
+
+def check_names(mode, norm):
+    """Refuses an unknown mode or norm of ``relevance_of``.
+
+    Raises:
+        ConfigError: the known ones are named.
+    """
+    for name, value, known in (("mode", mode, MODES), ("norm", norm, NORMS)):
+        if value not in known:
+            raise ConfigError(
+                f"one of {', '.join(known)} expected, {value!r} found", where=f"relevance_{name}"
+            )
 
 
 def aligned(given, labels):

@@ -6,6 +6,7 @@ from tfxc.errors import ConfigError
 from tfxc.ops.linear_solver import SolverSettings
 from tfxc.ranker.negatives import scheme_of
 from tfxc.ranker.post_processors import post_processor
+from tfxc.ranker.relevance import check_names
 
 MODES = ("full-model", "matcher", "ranker")
 _OF_ALL_LAYERS = ("bias", "mode", "ranker_levels", "relevance_mode", "relevance_norm", "seed")
@@ -85,6 +86,7 @@ class RankerSettings:
         for number, name in enumerate(found["post_processor"]):
             post_processor(name, where=f"post_processor[{number}]")
             scheme_of(found["negatives"][number], where=f"negatives[{number}]")
+        check_names(self.relevance_mode, self.relevance_norm)
         return found
 
     def solvers(self, sizes):
@@ -102,6 +104,22 @@ class RankerSettings:
             )
             for layer in range(len(sizes))
         ]
+
+    def check(self, sizes, where):
+        """Refuses what ``solvers`` refuses, by the name of the config key.
+
+        Args:
+            sizes: number of nodes of each layer.
+            where: config key of the section that the settings are from.
+
+        Raises:
+            ConfigError: see ``of_layers``.
+        """
+        try:
+            self.solvers(sizes)
+        except ConfigError as error:
+            where = f"{where}.{error.where}"
+            raise ConfigError(error.problem, where=where, fix=error.fix) from None
 
     def levels(self, depth):
         """The levels of the tree to train, a range.

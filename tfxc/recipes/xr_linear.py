@@ -12,6 +12,7 @@ from tfxc.ranker.chain import train_ranker
 from tfxc.recipes import _linear_training as steps
 from tfxc.recipes._linear_model import LinearModel
 from tfxc.recipes._linear_settings import TreeSettings, check_calibrate, ranker_settings
+from tfxc.recipes._ranker_memory import memory_of_ranker
 from tfxc.recipes.base import Recipe
 from tfxc.settings import TrainingSettings
 from tfxc.training.interrupts import StopAtOnce
@@ -32,7 +33,8 @@ class XRLinear(Recipe):
             ``label_embedding`` (``"pifa"`` or ``"pii"``), ``label_features``, ``join``, ``alpha``;
             or ``file``, a tree from a file. See ``recipes._linear_settings.TreeSettings``.
         ranker: keys of ``ranker.settings.RankerSettings``.
-        memory_gb: what the training of the classifiers may take besides features and labels.
+        memory_gb: what the training of the classifiers may take besides features and labels; the
+            label matrices of all levels count.
         calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the scores on the
             dev split.
         threads: at most this many; None takes all cores. The model does not depend on it.
@@ -123,22 +125,23 @@ class XRLinear(Recipe):
             raise ConfigError(
                 f"mode 'full-model' expected, found {settings.mode!r}", where="recipe.ranker.mode"
             )
-        settings.solvers(sizes)  # refuses lists of another length
+        settings.check(sizes, "recipe.ranker")
         return sizes, settings
 
     def _train(self, config, data_folder, run, manifest):
         began, processor = time.monotonic(), time.process_time()
         features, labels = steps.training_matrices(data_folder)
         tree = self._tree(features, labels, config, run)
-        reports = train_ranker(
-            scipy.sparse.csr_matrix(features),
-            labels,
-            tree,
-            run.path,
-            ranker_settings(self.ranker, config.seed),
-            memory_budget=int(self.memory_gb * 2**30),
-            threads=self.threads,
-        )
+        with memory_of_ranker(self.memory_gb) as budget:
+            reports = train_ranker(
+                scipy.sparse.csr_matrix(features),
+                labels,
+                tree,
+                run.path,
+                ranker_settings(self.ranker, config.seed),
+                memory_budget=budget,
+                threads=self.threads,
+            )
         seconds = {
             "seconds": round(time.monotonic() - began, 1),
             "processor_seconds": round(time.process_time() - processor, 1),
