@@ -80,7 +80,8 @@ def _check(options):
                 raise ConfigError(
                     "a run expected, a SavedModel gives the scores it was exported with",
                     where=f"--{name.replace('_', '-')}",
-                    fix="give --run in place of --model",
+                    fix="give --run in place of --model"
+                    + (", or export with --probabilities" if name == "probabilities" else ""),
                 )
     runs = [Path(run).resolve() for run in options.run or ()]
     several = len(runs) > 1

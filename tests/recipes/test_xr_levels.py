@@ -11,11 +11,10 @@ from sklearn.svm import LinearSVC
 from tests.source_tree import ROOT
 from tfxc import registry
 from tfxc.config import load_config, parse_config
-from tfxc.errors import ConfigError, DataError
+from tfxc.errors import ConfigError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.recipes import _xr_levels
 from tfxc.recipes._xr_checks import check_fit, plan_of, settings_of_ranker, tree_settings
-from tfxc.recipes._xr_embeddings import as_csr, beside, write_embeddings
 from tfxc.recipes._xr_levels import Levels, as_table
 from tfxc.recipes._xr_plan import Plan, fine_tuned_levels, per_level
 from tfxc.recipes.xr_transformer import XrTransformer
@@ -168,34 +167,6 @@ def test_inherited_start(make):
 def test_table_of_clusters():
     matrix = scipy.sparse.csr_matrix(([0.0, 2.0, 3.0], [4, 1, 2], [0, 2, 2, 3]), (3, 5))
     assert as_table(matrix, 2).tolist() == [[4, 1], [-1, -1], [2, -1]]
-
-
-def test_embeddings_are_written_once(tmp_path):
-    batches = [{"features": np.full((2, 3), n, np.float32), "labels": [0, 0]} for n in range(3)]
-    source = SimpleNamespace(num_examples=6, sequential=lambda size: iter(batches))
-    asked = []
-
-    def encode():
-        asked.append(1)
-        return lambda features: features * 2
-
-    path = tmp_path / "new" / "vectors.npy"
-    for _ in range(2):
-        write_embeddings(path, encode, source, 2, "embedding")
-    assert asked == [1]
-    np.testing.assert_array_equal(np.load(path), np.repeat([0, 2, 4], 2)[:, None] * np.ones((1, 3)))
-    batches[1]["features"][1, 0] = np.nan
-    with pytest.raises(DataError, match=r"NaN or infinity for example 3 \(counted from 0\)"):
-        write_embeddings(tmp_path / "bad.npy", encode, source, 2, "embedding")
-    assert not (tmp_path / "bad.npy").exists()
-
-
-def test_terms_and_vectors_side_by_side():
-    terms = scipy.sparse.csr_matrix(np.float32([[0, 2], [0, 0]]))
-    vectors = np.float32([[0, 3], [0, 0]])
-    assert beside(terms, vectors).toarray().tolist() == [[0, 2, 0, 1], [0, 0, 0, 0]]
-    assert beside(terms, vectors, 0.5).toarray().tolist() == [[0, 2, 0, 0.5], [0, 0, 0, 0]]
-    assert as_csr(vectors).nnz == 4
 
 
 def test_values_per_level():

@@ -60,6 +60,8 @@ def test_stages_leave_their_files(finished):
             assert np.diff(found.indptr).max() <= 3
     assert ClusterTree.load(context.run / "tree.npz").sizes == [4, 16, 56]
     assert len(summary["levels"]) == 3
+    assert [layer["trained"] for layer in summary["layers"]] == [4, 16, 56]
+    assert "trained 3 layers in" in (context.run / "log.txt").read_text()
     assert summary["steps"] == 3 * 35
 
 

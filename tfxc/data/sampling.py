@@ -93,6 +93,12 @@ class Source(abc.ABC):
                 batch["features"] = decode_files(batch["features"], self.image_shape)
             yield batch
 
+    def blocks(self, size):
+        """Yields all examples in their order as ``Rows`` of at most ``size``."""
+        for rows in self._in_order():
+            for start in range(0, len(rows), size):
+                yield rows.slice(start, start + size)
+
     def rows(self):
         """All examples in their order, in memory, as ``Rows``."""
         return Rows.concatenate(list(self._in_order()))

@@ -28,6 +28,7 @@ from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import load_layer, search
 from tfxc.recipes._linear_model import CALIBRATION
 from tfxc.recipes._ranker_features import RECIPES, features_of_ranker
+from tfxc.recipes._ranker_memory import memory_of_ranker
 from tfxc.recipes.xr_linear import TREE
 from tfxc.training.run_folder import WEIGHTS
 
@@ -171,19 +172,20 @@ def _grown(loaded, recipe, made, tree, affected, features, labels, folder):
             )
         examples = examples_of(scheme, above=targets[-2], predicted=predicted)
     modes = (settings.relevance_mode, settings.relevance_norm)
-    return grow_layer(
-        layers[-1],
-        tree.parents[-1],
-        affected,
-        features,
-        targets[-1],
-        folder,
-        settings.solvers(tree.sizes)[-1],
-        examples=examples,
-        relevance=relevance_of(targets, tree, *modes)[-1],
-        memory_budget=None if recipe.memory_gb is None else int(recipe.memory_gb * 2**30),
-        threads=recipe.threads,
-    )
+    with memory_of_ranker(recipe.memory_gb) as budget:
+        return grow_layer(
+            layers[-1],
+            tree.parents[-1],
+            affected,
+            features,
+            targets[-1],
+            folder,
+            settings.solvers(tree.sizes)[-1],
+            examples=examples,
+            relevance=relevance_of(targets, tree, *modes)[-1],
+            memory_budget=budget,
+            threads=recipe.threads,
+        )
 
 
 def _layers(run, depth):

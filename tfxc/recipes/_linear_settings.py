@@ -11,6 +11,7 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import MODES, pifa, pifa_with_label_features, pii
 from tfxc.labels.tree_building import build_tree, level_sizes
 from tfxc.ranker.calibration import METHODS
+from tfxc.ranker.negatives import scheme_of
 from tfxc.ranker.settings import RankerSettings
 
 _VECTORS = ("pifa", "pii", "given")
@@ -159,14 +160,26 @@ def ranker_settings(given=None, seed=0, where="recipe.ranker"):
         where: config key, for messages.
 
     Raises:
-        ConfigError: an unknown key, or a value of another kind.
+        ConfigError: an unknown key, a value of another kind, or one that needs a matrix from
+            Python.
 
     Example:
         >>> ranker_settings({"threshold": 0.01}).threshold
         0.01
     """
     known = {field.name: field.default for field in dataclasses.fields(RankerSettings)}
-    return RankerSettings(**{"seed": seed, **_checked(given, known, where)})
+    settings = RankerSettings(**{"seed": seed, **_checked(given, known, where)})
+    schemes = settings.negatives if isinstance(settings.negatives, list) else [settings.negatives]
+    parts = {part for one in schemes for part in scheme_of(one, where=f"{where}.negatives")}
+    modes = {settings.relevance_mode}
+    for key, value, used in (("negatives", "usn", parts), ("relevance_mode", "ranker-only", modes)):
+        if value in used:
+            raise ConfigError(
+                f"{value!r} needs a matrix, which a config cannot give",
+                where=f"{where}.{key}",
+                fix="leave it out, or call tfxc.ranker.chain.train_ranker in Python",
+            )
+    return settings
 
 
 def check_calibrate(method):

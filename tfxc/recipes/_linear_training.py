@@ -79,9 +79,11 @@ def estimate_lines(manifest, sizes, settings, memory_gb, threads, more=0):
     train, width = manifest.split("train"), manifest.num_features + more
     entries = train.examples * width if manifest.dense else train.nonzeros + train.examples * more
     joined = 8 * entries if more else 0  # while the columns are put behind the features
-    given = 8 * entries + joined + 8 * train.examples + 12 * train.labels * (len(sizes) + 2)
+    given = 8 * entries + joined + 8 * train.examples + 36 * train.labels
+    matrices = len(sizes) * (2 if settings.relevance_mode == "induce" else 1)
+    held = matrices * (8 * train.labels + 4 * train.examples)
     problem = (train.examples, entries, width, sizes[0], settings.solvers(sizes)[0])
-    least = block_memory(*problem, compress=False)
+    least = min(block_memory(*problem), block_memory(*problem, compress=False))
     widest = block_memory(*problem, threads=thread_count(threads))
     budget = math.inf if memory_gb is None else int(memory_gb * 2**30)
     lines = [
@@ -91,10 +93,12 @@ def estimate_lines(manifest, sizes, settings, memory_gb, threads, more=0):
         "estimated memory of the training:",
         f"  the process itself  {Memory._field_defaults['runtime'] / 2**20:10,.0f} MB",
         f"  features and labels {given / 2**20:10,.0f} MB",
-        f"  classifiers         {min(budget, max(least, widest)) / 2**20:10,.0f} MB at most",
+        f"  labels by level     {held / 2**20:10,.0f} MB",
+        f"  classifiers         {max(least, min(budget - held, widest)) / 2**20:10,.0f} MB at most",
     ]
-    if least > budget:
-        lines.append(f"too little: recipe.memory_gb of {least / 2**30 + 0.005:.2f} is needed")
+    if held + least > budget:
+        needed = math.ceil(100 * (held + least) / 2**30) / 100
+        lines.append(f"too little: recipe.memory_gb of {needed:.2f} is needed")
     return lines
 
 

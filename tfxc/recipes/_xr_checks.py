@@ -48,6 +48,14 @@ def planned(recipe, config, manifest):
         ConfigError: data or config do not fit the method.
     """
     check_fit(config, manifest)
+    link = registry.get("objective", config.objective.name).link
+    if recipe.ensemble != "concat-only" and link == "softmax":
+        raise ConfigError(
+            "an objective that scores each cluster by itself expected, found "
+            f"{config.objective.name!r}",
+            where="recipe.ensemble",
+            fix="use 'concat-only', or an objective such as squared_hinge or sigmoid",
+        )
     if recipe.calibrate is not None:
         need_split(manifest, "dev", "recipe.calibrate")
     (first, levels), second = tree_settings(recipe, config, manifest)
@@ -229,6 +237,8 @@ def plan_of(recipe, config, sizes):
             f"one of {', '.join(ENSEMBLES)} expected, found {recipe.ensemble!r}",
             where="recipe.ensemble",
         )
+    if not recipe.threshold >= 0:
+        raise ConfigError(f"0 or more expected, found {recipe.threshold}", where="recipe.threshold")
     epochs = per_level(recipe.epochs, sizes, "epochs")
     plan = Plan(
         count=len(sizes),
@@ -271,5 +281,5 @@ def settings_of_ranker(recipe, config, sizes):
         raise ConfigError(
             f"mode 'full-model' expected, found {settings.mode!r}", where="recipe.ranker.mode"
         )
-    settings.solvers(sizes)  # refuses lists of another length
+    settings.check(sizes, "recipe.ranker")
     return settings

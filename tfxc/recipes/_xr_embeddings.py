@@ -12,6 +12,7 @@ from tfxc.files import atomic_file, write_errors
 from tfxc.progress import Progress
 
 _SECONDS_BETWEEN_NOTES = 20.0
+_BLOCK = 16  # batches that are sorted by length together
 
 
 def write_embeddings(path, encode, source, batch_size, title):
@@ -42,17 +43,20 @@ def write_embeddings(path, encode, source, batch_size, title):
             vectors = np.lib.format.open_memmap(scratch, "r+")
         noted = time.monotonic()
         with Progress(title, source.num_examples, "examples", start=done) as progress:
-            for batch in source.sequential(batch_size):
-                begin, count = count, count + len(batch["labels"])
+            for rows in source.blocks(_BLOCK * batch_size):
+                begin, count = count, count + len(rows)
                 if count <= done:
                     continue
-                found = function(batch["features"])
-                _check_finite(found, begin, path)
-                if vectors is None:
-                    shape = (source.num_examples, found.shape[1])
-                    vectors = np.lib.format.open_memmap(scratch, "w+", np.float32, shape)
-                vectors[begin:count] = found
-                progress.advance(count - begin)
+                order = rows.by_length()  # less padding
+                for start in range(0, len(rows), batch_size):
+                    places = order[start : start + batch_size]
+                    found = function(rows.take(places)["features"])
+                    _check_finite(found, begin + places, path)
+                    if vectors is None:
+                        shape = (source.num_examples, found.shape[1])
+                        vectors = np.lib.format.open_memmap(scratch, "w+", np.float32, shape)
+                    vectors[begin + places] = found
+                    progress.advance(len(places))
                 if time.monotonic() - noted > _SECONDS_BETWEEN_NOTES:
                     _note(vectors, notes, count)
                     noted = time.monotonic()
@@ -67,12 +71,12 @@ def _note(vectors, notes, count):
         json.dump(count, stream)
 
 
-def _check_finite(vectors, begin, path):
+def _check_finite(vectors, numbers, path):
     wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if wrong.size:
         raise DataError(
             f"finite vectors expected, the encoder gives NaN or infinity for example "
-            f"{begin + wrong[0]:,} (counted from 0)",
+            f"{numbers[wrong[0]]:,} (counted from 0)",
             where=path,
             fix="lower training.optimizer.learning_rate or set training.clip_norm, and start over "
             "with --fresh",

@@ -123,6 +123,7 @@ class Levels:
             decided=decided,
             measured=False,
             title=f"level {level + 1} of {self.plan.count}: training",
+            source=self.source,
         )
         by_chief(self.strategy, lambda: None)  # until its weights are in their file
         return summary

@@ -38,7 +38,8 @@ class Recipe:
 
     The model is an ``XCModel``, or one that is searched outside TensorFlow, as
     ``recipes._linear_model.LinearModel``: it has ``num_labels``, ``has_probabilities``,
-    ``find_top_k(features, k, probabilities)`` on arrays, and ``top_k(features, k)`` in the graph.
+    ``find_top_k(features, k, probabilities)`` on arrays, ``top_k(features, k, probabilities)`` in
+    the graph, and ``calibration``, which may be None.
 
     Attributes:
         parts: the sections of a config that the recipe needs, of ``PARTS``; others mean nothing.

@@ -13,7 +13,8 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.chain import train_ranker
 from tfxc.recipes._linear_model import LinearModel
 from tfxc.recipes._linear_settings import check_calibrate
-from tfxc.recipes._linear_training import calibrate
+from tfxc.recipes._linear_training import calibrate, report_lines, say
+from tfxc.recipes._ranker_memory import memory_of_ranker
 from tfxc.recipes._xr_checks import planned, stage_lines, trial
 from tfxc.recipes._xr_embeddings import beside, write_embeddings
 from tfxc.recipes._xr_levels import Levels
@@ -183,11 +184,14 @@ class _Stages:
         """
         began, run = time.monotonic(), self.folder
         source = open_source(self.data_folder, "train", self.memory)
+        if self.config.training.group_by_length:
+            source.group_by_length(self.config.training.batch_size)  # refused before any work
         encoder = None
         if not self.recipe.do_fine_tune:
             encoder = built_encoder(self.config, self.dimensions)
         by_chief(self.strategy, lambda: run.begin(self.config, self.data_folder, fresh))
         terms, labels = matrices(source)
+        terms.sum_duplicates()
         summaries = []
         if encoder is None:
             levels = self._levels(source, terms, labels)
@@ -198,16 +202,17 @@ class _Stages:
             encoder = levels.model(self.planned.plan.count - 1).encoder
         model = EncoderRanker(encoder, None, labels.shape[1])
         run.save_weights(model)
-        vectors = self._encode(model, source)
+        vectors, layers = self._encode(model, source), []
         if not self.recipe.only_encoder:
             length = self.recipe.encoding_length
-            self._train_ranker(beside(terms, vectors, length), terms, labels)
+            layers = self._train_ranker(beside(terms, vectors, length), terms, labels)
             linear = LinearModel(run.path, self.recipe.threads)
             model = EncoderRanker(encoder, linear, labels.shape[1], length)
         del terms
         gc.collect()
         calibrate(model, self.recipe.calibrate, self.config, self.data_folder, run)
         summary = self._summary(summaries, time.monotonic() - began, self._measured(model, source))
+        summary["layers"] = layers
         run.write_summary(summary)
         return summary
 
@@ -241,16 +246,24 @@ class _Stages:
         else:
             tree = self._tree(LAST_TREE, self.planned.second, features, labels)
         print(f"ranker: {', '.join(f'{size:,}' for size in tree.sizes)} nodes", flush=True)
-        memory = self.recipe.memory_gb
-        train_ranker(
-            features,
-            labels,
-            tree,
-            self.folder.path,
-            self.planned.ranker,
-            memory_budget=None if memory is None else int(memory * 2**30),
-            threads=self.recipe.threads,
-        )
+        began, processor = time.monotonic(), time.process_time()
+        with memory_of_ranker(self.recipe.memory_gb) as budget:
+            reports = train_ranker(
+                features,
+                labels,
+                tree,
+                self.folder.path,
+                self.planned.ranker,
+                memory_budget=budget,
+                threads=self.recipe.threads,
+            )
+        seconds = {
+            "seconds": round(time.monotonic() - began, 1),
+            "processor_seconds": round(time.process_time() - processor, 1),
+        }
+        for line in report_lines(reports, seconds):
+            say(self.folder, line)
+        return reports
 
     def _measured(self, model, source):
         """Results on the dev split."""

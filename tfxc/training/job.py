@@ -19,6 +19,7 @@ from tfxc.training.strategies import is_chief, make_strategy
 def train_model(
     config, data_folder, run_path, *, repetition=None, fold=None, whole=None, fresh=False,
     further=(), begun=None, start=None, decided=None, measured=True, title="training",
+    source=None,
 ):  # fmt: skip
     """Trains one model into one run folder, or goes on with a stopped training.
 
@@ -42,6 +43,7 @@ def train_model(
         measured: whether the dev split is measured; not where the model finds something else than
             labels.
         title: of the progress line.
+        source: the training split where it is open already.
 
     Returns:
         The run's summary, see ``Trainer.fit``.
@@ -58,7 +60,7 @@ def train_model(
         return finished
     trainer = make_trainer(
         config, data_folder, manifest, run, strategy, repetition, fold, further, start,
-        decided, measured, title,
+        decided, measured, title, source,
     )  # fmt: skip
     for folder in others:
         folder.begin(config, data_folder)
@@ -80,7 +82,7 @@ def _with_own_errors(source, work):
 
 def make_trainer(
     config, data_folder, manifest, run, strategy, repetition=None, fold=None, further=(),
-    start=None, decided=None, measured=True, title="training",
+    start=None, decided=None, measured=True, title="training", source=None,
 ):  # fmt: skip
     """Model, sources, techniques and dev evaluation of a config, put together.
 
@@ -88,7 +90,7 @@ def make_trainer(
         ConfigError: a part of the config cannot be, e.g. more buckets than labels.
     """
     memory = int(config.training.memory_gb * 2**30)
-    source = open_source(data_folder, "train", memory)
+    source = source or open_source(data_folder, "train", memory)
     dimensions, held_out = manifest.dimensions, {}
     _refuse_one_label(config, manifest)
     if fold is not None:
