@@ -54,6 +54,7 @@ def test_stages_leave_their_files(finished):
     assert tree.sizes == [4, 16, 56]
     for level, nodes in enumerate(tree.sizes):
         assert (context.run / f"level-{level:02}" / "summary.json").is_file()
+        assert not (context.run / f"level-{level:02}" / "checkpoints").exists()
         if level < 2:
             found = scipy.sparse.load_npz(context.run / f"level-{level:02}" / "matched.npz")
             assert found.shape == (560, nodes)

@@ -1,6 +1,7 @@
 """Fine-tuning of one encoder, level by level of a label tree, on ever finer clusters."""
 
 import gc
+import shutil
 
 import numpy as np
 import scipy.sparse
@@ -126,6 +127,8 @@ class Levels:
             source=self.source,
         )
         by_chief(self.strategy, lambda: None)  # until its weights are in their file
+        if self.run.chief:  # nobody goes on with a finished level
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return summary
 
     def _start_values(self, level, predicted):
