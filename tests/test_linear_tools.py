@@ -37,7 +37,7 @@ def write_queries(path, frozen):
 
 
 def test_an_imported_model_is_a_run(tool, frozen, tmp_path, capsys):
-    names = [f"name {number}" for number in range(22)]
+    names = [f"name {number}" for number in range(21)] + ["one\u2028name"]
     (tmp_path / "names.txt").write_text("\n".join(names) + "\n")
     counts = scipy.sparse.csr_matrix(np.ones((40, 22), np.float32))
     scipy.sparse.save_npz(tmp_path / "Y.npz", counts)
@@ -49,7 +49,7 @@ def test_an_imported_model_is_a_run(tool, frozen, tmp_path, capsys):
 
     asked = ("--run", run, tmp_path / "queries.svm", "--k", 5, "--beam", 10)
     more = ("--reader-option", "zero_based=true", "--format", "jsonl")
-    lines = call(capsys, predict, *asked, *more).out.splitlines()
+    lines = call(capsys, predict, *asked, *more).out.strip().split("\n")
     for line, scores in zip(lines, frozen["l3-hinge/10/scores"], strict=True):
         np.testing.assert_allclose(sorted(json.loads(line)["scores"]), np.sort(scores), atol=1e-5)
     assert json.loads(lines[0])["labels"][0] == f"name {frozen['l3-hinge/10/ids'][0, 0]}"
@@ -104,6 +104,13 @@ def test_an_import_without_names_and_counts(tool, frozen, tmp_path, capsys):
 
 
 def test_imports_that_do_not_fit(tool, tmp_path, capsys):
+    for content, message in (
+        (b"\xff\n", "label names in UTF-8 expected, byte 0 is not"),
+        (b"a\nb\na\n", "distinct label names expected, found 'a' for the labels 0 and 2"),
+    ):
+        (tmp_path / "names.txt").write_bytes(content)
+        arguments = (DATA / "pecos_model", tmp_path / "run", "--labels", tmp_path / "names.txt")
+        assert message in call(capsys, tool("import_pecos"), *arguments).problem()
     (tmp_path / "names.txt").write_text("a\nb\n")
     arguments = (tool("import_pecos"), DATA / "pecos_model", tmp_path / "run")
     problem = call(capsys, *arguments, "--labels", tmp_path / "names.txt").problem()

@@ -60,6 +60,15 @@ def test_a_ranker_over_a_tree_from_a_file(run, files, capsys):
     assert summary["dev"]["P@1"] > 0.9
 
 
+def test_a_leaf_for_all_labels(run, capsys):
+    recipe = {**SECTION, "tree": {"max_leaf_size": NUM_LABELS}, "ranker": {"threshold": 0.01}}
+    arguments = command(run.parent, name="one-level", recipe=recipe)
+    assert call(capsys, train, *arguments).code == 0
+    assert ClusterTree.load(run.parent / "one-level" / "tree.npz").sizes == [NUM_LABELS]
+    summary = json.loads((run.parent / "one-level" / "summary.json").read_text())
+    assert summary["dev"]["P@1"] > 0.9
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

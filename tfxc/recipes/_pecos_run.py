@@ -91,14 +91,13 @@ def _check_output(output):
 def _vocabulary(path, num_labels):
     if path is None:
         return LabelVocabulary([str(number) for number in range(num_labels)])
-    if not Path(path).is_file():
-        raise DataError("no such file", where=path, fix="check the path")
-    names = Path(path).read_text(encoding="utf-8").splitlines()
-    if len(names) != num_labels:
+    found = LabelVocabulary.load(path)
+    if len(found.names) != num_labels:
         raise DataError(
-            f"{num_labels:,} names expected, one for each label, {len(names):,} found", where=path
+            f"{num_labels:,} names expected, one for each label, {len(found.names):,} found",
+            where=path,
         )
-    return LabelVocabulary(names, where=str(path))
+    return found
 
 
 def _write_vectorizer(folder, width, output):
