@@ -64,6 +64,11 @@ def test_trees_from_label_vectors_and_prepared_data(tool, tmp_path, capsys):
     assert call(capsys, tool("build_tree"), *given).code == 0
     expected = build_tree(vectors, nr_splits=4, max_leaf_size=4, spherical=False)
     assert ClusterTree.load(output) == expected
+    rates = {"min_sample_rate": 0.5, "max_sample_rate": 0.75, "warmup_ratio": 0.5}
+    more = [part for name, rate in rates.items() for part in (f"--{name.replace('_', '-')}", rate)]
+    assert call(capsys, tool("build_tree"), *given, *more).code == 0
+    drawn = build_tree(vectors, nr_splits=4, max_leaf_size=4, spherical=False, **rates)
+    assert ClusterTree.load(output) == drawn != expected
     folder = prepared(tmp_path / "prepared", numbered_rows(20), 7)
     given = ["--prepared-data", folder, "--output", output, *SHAPE]
     outcome = call(capsys, tool("build_tree"), *given)
@@ -81,6 +86,9 @@ def test_what_cannot_be_built(tool, files, tmp_path, capsys):
     assert "as many rows of features as of labels" in call(capsys, build, *both).problem()
     whole = [*half, "--labels", tmp_path / "y.npz", "--max-leaf-size", 1]
     assert "max_leaf_size: a whole number from 2 on" in call(capsys, build, *whole).problem()
+    for more in (["--vectors", "pii", "--label-features", "z.npz"], ["--alpha", 0.3]):
+        problem = call(capsys, build, *half, "--labels", tmp_path / "y.npz", *more).problem()
+        assert "it means something only beside" in problem
     assert not (tmp_path / "tree.npz").exists()
 
 

@@ -55,16 +55,18 @@ def _checked(vectors, first, options):
     """
     import numpy as np
 
+    given = vectors
     if options.unit_norm:
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+        scaled = np.divide(vectors, lengths, out=np.zeros(vectors.shape), where=lengths != 0)
+        vectors = scaled.astype(np.float32)
     mends = {
         "float32": "train the run again, with training.clip_norm or a lower learning rate",
         "float16": "add --unit-norm, or take --dtype float32",
     }
     with np.errstate(over="ignore"):
         stored = vectors.astype(options.dtype)
-    for values in (vectors, stored):
+    for values in (given, stored):
         wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if wrong.size:
             raise DataError(

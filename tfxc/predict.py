@@ -56,7 +56,8 @@ def _predictor(options, typed):
     for loaded in rankers or runs.values():
         loaded.search_with(options.beam, options.post_processor)
     for path, loaded in runs.items():
-        listed = min(max(options.top or _LISTED, options.k or 0), loaded.manifest["num_labels"])
+        listed = options.top or max(_LISTED, options.k or 0)
+        listed = min(listed, loaded.manifest["num_labels"])
         with _named(path):
             predictors[path] = RunPredictor(loaded, listed, options.probabilities)
     return EnsemblePredictor(predictors, options.ensemble or _ENSEMBLE, options.k)

@@ -19,6 +19,9 @@ def main(argv=None):
     cli.add_reader_options(options, "format of FILE where its name does not tell", "sep=,")
     options.add_argument("--output", required=True, metavar="RUN2", help="the run folder to write")
     options.add_argument("--prepared", default="prepared", help="where prepared records are kept")
+    options.add_argument(
+        "--memory-gb", type=float, help="what the training may take (default: as the run's recipe)"
+    )
     found = options.parse_args(argv)
     from tfxc.data.preparation import ensure_prepared
     from tfxc.evaluate import reader_of_file
@@ -29,7 +32,7 @@ def main(argv=None):
     check_run(loaded, found.output)
     reader = reader_of_file(loaded, found.data, found)
     folder = ensure_prepared(loaded.config.data, found.prepared)
-    done = add_new_labels(loaded, reader, found.output, folder)
+    done = add_new_labels(loaded, reader, found.output, folder, found.memory_gb)
     shown = ", ".join(done.names[:5]) + (", …" if len(done.names) > 5 else "")
     print(f"{found.output}: {len(done.names):,} new labels ({shown})")
     print(f"trained again: {done.affected:,} of {done.blocks:,} blocks of labels")

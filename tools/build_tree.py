@@ -16,6 +16,8 @@ import numpy as np
 from tfxc import cli
 from tfxc.errors import ConfigError
 
+_JOINED = ("join", "alpha")
+
 
 def main(argv=None):
     """Builds the tree and tells its shape."""
@@ -24,6 +26,7 @@ def main(argv=None):
     given = [found.prepared_data, found.features or found.labels, found.label_vectors]
     if sum(value is not None for value in given) != 1:
         options.error("give one of --prepared-data, --features with --labels, and --label-vectors")
+    _refuse_unused(found)
     from tfxc.labels.tree_building import build_tree
 
     vectors = label_vectors(found)
@@ -35,6 +38,9 @@ def main(argv=None):
         max_leaf_size=found.max_leaf_size,
         spherical=not found.means,
         max_iter=found.max_iter,
+        min_sample_rate=found.min_sample_rate,
+        max_sample_rate=found.max_sample_rate,
+        warmup_ratio=found.warmup_ratio,
         seed=found.seed,
         threads=found.threads,
     )
@@ -43,6 +49,19 @@ def main(argv=None):
     print(f"{found.output}: built in {seconds:.1f} s")
     print(describe(tree, vectors))
     return 0
+
+
+def _refuse_unused(found):
+    joins = found.vectors == "pifa" and not found.label_vectors
+    needs = [("label_features", joins, "PIFA, which is not made")]
+    needs += [(name, joins and found.label_features, "--label-features") for name in _JOINED]
+    for name, good, what in needs:
+        if getattr(found, name) is not None and not good:
+            raise ConfigError(
+                f"it means something only beside {what}",
+                where=f"--{name.replace('_', '-')}",
+                fix="leave it out",
+            )
 
 
 def label_vectors(found):
@@ -64,7 +83,9 @@ def label_vectors(found):
         return pii(labels)
     if found.label_features:
         given = load_matrix(found.label_features)
-        return pifa_with_label_features(labels, features, given, found.join, found.alpha)
+        joined = {"mode": found.join, "alpha": found.alpha}
+        joined = {name: value for name, value in joined.items() if value is not None}
+        return pifa_with_label_features(labels, features, given, **joined)
     return pifa(labels, features)
 
 
@@ -94,10 +115,11 @@ def _parser():
     )
     data.add_argument("--label-features", metavar="FILE", help="joined with PIFA, a row per label")
     data.add_argument(
-        "--join", choices=("concat", "convex"), default="concat",
-        help="side by side, or alpha PIFA + (1 - alpha) label features (default: %(default)s)",
-    )  # fmt: skip
-    data.add_argument("--alpha", type=float, default=0.5, help="default: %(default)s")
+        "--join",
+        choices=("concat", "convex"),
+        help="side by side, or alpha PIFA + (1 - alpha) label features (default: concat)",
+    )
+    data.add_argument("--alpha", type=float, help="default: 0.5")
     tree = options.add_argument_group("tree")
     tree.add_argument("--nr-splits", type=cli.positive, default=16, help="children of a node")
     tree.add_argument(
@@ -106,6 +128,15 @@ def _parser():
     tree.add_argument("--max-leaf-size", type=cli.positive, default=100, help="labels of a leaf")
     tree.add_argument("--means", action="store_true", help="centres are not scaled to unit length")
     tree.add_argument("--max-iter", type=cli.positive, default=20, help="rounds of 2-means")
+    tree.add_argument(
+        "--min-sample-rate", type=float, default=1.0,
+        help="share of the labels that centres are found from at the root (default: all)",
+    )  # fmt: skip
+    tree.add_argument("--max-sample-rate", type=float, default=1.0, help="the same further down")
+    tree.add_argument(
+        "--warmup-ratio", type=float, default=0.4,
+        help="share of the levels over which it rises (default: %(default)s)",
+    )  # fmt: skip
     tree.add_argument("--seed", type=int, default=0)
     tree.add_argument("--threads", type=cli.positive, help="default: all cores")
     options.add_argument("--output", required=True, metavar="FILE", help="where to write, .npz")

@@ -145,5 +145,10 @@ def test_what_cannot_be_added(run, tool, tmp_path, capsys):
     problem = call(capsys, tool, *arguments, *prepared).problem()
     assert "labels that the run does not know expected, found none" in problem
     assert not (tmp_path / "grown").exists()
+    new = tmp_path / "new.jsonl"
+    write_new(new)
+    little = (run, "--data", new, "--output", tmp_path / "grown", "--memory-gb", 1e-7, *prepared)
+    problem = call(capsys, tool, *little).problem()
+    assert problem.startswith("--memory-gb: at least 0.01 expected")
     problem = call(capsys, tool, *arguments[:-1], run, *prepared).problem()
     assert "a new folder expected" in problem

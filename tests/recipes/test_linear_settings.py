@@ -37,7 +37,8 @@ def test_features_of_labels(join, tmp_path):
     labels = scipy.sparse.csr_matrix(random.random((90, 12)) < 0.2, dtype=np.float32)
     features, given = random.random((90, 6)), random.random((12, 6)).astype(np.float32)
     np.save(tmp_path / "given.npy", given)
-    settings = {"label_features": str(tmp_path / "given.npy"), "join": join, "alpha": 0.25}
+    settings = {"label_features": str(tmp_path / "given.npy"), "join": join}
+    settings |= {"alpha": 0.25} if join == "convex" else {}
     tree = TreeSettings({**settings, "max_leaf_size": 3}, seed=4)
     vectors = pifa_with_label_features(labels, features, given, join, 0.25)
     built = tree.build(features, labels)
@@ -83,6 +84,14 @@ def test_a_leaf_for_all_labels(run, capsys):
         ({"label_features": "labels.npy", "alpha": 2}, r"recipe\.tree\.alpha: a share from 0 to 1"),
         ({"label_features": "labels.npy", "label_embedding": "pii"}, "only with label_embedding"),
         ({"label_embedding": "given"}, r"label_features expected beside label_embedding 'given'"),
+        (
+            {"label_features": "labels.npy", "alpha": 0.5},
+            "alpha: it means something only with join",
+        ),
+        ({"label_features": "labels.npy", "alpha": [0.5]}, r"alpha: one value expected, found \[0"),
+        ({"max_iter": 0}, r"recipe\.tree\.max_iter: a whole number from 1 on"),
+        ({"seed": -1}, r"recipe\.tree\.seed: a whole number from 0 on"),
+        ({"warmup_ratio": 2}, r"recipe\.tree\.warmup_ratio: a share of 0 to 1"),
         ({"join": "concat"}, r"recipe\.tree\.join: it means something only with label_embedding"),
     ],
 )
@@ -137,6 +146,7 @@ def test_trees_of_an_xr_transformer(texts):
         ({"first_tree": {"nr_splits": 4}}, r"recipe\.first_tree\.nr_splits: this is the head's"),
         ({"first_tree": {"file": "no.npz"}}, r"no\.npz: a label tree is expected"),
         ({"refined_tree": {"label_features": "x.npy", "join": "convex"}}, "concat expected"),
+        ({"refined_tree": {"max_iter": 0}}, r"recipe\.refined_tree\.max_iter: a whole number"),
         ({"first_tree": 3}, r"recipe\.first_tree: a section of keys and values expected"),
     ],
 )

@@ -49,6 +49,35 @@ def test_texts_are_encoded_by_length_and_written_in_order(tmp_path, monkeypatch)
     assert widths == [8, 32, 72, 24, 48]
 
 
+@pytest.mark.parametrize("batch_size", [2, 3])
+def test_a_killed_encoding_goes_on(tmp_path, monkeypatch, batch_size):
+    """What was noted is not encoded again, in batches of the same or of another size."""
+    given = np.arange(33, dtype=np.float32).reshape(11, 3)
+    source, seen = ArraySource(Rows.from_dense(given, [[0]] * 11)), []
+
+    def encode(features):
+        seen.append(len(features))
+        if sum(seen) > 8:
+            raise KeyboardInterrupt
+        return features * 2
+
+    monkeypatch.setattr(_xr_embeddings, "_BLOCK", 2)
+    monkeypatch.setattr(_xr_embeddings, "_SECONDS_BETWEEN_NOTES", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        write_embeddings(tmp_path / "vectors.npy", lambda: encode, source, 2, "embedding")
+    assert sum(seen) == 10 and not (tmp_path / "vectors.npy").exists()
+    asked = []
+
+    def again(features):
+        asked.extend(features[:, 0].tolist())
+        return features * 2
+
+    write_embeddings(tmp_path / "vectors.npy", lambda: again, source, batch_size, "embedding")
+    np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), given * 2)
+    first = {2: 8, 3: 6}[batch_size]  # whole blocks of 4, and of 6, up to the 8 that were noted
+    assert asked == given[first:, 0].tolist()
+
+
 def test_terms_and_vectors_side_by_side():
     terms = scipy.sparse.csr_matrix(np.float32([[0, 2], [0, 0]]))
     vectors = np.float32([[0, 3], [0, 0]])

@@ -197,6 +197,7 @@ def _kill(patch, name, when):
         return original(self, *arguments)
 
     patch.setattr(kind, method, counted)
+    patch.setattr(_xr_embeddings, "_BLOCK", 1)
     patch.setattr(_xr_embeddings, "_SECONDS_BETWEEN_NOTES", 0.0)
 
 

@@ -1,7 +1,5 @@
 """The verb encode: the encoder's vectors of files and pipes."""
 
-import os
-import subprocess
 import sys
 
 import numpy as np
@@ -46,12 +44,11 @@ def test_vectors_of_a_file(run, tmp_path, capsys):
     np.testing.assert_allclose(found, vectors / np.where(lengths > 0, lengths, 1), atol=1e-3)
 
 
-def test_vectors_of_a_pipe(run, tmp_path):
-    command = [sys.executable, "-m", "tfxc.encode", "--run", str(run)]
+def test_vectors_of_a_pipe(run, tmp_path, capsys, monkeypatch):
     output = tmp_path / "piped.npy"
-    texts = "\n".join(TEXTS).encode()
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run([*command, "--output", output], input=texts, check=True, env=environment)
+    with open(run.parent / "texts.txt", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        assert call(capsys, encode, "--run", run, "--output", output).code == 0
     np.testing.assert_allclose(np.load(output), expected(run), rtol=1e-5, atol=1e-6)
 
 
@@ -76,6 +73,16 @@ def test_values_beyond_16_bits(run, tmp_path, capsys, monkeypatch):
     assert "finite float16 values expected, the encoder gives others for example 2" in problem
     assert not listing(tmp_path)
     assert call(capsys, encode, *arguments, "--dtype", "float16", "--unit-norm").code == 0
+
+
+@pytest.mark.parametrize("more", [(), ("--unit-norm",), ("--dtype", "float16")])
+def test_what_is_no_number_is_never_written(run, more, tmp_path, capsys, monkeypatch):
+    found = np.float32([[1, 2], [1, np.nan]])
+    monkeypatch.setattr("tfxc.training.embedding.Embedder.__call__", lambda _self, _: found)
+    arguments = ("--run", run, run.parent / "texts.txt", "--output", tmp_path / "vectors.npy")
+    problem = call(capsys, encode, *arguments, *more).problem()
+    assert "finite float32 values expected, the encoder gives others for example 2" in problem
+    assert not listing(tmp_path)
 
 
 def test_a_run_without_encoder(tmp_path, capsys):

@@ -169,9 +169,9 @@ class Tree(TreeSearch):
     @property
     def _candidates(self):
         """Candidates of an example with one label, over all levels."""
-        parents = self.negatives.count("tfn") + self.num_candidate_groups * (
-            "man" in self.negatives
-        )
+        matched = self._start_matched
+        found = self.num_candidate_groups if matched is None else matched.shape[1]
+        parents = self.negatives.count("tfn") + found * ("man" in self.negatives)
         return sum(self.shape[level].most * parents for level in self.levels if level)
 
     def check_k(self, k):

@@ -11,7 +11,7 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.tree_shape import built_shape
 from tfxc.ops.two_means import Halves
 
-_LEAST = {"nr_splits": 2, "min_codes": 1, "max_leaf_size": 2, "max_iter": 1}
+_LEAST = {"nr_splits": 2, "min_codes": 1, "max_leaf_size": 2, "max_iter": 1, "seed": 0}
 _MOST_SCORES = 1 << 24  # of labels and leaves that stand in memory together
 
 
@@ -65,8 +65,7 @@ def build_tree(
     """
     num_labels = label_vectors.shape[0]
     sizes = level_sizes(num_labels, nr_splits, min_codes, max_leaf_size)
-    _check_counts({"max_iter": max_iter})
-    _check_shares(min_sample_rate, max_sample_rate, warmup_ratio)
+    check_sampling(max_iter, seed, min_sample_rate, max_sample_rate, warmup_ratio)
     if num_labels < 1:
         raise DataError("vectors of at least one label are expected, found none")
     halves = Halves(label_vectors, seed, spherical, max_iter, threads)
@@ -104,6 +103,16 @@ def level_sizes(num_labels, nr_splits=16, min_codes=None, max_leaf_size=100):
     _check_counts({name: value for name, value in found.items() if value is not None})
     shape = built_shape(num_labels, nr_splits, min_codes, max_leaf_size)
     return [level.nodes for level in shape]
+
+
+def check_sampling(max_iter=20, seed=0, min_sample_rate=1.0, max_sample_rate=1.0, warmup_ratio=0.4):
+    """Refuses arguments of ``build_tree`` that say nothing about the levels' sizes.
+
+    Raises:
+        ConfigError: an impossible value.
+    """
+    _check_counts({"max_iter": max_iter, "seed": seed})
+    _check_shares(min_sample_rate, max_sample_rate, warmup_ratio)
 
 
 def _check_counts(found):

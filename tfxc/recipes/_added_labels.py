@@ -47,7 +47,7 @@ class Added(NamedTuple):
     blocks: int
 
 
-def add_new_labels(loaded, reader, output, data_folder):
+def add_new_labels(loaded, reader, output, data_folder, memory_gb=None):
     """Writes a run that knows the labels of a file as well.
 
     Args:
@@ -55,6 +55,7 @@ def add_new_labels(loaded, reader, output, data_folder):
         reader: of the new examples; those of known labels count as well.
         output: the new run folder; appears whole or not at all.
         data_folder: the run's prepared records.
+        memory_gb: in place of the recipe's.
 
     Returns:
         ``Added``.
@@ -66,6 +67,7 @@ def add_new_labels(loaded, reader, output, data_folder):
     check_run(loaded, output)
     _check_data(loaded, data_folder)
     run, recipe = loaded.folder.path, registry.create("recipe", loaded.config.recipe.section())
+    recipe.memory_gb = recipe.memory_gb if memory_gb is None else memory_gb
     made = features_of_ranker(loaded, recipe)
     names, features, labels = _new_examples(loaded, reader, made)
     old_features, old_labels = made.of_training(data_folder)
@@ -172,7 +174,7 @@ def _grown(loaded, recipe, made, tree, affected, features, labels, folder):
             )
         examples = examples_of(scheme, above=targets[-2], predicted=predicted)
     modes = (settings.relevance_mode, settings.relevance_norm)
-    with memory_of_ranker(recipe.memory_gb) as budget:
+    with memory_of_ranker(recipe.memory_gb, "--memory-gb") as budget:
         return grow_layer(
             layers[-1],
             tree.parents[-1],

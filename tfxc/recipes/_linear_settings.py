@@ -9,11 +9,12 @@ from tfxc.data.source_files import expand
 from tfxc.errors import ConfigError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import MODES, pifa, pifa_with_label_features, pii
-from tfxc.labels.tree_building import build_tree, level_sizes
+from tfxc.labels.tree_building import build_tree, check_sampling, level_sizes
 from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.negatives import scheme_of
 from tfxc.ranker.settings import RankerSettings
 
+_SHAPE = ("nr_splits", "min_codes", "max_leaf_size")
 _VECTORS = ("pifa", "pii", "given")
 
 
@@ -30,6 +31,7 @@ class TreeSettings:
             prepared data's ``labels.txt``.
         seed: where ``given`` has none.
         where: config key, for messages.
+        where_shape: the same for what decides the levels' sizes; None takes ``where``.
 
     Raises:
         ConfigError: an unknown key, a value that cannot be, or keys that mean nothing together.
@@ -39,17 +41,23 @@ class TreeSettings:
         {'seed': 0, 'max_leaf_size': 10}
     """
 
-    def __init__(self, given=None, seed=0, where="recipe.tree"):
+    def __init__(self, given=None, seed=0, where="recipe.tree", where_shape=None):
         parameters = inspect.signature(build_tree).parameters.values()
         known = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
         known |= {"label_embedding": "pifa", "label_features": None, "join": MODES[0]}
         given = _checked(given, {**known, "alpha": 0.5, "file": None}, where)
+        several = [key for key, value in given.items() if isinstance(value, list)]
+        if several:
+            raise ConfigError(
+                f"one value expected, found {given[several[0]]!r}", where=f"{where}.{several[0]}"
+            )
         for key in ("file", "label_features"):
             if not (given.get(key) is None or (isinstance(given[key], str) and given[key])):
                 raise ConfigError(
                     f"the name of a file expected, found {given[key]!r}", where=f"{where}.{key}"
                 )
-        self._where, self.file = where, given.pop("file", None)
+        self._where, self._where_shape = where, where_shape or where
+        self.file = given.pop("file", None)
         if self.file is not None and given:
             raise ConfigError(
                 "it means nothing beside a tree from a file",
@@ -73,6 +81,12 @@ class TreeSettings:
                 )
         if not 0 <= self.joined.get("alpha", 0.5) <= 1:
             raise ConfigError("a share from 0 to 1 expected", where=f"{self._where}.alpha")
+        if "alpha" in self.joined and self.joined.get("join") != "convex":
+            raise ConfigError(
+                "it means something only with join 'convex'",
+                where=f"{self._where}.alpha",
+                fix="remove it, or set join",
+            )
         features, kind = self.label_features is not None, self.label_embedding
         useless = [] if features and kind == "pifa" else list(self.joined)
         if features and kind == "pii":
@@ -104,13 +118,18 @@ class TreeSettings:
             self._label_features(num_labels, num_features)
         if self.file is not None:
             return self._tree(num_labels).sizes
-        names = ("nr_splits", "min_codes", "max_leaf_size")
-        shape = {name: self.arguments[name] for name in names if name in self.arguments}
+        given = [key for key in self.arguments if key not in ("spherical", "threads")]
+        shape = {key: self.arguments[key] for key in _SHAPE if key in given}
+        sampling = {key: self.arguments[key] for key in given if key not in _SHAPE}
+        where = self._where_shape
         try:
-            return level_sizes(num_labels, **shape)
+            sizes = level_sizes(num_labels, **shape)
+            where = self._where
+            check_sampling(**sampling)
         except ConfigError as error:
-            where = f"{self._where}.{error.where}"
+            where = f"{where}.{error.where}"
             raise ConfigError(error.problem, where=where, fix=error.fix) from None
+        return sizes
 
     def build(self, features, labels, threads=None):
         """The ``ClusterTree`` of label matrix Y and feature matrix X."""

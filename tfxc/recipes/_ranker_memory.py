@@ -8,11 +8,12 @@ from tfxc.ranker.layer import BudgetError
 
 
 @contextmanager
-def memory_of_ranker(memory_gb):
+def memory_of_ranker(memory_gb, where="recipe.memory_gb"):
     """Bytes of ``recipe.memory_gb``; an error about them names that key.
 
     Args:
         memory_gb: as of the recipe; None for no limit.
+        where: what the user sets it by.
 
     Yields:
         ``memory_budget`` of ``ranker.chain.train_ranker``.
@@ -32,6 +33,6 @@ def memory_of_ranker(memory_gb):
         raise ConfigError(
             f"at least {least:.2f} expected for the labels' matrices and the largest block of "
             f"classifiers, found {memory_gb:g}",
-            where="recipe.memory_gb",
-            fix=f"set recipe.memory_gb: {least:.2f}",
+            where=where,
+            fix=f"set {where} to {least:.2f}",
         ) from None

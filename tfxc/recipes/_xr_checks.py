@@ -91,10 +91,11 @@ def stage_lines(recipe, config, manifest):
 
 def _unused(recipe):
     """A line for each switch that makes other settings of the config mean nothing."""
+    of_ranker = ("refined_tree", "ranker", "memory_gb")
     of_levels = ("first_tree", "negatives", "initial", "epochs", "steps", "warmup_steps")
     unused = {
         "do_fine_tune is false": of_levels if not recipe.do_fine_tune else (),
-        "only_encoder is true": ("refined_tree", "ranker") if recipe.only_encoder else (),
+        "only_encoder is true": of_ranker if recipe.only_encoder else (),
         "fix_clustering is true": ("refined_tree",) if recipe.fix_clustering else (),
     }
     for why, names in unused.items():
@@ -194,8 +195,10 @@ def tree_settings(recipe, config, manifest):
         tree = TreeSettings(given, where=f"recipe.{key}")
         if tree.file is None:
             _refuse_keys(given or {}, key)
-            where = f"recipe.{key}" if given or key == "refined_tree" else "head"
-            tree = TreeSettings({**shape, **(given or {})}, where=where)
+            first, where = key == "first_tree", f"recipe.{key}"
+            places = {"where": where if given or not first else "head"}
+            places["where_shape"] = "head" if first else where
+            tree = TreeSettings({**shape, **(given or {})}, **places)
         found.append((tree, tree.sizes(manifest.num_labels, manifest.num_features)))
     return tuple(found)
 

@@ -18,7 +18,8 @@ _BLOCK = 16  # batches that are sorted by length together
 def write_embeddings(path, encode, source, batch_size, title):
     """Writes what an encoder gives for every example; a stopped writing goes on.
 
-    The same examples are always encoded together, so that the bytes do not depend on it.
+    With one ``batch_size`` the same examples are always encoded together, so that the bytes do not
+    depend on it.
 
     Args:
         path: ``.npy`` file to write, float32 (examples, dim); nothing is done where it is.

@@ -111,6 +111,7 @@ class Levels:
     def _train_level(self, level, predicted):
         folder, nodes = self._folder(level), self.tree.sizes[level]
         if folder.summary():
+            self._drop_checkpoints(folder)
             return folder.summary()
         print(f"level {level + 1} of {self.plan.count}: {nodes:,} clusters", flush=True)
         decided = {"label_tree": self.tree, "level": level}
@@ -127,9 +128,12 @@ class Levels:
             source=self.source,
         )
         by_chief(self.strategy, lambda: None)  # until its weights are in their file
+        self._drop_checkpoints(folder)
+        return summary
+
+    def _drop_checkpoints(self, folder):
         if self.run.chief:  # nobody goes on with a finished level
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        return summary
 
     def _start_values(self, level, predicted):
         """Kernel and bias that a level's head begins with, or None for its own."""

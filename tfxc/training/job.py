@@ -168,8 +168,9 @@ def try_one_step(config, data_folder, repetition=None, decided=None):
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(folder)
         trainer = make_trainer(
-            config, data_folder, manifest, run, strategy, repetition, decided=decided
-        )
+            config, data_folder, manifest, run, strategy, repetition, decided=decided,
+            measured=not decided,  # a part of a model finds something else than labels
+        )  # fmt: skip
         return _with_own_errors(trainer.source, trainer.one_step), trainer.total_steps
 
 
