@@ -58,10 +58,6 @@ def _config_lines(options):
     yield from _data_lines(manifest.model_dump())
     registry.get("recipe", config.recipe.name).check_config(config)
     recipe = registry.create("recipe", config.recipe.section())
-    estimate = recipe.estimate(config, manifest)
-    if estimate is not None:
-        yield from estimate
-        return
     outline, decided = recipe.outline(config, manifest)
     yield from outline
     if decided is not None:

@@ -97,10 +97,6 @@ def _dry_run(config, recipe, folder, options):
     manifest = Manifest.load(folder)
     print(describe(manifest, folder))
     config, repetition = recipe.one_model(config, options.repetition)
-    estimate = recipe.estimate(config, manifest)
-    if estimate is not None:
-        print("\n".join(estimate))
-        return 0
     outline, decided = recipe.outline(config, manifest)
     for line in outline:
         print(line)

@@ -164,4 +164,4 @@ def test_calibration_needs_a_dev_split(run):
     manifest = Manifest.load(next((run.parent / "prepared").iterdir()))
     only = manifest.model_copy(update={"splits": {"train": manifest.splits["train"]}})
     with pytest.raises(ConfigError, match=r"recipe.calibrate: a dev split is needed"):
-        XRLinear(calibrate="isotonic").estimate(config, only)
+        XRLinear(calibrate="isotonic").outline(config, only)

@@ -201,9 +201,11 @@ def _kill(patch, name, when):
     patch.setattr(_xr_embeddings, "_SECONDS_BETWEEN_NOTES", 0.0)
 
 
-def test_encoder_as_it_is(texts):
+def test_encoder_as_it_is(texts, capsys):
     context = work_of(texts, "frozen")
-    summary = XrTransformer(do_fine_tune=False, fix_clustering=True).run(context)
+    recipe = XrTransformer(do_fine_tune=False, fix_clustering=True, steps=[3, 2, 4])
+    summary = recipe.run(context)
+    assert "not used, as recipe.do_fine_tune is false: recipe.steps\n" in capsys.readouterr().out
     assert summary["steps"] == 0 and summary["dev"]["P@1"] > 0.2
     assert not list(context.run.glob("level-*"))
     first, last = (context.run / name for name in ("tree-preliminary.npz", "tree.npz"))

@@ -67,7 +67,7 @@ def planned(recipe, config, manifest):
 def stage_lines(recipe, config, manifest):
     """What the stages will take, as lines; raises as ``planned`` does."""
     found, train = planned(recipe, config, manifest), manifest.split("train")
-    yield from _unused(recipe)
+    yield from unused_lines(recipe)
     if found.plan is not None:
         shown = ", ".join(f"{size:,}" for size in found.levels)
         yield f"first tree: levels of {shown} nodes, {found.plan.count} of them are fine-tuned on"
@@ -89,7 +89,7 @@ def stage_lines(recipe, config, manifest):
     yield from estimate_lines(manifest, found.layers, found.ranker, memory, recipe.threads, width)
 
 
-def _unused(recipe):
+def unused_lines(recipe):
     """A line for each switch that makes other settings of the config mean nothing."""
     of_ranker = ("refined_tree", "ranker", "memory_gb")
     of_levels = ("first_tree", "negatives", "initial", "epochs", "steps", "warmup_steps")

@@ -72,17 +72,8 @@ class Recipe:
                     fix=f"remove {part!r}, or choose another recipe",
                 )
 
-    def estimate(self, config, manifest):
-        """What a dry run tells in place of parameters and one step, a list of lines; else None.
-
-        Args:
-            config: ``Config``.
-            manifest: the data's ``Manifest``.
-        """
-        return None
-
     def outline(self, config, manifest):
-        """What a dry run tells of a training in several stages before parameters and one step.
+        """What a dry run tells of the stages of a training, before parameters and one step.
 
         Args:
             config: ``Config``.
@@ -90,7 +81,7 @@ class Recipe:
 
         Returns:
             ``(lines, decided)``: list of text, and further arguments of ``build_model`` for the
-            largest of the trainings, None where there is none.
+            largest training of a model, None where no model is trained step by step.
 
         Raises:
             ConfigError: the config does not fit the data.

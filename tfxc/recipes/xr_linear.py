@@ -84,11 +84,12 @@ class XRLinear(Recipe):
                 fix="remove it; how the ranker is trained stands in recipe.tree and recipe.ranker",
             )
 
-    def estimate(self, config, manifest):
+    def outline(self, config, manifest):
         """Levels, blocks and memory; the clusters are not known before the training."""
         steps.check_data(config, manifest, self.calibrate)
         sizes, settings = self._plan(config, manifest)
-        return steps.estimate_lines(manifest, sizes, settings, self.memory_gb, self.threads)
+        lines = steps.estimate_lines(manifest, sizes, settings, self.memory_gb, self.threads)
+        return lines, None
 
     def run(self, context):
         """Trains into the run folder, or goes on with a stopped training.

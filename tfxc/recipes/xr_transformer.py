@@ -15,7 +15,7 @@ from tfxc.recipes._linear_model import LinearModel
 from tfxc.recipes._linear_settings import check_calibrate
 from tfxc.recipes._linear_training import calibrate, report_lines, say
 from tfxc.recipes._ranker_memory import memory_of_ranker
-from tfxc.recipes._xr_checks import planned, stage_lines, trial
+from tfxc.recipes._xr_checks import planned, stage_lines, trial, unused_lines
 from tfxc.recipes._xr_embeddings import beside, write_embeddings
 from tfxc.recipes._xr_levels import Levels
 from tfxc.recipes._xr_model import EncoderRanker, built_encoder
@@ -149,6 +149,8 @@ class XrTransformer(Recipe):
         strategy = make_strategy(config.training)  # before anything else of TensorFlow
         manifest, run = Manifest.load(context.data_folder), RunFolder(context.run, is_chief())
         planned(self, config, manifest)
+        for line in unused_lines(self):
+            print(line)
         if not context.fresh:
             run.check(config)
             if run.summary():
