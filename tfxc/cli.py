@@ -114,14 +114,15 @@ def ending(suffix):
 def run(main, argv=None):
     """Calls ``main(argv)`` and ends the process with the right exit code.
 
-    0: done. 1: a bug, with traceback. 2: wrong input, one line on standard error. 128 + n: stopped
-    by signal n after saving.
+    0: done. 1: the machine is at fault (``MachineError``, one line on standard error), or a bug
+    (with traceback). 2: wrong input, one line on standard error. 128 + n: stopped by signal n
+    after saving.
     """
     try:
         sys.exit(main(argv))
     except UserError as error:
         print(f"tfxc: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("tfxc: stopped", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

@@ -1,7 +1,8 @@
-"""Errors a user can cause. Each says where, what was expected, what was found, how to mend it.
+"""Errors that are no bugs. Each says where, what was expected, what was found, how to fix it.
 
-A verb prints such an error as one line and exits with 2; from Python it is a ``ValueError``.
-Our own bugs are ``assert``s and ordinary exceptions, which keep their traceback.
+A command prints such an error as one line and exits with the error's ``exit_code``: 2 where the
+input is wrong, 1 where the machine is at fault. From Python it is a ``ValueError``. Our own bugs
+are ``assert``s and ordinary exceptions, which keep their traceback.
 """
 
 
@@ -17,6 +18,8 @@ class UserError(ValueError):
         >>> print(UserError("5 labels expected, 4 found", fix="repair the header", where="a.txt:1"))
         a.txt:1: 5 labels expected, 4 found. To fix it: repair the header.
     """
+
+    exit_code = 2
 
     def __init__(self, problem, *, fix=None, where=None):
         self.problem, self.fix, self.where = problem, fix, where
@@ -40,3 +43,9 @@ class CheckpointError(UserError):
 
 class NonFiniteLossError(UserError):
     """The training loss became NaN or infinite."""
+
+
+class MachineError(UserError):
+    """The machine is at fault, not the input: a full disk, a refused write, a dead worker."""
+
+    exit_code = 1

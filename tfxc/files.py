@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tfxc.errors import DataError, UserError
+from tfxc.errors import DataError, MachineError, UserError
 
 _OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 
@@ -166,7 +166,7 @@ def _in_the_way(path, *, expected, found):
 
 @contextlib.contextmanager
 def write_errors(path):
-    """Turns a full disk or a refused write into a ``UserError`` that names the folder."""
+    """Turns a full disk or a refused write into a ``MachineError`` that names the folder."""
     try:
         yield
     except OSError as error:
@@ -175,8 +175,11 @@ def write_errors(path):
             errno.EDQUOT: ("the disk quota is used up", "free some space or choose another folder"),
             errno.EACCES: ("permission to write is refused", "choose a folder you may write to"),
             errno.EROFS: ("the file system is read-only", "choose a folder you may write to"),
+            errno.EPERM: ("the system does not permit it", "choose a folder you may write to"),
+            errno.EFBIG: ("the file would be too large", "raise `ulimit -f`, or use another disk"),
+            errno.EIO: ("the disk reports an error", "check the disk, or choose another one"),
         }
         if error.errno not in reasons:
             raise
         problem, fix = reasons[error.errno]
-        raise UserError(f"cannot write: {problem}", where=path, fix=fix) from error
+        raise MachineError(f"cannot write: {problem}", where=path, fix=fix) from error
