@@ -8,16 +8,30 @@ import sys
 
 from tfxc.config import load_config
 from tfxc.errors import UserError
+from tfxc.files import check_local
 
 
 def parser(verb, description, **kwargs):
     """An argument parser for ``python -m tfxc.<verb>``."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=f"python -m tfxc.{verb}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         **kwargs,
     )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses addresses of remote storages before any work."""
+
+    def parse_args(self, args=None, namespace=None):
+        """Parses."""
+        found = super().parse_args(args, namespace)
+        for name, value in vars(found).items():
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str):
+                    check_local(text, f"--{name.replace('_', '-')}")
+        return found
 
 
 def tool_parser(name, description):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pydantic
 
 from tfxc.errors import ConfigError
+from tfxc.files import check_local
 from tfxc.registry import nearest
 from tfxc.settings import SPLITS, Config, DataSettings, EarlyStopping, Method, TrainingSettings
 
@@ -52,10 +53,24 @@ def load_config(path, overrides=()):
 
 def parse_config(tree, where="config"):
     """Validates a nested dict as a ``Config``; errors name the key and the nearest known one."""
+    _check_paths(tree, where)
     try:
         return Config.model_validate(tree)
     except pydantic.ValidationError as error:
         raise _readable(error, where) from None
+
+
+def _check_paths(tree, where, key=""):
+    """Refuses addresses of remote storages, wherever they stand but in what is only shown."""
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            if key + name not in ("about", "data.where"):
+                _check_paths(value, where, f"{key}{name}.")
+    elif isinstance(tree, list):
+        for number, value in enumerate(tree):
+            _check_paths(value, where, f"{key}{number}.")
+    elif isinstance(tree, str):
+        check_local(tree, f"{where}: {key[:-1]}")
 
 
 def _read(path, seen):

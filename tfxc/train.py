@@ -23,7 +23,7 @@ def main(argv=None):
 
 def _train(config, options):
     from tfxc import registry
-    from tfxc.training.interrupts import Stopped
+    from tfxc.training.interrupts import Stopped, watch_parent
     from tfxc.training.strategies import choose_gpu
 
     check_config(config)
@@ -33,6 +33,7 @@ def _train(config, options):
     folder = _prepared(config, options)
     if options.dry_run:
         return _dry_run(config, recipe, folder, options)
+    watch_parent()
     try:
         summary = recipe.run(_context(config, folder, options))
     except Stopped as stop:

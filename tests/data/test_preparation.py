@@ -255,21 +255,6 @@ def test_ensure_prepared_prepares_once_and_notices_changed_sources(sparse_settin
     assert ensure_prepared(sparse_settings, tmp_path / "root") == folder
 
 
-def test_loser_of_the_rename_uses_the_winners_folder(sparse_settings, tmp_path, monkeypatch):
-    root = tmp_path / "root"
-    folder = prepared_folder(sparse_settings, root)
-
-    def prepare_while_another_wins(settings, rival, jobs):
-        prepare(settings, folder, jobs=jobs)
-        (folder / "winner").touch()
-        return prepare(settings, rival, jobs=jobs)
-
-    monkeypatch.setattr(preparation, "prepare", prepare_while_another_wins)
-    assert ensure_prepared(sparse_settings, root) == folder
-    assert (folder / "winner").exists()
-    assert [path.name for path in root.iterdir()] == [folder.name]
-
-
 def test_processes_at_once_share_one_folder(sparse_settings, tmp_path):
     context = multiprocessing.get_context("spawn")
     root = str(tmp_path / "root")

@@ -146,7 +146,7 @@ class JoinedFeatures:
             UserError: the folder cannot be written.
         """
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
-        with atomic_folder(folder) as scratch:
+        with atomic_folder(folder, "set of text features") as scratch:
             (scratch / "features.json").write_text(json.dumps(head, indent=2) + "\n", "utf-8")
             for name, part in self._parts():
                 part.save(scratch / name)

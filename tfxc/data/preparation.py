@@ -6,12 +6,8 @@ A prepared folder holds the shards, ``manifest.json``, ``labels.txt`` (the train
 left out, ``corrupt_images.txt``.
 """
 
-import contextlib
-import fcntl
 import itertools
 import json
-import os
-import shutil
 import sys
 
 import numpy as np
@@ -42,8 +38,9 @@ from tfxc.data.source_files import (
 from tfxc.data.text_features import build_text_features
 from tfxc.data.tokens_base import tell_cut
 from tfxc.errors import DataError
-from tfxc.files import atomic_folder
+from tfxc.files import SCRATCH, atomic_folder
 from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.locks import locked, sweep
 from tfxc.ops.threads import thread_count
 from tfxc.progress import Progress
 from tfxc.settings import ImageSettings
@@ -80,7 +77,7 @@ def prepare(settings, folder, *, jobs=None):
         159
     """
     sources = find_sources(settings)
-    with atomic_folder(folder) as scratch:
+    with atomic_folder(folder, "prepared data set") as scratch:
         if names_feature_sets(settings, sources):
             prepare_feature_sets(settings, sources, scratch)
         else:
@@ -103,41 +100,17 @@ def ensure_prepared(settings, root="prepared", *, jobs=None):
     folder = prepared_folder(settings, root)
     if not folder.exists():
         find_sources(settings)  # refuses before anything is made
+
+        def waiting(process):
+            print(f"waiting for {process}, which prepares {folder}", file=sys.stderr)
+
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(folder):
+        sweep(folder.parent, SCRATCH.format("*"))  # of killed preparations, also of other sets
+        with locked(folder.with_name(f".{folder.name}.lock"), waiting):
             if not folder.exists():
-                return _prepare_beside(settings, folder, jobs)
+                prepare(settings, folder, jobs=jobs)
     refuse_changed_sources(Manifest.load(folder), folder)
     return folder
-
-
-def _prepare_beside(settings, folder, jobs):
-    """Prepares under another name and renames; whoever renames first has won."""
-    rival = folder.with_name(f".{folder.name}.{os.getpid()}")
-    prepare(settings, rival, jobs=jobs)
-    try:
-        rival.rename(folder)
-    except OSError:
-        shutil.rmtree(rival)
-        if not folder.exists():
-            raise
-    return folder
-
-
-@contextlib.contextmanager
-def _only_one(folder):
-    """Lets one process at a time prepare ``folder``; the others wait here."""
-    path = folder.with_name(f".{folder.name}.lock")
-    with open(path, "w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another process that prepares {folder}", file=sys.stderr)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
 
 
 class _Preparation:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tfxc.data.formats.archives import is_shard_pattern, shard_files
 from tfxc.data.manifest import SourceInfo
 from tfxc.errors import DataError
-from tfxc.files import checksum
+from tfxc.files import check_local, checksum
 
 _BUILTIN = "builtin:"
 
@@ -43,7 +43,9 @@ def expand(written):
         return written
     if "TFXC_DATA" not in os.environ:
         written = written.replace("${TFXC_DATA}", "data")
-    return Path(os.path.expandvars(written)).expanduser()
+    written = os.path.expandvars(written)
+    check_local(written)
+    return Path(written).expanduser()
 
 
 def is_builtin(source):

@@ -167,7 +167,7 @@ class PretrainedTokens:
         if self._subwords is None:
             raise ConfigError("the text features have not been fitted", fix="call fit first")
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
-        with atomic_folder(folder) as scratch:
+        with atomic_folder(folder, "set of text features") as scratch:
             (scratch / "features.json").write_text(json.dumps(head, indent=2) + "\n", "utf-8")
             save_subwords(self._subwords, scratch)
 

@@ -55,7 +55,7 @@ def preset_folder(preset, where):
                 f"a preset of {', '.join(_FAMILIES)} expected, found a {type(body).__name__}",
                 where=where,
             )
-        with atomic_folder(folder) as scratch:
+        with atomic_folder(folder, "pretrained model") as scratch:
             numpy.save_file(_arrays(body, family), scratch / "model.safetensors")
             _write_tokens(tokens, family, scratch)
             (scratch / "config.json").write_text(json.dumps(_config(body, family), indent=2))

@@ -125,7 +125,7 @@ class TextFeatures(abc.ABC):
         """
         self._check_fitted()
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
-        with atomic_folder(folder) as scratch:
+        with atomic_folder(folder, "set of text features") as scratch:
             (scratch / "features.json").write_text(json.dumps(head, indent=2) + "\n", "utf-8")
             if self.vocabulary() is not None:
                 terms = "".join(f"{term}\n" for term in self.vocabulary())

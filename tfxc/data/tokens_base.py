@@ -151,7 +151,7 @@ class TokenFeatures(abc.ABC):
             UserError: the folder cannot be written.
         """
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
-        with atomic_folder(folder) as scratch:
+        with atomic_folder(folder, "set of text features") as scratch:
             (scratch / "features.json").write_text(json.dumps(head, indent=2) + "\n", "utf-8")
             lines = "".join(f"{token}\n" for token in self._vocabulary)
             (scratch / "vocabulary.txt").write_bytes(lines.encode("utf-8"))

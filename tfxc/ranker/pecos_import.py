@@ -40,30 +40,34 @@ def import_pecos(folder, output):
         ConfigError: a post-processor that is not known.
         UserError: the output cannot be written.
     """
-    layers = _layers(Path(folder) / "ranker")
-    parents = []
-    with atomic_folder(output) as scratch:
-        for number, layer in enumerate(layers):
-            above = len(parents[-1]) if parents else 1
-            parents.append(layer.parents(above))
-            chunks = chunks_of(layer.weights(len(parents[-1])), parents[-1], above)
-            write_layer(chunks, scratch / "ranker" / f"layer-{number}")
-        tree = ClusterTree(parents)
-        tree.save(scratch / "tree.npz")
-        settings = {
-            "post_processor": [layer.post_processor for layer in layers],
-            "only_topk": [layer.only_topk for layer in layers],
-        }
-        content = {
-            "format": FORMAT,
-            "num_features": layers[0].num_features,
-            "bias": layers[0].bias,
-            "num_labels": tree.num_labels,
-            "layers": len(layers),
-            "settings": settings,
-        }
-        text = json.dumps(content, indent=2)
-        (scratch / "ranker" / "param.json").write_text(text, encoding="utf-8")
+    with atomic_folder(output, "linear ranker") as scratch:
+        return write_pecos_model(folder, scratch)
+
+
+def write_pecos_model(folder, output):
+    """As ``import_pecos``, into a folder that is there and empty."""
+    layers, parents = _layers(Path(folder) / "ranker"), []
+    for number, layer in enumerate(layers):
+        above = len(parents[-1]) if parents else 1
+        parents.append(layer.parents(above))
+        chunks = chunks_of(layer.weights(len(parents[-1])), parents[-1], above)
+        write_layer(chunks, output / "ranker" / f"layer-{number}")
+    tree = ClusterTree(parents)
+    tree.save(output / "tree.npz")
+    settings = {
+        "post_processor": [layer.post_processor for layer in layers],
+        "only_topk": [layer.only_topk for layer in layers],
+    }
+    content = {
+        "format": FORMAT,
+        "num_features": layers[0].num_features,
+        "bias": layers[0].bias,
+        "num_labels": tree.num_labels,
+        "layers": len(layers),
+        "settings": settings,
+    }
+    text = json.dumps(content, indent=2)
+    (output / "ranker" / "param.json").write_text(text, encoding="utf-8")
     return tree
 
 

@@ -30,7 +30,7 @@ from tfxc.recipes._linear_model import CALIBRATION
 from tfxc.recipes._ranker_features import RECIPES, features_of_ranker
 from tfxc.recipes._ranker_memory import memory_of_ranker
 from tfxc.recipes.xr_linear import TREE
-from tfxc.training.run_folder import WEIGHTS
+from tfxc.training.run_folder import KIND, NAMES, WEIGHTS
 
 
 class Added(NamedTuple):
@@ -79,7 +79,7 @@ def add_new_labels(loaded, reader, output, data_folder, memory_gb=None):
     both = [scipy.sparse.csr_matrix(part) for part in (old_features, features)]
     both = scipy.sparse.vstack(both, format="csr")
     all_labels = scipy.sparse.vstack([old_labels, labels], format="csr")
-    with atomic_folder(output) as scratch:
+    with atomic_folder(output, KIND, NAMES) as scratch:
         layer = _grown(loaded, recipe, made, grown, affected, both, all_labels, scratch / "part")
         shutil.rmtree(scratch / "part")
         _write_ranker(run, scratch, layer, grown)

@@ -9,10 +9,11 @@ from tfxc.config import parse_config
 from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest, SplitInfo
 from tfxc.data.matrices import load_matrix
 from tfxc.data.pecos_vectorizer import load_pecos_vectorizer
-from tfxc.errors import ConfigError, DataError
+from tfxc.errors import DataError
 from tfxc.files import atomic_folder
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.ranker.pecos_import import import_pecos
+from tfxc.ranker.pecos_import import write_pecos_model
+from tfxc.training.run_folder import KIND, NAMES
 
 _WHERE = "The run was imported from PECOS and has no data of its own: name a file with --data"
 
@@ -34,16 +35,15 @@ def import_run(folder, output, *, names=None, vectorizer=None, train_labels=None
 
     Raises:
         DataError: a file is missing or damaged, or they do not fit together.
-        ConfigError: the output holds something else.
+        UserError: the output holds something else.
 
     Example:
         >>> import_run("pecos/model", "runs/imported", names="labels.txt")  # doctest: +SKIP
         ClusterTree(sizes=[2, 4, 8, 22])
     """
     output = Path(output)
-    _check_output(output)
-    with atomic_folder(output) as scratch:
-        tree = import_pecos(folder, scratch)
+    with atomic_folder(output, KIND, NAMES) as scratch:
+        tree = write_pecos_model(folder, scratch)
         assets = scratch / "assets"
         assets.mkdir()
         _vocabulary(names, tree.num_labels).save(assets / LABELS_FILE)
@@ -75,17 +75,6 @@ def import_run(folder, output, *, names=None, vectorizer=None, train_labels=None
         summary = {"imported": str(folder), "dev": {}}
         (scratch / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
     return tree
-
-
-def _check_output(output):
-    known = ("config.json", "tree.npz")
-    occupied = output.exists() and (not output.is_dir() or any(output.iterdir()))
-    if occupied and not any((output / name).is_file() for name in known):
-        raise ConfigError(
-            "a new folder or one with a run expected, found something else",
-            where=output,
-            fix="choose another folder",
-        )
 
 
 def _vocabulary(path, num_labels):

@@ -6,7 +6,6 @@ from tfxc.data.manifest import LABELS_FILE, Manifest
 from tfxc.data.source import open_source
 from tfxc.data.text_features import load_text_features
 from tfxc.errors import ConfigError
-from tfxc.files import atomic_folder
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.recipes._pruning import (
     check_model,
@@ -69,13 +68,13 @@ class Prune(Recipe):
         self.uneven_heads, self.iters, self.examples = uneven_heads, iters, examples
         self.finetune = finetune
 
-    def run(self, context):
+    def train(self, context):
         """Prunes into the run folder, and trains there.
 
         Raises:
             ConfigError: the source does not fit, or cannot be pruned to these sizes.
         """
-        config, _ = self.one_model(context.config, context.repetition)
+        config = context.config
         if config.training.strategy == "multi_worker":
             raise ConfigError(
                 "pruning works in one process, found strategy 'multi_worker'",
@@ -84,14 +83,12 @@ class Prune(Recipe):
             )
         make_strategy(config.training)  # before anything else of TensorFlow
         run, source = RunFolder(context.run), self._opened(context)
-        if not context.fresh:
-            run.check(config)
-            if run.summary():
-                print(f"{run.path}: already finished; --fresh starts over")
-                return run.summary()
+        run.check(config, context.fresh)
+        if not context.fresh and run.summary():
+            print(f"{run.path}: already finished; --fresh starts over")
+            return run.summary()
         if context.fresh or not any((run / "checkpoints").glob("*")):
-            with atomic_folder(run.path) as scratch:
-                self._prune(config, context.data_folder, source, RunFolder(scratch))
+            self._prune(context, source, run)
         if not self.finetune:
             return run.summary()
         return train_model(config, context.data_folder, run.path, start=run)
@@ -111,8 +108,6 @@ class Prune(Recipe):
                 where="run",
                 fix="name a new folder",
             )
-        if target.exists() and not (target / "config.json").is_file() and any(target.iterdir()):
-            raise ConfigError("a new folder expected, found other files", where=target)
         source = load_run(path)
         for name in _SAME:
             own, other = getattr(source.config, name), getattr(context.config, name)
@@ -131,8 +126,9 @@ class Prune(Recipe):
             )
         return source
 
-    def _prune(self, config, data_folder, source, run):
+    def _prune(self, context, source, run):
         """Writes the pruned run, finished unless it is to be trained."""
+        config, data_folder = context.config, context.data_folder
         manifest = Manifest.load(data_folder)
         _refuse_other_texts(manifest.text_features, source)
         rows = None
@@ -158,7 +154,7 @@ class Prune(Recipe):
         if shape is not None:
             dimensions["architecture"] = shape
         smaller = smaller_model(model, config, dimensions, kept, rows)
-        run.begin(config, data_folder)
+        run.begin(config, data_folder, context.fresh)
         run.save_weights(smaller)
         if not self.finetune:
             run.write_summary(_summary(smaller, config, data_folder, manifest, train, memory))

@@ -137,7 +137,7 @@ class XrTransformer(Recipe):
         lines = list(stage_lines(self, config, manifest))
         return lines, trial(self, config, manifest)
 
-    def run(self, context):
+    def train(self, context):
         """Trains into the run folder, or goes on with a stopped training.
 
         Raises:
@@ -145,17 +145,16 @@ class XrTransformer(Recipe):
             Stopped: by a signal; what is finished is saved.
             UserError: another of several workers has failed.
         """
-        config, _ = self.one_model(context.config, context.repetition)
+        config = context.config
         strategy = make_strategy(config.training)  # before anything else of TensorFlow
         manifest, run = Manifest.load(context.data_folder), RunFolder(context.run, is_chief())
         planned(self, config, manifest)
         for line in unused_lines(self):
             print(line)
-        if not context.fresh:
-            run.check(config)
-            if run.summary():
-                print(f"{run.path}: already finished; --fresh starts over")
-                return run.summary()
+        run.check(config, context.fresh)
+        if not context.fresh and run.summary():
+            print(f"{run.path}: already finished; --fresh starts over")
+            return run.summary()
         stages = _Stages(self, config, context.data_folder, manifest, run, strategy)
         with StopAtOnce("finished stages are"):
             return stages.run(context.fresh)

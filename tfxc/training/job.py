@@ -1,13 +1,12 @@
 """One training from a config and prepared data: the piece every recipe is built from."""
 
-import tempfile
-
 import tensorflow as tf
 
 from tfxc import registry
 from tfxc.data.manifest import Manifest
 from tfxc.data.source import open_source
 from tfxc.errors import ConfigError
+from tfxc.locks import scratch_folder
 from tfxc.model import build_model
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.label_codes import decided_codes
@@ -18,8 +17,8 @@ from tfxc.training.strategies import is_chief, make_strategy
 
 def train_model(
     config, data_folder, run_path, *, repetition=None, fold=None, whole=None, fresh=False,
-    further=(), begun=None, start=None, decided=None, measured=True, title="training",
-    source=None,
+    fresh_whole=False, further=(), begun=None, start=None, decided=None, measured=True,
+    title="training", source=None,
 ):  # fmt: skip
     """Trains one model into one run folder, or goes on with a stopped training.
 
@@ -34,7 +33,8 @@ def train_model(
             not trained on.
         whole: folder of the run that the repetition or fold is a part of; begun as well, so that
             what reads it finds config and assets.
-        fresh: throw an earlier run in ``run_path`` away.
+        fresh: remove an earlier run in ``run_path``.
+        fresh_whole: remove an earlier run in ``whole``, with all its parts.
         further: techniques besides those of the config.
         begun: called with the ``RunFolder`` before the first step.
         start: ``RunFolder`` whose weights, and whose encoder's shape, the model begins with; or
@@ -47,27 +47,32 @@ def train_model(
 
     Returns:
         The run's summary, see ``Trainer.fit``.
+
+    Raises:
+        CheckpointError: another process is writing into the run, or it is of another config.
     """
-    strategy = make_strategy(config.training)  # before anything else of TensorFlow
-    manifest = Manifest.load(data_folder)
     run = RunFolder(run_path, is_chief())
-    others = [RunFolder(whole, is_chief())] if whole else []
-    for folder in others if fresh else [*others, run]:
-        folder.check(config)
-    finished = None if fresh else run.summary()
-    if finished:
-        print(f"{run.path}: already finished at step {finished['steps']:,}; --fresh starts over")
-        return finished
-    trainer = make_trainer(
-        config, data_folder, manifest, run, strategy, repetition, fold, further, start,
-        decided, measured, title, source,
-    )  # fmt: skip
-    for folder in others:
-        folder.begin(config, data_folder)
-    run.begin(config, data_folder, fresh)
-    if begun is not None:
-        begun(run)
-    return _with_own_errors(trainer.source, trainer.fit)
+    with run.locked():
+        strategy = make_strategy(config.training)  # before anything else of TensorFlow
+        manifest = Manifest.load(data_folder)
+        if whole:
+            RunFolder(whole, run.chief).check(config, fresh_whole)
+        run.check(config, fresh or fresh_whole)
+        finished = None if fresh or fresh_whole else run.summary()
+        if finished:
+            steps = finished["steps"]
+            print(f"{run.path}: already finished at step {steps:,}; --fresh starts over")
+            return finished
+        trainer = make_trainer(
+            config, data_folder, manifest, run, strategy, repetition, fold, further, start,
+            decided, measured, title, source,
+        )  # fmt: skip
+        if whole:
+            RunFolder(whole, run.chief).begin(config, data_folder, fresh_whole)
+        run.begin(config, data_folder, fresh)
+        if begun is not None:
+            begun(run)
+        return _with_own_errors(trainer.source, trainer.fit)
 
 
 def _with_own_errors(source, work):
@@ -165,7 +170,7 @@ def try_one_step(config, data_folder, repetition=None, decided=None):
     """
     strategy = make_strategy(config.training)
     manifest = Manifest.load(data_folder)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder("try") as folder:
         run = RunFolder(folder)
         trainer = make_trainer(
             config, data_folder, manifest, run, strategy, repetition, decided=decided,

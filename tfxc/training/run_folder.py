@@ -7,10 +7,38 @@ from pathlib import Path
 
 from tfxc.config import Config, parse_config
 from tfxc.errors import CheckpointError
-from tfxc.files import atomic_file, write_errors
+from tfxc.files import (
+    LOCKS,
+    atomic_file,
+    check_local,
+    check_own,
+    empty_own,
+    lock_of,
+    mark,
+    write_errors,
+)
+from tfxc.locks import holder, is_held, locked
 
 WEIGHTS = "model.weights.h5"
 ARCHITECTURE = "assets/encoder.json"
+KIND = "run"
+
+# What there is once a first step is done, besides the same in the folders of the parts.
+_PROGRESS = (
+    WEIGHTS, "summary.json", "calibration.json", "tree.npz", "tree-preliminary.npz",
+    "checkpoints/*", "embeddings/*", "ranker/*",
+)  # fmt: skip
+_PARTS = ("fold-*", "level-*", "repetition-*")  # runs of their own, and their logs
+_TEACHER = "teacher_logits.npy*"  # is used again only if it is of the same teachers and data
+_BEGINNING = ("config.json", "assets", "log.txt", "metrics.jsonl", "teachers.txt", "tensorboard")
+# What else commands write into a run unless they are given another place.
+_DERIVED = (
+    "checksums.json", "evaluation-*", "report", "savedmodel", "onnx", "litert", ".repetition-*",
+    "start", "concat", "embeddings.npy*", "matched.npz",  # of a level of an XR-Transformer
+)  # fmt: skip
+NAMES = (*(name.split("/")[0] for name in _PROGRESS), *_PARTS, _TEACHER, *_BEGINNING, *_DERIVED)
+NAMES += (f".new-{WEIGHTS}",)
+
 
 # A resumed run may change these; anything else would make it another run.
 _FREE_KEYS = {
@@ -39,40 +67,131 @@ class RunFolder:
     def __truediv__(self, name):
         return self.path / name
 
+    @contextlib.contextmanager
+    def locked(self):
+        """Keeps other processes from writing into this run; the kernel frees it on death.
+
+        A process may lock a run that it has locked already. What processes that were killed have
+        left half-written is removed.
+
+        Raises:
+            CheckpointError: another process is writing into it; it is named.
+        """
+        lock = lock_of(self.path)
+        if not self.chief or is_held(lock):
+            yield
+            return
+        check_local(self.path, "run")
+        made = [path for path in lock.parents if not path.exists()]
+        with contextlib.ExitStack() as stack:
+            stack.callback(_remove_empty, made)
+            with write_errors(self.path):
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(lock, self._busy))
+                self._remove_scratch()
+            yield
+
+    def _busy(self, process):
+        raise CheckpointError(
+            f"{process} is writing into this run",
+            where=self.path,
+            fix="wait until it has ended, stop it, or choose another folder with --set run=...",
+        )
+
+    def _remove_scratch(self):
+        """Removes what was being written when an earlier process was killed."""
+        found = [*self.path.glob(f".new-{WEIGHTS}"), *self.path.glob(".removed-*")]
+        for path in [*found, *self.path.glob("checkpoints/*_temp")]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
     def begin(self, config, data_folder, fresh=False):
         """Writes config and assets, or checks that an earlier start had the same config.
 
+        Args:
+            config: ``Config``.
+            data_folder: prepared records.
+            fresh: remove an earlier run, whatever its config.
+
         Raises:
             CheckpointError: the folder holds a run with another config; the keys are named.
+            UserError: the folder holds something else than a run.
         """
         if not self.chief:
             return
-        if fresh and self.path.exists():
-            _check_is_run(self.path)
-            with write_errors(self.path):
-                shutil.rmtree(self.path)
-        self.check(config)
+        self.check(config, fresh)
+        if self.path.exists() and (fresh or self._changed(config)):
+            with self.locked():
+                self._check_parts_are_free()
+                empty_own(self.path, KIND, keep=() if fresh else (_TEACHER,))
+        self.mark()
         with atomic_file(self / "config.json") as stream:
             stream.write(config.to_json() + "\n")
         self.copy_assets(data_folder)
 
-    def check(self, config):
-        """Refuses a folder that holds a run of another config; an empty one is fine.
+    def mark(self):
+        """Makes the folder one that tfxc writes."""
+        mark(self.path, KIND, NAMES)
+
+    def check(self, config, fresh=False):
+        """Refuses a folder that holds something else, or a run of another config.
+
+        An empty folder is fine, and so is a run of another config that has nothing to lose: whose
+        first step was never done.
+
+        Args:
+            config: ``Config``.
+            fresh: whether an earlier run will be removed: its config does not matter then.
 
         Raises:
             CheckpointError: as ``begin``.
+            UserError: as ``begin``.
         """
-        if not (self / "config.json").exists():
-            return
-        old, new = _tree(self.config()), _tree(config)
-        changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-        if changed:
+        self._check_is_ours()
+        changed = [] if fresh else self._changed(config)
+        if changed and self._has_progress():
+            old, new = _tree(self.config()), _tree(config)
             shown = ", ".join(f"{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in changed[:4])
+            alone = " and without --repetition" if self._parts() else ""
             raise CheckpointError(
                 f"holds a run of another config; changed: {shown}",
                 where=self.path,
-                fix="choose another folder with --set run=..., or start over with --fresh",
+                fix=f"choose another folder with --set run=..., or start over with --fresh{alone}",
             )
+
+    def _check_is_ours(self):
+        """Refuses a folder of other things, or a run in which a config cannot be read."""
+        if any(not path.match(LOCKS) for path in self.path.glob("*")):
+            check_own(self.path, KIND)
+        if (self / "config.json").exists():
+            self.config()
+
+    def _changed(self, config):
+        """Keys in which the folder's config differs; none where it holds no run."""
+        if not (self / "config.json").exists():
+            return []
+        old, new = _tree(self.config()), _tree(config)
+        return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+
+    def _has_progress(self):
+        """Whether something would be lost with this run."""
+        if any(next(self.path.glob(name), None) for name in _PROGRESS):
+            return True
+        return any(part._has_progress() for part in self._parts())
+
+    def _parts(self):
+        """Runs inside this one: its folds, levels or repetitions."""
+        found = (part for name in _PARTS for part in self.path.glob(name) if part.is_dir())
+        return [RunFolder(part) for part in found]
+
+    def _check_parts_are_free(self):
+        """Refuses to remove a run of which a part is being trained by another process."""
+        for part in self._parts():
+            process = holder(lock_of(part.path))
+            if process is not None:
+                part._busy(process)
 
     def copy_assets(self, data_folder):
         """Copies manifest, label names and text features into the run.
@@ -166,6 +285,12 @@ class RunFolder:
         """The summary of a finished training, or None."""
         path = self / "summary.json"
         return json.loads(path.read_text()) if path.exists() else None
+
+
+def _remove_empty(folders):
+    with contextlib.suppress(OSError):  # the others are not empty either
+        for folder in folders:
+            folder.rmdir()
 
 
 def _check_is_run(path):

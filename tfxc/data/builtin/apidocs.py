@@ -147,7 +147,7 @@ def _build(folder, sources, jobs):
     names = collections.Counter(label for _, labels in splits["train"] for label in labels)
     vocabulary = {name for name, count in names.items() if count >= 2}
     counts = {"labels": len(vocabulary)}
-    with atomic_folder(folder) as scratch:
+    with atomic_folder(folder, "built-in data set") as scratch:
         for split, documents in splits.items():
             examples = [
                 {"text": text, "labels": kept}

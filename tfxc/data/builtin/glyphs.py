@@ -206,7 +206,7 @@ def _build(folder, options, jobs):
             fix="lower min_faces or choose other characters",
         )
     variants, size = options["variants"], options["image_size"]
-    with atomic_folder(folder) as scratch, contextlib.ExitStack() as stack:
+    with atomic_folder(folder, "built-in data set") as scratch, contextlib.ExitStack() as stack:
         names = [one.name for one in classes]
         (scratch / "classes.json").write_text(json.dumps(names, ensure_ascii=False), "utf-8")
         files, wanted = {}, {}
