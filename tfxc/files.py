@@ -216,27 +216,24 @@ def _marker_text(holds, names):
     return json.dumps(marker, indent=2) + "\n"
 
 
-def is_own(folder, holds):
-    """Whether a folder has the marker of its kind."""
-    found = _marker(folder)
-    return found is not None and found["holds"] == holds
+def check_kind(folder, holds):
+    """Refuses a folder that tfxc has not written, or that is something else.
 
-
-def check_own(folder, holds):
-    """Refuses a folder that tfxc has not written, or that something else was put into.
-
-    A folder that is empty, or not there, is fine.
+    A folder that is empty, or not there, is fine; locks of folders in it do not count.
 
     Args:
-        folder: what is to be replaced or emptied.
+        folder: what is to be written to.
         holds: what it has to be.
 
+    Returns:
+        list of patterns of the names that may be in it.
+
     Raises:
-        UserError: it is something else; or it is, and holds other files, which are named.
+        UserError: it is something else.
     """
     folder = Path(folder)
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
+    if not folder.is_dir() or all(_matches(entry.name, [LOCKS]) for entry in folder.iterdir()):
+        return []
     marker = _marker(folder)
     if marker is None or marker["holds"] != holds:
         found = "other files" if marker is None else f"a tfxc {marker['holds']}"
@@ -246,10 +243,23 @@ def check_own(folder, holds):
             fix="choose another folder",
         )
     names = [*marker["names"], MARKER, LOCKS]
-    known = [*names, *(SCRATCH.format(name) for name in names), _REMOVED + "*"]
-    foreign = sorted(e.name for e in folder.iterdir() if not _matches(e.name, known))
+    return [*names, *(SCRATCH.format(name) for name in names), _REMOVED + "*"]
+
+
+def check_own(folder, holds):
+    """Refuses to remove a folder that tfxc has not written, or that something was put into.
+
+    Args:
+        folder: what is to be replaced or emptied.
+        holds: what it has to be.
+
+    Raises:
+        UserError: as ``check_kind``; or it holds other files, which are named.
+    """
+    known, folder = check_kind(folder, holds), Path(folder)
+    foreign = [e.name for e in folder.iterdir() if not _matches(e.name, known)] if known else []
     if foreign:
-        shown = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
+        shown = ", ".join(sorted(foreign)[:5]) + (", ..." if len(foreign) > 5 else "")
         raise UserError(
             f"holds files that tfxc has not written ({shown}); nothing is removed",
             where=folder,

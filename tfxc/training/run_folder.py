@@ -8,8 +8,8 @@ from pathlib import Path
 from tfxc.config import Config, parse_config
 from tfxc.errors import CheckpointError
 from tfxc.files import (
-    LOCKS,
     atomic_file,
+    check_kind,
     check_local,
     check_own,
     empty_own,
@@ -149,9 +149,11 @@ class RunFolder:
             CheckpointError: as ``begin``.
             UserError: as ``begin``.
         """
-        self._check_is_ours()
-        changed = [] if fresh else self._changed(config)
-        if changed and self._has_progress():
+        check_kind(self.path, KIND)
+        changed = self._changed(config)
+        if fresh or changed:
+            check_own(self.path, KIND)
+        if not fresh and changed and self._has_progress():
             old, new = _tree(self.config()), _tree(config)
             shown = ", ".join(f"{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in changed[:4])
             alone = " and without --repetition" if self._parts() else ""
@@ -160,13 +162,6 @@ class RunFolder:
                 where=self.path,
                 fix=f"choose another folder with --set run=..., or start over with --fresh{alone}",
             )
-
-    def _check_is_ours(self):
-        """Refuses a folder of other things, or a run in which a config cannot be read."""
-        if any(not path.match(LOCKS) for path in self.path.glob("*")):
-            check_own(self.path, KIND)
-        if (self / "config.json").exists():
-            self.config()
 
     def _changed(self, config):
         """Keys in which the folder's config differs; none where it holds no run."""
