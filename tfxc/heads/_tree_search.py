@@ -5,6 +5,7 @@ import tensorflow as tf
 from tfxc.heads._digits import log_probabilities
 from tfxc.heads.base import Head
 from tfxc.ops.k_best import top_k_lowest_id
+from tfxc.ops.tiled_softmax import log_sum_and_top_k
 from tfxc.ops.top_k import tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in an exhaustive top_k
@@ -19,8 +20,13 @@ class TreeSearch(Head):
         parents: {level: int32 weight (nodes,)} for levels from 1 on.
         children: {level: int32 weight (nodes above, most children)}, -1 where there are fewer.
         level: the only level, or None for all.
-        link, beam: see ``Tree``.
+        link, beam, negatives: see ``Tree``.
     """
+
+    @property
+    def joint(self):
+        """Whether the children of several nodes share a softmax."""
+        return self.link == "softmax" and "man" in self.negatives and self.level is None
 
     def node_scores(self, logits):
         """Float32 scores of nodes of one family, (..., nodes), by their logits."""
@@ -49,7 +55,8 @@ class TreeSearch(Head):
                 normalisers = self._normalisers(features, level)
                 last = self.shape[level].nodes
                 scores = self._tile(features, level, scores, normalisers, 0, last)
-        return top_k_lowest_id(scores, tf.where(nodes >= 0, nodes, tf.int32.max), k)
+        ids, best = top_k_lowest_id(scores, tf.where(nodes >= 0, nodes, tf.int32.max), k)
+        return ids, best - tf.reduce_logsumexp(scores, 1, True) if self.joint else best
 
     def logits_of_all(self, features, level):
         """Logits of all nodes of a level, (batch, nodes)."""
@@ -99,13 +106,13 @@ class TreeSearch(Head):
         if self.link == "hinge" and level == len(self.shape) - 1:
             scores = logits
         else:
-            scores = self.node_scores(logits) + above[:, :, None]
+            scores = (logits if self.joint else self.node_scores(logits)) + above[:, :, None]
         # A family without a member has no log-softmax.
         return tf.where(exists, scores, float("-inf"))
 
     def _normalisers(self, features, level):
-        """Logarithm of each family's sum (batch, nodes above), for a softmax over families."""
-        if self.link != "softmax":
+        """Logarithm of each family's sum (batch, nodes above), where each is a softmax."""
+        if self.link != "softmax" or self.joint:
             return None
         table = self.children[level].value
         logits = tf.gather(self.logits_of_all(features, level), tf.maximum(table, 0), axis=1)
@@ -118,7 +125,11 @@ class TreeSearch(Head):
         def score(begin, end):
             return self._tile(features, level, above, normalisers, begin, end)
 
-        return tiled_top_k(score, self.shape[level].nodes, tf.shape(features)[0], k, _TILE)
+        batch, nodes = tf.shape(features)[0], self.shape[level].nodes
+        if not self.joint:
+            return tiled_top_k(score, nodes, batch, k, _TILE)
+        ids, scores, log_sum = log_sum_and_top_k(score, nodes, batch, k, _TILE)
+        return ids, scores - log_sum[:, None]
 
     def _tile(self, features, level, above, normalisers, begin, end):
         """Scores (batch, end - begin) of consecutive nodes."""
@@ -131,4 +142,4 @@ class TreeSearch(Head):
         above = tf.gather(above, parents, axis=1)
         if normalisers is not None:
             return logits - tf.gather(normalisers, parents, axis=1) + above
-        return self.node_scores(logits) + above
+        return (logits if self.joint else self.node_scores(logits)) + above
