@@ -34,6 +34,7 @@ def measure(path, options, suffix=""):
 
     loaded = load_run(path)
     loaded.search_with(options.beam, options.post_processor)
+    loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
     if options.tables:
         loaded.require_counts("--tables")
     name, rows = examples(loaded, options)
@@ -281,6 +282,19 @@ def add_source_options(options):
         metavar="METHOD",
         help="how a head with a native search finds labels: auto, brute, threshold (all exact) "
         "or approximate (default: auto)",
+    )
+    options.add_argument(
+        "--search-buckets",
+        type=cli.positive,
+        metavar="M",
+        help="best buckets of each repetition that the approximate search looks into "
+        "(default: the run's)",
+    )
+    options.add_argument(
+        "--search-min-count",
+        type=cli.positive,
+        metavar="N",
+        help="in how many of them it has to find a label (default: the run's)",
     )
     cli.add_beam_options(options)
     options.add_argument("--prepared", default="prepared", help="where prepared records are kept")

@@ -29,6 +29,7 @@ def main(argv=None):
         pyplot()  # before anything is measured
     loaded = load_run(options.run)
     loaded.search_with(options.beam, options.post_processor)
+    loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
     loaded.require_counts("--run")
     name, rows = examples(loaded, options)
     metrics, found = _measured(loaded, rows, options)

@@ -73,6 +73,37 @@ class LoadedRun:
         if beam is not None or post_processor is not None:
             self.model.search_with(beam, post_processor)
 
+    def approximate_with(self, search, buckets=None, min_count=None):
+        """Sets the size of a hashed head's approximate search from now on.
+
+        Args:
+            search: the method searched with; the others are None unless it is ``"approximate"``.
+            buckets, min_count: ``search_buckets`` and ``search_min_count`` of head ``mach``; None
+                leaves the run's.
+
+        Raises:
+            ConfigError: one is given, and the search is another, or the head has none such.
+        """
+        given = {"search_buckets": buckets, "search_min_count": min_count}
+        for name, value in given.items():
+            if value is None:
+                continue
+            where = f"--{name.replace('_', '-')}"
+            if search != "approximate":
+                raise ConfigError(
+                    f"the approximate search expected, found {search or 'the usual one'!r}",
+                    where=where,
+                    fix="add --search approximate, or leave it out",
+                )
+            self.require("head", where)
+            if not hasattr(self.model.head, name):
+                raise ConfigError(
+                    f"the head {type(self.model.head).__name__} has no approximate search",
+                    where=where,
+                    fix="leave it out",
+                )
+            setattr(self.model.head, name, value)
+
     def require(self, part, where):
         """Refuses a run that has no encoder, head or objective.
 
