@@ -160,7 +160,7 @@ class TrainStep:
         mirrored, of_shard = gradients[: len(self.variables)], gradients[len(self.variables) :]
         used = [i for i, g in enumerate(mirrored) if g is not None]
         summed = [mirrored[i] for i in used]
-        if self.strategy.num_replicas_in_sync > 1:
+        if summed and self.strategy.num_replicas_in_sync > 1:  # all weights may be in shards
             summed = context.all_reduce("SUM", summed)
         summed = [sum_repeated_rows(g) for g in (*summed, *of_shard)]
         if self.loss_scale:
