@@ -47,6 +47,8 @@ def aggregated(bucket_logits, lookups, aggregate, link):
 
 
 class TestMach(HeadContract):
+    labels_of_two_tiles = 2500
+
     def make(self, num_labels=NUM_LABELS, **arguments):
         return Mach(num_labels, **{"num_buckets": 6, "num_repetitions": 8, **arguments})
 

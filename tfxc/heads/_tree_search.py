@@ -6,7 +6,7 @@ from tfxc.heads._digits import log_probabilities
 from tfxc.heads.base import Head
 from tfxc.ops.k_best import top_k_lowest_id
 from tfxc.ops.tiled_softmax import log_sum_and_top_k
-from tfxc.ops.top_k import tiled_top_k
+from tfxc.ops.top_k import read_once, rows_between, tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in an exhaustive top_k
 
@@ -52,9 +52,7 @@ class TreeSearch(Head):
             elif level == len(self.shape) - 1:
                 return self._best_of_all(features, level, scores, k)
             else:
-                normalisers = self._normalisers(features, level)
-                last = self.shape[level].nodes
-                scores = self._tile(features, level, scores, normalisers, 0, last)
+                scores = self._tiles(features, level, scores)(0, self.shape[level].nodes)
         ids, best = top_k_lowest_id(scores, tf.where(nodes >= 0, nodes, tf.int32.max), k)
         return ids, best - tf.reduce_logsumexp(scores, 1, True) if self.joint else best
 
@@ -120,26 +118,29 @@ class TreeSearch(Head):
 
     def _best_of_all(self, features, level, above, k):
         """Best k nodes of the last level."""
-        normalisers = self._normalisers(features, level)
-
-        def score(begin, end):
-            return self._tile(features, level, above, normalisers, begin, end)
-
+        score = self._tiles(features, level, above)
         batch, nodes = tf.shape(features)[0], self.shape[level].nodes
         if not self.joint:
             return tiled_top_k(score, nodes, batch, k, _TILE)
         ids, scores, log_sum = log_sum_and_top_k(score, nodes, batch, k, _TILE)
         return ids, scores - log_sum[:, None]
 
-    def _tile(self, features, level, above, normalisers, begin, end):
-        """Scores (batch, end - begin) of consecutive nodes."""
-        kernel = self.kernels[level].value[begin:end]
-        logits = tf.matmul(features, kernel, transpose_b=True)
-        logits += self.biases[level].value[begin:end]
-        if self.link == "hinge" and level == len(self.shape) - 1:
-            return logits
-        parents = self.parents[level].value[begin:end]
-        above = tf.gather(above, parents, axis=1)
-        if normalisers is not None:
-            return logits - tf.gather(normalisers, parents, axis=1) + above
-        return (logits if self.joint else self.node_scores(logits)) + above
+    def _tiles(self, features, level, above):
+        """Function (begin, end) -> scores (batch, end - begin) of consecutive nodes."""
+        normalisers = self._normalisers(features, level)
+        kernel, bias, parents = (
+            read_once(weights[level].value) for weights in (self.kernels, self.biases, self.parents)
+        )
+
+        def score(begin, end):
+            rows = rows_between(kernel, begin, end)
+            logits = tf.matmul(features, rows, transpose_b=True) + bias[begin:end]
+            if self.link == "hinge" and level == len(self.shape) - 1:
+                return logits
+            own = parents[begin:end]
+            if normalisers is not None:
+                return logits - tf.gather(normalisers, own, axis=1) + tf.gather(above, own, axis=1)
+            scores = logits if self.joint else self.node_scores(logits)
+            return scores + tf.gather(above, own, axis=1)
+
+        return score

@@ -10,7 +10,7 @@ from tfxc.labels.hashing import bucket_lookups, check_buckets
 from tfxc.ops import gather
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
-from tfxc.ops.top_k import tiled_top_k
+from tfxc.ops.top_k import read_once, rows_between, tiled_top_k
 
 AGGREGATES = ("logits", "probabilities", "log_probabilities", "min", "median")
 _TILE_VALUES = 4_194_304  # gathered bucket scores a tile of top_k holds per example block
@@ -189,10 +189,10 @@ class Mach(Head):
         if not self.built:
             self.build(features.shape)
         scores = self.search_scores(features)
-        batch = tf.shape(scores)[0]
+        batch, lookups = tf.shape(scores)[0], read_once(self._lookup_table)
 
         def score(begin, end):
-            columns = self._lookup_table[begin:end]
+            columns = rows_between(lookups, begin, end)
             parts = (
                 tf.gather(scores[:, r], columns[:, r], axis=1) for r in range(self.num_repetitions)
             )

@@ -9,7 +9,7 @@ from tfxc.ops.candidates import Candidates, best_columns, children_with_positive
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.tiled_softmax import log_sum_and_top_k
-from tfxc.ops.top_k import tiled_top_k
+from tfxc.ops.top_k import read_once, rows_between, tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in an exhaustive top_k
 
@@ -264,7 +264,7 @@ class MHC(DigitHead):
             elif level == len(self.heads) - 1:
                 return self._best_of_all(projected, level, scores, k)
             else:
-                scores = self._tile(projected, level, scores, 0, self.nodes[level])
+                scores = self._tiles(projected, level, scores)(0, self.nodes[level])
         best, codes = tf.math.top_k(scores, k)
         if nodes is not None:
             codes = tf.gather(nodes, codes, batch_dims=1)
@@ -307,25 +307,26 @@ class MHC(DigitHead):
         """Best k labels, where all of them are scored."""
         tile = max(1, _TILE // self.heads[level]) * self.heads[level]
         batch, nodes = tf.shape(projected)[0], self.nodes[level]
-
-        def score(begin, end):
-            return self._tile(projected, level, above, begin, end)
-
+        score = self._tiles(projected, level, above)
         if not self._joint:
             return self.labels_of(*tiled_top_k(score, nodes, batch, k, tile))
         codes, scores, log_sum = log_sum_and_top_k(score, nodes, batch, k, tile)
         ids, scores = self.labels_of(codes, scores)
         return ids, scores - log_sum[:, None]
 
-    def _tile(self, projected, level, above, begin, end):
-        """Scores (batch, end - begin) of consecutive nodes; ``begin`` is the first of a family."""
-        size = self.heads[level]
-        first, last = begin // size, (end + size - 1) // size
-        rows = self.tables[level].value[first * size : last * size]
-        logits = tf.matmul(projected, rows, transpose_b=True)
-        exists = tf.range(first * size, last * size) < self.nodes[level]
-        logits = tf.where(exists, logits, float("-inf"))
-        return self._family_scores(logits, level, above[:, first:last])[:, : end - begin]
+    def _tiles(self, projected, level, above):
+        """Function (begin, end) -> scores of consecutive nodes, from the first of a family on."""
+        size, table = self.heads[level], read_once(self.tables[level].value)
+
+        def score(begin, end):
+            first, last = begin // size, (end + size - 1) // size
+            rows = rows_between(table, first * size, last * size)
+            logits = tf.matmul(projected, rows, transpose_b=True)
+            exists = tf.range(first * size, last * size) < self.nodes[level]
+            logits = tf.where(exists, logits, float("-inf"))
+            return self._family_scores(logits, level, above[:, first:last])[:, : end - begin]
+
+        return score
 
     def get_config(self):
         """Constructor arguments."""

@@ -45,6 +45,21 @@ def tiled_top_k(score_tile, num_columns, batch, k, tile):
     return ids, scores
 
 
+def read_once(table):
+    """The value of a variable for a loop over tiles, read here without a copy; a tensor as it is.
+
+    A variable that was gathered from or scattered into copies itself whenever it is read: in the
+    body of a loop the whole table for each tile, which makes the cost of a search grow with the
+    square of the labels. The value is read at this place of the graph, in front of the loop, and
+    shares the variable's memory.
+
+    Args:
+        table: variable or tensor.
+    """
+    read = getattr(table, "read_value_no_copy", None)
+    return tf.convert_to_tensor(table) if read is None else read()
+
+
 def rows_between(table, begin, end):
     """``table[begin:end]``, without a copy where that is the whole table.
 
