@@ -12,7 +12,7 @@ _local = threading.local()
 
 @contextlib.contextmanager
 def bags_as(form):
-    """Inside, this module's functions are traced with operations that other runtimes have.
+    """Inside, functions of ``ops`` are traced with operations that other runtimes have.
 
     Args:
         form: ``"segments"``: sums over segments. ``"products"``: products with a dense
@@ -24,6 +24,11 @@ def bags_as(form):
         yield
     finally:
         _local.form = before
+
+
+def for_other_runtimes():
+    """Whether this is inside of ``bags_as``."""
+    return getattr(_local, "form", None) is not None
 
 
 def bag_matmul(ids, weights, row_splits, table):

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tfxc.ops.sparse import for_other_runtimes
+
 
 def tiled_top_k(score_tile, num_columns, batch, k, tile):
     """Best k of ``num_columns`` scores that are computed tile by tile.
@@ -56,8 +58,10 @@ def read_once(table):
     Args:
         table: variable or tensor.
     """
-    read = getattr(table, "read_value_no_copy", None)
-    return tf.convert_to_tensor(table) if read is None else read()
+    # Converters to other formats make a constant of the variable, and know ordinary reads only.
+    if for_other_runtimes() or not hasattr(table, "read_value_no_copy"):
+        return tf.convert_to_tensor(table)
+    return table.read_value_no_copy()
 
 
 def rows_between(table, begin, end):
