@@ -12,7 +12,9 @@ from tfxc.evaluate import (
     add_source_options,
     add_table_options,
     build_metrics,
+    decided_of,
     examples,
+    search,
     texts_of_examples,
 )
 
@@ -31,35 +33,18 @@ def main(argv=None):
     loaded.search_with(options.beam, options.post_processor)
     loaded.require_counts("--run")
     name, rows = examples(loaded, options)
-    metrics, found = _measured(loaded, rows, options)
+    metrics, decided = build_metrics(loaded, options), decided_of(loaded, options)
+    search(loaded, rows, metrics, options, decided)
     folder = Path(options.output or Path(options.run) / "report")
     folder.mkdir(parents=True, exist_ok=True)
-    texts = texts_of_examples(loaded, options, name, {row for row, *_ in found.wrong})
-    write(folder, loaded, name, metrics, found, texts, pictures=not options.no_pictures)
+    wanted = {row for row, *_ in decided.found.wrong}
+    texts = texts_of_examples(loaded, options, name, wanted)
+    write(folder, loaded, name, metrics, decided, texts, pictures=not options.no_pictures)
     print(f"written: {folder}/report.md")
     return 0
 
 
-def _measured(loaded, rows, options):
-    from tfxc.metrics.per_label import PerLabel
-    from tfxc.training.search import Searcher
-
-    metrics = build_metrics(loaded, options)
-    settings, num_labels = loaded.config.evaluation, loaded.manifest["num_labels"]
-    threshold = settings.threshold if options.threshold is None else options.threshold
-    found = PerLabel(num_labels, threshold, options.most)
-    count = max(metrics.min_predictions, 1)
-    if threshold is not None:
-        count = min(num_labels, max(count, options.labels))
-    searcher = Searcher(loaded.model, count, options.search, "full_loss" in metrics.names)
-    batch_size = options.batch_size or settings.batch_size
-    for batch in searcher.over_rows(rows, batch_size, "measuring"):
-        metrics.update(*batch)
-        found.update(*batch)
-    return metrics, found
-
-
-def write(folder, loaded, name, metrics, found, texts, pictures):
+def write(folder, loaded, name, metrics, decided, texts, pictures):
     """Writes report.md, labels.csv, confusions.csv, wrong.csv and the pictures.
 
     Args:
@@ -67,17 +52,15 @@ def write(folder, loaded, name, metrics, found, texts, pictures):
         loaded: ``LoadedRun``.
         name: of the examples.
         metrics: ``MetricSuite`` with their results.
-        found: ``PerLabel`` with theirs.
+        decided: ``Decided`` of theirs.
         texts: {example: text} of wrong examples, perhaps empty.
         pictures: whether to draw.
     """
     from tfxc.files import atomic_file
-    from tfxc.reports import tables
     from tfxc.reports.pictures import confusion_matrix, labels_by_frequency, learning_curves
 
-    names = loaded.vocabulary.names
-    written = tables.write_tables(folder, found, names, loaded.label_counts, texts)
-    label_rows, confusions, wrong = written
+    names, found = loaded.vocabulary.names, decided.found
+    label_rows, confusions, wrong = decided.write_tables(folder, loaded, texts)
     drawn = {}
     if pictures:
         log = loaded.folder / "metrics.jsonl"
@@ -100,10 +83,7 @@ def _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn):
 
     yield from _run_lines(loaded, name)
     yield f"## Metrics\n\n```\n{metrics.table()}\n```\n"
-    chosen = (
-        "best label" if found.threshold is None else f"labels scored {found.threshold:g} or more"
-    )
-    yield f"Of the {chosen}:\n"
+    yield f"Of the {found.decision}:\n"
     averages = average_rows(found, loaded.vocabulary.names)
     yield markdown(("average", "precision", "recall", "F1"), averages) + "\n"
     if drawn.get("curves"):

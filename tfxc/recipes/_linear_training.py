@@ -161,7 +161,7 @@ def measure(model, config, data_folder, manifest):
         for split in splits
         if split in manifest.splits
     }
-    evaluation = Evaluation(model, config, None, **sources)
+    evaluation = Evaluation(model, config, data_folder, None, **sources)
     results = {"dev": evaluation.of_dev(), "test": evaluation.of_test()}
     return {split: found for split, found in results.items() if found}
 

@@ -41,15 +41,16 @@ def write_tables(folder, found, names, label_counts, texts, scores="scores"):
 def average_rows(found, names):
     """Rows of average, precision, recall and F1: micro, macro, samples; of two labels also binary.
 
-    ``binary`` is of the label that comes last by name (1, positive, true, yes), which it tells.
-    Definitions as in scikit-learn; macro goes over the labels that occur or are predicted.
+    See ``tfxc.metrics.classification.Classification``.
     """
-    rows = [(name, *values) for name, values in found.averages().items()]
-    rows.append(("samples", *found.of_examples()[:3]))
-    if len(names) == 2:
-        label = int(names[1] >= names[0])
-        values = (float(np.nan_to_num(part[label])) for part in found.precision_recall_f1())
-        rows.insert(0, (f"binary ({names[label]})", *values))
+    classification = found.classification
+    values, rows = classification.result(), []
+    titles = {average: average for average in ("binary", "micro", "macro", "samples")}
+    if classification.positive is not None:
+        titles["binary"] = f"binary ({names[classification.positive]})"
+    for average, title in titles.items():
+        if f"{average}-F1" in values:
+            rows.append((title, *(values[f"{average}-{v}"] for v in ("precision", "recall", "F1"))))
     return rows
 
 
