@@ -5,9 +5,11 @@ taken for others, wrong examples) and the whole tables as CSV. Predicted are the
 reaches --threshold (default: the config's), or the best one alone where there is none.
 """
 
+import shlex
 from pathlib import Path
 
 from tfxc import cli
+from tfxc.escaping import markdown_text, one_line
 from tfxc.evaluate import (
     add_source_options,
     add_table_options,
@@ -109,7 +111,7 @@ def _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn):
 def _run_lines(loaded, name):
     """What was trained, and how."""
     config, summary = loaded.config, loaded.folder.summary() or {}
-    yield f"# {loaded.folder.path} on {name}\n"
+    yield f"# {markdown_text(f'{loaded.folder.path} on {name}')}\n"
     kinds = ("encoder", "head", "objective")
     kinds = [kind for kind in kinds if getattr(config, kind) is not None] or ["recipe"]
     methods = [f"{kind} `{getattr(config, kind).name}`" for kind in kinds]
@@ -121,7 +123,8 @@ def _run_lines(loaded, name):
         f"Trained {steps}in {summary.get('seconds', 0):,} s, seed {config.seed}. "
         "The command, with the config.json of the run folder:\n"
     )
-    yield f"    python -m tfxc.train --config {loaded.folder.path}/config.json\n"
+    path = shlex.quote(f"{loaded.folder.path}/config.json")
+    yield f"    python -m tfxc.train --config {one_line(path)}\n"
 
 
 def _parser():

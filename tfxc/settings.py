@@ -1,11 +1,11 @@
 """The settings of a run as pydantic models. Nothing here imports TensorFlow."""
 
-import json
 from typing import Any, Literal
 
 import pydantic
 
 from tfxc.errors import ConfigError
+from tfxc.escaping import json_text
 
 SPLITS = ("train", "dev", "test")
 
@@ -175,8 +175,8 @@ class TrainingSettings(_Section):
     part ``clip_part``; a larger one is scaled down, and the other part's left alone. ``watch`` is
     the dev metric that ``keep: best`` and ``evaluation.test_on_improvement`` go by, None for the
     first; with ``early_stopping`` it is that one's. ``keep`` says which weights the run ends with;
-    the default is ``best`` with ``early_stopping``, else ``last``. ``group_by_length`` puts texts of similar
-    length into a batch, which saves padding; each epoch still holds each text once.
+    the default is ``best`` with ``early_stopping``, else ``last``. ``group_by_length`` puts texts
+    of similar length into a batch, which saves padding; each epoch still holds each text once.
     """
 
     batch_size: Positive = 256
@@ -276,4 +276,4 @@ class Config(_Section):
 
     def to_json(self):
         """The resolved config as indented JSON text."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        return json_text(self.model_dump(mode="json"), indent=2)

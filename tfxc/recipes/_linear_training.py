@@ -9,6 +9,7 @@ import scipy.sparse
 from tfxc.data.matrices import matrices
 from tfxc.data.source import open_source
 from tfxc.errors import ConfigError
+from tfxc.escaping import one_line
 from tfxc.files import atomic_file, write_errors
 from tfxc.ops.linear_solver import block_memory
 from tfxc.ops.threads import thread_count
@@ -175,6 +176,7 @@ def write_figures(run, seconds, results):
 
 def say(run, text):
     """Prints a line and appends it to the run's ``log.txt``."""
+    text = one_line(text)
     print(text, flush=True)
     path = run / "log.txt"
     with write_errors(path), open(path, "a", encoding="utf-8") as stream:

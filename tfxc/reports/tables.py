@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfxc.escaping import csv_cell, markdown_text, one_line
 from tfxc.files import atomic_file
 
 LABEL_COLUMNS = ("label", "trained on", "true", "predicted", "right", "precision", "recall", "F1")
@@ -47,7 +48,7 @@ def average_rows(found, names):
     values, rows = classification.result(), []
     titles = {average: average for average in ("binary", "micro", "macro", "samples")}
     if classification.positive is not None:
-        titles["binary"] = f"binary ({names[classification.positive]})"
+        titles["binary"] = f"binary ({one_line(names[classification.positive])})"
     for average, title in titles.items():
         if f"{average}-F1" in values:
             rows.append((title, *(values[f"{average}-{v}"] for v in ("precision", "recall", "F1"))))
@@ -104,11 +105,11 @@ def wrong_rows(found, names, texts):
 
 
 def write_csv(path, columns, rows):
-    """Writes a table, whole or not at all."""
+    """Writes a table for spreadsheets, whole or not at all; see ``tfxc.escaping.csv_cell``."""
     with atomic_file(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerows([csv_cell(value) for value in row] for row in rows)
 
 
 def markdown(columns, rows, most=20):
@@ -134,8 +135,8 @@ def _line(cells):
 def _cell(value):
     if isinstance(value, float):
         return f"{value:.4f}"
-    text = " ".join(str(value).split()).replace("|", "\\|")
-    return text if len(text) <= 160 else text[:157] + "..."
+    text = " ".join(str(value).split())
+    return markdown_text(text if len(text) <= 160 else text[:157] + "...")
 
 
 def _name(names, label):

@@ -239,7 +239,7 @@ class Trainer:
         with self._evaluation_weights():
             if self.settings.keep == "last" or self.watch.metric is None:
                 self.run.save_weights(self.model)
-        # Those of the weights that are kept, perhaps measured before a kill: it is the log that knows.
+        # Those of the kept weights, perhaps measured before a kill: it is the log that knows.
         kept = step if self.settings.keep == "last" else self.watch.summary().get("best_step", step)
         results = {s: reporter.recorded(kept, s) or results.get(s) for s in ("dev", "train")}
         summary = {

@@ -5,6 +5,7 @@ import sys
 
 import tensorflow as tf
 
+from tfxc.escaping import one_line
 from tfxc.files import atomic_file, write_errors
 from tfxc.progress import Progress
 
@@ -77,6 +78,7 @@ class Reporter:
         """Prints a line above the progress line and appends it to log.txt."""
         if not self.run.chief:
             return
+        text = one_line(text)
         self._progress.clear()
         print(text, file=sys.stdout, flush=True)
         self._append("log.txt", text)
