@@ -62,7 +62,7 @@ def write(folder, loaded, name, metrics, decided, texts, pictures):
     from tfxc.reports.pictures import confusion_matrix, labels_by_frequency, learning_curves
 
     names, found = loaded.vocabulary.names, decided.found
-    label_rows, confusions, wrong = decided.write_tables(folder, loaded, texts)
+    rows = decided.write_tables(folder, loaded, texts)
     drawn = {}
     if pictures:
         log = loaded.folder / "metrics.jsonl"
@@ -70,19 +70,20 @@ def write(folder, loaded, name, metrics, decided, texts, pictures):
         drawn["labels"] = labels_by_frequency(found, loaded.label_counts, folder / "labels.png")
         drawn["confusions"] = confusion_matrix(found, names, folder / "confusions.png")
     with atomic_file(folder / "report.md") as stream:
-        lines = _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn)
+        lines = _lines(loaded, name, metrics, decided, rows, drawn)
         stream.write("\n".join(lines))
 
 
-def _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn):
+def _lines(loaded, name, metrics, decided, rows, drawn):
     from tfxc.reports.tables import (
         CONFUSION_COLUMNS,
         LABEL_COLUMNS,
-        WRONG_COLUMNS,
         average_rows,
         markdown,
+        wrong_columns,
     )
 
+    found, (label_rows, confusions, wrong) = decided.found, rows
     yield from _run_lines(loaded, name)
     yield f"## Metrics\n\n```\n{metrics.table()}\n```\n"
     yield f"Of the {found.decision}:\n"
@@ -105,7 +106,7 @@ def _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn):
     told = "all" if len(wrong) == found.num_wrong else f"the surest {len(wrong):,}"
     wrong_ones = f"{found.num_wrong:,} of {found.num_examples:,}"
     yield f"## Wrong examples: {wrong_ones} ([{told}](wrong.csv))\n"
-    yield markdown(WRONG_COLUMNS, wrong, _MOST) + "\n"
+    yield markdown(wrong_columns(decided.scores), wrong, _MOST) + "\n"
 
 
 def _run_lines(loaded, name):

@@ -23,11 +23,15 @@ class Decided:
         self.decision = decision
         self.found = PerLabel(len(names), decision, most, positive_label(names))
 
+    @property
+    def scores(self):
+        """What the scores of predictions are called."""
+        return "probabilities" if self.decision.probabilities else "scores"
+
     def write_tables(self, folder, loaded, texts):
         """Writes the three tables; arguments as of ``write``; returns the rows of the three."""
-        scores = "probabilities" if self.decision.probabilities else "scores"
         names, counts = loaded.vocabulary.names, loaded.label_counts
-        return write_tables(folder, self.found, names, counts, texts, scores)
+        return write_tables(folder, self.found, names, counts, texts, self.scores)
 
     def write(self, folder, loaded, texts):
         """Writes the three tables.

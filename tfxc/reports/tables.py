@@ -27,16 +27,20 @@ def write_tables(folder, found, names, label_counts, texts, scores="scores"):
     Returns:
         The rows of the three.
     """
-    columns = tuple(scores if name == "scores" else name for name in WRONG_COLUMNS)
     rows = (
         label_rows(found, names, label_counts),
         confusion_rows(found, names),
         wrong_rows(found, names, texts),
     )
-    heads = (LABEL_COLUMNS, CONFUSION_COLUMNS, columns)
+    heads = (LABEL_COLUMNS, CONFUSION_COLUMNS, wrong_columns(scores))
     for name, head, part in zip(("labels", "confusions", "wrong"), heads, rows, strict=True):
         write_csv(Path(folder) / f"{name}.csv", head, part)
     return rows
+
+
+def wrong_columns(scores):
+    """The head of the table of wrong examples, whose scores are called so."""
+    return tuple(scores if name == "scores" else name for name in WRONG_COLUMNS)
 
 
 def average_rows(found, names):
