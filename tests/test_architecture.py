@@ -15,7 +15,19 @@ from tfxc.config import load_config
 # From bottom to top, as docs/architecture.md shows them ("Layers"). A layer may have several
 # groups; a group never imports its neighbours.
 LAYERS = [
-    [{"config", "settings", "registry", "errors", "files", "locks", "progress", "version"}],
+    [
+        {
+            "config",
+            "settings",
+            "registry",
+            "errors",
+            "escaping",
+            "files",
+            "locks",
+            "progress",
+            "version",
+        }
+    ],
     [{"ops"}],
     [{"labels"}],
     [{"metrics"}, {"data"}, {"ranker"}],

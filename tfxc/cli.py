@@ -8,6 +8,7 @@ import sys
 
 from tfxc.config import load_config
 from tfxc.errors import UserError
+from tfxc.escaping import safe_output
 from tfxc.files import check_local
 
 
@@ -132,6 +133,11 @@ def run(main, argv=None):
     (with traceback). 2: wrong input, one line on standard error. 128 + n: stopped by signal n
     after saving.
     """
+    with safe_output():
+        _run(main, argv)
+
+
+def _run(main, argv):
     try:
         sys.exit(main(argv))
     except UserError as error:

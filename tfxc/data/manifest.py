@@ -86,6 +86,11 @@ class SplitInfo(_Part):
         """Mean number of labels per example."""
         return self.labels / max(self.examples, 1)
 
+    @property
+    def single_label(self):
+        """Whether every example has exactly one label."""
+        return (self.min_labels, self.max_labels) == (1, 1)
+
 
 class SourceInfo(_Part):
     """One source as the settings name it.

@@ -192,7 +192,7 @@ def _refuse_other_texts(settings, source):
 def _summary(model, config, data_folder, manifest, train, memory):
     """What ``Trainer.fit`` would say of a training without steps."""
     dev = open_source(data_folder, "dev", memory) if "dev" in manifest.splits else None
-    results = Evaluation(model, config, train, dev).of_dev()
+    results = Evaluation(model, config, data_folder, train, dev).of_dev()
     shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]
     print(f"pruned; dev {'  '.join(shown)}" if shown else "pruned")
     return {"steps": 0, "epochs": 0.0, "seconds": 0.0, "dev": results}

@@ -133,6 +133,12 @@ class LoadedRun:
         path = self.folder / "assets" / LABEL_COUNTS_FILE
         return np.load(path) if path.is_file() else None
 
+    @property
+    def single_label(self):
+        """Whether every training example has exactly one label, as far as is known."""
+        split = self.manifest["splits"]["train"]
+        return (split.get("min_labels"), split.get("max_labels")) == (1, 1)
+
     def require_counts(self, where):
         """Refuses a run that does not know how frequent its labels are.
 

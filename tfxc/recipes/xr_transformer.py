@@ -271,7 +271,8 @@ class _Stages:
         if self.recipe.only_encoder or "dev" not in self.manifest.splits:
             return {}
         dev = open_source(self.data_folder, "dev", self.memory)
-        results = Evaluation(model, self.config, source, dev).of_dev()
+        evaluation = Evaluation(model, self.config, self.data_folder, source, dev)
+        results = evaluation.of_dev()
         shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]
         print(f"dev {'  '.join(shown)}", flush=True)
         return results

@@ -117,7 +117,7 @@ def make_trainer(
         splits = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
         splits = [split for split in splits if split in manifest.splits]
         others = {split: open_source(data_folder, split, memory) for split in splits} | held_out
-        evaluation = Evaluation(model, config, source, **others)
+        evaluation = Evaluation(model, config, data_folder, source, **others)
     return Trainer(
         model,
         source,

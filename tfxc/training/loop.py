@@ -224,7 +224,8 @@ class Trainer:
                 self.run.save_weights(self.model)
             if self.test_on_improvement and improved:
                 results["test"] = self.evaluation.of_test()
-        reporter.results(step, step / self.steps_per_epoch, results, improved)
+        epoch, watched = step / self.steps_per_epoch, self.watch.metric
+        reporter.results(step, epoch, results, improved, watched)
         return results
 
     @contextlib.contextmanager
@@ -238,8 +239,9 @@ class Trainer:
         with self._evaluation_weights():
             if self.settings.keep == "last" or self.watch.metric is None:
                 self.run.save_weights(self.model)
-        # What was measured before a kill is known to the log.
-        results = results or {split: reporter.recorded(step, split) for split in ("dev", "train")}
+        # Those of the kept weights, perhaps measured before a kill: it is the log that knows.
+        kept = step if self.settings.keep == "last" else self.watch.summary().get("best_step", step)
+        results = {s: reporter.recorded(kept, s) or results.get(s) for s in ("dev", "train")}
         summary = {
             "steps": step,
             "epochs": round(step / self.steps_per_epoch, 4),
@@ -251,7 +253,7 @@ class Trainer:
         if results.get("train"):
             summary["train"] = results["train"]
         tested = reporter.recorded(summary.get("best_step"), "test")
-        if tested:  # perhaps before a kill: it is the log that knows
+        if tested:
             summary["test"] = tested
         self.run.write_summary(summary)
         remark = self.model.objective.remark()

@@ -21,6 +21,7 @@ from tfxc.data.builtin._docstrings import documents_of_file
 from tfxc.data.formats.base import TextReader
 from tfxc.data.formats.jsonl import JSONLines
 from tfxc.errors import ConfigError
+from tfxc.escaping import json_text
 from tfxc.files import atomic_folder
 from tfxc.progress import Progress
 
@@ -155,7 +156,7 @@ def _build(folder, sources, jobs):
                 if (kept := [label for label in labels if label in vocabulary])
             ]
             counts[split] = len(examples)
-            lines = (json.dumps(example, ensure_ascii=False) + "\n" for example in examples)
+            lines = (json_text(example) + "\n" for example in examples)
             (scratch / f"{split}.jsonl").write_text("".join(lines), "utf-8")
         (scratch / "counts.json").write_text(json.dumps(counts) + "\n", "utf-8")
 

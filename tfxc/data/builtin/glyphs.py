@@ -26,6 +26,7 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
 from tfxc.data.pairs import Examples, PairSet, make_pairs
 from tfxc.errors import ConfigError
+from tfxc.escaping import json_text
 from tfxc.files import atomic_folder
 from tfxc.progress import Progress
 
@@ -208,7 +209,7 @@ def _build(folder, options, jobs):
     variants, size = options["variants"], options["image_size"]
     with atomic_folder(folder, "built-in data set") as scratch, contextlib.ExitStack() as stack:
         names = [one.name for one in classes]
-        (scratch / "classes.json").write_text(json.dumps(names, ensure_ascii=False), "utf-8")
+        (scratch / "classes.json").write_text(json_text(names), "utf-8")
         files, wanted = {}, {}
         for split, index in _index(classes, variants).items():
             np.save(scratch / f"{split}-index.npy", index)
