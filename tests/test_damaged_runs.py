@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -96,8 +97,10 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, stopped, capsys):
 def test_a_damaged_checkpoint_is_named(tmp_path, stopped, capsys):
     for path in (tmp_path / "run/checkpoints").glob("ckpt-7.data*"):
         cut(path)
-    problem = call(capsys, train, *stopped).problem()
-    assert "checkpoints/ckpt-7: " in problem and "--fresh" in problem
+    outcome = call(capsys, train, *stopped)
+    assert outcome.code == 2 and "ckpt-7: passed over" not in outcome.err
+    assert "run/checkpoints: no checkpoint is whole: ckpt-7.data-00000-of-00001 has" in outcome.err
+    assert "--fresh" in outcome.err
 
 
 def test_weights_of_another_model_are_refused(tmp_path, prepared, capsys):
@@ -114,13 +117,13 @@ def test_full_disk_at_a_checkpoint(tmp_path, stopped, capsys, monkeypatch):
     folder = tmp_path / "run/checkpoints"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def full(self, checkpoint_number):
-        (folder / f"ckpt-{checkpoint_number}_temp").mkdir()
-        (folder / f"ckpt-{checkpoint_number}.data-00000-of-00001").write_bytes(b"half")
+    def full(self, path):
+        Path(f"{path}_temp").mkdir()
+        Path(f"{path}.data-00000-of-00001").write_bytes(b"half")
         raise tf.errors.ResourceExhaustedError(None, None, "ckpt; No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tf.train.CheckpointManager, "save", full)
+        patch.setattr(tf.train.Checkpoint, "write", full)
         problem = call(capsys, train, *stopped).problem(code=1)
     assert problem.startswith(f"{folder}: cannot write: the disk is full. To fix it: free some")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

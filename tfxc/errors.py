@@ -48,7 +48,7 @@ class CheckpointError(UserError):
 
 
 class NonFiniteLossError(UserError):
-    """The training loss became NaN or infinite."""
+    """The training loss or its gradient became NaN or infinite."""
 
 
 class MachineError(UserError):

@@ -81,7 +81,7 @@ class Prune(Recipe):
                 where="training.strategy",
                 fix="use 'mirrored' or 'none'",
             )
-        make_strategy(config.training)  # before anything else of TensorFlow
+        make_strategy(config.training, config)  # before anything else of TensorFlow
         run, source = RunFolder(context.run), self._opened(context)
         run.check(config, context.fresh)
         if not context.fresh and run.summary():

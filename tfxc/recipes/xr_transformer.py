@@ -146,7 +146,7 @@ class XrTransformer(Recipe):
             UserError: another of several workers has failed.
         """
         config = context.config
-        strategy = make_strategy(config.training)  # before anything else of TensorFlow
+        strategy = make_strategy(config.training, config)  # before anything else of TensorFlow
         manifest, run = Manifest.load(context.data_folder), RunFolder(context.run, is_chief())
         planned(self, config, manifest)
         for line in unused_lines(self):

@@ -53,7 +53,7 @@ def train_model(
     """
     run = RunFolder(run_path, is_chief())
     with run.locked():
-        strategy = make_strategy(config.training)  # before anything else of TensorFlow
+        strategy = make_strategy(config.training, config)  # before anything else of TensorFlow
         manifest = Manifest.load(data_folder)
         if whole:
             RunFolder(whole, run.chief).check(config, fresh_whole)
@@ -168,7 +168,7 @@ def try_one_step(config, data_folder, repetition=None, decided=None):
     Returns:
         (loss, steps of the whole training).
     """
-    strategy = make_strategy(config.training)
+    strategy = make_strategy(config.training, config)
     manifest = Manifest.load(data_folder)
     with scratch_folder("try") as folder:
         run = RunFolder(folder)
