@@ -49,7 +49,8 @@ def train_model(
         The run's summary, see ``Trainer.fit``.
 
     Raises:
-        CheckpointError: another process is writing into the run, or it is of another config.
+        CheckpointError: another process is writing into the run, or it is of another config, or
+            of other data.
     """
     run = RunFolder(run_path, is_chief())
     with run.locked():
@@ -57,7 +58,9 @@ def train_model(
         manifest = Manifest.load(data_folder)
         if whole:
             RunFolder(whole, run.chief).check(config, fresh_whole)
+            RunFolder(whole, run.chief).check_data(data_folder, fresh=fresh_whole)
         run.check(config, fresh or fresh_whole)
+        run.check_data(data_folder, fresh=fresh or fresh_whole)
         finished = None if fresh or fresh_whole else run.summary()
         if finished:
             steps = finished["steps"]
