@@ -21,7 +21,7 @@ from tfxc.data.conversion import Converter, check_kind, tell_unused
 from tfxc.data.feature_preparation import names_feature_sets, prepare_feature_sets
 from tfxc.data.held_out import open_split
 from tfxc.data.image_conversion import ImageConverter, nothing_decoded
-from tfxc.data.label_ids import LabelNumbering
+from tfxc.data.label_ids import LabelNumbering, joined_labels
 from tfxc.data.manifest import (
     AGAIN,
     LABEL_COUNTS_FILE,
@@ -152,6 +152,25 @@ def check_prepared(folder):
     return manifest
 
 
+def report_joined_labels(names, where):
+    """Warns of label names that look like several labels in one cell.
+
+    Args:
+        names: all label names of a training file whose examples have one label each.
+        where: the file.
+    """
+    found = joined_labels(names)
+    if found is None:
+        return
+    separator, joined = found
+    print(
+        f"warning: {where}: every example has one label, but {len(joined):,} of {len(names):,} "
+        f"label names look like several, such as {joined[0]!r}; if they are, set "
+        f"data.reader_options.label_separator to {separator!r} (CSV, TSV), or write lists",
+        file=sys.stderr,
+    )
+
+
 class _Preparation:
     """One run of ``prepare``: learn from the training split, then write every split."""
 
@@ -195,7 +214,9 @@ class _Preparation:
         with Progress("reading train", reader.num_examples, "examples") as progress:
             for _ in texts:
                 progress.advance(self.num_train - progress.done)
-        self.numbering.freeze(settings.min_label_count, where)
+        vocabulary = self.numbering.freeze(settings.min_label_count, where)
+        if self.numbering.most_labels == 1:
+            report_joined_labels(vocabulary.names, where)
         if self.text_features is not None:
             self.num_features = self.text_features.num_features
         if self.images is not None:
