@@ -60,7 +60,8 @@ def _run_lines(path):
 
 def _config_lines(options):
     from tfxc import registry
-    from tfxc.data.manifest import Manifest, prepared_folder
+    from tfxc.data.manifest import prepared_folder
+    from tfxc.data.preparation import check_prepared
 
     config = cli.config_of(options)
     folder = prepared_folder(config.data, options.prepared)
@@ -70,7 +71,7 @@ def _config_lines(options):
             where=options.config,
             fix=f"run python -m tfxc.prepare --config {options.config}",
         )
-    manifest = Manifest.load(folder)
+    manifest = check_prepared(folder)
     yield from _data_lines(manifest.model_dump())
     registry.get("recipe", config.recipe.name).check_config(config)
     recipe = registry.create("recipe", config.recipe.section())

@@ -268,7 +268,7 @@ def part_of(name, request):
         return Part(sets / "sets", ["*/*"], lambda _: work(sets / "prepared"))
     if name.startswith("stopped run"):
         folder, checkpoints = get("stopped"), name.endswith("checkpoints")
-        patterns = ["checkpoints/*"] if checkpoints else ["config.json", "assets/**/*"]
+        patterns = ["checkpoints/ckpt-*"] if checkpoints else ["config.json", "assets/**/*"]
         return Part(folder, patterns, lambda run: trained(folder.parent, run), True)
     base = get("ranked" if "ranke" in name or name.startswith("tree") else "base")
     if name.startswith(("prepared", "text")):
