@@ -10,7 +10,7 @@ from tests.data.source_sets import write_jsonl
 from tests.small_runs import make_run
 from tests.verbs.calls import call
 from tfxc import evaluate, prepare, registry, train
-from tfxc.config import parse_config
+from tfxc.config import load_config, parse_config
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.preparation import prepare as prepare_data
@@ -136,6 +136,8 @@ def test_every_recipe(tmp_path, recipe, more):
     folder = ensure_prepared(config.data, tmp_path / "prepared")
     run = RunFolder(tmp_path / "run")
     run.begin(config, folder)
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "ckpt-1.index").touch()  # there is something to lose
     before = (run / "checksums.json").read_bytes()
     write_jsonl(tmp_path / "train.jsonl", [*texts[1:], texts[0]])
     prepare_data(config.data, folder)
@@ -145,6 +147,19 @@ def test_every_recipe(tmp_path, recipe, more):
     assert (run / "checksums.json").read_bytes() == before
     run.begin(config, folder, fresh=True)
     run.check_data(folder)
+
+
+def test_a_run_without_a_step_takes_other_data(tmp_path, capsys):
+    """Nothing is lost: it begins anew."""
+    command = command_of(tmp_path)
+    assert call(capsys, prepare, *command).code == 0
+    (folder,) = (tmp_path / "prepared").glob("words-*")
+    run = RunFolder(tmp_path / "run")
+    run.begin(load_config(command[1]), folder)
+    rename_a_label(tmp_path / "train.jsonl")
+    assert call(capsys, prepare, *command, "--force").code == 0
+    assert call(capsys, train, *command).code == 0
+    assert "zabel 1" in (run / "assets/labels.txt").read_text()
 
 
 def test_evaluation(tmp_path, capsys):
