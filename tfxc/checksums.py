@@ -47,6 +47,22 @@ def record(folder, names=None, known=None):
         stream.write(json.dumps(content, indent=1) + "\n")
 
 
+def add(folder, name):
+    """Adds a file to ``checksums.json``, which is made where there is none.
+
+    Raises:
+        DataError: the record is damaged.
+        MachineError: as ``record``.
+    """
+    try:
+        entries = entries_of(folder, "remove it")
+    except Unrecorded:
+        entries = {}
+    known = {key: (entry["bytes"], entry["sha256"]) for key, entry in entries.items()}
+    known.pop(name, None)
+    record(folder, [name], known)
+
+
 def entries_of(folder, fix):
     """What ``record`` wrote down, ``{name: {"bytes", "sha256"}}``.
 

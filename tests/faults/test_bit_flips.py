@@ -216,8 +216,9 @@ def half_ranked(ranked):
     shutil.copytree(ranked / "run", folder)
     last = sorted((folder / "ranker").glob("layer-*"))[-1]
     shutil.rmtree(last)
-    for name in ("summary.json", "ranker/param.json", "ranker/checksums.json", "checksums.json"):
+    for name in ("summary.json", "ranker/param.json", "ranker/checksums.json"):
         (folder / name).unlink()
+    checksums.record(folder, ["config.json", "tree.npz"])  # as behind the stage of the tree
     return folder
 
 

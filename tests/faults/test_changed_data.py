@@ -245,3 +245,27 @@ def test_killed_while_the_run_was_finishing(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "run/summary.json").exists()
     assert call(capsys, train, *command).code == 0
     assert call(capsys, evaluate, "--run", tmp_path / "run", *command[2:]).code == 0
+
+
+def test_a_finished_stage_is_recorded_at_once(tmp_path, capsys, monkeypatch):
+    """The tree of a stopped ranker is compared before the training goes on with it."""
+    command = linear_runs.command(tmp_path)
+
+    def dying(*arguments, **options):
+        raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr("tfxc.recipes.xr_linear.train_ranker", dying)
+        train.main([str(argument) for argument in command])
+    tree = tmp_path / "run" / "tree.npz"
+    content = tree.read_bytes()
+    for _ in range(2):  # a start that is stopped again keeps the record
+        tree.write_bytes(content[:324] + bytes([content[324] ^ 1]) + content[325:])
+        problem = call(capsys, train, *command).problem()
+        assert problem.startswith(f"{tree}: changed or damaged")
+        tree.write_bytes(content)
+        with monkeypatch.context() as patch, pytest.raises(Stop):
+            patch.setattr("tfxc.recipes.xr_linear.train_ranker", dying)
+            train.main([str(argument) for argument in command])
+    assert call(capsys, train, *command).code == 0
+    assert tree.read_bytes() == content

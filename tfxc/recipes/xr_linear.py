@@ -163,6 +163,7 @@ class XRLinear(Recipe):
             with Progress("clustering labels", labels.shape[1], "labels") as progress:
                 settings = TreeSettings(self.tree, config.seed)
                 settings.build(features, labels, self.threads).save(run / TREE)
+                run.record_file(TREE)
                 progress.advance(labels.shape[1])
         return ClusterTree.load(run / TREE)
 

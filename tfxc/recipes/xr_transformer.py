@@ -233,6 +233,7 @@ class _Stages:
         path = self.folder / name
         if not path.exists():
             settings.build(features, labels, self.recipe.threads).save(path)
+            self.folder.record_file(name)
         return ClusterTree.load(path)
 
     def _encode(self, model, source):

@@ -243,11 +243,22 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _recorded(self):
-        """Writes checksums of config and assets when they are written; meanwhile there are none."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        """Writes checksums of config and assets when they are written; meanwhile there are none.
+
+        Those of finished stages stay.
+        """
+        kept = {}
+        with contextlib.suppress(checksums.Unrecorded):
+            entries = checksums.entries_of(self.path, _RESTORE)
+            kept = {name: entries[name] for name in entries if Path(name).match("tree*.npz")}
             (self / checksums.FILE).unlink()
         yield
-        self._record(["config.json"])
+        known = {name: (entry["bytes"], entry["sha256"]) for name, entry in kept.items()}
+        self._record(["config.json"], known)
+
+    def record_file(self, name):
+        """Adds the checksum of a finished stage's file, which a later start goes on with."""
+        checksums.add(self.path, name)
 
     def _record(self, names, known=None):
         assets = [path for path in (self / "assets").rglob("[!.]*") if path.is_file()]
@@ -306,8 +317,12 @@ class RunFolder:
             CheckpointError: this is no run folder.
         """
         _check_is_run(self.path)
-        text = (self / "config.json").read_text(encoding="utf-8")
-        return parse_config(json.loads(text), where=str(self / "config.json"))
+        path = self / "config.json"
+        try:
+            tree = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise CheckpointError(f"JSON expected ({error})", where=path, fix=_RESTORE) from error
+        return parse_config(tree, where=str(path))
 
     def save_weights(self, model):
         """Writes the model's weights; the old file stays until the new one is whole.
