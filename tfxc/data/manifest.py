@@ -51,7 +51,7 @@ def fingerprints_of(folder, records):
     found = {"labels": checksum(folder / LABELS_FILE)}
     texts = folder / TEXT_FEATURES_FOLDER
     if texts.is_dir():
-        files = [path for path in texts.rglob("*") if path.is_file()]
+        files = [path for path in texts.rglob("[!.]*") if path.is_file()]  # without the marker
         found["text features"] = checksums.of_files(texts, files)
     return found | {f"records of {split}": sha256 for split, sha256 in records.items()}
 

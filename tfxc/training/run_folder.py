@@ -251,7 +251,7 @@ class RunFolder:
         with contextlib.suppress(checksums.Unrecorded):
             entries = checksums.entries_of(self.path, _RESTORE)
             kept = {name: entries[name] for name in entries if Path(name).match("tree*.npz")}
-            (self / checksums.FILE).unlink()
+            (self / checksums.FILE).unlink(missing_ok=True)
         yield
         known = {name: (entry["bytes"], entry["sha256"]) for name, entry in kept.items()}
         self._record(["config.json"], known)
