@@ -17,6 +17,7 @@ from tfxc.config import load_config
 LAYERS = [
     [
         {
+            "checksums",
             "config",
             "settings",
             "registry",
@@ -38,7 +39,7 @@ LAYERS = [
     [{"__init__", "__main__", "cli", "estimator", "estimator_model", "estimator_targets", *VERBS}],
 ]
 LIGHT = ["tfxc", "tfxc.__main__", "tfxc.cli", "tfxc.config", "tfxc.errors", "tfxc.files"]
-LIGHT += ["tfxc.locks", "tfxc.progress", "tfxc.registry", "tfxc.version"]
+LIGHT += ["tfxc.checksums", "tfxc.locks", "tfxc.progress", "tfxc.registry", "tfxc.version"]
 METHODS = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
 NOTHING = "–"  # noqa: RUF001 (an empty cell of the table)
 TABLE = ROOT / "docs" / "methods.md"

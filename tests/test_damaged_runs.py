@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests import tiny
+from tests.folders import record_again
 from tests.verbs.calls import call, listing
 from tfxc import evaluate, train
 from tfxc.files import MARKER
@@ -109,6 +110,9 @@ def test_weights_of_another_model_are_refused(tmp_path, prepared, capsys):
     tree = json.loads((tmp_path / "run/config.json").read_text())
     tree["encoder"]["hidden"] = [8]
     (tmp_path / "run/config.json").write_text(json.dumps(tree))
+    problem = call(capsys, evaluate, "--run", tmp_path / "run", "--prepared", prepared).problem()
+    assert problem.startswith(f"{tmp_path / 'run/config.json'}: ") and "restore it" in problem
+    record_again(tmp_path / "run")
     problem = call(capsys, evaluate, "--run", tmp_path / "run", "--prepared", prepared).problem()
     assert problem.startswith(f"{tmp_path / 'run/model.weights.h5'}: does not fit the model")
 

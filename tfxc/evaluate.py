@@ -130,6 +130,7 @@ def examples(loaded, options):
             where="--split",
             fix="name a file with --data",
         )
+    loaded.folder.check_data(folder, {"labels", "text features", f"records of {split}"})
     return split, open_source(folder, split)
 
 

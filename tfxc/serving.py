@@ -251,7 +251,7 @@ def _label_names(loaded_run):
 
 
 def check_target(loaded_run, folder, k, holds):
-    """Refuses a k that the labels do not allow, and a folder that holds something else.
+    """Refuses a k that the labels do not allow, a folder that holds something else, a damaged run.
 
     Args:
         loaded_run: a ``LoadedRun``.
@@ -262,7 +262,9 @@ def check_target(loaded_run, folder, k, holds):
     Raises:
         ConfigError: see above.
         UserError: the folder holds something else.
+        DataError: a file of the run is missing, changed or damaged; all are compared.
     """
+    loaded_run.folder.verify()
     num_labels = loaded_run.manifest["num_labels"]
     if not 1 <= k <= num_labels:
         raise ConfigError(

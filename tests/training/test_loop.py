@@ -136,6 +136,17 @@ def test_nan_loss_names_step_and_examples(tmp_path):
     assert not list((tmp_path / "run/checkpoints").glob("ckpt-*"))
 
 
+@pytest.mark.parametrize(("objective", "warned"), [("softmax", True), ("sigmoid", False)])
+def test_examples_without_labels_are_counted(tmp_path, capsys, objective, warned):
+    tiny.tiny_tree(tmp_path)
+    lines = (tmp_path / "train.txt").read_text().splitlines()
+    lines[1:4] = [" " + line.partition(" ")[2] for line in lines[1:4]]
+    (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
+    tiny.train(tmp_path, objective={"name": objective}, training={"epochs": 0.1})
+    shown = capsys.readouterr().err
+    assert ("3 of 203 training examples have no label" in shown) == warned
+
+
 def test_a_run_of_another_config_is_refused(tmp_path):
     tiny.train(tmp_path, training={"epochs": 0.1})
     with pytest.raises(CheckpointError, match=r"another config; changed: encoder \(.*--fresh"):

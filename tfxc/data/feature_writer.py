@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfxc import checksums
 from tfxc.data.feature_set import (
     DONE,
     FEATURES,
@@ -96,6 +97,8 @@ class FeatureWriter:
                 self._check_begun()
             if not self.finished:
                 self._open(begun)
+            elif not (self.folder / checksums.FILE).exists():  # killed just before
+                self._finish()
         return self
 
     def __exit__(self, error_type, *_):
@@ -232,7 +235,9 @@ class FeatureWriter:
     def _finish(self):
         self.settings["finished"] = True
         self._save_settings()
-        (self.folder / DONE).unlink()
+        names = [FEATURES, LABELS, SETTINGS, *([NAMES] if self._names is not None else [])]
+        checksums.record(self.folder, names)
+        (self.folder / DONE).unlink(missing_ok=True)
 
     def _save_settings(self):
         with atomic_file(self.folder / SETTINGS) as stream:

@@ -3,37 +3,47 @@
 A prepared folder holds the shards, ``manifest.json``, ``labels.txt`` (the training vocabulary),
 ``unseen_labels.txt`` (labels of dev and test outside it), ``label_counts.npy`` (int64
 (num_labels,), training examples of each label), for texts ``text_features/`` and, where images were
-left out, ``corrupt_images.txt``.
+left out, ``corrupt_images.txt``; ``checksums.json`` of all these, and ``sources.json`` (sizes and
+times of the sources).
 """
 
 import itertools
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse
 
+from tfxc import checksums
 from tfxc.config import DataSettings
 from tfxc.data.conversion import Converter, check_kind, tell_unused
 from tfxc.data.feature_preparation import names_feature_sets, prepare_feature_sets
 from tfxc.data.held_out import open_split
 from tfxc.data.image_conversion import ImageConverter, nothing_decoded
-from tfxc.data.label_ids import LabelNumbering
+from tfxc.data.label_ids import LabelNumbering, joined_labels
 from tfxc.data.manifest import (
+    AGAIN,
     LABEL_COUNTS_FILE,
     LABELS_FILE,
+    MANIFEST_FILE,
+    TEXT_FEATURES_FOLDER,
     UNSEEN_LABELS_FILE,
     Manifest,
     fingerprint,
+    fingerprints_of,
     prepared_folder,
 )
 from tfxc.data.shard_writer import in_order, npy_bytes, shuffled, write_split
 from tfxc.data.source_files import (
+    STAMPS_FILE,
     describe_sources,
     expand,
     find_sources,
     is_builtin,
     refuse_changed_sources,
+    save_stamps,
+    stamps_of,
 )
 from tfxc.data.text_features import build_text_features
 from tfxc.data.tokens_base import tell_cut
@@ -47,7 +57,6 @@ from tfxc.settings import ImageSettings
 
 __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepared_folder"]
 
-TEXT_FEATURES_FOLDER = "text_features"
 # Large enough for several processes to share the texts of one chunk.
 CHUNK_EXAMPLES = 8192
 CHUNK_IMAGES = 512
@@ -82,7 +91,16 @@ def prepare(settings, folder, *, jobs=None):
             prepare_feature_sets(settings, sources, scratch)
         else:
             _Preparation(settings, sources, scratch, thread_count(jobs)).run()
+        _record(scratch)
     return Manifest.load(folder)
+
+
+def _record(folder):
+    """Writes down the checksums of all files but those that change, see ``source_files``."""
+    shards = [shard for split in Manifest.load(folder).splits.values() for shard in split.shards]
+    known = {shard.file: (shard.bytes, shard.sha256) for shard in shards}
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    checksums.record(folder, {str(name) for name in files} - {STAMPS_FILE}, known)
 
 
 def ensure_prepared(settings, root="prepared", *, jobs=None):
@@ -94,7 +112,8 @@ def ensure_prepared(settings, root="prepared", *, jobs=None):
         Path: ``prepared_folder(settings, root)``.
 
     Raises:
-        DataError: as ``prepare``; or a source file has changed since it was prepared.
+        DataError: as ``prepare``; or a source has changed since it was prepared, or a file of the
+            prepared folder is missing or damaged.
         UserError: as ``prepare``.
     """
     folder = prepared_folder(settings, root)
@@ -109,8 +128,47 @@ def ensure_prepared(settings, root="prepared", *, jobs=None):
         with locked(folder.with_name(f".{folder.name}.lock"), waiting):
             if not folder.exists():
                 prepare(settings, folder, jobs=jobs)
-    refuse_changed_sources(Manifest.load(folder), folder)
+    refuse_changed_sources(check_prepared(folder), folder)
     return folder
+
+
+def check_prepared(folder):
+    """Compares the small files of a prepared folder with their checksums, and all sizes.
+
+    Shards are left to their readers: every record has a checksum of its own.
+
+    Returns:
+        Manifest.
+
+    Raises:
+        DataError: this is no prepared folder, or a file is missing or damaged.
+    """
+    if not (Path(folder) / MANIFEST_FILE).is_file():
+        return Manifest.load(folder)  # it says what is expected
+    checksums.check_file(folder, MANIFEST_FILE, AGAIN)
+    manifest = Manifest.load(folder)
+    shards = {shard.file for split in manifest.splits.values() for shard in split.shards}
+    checksums.check(folder, AGAIN, elsewhere=shards)
+    return manifest
+
+
+def report_joined_labels(names, where):
+    """Warns of label names that look like several labels in one cell.
+
+    Args:
+        names: all label names of a training file whose examples have one label each.
+        where: the file.
+    """
+    found = joined_labels(names)
+    if found is None:
+        return
+    separator, joined = found
+    print(
+        f"warning: {where}: every example has one label, but {len(joined):,} of {len(names):,} "
+        f"label names look like several, such as {joined[0]!r}; if they are, set "
+        f"data.reader_options.label_separator to {separator!r} (CSV, TSV), or write lists",
+        file=sys.stderr,
+    )
 
 
 class _Preparation:
@@ -124,11 +182,13 @@ class _Preparation:
 
     def run(self):
         """Fills the folder."""
+        stamps = stamps_of(self.settings)
         self._learn()
         (scratch := self.folder / "scratch").mkdir()
         infos = {split: self._write(split, scratch) for split in self.sources}
         scratch.rmdir()
-        self._save(infos)
+        self._save(infos, stamps)
+        save_stamps(self.folder, stamps)
 
     def _learn(self):
         """Reads the training split once: label counts, text statistics, widths."""
@@ -154,7 +214,9 @@ class _Preparation:
         with Progress("reading train", reader.num_examples, "examples") as progress:
             for _ in texts:
                 progress.advance(self.num_train - progress.done)
-        self.numbering.freeze(settings.min_label_count, where)
+        vocabulary = self.numbering.freeze(settings.min_label_count, where)
+        if self.numbering.most_labels == 1:
+            report_joined_labels(vocabulary.names, where)
         if self.text_features is not None:
             self.num_features = self.text_features.num_features
         if self.images is not None:
@@ -240,7 +302,7 @@ class _Preparation:
             self.fingerprints[split] = reader.source_fingerprint
         return reader
 
-    def _save(self, infos):
+    def _save(self, infos, stamps):
         settings, unseen, images = self.settings, self.numbering.unseen_vocabulary(), self.images
         text_settings = None
         if self.text_features is not None:
@@ -263,7 +325,11 @@ class _Preparation:
             vocabulary_size=getattr(self.text_features, "vocabulary_size", None),
             num_unseen_labels=len(unseen), text_features=text_settings,
             row_normalise=settings.normalise,
-            sources=describe_sources(settings, self.sources, self.fingerprints), splits=infos,
+            sources=describe_sources(settings, self.sources, self.fingerprints, stamps),
+            splits=infos,
+            fingerprints=fingerprints_of(
+                self.folder, {split: info.sha256 for split, info in infos.items()}
+            ),
         ).save(self.folder)  # fmt: skip
 
     @property

@@ -1,19 +1,19 @@
 """Training of a whole ranker: the layers of a label tree from top to bottom."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse
 
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_file, write_errors
+from tfxc.files import write_errors
 from tfxc.ranker.features import check_features
 from tfxc.ranker.layer import BudgetError, least_budget, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import FORMAT, load_layer, search
 from tfxc.ranker.settings import RankerSettings
+from tfxc.ranker.store import PARAMETERS, write_parameters
 
 
 def train_ranker(
@@ -79,7 +79,7 @@ def train_ranker(
     folder = Path(folder) / "ranker"
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "param.json").unlink(missing_ok=True)  # a half-trained folder is no model
+        (folder / PARAMETERS).unlink(missing_ok=True)  # a half-trained folder is no model
     reports = []
     for layer, level in enumerate(chain.levels):
         report = train_layer(
@@ -97,8 +97,7 @@ def train_ranker(
         )
         reports.append(report._asdict())
     reports[0]["without_features"] = without_features
-    with atomic_file(folder / "param.json") as stream:
-        json.dump(chain.parameters(), stream, indent=2)
+    write_parameters(folder, chain.parameters())
     return reports
 
 

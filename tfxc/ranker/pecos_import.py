@@ -5,7 +5,6 @@ the weights ``W.npz`` (D + 1, K_t), the parents ``C.npz`` (K_t, K_{t-1}) and ``p
 is not needed to read it.
 """
 
-import json
 import zipfile
 from pathlib import Path
 
@@ -15,9 +14,10 @@ import scipy.sparse
 from tfxc.errors import DataError
 from tfxc.files import atomic_folder
 from tfxc.labels.cluster_tree import ClusterTree
-from tfxc.ops.chunked_layer import ChunkedLayer, chunks_of
+from tfxc.ops.chunked_layer import chunks_of
 from tfxc.ranker.post_processors import post_processor
 from tfxc.ranker.search import FORMAT, read_json
+from tfxc.ranker.store import write_layer, write_parameters
 
 _UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile)
 
@@ -66,8 +66,7 @@ def write_pecos_model(folder, output):
         "layers": len(layers),
         "settings": settings,
     }
-    text = json.dumps(content, indent=2)
-    (output / "ranker" / "param.json").write_text(text, encoding="utf-8")
+    write_parameters(output / "ranker", content)
     return tree
 
 
@@ -164,10 +163,3 @@ def _matrix(path):
     except _UNREADABLE as error:
         raise DataError(f"a sparse matrix of SciPy expected ({error})", where=path) from error
     return matrix
-
-
-def write_layer(layer, folder):
-    """Writes the arrays of a ``ChunkedLayer`` as ``.npy`` files."""
-    folder.mkdir(parents=True)
-    for name in ChunkedLayer._fields:
-        np.save(folder / f"{name}.npy", getattr(layer, name))

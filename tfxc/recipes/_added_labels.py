@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc import registry
-from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest
+from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest, fingerprints_of
 from tfxc.errors import ConfigError, DataError
 from tfxc.files import atomic_folder
 from tfxc.labels.cluster_tree import ClusterTree
@@ -23,14 +23,14 @@ from tfxc.labels.tree_building import add_labels, leaf_centroids
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.grown import grow_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
-from tfxc.ranker.pecos_import import write_layer
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import load_layer, search
+from tfxc.ranker.store import PARAMETERS, write_layer, write_parameters
 from tfxc.recipes._linear_model import CALIBRATION
 from tfxc.recipes._ranker_features import RECIPES, features_of_ranker
 from tfxc.recipes._ranker_memory import memory_of_ranker
 from tfxc.recipes.xr_linear import TREE
-from tfxc.training.run_folder import KIND, NAMES, WEIGHTS
+from tfxc.training.run_folder import KIND, NAMES, WEIGHTS, RunFolder
 
 
 class Added(NamedTuple):
@@ -121,6 +121,7 @@ def _check_data(loaded, data_folder):
             where=loaded.folder.path,
             fix="add all new labels at once to the run that was trained",
         )
+    loaded.folder.check_data(data_folder, {"labels", "text features", "records of train"})
 
 
 class _Recorded:
@@ -200,9 +201,8 @@ def _write_ranker(run, scratch, layer, tree):
         name = f"ranker/layer-{number}"
         shutil.copytree(run / name, scratch / name)
     write_layer(layer, scratch / "ranker" / f"layer-{last}")
-    param = json.loads((run / "ranker" / "param.json").read_text(encoding="utf-8"))
-    text = json.dumps({**param, "num_labels": tree.num_labels}, indent=2)
-    (scratch / "ranker" / "param.json").write_text(text, encoding="utf-8")
+    param = json.loads((run / "ranker" / PARAMETERS).read_text(encoding="utf-8"))
+    write_parameters(scratch / "ranker", {**param, "num_labels": tree.num_labels})
     tree.save(scratch / TREE)
 
 
@@ -219,6 +219,7 @@ def _write_rest(loaded, scratch, output, names, labels):
     train.examples += labels.shape[0]
     train.labels += labels.nnz
     manifest.num_labels = labels.shape[1]
+    manifest.fingerprints = fingerprints_of(assets, {})  # no prepared data hold these examples
     manifest.save(assets)
     for name in (CALIBRATION, WEIGHTS):
         if (run / name).is_file():
@@ -226,4 +227,4 @@ def _write_rest(loaded, scratch, output, names, labels):
     config = loaded.config.model_copy(update={"run": str(output)})
     (scratch / "config.json").write_text(config.to_json() + "\n", encoding="utf-8")
     summary = {**(loaded.folder.summary() or {}), "dev": {}, "added_labels": len(names)}
-    (scratch / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+    RunFolder(scratch).write_summary(summary)

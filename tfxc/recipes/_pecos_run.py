@@ -13,7 +13,7 @@ from tfxc.errors import DataError
 from tfxc.files import atomic_folder
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.pecos_import import write_pecos_model
-from tfxc.training.run_folder import KIND, NAMES
+from tfxc.training.run_folder import KIND, NAMES, RunFolder
 
 _WHERE = "The run was imported from PECOS and has no data of its own: name a file with --data"
 
@@ -73,7 +73,7 @@ def import_run(folder, output, *, names=None, vectorizer=None, train_labels=None
         text = parse_config(config).to_json() + "\n"
         (scratch / "config.json").write_text(text, encoding="utf-8")
         summary = {"imported": str(folder), "dev": {}}
-        (scratch / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+        RunFolder(scratch).write_summary(summary)
     return tree
 
 

@@ -84,6 +84,7 @@ class Prune(Recipe):
         make_strategy(config.training, config)  # before anything else of TensorFlow
         run, source = RunFolder(context.run), self._opened(context)
         run.check(config, context.fresh)
+        run.check_data(context.data_folder, fresh=context.fresh)
         if not context.fresh and run.summary():
             print(f"{run.path}: already finished; --fresh starts over")
             return run.summary()

@@ -9,7 +9,7 @@ import numpy as np
 from tfxc import registry
 from tfxc.data.conversion import Converter
 from tfxc.data.image_conversion import ImageConverter
-from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE
+from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE
 from tfxc.data.text_features import load_text_features
 from tfxc.errors import CheckpointError, ConfigError
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -27,6 +27,10 @@ class LoadedRun:
         config: the run's ``Config``.
         manifest: dict of the data's manifest.
 
+    Raises:
+        CheckpointError: this is no run folder.
+        DataError: a file of the run is missing, changed or damaged.
+
     Example:
         >>> run = LoadedRun("runs/quickstart")  # doctest: +SKIP
         >>> run.model.head.num_labels  # doctest: +SKIP
@@ -35,6 +39,7 @@ class LoadedRun:
 
     def __init__(self, path):
         self.folder = RunFolder(Path(path))
+        self.folder.check_files()
         self.config = self.folder.config()
         text = (self.folder / "assets" / "manifest.json").read_text(encoding="utf-8")
         self.manifest = json.loads(text)
@@ -125,7 +130,16 @@ class LoadedRun:
     @functools.cached_property
     def vocabulary(self):
         """Label names by id."""
-        return LabelVocabulary.load(self.folder / "assets" / "labels.txt")
+        path = self.folder / "assets" / LABELS_FILE
+        vocabulary = LabelVocabulary.load(path)
+        if len(vocabulary) != self.manifest["num_labels"]:
+            raise CheckpointError(
+                f"{self.manifest['num_labels']:,} label names expected, as many as the run has "
+                f"labels, found {len(vocabulary):,}",
+                where=path,
+                fix="restore the run's own labels.txt, or train again",
+            )
+        return vocabulary
 
     @functools.cached_property
     def label_counts(self):

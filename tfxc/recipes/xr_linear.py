@@ -107,6 +107,7 @@ class XRLinear(Recipe):
         steps.check_data(config, manifest, self.calibrate)
         self._plan(config, manifest)
         run.check(config, context.fresh)
+        run.check_data(context.data_folder, fresh=context.fresh)
         if not context.fresh and run.summary():
             print(f"{run.path}: already finished; --fresh starts over")
             return run.summary()
@@ -162,6 +163,7 @@ class XRLinear(Recipe):
             with Progress("clustering labels", labels.shape[1], "labels") as progress:
                 settings = TreeSettings(self.tree, config.seed)
                 settings.build(features, labels, self.threads).save(run / TREE)
+                run.record_file(TREE)
                 progress.advance(labels.shape[1])
         return ClusterTree.load(run / TREE)
 

@@ -152,6 +152,7 @@ class XrTransformer(Recipe):
         for line in unused_lines(self):
             print(line)
         run.check(config, context.fresh)
+        run.check_data(context.data_folder, fresh=context.fresh)
         if not context.fresh and run.summary():
             print(f"{run.path}: already finished; --fresh starts over")
             return run.summary()
@@ -232,6 +233,7 @@ class _Stages:
         path = self.folder / name
         if not path.exists():
             settings.build(features, labels, self.recipe.threads).save(path)
+            self.folder.record_file(name)
         return ClusterTree.load(path)
 
     def _encode(self, model, source):

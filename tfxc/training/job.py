@@ -1,5 +1,7 @@
 """One training from a config and prepared data: the piece every recipe is built from."""
 
+import sys
+
 import tensorflow as tf
 
 from tfxc import registry
@@ -49,7 +51,8 @@ def train_model(
         The run's summary, see ``Trainer.fit``.
 
     Raises:
-        CheckpointError: another process is writing into the run, or it is of another config.
+        CheckpointError: another process is writing into the run, or it is of another config, or
+            of other data.
     """
     run = RunFolder(run_path, is_chief())
     with run.locked():
@@ -57,7 +60,9 @@ def train_model(
         manifest = Manifest.load(data_folder)
         if whole:
             RunFolder(whole, run.chief).check(config, fresh_whole)
+            RunFolder(whole, run.chief).check_data(data_folder, fresh=fresh_whole)
         run.check(config, fresh or fresh_whole)
+        run.check_data(data_folder, fresh=fresh or fresh_whole)
         finished = None if fresh or fresh_whole else run.summary()
         if finished:
             steps = finished["steps"]
@@ -98,6 +103,8 @@ def make_trainer(
     source = source or open_source(data_folder, "train", memory)
     dimensions, held_out = manifest.dimensions, {}
     _refuse_one_label(config, manifest)
+    if run.chief:
+        _report_unlabelled(config, manifest)
     if fold is not None:
         source, held_out["dev"] = fold.sources(source)
         dimensions["num_examples"] = source.num_examples
@@ -149,6 +156,18 @@ def _refuse_missing_splits(config, given_splits):
                 where=where,
                 fix=f"name a file in data.{missing[0]}, or remove {where.split('.')[1]}",
             )
+
+
+def _report_unlabelled(config, manifest):
+    """Warns of training examples without a label where these teach nothing."""
+    without, total = manifest.split("train").without_labels, manifest.split("train").examples
+    if without and registry.get("objective", config.objective.name).link == "softmax":
+        print(
+            f"warning: {without:,} of {total:,} training examples have no label: with objective "
+            f"{config.objective.name!r} their loss is 0 and they teach nothing; leave them out, or "
+            "use 'sigmoid', to which every absent label says something",
+            file=sys.stderr,
+        )
 
 
 def _refuse_one_label(config, manifest):

@@ -1,11 +1,14 @@
 """The run folder: what a training writes and everything else reads."""
 
 import contextlib
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
+from tfxc import checksums
 from tfxc.config import Config, parse_config
+from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, MANIFEST_FILE, Manifest
 from tfxc.errors import CheckpointError
 from tfxc.files import (
     atomic_file,
@@ -21,11 +24,15 @@ from tfxc.locks import holder, is_held, locked
 
 WEIGHTS = "model.weights.h5"
 ARCHITECTURE = "assets/encoder.json"
+SUMMARY = "summary.json"
 KIND = "run"
+# What a finished run is read from, besides assets and folders with checksums of their own.
+_OF_A_FINISHED_RUN = ("config.json", WEIGHTS, "tree*.npz", "calibration.json")
+_RESTORE = "restore it from a copy, or train again with --fresh"
 
 # What there is once a first step is done, besides the same in the folders of the parts.
 _PROGRESS = (
-    WEIGHTS, "summary.json", "calibration.json", "tree.npz", "tree-preliminary.npz",
+    WEIGHTS, SUMMARY, "calibration.json", "tree.npz", "tree-preliminary.npz",
     "checkpoints/*", "embeddings/*", "ranker/*",
 )  # fmt: skip
 _PARTS = ("fold-*", "level-*", "repetition-*")  # runs of their own, and their logs
@@ -33,7 +40,7 @@ _TEACHER = "teacher_logits.npy*"  # is used again only if it is of the same teac
 _BEGINNING = ("config.json", "assets", "log.txt", "metrics.jsonl", "teachers.txt", "tensorboard")
 # What else commands write into a run unless they are given another place.
 _DERIVED = (
-    "checksums.json", "evaluation-*", "report", "savedmodel", "onnx", "litert", ".repetition-*",
+    checksums.FILE, "evaluation-*", "report", "savedmodel", "onnx", "litert", ".repetition-*",
     "start", "concat", "embeddings.npy*", "matched.npz",  # of a level of an XR-Transformer
 )  # fmt: skip
 NAMES = (*(name.split("/")[0] for name in _PROGRESS), *_PARTS, _TEACHER, *_BEGINNING, *_DERIVED)
@@ -54,7 +61,7 @@ class RunFolder:
 
     Layout: ``config.json``, ``assets/`` (manifest.json, labels.txt, text_features/),
     ``checkpoints/``, ``model.weights.h5``, ``metrics.jsonl``, ``log.txt``, ``tensorboard/``,
-    ``summary.json``.
+    ``summary.json``, ``checksums.json``.
 
     Args:
         path: the folder; made when first written to.
@@ -116,20 +123,25 @@ class RunFolder:
             fresh: remove an earlier run, whatever its config.
 
         Raises:
-            CheckpointError: the folder holds a run with another config; the keys are named.
+            CheckpointError: the folder holds a run with another config, or of other data; what
+                differs is named.
+            DataError: a file of the run is damaged.
             UserError: the folder holds something else than a run.
         """
         if not self.chief:
             return
         self.check(config, fresh)
-        if self.path.exists() and (fresh or self._changed(config)):
+        self.check_data(data_folder, fresh=fresh)
+        other = fresh or self._changed(config) or self._changed_data(data_folder)
+        if self.path.exists() and other:
             with self.locked():
                 self._check_parts_are_free()
                 empty_own(self.path, KIND, keep=() if fresh else (_TEACHER,))
         self.mark()
-        with atomic_file(self / "config.json") as stream:
-            stream.write(config.to_json() + "\n")
-        self.copy_assets(data_folder)
+        with self._recorded():
+            with atomic_file(self / "config.json") as stream:
+                stream.write(config.to_json() + "\n")
+            self.copy_assets(data_folder)
 
     def mark(self):
         """Makes the folder one that tfxc writes."""
@@ -146,10 +158,11 @@ class RunFolder:
             fresh: whether an earlier run will be removed: its config does not matter then.
 
         Raises:
-            CheckpointError: as ``begin``.
-            UserError: as ``begin``.
+            CheckpointError, DataError, UserError: as ``begin``.
         """
         check_kind(self.path, KIND)
+        if not fresh:
+            self.check_files(required=False)
         changed = self._changed(config)
         if fresh or changed:
             check_own(self.path, KIND)
@@ -162,6 +175,97 @@ class RunFolder:
                 where=self.path,
                 fix=f"choose another folder with --set run=..., or start over with --fresh{alone}",
             )
+
+    def check_data(self, data_folder, needed=None, fresh=False):
+        """Refuses prepared data that are not those the run was begun with.
+
+        Without a run all are fine, and so are they where it has nothing to lose.
+
+        Args:
+            data_folder: prepared records.
+            needed: names of ``Manifest.fingerprints`` that matter; None for all.
+            fresh: whether an earlier run will be removed.
+
+        Raises:
+            CheckpointError: what differs is named.
+        """
+        changed = [] if fresh else self._changed_data(data_folder, needed)
+        if changed and self._has_progress():
+            raise CheckpointError(
+                f"holds a run of other data than {data_folder}, which was prepared again from "
+                f"changed files; changed: {', '.join(changed)}",
+                where=self.path,
+                fix="bring the run's own files back and run prepare --force, or train on the new "
+                "ones: in another folder, or with --fresh",
+            )
+
+    def _changed_data(self, data_folder, needed=None):
+        """Names of the fingerprints in which data differ from the run's; none without a run."""
+        path = self / "assets" / MANIFEST_FILE
+        if not path.is_file():
+            return []
+        try:
+            own = json.loads(path.read_bytes()).get("fingerprints", {})
+        except (ValueError, AttributeError):
+            raise CheckpointError("this manifest is damaged", where=path, fix=_RESTORE) from None
+        found = Manifest.load(data_folder).fingerprints
+        keys = sorted({*own, *found} if needed is None else needed)
+        return [key for key in keys if own and own.get(key) != found.get(key)]
+
+    def check_files(self, required=True):
+        """Compares the run's files with their checksums: all sizes, the content of the smaller.
+
+        Weights are compared when they are loaded.
+
+        Args:
+            required: whether a finished run has to have checksums.
+
+        Raises:
+            DataError: names the file that is missing, changed or damaged.
+        """
+        finished = (self / SUMMARY).exists()
+        try:
+            entries = checksums.entries_of(self.path, _RESTORE)
+        except checksums.Unrecorded:
+            if required and finished:
+                raise
+            return
+        if required or finished or SUMMARY not in entries:  # else killed while it was finishing
+            checksums.check(self.path, _RESTORE, elsewhere={WEIGHTS})
+
+    def verify(self):
+        """Compares every file that the run is read from, folds and rankers too, with its checksum.
+
+        Raises:
+            DataError: names the first file that is missing, changed or damaged.
+        """
+        self.check_files()
+        for path in sorted(self.path.rglob(checksums.FILE)):
+            checksums.check(path.parent, _RESTORE, whole=True)
+
+    @contextlib.contextmanager
+    def _recorded(self):
+        """Writes checksums of config and assets when they are written; meanwhile there are none.
+
+        Those of finished stages stay.
+        """
+        kept = {}
+        with contextlib.suppress(checksums.Unrecorded):
+            entries = checksums.entries_of(self.path, _RESTORE)
+            kept = {name: entries[name] for name in entries if Path(name).match("tree*.npz")}
+            (self / checksums.FILE).unlink(missing_ok=True)
+        yield
+        known = {name: (entry["bytes"], entry["sha256"]) for name, entry in kept.items()}
+        self._record(["config.json"], known)
+
+    def record_file(self, name):
+        """Adds the checksum of a finished stage's file, which a later start goes on with."""
+        checksums.add(self.path, name)
+
+    def _record(self, names, known=None):
+        assets = [path for path in (self / "assets").rglob("[!.]*") if path.is_file()]
+        names = [*names, *(path.relative_to(self.path).as_posix() for path in assets)]
+        checksums.record(self.path, names, known)
 
     def _changed(self, config):
         """Keys in which the folder's config differs; none where it holds no run."""
@@ -194,7 +298,7 @@ class RunFolder:
         Repetitions that start together do so at the same time; each file appears whole.
         """
         data_folder, assets = Path(data_folder), self / "assets"
-        names = [data_folder / name for name in ("manifest.json", "labels.txt", "label_counts.npy")]
+        names = [data_folder / name for name in (MANIFEST_FILE, LABELS_FILE, LABEL_COUNTS_FILE)]
         texts = (data_folder / "text_features").rglob("*")
         for path in [*names, *(path for path in texts if path.is_file())]:
             target = assets / path.relative_to(data_folder)
@@ -208,8 +312,12 @@ class RunFolder:
             CheckpointError: this is no run folder.
         """
         _check_is_run(self.path)
-        text = (self / "config.json").read_text(encoding="utf-8")
-        return parse_config(json.loads(text), where=str(self / "config.json"))
+        path = self / "config.json"
+        try:
+            tree = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise CheckpointError(f"JSON expected ({error})", where=path, fix=_RESTORE) from error
+        return parse_config(tree, where=str(path))
 
     def save_weights(self, model):
         """Writes the model's weights; the old file stays until the new one is whole.
@@ -248,7 +356,10 @@ class RunFolder:
         With it the run's model is built without the folder of the pretrained one.
         """
         found = sorted([*self.path.glob(ARCHITECTURE), *self.path.glob(f"*/{ARCHITECTURE}")])
-        return json.loads(found[0].read_text(encoding="utf-8")) if found else None
+        if not found:
+            return None
+        checksums.check_file(found[0].parents[1], ARCHITECTURE, _RESTORE)
+        return json.loads(found[0].read_text(encoding="utf-8"))
 
     def load_weights(self, model):
         """Reads the model's weights.
@@ -261,6 +372,7 @@ class RunFolder:
             raise CheckpointError(
                 "no weights yet", where=self.path, fix="train the run to its end first"
             )
+        checksums.check_file(self.path, WEIGHTS, _RESTORE)
         try:
             model.load_weights(path)
         except (ValueError, OSError, KeyError) as error:
@@ -271,15 +383,28 @@ class RunFolder:
             ) from error
 
     def write_summary(self, summary):
-        """Writes ``summary.json``; its presence says that training is finished."""
-        if self.chief:
-            with atomic_file(self / "summary.json") as stream:
-                json.dump(summary, stream, indent=2)
+        """Writes ``summary.json``; its presence says that training is finished.
+
+        Before it, checksums of what a finished run is read from are written.
+        """
+        if not self.chief:
+            return
+        text = json.dumps(summary, indent=2)
+        content = text.encode()
+        found = [path for name in _OF_A_FINISHED_RUN for path in self.path.glob(name)]
+        names = [path.relative_to(self.path).as_posix() for path in found]
+        known = {SUMMARY: (len(content), hashlib.sha256(content).hexdigest())}
+        self._record(names, known)
+        with atomic_file(self / SUMMARY) as stream:
+            stream.write(text)
 
     def summary(self):
         """The summary of a finished training, or None."""
-        path = self / "summary.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        path = self / SUMMARY
+        if not path.exists():
+            return None
+        checksums.check_file(self.path, SUMMARY, _RESTORE)
+        return json.loads(path.read_text())
 
 
 def _remove_empty(folders):
