@@ -85,7 +85,7 @@ def stopped(tmp_path, prepared):
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path, stopped, capsys):
     other = tmp_path / "other"
-    tiny.train(other, training={"epochs": 0.5}, encoder={"hidden": [8]})
+    tiny.train(other, training={"epochs": 0.5, "keep_checkpoints": 2}, encoder={"hidden": [8]})
     for path in (tmp_path / "run/checkpoints").iterdir():
         path.unlink()
     shutil.copytree(other / "run/checkpoints", tmp_path / "run/checkpoints", dirs_exist_ok=True)

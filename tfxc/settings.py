@@ -177,6 +177,8 @@ class TrainingSettings(_Section):
     first; with ``early_stopping`` it is that one's. ``keep`` says which weights the run ends with;
     the default is ``best`` with ``early_stopping``, else ``last``. ``group_by_length`` puts texts
     of similar length into a batch, which saves padding; each epoch still holds each text once.
+    ``keep_checkpoints`` is how many checkpoints a finished run keeps: with the slots of the
+    optimizer they are several times as large as its weights.
     """
 
     batch_size: Positive = 256
@@ -196,6 +198,7 @@ class TrainingSettings(_Section):
     watch: str | None = None
     keep: Literal["best", "last"] = "last"
     checkpoint_every: Positive | None = None
+    keep_checkpoints: pydantic.NonNegativeInt = 0
     log_every: Positive = 50
     memory_gb: pydantic.PositiveFloat = 2.0
 

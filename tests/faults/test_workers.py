@@ -150,7 +150,7 @@ def test_a_waiting_worker_can_be_stopped(tmp_path):
 @pytest.mark.slow
 def test_workers_go_back_to_the_same_checkpoint_and_finish_alike(tmp_path):
     """A damaged newest checkpoint: both take the one before; the summary is the uninterrupted."""
-    with Cluster(tmp_path, epochs=2) as cluster:
+    with Cluster(tmp_path, epochs=2, keep_checkpoints=2) as cluster:
         cluster.start(0), cluster.start(1)
         assert [ended(process)[0] for process in cluster.processes] == [0, 0]
     summary = tmp_path / "run/summary.json"
@@ -158,7 +158,7 @@ def test_workers_go_back_to_the_same_checkpoint_and_finish_alike(tmp_path):
     summary.unlink()
     newest = max((tmp_path / "run/checkpoints").glob("*.index"), key=lambda p: p.stat().st_mtime)
     newest.write_bytes(newest.read_bytes()[:-1] + b"x")
-    with Cluster(tmp_path, epochs=2) as cluster:
+    with Cluster(tmp_path, epochs=2, keep_checkpoints=2) as cluster:
         cluster.start(0), cluster.start(1)
         found = [ended(process) for process in cluster.processes]
     assert [code for code, _, _ in found] == [0, 0]

@@ -42,7 +42,13 @@ def changes(**training):
     return {
         "head": {"name": "sampled", "num_extra": 5, "extra": "frequency", "initial_std": 0.1},
         "objective": {"name": "sox", "last_share": 0.3},
-        "training": {"epochs": 2, "accumulate": 2, "optimizer": optimizer, **training},
+        "training": {
+            "epochs": 2,
+            "accumulate": 2,
+            "keep_checkpoints": 1,
+            "optimizer": optimizer,
+            **training,
+        },
     }
 
 

@@ -109,7 +109,7 @@ def test_the_loop_names_an_example_outside_the_table(tmp_path):
 
 
 def test_a_checkpoint_of_another_training_set_is_refused(tmp_path):
-    first = tiny.train(tmp_path, "first", **SOX, training={"epochs": 1})
+    first = tiny.train(tmp_path, "first", **SOX, training={"epochs": 1, "keep_checkpoints": 1})
     other = tmp_path / "other"
     other.mkdir()
     tiny.write_split(other / "train.txt", 150, seed=0)

@@ -69,6 +69,7 @@ def changes(head=(), **training):
     # A larger epsilon: Adam would blow the rounding of gradients near 0 up.
     optimizer = {"name": "adam", "learning_rate": 0.02, "epsilon": 1e-3}
     training = {"epochs": 1, "clip_norm": 0.5, "optimizer": optimizer, **training}
+    training["keep_checkpoints"] = 2
     measured = {"full_loss": True, "train_slice": 64, "batch_size": 32}
     return {"head": head, "objective": objective, "training": training, "evaluation": measured}
 

@@ -1,7 +1,6 @@
 """Fine-tuning of one encoder, level by level of a label tree, on ever finer clusters."""
 
 import gc
-import shutil
 
 import numpy as np
 import scipy.sparse
@@ -111,7 +110,6 @@ class Levels:
     def _train_level(self, level, predicted):
         folder, nodes = self._folder(level), self.tree.sizes[level]
         if folder.summary():
-            self._drop_checkpoints(folder)
             return folder.summary()
         print(f"level {level + 1} of {self.plan.count}: {nodes:,} clusters", flush=True)
         if self.run.chief:
@@ -130,12 +128,7 @@ class Levels:
             source=self.source,
         )
         by_chief(self.strategy, lambda: None)  # until its weights are in their file
-        self._drop_checkpoints(folder)
         return summary
-
-    def _drop_checkpoints(self, folder):
-        if self.run.chief:  # nobody goes on with a finished level
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     def _start_values(self, level, predicted):
         """Kernel and bias that a level's head begins with, or None for its own."""

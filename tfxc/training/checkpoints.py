@@ -1,10 +1,10 @@
 """Checkpoints for exact resume, checked when they are read."""
 
+import contextlib
 import hashlib
 import json
 import re
 import shutil
-import tempfile
 from pathlib import Path
 
 import tensorflow as tf
@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfxc.data.tensorflow_files import os_errors
 from tfxc.errors import CheckpointError
 from tfxc.files import atomic_file, checksum, write_errors
+from tfxc.locks import scratch_folder
 from tfxc.training.strategies import from_all_workers
 
 _KEPT = 2
@@ -21,7 +22,7 @@ _SHARDS = "go on with as many replicas as before, all workers on one shared fold
 
 
 class Checkpoints:
-    """The last two checkpoints of a run.
+    """The last checkpoints of a run: two, or more if asked for, while it is being trained.
 
     A checkpoint is TensorFlow's ``ckpt-STEP.index`` and ``ckpt-STEP.data-*``, and
     ``ckpt-STEP.json``, which is written last and holds their sizes and SHA-256. What is sharded
@@ -41,14 +42,16 @@ class Checkpoints:
             one with another identity is refused. None for no such check.
         strategy: the ``tf.distribute.Strategy`` whose workers share the folder; None for one
             process.
+        keep: how many ``finish`` keeps.
 
     Attributes:
         progress: what ``save`` was given with the restored checkpoint, a dict.
     """
 
     def __init__(
-        self, folder, variables, chief=True, shards=None, count=0, identity=None, strategy=None
-    ):
+        self, folder, variables, chief=True, shards=None, count=0, identity=None, strategy=None,
+        keep=0,
+    ):  # fmt: skip
         self.folder, self.chief, self.count = Path(folder), chief, count
         self.identity, self.progress, self._strategy = identity, {}, strategy
         self._variables = list(variables)
@@ -57,10 +60,11 @@ class Checkpoints:
             CheckpointFiles(self.folder, f"shard-{number}-of-{count}", held)
             for number, held in (shards or {}).items()
         ]
-        self._scratch = None if chief else Path(tempfile.mkdtemp(prefix="tfxc-worker-"))
+        self.keep, self._open = keep, contextlib.ExitStack()
+        self._scratch = None if chief else self._open.enter_context(scratch_folder("worker"))
 
     def save(self, step, progress=None):
-        """Writes a checkpoint named after ``step``; all but the last two go.
+        """Writes a checkpoint named after ``step``; older ones go.
 
         Args:
             step: number of updates made.
@@ -87,7 +91,7 @@ class Checkpoints:
                     files.remove(step)
                 raise
         for files in kept:
-            files.remove_all_but(step)
+            files.remove_all_but(step, max(_KEPT, self.keep))
 
     def restore(self, report=print):
         """Restores the newest checkpoint that is whole.
@@ -179,10 +183,16 @@ class Checkpoints:
         shapes = stored.get_variable_to_shape_map()
         return shapes.get(f"variables/{place}/.ATTRIBUTES/VARIABLE_VALUE")
 
+    def finish(self, step):
+        """Removes what nobody goes on with after the last step, but for ``keep`` checkpoints."""
+        for files in [*self._shards, self._files] if self.chief else self._shards:
+            files.remove_all_but(step, self.keep)
+        if self.chief and not self.keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def close(self):
         """Removes a worker's scratch folder."""
-        if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        self._open.close()
 
 
 class CheckpointFiles:
@@ -259,11 +269,10 @@ class CheckpointFiles:
         found = (re.fullmatch(rf"{self.prefix}-(\d+)(\..*|_temp.*)", name) for name in names)
         return {int(match[1]) for match in found if match}
 
-    def remove_all_but(self, step):
-        """Removes all but the files of ``step`` and of the finished one before it."""
-        before = sorted(s for s in self.steps() if s < step and self.finished(s))
-        kept = {step, *before[len(before) - _KEPT + 1 :]}
-        for other in self.steps() - kept:
+    def remove_all_but(self, step, count):
+        """Removes all but the files of the last ``count`` finished steps up to ``step``."""
+        known = sorted(s for s in self.steps() if s <= step and self.finished(s))
+        for other in self.steps() - set(known[max(0, len(known) - count) :]):
             self.remove(other)
 
     def remove(self, step):

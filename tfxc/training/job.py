@@ -65,6 +65,7 @@ def train_model(
         run.check_data(data_folder, fresh=fresh or fresh_whole)
         finished = None if fresh or fresh_whole else run.summary()
         if finished:
+            run.remove_checkpoints(config)  # it may have been killed before it could
             steps = finished["steps"]
             print(f"{run.path}: already finished at step {steps:,}; --fresh starts over")
             return finished

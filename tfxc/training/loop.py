@@ -87,6 +87,7 @@ class Trainer:
             count=self.strategy.num_replicas_in_sync if shards else 0,
             identity=self.data_fingerprint,
             strategy=self.strategy,
+            keep=self.settings.keep_checkpoints,
         )
 
     def fit(self):
@@ -319,6 +320,7 @@ class Trainer:
             summary["test"] = tested
         self.run.write_summary(summary)
         self._together()
+        self.checkpoints.finish(step)
         remark = self.model.objective.remark()
         if remark:
             reporter.say(remark)

@@ -50,7 +50,7 @@ NAMES += (f".new-{WEIGHTS}",)
 # A resumed run may change these; anything else would make it another run.
 _FREE_KEYS = {
     "": {"about", "run", "evaluation"},
-    "training": {"log_every", "evaluate_every", "checkpoint_every", "devices"},
+    "training": {"log_every", "evaluate_every", "checkpoint_every", "devices", "keep_checkpoints"},
     "data": {"where"},
     "recipe": {"memory_gb", "threads"},
 }
@@ -113,6 +113,11 @@ class RunFolder:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+    def remove_checkpoints(self, config):
+        """Removes the checkpoints of a finished run, unless it is to keep some."""
+        if self.chief and not config.training.keep_checkpoints:
+            shutil.rmtree(self / "checkpoints", ignore_errors=True)
 
     def begin(self, config, data_folder, fresh=False):
         """Writes config and assets, or checks that an earlier start had the same config.
