@@ -188,8 +188,8 @@ def stopped(tmp_path_factory):
     base, save, steps = tmp_path_factory.mktemp("stopped"), Checkpoints.save, []
     tiny.write_config(base, training={"epochs": 1.5}, run=str(base / "stopped"))
 
-    def dying(self, step):
-        save(self, step)
+    def dying(self, step, *progress):
+        save(self, step, *progress)
         steps.append(step)
         if len(steps) == 2:
             raise Stop

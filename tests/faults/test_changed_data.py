@@ -30,8 +30,8 @@ class Stop(BaseException):
 def stop_at_the_first_checkpoint(monkeypatch, command):
     save = Checkpoints.save
 
-    def dying(self, step):
-        save(self, step)
+    def dying(self, step, *progress):
+        save(self, step, *progress)
         raise Stop
 
     with monkeypatch.context() as patch, pytest.raises(Stop):

@@ -137,6 +137,7 @@ def make_trainer(
         evaluation=evaluation,
         test_on_improvement=config.evaluation.test_on_improvement,
         title=title,
+        data_fingerprint=manifest.fingerprints or None,
     )
 
 
