@@ -29,9 +29,11 @@ class LiteRT:
         file: name of the model's file.
         bags: how sparse bags are summed up: LiteRT computes wrong products of two matrices that
             are both made from the inputs.
+        takes_empty_batches: LiteRT refuses tensors without elements, and adding an example to an
+            open batch damages its memory.
     """
 
-    file, bags = "model.tflite", "segments"
+    file, bags, takes_empty_batches = "model.tflite", "segments", False
 
     def require(self):
         """Nothing: TensorFlow has it all."""

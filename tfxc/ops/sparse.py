@@ -60,8 +60,10 @@ def bag_matmul(ids, weights, row_splits, table):
 
 @tf.custom_gradient
 def _csr_matmul(columns, weights, row_splits, rows):
-    row_numbers = row_ids(row_splits)
-    shape = tf.stack([tf.size(row_splits, tf.int64) - 1, tf.shape(rows, tf.int64)[0]])
+    row_numbers, batch = row_ids(row_splits), tf.size(row_splits, tf.int64) - 1
+    # The kernel divides by the number of rows, which ends the process where there are none: a batch
+    # of no bags is multiplied as one empty bag.
+    shape = tf.stack([tf.maximum(batch, 1), tf.shape(rows, tf.int64)[0]])
     matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(
         indices=tf.stack([row_numbers, tf.cast(columns, tf.int64)], axis=1),
         values=weights,
@@ -73,9 +75,11 @@ def _csr_matmul(columns, weights, row_splits, rows):
         by_weight = tf.reduce_sum(
             tf.gather(rows, columns) * tf.gather(upstream, row_numbers), axis=1
         )
+        missing = tf.zeros([1 - tf.minimum(batch, 1), rows.shape[1]], upstream.dtype)
+        upstream = tf.concat([upstream, missing], axis=0)
         return None, by_weight, None, _product(matrix, upstream, transpose=True)
 
-    result = _product(matrix, rows, transpose=False)
+    result = _product(matrix, rows, transpose=False)[:batch]
     result.set_shape([_length(row_splits), rows.shape[1]])
     return result, gradient
 
