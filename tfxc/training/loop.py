@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfxc.data.augmenter import build_augmentation
 from tfxc.data.pipeline import training_dataset
 from tfxc.errors import NonFiniteLossError
+from tfxc.training.arithmetic import changes_of_arithmetic, record_arithmetic
 from tfxc.training.checkpoints import Checkpoints
 from tfxc.training.example_state import check_checkpoint, check_examples, explained
 from tfxc.training.interrupts import Stopped, StopSignals
@@ -93,6 +94,9 @@ class Trainer:
         reporter = Reporter(self.run, *sizes, self.title)
         if start:
             reporter.say(f"resumed at step {start:,} of {self.total_steps:,}")
+            changes = changes_of_arithmetic(self.checkpoints.folder)
+            if changes:
+                reporter.say(changes)
         finished = False
         try:
             with StopSignals() as signals:
@@ -161,6 +165,8 @@ class Trainer:
                 clock = time.monotonic()
             if self._due(step, self._checkpoint_every) or stopped_early or signals.received:
                 self.checkpoints.save(step)
+                if self.run.chief:
+                    record_arithmetic(self.checkpoints.folder)
             if signals.received and step < self.total_steps:
                 raise Stopped(step, signals.received)
         return self._finish(reporter, step, loss, results, time.monotonic() - began)
