@@ -32,7 +32,7 @@ def measure(path, options, suffix=""):
     from tfxc.recipes.runs import load_run
     from tfxc.reports.decided import Decided
 
-    loaded = load_run(path)
+    loaded = load_run(path, options.trust)
     loaded.search_with(options.beam, options.post_processor)
     if options.tables:
         loaded.require_counts("--tables")
@@ -230,6 +230,7 @@ def _comparable(one, other):
 
 def _parser():
     options = cli.parser("evaluate", __doc__)
+    cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
     add_source_options(options)
     options.add_argument("--compare", metavar="RUN2", help="another run to compare with")

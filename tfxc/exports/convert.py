@@ -150,7 +150,7 @@ def _in_float32(loaded_run):
     training = loaded_run.config.training
     if training.precision == "float32":
         return loaded_run
-    wide = type(loaded_run)(loaded_run.folder.path)
+    wide = type(loaded_run)(loaded_run.folder.path, loaded_run.trust)
     training = training.model_copy(update={"precision": "float32"})
     wide.config = wide.config.model_copy(update={"training": training})
     return wide
