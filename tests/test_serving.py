@@ -12,7 +12,9 @@ import scipy.special
 import tensorflow as tf
 
 from tests.small_runs import NAMES, TEXTS, make_run
+from tfxc.data.chunk import Chunk
 from tfxc.errors import CheckpointError, ConfigError, UserError
+from tfxc.predictors import RunPredictor
 from tfxc.ranker.calibration import Calibration
 from tfxc.recipes.runs import load_run
 from tfxc.serving import export_savedmodel
@@ -201,19 +203,30 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path):
     target = tmp_path / "served"
     with pytest.raises(ConfigError, match="1 to 12 labels"):
         export_savedmodel(run, target, k=13)
-    odd = load_run(make_run(tmp_path / "odd", text_features={**TFIDF, "token_pattern": "[a-z]+"}))
-    with pytest.raises(ConfigError, match="token_pattern"):
-        export_savedmodel(odd, target)
     bare = make_run(tmp_path / "bare")
     (bare / "model.weights.h5").unlink()
     with pytest.raises(CheckpointError, match="no weights"):
         export_savedmodel(load_run(bare), target)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["bare", "odd", "run"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bare", "run"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="found other files; nothing is removed"):
         export_savedmodel(run, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["tfidf", "words"])
+def test_other_patterns_of_words_are_served_alike(tmp_path, name):
+    features = {"name": name, "token_pattern": r"[\w'-]+"}
+    parts = {"encoder": {"name": "fasttext", "embedding_dim": 4}, "kind": "tokens"}
+    features, parts = (features, {}) if name == "tfidf" else ({**features, "min_count": 1}, parts)
+    run = load_run(make_run(tmp_path / "run", text_features=features, **parts))
+    export_savedmodel(run, tmp_path / "served", k=4)
+    texts = ["bread-and-butter isn't soup", "the butter, the tea", ""]
+    found = answers(tmp_path / "served", text=tf.constant(texts))
+    expected = RunPredictor(run, 4)(Chunk(labels=[[]] * 3, texts=texts))
+    assert [[x.decode() for x in row] for row in found["labels"]] == expected.labels
+    np.testing.assert_allclose(found["scores"], expected.scores, rtol=1e-5)
 
 
 def test_an_older_savedmodel_is_replaced(tmp_path):

@@ -62,6 +62,15 @@ def add_config_options(options, required=True):
     )
 
 
+def add_trust_option(options):
+    """``--trust`` of commands that open runs."""
+    options.add_argument(
+        "--trust",
+        action="store_true",
+        help="import the modules that a run's config names (MODULE:CLASS), which runs their code",
+    )
+
+
 def add_reader_options(options, help_reader, example):
     """``--reader`` and ``--reader-option`` of verbs that read a file of examples."""
     options.add_argument("--reader", help=help_reader)

@@ -14,6 +14,8 @@ def main(argv=None):
     """Trains the student."""
     options = _parser().parse_args(argv)
     changes = ["--set", "recipe.name=distill"]  # another recipe's arguments go with it
+    if options.trust:
+        changes += ["--set", "recipe.trust=true"]
     for name in ("teachers", "hard_weight", "temperature", "distance"):
         if getattr(options, name) is not None:
             changes += ["--set", f"recipe.{name}={json.dumps(getattr(options, name))}"]
@@ -25,6 +27,7 @@ def main(argv=None):
 
 def _parser():
     options = cli.parser("distill", __doc__)
+    cli.add_trust_option(options)
     cli.add_config_options(options)
     options.add_argument(
         "--teacher",

@@ -19,7 +19,7 @@ def main(argv=None):
     from tfxc.progress import Progress
     from tfxc.recipes.runs import load_run
 
-    loaded = load_run(options.run)
+    loaded = load_run(options.run, options.trust)
     embed = loaded.embedder("--run")
     where = "standard input" if options.file == "-" else options.file
     with (
@@ -80,6 +80,7 @@ def _checked(vectors, first, options):
 
 def _parser():
     options = cli.parser("encode", __doc__)
+    cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
     options.add_argument(
         "file", nargs="?", default="-", metavar="FILE", help="file, or - (default)"

@@ -31,7 +31,7 @@ def measure(path, options, suffix=""):
     """Measures the run in ``path``; returns its per-example values."""
     from tfxc.recipes.runs import load_run
 
-    loaded = load_run(path)
+    loaded = load_run(path, options.trust)
     loaded.search_with(options.beam, options.post_processor)
     loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
     if options.tables:
@@ -263,6 +263,7 @@ def _comparable(one, other):
 
 def _parser():
     options = cli.parser("evaluate", __doc__)
+    cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
     add_source_options(options)
     options.add_argument("--compare", metavar="RUN2", help="another run to compare with")

@@ -39,7 +39,7 @@ def main(argv=None):
     _check(options)
     from tfxc.recipes.runs import load_run
 
-    loaded = load_run(options.run)
+    loaded = load_run(options.run, options.trust)
     loaded.search_with(options.beam, options.post_processor)
     kind = options.format + ("" if options.quantize is None else f"-{options.quantize}")
     folder = Path(options.output or loaded.folder / kind)
@@ -130,6 +130,7 @@ def report(done, manifest):
 
 def _parser():
     options = cli.parser("export", __doc__)
+    cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
     options.add_argument(
         "--format",

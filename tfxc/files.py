@@ -15,6 +15,7 @@ import lzma
 import os
 import re
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -366,3 +367,17 @@ def write_errors(path):
             raise
         problem, fix = reasons[error.errno]
         raise MachineError(f"cannot write: {problem}", where=path, fix=fix) from error
+
+
+@contextlib.contextmanager
+def captured_standard_error():
+    """A file that takes what C++ libraries write to standard error inside."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
+        try:
+            yield captured
+        finally:
+            os.dup2(before, 2)
+            os.close(before)

@@ -18,7 +18,7 @@ def main(argv=None):
     options = _parser().parse_args(argv)
     if options.verify:
         _verify(options)
-    lines = _run_lines(options.run) if options.run else _config_lines(options)
+    lines = _run_lines(options.run, options.trust) if options.run else _config_lines(options)
     print("\n".join(lines))
     return 0
 
@@ -36,12 +36,12 @@ def _verify(options):
     print("all checksums are right")
 
 
-def _run_lines(path):
+def _run_lines(path, trust):
     from tfxc import registry
     from tfxc.ranker.sizes import size_lines
     from tfxc.recipes.runs import load_run
 
-    loaded = load_run(path)
+    loaded = load_run(path, trust)
     yield from _data_lines(loaded.manifest)
     if loaded.config.encoder is not None:
         keeps_head = registry.get("recipe", loaded.config.recipe.name).keeps_head
@@ -148,6 +148,7 @@ def _product(shape):
 
 def _parser():
     options = cli.parser("info", __doc__)
+    cli.add_trust_option(options)
     cli.add_config_options(options, required=False)
     options.add_argument("--run", metavar="RUN", help="run folder")
     options.add_argument("--verify", action="store_true", help="check all files' checksums")

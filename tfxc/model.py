@@ -154,6 +154,8 @@ def example_features(kind, num_features, image_shape=None):
 def load_model(path, **kwargs):
     """``keras.models.load_model`` that knows tfxc's classes.
 
+    Keras' safe mode is on: code in the file is refused, see docs/trust.md.
+
     Example:
         >>> model = load_model("model.keras")  # doctest: +SKIP
     """

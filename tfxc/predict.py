@@ -47,11 +47,11 @@ def _predictor(options, typed):
     from tfxc.recipes.runs import load_run
 
     if len(options.run) == 1:
-        loaded = load_run(options.run[0])
+        loaded = load_run(options.run[0], options.trust)
         loaded.search_with(options.beam, options.post_processor)
         probabilities = True if options.probabilities else None if typed else False
         return RunPredictor(loaded, options.k, probabilities)
-    runs, predictors = {path: load_run(path) for path in options.run}, {}
+    runs, predictors = {path: load_run(path, options.trust) for path in options.run}, {}
     rankers = [loaded for loaded in runs.values() if hasattr(loaded.model, "search_with")]
     for loaded in rankers or runs.values():
         loaded.search_with(options.beam, options.post_processor)
@@ -218,6 +218,7 @@ def _parser():
     from tfxc.ranker.ensemble import METHODS
 
     options = cli.parser("predict", __doc__)
+    cli.add_trust_option(options)
     model = options.add_mutually_exclusive_group(required=True)
     model.add_argument(
         "--run", action="append", metavar="RUN", help="run folder; given several times, an ensemble"

@@ -10,7 +10,7 @@ the same command goes on with a stopped training.
 import json
 from pathlib import Path
 
-from tfxc import cli, train
+from tfxc import cli, registry, train
 from tfxc.errors import ConfigError
 
 _SIZES = ("num_heads", "feed_forward_dim", "iters", "examples")
@@ -24,7 +24,14 @@ def main(argv=None):
         raise ConfigError(
             f"a finished run expected, {options.run} is none", where="--run", fix="train it first"
         )
-    section = {"name": "prune", "source": options.run, "finetune": options.epochs is not None}
+    if not options.trust:  # its config becomes that of the new run
+        registry.refuse_modules(json.loads(path.read_text(encoding="utf-8")), path)
+    section = {
+        "name": "prune",
+        "trust": options.trust,
+        "source": options.run,
+        "finetune": options.epochs is not None,
+    }
     for name in _SIZES:
         if getattr(options, name) is not None:
             section[name] = getattr(options, name)
@@ -38,7 +45,7 @@ def main(argv=None):
         command += ["--set", change]
     code = train.main([*command, "--fresh"] if options.fresh else command)
     if code == 0:
-        print(size_table(options.run, options.output))
+        print(size_table(options.run, options.output, options.trust))
     return code
 
 
@@ -57,14 +64,15 @@ def _vocabulary_change(path, min_count):
     return [f"data.text_features.min_count={min_count}"]
 
 
-def size_table(before, after):
+def size_table(before, after, trust=False):
     """Sizes of two runs side by side, as text.
 
     Args:
         before, after: run folders.
+        trust: as of ``tfxc.load_run``.
     """
     rows = [("", str(before), str(after))]
-    one, other = _sizes(before), _sizes(after)
+    one, other = _sizes(before, trust), _sizes(after, trust)
     rows += [(name, one[name], other[name]) for name in one]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -73,14 +81,14 @@ def size_table(before, after):
     )
 
 
-def _sizes(path):
+def _sizes(path, trust):
     from tfxc.encoders._slices import layer_sizes
     from tfxc.model import make_parts
     from tfxc.recipes.runs import load_run
     from tfxc.training.memory import weight_shapes
     from tfxc.training.run_folder import WEIGHTS
 
-    loaded = load_run(path)
+    loaded = load_run(path, trust)
     encoder, head, _ = make_parts(loaded.config, **loaded.dimensions)
     weight_shapes(encoder, head)  # makes the weights, without values
     count = sum(w.shape.num_elements() for w in (*encoder.weights, *head.weights))
@@ -105,6 +113,7 @@ def _per_layer(counts):
 
 def _parser():
     options = cli.parser("prune", __doc__)
+    cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="finished run to prune")
     options.add_argument("--output", required=True, metavar="RUN2", help="run folder to write")
     options.add_argument("--num-heads", type=int, help="heads of each layer (default: all)")

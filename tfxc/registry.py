@@ -48,6 +48,50 @@ def get(kind, name):
     return _the_class(module, base_class(kind))
 
 
+def modules_of(tree, where=""):
+    """The methods of a config that are outside of tfxc: what opening it would import.
+
+    Args:
+        tree: a config as a nested dict, or a part of one.
+        where: key of that part.
+
+    Returns:
+        Dict of the names by their keys.
+
+    Example:
+        >>> modules_of({"encoder": {"name": "helper:E"}, "head": {"name": "dense"}})
+        {'encoder.name': 'helper:E'}
+    """
+    found = {}
+    items = enumerate(tree) if isinstance(tree, list) else tree.items()
+    for key, value in items:
+        place = f"{where}.{key}" if where else str(key)
+        if isinstance(value, dict | list):
+            found |= modules_of(value, place)
+        elif key == "name" and isinstance(value, str) and ":" in value:
+            found[place] = value
+    return found
+
+
+def refuse_modules(tree, where):
+    """Refuses the config of a run that names methods outside of tfxc: nothing was imported yet.
+
+    Args:
+        tree: the config as a nested dict.
+        where: its file.
+
+    Raises:
+        ConfigError: the first one is named.
+    """
+    for key, name in modules_of(tree).items():
+        raise ConfigError(
+            f"{key} is {name!r}: opening this run would import {name.split(':')[0]!r} and run its "
+            "code",
+            where=where,
+            fix="give --trust (trust=True in Python) if you trust the run and that module",
+        )
+
+
 def base_class(kind):
     """The base class of a kind, e.g. ``tfxc.heads.base.Head``."""
     module = importlib.import_module(f"tfxc.{kind}s.base")

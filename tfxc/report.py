@@ -31,7 +31,7 @@ def main(argv=None):
 
     if not options.no_pictures:
         pyplot()  # before anything is measured
-    loaded = load_run(options.run)
+    loaded = load_run(options.run, options.trust)
     loaded.search_with(options.beam, options.post_processor)
     loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
     loaded.require_counts("--run")
@@ -131,6 +131,7 @@ def _run_lines(loaded, name):
 
 def _parser():
     options = cli.parser("report", __doc__)
+    cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
     add_source_options(options)
     options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN/report)")

@@ -144,7 +144,7 @@ def _embed(options, source):
     """Vectors (m, dim) by the run's encoder, in float32, and whether images were mirrored."""
     from tfxc.recipes.runs import load_run
 
-    loaded = load_run(options.run)
+    loaded = load_run(options.run, options.trust)
     kind = loaded.manifest["feature_kind"]
     if kind == "sparse" and hasattr(source, "sparse"):
         source = source.sparse()
@@ -190,6 +190,7 @@ def _write(folder, name, record, values):
 
 def _parser():
     options = cli.parser("verify", __doc__)
+    cli.add_trust_option(options)
     options.add_argument("--run", metavar="RUN", help="run folder")
     options.add_argument(
         "--embeddings", metavar="FILE", help=".npy (m, dim), or .npz with embeddings and names"

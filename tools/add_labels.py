@@ -15,6 +15,7 @@ from tfxc.escaping import one_line
 def main(argv=None):
     """Adds labels to one run."""
     options = cli.tool_parser("add_labels", __doc__)
+    cli.add_trust_option(options)
     options.add_argument("run", metavar="RUN", help="run folder of a linear ranker")
     options.add_argument("--data", required=True, metavar="FILE", help="examples of the new labels")
     cli.add_reader_options(options, "format of FILE where its name does not tell", "sep=,")
@@ -29,7 +30,7 @@ def main(argv=None):
     from tfxc.recipes._added_labels import add_new_labels, check_run
     from tfxc.recipes.runs import load_run
 
-    loaded = load_run(found.run)
+    loaded = load_run(found.run, found.trust)
     check_run(loaded, found.output)
     reader = reader_of_file(loaded, found.data, found)
     folder = ensure_prepared(loaded.config.data, found.prepared)

@@ -19,7 +19,7 @@ def main(argv=None):
     from tfxc.ranker.ensemble import combine
     from tfxc.recipes.runs import load_run
 
-    first = load_run(found.runs[0])
+    first = load_run(found.runs[0], found.trust)
     ks = found.k or [k for k in first.config.evaluation.k if k <= first.manifest["num_labels"]]
     top = min(max(found.top, *ks), first.manifest["num_labels"])
     lists, truth = [], None
@@ -61,7 +61,7 @@ def predictions(path, first, top, options):
     from tfxc.recipes.runs import load_run
     from tfxc.training.search import Searcher
 
-    loaded = load_run(path)
+    loaded = load_run(path, options.trust)
     to_first = label_map(loaded.vocabulary.names, first.vocabulary.names, path)
     _, rows = examples(loaded, options)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
@@ -121,6 +121,7 @@ def _parser():
     from tfxc.ranker.ensemble import METHODS
 
     options = cli.tool_parser("ensemble", __doc__)
+    cli.add_trust_option(options)
     options.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     options.add_argument(
         "--method", choices=METHODS, default="softmax_average", help="default: %(default)s"

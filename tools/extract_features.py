@@ -24,7 +24,9 @@ def main(argv=None):
 
     options = dict(found.reader_option)
     reader = open_reader(expand(found.data), name=found.reader, **options)
-    encoder = _saved_model(found) if found.saved_model else RunEncoder(found.run, found.flip)
+    encoder = (
+        _saved_model(found) if found.saved_model else RunEncoder(found.run, found.flip, found.trust)
+    )
     names = LabelVocabulary.load(found.label_names).names if found.label_names else None
     labels = read_labels(reader, found.num_labels, names)
     origin = {"data": found.data, "encoder": found.run or found.saved_model}
@@ -45,14 +47,15 @@ class RunEncoder:
     Args:
         run: run folder.
         flip: add the vector of the mirror image.
+        trust: as of ``tfxc.load_run``.
     """
 
-    def __init__(self, run, flip=False):
+    def __init__(self, run, flip=False, trust=False):
         from tfxc.files import checksum
         from tfxc.recipes.runs import load_run
         from tfxc.training.run_folder import WEIGHTS
 
-        loaded = load_run(run)
+        loaded = load_run(run, trust)
         if flip and loaded.manifest["feature_kind"] != "image":
             raise ConfigError("this run's examples are no images", where="--flip")
         self._loaded, self._embedder = loaded, loaded.embedder("--run", flip)
@@ -94,6 +97,7 @@ def _check(found):
 
 def _parser():
     options = cli.tool_parser("extract_features", __doc__)
+    cli.add_trust_option(options)
     options.add_argument("data", metavar="DATA", help="file, folder, shards or builtin:NAME")
     cli.add_reader_options(
         options, "format of DATA where its name does not tell", "catalog=catalog.csv"

@@ -37,9 +37,9 @@ def main(argv=None):
 def read_examples(run, split, count):
     """Every n-th example of a split, with more than one label: (text, labels)."""
     from tfxc.data.held_out import open_split
-    from tfxc.recipes.runs import load_run
+    from tfxc.training.run_folder import RunFolder
 
-    data = load_run(run).config.data
+    data = RunFolder(run).config().data
     if split not in data.sources():
         raise ConfigError(
             f"the data has no split {split!r}",

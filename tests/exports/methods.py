@@ -30,11 +30,16 @@ _ARGUMENTS = {
 }
 
 
+def head_of(name):
+    """Config section of a small head."""
+    return {"name": name, **_ARGUMENTS.get(name, {})}
+
+
 def parts_of(kind, name, folder):
     """Arguments of ``make_run`` for a method; ``folder`` is for what it needs."""
     section = {"name": name, **_ARGUMENTS.get(name, {})}
     if kind == "head":
-        return {**DENSE, **SOFTMAX, "head": section}
+        return {**DENSE, **SOFTMAX, "head": head_of(name)}
     if name == "pretrained":
         write_folder(folder / "model")
         there = {"name": name, "folder": str(folder / "model")}
@@ -42,7 +47,7 @@ def parts_of(kind, name, folder):
     takes = registry.get("encoder", name).takes
     if takes == "image":
         return {"kind": "image", "image_shape": [32, 32, 3], **SOFTMAX, "encoder": section}
-    common = {"dense": DENSE, "tokens": TOKENS, "sparse": SOFTMAX}[takes]
+    common = {"dense": {**DENSE, **SOFTMAX}, "tokens": TOKENS, "sparse": SOFTMAX}[takes]
     return {**common, "encoder": section}
 
 

@@ -26,7 +26,7 @@ FORMS = pytest.mark.parametrize("form", [None, "segments", "products"])
 
 
 @pytest.mark.parametrize(
-    "lengths", [[3, 0, 5, 1], [0, 0, 4, 0], [1], [40, 40, 40], [0, 0]], ids=str
+    "lengths", [[3, 0, 5, 1], [0, 0, 4, 0], [1], [40, 40, 40], [0, 0], []], ids=str
 )
 @FORMS
 def test_equals_scipy(lengths, form):
@@ -38,10 +38,11 @@ def test_equals_scipy(lengths, form):
     np.testing.assert_allclose(product, as_matrix(*bags, 12) @ table, rtol=1e-4, atol=1e-5)
 
 
-def test_gradients_equal_scipy():
+@pytest.mark.parametrize("lengths", [[3, 0, 6, 2], [0, 0], []], ids=str)
+def test_gradients_equal_scipy(lengths):
     table = tf.Variable(tf.random.stateless_normal((12, 5), (1, 2)))
-    ids, weights, splits = random_bags([3, 0, 6, 2], 12)
-    upstream = np.random.default_rng(2).normal(size=(4, 5)).astype(np.float32)
+    ids, weights, splits = random_bags(lengths, 12)
+    upstream = np.random.default_rng(2).normal(size=(len(lengths), 5)).astype(np.float32)
     weights = tf.constant(weights)
     with tf.GradientTape() as tape:
         tape.watch(weights)
@@ -52,7 +53,7 @@ def test_gradients_equal_scipy():
     matrix = as_matrix(ids, weights.numpy(), splits, 12)
     expected = matrix.T @ upstream.astype(np.float64)
     np.testing.assert_allclose(tf.convert_to_tensor(of_table), expected, rtol=1e-4, atol=1e-5)
-    rows = np.repeat(np.arange(4), np.diff(splits))
+    rows = np.repeat(np.arange(len(lengths)), np.diff(splits))
     expected = (table.numpy()[ids] * upstream[rows]).sum(axis=1)
     np.testing.assert_allclose(of_weights, expected, rtol=1e-4, atol=1e-5)
 

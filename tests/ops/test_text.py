@@ -17,8 +17,7 @@ from sklearn.utils import murmurhash3_32 as sklearn_hash
 from tfxc.data.bags import HashingFeatures, TfidfFeatures
 from tfxc.data.formats import open_reader
 from tfxc.data.pecos_tfidf import PecosTfidfFeatures
-from tfxc.errors import ConfigError
-from tfxc.ops.text import TextBag, lower, murmurhash3_32, shortest_word, terms, words
+from tfxc.ops.text import TextBag, lower, murmurhash3_32, terms, words
 
 PATTERN = r"(?u)\b\w\w+\b"
 DATA = Path(os.environ.get("TFXC_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -182,12 +181,6 @@ def test_terms_are_the_n_grams_of_a_text():
     found = terms(tf.constant(["The red fox", "one"]), settings).to_list()
     assert [sorted(row) for row in found] == [[b"fox", b"red", b"red fox", b"the", b"the red"],
                                               [b"one"]]  # fmt: skip
-
-
-@pytest.mark.parametrize("pattern", [r"\S+", r"[a-z]+", r"\b\w\w*\b", r"(\w+)", r"\w{0,}", ""])
-def test_other_patterns_are_refused(pattern):
-    with pytest.raises(ConfigError, match="token_pattern"):
-        shortest_word(pattern)
 
 
 def test_built_in_texts(tmp_path):

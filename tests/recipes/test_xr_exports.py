@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.exports.answer import answers
 from tests.recipes.xr_texts import work_of, write_texts
 from tests.verbs.calls import call
 from tfxc import export, predict
@@ -30,9 +31,11 @@ def test_export_answers_texts_as_predict_does(run, more, tmp_path, capsys):
     texts = [json.loads(line)["text"] for line in lines]
     texts += ["", "unknown words", texts[0].upper()]
     (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
-    done = call(capsys, export, "--run", run, "--output", tmp_path / "served", "--k", 4, *more)
+    done = call(
+        capsys, export, "--run", run, "--output", tmp_path / "out" / "served", "--k", 4, *more
+    )
     assert done.code == 0 and ("scores are probabilities" in done.out) == bool(more)
-    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    served = tf.saved_model.load(str(tmp_path / "out" / "served")).signatures["serving_default"]
     found = {name: part.numpy() for name, part in served(text=tf.constant(texts)).items()}
 
     told = call(capsys, predict, "--run", run, tmp_path / "texts.txt", "--k", 4, *more).out
@@ -43,3 +46,5 @@ def test_export_answers_texts_as_predict_does(run, more, tmp_path, capsys):
         assert [name.decode() for name in found["labels"][row][kept]] == line["labels"]
         np.testing.assert_allclose(found["scores"][row][kept], line["scores"], atol=1e-5)
     assert len({line["labels"][0] for line in expected}) > 20
+    shapes = set(answers(tmp_path / "out", 0, 1, 1000).values())
+    assert shapes == {"(0, 4)", "(1, 4)", "(1000, 4)"}

@@ -18,6 +18,7 @@ from tfxc.data.text_features_base import (
     read_terms,
 )
 from tfxc.errors import ConfigError
+from tfxc.ops.token_patterns import TokenPattern
 
 
 class TfidfFeatures(TextFeatures):
@@ -172,6 +173,7 @@ class HashingFeatures(TextFeatures):
 
     def _build_vectorizer(self):
         settings = self.settings()
+        settings |= TokenPattern(settings["token_pattern"]).analysis()
         return HashingVectorizer(
             n_features=settings.pop("num_features"), dtype=np.float32, **settings
         )
@@ -185,4 +187,5 @@ BAGS = {kind.name: kind for kind in (TfidfFeatures, PecosTfidfFeatures, HashingF
 
 
 def _analysis(settings):
-    return {key: settings[key] for key in ("ngram_range", "lowercase", "token_pattern")}
+    words = TokenPattern(settings["token_pattern"]).analysis()
+    return {**words, "ngram_range": settings["ngram_range"], "lowercase": settings["lowercase"]}

@@ -4,7 +4,6 @@ import abc
 import inspect
 import itertools
 import json
-import re
 
 import joblib
 import numpy as np
@@ -14,6 +13,7 @@ from tfxc.data.formats.lines import reading_errors
 from tfxc.data.learning import fitted
 from tfxc.errors import ConfigError, DataError
 from tfxc.files import atomic_folder
+from tfxc.ops.token_patterns import TokenPattern
 from tfxc.registry import nearest
 
 #: Version of the saved form.
@@ -50,7 +50,7 @@ class TextFeatures(abc.ABC):
                     f"a positive integer or null is expected, found {settings[name]!r}", where=name
                 )
         if "token_pattern" in settings:
-            check_pattern(settings["token_pattern"])
+            TokenPattern(settings["token_pattern"])
         if settings["norm"] not in ("l1", "l2", None):
             raise ConfigError(
                 f"'l1', 'l2' or null is expected, found {settings['norm']!r}", where="norm"
@@ -227,22 +227,6 @@ def read_terms(folder, with_idf):
             where=path,
         )
     return terms, idf
-
-
-def check_pattern(pattern):
-    """Refuses what is no regular expression with at most one group.
-
-    Raises:
-        ConfigError: says what is wrong with it.
-    """
-    try:
-        groups = re.compile(pattern).groups
-    except re.error as error:
-        raise ConfigError(
-            f"a regular expression is expected: {error}", where="token_pattern"
-        ) from error
-    if groups > 1:
-        raise ConfigError("at most one group is expected", where="token_pattern")
 
 
 def build_of(kinds, config):

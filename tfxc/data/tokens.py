@@ -6,9 +6,9 @@ import numpy as np
 
 from tfxc.data.subwords import PretrainedTokens
 from tfxc.data.terms import TermCounter
-from tfxc.data.text_features_base import check_pattern
 from tfxc.data.tokens_base import TokenFeatures
 from tfxc.errors import ConfigError
+from tfxc.ops.token_patterns import TokenPattern
 
 WORD_PATTERN = r"(?u)\w+"
 _CODE_POINTS = 0x110000
@@ -103,7 +103,7 @@ class WordTokens(TokenFeatures):
         stop_words=(),
         segmenter=None,
     ):
-        check_pattern(token_pattern)
+        TokenPattern(token_pattern)
         if segmenter not in (None, "jieba"):
             raise ConfigError(f"'jieba' or null expected, found {segmenter!r}", where="segmenter")
         super().__init__(
@@ -121,11 +121,8 @@ class WordTokens(TokenFeatures):
         return text if self._settings["segmenter"] is None else " ".join(_jieba().cut(text))
 
     def _counter(self, jobs):
-        analysis = {
-            "ngram_range": (1, 1),
-            "lowercase": False,
-            "token_pattern": self._settings["token_pattern"],
-        }
+        words = TokenPattern(self._settings["token_pattern"]).analysis()
+        analysis = {**words, "ngram_range": (1, 1), "lowercase": False}
         counter = TermCounter(analysis, jobs)
 
         def add(text_lists):
@@ -142,11 +139,10 @@ class WordTokens(TokenFeatures):
         return {token: number for number, token in enumerate(tokens[1:-1], 1)}
 
     def _ids(self, texts):
-        pattern, table = re.compile(self._settings["token_pattern"]), self._table
+        words, table = TokenPattern(self._settings["token_pattern"]).of(texts), self._table
         unknown, left_out = self.num_features - 1, self._stop_words
         rows = [
-            [table.get(word, unknown) for word in pattern.findall(text) if word not in left_out]
-            for text in texts
+            [table.get(word, unknown) for word in found if word not in left_out] for found in words
         ]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         return lengths, np.fromiter((i for row in rows for i in row), np.int32, lengths.sum())

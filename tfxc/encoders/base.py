@@ -2,6 +2,8 @@
 
 import keras
 
+from tfxc.ops.empty_batch import with_one_example
+
 
 class Encoder(keras.layers.Layer):
     """Turns a batch's features into vectors.
@@ -28,8 +30,13 @@ class Encoder(keras.layers.Layer):
         return []
 
     def __call__(self, features, *args, **kwargs):
-        """Encodes one batch, see ``call``."""
-        return super().__call__(self.own(features), *args, **kwargs)
+        """Encodes one batch, see ``call``; outside of training also one without examples."""
+        features = self.own(features)
+        if kwargs.get("training"):
+            return super().__call__(features, *args, **kwargs)
+        features, batch = with_one_example(features)
+        vectors = super().__call__(features, *args, **kwargs)
+        return vectors if batch is None else vectors[:batch]
 
     def own(self, features):
         """The part of joined features that the encoder takes; other features as they are.

@@ -16,6 +16,7 @@ from tfxc.errors import ConfigError
 from tfxc.exports import LEAST_AGREEMENT
 from tfxc.exports.parity import Agreement, agreement_of, largest_difference
 from tfxc.files import atomic_folder
+from tfxc.ops.empty_batch import answer_empty_batches
 from tfxc.ops.sparse import bags_as
 from tfxc.serving import check_target, feature_signature, folder_size, from_features, size_of
 
@@ -89,7 +90,7 @@ def export_model(
     form.require()
     kind = f"exported {name} model"
     check_target(loaded_run, folder, k, kind)
-    graph = Graph(_in_float32(loaded_run), k, form.bags)
+    graph = Graph(_in_float32(loaded_run), k, form)
     weights = _checked_size(graph, name)
     with atomic_folder(folder, kind) as scratch:
         path, agreement = scratch / form.file, None
@@ -114,12 +115,13 @@ class Graph:
     Args:
         loaded_run: a ``LoadedRun``.
         k: labels per example.
-        bags: how sparse bags are summed up, see ``ops.sparse.bags_as``.
+        form: the format, with ``bags``, how sparse bags are summed up (see
+            ``ops.sparse.bags_as``), and ``takes_empty_batches``.
     """
 
-    def __init__(self, loaded_run, k, bags):
+    def __init__(self, loaded_run, k, form):
         self._model, self._manifest = loaded_run.model, _manifest_of_part(loaded_run)
-        self._k, self._bags = k, bags
+        self._k, self._form = k, form
 
     def function(self, batch=None):
         """The ``tf.function``, whose only concrete function is that of ``signature``.
@@ -127,7 +129,8 @@ class Graph:
         Args:
             batch: number of examples; None leaves it open.
         """
-        with bags_as(self._bags):
+        form = self._form
+        with bags_as(form.bags), answer_empty_batches(form.takes_empty_batches):
             function = from_features(self._answer, self._manifest, batch)
             function.get_concrete_function()
         return function
@@ -147,7 +150,7 @@ def _in_float32(loaded_run):
     training = loaded_run.config.training
     if training.precision == "float32":
         return loaded_run
-    wide = type(loaded_run)(loaded_run.folder.path)
+    wide = type(loaded_run)(loaded_run.folder.path, loaded_run.trust)
     training = training.model_copy(update={"precision": "float32"})
     wide.config = wide.config.model_copy(update={"training": training})
     return wide

@@ -1,11 +1,7 @@
 """The format LiteRT (TensorFlow Lite): converted and checked by TensorFlow itself."""
 
-import contextlib
-import os
 import re
 import shutil
-import sys
-import tempfile
 import warnings
 
 import tensorflow as tf
@@ -14,6 +10,7 @@ from tensorflow.lite.python.convert import ConverterError
 from tfxc.data.tensorflow_files import os_errors
 from tfxc.errors import ConfigError
 from tfxc.exports.axes import expand_new_axes
+from tfxc.files import captured_standard_error
 from tfxc.serving import forget_gradients
 
 _OPERATIONS = r"TF Select ops: (.+)|operation 'tf\.(\w+)'|'tf\.(\w+)' op is neither"
@@ -29,9 +26,11 @@ class LiteRT:
         file: name of the model's file.
         bags: how sparse bags are summed up: LiteRT computes wrong products of two matrices that
             are both made from the inputs.
+        takes_empty_batches: LiteRT refuses tensors without elements, and adding an example to an
+            open batch damages its memory.
     """
 
-    file, bags = "model.tflite", "segments"
+    file, bags, takes_empty_batches = "model.tflite", "segments", False
 
     def require(self):
         """Nothing: TensorFlow has it all."""
@@ -103,7 +102,7 @@ class _Refused(ValueError):
 
 
 def _converted(converter):
-    with _standard_error() as told:
+    with captured_standard_error() as told:
         try:
             return converter.convert()
         except ConverterError as error:
@@ -112,20 +111,3 @@ def _converted(converter):
             found = re.findall(_OPERATIONS, text)
             names = {name for pair in found for part in pair for name in part.split(", ") if name}
             raise _Refused(", ".join(sorted(names)) or str(error).splitlines()[0]) from error
-
-
-@contextlib.contextmanager
-def _standard_error():
-    """A file that takes what C++ writes to standard error: on failure the whole program."""
-    sys.stderr.flush()
-    before = os.dup(2)
-    with tempfile.TemporaryFile() as told:
-        os.dup2(told.fileno(), 2)
-        try:
-            yield told
-        finally:
-            os.dup2(before, 2)
-            os.close(before)
-
-
-FORMAT = LiteRT()

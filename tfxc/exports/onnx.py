@@ -25,9 +25,10 @@ class Onnx:
     Attributes:
         file: name of the model's file.
         bags: how sparse bags are summed up: in ONNX, sums over segments fail for empty ones.
+        takes_empty_batches: whether models answer batches of no examples.
     """
 
-    file, bags = "model.onnx", "products"
+    file, bags, takes_empty_batches = "model.onnx", "products", True
 
     def require(self):
         """Imports the packages.

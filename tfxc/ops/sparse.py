@@ -65,8 +65,10 @@ def bag_matmul(ids, weights, row_splits, table):
 
 @tf.custom_gradient
 def _csr_matmul(columns, weights, row_splits, rows):
-    row_numbers = row_ids(row_splits)
-    shape = tf.stack([tf.size(row_splits, tf.int64) - 1, tf.shape(rows, tf.int64)[0]])
+    row_numbers, batch = row_ids(row_splits), tf.size(row_splits, tf.int64) - 1
+    # The kernel divides by the number of rows, which ends the process where there are none: a batch
+    # of no bags is multiplied as one empty bag.
+    shape = tf.stack([tf.maximum(batch, 1), tf.shape(rows, tf.int64)[0]])
     matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(
         indices=tf.stack([row_numbers, tf.cast(columns, tf.int64)], axis=1),
         values=weights,
@@ -86,7 +88,7 @@ def _csr_matmul(columns, weights, row_splits, rows):
         )
         return None, by_weight, None, of_rows
 
-    result = _product(matrix, rows)
+    result = _product(matrix, rows)[:batch]
     result.set_shape([_length(row_splits), rows.shape[1]])
     return result, gradient
 

@@ -7,50 +7,12 @@ Known difference to Python: capital letters that Unicode 14 and later brought (V
 Latin and Glagolitic ones) are not lower-cased, as TensorFlow's own Unicode tables are older.
 """
 
-import functools
-import re
-import sys
-
 import tensorflow as tf
 
-from tfxc.errors import ConfigError
+from tfxc.ops.token_patterns import MARK, WORD, character_class, marked, shortest_run
 
-# Runs of word characters; other patterns mean different things to Python and to TensorFlow's RE2.
-_RUNS = re.compile(r"(?:\(\?u\))?(\\b)?(?:(?P<each>(?:\\w)+)\+|\\w\{(?P<least>\d+),\})(\\b)?")
 # Letters whose lower case depends on the server's locale in TensorFlow (Turkish, Lithuanian).
 _BY_LOCALE = "IJİĮÌÍĨ"
-
-
-def shortest_word(token_pattern):
-    r"""Length of the shortest word of a token pattern that the graph can follow.
-
-    Raises:
-        ConfigError: the pattern is no run of word characters, such as ``\b\w\w+\b`` or ``\w{3,}``.
-
-    Example:
-        >>> shortest_word(r"(?u)\b\w\w+\b")
-        2
-    """
-    match = _RUNS.fullmatch(token_pattern)
-    least = int(match["least"]) if match and match["least"] else 0
-    least = len(match["each"]) // 2 if match and match["each"] else least
-    if least < 1:
-        raise ConfigError(
-            "a served model can only split texts into runs of word characters, such as "
-            rf"(?u)\b\w\w+\b, found {token_pattern!r}",
-            where="data.text_features.token_pattern",
-            fix="train with such a pattern, or predict from the run with tfxc.predict",
-        )
-    return least
-
-
-@functools.cache
-def word_class():
-    r"""Python's ``\w`` as an RE2 character class, so that training and serving see the same."""
-    surrogates = range(0xD800, 0xE000)
-    everything = "".join(chr(c) for c in range(sys.maxunicode + 1) if c not in surrogates)
-    runs = (match.group() for match in re.finditer(r"\w+", everything))
-    return "".join(f"\\x{{{ord(run[0]):x}}}-\\x{{{ord(run[-1]):x}}}" for run in runs)
 
 
 def lower(texts):
@@ -69,7 +31,7 @@ def words(texts, token_pattern, lowercase=True):
 
     Args:
         texts: string (batch,); bytes that are no UTF-8 count as U+FFFD.
-        token_pattern: see ``shortest_word``.
+        token_pattern: see ``ops.token_patterns``.
         lowercase: whether to lower the case first.
 
     Returns:
@@ -79,12 +41,16 @@ def words(texts, token_pattern, lowercase=True):
         >>> words(tf.constant(["A Red fox!"]), r"\\b\\w\\w+\\b").to_list()
         [[b'red', b'fox']]
     """
-    least = shortest_word(token_pattern)
+    least = shortest_run(token_pattern)
     texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8")
     texts = tf.strings.regex_replace(texts, "\0", " ")  # tf.strings.lower would end the text there
     if lowercase:
         texts = lower(texts)
-    parts = tf.strings.split(tf.strings.regex_replace(texts, f"[^{word_class()}]+", " "), " ")
+    if least is None:
+        parts = tf.strings.split(marked(texts, token_pattern), MARK)[:, 1::2]
+        return tf.ragged.boolean_mask(parts, tf.strings.length(parts) > 0)
+    others = f"[^{character_class(WORD)}]+"
+    parts = tf.strings.split(tf.strings.regex_replace(texts, others, " "), " ")
     return tf.ragged.boolean_mask(parts, tf.strings.length(parts, "UTF8_CHAR") >= least)
 
 
@@ -206,9 +172,6 @@ class TextBag(tf.Module):
         idf: (num_features,) weights of the columns, or None.
         blocks: where blocks of columns that are scaled on their own begin, but for the first.
 
-    Raises:
-        ConfigError: the token pattern is one the graph cannot follow.
-
     Example:
         >>> settings = {"token_pattern": r"\\w+", "lowercase": True, "ngram_range": (1, 1),
         ...             "norm": None, "alternate_sign": False}
@@ -219,8 +182,6 @@ class TextBag(tf.Module):
 
     def __init__(self, settings, num_features, vocabulary_file=None, idf=None, blocks=()):
         super().__init__()
-        if "token_pattern" in settings:
-            shortest_word(settings["token_pattern"])
         self._settings, self._num_features = dict(settings), num_features
         self._blocks = [int(first) for first in blocks]
         self._idf = None if idf is None else tf.Variable(idf, trainable=False, dtype=tf.float64)

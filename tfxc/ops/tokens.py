@@ -1,19 +1,10 @@
 """Texts to token ids in the graph: what ``tfxc.data.tokens`` does, as TensorFlow ops."""
 
-import functools
-import sys
-
 import tensorflow as tf
 
 from tfxc.errors import ConfigError
-from tfxc.ops.text import lower, shortest_word, word_class, words
-
-
-@functools.cache
-def _blanks():
-    r"""The characters that ``str.split`` splits at, as an RE2 character class."""
-    everything = (chr(point) for point in range(sys.maxunicode + 1))
-    return "".join(f"\\x{{{ord(character):x}}}" for character in everything if character.isspace())
+from tfxc.ops.text import lower, words
+from tfxc.ops.token_patterns import BLANK, WORD, character_class
 
 
 class TextTokens(tf.Module):
@@ -26,8 +17,7 @@ class TextTokens(tf.Module):
         size: number of lines; the last is that of unknown tokens.
 
     Raises:
-        ConfigError: the graph cannot cut texts that way: a token pattern it cannot follow, or
-            Chinese segmentation.
+        ConfigError: the graph cannot cut texts that way: Chinese segmentation.
 
     Example:
         >>> import tempfile
@@ -50,7 +40,6 @@ class TextTokens(tf.Module):
                     where="data.text_features.segmenter",
                     fix="predict from the run with tfxc.predict, or train on characters",
                 )
-            shortest_word(settings["token_pattern"])
             left_out = tf.constant(settings["stop_words"] or [""])
             pairs = tf.lookup.KeyValueTensorInitializer(left_out, tf.ones_like(left_out, tf.int32))
             self._stop_words = tf.lookup.StaticHashTable(pairs, 0)
@@ -81,8 +70,8 @@ class TextTokens(tf.Module):
         if self._settings["lowercase"]:
             texts = lower(texts)
         if self._settings["letters_only"]:
-            texts = tf.strings.regex_replace(texts, f"([^{word_class()}]|_)+", " ")
-        texts = tf.strings.regex_replace(texts, f"[{_blanks()}]+", " ")
+            texts = tf.strings.regex_replace(texts, f"([^{character_class(WORD)}]|_)+", " ")
+        texts = tf.strings.regex_replace(texts, f"[{character_class(BLANK)}]+", " ")
         texts = tf.strings.regex_replace(texts, "^ | $", "")
         return tf.strings.unicode_split(texts, "UTF-8")
 

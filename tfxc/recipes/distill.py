@@ -24,7 +24,7 @@ from tfxc.recipes._teacher import (
 )
 from tfxc.recipes.base import Recipe
 from tfxc.recipes.fit import Fit
-from tfxc.recipes.runs import load_run
+from tfxc.recipes.runs import load_run, trusting
 from tfxc.techniques._distillation import Distillation, Tempering
 from tfxc.techniques._matches import Matches
 from tfxc.training.job import train_model
@@ -65,6 +65,7 @@ class Distill(Recipe):
             (``"hidden"`` or ``"attention"``, as the loss has it).
         start_layers: numbers of the teacher's layers that the student's start as copies of, with
             its table of words; as many as the student has.
+        trust: whether modules that a teacher's config names are imported, see docs/trust.md.
 
     Raises:
         ConfigError: an argument out of range.
@@ -76,7 +77,9 @@ class Distill(Recipe):
     def __init__(
         self, *, teachers, hard_weight=0.1, temperature=4.0, distance="kl", squared=True,
         temperature_scheduler="constant", beta=1.0, gamma=1.0, matches=(), start_layers=(),
+        trust=False,
     ):  # fmt: skip
+        self.trust = trust
         self.teachers = [teachers] if isinstance(teachers, str) else list(teachers)
         if not self.teachers:
             raise ConfigError("at least one teacher expected, found none", where="recipe.teachers")
@@ -104,6 +107,10 @@ class Distill(Recipe):
         Raises:
             ConfigError: a teacher does not fit; it is named.
         """
+        with trusting(self.trust):
+            return self._run(context)
+
+    def _run(self, context):
         config = context.config
         names = LabelVocabulary.load(Path(context.data_folder) / LABELS_FILE).names
         for teacher in self.teachers:

@@ -45,6 +45,7 @@ class Prune(Recipe):
         iters: steps of the pruning.
         examples: training examples the importance is measured on, at most as many as there are.
         finetune: whether the smaller model is trained, as ``training`` says.
+        trust: whether modules that the source's config names are imported, see docs/trust.md.
 
     Raises:
         ConfigError: an argument out of range.
@@ -54,7 +55,7 @@ class Prune(Recipe):
 
     def __init__(
         self, *, source, num_heads=None, feed_forward_dim=None, uneven_heads=False, iters=4,
-        examples=2048, finetune=True,
+        examples=2048, finetune=True, trust=False,
     ):  # fmt: skip
         sizes = {"num_heads": num_heads, "feed_forward_dim": feed_forward_dim}
         for name, value in {**sizes, "iters": iters, "examples": examples}.items():
@@ -66,7 +67,7 @@ class Prune(Recipe):
                 )
         self.source, self.num_heads, self.feed_forward_dim = source, num_heads, feed_forward_dim
         self.uneven_heads, self.iters, self.examples = uneven_heads, iters, examples
-        self.finetune = finetune
+        self.finetune, self.trust = finetune, trust
 
     def train(self, context):
         """Prunes into the run folder, and trains there.
@@ -109,7 +110,7 @@ class Prune(Recipe):
                 where="run",
                 fix="name a new folder",
             )
-        source = load_run(path)
+        source = load_run(path, self.trust)
         for name in _SAME:
             own, other = getattr(source.config, name), getattr(context.config, name)
             if own != other:

@@ -1,5 +1,6 @@
 """A finished run, loaded: model, label names, text features."""
 
+import contextlib
 import functools
 import json
 from pathlib import Path
@@ -22,6 +23,8 @@ class LoadedRun:
 
     Args:
         path: run folder.
+        trust: whether methods outside of tfxc that its config names, such as ``"helper:E"``, may be
+            imported: that runs their code. See docs/trust.md.
 
     Attributes:
         config: the run's ``Config``.
@@ -30,6 +33,7 @@ class LoadedRun:
     Raises:
         CheckpointError: this is no run folder.
         DataError: a file of the run is missing, changed or damaged.
+        ConfigError: it names such a method and is not trusted.
 
     Example:
         >>> run = LoadedRun("runs/quickstart")  # doctest: +SKIP
@@ -37,10 +41,14 @@ class LoadedRun:
         5012
     """
 
-    def __init__(self, path):
-        self.folder = RunFolder(Path(path))
+    def __init__(self, path, trust=False):
+        self.folder, self.trust = RunFolder(Path(path)), trust or _trusting
         self.folder.check_files()
         self.config = self.folder.config()
+        if not self.trust:
+            registry.refuse_modules(
+                self.config.model_dump(mode="json"), self.folder / "config.json"
+            )
         text = (self.folder / "assets" / "manifest.json").read_text(encoding="utf-8")
         self.manifest = json.loads(text)
 
@@ -287,6 +295,21 @@ class _Numbering:
         return np.concatenate([[0], np.cumsum(counts)]), flat
 
 
-def load_run(path):
+def load_run(path, trust=False):
     """Loads a run folder; see ``LoadedRun``."""
-    return LoadedRun(path)
+    return LoadedRun(path, trust)
+
+
+_trusting = False
+
+
+@contextlib.contextmanager
+def trusting(trust):
+    """Inside, runs are loaded as ``load_run`` does with ``trust``: for recipes that load some."""
+    global _trusting
+    before = _trusting
+    _trusting = before or trust
+    try:
+        yield
+    finally:
+        _trusting = before

@@ -32,7 +32,7 @@ class Embedder:
             specification = tf.nest.map_structure(open_spec, features)
             self._function = tf.function(self._encode, input_signature=[specification])
         vectors = self._function(tf.nest.map_structure(tf.constant, features)).numpy()
-        return vectors.reshape(len(vectors), -1)
+        return vectors.reshape(len(vectors), int(np.prod(vectors.shape[1:])))
 
     def _encode(self, features):
         vectors = tf.cast(self.model.encoder(features, training=False), tf.float32)

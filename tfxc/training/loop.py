@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfxc.data.augmenter import build_augmentation
 from tfxc.data.pipeline import training_dataset
 from tfxc.errors import NonFiniteLossError
+from tfxc.training.arithmetic import arithmetic, changes_of_arithmetic
 from tfxc.training.checkpoints import Checkpoints
 from tfxc.training.example_state import check_checkpoint, check_examples, explained
 from tfxc.training.interrupts import Stopped, StopSignals
@@ -120,6 +121,8 @@ class Trainer:
         reporter = Reporter(self.run, *sizes, self.title)
         if start:
             remarks.append(f"resumed at step {start:,} of {self.total_steps:,}")
+            changes = changes_of_arithmetic(self.checkpoints.progress.get("arithmetic"))
+            remarks += [changes] if changes else []
         elif remarks:
             remarks.append("starting from step 0")
         finished = False
@@ -195,12 +198,16 @@ class Trainer:
                 clock = time.monotonic()
             stopped_by = self._stopped_by(signals)
             if self._due(step, self._checkpoint_every) or stopped_early or stopped_by:
-                progress = {"loss": loss, "seconds": time.monotonic() - began}
-                self.checkpoints.save(step, progress)
+                self.checkpoints.save(step, self._progress(loss, began))
             if stopped_by and step < self.total_steps:
                 self._together()
                 raise Stopped(step, stopped_by)
         return self._finish(reporter, step, loss, results, time.monotonic() - began)
+
+    def _progress(self, loss, began):
+        """What a resumed training wants to know besides the variables."""
+        seconds = time.monotonic() - began
+        return {"loss": loss, "seconds": seconds, "arithmetic": arithmetic()}
 
     def _stopped_by(self, signals):
         """The signal that ends the training at this step, in all workers at the same one."""

@@ -1,0 +1,196 @@
+"""Opening a run runs no code that its files name, unless the user says so."""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import tfxc
+from tests.small_runs import make_run
+from tests.source_tree import ROOT
+from tfxc import distill, encode, evaluate, export, info, predict, prune, registry, report, verify
+from tfxc.errors import ConfigError
+from tfxc.recipes.runs import load_run, trusting
+
+HELPER = """
+import pathlib
+pathlib.Path({mark!r}).write_text("code of the run was run")
+from tfxc.encoders.bag_mlp import BagMLP
+
+
+class E(BagMLP):
+    pass
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run that names an encoder of ``helper.py``, which lies in the working directory."""
+    folder = make_run(tmp_path / "run", encoder={"name": "bag_mlp", "hidden": [6]})
+    rename(folder, "encoder", "helper:E")
+    (tmp_path / "helper.py").write_text(HELPER.format(mark=str(tmp_path / "mark")))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "helper", raising=False)
+    yield folder
+    sys.modules.pop("helper", None)
+
+
+def rename(folder, section, name):
+    path = folder / "config.json"
+    tree = json.loads(path.read_text())
+    tree[section] = [{"name": name}] if section == "techniques" else {**tree[section], "name": name}
+    path.write_text(json.dumps(tree))
+
+
+VERBS = {
+    "info": (info, []),
+    "predict": (predict, ["rows.svm"]),
+    "two runs": (predict, ["--run", "other", "--top", "3", "rows.svm"]),
+    "evaluate": (evaluate, ["--data", "rows.svm"]),
+    "encode": (encode, ["rows.svm", "--output", "vectors.npy"]),
+    "export": (export, []),
+    "report": (report, ["--no-pictures"]),
+    "prune": (prune, ["--output", "small"]),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_commands_refuse_to_import(run, verb):
+    module, more = VERBS[verb]
+    (run.parent / "rows.svm").write_text("0 1:1\n")
+    with pytest.raises(ConfigError, match=r"encoder.name is 'helper:E'.*give --trust") as caught:
+        module.main(["--run", "run", *more])
+    assert str(caught.value.where).endswith("run/config.json")
+    assert not (run.parent / "mark").exists() and "helper" not in sys.modules
+
+
+def test_verify_refuses_to_import(run):
+    with pytest.raises(ConfigError, match=r"encoder.name is 'helper:E'"):
+        verify._embed(argparse.Namespace(run="run", trust=False), None)
+    assert not (run.parent / "mark").exists()
+
+
+@pytest.mark.parametrize("tool", ["ensemble", "add_labels", "extract_features"])
+def test_tools_refuse_to_import(run, tool):
+    (run.parent / "rows.svm").write_text("0 1:1\n")
+    arguments = {
+        "ensemble": ["run", "run"],
+        "add_labels": ["run", "--data", "rows.svm", "--output", "new"],
+        "extract_features": ["rows.svm", "--run", "run", "--output", "set"],
+    }[tool]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / f"{tool}.py"), *arguments],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "encoder.name is 'helper:E'" in done.stderr and "Traceback" not in done.stderr
+    assert not (run.parent / "mark").exists()
+
+
+def test_python_refuses_and_trusts(run):
+    with pytest.raises(ConfigError, match=r"encoder.name is 'helper:E'"):
+        load_run(run)
+    assert not (run.parent / "mark").exists()
+    loaded = load_run(run, trust=True)
+    assert type(loaded.model.encoder).__name__ == "E"
+    assert (run.parent / "mark").exists()
+    with trusting(True):
+        load_run(run)
+    with pytest.raises(ConfigError), trusting(False):
+        load_run(run)
+
+
+def test_a_trusted_run_is_opened_by_commands(run, capsys):
+    assert info.main(["--run", "run", "--trust"]) == 0
+    assert "encoder helper:E" in capsys.readouterr().out
+    assert export.main(["--run", "run", "--trust", "--k", "3"]) == 0
+    assert (run / "savedmodel" / "saved_model.pb").exists()
+
+
+@pytest.mark.parametrize("section", ["encoder", "head", "objective", "recipe", "techniques"])
+def test_every_section_is_looked_at(tmp_path, section):
+    folder = make_run(tmp_path / "run", recipe={"name": "fit"})
+    rename(folder, section, "no_such_module:Thing")
+    with pytest.raises(ConfigError, match=rf"{section}.*name is 'no_such_module:Thing'"):
+        load_run(folder)
+
+
+def test_a_teacher_is_refused(run, tmp_path):
+    from tests import tiny
+    from tfxc.recipes.distill import Distill
+
+    config = tiny.write_config(tmp_path / "student")
+    command = ["--config", str(config), "--prepared", str(tmp_path / "prepared")]
+    with pytest.raises(ConfigError, match=r"encoder.name is 'helper:E'"):
+        distill.main([*command, "--teacher", "run"])
+    assert not (tmp_path / "mark").exists()
+    assert Distill(teachers="run", trust=True).trust
+
+
+def test_configs_of_the_user_are_honoured(run):
+    """What a config given to ``train`` names is the user's own choice."""
+    assert registry.get("encoder", "helper:E").__name__ == "E"
+    assert (run.parent / "mark").exists()
+
+
+class Runs:
+    """An object whose pickle writes a file when it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_pickled_arrays_are_not_run(tmp_path):
+    folder = make_run(tmp_path / "run")
+    array = np.array([Runs(tmp_path / "mark")], object)
+    np.save(folder / "assets" / "label_counts.npy", array, allow_pickle=True)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        _ = load_run(folder).label_counts
+    assert not (tmp_path / "mark").exists()
+
+
+def test_keras_files_run_no_lambda(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x)])
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="unsafe"):
+        tfxc.load_model(tmp_path / "model.keras")
+
+
+def test_nothing_in_the_package_runs_what_it_reads():
+    """Of what could, only the restricted reader of pickles is there."""
+    risky = re.compile(
+        r"allow_pickle=True|joblib\.load|pickle\.loads?\(|pickle\.Unpickler|marshal|dill|"
+        r"safe_mode=False|weights_only=False|(?<![\w.])(eval|exec)\(|yaml\.(load|unsafe)|"
+        r"enable_unsafe_deserialization|trust_remote_code|import_module\("
+    )
+    found = {
+        str(path.relative_to(ROOT))
+        for folder in ("tfxc", "tools")
+        for path in (ROOT / folder).rglob("*.py")
+        if risky.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == {
+        "tfxc/__init__.py",  # parts of tfxc by their names, as in the next ones
+        "tfxc/__main__.py",
+        "tfxc/data/formats/__init__.py",
+        "tfxc/data/unlabelled.py",
+        "tfxc/exports/convert.py",
+        "tfxc/exports/onnx.py",
+        "tfxc/registry.py",  # methods of a config, see above
+        "tfxc/data/formats/pickles.py",  # arrays and plain values only
+    }
+
+
+def test_modules_of():
+    tree = {"techniques": [{"name": "ema"}, {"name": "a.b:C"}], "data": {"x": {"name": "m:R"}}}
+    assert registry.modules_of(tree) == {"techniques.1.name": "a.b:C", "data.x.name": "m:R"}

@@ -1,0 +1,66 @@
+"""A run that goes on with other arithmetic says so in one line."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tests.training.test_resume import Killed, dies_after
+from tfxc.ops import compiled
+from tfxc.training.arithmetic import changes_of_arithmetic
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
+
+
+@pytest.fixture
+def with_compiler(monkeypatch):
+    """Function that chooses the optimizer step of trainings from here on."""
+
+    def choose(switch):
+        monkeypatch.setenv("TFXC_COMPILE", switch)
+        compiled.row_adam.cache_clear()
+
+    yield choose
+    compiled.row_adam.cache_clear()
+
+
+def remarks(run):
+    lines = (run / "log.txt").read_text().splitlines()
+    return [line for line in lines if "other arithmetic" in line]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("first", "second"), [("1", "0"), ("0", "1"), ("0", "0")])
+def test_a_run_resumed_with_another_optimizer_step_says_so(tmp_path, with_compiler, first, second):
+    with_compiler(first)
+    whole = tiny.weights(tiny.train(tmp_path, "whole"))
+    with pytest.raises(Killed):
+        tiny.train(tmp_path, "run", dies_after(20))
+    with_compiler(second)
+    found = tiny.weights(tiny.train(tmp_path, "run"))
+    said = remarks(tmp_path / "run")
+    if first == second:
+        assert not said
+        for one, other in zip(whole, found, strict=True):
+            np.testing.assert_array_equal(one, other)
+        return
+    names = {"1": "compiled", "0": "TensorFlow's"}
+    (line,) = said
+    assert f"optimizer step {names[first]} -> {names[second]}" in line
+    assert "processor" not in line
+    for one, other in zip(whole, found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_another_processor_is_named(tmp_path, with_compiler):
+    with_compiler("0")
+    with pytest.raises(Killed):
+        tiny.train(tmp_path, "run", dies_after(20))
+    (path, *_) = sorted((tmp_path / "run/checkpoints").glob("ckpt-*.json"))
+    before = json.loads(path.read_text())["progress"]["arithmetic"]
+    assert before["optimizer step"] == "TensorFlow's" and before["processor"]
+    assert changes_of_arithmetic(before) is None and changes_of_arithmetic(None) is None
+    line = changes_of_arithmetic({**before, "processor": "another"})
+    assert f"(processor another -> {before['processor']})" in line

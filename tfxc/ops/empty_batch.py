@@ -1,0 +1,51 @@
+"""Batches of no examples, which some kernels refuse and others end the process at."""
+
+import contextlib
+import threading
+
+import tensorflow as tf
+
+_local = threading.local()
+
+
+@contextlib.contextmanager
+def answer_empty_batches(answered):
+    """Inside, ``with_one_example`` works or adds nothing, as graphs of other runtimes need it."""
+    before = getattr(_local, "answered", True)
+    _local.answered = answered
+    try:
+        yield
+    finally:
+        _local.answered = before
+
+
+def with_one_example(features):
+    """A batch of features that has an example: an empty one is added where there is none.
+
+    A batch whose size is known while the graph is built, and not 0, is returned as it is.
+
+    Args:
+        features: of one kind, a dict ``ids``, ``weights``, ``row_splits`` or a tensor (batch, …).
+
+    Returns:
+        The features, and the number of examples to keep of the answer: an int64 tensor, or None
+        for all.
+
+    Example:
+        >>> features, batch = with_one_example(tf.zeros([0, 3]))
+        >>> features.shape.as_list(), int(batch)
+        ([1, 3], 0)
+    """
+    if not getattr(_local, "answered", True):
+        return features, None
+    bags = isinstance(features, dict)
+    tensor = tf.convert_to_tensor(features["row_splits"] if bags else features)
+    known = tensor.shape[0]
+    if known is not None and known > bags:
+        return features, None
+    batch = tf.shape(tensor, tf.int64)[0] - int(bags)
+    missing = 1 - tf.minimum(batch, 1)
+    if bags:
+        return {**features, "row_splits": tf.concat([tensor, tensor[:missing]], 0)}, batch
+    added = tf.concat([tf.expand_dims(missing, 0), tf.shape(tensor, tf.int64)[1:]], 0)
+    return tf.concat([tensor, tf.zeros(added, tensor.dtype)], 0), batch
