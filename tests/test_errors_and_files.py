@@ -1,6 +1,4 @@
 import errno
-import gzip
-import lzma
 import os
 import stat
 from pathlib import Path
@@ -15,7 +13,6 @@ from tfxc.files import (
     atomic_folder,
     checksum,
     npy_rows,
-    open_text,
     write_errors,
 )
 
@@ -238,20 +235,6 @@ def test_a_file_is_never_replaced_by_a_folder_or_the_other_way_round(tmp_path):
 def test_other_os_errors_pass_unchanged():
     with pytest.raises(FileNotFoundError), write_errors("a"):
         raise FileNotFoundError(errno.ENOENT, "absent")
-
-
-@pytest.mark.parametrize(("suffix", "opener"), [("", open), (".gz", gzip.open), (".xz", lzma.open)])
-def test_open_text(tmp_path, suffix, opener):
-    path = tmp_path / f"a.txt{suffix}"
-    with opener(path, "wb") as stream:
-        stream.write("één\nzwei".encode())
-    with open_text(path) as stream:
-        assert stream.read() == "één\nzwei"
-
-
-def test_open_text_of_nothing(tmp_path):
-    with pytest.raises(DataError, match=r"absent.txt: no such file"):
-        open_text(tmp_path / "absent.txt")
 
 
 def test_checksum(tmp_path):

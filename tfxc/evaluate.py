@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tfxc import cli
 from tfxc.errors import ConfigError, DataError
+from tfxc.settings import MAX_LINE_BYTES
 
 
 def main(argv=None):
@@ -121,9 +122,11 @@ def reader_of_file(loaded, path, options):
 
     data, name, arguments = loaded.config.data, options.reader, {}
     # What was said about the training file says nothing about a file of another format.
+    longest = MAX_LINE_BYTES
     if name is None and _ending(path) == _ending(data.train):
-        name, arguments = data.reader, data.reader_options
-    return open_reader(path, name=name, **{**arguments, **dict(options.reader_option)})
+        name, arguments, longest = data.reader, data.reader_options, data.max_line_bytes
+    arguments = {**arguments, **dict(options.reader_option)}
+    return open_reader(path, name=name, longest_line=longest, **arguments)
 
 
 def texts_of_examples(loaded, options, split, wanted):

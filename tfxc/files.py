@@ -1,30 +1,179 @@
-"""Files that appear whole or not at all, and text files in any compression."""
+"""Files that appear whole or not at all, and small files read with clear errors."""
 
 import contextlib
 import errno
-import gzip
 import hashlib
-import lzma
+import json
+import math
 import os
 import shutil
+import stat
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from pathlib import Path
 
 from tfxc.errors import DataError, MachineError, UserError
 
-_OPENERS = {".gz": gzip.open, ".xz": lzma.open}
+# A path that leads to no file is wrong input; any other failure to read is the machine's.
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR}
+_MALFORMED = (
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RecursionError,
+    SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
-def open_text(path):
-    """Opens a text file for reading as UTF-8: plain, ``.gz`` or ``.xz`` by its ending.
+def existing_file(path, *, fix="check the path", error=DataError):
+    """``path`` as a ``Path``, which has to lead to a regular file (a pipe would wait for ever).
+
+    Args:
+        path: the file.
+        fix: what the message recommends.
+        error: the kind of ``UserError``.
 
     Raises:
-        DataError: the file does not exist.
+        UserError: of that kind: there is none, or a folder or something else is in its place.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError("no such file", where=path, fix="check the path")
-    return _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8")
+    with read_errors(path, fix=fix, error=error):
+        kind = stat.S_IFMT(path.stat().st_mode)
+    if kind != stat.S_IFREG:
+        found = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe"}.get(kind, "a device")
+        raise error(f"a file expected, found {found}", where=path, fix=fix)
+    return path
+
+
+@contextlib.contextmanager
+def read_errors(path, *, fix="check the path", error=DataError):
+    """Turns what reading and parsing a file raises into one clear line.
+
+    Args:
+        path: the file, for the message.
+        fix: what the message recommends.
+        error: the kind of ``UserError``.
+
+    Raises:
+        UserError: of that kind: the file is missing, or its content is damaged.
+        MachineError: the file is there and cannot be read.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as problem:
+        if problem.errno in _NO_FILE:
+            found = "no such file" if problem.errno == errno.ENOENT else problem.strerror.lower()
+            raise error(found, where=path, fix=fix) from problem
+        if problem.errno is None:  # NumPy's and HDF5's of a malformed file
+            raise _damaged(path, problem, fix, error) from problem
+        raise _unreadable(path, problem) from problem
+    except _MALFORMED as problem:
+        raise _damaged(path, problem, fix, error) from problem
+
+
+def read_text(path, *, fix="check the path", error=DataError):
+    """The content of a file in UTF-8.
+
+    Args:
+        path, fix, error: as of ``read_errors``.
+
+    Raises:
+        UserError, MachineError: as ``read_errors``.
+    """
+    with read_errors(path, fix=fix, error=error):
+        return existing_file(path, fix=fix, error=error).read_text(encoding="utf-8")
+
+
+def read_json(path, *, fix="check the path", error=DataError, kind=dict):
+    """The value in a JSON file.
+
+    Args:
+        path, fix, error: as of ``read_errors``.
+        kind: type the value has to have.
+
+    Raises:
+        UserError, MachineError: as ``read_errors``, and the value is of another type.
+    """
+    text = read_text(path, fix=fix, error=error)
+    with read_errors(path, fix=fix, error=error):
+        value = json.loads(text)
+        if not isinstance(value, kind):
+            raise TypeError(f"a JSON {kind.__name__} expected, found {text[:40]!r}")
+        return value
+
+
+def read_array(path, *, fix="check the path", error=DataError, mapped=False):
+    """The array of an ``.npy`` file; Python objects are refused.
+
+    Args:
+        path, fix, error: as of ``read_errors``.
+        mapped: leave it on the disk and map it, read only.
+
+    Raises:
+        UserError, MachineError: as ``read_errors``.
+    """
+    import numpy as np
+
+    with read_errors(path, fix=fix, error=error):
+        path = existing_file(path, fix=fix, error=error)
+        with open(path, "rb") as stream:
+            np.lib.format.read_magic(stream)  # else NumPy takes it for a pickle
+        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+
+
+def json_text(value, **options):
+    """A value as JSON text; NaN and infinity, which JSON has not, become null.
+
+    Args:
+        value: what ``json.dumps`` takes.
+        options: of ``json.dumps``.
+
+    Example:
+        >>> json_text({"loss": float("nan"), "steps": [1, 2.5]})
+        '{"loss": null, "steps": [1, 2.5]}'
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def write_json(path, value, **options):
+    """Writes a value as a JSON file, whole or not at all; NaN and infinity become null.
+
+    Args:
+        path: file to write.
+        value: what ``json.dumps`` takes.
+        options: of ``json.dumps``; ``indent=2`` unless given.
+
+    Raises:
+        MachineError, UserError: as ``atomic_file``.
+    """
+    text = json_text(value, **{"indent": 2, **options})
+    with atomic_file(path) as stream:
+        stream.write(text + "\n")
+
+
+def _finite(value):
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _damaged(path, problem, fix, error):
+    reason = str(problem).strip().splitlines() or [type(problem).__name__]
+    return error(f"damaged or of another kind ({reason[0][:200]})", where=path, fix=fix)
+
+
+def _unreadable(path, problem):
+    return MachineError(
+        f"cannot read: {(problem.strerror or str(problem)).lower()}",
+        where=path,
+        fix="check the disk and the permissions of the file and its folders",
+    )
 
 
 def checksum(path):

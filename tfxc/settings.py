@@ -8,6 +8,9 @@ import pydantic
 from tfxc.errors import ConfigError
 
 SPLITS = ("train", "dev", "test")
+# Longest line of a text format: a text of three million words. A file of a megabyte can hold a line
+# of a gigabyte where it is compressed.
+MAX_LINE_BYTES = 16 << 20
 
 Positive = pydantic.PositiveInt
 
@@ -80,6 +83,10 @@ class DataSettings(_Section):
         label_names: file with one label name per line. It names the labels of a format that
             numbers them, and is the complete list of the allowed ones for a format that names them.
         images: how images are stored; None for other sets, and for images the defaults.
+        num_labels: number of labels of a format that numbers them. It has to be given only where
+            it is far larger than the number of labels that occur in the training split.
+        max_line_bytes: longest line (or row of a matrix) of a text format, decompressed; a longer
+            one is refused before it is read to its end.
         min_label_count: labels rarer than this in the training split are left out.
         normalise: ``"l2"`` scales every row of given features to length 1.
         layout: layout of the records, see ``tfxc.data.records``.
@@ -104,6 +111,8 @@ class DataSettings(_Section):
     text_features: dict[str, Any] | None = None
     images: ImageSettings | None = None
     label_names: str | None = None
+    num_labels: Positive | None = None
+    max_line_bytes: Positive = MAX_LINE_BYTES
     min_label_count: Positive = 1
     normalise: Literal["l2"] | None = None
     layout: Literal["blocks", "examples"] = "blocks"

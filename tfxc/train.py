@@ -90,9 +90,10 @@ def _context(config, folder, options):
 def _dry_run(config, recipe, folder, options):
     """Prints sizes and trains one step on one batch, in memory only."""
     from tfxc.data.manifest import Manifest
+    from tfxc.ops.memory import available_bytes
     from tfxc.prepare import describe
     from tfxc.training.job import try_one_step
-    from tfxc.training.memory import available_bytes, peak_bytes, rate_groups
+    from tfxc.training.memory import peak_bytes, rate_groups
 
     manifest = Manifest.load(folder)
     print(describe(manifest, folder))

@@ -237,7 +237,8 @@ def test_built_in_set_is_described_by_its_fingerprint(tmp_path, monkeypatch):
     )  # fmt: skip
     source = prepare(settings, tmp_path / "out").sources["train"]
     assert (source.path, source.fingerprint, source.sha256) == ("builtin:toy", "feed", None)
-    assert opened[-1] == {"name": None, "jobs": 1, "split": "dev"} != opened[0]
+    expected = {"name": None, "longest_line": 1 << 24, "jobs": 1, "split": "dev"}
+    assert opened[-1] == expected != opened[0]
     refuse_changed_sources(Manifest.load(tmp_path / "out"), tmp_path / "out")
 
 

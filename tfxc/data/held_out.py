@@ -36,7 +36,10 @@ def open_split(settings, split):
     held_out = settings.dev_share is not None and split != "test"
     name = "train" if held_out else split
     options = {**settings.reader_options, **settings.split_options.get(name, {})}
-    reader = open_reader(expand(settings.sources()[name]), name=settings.reader, **options)
+    reader = open_reader(
+        expand(settings.sources()[name]), name=settings.reader,
+        longest_line=settings.max_line_bytes, **options,
+    )  # fmt: skip
     if not held_out:
         return reader
     label_lists = itertools.chain.from_iterable(reader.label_lists())

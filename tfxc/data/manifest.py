@@ -23,11 +23,15 @@ DIMENSIONS += ("vocabulary_size",)
 def fingerprint(settings):
     """Eight hexadecimal digits that change with whatever changes the prepared records.
 
-    Neither the set's name nor ``where`` is part of it. Paths count as they are written.
+    The set's name, ``where`` and ``max_line_bytes`` are no part of it. Paths count as they are
+    written.
     """
     # Sets without these keep the fingerprint they had before there were any.
-    unused = {name for name in ("images", "dev_share") if getattr(settings, name) is None}
-    values = settings.model_dump(mode="json", exclude={"name", "where", *unused})
+    later = ("images", "dev_share", "num_labels")
+    unused = {name for name in later if getattr(settings, name) is None}
+    # A limit on lines decides whether a file is read, not what its records hold.
+    ignored = {"name", "where", "max_line_bytes"}
+    values = settings.model_dump(mode="json", exclude={*ignored, *unused})
     text = json.dumps({**values, "format_version": FORMAT_VERSION}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

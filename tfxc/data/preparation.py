@@ -165,7 +165,9 @@ class _Preparation:
             names = LabelVocabulary.load(expand(names))
         elif getattr(reader, "label_names", None) is not None:
             names = LabelVocabulary(reader.label_names)  # in the order of the format
-        self.numbering = LabelNumbering(reader.num_labels, names, settings.label_names)
+        self.numbering = LabelNumbering(
+            reader.num_labels, names, settings.label_names, settings.num_labels
+        )
         texts = self._counted(reader)
         first = next(texts, None)
         if not self.num_train:

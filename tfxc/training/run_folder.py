@@ -16,7 +16,7 @@ ARCHITECTURE = "assets/encoder.json"
 _FREE_KEYS = {
     "": {"about", "run", "evaluation"},
     "training": {"log_every", "evaluate_every", "checkpoint_every", "devices"},
-    "data": {"where"},
+    "data": {"where", "max_line_bytes"},
     "recipe": {"memory_gb", "threads"},
 }
 

@@ -15,6 +15,8 @@ _GZIPPED = (".gz", ".tgz")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _DRAIN_BYTES = 1 << 20
+# The largest file of an archive that is read; the largest of CIFAR's takes 160 MB.
+_MOST_BYTES = 512 << 20
 
 
 class _StrictTarInfo(tarfile.TarInfo):
@@ -51,11 +53,19 @@ def tar_members(path):
     ``read()`` gives the content as bytes; it has to be called before the next member is taken.
 
     Raises:
-        DataError: the archive is truncated or damaged.
+        DataError: the archive is truncated or damaged, or ``read`` is called for a file of more
+            than 512 MB.
     """
     with open_tar(path) as archive:
 
         def read():
+            if member.size > _MOST_BYTES:
+                raise DataError(
+                    f"files of at most {_MOST_BYTES:,} bytes expected in the archive, found "
+                    f"{member.name} of {member.size:,}",
+                    where=path,
+                    fix="leave it out, or unpack the archive",
+                )
             with reading_errors(path):
                 return archive.extractfile(member).read()
 

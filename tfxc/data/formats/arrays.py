@@ -10,8 +10,9 @@ from typing import IO
 
 import numpy as np
 
-from tfxc.data.formats.lines import reading_errors
+from tfxc.data.formats.lines import BLOCK_BYTES, line_too_long, reading_errors
 from tfxc.errors import DataError
+from tfxc.settings import MAX_LINE_BYTES
 
 # What NumPy raises over a damaged header.
 _MALFORMED = (ValueError, SyntaxError, TypeError, MemoryError, tokenize.TokenError)
@@ -35,6 +36,15 @@ class ArrayRows:
     dtype: np.dtype
     stream: IO[bytes]
 
+    @property
+    def row_bytes(self):
+        """Bytes of a row."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    def at_once(self, size):
+        """How many rows to read at a time: ``size``, or fewer where these exceed 64 MB."""
+        return max(1, min(size, BLOCK_BYTES // max(1, self.row_bytes)))
+
     def read(self, rows):
         """The next ``rows`` rows, (rows, …) of ``dtype``, read only.
 
@@ -44,18 +54,22 @@ class ArrayRows:
         shape = (rows, *self.shape[1:])
         length = math.prod(shape) * self.dtype.itemsize
         with reading_errors(self.path):
-            content = self.stream.read(length)
+            content = self.stream.read(length) if length else b""
         if len(content) != length:
             raise array_error(self.path, f"{self.name}: the array ends early")
         return np.frombuffer(content, self.dtype).reshape(shape)
 
 
 @contextlib.contextmanager
-def open_rows(path, name):
+def open_rows(path, name, max_row_bytes=MAX_LINE_BYTES):
     """Opens the array ``name`` of an ``.npz`` file; yields ``ArrayRows``.
 
+    Args:
+        max_row_bytes: longer rows are refused before any is read.
+
     Raises:
-        DataError: the archive is damaged, the array is missing or in Fortran order.
+        DataError: the archive is damaged, the array is missing, holds Python objects or is in
+            Fortran order, or its rows are too long.
     """
     with _open_member(path, name) as stream:
         shape, fortran, dtype = _header(stream, path, name)
@@ -64,20 +78,14 @@ def open_rows(path, name):
                 path,
                 f"{name}: a row-major array is expected, found {dtype} {shape} in Fortran order",
             )
-        yield ArrayRows(path, name, shape, dtype, stream)
-
-
-def load_array(path, name):
-    """The whole array ``name`` of an ``.npz`` file.
-
-    Raises:
-        DataError: the archive is damaged, the array is missing or holds Python objects.
-    """
-    with _open_member(path, name) as stream, reading_errors(path):
-        try:
-            return np.lib.format.read_array(stream, allow_pickle=False)
-        except _MALFORMED as error:
-            raise array_error(path, f"{name}: {error}") from error
+        rows = ArrayRows(path, name, shape, dtype, stream)
+        if dtype.hasobject:
+            raise array_error(
+                path, f"{name}: an array of numbers is expected, found Python objects"
+            )
+        if rows.row_bytes > max_row_bytes:
+            raise line_too_long(f"{path}: {name}", max_row_bytes, "row")
+        yield rows
 
 
 def array_names(path):
