@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -16,6 +17,19 @@ from pathlib import Path
 
 from tfxc.errors import DataError, MachineError, UserError
 
+# What the machine refuses, and what to do.
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", "free some space or choose another folder"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space or choose another folder"),
+    errno.EACCES: ("permission to write is refused", "choose a folder you may write to"),
+    errno.EROFS: ("the file system is read-only", "choose a folder you may write to"),
+    errno.EPERM: ("the system does not permit it", "choose a folder you may write to"),
+    errno.EFBIG: ("the file would be too large", "raise `ulimit -f`, or use another disk"),
+    errno.EIO: ("the disk reports an error", "check the disk, or choose another one"),
+    errno.EMFILE: ("too many files are open", "raise `ulimit -n`"),
+    errno.ENFILE: ("too many files are open", "close other programs"),
+    errno.ENOMEM: ("the memory does not suffice", "close other programs"),
+}
 # A path that leads to no file is wrong input; any other failure to read is the machine's.
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR}
 _MALFORMED = (
@@ -319,16 +333,30 @@ def write_errors(path):
     try:
         yield
     except OSError as error:
-        reasons = {
-            errno.ENOSPC: ("the disk is full", "free some space or choose another folder"),
-            errno.EDQUOT: ("the disk quota is used up", "free some space or choose another folder"),
-            errno.EACCES: ("permission to write is refused", "choose a folder you may write to"),
-            errno.EROFS: ("the file system is read-only", "choose a folder you may write to"),
-            errno.EPERM: ("the system does not permit it", "choose a folder you may write to"),
-            errno.EFBIG: ("the file would be too large", "raise `ulimit -f`, or use another disk"),
-            errno.EIO: ("the disk reports an error", "check the disk, or choose another one"),
-        }
-        if error.errno not in reasons:
+        number = error.errno or _named_number(error)
+        if number not in _REASONS:
             raise
-        problem, fix = reasons[error.errno]
+        problem, fix = _REASONS[number]
         raise MachineError(f"cannot write: {problem}", where=path, fix=fix) from error
+
+
+def system_error(error):
+    """The clear line of an ``OSError`` that nothing nearer to its cause has turned into one.
+
+    Returns:
+        UserError: its path leads to no file; else MachineError.
+    """
+    where = error.filename or error.filename2
+    if error.errno in _NO_FILE:
+        return UserError((error.strerror or str(error)).lower(), where=where, fix="check the path")
+    reason = (error.strerror or str(error)).lower()
+    if error.errno in (errno.EACCES, errno.EPERM):  # of a file to read, as far as is known
+        return MachineError(reason, where=where, fix="check its permissions")
+    problem, fix = _REASONS.get(error.errno, (reason, "check the machine, then start again"))
+    return MachineError(problem, where=where, fix=fix)
+
+
+def _named_number(error):
+    """The number that HDF5 and TensorFlow write into their messages of failed calls, or None."""
+    found = re.search(r"errno = (\d+)", str(error))
+    return int(found.group(1)) if found else None
