@@ -73,7 +73,7 @@ def test_extends_in_a_circle(tmp_path):
     [
         (5, "config.json: 'extends' expects a file name, found 5"),
         (["base.json"], "'extends' expects a file name, found .'base.json'"),
-        ("", "no such config file"),
+        ("", "a file expected, found a folder"),
         ("absent.json", "absent.json: no such config file.*configs there: config.json"),
     ],
 )
@@ -224,7 +224,7 @@ def test_missing_file_names_its_neighbours(tmp_path):
         load_config(tmp_path / "quickstrat.json")
     with pytest.raises(ConfigError, match=r"no such config file.*check the path"):
         load_config(tmp_path / "absent" / "quickstart.json")
-    with pytest.raises(ConfigError, match="no such config file"):
+    with pytest.raises(ConfigError, match="a file expected, found a folder"):
         load_config(tmp_path)
 
 

@@ -120,7 +120,7 @@ def test_full_disk_at_a_checkpoint(tmp_path, stopped, capsys, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(tf.train.CheckpointManager, "save", full)
-        problem = call(capsys, train, *stopped).problem()
+        problem = call(capsys, train, *stopped).problem(code=1)
     assert problem.startswith(f"{folder}: cannot write: the disk is full. To fix it: free some")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     outcome = call(capsys, train, *stopped)
@@ -139,7 +139,7 @@ def test_full_disk_at_other_files(tmp_path, stopped, capsys, monkeypatch, name):
 
     with monkeypatch.context() as patch:
         patch.setattr(Reporter, "__init__", begin_on_a_full_disk)
-        problem = call(capsys, train, *stopped).problem()
+        problem = call(capsys, train, *stopped).problem(code=1)
     file = run / name.removeprefix(".new-")
     assert problem.startswith(f"{file}: cannot write: the disk is full. To fix it: free some space")
     assert not (run / "model.weights.h5").exists() and not (run / "summary.json").exists()

@@ -362,5 +362,5 @@ def test_a_file_that_the_machine_refuses(tmp_path, monkeypatch):
 
 def test_json_of_another_type(tmp_path):
     (path := tmp_path / "a.json").write_text("[1]")
-    with pytest.raises(DataError, match="a JSON dict expected"):
+    with pytest.raises(DataError, match="a JSON object expected"):
         read_json(path)

@@ -115,7 +115,7 @@ def ending(suffix):
     return checked
 
 
-class Terminated(KeyboardInterrupt):
+class Terminated(BaseException):
     """SIGTERM or SIGHUP, raised where the command stands, so that it cleans up as on Ctrl-C."""
 
     def __init__(self, signal_number):
@@ -144,14 +144,15 @@ def run(main, argv=None):
         _fail(system_error(error))
     except _out_of_memory() as error:
         _fail(_memory_error(error))
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, Terminated) as stop:
         number = getattr(stop, "signal_number", signal.SIGINT)
         print(f"tfxc: stopped by {signal.Signals(number).name}", file=sys.stderr)
         sys.exit(128 + number)
 
 
 def _fail(error):
-    print(f"tfxc: {error}", file=sys.stderr)
+    line = f"tfxc: {error}".encode("utf-8", "backslashreplace").decode("utf-8")
+    print(line, file=sys.stderr)
     sys.exit(error.exit_code)
 
 

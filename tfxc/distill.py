@@ -5,9 +5,8 @@ the same labels; they read the student's training file with their own features. 
 config's recipe 'distill' says stays. Given again, the same command goes on with a stopped training.
 """
 
-import json
-
 from tfxc import cli, train
+from tfxc.files import json_text
 
 
 def main(argv=None):
@@ -16,7 +15,7 @@ def main(argv=None):
     changes = ["--set", "recipe.name=distill"]  # another recipe's arguments go with it
     for name in ("teachers", "hard_weight", "temperature", "distance"):
         if getattr(options, name) is not None:
-            changes += ["--set", f"recipe.{name}={json.dumps(getattr(options, name))}"]
+            changes += ["--set", f"recipe.{name}={json_text(getattr(options, name))}"]
     for change in options.set:
         changes += ["--set", change]
     command = ["--config", options.config, "--prepared", options.prepared, *changes]

@@ -7,7 +7,6 @@ labels.csv (of each label), confusions.csv (labels taken for others) and wrong.c
 that went wrong) there.
 """
 
-import json
 import time
 from pathlib import Path
 
@@ -182,16 +181,15 @@ def _search(loaded, rows, metrics, options, decided=None):
 def _write(folder, name, run, data, metrics, values):
     import numpy as np
 
-    from tfxc.files import atomic_file
+    from tfxc.files import atomic_file, write_json
 
-    with atomic_file(folder / f"{name}.json") as stream:
-        record = {
-            "run": str(run),
-            "data": data,
-            "examples": metrics.num_examples,
-            "metrics": metrics.result(),
-        }
-        json.dump(record, stream, indent=2)
+    record = {
+        "run": str(run),
+        "data": data,
+        "examples": metrics.num_examples,
+        "metrics": metrics.result(),
+    }
+    write_json(folder / f"{name}.json", record)
     with atomic_file(folder / f"{name}.npz", "wb") as stream:
         np.savez_compressed(stream, **values)
     print(f"written: {folder / name}.json and .npz (per example)")

@@ -2,13 +2,16 @@
 
 import contextlib
 import errno
+import gzip
 import hashlib
 import json
+import lzma
 import math
 import os
 import re
 import shutil
 import stat
+import tarfile
 import tempfile
 import tokenize
 import zipfile
@@ -35,6 +38,10 @@ _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.
 _MALFORMED = (
     ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RecursionError,
     SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+_JSON_NAMES = {dict: "object", list: "list", int: "number"}
+_DAMAGED_ARCHIVE = (
+    EOFError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -77,13 +84,42 @@ def read_errors(path, *, fix="check the path", error=DataError):
         raise
     except OSError as problem:
         if problem.errno in _NO_FILE:
-            found = "no such file" if problem.errno == errno.ENOENT else problem.strerror.lower()
+            found = os.strerror(problem.errno).lower()
+            found = "no such file" if problem.errno == errno.ENOENT else found
             raise error(found, where=path, fix=fix) from problem
         if problem.errno is None:  # NumPy's and HDF5's of a malformed file
             raise _damaged(path, problem, fix, error) from problem
         raise _unreadable(path, problem) from problem
     except _MALFORMED as problem:
         raise _damaged(path, problem, fix, error) from problem
+
+
+@contextlib.contextmanager
+def archive_errors(path):
+    """Turns what a damaged ``.gz``, ``.xz``, ``.npz`` or ``.tar`` raises into a DataError.
+
+    Other errors pass: what is in the archive is its reader's to judge.
+
+    Raises:
+        DataError: naming ``path``.
+        MachineError: the file cannot be read.
+    """
+    try:
+        yield
+    except _DAMAGED_ARCHIVE as error:
+        raise damaged_archive(path, str(error)) from error
+    except OSError:
+        with read_errors(path):
+            raise
+
+
+def damaged_archive(path, reason):
+    """The DataError of a damaged archive or compressed file."""
+    return DataError(
+        f"the compressed file is truncated or damaged ({reason})",
+        where=path,
+        fix="copy or download it again",
+    )
 
 
 def read_text(path, *, fix="check the path", error=DataError):
@@ -113,8 +149,35 @@ def read_json(path, *, fix="check the path", error=DataError, kind=dict):
     with read_errors(path, fix=fix, error=error):
         value = json.loads(text)
         if not isinstance(value, kind):
-            raise TypeError(f"a JSON {kind.__name__} expected, found {text[:40]!r}")
+            name = _JSON_NAMES.get(kind, "value of another type")
+            raise TypeError(f"a JSON {name} expected, found {text[:40]!r}")
         return value
+
+
+def read_json_lines(path, *, fix="check the path", error=DataError):
+    """Objects of a file with one on each line; a last line that a kill cut short is left out.
+
+    Args:
+        path, fix, error: as of ``read_errors``.
+
+    Returns:
+        list of dicts.
+
+    Raises:
+        UserError, MachineError: as ``read_errors``; a damaged line is named.
+    """
+    *lines, cut_short = read_text(path, fix=fix, error=error).split("\n")
+    found = []
+    for number, line in enumerate(lines, 1):
+        with read_errors(f"{path}:{number}", fix=fix, error=error):
+            value = json.loads(line)
+            if not isinstance(value, dict):
+                raise TypeError(f"a JSON object expected, found {line[:40]!r}")
+            found.append(value)
+    with contextlib.suppress(ValueError):
+        value = json.loads(cut_short)
+        found += [value] if isinstance(value, dict) else []
+    return found
 
 
 def read_array(path, *, fix="check the path", error=DataError, mapped=False):
@@ -179,12 +242,14 @@ def _finite(value):
 
 def _damaged(path, problem, fix, error):
     reason = str(problem).strip().splitlines() or [type(problem).__name__]
+    if isinstance(problem, UnicodeDecodeError):
+        reason = [f"text in UTF-8 expected, byte {problem.start:,} is none"]
     return error(f"damaged or of another kind ({reason[0][:200]})", where=path, fix=fix)
 
 
 def _unreadable(path, problem):
     return MachineError(
-        f"cannot read: {(problem.strerror or str(problem)).lower()}",
+        f"cannot read: {os.strerror(problem.errno).lower()}",
         where=path,
         fix="check the disk and the permissions of the file and its folders",
     )
@@ -334,10 +399,19 @@ def write_errors(path):
         yield
     except OSError as error:
         number = error.errno or _named_number(error)
-        if number not in _REASONS:
+        if number not in _REASONS or not _concerns(error.filename, path):
             raise
         problem, fix = _REASONS[number]
         raise MachineError(f"cannot write: {problem}", where=path, fix=fix) from error
+
+
+def _concerns(name, path):
+    """Whether the file an error names is written for ``path``: it, in it, above it, or scratch."""
+    if not isinstance(name, (str, bytes, os.PathLike)):
+        return True  # a stream does not know its name
+    name, path = Path(os.path.abspath(os.fsdecode(name))), Path(os.path.abspath(path))
+    below = path.parent in name.parents and name.relative_to(path.parent).parts[0].startswith(".")
+    return below or name.is_relative_to(path) or path.is_relative_to(name)
 
 
 def system_error(error):
@@ -348,8 +422,8 @@ def system_error(error):
     """
     where = error.filename or error.filename2
     if error.errno in _NO_FILE:
-        return UserError((error.strerror or str(error)).lower(), where=where, fix="check the path")
-    reason = (error.strerror or str(error)).lower()
+        return UserError(os.strerror(error.errno).lower(), where=where, fix="check the path")
+    reason = os.strerror(error.errno).lower()
     if error.errno in (errno.EACCES, errno.EPERM):  # of a file to read, as far as is known
         return MachineError(reason, where=where, fix="check its permissions")
     problem, fix = _REASONS.get(error.errno, (reason, "check the machine, then start again"))

@@ -10,12 +10,13 @@ example is joined; their labels have to be the same.
 """
 
 import contextlib
-import json
+import os
 import sys
 from pathlib import Path
 
 from tfxc import cli
 from tfxc.errors import ConfigError, DataError
+from tfxc.files import json_text
 
 _PROMPT = "> "
 _ENSEMBLE = "softmax_average"
@@ -84,7 +85,7 @@ def _check(options):
                     fix="give --run in place of --model"
                     + (", or export with --probabilities" if name == "probabilities" else ""),
                 )
-    runs = [Path(run).resolve() for run in options.run or ()]
+    runs = [Path(os.path.realpath(run)) for run in options.run or ()]
     several = len(runs) > 1
     if len(set(runs)) < len(runs):
         raise ConfigError("different runs expected, one is given twice", where="--run")
@@ -193,7 +194,7 @@ def _json_line(_number, name, pairs):
     answer = {"name": name} if name else {}
     answer["labels"] = [label for label, _ in pairs]
     answer["scores"] = [round(score, 6) for _, score in pairs]
-    return json.dumps(answer, ensure_ascii=False)
+    return json_text(answer, ensure_ascii=False)
 
 
 def _table_line(number, name, pairs):

@@ -7,11 +7,11 @@ back what was lost. The same as ``python -m tfxc.train`` with recipe ``prune``; 
 the same command goes on with a stopped training.
 """
 
-import json
 from pathlib import Path
 
 from tfxc import cli, train
 from tfxc.errors import ConfigError
+from tfxc.files import json_text
 
 _SIZES = ("num_heads", "feed_forward_dim", "iters", "examples")
 
@@ -29,7 +29,7 @@ def main(argv=None):
         if getattr(options, name) is not None:
             section[name] = getattr(options, name)
     section["uneven_heads"] = options.uneven_heads
-    changes = [f"run={json.dumps(options.output)}", f"recipe={json.dumps(section)}"]
+    changes = [f"run={json_text(options.output)}", f"recipe={json_text(section)}"]
     changes += _vocabulary_change(path, options.min_count)
     if options.epochs is not None:
         changes.append(f"training.epochs={options.epochs}")
@@ -44,9 +44,11 @@ def main(argv=None):
 
 def _vocabulary_change(path, min_count):
     """The ``--set`` that drops rare tokens, in a list."""
+    from tfxc.training.run_folder import RunFolder
+
     if min_count is None:
         return []
-    text_features = json.loads(path.read_text(encoding="utf-8"))["data"].get("text_features") or {}
+    text_features = RunFolder(path.parent).config().data.text_features or {}
     if text_features.get("name") not in ("characters", "words", "pretrained"):
         raise ConfigError(
             "a run on text features 'characters', 'words' or 'pretrained' expected, found "

@@ -1,18 +1,18 @@
 """The settings of a run as pydantic models. Nothing here imports TensorFlow."""
 
-import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from tfxc.errors import ConfigError
+from tfxc.files import json_text
 
 SPLITS = ("train", "dev", "test")
 # Longest line of a text format: a text of three million words. A file of a megabyte can hold a line
 # of a gigabyte where it is compressed.
 MAX_LINE_BYTES = 16 << 20
 
-Positive = pydantic.PositiveInt
+Positive = Annotated[int, pydantic.Field(gt=0, lt=2**63)]
 
 
 class _Section(pydantic.BaseModel):
@@ -188,7 +188,7 @@ class TrainingSettings(_Section):
     """
 
     batch_size: Positive = 256
-    epochs: pydantic.PositiveFloat = 10
+    epochs: float = pydantic.Field(10, gt=0, le=1e9)
     optimizer: Method = Method(name="adam")
     schedule: Method = Method(name="constant")
     augmentation: list[Method] = []
@@ -268,7 +268,7 @@ class Config(_Section):
     """
 
     about: About = About()
-    seed: int = 0
+    seed: int = pydantic.Field(0, ge=0, lt=2**32)
     run: str
     data: DataSettings
     encoder: Method | None = None
@@ -281,4 +281,4 @@ class Config(_Section):
 
     def to_json(self):
         """The resolved config as indented JSON text."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        return json_text(self.model_dump(mode="json"), indent=2, ensure_ascii=False)

@@ -3,10 +3,10 @@
 Given again, the same command goes on with a stopped training and does nothing for a finished one.
 """
 
-import json
 from pathlib import Path
 
 from tfxc import cli
+from tfxc.files import json_text
 
 
 def main(argv=None):
@@ -38,7 +38,7 @@ def _train(config, options):
     except Stopped as stop:
         print(f"{stop}; the same command goes on from there")
         return 128 + stop.signal_number
-    print(json.dumps(summary))
+    print(json_text(summary))
     return 0
 
 

@@ -12,7 +12,6 @@ Prints a table, writes verification-NAME.json and .npz (per-pair values) into th
 docs/verification.md says how each figure is made.
 """
 
-import json
 from pathlib import Path
 
 from tfxc import cli
@@ -174,15 +173,14 @@ def _compare_templates(options):
 def _write(folder, name, record, values):
     import numpy as np
 
-    from tfxc.files import atomic_file
+    from tfxc.files import atomic_file, write_json
 
     if folder is None:
         print("not written: neither --run nor --output is given")
         return
     plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
     path = Path(folder) / f"verification-{plain}"
-    with atomic_file(f"{path}.json") as stream:
-        json.dump(record, stream, indent=2)
+    write_json(f"{path}.json", record)
     with atomic_file(f"{path}.npz", "wb") as stream:
         np.savez_compressed(stream, **values)
     print(f"written: {path}.json and .npz (per pair)")

@@ -8,7 +8,7 @@ standard deviation. A run's label stands before it, else it is what --label-by s
 """
 
 import csv
-import json
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ import numpy as np
 
 from tfxc import cli
 from tfxc.errors import CheckpointError, ConfigError
-from tfxc.files import atomic_file
+from tfxc.files import atomic_file, json_text, read_json_lines
 from tfxc.training.run_folder import RunFolder
 
 # Colours that people with any kind of colour vision tell apart (Okabe and Ito, 2008).
@@ -88,9 +88,9 @@ def grouped(runs, label_by):
         label, sign, path = text.partition("=")
         if not sign or Path(text).exists():
             label, path = None, text
-        if Path(path).resolve() in seen:
+        if os.path.realpath(path) in seen:
             raise ConfigError("this run is given twice", where=path, fix="name it once")
-        seen.add(Path(path).resolve())
+        seen.add(os.path.realpath(path))
         config = RunFolder(path).config().model_dump(mode="json")
         label = label or ", ".join(str(_value(config, key, path)) for key in label_by.split(","))
         groups.setdefault(label, []).append((path, config))
@@ -126,7 +126,7 @@ def _leaves(tree, prefix=""):
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", json.dumps(value)
+            yield f"{prefix}{key}", json_text(value)
 
 
 def curve(label, paths, metric, axis):
@@ -169,7 +169,7 @@ def values_of(path, metric, axis):
         raise CheckpointError("tells no epochs", where=path, fix="use --axis step")
     found = {}
     for line in lines:
-        if metric in line:
+        if line.get(metric) is not None:
             epoch = line.get("epoch", line["step"] * (per_step or 0))
             found[line["step"] if axis == "step" else round(epoch, 2)] = line[metric]
     return found
@@ -178,13 +178,7 @@ def values_of(path, metric, axis):
 def _lines(path):
     if not path.exists():
         raise CheckpointError("has measured nothing yet", where=path.parent, fix="train it first")
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:  # a run is writing, or was killed while it did
-            break
-    return lines
+    return read_json_lines(path, fix="delete the damaged line")
 
 
 def table(curves, metric, axis):

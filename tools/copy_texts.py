@@ -11,10 +11,10 @@ same file, options and seed give the same copies.
 import argparse
 import contextlib
 import itertools
-import json
 
 from tfxc import cli
 from tfxc.errors import DataError
+from tfxc.files import json_text
 
 CHUNK = 10_000
 
@@ -51,7 +51,7 @@ def main(argv=None):
     ):
         for number, (text, labels) in itertools.product(range(1 + found.copies), examples):
             row = {"text": change(text) if number else text, "labels": list(map(str, labels))}
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            stream.write(json_text(row, ensure_ascii=False) + "\n")
             progress.advance(1)
     print(f"{found.output}: {total:,} texts, {found.copies} copies of {len(examples):,}")
     return 0

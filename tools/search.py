@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from tfxc import cli
 from tfxc.errors import ConfigError
-from tfxc.files import atomic_file
+from tfxc.files import json_text, read_json, write_json
 
 _STOPPED = 128  # exit codes from here on say that a signal stopped the training
 
@@ -148,8 +148,7 @@ def table(rows, options):
 
 def write(path, rows):
     """Writes the rows as JSON, whole or not at all."""
-    with atomic_file(path) as stream:
-        stream.write(json.dumps(rows, indent=1) + "\n")
+    write_json(path, rows, indent=1)
 
 
 def values_of(text):
@@ -193,12 +192,12 @@ def _value(text):
 
 
 def _distinct(trials):
-    return list({json.dumps(trial, sort_keys=True): trial for trial in trials}.values())
+    return list({json_text(trial, sort_keys=True): trial for trial in trials}.values())
 
 
 def _name(changes):
     """A folder name that only depends on the changes."""
-    return hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:10]
+    return hashlib.sha256(json_text(changes, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _texts(changes):
@@ -206,7 +205,7 @@ def _texts(changes):
 
 
 def _text(value):
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json_text(value)
 
 
 def _finished(run):
@@ -221,7 +220,7 @@ def _result(run, metric):
     """
     if not _finished(run):
         return None
-    summary = json.loads((run / "summary.json").read_text("utf-8"))
+    summary = read_json(run / "summary.json")
     if summary.get("best_metric") == metric:
         return summary["best"]
     if metric not in summary.get("dev", {}):

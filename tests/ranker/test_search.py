@@ -108,7 +108,7 @@ def test_settings_of_a_damaged_folder(folder, change, error, message):
 def test_arrays_of_a_damaged_folder(folder):
     layer = folder / "ranker" / "layer-1"
     (layer / "rows.npy").write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"rows\.npy: an \.npy file expected"):
+    with pytest.raises(DataError, match=r"rows\.npy: damaged"):
         Ranker.load(folder)
     (layer / "rows.npy").unlink()
     with pytest.raises(DataError, match=r"rows\.npy: no such file"):

@@ -14,10 +14,14 @@ class Outcome(NamedTuple):
     out: str
     err: str
 
-    def problem(self):
-        """The one line of a user error; anything else on the way to it fails the test."""
+    def problem(self, code=2):
+        """The one line of an error; anything else on the way to it fails the test.
+
+        Args:
+            code: exit code expected, 1 where the machine is at fault.
+        """
         lines = [line for line in self.err.splitlines() if line.startswith("tfxc: ")]
-        assert self.code == 2, (self.code, self.err)
+        assert self.code == code, (self.code, self.err)
         assert len(lines) == 1 and self.err.splitlines()[-1] == lines[0], self.err
         assert "Traceback" not in self.out + self.err
         return lines[0].removeprefix("tfxc: ")

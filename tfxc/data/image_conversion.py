@@ -76,7 +76,7 @@ class ImageConverter:
         """Names the images that were left out, if any: in a file and on the screen."""
         if self.corrupt:
             names = "".join(f"{where}: {name}\n" for where, name in self.corrupt)
-            (Path(folder) / CORRUPT_IMAGES_FILE).write_text(names, encoding="utf-8")
+            (Path(folder) / CORRUPT_IMAGES_FILE).write_text(names, "utf-8", "backslashreplace")
             told = f"{len(self.corrupt)} images that cannot be decoded are left out: "
             print(told + _some([name for _, name in self.corrupt]), file=sys.stderr)
 

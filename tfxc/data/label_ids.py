@@ -227,11 +227,12 @@ class LabelNumbering:
             flat = (codes.setdefault(label, len(codes)) for label in labels)
             return np.fromiter(flat, np.int64, len(labels)), rows
         numbers = np.fromiter(labels, np.int64, len(labels))
-        limit = self._limit or np.iinfo(np.int32).max
+        limit = np.iinfo(np.int32).max if self._limit is None else self._limit
         wrong = np.flatnonzero((numbers < 0) | (numbers >= limit))
         if len(wrong):
+            allowed = f"label ids from 0 to {limit - 1}" if limit else "no labels"
             raise DataError(
-                f"label ids from 0 to {limit - 1} expected, found {numbers[wrong[0]]} in example "
+                f"{allowed} expected, found {numbers[wrong[0]]} in example "
                 f"{first + rows[wrong[0]] + 1}",
                 where=where,
                 fix="correct the label or the number of labels",

@@ -7,8 +7,8 @@ from typing import Literal
 
 import pydantic
 
-from tfxc.errors import DataError
-from tfxc.files import atomic_file
+from tfxc.errors import DataError, UserError
+from tfxc.files import atomic_file, json_text, read_errors
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -32,7 +32,7 @@ def fingerprint(settings):
     # A limit on lines decides whether a file is read, not what its records hold.
     ignored = {"name", "where", "max_line_bytes"}
     values = settings.model_dump(mode="json", exclude={*ignored, *unused})
-    text = json.dumps({**values, "format_version": FORMAT_VERSION}, sort_keys=True)
+    text = json_text({**values, "format_version": FORMAT_VERSION}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -191,11 +191,15 @@ class Manifest(_Part):
                 fix="run prepare first",
             )
         try:
-            values = json.loads(path.read_bytes())
+            with read_errors(path, fix="run prepare again"):
+                content = path.read_bytes()
+            values = json.loads(content)
             version = values.get("format_version") if isinstance(values, dict) else None
             if version == FORMAT_VERSION:
                 return cls.model_validate(values)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, UserError):
+                raise
             raise DataError(
                 f"this manifest is damaged ({error})", where=path, fix="run prepare again"
             ) from error

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from tfxc.data.sparse_files import load_sparse
 from tfxc.errors import DataError, UserError
 from tfxc.ops.memory import require_memory
+from tfxc.ops.sparse_files import load_sparse
 
 _BATCH = 65_536
 

@@ -26,6 +26,7 @@ from tfxc.data.label_ids import LabelNumbering
 from tfxc.data.manifest import (
     LABEL_COUNTS_FILE,
     LABELS_FILE,
+    MANIFEST_FILE,
     UNSEEN_LABELS_FILE,
     Manifest,
     fingerprint,
@@ -42,7 +43,7 @@ from tfxc.data.source_files import (
 from tfxc.data.text_features import build_text_features
 from tfxc.data.tokens_base import tell_cut
 from tfxc.errors import DataError
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, existing_file, json_text, read_array, read_errors
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.threads import thread_count
 from tfxc.progress import Progress
@@ -107,20 +108,44 @@ def ensure_prepared(settings, root="prepared", *, jobs=None):
         with _only_one(folder):
             if not folder.exists():
                 return _prepare_beside(settings, folder, jobs)
-    refuse_changed_sources(Manifest.load(folder), folder)
+    manifest = Manifest.load(folder)
+    refuse_changed_sources(manifest, folder)
+    check_small_files(manifest, folder)
     return folder
+
+
+def check_small_files(manifest, folder):
+    """Holds the label names and counts of a prepared folder against its manifest.
+
+    Raises:
+        DataError: one is missing, damaged or of another number of labels.
+    """
+    fix = "run prepare again"
+    path = existing_file(folder / LABELS_FILE, fix=fix)
+    with read_errors(path, fix=fix), open(path, "rb") as stream:
+        names = sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
+    path = folder / LABEL_COUNTS_FILE
+    counts = read_array(path, fix=fix)
+    for file, found in ((LABELS_FILE, names), (LABEL_COUNTS_FILE, counts.size)):
+        if found != manifest.num_labels:
+            raise DataError(
+                f"{manifest.num_labels:,} labels as in {MANIFEST_FILE} expected, found {found:,}",
+                where=folder / file,
+                fix=fix,
+            )
 
 
 def _prepare_beside(settings, folder, jobs):
     """Prepares under another name and renames; whoever renames first has won."""
     rival = folder.with_name(f".{folder.name}.{os.getpid()}")
-    prepare(settings, rival, jobs=jobs)
     try:
+        prepare(settings, rival, jobs=jobs)
         rival.rename(folder)
     except OSError:
-        shutil.rmtree(rival)
         if not folder.exists():
             raise
+    finally:
+        shutil.rmtree(rival, ignore_errors=True)
     return folder
 
 
@@ -276,7 +301,7 @@ class _Preparation:
             self.text_features.save(self.folder / TEXT_FEATURES_FOLDER)
             # Through JSON, so that what is loaded equals what was saved (tuples become lists).
             text_settings = json.loads(
-                json.dumps({**settings.text_features, **self.text_features.settings()})
+                json_text({**settings.text_features, **self.text_features.settings()})
             )
         self.numbering.vocabulary.save(self.folder / LABELS_FILE)
         unseen.save(self.folder / UNSEEN_LABELS_FILE)

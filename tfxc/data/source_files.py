@@ -133,4 +133,4 @@ def _checksum(path):
         (file.relative_to(path) if path.is_dir() else file.name, file) for file in _files(path)
     )
     lines = (f"{name} {checksum(file)}\n" for name, file in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,13 +1,12 @@
 """Training of a whole ranker: the layers of a label tree from top to bottom."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse
 
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_file, write_errors
+from tfxc.files import write_errors, write_json
 from tfxc.ranker.features import check_features
 from tfxc.ranker.layer import BudgetError, least_budget, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
@@ -97,8 +96,7 @@ def train_ranker(
         )
         reports.append(report._asdict())
     reports[0]["without_features"] = without_features
-    with atomic_file(folder / "param.json") as stream:
-        json.dump(chain.parameters(), stream, indent=2)
+    write_json(folder / "param.json", chain.parameters())
     return reports
 
 

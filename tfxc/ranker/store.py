@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from tfxc.files import write_errors
+from tfxc.files import json_text, read_json, write_errors, write_json
 
 _HEADER_BYTES = 128
 _GROWING = {
@@ -99,7 +99,7 @@ class LayerWriter:
                 self._files[name].write(np.asarray(numbers, self._types[name]).tobytes())
                 self._files[name].flush()
             state = [self.blocks, self._rows, self._entries, self.notes]
-            self._journal.write(json.dumps(state) + "\n")
+            self._journal.write(json_text(state) + "\n")
             self._journal.flush()
 
     def finish(self, trained):
@@ -122,7 +122,7 @@ class LayerWriter:
             for name, numbers in fixed.items():
                 np.save(self._scratch / f"{name}.npy", numbers)
             (self._scratch / "journal").unlink()
-            (self._scratch / "notes.json").write_text(json.dumps(self.notes), encoding="utf-8")
+            write_json(self._scratch / "notes.json", self.notes, indent=None)
             shutil.rmtree(self.folder, ignore_errors=True)
             os.replace(self._scratch, self.folder)
 
@@ -141,7 +141,11 @@ class LayerWriter:
             return False
         whole = [line for line in lines if line.endswith("\n")]
         if whole:
-            self.blocks, self._rows, self._entries, self.notes = json.loads(whole[-1])
+            try:
+                self.blocks, self._rows, self._entries, self.notes = json.loads(whole[-1])
+            except (ValueError, TypeError):
+                print(f"{self.folder}: starts anew, its journal is damaged", file=sys.stderr)
+                return False
         sizes = {name: self._size(name, count) for name, count in self._lengths().items()}
         if any(_length(self._scratch / f"{name}.npy") < size for name, size in sizes.items()):
             self.blocks, self._rows, self._entries, self.notes = 0, 0, 0, {}
@@ -181,7 +185,7 @@ def is_complete(folder, fingerprint):
 
 def notes_of(folder):
     """The ``notes`` of the writer that finished the folder."""
-    return json.loads((Path(folder) / "notes.json").read_text(encoding="utf-8"))
+    return read_json(Path(folder) / "notes.json", fix="delete the layer's folder and train again")
 
 
 def weight_matrix(layer, num_features):

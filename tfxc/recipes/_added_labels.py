@@ -5,7 +5,6 @@ all blocks that no new label came into. The affected blocks are trained on the o
 new ones together: from the new ones alone, the labels that already stood there would be forgotten.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,7 @@ import scipy.sparse
 from tfxc import registry
 from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, read_json, write_json
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa
 from tfxc.labels.tree_building import add_labels, leaf_centroids
@@ -200,9 +199,8 @@ def _write_ranker(run, scratch, layer, tree):
         name = f"ranker/layer-{number}"
         shutil.copytree(run / name, scratch / name)
     write_layer(layer, scratch / "ranker" / f"layer-{last}")
-    param = json.loads((run / "ranker" / "param.json").read_text(encoding="utf-8"))
-    text = json.dumps({**param, "num_labels": tree.num_labels}, indent=2)
-    (scratch / "ranker" / "param.json").write_text(text, encoding="utf-8")
+    param = read_json(run / "ranker" / "param.json", fix="restore the run's own files")
+    write_json(scratch / "ranker" / "param.json", {**param, "num_labels": tree.num_labels})
     tree.save(scratch / TREE)
 
 
@@ -226,4 +224,4 @@ def _write_rest(loaded, scratch, output, names, labels):
     config = loaded.config.model_copy(update={"run": str(output)})
     (scratch / "config.json").write_text(config.to_json() + "\n", encoding="utf-8")
     summary = {**(loaded.folder.summary() or {}), "dev": {}, "added_labels": len(names)}
-    (scratch / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+    write_json(scratch / "summary.json", summary)

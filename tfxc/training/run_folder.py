@@ -1,16 +1,24 @@
 """The run folder: what a training writes and everything else reads."""
 
 import contextlib
-import json
 import shutil
 from pathlib import Path
 
 from tfxc.config import Config, parse_config
-from tfxc.errors import CheckpointError
-from tfxc.files import atomic_file, write_errors
+from tfxc.errors import CheckpointError, ConfigError
+from tfxc.files import (
+    atomic_file,
+    existing_file,
+    read_errors,
+    read_json,
+    write_errors,
+    write_json,
+)
 
 WEIGHTS = "model.weights.h5"
 ARCHITECTURE = "assets/encoder.json"
+
+_RESTORE = "restore the run's own files, or train again"
 
 # A resumed run may change these; anything else would make it another run.
 _FREE_KEYS = {
@@ -91,11 +99,16 @@ class RunFolder:
         """The run's ``Config``.
 
         Raises:
-            CheckpointError: this is no run folder.
+            CheckpointError: this is no run folder, or its config is damaged.
+            MachineError: it cannot be read.
         """
         _check_is_run(self.path)
-        text = (self / "config.json").read_text(encoding="utf-8")
-        return parse_config(json.loads(text), where=str(self / "config.json"))
+        tree = read_run_json(path := self / "config.json")
+        try:
+            return parse_config(tree, where=str(path))
+        except ConfigError as error:
+            problem = f"is not the config of a run of this version ({error.problem})"
+            raise CheckpointError(problem, where=error.where or path, fix=_RESTORE) from error
 
     def save_weights(self, model):
         """Writes the model's weights; the old file stays until the new one is whole.
@@ -125,8 +138,7 @@ class RunFolder:
         encoder = getattr(encoder, "encoders", [encoder])[0]
         architecture = getattr(encoder, "architecture", None)
         if architecture is not None:
-            with atomic_file(self / ARCHITECTURE) as stream:
-                json.dump(architecture, stream, indent=2)
+            write_json(self / ARCHITECTURE, architecture)
 
     def architecture(self):
         """The shape of the encoder's network where its config does not say it, else None.
@@ -134,7 +146,7 @@ class RunFolder:
         With it the run's model is built without the folder of the pretrained one.
         """
         found = sorted([*self.path.glob(ARCHITECTURE), *self.path.glob(f"*/{ARCHITECTURE}")])
-        return json.loads(found[0].read_text(encoding="utf-8")) if found else None
+        return read_run_json(found[0]) if found else None
 
     def load_weights(self, model):
         """Reads the model's weights.
@@ -147,28 +159,48 @@ class RunFolder:
             raise CheckpointError(
                 "no weights yet", where=self.path, fix="train the run to its end first"
             )
+        fix = "restore the run's own config.json or train again"
+        existing_file(path, fix=fix, error=CheckpointError)
         try:
             model.load_weights(path)
-        except (ValueError, OSError, KeyError) as error:
-            raise CheckpointError(
-                f"does not fit the model of config.json ({str(error).splitlines()[0]})",
-                where=path,
-                fix="restore the run's own config.json or train again",
-            ) from error
+        except OSError as error:
+            if error.errno is None:
+                raise _unfit_weights(path, error, fix) from error
+            with read_errors(path, fix=fix, error=CheckpointError):
+                raise
+        except (ValueError, KeyError, RuntimeError, TypeError, IndexError) as error:
+            raise _unfit_weights(path, error, fix) from error
 
     def write_summary(self, summary):
         """Writes ``summary.json``; its presence says that training is finished."""
         if self.chief:
-            with atomic_file(self / "summary.json") as stream:
-                json.dump(summary, stream, indent=2)
+            write_json(self / "summary.json", summary)
 
     def summary(self):
         """The summary of a finished training, or None."""
         path = self / "summary.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return read_run_json(path) if path.exists() or path.is_symlink() else None
+
+
+def read_run_json(path):
+    """The object in a JSON file of a run.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+        MachineError: it cannot be read.
+    """
+    return read_json(path, fix=_RESTORE, error=CheckpointError)
+
+
+def _unfit_weights(path, error, fix):
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    problem = f"does not fit the model of config.json ({reason})"
+    return CheckpointError(problem, where=path, fix=fix)
 
 
 def _check_is_run(path):
+    if (path / "config.json").is_symlink():
+        return  # reading it says where it leads
     if not (path / "config.json").is_file():
         raise CheckpointError(
             "is no run folder: it holds no config.json",

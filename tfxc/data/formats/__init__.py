@@ -12,6 +12,7 @@ from tfxc.data.formats.arrays import array_names
 from tfxc.data.formats.base import Reader, TextReader
 from tfxc.data.formats.lines import Lines
 from tfxc.errors import ConfigError, DataError
+from tfxc.files import existing_file
 from tfxc.registry import nearest
 from tfxc.settings import MAX_LINE_BYTES
 
@@ -101,10 +102,9 @@ def detect_format(path):
     if is_shard_pattern(path):
         return "webdataset"
     path = Path(path)
-    if not path.exists():
-        raise DataError("no such file", where=path, fix="check the path")
     if path.is_dir():
         return _detect_folder(path)
+    existing_file(path)
     if path.suffix == ".npz":
         return _detect_arrays(path)
     if is_tar(path.name):

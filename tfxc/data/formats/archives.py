@@ -8,8 +8,8 @@ import re
 import tarfile
 from pathlib import Path
 
-from tfxc.data.formats.lines import reading_errors
 from tfxc.errors import DataError
+from tfxc.files import archive_errors
 
 _GZIPPED = (".gz", ".tgz")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -40,7 +40,7 @@ def open_tar(path):
         DataError: the archive is truncated or damaged, also while it is open.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(reading_errors(path))
+        stack.enter_context(archive_errors(path))
         stream = stack.enter_context(open(path, "rb"))
         if Path(path).suffix in _GZIPPED:
             stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
@@ -66,7 +66,7 @@ def tar_members(path):
                     where=path,
                     fix="leave it out, or unpack the archive",
                 )
-            with reading_errors(path):
+            with archive_errors(path):
                 return archive.extractfile(member).read()
 
         while (member := archive.next()) is not None:

@@ -10,8 +10,9 @@ from typing import IO
 
 import numpy as np
 
-from tfxc.data.formats.lines import BLOCK_BYTES, line_too_long, reading_errors
+from tfxc.data.formats.lines import BLOCK_BYTES, line_too_long
 from tfxc.errors import DataError
+from tfxc.files import archive_errors
 from tfxc.settings import MAX_LINE_BYTES
 
 # What NumPy raises over a damaged header.
@@ -53,7 +54,7 @@ class ArrayRows:
         """
         shape = (rows, *self.shape[1:])
         length = math.prod(shape) * self.dtype.itemsize
-        with reading_errors(self.path):
+        with archive_errors(self.path):
             content = self.stream.read(length) if length else b""
         if len(content) != length:
             raise array_error(self.path, f"{self.name}: the array ends early")
@@ -94,7 +95,7 @@ def array_names(path):
     Raises:
         DataError: the archive is damaged.
     """
-    with reading_errors(path), zipfile.ZipFile(path) as archive:
+    with archive_errors(path), zipfile.ZipFile(path) as archive:
         return [member.removesuffix(".npy") for member in archive.namelist()]
 
 
@@ -107,7 +108,7 @@ def array_error(path, problem):
 def _open_member(path, name):
     """Yields the stream of a member of the archive."""
     with contextlib.ExitStack() as stack:
-        with reading_errors(path):
+        with archive_errors(path):
             archive = stack.enter_context(zipfile.ZipFile(path))
             found = [member.removesuffix(".npy") for member in archive.namelist()]
             if name not in found:
@@ -120,7 +121,7 @@ def _open_member(path, name):
 
 
 def _header(stream, path, name):
-    with reading_errors(path):
+    with archive_errors(path):
         try:
             version = np.lib.format.read_magic(stream)
             if version == (1, 0):

@@ -6,6 +6,7 @@ from pathlib import Path
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.lines import BLOCK_BYTES, Lines
 from tfxc.errors import ConfigError, DataError
+from tfxc.files import existing_file
 from tfxc.settings import MAX_LINE_BYTES
 
 
@@ -43,8 +44,8 @@ class Reader(abc.ABC):
                 f"a whole number from 1 on is expected, found {max_line_bytes!r}",
                 where="max_line_bytes",
             )
-        if not self.path.exists():
-            raise DataError("no such file", where=self.path, fix="check the path")
+        if not self.path.is_dir():
+            existing_file(self.path)
         self.total_bytes = self.path.stat().st_size if self.path.is_file() else None
         self._lines = Lines(self.path, max_line_bytes)
 

@@ -3,19 +3,13 @@
 import contextlib
 import gzip
 import lzma
-import tarfile
-import zipfile
-import zlib
 from pathlib import Path
 
 from tfxc.errors import DataError
-from tfxc.files import existing_file, read_errors
+from tfxc.files import archive_errors, damaged_archive, existing_file, read_errors
 from tfxc.settings import MAX_LINE_BYTES
 
 _DECOMPRESSORS = {".gz": gzip.open, ".xz": lzma.open}
-_DAMAGES = (
-    EOFError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error
-)  # fmt: skip
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Lines that are held at a time, whatever their number.
 BLOCK_BYTES = 64 << 20
@@ -49,7 +43,7 @@ class Lines:
             file = open(existing_file(self.path), "rb")  # noqa: SIM115 (closed below)
         with file as raw, self._decompressed(raw) as stream:
             while True:
-                with reading_errors(self.path):
+                with archive_errors(self.path):
                     lines = self._read_lines(stream, size, first)
                 self.bytes_read = raw.tell()
                 if not lines:
@@ -91,7 +85,7 @@ class Lines:
         if decompressor is None:
             return contextlib.nullcontext(raw)
         if self.path.stat().st_size == 0:
-            raise _damaged(self.path, "it is empty")
+            raise damaged_archive(self.path, "it is empty")
         return decompressor(raw)
 
     def _decoded(self, line, number):
@@ -104,31 +98,6 @@ class Lines:
                 where=f"{self.path}:{number}",
                 fix="convert the file, e.g. with iconv -t UTF-8",
             ) from None
-
-
-@contextlib.contextmanager
-def reading_errors(path):
-    """Turns what a damaged ``.gz``, ``.xz``, ``.npz`` or ``.tar`` raises into a DataError.
-
-    Raises:
-        DataError: naming ``path``.
-        MachineError: the file cannot be read.
-    """
-    try:
-        yield
-    except _DAMAGES as error:
-        raise _damaged(path, str(error)) from error
-    except OSError:
-        with read_errors(path):
-            raise
-
-
-def _damaged(path, reason):
-    return DataError(
-        f"the compressed file is truncated or damaged ({reason})",
-        where=path,
-        fix="copy or download it again",
-    )
 
 
 def line_too_long(where, limit, what="line"):

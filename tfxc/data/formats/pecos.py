@@ -1,6 +1,7 @@
 """A PECOS data folder: texts and/or a sparse feature matrix, and a sparse label matrix."""
 
 import itertools
+import os
 
 import numpy as np
 import scipy.sparse
@@ -8,8 +9,8 @@ import scipy.sparse
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader, check_label_name
 from tfxc.data.formats.lines import Lines
-from tfxc.data.sparse_files import load_sparse, sparse_shape
 from tfxc.errors import DataError
+from tfxc.ops.sparse_files import load_sparse, sparse_shape
 from tfxc.settings import MAX_LINE_BYTES
 
 _LABEL_FILES = ("Y.txt", "output-items.txt")
@@ -136,7 +137,7 @@ class PecosFolder(Reader):
 
     def _optional(self, name):
         path = self.path / name
-        return path if path.is_file() else None
+        return path if os.path.lexists(path) else None
 
     def _required(self, *names):
         paths = [path for path in map(self._optional, names) if path]

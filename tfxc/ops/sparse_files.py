@@ -5,8 +5,8 @@ import zipfile
 import numpy as np
 import scipy.sparse
 
-from tfxc.data.formats.lines import reading_errors
 from tfxc.errors import DataError
+from tfxc.files import archive_errors
 from tfxc.ops.memory import require_memory
 
 _MALFORMED = (ValueError, KeyError, TypeError, NotImplementedError, OSError, EOFError)
@@ -21,7 +21,7 @@ def load_sparse(path):
     """
     _check_archive(path)
     try:
-        with reading_errors(path):
+        with archive_errors(path):
             found = scipy.sparse.load_npz(path)
             if hasattr(found, "check_format"):
                 found.check_format(full_check=True)
@@ -38,7 +38,7 @@ def sparse_shape(path):
     """
     _check_archive(path)
     try:
-        with reading_errors(path), np.load(path) as archive:
+        with archive_errors(path), np.load(path) as archive:
             rows, columns = (int(side) for side in archive["shape"])
             return rows, columns
     except _MALFORMED as error:
@@ -48,7 +48,7 @@ def sparse_shape(path):
 def _check_archive(path):
     """Refuses a file that is missing or no archive, and one whose arrays exceed the memory."""
     try:
-        with reading_errors(path), zipfile.ZipFile(path) as archive:
+        with archive_errors(path), zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
     except OSError as error:
         raise _no_matrix(path, error) from error
