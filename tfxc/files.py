@@ -384,6 +384,19 @@ def _made_parent(path):
         yield
 
 
+def make_folder(path):
+    """Makes a folder and those above it, where they are not there yet.
+
+    Raises:
+        UserError: a file is in its place, or in that of a folder above it.
+        MachineError: it cannot be made.
+    """
+    with _made_parent(path := Path(path)), contextlib.suppress(FileExistsError):
+        path.mkdir()
+    if not path.is_dir():
+        raise _in_the_way(path, expected="folder", found="file")
+
+
 def _in_the_way(path, *, expected, found):
     return UserError(
         f"a {expected} expected, a {found} is in its place",

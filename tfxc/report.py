@@ -22,6 +22,7 @@ _MOST = 20
 def main(argv=None):
     """Writes the report of one run."""
     options = _parser().parse_args(argv)
+    from tfxc.files import make_folder, write_errors
     from tfxc.recipes.runs import load_run
     from tfxc.reports.pictures import pyplot
 
@@ -33,9 +34,10 @@ def main(argv=None):
     name, rows = examples(loaded, options)
     metrics, found = _measured(loaded, rows, options)
     folder = Path(options.output or Path(options.run) / "report")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     texts = texts_of_examples(loaded, options, name, {row for row, *_ in found.wrong})
-    write(folder, loaded, name, metrics, found, texts, pictures=not options.no_pictures)
+    with write_errors(folder):
+        write(folder, loaded, name, metrics, found, texts, pictures=not options.no_pictures)
     print(f"written: {folder}/report.md")
     return 0
 

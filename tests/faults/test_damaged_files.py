@@ -397,7 +397,8 @@ def label_names(folder):
 FORMATS = {
     xc_file: (), compressed_file: (), svmlight_file: ("truncated",), json_file: ("truncated",),
     csv_file: ("truncated",), dense_file: (), pecos_folder: (), pecos_texts: (),
-    image_folder: ("missing", "a folder"), image_arrays: (), record_file: (), tar_file: ("truncated",),
+    image_folder: ("missing", "a folder"), image_arrays: (), record_file: (),
+    tar_file: ("truncated",),
     label_names: (),
 }  # fmt: skip
 # A file that is cut at the end of a line, or whose index is gone, is a whole file.

@@ -43,7 +43,15 @@ from tfxc.data.source_files import (
 from tfxc.data.text_features import build_text_features
 from tfxc.data.tokens_base import tell_cut
 from tfxc.errors import DataError
-from tfxc.files import atomic_folder, existing_file, json_text, read_array, read_errors
+from tfxc.files import (
+    atomic_folder,
+    existing_file,
+    json_text,
+    make_folder,
+    read_array,
+    read_errors,
+    write_errors,
+)
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.threads import thread_count
 from tfxc.progress import Progress
@@ -104,7 +112,7 @@ def ensure_prepared(settings, root="prepared", *, jobs=None):
     folder = prepared_folder(settings, root)
     if not folder.exists():
         find_sources(settings)  # refuses before anything is made
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         with _only_one(folder):
             if not folder.exists():
                 return _prepare_beside(settings, folder, jobs)
@@ -153,7 +161,9 @@ def _prepare_beside(settings, folder, jobs):
 def _only_one(folder):
     """Lets one process at a time prepare ``folder``; the others wait here."""
     path = folder.with_name(f".{folder.name}.lock")
-    with open(path, "w") as stream:
+    with write_errors(path):
+        lock = open(path, "w")  # noqa: SIM115 (closed below)
+    with lock as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

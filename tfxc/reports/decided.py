@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tfxc.files import make_folder
 from tfxc.metrics.per_label import PerLabel
 
 
@@ -68,7 +69,7 @@ class Decided:
         from tfxc.reports.tables import average_rows, write_tables
 
         folder, found, names = Path(folder), self.found, loaded.vocabulary.names
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         kind = "probability" if self.probabilities else "score"
         plural = {"probability": "probabilities", "score": "scores"}[kind]
         write_tables(folder, found, names, loaded.label_counts, texts, scores=plural)
