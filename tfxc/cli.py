@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import math
 import os
 import re
 import signal
@@ -100,6 +101,24 @@ def positive(text):
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"a whole number from 1 on expected, found {text!r}")
     return int(text)
+
+
+def seed(text):
+    """``type`` of an option that is a whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a whole number from 0 on expected, found {text!r}")
+    return int(text)
+
+
+def number(text):
+    """``type`` of an option that is a finite number."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise argparse.ArgumentTypeError(f"a finite number expected, found {text!r}")
+    return found
 
 
 def ending(suffix):

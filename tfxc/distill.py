@@ -33,8 +33,8 @@ def _parser():
         metavar="RUN",
         help="run folder of a teacher (several are averaged)",
     )
-    options.add_argument("--hard-weight", type=float, help="weight of the true labels (0.1)")
-    options.add_argument("--temperature", type=float, help="of both probabilities (4)")
+    options.add_argument("--hard-weight", type=cli.number, help="weight of the true labels (0.1)")
+    options.add_argument("--temperature", type=cli.number, help="of both probabilities (4)")
     options.add_argument("--distance", choices=["kl", "ce", "mse"], help="of the logits (kl)")
     options.add_argument("--fresh", action="store_true", help="throw an earlier run away")
     return options

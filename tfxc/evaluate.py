@@ -235,7 +235,7 @@ def _parser():
     add_source_options(options)
     options.add_argument("--compare", metavar="RUN2", help="another run to compare with")
     options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN)")
-    options.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    options.add_argument("--seed", type=cli.seed, default=0, help="seed of the bootstrap")
     options.add_argument(
         "--tables",
         metavar="FOLDER",
@@ -270,7 +270,9 @@ def add_source_options(options):
         options, "format of FILE where its name does not tell", "label_separator=,"
     )
     options.add_argument("--k", type=_ks, help="cut-offs, e.g. 1,3,5 (default: the config's)")
-    options.add_argument("--threshold", type=float, help="score from which a label counts, for F1")
+    options.add_argument(
+        "--threshold", type=cli.number, help="score from which a label counts, for F1"
+    )
     options.add_argument(
         "--full-loss",
         action="store_true",

@@ -240,7 +240,7 @@ def _parser():
         type=cli.positive,
         help=f"labels that each of several runs lists (default: {_LISTED}, or k if that is more)",
     )
-    options.add_argument("--min-score", type=float, help="leave labels with a lower score out")
+    options.add_argument("--min-score", type=cli.number, help="leave labels with a lower score out")
     cli.add_beam_options(options)
     options.add_argument("--output", metavar="FILE", help="write there instead of printing")
     options.add_argument(

@@ -139,7 +139,7 @@ def _parser():
     options.add_argument("--repetition", type=int, metavar="R", help="train repetition R alone")
     options.add_argument("--gpu", type=int, metavar="G", help="use GPU number G only")
     options.add_argument(
-        "--gpu_usage", type=float, metavar="SHARE", help="use this share of the GPU's memory"
+        "--gpu_usage", type=cli.number, metavar="SHARE", help="use this share of the GPU's memory"
     )
     options.add_argument(
         "--fresh", action="store_true", help="throw an earlier run in the folder away"

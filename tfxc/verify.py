@@ -207,12 +207,12 @@ def _parser():
         options, "format of the labelled FILE where its name does not tell", "split=test"
     )
     options.add_argument("--num-pairs", type=cli.positive, help="pairs to draw (default: 6000)")
-    options.add_argument("--seed", type=int, help="seed of the draw (default: 0)")
+    options.add_argument("--seed", type=cli.seed, help="seed of the draw (default: 0)")
     options.add_argument(
         "--disjoint-classes", action="store_true", help="draw each class for one fold only"
     )
     options.add_argument("--folds", type=cli.positive, help="folds (default: 10)")
-    options.add_argument("--far", type=float, help="false accept rate of VAL (default: 0.001)")
+    options.add_argument("--far", type=cli.number, help="false accept rate of VAL (default: 0.001)")
     options.add_argument(
         "--no-flip", action="store_true", help="leave the mirror images out (default: add them)"
     )
