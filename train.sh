@@ -108,7 +108,7 @@ collect() {
 }
 
 stop() { # stop EXIT_CODE: each repetition saves its state before it ends
-    trap - INT TERM
+    trap '' HUP; trap - INT TERM
     echo "stopping; each repetition saves first"
     local r pid
     while [ ${#running[@]} -gt 0 ]; do
@@ -125,6 +125,7 @@ stop() { # stop EXIT_CODE: each repetition saves its state before it ends
 
 trap 'stop 130' INT
 trap 'stop 143' TERM
+trap 'stop 129 >/dev/null 2>&1' HUP
 next=0
 while [ "$next" -lt "$count" ] || [ ${#running[@]} -gt 0 ]; do
     while [ "$next" -lt "$count" ] && [ ${#running[@]} -lt "$jobs" ]; do

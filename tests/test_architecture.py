@@ -15,7 +15,20 @@ from tfxc.config import load_config
 # From bottom to top, as docs/architecture.md shows them ("Layers"). A layer may have several
 # groups; a group never imports its neighbours.
 LAYERS = [
-    [{"config", "settings", "registry", "errors", "files", "progress", "version"}],
+    [
+        {
+            "checksums",
+            "config",
+            "settings",
+            "registry",
+            "errors",
+            "escaping",
+            "files",
+            "locks",
+            "progress",
+            "version",
+        }
+    ],
     [{"ops"}],
     [{"labels"}],
     [{"metrics"}, {"data"}, {"ranker"}],
@@ -26,7 +39,7 @@ LAYERS = [
     [{"__init__", "__main__", "cli", "estimator", "estimator_model", "estimator_targets", *VERBS}],
 ]
 LIGHT = ["tfxc", "tfxc.__main__", "tfxc.cli", "tfxc.config", "tfxc.errors", "tfxc.files"]
-LIGHT += ["tfxc.progress", "tfxc.registry", "tfxc.version"]
+LIGHT += ["tfxc.checksums", "tfxc.locks", "tfxc.progress", "tfxc.registry", "tfxc.version"]
 METHODS = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
 NOTHING = "–"  # noqa: RUF001 (an empty cell of the table)
 TABLE = ROOT / "docs" / "methods.md"

@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
 from tests import tiny
+from tests.folders import record_again
 from tests.verbs.calls import call, listing
 from tfxc import evaluate, train
+from tfxc.files import MARKER
 from tfxc.training.reporting import Reporter
 
 
@@ -95,8 +98,10 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, stopped, capsys):
 def test_a_damaged_checkpoint_is_named(tmp_path, stopped, capsys):
     for path in (tmp_path / "run/checkpoints").glob("ckpt-7.data*"):
         cut(path)
-    problem = call(capsys, train, *stopped).problem()
-    assert "checkpoints/ckpt-7: " in problem and "--fresh" in problem
+    outcome = call(capsys, train, *stopped)
+    assert outcome.code == 2 and "ckpt-7: passed over" not in outcome.err
+    assert "run/checkpoints: no checkpoint is whole: ckpt-7.data-00000-of-00001 has" in outcome.err
+    assert "--fresh" in outcome.err
 
 
 def test_weights_of_another_model_are_refused(tmp_path, prepared, capsys):
@@ -106,6 +111,9 @@ def test_weights_of_another_model_are_refused(tmp_path, prepared, capsys):
     tree["encoder"]["hidden"] = [8]
     (tmp_path / "run/config.json").write_text(json.dumps(tree))
     problem = call(capsys, evaluate, "--run", tmp_path / "run", "--prepared", prepared).problem()
+    assert problem.startswith(f"{tmp_path / 'run/config.json'}: ") and "restore it" in problem
+    record_again(tmp_path / "run")
+    problem = call(capsys, evaluate, "--run", tmp_path / "run", "--prepared", prepared).problem()
     assert problem.startswith(f"{tmp_path / 'run/model.weights.h5'}: does not fit the model")
 
 
@@ -113,13 +121,13 @@ def test_full_disk_at_a_checkpoint(tmp_path, stopped, capsys, monkeypatch):
     folder = tmp_path / "run/checkpoints"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def full(self, checkpoint_number):
-        (folder / f"ckpt-{checkpoint_number}_temp").mkdir()
-        (folder / f"ckpt-{checkpoint_number}.data-00000-of-00001").write_bytes(b"half")
+    def full(self, path):
+        Path(f"{path}_temp").mkdir()
+        Path(f"{path}.data-00000-of-00001").write_bytes(b"half")
         raise tf.errors.ResourceExhaustedError(None, None, "ckpt; No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tf.train.CheckpointManager, "save", full)
+        patch.setattr(tf.train.Checkpoint, "write", full)
         problem = call(capsys, train, *stopped).problem(code=1)
     assert problem.startswith(f"{folder}: cannot write: the disk is full. To fix it: free some")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -144,7 +152,7 @@ def test_full_disk_at_other_files(tmp_path, stopped, capsys, monkeypatch, name):
     assert problem.startswith(f"{file}: cannot write: the disk is full. To fix it: free some space")
     assert not (run / "model.weights.h5").exists() and not (run / "summary.json").exists()
     (run / name).unlink(missing_ok=True)
-    assert not [path.name for path in run.iterdir() if path.name.startswith(".")]
+    assert [path.name for path in run.glob(".*")] == [MARKER]
     outcome = call(capsys, train, *stopped)
     assert outcome.code == 0 and "resumed at step" in outcome.out
 

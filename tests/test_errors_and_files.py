@@ -1,5 +1,6 @@
 import argparse
 import errno
+import functools
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from tfxc.errors import (
     UserError,
 )
 from tfxc.files import (
+    MARKER,
     atomic_file,
     atomic_folder,
     checksum,
@@ -37,10 +39,13 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+folder_of_letters = functools.partial(atomic_folder, holds="folder of letters")
+
+
 def content(path):
     """What a file, or the files of a folder, hold; None where there is nothing."""
     if path.is_dir():
-        return {child.name: child.read_text() for child in path.iterdir()}
+        return {p.name: p.read_text() for p in path.iterdir() if p.name != MARKER}
     return path.read_text() if path.exists() else None
 
 
@@ -152,10 +157,10 @@ def test_atomic_file_that_fails_leaves_nothing(tmp_path, before, mishap):
 def test_atomic_folder_that_fails_leaves_nothing(tmp_path, before, mishap):
     path = tmp_path / "a"
     if before:
-        path.mkdir()
-        (path / "b.txt").write_text("old")
+        with folder_of_letters(path) as scratch:
+            (scratch / "b.txt").write_text("old")
     expected = UserError if isinstance(mishap, OSError) else type(mishap)
-    with pytest.raises(expected), atomic_folder(path) as scratch:
+    with pytest.raises(expected), folder_of_letters(path) as scratch:
         (scratch / "c.txt").write_text("new")
         raise mishap
     assert content(path) == before
@@ -185,7 +190,7 @@ def test_npy_rows_that_fail_leave_nothing(tmp_path):
 def test_atomic_folder(tmp_path):
     path = tmp_path / "deep" / "a"
     for text in ("one", "two"):
-        with atomic_folder(path) as scratch:
+        with folder_of_letters(path) as scratch:
             (scratch / f"{text}.txt").write_text(text)
         assert content(path) == {f"{text}.txt": text}
         assert names(path.parent) == ["a"]
@@ -194,7 +199,7 @@ def test_atomic_folder(tmp_path):
 
 def test_a_folder_that_cannot_be_moved_in_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "a"
-    with atomic_folder(path) as scratch:
+    with folder_of_letters(path) as scratch:
         (scratch / "b.txt").write_text("old")
     replace, calls = os.replace, []
 
@@ -205,7 +210,7 @@ def test_a_folder_that_cannot_be_moved_in_leaves_the_old_one(tmp_path, monkeypat
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", full_the_second_time)
-    with pytest.raises(UserError, match="the disk is full"), atomic_folder(path) as scratch:
+    with pytest.raises(UserError, match="the disk is full"), folder_of_letters(path) as scratch:
         (scratch / "b.txt").write_text("new")
     assert content(path) == {"b.txt": "old"}
     assert names(tmp_path) == ["a"]
@@ -226,8 +231,8 @@ def test_a_folder_that_cannot_be_moved_in_leaves_the_old_one(tmp_path, monkeypat
         (atomic_file, "mkdir"),
         (atomic_file, "fsync"),
         (atomic_file, "replace"),
-        (atomic_folder, "mkdir"),
-        (atomic_folder, "replace"),
+        (folder_of_letters, "mkdir"),
+        (folder_of_letters, "replace"),
     ],
 )
 def test_refused_writes_are_user_errors(tmp_path, monkeypatch, atomic, step, number, message):
@@ -241,7 +246,7 @@ def test_refused_writes_are_user_errors(tmp_path, monkeypatch, atomic, step, num
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("atomic", [atomic_file, atomic_folder])
+@pytest.mark.parametrize("atomic", [atomic_file, folder_of_letters])
 def test_a_file_in_place_of_the_folder(tmp_path, atomic):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "a", tmp_path / "file" / "deeper" / "a"):
@@ -253,7 +258,7 @@ def test_a_file_in_place_of_the_folder(tmp_path, atomic):
 def test_a_file_is_never_replaced_by_a_folder_or_the_other_way_round(tmp_path):
     (tmp_path / "file").write_text("kept")
     (tmp_path / "folder").mkdir()
-    for atomic, name in ((atomic_folder, "file"), (atomic_file, "folder")):
+    for atomic, name in ((folder_of_letters, "file"), (atomic_file, "folder")):
         with pytest.raises(UserError, match=f"{name}: a .* expected"), atomic(tmp_path / name):
             pass
     assert (tmp_path / "file").read_text() == "kept"

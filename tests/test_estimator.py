@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import tfxc
-from tfxc.errors import ConfigError, DataError
+from tfxc.errors import ConfigError, DataError, UserError
 from tfxc.estimator import XCClassifier
 from tfxc.estimator_targets import read_targets
 
@@ -154,7 +154,7 @@ def test_saved_run_is_predicted_from_and_exported(tmp_path):
     assert run.label_counts.tolist() == [8, 16, 8, 16, 16]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").write_text("x")
-    with pytest.raises(ConfigError, match="something else"):
+    with pytest.raises(UserError, match="found other files; nothing is removed"):
         model.save(tmp_path / "mine")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests import tiny
 from tests.small_runs import make_run
-from tfxc import info
+from tfxc import checksums, info
 from tfxc.errors import ConfigError
 from tfxc.recipes.runs import load_run
 
@@ -23,6 +23,7 @@ def test_run_shows_every_weight(tmp_path, capsys):
         assert f" {shape} " in shown
     assert "12 labels, 20 features (sparse)" in shown and "not finished" in shown
     (run / "summary.json").write_text(json.dumps({"steps": 1234, "dev": {"P@1": 0.5}}))
+    checksums.record(run)
     info.main(["--run", str(run)])
     assert "finished at step 1,234, dev P@1 50.00" in capsys.readouterr().out
 

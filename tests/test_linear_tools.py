@@ -121,7 +121,7 @@ def test_imports_that_do_not_fit(tool, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")
-    assert "found something else" in call(capsys, *arguments).problem()
+    assert "found other files; nothing is removed" in call(capsys, *arguments).problem()
 
 
 def test_the_vectoriser_comes_along(tool, tmp_path, capsys, monkeypatch):

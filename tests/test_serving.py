@@ -12,7 +12,7 @@ import scipy.special
 import tensorflow as tf
 
 from tests.small_runs import NAMES, TEXTS, make_run
-from tfxc.errors import CheckpointError, ConfigError
+from tfxc.errors import CheckpointError, ConfigError, UserError
 from tfxc.ranker.calibration import Calibration
 from tfxc.recipes.runs import load_run
 from tfxc.serving import export_savedmodel
@@ -211,7 +211,7 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bare", "odd", "run"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ConfigError, match="something else"):
+    with pytest.raises(UserError, match="found other files; nothing is removed"):
         export_savedmodel(run, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
 

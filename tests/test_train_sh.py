@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
+from tfxc.files import mark
+from tfxc.training.run_folder import KIND, NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = str(ROOT / "train.sh")
@@ -208,6 +210,7 @@ def test_a_real_training_with_one_failure(tmp_path):
     )
     run = tmp_path / "run"
     run.mkdir()
+    mark(run, KIND, NAMES)
     (run / "repetition-01").write_text("a file in the folder's place")
     variables = {
         "PYTHON": sys.executable,

@@ -50,7 +50,10 @@ def tiny_tree(folder, **changes):
         },
     }
     for key, value in changes.items():
-        tree[key] = {**tree[key], **value} if isinstance(tree.get(key), dict) else value
+        # Another encoder has other arguments.
+        other = key == "encoder" and value.get("name", "bag_mlp") != "bag_mlp"
+        merged = isinstance(tree.get(key), dict) and not other
+        tree[key] = {**tree[key], **value} if merged else value
     return tree
 
 

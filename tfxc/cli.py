@@ -12,17 +12,31 @@ import threading
 
 from tfxc.config import load_config
 from tfxc.errors import MachineError, UserError
-from tfxc.files import system_error
+from tfxc.escaping import safe_output
+from tfxc.files import check_local, system_error
 
 
 def parser(verb, description, **kwargs):
     """An argument parser for ``python -m tfxc.<verb>``."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=f"python -m tfxc.{verb}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         **kwargs,
     )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses addresses of remote storages before any work."""
+
+    def parse_args(self, args=None, namespace=None):
+        """Parses."""
+        found = super().parse_args(args, namespace)
+        for name, value in vars(found).items():
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str):
+                    check_local(text, f"--{name.replace('_', '-')}")
+        return found
 
 
 def tool_parser(name, description):
@@ -149,6 +163,11 @@ def run(main, argv=None):
     2: wrong input, one line on standard error. 128 + n: stopped by signal n; what cannot be gone
     on with is removed.
     """
+    with safe_output():
+        _run(main, argv)
+
+
+def _run(main, argv):
     try:
         with _stop_signals():
             sys.exit(main(argv))
@@ -170,8 +189,7 @@ def run(main, argv=None):
 
 
 def _fail(error):
-    line = f"tfxc: {error}".encode("utf-8", "backslashreplace").decode("utf-8")
-    print(line, file=sys.stderr)
+    print(f"tfxc: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pydantic
 
 from tfxc.errors import ConfigError
-from tfxc.files import existing_file, read_errors
+from tfxc.files import check_local, existing_file, read_errors
 from tfxc.registry import nearest
 from tfxc.settings import SPLITS, Config, DataSettings, EarlyStopping, Method, TrainingSettings
 
@@ -56,6 +56,7 @@ def load_config(path, overrides=()):
 def parse_config(tree, where="config"):
     """Validates a nested dict as a ``Config``; errors name the key and the nearest known one."""
     _refuse_unwritable(tree, "", where)
+    _check_paths(tree, where)
     try:
         return Config.model_validate(tree)
     except pydantic.ValidationError as error:
@@ -76,6 +77,19 @@ def _refuse_unwritable(value, key, where):
     items = enumerate(value) if isinstance(value, (list, tuple)) else items
     for name, item in items:
         _refuse_unwritable(item, f"{key}.{name}" if key else str(name), where)
+
+
+def _check_paths(tree, where, key=""):
+    """Refuses addresses of remote storages, wherever they stand but in what is only shown."""
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            if key + name not in ("about", "data.where"):
+                _check_paths(value, where, f"{key}{name}.")
+    elif isinstance(tree, list):
+        for number, value in enumerate(tree):
+            _check_paths(value, where, f"{key}{number}.")
+    elif isinstance(tree, str):
+        check_local(tree, f"{where}: {key[:-1]}")
 
 
 def _read(path, seen):

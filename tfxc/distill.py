@@ -6,7 +6,7 @@ config's recipe 'distill' says stays. Given again, the same command goes on with
 """
 
 from tfxc import cli, train
-from tfxc.files import json_text
+from tfxc.escaping import json_text
 
 
 def main(argv=None):

@@ -5,9 +5,15 @@ input is wrong, 1 where the machine is at fault. From Python it is a ``ValueErro
 are ``assert``s and ordinary exceptions, which keep their traceback.
 """
 
+import re
+
+from tfxc.escaping import one_line
+
 
 class UserError(ValueError):
     """Something the user gave is wrong.
+
+    Its text is one line, whatever the names and values in it hold.
 
     Args:
         problem: what was expected and what was found.
@@ -26,7 +32,7 @@ class UserError(ValueError):
         text = f"{where}: {problem}" if where else problem
         if fix:
             text = f"{text.rstrip('.')}. To fix it: {fix.rstrip('.')}."
-        super().__init__(text)
+        super().__init__(one_line(re.sub(r"\s*\n\s*", " ", text)))
 
 
 class DataError(UserError):
@@ -42,7 +48,7 @@ class CheckpointError(UserError):
 
 
 class NonFiniteLossError(UserError):
-    """The training loss became NaN or infinite."""
+    """The training loss or its gradient became NaN or infinite."""
 
 
 class MachineError(UserError):

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from tfxc.data.tokens_base import TokenRows
 from tfxc.errors import ConfigError, DataError
 from tfxc.estimator_model import FittedModel
 from tfxc.estimator_targets import label_sets, read_targets
+from tfxc.locks import scratch_folder
 from tfxc.training.interrupts import Stopped
 from tfxc.training.loop import Trainer
 from tfxc.training.run_folder import RunFolder
@@ -191,7 +191,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def _train(self, config, source):
         quiet = contextlib.ExitStack()
-        with quiet, tempfile.TemporaryDirectory(prefix="tfxc-fit-") as folder:
+        with quiet, scratch_folder("fit") as folder:
             if not self.verbose:
                 quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
                 quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))

@@ -6,12 +6,11 @@ import numpy as np
 
 from tfxc.config import parse_config
 from tfxc.data.manifest import Manifest, SplitInfo
-from tfxc.errors import ConfigError
 from tfxc.files import atomic_folder
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
 from tfxc.training.label_codes import decided_codes
-from tfxc.training.run_folder import RunFolder
+from tfxc.training.run_folder import KIND, NAMES, RunFolder
 from tfxc.training.search import Searcher
 
 
@@ -84,18 +83,11 @@ class FittedModel:
             text_features: fitted ``TextFeatures``, or None.
 
         Raises:
-            ConfigError: the folder holds something else than a run.
+            UserError: the folder holds something else than a run.
         """
-        occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-        if occupied and not (folder / "config.json").is_file():
-            raise ConfigError(
-                "a new folder or one with a run expected, found something else",
-                where=folder,
-                fix="choose another folder",
-            )
         vocabulary = LabelVocabulary(names, where="classes_")
         config = self.config.model_copy(update={"run": str(folder)})
-        with atomic_folder(folder) as scratch:
+        with atomic_folder(folder, KIND, NAMES) as scratch:
             assets = scratch / "assets"
             assets.mkdir()
             (scratch / "config.json").write_text(config.to_json() + "\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 
 Prints one table, writes evaluation-NAME.json and evaluation-NAME.npz (per-example values) into the
 run folder. With ``--compare RUN2`` both runs are measured on the same examples and compared by a
-paired bootstrap. With ``--tables FOLDER`` it also tells precision, recall and F1 and writes
+paired bootstrap. With ``--tables FOLDER`` it also reports precision, recall and F1 and writes
 labels.csv (of each label), confusions.csv (labels taken for others) and wrong.csv (the examples
 that went wrong) there.
 """
@@ -30,16 +30,16 @@ def main(argv=None):
 def measure(path, options, suffix=""):
     """Measures the run in ``path``; returns its per-example values."""
     from tfxc.recipes.runs import load_run
-    from tfxc.reports.decided import Decided
 
     loaded = load_run(path)
     loaded.search_with(options.beam, options.post_processor)
+    loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
     if options.tables:
         loaded.require_counts("--tables")
     name, rows = examples(loaded, options)
     metrics, began = build_metrics(loaded, options), time.monotonic()
-    decided = Decided.of(loaded, options) if options.tables else None
-    values, unseen = _search(loaded, rows, metrics, options, decided)
+    decided = decided_of(loaded, options) if options.tables else None
+    values, unseen = search(loaded, rows, metrics, options, decided)
     seconds = time.monotonic() - began
     told = f", {unseen:,} of their labels are unknown to the run" if unseen else ""
     print(f"{path} on {name}: {metrics.num_examples:,} examples{told}")
@@ -51,12 +51,13 @@ def measure(path, options, suffix=""):
         wanted = {row for row, *_ in decided.found.wrong}
         texts = texts_of_examples(loaded, options, name, wanted)
         print(decided.write(options.tables, loaded, texts))
-    return {"path": path, "values": values}
+    return {"path": path, "values": values, "support": metrics.support()}
 
 
 def build_metrics(loaded, options):
     """The metric suite a run is measured by."""
     from tfxc.metrics import suite
+    from tfxc.training.evaluation import classification_of
 
     settings, splits = loaded.config.evaluation, loaded.manifest["splits"]
     num_labels = loaded.manifest["num_labels"]
@@ -75,9 +76,23 @@ def build_metrics(loaded, options):
         label_counts=counts,
         num_train_examples=None if counts is None else splits["train"]["examples"],
         propensity=settings.propensity,
-        threshold=settings.threshold if options.threshold is None else options.threshold,
         full_loss=_full_loss(loaded, options),
+        classification=classification_of(
+            decision(loaded, options),
+            loaded.single_label,
+            num_labels,
+            loaded.vocabulary.names if num_labels == 2 else (),
+        ),
     )
+
+
+def decision(loaded, options):
+    """The rule by which a run's labels count as predicted."""
+    from tfxc.training.evaluation import decision_of
+
+    given = loaded.config.evaluation.threshold
+    given = given if options.threshold is None else options.threshold
+    return decision_of(loaded.model, loaded.single_label, given)
 
 
 def _full_loss(loaded, options):
@@ -85,6 +100,13 @@ def _full_loss(loaded, options):
     from tfxc.training.evaluation import measures_full_loss
 
     return options.full_loss or measures_full_loss(loaded.config.evaluation, loaded.model)
+
+
+def decided_of(loaded, options):
+    """``Decided`` of a run, to be updated by ``search``."""
+    from tfxc.reports.decided import Decided
+
+    return Decided(decision(loaded, options), loaded.vocabulary.names, options.most)
 
 
 def examples(loaded, options):
@@ -108,6 +130,7 @@ def examples(loaded, options):
             where="--split",
             fix="name a file with --data",
         )
+    loaded.folder.check_data(folder, {"labels", "text features", f"records of {split}"})
     return split, open_source(folder, split)
 
 
@@ -145,22 +168,32 @@ def _ending(path):
     return Path(plain.stem).suffix if plain.suffix in (".gz", ".xz") else plain.suffix
 
 
-def _search(loaded, rows, metrics, options, decided=None):
-    """Updates ``metrics`` and ``decided``.
+def search(loaded, rows, metrics, options, decided=None):
+    """Finds the labels of examples; updates ``metrics`` and ``decided``.
+
+    Args:
+        loaded: ``LoadedRun``.
+        rows: of the examples, see ``examples``.
+        metrics: ``MetricSuite``.
+        options: of ``add_source_options`` and ``add_table_options``.
+        decided: ``Decided``, or None.
 
     Returns:
         {name: per-example values}, and the number of unseen labels.
+
+    Raises:
+        DataError: there is no example.
     """
     import numpy as np
 
     from tfxc.training.search import Searcher
 
     full_loss = "full_loss" in metrics.names
-    count, probabilities = metrics.min_predictions, False
-    if decided:
-        count, probabilities = decided.count(count, options.labels), decided.probabilities
-    arguments = (count, options.search, full_loss, probabilities)
-    searcher = Searcher(loaded.model, *arguments)
+    num_labels = loaded.manifest["num_labels"]
+    rule = decided.decision if decided else metrics.decision
+    count = rule.depth(metrics.min_predictions, num_labels, options.labels)
+    probabilities = decided is not None and rule.probabilities
+    searcher = Searcher(loaded.model, count, options.search, full_loss, probabilities)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
     parts, unseen = [], 0
     for found in searcher.over_rows(rows, batch_size, "evaluating"):
@@ -168,7 +201,7 @@ def _search(loaded, rows, metrics, options, decided=None):
         parts.append(metrics.per_example(*found))
         if decided:
             decided.found.update(*found)
-        unseen += int(np.count_nonzero(found.labels >= loaded.manifest["num_labels"]))
+        unseen += int(np.count_nonzero(found.labels >= num_labels))
     if not parts:
         raise DataError(
             "at least one example to evaluate expected, found none",
@@ -187,7 +220,7 @@ def _write(folder, name, run, data, metrics, values):
         "run": str(run),
         "data": data,
         "examples": metrics.num_examples,
-        "metrics": metrics.result(),
+        "metrics": metrics.known_values(),
     }
     write_json(folder / f"{name}.json", record)
     with atomic_file(folder / f"{name}.npz", "wb") as stream:
@@ -204,7 +237,7 @@ def _comparison(one, other, options):
     from tfxc.metrics.bootstrap import paired_bootstrap
 
     lines = [f"{one['path']} minus {other['path']}, 95 % interval of a paired bootstrap:"]
-    for name in _comparable(one["values"], other["values"]):
+    for name in _comparable(one, other):
         found = paired_bootstrap(one["values"][name], other["values"][name], seed=options.seed)
         factor, digits = (1, 4) if name.endswith("loss") else (100, 2)
         low, high = (f"{factor * found[end]:+.{digits}f}" for end in ("low", "high"))
@@ -221,10 +254,10 @@ def _comparable(one, other):
     import numpy as np
 
     names = []
-    for name in [name for name in one if name in other]:
-        here, there = np.isnan(one[name]), np.isnan(other[name])
+    for name in [name for name in one["values"] if name in other["values"]]:
+        here, there = (np.isnan(run["values"][name]) for run in (one, other))
         other_slice = "/" in name and here.shape == there.shape and (here != there).any()
-        if not other_slice and not (here.all() and there.all()):
+        if not other_slice and (one["support"][name] or other["support"][name]):
             names.append(name)
     return names
 
@@ -284,6 +317,19 @@ def add_source_options(options):
         metavar="METHOD",
         help="how a head with a native search finds labels: auto, brute, threshold (all exact) "
         "or approximate (default: auto)",
+    )
+    options.add_argument(
+        "--search-buckets",
+        type=cli.positive,
+        metavar="M",
+        help="best buckets of each repetition that the approximate search looks into "
+        "(default: the run's)",
+    )
+    options.add_argument(
+        "--search-min-count",
+        type=cli.positive,
+        metavar="N",
+        help="in how many of them it has to find a label (default: the run's)",
     )
     cli.add_beam_options(options)
     options.add_argument("--prepared", default="prepared", help="where prepared records are kept")

@@ -1,12 +1,17 @@
-"""Files that appear whole or not at all, and small files read with clear errors."""
+"""Files that appear whole or not at all, small files read with clear errors, marked folders.
+
+A folder that tfxc writes holds a marker, ``.tfxc.json``: what it is, and the names of what belongs
+to it. Only such a folder is ever replaced or emptied, and only if it holds nothing else.
+"""
 
 import contextlib
 import errno
+import fnmatch
+import glob
 import gzip
 import hashlib
 import json
 import lzma
-import math
 import os
 import re
 import shutil
@@ -18,7 +23,14 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from tfxc.errors import DataError, MachineError, UserError
+from tfxc.errors import ConfigError, DataError, MachineError, UserError
+from tfxc.escaping import json_text
+from tfxc.locks import holder, owned, sweep
+from tfxc.version import __version__
+
+MARKER, LOCKS = ".tfxc.json", ".*.lock"
+SCRATCH = ".{}.new-????????"  # of a name; what ``tempfile`` makes of ``_scratch_prefix``
+_REMOVED = ".removed-"
 
 # What the machine refuses, and what to do.
 _REASONS = {
@@ -199,23 +211,6 @@ def read_array(path, *, fix="check the path", error=DataError, mapped=False):
         return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
 
 
-def json_text(value, **options):
-    """A value as JSON text; NaN and infinity, which JSON has not, become null.
-
-    Args:
-        value: what ``json.dumps`` takes.
-        options: of ``json.dumps``.
-
-    Example:
-        >>> json_text({"loss": float("nan"), "steps": [1, 2.5]})
-        '{"loss": null, "steps": [1, 2.5]}'
-    """
-    try:
-        return json.dumps(value, allow_nan=False, **options)
-    except ValueError:
-        return json.dumps(_finite(value), allow_nan=False, **options)
-
-
 def write_json(path, value, **options):
     """Writes a value as a JSON file, whole or not at all; NaN and infinity become null.
 
@@ -230,14 +225,6 @@ def write_json(path, value, **options):
     text = json_text(value, **{"indent": 2, **options})
     with atomic_file(path) as stream:
         stream.write(text + "\n")
-
-
-def _finite(value):
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _damaged(path, problem, fix, error):
@@ -256,9 +243,34 @@ def _unreadable(path, problem):
 
 
 def checksum(path):
-    """SHA-256 of a file as a hexadecimal string, read in blocks."""
-    with open(path, "rb") as stream:
+    """SHA-256 of a file as a hexadecimal string, read in blocks.
+
+    Raises:
+        DataError, MachineError: as ``read_errors``.
+    """
+    with read_errors(path), open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_local(path, where=None):
+    """Refuses the address of a remote storage, which would be taken for a folder's name.
+
+    Args:
+        path: what the user gave for a file or folder.
+        where: config key or option it was given in.
+
+    Raises:
+        ConfigError: it is such an address.
+
+    Example:
+        >>> check_local("runs/mine")
+    """
+    if re.match(r"^[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise ConfigError(
+            f"a path on this machine expected, found {str(path)!r}",
+            where=where,
+            fix="copy the data here, or mount the storage and give the path of the mount",
+        )
 
 
 @contextlib.contextmanager
@@ -266,19 +278,21 @@ def atomic_file(path, mode="w"):
     """Opens a temporary neighbour of ``path`` and renames it there on success.
 
     On any error, a full disk and Ctrl-C included, the neighbour is removed and ``path`` is as it
-    was before.
+    was before. What a killed process has left is removed by the next one that writes the file.
 
     Raises:
-        UserError: the disk is full, the folder cannot be written to, or ``path`` is a folder.
+        MachineError: the disk is full or the folder cannot be written to.
+        UserError: ``path`` is a folder.
     """
     path = Path(path)
     if path.is_dir():
         raise _in_the_way(path, expected="file", found="folder")
     encoding = None if "b" in mode else "utf-8"
     with _made_parent(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        sweep(path.parent, SCRATCH.format(glob.escape(path.name)))
+        handle, name = tempfile.mkstemp(prefix=_scratch_prefix(path), dir=path.parent)
     try:
-        with write_errors(path), os.fdopen(handle, mode, encoding=encoding) as stream:
+        with owned(name), write_errors(path), os.fdopen(handle, mode, encoding=encoding) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -333,49 +347,195 @@ def npy_rows(path, dtype):
 
 
 @contextlib.contextmanager
-def atomic_folder(path):
+def atomic_folder(path, holds, names=None):
     """Yields a temporary neighbour folder that becomes ``path`` on success.
 
-    An existing ``path`` is replaced only once the new one is complete.
+    An existing ``path`` is replaced only once the new one is complete, and only if it is empty or
+    one of the same kind, see ``check_own``. What a killed process has left is removed by the next
+    one that writes the folder.
+
+    Args:
+        path: the folder.
+        holds: what it is, e.g. ``"run"``.
+        names: patterns of the names that may appear in it later; by default those written now.
 
     Raises:
-        UserError: the disk is full, the folder cannot be written to, or ``path`` is a file.
+        MachineError: the disk is full or the folder cannot be written to.
+        UserError: ``path`` is a file, or a folder that holds something else or is written to.
     """
     path = Path(path)
     if path.is_file():
         raise _in_the_way(path, expected="folder", found="file")
+    check_own(path, holds)
+    check_unlocked(path)
     with _made_parent(path):
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        sweep(path.parent, SCRATCH.format(glob.escape(path.name)))
+        scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(path), dir=path.parent))
     try:
-        with write_errors(path):
+        with owned(scratch), write_errors(path):
             yield scratch
-        os.chmod(scratch, 0o755)
-        with write_errors(path):
+            names = names or sorted(entry.name for entry in scratch.iterdir())
+            (scratch / MARKER).write_text(_marker_text(holds, names), encoding="utf-8")
+            os.chmod(scratch, 0o755)
             _swap_in(scratch, path)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
 
 
+def _scratch_prefix(path):
+    return f".{path.name}.new-"
+
+
 def _swap_in(scratch, path):
     if not path.exists():
         os.replace(scratch, path)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    old = Path(tempfile.mkdtemp(prefix=_scratch_prefix(path), dir=path.parent))
+    with owned(old):
+        try:
+            os.replace(path, old / path.name)
+            os.replace(scratch, path)
+        except BaseException:
+            if not path.exists():
+                os.replace(old / path.name, path)
+            raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def mark(folder, holds, names):
+    """Writes the marker of a folder.
+
+    Args:
+        folder: the folder.
+        holds: what it is, e.g. ``"run"``.
+        names: names of what belongs to it, or patterns (``fnmatch``).
+    """
+    with atomic_file(Path(folder) / MARKER) as stream:
+        stream.write(_marker_text(holds, names))
+
+
+def _marker_text(holds, names):
+    marker = {"holds": holds, "written_by": f"tfxc {__version__}", "names": list(names)}
+    return json.dumps(marker, indent=2) + "\n"
+
+
+def check_kind(folder, holds):
+    """Refuses a folder that tfxc has not written, or that is something else.
+
+    A folder that is empty, or not there, is fine; locks of folders in it do not count.
+
+    Args:
+        folder: what is to be written to.
+        holds: what it has to be.
+
+    Returns:
+        list of patterns of the names that may be in it.
+
+    Raises:
+        UserError: it is something else.
+    """
+    folder = Path(folder)
+    if not folder.is_dir() or all(_matches(entry.name, [LOCKS]) for entry in folder.iterdir()):
+        return []
+    marker = _marker(folder)
+    if marker is None or marker["holds"] != holds:
+        found = "other files" if marker is None else f"a tfxc {marker['holds']}"
+        raise UserError(
+            f"an empty folder or a tfxc {holds} expected, found {found}; nothing is removed",
+            where=folder,
+            fix="choose another folder",
+        )
+    names = [*marker["names"], MARKER, LOCKS]
+    return [*names, *(SCRATCH.format(name) for name in names), _REMOVED + "*"]
+
+
+def check_own(folder, holds):
+    """Refuses to remove a folder that tfxc has not written, or that something was put into.
+
+    Args:
+        folder: what is to be replaced or emptied.
+        holds: what it has to be.
+
+    Raises:
+        UserError: as ``check_kind``; or it holds other files, which are named.
+    """
+    known, folder = check_kind(folder, holds), Path(folder)
+    foreign = [e.name for e in folder.iterdir() if not _matches(e.name, known)] if known else []
+    if foreign:
+        shown = ", ".join(sorted(foreign)[:5]) + (", ..." if len(foreign) > 5 else "")
+        raise UserError(
+            f"holds files that tfxc has not written ({shown}); nothing is removed",
+            where=folder,
+            fix="move them away, or choose another folder",
+        )
+
+
+def lock_of(folder):
+    """The lock file of a folder, next to it: there only while a process writes to the folder."""
+    path = Path(os.path.abspath(folder))
+    return path.with_name(f".{path.name}.lock")
+
+
+def check_unlocked(folder):
+    """Refuses a folder that another process is writing to.
+
+    Raises:
+        UserError: it is; the process is named.
+    """
+    found = holder(lock_of(folder))
+    if found is not None:
+        raise UserError(
+            f"{found} is writing to this folder",
+            where=folder,
+            fix="wait for it, stop it, or choose another folder",
+        )
+
+
+def empty_own(folder, holds, keep=()):
+    """Removes what tfxc has written into a folder; the folder stays, and locks of folders in it.
+
+    Everything is first moved aside together, so that a process killed here leaves no half of it.
+
+    Args:
+        folder: a folder that may be there.
+        holds: as of ``check_own``.
+        keep: patterns of names that stay as well.
+
+    Raises:
+        UserError: as ``check_own``.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        return
+    check_own(folder, holds)
+    with write_errors(folder):
+        aside = Path(tempfile.mkdtemp(prefix=_REMOVED, dir=folder))
+        for entry in list(folder.iterdir()):
+            if entry != aside and not _matches(entry.name, (LOCKS, *keep)):
+                os.replace(entry, aside / entry.name)
+        shutil.rmtree(aside)
+
+
+def _matches(name, patterns):
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _marker(folder):
+    """The marker of a folder as a dict, or None."""
     try:
-        os.replace(path, old / path.name)
-        os.replace(scratch, path)
-    except BaseException:
-        if not path.exists():
-            os.replace(old / path.name, path)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+        found = json.loads((Path(folder) / MARKER).read_text(encoding="utf-8"))
+        known = isinstance(found["holds"], str) and isinstance(found["names"], list)
+        return found if known else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @contextlib.contextmanager
 def _made_parent(path):
     """Makes the folder of ``path``; what goes wrong then or inside is a ``UserError``."""
+    check_local(path)
     with write_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

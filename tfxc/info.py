@@ -2,7 +2,8 @@
 
 Lists every weight with its shape and bytes, the layers of a linear ranker, and the counts of labels
 and features; for a config also the memory its training will take, and the learning rates of single
-weights. Nothing is trained and no weight is allocated.
+weights. Nothing is trained and no weight is allocated. With --verify, every file that the run is
+read from is compared with its checksum first.
 """
 
 from tfxc import cli
@@ -15,9 +16,24 @@ _FLOAT = 4
 def main(argv=None):
     """Prints the sizes of one run or config."""
     options = _parser().parse_args(argv)
+    if options.verify:
+        _verify(options)
     lines = _run_lines(options.run) if options.run else _config_lines(options)
     print("\n".join(lines))
     return 0
+
+
+def _verify(options):
+    from tfxc.training.run_folder import RunFolder
+
+    if not options.run:
+        raise ConfigError(
+            "a run expected, found a config",
+            where="--verify",
+            fix="give --run, or check the data with python -m tfxc.prepare --verify",
+        )
+    RunFolder(options.run).verify()
+    print("all checksums are right")
 
 
 def _run_lines(path):
@@ -44,7 +60,8 @@ def _run_lines(path):
 
 def _config_lines(options):
     from tfxc import registry
-    from tfxc.data.manifest import Manifest, prepared_folder
+    from tfxc.data.manifest import prepared_folder
+    from tfxc.data.preparation import check_prepared
 
     config = cli.config_of(options)
     folder = prepared_folder(config.data, options.prepared)
@@ -54,7 +71,7 @@ def _config_lines(options):
             where=options.config,
             fix=f"run python -m tfxc.prepare --config {options.config}",
         )
-    manifest = Manifest.load(folder)
+    manifest = check_prepared(folder)
     yield from _data_lines(manifest.model_dump())
     registry.get("recipe", config.recipe.name).check_config(config)
     recipe = registry.create("recipe", config.recipe.section())
@@ -134,6 +151,7 @@ def _parser():
     options = cli.parser("info", __doc__)
     cli.add_config_options(options, required=False)
     options.add_argument("--run", metavar="RUN", help="run folder")
+    options.add_argument("--verify", action="store_true", help="check all files' checksums")
     return _OneOf(options)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tfxc import cli
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import json_text
+from tfxc.escaping import json_text, one_line
 
 _PROMPT = "> "
 _ENSEMBLE = "softmax_average"
@@ -164,7 +164,8 @@ def _converse(predictor, min_score):
 def ranking(predictions, min_score=None):
     """Scores and labels of one example, a line each."""
     (pairs,) = _pairs(predictions, min_score)
-    return "\n".join(f"{score:10.4f}  {label}" for label, score in pairs) or "  (no label)"
+    lines = (f"{score:10.4f}  {one_line(label)}" for label, score in pairs)
+    return "\n".join(lines) or "  (no label)"
 
 
 def _pairs(predictions, min_score):
@@ -194,12 +195,12 @@ def _json_line(_number, name, pairs):
     answer = {"name": name} if name else {}
     answer["labels"] = [label for label, _ in pairs]
     answer["scores"] = [round(score, 6) for _, score in pairs]
-    return json_text(answer, ensure_ascii=False)
+    return json_text(answer)
 
 
 def _table_line(number, name, pairs):
-    ranked = " | ".join(f"{score:.3f} {label}" for label, score in pairs)
-    return f"{name or number:>8}  {ranked}"
+    ranked = " | ".join(f"{score:.3f} {one_line(label)}" for label, score in pairs)
+    return f"{one_line(name or number):>8}  {ranked}"
 
 
 _LAYOUTS = {"jsonl": _json_line, "table": _table_line}

@@ -18,8 +18,8 @@ def main(argv=None):
     if options.verify:
         from tfxc.data.source import verify
 
-        in_place = verify(folder).layout == "feature_set"
-        print("all feature values are finite" if in_place else "all checksums are right")
+        verify(folder)
+        print("all checksums are right")
     print(describe(Manifest.load(folder), folder))
     return 0
 
@@ -67,7 +67,7 @@ def _parser():
     cli.add_config_options(options)
     options.add_argument("--jobs", type=cli.positive, help="processes (default: all cores)")
     options.add_argument("--force", action="store_true", help="prepare again")
-    options.add_argument("--verify", action="store_true", help="check the shards' checksums")
+    options.add_argument("--verify", action="store_true", help="check all files' checksums")
     return options
 
 

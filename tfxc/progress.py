@@ -3,6 +3,8 @@
 import sys
 import time
 
+from tfxc.escaping import one_line
+
 
 class Progress:
     """A progress line on standard error.
@@ -23,9 +25,10 @@ class Progress:
     """
 
     def __init__(self, title, total=None, unit="steps", start=0, stream=None, log_seconds=20.0):
-        self.title, self.total, self.unit = title, total, unit
+        self.title, self.total, self.unit = one_line(title or ""), total, unit
         self.done = self._start = start
-        self._stream = stream or sys.stderr
+        # Its own control sequences are not to be escaped; what it shows of others is.
+        self._stream = getattr(stream or sys.stderr, "unescaped", stream or sys.stderr)
         self._terminal = self._stream.isatty()
         self._interval = 0.2 if self._terminal else log_seconds
         self._began = self._drawn = time.monotonic()
@@ -40,7 +43,7 @@ class Progress:
     def advance(self, units, note=""):
         """Counts ``units`` more as done; ``note`` is shown behind the figures."""
         self.done += units
-        self._note = note or self._note
+        self._note = one_line(note) or self._note
         now = time.monotonic()
         if now - self._drawn >= self._interval:
             self._drawn = now

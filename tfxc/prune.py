@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tfxc import cli, train
 from tfxc.errors import ConfigError
-from tfxc.files import json_text
+from tfxc.escaping import json_text
 
 _SIZES = ("num_heads", "feed_forward_dim", "iters", "examples")
 

@@ -5,14 +5,18 @@ taken for others, wrong examples) and the whole tables as CSV. Predicted are the
 reaches --threshold (default: the config's), or the best one alone where there is none.
 """
 
+import shlex
 from pathlib import Path
 
 from tfxc import cli
+from tfxc.escaping import markdown_text, one_line
 from tfxc.evaluate import (
     add_source_options,
     add_table_options,
     build_metrics,
+    decided_of,
     examples,
+    search,
     texts_of_examples,
 )
 
@@ -30,38 +34,22 @@ def main(argv=None):
         pyplot()  # before anything is measured
     loaded = load_run(options.run)
     loaded.search_with(options.beam, options.post_processor)
+    loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
     loaded.require_counts("--run")
     name, rows = examples(loaded, options)
-    metrics, found = _measured(loaded, rows, options)
+    metrics, decided = build_metrics(loaded, options), decided_of(loaded, options)
+    search(loaded, rows, metrics, options, decided)
     folder = Path(options.output or Path(options.run) / "report")
     make_folder(folder)
-    texts = texts_of_examples(loaded, options, name, {row for row, *_ in found.wrong})
+    wanted = {row for row, *_ in decided.found.wrong}
+    texts = texts_of_examples(loaded, options, name, wanted)
     with write_errors(folder):
-        write(folder, loaded, name, metrics, found, texts, pictures=not options.no_pictures)
+        write(folder, loaded, name, metrics, decided, texts, pictures=not options.no_pictures)
     print(f"written: {folder}/report.md")
     return 0
 
 
-def _measured(loaded, rows, options):
-    from tfxc.metrics.per_label import PerLabel
-    from tfxc.training.search import Searcher
-
-    metrics = build_metrics(loaded, options)
-    settings, num_labels = loaded.config.evaluation, loaded.manifest["num_labels"]
-    threshold = settings.threshold if options.threshold is None else options.threshold
-    found = PerLabel(num_labels, threshold, options.most)
-    count = max(metrics.min_predictions, 1)
-    if threshold is not None:
-        count = min(num_labels, max(count, options.labels))
-    searcher = Searcher(loaded.model, count, options.search, "full_loss" in metrics.names)
-    batch_size = options.batch_size or settings.batch_size
-    for batch in searcher.over_rows(rows, batch_size, "measuring"):
-        metrics.update(*batch)
-        found.update(*batch)
-    return metrics, found
-
-
-def write(folder, loaded, name, metrics, found, texts, pictures):
+def write(folder, loaded, name, metrics, decided, texts, pictures):
     """Writes report.md, labels.csv, confusions.csv, wrong.csv and the pictures.
 
     Args:
@@ -69,17 +57,15 @@ def write(folder, loaded, name, metrics, found, texts, pictures):
         loaded: ``LoadedRun``.
         name: of the examples.
         metrics: ``MetricSuite`` with their results.
-        found: ``PerLabel`` with theirs.
+        decided: ``Decided`` of theirs.
         texts: {example: text} of wrong examples, perhaps empty.
         pictures: whether to draw.
     """
     from tfxc.files import atomic_file
-    from tfxc.reports import tables
     from tfxc.reports.pictures import confusion_matrix, labels_by_frequency, learning_curves
 
-    names = loaded.vocabulary.names
-    written = tables.write_tables(folder, found, names, loaded.label_counts, texts)
-    label_rows, confusions, wrong = written
+    names, found = loaded.vocabulary.names, decided.found
+    rows = decided.write_tables(folder, loaded, texts)
     drawn = {}
     if pictures:
         log = loaded.folder / "metrics.jsonl"
@@ -87,25 +73,23 @@ def write(folder, loaded, name, metrics, found, texts, pictures):
         drawn["labels"] = labels_by_frequency(found, loaded.label_counts, folder / "labels.png")
         drawn["confusions"] = confusion_matrix(found, names, folder / "confusions.png")
     with atomic_file(folder / "report.md") as stream:
-        lines = _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn)
+        lines = _lines(loaded, name, metrics, decided, rows, drawn)
         stream.write("\n".join(lines))
 
 
-def _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn):
+def _lines(loaded, name, metrics, decided, rows, drawn):
     from tfxc.reports.tables import (
         CONFUSION_COLUMNS,
         LABEL_COLUMNS,
-        WRONG_COLUMNS,
         average_rows,
         markdown,
+        wrong_columns,
     )
 
+    found, (label_rows, confusions, wrong) = decided.found, rows
     yield from _run_lines(loaded, name)
     yield f"## Metrics\n\n```\n{metrics.table()}\n```\n"
-    chosen = (
-        "best label" if found.threshold is None else f"labels scored {found.threshold:g} or more"
-    )
-    yield f"Of the {chosen}:\n"
+    yield f"Of the {found.decision}:\n"
     averages = average_rows(found, loaded.vocabulary.names)
     yield markdown(("average", "precision", "recall", "F1"), averages) + "\n"
     if drawn.get("curves"):
@@ -125,13 +109,13 @@ def _lines(loaded, name, metrics, found, label_rows, confusions, wrong, drawn):
     told = "all" if len(wrong) == found.num_wrong else f"the surest {len(wrong):,}"
     wrong_ones = f"{found.num_wrong:,} of {found.num_examples:,}"
     yield f"## Wrong examples: {wrong_ones} ([{told}](wrong.csv))\n"
-    yield markdown(WRONG_COLUMNS, wrong, _MOST) + "\n"
+    yield markdown(wrong_columns(decided.scores), wrong, _MOST) + "\n"
 
 
 def _run_lines(loaded, name):
     """What was trained, and how."""
     config, summary = loaded.config, loaded.folder.summary() or {}
-    yield f"# {loaded.folder.path} on {name}\n"
+    yield f"# {markdown_text(f'{loaded.folder.path} on {name}')}\n"
     kinds = ("encoder", "head", "objective")
     kinds = [kind for kind in kinds if getattr(config, kind) is not None] or ["recipe"]
     methods = [f"{kind} `{getattr(config, kind).name}`" for kind in kinds]
@@ -143,7 +127,8 @@ def _run_lines(loaded, name):
         f"Trained {steps}in {summary.get('seconds', 0):,} s, seed {config.seed}. "
         "The command, with the config.json of the run folder:\n"
     )
-    yield f"    python -m tfxc.train --config {loaded.folder.path}/config.json\n"
+    path = shlex.quote(f"{loaded.folder.path}/config.json")
+    yield f"    python -m tfxc.train --config {one_line(path)}\n"
 
 
 def _parser():

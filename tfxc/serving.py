@@ -18,10 +18,12 @@ from tfxc.data.images import decode_batch
 from tfxc.data.tensorflow_files import os_errors
 from tfxc.data.text_graph import text_graph
 from tfxc.errors import ConfigError
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, check_own
 from tfxc.ops.sparse import unit_rows
 from tfxc.serving_check import largest_difference
 from tfxc.training.search import check_probabilities, top_k_in_graph
+
+_KIND = "exported SavedModel"
 
 
 class Exported(NamedTuple):
@@ -87,11 +89,11 @@ def export_savedmodel(loaded_run, folder, k=5, probabilities=False):
         'text'
     """
     folder = Path(folder)
-    check_target(loaded_run, folder, k, "saved_model.pb", "a SavedModel")
+    check_target(loaded_run, folder, k, _KIND)
     if probabilities:
         check_probabilities(loaded_run.model)
     model = ServedModel(loaded_run, k, probabilities)
-    with atomic_folder(folder) as scratch:
+    with atomic_folder(folder, _KIND) as scratch:
         # The gradients of our own ops hold on to tensors that cannot be saved; serving needs none.
         plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         with os_errors(folder):
@@ -249,32 +251,27 @@ def _label_names(loaded_run):
     return tf.lookup.StaticHashTable(lines, default_value="")
 
 
-def check_target(loaded_run, folder, k, marker, what):
-    """Refuses a k that the labels do not allow, and a folder that holds something else.
+def check_target(loaded_run, folder, k, holds):
+    """Refuses a k that the labels do not allow, a folder that holds something else, a damaged run.
 
     Args:
         loaded_run: a ``LoadedRun``.
         folder: ``Path`` that will be written or replaced.
         k: labels per example.
-        marker: file that an older export in ``folder`` has.
-        what: that export in words.
+        holds: what an older export in ``folder`` has to be.
 
     Raises:
         ConfigError: see above.
+        UserError: the folder holds something else.
+        DataError: a file of the run is missing, changed or damaged; all are compared.
     """
+    loaded_run.folder.verify()
     num_labels = loaded_run.manifest["num_labels"]
     if not 1 <= k <= num_labels:
         raise ConfigError(
             f"1 to {num_labels} labels (the run's) expected, found {k}", where="k", fix="lower k"
         )
-    if not folder.exists() or (folder / marker).exists():
-        return
-    if not folder.is_dir() or any(folder.iterdir()):
-        raise ConfigError(
-            f"a new folder or one with {what} expected, found something else",
-            where=folder,
-            fix="choose another folder",
-        )
+    check_own(folder, holds)
 
 
 def folder_size(folder):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from tfxc.errors import ConfigError
-from tfxc.files import json_text
+from tfxc.escaping import json_text
 
 SPLITS = ("train", "dev", "test")
 # Longest line of a text format: a text of three million words. A file of a megabyte can hold a line
@@ -169,7 +169,7 @@ class Method(pydantic.BaseModel):
 
 
 class EarlyStopping(_Section):
-    """Stop when ``metric`` on the dev split has not risen for ``patience`` evaluations."""
+    """Stop when ``metric`` on the dev split has not improved for ``patience`` evaluations."""
 
     metric: str = "P@1"
     patience: Positive = 3
@@ -183,8 +183,9 @@ class TrainingSettings(_Section):
     ``tfxc.data.augmentation``. ``clip_norm`` is the largest Euclidean norm of the gradient of the
     part ``clip_part``; a larger one is scaled down, and the other part's left alone. ``watch`` is
     the dev metric that ``keep: best`` and ``evaluation.test_on_improvement`` go by, None for the
-    first; with ``early_stopping`` it is that one's. ``group_by_length`` puts texts of similar
-    length into a batch, which saves padding; each epoch still holds each text once.
+    first; with ``early_stopping`` it is that one's. ``keep`` says which weights the run ends with;
+    the default is ``best`` with ``early_stopping``, else ``last``. ``group_by_length`` puts texts
+    of similar length into a batch, which saves padding; each epoch still holds each text once.
     """
 
     batch_size: Positive = 256
@@ -229,14 +230,17 @@ class TrainingSettings(_Section):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _default_names(cls, values):
-        """An argument can be set without repeating the default method's name."""
+    def _dependent_defaults(cls, values):
+        """An argument can be set without repeating the default method's name; see ``keep``."""
         if not isinstance(values, dict):
             return values  # refused by pydantic, with the key's name
         values = dict(values)
         for key, name in (("optimizer", "adam"), ("schedule", "constant")):
             if isinstance(values.get(key), dict):
                 values[key] = {"name": name, **values[key]}
+        if values.get("early_stopping") is not None:
+            # The last weights are those of the evaluations that waited for a better one in vain.
+            values.setdefault("keep", "best")
         return values
 
 
@@ -281,4 +285,4 @@ class Config(_Section):
 
     def to_json(self):
         """The resolved config as indented JSON text."""
-        return json_text(self.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        return json_text(self.model_dump(mode="json"), indent=2)

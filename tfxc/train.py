@@ -6,7 +6,7 @@ Given again, the same command goes on with a stopped training and does nothing f
 from pathlib import Path
 
 from tfxc import cli
-from tfxc.files import json_text
+from tfxc.escaping import json_text
 
 
 def main(argv=None):
@@ -23,7 +23,7 @@ def main(argv=None):
 
 def _train(config, options):
     from tfxc import registry
-    from tfxc.training.interrupts import Stopped
+    from tfxc.training.interrupts import Stopped, watch_parent
     from tfxc.training.strategies import choose_gpu
 
     check_config(config)
@@ -33,6 +33,7 @@ def _train(config, options):
     folder = _prepared(config, options)
     if options.dry_run:
         return _dry_run(config, recipe, folder, options)
+    watch_parent()
     try:
         summary = recipe.run(_context(config, folder, options))
     except Stopped as stop:

@@ -9,6 +9,7 @@ the old labels, the encoder of an XR-Transformer. RUN2 is a run of its own. See 
 """
 
 from tfxc import cli
+from tfxc.escaping import one_line
 
 
 def main(argv=None):
@@ -35,7 +36,7 @@ def main(argv=None):
     reader = reader_of_file(loaded, found.data, found)
     folder = ensure_prepared(loaded.config.data, found.prepared)
     done = add_new_labels(loaded, reader, found.output, folder, found.memory_gb)
-    shown = ", ".join(done.names[:5]) + (", …" if len(done.names) > 5 else "")
+    shown = ", ".join(map(one_line, done.names[:5])) + (", …" if len(done.names) > 5 else "")
     print(f"{found.output}: {len(done.names):,} new labels ({shown})")
     print(f"trained again: {done.affected:,} of {done.blocks:,} blocks of labels")
     return 0

@@ -72,8 +72,10 @@ def label_vectors(found):
     if found.label_vectors:
         return load_matrix(found.label_vectors)
     if found.prepared_data:
+        from tfxc.data.preparation import check_prepared
         from tfxc.data.source import open_source
 
+        check_prepared(found.prepared_data)
         features, labels = matrices(open_source(found.prepared_data, "train"))
     else:
         if not (found.features and found.labels):

@@ -7,7 +7,6 @@ Runs of one label are repetitions with other seeds: their mean is drawn, with a 
 standard deviation. A run's label stands before it, else it is what --label-by says of its config.
 """
 
-import csv
 import os
 import sys
 from pathlib import Path
@@ -17,7 +16,9 @@ import numpy as np
 
 from tfxc import cli
 from tfxc.errors import CheckpointError, ConfigError
-from tfxc.files import atomic_file, json_text, read_json_lines
+from tfxc.escaping import json_text, picture_text
+from tfxc.files import read_json_lines
+from tfxc.reports import tables
 from tfxc.training.run_folder import RunFolder
 
 # Colours that people with any kind of colour vision tell apart (Okabe and Ito, 2008).
@@ -196,13 +197,12 @@ def table(curves, metric, axis):
 
 def write_csv(path, curves, axis):
     """All points: method, runs, epoch or step, mean, standard deviation."""
-    with atomic_file(path) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["method", "runs", axis, "mean", "std"])
-        for one in curves:
-            spread = [""] * len(one.at) if one.deviation is None else one.deviation.tolist()
-            for at, mean, std in zip(one.at.tolist(), one.mean.tolist(), spread, strict=True):
-                writer.writerow([one.label, len(one.values), at, mean, std])
+    rows = []
+    for one in curves:
+        spread = [""] * len(one.at) if one.deviation is None else one.deviation.tolist()
+        points = zip(one.at.tolist(), one.mean.tolist(), spread, strict=True)
+        rows += [(one.label, len(one.values), *point) for point in points]
+    tables.write_csv(path, ("method", "runs", axis, "mean", "std"), rows)
 
 
 def draw(path, curves, options):
@@ -240,7 +240,8 @@ def _draw_one(axes, one, number, count, scale):
     colour, dashes = (styles[number % len(styles)] for styles in (_COLOURS, _DASHES))
     # Narrower and above: a curve on top of another leaves that one to be seen.
     width = _WIDEST - 1.8 * number / max(1, count - 1)
-    label = one.label if len(one.values) == 1 else f"{one.label} ({len(one.values)} runs)"
+    label = picture_text(one.label)
+    label += f" ({len(one.values)} runs)" if len(one.values) > 1 else ""
     axes.plot(
         one.at, one.mean, color=colour, linestyle=dashes, linewidth=width, label=label,
         marker="o" if len(one.at) == 1 else None, zorder=2 + number / count,

@@ -14,7 +14,7 @@ import itertools
 
 from tfxc import cli
 from tfxc.errors import DataError
-from tfxc.files import json_text
+from tfxc.escaping import json_text
 
 CHUNK = 10_000
 
@@ -49,11 +49,16 @@ def main(argv=None):
         atomic_file(found.output) as stream,
         Progress(f"writing {found.output}", total, "texts") as progress,
     ):
+        equal = 0
         for number, (text, labels) in itertools.product(range(1 + found.copies), examples):
             row = {"text": change(text) if number else text, "labels": list(map(str, labels))}
-            stream.write(json_text(row, ensure_ascii=False) + "\n")
+            equal += bool(number) and row["text"] == text
+            stream.write(json_text(row) + "\n")
             progress.advance(1)
     print(f"{found.output}: {total:,} texts, {found.copies} copies of {len(examples):,}")
+    if equal:
+        share = equal / (total - len(examples))
+        print(f"{equal:,} copies ({share:.0%}) are equal to their texts; raise --drop or --replace")
     return 0
 
 

@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -24,7 +25,9 @@ from typing import NamedTuple
 
 from tfxc import cli
 from tfxc.errors import ConfigError
-from tfxc.files import json_text, read_json, write_json
+from tfxc.escaping import json_text
+from tfxc.files import read_json, write_json
+from tfxc.training.interrupts import stop_with_parent
 
 _STOPPED = 128  # exit codes from here on say that a signal stopped the training
 
@@ -118,7 +121,8 @@ def train(options, changes, run):
     command += ["--prepared", options.prepared]
     for change in [*options.set, *_texts(changes), f"run={run}"]:
         command += ["--set", change]
-    process = subprocess.Popen(command, stdout=2)  # the table alone goes to standard output
+    # The table alone goes to standard output.
+    process = subprocess.Popen(command, stdout=2, **stop_with_parent(os.environ))
     while True:
         try:
             code = process.wait()

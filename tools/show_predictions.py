@@ -7,6 +7,7 @@ import textwrap
 
 from tfxc import cli
 from tfxc.errors import ConfigError
+from tfxc.escaping import one_line
 
 
 def main(argv=None):
@@ -27,8 +28,8 @@ def main(argv=None):
         shown = textwrap.shorten(text, 160, placeholder=" ...")
         names = result["labels"][number].numpy()
         guesses = [name.decode() for name in names]
-        marked = ", ".join(f"[{g}]" if g in truth else g for g in guesses)
-        print(f"\n{shown}\n  true: {', '.join(truth)}\n  best: {marked}")
+        marked = ", ".join(f"[{one_line(g)}]" if g in truth else one_line(g) for g in guesses)
+        print(f"\n{one_line(shown)}\n  true: {', '.join(map(one_line, truth))}\n  best: {marked}")
     print("\n[ ] marks a right answer")
     return 0
 

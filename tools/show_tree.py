@@ -8,11 +8,11 @@ A node is shown by its number of labels and a few of them. --label shows the way
 and the labels beside it. --output writes the whole tree: .html to unfold, or .md.
 """
 
-import html
 from pathlib import Path
 
 from tfxc import cli
 from tfxc.errors import ConfigError
+from tfxc.escaping import html_text, markdown_text, one_line
 
 _LEAST_WIDTH = 3  # names by which a cluster is told
 
@@ -43,7 +43,7 @@ def main(argv=None):
     if found.output:
         with atomic_file(found.output) as stream:
             stream.writelines(f"{line}\n" for line in writers[suffix](named))
-        print(f"{found.output}: {named.title(-1, 0)}")
+        print(f"{found.output}: {one_line(named.title(-1, 0))}")
         return 0
     lines = way_to(named, found.label) if found.label else as_text(named, found.depth, found.most)
     print("\n".join(lines))
@@ -97,7 +97,7 @@ class NamedTree:
 
 def as_text(named, depth, most, level=-1, node=0):
     """Lines of the tree to a depth, indented."""
-    yield "  " * (level + 1) + named.title(level, node)
+    yield "  " * (level + 1) + one_line(named.title(level, node))
     if level + 1 >= min(depth, named.tree.depth):
         return
     children = named.children(level, node)
@@ -119,17 +119,15 @@ def way_to(named, name):
     above = 0 if len(way) == 1 else way[-2]
     last = named.tree.depth - 1
     for level, node in enumerate([0, *way], -1):
-        yield "  " * (level + 1) + named.title(level, node)
+        yield "  " * (level + 1) + one_line(named.title(level, node))
     others = [label for label in named.children(last - 1, above) if label != way[-1]]
-    yield f"beside it: {', '.join(named.names[label] for label in others) or 'nothing'}"
+    names = ", ".join(one_line(named.names[label]) for label in others)
+    yield f"beside it: {names or 'nothing'}"
 
 
 def as_markdown(named, level=-1, node=0):
     """Lines of the whole tree as a nested list."""
-    title = named.title(level, node)
-    for character in "\\`*_[]<>|":
-        title = title.replace(character, f"\\{character}")
-    yield "  " * (level + 1) + f"- {title}"
+    yield "  " * (level + 1) + f"- {markdown_text(named.title(level, node))}"
     if not named.is_label(level):
         for child in named.children(level, node):
             yield from as_markdown(named, level + 1, child)
@@ -145,7 +143,7 @@ def as_html(named):
 
 
 def _unfolding(named, level, node):
-    title = html.escape(named.title(level, node))
+    title = html_text(named.title(level, node))
     if named.is_label(level):
         yield f"<p>{title}</p>"
         return

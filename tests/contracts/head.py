@@ -1,5 +1,7 @@
 """What every head must do; a head's test class inherits it and gives examples."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from tests.contracts.layers import (
     assert_equal,
     copy_from_config,
     exported,
+    loops_and_their_reads,
     open_batch,
 )
 from tfxc.encoders.precomputed import Precomputed
@@ -29,10 +32,14 @@ class HeadContract:
     Attributes:
         dim: length of the feature vectors.
         least_loss: softmax loss of a perfect head, summed over its groups.
+        labels_of_two_tiles: labels of a head whose search needs a loop with the smallest tile.
+        tiled: whether it searches in tiles.
     """
 
     dim = 16
     least_loss = 0.0
+    labels_of_two_tiles = NUM_LABELS
+    tiled = True
 
     def make(self, num_labels=NUM_LABELS, **arguments):
         """A new head."""
@@ -191,6 +198,24 @@ class HeadContract:
         signature = [open_batch(features), tf.TensorSpec([None, None], tf.int32)]
         compiled = tf.function(everything, input_signature=signature)
         assert_close(compiled(features, labels), everything(features, labels))
+
+    def test_no_loop_of_a_search_reads_a_table(self, monkeypatch):
+        """A table that training gathers from is copied as a whole by every read."""
+        monkeypatch.setattr("tfxc.heads.base._TILE", 4)
+        for kind in type(self.make()).__mro__:
+            module = sys.modules[kind.__module__]
+            for name in ("_TILE", "_TILE_VALUES"):
+                if module.__name__.startswith("tfxc.heads.") and hasattr(module, name):
+                    monkeypatch.setattr(module, name, 4)
+        head, features = self.built(num_labels=self.labels_of_two_tiles), self.features()
+        found = [tf.function(lambda x: head.top_k(x, 3)).get_concrete_function(features)]
+        if head.full_softmax:
+            labels = tf.constant([[1]] * 6)
+            with_loss = tf.function(lambda x, y: head.top_k_and_loss(x, y, 3))
+            found.append(with_loss.get_concrete_function(features, labels))
+        for function in found:
+            loops, reads = loops_and_their_reads(function)
+            assert (loops > 0) == self.tiled and not reads
 
     def test_exported_equals_eager(self, tmp_path):
         head, features = self.built(), self.features()

@@ -63,3 +63,30 @@ def _pairs(found, expected):
         for one, other in pairs
         if one is not None or other is not None
     ]
+
+
+def loops_and_their_reads(function):
+    """Loops of a ``ConcreteFunction``, in all functions it calls.
+
+    Returns:
+        Number of loops, and the names of the ``ReadVariableOp``s inside of them: each reads its
+        variable in every round, and copies it where the variable has been gathered from.
+    """
+    library = {f.signature.name: f for f in function.graph.as_graph_def().library.function}
+    loops, reads, seen = 0, [], set()
+
+    def visit(nodes, inside):
+        nonlocal loops
+        for node in nodes:
+            body = node.op in ("While", "StatelessWhile")
+            loops += body
+            if node.op == "ReadVariableOp" and inside:
+                reads.append(node.name)
+            for value in node.attr.values():
+                for name in [value.func.name, *(f.name for f in value.list.func)]:
+                    if name in library and (name, inside or body) not in seen:
+                        seen.add((name, inside or body))
+                        visit(library[name].node_def, inside or body)
+
+    visit(function.graph.as_graph_def().node, False)
+    return loops, reads

@@ -33,7 +33,7 @@ class RecipeContract:
 
     def test_owns_its_stages(self):
         recipe = type(self.make())
-        assert recipe.run is not Recipe.run
+        assert recipe.train is not Recipe.train
         assert recipe.assemble is not Recipe.assemble
 
     def test_defaults_suffice(self):

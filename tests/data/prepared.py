@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
+from tfxc import checksums
 from tfxc.data.manifest import Manifest
 from tfxc.data.rows import Rows
 from tfxc.data.shard_writer import in_order, write_split
@@ -45,4 +46,5 @@ def prepared(folder, rows, shard_examples, layout="blocks"):
         sources={},
         splits={"train": write_split(folder, "train", shards, layout, num_labels)},
     ).save(folder)
+    checksums.record(folder)
     return Path(folder)

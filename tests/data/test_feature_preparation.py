@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.data.feature_sets import vectors, write_set
+from tfxc import checksums
 from tfxc.config import DataSettings
 from tfxc.data.feature_source import FeatureSource
 from tfxc.data.manifest import Manifest
@@ -24,7 +25,7 @@ def settings_of(folder, **changes):
 def test_nothing_is_converted(tmp_path, reader):
     folder = ensure_prepared(settings_of(tmp_path, reader=reader), tmp_path / "prepared")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "label_counts.npy", "labels.txt", "manifest.json", "unseen_labels.txt",
+        "checksums.json", "label_counts.npy", "labels.txt", "manifest.json", "unseen_labels.txt",
     ]  # fmt: skip
     manifest = Manifest.load(folder)
     assert manifest.dimensions == {
@@ -100,11 +101,13 @@ def test_a_set_that_was_replaced(tmp_path):
         open_source(folder, "dev")
 
 
-def test_verify_reads_every_value(tmp_path):
+def test_verify_reads_every_value(tmp_path, monkeypatch):
     folder = ensure_prepared(settings_of(tmp_path), tmp_path / "prepared")
     assert verify(folder).layout == "feature_set"
     stored = np.load(tmp_path / "dev" / "features.npy", mmap_mode="r+")
-    stored[8, 4] = np.inf
+    stored[8, 4] += 1
     stored.flush()
-    with pytest.raises(DataError, match="infinity in row 8"):
+    monkeypatch.setattr(checksums, "_HASHED_BYTES", 0)  # as for a set that is too large
+    assert open_source(folder, "dev").num_examples == 9
+    with pytest.raises(DataError, match=r"dev/features\.npy: changed or damaged: SHA-256"):
         verify(folder)

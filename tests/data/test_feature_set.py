@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.data.feature_sets import files, vectors, write_set
+from tfxc import checksums
 from tfxc.data import feature_writer
 from tfxc.data.feature_set import DONE, FEATURES, LABELS, SETTINGS, FeatureSet, is_feature_set
 from tfxc.data.feature_writer import FeatureWriter
@@ -40,7 +41,9 @@ def begin(folder, rows=slice(10, 20), **changes):
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_numpy_reads_what_is_written(tmp_path, dtype):
     folder = write_set(tmp_path / "set", dtype=dtype, label_names=NAMES)
-    assert sorted(files(folder)) == [SETTINGS, FEATURES, LABELS, "labels.txt"]
+    assert sorted(files(folder)) == sorted([
+        checksums.FILE, SETTINGS, FEATURES, LABELS, "labels.txt",
+    ])  # fmt: skip
     stored = np.load(folder / FEATURES)
     assert stored.dtype == dtype
     np.testing.assert_array_equal(stored, vectors(43).astype(dtype))
@@ -87,6 +90,18 @@ def test_what_a_kill_leaves_is_known(tmp_path, monkeypatch):
         assert np.flatnonzero(again.done).tolist() == [5, 6, 7, 8]
     with pytest.raises(DataError, match=r"half-written: 39 of 43 rows are missing, the first is"):
         FeatureSet(tmp_path / "set")
+
+
+def test_killed_before_the_checksums(folder):
+    """The last file to be written is missing: a reader refuses, the same command writes it."""
+    expected = (folder / checksums.FILE).read_bytes()
+    (folder / checksums.FILE).unlink()
+    with pytest.raises(DataError, match=r"checksums\.json: no such file"):
+        FeatureSet(folder)
+    with writer_of(folder) as writer:
+        assert writer.finished
+    assert (folder / checksums.FILE).read_bytes() == expected
+    assert FeatureSet(folder).num_examples == 43
 
 
 def test_half_written_says_how_to_go_on(tmp_path):
@@ -151,6 +166,7 @@ def test_values_that_are_not_finite_name_their_row(tmp_path, folder, value):
     stored = np.load(folder / FEATURES, mmap_mode="r+")
     stored[17, 2] = value
     stored.flush()
+    checksums.record(folder)  # as if it had been written so
     with pytest.raises(DataError, match=rf"features\.npy: {expected}"):
         list(FeatureSet(folder).blocks(10))
 
@@ -171,6 +187,7 @@ def test_labels_out_of_range_name_their_row(tmp_path, folder, label, row):
     with pytest.raises(DataError, match=expected):
         writer_of(tmp_path / "other", labels=labels)
     np.save(folder / LABELS, labels.astype(np.int32))
+    checksums.record(folder)  # as if it had been written so
     for read in (FeatureSet(folder).label_counts, lambda: list(FeatureSet(folder).blocks())):
         with pytest.raises(DataError, match=rf"labels\.npy: {expected}"):
             read()

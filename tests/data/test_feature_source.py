@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.data.feature_sets import vectors, write_set
+from tfxc import checksums
 from tfxc.data.feature_set import FeatureSet, array_header
 from tfxc.data.feature_source import FeatureSource
 from tfxc.data.rows import Rows
@@ -101,6 +102,7 @@ def test_memory_stays_within_the_budget(tmp_path):
     np.save(folder / "labels.npy", np.zeros(count, np.int32))
     settings = (folder / "features.json").read_text()
     (folder / "features.json").write_text(settings.replace(": 10,", f": {count},"))
+    checksums.record(folder)
     tracemalloc.start()
     try:
         source = FeatureSource(FeatureSet(folder), budget)
@@ -122,6 +124,7 @@ def test_damage_found_on_the_way_names_the_row(tmp_path, memory):
     stored = np.load(folder / "features.npy", mmap_mode="r+")
     stored[17, 2] = np.nan
     stored.flush()
+    checksums.record(folder)  # as if it had been written so
     source = FeatureSource(FeatureSet(folder), memory)
     with pytest.raises(DataError, match="NaN or infinity in row 17"):
         source.batch(0, 0, COUNT)

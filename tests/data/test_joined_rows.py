@@ -5,7 +5,6 @@ import pytest
 
 from tests.data.joined_sets import NUM_FEATURES, assert_batch, joined, parts
 from tests.data.prepared import prepared
-from tfxc.data.label_vectors import label_vectors
 from tfxc.data.manifest import Manifest
 from tfxc.data.matrices import matrices
 from tfxc.data.pipeline import training_dataset
@@ -14,6 +13,7 @@ from tfxc.data.rows import ARRAYS, Rows
 from tfxc.data.sampling import ArraySource
 from tfxc.data.source import ShardSource
 from tfxc.errors import DataError
+from tfxc.labels.label_embeddings import pifa_of_source
 
 
 def assert_same(found, expected):
@@ -130,6 +130,6 @@ def test_matrices_and_label_vectors_are_those_of_the_bags():
     sparse, lists = parts()
     one, other = (ArraySource(rows, num_labels=12) for rows in (joined(sparse, lists), sparse))
     pairs = [*zip(matrices(one, 20), matrices(other, 20), strict=True)]
-    pairs.append([label_vectors(source, 12, 20) for source in (one, other)])
+    pairs.append([pifa_of_source(source, 12, 20) for source in (one, other)])
     for found, expected in pairs:
         assert found.shape == expected.shape and (found != expected).nnz == 0

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from tests.data.source_sets import (
     write_jsonl,
 )
 from tfxc.config import DataSettings
-from tfxc.data import held_out, preparation, shard_writer
+from tfxc.data import held_out, preparation, shard_writer, source_files
 from tfxc.data.chunk import Chunk
 from tfxc.data.manifest import Manifest, prepared_folder
 from tfxc.data.preparation import ensure_prepared, prepare
@@ -258,21 +259,6 @@ def test_ensure_prepared_prepares_once_and_notices_changed_sources(sparse_settin
     assert ensure_prepared(sparse_settings, tmp_path / "root") == folder
 
 
-def test_loser_of_the_rename_uses_the_winners_folder(sparse_settings, tmp_path, monkeypatch):
-    root = tmp_path / "root"
-    folder = prepared_folder(sparse_settings, root)
-
-    def prepare_while_another_wins(settings, rival, jobs):
-        prepare(settings, folder, jobs=jobs)
-        (folder / "winner").touch()
-        return prepare(settings, rival, jobs=jobs)
-
-    monkeypatch.setattr(preparation, "prepare", prepare_while_another_wins)
-    assert ensure_prepared(sparse_settings, root) == folder
-    assert (folder / "winner").exists()
-    assert [path.name for path in root.iterdir()] == [folder.name]
-
-
 def test_processes_at_once_share_one_folder(sparse_settings, tmp_path):
     context = multiprocessing.get_context("spawn")
     root = str(tmp_path / "root")
@@ -281,6 +267,85 @@ def test_processes_at_once_share_one_folder(sparse_settings, tmp_path):
     assert folders[0] == folders[1]
     assert [path.name for path in Path(root).iterdir()] == [folders[0].name]
     assert Manifest.load(folders[0]).split("train").examples == 97
+
+
+def test_a_source_of_equal_size_that_changed_is_seen(sparse_settings, tmp_path, monkeypatch):
+    folder = ensure_prepared(sparse_settings, tmp_path / "root")
+    hashed = []
+    checksum = source_files.checksum
+    monkeypatch.setattr(
+        source_files, "checksum", lambda path: hashed.append(path) or checksum(path)
+    )
+    assert ensure_prepared(sparse_settings, tmp_path / "root") == folder and not hashed
+    path = Path(sparse_settings.train)
+    content = path.read_bytes()
+    os.utime(path, ns=(1, 1))  # copied: another time, the same content
+    for _ in range(2):
+        assert ensure_prepared(sparse_settings, tmp_path / "root") == folder
+    assert hashed == [path]
+    path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
+    with pytest.raises(DataError, match=r"data\.train: .*has changed.*as many bytes, but others"):
+        ensure_prepared(sparse_settings, tmp_path / "root")
+    path.write_bytes(content)
+    assert ensure_prepared(sparse_settings, tmp_path / "root") == folder
+
+
+def test_changed_label_names_are_seen(sparse_settings, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"{name}\n" for name in "abcdefghijkl"))
+    settings = sparse_settings.model_copy(update={"label_names": str(names)})
+    ensure_prepared(settings, tmp_path / "root")
+    names.write_text("".join(f"{name}\n" for name in "abcdefghijlk"))
+    with pytest.raises(DataError, match=r"data\.label_names: .*names\.txt has changed"):
+        ensure_prepared(settings, tmp_path / "root")
+
+
+def test_a_source_that_changes_while_it_is_read(sparse_settings, tmp_path, monkeypatch):
+    write = preparation.write_split
+
+    def meddling(*arguments):
+        os.utime(sparse_settings.test, ns=(1, 1))
+        return write(*arguments)
+
+    monkeypatch.setattr(preparation, "write_split", meddling)
+    with pytest.raises(DataError, match=r"data\.train: .*has changed while it was being prepared"):
+        prepare(sparse_settings, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_our_outputs_in_a_source_folder_are_no_part_of_it(tmp_path):
+    matrix, _ = sparse_set(4)
+    for name, values in (("X", matrix), ("Y", scipy.sparse.eye(4, format="csr"))):
+        scipy.sparse.save_npz(tmp_path / f"{name}.trn.npz", values)
+    settings = DataSettings(name="given", train=str(tmp_path))
+    folder = ensure_prepared(settings, tmp_path / "prepared")
+    assert ensure_prepared(settings, tmp_path / "prepared") == folder
+    (tmp_path / "another.npz").touch()
+    with pytest.raises(DataError, match="has changed"):
+        ensure_prepared(settings, tmp_path / "prepared")
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "found"),
+    [
+        (["law", "health", "law;health", "health;law"], {}, "2 of 4 label names .*'health;law'"),
+        (["a|b", "b|c", "a|c"], {}, "3 of 3 label names .*separator to '|'"),
+        (["law", "health", "law;health"], {"label_separator": ";"}, None),
+        (["Lyon, France", "Rome, Italy", "Nice, France", "law"], {}, None),
+        (["a/b", "c"], {}, None),
+    ],
+)
+def test_cells_of_several_labels_are_warned_of(labels, options, found, tmp_path, capsys):
+    rows = "".join(f'some text {number},"{label}"\n' for number, label in enumerate(labels))
+    (tmp_path / "train.csv").write_text(f"text,labels\n{rows}")
+    settings = DataSettings(
+        name="cells", train=str(tmp_path / "train.csv"), text_features=TFIDF, reader_options=options
+    )
+    prepare(settings, tmp_path / "out")
+    warned = capsys.readouterr().err
+    assert ("warning" in warned) == (found is not None)
+    if found:
+        assert re.search(rf"train\.csv: every example has one label, but {found}", warned), warned
 
 
 DATA = Path(os.environ.get("TFXC_DATA", Path(__file__).parents[3] / "shared" / "data"))

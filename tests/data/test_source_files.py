@@ -3,7 +3,7 @@
 import pytest
 
 from tfxc.config import DataSettings
-from tfxc.data.source_files import describe_sources, find_sources
+from tfxc.data.source_files import describe_sources, find_sources, stamps_of
 from tfxc.errors import DataError
 
 SHARDS = ("0.tar", "1.tar", "2.tar")
@@ -19,10 +19,10 @@ def folder(tmp_path):
 @pytest.mark.parametrize("pattern", ["{0..2}.tar", "?.tar"])
 def test_shards_are_one_source(folder, pattern):
     settings = DataSettings(name="toy", train=f"{folder}/{pattern}")
-    before = describe_sources(settings, find_sources(settings), {})["train"]
+    before = describe_sources(settings, find_sources(settings), {}, stamps_of(settings))["train"]
     assert (before.path, before.bytes) == (f"{folder}/{pattern}", 30)
     (folder / "2.tar").write_text("other tars")
-    after = describe_sources(settings, find_sources(settings), {})["train"]
+    after = describe_sources(settings, find_sources(settings), {}, stamps_of(settings))["train"]
     assert after.bytes == before.bytes
     assert after.sha256 != before.sha256
 

@@ -109,3 +109,39 @@ def test_tool(tool, tmp_path, capsys):
     assert found[:2] == rows
     assert [row["labels"] for row in found] == [["card", "order"], []] * 4
     assert "8 texts, 3 copies of 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text", ["我想申请一张新的信用卡谢谢你", "新しいカードを申し込みたいです", "ฉันต้องการสมัครบัตรใหม่"]
+)
+def test_scripts_without_spaces(text):
+    """A character is the unit where there are no words between spaces; nothing is put between."""
+    others = ["转账失败了怎么办", "カードをなくした", "บัตรหาย"]
+    make = TextCopies([text, *others], drop=0.3, replace=0, cut=0)
+    copies = [make(text) for _ in range(400)]
+    assert np.mean([copy == text for copy in copies]) < 0.05
+    assert not any(" " in copy for copy in copies)
+    lengths = [len(copy) / len(text) for copy in copies]
+    assert np.mean(lengths) == pytest.approx(0.7, abs=0.03)
+    cut = TextCopies([text, *others], drop=0, replace=0, cut=1)
+    assert all(cut(text) in text and len(cut(text)) <= 5 for _ in range(50))
+
+
+def test_scripts_side_by_side():
+    same = TextCopies(["我的iPhone 15 坏了"], drop=0, replace=0, cut=0)
+    assert same("我的iPhone 15 坏了") == "我的iPhone 15 坏了"
+    make = TextCopies(["我的iPhone 15 坏了"], drop=0.4, replace=0, cut=0)
+    units = {"我", "的", "iPhone", "15", "坏", "了"}
+    for _ in range(100):
+        left = make("我的iPhone 15 坏了")
+        for unit in units:
+            left = left.replace(unit, "")
+        assert not left.strip() and left == left.strip("\n")
+
+
+def test_the_tool_reports_copies_that_are_no_different(tool, tmp_path, capsys):
+    data = tmp_path / "train.jsonl"
+    data.write_text('{"text": "same", "labels": ["a"]}\n{"text": "one two", "labels": ["b"]}\n')
+    options = ["--output", str(tmp_path / "copies.jsonl"), "--drop", "0", "--replace", "0"]
+    assert tool("copy_texts").main([str(data), *options, "--cut", "0", "--copies", "3"]) == 0
+    assert "6 copies (100%) are equal to their texts" in capsys.readouterr().out

@@ -9,10 +9,11 @@ import pytest
 from tests.exports.methods import DENSE
 from tests.small_runs import NAMES, TEXTS, make_run
 from tests.test_serving import dense_scores
-from tfxc.errors import ConfigError
+from tfxc.errors import ConfigError, UserError
 from tfxc.exports import convert, litert, onnx
 from tfxc.exports.convert import export_model
 from tfxc.exports.parity import examples_of, largest_difference
+from tfxc.files import MARKER
 from tfxc.recipes.runs import load_run
 
 BOTH = pytest.mark.parametrize("form", ["onnx", "litert"])
@@ -62,13 +63,13 @@ def test_the_folder_holds_what_a_server_needs(tmp_path, form):
     names = (done.folder / "labels.txt").read_text(encoding="utf-8").split("\n")
     assert names[: len(NAMES)] == NAMES and (done.folder / "text_features").is_dir()
     assert {path.name for path in done.folder.iterdir()} == {
-        done.file, "labels.txt", "text_features"
+        done.file, "labels.txt", "text_features", MARKER
     }  # fmt: skip
     assert done.size_bytes == (done.folder / done.file).stat().st_size < done.folder_bytes
     export_model(run, tmp_path / "out", form, 2)  # an older one is replaced
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(ConfigError, match="something else"):
+    with pytest.raises(UserError, match="found other files; nothing is removed"):
         export_model(run, tmp_path / "mine", form)
 
 

@@ -18,6 +18,7 @@ from tests.data.formats.recordio_writer import image_record, write_records
 from tests.verbs.calls import call
 from tfxc import cli, evaluate, export, info, predict, prepare, report, train, verify
 from tfxc.data.feature_writer import FeatureWriter
+from tfxc.training.run_folder import RunFolder
 
 GARBAGE = bytes(range(256)) * 4
 
@@ -112,8 +113,6 @@ def run(tmp_path_factory):
     """A run on texts, and a file to predict and one to evaluate."""
     folder = tmp_path_factory.mktemp("network")
     path = small_runs.make_run(folder / "run", text_features={"name": "tfidf", "min_df": 1})
-    summary = {"dev": {"P@1": 0.5}, "steps": 7, "seconds": 1.5}
-    (path / "summary.json").write_text(json.dumps(summary))
     lines = [json.dumps({"step": step, "epoch": step, "loss": 1.0}) for step in range(9)]
     (path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     (folder / "texts.txt").write_text("soup\ntea\n")
@@ -133,7 +132,6 @@ NETWORK = {
     "assets/text_features/idf.npy": ("predict", ()),
     "model.weights.h5": ("predict", ()),
     "assets/label_counts.npy": ("evaluate", ("missing",)),
-    "summary.json": ("info", ("missing",)),
     "metrics.jsonl": ("report", ("missing", "empty", "truncated")),
 }
 
@@ -153,6 +151,27 @@ def run_arguments(verb, run):
 def test_files_of_a_run(run, capsys, file, name):
     verb, spared = NETWORK[file]
     check(capsys, run / file, name, *run_arguments(verb, run), spared)
+
+
+@pytest.fixture(scope="module")
+def finished_run(run):
+    """The same with a summary and checksums, as a training leaves it."""
+    folder = run.parent / "finished"
+    shutil.copytree(run.parent, folder)
+    summary = {"dev": {"P@1": 0.5}, "steps": 7, "seconds": 1.5}
+    RunFolder(folder / "run").write_summary(summary)
+    return folder / "run"
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("file", [*NETWORK, "summary.json", "checksums.json"])
+def test_files_of_a_finished_run(finished_run, capsys, file, name):
+    verb, _ = NETWORK.get(file, ("info", ()))
+    # A log belongs to no checksum, and without a summary the run is not finished.
+    spared = {"metrics.jsonl": ("missing", "empty", "truncated"), "summary.json": ("missing",)}
+    check(
+        capsys, finished_run / file, name, *run_arguments(verb, finished_run), spared.get(file, ())
+    )
 
 
 @pytest.mark.parametrize("verb", ["predict", "evaluate", "report", "info"])

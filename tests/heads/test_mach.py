@@ -47,6 +47,8 @@ def aggregated(bucket_logits, lookups, aggregate, link):
 
 
 class TestMach(HeadContract):
+    labels_of_two_tiles = 2500
+
     def make(self, num_labels=NUM_LABELS, **arguments):
         return Mach(num_labels, **{"num_buckets": 6, "num_repetitions": 8, **arguments})
 
@@ -262,27 +264,36 @@ def gradients_by_repetition(joint, singles):
         ({"num_repetitions": 0}, "num_repetitions: at least 1 expected, 0 found"),
         ({"trunk": "none"}, "trunk must be one of shared, separate, found 'none'"),
         ({"aggregate": "mean"}, "aggregate must be one of logits, probabilities, .*found 'mean'"),
+        ({"search_buckets": 0}, "search_buckets must be at least 1, found 0"),
+        ({"search_min_count": -1}, "search_min_count must be at least 1, found -1"),
         ({"link": "probit"}, "link must be one of None, sigmoid, softmax, hinge, found 'probit'"),
     ],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message) as caught:
         Mach(20, **{"num_buckets": 4, **arguments})
-    assert isinstance(caught.value, ConfigError) == ("num_" in message)
+    assert isinstance(caught.value, ConfigError) == message.startswith("num_")
 
 
-def test_approximate_search_with_all_buckets_is_exact():
-    # The best 50 buckets are all there are; every label is found in each repetition.
-    head = Mach(200, num_buckets=40, num_repetitions=3)
-    features = tf.constant(np.random.default_rng(0).normal(size=(6, 8)), tf.float32)
-    expected, totals = head.top_k(features, 5)
+@pytest.mark.parametrize("link", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_approximate_search_scores_labels_as_the_exact_one(aggregate, link):
+    """Logits are negative for most buckets: one that was not looked into is not 0."""
+    head = Mach(400, num_buckets=60, num_repetitions=5, aggregate=aggregate, link=link)
+    features = tf.constant(np.random.default_rng(0).normal(size=(20, 8)), tf.float32)
+    head(features)
+    head.set_weights([weight * 3 for weight in head.get_weights()])
+    exact_ids, exact_scores = (np.asarray(part) for part in head.top_k(features, 400))
     scores = head.search_scores(features).numpy()
+    for buckets, min_count in ((50, 2), (6, 2), (1, 5)):
+        head.search_buckets, head.search_min_count = buckets, min_count
+        ids, found = head.search_top_k(scores, 5, "approximate")
+        for row in range(20):
+            of_label = dict(zip(exact_ids[row], exact_scores[row], strict=True))
+            expected = [of_label.get(label, -np.inf) for label in ids[row]]
+            np.testing.assert_allclose(found[row], expected, rtol=1e-5, atol=1e-6)
+        if (buckets, min_count) == (50, 2):
+            assert (ids[:, 0] == exact_ids[:, 0]).mean() > 0.9
+    head.search_buckets = 60  # all there are
     ids, found = head.search_top_k(scores, 5, "approximate")
-    np.testing.assert_array_equal(ids, expected)
-    np.testing.assert_allclose(found, totals, rtol=1e-5)
-
-
-def test_approximate_search_needs_a_sum():
-    head = Mach(200, num_buckets=40, num_repetitions=3, aggregate="min")
-    with pytest.raises(ConfigError, match="aggregate is 'min'"):
-        head.search_top_k(np.zeros((1, 3, 40), np.float32), 5, "approximate")
+    np.testing.assert_array_equal(ids, exact_ids[:, :5])

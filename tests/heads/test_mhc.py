@@ -23,13 +23,20 @@ def level_logits(head, features):
     return found
 
 
-def family_log_probabilities(head, level, logits):
-    """Log-probabilities of a level's nodes, each within its family."""
-    if level == 0:
-        return log_probabilities(logits, head.link)
-    size = head.heads[level]
-    parts = np.split(logits, range(size, logits.shape[1], size), axis=1)
-    return np.concatenate([log_probabilities(part, head.link) for part in parts], axis=1)
+def is_joint(head):
+    return head.num_candidate_groups > 1 and head.link in (None, "softmax")
+
+
+def level_scores(head, logits):
+    """Numbers by which nodes are ranked, of each level, from the logits: float64 (batch, nodes)."""
+    found = [log_probabilities(logits[0], head.link)]
+    for size, own in zip(head.heads[1:], logits[1:], strict=True):
+        if not is_joint(head):
+            families = np.split(own, range(size, own.shape[1], size), axis=1)
+            families = [log_probabilities(family, head.link) for family in families]
+            own = np.concatenate(families, axis=1)
+        found.append(own + np.repeat(found[-1], size, axis=1)[:, : own.shape[1]])
+    return found
 
 
 class TestMHC(HeadContract):
@@ -38,19 +45,17 @@ class TestMHC(HeadContract):
         return MHC(num_labels, **{**exhaustive, **arguments})
 
     def label_scores(self, head, features):
-        total = np.zeros((len(features), head.num_labels))
-        labels = np.arange(head.num_labels)
-        for level, logits in enumerate(level_logits(head, features)):
-            scores = family_log_probabilities(head, level, logits)
-            total += scores[:, labels // math.prod(head.heads[level + 1 :])]
-        return total
+        scores = level_scores(head, level_logits(head, features))[-1]
+        return log_probabilities(scores, "softmax") if is_joint(head) else scores
 
     def test_positives_are_those_of_the_labels(self):
         """Candidates differ by example: the positive columns hold the labels' own nodes."""
         head = self.built()
         rows = [[1, 3, 7], [4, -1, -1], [-1, -1, -1], [11, 0, -1]]
         levels = head.training_levels(self.features(4), tf.constant(rows))
-        logits = level_logits(head, np.asarray(self.features(4), np.float64))
+        expected = level_logits(head, np.asarray(self.features(4), np.float64))
+        if is_joint(head):
+            expected = [expected[0], *level_scores(head, expected)[1:]]
         for level, (group, nodes) in enumerate(levels):
             stride = math.prod(head.heads[level + 1 :])
             for number, row in enumerate(rows):
@@ -62,16 +67,20 @@ class TestMHC(HeadContract):
                     used = group.valid.numpy()[number]
                 assert len(set(of_row[used])) == used.sum()
                 assert (of_row[used] >= 0).all() and (of_row[used] < head.nodes[level]).all()
-                found = group.logits.numpy()[number][used]
-                np.testing.assert_allclose(
-                    found, logits[level][number][of_row[used]], rtol=1e-4, atol=1e-5
-                )
+                found, by_hand = group.logits.numpy()[number], expected[level][number][of_row[used]]
+                if level > 1 and is_joint(head):  # relative to the candidates of the level above
+                    by_hand += found[used][0] - by_hand[0]
+                np.testing.assert_allclose(found[used], by_hand, rtol=1e-4, atol=1e-5)
 
-    @pytest.mark.parametrize("link", [None, "sigmoid", "hinge"])
+    @pytest.mark.parametrize("link", [None, "softmax", "sigmoid", "hinge"])
     @pytest.mark.parametrize("num_labels", [60, 51, 41])
-    def test_exhaustive_search_of_three_levels(self, num_labels, link, monkeypatch):
-        head = self.built(num_labels=num_labels, heads=[3, 4, 5], link=link)
-        wide = self.built(num_labels=num_labels, heads=[3, 4, 5], link=link, beam=99)
+    @pytest.mark.parametrize("candidate_groups", [1, 2])
+    def test_exhaustive_search_of_three_levels(
+        self, num_labels, link, candidate_groups, monkeypatch
+    ):
+        arguments = {"num_labels": num_labels, "heads": [3, 4, 5], "link": link}
+        arguments["num_candidate_groups"] = candidate_groups
+        head, wide = self.built(**arguments), self.built(**arguments, beam=99)
         features = self.features()
         for k in (1, 7, num_labels):
             expected_ids, expected_scores = self.brute_force(head, features, k)
@@ -88,20 +97,22 @@ class TestMHC(HeadContract):
         head = self.built(num_labels=num_labels, heads=[3, 4, 5], beam=beam)
         features = self.features(9)
         ids, scores = head.top_k(features, 1)
-        levels = level_logits(head, np.asarray(features, np.float64))
+        levels = level_scores(head, level_logits(head, np.asarray(features, np.float64)))
         for row in range(9):
             best = [(0.0, 0)]
-            for level, logits in enumerate(levels):
-                size = head.heads[level] if level else logits.shape[1]
-                chances = family_log_probabilities(head, level, logits[row : row + 1])[0]
-                best = [
-                    (score + chances[child], child)
-                    for score, node in best
-                    for child in range(node * size, min((node + 1) * size, logits.shape[1]))
+            for level, of_nodes in enumerate(levels):
+                size = head.heads[level] if level else of_nodes.shape[1]
+                scored = [
+                    (of_nodes[row, child], child)
+                    for _, node in best
+                    for child in range(node * size, min((node + 1) * size, of_nodes.shape[1]))
                 ]
-                best = sorted(best, reverse=True)[:beam]
+                best = sorted(scored, reverse=True)[:beam]
             assert ids.numpy()[row, 0] == best[0][1]
-            assert scores.numpy()[row, 0] == pytest.approx(best[0][0], rel=1e-4)
+            expected = best[0][0]
+            if is_joint(head):
+                expected -= np.log(sum(np.exp(score) for score, _ in scored))
+            assert scores.numpy()[row, 0] == pytest.approx(expected, rel=1e-4)
 
     @pytest.mark.parametrize("num_labels", [60, 51, 46])
     def test_a_narrow_beam_finds_k_labels(self, num_labels):
@@ -198,6 +209,63 @@ def test_candidates_are_the_true_groups_then_the_best():
         np.testing.assert_array_equal(nodes.numpy()[row], expected)
     assert group.logits.shape == (8, 12)
     assert np.isfinite(Sigmoid()(group)).all()
+
+
+@pytest.mark.parametrize("link", ["softmax", "sigmoid", "hinge"])
+def test_candidates_of_a_third_level_are_the_best_of_the_search(link):
+    """Below level 1 too, nodes are chosen by the number that the search ranks by."""
+    head = MHC(60, heads=[5, 4, 3], num_candidate_groups=2, link=link, projection_dim=4)
+    features = tf.random.stateless_normal((8, 8), (0, 5))
+    head(features)
+    random = np.random.default_rng(2)
+    head.set_weights([w + random.normal(0, 1, w.shape) for w in head.get_weights()])
+    labels = random.permuted(np.tile(np.arange(60), (8, 1)), axis=1)[:, :3]
+    levels = head.training_levels(features, tf.constant(labels, tf.int32))
+    scores = level_scores(head, level_logits(head, np.asarray(features, np.float64)))[1]
+    candidates, leaves = (nodes.numpy() for _, nodes in levels[1:])
+    for row in range(8):
+        scored = {node: scores[row, node] for node in candidates[row] if node >= 0}
+        true = sorted({label // 3 for label in labels[row]}, key=scored.get, reverse=True)
+        others = sorted(set(scored) - set(true), key=scored.get, reverse=True)
+        chosen = (true + others)[:2]
+        assert {leaf // 3 for leaf in set(leaves[row]) - set(labels[row])} <= set(chosen)
+        of_chosen = {3 * node + child for node in chosen for child in range(3)}
+        if of_chosen >= set(labels[row]):
+            assert set(leaves[row]) == of_chosen
+
+
+@pytest.mark.parametrize("sizes", [[4, 3], [3, 2, 2], [3, 2, 3]])
+def test_all_candidate_groups_train_the_softmax_that_the_search_ranks_by(sizes):
+    head = MHC(12, heads=sizes, num_candidate_groups=2, beam=None, projection_dim=5)
+    features = tf.random.stateless_normal((12, 8), (0, 4))
+    head(features)
+    head.num_candidate_groups = 12  # of every level
+    random = np.random.default_rng(3)
+    head.set_weights([w + random.normal(0, 1, w.shape) for w in head.get_weights()])
+    ids, scores = (part.numpy() for part in head.top_k(features, 12))
+    *_, last = head.training_groups(features, tf.range(12)[:, None])
+    for row, loss in enumerate(Softmax()(last).numpy()):
+        assert loss == pytest.approx(-scores[row][ids[row] == row][0], rel=1e-4)
+    np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("candidate_groups", [1, 3])
+def test_gradients_of_candidates_reach_the_groups(candidate_groups):
+    """Of several groups: d loss / d g_k = sum of p_c over candidates of k, minus 1 at the true."""
+    head = MHC(12, heads=[4, 3], num_candidate_groups=candidate_groups, projection_dim=5)
+    features = tf.random.stateless_normal((1, 8), (0, 4))
+    head(features)
+    with tf.GradientTape() as tape:
+        _, (group, nodes) = head.training_levels(features, tf.constant([[7]]))
+        loss = tf.reduce_sum(Softmax()(group))
+    gradient = tape.gradient(loss, head.bias.value)
+    if candidate_groups == 1:
+        np.testing.assert_allclose(0.0 if gradient is None else gradient, 0, atol=1e-6)
+        return
+    chances = tf.nn.softmax(group.logits).numpy()[0]
+    expected = np.bincount(nodes.numpy()[0] // 3, chances, 4)
+    expected[7 // 3] -= 1
+    np.testing.assert_allclose(gradient, expected, atol=1e-6)
 
 
 def test_only_rows_of_candidates_get_a_gradient():

@@ -11,6 +11,8 @@ from tfxc.objectives.softmax import Softmax
 
 
 class TestMHP(HeadContract):
+    tiled = False
+
     def make(self, num_labels=NUM_LABELS, **arguments):
         return MHP(num_labels, **{"heads": [4, 3], **arguments})
 

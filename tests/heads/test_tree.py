@@ -9,6 +9,8 @@ from tfxc.heads import _tree_search
 from tfxc.heads.tree import Tree
 from tfxc.labels.tree_building import build_tree
 from tfxc.labels.tree_shape import built_shape, family_table, shape_of
+from tfxc.objectives.base import masked_logits
+from tfxc.objectives.softmax import Softmax
 from tfxc.objectives.squared_hinge import SquaredHinge
 from tfxc.ops.example_scope import examples_of
 
@@ -26,6 +28,10 @@ def level_logits(head, features):
     ]
 
 
+def is_joint(head):
+    return head.link == "softmax" and "man" in head.negatives
+
+
 def scores_of_levels(head, tree, features):
     """Scores of all nodes of each level, float64 (batch, nodes), by the definitions."""
     found, total = [], np.zeros((len(features), 1))
@@ -33,13 +39,13 @@ def scores_of_levels(head, tree, features):
         parents, last = tree.parents[level], level == tree.depth - 1
         if head.link == "hinge":
             own = -(np.maximum(0, 1 - logits) ** 3)
-        elif head.link == "softmax":
+        elif head.link == "softmax" and (level == 0 or not is_joint(head)):
             own = np.empty_like(logits)
             for parent in range(parents.max() + 1):
                 family = parents == parent
                 own[:, family] = log_probabilities(logits[:, family], "softmax")
         else:
-            own = log_probabilities(logits, "sigmoid")
+            own = logits if is_joint(head) else log_probabilities(logits, "sigmoid")
         total = logits if last and head.link == "hinge" else total[:, parents] + own
         found.append(total)
     return found
@@ -58,14 +64,18 @@ class TestTree(HeadContract):
         return head
 
     def label_scores(self, head, features):
-        return scores_of_levels(head, self.tree, features)[-1]
+        scores = scores_of_levels(head, self.tree, features)[-1]
+        return log_probabilities(scores, "softmax") if is_joint(head) else scores
 
     def test_positives_are_those_of_the_labels(self):
         """Candidates differ by example: the positive columns hold the labels' own nodes."""
         head = self.built()
         rows = [[1, 3, 7], [4, -1, -1], [-1, -1, -1], [11, 0, -1]]
         levels = head.training_levels(self.features(4), tf.constant(rows))
-        logits = level_logits(head, np.asarray(self.features(4), np.float64))
+        features = np.asarray(self.features(4), np.float64)
+        logits = level_logits(head, features)
+        if is_joint(head):
+            logits = [logits[0], *scores_of_levels(head, self.tree, features)[1:]]
         matrix = scipy.sparse.lil_matrix((4, NUM_LABELS))
         for number, row in enumerate(rows):
             matrix[number, [label for label in row if label >= 0]] = 1
@@ -81,10 +91,11 @@ class TestTree(HeadContract):
                 if group.valid is not None and true:
                     np.testing.assert_array_equal(group.valid.numpy()[number], used)
                 assert len(set(of_row[used])) == used.sum()
-                found = group.logits.numpy()[number][used]
-                np.testing.assert_allclose(
-                    found, logits[level][number][of_row[used]], rtol=1e-4, atol=1e-5
-                )
+                found, by_hand = group.logits.numpy()[number][used], logits[level][number]
+                by_hand = by_hand[of_row[used]]
+                if level > 1 and is_joint(head):  # relative to the candidates of the level above
+                    by_hand += found[0] - by_hand[0]
+                np.testing.assert_allclose(found, by_hand, rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize("num_labels", [60, 51, 41])
     def test_a_beam_of_all_nodes_is_exhaustive(self, num_labels, monkeypatch):
@@ -118,7 +129,42 @@ class TestTree(HeadContract):
 
 
 class TestTreeOfSoftmaxes(TestTree):
+    """The candidates of a level in one softmax."""
+
     link = "softmax"
+
+    def test_all_candidates_train_the_softmax_that_the_search_ranks_by(self):
+        head = self.built(num_labels=20, negatives="man", num_candidate_groups=20)
+        features = self.features(20)
+        ids, scores = (part.numpy() for part in head.top_k(features, 20))
+        *_, last = head.training_groups(features, tf.range(20)[:, None])
+        for row, loss in enumerate(Softmax()(last).numpy()):
+            assert loss == pytest.approx(-scores[row][ids[row] == row][0], rel=1e-4)
+        np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, rtol=1e-5)
+
+    def test_gradients_of_candidates_reach_the_levels_above(self):
+        head, features = self.built(num_labels=20), self.features(4)
+        with tf.GradientTape() as tape:
+            *_, (group, nodes) = head.training_levels(features, tf.constant([[3], [0], [9], [19]]))
+            loss = tf.reduce_sum(Softmax()(group))
+        gradient = tape.gradient(loss, head.biases[0].value)
+        chances = tf.where(group.valid, tf.nn.softmax(masked_logits(group)), 0).numpy()
+        expected, top = np.zeros(self.tree.sizes[0]), np.arange(20)
+        for parents in self.tree.parents[:0:-1]:
+            top = parents[top]
+        for row, label in enumerate([3, 0, 9, 19]):
+            expected += np.bincount(top[nodes[row]], chances[row], len(expected))
+            expected[top[label]] -= 1
+        np.testing.assert_allclose(gradient, expected, atol=1e-5)
+
+
+class TestTreeOfTeacherForcedSoftmaxes(TestTree):
+    """A softmax per family."""
+
+    link = "softmax"
+
+    def make(self, num_labels=NUM_LABELS, **arguments):
+        return super().make(num_labels, **{"negatives": "tfn", **arguments})
 
 
 class TestTreeOfMargins(TestTree):

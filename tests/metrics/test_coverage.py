@@ -88,3 +88,11 @@ class TestSlicedPrecision(MetricContract):
         hits = [i for row, truth in rows_of(batch) for i in row[:3] if i in truth]
         expected = sum(slice_of(i) == 1 for i in hits) / (3 * len(batch[0]))
         assert metric.result()["P@3/torso"] == pytest.approx(expected)
+
+    def test_a_slice_without_a_true_label_has_no_value(self):
+        metric = self.make()
+        metric.update([[0, 1, 2, 3, 4]], np.zeros((1, 5)), [[3, 4]])
+        assert metric.result()["P@1/torso"] == 0 and metric.support()["P@1/torso"] == 1
+        assert metric.support()["P@1/tail"] == 0
+        metric.update([[0, 1, 2, 3, 4]], np.zeros((1, 5)), [[NUM_LABELS, -1]])  # unknown: tail
+        assert metric.support()["P@1/tail"] == 2

@@ -4,6 +4,7 @@ import pytest
 from tests.contracts.metrics import NUM_LABELS, MetricContract, random_batch, single_label
 from tfxc.errors import ConfigError
 from tfxc.labels.slices import frequency_slices
+from tfxc.metrics.classification import Classification, Decision
 from tfxc.metrics.ranking import NDCG, Precision
 from tfxc.metrics.suite import MetricSuite, build_metrics
 
@@ -12,7 +13,9 @@ COUNTS = np.arange(NUM_LABELS) * 4
 
 class TestMetricSuite(MetricContract):
     def make(self):
-        return build_metrics((1, 3), COUNTS, num_train_examples=500, threshold=0.5)
+        return build_metrics(
+            (1, 3), COUNTS, 500, classification=Classification(Decision(0.5), NUM_LABELS)
+        )
 
     def test_values_are_those_of_the_single_metrics(self):
         suite = self.make()
@@ -41,8 +44,9 @@ def test_what_each_fact_adds():
     assert {"R@2/frequent", "P@2/zero-shot", "correct coverage@2"} <= set(with_counts)
     assert "PSP@2" not in with_counts
     assert {"PSP@2", "PSnDCG@2"} <= set(build_metrics((2,), COUNTS, 500).names)
-    assert "macro-F1" in build_metrics((2,), threshold=0.5).names
-    assert build_metrics((1, 2), single_label=True).names[:2] == ("accuracy", "top-2 accuracy")
+    deciding = build_metrics((2,), classification=Classification(Decision(0.5)))
+    assert "macro-F1" in deciding.names and deciding.decision == Decision(0.5)
+    assert build_metrics((2,)).decision == Decision()
 
 
 def test_own_slices_and_constants():
@@ -57,11 +61,10 @@ def test_own_slices_and_constants():
 
 
 def test_single_label_accuracy_is_precision_at_one():
-    suite = build_metrics((1, 3), single_label=True)
+    suite = build_metrics((1, 3), classification=Classification(Decision()))
     suite.update(*single_label(random_batch()))
     result = suite.result()
     assert result["accuracy"] == result["P@1"]
-    assert result["top-3 accuracy"] == pytest.approx(result["normalised P@3"])
 
 
 def test_facts_that_need_label_counts():
@@ -90,7 +93,9 @@ def test_best_is_larger():
 
 
 def test_table():
-    suite = build_metrics((1, 5), np.array([60, 3]), threshold=0.5)
+    suite = build_metrics(
+        (1, 5), np.array([60, 3]), classification=Classification(Decision(0.5), 2)
+    )
     ids, scores = np.array([[0, 1, -1, -1, -1]] * 2), np.array([[0.9, 0.4, 0, 0, 0]] * 2)
     suite.update(ids, scores, np.array([[0], [1]]))
     lines = suite.table().splitlines()
@@ -101,6 +106,9 @@ def test_table():
     assert cells["micro-F1"] == ["50.00"]
     assert cells["R/few-shot"] == ["0.00", "100.00"]
     assert cells["R/zero-shot"] == ["-", "-"]  # no example has such a label
+    assert cells["P/zero-shot"] == ["-", "-"] and cells["P/few-shot"] == ["0.00", "10.00"]
+    known = suite.known_values()
+    assert known["P@1/zero-shot"] is None is known["R@1/zero-shot"] and known["P@1"] == 0.5
     assert lines[-1] == "examples whose predictions are cut off at K: 0"
     assert "examples: 2" in lines
     numbered = [line for line in lines if len(line.split()) and line.startswith(("%", "P ", "R "))]

@@ -1,11 +1,11 @@
 import pytest
 
-from tests.objectives.dual import DualContract
+from tests.objectives.dual import CappedContract
 from tests.objectives.dual_by_numpy import Method
 from tfxc.objectives.asgd import Asgd
 
 
-class TestAsgd(DualContract):
+class TestAsgd(CappedContract):
     method = Method("asgd", 0.5, learning_rate=0.2)
     golden = "asgd"
 

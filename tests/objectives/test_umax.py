@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.objectives.dual import DualContract
+from tests.objectives.dual import CappedContract
 from tests.objectives.dual_by_numpy import Method
 from tfxc.objectives.umax import Umax
 from tfxc.ops.logit_group import LogitGroup
 
 
-class TestUmax(DualContract):
+class TestUmax(CappedContract):
     method = Method("umax", 0.5, 0.3, 0.2)
     golden = "umax"
 

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from tfxc.errors import ConfigError
-from tfxc.ops.gather import approximate_top_k, has_native, invert_lookups, top_k
+from tfxc.ops.gather import (
+    InverseLookups,
+    approximate_top_k,
+    has_native,
+    invert_lookups,
+    top_k,
+)
 
 needs_native = pytest.mark.skipif(not has_native(), reason="compiled gather kernels not built")
 PATHS = [
@@ -235,42 +241,101 @@ def test_inverse_is_a_permutation_with_offsets():
             np.testing.assert_array_equal(members, np.flatnonzero(lookups[r] == bucket))
 
 
-def approximate_by_hand(example, lookups, taken, min_frequency, k):
-    found = {}
+def approximate_by_hand(example, lookups, k, aggregate, taken, min_count):
+    """One example by plain loops: who is a candidate, and the scores of all classes."""
+    counts = dict.fromkeys(range(lookups.shape[1]), 0)
     for r, lookup in enumerate(lookups):
-        best = set(np.argsort(-example[r])[:taken].tolist())
+        best = set(np.argsort(-example[r], kind="stable")[:taken].tolist())
         for label, bucket in enumerate(lookup.tolist()):
-            if bucket in best:
-                found.setdefault(label, []).append(float(example[r, bucket]))
-    while min_frequency > 1 and sum(len(v) >= min_frequency for v in found.values()) < k:
-        min_frequency -= 1
-    kept = [(-sum(v), label) for label, v in found.items() if len(v) >= min_frequency]
-    return [label for _, label in sorted(kept)[:k]], [-score for score, _ in sorted(kept)[:k]]
+            counts[label] += bucket in best
+    while min_count > 1 and sum(count >= min_count for count in counts.values()) < k:
+        min_count -= 1
+    scores = class_scores(example[None], lookups, aggregate)[0]
+    kept = sorted((-scores[label], label) for label in counts if counts[label] >= min_count)[:k]
+    return [label for _, label in kept], [-score for score, _ in kept]
 
 
-@pytest.mark.parametrize(("taken", "min_frequency"), [(4, 2), (4, 6), (99, 1), (1, 6)])
-def test_approximate_equals_plain_loops(taken, min_frequency):
-    scores, lookups = draw(4, 6, 6, 300, 50)
-    ids, best = approximate_top_k(scores, invert_lookups(lookups, 50), taken, min_frequency, 5)
+@pytest.mark.parametrize("native", BACKENDS)
+@pytest.mark.parametrize("aggregate", ["sum", "min", "median"])
+@pytest.mark.parametrize("levels", [None, 4])
+@pytest.mark.parametrize(
+    ("taken", "min_count", "k"), [(4, 2, 5), (4, 6, 5), (4, 99, 5), (99, 1, 5), (1, 6, 60)]
+)
+def test_approximate_equals_plain_loops(native, aggregate, levels, taken, min_count, k):
+    scores, lookups = draw(4, 12, 6, 300, 50, levels=levels)
+    scores[1, 2, 7:] = -np.inf
+    inverse, sizes = invert_lookups(lookups, 50), (taken, min_count)
+    ids, best = approximate_top_k(
+        scores,
+        lookups,
+        inverse,
+        k,
+        aggregate=aggregate,
+        num_buckets_taken=taken,
+        min_count=min_count,
+        native=native,
+    )
+    assert (ids.dtype, best.dtype) == (np.int32, np.float32)
     for row, example in enumerate(scores):
-        labels, values = approximate_by_hand(example, lookups, taken, min_frequency, 5)
-        assert ids[row].tolist() == labels
-        np.testing.assert_allclose(best[row], values, rtol=1e-6)
+        labels, values = approximate_by_hand(example, lookups, k, aggregate, *sizes)
+        missing = k - len(labels)
+        assert ids[row].tolist() == labels + [-1] * missing
+        np.testing.assert_array_equal(best[row], [*values, *[-np.inf] * missing])
 
 
-def test_approximate_pads_where_too_few_classes_are_found():
+@pytest.mark.parametrize("native", BACKENDS)
+def test_approximate_pads_where_too_few_classes_are_found(native):
     lookups = np.array([[0, 1, 2, 3]], np.uint16)
     scores = np.array([[[1, 4, 2, 3]]], np.float32)
-    ids, best = approximate_top_k(scores, invert_lookups(lookups, 4), num_buckets_taken=2, k=3)
-    assert ids.tolist() == [[1, 3, -1]]
-    assert best.tolist() == [[4, 3, -np.inf]]
+    inverse = invert_lookups(lookups, 4)
+    found = approximate_top_k(scores, lookups, inverse, 3, num_buckets_taken=2, native=native)
+    assert found[0].tolist() == [[1, 3, -1]]
+    assert found[1].tolist() == [[4, 3, -np.inf]]
+    empty = InverseLookups(np.array([[0, 1, 2, 3]], np.int32), np.array([[0, 4, 4, 4, 4]]))
+    empty_lookups = np.zeros((1, 4), np.uint16)
+    found = approximate_top_k(scores, empty_lookups, empty, 2, num_buckets_taken=1, native=native)
+    assert found[0].tolist() == [[-1, -1]]
 
 
-def test_approximate_with_all_buckets_is_exact():
-    scores, lookups = draw(4, 6, 6, 300, 50)
-    found = approximate_top_k(scores, invert_lookups(lookups, 50), 50, 6, 5)
-    ids, best = top_k(scores, lookups, 5)
-    np.testing.assert_array_equal(found[0], ids)
-    np.testing.assert_allclose(found[1], best, rtol=1e-6)
-    with pytest.raises(ConfigError, match="num_buckets_taken"):
-        approximate_top_k(scores, invert_lookups(lookups, 50), 0)
+@pytest.mark.parametrize("native", BACKENDS)
+@pytest.mark.parametrize("aggregate", ["sum", "min", "median"])
+def test_approximate_with_all_buckets_is_exact(native, aggregate):
+    scores, lookups = draw(4, 6, 6, 300, 50, np.int32)
+    inverse = invert_lookups(lookups, 50)
+    sizes = {"num_buckets_taken": 50, "min_count": 6, "aggregate": aggregate, "native": native}
+    found = approximate_top_k(scores, lookups, inverse, 5, **sizes)
+    assert_equal(found, top_k(scores, lookups, 5, aggregate=aggregate))
+    empty = approximate_top_k(scores[:0], lookups, inverse, 5, native=native)
+    assert empty[0].shape == empty[1].shape == (0, 5)
+
+
+@needs_native
+def test_approximate_with_any_number_of_threads():
+    scores, lookups = draw(8, 33, 5, 3_000, 500)
+    inverse = invert_lookups(lookups, 500)
+    one, two, five = (
+        approximate_top_k(scores, lookups, inverse, 7, threads=threads) for threads in (1, 2, 5)
+    )
+    assert_equal(two, one)
+    assert_equal(five, one)
+
+
+@pytest.mark.parametrize("native", BACKENDS)
+def test_approximate_refuses(native):
+    scores, lookups = draw(1, 2, 3, 90, 20)
+    inverse = invert_lookups(lookups, 20)
+    for change, message in (
+        ({"num_buckets_taken": 0}, "num_buckets_taken: at least 1 expected, 0 found"),
+        ({"min_count": 0}, "min_count: at least 1 expected, 0 found"),
+        ({"aggregate": "mean"}, "sum, min, median"),
+        ({"k": 91}, r"k: 1\.\.90"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            approximate_top_k(scores, lookups, inverse, **{"k": 4, "native": native, **change})
+    inverse.class_order[:] = 12_345
+    with pytest.raises(ConfigError, match=r"out of range|12345"):
+        approximate_top_k(scores, lookups, inverse, 4, native=native)
+    if native:  # a class twice in a repetition
+        inverse.class_order[:] = 3
+        with pytest.raises(ConfigError, match="out of range"):
+            approximate_top_k(scores, lookups, inverse, 4, native=native)

@@ -57,6 +57,30 @@ def test_gradients_equal_scipy():
     np.testing.assert_allclose(of_weights, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_gradients_of_empty_bags_are_zero():
+    table = tf.Variable(tf.ones((12, 5)))
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(bag_matmul(*random_bags([0, 0], 12), table))
+    assert not tf.convert_to_tensor(tape.gradient(total, table)).numpy().any()
+
+
+def test_gradients_are_the_same_to_the_bit_whatever_the_threads_do():
+    """Of a size that several threads share."""
+    table = tf.Variable(tf.random.stateless_normal((20_000, 256), (1, 2)))
+    bags = random_bags([75] * 256, 20_000)
+    upstream = tf.random.stateless_normal((256, 256), (3, 4))
+
+    @tf.function
+    def gradient():
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(bag_matmul(*bags, table) * upstream)
+        return tape.gradient(total, table).values
+
+    first = gradient().numpy()
+    for _ in range(20):
+        np.testing.assert_array_equal(gradient(), first)
+
+
 def test_in_a_graph_with_open_shapes():
     table = tf.constant(np.random.default_rng(1).normal(size=(12, 5)).astype(np.float32))
     signature = [

@@ -3,7 +3,7 @@ import pytest
 import scipy.special
 import tensorflow as tf
 
-from tfxc.ops.tiled_softmax import mean_cross_entropy, tiled_softmax
+from tfxc.ops.tiled_softmax import log_sum_and_top_k, mean_cross_entropy, tiled_softmax
 
 
 def pass_over(scores, positives, k, tile):
@@ -52,3 +52,18 @@ def test_mean_over_the_true_columns():
     exist = tf.constant([[True, True], [False, True], [False, False]])
     loss = mean_cross_entropy(tf.fill([3], 5.0), tf.constant([[1.0, 2.0], [0, 4], [0, 0]]), exist)
     np.testing.assert_allclose(loss, [3.5, 1.0, np.nan])
+
+
+@pytest.mark.parametrize("tile", [1, 3, 7, 100])
+def test_log_sum_and_top_k(tile):
+    scores = np.random.default_rng(1).normal(0, 20, (4, 7)).astype(np.float32)
+
+    def run():
+        return log_sum_and_top_k(
+            lambda begin, end: tf.constant(scores)[:, begin:end], 7, 4, 3, tile
+        )
+
+    ids, best, log_sum = (part.numpy() for part in tf.function(run)())
+    np.testing.assert_array_equal(ids, np.argsort(-scores, axis=1)[:, :3])
+    np.testing.assert_array_equal(best, -np.sort(-scores, axis=1)[:, :3])
+    np.testing.assert_allclose(log_sum, scipy.special.logsumexp(scores, axis=1), rtol=1e-6)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfxc.ops.top_k import tiled_top_k
+from tfxc.ops.sparse import bags_as
+from tfxc.ops.top_k import read_once, tiled_top_k
 
 
 def sorted_best(scores, k):
@@ -49,3 +50,32 @@ def test_never_scores_more_than_a_tile():
 
     tiled_top_k(score, 25, 2, 3, 10)
     assert widths == [10, 10, 5]
+
+
+def test_a_value_read_once_is_that_of_its_time():
+    """It shares the variable's memory, until that is written to."""
+    variable = tf.Variable(np.arange(12, dtype=np.float32).reshape(4, 3))
+    for _ in range(2):
+        tf.gather(variable, [1])  # from here on, ordinary reads make copies
+        before = variable.numpy().copy()
+        value = read_once(variable)
+        np.testing.assert_array_equal(value, before)
+        variable.scatter_update(tf.IndexedSlices(before[:1] + 9, [0]))
+        variable[1].assign([7, 7, 7])
+        np.testing.assert_array_equal(value, before)
+        assert variable.numpy()[0, 0] == before[0, 0] + 9
+    tensor = tf.constant([1.0])
+    assert read_once(tensor) is tensor
+
+
+def test_other_formats_get_ordinary_reads():
+    variable = tf.Variable([1.0, 2.0])
+
+    def operations():
+        function = tf.function(lambda: read_once(variable) + 1).get_concrete_function()
+        return {operation.type for operation in function.graph.get_operations()}
+
+    assert "DisableCopyOnRead" in operations()
+    with bags_as("products"):
+        found = operations()
+    assert "DisableCopyOnRead" not in found and "ReadVariableOp" in found

@@ -88,6 +88,29 @@ def test_a_killed_training_goes_on(tmp_path, drawn, monkeypatch):
         assert path.read_bytes() == (tmp_path / "killed" / path.name).read_bytes(), path.name
 
 
+@pytest.mark.parametrize("half", [slice(0, None, 2), slice(1, None, 2)])
+@pytest.mark.parametrize("name", ["data", "indices"])
+def test_the_fingerprint_sees_every_number(monkeypatch, half, name):
+    """Half of a million numbers changed, none at either end: another layer."""
+    monkeypatch.setattr(layer_module, "_AT_ONCE", 1 << 16)
+    random = np.random.default_rng(0)
+    rows, width, entries = 1000, 5000, 1000
+    columns = np.sort(random.permuted(np.tile(np.arange(width), (rows, 1)), axis=1)[:, :entries])
+    values = random.random(columns.size, np.float32)
+    splits = np.arange(0, columns.size + 1, entries)
+    features = scipy.sparse.csr_matrix((values, columns.ravel(), splits), (rows, width))
+    targets = scipy.sparse.csc_matrix(np.eye(rows, 2, dtype=np.float32))
+
+    def fingerprint():
+        arguments = (targets, np.zeros(2, int), SolverSettings(), None, None)
+        return layer_module._Layer(features, *arguments).fingerprint()
+
+    before, inner = fingerprint(), getattr(features, name)[300_000:-300_000]
+    assert fingerprint() == before
+    inner[half] += 1
+    assert fingerprint() != before
+
+
 def test_other_settings_train_anew(tmp_path, drawn):
     train_layer(folder=tmp_path / "layer-0", **drawn)
     before = weights_in(tmp_path / "layer-0")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from tests.folders import record_again
 from tfxc.errors import ConfigError, DataError
 from tfxc.ranker.search import Ranker, load_layer, search
 
@@ -100,6 +101,7 @@ def test_what_predict_refuses(imported, options, error, message):
 def test_settings_of_a_damaged_folder(folder, change, error, message):
     path = folder / "ranker" / "param.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    record_again(folder / "ranker")
     with pytest.raises(error, match=message) as caught:
         Ranker.load(folder)
     assert str(folder) in str(caught.value)
@@ -108,6 +110,9 @@ def test_settings_of_a_damaged_folder(folder, change, error, message):
 def test_arrays_of_a_damaged_folder(folder):
     layer = folder / "ranker" / "layer-1"
     (layer / "rows.npy").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"rows\.npy: [0-9]+ bytes expected, found 7"):
+        Ranker.load(folder)
+    record_again(layer, folder / "ranker")
     with pytest.raises(DataError, match=r"rows\.npy: damaged"):
         Ranker.load(folder)
     (layer / "rows.npy").unlink()

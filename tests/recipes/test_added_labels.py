@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from tests.folders import record_again
 from tests.linear_runs import NUM_LABELS, ranker_files, texts_of
 from tests.recipes import xr_texts
 from tests.verbs.calls import call
@@ -134,6 +135,7 @@ def test_runs_that_get_no_labels(run, tool, changed, key, value, message, tmp_pa
         parts = {"encoder": "bag_mlp", "head": "tree", "objective": "squared_hinge"}
         tree |= {part: {"name": name} for part, name in parts.items()}
     (tmp_path / "run" / changed).write_text(json.dumps({**tree, key: value}))
+    record_again(tmp_path / "run")
     arguments = (tmp_path / "run", "--data", run.parent / "dev.jsonl")
     problem = call(capsys, tool, *arguments, "--output", tmp_path / "grown").problem()
     assert message in problem

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tests.contracts.recipe import RecipeContract
 from tests.encoders.hub_folders import write_folder
 from tests.encoders.test_tokens_end_to_end import config_of
+from tests.folders import record_again
 from tests.verbs.calls import call, listing
 from tfxc import evaluate, export, info, predict, prune, train
 from tfxc.encoders._slices import layer_sizes
@@ -251,12 +252,13 @@ def test_runs_that_cannot_be(shared, tmp_path, capsys):
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / "thesis.txt").write_text("years of work")
     problem = call(capsys, prune, "--run", source, *output).problem()
-    assert "a new folder expected, found other files" in problem
+    assert "found other files; nothing is removed" in problem
     assert (tmp_path / "small" / "thesis.txt").exists()
     shutil.rmtree(tmp_path / "small")
     labels = unfinished / "assets" / "labels.txt"
     (unfinished / "summary.json").write_text("{}")
     labels.write_text(labels.read_text().replace("owl", "eagle"))
+    record_again(unfinished)
     assert "the source's 4 labels" in call(capsys, prune, "--run", unfinished, *output).problem()
 
 

@@ -150,7 +150,7 @@ def test_one_repetition_of_another_config_is_refused(alone):
 def test_fresh_throws_one_repetition_away(alone):
     before = {path: path.read_bytes() for path in alone.glob("alone/repetition-*/*.h5")}
     given = dataclasses.replace(context(alone, "alone", 1), fresh=True)
-    marker = alone / "alone/repetition-01/marker"
+    marker = alone / "alone/repetition-01/report"
     marker.touch()
     Repetitions().run(given)
     assert not marker.exists()

@@ -1,5 +1,9 @@
+import tracemalloc
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.contracts.technique import AverageContract, TinyTraining
 from tfxc.errors import ConfigError
@@ -54,3 +58,19 @@ def test_bad_decay(decay):
 def test_bad_every():
     with pytest.raises(ConfigError, match="every must be at least 1, found 0"):
         Ema(every=0)
+
+
+def test_an_evaluation_holds_no_copy_of_the_weights_on_the_host():
+    weight = tf.Variable(tf.zeros(1 << 20))
+    model = SimpleNamespace(trainable_variables=[SimpleNamespace(value=weight)])
+    technique = Ema(decay=0.5)
+    technique.build(model, tf.distribute.get_strategy())
+    weight.assign_add(tf.ones(1 << 20))
+    with technique.evaluation_weights():
+        assert float(weight[0]) == 0
+    tracemalloc.start()
+    with technique.evaluation_weights():
+        _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20, "the weight takes four times as much"
+    assert float(weight[0]) == 1

@@ -1,5 +1,7 @@
 """Tables with a number of each example: their size, their moves, their memory."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -114,7 +116,7 @@ def test_a_checkpoint_of_another_training_set_is_refused(tmp_path):
     tiny.write_split(other / "dev.txt", 60, seed=1)
 
     def goes_on(trainer):
-        trainer.checkpoints.folder = first.checkpoints.folder
+        shutil.copytree(first.checkpoints.folder, trainer.checkpoints.folder)
 
     message = r"holds a number of each of 203 training examples, the data has 150.*--fresh"
     with pytest.raises(CheckpointError, match=message):

@@ -2,18 +2,24 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from tests.data.source_sets import write_jsonl
 from tests.small_runs import config_tree
 from tfxc.config import parse_config
-from tfxc.data.label_vectors import label_vectors
+from tfxc.data.matrices import matrices
 from tfxc.data.preparation import ensure_prepared
+from tfxc.data.rows import Rows
+from tfxc.data.sampling import ArraySource
 from tfxc.data.source import open_source
 from tfxc.errors import ConfigError
+from tfxc.labels.label_embeddings import pifa
 from tfxc.labels.tree_building import build_tree
+from tfxc.recipes._linear_settings import TreeSettings
 from tfxc.recipes.base import Context
 from tfxc.recipes.fit import Fit
 from tfxc.recipes.runs import load_run
+from tfxc.training.label_codes import decided_codes
 
 
 def config_of(folder, text_features, encoder, **head):
@@ -44,7 +50,9 @@ def test_trains_and_is_read_again(texts):
     assert summary["dev"]["P@1"] > 0.9
     head = load_run(texts / "run").model.head
     source = open_source(folder, "train")
-    expected = build_tree(label_vectors(source, 24), nr_splits=2, max_leaf_size=4, seed=config.seed)
+    features, labels = matrices(source)
+    settings = {"nr_splits": 2, "max_leaf_size": 4, "seed": config.seed}
+    expected = build_tree(pifa(labels, features), **settings)
     assert [level.nodes for level in head.shape] == expected.sizes == [2, 4, 8, 24]
     for level in (1, 2, 3):
         np.testing.assert_array_equal(head.parents[level].numpy(), expected.parents[level])
@@ -57,3 +65,24 @@ def test_tokens_alone_make_no_tree(texts):
     with pytest.raises(ConfigError, match="built from bags of terms"):
         Fit().run(Context(config, folder, texts / "run"))
     assert not (texts / "run").exists()
+
+
+def test_one_tree_for_all_who_build_it(tmp_path):
+    """Same data and settings: the head's tree is the ranker's, whatever length the features have.
+
+    Texts of several labels, whose features are no unit vectors: what tells one PIFA from another.
+    """
+    random = np.random.default_rng(0)
+    rows = [sorted(random.choice(24, random.integers(1, 5), replace=False)) for _ in range(300)]
+    matrix = np.zeros((300, 40), np.float32)
+    for row, labels in enumerate(rows):
+        matrix[row, labels] = random.random(len(labels)) * 10 ** random.random()
+        matrix[row, 24 + random.integers(0, 16, 5)] = 3
+    source = ArraySource(Rows.from_csr(scipy.sparse.csr_matrix(matrix), rows), 24)
+    head = {"name": "tree", "nr_splits": 2, "max_leaf_size": 3}
+    config = parse_config(config_tree(tmp_path, {"name": "bag_mlp"}, head=head))
+    sizes = {"num_features": 40, "num_labels": 24, "num_examples": 300}
+    found = decided_codes(config, source, **sizes)["label_tree"]
+    features, labels = matrices(source)
+    settings = {"nr_splits": 2, "max_leaf_size": 3, "seed": config.seed}
+    assert found == TreeSettings(settings).build(features, labels)

@@ -12,6 +12,7 @@ from tfxc.errors import CheckpointError, ConfigError, NonFiniteLossError
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel, example_features
 from tfxc.objectives.softmax import Softmax
+from tfxc.settings import TrainingSettings
 
 
 def test_learns_the_tiny_rule(tmp_path):
@@ -82,12 +83,42 @@ def test_early_stopping_keeps_the_best(tmp_path):
             "optimizer": {"name": "sgd", "learning_rate": 1e-12},
             "evaluate_every": 4,
             "early_stopping": {"metric": "nDCG@3", "patience": 2},
-            "keep": "best",
         },
     )
     assert trainer.summary["steps"] == 12
     assert trainer.summary["best_step"] == 4
     assert (tmp_path / "run/model.weights.h5").exists()
+
+
+def test_after_an_early_stop_the_run_holds_the_best_weights(tmp_path):
+    """Without a word about ``keep``: what the run finds is what was measured at its best."""
+    training = {
+        "epochs": 8,
+        "optimizer": {"name": "sgd", "learning_rate": 30.0},  # overshoots
+        "evaluate_every": 3,
+        "early_stopping": {"metric": "R@3", "patience": 3},
+    }
+    trainer = tiny.train(tmp_path, training=training)
+    summary, log = trainer.summary, (tmp_path / "run/log.txt").read_text()
+    assert summary["best_step"] < summary["steps"] and summary["best_metric"] == "R@3"
+    trainer.evaluation._searcher.model.load_weights(tmp_path / "run/model.weights.h5")
+    found = trainer.evaluation.of_dev()
+    assert found["R@3"] == pytest.approx(summary["best"]) and found == summary["dev"]
+    (best,) = (
+        line for line in log.splitlines() if line.startswith(f"step {summary['best_step']},")
+    )
+    assert f"R@3 {100 * summary['best']:.2f}" in best and best.endswith("*")
+    lines = [line for line in log.splitlines() if "dev" in line]
+    assert len(lines) > 3 and all("R@3 " in line for line in lines)
+
+
+def test_weights_are_the_last_ones_where_the_config_says_so():
+    stopping = {"metric": "P@1", "patience": 2}
+    assert TrainingSettings().keep == "last" == TrainingSettings(early_stopping=None).keep
+    assert TrainingSettings(early_stopping=stopping).keep == "best"
+    assert TrainingSettings(early_stopping=stopping, keep="last").keep == "last"
+    again = TrainingSettings(early_stopping=stopping).model_dump(mode="json")
+    assert TrainingSettings(**again).keep == "best"
 
 
 def test_an_unknown_metric_is_named(tmp_path):
@@ -102,7 +133,18 @@ def test_nan_loss_names_step_and_examples(tmp_path):
 
     with pytest.raises(NonFiniteLossError, match=r"loss is nan at step 1; examples.*learning_rate"):
         tiny.train(tmp_path, fault=poison)
-    assert not (tmp_path / "run/checkpoints/checkpoint").exists()
+    assert not list((tmp_path / "run/checkpoints").glob("ckpt-*"))
+
+
+@pytest.mark.parametrize(("objective", "warned"), [("softmax", True), ("sigmoid", False)])
+def test_examples_without_labels_are_counted(tmp_path, capsys, objective, warned):
+    tiny.tiny_tree(tmp_path)
+    lines = (tmp_path / "train.txt").read_text().splitlines()
+    lines[1:4] = [" " + line.partition(" ")[2] for line in lines[1:4]]
+    (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
+    tiny.train(tmp_path, objective={"name": objective}, training={"epochs": 0.1})
+    shown = capsys.readouterr().err
+    assert ("3 of 203 training examples have no label" in shown) == warned
 
 
 def test_a_run_of_another_config_is_refused(tmp_path):

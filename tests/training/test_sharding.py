@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tests import tiny
 from tests.contracts.technique import NUM_FEATURES, NUM_LABELS, TinyTraining
+from tests.data.feature_sets import write_set
 from tests.training.test_strategies import ROOT, finish
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.errors import CheckpointError, ConfigError
@@ -131,6 +132,28 @@ def test_two_workers_equal_one_device(single):
     assert_same(single, "workers")
     files = {path.name for path in (folder / "workers/checkpoints").glob("shard-*-13.index")}
     assert files == {"shard-0-of-2-13.index", "shard-1-of-2-13.index"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, pytest.param({"clip_norm": None, "precision": "mixed_float16"}, marks=pytest.mark.slow)],
+    ids=["float32", "float16"],
+)
+def test_vectors_without_an_encoder(tmp_path, more):
+    """Nothing but the shards is trained: no weight is mirrored."""
+    random = np.random.default_rng(0)
+    for name, count in (("train", 64), ("dev", 20)):
+        vectors = random.normal(size=(count, 6)).astype(np.float32)
+        write_set(tmp_path / name, vectors, random.integers(0, 30, count), num_labels=30)
+    settings = {name: str(tmp_path / name) for name in ("train", "dev")}
+    settings = {**changes(), "data": {"name": "set", "normalise": None, **settings}}
+    settings["encoder"] = {"name": "precomputed"}
+    settings["training"] |= more
+    model = tiny.train(tmp_path, "single", **settings).model
+    settings["head"]["sharded"] = True
+    settings["training"] |= {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}
+    finish(start(tmp_path, "shards", settings))
+    assert_same((tmp_path, model, model.get_weights()), "shards")
 
 
 class Workers:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -83,6 +84,31 @@ def test_two_mirrored_replicas_equal_one_device(single):
     changes = {"training": training(**devices)}
     finish(start(folder, "mirrored", changes, "mirrored.npz"))
     assert_close(expected, arrays(folder / "mirrored.npz"))
+
+
+@pytest.mark.slow
+def test_two_mirrored_replicas_save_the_average(tmp_path):
+    """The averages change places with the weights on every replica, and back."""
+    changes = {"training": training(), "techniques": [{"name": "ema", "decay": 0.9}]}
+    raw = tiny.weights(tiny.train(tmp_path, "single", **changes))
+    changes["training"] |= {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}
+    finish(start(tmp_path, "mirrored", changes, "mirrored.npz"))
+    assert_close(raw, arrays(tmp_path / "mirrored.npz"))
+    saved = [load_h5(tmp_path / run / "model.weights.h5") for run in ("single", "mirrored")]
+    assert saved[0].keys() == saved[1].keys() and saved[0]
+    for name, values in saved[0].items():
+        np.testing.assert_allclose(saved[1][name], values, atol=1e-5)
+        assert all(values.shape != one.shape or (values != one).any() for one in raw)
+
+
+def load_h5(path):
+    """{name: array} of a file of weights."""
+    found = {}
+    with h5py.File(path) as stored:
+        stored.visititems(
+            lambda name, item: found.update({name: item[()]} if hasattr(item, "dtype") else {})
+        )
+    return found
 
 
 def test_models_of_several_sizes_in_one_process(tmp_path):

@@ -18,7 +18,7 @@ class Outcome(NamedTuple):
         """The one line of an error; anything else on the way to it fails the test.
 
         Args:
-            code: exit code expected, 1 where the machine is at fault.
+            code: 2 where the input is wrong, 1 where the machine is at fault.
         """
         lines = [line for line in self.err.splitlines() if line.startswith("tfxc: ")]
         assert self.code == code, (self.code, self.err)

@@ -96,11 +96,24 @@ def test_batch_size_and_split_make_no_difference(arguments, tmp_path, capsys):
     for more in ([], ["--batch-size", 7], ["--split", "dev", "--batch-size", 1], *searches):
         call(capsys, evaluate, *arguments, *more)
         figures.append(json.loads((tmp_path / "evaluation-dev.json").read_text())["metrics"])
+        assert figures[-1].pop("R@1/frequent") is None is figures[-1].pop("P@1/frequent")
+        figures[-1] = {name: value for name, value in figures[-1].items() if value is not None}
     assert all(other == pytest.approx(figures[0], rel=1e-12) for other in figures[1:])
     outcome = call(capsys, evaluate, *arguments, "--split", "train", "--k", "1,2")
     assert " on train: 203 examples\n" in outcome.out
     metrics = json.loads((tmp_path / "evaluation-train.json").read_text())["metrics"]
     assert "P@2" in metrics and "P@3" not in metrics
+
+
+def test_size_of_the_approximate_search(arguments, tmp_path, capsys):
+    """With all buckets it is the exact search; with one, few labels are found."""
+    figures = []
+    approximate = ["--search", "approximate", "--search-buckets"]
+    for more in ([], [*approximate, 99], [*approximate, 1, "--search-min-count", 4]):
+        assert call(capsys, evaluate, *arguments, *more).code == 0
+        figures.append(json.loads((tmp_path / "evaluation-dev.json").read_text())["metrics"])
+    assert figures[1] == pytest.approx(figures[0], rel=1e-12)
+    assert figures[2]["R@5"] < figures[0]["R@5"]
 
 
 def test_a_file_of_the_same_or_another_format(trained, arguments, tmp_path, capsys):
@@ -210,6 +223,11 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
     [
         (["--k", "1,31"], "--k: k = 31 is asked for, the run has 30 labels"),
         (["--search", "best"], "--search: the head Mach has no search 'best'"),
+        (
+            ["--search-buckets", "9"],
+            "--search-buckets: the approximate search expected, found 'the u",
+        ),
+        (["--search", "auto", "--search-min-count", "1"], "--search-min-count: the approximate"),
         (["--split", "test"], "--split: the data has no split 'test'"),
         (["--data", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--data", "{folder}/empty.svm"], "empty.svm: "),

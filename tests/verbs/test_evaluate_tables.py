@@ -18,7 +18,7 @@ from tfxc.recipes.runs import load_run
 NAMES = ("fox", "hen", "owl", "yak")
 
 
-def trained(folder, capsys, rows, objective, **data):
+def trained(folder, capsys, rows, objective, watch="P@1"):
     """A run on texts and labels, measured on the same."""
     for split in ("train", "dev"):
         with open(folder / f"{split}.jsonl", "w") as stream:
@@ -30,9 +30,10 @@ def trained(folder, capsys, rows, objective, **data):
         "dev": str(folder / "dev.jsonl"),
         "text_features": {"name": "tfidf"},
         "normalise": None,
-        **data,
     }
-    config = tiny.write_config(folder, data=data, objective={"name": objective})
+    training = {"watch": watch}
+    objective = {"name": objective}
+    config = tiny.write_config(folder, data=data, objective=objective, training=training)
     command = ("--config", config, "--prepared", folder / "prepared")
     assert call(capsys, train, *command, "--set", "training.epochs=4").code == 0
     return folder / "run"
@@ -66,7 +67,7 @@ def probabilities(run, texts):
 
 def line_of(out, name):
     """The numbers of an average."""
-    (line,) = (line for line in out.splitlines() if line.startswith(name))
+    (line,) = (line for line in out.splitlines() if line.startswith(f"{name} "))
     return [float(part) / 100 for part in line[len(name) :].split()]
 
 
@@ -125,7 +126,7 @@ def test_several_labels(tmp_path, capsys):
 def test_one_label_of_two(tmp_path, capsys):
     """The best label alone; the average ``binary``, and the full loss beside probabilities."""
     rows = [(f"{'bad' if n % 5 == 0 else 'good'} film{n % 7}", [str(n % 3 % 2)]) for n in range(90)]
-    run = trained(tmp_path, capsys, rows, "softmax")
+    run = trained(tmp_path, capsys, rows, "softmax", watch="binary-F1")
     out, labels, _, wrong = measured(tmp_path, run, capsys, "--full-loss")
     found, names = probabilities(run, [text for text, _ in rows])
     assert "best label" in out and "full_loss" in out
@@ -135,12 +136,17 @@ def test_one_label_of_two(tmp_path, capsys):
     one = names.index("1")
     expected = precision_recall_fscore_support(true[:, one], predicted[:, one], average="binary")
     np.testing.assert_allclose(line_of(out, "binary (1)"), expected[:3], atol=6e-5)
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["best_metric"] == "binary-F1"
+    assert summary["dev"]["binary-F1"] == pytest.approx(expected[2])
+    assert f"binary-F1 {100 * expected[2]:.2f}" in (run / "log.txt").read_text()
     assert wrong
     for row in wrong:
         best = found[int(row["example"]) - 1].max()
         assert float(row["probabilities"]) == pytest.approx(best, rel=1e-3)
     plain = call(capsys, evaluate, "--run", run, "--data", tmp_path / "dev.jsonl", "--k", "1")
-    assert "accuracy" not in plain.out
+    (line,) = (line for line in plain.out.splitlines() if line.startswith("accuracy "))
+    assert f"accuracy: {line.split()[1]}" in out  # one label per example: always measured
 
 
 def test_what_is_kept(monkeypatch):

@@ -58,7 +58,7 @@ def test_fresh_removes_run_folders_only(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/thesis.tex").write_text("mine")
     problem = call(capsys, train, *command, "--fresh").problem()
-    assert "is no run folder" in problem
+    assert "found other files; nothing is removed" in problem
     assert (tmp_path / "run/thesis.tex").read_text() == "mine"
 
 

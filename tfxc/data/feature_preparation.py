@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfxc.data.feature_set import SETTINGS, FeatureSet, is_feature_set
+from tfxc.data.feature_set import FeatureSet, is_feature_set
 from tfxc.data.manifest import (
     LABEL_COUNTS_FILE,
     LABELS_FILE,
@@ -11,10 +11,10 @@ from tfxc.data.manifest import (
     SourceInfo,
     SplitInfo,
     fingerprint,
+    fingerprints_of,
 )
 from tfxc.data.source_files import is_builtin
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import checksum
 from tfxc.labels.vocabulary import LabelVocabulary
 
 LAYOUT = "feature_set"
@@ -50,20 +50,22 @@ def prepare_feature_sets(settings, sources, folder):
     counts = {split: features.label_counts() for split, features in sets.items()}
     for split, features in sets.items():
         _check_alike(features, train, split)
+    names = train.label_names or map(str, range(train.num_labels))
+    LabelVocabulary(names).save(folder / LABELS_FILE)
+    LabelVocabulary([]).save(folder / UNSEEN_LABELS_FILE)
+    np.save(folder / LABEL_COUNTS_FILE, counts["train"])
+    identities = {split: features.identity for split, features in sets.items()}
     Manifest(
         name=settings.name, settings_fingerprint=fingerprint(settings), layout=LAYOUT,
         feature_kind="dense", num_features=train.num_features, num_labels=train.num_labels,
         num_unseen_labels=0, text_features=None, row_normalise=None,
         sources={
-            split: SourceInfo(path=written, sha256=checksum(sets[split].folder / SETTINGS))
+            split: SourceInfo(path=written, sha256=identities[split])
             for split, written in settings.sources().items()
         },
         splits={split: _split_info(features) for split, features in sets.items()},
+        fingerprints=fingerprints_of(folder, identities),
     ).save(folder)  # fmt: skip
-    names = train.label_names or map(str, range(train.num_labels))
-    LabelVocabulary(names).save(folder / LABELS_FILE)
-    LabelVocabulary([]).save(folder / UNSEEN_LABELS_FILE)
-    np.save(folder / LABEL_COUNTS_FILE, counts["train"])
 
 
 def _split_info(features):

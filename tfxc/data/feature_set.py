@@ -2,8 +2,8 @@
 
 A feature set holds ``features.npy`` (float32 or float16, (n, dim)), ``labels.npy`` (int32 (n,)),
 ``features.json`` (sizes, number of labels, what the vectors were made from) and, where the labels
-have names, ``labels.txt``. While it is being written there is also ``done.npy``, a bit per row
-that is already in place (``numpy.packbits``).
+have names, ``labels.txt``; when it is finished also ``checksums.json`` of these files. While it is
+being written there is ``done.npy``, a bit per row that is already in place (``numpy.packbits``).
 """
 
 import io
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfxc import checksums
 from tfxc.errors import DataError, MachineError
 from tfxc.files import read_errors
 
@@ -59,8 +60,22 @@ class FeatureSet:
         shape = (self.num_examples, self.num_features)
         self._offset = check_array(self.folder / FEATURES, shape, self.dtype)
         check_array(self.folder / LABELS, shape[:1], np.dtype(np.int32))
+        checksums.check(self.folder, _AGAIN)
         self.features = np.load(self.folder / FEATURES, mmap_mode="r")
         self.labels = np.load(self.folder / LABELS, mmap_mode="r")
+
+    @property
+    def identity(self):
+        """SHA-256 of all files: two sets with the same one hold the same."""
+        return checksums.identity(self.folder, _AGAIN)
+
+    def verify(self):
+        """Compares all files with their checksums; small ones were compared when it was opened.
+
+        Raises:
+            DataError: names the first file that differs.
+        """
+        checksums.check(self.folder, _AGAIN, whole=True)
 
     @property
     def label_names(self):

@@ -2,14 +2,13 @@
 
 import numpy as np
 
-from tfxc.data.feature_set import SETTINGS, FeatureSet
+from tfxc.data.feature_set import FeatureSet
 from tfxc.data.manifest import Manifest
 from tfxc.data.rows import Rows
 from tfxc.data.sampling import ArraySource, LastUsed
 from tfxc.data.source_files import expand
 from tfxc.data.windows import WINDOWS_IN_MEMORY, WindowSource
 from tfxc.errors import DataError
-from tfxc.files import checksum
 from tfxc.progress import Progress
 
 # Reads of this size are as fast as larger ones, on disks and over networks.
@@ -100,7 +99,7 @@ def open_feature_split(folder, split, memory_bytes):
     manifest.split(split)
     source = manifest.sources[split]
     features = FeatureSet(expand(source.path))
-    if checksum(features.folder / SETTINGS) != source.sha256:
+    if features.identity != source.sha256:
         raise DataError(
             "this feature set has been replaced by another one",
             where=features.folder,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfxc import checksums
 from tfxc.data.feature_set import (
     DONE,
     FEATURES,
@@ -27,7 +28,8 @@ from tfxc.data.feature_set import (
     load_settings,
 )
 from tfxc.errors import ConfigError, DataError, UserError
-from tfxc.files import atomic_file, json_text, write_errors, write_json
+from tfxc.escaping import json_text
+from tfxc.files import atomic_file, write_errors, write_json
 from tfxc.labels.vocabulary import LabelVocabulary
 
 # What a kill -9 or a power cut can cost is the work of this time.
@@ -96,6 +98,8 @@ class FeatureWriter:
                 self._check_begun()
             if not self.finished:
                 self._open(begun)
+            elif not (self.folder / checksums.FILE).exists():  # killed just before
+                self._finish()
         return self
 
     def __exit__(self, error_type, *_):
@@ -232,7 +236,9 @@ class FeatureWriter:
     def _finish(self):
         self.settings["finished"] = True
         self._save_settings()
-        (self.folder / DONE).unlink()
+        names = [FEATURES, LABELS, SETTINGS, *([NAMES] if self._names is not None else [])]
+        checksums.record(self.folder, names)
+        (self.folder / DONE).unlink(missing_ok=True)
 
     def _save_settings(self):
         write_json(self.folder / SETTINGS, self.settings, indent=1)

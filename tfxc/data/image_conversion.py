@@ -9,6 +9,7 @@ from tfxc.data.images import decode_good, fit_arrays, own_shape
 from tfxc.data.lists import joined_files
 from tfxc.data.shard_writer import IMAGE_SHARD_BYTES
 from tfxc.errors import DataError
+from tfxc.escaping import one_line
 from tfxc.settings import ImageSettings
 
 CORRUPT_IMAGES_FILE = "corrupt_images.txt"
@@ -82,8 +83,8 @@ class ImageConverter:
     def save_corrupt(self, folder):
         """Names the images that were left out, if any: in a file and on the screen."""
         if self.corrupt:
-            names = "".join(f"{where}: {name}\n" for where, name in self.corrupt)
-            (Path(folder) / CORRUPT_IMAGES_FILE).write_text(names, "utf-8", "backslashreplace")
+            lines = (one_line(f"{where}: {name}") + "\n" for where, name in self.corrupt)
+            (Path(folder) / CORRUPT_IMAGES_FILE).write_text("".join(lines), encoding="utf-8")
             told = f"{len(self.corrupt)} images that cannot be decoded are left out: "
             print(told + _some([name for _, name in self.corrupt]), file=sys.stderr)
 
@@ -188,4 +189,4 @@ def nothing_decoded(where):
 
 def _some(names):
     more = ", ..." if len(names) > _NAMES_SHOWN else ""
-    return ", ".join(map(str, names[:_NAMES_SHOWN])) + more
+    return ", ".join(map(one_line, names[:_NAMES_SHOWN])) + more

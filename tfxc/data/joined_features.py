@@ -12,7 +12,8 @@ from tfxc.data.text_features_base import FILE_VERSION, build_of, load_of
 from tfxc.data.tokens import TOKENS
 from tfxc.data.tokens_base import TokenRows
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_folder, json_text, write_json
+from tfxc.escaping import json_text
+from tfxc.files import atomic_folder, write_json
 
 _SECTION = "data.text_features"
 _KINDS = {"tokens": TOKENS, "terms": BAGS}
@@ -146,7 +147,7 @@ class JoinedFeatures:
             UserError: the folder cannot be written.
         """
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
-        with atomic_folder(folder) as scratch:
+        with atomic_folder(folder, "set of text features") as scratch:
             write_json(scratch / "features.json", head)
             for name, part in self._parts():
                 part.save(scratch / name)

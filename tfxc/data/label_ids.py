@@ -1,5 +1,7 @@
 """From the labels of a format (names or numbers) to the ids of the training vocabulary."""
 
+from collections import Counter
+
 import numpy as np
 
 from tfxc.errors import ConfigError, DataError
@@ -10,6 +12,8 @@ from tfxc.labels.vocabulary import LabelVocabulary
 _UNSEEN_GRANTED = 100_000
 _TIMES_SEEN = 10
 _PENDING_CODES = 1 << 22
+
+_SEPARATORS = (",", ";", "|", "/", "\t")
 
 
 def check_label_space(num_labels, seen, *, origin, where, fix):
@@ -52,6 +56,36 @@ def inferred_num_labels(ids, names, where):
     fix = f"say --num-labels {largest + 1} if there are so many"
     check_label_space(largest + 1, len(np.unique(ids)), origin=origin, where=where, fix=fix)
     return largest + 1
+
+
+def joined_labels(names):
+    """Label names that look like several labels in one.
+
+    All parts of such a name stand elsewhere too, as a name of their own or in another name. Of one
+    separator, at least half of the names that hold it have to be so.
+
+    Args:
+        names: all label names.
+
+    Returns:
+        (separator, names) of the first separator with such names, or None.
+
+    Example:
+        >>> joined_labels(["law", "health", "law;health", "a/b"])
+        (';', ['law;health'])
+    """
+    for separator in _SEPARATORS:
+        split = {name: [part.strip() for part in name.split(separator)] for name in names}
+        several = {name: parts for name, parts in split.items() if len(parts) > 1}
+        found = Counter(part for parts in split.values() for part in set(parts))
+        joined = [
+            name
+            for name, parts in several.items()
+            if all(part and found[part] > 1 for part in parts)
+        ]
+        if joined and 2 * len(joined) >= len(several):
+            return separator, joined
+    return None
 
 
 class LabelNumbering:
@@ -108,6 +142,7 @@ class LabelNumbering:
         self._largest = (-1, None)  # the largest code and the example it is in, for messages
         self._ids = None
         self._unseen = {}
+        self.most_labels = 0  # of a training example
         self.vocabulary = None
         self.label_counts = None
 
@@ -118,6 +153,7 @@ class LabelNumbering:
             DataError: a label out of range, or a name that is not among the given ones.
         """
         codes, rows = self._flat_codes(label_lists, where, first)
+        self.most_labels = max(self.most_labels, *map(len, label_lists), 0)
         if self._given is not None and len(codes) and codes.max() >= len(self._given):
             name = list(self._codes)[codes.max()]
             raise DataError(

@@ -7,14 +7,18 @@ from typing import Literal
 
 import pydantic
 
+from tfxc import checksums
 from tfxc.errors import DataError, UserError
-from tfxc.files import atomic_file, json_text, read_errors
+from tfxc.escaping import json_text
+from tfxc.files import atomic_file, checksum, read_errors
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 LABELS_FILE = "labels.txt"
 UNSEEN_LABELS_FILE = "unseen_labels.txt"
 LABEL_COUNTS_FILE = "label_counts.npy"
+TEXT_FEATURES_FOLDER = "text_features"
+AGAIN = "run prepare again with --force"
 # What a model has to know of the data before it can be built.
 DIMENSIONS = ("num_features", "num_labels", "feature_kind", "image_shape", "text_features")
 DIMENSIONS += ("vocabulary_size",)
@@ -34,6 +38,27 @@ def fingerprint(settings):
     values = settings.model_dump(mode="json", exclude={*ignored, *unused})
     text = json_text({**values, "format_version": FORMAT_VERSION}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def fingerprints_of(folder, records):
+    """SHA-256 of what the examples of a prepared folder consist of.
+
+    Two folders with the same ones hold the same examples in the same order, with the same ids.
+
+    Args:
+        folder: where label names and text features are written already.
+        records: {split: SHA-256 of its rows}.
+
+    Returns:
+        dict: ``"labels"``, ``"text features"`` where there are any, ``"records of train"``, ...
+    """
+    folder = Path(folder)
+    found = {"labels": checksum(folder / LABELS_FILE)}
+    texts = folder / TEXT_FEATURES_FOLDER
+    if texts.is_dir():
+        files = [path for path in texts.rglob("[!.]*") if path.is_file()]  # without the marker
+        found["text features"] = checksums.of_files(texts, files)
+    return found | {f"records of {split}": sha256 for split, sha256 in records.items()}
 
 
 def prepared_folder(settings, root="prepared"):
@@ -90,13 +115,23 @@ class SplitInfo(_Part):
         """Mean number of labels per example."""
         return self.labels / max(self.examples, 1)
 
+    @property
+    def single_label(self):
+        """Whether every example has exactly one label."""
+        return (self.min_labels, self.max_labels) == (1, 1)
+
+    @property
+    def sha256(self):
+        """SHA-256 of the shards' content, in their order."""
+        return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
+
 
 class SourceInfo(_Part):
     """One source as the settings name it.
 
     Attributes:
         bytes, sha256: size and checksum of the file or folder; None for a built-in set. Of a
-            feature set the checksum is that of its description, and the size None.
+            feature set the checksum is ``tfxc.checksums.identity``, and the size None.
         fingerprint: what a built-in set was made from; None for a file.
     """
 
@@ -122,6 +157,7 @@ class Manifest(_Part):
             the ids ``num_labels`` and up.
         text_features: the settings of the fitted text features, or None.
         row_normalise: ``"l2"`` where the given rows were scaled to length 1.
+        fingerprints: see ``fingerprints_of``; empty for runs without prepared data.
     """
 
     format_version: int = FORMAT_VERSION
@@ -139,6 +175,7 @@ class Manifest(_Part):
     row_normalise: Literal["l2"] | None
     sources: dict[str, SourceInfo]
     splits: dict[str, SplitInfo]
+    fingerprints: dict[str, str] = {}
 
     @property
     def dense(self):

@@ -3,63 +3,61 @@
 A prepared folder holds the shards, ``manifest.json``, ``labels.txt`` (the training vocabulary),
 ``unseen_labels.txt`` (labels of dev and test outside it), ``label_counts.npy`` (int64
 (num_labels,), training examples of each label), for texts ``text_features/`` and, where images were
-left out, ``corrupt_images.txt``.
+left out, ``corrupt_images.txt``; ``checksums.json`` of all these, and ``sources.json`` (sizes and
+times of the sources).
 """
 
-import contextlib
-import fcntl
 import itertools
 import json
-import os
-import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse
 
+from tfxc import checksums
 from tfxc.config import DataSettings
 from tfxc.data.conversion import Converter, check_kind, tell_unused
 from tfxc.data.feature_preparation import names_feature_sets, prepare_feature_sets
 from tfxc.data.held_out import open_split
 from tfxc.data.image_conversion import ImageConverter, nothing_decoded
-from tfxc.data.label_ids import LabelNumbering
+from tfxc.data.label_ids import LabelNumbering, joined_labels
 from tfxc.data.manifest import (
+    AGAIN,
     LABEL_COUNTS_FILE,
     LABELS_FILE,
     MANIFEST_FILE,
+    TEXT_FEATURES_FOLDER,
     UNSEEN_LABELS_FILE,
     Manifest,
     fingerprint,
+    fingerprints_of,
     prepared_folder,
 )
 from tfxc.data.shard_writer import SHARD_BYTES, in_order, npy_bytes, shuffled, write_split
 from tfxc.data.source_files import (
+    STAMPS_FILE,
     describe_sources,
     expand,
     find_sources,
     is_builtin,
     refuse_changed_sources,
+    save_stamps,
+    stamps_of,
 )
 from tfxc.data.text_features import build_text_features
 from tfxc.data.tokens_base import tell_cut
 from tfxc.errors import DataError
-from tfxc.files import (
-    atomic_folder,
-    existing_file,
-    json_text,
-    make_folder,
-    read_array,
-    read_errors,
-    write_errors,
-)
+from tfxc.escaping import json_text
+from tfxc.files import SCRATCH, atomic_folder, make_folder
 from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.locks import locked, sweep
 from tfxc.ops.threads import thread_count
 from tfxc.progress import Progress
 from tfxc.settings import ImageSettings
 
 __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepared_folder"]
 
-TEXT_FEATURES_FOLDER = "text_features"
 # Large enough for several processes to share the texts of one chunk.
 CHUNK_EXAMPLES = 8192
 CHUNK_IMAGES = 512
@@ -90,12 +88,21 @@ def prepare(settings, folder, *, jobs=None):
         159
     """
     sources = find_sources(settings)
-    with atomic_folder(folder) as scratch:
+    with atomic_folder(folder, "prepared data set") as scratch:
         if names_feature_sets(settings, sources):
             prepare_feature_sets(settings, sources, scratch)
         else:
             _Preparation(settings, sources, scratch, thread_count(jobs)).run()
+        _record(scratch)
     return Manifest.load(folder)
+
+
+def _record(folder):
+    """Writes down the checksums of all files but those that change, see ``source_files``."""
+    shards = [shard for split in Manifest.load(folder).splits.values() for shard in split.shards]
+    known = {shard.file: (shard.bytes, shard.sha256) for shard in shards}
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    checksums.record(folder, {str(name) for name in files} - {STAMPS_FILE}, known)
 
 
 def ensure_prepared(settings, root="prepared", *, jobs=None):
@@ -107,73 +114,63 @@ def ensure_prepared(settings, root="prepared", *, jobs=None):
         Path: ``prepared_folder(settings, root)``.
 
     Raises:
-        DataError: as ``prepare``; or a source file has changed since it was prepared.
+        DataError: as ``prepare``; or a source has changed since it was prepared, or a file of the
+            prepared folder is missing or damaged.
         UserError: as ``prepare``.
     """
     folder = prepared_folder(settings, root)
     if not folder.exists():
         find_sources(settings)  # refuses before anything is made
+
+        def waiting(process):
+            print(f"waiting for {process}, which prepares {folder}", file=sys.stderr)
+
         make_folder(folder.parent)
-        with _only_one(folder):
+        sweep(folder.parent, SCRATCH.format("*"))  # of killed preparations, also of other sets
+        with locked(folder.with_name(f".{folder.name}.lock"), waiting):
             if not folder.exists():
-                return _prepare_beside(settings, folder, jobs)
-    manifest = Manifest.load(folder)
-    refuse_changed_sources(manifest, folder)
-    check_small_files(manifest, folder)
+                prepare(settings, folder, jobs=jobs)
+    refuse_changed_sources(check_prepared(folder), folder)
     return folder
 
 
-def check_small_files(manifest, folder):
-    """Holds the label names and counts of a prepared folder against its manifest.
+def check_prepared(folder):
+    """Compares the small files of a prepared folder with their checksums, and all sizes.
+
+    Shards are left to their readers: every record has a checksum of its own.
+
+    Returns:
+        Manifest.
 
     Raises:
-        DataError: one is missing, damaged or of another number of labels.
+        DataError: this is no prepared folder, or a file is missing or damaged.
     """
-    fix = "run prepare again"
-    path = existing_file(folder / LABELS_FILE, fix=fix)
-    with read_errors(path, fix=fix), open(path, "rb") as stream:
-        names = sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
-    path = folder / LABEL_COUNTS_FILE
-    counts = read_array(path, fix=fix)
-    for file, found in ((LABELS_FILE, names), (LABEL_COUNTS_FILE, counts.size)):
-        if found != manifest.num_labels:
-            raise DataError(
-                f"{manifest.num_labels:,} labels as in {MANIFEST_FILE} expected, found {found:,}",
-                where=folder / file,
-                fix=fix,
-            )
+    if not (Path(folder) / MANIFEST_FILE).is_file():
+        return Manifest.load(folder)  # it says what is expected
+    checksums.check_file(folder, MANIFEST_FILE, AGAIN)
+    manifest = Manifest.load(folder)
+    shards = {shard.file for split in manifest.splits.values() for shard in split.shards}
+    checksums.check(folder, AGAIN, elsewhere=shards)
+    return manifest
 
 
-def _prepare_beside(settings, folder, jobs):
-    """Prepares under another name and renames; whoever renames first has won."""
-    rival = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        prepare(settings, rival, jobs=jobs)
-        rival.rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-    finally:
-        shutil.rmtree(rival, ignore_errors=True)
-    return folder
+def report_joined_labels(names, where):
+    """Warns of label names that look like several labels in one cell.
 
-
-@contextlib.contextmanager
-def _only_one(folder):
-    """Lets one process at a time prepare ``folder``; the others wait here."""
-    path = folder.with_name(f".{folder.name}.lock")
-    with write_errors(path):
-        lock = open(path, "w")  # noqa: SIM115 (closed below)
-    with lock as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another process that prepares {folder}", file=sys.stderr)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    Args:
+        names: all label names of a training file whose examples have one label each.
+        where: the file.
+    """
+    found = joined_labels(names)
+    if found is None:
+        return
+    separator, joined = found
+    print(
+        f"warning: {where}: every example has one label, but {len(joined):,} of {len(names):,} "
+        f"label names look like several, such as {joined[0]!r}; if they are, set "
+        f"data.reader_options.label_separator to {separator!r} (CSV, TSV), or write lists",
+        file=sys.stderr,
+    )
 
 
 class _Preparation:
@@ -188,11 +185,13 @@ class _Preparation:
 
     def run(self):
         """Fills the folder."""
+        stamps = stamps_of(self.settings)
         self._learn()
         (scratch := self.folder / "scratch").mkdir()
         infos = {split: self._write(split, scratch) for split in self.sources}
         scratch.rmdir()
-        self._save(infos)
+        self._save(infos, stamps)
+        save_stamps(self.folder, stamps)
 
     def _learn(self):
         """Reads the training split once: label counts, text statistics, widths."""
@@ -220,7 +219,9 @@ class _Preparation:
         with Progress("reading train", reader.num_examples, "examples") as progress:
             for _ in texts:
                 progress.advance(self.num_train - progress.done)
-        self.numbering.freeze(settings.min_label_count, where)
+        vocabulary = self.numbering.freeze(settings.min_label_count, where)
+        if self.numbering.most_labels == 1:
+            report_joined_labels(vocabulary.names, where)
         if self.text_features is not None:
             self.num_features = self.text_features.num_features
         if self.images is not None:
@@ -327,7 +328,7 @@ class _Preparation:
             self.fingerprints[split] = reader.source_fingerprint
         return reader
 
-    def _save(self, infos):
+    def _save(self, infos, stamps):
         settings, unseen, images = self.settings, self.numbering.unseen_vocabulary(), self.images
         text_settings = None
         if self.text_features is not None:
@@ -350,7 +351,11 @@ class _Preparation:
             vocabulary_size=getattr(self.text_features, "vocabulary_size", None),
             num_unseen_labels=len(unseen), text_features=text_settings,
             row_normalise=settings.normalise,
-            sources=describe_sources(settings, self.sources, self.fingerprints), splits=infos,
+            sources=describe_sources(settings, self.sources, self.fingerprints, stamps),
+            splits=infos,
+            fingerprints=fingerprints_of(
+                self.folder, {split: info.sha256 for split, info in infos.items()}
+            ),
         ).save(self.folder)  # fmt: skip
 
     @property

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tfxc import checksums
 from tfxc.data.feature_source import open_feature_split
-from tfxc.data.manifest import Manifest
+from tfxc.data.manifest import AGAIN, Manifest
 from tfxc.data.rows import RowsBuilder
 from tfxc.data.sampling import ArraySource, Source
 from tfxc.data.windows import WINDOWS_IN_MEMORY, WindowSource
 from tfxc.errors import DataError
-from tfxc.files import checksum
 from tfxc.progress import Progress
 
 __all__ = ["ArraySource", "ShardSource", "Source", "check_sizes", "open_source", "verify"]
@@ -128,40 +128,24 @@ def check_sizes(folder, shards):
             raise DataError(
                 f"a shard of {shard.bytes:,} bytes expected, found {found}",
                 where=path,
-                fix="run prepare again",
+                fix=AGAIN,
             )
 
 
 def verify(folder):
-    """Compares every shard of a prepared folder with the checksum in its manifest.
-
-    Feature sets have no checksum: all their values are read, and have to be finite.
+    """Compares all files of a prepared folder, and of feature sets it names, with their checksums.
 
     Returns:
         Manifest.
 
     Raises:
-        DataError: names the first shard that is missing or differs, or the first row with NaN.
+        DataError: names the first file that is missing or differs.
     """
+    checksums.check(folder, AGAIN, whole=True)
     manifest = Manifest.load(folder)
     if manifest.layout == "feature_set":
-        for split, info in manifest.splits.items():
-            source = open_source(folder, split)
-            with Progress(f"verifying {split}", info.examples, "examples") as progress:
-                for _, block, _ in source.set.blocks():
-                    progress.advance(len(block))
-    shards = [shard for split in manifest.splits.values() for shard in split.shards]
-    check_sizes(folder, shards)
-    with Progress("verifying", len(shards), "shards") as progress:
-        for shard in shards:
-            path = Path(folder) / shard.file
-            if checksum(path) != shard.sha256:
-                raise DataError(
-                    f"the checksum {shard.sha256} expected, found another one",
-                    where=path,
-                    fix="run prepare again",
-                )
-            progress.advance(1)
+        for split in manifest.splits:
+            open_source(folder, split).set.verify()
     return manifest
 
 
@@ -179,5 +163,5 @@ def _checked_counts(path, shard, parts):
             f"a shard of {tuple(expected.tolist())} examples, feature values, tokens beside them "
             f"and labels expected, found {tuple(found.tolist())}",
             where=path,
-            fix="run prepare again",
+            fix=AGAIN,
         )

@@ -1,15 +1,20 @@
 """The source files of a data set: found or missed in one message, described, compared."""
 
+import contextlib
 import hashlib
+import json
 import os
 import re
 from pathlib import Path
 
+from tfxc import checksums
 from tfxc.data.formats.archives import is_shard_pattern, shard_files
 from tfxc.data.manifest import SourceInfo
-from tfxc.errors import DataError
-from tfxc.files import checksum
+from tfxc.errors import DataError, MachineError
+from tfxc.files import check_local, checksum, write_json
 
+# In a prepared folder: sizes and times of the sources when their content was last compared.
+STAMPS_FILE = "sources.json"
 _BUILTIN = "builtin:"
 
 
@@ -43,7 +48,9 @@ def expand(written):
         return written
     if "TFXC_DATA" not in os.environ:
         written = written.replace("${TFXC_DATA}", "data")
-    return Path(os.path.expandvars(written)).expanduser()
+    written = os.path.expandvars(written)
+    check_local(written)
+    return Path(written).expanduser()
 
 
 def is_builtin(source):
@@ -51,41 +58,98 @@ def is_builtin(source):
     return str(source).startswith(_BUILTIN)
 
 
-def describe_sources(settings, sources, fingerprints):
+def describe_sources(settings, sources, fingerprints, stamps):
     """What every source was when it was read, as ``{split: SourceInfo}``.
+
+    A file of label names is described as well, as ``label_names``.
 
     Args:
         fingerprints: those of the built-in sets, by split.
+        stamps: of ``stamps_of`` before the sources were read.
+
+    Raises:
+        DataError: a source has changed in the meantime.
     """
     known, described = {}, {}
-    for split, written in settings.sources().items():
+    for key, written in _written(settings).items():
         if is_builtin(written):
-            described[split] = SourceInfo(path=written, fingerprint=fingerprints[split])
+            described[key] = SourceInfo(path=written, fingerprint=fingerprints[key])
             continue
         if written not in known:
-            path = sources[split]
+            path = sources.get(key) or expand(written)
             known[written] = SourceInfo(path=written, bytes=_size(path), sha256=_checksum(path))
-        described[split] = known[written]
+            if _stamp(path) != stamps[written]:
+                raise DataError(
+                    f"{path} has changed while it was being prepared",
+                    where=f"data.{key}",
+                    fix="run prepare again when nothing writes to it any more",
+                )
+        described[key] = known[written]
     return described
 
 
+def stamps_of(settings):
+    """{source as it is written: text that changes with the names, sizes and times of its files}."""
+    written = {text for text in _written(settings).values() if not is_builtin(text)}
+    return {text: _stamp(expand(text)) for text in written}
+
+
+def save_stamps(folder, stamps):
+    """Keeps what ``stamps_of`` gave for ``refuse_changed_sources``."""
+    write_json(Path(folder) / STAMPS_FILE, stamps, indent=1)
+
+
 def refuse_changed_sources(manifest, folder):
-    """Compares the sizes of the sources that still exist with those of the prepared ones.
+    """Compares the sources that still exist with those that were prepared.
+
+    A source with the size and time that it had then is taken for the same. Where the size is the
+    same and the time another one, the content is compared, once.
 
     Raises:
-        DataError: a file has another size than when it was prepared.
+        DataError: a source is another one than when it was prepared.
     """
-    for split, info in manifest.sources.items():
-        if info.bytes is None:
-            continue
+    stamps = old = _load_stamps(folder)
+    for key, info in manifest.sources.items():
         path = expand(info.path)
-        if _absent(path) is None and _size(path) != info.bytes:
+        if info.bytes is None or _absent(path) is not None:
+            continue
+        stamp, size = _stamp(path), _size(path)
+        if size == info.bytes and stamp == stamps.get(info.path):
+            continue
+        if size != info.bytes or _checksum(path) != info.sha256:
+            found = f"{info.bytes:,} bytes then, {size:,} now"
             raise DataError(
-                f"{path} has changed since it was prepared: {info.bytes:,} bytes then, "
-                f"{_size(path):,} now",
-                where=f"data.{split}",
-                fix=f"run prepare again, or delete {folder}",
+                f"{path} has changed since it was prepared: "
+                + (found if size != info.bytes else "as many bytes, but others"),
+                where=f"data.{key}",
+                fix=f"run prepare again with --force, or delete {folder}",
             )
+        stamps = {**stamps, info.path: stamp}
+    if stamps != old:
+        with contextlib.suppress(MachineError):  # somebody else's folder: compared again next time
+            save_stamps(folder, stamps)
+
+
+def _load_stamps(folder):
+    try:
+        found = json.loads((Path(folder) / STAMPS_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _written(settings):
+    """The sources as the settings name them, by split, and the file of label names."""
+    names = {} if settings.label_names is None else {"label_names": settings.label_names}
+    return {**settings.sources(), **names}
+
+
+def _stamp(path):
+    if _absent(path) is not None:
+        return ""  # whoever reads it says so
+    files = ((file, file.stat()) for file in _files(path))
+    lines = (f"{file} {stat.st_size} {stat.st_mtime_ns}\n" for file, stat in files)
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _missing(settings, missing):
@@ -117,9 +181,19 @@ def _absent(path):
 
 
 def _files(path):
+    """The files of a source; hidden ones in a folder, and our own outputs there, are none of it."""
     if is_shard_pattern(path):
         return shard_files(path)
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    found = []
+    for folder, inner, names in os.walk(path):
+        if checksums.FILE in names and Path(folder) != path:
+            inner.clear()
+            continue
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        found += [Path(folder, name) for name in names if not name.startswith(".")]
+    return sorted(found)
 
 
 def _size(path):

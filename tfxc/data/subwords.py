@@ -166,7 +166,7 @@ class PretrainedTokens:
         if self._subwords is None:
             raise ConfigError("the text features have not been fitted", fix="call fit first")
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
-        with atomic_folder(folder) as scratch:
+        with atomic_folder(folder, "set of text features") as scratch:
             write_json(scratch / "features.json", head)
             save_subwords(self._subwords, scratch)
 

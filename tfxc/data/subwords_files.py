@@ -245,7 +245,7 @@ def _text(path):
 def save_subwords(subwords, folder):
     """Writes settings, pieces, model and merges into an existing folder."""
     content = {"settings": subwords.settings, "pieces": subwords.pieces, "merges": subwords.merges}
-    write_json(folder / "subwords.json", content, indent=None, ensure_ascii=False)
+    write_json(folder / "subwords.json", content, indent=None)
     if subwords.model is not None:
         (folder / "subwords.model").write_bytes(subwords.model)
 

@@ -54,7 +54,7 @@ def preset_folder(preset, where):
                 f"a preset of {', '.join(_FAMILIES)} expected, found a {type(body).__name__}",
                 where=where,
             )
-        with atomic_folder(folder) as scratch:
+        with atomic_folder(folder, "pretrained model") as scratch:
             numpy.save_file(_arrays(body, family), scratch / "model.safetensors")
             _write_tokens(tokens, family, scratch)
             write_json(scratch / "config.json", _config(body, family))

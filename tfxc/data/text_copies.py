@@ -1,10 +1,17 @@
 """Changed copies of texts, for a teacher to label."""
 
+import re
 from collections import Counter
 
 import numpy as np
 
 SHORTEST, LONGEST = 1, 5
+# Thai, Lao, Burmese, Khmer; kana, Chinese characters, also compatible and rare ones.
+_WITHOUT_SPACES = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_WORDS = re.compile(rf"\s*(?:[{_WITHOUT_SPACES}]|[^\s{_WITHOUT_SPACES}]+)")
 
 
 class TextCopies:
@@ -17,7 +24,8 @@ class TextCopies:
     Args:
         texts: list of texts that the units are counted in.
         drop, replace, cut: probabilities.
-        unit: ``"word"``, what stands between spaces, or ``"character"``.
+        unit: ``"word"``, what stands between spaces, and each character where a script puts no
+            spaces between words (Chinese, Japanese, Thai, ...); or ``"character"``.
         seed: of all draws.
 
     Raises:
@@ -40,7 +48,7 @@ class TextCopies:
             raise ValueError(f"unit: word or character expected, found {unit!r}")
         self._drop, self._replace, self._cut, self._unit = drop, replace, cut, unit
         self._rng = np.random.default_rng(seed)
-        counts = Counter(part for text in texts for part in self._units(text))
+        counts = Counter(self._plain(part) for text in texts for part in self._units(text))
         if not counts:
             raise ValueError("texts with at least one word expected, found none")
         self._known = list(counts)
@@ -55,7 +63,7 @@ class TextCopies:
         if (chances < self._drop).all():
             chances[self._rng.integers(len(units))] = 1
         kept = [
-            self._drawn() if chance < self._drop + (1 - self._drop) * self._replace else unit
+            self._drawn(unit) if chance < self._drop + (1 - self._drop) * self._replace else unit
             for unit, chance in zip(units, chances, strict=True)
             if chance >= self._drop
         ]
@@ -63,11 +71,21 @@ class TextCopies:
             length = self._rng.integers(SHORTEST, LONGEST + 1)
             start = self._rng.integers(max(len(kept) - length, 0) + 1)
             kept = kept[start : start + length]
-        return (" " if self._unit == "word" else "").join(kept)
+        copy = "".join(kept)
+        return copy.strip() if self._unit == "word" else copy
 
     def _units(self, text):
-        return text.split() if self._unit == "word" else list(text)
+        """Units in order; a word brings the space before it."""
+        if self._unit == "character":
+            return list(text)
+        parts = _WORDS.findall(text)
+        return [f" {part.strip()}" if part[0].isspace() else part for part in parts]
 
-    def _drawn(self):
+    def _plain(self, unit):
+        return unit.strip() if self._unit == "word" else unit
+
+    def _drawn(self, unit):
+        """Another unit in the place of this one, with the space that it had."""
         place = self._rng.integers(self._below[-1])
-        return self._known[np.searchsorted(self._below, place, side="right")]
+        found = self._known[np.searchsorted(self._below, place, side="right")]
+        return f" {found}" if self._unit == "word" and unit.startswith(" ") else found

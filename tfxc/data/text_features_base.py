@@ -126,7 +126,7 @@ class TextFeatures(abc.ABC):
         """
         self._check_fitted()
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
-        with atomic_folder(folder) as scratch:
+        with atomic_folder(folder, "set of text features") as scratch:
             write_json(scratch / "features.json", head)
             if self.vocabulary() is not None:
                 terms = "".join(f"{term}\n" for term in self.vocabulary())

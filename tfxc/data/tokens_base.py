@@ -150,7 +150,7 @@ class TokenFeatures(abc.ABC):
             UserError: the folder cannot be written.
         """
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
-        with atomic_folder(folder) as scratch:
+        with atomic_folder(folder, "set of text features") as scratch:
             write_json(scratch / "features.json", head)
             lines = "".join(f"{token}\n" for token in self._vocabulary)
             (scratch / "vocabulary.txt").write_bytes(lines.encode("utf-8"))

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.encoders._tokens import TokenEncoder, check_size
+from tfxc.ops.sparse import transposed_product
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -135,7 +136,7 @@ def _sparse_gradients(x, kernels, best, upstream):
     filters = tf.cast(tf.concat(filters, axis=0), tf.float32)
     words = tf.cast(tf.reshape(x, [-1, dim]), tf.float32)
     of_x = tf.raw_ops.SparseMatrixMatMul(a=looked, b=filters)
-    of_filters = tf.raw_ops.SparseMatrixMatMul(a=looked, b=words, transpose_a=True)
+    of_filters = transposed_product(looked, words)
     parts = tf.split(of_filters, [width * count for width, count in shapes])
     of_kernels = [
         tf.transpose(tf.reshape(part, (*shape, dim)), [0, 2, 1])

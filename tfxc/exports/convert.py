@@ -87,10 +87,11 @@ def export_model(
     """
     folder, form = Path(folder), importlib.import_module(f"tfxc.exports.{name}").FORMAT
     form.require()
-    check_target(loaded_run, folder, k, form.file, f"a model of the format {name!r}")
+    kind = f"exported {name} model"
+    check_target(loaded_run, folder, k, kind)
     graph = Graph(_in_float32(loaded_run), k, form.bags)
     weights = _checked_size(graph, name)
-    with atomic_folder(folder) as scratch:
+    with atomic_folder(folder, kind) as scratch:
         path, agreement = scratch / form.file, None
         batch = form.write(graph, path)
         difference = largest_difference(loaded_run, form.open(path), k, batch)

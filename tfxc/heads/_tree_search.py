@@ -5,7 +5,8 @@ import tensorflow as tf
 from tfxc.heads._digits import log_probabilities
 from tfxc.heads.base import Head
 from tfxc.ops.k_best import top_k_lowest_id
-from tfxc.ops.top_k import tiled_top_k
+from tfxc.ops.tiled_softmax import log_sum_and_top_k
+from tfxc.ops.top_k import read_once, rows_between, tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in an exhaustive top_k
 
@@ -19,8 +20,13 @@ class TreeSearch(Head):
         parents: {level: int32 weight (nodes,)} for levels from 1 on.
         children: {level: int32 weight (nodes above, most children)}, -1 where there are fewer.
         level: the only level, or None for all.
-        link, beam: see ``Tree``.
+        link, beam, negatives: see ``Tree``.
     """
+
+    @property
+    def joint(self):
+        """Whether the children of several nodes share a softmax."""
+        return self.link == "softmax" and "man" in self.negatives and self.level is None
 
     def node_scores(self, logits):
         """Float32 scores of nodes of one family, (..., nodes), by their logits."""
@@ -46,10 +52,9 @@ class TreeSearch(Head):
             elif level == len(self.shape) - 1:
                 return self._best_of_all(features, level, scores, k)
             else:
-                normalisers = self._normalisers(features, level)
-                last = self.shape[level].nodes
-                scores = self._tile(features, level, scores, normalisers, 0, last)
-        return top_k_lowest_id(scores, tf.where(nodes >= 0, nodes, tf.int32.max), k)
+                scores = self._tiles(features, level, scores)(0, self.shape[level].nodes)
+        ids, best = top_k_lowest_id(scores, tf.where(nodes >= 0, nodes, tf.int32.max), k)
+        return ids, best - tf.reduce_logsumexp(scores, 1, True) if self.joint else best
 
     def logits_of_all(self, features, level):
         """Logits of all nodes of a level, (batch, nodes)."""
@@ -99,13 +104,13 @@ class TreeSearch(Head):
         if self.link == "hinge" and level == len(self.shape) - 1:
             scores = logits
         else:
-            scores = self.node_scores(logits) + above[:, :, None]
+            scores = (logits if self.joint else self.node_scores(logits)) + above[:, :, None]
         # A family without a member has no log-softmax.
         return tf.where(exists, scores, float("-inf"))
 
     def _normalisers(self, features, level):
-        """Logarithm of each family's sum (batch, nodes above), for a softmax over families."""
-        if self.link != "softmax":
+        """Logarithm of each family's sum (batch, nodes above), where each is a softmax."""
+        if self.link != "softmax" or self.joint:
             return None
         table = self.children[level].value
         logits = tf.gather(self.logits_of_all(features, level), tf.maximum(table, 0), axis=1)
@@ -113,22 +118,29 @@ class TreeSearch(Head):
 
     def _best_of_all(self, features, level, above, k):
         """Best k nodes of the last level."""
+        score = self._tiles(features, level, above)
+        batch, nodes = tf.shape(features)[0], self.shape[level].nodes
+        if not self.joint:
+            return tiled_top_k(score, nodes, batch, k, _TILE)
+        ids, scores, log_sum = log_sum_and_top_k(score, nodes, batch, k, _TILE)
+        return ids, scores - log_sum[:, None]
+
+    def _tiles(self, features, level, above):
+        """Function (begin, end) -> scores (batch, end - begin) of consecutive nodes."""
         normalisers = self._normalisers(features, level)
+        kernel, bias, parents = (
+            read_once(weights[level].value) for weights in (self.kernels, self.biases, self.parents)
+        )
 
         def score(begin, end):
-            return self._tile(features, level, above, normalisers, begin, end)
+            rows = rows_between(kernel, begin, end)
+            logits = tf.matmul(features, rows, transpose_b=True) + bias[begin:end]
+            if self.link == "hinge" and level == len(self.shape) - 1:
+                return logits
+            own = parents[begin:end]
+            if normalisers is not None:
+                return logits - tf.gather(normalisers, own, axis=1) + tf.gather(above, own, axis=1)
+            scores = logits if self.joint else self.node_scores(logits)
+            return scores + tf.gather(above, own, axis=1)
 
-        return tiled_top_k(score, self.shape[level].nodes, tf.shape(features)[0], k, _TILE)
-
-    def _tile(self, features, level, above, normalisers, begin, end):
-        """Scores (batch, end - begin) of consecutive nodes."""
-        kernel = self.kernels[level].value[begin:end]
-        logits = tf.matmul(features, kernel, transpose_b=True)
-        logits += self.biases[level].value[begin:end]
-        if self.link == "hinge" and level == len(self.shape) - 1:
-            return logits
-        parents = self.parents[level].value[begin:end]
-        above = tf.gather(above, parents, axis=1)
-        if normalisers is not None:
-            return logits - tf.gather(normalisers, parents, axis=1) + above
-        return self.node_scores(logits) + above
+        return score

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfxc.heads.base import Head, rare_start, seen_labels
 from tfxc.ops.logit_group import LogitGroup
-from tfxc.ops.top_k import tiled_top_k
+from tfxc.ops.top_k import read_once, tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
 
@@ -65,12 +65,12 @@ class Dense(Head):
     def tile_scores(self, features):
         """Function that gives the logits of a range of labels."""
         features = tf.cast(features, tf.float32)
+        kernel, bias = read_once(self.kernel.value), read_once(self.bias.value)
 
         def score(begin, end):
-            kernel, bias = self.kernel.value, self.bias.value
-            if tf.is_tensor(begin) or end - begin < self.num_labels:
-                kernel, bias = kernel[:, begin:end], bias[begin:end]
-            return tf.matmul(features, kernel) + bias
+            if not tf.is_tensor(begin) and end - begin == self.num_labels:
+                return tf.matmul(features, kernel) + bias
+            return tf.matmul(features, kernel[:, begin:end]) + bias[begin:end]
 
         return score
 

@@ -4,14 +4,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.errors import ConfigError
-from tfxc.heads._digits import LINKS, log_probabilities
+from tfxc.heads._digits import LINKS, check_choice, log_probabilities
 from tfxc.heads.base import Head, rare_start, seen_labels
 from tfxc.labels.hashing import bucket_lookups, check_buckets
 from tfxc.ops import gather
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
-from tfxc.ops.top_k import tiled_top_k
+from tfxc.ops.top_k import read_once, rows_between, tiled_top_k
 
 AGGREGATES = ("logits", "probabilities", "log_probabilities", "min", "median")
 _TILE_VALUES = 4_194_304  # gathered bucket scores a tile of top_k holds per example block
@@ -39,12 +38,16 @@ class Mach(Head):
         first_repetition: number of the first repetition (one process per repetition).
         initial_std: standard deviation of the truncated normal start of the kernels; None takes
             1 / sqrt(dim).
+        search_buckets: best buckets of each repetition that the approximate search looks into.
+        search_min_count: in how many of them, over the repetitions, it has to find a label, or in
+            as many as leave k labels if these are fewer.
         seed: seed of the initial kernels; repetition r starts from ``(seed, r)``.
 
     Input: float (batch, dim) or (batch, R, dim). Output of ``call``: logits (batch, R, B).
 
     Raises:
         ConfigError: B > N or R < 1.
+        ValueError: another argument out of range.
 
     Example:
         >>> head = Mach(num_labels=1000, num_buckets=50, num_repetitions=4)
@@ -69,14 +72,20 @@ class Mach(Head):
         link=None,
         first_repetition=0,
         initial_std=None,
+        search_buckets=50,
+        search_min_count=2,
         seed=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
         check_buckets(num_labels, num_buckets, num_repetitions)
-        _check_choice("trunk", trunk, ("shared", "separate"))
-        _check_choice("aggregate", aggregate, AGGREGATES)
-        _check_choice("link", link, (None, *LINKS))
+        check_choice("trunk", trunk, ("shared", "separate"))
+        check_choice("aggregate", aggregate, AGGREGATES)
+        check_choice("link", link, (None, *LINKS))
+        sizes = {"search_buckets": search_buckets, "search_min_count": search_min_count}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, found {value}")
         self.num_labels = num_labels
         self.num_buckets = num_buckets
         self.num_repetitions = num_repetitions
@@ -85,6 +94,7 @@ class Mach(Head):
         self.link = link
         self.first_repetition = first_repetition
         self.initial_std = initial_std
+        self.search_buckets, self.search_min_count = search_buckets, search_min_count
         self.seed = seed
         seeds = range(first_repetition, first_repetition + num_repetitions)
         self.lookups = bucket_lookups(num_labels, num_buckets, seeds)
@@ -157,26 +167,20 @@ class Mach(Head):
 
         Args:
             method: ``"auto"``, ``"brute"`` and ``"threshold"`` are exact (``ops.gather.top_k``);
-                ``"approximate"`` looks into the best 50 buckets of each repetition only, as the
-                authors did for their largest sets, and may find fewer than k labels (id -1).
-
-        Raises:
-            ConfigError: an approximate search with another aggregate than a sum.
+                ``"approximate"`` scores the labels that it finds in the best ``search_buckets``
+                buckets of at least ``search_min_count`` repetitions only, and may find fewer than
+                k labels (id -1); see ``ops.gather.approximate_top_k``.
         """
         self.check_k(k)
         if self._inverse is None:
             self._inverse = gather.invert_lookups(self.lookups, self.num_buckets)
-        if method != "approximate":
+        if method == "approximate":
+            sizes = {"num_buckets_taken": self.search_buckets, "min_count": self.search_min_count}
+            given = scores, self.lookups, self._inverse, k
+            ids, totals = gather.approximate_top_k(*given, aggregate=self._combine, **sizes)
+        else:
             exact = {"aggregate": self._combine, "method": method, "inverse": self._inverse}
             ids, totals = gather.top_k(scores, self.lookups, k, **exact)
-        elif self._combine == "sum":
-            ids, totals = gather.approximate_top_k(scores, self._inverse, k=k)
-        else:
-            raise ConfigError(
-                f"the approximate search sums scores, the head's aggregate is {self.aggregate!r}",
-                where="--search",
-                fix="use an exact search",
-            )
         return ids, self._finish(totals)
 
     def top_k(self, features, k):
@@ -185,10 +189,10 @@ class Mach(Head):
         if not self.built:
             self.build(features.shape)
         scores = self.search_scores(features)
-        batch = tf.shape(scores)[0]
+        batch, lookups = tf.shape(scores)[0], read_once(self._lookup_table)
 
         def score(begin, end):
-            columns = self._lookup_table[begin:end]
+            columns = rows_between(lookups, begin, end)
             parts = (
                 tf.gather(scores[:, r], columns[:, r], axis=1) for r in range(self.num_repetitions)
             )
@@ -204,13 +208,8 @@ class Mach(Head):
     def get_config(self):
         """Constructor arguments."""
         names = ("num_labels", "num_buckets", "num_repetitions", "trunk", "aggregate", "link")
-        more = ("first_repetition", "initial_std", "seed")
+        more = ("first_repetition", "initial_std", "search_buckets", "search_min_count", "seed")
         return {**super().get_config(), **{name: getattr(self, name) for name in (*names, *more)}}
-
-
-def _check_choice(name, value, choices):
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, found {value!r}")
 
 
 def _sum(parts):

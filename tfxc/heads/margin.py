@@ -14,7 +14,7 @@ from tfxc.ops.across import Across, labels_everywhere
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import angular_margin, at_positives, unit_rows
 from tfxc.ops.sharded_table import ShardedTable
-from tfxc.ops.top_k import rows_between, tiled_top_k
+from tfxc.ops.top_k import read_once, rows_between, tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in top_k
 _START_ROWS = 65_536  # centres drawn from one seed
@@ -252,7 +252,7 @@ class Margin(Head):
     def tile_scores(self, features, centres=None):
         """Function that scores a range of labels, or of those that ``centres`` stand for."""
         features, each = unit_rows(features), self.sub_centers
-        centres = self.centres.value if centres is None else centres
+        centres = read_once(self.centres.value if centres is None else centres)
 
         def score(begin, end):
             rows = rows_between(centres, begin * each, end * each)

@@ -5,10 +5,11 @@ import tensorflow as tf
 
 from tfxc.heads._digits import LINKS, DigitHead, check_choice, check_count, log_probabilities
 from tfxc.heads.base import rare_start
-from tfxc.ops.candidates import Candidates, best_columns, children_with_positives, take
+from tfxc.ops.candidates import Candidates, best_columns, children_with_positives, find, take
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
-from tfxc.ops.top_k import tiled_top_k
+from tfxc.ops.tiled_softmax import log_sum_and_top_k
+from tfxc.ops.top_k import read_once, rows_between, tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in an exhaustive top_k
 
@@ -25,8 +26,18 @@ class MHC(DigitHead):
     so every positive takes part.
 
     ``top_k`` is a beam search: exact with ``beam=None`` or a beam of at least as many nodes as
-    there are above the labels, else it may miss labels. A label's score is the sum of the
-    log-probabilities on its way.
+    there are above the labels, else it may miss labels. It ranks by what was trained:
+
+    * Link ``"softmax"`` with one candidate group, as published for one label per example: each
+      family of children is a softmax of its own, and a label's score is the sum of the
+      log-probabilities on its way.
+    * Link ``"softmax"`` with more candidate groups: all candidates c of a level are in one
+      softmax, over ``z_c = l_c + log p(parent of c)`` with the logit l_c and the parent's
+      log-probability on its own level. Gradients of each level reach those above. A label's score
+      is z_c minus the logarithm of the sum of ``exp(z)`` over all labels that were scored: the
+      label's log-probability among them.
+    * Links ``"sigmoid"`` and ``"hinge"``: a node is trained by itself, and a label's score is the
+      sum of the log-probabilities on its way, as published.
 
     Args:
         num_labels: number of labels N (from the data).
@@ -37,7 +48,8 @@ class MHC(DigitHead):
             have fewer than k labels; None takes all. 1 is the greedy descent for k = 1.
         num_candidate_groups: nodes of a level whose children are scored in training. 1 with one
             label per example is teacher forcing, as published for classification; more is the
-            authors' way with many labels per example.
+            authors' way with many labels per example. With link ``"softmax"`` and more than one
+            label per example, take more than one.
         link: how logits become probabilities, ``"softmax"`` over the children of a node or
             ``"sigmoid"``, or ``"hinge"`` for margins; None takes the objective's.
         label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),
@@ -163,24 +175,33 @@ class MHC(DigitHead):
         chosen = [] if chosen is None else chosen
         group = LogitGroup(logits, distinct_positives(codes // self.strides[0]))
         nodes = tf.broadcast_to(tf.range(self.nodes[0]), tf.shape(logits))
-        scores = self._scores(tf.stop_gradient(logits))
+        scores = self._scores(logits)
         levels = [(group, nodes)]
         for level in range(1, len(self.heads)):
             count = min(self.num_candidate_groups, self.nodes[level - 1])
             if len(chosen) < level:
-                chosen.append(best_columns(scores, group.positives, count))
+                keys = tf.stop_gradient(scores)
+                chosen.append(best_columns(keys, group.positives, count))
             parents = take(nodes, chosen[level - 1], -1)
             positives = distinct_positives(codes // self.strides[level])
             sizes = self.heads[level], self.nodes[level]
             found = children_with_positives(parents, positives, *sizes)
+            of_parents = take(scores, chosen[level - 1], 0.0)
+            above = self._scores_above(level, found, positives, of_parents, nodes, scores)
             logits = self._candidate_logits(features, level, found)
+            if self._joint:
+                logits = tf.cast(logits, tf.float32) + above
             group = LogitGroup(logits, found.positives, found.valid)
             nodes = tf.where(found.valid, found.nodes, -1)
             levels.append((group, nodes))
             if level < len(self.heads) - 1:
-                above = take(scores, chosen[level - 1], float("-inf"))
-                scores = self._candidate_scores(group, level, above)
+                scores = self._candidate_scores(group, above)
         return levels
+
+    @property
+    def _joint(self):
+        """Whether the children of several nodes share a softmax."""
+        return self.num_candidate_groups > 1 and self.link not in ("sigmoid", "hinge")
 
     def _candidate_logits(self, features, level, found: Candidates):
         # Empty slots borrow a row of the same example: no other row gets a gradient of zeros.
@@ -188,19 +209,37 @@ class MHC(DigitHead):
         vectors = tf.cast(tf.gather(self.tables[level].value, rows), self.compute_dtype)
         return tf.linalg.matvec(vectors, self._projected(features, level))
 
-    def _candidate_scores(self, group, level, above):
-        """Scores (batch, slots) by which the candidates of the next level are chosen."""
+    def _scores_above(self, level, found, positives, of_parents, nodes, scores):
+        """Scores (batch, slots) of the candidates' parents.
+
+        Args:
+            level: of the candidates.
+            found: the ``Candidates``.
+            positives: int32 (batch, max_positives), the true nodes of the level.
+            of_parents: float32 (batch, parents), scores of the parents that were chosen.
+            nodes, scores: (batch, columns), all of the level above.
+        """
+        above = tf.repeat(of_parents, self.heads[level], axis=1)
+        above = tf.pad(above, [[0, 0], [0, tf.shape(found.nodes)[1] - tf.shape(above)[1]]])
+        # A positive may stand in a slot of another family. Its parent is a column above.
+        true, parents = positives >= 0, tf.maximum(positives // self.heads[level], 0)
+        columns = parents if level == 1 else find(parents, nodes, true)[0]
+        values = tf.boolean_mask(tf.gather(scores, columns, batch_dims=1), true)
+        slots = tf.boolean_mask(found.positives, true)
+        places = tf.stack([tf.cast(tf.where(true)[:, 0], tf.int32), slots], axis=1)
+        return tf.tensor_scatter_nd_update(above, places, values)
+
+    def _candidate_scores(self, group, above):
+        """Scores (batch, slots), at most 0, by which the candidates of the next level go."""
         logits = tf.where(group.valid, tf.cast(group.logits, tf.float32), float("-inf"))
-        logits = tf.stop_gradient(logits)
-        families = above.shape[1] * self.heads[level]
-        scores = self._family_scores(logits[:, :families], level, above)
-        # Slots added for further positives: their order is that of their logits.
-        return tf.concat([scores, tf.math.log_sigmoid(logits[:, families:])], axis=1)
+        scores = self._scores(logits)
+        return scores if self._joint else tf.where(group.valid, scores + above, float("-inf"))
 
     def _family_scores(self, logits, level, above):
-        """Adds the parents' scores (batch, n) to their children's log-probabilities."""
+        """Scores (batch, n·C_h) of nodes by their logits and their parents' scores (batch, n)."""
         shape = [-1, above.shape[1] or tf.shape(above)[1], self.heads[level]]
-        scores = self._scores(tf.reshape(logits, shape)) + above[:, :, None]
+        scores = tf.reshape(logits, shape)
+        scores = (scores if self._joint else self._scores(scores)) + above[:, :, None]
         # A family without a member has no log-softmax.
         scores = tf.where(above[:, :, None] > float("-inf"), scores, float("-inf"))
         return tf.reshape(scores, tf.shape(logits))
@@ -223,13 +262,14 @@ class MHC(DigitHead):
             if nodes is not None or width < self.nodes[level - 1]:
                 scores, nodes = self._beam_level(projected, level, scores, nodes, width)
             elif level == len(self.heads) - 1:
-                return self.labels_of(*self._all_nodes(projected, level, scores, k))
+                return self._best_of_all(projected, level, scores, k)
             else:
-                scores = self._tile(projected, level, scores, 0, self.nodes[level])
-        scores, codes = tf.math.top_k(scores, k)
+                scores = self._tiles(projected, level, scores)(0, self.nodes[level])
+        best, codes = tf.math.top_k(scores, k)
         if nodes is not None:
             codes = tf.gather(nodes, codes, batch_dims=1)
-        return self.labels_of(codes, scores)
+        ids, best = self.labels_of(codes, best)
+        return ids, best - tf.reduce_logsumexp(scores, 1, True) if self._joint else best
 
     def _widths(self, k):
         """How many nodes go on from each level to the next, so many that k labels are found."""
@@ -263,24 +303,30 @@ class MHC(DigitHead):
         scores = self._family_scores(tf.reshape(logits, [-1, slots]), level, above)
         return scores, tf.reshape(tf.where(exists, nodes, -1), [-1, slots])
 
-    def _all_nodes(self, projected, level, above, k):
-        """Best k nodes of the last level."""
+    def _best_of_all(self, projected, level, above, k):
+        """Best k labels, where all of them are scored."""
         tile = max(1, _TILE // self.heads[level]) * self.heads[level]
+        batch, nodes = tf.shape(projected)[0], self.nodes[level]
+        score = self._tiles(projected, level, above)
+        if not self._joint:
+            return self.labels_of(*tiled_top_k(score, nodes, batch, k, tile))
+        codes, scores, log_sum = log_sum_and_top_k(score, nodes, batch, k, tile)
+        ids, scores = self.labels_of(codes, scores)
+        return ids, scores - log_sum[:, None]
+
+    def _tiles(self, projected, level, above):
+        """Function (begin, end) -> scores of consecutive nodes, from the first of a family on."""
+        size, table = self.heads[level], read_once(self.tables[level].value)
 
         def score(begin, end):
-            return self._tile(projected, level, above, begin, end)
+            first, last = begin // size, (end + size - 1) // size
+            rows = rows_between(table, first * size, last * size)
+            logits = tf.matmul(projected, rows, transpose_b=True)
+            exists = tf.range(first * size, last * size) < self.nodes[level]
+            logits = tf.where(exists, logits, float("-inf"))
+            return self._family_scores(logits, level, above[:, first:last])[:, : end - begin]
 
-        return tiled_top_k(score, self.nodes[level], tf.shape(projected)[0], k, tile)
-
-    def _tile(self, projected, level, above, begin, end):
-        """Scores (batch, end - begin) of consecutive nodes; ``begin`` is the first of a family."""
-        size = self.heads[level]
-        first, last = begin // size, (end + size - 1) // size
-        rows = self.tables[level].value[first * size : last * size]
-        logits = tf.matmul(projected, rows, transpose_b=True)
-        exists = tf.range(first * size, last * size) < self.nodes[level]
-        logits = tf.where(exists, logits, float("-inf"))
-        return self._family_scores(logits, level, above[:, first:last])[:, : end - begin]
+        return score
 
     def get_config(self):
         """Constructor arguments."""

@@ -9,7 +9,7 @@ from tfxc.ops.candidates import find, sample_with_true
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.randomness import random_bits
-from tfxc.ops.top_k import tiled_top_k
+from tfxc.ops.top_k import read_once, rows_between, tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
 
@@ -103,12 +103,8 @@ class MHS(DigitHead):
     def call(self, features):
         """Logits of all codes."""
         features = tf.cast(features, self.compute_dtype)
-        return self._block_range(features, 0, self.num_blocks)[:, : self.num_labels]
-
-    def _block_range(self, features, first, last):
-        """Logits (batch, columns) of consecutive blocks."""
-        bias = None if self.bias is None else self.bias.value[first:last]
-        return _shared_logits(features, self.table.value[first:last], bias)
+        bias = None if self.bias is None else self.bias.value
+        return _shared_logits(features, self.table.value, bias)[:, : self.num_labels]
 
     @property
     def training_columns(self):
@@ -203,9 +199,13 @@ class MHS(DigitHead):
     def tile_scores(self, features):
         """Function that gives the logits of a range of codes."""
         features, size = tf.cast(features, tf.float32), self.block_size
+        table = read_once(self.table.value)
+        bias = None if self.bias is None else read_once(self.bias.value)
 
         def score(begin, end):
-            logits = self._block_range(features, begin // size, (end + size - 1) // size)
+            first, last = begin // size, (end + size - 1) // size
+            blocks = rows_between(table, first, last)
+            logits = _shared_logits(features, blocks, None if bias is None else bias[first:last])
             return logits[:, begin % size : begin % size + end - begin]
 
         return score

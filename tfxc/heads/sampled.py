@@ -12,7 +12,7 @@ from tfxc.ops.candidates import distinct, ranks_in
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import angular_margin, at_positives, unit_rows
 from tfxc.ops.randomness import random_bits
-from tfxc.ops.top_k import rows_between, tiled_top_k
+from tfxc.ops.top_k import read_once, rows_between, tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
 _CLASSES_OF_A_BATCH = 1024  # assumed where memory is estimated
@@ -185,14 +185,15 @@ class Sampled(Head):
 
     def tile_scores(self, features):
         """Function that scores a range of labels, without a margin."""
-        features = tf.cast(features, tf.float32)
+        features, kernel = tf.cast(features, tf.float32), read_once(self.kernel.value)
+        bias = None if self.bias is None else read_once(self.bias.value)
 
         def score(begin, end):
-            rows = rows_between(self.kernel.value, begin, end)
+            rows = rows_between(kernel, begin, end)
             if self.score == "cosine":
                 return self._scores(features, rows, None)
             scores = tf.matmul(features, rows, transpose_b=True)
-            return scores if self.bias is None else scores + self.bias.value[begin:end]
+            return scores if bias is None else scores + bias[begin:end]
 
         return score
 

@@ -32,6 +32,13 @@ class Tree(TreeSearch):
     log-probabilities on its way; with margins (link ``"hinge"``) the beam goes by the sum of
     ``-max(0, 1 - z)^3``, and a label's score is its own margin z, as published.
 
+    With link ``"softmax"`` and ``"tfn"`` the children of a node are a softmax of their own. With
+    ``"man"`` an example's candidates c of a level, of several parents, are in one softmax, over
+    ``z_c = l_c + log p(parent of c)`` with the logit l_c and the parent's log-probability on its
+    own level. Gradients of each level reach those above. The search then goes by z_c, and a
+    label's score is z_c minus the logarithm of the sum of ``exp(z)`` over all labels that were
+    scored.
+
     The tree is built when training starts: balanced 2-means over the sums of the labels' examples
     (PIFA). It is kept with the weights.
 
@@ -39,7 +46,8 @@ class Tree(TreeSearch):
         num_labels: number of labels N (from the data).
         nr_splits, min_codes, max_leaf_size, spherical: of the tree, see
             ``labels.tree_building.build_tree``.
-        negatives: ``"tfn"``, ``"man"`` or ``"tfn+man"``.
+        negatives: ``"tfn"``, ``"man"`` or ``"tfn+man"``. With link ``"softmax"`` and more than one
+            label per example, take one with ``"man"``.
         num_candidate_groups: parents that ``"man"`` takes on each level.
         beam: nodes of a level whose children are scored in ``top_k``, more where these might
             have fewer than k labels; None takes all.
@@ -204,15 +212,15 @@ class Tree(TreeSearch):
                 logits = self.logits_of_all(features, 0)
                 group = LogitGroup(logits, positives, counts=counts)
                 nodes = tf.broadcast_to(tf.range(self.shape[0].nodes), tf.shape(logits))
-                scores = self.node_scores(tf.stop_gradient(logits))
+                scores = self.node_scores(logits)
             else:
                 if level not in chosen:
                     chosen[level] = self._chosen_parents(level, paths[level - 1], nodes, scores)
-                parents = chosen[level]
-                group, below = self._candidate_group(features, level, parents, positives, counts)
-                if level + 1 in self.levels:
-                    scores = self._candidate_scores(level, group, parents, nodes, scores)
-                nodes = below
+                parents, above = chosen[level], (nodes, scores)
+                group, nodes = self._candidate_group(features, level, parents, positives, counts)
+                if self.joint or level + 1 in self.levels:
+                    above = self._scores_above(level, parents, nodes, *above)
+                    group, scores = self._below(group, above)
             found.append((group, nodes))
         return found
 
@@ -260,20 +268,37 @@ class Tree(TreeSearch):
             valid |= first & ~tf.reduce_any(valid, axis=1, keepdims=True)
         return LogitGroup(logits, found.positives, valid, counts=counts), found.nodes
 
-    def _candidate_scores(self, level, group, parents, nodes, scores):
-        """Scores (batch, columns) by which the candidates of the next level are chosen."""
+    def _scores_above(self, level, parents, candidates, nodes, scores):
+        """Scores (batch, columns) of the candidates' parents, 0 where there is no candidate.
+
+        Args:
+            level: of the candidates.
+            parents: int32 (batch, n), those whose children are the first candidates.
+            candidates: int32 (batch, columns), the nodes.
+            nodes, scores: (batch, columns above), all of the level above.
+        """
+        most, width = self.shape[level].most, tf.shape(parents)[1]
+        behind = candidates[:, width * most :]
+        of_behind = tf.gather(self.parents[level].value, tf.maximum(behind, 0))
+        wanted = tf.concat([parents, tf.where(behind >= 0, of_behind, -1)], axis=1)
+        places, known = find(wanted, nodes, wanted >= 0)
+        above = tf.where(known, tf.gather(scores, places, batch_dims=1), 0.0)
+        return tf.concat([tf.repeat(above[:, :width], most, axis=1), above[:, width:]], axis=1)
+
+    def _below(self, group, above):
+        """The group with its final logits, and the scores by which the next level chooses.
+
+        Args:
+            group: ``LogitGroup`` of the candidates' own logits.
+            above: float32 (batch, columns), scores of their parents.
+        """
+        if self.joint:
+            group = group._replace(logits=tf.cast(group.logits, tf.float32) + above)
         logits = tf.where(group.valid, tf.cast(group.logits, tf.float32), float("-inf"))
-        logits, most = tf.stop_gradient(logits), self.shape[level].most
-        slots = tf.shape(parents)[1] * most
-        families = tf.reshape(logits[:, :slots], [-1, tf.shape(parents)[1], most])
-        places, known = find(parents, nodes, parents >= 0)
-        above = tf.gather(scores, places, batch_dims=1)
-        # A true parent that was no candidate itself: its children are chosen by their own scores.
-        above = tf.where(known, above, tf.where(parents >= 0, 0.0, float("-inf")))
-        of_families = tf.reshape(self.with_parents(level, families, above), [-1, slots])
-        behind = logits[:, slots:]
-        behind = tf.where(behind > float("-inf"), self.node_scores(behind), float("-inf"))
-        return tf.concat([of_families, behind], axis=1)
+        scores = self.node_scores(logits)
+        if not self.joint:
+            scores = tf.where(group.valid, scores + above, float("-inf"))
+        return group, scores
 
     def get_config(self):
         """Constructor arguments."""

@@ -4,6 +4,8 @@ All take a label matrix Y (examples, labels), CSR, and give float32 vectors (lab
 sparse features, an array for dense ones. A label without an example gets zeros.
 """
 
+import math
+
 import numpy as np
 import scipy.sparse
 from sklearn.preprocessing import normalize
@@ -11,6 +13,47 @@ from sklearn.preprocessing import normalize
 from tfxc.errors import ConfigError, DataError
 
 MODES = ("concat", "convex")
+_BATCH = 65_536
+_MOST_PIXELS = 16
+
+
+class Pifa:
+    """Positive instance feature aggregation of examples that come in parts; see ``pifa``.
+
+    Example:
+        >>> total = Pifa()
+        >>> total.add(scipy.sparse.csr_matrix(np.float32([[1, 0]])), np.array([[3.0, 0]]))
+        >>> total.add(scipy.sparse.csr_matrix(np.float32([[1, 1]])), np.array([[0, 1.0]]))
+        >>> total.result()[1].tolist()
+        [0.0, 1.0]
+    """
+
+    def __init__(self):
+        self._parts = []  # (number of summands, matrix), numbers falling
+
+    def add(self, labels, features):
+        """Adds examples: rows of Y and X. Sparse sums are added pairwise, so that none is copied
+        too often.
+
+        Raises:
+            DataError: X and Y have different numbers of rows.
+        """
+        if labels.shape[0] != features.shape[0]:
+            raise DataError(
+                f"as many rows of features as of labels, {labels.shape[0]:,}, are expected, "
+                f"found {features.shape[0]:,}",
+                fix="give both matrices of the same examples",
+            )
+        count, matrix = 1, _matrix(normalize(_matrix(labels)).T @ _matrix(features))
+        while self._parts and (self._parts[-1][0] <= count or not scipy.sparse.issparse(matrix)):
+            more, other = self._parts.pop()
+            count, matrix = count + more, matrix + other
+        self._parts.append((count, matrix))
+
+    def result(self):
+        """float32 (labels, width), rows of unit length or zero."""
+        total = sum((matrix for _, matrix in self._parts[1:]), self._parts[0][1])
+        return normalize(total, copy=False)
 
 
 def pifa(labels, features):
@@ -35,14 +78,67 @@ def pifa(labels, features):
         >>> pifa(labels, np.array([[3.0, 0], [0, 1.0]]))[1].tolist()
         [0.0, 1.0]
     """
-    if labels.shape[0] != features.shape[0]:
-        raise DataError(
-            f"as many rows of features as of labels, {labels.shape[0]:,}, are expected, "
-            f"found {features.shape[0]:,}",
-            fix="give both matrices of the same examples",
-        )
-    sums = _matrix(normalize(_matrix(labels)).T @ _matrix(features))
-    return normalize(sums, copy=False)
+    total = Pifa()
+    total.add(labels, features)
+    return total.result()
+
+
+def pifa_of_source(source, num_labels, batch_size=_BATCH):
+    """``pifa`` of all examples of a source, which are read once, a batch at a time.
+
+    The features of an image are its pixels, averaged to at most 16 a side, scaled to unit length.
+    What all labels' images have in common is taken away from them: the mean over the labels, before
+    a last scaling.
+
+    Args:
+        source: a ``tfxc.data.sampling.Source``.
+        num_labels: N; ids from N on are left out.
+        batch_size: examples a batch.
+
+    Returns:
+        float32 (N, num_features or pixels), a ``scipy.sparse.csr_matrix`` for sparse features (of
+        texts with both features and tokens, these), else an array.
+
+    Example:
+        >>> from tfxc.data.rows import Rows
+        >>> from tfxc.data.sampling import ArraySource
+        >>> rows = Rows.from_dense(np.array([[2.0, 0], [0, 5.0]]), [[0], [0, 1]])
+        >>> pifa_of_source(ArraySource(rows), 2)[1].tolist()
+        [0.0, 1.0]
+    """
+    total = Pifa()
+    for batch in source.sequential(batch_size):
+        labels = batch["labels"]
+        rows, places = np.nonzero((labels >= 0) & (labels < num_labels))
+        shape = (len(labels), num_labels)
+        ones = np.ones(len(rows), np.float32)
+        true = scipy.sparse.csr_matrix((ones, (rows, labels[rows, places])), shape)
+        total.add(true, _features(batch["features"], source.num_features))
+    found = total.result()
+    if source.image_shape is None:
+        return found
+    known = np.any(found, axis=1, keepdims=True)
+    return normalize(np.where(known, found - found.mean(axis=0, where=known), 0), copy=False)
+
+
+def _features(features, num_features):
+    """The features of a batch as a matrix."""
+    if not isinstance(features, dict):
+        if features.ndim == 4:
+            return normalize(_shrunk(features).reshape(len(features), -1))
+        return np.asarray(features, np.float32)
+    parts = (features["weights"], features["ids"], features["row_splits"])
+    return scipy.sparse.csr_matrix(parts, (len(features["row_splits"]) - 1, num_features))
+
+
+def _shrunk(images):
+    """Means over squares of pixels, so that at most 16 a side are left; a rest is cut off."""
+    count, height, width, channels = images.shape
+    side = math.ceil(max(height, width) / _MOST_PIXELS)
+    rows, columns = max(1, height // side), max(1, width // side)
+    whole = images[:, : rows * side, : columns * side]
+    shape = (count, rows, min(side, height), columns, min(side, width), channels)
+    return whole.reshape(shape).mean(axis=(2, 4), dtype=np.float32)
 
 
 def pii(labels):

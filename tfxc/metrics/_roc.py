@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from tfxc.errors import ConfigError, DataError
+from tfxc.escaping import picture_text
 from tfxc.files import atomic_file
 
 
@@ -109,7 +110,7 @@ def draw_roc(path, curve, title):
     # A rate of 0 has no place on a logarithmic axis.
     shown = curve.far > 0
     axes.plot(curve.far[shown], curve.tar[shown], drawstyle="steps-post")
-    axes.set(xscale="log", xlim=(None, 1), ylim=(0, 1.01), title=title)
+    axes.set(xscale="log", xlim=(None, 1), ylim=(0, 1.01), title=picture_text(title))
     axes.set(xlabel="false accept rate", ylabel="true accept rate")
     axes.grid(alpha=0.3)
     with atomic_file(path, "wb") as stream:

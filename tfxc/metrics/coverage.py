@@ -131,9 +131,25 @@ class SlicedRecall(SlicedMetric):
 
 
 class SlicedPrecision(SlicedMetric):
-    """Contribution of each slice to precision at k: the slices' values add up to P@k."""
+    """Contribution of each slice to precision at k: the slices' values add up to P@k.
+
+    A slice without any true label has no value: its ``support()`` is 0.
+    """
 
     prefix = "P"
+
+    def initial_state(self):
+        return super().initial_state() | {"true": np.zeros(len(self.slices.names), np.int64)}
+
+    def update_ranked(self, batch):
+        super().update_ranked(batch)
+        found = self.slices.lookup(batch.labels)
+        self.state["true"] += np.bincount(found[found >= 0], minlength=len(self.slices.names))
+
+    def support(self):
+        """Examples; 0 for a slice of which no label was true in any."""
+        occurring = np.repeat(self.state["true"] > 0, len(self.ks))
+        return named(self.names, np.where(occurring, self.state["count"], 0))
 
     def values_of(self, cumulative_hits, num_true):
         return cumulative_hits / np.arange(1, cumulative_hits.shape[1] + 1)

@@ -6,7 +6,7 @@ import re
 from tfxc.errors import ConfigError
 from tfxc.labels.slices import frequency_slices
 from tfxc.metrics.base import RankedBatch, checked_ks
-from tfxc.metrics.classification import Accuracy, ThresholdMetrics
+from tfxc.metrics.classification import Classification, Decision
 from tfxc.metrics.coverage import LabelCoverage, SlicedPrecision, SlicedRecall
 from tfxc.metrics.loss import FullLoss
 from tfxc.metrics.propensity_scored import PropensityScoredNDCG, PropensityScoredPrecision
@@ -18,10 +18,9 @@ def build_metrics(
     label_counts=None,
     num_train_examples=None,
     propensity="default",
-    threshold=None,
-    single_label=False,
     slices=None,
     full_loss=False,
+    classification=None,
 ):
     """The metrics that the given facts allow.
 
@@ -34,12 +33,10 @@ def build_metrics(
         num_train_examples: number of training examples.
         propensity: ``"default"``, ``"wikipedia"``, ``"amazon"`` or a pair (A, B); used where
             there are propensity-scored metrics.
-        threshold: adds micro, macro and samples F1 and subset accuracy of the labels whose score
-            reaches it.
-        single_label: adds accuracy and top-k accuracy; the data must have one label per example.
         slices: ``labels.slices.LabelSlices``; default ``frequency_slices(label_counts)``.
         full_loss: adds the cross-entropy of the softmax over all labels; batches then come with
             ``losses``.
+        classification: ``Classification``, whose precision, recall, F1 and accuracy it adds.
 
     Returns:
         ``MetricSuite``.
@@ -54,8 +51,7 @@ def build_metrics(
         >>> print(suite.table())
     """
     ks = checked_ks(ks)
-    metrics = [Accuracy(ks)] if single_label else []
-    metrics += [Precision(ks), NormalisedPrecision(ks), Recall(ks), NDCG(ks)]
+    metrics = [Precision(ks), NormalisedPrecision(ks), Recall(ks), NDCG(ks)]
     if label_counts is None and (num_train_examples is not None or slices is not None):
         raise ConfigError(
             "num_train_examples and slices need label_counts, which is missing",
@@ -65,9 +61,8 @@ def build_metrics(
     if num_train_examples is not None:
         facts = (label_counts, num_train_examples, propensity, ks)
         metrics += [PropensityScoredPrecision(*facts), PropensityScoredNDCG(*facts)]
-    if threshold is not None:
-        num_labels = None if label_counts is None else len(label_counts)
-        metrics.append(ThresholdMetrics(threshold, num_labels))
+    if classification is not None:
+        metrics.append(classification)
     if label_counts is not None:
         slices = slices or frequency_slices(label_counts)
         metrics += [SlicedRecall(slices, ks), SlicedPrecision(slices, ks)]
@@ -100,6 +95,12 @@ class MetricSuite:
             raise ConfigError(f"distinct metrics expected, {', '.join(sorted(twice))} found twice")
         self.min_predictions = max((m.min_predictions for m in self.metrics), default=1)
         self.num_examples = 0
+
+    @property
+    def decision(self):
+        """The ``Decision`` of its ``Classification``; the best label alone without one."""
+        found = (m.decision for m in self.metrics if isinstance(m, Classification))
+        return next(found, Decision())
 
     def settings(self):
         return tuple(metric.settings() for metric in self.metrics)
@@ -143,6 +144,11 @@ class MetricSuite:
     def result(self):
         """``{name: value}``, ordered as ``names``; 0.0 where ``support()`` is 0."""
         return _join(metric.result() for metric in self.metrics)
+
+    def known_values(self):
+        """As ``result``, with None where ``support()`` is 0."""
+        support = self.support()
+        return {name: v if support[name] else None for name, v in self.result().items()}
 
     def support(self):
         """``{name: number of examples or labels the value is an average over}``."""

@@ -11,6 +11,8 @@ from tfxc.ops.losses import gather_positives
 
 # exp of more than this counts as exp of this, about 5.5e34: the sum over a batch stays finite.
 _MOST = 80.0
+# A float32 that is 2^24 times as large as a step does not change with it.
+_LARGEST_JUMP = 24 * math.log(2)
 
 
 class Rivals(NamedTuple):
@@ -137,6 +139,7 @@ class DualObjective(Objective):
             used, new = self.step(tf.where(unvisited, first, known), constants)
             if training:
                 self._write(table, example_index, tf.where(unvisited, first, new), constants)
+                self.count(tf.where(unvisited, first, known), constants)
         return tf.where(rivals.exist, self.loss(rivals, used), 0.0)
 
     def first(self, rivals):
@@ -146,6 +149,9 @@ class DualObjective(Objective):
     def step(self, nu, rivals):
         """(nu of the loss, nu from now on), both (batch,)."""
         raise TypeError(f"{type(self).__name__} must define step(nu, rivals)")
+
+    def count(self, nu, rivals):
+        """Counts what a log should report of a training step; ``nu`` is that before it."""
 
     def loss(self, rivals, nu):
         """Loss of the rows that have rivals, (batch,); nu is a constant."""
@@ -253,6 +259,53 @@ class GradientDual(ScheduledDual):
     def get_config(self):
         """Constructor arguments."""
         return {**super().get_config(), "dual_learning_rate": self.dual_learning_rate}
+
+
+class CappedDual(GradientDual):
+    """Base of the dual objectives whose gradient step on nu is exponential in the scores.
+
+    The step ``nu' = nu - g (1 - m exp(-nu))`` leads to log m, and beyond it where nu lies far
+    below: by up to ``g exp(d)`` for ``d = log m - nu``. It comes back by at most g per visit. That
+    is the published method. But past ``d = 24 log 2`` float32 holds such a nu' and ``nu' - g`` for
+    the same number, and past 88 nu' is infinite: the example would never learn again. Such a step
+    ends at log m, the loss takes that nu', and ``rows_capped`` counts the row.
+    """
+
+    def build(self, input_shape=None):
+        """Makes the tables, the step size and the counter of capped rows."""
+        super().build(input_shape)
+        self.num_capped = self.state((), "zeros", "int64", "num_capped")
+
+    def gradient_step(self, nu, rivals):
+        """New nu, and whether it is capped, both (batch,)."""
+        distance = rivals.log_mean - nu
+        new = nu - self.rate.value * (1 - exp(distance))
+        capped = rivals.exist & (distance > _LARGEST_JUMP) & (new > rivals.log_mean)
+        return tf.where(capped, rivals.log_mean, new), capped
+
+    def count(self, nu, rivals):
+        """Counts capped rows of all replicas."""
+        capped = tf.cast(self.gradient_step(nu, rivals)[1], tf.int32)
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            capped = context.all_gather(capped, axis=0)
+        self.num_capped.value.assign_add(tf.math.count_nonzero(capped))
+
+    def figures(self):
+        """Counts rows that had no rival, and capped ones."""
+        return {**super().figures(), "rows_capped": int(self.num_capped.numpy())}
+
+    def remark(self):
+        """Says how many rows had no rival, and how many were capped, if any."""
+        found, count = super().remark(), int(self.num_capped.numpy())
+        if not count:
+            return found
+        capped = (
+            f"objective {type(self).__name__}: {count:,} rows scored other classes so far above "
+            "their dual variable that its step was capped; a smaller learning rate or "
+            "training.clip_norm makes that rare"
+        )
+        return f"{found}\n{capped}" if found else capped
 
 
 def moving_average(nu, log_mean, log_share, log_rest):

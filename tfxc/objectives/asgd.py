@@ -1,17 +1,18 @@
 """ASGD: alternating gradient steps on weights and dual variables."""
 
 import keras
+import tensorflow as tf
 
-from tfxc.objectives._dual import GradientDual, exp
+from tfxc.objectives._dual import CappedDual
 
 
 @keras.saving.register_keras_serializable("tfxc")
-class Asgd(GradientDual):
+class Asgd(CappedDual):
     """Stochastic optimisation of the cross-entropy over the classes of a batch, by ASGD.
 
     With m the batch mean, nu takes a gradient step, ``nu' = nu - g (1 - m exp(-nu))``; the loss
     takes nu. The step size g falls along a cosine, ``dual_learning_rate`` at the start and 0 in
-    the last epoch.
+    the last epoch. A step that float32 could not take back is capped, see ``CappedDual``.
 
     Args:
         num_examples, num_groups: see ``DualObjective`` (from the data and the head).
@@ -21,7 +22,6 @@ class Asgd(GradientDual):
         ValueError: an argument out of range.
 
     Example:
-        >>> import tensorflow as tf
         >>> from tfxc.ops.logit_group import LogitGroup
         >>> group = LogitGroup(tf.constant([[0.0, 1.0, 2.0]]), tf.constant([[1]]))
         >>> round(float(Asgd(num_examples=10)(group, tf.constant([7]))[0]), 4)
@@ -31,5 +31,6 @@ class Asgd(GradientDual):
     """
 
     def step(self, nu, rivals):
-        """A gradient step, which the loss does not see yet."""
-        return nu, nu - self.rate.value * (1 - exp(rivals.log_mean - nu))
+        """A gradient step, which the loss does not see yet unless it is capped."""
+        new, capped = self.gradient_step(nu, rivals)
+        return tf.where(capped, new, nu), new

@@ -3,15 +3,16 @@
 import keras
 import tensorflow as tf
 
-from tfxc.objectives._dual import GradientDual, exp
+from tfxc.objectives._dual import CappedDual
 
 
 @keras.saving.register_keras_serializable("tfxc")
-class Umax(GradientDual):
+class Umax(CappedDual):
     """Stochastic optimisation of the cross-entropy over the classes of a batch, by U-max.
 
     As ``asgd``, nu takes a gradient step, ``nu' = nu - g (1 - m exp(-nu))`` with m the batch mean;
     but where nu' then lies more than ``slack`` below log m, it is set to log m. The loss takes nu'.
+    A step that float32 could not take back is capped, see ``CappedDual``.
 
     Args:
         num_examples, num_groups: see ``DualObjective`` (from the data and the head).
@@ -38,7 +39,7 @@ class Umax(GradientDual):
 
     def step(self, nu, rivals):
         """A gradient step, not too far below the batch, and used at once."""
-        new = nu - self.rate.value * (1 - exp(rivals.log_mean - nu))
+        new, _ = self.gradient_step(nu, rivals)
         new = tf.where(new < rivals.log_mean - self.slack, rivals.log_mean, new)
         return new, new
 

@@ -1,8 +1,9 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
-"""Native early stopping of ``tfxc.ops.gather``: walks the best buckets until no other can matter.
+"""Native walks of ``tfxc.ops.gather`` through the best buckets.
 
-Every repetition's buckets are walked in descending score, all repetitions in turn. A class in no
-walked bucket scores at most the aggregate of the scores reached, which ends the walk.
+``walk`` stops early: every repetition's buckets are walked in descending score, all repetitions in
+turn. A class in no walked bucket scores at most the aggregate of the scores reached, which ends
+the walk. ``approximate`` walks a fixed number of buckets and scores what it found there often.
 """
 
 from cython.parallel cimport prange, threadid
@@ -282,4 +283,135 @@ def walk(
         state[example] = walk_on_thread(
             &common, &bucket_scores[example, 0, 0], &work[thread, 0], &rest[thread, 0],
             &marks[thread, 0], &ids[example, 0], &scores[example, 0],
+        )
+
+
+cdef struct Taken:
+    Py_ssize_t num_buckets  # taken of each repetition
+    int min_count
+    float *scores  # (num_buckets,): the best buckets of a repetition, a heap
+    int *buckets  # (num_buckets,)
+    uint16_t *counts  # (N,): in how many of them a class was found; all zero between examples
+    int *found  # (N,): the classes with a count
+    Py_ssize_t *having  # (R + 1,): how many classes have a count
+
+
+cdef Py_ssize_t find_classes(Walk *walk, Taken *taken) noexcept nogil:
+    # Counts the classes of the best buckets; returns how many there are, or -1.
+    cdef Py_ssize_t num_found = 0, size, bucket, place
+    cdef const int64_t *offsets
+    cdef int64_t i
+    cdef int r, label
+    cdef bint broken = False
+    for r in range(walk.repetitions):
+        size, offsets = 0, walk.offsets + r * (walk.num_buckets + 1)
+        for bucket in range(walk.num_buckets):
+            size = offer(
+                taken.scores, taken.buckets, size, taken.num_buckets,
+                walk.scores[r * walk.num_buckets + bucket], <int>bucket,
+            )
+        for place in range(size):
+            bucket = taken.buckets[place]
+            if offsets[bucket] < 0 or offsets[bucket + 1] > walk.num_labels:
+                broken = True
+                continue
+            for i in range(offsets[bucket], offsets[bucket + 1]):
+                label = walk.class_order[r * walk.num_labels + i]
+                # A class is in one bucket of a repetition.
+                if label < 0 or label >= walk.num_labels or taken.counts[label] > r:
+                    broken = True
+                    continue
+                if taken.counts[label] == 0:
+                    taken.found[num_found] = label
+                    num_found += 1
+                taken.counts[label] += 1
+    return -1 if broken else num_found
+
+
+cdef int lowest_count(Walk *walk, Taken *taken, Py_ssize_t num_found) noexcept nogil:
+    # ``min_count``, lowered until k classes have it.
+    cdef Py_ssize_t i, enough = 0
+    cdef int count
+    memset(taken.having, 0, (walk.repetitions + 1) * sizeof(Py_ssize_t))
+    for i in range(num_found):
+        taken.having[taken.counts[taken.found[i]]] += 1
+    count = walk.repetitions
+    while True:
+        enough += taken.having[count]
+        if count == 1 or (count <= taken.min_count and enough >= walk.k):
+            return count
+        count -= 1
+
+
+cdef int approximate_example(Walk *walk, Taken *taken, int *ids, float *scores) noexcept nogil:
+    cdef Py_ssize_t num_found = find_classes(walk, taken), size = 0, i
+    cdef float score = 0
+    cdef int r, count, label, state = 1
+    if num_found < 0:
+        return BROKEN
+    for r in range(walk.repetitions):
+        walk.reached[r] = walk.scores[r * walk.num_buckets + greatest(
+            walk.scores + r * walk.num_buckets, walk.num_buckets)]
+    update_rest(walk)
+    count = lowest_count(walk, taken, num_found)
+    for i in range(num_found):
+        label = taken.found[i]
+        if taken.counts[label] >= count and state >= 0:
+            state = score_class(walk, label, scores[0], size == walk.k, &score)
+            if state > 0:
+                size = offer(scores, ids, size, walk.k, score, label)
+        taken.counts[label] = 0
+    return DONE if state >= 0 else BROKEN
+
+
+cdef int approximate_on_thread(
+    const Walk *common, const Taken *common_taken, const float *bucket_scores, float *work,
+    double *rest, int *numbers, uint16_t *counts, Py_ssize_t *having, int *ids, float *scores
+) noexcept nogil:
+    cdef Walk own = common[0]
+    cdef Taken taken = common_taken[0]
+    own.scores = bucket_scores
+    own.reached = work
+    own.values = own.reached + own.repetitions
+    own.rest = rest
+    own.looked_up = 0
+    taken.scores = own.values + own.repetitions
+    taken.buckets = numbers
+    taken.found = numbers + taken.num_buckets
+    taken.counts = counts
+    taken.having = having
+    return approximate_example(&own, &taken, ids, scores)
+
+
+def approximate(
+    const float[:, :, ::1] bucket_scores, const unsigned char[:, ::1] lookups, int bucket_bytes,
+    const int[:, ::1] class_order, const int64_t[:, ::1] offsets, int aggregate,
+    Py_ssize_t num_buckets_taken, int min_count, int[:, ::1] ids, float[:, ::1] scores,
+    uint8_t[::1] state, float[:, ::1] work, double[:, ::1] rest, int[:, ::1] numbers,
+    uint16_t[:, ::1] counts, Py_ssize_t[:, ::1] having
+):
+    """Top k among the classes of the best buckets into ``ids``, ``scores``, unsorted.
+
+    ``state`` becomes 1, or 2 where the inverse and the lookups do not belong together. ``work``,
+    ``rest``, ``numbers``, ``counts`` (all zero) and ``having`` have one row per thread.
+    """
+    cdef Walk common
+    cdef Taken taken
+    cdef Py_ssize_t example
+    cdef int threads = <int>work.shape[0], thread
+    common.lookups, common.bucket_bytes = &lookups[0, 0], bucket_bytes
+    common.class_order, common.offsets = &class_order[0, 0], &offsets[0, 0]
+    common.repetitions = <int>bucket_scores.shape[1]
+    common.num_buckets = bucket_scores.shape[2]
+    common.num_labels = class_order.shape[1]
+    common.k, common.aggregate = ids.shape[1], aggregate
+    taken.num_buckets, taken.min_count = num_buckets_taken, min_count
+    for example in prange(
+        bucket_scores.shape[0], num_threads=threads, schedule="dynamic", nogil=True
+    ):
+        thread = threadid()
+        state[example] = approximate_on_thread(
+            &common, &taken, &bucket_scores[example, 0, 0], &work[thread, 0], &rest[thread, 0],
+            &numbers[thread, 0], &counts[thread, 0], &having[thread, 0], &ids[example, 0],
+            &scores[example, 0],
         )

@@ -133,39 +133,56 @@ def top_k(
     return _walk_then_brute(kernels, bucket_scores, lookups, inverse, k, aggregate, method)
 
 
-def approximate_top_k(bucket_scores, inverse, num_buckets_taken=50, min_frequency=2, k=5):
+def approximate_top_k(
+    bucket_scores,
+    lookups,
+    inverse,
+    k,
+    *,
+    aggregate="sum",
+    num_buckets_taken=50,
+    min_count=2,
+    threads=None,
+    native=None,
+):
     """Top k among the classes of the best buckets only: fast, and not exact.
 
     Takes the best ``num_buckets_taken`` buckets of every repetition and the classes found there
-    in at least ``min_frequency`` repetitions, lowered until there are k of them; a class scores
-    the sum of the bucket scores it was found with. This is the evaluation that the MACH authors
-    used for their largest sets; ``top_k`` is the exact one.
+    in at least ``min_count`` repetitions, lowered until there are k of them. These classes get the
+    same scores as in ``top_k``, from their buckets of all repetitions. The MACH authors evaluated
+    their largest sets with such candidates; the evaluation they published counts a bucket that
+    was not taken as 0, which puts classes with a bad bucket before others.
 
     Args:
-        bucket_scores: float32 (batch, R, B).
-        inverse: ``InverseLookups`` of the R lookups.
+        bucket_scores: float32 (batch, R, B), as of ``top_k``.
+        lookups: uint16 or int32 (R, N).
+        inverse: ``invert_lookups(lookups, B)``.
+        k: number of classes wanted, 1..N.
+        aggregate: as of ``top_k``.
         num_buckets_taken: m, at least 1; all buckets where B is smaller.
-        min_frequency: at least 1.
-        k: number of classes wanted.
+        min_count: at least 1.
+        threads, native: as of ``top_k``; a thread needs 6 N bytes.
 
     Returns:
         ids int32 (batch, k) and scores float32 (batch, k), ordered as in ``top_k``. Where fewer
         than k classes lie in the buckets taken, the rest is id −1 with score minus infinity.
 
     Raises:
-        ConfigError: a number below 1, k > N, shapes that do not fit, a score that is not allowed.
+        ConfigError: a number below 1, k > N, shapes that do not fit, a score that is not allowed,
+            or an inverse of other lookups.
     """
-    bucket_scores = _checked_scores(bucket_scores)
-    num_labels = inverse.class_order.shape[1]
-    _check_inverse(inverse, inverse.class_order.shape, bucket_scores.shape[2])
-    _check_same_repetitions(bucket_scores, inverse.class_order)
-    _check_k(k, num_labels)
-    for name, value in (("num_buckets_taken", num_buckets_taken), ("min_frequency", min_frequency)):
+    bucket_scores, lookups = _checked_scores(bucket_scores), _checked_lookups(lookups)
+    _check_choice("aggregate", aggregate, gather_numpy.AGGREGATES)
+    _check_k(k, lookups.shape[1])
+    _check_same_repetitions(bucket_scores, lookups)
+    num_buckets = bucket_scores.shape[2]
+    _check_inverse(inverse, lookups.shape, num_buckets)
+    for name, value in (("num_buckets_taken", num_buckets_taken), ("min_count", min_count)):
         if value < 1:
             raise ConfigError(f"at least 1 expected, {value} found", where=name)
-    return gather_numpy.approximate_top_k(
-        bucket_scores, inverse, num_buckets_taken, min_frequency, k
-    )
+    taken = min(num_buckets_taken, num_buckets)
+    kernels = _kernels(native, threads)
+    return kernels.approximate(bucket_scores, lookups, inverse, k, aggregate, taken, min_count)
 
 
 def _walk_then_brute(kernels, bucket_scores, lookups, inverse, k, aggregate, method):

@@ -87,13 +87,51 @@ class Kernels:
             np.zeros((threads, lookups.shape[1] + 1), np.uint8),
             groups,
         )
-        if (state == _walk.BROKEN_INVERSE).any():
-            raise ConfigError(
-                "an inverse of these lookups expected, numbers out of range found",
-                where="inverse",
-                fix="make it from the same lookups and bucket count with invert_lookups",
-            )
+        _check_state(state)
         return *sorted_best(ids, scores, k), state == _walk.EXACT
+
+    def approximate(
+        self, bucket_scores, lookups, inverse, k, aggregate, num_buckets_taken, min_count
+    ):
+        """See ``gather_numpy.approximate``; needs 6 bytes of scratch per class and thread.
+
+        Raises:
+            ConfigError: the inverse or the lookups hold numbers out of range.
+        """
+        batch, repetitions, _ = bucket_scores.shape
+        threads, num_labels = max(1, min(self.threads, batch)), lookups.shape[1]
+        ids = np.full((batch, k), _NO_CLASS, np.int32)
+        scores = np.full((batch, k), -np.inf, np.float32)
+        state = np.zeros(batch, np.uint8)
+        _walk.approximate(
+            bucket_scores,
+            lookups.view(np.uint8),
+            lookups.itemsize,
+            *inverse,
+            AGGREGATES.index(aggregate),
+            num_buckets_taken,
+            min(min_count, repetitions),
+            ids,
+            scores,
+            state,
+            np.empty((threads, 2 * repetitions + num_buckets_taken), np.float32),
+            np.empty((threads, repetitions + 1)),
+            np.empty((threads, num_buckets_taken + num_labels), np.int32),
+            np.zeros((threads, num_labels), np.uint16),
+            np.empty((threads, repetitions + 1), np.intp),
+        )
+        _check_state(state)
+        ids, scores = sorted_best(ids, scores, k)
+        return np.where(ids == _NO_CLASS, np.int32(-1), ids), scores
+
+
+def _check_state(state):
+    if (state == _walk.BROKEN_INVERSE).any():
+        raise ConfigError(
+            "an inverse of these lookups expected, numbers out of range found",
+            where="inverse",
+            fix="make it from the same lookups and bucket count with invert_lookups",
+        )
 
 
 def _cache_aligned(size):

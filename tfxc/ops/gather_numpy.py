@@ -112,36 +112,43 @@ def _walk_example(example, lookups, inverse, k, aggregate, budget):
         depth = min(2 * depth, example.shape[1])
 
 
-def approximate_top_k(bucket_scores, inverse, num_buckets_taken, min_frequency, k):
-    """See ``gather.approximate_top_k``.
+def approximate(bucket_scores, lookups, inverse, k, aggregate, num_buckets_taken, min_count):
+    """Top k of every example among the classes of its best buckets; see ``gather``.
 
     Raises:
-        ConfigError: the inverse holds numbers out of range.
+        ConfigError: the inverse or the lookups hold numbers out of range.
     """
-    _check_members(inverse.class_order, inverse.class_order.shape[1], "inverse")
-    taken = min(num_buckets_taken, bucket_scores.shape[2])
+    _check_members(lookups, bucket_scores.shape[2], "lookups")
+    _check_members(inverse.class_order, lookups.shape[1], "inverse")
     ids = np.full((len(bucket_scores), k), -1, np.int32)
     scores = np.full(ids.shape, -np.inf, np.float32)
     for row, example in enumerate(bucket_scores):
-        found_ids, found_scores = _approximate_example(example, inverse, taken, min_frequency, k)
-        ids[row, : len(found_ids)], scores[row, : len(found_ids)] = found_ids, found_scores
+        classes = _classes_found(example, inverse, num_buckets_taken, min_count, k)
+        of_classes = class_scores(example[None], lookups[:, classes], aggregate)
+        found_ids, found_scores = sorted_best(classes[None], of_classes, k)
+        count = found_ids.shape[1]
+        ids[row, :count], scores[row, :count] = found_ids[0], found_scores[0]
     return ids, scores
 
 
-def _approximate_example(example, inverse, taken, min_frequency, k):
-    buckets = np.argpartition(-example, taken - 1, axis=1)[:, :taken]
-    found, values = [], []
-    for repetition, (members, counts) in enumerate(_members(inverse, buckets)):
-        found.append(members)
-        values.append(np.repeat(example[repetition, buckets[repetition]], counts))
-    classes, positions, frequency = np.unique(
-        np.concatenate(found), return_inverse=True, return_counts=True
-    )
-    totals = np.bincount(positions, weights=np.concatenate(values)).astype(np.float32)
-    # The k-th highest frequency is the highest one at which k classes are left.
-    kept = frequency >= min(min_frequency, np.sort(frequency)[-min(k, len(classes))])
-    ids, scores = sorted_best(classes[kept][None], totals[kept][None], k)
-    return ids[0], scores[0]
+def _classes_found(example, inverse, num_buckets_taken, min_count, k):
+    """Classes that enough of the best buckets of an example (R, B) hold."""
+    members = _members(inverse, _best_buckets(example, num_buckets_taken))
+    found = np.concatenate([classes for classes, _ in members])
+    classes, counts = np.unique(found, return_counts=True)
+    if not len(classes):
+        return classes
+    # The k-th highest count is the highest one at which k classes are left.
+    return classes[counts >= min(min_count, np.sort(counts)[-min(k, len(classes))])]
+
+
+def _best_buckets(example, count):
+    """The best buckets (R, count) of every repetition; of equal ones the lower."""
+    last = -np.partition(-example, count - 1, axis=1)[:, count - 1 : count]
+    better, equal = example > last, example == last
+    room = count - better.sum(axis=1, keepdims=True)
+    chosen = better | (equal & (np.cumsum(equal, axis=1) <= room))
+    return np.nonzero(chosen)[1].reshape(len(example), count)
 
 
 def _members(inverse, buckets):

@@ -20,7 +20,8 @@ def sum_repeated_rows(gradient):
 def global_norm(gradients):
     """Euclidean norm over all gradients; rows must be distinct."""
     values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
-    return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(v)) for v in values]))
+    # One pass without a copy of the gradient, unlike the sum of its squares.
+    return tf.sqrt(2 * tf.add_n([tf.nn.l2_loss(value) for value in values]))
 
 
 def scale(gradient, factor):

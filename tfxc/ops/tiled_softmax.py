@@ -62,6 +62,23 @@ def tiled_softmax(score_tile, num_columns, positives, k, tile):
     return ids, scores, largest + tf.math.log(total), of_positives
 
 
+def log_sum_and_top_k(score_tile, num_columns, batch, k, tile):
+    """``tiled_softmax`` without positives, and without a loop where there is one tile only.
+
+    Args:
+        batch: int32 scalar.
+        score_tile, num_columns, k, tile: as there.
+
+    Returns:
+        ids int32 (batch, k), scores float32 (batch, k), log_sum float32 (batch,).
+    """
+    if num_columns > tile:
+        return tiled_softmax(score_tile, num_columns, tf.fill([batch, 0], -1), k, tile)[:3]
+    all_scores = score_tile(0, num_columns)
+    scores, ids = tf.math.top_k(all_scores, k)
+    return ids, scores, tf.reduce_logsumexp(all_scores, axis=1)
+
+
 def mean_cross_entropy(log_sum, of_positives, exist):
     """Mean over the true columns of ``log_sum - score``, (batch,); NaN without true columns.
 

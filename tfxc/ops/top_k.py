@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tfxc.ops.sparse import for_other_runtimes
+
 
 def tiled_top_k(score_tile, num_columns, batch, k, tile):
     """Best k of ``num_columns`` scores that are computed tile by tile.
@@ -43,6 +45,23 @@ def tiled_top_k(score_tile, num_columns, batch, k, tile):
         parallel_iterations=1,
     )
     return ids, scores
+
+
+def read_once(table):
+    """The value of a variable for a loop over tiles, read here without a copy; a tensor as it is.
+
+    A variable that was gathered from or scattered into copies itself whenever it is read: in the
+    body of a loop the whole table for each tile, which makes the cost of a search grow with the
+    square of the labels. The value is read at this place of the graph, in front of the loop, and
+    shares the variable's memory.
+
+    Args:
+        table: variable or tensor.
+    """
+    # Converters to other formats make a constant of the variable, and know ordinary reads only.
+    if for_other_runtimes() or not hasattr(table, "read_value_no_copy"):
+        return tf.convert_to_tensor(table)
+    return table.read_value_no_copy()
 
 
 def rows_between(table, begin, end):

@@ -6,13 +6,14 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import write_errors, write_json
+from tfxc.files import write_errors
 from tfxc.ranker.features import check_features
 from tfxc.ranker.layer import BudgetError, least_budget, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import FORMAT, load_layer, search
 from tfxc.ranker.settings import RankerSettings
+from tfxc.ranker.store import PARAMETERS, write_parameters
 
 
 def train_ranker(
@@ -78,7 +79,7 @@ def train_ranker(
     folder = Path(folder) / "ranker"
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "param.json").unlink(missing_ok=True)  # a half-trained folder is no model
+        (folder / PARAMETERS).unlink(missing_ok=True)  # a half-trained folder is no model
     reports = []
     for layer, level in enumerate(chain.levels):
         report = train_layer(
@@ -96,7 +97,7 @@ def train_ranker(
         )
         reports.append(report._asdict())
     reports[0]["without_features"] = without_features
-    write_json(folder / "param.json", chain.parameters())
+    write_parameters(folder, chain.parameters())
     return reports
 
 

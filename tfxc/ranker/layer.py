@@ -1,6 +1,6 @@
 """Training of one layer of the ranker: block by block, from the features to the layer's files."""
 
-import zlib
+import hashlib
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from tfxc.ranker.relevance import aligned
 from tfxc.ranker.store import LayerWriter, is_complete, notes_of
 
 _ROWS = 4096  # examples whose features are counted at once
-_SAMPLE = 1 << 18  # features looked at to tell one data set from another
+_AT_ONCE = 1 << 22  # numbers of an array that are hashed at once
 
 
 class BudgetError(ConfigError):
@@ -164,17 +164,21 @@ class _Layer:
             )
 
     def fingerprint(self):
-        """Text that changes with what the weights depend on; of the features a sample."""
-        features, total = self.features, 0
-        arrays = [self.parents, features.indptr]
-        for array in (features.indices, features.data):
-            arrays += [array[:_SAMPLE], array[-_SAMPLE:]]
-        for matrix in (self.targets, self.examples):
-            arrays += [] if matrix is None else [matrix.indptr, matrix.indices]
-        arrays += [] if self.relevance is None else [self.relevance.data]
-        for array in arrays:
-            total = zlib.crc32(np.ascontiguousarray(array), total)
-        return f"{total:08x} {features.shape} {features.nnz} {self.settings}"
+        """Text that changes with whatever the weights depend on: all of it is read."""
+        features, total = self.features, hashlib.sha256()
+        arrays = {"parents": self.parents}
+        for name in ("indptr", "indices", "data"):
+            arrays[f"features {name}"] = getattr(features, name)
+        for key, matrix in (("targets", self.targets), ("examples", self.examples)):
+            if matrix is not None:
+                arrays |= {f"{key} indptr": matrix.indptr, f"{key} indices": matrix.indices}
+        if self.relevance is not None:
+            arrays["relevance"] = self.relevance.data
+        for name, array in arrays.items():
+            total.update(f"{name} {array.dtype} {array.shape} ".encode())
+            for begin in range(0, len(array), _AT_ONCE):  # perhaps mapped, or not contiguous
+                total.update(np.ascontiguousarray(array[begin : begin + _AT_ONCE]))
+        return f"{total.hexdigest()} {features.shape} {self.settings}"
 
     def plan(self, budget, held, threads):
         """The widest ``Plan`` that keeps to what is left of the budget."""

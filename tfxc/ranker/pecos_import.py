@@ -11,12 +11,13 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.errors import DataError
-from tfxc.files import atomic_folder, existing_file, read_json, write_json
+from tfxc.files import atomic_folder, existing_file, read_json
 from tfxc.labels.cluster_tree import ClusterTree
-from tfxc.ops.chunked_layer import ChunkedLayer, chunks_of
+from tfxc.ops.chunked_layer import chunks_of
 from tfxc.ops.sparse_files import load_sparse
 from tfxc.ranker.post_processors import post_processor
 from tfxc.ranker.search import FORMAT
+from tfxc.ranker.store import write_layer, write_parameters
 
 _COPY = "copy the whole model folder"
 
@@ -39,29 +40,33 @@ def import_pecos(folder, output):
         ConfigError: a post-processor that is not known.
         UserError: the output cannot be written.
     """
-    layers = _layers(Path(folder) / "ranker")
-    parents = []
-    with atomic_folder(output) as scratch:
-        for number, layer in enumerate(layers):
-            above = len(parents[-1]) if parents else 1
-            parents.append(layer.parents(above))
-            chunks = chunks_of(layer.weights(len(parents[-1])), parents[-1], above)
-            write_layer(chunks, scratch / "ranker" / f"layer-{number}")
-        tree = ClusterTree(parents)
-        tree.save(scratch / "tree.npz")
-        settings = {
-            "post_processor": [layer.post_processor for layer in layers],
-            "only_topk": [layer.only_topk for layer in layers],
-        }
-        content = {
-            "format": FORMAT,
-            "num_features": layers[0].num_features,
-            "bias": layers[0].bias,
-            "num_labels": tree.num_labels,
-            "layers": len(layers),
-            "settings": settings,
-        }
-        write_json(scratch / "ranker" / "param.json", content)
+    with atomic_folder(output, "linear ranker") as scratch:
+        return write_pecos_model(folder, scratch)
+
+
+def write_pecos_model(folder, output):
+    """As ``import_pecos``, into a folder that is there and empty."""
+    layers, parents = _layers(Path(folder) / "ranker"), []
+    for number, layer in enumerate(layers):
+        above = len(parents[-1]) if parents else 1
+        parents.append(layer.parents(above))
+        chunks = chunks_of(layer.weights(len(parents[-1])), parents[-1], above)
+        write_layer(chunks, output / "ranker" / f"layer-{number}")
+    tree = ClusterTree(parents)
+    tree.save(output / "tree.npz")
+    settings = {
+        "post_processor": [layer.post_processor for layer in layers],
+        "only_topk": [layer.only_topk for layer in layers],
+    }
+    content = {
+        "format": FORMAT,
+        "num_features": layers[0].num_features,
+        "bias": layers[0].bias,
+        "num_labels": tree.num_labels,
+        "layers": len(layers),
+        "settings": settings,
+    }
+    write_parameters(output / "ranker", content)
     return tree
 
 
@@ -151,10 +156,3 @@ def _matrix(path):
     matrix = scipy.sparse.csc_matrix(load_sparse(existing_file(path, fix=_COPY)))
     matrix.sum_duplicates()
     return matrix
-
-
-def write_layer(layer, folder):
-    """Writes the arrays of a ``ChunkedLayer`` as ``.npy`` files."""
-    folder.mkdir(parents=True)
-    for name in ChunkedLayer._fields:
-        np.save(folder / f"{name}.npy", getattr(layer, name))

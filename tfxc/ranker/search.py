@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
+from tfxc import checksums
 from tfxc.errors import ConfigError, DataError
 from tfxc.files import read_array, read_json
 from tfxc.ops import beam_search
 from tfxc.ops.chunked_layer import ChunkedLayer
 from tfxc.ranker.calibration import at_least
 from tfxc.ranker.post_processors import post_processor
+from tfxc.ranker.store import PARAMETERS, RESTORE
 
 FORMAT = 1
 
@@ -68,8 +70,9 @@ class Ranker:
             DataError: a file is missing or damaged, or the files do not fit together.
         """
         folder = Path(folder) / "ranker"
-        path = folder / "param.json"
+        path = folder / PARAMETERS
         param = read_json(path, fix="copy the whole model folder")
+        checksums.check(folder, RESTORE)
         try:
             if param["format"] != FORMAT:
                 raise DataError(f"format {FORMAT} expected, {param['format']} found", where=path)
@@ -157,6 +160,7 @@ def load_layer(folder):
         DataError: a file is missing or damaged.
     """
     arrays = {}
+    checksums.check(folder, RESTORE)
     for name in ChunkedLayer._fields:
         path = Path(folder) / f"{name}.npy"
         arrays[name] = read_array(path, fix="copy the whole model folder", mapped=True)

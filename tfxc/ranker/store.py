@@ -10,8 +10,13 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from tfxc.files import json_text, read_json, write_errors, write_json
+from tfxc import checksums
+from tfxc.escaping import json_text
+from tfxc.files import read_json, write_errors, write_json
+from tfxc.ops.chunked_layer import ChunkedLayer
 
+PARAMETERS = "param.json"
+RESTORE = "copy it again, or delete its folder and train again"
 _HEADER_BYTES = 128
 _GROWING = {
     "rows": np.int32,
@@ -123,6 +128,7 @@ class LayerWriter:
                 np.save(self._scratch / f"{name}.npy", numbers)
             (self._scratch / "journal").unlink()
             write_json(self._scratch / "notes.json", self.notes, indent=None)
+            checksums.record(self._scratch)
             shutil.rmtree(self.folder, ignore_errors=True)
             os.replace(self._scratch, self.folder)
 
@@ -178,14 +184,41 @@ class LayerWriter:
 
 
 def is_complete(folder, fingerprint):
-    """Whether a layer's folder was finished by a training with this fingerprint."""
+    """Whether a layer's folder was finished by a training with this fingerprint.
+
+    Raises:
+        DataError: it was, and one of its files is missing or damaged.
+    """
     path = Path(folder) / "fingerprint"
-    return path.is_file() and path.read_text(encoding="utf-8") == fingerprint
+    if not path.is_file() or path.read_bytes() != fingerprint.encode():
+        return False
+    checksums.check(folder, RESTORE)
+    return True
 
 
 def notes_of(folder):
     """The ``notes`` of the writer that finished the folder."""
     return read_json(Path(folder) / "notes.json", fix="delete the layer's folder and train again")
+
+
+def write_layer(layer, folder):
+    """Writes the arrays of a ``ChunkedLayer`` as ``.npy`` files, with their checksums."""
+    folder.mkdir(parents=True)
+    for name in ChunkedLayer._fields:
+        np.save(folder / f"{name}.npy", getattr(layer, name))
+    checksums.record(folder)
+
+
+def write_parameters(folder, content):
+    """Completes the folder of a ranker whose layers are written: ``param.json`` and checksums.
+
+    Args:
+        folder: with the folders ``layer-0``, ``layer-1``, ...
+        content: what ``tfxc.ranker.search.Ranker.load`` reads besides them.
+    """
+    write_json(folder / PARAMETERS, content)
+    layers = [f"layer-{number}/{checksums.FILE}" for number in range(content["layers"])]
+    checksums.record(folder, [PARAMETERS, *layers])
 
 
 def weight_matrix(layer, num_features):

@@ -13,23 +13,23 @@ import numpy as np
 import scipy.sparse
 
 from tfxc import registry
-from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest
+from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest, fingerprints_of
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_folder, read_json, write_json
+from tfxc.files import atomic_folder, read_json
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa
 from tfxc.labels.tree_building import add_labels, leaf_centroids
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.grown import grow_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
-from tfxc.ranker.pecos_import import write_layer
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import load_layer, search
+from tfxc.ranker.store import PARAMETERS, write_layer, write_parameters
 from tfxc.recipes._linear_model import CALIBRATION
 from tfxc.recipes._ranker_features import RECIPES, features_of_ranker
 from tfxc.recipes._ranker_memory import memory_of_ranker
 from tfxc.recipes.xr_linear import TREE
-from tfxc.training.run_folder import WEIGHTS
+from tfxc.training.run_folder import KIND, NAMES, WEIGHTS, RunFolder
 
 
 class Added(NamedTuple):
@@ -78,7 +78,7 @@ def add_new_labels(loaded, reader, output, data_folder, memory_gb=None):
     both = [scipy.sparse.csr_matrix(part) for part in (old_features, features)]
     both = scipy.sparse.vstack(both, format="csr")
     all_labels = scipy.sparse.vstack([old_labels, labels], format="csr")
-    with atomic_folder(output) as scratch:
+    with atomic_folder(output, KIND, NAMES) as scratch:
         layer = _grown(loaded, recipe, made, grown, affected, both, all_labels, scratch / "part")
         shutil.rmtree(scratch / "part")
         _write_ranker(run, scratch, layer, grown)
@@ -120,6 +120,7 @@ def _check_data(loaded, data_folder):
             where=loaded.folder.path,
             fix="add all new labels at once to the run that was trained",
         )
+    loaded.folder.check_data(data_folder, {"labels", "text features", "records of train"})
 
 
 class _Recorded:
@@ -199,8 +200,8 @@ def _write_ranker(run, scratch, layer, tree):
         name = f"ranker/layer-{number}"
         shutil.copytree(run / name, scratch / name)
     write_layer(layer, scratch / "ranker" / f"layer-{last}")
-    param = read_json(run / "ranker" / "param.json", fix="restore the run's own files")
-    write_json(scratch / "ranker" / "param.json", {**param, "num_labels": tree.num_labels})
+    param = read_json(run / "ranker" / PARAMETERS, fix="restore the run's own files")
+    write_parameters(scratch / "ranker", {**param, "num_labels": tree.num_labels})
     tree.save(scratch / TREE)
 
 
@@ -217,6 +218,7 @@ def _write_rest(loaded, scratch, output, names, labels):
     train.examples += labels.shape[0]
     train.labels += labels.nnz
     manifest.num_labels = labels.shape[1]
+    manifest.fingerprints = fingerprints_of(assets, {})  # no prepared data hold these examples
     manifest.save(assets)
     for name in (CALIBRATION, WEIGHTS):
         if (run / name).is_file():
@@ -224,4 +226,4 @@ def _write_rest(loaded, scratch, output, names, labels):
     config = loaded.config.model_copy(update={"run": str(output)})
     (scratch / "config.json").write_text(config.to_json() + "\n", encoding="utf-8")
     summary = {**(loaded.folder.summary() or {}), "dev": {}, "added_labels": len(names)}
-    write_json(scratch / "summary.json", summary)
+    RunFolder(scratch).write_summary(summary)

@@ -8,7 +8,8 @@ import scipy.sparse
 from tfxc.data.matrices import matrices
 from tfxc.data.source import open_source
 from tfxc.errors import ConfigError
-from tfxc.files import atomic_file, json_text, write_errors
+from tfxc.escaping import json_text, one_line
+from tfxc.files import atomic_file, write_errors
 from tfxc.ops.linear_solver import block_memory
 from tfxc.ops.threads import thread_count
 from tfxc.ranker.calibration import Calibration, pairs_of
@@ -160,7 +161,7 @@ def measure(model, config, data_folder, manifest):
         for split in splits
         if split in manifest.splits
     }
-    evaluation = Evaluation(model, config, None, **sources)
+    evaluation = Evaluation(model, config, data_folder, None, **sources)
     results = {"dev": evaluation.of_dev(), "test": evaluation.of_test()}
     return {split: found for split, found in results.items() if found}
 
@@ -174,6 +175,7 @@ def write_figures(run, seconds, results):
 
 def say(run, text):
     """Prints a line and appends it to the run's ``log.txt``."""
+    text = one_line(text)
     print(text, flush=True)
     path = run / "log.txt"
     with write_errors(path), open(path, "a", encoding="utf-8") as stream:

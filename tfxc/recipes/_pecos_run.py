@@ -8,10 +8,11 @@ from tfxc.config import parse_config
 from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest, SplitInfo
 from tfxc.data.matrices import load_matrix
 from tfxc.data.pecos_vectorizer import load_pecos_vectorizer
-from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_folder, read_json, write_json
+from tfxc.errors import DataError
+from tfxc.files import atomic_folder, read_json
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.ranker.pecos_import import import_pecos
+from tfxc.ranker.pecos_import import write_pecos_model
+from tfxc.training.run_folder import KIND, NAMES, RunFolder
 
 _WHERE = "The run was imported from PECOS and has no data of its own: name a file with --data"
 
@@ -33,16 +34,15 @@ def import_run(folder, output, *, names=None, vectorizer=None, train_labels=None
 
     Raises:
         DataError: a file is missing or damaged, or they do not fit together.
-        ConfigError: the output holds something else.
+        UserError: the output holds something else.
 
     Example:
         >>> import_run("pecos/model", "runs/imported", names="labels.txt")  # doctest: +SKIP
         ClusterTree(sizes=[2, 4, 8, 22])
     """
     output = Path(output)
-    _check_output(output)
-    with atomic_folder(output) as scratch:
-        tree = import_pecos(folder, scratch)
+    with atomic_folder(output, KIND, NAMES) as scratch:
+        tree = write_pecos_model(folder, scratch)
         assets = scratch / "assets"
         assets.mkdir()
         _vocabulary(names, tree.num_labels).save(assets / LABELS_FILE)
@@ -72,19 +72,8 @@ def import_run(folder, output, *, names=None, vectorizer=None, train_labels=None
         text = parse_config(config).to_json() + "\n"
         (scratch / "config.json").write_text(text, encoding="utf-8")
         summary = {"imported": str(folder), "dev": {}}
-        write_json(scratch / "summary.json", summary)
+        RunFolder(scratch).write_summary(summary)
     return tree
-
-
-def _check_output(output):
-    known = ("config.json", "tree.npz")
-    occupied = output.exists() and (not output.is_dir() or any(output.iterdir()))
-    if occupied and not any((output / name).is_file() for name in known):
-        raise ConfigError(
-            "a new folder or one with a run expected, found something else",
-            where=output,
-            fix="choose another folder",
-        )
 
 
 def _vocabulary(path, num_labels):

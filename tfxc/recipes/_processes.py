@@ -12,13 +12,13 @@ from tfxc.errors import UserError
 from tfxc.files import write_errors
 from tfxc.ops.memory import available_bytes
 from tfxc.progress import duration
-from tfxc.training.interrupts import Stopped, StopSignals
+from tfxc.training.interrupts import STOP_SIGNALS, Stopped, StopSignals, stop_with_parent
 from tfxc.training.memory import peak_bytes
 from tfxc.training.run_folder import RunFolder
 from tfxc.training.strategies import is_chief
 
 # Exit codes of a child that was asked to stop: after saving, or before there was anything to save.
-_STOPPED = {code for n in (signal.SIGINT, signal.SIGTERM) for code in (128 + n, -n)}
+_STOPPED = {code for n in STOP_SIGNALS for code in (128 + n, -n)}
 
 
 class RepetitionsFailed(UserError):
@@ -39,8 +39,8 @@ class RepetitionsStopped(Stopped):
 def run_repetitions(context, count, parallel=None):
     """Trains repetitions 0 .. count - 1 as child processes and waits for all of them.
 
-    Each writes its own ``repetition-xx.log`` in the run folder. Ctrl-C and SIGTERM are passed on,
-    so that each child saves.
+    Each writes its own ``repetition-xx.log`` in the run folder. Ctrl-C, SIGTERM and SIGHUP are
+    passed on, so that each child saves; so it does if this process is killed.
 
     Args:
         context: the recipe's ``Context``.
@@ -148,11 +148,10 @@ def _start(context, config, number, jobs):
         # before it has saved.
         return subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment,
             process_group=0,
+            **stop_with_parent(environment),
         )
 
 

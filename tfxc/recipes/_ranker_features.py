@@ -1,6 +1,5 @@
 """What the ranker of a run reads: terms, or vectors of an encoder beside them."""
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import scipy.sparse
 from tfxc.data.matrices import matrices
 from tfxc.data.sampling import ArraySource
 from tfxc.data.source import open_source
+from tfxc.locks import scratch_folder
 from tfxc.recipes._linear_settings import ranker_settings
 from tfxc.recipes._linear_training import training_matrices
 from tfxc.recipes._xr_checks import settings_of_ranker
@@ -65,7 +65,7 @@ class Encoded(Given):
         return self._beside(terms, vectors), labels
 
     def _encoded(self, source):
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder("encodings") as folder:
             path = Path(folder) / "train.npy"
             write_embeddings(path, lambda: self._embed, source, self._batch_size, "embedding")
             return np.load(path)

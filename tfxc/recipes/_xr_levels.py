@@ -114,6 +114,8 @@ class Levels:
             self._drop_checkpoints(folder)
             return folder.summary()
         print(f"level {level + 1} of {self.plan.count}: {nodes:,} clusters", flush=True)
+        if self.run.chief:
+            folder.mark()  # what the head begins with is written before the training begins
         decided = {"label_tree": self.tree, "level": level}
         if level and "man" in self.plan.negatives[level]:
             decided["matched"] = as_table(predicted, self.plan.only_topk)

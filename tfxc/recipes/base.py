@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tfxc.config import Config
 from tfxc.errors import ConfigError
+from tfxc.training.run_folder import RunFolder
+from tfxc.training.strategies import is_chief
 
 PARTS = ("encoder", "head", "objective")
 
@@ -33,8 +35,9 @@ class Context:
 class Recipe:
     """Owns the order of the stages of a training.
 
-    ``run(context)`` trains and returns a summary dict; ``assemble(loaded)`` returns the trained
-    model of a finished run; ``one_model`` tells what a single process trains.
+    ``run(context)`` locks the run folder, calls ``train(context)``, which a recipe defines, and
+    returns its summary dict; ``assemble(loaded)`` returns the trained model of a finished run;
+    ``one_model`` tells what a single process trains.
 
     The model is an ``XCModel``, or one that is searched outside TensorFlow, as
     ``recipes._linear_model.LinearModel``: it has ``num_labels``, ``has_probabilities``,
@@ -108,8 +111,29 @@ class Recipe:
         return config, None
 
     def run(self, context):
-        """Trains."""
-        raise TypeError(f"{type(self).__name__} must define run(context)")
+        """Trains, or goes on with a stopped training, while no other process may.
+
+        A single repetition or fold locks its own folder only: others may be trained next to it.
+
+        Args:
+            context: ``Context``.
+
+        Returns:
+            The summary, as a dict.
+
+        Raises:
+            CheckpointError: another process is writing into the run.
+        """
+        config, _ = self.one_model(context.config, context.repetition)
+        context = dataclasses.replace(context, config=config)
+        if context.repetition is not None:
+            return self.train(context)
+        with RunFolder(context.run, is_chief()).locked():
+            return self.train(context)
+
+    def train(self, context):
+        """Trains; ``context.config`` is what ``one_model`` made of the given one."""
+        raise TypeError(f"{type(self).__name__} must define train(context)")
 
     def assemble(self, loaded):
         """The trained model of a run folder (``recipes.runs.LoadedRun``)."""

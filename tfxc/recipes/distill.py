@@ -98,13 +98,13 @@ class Distill(Recipe):
                 fix="give one, or remove matches and start_layers",
             )
 
-    def run(self, context):
+    def train(self, context):
         """Asks the teachers, then trains the student into the run folder.
 
         Raises:
             ConfigError: a teacher does not fit; it is named.
         """
-        config, _ = self.one_model(context.config, context.repetition)
+        config = context.config
         names = LabelVocabulary.load(Path(context.data_folder) / LABELS_FILE).names
         for teacher in self.teachers:
             if not (Path(teacher) / "config.json").is_file():

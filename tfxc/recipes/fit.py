@@ -8,14 +8,13 @@ from tfxc.training.job import train_model
 class Fit(Recipe):
     """One model, one training. A head with several repetitions trains them side by side."""
 
-    def run(self, context):
+    def train(self, context):
         """Trains into the run folder itself.
 
         Raises:
             ConfigError: a single repetition is asked for.
         """
-        config, _ = self.one_model(context.config, context.repetition)
-        return train_model(config, context.data_folder, context.run, fresh=context.fresh)
+        return train_model(context.config, context.data_folder, context.run, fresh=context.fresh)
 
     def assemble(self, loaded):
         """The model with the run's weights."""

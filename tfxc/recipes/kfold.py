@@ -56,20 +56,21 @@ class KFold(Recipe):
             )
         return config, None
 
-    def run(self, context):
+    def train(self, context):
         """Trains one fold (``context.repetition``) or all that are not finished.
 
         Returns:
             The fold's summary; for all folds dict ``folds`` (the summaries) and ``dev``, the mean
             of each metric over the folds, with ``dev_deviation``.
         """
-        config, _ = self.one_model(context.config, context.repetition)
         if context.repetition is not None:
-            return self._run_one(config, context, context.repetition)
+            return self._train_fold(context, context.repetition, fresh=context.fresh)
         summaries = []
         for number in range(self.folds):
             print(f"fold {number} of 0 .. {self.folds - 1}")
-            summaries.append(self._run_one(config, context, number))
+            # The first fold's start removes an earlier run with all its folds.
+            anew = context.fresh and number == 0
+            summaries.append(self._train_fold(context, number, fresh_whole=anew))
         names = summaries[0].get("dev", {})
         values = {name: [one["dev"][name] for one in summaries] for name in names}
         summary = {
@@ -81,14 +82,14 @@ class KFold(Recipe):
         RunFolder(context.run).write_summary(summary)
         return summary
 
-    def _run_one(self, config, context, number):
+    def _train_fold(self, context, number, **fresh):
         return train_model(
-            config,
+            context.config,
             context.data_folder,
             fold_path(context.run, number),
-            fold=Fold(number, self.folds, config.seed),
+            fold=Fold(number, self.folds, context.config.seed),
             whole=context.run,
-            fresh=context.fresh,
+            **fresh,
         )
 
     def assemble(self, loaded):

@@ -7,7 +7,6 @@ from tfxc.data.manifest import LABELS_FILE, Manifest
 from tfxc.data.source import open_source
 from tfxc.data.text_features import load_text_features
 from tfxc.errors import ConfigError
-from tfxc.files import atomic_folder
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.recipes._pruning import (
     check_model,
@@ -70,29 +69,28 @@ class Prune(Recipe):
         self.uneven_heads, self.iters, self.examples = uneven_heads, iters, examples
         self.finetune = finetune
 
-    def run(self, context):
+    def train(self, context):
         """Prunes into the run folder, and trains there.
 
         Raises:
             ConfigError: the source does not fit, or cannot be pruned to these sizes.
         """
-        config, _ = self.one_model(context.config, context.repetition)
+        config = context.config
         if config.training.strategy == "multi_worker":
             raise ConfigError(
                 "pruning works in one process, found strategy 'multi_worker'",
                 where="training.strategy",
                 fix="use 'mirrored' or 'none'",
             )
-        make_strategy(config.training)  # before anything else of TensorFlow
+        make_strategy(config.training, config)  # before anything else of TensorFlow
         run, source = RunFolder(context.run), self._opened(context)
-        if not context.fresh:
-            run.check(config)
-            if run.summary():
-                print(f"{run.path}: already finished; --fresh starts over")
-                return run.summary()
+        run.check(config, context.fresh)
+        run.check_data(context.data_folder, fresh=context.fresh)
+        if not context.fresh and run.summary():
+            print(f"{run.path}: already finished; --fresh starts over")
+            return run.summary()
         if context.fresh or not any((run / "checkpoints").glob("*")):
-            with atomic_folder(run.path) as scratch:
-                self._prune(config, context.data_folder, source, RunFolder(scratch))
+            self._prune(context, source, run)
         if not self.finetune:
             return run.summary()
         return train_model(config, context.data_folder, run.path, start=run)
@@ -112,8 +110,6 @@ class Prune(Recipe):
                 where="run",
                 fix="name a new folder",
             )
-        if target.exists() and not (target / "config.json").is_file() and any(target.iterdir()):
-            raise ConfigError("a new folder expected, found other files", where=target)
         source = load_run(path)
         for name in _SAME:
             own, other = getattr(source.config, name), getattr(context.config, name)
@@ -132,8 +128,9 @@ class Prune(Recipe):
             )
         return source
 
-    def _prune(self, config, data_folder, source, run):
+    def _prune(self, context, source, run):
         """Writes the pruned run, finished unless it is to be trained."""
+        config, data_folder = context.config, context.data_folder
         manifest = Manifest.load(data_folder)
         _refuse_other_texts(manifest.text_features, source)
         rows = None
@@ -159,7 +156,7 @@ class Prune(Recipe):
         if shape is not None:
             dimensions["architecture"] = shape
         smaller = smaller_model(model, config, dimensions, kept, rows)
-        run.begin(config, data_folder)
+        run.begin(config, data_folder, context.fresh)
         run.save_weights(smaller)
         if not self.finetune:
             run.write_summary(_summary(smaller, config, data_folder, manifest, train, memory))
@@ -197,7 +194,7 @@ def _refuse_other_texts(settings, source):
 def _summary(model, config, data_folder, manifest, train, memory):
     """What ``Trainer.fit`` would say of a training without steps."""
     dev = open_source(data_folder, "dev", memory) if "dev" in manifest.splits else None
-    results = Evaluation(model, config, train, dev).of_dev()
+    results = Evaluation(model, config, data_folder, train, dev).of_dev()
     shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]
     print(f"pruned; dev {'  '.join(shown)}" if shown else "pruned")
     return {"steps": 0, "epochs": 0.0, "seconds": 0.0, "dev": results}

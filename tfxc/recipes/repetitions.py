@@ -60,9 +60,9 @@ class Repetitions(Recipe):
             )
         return config, repetition or 0
 
-    def run(self, context):
+    def train(self, context):
         """Trains one repetition (``context.repetition``) or all of them."""
-        config, _ = self.one_model(context.config, context.repetition)
+        config = context.config
         if self.together:
             return train_model(config, context.data_folder, context.run, fresh=context.fresh)
         if context.repetition is None:

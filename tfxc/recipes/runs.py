@@ -8,7 +8,7 @@ import numpy as np
 from tfxc import registry
 from tfxc.data.conversion import Converter
 from tfxc.data.image_conversion import ImageConverter
-from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE
+from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE
 from tfxc.data.text_features import load_text_features
 from tfxc.errors import CheckpointError, ConfigError
 from tfxc.files import existing_file, read_array, read_errors
@@ -30,6 +30,10 @@ class LoadedRun:
         config: the run's ``Config``.
         manifest: dict of the data's manifest.
 
+    Raises:
+        CheckpointError: this is no run folder.
+        DataError: a file of the run is missing, changed or damaged.
+
     Example:
         >>> run = LoadedRun("runs/quickstart")  # doctest: +SKIP
         >>> run.model.head.num_labels  # doctest: +SKIP
@@ -38,6 +42,7 @@ class LoadedRun:
 
     def __init__(self, path):
         self.folder = RunFolder(Path(path))
+        self.folder.check_files()
         self.config = self.folder.config()
         path = self.folder / "assets" / "manifest.json"
         self.manifest = read_run_json(path)
@@ -81,6 +86,37 @@ class LoadedRun:
         if beam is not None or post_processor is not None:
             self.model.search_with(beam, post_processor)
 
+    def approximate_with(self, search, buckets=None, min_count=None):
+        """Sets the size of a hashed head's approximate search from now on.
+
+        Args:
+            search: the method searched with; the others are None unless it is ``"approximate"``.
+            buckets, min_count: ``search_buckets`` and ``search_min_count`` of head ``mach``; None
+                leaves the run's.
+
+        Raises:
+            ConfigError: one is given, and the search is another, or the head has none such.
+        """
+        given = {"search_buckets": buckets, "search_min_count": min_count}
+        for name, value in given.items():
+            if value is None:
+                continue
+            where = f"--{name.replace('_', '-')}"
+            if search != "approximate":
+                raise ConfigError(
+                    f"the approximate search expected, found {search or 'the usual one'!r}",
+                    where=where,
+                    fix="add --search approximate, or leave it out",
+                )
+            self.require("head", where)
+            if not hasattr(self.model.head, name):
+                raise ConfigError(
+                    f"the head {type(self.model.head).__name__} has no approximate search",
+                    where=where,
+                    fix="leave it out",
+                )
+            setattr(self.model.head, name, value)
+
     def require(self, part, where):
         """Refuses a run that has no encoder, head or objective.
 
@@ -102,7 +138,7 @@ class LoadedRun:
     @functools.cached_property
     def vocabulary(self):
         """Label names by id."""
-        path = existing_file(self.folder / "assets" / "labels.txt", fix=_RESTORE)
+        path = existing_file(self.folder / "assets" / LABELS_FILE, fix=_RESTORE)
         with read_errors(path, fix=_RESTORE):
             found = LabelVocabulary.load(path)
         self._check_count(path, len(found), "names")
@@ -126,6 +162,12 @@ class LoadedRun:
                 where=path,
                 fix=_RESTORE,
             )
+
+    @property
+    def single_label(self):
+        """Whether every training example has exactly one label, as far as is known."""
+        split = self.manifest["splits"]["train"]
+        return (split.get("min_labels"), split.get("max_labels")) == (1, 1)
 
     def require_counts(self, where):
         """Refuses a run that does not know how frequent its labels are.

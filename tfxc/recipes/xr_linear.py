@@ -91,7 +91,7 @@ class XRLinear(Recipe):
         lines = steps.estimate_lines(manifest, sizes, settings, self.memory_gb, self.threads)
         return lines, None
 
-    def run(self, context):
+    def train(self, context):
         """Trains into the run folder, or goes on with a stopped training.
 
         Returns:
@@ -102,15 +102,15 @@ class XRLinear(Recipe):
             ConfigError: settings that do not fit the data.
             Stopped: by a signal; finished blocks are saved.
         """
-        config, _ = self.one_model(context.config, context.repetition)
+        config = context.config
         run, manifest = RunFolder(context.run), Manifest.load(context.data_folder)
         steps.check_data(config, manifest, self.calibrate)
         self._plan(config, manifest)
-        if not context.fresh:
-            run.check(config)
-            if run.summary():
-                print(f"{run.path}: already finished; --fresh starts over")
-                return run.summary()
+        run.check(config, context.fresh)
+        run.check_data(context.data_folder, fresh=context.fresh)
+        if not context.fresh and run.summary():
+            print(f"{run.path}: already finished; --fresh starts over")
+            return run.summary()
         run.begin(config, context.data_folder, context.fresh)
         with StopAtOnce("finished blocks are"):
             summary = self._train(config, context.data_folder, run, manifest)
@@ -163,6 +163,7 @@ class XRLinear(Recipe):
             with Progress("clustering labels", labels.shape[1], "labels") as progress:
                 settings = TreeSettings(self.tree, config.seed)
                 settings.build(features, labels, self.threads).save(run / TREE)
+                run.record_file(TREE)
                 progress.advance(labels.shape[1])
         return ClusterTree.load(run / TREE)
 

@@ -137,7 +137,7 @@ class XrTransformer(Recipe):
         lines = list(stage_lines(self, config, manifest))
         return lines, trial(self, config, manifest)
 
-    def run(self, context):
+    def train(self, context):
         """Trains into the run folder, or goes on with a stopped training.
 
         Raises:
@@ -145,17 +145,17 @@ class XrTransformer(Recipe):
             Stopped: by a signal; what is finished is saved.
             UserError: another of several workers has failed.
         """
-        config, _ = self.one_model(context.config, context.repetition)
-        strategy = make_strategy(config.training)  # before anything else of TensorFlow
+        config = context.config
+        strategy = make_strategy(config.training, config)  # before anything else of TensorFlow
         manifest, run = Manifest.load(context.data_folder), RunFolder(context.run, is_chief())
         planned(self, config, manifest)
         for line in unused_lines(self):
             print(line)
-        if not context.fresh:
-            run.check(config)
-            if run.summary():
-                print(f"{run.path}: already finished; --fresh starts over")
-                return run.summary()
+        run.check(config, context.fresh)
+        run.check_data(context.data_folder, fresh=context.fresh)
+        if not context.fresh and run.summary():
+            print(f"{run.path}: already finished; --fresh starts over")
+            return run.summary()
         stages = _Stages(self, config, context.data_folder, manifest, run, strategy)
         with StopAtOnce("finished stages are"):
             return stages.run(context.fresh)
@@ -233,6 +233,7 @@ class _Stages:
         path = self.folder / name
         if not path.exists():
             settings.build(features, labels, self.recipe.threads).save(path)
+            self.folder.record_file(name)
         return ClusterTree.load(path)
 
     def _encode(self, model, source):
@@ -272,7 +273,8 @@ class _Stages:
         if self.recipe.only_encoder or "dev" not in self.manifest.splits:
             return {}
         dev = open_source(self.data_folder, "dev", self.memory)
-        results = Evaluation(model, self.config, source, dev).of_dev()
+        evaluation = Evaluation(model, self.config, self.data_folder, source, dev)
+        results = evaluation.of_dev()
         shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]
         print(f"dev {'  '.join(shown)}", flush=True)
         return results

@@ -5,6 +5,7 @@ import os
 import numpy as np
 
 from tfxc.errors import ConfigError
+from tfxc.escaping import picture_text
 from tfxc.files import read_json_lines
 
 _MOST_LABELS = 60  # of a confusion matrix
@@ -119,8 +120,9 @@ def confusion_matrix(found, names, path):
     figure, axis = plots.subplots(figsize=(side + 0.6, side), layout="constrained")
     image = axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
     places = range(len(matrix))
-    axis.set_xticks(places, [_short(name) for name in names], rotation=90, fontsize=6)
-    axis.set_yticks(places, [_short(name) for name in names], fontsize=6)
+    shown = [picture_text(_short(name)) for name in names]
+    axis.set_xticks(places, shown, rotation=90, fontsize=6)
+    axis.set_yticks(places, shown, fontsize=6)
     axis.set(xlabel="predicted", ylabel="true")
     figure.colorbar(image, shrink=0.7)
     figure.savefig(path, dpi=130)

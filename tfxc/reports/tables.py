@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfxc.escaping import csv_cell, markdown_text, one_line
 from tfxc.files import atomic_file
 
 LABEL_COLUMNS = ("label", "trained on", "true", "predicted", "right", "precision", "recall", "F1")
@@ -26,30 +27,35 @@ def write_tables(folder, found, names, label_counts, texts, scores="scores"):
     Returns:
         The rows of the three.
     """
-    columns = tuple(scores if name == "scores" else name for name in WRONG_COLUMNS)
     rows = (
         label_rows(found, names, label_counts),
         confusion_rows(found, names),
         wrong_rows(found, names, texts),
     )
-    heads = (LABEL_COLUMNS, CONFUSION_COLUMNS, columns)
+    heads = (LABEL_COLUMNS, CONFUSION_COLUMNS, wrong_columns(scores))
     for name, head, part in zip(("labels", "confusions", "wrong"), heads, rows, strict=True):
         write_csv(Path(folder) / f"{name}.csv", head, part)
     return rows
 
 
+def wrong_columns(scores):
+    """The head of the table of wrong examples, whose scores are called so."""
+    return tuple(scores if name == "scores" else name for name in WRONG_COLUMNS)
+
+
 def average_rows(found, names):
     """Rows of average, precision, recall and F1: micro, macro, samples; of two labels also binary.
 
-    ``binary`` is of the label that comes last by name (1, positive, true, yes), which it tells.
-    Definitions as in scikit-learn; macro goes over the labels that occur or are predicted.
+    See ``tfxc.metrics.classification.Classification``.
     """
-    rows = [(name, *values) for name, values in found.averages().items()]
-    rows.append(("samples", *found.of_examples()[:3]))
-    if len(names) == 2:
-        label = int(names[1] >= names[0])
-        values = (float(np.nan_to_num(part[label])) for part in found.precision_recall_f1())
-        rows.insert(0, (f"binary ({names[label]})", *values))
+    classification = found.classification
+    values, rows = classification.result(), []
+    titles = {average: average for average in ("binary", "micro", "macro", "samples")}
+    if classification.positive is not None:
+        titles["binary"] = f"binary ({one_line(names[classification.positive])})"
+    for average, title in titles.items():
+        if f"{average}-F1" in values:
+            rows.append((title, *(values[f"{average}-{v}"] for v in ("precision", "recall", "F1"))))
     return rows
 
 
@@ -103,11 +109,11 @@ def wrong_rows(found, names, texts):
 
 
 def write_csv(path, columns, rows):
-    """Writes a table, whole or not at all."""
+    """Writes a table for spreadsheets, whole or not at all; see ``tfxc.escaping.csv_cell``."""
     with atomic_file(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerows([csv_cell(value) for value in row] for row in rows)
 
 
 def markdown(columns, rows, most=20):
@@ -133,8 +139,8 @@ def _line(cells):
 def _cell(value):
     if isinstance(value, float):
         return f"{value:.4f}"
-    text = " ".join(str(value).split()).replace("|", "\\|")
-    return text if len(text) <= 160 else text[:157] + "..."
+    text = " ".join(str(value).split())
+    return markdown_text(text if len(text) <= 160 else text[:157] + "...")
 
 
 def _name(names, label):

@@ -19,6 +19,7 @@ class WeightAverage(Technique):
         self._averages = [tf.Variable(w, trainable=False) for w in self._weights]
         self.variables_to_save = list(self._averages)
         self._update = tf.function(self._update_all)
+        self._swap = tf.function(self._swap_all)
 
     def averaged_weights(self, model):
         """The ``tf.Variable``s that are averaged."""
@@ -38,15 +39,25 @@ class WeightAverage(Technique):
 
     @contextlib.contextmanager
     def evaluation_weights(self):
-        """Lends the model the averages."""
-        kept = [weight.numpy() for weight in self._weights]
-        _assign(self._weights, [average.numpy() for average in self._averages])
+        """Lends the model the averages: each changes places with its weight.
+
+        One variable after the other, on its device, so that no third copy of all weights is held.
+        """
+        self._swap()
         try:
             yield
         finally:
-            _assign(self._weights, kept)
+            self._swap()
 
+    def _swap_all(self):
+        def swap(weight, average):
+            kept = tf.identity(weight)
+            with tf.control_dependencies([kept]):
+                weight.assign(average)
+                average.assign(kept)
 
-def _assign(variables, values):
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+        done = []
+        for pair in zip(self._weights, self._averages, strict=True):
+            with tf.control_dependencies(done):
+                swapped = self._strategy.extended.update(pair[0], swap, args=pair[1:], group=True)
+            done = [swapped] if swapped is not None else []

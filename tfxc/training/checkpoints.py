@@ -1,5 +1,8 @@
-"""Checkpoints for exact resume."""
+"""Checkpoints for exact resume, checked when they are read."""
 
+import hashlib
+import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -8,15 +11,25 @@ import tensorflow as tf
 
 from tfxc.data.tensorflow_files import os_errors
 from tfxc.errors import CheckpointError
-from tfxc.files import write_errors
+from tfxc.files import checksum, write_errors, write_json
+from tfxc.training.strategies import from_all_workers
+
+_KEPT = 2
+_FRESH = "start over with --fresh"
+_COPY = "put the files back from a copy"
+_SHARDS = "go on with as many replicas as before, all workers on one shared folder"
 
 
 class Checkpoints:
     """The last two checkpoints of a run.
 
-    Every worker has to take part in saving; all but the chief write to a scratch folder that is
-    removed again. What is sharded over replicas has a file per shard beside the chief's, written
-    by whoever holds it into the same folder; a checkpoint counts when all its files are there.
+    A checkpoint is TensorFlow's ``ckpt-STEP.index`` and ``ckpt-STEP.data-*``, and
+    ``ckpt-STEP.json``, which is written last and holds their sizes and SHA-256. What is sharded
+    over replicas has such files per shard, ``shard-R-of-N-STEP.*``, written by whoever holds it
+    into the same folder.
+
+    Every worker has to take part in saving and restoring; all but the chief write what all have
+    to a scratch folder that is removed again.
 
     Args:
         folder: ``RUN/checkpoints``.
@@ -24,153 +37,266 @@ class Checkpoints:
         chief: whether this process keeps what it writes.
         shards: {replica number: list of variables} of the shards held by this process.
         count: number of shards over all processes.
+        identity: dict of name -> text of what a checkpoint belongs to, e.g. hashes of the data;
+            one with another identity is refused. None for no such check.
+        strategy: the ``tf.distribute.Strategy`` whose workers share the folder; None for one
+            process.
+
+    Attributes:
+        progress: what ``save`` was given with the restored checkpoint, a dict.
     """
 
-    def __init__(self, folder, variables, chief=True, shards=None, count=0):
-        self.folder, self.chief = Path(folder), chief
-        self._shards = ShardFiles(self.folder, shards or {}, count)
+    def __init__(
+        self, folder, variables, chief=True, shards=None, count=0, identity=None, strategy=None
+    ):
+        self.folder, self.chief, self.count = Path(folder), chief, count
+        self.identity, self.progress, self._strategy = identity, {}, strategy
         self._variables = list(variables)
-        self._checkpoint = tf.train.Checkpoint(variables=self._variables)
-        target = self.folder if chief else Path(tempfile.mkdtemp(prefix="tfxc-worker-"))
-        self._target = target
-        self._manager = tf.train.CheckpointManager(self._checkpoint, str(target), max_to_keep=2)
+        self._files = CheckpointFiles(self.folder, "ckpt", self._variables)
+        self._shards = [
+            CheckpointFiles(self.folder, f"shard-{number}-of-{count}", held)
+            for number, held in (shards or {}).items()
+        ]
+        self._scratch = None if chief else Path(tempfile.mkdtemp(prefix="tfxc-worker-"))
 
-    def save(self, step):
-        """Writes a checkpoint named after ``step``.
+    def save(self, step, progress=None):
+        """Writes a checkpoint named after ``step``; all but the last two go.
+
+        Args:
+            step: number of updates made.
+            progress: dict of JSON values that ``restore`` gives back.
 
         Raises:
-            UserError: the disk is full or refuses to be written to; the previous checkpoint
+            MachineError: the disk is full or refuses to be written to; the previous checkpoint
                 stays.
         """
-        with write_errors(self._target):
+        kept = [*self._shards, self._files] if self.chief else self._shards
+        with write_errors(self.folder):
             try:
-                with os_errors(self._target):
-                    self._shards.save(step)
-                    self._manager.save(checkpoint_number=step)
+                with os_errors(self.folder):
+                    for files in self._shards:
+                        files.save(step)
+                    if self.count:  # so that the chief's last file says that all are whole
+                        from_all_workers(self._strategy, [step])
+                    if self.chief:
+                        self._files.save(step, identity=self.identity, progress=progress)
+                    else:
+                        self._files.checkpoint.write(str(self._scratch / "ckpt"))
             except OSError:
-                self._remove_halves(step)
+                for files in kept:
+                    files.remove(step)
                 raise
+        for files in kept:
+            files.remove_all_but(step)
 
-    def _remove_halves(self, step):
-        """Removes what a failed ``save`` has left of the checkpoint of ``step``."""
-        self._shards.remove(step)
-        for path in self._target.glob(f"ckpt-{step}[._]*"):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+    def restore(self, report=print):
+        """Restores the newest checkpoint that is whole.
 
-    def restore(self):
-        """Restores the newest checkpoint of the chief.
+        Args:
+            report: called with a line of text for each newer one that is not.
 
         Returns:
             Whether there was one.
 
         Raises:
-            CheckpointError: it does not hold the variables of this model.
+            CheckpointError: checkpoints were written, but none is whole now; or the newest does
+                not hold the variables of this model, or has another identity.
         """
-        newest = self._newest()
-        if newest is None:
-            return False
+        damaged = None
+        for step in self._steps():
+            problem = self._problem(step)
+            others = from_all_workers(self._strategy, [problem is not None]).any()
+            if not others:
+                self._read(step)
+                return True
+            if self._files.finished(step):
+                damaged = damaged or problem or "another worker found it damaged"
+            where = self.folder / f"ckpt-{step}"
+            report(f"{where}: passed over: {problem or 'another worker found it damaged'}")
+        if damaged:
+            raise CheckpointError(
+                f"no checkpoint is whole: {damaged}",
+                where=self.folder,
+                fix=f"{_SHARDS if self.count else _COPY}, or {_FRESH}",
+            )
+        return False
+
+    def _steps(self):
+        """Steps of which there are files, newest first; the same list in all workers."""
+        seen = sorted(self._files.steps(), reverse=True)[: 2 * _KEPT]
+        seen += [-1] * (2 * _KEPT - len(seen))
+        return [int(step) for step in from_all_workers(self._strategy, seen).max(0) if step >= 0]
+
+    def _problem(self, step):
+        """Why a checkpoint cannot be used, or None."""
+        if not self._files.finished(step):
+            return "it was not finished when the process ended"
+        files = [self._files, *self._shards]
+        for number in range(self.count):
+            shard = CheckpointFiles(self.folder, f"shard-{number}-of-{self.count}")
+            if not shard.finished(step):
+                found = self._shards_found()
+                return f"the files of {self.count} shards expected, found {found}"
+            if all(shard.prefix != own.prefix for own in self._shards):
+                files.append(shard)
+        own = (self._files, *self._shards)
+        problems = (each.problem(step, hashes=each in own) for each in files)
+        return next((problem for problem in problems if problem), None)
+
+    def _shards_found(self):
+        """The shards' files there are, in words."""
+        numbers = {path.name.split("-of-")[1].split("-")[0] for path in self.folder.glob("shard-*")}
+        return f"those of {' and '.join(sorted(numbers))}" if numbers else "none"
+
+    def _read(self, step):
+        content, where = self._files.content(step), self.folder / f"ckpt-{step}"
+        _check_identity(content.get("identity"), self.identity, where)
         try:
-            self._shards.restore(_step(newest))
-            status = self._checkpoint.restore(newest)
-            status.assert_existing_objects_matched().assert_consumed()
-        # IndexError is what TensorFlow makes of a file that ends early.
+            for files in (*self._shards, self._files):
+                files.restore(step)
         except (ValueError, AssertionError, IndexError, tf.errors.OpError) as error:
             reason = str(error).strip().splitlines()[0]
             raise CheckpointError(
                 f"does not hold this model's variables ({reason})",
-                where=newest,
-                fix="train into another run folder, or start over with --fresh",
+                where=where,
+                fix=f"train into another run folder, or {_FRESH}",
             ) from error
-        return True
+        self.progress = content.get("progress") or {}
 
     def saved_shape(self, variable):
         """Shape of one of the variables in the newest checkpoint, a list.
 
         None where there is no checkpoint, or none that can be read: ``restore`` says why.
         """
-        newest = self._newest()
+        steps = [step for step in self._files.steps() if self._files.finished(step)]
+        if not steps:
+            return None
         place = next(p for p, own in enumerate(self._variables) if own is variable)
         try:
-            shapes = tf.train.load_checkpoint(newest).get_variable_to_shape_map() if newest else {}
+            stored = tf.train.load_checkpoint(str(self.folder / f"ckpt-{max(steps)}"))
         except (ValueError, tf.errors.OpError):
             return None
+        shapes = stored.get_variable_to_shape_map()
         return shapes.get(f"variables/{place}/.ATTRIBUTES/VARIABLE_VALUE")
-
-    def _newest(self):
-        state = tf.train.get_checkpoint_state(str(self.folder))
-        paths = list(state.all_model_checkpoint_paths) if state else []
-        whole = [path for path in paths if self._shards.complete(_step(path))]
-        if paths and not whole:
-            raise CheckpointError(
-                f"the files of {self._shards.count} shards expected, found {self._shards.found()}",
-                where=self.folder,
-                fix="go on with as many replicas as before, all workers on one shared folder, or "
-                "start over with --fresh",
-            )
-        return whole[-1] if whole else None
 
     def close(self):
         """Removes a worker's scratch folder."""
-        if not self.chief:
-            shutil.rmtree(self._target, ignore_errors=True)
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-class ShardFiles:
-    """Files of what each replica holds alone, ``shard-R-of-N-STEP``, for the last two steps.
+class CheckpointFiles:
+    """TensorFlow's files ``PREFIX-STEP.*`` of some variables, with ``PREFIX-STEP.json``.
 
     Args:
-        folder, shards, count: as in ``Checkpoints``.
+        folder: where they are.
+        prefix: first part of their names.
+        variables: list of ``tf.Variable``s; left out where files are only looked at.
     """
 
-    def __init__(self, folder, shards, count):
-        self.folder, self.count = folder, count
-        self._checkpoints = {
-            number: tf.train.Checkpoint(variables=list(variables))
-            for number, variables in shards.items()
-        }
+    def __init__(self, folder, prefix, variables=()):
+        self.folder, self.prefix = folder, prefix
+        self.checkpoint = tf.train.Checkpoint(variables=list(variables))
 
-    def save(self, step):
-        """Writes the shards of this process; all but the last two steps' files go."""
-        for number, checkpoint in self._checkpoints.items():
-            checkpoint.write(str(self._path(number, step)))
-            for old in sorted(self._steps(number))[:-2]:
-                self._remove(number, old)
+    def save(self, step, **more):
+        """Writes the variables' files, then the one that says what they are.
+
+        Args:
+            more: JSON values that ``content`` gives back.
+        """
+        self.remove(step)
+        path = self._path(step)
+        self.checkpoint.write(str(path))
+        files = {
+            file.name: {"size": file.stat().st_size, "sha256": checksum(file)}
+            for file in sorted(self.folder.glob(f"{path.name}.*"))
+        }
+        content = {"step": step, **more, "files": files}
+        # Its digest is of these values: NaN, which would become null, is refused by ``_hash``.
+        write_json(f"{path}.json", {**content, "sha256": _hash(content)})
 
     def restore(self, step):
-        """Reads the shards of this process."""
-        for number, checkpoint in self._checkpoints.items():
-            status = checkpoint.read(str(self._path(number, step)))
-            status.assert_existing_objects_matched().assert_consumed()
+        """Reads the variables."""
+        status = self.checkpoint.read(str(self._path(step)))
+        status.assert_existing_objects_matched().assert_consumed()
 
-    def complete(self, step):
-        """Whether all shards of all processes were written."""
-        return all(step in self._steps(number) for number in range(self.count))
+    def finished(self, step):
+        """Whether all files of a step were once written."""
+        return self._path(step).with_name(f"{self._path(step).name}.json").is_file()
 
-    def found(self):
-        """The files there are, in words."""
-        numbers = {path.name.split("-of-")[1].split("-")[0] for path in self.folder.glob("shard-*")}
-        return f"those of {' and '.join(sorted(numbers))}" if numbers else "none"
+    def content(self, step):
+        """What the ``.json`` file of a step holds; None where it is damaged."""
+        try:
+            content = json.loads(Path(f"{self._path(step)}.json").read_text(encoding="utf-8"))
+            written = content.pop("sha256")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return content if written == _hash(content) else None
+
+    def problem(self, step, hashes=True):
+        """What is wrong with the files of a finished step, or None.
+
+        Args:
+            hashes: whether the files are read; their sizes are looked at in any case.
+        """
+        content = self.content(step)
+        if content is None:
+            return f"{self._path(step).name}.json is damaged"
+        for name, expected in content["files"].items():
+            path = self.folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            size = path.stat().st_size
+            if size != expected["size"]:
+                return f"{name} has {size:,} bytes, {expected['size']:,} expected"
+            if hashes and checksum(path) != expected["sha256"]:
+                return f"{name} is damaged: it is not what was written (SHA-256)"
+        return None
+
+    def steps(self):
+        """Steps of which there are any files, a set."""
+        names = [path.name for path in self.folder.glob(f"{self.prefix}-*")]
+        found = (re.fullmatch(rf"{self.prefix}-(\d+)(\..*|_temp.*)", name) for name in names)
+        return {int(match[1]) for match in found if match}
+
+    def remove_all_but(self, step):
+        """Removes all but the files of ``step`` and of the finished one before it."""
+        before = sorted(s for s in self.steps() if s < step and self.finished(s))
+        kept = {step, *before[len(before) - _KEPT + 1 :]}
+        for other in self.steps() - kept:
+            self.remove(other)
 
     def remove(self, step):
-        """Removes this process' files of a step."""
-        for number in self._checkpoints:
-            self._remove(number, step)
+        """Removes the files of a step, and what a failed ``save`` has left of them."""
+        name = self._path(step).name
+        for path in [*self.folder.glob(f"{name}.json"), *self.folder.glob(f"{name}[._]*")]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
-    def _path(self, number, step):
-        return self.folder / f"shard-{number}-of-{self.count}-{step}"
-
-    def _steps(self, number):
-        # The index is written last.
-        found = self.folder.glob(f"shard-{number}-of-{self.count}-*.index")
-        return {_step(path.stem) for path in found}
-
-    def _remove(self, number, step):
-        for path in self.folder.glob(f"{self._path(number, step).name}.*"):
-            path.unlink(missing_ok=True)
+    def _path(self, step):
+        return self.folder / f"{self.prefix}-{step}"
 
 
-def _step(path):
-    return int(str(path).rsplit("-", 1)[-1])
+def _check_identity(written, own, where):
+    """Refuses a checkpoint of another identity.
+
+    Raises:
+        CheckpointError: the names that differ are given.
+    """
+    if own is None:
+        return
+    written = written or {}
+    changed = [name for name in {**written, **own} if written.get(name) != own.get(name)]
+    if changed:
+        raise CheckpointError(
+            f"was written by a training on something else; changed: {', '.join(changed)}",
+            where=where,
+            fix=f"give what the run was started with, or {_FRESH}",
+        )
+
+
+def _hash(content):
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

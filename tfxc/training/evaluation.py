@@ -1,9 +1,19 @@
 """What is measured while a model is trained."""
 
+from pathlib import Path
+
 import numpy as np
 
+from tfxc.data.manifest import LABELS_FILE, Manifest
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.metrics.classification import Classification, Decision, positive_label
 from tfxc.metrics.suite import build_metrics
-from tfxc.training.search import Searcher, evaluate_source
+from tfxc.training.search import (
+    Searcher,
+    decides_each_label,
+    evaluate_source,
+    has_probabilities,
+)
 
 # Not the run's seed: trainings that are compared see the same slice.
 _SLICE_SEED = 987_654_321
@@ -15,6 +25,7 @@ class Evaluation:
     Args:
         model: ``XCModel``, or what else a recipe assembles.
         config: ``Config``.
+        data_folder: prepared data, whose labels they are.
         train: training ``Source``; None where the loss over all labels is not measured.
         dev, test: ``Source``s, or None.
 
@@ -23,18 +34,25 @@ class Evaluation:
         full_loss: whether the loss over all labels is one of them.
 
     Example:
-        >>> Evaluation(model, config, train, dev).of_dev()["P@1"]  # doctest: +SKIP
+        >>> Evaluation(model, config, folder, train, dev).of_dev()["P@1"]  # doctest: +SKIP
         0.71
     """
 
-    def __init__(self, model, config, train, dev=None, test=None):
+    def __init__(self, model, config, data_folder, train, dev=None, test=None):
         settings = config.evaluation
+        num_labels = (model if hasattr(model, "find_top_k") else model.head).num_labels
         self._dev, self._test, self._batch_size = dev, test, settings.batch_size
         self.full_loss = measures_full_loss(settings, model)
-        num_labels = (model if hasattr(model, "find_top_k") else model.head).num_labels
         ks = tuple(k for k in settings.k if k <= num_labels)
-        self.metrics = build_metrics(ks=ks, threshold=settings.threshold, full_loss=self.full_loss)
-        self._searcher = Searcher(model, self.metrics.min_predictions, full_loss=self.full_loss)
+        single_label, names = _labels_of(data_folder, num_labels)
+        decision = decision_of(model, single_label, settings.threshold)
+        self.metrics = build_metrics(
+            ks=ks,
+            full_loss=self.full_loss,
+            classification=classification_of(decision, single_label, num_labels, names),
+        )
+        depth = self.metrics.decision.depth(self.metrics.min_predictions, num_labels)
+        self._searcher = Searcher(model, depth, full_loss=self.full_loss)
         self._slice = []
         if self.full_loss and settings.train_slice:
             self._slice = slice_batches(train, settings.train_slice, self._batch_size)
@@ -70,6 +88,58 @@ class Evaluation:
             return {}
         self.metrics.reset()
         return evaluate_source(self._searcher, source, self.metrics, self._batch_size)
+
+
+def decision_of(model, single_label, threshold=None):
+    """The rule by which a model's labels count as predicted, the same in every report.
+
+    They are those whose score reaches the threshold that is given. Without one, where the objective
+    is a yes or no for each label and the data is not single-label, they are those of probability
+    0.5 or more. Else it is the best label alone.
+
+    Args:
+        model: see ``Searcher``.
+        single_label: whether every training example has exactly one label.
+        threshold: smallest score, or None.
+
+    Returns:
+        ``Decision``; its ``probabilities`` where no threshold is given and the model has any.
+    """
+    if threshold is not None:
+        return Decision(threshold)
+    probabilities = has_probabilities(model)
+    if not single_label and probabilities and decides_each_label(model):
+        threshold = 0.5
+    return Decision(threshold, probabilities)
+
+
+def classification_of(decision, single_label, num_labels, names):
+    """The metrics of a decision that every evaluation holds.
+
+    They are part of it where a threshold on the scores is given, and where every training example
+    has one label. Elsewhere the tables alone have them: of several labels per example the ranking
+    metrics say more, and the best ones alone are searched.
+
+    Args:
+        decision: as of ``decision_of``.
+        single_label: whether every training example has exactly one label.
+        num_labels: size of the label space.
+        names: label names by id; needed where there are two.
+
+    Returns:
+        ``Classification``, or None.
+    """
+    given = decision.threshold is not None and not decision.probabilities
+    if not (given or single_label):
+        return None
+    return Classification(decision, num_labels, positive_label(names))
+
+
+def _labels_of(data_folder, num_labels):
+    """Whether the training examples have one label each; label names, empty of other than two."""
+    single_label = Manifest.load(data_folder).splits["train"].single_label
+    path = Path(data_folder) / LABELS_FILE
+    return single_label, LabelVocabulary.load(path).names if num_labels == 2 else ()
 
 
 def measures_full_loss(settings, model):

@@ -1,6 +1,14 @@
-"""SIGTERM and Ctrl-C end a training only after it has saved."""
+"""SIGTERM, Ctrl-C and a closed terminal end a training only after it has saved."""
 
+import contextlib
+import os
 import signal
+import subprocess
+import sys
+import threading
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_WITH_PARENT = "TFXC_STOP_WITH_PARENT"
 
 
 class Stopped(Exception):
@@ -17,7 +25,9 @@ class Stopped(Exception):
 
 
 class StopSignals:
-    """Remembers SIGINT and SIGTERM instead of dying at once; a second one ends the process.
+    """Remembers SIGINT, SIGTERM and SIGHUP instead of dying at once; a second one ends the process.
+
+    A SIGHUP that is ignored, as under ``nohup``, stays ignored.
 
     Example:
         >>> with StopSignals() as signals:
@@ -27,10 +37,13 @@ class StopSignals:
 
     def __init__(self):
         self.received = None
-        self._before = {}
+        self._before, self._terminals = {}, []
 
     def __enter__(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        self._terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+        for number in STOP_SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             try:
                 self._before[number] = signal.signal(number, self._remember)
             except ValueError:  # not the main thread: the host program handles signals
@@ -46,10 +59,19 @@ class StopSignals:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.received = number
+        if number == signal.SIGHUP:
+            self._leave_terminal()
+
+    def _leave_terminal(self):
+        """Sends what is printed from now on nowhere: writing to a closed terminal fails."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in self._terminals:
+            os.dup2(nowhere, stream)
+        os.close(nowhere)
 
 
 class StopAtOnce(StopSignals):
-    """Raises ``Stopped`` at the first SIGINT or SIGTERM, for work that saves as it goes.
+    """Raises ``Stopped`` at the first such signal, for work that saves as it goes.
 
     Args:
         saved: what is saved, in words.
@@ -78,3 +100,27 @@ class StoppedBetween(Stopped):
 
     def __str__(self):
         return f"stopped by {signal.Signals(self.signal_number).name}, {self._saved} saved"
+
+
+def stop_with_parent(environment):
+    """Arguments of ``subprocess.Popen`` for a child that stops, and saves, when this process ends.
+
+    However it ends: the child sees that the other end of its standard input was closed.
+
+    Args:
+        environment: dict of the child's environment variables.
+    """
+    return {"stdin": subprocess.PIPE, "env": {**environment, _WITH_PARENT: "1"}}
+
+
+def watch_parent():
+    """In a child that was started so: sends this process SIGTERM when its parent has ended."""
+    if os.environ.pop(_WITH_PARENT, None):
+        threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent():
+    with contextlib.suppress(OSError):
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)

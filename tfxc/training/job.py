@@ -1,6 +1,6 @@
 """One training from a config and prepared data: the piece every recipe is built from."""
 
-import tempfile
+import sys
 
 import tensorflow as tf
 
@@ -8,6 +8,7 @@ from tfxc import registry
 from tfxc.data.manifest import Manifest
 from tfxc.data.source import open_source
 from tfxc.errors import ConfigError
+from tfxc.locks import scratch_folder
 from tfxc.model import build_model
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.label_codes import decided_codes
@@ -18,8 +19,8 @@ from tfxc.training.strategies import is_chief, make_strategy
 
 def train_model(
     config, data_folder, run_path, *, repetition=None, fold=None, whole=None, fresh=False,
-    further=(), begun=None, start=None, decided=None, measured=True, title="training",
-    source=None,
+    fresh_whole=False, further=(), begun=None, start=None, decided=None, measured=True,
+    title="training", source=None,
 ):  # fmt: skip
     """Trains one model into one run folder, or goes on with a stopped training.
 
@@ -34,7 +35,8 @@ def train_model(
             not trained on.
         whole: folder of the run that the repetition or fold is a part of; begun as well, so that
             what reads it finds config and assets.
-        fresh: throw an earlier run in ``run_path`` away.
+        fresh: remove an earlier run in ``run_path``.
+        fresh_whole: remove an earlier run in ``whole``, with all its parts.
         further: techniques besides those of the config.
         begun: called with the ``RunFolder`` before the first step.
         start: ``RunFolder`` whose weights, and whose encoder's shape, the model begins with; or
@@ -47,27 +49,35 @@ def train_model(
 
     Returns:
         The run's summary, see ``Trainer.fit``.
+
+    Raises:
+        CheckpointError: another process is writing into the run, or it is of another config, or
+            of other data.
     """
-    strategy = make_strategy(config.training)  # before anything else of TensorFlow
-    manifest = Manifest.load(data_folder)
     run = RunFolder(run_path, is_chief())
-    others = [RunFolder(whole, is_chief())] if whole else []
-    for folder in others if fresh else [*others, run]:
-        folder.check(config)
-    finished = None if fresh else run.summary()
-    if finished:
-        print(f"{run.path}: already finished at step {finished['steps']:,}; --fresh starts over")
-        return finished
-    trainer = make_trainer(
-        config, data_folder, manifest, run, strategy, repetition, fold, further, start,
-        decided, measured, title, source,
-    )  # fmt: skip
-    for folder in others:
-        folder.begin(config, data_folder)
-    run.begin(config, data_folder, fresh)
-    if begun is not None:
-        begun(run)
-    return _with_own_errors(trainer.source, trainer.fit)
+    with run.locked():
+        strategy = make_strategy(config.training, config)  # before anything else of TensorFlow
+        manifest = Manifest.load(data_folder)
+        if whole:
+            RunFolder(whole, run.chief).check(config, fresh_whole)
+            RunFolder(whole, run.chief).check_data(data_folder, fresh=fresh_whole)
+        run.check(config, fresh or fresh_whole)
+        run.check_data(data_folder, fresh=fresh or fresh_whole)
+        finished = None if fresh or fresh_whole else run.summary()
+        if finished:
+            steps = finished["steps"]
+            print(f"{run.path}: already finished at step {steps:,}; --fresh starts over")
+            return finished
+        trainer = make_trainer(
+            config, data_folder, manifest, run, strategy, repetition, fold, further, start,
+            decided, measured, title, source,
+        )  # fmt: skip
+        if whole:
+            RunFolder(whole, run.chief).begin(config, data_folder, fresh_whole)
+        run.begin(config, data_folder, fresh)
+        if begun is not None:
+            begun(run)
+        return _with_own_errors(trainer.source, trainer.fit)
 
 
 def _with_own_errors(source, work):
@@ -93,6 +103,8 @@ def make_trainer(
     source = source or open_source(data_folder, "train", memory)
     dimensions, held_out = manifest.dimensions, {}
     _refuse_one_label(config, manifest)
+    if run.chief:
+        _report_unlabelled(config, manifest)
     if fold is not None:
         source, held_out["dev"] = fold.sources(source)
         dimensions["num_examples"] = source.num_examples
@@ -112,7 +124,7 @@ def make_trainer(
         splits = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
         splits = [split for split in splits if split in manifest.splits]
         others = {split: open_source(data_folder, split, memory) for split in splits} | held_out
-        evaluation = Evaluation(model, config, source, **others)
+        evaluation = Evaluation(model, config, data_folder, source, **others)
     return Trainer(
         model,
         source,
@@ -146,6 +158,18 @@ def _refuse_missing_splits(config, given_splits):
             )
 
 
+def _report_unlabelled(config, manifest):
+    """Warns of training examples without a label where these teach nothing."""
+    without, total = manifest.split("train").without_labels, manifest.split("train").examples
+    if without and registry.get("objective", config.objective.name).link == "softmax":
+        print(
+            f"warning: {without:,} of {total:,} training examples have no label: with objective "
+            f"{config.objective.name!r} their loss is 0 and they teach nothing; leave them out, or "
+            "use 'sigmoid', to which every absent label says something",
+            file=sys.stderr,
+        )
+
+
 def _refuse_one_label(config, manifest):
     link = registry.get("objective", config.objective.name).link
     if manifest.num_labels == 1 and link == "softmax":
@@ -163,9 +187,9 @@ def try_one_step(config, data_folder, repetition=None, decided=None):
     Returns:
         (loss, steps of the whole training).
     """
-    strategy = make_strategy(config.training)
+    strategy = make_strategy(config.training, config)
     manifest = Manifest.load(data_folder)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder("try") as folder:
         run = RunFolder(folder)
         trainer = make_trainer(
             config, data_folder, manifest, run, strategy, repetition, decided=decided,

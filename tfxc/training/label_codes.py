@@ -1,8 +1,8 @@
 """What a head wants to know of the labels: codes in an order of the data, counts, a tree."""
 
 from tfxc import registry
-from tfxc.data.label_vectors import label_vectors
 from tfxc.errors import ConfigError
+from tfxc.labels.label_embeddings import pifa_of_source
 from tfxc.labels.label_order import clustered_order
 from tfxc.labels.product_order import product_order
 from tfxc.labels.tree_building import build_tree
@@ -37,7 +37,7 @@ def decided_codes(config, source, *, feature_kind="sparse", **decided):
     if order is None:
         return {}
     _, head, _ = make_parts(config, feature_kind=feature_kind, **decided)
-    vectors = label_vectors(source, decided["num_labels"])
+    vectors = pifa_of_source(source, decided["num_labels"])
     try:
         return {"label_codes": order(vectors, head.heads, config.seed)}
     except ValueError as error:
@@ -53,4 +53,4 @@ def _tree(head, source, feature_kind, num_labels):
         )
     names = ("nr_splits", "min_codes", "max_leaf_size", "spherical", "seed")
     settings = {name: getattr(head, name) for name in names}
-    return build_tree(label_vectors(source, num_labels), **settings)
+    return build_tree(pifa_of_source(source, num_labels), **settings)

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import signal
 import time
 
 import numpy as np
@@ -17,6 +18,7 @@ from tfxc.training.optimizers import get_optimizer
 from tfxc.training.reporting import Reporter
 from tfxc.training.schedules import get_schedule
 from tfxc.training.step import TrainStep
+from tfxc.training.strategies import check_same, from_all_workers, has_workers, lost_workers
 from tfxc.training.watch import Watch
 
 
@@ -34,6 +36,8 @@ class Trainer:
         evaluation: ``Evaluation``, or None.
         test_on_improvement: measure the test split whenever the dev split has a new best.
         title: of the progress line.
+        data_fingerprint: dict of name -> hash of the data. A checkpoint of other data is refused,
+            and so are workers with different data; None for no such check.
 
     Raises:
         DataError: the model keeps a state of each example, but not of as many as ``source`` has.
@@ -44,12 +48,13 @@ class Trainer:
 
     def __init__(
         self, model, source, settings, run, *, seed=0, strategy=None, techniques=(),
-        evaluation=None, test_on_improvement=False, title="training",
+        evaluation=None, test_on_improvement=False, title="training", data_fingerprint=None,
     ):  # fmt: skip
         check_examples(model.objective, source)
         self.model, self.source, self.settings, self.run = model, source, settings, run
         self.seed, self.evaluation = seed, evaluation
         self.test_on_improvement, self.title = test_on_improvement, title
+        self.data_fingerprint = data_fingerprint
         self.strategy = strategy or tf.distribute.get_strategy()
         self.techniques = list(techniques)
         self.augmentation = build_augmentation(settings.augmentation, seed, source.image_shape)
@@ -69,32 +74,57 @@ class Trainer:
             )
             has_dev = evaluation is not None and evaluation.has_dev
             self.watch = Watch(settings, evaluation.metrics if has_dev else None)
+        self.checkpoints = self._checkpoints()
+
+    def _checkpoints(self):
         kept = [*self.step_function.variables_to_save, self.watch.variable]
         shards = self.step_function.shard_variables
-        count = self.strategy.num_replicas_in_sync if shards else 0
-        self.checkpoints = Checkpoints(run / "checkpoints", kept, run.chief, shards, count)
+        return Checkpoints(
+            self.run / "checkpoints",
+            kept,
+            self.run.chief,
+            shards,
+            count=self.strategy.num_replicas_in_sync if shards else 0,
+            identity=self.data_fingerprint,
+            strategy=self.strategy,
+        )
 
     def fit(self):
-        """Trains to the end, from the last checkpoint if there is one.
+        """Trains to the end, from the newest whole checkpoint if there is one.
 
         Returns:
-            Dict with steps, seconds of this call, last loss, the last metrics of the dev split and
-            of the slice of the training split, and those of the test split at the best step.
+            Dict with steps, seconds of this training before and after interruptions, last loss,
+            the last metrics of the dev split and of the slice of the training split, and those of
+            the test split at the best step.
 
         Raises:
-            Stopped: SIGTERM or Ctrl-C came; the state is saved.
-            NonFiniteLossError: the loss became NaN or infinite.
-            CheckpointError: the last checkpoint is of another model or another training set.
+            Stopped: SIGTERM or Ctrl-C came, here or at another worker; the state is saved.
+            NonFiniteLossError: the loss or the gradient became NaN or infinite.
+            CheckpointError: the last checkpoint is of another model or another training set, or
+                all of them are damaged.
+            ConfigError: the workers have different data.
+            MachineError: another worker has ended.
         """
+        with lost_workers(self.strategy):
+            return self._fit()
+
+    def _fit(self):
+        if self.data_fingerprint is not None:
+            check_same(self.strategy, self.data_fingerprint, "data")
         check_checkpoint(self.model.objective, self.checkpoints)
-        self.checkpoints.restore()
+        remarks = []
+        self.checkpoints.restore(remarks.append)
         start = int(self.step_function.step.numpy())
         sizes = (start, self.total_steps, self.settings.batch_size)
         reporter = Reporter(self.run, *sizes, self.title)
         if start:
-            reporter.say(f"resumed at step {start:,} of {self.total_steps:,}")
+            remarks.append(f"resumed at step {start:,} of {self.total_steps:,}")
+        elif remarks:
+            remarks.append("starting from step 0")
         finished = False
         try:
+            for remark in remarks:
+                reporter.say(remark)
             with StopSignals() as signals:
                 summary = self._train(start, reporter, signals)
             finished = True
@@ -141,10 +171,13 @@ class Trainer:
     def _train(self, start, reporter, signals):
         iterator = iter(self.batches(start)) if start < self.total_steps else None
         clock, window = time.monotonic(), []
-        began, results, step, loss = clock, {}, start, float("nan")
+        before = self.checkpoints.progress
+        began, results, step = clock - before.get("seconds", 0.0), {}, start
+        loss, stopped_by = before.get("loss"), None
         stopped_early = self.watch.patience_is_over
         while step < self.total_steps and not stopped_early:
             self._begin_epoch(step)
+            self.step_function.wants_stop = signals.received is not None
             with explained(self.model.objective):
                 loss = float(self.step_function.run(iterator))
             step += 1
@@ -159,11 +192,26 @@ class Trainer:
                 results = self._evaluate(reporter, step)
                 stopped_early = self.watch.patience_is_over
                 clock = time.monotonic()
-            if self._due(step, self._checkpoint_every) or stopped_early or signals.received:
-                self.checkpoints.save(step)
-            if signals.received and step < self.total_steps:
-                raise Stopped(step, signals.received)
+            stopped_by = self._stopped_by(signals)
+            if self._due(step, self._checkpoint_every) or stopped_early or stopped_by:
+                progress = {"loss": loss, "seconds": time.monotonic() - began}
+                self.checkpoints.save(step, progress)
+            if stopped_by and step < self.total_steps:
+                self._together()
+                raise Stopped(step, stopped_by)
         return self._finish(reporter, step, loss, results, time.monotonic() - began)
+
+    def _stopped_by(self, signals):
+        """The signal that ends the training at this step, in all workers at the same one."""
+        if not has_workers(self.strategy):
+            return signals.received
+        if not self.step_function.outcome.stops:
+            return None
+        return signals.received or signal.SIGTERM
+
+    def _together(self):
+        """Waits until every worker has come here: what the chief wrote before is written."""
+        from_all_workers(self.strategy, [1.0])
 
     @property
     def _evaluates(self):
@@ -186,13 +234,17 @@ class Trainer:
             self.model.objective.on_epoch(epoch + 1, math.ceil(self.settings.epochs))
 
     def _check_finite(self, step, loss):
-        if math.isfinite(loss):
+        outcome = self.step_function.outcome
+        if math.isfinite(loss) and (outcome is None or outcome.healthy):
             return
+        what = f"the loss is {loss}"
+        if math.isfinite(loss):
+            what = f"the gradient is not finite, with a loss of {loss:.4g},"
         batch = self.source.batch(self.seed, step - 1, self.settings.batch_size)
         ids = np.asarray(batch["example_index"])
         shown = ", ".join(map(str, ids[:20])) + (", ..." if len(ids) > 20 else "")
         raise NonFiniteLossError(
-            f"the loss is {loss} at step {step}; examples of its batch: {shown}",
+            f"{what} at step {step}; examples of its batch: {shown}",
             where=self.run.path,
             fix="lower training.optimizer.learning_rate, set training.clip_norm=1, use "
             "precision float32, or look for extreme feature values in these examples; the last "
@@ -220,12 +272,23 @@ class Trainer:
         with self._evaluation_weights():
             results = {"dev": self.evaluation.of_dev(), "train": self.evaluation.of_training()}
             improved = bool(results["dev"]) and self.watch.improved(results["dev"], step)
+            improved = self._as_the_chief(improved)
             if self.settings.keep == "best" and improved:
                 self.run.save_weights(self.model)
             if self.test_on_improvement and improved:
                 results["test"] = self.evaluation.of_test()
-        reporter.results(step, step / self.steps_per_epoch, results, improved)
+        epoch, watched = step / self.steps_per_epoch, self.watch.metric
+        reporter.results(step, epoch, results, improved, watched)
         return results
+
+    def _as_the_chief(self, improved):
+        """The chief's judgement of an evaluation: another machine may round differently."""
+        if not has_workers(self.strategy):
+            return improved
+        own = [float(improved), *self.watch.variable.numpy()]
+        improved, *values = from_all_workers(self.strategy, own)[0]
+        self.watch.variable.assign(values)
+        return bool(improved)
 
     @contextlib.contextmanager
     def _evaluation_weights(self):
@@ -238,8 +301,9 @@ class Trainer:
         with self._evaluation_weights():
             if self.settings.keep == "last" or self.watch.metric is None:
                 self.run.save_weights(self.model)
-        # What was measured before a kill is known to the log.
-        results = results or {split: reporter.recorded(step, split) for split in ("dev", "train")}
+        # Those of the kept weights, perhaps measured before a kill: it is the log that knows.
+        kept = step if self.settings.keep == "last" else self.watch.summary().get("best_step", step)
+        results = {s: reporter.recorded(kept, s) or results.get(s) for s in ("dev", "train")}
         summary = {
             "steps": step,
             "epochs": round(step / self.steps_per_epoch, 4),
@@ -251,9 +315,10 @@ class Trainer:
         if results.get("train"):
             summary["train"] = results["train"]
         tested = reporter.recorded(summary.get("best_step"), "test")
-        if tested:  # perhaps before a kill: it is the log that knows
+        if tested:
             summary["test"] = tested
         self.run.write_summary(summary)
+        self._together()
         remark = self.model.objective.remark()
         if remark:
             reporter.say(remark)

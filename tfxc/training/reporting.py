@@ -6,10 +6,10 @@ import sys
 
 import tensorflow as tf
 
+from tfxc.escaping import json_text, one_line
 from tfxc.files import (
     atomic_file,
     existing_file,
-    json_text,
     read_errors,
     read_json_lines,
     write_errors,
@@ -58,17 +58,18 @@ class Reporter:
                     writer=self._board._resource, step=step, tag=name, value=float(value)
                 )
 
-    def results(self, step, epoch, results, improved):
+    def results(self, step, epoch, results, improved, watched=None):
         """Writes the results of an evaluation, and says what matters most of them.
 
         Args:
             step, epoch: when it was.
             results: ``{split: {name: value}}``.
             improved: whether the dev split has a new best.
+            watched: the metric that decides on it, which is always said.
         """
         found = {f"{split} {name}": v for split, of in results.items() for name, v in of.items()}
         self.figures(step, {"epoch": round(epoch, 4), **found})
-        shown = [f"{split} {_headline(of)}" for split, of in results.items() if of]
+        shown = [f"{split} {headline(of, watched)}" for split, of in results.items() if of]
         mark = " *" if improved else ""
         self.say(f"step {step:,}, epoch {epoch:.2f}: {', '.join(shown)}{mark}")
 
@@ -87,6 +88,7 @@ class Reporter:
         """Prints a line above the progress line and appends it to log.txt."""
         if not self.run.chief:
             return
+        text = one_line(text)
         self._progress.clear()
         print(text, file=sys.stdout, flush=True)
         self._append("log.txt", text)
@@ -103,11 +105,21 @@ class Reporter:
             self._board.close()
 
 
-def _headline(results):
-    """The most important results of a split as text."""
+def headline(results, watched=None):
+    """The most important results of a split as text.
+
+    Args:
+        results: ``{name: value}``.
+        watched: name of one that is shown in any case.
+
+    Example:
+        >>> headline({"P@1": 0.5, "R@1": 0.25, "full_loss": 1.0}, watched="R@1")
+        'P@1 50.00  R@1 25.00  full_loss 1.0000'
+    """
     shares = [name for name in results if not name.endswith("loss")]
-    ranked = [name for name in shares if name.startswith(("P@", "nDCG@"))]
-    shown = [f"{name} {100 * results[name]:.2f}" for name in ranked[:6] or shares[:3]]
+    ranked = [name for name in shares if name.startswith(("P@", "nDCG@"))][:6] or shares[:3]
+    ranked += [watched] if watched in shares and watched not in ranked else []
+    shown = [f"{name} {100 * results[name]:.2f}" for name in ranked]
     shown += [f"{name} {value:.4f}" for name, value in results.items() if name.endswith("loss")]
     return "  ".join(shown)
 

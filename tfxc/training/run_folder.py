@@ -1,22 +1,58 @@
 """The run folder: what a training writes and everything else reads."""
 
 import contextlib
+import hashlib
+import json
+import os
 import shutil
 from pathlib import Path
 
+from tfxc import checksums
 from tfxc.config import Config, parse_config
+from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, MANIFEST_FILE, Manifest
 from tfxc.errors import CheckpointError, ConfigError
+from tfxc.escaping import json_text
 from tfxc.files import (
     atomic_file,
+    check_kind,
+    check_local,
+    check_own,
+    empty_own,
     existing_file,
+    lock_of,
+    make_folder,
+    mark,
     read_errors,
     read_json,
     write_errors,
     write_json,
 )
+from tfxc.locks import holder, is_held, locked
 
 WEIGHTS = "model.weights.h5"
 ARCHITECTURE = "assets/encoder.json"
+SUMMARY = "summary.json"
+KIND = "run"
+# What a finished run is read from, besides assets and folders with checksums of their own.
+_OF_A_FINISHED_RUN = ("config.json", WEIGHTS, "tree*.npz", "calibration.json")
+_RESTORE = "restore it from a copy, or train again with --fresh"
+
+# What there is once a first step is done, besides the same in the folders of the parts.
+_PROGRESS = (
+    WEIGHTS, SUMMARY, "calibration.json", "tree.npz", "tree-preliminary.npz",
+    "checkpoints/*", "embeddings/*", "ranker/*",
+)  # fmt: skip
+_PARTS = ("fold-*", "level-*", "repetition-*")  # runs of their own, and their logs
+_TEACHER = "teacher_logits.npy*"  # is used again only if it is of the same teachers and data
+_BEGINNING = ("config.json", "assets", "log.txt", "metrics.jsonl", "teachers.txt", "tensorboard")
+# What else commands write into a run unless they are given another place.
+_DERIVED = (
+    checksums.FILE, "evaluation-*", "report", "savedmodel", "onnx", "litert", ".repetition-*",
+    "start", "concat", "embeddings.npy*", "matched.npz",  # of a level of an XR-Transformer
+)  # fmt: skip
+NAMES = (*(name.split("/")[0] for name in _PROGRESS), *_PARTS, _TEACHER, *_BEGINNING, *_DERIVED)
+NAMES += (f".new-{WEIGHTS}",)
+
 
 _RESTORE = "restore the run's own files, or train again"
 
@@ -34,7 +70,7 @@ class RunFolder:
 
     Layout: ``config.json``, ``assets/`` (manifest.json, labels.txt, text_features/),
     ``checkpoints/``, ``model.weights.h5``, ``metrics.jsonl``, ``log.txt``, ``tensorboard/``,
-    ``summary.json``.
+    ``summary.json``, ``checksums.json``.
 
     Args:
         path: the folder; made when first written to.
@@ -47,40 +83,223 @@ class RunFolder:
     def __truediv__(self, name):
         return self.path / name
 
+    @contextlib.contextmanager
+    def locked(self):
+        """Keeps other processes from writing into this run; the kernel frees it on death.
+
+        A process may lock a run that it has locked already. What processes that were killed have
+        left half-written is removed.
+
+        Raises:
+            CheckpointError: another process is writing into it; it is named.
+        """
+        lock = lock_of(self.path)
+        if not self.chief or is_held(lock):
+            yield
+            return
+        check_local(self.path, "run")
+        made = [path for path in lock.parents if not path.exists()]
+        with contextlib.ExitStack() as stack:
+            stack.callback(_remove_empty, made)
+            with write_errors(self.path):
+                make_folder(lock.parent)
+                stack.enter_context(locked(lock, self._busy))
+                self._remove_scratch()
+            yield
+
+    def _busy(self, process):
+        raise CheckpointError(
+            f"{process} is writing into this run",
+            where=self.path,
+            fix="wait until it has ended, stop it, or choose another folder with --set run=...",
+        )
+
+    def _remove_scratch(self):
+        """Removes what was being written when an earlier process was killed."""
+        found = [*self.path.glob(f".new-{WEIGHTS}"), *self.path.glob(".removed-*")]
+        for path in [*found, *self.path.glob("checkpoints/*_temp")]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
     def begin(self, config, data_folder, fresh=False):
         """Writes config and assets, or checks that an earlier start had the same config.
 
+        Args:
+            config: ``Config``.
+            data_folder: prepared records.
+            fresh: remove an earlier run, whatever its config.
+
         Raises:
-            CheckpointError: the folder holds a run with another config; the keys are named.
+            CheckpointError: the folder holds a run with another config, or of other data; what
+                differs is named.
+            DataError: a file of the run is damaged.
+            UserError: the folder holds something else than a run.
         """
         if not self.chief:
             return
-        if fresh and self.path.exists():
-            _check_is_run(self.path)
-            with write_errors(self.path):
-                shutil.rmtree(self.path)
-        self.check(config)
-        with atomic_file(self / "config.json") as stream:
-            stream.write(config.to_json() + "\n")
-        self.copy_assets(data_folder)
+        self.check(config, fresh)
+        self.check_data(data_folder, fresh=fresh)
+        other = fresh or self._changed(config) or self._changed_data(data_folder)
+        if self.path.exists() and other:
+            with self.locked():
+                self._check_parts_are_free()
+                empty_own(self.path, KIND, keep=() if fresh else (_TEACHER,))
+        self.mark()
+        with self._recorded():
+            with atomic_file(self / "config.json") as stream:
+                stream.write(config.to_json() + "\n")
+            self.copy_assets(data_folder)
 
-    def check(self, config):
-        """Refuses a folder that holds a run of another config; an empty one is fine.
+    def mark(self):
+        """Makes the folder one that tfxc writes."""
+        mark(self.path, KIND, NAMES)
+
+    def check(self, config, fresh=False):
+        """Refuses a folder that holds something else, or a run of another config.
+
+        An empty folder is fine, and so is a run of another config that has nothing to lose: whose
+        first step was never done.
+
+        Args:
+            config: ``Config``.
+            fresh: whether an earlier run will be removed: its config does not matter then.
 
         Raises:
-            CheckpointError: as ``begin``.
+            CheckpointError, DataError, UserError: as ``begin``.
         """
-        if not (self / "config.json").exists():
-            return
-        old, new = _tree(self.config()), _tree(config)
-        changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-        if changed:
+        check_kind(self.path, KIND)
+        if not fresh:
+            self.check_files(required=False)
+        changed = self._changed(config)
+        if fresh or changed:
+            check_own(self.path, KIND)
+        if not fresh and changed and self._has_progress():
+            old, new = _tree(self.config()), _tree(config)
             shown = ", ".join(f"{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in changed[:4])
+            alone = " and without --repetition" if self._parts() else ""
             raise CheckpointError(
                 f"holds a run of another config; changed: {shown}",
                 where=self.path,
-                fix="choose another folder with --set run=..., or start over with --fresh",
+                fix=f"choose another folder with --set run=..., or start over with --fresh{alone}",
             )
+
+    def check_data(self, data_folder, needed=None, fresh=False):
+        """Refuses prepared data that are not those the run was begun with.
+
+        Without a run all are fine, and so are they where it has nothing to lose.
+
+        Args:
+            data_folder: prepared records.
+            needed: names of ``Manifest.fingerprints`` that matter; None for all.
+            fresh: whether an earlier run will be removed.
+
+        Raises:
+            CheckpointError: what differs is named.
+        """
+        changed = [] if fresh else self._changed_data(data_folder, needed)
+        if changed and self._has_progress():
+            raise CheckpointError(
+                f"holds a run of other data than {data_folder}, which was prepared again from "
+                f"changed files; changed: {', '.join(changed)}",
+                where=self.path,
+                fix="bring the run's own files back and run prepare --force, or train on the new "
+                "ones: in another folder, or with --fresh",
+            )
+
+    def _changed_data(self, data_folder, needed=None):
+        """Names of the fingerprints in which data differ from the run's; none without a run."""
+        path = self / "assets" / MANIFEST_FILE
+        if not path.is_file():
+            return []
+        try:
+            own = json.loads(path.read_bytes()).get("fingerprints", {})
+        except (ValueError, AttributeError):
+            raise CheckpointError("this manifest is damaged", where=path, fix=_RESTORE) from None
+        found = Manifest.load(data_folder).fingerprints
+        keys = sorted({*own, *found} if needed is None else needed)
+        return [key for key in keys if own and own.get(key) != found.get(key)]
+
+    def check_files(self, required=True):
+        """Compares the run's files with their checksums: all sizes, the content of the smaller.
+
+        Weights are compared when they are loaded.
+
+        Args:
+            required: whether a finished run has to have checksums.
+
+        Raises:
+            DataError: names the file that is missing, changed or damaged.
+        """
+        finished = (self / SUMMARY).exists()
+        try:
+            entries = checksums.entries_of(self.path, _RESTORE)
+        except checksums.Unrecorded:
+            if required and finished:
+                raise
+            return
+        if required or finished or SUMMARY not in entries:  # else killed while it was finishing
+            checksums.check(self.path, _RESTORE, elsewhere={WEIGHTS})
+
+    def verify(self):
+        """Compares every file that the run is read from, folds and rankers too, with its checksum.
+
+        Raises:
+            DataError: names the first file that is missing, changed or damaged.
+        """
+        self.check_files()
+        for path in sorted(self.path.rglob(checksums.FILE)):
+            checksums.check(path.parent, _RESTORE, whole=True)
+
+    @contextlib.contextmanager
+    def _recorded(self):
+        """Writes checksums of config and assets when they are written; meanwhile there are none.
+
+        Those of finished stages stay.
+        """
+        kept = {}
+        with contextlib.suppress(checksums.Unrecorded):
+            entries = checksums.entries_of(self.path, _RESTORE)
+            kept = {name: entries[name] for name in entries if Path(name).match("tree*.npz")}
+            (self / checksums.FILE).unlink(missing_ok=True)
+        yield
+        known = {name: (entry["bytes"], entry["sha256"]) for name, entry in kept.items()}
+        self._record(["config.json"], known)
+
+    def record_file(self, name):
+        """Adds the checksum of a finished stage's file, which a later start goes on with."""
+        checksums.add(self.path, name)
+
+    def _record(self, names, known=None):
+        assets = [path for path in (self / "assets").rglob("[!.]*") if path.is_file()]
+        names = [*names, *(path.relative_to(self.path).as_posix() for path in assets)]
+        checksums.record(self.path, names, known)
+
+    def _changed(self, config):
+        """Keys in which the folder's config differs; none where it holds no run."""
+        if not (self / "config.json").exists():
+            return []
+        old, new = _tree(self.config()), _tree(config)
+        return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+
+    def _has_progress(self):
+        """Whether something would be lost with this run."""
+        if any(next(self.path.glob(name), None) for name in _PROGRESS):
+            return True
+        return any(part._has_progress() for part in self._parts())
+
+    def _parts(self):
+        """Runs inside this one: its folds, levels or repetitions."""
+        found = (part for name in _PARTS for part in self.path.glob(name) if part.is_dir())
+        return [RunFolder(part) for part in found]
+
+    def _check_parts_are_free(self):
+        """Refuses to remove a run of which a part is being trained by another process."""
+        for part in self._parts():
+            process = holder(lock_of(part.path))
+            if process is not None:
+                part._busy(process)
 
     def copy_assets(self, data_folder):
         """Copies manifest, label names and text features into the run.
@@ -88,7 +307,7 @@ class RunFolder:
         Repetitions that start together do so at the same time; each file appears whole.
         """
         data_folder, assets = Path(data_folder), self / "assets"
-        names = [data_folder / name for name in ("manifest.json", "labels.txt", "label_counts.npy")]
+        names = [data_folder / name for name in (MANIFEST_FILE, LABELS_FILE, LABEL_COUNTS_FILE)]
         texts = (data_folder / "text_features").rglob("*")
         for path in [*names, *(path for path in texts if path.is_file())]:
             target = assets / path.relative_to(data_folder)
@@ -146,7 +365,10 @@ class RunFolder:
         With it the run's model is built without the folder of the pretrained one.
         """
         found = sorted([*self.path.glob(ARCHITECTURE), *self.path.glob(f"*/{ARCHITECTURE}")])
-        return read_run_json(found[0]) if found else None
+        if not found:
+            return None
+        checksums.check_file(found[0].parents[1], ARCHITECTURE, _RESTORE)
+        return read_run_json(found[0])
 
     def load_weights(self, model):
         """Reads the model's weights.
@@ -161,6 +383,7 @@ class RunFolder:
             )
         fix = "restore the run's own config.json or train again"
         existing_file(path, fix=fix, error=CheckpointError)
+        checksums.check_file(self.path, WEIGHTS, _RESTORE)
         try:
             model.load_weights(path)
         except OSError as error:
@@ -172,14 +395,34 @@ class RunFolder:
             raise _unfit_weights(path, error, fix) from error
 
     def write_summary(self, summary):
-        """Writes ``summary.json``; its presence says that training is finished."""
-        if self.chief:
-            write_json(self / "summary.json", summary)
+        """Writes ``summary.json``; its presence says that training is finished.
+
+        Before it, checksums of what a finished run is read from are written.
+        """
+        if not self.chief:
+            return
+        text = json_text(summary, indent=2)
+        content = text.encode()
+        found = [path for name in _OF_A_FINISHED_RUN for path in self.path.glob(name)]
+        names = [path.relative_to(self.path).as_posix() for path in found]
+        known = {SUMMARY: (len(content), hashlib.sha256(content).hexdigest())}
+        self._record(names, known)
+        with atomic_file(self / SUMMARY) as stream:
+            stream.write(text)
 
     def summary(self):
         """The summary of a finished training, or None."""
-        path = self / "summary.json"
-        return read_run_json(path) if path.exists() or path.is_symlink() else None
+        path = self / SUMMARY
+        if not os.path.lexists(path):
+            return None
+        checksums.check_file(self.path, SUMMARY, _RESTORE)
+        return read_run_json(path)
+
+
+def _remove_empty(folders):
+    with contextlib.suppress(OSError):  # the others are not empty either
+        for folder in folders:
+            folder.rmdir()
 
 
 def read_run_json(path):

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -13,6 +14,22 @@ from tfxc.ops.randomness import step_scope
 from tfxc.techniques.base import check_together, method_name
 from tfxc.training.rates import trained_weights
 
+LEAST_SCALE = 2.0**-20  # of a loss: a gradient that overflows at this one is not too large
+
+
+class Outcome(NamedTuple):
+    """What a step has come to, the same in all processes.
+
+    Attributes:
+        loss: mean over the global batch, before the update.
+        healthy: whether the gradient was finite, or only the scale of the loss was too large.
+        stops: whether a process wants to stop.
+    """
+
+    loss: float
+    healthy: bool
+    stops: bool
+
 
 class TrainStep:
     """Computes gradients, sums them over micro-batches and replicas, clips, updates.
@@ -23,6 +40,8 @@ class TrainStep:
     A head's ``sharded_table`` is no weight of all replicas: each updates its own shard, from a
     gradient that is summed over nothing, as it comes from the examples of all replicas.
 
+    A gradient that is not finite is not applied.
+
     Args:
         model: an ``XCModel``.
         optimizer: from ``training.optimizers``.
@@ -30,6 +49,10 @@ class TrainStep:
         settings: ``TrainingSettings``.
         strategy: a ``tf.distribute.Strategy``; build this inside its scope.
         techniques: list of ``Technique``s, the first outermost.
+
+    Attributes:
+        wants_stop: whether this process asks to stop; all hear of it with the next step.
+        outcome: ``Outcome`` of the last step.
     """
 
     def __init__(self, model, optimizer, schedule, settings, strategy, techniques=()):
@@ -49,11 +72,15 @@ class TrainStep:
         self.shard_variables = self._build_shards() if self.table else {}
         self._losses_of = self._loss_function()
         self._traced = tf.function(self._run)
+        self.wants_stop, self.outcome = False, None
 
     def run(self, iterator):
-        """Trains one step on the next batches of the iterator; returns its loss."""
+        """Trains one step on the next batches of the iterator; returns its loss, a float."""
         step = int(self.step.numpy()) if self.techniques else None
-        return self._traced(iterator, tuple(t.before_step(step) for t in self.techniques))
+        stages = tuple(t.before_step(step) for t in self.techniques)
+        found = self._traced(iterator, stages, tf.constant(float(self.wants_stop))).numpy()
+        self.outcome = Outcome(float(found[0]), found[1] == 0, found[2] > 0)
+        return self.outcome.loss
 
     @property
     def variables_to_save(self):
@@ -115,13 +142,13 @@ class TrainStep:
                 return functools.partial(technique.losses, self.model, groups_of)
         return functools.partial(self.model.losses_of, groups_of=groups_of)
 
-    def _run(self, iterator, _stages):
+    def _run(self, iterator, _stages, stop):
         # Another stage of a technique is another trace.
         batches = [next(iterator) for _ in range(self.settings.accumulate)]
-        losses = self.strategy.run(self._replica_step, args=(batches,))
-        return self.strategy.reduce("SUM", losses, axis=None)
+        found = self.strategy.run(self._replica_step, args=(batches, stop))
+        return self.strategy.reduce("SUM", found, axis=None)
 
-    def _replica_step(self, batches):
+    def _replica_step(self, batches, stop):
         context = tf.distribute.get_replica_context()
         replicas = self.strategy.num_replicas_in_sync
         rows = self.settings.batch_size // self.settings.accumulate
@@ -133,8 +160,8 @@ class TrainStep:
                 part, gradients = self._computation()(batch)
             loss += part
             total = gradients if total is None else list(map(add, total, gradients))
-        self._update(context, total)
-        return loss
+        healthy = self._update(context, total)
+        return tf.stack([loss, 1 - tf.cast(healthy, tf.float32), stop])
 
     def _computation(self):
         """Function of a micro-batch -> (loss, gradients), the techniques around it."""
@@ -160,16 +187,20 @@ class TrainStep:
         mirrored, of_shard = gradients[: len(self.variables)], gradients[len(self.variables) :]
         used = [i for i, g in enumerate(mirrored) if g is not None]
         summed = [mirrored[i] for i in used]
-        if self.strategy.num_replicas_in_sync > 1:
+        if summed and self.strategy.num_replicas_in_sync > 1:  # all weights may be in shards
             summed = context.all_reduce("SUM", summed)
         summed = [sum_repeated_rows(g) for g in (*summed, *of_shard)]
         if self.loss_scale:
             summed = [scale(g, 1 / self.loss_scale.scale) for g in summed]
         norm = self._norm(context, summed[: len(used)], summed[len(used) :])
+        finite = tf.math.is_finite(norm)
+        # Where a loss is scaled, it is the scale that may be too large; a tiny one is not.
+        healthy = finite | (self.loss_scale.scale > LEAST_SCALE) if self.loss_scale else finite
         summed = self._clipped(used, summed, norm)
         for gradient in summed[len(used) :]:
-            self._update_shard(gradient, norm)
-        context.merge_call(self._apply, args=(used, summed[: len(used)], norm))
+            self._update_shard(gradient, finite)
+        context.merge_call(self._apply, args=(used, summed[: len(used)], finite))
+        return healthy
 
     def _clipped(self, used, gradients, norm):
         """The gradients, those that ``clip_part`` names scaled down to ``clip_norm`` together."""
@@ -189,7 +220,7 @@ class TrainStep:
         of_shards = context.all_reduce("SUM", tf.square(global_norm(of_shard)))
         return tf.sqrt(tf.square(global_norm(mirrored)) + of_shards if mirrored else of_shards)
 
-    def _update_shard(self, gradient, norm):
+    def _update_shard(self, gradient, finite):
         number, rate = _number(), self.optimizer.learning_rate * self.schedule(self.step)
         shard, slots = self.table.shards[number], self._shard_slots[number]
 
@@ -197,12 +228,9 @@ class TrainStep:
             self.optimizer.update(shard, gradient, slots, rate, self.step + 1)
             return tf.constant(True)
 
-        if self.loss_scale:
-            tf.cond(tf.math.is_finite(norm), update, lambda: tf.constant(False))
-        else:
-            update()
+        tf.cond(finite, update, lambda: tf.constant(False))
 
-    def _apply(self, strategy, used, gradients, norm):
+    def _apply(self, strategy, used, gradients, finite):
         rate = self.optimizer.learning_rate * self.schedule(self.step)
         count = self.step + 1
 
@@ -216,11 +244,12 @@ class TrainStep:
                     args=(gradient, slots, rate, count),
                     group=False,
                 )
+            return tf.constant(True)
 
+        finite = strategy.experimental_local_results(finite)[0]
+        tf.cond(finite, update_all, lambda: tf.constant(False))
         if self.loss_scale:
-            self.loss_scale.guard(strategy, norm, update_all)
-        else:
-            update_all()
+            self.loss_scale.adapt(strategy, finite)
         strategy.extended.update(self.step, lambda step: step.assign_add(1), group=False)
 
 
@@ -232,16 +261,8 @@ class LossScale:
         self.good_steps = _counter(0, tf.int64)
         self.period = period
 
-    def guard(self, strategy, norm, update_all):
-        """Runs ``update_all`` if the gradient's norm is finite; adapts the scale either way."""
-        norm = strategy.experimental_local_results(norm)[0]
-        finite = tf.math.is_finite(norm)
-
-        def good():
-            update_all()
-            return tf.constant(True)
-
-        tf.cond(finite, good, lambda: tf.constant(False))
+    def adapt(self, strategy, finite):
+        """Changes the scale behind a step whose gradient was finite, or was not."""
         grown = tf.logical_and(finite, self.good_steps + 1 >= self.period)
         new = tf.where(finite, tf.where(grown, 2.0, 1.0), 0.5) * self.scale
         steps = tf.where(tf.logical_and(finite, ~grown), self.good_steps + 1, 0)

@@ -4,28 +4,80 @@ import contextlib
 import functools
 import json
 import os
+import re
+import signal
 
+import numpy as np
 import tensorflow as tf
 
-from tfxc.errors import ConfigError, UserError
+from tfxc.errors import ConfigError, MachineError, UserError
+from tfxc.training.rendezvous import Rendezvous, wait_limit
+
+# What TensorFlow raises where a worker is gone.
+_LOST = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.UnavailableError,
+)
 
 
-def make_strategy(settings):
+def make_strategy(settings, config=None):
     """The distribution strategy of ``TrainingSettings``.
 
     ``mirrored`` uses ``settings.devices`` or all GPUs; on a machine without a GPU, devices
-    ``["CPU:0", "CPU:1"]`` are logical CPUs made here. ``multi_worker`` reads ``TF_CONFIG``.
+    ``["CPU:0", "CPU:1"]`` are logical CPUs made here. ``multi_worker`` reads ``TF_CONFIG`` and
+    waits for the other workers, at most ``TFXC_WAIT`` seconds.
+
+    Args:
+        config: the ``Config`` that all workers must have; None where it is not compared.
 
     Raises:
-        ConfigError: no TF_CONFIG, or a batch that the replicas cannot share evenly.
+        ConfigError: no TF_CONFIG, or one that cannot be; workers with different configs; devices
+            that there are not; or a batch that the replicas cannot share evenly.
+        MachineError: another worker did not start in time.
     """
+    if settings.devices is not None:
+        _check_devices(settings)
     if settings.strategy == "none":
         return _checked(tf.distribute.get_strategy(), settings)
     if settings.strategy == "multi_worker":
         check_tf_config()
+        if not _multi_worker.cache_info().currsize:
+            Rendezvous(_addresses(), _own_task(), _shared_keys(config), wait_limit()).meet()
         return _checked(_multi_worker(), settings)
     _make_logical_cpus(settings.devices)
     return _checked(_mirrored(tuple(settings.devices or ())), settings)
+
+
+def _check_devices(settings):
+    """Refuses devices of another strategy, and devices that there are not.
+
+    TensorFlow would place what belongs to a missing GPU on the CPU.
+    """
+    where, devices = "training.devices", settings.devices
+    if settings.strategy != "mirrored":
+        raise ConfigError(
+            f"devices are chosen with strategy 'mirrored', found strategy {settings.strategy!r}",
+            where=where,
+            fix="remove training.devices, or set training.strategy=mirrored",
+        )
+    gpus = [f"GPU:{n}" for n in range(len(tf.config.list_physical_devices("GPU")))]
+    shape = re.compile(r"(?:.*[/:])?(CPU|GPU):(\d+)", re.IGNORECASE)
+    names = [f"{m[1].upper()}:{int(m[2])}" if m else None for m in map(shape.fullmatch, devices)]
+    missing = [
+        device
+        for device, name in zip(devices, names, strict=True)
+        if name is None or (name.startswith("GPU") and name not in gpus)
+    ]
+    if missing or not devices or len(set(names)) < len(names):
+        found = f"found {', '.join(map(repr, devices)) or 'none'}"
+        there = ", ".join(["CPU:0", *gpus])
+        raise ConfigError(
+            f"there is no device {missing[0]!r}" if missing else f"distinct devices, {found}",
+            where=where,
+            fix=f"choose from the devices there are ({there}), or leave it out",
+        )
 
 
 @functools.cache
@@ -37,29 +89,94 @@ def _mirrored(devices):
 @functools.cache
 def _multi_worker():
     """One per process: it is this process' part in the cluster."""
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    # TensorFlow's own handler only takes note of SIGTERM: outside a training it has to end us.
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return strategy
 
 
 def check_tf_config():
     """Holds the environment variable TF_CONFIG against what a worker needs.
 
     Raises:
-        ConfigError: it is missing, is no JSON, or has no cluster or task.
+        ConfigError: it is missing, is no JSON, or cluster and task are not what they must be.
     """
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        raise _tf_config_error("strategy 'multi_worker' needs TF_CONFIG")
+    try:
+        found = json.loads(text)
+        cluster, kind, index = found["cluster"], found["task"]["type"], found["task"]["index"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise _tf_config_error("JSON with 'cluster' and 'task' is expected") from None
+    _check_cluster(cluster)
+    if kind not in cluster:
+        raise _tf_config_error(f"task.type is {kind!r}, the cluster has {' and '.join(cluster)}")
+    count = len(cluster[kind])
+    if type(index) is not int or not 0 <= index < count:
+        raise _tf_config_error(
+            f"task.index has to be a whole number from 0 to {count - 1}, as the cluster has "
+            f"{count} {kind}{'s' if count > 1 else ''}, found {index!r}"
+        )
+
+
+def _check_cluster(cluster):
+    shape = '\'cluster\' has to be {"worker": ["host:port", ...]}'
+    if not isinstance(cluster, dict):
+        raise _tf_config_error(f"{shape}, found {cluster!r}")
+    others = [kind for kind in cluster if kind not in ("chief", "worker")]
+    if others:
+        raise _tf_config_error(f'{shape}, perhaps with "chief", found {others[0]!r} in it')
+    for kind, hosts in cluster.items():
+        texts = isinstance(hosts, list) and all(isinstance(host, str) for host in hosts)
+        if not texts or not hosts:
+            raise _tf_config_error(f"{shape}, found {hosts!r} for {kind!r}")
+        for host in hosts:
+            if not re.fullmatch(r".+:\d{1,5}", host) or int(host.rpartition(":")[2]) > 65535:
+                raise _tf_config_error(f"{shape}, found {host!r}")
+    if len(cluster.get("chief", "1")) > 1:
+        raise _tf_config_error(f"one chief expected, found {len(cluster['chief'])}")
+    addresses = [host for hosts in cluster.values() for host in hosts]
+    twice = [host for host in addresses if addresses.count(host) > 1]
+    if not addresses or twice:
+        raise _tf_config_error(f"{shape}, found {twice[0]!r} twice" if twice else shape)
+
+
+def _tf_config_error(problem):
     example = (
         'e.g. TF_CONFIG=\'{"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
         '"task": {"type": "worker", "index": 0}}\''
     )
-    text = os.environ.get("TF_CONFIG")
-    if not text:
-        raise ConfigError("strategy 'multi_worker' needs TF_CONFIG", where="TF_CONFIG", fix=example)
-    try:
-        found = json.loads(text)
-        found["cluster"], found["task"]["type"], found["task"]["index"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise ConfigError(
-            "JSON with 'cluster' and 'task' is expected", where="TF_CONFIG", fix=example
-        ) from None
+    return ConfigError(problem, where="TF_CONFIG", fix=example)
+
+
+def _addresses():
+    """{task: address} of the cluster, the chief first."""
+    cluster = json.loads(os.environ["TF_CONFIG"])["cluster"]
+    return {
+        f"{kind} {number}": address
+        for kind in sorted(cluster)
+        for number, address in enumerate(cluster[kind])
+    }
+
+
+def _own_task():
+    return f"{_task().get('type', 'worker')} {_task().get('index', 0)}"
+
+
+def _shared_keys(config):
+    """``{"a.b": value}`` of what may not differ between workers; paths may."""
+    free = {"about", "run", "data.where", "training.log_every"}
+    free |= {"recipe.memory_gb", "recipe.threads"}
+    flat = {}
+    tree = config.model_dump(mode="json") if config is not None else {}
+    for section, value in tree.items():
+        if isinstance(value, dict):
+            flat |= {f"{section}.{key}": part for key, part in value.items()}
+        else:
+            flat[section] = value
+    return {key: value for key, value in flat.items() if key not in free}
 
 
 def is_chief():
@@ -78,6 +195,11 @@ def _task():
     return json.loads(os.environ["TF_CONFIG"]).get("task", {})
 
 
+def has_workers(strategy):
+    """Whether a strategy's replicas belong to several processes."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
 def by_chief(strategy, work):
     """Work that one process does for all, e.g. writes files that the others read afterwards.
 
@@ -89,14 +211,14 @@ def by_chief(strategy, work):
         work: function without arguments, called by the chief.
 
     Raises:
-        UserError: in the other workers, if the chief's work has failed or was stopped; in all, if
-            one has ended.
+        MachineError: in the other workers, if the chief's work has failed or was stopped; in all,
+            if one has ended.
 
     Example:
         >>> by_chief(tf.distribute.get_strategy(), lambda: print("done"))
         done
     """
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if not has_workers(strategy):
         work()
         return
     try:
@@ -104,30 +226,92 @@ def by_chief(strategy, work):
             work()
     except BaseException:
         with contextlib.suppress(UserError):
-            _sum_over_workers(strategy, 1.0)
+            from_all_workers(strategy, [1.0])
         raise
-    if _sum_over_workers(strategy, 0.0):
-        raise UserError(
+    if from_all_workers(strategy, [0.0]).any():
+        raise MachineError(
             "the chief has failed or was stopped",
-            where=f"worker {_task()['index']}",
+            where=_own_task(),
             fix="see what the chief says, then start all workers again",
         )
 
 
-def _sum_over_workers(strategy, value):
-    """Waits for all workers, and gives the sum of their values."""
+def from_all_workers(strategy, values):
+    """The values that each worker brings; waits for all of them.
 
-    def add():
-        return tf.distribute.get_replica_context().all_reduce("SUM", tf.constant(value))
+    Every worker calls it at the same place of the program.
 
+    Args:
+        strategy: a ``tf.distribute.Strategy``, or None for a single process.
+        values: list of numbers, equally many in all workers.
+
+    Returns:
+        float64 (replicas, numbers): a row for each replica, or one row in a single process.
+
+    Raises:
+        MachineError: a worker has ended.
+
+    Example:
+        >>> from_all_workers(None, [1, 2]).tolist()
+        [[1.0, 2.0]]
+    """
+    if not has_workers(strategy):
+        return np.array([values], np.float64)
+
+    def gather():
+        row = tf.constant([values], tf.float64)
+        return tf.distribute.get_replica_context().all_gather(row, axis=0)
+
+    with lost_workers(strategy):
+        rows = tf.function(lambda: strategy.run(gather), autograph=False)()
+        return strategy.experimental_local_results(rows)[0].numpy()
+
+
+def check_same(strategy, values, where):
+    """Refuses workers that were given different things, e.g. different data.
+
+    Args:
+        strategy: a ``tf.distribute.Strategy``.
+        values: dict of name -> text.
+        where: what the message names.
+
+    Raises:
+        ConfigError: they differ; the names are given.
+    """
+    text = json.dumps(values, sort_keys=True).encode()
+    longest = int(from_all_workers(strategy, [len(text)]).max())
+    rows = from_all_workers(strategy, list(text.ljust(longest)))
+    every = [json.loads(bytes(row.astype(np.uint8))) for row in rows]
+    names = {name for one in every for name in {**one, **every[0]}}
+    changed = [name for name in sorted(names) if len({one.get(name) for one in every}) > 1]
+    if changed:
+        raise ConfigError(
+            f"the workers were given different data; it differs in: {', '.join(changed)}",
+            where=where,
+            fix="give all workers the same files",
+        )
+
+
+@contextlib.contextmanager
+def lost_workers(strategy):
+    """Turns TensorFlow's errors over a worker that has ended into one line.
+
+    Raises:
+        MachineError: a worker has ended or cannot be reached.
+    """
     try:
-        total = tf.function(lambda: strategy.run(add), autograph=False)()
-        return float(strategy.experimental_local_results(total)[0])
+        yield
     except tf.errors.OpError as error:
-        raise UserError(
-            f"a worker has ended or cannot be reached ({error.message.splitlines()[0]})",
-            where=f"worker {_task()['index']}",
-            fix="see what the others say, then start all workers again",
+        lost = isinstance(error, _LOST) or "Collective ops is aborted" in error.message
+        if not has_workers(strategy) or not lost:
+            raise
+        named = re.findall(r"/job:(\w+)/replica:\d+/task:(\d+)", error.message)
+        others = {" ".join(name) for name in named} - {_own_task()}
+        raise MachineError(
+            f"{' and '.join(sorted(others)) or 'another worker'} has ended or cannot be reached",
+            where=_own_task(),
+            fix="see what the other workers say, then start all of them again: the training goes "
+            "on from its last checkpoint",
         ) from error
 
 

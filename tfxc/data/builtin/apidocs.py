@@ -20,7 +20,8 @@ from tfxc.data.builtin._docstrings import documents_of_file
 from tfxc.data.formats.base import TextReader
 from tfxc.data.formats.jsonl import JSONLines
 from tfxc.errors import ConfigError
-from tfxc.files import atomic_folder, json_text, read_json, write_json
+from tfxc.escaping import json_text
+from tfxc.files import atomic_folder, read_json, write_json
 from tfxc.progress import Progress
 
 _STANDARD_LIBRARY = "stdlib"
@@ -147,7 +148,7 @@ def _build(folder, sources, jobs):
     names = collections.Counter(label for _, labels in splits["train"] for label in labels)
     vocabulary = {name for name, count in names.items() if count >= 2}
     counts = {"labels": len(vocabulary)}
-    with atomic_folder(folder) as scratch:
+    with atomic_folder(folder, "built-in data set") as scratch:
         for split, documents in splits.items():
             examples = [
                 {"text": text, "labels": kept}
@@ -155,7 +156,7 @@ def _build(folder, sources, jobs):
                 if (kept := [label for label in labels if label in vocabulary])
             ]
             counts[split] = len(examples)
-            lines = (json_text(example, ensure_ascii=False) + "\n" for example in examples)
+            lines = (json_text(example) + "\n" for example in examples)
             (scratch / f"{split}.jsonl").write_text("".join(lines), "utf-8")
         write_json(scratch / "counts.json", counts)
 

@@ -25,7 +25,8 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
 from tfxc.data.pairs import Examples, PairSet, make_pairs
 from tfxc.errors import ConfigError
-from tfxc.files import atomic_folder, json_text, read_array, read_json, write_json
+from tfxc.escaping import json_text
+from tfxc.files import atomic_folder, read_array, read_json, write_json
 from tfxc.progress import Progress
 
 _SPLITS = ("train", "dev", "test")
@@ -206,9 +207,9 @@ def _build(folder, options, jobs):
             fix="lower min_faces or choose other characters",
         )
     variants, size = options["variants"], options["image_size"]
-    with atomic_folder(folder) as scratch, contextlib.ExitStack() as stack:
+    with atomic_folder(folder, "built-in data set") as scratch, contextlib.ExitStack() as stack:
         names = [one.name for one in classes]
-        write_json(scratch / "classes.json", names, ensure_ascii=False)
+        write_json(scratch / "classes.json", names)
         files, wanted = {}, {}
         for split, index in _index(classes, variants).items():
             np.save(scratch / f"{split}-index.npy", index)

@@ -1,20 +1,21 @@
+"""PIFA of a source, read a batch at a time, against the definition an example at a time."""
+
 import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.data.label_vectors import label_vectors
 from tfxc.data.rows import Rows
 from tfxc.data.sampling import ArraySource
+from tfxc.labels.label_embeddings import pifa_of_source
 
 
 def one_by_one(matrix, labels, num_labels):
-    """The definition, an example at a time."""
+    """Rows of l2(l2(Y)^T X): an example counts for its n labels with 1 / sqrt(n)."""
     total = np.zeros((num_labels, matrix.shape[1]))
     for row, true in zip(matrix, labels, strict=True):
-        length = np.linalg.norm(row)
-        for label in true:
-            if label < num_labels and length:
-                total[label] += row / length
+        known = [label for label in true if label < num_labels]
+        for label in known:
+            total[label] += row / np.sqrt(len(known))
     lengths = np.linalg.norm(total, axis=1, keepdims=True)
     return total / np.where(lengths > 0, lengths, 1)
 
@@ -30,7 +31,7 @@ def test_equals_the_definition(sparse, batch_size):
     labels.append([])
     make = Rows.from_csr if sparse else Rows.from_dense
     source = ArraySource(make(scipy.sparse.csr_matrix(matrix) if sparse else matrix, labels), 8)
-    found = label_vectors(source, 8, batch_size)
+    found = pifa_of_source(source, 8, batch_size)
     assert scipy.sparse.issparse(found) == sparse
     assert found.shape == (8, 9) and found.dtype == np.float32
     found = found.toarray() if sparse else found
@@ -44,11 +45,12 @@ def test_images():
     pixels = random.integers(0, 256, (12, 33, 20, 2)).astype(np.uint8)
     squares = pixels[:, :, :18].reshape(12, 11, 3, 6, 3, 2)
     matrix = squares.mean(axis=(2, 4)).reshape(12, -1)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
     labels = [[0], [1], [3]] * 4
     plain = one_by_one(matrix, labels, 5)
     known = [0, 1, 3]
     plain[known] -= plain[known].mean(axis=0)
     lengths = np.linalg.norm(plain, axis=1, keepdims=True)
-    found = label_vectors(ArraySource(Rows.from_images(pixels, labels)), 5, 5)
+    found = pifa_of_source(ArraySource(Rows.from_images(pixels, labels)), 5, 5)
     assert found.dtype == np.float32 and not found[[2, 4]].any()
     np.testing.assert_allclose(found, plain / np.where(lengths > 0, lengths, 1), atol=1e-5)

@@ -1,0 +1,287 @@
+"""Only what tfxc wrote is ever removed, and by one process at a time."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tests.small_runs import NAMES, make_run
+from tests.source_tree import ROOT
+from tests.verbs.calls import call, listing
+from tfxc import export, train
+from tfxc.config import parse_config
+from tfxc.data.preparation import ensure_prepared
+from tfxc.errors import CheckpointError, ConfigError, UserError
+from tfxc.files import MARKER, atomic_file, atomic_folder, check_own, lock_of
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.locks import holder, locked, owned, scratch_folder, sweep
+from tfxc.recipes.base import Context
+from tfxc.recipes.fit import Fit
+from tfxc.training.run_folder import RunFolder
+
+HOLDER = """
+import sys, time
+from tfxc.locks import locked
+with locked(sys.argv[1], print):
+    print("holds", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holding():
+    """A function: lock file -> a process that holds it, killed at the end."""
+    started = []
+
+    def hold(path):
+        command = [sys.executable, "-c", HOLDER, str(path)]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT))
+        assert started[-1].stdout.readline() == "holds\n"
+        return started[-1]
+
+    yield hold
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+# what is removed
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A trained run with its config and data."""
+    folder = tmp_path_factory.mktemp("finished")
+    config = tiny.write_config(folder, training={"epochs": 0.1})
+    with pytest.raises(SystemExit) as caught:
+        train.cli.run(train.main, ["--config", str(config), "--prepared", str(folder / "prepared")])
+    assert caught.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def trained(finished, tmp_path):
+    """A copy of the run, and the arguments of its training with ``run`` in its place."""
+    shutil.copytree(finished / "run", tmp_path / "run")
+    arguments = ["--config", finished / "config.json", "--prepared", finished / "prepared"]
+    return tmp_path / "run", [*arguments, "--set", f"run={tmp_path / 'run'}"]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"config.json": "{}", "model.safetensors": "weights"},  # as Hugging Face's folders
+        {"config.json": '{"run": "x", "data": {"name": "a", "train": "b"}}', "main.py": "code"},
+        {"thesis.txt": "years of work"},
+        {MARKER: '{"holds": "exported model", "names": ["*"]}', "saved_model.pb": "model"},
+        {MARKER: "no JSON", "notes": "x"},
+    ],
+)
+def test_fresh_never_removes_what_others_wrote(capsys, trained, files):
+    run, arguments = trained
+    shutil.rmtree(run)
+    run.mkdir()
+    for name, text in files.items():
+        (run / name).write_text(text)
+    before = listing(run)
+    problem = call(capsys, train, *arguments, "--fresh").problem()
+    assert "an empty folder or a tfxc run expected, found" in problem
+    assert "nothing is removed" in problem
+    assert listing(run) == before
+
+
+def test_fresh_names_files_that_were_put_into_a_run(capsys, trained):
+    run, arguments = trained
+    (run / "notes.txt").write_text("mine")
+    before = listing(run)
+    problem = call(capsys, train, *arguments, "--fresh").problem()
+    assert "holds files that tfxc has not written (notes.txt); nothing is removed" in problem
+    assert listing(run) == before
+
+
+def test_fresh_refuses_a_run_whose_config_cannot_be_read(capsys, trained):
+    run, arguments = trained
+    (run / "config.json").write_text('{"run": ')
+    before = listing(run)
+    assert "config.json" in call(capsys, train, *arguments, "--fresh").problem()
+    assert listing(run) == before
+
+
+def test_fresh_trains_again(capsys, trained):
+    run, arguments = trained
+    (run / "summary.json").write_text('{"steps": -1}')
+    assert call(capsys, train, *arguments, "--fresh").code == 0
+    assert json.loads((run / "summary.json").read_text())["steps"] > 0
+    assert not list(run.glob(".removed-*"))
+
+
+def test_exports_replace_exports_only(capsys, tmp_path):
+    run = make_run(tmp_path / "run")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    problem = call(capsys, export, "--run", run, "--output", other).problem()
+    assert "an empty folder or a tfxc exported SavedModel expected, found other files" in problem
+    assert (other / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_folder_that_is_written_to_is_not_replaced(tmp_path, holding):
+    with atomic_folder(tmp_path / "run", "run", ["*"]) as scratch:
+        (scratch / "a").write_text("")
+    process = holding(lock_of(tmp_path / "run"))
+    with (
+        pytest.raises(UserError, match=f"process {process.pid} on .* is writing to this folder"),
+        atomic_folder(tmp_path / "run", "run", ["*"]),
+    ):
+        pass
+    check_own(tmp_path / "run", "run")
+
+
+# a config that is corrected
+
+
+def test_a_run_without_a_step_takes_a_corrected_config(trained, finished):
+    run, _ = trained
+    shutil.rmtree(run)
+    data = next((finished / "prepared").glob("tiny-*"))
+    wrong = parse_config(tiny.tiny_tree(finished, run=str(run), training={"epochs": 7}))
+    RunFolder(run).begin(wrong, data)
+    (run / "log.txt").write_text("failed")
+    right = parse_config(tiny.tiny_tree(finished, run=str(run), training={"epochs": 0.1}))
+    assert Fit().run(Context(right, data, run))["steps"] == 2
+    assert RunFolder(run).config().training.epochs == 0.1
+    with pytest.raises(CheckpointError, match=r"another config; changed: training.epochs"):
+        RunFolder(run).begin(wrong, data)
+
+
+# one writer
+
+
+def test_a_run_has_one_writer(capsys, trained, holding):
+    run, arguments = trained
+    process = holding(lock_of(run))
+    before = listing(run)
+    for more in ([], ["--fresh"]):
+        problem = call(capsys, train, *arguments, *more).problem()
+        assert f"{run}: process {process.pid} on" in problem
+        assert "is writing into this run" in problem
+    assert listing(run) == before
+    process.kill()
+    process.wait()
+    assert call(capsys, train, *arguments, "--fresh").code == 0
+    assert not lock_of(run).exists()
+
+
+def test_fresh_waits_for_no_part_of_a_run(trained, finished, holding):
+    run, _ = trained
+    data = next((finished / "prepared").glob("tiny-*"))
+    (run / "fold-01").mkdir()
+    process = holding(lock_of(run / "fold-01"))
+    config = RunFolder(run).config()
+    before = listing(run)
+    with pytest.raises(CheckpointError, match=f"fold-01: process {process.pid}"):
+        RunFolder(run).begin(config, data, fresh=True)
+    assert listing(run) == before
+
+
+def test_locks_of_killed_processes_are_free(tmp_path, holding):
+    process = holding(tmp_path / ".lock")
+    assert f"process {process.pid} on" in holder(tmp_path / ".lock")
+    process.kill()
+    process.wait()
+    assert (tmp_path / ".lock").exists() and holder(tmp_path / ".lock") is None
+    with locked(tmp_path / ".lock", pytest.fail):
+        assert f'"process": {os.getpid()}' in (tmp_path / ".lock").read_text()
+        assert holder(tmp_path / ".lock") is None, "it is our own"
+    assert holder(tmp_path / ".lock") is None and not (tmp_path / ".lock").exists()
+
+
+def test_a_process_locks_a_run_twice_and_frees_it_once(tmp_path):
+    run = RunFolder(tmp_path / "deep" / "run")
+    with run.locked():
+        with RunFolder(tmp_path / "deep" / "run").locked():
+            pass
+        assert lock_of(run.path).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+# scratch of killed processes
+
+
+def test_scratch_of_killed_processes_is_swept(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("tfxc.locks._is_new", lambda handle: False)
+    (tmp_path / "tfxc-worker-dead").mkdir()
+    (tmp_path / "tfxc-worker-dead" / "ckpt-1").write_text("x")
+    (tmp_path / "tfxc-other-dead").mkdir()
+    with scratch_folder("worker") as first, scratch_folder("worker") as second:
+        assert first.is_dir() and second.is_dir()
+        assert not (tmp_path / "tfxc-worker-dead").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["tfxc-other-dead"]
+
+
+def test_files_and_folders_sweep_what_stood_in_their_way(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfxc.locks._is_new", lambda handle: False)
+    (tmp_path / ".a.new-12345678").write_text("half")
+    (tmp_path / ".b.new-12345678").mkdir()
+    (tmp_path / ".c.new-12345678").write_text("half")
+    with owned(tmp_path / ".c.new-12345678"):
+        with atomic_file(tmp_path / "a") as stream:
+            stream.write("whole")
+        with atomic_folder(tmp_path / "b", "thing"):
+            sweep(tmp_path, ".c.new-*")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".c.new-12345678", "a", "b"]
+
+
+def test_runs_sweep_what_a_kill_left_half_written(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / ".new-model.weights.h5").write_text("half")
+    (run / ".removed-x").mkdir()
+    (run / "checkpoints" / "ckpt-7_temp").mkdir(parents=True)
+    with RunFolder(run).locked():
+        pass
+    assert not list(run.glob(".*-*")) and not list((run / "checkpoints").iterdir())
+    assert LabelVocabulary.load(run / "assets" / "labels.txt").names == list(NAMES)
+    assert np.load(run / "assets" / "label_counts.npy").sum() == len(NAMES)
+
+
+# storages that are not on this machine
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/x", "s3://b/x", "hdfs://n/x", "gs:/bucket/x"])
+def test_remote_addresses_are_refused_before_any_work(capsys, tmp_path, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    config = tiny.write_config(tmp_path)
+    places = {
+        "run": ["--set", f"run={address}"],
+        "data.train": ["--set", f"data.train={address}"],
+        "--prepared": ["--prepared", address],
+        "--config": ["--config", address],
+    }
+    before = listing(tmp_path)
+    for place, arguments in places.items():
+        problem = call(capsys, train, "--config", config, *arguments).problem()
+        assert place in problem and f"a path on this machine expected, found '{address}'" in problem
+    monkeypatch.setenv("BUCKET", address)
+    problem = call(capsys, train, "--config", config, "--set", "data.train=${BUCKET}/a").problem()
+    assert "a path on this machine expected" in problem
+    with pytest.raises(ConfigError, match="a path on this machine expected"), atomic_file(address):
+        pass
+    with pytest.raises(ConfigError, match="--output: a path on this machine"):
+        export.main(["--run", "run", "--output", address])
+    assert listing(tmp_path) == before
+
+
+def test_preparing_sweeps_what_killed_preparations_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfxc.locks._is_new", lambda handle: False)
+    settings = parse_config(tiny.tiny_tree(tmp_path)).data
+    root = tmp_path / "prepared"
+    for name in (".other-12345678.new-abcdefgh", ".kept", ".gitignore"):
+        (root / name).mkdir(parents=True)
+    folder = ensure_prepared(settings, root, jobs=1)
+    assert sorted(path.name for path in root.iterdir()) == [".gitignore", ".kept", folder.name]

@@ -1,0 +1,299 @@
+"""Two workers of which one is stopped, dies, never comes, or was given something else."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests import tiny
+from tests.source_tree import ROOT
+from tfxc.config import parse_config
+from tfxc.errors import ConfigError, MachineError
+from tfxc.settings import TrainingSettings
+from tfxc.training.rendezvous import Rendezvous, wait_limit
+from tfxc.training.strategies import _shared_keys, check_tf_config, make_strategy
+
+FOREVER = {"epochs": 100_000, "checkpoint_every": 1_000_000, "evaluate_every": 1_000_000}
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("localhost", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class Cluster:
+    """``python -m tfxc.train`` as two workers on one folder."""
+
+    def __init__(self, folder, **training):
+        self.folder = folder
+        changes = {"strategy": "multi_worker", "log_every": 1, **training}
+        config = tiny.write_config(folder, training=changes)
+        self.command = [sys.executable, "-m", "tfxc.train", "--config", str(config)]
+        self.command += ["--prepared", str(folder / "prepared")]
+        self.hosts = [f"localhost:{port}" for port in free_ports(2)]
+        self.processes = []
+
+    def start(self, index, *options, **variables):
+        task = {"cluster": {"worker": self.hosts}, "task": {"type": "worker", "index": index}}
+        variables = {"PYTHONPATH": str(ROOT), "TF_CONFIG": json.dumps(task), **variables}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(
+            [*self.command, *options], env={**os.environ, **variables}, **pipes
+        )
+        self.processes.append(process)
+        return process
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
+    def wait_for_step(self, step):
+        """Returns when the chief has written the figures of a step."""
+        path, deadline = self.folder / "run/metrics.jsonl", time.monotonic() + 120
+        while not path.exists() or f'"step": {step},' not in path.read_text():
+            assert all(process.poll() is None for process in self.processes)
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def ended(process):
+    """Exit code, output, and the one line of an error, of a process that ends."""
+    out, err = process.communicate(timeout=120)
+    lines = [line for line in err.splitlines() if line.startswith("tfxc: ")]
+    assert len(lines) <= 1 and "Traceback" not in err, err[-3000:]
+    return process.returncode, out, lines[0].removeprefix("tfxc: ") if lines else ""
+
+
+def test_one_is_stopped_then_one_dies(tmp_path):
+    """SIGTERM to one worker ends both behind a saved step; SIGKILL to one, the other by a line."""
+    with Cluster(tmp_path, **FOREVER) as cluster:
+        cluster.start(0), cluster.start(1)
+        cluster.wait_for_step(20)
+        cluster.processes[1].send_signal(signal.SIGTERM)
+        found = [ended(process) for process in cluster.processes]
+    assert [code for code, _, _ in found] == [143, 143], found
+    (checkpoint,) = (tmp_path / "run/checkpoints").glob("ckpt-*.json")
+    step = json.loads(checkpoint.read_text())["step"]
+    assert step >= 20
+    for _, out, _ in found:
+        assert f"stopped by SIGTERM, saved at step {step};" in out.splitlines()[-1]
+    assert "waiting for worker " in found[0][1] + found[1][1]
+
+    with Cluster(tmp_path, **FOREVER) as cluster:
+        cluster.start(0), cluster.start(1)
+        cluster.wait_for_step(step + 20)
+        cluster.processes[1].kill()
+        code, out, problem = ended(cluster.processes[0])
+    assert code == 1 and f"resumed at step {step:,} of" in out
+    assert problem.startswith("worker 0: worker 1 has ended or cannot be reached. To fix it: ")
+    assert [path.name for path in checkpoint.parent.glob("ckpt-*.json")] == [checkpoint.name]
+
+
+def test_different_configs_are_refused_before_the_first_step(tmp_path):
+    with Cluster(tmp_path, epochs=1) as cluster:
+        cluster.start(0)
+        cluster.start(1, "--set", "seed=7", "--set", "encoder.dropout=0.5")
+        found = [ended(process) for process in cluster.processes]
+    for code, _, problem in found:
+        assert code == 2
+        assert "worker 1: the workers have different configs: " in problem
+        assert "seed (0 at worker 0, 7 at worker 1)" in problem
+        assert "encoder.dropout (0.2 at worker 0, 0.5 at worker 1)" in problem
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_worker_that_never_starts(tmp_path):
+    with Cluster(tmp_path, epochs=1) as cluster:
+        code, out, problem = ended(cluster.start(0, TFXC_WAIT="2"))
+        host = cluster.hosts[1]
+    assert code == 1 and f"waiting for worker 1 ({host}), at most 2 s" in out
+    assert problem.startswith(f"TF_CONFIG: waited 2 s, worker 1 ({host}) did not come. To fix it:")
+
+
+@pytest.mark.slow
+def test_an_index_used_twice(tmp_path):
+    with Cluster(tmp_path, epochs=1) as cluster:
+        cluster.hosts.append(f"localhost:{free_ports(1)[0]}")
+        for index in (0, 1, 1):
+            cluster.start(index)
+        found = [ended(process) for process in cluster.processes]
+    assert [code for code, _, _ in found] == [2, 2, 2], found
+    assert sum("two processes are worker 1" in problem for _, _, problem in found) >= 2
+
+
+@pytest.mark.slow
+def test_a_waiting_worker_can_be_stopped(tmp_path):
+    with Cluster(tmp_path, epochs=1) as cluster:
+        process = cluster.start(0)
+        while "waiting for worker 1" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == -signal.SIGTERM
+
+
+@pytest.mark.slow
+def test_workers_go_back_to_the_same_checkpoint_and_finish_alike(tmp_path):
+    """A damaged newest checkpoint: both take the one before; the summary is the uninterrupted."""
+    with Cluster(tmp_path, epochs=2) as cluster:
+        cluster.start(0), cluster.start(1)
+        assert [ended(process)[0] for process in cluster.processes] == [0, 0]
+    summary = tmp_path / "run/summary.json"
+    whole = json.loads(summary.read_text())
+    summary.unlink()
+    newest = max((tmp_path / "run/checkpoints").glob("*.index"), key=lambda p: p.stat().st_mtime)
+    newest.write_bytes(newest.read_bytes()[:-1] + b"x")
+    with Cluster(tmp_path, epochs=2) as cluster:
+        cluster.start(0), cluster.start(1)
+        found = [ended(process) for process in cluster.processes]
+    assert [code for code, _, _ in found] == [0, 0]
+    assert "passed over: ckpt-26.index is damaged" in found[0][1]
+    assert "resumed at step 21 of 26" in found[0][1]
+    again = json.loads(summary.read_text())
+    assert {**again, "seconds": 0} == {**whole, "seconds": 0}
+
+
+def meet(tasks, addresses, limit=5):
+    """What each of several workers, as threads, gets: None or the error."""
+    found = [None] * len(tasks)
+
+    def one(place, task, content):
+        try:
+            Rendezvous(addresses, task, content, limit, report=lambda line: None).meet()
+        except (ConfigError, MachineError) as error:
+            found[place] = error
+
+    threads = [
+        threading.Thread(target=one, args=(place, *task)) for place, task in enumerate(tasks)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+@pytest.fixture
+def addresses():
+    return {f"worker {n}": f"localhost:{port}" for n, port in enumerate(free_ports(3))}
+
+
+def test_all_come(addresses):
+    tasks = [(task, {"seed": 1}) for task in reversed(addresses)]
+    assert meet(tasks, addresses) == [None] * 3
+
+
+def test_a_task_taken_twice_ends_all(addresses):
+    tasks = [("worker 0", {}), ("worker 1", {}), ("worker 1", {})]
+    for error in meet(tasks, addresses):
+        assert isinstance(error, ConfigError) and "two processes are worker 1" in str(error)
+
+
+def test_all_hear_who_was_given_something_else(addresses):
+    tasks = [("worker 0", {"a": 1}), ("worker 1", {"a": 1}), ("worker 2", {"a": 2, "b": [3]})]
+    for error in meet(tasks, addresses):
+        assert isinstance(error, ConfigError)
+        assert "a (1 at worker 0, 2 at worker 2), b (None at worker 0, [3] at" in str(error)
+
+
+def test_all_hear_who_did_not_come(addresses):
+    for error in meet([("worker 0", {}), ("worker 1", {})], addresses, limit=1):
+        assert isinstance(error, MachineError) and error.exit_code == 1
+        assert f"waited 1 s, worker 2 ({addresses['worker 2']}) did not come" in str(error)
+
+
+def test_a_stranger_and_a_restarted_worker_do_no_harm(addresses):
+    """Another program's connection is dropped; a worker that left and comes again is no other."""
+    leader = threading.Thread(target=meet, args=([("worker 0", {})], addresses))
+    leader.start()
+    host, port = addresses["worker 0"].split(":")
+    hello = {"task": "worker 1", "addresses": addresses, "content": {}, "process": "p"}
+    for text in ("GET / HTTP/1.1\r\n\r\n", "[1]\n", json.dumps(hello) + "\n"):
+        for _ in range(100):
+            try:
+                with socket.create_connection((host, int(port)), timeout=5) as stranger:
+                    stranger.sendall(text.encode())
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+    assert meet([("worker 1", {}), ("worker 2", {})], addresses) == [None, None]
+    leader.join()
+
+
+def test_a_port_in_use_is_named(addresses):
+    port = int(addresses["worker 1"].split(":")[1])
+    with socket.create_server(("", port)):
+        (error,) = meet([("worker 1", {})], addresses)
+    assert f"port {port} is taken on this machine, perhaps by another worker 1" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "task", "problem"),
+    [
+        ("a:1,b:1", {"type": "worker", "index": 0}, r"'cluster' has to be .*found 'a:1,b:1'"),
+        ({"worker": "a:1"}, {"type": "worker", "index": 0}, "found 'a:1' for 'worker'"),
+        ({"worker": ["a", "b:1"]}, {"type": "worker", "index": 0}, "found 'a'"),
+        ({"worker": ["a:1", "a:1"]}, {"type": "worker", "index": 0}, "found 'a:1' twice"),
+        ({"worker": []}, {"type": "worker", "index": 0}, r"found \[\] for 'worker'"),
+        ({"worker": ["a:99999"]}, {"type": "worker", "index": 0}, "found 'a:99999'"),
+        ({"worker": ["a:1"], "ps": ["b:1"]}, {"type": "worker", "index": 0}, "found 'ps' in it"),
+        ({"chief": ["a:1", "b:1"]}, {"type": "chief", "index": 0}, "one chief expected, found 2"),
+        ({"worker": ["a:1", "b:1"]}, {"type": "worker", "index": 2}, "from 0 to 1.*found 2"),
+        ({"worker": ["a:1", "b:1"]}, {"type": "worker", "index": -1}, "from 0 to 1.*found -1"),
+        ({"worker": ["a:1", "b:1"]}, {"type": "worker", "index": "1"}, "found '1'"),
+        ({"worker": ["a:1"]}, {"type": "chief", "index": 0}, "is 'chief', the cluster has worker"),
+        ({"worker": ["a:1"]}, "worker", "JSON with 'cluster' and 'task'"),
+    ],
+)
+def test_a_wrong_tf_config_is_explained(monkeypatch, cluster, task, problem):
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    with pytest.raises(ConfigError, match=rf"^TF_CONFIG: .*{problem}.*e\.g\. TF_CONFIG='"):
+        check_tf_config()
+
+
+@pytest.mark.parametrize("text", ["ten", "-1", "0", "inf", "nan"])
+def test_a_wrong_limit_is_explained(monkeypatch, text):
+    monkeypatch.setenv("TFXC_WAIT", text)
+    with pytest.raises(ConfigError, match=f"TFXC_WAIT: a number of seconds expected, .*{text}"):
+        wait_limit()
+
+
+def test_what_workers_must_share(tmp_path):
+    tree = tiny.tiny_tree(tmp_path)
+    shared = _shared_keys(parse_config(tree))
+    other = {**tree, "run": "elsewhere", "seed": 3}
+    other["training"] = {**tree["training"], "batch_size": 8, "log_every": 77}
+    changed = _shared_keys(parse_config(other))
+    assert {key for key in shared if shared[key] != changed[key]} == {"seed", "training.batch_size"}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "devices", "problem"),
+    [
+        ("mirrored", ["GPU:7"], r"no device 'GPU:7'.*devices there are \(CPU:0"),
+        ("mirrored", ["CPU:0", "/gpu:93"], "no device '/gpu:93'"),
+        ("mirrored", ["cuda:0"], "no device 'cuda:0'"),
+        ("mirrored", ["CPU:0", "cpu:0"], "distinct devices, found 'CPU:0', 'cpu:0'"),
+        ("mirrored", [], "distinct devices, found none"),
+        ("none", ["GPU:0"], "with strategy 'mirrored', found strategy 'none'"),
+        ("multi_worker", ["CPU:0"], "found strategy 'multi_worker'"),
+    ],
+)
+def test_devices_that_there_are_not(strategy, devices, problem):
+    with pytest.raises(ConfigError, match=rf"^training\.devices: .*{problem}"):
+        make_strategy(TrainingSettings(strategy=strategy, devices=devices))
