@@ -81,7 +81,7 @@ def make_run(
         "image_shape": image_shape,
         "num_labels": len(names),
         "row_normalise": normalise,
-        "splits": {"train": {"examples": 5}},
+        "splits": {"train": {"examples": 5, "min_labels": 1, "max_labels": 2}},
     }
     (assets / "manifest.json").write_text(json.dumps(manifest))
     LabelVocabulary(names).save(assets / "labels.txt")

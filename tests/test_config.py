@@ -73,7 +73,7 @@ def test_extends_in_a_circle(tmp_path):
     [
         (5, "config.json: 'extends' expects a file name, found 5"),
         (["base.json"], "'extends' expects a file name, found .'base.json'"),
-        ("", "no such config file"),
+        ("", "a file expected, found a folder"),
         ("absent.json", "absent.json: no such config file.*configs there: config.json"),
     ],
 )
@@ -224,7 +224,7 @@ def test_missing_file_names_its_neighbours(tmp_path):
         load_config(tmp_path / "quickstrat.json")
     with pytest.raises(ConfigError, match=r"no such config file.*check the path"):
         load_config(tmp_path / "absent" / "quickstart.json")
-    with pytest.raises(ConfigError, match="no such config file"):
+    with pytest.raises(ConfigError, match="a file expected, found a folder"):
         load_config(tmp_path)
 
 
@@ -239,3 +239,50 @@ def test_shipped_config(path):
 
 def test_there_are_configs():
     assert (CONFIGS / "quickstart.json").is_file()
+
+
+@pytest.mark.parametrize("value", ["Infinity", "NaN", "-Infinity", "1e999"])
+@pytest.mark.parametrize("key", ["training.epochs", "training.optimizer.learning_rate"])
+def test_values_that_are_not_finite(tmp_path, key, value):
+    section, *_, last = key.split(".")
+    inner = f'"{last}": {value}' if key.count(".") == 1 else f'"optimizer": {{"{last}": {value}}}'
+    path = tmp_path / "config.json"
+    path.write_text(
+        f'{{"run": "r", "data": {{"name": "d", "train": "t"}}, "{section}": {{{inner}}}}}'
+    )
+    with pytest.raises(ConfigError, match=rf"config\.json: {key}: a finite number expected"):
+        load_config(path)
+    path.write_text('{"run": "r", "data": {"name": "d", "train": "t"}}')
+    with pytest.raises(ConfigError, match=rf"{key}: a finite number expected"):
+        load_config(path, [f"{key}={value}"])
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ("seed=-1", "seed"),
+        (f"seed={2**32}", "seed"),
+        ("data.seed=-1", "data.seed"),
+        ("training.epochs=1e12", "training.epochs"),
+        (f"training.batch_size={10**30}", "training.batch_size"),
+    ],
+)
+def test_numbers_out_of_range(tmp_path, change, where):
+    path = tmp_path / "config.json"
+    path.write_text('{"run": "r", "data": {"name": "d", "train": "t"}}')
+    with pytest.raises(ConfigError, match=where):
+        load_config(path, [change])
+
+
+def test_a_path_that_is_no_unicode(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"run": "r", "data": {"name": "d", "train": "\\udcff"}}')
+    with pytest.raises(ConfigError, match=r"data\.train: a text in UTF-8 expected"):
+        load_config(path)
+
+
+def test_extends_through_a_link_to_itself(tmp_path):
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    (tmp_path / "config.json").write_text('{"extends": "loop.json"}')
+    with pytest.raises(ConfigError, match=r"loop\.json: too many levels of symbolic links"):
+        load_config(tmp_path / "config.json")

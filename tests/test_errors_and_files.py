@@ -1,8 +1,9 @@
+import argparse
 import errno
 import functools
-import gzip
-import lzma
+import json
 import os
+import signal
 import stat
 from pathlib import Path
 
@@ -10,15 +11,24 @@ import numpy as np
 import pytest
 
 from tfxc import cli
-from tfxc.errors import CheckpointError, ConfigError, DataError, NonFiniteLossError, UserError
+from tfxc.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MachineError,
+    NonFiniteLossError,
+    UserError,
+)
 from tfxc.files import (
     MARKER,
     atomic_file,
     atomic_folder,
     checksum,
     npy_rows,
-    open_text,
+    read_array,
+    read_json,
     write_errors,
+    write_json,
 )
 
 MISHAPS = [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), ValueError("bug"), SystemExit(3)]
@@ -63,7 +73,22 @@ def test_errors_are_value_errors(kind):
     ("raised", "code", "message"),
     [
         (DataError("bad", where="a.txt:1", fix="mend"), 2, "tfxc: a.txt:1: bad. To fix it: mend."),
-        (KeyboardInterrupt(), 130, "tfxc: stopped"),
+        (KeyboardInterrupt(), 130, "tfxc: stopped by SIGINT"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "a/b"),
+            2,
+            "tfxc: a/b: no such file or directory. To fix it: check the path.",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a"),
+            1,
+            "tfxc: a: the disk is full. To fix it: free some space or choose another folder.",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "a"),
+            1,
+            "tfxc: a: permission denied. To fix it: check its permissions.",
+        ),
     ],
 )
 def test_exit_codes(capsys, raised, code, message):
@@ -245,23 +270,111 @@ def test_other_os_errors_pass_unchanged():
         raise FileNotFoundError(errno.ENOENT, "absent")
 
 
-@pytest.mark.parametrize(("suffix", "opener"), [("", open), (".gz", gzip.open), (".xz", lzma.open)])
-def test_open_text(tmp_path, suffix, opener):
-    path = tmp_path / f"a.txt{suffix}"
-    with opener(path, "wb") as stream:
-        stream.write("één\nzwei".encode())
-    with open_text(path) as stream:
-        assert stream.read() == "één\nzwei"
-
-
-def test_open_text_of_nothing(tmp_path):
-    with pytest.raises(DataError, match=r"absent.txt: no such file"):
-        open_text(tmp_path / "absent.txt")
-
-
 def test_checksum(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"abc")  # the example of FIPS 180-2
     assert checksum(path).startswith(
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015a"
     )
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 7.45 GiB for an array"), None])
+def test_too_little_memory_is_one_line(capsys, error):
+    if error is None:
+        import tensorflow as tf
+
+        message = "OOM when allocating tensor with shape[2000000000,32] and type float"
+        error = tf.errors.ResourceExhaustedError(None, None, message)
+
+    def main(argv):
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main, [])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 1 and line.startswith("tfxc: the memory does not suffice (")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_clean_up_and_say_so(tmp_path, capsys, number):
+    def main(argv):
+        with atomic_file(tmp_path / "a") as stream:
+            stream.write("half")
+            signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main, [])
+    assert caught.value.code == 128 + number
+    assert capsys.readouterr().err == f"tfxc: stopped by {signal.Signals(number).name}\n"
+    assert not list(tmp_path.iterdir()) and signal.getsignal(number) == before
+
+
+def test_an_ignored_signal_stays_ignored(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            cli.run(lambda argv: signal.raise_signal(signal.SIGHUP), [])
+        assert not caught.value.code
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_json_files_never_hold_what_json_has_not(tmp_path, value):
+    write_json(tmp_path / "a.json", {"loss": value, "rows": [1, (value, 2.5)], "name": "ä"})
+    expected = {"loss": None, "rows": [1, [None, 2.5]], "name": "ä"}
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == expected
+
+
+def test_write_json_is_whole_or_not_there(tmp_path):
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"a": object()})
+    assert not list(tmp_path.iterdir())
+
+
+# What stands at the path, and what the message says.
+UNREADABLE = {
+    "missing": (lambda path: None, DataError, "no such file"),
+    "a folder": (lambda path: path.mkdir(), DataError, "found a folder"),
+    "a pipe": (os.mkfifo, DataError, "found a named pipe"),
+    "a loop": (lambda path: path.symlink_to(path), DataError, "too many levels"),
+    "empty": (lambda path: path.touch(), DataError, "damaged or of another kind"),
+    "garbage": (lambda path: path.write_bytes(b"\xff\xfe{["), DataError, "damaged"),
+}
+
+
+@pytest.mark.parametrize("read", [read_json, read_array])
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_cannot_be_read_is_one_clear_error(tmp_path, name, read):
+    make, kind, message = UNREADABLE[name]
+    make(path := tmp_path / "a")
+    with pytest.raises(kind, match=message) as caught:
+        read(path, fix="train again")
+    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).endswith("To fix it: train again.")
+
+
+def test_a_file_that_the_machine_refuses(tmp_path, monkeypatch):
+    (path := tmp_path / "a.json").write_text("{}")
+
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(MachineError, match=r"a\.json: cannot read: permission denied"):
+        read_json(path)
+
+
+def test_json_of_another_type(tmp_path):
+    (path := tmp_path / "a.json").write_text("[1]")
+    with pytest.raises(DataError, match="a JSON object expected"):
+        read_json(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [(cli.seed, "-1"), (cli.seed, "1.5"), (cli.number, "inf"), (cli.number, "x")]
+)
+def test_options_that_are_no_such_numbers(kind, text):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"found '{text}'"):
+        kind(text)

@@ -47,7 +47,9 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path, monkeypatch):
     run = make_run(tmp_path / "run")
 
     def fail(*_, **__):
-        raise tf.errors.ResourceExhaustedError(None, None, "saved_model.pb: No space left")
+        raise tf.errors.ResourceExhaustedError(
+            None, None, "saved_model.pb: No space left on device"
+        )
 
     monkeypatch.setattr(tf.saved_model, "save", fail)
     with pytest.raises(UserError, match="out: cannot write: the disk is full"):

@@ -1,6 +1,7 @@
 """Lengths of functions, docstrings and ``except`` clauses."""
 
 import ast
+import re
 
 import pytest
 
@@ -90,3 +91,22 @@ def test_the_rule_for_excepts(code, broad):
 def test_the_rule_for_bodies():
     function = ast.parse('def f(\n    a,\n):\n    """Two\n    lines."""\n    b = a\n\n    return b')
     assert body_lines(function.body[0]) == 3
+
+
+# What is hashed, or sent to another process, and the function itself.
+DIGESTS_AND_MESSAGES = {
+    "escaping.py", "checkpoints.py", "checksums.py", "files.py", "locks.py", "rendezvous.py",
+    "strategies.py",
+}  # fmt: skip
+
+
+def test_json_is_written_by_one_function():
+    """``json.dump`` writes NaN and Infinity, which no other reader of JSON takes."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in python_files("tfxc", "tools")
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if re.search(r"\bjson\.dump\(", line)
+        or (re.search(r"\bjson\.dumps\(", line) and path.name not in DIGESTS_AND_MESSAGES)
+    ]
+    assert not wrong, "take tfxc.files.write_json or tfxc.escaping.json_text: " + ", ".join(wrong)

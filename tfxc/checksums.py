@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from tfxc.errors import DataError
-from tfxc.files import atomic_file, checksum
+from tfxc.files import checksum, read_errors, write_json
 from tfxc.progress import Progress
 
 FILE = "checksums.json"
@@ -42,9 +42,8 @@ def record(folder, names=None, known=None):
         path = folder / name
         size, found = known.get(name) or (path.stat().st_size, checksum(path))
         entries[name] = {"bytes": size, "sha256": found}
-    with atomic_file(folder / FILE) as stream:
-        content = {"format": FORMAT, "files": entries, "sha256": _digest(entries)}
-        stream.write(json.dumps(content, indent=1) + "\n")
+    content = {"format": FORMAT, "files": entries, "sha256": _digest(entries)}
+    write_json(folder / FILE, content, indent=1)
 
 
 def add(folder, name):
@@ -80,7 +79,10 @@ def entries_of(folder, fix):
     except (FileNotFoundError, NotADirectoryError):
         problem = "no such file: the folder is not complete"
         raise Unrecorded(problem, where=path, fix=fix) from None
-    except (ValueError, KeyError, TypeError):
+    except OSError:
+        with read_errors(path, fix=fix):
+            raise
+    except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
         raise DataError("this record of checksums is damaged", where=path, fix=fix)
@@ -142,7 +144,7 @@ def identity(folder, fix):
 def of_files(folder, paths):
     """SHA-256 of several files and their names relative to ``folder``, whatever their order."""
     lines = sorted(f"{path.relative_to(folder).as_posix()} {checksum(path)}\n" for path in paths)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _digest(entries):

@@ -1,15 +1,19 @@
 """What every verb shares: options, errors as one line, exit codes."""
 
 import argparse
+import contextlib
 import json
+import math
 import os
+import re
 import signal
 import sys
+import threading
 
 from tfxc.config import load_config
-from tfxc.errors import UserError
+from tfxc.errors import MachineError, UserError
 from tfxc.escaping import safe_output
-from tfxc.files import check_local
+from tfxc.files import check_local, system_error
 
 
 def parser(verb, description, **kwargs):
@@ -122,6 +126,24 @@ def positive(text):
     return int(text)
 
 
+def seed(text):
+    """``type`` of an option that is a whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a whole number from 0 on expected, found {text!r}")
+    return int(text)
+
+
+def number(text):
+    """``type`` of an option that is a finite number."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise argparse.ArgumentTypeError(f"a finite number expected, found {text!r}")
+    return found
+
+
 def ending(suffix):
     """``type`` of an option that names a file to write whose name has to end so."""
 
@@ -135,12 +157,20 @@ def ending(suffix):
     return checked
 
 
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP, raised where the command stands, so that it cleans up as on Ctrl-C."""
+
+    def __init__(self, signal_number):
+        super().__init__()
+        self.signal_number = signal_number
+
+
 def run(main, argv=None):
     """Calls ``main(argv)`` and ends the process with the right exit code.
 
-    0: done. 1: the machine is at fault (``MachineError``, one line on standard error), or a bug
-    (with traceback). 2: wrong input, one line on standard error. 128 + n: stopped by signal n
-    after saving.
+    0: done. 1: the machine is at fault (one line on standard error), or a bug (with traceback).
+    2: wrong input, one line on standard error. 128 + n: stopped by signal n; what cannot be gone
+    on with is removed.
     """
     with safe_output():
         _run(main, argv)
@@ -148,13 +178,66 @@ def run(main, argv=None):
 
 def _run(main, argv):
     try:
-        sys.exit(main(argv))
+        with _stop_signals():
+            sys.exit(main(argv))
     except UserError as error:
-        print(f"tfxc: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("tfxc: stopped", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        _fail(error)
     except BrokenPipeError:  # the reader of our output has gone, as with "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        _fail(system_error(error))
+    except _out_of_memory() as error:
+        _fail(_memory_error(error))
+    except (KeyboardInterrupt, Terminated) as stop:
+        number = getattr(stop, "signal_number", signal.SIGINT)
+        print(f"tfxc: stopped by {signal.Signals(number).name}", file=sys.stderr)
+        sys.exit(128 + number)
+
+
+def _fail(error):
+    print(f"tfxc: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+@contextlib.contextmanager
+def _stop_signals():
+    """Raises ``Terminated`` at the first SIGTERM or SIGHUP; a second one ends the process."""
+
+    def stop(number, _frame):
+        signal.signal(number, signal.SIG_DFL)
+        raise Terminated(number)
+
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # A program that ignores or handles a signal (nohup) keeps its way; so does a thread.
+        if signal.getsignal(number) == signal.SIG_DFL and _in_main_thread():
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _in_main_thread():
+    return threading.current_thread() is threading.main_thread()
+
+
+def _out_of_memory():
+    """What Python, NumPy and TensorFlow raise where the memory does not suffice."""
+    tensorflow = sys.modules.get("tensorflow")
+    found = getattr(getattr(tensorflow, "errors", None), "ResourceExhaustedError", MemoryError)
+    return MemoryError, found
+
+
+def _memory_error(error):
+    wanted = re.search(r"shape\s?\[[\d, ]*\]|allocate [^\n]{1,80}", str(error))
+    shown = f" ({wanted.group()})" if wanted else ""
+    return MachineError(
+        f"the memory does not suffice{shown}",
+        fix="see `tfxc train --dry-run` for what a training needs; lower its batch size or the "
+        "model's widths, or use a larger machine",
+    )

@@ -6,12 +6,14 @@ error that names the nearest known one. Nothing here imports TensorFlow.
 
 import contextlib
 import json
+import math
+import os
 from pathlib import Path
 
 import pydantic
 
 from tfxc.errors import ConfigError
-from tfxc.files import check_local
+from tfxc.files import check_local, existing_file, read_errors
 from tfxc.registry import nearest
 from tfxc.settings import SPLITS, Config, DataSettings, EarlyStopping, Method, TrainingSettings
 
@@ -53,11 +55,28 @@ def load_config(path, overrides=()):
 
 def parse_config(tree, where="config"):
     """Validates a nested dict as a ``Config``; errors name the key and the nearest known one."""
+    _refuse_unwritable(tree, "", where)
     _check_paths(tree, where)
     try:
         return Config.model_validate(tree)
     except pydantic.ValidationError as error:
         raise _readable(error, where) from None
+
+
+def _refuse_unwritable(value, key, where):
+    """Refuses what no file of ours could hold: NaN, infinity, and texts that are no Unicode."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key}: a finite number expected, found {value}", where=where)
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            problem = f"{key}: a text in UTF-8 expected, found {value!r}"
+            raise ConfigError(problem, where=where, fix="rename the file or folder") from None
+    items = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value) if isinstance(value, (list, tuple)) else items
+    for name, item in items:
+        _refuse_unwritable(item, f"{key}.{name}" if key else str(name), where)
 
 
 def _check_paths(tree, where, key=""):
@@ -74,13 +93,16 @@ def _check_paths(tree, where, key=""):
 
 
 def _read(path, seen):
-    if path.resolve() in seen:
+    place = os.path.realpath(path)  # Path.resolve fails on a link that leads to itself
+    if place in seen:
         raise ConfigError("'extends' leads back to this file", where=path, fix="break the circle")
-    if not path.is_file():
+    if not path.exists() and not path.is_symlink():
         raise ConfigError("no such config file", where=path, fix=_neighbours(path))
+    with read_errors(path, error=ConfigError):
+        content = existing_file(path, error=ConfigError).read_bytes()
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # no JSON, or not even UTF-8
+        tree = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # no JSON, or not even UTF-8
         line = getattr(error, "lineno", 1)
         raise ConfigError(f"not valid JSON: {error}", where=f"{path}:{line}") from None
     if not isinstance(tree, dict):
@@ -90,7 +112,7 @@ def _read(path, seen):
         return tree
     if not isinstance(base, str):
         raise ConfigError(f"'extends' expects a file name, found {base!r}", where=path)
-    return merge(_read(path.parent / base, (*seen, path.resolve())), tree)
+    return merge(_read(path.parent / base, (*seen, place)), tree)
 
 
 def _neighbours(path):

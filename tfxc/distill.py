@@ -5,9 +5,8 @@ the same labels; they read the student's training file with their own features. 
 config's recipe 'distill' says stays. Given again, the same command goes on with a stopped training.
 """
 
-import json
-
 from tfxc import cli, train
+from tfxc.escaping import json_text
 
 
 def main(argv=None):
@@ -18,7 +17,7 @@ def main(argv=None):
         changes += ["--set", "recipe.trust=true"]
     for name in ("teachers", "hard_weight", "temperature", "distance"):
         if getattr(options, name) is not None:
-            changes += ["--set", f"recipe.{name}={json.dumps(getattr(options, name))}"]
+            changes += ["--set", f"recipe.{name}={json_text(getattr(options, name))}"]
     for change in options.set:
         changes += ["--set", change]
     command = ["--config", options.config, "--prepared", options.prepared, *changes]
@@ -37,8 +36,8 @@ def _parser():
         metavar="RUN",
         help="run folder of a teacher (several are averaged)",
     )
-    options.add_argument("--hard-weight", type=float, help="weight of the true labels (0.1)")
-    options.add_argument("--temperature", type=float, help="of both probabilities (4)")
+    options.add_argument("--hard-weight", type=cli.number, help="weight of the true labels (0.1)")
+    options.add_argument("--temperature", type=cli.number, help="of both probabilities (4)")
     options.add_argument("--distance", choices=["kl", "ce", "mse"], help="of the logits (kl)")
     options.add_argument("--fresh", action="store_true", help="throw an earlier run away")
     return options

@@ -9,6 +9,7 @@ what programs read: JSON stays exact.
 import contextlib
 import html
 import json
+import math
 import re
 import sys
 
@@ -42,6 +43,8 @@ def several_lines(text):
 def json_text(value, **options):
     """``value`` as JSON that can be printed: exact, other scripts readable, controls escaped.
 
+    NaN and infinity, which JSON has not, become null.
+
     Args:
         options: of ``json.dumps``.
 
@@ -49,8 +52,20 @@ def json_text(value, **options):
         >>> print(json_text("owl \\x9b日本"))
         "owl \\u009b日本"
     """
-    text = json.dumps(value, ensure_ascii=False, **options)
+    options = {"ensure_ascii": False, "allow_nan": False, **options}
+    try:
+        text = json.dumps(value, **options)
+    except ValueError:
+        text = json.dumps(_finite(value), **options)
     return _BEYOND_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _finite(value):
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def markdown_text(text):

@@ -7,12 +7,12 @@ labels.csv (of each label), confusions.csv (labels taken for others) and wrong.c
 that went wrong) there.
 """
 
-import json
 import time
 from pathlib import Path
 
 from tfxc import cli
 from tfxc.errors import ConfigError, DataError
+from tfxc.settings import MAX_LINE_BYTES
 
 
 def main(argv=None):
@@ -144,9 +144,11 @@ def reader_of_file(loaded, path, options):
 
     data, name, arguments = loaded.config.data, options.reader, {}
     # What was said about the training file says nothing about a file of another format.
+    longest = MAX_LINE_BYTES
     if name is None and _ending(path) == _ending(data.train):
-        name, arguments = data.reader, data.reader_options
-    return open_reader(path, name=name, **{**arguments, **dict(options.reader_option)})
+        name, arguments, longest = data.reader, data.reader_options, data.max_line_bytes
+    arguments = {**arguments, **dict(options.reader_option)}
+    return open_reader(path, name=name, longest_line=longest, **arguments)
 
 
 def texts_of_examples(loaded, options, split, wanted):
@@ -212,16 +214,15 @@ def search(loaded, rows, metrics, options, decided=None):
 def _write(folder, name, run, data, metrics, values):
     import numpy as np
 
-    from tfxc.files import atomic_file
+    from tfxc.files import atomic_file, write_json
 
-    with atomic_file(folder / f"{name}.json") as stream:
-        record = {
-            "run": str(run),
-            "data": data,
-            "examples": metrics.num_examples,
-            "metrics": metrics.known_values(),
-        }
-        json.dump(record, stream, indent=2)
+    record = {
+        "run": str(run),
+        "data": data,
+        "examples": metrics.num_examples,
+        "metrics": metrics.known_values(),
+    }
+    write_json(folder / f"{name}.json", record)
     with atomic_file(folder / f"{name}.npz", "wb") as stream:
         np.savez_compressed(stream, **values)
     print(f"written: {folder / name}.json and .npz (per example)")
@@ -268,7 +269,7 @@ def _parser():
     add_source_options(options)
     options.add_argument("--compare", metavar="RUN2", help="another run to compare with")
     options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN)")
-    options.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    options.add_argument("--seed", type=cli.seed, default=0, help="seed of the bootstrap")
     options.add_argument(
         "--tables",
         metavar="FOLDER",
@@ -303,7 +304,9 @@ def add_source_options(options):
         options, "format of FILE where its name does not tell", "label_separator=,"
     )
     options.add_argument("--k", type=_ks, help="cut-offs, e.g. 1,3,5 (default: the config's)")
-    options.add_argument("--threshold", type=float, help="score from which a label counts, for F1")
+    options.add_argument(
+        "--threshold", type=cli.number, help="score from which a label counts, for F1"
+    )
     options.add_argument(
         "--full-loss",
         action="store_true",

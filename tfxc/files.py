@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, folders that know what was written into them.
+"""Files that appear whole or not at all, small files read with clear errors, marked folders.
 
 A folder that tfxc writes holds a marker, ``.tfxc.json``: what it is, and the names of what belongs
 to it. Only such a folder is ever replaced or emptied, and only if it holds nothing else.
@@ -15,11 +15,17 @@ import lzma
 import os
 import re
 import shutil
+import stat
 import sys
+import tarfile
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from pathlib import Path
 
 from tfxc.errors import ConfigError, DataError, MachineError, UserError
+from tfxc.escaping import json_text
 from tfxc.locks import holder, owned, sweep
 from tfxc.version import __version__
 
@@ -27,24 +33,223 @@ MARKER, LOCKS = ".tfxc.json", ".*.lock"
 SCRATCH = ".{}.new-????????"  # of a name; what ``tempfile`` makes of ``_scratch_prefix``
 _REMOVED = ".removed-"
 
-_OPENERS = {".gz": gzip.open, ".xz": lzma.open}
+# What the machine refuses, and what to do.
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", "free some space or choose another folder"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space or choose another folder"),
+    errno.EACCES: ("permission to write is refused", "choose a folder you may write to"),
+    errno.EROFS: ("the file system is read-only", "choose a folder you may write to"),
+    errno.EPERM: ("the system does not permit it", "choose a folder you may write to"),
+    errno.EFBIG: ("the file would be too large", "raise `ulimit -f`, or use another disk"),
+    errno.EIO: ("the disk reports an error", "check the disk, or choose another one"),
+    errno.EMFILE: ("too many files are open", "raise `ulimit -n`"),
+    errno.ENFILE: ("too many files are open", "close other programs"),
+    errno.ENOMEM: ("the memory does not suffice", "close other programs"),
+}
+# A path that leads to no file is wrong input; any other failure to read is the machine's.
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR}
+_MALFORMED = (
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RecursionError,
+    SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+_JSON_NAMES = {dict: "object", list: "list", int: "number"}
+_DAMAGED_ARCHIVE = (
+    EOFError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
-def open_text(path):
-    """Opens a text file for reading as UTF-8: plain, ``.gz`` or ``.xz`` by its ending.
+def existing_file(path, *, fix="check the path", error=DataError):
+    """``path`` as a ``Path``, which has to lead to a regular file (a pipe would wait for ever).
+
+    Args:
+        path: the file.
+        fix: what the message recommends.
+        error: the kind of ``UserError``.
 
     Raises:
-        DataError: the file does not exist.
+        UserError: of that kind: there is none, or a folder or something else is in its place.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError("no such file", where=path, fix="check the path")
-    return _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8")
+    with read_errors(path, fix=fix, error=error):
+        kind = stat.S_IFMT(path.stat().st_mode)
+    if kind != stat.S_IFREG:
+        found = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe"}.get(kind, "a device")
+        raise error(f"a file expected, found {found}", where=path, fix=fix)
+    return path
+
+
+@contextlib.contextmanager
+def read_errors(path, *, fix="check the path", error=DataError):
+    """Turns what reading and parsing a file raises into one clear line.
+
+    Args:
+        path: the file, for the message.
+        fix: what the message recommends.
+        error: the kind of ``UserError``.
+
+    Raises:
+        UserError: of that kind: the file is missing, or its content is damaged.
+        MachineError: the file is there and cannot be read.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as problem:
+        if problem.errno in _NO_FILE:
+            found = os.strerror(problem.errno).lower()
+            found = "no such file" if problem.errno == errno.ENOENT else found
+            raise error(found, where=path, fix=fix) from problem
+        if problem.errno is None:  # NumPy's and HDF5's of a malformed file
+            raise _damaged(path, problem, fix, error) from problem
+        raise _unreadable(path, problem) from problem
+    except _MALFORMED as problem:
+        raise _damaged(path, problem, fix, error) from problem
+
+
+@contextlib.contextmanager
+def archive_errors(path):
+    """Turns what a damaged ``.gz``, ``.xz``, ``.npz`` or ``.tar`` raises into a DataError.
+
+    Other errors pass: what is in the archive is its reader's to judge.
+
+    Raises:
+        DataError: naming ``path``.
+        MachineError: the file cannot be read.
+    """
+    try:
+        yield
+    except _DAMAGED_ARCHIVE as error:
+        raise damaged_archive(path, str(error)) from error
+    except OSError:
+        with read_errors(path):
+            raise
+
+
+def damaged_archive(path, reason):
+    """The DataError of a damaged archive or compressed file."""
+    return DataError(
+        f"the compressed file is truncated or damaged ({reason})",
+        where=path,
+        fix="copy or download it again",
+    )
+
+
+def read_text(path, *, fix="check the path", error=DataError):
+    """The content of a file in UTF-8.
+
+    Args:
+        path, fix, error: as of ``read_errors``.
+
+    Raises:
+        UserError, MachineError: as ``read_errors``.
+    """
+    with read_errors(path, fix=fix, error=error):
+        return existing_file(path, fix=fix, error=error).read_text(encoding="utf-8")
+
+
+def read_json(path, *, fix="check the path", error=DataError, kind=dict):
+    """The value in a JSON file.
+
+    Args:
+        path, fix, error: as of ``read_errors``.
+        kind: type the value has to have.
+
+    Raises:
+        UserError, MachineError: as ``read_errors``, and the value is of another type.
+    """
+    text = read_text(path, fix=fix, error=error)
+    with read_errors(path, fix=fix, error=error):
+        value = json.loads(text)
+        if not isinstance(value, kind):
+            name = _JSON_NAMES.get(kind, "value of another type")
+            raise TypeError(f"a JSON {name} expected, found {text[:40]!r}")
+        return value
+
+
+def read_json_lines(path, *, fix="check the path", error=DataError):
+    """Objects of a file with one on each line; a last line that a kill cut short is left out.
+
+    Args:
+        path, fix, error: as of ``read_errors``.
+
+    Returns:
+        list of dicts.
+
+    Raises:
+        UserError, MachineError: as ``read_errors``; a damaged line is named.
+    """
+    *lines, cut_short = read_text(path, fix=fix, error=error).split("\n")
+    found = []
+    for number, line in enumerate(lines, 1):
+        with read_errors(f"{path}:{number}", fix=fix, error=error):
+            value = json.loads(line)
+            if not isinstance(value, dict):
+                raise TypeError(f"a JSON object expected, found {line[:40]!r}")
+            found.append(value)
+    with contextlib.suppress(ValueError):
+        value = json.loads(cut_short)
+        found += [value] if isinstance(value, dict) else []
+    return found
+
+
+def read_array(path, *, fix="check the path", error=DataError, mapped=False):
+    """The array of an ``.npy`` file; Python objects are refused.
+
+    Args:
+        path, fix, error: as of ``read_errors``.
+        mapped: leave it on the disk and map it, read only.
+
+    Raises:
+        UserError, MachineError: as ``read_errors``.
+    """
+    import numpy as np
+
+    with read_errors(path, fix=fix, error=error):
+        path = existing_file(path, fix=fix, error=error)
+        with open(path, "rb") as stream:
+            np.lib.format.read_magic(stream)  # else NumPy takes it for a pickle
+        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+
+
+def write_json(path, value, **options):
+    """Writes a value as a JSON file, whole or not at all; NaN and infinity become null.
+
+    Args:
+        path: file to write.
+        value: what ``json.dumps`` takes.
+        options: of ``json.dumps``; ``indent=2`` unless given.
+
+    Raises:
+        MachineError, UserError: as ``atomic_file``.
+    """
+    text = json_text(value, **{"indent": 2, **options})
+    with atomic_file(path) as stream:
+        stream.write(text + "\n")
+
+
+def _damaged(path, problem, fix, error):
+    reason = str(problem).strip().splitlines() or [type(problem).__name__]
+    if isinstance(problem, UnicodeDecodeError):
+        reason = [f"text in UTF-8 expected, byte {problem.start:,} is none"]
+    return error(f"damaged or of another kind ({reason[0][:200]})", where=path, fix=fix)
+
+
+def _unreadable(path, problem):
+    return MachineError(
+        f"cannot read: {os.strerror(problem.errno).lower()}",
+        where=path,
+        fix="check the disk and the permissions of the file and its folders",
+    )
 
 
 def checksum(path):
-    """SHA-256 of a file as a hexadecimal string, read in blocks."""
-    with open(path, "rb") as stream:
+    """SHA-256 of a file as a hexadecimal string, read in blocks.
+
+    Raises:
+        DataError, MachineError: as ``read_errors``.
+    """
+    with read_errors(path), open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -340,6 +545,19 @@ def _made_parent(path):
         yield
 
 
+def make_folder(path):
+    """Makes a folder and those above it, where they are not there yet.
+
+    Raises:
+        UserError: a file is in its place, or in that of a folder above it.
+        MachineError: it cannot be made.
+    """
+    with _made_parent(path := Path(path)), contextlib.suppress(FileExistsError):
+        path.mkdir()
+    if not path.is_dir():
+        raise _in_the_way(path, expected="folder", found="file")
+
+
 def _in_the_way(path, *, expected, found):
     return UserError(
         f"a {expected} expected, a {found} is in its place",
@@ -354,18 +572,10 @@ def write_errors(path):
     try:
         yield
     except OSError as error:
-        reasons = {
-            errno.ENOSPC: ("the disk is full", "free some space or choose another folder"),
-            errno.EDQUOT: ("the disk quota is used up", "free some space or choose another folder"),
-            errno.EACCES: ("permission to write is refused", "choose a folder you may write to"),
-            errno.EROFS: ("the file system is read-only", "choose a folder you may write to"),
-            errno.EPERM: ("the system does not permit it", "choose a folder you may write to"),
-            errno.EFBIG: ("the file would be too large", "raise `ulimit -f`, or use another disk"),
-            errno.EIO: ("the disk reports an error", "check the disk, or choose another one"),
-        }
-        if error.errno not in reasons:
+        number = error.errno or _named_number(error)
+        if number not in _REASONS or not _concerns(error.filename, path):
             raise
-        problem, fix = reasons[error.errno]
+        problem, fix = _REASONS[number]
         raise MachineError(f"cannot write: {problem}", where=path, fix=fix) from error
 
 
@@ -381,3 +591,34 @@ def captured_standard_error():
         finally:
             os.dup2(before, 2)
             os.close(before)
+
+
+def _concerns(name, path):
+    """Whether the file an error names is written for ``path``: it, in it, above it, or scratch."""
+    if not isinstance(name, (str, bytes, os.PathLike)):
+        return True  # a stream does not know its name
+    name, path = Path(os.path.abspath(os.fsdecode(name))), Path(os.path.abspath(path))
+    below = path.parent in name.parents and name.relative_to(path.parent).parts[0].startswith(".")
+    return below or name.is_relative_to(path) or path.is_relative_to(name)
+
+
+def system_error(error):
+    """The clear line of an ``OSError`` that nothing nearer to its cause has turned into one.
+
+    Returns:
+        UserError: its path leads to no file; else MachineError.
+    """
+    where = error.filename or error.filename2
+    if error.errno in _NO_FILE:
+        return UserError(os.strerror(error.errno).lower(), where=where, fix="check the path")
+    reason = os.strerror(error.errno).lower()
+    if error.errno in (errno.EACCES, errno.EPERM):  # of a file to read, as far as is known
+        return MachineError(reason, where=where, fix="check its permissions")
+    problem, fix = _REASONS.get(error.errno, (reason, "check the machine, then start again"))
+    return MachineError(problem, where=where, fix=fix)
+
+
+def _named_number(error):
+    """The number that HDF5 and TensorFlow write into their messages of failed calls, or None."""
+    found = re.search(r"errno = (\d+)", str(error))
+    return int(found.group(1)) if found else None

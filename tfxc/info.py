@@ -124,7 +124,8 @@ def _separate_models(config):
 
 
 def _memory_lines(config, manifest, decided):
-    from tfxc.training.memory import available_bytes, peak_bytes, rate_groups
+    from tfxc.ops.memory import available_bytes
+    from tfxc.training.memory import peak_bytes, rate_groups
 
     count, repetition = _separate_models(config)
     memory = peak_bytes(config, manifest, repetition, **decided)

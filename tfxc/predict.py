@@ -10,6 +10,7 @@ example is joined; their labels have to be the same.
 """
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def _check(options):
                     fix="give --run in place of --model"
                     + (", or export with --probabilities" if name == "probabilities" else ""),
                 )
-    runs = [Path(run).resolve() for run in options.run or ()]
+    runs = [Path(os.path.realpath(run)) for run in options.run or ()]
     several = len(runs) > 1
     if len(set(runs)) < len(runs):
         raise ConfigError("different runs expected, one is given twice", where="--run")
@@ -241,7 +242,7 @@ def _parser():
         type=cli.positive,
         help=f"labels that each of several runs lists (default: {_LISTED}, or k if that is more)",
     )
-    options.add_argument("--min-score", type=float, help="leave labels with a lower score out")
+    options.add_argument("--min-score", type=cli.number, help="leave labels with a lower score out")
     cli.add_beam_options(options)
     options.add_argument("--output", metavar="FILE", help="write there instead of printing")
     options.add_argument(

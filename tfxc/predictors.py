@@ -204,22 +204,41 @@ def _arguments(chunk, takes, where):
 _KINDS = {"text": "texts", "sparse": "sparse features", "dense": "dense vectors"}
 
 
+# What TensorFlow raises over a SavedModel that is damaged.
+_UNLOADABLE = (
+    tf.errors.OpError, AssertionError, AttributeError, IndexError, KeyError, OSError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+
+
 def _load(folder):
     if not (Path(folder) / "saved_model.pb").is_file():
         raise ConfigError("is no SavedModel", where=folder, fix="write one with tfxc.export")
     try:
-        model = tf.saved_model.load(str(folder))
-    except RuntimeError as error:
-        if "Op type not registered" not in str(error):
-            raise
-        require_text()  # whose ops cut the texts of pretrained models
-        model = tf.saved_model.load(str(folder))
+        model = _loaded(folder)
+    except _UNLOADABLE as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"is no SavedModel that can be loaded ({reason[:200]})",
+            where=folder,
+            fix="write it again with tfxc.export",
+        ) from error
     outputs = getattr(model.signatures.get("serving_default"), "structured_outputs", {})
     if not {"labels", "scores"} <= set(outputs):
         raise ConfigError(
             "gives no labels and scores", where=folder, fix="give a SavedModel of tfxc.export"
         )
     return model
+
+
+def _loaded(folder):
+    try:
+        return tf.saved_model.load(str(folder))
+    except RuntimeError as error:
+        if "Op type not registered" not in str(error):
+            raise
+        require_text()  # whose ops cut the texts of pretrained models
+        return tf.saved_model.load(str(folder))
 
 
 def _checked_k(k, available):

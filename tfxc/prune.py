@@ -7,11 +7,12 @@ back what was lost. The same as ``python -m tfxc.train`` with recipe ``prune``; 
 the same command goes on with a stopped training.
 """
 
-import json
 from pathlib import Path
 
 from tfxc import cli, registry, train
 from tfxc.errors import ConfigError
+from tfxc.escaping import json_text
+from tfxc.files import read_json
 
 _SIZES = ("num_heads", "feed_forward_dim", "iters", "examples")
 
@@ -25,7 +26,7 @@ def main(argv=None):
             f"a finished run expected, {options.run} is none", where="--run", fix="train it first"
         )
     if not options.trust:  # its config becomes that of the new run
-        registry.refuse_modules(json.loads(path.read_text(encoding="utf-8")), path)
+        registry.refuse_modules(read_json(path, fix="give a run folder"), path)
     section = {
         "name": "prune",
         "trust": options.trust,
@@ -36,7 +37,7 @@ def main(argv=None):
         if getattr(options, name) is not None:
             section[name] = getattr(options, name)
     section["uneven_heads"] = options.uneven_heads
-    changes = [f"run={json.dumps(options.output)}", f"recipe={json.dumps(section)}"]
+    changes = [f"run={json_text(options.output)}", f"recipe={json_text(section)}"]
     changes += _vocabulary_change(path, options.min_count)
     if options.epochs is not None:
         changes.append(f"training.epochs={options.epochs}")
@@ -51,9 +52,11 @@ def main(argv=None):
 
 def _vocabulary_change(path, min_count):
     """The ``--set`` that drops rare tokens, in a list."""
+    from tfxc.training.run_folder import RunFolder
+
     if min_count is None:
         return []
-    text_features = json.loads(path.read_text(encoding="utf-8"))["data"].get("text_features") or {}
+    text_features = RunFolder(path.parent).config().data.text_features or {}
     if text_features.get("name") not in ("characters", "words", "pretrained"):
         raise ConfigError(
             "a run on text features 'characters', 'words' or 'pretrained' expected, found "
@@ -138,7 +141,7 @@ def _parser():
         help="training examples that importance is measured on (2048)",
     )
     options.add_argument(
-        "--epochs", type=float, metavar="E", help="train the smaller model so long (default: no)"
+        "--epochs", type=cli.number, metavar="E", help="train it so long (default: no)"
     )
     options.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change another key"

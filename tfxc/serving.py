@@ -240,6 +240,7 @@ def feature_signature(manifest, batch=None):
 
 def _label_names(loaded_run):
     """Table from label id to name; the empty text for ids that stand for no label."""
+    loaded_run.vocabulary  # noqa: B018 (TensorFlow reads the file: it has to be whole)
     lines = tf.lookup.TextFileInitializer(
         str(loaded_run.folder / "assets" / "labels.txt"),
         tf.int64,

@@ -1,6 +1,6 @@
 """The settings of a run as pydantic models. Nothing here imports TensorFlow."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -8,8 +8,11 @@ from tfxc.errors import ConfigError
 from tfxc.escaping import json_text
 
 SPLITS = ("train", "dev", "test")
+# Longest line of a text format: a text of three million words. A file of a megabyte can hold a line
+# of a gigabyte where it is compressed.
+MAX_LINE_BYTES = 16 << 20
 
-Positive = pydantic.PositiveInt
+Positive = Annotated[int, pydantic.Field(gt=0, lt=2**63)]
 
 
 class _Section(pydantic.BaseModel):
@@ -80,6 +83,10 @@ class DataSettings(_Section):
         label_names: file with one label name per line. It names the labels of a format that
             numbers them, and is the complete list of the allowed ones for a format that names them.
         images: how images are stored; None for other sets, and for images the defaults.
+        num_labels: number of labels of a format that numbers them. It has to be given only where
+            it is far larger than the number of labels that occur in the training split.
+        max_line_bytes: longest line (or row of a matrix) of a text format, decompressed; a longer
+            one is refused before it is read to its end.
         min_label_count: labels rarer than this in the training split are left out.
         normalise: ``"l2"`` scales every row of given features to length 1.
         layout: layout of the records, see ``tfxc.data.records``.
@@ -104,6 +111,8 @@ class DataSettings(_Section):
     text_features: dict[str, Any] | None = None
     images: ImageSettings | None = None
     label_names: str | None = None
+    num_labels: Positive | None = None
+    max_line_bytes: Positive = MAX_LINE_BYTES
     min_label_count: Positive = 1
     normalise: Literal["l2"] | None = None
     layout: Literal["blocks", "examples"] = "blocks"
@@ -182,7 +191,7 @@ class TrainingSettings(_Section):
     """
 
     batch_size: Positive = 256
-    epochs: pydantic.PositiveFloat = 10
+    epochs: float = pydantic.Field(10, gt=0, le=1e9)
     optimizer: Method = Method(name="adam")
     schedule: Method = Method(name="constant")
     augmentation: list[Method] = []
@@ -266,7 +275,7 @@ class Config(_Section):
     """
 
     about: About = About()
-    seed: int = 0
+    seed: int = pydantic.Field(0, ge=0, lt=2**32)
     run: str
     data: DataSettings
     encoder: Method | None = None

@@ -3,10 +3,10 @@
 Given again, the same command goes on with a stopped training and does nothing for a finished one.
 """
 
-import json
 from pathlib import Path
 
 from tfxc import cli
+from tfxc.escaping import json_text
 
 
 def main(argv=None):
@@ -39,7 +39,7 @@ def _train(config, options):
     except Stopped as stop:
         print(f"{stop}; the same command goes on from there")
         return 128 + stop.signal_number
-    print(json.dumps(summary))
+    print(json_text(summary))
     return 0
 
 
@@ -91,9 +91,10 @@ def _context(config, folder, options):
 def _dry_run(config, recipe, folder, options):
     """Prints sizes and trains one step on one batch, in memory only."""
     from tfxc.data.manifest import Manifest
+    from tfxc.ops.memory import available_bytes
     from tfxc.prepare import describe
     from tfxc.training.job import try_one_step
-    from tfxc.training.memory import available_bytes, peak_bytes, rate_groups
+    from tfxc.training.memory import peak_bytes, rate_groups
 
     manifest = Manifest.load(folder)
     print(describe(manifest, folder))
@@ -139,7 +140,7 @@ def _parser():
     options.add_argument("--repetition", type=int, metavar="R", help="train repetition R alone")
     options.add_argument("--gpu", type=int, metavar="G", help="use GPU number G only")
     options.add_argument(
-        "--gpu_usage", type=float, metavar="SHARE", help="use this share of the GPU's memory"
+        "--gpu_usage", type=cli.number, metavar="SHARE", help="use this share of the GPU's memory"
     )
     options.add_argument(
         "--fresh", action="store_true", help="throw an earlier run in the folder away"

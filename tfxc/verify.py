@@ -12,7 +12,6 @@ Prints a table, writes verification-NAME.json and .npz (per-pair values) into th
 docs/verification.md says how each figure is made.
 """
 
-import json
 from pathlib import Path
 
 from tfxc import cli
@@ -174,15 +173,14 @@ def _compare_templates(options):
 def _write(folder, name, record, values):
     import numpy as np
 
-    from tfxc.files import atomic_file
+    from tfxc.files import atomic_file, write_json
 
     if folder is None:
         print("not written: neither --run nor --output is given")
         return
     plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
     path = Path(folder) / f"verification-{plain}"
-    with atomic_file(f"{path}.json") as stream:
-        json.dump(record, stream, indent=2)
+    write_json(f"{path}.json", record)
     with atomic_file(f"{path}.npz", "wb") as stream:
         np.savez_compressed(stream, **values)
     print(f"written: {path}.json and .npz (per pair)")
@@ -210,12 +208,12 @@ def _parser():
         options, "format of the labelled FILE where its name does not tell", "split=test"
     )
     options.add_argument("--num-pairs", type=cli.positive, help="pairs to draw (default: 6000)")
-    options.add_argument("--seed", type=int, help="seed of the draw (default: 0)")
+    options.add_argument("--seed", type=cli.seed, help="seed of the draw (default: 0)")
     options.add_argument(
         "--disjoint-classes", action="store_true", help="draw each class for one fold only"
     )
     options.add_argument("--folds", type=cli.positive, help="folds (default: 10)")
-    options.add_argument("--far", type=float, help="false accept rate of VAL (default: 0.001)")
+    options.add_argument("--far", type=cli.number, help="false accept rate of VAL (default: 0.001)")
     options.add_argument(
         "--no-flip", action="store_true", help="leave the mirror images out (default: add them)"
     )

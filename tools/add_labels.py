@@ -22,7 +22,9 @@ def main(argv=None):
     options.add_argument("--output", required=True, metavar="RUN2", help="the run folder to write")
     options.add_argument("--prepared", default="prepared", help="where prepared records are kept")
     options.add_argument(
-        "--memory-gb", type=float, help="what the training may take (default: as the run's recipe)"
+        "--memory-gb",
+        type=cli.number,
+        help="what the training may take (default: as the run's recipe)",
     )
     found = options.parse_args(argv)
     from tfxc.data.preparation import ensure_prepared

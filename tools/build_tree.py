@@ -121,7 +121,7 @@ def _parser():
         choices=("concat", "convex"),
         help="side by side, or alpha PIFA + (1 - alpha) label features (default: concat)",
     )
-    data.add_argument("--alpha", type=float, help="default: 0.5")
+    data.add_argument("--alpha", type=cli.number, help="default: 0.5")
     tree = options.add_argument_group("tree")
     tree.add_argument("--nr-splits", type=cli.positive, default=16, help="children of a node")
     tree.add_argument(
@@ -131,15 +131,17 @@ def _parser():
     tree.add_argument("--means", action="store_true", help="centres are not scaled to unit length")
     tree.add_argument("--max-iter", type=cli.positive, default=20, help="rounds of 2-means")
     tree.add_argument(
-        "--min-sample-rate", type=float, default=1.0,
+        "--min-sample-rate", type=cli.number, default=1.0,
         help="share of the labels that centres are found from at the root (default: all)",
     )  # fmt: skip
-    tree.add_argument("--max-sample-rate", type=float, default=1.0, help="the same further down")
     tree.add_argument(
-        "--warmup-ratio", type=float, default=0.4,
+        "--max-sample-rate", type=cli.number, default=1.0, help="the same further down"
+    )
+    tree.add_argument(
+        "--warmup-ratio", type=cli.number, default=0.4,
         help="share of the levels over which it rises (default: %(default)s)",
     )  # fmt: skip
-    tree.add_argument("--seed", type=int, default=0)
+    tree.add_argument("--seed", type=cli.seed, default=0)
     tree.add_argument("--threads", type=cli.positive, help="default: all cores")
     options.add_argument("--output", required=True, metavar="FILE", help="where to write, .npz")
     return options

@@ -7,7 +7,7 @@ Runs of one label are repetitions with other seeds: their mean is drawn, with a 
 standard deviation. A run's label stands before it, else it is what --label-by says of its config.
 """
 
-import json
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,8 @@ import numpy as np
 
 from tfxc import cli
 from tfxc.errors import CheckpointError, ConfigError
-from tfxc.escaping import picture_text
+from tfxc.escaping import json_text, picture_text
+from tfxc.files import read_json_lines
 from tfxc.reports import tables
 from tfxc.training.run_folder import RunFolder
 
@@ -88,9 +89,9 @@ def grouped(runs, label_by):
         label, sign, path = text.partition("=")
         if not sign or Path(text).exists():
             label, path = None, text
-        if Path(path).resolve() in seen:
+        if os.path.realpath(path) in seen:
             raise ConfigError("this run is given twice", where=path, fix="name it once")
-        seen.add(Path(path).resolve())
+        seen.add(os.path.realpath(path))
         config = RunFolder(path).config().model_dump(mode="json")
         label = label or ", ".join(str(_value(config, key, path)) for key in label_by.split(","))
         groups.setdefault(label, []).append((path, config))
@@ -126,7 +127,7 @@ def _leaves(tree, prefix=""):
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", json.dumps(value)
+            yield f"{prefix}{key}", json_text(value)
 
 
 def curve(label, paths, metric, axis):
@@ -169,7 +170,7 @@ def values_of(path, metric, axis):
         raise CheckpointError("tells no epochs", where=path, fix="use --axis step")
     found = {}
     for line in lines:
-        if metric in line:
+        if line.get(metric) is not None:
             epoch = line.get("epoch", line["step"] * (per_step or 0))
             found[line["step"] if axis == "step" else round(epoch, 2)] = line[metric]
     return found
@@ -178,13 +179,7 @@ def values_of(path, metric, axis):
 def _lines(path):
     if not path.exists():
         raise CheckpointError("has measured nothing yet", where=path.parent, fix="train it first")
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:  # a run is writing, or was killed while it did
-            break
-    return lines
+    return read_json_lines(path, fix="delete the damaged line")
 
 
 def table(curves, metric, axis):

@@ -95,7 +95,7 @@ def _parser():
     options.add_argument(
         "--unit", choices=("word", "character"), default="word", help="default: %(default)s"
     )
-    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--seed", type=cli.seed, default=0)
     cli.add_reader_options(options, "format of the file (default: by its name)", "text_field=body")
     return options
 

@@ -117,8 +117,8 @@ def _parser():
     options.add_argument("--signature", help="of the SavedModel (default: serving_default)")
     options.add_argument("--model-output", metavar="NAME", help="where it has several")
     options.add_argument("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
-    options.add_argument("--mean", type=float, nargs="+", help="of pixels from 0 to 1")
-    options.add_argument("--std", type=float, nargs="+", help="of pixels from 0 to 1")
+    options.add_argument("--mean", type=cli.number, nargs="+", help="of pixels from 0 to 1")
+    options.add_argument("--std", type=cli.number, nargs="+", help="of pixels from 0 to 1")
     return options
 
 

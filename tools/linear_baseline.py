@@ -5,7 +5,6 @@ baseline is one-versus-rest logistic regression (SGDClassifier), one label after
 its weights never stand in memory together.
 """
 
-import json
 from pathlib import Path
 
 import joblib
@@ -14,6 +13,7 @@ import scipy.sparse
 from sklearn.linear_model import SGDClassifier
 
 from tfxc import cli
+from tfxc.files import read_json
 from tfxc.progress import Progress
 
 SETTINGS = {"loss": "log_loss", "alpha": 1e-5, "max_iter": 4, "tol": None, "random_state": 0}
@@ -105,7 +105,7 @@ def table(baseline, run, split):
     rows = [("linear, one vs rest", baseline)]
     path = Path(run or "") / f"evaluation-{split}.json"
     if run and path.exists():
-        rows.insert(0, (str(run), json.loads(path.read_text())["metrics"]))
+        rows.insert(0, (str(run), read_json(path)["metrics"]))
     lines = ["".join([f"{'':24}", *(f"{name:>8}" for name in names)])]
     for title, values in rows:
         lines.append("".join([f"{title:24}", *(f"{100 * values[name]:8.2f}" for name in names)]))

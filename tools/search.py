@@ -25,7 +25,8 @@ from typing import NamedTuple
 
 from tfxc import cli
 from tfxc.errors import ConfigError
-from tfxc.files import atomic_file
+from tfxc.escaping import json_text
+from tfxc.files import read_json, write_json
 from tfxc.training.interrupts import stop_with_parent
 
 _STOPPED = 128  # exit codes from here on say that a signal stopped the training
@@ -151,8 +152,7 @@ def table(rows, options):
 
 def write(path, rows):
     """Writes the rows as JSON, whole or not at all."""
-    with atomic_file(path) as stream:
-        stream.write(json.dumps(rows, indent=1) + "\n")
+    write_json(path, rows, indent=1)
 
 
 def values_of(text):
@@ -196,12 +196,12 @@ def _value(text):
 
 
 def _distinct(trials):
-    return list({json.dumps(trial, sort_keys=True): trial for trial in trials}.values())
+    return list({json_text(trial, sort_keys=True): trial for trial in trials}.values())
 
 
 def _name(changes):
     """A folder name that only depends on the changes."""
-    return hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:10]
+    return hashlib.sha256(json_text(changes, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _texts(changes):
@@ -209,7 +209,7 @@ def _texts(changes):
 
 
 def _text(value):
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json_text(value)
 
 
 def _finished(run):
@@ -224,7 +224,7 @@ def _result(run, metric):
     """
     if not _finished(run):
         return None
-    summary = json.loads((run / "summary.json").read_text("utf-8"))
+    summary = read_json(run / "summary.json")
     if summary.get("best_metric") == metric:
         return summary["best"]
     if metric not in summary.get("dev", {}):
@@ -256,7 +256,7 @@ def _parser():
         help="a config key and its values or range (may be given several times)",
     )
     options.add_argument("--random", type=cli.positive, metavar="N", help="draw N settings")
-    options.add_argument("--seed", type=int, default=0, help="of the drawing (default: 0)")
+    options.add_argument("--seed", type=cli.seed, default=0, help="of the drawing (default: 0)")
     options.add_argument("--metric", default="P@1", help="of dev (default: %(default)s)")
     options.add_argument("--smaller", action="store_true", help="less of the metric is better")
     options.add_argument("--runs", default="runs/search", help="folder (default: %(default)s)")

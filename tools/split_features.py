@@ -15,9 +15,12 @@ def main(argv=None):
     options.add_argument("--output", required=True, metavar="FOLDER", help="where to write")
     for name in ("val", "test"):
         options.add_argument(
-            f"--{name}", type=float, default=0.05, help="rows, or a share (default: %(default)s)"
+            f"--{name}",
+            type=cli.number,
+            default=0.05,
+            help="rows, or a share (default: %(default)s)",
         )
-    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--seed", type=cli.seed, default=0)
     found = options.parse_args(argv)
     from tfxc.data.feature_set import FeatureSet
     from tfxc.data.feature_split import split_features

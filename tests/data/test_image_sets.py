@@ -206,7 +206,7 @@ def test_memory_of_images_is_counted(folder, tmp_path):
 
 
 def test_shards_of_large_images_hold_few(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("tfxc.data.image_conversion._SHARD_BYTES", 8 * 192)
+    monkeypatch.setattr("tfxc.data.image_conversion.IMAGE_SHARD_BYTES", 8 * 192)
     manifest = prepare(settings_of(folder), tmp_path / "set")
     assert [shard.examples for shard in manifest.split("test").shards] == [8, 8, 8, 6]
 

@@ -59,7 +59,7 @@ def test_damage_is_told(name, old, new, message, tmp_path):
 
 
 def test_files_that_are_missing_or_no_text(tmp_path):
-    with pytest.raises(DataError, match=r"meta\.json: saved text features are expected"):
+    with pytest.raises(DataError, match=r"meta\.json: no such file"):
         load_pecos_vectorizer(tmp_path)
     folder = write(SAVED[0], tmp_path)
     (folder / WORDS).write_bytes(b"1\n0\t\xff\n")

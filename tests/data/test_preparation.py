@@ -11,6 +11,7 @@ import scipy.sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
+from tests.data.prepared import numbered_rows
 from tests.data.source_sets import (
     AWKWARD,
     TFIDF,
@@ -25,6 +26,7 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.manifest import Manifest, prepared_folder
 from tfxc.data.preparation import ensure_prepared, prepare
 from tfxc.data.records import read_shard
+from tfxc.data.shard_writer import in_order, shuffled
 from tfxc.data.source import ShardSource
 from tfxc.data.source_files import refuse_changed_sources
 from tfxc.data.text_features import load_text_features
@@ -238,7 +240,8 @@ def test_built_in_set_is_described_by_its_fingerprint(tmp_path, monkeypatch):
     )  # fmt: skip
     source = prepare(settings, tmp_path / "out").sources["train"]
     assert (source.path, source.fingerprint, source.sha256) == ("builtin:toy", "feed", None)
-    assert opened[-1] == {"name": None, "jobs": 1, "split": "dev"} != opened[0]
+    expected = {"name": None, "longest_line": 1 << 24, "jobs": 1, "split": "dev"}
+    assert opened[-1] == expected != opened[0]
     refuse_changed_sources(Manifest.load(tmp_path / "out"), tmp_path / "out")
 
 
@@ -362,3 +365,39 @@ def test_bibtex(tmp_path):
     rows = read_shard(tmp_path / "out" / train.shards[0].file, "blocks")
     norms = np.sqrt(np.add.reduceat(rows.values**2, rows.indptr[:-1][np.diff(rows.indptr) > 0]))
     np.testing.assert_allclose(norms, 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 100, 777, 3000])
+def test_the_shuffle_does_not_depend_on_how_many_rows_come_at_a_time(tmp_path, size):
+    def order(step):
+        rows = numbered_rows(3000)
+        parts = (rows.slice(first, first + step) for first in range(0, 3000, step))
+        return np.concatenate([part.values for part in shuffled(parts, 7, 3, tmp_path)])
+
+    np.testing.assert_array_equal(order(size), order(1024))
+
+
+def test_shards_end_by_bytes(tmp_path, monkeypatch):
+    rows = numbered_rows(3000)
+    monkeypatch.setattr("tfxc.data.shard_writer.SHARD_BYTES", rows.nbytes // 10)
+    parts = list(in_order(iter([rows.slice(0, 1000), rows.slice(1000, 3000)]), 2000))
+    assert 10 <= len(parts) <= 13 and max(part.nbytes for part in parts) < 1.2 * rows.nbytes / 10
+    found = np.concatenate([part.values for part in parts])
+    np.testing.assert_array_equal(found, rows.values)
+
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_training_shards_are_as_many_as_their_bytes_ask_for(tmp_path, monkeypatch, texts):
+    monkeypatch.setattr("tfxc.data.preparation.SHARD_BYTES", 20_000)
+    if texts:
+        path = tmp_path / "train.jsonl"
+        words = (" ".join(f"w{(7 * n + m) % 40}" for m in range(9)) for n in range(2000))
+        path.write_text("".join(f'{{"text": "{text}", "labels": ["a"]}}\n' for text in words))
+        more = {"text_features": {"name": "tfidf", "min_df": 1}}
+    else:
+        path, more = tmp_path / "train.svm", {}
+        path.write_text("".join(f"{n % 5} 1:1 {2 + n % 9}:1 40:1\n" for n in range(2000)))
+    found = prepare(DataSettings(name="x", train=str(path), **more), tmp_path / "out", jobs=1)
+    sizes = [shard.memory_bytes("sparse") for shard in found.split("train").shards]
+    assert len(sizes) > 3 and max(sizes) < 1.3 * 20_000
+    assert found.split("train").examples == 2000

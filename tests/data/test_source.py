@@ -25,18 +25,18 @@ def folder(tmp_path_factory):
 def shards_read_once():
     """Reading a shard is tested elsewhere; here the same few are asked for again and again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "read_shard", _cached_read_shard)
+        patch.setattr(records, "read_parts", _cached_read_parts)
         yield
 
 
-def _cached_read_shard(path, *arguments):
+def _cached_read_parts(path, *arguments):
     key = (path.read_bytes(), *arguments) if path.is_file() else None
     if key is None or key not in _READ:
-        _READ[key] = _read_shard(path, *arguments)
+        _READ[key] = list(_read_parts(path, *arguments))
     return _READ[key]
 
 
-_READ, _read_shard = {}, records.read_shard
+_READ, _read_parts = {}, records.read_parts
 
 
 def sources(folder):

@@ -151,7 +151,7 @@ def test_saved_and_pickled(features, tmp_path):
 
 def test_damaged_folders(tmp_path):
     folder = tmp_path / "features"
-    with pytest.raises(DataError, match=r"features\.json: .* missing"):
+    with pytest.raises(DataError, match=r"features\.json: no such file"):
         load_text_features(folder)
     TfidfFeatures().fit([sample_texts()]).save(folder)
     vocabulary = (folder / "vocabulary.txt").read_bytes()
@@ -159,13 +159,13 @@ def test_damaged_folders(tmp_path):
     with pytest.raises(DataError, match=r"idf\.npy: .* weights are expected"):
         load_text_features(folder)
     (folder / "vocabulary.txt").unlink()
-    with pytest.raises(DataError, match=r"vocabulary\.txt: .* missing"):
+    with pytest.raises(DataError, match=r"vocabulary\.txt: no such file"):
         load_text_features(folder)
     (folder / "features.json").write_text(json.dumps({"version": 99, "name": "", "settings": {}}))
     with pytest.raises(DataError, match="version 1 is expected, found 99"):
         load_text_features(folder)
     (folder / "features.json").write_text("{")
-    with pytest.raises(DataError, match="saved text features are expected"):
+    with pytest.raises(DataError, match="damaged"):
         load_text_features(folder)
 
 

@@ -78,8 +78,8 @@ def test_pairs_that_are_refused(pairs, method, error, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "a calibration expected"),
-        ("[]", "a calibration expected"),
+        ("{", r"calibration\.json: damaged"),
+        ("[]", "a JSON object expected"),
         (json.dumps({"format": 2, "method": "isotonic"}), "another format"),
         (json.dumps({"format": 1, "method": "isotonic", "scores": [1]}), "as many values"),
         (json.dumps({"format": 1, "method": "isotonic", "sores": [1]}), "sores"),

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.errors import DataError
+from tfxc.files import existing_file, read_array, read_errors
+from tfxc.ops.memory import require_memory
 
 
 def matrix(path, name, values):
@@ -27,15 +29,12 @@ def read_arrays(path):
     Raises:
         DataError: the file is missing or damaged, or holds Python objects.
     """
-    try:
+    with read_errors(path):
+        existing_file(path)
+        with zipfile.ZipFile(path) as archive:
+            require_memory(sum(member.file_size for member in archive.infolist()), path)
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise DataError("no such file", where=path, fix="check the path") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"an .npz file of numbers expected: {error}", where=path, fix="write it again"
-        ) from error
 
 
 def load_embeddings(path):
@@ -58,10 +57,5 @@ def load_embeddings(path):
         if names is not None and names.shape != (len(values),):
             raise DataError(f"{len(values)} names expected, found {names.shape}", where=path)
     else:
-        try:
-            values = np.load(path, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise DataError("no such file", where=path, fix="check the path") from None
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"an .npy file of numbers expected: {error}", where=path) from error
+        values = read_array(path, mapped=True)
     return matrix(path, "embeddings", values), names

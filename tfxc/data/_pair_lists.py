@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tfxc.data.formats.lines import Lines
 from tfxc.errors import DataError
-from tfxc.files import open_text
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".JPG", ".JPEG", ".PNG")
 _FLAGS = {"1": True, "true": True, "0": False, "-1": False, "false": False}
@@ -25,8 +25,8 @@ def read_pair_list(path):
         DataError: a line of another form, or not as many pairs as the first line announces; the
             message names file and line.
     """
-    with open_text(path) as stream:
-        lines = [(number, _fields(line)) for number, line in enumerate(stream, 1) if line.strip()]
+    texts = Lines(path).texts()
+    lines = [(number, _fields(line)) for number, line in texts if line.strip()]
     if not lines:
         raise DataError("a list of pairs expected, found an empty file", where=path)
     head = lines[0][1]

@@ -77,6 +77,10 @@ class Converter:
             raise _not_finite(features, where, first)
         return features if self._normalise is None else normalize(features, norm=self._normalise)
 
+    def arrays_of_texts(self, texts):
+        """The features of texts as the arrays of ``Rows``."""
+        return self._arrays(self._text_features.transform(texts, jobs=1))
+
     def _arrays(self, features):
         if self._dense:
             return {"matrix": features}

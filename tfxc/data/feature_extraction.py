@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfxc.data.feature_writer import FeatureWriter
+from tfxc.data.label_ids import inferred_num_labels
 from tfxc.errors import ConfigError, DataError
 from tfxc.progress import Progress
 
@@ -63,7 +64,8 @@ def read_labels(reader, num_labels=None, names=None):
             where=reader.path,
             fix="add the name to the list",
         )
-    return Labels(ids, _count(ids, num_labels, names, reader.num_labels), names)
+    count = _count(ids, num_labels, names, reader.num_labels, reader.path)
+    return Labels(ids, count, names)
 
 
 def next_after(items, count):
@@ -87,14 +89,14 @@ def _codes(lists, codes, first, where):
     return np.array(labels, np.int32)
 
 
-def _count(ids, wanted, names, declared):
+def _count(ids, wanted, names, declared, where):
     if names is not None:
         declared = len(names)
         if wanted not in (None, declared):
             raise ConfigError(
                 f"{declared:,} label names, but {wanted:,} labels are declared", where="num_labels"
             )
-    return wanted or declared or int(ids.max()) + 1
+    return wanted or declared or inferred_num_labels(ids, None, where)
 
 
 def extract_features(

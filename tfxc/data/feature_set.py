@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from tfxc import checksums
-from tfxc.errors import DataError
+from tfxc.errors import DataError, MachineError
+from tfxc.files import read_errors
 
 FEATURES, LABELS, DONE = "features.npy", "labels.npy", "done.npy"
 SETTINGS, NAMES = "features.json", "labels.txt"
@@ -78,11 +79,25 @@ class FeatureSet:
 
     @property
     def label_names(self):
-        """Names of the labels in the order of their ids, or None."""
+        """Names of the labels in the order of their ids, or None.
+
+        Raises:
+            DataError: their file is damaged, or has another number of names.
+        """
         from tfxc.labels.vocabulary import LabelVocabulary
 
         path = self.folder / NAMES
-        return LabelVocabulary.load(path).names if path.exists() else None
+        if not os.path.lexists(path):
+            return None
+        names = LabelVocabulary.load(path).names
+        if len(names) != self.num_labels:
+            raise DataError(
+                f"names of {self.num_labels:,} labels as {SETTINGS} says expected, found "
+                f"{len(names):,}",
+                where=path,
+                fix=_AGAIN,
+            )
+        return names
 
     @property
     def block_rows(self):
@@ -167,12 +182,15 @@ def load_settings(folder):
             fix="make one with tools/extract_features.py or tools/import_features.py",
         )
     try:
-        settings = json.loads(path.read_bytes())
+        with read_errors(path, fix=_AGAIN):
+            settings = json.loads(path.read_bytes())
         sizes = [settings[f"num_{name}"] for name in ("examples", "features", "labels")]
         whole = all(type(size) is int and size > 0 for size in sizes)
         whole &= settings["dtype"] in TYPES and type(settings["finished"]) is bool
         version = settings["format_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, MachineError):
+            raise
         whole, version = False, FORMAT_VERSION
     if not whole:
         raise DataError("this description of a feature set is damaged", where=path, fix=_AGAIN)
@@ -204,7 +222,7 @@ def check_array(path, shape, dtype, fix=_AGAIN):
     """
     if not path.is_file():
         raise DataError("no such file", where=path, fix=fix)
-    with open(path, "rb") as stream:
+    with read_errors(path, fix=fix), open(path, "rb") as stream:
         found, offset = _read_header(stream), stream.tell()
     if found != (tuple(shape), False, dtype):
         told = "no such array" if found is None else f"{found[2]} {found[0]}"

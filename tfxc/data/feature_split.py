@@ -7,6 +7,7 @@ import numpy as np
 
 from tfxc.data.feature_set import check_labels
 from tfxc.data.feature_writer import FeatureWriter
+from tfxc.data.label_ids import inferred_num_labels
 from tfxc.data.sampling import permutation
 from tfxc.errors import ConfigError, DataError
 from tfxc.progress import Progress
@@ -133,7 +134,7 @@ def import_arrays(features, labels, folder, *, num_labels=None, label_names=None
             fix="give the labels that belong to these features",
         )
     if num_labels is None and labels.dtype.kind in "iu" and labels.size:
-        num_labels = len(label_names) if label_names is not None else int(labels.max()) + 1
+        num_labels = inferred_num_labels(labels, label_names, "labels")
         check_labels(labels, max(1, num_labels), "labels")
     writer = FeatureWriter(
         folder, labels=labels, num_features=features.shape[1], num_labels=num_labels,

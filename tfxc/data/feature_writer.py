@@ -28,7 +28,8 @@ from tfxc.data.feature_set import (
     load_settings,
 )
 from tfxc.errors import ConfigError, DataError, UserError
-from tfxc.files import atomic_file, write_errors
+from tfxc.escaping import json_text
+from tfxc.files import atomic_file, write_errors, write_json
 from tfxc.labels.vocabulary import LabelVocabulary
 
 # What a kill -9 or a power cut can cost is the work of this time.
@@ -78,7 +79,7 @@ class FeatureWriter:
         self._names = label_names
         self.num_examples, self.num_features = len(self._labels), num_features
         # Through JSON, so that they equal what is loaded (tuples become lists).
-        self.settings = json.loads(json.dumps({
+        self.settings = json.loads(json_text({
             "format_version": FORMAT_VERSION,
             "num_examples": self.num_examples, "num_features": num_features,
             "num_labels": num_labels, "dtype": dtype,
@@ -240,9 +241,7 @@ class FeatureWriter:
         (self.folder / DONE).unlink(missing_ok=True)
 
     def _save_settings(self):
-        with atomic_file(self.folder / SETTINGS) as stream:
-            json.dump(self.settings, stream, indent=1)
-            stream.write("\n")
+        write_json(self.folder / SETTINGS, self.settings, indent=1)
 
 
 def _checked_labels(labels, num_labels, names, where):

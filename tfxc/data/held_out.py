@@ -1,5 +1,6 @@
 """The splits of a data set as readers, a dev split out of the training file if need be."""
 
+import array
 import dataclasses
 import itertools
 
@@ -36,7 +37,10 @@ def open_split(settings, split):
     held_out = settings.dev_share is not None and split != "test"
     name = "train" if held_out else split
     options = {**settings.reader_options, **settings.split_options.get(name, {})}
-    reader = open_reader(expand(settings.sources()[name]), name=settings.reader, **options)
+    reader = open_reader(
+        expand(settings.sources()[name]), name=settings.reader,
+        longest_line=settings.max_line_bytes, **options,
+    )  # fmt: skip
     if not held_out:
         return reader
     label_lists = itertools.chain.from_iterable(reader.label_lists())
@@ -71,23 +75,27 @@ def held_out_examples(label_lists, share, seed):
         >>> chosen[:10].sum(), chosen[10:20].sum(), chosen[20]
         (np.int64(2), np.int64(2), np.False_)
     """
-    ids, sizes, flat = {}, [], []
-    for labels in label_lists:
-        sizes.append(len(labels))
-        flat.extend(ids.setdefault(label, len(ids)) for label in labels)
-    indptr = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-    rarest = rarest_labels(indptr, np.asarray(flat, np.int32))
-    shuffled = permutation(len(sizes), seed, _STREAM)
+    rarest = _rarest(label_lists)
+    shuffled = permutation(len(rarest), seed, _STREAM)
     dealt = shuffled[np.argsort(rarest[shuffled], kind="stable")]
     groups = rarest[dealt]
     follows = np.concatenate([[False], groups[1:] == groups[:-1]]) if len(dealt) else groups == 0
     eligible = dealt[follows]
-    count = min(round(share * len(sizes)), len(eligible))
-    chosen = np.zeros(len(sizes), bool)
+    count = min(round(share * len(rarest)), len(eligible))
+    chosen = np.zeros(len(rarest), bool)
     if count:
         # At equal distances, so that the labels, which stand in a row, share evenly.
         chosen[eligible[((np.arange(count) + 0.5) * len(eligible) / count).astype(np.int64)]] = True
     return chosen
+
+
+def _rarest(label_lists):
+    """``rarest_labels`` of lists of names or ids; a list takes 8 bytes and 4 for each label."""
+    ids, bounds, flat = {}, array.array("q", [0]), array.array("i")
+    for labels in label_lists:
+        flat.extend([ids.setdefault(label, len(ids)) for label in labels])
+        bounds.append(len(flat))
+    return rarest_labels(np.frombuffer(bounds, np.int64), np.frombuffer(flat, np.int32))
 
 
 class Portion:

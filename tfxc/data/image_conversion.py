@@ -7,14 +7,15 @@ import numpy as np
 
 from tfxc.data.images import decode_good, fit_arrays, own_shape
 from tfxc.data.lists import joined_files
+from tfxc.data.shard_writer import IMAGE_SHARD_BYTES
 from tfxc.errors import DataError
 from tfxc.escaping import one_line
 from tfxc.settings import ImageSettings
 
 CORRUPT_IMAGES_FILE = "corrupt_images.txt"
 _NAMES_SHOWN = 5
-# Shards of images hold fewer examples than asked for rather than more bytes than this.
-_SHARD_BYTES = 128 << 20
+# Images that are decoded at once.
+_CHUNK_BYTES = 64 << 20
 
 
 class ImageConverter:
@@ -71,7 +72,13 @@ class ImageConverter:
         """How many images a shard may hold, at most ``most``, so that it stays small enough."""
         encoded = self.store == "encoded"
         size = self._file_bytes / max(self._files, 1) if encoded else self.num_values
-        return min(most, max(1, int(_SHARD_BYTES / max(size, 1))))
+        return min(most, max(1, int(IMAGE_SHARD_BYTES / max(size, 1))))
+
+    def chunk_images(self, most):
+        """How many images to decode at once, at most ``most``, so that they take 64 MB."""
+        if self.shape is None or self.store == "encoded":
+            return most
+        return max(1, min(most, _CHUNK_BYTES // max(1, self.num_values)))
 
     def save_corrupt(self, folder):
         """Names the images that were left out, if any: in a file and on the screen."""

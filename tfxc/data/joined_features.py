@@ -12,7 +12,8 @@ from tfxc.data.text_features_base import FILE_VERSION, build_of, load_of
 from tfxc.data.tokens import TOKENS
 from tfxc.data.tokens_base import TokenRows
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_folder
+from tfxc.escaping import json_text
+from tfxc.files import atomic_folder, write_json
 
 _SECTION = "data.text_features"
 _KINDS = {"tokens": TOKENS, "terms": BAGS}
@@ -147,7 +148,7 @@ class JoinedFeatures:
         """
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
         with atomic_folder(folder, "set of text features") as scratch:
-            (scratch / "features.json").write_text(json.dumps(head, indent=2) + "\n", "utf-8")
+            write_json(scratch / "features.json", head)
             for name, part in self._parts():
                 part.save(scratch / name)
 
@@ -168,7 +169,7 @@ class JoinedFeatures:
 
 def _plain(part):
     """Settings as a file has them: tuples become lists."""
-    return json.loads(json.dumps(part.settings()))
+    return json.loads(json_text(part.settings()))
 
 
 def _built(name, section):

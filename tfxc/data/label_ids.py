@@ -4,10 +4,58 @@ from collections import Counter
 
 import numpy as np
 
-from tfxc.errors import DataError
+from tfxc.errors import ConfigError, DataError
 from tfxc.labels.vocabulary import LabelVocabulary
 
+# A label takes some 200 bytes here and a row of the model later. Labels that do not occur are
+# granted up to this many, or up to this many times as many as occur; more has to be said.
+_UNSEEN_GRANTED = 100_000
+_TIMES_SEEN = 10
+_PENDING_CODES = 1 << 22
+
 _SEPARATORS = (",", ";", "|", "/", "\t")
+
+
+def check_label_space(num_labels, seen, *, origin, where, fix):
+    """Refuses a number of labels far beyond those that occur: one stray id can ask for gigabytes.
+
+    Args:
+        num_labels: size of the label space.
+        seen: how many labels occur.
+        origin: what asks for ``num_labels``, for the message.
+        where: the file.
+        fix: what else to do than to correct the file.
+
+    Raises:
+        DataError: there are more than 100,000 and more than ten times as many as occur.
+    """
+    if num_labels > max(_UNSEEN_GRANTED, _TIMES_SEEN * seen):
+        raise DataError(
+            f"a number of labels near the {seen:,} that occur expected, found {num_labels:,} "
+            f"({origin})",
+            where=where,
+            fix=f"correct it, or {fix}",
+        )
+
+
+def inferred_num_labels(ids, names, where):
+    """The number of labels of a feature set: that of the names, else the largest id plus 1.
+
+    Args:
+        ids: whole numbers (n,), at least one.
+        names: list of the labels' names, or None.
+        where: for the message.
+
+    Raises:
+        DataError: the largest id is far beyond the number of labels that occur.
+    """
+    if names is not None:
+        return len(names)
+    largest = int(ids.max())
+    origin = f"the largest id is {largest:,}, in example {int(ids.argmax()) + 1:,}"
+    fix = f"say --num-labels {largest + 1} if there are so many"
+    check_label_space(largest + 1, len(np.unique(ids)), origin=origin, where=where, fix=fix)
+    return largest + 1
 
 
 def joined_labels(names):
@@ -58,6 +106,12 @@ class LabelNumbering:
         num_labels: number of labels the format declares, or None.
         names: a ``LabelVocabulary`` of the allowed names, or None.
         names_where: where ``names`` come from, for messages.
+        confirmed: ``data.num_labels``, which confirms a label space far larger than the labels
+            that occur, see ``check_label_space``; or None.
+
+    Raises:
+        DataError: the number of labels and that of their names differ.
+        ConfigError: ``confirmed`` is another number than the format's or that of the names.
 
     Example:
         >>> numbering = LabelNumbering()
@@ -68,7 +122,7 @@ class LabelNumbering:
         [1, 2]
     """
 
-    def __init__(self, num_labels=None, names=None, names_where=None):
+    def __init__(self, num_labels=None, names=None, names_where=None, confirmed=None):
         if names is not None and num_labels not in (None, len(names)):
             raise DataError(
                 f"as many label names as the data has labels ({num_labels}) expected, found "
@@ -78,8 +132,14 @@ class LabelNumbering:
             )
         self._given, self._given_where = names, names_where
         self._limit = num_labels if names is None else len(names)
+        self._confirmed = confirmed
+        if confirmed is not None:
+            if self._limit not in (None, confirmed):
+                raise _other_number(confirmed, self._limit)
+            self._limit = confirmed
         self._codes = {} if names is None else {name: i for i, name in enumerate(names.names)}
-        self._counts = np.zeros(0, np.int64)
+        self._counts = _CodeCounts()
+        self._largest = (-1, None)  # the largest code and the example it is in, for messages
         self._ids = None
         self._unseen = {}
         self.most_labels = 0  # of a training example
@@ -92,7 +152,7 @@ class LabelNumbering:
         Raises:
             DataError: a label out of range, or a name that is not among the given ones.
         """
-        codes, _ = self._flat_codes(label_lists, where, first)
+        codes, rows = self._flat_codes(label_lists, where, first)
         self.most_labels = max(self.most_labels, *map(len, label_lists), 0)
         if self._given is not None and len(codes) and codes.max() >= len(self._given):
             name = list(self._codes)[codes.max()]
@@ -101,25 +161,32 @@ class LabelNumbering:
                 where=self._given_where,
                 fix="add it to the file of label names",
             )
-        self._counts = np.bincount(codes, minlength=len(self._counts)) + np.pad(
-            self._counts, (0, max(0, codes.max(initial=-1) + 1 - len(self._counts)))
-        )
+        if len(codes) and codes.max() > self._largest[0]:
+            self._largest = int(codes.max()), first + int(rows[codes.argmax()]) + 1
+        self._counts.add(codes)
 
     def freeze(self, min_count, where):
         """Fixes the vocabulary; returns it.
 
         Raises:
-            DataError: no label in the training split, or none of ``min_count`` occurrences.
+            DataError: no label in the training split, none of ``min_count`` occurrences, or far
+                fewer labels than the label space holds.
+            ConfigError: the labels are names, and their number is given but not the names.
         """
-        if not self._counts.sum():
+        seen, occurrences = self._counts.merged()
+        if not len(seen):
             raise DataError(
                 "a training split with labels expected, found none in any example",
                 where=where,
                 fix="check the file and the reader's options",
             )
         named = bool(self._codes) and self._given is None
-        size = len(self._counts) if named else max(self._limit or 0, len(self._counts))
-        counts = np.pad(self._counts, (0, size - len(self._counts)))
+        if named and self._confirmed is not None:
+            raise _other_number(self._confirmed, None)
+        size = max(int(seen[-1]) + 1, 0 if named else self._limit or 0)
+        self._check_size(size, len(seen), where)
+        counts = np.zeros(size, np.int64)
+        counts[seen] = occurrences
         # Labels that a numbered or given label space holds without an example stay in it.
         kept = np.flatnonzero(counts >= min_count) if min_count > 1 else np.arange(size)
         if not len(kept):
@@ -166,6 +233,16 @@ class LabelNumbering:
         counts = np.bincount(keys >> 32, minlength=len(label_lists))
         return np.concatenate([[0], np.cumsum(counts)]), (keys & 0xFFFFFFFF).astype(np.int32)
 
+    def _check_size(self, size, seen, where):
+        if self._given is not None or self._confirmed is not None:
+            return
+        largest, example = self._largest
+        origin = f"the largest id is {largest:,}, in example {example:,}"
+        if self._limit is not None:
+            origin = "declared by the file"
+        fix = f"set data.num_labels to {size} if there are so many"
+        check_label_space(size, seen, origin=origin, where=where, fix=fix)
+
     def unseen_vocabulary(self):
         """The names of the labels met by ``convert`` outside the vocabulary, in id order."""
         return LabelVocabulary(self._names(self._unseen))
@@ -186,13 +263,48 @@ class LabelNumbering:
             flat = (codes.setdefault(label, len(codes)) for label in labels)
             return np.fromiter(flat, np.int64, len(labels)), rows
         numbers = np.fromiter(labels, np.int64, len(labels))
-        limit = self._limit or np.iinfo(np.int32).max
+        limit = np.iinfo(np.int32).max if self._limit is None else self._limit
         wrong = np.flatnonzero((numbers < 0) | (numbers >= limit))
         if len(wrong):
+            allowed = f"label ids from 0 to {limit - 1}" if limit else "no labels"
             raise DataError(
-                f"label ids from 0 to {limit - 1} expected, found {numbers[wrong[0]]} in example "
+                f"{allowed} expected, found {numbers[wrong[0]]} in example "
                 f"{first + rows[wrong[0]] + 1}",
                 where=where,
                 fix="correct the label or the number of labels",
             )
         return numbers, rows
+
+
+class _CodeCounts:
+    """How often each code occurs, in memory that grows with the codes that occur."""
+
+    def __init__(self):
+        self._codes = self._counts = np.zeros(0, np.int64)
+        self._pending, self._num_pending = [], 0
+
+    def add(self, codes):
+        self._pending.append(codes)
+        self._num_pending += len(codes)
+        if self._num_pending >= _PENDING_CODES:
+            self.merged()
+
+    def merged(self):
+        """The codes that occur, ascending, and how often, both int64."""
+        if self._pending:
+            found, counts = np.unique(np.concatenate(self._pending), return_counts=True)
+            self._pending, self._num_pending = [], 0
+            codes, places = np.unique(np.concatenate([self._codes, found]), return_inverse=True)
+            merged = np.zeros(len(codes), np.int64)
+            np.add.at(merged, places, np.concatenate([self._counts, counts]))
+            self._codes, self._counts = codes, merged
+        return self._codes, self._counts
+
+
+def _other_number(confirmed, found):
+    if found is None:
+        problem, fix = "means nothing to labels given by name", "remove it"
+    else:
+        problem = f"{found:,} labels as the file or its label names say expected, found {confirmed}"
+        fix = "correct it, or remove it"
+    return ConfigError(problem, where="data.num_labels", fix=fix)

@@ -8,8 +8,9 @@ from typing import Literal
 import pydantic
 
 from tfxc import checksums
-from tfxc.errors import DataError
-from tfxc.files import atomic_file, checksum
+from tfxc.errors import DataError, UserError
+from tfxc.escaping import json_text
+from tfxc.files import atomic_file, checksum, read_errors
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -26,12 +27,16 @@ DIMENSIONS += ("vocabulary_size",)
 def fingerprint(settings):
     """Eight hexadecimal digits that change with whatever changes the prepared records.
 
-    Neither the set's name nor ``where`` is part of it. Paths count as they are written.
+    The set's name, ``where`` and ``max_line_bytes`` are no part of it. Paths count as they are
+    written.
     """
     # Sets without these keep the fingerprint they had before there were any.
-    unused = {name for name in ("images", "dev_share") if getattr(settings, name) is None}
-    values = settings.model_dump(mode="json", exclude={"name", "where", *unused})
-    text = json.dumps({**values, "format_version": FORMAT_VERSION}, sort_keys=True)
+    later = ("images", "dev_share", "num_labels")
+    unused = {name for name in later if getattr(settings, name) is None}
+    # A limit on lines decides whether a file is read, not what its records hold.
+    ignored = {"name", "where", "max_line_bytes"}
+    values = settings.model_dump(mode="json", exclude={*ignored, *unused})
+    text = json_text({**values, "format_version": FORMAT_VERSION}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -223,11 +228,15 @@ class Manifest(_Part):
                 fix="run prepare first",
             )
         try:
-            values = json.loads(path.read_bytes())
+            with read_errors(path, fix="run prepare again"):
+                content = path.read_bytes()
+            values = json.loads(content)
             version = values.get("format_version") if isinstance(values, dict) else None
             if version == FORMAT_VERSION:
                 return cls.model_validate(values)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, UserError):
+                raise
             raise DataError(
                 f"this manifest is damaged ({error})", where=path, fix="run prepare again"
             ) from error

@@ -1,12 +1,13 @@
 """Features and labels of a split as two matrices, for methods that need them whole."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse
 
-from tfxc.errors import DataError
+from tfxc.errors import DataError, UserError
+from tfxc.ops.memory import require_memory
+from tfxc.ops.sparse_files import load_sparse
 
 _BATCH = 65_536
 
@@ -74,6 +75,7 @@ def load_matrix(path):
 
     Raises:
         DataError: the file is missing, damaged, no matrix, or holds NaN or infinity.
+        MachineError: it does not fit into memory.
 
     Example:
         >>> load_matrix("X.trn.npz").shape    # doctest: +SKIP
@@ -84,10 +86,13 @@ def load_matrix(path):
         raise DataError("no such file", where=path, fix="check the path")
     try:
         if path.suffix == ".npz":
-            found = scipy.sparse.csr_matrix(scipy.sparse.load_npz(path), dtype=np.float32)
+            found = load_sparse(path).astype(np.float32)
         else:
+            require_memory(2 * path.stat().st_size, path)
             found = np.load(path).astype(np.float32)
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise DataError(
             f"a dense matrix in .npy or a sparse one in .npz is expected: {error}", where=path
         ) from error

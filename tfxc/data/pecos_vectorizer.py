@@ -7,18 +7,19 @@ idf, length of the n-gram and word ids, tabs between). Weights have six digits t
 vectoriser that PECOS has loaded differs by as much from the one it saved.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from tfxc.data.pecos_tfidf import PecosTfidfFeatures
-from tfxc.data.text_features_base import existing_file
 from tfxc.errors import ConfigError, DataError
+from tfxc.files import read_json, read_text
 
 _KINDS = {10: "word", 20: "char", 30: "char_wb"}
 _SHARED = ("binary", "sublinear_tf", "max_length", "norm_p")
 _SINGLE = "one vectoriser, or several of the same settings over n-grams of different lengths"
+
+_COPY = "copy the whole vectoriser"
 
 
 def load_pecos_vectorizer(folder):
@@ -73,7 +74,7 @@ def load_pecos_vectorizer(folder):
 
 def _read(path, key=None):
     try:
-        content = json.loads(existing_file(path).read_text("utf-8"))
+        content = read_json(path, fix=_COPY)
         content = content[key] if key else content
         if isinstance(content, dict):
             return content
@@ -117,10 +118,7 @@ def _columns(base):
 
 def _lines(path, parts):
     """Number and parts of each line; the first line says how many follow."""
-    try:
-        content = existing_file(path).read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError("text in UTF-8 is expected", where=path) from error
+    content = read_text(path, fix=_COPY)
     head, *lines = content.split("\n")[:-1] or [""]
     if not head.isdecimal() or int(head) != len(lines):
         raise DataError(f"{head or 'some'} lines are expected, found {len(lines)}", where=path)

@@ -34,7 +34,7 @@ from tfxc.data.manifest import (
     fingerprints_of,
     prepared_folder,
 )
-from tfxc.data.shard_writer import in_order, npy_bytes, shuffled, write_split
+from tfxc.data.shard_writer import SHARD_BYTES, in_order, npy_bytes, shuffled, write_split
 from tfxc.data.source_files import (
     STAMPS_FILE,
     describe_sources,
@@ -48,7 +48,8 @@ from tfxc.data.source_files import (
 from tfxc.data.text_features import build_text_features
 from tfxc.data.tokens_base import tell_cut
 from tfxc.errors import DataError
-from tfxc.files import SCRATCH, atomic_folder
+from tfxc.escaping import json_text
+from tfxc.files import SCRATCH, atomic_folder, make_folder
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.locks import locked, sweep
 from tfxc.ops.threads import thread_count
@@ -60,6 +61,7 @@ __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepare
 # Large enough for several processes to share the texts of one chunk.
 CHUNK_EXAMPLES = 8192
 CHUNK_IMAGES = 512
+_SAMPLE = 1000  # texts whose features stand for the size of all
 
 
 def prepare(settings, folder, *, jobs=None):
@@ -123,7 +125,7 @@ def ensure_prepared(settings, root="prepared", *, jobs=None):
         def waiting(process):
             print(f"waiting for {process}, which prepares {folder}", file=sys.stderr)
 
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         sweep(folder.parent, SCRATCH.format("*"))  # of killed preparations, also of other sets
         with locked(folder.with_name(f".{folder.name}.lock"), waiting):
             if not folder.exists():
@@ -179,6 +181,7 @@ class _Preparation:
         self.text_features = self.numbering = None
         self.fingerprints, self.dense, self.num_train, self.num_features = {}, False, 0, 0
         self.images = self.recounted = None  # an ImageConverter, for a set of images
+        self.given_bytes, self.characters, self.sample = 0, 0, []
 
     def run(self):
         """Fills the folder."""
@@ -198,7 +201,9 @@ class _Preparation:
             names = LabelVocabulary.load(expand(names))
         elif getattr(reader, "label_names", None) is not None:
             names = LabelVocabulary(reader.label_names)  # in the order of the format
-        self.numbering = LabelNumbering(reader.num_labels, names, settings.label_names)
+        self.numbering = LabelNumbering(
+            reader.num_labels, names, settings.label_names, settings.num_labels
+        )
         texts = self._counted(reader)
         first = next(texts, None)
         if not self.num_train:
@@ -235,6 +240,10 @@ class _Preparation:
                 self.dense = not scipy.sparse.issparse(chunk.features)
                 widths = (self.num_features, reader.num_features or 0, chunk.features.shape[1])
                 self.num_features = max(widths)
+                self.given_bytes += _bytes_of(chunk.features)
+            else:
+                self.characters += sum(map(len, chunk.texts))
+                self.sample = self.sample or chunk.texts[:_SAMPLE]
             self.num_train += len(chunk)
             yield chunk.texts
 
@@ -252,7 +261,9 @@ class _Preparation:
     @property
     def _chunk_size(self):
         # Before the first chunk only the settings can tell that images are coming.
-        return CHUNK_IMAGES if self.images or self.settings.images else CHUNK_EXAMPLES
+        if self.images is not None:
+            return self.images.chunk_images(CHUNK_IMAGES)
+        return CHUNK_IMAGES if self.settings.images else CHUNK_EXAMPLES
 
     def _write(self, split, scratch):
         """Writes the shards of one split; returns its ``SplitInfo``."""
@@ -261,7 +272,8 @@ class _Preparation:
         if self.images is not None:
             most, left_out = self.images.shard_examples(most), len(self.images.corrupt)
         if training:
-            shards = shuffled(rows, -(-self.num_train // most), settings.seed, scratch)
+            count = max(-(-self.num_train // most), -(-self._train_bytes() // SHARD_BYTES))
+            shards = shuffled(rows, min(count, self.num_train), settings.seed, scratch)
         else:
             shards = in_order(rows, most)
         num_labels = len(self.numbering.vocabulary)
@@ -270,12 +282,19 @@ class _Preparation:
             info.corrupt_images = len(self.images.corrupt) - left_out
         return info
 
+    def _train_bytes(self):
+        """About what the rows of the training split take; of texts by those at its beginning."""
+        if self.images is not None:
+            return 0  # counted by shard_examples
+        size = self.given_bytes
+        if self.text_features is not None and self.sample:
+            arrays = self._converter().arrays_of_texts(self.sample).values()
+            share = self.characters / max(1, sum(map(len, self.sample)))
+            size = int(share * sum(array.nbytes for array in arrays))
+        return size + 4 * int(self.numbering.label_counts.sum()) + 16 * self.num_train
+
     def _rows(self, split, training):
-        converter = Converter(
-            numbering=self.numbering, num_features=self.num_features, dense=self.dense,
-            text_features=self.text_features, normalise=self.settings.normalise, jobs=self.jobs,
-            images=self.images,
-        )  # fmt: skip
+        converter = self._converter()
         reader, cut = self._open(split), getattr(self.text_features, "num_cut", 0)
         total = self.num_train if training else reader.num_examples
         with Progress(f"preparing {split}", total, "examples") as progress:
@@ -288,6 +307,13 @@ class _Preparation:
         if training and not progress.done:
             raise nothing_decoded(self.sources[split])
         tell_cut(self.text_features, cut, progress.done, split)
+
+    def _converter(self):
+        return Converter(
+            numbering=self.numbering, num_features=self.num_features, dense=self.dense,
+            text_features=self.text_features, normalise=self.settings.normalise, jobs=self.jobs,
+            images=self.images,
+        )  # fmt: skip
 
     def _recount(self, rows):
         """Counts the training labels of images once more, without those of images left out."""
@@ -309,7 +335,7 @@ class _Preparation:
             self.text_features.save(self.folder / TEXT_FEATURES_FOLDER)
             # Through JSON, so that what is loaded equals what was saved (tuples become lists).
             text_settings = json.loads(
-                json.dumps({**settings.text_features, **self.text_features.settings()})
+                json_text({**settings.text_features, **self.text_features.settings()})
             )
         self.numbering.vocabulary.save(self.folder / LABELS_FILE)
         unseen.save(self.folder / UNSEEN_LABELS_FILE)
@@ -337,3 +363,8 @@ class _Preparation:
         if self.images is not None:
             return "image"
         return getattr(self.text_features, "kind", "dense" if self.dense else "sparse")
+
+
+def _bytes_of(features):
+    """What given features take: ids and values, or the matrix."""
+    return 8 * features.nnz if scipy.sparse.issparse(features) else 4 * features.size

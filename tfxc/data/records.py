@@ -25,12 +25,14 @@ BLOCK_ROWS = 256
 LAYOUTS = ("blocks", "examples")
 _LISTS = ("sparse", "tokens", "joined")
 _IMAGES = {"pixels": "image/raw", "encoded": "image/encoded"}
-# Records of images are kept near this size by holding fewer of them.
+# Records of images are kept below this size by holding fewer of them.
 _RECORD_BYTES = 8 << 20
+# Bytes of other records, and of those that are parsed at once, which takes ten times as much.
+_PARSED_BYTES = 1 << 20
 # Rows parsed at once: large enough to hide the call, small enough to stay in the cache.
 _ROWS_AT_ONCE = 8192
 _IMAGE_RECORDS_AT_ONCE = {"blocks": 8, "examples": 128}
-_BUFFER_BYTES = 4 << 20
+_BUFFER_BYTES = 256 << 10
 # A TFRecord is framed by its length (8 bytes) and two checksums of 4 bytes.
 _FRAME_BYTES = 16
 _PREPARE_AGAIN = "run prepare again"
@@ -77,28 +79,49 @@ def read_shard(path, layout, kind="sparse", num_features=None, image_shape=None)
     Raises:
         DataError: the file is missing, cut off, damaged or of another layout.
     """
-    path = Path(path)
+    parts = list(read_parts(path, layout, kind, num_features, image_shape))
+    if not parts:
+        return _rows_of(Path(path), {}, kind, num_features, image_shape)
+    width = max(part.num_features for part in parts)
+    for part in parts:
+        part.num_features = width
+    return Rows.concatenate(parts)
+
+
+def read_parts(path, layout, kind="sparse", num_features=None, image_shape=None):
+    """Yields the ``Rows`` of one TFRecord file some thousand at a time; see ``read_shard``.
+
+    Only one part is in memory. That the file is cut off may show behind the last one only.
+
+    Raises:
+        DataError: as ``read_shard``.
+    """
+    path, found = Path(path), 0
     if not path.is_file():
         raise DataError("this shard is missing", where=path, fix=_PREPARE_AGAIN)
     try:
-        parts = list(_parsed(path, layout, kind))
-        _check_length(path, sum(part.pop("bytes") for part in parts))
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        for columns in _parsed(path, layout, kind):
+            found += columns.pop("bytes")
+            yield _rows_of(path, columns, kind, num_features, image_shape)
+    except tf.errors.OpError as error:
         raise DataError(
             f"this shard is cut off or damaged ({error.message.splitlines()[0]})",
             where=path,
             fix=_PREPARE_AGAIN,
         ) from error
-    columns = {name: _joined(parts, name) for name in parts[0]} if parts else {}
+    _check_length(path, found)
+
+
+def _rows_of(path, columns, kind, num_features, image_shape):
     if kind in _IMAGES:
         return _image_rows(path, columns, kind, image_shape)
     return _rows(path, columns, kind, num_features)
 
 
 def _block_records(rows):
-    size = BLOCK_ROWS
-    if rows.kind in _IMAGES:
-        size = min(size, max(1, _RECORD_BYTES * len(rows) // max(rows.nonzeros, 1)))
+    images = rows.kind in _IMAGES
+    held, most = (rows.nonzeros, _RECORD_BYTES) if images else (rows.nbytes, _PARSED_BYTES)
+    size = min(BLOCK_ROWS, max(1, most * len(rows) // max(held, 1)))
     for start in range(0, len(rows), size):
         block = rows.slice(start, start + size)
         arrays = _example_arrays(block)
@@ -151,9 +174,11 @@ def _parsed(path, layout, kind):
               for name, dtype in names.items()}  # fmt: skip
     records = _ROWS_AT_ONCE // BLOCK_ROWS if layout == "blocks" else _ROWS_AT_ONCE
     records = _IMAGE_RECORDS_AT_ONCE[layout] if images else records
+    records = max(1, min(records, _PARSED_BYTES // _first_length(path)))
     # No parallel map here: a window may be read while every thread of TensorFlow's pool waits for
     # it, and parsing a whole batch is parallel inside.
-    for batch in tf.data.TFRecordDataset(str(path), buffer_size=_BUFFER_BYTES).batch(records):
+    dataset = tf.data.TFRecordDataset(str(path), buffer_size=_BUFFER_BYTES).batch(records)
+    for batch in dataset.with_options(_one_batch_at_a_time()):
         parsed = tf.io.parse_example(batch, wanted)
         columns = {name: ragged.flat_values.numpy() for name, ragged in parsed.items()}
         lengths = tf.strings.length(batch).numpy()
@@ -176,8 +201,20 @@ def _check_length(path, found):
         )
 
 
-def _joined(parts, name):
-    return np.concatenate([part[name] for part in parts])
+def _one_batch_at_a_time():
+    """Options without the batches that tf.data would otherwise read ahead."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    options.experimental_optimization.inject_prefetch = False
+    return options
+
+
+def _first_length(path):
+    """Bytes of the first record, which stands for the others; 1 where that is not known."""
+    with open(path, "rb") as stream:
+        head = stream.read(8)
+    return max(1, int.from_bytes(head, "little")) if len(head) == 8 else 1
 
 
 def _image_rows(path, columns, images, image_shape):

@@ -13,7 +13,10 @@ from tfxc.files import checksum
 from tfxc.progress import Progress
 
 # Rows wait in memory up to this size before they are appended to the shards' files.
-_BUFFER_BYTES = 256 << 20
+_BUFFER_BYTES = 64 << 20
+# A shard is the least that is read at once: it holds fewer examples rather than more bytes.
+SHARD_BYTES = 32 << 20
+IMAGE_SHARD_BYTES = 128 << 20
 
 
 def write_split(folder, split, shards, layout, num_labels):
@@ -61,17 +64,23 @@ def _split_info(shards, label_counts, unseen):
 
 
 def in_order(stream, shard_examples):
-    """Yields the rows of a stream of ``Rows`` in shards of ``shard_examples``, the last smaller."""
-    waiting, count = [], 0
+    """Yields the rows of a stream of ``Rows`` in shards of ``shard_examples``, the last smaller.
+
+    A shard of about 32 MB, or 128 MB of images, ends there.
+    """
+    waiting, count, held = [], 0, 0
     for rows in stream:
-        waiting.append(rows)
-        count += len(rows)
-        if count >= shard_examples:
-            whole = Rows.concatenate(waiting)
-            end = count - count % shard_examples
-            for start in range(0, end, shard_examples):
-                yield whole.slice(start, start + shard_examples)
-            waiting, count = [whole.slice(end, count)], count - end
+        start = 0
+        most = IMAGE_SHARD_BYTES if rows.kind in ("pixels", "encoded") else SHARD_BYTES
+        row_bytes = max(1, rows.nbytes // max(1, len(rows)))
+        while start < len(rows):
+            size = min(shard_examples - count, max(1, (most - held) // row_bytes))
+            part = rows.slice(start, start + size)
+            waiting.append(part)
+            start, count, held = start + size, count + len(part), held + part.nbytes
+            if count == shard_examples or held > most - row_bytes:
+                yield Rows.concatenate(waiting)
+                waiting, count, held = [], 0, 0
     if count:
         yield Rows.concatenate(waiting)
 
@@ -80,8 +89,8 @@ def shuffled(stream, num_shards, seed, scratch):
     """Yields the rows of a stream of ``Rows`` in shards of random rows in random order.
 
     Of every k consecutive rows (k shards) each shard gets one, at random: shards differ by one row
-    in size. A shard's rows are then permuted. The result is a function of the rows, how many come
-    at a time, and the seed.
+    in size. A shard's rows are then permuted. The result is a function of the rows and the seed,
+    however many come at a time.
 
     Args:
         num_shards: number of shards.
@@ -101,7 +110,8 @@ def shuffled(stream, num_shards, seed, scratch):
     with Progress("writing shards", num_shards, "shards") as progress:
         for number in range(num_shards):
             rows = spill.pop(number)
-            yield rows.select(permutation(len(rows), seed, number))
+            rows = rows.select(permutation(len(rows), seed, number))
+            yield rows
             progress.advance(1)
 
 
@@ -114,6 +124,14 @@ def npy_bytes(*arrays):
     for array in arrays:
         np.save(stream, array)
     return stream.getbuffer()
+
+
+def _append(stream, array):
+    """Writes an array in NumPy's format without a copy of it, see ``npy_bytes``."""
+    description = np.lib.format.dtype_to_descr(array.dtype)
+    head = {"descr": description, "fortran_order": False, "shape": array.shape}
+    np.lib.format.write_array_header_1_0(stream, head)
+    stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 class _Spill:
@@ -141,7 +159,8 @@ class _Spill:
         for number, path in enumerate(self._paths):
             part = rows.select(by_shard[bounds[number] : bounds[number + 1]])
             with open(path, "ab") as stream:
-                stream.write(npy_bytes(part.label_indptr, part.label_ids, *part.arrays.values()))
+                for array in (part.label_indptr, part.label_ids, *part.arrays.values()):
+                    _append(stream, array)
         self._rows, self._shards, self._bytes = [], [], 0
 
     def pop(self, number):

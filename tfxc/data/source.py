@@ -1,13 +1,16 @@
 """Sources of batches: rows in memory, and prepared shards larger than memory."""
 
+import sys
 from pathlib import Path
+
+import numpy as np
 
 from tfxc import checksums
 from tfxc.data.feature_source import open_feature_split
 from tfxc.data.manifest import AGAIN, Manifest
 from tfxc.data.rows import RowsBuilder
 from tfxc.data.sampling import ArraySource, Source
-from tfxc.data.windows import WindowSource
+from tfxc.data.windows import WINDOWS_IN_MEMORY, WindowSource
 from tfxc.errors import DataError
 from tfxc.progress import Progress
 
@@ -43,6 +46,13 @@ class ShardSource(WindowSource):
         )  # fmt: skip
         self._shards = info.shards
         check_sizes(self.folder, self._shards)
+        needed = WINDOWS_IN_MEMORY * max(sizes, default=0)
+        if sum(sizes) > memory_bytes < needed:
+            print(
+                f"{folder}: windows of one shard take {needed / 1e9:.2f} GB, more than the "
+                f"{memory_bytes / 1e9:.2f} GB allowed; prepare with a smaller data.shard_examples",
+                file=sys.stderr,
+            )
         self._whole = None
         if sum(sizes) <= memory_bytes:
             with Progress(f"loading {split}", info.examples, "examples") as progress:
@@ -69,7 +79,7 @@ class ShardSource(WindowSource):
 
     def _load(self, numbers, progress=None):
         # TensorFlow is imported here: a source of rows in memory does without.
-        from tfxc.data.records import read_shard
+        from tfxc.data.records import read_parts
 
         shards = [self._shards[number] for number in numbers]
         builder = RowsBuilder(
@@ -83,11 +93,11 @@ class ShardSource(WindowSource):
         for shard in shards:
             path = self.folder / shard.file
             layout = self.manifest.layout
-            rows = read_shard(path, layout, self.kind, self.num_features, self.image_shape)
-            _check_counts(path, shard, rows)
-            builder.append(rows)
-            if progress is not None:
-                progress.advance(len(rows))
+            parts = read_parts(path, layout, self.kind, self.num_features, self.image_shape)
+            for rows in _checked_counts(path, shard, parts):
+                builder.append(rows)
+                if progress is not None:
+                    progress.advance(len(rows))
         return builder.finish()
 
 
@@ -139,13 +149,19 @@ def verify(folder):
     return manifest
 
 
-def _check_counts(path, shard, rows):
-    found = (len(rows), rows.nonzeros, rows.num_tokens, len(rows.label_ids))
-    expected = (shard.examples, shard.nonzeros, shard.tokens, shard.labels)
-    if found != expected:
+def _checked_counts(path, shard, parts):
+    """Yields the parts of a shard while they are no more than the manifest says."""
+    expected = np.array((shard.examples, shard.nonzeros, shard.tokens, shard.labels))
+    found = np.zeros_like(expected)
+    for rows in parts:
+        found += (len(rows), rows.nonzeros, rows.num_tokens, len(rows.label_ids))
+        if (found > expected).any():
+            break
+        yield rows
+    if (found != expected).any():
         raise DataError(
-            f"a shard of {expected} examples, feature values, tokens beside them and labels "
-            f"expected, found {found}",
+            f"a shard of {tuple(expected.tolist())} examples, feature values, tokens beside them "
+            f"and labels expected, found {tuple(found.tolist())}",
             where=path,
             fix=AGAIN,
         )

@@ -11,7 +11,7 @@ from tfxc import checksums
 from tfxc.data.formats.archives import is_shard_pattern, shard_files
 from tfxc.data.manifest import SourceInfo
 from tfxc.errors import DataError, MachineError
-from tfxc.files import atomic_file, check_local, checksum
+from tfxc.files import check_local, checksum, write_json
 
 # In a prepared folder: sizes and times of the sources when their content was last compared.
 STAMPS_FILE = "sources.json"
@@ -96,8 +96,7 @@ def stamps_of(settings):
 
 def save_stamps(folder, stamps):
     """Keeps what ``stamps_of`` gave for ``refuse_changed_sources``."""
-    with atomic_file(Path(folder) / STAMPS_FILE) as stream:
-        json.dump(stamps, stream, indent=1)
+    write_json(Path(folder) / STAMPS_FILE, stamps, indent=1)
 
 
 def refuse_changed_sources(manifest, folder):
@@ -150,7 +149,7 @@ def _stamp(path):
         return ""  # whoever reads it says so
     files = ((file, file.stat()) for file in _files(path))
     lines = (f"{file} {stat.st_size} {stat.st_mtime_ns}\n" for file, stat in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _missing(settings, missing):
@@ -208,4 +207,4 @@ def _checksum(path):
         (file.relative_to(path) if path.is_dir() else file.name, file) for file in _files(path)
     )
     lines = (f"{name} {checksum(file)}\n" for name, file in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

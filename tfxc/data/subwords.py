@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from tfxc.data.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, 
 from tfxc.data.text_features_base import FILE_VERSION, is_positive
 from tfxc.data.tokens_base import TokenRows
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, write_json
 
 _BATCH = 4096
 
@@ -168,7 +167,7 @@ class PretrainedTokens:
             raise ConfigError("the text features have not been fitted", fix="call fit first")
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
         with atomic_folder(folder, "set of text features") as scratch:
-            (scratch / "features.json").write_text(json.dumps(head, indent=2) + "\n", "utf-8")
+            write_json(scratch / "features.json", head)
             save_subwords(self._subwords, scratch)
 
     def _load(self, folder):

@@ -5,7 +5,7 @@ import json
 
 from tfxc.data.subwords_folder import read_hub_config, read_json
 from tfxc.errors import ConfigError, DataError
-from tfxc.escaping import json_text
+from tfxc.files import write_json
 
 _WORDPIECE = {"kind": "wordpiece", "lowercase": True, "split_chinese": True}
 _SPECIAL = {
@@ -245,7 +245,7 @@ def _text(path):
 def save_subwords(subwords, folder):
     """Writes settings, pieces, model and merges into an existing folder."""
     content = {"settings": subwords.settings, "pieces": subwords.pieces, "merges": subwords.merges}
-    (folder / "subwords.json").write_text(json_text(content), "utf-8")
+    write_json(folder / "subwords.json", content, indent=None)
     if subwords.model is not None:
         (folder / "subwords.model").write_bytes(subwords.model)
 

@@ -1,9 +1,9 @@
 """A pretrained model's folder as the model hubs lay it out: ``config.json`` and what is beside."""
 
-import json
 import os
 from pathlib import Path
 
+from tfxc import files
 from tfxc.data.subwords_presets import PREFIX, preset_folder
 from tfxc.errors import ConfigError
 
@@ -62,13 +62,7 @@ def read_json(path):
             where=path.parent,
             fix="copy the model's folder as a whole",
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"JSON expected ({error})", where=path) from None
-    if not isinstance(content, dict):
-        raise ConfigError("a JSON object expected", where=path)
-    return content
+    return files.read_json(path, fix="copy the model's folder as a whole", error=ConfigError)
 
 
 def read_hub_config(folder):

@@ -1,7 +1,6 @@
 """Presets of keras-hub, turned into folders as the model hubs lay them out."""
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from tfxc.data.subwords_names import WORDS, layer_parts, layer_prefix
 from tfxc.errors import ConfigError
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, write_json
 
 #: What a folder's path begins with that names a preset.
 PREFIX = "keras_hub:"
@@ -58,7 +57,7 @@ def preset_folder(preset, where):
         with atomic_folder(folder, "pretrained model") as scratch:
             numpy.save_file(_arrays(body, family), scratch / "model.safetensors")
             _write_tokens(tokens, family, scratch)
-            (scratch / "config.json").write_text(json.dumps(_config(body, family), indent=2))
+            write_json(scratch / "config.json", _config(body, family))
     return folder
 
 
@@ -188,4 +187,4 @@ def _write_tokens(tokens, family, folder):
         # Its lower case keeps accents, with which the models were not trained.
         lowercase = bool(tokens.lowercase)
         options = {"do_lower_case": lowercase, "strip_accents": lowercase}
-        (folder / "tokenizer_config.json").write_text(json.dumps(options))
+        write_json(folder / "tokenizer_config.json", options)

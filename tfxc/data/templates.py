@@ -9,6 +9,7 @@ A root folder holds, for the target ``ijbb`` or ``ijbc``,
 """
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from tfxc.data.alignment import SIZE, aligned_images
 from tfxc.data.chunk import Chunk
 from tfxc.errors import DataError
+from tfxc.files import existing_file, read_errors
 
 TARGETS = ("ijbb", "ijbc")
 
@@ -125,16 +127,19 @@ def open_templates(root, target):
 
 def _named_numbers(path, count, dtype):
     values = _numbers(path, range(1, count + 1), dtype)
-    with open(path, encoding="utf-8") as stream:
+    with read_errors(path), open(path, encoding="utf-8") as stream:
         names = [line.split(maxsplit=1)[0] for line in stream if line.strip()]
     return names, values
 
 
 def _numbers(path, columns, dtype):
-    if not path.is_file():
-        raise DataError("no such file", where=path, fix="check --ijb and --target")
+    existing_file(path, fix="check --ijb and --target")
     try:
-        values = np.loadtxt(path, dtype, comments=None, usecols=columns, ndmin=2, encoding="utf-8")
+        with warnings.catch_warnings():  # of an empty file, which is refused below
+            warnings.simplefilter("ignore")
+            values = np.loadtxt(
+                path, dtype, comments=None, usecols=columns, ndmin=2, encoding="utf-8"
+            )
     except ValueError as error:
         raise DataError(
             f"{len(columns)} numbers a line expected: {error} (rows count from 0)", where=path

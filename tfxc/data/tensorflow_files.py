@@ -2,13 +2,15 @@
 
 import contextlib
 import errno
+import os
 
 import tensorflow as tf
 
-_REASONS = {
-    tf.errors.ResourceExhaustedError: errno.ENOSPC,
-    tf.errors.PermissionDeniedError: errno.EACCES,
-}
+_NUMBERS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO,
+    errno.EMFILE, errno.ENFILE, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG,
+)  # fmt: skip
+_NAMES = {os.strerror(number): number for number in _NUMBERS}
 
 
 @contextlib.contextmanager
@@ -25,5 +27,9 @@ def os_errors(path):
     """
     try:
         yield
-    except tuple(_REASONS) as error:
-        raise OSError(_REASONS[type(error)], error.message, str(path)) from error
+    except tf.errors.OpError as error:
+        # The message ends with the system's own words: "...; No space left on device".
+        found = next((number for name, number in _NAMES.items() if name in str(error)), None)
+        if found is None:
+            raise
+        raise OSError(found, error.message, str(path)) from error

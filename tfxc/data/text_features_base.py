@@ -3,16 +3,14 @@
 import abc
 import inspect
 import itertools
-import json
 
 import joblib
 import numpy as np
 import scipy.sparse
 
-from tfxc.data.formats.lines import reading_errors
 from tfxc.data.learning import fitted
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, read_array, read_json, read_text, write_json
 from tfxc.ops.token_patterns import TokenPattern
 from tfxc.registry import nearest
 
@@ -22,6 +20,9 @@ FILE_VERSION = 1
 TOKEN_PATTERN = r"(?u)\b\w\w+\b"
 # Below this many characters per process, or per term sent to it, another one costs more.
 _MIN_CHARACTERS, _CHARACTERS_PER_TERM = 500_000, 20
+
+# What to do where a file of saved text features is missing or damaged.
+_COPY = "copy the run's text_features folder as a whole, or train again"
 
 
 class TextFeatures(abc.ABC):
@@ -126,7 +127,7 @@ class TextFeatures(abc.ABC):
         self._check_fitted()
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
         with atomic_folder(folder, "set of text features") as scratch:
-            (scratch / "features.json").write_text(json.dumps(head, indent=2) + "\n", "utf-8")
+            write_json(scratch / "features.json", head)
             if self.vocabulary() is not None:
                 terms = "".join(f"{term}\n" for term in self.vocabulary())
                 (scratch / "vocabulary.txt").write_bytes(terms.encode("utf-8"))
@@ -197,31 +198,19 @@ def check_ngram_range(value):
     )
 
 
-def existing_file(path):
-    """``path``, which has to be a file of saved text features.
-
-    Raises:
-        DataError: it is missing.
-    """
-    if not path.is_file():
-        raise DataError("saved text features are expected, the file is missing", where=path)
-    return path
-
-
 def read_terms(folder, with_idf):
     """The terms that ``TextFeatures.save`` wrote, and their weights or None.
 
     Raises:
         DataError: a file is missing or damaged, or there is not a weight per term.
     """
-    content = existing_file(folder / "vocabulary.txt").read_bytes()
-    terms = content.decode("utf-8").split("\n")[:-1]
+    content = read_text(folder / "vocabulary.txt", fix=_COPY)
+    terms = content.split("\n")[:-1]
     if not with_idf:
         return terms, None
-    path = existing_file(folder / "idf.npy")
-    with open(path, "rb") as stream, reading_errors(path):
-        idf = np.load(stream)
-    if idf.shape != (len(terms),):
+    path = folder / "idf.npy"
+    idf = read_array(path, fix=_COPY)
+    if idf.dtype.kind != "f" or idf.shape != (len(terms),):
         raise DataError(
             f"{len(terms):,} weights are expected as vocabulary.txt has terms, found {idf.size:,}",
             where=path,
@@ -245,9 +234,8 @@ def build_of(kinds, config):
 
 def load_of(kinds, folder):
     """Saved text features of one of several kinds, see ``load_text_features``."""
-    path = existing_file(folder / "features.json")
+    head = read_json(path := folder / "features.json", fix=_COPY)
     try:
-        head = json.loads(path.read_text("utf-8"))
         version, name, settings = (head[key] for key in ("version", "name", "settings"))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError("saved text features are expected", where=path) from error

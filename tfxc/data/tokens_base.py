@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-import json
 import sys
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from tfxc.data.learning import Learner, fitted
 from tfxc.data.text_features_base import FILE_VERSION, is_positive
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, read_text, write_json
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 
@@ -152,15 +151,14 @@ class TokenFeatures(abc.ABC):
         """
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
         with atomic_folder(folder, "set of text features") as scratch:
-            (scratch / "features.json").write_text(json.dumps(head, indent=2) + "\n", "utf-8")
+            write_json(scratch / "features.json", head)
             lines = "".join(f"{token}\n" for token in self._vocabulary)
             (scratch / "vocabulary.txt").write_bytes(lines.encode("utf-8"))
 
     def _load(self, folder):
         path = folder / "vocabulary.txt"
-        if not path.is_file():
-            raise DataError("saved text features are expected, the file is missing", where=path)
-        tokens = path.read_bytes().decode("utf-8").split("\n")[:-1]
+        fix = "copy the run's text_features folder as a whole, or train again"
+        tokens = read_text(path, fix=fix).split("\n")[:-1]
         if len(tokens) < 2 or tokens[0] != PADDING or tokens[-1] != UNKNOWN:
             raise DataError(
                 f"a vocabulary from {PADDING} to {UNKNOWN} expected, found something else",

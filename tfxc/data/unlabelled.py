@@ -14,11 +14,12 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.formats import FORMATS, detect_format, open_reader
 from tfxc.data.formats.base import TextReader, check_unicode
 from tfxc.data.formats.image_folder import EXTENSIONS
-from tfxc.data.formats.lines import Lines
+from tfxc.data.formats.lines import Lines, line_too_long
 from tfxc.data.formats.xc_repository import parse_header
 from tfxc.data.matrix_file import MatrixFile, is_matrix_file
 from tfxc.errors import ConfigError, DataError
 from tfxc.registry import nearest
+from tfxc.settings import MAX_LINE_BYTES
 
 _READ_BYTES = 1 << 20
 _COMPRESSED = (".gz", ".xz")
@@ -85,7 +86,8 @@ def open_like(path, data, takes, reader=None, options=None):
     """
     alike = Path(path).suffixes == Path(data.train).suffixes
     reader = reader or (data.reader if alike else None)
-    return open_unlabelled(path, takes, reader, options, data.reader_options)
+    defaults = {**data.reader_options, "max_line_bytes": data.max_line_bytes}
+    return open_unlabelled(path, takes, reader, options, defaults)
 
 
 class OneImage:
@@ -104,7 +106,15 @@ class OneImage:
 
 
 class PlainTexts(TextReader):
-    """One text a line, UTF-8. An empty line is an empty text: answers keep the lines' numbers."""
+    """One text a line, UTF-8. An empty line is an empty text: answers keep the lines' numbers.
+
+    Args:
+        path: the file.
+        max_line_bytes: longest line.
+    """
+
+    def __init__(self, path, *, max_line_bytes=MAX_LINE_BYTES):
+        super().__init__(path, max_line_bytes)
 
     def _examples(self):
         for _, line in self._lines.texts():
@@ -117,10 +127,11 @@ class JSONTexts(TextReader):
     Args:
         path: ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.xz`` file.
         text_field: key of the text.
+        max_line_bytes: longest line.
     """
 
-    def __init__(self, path, *, text_field="text"):
-        super().__init__(path)
+    def __init__(self, path, *, text_field="text", max_line_bytes=MAX_LINE_BYTES):
+        super().__init__(path, max_line_bytes)
         self.text_field = text_field
 
     def _examples(self):
@@ -131,7 +142,7 @@ class JSONTexts(TextReader):
     def _text(self, line, where):
         try:
             example = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"a JSON object is expected: {error}", where=where) from None
         text = example.get(self.text_field) if isinstance(example, dict) else None
         if not isinstance(text, str):
@@ -153,10 +164,15 @@ def available_lines(descriptor):
 
     Args:
         descriptor: file descriptor to read from.
+
+    Raises:
+        DataError: a line is longer than 16 MB.
     """
     first, rest = 1, b""
     while block := os.read(descriptor, _READ_BYTES):
         *lines, rest = (rest + block).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            raise line_too_long(f"standard input:{first + len(lines)}", MAX_LINE_BYTES)
         if lines:
             yield first, [line.removesuffix(b"\r") for line in lines]
             first += len(lines)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tfxc.errors import DataError
-from tfxc.files import atomic_file
+from tfxc.files import atomic_file, existing_file, read_errors
 
 
 class LabelVocabulary:
@@ -61,10 +61,10 @@ class LabelVocabulary:
             DataError: no such file, not UTF-8, an empty line or a name that stands there twice.
         """
         path = Path(path)
-        if not path.is_file():
-            raise DataError("no such file of label names", where=path, fix="check the path")
+        with read_errors(path):
+            content = existing_file(path).read_bytes()
         try:
-            text = path.read_bytes().decode("utf-8")
+            text = content.decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataError(
                 f"label names in UTF-8 expected, byte {error.start} is not",

@@ -1,16 +1,14 @@
 """Probabilities from scores, learned on held-out examples, and lists cut at a least score."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import scipy.sparse
 
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_file
+from tfxc.files import read_json, write_json
 
 METHODS = ("isotonic", "logistic")
 
+_TRAIN = "restore the run's own files, or train again"
 _WEAK = 1e6  # scikit-learn's C: hardly any penalty; it only bounds the slope of separable pairs
 
 
@@ -100,8 +98,7 @@ class Calibration:
             content |= {"scores": self.scores.tolist(), "values": self.values.tolist()}
         else:
             content |= {"slope": self.slope, "intercept": self.intercept}
-        with atomic_file(path) as stream:
-            json.dump(content, stream)
+        write_json(path, content, indent=None)
 
     @classmethod
     def load(cls, path):
@@ -110,10 +107,8 @@ class Calibration:
         Raises:
             DataError: the file is missing or damaged.
         """
-        if not Path(path).is_file():
-            raise DataError("no such file", where=path, fix="check the path")
+        content = read_json(path, fix=_TRAIN)
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
             if content.pop("format") != 1:
                 raise ValueError("another format than 1")
             found = cls(**content)

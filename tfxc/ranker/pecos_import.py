@@ -5,21 +5,21 @@ the weights ``W.npz`` (D + 1, K_t), the parents ``C.npz`` (K_t, K_{t-1}) and ``p
 is not needed to read it.
 """
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse
 
 from tfxc.errors import DataError
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, existing_file, read_json
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ops.chunked_layer import chunks_of
+from tfxc.ops.sparse_files import load_sparse
 from tfxc.ranker.post_processors import post_processor
-from tfxc.ranker.search import FORMAT, read_json
+from tfxc.ranker.search import FORMAT
 from tfxc.ranker.store import write_layer, write_parameters
 
-_UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile)
+_COPY = "copy the whole model folder"
 
 
 def import_pecos(folder, output):
@@ -73,7 +73,7 @@ def write_pecos_model(folder, output):
 def _layers(source):
     """``_Settings`` of all layers, which fit together."""
     path = source / "param.json"
-    param = read_json(path)
+    param = read_json(path, fix=_COPY)
     if param.get("model") != "HierarchicalMLModel":
         raise DataError(
             f"a PECOS HierarchicalMLModel expected, {param.get('model')} found", where=path
@@ -98,7 +98,7 @@ class _Settings:
 
     def __init__(self, folder):
         self.folder, self.path = folder, folder / "param.json"
-        param = read_json(self.path)
+        param = read_json(self.path, fix=_COPY)
         try:
             self.num_features, bias = int(param["nr_features"]), float(param["bias"])
             self.only_topk = int(param["pred_kwargs"]["only_topk"] or 0)
@@ -153,13 +153,6 @@ class _Settings:
 
 
 def _matrix(path):
-    if not path.is_file():
-        raise DataError("no such file", where=path, fix="copy the whole model folder")
-    try:
-        matrix = scipy.sparse.load_npz(path)
-        matrix = scipy.sparse.csc_matrix(matrix)
-        matrix.check_format(full_check=True)
-        matrix.sum_duplicates()
-    except _UNREADABLE as error:
-        raise DataError(f"a sparse matrix of SciPy expected ({error})", where=path) from error
+    matrix = scipy.sparse.csc_matrix(load_sparse(existing_file(path, fix=_COPY)))
+    matrix.sum_duplicates()
     return matrix

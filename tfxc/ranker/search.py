@@ -1,12 +1,12 @@
 """Prediction with a linear ranker: beam search through the layers of a model folder."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from tfxc import checksums
 from tfxc.errors import ConfigError, DataError
+from tfxc.files import read_array, read_json
 from tfxc.ops import beam_search
 from tfxc.ops.chunked_layer import ChunkedLayer
 from tfxc.ranker.calibration import at_least
@@ -71,7 +71,7 @@ class Ranker:
         """
         folder = Path(folder) / "ranker"
         path = folder / PARAMETERS
-        param = read_json(path)
+        param = read_json(path, fix="copy the whole model folder")
         checksums.check(folder, RESTORE)
         try:
             if param["format"] != FORMAT:
@@ -153,23 +153,6 @@ class Ranker:
         return self.post_processors if name is None else [post_processor(name)] * len(self.sizes)
 
 
-def read_json(path):
-    """The object in a JSON file.
-
-    Raises:
-        DataError: the file is missing or damaged.
-    """
-    if not Path(path).is_file():
-        raise DataError("no such file", where=path, fix="check the folder")
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"JSON expected ({error})", where=path) from error
-    if not isinstance(content, dict):
-        raise DataError("a JSON object expected", where=path)
-    return content
-
-
 def load_layer(folder):
     """A ``ChunkedLayer`` whose arrays are mapped into memory.
 
@@ -180,10 +163,5 @@ def load_layer(folder):
     checksums.check(folder, RESTORE)
     for name in ChunkedLayer._fields:
         path = Path(folder) / f"{name}.npy"
-        if not path.is_file():
-            raise DataError("no such file", where=path, fix="copy the whole model folder")
-        try:
-            arrays[name] = np.load(path, mmap_mode="r")
-        except (ValueError, OSError, EOFError) as error:
-            raise DataError(f"an .npy file expected ({error})", where=path) from error
+        arrays[name] = read_array(path, fix="copy the whole model folder", mapped=True)
     return ChunkedLayer(**arrays)

@@ -1,5 +1,6 @@
 """How large a trained linear ranker is, layer by layer."""
 
+import os
 from pathlib import Path
 
 from tfxc.ranker.search import Ranker, load_layer
@@ -27,7 +28,7 @@ def size_lines(folder):
         14,850 weights that are not 0, of 5,000 features
     """
     folder = Path(folder)
-    if not (folder / "ranker" / "param.json").is_file():
+    if not os.path.lexists(folder / "ranker" / "param.json"):
         return []
     ranker, total, rows = Ranker.load(folder), 0, [_HEADER]
     depth = len(ranker.sizes)

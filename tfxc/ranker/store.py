@@ -11,7 +11,8 @@ import numpy as np
 import scipy.sparse
 
 from tfxc import checksums
-from tfxc.files import atomic_file, write_errors
+from tfxc.escaping import json_text
+from tfxc.files import read_json, write_errors, write_json
 from tfxc.ops.chunked_layer import ChunkedLayer
 
 PARAMETERS = "param.json"
@@ -103,7 +104,7 @@ class LayerWriter:
                 self._files[name].write(np.asarray(numbers, self._types[name]).tobytes())
                 self._files[name].flush()
             state = [self.blocks, self._rows, self._entries, self.notes]
-            self._journal.write(json.dumps(state) + "\n")
+            self._journal.write(json_text(state) + "\n")
             self._journal.flush()
 
     def finish(self, trained):
@@ -126,7 +127,7 @@ class LayerWriter:
             for name, numbers in fixed.items():
                 np.save(self._scratch / f"{name}.npy", numbers)
             (self._scratch / "journal").unlink()
-            (self._scratch / "notes.json").write_text(json.dumps(self.notes), encoding="utf-8")
+            write_json(self._scratch / "notes.json", self.notes, indent=None)
             checksums.record(self._scratch)
             shutil.rmtree(self.folder, ignore_errors=True)
             os.replace(self._scratch, self.folder)
@@ -146,7 +147,11 @@ class LayerWriter:
             return False
         whole = [line for line in lines if line.endswith("\n")]
         if whole:
-            self.blocks, self._rows, self._entries, self.notes = json.loads(whole[-1])
+            try:
+                self.blocks, self._rows, self._entries, self.notes = json.loads(whole[-1])
+            except (ValueError, TypeError):
+                print(f"{self.folder}: starts anew, its journal is damaged", file=sys.stderr)
+                return False
         sizes = {name: self._size(name, count) for name, count in self._lengths().items()}
         if any(_length(self._scratch / f"{name}.npy") < size for name, size in sizes.items()):
             self.blocks, self._rows, self._entries, self.notes = 0, 0, 0, {}
@@ -193,7 +198,7 @@ def is_complete(folder, fingerprint):
 
 def notes_of(folder):
     """The ``notes`` of the writer that finished the folder."""
-    return json.loads((Path(folder) / "notes.json").read_text(encoding="utf-8"))
+    return read_json(Path(folder) / "notes.json", fix="delete the layer's folder and train again")
 
 
 def write_layer(layer, folder):
@@ -211,8 +216,7 @@ def write_parameters(folder, content):
         folder: with the folders ``layer-0``, ``layer-1``, ...
         content: what ``tfxc.ranker.search.Ranker.load`` reads besides them.
     """
-    with atomic_file(folder / PARAMETERS) as stream:
-        json.dump(content, stream, indent=2)
+    write_json(folder / PARAMETERS, content)
     layers = [f"layer-{number}/{checksums.FILE}" for number in range(content["layers"])]
     checksums.record(folder, [PARAMETERS, *layers])
 

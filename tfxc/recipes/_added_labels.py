@@ -5,7 +5,6 @@ all blocks that no new label came into. The affected blocks are trained on the o
 new ones together: from the new ones alone, the labels that already stood there would be forgotten.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,7 @@ import scipy.sparse
 from tfxc import registry
 from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest, fingerprints_of
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, read_json
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa
 from tfxc.labels.tree_building import add_labels, leaf_centroids
@@ -201,7 +200,7 @@ def _write_ranker(run, scratch, layer, tree):
         name = f"ranker/layer-{number}"
         shutil.copytree(run / name, scratch / name)
     write_layer(layer, scratch / "ranker" / f"layer-{last}")
-    param = json.loads((run / "ranker" / PARAMETERS).read_text(encoding="utf-8"))
+    param = read_json(run / "ranker" / PARAMETERS, fix="restore the run's own files")
     write_parameters(scratch / "ranker", {**param, "num_labels": tree.num_labels})
     tree.save(scratch / TREE)
 

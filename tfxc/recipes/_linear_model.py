@@ -1,5 +1,6 @@
 """A trained linear ranker as the model of a run: searched outside TensorFlow, exported inside."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -38,14 +39,14 @@ class LinearModel:
 
     def __init__(self, folder, threads=None):
         folder = Path(folder)
-        if not (folder / "ranker" / "param.json").is_file():
+        if not os.path.lexists(folder / "ranker" / "param.json"):
             raise CheckpointError(
                 "no ranker yet", where=folder, fix="train the run to its end first"
             )
         self.ranker = Ranker.load(folder)
         self.num_labels = self.ranker.num_labels
         path = folder / CALIBRATION
-        self._calibration = Calibration.load(path) if path.is_file() else None
+        self._calibration = Calibration.load(path) if os.path.lexists(path) else None
         self._folder, self._threads = folder, threads
         self._beam = self._post_processor = None
         self._graphs = {}

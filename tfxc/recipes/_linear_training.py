@@ -1,6 +1,5 @@
 """Pieces of the training of a linear ranker: matrices, calibration, measuring, what is told."""
 
-import json
 import math
 
 import numpy as np
@@ -9,7 +8,7 @@ import scipy.sparse
 from tfxc.data.matrices import matrices
 from tfxc.data.source import open_source
 from tfxc.errors import ConfigError
-from tfxc.escaping import one_line
+from tfxc.escaping import json_text, one_line
 from tfxc.files import atomic_file, write_errors
 from tfxc.ops.linear_solver import block_memory
 from tfxc.ops.threads import thread_count
@@ -171,7 +170,7 @@ def write_figures(run, seconds, results):
     """Writes ``metrics.jsonl``: one line, as there is one pass over the data."""
     values = {f"{split} {name}": v for split, found in results.items() for name, v in found.items()}
     with atomic_file(run / "metrics.jsonl") as stream:
-        stream.write(json.dumps({"step": 1, "epoch": 1.0, **seconds, **values}) + "\n")
+        stream.write(json_text({"step": 1, "epoch": 1.0, **seconds, **values}) + "\n")
 
 
 def say(run, text):

@@ -1,6 +1,5 @@
 """A model that PECOS has trained as a run folder, which predict, evaluate and export take."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest, SplitIn
 from tfxc.data.matrices import load_matrix
 from tfxc.data.pecos_vectorizer import load_pecos_vectorizer
 from tfxc.errors import DataError
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, read_json
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.pecos_import import write_pecos_model
 from tfxc.training.run_folder import KIND, NAMES, RunFolder
@@ -47,7 +46,7 @@ def import_run(folder, output, *, names=None, vectorizer=None, train_labels=None
         assets = scratch / "assets"
         assets.mkdir()
         _vocabulary(names, tree.num_labels).save(assets / LABELS_FILE)
-        width = json.loads((scratch / "ranker" / "param.json").read_text("utf-8"))["num_features"]
+        width = read_json(scratch / "ranker" / "param.json")["num_features"]
         settings = None
         if vectorizer is not None:
             settings = _write_vectorizer(vectorizer, width, assets / "text_features")

@@ -10,9 +10,10 @@ from pathlib import Path
 from tfxc.data.manifest import Manifest
 from tfxc.errors import UserError
 from tfxc.files import write_errors
+from tfxc.ops.memory import available_bytes
 from tfxc.progress import duration
 from tfxc.training.interrupts import STOP_SIGNALS, Stopped, StopSignals, stop_with_parent
-from tfxc.training.memory import available_bytes, peak_bytes
+from tfxc.training.memory import peak_bytes
 from tfxc.training.run_folder import RunFolder
 from tfxc.training.strategies import is_chief
 

@@ -1,6 +1,5 @@
 """Vectors of all training texts in a file, and beside the texts' terms."""
 
-import json
 import time
 
 import numpy as np
@@ -8,7 +7,7 @@ import scipy.sparse
 from sklearn.preprocessing import normalize
 
 from tfxc.errors import DataError
-from tfxc.files import atomic_file, write_errors
+from tfxc.files import read_json, write_errors, write_json
 from tfxc.progress import Progress
 
 _SECONDS_BETWEEN_NOTES = 20.0
@@ -38,7 +37,7 @@ def write_embeddings(path, encode, source, batch_size, title):
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch, notes = path.with_name(f".{path.name}.unfinished"), path.with_name(".rows.json")
-        done = json.loads(notes.read_text()) if scratch.exists() and notes.exists() else 0
+        done = _rows_done(scratch, notes)
         function, vectors, count = encode(), None, 0
         if done:
             vectors = np.lib.format.open_memmap(scratch, "r+")
@@ -66,10 +65,19 @@ def write_embeddings(path, encode, source, batch_size, title):
         notes.unlink(missing_ok=True)
 
 
+def _rows_done(scratch, notes):
+    """Rows that an interrupted run has encoded, 0 where that is not known."""
+    if not (scratch.exists() and notes.exists()):
+        return 0
+    try:
+        return read_json(notes, kind=int)
+    except DataError:
+        return 0
+
+
 def _note(vectors, notes, count):
     vectors.flush()
-    with atomic_file(notes) as stream:
-        json.dump(count, stream)
+    write_json(notes, count)
 
 
 def _check_finite(vectors, numbers, path):

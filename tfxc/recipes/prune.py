@@ -1,5 +1,6 @@
 """Makes a trained run smaller: fewer heads, narrower layers, a smaller vocabulary."""
 
+import os
 from pathlib import Path
 
 from tfxc.data.manifest import LABELS_FILE, Manifest
@@ -98,13 +99,13 @@ class Prune(Recipe):
     def _opened(self, context):
         """The source; what can be found wrong before it is loaded is."""
         path, target = Path(self.source), Path(context.run)
-        if not (path / "summary.json").is_file():
+        if not os.path.lexists(path / "summary.json"):
             raise ConfigError(
                 f"a finished run expected, {path} is none",
                 where="recipe.source",
                 fix="train it first",
             )
-        if path.resolve() == target.resolve():
+        if os.path.realpath(path) == os.path.realpath(target):
             raise ConfigError(
                 f"another folder than the source expected, found {path}",
                 where="run",

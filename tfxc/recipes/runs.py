@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,13 @@ from tfxc.data.image_conversion import ImageConverter
 from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE
 from tfxc.data.text_features import load_text_features
 from tfxc.errors import CheckpointError, ConfigError
+from tfxc.files import existing_file, read_array, read_errors
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.training.embedding import Embedder
-from tfxc.training.run_folder import RunFolder
+from tfxc.training.run_folder import RunFolder, read_run_json
+
+_NEEDED = ("feature_kind", "num_features", "num_labels", "row_normalise", "splits")
+_RESTORE = "restore the run's own files, or train again"
 
 
 class LoadedRun:
@@ -49,8 +52,13 @@ class LoadedRun:
             registry.refuse_modules(
                 self.config.model_dump(mode="json"), self.folder / "config.json"
             )
-        text = (self.folder / "assets" / "manifest.json").read_text(encoding="utf-8")
-        self.manifest = json.loads(text)
+        path = self.folder / "assets" / "manifest.json"
+        self.manifest = read_run_json(path)
+        missing = [name for name in _NEEDED if name not in self.manifest]
+        if missing:
+            raise CheckpointError(
+                f"damaged or of another version: {missing[0]} is missing", where=path, fix=_RESTORE
+            )
 
     @property
     def dimensions(self):
@@ -138,22 +146,30 @@ class LoadedRun:
     @functools.cached_property
     def vocabulary(self):
         """Label names by id."""
-        path = self.folder / "assets" / LABELS_FILE
-        vocabulary = LabelVocabulary.load(path)
-        if len(vocabulary) != self.manifest["num_labels"]:
-            raise CheckpointError(
-                f"{self.manifest['num_labels']:,} label names expected, as many as the run has "
-                f"labels, found {len(vocabulary):,}",
-                where=path,
-                fix="restore the run's own labels.txt, or train again",
-            )
-        return vocabulary
+        path = existing_file(self.folder / "assets" / LABELS_FILE, fix=_RESTORE)
+        with read_errors(path, fix=_RESTORE):
+            found = LabelVocabulary.load(path)
+        self._check_count(path, len(found), "names")
+        return found
 
     @functools.cached_property
     def label_counts(self):
         """Training examples of each label, int64 (num_labels,); None where they are not known."""
         path = self.folder / "assets" / LABEL_COUNTS_FILE
-        return np.load(path) if path.is_file() else None
+        if not path.exists() and not path.is_symlink():
+            return None
+        found = read_array(path, fix=_RESTORE, error=CheckpointError)
+        self._check_count(path, len(found) if found.ndim == 1 else found.shape, "counts")
+        return found
+
+    def _check_count(self, path, found, what):
+        if found != self.manifest["num_labels"]:
+            raise CheckpointError(
+                f"{what} of {self.manifest['num_labels']:,} labels as in the run's manifest "
+                f"expected, found {found}",
+                where=path,
+                fix=_RESTORE,
+            )
 
     @property
     def single_label(self):

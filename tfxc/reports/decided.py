@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tfxc.files import make_folder
 from tfxc.metrics.classification import positive_label
 from tfxc.metrics.per_label import PerLabel
 from tfxc.reports.tables import average_rows, write_tables
@@ -45,7 +46,7 @@ class Decided:
             The averages and what was written, as text.
         """
         folder, found = Path(folder), self.found
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self.write_tables(folder, loaded, texts)
         rows = average_rows(found, loaded.vocabulary.names)
         width = max(len(name) for name, *_ in rows)

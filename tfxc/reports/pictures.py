@@ -1,11 +1,12 @@
 """The pictures of a report: learning curves, labels by frequency, confusions."""
 
-import json
+import os
 
 import numpy as np
 
 from tfxc.errors import ConfigError
 from tfxc.escaping import picture_text
+from tfxc.files import read_json_lines
 
 _MOST_LABELS = 60  # of a confusion matrix
 _MOST_CURVES = 8
@@ -37,9 +38,9 @@ def learning_curves(metrics_file, path):
         metrics_file: a run's ``metrics.jsonl``.
         path: the picture.
     """
-    if not metrics_file.is_file():
+    if not os.path.lexists(metrics_file):
         return False
-    lines = [json.loads(line) for line in metrics_file.read_text("utf-8").splitlines()]
+    lines = read_json_lines(metrics_file, fix="delete the damaged line")
     shares = [k for k in _names(lines) if k.startswith("dev ") and not k.endswith("loss")]
     losses = [k for k in _names(lines) if k.endswith("loss")]
     groups = [g for g in (losses, shares[:_MOST_CURVES], ["learning_rate"]) if g]
@@ -65,7 +66,9 @@ def _curves(lines, names):
     """{points: label}; names with the same points share a label."""
     curves = {}
     for name in names:
-        points = tuple((x.get("epoch", x["step"]), x[name]) for x in lines if name in x)
+        points = tuple(
+            (x.get("epoch", x["step"]), x[name]) for x in lines if x.get(name) is not None
+        )
         curves[points] = [*curves.get(points, []), name]
     alike = {points: [found[0], *(n.removeprefix("dev ") for n in found[1:])]
              for points, found in curves.items()}  # fmt: skip

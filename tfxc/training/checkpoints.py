@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfxc.data.tensorflow_files import os_errors
 from tfxc.errors import CheckpointError
-from tfxc.files import atomic_file, checksum, write_errors
+from tfxc.files import checksum, write_errors, write_json
 from tfxc.locks import scratch_folder
 from tfxc.training.strategies import from_all_workers
 
@@ -222,8 +222,8 @@ class CheckpointFiles:
             for file in sorted(self.folder.glob(f"{path.name}.*"))
         }
         content = {"step": step, **more, "files": files}
-        with atomic_file(f"{path}.json") as stream:
-            json.dump({**content, "sha256": _hash(content)}, stream, indent=2, allow_nan=False)
+        # Its digest is of these values: NaN, which would become null, is refused by ``_hash``.
+        write_json(f"{path}.json", {**content, "sha256": _hash(content)})
 
     def restore(self, step):
         """Reads the variables."""

@@ -1,6 +1,5 @@
 """How much memory a training will need, before it starts."""
 
-import os
 from typing import NamedTuple
 
 import keras
@@ -95,17 +94,6 @@ def weight_shapes(encoder, head):
         head.build(encoder.compute_output_shape((None, getattr(encoder, "num_features", None))))
     weights = (*encoder.trainable_weights, *head.trainable_weights)
     return [(v.name, tuple(v.shape)) for v in weights]
-
-
-def available_bytes():
-    """Memory the machine has left, or 4 GiB where it does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as stream:
-            fields = dict(line.split(":", 1) for line in stream)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-        return pages * os.sysconf("SC_PAGE_SIZE") // 2 if pages else 4 * 2**30
 
 
 def _table_bytes(objective):

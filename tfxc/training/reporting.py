@@ -1,12 +1,19 @@
 """What a training tells: progress line, log.txt, metrics.jsonl, TensorBoard."""
 
 import json
+import math
 import sys
 
 import tensorflow as tf
 
-from tfxc.escaping import one_line
-from tfxc.files import atomic_file, write_errors
+from tfxc.escaping import json_text, one_line
+from tfxc.files import (
+    atomic_file,
+    existing_file,
+    read_errors,
+    read_json_lines,
+    write_errors,
+)
 from tfxc.progress import Progress
 
 
@@ -40,7 +47,10 @@ class Reporter:
         """Appends a line to metrics.jsonl and scalars to TensorBoard."""
         if not self.run.chief:
             return
-        self._append("metrics.jsonl", json.dumps({"step": step, **values}))
+        self._append("metrics.jsonl", json_text({"step": step, **values}))
+        wrong = [name for name, value in values.items() if not math.isfinite(value)]
+        if wrong:
+            self.say(f"step {step:,}: {', '.join(wrong)} not finite, written as null")
         with self._board.as_default():
             for name, value in values.items():
                 # tf.summary.scalar needs the package tensorboard, the op behind it does not.
@@ -68,11 +78,11 @@ class Reporter:
         path, found = self.run / "metrics.jsonl", {}
         if not self.run.chief or not path.exists():
             return found
-        for line in path.read_text(encoding="utf-8").splitlines():
-            values = json.loads(line)
-            if values["step"] == step:
+        for values in read_json_lines(path, fix="delete the damaged line"):
+            if values.get("step") == step:
                 found |= {k: v for k, v in values.items() if k.startswith(f"{split} ")}
-        return {name.removeprefix(f"{split} "): value for name, value in found.items()}
+        known = {name: value for name, value in found.items() if value is not None}
+        return {name.removeprefix(f"{split} "): value for name, value in known.items()}
 
     def say(self, text):
         """Prints a line above the progress line and appends it to log.txt."""
@@ -118,7 +128,8 @@ def _drop_later_lines(path, step):
     """A killed run may have reported beyond its last checkpoint."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines()
+    with read_errors(path):
+        lines = existing_file(path).read_text(encoding="utf-8", errors="replace").splitlines()
     kept = [line for line in lines if _step_of(line) <= step]
     with atomic_file(path) as stream:
         stream.writelines(line + "\n" for line in kept)
@@ -127,5 +138,5 @@ def _drop_later_lines(path, step):
 def _step_of(line):
     try:
         return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError):  # the line a kill cut short
+    except (ValueError, KeyError, TypeError):  # the line a kill cut short
         return float("inf")

@@ -3,22 +3,29 @@
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
 from tfxc import checksums
 from tfxc.config import Config, parse_config
 from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, MANIFEST_FILE, Manifest
-from tfxc.errors import CheckpointError
+from tfxc.errors import CheckpointError, ConfigError
+from tfxc.escaping import json_text
 from tfxc.files import (
     atomic_file,
     check_kind,
     check_local,
     check_own,
     empty_own,
+    existing_file,
     lock_of,
+    make_folder,
     mark,
+    read_errors,
+    read_json,
     write_errors,
+    write_json,
 )
 from tfxc.locks import holder, is_held, locked
 
@@ -47,11 +54,13 @@ NAMES = (*(name.split("/")[0] for name in _PROGRESS), *_PARTS, _TEACHER, *_BEGIN
 NAMES += (f".new-{WEIGHTS}",)
 
 
+_RESTORE = "restore the run's own files, or train again"
+
 # A resumed run may change these; anything else would make it another run.
 _FREE_KEYS = {
     "": {"about", "run", "evaluation"},
     "training": {"log_every", "evaluate_every", "checkpoint_every", "devices", "keep_checkpoints"},
-    "data": {"where"},
+    "data": {"where", "max_line_bytes"},
     "recipe": {"memory_gb", "threads"},
 }
 
@@ -93,7 +102,7 @@ class RunFolder:
         with contextlib.ExitStack() as stack:
             stack.callback(_remove_empty, made)
             with write_errors(self.path):
-                lock.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(lock.parent)
                 stack.enter_context(locked(lock, self._busy))
                 self._remove_scratch()
             yield
@@ -314,15 +323,16 @@ class RunFolder:
         """The run's ``Config``.
 
         Raises:
-            CheckpointError: this is no run folder.
+            CheckpointError: this is no run folder, or its config is damaged.
+            MachineError: it cannot be read.
         """
         _check_is_run(self.path)
-        path = self / "config.json"
+        tree = read_run_json(path := self / "config.json")
         try:
-            tree = json.loads(path.read_bytes())
-        except ValueError as error:
-            raise CheckpointError(f"JSON expected ({error})", where=path, fix=_RESTORE) from error
-        return parse_config(tree, where=str(path))
+            return parse_config(tree, where=str(path))
+        except ConfigError as error:
+            problem = f"is not the config of a run of this version ({error.problem})"
+            raise CheckpointError(problem, where=error.where or path, fix=_RESTORE) from error
 
     def save_weights(self, model):
         """Writes the model's weights; the old file stays until the new one is whole.
@@ -352,8 +362,7 @@ class RunFolder:
         encoder = getattr(encoder, "encoders", [encoder])[0]
         architecture = getattr(encoder, "architecture", None)
         if architecture is not None:
-            with atomic_file(self / ARCHITECTURE) as stream:
-                json.dump(architecture, stream, indent=2)
+            write_json(self / ARCHITECTURE, architecture)
 
     def architecture(self):
         """The shape of the encoder's network where its config does not say it, else None.
@@ -364,7 +373,7 @@ class RunFolder:
         if not found:
             return None
         checksums.check_file(found[0].parents[1], ARCHITECTURE, _RESTORE)
-        return json.loads(found[0].read_text(encoding="utf-8"))
+        return read_run_json(found[0])
 
     def load_weights(self, model):
         """Reads the model's weights.
@@ -377,15 +386,18 @@ class RunFolder:
             raise CheckpointError(
                 "no weights yet", where=self.path, fix="train the run to its end first"
             )
+        fix = "restore the run's own config.json or train again"
+        existing_file(path, fix=fix, error=CheckpointError)
         checksums.check_file(self.path, WEIGHTS, _RESTORE)
         try:
             model.load_weights(path)
-        except (ValueError, OSError, KeyError) as error:
-            raise CheckpointError(
-                f"does not fit the model of config.json ({str(error).splitlines()[0]})",
-                where=path,
-                fix="restore the run's own config.json or train again",
-            ) from error
+        except OSError as error:
+            if error.errno is None:
+                raise _unfit_weights(path, error, fix) from error
+            with read_errors(path, fix=fix, error=CheckpointError):
+                raise
+        except (ValueError, KeyError, RuntimeError, TypeError, IndexError) as error:
+            raise _unfit_weights(path, error, fix) from error
 
     def write_summary(self, summary):
         """Writes ``summary.json``; its presence says that training is finished.
@@ -394,7 +406,7 @@ class RunFolder:
         """
         if not self.chief:
             return
-        text = json.dumps(summary, indent=2)
+        text = json_text(summary, indent=2)
         content = text.encode()
         found = [path for name in _OF_A_FINISHED_RUN for path in self.path.glob(name)]
         names = [path.relative_to(self.path).as_posix() for path in found]
@@ -406,10 +418,10 @@ class RunFolder:
     def summary(self):
         """The summary of a finished training, or None."""
         path = self / SUMMARY
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
         checksums.check_file(self.path, SUMMARY, _RESTORE)
-        return json.loads(path.read_text())
+        return read_run_json(path)
 
 
 def _remove_empty(folders):
@@ -418,7 +430,25 @@ def _remove_empty(folders):
             folder.rmdir()
 
 
+def read_run_json(path):
+    """The object in a JSON file of a run.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+        MachineError: it cannot be read.
+    """
+    return read_json(path, fix=_RESTORE, error=CheckpointError)
+
+
+def _unfit_weights(path, error, fix):
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    problem = f"does not fit the model of config.json ({reason})"
+    return CheckpointError(problem, where=path, fix=fix)
+
+
 def _check_is_run(path):
+    if (path / "config.json").is_symlink():
+        return  # reading it says where it leads
     if not (path / "config.json").is_file():
         raise CheckpointError(
             "is no run folder: it holds no config.json",

@@ -9,7 +9,6 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import sysconfig
@@ -22,7 +21,7 @@ from tfxc.data.formats.base import TextReader
 from tfxc.data.formats.jsonl import JSONLines
 from tfxc.errors import ConfigError
 from tfxc.escaping import json_text
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, read_json, write_json
 from tfxc.progress import Progress
 
 _STANDARD_LIBRARY = "stdlib"
@@ -33,6 +32,7 @@ _SKIPPED = {"test", "tests", "testing", "__pycache__", "site-packages", "dist-pa
 _FILES_PER_TASK = 64
 # To be raised with every change to what the documents look like.
 _VERSION = 1
+_DELETE = "delete the folder: it is made again"
 
 
 class ApiDocs(TextReader):
@@ -82,7 +82,7 @@ class ApiDocs(TextReader):
         if not folder.is_dir():
             _build(folder, sources, jobs or joblib.cpu_count())
         super().__init__(folder / f"{split}.jsonl")
-        counts = json.loads((folder / "counts.json").read_text("utf-8"))
+        counts = read_json(folder / "counts.json", fix=_DELETE)
         self.num_examples, self.num_labels = counts[split], counts["labels"]
         self._reader = JSONLines(self.path)
 
@@ -114,7 +114,7 @@ def _source_folder(package):
 
 def _fingerprint(sources):
     versions = {package: _version(package, folder) for package, folder in sources.items()}
-    key = json.dumps([_VERSION, versions])
+    key = json_text([_VERSION, versions])
     return hashlib.sha1(key.encode("utf-8")).hexdigest()[:16]
 
 
@@ -126,7 +126,7 @@ def _version(package, folder):
         return importlib.metadata.version(distributions[0])
     # A package that was never installed has no version: its files stand for it.
     files = [(path.as_posix(), path.stat().st_mtime_ns) for path in _source_files(folder)]
-    return hashlib.sha1(json.dumps(files).encode("utf-8")).hexdigest()
+    return hashlib.sha1(json_text(files).encode("utf-8")).hexdigest()
 
 
 @functools.cache
@@ -158,7 +158,7 @@ def _build(folder, sources, jobs):
             counts[split] = len(examples)
             lines = (json_text(example) + "\n" for example in examples)
             (scratch / f"{split}.jsonl").write_text("".join(lines), "utf-8")
-        (scratch / "counts.json").write_text(json.dumps(counts) + "\n", "utf-8")
+        write_json(scratch / "counts.json", counts)
 
 
 def _documents(sources, jobs):

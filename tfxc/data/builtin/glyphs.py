@@ -6,7 +6,6 @@ train, and to verify on characters that were never trained on.
 
 import contextlib
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from tfxc.data.formats.base import Reader
 from tfxc.data.pairs import Examples, PairSet, make_pairs
 from tfxc.errors import ConfigError
 from tfxc.escaping import json_text
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, read_array, read_json, write_json
 from tfxc.progress import Progress
 
 _SPLITS = ("train", "dev", "test")
@@ -37,6 +36,7 @@ _GLYPHS_PER_TASK = 256
 _UNSEEN = 5
 # To be raised with every change to what the images look like.
 _VERSION = 1
+_DELETE = "delete the folder: it is made again"
 
 
 class Glyphs(Reader):
@@ -99,17 +99,17 @@ class Glyphs(Reader):
             "characters": codes,
         }  # fmt: skip
         versions = [_VERSION, fonts_fingerprint(), np.__version__, scipy.__version__]
-        key = json.dumps([versions, options])
+        key = json_text([versions, options])
         self.source_fingerprint = hashlib.sha1(key.encode()).hexdigest()[:16]
         folder = _cache_folder(cache_folder) / f"glyphs-{self.source_fingerprint}"
         if not folder.is_dir():
             _build(folder, options, jobs or joblib.cpu_count())
         super().__init__(folder / f"{split}.npy")
-        names = json.loads((folder / "classes.json").read_text("utf-8"))
+        names = read_json(folder / "classes.json", fix=_DELETE, kind=(dict, list))
         part = [classes == "all" or _is_unseen(name) == (classes == "unseen") for name in names]
         self.label_names = [name for name, kept in zip(names, part, strict=True) if kept]
         self.num_labels = len(self.label_names)
-        index = np.load(folder / f"{split}-index.npy")
+        index = read_array(folder / f"{split}-index.npy", fix=_DELETE)
         self._rows = np.flatnonzero(np.array(part, bool)[index[:, 0]])
         self._index, self._names = index[self._rows], names
         self.num_examples = len(self._rows)
@@ -209,7 +209,7 @@ def _build(folder, options, jobs):
     variants, size = options["variants"], options["image_size"]
     with atomic_folder(folder, "built-in data set") as scratch, contextlib.ExitStack() as stack:
         names = [one.name for one in classes]
-        (scratch / "classes.json").write_text(json_text(names), "utf-8")
+        write_json(scratch / "classes.json", names)
         files, wanted = {}, {}
         for split, index in _index(classes, variants).items():
             np.save(scratch / f"{split}-index.npy", index)

@@ -12,7 +12,9 @@ from tfxc.data.formats.arrays import array_names
 from tfxc.data.formats.base import Reader, TextReader
 from tfxc.data.formats.lines import Lines
 from tfxc.errors import ConfigError, DataError
+from tfxc.files import existing_file
 from tfxc.registry import nearest
+from tfxc.settings import MAX_LINE_BYTES
 
 __all__ = ["FORMATS", "Reader", "TextReader", "detect_format", "open_reader"]
 
@@ -43,19 +45,20 @@ _READABLE = (
 )
 
 
-def open_reader(path, name=None, **options):
+def open_reader(path, name=None, *, longest_line=MAX_LINE_BYTES, **options):
     """Opens a data file, a data folder or a built-in data set.
 
     Args:
         path: the file or folder, or ``"builtin:NAME"`` for a data set that comes with the package.
         name: a name of ``FORMATS``; None = decided by the file's shape (see ``detect_format``).
+        longest_line: ``max_line_bytes`` of a reader that has this option and is not given it.
         **options: the reader's own options.
 
     Returns:
         A ``Reader``.
 
     Raises:
-        ConfigError: an unknown format or option.
+        ConfigError: an unknown format or option, or ``longest_line`` for a format without lines.
         DataError: the file is missing, or its format cannot be told from its name.
 
     Example:
@@ -74,6 +77,15 @@ def open_reader(path, name=None, **options):
             )
         module = importlib.import_module(f"{__name__}.{name}")
         reader_class, arguments = module.READER, (path,)
+    known = inspect.signature(reader_class).parameters
+    if "max_line_bytes" in known:
+        options.setdefault("max_line_bytes", longest_line)
+    elif longest_line != MAX_LINE_BYTES:
+        raise ConfigError(
+            f"means nothing to {reader_class.__name__}, which reads no lines",
+            where="data.max_line_bytes",
+            fix="remove it",
+        )
     _check_options(reader_class, options, path)
     return reader_class(*arguments, **options)
 
@@ -90,10 +102,9 @@ def detect_format(path):
     if is_shard_pattern(path):
         return "webdataset"
     path = Path(path)
-    if not path.exists():
-        raise DataError("no such file", where=path, fix="check the path")
     if path.is_dir():
         return _detect_folder(path)
+    existing_file(path)
     if path.suffix == ".npz":
         return _detect_arrays(path)
     if is_tar(path.name):

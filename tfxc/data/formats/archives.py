@@ -8,13 +8,15 @@ import re
 import tarfile
 from pathlib import Path
 
-from tfxc.data.formats.lines import reading_errors
 from tfxc.errors import DataError
+from tfxc.files import archive_errors
 
 _GZIPPED = (".gz", ".tgz")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _DRAIN_BYTES = 1 << 20
+# The largest file of an archive that is read; the largest of CIFAR's takes 160 MB.
+_MOST_BYTES = 512 << 20
 
 
 class _StrictTarInfo(tarfile.TarInfo):
@@ -38,7 +40,7 @@ def open_tar(path):
         DataError: the archive is truncated or damaged, also while it is open.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(reading_errors(path))
+        stack.enter_context(archive_errors(path))
         stream = stack.enter_context(open(path, "rb"))
         if Path(path).suffix in _GZIPPED:
             stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
@@ -51,12 +53,20 @@ def tar_members(path):
     ``read()`` gives the content as bytes; it has to be called before the next member is taken.
 
     Raises:
-        DataError: the archive is truncated or damaged.
+        DataError: the archive is truncated or damaged, or ``read`` is called for a file of more
+            than 512 MB.
     """
     with open_tar(path) as archive:
 
         def read():
-            with reading_errors(path):
+            if member.size > _MOST_BYTES:
+                raise DataError(
+                    f"files of at most {_MOST_BYTES:,} bytes expected in the archive, found "
+                    f"{member.name} of {member.size:,}",
+                    where=path,
+                    fix="leave it out, or unpack the archive",
+                )
+            with archive_errors(path):
                 return archive.extractfile(member).read()
 
         while (member := archive.next()) is not None:

@@ -10,8 +10,10 @@ from typing import IO
 
 import numpy as np
 
-from tfxc.data.formats.lines import reading_errors
+from tfxc.data.formats.lines import BLOCK_BYTES, line_too_long
 from tfxc.errors import DataError
+from tfxc.files import archive_errors
+from tfxc.settings import MAX_LINE_BYTES
 
 # What NumPy raises over a damaged header.
 _MALFORMED = (ValueError, SyntaxError, TypeError, MemoryError, tokenize.TokenError)
@@ -35,6 +37,15 @@ class ArrayRows:
     dtype: np.dtype
     stream: IO[bytes]
 
+    @property
+    def row_bytes(self):
+        """Bytes of a row."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    def at_once(self, size):
+        """How many rows to read at a time: ``size``, or fewer where these exceed 64 MB."""
+        return max(1, min(size, BLOCK_BYTES // max(1, self.row_bytes)))
+
     def read(self, rows):
         """The next ``rows`` rows, (rows, …) of ``dtype``, read only.
 
@@ -43,19 +54,23 @@ class ArrayRows:
         """
         shape = (rows, *self.shape[1:])
         length = math.prod(shape) * self.dtype.itemsize
-        with reading_errors(self.path):
-            content = self.stream.read(length)
+        with archive_errors(self.path):
+            content = self.stream.read(length) if length else b""
         if len(content) != length:
             raise array_error(self.path, f"{self.name}: the array ends early")
         return np.frombuffer(content, self.dtype).reshape(shape)
 
 
 @contextlib.contextmanager
-def open_rows(path, name):
+def open_rows(path, name, max_row_bytes=MAX_LINE_BYTES):
     """Opens the array ``name`` of an ``.npz`` file; yields ``ArrayRows``.
 
+    Args:
+        max_row_bytes: longer rows are refused before any is read.
+
     Raises:
-        DataError: the archive is damaged, the array is missing or in Fortran order.
+        DataError: the archive is damaged, the array is missing, holds Python objects or is in
+            Fortran order, or its rows are too long.
     """
     with _open_member(path, name) as stream:
         shape, fortran, dtype = _header(stream, path, name)
@@ -64,20 +79,14 @@ def open_rows(path, name):
                 path,
                 f"{name}: a row-major array is expected, found {dtype} {shape} in Fortran order",
             )
-        yield ArrayRows(path, name, shape, dtype, stream)
-
-
-def load_array(path, name):
-    """The whole array ``name`` of an ``.npz`` file.
-
-    Raises:
-        DataError: the archive is damaged, the array is missing or holds Python objects.
-    """
-    with _open_member(path, name) as stream, reading_errors(path):
-        try:
-            return np.lib.format.read_array(stream, allow_pickle=False)
-        except _MALFORMED as error:
-            raise array_error(path, f"{name}: {error}") from error
+        rows = ArrayRows(path, name, shape, dtype, stream)
+        if dtype.hasobject:
+            raise array_error(
+                path, f"{name}: an array of numbers is expected, found Python objects"
+            )
+        if rows.row_bytes > max_row_bytes:
+            raise line_too_long(f"{path}: {name}", max_row_bytes, "row")
+        yield rows
 
 
 def array_names(path):
@@ -86,7 +95,7 @@ def array_names(path):
     Raises:
         DataError: the archive is damaged.
     """
-    with reading_errors(path), zipfile.ZipFile(path) as archive:
+    with archive_errors(path), zipfile.ZipFile(path) as archive:
         return [member.removesuffix(".npy") for member in archive.namelist()]
 
 
@@ -99,7 +108,7 @@ def array_error(path, problem):
 def _open_member(path, name):
     """Yields the stream of a member of the archive."""
     with contextlib.ExitStack() as stack:
-        with reading_errors(path):
+        with archive_errors(path):
             archive = stack.enter_context(zipfile.ZipFile(path))
             found = [member.removesuffix(".npy") for member in archive.namelist()]
             if name not in found:
@@ -112,7 +121,7 @@ def _open_member(path, name):
 
 
 def _header(stream, path, name):
-    with reading_errors(path):
+    with archive_errors(path):
         try:
             version = np.lib.format.read_magic(stream)
             if version == (1, 0):

@@ -1,12 +1,13 @@
 """What every reader does: find its file, cut it into chunks, refuse impossible label names."""
 
 import abc
-import itertools
 from pathlib import Path
 
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats.lines import Lines
+from tfxc.data.formats.lines import BLOCK_BYTES, Lines
 from tfxc.errors import ConfigError, DataError
+from tfxc.files import existing_file
+from tfxc.settings import MAX_LINE_BYTES
 
 
 class Reader(abc.ABC):
@@ -24,8 +25,10 @@ class Reader(abc.ABC):
 
     Args:
         path: the file or folder to read.
+        max_line_bytes: longest line of a text format; longer ones are refused.
 
     Raises:
+        ConfigError: ``max_line_bytes`` is no whole number from 1 on.
         DataError: there is nothing at ``path``.
     """
 
@@ -34,12 +37,17 @@ class Reader(abc.ABC):
     num_features = None
     num_examples = None
 
-    def __init__(self, path):
+    def __init__(self, path, max_line_bytes=MAX_LINE_BYTES):
         self.path = Path(path)
-        if not self.path.exists():
-            raise DataError("no such file", where=self.path, fix="check the path")
+        if type(max_line_bytes) is not int or max_line_bytes < 1:
+            raise ConfigError(
+                f"a whole number from 1 on is expected, found {max_line_bytes!r}",
+                where="max_line_bytes",
+            )
+        if not self.path.is_dir():
+            existing_file(self.path)
         self.total_bytes = self.path.stat().st_size if self.path.is_file() else None
-        self._lines = Lines(self.path)
+        self._lines = Lines(self.path, max_line_bytes)
 
     @property
     def bytes_read(self):
@@ -48,7 +56,8 @@ class Reader(abc.ABC):
     def chunks(self, size=4096):
         """Yields the examples in file order as ``Chunk``s of ``size`` examples, the last smaller.
 
-        Every call starts at the beginning of the file.
+        A chunk whose lines or files take 64 MB ends there. Every call starts at the beginning of
+        the file.
 
         Raises:
             ConfigError: ``size`` is below 1.
@@ -80,11 +89,32 @@ class TextReader(Reader):
 
     def _read(self, size):
         examples = self._examples()
-        while block := list(itertools.islice(examples, size)):
+        for block in bounded(examples, size, lambda example: len(example[0])):
             yield Chunk(
                 texts=[text for text, _ in block],
                 labels=[labels for _, labels in block],
             )
+
+
+def bounded(items, size, bytes_of):
+    """Yields lists of ``size`` items, the last shorter; a list that holds 64 MB ends there.
+
+    Args:
+        bytes_of: function of an item, about how many bytes it takes.
+
+    Example:
+        >>> list(bounded("abcde", 2, len))
+        [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    block, held = [], 0
+    for item in items:
+        block.append(item)
+        held += bytes_of(item)
+        if len(block) == size or held >= BLOCK_BYTES:
+            yield block
+            block, held = [], 0
+    if block:
+        yield block
 
 
 def check_label_name(name, where):

@@ -6,8 +6,8 @@ import itertools
 import numpy as np
 
 from tfxc.data.formats.base import check_label_name
+from tfxc.data.formats.lines import Lines
 from tfxc.errors import DataError
-from tfxc.files import open_text
 
 _ROWS = 100_000
 
@@ -37,12 +37,12 @@ class Catalog:
     def __init__(self, path, key_column, label_column):
         self.path = path
         codes, keys, values = {}, [], []
-        with open_text(path) as stream:
-            rows = self._rows(csv.reader(stream), key_column, label_column)
-            while block := list(itertools.islice(rows, _ROWS)):
-                keys.append(np.array([key.encode() for key, _ in block]))
-                found = [codes.setdefault(label, len(codes)) if label else -1 for _, label in block]
-                values.append(np.array(found, np.int32))
+        lines = (f"{line}\n" for _, line in Lines(path).texts())
+        rows = self._rows(csv.reader(lines), key_column, label_column)
+        while block := list(itertools.islice(rows, _ROWS)):
+            keys.append(np.array([key.encode() for key, _ in block]))
+            found = [codes.setdefault(label, len(codes)) if label else -1 for _, label in block]
+            values.append(np.array(found, np.int32))
         self.label_names = sorted(codes)
         for name in self.label_names:
             check_label_name(name, path)
@@ -86,7 +86,7 @@ class Catalog:
                     problem = f"{len(header)} values and a key expected, found {row[:4]}"
                     raise DataError(problem, where=f"{self.path}:{rows.line_num}")
                 yield row[at_key], row[at_label].strip()
-        except (csv.Error, UnicodeDecodeError) as error:
+        except csv.Error as error:
             where = f"{self.path}:{rows.line_num + 1}"
             raise DataError(f"a table in UTF-8 expected ({error})", where=where) from error
 

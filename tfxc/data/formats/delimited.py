@@ -1,10 +1,10 @@
 """CSV and TSV with a header line: a column of texts and a column of labels."""
 
 import csv
-import sys
 
 from tfxc.data.formats.base import TextReader, check_label_name
 from tfxc.errors import ConfigError, DataError
+from tfxc.settings import MAX_LINE_BYTES
 
 _TEXT_FIELDS = ("text", "sentence")
 _LABELS_FIELDS = ("labels", "label")
@@ -15,7 +15,7 @@ class Delimited(TextReader):
 
     Cells may be quoted with ``"`` and then hold separators and line breaks. White space around
     label names is dropped, an empty label cell means no labels, a label given twice counts once.
-    Blank lines are skipped. Reading raises Python's process-wide limit on the length of a cell.
+    Blank lines are skipped. Reading sets Python's process-wide limit on the length of a cell.
 
     Args:
         path: ``.csv`` or ``.tsv`` file, also ``.gz`` or ``.xz``.
@@ -25,6 +25,7 @@ class Delimited(TextReader):
             is one label.
         delimiter: what separates the cells; None = a tab in ``.tsv`` files, else a comma.
         quotes: whether ``"`` quotes; False takes it as an ordinary character.
+        max_line_bytes: longest line, and longest cell of several lines.
 
     Raises:
         ConfigError: ``label_separator`` or ``delimiter`` is no proper separator.
@@ -46,8 +47,9 @@ class Delimited(TextReader):
         label_separator=None,
         delimiter=None,
         quotes=True,
+        max_line_bytes=MAX_LINE_BYTES,
     ):
-        super().__init__(path)
+        super().__init__(path, max_line_bytes)
         if label_separator == "":
             raise ConfigError("text or null is expected, found ''", where="label_separator")
         if delimiter is None:
@@ -74,7 +76,7 @@ class Delimited(TextReader):
 
     def _rows(self):
         """Yields ``(number of the row's first line, cells)``, blank lines left out."""
-        csv.field_size_limit(sys.maxsize)
+        csv.field_size_limit(self._lines.max_line_bytes)
         quoting = csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE
         lines = (f"{line}\n" for _, line in self._lines.texts())
         rows = csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=True)
@@ -86,7 +88,8 @@ class Delimited(TextReader):
                 raise DataError(
                     f"the cells cannot be parsed: {error}",
                     where=f"{self.path}:{first}",
-                    fix="close and double quotes within cells, or read with quotes=False",
+                    fix="close and double quotes within cells, read with quotes=False, or raise "
+                    "max_line_bytes",
                 ) from None
             if row is None:
                 return

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats.arrays import array_error, load_array, open_rows
+from tfxc.data.formats.arrays import array_error, open_rows
 from tfxc.data.formats.base import check_label_name, check_label_names
 from tfxc.data.formats.images import PixelReader
 from tfxc.data.source_files import expand
@@ -85,6 +85,7 @@ class ImageArrays(PixelReader):
 
     def _blocks(self, size):
         with open_rows(self.path, self._images) as rows:
+            size = rows.at_once(size)
             for start in range(0, rows.shape[0], size):
                 block = rows.read(min(size, rows.shape[0] - start))
                 chosen = np.flatnonzero(self._kept[start : start + len(block)])
@@ -123,13 +124,14 @@ class ImageArrays(PixelReader):
 
     def _load_labels(self):
         """int64 ids or names, (n,), checked."""
-        labels = load_array(self.path, self._labels)
         numbered = self._classes is not None or self._names is not None
-        if labels.shape != (self.num_examples,) or labels.dtype.kind not in "iuU"[: 3 - numbered]:
-            raise self._error(
-                f"{self._labels}: integers{'' if numbered else ' or strings'} of shape "
-                f"({self.num_examples},) are expected, found {labels.dtype} {labels.shape}"
-            )
+        with open_rows(self.path, self._labels) as rows:
+            if rows.shape != (self.num_examples,) or rows.dtype.kind not in "iuU"[: 3 - numbered]:
+                raise self._error(
+                    f"{self._labels}: integers{'' if numbered else ' or strings'} of shape "
+                    f"({self.num_examples},) are expected, found {rows.dtype} {rows.shape}"
+                )
+            labels = rows.read(self.num_examples)
         if labels.dtype.kind == "U":
             for name in np.unique(labels).tolist():
                 check_label_name(name, f"{self.path}: {self._labels}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from tfxc.data.formats.base import check_label_name
 from tfxc.data.formats.images import EncodedImageReader
 from tfxc.errors import ConfigError, DataError
+from tfxc.files import existing_file, read_errors
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
@@ -56,8 +57,12 @@ class ImageFolder(EncodedImageReader):
 
     def _examples(self):
         for label, file in self._files():
+            # A name that is no UTF-8 could not be written into a report.
             name = file.relative_to(self.path).as_posix()
-            yield name, file.read_bytes(), [] if label is None else [label]
+            name = name.encode("utf-8", "backslashreplace").decode("utf-8")
+            with read_errors(file):
+                content = existing_file(file).read_bytes()
+            yield name, content, [] if label is None else [label]
 
     def _files(self):
         for label, folder in self._folders.items():
@@ -70,12 +75,20 @@ class ImageFolder(EncodedImageReader):
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not entry.name.startswith("."):
+                    self._refuse_circle(entry, folder)
                     (folders if entry.is_dir() else names).append(entry.name)
         for name in sorted(names):
             if name.lower().endswith(self._extensions):
                 yield Path(folder, name)
         for name in sorted(folders):
             yield from self._images(Path(folder, name))
+
+    @staticmethod
+    def _refuse_circle(entry, folder):
+        if entry.is_symlink() and entry.is_dir():
+            target = Path(os.path.realpath(entry.path))
+            if Path(os.path.realpath(folder)).is_relative_to(target):
+                raise DataError(f"leads back to {target}", where=entry.path, fix="remove this link")
 
     def _classes(self, skip_empty):
         """Class name -> folder."""

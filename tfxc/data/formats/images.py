@@ -1,12 +1,11 @@
 """What readers of images share: chunks of encoded images and of arrays of pixels."""
 
 import abc
-import itertools
 
 import numpy as np
 
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats.base import Reader
+from tfxc.data.formats.base import Reader, bounded
 
 
 class EncodedImageReader(Reader):
@@ -18,7 +17,7 @@ class EncodedImageReader(Reader):
 
     def _read(self, size):
         examples = self._examples()
-        while block := list(itertools.islice(examples, size)):
+        for block in bounded(examples, size, lambda example: len(example[1])):
             names, images, labels = zip(*block, strict=True)
             yield Chunk(labels=list(labels), images=list(images), names=list(names))
 

@@ -1,6 +1,7 @@
 """Face images in the record files of InsightFace."""
 
 import itertools
+import os
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from tfxc.data.formats.images import EncodedImageReader
 from tfxc.data.formats.lines import Lines
 from tfxc.data.formats.recordio import read_record, record_error, unpack_image
 from tfxc.errors import DataError
+from tfxc.files import existing_file, read_errors
 
 _INDEX_LINES = 1 << 16
 # Of the opening record, whose two labels are the first record of an identity and their end.
@@ -119,7 +121,7 @@ class InsightFaceRecords(EncodedImageReader):
 
     def _load_index(self):
         """Numbers and offsets of the records, by number; (None, None) where there is no index."""
-        if not self._index_path.is_file():
+        if not os.path.lexists(self._index_path):
             return None, None
         blocks = [np.zeros((0, 2), np.int64)]
         for first, lines in Lines(self._index_path).blocks(_INDEX_LINES):
@@ -151,9 +153,11 @@ class InsightFaceRecords(EncodedImageReader):
     def _load_property(self):
         """The number of labels in the file ``property``, or None where there is none."""
         path = self.path.parent / "property"
-        if not path.is_file():
+        if not os.path.lexists(path):
             return None
-        first = path.read_bytes().split(b",")[0].strip()
+        with read_errors(path):
+            content = existing_file(path).read_bytes()
+        first = content.split(b",")[0].strip()
         if not first.isdigit() or not int(first):
             raise DataError(
                 f"'classes,height,width' is expected, found {first[:60]!r}",

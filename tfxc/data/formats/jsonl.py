@@ -4,6 +4,7 @@ import json
 
 from tfxc.data.formats.base import TextReader, check_labels, check_unicode
 from tfxc.errors import DataError
+from tfxc.settings import MAX_LINE_BYTES
 
 _CORRECT = "correct the line"
 
@@ -19,6 +20,7 @@ class JSONLines(TextReader):
         path: ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.xz`` file.
         text_field: key of the text.
         labels_field: key of the labels.
+        max_line_bytes: longest line.
 
     Raises:
         DataError: naming file and line: no JSON object, a key is missing or of another type, a
@@ -30,8 +32,10 @@ class JSONLines(TextReader):
         [['sauce', 'cheese']]
     """
 
-    def __init__(self, path, *, text_field="text", labels_field="labels"):
-        super().__init__(path)
+    def __init__(
+        self, path, *, text_field="text", labels_field="labels", max_line_bytes=MAX_LINE_BYTES
+    ):
+        super().__init__(path, max_line_bytes)
         self.text_field, self.labels_field = text_field, labels_field
 
     def _examples(self):
@@ -48,7 +52,7 @@ class JSONLines(TextReader):
     def _example(self, line, where):
         try:
             example = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
             problem = f"a JSON object is expected: {error}"
             raise DataError(problem, where=where, fix=_CORRECT) from None
         if not isinstance(example, dict):

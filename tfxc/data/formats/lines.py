@@ -2,20 +2,17 @@
 
 import contextlib
 import gzip
-import itertools
 import lzma
-import tarfile
-import zipfile
-import zlib
 from pathlib import Path
 
 from tfxc.errors import DataError
+from tfxc.files import archive_errors, damaged_archive, existing_file, read_errors
+from tfxc.settings import MAX_LINE_BYTES
 
 _DECOMPRESSORS = {".gz": gzip.open, ".xz": lzma.open}
-_DAMAGES = (
-    EOFError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error
-)  # fmt: skip
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Lines that are held at a time, whatever their number.
+BLOCK_BYTES = 64 << 20
 
 
 class Lines:
@@ -23,28 +20,31 @@ class Lines:
 
     Args:
         path: the file; ``.gz`` and ``.xz`` are decompressed.
+        max_line_bytes: a longer line is refused; no more of it is read or decompressed.
 
     Attributes:
         bytes_read: bytes of the (compressed) file read so far by the latest iteration.
     """
 
-    def __init__(self, path):
-        self.path = Path(path)
+    def __init__(self, path, max_line_bytes=MAX_LINE_BYTES):
+        self.path, self.max_line_bytes = Path(path), max_line_bytes
         self.bytes_read = 0
 
     def blocks(self, size):
         """Yields ``(number of the first line, [at most size lines as bytes, without ending])``.
 
-        A byte order mark at the beginning is dropped.
+        A byte order mark at the beginning is dropped. A block ends early once it holds 64 MB.
 
         Raises:
-            DataError: the compressed file is truncated or damaged.
+            DataError: the compressed file is truncated or damaged, or a line is too long.
         """
         first = 1
-        with open(self.path, "rb") as raw, self._decompressed(raw) as stream:
+        with read_errors(self.path):
+            file = open(existing_file(self.path), "rb")  # noqa: SIM115 (closed below)
+        with file as raw, self._decompressed(raw) as stream:
             while True:
-                with reading_errors(self.path):
-                    lines = list(itertools.islice(stream, size))
+                with archive_errors(self.path):
+                    lines = self._read_lines(stream, size, first)
                 self.bytes_read = raw.tell()
                 if not lines:
                     return
@@ -52,6 +52,18 @@ class Lines:
                     lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
                 yield first, [line.rstrip(b"\r\n") for line in lines]
                 first += len(lines)
+
+    def _read_lines(self, stream, size, first):
+        lines, held, limit = [], 0, self.max_line_bytes
+        while len(lines) < size and held < BLOCK_BYTES:
+            line = stream.readline(limit + 1)
+            if len(line) > limit:
+                raise line_too_long(f"{self.path}:{first + len(lines)}", limit)
+            if not line:
+                break
+            lines.append(line)
+            held += len(line)
+        return lines
 
     def texts(self):
         """Yields ``(line number, line as str)``.
@@ -73,7 +85,7 @@ class Lines:
         if decompressor is None:
             return contextlib.nullcontext(raw)
         if self.path.stat().st_size == 0:
-            raise _damaged(self.path, "it is empty")
+            raise damaged_archive(self.path, "it is empty")
         return decompressor(raw)
 
     def _decoded(self, line, number):
@@ -88,22 +100,11 @@ class Lines:
             ) from None
 
 
-@contextlib.contextmanager
-def reading_errors(path):
-    """Turns what a damaged ``.gz``, ``.xz``, ``.npz`` or ``.tar`` raises into a DataError.
-
-    Raises:
-        DataError: naming ``path``.
-    """
-    try:
-        yield
-    except _DAMAGES as error:
-        raise _damaged(path, str(error)) from error
-
-
-def _damaged(path, reason):
+def line_too_long(where, limit, what="line"):
+    """The DataError of a line, or a row of a matrix, of more than ``limit`` bytes."""
     return DataError(
-        f"the compressed file is truncated or damaged ({reason})",
-        where=path,
-        fix="copy or download it again",
+        f"a {what} of at most {limit:,} bytes expected, found a longer one",
+        where=where,
+        fix="check the file; if it is right, raise data.max_line_bytes (for a single file "
+        "--reader-option max_line_bytes=...)",
     )

@@ -6,8 +6,11 @@ import itertools
 import numpy as np
 
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats.arrays import array_error, array_names, load_array, open_rows
+from tfxc.data.formats.arrays import array_error, array_names, open_rows
 from tfxc.data.formats.base import Reader
+from tfxc.settings import MAX_LINE_BYTES
+
+_LABELS_AT_ONCE = 4096
 
 
 class DenseMatrix(Reader):
@@ -25,6 +28,7 @@ class DenseMatrix(Reader):
     Args:
         path: ``.npz`` file of ``numpy.savez`` or ``numpy.savez_compressed``.
         labelled: False gives the features without labels; there need be none.
+        max_line_bytes: longest row of ``features`` and of padded ``labels``.
 
     Raises:
         DataError: the file is damaged, an array is missing or of another shape or type, a label
@@ -36,15 +40,15 @@ class DenseMatrix(Reader):
         768
     """
 
-    def __init__(self, path, *, labelled=True):
-        super().__init__(path)
+    def __init__(self, path, *, labelled=True, max_line_bytes=MAX_LINE_BYTES):
+        super().__init__(path, max_line_bytes)
         self._labelled = labelled
         with self._features() as rows:
             self.num_examples, self.num_features = rows.shape
 
     def _read(self, size):
-        labels = self._label_lists()
-        with self._features() as rows:
+        with self._features() as rows, contextlib.closing(self._label_lists()) as labels:
+            size = rows.at_once(size)
             for start in range(0, self.num_examples, size):
                 count = min(size, self.num_examples - start)
                 with np.errstate(over="ignore"):
@@ -57,7 +61,7 @@ class DenseMatrix(Reader):
 
     @contextlib.contextmanager
     def _features(self):
-        with open_rows(self.path, "features") as rows:
+        with self._open("features") as rows:
             if len(rows.shape) != 2 or rows.dtype.kind not in "fiu":
                 raise self._error(
                     "features: a two-dimensional array of numbers is expected, found "
@@ -65,47 +69,66 @@ class DenseMatrix(Reader):
                 )
             yield rows
 
+    def _open(self, name):
+        return open_rows(self.path, name, self._lines.max_line_bytes)
+
     def _label_lists(self):
-        """An iterator of one list of ids per example."""
+        """Yields one list of ids per example; the arrays are read piece by piece."""
         if not self._labelled:
-            return ([] for _ in range(self.num_examples))
-        labels = load_array(self.path, "labels")
-        splits = None
-        if "label_splits" in array_names(self.path):
-            splits = load_array(self.path, "label_splits")
-        if labels.dtype.kind not in "iu":
-            raise self._error(f"labels: integers are expected, found {labels.dtype}")
-        lowest = -1 if labels.ndim == 2 else 0
-        if labels.size and not lowest <= labels.min() <= labels.max() < 2**31:
-            raise self._error(
-                f"labels: ids of 0 to {2**31 - 1:,} are expected, found {labels.min()} to "
-                f"{labels.max()}"
-            )
-        if splits is not None:
-            self._check_splits(labels, splits)
-            return (_distinct(labels[a:b]) for a, b in itertools.pairwise(splits.tolist()))
-        if labels.ndim not in (1, 2) or len(labels) != self.num_examples:
-            raise self._error(
-                f"labels: shape ({self.num_examples},) or ({self.num_examples}, max_labels) is "
-                f"expected, found {labels.shape}"
-            )
-        if labels.ndim == 1:
-            return ([label] for label in labels.tolist())
-        return (_distinct(row[row >= 0]) for row in labels)
+            yield from ([] for _ in range(self.num_examples))
+            return
+        with self._open("labels") as labels:
+            if labels.dtype.kind not in "iu":
+                raise self._error(f"labels: integers are expected, found {labels.dtype}")
+            if "label_splits" in array_names(self.path):
+                yield from self._by_splits(labels)
+                return
+            if len(labels.shape) not in (1, 2) or labels.shape[0] != self.num_examples:
+                raise self._error(
+                    f"labels: shape ({self.num_examples},) or ({self.num_examples}, max_labels) is "
+                    f"expected, found {labels.shape}"
+                )
+            padded = len(labels.shape) == 2
+            for block in self._label_blocks(labels, self.num_examples, -1 if padded else 0):
+                if padded:
+                    yield from (_distinct(row[row >= 0]) for row in block)
+                else:
+                    yield from ([label] for label in block.tolist())
+
+    def _by_splits(self, labels):
+        with self._open("label_splits") as rows:
+            if rows.shape != (self.num_examples + 1,) or rows.dtype.kind not in "iu":
+                raise self._splits_error(labels)
+            splits = rows.read(self.num_examples + 1)
+        self._check_splits(labels, splits)
+        waiting, blocks = [], self._label_blocks(labels, int(splits[-1]), 0)
+        for count in np.diff(splits).tolist():
+            while len(waiting) < count:
+                waiting += next(blocks).tolist()
+            yield list(dict.fromkeys(waiting[:count]))
+            del waiting[:count]
+
+    def _label_blocks(self, labels, total, lowest):
+        size = labels.at_once(_LABELS_AT_ONCE)
+        for start in range(0, total, size):
+            block = labels.read(min(size, total - start))
+            if block.size and not lowest <= block.min() <= block.max() < 2**31:
+                raise self._error(
+                    f"labels: ids of 0 to {2**31 - 1:,} are expected, found {block.min()} to "
+                    f"{block.max()}"
+                )
+            yield block
 
     def _check_splits(self, labels, splits):
-        if (
-            splits.shape != (self.num_examples + 1,)
-            or splits.dtype.kind not in "iu"
-            or labels.ndim != 1
-            or splits[0] != 0
-            or splits[-1] != labels.size
-            or (splits[1:] < splits[:-1]).any()
-        ):
-            raise self._error(
-                f"label_splits: {self.num_examples + 1} integers rising from 0 to the number of "
-                f"labels ({labels.size}) are expected"
-            )
+        wrong = len(labels.shape) != 1 or splits[0] != 0 or splits[-1] != labels.shape[0]
+        if wrong or (splits[1:] < splits[:-1]).any():
+            raise self._splits_error(labels)
+
+    def _splits_error(self, labels):
+        return self._error(
+            f"label_splits: {self.num_examples + 1} integers rising from 0 to the number of "
+            f"labels ({labels.shape[0] if labels.shape else 0}) are expected"
+        )
 
     def _error(self, problem):
         return array_error(self.path, problem)

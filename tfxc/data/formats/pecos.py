@@ -1,14 +1,17 @@
 """A PECOS data folder: texts and/or a sparse feature matrix, and a sparse label matrix."""
 
 import itertools
+import os
 
 import numpy as np
 import scipy.sparse
 
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader, check_label_name
-from tfxc.data.formats.lines import Lines, reading_errors
+from tfxc.data.formats.lines import Lines
 from tfxc.errors import DataError
+from tfxc.ops.sparse_files import load_sparse, sparse_shape
+from tfxc.settings import MAX_LINE_BYTES
 
 _LABEL_FILES = ("Y.txt", "output-items.txt")
 
@@ -26,6 +29,7 @@ class PecosFolder(Reader):
         path: the folder.
         split: the part of the file names between the dots; PECOS writes ``trn``, ``val``, ``tst``.
         labelled: False gives the examples without labels; there need be no ``Y.<split>.npz``.
+        max_line_bytes: longest line of the texts.
 
     Raises:
         DataError: a file is missing, damaged or no sparse matrix, the numbers of examples or of
@@ -39,8 +43,8 @@ class PecosFolder(Reader):
         (3865, 3956)
     """
 
-    def __init__(self, path, *, split="trn", labelled=True):
-        super().__init__(path)
+    def __init__(self, path, *, split="trn", labelled=True, max_line_bytes=MAX_LINE_BYTES):
+        super().__init__(path, max_line_bytes)
         if not self.path.is_dir():
             raise DataError(
                 "a folder is expected, found a file", where=self.path, fix="give its folder"
@@ -52,18 +56,18 @@ class PecosFolder(Reader):
             self._required(f"X.{split}.txt", f"X.{split}.npz")
         self._counted = self._label_path or self._feature_path or self._text_path
         if labelled:
-            self.num_examples, self.num_labels = _shape(self._label_path)
+            self.num_examples, self.num_labels = sparse_shape(self._label_path)
         elif self._feature_path is not None:
-            self.num_examples, _ = _shape(self._feature_path)
+            self.num_examples, _ = sparse_shape(self._feature_path)
         else:
             self.num_examples = sum(1 for _ in self._texts())
         if self._feature_path is not None:
-            rows, self.num_features = _shape(self._feature_path)
+            rows, self.num_features = sparse_shape(self._feature_path)
             self._check_rows(rows, self._feature_path)
 
     def _read(self, size):
         labels, names = self._labels()
-        features = _load_sparse(self._feature_path) if self._feature_path else None
+        features = load_sparse(self._feature_path) if self._feature_path else None
         texts = self._texts() if self._text_path else None
         for start in range(0, self.num_examples, size):
             rows = slice(start, start + size)
@@ -81,12 +85,12 @@ class PecosFolder(Reader):
         """CSR (examples, labels), and the labels' names or None."""
         if self._label_path is None:
             return scipy.sparse.csr_matrix((self.num_examples, 0)), None
-        labels = _load_sparse(self._label_path)
+        labels = load_sparse(self._label_path)
         labels.eliminate_zeros()
         return labels, self._label_names()
 
     def _texts(self):
-        return (line for _, line in Lines(self._text_path).texts())
+        return (line for _, line in Lines(self._text_path, self._lines.max_line_bytes).texts())
 
     def _checked(self, features, start):
         wrong = np.flatnonzero(~np.isfinite(features.data))
@@ -133,7 +137,7 @@ class PecosFolder(Reader):
 
     def _optional(self, name):
         path = self.path / name
-        return path if path.is_file() else None
+        return path if os.path.lexists(path) else None
 
     def _required(self, *names):
         paths = [path for path in map(self._optional, names) if path]
@@ -145,29 +149,6 @@ class PecosFolder(Reader):
             where=self.path,
             fix="give the split as its files are named",
         )
-
-
-def _shape(path):
-    with reading_errors(path), np.load(path) as archive:
-        if "shape" not in archive:
-            raise _no_matrix(path)
-        return tuple(int(side) for side in archive["shape"])
-
-
-def _load_sparse(path):
-    with reading_errors(path):
-        try:
-            return scipy.sparse.csr_matrix(scipy.sparse.load_npz(path))
-        except (ValueError, KeyError, NotImplementedError) as error:
-            raise _no_matrix(path) from error
-
-
-def _no_matrix(path):
-    return DataError(
-        "a matrix written by scipy.sparse.save_npz is expected",
-        where=path,
-        fix="write it with scipy.sparse.save_npz",
-    )
 
 
 def _label_lists(matrix, names):

@@ -1,11 +1,10 @@
 """The svmlight / LIBSVM text format with several labels a line."""
 
-import itertools
-
-from tfxc.data.formats.base import Reader
+from tfxc.data.formats.base import Reader, bounded
 from tfxc.data.formats.sparse_lines import parse_rows
 from tfxc.errors import ConfigError
 from tfxc.progress import Progress
+from tfxc.settings import MAX_LINE_BYTES
 
 
 class SVMLight(Reader):
@@ -23,6 +22,7 @@ class SVMLight(Reader):
         zero_based: whether feature ids count from 0 (True) or 1 (False); ``"auto"`` = from 1 if
             id 0 does not occur.
         num_features: number of features; None = as many as the highest id needs.
+        max_line_bytes: longest line.
 
     Raises:
         ConfigError: ``zero_based`` or ``num_features`` has another value.
@@ -35,8 +35,10 @@ class SVMLight(Reader):
         (100, 47236)
     """
 
-    def __init__(self, path, *, zero_based="auto", num_features=None):
-        super().__init__(path)
+    def __init__(
+        self, path, *, zero_based="auto", num_features=None, max_line_bytes=MAX_LINE_BYTES
+    ):
+        super().__init__(path, max_line_bytes)
         if zero_based not in ("auto", True, False):
             raise ConfigError(
                 f"'auto', true or false is expected, found {zero_based!r}", where="zero_based"
@@ -72,7 +74,7 @@ class SVMLight(Reader):
 
     def _rows(self, size):
         lines = self._example_lines()
-        while block := list(itertools.islice(lines, size)):
+        for block in bounded(lines, size, lambda numbered: len(numbered[1])):
             yield parse_rows(
                 [line for _, line in block],
                 [number for number, _ in block],

@@ -2,9 +2,12 @@
 
 import itertools
 
-from tfxc.data.formats.base import Reader
+from tfxc.data.formats.base import Reader, bounded
 from tfxc.data.formats.sparse_lines import parse_rows
 from tfxc.errors import DataError
+from tfxc.settings import MAX_LINE_BYTES
+
+_MOST_DIGITS = 18  # of numbers of 64 bits
 
 
 class XCRepository(Reader):
@@ -17,6 +20,7 @@ class XCRepository(Reader):
 
     Args:
         path: ``.txt``, ``.txt.gz`` or ``.txt.xz`` file.
+        max_line_bytes: longest line.
 
     Raises:
         DataError: naming file and line: no header, more or fewer points than it says, an id beyond
@@ -30,8 +34,8 @@ class XCRepository(Reader):
         (4880, 1836, 159)
     """
 
-    def __init__(self, path):
-        super().__init__(path)
+    def __init__(self, path, *, max_line_bytes=MAX_LINE_BYTES):
+        super().__init__(path, max_line_bytes)
         line = self._lines.first()
         header = parse_header(line)
         if header is None:
@@ -62,7 +66,7 @@ class XCRepository(Reader):
         lines = itertools.chain.from_iterable(lines for _, lines in blocks)
         next(lines)
         first = 2
-        while block := list(itertools.islice(lines, size)):
+        for block in bounded(lines, size, len):
             yield first, block
             first += len(block)
 
@@ -88,7 +92,9 @@ def parse_header(line):
         (4880, 1836, 159)
     """
     tokens = (line or b"").split()
-    if len(tokens) != 3 or not all(token.isdigit() for token in tokens):
+    if len(tokens) != 3 or not all(
+        token.isdigit() and len(token) <= _MOST_DIGITS for token in tokens
+    ):
         return None
     return tuple(int(token) for token in tokens)
 

@@ -1,0 +1,63 @@
+"""Sparse matrices of ``scipy.sparse.save_npz``, checked before and after they are read."""
+
+import zipfile
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.errors import DataError
+from tfxc.files import archive_errors
+from tfxc.ops.memory import require_memory
+
+_MALFORMED = (ValueError, KeyError, TypeError, NotImplementedError, OSError, EOFError)
+
+
+def load_sparse(path):
+    """The matrix of a file, CSR, its indices within its shape and its row bounds rising.
+
+    Raises:
+        DataError: the file is missing or damaged, or holds no sparse matrix.
+        MachineError: the matrix does not fit into memory.
+    """
+    _check_archive(path)
+    try:
+        with archive_errors(path):
+            found = scipy.sparse.load_npz(path)
+            if hasattr(found, "check_format"):
+                found.check_format(full_check=True)
+            return scipy.sparse.csr_matrix(found)
+    except _MALFORMED as error:
+        raise _no_matrix(path, error) from error
+
+
+def sparse_shape(path):
+    """(rows, columns) of the matrix of a file, without reading the rest.
+
+    Raises:
+        DataError: as ``load_sparse``.
+    """
+    _check_archive(path)
+    try:
+        with archive_errors(path), np.load(path) as archive:
+            rows, columns = (int(side) for side in archive["shape"])
+            return rows, columns
+    except _MALFORMED as error:
+        raise _no_matrix(path, error) from error
+
+
+def _check_archive(path):
+    """Refuses a file that is missing or no archive, and one whose arrays exceed the memory."""
+    try:
+        with archive_errors(path), zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except OSError as error:
+        raise _no_matrix(path, error) from error
+    require_memory(size, path)
+
+
+def _no_matrix(path, error):
+    return DataError(
+        f"a matrix written by scipy.sparse.save_npz is expected ({error})",
+        where=path,
+        fix="write it with scipy.sparse.save_npz",
+    )
