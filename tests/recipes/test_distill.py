@@ -23,7 +23,7 @@ from tfxc.objectives.softmax import Softmax
 from tfxc.ops.divergence import teacher_divergence
 from tfxc.recipes._teacher import confidence, reading_order, write_teacher_logits
 from tfxc.recipes.distill import Distill
-from tfxc.recipes.runs import load_run
+from tfxc.recipes.runs import fingerprint_of_run, load_run
 from tfxc.techniques._distillation import Distillation
 
 NAMES = ("fox", "hen", "owl")
@@ -110,7 +110,7 @@ def test_logits_stand_where_the_examples_do(teacher, student, tmp_path):
     names = (folder / "labels.txt").read_text().split()
     write_teacher_logits(tmp_path / "l.npy", *arguments, names, tmp_path / "scratch")
     found = np.load(tmp_path / "l.npy")
-    assert found.shape == (130, 3) and not list(tmp_path.glob(".l.npy*"))
+    assert found.shape == (130, 3) and not list(tmp_path.glob(".l*")) + list(tmp_path.glob("l-*"))
     texts = [json.loads(line)["text"] for line in (tmp_path / "train.jsonl").open()]
     run = load_run(teacher)
     rows = run.text_features.transform([texts[number] for number in order])
@@ -153,7 +153,8 @@ def test_student_learns_from_the_teacher_alone(teacher, student, tmp_path, capsy
     assert json.loads(outcome.out.splitlines()[-1])["dev"]["P@1"] > 0.9
     run = load_run(tmp_path / "student")
     assert run.model.head.num_labels == 3
-    assert (tmp_path / "student" / "teachers.txt").read_text() == f"{teacher}\n"
+    origin = (tmp_path / "student" / "teachers.txt").read_text()
+    assert origin == f"{fingerprint_of_run(teacher)} {teacher}\n"
     again = call(capsys, distill, *command)
     assert again.code == 0 and "already finished" in again.out
 

@@ -16,9 +16,9 @@ from tfxc.recipes._matches import (
     teacher_encoder,
 )
 from tfxc.recipes._teacher import (
+    check_origin,
     confidence,
     rows_of,
-    save_origin,
     teacher_columns,
     write_teacher_logits,
 )
@@ -27,7 +27,9 @@ from tfxc.recipes.fit import Fit
 from tfxc.recipes.runs import load_run
 from tfxc.techniques._distillation import Distillation, Tempering
 from tfxc.techniques._matches import Matches
+from tfxc.training.interrupts import StopAtOnce
 from tfxc.training.job import train_model
+from tfxc.training.strategies import by_chief, make_strategy
 
 DISTANCES = ("kl", "ce", "mse")
 SCHEDULERS = ("constant", "flsw", "cwsm")
@@ -103,6 +105,8 @@ class Distill(Recipe):
 
         Raises:
             ConfigError: a teacher does not fit; it is named.
+            CheckpointError: a teacher has been trained again since the run began.
+            Stopped: by a signal; what is finished is saved.
         """
         config = context.config
         names = LabelVocabulary.load(Path(context.data_folder) / LABELS_FILE).names
@@ -150,16 +154,23 @@ class Distill(Recipe):
         return Matches(self.matches, lambda: teacher_encoder(teacher), self.start_layers)
 
     def _ask(self, config, data_folder, run):
+        strategy = make_strategy(config.training)
+        by_chief(strategy, lambda: self._write_logits(config, data_folder, run))
+        if registry.get("objective", config.objective.name).link == "softmax":
+            self._tell_confidence(run / LOGITS)
+
+    def _write_logits(self, config, data_folder, run):
+        check_origin(run / ORIGIN, self.teachers, finished=(run / LOGITS).exists())
         manifest = Manifest.load(data_folder)
         names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
         source = open_source(data_folder, "train", int(config.training.memory_gb * 2**30))
-        save_origin(run / ORIGIN, self.teachers)
-        with tempfile.TemporaryDirectory() as scratch:
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            StopAtOnce("finished examples are"),
+        ):
             write_teacher_logits(
                 run / LOGITS, self.teachers, config.data, manifest, source, names, scratch
             )
-        if registry.get("objective", config.objective.name).link == "softmax":
-            self._tell_confidence(run / LOGITS)
 
     def _tell_confidence(self, path):
         # A temperature that leaves nearly nothing of the best label teaches nothing.

@@ -1,6 +1,7 @@
 """A finished run, loaded: model, label names, text features."""
 
 import functools
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from tfxc.data.image_conversion import ImageConverter
 from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE
 from tfxc.data.text_features import load_text_features
 from tfxc.errors import CheckpointError, ConfigError
+from tfxc.files import checksum
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.training.embedding import Embedder
-from tfxc.training.run_folder import RunFolder
+from tfxc.training.run_folder import WEIGHTS, RunFolder
 
 
 class LoadedRun:
@@ -276,3 +278,16 @@ class _Numbering:
 def load_run(path):
     """Loads a run folder; see ``LoadedRun``."""
     return LoadedRun(path)
+
+
+def fingerprint_of_run(path):
+    """Text that changes with what a run's model computes: config, assets or weights.
+
+    Args:
+        path: run folder.
+    """
+    path = Path(path)
+    files = [path / "config.json", *(path / "assets").rglob("*"), *path.rglob(WEIGHTS)]
+    files = sorted({file for file in files if file.is_file()})
+    lines = [f"{file.relative_to(path)} {checksum(file)}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
