@@ -213,16 +213,18 @@ def _write(folder, name, run, data, metrics, values):
 
     from tfxc.files import atomic_file
 
-    with atomic_file(folder / f"{name}.json") as stream:
-        record = {
-            "run": str(run),
-            "data": data,
-            "examples": metrics.num_examples,
-            "metrics": metrics.known_values(),
-        }
+    record = {
+        "run": str(run),
+        "data": data,
+        "examples": metrics.num_examples,
+        "metrics": metrics.known_values(),
+    }
+    with (
+        atomic_file(folder / f"{name}.json") as stream,
+        atomic_file(folder / f"{name}.npz", "wb") as arrays,
+    ):
         json.dump(record, stream, indent=2)
-    with atomic_file(folder / f"{name}.npz", "wb") as stream:
-        np.savez_compressed(stream, **values)
+        np.savez_compressed(arrays, **values)
     print(f"written: {folder / name}.json and .npz (per example)")
 
 

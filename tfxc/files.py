@@ -121,6 +121,23 @@ def write_array(path, array):
         target.write(stream.getbuffer())
 
 
+def copy_folder(source, target):
+    """Copies a folder with all that is in it; ``target`` must not exist.
+
+    ``shutil.copytree`` does not say why it fails on a full disk.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    source, target = Path(source), Path(target)
+    target.mkdir(parents=True)
+    for path in sorted(source.rglob("*")):
+        if path.is_dir():
+            (target / path.relative_to(source)).mkdir(exist_ok=True)
+        else:
+            shutil.copyfile(path, target / path.relative_to(source))
+
+
 @contextlib.contextmanager
 def atomic_folder(path, holds, names=None):
     """Yields a temporary neighbour folder that becomes ``path`` on success.
@@ -156,6 +173,32 @@ def atomic_folder(path, holds, names=None):
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+
+
+@contextlib.contextmanager
+def atomic_files(folder):
+    """Yields a temporary folder whose files move into ``folder`` on success, all or none of them.
+
+    What else is in ``folder`` stays.
+
+    Raises:
+        MachineError: the disk is full or the folder cannot be written to.
+    """
+    folder = Path(folder)
+    with made_parent(folder / "file"):
+        sweep(folder.parent, SCRATCH.format(glob.escape(folder.name)))
+        scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(folder), dir=folder.parent))
+    try:
+        with owned(scratch), write_errors(folder):
+            yield scratch
+            for path in sorted(scratch.iterdir()):
+                os.replace(path, folder / path.name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # which was made here if it is empty
+        raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _scratch_prefix(path):

@@ -181,10 +181,9 @@ def _write(folder, name, record, values):
         return
     plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
     path = Path(folder) / f"verification-{plain}"
-    with atomic_file(f"{path}.json") as stream:
+    with atomic_file(f"{path}.json") as stream, atomic_file(f"{path}.npz", "wb") as arrays:
         json.dump(record, stream, indent=2)
-    with atomic_file(f"{path}.npz", "wb") as stream:
-        np.savez_compressed(stream, **values)
+        np.savez_compressed(arrays, **values)
     print(f"written: {path}.json and .npz (per pair)")
 
 

@@ -1,7 +1,5 @@
 """What a prepared folder says where the data are feature sets: sizes, names, counts, no rows."""
 
-import numpy as np
-
 from tfxc.data.feature_set import SETTINGS, FeatureSet, is_feature_set
 from tfxc.data.manifest import (
     LABEL_COUNTS_FILE,
@@ -14,7 +12,7 @@ from tfxc.data.manifest import (
 )
 from tfxc.data.source_files import is_builtin
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import checksum
+from tfxc.files import checksum, write_array
 from tfxc.labels.vocabulary import LabelVocabulary
 
 LAYOUT = "feature_set"
@@ -63,7 +61,7 @@ def prepare_feature_sets(settings, sources, folder):
     names = train.label_names or map(str, range(train.num_labels))
     LabelVocabulary(names).save(folder / LABELS_FILE)
     LabelVocabulary([]).save(folder / UNSEEN_LABELS_FILE)
-    np.save(folder / LABEL_COUNTS_FILE, counts["train"])
+    write_array(folder / LABEL_COUNTS_FILE, counts["train"])
 
 
 def _split_info(features):

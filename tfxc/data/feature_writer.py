@@ -107,6 +107,8 @@ class FeatureWriter:
             self._open.__exit__(*sys.exc_info())
             raise
         self._open.__exit__(*error)
+        if error[0] is not None and not self.done.any():
+            self._remove()
 
     @property
     def done(self):
@@ -179,9 +181,13 @@ class FeatureWriter:
                 LabelVocabulary(self._names).save(self.folder / NAMES)
             self._save_settings()
         except BaseException:
-            for name in (LABELS, NAMES):
-                (self.folder / name).unlink(missing_ok=True)
+            self._remove()
             raise
+
+    def _remove(self):
+        """Removes the small files: of a set without a row nothing has to stay."""
+        for name in (SETTINGS, NAMES, LABELS):
+            (self.folder / name).unlink(missing_ok=True)
 
     def _save_settings(self):
         with atomic_file(self.folder / SETTINGS) as stream:

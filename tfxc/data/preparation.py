@@ -38,7 +38,7 @@ from tfxc.data.source_files import (
 from tfxc.data.text_features import build_text_features
 from tfxc.data.tokens_base import tell_cut
 from tfxc.errors import DataError
-from tfxc.files import SCRATCH, atomic_folder
+from tfxc.files import SCRATCH, atomic_folder, made_parent
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.locks import locked, sweep
 from tfxc.ops.threads import thread_count
@@ -104,9 +104,8 @@ def ensure_prepared(settings, root="prepared", *, jobs=None):
         def waiting(process):
             print(f"waiting for {process}, which prepares {folder}", file=sys.stderr)
 
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        sweep(folder.parent, SCRATCH.format("*"))  # of killed preparations, also of other sets
-        with locked(folder.with_name(f".{folder.name}.lock"), waiting):
+        with made_parent(folder), locked(folder.with_name(f".{folder.name}.lock"), waiting):
+            sweep(folder.parent, SCRATCH.format("*"))  # of killed preparations, also of other sets
             if not folder.exists():
                 prepare(settings, folder, jobs=jobs)
     refuse_changed_sources(Manifest.load(folder), folder)

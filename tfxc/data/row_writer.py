@@ -20,6 +20,8 @@ from tfxc.files import in_the_way, made_parent, write_errors
 
 # What a kill -9 or a power cut can cost is the work of this time.
 _SECONDS_BETWEEN_FLUSHES = 20.0
+# Rows out of order wait in memory up to this size, so that neighbours are written at once.
+_BUFFER_BYTES = 16 << 20
 # What a file system answers that cannot reserve space.
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV}
 
@@ -68,7 +70,7 @@ class RowWriter:
         # Through JSON, so that it equals what is loaded (tuples become lists).
         self._computation = json.loads(json.dumps(computation))
         self._scratch, self._progress = unfinished_files(self.path)
-        self._file = None
+        self._file, self._waiting = None, []
         self._marks, self._count = np.zeros(num_rows or 0, bool), num_rows or 0
 
     def __enter__(self):
@@ -103,7 +105,7 @@ class RowWriter:
 
     @property
     def done(self):
-        """Which rows are in place, bool (rows,)."""
+        """Which rows have been written, bool (rows,)."""
         return self._marks[: self._count]
 
     def is_done(self, start, stop):
@@ -126,14 +128,19 @@ class RowWriter:
             self.row_shape = rows.shape[1:]
             with write_errors(self.path):
                 self._begin()
-        if isinstance(places, int | np.integer):
-            runs = [(int(places), rows)]
-        else:
-            runs = _runs(np.asarray(places), rows)
-        for start, part in runs:
-            self._check(start, part)
+        in_order = isinstance(places, int | np.integer)
+        places = np.arange(places, places + len(rows)) if in_order else np.asarray(places, np.int64)
+        if not len(rows):
+            return
+        self._check(places, rows)
+        if in_order:
             with write_errors(self.path):
-                self._put(start, part)
+                self._put(places[0], memoryview(rows.reshape(-1).view(np.uint8)))
+        else:
+            self._waiting.append((places, rows.copy()))
+            if sum(rows.nbytes for _, rows in self._waiting) >= _BUFFER_BYTES:
+                self._put_waiting()
+        self._mark(places)
         if time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
             self.flush()
 
@@ -145,6 +152,7 @@ class RowWriter:
         """
         if self.row_shape is None:
             return
+        self._put_waiting()
         with write_errors(self.path):
             os.fsync(self._file)
         if self._computation is not None:
@@ -207,34 +215,51 @@ class RowWriter:
         self._offset = len(array_header((self.num_rows or 0, *self.row_shape), self.dtype))
         self._row_bytes = int(np.prod(self.row_shape)) * self.dtype.itemsize
 
-    def _check(self, start, rows):
-        stop = start + len(rows)
-        if rows.shape[1:] == self.row_shape and (self.num_rows is None or stop <= self.num_rows):
+    def _check(self, places, rows):
+        least, most = places.min(), places.max()
+        fits = least >= 0 and (self.num_rows is None or most < self.num_rows)
+        if fits and rows.shape[1:] == self.row_shape:
             return
         limit = "" if self.num_rows is None else f" up to row {self.num_rows:,}"
         raise DataError(
-            f"rows of shape {self.row_shape}{limit} expected, found {rows.shape} from row "
-            f"{start:,} on",
+            f"rows of shape {self.row_shape}{limit} expected, found {rows.shape} for the rows "
+            f"{least:,} to {most:,}",
             where=self.path,
         )
 
-    def _put(self, start, rows):
-        view = memoryview(rows.reshape(-1).view(np.uint8) if rows.size else b"")
-        place = self._offset + start * self._row_bytes
+    def _put(self, place, view):
+        """Writes the bytes of rows from row ``place`` on."""
+        offset = self._offset + int(place) * self._row_bytes
         while len(view):
-            count = os.pwrite(self._file, view, place)
-            view, place = view[count:], place + count
-        self._mark(start, start + len(rows))
+            count = os.pwrite(self._file, view, offset)
+            view, offset = view[count:], offset + count
 
-    def _mark(self, start, stop):
+    def _put_waiting(self):
+        """Writes the rows that came out of order, neighbours with one call."""
+        if not self._waiting:
+            return
+        places = np.concatenate([places for places, _ in self._waiting])
+        rows = np.concatenate([rows for _, rows in self._waiting])
+        order = np.argsort(places, kind="stable")
+        places, rows = places[order], rows[order]
+        view, size = memoryview(rows.reshape(-1).view(np.uint8)), self._row_bytes
+        bounds = [0, *(np.flatnonzero(np.diff(places) != 1) + 1).tolist(), len(places)]
+        with write_errors(self.path):
+            for first, stop in itertools.pairwise(bounds):
+                self._put(places[first], view[first * size : stop * size])
+        self._waiting.clear()
+
+    def _mark(self, places):
+        stop = int(places.max()) + 1
         if stop > len(self._marks):
             more = max(stop, 2 * len(self._marks)) - len(self._marks)
             self._marks = np.concatenate([self._marks, np.zeros(more, bool)])
         self._count = max(self._count, stop)
-        self._marks[start:stop] = True
+        self._marks[places] = True
 
     def _finish(self):
         try:
+            self._put_waiting()
             with write_errors(self.path):
                 if self.num_rows is None:
                     self._write_final_header()
@@ -373,12 +398,3 @@ def _locked(scratch, path):
         os.close(descriptor)
         raise UserError("another process is writing it", where=path, fix="wait for it") from None
     return descriptor
-
-
-def _runs(places, rows):
-    """Splits rows into runs of successive places: ``(first place, rows)`` of each."""
-    order = np.argsort(places, kind="stable")
-    places, rows = places[order], rows[order]
-    bounds = [0, *(np.flatnonzero(np.diff(places) != 1) + 1).tolist(), len(places)]
-    parts = itertools.pairwise(bounds)
-    return [(int(places[start]), rows[start:stop]) for start, stop in parts if stop > start]

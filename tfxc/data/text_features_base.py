@@ -13,7 +13,7 @@ import scipy.sparse
 from tfxc.data.formats.lines import reading_errors
 from tfxc.data.learning import fitted
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, write_array
 from tfxc.registry import nearest
 
 #: Version of the saved form.
@@ -131,7 +131,7 @@ class TextFeatures(abc.ABC):
                 terms = "".join(f"{term}\n" for term in self.vocabulary())
                 (scratch / "vocabulary.txt").write_bytes(terms.encode("utf-8"))
             if self.idf is not None:
-                np.save(scratch / "idf.npy", self.idf)
+                write_array(scratch / "idf.npy", self.idf)
 
     def _checked_range(self, value):
         return check_ngram_range(value)

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.errors import DataError
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, write_array
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ops.chunked_layer import ChunkedLayer, chunks_of
 from tfxc.ranker.post_processors import post_processor
@@ -170,4 +170,4 @@ def write_layer(layer, folder):
     """Writes the arrays of a ``ChunkedLayer`` as ``.npy`` files."""
     folder.mkdir(parents=True)
     for name in ChunkedLayer._fields:
-        np.save(folder / f"{name}.npy", getattr(layer, name))
+        write_array(folder / f"{name}.npy", getattr(layer, name))

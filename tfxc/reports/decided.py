@@ -44,9 +44,11 @@ class Decided:
         Returns:
             The averages and what was written, as text.
         """
+        from tfxc.files import atomic_files
+
         folder, found = Path(folder), self.found
-        folder.mkdir(parents=True, exist_ok=True)
-        self.write_tables(folder, loaded, texts)
+        with atomic_files(folder) as scratch:
+            self.write_tables(scratch, loaded, texts)
         rows = average_rows(found, loaded.vocabulary.names)
         width = max(len(name) for name, *_ in rows)
         lines = [

@@ -18,6 +18,7 @@ from tfxc.files import (
     write_errors,
 )
 from tfxc.locks import holder, is_held, locked
+from tfxc.training.weights_file import write_weights
 
 WEIGHTS = "model.weights.h5"
 ARCHITECTURE = "assets/encoder.json"
@@ -228,7 +229,7 @@ class RunFolder:
         scratch = self / f".new-{WEIGHTS}"
         try:
             with write_errors(self / WEIGHTS):
-                model.save_weights(scratch)
+                write_weights(model, scratch)
                 scratch.replace(self / WEIGHTS)
                 self._write_architecture(model.encoder)
         finally:
