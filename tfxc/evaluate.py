@@ -211,7 +211,7 @@ def search(loaded, rows, metrics, options, decided=None):
 def _write(folder, name, run, data, metrics, values):
     import numpy as np
 
-    from tfxc.files import atomic_file
+    from tfxc.files import atomic_files
 
     record = {
         "run": str(run),
@@ -219,12 +219,9 @@ def _write(folder, name, run, data, metrics, values):
         "examples": metrics.num_examples,
         "metrics": metrics.known_values(),
     }
-    with (
-        atomic_file(folder / f"{name}.json") as stream,
-        atomic_file(folder / f"{name}.npz", "wb") as arrays,
-    ):
-        json.dump(record, stream, indent=2)
-        np.savez_compressed(arrays, **values)
+    with atomic_files(folder) as scratch:
+        (scratch / f"{name}.json").write_text(json.dumps(record, indent=2), "utf-8")
+        np.savez_compressed(scratch / f"{name}.npz", **values)
     print(f"written: {folder / name}.json and .npz (per example)")
 
 

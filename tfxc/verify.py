@@ -174,17 +174,17 @@ def _compare_templates(options):
 def _write(folder, name, record, values):
     import numpy as np
 
-    from tfxc.files import atomic_file
+    from tfxc.files import atomic_files
 
     if folder is None:
         print("not written: neither --run nor --output is given")
         return
     plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
-    path = Path(folder) / f"verification-{plain}"
-    with atomic_file(f"{path}.json") as stream, atomic_file(f"{path}.npz", "wb") as arrays:
-        json.dump(record, stream, indent=2)
-        np.savez_compressed(arrays, **values)
-    print(f"written: {path}.json and .npz (per pair)")
+    path = f"verification-{plain}"
+    with atomic_files(folder) as scratch:
+        (scratch / f"{path}.json").write_text(json.dumps(record, indent=2), "utf-8")
+        np.savez_compressed(scratch / f"{path}.npz", **values)
+    print(f"written: {Path(folder) / path}.json and .npz (per pair)")
 
 
 def _parser():

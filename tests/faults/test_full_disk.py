@@ -163,19 +163,21 @@ def predicted(folder, disk, tool):
     return predict, "--run", run, folder / "texts.txt", "--output", disk / "found.jsonl"
 
 
-def _evaluated(folder):
-    run = texts_of(folder)
-    texts = [(text, [f"label {number % 3}"]) for number, text in enumerate(TEXTS * 20)]
-    write_jsonl(folder / "texts.jsonl", texts)
-    return "--run", run, "--data", folder / "texts.jsonl"
+def _trained(folder):
+    """A finished run and the options that say what it was trained on."""
+    command = linear_runs.command(folder)
+    assert train.main([str(argument) for argument in command]) == 0
+    return folder / "run", "--prepared", folder / "prepared"
 
 
 def evaluated(folder, disk, tool):
-    return evaluate, *_evaluated(folder), "--output", disk / "a", "--tables", disk / "b"
+    run, *prepared = _trained(folder)
+    return evaluate, "--run", run, *prepared, "--output", disk / "a", "--tables", disk / "b"
 
 
 def reported(folder, disk, tool):
-    return report, *_evaluated(folder), "--output", disk / "report"
+    run, *prepared = _trained(folder)
+    return report, "--run", run, *prepared, "--output", disk / "report"
 
 
 def verified(folder, disk, tool):
@@ -205,11 +207,10 @@ def imported_pecos(folder, disk, tool):
 
 
 def added_labels(folder, disk, tool):
-    command = linear_runs.command(folder)
-    assert train.main([str(argument) for argument in command]) == 0
+    run, *prepared = _trained(folder)
     linear_runs.write_texts(folder / "new.jsonl", 40, 3, suffix=" new")
-    more = ("--data", folder / "new.jsonl", "--prepared", folder / "prepared")
-    return tool("add_labels"), folder / "run", *more, "--output", disk / "run"
+    more = ("--data", folder / "new.jsonl", *prepared)
+    return tool("add_labels"), run, *more, "--output", disk / "run"
 
 
 def label_tree(folder, disk, tool):
@@ -241,6 +242,11 @@ def estimator(folder, disk, tool):
 
 # What a later command goes on with: it may stay, and is not temporary.
 GOES_ON = {run_folder, repetitions, linear_ranker, xr_transformer, distilled, encoded, pruned}
+# What is complete before the rest of a command is written.
+EARLIER = {
+    verified: ["roc.png"],
+    evaluated: ["a/evaluation-dev.json", "a/evaluation-dev.npz"],
+}
 KINDS = [
     prepared_records, prepared_feature_sets, run_folder, repetitions, linear_ranker,
     xr_transformer, distilled, pruned, imported_features, split_features, extracted_features,
@@ -272,7 +278,7 @@ def check_rest(kind, disk):
         assert all(known.search(path) for path in stages), stages
     else:
         folders = [path for path in left if (disk / path).is_dir()]
-        complete = ["roc.png"] if kind is verified else []  # an earlier file of the same command
+        complete = EARLIER.get(kind, ())
         assert set(left) <= {*folders, *complete}, left
         assert not any(TEMPORARY.search(path) for path in left), left
 
