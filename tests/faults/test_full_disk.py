@@ -25,7 +25,7 @@ from tfxc import distill, encode, evaluate, export, predict, prepare, report, tr
 
 WORDS = {"name": "words", "min_count": 1, "max_length": 12}
 # Names of temporary files and folders, all of which have to be gone after an error.
-TEMPORARY = re.compile(r"(^|/)\.[^/]*\.[a-z0-9_]{8}(/|$)|/\.new-|\.unfinished$|\.progress|\.pid")
+TEMPORARY = re.compile(r"\.new-|\.unfinished$|\.progress")
 
 
 def texts_of(folder):

@@ -162,14 +162,14 @@ def test_two_writers(tmp_path):
 
 def test_the_other_writer_finishes_while_this_one_opens_its_file(tmp_path, monkeypatch):
     """The file that was opened is the finished one by then, and must not be written to."""
-    other, flock = writer_of(tmp_path).__enter__(), row_writer.fcntl.flock
+    other, try_lock = writer_of(tmp_path).__enter__(), row_writer.try_lock
     other.write(0, ROWS)
 
-    def late(*arguments):
+    def late(descriptor):
         other.__exit__(None, None, None)
-        flock(*arguments)
+        return try_lock(descriptor)
 
-    monkeypatch.setattr(row_writer.fcntl, "flock", late)
+    monkeypatch.setattr(row_writer, "try_lock", late)
     with pytest.raises(UserError, match="another process"):
         writer_of(tmp_path).__enter__()
     assert names(tmp_path) == ["v.npy"] and (tmp_path / "v.npy").read_bytes() == saved(ROWS)
@@ -192,6 +192,16 @@ def test_places_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="a folder expected, a file is in its place"):
         writer_of(tmp_path / "file").__enter__()
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def refuse(_):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(row_writer, "try_lock", refuse)
+    with writer_of(tmp_path) as writer:
+        writer.write(0, ROWS)
+    assert (tmp_path / "v.npy").read_bytes() == saved(ROWS)
 
 
 # full disks
@@ -286,7 +296,7 @@ def student(tmp_path):
         texts = [(f"the butter {n} flour {classes[n % 3]}", [classes[n % 3]]) for n in range(count)]
         write_jsonl(tmp_path / f"{split}.jsonl", texts)
     parts = {"text_features": {"name": "tfidf"}, "names": classes}
-    teachers = [make_run(tmp_path / f"teacher-{number}", **parts) for number in range(2)]
+    teachers = [make_run(tmp_path / f"teacher-{seed}", seed=seed, **parts) for seed in range(2)]
     data = {"name": "student", "text_features": {"name": "tfidf"}, "shard_examples": 40}
     encoder = {"name": "bag_mlp", "hidden": [4]}
     tree = config_tree(tmp_path, encoder, run="student", data=data, training={"epochs": 1})
@@ -334,8 +344,12 @@ def test_teachers_that_are_trained_again(student, tmp_path, capsys, monkeypatch)
     (run / "summary.json").unlink()
     weights.write_bytes(old)
     problem = call(capsys, distill, *student).problem()
-    assert "the logits of this run are of another training of its teacher" in problem
+    assert "learns from teacher_logits.npy, which is missing, or of other teachers" in problem
     assert (run / "teacher_logits.npy").read_bytes() == logits
+    for path in (*run.glob("*.h5"), *run.glob("checkpoints/*")):
+        path.unlink()  # nothing has been learnt from them
+    assert call(capsys, distill, *student).code == 0
+    assert (run / "teacher_logits.npy").read_bytes() != logits
 
 
 def test_no_space_for_the_logits(student, tmp_path, capsys, file_limit, monkeypatch):
@@ -354,7 +368,7 @@ def test_no_space_for_the_logits(student, tmp_path, capsys, file_limit, monkeypa
     assert "the disk is full: 1,928 bytes needed" in outcome.err.splitlines()[-1]
     assert reserved == [1928, 1928] and not calls
     run = tmp_path / "student"
-    assert not [*run.glob("*logits*"), *run.glob(".*logits*")]
+    assert [path.name for path in run.glob("*logits*")] == ["teacher_logits.npy.json"]
     assert call(capsys, distill, *student).code == 0
 
 

@@ -2,7 +2,6 @@
 
 import collections
 import errno
-import fcntl
 import hashlib
 import io
 import itertools
@@ -17,6 +16,7 @@ import numpy as np
 
 from tfxc.errors import DataError, MachineError, UserError
 from tfxc.files import in_the_way, made_parent, write_errors
+from tfxc.locks import NO_LOCKS, is_same, try_lock
 
 # What a kill -9 or a power cut can cost is the work of this time.
 _SECONDS_BETWEEN_FLUSHES = 20.0
@@ -390,11 +390,14 @@ def _locked(scratch, path):
     """A descriptor of the unfinished file, which no other process can get meanwhile."""
     descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The other process may have finished, and renamed its file, since this one was opened.
-        if not scratch.exists() or not os.path.samestat(os.fstat(descriptor), scratch.stat()):
-            raise BlockingIOError
-    except BlockingIOError:
+        if not (try_lock(descriptor) and is_same(descriptor, scratch)):
+            # It has the file, or had finished and renamed it since this process opened it.
+            raise UserError("another process is writing it", where=path, fix="wait for it")
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            os.close(descriptor)
+            raise
+    except UserError:
         os.close(descriptor)
-        raise UserError("another process is writing it", where=path, fix="wait for it") from None
+        raise
     return descriptor

@@ -16,7 +16,7 @@ from tfxc.data.preparation import CHUNK_EXAMPLES, CHUNK_IMAGES
 from tfxc.data.row_writer import RemainingChunks, RowWriter
 from tfxc.data.rows import Rows
 from tfxc.data.shard_writer import shuffled
-from tfxc.errors import CheckpointError, ConfigError, DataError
+from tfxc.errors import ConfigError, DataError
 from tfxc.files import atomic_file
 from tfxc.progress import Progress
 from tfxc.recipes.runs import fingerprint_of_run, load_run
@@ -26,8 +26,9 @@ def write_teacher_logits(path, teachers, data, manifest, source, names, scratch,
     """Writes the mean of the teachers' logits of every training example; a stopped writing goes on.
 
     Each teacher reads the raw training file with its own features or tokens. Labels go by name.
-    Nothing is done where the file is. With several teachers the sum of the logits of those that are
-    done is kept in a file of the same size, so that twice the space is needed.
+    Nothing is done where the file is there and of the same computation. With several teachers the
+    sum of the logits of those that are done is kept in a file of the same size, so that twice the
+    space is needed.
 
     Args:
         path: ``.npy`` file to write: float32 (examples, labels) in the order of ``source``.
@@ -45,13 +46,16 @@ def write_teacher_logits(path, teachers, data, manifest, source, names, scratch,
         MachineError: there is not enough space; found before a teacher is asked.
     """
     path = Path(path)
-    if path.exists():
+    computation = computation_of(teachers, manifest, names, batch_size)
+    if is_written(path, computation):
         return
+    path.unlink(missing_ok=True)
     order = reading_order(manifest, data, scratch)
     _check_order(source, data, names, order)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    computation = _computation(teachers, manifest, names, batch_size)
+    with atomic_file(_origin(path)) as stream:
+        json.dump(computation, stream)
     options = {"dtype": np.float32, "num_rows": len(order), "row_shape": (len(names),)}
     sums = _sums(path, len(teachers), computation)
     for number, (teacher, target) in enumerate(zip(teachers, [*sums, path], strict=True)):
@@ -70,14 +74,27 @@ def write_teacher_logits(path, teachers, data, manifest, source, names, scratch,
             sums[number - 1].unlink()
 
 
-def _computation(teachers, manifest, names, batch_size):
-    """What decides the bytes of the logits."""
+def computation_of(teachers, manifest, names, batch_size=64):
+    """What decides the bytes of the logits, a dict; arguments as of ``write_teacher_logits``."""
     texts = {"data": manifest.model_dump_json(), "labels": json.dumps(list(names))}
     return {
         **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
         "teachers": [fingerprint_of_run(teacher) for teacher in teachers],
         "batch_size": batch_size,
     }
+
+
+def is_written(path, computation):
+    """Whether the file of logits is there and of this computation."""
+    try:
+        found = json.loads(_origin(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return found == computation and Path(path).exists()
+
+
+def _origin(path):
+    return Path(f"{path}.json")
 
 
 def _sums(path, count, computation):
@@ -248,25 +265,7 @@ def confidence(path, temperature):
     return float(softmax(logits, axis=1).max(axis=1).mean())
 
 
-def check_origin(path, teachers, finished):
-    """Writes down which teachers a file of logits is of, or holds them against those it is of.
-
-    Args:
-        path: text file, a line per teacher: checksum and run folder.
-        teachers: run folders.
-        finished: whether the file of logits is there.
-
-    Raises:
-        CheckpointError: the logits are of a teacher that has changed.
-    """
-    prints = [fingerprint_of_run(teacher) for teacher in teachers]
-    found = path.read_text(encoding="utf-8").splitlines() if finished and path.exists() else []
-    for line, known, teacher in zip(found, prints, teachers, strict=False):
-        if line.split()[0] != known:
-            raise CheckpointError(
-                f"the logits of this run are of another training of its teacher {teacher}",
-                where=path.parent,
-                fix="restore the teacher, or start over with --fresh",
-            )
+def save_origin(path, teachers):
+    """Writes down which teachers a file of logits is of."""
     with atomic_file(path) as stream:
-        stream.writelines(f"{p} {t}\n" for p, t in zip(prints, teachers, strict=True))
+        stream.write("".join(f"{teacher}\n" for teacher in teachers))

@@ -6,7 +6,7 @@ from pathlib import Path
 from tfxc import registry
 from tfxc.data.manifest import LABELS_FILE, Manifest
 from tfxc.data.source import open_source
-from tfxc.errors import ConfigError
+from tfxc.errors import CheckpointError, ConfigError
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.recipes._matches import (
     check_layered,
@@ -16,9 +16,11 @@ from tfxc.recipes._matches import (
     teacher_encoder,
 )
 from tfxc.recipes._teacher import (
-    check_origin,
+    computation_of,
     confidence,
+    is_written,
     rows_of,
+    save_origin,
     teacher_columns,
     write_teacher_logits,
 )
@@ -160,9 +162,16 @@ class Distill(Recipe):
             self._tell_confidence(run / LOGITS)
 
     def _write_logits(self, config, data_folder, run):
-        check_origin(run / ORIGIN, self.teachers, finished=(run / LOGITS).exists())
         manifest = Manifest.load(data_folder)
         names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
+        known = computation_of(self.teachers, manifest, names)
+        if run.has_progress() and not is_written(run / LOGITS, known):
+            raise CheckpointError(
+                f"the student learns from {LOGITS}, which is missing, or of other teachers or data",
+                where=run.path,
+                fix="restore the file and the teachers, or start over with --fresh",
+            )
+        save_origin(run / ORIGIN, self.teachers)
         source = open_source(data_folder, "train", int(config.training.memory_gb * 2**30))
         with (
             tempfile.TemporaryDirectory() as scratch,

@@ -30,12 +30,12 @@ _PROGRESS = (
     "checkpoints/*", "embeddings/*", "ranker/*",
 )  # fmt: skip
 _PARTS = ("fold-*", "level-*", "repetition-*")  # runs of their own, and their logs
-_TEACHER = "teacher_logits.npy*"  # is used again only if it is of the same teachers and data
+_TEACHER = "*teacher_logits*"  # is used again only if it is of the same teachers and data
 _BEGINNING = ("config.json", "assets", "log.txt", "metrics.jsonl", "teachers.txt", "tensorboard")
 # What else commands write into a run unless they are given another place.
 _DERIVED = (
     "checksums.json", "evaluation-*", "report", "savedmodel", "onnx", "litert", ".repetition-*",
-    "start", "concat", "embeddings.npy*", "matched.npz",  # of a level of an XR-Transformer
+    "start", "concat", "*embeddings.npy*", "matched.npz",  # of a level of an XR-Transformer
 )  # fmt: skip
 NAMES = (*(name.split("/")[0] for name in _PROGRESS), *_PARTS, _TEACHER, *_BEGINNING, *_DERIVED)
 NAMES += (f".new-{WEIGHTS}",)
@@ -154,7 +154,7 @@ class RunFolder:
         changed = self._changed(config)
         if fresh or changed:
             check_own(self.path, KIND)
-        if not fresh and changed and self._has_progress():
+        if not fresh and changed and self.has_progress():
             old, new = _tree(self.config()), _tree(config)
             shown = ", ".join(f"{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in changed[:4])
             alone = " and without --repetition" if self._parts() else ""
@@ -171,11 +171,11 @@ class RunFolder:
         old, new = _tree(self.config()), _tree(config)
         return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
 
-    def _has_progress(self):
+    def has_progress(self):
         """Whether something would be lost with this run."""
         if any(next(self.path.glob(name), None) for name in _PROGRESS):
             return True
-        return any(part._has_progress() for part in self._parts())
+        return any(part.has_progress() for part in self._parts())
 
     def _parts(self):
         """Runs inside this one: its folds, levels or repetitions."""
