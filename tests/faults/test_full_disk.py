@@ -22,6 +22,9 @@ from tests.recipes import xr_texts
 from tests.small_runs import TEXTS, config_tree, make_run
 from tests.verbs.calls import call
 from tfxc import distill, encode, evaluate, export, predict, prepare, report, train, verify
+from tfxc.errors import MachineError
+from tfxc.files import copy_folder, write_errors
+from tfxc.training.weights_file import write_weights
 
 WORDS = {"name": "words", "min_count": 1, "max_length": 12}
 # Names of temporary files and folders, all of which have to be gone after an error.
@@ -281,6 +284,61 @@ def check_rest(kind, disk):
         complete = EARLIER.get(kind, ())
         assert set(left) <= {*folders, *complete}, left
         assert not any(TEMPORARY.search(path) for path in left), left
+
+
+# no file may be larger than half of the largest that is needed
+
+FAST = [imported_features, split_features, encoded, predicted, verified, imported_pecos]
+
+
+@pytest.mark.parametrize("kind", FAST, ids=lambda kind: kind.__name__)
+def test_a_file_that_does_not_fit(tmp_path, tool, capsys, file_limit, kind):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    verb, *arguments = kind(tmp_path, disk, tool)
+    assert call(capsys, verb, *arguments).code == 0
+    whole = listing(disk)
+    largest = max(path.stat().st_size for path in disk.rglob("*") if path.is_file())
+    shutil.rmtree(disk)
+    disk.mkdir()
+    file_limit(largest // 2)
+    outcome = call(capsys, verb, *arguments)
+    file_limit(None)
+    assert "cannot write: the file would be too large" in machine_line(outcome)
+    check_rest(kind, disk)
+    assert call(capsys, verb, *arguments).code == 0
+    assert listing(disk) == whole
+
+
+def test_folders_are_copied_or_say_why_not(tmp_path, file_limit):
+    source = tmp_path / "source"
+    (source / "deep").mkdir(parents=True)
+    (source / "deep" / "a").write_bytes(b"1" * 5000)
+    copy_folder(source, tmp_path / "target")
+    assert (tmp_path / "target" / "deep" / "a").read_bytes() == b"1" * 5000
+    file_limit(1000)
+    with pytest.raises(MachineError, match="too large"), write_errors(tmp_path):
+        copy_folder(source, tmp_path / "other")
+
+
+def test_weights_that_do_not_fit_do_not_end_the_process(tmp_path, file_limit):
+    """HDF5 itself crashes where it cannot write when it closes its file."""
+    import keras
+
+    model = keras.Sequential([keras.Input((30,)), keras.layers.Dense(40), keras.layers.Dense(5)])
+    path = tmp_path / "m.weights.h5"
+    write_weights(model, path)
+    size, values = path.stat().st_size, [value.copy() for value in model.get_weights()]
+    for limit in range(0, size, size // 30):
+        file_limit(limit)
+        with pytest.raises(OSError, match="too large"):
+            write_weights(model, path)
+    file_limit(None)
+    write_weights(model, path)
+    model.set_weights([0 * value for value in values])
+    model.load_weights(path)
+    for value, found in zip(values, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, value)
 
 
 # the sweep

@@ -4,7 +4,6 @@ import errno
 import io
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -205,14 +204,6 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
 
 
 # full disks
-
-
-@pytest.fixture
-def file_limit():
-    """Sets the most bytes that a file may have: a disk that is full for large files only."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("row_shape", [(3,), None])
