@@ -16,8 +16,8 @@ import numpy as np
 
 from tfxc import cli
 from tfxc.errors import CheckpointError, ConfigError
-from tfxc.files import atomic_file
 from tfxc.escaping import picture_text
+from tfxc.files import atomic_file
 from tfxc.reports import tables
 from tfxc.training.run_folder import RunFolder
 
