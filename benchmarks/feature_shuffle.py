@@ -35,9 +35,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfxc.data.feature_set import FEATURES, LABELS, SETTINGS, FeatureSet, array_header
+from tfxc.data.feature_set import FEATURES, LABELS, SETTINGS, FeatureSet
 from tfxc.data.feature_source import FeatureSource
 from tfxc.data.feature_writer import FeatureWriter
+from tfxc.data.row_writer import array_header
 from tfxc.data.sampling import permutation
 from tfxc.files import atomic_file
 

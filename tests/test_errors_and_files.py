@@ -24,9 +24,9 @@ from tfxc.files import (
     atomic_file,
     atomic_folder,
     checksum,
-    npy_rows,
     read_array,
     read_json,
+    write_array,
     write_errors,
     write_json,
 )
@@ -167,24 +167,9 @@ def test_atomic_folder_that_fails_leaves_nothing(tmp_path, before, mishap):
     assert names(tmp_path) == (["a"] if before else [])
 
 
-@pytest.mark.parametrize("blocks", [[], [[[1, 2]]], [[[1, 2], [3, 4]], [], [[5, 6]] * 1234]])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_npy_rows(tmp_path, blocks, dtype):
-    arrays = [np.array(block, dtype).reshape(len(block), 2) for block in blocks]
-    with npy_rows(tmp_path / "a.npy", dtype) as write:
-        for array in arrays:
-            write(array)
-    found = np.load(tmp_path / "a.npy")
-    expected = np.concatenate(arrays) if arrays else np.zeros(0, dtype)
-    assert found.dtype == dtype and found.shape == expected.shape
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_npy_rows_that_fail_leave_nothing(tmp_path):
-    with pytest.raises(ValueError, match="bug"), npy_rows(tmp_path / "a.npy", "float32") as write:
-        write(np.zeros((3, 2), np.float32))
-        raise ValueError("bug")
-    assert names(tmp_path) == []
+def test_write_array(tmp_path):
+    write_array(tmp_path / "a.npy", np.arange(6).reshape(2, 3))
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), [[0, 1, 2], [3, 4, 5]])
 
 
 def test_atomic_folder(tmp_path):

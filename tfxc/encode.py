@@ -3,7 +3,8 @@
 Writes what the run's encoder makes of every example, in the order of FILE: a NumPy array of shape
 (examples, dim). FILE is any readable data file (labels in it are ignored), plain text, one text a
 line, or a folder of images; without FILE, or with -, lines of standard input, as for
-``tfxc.predict``. The file is written as it goes and may be larger than memory.
+``tfxc.predict``. The file is written as it goes and may be larger than memory. Stopped, the same
+command goes on, unless it reads standard input.
 """
 
 import sys
@@ -15,7 +16,21 @@ from tfxc.errors import DataError
 def main(argv=None):
     """Encodes a file or a pipe."""
     options = _parser().parse_args(argv)
-    from tfxc.files import npy_rows
+    from tfxc.training.interrupts import StopAtOnce, Stopped
+
+    try:
+        with StopAtOnce("finished vectors are"):
+            return _encode(options)
+    except Stopped as stop:
+        if options.file == "-":
+            print("stopped, nothing is saved")
+        else:
+            print(f"{stop}; the same command goes on from there")
+        return 128 + stop.signal_number
+
+
+def _encode(options):
+    from tfxc.data.row_writer import RowWriter
     from tfxc.progress import Progress
     from tfxc.recipes.runs import load_run
 
@@ -23,17 +38,36 @@ def main(argv=None):
     embed = loaded.embedder("--run")
     where = "standard input" if options.file == "-" else options.file
     with (
-        npy_rows(options.output, options.dtype) as write,
+        RowWriter(options.output, dtype=options.dtype, computation=_computation(options)) as writer,
         Progress("encoding", unit="examples") as progress,
     ):
         for chunk in _chunks(options, loaded):
-            vectors = embed(loaded.features_of(chunk, where))
-            write(_checked(vectors, progress.done, options))
+            first = progress.done
+            if not writer.is_done(first, first + len(chunk)):
+                vectors = embed(loaded.features_of(chunk, where))
+                writer.write(first, _checked(vectors, first, options))
             progress.advance(len(chunk))
         if not progress.done:
             raise DataError("examples expected, found none", where=where)
-    print(f"{options.output}: {progress.done:,} vectors of {vectors.shape[1]:,} {options.dtype}")
+    width = writer.row_shape[0]
+    print(f"{options.output}: {progress.done:,} vectors of {width:,} {options.dtype}")
     return 0
+
+
+def _computation(options):
+    """What decides the bytes of the output; None where the input cannot be read again."""
+    from tfxc.data.source_files import state_of
+    from tfxc.recipes.runs import fingerprint_of_run
+
+    if options.file == "-":
+        return None
+    return {
+        "run": fingerprint_of_run(options.run),
+        "examples": state_of(options.file),
+        "reader": [options.reader, dict(options.reader_option)],
+        "unit_norm": options.unit_norm,
+        "batch_size": options.batch_size,
+    }
 
 
 def _chunks(options, loaded):

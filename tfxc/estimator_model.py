@@ -6,7 +6,7 @@ import numpy as np
 
 from tfxc.config import parse_config
 from tfxc.data.manifest import Manifest, SplitInfo
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, write_array
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
 from tfxc.training.label_codes import decided_codes
@@ -92,7 +92,7 @@ class FittedModel:
             assets.mkdir()
             (scratch / "config.json").write_text(config.to_json() + "\n", encoding="utf-8")
             vocabulary.save(assets / "labels.txt")
-            np.save(assets / "label_counts.npy", self._label_counts)
+            write_array(assets / "label_counts.npy", self._label_counts)
             self._manifest(text_features).save(assets)
             if text_features is not None:
                 text_features.save(assets / "text_features")

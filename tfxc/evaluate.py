@@ -214,7 +214,7 @@ def search(loaded, rows, metrics, options, decided=None):
 def _write(folder, name, run, data, metrics, values):
     import numpy as np
 
-    from tfxc.files import atomic_file, write_json
+    from tfxc.files import atomic_files, write_json
 
     record = {
         "run": str(run),
@@ -222,9 +222,9 @@ def _write(folder, name, run, data, metrics, values):
         "examples": metrics.num_examples,
         "metrics": metrics.known_values(),
     }
-    write_json(folder / f"{name}.json", record)
-    with atomic_file(folder / f"{name}.npz", "wb") as stream:
-        np.savez_compressed(stream, **values)
+    with atomic_files(folder) as scratch:
+        write_json(scratch / f"{name}.json", record)
+        np.savez_compressed(scratch / f"{name}.npz", **values)
     print(f"written: {folder / name}.json and .npz (per example)")
 
 

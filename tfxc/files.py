@@ -10,6 +10,7 @@ import fnmatch
 import glob
 import gzip
 import hashlib
+import io
 import json
 import lzma
 import os
@@ -287,9 +288,9 @@ def atomic_file(path, mode="w"):
     """
     path = Path(path)
     if path.is_dir():
-        raise _in_the_way(path, expected="file", found="folder")
+        raise in_the_way(path, expected="file", found="folder")
     encoding = None if "b" in mode else "utf-8"
-    with _made_parent(path):
+    with made_parent(path):
         sweep(path.parent, SCRATCH.format(glob.escape(path.name)))
         handle, name = tempfile.mkstemp(prefix=_scratch_prefix(path), dir=path.parent)
     try:
@@ -306,45 +307,41 @@ def atomic_file(path, mode="w"):
         raise
 
 
-@contextlib.contextmanager
-def npy_rows(path, dtype):
-    """Yields a function that appends arrays (n, dim) to a ``.npy`` file; their sum need not fit.
+def write_array(path, array):
+    """Writes an array as an ``.npy`` file.
 
-    The file appears on success, as with ``atomic_file``.
+    ``numpy.save`` into a file does not say why it fails on a full disk; writing bytes does.
 
     Args:
         path: file to write.
-        dtype: of the arrays.
+        array: NumPy array; it is copied in memory.
 
     Raises:
-        UserError: as ``atomic_file``.
-
-    Example:
-        >>> with npy_rows("/tmp/vectors.npy", "float32") as write:   # doctest: +SKIP
-        ...     write(np.zeros((3, 8), np.float32))
+        OSError: it cannot be written.
     """
     import numpy as np
 
-    description = np.lib.format.dtype_to_descr(np.dtype(dtype))
-    shape = None
+    stream = io.BytesIO()
+    np.save(stream, array)
+    with open(path, "wb") as target:
+        target.write(stream.getbuffer())
 
-    def write(array):
-        nonlocal shape
-        if shape is None:
-            shape = (0, *array.shape[1:])
-            header()
-        shape = (shape[0] + len(array), *shape[1:])
-        stream.write(np.ascontiguousarray(array, dtype).data)
 
-    def header():
-        # NumPy leaves room in it for the first side of an array to grow.
-        entries = {"descr": description, "fortran_order": False, "shape": shape or (0,)}
-        np.lib.format.write_array_header_1_0(stream, entries)
+def copy_folder(source, target):
+    """Copies a folder with all that is in it; ``target`` must not exist.
 
-    with atomic_file(path, "wb") as stream:
-        yield write
-        stream.seek(0)
-        header()
+    ``shutil.copytree`` does not say why it fails on a full disk.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    source, target = Path(source), Path(target)
+    target.mkdir(parents=True)
+    for path in sorted(source.rglob("*")):
+        if path.is_dir():
+            (target / path.relative_to(source)).mkdir(exist_ok=True)
+        else:
+            shutil.copyfile(path, target / path.relative_to(source))
 
 
 @contextlib.contextmanager
@@ -366,10 +363,10 @@ def atomic_folder(path, holds, names=None):
     """
     path = Path(path)
     if path.is_file():
-        raise _in_the_way(path, expected="folder", found="file")
+        raise in_the_way(path, expected="folder", found="file")
     check_own(path, holds)
     check_unlocked(path)
-    with _made_parent(path):
+    with made_parent(path):
         sweep(path.parent, SCRATCH.format(glob.escape(path.name)))
         scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(path), dir=path.parent))
     try:
@@ -382,6 +379,32 @@ def atomic_folder(path, holds, names=None):
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+
+
+@contextlib.contextmanager
+def atomic_files(folder):
+    """Yields a temporary folder whose files move into ``folder`` on success, all or none of them.
+
+    What else is in ``folder`` stays.
+
+    Raises:
+        MachineError: the disk is full or the folder cannot be written to.
+    """
+    folder = Path(folder)
+    with made_parent(folder / "file"):
+        sweep(folder.parent, SCRATCH.format(glob.escape(folder.name)))
+        scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(folder), dir=folder.parent))
+    try:
+        with owned(scratch), write_errors(folder):
+            yield scratch
+            for path in sorted(scratch.iterdir()):
+                os.replace(path, folder / path.name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # which was made here if it is empty
+        raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _scratch_prefix(path):
@@ -534,14 +557,14 @@ def _marker(folder):
 
 
 @contextlib.contextmanager
-def _made_parent(path):
+def made_parent(path):
     """Makes the folder of ``path``; what goes wrong then or inside is a ``UserError``."""
     check_local(path)
     with write_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            raise _in_the_way(path.parent, expected="folder", found="file") from None
+            raise in_the_way(path.parent, expected="folder", found="file") from None
         yield
 
 
@@ -552,13 +575,14 @@ def make_folder(path):
         UserError: a file is in its place, or in that of a folder above it.
         MachineError: it cannot be made.
     """
-    with _made_parent(path := Path(path)), contextlib.suppress(FileExistsError):
+    with made_parent(path := Path(path)), contextlib.suppress(FileExistsError):
         path.mkdir()
     if not path.is_dir():
-        raise _in_the_way(path, expected="folder", found="file")
+        raise in_the_way(path, expected="folder", found="file")
 
 
-def _in_the_way(path, *, expected, found):
+def in_the_way(path, *, expected, found):
+    """The ``UserError`` of a folder where a file is to be written, or the other way round."""
     return UserError(
         f"a {expected} expected, a {found} is in its place",
         where=path,

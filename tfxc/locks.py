@@ -19,7 +19,7 @@ from pathlib import Path
 
 _held = set()  # lock files of this process
 # File systems without locks say one of these.
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 @contextlib.contextmanager
@@ -168,11 +168,11 @@ def _acquire(path, busy):
                     busy(_holder(path))
                 waiting = True
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            if _is_same(handle, path):
+            if is_same(handle, path):
                 return handle
         except OSError as error:
             os.close(handle)
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise
             print(
                 f"tfxc: {path.parent}: this file system has no locks; make sure that no other "
@@ -186,7 +186,8 @@ def _acquire(path, busy):
         os.close(handle)  # its last holder has removed it: a new one is needed
 
 
-def _is_same(handle, path):
+def is_same(handle, path):
+    """Whether an open file is still the one of that name."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except FileNotFoundError:

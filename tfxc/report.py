@@ -26,7 +26,7 @@ _MOST = 20
 def main(argv=None):
     """Writes the report of one run."""
     options = _parser().parse_args(argv)
-    from tfxc.files import make_folder, write_errors
+    from tfxc.files import atomic_files
     from tfxc.recipes.runs import load_run
     from tfxc.reports.pictures import pyplot
 
@@ -40,11 +40,10 @@ def main(argv=None):
     metrics, decided = build_metrics(loaded, options), decided_of(loaded, options)
     search(loaded, rows, metrics, options, decided)
     folder = Path(options.output or Path(options.run) / "report")
-    make_folder(folder)
     wanted = {row for row, *_ in decided.found.wrong}
     texts = texts_of_examples(loaded, options, name, wanted)
-    with write_errors(folder):
-        write(folder, loaded, name, metrics, decided, texts, pictures=not options.no_pictures)
+    with atomic_files(folder) as scratch:
+        write(scratch, loaded, name, metrics, decided, texts, pictures=not options.no_pictures)
     print(f"written: {folder}/report.md")
     return 0
 

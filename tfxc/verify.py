@@ -173,17 +173,17 @@ def _compare_templates(options):
 def _write(folder, name, record, values):
     import numpy as np
 
-    from tfxc.files import atomic_file, write_json
+    from tfxc.files import atomic_files, write_json
 
     if folder is None:
         print("not written: neither --run nor --output is given")
         return
     plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
-    path = Path(folder) / f"verification-{plain}"
-    write_json(f"{path}.json", record)
-    with atomic_file(f"{path}.npz", "wb") as stream:
-        np.savez_compressed(stream, **values)
-    print(f"written: {path}.json and .npz (per pair)")
+    path = f"verification-{plain}"
+    with atomic_files(folder) as scratch:
+        write_json(scratch / f"{path}.json", record)
+        np.savez_compressed(scratch / f"{path}.npz", **values)
+    print(f"written: {Path(folder) / path}.json and .npz (per pair)")
 
 
 def _parser():

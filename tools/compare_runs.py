@@ -17,7 +17,7 @@ import numpy as np
 from tfxc import cli
 from tfxc.errors import CheckpointError, ConfigError
 from tfxc.escaping import json_text, picture_text
-from tfxc.files import read_json_lines
+from tfxc.files import atomic_file, read_json_lines
 from tfxc.reports import tables
 from tfxc.training.run_folder import RunFolder
 
@@ -230,8 +230,8 @@ def draw(path, curves, options):
     axes.grid(True, which="both", alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, handlelength=3.5)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with atomic_file(path, "wb") as stream:
+        figure.savefig(stream, format=path.suffix[1:], dpi=150)
     pyplot.close(figure)
 
 

@@ -1,5 +1,6 @@
 """Feature sets: written, stopped, gone on with, read, and refused."""
 
+import errno
 import json
 import os
 
@@ -8,12 +9,13 @@ import pytest
 
 from tests.data.feature_sets import files, vectors, write_set
 from tfxc import checksums
-from tfxc.data import feature_writer
-from tfxc.data.feature_set import DONE, FEATURES, LABELS, SETTINGS, FeatureSet, is_feature_set
+from tfxc.data import row_writer
+from tfxc.data.feature_set import FEATURES, LABELS, SETTINGS, FeatureSet, is_feature_set
 from tfxc.data.feature_writer import FeatureWriter
-from tfxc.errors import ConfigError, DataError, UserError
+from tfxc.errors import ConfigError, DataError, MachineError, UserError
 
 NAMES = list("abcdefg")
+UNFINISHED, PROGRESS = f".{FEATURES}.unfinished", f".{FEATURES}.progress"
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ def test_numpy_reads_what_is_written(tmp_path, dtype):
 
 def test_stopped_and_gone_on_with_is_the_same_bytes(tmp_path, folder):
     stopped = begin(tmp_path / "stopped")
-    assert DONE in files(stopped)
+    assert PROGRESS in files(stopped) and FEATURES not in files(stopped)
     with writer_of(stopped) as writer:
         assert writer.is_done(10, 20) and not writer.done[:10].any() and not writer.done[20:].any()
         writer.write(20, vectors(43)[20:])
@@ -81,11 +83,10 @@ def test_settings_that_json_changes_are_still_the_same(tmp_path):
 
 
 def test_what_a_kill_leaves_is_known(tmp_path, monkeypatch):
-    monkeypatch.setattr(feature_writer, "_SECONDS_BETWEEN_FLUSHES", 0.0)
+    monkeypatch.setattr(row_writer, "_SECONDS_BETWEEN_FLUSHES", 0.0)
     writer = writer_of(tmp_path / "set").__enter__()
     writer.write(5, vectors(43)[5:9])
-    os.close(writer._file)  # killed: nothing is tidied up
-    writer._file = None
+    os.close(writer._rows._file)  # killed: nothing is tidied up
     with writer_of(tmp_path / "set") as again:
         assert np.flatnonzero(again.done).tolist() == [5, 6, 7, 8]
     with pytest.raises(DataError, match=r"half-written: 39 of 43 rows are missing, the first is"):
@@ -104,16 +105,19 @@ def test_killed_before_the_checksums(folder):
     assert FeatureSet(folder).num_examples == 43
 
 
-def test_half_written_says_how_to_go_on(tmp_path):
-    begin(tmp_path / "set", slice(0, 20))
+def test_half_written_says_how_to_go_on(tmp_path, folder, capsys):
+    begin(tmp_path / "begun", slice(0, 20))
     expected = r"23 of 43 rows are missing, the first is row 20\. To fix it: run the command .* ag"
     with pytest.raises(DataError, match=expected):
-        FeatureSet(tmp_path / "set")
-    (tmp_path / "set" / DONE).write_bytes(b"?")
-    with pytest.raises(DataError, match=r"done\.npy is missing or damaged"):
-        FeatureSet(tmp_path / "set")
-    with pytest.raises(DataError, match=r"done\.npy: missing or damaged.*delete the folder"):
-        writer_of(tmp_path / "set").__enter__()
+        FeatureSet(tmp_path / "begun")
+    (tmp_path / "begun" / PROGRESS).write_bytes(b"?")
+    with pytest.raises(DataError, match="what is known of its rows is missing or damaged"):
+        FeatureSet(tmp_path / "begun")
+    with writer_of(tmp_path / "begun") as writer:
+        assert not writer.done.any()
+        writer.write(0, vectors(43))
+    assert "starts anew; the unfinished file is" in capsys.readouterr().err
+    assert files(tmp_path / "begun") == files(folder)
 
 
 @pytest.mark.parametrize(
@@ -140,8 +144,12 @@ def test_arrays_of_others_are_not_overwritten(tmp_path):
         writer_of(tmp_path).__enter__()
     assert np.load(tmp_path / FEATURES).shape == (3, 5)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="a new folder expected, found a file"):
+    with pytest.raises(UserError, match="a folder expected, a file is in its place"):
         writer_of(tmp_path / "file").__enter__()
+
+
+def no_space(*_):
+    raise OSError(errno.ENOSPC, "full")
 
 
 def test_two_writers_and_a_small_disk(tmp_path, monkeypatch):
@@ -150,10 +158,10 @@ def test_two_writers_and_a_small_disk(tmp_path, monkeypatch):
             writer_of(tmp_path / "set").__enter__()
         writer.write(0, vectors(43))
     assert FeatureSet(tmp_path / "set").num_examples == 43
-    usage = type("Usage", (), {"free": 100})
-    monkeypatch.setattr(feature_writer.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(UserError, match=r"GB are needed, 0\.0 GB are free"):
+    monkeypatch.setattr(os, "posix_fallocate", no_space)
+    with pytest.raises(MachineError, match=r"the disk is full: 988 bytes needed, .* free"):
         writer_of(tmp_path / "other").__enter__()
+    assert files(tmp_path / "other") == {}
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -260,8 +268,10 @@ def test_no_folder_and_a_file(tmp_path):
         FeatureSet(tmp_path / "file")
 
 
-def test_a_shortened_file_is_not_gone_on_with(tmp_path):
-    begin(tmp_path / "set")
-    cut(tmp_path / "set", FEATURES, 300)
-    with pytest.raises(DataError, match=r"988 bytes expected .* found 300.*delete the folder"):
-        writer_of(tmp_path / "set").__enter__()
+def test_a_shortened_file_is_not_gone_on_with(tmp_path, folder, capsys):
+    begin(tmp_path / "begun")
+    cut(tmp_path / "begun", UNFINISHED, 300)
+    with writer_of(tmp_path / "begun") as writer:
+        assert not writer.done.any()
+        writer.write(0, vectors(43))
+    assert "starts anew" in capsys.readouterr().err and files(tmp_path / "begun") == files(folder)

@@ -8,8 +8,9 @@ import pytest
 
 from tests.data.feature_sets import vectors, write_set
 from tfxc import checksums
-from tfxc.data.feature_set import FeatureSet, array_header
+from tfxc.data.feature_set import FeatureSet
 from tfxc.data.feature_source import FeatureSource
+from tfxc.data.row_writer import array_header
 from tfxc.data.rows import Rows
 from tfxc.data.sampling import ArraySource
 from tfxc.errors import DataError

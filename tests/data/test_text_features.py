@@ -16,6 +16,7 @@ from tfxc.data import text_features_base
 from tfxc.data.bags import HashingFeatures, TfidfFeatures
 from tfxc.data.text_features import build_text_features, load_text_features
 from tfxc.errors import ConfigError, DataError
+from tfxc.files import MARKER
 
 WORDS = [f"w{number}" for number in range(40)] + ["Käse", "KÄSE", "naïve", "中文", "x"]
 
@@ -140,7 +141,7 @@ def test_saved_and_pickled(features, tmp_path):
     features.save(tmp_path / "features")
     features.save(tmp_path / "features")  # replaces
     names = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
-    assert set(names) <= {"features.json", "vocabulary.txt", "idf.npy"}
+    assert set(names) <= {MARKER, "features.json", "vocabulary.txt", "idf.npy"}
     assert [path.name for path in tmp_path.iterdir()] == ["features"]
     for other in (load_text_features(tmp_path / "features"), pickle.loads(pickle.dumps(features))):
         assert other.settings() == features.settings()

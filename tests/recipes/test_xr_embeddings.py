@@ -12,24 +12,17 @@ from tfxc.recipes import _xr_embeddings
 from tfxc.recipes._xr_embeddings import as_csr, beside, write_embeddings
 
 
-def test_embeddings_are_written_once(tmp_path):
+def test_embeddings_of_all_examples(tmp_path):
     given = np.arange(18, dtype=np.float32).reshape(6, 3)
-    source, asked = ArraySource(Rows.from_dense(given, [[0]] * 6)), []
-
-    def encode():
-        asked.append(1)
-        return lambda features: features * 2
-
+    source = ArraySource(Rows.from_dense(given, [[0]] * 6))
     path = tmp_path / "new" / "vectors.npy"
-    for _ in range(2):
-        write_embeddings(path, encode, source, 2, "embedding")
-    assert asked == [1]
+    write_embeddings(path, lambda features: features * 2, source, 2, "embedding")
     np.testing.assert_array_equal(np.load(path), given * 2)
     given[3, 0] = np.nan
     source = ArraySource(Rows.from_dense(given, [[0]] * 6))
     with pytest.raises(DataError, match=r"NaN or infinity for example 3 \(counted from 0\)"):
-        write_embeddings(tmp_path / "bad.npy", encode, source, 2, "embedding")
-    assert not (tmp_path / "bad.npy").exists()
+        write_embeddings(tmp_path / "bad.npy", lambda features: features, source, 2, "embedding")
+    assert [file.name for file in tmp_path.iterdir()] == ["new"]
 
 
 def test_texts_are_encoded_by_length_and_written_in_order(tmp_path, monkeypatch):
@@ -44,14 +37,14 @@ def test_texts_are_encoded_by_length_and_written_in_order(tmp_path, monkeypatch)
         return (tokens > 0).sum(1, keepdims=True).astype(np.float32)
 
     monkeypatch.setattr(_xr_embeddings, "_BLOCK", 3)  # 6 texts at once, then the other 4
-    write_embeddings(tmp_path / "vectors.npy", lambda: encode, source, 2, "embedding")
+    write_embeddings(tmp_path / "vectors.npy", encode, source, 2, "embedding")
     assert np.load(tmp_path / "vectors.npy").ravel().tolist() == list(lengths)
     assert widths == [8, 32, 72, 24, 48]
 
 
-@pytest.mark.parametrize("batch_size", [2, 3])
-def test_a_killed_encoding_goes_on(tmp_path, monkeypatch, batch_size):
-    """What was noted is not encoded again, in batches of the same or of another size."""
+@pytest.mark.parametrize(("changes", "remaining"), [({}, 3), ({"weights": "b"}, 11)])
+def test_a_stopped_encoding_goes_on(tmp_path, capsys, changes, remaining):
+    """What is done is not encoded again, unless it is of other weights."""
     given = np.arange(33, dtype=np.float32).reshape(11, 3)
     source, seen = ArraySource(Rows.from_dense(given, [[0]] * 11)), []
 
@@ -61,21 +54,21 @@ def test_a_killed_encoding_goes_on(tmp_path, monkeypatch, batch_size):
             raise KeyboardInterrupt
         return features * 2
 
-    monkeypatch.setattr(_xr_embeddings, "_BLOCK", 2)
-    monkeypatch.setattr(_xr_embeddings, "_SECONDS_BETWEEN_NOTES", 0.0)
+    path, of = tmp_path / "vectors.npy", {"data": "a", "weights": "a"}
     with pytest.raises(KeyboardInterrupt):
-        write_embeddings(tmp_path / "vectors.npy", lambda: encode, source, 2, "embedding")
-    assert sum(seen) == 10 and not (tmp_path / "vectors.npy").exists()
+        write_embeddings(path, encode, source, 2, "embedding", of)
+    assert sum(seen) == 10 and not path.exists()
     asked = []
 
     def again(features):
         asked.extend(features[:, 0].tolist())
-        return features * 2
+        return features * 3 if changes else features * 2
 
-    write_embeddings(tmp_path / "vectors.npy", lambda: again, source, batch_size, "embedding")
-    np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), given * 2)
-    first = {2: 8, 3: 6}[batch_size]  # whole blocks of 4, and of 6, up to the 8 that were noted
-    assert asked == given[first:, 0].tolist()
+    write_embeddings(path, again, source, 2, "embedding", {**of, **changes})
+    np.testing.assert_array_equal(np.load(path), given * (3 if changes else 2))
+    assert asked == given[-remaining:, 0].tolist()
+    assert ("starts anew" in capsys.readouterr().err) == bool(changes)
+    assert [file.name for file in tmp_path.iterdir()] == ["vectors.npy"]
 
 
 def test_terms_and_vectors_side_by_side():

@@ -1,6 +1,5 @@
 """Feature sets made from other data: encoded by a model, split, or copied from arrays."""
 
-import collections
 import concurrent.futures
 import itertools
 from typing import NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 
 from tfxc.data.feature_writer import FeatureWriter
 from tfxc.data.label_ids import inferred_num_labels
+from tfxc.data.row_writer import RemainingChunks
 from tfxc.errors import ConfigError, DataError
 from tfxc.progress import Progress
 
@@ -138,8 +138,14 @@ def extract_features(
     with writer:
         if writer.finished:
             return 0
-        remaining = _Remaining(reader, writer)
         total, start = writer.num_examples, int(writer.done.sum())
+
+        def is_done(first, stop):
+            if stop > total:
+                raise _fewer(stop, total, reader.path)
+            return writer.is_done(first, stop)
+
+        remaining = RemainingChunks(reader, is_done)
         with Progress("extracting", total, "examples", start=start) as progress:
             for rows in _ahead(encoder.rows(remaining, batch_size)):
                 first = remaining.firsts.popleft()
@@ -149,26 +155,6 @@ def extract_features(
         if not writer.done.all():
             raise _fewer(int(np.argmin(writer.done)), total, reader.path)
         return total - start
-
-
-class _Remaining:
-    """The chunks of a reader that are not done yet, and the row each begins at."""
-
-    def __init__(self, reader, writer):
-        self.path, self.firsts = reader.path, collections.deque()
-        self._reader, self._writer = reader, writer
-
-    def chunks(self, size):
-        """Yields the chunks."""
-        first = 0
-        for chunk in self._reader.chunks(size):
-            stop = first + len(chunk)
-            if stop > self._writer.num_examples:
-                raise _fewer(stop, self._writer.num_examples, self.path)
-            if not self._writer.is_done(first, stop):
-                self.firsts.append(first)
-                yield chunk
-            first = stop
 
 
 def _fewer(found, expected, where):

@@ -3,10 +3,10 @@
 A feature set holds ``features.npy`` (float32 or float16, (n, dim)), ``labels.npy`` (int32 (n,)),
 ``features.json`` (sizes, number of labels, what the vectors were made from) and, where the labels
 have names, ``labels.txt``; when it is finished also ``checksums.json`` of these files. While it is
-being written there is ``done.npy``, a bit per row that is already in place (``numpy.packbits``).
+being written, ``features.npy`` is not there yet but under another name, see
+``tfxc.data.row_writer.RowWriter``.
 """
 
-import io
 import json
 import os
 from pathlib import Path
@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from tfxc import checksums
+from tfxc.data.row_writer import read_progress, unfinished_files
 from tfxc.errors import DataError, MachineError
 from tfxc.files import read_errors
 
-FEATURES, LABELS, DONE = "features.npy", "labels.npy", "done.npy"
+FEATURES, LABELS = "features.npy", "labels.npy"
 SETTINGS, NAMES = "features.json", "labels.txt"
 FORMAT_VERSION = 1
 TYPES = ("float32", "float16")
@@ -55,7 +56,7 @@ class FeatureSet:
         self.num_features = self.settings["num_features"]
         self.num_labels = self.settings["num_labels"]
         self.dtype = np.dtype(self.settings["dtype"])
-        if not self.settings["finished"]:
+        if not is_finished(self.folder, self.settings):
             raise _unfinished(self.folder, self.num_examples)
         shape = (self.num_examples, self.num_features)
         self._offset = check_array(self.folder / FEATURES, shape, self.dtype)
@@ -200,14 +201,6 @@ def load_settings(folder):
     return settings
 
 
-def array_header(shape, dtype):
-    """The bytes that open an ``.npy`` file of that shape and type."""
-    stream = io.BytesIO()
-    header = {"descr": dtype.str, "fortran_order": False, "shape": tuple(shape)}
-    np.lib.format.write_array_header_1_0(stream, header)
-    return stream.getvalue()
-
-
 def check_array(path, shape, dtype, fix=_AGAIN):
     """Holds an ``.npy`` file's header and length against what is expected.
 
@@ -286,13 +279,22 @@ def check_labels(labels, num_labels, where, first=0):
         )
 
 
+def is_finished(folder, settings):
+    """Whether all rows of a set are in place.
+
+    Args:
+        folder: of the set.
+        settings: what ``load_settings`` gives.
+    """
+    unfinished, _ = unfinished_files(Path(folder) / FEATURES)
+    return settings["finished"] and not unfinished.exists()  # the features get their name last
+
+
 def _unfinished(folder, num_examples):
-    path = folder / DONE
-    try:
-        done = np.unpackbits(np.load(path), count=num_examples)
-    except (OSError, ValueError):
-        problem = f"not written to its end, and {DONE} is missing or damaged"
-        return DataError(problem, where=folder, fix=f"delete it and {_AGAIN}")
+    _, done = read_progress(folder / FEATURES)
+    if done is None:
+        problem = "not written to its end, and what is known of its rows is missing or damaged"
+        return DataError(problem, where=folder, fix=_AGAIN)
     missing = num_examples - int(np.count_nonzero(done))
     return DataError(
         f"half-written: {missing:,} of {num_examples:,} rows are missing, the first is row "

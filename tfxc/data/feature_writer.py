@@ -1,39 +1,33 @@
 """Writes feature sets so that a stopped writing goes on where it was."""
 
 import contextlib
-import fcntl
 import hashlib
-import io
 import json
-import os
-import shutil
-import time
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from tfxc import checksums
 from tfxc.data.feature_set import (
-    DONE,
     FEATURES,
     FORMAT_VERSION,
     LABELS,
     NAMES,
     SETTINGS,
     TYPES,
-    array_header,
     check_array,
     check_finite,
     check_labels,
+    is_finished,
     load_settings,
 )
+from tfxc.data.row_writer import RowWriter, unfinished_files
 from tfxc.errors import ConfigError, DataError, UserError
 from tfxc.escaping import json_text
-from tfxc.files import atomic_file, write_errors, write_json
+from tfxc.files import made_parent, write_array, write_json
 from tfxc.labels.vocabulary import LabelVocabulary
 
-# What a kill -9 or a power cut can cost is the work of this time.
-_SECONDS_BETWEEN_FLUSHES = 20.0
 _FREE = ("origin", "finished")
 _MOST_LABELS = 2**31 - 1
 _ANEW = "delete the folder and start again"
@@ -42,9 +36,8 @@ _ANEW = "delete the folder and start again"
 class FeatureWriter:
     """Fills a feature set row block by row block, in any order.
 
-    Rows count as done once they are on the disk: the features are synchronised before the bitmap
-    says so. A folder that was begun with the same arguments is gone on with; the result is the
-    same bytes whether or not the writing was interrupted. Use it as a context manager.
+    A folder that was begun with the same arguments is gone on with, by ``RowWriter``; the result is
+    the same bytes whether or not the writing was interrupted. Use it as a context manager.
 
     Args:
         folder: the folder to write.
@@ -60,8 +53,8 @@ class FeatureWriter:
     Raises:
         ConfigError: an unknown type.
         DataError: labels out of range, none at all, or not as many names as labels.
-        UserError: the folder was begun with something else, another process writes to it, the
-            disk is too small, or the folder cannot be written to.
+        UserError: the folder was begun with something else, or another process writes to it.
+        MachineError: the disk is too small, or the folder cannot be written to.
 
     Example:
         >>> with FeatureWriter(folder, labels=[0, 1], num_features=8, num_labels=2) as writer:
@@ -86,30 +79,45 @@ class FeatureWriter:
             "labels_sha256": hashlib.sha256(self._labels.tobytes()).hexdigest(),
             **(settings or {}), "origin": origin or {}, "finished": False,
         }))  # fmt: skip
-        header = array_header((self.num_examples, num_features), self.dtype)
-        self._offset, self._row_bytes = len(header), num_features * self.dtype.itemsize
-        self._file = None
-        self.done = np.zeros(self.num_examples, bool)
+        fixed = {key: value for key, value in self.settings.items() if key not in _FREE}
+        self._rows = RowWriter(
+            self.folder / FEATURES, dtype=dtype, computation=fixed, num_rows=self.num_examples,
+            row_shape=(num_features,),
+        )  # fmt: skip
+        self._open = contextlib.ExitStack()
 
     def __enter__(self):
-        with write_errors(self.folder):
+        with made_parent(self.folder / FEATURES):
             begun = (self.folder / SETTINGS).exists()
             if begun:
                 self._check_begun()
+            else:
+                self._refuse_strangers()
             if not self.finished:
-                self._open(begun)
-            elif not (self.folder / checksums.FILE).exists():  # killed just before
-                self._finish()
+                with contextlib.ExitStack() as stack:
+                    stack.enter_context(self._rows)
+                    self._begin(begun)
+                    self._open = stack.pop_all()
         return self
 
-    def __exit__(self, error_type, *_):
-        if self._file is not None:
-            with write_errors(self.folder):
-                self.flush()
-                if error_type is None and self.done.all():
-                    self._finish()
-            os.close(self._file)
-            self._file = None
+    def __exit__(self, *error):
+        try:
+            if error[0] is None and not self.finished and self.done.all():
+                self.settings["finished"] = True
+                self._save_settings()
+        except BaseException:
+            self._open.__exit__(*sys.exc_info())
+            raise
+        self._open.__exit__(*error)
+        if error[0] is None and self.finished:
+            self._finish()
+        if error[0] is not None and not self.done.any():
+            self._remove()
+
+    @property
+    def done(self):
+        """Which rows are in place, bool (n,)."""
+        return np.ones(self.num_examples, bool) if self.finished else self._rows.done
 
     @property
     def finished(self):
@@ -118,14 +126,14 @@ class FeatureWriter:
 
     def is_done(self, start, stop):
         """Whether the rows ``start`` to ``stop`` are all in place."""
-        return bool(self.done[start:stop].all())
+        return self.finished or self._rows.is_done(start, stop)
 
     def write(self, start, rows):
         """Puts rows, (count, num_features), in their place from ``start`` on.
 
         Raises:
             DataError: rows of another width, NaN or infinity (the row is named).
-            UserError: the disk is full.
+            MachineError: the disk is full.
         """
         with np.errstate(over="ignore"):  # what is too large for float16 is refused below
             rows = np.ascontiguousarray(rows, self.dtype)
@@ -137,21 +145,7 @@ class FeatureWriter:
                 where=self.folder,
             )
         check_finite(rows.astype(np.float32, copy=False), start, self.folder)
-        view = memoryview(rows.reshape(-1).view(np.uint8))
-        place = self._offset + start * self._row_bytes
-        with write_errors(self.folder):
-            while len(view):
-                count = os.pwrite(self._file, view, place)
-                view, place = view[count:], place + count
-        self.done[start:stop] = True
-        if time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
-            self.flush()
-
-    def flush(self):
-        """Brings the features, and then what is known to be done, to the disk."""
-        os.fsync(self._file)
-        _write_array(self.folder / DONE, np.packbits(self.done))
-        self._flushed = time.monotonic()
+        self._rows.write(start, rows)
 
     def _check_begun(self):
         old = load_settings(self.folder)
@@ -167,78 +161,44 @@ class FeatureWriter:
                 where=self.folder,
                 fix="choose another folder, or delete this one",
             )
-        self.settings["finished"] = old["finished"]
-        if old["finished"]:
-            self.done[:] = True
-
-    def _open(self, begun):
-        path, sizes = self.folder / FEATURES, (self.num_examples, self.num_features)
-        if begun:
-            check_array(path, sizes, self.dtype, fix=_ANEW)
-            check_array(self.folder / LABELS, sizes[:1], np.dtype(np.int32), fix=_ANEW)
-        else:
-            self._refuse_strangers()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        self._flushed = time.monotonic()
-        try:
-            self._lock()
-            if begun:
-                self.done = _load_done(self.folder, self.num_examples)
-                return
-            self._begin()
-        except BaseException:
-            os.close(self._file)
-            self._file = None
-            raise
+        self.settings["finished"] = is_finished(self.folder, old)
 
     def _refuse_strangers(self):
         """Refuses a file in the folder's place, and arrays that no writer of this kind has made."""
         found = [name for name in (FEATURES, LABELS) if (self.folder / name).exists()]
-        found = [name for name in found if (self.folder / name).stat().st_size]
-        if self.folder.is_file() or (found and not (self.folder / DONE).exists()):
+        if found and not any(path.exists() for path in unfinished_files(self.folder / FEATURES)):
             raise UserError(
-                f"a new folder expected, found {' and '.join(found) or 'a file'}",
+                f"a new folder expected, found {' and '.join(found)}",
                 where=self.folder,
                 fix="choose another folder; tools/import_features.py takes arrays over",
             )
 
-    def _lock(self):
+    def _begin(self, begun):
+        """Writes the small files; the description comes last, so that where it is, all are."""
+        if begun:
+            labels = self.folder / LABELS
+            check_array(labels, (self.num_examples,), np.dtype(np.int32), fix=_ANEW)
+            return
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                "another process is writing this feature set", where=self.folder, fix="wait for it"
-            ) from None
-
-    def _begin(self):
-        """Makes the files; the description comes last, so that where it is, all are."""
-        size = self._offset + self.num_examples * self._row_bytes
-        free = shutil.disk_usage(self.folder).free
-        if size > free:
-            (self.folder / FEATURES).unlink()
-            raise UserError(
-                f"{size / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB are free",
-                where=self.folder,
-                fix="choose another folder, or store float16",
-            )
-        self.flush()  # from here on the folder is known to be ours
-        header = array_header((self.num_examples, self.num_features), self.dtype)
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, header, 0)
-        os.ftruncate(self._file, size)
-        _write_array(self.folder / LABELS, self._labels)
-        if self._names is not None:
-            LabelVocabulary(self._names).save(self.folder / NAMES)
-        os.fsync(self._file)
-        self._save_settings()
+            write_array(self.folder / LABELS, self._labels)
+            if self._names is not None:
+                LabelVocabulary(self._names).save(self.folder / NAMES)
+            self._save_settings()
+        except BaseException:
+            self._remove()
+            raise
 
     def _finish(self):
-        self.settings["finished"] = True
-        self._save_settings()
+        """Records the checksums, also where an earlier process was killed just before."""
+        if (self.folder / checksums.FILE).exists():
+            return
         names = [FEATURES, LABELS, SETTINGS, *([NAMES] if self._names is not None else [])]
         checksums.record(self.folder, names)
-        (self.folder / DONE).unlink(missing_ok=True)
+
+    def _remove(self):
+        """Removes the small files: of a set without a row nothing has to stay."""
+        for name in (SETTINGS, NAMES, LABELS):
+            (self.folder / name).unlink(missing_ok=True)
 
     def _save_settings(self):
         write_json(self.folder / SETTINGS, self.settings, indent=1)
@@ -259,22 +219,3 @@ def _checked_labels(labels, num_labels, names, where):
     if names is not None and len(names) != num_labels:
         raise DataError(f"{num_labels:,} label names expected, found {len(names):,}", where=where)
     return labels.astype(np.int32)
-
-
-def _load_done(folder, num_examples):
-    with contextlib.suppress(OSError, ValueError):
-        done = np.unpackbits(np.load(folder / DONE), count=num_examples).astype(bool)
-        if len(done) == num_examples:
-            return done
-    raise DataError(
-        "missing or damaged: which rows are in place is not known",
-        where=folder / DONE,
-        fix=_ANEW,
-    )
-
-
-def _write_array(path, array):
-    stream = io.BytesIO()
-    np.save(stream, array)
-    with atomic_file(path, "wb") as target:
-        target.write(stream.getvalue())

@@ -49,7 +49,7 @@ from tfxc.data.text_features import build_text_features
 from tfxc.data.tokens_base import tell_cut
 from tfxc.errors import DataError
 from tfxc.escaping import json_text
-from tfxc.files import SCRATCH, atomic_folder, make_folder
+from tfxc.files import SCRATCH, atomic_folder, made_parent
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.locks import locked, sweep
 from tfxc.ops.threads import thread_count
@@ -125,9 +125,8 @@ def ensure_prepared(settings, root="prepared", *, jobs=None):
         def waiting(process):
             print(f"waiting for {process}, which prepares {folder}", file=sys.stderr)
 
-        make_folder(folder.parent)
-        sweep(folder.parent, SCRATCH.format("*"))  # of killed preparations, also of other sets
-        with locked(folder.with_name(f".{folder.name}.lock"), waiting):
+        with made_parent(folder), locked(folder.with_name(f".{folder.name}.lock"), waiting):
+            sweep(folder.parent, SCRATCH.format("*"))  # of killed preparations, also of other sets
             if not folder.exists():
                 prepare(settings, folder, jobs=jobs)
     refuse_changed_sources(check_prepared(folder), folder)

@@ -208,3 +208,16 @@ def _checksum(path):
     )
     lines = (f"{name} {checksum(file)}\n" for name, file in files)
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def state_of(source):
+    """Text that changes when a source is written to: names, sizes and times of its files.
+
+    Args:
+        source: as a user writes it; a built-in set is its name.
+    """
+    path = expand(str(source))
+    if is_builtin(path) or _absent(path) is not None:
+        return str(source)
+    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(path)]
+    return hashlib.sha256(repr(states).encode("utf-8", "surrogateescape")).hexdigest()

@@ -10,7 +10,14 @@ import scipy.sparse
 
 from tfxc.data.learning import fitted
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_folder, read_array, read_json, read_text, write_json
+from tfxc.files import (
+    atomic_folder,
+    read_array,
+    read_json,
+    read_text,
+    write_array,
+    write_json,
+)
 from tfxc.ops.token_patterns import TokenPattern
 from tfxc.registry import nearest
 
@@ -132,7 +139,7 @@ class TextFeatures(abc.ABC):
                 terms = "".join(f"{term}\n" for term in self.vocabulary())
                 (scratch / "vocabulary.txt").write_bytes(terms.encode("utf-8"))
             if self.idf is not None:
-                np.save(scratch / "idf.npy", self.idf)
+                write_array(scratch / "idf.npy", self.idf)
 
     def _checked_range(self, value):
         return check_ngram_range(value)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfxc.errors import ConfigError
 from tfxc.exports import LEAST_AGREEMENT
 from tfxc.exports.parity import Agreement, agreement_of, largest_difference
-from tfxc.files import atomic_folder
+from tfxc.files import atomic_folder, copy_folder
 from tfxc.ops.empty_batch import answer_empty_batches
 from tfxc.ops.sparse import bags_as
 from tfxc.serving import check_target, feature_signature, folder_size, from_features, size_of
@@ -195,4 +195,4 @@ def _copy_assets(loaded_run, takes, folder):
     if loaded_run.manifest["feature_kind"] == "joined":
         texts /= {"tokens": "tokens", "sparse": "terms"}[takes]
     if texts.is_dir():
-        shutil.copytree(texts, folder / "text_features")
+        copy_folder(texts, folder / "text_features")

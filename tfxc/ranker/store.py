@@ -12,7 +12,7 @@ import scipy.sparse
 
 from tfxc import checksums
 from tfxc.escaping import json_text
-from tfxc.files import read_json, write_errors, write_json
+from tfxc.files import read_json, write_array, write_errors, write_json
 from tfxc.ops.chunked_layer import ChunkedLayer
 
 PARAMETERS = "param.json"
@@ -79,7 +79,7 @@ class LayerWriter:
             for name in self._types:
                 self._files[name] = files.enter_context(_opened(self._scratch / f"{name}.npy"))
                 self._seek(name, lengths[name])
-            self._journal = files.enter_context(open(self._scratch / "journal", "a"))
+            self._journal = files.enter_context(open(self._scratch / "journal", "ab", buffering=0))
             self._opened = files.pop_all()
 
     def append(self, rows, counts, columns, values):
@@ -101,11 +101,9 @@ class LayerWriter:
         self._entries += len(values)
         with write_errors(self.folder):
             for name, numbers in content.items():
-                self._files[name].write(np.asarray(numbers, self._types[name]).tobytes())
-                self._files[name].flush()
+                _write(self._files[name], np.asarray(numbers, self._types[name]).tobytes())
             state = [self.blocks, self._rows, self._entries, self.notes]
-            self._journal.write(json_text(state) + "\n")
-            self._journal.flush()
+            _write(self._journal, json_text(state).encode() + b"\n")
 
     def finish(self, trained):
         """Completes the files and puts the folder into its place.
@@ -121,11 +119,11 @@ class LayerWriter:
         with write_errors(self.folder):
             for name, length in self._lengths().items():
                 self._files[name].seek(0)
-                self._files[name].write(_header(self._types[name], length))
+                _write(self._files[name], _header(self._types[name], length))
                 os.fsync(self._files[name].fileno())
             self.close()
             for name, numbers in fixed.items():
-                np.save(self._scratch / f"{name}.npy", numbers)
+                write_array(self._scratch / f"{name}.npy", numbers)
             (self._scratch / "journal").unlink()
             write_json(self._scratch / "notes.json", self.notes, indent=None)
             checksums.record(self._scratch)
@@ -177,8 +175,8 @@ class LayerWriter:
         if not self.blocks:
             start = np.zeros(length, self._types[name])  # the first split
             stream.truncate(0)
-            stream.write(_header(self._types[name], 0) + start.tobytes())
-            stream.flush()
+            stream.seek(0)
+            _write(stream, _header(self._types[name], 0) + start.tobytes())
         stream.truncate(self._size(name, length))
         stream.seek(self._size(name, length))
 
@@ -240,7 +238,14 @@ def weight_matrix(layer, num_features):
 
 
 def _opened(path):
-    return open(path, "r+b" if path.exists() else "w+b")
+    return open(path, "r+b" if path.exists() else "w+b", buffering=0)
+
+
+def _write(stream, content):
+    """Writes all of it; what a buffer holds on a full disk would fail once more when closed."""
+    view = memoryview(content)
+    while len(view):
+        view = view[stream.write(view) :]
 
 
 def _length(path):

@@ -15,7 +15,7 @@ import scipy.sparse
 from tfxc import registry
 from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest, fingerprints_of
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_folder, read_json
+from tfxc.files import atomic_folder, copy_folder, read_json, write_array
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa
 from tfxc.labels.tree_building import add_labels, leaf_centroids
@@ -198,7 +198,7 @@ def _write_ranker(run, scratch, layer, tree):
     last = tree.depth - 1
     for number in range(last):
         name = f"ranker/layer-{number}"
-        shutil.copytree(run / name, scratch / name)
+        copy_folder(run / name, scratch / name)
     write_layer(layer, scratch / "ranker" / f"layer-{last}")
     param = read_json(run / "ranker" / PARAMETERS, fix="restore the run's own files")
     write_parameters(scratch / "ranker", {**param, "num_labels": tree.num_labels})
@@ -208,11 +208,11 @@ def _write_ranker(run, scratch, layer, tree):
 def _write_rest(loaded, scratch, output, names, labels):
     """Config, assets, calibration, the encoder's weights and summary."""
     run, assets = loaded.folder.path, scratch / "assets"
-    shutil.copytree(run / "assets", assets)
+    copy_folder(run / "assets", assets)
     LabelVocabulary([*loaded.vocabulary.names, *names]).save(assets / LABELS_FILE)
     counts = np.asarray(labels.sum(axis=0)).ravel().astype(np.int64)
     counts[: len(loaded.label_counts)] += loaded.label_counts
-    np.save(assets / LABEL_COUNTS_FILE, counts)
+    write_array(assets / LABEL_COUNTS_FILE, counts)
     manifest = Manifest.load(assets)
     train = manifest.split("train")
     train.examples += labels.shape[0]

@@ -9,7 +9,7 @@ from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest, SplitIn
 from tfxc.data.matrices import load_matrix
 from tfxc.data.pecos_vectorizer import load_pecos_vectorizer
 from tfxc.errors import DataError
-from tfxc.files import atomic_folder, read_json
+from tfxc.files import atomic_folder, read_json, write_array
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.pecos_import import write_pecos_model
 from tfxc.training.run_folder import KIND, NAMES, RunFolder
@@ -52,7 +52,7 @@ def import_run(folder, output, *, names=None, vectorizer=None, train_labels=None
             settings = _write_vectorizer(vectorizer, width, assets / "text_features")
         counts, split = _counts(train_labels, tree.num_labels)
         if counts is not None:
-            np.save(assets / LABEL_COUNTS_FILE, counts)
+            write_array(assets / LABEL_COUNTS_FILE, counts)
         name = "pecos"
         Manifest(
             name=name,

@@ -67,7 +67,7 @@ class Encoded(Given):
     def _encoded(self, source):
         with scratch_folder("encodings") as folder:
             path = Path(folder) / "train.npy"
-            write_embeddings(path, lambda: self._embed, source, self._batch_size, "embedding")
+            write_embeddings(path, self._embed, source, self._batch_size, "embedding")
             return np.load(path)
 
     def of_rows(self, rows, num_labels):

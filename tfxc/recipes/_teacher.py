@@ -1,7 +1,9 @@
 """What trained runs say of every training example of another run's data."""
 
+import contextlib
 import functools
-import os
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +13,22 @@ from scipy.special import softmax
 from tfxc import registry
 from tfxc.data.held_out import open_split
 from tfxc.data.preparation import CHUNK_EXAMPLES, CHUNK_IMAGES
+from tfxc.data.row_writer import RemainingChunks, RowWriter
 from tfxc.data.rows import Rows
 from tfxc.data.shard_writer import shuffled
 from tfxc.errors import ConfigError, DataError
 from tfxc.files import atomic_file
 from tfxc.progress import Progress
-from tfxc.recipes.runs import load_run
+from tfxc.recipes.runs import fingerprint_of_run, load_run
 
 
 def write_teacher_logits(path, teachers, data, manifest, source, names, scratch, batch_size=64):
-    """Writes the mean of the teachers' logits of every training example, unless it is there.
+    """Writes the mean of the teachers' logits of every training example; a stopped writing goes on.
 
     Each teacher reads the raw training file with its own features or tokens. Labels go by name.
+    Nothing is done where the file is there and of the same computation. With several teachers the
+    sum of the logits of those that are done is kept in a file of the same size, so that twice the
+    space is needed.
 
     Args:
         path: ``.npy`` file to write: float32 (examples, labels) in the order of ``source``.
@@ -37,25 +43,68 @@ def write_teacher_logits(path, teachers, data, manifest, source, names, scratch,
     Raises:
         ConfigError: see ``teacher_columns``.
         DataError: the training file is not the one that was prepared.
+        MachineError: there is not enough space; found before a teacher is asked.
     """
     path = Path(path)
-    if path.exists():
+    computation = computation_of(teachers, manifest, names, batch_size)
+    if is_written(path, computation):
         return
+    path.unlink(missing_ok=True)
     order = reading_order(manifest, data, scratch)
     _check_order(source, data, names, order)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    shape = (source.num_examples, len(names))
-    total = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+    with atomic_file(_origin(path)) as stream:
+        json.dump(computation, stream)
+    options = {"dtype": np.float32, "num_rows": len(order), "row_shape": (len(names),)}
+    sums = _sums(path, len(teachers), computation)
+    for number, (teacher, target) in enumerate(zip(teachers, [*sums, path], strict=True)):
+        if target.exists():
+            continue
+        known = {**options, "computation": {**computation, "number": number}}
+        with contextlib.ExitStack() as stack:
+            total = stack.enter_context(RowWriter(target, **known))
+            if sums and not number:  # the space of the next sum is there before any work as well
+                following = {**options, "computation": None}
+                stack.enter_context(RowWriter([*sums, path][1], **following))
+            before = np.load(sums[number - 1], mmap_mode="r") if number else None
+            pass_ = _Pass(load_run(teacher), teacher, data, names, place)
+            pass_.add(total, before, batch_size, len(teachers))
+        if number:
+            sums[number - 1].unlink()
+
+
+def computation_of(teachers, manifest, names, batch_size=64):
+    """What decides the bytes of the logits, a dict; arguments as of ``write_teacher_logits``."""
+    texts = {"data": manifest.model_dump_json(), "labels": json.dumps(list(names))}
+    return {
+        **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
+        "teachers": [fingerprint_of_run(teacher) for teacher in teachers],
+        "batch_size": batch_size,
+    }
+
+
+def is_written(path, computation):
+    """Whether the file of logits is there and of this computation."""
     try:
-        for teacher in teachers:
-            _add(total, load_run(teacher), teacher, data, names, place, batch_size, len(teachers))
-        total.flush()
-        temporary.rename(path)
-    finally:
-        del total
-        temporary.unlink(missing_ok=True)
+        found = json.loads(_origin(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return found == computation and Path(path).exists()
+
+
+def _origin(path):
+    return Path(f"{path}.json")
+
+
+def _sums(path, count, computation):
+    """Files of the sums over the first teachers; those of another computation are removed."""
+    text = json.dumps(computation, sort_keys=True)
+    stem = f"{path.stem}-sum-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    for old in path.parent.glob(f"*{path.stem}-sum-*"):
+        if stem not in old.name:
+            old.unlink()
+    return [path.with_name(f"{stem}-{number}.npy") for number in range(1, count)]
 
 
 def reading_order(manifest, data, scratch):
@@ -123,21 +172,46 @@ def _check_order(source, data, names, order):
         )
 
 
-def _add(total, run, folder, data, names, place, batch_size, count):
-    """Adds one teacher's logits, divided by the number of teachers."""
-    columns = teacher_columns(run, folder, names)
-    scores = tf.function(run.model.__call__, reduce_retracing=True)
-    done = 0
-    with Progress(f"asking {folder}", len(place), "examples") as progress:
-        for rows in run.rows(open_split(data, "train"), CHUNK_EXAMPLES):
-            order = rows.by_length()  # less padding
-            for start in range(0, len(rows), batch_size):
-                numbers = order[start : start + batch_size]
-                features = tf.nest.map_structure(tf.constant, rows.take(numbers)["features"])
-                found = scores(features).numpy()[:, columns]
-                total[place[done + numbers]] += found.astype(np.float32) / count
-                progress.advance(len(numbers))
-            done += len(rows)
+class _Pass:
+    """The way of one teacher through the training file.
+
+    Args:
+        run: ``LoadedRun`` of the teacher.
+        folder: its path, for messages.
+        data, names: as of ``write_teacher_logits``.
+        place: int (examples,), row of each example of the training file.
+    """
+
+    def __init__(self, run, folder, data, names, place):
+        self._run, self._folder, self._data, self._place = run, folder, data, place
+        self._columns = teacher_columns(run, folder, names)
+
+    def add(self, total, before, batch_size, count):
+        """Writes its logits, divided by the number of teachers and added to ``before``.
+
+        Args:
+            total: ``RowWriter``; what is done in it is left out.
+            before: (examples, labels) sum over the teachers before it, or None.
+            batch_size: examples at a time, always the same ones together.
+            count: number of teachers.
+        """
+        place, scores = self._place, tf.function(self._run.model.__call__, reduce_retracing=True)
+        rest = RemainingChunks(
+            open_split(self._data, "train"), lambda first, stop: total.done[place[first:stop]].all()
+        )
+        title, start = f"asking {self._folder}", int(total.done.sum())
+        with Progress(title, len(place), "examples", start=start) as progress:
+            for rows in self._run.rows(rest, CHUNK_EXAMPLES):
+                first, order = rest.firsts.popleft(), rows.by_length()  # less padding
+                for start in range(0, len(rows), batch_size):
+                    numbers = order[start : start + batch_size]
+                    places = place[first + numbers]
+                    if total.done[places].all():
+                        continue
+                    features = tf.nest.map_structure(tf.constant, rows.take(numbers)["features"])
+                    found = scores(features).numpy()[:, self._columns].astype(np.float32) / count
+                    total.write(places, found if before is None else before[places] + found)
+                    progress.advance(len(numbers))
 
 
 def teacher_columns(run, folder, names):

@@ -1,83 +1,67 @@
 """Vectors of all training texts in a file, and beside the texts' terms."""
 
-import time
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse
 from sklearn.preprocessing import normalize
 
+from tfxc.data.manifest import MANIFEST_FILE
+from tfxc.data.row_writer import RowWriter
 from tfxc.errors import DataError
-from tfxc.files import read_json, write_errors, write_json
+from tfxc.files import checksum
 from tfxc.progress import Progress
+from tfxc.training.run_folder import WEIGHTS
 
-_SECONDS_BETWEEN_NOTES = 20.0
 _BLOCK = 16  # batches that are sorted by length together
 
 
-def write_embeddings(path, encode, source, batch_size, title):
+def write_embeddings(path, encode, source, batch_size, title, computation=None):
     """Writes what an encoder gives for every example; a stopped writing goes on.
 
-    With one ``batch_size`` the same examples are always encoded together, so that the bytes do not
-    depend on it.
+    The same examples are always encoded together, so that the bytes do not depend on a stop.
 
     Args:
-        path: ``.npy`` file to write, float32 (examples, dim); nothing is done where it is.
-        encode: function of a batch's features -> float32 (batch, dim), made when it is needed:
-            ``encode()`` gives it.
+        path: ``.npy`` file to write, float32 (examples, dim).
+        encode: function of a batch's features -> float32 (batch, dim).
         source: a ``Source``.
         batch_size: examples encoded at a time.
         title: of the progress line.
+        computation: what decides the vectors besides the batch size, as of ``RowWriter``.
 
     Raises:
         DataError: a vector that is not finite.
-        UserError: the disk is full or cannot be written to.
+        MachineError: the disk is full or cannot be written to.
     """
-    if path.exists():
-        return
-    with write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch, notes = path.with_name(f".{path.name}.unfinished"), path.with_name(".rows.json")
-        done = _rows_done(scratch, notes)
-        function, vectors, count = encode(), None, 0
-        if done:
-            vectors = np.lib.format.open_memmap(scratch, "r+")
-        noted = time.monotonic()
-        with Progress(title, source.num_examples, "examples", start=done) as progress:
+    known = computation and {**computation, "batch_size": batch_size}
+    with RowWriter(
+        path, dtype=np.float32, computation=known, num_rows=source.num_examples
+    ) as vectors:
+        start, count = int(vectors.done.sum()), 0
+        with Progress(title, source.num_examples, "examples", start=start) as progress:
             for rows in source.blocks(_BLOCK * batch_size):
                 begin, count = count, count + len(rows)
-                if count <= done:
+                if vectors.is_done(begin, count):
                     continue
                 order = rows.by_length()  # less padding
                 for start in range(0, len(rows), batch_size):
-                    places = order[start : start + batch_size]
-                    found = function(rows.take(places)["features"])
-                    _check_finite(found, begin + places, path)
-                    if vectors is None:
-                        shape = (source.num_examples, found.shape[1])
-                        vectors = np.lib.format.open_memmap(scratch, "w+", np.float32, shape)
-                    vectors[begin + places] = found
+                    places = begin + order[start : start + batch_size]
+                    if vectors.done[places].all():
+                        continue
+                    found = encode(rows.take(places - begin)["features"])
+                    _check_finite(found, places, path)
+                    vectors.write(places, found)
                     progress.advance(len(places))
-                if time.monotonic() - noted > _SECONDS_BETWEEN_NOTES:
-                    _note(vectors, notes, count)
-                    noted = time.monotonic()
-        vectors.flush()
-        scratch.rename(path)
-        notes.unlink(missing_ok=True)
 
 
-def _rows_done(scratch, notes):
-    """Rows that an interrupted run has encoded, 0 where that is not known."""
-    if not (scratch.exists() and notes.exists()):
-        return 0
-    try:
-        return read_json(notes, kind=int)
-    except DataError:
-        return 0
+def origin_of(data_folder, run):
+    """What decides the vectors that a run's encoder gives to the training texts.
 
-
-def _note(vectors, notes, count):
-    vectors.flush()
-    write_json(notes, count)
+    Args:
+        data_folder: prepared records.
+        run: ``RunFolder`` with the encoder's weights.
+    """
+    return {"data": checksum(Path(data_folder) / MANIFEST_FILE), "weights": checksum(run / WEIGHTS)}
 
 
 def _check_finite(vectors, numbers, path):

@@ -19,7 +19,7 @@ from tfxc.ranker.layer import train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
 from tfxc.ranker.search import load_layer, search
 from tfxc.ranker.store import weight_matrix
-from tfxc.recipes._xr_embeddings import as_csr, beside, write_embeddings
+from tfxc.recipes._xr_embeddings import as_csr, beside, origin_of, write_embeddings
 from tfxc.training.embedding import Embedder
 from tfxc.training.job import train_model
 from tfxc.training.run_folder import RunFolder
@@ -168,14 +168,17 @@ class Levels:
 
     def _embeddings(self, level):
         """The training texts as the encoder of this level sees them, float32 (examples, dim)."""
-        path = self._folder(level) / "embeddings.npy"
-        write_embeddings(
-            path,
-            lambda: Embedder(self.model(level)),
-            self.source,
-            self.config.evaluation.batch_size,
-            f"level {level + 1} of {self.plan.count}: embedding",
-        )
+        folder = self._folder(level)
+        path = folder / "embeddings.npy"
+        if not path.exists():
+            write_embeddings(
+                path,
+                Embedder(self.model(level)),
+                self.source,
+                self.config.evaluation.batch_size,
+                f"level {level + 1} of {self.plan.count}: embedding",
+                origin_of(self.data_folder, folder),
+            )
         return np.load(path, mmap_mode="r")
 
     def _predict(self, level, above):

@@ -6,7 +6,7 @@ from pathlib import Path
 from tfxc import registry
 from tfxc.data.manifest import LABELS_FILE, Manifest
 from tfxc.data.source import open_source
-from tfxc.errors import ConfigError
+from tfxc.errors import CheckpointError, ConfigError
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.recipes._matches import (
     check_layered,
@@ -16,7 +16,9 @@ from tfxc.recipes._matches import (
     teacher_encoder,
 )
 from tfxc.recipes._teacher import (
+    computation_of,
     confidence,
+    is_written,
     rows_of,
     save_origin,
     teacher_columns,
@@ -27,7 +29,9 @@ from tfxc.recipes.fit import Fit
 from tfxc.recipes.runs import load_run, trusting
 from tfxc.techniques._distillation import Distillation, Tempering
 from tfxc.techniques._matches import Matches
+from tfxc.training.interrupts import StopAtOnce
 from tfxc.training.job import train_model
+from tfxc.training.strategies import by_chief, make_strategy
 
 DISTANCES = ("kl", "ce", "mse")
 SCHEDULERS = ("constant", "flsw", "cwsm")
@@ -106,6 +110,8 @@ class Distill(Recipe):
 
         Raises:
             ConfigError: a teacher does not fit; it is named.
+            CheckpointError: a teacher has been trained again since the run began.
+            Stopped: by a signal; what is finished is saved.
         """
         with trusting(self.trust):
             return self._run(context)
@@ -157,16 +163,30 @@ class Distill(Recipe):
         return Matches(self.matches, lambda: teacher_encoder(teacher), self.start_layers)
 
     def _ask(self, config, data_folder, run):
+        strategy = make_strategy(config.training)
+        by_chief(strategy, lambda: self._write_logits(config, data_folder, run))
+        if registry.get("objective", config.objective.name).link == "softmax":
+            self._tell_confidence(run / LOGITS)
+
+    def _write_logits(self, config, data_folder, run):
         manifest = Manifest.load(data_folder)
         names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
-        source = open_source(data_folder, "train", int(config.training.memory_gb * 2**30))
+        known = computation_of(self.teachers, manifest, names)
+        if run.has_progress() and not is_written(run / LOGITS, known):
+            raise CheckpointError(
+                f"the student learns from {LOGITS}, which is missing, or of other teachers or data",
+                where=run.path,
+                fix="restore the file and the teachers, or start over with --fresh",
+            )
         save_origin(run / ORIGIN, self.teachers)
-        with tempfile.TemporaryDirectory() as scratch:
+        source = open_source(data_folder, "train", int(config.training.memory_gb * 2**30))
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            StopAtOnce("finished examples are"),
+        ):
             write_teacher_logits(
                 run / LOGITS, self.teachers, config.data, manifest, source, names, scratch
             )
-        if registry.get("objective", config.objective.name).link == "softmax":
-            self._tell_confidence(run / LOGITS)
 
     def _tell_confidence(self, path):
         # A temperature that leaves nearly nothing of the best label teaches nothing.

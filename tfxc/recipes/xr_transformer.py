@@ -16,7 +16,7 @@ from tfxc.recipes._linear_settings import check_calibrate
 from tfxc.recipes._linear_training import calibrate, report_lines, say
 from tfxc.recipes._ranker_memory import memory_of_ranker
 from tfxc.recipes._xr_checks import planned, stage_lines, trial, unused_lines
-from tfxc.recipes._xr_embeddings import beside, write_embeddings
+from tfxc.recipes._xr_embeddings import beside, origin_of, write_embeddings
 from tfxc.recipes._xr_levels import Levels
 from tfxc.recipes._xr_model import EncoderRanker, built_encoder
 from tfxc.recipes.base import Recipe
@@ -238,8 +238,15 @@ class _Stages:
 
     def _encode(self, model, source):
         path = self.folder / EMBEDDINGS
-        batch_size = self.config.evaluation.batch_size
-        write_embeddings(path, lambda: Embedder(model), source, batch_size, "embedding")
+        if not path.exists():
+            write_embeddings(
+                path,
+                Embedder(model),
+                source,
+                self.config.evaluation.batch_size,
+                "embedding",
+                origin_of(self.data_folder, self.folder),
+            )
         return np.load(path, mmap_mode="r")
 
     def _train_ranker(self, features, terms, labels):

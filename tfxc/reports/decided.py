@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from tfxc.files import make_folder
 from tfxc.metrics.classification import positive_label
 from tfxc.metrics.per_label import PerLabel
 from tfxc.reports.tables import average_rows, write_tables
@@ -45,9 +44,11 @@ class Decided:
         Returns:
             The averages and what was written, as text.
         """
+        from tfxc.files import atomic_files
+
         folder, found = Path(folder), self.found
-        make_folder(folder)
-        self.write_tables(folder, loaded, texts)
+        with atomic_files(folder) as scratch:
+            self.write_tables(scratch, loaded, texts)
         rows = average_rows(found, loaded.vocabulary.names)
         width = max(len(name) for name, *_ in rows)
         lines = [

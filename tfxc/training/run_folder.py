@@ -28,6 +28,7 @@ from tfxc.files import (
     write_json,
 )
 from tfxc.locks import holder, is_held, locked
+from tfxc.training.weights_file import write_weights
 
 WEIGHTS = "model.weights.h5"
 ARCHITECTURE = "assets/encoder.json"
@@ -43,12 +44,12 @@ _PROGRESS = (
     "checkpoints/*", "embeddings/*", "ranker/*",
 )  # fmt: skip
 _PARTS = ("fold-*", "level-*", "repetition-*")  # runs of their own, and their logs
-_TEACHER = "teacher_logits.npy*"  # is used again only if it is of the same teachers and data
+_TEACHER = "*teacher_logits*"  # is used again only if it is of the same teachers and data
 _BEGINNING = ("config.json", "assets", "log.txt", "metrics.jsonl", "teachers.txt", "tensorboard")
 # What else commands write into a run unless they are given another place.
 _DERIVED = (
     checksums.FILE, "evaluation-*", "report", "savedmodel", "onnx", "litert", ".repetition-*",
-    "start", "concat", "embeddings.npy*", "matched.npz",  # of a level of an XR-Transformer
+    "start", "concat", "*embeddings.npy*", "matched.npz",  # of a level of an XR-Transformer
 )  # fmt: skip
 NAMES = (*(name.split("/")[0] for name in _PROGRESS), *_PARTS, _TEACHER, *_BEGINNING, *_DERIVED)
 NAMES += (f".new-{WEIGHTS}",)
@@ -180,7 +181,7 @@ class RunFolder:
         changed = self._changed(config)
         if fresh or changed:
             check_own(self.path, KIND)
-        if not fresh and changed and self._has_progress():
+        if not fresh and changed and self.has_progress():
             old, new = _tree(self.config()), _tree(config)
             shown = ", ".join(f"{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in changed[:4])
             alone = " and without --repetition" if self._parts() else ""
@@ -288,11 +289,11 @@ class RunFolder:
         old, new = _tree(self.config()), _tree(config)
         return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
 
-    def _has_progress(self):
+    def has_progress(self):
         """Whether something would be lost with this run."""
         if any(next(self.path.glob(name), None) for name in _PROGRESS):
             return True
-        return any(part._has_progress() for part in self._parts())
+        return any(part.has_progress() for part in self._parts())
 
     def _parts(self):
         """Runs inside this one: its folds, levels or repetitions."""
@@ -351,7 +352,7 @@ class RunFolder:
         scratch = self / f".new-{WEIGHTS}"
         try:
             with write_errors(self / WEIGHTS):
-                model.save_weights(scratch)
+                write_weights(model, scratch)
                 scratch.replace(self / WEIGHTS)
                 self._write_architecture(model.encoder)
         finally:

@@ -26,7 +26,7 @@ from tfxc.data.formats.base import Reader
 from tfxc.data.pairs import Examples, PairSet, make_pairs
 from tfxc.errors import ConfigError
 from tfxc.escaping import json_text
-from tfxc.files import atomic_folder, read_array, read_json, write_json
+from tfxc.files import atomic_folder, read_array, read_json, write_array, write_json
 from tfxc.progress import Progress
 
 _SPLITS = ("train", "dev", "test")
@@ -212,7 +212,7 @@ def _build(folder, options, jobs):
         write_json(scratch / "classes.json", names)
         files, wanted = {}, {}
         for split, index in _index(classes, variants).items():
-            np.save(scratch / f"{split}-index.npy", index)
+            write_array(scratch / f"{split}-index.npy", index)
             # No memory map: writing to one ends the process where the disk is full.
             files[split] = stack.enter_context(open(scratch / f"{split}.npy", "wb"))
             _write_head(files[split], (len(index), size, size, 1))

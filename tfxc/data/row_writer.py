@@ -1,0 +1,403 @@
+"""Rows of one shape and type into an ``.npy`` file, so that a stopped writing goes on."""
+
+import collections
+import errno
+import hashlib
+import io
+import itertools
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tfxc.errors import DataError, MachineError, UserError
+from tfxc.files import in_the_way, made_parent, write_errors
+from tfxc.locks import NO_LOCKS, is_same, try_lock
+
+# What a kill -9 or a power cut can cost is the work of this time.
+_SECONDS_BETWEEN_FLUSHES = 20.0
+# Rows out of order wait in memory up to this size, so that neighbours are written at once.
+_BUFFER_BYTES = 16 << 20
+# What a file system answers that cannot reserve space.
+_CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV}
+
+
+class RowWriter:
+    """Fills an ``.npy`` file with rows, in any order. Use it as a context manager.
+
+    The rows go into ``.NAME.unfinished`` next to the file, and ``.NAME.progress`` says which of
+    them are on the disk. Once all are in place, the one is renamed to the file and the other
+    removed. After an exception both stay: a later writer of the same computation finds in ``done``
+    what it need not do again, and the file is the same bytes as without the interruption. Leftovers
+    of another computation are thrown away, so that there is never more than one unfinished file.
+
+    Where the number of rows is known, the space of all is reserved before the first is written.
+    Nothing is written through a memory map, in which a full disk would kill the process.
+
+    Args:
+        path: the file. One that exists is replaced at the end.
+        dtype: of the rows.
+        computation: what decides the bytes (checksums of weights and data, settings), as a dict for
+            JSON. None for work that cannot be repeated: after an exception nothing stays.
+        num_rows: number of rows; None where it is not known before the last one.
+        row_shape: shape of one row; None takes that of the first rows written.
+
+    Raises:
+        MachineError: the disk is full (before any row is written, where the number is known), or
+            the folder cannot be written to.
+        UserError: another process writes the file, or a folder is in its place.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "vectors.npy"
+        ...     options = {"dtype": "float32", "computation": {"seed": 0}, "num_rows": 3}
+        ...     with RowWriter(path, **options) as writer:
+        ...         writer.write([2, 0], [[5, 6], [1, 2]])
+        ...         writer.write(1, [[3, 4]])
+        ...     np.load(path).tolist()
+        [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    """
+
+    def __init__(self, path, *, dtype, computation, num_rows=None, row_shape=None):
+        self.path, self.dtype = Path(path), np.dtype(dtype)
+        self.num_rows = num_rows
+        self.row_shape = None if row_shape is None else tuple(row_shape)
+        # Through JSON, so that it equals what is loaded (tuples become lists).
+        self._computation = json.loads(json.dumps(computation))
+        self._scratch, self._progress = unfinished_files(self.path)
+        self._file, self._waiting = None, []
+        self._marks, self._count = np.zeros(num_rows or 0, bool), num_rows or 0
+
+    def __enter__(self):
+        if self.path.is_dir():
+            raise in_the_way(self.path, expected="file", found="folder")
+        with made_parent(self.path):
+            self._file = _locked(self._scratch, self.path)
+            try:
+                if not self._resumed():
+                    self._progress.unlink(missing_ok=True)
+                    os.ftruncate(self._file, 0)
+                    if self.row_shape is not None:
+                        self._begin()
+            except BaseException:
+                self._discard()
+                raise
+        return self
+
+    def __exit__(self, error_type, *_):
+        if error_type is None and self.row_shape is not None and self.done.all():
+            self._finish()
+        elif self._computation is None or not self.done.any():
+            self._discard()
+        else:
+            try:
+                self.flush()
+            except MachineError:
+                if error_type is None:  # else what stopped the work is the error to report
+                    raise
+            finally:
+                self._close()
+
+    @property
+    def done(self):
+        """Which rows have been written, bool (rows,)."""
+        return self._marks[: self._count]
+
+    def is_done(self, start, stop):
+        """Whether the rows ``start`` to ``stop`` are all in place."""
+        return stop <= len(self.done) and bool(self.done[start:stop].all())
+
+    def write(self, places, rows):
+        """Puts rows in their places.
+
+        Args:
+            places: number of the first row, the others follow it; or int (n,), one for each.
+            rows: (n, *row_shape).
+
+        Raises:
+            DataError: rows of another shape, or beyond the last.
+            MachineError: the disk is full.
+        """
+        rows = np.ascontiguousarray(rows, self.dtype)
+        if self.row_shape is None:
+            self.row_shape = rows.shape[1:]
+            with write_errors(self.path):
+                self._begin()
+        in_order = isinstance(places, int | np.integer)
+        places = np.arange(places, places + len(rows)) if in_order else np.asarray(places, np.int64)
+        if not len(rows):
+            return
+        self._check(places, rows)
+        if in_order:
+            with write_errors(self.path):
+                self._put(places[0], memoryview(rows.reshape(-1).view(np.uint8)))
+        else:
+            self._waiting.append((places, rows.copy()))
+            if sum(rows.nbytes for _, rows in self._waiting) >= _BUFFER_BYTES:
+                self._put_waiting()
+        self._mark(places)
+        if time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
+            self.flush()
+
+    def flush(self):
+        """Brings the rows, and then the knowledge that they are done, to the disk.
+
+        Raises:
+            MachineError: the disk is full.
+        """
+        if self.row_shape is None:
+            return
+        self._put_waiting()
+        with write_errors(self.path):
+            os.fsync(self._file)
+        if self._computation is not None:
+            text = json.dumps({**self._description(), "rows_done": len(self.done)})
+            content = f"{text}\n".encode() + np.packbits(self.done).tobytes()
+            with write_errors(self.path):
+                self._replace_progress(hashlib.sha256(content).hexdigest().encode(), content)
+        self._flushed = time.monotonic()
+
+    def _replace_progress(self, check, content):
+        # Always by the same name, which the lock makes ours: a kill leaves one such file at most.
+        new = self._progress.with_name(f"{self._progress.name}.new")
+        try:
+            with open(new, "wb") as stream:
+                stream.write(check + b"\n" + content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(new, self._progress)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+
+    def _description(self):
+        return {
+            "computation": self._computation,
+            "dtype": self.dtype.str,
+            "num_rows": self.num_rows,
+            "row_shape": list(self.row_shape),
+        }
+
+    def _resumed(self):
+        """Takes over the leftovers of the same computation; False where there are none."""
+        self._flushed = time.monotonic()
+        if self._computation is None or not os.fstat(self._file).st_size:
+            return False
+        given, (found, done) = self.row_shape, read_progress(self.path)
+        if found is not None and given is None:
+            self.row_shape = tuple(found["row_shape"])
+        if found is not None and found == self._description():
+            self._measure()
+            size = os.fstat(self._file).st_size
+            needed = self._offset + len(done) * self._row_bytes
+            if size == needed or (self.num_rows is None and size > needed):
+                self._marks, self._count = done, len(done)
+                return True
+        problem = "the unfinished file is of other data or settings, or damaged"
+        print(f"{self.path}: starts anew; {problem}", file=sys.stderr)
+        self.row_shape = given
+        return False
+
+    def _begin(self):
+        """Reserves the space and writes the header."""
+        self._measure()
+        if self.num_rows is not None:
+            reserve(self._file, self._offset + self.num_rows * self._row_bytes, self.path)
+        os.pwrite(self._file, array_header((self.num_rows or 0, *self.row_shape), self.dtype), 0)
+        self.flush()
+
+    def _measure(self):
+        self._offset = len(array_header((self.num_rows or 0, *self.row_shape), self.dtype))
+        self._row_bytes = int(np.prod(self.row_shape)) * self.dtype.itemsize
+
+    def _check(self, places, rows):
+        least, most = places.min(), places.max()
+        fits = least >= 0 and (self.num_rows is None or most < self.num_rows)
+        if fits and rows.shape[1:] == self.row_shape:
+            return
+        limit = "" if self.num_rows is None else f" up to row {self.num_rows:,}"
+        raise DataError(
+            f"rows of shape {self.row_shape}{limit} expected, found {rows.shape} for the rows "
+            f"{least:,} to {most:,}",
+            where=self.path,
+        )
+
+    def _put(self, place, view):
+        """Writes the bytes of rows from row ``place`` on."""
+        offset = self._offset + int(place) * self._row_bytes
+        while len(view):
+            count = os.pwrite(self._file, view, offset)
+            view, offset = view[count:], offset + count
+
+    def _put_waiting(self):
+        """Writes the rows that came out of order, neighbours with one call."""
+        if not self._waiting:
+            return
+        places = np.concatenate([places for places, _ in self._waiting])
+        rows = np.concatenate([rows for _, rows in self._waiting])
+        order = np.argsort(places, kind="stable")
+        places, rows = places[order], rows[order]
+        view, size = memoryview(rows.reshape(-1).view(np.uint8)), self._row_bytes
+        bounds = [0, *(np.flatnonzero(np.diff(places) != 1) + 1).tolist(), len(places)]
+        with write_errors(self.path):
+            for first, stop in itertools.pairwise(bounds):
+                self._put(places[first], view[first * size : stop * size])
+        self._waiting.clear()
+
+    def _mark(self, places):
+        stop = int(places.max()) + 1
+        if stop > len(self._marks):
+            more = max(stop, 2 * len(self._marks)) - len(self._marks)
+            self._marks = np.concatenate([self._marks, np.zeros(more, bool)])
+        self._count = max(self._count, stop)
+        self._marks[places] = True
+
+    def _finish(self):
+        try:
+            self._put_waiting()
+            with write_errors(self.path):
+                if self.num_rows is None:
+                    self._write_final_header()
+                os.fsync(self._file)
+                os.replace(self._scratch, self.path)
+                self._progress.unlink(missing_ok=True)
+        finally:
+            self._close()
+
+    def _write_final_header(self):
+        header = array_header((len(self.done), *self.row_shape), self.dtype)
+        assert len(header) == self._offset, "NumPy leaves room for the number of rows"
+        os.pwrite(self._file, header, 0)
+        # A stopped writer may have written more rows than it knew of when it was stopped.
+        os.ftruncate(self._file, self._offset + len(self.done) * self._row_bytes)
+
+    def _discard(self):
+        self._scratch.unlink(missing_ok=True)
+        self._progress.unlink(missing_ok=True)
+        self._close()
+
+    def _close(self):
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+class RemainingChunks:
+    """A reader's chunks without those whose rows are all in place.
+
+    They are read, so that the others are the same chunks as in a writing without interruption, but
+    nothing is computed from them.
+
+    Args:
+        reader: a ``Reader``.
+        is_done: function (first, stop) -> bool, whether these examples are done.
+
+    Attributes:
+        path: the reader's.
+        firsts: number of the first example of each chunk that was given, to be popped.
+    """
+
+    def __init__(self, reader, is_done):
+        self.path, self.firsts = reader.path, collections.deque()
+        self._reader, self._is_done = reader, is_done
+
+    def chunks(self, size):
+        """Yields ``Chunk``s of ``size`` examples, the last smaller."""
+        first = 0
+        for chunk in self._reader.chunks(size):
+            stop = first + len(chunk)
+            if not self._is_done(first, stop):
+                self.firsts.append(first)
+                yield chunk
+            first = stop
+
+
+def unfinished_files(path):
+    """The unfinished file of a ``RowWriter``, and the one that says which rows are in place."""
+    path = Path(path)
+    return path.with_name(f".{path.name}.unfinished"), path.with_name(f".{path.name}.progress")
+
+
+def read_progress(path):
+    """How far a ``RowWriter`` that was stopped has come.
+
+    Returns:
+        Its description (dict) and bool (rows,), which rows are done; two times None where no
+        writing of the file was stopped, or where nothing of it can be trusted.
+    """
+    try:
+        check, _, content = unfinished_files(path)[1].read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None, None
+    if hashlib.sha256(content).hexdigest().encode() != check:
+        return None, None
+    text, _, bits = content.partition(b"\n")
+    description = json.loads(text)
+    count = description.pop("rows_done")
+    return description, np.unpackbits(np.frombuffer(bits, np.uint8), count=count).astype(bool)
+
+
+def array_header(shape, dtype):
+    """The bytes that open an ``.npy`` file of that shape and type."""
+    stream = io.BytesIO()
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue()
+
+
+def reserve(descriptor, size, path):
+    """Takes the space of a whole file from the disk, so that it cannot be missing later.
+
+    Where the file system cannot do that, the free space is compared with the size.
+
+    Args:
+        descriptor: of the open file.
+        size: in bytes.
+        path: of the file, for messages.
+
+    Raises:
+        MachineError: there is not enough space.
+    """
+    free = shutil.disk_usage(Path(path).parent).free
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except (AttributeError, OSError) as error:  # macOS has no such function
+        if getattr(error, "errno", errno.ENOSYS) in _CANNOT_RESERVE and size <= free:
+            os.ftruncate(descriptor, size)
+            return
+        if getattr(error, "errno", errno.ENOSPC) not in {errno.ENOSPC, *_CANNOT_RESERVE}:
+            raise
+        raise MachineError(
+            f"cannot write: the disk is full: {_in_units(size)} needed, {_in_units(free)} free",
+            where=path,
+            fix="free some space or choose another folder",
+        ) from error
+
+
+def _in_units(size):
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:,.1f} {unit}"
+    return f"{size:,} bytes"
+
+
+def _locked(scratch, path):
+    """A descriptor of the unfinished file, which no other process can get meanwhile."""
+    descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not (try_lock(descriptor) and is_same(descriptor, scratch)):
+            # It has the file, or had finished and renamed it since this process opened it.
+            raise UserError("another process is writing it", where=path, fix="wait for it")
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            os.close(descriptor)
+            raise
+    except UserError:
+        os.close(descriptor)
+        raise
+    return descriptor
