@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.errors import DataError, MachineError, UserError
+from tfxc.escaping import json_text
 from tfxc.files import in_the_way, made_parent, write_errors
 from tfxc.locks import NO_LOCKS, is_same, try_lock
 
@@ -68,7 +69,7 @@ class RowWriter:
         self.num_rows = num_rows
         self.row_shape = None if row_shape is None else tuple(row_shape)
         # Through JSON, so that it equals what is loaded (tuples become lists).
-        self._computation = json.loads(json.dumps(computation))
+        self._computation = json.loads(json_text(computation))
         self._scratch, self._progress = unfinished_files(self.path)
         self._file, self._waiting = None, []
         self._marks, self._count = np.zeros(num_rows or 0, bool), num_rows or 0
@@ -156,7 +157,7 @@ class RowWriter:
         with write_errors(self.path):
             os.fsync(self._file)
         if self._computation is not None:
-            text = json.dumps({**self._description(), "rows_done": len(self.done)})
+            text = json_text({**self._description(), "rows_done": len(self.done)})
             content = f"{text}\n".encode() + np.packbits(self.done).tobytes()
             with write_errors(self.path):
                 self._replace_progress(hashlib.sha256(content).hexdigest().encode(), content)

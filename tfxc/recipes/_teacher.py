@@ -17,7 +17,8 @@ from tfxc.data.row_writer import RemainingChunks, RowWriter
 from tfxc.data.rows import Rows
 from tfxc.data.shard_writer import shuffled
 from tfxc.errors import ConfigError, DataError
-from tfxc.files import atomic_file
+from tfxc.escaping import json_text
+from tfxc.files import write_json
 from tfxc.progress import Progress
 from tfxc.recipes.runs import fingerprint_of_run, load_run
 
@@ -54,8 +55,7 @@ def write_teacher_logits(path, teachers, data, manifest, source, names, scratch,
     _check_order(source, data, names, order)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    with atomic_file(_origin(path)) as stream:
-        json.dump(computation, stream)
+    write_json(_origin(path), computation)
     options = {"dtype": np.float32, "num_rows": len(order), "row_shape": (len(names),)}
     sums = _sums(path, len(teachers), computation)
     for number, (teacher, target) in enumerate(zip(teachers, [*sums, path], strict=True)):
@@ -76,7 +76,7 @@ def write_teacher_logits(path, teachers, data, manifest, source, names, scratch,
 
 def computation_of(teachers, manifest, names, batch_size=64):
     """What decides the bytes of the logits, a dict; arguments as of ``write_teacher_logits``."""
-    texts = {"data": manifest.model_dump_json(), "labels": json.dumps(list(names))}
+    texts = {"data": manifest.model_dump_json(), "labels": json_text(list(names))}
     return {
         **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
         "teachers": [fingerprint_of_run(teacher) for teacher in teachers],
@@ -99,7 +99,7 @@ def _origin(path):
 
 def _sums(path, count, computation):
     """Files of the sums over the first teachers; those of another computation are removed."""
-    text = json.dumps(computation, sort_keys=True)
+    text = json_text(computation, sort_keys=True)
     stem = f"{path.stem}-sum-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     for old in path.parent.glob(f"*{path.stem}-sum-*"):
         if stem not in old.name:
