@@ -18,7 +18,7 @@ from tfxc.data.rows import Rows
 from tfxc.data.shard_writer import shuffled
 from tfxc.errors import ConfigError, DataError
 from tfxc.escaping import json_text
-from tfxc.files import write_json
+from tfxc.files import atomic_file, write_json
 from tfxc.progress import Progress
 from tfxc.recipes.runs import fingerprint_of_run, load_run
 
