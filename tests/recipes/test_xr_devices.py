@@ -151,7 +151,7 @@ def test_two_workers_equal_one_device(single):
     told = finish(*processes)
     assert_same(single, "workers")
     assert 'KeyError: "the chief\'s own"' in told[0].splitlines()[-1]
-    assert "UserError: worker 1: the chief has failed" in told[1].splitlines()[-1]
+    assert "MachineError: worker 1: the chief has failed" in told[1].splitlines()[-1]
     summaries = [json.loads(next(x for x in t.splitlines() if x[:2] == '{"')) for t in told]
     assert [summary["steps"] for summary in summaries] == [14, 14]
     assert summaries[0]["dev"] and not summaries[1]["dev"], "the chief alone trains the ranker"
