@@ -102,7 +102,9 @@ def assert_same(folder, run):
         expected, found = _weights(one / name), _weights(other / name)
         assert expected.keys() == found.keys() and expected
         for key, values in expected.items():
-            np.testing.assert_allclose(found[key], values, atol=1e-5, err_msg=f"{name} {key}")
+            np.testing.assert_allclose(
+                found[key], values, rtol=1e-5, atol=1e-5, err_msg=f"{name} {key}"
+            )
     for name in ("level-00/embeddings.npy", "embeddings/train.npy"):
         np.testing.assert_allclose(np.load(other / name), np.load(one / name), atol=1e-5)
     expected, found = (scipy.sparse.load_npz(r / "level-00/matched.npz") for r in (one, other))
