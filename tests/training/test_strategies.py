@@ -48,7 +48,7 @@ def finish(*processes):
     outputs = []
     try:
         for process in reversed(processes):
-            output, _ = process.communicate(timeout=100)
+            output, _ = process.communicate(timeout=300)
             assert process.returncode == 0, output[-3000:]
             outputs.insert(0, output)
         return outputs

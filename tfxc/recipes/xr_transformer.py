@@ -143,7 +143,7 @@ class XrTransformer(Recipe):
         Raises:
             ConfigError: data or config do not fit the method.
             Stopped: by a signal; what is finished is saved.
-            UserError: another of several workers has failed.
+            MachineError: another of several workers has failed.
         """
         config = context.config
         strategy = make_strategy(config.training, config)  # before anything else of TensorFlow

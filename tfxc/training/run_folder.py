@@ -175,6 +175,8 @@ class RunFolder:
         Raises:
             CheckpointError, DataError, UserError: as ``begin``.
         """
+        if not self.chief:  # the chief may be writing it at this moment, and says what is wrong
+            return
         check_kind(self.path, KIND)
         if not fresh:
             self.check_files(required=False)
