@@ -55,8 +55,6 @@ NAMES = (*(name.split("/")[0] for name in _PROGRESS), *_PARTS, _TEACHER, *_BEGIN
 NAMES += (f".new-{WEIGHTS}",)
 
 
-_RESTORE = "restore the run's own files, or train again"
-
 # A resumed run may change these; anything else would make it another run.
 _FREE_KEYS = {
     "": {"about", "run", "evaluation"},
