@@ -358,12 +358,15 @@ def mounted(tmp_path_factory):
 @contextlib.contextmanager
 def filled(disk, free):
     """Leaves so many bytes free."""
-    status = os.statvfs(disk)
-    size = status.f_bavail * status.f_frsize - free
     ballast = disk.parent / f"{disk.name}-ballast"
-    descriptor = os.open(ballast, os.O_CREAT | os.O_RDWR)
-    os.posix_fallocate(descriptor, 0, size)
-    os.close(descriptor)
+    with open(ballast, "wb", buffering=0) as stream:
+        while True:
+            status = os.statvfs(disk)
+            missing = status.f_bavail * status.f_frsize - free
+            if missing <= 0:
+                break
+            with contextlib.suppress(OSError):  # a thread of the last command may still write
+                os.posix_fallocate(stream.fileno(), 0, ballast.stat().st_size + missing)
     try:
         yield
     finally:

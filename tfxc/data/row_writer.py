@@ -71,7 +71,8 @@ class RowWriter:
         # Through JSON, so that it equals what is loaded (tuples become lists).
         self._computation = json.loads(json_text(computation))
         self._scratch, self._progress = unfinished_files(self.path)
-        self._file, self._waiting = None, []
+        self._file = None
+        self._waiting, self._waiting_bytes = [], 0
         self._marks, self._count = np.zeros(num_rows or 0, bool), num_rows or 0
 
     def __enter__(self):
@@ -129,17 +130,19 @@ class RowWriter:
             self.row_shape = rows.shape[1:]
             with write_errors(self.path):
                 self._begin()
-        in_order = isinstance(places, int | np.integer)
-        places = np.arange(places, places + len(rows)) if in_order else np.asarray(places, np.int64)
+        if isinstance(places, int | np.integer):
+            places = np.arange(places, places + len(rows))
+        places = np.asarray(places, np.int64)
         if not len(rows):
             return
         self._check(places, rows)
-        if in_order:
+        if (np.diff(places) == 1).all():
             with write_errors(self.path):
                 self._put(places[0], memoryview(rows.reshape(-1).view(np.uint8)))
         else:
             self._waiting.append((places, rows.copy()))
-            if sum(rows.nbytes for _, rows in self._waiting) >= _BUFFER_BYTES:
+            self._waiting_bytes += rows.nbytes
+            if self._waiting_bytes >= _BUFFER_BYTES:
                 self._put_waiting()
         self._mark(places)
         if time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
@@ -249,6 +252,7 @@ class RowWriter:
             for first, stop in itertools.pairwise(bounds):
                 self._put(places[first], view[first * size : stop * size])
         self._waiting.clear()
+        self._waiting_bytes = 0
 
     def _mark(self, places):
         stop = int(places.max()) + 1
