@@ -370,7 +370,7 @@ def atomic_folder(path, holds, names=None):
         sweep(path.parent, SCRATCH.format(glob.escape(path.name)))
         scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(path), dir=path.parent))
     try:
-        with owned(scratch), write_errors(path):
+        with owned(scratch), _under_its_name(scratch, path), write_errors(path):
             yield scratch
             names = names or sorted(entry.name for entry in scratch.iterdir())
             (scratch / MARKER).write_text(_marker_text(holds, names), encoding="utf-8")
@@ -391,20 +391,32 @@ def atomic_files(folder):
         MachineError: the disk is full or the folder cannot be written to.
     """
     folder = Path(folder)
+    made = not folder.exists()
     with made_parent(folder / "file"):
         sweep(folder.parent, SCRATCH.format(glob.escape(folder.name)))
         scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(folder), dir=folder.parent))
     try:
-        with owned(scratch), write_errors(folder):
+        with owned(scratch), _under_its_name(scratch, folder), write_errors(folder):
             yield scratch
             for path in sorted(scratch.iterdir()):
                 os.replace(path, folder / path.name)
     except BaseException:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # which was made here if it is empty
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _under_its_name(scratch, path):
+    """Names in messages what a user knows, not the temporary folder in its place."""
+    try:
+        yield
+    except MachineError as error:
+        where = str(error.where).replace(str(scratch), str(path))
+        raise MachineError(error.problem, where=where, fix=error.fix) from error
 
 
 def _scratch_prefix(path):

@@ -10,7 +10,7 @@ from tests.contracts.recipe import RecipeContract
 from tests.data.source_sets import write_jsonl
 from tests.small_runs import config_tree
 from tests.verbs.calls import call
-from tfxc import distill, train
+from tfxc import checksums, distill, train
 from tfxc.config import parse_config
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import DataSettings, ensure_prepared, prepare
@@ -190,9 +190,11 @@ def test_teachers_that_do_not_fit(teacher, student, tmp_path, capsys):
     assert "a finished run expected" in problem
     labels = teacher / "assets" / "labels.txt"
     labels.write_text(labels.read_text().replace("owl", "eagle"))
+    checksums.add(teacher, "assets/labels.txt")
     problem = call(capsys, distill, *command, "--teacher", teacher).problem()
     assert "it lacks 1, such as 'owl'" in problem
     labels.write_text(labels.read_text().replace("eagle", "owl"))
+    checksums.add(teacher, "assets/labels.txt")
     head = 'head={"name": "mhp", "num_heads": 2}'
     problem = call(capsys, distill, *command, "--teacher", teacher, "--set", head).problem()
     assert "a student that scores all labels in training expected" in problem

@@ -1,7 +1,5 @@
 """What a prepared folder says where the data are feature sets: sizes, names, counts, no rows."""
 
-import numpy as np
-
 from tfxc.data.feature_set import FeatureSet, is_feature_set
 from tfxc.data.manifest import (
     LABEL_COUNTS_FILE,
@@ -15,6 +13,7 @@ from tfxc.data.manifest import (
 )
 from tfxc.data.source_files import is_builtin
 from tfxc.errors import ConfigError, DataError
+from tfxc.files import write_array
 from tfxc.labels.vocabulary import LabelVocabulary
 
 LAYOUT = "feature_set"
@@ -53,7 +52,7 @@ def prepare_feature_sets(settings, sources, folder):
     names = train.label_names or map(str, range(train.num_labels))
     LabelVocabulary(names).save(folder / LABELS_FILE)
     LabelVocabulary([]).save(folder / UNSEEN_LABELS_FILE)
-    np.save(folder / LABEL_COUNTS_FILE, counts["train"])
+    write_array(folder / LABEL_COUNTS_FILE, counts["train"])
     identities = {split: features.identity for split, features in sets.items()}
     Manifest(
         name=settings.name, settings_fingerprint=fingerprint(settings), layout=LAYOUT,

@@ -203,7 +203,7 @@ def write_layer(layer, folder):
     """Writes the arrays of a ``ChunkedLayer`` as ``.npy`` files, with their checksums."""
     folder.mkdir(parents=True)
     for name in ChunkedLayer._fields:
-        np.save(folder / f"{name}.npy", getattr(layer, name))
+        write_array(folder / f"{name}.npy", getattr(layer, name))
     checksums.record(folder)
 
 

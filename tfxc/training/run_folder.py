@@ -205,7 +205,7 @@ class RunFolder:
             CheckpointError: what differs is named.
         """
         changed = [] if fresh else self._changed_data(data_folder, needed)
-        if changed and self._has_progress():
+        if changed and self.has_progress():
             raise CheckpointError(
                 f"holds a run of other data than {data_folder}, which was prepared again from "
                 f"changed files; changed: {', '.join(changed)}",
