@@ -359,14 +359,17 @@ def mounted(tmp_path_factory):
 def filled(disk, free):
     """Leaves so many bytes free."""
     ballast = disk.parent / f"{disk.name}-ballast"
+    status = os.statvfs(disk)
+    size, step = 0, status.f_bavail * status.f_frsize - free
     with open(ballast, "wb", buffering=0) as stream:
-        while True:
-            status = os.statvfs(disk)
-            missing = status.f_bavail * status.f_frsize - free
-            if missing <= 0:
-                break
-            with contextlib.suppress(OSError):  # a thread of the last command may still write
-                os.posix_fallocate(stream.fileno(), 0, ballast.stat().st_size + missing)
+        while step >= status.f_frsize and size + step > 0:
+            try:
+                os.posix_fallocate(stream.fileno(), size, step)
+            except OSError:  # what is reported as free is not always to be had to the last page
+                step //= 2
+            else:
+                size, now = size + step, os.statvfs(disk)
+                step = min(step, now.f_bavail * now.f_frsize - free)
     try:
         yield
     finally:
