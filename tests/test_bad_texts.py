@@ -7,7 +7,7 @@ import pytest
 
 from tests import tiny
 from tests.verbs.calls import call
-from tfxc import predict, train
+from tfxc import checksums, predict, train
 
 ROWS = [(f"a {name} here{number}", name) for number, name in enumerate(("fox", "hen", "owl") * 8)]
 WORDS = {"name": "words", "max_length": 4, "min_count": 1}
@@ -80,6 +80,7 @@ def test_empty_and_long_texts_are_trained_and_told(tmp_path, capsys):
     words = tmp_path / "run" / "assets" / "text_features" / "vocabulary.txt"
     first, *others = words.read_text().splitlines(keepends=True)
     words.write_text("".join([first, "another\n", *others]))
+    checksums.add(tmp_path / "run", "assets/text_features/vocabulary.txt")
     asked = ("--run", tmp_path / "run", "--k", "1", tmp_path / "asked.txt")
     problem = call(capsys, predict, *asked).problem()
     assert "a vocabulary of" in problem and "as in the run's manifest, found" in problem

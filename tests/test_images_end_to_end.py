@@ -16,12 +16,19 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.images import decode_files, fit_arrays
 from tfxc.errors import DataError
 from tfxc.predictors import RunPredictor, SavedModelPredictor
-from tfxc.recipes.runs import load_run
+from tfxc.recipes.runs import load_run, trusting
 from tfxc.serving import export_savedmodel
 from tfxc.training.search import Searcher
 
 SHAPE = (9, 8, 3)
 FLAT = {"name": "tests.data.image_sets:FlatImage"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _trusted():
+    """The runs of these tests have an encoder of their own, which they may import."""
+    with trusting(True):
+        yield
 
 
 def tree_of(folder, **training):

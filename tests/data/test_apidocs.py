@@ -12,6 +12,7 @@ from tfxc.data.builtin._docstrings import describe, documents_of_file, words
 from tfxc.data.builtin.apidocs import ApiDocs
 from tfxc.data.formats import open_reader
 from tfxc.errors import ConfigError
+from tfxc.files import MARKER
 
 SOURCE = '''
 """A module."""
@@ -142,6 +143,7 @@ def test_cache(package, tmp_path, monkeypatch):
     first = ApiDocs("dev", [package], jobs=1)
     folder = tmp_path / "cache" / f"apidocs-{first.source_fingerprint}"
     assert sorted(path.name for path in folder.iterdir()) == [
+        MARKER,
         "counts.json",
         "dev.jsonl",
         "test.jsonl",

@@ -11,6 +11,7 @@ from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import ensure_prepared, prepare
 from tfxc.data.source import open_source, verify
 from tfxc.errors import ConfigError, DataError
+from tfxc.files import MARKER
 
 
 def settings_of(folder, **changes):
@@ -25,7 +26,8 @@ def settings_of(folder, **changes):
 def test_nothing_is_converted(tmp_path, reader):
     folder = ensure_prepared(settings_of(tmp_path, reader=reader), tmp_path / "prepared")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "checksums.json", "label_counts.npy", "labels.txt", "manifest.json", "unseen_labels.txt",
+        MARKER, "checksums.json",
+        "label_counts.npy", "labels.txt", "manifest.json", "unseen_labels.txt",
     ]  # fmt: skip
     manifest = Manifest.load(folder)
     assert manifest.dimensions == {

@@ -137,7 +137,7 @@ def test_matrices_that_are_none(tmp_path):
     (tmp_path / "damaged.npz").write_text("x")
     np.savez(tmp_path / "other.npz", shape=[3, 4])
     problems = {
-        "X.npy": r"numbers \(m, dim\) expected", "damaged.npy": "an .npy file of numbers expected",
+        "X.npy": r"numbers \(m, dim\) expected", "damaged.npy": "damaged or of another kind",
         "damaged.npz": "truncated or damaged", "other.npz": "'features' is missing",
         "none.npy": "no such file", "none.npz": "no such file",
     }  # fmt: skip

@@ -188,7 +188,7 @@ def without(name):
         (changed(position_embedding_type="relative_key"), "'absolute' expected, found"),
         (changed(model_type="deberta-v2"), "DeBERTa of version 3 with relative_attention"),
         (without("hidden_size"), "hidden_size expected, it is missing"),
-        (lambda folder: (folder / "config.json").write_text("{"), "JSON expected"),
+        (lambda folder: (folder / "config.json").write_text("{"), r"config\.json: damaged"),
         (lambda folder: (folder / "model.safetensors").write_text("version https"), "safetensors"),
         (changed(prefix="other."), "the weights of a bert model expected, .* is missing"),
     ],

@@ -12,6 +12,7 @@ from tests.encoders.hub_folders import write_folder
 from tests.encoders.test_tokens_end_to_end import config_of
 from tests.verbs.calls import call
 from tfxc import evaluate, export, predict, train
+from tfxc.errors import ConfigError
 from tfxc.estimator import XCClassifier
 from tfxc.predictors import _load
 from tfxc.recipes.runs import load_run
@@ -56,10 +57,10 @@ def test_a_server_gets_the_ops_first(tmp_path, monkeypatch):
         raise RuntimeError("Op type not registered 'NormalizeUTF8'" if len(tries) == 1 else "other")
 
     monkeypatch.setattr(tf.saved_model, "load", load)
-    with pytest.raises(RuntimeError, match="other"):
+    with pytest.raises(ConfigError, match=r"no SavedModel that can be loaded \(other\)"):
         _load(tmp_path)
     assert len(tries) == 2
-    with pytest.raises(RuntimeError, match="other"):
+    with pytest.raises(ConfigError, match=r"no SavedModel that can be loaded \(other\)"):
         _load(tmp_path)
     assert len(tries) == 3
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.linear_runs import texts_of
 from tests.verbs.calls import call, listing
-from tfxc import evaluate, export, info, predict, report, train
+from tfxc import checksums, evaluate, export, info, predict, report, train
 from tfxc.ranker.calibration import Calibration
 from tfxc.ranker.search import Ranker
 from tfxc.ranker.sizes import size_lines
@@ -113,6 +113,7 @@ def test_exported_probabilities_are_those_of_predict(copy, run, method, tmp_path
     if method == "isotonic":
         shares = {"scores": [0.05, 0.2, 0.5, 0.7], "values": [0, 0.1, 0.6, 0.9]}
         Calibration("isotonic", **shares).save(copy / "calibration.json")
+        checksums.add(copy, "calibration.json")
     options = ("--k", 8, "--beam", 1, "--probabilities")
     done = call(capsys, export, "--run", copy, "--output", tmp_path / "served", *options)
     assert done.code == 0 and "scores are probabilities" in done.out
@@ -138,6 +139,8 @@ def test_export_without_probabilities_to_give(copy, tmp_path, capsys):
         assert problem.startswith("--probabilities: the model has no probabilities: its scores are")
         assert listing(tmp_path) == before
         (copy / "calibration.json").unlink(missing_ok=True)
+        names = set(checksums.entries_of(copy, "")) - {"calibration.json"}
+        checksums.record(copy, sorted(names))
         before = listing(tmp_path)
     problem = call(capsys, export, *arguments, "--format", "onnx").problem()
     assert problem.startswith("--probabilities: the format onnx gives scores, no probabilities")

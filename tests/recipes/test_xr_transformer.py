@@ -12,6 +12,7 @@ from tests.contracts.recipe import RecipeContract
 from tests.recipes.xr_texts import tree_of_config, work_of, write_texts
 from tests.verbs.calls import call
 from tfxc import encode, evaluate, info, predict, train
+from tfxc.data import row_writer
 from tfxc.data.matrices import matrices
 from tfxc.data.source import open_source
 from tfxc.errors import ConfigError
@@ -198,7 +199,7 @@ def _kill(patch, name, when):
 
     patch.setattr(kind, method, counted)
     patch.setattr(_xr_embeddings, "_BLOCK", 1)
-    patch.setattr(_xr_embeddings, "_SECONDS_BETWEEN_NOTES", 0.0)
+    patch.setattr(row_writer, "_SECONDS_BETWEEN_FLUSHES", 0.0)
 
 
 def test_encoder_as_it_is(texts, capsys):

@@ -111,3 +111,6 @@ def _converted(converter):
             found = re.findall(_OPERATIONS, text)
             names = {name for pair in found for part in pair for name in part.split(", ") if name}
             raise _Refused(", ".join(sorted(names)) or str(error).splitlines()[0]) from error
+
+
+FORMAT = LiteRT()
