@@ -14,7 +14,7 @@ from tfxc.exports import convert, litert, onnx
 from tfxc.exports.convert import export_model
 from tfxc.exports.parity import examples_of, largest_difference
 from tfxc.files import MARKER
-from tfxc.recipes.runs import load_run
+from tfxc.recipes.runs import load_run, trusting
 
 BOTH = pytest.mark.parametrize("form", ["onnx", "litert"])
 FORMATS = {"onnx": onnx.FORMAT, "litert": litert.FORMAT}
@@ -127,7 +127,8 @@ def test_ctrl_c_leaves_nothing(tmp_path, form, monkeypatch):
 @BOTH
 def test_an_operation_without_equal_is_named(tmp_path, form):
     odd = {**DENSE, "head": {"name": "tests.exports.heads:Odd"}}
-    run = small_run(tmp_path, **odd)
+    with trusting(True):
+        run = small_run(tmp_path, **odd)
     with pytest.raises(ConfigError, match=r"no operation like TensorFlow's NthElement,"):
         export_model(run, tmp_path / "out", form)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

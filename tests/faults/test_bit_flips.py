@@ -69,7 +69,8 @@ class Part:
         try:
             return _called(lambda: self.work(folder))
         finally:
-            path.write_bytes(before)
+            if not self.changes:
+                path.write_bytes(before)
 
 
 def _called(work):
