@@ -153,7 +153,7 @@ def _digest(entries):
 
 def _check_size(path, entry, fix):
     if not path.is_file():
-        raise DataError("no such file, though it was recorded", where=path, fix=fix)
+        raise DataError("no such file, though checksums.json lists it", where=path, fix=fix)
     found, expected = path.stat().st_size, entry["bytes"]
     if found != expected:
         raise DataError(f"{expected:,} bytes expected, found {found:,}", where=path, fix=fix)

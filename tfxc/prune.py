@@ -141,7 +141,7 @@ def _parser():
         help="training examples that importance is measured on (2048)",
     )
     options.add_argument(
-        "--epochs", type=cli.number, metavar="E", help="train it so long (default: no)"
+        "--epochs", type=cli.number, metavar="E", help="epochs to train afterwards (default: none)"
     )
     options.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change another key"

@@ -79,7 +79,7 @@ def test_a_stopped_training(tmp_path, capsys, monkeypatch, recipe):
     stop_at_the_first_checkpoint(monkeypatch, command)
     rename_a_label(tmp_path / "train.jsonl")
     problem = call(capsys, train, *command).problem()
-    assert "train.jsonl has changed since it was prepared: as many bytes, but others" in problem
+    assert "train.jsonl has changed since it was prepared: the same size, other content" in problem
     again = command[:4]
     assert call(capsys, prepare, *again, "--force").code == 0
     problem = call(capsys, train, *command).problem()

@@ -153,7 +153,7 @@ def test_any_damage_to_what_is_known_starts_anew(tmp_path, capsys):
 
 def test_two_writers(tmp_path):
     with writer_of(tmp_path) as first:
-        with pytest.raises(UserError, match=r"v\.npy: another process is writing it.*wait for it"):
+        with pytest.raises(UserError, match=r"v\.npy: another process is writing.*wait until"):
             writer_of(tmp_path).__enter__()
         first.write(0, ROWS)
     assert (tmp_path / "v.npy").read_bytes() == saved(ROWS)
@@ -335,7 +335,7 @@ def test_teachers_that_are_trained_again(student, tmp_path, capsys, monkeypatch)
     (run / "summary.json").unlink()
     weights.write_bytes(old)
     problem = call(capsys, distill, *student).problem()
-    assert "learns from teacher_logits.npy, which is missing, or of other teachers" in problem
+    assert "was trained on teacher_logits.npy, which is missing or of other teachers" in problem
     assert (run / "teacher_logits.npy").read_bytes() == logits
     for path in (*run.glob("*.h5"), *run.glob("checkpoints/*")):
         path.unlink()  # nothing has been learnt from them

@@ -123,7 +123,7 @@ def test_a_worker_that_never_starts(tmp_path):
         code, out, problem = ended(cluster.start(0, TFXC_WAIT="2"))
         host = cluster.hosts[1]
     assert code == 1 and f"waiting for worker 1 ({host}), at most 2 s" in out
-    assert problem.startswith(f"TF_CONFIG: waited 2 s, worker 1 ({host}) did not come. To fix it:")
+    assert problem.startswith(f"TF_CONFIG: waited 2 s for worker 1 ({host}) in vain. To fix it:")
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_an_index_used_twice(tmp_path):
             cluster.start(index)
         found = [ended(process) for process in cluster.processes]
     assert [code for code, _, _ in found] == [2, 2, 2], found
-    assert sum("two processes are worker 1" in problem for _, _, problem in found) >= 2
+    assert sum("two processes claim to be worker 1" in problem for _, _, problem in found) >= 2
 
 
 @pytest.mark.slow
@@ -201,7 +201,7 @@ def test_all_come(addresses):
 def test_a_task_taken_twice_ends_all(addresses):
     tasks = [("worker 0", {}), ("worker 1", {}), ("worker 1", {})]
     for error in meet(tasks, addresses):
-        assert isinstance(error, ConfigError) and "two processes are worker 1" in str(error)
+        assert isinstance(error, ConfigError) and "two processes claim to be worker 1" in str(error)
 
 
 def test_all_hear_who_was_given_something_else(addresses):
@@ -214,7 +214,7 @@ def test_all_hear_who_was_given_something_else(addresses):
 def test_all_hear_who_did_not_come(addresses):
     for error in meet([("worker 0", {}), ("worker 1", {})], addresses, limit=1):
         assert isinstance(error, MachineError) and error.exit_code == 1
-        assert f"waited 1 s, worker 2 ({addresses['worker 2']}) did not come" in str(error)
+        assert f"waited 1 s for worker 2 ({addresses['worker 2']}) in vain" in str(error)
 
 
 def test_a_stranger_and_a_restarted_worker_do_no_harm(addresses):

@@ -35,7 +35,7 @@ _IMAGE_RECORDS_AT_ONCE = {"blocks": 8, "examples": 128}
 _BUFFER_BYTES = 256 << 10
 # A TFRecord is framed by its length (8 bytes) and two checksums of 4 bytes.
 _FRAME_BYTES = 16
-_PREPARE_AGAIN = "run prepare again"
+_PREPARE_AGAIN = "run prepare again with --force"
 
 
 def shard_name(split, number, count):

@@ -397,7 +397,9 @@ def _locked(scratch, path):
     try:
         if not (try_lock(descriptor) and is_same(descriptor, scratch)):
             # It has the file, or had finished and renamed it since this process opened it.
-            raise UserError("another process is writing it", where=path, fix="wait for it")
+            raise UserError(
+                "another process is writing this file", where=path, fix="wait until it has ended"
+            )
     except OSError as error:
         if error.errno not in NO_LOCKS:
             os.close(descriptor)

@@ -120,7 +120,7 @@ def refuse_changed_sources(manifest, folder):
             found = f"{info.bytes:,} bytes then, {size:,} now"
             raise DataError(
                 f"{path} has changed since it was prepared: "
-                + (found if size != info.bytes else "as many bytes, but others"),
+                + (found if size != info.bytes else "the same size, other content"),
                 where=f"data.{key}",
                 fix=f"run prepare again with --force, or delete {folder}",
             )
@@ -219,5 +219,4 @@ def state_of(source):
     path = expand(str(source))
     if is_builtin(path) or _absent(path) is not None:
         return str(source)
-    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(path)]
-    return hashlib.sha256(repr(states).encode("utf-8", "surrogateescape")).hexdigest()
+    return _stamp(path)

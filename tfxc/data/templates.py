@@ -19,8 +19,6 @@ from tfxc.data.chunk import Chunk
 from tfxc.errors import DataError
 from tfxc.files import existing_file, read_errors
 
-TARGETS = ("ijbb", "ijbc")
-
 
 @dataclasses.dataclass(frozen=True)
 class TemplateSet:

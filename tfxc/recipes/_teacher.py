@@ -168,7 +168,7 @@ def _check_order(source, data, names, order):
         raise DataError(
             "the training file that was prepared expected, found other examples or labels",
             where=data.train,
-            fix="run prepare again",
+            fix="run prepare again with --force",
         )
 
 

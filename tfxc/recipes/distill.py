@@ -174,7 +174,8 @@ class Distill(Recipe):
         known = computation_of(self.teachers, manifest, names)
         if run.has_progress() and not is_written(run / LOGITS, known):
             raise CheckpointError(
-                f"the student learns from {LOGITS}, which is missing, or of other teachers or data",
+                f"the student was trained on {LOGITS}, which is missing or of other teachers or "
+                "data",
                 where=run.path,
                 fix="restore the file and the teachers, or start over with --fresh",
             )

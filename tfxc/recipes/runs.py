@@ -2,24 +2,23 @@
 
 import contextlib
 import functools
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
-from tfxc import registry
+from tfxc import checksums, registry
 from tfxc.data.conversion import Converter
 from tfxc.data.image_conversion import ImageConverter
 from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE
 from tfxc.data.text_features import load_text_features
 from tfxc.errors import CheckpointError, ConfigError
-from tfxc.files import checksum, existing_file, read_array, read_errors
+from tfxc.files import existing_file, read_array, read_errors
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.training.embedding import Embedder
 from tfxc.training.run_folder import WEIGHTS, RunFolder, read_run_json
 
 _NEEDED = ("feature_kind", "num_features", "num_labels", "row_normalise", "splits")
-_RESTORE = "restore the run's own files, or train again"
+_RESTORE = "restore it from a copy, or train again with --fresh"
 
 
 class LoadedRun:
@@ -340,6 +339,4 @@ def fingerprint_of_run(path):
     """
     path = Path(path)
     files = [path / "config.json", *(path / "assets").rglob("*"), *path.rglob(WEIGHTS)]
-    files = sorted({file for file in files if file.is_file()})
-    lines = [f"{file.relative_to(path)} {checksum(file)}\n" for file in files]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return checksums.of_files(path, {file for file in files if file.is_file()})

@@ -265,7 +265,7 @@ def _error(problem, where, fix):
 
 def _twice(one, other):
     return _error(
-        f"two processes are {one['task']}: {other['process']} and {one['process']}",
+        f"two processes claim to be {one['task']}: {other['process']} and {one['process']}",
         "TF_CONFIG",
         "give every process an index of its own",
     )
@@ -273,7 +273,7 @@ def _twice(one, other):
 
 def _late(names, limit):
     fix = "see why it has not started, or set TFXC_WAIT to more seconds"
-    error = _error(f"waited {limit:,.0f} s, {names} did not come", "TF_CONFIG", fix)
+    error = _error(f"waited {limit:,.0f} s for {names} in vain", "TF_CONFIG", fix)
     return {**error, "machine": True}
 
 

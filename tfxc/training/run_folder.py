@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 from pathlib import Path
@@ -219,10 +218,7 @@ class RunFolder:
         path = self / "assets" / MANIFEST_FILE
         if not path.is_file():
             return []
-        try:
-            own = json.loads(path.read_bytes()).get("fingerprints", {})
-        except (ValueError, AttributeError):
-            raise CheckpointError("this manifest is damaged", where=path, fix=_RESTORE) from None
+        own = read_run_json(path).get("fingerprints", {})
         found = Manifest.load(data_folder).fingerprints
         keys = sorted({*own, *found} if needed is None else needed)
         return [key for key in keys if own and own.get(key) != found.get(key)]
