@@ -55,6 +55,13 @@ own_tmux() { tmux -L "tfxc-$$" "$@"; }
 echo "training $count repetitions into $run, $jobs at a time, logs $run/repetition-*.log"
 $use_tmux && echo "watch them: tmux -L tfxc-$$ attach"
 
+# One train.sh at a time: the files of process ids and exit codes are this one's.
+if command -v flock >/dev/null; then
+    exec 9>"$run/.train.sh.lock"
+    flock -n 9 || wrong "another train.sh, or repetitions it has left running, write into $run"
+    trap 'rm -f "$run/.train.sh.lock"' EXIT
+fi
+
 declare -A running=() told=() codes=()
 file_of() { printf '%s/.repetition-%02d.%s' "$run" "$1" "$2"; }
 
@@ -101,7 +108,7 @@ collect() {
         codes[$r]=$(cat "$code"); rm -f "$code" "$(file_of "$r" pid)"; unset "running[$r]"
         case "${codes[$r]}" in
         0) echo "repetition $r finished" ;;
-        130 | 143) echo "repetition $r stopped" ;;
+        129 | 130 | 143) echo "repetition $r stopped" ;;
         *) echo "repetition $r FAILED (exit code ${codes[$r]})" ;;
         esac
     done

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from tfxc.errors import ConfigError, DataError, MachineError, UserError
 from tfxc.escaping import json_text
-from tfxc.locks import holder, owned, sweep
+from tfxc.locks import holder, is_held, locked, owned, sweep
 from tfxc.version import __version__
 
 MARKER, LOCKS = ".tfxc.json", ".*.lock"
@@ -294,12 +294,12 @@ def atomic_file(path, mode="w"):
         sweep(path.parent, SCRATCH.format(glob.escape(path.name)))
         handle, name = tempfile.mkstemp(prefix=_scratch_prefix(path), dir=path.parent)
     try:
-        with owned(name), write_errors(path), os.fdopen(handle, mode, encoding=encoding) as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        with write_errors(path):
+        with owned(name), write_errors(path):
+            with os.fdopen(handle, mode, encoding=encoding) as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(name, 0o644)
             os.replace(name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -364,14 +364,22 @@ def atomic_folder(path, holds, names=None):
     path = Path(path)
     if path.is_file():
         raise in_the_way(path, expected="folder", found="file")
+    if os.path.realpath(path) == os.getcwd():
+        raise UserError("the current folder cannot be replaced", where=path, fix="name another one")
     check_own(path, holds)
-    check_unlocked(path)
-    with made_parent(path):
-        sweep(path.parent, SCRATCH.format(glob.escape(path.name)))
-        scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(path), dir=path.parent))
+    with contextlib.ExitStack() as stack:
+        with made_parent(path):
+            stack.enter_context(_locked_folder(path))
+            sweep(path.parent, SCRATCH.format(glob.escape(path.name)))
+            scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(path), dir=path.parent))
+        yield from _filled(path, scratch, holds, names)
+
+
+def _filled(path, scratch, holds, names):
     try:
         with owned(scratch), _under_its_name(scratch, path), write_errors(path):
             yield scratch
+            check_own(path, holds)  # something may have been put there in the meantime
             names = names or sorted(entry.name for entry in scratch.iterdir())
             (scratch / MARKER).write_text(_marker_text(holds, names), encoding="utf-8")
             os.chmod(scratch, 0o755)
@@ -483,8 +491,19 @@ def check_kind(folder, holds):
             where=folder,
             fix="choose another folder",
         )
+    return _known(marker)
+
+
+def _known(marker):
+    """Patterns of the names that may be in a folder with this marker."""
     names = [*marker["names"], MARKER, LOCKS]
     return [*names, *(SCRATCH.format(name) for name in names), _REMOVED + "*"]
+
+
+def is_kind(folder, holds):
+    """Whether a folder has the marker of what it is to hold."""
+    marker = _marker(folder)
+    return marker is not None and marker["holds"] == holds
 
 
 def check_own(folder, holds):
@@ -497,8 +516,8 @@ def check_own(folder, holds):
     Raises:
         UserError: as ``check_kind``; or it holds other files, which are named.
     """
-    known, folder = check_kind(folder, holds), Path(folder)
-    foreign = [e.name for e in folder.iterdir() if not _matches(e.name, known)] if known else []
+    folder = Path(folder)
+    foreign = _foreign(folder) if check_kind(folder, holds) else []
     if foreign:
         shown = ", ".join(sorted(foreign)[:5]) + (", ..." if len(foreign) > 5 else "")
         raise UserError(
@@ -508,25 +527,47 @@ def check_own(folder, holds):
         )
 
 
+def _foreign(folder):
+    """Paths relative to a marked folder of what does not belong to it, or to one in it."""
+    known, found = _known(_marker(folder)), []
+    for entry in folder.iterdir():
+        if not _matches(entry.name, known):
+            found.append(entry.name)
+        elif entry.is_dir() and not entry.is_symlink() and _marker(entry) is not None:
+            found += [f"{entry.name}/{name}" for name in _foreign(entry)]
+    return found
+
+
 def lock_of(folder):
     """The lock file of a folder, next to it: there only while a process writes to the folder."""
-    path = Path(os.path.abspath(folder))
+    path = Path(os.path.realpath(folder))
+    if not path.name:
+        raise UserError("a folder below the root expected", where=folder, fix="name one")
     return path.with_name(f".{path.name}.lock")
 
 
-def check_unlocked(folder):
-    """Refuses a folder that another process is writing to.
+@contextlib.contextmanager
+def _locked_folder(folder):
+    """Holds the lock of a folder, unless this process has it; refuses one that is written to.
 
     Raises:
-        UserError: it is; the process is named.
+        UserError: another process writes to the folder, or to a run in it; it is named.
     """
-    found = holder(lock_of(folder))
-    if found is not None:
+
+    def refuse(process):
         raise UserError(
-            f"{found} is writing to this folder",
+            f"{process} is writing to this folder",
             where=folder,
-            fix="wait for it, stop it, or choose another folder",
+            fix="wait until it has ended, stop it, or choose another folder",
         )
+
+    folder, lock = Path(folder), lock_of(folder)
+    for part in folder.glob(LOCKS):
+        process = holder(part)
+        if process is not None:
+            refuse(process)
+    with contextlib.nullcontext() if is_held(lock) else locked(lock, refuse):
+        yield
 
 
 def empty_own(folder, holds, keep=()):
@@ -548,8 +589,9 @@ def empty_own(folder, holds, keep=()):
     check_own(folder, holds)
     with write_errors(folder):
         aside = Path(tempfile.mkdtemp(prefix=_REMOVED, dir=folder))
-        for entry in list(folder.iterdir()):
-            if entry != aside and not _matches(entry.name, (LOCKS, *keep)):
+        # The marker stays, a config goes last: what a kill leaves half emptied is still known.
+        for entry in sorted(folder.iterdir(), key=lambda path: path.name == "config.json"):
+            if entry != aside and not _matches(entry.name, (MARKER, LOCKS, *keep)):
                 os.replace(entry, aside / entry.name)
         shutil.rmtree(aside)
 

@@ -15,6 +15,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 _held = set()  # lock files of this process
@@ -63,7 +64,7 @@ def holder(path):
     if is_held(path):
         return None
     try:
-        handle = os.open(path, os.O_RDWR)
+        handle = os.open(path, os.O_RDONLY)
     except OSError:
         return None
     try:
@@ -100,7 +101,7 @@ def scratch_folder(name):
         True
     """
     parent = Path(tempfile.gettempdir())
-    sweep(parent, f"tfxc-{name}-*")
+    sweep(parent, f"tfxc-{name}-????????")
     path = Path(tempfile.mkdtemp(prefix=f"tfxc-{name}-", dir=parent))
     with owned(path):
         try:
@@ -163,7 +164,7 @@ def _acquire(path, busy):
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if not try_lock(handle):
+            if not _lock_soon(handle):
                 if not waiting:
                     busy(_holder(path))
                 waiting = True
@@ -184,6 +185,11 @@ def _acquire(path, busy):
             os.close(handle)
             raise
         os.close(handle)  # its last holder has removed it: a new one is needed
+
+
+def _lock_soon(handle):
+    """As ``try_lock``, a few times: somebody may only be looking whether the lock is free."""
+    return any(try_lock(handle) or time.sleep(0.02) for _ in range(3))
 
 
 def is_same(handle, path):

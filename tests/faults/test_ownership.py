@@ -50,6 +50,10 @@ def holding():
         process.communicate()
 
 
+def names_of(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 # what is removed
 
 
@@ -142,6 +146,65 @@ def test_a_folder_that_is_written_to_is_not_replaced(tmp_path, holding):
     check_own(tmp_path / "run", "run")
 
 
+def test_a_folder_with_a_part_that_is_written_to_is_not_replaced(tmp_path, holding):
+    with atomic_folder(tmp_path / "run", "run", ["*"]) as scratch:
+        (scratch / "repetition-03").mkdir()
+    process = holding(lock_of(tmp_path / "run" / "repetition-03"))
+    with (
+        pytest.raises(UserError, match=f"process {process.pid} on .* is writing to this folder"),
+        atomic_folder(tmp_path / "run", "run", ["*"]),
+    ):
+        pass
+    assert (tmp_path / "run" / "repetition-03").is_dir()
+
+
+def test_what_is_put_into_a_folder_meanwhile_stays(tmp_path):
+    path = tmp_path / "served"
+    with (
+        pytest.raises(UserError, match="found other files; nothing is removed"),
+        atomic_folder(path, "exported model"),
+    ):
+        path.mkdir()
+        (path / "thesis.txt").write_text("years of work")
+    assert (path / "thesis.txt").exists() and names_of(tmp_path) == ["served"]
+
+
+def test_files_in_the_folders_of_a_run_are_named(trained):
+    run, _ = trained
+    with atomic_folder(run / "savedmodel", "exported SavedModel") as scratch:
+        (scratch / "saved_model.pb").touch()
+    (run / "savedmodel" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"has not written \(savedmodel/notes.txt\)"):
+        check_own(run, "run")
+
+
+def test_a_foreign_folder_is_not_tidied_up(tmp_path):
+    for name in ("checkpoints/best_temp", ".removed-photos"):
+        (tmp_path / "project" / name).mkdir(parents=True)
+    before = listing(tmp_path / "project")
+    with RunFolder(tmp_path / "project").locked():
+        pass
+    assert listing(tmp_path / "project") == before
+
+
+def test_a_link_to_a_run_has_the_same_lock(tmp_path, holding):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    process = holding(lock_of(tmp_path / "run"))
+    with (
+        pytest.raises(CheckpointError, match=f"process {process.pid} on"),
+        RunFolder(tmp_path / "link").locked(),
+    ):
+        pass
+
+
+def test_the_current_folder_and_the_root_are_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path, message in ((".", "the current folder"), ("/", "empty folder|below the root")):
+        with pytest.raises(UserError, match=message), atomic_folder(path, "run"):
+            pass
+
+
 # a config that is corrected
 
 
@@ -216,12 +279,12 @@ def test_a_process_locks_a_run_twice_and_frees_it_once(tmp_path):
 def test_scratch_of_killed_processes_is_swept(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("tfxc.locks._is_new", lambda handle: False)
-    (tmp_path / "tfxc-worker-dead").mkdir()
-    (tmp_path / "tfxc-worker-dead" / "ckpt-1").write_text("x")
+    (tmp_path / "tfxc-worker-12345678").mkdir()
+    (tmp_path / "tfxc-worker-12345678" / "ckpt-1").write_text("x")
     (tmp_path / "tfxc-other-dead").mkdir()
     with scratch_folder("worker") as first, scratch_folder("worker") as second:
         assert first.is_dir() and second.is_dir()
-        assert not (tmp_path / "tfxc-worker-dead").exists()
+        assert not (tmp_path / "tfxc-worker-12345678").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["tfxc-other-dead"]
 
 
@@ -241,6 +304,10 @@ def test_files_and_folders_sweep_what_stood_in_their_way(tmp_path, monkeypatch):
 def test_runs_sweep_what_a_kill_left_half_written(tmp_path):
     run = make_run(tmp_path / "run")
     (run / ".new-model.weights.h5").write_text("half")
+    with RunFolder(run).locked():
+        pass
+    assert (run / ".new-model.weights.h5").exists(), "not known to be a run of tfxc"
+    RunFolder(run).mark()
     (run / ".removed-x").mkdir()
     (run / "checkpoints" / "ckpt-7_temp").mkdir(parents=True)
     with RunFolder(run).locked():

@@ -3,12 +3,14 @@
 import contextlib
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WITH_PARENT = "TFXC_STOP_WITH_PARENT"
+_stopping = threading.Event()  # this process was asked to stop
 
 
 class Stopped(Exception):
@@ -40,7 +42,7 @@ class StopSignals:
         self._before, self._terminals = {}, []
 
     def __enter__(self):
-        self._terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+        self._terminals = [stream for stream in (1, 2) if _ends_with_terminal(stream)]
         for number in STOP_SIGNALS:
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
                 continue
@@ -59,6 +61,7 @@ class StopSignals:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.received = number
+        _stopping.set()
         if number == signal.SIGHUP:
             self._leave_terminal()
 
@@ -123,4 +126,13 @@ def _wait_for_parent():
     with contextlib.suppress(OSError):
         while os.read(sys.stdin.fileno(), 1):
             pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    if not _stopping.is_set():  # a second signal would end this process before it has saved
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _ends_with_terminal(stream):
+    """Whether a stream is a terminal, or a pipe into a program that ends with it."""
+    try:
+        return os.isatty(stream) or stat.S_ISFIFO(os.fstat(stream).st_mode)
+    except OSError:
+        return False

@@ -9,7 +9,7 @@ from pathlib import Path
 from tfxc import checksums
 from tfxc.config import Config, parse_config
 from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, MANIFEST_FILE, Manifest
-from tfxc.errors import CheckpointError, ConfigError
+from tfxc.errors import CheckpointError, ConfigError, UserError
 from tfxc.escaping import json_text
 from tfxc.files import (
     atomic_file,
@@ -18,6 +18,7 @@ from tfxc.files import (
     check_own,
     empty_own,
     existing_file,
+    is_kind,
     lock_of,
     make_folder,
     mark,
@@ -102,7 +103,8 @@ class RunFolder:
             with write_errors(self.path):
                 make_folder(lock.parent)
                 stack.enter_context(locked(lock, self._busy))
-                self._remove_scratch()
+                if is_kind(self.path, KIND):
+                    self._remove_scratch()
             yield
 
     def _busy(self, process):
@@ -282,7 +284,15 @@ class RunFolder:
         """Keys in which the folder's config differs; none where it holds no run."""
         if not (self / "config.json").exists():
             return []
-        old, new = _tree(self.config()), _tree(config)
+        try:
+            old, new = _tree(self.config()), _tree(config)
+        except UserError as error:
+            raise CheckpointError(
+                error.problem,
+                where=error.where,
+                fix="restore it from a copy, or move the folder away: only a run whose config can "
+                "be read is gone on with or removed",
+            ) from error
         return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
 
     def has_progress(self):
