@@ -107,6 +107,8 @@ def test_plan_repetitions(tool, tmp_path, capsys, monkeypatch):
     assert outcome.out.splitlines()[-1] == f"5 3 {tmp_path / 'a run'}"
     assert (tmp_path / "a run/config.json").exists()
     assert (tmp_path / "a run/assets/labels.txt").exists()
+    (tmp_path / "a run/repetition-00").mkdir()
+    (tmp_path / "a run/repetition-00/model.weights.h5").touch()  # there is something to lose
     outcome = call(capsys, tool("plan_repetitions"), *command, "--set", "recipe.parallel=4")
     assert "recipe" in outcome.problem(), "another config in the same folder"
     outcome = call(

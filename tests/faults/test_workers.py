@@ -219,7 +219,7 @@ def test_all_hear_who_did_not_come(addresses):
 
 def test_a_stranger_and_a_restarted_worker_do_no_harm(addresses):
     """Another program's connection is dropped; a worker that left and comes again is no other."""
-    leader = threading.Thread(target=meet, args=([("worker 0", {})], addresses))
+    leader = threading.Thread(target=meet, args=([("worker 0", {})], addresses, 60))
     leader.start()
     host, port = addresses["worker 0"].split(":")
     hello = {"task": "worker 1", "addresses": addresses, "content": {}, "process": "p"}
@@ -231,7 +231,7 @@ def test_a_stranger_and_a_restarted_worker_do_no_harm(addresses):
                 break
             except ConnectionRefusedError:
                 time.sleep(0.05)
-    assert meet([("worker 1", {}), ("worker 2", {})], addresses) == [None, None]
+    assert meet([("worker 1", {}), ("worker 2", {})], addresses, 60) == [None, None]
     leader.join()
 
 

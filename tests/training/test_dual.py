@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def test_a_checkpoint_of_another_number_of_examples_is_refused(single):
     tiny.write_split(other / "dev.txt", 60, seed=1)
 
     def restores_the_other(made):
-        made.checkpoints.folder = trainer.checkpoints.folder
+        shutil.copytree(trainer.checkpoints.folder, made.checkpoints.folder)
 
     with pytest.raises(CheckpointError, match=r"each of 203 training examples.* has 150"):
         tiny.train(other, "run", restores_the_other, **changes())
