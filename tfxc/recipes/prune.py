@@ -1,12 +1,14 @@
 """Makes a trained run smaller: fewer heads, narrower layers, a smaller vocabulary."""
 
 import os
+import shutil
 from pathlib import Path
 
 from tfxc.data.manifest import LABELS_FILE, Manifest
 from tfxc.data.source import open_source
 from tfxc.data.text_features import load_text_features
 from tfxc.errors import ConfigError
+from tfxc.files import make_folder
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.recipes._pruning import (
     check_model,
@@ -25,6 +27,7 @@ from tfxc.training.strategies import make_strategy
 
 # What the two configs have to agree in, as the weights go from one model to the other.
 _SAME = ("seed", "encoder", "head")
+_START = "start"  # folder of the pruned weights that the training begins with
 
 
 class Prune(Recipe):
@@ -94,7 +97,10 @@ class Prune(Recipe):
             self._prune(context, source, run)
         if not self.finetune:
             return run.summary()
-        return train_model(config, context.data_folder, run.path, start=run)
+        start = RunFolder(run / _START)
+        summary = train_model(config, context.data_folder, run.path, start=start)
+        shutil.rmtree(start.path, ignore_errors=True)
+        return summary
 
     def _opened(self, context):
         """The source; what can be found wrong before it is loaded is."""
@@ -158,8 +164,11 @@ class Prune(Recipe):
             dimensions["architecture"] = shape
         smaller = smaller_model(model, config, dimensions, kept, rows)
         run.begin(config, data_folder, context.fresh)
-        run.save_weights(smaller)
-        if not self.finetune:
+        if self.finetune:  # not yet the run's own: nothing is lost before the first step
+            make_folder(run / _START)
+            RunFolder(run / _START).save_weights(smaller)
+        else:
+            run.save_weights(smaller)
             run.write_summary(_summary(smaller, config, data_folder, manifest, train, memory))
 
     def _batches(self, train, config, rows):
