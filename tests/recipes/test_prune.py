@@ -208,6 +208,26 @@ def test_training_goes_on_after_a_kill(shared, tmp_path, capsys, monkeypatch):
     assert layer_sizes(load_run(tmp_path / "whole").model.encoder) == [(1, 12)] * 2
 
 
+def test_a_first_step_that_fails_leaves_room_for_a_corrected_config(
+    shared, tmp_path, capsys, monkeypatch
+):
+    source, prepared = shared
+    command = ("--run", source, "--output", tmp_path / "small", *prepared, "--num-heads", 2)
+    command += ("--epochs", 0.1)
+
+    def dying(self, iterator):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(TrainStep, "run", dying)
+        prune.main([str(part) for part in command])
+    assert (tmp_path / "small" / "start" / "model.weights.h5").exists()
+    corrected = ("--set", "training.batch_size=10")
+    assert call(capsys, prune, *command, *corrected).code == 0
+    assert load_run(tmp_path / "small").config.training.batch_size == 10
+    assert not (tmp_path / "small" / "start").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
