@@ -9,9 +9,9 @@ RUN ?= runs/quickstart
 
 run: $(VENV)/installed
 	$(BIN)/python -m tfxc.train --config $(CONFIG)
-	$(BIN)/python -m tfxc.evaluate --run $(RUN)
+	$(BIN)/python -m tfxc evaluate --run $(RUN)
 	$(BIN)/python tools/linear_baseline.py --config $(CONFIG) --run $(RUN)
-	$(BIN)/python -m tfxc.export --run $(RUN)
+	$(BIN)/python -m tfxc export --run $(RUN)
 	$(BIN)/python tools/show_predictions.py --run $(RUN) --savedmodel $(RUN)/savedmodel
 
 test: $(VENV)/installed
@@ -27,11 +27,11 @@ lint: $(VENV)/installed
 
 install: $(VENV)/installed
 
-$(VENV)/installed: setup.cfg setup.py pyproject.toml tfxc/ops/*.pyx tfxc/ops/*.pxd
+$(VENV)/installed: setup.cfg setup.py pyproject.toml $(shell find tfxc/ops -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[test,hub,onnx]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info tfxc/ops/_*.c tfxc/ops/*.so
+	rm -rf $(VENV) build *.egg-info tfxc/ops/_*.c tfxc/ops/*/_*.c tfxc/ops/*.so tfxc/ops/*/*.so

@@ -11,7 +11,7 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-NATIVE = ("_beam_search", "_chunk_index", "_gather", "_linear_solver", "_two_means", "_walk")
+OPS = "tfxc/ops"
 
 
 def extensions():
@@ -21,14 +21,14 @@ def extensions():
     openmp = [] if os.environ.get("TFXC_NO_OPENMP") or sys.platform == "darwin" else ["-fopenmp"]
     kernels = [
         Extension(
-            f"tfxc.ops.{name}",
-            [f"tfxc/ops/{name}.pyx"],
-            depends=[*glob("tfxc/ops/_*.pxd"), "tfxc/ops/_linear_lanes.h"],
+            path.removesuffix(".pyx").replace("/", "."),
+            [path],
+            depends=glob(f"{OPS}/**/*.pxd", recursive=True) + glob(f"{OPS}/**/*.h", recursive=True),
             extra_compile_args=["-O3", *openmp],
             extra_link_args=openmp,
             optional=True,
         )
-        for name in NATIVE
+        for path in sorted(glob(f"{OPS}/**/*.pyx", recursive=True))
     ]
     return cythonize(kernels, language_level=3)
 

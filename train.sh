@@ -10,7 +10,7 @@
 #
 # Environment: JOBS   repetitions at a time (default: as many as memory and cores or GPUs hold)
 #              PYTHON Python to use (default: .venv/bin/python if there is one, else python3)
-#              OPTIONS more options for tfxc.train, e.g. OPTIONS='--set training.epochs=2'
+#              OPTIONS more options for tfxc train, e.g. OPTIONS='--set training.epochs=2'
 #
 # Give the same command again after a failure or a kill: finished repetitions are skipped, the
 # others go on from their last checkpoint. Ctrl-C: each repetition saves before it ends. One
@@ -152,5 +152,5 @@ fi
 if [ "$count" -lt "$total" ]; then
     echo "$count of the config's $total repetitions finished; the others: $0 $config"
 else
-    echo "all $count repetitions finished; next: $python -m tfxc.evaluate --run $run"
+    echo "all $count repetitions finished; next: $python -m tfxc evaluate --run $run"
 fi

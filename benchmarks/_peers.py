@@ -23,7 +23,7 @@ def train_ours(config, epochs=None, changes=()):
 
 def run_peer(python, script, config, *options):
     """Runs ``script --worker train.npz dev.npz`` in the peer's Python; returns its JSON row."""
-    from tfxc.config import load_config
+    from tfxc.core.config import load_config
     from tfxc.data.preparation import ensure_prepared
 
     prepared = ensure_prepared(load_config(config).data)
@@ -40,7 +40,7 @@ def write_arrays(folder, split, path):
     """Writes a prepared split as plain arrays that need no TensorFlow to read."""
     import numpy as np
 
-    from tfxc.data.source import ShardSource
+    from tfxc.data.sources.shards import ShardSource
 
     source = ShardSource(folder, split)
     whole = next(source.sequential(source.num_examples))

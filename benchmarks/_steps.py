@@ -9,8 +9,8 @@ def step_of(config):
 
     from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
+    from tfxc.runs.folder import RunFolder
     from tfxc.training.job import make_trainer
-    from tfxc.training.run_folder import RunFolder
 
     folder = ensure_prepared(config.data)
     manifest, strategy = Manifest.load(folder), tf.distribute.get_strategy()

@@ -17,8 +17,8 @@ import statistics
 import sys
 from pathlib import Path
 
-from tfxc import train
-from tfxc.errors import UserError
+from tfxc.commands import train
+from tfxc.core.errors import UserError
 
 # A parameter of each method and the values tried; the other parameters are the published ones.
 GRIDS = {
@@ -40,8 +40,8 @@ def main():
     options.add_argument("--methods", default=",".join(GRIDS))
     options.add_argument("--rates", default="10,30,100,300", help="learning rates tried")
     options.add_argument("--seeds", default="0,1,2", help="the first one chooses the steps")
-    options.add_argument("--set", action="append", default=[], help="passed on to tfxc.train")
-    options.add_argument("--prepared", default="prepared", help="as for tfxc.train")
+    options.add_argument("--set", action="append", default=[], help="passed on to tfxc train")
+    options.add_argument("--prepared", default="prepared", help="as for tfxc train")
     options.add_argument("--runs", default="runs/dual_methods", help="folder of the runs")
     found = options.parse_args()
     rates = tuple(map(float, found.rates.split(",")))

@@ -47,13 +47,13 @@ def tfxc_step(options):
 
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     tf.config.threading.set_inter_op_parallelism_threads(options.threads)
-    from tfxc.config import TrainingSettings
+    from tfxc.core.config import TrainingSettings
     from tfxc.encoders.precomputed import Precomputed
-    from tfxc.heads.sampled import Sampled
+    from tfxc.heads.sampled.head import Sampled
     from tfxc.model import XCModel
     from tfxc.objectives.scent import Scent
-    from tfxc.training.optimizers import SGD
-    from tfxc.training.schedules import Schedule
+    from tfxc.training.optimization.optimizers import SGD
+    from tfxc.training.optimization.schedules import Schedule
     from tfxc.training.step import TrainStep
 
     features, labels, numbers = make_batches(options)

@@ -33,9 +33,9 @@ def main():
 
     from tfxc.encoders.precomputed import Precomputed
     from tfxc.heads.mach import Mach
+    from tfxc.inference.searcher import Searcher
     from tfxc.model import XCModel
     from tfxc.objectives.sigmoid import Sigmoid
-    from tfxc.training.search import Searcher
 
     head = Mach(LABELS, num_buckets=BUCKETS, num_repetitions=REPETITIONS)
     model = XCModel(Precomputed(WIDTH), head, Sigmoid())

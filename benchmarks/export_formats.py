@@ -36,7 +36,7 @@ def main():
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     from tfxc.exports.parity import examples_of
-    from tfxc.recipes.runs import load_run
+    from tfxc.runs.loaded import load_run
 
     loaded = load_run(options.run)
     rows, source = examples_of(loaded)
@@ -61,11 +61,11 @@ def models_of(loaded, folder, k):
     """``{name: {call, bytes, batch, told}}``; ``call`` takes (arguments, features)."""
     import tensorflow as tf
 
-    from tfxc.errors import ConfigError
+    from tfxc.core.errors import ConfigError
     from tfxc.exports import FORMATS
     from tfxc.exports.convert import export_model
-    from tfxc.serving import export_savedmodel
-    from tfxc.training.search import Searcher
+    from tfxc.exports.savedmodel import export_savedmodel
+    from tfxc.inference.searcher import Searcher
 
     search = Searcher(loaded.model, k)
     weights = (loaded.folder / "model.weights.h5").stat().st_size

@@ -35,12 +35,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfxc.data.feature_set import FEATURES, LABELS, SETTINGS, FeatureSet
-from tfxc.data.feature_source import FeatureSource
-from tfxc.data.feature_writer import FeatureWriter
+from tfxc.core.files import atomic_file
+from tfxc.data.feature_sets.feature_set import FEATURES, LABELS, SETTINGS, FeatureSet
+from tfxc.data.feature_sets.source import FeatureSource
+from tfxc.data.feature_sets.writer import FeatureWriter
 from tfxc.data.row_writer import array_header
-from tfxc.data.sampling import permutation
-from tfxc.files import atomic_file
+from tfxc.data.sources.base import permutation
 
 _SEED = 0
 _STEPS_OF_NEED = 30
@@ -116,7 +116,7 @@ def mixing(features, options, memory_bytes=None):
 def speed(folder, options, memory_bytes):
     """Examples per second and per second of the processor, peak of the process's own memory."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    from tfxc.data.pipeline import training_dataset
+    from tfxc.data.sources.dataset import training_dataset
 
     features = FeatureSet(folder)
     forget(folder / FEATURES)

@@ -114,13 +114,13 @@ def measure(name, labels, options):
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
-    from tfxc import registry
-    from tfxc.config import TrainingSettings
+    from tfxc.core import registry
+    from tfxc.core.config import TrainingSettings
     from tfxc.encoders.precomputed import Precomputed
     from tfxc.model import XCModel
     from tfxc.objectives.softmax import Softmax
-    from tfxc.training.optimizers import Adam
-    from tfxc.training.schedules import Schedule
+    from tfxc.training.optimization.optimizers import Adam
+    from tfxc.training.optimization.schedules import Schedule
     from tfxc.training.step import TrainStep
 
     random = np.random.default_rng(0)

@@ -25,8 +25,8 @@ def write_data(folder):
     from train_step import FEATURES, LABELS, NONZEROS
 
     from tfxc.data.manifest import Manifest
+    from tfxc.data.records.shard_writer import in_order, write_split
     from tfxc.data.rows import Rows
-    from tfxc.data.shard_writer import in_order, write_split
 
     random = np.random.default_rng(0)
     ids = np.sort(random.integers(0, FEATURES, (ROWS, NONZEROS)), axis=1)
@@ -62,7 +62,7 @@ def pipeline_rates(source, rounds):
     """Examples/s of the batches: consumed in the graph, and from Python."""
     import tensorflow as tf
 
-    from tfxc.data.pipeline import training_dataset
+    from tfxc.data.sources.dataset import training_dataset
 
     steps = 300
 
@@ -94,7 +94,7 @@ def main():
     from train_step import tfxc_worker
 
     step = tfxc_worker(os.cpu_count())
-    from tfxc.data.source import ShardSource
+    from tfxc.data.sources.shards import ShardSource
 
     rates = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -79,7 +79,7 @@ def dense_rows(examples, dim, seed=0):
 def write_prepared(folder, stream, kind, num_features):
     """A prepared folder with a training split, as preparation writes it."""
     from tfxc.data.manifest import Manifest
-    from tfxc.data.shard_writer import in_order, write_split
+    from tfxc.data.records.shard_writer import in_order, write_split
 
     split = write_split(folder, "train", in_order(stream, 65_536), "blocks", 500)
     Manifest(
@@ -101,7 +101,7 @@ def rows_case(folder, name, examples):
 
 def measure_source(folder, name):
     """Peak and bound of a source: an epoch of batches."""
-    from tfxc.data.source import ShardSource
+    from tfxc.data.sources.shards import ShardSource
 
     source = ShardSource(folder, "train", BUDGET)
     info = source.manifest.split("train")
@@ -121,7 +121,7 @@ def measure_dev_share(_folder, examples):
     """Peak and bound of drawing a dev split of lists of three labels."""
     import numpy as np
 
-    from tfxc.data.held_out import held_out_examples
+    from tfxc.data.formats.held_out import held_out_examples
 
     held_out_examples([[0, 1, 2]] * 100, 0.1, 0)
     draw = np.random.default_rng(0)
@@ -133,8 +133,8 @@ def measure_dev_share(_folder, examples):
 
 def measure_prepare(folder, _name):
     """Peak and bound of preparing a file of sparse features."""
+    from tfxc.core.settings import DataSettings
     from tfxc.data.preparation import prepare
-    from tfxc.settings import DataSettings
 
     prepare(DataSettings(name="few", train=str(folder / "few.txt")), folder / "few", jobs=1)
     baseline = start()
@@ -144,9 +144,9 @@ def measure_prepare(folder, _name):
 
 def measure_line(folder, _name):
     """Peak and bound of refusing a line of a gigabyte."""
+    from tfxc.core.errors import DataError
+    from tfxc.core.settings import MAX_LINE_BYTES
     from tfxc.data.formats import open_reader
-    from tfxc.errors import DataError
-    from tfxc.settings import MAX_LINE_BYTES
 
     baseline = start()
     try:

@@ -24,7 +24,7 @@ def main():
     options.add_argument("--mach", required=True, help="config of the MACH model")
     options.add_argument("--shares", default="1,0.5", help="head parameters as a share of dense")
     options.add_argument("--repetitions", default="2,4,8,16")
-    options.add_argument("--set", action="append", default=[], help="passed on to tfxc.train")
+    options.add_argument("--set", action="append", default=[], help="passed on to tfxc train")
     options.add_argument("--runs", default="runs/repetitions", help="folder of the runs")
     options.add_argument("--seed", type=int, default=0)
     found = options.parse_args()
@@ -72,7 +72,7 @@ def verb(name, *arguments):
 
 def head_parameters(run):
     """Trainable numbers of the head, from the shapes the run's config describes."""
-    from tfxc.recipes.runs import load_run
+    from tfxc.runs.loaded import load_run
 
     return sum(weight.shape.num_elements() for weight in _shapes(load_run(run)))
 

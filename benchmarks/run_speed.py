@@ -56,8 +56,8 @@ def searched(run, data, size, count):
     import tensorflow as tf
 
     from tfxc.data.formats import open_reader
-    from tfxc.recipes.runs import load_run
-    from tfxc.training.search import Searcher
+    from tfxc.inference.searcher import Searcher
+    from tfxc.runs.loaded import load_run
 
     loaded = load_run(run)
     rows = next(iter(loaded.rows(open_reader(data))))

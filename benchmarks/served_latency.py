@@ -67,9 +67,9 @@ def parts_of(run, folder, k):
     """``{name: function of (text, features)}`` and the bytes of the SavedModel."""
     import tensorflow as tf
 
-    from tfxc.data.text_graph import text_graph
-    from tfxc.recipes.runs import load_run
-    from tfxc.serving import export_savedmodel
+    from tfxc.data.text.graph import text_graph
+    from tfxc.exports.savedmodel import export_savedmodel
+    from tfxc.runs.loaded import load_run
 
     loaded = load_run(run)
     served = export_savedmodel(loaded, folder, k)

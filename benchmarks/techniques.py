@@ -52,7 +52,7 @@ def main():
     options.add_argument("--config", default="configs/textcnn_clinc150.json")
     options.add_argument("--only", help="names of the table's rows, joined by ;")
     options.add_argument("--seeds", default="0,1,2")
-    options.add_argument("--set", action="append", default=[], help="passed on to tfxc.train")
+    options.add_argument("--set", action="append", default=[], help="passed on to tfxc train")
     options.add_argument("--runs", default="runs/techniques", help="folder of the runs")
     options.add_argument("--steps", type=int, help="time so many steps of each, by turns")
     options.add_argument("--threads", type=int, default=1, help="of --steps")
@@ -73,7 +73,7 @@ def main():
 def print_steps(names, options):
     """Milliseconds of a step of each technique, and as a multiple of the first's."""
     use_threads(options.threads)
-    from tfxc.config import load_config
+    from tfxc.core.config import load_config
 
     steps = {}
     for name in names:

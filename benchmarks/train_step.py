@@ -44,13 +44,13 @@ def tfxc_worker(threads):
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    from tfxc.config import parse_config
-    from tfxc.data.pipeline import training_dataset
+    from tfxc.core.config import parse_config
     from tfxc.data.rows import Rows
-    from tfxc.data.sampling import ArraySource
+    from tfxc.data.sources.base import ArraySource
+    from tfxc.data.sources.dataset import training_dataset
     from tfxc.model import build_model
-    from tfxc.training.optimizers import Adam
-    from tfxc.training.schedules import Schedule
+    from tfxc.training.optimization.optimizers import Adam
+    from tfxc.training.optimization.schedules import Schedule
     from tfxc.training.step import TrainStep
 
     config = parse_config(

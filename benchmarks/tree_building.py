@@ -29,8 +29,8 @@ def write_vectors(folder, features, path):
     import numpy as np
     import scipy.sparse
 
-    from tfxc.data.bags import TfidfFeatures
     from tfxc.data.formats import open_reader
+    from tfxc.data.text.bags import TfidfFeatures
     from tfxc.labels.label_embeddings import pifa
 
     texts, labels = [], []

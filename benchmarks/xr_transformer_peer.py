@@ -175,7 +175,7 @@ def main():
 
 def run_pecos(options):
     """The peer's row."""
-    from tfxc.config import load_config
+    from tfxc.core.config import load_config
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfxc import XCClassifier, load_run
-from tfxc.serving import export_savedmodel
+from tfxc.exports.savedmodel import export_savedmodel
 
 texts = ["melt the butter", "boil the pasta", "fry the egg", "bake the bread"] * 20
 labels = [["butter"], ["pasta", "water"], ["egg", "butter"], ["bread", "oven"]] * 20

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 
-from tfxc.config import parse_config
-from tfxc.data.text_features import build_text_features
+from tfxc.core.config import parse_config
+from tfxc.data.text.registry import build_text_features
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
-from tfxc.training.run_folder import RunFolder
+from tfxc.runs.folder import RunFolder
 
 TEXTS = [
     "Melt the butter, then add flour.",

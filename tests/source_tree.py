@@ -14,7 +14,7 @@ def python_files(*folders):
 
 
 def module_name(path):
-    """``tfxc/ops/gather.py`` -> ``"tfxc.ops.gather"``; a package's own file is ``….__init__``."""
+    """``tfxc/ops/losses.py`` -> ``"tfxc.ops.losses"``; a package's own file is ``….__init__``."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 

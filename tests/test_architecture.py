@@ -8,45 +8,36 @@ import pytest
 
 import tfxc
 from tests.source_tree import PACKAGE, ROOT, imports_of, module_name, python_files
-from tfxc import registry
-from tfxc.__main__ import VERBS
-from tfxc.config import load_config
+from tfxc.__main__ import COMMANDS
+from tfxc.core import registry
+from tfxc.core.config import load_config
 
 # From bottom to top, as docs/architecture.md shows them ("Layers"). A layer may have several
 # groups; a group never imports its neighbours.
 LAYERS = [
-    [
-        {
-            "checksums",
-            "config",
-            "settings",
-            "registry",
-            "errors",
-            "escaping",
-            "files",
-            "locks",
-            "progress",
-            "version",
-        }
-    ],
+    [{"core", "version"}],
     [{"ops"}],
-    [{"labels"}],
+    [{"labels"}, {"pretrained"}],
     [{"metrics"}, {"data"}, {"ranker"}],
     [{"encoders"}, {"heads"}, {"objectives"}, {"techniques"}],
     [{"model"}],
+    [{"inference"}],
+    [{"runs"}],
     [{"training"}],
-    [{"recipes"}, {"serving", "serving_check", "predictors", "exports"}, {"reports"}],
-    [{"__init__", "__main__", "cli", "estimator", "estimator_model", "estimator_targets", *VERBS}],
+    [{"recipes"}, {"exports"}, {"reports"}],
+    [{"__init__", "__main__", "train", "commands", "estimator"}],
 ]
-LIGHT = ["tfxc", "tfxc.__main__", "tfxc.cli", "tfxc.config", "tfxc.errors", "tfxc.files"]
-LIGHT += ["tfxc.checksums", "tfxc.locks", "tfxc.progress", "tfxc.registry", "tfxc.version"]
+LIGHT = ["tfxc", "tfxc.__main__", "tfxc.version", "tfxc.core.cli", "tfxc.core.registry"]
+# Folders that may hold more: a file is a method there, or a format.
+PLUGS = {"encoders", "heads", "objectives", "techniques", "recipes", "formats", "metrics"}
+MOST_FILES = 17
 METHODS = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
 NOTHING = "–"  # noqa: RUF001 (an empty cell of the table)
 TABLE = ROOT / "docs" / "methods.md"
 
 
 def place_of(module):
-    """(layer, group) of ``"tfxc.ops.gather"`` or ``"tfxc"``."""
+    """(layer, group) of ``"tfxc.ops.search.gather"`` or ``"tfxc"``."""
     part = module.split(".")[1] if "." in module else "__init__"
     for layer, groups in enumerate(LAYERS):
         for group in groups:
@@ -81,9 +72,13 @@ def test_imports_point_down(path):
         ("tfxc.heads.mach", "tfxc.encoders.base", False),
         ("tfxc.heads.mach", "tfxc.model", False),
         ("tfxc.metrics.suite", "tfxc.data.rows", False),
-        ("tfxc.ops.gather", "tfxc.errors", True),
-        ("tfxc.registry", "tfxc.heads.mach", False),
-        ("tfxc.train", "tfxc.prepare", True),
+        ("tfxc.ops.search.gather", "tfxc.core.errors", True),
+        ("tfxc.core.registry", "tfxc.heads.mach", False),
+        ("tfxc.data.text.subwords", "tfxc.pretrained.folder", True),
+        ("tfxc.pretrained.folder", "tfxc.data.rows", False),
+        ("tfxc.inference.searcher", "tfxc.runs.folder", False),
+        ("tfxc.recipes.kfold.recipe", "tfxc.exports.onnx", False),
+        ("tfxc.commands.train", "tfxc.commands.prepare", True),
         ("tfxc.training.loop", "tfxc", False),
     ],
 )
@@ -91,9 +86,25 @@ def test_the_rule_itself(importer, imported, allowed):
     assert is_allowed(importer, imported) is allowed
 
 
+@pytest.mark.parametrize("folder", [PACKAGE, *sorted(PACKAGE.rglob("*/"))], ids=lambda p: p.name)
+def test_a_folder_is_one_subject(folder):
+    files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+    assert folder.name in PLUGS or len(files) <= MOST_FILES, f"{folder} has {len(files)} files"
+
+
+def test_no_file_hides_behind_an_underscore():
+    hidden = [str(path) for path in PACKAGE.rglob("_*.py") if not path.stem.startswith("__")]
+    assert not hidden, "a method of several files is a package, what methods share is in `bases`"
+
+
+def test_every_command_is_a_file():
+    files = {path.stem for path in (PACKAGE / "commands").glob("[a-z]*.py")}
+    assert files == set(COMMANDS)
+
+
 def test_imports_inside_functions_are_seen():
-    found = {name for _, name in imports_of(PACKAGE / "train.py")}
-    assert {"tfxc.cli", "tfxc.registry", "tfxc.training.job"} <= found
+    found = {name for _, name in imports_of(PACKAGE / "commands" / "train.py")}
+    assert {"tfxc.core.cli", "tfxc.core.registry", "tfxc.training.job"} <= found
 
 
 def test_the_document_names_every_layer():
@@ -104,9 +115,10 @@ def test_the_document_names_every_layer():
 
 
 def test_light_modules_do_not_import_tensorflow():
-    verbs = [f"tfxc.{verb}" for verb in VERBS if (PACKAGE / f"{verb}.py").exists()]
-    code = f"import {', '.join(LIGHT + verbs)}, sys\n"
-    code += "from tfxc import registry\n"
+    core = [f"tfxc.core.{path.stem}" for path in (PACKAGE / "core").glob("*.py")]
+    commands = [f"tfxc.commands.{command}" for command in COMMANDS]
+    code = f"import {', '.join(LIGHT + core + commands)}, sys\n"
+    code += "from tfxc.core import registry\n"
     code += "assert all(registry.names(kind) for kind in registry.KINDS)\n"
     code += "print([m for m in ('tensorflow', 'keras', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

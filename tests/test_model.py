@@ -5,10 +5,10 @@ import tensorflow as tf
 import tfxc
 from tests.contracts.layers import assert_equal
 from tests.contracts.technique import NUM_FEATURES, NUM_LABELS, TinyTraining, tiny_source
-from tfxc import registry
-from tfxc.config import parse_config
-from tfxc.encoders._repeated import Repeated
-from tfxc.errors import ConfigError
+from tfxc.core import registry
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError
+from tfxc.encoders.bases.repeated import Repeated
 from tfxc.model import build_model, example_features, make_parts
 
 SIZES = {"num_features": NUM_FEATURES, "num_labels": NUM_LABELS, "num_examples": 24}

@@ -109,4 +109,6 @@ def test_json_is_written_by_one_function():
         if re.search(r"\bjson\.dump\(", line)
         or (re.search(r"\bjson\.dumps\(", line) and path.name not in DIGESTS_AND_MESSAGES)
     ]
-    assert not wrong, "take tfxc.files.write_json or tfxc.escaping.json_text: " + ", ".join(wrong)
+    assert not wrong, (
+        "take tfxc.core.files.write_json or tfxc.core.escaping.json_text: " + ", ".join(wrong)
+    )

@@ -74,11 +74,11 @@ def train(folder, run="run", fault=None, **changes):
     Returns:
         The trainer.
     """
-    from tfxc.config import parse_config
+    from tfxc.core.config import parse_config
     from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
+    from tfxc.runs.folder import RunFolder
     from tfxc.training.job import make_trainer
-    from tfxc.training.run_folder import RunFolder
     from tfxc.training.strategies import is_chief, make_strategy
 
     config = parse_config(tiny_tree(folder, **changes))

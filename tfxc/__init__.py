@@ -16,10 +16,10 @@ from tfxc.version import __version__
 _LAZY = {
     "XCClassifier": "tfxc.estimator",
     "XCModel": "tfxc.model",
-    "load_config": "tfxc.config",
+    "load_config": "tfxc.core.config",
     "load_model": "tfxc.model",
-    "load_run": "tfxc.recipes.runs",
-    "register_all": "tfxc.registry",
+    "load_run": "tfxc.runs.loaded",
+    "register_all": "tfxc.core.registry",
 }
 
 __all__ = ["__version__", *sorted(_LAZY)]

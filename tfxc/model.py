@@ -3,9 +3,9 @@
 import keras
 import tensorflow as tf
 
-from tfxc import registry
-from tfxc.encoders._repeated import Repeated
-from tfxc.errors import ConfigError
+from tfxc.core import registry
+from tfxc.core.errors import ConfigError
+from tfxc.encoders.bases.repeated import Repeated
 
 _KINDS = {
     "sparse": "sparse bags",
@@ -95,7 +95,7 @@ def build_model(config, *, feature_kind="sparse", repetition=None, **decided):
     """Makes and builds the model of a config.
 
     Args:
-        config: a ``tfxc.config.Config``.
+        config: a ``tfxc.core.config.Config``.
         feature_kind: ``"sparse"``, ``"dense"``, ``"tokens"``, ``"joined"`` or ``"image"``.
         repetition: number r for the model of repetition r alone; None for the whole model.
         decided: what the data decides: ``num_features``, ``num_labels``, for images

@@ -8,8 +8,8 @@ the new examples together. Everything else stays bit for bit: the other classifi
 the old labels, the encoder of an XR-Transformer. RUN2 is a run of its own. See docs/xr_linear.md.
 """
 
-from tfxc import cli
-from tfxc.escaping import one_line
+from tfxc.core import cli
+from tfxc.core.escaping import one_line
 
 
 def main(argv=None):
@@ -27,10 +27,10 @@ def main(argv=None):
         help="what the training may take (default: as the run's recipe)",
     )
     found = options.parse_args(argv)
+    from tfxc.commands.evaluate import reader_of_file
     from tfxc.data.preparation import ensure_prepared
-    from tfxc.evaluate import reader_of_file
-    from tfxc.recipes._added_labels import add_new_labels, check_run
-    from tfxc.recipes.runs import load_run
+    from tfxc.recipes.xr_transformer.add_labels import add_new_labels, check_run
+    from tfxc.runs.loaded import load_run
 
     loaded = load_run(found.run, found.trust)
     check_run(loaded, found.output)

@@ -13,8 +13,8 @@ import time
 
 import numpy as np
 
-from tfxc import cli
-from tfxc.errors import ConfigError
+from tfxc.core import cli
+from tfxc.core.errors import ConfigError
 
 _JOINED = ("join", "alpha")
 
@@ -66,14 +66,14 @@ def _refuse_unused(found):
 
 def label_vectors(found):
     """The vectors that the options describe."""
-    from tfxc.data.matrices import load_matrix, matrices
+    from tfxc.data.sources.matrices import load_matrix, matrices
     from tfxc.labels.label_embeddings import pifa, pifa_with_label_features, pii
 
     if found.label_vectors:
         return load_matrix(found.label_vectors)
     if found.prepared_data:
         from tfxc.data.preparation import check_prepared
-        from tfxc.data.source import open_source
+        from tfxc.data.sources.shards import open_source
 
         check_prepared(found.prepared_data)
         features, labels = matrices(open_source(found.prepared_data, "train"))

@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfxc import cli
-from tfxc.errors import CheckpointError, ConfigError
-from tfxc.escaping import json_text, picture_text
-from tfxc.files import atomic_file, read_json_lines
+from tfxc.core import cli
+from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.core.escaping import json_text, picture_text
+from tfxc.core.files import atomic_file, read_json_lines
 from tfxc.reports import tables
-from tfxc.training.run_folder import RunFolder
+from tfxc.runs.folder import RunFolder
 
 # Colours that people with any kind of colour vision tell apart (Okabe and Ito, 2008).
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]

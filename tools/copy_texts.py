@@ -12,9 +12,9 @@ import argparse
 import contextlib
 import itertools
 
-from tfxc import cli
-from tfxc.errors import DataError
-from tfxc.escaping import json_text
+from tfxc.core import cli
+from tfxc.core.errors import DataError
+from tfxc.core.escaping import json_text
 
 CHUNK = 10_000
 
@@ -22,10 +22,10 @@ CHUNK = 10_000
 def main(argv=None):
     """Writes the texts, then the copies of all, round by round."""
     found = _parser().parse_args(argv)
+    from tfxc.core.files import atomic_file
+    from tfxc.core.progress import Progress
     from tfxc.data.formats import open_reader
-    from tfxc.data.text_copies import TextCopies
-    from tfxc.files import atomic_file
-    from tfxc.progress import Progress
+    from tfxc.data.text.augmentation import TextCopies
 
     reader = open_reader(found.data, found.reader, **dict(found.reader_option))
     examples = [

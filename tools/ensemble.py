@@ -9,15 +9,15 @@ ways of joining are those of docs/xr_linear.md, "Ensembles".
 
 import numpy as np
 
-from tfxc import cli
-from tfxc.errors import DataError
+from tfxc.core import cli
+from tfxc.core.errors import DataError
 
 
 def main(argv=None):
     """Prints each run's scores and those of the ensemble."""
     found = _parser().parse_args(argv)
     from tfxc.ranker.ensemble import combine
-    from tfxc.recipes.runs import load_run
+    from tfxc.runs.loaded import load_run
 
     first = load_run(found.runs[0], found.trust)
     ks = found.k or [k for k in first.config.evaluation.k if k <= first.manifest["num_labels"]]
@@ -56,10 +56,10 @@ def predictions(path, first, top, options):
     Raises:
         ConfigError: the run has other labels.
     """
-    from tfxc.evaluate import examples
+    from tfxc.commands.evaluate import examples
+    from tfxc.inference.searcher import Searcher
     from tfxc.ranker.ensemble import label_map
-    from tfxc.recipes.runs import load_run
-    from tfxc.training.search import Searcher
+    from tfxc.runs.loaded import load_run
 
     loaded = load_run(path, options.trust)
     to_first = label_map(loaded.vocabulary.names, first.vocabulary.names, path)

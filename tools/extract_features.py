@@ -9,15 +9,15 @@ goes on where it was, and the result is the same bytes. docs/features.md says wh
 
 from pathlib import Path
 
-from tfxc import cli
-from tfxc.errors import ConfigError
+from tfxc.core import cli
+from tfxc.core.errors import ConfigError
 
 
 def main(argv=None):
     """Extracts, or goes on with it."""
     found = _parser().parse_args(argv)
     _check(found)
-    from tfxc.data.feature_extraction import extract_features, read_labels
+    from tfxc.data.feature_sets.extraction import extract_features, read_labels
     from tfxc.data.formats import open_reader
     from tfxc.data.source_files import expand
     from tfxc.labels.vocabulary import LabelVocabulary
@@ -42,7 +42,7 @@ def main(argv=None):
 
 
 class RunEncoder:
-    """The encoder of a trained run, see ``tfxc.data.feature_extraction.extract_features``.
+    """The encoder of a trained run, see ``tfxc.data.feature_sets.extraction.extract_features``.
 
     Args:
         run: run folder.
@@ -51,9 +51,9 @@ class RunEncoder:
     """
 
     def __init__(self, run, flip=False, trust=False):
-        from tfxc.files import checksum
-        from tfxc.recipes.runs import load_run
-        from tfxc.training.run_folder import WEIGHTS
+        from tfxc.core.files import checksum
+        from tfxc.runs.folder import WEIGHTS
+        from tfxc.runs.loaded import load_run
 
         loaded = load_run(run, trust)
         if flip and loaded.manifest["feature_kind"] != "image":
@@ -76,7 +76,7 @@ class RunEncoder:
 
 
 def _saved_model(found):
-    from tfxc.data.feature_encoder import SavedModelEncoder
+    from tfxc.data.feature_sets.encoder import SavedModelEncoder
 
     return SavedModelEncoder(
         found.saved_model, signature=found.signature or "serving_default",

@@ -7,8 +7,8 @@ Files are .npy, or .pt: one tensor each, as torch.save writes it. The latter nee
 
 from pathlib import Path
 
-from tfxc import cli
-from tfxc.errors import DataError, UserError
+from tfxc.core import cli
+from tfxc.core.errors import DataError, UserError
 
 
 def main(argv=None):
@@ -22,7 +22,7 @@ def main(argv=None):
     )
     options.add_argument("--label-names", metavar="FILE", help="a name per line, in order of ids")
     found = options.parse_args(argv)
-    from tfxc.data.feature_split import import_arrays
+    from tfxc.data.feature_sets.split import import_arrays
     from tfxc.labels.vocabulary import LabelVocabulary
 
     names = LabelVocabulary.load(found.label_names).names if found.label_names else None

@@ -1,12 +1,12 @@
 """Takes over an XR-Linear model that PECOS has trained, with its label tree, as a run folder.
 
     python tools/import_pecos.py FOLDER RUN --labels labels.txt --vectorizer VECTORIZER
-    python -m tfxc.predict --run RUN texts.txt
+    python -m tfxc predict --run RUN texts.txt
 
 FOLDER is what PECOS's training wrote (``param.json``, ``ranker/``); libpecos is not needed.
 """
 
-from tfxc import cli
+from tfxc.core import cli
 
 
 def main(argv=None):
@@ -27,7 +27,7 @@ def main(argv=None):
         "propensity-scored metrics",
     )
     found = options.parse_args(argv)
-    from tfxc.recipes._pecos_run import import_run
+    from tfxc.runs.import_pecos import import_run
 
     tree = import_run(
         found.folder,

@@ -12,9 +12,9 @@ import numpy as np
 import scipy.sparse
 from sklearn.linear_model import SGDClassifier
 
-from tfxc import cli
-from tfxc.files import read_json
-from tfxc.progress import Progress
+from tfxc.core import cli
+from tfxc.core.files import read_json
+from tfxc.core.progress import Progress
 
 SETTINGS = {"loss": "log_loss", "alpha": 1e-5, "max_iter": 4, "tol": None, "random_state": 0}
 _LABELS_PER_TASK = 64
@@ -59,7 +59,7 @@ def padded_labels(folder, split):
 
 
 def _whole(folder, split):
-    from tfxc.data.source import ShardSource
+    from tfxc.data.sources.shards import ShardSource
 
     source = ShardSource(folder, split)
     return next(source.sequential(source.num_examples)), source

@@ -7,21 +7,21 @@ start together find both. JOBS is how many fit into memory and cores at a time.
 import sys
 from pathlib import Path
 
-from tfxc import cli
+from tfxc.core import cli
 
 
 def main(argv=None):
     """Plans the repetitions of a config."""
     options = cli.tool_parser("plan_repetitions", __doc__)
     cli.add_config_options(options)
-    options.add_argument("--fresh", action="store_true", help="as for tfxc.train")
+    options.add_argument("--fresh", action="store_true", help="as for tfxc train")
     found = options.parse_args(argv)
-    from tfxc import registry
+    from tfxc.commands.train import check_config
+    from tfxc.core import registry
+    from tfxc.core.errors import ConfigError
     from tfxc.data.preparation import ensure_prepared
-    from tfxc.errors import ConfigError
     from tfxc.recipes.base import Context
-    from tfxc.recipes.repetitions import begin_repetitions, parallel_jobs, repetition_count
-    from tfxc.train import check_config
+    from tfxc.recipes.repetitions.recipe import begin_repetitions, parallel_jobs, repetition_count
 
     config = cli.config_of(found)
     check_config(config)

@@ -23,10 +23,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from tfxc import cli
-from tfxc.errors import ConfigError
-from tfxc.escaping import json_text
-from tfxc.files import read_json, write_json
+from tfxc.core import cli
+from tfxc.core.errors import ConfigError
+from tfxc.core.escaping import json_text
+from tfxc.core.files import read_json, write_json
 from tfxc.training.interrupts import stop_with_parent
 
 _STOPPED = 128  # exit codes from here on say that a signal stopped the training

@@ -5,16 +5,16 @@ Only TensorFlow is needed to load and call the model; tfxc is used to read the e
 
 import textwrap
 
-from tfxc import cli
-from tfxc.errors import ConfigError
-from tfxc.escaping import one_line
+from tfxc.core import cli
+from tfxc.core.errors import ConfigError
+from tfxc.core.escaping import one_line
 
 
 def main(argv=None):
     """Shows predictions of a text model."""
     options = cli.tool_parser("show_predictions", __doc__)
     options.add_argument("--run", required=True, help="run folder (for its data's settings)")
-    options.add_argument("--savedmodel", required=True, help="folder written by tfxc.export")
+    options.add_argument("--savedmodel", required=True, help="folder written by tfxc export")
     options.add_argument("--split", default="test")
     options.add_argument("--count", type=cli.positive, default=5)
     found = options.parse_args(argv)
@@ -36,8 +36,8 @@ def main(argv=None):
 
 def read_examples(run, split, count):
     """Every n-th example of a split, with more than one label: (text, labels)."""
-    from tfxc.data.held_out import open_split
-    from tfxc.training.run_folder import RunFolder
+    from tfxc.data.formats.held_out import open_split
+    from tfxc.runs.folder import RunFolder
 
     data = RunFolder(run).config().data
     if split not in data.sources():

@@ -10,9 +10,9 @@ and the labels beside it. --output writes the whole tree: .html to unfold, or .m
 
 from pathlib import Path
 
-from tfxc import cli
-from tfxc.errors import ConfigError
-from tfxc.escaping import html_text, markdown_text, one_line
+from tfxc.core import cli
+from tfxc.core.errors import ConfigError
+from tfxc.core.escaping import html_text, markdown_text, one_line
 
 _LEAST_WIDTH = 3  # names by which a cluster is told
 
@@ -36,7 +36,7 @@ def main(argv=None):
     if found.output and suffix not in writers:
         raise ConfigError(f"a name that ends in .html or .md expected, found {found.output!r}",
                           where="--output")  # fmt: skip
-    from tfxc.files import atomic_file
+    from tfxc.core.files import atomic_file
     from tfxc.labels.cluster_tree import ClusterTree
 
     named = NamedTree(ClusterTree.load(found.tree), found.names)
@@ -109,7 +109,7 @@ def as_text(named, depth, most, level=-1, node=0):
 
 def way_to(named, name):
     """Lines from the root to a label, then the labels that share its leaf."""
-    from tfxc.registry import nearest
+    from tfxc.core.registry import nearest
 
     if name not in named.names:
         raise ConfigError(f"unknown label {name!r}{nearest(name, named.names)}", where="--label")

@@ -5,7 +5,7 @@
 The same set, sizes and seed give the same rows. Stopped, the same command goes on.
 """
 
-from tfxc import cli
+from tfxc.core import cli
 
 
 def main(argv=None):
@@ -22,8 +22,8 @@ def main(argv=None):
         )
     options.add_argument("--seed", type=cli.seed, default=0)
     found = options.parse_args(argv)
-    from tfxc.data.feature_set import FeatureSet
-    from tfxc.data.feature_split import split_features
+    from tfxc.data.feature_sets.feature_set import FeatureSet
+    from tfxc.data.feature_sets.split import split_features
 
     features = FeatureSet(found.features)
     sizes = split_features(features, found.output, found.val, found.test, found.seed)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats import open_reader
-from tfxc.errors import ConfigError, DataError
 
 
 class ReaderContract:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tfxc.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError
 
 NUM_LABELS = 30
 

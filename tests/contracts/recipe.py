@@ -2,8 +2,8 @@
 
 import pytest
 
-from tfxc import registry
-from tfxc.errors import ConfigError
+from tfxc.core import registry
+from tfxc.core.errors import ConfigError
 from tfxc.recipes.base import Recipe
 
 

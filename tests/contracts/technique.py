@@ -7,18 +7,18 @@ import pytest
 import tensorflow as tf
 
 from tests.contracts.layers import assert_equal
-from tfxc import registry
-from tfxc.config import TrainingSettings
-from tfxc.data.pipeline import training_dataset
+from tfxc.core import registry
+from tfxc.core.config import TrainingSettings
 from tfxc.data.rows import Rows
-from tfxc.data.sampling import ArraySource
+from tfxc.data.sources.base import ArraySource
+from tfxc.data.sources.dataset import training_dataset
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel, example_features
 from tfxc.objectives.softmax import Softmax
 from tfxc.techniques.base import Technique
-from tfxc.training.optimizers import Adam
-from tfxc.training.schedules import Schedule
+from tfxc.training.optimization.optimizers import Adam
+from tfxc.training.optimization.schedules import Schedule
 from tfxc.training.step import TrainStep
 
 NUM_FEATURES, NUM_LABELS, BATCH = 12, 5, 8

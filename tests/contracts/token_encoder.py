@@ -9,7 +9,7 @@ from tests.contracts.encoder import EncoderContract
 from tests.contracts.layers import assert_close, assert_equal, exported
 from tfxc.ops.gradients import sum_repeated_rows
 from tfxc.ops.randomness import step_scope
-from tfxc.training.optimizers import Adam
+from tfxc.training.optimization.optimizers import Adam
 
 VOCABULARY = 12
 LENGTHS = (7, 3, 1, 0, 4, 2)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.data.source_sets import sparse_set, write_xc
-from tfxc.config import DataSettings
+from tests.data.sources.examples import sparse_set, write_xc
+from tfxc.core.config import DataSettings
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from tfxc import checksums
+from tfxc.core import checksums
 from tfxc.data.manifest import Manifest
+from tfxc.data.records.shard_writer import in_order, write_split
 from tfxc.data.rows import Rows
-from tfxc.data.shard_writer import in_order, write_split
 
 
 def numbered_rows(count):

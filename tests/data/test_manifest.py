@@ -6,15 +6,15 @@ import pydantic
 import pytest
 
 from tests.data.prepared import numbered_rows, prepared
-from tfxc.config import DataSettings
+from tfxc.core.config import DataSettings
+from tfxc.core.errors import DataError
 from tfxc.data.manifest import (
     Manifest,
     ShardInfo,
     fingerprint,
     prepared_folder,
 )
-from tfxc.data.source import ShardSource
-from tfxc.errors import DataError
+from tfxc.data.sources.shards import ShardSource
 
 
 @pytest.fixture

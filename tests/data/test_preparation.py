@@ -12,7 +12,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from tests.data.prepared import numbered_rows
-from tests.data.source_sets import (
+from tests.data.sources.examples import (
     AWKWARD,
     TFIDF,
     files_of,
@@ -20,17 +20,19 @@ from tests.data.source_sets import (
     texts_set,
     write_jsonl,
 )
-from tfxc.config import DataSettings
-from tfxc.data import held_out, preparation, shard_writer, source_files
+from tfxc.core.config import DataSettings
+from tfxc.core.errors import DataError
+from tfxc.data import preparation, source_files
 from tfxc.data.chunk import Chunk
+from tfxc.data.formats import held_out
 from tfxc.data.manifest import Manifest, prepared_folder
 from tfxc.data.preparation import ensure_prepared, prepare
-from tfxc.data.records import read_shard
-from tfxc.data.shard_writer import in_order, shuffled
-from tfxc.data.source import ShardSource
+from tfxc.data.records import shard_writer
+from tfxc.data.records.shard_writer import in_order, shuffled
+from tfxc.data.records.tfrecord import read_shard
 from tfxc.data.source_files import refuse_changed_sources
-from tfxc.data.text_features import load_text_features
-from tfxc.errors import DataError
+from tfxc.data.sources.shards import ShardSource
+from tfxc.data.text.registry import load_text_features
 from tfxc.labels.vocabulary import LabelVocabulary
 
 
@@ -379,7 +381,7 @@ def test_the_shuffle_does_not_depend_on_how_many_rows_come_at_a_time(tmp_path, s
 
 def test_shards_end_by_bytes(tmp_path, monkeypatch):
     rows = numbered_rows(3000)
-    monkeypatch.setattr("tfxc.data.shard_writer.SHARD_BYTES", rows.nbytes // 10)
+    monkeypatch.setattr("tfxc.data.records.shard_writer.SHARD_BYTES", rows.nbytes // 10)
     parts = list(in_order(iter([rows.slice(0, 1000), rows.slice(1000, 3000)]), 2000))
     assert 10 <= len(parts) <= 13 and max(part.nbytes for part in parts) < 1.2 * rows.nbytes / 10
     found = np.concatenate([part.values for part in parts])

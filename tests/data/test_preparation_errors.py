@@ -8,14 +8,14 @@ import pytest
 import scipy.sparse
 
 from tests.data.prepared import numbered_rows
-from tests.data.source_sets import TFIDF, files_of, sparse_set, write_jsonl, write_xc
-from tfxc.config import DataSettings
-from tfxc.data import shard_writer
+from tests.data.sources.examples import TFIDF, files_of, sparse_set, write_jsonl, write_xc
+from tfxc.core.config import DataSettings
+from tfxc.core.errors import DataError, UserError
 from tfxc.data.chunk import Chunk
 from tfxc.data.conversion import Converter
 from tfxc.data.label_ids import LabelNumbering
 from tfxc.data.preparation import ensure_prepared, prepare
-from tfxc.errors import DataError, UserError
+from tfxc.data.records import shard_writer
 
 
 def test_one_message_for_all_missing_files(tmp_path, monkeypatch):

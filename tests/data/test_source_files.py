@@ -2,9 +2,9 @@
 
 import pytest
 
-from tfxc.config import DataSettings
+from tfxc.core.config import DataSettings
+from tfxc.core.errors import DataError
 from tfxc.data.source_files import describe_sources, find_sources, stamps_of
-from tfxc.errors import DataError
 
 SHARDS = ("0.tar", "1.tar", "2.tar")
 

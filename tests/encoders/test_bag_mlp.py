@@ -4,8 +4,8 @@ import scipy.sparse
 import tensorflow as tf
 
 from tests.contracts.encoder import EncoderContract
-from tfxc.encoders._repeated import Repeated
 from tfxc.encoders.bag_mlp import BagMLP
+from tfxc.encoders.bases.repeated import Repeated
 from tfxc.labels.hashing import bucket_lookup
 from tfxc.ops.randomness import step_scope
 

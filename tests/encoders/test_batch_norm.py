@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tests.contracts.layers import copy_from_config
-from tfxc.encoders._batch_norm import BatchNorm
+from tfxc.encoders.layers.batch_norm import BatchNorm
 
 
 def moved_layer(shape=(6, 4, 5, 3), calls=2, **arguments):

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tests.contracts.encoder import ImageEncoderContract, images
-from tfxc.encoders._batch_norm import BatchNorm
-from tfxc.encoders._parts import MaskedDropout
 from tfxc.encoders.keras_application import LEAST_SIDE, MODELS, KerasApplication
+from tfxc.encoders.layers.batch_norm import BatchNorm
+from tfxc.encoders.layers.image_blocks import MaskedDropout
 from tfxc.ops.randomness import step_scope
 
 

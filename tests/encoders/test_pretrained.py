@@ -15,9 +15,9 @@ from tests.encoders.hub_folders import (
     normed,
     write_folder,
 )
-from tfxc.data.subwords import PretrainedTokens
-from tfxc.encoders.pretrained import Pretrained
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
+from tfxc.data.text.subwords import PretrainedTokens
+from tfxc.encoders.pretrained.encoder import Pretrained
 
 TINY = {
     "family": "bert", "vocabulary_size": VOCABULARY, "embedding_dim": 6, "hidden_dim": 6,

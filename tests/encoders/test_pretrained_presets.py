@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 
 from tests.encoders.hub_folders import PIECES
-from tfxc.data.subwords import PretrainedTokens
-from tfxc.data.subwords_model import model_of_pieces
-from tfxc.encoders.pretrained import Pretrained
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
+from tfxc.data.text.subwords import PretrainedTokens
+from tfxc.encoders.pretrained.encoder import Pretrained
+from tfxc.pretrained.sentencepiece import model_of_pieces
 
 pytest.importorskip("tensorflow_text", reason="the extra hub is not installed")
 pytest.importorskip("safetensors", reason="the extra hub is not installed")
@@ -48,7 +48,7 @@ def tokens_of(keras_hub, family, name):
     if family in ("bert", "distilbert", "electra"):
         return cls(vocabulary=PIECES, lowercase=True)
     if family == "roberta":
-        from tfxc.ops.subwords_bpe import byte_letters
+        from tfxc.ops.text.subwords_bpe import byte_letters
 
         pieces = ["<s>", "<pad>", "</s>", "<unk>", *byte_letters(), "fo", "fox", "<mask>"]
         vocabulary = {piece: number for number, piece in enumerate(pieces)}

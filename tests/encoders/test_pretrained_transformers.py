@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfxc.data.subwords import PretrainedTokens
-from tfxc.encoders.pretrained import Pretrained
+from tfxc.data.text.subwords import PretrainedTokens
+from tfxc.encoders.pretrained.encoder import Pretrained
 
 pytest.importorskip("tensorflow_text", reason="the extra hub is not installed")
 pytest.importorskip("safetensors", reason="the extra hub is not installed")

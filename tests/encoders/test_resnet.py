@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tests.contracts.encoder import ImageEncoderContract, images
 from tfxc.encoders import resnet
-from tfxc.encoders._parts import Parts, he_fan_out
+from tfxc.encoders.layers.image_blocks import Parts, he_fan_out
 from tfxc.encoders.resnet import ResNet, basic_block
 
 

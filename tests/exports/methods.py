@@ -5,11 +5,11 @@ from pathlib import Path
 
 from tests.encoders.hub_folders import write_folder
 from tests.small_runs import make_run
-from tfxc import registry
-from tfxc.errors import ConfigError
+from tfxc.core import registry
+from tfxc.core.errors import ConfigError
 from tfxc.exports import FORMATS
 from tfxc.exports.convert import export_model
-from tfxc.recipes.runs import load_run
+from tfxc.runs.loaded import load_run
 
 SOFTMAX = {"objective": {"name": "softmax"}}
 DENSE = {"kind": "dense", "num_features": 7, "encoder": {"name": "precomputed"}}

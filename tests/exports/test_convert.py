@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from tests.exports.methods import DENSE
+from tests.exports.test_savedmodel import dense_scores
 from tests.small_runs import NAMES, TEXTS, make_run
-from tests.test_serving import dense_scores
-from tfxc.errors import ConfigError, UserError
+from tfxc.core.errors import ConfigError, UserError
+from tfxc.core.files import MARKER
 from tfxc.exports import convert, litert, onnx
 from tfxc.exports.convert import export_model
 from tfxc.exports.parity import examples_of, largest_difference
-from tfxc.files import MARKER
-from tfxc.recipes.runs import load_run, trusting
+from tfxc.runs.loaded import load_run, trusting
 
 BOTH = pytest.mark.parametrize("form", ["onnx", "litert"])
 FORMATS = {"onnx": onnx.FORMAT, "litert": litert.FORMAT}

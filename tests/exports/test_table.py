@@ -6,7 +6,7 @@ import pytest
 
 from tests.exports.methods import measured
 from tests.source_tree import ROOT
-from tfxc import registry
+from tfxc.core import registry
 from tfxc.exports import FORMATS
 
 ROW = re.compile(r"^\| (encoder|head) \| `(\w+)` \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)

@@ -16,15 +16,16 @@ import numpy as np
 import pytest
 
 from tests import linear_runs, tiny
-from tests.data.feature_sets import vectors, write_set
-from tests.data.source_sets import write_jsonl
+from tests.data.feature_sets.examples import vectors, write_set
+from tests.data.sources.examples import write_jsonl
 from tests.small_runs import config_tree
-from tfxc import checksums, cli, evaluate, info, train
-from tfxc.config import load_config
+from tfxc.commands import evaluate, info, train
+from tfxc.core import checksums, cli
+from tfxc.core.config import load_config
 from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, TEXT_FEATURES_FOLDER
 from tfxc.data.preparation import ensure_prepared
-from tfxc.data.source import open_source
-from tfxc.data.text_features import load_text_features
+from tfxc.data.sources.shards import open_source
+from tfxc.data.text.registry import load_text_features
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.training.checkpoints import Checkpoints
 
@@ -347,7 +348,9 @@ def test_what_is_too_large_to_hash_is_verified_on_demand(ranked, tmp_path, monke
     path.write_bytes(content)
     evaluated(ranked, run)
     for command in ("info", "export"):
-        module = info if command == "info" else __import__("tfxc.export", fromlist=["main"])
+        module = (
+            info if command == "info" else __import__("tfxc.commands.export", fromlist=["main"])
+        )
         more = ("--verify",) if command == "info" else ("--output", tmp_path / "out")
         kind, line = _called(lambda module=module, more=more: call(module, "--run", run, *more))
         assert kind == "reported" and f"{path}: changed or damaged" in line

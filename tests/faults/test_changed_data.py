@@ -6,19 +6,20 @@ import shutil
 import pytest
 
 from tests import linear_runs, tiny
-from tests.data.source_sets import write_jsonl
+from tests.commands.calls import call
+from tests.data.sources.examples import write_jsonl
 from tests.small_runs import make_run
-from tests.verbs.calls import call
-from tfxc import evaluate, prepare, registry, train
-from tfxc.config import load_config, parse_config
+from tfxc.commands import evaluate, prepare, train
+from tfxc.core import registry
+from tfxc.core.config import load_config, parse_config
+from tfxc.core.errors import CheckpointError
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.preparation import prepare as prepare_data
-from tfxc.errors import CheckpointError
 from tfxc.recipes.base import Context
-from tfxc.training import run_folder
+from tfxc.runs import folder as run_folder
+from tfxc.runs.folder import RunFolder
 from tfxc.training.checkpoints import Checkpoints
-from tfxc.training.run_folder import RunFolder
 
 FIX = "prepare --force"
 
@@ -255,7 +256,7 @@ def test_a_finished_stage_is_recorded_at_once(tmp_path, capsys, monkeypatch):
         raise Stop
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr("tfxc.recipes.xr_linear.train_ranker", dying)
+        patch.setattr("tfxc.recipes.xr_linear.recipe.train_ranker", dying)
         train.main([str(argument) for argument in command])
     tree = tmp_path / "run" / "tree.npz"
     content = tree.read_bytes()
@@ -265,7 +266,7 @@ def test_a_finished_stage_is_recorded_at_once(tmp_path, capsys, monkeypatch):
         assert problem.startswith(f"{tree}: changed or damaged")
         tree.write_bytes(content)
         with monkeypatch.context() as patch, pytest.raises(Stop):
-            patch.setattr("tfxc.recipes.xr_linear.train_ranker", dying)
+            patch.setattr("tfxc.recipes.xr_linear.recipe.train_ranker", dying)
             train.main([str(argument) for argument in command])
     assert call(capsys, train, *command).code == 0
     assert tree.read_bytes() == content

@@ -11,13 +11,13 @@ import tensorflow as tf
 from tests import tiny
 from tests.contracts.technique import TinyTraining, tiny_model
 from tests.training.test_resume import Killed, dies_after
-from tfxc.errors import CheckpointError, NonFiniteLossError
-from tfxc.files import checksum
+from tfxc.core.errors import CheckpointError, NonFiniteLossError
+from tfxc.core.files import checksum
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel, example_features
 from tfxc.objectives.softmax import Softmax
+from tfxc.runs.folder import RunFolder
 from tfxc.training.checkpoints import Checkpoints
-from tfxc.training.run_folder import RunFolder
 
 
 def saved(folder, *steps, **more):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.source_tree import ROOT
-from tfxc.errors import UserError
+from tfxc.core.errors import UserError
 from tfxc.ops import compiled
 
 FAKE = """#!/bin/sh

@@ -14,11 +14,12 @@ import pytest
 import scipy.sparse
 
 from tests import linear_runs, small_runs, tiny
+from tests.commands.calls import call
 from tests.data.formats.recordio_writer import image_record, write_records
-from tests.verbs.calls import call
-from tfxc import cli, evaluate, export, info, predict, prepare, report, train, verify
-from tfxc.data.feature_writer import FeatureWriter
-from tfxc.training.run_folder import RunFolder
+from tfxc.commands import evaluate, export, info, predict, prepare, report, train, verify
+from tfxc.core import cli
+from tfxc.data.feature_sets.writer import FeatureWriter
+from tfxc.runs.folder import RunFolder
 
 GARBAGE = bytes(range(256)) * 4
 

@@ -8,12 +8,13 @@ from tests.exports.answer import answers
 from tests.exports.methods import head_of, parts_of
 from tests.linear_runs import command
 from tests.small_runs import make_run
-from tfxc import registry, train
+from tfxc.commands import train
+from tfxc.core import registry
 from tfxc.data.chunk import Chunk
 from tfxc.exports.convert import export_model
-from tfxc.predictors import RunPredictor
-from tfxc.recipes.runs import load_run
-from tfxc.serving import export_savedmodel
+from tfxc.exports.savedmodel import export_savedmodel
+from tfxc.inference.predictors import RunPredictor
+from tfxc.runs.loaded import load_run
 
 HEADS = registry.names("head")
 SLOW_ENCODERS = ("iresnet", "keras_application", "mobilefacenet", "pretrained", "resnet")

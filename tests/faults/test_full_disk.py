@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 
 from tests import linear_runs, tiny
-from tests.data.feature_sets import vectors, write_set
-from tests.data.source_sets import write_jsonl
+from tests.commands.calls import call
+from tests.data.feature_sets.examples import vectors, write_set
+from tests.data.sources.examples import write_jsonl
 from tests.ranker.conftest import DATA
 from tests.recipes import xr_texts
 from tests.small_runs import TEXTS, config_tree, make_run
-from tests.verbs.calls import call
-from tfxc import distill, encode, evaluate, export, predict, prepare, report, train, verify
-from tfxc.errors import MachineError
-from tfxc.files import copy_folder, write_errors
-from tfxc.training.weights_file import write_weights
+from tfxc.commands import distill, encode, evaluate, export, predict, prepare, report, train, verify
+from tfxc.core.errors import MachineError
+from tfxc.core.files import copy_folder, write_errors
+from tfxc.runs.weights_file import write_weights
 
 WORDS = {"name": "words", "min_count": 1, "max_length": 12}
 # Names of temporary files and folders, all of which have to be gone after an error.
@@ -127,7 +127,7 @@ def pruned(folder, disk, tool):
     prepared = ("--prepared", folder / "prepared")
     command = ("--config", folder / "config.json", *prepared)
     assert train.main([str(argument) for argument in command]) == 0
-    from tfxc import prune
+    from tfxc.commands import prune
 
     return prune, "--run", folder / "run", "--num-heads", 1, *prepared, "--output", disk / "run"
 

@@ -14,16 +14,15 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.data import unlabelled
-from tfxc.data.feature_extraction import read_labels
-from tfxc.data.feature_split import import_arrays
-from tfxc.data.formats import archives, open_reader
+from tfxc.core.errors import ConfigError, DataError, MachineError
+from tfxc.core.settings import MAX_LINE_BYTES, DataSettings
+from tfxc.data.feature_sets.extraction import read_labels
+from tfxc.data.feature_sets.split import import_arrays
+from tfxc.data.formats import archives, open_reader, unlabelled
 from tfxc.data.formats.lines import Lines
 from tfxc.data.label_ids import LabelNumbering
-from tfxc.data.matrices import load_matrix
 from tfxc.data.preparation import prepare
-from tfxc.errors import ConfigError, DataError, MachineError
-from tfxc.settings import MAX_LINE_BYTES, DataSettings
+from tfxc.data.sources.matrices import load_matrix
 
 STRAY = 10**9
 MOST_BYTES = 6 * MAX_LINE_BYTES
@@ -229,7 +228,7 @@ def test_a_sparse_matrix_beyond_the_memory_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "X.npz"
     scipy.sparse.save_npz(path, scipy.sparse.eye(1000, format="csr"))
     assert load_matrix(path).shape == (1000, 1000)
-    monkeypatch.setattr("tfxc.ops.memory.available_bytes", lambda: 10_000)
+    monkeypatch.setattr("tfxc.core.memory.available_bytes", lambda: 10_000)
     with pytest.raises(MachineError, match=r"X\.npz: takes .* GB of memory"):
         load_matrix(path)
 

@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from tests.commands.calls import call, listing
 from tests.small_runs import NAMES, make_run
 from tests.source_tree import ROOT
-from tests.verbs.calls import call, listing
-from tfxc import export, train
-from tfxc.config import parse_config
+from tfxc.commands import export, train
+from tfxc.core.config import parse_config
+from tfxc.core.errors import CheckpointError, ConfigError, UserError
+from tfxc.core.files import MARKER, atomic_file, atomic_folder, check_own, lock_of
+from tfxc.core.locks import holder, locked, owned, scratch_folder, sweep
 from tfxc.data.preparation import ensure_prepared
-from tfxc.errors import CheckpointError, ConfigError, UserError
-from tfxc.files import MARKER, atomic_file, atomic_folder, check_own, lock_of
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.locks import holder, locked, owned, scratch_folder, sweep
 from tfxc.recipes.base import Context
 from tfxc.recipes.fit import Fit
-from tfxc.training.run_folder import RunFolder
+from tfxc.runs.folder import RunFolder
 
 HOLDER = """
 import sys, time
-from tfxc.locks import locked
+from tfxc.core.locks import locked
 with locked(sys.argv[1], print):
     print("holds", flush=True)
     time.sleep(60)
@@ -278,7 +278,7 @@ def test_a_process_locks_a_run_twice_and_frees_it_once(tmp_path):
 
 def test_scratch_of_killed_processes_is_swept(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("tfxc.locks._is_new", lambda handle: False)
+    monkeypatch.setattr("tfxc.core.locks._is_new", lambda handle: False)
     (tmp_path / "tfxc-worker-12345678").mkdir()
     (tmp_path / "tfxc-worker-12345678" / "ckpt-1").write_text("x")
     (tmp_path / "tfxc-other-dead").mkdir()
@@ -289,7 +289,7 @@ def test_scratch_of_killed_processes_is_swept(tmp_path, monkeypatch):
 
 
 def test_files_and_folders_sweep_what_stood_in_their_way(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfxc.locks._is_new", lambda handle: False)
+    monkeypatch.setattr("tfxc.core.locks._is_new", lambda handle: False)
     (tmp_path / ".a.new-12345678").write_text("half")
     (tmp_path / ".b.new-12345678").mkdir()
     (tmp_path / ".c.new-12345678").write_text("half")
@@ -345,7 +345,7 @@ def test_remote_addresses_are_refused_before_any_work(capsys, tmp_path, monkeypa
 
 
 def test_preparing_sweeps_what_killed_preparations_left(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfxc.locks._is_new", lambda handle: False)
+    monkeypatch.setattr("tfxc.core.locks._is_new", lambda handle: False)
     settings = parse_config(tiny.tiny_tree(tmp_path)).data
     root = tmp_path / "prepared"
     for name in (".other-12345678.new-abcdefgh", ".kept", ".gitignore"):

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from tests import small_runs, tiny
-from tests.verbs.calls import call, listing
-from tfxc import encode, evaluate, export, predict, prepare, report, train, verify
+from tests.commands.calls import call, listing
+from tfxc.commands import encode, evaluate, export, predict, prepare, report, train, verify
 
 NUMBERS = {
     errno.ENOSPC: "the disk is full",
@@ -201,7 +201,7 @@ def test_a_preparation_that_is_stopped(tmp_path, number):
     tree = tiny.tiny_tree(tmp_path, data={"train": str(path), "dev": None})
     (tmp_path / "config.json").write_text(json.dumps(tree))
     before = {name: size for name, size in listing(tmp_path).items() if size is not None}
-    command = [sys.executable, "-m", "tfxc.prepare", "--config", tmp_path / "config.json"]
+    command = [sys.executable, "-m", "tfxc", "prepare", "--config", tmp_path / "config.json"]
     process = subprocess.Popen(
         [*command, "--prepared", tmp_path / "prepared"], stderr=subprocess.PIPE, text=True
     )

@@ -11,13 +11,13 @@ import sys
 import numpy as np
 import pytest
 
-from tests.data.source_sets import write_jsonl
+from tests.commands.calls import call
+from tests.data.sources.examples import write_jsonl
 from tests.small_runs import config_tree, make_run
-from tests.verbs.calls import call
-from tfxc import distill, encode
+from tfxc.commands import distill, encode
+from tfxc.core.errors import DataError, MachineError, UserError
 from tfxc.data import row_writer
 from tfxc.data.row_writer import RowWriter, read_progress, unfinished_files
-from tfxc.errors import DataError, MachineError, UserError
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 

@@ -13,9 +13,9 @@ import pytest
 
 from tests import tiny
 from tests.source_tree import ROOT
-from tfxc.config import parse_config
-from tfxc.errors import ConfigError, MachineError
-from tfxc.settings import TrainingSettings
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError, MachineError
+from tfxc.core.settings import TrainingSettings
 from tfxc.training.rendezvous import Rendezvous, wait_limit
 from tfxc.training.strategies import _shared_keys, check_tf_config, make_strategy
 

@@ -7,16 +7,16 @@ from tests.contracts.head import NUM_LABELS, HeadContract
 from tests.contracts.layers import assert_close, assert_equal
 from tests.contracts.technique import NUM_FEATURES, TinyTraining, tiny_source
 from tests.contracts.technique import NUM_LABELS as LABELS_OF_TINY_SOURCE
-from tfxc.config import parse_config
-from tfxc.encoders._repeated import Repeated
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError
+from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.precomputed import Precomputed
-from tfxc.errors import ConfigError
 from tfxc.heads import mach
 from tfxc.heads.mach import AGGREGATES, Mach
 from tfxc.model import build_model
 from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.ops.randomness import step_scope
-from tfxc.recipes.repetitions import place_repetition
+from tfxc.recipes.repetitions.recipe import place_repetition
 
 
 def buckets_of(head):

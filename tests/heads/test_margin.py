@@ -3,9 +3,9 @@ import pytest
 import tensorflow as tf
 
 from tests.contracts.head import NUM_LABELS, HeadContract
-from tfxc.heads import margin
-from tfxc.heads._margin_sampling import partial, sampled_heads, true_heads
-from tfxc.heads.margin import Margin
+from tfxc.heads.margin import head as margin
+from tfxc.heads.margin.head import Margin
+from tfxc.heads.margin.sampling import partial, sampled_heads, true_heads
 from tfxc.objectives.softmax import Softmax
 from tfxc.ops.randomness import step_scope
 

@@ -4,10 +4,10 @@ import tensorflow as tf
 
 from tests.contracts.head import NUM_LABELS, HeadContract
 from tests.contracts.layers import assert_equal
-from tfxc import registry
-from tfxc.heads import sampled
-from tfxc.heads._class_sampling import drawn_classes
-from tfxc.heads.sampled import Sampled
+from tfxc.core import registry
+from tfxc.heads.sampled import head as sampled
+from tfxc.heads.sampled.head import Sampled
+from tfxc.heads.sampled.sampling import drawn_classes
 from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.objectives.softmax import Softmax
 from tfxc.ops.randomness import step_scope

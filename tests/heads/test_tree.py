@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from tests.contracts.head import NUM_LABELS, HeadContract
 from tests.heads.digits_by_numpy import log_probabilities
-from tfxc.heads import _tree_search
-from tfxc.heads.tree import Tree
+from tfxc.heads.tree import search
+from tfxc.heads.tree.head import Tree
 from tfxc.labels.tree_building import build_tree
 from tfxc.labels.tree_shape import built_shape, family_table, shape_of
 from tfxc.objectives.base import masked_logits
@@ -104,7 +104,7 @@ class TestTree(HeadContract):
         for k in (1, 7, num_labels):
             expected_ids, expected_scores = self.brute_force(exact, features, k)
             for tile, head in ((10**6, exact), (10, exact), (10**6, wide)):
-                monkeypatch.setattr(_tree_search, "_TILE", tile)
+                monkeypatch.setattr(search, "_TILE", tile)
                 ids, scores = head.top_k(features, k)
                 np.testing.assert_array_equal(ids, expected_ids)
                 np.testing.assert_allclose(scores, expected_scores, rtol=1e-4, atol=1e-5)

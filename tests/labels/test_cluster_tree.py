@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.errors import DataError
+from tfxc.core.errors import DataError
 from tfxc.labels.cluster_tree import ClusterTree
 
 

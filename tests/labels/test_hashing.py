@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.labels.hashing import bucket_lookup, bucket_lookups, check_buckets, inverse_lookup
 
 GOLDEN = Path(os.environ.get("TFXC_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))

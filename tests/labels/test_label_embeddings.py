@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.label_embeddings import pifa, pifa_with_label_features, pii
 
 

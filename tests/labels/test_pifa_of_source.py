@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse
 
 from tfxc.data.rows import Rows
-from tfxc.data.sampling import ArraySource
+from tfxc.data.sources.base import ArraySource
 from tfxc.labels.label_embeddings import pifa_of_source
 
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.labels.propensity import (
     DATASET_CONSTANTS,
     checked_counts,

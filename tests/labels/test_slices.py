@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.labels.slices import frequency_slices
 
 DATA = Path(os.environ.get("TFXC_DATA", Path(__file__).parents[3] / "shared" / "data"))

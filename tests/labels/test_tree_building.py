@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.tree_building import add_labels, build_tree, leaf_centroids
 

@@ -4,7 +4,7 @@ import collections
 
 import pytest
 
-from tfxc.errors import DataError
+from tfxc.core.errors import DataError
 from tfxc.labels.vocabulary import LabelVocabulary
 
 AWKWARD = [

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.contracts.metrics import random_batch, true_labels
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.metrics.base import checked_ks, hits
 from tfxc.metrics.ranking import Precision, Recall
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from tfxc.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.metrics.bootstrap import paired_bootstrap
 
 

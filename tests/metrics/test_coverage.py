@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.contracts.metrics import NUM_LABELS, MetricContract, random_batch, true_labels
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.labels.slices import LabelSlices
 from tfxc.metrics.coverage import LabelCoverage, SlicedPrecision, SlicedRecall
 from tfxc.metrics.ranking import Precision

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.contracts.metrics import random_batch
-from tfxc.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.metrics.loss import FullLoss
 from tfxc.metrics.suite import build_metrics
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.contracts.metrics import NUM_LABELS, MetricContract, random_batch, true_labels
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.metrics.propensity_scored import PropensityScoredNDCG, PropensityScoredPrecision
 
 KS = (1, 3, 5)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.contracts.metrics import NUM_LABELS, MetricContract, random_batch, single_label
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.labels.slices import frequency_slices
 from tfxc.metrics.classification import Classification, Decision
 from tfxc.metrics.ranking import NDCG, Precision

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tfxc.errors import ConfigError, DataError
-from tfxc.metrics._roc import Roc, draw_roc
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.metrics.roc import Roc, draw_roc
 from tfxc.metrics.verification import (
     add_halves,
     pair_distances,
@@ -137,8 +137,8 @@ def test_area_and_equal_error_rate():
 
 @pytest.mark.parametrize("block", [3, 1000])
 def test_distances_of_scaled_embeddings(monkeypatch, block):
-    monkeypatch.setattr("tfxc.metrics._pairs._BLOCK", block)
-    monkeypatch.setattr("tfxc.metrics._pairs._PAIRS", block)
+    monkeypatch.setattr("tfxc.metrics.pair_scores._BLOCK", block)
+    monkeypatch.setattr("tfxc.metrics.pair_scores._PAIRS", block)
     random = np.random.default_rng(1)
     embeddings = random.normal(size=(20, 7)).astype(np.float32)
     embeddings[4] = 0
@@ -165,7 +165,7 @@ def test_mirrored_halves_are_summed_before_scaling():
 @pytest.mark.parametrize("block", [4, 1000])
 def test_templates_by_loops(monkeypatch, block):
     """Media of 1, 2 and 5 frames; media ids that several templates share."""
-    monkeypatch.setattr("tfxc.metrics._pairs._BLOCK", block)
+    monkeypatch.setattr("tfxc.metrics.pair_scores._BLOCK", block)
     random = np.random.default_rng(2)
     templates = np.array([9, 9, 9, 9, 9, 9, 9, 9, 4, 4, 4, 5])
     media = np.array([1, 2, 2, 3, 3, 3, 3, 3, 3, 3, 1, 1])

@@ -17,14 +17,14 @@ from tests.contracts.objective import (
     some_valid,
 )
 from tests.objectives.dual_by_numpy import Toy
-from tfxc import registry
-from tfxc.config import TrainingSettings
+from tfxc.core import registry
+from tfxc.core.config import TrainingSettings
 from tfxc.encoders.precomputed import Precomputed
-from tfxc.heads.sampled import Sampled
+from tfxc.heads.sampled.head import Sampled
 from tfxc.model import XCModel
 from tfxc.ops.logit_group import LogitGroup
-from tfxc.training.optimizers import SGD
-from tfxc.training.schedules import Schedule
+from tfxc.training.optimization.optimizers import SGD
+from tfxc.training.optimization.schedules import Schedule
 from tfxc.training.step import TrainStep
 
 ARGUMENTS = {

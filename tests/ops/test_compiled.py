@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfxc.ops import compiled
-from tfxc.training.optimizers import Adam
+from tfxc.training.optimization.optimizers import Adam
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.errors import DataError
+from tfxc.core.errors import DataError
 from tfxc.ops import two_means
 from tfxc.ops.two_means import Halves, has_native
 

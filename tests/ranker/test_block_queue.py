@@ -5,7 +5,7 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
-from tfxc.ops.linear_block import Block
+from tfxc.ops.linear.block import Block
 from tfxc.ranker.block_queue import Plan, write_blocks
 
 NEEDS = [100, 60, 60, 40, 30]

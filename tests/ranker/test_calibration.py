@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.ranker.calibration import METHODS, Calibration, at_least, pairs_of
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
-from tfxc.ops.linear_solver import has_native
+from tfxc.ops.linear.solver import has_native
 from tfxc.ranker import chain as chain_module
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import BudgetError, least_budget, train_layer

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.errors import ConfigError, DataError
-from tfxc.ops.linear_solver import SolverSettings, has_native, solve_block
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.ops.linear.solver import SolverSettings, has_native, solve_block
 from tfxc.ranker import layer as layer_module
 from tfxc.ranker.features import check_features
 from tfxc.ranker.layer import train_layer

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.ranker.post_processors import POST_PROCESSORS, post_processor
 
 MARGINS = np.linspace(-30, 30, 241)

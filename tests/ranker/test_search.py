@@ -1,4 +1,4 @@
-"""The ranker of a model folder; the search itself is tested with tfxc.ops.beam_search."""
+"""The ranker of a model folder; the search itself is tested with tfxc.ops.search.beam_search."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse
 
 from tests.folders import record_again
-from tfxc.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.ranker.search import Ranker, load_layer, search
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.ranker.settings import RankerSettings
 
 SIZES = [4, 60, 4108]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.errors import DataError
+from tfxc.core.errors import DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.settings import RankerSettings

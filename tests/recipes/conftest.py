@@ -8,7 +8,7 @@ from tests.linear_runs import command
 @pytest.fixture(scope="package")
 def run(tmp_path_factory):
     """The run folder of a trained linear ranker, beside its data."""
-    from tfxc import train
+    from tfxc.commands import train
 
     folder = tmp_path_factory.mktemp("xr_linear")
     assert train.main([str(part) for part in command(folder)]) == 0

@@ -6,17 +6,17 @@ import shutil
 import numpy as np
 import pytest
 
+from tests.commands.calls import call
 from tests.folders import record_again
 from tests.linear_runs import NUM_LABELS, ranker_files, texts_of
 from tests.recipes import xr_texts
-from tests.verbs.calls import call
-from tfxc import evaluate
+from tfxc.commands import evaluate
 from tfxc.data.chunk import Chunk
+from tfxc.inference.predictors import RunPredictor
 from tfxc.labels.cluster_tree import ClusterTree
-from tfxc.predictors import RunPredictor
 from tfxc.ranker.search import Ranker, load_layer
-from tfxc.recipes.runs import load_run
-from tfxc.recipes.xr_transformer import XrTransformer
+from tfxc.recipes.xr_transformer.recipe import XrTransformer
+from tfxc.runs.loaded import load_run
 
 
 @pytest.fixture

@@ -6,25 +6,26 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.commands.calls import call
 from tests.contracts.recipe import RecipeContract
-from tests.data.source_sets import write_jsonl
+from tests.data.sources.examples import write_jsonl
 from tests.small_runs import config_tree
-from tests.verbs.calls import call
-from tfxc import checksums, distill, train
-from tfxc.config import parse_config
+from tfxc.commands import distill, train
+from tfxc.core import checksums
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import DataSettings, ensure_prepared, prepare
-from tfxc.data.source import ShardSource, open_source
+from tfxc.data.sources.shards import ShardSource, open_source
 from tfxc.encoders.precomputed import Precomputed
-from tfxc.errors import ConfigError, DataError
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel
 from tfxc.objectives.softmax import Softmax
 from tfxc.ops.divergence import teacher_divergence
-from tfxc.recipes._teacher import confidence, reading_order, write_teacher_logits
-from tfxc.recipes.distill import Distill
-from tfxc.recipes.runs import load_run
-from tfxc.techniques._distillation import Distillation
+from tfxc.recipes.distill.objective import Distillation
+from tfxc.recipes.distill.recipe import Distill
+from tfxc.recipes.distill.teacher_logits import confidence, reading_order, write_teacher_logits
+from tfxc.runs.loaded import load_run
 
 NAMES = ("fox", "hen", "owl")
 

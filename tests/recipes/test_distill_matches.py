@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.commands.calls import call
 from tests.contracts.layers import assert_equal
 from tests.contracts.technique import eagerly
 from tests.recipes.test_distill import teacher, tree  # noqa: F401 (a fixture)
 from tests.techniques.matching import batch, distillation, model, training
 from tests.techniques.one_step import applied
-from tests.verbs.calls import call
-from tfxc import distill, train
-from tfxc.errors import ConfigError
+from tfxc.commands import distill, train
+from tfxc.core.errors import ConfigError
 from tfxc.ops.matches import hidden_mse
-from tfxc.recipes._matches import read_matches
-from tfxc.recipes.distill import Distill
-from tfxc.recipes.runs import load_run
-from tfxc.techniques._distillation import Tempering
+from tfxc.recipes.distill.match_settings import read_matches
+from tfxc.recipes.distill.objective import Tempering
+from tfxc.recipes.distill.recipe import Distill
+from tfxc.runs.loaded import load_run
 
 MATCH = {"layer_teacher": 2, "layer_student": 1, "loss": "hidden_mse"}
 WORDS = {"name": "words", "max_length": 12, "min_count": 1}

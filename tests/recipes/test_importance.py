@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfxc.config import parse_config
-from tfxc.encoders._slices import layer_sizes
-from tfxc.errors import ConfigError
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError
 from tfxc.model import build_model
-from tfxc.recipes._importance import Importance, best_parts_of_all, shrink
-from tfxc.recipes._pruning import check_targets, choose_parts, smaller_model
+from tfxc.recipes.prune.importance import Importance, best_parts_of_all, shrink
+from tfxc.recipes.prune.slices import layer_sizes
+from tfxc.recipes.prune.smaller_model import check_targets, choose_parts, smaller_model
 
 VOCABULARY, LABELS = 12, 4
 BERT = {

@@ -7,14 +7,14 @@ import pytest
 import tensorflow as tf
 
 from tests import tiny
+from tests.commands.calls import call
 from tests.contracts.recipe import RecipeContract
-from tests.verbs.calls import call
-from tfxc import evaluate, info, train
-from tfxc.errors import CheckpointError, ConfigError
+from tfxc.commands import evaluate, info, train
+from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.model import build_model
-from tfxc.recipes.kfold import KFold
-from tfxc.recipes.runs import load_run
-from tfxc.serving import export_savedmodel
+from tfxc.recipes.kfold.recipe import KFold
+from tfxc.runs.loaded import load_run
 
 
 class TestKFold(RecipeContract):

@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from tests.commands.calls import call
 from tests.linear_runs import texts_of
 from tests.small_runs import make_run
-from tests.verbs.calls import call
-from tfxc import predict
+from tfxc.commands import predict
 from tfxc.data.chunk import Chunk
-from tfxc.predictors import RunPredictor
+from tfxc.inference.predictors import RunPredictor
 from tfxc.ranker.ensemble import combine
-from tfxc.recipes.runs import load_run
+from tfxc.runs.loaded import load_run
 
 
 @pytest.fixture(scope="module")

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from tests.commands.calls import call
 from tests.linear_runs import NUM_LABELS, SECTION, command
 from tests.recipes.xr_texts import NAMES, work_of, write_texts
-from tests.verbs.calls import call
-from tfxc import train
+from tfxc.commands import train
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.manifest import Manifest
-from tfxc.data.matrices import matrices
-from tfxc.data.source import open_source
-from tfxc.errors import ConfigError, DataError
+from tfxc.data.sources.matrices import matrices
+from tfxc.data.sources.shards import open_source
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa_with_label_features
 from tfxc.labels.tree_building import build_tree
-from tfxc.recipes._linear_settings import TreeSettings
-from tfxc.recipes._xr_checks import planned
-from tfxc.recipes.xr_transformer import XrTransformer
+from tfxc.recipes.xr_linear.settings import TreeSettings
+from tfxc.recipes.xr_transformer.checks import planned
+from tfxc.recipes.xr_transformer.recipe import XrTransformer
 
 BY_HAND = ClusterTree([[0, 0, 0], [0] * 20 + [1] * 7 + [2] * 3])  # as no 2-means would
 

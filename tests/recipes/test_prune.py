@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.commands.calls import call, listing
 from tests.contracts.recipe import RecipeContract
 from tests.encoders.hub_folders import write_folder
-from tests.encoders.test_tokens_end_to_end import config_of
+from tests.end_to_end.test_tokens import config_of
 from tests.folders import record_again
-from tests.verbs.calls import call, listing
-from tfxc import evaluate, export, info, predict, prune, train
-from tfxc.encoders._slices import layer_sizes
-from tfxc.errors import ConfigError
-from tfxc.recipes.prune import Prune
-from tfxc.recipes.runs import load_run
+from tfxc.commands import evaluate, export, info, predict, prune, train
+from tfxc.core.errors import ConfigError
+from tfxc.recipes.prune.recipe import Prune
+from tfxc.recipes.prune.slices import layer_sizes
+from tfxc.runs.loaded import load_run
 from tfxc.training.step import TrainStep
 
 WORDS = {"name": "words", "min_count": 1}

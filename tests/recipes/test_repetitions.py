@@ -16,17 +16,17 @@ from sklearn.utils import murmurhash3_32
 
 from tests import tiny
 from tests.contracts.recipe import RecipeContract
-from tfxc import registry
-from tfxc.config import parse_config
+from tfxc.core import registry
+from tfxc.core.config import parse_config
+from tfxc.core.errors import CheckpointError, ConfigError, UserError
 from tfxc.data.preparation import ensure_prepared
-from tfxc.data.source import ShardSource
-from tfxc.errors import CheckpointError, ConfigError, UserError
+from tfxc.data.sources.shards import ShardSource
 from tfxc.model import build_model
 from tfxc.recipes.base import Context
-from tfxc.recipes.repetitions import Repetitions, repetition_count
-from tfxc.recipes.runs import load_run
+from tfxc.recipes.repetitions.recipe import Repetitions, repetition_count
+from tfxc.runs.folder import RunFolder
+from tfxc.runs.loaded import load_run
 from tfxc.training.interrupts import Stopped
-from tfxc.training.run_folder import RunFolder
 
 
 class TestRepetitions(RecipeContract):

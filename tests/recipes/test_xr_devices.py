@@ -13,7 +13,7 @@ import scipy.sparse
 
 from tests.recipes.xr_texts import work_of, write_texts
 from tests.training.test_strategies import ROOT, finish
-from tfxc import registry
+from tfxc.core import registry
 from tfxc.ranker.search import load_layer
 from tfxc.training.step import TrainStep
 from tfxc.training.strategies import by_chief, make_strategy

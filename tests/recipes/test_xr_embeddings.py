@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from tfxc.core.errors import DataError
 from tfxc.data.rows import Rows
-from tfxc.data.sampling import ArraySource
-from tfxc.data.tokens_base import TokenRows
-from tfxc.errors import DataError
-from tfxc.recipes import _xr_embeddings
-from tfxc.recipes._xr_embeddings import as_csr, beside, write_embeddings
+from tfxc.data.sources.base import ArraySource
+from tfxc.data.text.tokens_base import TokenRows
+from tfxc.recipes.xr_transformer import embeddings
+from tfxc.recipes.xr_transformer.embeddings import as_csr, beside, write_embeddings
 
 
 def test_embeddings_of_all_examples(tmp_path):
@@ -36,7 +36,7 @@ def test_texts_are_encoded_by_length_and_written_in_order(tmp_path, monkeypatch)
         widths.append(tokens.shape[1])
         return (tokens > 0).sum(1, keepdims=True).astype(np.float32)
 
-    monkeypatch.setattr(_xr_embeddings, "_BLOCK", 3)  # 6 texts at once, then the other 4
+    monkeypatch.setattr(embeddings, "_BLOCK", 3)  # 6 texts at once, then the other 4
     write_embeddings(tmp_path / "vectors.npy", encode, source, 2, "embedding")
     assert np.load(tmp_path / "vectors.npy").ravel().tolist() == list(lengths)
     assert widths == [8, 32, 72, 24, 48]

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from tests.commands.calls import call
 from tests.encoders.hub_folders import PIECES, write_folder
 from tests.recipes.xr_texts import WORDS, tree_of_config, work_of, write_texts
-from tests.verbs.calls import call
-from tfxc import encode, predict, train
-from tfxc.recipes.runs import load_run
-from tfxc.recipes.xr_transformer import XrTransformer
+from tfxc.commands import encode, predict, train
+from tfxc.recipes.xr_transformer.recipe import XrTransformer
+from tfxc.runs.loaded import load_run
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.commands.calls import call
 from tests.exports.answer import answers
 from tests.recipes.xr_texts import work_of, write_texts
-from tests.verbs.calls import call
-from tfxc import export, predict
-from tfxc.recipes.xr_transformer import XrTransformer
+from tfxc.commands import export, predict
+from tfxc.recipes.xr_transformer.recipe import XrTransformer
 
 
 @pytest.fixture(scope="module")

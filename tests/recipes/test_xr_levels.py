@@ -9,16 +9,16 @@ from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
 from tests.source_tree import ROOT
-from tfxc import registry
-from tfxc.config import load_config, parse_config
-from tfxc.errors import ConfigError
+from tfxc.core import registry
+from tfxc.core.config import load_config, parse_config
+from tfxc.core.errors import ConfigError
 from tfxc.labels.cluster_tree import ClusterTree
-from tfxc.recipes import _xr_levels
-from tfxc.recipes._xr_checks import check_fit, plan_of, settings_of_ranker, tree_settings
-from tfxc.recipes._xr_levels import Levels, as_table
-from tfxc.recipes._xr_plan import Plan, fine_tuned_levels, per_level
-from tfxc.recipes.xr_transformer import XrTransformer
-from tfxc.training.run_folder import RunFolder
+from tfxc.recipes.xr_transformer import levels as levels_module
+from tfxc.recipes.xr_transformer.checks import check_fit, plan_of, settings_of_ranker, tree_settings
+from tfxc.recipes.xr_transformer.levels import Levels, as_table
+from tfxc.recipes.xr_transformer.plan import Plan, fine_tuned_levels, per_level
+from tfxc.recipes.xr_transformer.recipe import XrTransformer
+from tfxc.runs.folder import RunFolder
 
 TREE = ClusterTree([[0, 0, 0], [0, 1, 1, 2, 2, 2], [0, 0, 1, 2, 3, 3, 4, 5, 5]])
 EXAMPLES, DIM = 40, 5
@@ -106,9 +106,9 @@ def svm_margins(features, levels, level, above, relevance):
 @pytest.mark.parametrize("ensemble", ["transformer-only", "concat-only", "average"])
 @pytest.mark.parametrize("cost_sensitive", [False, True])
 def test_clusters_found(make, ensemble, cost_sensitive, monkeypatch):
-    exact = _xr_levels.SolverSettings
+    exact = levels_module.SolverSettings
     monkeypatch.setattr(
-        _xr_levels, "SolverSettings", lambda **a: exact(**a, epsilon=1e-6, max_passes=10_000)
+        levels_module, "SolverSettings", lambda **a: exact(**a, epsilon=1e-6, max_passes=10_000)
     )
     levels = make(ensemble=ensemble, cost_sensitive=cost_sensitive)
     above = predicted = None
@@ -134,9 +134,9 @@ def test_clusters_found(make, ensemble, cost_sensitive, monkeypatch):
 
 
 def test_linear_start(make, monkeypatch):
-    exact = _xr_levels.SolverSettings
+    exact = levels_module.SolverSettings
     monkeypatch.setattr(
-        _xr_levels, "SolverSettings", lambda **a: exact(**a, epsilon=1e-6, max_passes=100_000)
+        levels_module, "SolverSettings", lambda **a: exact(**a, epsilon=1e-6, max_passes=100_000)
     )
     for how in ("linear", "weighted-linear"):
         levels = make(initial=["none", how, how], negatives=["tfn"] * 3)

@@ -7,15 +7,15 @@ import signal
 
 import pytest
 
+from tests.commands.calls import call
 from tests.contracts.recipe import RecipeContract
 from tests.linear_runs import NUM_LABELS, SECTION, command, ranker_files, write_config
-from tests.verbs.calls import call
-from tfxc import info, train
-from tfxc.errors import CheckpointError, ConfigError
+from tfxc.commands import info, train
+from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.store import LayerWriter
-from tfxc.recipes.runs import load_run
-from tfxc.recipes.xr_linear import XRLinear
+from tfxc.recipes.xr_linear.recipe import XRLinear
+from tfxc.runs.loaded import load_run
 
 
 class TestXRLinear(RecipeContract):
@@ -157,7 +157,7 @@ def test_recipes_of_networks_refuse_its_config(run, capsys, recipe):
 
 
 def test_calibration_needs_a_dev_split(run):
-    from tfxc.config import load_config
+    from tfxc.core.config import load_config
     from tfxc.data.manifest import Manifest
 
     config = load_config(write_config(run.parent, name="nodev"))

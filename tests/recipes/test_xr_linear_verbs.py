@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.commands.calls import call, listing
 from tests.linear_runs import texts_of
-from tests.verbs.calls import call, listing
-from tfxc import checksums, evaluate, export, info, predict, report, train
+from tfxc.commands import evaluate, export, info, predict, report, train
+from tfxc.core import checksums
 from tfxc.ranker.calibration import Calibration
 from tfxc.ranker.search import Ranker
 from tfxc.ranker.sizes import size_lines
-from tfxc.recipes.runs import load_run
+from tfxc.runs.loaded import load_run
 
 
 @pytest.fixture

@@ -8,23 +8,23 @@ import pytest
 import scipy.sparse
 import tensorflow as tf
 
+from tests.commands.calls import call
 from tests.contracts.recipe import RecipeContract
 from tests.recipes.xr_texts import tree_of_config, work_of, write_texts
-from tests.verbs.calls import call
-from tfxc import encode, evaluate, info, predict, train
+from tfxc.commands import encode, evaluate, info, predict, train
+from tfxc.core.errors import ConfigError
 from tfxc.data import row_writer
-from tfxc.data.matrices import matrices
-from tfxc.data.source import open_source
-from tfxc.errors import ConfigError
+from tfxc.data.sources.matrices import matrices
+from tfxc.data.sources.shards import open_source
+from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.search import Ranker
 from tfxc.ranker.settings import RankerSettings
 from tfxc.ranker.sizes import size_lines
-from tfxc.recipes import _xr_embeddings, _xr_levels
-from tfxc.recipes.runs import load_run
-from tfxc.recipes.xr_transformer import XrTransformer
-from tfxc.training.embedding import Embedder
+from tfxc.recipes.xr_transformer import embeddings, levels
+from tfxc.recipes.xr_transformer.recipe import XrTransformer
+from tfxc.runs.loaded import load_run
 from tfxc.training.step import TrainStep
 
 
@@ -187,7 +187,7 @@ def _kill(patch, name, when):
     kind, method = {
         "training step": (TrainStep, "run"),
         "embedding": (Embedder, "__call__"),
-        "matched": (_xr_levels.Levels, "_predict"),
+        "matched": (levels.Levels, "_predict"),
     }[name]
     original, calls = getattr(kind, method), []
 
@@ -198,7 +198,7 @@ def _kill(patch, name, when):
         return original(self, *arguments)
 
     patch.setattr(kind, method, counted)
-    patch.setattr(_xr_embeddings, "_BLOCK", 1)
+    patch.setattr(embeddings, "_BLOCK", 1)
     patch.setattr(row_writer, "_SECONDS_BETWEEN_FLUSHES", 0.0)
 
 

@@ -21,7 +21,7 @@ def write_texts(path, each, seed):
 
 def work_of(folder, run, **changes):
     """Config, prepared data and run folder of a run, for the recipe's ``run``."""
-    from tfxc.config import parse_config
+    from tfxc.core.config import parse_config
     from tfxc.data.preparation import ensure_prepared
     from tfxc.recipes.base import Context
 

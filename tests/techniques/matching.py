@@ -9,9 +9,9 @@ from tfxc.encoders.transformer import Transformer
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel
 from tfxc.objectives.softmax import Softmax
-from tfxc.recipes._matches import read_matches
-from tfxc.techniques._distillation import Distillation
-from tfxc.techniques._matches import Matches
+from tfxc.recipes.distill.layer_matching import Matches
+from tfxc.recipes.distill.match_settings import read_matches
+from tfxc.recipes.distill.objective import Distillation
 
 LOGITS = np.random.default_rng(3).normal(0, 2, (len(IDS), NUM_LABELS)).astype(np.float32)
 MATCHES = [

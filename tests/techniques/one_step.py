@@ -6,17 +6,17 @@ import numpy as np
 import tensorflow as tf
 
 from tests.contracts.technique import eagerly
-from tfxc.config import TrainingSettings
-from tfxc.encoders._repeated import Repeated
+from tfxc.core.config import TrainingSettings
 from tfxc.encoders.bag_mlp import BagMLP
+from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.fasttext import FastText
 from tfxc.heads.dense import Dense
 from tfxc.heads.mach import Mach
 from tfxc.model import XCModel
 from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.objectives.softmax import Softmax
-from tfxc.training.optimizers import SGD
-from tfxc.training.schedules import Schedule
+from tfxc.training.optimization.optimizers import SGD
+from tfxc.training.optimization.schedules import Schedule
 from tfxc.training.step import TrainStep
 
 NUM_FEATURES, NUM_LABELS = 12, 9

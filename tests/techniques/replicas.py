@@ -16,13 +16,13 @@ from tests.contracts.technique import BATCH, tiny_source
 from tests.techniques.matching import MATCHES, distillation
 from tests.techniques.matching import model as attention_model
 from tests.techniques.one_step import IDS, LABELS, bag_model, text_model
-from tfxc import registry
-from tfxc.config import TrainingSettings
-from tfxc.data.pipeline import training_dataset
-from tfxc.techniques._distillation import Tempering
-from tfxc.training.optimizers import SGD
-from tfxc.training.rates import RateFactors
-from tfxc.training.schedules import Schedule
+from tfxc.core import registry
+from tfxc.core.config import TrainingSettings
+from tfxc.data.sources.dataset import training_dataset
+from tfxc.recipes.distill.objective import Tempering
+from tfxc.training.optimization.optimizers import SGD
+from tfxc.training.optimization.rates import RateFactors
+from tfxc.training.optimization.schedules import Schedule
 from tfxc.training.step import TrainStep
 
 STEPS = 2

@@ -14,8 +14,8 @@ from tests.techniques.one_step import (
     texts,
     values_of,
 )
+from tfxc.core.errors import ConfigError
 from tfxc.encoders.precomputed import Precomputed
-from tfxc.errors import ConfigError
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel
 from tfxc.objectives.softmax import Softmax

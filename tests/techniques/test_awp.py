@@ -13,7 +13,7 @@ from tests.techniques.one_step import (
     texts,
     values_of,
 )
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.techniques.awp import Awp
 
 

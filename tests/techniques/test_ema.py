@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.contracts.technique import AverageContract, TinyTraining
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.techniques.ema import Ema
 
 

@@ -11,7 +11,7 @@ from tests.techniques.one_step import (
     bags,
 )
 from tests.techniques.table_attack import TableAttackTests
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.techniques.fgm import Fgm
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from tests.contracts.technique import TechniqueContract
 from tests.techniques.table_attack import TableAttackTests
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.techniques.fgsm import Fgsm
 
 

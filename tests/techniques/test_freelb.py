@@ -14,7 +14,7 @@ from tests.techniques.one_step import (
     values_of,
 )
 from tests.techniques.text_contract import TextTechniqueContract
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.ops.randomness import step_scope
 from tfxc.techniques.freelb import Freelb
 

@@ -11,7 +11,7 @@ from tests.techniques.one_step import (
     text_model,
     texts,
 )
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.heads.mhs import MHS
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.randomness import dropout, step_scope

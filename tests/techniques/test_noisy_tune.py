@@ -4,8 +4,8 @@ import tensorflow as tf
 
 from tests.contracts.technique import TechniqueContract
 from tests.techniques.one_step import bag_model, started
+from tfxc.core.errors import ConfigError
 from tfxc.encoders.bag_mlp import BagMLP
-from tfxc.errors import ConfigError
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel, example_features
 from tfxc.objectives.softmax import Softmax

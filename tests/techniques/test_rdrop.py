@@ -5,10 +5,10 @@ import tensorflow as tf
 from tests.contracts.technique import TechniqueContract
 from tests.techniques.one_step import NUM_LABELS, applied, dense_gradients, text_model, texts
 from tests.techniques.text_contract import TextTechniqueContract, TextTraining
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.heads.dense import Dense
 from tfxc.heads.mhc import MHC
-from tfxc.heads.sampled import Sampled
+from tfxc.heads.sampled.head import Sampled
 from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.objectives.softmax import Softmax
 from tfxc.objectives.zlpr import Zlpr

@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 
 from tests.contracts.technique import AverageContract, TinyTraining
+from tfxc.core.errors import ConfigError
 from tfxc.encoders.resnet import ResNet
-from tfxc.errors import ConfigError
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel
 from tfxc.objectives.softmax import Softmax

@@ -14,11 +14,11 @@ import pytest
 from tests import tiny
 from tests.contracts.technique import TinyTraining
 from tests.techniques.one_step import applied, bag_model, bags, text_model, texts
-from tfxc import registry
-from tfxc.config import parse_config
-from tfxc.errors import ConfigError
+from tfxc.commands.train import check_config
+from tfxc.core import registry
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError
 from tfxc.techniques.base import Technique, check_together
-from tfxc.train import check_config
 
 ROOT = Path(__file__).parents[2]
 ATTACKS = ("awp", "fgm", "fgsm", "freelb", "pgd")

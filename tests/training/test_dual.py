@@ -12,8 +12,8 @@ import pytest
 
 from tests import tiny
 from tests.training.test_strategies import ROOT, arrays, assert_close, finish
-from tfxc.errors import CheckpointError
-from tfxc.recipes.runs import load_run
+from tfxc.core.errors import CheckpointError
+from tfxc.runs.loaded import load_run
 
 PROGRAM = """
 import json, sys

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from tests.commands.calls import call
 from tests.training.test_resume import Killed, dies_after
-from tests.verbs.calls import call
-from tfxc import evaluate, registry
+from tfxc.commands import evaluate
+from tfxc.core import registry
+from tfxc.core.errors import ConfigError
+from tfxc.core.settings import EvaluationSettings
 from tfxc.data.rows import Rows
-from tfxc.data.sampling import ArraySource
-from tfxc.errors import ConfigError
-from tfxc.recipes.runs import load_run
-from tfxc.settings import EvaluationSettings
+from tfxc.data.sources.base import ArraySource
+from tfxc.runs.loaded import load_run
 from tfxc.training.evaluation import measures_full_loss, slice_batches
 from tfxc.training.watch import Watch
 
@@ -184,7 +185,7 @@ def test_early_stopping_waits_for_the_loss_to_fall(tmp_path):
 
 
 def test_less_is_better_by_at_least_the_least_difference():
-    from tfxc.config import TrainingSettings
+    from tfxc.core.config import TrainingSettings
     from tfxc.metrics.suite import build_metrics
 
     stopping = {"metric": "full_loss", "patience": 2, "min_delta": 0.5}

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfxc.core.settings import TrainingSettings
 from tfxc.encoders import resnet
 from tfxc.encoders.resnet import ResNet
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel
 from tfxc.objectives.softmax import Softmax
-from tfxc.settings import TrainingSettings
-from tfxc.training.optimizers import SGD
-from tfxc.training.schedules import Schedule
+from tfxc.training.optimization.optimizers import SGD
+from tfxc.training.optimization.schedules import Schedule
 from tfxc.training.step import TrainStep
 
 BATCH, STEPS = 8, 6

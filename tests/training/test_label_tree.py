@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tests.data.source_sets import write_jsonl
+from tests.data.sources.examples import write_jsonl
 from tests.small_runs import config_tree
-from tfxc.config import parse_config
-from tfxc.data.matrices import matrices
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.rows import Rows
-from tfxc.data.sampling import ArraySource
-from tfxc.data.source import open_source
-from tfxc.errors import ConfigError
+from tfxc.data.sources.base import ArraySource
+from tfxc.data.sources.matrices import matrices
+from tfxc.data.sources.shards import open_source
 from tfxc.labels.label_embeddings import pifa
 from tfxc.labels.tree_building import build_tree
-from tfxc.recipes._linear_settings import TreeSettings
 from tfxc.recipes.base import Context
 from tfxc.recipes.fit import Fit
-from tfxc.recipes.runs import load_run
+from tfxc.recipes.xr_linear.settings import TreeSettings
+from tfxc.runs.loaded import load_run
 from tfxc.training.label_codes import decided_codes
 
 

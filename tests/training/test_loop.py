@@ -7,12 +7,12 @@ import pytest
 
 from tests import tiny
 from tests.contracts.technique import NUM_FEATURES, NUM_LABELS, TinyTraining
+from tfxc.core.errors import CheckpointError, ConfigError, NonFiniteLossError
+from tfxc.core.settings import TrainingSettings
 from tfxc.encoders.precomputed import Precomputed
-from tfxc.errors import CheckpointError, ConfigError, NonFiniteLossError
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel, example_features
 from tfxc.objectives.softmax import Softmax
-from tfxc.settings import TrainingSettings
 
 
 def test_learns_the_tiny_rule(tmp_path):

@@ -5,10 +5,10 @@ import pytest
 import scipy.special
 import tensorflow as tf
 
-from tfxc.config import parse_config
-from tfxc.errors import ConfigError
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError
+from tfxc.inference.searcher import Searcher, has_probabilities
 from tfxc.model import build_model
-from tfxc.training.search import Searcher, has_probabilities
 
 NUM_LABELS, DIM = 11, 6
 

@@ -13,11 +13,11 @@ import tensorflow as tf
 
 from tests import tiny
 from tests.contracts.technique import NUM_FEATURES, NUM_LABELS, TinyTraining
-from tests.data.feature_sets import write_set
+from tests.data.feature_sets.examples import write_set
 from tests.training.test_strategies import ROOT, finish
+from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.encoders.bag_mlp import BagMLP
-from tfxc.errors import CheckpointError, ConfigError
-from tfxc.heads._margin_checks import labels_of_a_shard
+from tfxc.heads.bases.margin_checks import labels_of_a_shard
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel, example_features
 from tfxc.objectives.sigmoid import Sigmoid
@@ -32,8 +32,8 @@ import numpy as np
 import tensorflow as tf
 from tests import tiny
 from tests.training.test_resume import Killed, dies_after
-from tfxc.ops.across import Across, labels_everywhere
-from tfxc.training.run_folder import RunFolder
+from tfxc.ops.distributed.cross_replica import Across, labels_everywhere
+from tfxc.runs.folder import RunFolder
 folder, run = Path(sys.argv[1]), sys.argv[2]
 changes, last = json.loads(sys.argv[3]), int(sys.argv[4])
 if last:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.training.strategies import check_tf_config
 
 ROOT = Path(__file__).parents[2]

@@ -6,9 +6,9 @@ import numpy as np
 import scipy.sparse
 from sklearn.preprocessing import normalize
 
+from tfxc.core.errors import DataError
 from tfxc.data.lists import gather_lists
 from tfxc.data.rows import Rows
-from tfxc.errors import DataError
 
 
 class Converter:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from tfxc.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.vocabulary import LabelVocabulary
 
 # A label takes some 200 bytes here and a row of the model later. Labels that do not occur are

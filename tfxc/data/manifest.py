@@ -7,10 +7,10 @@ from typing import Literal
 
 import pydantic
 
-from tfxc import checksums
-from tfxc.errors import DataError, UserError
-from tfxc.escaping import json_text
-from tfxc.files import atomic_file, checksum, read_errors
+from tfxc.core import checksums
+from tfxc.core.errors import DataError, UserError
+from tfxc.core.escaping import json_text
+from tfxc.core.files import atomic_file, checksum, read_errors
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -131,7 +131,7 @@ class SourceInfo(_Part):
 
     Attributes:
         bytes, sha256: size and checksum of the file or folder; None for a built-in set. Of a
-            feature set the checksum is ``tfxc.checksums.identity``, and the size None.
+            feature set the checksum is ``tfxc.core.checksums.identity``, and the size None.
         fingerprint: what a built-in set was made from; None for a file.
     """
 

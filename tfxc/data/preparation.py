@@ -15,12 +15,19 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from tfxc import checksums
-from tfxc.config import DataSettings
+from tfxc.core import checksums
+from tfxc.core.config import DataSettings
+from tfxc.core.errors import DataError
+from tfxc.core.escaping import json_text
+from tfxc.core.files import SCRATCH, atomic_folder, made_parent
+from tfxc.core.locks import locked, sweep
+from tfxc.core.progress import Progress
+from tfxc.core.settings import ImageSettings
+from tfxc.core.threads import thread_count
 from tfxc.data.conversion import Converter, check_kind, tell_unused
-from tfxc.data.feature_preparation import names_feature_sets, prepare_feature_sets
-from tfxc.data.held_out import open_split
-from tfxc.data.image_conversion import ImageConverter, nothing_decoded
+from tfxc.data.feature_sets.preparation import names_feature_sets, prepare_feature_sets
+from tfxc.data.formats.held_out import open_split
+from tfxc.data.images.conversion import ImageConverter, nothing_decoded
 from tfxc.data.label_ids import LabelNumbering, joined_labels
 from tfxc.data.manifest import (
     AGAIN,
@@ -34,7 +41,7 @@ from tfxc.data.manifest import (
     fingerprints_of,
     prepared_folder,
 )
-from tfxc.data.shard_writer import SHARD_BYTES, in_order, npy_bytes, shuffled, write_split
+from tfxc.data.records.shard_writer import SHARD_BYTES, in_order, npy_bytes, shuffled, write_split
 from tfxc.data.source_files import (
     STAMPS_FILE,
     describe_sources,
@@ -45,16 +52,9 @@ from tfxc.data.source_files import (
     save_stamps,
     stamps_of,
 )
-from tfxc.data.text_features import build_text_features
-from tfxc.data.tokens_base import tell_cut
-from tfxc.errors import DataError
-from tfxc.escaping import json_text
-from tfxc.files import SCRATCH, atomic_folder, made_parent
+from tfxc.data.text.registry import build_text_features
+from tfxc.data.text.tokens_base import tell_cut
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.locks import locked, sweep
-from tfxc.ops.threads import thread_count
-from tfxc.progress import Progress
-from tfxc.settings import ImageSettings
 
 __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepared_folder"]
 

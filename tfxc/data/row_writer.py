@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tfxc.errors import DataError, MachineError, UserError
-from tfxc.escaping import json_text
-from tfxc.files import in_the_way, made_parent, write_errors
-from tfxc.locks import NO_LOCKS, is_same, try_lock
+from tfxc.core.errors import DataError, MachineError, UserError
+from tfxc.core.escaping import json_text
+from tfxc.core.files import in_the_way, made_parent, write_errors
+from tfxc.core.locks import NO_LOCKS, is_same, try_lock
 
 # What a kill -9 or a power cut can cost is the work of this time.
 _SECONDS_BETWEEN_FLUSHES = 20.0

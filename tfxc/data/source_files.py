@@ -7,11 +7,11 @@ import os
 import re
 from pathlib import Path
 
-from tfxc import checksums
+from tfxc.core import checksums
+from tfxc.core.errors import DataError, MachineError
+from tfxc.core.files import check_local, checksum, write_json
 from tfxc.data.formats.archives import is_shard_pattern, shard_files
 from tfxc.data.manifest import SourceInfo
-from tfxc.errors import DataError, MachineError
-from tfxc.files import check_local, checksum, write_json
 
 # In a prepared folder: sizes and times of the sources when their content was last compared.
 STAMPS_FILE = "sources.json"

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfxc.encoders._tokens import TokenEncoder, check_size, mean_of_words
+from tfxc.encoders.bases.tokens import TokenEncoder, check_size, mean_of_words
 
 
 @keras.saving.register_keras_serializable("tfxc")

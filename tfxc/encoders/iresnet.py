@@ -2,7 +2,7 @@
 
 import keras
 
-from tfxc.encoders._image import ImageEncoder
+from tfxc.encoders.bases.image import ImageEncoder
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from tfxc.encoders._batch_norm import BatchNorm
-from tfxc.encoders._image import ImageEncoder
-from tfxc.encoders._parts import MaskedDropout
-from tfxc.registry import nearest
+from tfxc.core.registry import nearest
+from tfxc.encoders.bases.image import ImageEncoder
+from tfxc.encoders.layers.batch_norm import BatchNorm
+from tfxc.encoders.layers.image_blocks import MaskedDropout
 
 MODELS = tuple(name for name in sorted(vars(keras.applications)) if name[0].isupper())
 LEAST_SIDE = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}  # all others: 32

@@ -2,7 +2,7 @@
 
 import keras
 
-from tfxc.encoders._image import ImageEncoder
+from tfxc.encoders.bases.image import ImageEncoder
 
 # (channels out, expanded channels, stride, blocks)
 STAGES = (

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.encoders._tokens import TokenEncoder, check_size
+from tfxc.encoders.bases.tokens import TokenEncoder, check_size
 from tfxc.ops.sparse import transposed_product
 
 

@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
-from tfxc.encoders._recurrent import lstm_layers
-from tfxc.encoders._tokens import TokenEncoder, check_size, largest_of_words
+from tfxc.encoders.bases.tokens import TokenEncoder, check_size, largest_of_words
+from tfxc.encoders.layers.recurrent import lstm_layers
 
 
 @keras.saving.register_keras_serializable("tfxc")

@@ -3,13 +3,13 @@
 import keras
 import tensorflow as tf
 
-from tfxc.encoders._recurrent import lstm_layers
-from tfxc.encoders._tokens import (
+from tfxc.encoders.bases.tokens import (
     TokenEncoder,
     check_size,
     mean_of_words,
     weighted_sum,
 )
+from tfxc.encoders.layers.recurrent import lstm_layers
 
 
 @keras.saving.register_keras_serializable("tfxc")

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.encoders._gates import Gates, through
-from tfxc.encoders._layered import LayeredEncoder
-from tfxc.encoders._tokens import check_size, mean_of_words
+from tfxc.encoders.bases.layered import LayeredEncoder
+from tfxc.encoders.bases.tokens import check_size, mean_of_words
+from tfxc.encoders.layers.gates import Gates, through
 from tfxc.ops.randomness import dropout as drop
 
 

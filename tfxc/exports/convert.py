@@ -2,7 +2,7 @@
 
 A converted model takes the run's own features, scaled rows included, and gives ``label_ids`` int32
 and ``scores`` float32, both (batch, k), best first. Texts are cut outside it: its folder holds the
-text features beside the model, for ``tfxc.data.text_features.load_text_features``.
+text features beside the model, for ``tfxc.data.text.registry.load_text_features``.
 """
 
 import importlib
@@ -12,13 +12,19 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
+from tfxc.core.files import atomic_folder, copy_folder
 from tfxc.exports import LEAST_AGREEMENT
 from tfxc.exports.parity import Agreement, agreement_of, largest_difference
-from tfxc.files import atomic_folder, copy_folder
+from tfxc.exports.savedmodel import (
+    check_target,
+    feature_signature,
+    folder_size,
+    from_features,
+    size_of,
+)
 from tfxc.ops.empty_batch import answer_empty_batches
 from tfxc.ops.sparse import bags_as
-from tfxc.serving import check_target, feature_signature, folder_size, from_features, size_of
 
 _MOST_BYTES = 2**31 - 2**24  # a protocol buffer and a flat buffer hold less than 2 GiB
 
@@ -63,7 +69,7 @@ def export_model(
     The computation is float32, whatever the run was trained in.
 
     Args:
-        loaded_run: a ``tfxc.recipes.runs.LoadedRun``.
+        loaded_run: a ``tfxc.runs.loaded.LoadedRun``.
         folder: folder to write; an older export of the same format there is replaced.
         name: one of ``tfxc.exports.FORMATS``.
         k: labels per example.
@@ -82,7 +88,7 @@ def export_model(
         RuntimeError: the converted model answers otherwise: a bug, here or in the converter.
 
     Example:
-        >>> from tfxc.recipes.runs import load_run
+        >>> from tfxc.runs.loaded import load_run
         >>> export_model(load_run("runs/quickstart"), "served", "onnx").takes  # doctest: +SKIP
         'sparse'
     """

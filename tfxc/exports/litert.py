@@ -7,11 +7,11 @@ import warnings
 import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
-from tfxc.data.tensorflow_files import os_errors
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
+from tfxc.core.files import captured_standard_error
 from tfxc.exports.axes import expand_new_axes
-from tfxc.files import captured_standard_error
-from tfxc.serving import forget_gradients
+from tfxc.exports.savedmodel import forget_gradients
+from tfxc.ops.tensorflow_files import os_errors
 
 _OPERATIONS = r"TF Select ops: (.+)|operation 'tf\.(\w+)'|'tf\.(\w+)' op is neither"
 

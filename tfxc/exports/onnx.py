@@ -7,7 +7,7 @@ import logging
 
 import numpy as np
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.exports.packages import missing_package
 
 _OPSET = 18  # the newest that tf2onnx 1.17 writes

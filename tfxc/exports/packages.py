@@ -2,7 +2,7 @@
 
 import contextlib
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 
 
 @contextlib.contextmanager

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfxc.data.held_out import open_split
-from tfxc.errors import UserError
-from tfxc.serving_check import checked_difference, sample_inputs, tolerance_of
-from tfxc.training.search import Searcher
+from tfxc.core.errors import UserError
+from tfxc.data.formats.held_out import open_split
+from tfxc.exports.checking import checked_difference, sample_inputs, tolerance_of
+from tfxc.inference.searcher import Searcher
 
 _EXAMPLES, _BATCH = 512, 64
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfxc.heads.base import Head, rare_start, seen_labels
 from tfxc.ops.logit_group import LogitGroup
-from tfxc.ops.top_k import read_once, tiled_top_k
+from tfxc.ops.search.top_k import read_once, tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
 

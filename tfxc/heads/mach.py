@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.heads._digits import LINKS, check_choice, log_probabilities
 from tfxc.heads.base import Head, rare_start, seen_labels
+from tfxc.heads.bases.digits import LINKS, check_choice, log_probabilities
 from tfxc.labels.hashing import bucket_lookups, check_buckets
-from tfxc.ops import gather
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
-from tfxc.ops.top_k import read_once, rows_between, tiled_top_k
+from tfxc.ops.search import gather
+from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
 
 AGGREGATES = ("logits", "probabilities", "log_probabilities", "min", "median")
 _TILE_VALUES = 4_194_304  # gathered bucket scores a tile of top_k holds per example block

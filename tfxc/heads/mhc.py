@@ -3,13 +3,13 @@
 import keras
 import tensorflow as tf
 
-from tfxc.heads._digits import LINKS, DigitHead, check_choice, check_count, log_probabilities
 from tfxc.heads.base import rare_start
-from tfxc.ops.candidates import Candidates, best_columns, children_with_positives, find, take
+from tfxc.heads.bases.digits import LINKS, DigitHead, check_choice, check_count, log_probabilities
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
+from tfxc.ops.search.candidates import Candidates, best_columns, children_with_positives, find, take
+from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
 from tfxc.ops.tiled_softmax import log_sum_and_top_k
-from tfxc.ops.top_k import read_once, rows_between, tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in an exhaustive top_k
 

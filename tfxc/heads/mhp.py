@@ -5,12 +5,12 @@ import itertools
 import keras
 import tensorflow as tf
 
-from tfxc.heads._digits import LINKS, DigitHead, check_choice, log_probabilities
 from tfxc.heads.base import rare_start
+from tfxc.heads.bases.digits import LINKS, DigitHead, check_choice, log_probabilities
 from tfxc.labels.mixed_radix import encode, suggest_heads
-from tfxc.ops.k_best import k_best_codes
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
+from tfxc.ops.search.k_best import k_best_codes
 
 
 @keras.saving.register_keras_serializable("tfxc")

@@ -3,13 +3,13 @@
 import keras
 import tensorflow as tf
 
-from tfxc.heads._digits import DigitHead, check_choice, check_count
 from tfxc.heads.base import rare_start
-from tfxc.ops.candidates import find, sample_with_true
+from tfxc.heads.bases.digits import DigitHead, check_choice, check_count
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.randomness import random_bits
-from tfxc.ops.top_k import read_once, rows_between, tiled_top_k
+from tfxc.ops.search.candidates import find, sample_with_true
+from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from tfxc.errors import DataError
-from tfxc.files import atomic_file
+from tfxc.core.errors import DataError
+from tfxc.core.files import atomic_file
 
 FILE_VERSION = 1
 _KIND = "tfxc label tree"

@@ -8,8 +8,8 @@ hash is a signed number and the remainder the mathematical one, 0..B−1 (Medini
 import numpy as np
 from sklearn.utils import murmurhash3_32
 
-from tfxc.errors import ConfigError
-from tfxc.ops.gather import invert_lookups
+from tfxc.core.errors import ConfigError
+from tfxc.ops.search.gather import invert_lookups
 
 _MOST_ITEMS = 2**31  # the hash takes int32 numbers
 _MOST_SEEDS = 2**32
@@ -91,7 +91,7 @@ def bucket_lookups(num_items, num_buckets, seeds):
 def inverse_lookup(lookup, num_buckets):
     """The items of every bucket of one repetition.
 
-    ``tfxc.ops.gather.invert_lookups`` does it for all repetitions at once.
+    ``tfxc.ops.search.gather.invert_lookups`` does it for all repetitions at once.
 
     Args:
         lookup: (N,) uint16 or int32.

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 from sklearn.preprocessing import normalize
 
-from tfxc.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError
 
 MODES = ("concat", "convex")
 _BATCH = 65_536
@@ -91,7 +91,7 @@ def pifa_of_source(source, num_labels, batch_size=_BATCH):
     a last scaling.
 
     Args:
-        source: a ``tfxc.data.sampling.Source``.
+        source: a ``tfxc.data.sources.base.Source``.
         num_labels: N; ids from N on are left out.
         batch_size: examples a batch.
 
@@ -101,7 +101,7 @@ def pifa_of_source(source, num_labels, batch_size=_BATCH):
 
     Example:
         >>> from tfxc.data.rows import Rows
-        >>> from tfxc.data.sampling import ArraySource
+        >>> from tfxc.data.sources.base import ArraySource
         >>> rows = Rows.from_dense(np.array([[2.0, 0], [0, 5.0]]), [[0], [0, 1]])
         >>> pifa_of_source(ArraySource(rows), 2)[1].tolist()
         [0.0, 1.0]

@@ -8,7 +8,7 @@ import difflib
 
 import numpy as np
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 
 # (A, B) as the Extreme Classification Repository uses them: "wikipedia" for WikiLSHTC-325K and
 # Wikipedia-500K, "amazon" for Amazon-670K and Amazon-3M, "default" for all other sets.

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.labels.propensity import checked_counts
 
 # Chalkidis et al., "Large-Scale Multi-Label Text Classification on EU Legislation", ACL 2019. The

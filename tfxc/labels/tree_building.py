@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse
 from sklearn.preprocessing import normalize
 
-from tfxc.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.tree_shape import built_shape
 from tfxc.ops.two_means import Halves

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tfxc.errors import DataError
-from tfxc.files import atomic_file, existing_file, read_errors
+from tfxc.core.errors import DataError
+from tfxc.core.files import atomic_file, existing_file, read_errors
 
 
 class LabelVocabulary:

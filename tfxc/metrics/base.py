@@ -20,7 +20,7 @@ import functools
 
 import numpy as np
 
-from tfxc.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError
 
 
 def hits(ids, labels):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfxc.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError
 
 # Cells of one tile of resampling counts (int64): 32 MiB whatever the number of examples.
 _TILE_CELLS = 1 << 22

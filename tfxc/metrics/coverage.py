@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.metrics.base import MeanMetric, Metric, checked_ks, grown, named, names_at, ratio
 
 

@@ -4,7 +4,7 @@ import heapq
 
 import numpy as np
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.metrics.base import RankedBatch, grown, ratio
 from tfxc.metrics.classification import Classification, Decision
 

@@ -3,7 +3,7 @@
 import difflib
 import re
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.labels.slices import frequency_slices
 from tfxc.metrics.base import RankedBatch, checked_ks
 from tfxc.metrics.classification import Classification, Decision

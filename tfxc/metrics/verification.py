@@ -15,9 +15,9 @@ import dataclasses
 
 import numpy as np
 
-from tfxc.errors import ConfigError
-from tfxc.metrics._pairs import add_halves, pair_distances, pair_scores, pool_templates
-from tfxc.metrics._roc import Roc, check_picture, checked, draw_roc
+from tfxc.core.errors import ConfigError
+from tfxc.metrics.pair_scores import add_halves, pair_distances, pair_scores, pool_templates
+from tfxc.metrics.roc import Roc, check_picture, checked, draw_roc
 
 __all__ = [
     "FARS",

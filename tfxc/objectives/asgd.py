@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfxc.objectives._dual import CappedDual
+from tfxc.objectives.bases.dual import CappedDual
 
 
 @keras.saving.register_keras_serializable("tfxc")

@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-from tfxc.objectives._dual import GradientDual
+from tfxc.objectives.bases.dual import GradientDual
 
 
 @keras.saving.register_keras_serializable("tfxc")

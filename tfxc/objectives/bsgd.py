@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
-from tfxc.objectives._dual import rivals_of
 from tfxc.objectives.base import Objective
+from tfxc.objectives.bases.dual import rivals_of
 
 
 @keras.saving.register_keras_serializable("tfxc")

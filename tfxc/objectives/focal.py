@@ -3,13 +3,13 @@
 import keras
 import tensorflow as tf
 
-from tfxc.objectives._true_columns import (
+from tfxc.objectives.base import Objective
+from tfxc.objectives.bases.true_columns import (
     check_not_negative,
     focal_factor,
     mean_over_true,
     true_log_probabilities,
 )
-from tfxc.objectives.base import Objective
 
 
 @keras.saving.register_keras_serializable("tfxc")

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfxc.objectives.base import Objective, masked_logits
-from tfxc.ops.across import softmax_over_shards
+from tfxc.ops.distributed.cross_replica import softmax_over_shards
 from tfxc.ops.losses import softmax_cross_entropy
 
 

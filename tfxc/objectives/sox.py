@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfxc.objectives._dual import ScheduledDual, half_cosine, moving_average
+from tfxc.objectives.bases.dual import ScheduledDual, half_cosine, moving_average
 
 
 @keras.saving.register_keras_serializable("tfxc")

@@ -2,7 +2,7 @@
 
 import keras
 
-from tfxc.objectives._hinge import HingeObjective
+from tfxc.objectives.bases.hinge import HingeObjective
 
 
 @keras.saving.register_keras_serializable("tfxc")

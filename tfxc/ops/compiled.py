@@ -25,8 +25,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfxc.errors import UserError
-from tfxc.files import atomic_file, checksum
+from tfxc.core.errors import UserError
+from tfxc.core.files import atomic_file, checksum
 
 _SOURCE = Path(__file__).with_name("_row_adam.cc")
 _FLAGS = ("-shared", "-fPIC", "-O3", "-march=native", "-fno-math-errno", "-w")

@@ -5,7 +5,7 @@ import threading
 
 import tensorflow as tf
 
-from tfxc.ops.offsets import read_rows
+from tfxc.ops.perturbations import read_rows
 
 _local = threading.local()
 

@@ -5,9 +5,9 @@ import zipfile
 import numpy as np
 import scipy.sparse
 
-from tfxc.errors import DataError
-from tfxc.files import archive_errors
-from tfxc.ops.memory import require_memory
+from tfxc.core.errors import DataError
+from tfxc.core.files import archive_errors
+from tfxc.core.memory import require_memory
 
 _MALFORMED = (ValueError, KeyError, TypeError, NotImplementedError, OSError, EOFError)
 

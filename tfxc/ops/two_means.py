@@ -8,8 +8,8 @@ sides follow each other until no row moves (Prabhu et al., WWW 2018, "Parabel"; 
 import numpy as np
 import scipy.sparse
 
-from tfxc.errors import DataError
-from tfxc.ops.threads import thread_count
+from tfxc.core.errors import DataError
+from tfxc.core.threads import thread_count
 
 try:
     from tfxc.ops import _two_means

@@ -3,8 +3,8 @@
 import numpy as np
 import scipy.sparse
 
-from tfxc.errors import ConfigError, DataError
-from tfxc.files import read_json, write_json
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.files import read_json, write_json
 
 METHODS = ("isotonic", "logistic")
 

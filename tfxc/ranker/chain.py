@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from tfxc.errors import ConfigError, DataError
-from tfxc.files import write_errors
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.files import write_errors
 from tfxc.ranker.features import check_features
 from tfxc.ranker.layer import BudgetError, least_budget, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of

@@ -8,7 +8,7 @@ list never counts more there than a listed one, whatever the scores' sign.
 import numpy as np
 import scipy.sparse
 
-from tfxc.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError
 
 METHODS = ("average", "rank_average", "sigmoid_average", "softmax_average", "round_robin")
 

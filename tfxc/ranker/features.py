@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse
 
-from tfxc.errors import DataError
+from tfxc.core.errors import DataError
 
 _ENTRIES = 1 << 22  # looked at at once
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 
-from tfxc.errors import ConfigError, DataError
-from tfxc.ops.linear_solver import SolverSettings, block_memory, solve_block
-from tfxc.ops.threads import thread_count
-from tfxc.progress import Progress
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.progress import Progress
+from tfxc.core.threads import thread_count
+from tfxc.ops.linear.solver import SolverSettings, block_memory, solve_block
 from tfxc.ranker.block_queue import Plan, write_blocks
 from tfxc.ranker.relevance import aligned
 from tfxc.ranker.store import LayerWriter, is_complete, notes_of
@@ -76,7 +76,7 @@ def train_layer(
         targets: sparse (N, K), a positive is an entry that is not 0.
         parents: int (K,), parent of each node.
         folder: where ``tfxc.ranker.search.load_layer`` will find the layer.
-        settings: ``tfxc.ops.linear_solver.SolverSettings``; None takes its defaults.
+        settings: ``tfxc.ops.linear.solver.SolverSettings``; None takes its defaults.
         examples: sparse (N, parents): the examples of a parent's children, besides their
             positives. None takes all examples, for a layer under one root.
         relevance: sparse (N, K) with an entry above 0 for each positive; None for 1.

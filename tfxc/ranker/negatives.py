@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse
 
-from tfxc.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError
 
 PARTS = ("tfn", "man", "usn")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from tfxc.errors import DataError
-from tfxc.files import atomic_folder, existing_file, read_json
+from tfxc.core.errors import DataError
+from tfxc.core.files import atomic_folder, existing_file, read_json
 from tfxc.labels.cluster_tree import ClusterTree
-from tfxc.ops.chunked_layer import chunks_of
+from tfxc.ops.search.chunked_layer import chunks_of
 from tfxc.ops.sparse_files import load_sparse
 from tfxc.ranker.post_processors import post_processor
 from tfxc.ranker.search import FORMAT

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class PostProcessor:
 
     Args:
         name: as in ``post_processor``.
-        code: which formula, as ``tfxc.ops._beam_search`` numbers them: 0 the margin itself,
+        code: which formula, as ``tfxc.ops.search._beam_search`` numbers them: 0 the margin itself,
             1 sigmoid, 2 its logarithm, 3 hinge, 4 its logarithm.
         power: of a hinge.
 

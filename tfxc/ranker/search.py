@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tfxc import checksums
-from tfxc.errors import ConfigError, DataError
-from tfxc.files import read_array, read_json
-from tfxc.ops import beam_search
-from tfxc.ops.chunked_layer import ChunkedLayer
+from tfxc.core import checksums
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.files import read_array, read_json
+from tfxc.ops.search import beam_search
+from tfxc.ops.search.chunked_layer import ChunkedLayer
 from tfxc.ranker.calibration import at_least
 from tfxc.ranker.post_processors import post_processor
 from tfxc.ranker.store import PARAMETERS, RESTORE
@@ -17,7 +17,7 @@ FORMAT = 1
 
 
 def search(layers, features, only_topk, post_processors, **options):
-    """``tfxc.ops.beam_search.search`` with post-processors by name.
+    """``tfxc.ops.search.beam_search.search`` with post-processors by name.
 
     Args:
         layers: see there, as all but the post-processors.
@@ -37,7 +37,7 @@ class Ranker:
     """A trained or imported linear ranker whose weights stay in their files.
 
     Args:
-        layers: layers' weights from the top, see ``tfxc.ops.chunked_layer.ChunkedLayer``.
+        layers: layers' weights from the top, see ``tfxc.ops.search.chunked_layer.ChunkedLayer``.
         num_features: D.
         bias: of the constant last feature; None for none.
         only_topk: nodes kept in every layer, a list; the last is not used here.
@@ -48,7 +48,7 @@ class Ranker:
         sizes: nodes of every layer, L last.
 
     Raises:
-        ConfigError, DataError: see ``tfxc.ops.beam_search.BeamSearch``.
+        ConfigError, DataError: see ``tfxc.ops.search.beam_search.BeamSearch``.
     """
 
     def __init__(self, layers, num_features, *, bias, only_topk, post_processors, native=None):
@@ -64,7 +64,7 @@ class Ranker:
 
         Args:
             folder: what the training or ``import_pecos`` wrote.
-            native: see ``tfxc.ops.beam_search.BeamSearch``.
+            native: see ``tfxc.ops.search.beam_search.BeamSearch``.
 
         Raises:
             DataError: a file is missing or damaged, or the files do not fit together.

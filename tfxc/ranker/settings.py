@@ -2,8 +2,8 @@
 
 from dataclasses import asdict, dataclass, fields
 
-from tfxc.errors import ConfigError
-from tfxc.ops.linear_solver import SolverSettings
+from tfxc.core.errors import ConfigError
+from tfxc.ops.linear.solver import SolverSettings
 from tfxc.ranker.negatives import scheme_of
 from tfxc.ranker.post_processors import post_processor
 from tfxc.ranker.relevance import check_names
@@ -21,7 +21,7 @@ class RankerSettings:
 
     Args:
         cost_positive, cost_negative, loss, epsilon, max_passes, threshold, max_nonzeros: see
-            ``tfxc.ops.linear_solver.SolverSettings``.
+            ``tfxc.ops.linear.solver.SolverSettings``.
         negatives: ``"tfn"``, ``"man"``, ``"usn"`` or some of them joined by ``+``, see
             ``tfxc.ranker.negatives.scheme_of``; not used for a layer under one root, which
             learns from all examples.

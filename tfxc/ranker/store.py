@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from tfxc import checksums
-from tfxc.escaping import json_text
-from tfxc.files import read_json, write_array, write_errors, write_json
-from tfxc.ops.chunked_layer import ChunkedLayer
+from tfxc.core import checksums
+from tfxc.core.escaping import json_text
+from tfxc.core.files import read_json, write_array, write_errors, write_json
+from tfxc.ops.search.chunked_layer import ChunkedLayer
 
 PARAMETERS = "param.json"
 RESTORE = "copy it again, or delete its folder and train again"
@@ -36,7 +36,7 @@ class LayerWriter:
 
     Args:
         folder: the layer's folder, made by ``finish``.
-        children, child_splits: see ``tfxc.ops.chunked_layer.ChunkedLayer``.
+        children, child_splits: see ``tfxc.ops.search.chunked_layer.ChunkedLayer``.
         fingerprint: text that changes with whatever the weights depend on.
 
     Attributes:
@@ -83,7 +83,7 @@ class LayerWriter:
             self._opened = files.pop_all()
 
     def append(self, rows, counts, columns, values):
-        """Adds the next parent's block; for the arguments see ``tfxc.ops.linear_solver.Block``.
+        """Adds the next parent's block; for the arguments see ``tfxc.ops.linear.solver.Block``.
 
         Raises:
             UserError: the disk is full.
@@ -220,7 +220,7 @@ def write_parameters(folder, content):
 
 
 def weight_matrix(layer, num_features):
-    """A layer's weights as one matrix; the inverse of ``tfxc.ops.chunked_layer.chunks_of``.
+    """A layer's weights as one matrix; the inverse of ``tfxc.ops.search.chunked_layer.chunks_of``.
 
     Args:
         layer: ``ChunkedLayer``.

@@ -3,9 +3,9 @@
 import dataclasses
 from pathlib import Path
 
-from tfxc.config import Config
-from tfxc.errors import ConfigError
-from tfxc.training.run_folder import RunFolder
+from tfxc.core.config import Config
+from tfxc.core.errors import ConfigError
+from tfxc.runs.folder import RunFolder
 from tfxc.training.strategies import is_chief
 
 PARTS = ("encoder", "head", "objective")

@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 
-from tfxc.errors import ConfigError
-from tfxc.escaping import picture_text
-from tfxc.files import read_json_lines
+from tfxc.core.errors import ConfigError
+from tfxc.core.escaping import picture_text
+from tfxc.core.files import read_json_lines
 
 _MOST_LABELS = 60  # of a confusion matrix
 _MOST_CURVES = 8

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tfxc.escaping import csv_cell, markdown_text, one_line
-from tfxc.files import atomic_file
+from tfxc.core.escaping import csv_cell, markdown_text, one_line
+from tfxc.core.files import atomic_file
 
 LABEL_COLUMNS = ("label", "trained on", "true", "predicted", "right", "precision", "recall", "F1")
 CONFUSION_COLUMNS = ("true", "predicted instead", "examples")
@@ -109,7 +109,7 @@ def wrong_rows(found, names, texts):
 
 
 def write_csv(path, columns, rows):
-    """Writes a table for spreadsheets, whole or not at all; see ``tfxc.escaping.csv_cell``."""
+    """Writes a table for spreadsheets, whole or not at all; see ``tfxc.core.escaping.csv_cell``."""
     with atomic_file(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)

@@ -1,6 +1,6 @@
 """The texts of single examples, read once more from where they came from."""
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 
 
 def texts_of(open_reader, wanted):

@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.ops.gradients import sum_repeated_rows
 from tfxc.techniques.base import Technique, check_positive
 

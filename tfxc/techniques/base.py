@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 
 _ROLES = {
     "attack": "both perturb the model for one pass",

@@ -1,7 +1,7 @@
 """Exponential moving average of the weights."""
 
-from tfxc.errors import ConfigError
-from tfxc.techniques._average import WeightAverage
+from tfxc.core.errors import ConfigError
+from tfxc.techniques.bases.average import WeightAverage
 
 
 class Ema(WeightAverage):

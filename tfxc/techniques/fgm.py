@@ -1,7 +1,7 @@
 """Fast gradient method on the table of embeddings."""
 
-from tfxc.techniques._table_attack import TableAttack, of_length
 from tfxc.techniques.base import check_positive
+from tfxc.techniques.bases.table_attack import TableAttack, of_length
 
 
 class Fgm(TableAttack):

@@ -2,11 +2,11 @@
 
 import tensorflow as tf
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.ops.gradients import add, scale
 from tfxc.ops.randomness import random_bits
-from tfxc.techniques._table_attack import Attack
 from tfxc.techniques.base import check_positive
+from tfxc.techniques.bases.table_attack import Attack
 
 
 class Freelb(Attack):

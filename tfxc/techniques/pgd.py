@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from tfxc.techniques._table_attack import TableAttack, of_length
 from tfxc.techniques.base import check_positive
+from tfxc.techniques.bases.table_attack import TableAttack, of_length
 
 
 class Pgd(TableAttack):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.ops.divergence import symmetric_divergence
 from tfxc.techniques.base import Technique
 

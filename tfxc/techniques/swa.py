@@ -5,8 +5,8 @@ import math
 
 import tensorflow as tf
 
-from tfxc.errors import ConfigError
-from tfxc.techniques._average import WeightAverage
+from tfxc.core.errors import ConfigError
+from tfxc.techniques.bases.average import WeightAverage
 
 
 class Swa(WeightAverage):

@@ -4,8 +4,8 @@ import os
 
 import tensorflow as tf
 
+from tfxc.core.threads import thread_count
 from tfxc.ops.compiled import processor, row_adam, row_adam_was_asked
-from tfxc.ops.threads import thread_count
 
 
 def changes_of_arithmetic(before):

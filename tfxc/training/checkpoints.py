@@ -9,10 +9,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfxc.data.tensorflow_files import os_errors
-from tfxc.errors import CheckpointError
-from tfxc.files import checksum, write_errors, write_json
-from tfxc.locks import scratch_folder
+from tfxc.core.errors import CheckpointError
+from tfxc.core.files import checksum, write_errors, write_json
+from tfxc.core.locks import scratch_folder
+from tfxc.ops.tensorflow_files import os_errors
 from tfxc.training.strategies import from_all_workers
 
 _KEPT = 2

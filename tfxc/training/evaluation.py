@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.data.manifest import LABELS_FILE, Manifest
-from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.metrics.classification import Classification, Decision, positive_label
-from tfxc.metrics.suite import build_metrics
-from tfxc.training.search import (
+from tfxc.inference.searcher import (
     Searcher,
     decides_each_label,
     evaluate_source,
     has_probabilities,
 )
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.metrics.classification import Classification, Decision, positive_label
+from tfxc.metrics.suite import build_metrics
 
 # Not the run's seed: trainings that are compared see the same slice.
 _SLICE_SEED = 987_654_321
@@ -171,7 +171,7 @@ def slice_batches(source, count, batch_size):
     size = min(count, batch_size)
     batches = [source.batch(_SLICE_SEED, step, size) for step in range(count // size)]
     if source.kind == "encoded":
-        from tfxc.data.images import decode_files
+        from tfxc.data.images.decoding import decode_files
 
         for batch in batches:
             batch["features"] = decode_files(batch["features"], source.image_shape)

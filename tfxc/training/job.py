@@ -4,16 +4,16 @@ import sys
 
 import tensorflow as tf
 
-from tfxc import registry
+from tfxc.core import registry
+from tfxc.core.errors import ConfigError
+from tfxc.core.locks import scratch_folder
 from tfxc.data.manifest import Manifest
-from tfxc.data.source import open_source
-from tfxc.errors import ConfigError
-from tfxc.locks import scratch_folder
+from tfxc.data.sources.shards import open_source
 from tfxc.model import build_model
+from tfxc.runs.folder import RunFolder
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.label_codes import decided_codes
 from tfxc.training.loop import Trainer
-from tfxc.training.run_folder import RunFolder
 from tfxc.training.strategies import is_chief, make_strategy
 
 

@@ -1,7 +1,7 @@
 """What a head wants to know of the labels: codes in an order of the data, counts, a tree."""
 
-from tfxc import registry
-from tfxc.errors import ConfigError
+from tfxc.core import registry
+from tfxc.core.errors import ConfigError
 from tfxc.labels.label_embeddings import pifa_of_source
 from tfxc.labels.label_order import clustered_order
 from tfxc.labels.product_order import product_order

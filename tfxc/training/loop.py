@@ -8,16 +8,16 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from tfxc.data.augmenter import build_augmentation
-from tfxc.data.pipeline import training_dataset
-from tfxc.errors import NonFiniteLossError
+from tfxc.core.errors import NonFiniteLossError
+from tfxc.data.images.augmenter import build_augmentation
+from tfxc.data.sources.dataset import training_dataset
 from tfxc.training.arithmetic import arithmetic, changes_of_arithmetic
 from tfxc.training.checkpoints import Checkpoints
-from tfxc.training.example_state import check_checkpoint, check_examples, explained
 from tfxc.training.interrupts import Stopped, StopSignals
-from tfxc.training.optimizers import get_optimizer
+from tfxc.training.optimization.optimizers import get_optimizer
+from tfxc.training.optimization.schedules import get_schedule
+from tfxc.training.per_example_state import check_checkpoint, check_examples, explained
 from tfxc.training.reporting import Reporter
-from tfxc.training.schedules import get_schedule
 from tfxc.training.step import TrainStep
 from tfxc.training.strategies import check_same, from_all_workers, has_workers, lost_workers
 from tfxc.training.watch import Watch

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import keras
 
 from tfxc.model import make_parts
-from tfxc.training.optimizers import get_optimizer
-from tfxc.training.rates import rate_lines, trained_weights
+from tfxc.training.optimization.optimizers import get_optimizer
+from tfxc.training.optimization.rates import rate_lines, trained_weights
 
 _FLOAT = 4
 _RUNTIME = 700 * 2**20  # resident size of Python with TensorFlow imported

@@ -13,7 +13,7 @@ import os
 import socket
 import time
 
-from tfxc.errors import ConfigError, MachineError
+from tfxc.core.errors import ConfigError, MachineError
 
 _MOST_BYTES = 1 << 24  # of a message
 _PATIENCE = 0.5  # seconds between two looks at what has come

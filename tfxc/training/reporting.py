@@ -6,15 +6,15 @@ import sys
 
 import tensorflow as tf
 
-from tfxc.escaping import json_text, one_line
-from tfxc.files import (
+from tfxc.core.escaping import json_text, one_line
+from tfxc.core.files import (
     atomic_file,
     existing_file,
     read_errors,
     read_json_lines,
     write_errors,
 )
-from tfxc.progress import Progress
+from tfxc.core.progress import Progress
 
 
 class Reporter:

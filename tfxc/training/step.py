@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfxc.errors import ConfigError
-from tfxc.ops.across import replica_number
+from tfxc.core.errors import ConfigError
+from tfxc.ops.distributed.cross_replica import replica_number
 from tfxc.ops.example_scope import examples_of
 from tfxc.ops.gradients import add, global_norm, scale, sum_repeated_rows
 from tfxc.ops.randomness import step_scope
 from tfxc.techniques.base import check_together, method_name
-from tfxc.training.rates import trained_weights
+from tfxc.training.optimization.rates import trained_weights
 
 LEAST_SCALE = 2.0**-20  # of a loss: a gradient that overflows at this one is not too large
 

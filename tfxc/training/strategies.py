@@ -10,7 +10,7 @@ import signal
 import numpy as np
 import tensorflow as tf
 
-from tfxc.errors import ConfigError, MachineError, UserError
+from tfxc.core.errors import ConfigError, MachineError, UserError
 from tfxc.training.rendezvous import Rendezvous, wait_limit
 
 # What TensorFlow raises where a worker is gone.

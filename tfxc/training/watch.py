@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from tfxc.errors import ConfigError
+from tfxc.core.errors import ConfigError
 
 
 class Watch:

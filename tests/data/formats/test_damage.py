@@ -8,8 +8,8 @@ from tests.data.formats.test_image_files import TestImageArrays as Arrays
 from tests.data.formats.test_insightface import TestInsightFace as Records
 from tests.data.formats.test_matrices import TestDenseMatrix as Matrix
 from tests.data.formats.test_webdataset import TestWebDataset as Shards
+from tfxc.core.errors import DataError
 from tfxc.data.formats import open_reader
-from tfxc.errors import DataError
 
 TRIALS = 60
 

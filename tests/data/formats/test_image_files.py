@@ -7,8 +7,8 @@ import pytest
 
 from tests.contracts.formats import ReaderContract, concatenated
 from tests.folders import data_folder
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.formats import open_reader
-from tfxc.errors import ConfigError, DataError
 
 FILES = {
     "cat": ["10.jpg", "2.jpg", "a.JPEG", "deeper/b.png"],

@@ -5,8 +5,8 @@ import pytest
 import scipy.sparse
 
 from tests.contracts.formats import ReaderContract, concatenated
+from tfxc.core.errors import DataError
 from tfxc.data.formats import open_reader
-from tfxc.errors import DataError
 
 POINTS, DIM, LABELS = 11, 6, 4
 

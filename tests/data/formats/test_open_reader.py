@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.formats import FORMATS, detect_format, open_reader
-from tfxc.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize(

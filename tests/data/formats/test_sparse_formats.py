@@ -9,9 +9,9 @@ from sklearn.datasets import load_svmlight_file
 
 from tests.contracts.formats import ReaderContract, assert_same, compressed_texts, concatenated
 from tests.data.formats import data_folder
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.formats import open_reader, sparse_lines
 from tfxc.data.formats.numbers import parse_pairs
-from tfxc.errors import ConfigError, DataError
 
 ROWS = b"""0,3 0:1 4:0.25
  1:-2.5 2:1e-3

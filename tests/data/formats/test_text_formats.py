@@ -9,8 +9,8 @@ import pytest
 
 from tests.contracts.formats import ReaderContract, compressed_texts, concatenated
 from tests.data.formats import data_folder
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.formats import open_reader
-from tfxc.errors import ConfigError, DataError
 
 EXAMPLES = [
     ("plain", ["a"]),

@@ -8,8 +8,8 @@ import tarfile
 import pytest
 
 from tests.contracts.formats import ReaderContract, concatenated
+from tfxc.core.errors import DataError
 from tfxc.data.formats import open_reader
-from tfxc.errors import DataError
 
 SAMPLES = [(f"n{i:03d}", f"jpeg {i}".encode(), i % 4) for i in range(9)]
 

@@ -5,16 +5,16 @@ import importlib
 import inspect
 from pathlib import Path
 
-from tfxc.data.feature_set import is_feature_set
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.files import existing_file
+from tfxc.core.registry import nearest
+from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.data.feature_sets.feature_set import is_feature_set
 from tfxc.data.formats import cifar, image_folder
 from tfxc.data.formats.archives import is_shard_pattern, is_tar, tar_members
 from tfxc.data.formats.arrays import array_names
 from tfxc.data.formats.base import Reader, TextReader
 from tfxc.data.formats.lines import Lines
-from tfxc.errors import ConfigError, DataError
-from tfxc.files import existing_file
-from tfxc.registry import nearest
-from tfxc.settings import MAX_LINE_BYTES
 
 __all__ = ["FORMATS", "Reader", "TextReader", "detect_format", "open_reader"]
 
@@ -168,13 +168,13 @@ def _detect_text(path):
 
 def _builtin(name):
     folder = Path(__file__).parent.parent / "builtin"
-    known = sorted(file.stem for file in folder.glob("[a-z]*.py"))
+    known = sorted(file.parent.name for file in folder.glob("*/reader.py"))
     if name not in known:
         raise ConfigError(
             f"unknown built-in data set {name!r}{nearest(name, known)}",
             fix=f"choose one of: {', '.join(known)}",
         )
-    return importlib.import_module(f"tfxc.data.builtin.{name}").READER
+    return importlib.import_module(f"tfxc.data.builtin.{name}.reader").READER
 
 
 def _check_options(reader_class, options, path):

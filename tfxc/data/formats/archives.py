@@ -8,8 +8,8 @@ import re
 import tarfile
 from pathlib import Path
 
-from tfxc.errors import DataError
-from tfxc.files import archive_errors
+from tfxc.core.errors import DataError
+from tfxc.core.files import archive_errors
 
 _GZIPPED = (".gz", ".tgz")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")

@@ -3,11 +3,11 @@
 import abc
 from pathlib import Path
 
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.files import existing_file
+from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.lines import BLOCK_BYTES, Lines
-from tfxc.errors import ConfigError, DataError
-from tfxc.files import existing_file
-from tfxc.settings import MAX_LINE_BYTES
 
 
 class Reader(abc.ABC):

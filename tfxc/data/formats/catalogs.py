@@ -5,9 +5,9 @@ import itertools
 
 import numpy as np
 
+from tfxc.core.errors import DataError
 from tfxc.data.formats.base import check_label_name
 from tfxc.data.formats.lines import Lines
-from tfxc.errors import DataError
 
 _ROWS = 100_000
 

@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.archives import tar_members
 from tfxc.data.formats.base import check_label_names
 from tfxc.data.formats.images import PixelReader
 from tfxc.data.formats.pickles import load_plain
-from tfxc.errors import ConfigError, DataError
 
 #: The folders in the archives.
 FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", "cifar-100-binary")

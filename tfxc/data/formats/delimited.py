@@ -2,9 +2,9 @@
 
 import csv
 
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader, check_label_name
-from tfxc.errors import ConfigError, DataError
-from tfxc.settings import MAX_LINE_BYTES
 
 _TEXT_FIELDS = ("text", "sentence")
 _LABELS_FIELDS = ("labels", "label")

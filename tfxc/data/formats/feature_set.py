@@ -1,7 +1,7 @@
 """Feature sets, as a stream of chunks."""
 
 from tfxc.data.chunk import Chunk
-from tfxc.data.feature_set import FeatureSet
+from tfxc.data.feature_sets.feature_set import FeatureSet
 from tfxc.data.formats.base import Reader
 
 

@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.arrays import array_error, open_rows
 from tfxc.data.formats.base import check_label_name, check_label_names
 from tfxc.data.formats.images import PixelReader
 from tfxc.data.source_files import expand
-from tfxc.errors import ConfigError, DataError
 
 
 class ImageArrays(PixelReader):

@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.files import existing_file, read_errors
 from tfxc.data.formats.base import check_label_name
 from tfxc.data.formats.images import EncodedImageReader
-from tfxc.errors import ConfigError, DataError
-from tfxc.files import existing_file, read_errors
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 

@@ -5,11 +5,11 @@ import os
 
 import numpy as np
 
+from tfxc.core.errors import DataError
+from tfxc.core.files import existing_file, read_errors
 from tfxc.data.formats.images import EncodedImageReader
 from tfxc.data.formats.lines import Lines
 from tfxc.data.formats.recordio import read_record, record_error, unpack_image
-from tfxc.errors import DataError
-from tfxc.files import existing_file, read_errors
 
 _INDEX_LINES = 1 << 16
 # Of the opening record, whose two labels are the first record of an identity and their end.

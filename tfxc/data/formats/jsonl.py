@@ -2,9 +2,9 @@
 
 import json
 
+from tfxc.core.errors import DataError
+from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader, check_labels, check_unicode
-from tfxc.errors import DataError
-from tfxc.settings import MAX_LINE_BYTES
 
 _CORRECT = "correct the line"
 

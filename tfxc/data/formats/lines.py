@@ -5,9 +5,9 @@ import gzip
 import lzma
 from pathlib import Path
 
-from tfxc.errors import DataError
-from tfxc.files import archive_errors, damaged_archive, existing_file, read_errors
-from tfxc.settings import MAX_LINE_BYTES
+from tfxc.core.errors import DataError
+from tfxc.core.files import archive_errors, damaged_archive, existing_file, read_errors
+from tfxc.core.settings import MAX_LINE_BYTES
 
 _DECOMPRESSORS = {".gz": gzip.open, ".xz": lzma.open}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -5,10 +5,10 @@ import itertools
 
 import numpy as np
 
+from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.arrays import array_error, array_names, open_rows
 from tfxc.data.formats.base import Reader
-from tfxc.settings import MAX_LINE_BYTES
 
 _LABELS_AT_ONCE = 4096
 

@@ -6,12 +6,12 @@ import os
 import numpy as np
 import scipy.sparse
 
+from tfxc.core.errors import DataError
+from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader, check_label_name
 from tfxc.data.formats.lines import Lines
-from tfxc.errors import DataError
 from tfxc.ops.sparse_files import load_sparse, sparse_shape
-from tfxc.settings import MAX_LINE_BYTES
 
 _LABEL_FILES = ("Y.txt", "output-items.txt")
 

@@ -2,7 +2,7 @@
 
 import pickle
 
-from tfxc.errors import DataError
+from tfxc.core.errors import DataError
 
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),

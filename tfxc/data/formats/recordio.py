@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 
-from tfxc.errors import DataError
+from tfxc.core.errors import DataError
 
 _MAGIC = 0xCED7230A
 _HEAD = struct.Struct("<II")

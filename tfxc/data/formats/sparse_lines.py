@@ -11,9 +11,9 @@ import math
 import numpy as np
 import scipy.sparse
 
+from tfxc.core.errors import DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.numbers import parse_integers, parse_pairs
-from tfxc.errors import DataError
 
 _MAX_ID = np.iinfo(np.int32).max
 

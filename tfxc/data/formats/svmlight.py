@@ -1,10 +1,10 @@
 """The svmlight / LIBSVM text format with several labels a line."""
 
+from tfxc.core.errors import ConfigError
+from tfxc.core.progress import Progress
+from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import Reader, bounded
 from tfxc.data.formats.sparse_lines import parse_rows
-from tfxc.errors import ConfigError
-from tfxc.progress import Progress
-from tfxc.settings import MAX_LINE_BYTES
 
 
 class SVMLight(Reader):

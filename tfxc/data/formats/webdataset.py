@@ -4,12 +4,12 @@ import itertools
 import json
 from pathlib import Path
 
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.formats.archives import shard_files, tar_members
 from tfxc.data.formats.base import check_labels
 from tfxc.data.formats.catalogs import Catalog
 from tfxc.data.formats.images import EncodedImageReader
 from tfxc.data.source_files import expand
-from tfxc.errors import ConfigError, DataError
 
 _IMAGES = ("jpg", "jpeg", "png")
 _ORDER = "write one image and one label per sample, its members one after the other"

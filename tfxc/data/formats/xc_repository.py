@@ -2,10 +2,10 @@
 
 import itertools
 
+from tfxc.core.errors import DataError
+from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import Reader, bounded
 from tfxc.data.formats.sparse_lines import parse_rows
-from tfxc.errors import DataError
-from tfxc.settings import MAX_LINE_BYTES
 
 _MOST_DIGITS = 18  # of numbers of 64 bits
 

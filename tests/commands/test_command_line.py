@@ -1,0 +1,88 @@
+"""The options of every command are a promise to scripts: a change has to be made on purpose.
+
+If it is: say so in CHANGELOG.md, then ``python -m tests.commands.test_command_line`` writes
+tests/commands/command_line.json anew. Removing or renaming an option breaks its users; adding one
+does not.
+"""
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+from tfxc.__main__ import COMMANDS, main
+
+FROZEN = Path(__file__).with_suffix("").with_name("command_line.json")
+PACKAGE = Path(__file__).resolve().parents[2] / "tfxc" / "commands"
+
+
+class _Found(BaseException):
+    """Carries a command's parser out of its ``main``."""
+
+
+def existing_commands():
+    """The commands that have a module."""
+    return [command for command in COMMANDS if (PACKAGE / f"{command}.py").exists()]
+
+
+def options_of(command):
+    """Sorted option strings, and names of positional arguments, of a command."""
+
+    def give_up(parser, *_, **__):
+        raise _Found(parser)
+
+    module = importlib.import_module(f"tfxc.commands.{command}")
+    patch = pytest.MonkeyPatch()
+    with patch.context() as context:
+        context.setattr(argparse.ArgumentParser, "parse_known_args", give_up)
+        with pytest.raises(_Found) as caught:
+            module.main([])
+    actions = caught.value.args[0]._actions
+    return sorted(text for a in actions for text in a.option_strings or [a.dest])
+
+
+def command_line():
+    """Options of all commands."""
+    return {command: options_of(command) for command in existing_commands()}
+
+
+@pytest.mark.parametrize("command", existing_commands())
+def test_options_are_frozen(command):
+    frozen = json.loads(FROZEN.read_text(encoding="utf-8")).get(command)
+    assert options_of(command) == frozen, __doc__
+
+
+def test_no_command_disappears():
+    assert set(json.loads(FROZEN.read_text(encoding="utf-8"))) == set(existing_commands()), __doc__
+
+
+@pytest.mark.parametrize("command", existing_commands())
+def test_help_explains_every_option(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: tfxc {command}")
+    assert all(option in text for option in options_of(command) if option.startswith("-"))
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["--help"], 0), (["trian"], 2)])
+def test_without_a_command_all_are_listed(arguments, code, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == code
+    text = capsys.readouterr().out
+    assert all(command in text for command in COMMANDS)
+
+
+def test_unknown_option_ends_with_2(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "--confg", "x.json"])
+    assert caught.value.code == 2
+    assert "--confg" in capsys.readouterr().err
+
+
+if __name__ == "__main__":
+    FROZEN.write_text(json.dumps(command_line(), indent=2) + "\n", encoding="utf-8")

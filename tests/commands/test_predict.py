@@ -1,0 +1,254 @@
+"""The verb predict: files, pipes, a terminal, runs and SavedModels."""
+
+import io
+import json
+import lzma
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.small_runs import NAMES, TEXTS, make_run
+from tfxc.commands import predict
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.chunk import Chunk
+from tfxc.exports.savedmodel import export_savedmodel
+from tfxc.inference.predictors import RunPredictor, SavedModelPredictor
+from tfxc.ranker.ensemble import combine
+from tfxc.runs.loaded import load_run
+
+TFIDF = {"name": "tfidf"}
+
+
+@pytest.fixture(scope="module")
+def text_run(tmp_path_factory):
+    """A run on texts with its SavedModel of 4 labels."""
+    head = {"name": "mach", "num_buckets": 4, "num_repetitions": 3}
+    path = make_run(tmp_path_factory.mktemp("text") / "run", text_features=TFIDF, head=head)
+    export_savedmodel(load_run(path), path / "savedmodel", k=4)
+    return path
+
+
+def expected(run, texts, k):
+    """Label names and scores by brute force over the lookups of the MACH head."""
+    loaded = load_run(run)
+    matrix = loaded.text_features.transform(texts).toarray()
+    weights = [np.asarray(weight.value) for weight in loaded.model.trainable_variables]
+    table, bias, kernel, head_bias = weights
+    hidden = np.maximum(matrix @ table + bias, 0)
+    logits = np.einsum("nd,rdb->nrb", hidden, kernel) + head_bias
+    lookups = loaded.model.head.lookups
+    scores = sum(logits[:, r, lookups[r]] for r in range(len(lookups)))
+    ids = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return [[NAMES[i] for i in row] for row in ids], np.take_along_axis(scores, ids, 1)
+
+
+def lines_of(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def assert_answers(found, labels, scores):
+    assert [answer["labels"] for answer in found] == labels
+    np.testing.assert_allclose([answer["scores"] for answer in found], scores, rtol=1e-4, atol=1e-5)
+
+
+def test_jsonl_with_and_without_labels_and_plain_text_agree(text_run, tmp_path, capsys):
+    labels, scores = expected(text_run, TEXTS, 3)
+    (tmp_path / "bare.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in TEXTS))
+    labelled = [json.dumps({"text": text, "labels": ["not known"]}) for text in TEXTS]
+    with lzma.open(tmp_path / "labelled.jsonl.xz", "wt") as stream:
+        stream.write("\n".join(labelled))
+    (tmp_path / "plain.txt").write_text("\r\n".join(TEXTS))
+    for name in ("bare.jsonl", "labelled.jsonl.xz", "plain.txt"):
+        arguments = ["--k", "3", str(tmp_path / name), "--batch-size", "2"]
+        assert predict.main(["--run", str(text_run), *arguments]) == 0
+        assert_answers(lines_of(capsys.readouterr().out), labels, scores)
+        predict.main(["--model", str(text_run / "savedmodel"), *arguments])
+        assert_answers(lines_of(capsys.readouterr().out), labels, scores)
+
+
+def test_output_file_table_and_min_score(text_run, tmp_path):
+    (tmp_path / "in.txt").write_text("\n".join(TEXTS) + "\n")
+    labels, scores = expected(text_run, TEXTS, 12)
+    limit = float(np.median(scores))
+    predict.main([
+        "--run", str(text_run), str(tmp_path / "in.txt"), "--k", "12", "--format", "table",
+        "--min-score", str(limit), "--output", str(tmp_path / "out" / "table.txt"),
+    ])  # fmt: skip
+    rows = (tmp_path / "out" / "table.txt").read_text().splitlines()
+    assert len(rows) == len(TEXTS)
+    for number, row in enumerate(rows):
+        assert row.split()[0] == str(number + 1)
+        kept = [label for label, score in zip(labels[number], scores[number], strict=True)
+                if score >= limit]  # fmt: skip
+        assert all(label in row for label in kept) and row.count(" | ") == max(len(kept) - 1, 0)
+
+
+def test_a_failed_file_leaves_no_output(text_run, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "soup"}\n{"title": "soup"}\n')
+    arguments = ["--run", str(text_run), str(tmp_path / "in.jsonl"), "--batch-size", "1"]
+    with pytest.raises(DataError, match=r"in.jsonl:2.*'text'.*text_field"):
+        predict.main([*arguments, "--output", str(tmp_path / "out.jsonl")])
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_reader_options(text_run, tmp_path, capsys):
+    (tmp_path / "in.jsonl").write_text('{"body": "soup"}\n')
+    arguments = ["--run", str(text_run), str(tmp_path / "in.jsonl")]
+    predict.main([*arguments, "--reader-option", "text_field=body"])
+    assert len(lines_of(capsys.readouterr().out)[0]["labels"]) == 5
+    with pytest.raises(SystemExit):
+        predict.main([*arguments, "--reader-option", "text_field"])
+    assert "key=value expected, found 'text_field'" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="unknown option 'body'"):
+        predict.main([*arguments, "--reader-option", "body=1"])
+    with pytest.raises(DataError, match="no such file"):
+        predict.main(["--run", str(text_run), str(tmp_path / "missing.jsonl")])
+
+
+@pytest.mark.parametrize("model", ["run", "saved"])
+def test_sparse_and_dense_lines_of_a_pipe(tmp_path, capsys, monkeypatch, model):
+    kinds = {
+        "sparse": ({"normalise": "l2"}, b"3:1 7:0.5\n\n7:0.5 3:1\n"),
+        "dense": ({"encoder": {"name": "precomputed"}, "num_features": 2}, b"1 2\n-1,0.5\n1,2"),
+    }
+    for kind, (parts, lines) in kinds.items():
+        run = make_run(tmp_path / kind, kind=kind, **parts)
+        export_savedmodel(load_run(run), run / "savedmodel", k=3)
+        source = {"run": ["--run", str(run)], "saved": ["--model", str(run / "savedmodel")]}[model]
+        (tmp_path / "lines").write_bytes(lines)
+        with open(tmp_path / "lines") as stream:
+            monkeypatch.setattr(sys, "stdin", stream)
+            predict.main([*source, "--k", "2"])
+        found = lines_of(capsys.readouterr().out)
+        assert len(found) == 3 and found[0] == found[2] and found[0] != found[1]
+
+
+def test_a_pipe_is_answered_line_by_line(text_run):
+    command = [sys.executable, "-m", "tfxc", "predict", "--run", str(text_run), "--k", "1"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    labels, _ = expected(text_run, TEXTS, 1)
+    for text, names in zip(TEXTS, labels, strict=True):
+        process.stdin.write(text.encode() + b"\n")
+        process.stdin.flush()  # and the answer comes although the pipe stays open
+        assert json.loads(process.stdout.readline())["labels"] == names
+    process.stdin.write(b"last, without a line end")
+    process.stdin.close()
+    assert len(lines_of(process.stdout.read().decode())) == 1
+    assert process.wait() == 0
+
+
+@pytest.mark.parametrize("ending", [b"\x04", b"\x03", b"exit\n"])
+def test_typed_lines(text_run, ending):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tfxc", "predict", "--run", str(text_run), "--k", "2"],
+        stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, start_new_session=True,
+        preexec_fn=_own_terminal,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = _read_until(ours, b"> ")
+    assert b"Ctrl-D ends" in shown
+    os.write(ours, b"chicken soup\n")
+    shown = _read_until(ours, b"> ")
+    labels, scores = expected(text_run, ["chicken soup"], 2)
+    for label, score in zip(labels[0], scores[0], strict=True):
+        assert f"{score:.3f}"[:-1] in shown.decode() and label in shown.decode()
+    os.write(ours, ending)
+    assert process.wait(timeout=60) == 0
+    assert b"Traceback" not in process.stderr.read()
+    os.close(ours)
+
+
+def _own_terminal():
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # A test run in the background of a shell ignores Ctrl-C, and so would its children.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _read_until(descriptor, ending):
+    shown = b""
+    while not shown.endswith(ending):
+        shown += os.read(descriptor, 1000)
+    return shown
+
+
+def test_wrong_k_and_wrong_kind(text_run, tmp_path, monkeypatch):
+    loaded = load_run(text_run)
+    with pytest.raises(ConfigError, match="1 to 12 labels"):
+        RunPredictor(loaded, 13)
+    with pytest.raises(ConfigError, match="1 to 4 labels"):
+        SavedModelPredictor(text_run / "savedmodel", 5)
+    with pytest.raises(ConfigError, match="no SavedModel"):
+        SavedModelPredictor(text_run)
+    vectors = Chunk(labels=[[]], features=np.ones((1, 2), np.float32))
+    for predictor in (RunPredictor(loaded), SavedModelPredictor(text_run / "savedmodel")):
+        with pytest.raises(DataError, match="texts"):
+            predictor(vectors, "x.npz")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with pytest.raises(SystemExit):
+        predict.main(["--batch-size", "0", "--run", str(text_run)])
+
+
+def test_savedmodel_refuses_features_beyond_its_own(tmp_path):
+    run = make_run(tmp_path / "run")
+    export_savedmodel(load_run(run), run / "savedmodel")
+    predictor = SavedModelPredictor(run / "savedmodel")
+    from tfxc.data.formats.unlabelled import chunk_of_lines
+
+    assert len(predictor(chunk_of_lines(["19:1"], "sparse")).labels[0]) == 5
+    with pytest.raises(DataError, match="space the model was trained on"):
+        predictor(chunk_of_lines(["20:1"], "sparse"))
+
+
+@pytest.fixture(scope="module")
+def other_run(tmp_path_factory):
+    """A run on the same texts, with its labels in another order."""
+    folder = tmp_path_factory.mktemp("other")
+    return make_run(folder / "run", text_features={"name": "hashing"}, names=NAMES[::-1])
+
+
+@pytest.mark.parametrize("method", ["average", "softmax_average"])
+def test_an_ensemble_of_runs(text_run, other_run, method, tmp_path, capsys):
+    (tmp_path / "in.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    lists = []
+    for run in (text_run, other_run):
+        found = RunPredictor(load_run(run), 12)(Chunk(labels=[[]] * 5, texts=TEXTS))
+        lists.append(([[NAMES.index(name) for name in row] for row in found.labels], found.scores))
+    ids, scores = combine(lists, method, 3)
+    runs = ["--run", str(text_run), "--run", str(other_run)]
+    predict.main([*runs, str(tmp_path / "in.txt"), "--k", "3", "--ensemble", method])
+    answers = lines_of(capsys.readouterr().out)
+    assert_answers(answers, [[NAMES[i] for i in row] for row in ids], scores)
+    if method == "softmax_average":
+        predict.main([*runs, str(tmp_path / "in.txt"), "--k", "3"])
+        assert lines_of(capsys.readouterr().out) == answers
+
+
+def test_bad_ensembles(text_run, other_run, tmp_path):
+    (tmp_path / "in.txt").write_text("soup\n")
+    one, other, file = ["--run", str(text_run)], ["--run", str(other_run)], str(tmp_path / "in.txt")
+    for more in (["--ensemble", "average"], ["--top", "7"]):
+        with pytest.raises(ConfigError, match=rf"{more[0]}: it is for what several runs find"):
+            predict.main([*one, file, *more])
+    with pytest.raises(ConfigError, match="different runs expected, one is given twice"):
+        predict.main([*one, "--run", f"{text_run}/", file])
+    with pytest.raises(ConfigError, match="--ensemble average"):
+        predict.main([*one, *other, file, "--probabilities"])
+    with pytest.raises(ConfigError, match="1 to 12 labels per example are available"):
+        predict.main([*one, *other, file, "--k", "13"])
+    fewer = make_run(tmp_path / "fewer", text_features=TFIDF, names=NAMES[1:])
+    with pytest.raises(ConfigError, match="the 12 labels of the first run expected, found 11"):
+        predict.main([*one, "--run", str(fewer), file])
+    bags = make_run(tmp_path / "bags")
+    with pytest.raises(ConfigError, match=r"bags: a run on text as the first one is expected"):
+        predict.main([*one, "--run", str(bags), file])

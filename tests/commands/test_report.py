@@ -1,0 +1,116 @@
+"""Verb report: tables against counts by hand, pictures, texts of wrong examples."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tests.commands.calls import call
+from tfxc.commands import report, train
+from tfxc.core.errors import ConfigError
+from tfxc.metrics.classification import Decision
+from tfxc.metrics.per_label import PerLabel
+from tfxc.reports.tables import average_rows
+
+
+def test_counts_by_hand():
+    found = PerLabel(4, Decision(0.5))
+    ids = np.array([[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 1, 3]])
+    scores = np.array([[0.9, 0.6, 0.1, 0.0], [0.7, 0.4, 0.3, 0.2], [0.4, 0.3, 0.2, 0.1]])
+    found.update(ids, scores, np.array([[0, 1, -1], [1, 2, -1], [2, 9, -1]]))
+    assert found.true.tolist() == [1, 2, 2, 0]
+    assert found.predicted.tolist() == [1, 1, 0, 1]
+    assert found.hits.tolist() == [1, 1, 0, 0]
+    assert found.confusions().tolist() == [[1, 3, 1], [2, 3, 1]]
+    assert [row for row, *_ in found.wrong] == [1, 2]
+    precision, recall, f1 = found.precision_recall_f1()
+    np.testing.assert_allclose(precision, [1, 1, 0, 0])
+    np.testing.assert_allclose(recall, [1, 0.5, 0, 0])
+    np.testing.assert_allclose(f1, [1, 2 / 3, 0, 0])
+    with pytest.raises(ConfigError, match="2 labels or more above the threshold"):
+        found.update(ids[:, :2], scores[:, :2], np.array([[0], [1], [2]]))
+
+
+def test_the_best_label_alone():
+    """Against scikit-learn."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    random = np.random.default_rng(0)
+    true, best = random.integers(0, 6, (2, 500))
+    found = PerLabel(7)
+    for part in np.array_split(np.arange(500), 7):
+        found.update(best[part, None], np.ones((len(part), 1)), true[part, None])
+    expected = precision_recall_fscore_support(true, best, labels=range(6), zero_division=0)
+    for mine, theirs in zip(found.precision_recall_f1(), expected, strict=False):
+        np.testing.assert_allclose(mine[:6], theirs)
+        assert np.isnan(mine[6])
+    for average, *values in average_rows(found, list("abcdefg"))[:2]:
+        expected = precision_recall_fscore_support(true, best, average=average, zero_division=0)
+        np.testing.assert_allclose(values, expected[:3])
+    matrix = confusion_matrix(true, best, labels=range(7))
+    for one, other, count in found.confusions().tolist():
+        assert matrix[one, other] == count
+    assert found.confusions()[:, 2].sum() + found.hits.sum() == 500
+    assert len(found.wrong) == (true != best).sum()
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    with open(tmp_path / "train.jsonl", "w") as stream:
+        for number in range(200):
+            label = ("fox", "hen", "owl")[number % 3]
+            stream.write(
+                json.dumps({"text": f"a {label} | here {number}", "labels": [label]}) + "\n"
+            )
+    lines = (tmp_path / "train.jsonl").read_text().splitlines()[:40]
+    lines.append(json.dumps({"text": "certainly a fox fox", "labels": ["owl"]}))
+    (tmp_path / "dev.jsonl").write_text("\n".join(lines) + "\n")
+    data = {
+        "name": "animals",
+        "train": str(tmp_path / "train.jsonl"),
+        "dev": str(tmp_path / "dev.jsonl"),
+        "text_features": {"name": "tfidf"},
+        "normalise": None,
+    }
+    config = tiny.write_config(tmp_path, data=data, objective={"name": "softmax"})
+    command = ("--config", config, "--prepared", tmp_path / "prepared")
+    assert call(capsys, train, *command, "--set", "training.epochs=6").code == 0
+    return tmp_path / "run"
+
+
+def rows_of(path):
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_report(run, tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="the extra curves is not installed")
+    outcome = call(capsys, report, "--run", run, "--prepared", tmp_path / "prepared")
+    assert outcome.code == 0 and "report.md" in outcome.out
+    folder = run / "report"
+    labels = {row["label"]: row for row in rows_of(folder / "labels.csv")}
+    assert sorted(labels) == ["fox", "hen", "owl"]
+    assert labels["owl"]["true"] == "14" and labels["owl"]["right"] == "13"
+    assert labels["fox"]["trained on"] == "67"
+    (pair,) = rows_of(folder / "confusions.csv")
+    assert pair == {"true": "owl", "predicted instead": "fox", "examples": "1"}
+    (wrong,) = rows_of(folder / "wrong.csv")
+    assert (wrong["example"], wrong["text"]) == ("41", "certainly a fox fox")
+    text = (folder / "report.md").read_text()
+    assert "| macro | 0." in text and "Of the best label:" in text
+    for part in ("encoder `bag_mlp`", "config.json", "## Metrics", "certainly a fox", "curves.png"):
+        assert part in text
+    for name in ("curves", "labels", "confusions"):
+        assert (folder / f"{name}.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_report_on_a_file_without_pictures(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    data = ("--data", tmp_path / "dev.jsonl", "--output", tmp_path / "out")
+    assert "need the package matplotlib" in call(capsys, report, "--run", run, *data).problem()
+    assert not (tmp_path / "out").exists()
+    assert call(capsys, report, "--run", run, *data, "--no-pictures").code == 0
+    assert len(rows_of(tmp_path / "out" / "wrong.csv")) == 1
+    assert ".png" not in (tmp_path / "out" / "report.md").read_text()

@@ -1,0 +1,179 @@
+"""The verb train."""
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from tests.commands.calls import call, listing
+from tfxc.commands import train
+from tfxc.core.config import load_config
+from tfxc.training.loop import Trainer
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+MACH = {"name": "mach", "num_buckets": 8, "num_repetitions": 3}
+SEPARATE = {"head": MACH, "recipe": {"name": "repetitions"}}
+
+
+def arguments(folder, **changes):
+    """Command line of a training of the tiny config."""
+    config = tiny.write_config(folder, **{"training": {"epochs": 1}, **changes})
+    return ["--config", config, "--prepared", folder / "prepared"]
+
+
+def weights(folder):
+    return (folder / "run/model.weights.h5").read_bytes()
+
+
+def test_trains_once(tmp_path, capsys):
+    command = arguments(tmp_path)
+    outcome = call(capsys, train, *command)
+    assert outcome.code == 0
+    summary = json.loads(outcome.out.splitlines()[-1])
+    assert summary["steps"] == 13  # 203 examples, 16 a step
+    assert summary == json.loads((tmp_path / "run/summary.json").read_text())
+    assert load_config(tmp_path / "run/config.json") == load_config(command[1])
+
+    before, first = listing(tmp_path / "run"), weights(tmp_path)
+    again = call(capsys, train, *command)
+    assert again.code == 0
+    text = f"{tmp_path / 'run'}: already finished at step 13; --fresh starts over\n"
+    assert again.out.startswith(text)
+    assert json.loads(again.out.splitlines()[-1]) == summary
+    assert listing(tmp_path / "run") == before and weights(tmp_path) == first
+
+    other = call(capsys, train, *command, "--set", "training.batch_size=8").problem()
+    assert "training.batch_size (16 -> 8)" in other and "--fresh" in other
+    assert call(capsys, train, *command, "--set", "seed=5", "--fresh").code == 0
+    assert weights(tmp_path) != first
+    assert len(list((tmp_path / "run/tensorboard").iterdir())) == 1, "nothing of the old run stays"
+
+
+def test_fresh_removes_run_folders_only(tmp_path, capsys):
+    command = arguments(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/thesis.tex").write_text("mine")
+    problem = call(capsys, train, *command, "--fresh").problem()
+    assert "found other files; nothing is removed" in problem
+    assert (tmp_path / "run/thesis.tex").read_text() == "mine"
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, capsys, monkeypatch):
+    command = arguments(tmp_path)
+    check = Trainer._check_finite  # called after each step
+
+    def interrupted(self, step, loss):
+        if step == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        check(self, step, loss)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_check_finite", interrupted)
+        outcome = call(capsys, train, *command)
+    assert outcome.code == 128 + signal.SIGTERM
+    ending = "stopped by SIGTERM, saved at step 9; the same command goes on from there\n"
+    assert outcome.out.endswith(ending)
+    assert not (tmp_path / "run/summary.json").exists()
+    outcome = call(capsys, train, *command)
+    assert outcome.code == 0 and "resumed at step 9 of 13" in outcome.out
+    assert json.loads(outcome.out.splitlines()[-1])["steps"] == 13
+
+
+def test_dry_run_of_the_whole_model(tmp_path, capsys):
+    command = arguments(tmp_path, training={"epochs": 3})
+    before = {*listing(tmp_path)}
+    outcome = call(capsys, train, *command, "--dry-run")
+    assert outcome.code == 0
+    parameters = 60 * 32 + 32 + 32 * 30 + 30
+    assert f"{parameters:,} parameters; estimated memory of the training:\n" in outcome.out
+    parts = re.findall(r"^  (\w+) +([\d,]+) MB", outcome.out, re.MULTILINE)
+    assert [name for name, _ in parts][-1] == "together" and len(parts) == 9
+    assert re.search(r"its loss is \d+\.\d+; the training takes 39 steps", outcome.out)
+    assert {path.split("/")[0] for path in {*listing(tmp_path)} - before} == {"prepared"}
+
+
+def test_dry_run_of_repetitions_measures_one_process(tmp_path, capsys):
+    command = arguments(tmp_path, **SEPARATE)
+    one = 60 * 32 + 32 + 32 * 8 + 8
+    outcome = call(capsys, train, *command, "--dry-run")
+    assert f"{one:,} parameters; estimated memory of repetition 0 in its own" in outcome.out
+    outcome = call(capsys, train, *command, "--dry-run", "--repetition", 2)
+    assert f"{one:,} parameters; estimated memory of repetition 2 in its own" in outcome.out
+    outcome = call(capsys, train, *command, "--dry-run", "--set", "recipe.together=true")
+    assert f"{3 * one:,} parameters; estimated memory of the training" in outcome.out
+    assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_of_what_does_not_fit(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tfxc.core.memory.available_bytes", lambda: 10**6)
+    outcome = call(capsys, train, *arguments(tmp_path), "--dry-run")
+    assert outcome.code == 2 and "that does not fit: lower training.batch_size" in outcome.out
+
+
+def test_print_config_needs_no_data(tmp_path, capsys):
+    path = tmp_path / "config.json"
+    tree = tiny.tiny_tree(tmp_path, data={"train": "nowhere.txt", "dev": None})
+    path.write_text(json.dumps(tree))
+    outcome = call(capsys, train, "--config", path, "--print-config", "--set", "seed=3")
+    found = json.loads(outcome.out)
+    assert found["seed"] == 3 and found["data"]["train"] == "nowhere.txt"
+    assert found["evaluation"]["k"] == [1, 3, 5], "defaults are resolved"
+    (tmp_path / "resolved.json").write_text(outcome.out)
+    assert load_config(tmp_path / "resolved.json") == load_config(path, ["seed=3"])
+
+
+def test_list(capsys):
+    lines = call(capsys, train, "--list", "heads").out.splitlines()
+    assert [line.split()[0] for line in lines] == sorted(line.split()[0] for line in lines)
+    assert {"dense", "mach"} <= {line.split()[0] for line in lines}
+    assert all(len(line.split()) > 3 for line in lines), "each with a sentence"
+
+
+def test_config_is_needed(capsys):
+    outcome = call(capsys, train)
+    assert outcome.code == 2 and "--config FILE is needed" in outcome.err
+
+
+@pytest.mark.parametrize("config", ["mach_amazon670k.json", "dense_wiki10.json"])
+def test_a_set_that_is_not_here(tmp_path, capsys, monkeypatch, config):
+    monkeypatch.setenv("TFXC_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    problem = call(capsys, train, "--config", CONFIGS / config).problem()
+    name = config.removesuffix(".json").split("_")[1]
+    for split in ("train", "test"):
+        assert f"{tmp_path}/data/{name}/{split}.txt ({split})" in problem
+    for part in ("Extreme Classification Repository", f"{name}/train.txt", "TFXC_DATA"):
+        assert part in problem
+    assert listing(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "message"),
+    [
+        (
+            SEPARATE,
+            ["--repetition", 3],
+            "repetition 3 is asked for, the config has 0 .. 2",
+        ),
+        (SEPARATE, ["--repetition", -1], "--repetition: repetition -1 is asked for"),
+        ({"head": MACH}, ["--repetition", 0], "--repetition: recipe 'fit' trains one model"),
+        (
+            {"head": MACH, "recipe": {"name": "repetitions", "together": True}},
+            ["--repetition", 0],
+            "--repetition: recipe.together trains all repetitions in one process",
+        ),
+        ({"recipe": {"name": "repetitions"}}, [], "recipe 'repetitions' needs a head with"),
+        ({}, ["--gpu", 99], "--gpu: GPU 99 is asked for"),
+        ({}, ["--gpu_usage", 1.5], "--gpu_usage: a share in (0, 1] is expected, found 1.5"),
+    ],
+)
+@pytest.mark.parametrize("dry", [False, True])
+def test_what_cannot_be_trained(tmp_path, capsys, changes, more, message, dry):
+    command = arguments(tmp_path, **changes)
+    dry_run = ["--dry-run"] if dry else []
+    assert message in call(capsys, train, *command, *more, *dry_run).problem()
+    assert not (tmp_path / "run").exists()

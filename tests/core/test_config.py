@@ -1,0 +1,288 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tfxc.commands.train import check_config
+from tfxc.core.config import Config, load_config, merge, parse_config
+from tfxc.core.errors import ConfigError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def tree(**changes):
+    """The least a config holds."""
+    least = {
+        "run": "runs/x",
+        "data": {"name": "set", "train": "train.txt"},
+        "encoder": {"name": "bag_mlp"},
+        "head": {"name": "mach", "num_buckets": 8},
+        "objective": {"name": "sigmoid"},
+    }
+    return {**least, **changes}
+
+
+def write(folder, name="config.json", **changes):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(changes if "extends" in changes else tree(**changes)))
+    return path
+
+
+def test_defaults():
+    config = parse_config(tree())
+    assert config.recipe.name == "fit"
+    assert config.training.batch_size == 256
+    assert config.training.optimizer.section() == {"name": "adam"}
+    assert config.evaluation.k == [1, 3, 5]
+    assert config.techniques == []
+    assert config.head.section() == {"name": "mach", "num_buckets": 8}
+
+
+def test_to_json_gives_the_same_config_again():
+    given = tree(
+        techniques=[{"name": "ema", "decay": 0.9}],
+        training={"early_stopping": {"patience": 2}, "schedule": {"name": "linear", "end": 0.1}},
+        evaluation={"propensity": [0.5, 0.4]},
+        about={"paper": "Überschrift"},
+    )
+    config = parse_config(given)
+    assert "Überschrift" in config.to_json()
+    assert parse_config(json.loads(config.to_json())) == config
+    assert config.evaluation.propensity == (0.5, 0.4)
+
+
+def test_extends_goes_from_file_to_file(tmp_path):
+    write(tmp_path, "base.json", training={"epochs": 3, "batch_size": 32}, seed=1)
+    write(tmp_path, "middle.json", extends="base.json", training={"epochs": 4}, seed=2)
+    path = write(tmp_path, "deep/top.json", extends="../middle.json", training={"log_every": 5})
+    config = load_config(path)
+    assert (config.training.epochs, config.training.batch_size) == (4, 32)
+    assert (config.training.log_every, config.seed) == (5, 2)
+
+
+def test_extends_in_a_circle(tmp_path):
+    write(tmp_path, "one.json", extends="two.json")
+    write(tmp_path, "two.json", extends="one.json")
+    with pytest.raises(ConfigError, match="'extends' leads back to this file"):
+        load_config(tmp_path / "one.json")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (5, "config.json: 'extends' expects a file name, found 5"),
+        (["base.json"], "'extends' expects a file name, found .'base.json'"),
+        ("", "a file expected, found a folder"),
+        ("absent.json", "absent.json: no such config file.*configs there: config.json"),
+    ],
+)
+def test_bad_extends(tmp_path, value, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, extends=value))
+
+
+def test_another_method_inherits_no_arguments(tmp_path):
+    write(tmp_path, "base.json", training={"optimizer": {"name": "sgd", "momentum": 0.9}})
+    other = {"training": {"optimizer": {"name": "adam", "beta_1": 0.8}}}
+    config = load_config(write(tmp_path, "one.json", extends="base.json", **other))
+    assert config.training.optimizer.section() == {"name": "adam", "beta_1": 0.8}
+    same = {"training": {"optimizer": {"name": "sgd", "nesterov": True}}}
+    config = load_config(write(tmp_path, "two.json", extends="base.json", **same))
+    found = config.training.optimizer.section()
+    assert found == {"name": "sgd", "momentum": 0.9, "nesterov": True}
+    unnamed = {"training": {"optimizer": {"momentum": 0.5}}}
+    config = load_config(write(tmp_path, "three.json", extends="base.json", **unnamed))
+    assert config.training.optimizer.section() == {"name": "sgd", "momentum": 0.5}
+
+
+def test_merge_leaves_its_arguments_alone():
+    base, change = {"a": {"b": 1, "c": [1]}}, {"a": {"b": 2}, "d": None}
+    assert merge(base, change) == {"a": {"b": 2, "c": [1]}, "d": None}
+    assert base == {"a": {"b": 1, "c": [1]}}
+    assert change == {"a": {"b": 2}, "d": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "expected"),
+    [
+        ("training.epochs=2.5", "training.epochs", 2.5),
+        ("run=runs/other", "run", "runs/other"),
+        ('run="5"', "run", "5"),
+        ("training.clip_norm=null", "training.clip_norm", None),
+        ("evaluation.k=[1, 10]", "evaluation.k", [1, 10]),
+        ("head.aggregate=median", "head.aggregate", "median"),
+        ("data.reader_options.sep==", "data.reader_options.sep", "="),
+        ("techniques.0.decay=0.5", "techniques.0.decay", 0.5),
+        ('techniques.0={"name": "other"}', "techniques.0.name", "other"),
+        ("training.schedule.name=linear", "training.schedule.name", "linear"),
+    ],
+)
+def test_set(tmp_path, text, path, expected):
+    config = load_config(write(tmp_path, techniques=[{"name": "ema"}]), [text])
+    node = config.model_dump()
+    for part in path.split("."):
+        node = node[int(part)] if isinstance(node, list) else node[part]
+    assert node == expected
+
+
+def test_set_of_another_method_drops_the_arguments(tmp_path):
+    path = write(tmp_path)
+    config = load_config(path, ["head.name=dense", "head.initial_std=0.1"])
+    assert config.head.section() == {"name": "dense", "initial_std": 0.1}
+    config = load_config(path, ["head.name=mach"])
+    assert config.head.section() == {"name": "mach", "num_buckets": 8}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training.epochs", "--set expects key=value, found 'training.epochs'"),
+        ("=3", "--set expects key=value"),
+        ("run.deeper=3", "--set run.deeper: 'run' holds a value, not a section"),
+        ("techniques.1.decay=1", "--set techniques.1.decay: '1' is no position in a list of 1"),
+        ("techniques.x=1", "'x' is no position in a list of 1"),
+        ("training.epoch=3", "unknown key 'training.epoch', did you mean 'epochs'"),
+        ("trainin.epochs=3", "unknown key 'trainin', did you mean 'training'"),
+    ],
+)
+def test_bad_set(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, techniques=[{"name": "ema"}]), [text])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sead": 1}, "unknown key 'sead', did you mean 'seed'.*known keys here: about, data"),
+        (
+            {"data": {"name": "a", "train": "b", "reeder": 1}},
+            "'data.reeder', did you mean 'reader'",
+        ),
+        ({"training": {"early_stopping": {"patient": 3}}}, "patient', did you mean 'patience'"),
+        ({"training": {"batch_size": 0}}, "training.batch_size: .*greater than 0, found 0"),
+        ({"training": {"batch_size": 2.5}}, "training.batch_size: .*integer.*, found 2.5"),
+        ({"training": {"epochs": "many"}}, "training.epochs: .*number.*, found 'many'"),
+        ({"training": {"precision": "float8"}}, "training.precision: .*'float32'.*found 'float8'"),
+        ({"encoder": "bag_mlp"}, "encoder: .*found 'bag_mlp'"),
+        ({"encoder": {"hidden": [3]}}, "'encoder.name' is missing"),
+        ({"techniques": [{"decay": 1}]}, "'techniques.0.name' is missing"),
+        ({"evaluation": {"k": [0]}}, r"evaluation.k.0: .*found 0"),
+        (
+            {"data": {"name": "a", "train": "b", "images": {"height": 8}}},
+            r"^here.json: data.images: height and width .* width is missing. To fix it: add width",
+        ),
+        (
+            {"data": {"name": "a", "train": "b", "images": {}, "normalise": "l2"}},
+            r"^here.json: data.normalise: .* means nothing to images. To fix it: remove normalise",
+        ),
+    ],
+)
+def test_bad_values_are_named(changes, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_config(tree(**changes), where="here.json")
+    assert str(caught.value).startswith("here.json: ")
+
+
+def test_missing_section():
+    incomplete = tree()
+    del incomplete["run"]
+    with pytest.raises(ConfigError, match=r"'run' is missing.*add 'run'"):
+        parse_config(incomplete)
+
+
+@pytest.mark.parametrize("part", ["encoder", "head", "objective"])
+def test_the_recipe_says_which_parts_it_needs(part):
+    config = parse_config(tree(**{part: None}))
+    with pytest.raises(ConfigError, match=f"^{part}: recipe 'fit' needs '{part}', it is missing"):
+        check_config(config)
+    only = {kind: None for kind in ("encoder", "head", "objective") if kind != part}
+    config = parse_config(tree(recipe={"name": "xr_linear"}, **only))
+    with pytest.raises(ConfigError, match=f"^{part}: '{part}' means nothing to recipe 'xr_linear'"):
+        check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"run": "x",\n "data": }', r"config.json:2: not valid JSON"),
+        ("[1]", "a JSON object is expected"),
+        ("", "config.json:1: not valid JSON"),
+        ('{"run": "\xe9"}', "config.json:1: not valid JSON.*codec"),
+    ],
+)
+def test_bad_files(tmp_path, content, message):
+    path = tmp_path / "config.json"
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
+
+
+def test_missing_file_names_its_neighbours(tmp_path):
+    write(tmp_path, "quickstart.json")
+    with pytest.raises(ConfigError, match=r"no such config file.*configs there: quickstart.json"):
+        load_config(tmp_path / "quickstrat.json")
+    with pytest.raises(ConfigError, match=r"no such config file.*check the path"):
+        load_config(tmp_path / "absent" / "quickstart.json")
+    with pytest.raises(ConfigError, match="a file expected, found a folder"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CONFIGS.rglob("*.json")), ids=lambda path: str(path.relative_to(CONFIGS))
+)
+def test_shipped_config(path):
+    config = load_config(path)
+    assert isinstance(config, Config)
+    check_config(config)
+
+
+def test_there_are_configs():
+    assert (CONFIGS / "quickstart.json").is_file()
+
+
+@pytest.mark.parametrize("value", ["Infinity", "NaN", "-Infinity", "1e999"])
+@pytest.mark.parametrize("key", ["training.epochs", "training.optimizer.learning_rate"])
+def test_values_that_are_not_finite(tmp_path, key, value):
+    section, *_, last = key.split(".")
+    inner = f'"{last}": {value}' if key.count(".") == 1 else f'"optimizer": {{"{last}": {value}}}'
+    path = tmp_path / "config.json"
+    path.write_text(
+        f'{{"run": "r", "data": {{"name": "d", "train": "t"}}, "{section}": {{{inner}}}}}'
+    )
+    with pytest.raises(ConfigError, match=rf"config\.json: {key}: a finite number expected"):
+        load_config(path)
+    path.write_text('{"run": "r", "data": {"name": "d", "train": "t"}}')
+    with pytest.raises(ConfigError, match=rf"{key}: a finite number expected"):
+        load_config(path, [f"{key}={value}"])
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ("seed=-1", "seed"),
+        (f"seed={2**32}", "seed"),
+        ("data.seed=-1", "data.seed"),
+        ("training.epochs=1e12", "training.epochs"),
+        (f"training.batch_size={10**30}", "training.batch_size"),
+    ],
+)
+def test_numbers_out_of_range(tmp_path, change, where):
+    path = tmp_path / "config.json"
+    path.write_text('{"run": "r", "data": {"name": "d", "train": "t"}}')
+    with pytest.raises(ConfigError, match=where):
+        load_config(path, [change])
+
+
+def test_a_path_that_is_no_unicode(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"run": "r", "data": {"name": "d", "train": "\\udcff"}}')
+    with pytest.raises(ConfigError, match=r"data\.train: a text in UTF-8 expected"):
+        load_config(path)
+
+
+def test_extends_through_a_link_to_itself(tmp_path):
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    (tmp_path / "config.json").write_text('{"extends": "loop.json"}')
+    with pytest.raises(ConfigError, match=r"loop\.json: too many levels of symbolic links"):
+        load_config(tmp_path / "config.json")

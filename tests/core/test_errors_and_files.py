@@ -1,0 +1,365 @@
+import argparse
+import errno
+import functools
+import json
+import os
+import signal
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfxc.core import cli
+from tfxc.core.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MachineError,
+    NonFiniteLossError,
+    UserError,
+)
+from tfxc.core.files import (
+    MARKER,
+    atomic_file,
+    atomic_folder,
+    checksum,
+    read_array,
+    read_json,
+    write_array,
+    write_errors,
+    write_json,
+)
+
+MISHAPS = [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), ValueError("bug"), SystemExit(3)]
+
+
+def names(folder):
+    """Everything in a folder, hidden files included."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+folder_of_letters = functools.partial(atomic_folder, holds="folder of letters")
+
+
+def content(path):
+    """What a file, or the files of a folder, hold; None where there is nothing."""
+    if path.is_dir():
+        return {p.name: p.read_text() for p in path.iterdir() if p.name != MARKER}
+    return path.read_text() if path.exists() else None
+
+
+# errors
+
+
+def test_message():
+    error = UserError("4 labels expected, 3 found.", fix="mend it.", where="a.txt:2")
+    assert str(error) == "a.txt:2: 4 labels expected, 3 found. To fix it: mend it."
+    assert str(UserError("bad")) == "bad"
+    assert str(UserError("bad", where=Path("x") / "y")) == f"x{os.sep}y: bad"
+    assert (error.problem, error.fix, error.where) == (
+        "4 labels expected, 3 found.",
+        "mend it.",
+        "a.txt:2",
+    )
+
+
+@pytest.mark.parametrize("kind", [DataError, ConfigError, CheckpointError, NonFiniteLossError])
+def test_errors_are_value_errors(kind):
+    assert issubclass(kind, UserError) and issubclass(kind, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (DataError("bad", where="a.txt:1", fix="mend"), 2, "tfxc: a.txt:1: bad. To fix it: mend."),
+        (KeyboardInterrupt(), 130, "tfxc: stopped by SIGINT"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "a/b"),
+            2,
+            "tfxc: a/b: no such file or directory. To fix it: check the path.",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a"),
+            1,
+            "tfxc: a: the disk is full. To fix it: free some space or choose another folder.",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "a"),
+            1,
+            "tfxc: a: permission denied. To fix it: check its permissions.",
+        ),
+    ],
+)
+def test_exit_codes(capsys, raised, code, message):
+    def main(argv):
+        raise raised
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main, [])
+    assert caught.value.code == code
+    found = capsys.readouterr()
+    assert found.err == message + "\n" and not found.out
+
+
+def test_a_bug_keeps_its_traceback():
+    def main(argv):
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        cli.run(main, [])
+
+
+@pytest.mark.parametrize("code", [0, 2, None])
+def test_a_verb_decides_its_exit_code(code):
+    with pytest.raises(SystemExit) as caught:
+        cli.run(lambda argv: code, [])
+    assert caught.value.code == code
+
+
+# files
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+def test_atomic_file(tmp_path, before):
+    path = tmp_path / "deep" / "a.txt"
+    if before:
+        path.parent.mkdir()
+        path.write_text(before)
+    with atomic_file(path) as stream:
+        stream.write("né")
+        assert content(path) == before
+    assert path.read_text(encoding="utf-8") == "né"
+    assert names(path.parent) == ["a.txt"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    with atomic_file(path, "wb") as stream:
+        stream.write(b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff"
+
+
+@pytest.mark.parametrize("mishap", MISHAPS, ids=repr)
+@pytest.mark.parametrize("before", [None, "old"])
+def test_atomic_file_that_fails_leaves_nothing(tmp_path, before, mishap):
+    path = tmp_path / "a.txt"
+    if before:
+        path.write_text(before)
+    expected = UserError if isinstance(mishap, OSError) else type(mishap)
+    with pytest.raises(expected), atomic_file(path) as stream:
+        stream.write("new")
+        stream.flush()
+        raise mishap
+    assert content(path) == before
+    assert names(tmp_path) == (["a.txt"] if before else [])
+
+
+@pytest.mark.parametrize("mishap", MISHAPS, ids=repr)
+@pytest.mark.parametrize("before", [None, {"b.txt": "old"}])
+def test_atomic_folder_that_fails_leaves_nothing(tmp_path, before, mishap):
+    path = tmp_path / "a"
+    if before:
+        with folder_of_letters(path) as scratch:
+            (scratch / "b.txt").write_text("old")
+    expected = UserError if isinstance(mishap, OSError) else type(mishap)
+    with pytest.raises(expected), folder_of_letters(path) as scratch:
+        (scratch / "c.txt").write_text("new")
+        raise mishap
+    assert content(path) == before
+    assert names(tmp_path) == (["a"] if before else [])
+
+
+def test_write_array(tmp_path):
+    write_array(tmp_path / "a.npy", np.arange(6).reshape(2, 3))
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), [[0, 1, 2], [3, 4, 5]])
+
+
+def test_atomic_folder(tmp_path):
+    path = tmp_path / "deep" / "a"
+    for text in ("one", "two"):
+        with folder_of_letters(path) as scratch:
+            (scratch / f"{text}.txt").write_text(text)
+        assert content(path) == {f"{text}.txt": text}
+        assert names(path.parent) == ["a"]
+        assert stat.S_IMODE(path.stat().st_mode) == 0o755
+
+
+def test_a_folder_that_cannot_be_moved_in_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    with folder_of_letters(path) as scratch:
+        (scratch / "b.txt").write_text("old")
+    replace, calls = os.replace, []
+
+    def full_the_second_time(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "full")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full_the_second_time)
+    with pytest.raises(UserError, match="the disk is full"), folder_of_letters(path) as scratch:
+        (scratch / "b.txt").write_text("new")
+    assert content(path) == {"b.txt": "old"}
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, r"a.txt: cannot write: the disk is full. To fix it: free some space"),
+        (errno.EDQUOT, r"quota is used up"),
+        (errno.EACCES, r"permission to write is refused.*choose a folder you may write to"),
+        (errno.EROFS, r"the file system is read-only"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("atomic", "step"),
+    [
+        (atomic_file, "mkdir"),
+        (atomic_file, "fsync"),
+        (atomic_file, "replace"),
+        (folder_of_letters, "mkdir"),
+        (folder_of_letters, "replace"),
+    ],
+)
+def test_refused_writes_are_user_errors(tmp_path, monkeypatch, atomic, step, number, message):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    owner = Path if step == "mkdir" else os
+    monkeypatch.setattr(owner, step, refuse)
+    with pytest.raises(UserError, match=message), atomic(tmp_path / "a.txt"):
+        pass
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("atomic", [atomic_file, folder_of_letters])
+def test_a_file_in_place_of_the_folder(tmp_path, atomic):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "a", tmp_path / "file" / "deeper" / "a"):
+        with pytest.raises(UserError, match="a folder expected, a file is in its pl"), atomic(path):
+            pass
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_file_is_never_replaced_by_a_folder_or_the_other_way_round(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "folder").mkdir()
+    for atomic, name in ((folder_of_letters, "file"), (atomic_file, "folder")):
+        with pytest.raises(UserError, match=f"{name}: a .* expected"), atomic(tmp_path / name):
+            pass
+    assert (tmp_path / "file").read_text() == "kept"
+    assert (tmp_path / "folder").is_dir()
+
+
+def test_other_os_errors_pass_unchanged():
+    with pytest.raises(FileNotFoundError), write_errors("a"):
+        raise FileNotFoundError(errno.ENOENT, "absent")
+
+
+def test_checksum(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")  # the example of FIPS 180-2
+    assert checksum(path).startswith(
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015a"
+    )
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 7.45 GiB for an array"), None])
+def test_too_little_memory_is_one_line(capsys, error):
+    if error is None:
+        import tensorflow as tf
+
+        message = "OOM when allocating tensor with shape[2000000000,32] and type float"
+        error = tf.errors.ResourceExhaustedError(None, None, message)
+
+    def main(argv):
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main, [])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 1 and line.startswith("tfxc: the memory does not suffice (")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_clean_up_and_say_so(tmp_path, capsys, number):
+    def main(argv):
+        with atomic_file(tmp_path / "a") as stream:
+            stream.write("half")
+            signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main, [])
+    assert caught.value.code == 128 + number
+    assert capsys.readouterr().err == f"tfxc: stopped by {signal.Signals(number).name}\n"
+    assert not list(tmp_path.iterdir()) and signal.getsignal(number) == before
+
+
+def test_an_ignored_signal_stays_ignored(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            cli.run(lambda argv: signal.raise_signal(signal.SIGHUP), [])
+        assert not caught.value.code
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_json_files_never_hold_what_json_has_not(tmp_path, value):
+    write_json(tmp_path / "a.json", {"loss": value, "rows": [1, (value, 2.5)], "name": "ä"})
+    expected = {"loss": None, "rows": [1, [None, 2.5]], "name": "ä"}
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == expected
+
+
+def test_write_json_is_whole_or_not_there(tmp_path):
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"a": object()})
+    assert not list(tmp_path.iterdir())
+
+
+# What stands at the path, and what the message says.
+UNREADABLE = {
+    "missing": (lambda path: None, DataError, "no such file"),
+    "a folder": (lambda path: path.mkdir(), DataError, "found a folder"),
+    "a pipe": (os.mkfifo, DataError, "found a named pipe"),
+    "a loop": (lambda path: path.symlink_to(path), DataError, "too many levels"),
+    "empty": (lambda path: path.touch(), DataError, "damaged or of another kind"),
+    "garbage": (lambda path: path.write_bytes(b"\xff\xfe{["), DataError, "damaged"),
+}
+
+
+@pytest.mark.parametrize("read", [read_json, read_array])
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_cannot_be_read_is_one_clear_error(tmp_path, name, read):
+    make, kind, message = UNREADABLE[name]
+    make(path := tmp_path / "a")
+    with pytest.raises(kind, match=message) as caught:
+        read(path, fix="train again")
+    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).endswith("To fix it: train again.")
+
+
+def test_a_file_that_the_machine_refuses(tmp_path, monkeypatch):
+    (path := tmp_path / "a.json").write_text("{}")
+
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(MachineError, match=r"a\.json: cannot read: permission denied"):
+        read_json(path)
+
+
+def test_json_of_another_type(tmp_path):
+    (path := tmp_path / "a.json").write_text("[1]")
+    with pytest.raises(DataError, match="a JSON object expected"):
+        read_json(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [(cli.seed, "-1"), (cli.seed, "1.5"), (cli.number, "inf"), (cli.number, "x")]
+)
+def test_options_that_are_no_such_numbers(kind, text):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"found '{text}'"):
+        kind(text)

@@ -1,0 +1,117 @@
+import io
+
+import pytest
+
+from tfxc.core import progress
+from tfxc.core.progress import Progress, duration
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until told otherwise: ``clock.now``."""
+
+    class Clock:
+        now = 100.0
+
+    monkeypatch.setattr(progress.time, "monotonic", lambda: Clock.now)
+    return Clock
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.6, "1 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (75, "1 min 15 s"),
+        (3599.7, "1 h 00 min"),
+        (3660, "1 h 01 min"),
+        (90000, "25 h 00 min"),
+    ],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_line(clock):
+    line = Progress("reading", total=2000, unit="rows", stream=io.StringIO())
+    clock.now += 10
+    line.advance(500, "loss 1.5")
+    assert line.line() == "reading:  25 % of 2,000, 30 s left, 50 rows/s, loss 1.5"
+    line.advance(500)
+    assert line.line() == "reading:  50 % of 2,000, 10 s left, 100 rows/s, loss 1.5"
+    open_end = Progress("reading", unit="rows", stream=io.StringIO())
+    clock.now += 2
+    open_end.advance(3000)
+    assert open_end.line() == "reading: 3,000, 1,500 rows/s"
+
+
+def test_a_resumed_step_counts_its_own_rate(clock):
+    line = Progress("training", total=100, start=80, stream=io.StringIO())
+    clock.now += 5
+    line.advance(10)
+    assert line.line() == "training:  90 % of 100, 5 s left, 2 steps/s"
+
+
+def test_before_the_first_unit(clock):
+    line = Progress("reading", total=10, stream=io.StringIO())
+    assert line.line() == "reading:   0 % of 10, 0 s left, 0 steps/s"
+
+
+def test_a_log_gets_few_lines(clock):
+    stream = io.StringIO()
+    with Progress("reading", total=100, stream=stream, log_seconds=20) as line:
+        for _ in range(100):
+            clock.now += 1
+            line.advance(1)
+    lines = stream.getvalue().splitlines()
+    assert lines[:2] == [
+        "reading:  20 % of 100, 1 min 20 s left, 1 steps/s",
+        "reading:  40 % of 100, 1 min 00 s left, 1 steps/s",
+    ]
+    assert lines[-1] == "reading: 100 steps, done in 1 min 40 s"
+    assert len(lines) == 6 and "\x1b" not in stream.getvalue()
+
+
+def test_a_terminal_gets_one_line_redrawn(clock):
+    stream = Terminal()
+    line = Progress("reading", total=4, stream=stream)
+    for _ in range(4):
+        clock.now += 0.5
+        line.advance(1)
+    line.clear()
+    assert stream.getvalue().count("\r\x1b[2K") == 5
+    assert "\n" not in stream.getvalue()
+
+
+def test_short_steps_stay_silent(clock):
+    stream = io.StringIO()
+    with Progress("reading", total=4, stream=stream) as line:
+        clock.now += 0.5
+        line.advance(4)
+    assert stream.getvalue() == ""
+
+
+def test_a_failed_step_says_so(clock):
+    stream = io.StringIO()
+    with pytest.raises(KeyError), Progress("reading", stream=stream) as line:
+        clock.now += 3
+        line.advance(7)
+        raise KeyError
+    assert stream.getvalue() == "reading: 7 steps, stopped after 3 s\n"
+
+
+def test_goes_to_standard_error(capsys, clock):
+    with Progress("reading") as line:
+        clock.now += 2
+        line.advance(1)
+    found = capsys.readouterr()
+    assert found.err and not found.out

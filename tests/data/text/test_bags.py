@@ -1,0 +1,239 @@
+"""Text features, against scikit-learn's vectorisers fitted on all texts at once."""
+
+import itertools
+import json
+import lzma
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
+
+from tests.data.formats import data_folder
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.files import MARKER
+from tfxc.data.text import base
+from tfxc.data.text.bags import HashingFeatures, TfidfFeatures
+from tfxc.data.text.registry import build_text_features, load_text_features
+
+WORDS = [f"w{number}" for number in range(40)] + ["Käse", "KÄSE", "naïve", "中文", "x"]
+
+
+def sample_texts(count=300, seed=0):
+    random = np.random.default_rng(seed)
+    shares = 1 / np.arange(1, len(WORDS) + 1)
+    texts = [
+        " ".join(random.choice(WORDS, random.integers(0, 25), p=shares / shares.sum()))
+        for _ in range(count)
+    ]
+    return ["", "unknown words only", *texts]
+
+
+def lists_of(texts, size=37):
+    return [texts[start : start + size] for start in range(0, len(texts), size)]
+
+
+def assert_rows_equal(rows, expected):
+    expected = expected.tocsr()
+    expected.sort_indices()
+    assert rows.shape == expected.shape
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(rows.indptr, expected.indptr)
+    np.testing.assert_array_equal(rows.indices, expected.indices)
+    np.testing.assert_allclose(rows.data, expected.data, rtol=3e-7)
+
+
+SETTINGS = [
+    {},
+    {"sublinear_tf": False, "norm": "l1"},
+    {"use_idf": False, "norm": None},
+    {"ngram_range": (1, 2), "min_df": 3},
+    {"ngram_range": (2, 3), "max_df": 0.02},
+    {"min_df": 0.05, "max_df": 60},
+    {"max_features": 7, "lowercase": False},
+    {"ngram_range": (1, 2), "max_features": 150, "min_df": 2, "max_df": 0.5},
+    {"token_pattern": r"(?u)\w(\d+)"},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_tfidf_like_scikit_learn(settings):
+    texts, other = sample_texts(), sample_texts(50, seed=1)
+    oracle = TfidfVectorizer(**({"sublinear_tf": True} | settings)).fit(texts)
+    features = TfidfFeatures(**settings).fit(iter(lists_of(texts)))
+    assert features.vocabulary() == oracle.get_feature_names_out().tolist()
+    assert features.num_features == len(oracle.vocabulary_)
+    if settings.get("use_idf", True):
+        np.testing.assert_array_equal(features.idf, oracle.idf_)
+    else:
+        assert features.idf is None
+    assert_rows_equal(features.transform(texts), oracle.transform(texts))
+    assert_rows_equal(features.transform(other), oracle.transform(other))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_features": 64},
+        {"num_features": 1000, "ngram_range": (1, 2), "norm": "l1", "lowercase": False},
+        {"num_features": 50, "alternate_sign": True, "norm": None, "token_pattern": r"\d"},
+    ],
+)
+def test_hashing_like_scikit_learn(settings):
+    texts = sample_texts()
+    arguments = {"alternate_sign": False} | settings
+    oracle = HashingVectorizer(n_features=arguments.pop("num_features"), **arguments)
+    features = HashingFeatures(**settings)
+    assert features.fit([]) is features
+    assert_rows_equal(features.transform(texts), oracle.transform(texts).astype(np.float32))
+    assert features.vocabulary() is None
+    assert features.idf is None
+
+
+def test_several_processes_give_the_same(monkeypatch):
+    monkeypatch.setattr(base, "_MIN_CHARACTERS", 1)
+    texts = sample_texts()
+    for settings in ({"max_features": 30}, {"ngram_range": (1, 2)}):
+        one = TfidfFeatures(**settings).fit(lists_of(texts))
+        two = TfidfFeatures(**settings).fit(lists_of(texts, 50), jobs=2)
+        assert one.vocabulary() == two.vocabulary()
+        np.testing.assert_array_equal(one.idf, two.idf)
+        assert (one.transform(texts) != two.transform(texts, jobs=2)).nnz == 0
+    hashing = HashingFeatures(32)
+    assert (hashing.transform(texts) != hashing.transform(texts, jobs=2)).nnz == 0
+    assert hashing.transform([], jobs=2).shape == (0, 32)
+    assert one.transform([]).shape == (0, one.num_features)
+
+
+def test_the_vocabulary_is_all_that_is_kept():
+    """Lists are taken one by one, each only after the one before it was counted."""
+    alive = []
+
+    class Texts(list):
+        def __init__(self, texts):
+            super().__init__(texts)
+            alive.append(1)
+
+        def __del__(self):
+            alive.pop()
+
+    def stream():
+        for texts in lists_of(sample_texts(), 10):
+            assert len(alive) <= 1
+            yield Texts(texts)
+
+    TfidfFeatures().fit(stream())
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        TfidfFeatures(ngram_range=[1, 2], min_df=2).fit([sample_texts()]),
+        TfidfFeatures(use_idf=False, norm=None).fit([["a\u2028bc de\x85f", "Ä\u00a0öü"]]),
+        HashingFeatures(num_features=100, norm=None),
+    ],
+)
+def test_saved_and_pickled(features, tmp_path):
+    texts = sample_texts(30)
+    expected = features.transform(texts)
+    features.save(tmp_path / "features")
+    features.save(tmp_path / "features")  # replaces
+    names = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert set(names) <= {MARKER, "features.json", "vocabulary.txt", "idf.npy"}
+    assert [path.name for path in tmp_path.iterdir()] == ["features"]
+    for other in (load_text_features(tmp_path / "features"), pickle.loads(pickle.dumps(features))):
+        assert other.settings() == features.settings()
+        assert other.vocabulary() == features.vocabulary()
+        assert other.num_features == features.num_features
+        assert (other.transform(texts) != expected).nnz == 0
+
+
+def test_damaged_folders(tmp_path):
+    folder = tmp_path / "features"
+    with pytest.raises(DataError, match=r"features\.json: no such file"):
+        load_text_features(folder)
+    TfidfFeatures().fit([sample_texts()]).save(folder)
+    vocabulary = (folder / "vocabulary.txt").read_bytes()
+    (folder / "vocabulary.txt").write_bytes(vocabulary + b"more\n")
+    with pytest.raises(DataError, match=r"idf\.npy: .* weights are expected"):
+        load_text_features(folder)
+    (folder / "vocabulary.txt").unlink()
+    with pytest.raises(DataError, match=r"vocabulary\.txt: no such file"):
+        load_text_features(folder)
+    (folder / "features.json").write_text(json.dumps({"version": 99, "name": "", "settings": {}}))
+    with pytest.raises(DataError, match="version 1 is expected, found 99"):
+        load_text_features(folder)
+    (folder / "features.json").write_text("{")
+    with pytest.raises(DataError, match="damaged"):
+        load_text_features(folder)
+
+
+def test_nothing_left():
+    with pytest.raises(DataError, match="none of 2 terms in 2 texts is left"):
+        TfidfFeatures(min_df=2).fit([["one", "two"]])
+    with pytest.raises(DataError, match="none of 0 terms in 0 texts is left"):
+        TfidfFeatures(max_df=1).fit([])
+    with pytest.raises(DataError, match=r"max_df means at most 0\.2 texts, min_df at least 1"):
+        TfidfFeatures(max_df=0.1).fit([["one", "two"]])
+    with pytest.raises(ConfigError, match="token_pattern: terms hold line breaks"):
+        TfidfFeatures(token_pattern="[^,]+").fit([["a\nb"]])
+    with pytest.raises(ConfigError, match="call fit first"):
+        TfidfFeatures().transform(["a"])
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"name": "tfidf", "ngram_range": (2, 1)}, "ngram_range: "),
+        ({"name": "tfidf", "ngram_range": [1]}, "ngram_range: "),
+        ({"name": "tfidf", "min_df": 0}, "min_df: "),
+        ({"name": "tfidf", "min_df": True}, "min_df: "),
+        ({"name": "tfidf", "max_df": 1.5}, "max_df: "),
+        ({"name": "tfidf", "max_features": 0}, "max_features: "),
+        ({"name": "tfidf", "norm": "l3"}, "norm: "),
+        ({"name": "tfidf", "token_pattern": "("}, "token_pattern: "),
+        ({"name": "hashing", "token_pattern": "(a)(b)"}, "token_pattern: "),
+        ({"name": "hashing", "num_features": 2**31}, "num_features: "),
+        ({"name": "tfidf", "mindf": 2}, "unknown argument of tfidf 'mindf'.*'min_df'"),
+        ({"name": "tf-idf"}, "unknown kind of text features 'tf-idf'.*'tfidf'"),
+        ({}, "unknown kind of text features None"),
+    ],
+)
+def test_bad_configs(config, message):
+    with pytest.raises(ConfigError, match=message):
+        build_text_features(config)
+
+
+def test_build():
+    built = build_text_features({"name": "tfidf", "min_df": 3, "ngram_range": [1, 2]})
+    assert isinstance(built, TfidfFeatures)
+    assert built.settings() == TfidfFeatures(min_df=3, ngram_range=(1, 2)).settings()
+
+
+def test_real_data_like_scikit_learn():
+    with lzma.open(data_folder("cooking") / "train.jsonl.xz", "rt", encoding="utf-8") as stream:
+        texts = [json.loads(line)["text"] for line in stream]
+    oracle = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)).fit(texts)
+    features = TfidfFeatures(ngram_range=(1, 2)).fit(lists_of(texts, 1000))
+    assert features.vocabulary() == oracle.get_feature_names_out().tolist()
+    assert_rows_equal(features.transform(texts), oracle.transform(texts))
+
+
+@pytest.mark.slow
+def test_eurlex_vocabulary():
+    def lists():
+        path = data_folder("eurlex57k") / "train.jsonl.xz"
+        with lzma.open(path, "rt", encoding="utf-8") as stream:
+            while lines := list(itertools.islice(stream, 2000)):
+                yield [json.loads(line)["text"] for line in lines]
+
+    assert TfidfFeatures(min_df=3).fit(lists(), jobs=2).num_features == 29_443
+
+
+def test_no_tensorflow_needed():
+    code = "import sys, tfxc.data.text.registry, tfxc.data.builtin.apidocs.reader"
+    code += ", tfxc.data.formats.matrix"
+    code += "; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,172 @@
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.lists import pad_tokens
+from tfxc.data.rows import Rows
+from tfxc.data.text.registry import build_text_features, load_text_features
+from tfxc.ops.text.tokens import TextTokens
+
+TEXTS = [
+    "The  red\tfox, the RED hen!",
+    "",
+    " a_b c-d\u3000日本語 ",
+    "İstanbul, ΟΔΟΣ: naïve x\0y",
+    "[UNK] [PAD] fox",
+    "\u2028Straße\x1c!",
+    "red red fox fox hen hen",
+    "!?",
+]
+SECTIONS = [
+    {"name": "characters"},
+    {"name": "characters", "letters_only": True, "lowercase": False, "max_length": 7},
+    {"name": "characters", "min_count": 3},
+    {"name": "words", "min_count": 1},
+    {"name": "words", "stop_words": ["the", "hen"], "max_length": 3},
+    {"name": "words", "lowercase": False, "token_pattern": r"\w\w+"},
+]
+IDS = ["characters", "letters", "frequent", "words", "stop_words", "cased"]
+
+
+def lists(rows):
+    return [part.tolist() for part in np.split(rows.tokens, rows.indptr[1:-1])]
+
+
+def by_hand(section, texts):
+    """Vocabulary and id lists, a token at a time."""
+    import re
+
+    def tokens(text):
+        text = text if section.get("lowercase") is False else text.lower()
+        if section["name"] == "words":
+            found = re.findall(section.get("token_pattern", r"\w+"), text)
+            return [word for word in found if word not in section.get("stop_words", ())]
+        if section.get("letters_only"):
+            text = "".join(c if c.isalnum() else " " for c in text)
+        return list(" ".join(text.replace("\0", " ").split()))
+
+    counts = {}
+    for text in texts:
+        for token in tokens(text):
+            counts[token] = counts.get(token, 0) + 1
+    least = section.get("min_count", 2 if section["name"] == "words" else 1)
+    kept = sorted((t for t in counts if counts[t] >= least), key=lambda t: (-counts[t], t))
+    vocabulary = ["[PAD]", *kept, "[UNK]"]
+    known = {token: number for number, token in enumerate(vocabulary[1:-1], 1)}
+    most = section.get("max_length", 256)
+    ids = [[known.get(t, len(vocabulary) - 1) for t in tokens(x)][:most] for x in texts]
+    return vocabulary, ids
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=IDS)
+def test_equals_one_by_one(section, tmp_path):
+    features = build_text_features(section).fit([TEXTS[:3], TEXTS[3:]], jobs=1)
+    vocabulary, ids = by_hand(section, TEXTS)
+    assert features.vocabulary() == vocabulary and features.num_features == len(vocabulary)
+    found = features.transform(TEXTS)
+    assert lists(found) == ids
+    assert found.tokens.dtype == np.int32 and found.indptr.dtype == np.int64
+    assert found.shape == (len(TEXTS), len(vocabulary))
+
+    features.save(tmp_path / "saved")
+    loaded = load_text_features(tmp_path / "saved")
+    assert loaded.settings() == json.loads(json.dumps(features.settings()))
+    assert lists(loaded.transform(TEXTS)) == ids
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=IDS)
+def test_graph_equals_python(section, tmp_path):
+    features = build_text_features(section).fit([TEXTS])
+    features.save(tmp_path / "saved")
+    file = tmp_path / "saved" / "vocabulary.txt"
+    graph = TextTokens(features.name, features.settings(), file, features.num_features)
+    texts = [*TEXTS, "fox 未知 zebra", "I" * 300]
+    rows = features.transform(texts)
+    found = tf.function(graph)(tf.constant(texts))
+    assert found.dtype == tf.int32
+    np.testing.assert_array_equal(found, pad_tokens(rows.indptr, rows.tokens))
+
+
+def test_cut_texts_are_counted():
+    features = build_text_features({"name": "characters", "max_length": 3}).fit([["abcd"]])
+    features.transform(["abc", "abcd", "abcde"])
+    assert features.num_cut == 2
+
+
+def test_padding():
+    rows = Rows(
+        indptr=[0, 0, 9, 10],
+        tokens=np.arange(1, 11),
+        label_indptr=[0, 1, 1, 2],
+        label_ids=[5, 6],
+        num_features=11,
+    )
+    batch = rows.take([2, 1, 0])
+    assert batch["features"].shape == (3, 16) and batch["features"].dtype == np.int32
+    assert batch["features"][:, 0].tolist() == [10, 1, 0]
+    assert not batch["features"][1, 9:].any()
+    assert rows.slice(2, 3).batch()["features"].shape == (1, 8)
+    again = Rows.concatenate([rows.slice(0, 1), rows.slice(1, 3)])
+    np.testing.assert_array_equal(again.tokens, rows.tokens)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"name": "characters", "max_length": 0}, "max_length: a positive integer"),
+        ({"name": "words", "min_count": 1.5}, "min_count: a positive integer"),
+        ({"name": "words", "token_pattern": "(a)(b)"}, "at most one group"),
+        ({"name": "words", "segmenter": "mecab"}, "'jieba' or null expected, found 'mecab'"),
+        ({"name": "words", "stop_words": "no/such/file"}, "a file with one word a line expected"),
+        ({"name": "words", "stop_words": [3]}, "a list of words or a file's path expected"),
+        ({"name": "words", "minimum": 3}, "unknown argument of words 'minimum'"),
+    ],
+)
+def test_bad_settings(section, message):
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+        build_text_features(section)
+
+
+def test_stop_words_from_a_file(tmp_path):
+    (tmp_path / "stop.txt").write_text("the\nhen\n")
+    section = {"name": "words", "min_count": 1, "stop_words": str(tmp_path / "stop.txt")}
+    features = build_text_features(section).fit([["the red hen"]])
+    assert features.vocabulary() == ["[PAD]", "red", "[UNK]"]
+    assert features.settings()["stop_words"] == ["hen", "the"], "the words are saved, not the path"
+
+
+def test_nothing_left():
+    with pytest.raises(DataError, match="none of 2 tokens is left"):
+        build_text_features({"name": "words", "min_count": 9}).fit([["red fox"]])
+    with pytest.raises(ConfigError, match="have not been fitted"):
+        build_text_features({"name": "words"}).transform(["red"])
+
+
+@pytest.mark.parametrize("content", ["[PAD]\na\n", "a\n[UNK]\n", ""])
+def test_damaged_vocabulary(tmp_path, content):
+    build_text_features({"name": "characters"}).fit([["a"]]).save(tmp_path / "saved")
+    (tmp_path / "saved" / "vocabulary.txt").write_text(content)
+    with pytest.raises(DataError, match=r"a vocabulary from .PAD. to .UNK. expected"):
+        load_text_features(tmp_path / "saved")
+    (tmp_path / "saved" / "vocabulary.txt").unlink()
+    with pytest.raises(DataError, match="no such file"):
+        load_text_features(tmp_path / "saved")
+
+
+def test_chinese_words(tmp_path):
+    pytest.importorskip("jieba", reason="the extra zh is not installed")
+    section = {"name": "words", "min_count": 1, "segmenter": "jieba"}
+    features = build_text_features(section).fit([["我们喜欢机器学习"]])
+    assert "机器" in features.vocabulary() and "学习" in features.vocabulary()
+    with pytest.raises(ConfigError, match="has no equal in a served model"):
+        TextTokens("words", features.settings(), tmp_path, 4)
+
+
+def test_chinese_words_without_the_package(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "jieba", None)
+    features = build_text_features({"name": "words", "segmenter": "jieba"})
+    with pytest.raises(ConfigError, match="needs the package jieba"):
+        features.fit([["我们"]])

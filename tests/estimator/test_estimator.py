@@ -1,0 +1,240 @@
+"""The scikit-learn estimator."""
+
+import pickle
+import runpy
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+import tfxc
+from tfxc.core.errors import ConfigError, DataError, UserError
+from tfxc.estimator import XCClassifier
+from tfxc.estimator.targets import read_targets
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TEXTS = ["red fox", "blue sea", "red rose", "deep blue", "green sea"] * 8
+LISTS = [["red", "animal"], ["blue", "water"], ["red"], ["blue"], ["green", "water"]] * 8
+SINGLE = np.array(["fox", "sea", "rose", "deep", "sea"] * 8)
+
+# scikit-learn's checks that do not apply, and why.
+EXCLUDED = {
+    "check_classifiers_multilabel_representation_invariance": "a list of lists is label lists here"
+}
+# A check trains one to six models, a second each; the others run with -m slow.
+QUICK = {
+    "check_parameters_default_constructible", "check_estimator_cloneable", "check_estimator_repr",
+    "check_estimator_tags_renamed", "check_no_attributes_set_in_init", "check_requires_y_none",
+    "check_estimators_nan_inf", "check_classifiers_train", "check_dict_unchanged",
+    "check_n_features_in",
+    "check_estimators_pickle", "check_classifiers_multilabel_output_format_predict",
+}  # fmt: skip
+
+
+def small(**settings):
+    return XCClassifier(**{"epochs": 30, "batch_size": 16, **settings})
+
+
+def checks():
+    tiny = small(epochs=40, encoder={"name": "bag_mlp", "hidden": [16]})
+    generator = estimator_checks_generator(tiny, legacy=True, expected_failed_checks=EXCLUDED)
+    for estimator, check in generator:
+        name = getattr(check, "func", check).__name__
+        quick = name in QUICK and getattr(check, "keywords", {}).get("readonly_memmap") is not True
+        yield pytest.param(estimator, check, id=name, marks=[] if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("estimator", "check"), list(checks()))
+def test_scikit_learns_contract(estimator, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if getattr(check, "func", check).__name__ in EXCLUDED:
+            pytest.skip(EXCLUDED[getattr(check, "func", check).__name__])
+        check(estimator)
+
+
+def test_label_lists_of_texts():
+    model = small().fit(TEXTS, LISTS)
+    assert model.classes_.tolist() == ["animal", "blue", "green", "red", "water"]
+    assert [sorted(row) for row in model.predict(TEXTS[:5])] == [sorted(row) for row in LISTS[:5]]
+    best, scores = model.predict_top_k(["the RED fox!", ""], k=3)
+    assert set(best[0, :2]) == {"red", "animal"} and best.shape == (2, 3)
+    assert (np.diff(scores) <= 0).all() and scores.dtype == np.float32
+    assert model.score(TEXTS, LISTS) == 1.0
+    assert model.score(TEXTS[:2], [["red"], ["red"]]) <= 0.5
+    assert not hasattr(model, "n_features_in_")
+
+
+def test_mach_learns_from_texts_with_other_features():
+    head = {"name": "mach", "num_buckets": 5, "num_repetitions": 8}
+    model = small(head=head, text_features={"name": "hashing", "num_features": 512})
+    model.fit(TEXTS, LISTS)
+    assert model.score(TEXTS, LISTS) > 0.9
+    # Labels that share buckets score alike, but the true ones come first.
+    assert set(model.predict_top_k(["blue sea"], 2)[0][0]) == {"blue", "water"}
+
+
+@pytest.mark.parametrize("objective", ["sigmoid", "softmax"])
+def test_one_class_each(objective):
+    model = small(objective=objective).fit(TEXTS, SINGLE)
+    assert model.predict(TEXTS).tolist() == SINGLE.tolist()
+    assert model.score(TEXTS, SINGLE) == 1.0
+    assert model.predict(TEXTS[:1]).dtype == SINGLE.dtype
+
+
+def test_matrices_in_indicator_out():
+    draw = np.random.default_rng(0)
+    y = draw.integers(0, 2, (60, 3))
+    X = np.hstack([y, draw.normal(size=(60, 2))]).astype(np.float32)
+    dense = small().fit(X, y)
+    found = dense.predict(X)
+    assert isinstance(found, np.ndarray) and found.dtype == np.int64
+    assert (found == y).mean() > 0.95
+    sparse = small().fit(scipy.sparse.csr_matrix(X), scipy.sparse.csr_matrix(y))
+    assert scipy.sparse.issparse(sparse.predict(X))
+    np.testing.assert_array_equal(sparse.predict(X).toarray(), found)
+    vectors = small(encoder={"name": "precomputed"}, learning_rate=0.2).fit(X, y)
+    assert (vectors.predict(X) == y).mean() > 0.95
+    # Precision at 1 by hand: examples whose best column is a one.
+    best, _ = dense.predict_top_k(X, 1)
+    assert dense.score(X, y) == pytest.approx(y[np.arange(60), best[:, 0]].mean())
+
+
+def test_threshold_finds_every_label_above_it():
+    model = small(epochs=1, threshold=-100.0).fit(TEXTS, [[str(i % 40)] for i in range(40)])
+    assert [len(row) for row in model.predict(TEXTS[:3])] == [40, 40, 40]
+    _, scores = model.predict_top_k(TEXTS[:3], 40)
+    middle = float(np.sort(scores[0])[20])
+    model.set_params(threshold=middle)
+    expected = (scores >= middle).sum(axis=1).tolist()
+    assert [len(row) for row in model.predict(TEXTS[:3])] == expected
+
+
+def test_same_seed_same_model_other_seed_another():
+    texts = TEXTS[:5]
+    one = small(encoder={"name": "bag_mlp", "dropout": 0.5}).fit(TEXTS, LISTS)
+    scores = one.predict_top_k(texts, 5)[1]
+    same = clone(one).fit(TEXTS, LISTS).predict_top_k(texts, 5)[1]
+    other = clone(one).set_params(random_state=1).fit(TEXTS, LISTS).predict_top_k(texts, 5)[1]
+    np.testing.assert_array_equal(scores, same)
+    assert np.abs(scores - other).max() > 1e-3
+
+
+def test_pickle_and_techniques():
+    model = small(techniques=[{"name": "ema", "decay": 0.9}]).fit(TEXTS, LISTS)
+    plain = small().fit(TEXTS, LISTS)
+    again = pickle.loads(pickle.dumps(model))
+    scores = model.predict_top_k(TEXTS[:5], 5)[1]
+    np.testing.assert_array_equal(again.predict_top_k(TEXTS[:5], 5)[1], scores)
+    assert np.abs(plain.predict_top_k(TEXTS[:5], 5)[1] - scores).max() > 1e-4  # averaged weights
+
+
+def test_saved_run_is_predicted_from_and_exported(tmp_path):
+    from tfxc.data.chunk import Chunk
+    from tfxc.exports.savedmodel import export_savedmodel
+    from tfxc.inference.predictors import RunPredictor
+    from tfxc.runs.loaded import load_run
+
+    head = {"name": "mach", "num_buckets": 3, "num_repetitions": 2}
+    model = small(head=head, objective="softmax").fit(TEXTS, LISTS)
+    model.save(tmp_path / "run")
+    labels, scores = model.predict_top_k(TEXTS[:5], 4)
+    run = load_run(tmp_path / "run")
+    found = RunPredictor(run, 4)(Chunk(labels=[[]] * 5, texts=TEXTS[:5]))
+    assert found.labels == labels.tolist()
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-6)
+    assert export_savedmodel(run, tmp_path / "served", 4).score_difference < 1e-5
+    assert run.label_counts.tolist() == [8, 16, 8, 16, 16]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "x").write_text("x")
+    with pytest.raises(UserError, match="found other files; nothing is removed"):
+        model.save(tmp_path / "mine")
+
+
+def test_works_in_a_pipeline():
+    draw = np.random.default_rng(1)
+    y = np.repeat(["a", "b"], 30)
+    X = draw.normal(size=(60, 3)) * 100 + (y == "b")[:, None] * 500
+    model = make_pipeline(StandardScaler(), small()).fit(X, y)
+    assert model.score(X, y) > 0.95
+
+
+def test_silent_unless_verbose(capfd):
+    small(epochs=1).fit(TEXTS, LISTS)
+    captured = capfd.readouterr()
+    assert "finished" not in captured.out and "training" not in captured.err
+    small(epochs=1, verbose=1).fit(TEXTS, LISTS)
+    assert "finished at step" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("settings", "problem"), [
+    ({"head": "dens"}, "there is no head 'dens', did you mean 'dense'"),
+    ({"head": {"name": "mach"}}, "needs num_buckets"),
+    ({"head": {"name": "mach", "num_buckets": 999}}, "999"),
+    ({"encoder": 3}, "a method's name or a dict"),
+    ({"encoder": {"name": "bag_mlp", "hiden": [3]}}, "no argument 'hiden', did you mean 'hidden'"),
+    ({"techniques": ["emma"]}, "there is no technique 'emma'"),
+    ({"epochs": 0}, "training.epochs.*greater than 0"),
+    ({"learning_rate": -1.0}, "learning_rate must be positive"),
+    ({"text_features": "tf"}, "unknown kind of text features 'tf'"),
+])  # fmt: skip
+def test_wrong_settings_are_named(settings, problem):
+    with pytest.raises(ConfigError, match=problem):
+        small(**settings).fit(TEXTS, LISTS)
+
+
+def test_wrong_data_is_named():
+    X = np.eye(4, dtype=np.float32)
+    model = small(epochs=1)
+    for y, problem in (
+        ([["a"], "b", ["c"], []], "for all examples or for none"),
+        ([["a"], [1], [], []], "labels of one kind"),
+        ([[], [], [], []], "at least one label"),
+        (scipy.sparse.csr_matrix([[2, 0]] * 4), "zeros and ones"),
+    ):
+        with pytest.raises(DataError, match=problem):
+            model.fit(X, y)
+    with pytest.raises(ConfigError, match="text_features"):
+        small(text_features="tfidf").fit(X, list("aabb"))
+    with pytest.raises(DataError, match="texts expected, found None in place 1"):
+        model.fit(["a b", None], ["x", "y"])
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        model.fit(TEXTS, LISTS[:3])
+    model.fit(TEXTS, LISTS)
+    with pytest.raises(DataError, match="texts as in fit"):
+        model.predict(X)
+    with pytest.raises(ConfigError, match="k of 1 to 5"):
+        model.predict_top_k(TEXTS, 6)
+
+
+def test_read_targets_keeps_the_form():
+    targets, ids = read_targets([("b", "b"), {"a"}, []])
+    assert ids == [[1], [0], []] and targets.from_ids(ids) == [["b"], ["a"], []]
+    matrix = np.array([[0, 1, 1], [0, 0, 0]])
+    for y in (matrix, scipy.sparse.csr_matrix(matrix)):
+        targets, ids = read_targets(y)
+        again = targets.from_ids([[2, 1], []])
+        assert ids == [[1, 2], []] and type(again) is type(y)
+        assert (again != y).sum() == 0
+    targets, ids = read_targets(np.array([7, 3, 7]))
+    assert ids == [[1], [0], [1]] and targets.from_ids([[1]]).tolist() == [7]
+
+
+def test_lazy_name():
+    assert tfxc.XCClassifier is XCClassifier
+
+
+@pytest.mark.parametrize("name", ["estimator.py", "serve.py"])
+def test_examples_run(name, capsys):
+    began = time.monotonic()
+    runpy.run_path(str(EXAMPLES / name))
+    printed = capsys.readouterr().out
+    print(f"{name}: {time.monotonic() - began:.1f} s")
+    assert ("precision at 1" in printed) if name == "estimator.py" else ("ms per text" in printed)

@@ -1,0 +1,249 @@
+"""SavedModels: against NumPy, the native search, and in a process that knows nothing of tfxc."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.special
+import tensorflow as tf
+
+from tests.small_runs import NAMES, TEXTS, make_run
+from tfxc.core.errors import CheckpointError, ConfigError, UserError
+from tfxc.data.chunk import Chunk
+from tfxc.exports.checking import checked_difference, largest_difference
+from tfxc.exports.savedmodel import export_savedmodel
+from tfxc.inference.predictors import RunPredictor
+from tfxc.inference.searcher import Searcher
+from tfxc.ranker.calibration import Calibration
+from tfxc.runs.loaded import load_run
+
+TFIDF = {"name": "tfidf", "ngram_range": [1, 2]}
+HASHING = {"name": "hashing", "num_features": 64}
+MACH = {"name": "mach", "num_buckets": 4, "num_repetitions": 3}
+
+
+def answers(folder, signature="serving_default", **inputs):
+    model = tf.saved_model.load(str(folder))
+    found = model.signatures[signature](**inputs)
+    return {name: tensor.numpy() for name, tensor in found.items()}
+
+
+def named(ids):
+    return [[NAMES[i].encode() for i in row] for row in ids]
+
+
+def dense_scores(model, matrix):
+    """Scores of a one-layer bag_mlp and a dense head, by NumPy."""
+    table, bias, kernel, head_bias = (np.array(weight) for weight in model.weights)
+    return np.maximum(matrix @ table + bias, 0) @ kernel + head_bias
+
+
+def test_dense_head_equals_numpy(tmp_path):
+    run = load_run(make_run(tmp_path / "run", text_features=TFIDF))
+    exported = export_savedmodel(run, tmp_path / "served", k=4)
+    assert exported.takes == "text" and exported.score_difference < 1e-5
+    found = answers(exported.folder, text=tf.constant(TEXTS))
+    scores = dense_scores(run.model, run.text_features.transform(TEXTS).toarray())
+    ids = np.argsort(-scores, axis=1, kind="stable")[:, :4]
+    np.testing.assert_array_equal(found["ids"], ids)
+    np.testing.assert_allclose(found["scores"], np.take_along_axis(scores, ids, 1), rtol=1e-5)
+    assert found["labels"].tolist() == named(ids)
+    assert found["ids"].dtype == np.int32 and found["scores"].dtype == np.float32
+
+
+@pytest.mark.parametrize("objective", ["softmax", "sigmoid"])
+def test_probabilities_equal_numpy(tmp_path, objective):
+    sections = {"text_features": TFIDF, "objective": {"name": objective}}
+    run = load_run(make_run(tmp_path / "run", **sections))
+    exported = export_savedmodel(run, tmp_path / "served", k=4, probabilities=True)
+    found = answers(exported.folder, text=tf.constant(TEXTS))
+    scores = dense_scores(run.model, run.text_features.transform(TEXTS).toarray())
+    ids = np.argsort(-scores, axis=1, kind="stable")[:, :4]
+    whole = scipy.special.softmax(scores, 1) if objective == "softmax" else None
+    whole = scipy.special.expit(scores) if whole is None else whole
+    np.testing.assert_array_equal(found["ids"], ids)
+    np.testing.assert_allclose(found["scores"], np.take_along_axis(whole, ids, 1), rtol=1e-5)
+    with pytest.raises(RuntimeError, match="does not answer as the trained model"):
+        largest_difference(run, exported.folder, 4)
+
+
+def test_probabilities_of_heads_over_digits(tmp_path):
+    head = {"name": "mhp", "heads": [4, 3]}
+    run = load_run(make_run(tmp_path / "run", text_features=TFIDF, head=head))
+    for kind, probabilities in (("scores", False), ("probabilities", True)):
+        export_savedmodel(run, tmp_path / kind, 4, probabilities)
+    raw, found = (
+        answers(tmp_path / kind, text=tf.constant(TEXTS))["scores"]
+        for kind in ("scores", "probabilities")
+    )
+    np.testing.assert_allclose(found, np.exp(raw), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"head": MACH}, "head Mach has no probabilities: it has no softmax over all labels"),
+        ({"objective": {"name": "hinge"}}, "has no probabilities: its scores are margins"),
+    ],
+)
+def test_models_without_probabilities(tmp_path, sections, message):
+    run = load_run(make_run(tmp_path / "run", text_features=TFIDF, **sections))
+    with pytest.raises(ConfigError, match=message):
+        export_savedmodel(run, tmp_path / "served", k=4, probabilities=True)
+    assert not (tmp_path / "served").exists()
+
+
+def test_rounding_where_a_calibration_is_steep():
+    """Scores a rounding difference apart may lie on both sides of a step, but nowhere else."""
+    shares = {"scores": [0.0, 0.5, 0.50001, 1.0], "values": [0.0, 0.2, 0.7, 0.8]}
+    calibration = Calibration("isotonic", **shares)
+    ids, scores = np.array([[3, 1, -1]]), np.float32([[0.9, 0.5, -np.inf]])
+    for chance, right in ((0.2, True), (0.7, True), (0.71, False), (0.19, False), (np.nan, False)):
+        found = ids, np.float32([[0.78, chance, -np.inf]])
+        arguments = (found, (ids, scores), 1e-4, "it", calibration)
+        if right:
+            assert checked_difference(*arguments) == pytest.approx(chance - 0.2, abs=1e-6)
+        else:
+            with pytest.raises(RuntimeError, match="it does not answer"):
+                checked_difference(*arguments)
+
+
+@pytest.mark.parametrize("aggregate", ["logits", "probabilities", "log_probabilities", "median"])
+@pytest.mark.parametrize("trunk", ["shared", "separate"])
+def test_mach_in_the_graph_equals_the_native_search(tmp_path, aggregate, trunk):
+    head = {**MACH, "aggregate": aggregate, "trunk": trunk}
+    run = load_run(make_run(tmp_path / "run", text_features=HASHING, head=head))
+    export_savedmodel(run, tmp_path / "served", k=5)
+    found = answers(tmp_path / "served", text=tf.constant(TEXTS))
+    rows = run.text_features.transform(TEXTS)
+    features = {"ids": rows.indices, "weights": rows.data, "row_splits": np.int64(rows.indptr)}
+    ids, scores = Searcher(run.model, 5)({"features": tf.nest.map_structure(tf.constant, features)})
+    np.testing.assert_array_equal(found["ids"], ids)
+    np.testing.assert_allclose(found["scores"], scores, rtol=1e-5)
+    by_features = answers(tmp_path / "served", "features", **{
+        name: tf.constant(values) for name, values in features.items()
+    })  # fmt: skip
+    np.testing.assert_array_equal(by_features["ids"], ids)
+
+
+def test_sparse_features_are_scaled_as_in_training(tmp_path):
+    run = load_run(make_run(tmp_path / "run", normalise="l2"))
+    assert export_savedmodel(run, tmp_path / "served", k=12).takes == "sparse"
+    found = answers(
+        tmp_path / "served",
+        ids=tf.constant([3, 7, 19, 2]),
+        weights=tf.constant([3.0, 4.0, 12.0, 0.0]),
+        row_splits=tf.constant([0, 3, 3, 4], tf.int64),
+    )
+    matrix = np.zeros((3, 20))
+    matrix[0, [3, 7, 19]] = [3 / 13, 4 / 13, 12 / 13]
+    expected = -np.sort(-dense_scores(run.model, matrix), axis=1)
+    np.testing.assert_allclose(found["scores"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("normalise", [None, "l2"])
+def test_dense_vectors(tmp_path, normalise):
+    parts = {"encoder": {"name": "precomputed"}, "kind": "dense", "normalise": normalise}
+    run = load_run(make_run(tmp_path / "run", num_features=5, **parts))
+    assert export_savedmodel(run, tmp_path / "served", k=2).takes == "dense"
+    x = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    found = answers(tmp_path / "served", features=tf.constant(x))
+    kernel, bias = (np.array(weight) for weight in run.model.weights)
+    x = x / np.linalg.norm(x, axis=1, keepdims=True) if normalise else x
+    expected = -np.sort(-(x @ kernel + bias), axis=1)[:, :2]
+    np.testing.assert_allclose(found["scores"], expected, rtol=1e-5)
+
+
+def test_moved_model_in_a_process_with_tensorflow_only(tmp_path):
+    run = load_run(make_run(tmp_path / "run", text_features=TFIDF, head=MACH))
+    exported = export_savedmodel(run, tmp_path / "served", k=3)
+    expected = answers(exported.folder, text=tf.constant(TEXTS))
+    shutil.move(exported.folder, tmp_path / "elsewhere")
+    shutil.rmtree(tmp_path / "run")
+    code = (
+        "import json, sys, tensorflow as tf; texts = json.loads(sys.argv[2])\n"
+        "model = tf.saved_model.load(sys.argv[1])\n"
+        "found = model.signatures['serving_default'](text=tf.constant(texts))\n"
+        "assert not {'tfxc', 'tensorflow_text'} & set(sys.modules)\n"
+        "names = [[x.decode() for x in row] for row in found['labels'].numpy()]\n"
+        "print(json.dumps([names, found['scores'].numpy().tolist()]))\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "elsewhere"), json.dumps(TEXTS)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "custom gradients" not in result.stderr
+    names, scores = json.loads(result.stdout)
+    assert [[name.encode() for name in row] for row in names] == expected["labels"].tolist()
+    np.testing.assert_allclose(scores, expected["scores"], rtol=1e-5)
+
+
+def test_every_weight_is_written_once(tmp_path):
+    encoder = {"name": "bag_mlp", "hidden": [64]}
+    run = load_run(make_run(tmp_path / "run", num_features=5000, encoder=encoder))
+    exported = export_savedmodel(run, tmp_path / "served")
+    parameters = sum(weight.numpy().nbytes for weight in run.model.trainable_variables)
+    assert exported.weight_bytes == parameters
+    written = sum(f.stat().st_size for f in (exported.folder / "variables").iterdir())
+    assert parameters <= written < 1.05 * parameters
+    assert exported.size_bytes < 1.3 * parameters
+
+
+def test_what_cannot_be_exported_leaves_nothing(tmp_path):
+    run = load_run(make_run(tmp_path / "run", text_features=TFIDF))
+    target = tmp_path / "served"
+    with pytest.raises(ConfigError, match="1 to 12 labels"):
+        export_savedmodel(run, target, k=13)
+    bare = make_run(tmp_path / "bare")
+    (bare / "model.weights.h5").unlink()
+    with pytest.raises(CheckpointError, match="no weights"):
+        export_savedmodel(load_run(bare), target)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bare", "run"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="found other files; nothing is removed"):
+        export_savedmodel(run, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["tfidf", "words"])
+def test_other_patterns_of_words_are_served_alike(tmp_path, name):
+    features = {"name": name, "token_pattern": r"[\w'-]+"}
+    parts = {"encoder": {"name": "fasttext", "embedding_dim": 4}, "kind": "tokens"}
+    features, parts = (features, {}) if name == "tfidf" else ({**features, "min_count": 1}, parts)
+    run = load_run(make_run(tmp_path / "run", text_features=features, **parts))
+    export_savedmodel(run, tmp_path / "served", k=4)
+    texts = ["bread-and-butter isn't soup", "the butter, the tea", ""]
+    found = answers(tmp_path / "served", text=tf.constant(texts))
+    expected = RunPredictor(run, 4)(Chunk(labels=[[]] * 3, texts=texts))
+    assert [[x.decode() for x in row] for row in found["labels"]] == expected.labels
+    np.testing.assert_allclose(found["scores"], expected.scores, rtol=1e-5)
+
+
+def test_an_older_savedmodel_is_replaced(tmp_path):
+    run = load_run(make_run(tmp_path / "run"))
+    export_savedmodel(run, tmp_path / "served", k=2)
+    export_savedmodel(run, tmp_path / "served", k=3)
+    bag = {"ids": [1], "weights": [1.0]}
+    inputs = {name: tf.constant(values) for name, values in bag.items()}
+    found = answers(tmp_path / "served", row_splits=tf.constant([0, 1], tf.int64), **inputs)
+    assert found["ids"].shape == (1, 3)
+
+
+def test_the_check_notices_other_weights(tmp_path):
+    run = load_run(make_run(tmp_path / "run", text_features=TFIDF))
+    export_savedmodel(run, tmp_path / "served")
+    assert largest_difference(run, tmp_path / "served", 5) < 1e-5
+    weight = run.model.head.weights[0]
+    weight.assign(weight + 0.1)
+    with pytest.raises(RuntimeError, match="does not answer as the trained model"):
+        largest_difference(run, tmp_path / "served", 5)

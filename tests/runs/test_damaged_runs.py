@@ -1,0 +1,166 @@
+"""Damaged records, checkpoints and weights, and a full disk: named in one line, nothing lost."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from tests import tiny
+from tests.commands.calls import call, listing
+from tests.folders import record_again
+from tfxc.commands import evaluate, train
+from tfxc.core.files import MARKER
+from tfxc.training.reporting import Reporter
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder for the records of the tiny set, shared by the tests that only read them."""
+    return tmp_path_factory.mktemp("prepared")
+
+
+def command(folder, prepared=None, **changes):
+    config = tiny.write_config(folder, **{"training": {"epochs": 0.2}, **changes})
+    return ["--config", config, "--prepared", prepared or folder / "prepared"]
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(cut, "bytes expected"), (flip, "damaged"), (lambda p: p.unlink(), "no such file")],
+)
+def test_damaged_records_are_named(tmp_path, capsys, damage, message):
+    arguments = command(tmp_path)
+    assert call(capsys, train, *arguments, "--dry-run").code == 0
+    (shard,) = (tmp_path / "prepared").glob("*/train*")
+    damage(shard)
+    problem = call(capsys, train, *arguments).problem()
+    assert problem.startswith(f"{shard}") and message in problem and "prepare" in problem
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"format_version": 99}'])
+def test_a_damaged_manifest_is_named(tmp_path, capsys, content):
+    arguments = command(tmp_path)
+    assert call(capsys, train, *arguments, "--dry-run").code == 0
+    (manifest,) = (tmp_path / "prepared").glob("*/manifest.json")
+    manifest.write_text(content)
+    problem = call(capsys, train, *arguments).problem()
+    assert problem.startswith(str(manifest)) and "run prepare again" in problem
+
+
+@pytest.fixture
+def stopped(tmp_path, prepared):
+    """Command line of a training that was killed behind its checkpoint of step 7."""
+
+    class Killed(BaseException):
+        pass
+
+    def fault(trainer):
+        check = trainer._check_finite
+
+        def dying(step, loss):
+            check(step, loss)
+            if step == 9:
+                raise Killed
+
+        trainer._check_finite = dying
+
+    with pytest.raises(Killed):
+        tiny.train(tmp_path, fault=fault, training={"epochs": 1})
+    assert (tmp_path / "run/checkpoints/ckpt-7.index").exists()
+    return command(tmp_path, training={"epochs": 1})
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path, stopped, capsys):
+    other = tmp_path / "other"
+    tiny.train(other, training={"epochs": 0.5, "keep_checkpoints": 2}, encoder={"hidden": [8]})
+    for path in (tmp_path / "run/checkpoints").iterdir():
+        path.unlink()
+    shutil.copytree(other / "run/checkpoints", tmp_path / "run/checkpoints", dirs_exist_ok=True)
+    problem = call(capsys, train, *stopped).problem()
+    assert problem.startswith(f"{tmp_path / 'run/checkpoints/ckpt-7'}: does not hold this model's")
+    assert "--fresh" in problem
+    assert call(capsys, train, *stopped, "--fresh").code == 0
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path, stopped, capsys):
+    for path in (tmp_path / "run/checkpoints").glob("ckpt-7.data*"):
+        cut(path)
+    outcome = call(capsys, train, *stopped)
+    assert outcome.code == 2 and "ckpt-7: passed over" not in outcome.err
+    assert "run/checkpoints: no checkpoint is whole: ckpt-7.data-00000-of-00001 has" in outcome.err
+    assert "--fresh" in outcome.err
+
+
+def test_weights_of_another_model_are_refused(tmp_path, prepared, capsys):
+    arguments = command(tmp_path, prepared)
+    assert call(capsys, train, *arguments).code == 0
+    tree = json.loads((tmp_path / "run/config.json").read_text())
+    tree["encoder"]["hidden"] = [8]
+    (tmp_path / "run/config.json").write_text(json.dumps(tree))
+    problem = call(capsys, evaluate, "--run", tmp_path / "run", "--prepared", prepared).problem()
+    assert problem.startswith(f"{tmp_path / 'run/config.json'}: ") and "restore it" in problem
+    record_again(tmp_path / "run")
+    problem = call(capsys, evaluate, "--run", tmp_path / "run", "--prepared", prepared).problem()
+    assert problem.startswith(f"{tmp_path / 'run/model.weights.h5'}: does not fit the model")
+
+
+def test_full_disk_at_a_checkpoint(tmp_path, stopped, capsys, monkeypatch):
+    folder = tmp_path / "run/checkpoints"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(self, path):
+        Path(f"{path}_temp").mkdir()
+        Path(f"{path}.data-00000-of-00001").write_bytes(b"half")
+        raise tf.errors.ResourceExhaustedError(None, None, "ckpt; No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.train.Checkpoint, "write", full)
+        problem = call(capsys, train, *stopped).problem(code=1)
+    assert problem.startswith(f"{folder}: cannot write: the disk is full. To fix it: free some")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    outcome = call(capsys, train, *stopped)
+    assert outcome.code == 0 and "resumed at step 7" in outcome.out
+
+
+@pytest.mark.parametrize("name", [".new-model.weights.h5", "metrics.jsonl", "log.txt"])
+def test_full_disk_at_other_files(tmp_path, stopped, capsys, monkeypatch, name):
+    """/dev/full answers every write as a full disk does."""
+    run, begin = tmp_path / "run", Reporter.__init__
+
+    def begin_on_a_full_disk(self, *arguments):
+        begin(self, *arguments)  # reads metrics.jsonl, and /dev/full has no end
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to("/dev/full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reporter, "__init__", begin_on_a_full_disk)
+        problem = call(capsys, train, *stopped).problem(code=1)
+    file = run / name.removeprefix(".new-")
+    assert problem.startswith(f"{file}: cannot write: the disk is full. To fix it: free some space")
+    assert not (run / "model.weights.h5").exists() and not (run / "summary.json").exists()
+    (run / name).unlink(missing_ok=True)
+    assert [path.name for path in run.glob(".*")] == [MARKER]
+    outcome = call(capsys, train, *stopped)
+    assert outcome.code == 0 and "resumed at step" in outcome.out
+
+
+def test_a_run_folder_in_an_impossible_place(tmp_path, prepared, capsys):
+    (tmp_path / "file").write_text("x")
+    arguments = command(tmp_path, prepared, run=str(tmp_path / "file"))
+    before = listing(tmp_path)
+    problem = call(capsys, train, *arguments).problem()
+    assert problem.startswith(f"{tmp_path / 'file'}: a folder expected, a file is in its place")
+    assert listing(tmp_path) == before

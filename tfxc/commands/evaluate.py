@@ -1,0 +1,340 @@
+"""Measures a run: ``tfxc evaluate --run RUN [--split test | --data FILE]``.
+
+Prints one table, writes evaluation-NAME.json and evaluation-NAME.npz (per-example values) into the
+run folder. With ``--compare RUN2`` both runs are measured on the same examples and compared by a
+paired bootstrap. With ``--tables FOLDER`` it also reports precision, recall and F1 and writes
+labels.csv (of each label), confusions.csv (labels taken for others) and wrong.csv (the examples
+that went wrong) there.
+"""
+
+import time
+from pathlib import Path
+
+from tfxc.core import cli
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.settings import MAX_LINE_BYTES
+
+
+def main(argv=None):
+    """Measures one run, or compares two."""
+    options = _parser().parse_args(argv)
+    result = measure(options.run, options)
+    if options.compare:
+        # In a common output folder the second run's files must not replace the first one's.
+        options.tables = None  # they are of the first run
+        other = measure(options.compare, options, "-compared" if options.output else "")
+        print(_comparison(result, other, options))
+    return 0
+
+
+def measure(path, options, suffix=""):
+    """Measures the run in ``path``; returns its per-example values."""
+    from tfxc.runs.loaded import load_run
+
+    loaded = load_run(path, options.trust)
+    loaded.search_with(options.beam, options.post_processor)
+    loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
+    if options.tables:
+        loaded.require_counts("--tables")
+    name, rows = examples(loaded, options)
+    metrics, began = build_metrics(loaded, options), time.monotonic()
+    decided = decided_of(loaded, options) if options.tables else None
+    values, unseen = search(loaded, rows, metrics, options, decided)
+    seconds = time.monotonic() - began
+    told = f", {unseen:,} of their labels are unknown to the run" if unseen else ""
+    print(f"{path} on {name}: {metrics.num_examples:,} examples{told}")
+    print(metrics.table())
+    print(f"{seconds:,.1f} s, {metrics.num_examples / max(seconds, 1e-3):,.0f} examples a second")
+    folder = Path(options.output or path)
+    _write(folder, _file_name(name) + suffix, path, name, metrics, values)
+    if decided:
+        wanted = {row for row, *_ in decided.found.wrong}
+        texts = texts_of_examples(loaded, options, name, wanted)
+        print(decided.write(options.tables, loaded, texts))
+    return {"path": path, "values": values, "support": metrics.support()}
+
+
+def build_metrics(loaded, options):
+    """The metric suite a run is measured by."""
+    from tfxc.metrics import suite
+    from tfxc.training.evaluation import classification_of
+
+    settings, splits = loaded.config.evaluation, loaded.manifest["splits"]
+    num_labels = loaded.manifest["num_labels"]
+    # As in training, a config's cut-offs that a small label set has not are left out.
+    ks = options.k or [k for k in settings.k if k <= num_labels]
+    too_large = [k for k in ks if k > num_labels]
+    if too_large:
+        raise ConfigError(
+            f"k = {too_large[0]} is asked for, the run has {num_labels} labels",
+            where="--k",
+            fix=f"choose k up to {num_labels}",
+        )
+    counts = loaded.label_counts
+    return suite.build_metrics(
+        ks=tuple(ks),
+        label_counts=counts,
+        num_train_examples=None if counts is None else splits["train"]["examples"],
+        propensity=settings.propensity,
+        full_loss=_full_loss(loaded, options),
+        classification=classification_of(
+            decision(loaded, options),
+            loaded.single_label,
+            num_labels,
+            loaded.vocabulary.names if num_labels == 2 else (),
+        ),
+    )
+
+
+def decision(loaded, options):
+    """The rule by which a run's labels count as predicted."""
+    from tfxc.training.evaluation import decision_of
+
+    given = loaded.config.evaluation.threshold
+    given = given if options.threshold is None else options.threshold
+    return decision_of(loaded.model, loaded.single_label, given)
+
+
+def _full_loss(loaded, options):
+    """Whether the loss over all labels is measured."""
+    from tfxc.training.evaluation import measures_full_loss
+
+    return options.full_loss or measures_full_loss(loaded.config.evaluation, loaded.model)
+
+
+def decided_of(loaded, options):
+    """``Decided`` of a run, to be updated by ``search``."""
+    from tfxc.reports.decisions import Decided
+
+    return Decided(decision(loaded, options), loaded.vocabulary.names, options.most)
+
+
+def examples(loaded, options):
+    """What ``add_source_options`` chose: a name and an iterator of ``Rows``."""
+    if options.data:
+        return str(options.data), _rows_of_file(loaded, options.data, options)
+    from tfxc.data.manifest import Manifest
+    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.sources.shards import open_source
+
+    folder = ensure_prepared(loaded.config.data, options.prepared)
+    splits = loaded.manifest["splits"]
+    split = options.split or next(s for s in ("test", "dev", "train") if s in splits)
+    if split not in splits:
+        raise ConfigError(
+            f"the data has no split {split!r}", where="--split", fix=f"choose {', '.join(splits)}"
+        )
+    if Manifest.load(folder).num_labels != loaded.manifest["num_labels"]:
+        raise ConfigError(
+            "the run has other labels than its data, as labels were added",
+            where="--split",
+            fix="name a file with --data",
+        )
+    loaded.folder.check_data(folder, {"labels", "text features", f"records of {split}"})
+    return split, open_source(folder, split)
+
+
+def _rows_of_file(loaded, path, options):
+    return loaded.rows(reader_of_file(loaded, path, options))
+
+
+def reader_of_file(loaded, path, options):
+    """The reader of a file, as the options and the run's own data say."""
+    from tfxc.data.formats import open_reader
+
+    data, name, arguments = loaded.config.data, options.reader, {}
+    # What was said about the training file says nothing about a file of another format.
+    longest = MAX_LINE_BYTES
+    if name is None and _ending(path) == _ending(data.train):
+        name, arguments, longest = data.reader, data.reader_options, data.max_line_bytes
+    arguments = {**arguments, **dict(options.reader_option)}
+    return open_reader(path, name=name, longest_line=longest, **arguments)
+
+
+def texts_of_examples(loaded, options, split, wanted):
+    """{example: text} of examples of what ``examples`` chose, where they are texts."""
+    from tfxc.data.formats.held_out import open_split
+    from tfxc.reports.texts import texts_of
+
+    if loaded.text_features is None or (split == "train" and not options.data):
+        return {}  # the training split is shuffled
+    if options.data:
+        return texts_of(lambda: reader_of_file(loaded, options.data, options), wanted)
+    return texts_of(lambda: open_split(loaded.config.data, split), wanted)
+
+
+def _ending(path):
+    plain = Path(path)
+    return Path(plain.stem).suffix if plain.suffix in (".gz", ".xz") else plain.suffix
+
+
+def search(loaded, rows, metrics, options, decided=None):
+    """Finds the labels of examples; updates ``metrics`` and ``decided``.
+
+    Args:
+        loaded: ``LoadedRun``.
+        rows: of the examples, see ``examples``.
+        metrics: ``MetricSuite``.
+        options: of ``add_source_options`` and ``add_table_options``.
+        decided: ``Decided``, or None.
+
+    Returns:
+        {name: per-example values}, and the number of unseen labels.
+
+    Raises:
+        DataError: there is no example.
+    """
+    import numpy as np
+
+    from tfxc.inference.searcher import Searcher
+
+    full_loss = "full_loss" in metrics.names
+    num_labels = loaded.manifest["num_labels"]
+    rule = decided.decision if decided else metrics.decision
+    count = rule.depth(metrics.min_predictions, num_labels, options.labels)
+    probabilities = decided is not None and rule.probabilities
+    searcher = Searcher(loaded.model, count, options.search, full_loss, probabilities)
+    batch_size = options.batch_size or loaded.config.evaluation.batch_size
+    parts, unseen = [], 0
+    for found in searcher.over_rows(rows, batch_size, "evaluating"):
+        metrics.update(*found)
+        parts.append(metrics.per_example(*found))
+        if decided:
+            decided.found.update(*found)
+        unseen += int(np.count_nonzero(found.labels >= num_labels))
+    if not parts:
+        raise DataError(
+            "at least one example to evaluate expected, found none",
+            where=options.data or options.split,
+            fix="check the file and the reader's options",
+        )
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, unseen
+
+
+def _write(folder, name, run, data, metrics, values):
+    import numpy as np
+
+    from tfxc.core.files import atomic_files, write_json
+
+    record = {
+        "run": str(run),
+        "data": data,
+        "examples": metrics.num_examples,
+        "metrics": metrics.known_values(),
+    }
+    with atomic_files(folder) as scratch:
+        write_json(scratch / f"{name}.json", record)
+        np.savez_compressed(scratch / f"{name}.npz", **values)
+    print(f"written: {folder / name}.json and .npz (per example)")
+
+
+def _file_name(name):
+    plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(name).name)
+    return f"evaluation-{plain}"
+
+
+def _comparison(one, other, options):
+    from tfxc.metrics.bootstrap import paired_bootstrap
+
+    lines = [f"{one['path']} minus {other['path']}, 95 % interval of a paired bootstrap:"]
+    for name in _comparable(one, other):
+        found = paired_bootstrap(one["values"][name], other["values"][name], seed=options.seed)
+        factor, digits = (1, 4) if name.endswith("loss") else (100, 2)
+        low, high = (f"{factor * found[end]:+.{digits}f}" for end in ("low", "high"))
+        difference = f"{factor * found['difference']:+.{digits}f}"
+        lines.append(f"  {name:18} {difference:>6}  [{low}, {high}]  p = {found['p_value']:.4f}")
+    return "\n".join(lines)
+
+
+def _comparable(one, other):
+    """Names both runs have values of: cut-offs may differ, a slice of labels may be empty.
+
+    Slices go by each run's own training set; where they are not the same they do not compare.
+    """
+    import numpy as np
+
+    names = []
+    for name in [name for name in one["values"] if name in other["values"]]:
+        here, there = (np.isnan(run["values"][name]) for run in (one, other))
+        other_slice = "/" in name and here.shape == there.shape and (here != there).any()
+        if not other_slice and (one["support"][name] or other["support"][name]):
+            names.append(name)
+    return names
+
+
+def _parser():
+    options = cli.parser("evaluate", __doc__)
+    cli.add_trust_option(options)
+    options.add_argument("--run", required=True, metavar="RUN", help="run folder")
+    add_source_options(options)
+    options.add_argument("--compare", metavar="RUN2", help="another run to compare with")
+    options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN)")
+    options.add_argument("--seed", type=cli.seed, default=0, help="seed of the bootstrap")
+    options.add_argument(
+        "--tables",
+        metavar="FOLDER",
+        help="write labels.csv, confusions.csv and wrong.csv there, and tell precision, recall, F1",
+    )
+    add_table_options(options)
+    return options
+
+
+def add_table_options(options):
+    """Options of the tables of labels and wrong examples."""
+    options.add_argument(
+        "--labels",
+        type=cli.positive,
+        default=100,
+        help="labels searched per example where there is a threshold (default: %(default)s)",
+    )
+    options.add_argument(
+        "--most",
+        type=cli.positive,
+        default=10_000,
+        help="wrong examples kept in the tables, the surest ones (default: %(default)s)",
+    )
+
+
+def add_source_options(options):
+    """Options that say which examples are measured, and by what."""
+    source = options.add_mutually_exclusive_group()
+    source.add_argument("--split", help="split of the run's data (default: test, else dev)")
+    source.add_argument("--data", metavar="FILE", help="any readable file instead of a split")
+    cli.add_reader_options(
+        options, "format of FILE where its name does not tell", "label_separator=,"
+    )
+    options.add_argument("--k", type=_ks, help="cut-offs, e.g. 1,3,5 (default: the config's)")
+    options.add_argument(
+        "--threshold", type=cli.number, help="score from which a label counts, for F1"
+    )
+    options.add_argument(
+        "--full-loss",
+        action="store_true",
+        help="measure the cross-entropy over all labels too (default: as the config says)",
+    )
+    options.add_argument("--batch-size", type=cli.positive, help="examples searched at a time")
+    options.add_argument(
+        "--search",
+        metavar="METHOD",
+        help="how a head with a native search finds labels: auto, brute, threshold (all exact) "
+        "or approximate (default: auto)",
+    )
+    options.add_argument(
+        "--search-buckets",
+        type=cli.positive,
+        metavar="M",
+        help="best buckets of each repetition that the approximate search looks into "
+        "(default: the run's)",
+    )
+    options.add_argument(
+        "--search-min-count",
+        type=cli.positive,
+        metavar="N",
+        help="in how many of them it has to find a label (default: the run's)",
+    )
+    cli.add_beam_options(options)
+    options.add_argument("--prepared", default="prepared", help="where prepared records are kept")
+
+
+def _ks(text):
+    return [cli.positive(part) for part in text.split(",")]

@@ -1,0 +1,170 @@
+"""Shows the size of a run or of a config: ``tfxc info --run RUN | --config FILE``.
+
+Lists every weight with its shape and bytes, the layers of a linear ranker, and the counts of labels
+and features; for a config also the memory its training will take, and the learning rates of single
+weights. Nothing is trained and no weight is allocated. With --verify, every file that the run is
+read from is compared with its checksum first.
+"""
+
+from tfxc.commands.prepare import inputs
+from tfxc.core import cli
+from tfxc.core.errors import ConfigError
+
+_FLOAT = 4
+
+
+def main(argv=None):
+    """Prints the sizes of one run or config."""
+    options = _parser().parse_args(argv)
+    if options.verify:
+        _verify(options)
+    lines = _run_lines(options.run, options.trust) if options.run else _config_lines(options)
+    print("\n".join(lines))
+    return 0
+
+
+def _verify(options):
+    from tfxc.runs.folder import RunFolder
+
+    if not options.run:
+        raise ConfigError(
+            "a run expected, found a config",
+            where="--verify",
+            fix="give --run, or check the data with tfxc prepare --verify",
+        )
+    RunFolder(options.run).verify()
+    print("all checksums are right")
+
+
+def _run_lines(path, trust):
+    from tfxc.core import registry
+    from tfxc.ranker.sizes import size_lines
+    from tfxc.runs.loaded import load_run
+
+    loaded = load_run(path, trust)
+    yield from _data_lines(loaded.manifest)
+    if loaded.config.encoder is not None:
+        keeps_head = registry.get("recipe", loaded.config.recipe.name).keeps_head
+        yield from _weight_lines(loaded.config, loaded.dimensions, keeps_head)
+    yield from size_lines(loaded.folder.path)
+    yield f"on disk: {_folder_bytes(loaded.folder.path) / 1e6:,.1f} MB in {loaded.folder.path}"
+    summary = loaded.folder.summary()
+    if summary is None:
+        yield "training: not finished"
+    else:
+        dev = summary.get("dev", {}).items()
+        shown = [f", dev {name} {100 * value:.2f}" for name, value in dev if name.startswith("P@")]
+        steps = f" at step {summary['steps']:,}" if "steps" in summary else ""
+        yield f"training: finished{steps}{''.join(shown)}"
+
+
+def _config_lines(options):
+    from tfxc.core import registry
+    from tfxc.data.manifest import prepared_folder
+    from tfxc.data.preparation import check_prepared
+
+    config = cli.config_of(options)
+    folder = prepared_folder(config.data, options.prepared)
+    if not folder.is_dir():
+        raise ConfigError(
+            "the numbers of labels and features are known once the data is prepared",
+            where=options.config,
+            fix=f"run tfxc prepare --config {options.config}",
+        )
+    manifest = check_prepared(folder)
+    yield from _data_lines(manifest.model_dump())
+    registry.get("recipe", config.recipe.name).check_config(config)
+    recipe = registry.create("recipe", config.recipe.section())
+    outline, decided = recipe.outline(config, manifest)
+    yield from outline
+    if decided is not None:
+        yield from _weight_lines(config, manifest.dimensions | decided)
+        yield from _memory_lines(config, manifest, decided)
+
+
+def _data_lines(manifest):
+    yield f"{manifest['name']}: {manifest['num_labels']:,} labels, {inputs(manifest)}"
+    for name, split in manifest["splits"].items():
+        yield f"  {name:6} {split['examples']:>12,} examples"
+
+
+def _weight_lines(config, dimensions, with_head=True):
+    """A line per weight, then the sum; of one model where the recipe trains several."""
+    from tfxc.model import make_parts
+    from tfxc.training.memory import weight_shapes
+
+    count, repetition = _separate_models(config)
+    encoder, head, _ = make_parts(config, **dimensions, repetition=repetition)
+    shapes = weight_shapes(encoder, head)
+    parts = [f"encoder {config.encoder.name}"] * len(encoder.trainable_weights)
+    if with_head:
+        parts += [f"head {config.head.name}"] * (len(shapes) - len(parts))
+    total = 0
+    for part, (name, shape) in zip(parts, shapes[: len(parts)], strict=True):
+        size = _product(shape)
+        total += size
+        place = " x ".join(f"{length:,}" for length in shape)
+        yield f"  {part:20} {name:12} {place:>22} {size:>15,} {_FLOAT * size / 1e6:>10,.1f} MB"
+    times = f", {count} times: {count * total:,} parameters" if count > 1 else ""
+    yield (
+        f"{total:,} parameters{' per model' if times else ''}{times}, "
+        f"{_FLOAT * total * count / 1e6:,.1f} MB as float32"
+    )
+
+
+def _separate_models(config):
+    """How many models of one shape the recipe trains, and the repetition that one of them is."""
+    from tfxc.core import registry
+    from tfxc.recipes.repetitions.recipe import repetition_count
+
+    recipe = registry.create("recipe", config.recipe.section())
+    if config.recipe.name == "repetitions" and not recipe.together:
+        return repetition_count(config), 0
+    return getattr(recipe, "folds", 1), None
+
+
+def _memory_lines(config, manifest, decided):
+    from tfxc.core.memory import available_bytes
+    from tfxc.training.memory import peak_bytes, rate_groups
+
+    count, repetition = _separate_models(config)
+    memory = peak_bytes(config, manifest, repetition, **decided)
+    yield f"estimated memory of the training{' of one model' if count > 1 else ''}:"
+    for name in [*memory._fields[1:], "total"]:
+        yield f"  {name:12} {getattr(memory, name) / 1e6:>12,.0f} MB"
+    yield f"  {'available':12} {available_bytes() / 1e6:>12,.0f} MB"
+    yield from rate_groups(config, manifest.dimensions | decided, repetition)
+
+
+def _folder_bytes(path):
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _product(shape):
+    size = 1
+    for length in shape:
+        size *= length
+    return size
+
+
+def _parser():
+    options = cli.parser("info", __doc__)
+    cli.add_trust_option(options)
+    cli.add_config_options(options, required=False)
+    options.add_argument("--run", metavar="RUN", help="run folder")
+    options.add_argument("--verify", action="store_true", help="check all files' checksums")
+    return _OneOf(options)
+
+
+class _OneOf:
+    """Either ``--run`` or ``--config``."""
+
+    def __init__(self, options):
+        self._options = options
+
+    def parse_args(self, argv):
+        """Parses, and refuses none or both."""
+        found = self._options.parse_args(argv)
+        if bool(found.run) == bool(found.config):
+            self._options.error("give either --run RUN or --config FILE")
+        return found

@@ -1,0 +1,261 @@
+"""Labels a file, a pipe, or what is typed: ``tfxc predict --run RUN [FILE]``.
+
+FILE is any readable data file (labels in it are ignored) or plain text, one text a line. Without
+FILE, or with -, every line of standard input is answered with one line of JSON as soon as it
+comes; on a terminal there is a prompt, and labels come with probabilities where the model has any
+("exit" or Ctrl-D ends). Lines are texts, or for models on features 'id:value ...'
+(sparse), numbers (dense) or paths of image files; FILE may then be a folder of images or one image,
+and every answer has the image's name. With --run given several times, what the runs find for an
+example is joined; their labels have to be the same.
+"""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from tfxc.core import cli
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.escaping import json_text, one_line
+
+_PROMPT = "> "
+_ENSEMBLE = "softmax_average"
+_LISTED = 20
+
+
+def main(argv=None):
+    """Predicts labels for a file, a pipe or typed lines."""
+    options = _parser().parse_args(argv)
+    typed = options.file == "-" and sys.stdin.isatty()
+    predictor = _predictor(options, typed)
+    if typed:
+        return _converse(predictor, options.min_score)
+    with _output(options.output) as stream:
+        write = _writer(options, stream)
+        if options.file == "-":
+            _answer_pipe(predictor, write, options.batch_size)
+        else:
+            _answer_file(predictor, write, options)
+    return 0
+
+
+def _predictor(options, typed):
+    from tfxc.inference.predictors import EnsemblePredictor, RunPredictor, SavedModelPredictor
+
+    _check(options)
+    if options.model:
+        return SavedModelPredictor(options.model, options.k)
+    from tfxc.runs.loaded import load_run
+
+    if len(options.run) == 1:
+        loaded = load_run(options.run[0], options.trust)
+        loaded.search_with(options.beam, options.post_processor)
+        probabilities = True if options.probabilities else None if typed else False
+        return RunPredictor(loaded, options.k, probabilities)
+    runs, predictors = {path: load_run(path, options.trust) for path in options.run}, {}
+    rankers = [loaded for loaded in runs.values() if hasattr(loaded.model, "search_with")]
+    for loaded in rankers or runs.values():
+        loaded.search_with(options.beam, options.post_processor)
+    for path, loaded in runs.items():
+        listed = options.top or max(_LISTED, options.k or 0)
+        listed = min(listed, loaded.manifest["num_labels"])
+        with _named(path):
+            predictors[path] = RunPredictor(loaded, listed, options.probabilities)
+    return EnsemblePredictor(predictors, options.ensemble or _ENSEMBLE, options.k)
+
+
+@contextlib.contextmanager
+def _named(run):
+    """Names the run, one of several, in the errors of what it is asked for."""
+    try:
+        yield
+    except ConfigError as error:
+        where = f"{run}: {error.where}" if error.where else run
+        raise ConfigError(error.problem, where=where, fix=error.fix) from None
+
+
+def _check(options):
+    """Refuses options that mean nothing together, before anything is loaded."""
+    if options.model:
+        for name in ("probabilities", "beam", "post_processor"):
+            if getattr(options, name):
+                raise ConfigError(
+                    "a run expected, a SavedModel gives the scores it was exported with",
+                    where=f"--{name.replace('_', '-')}",
+                    fix="give --run in place of --model"
+                    + (", or export with --probabilities" if name == "probabilities" else ""),
+                )
+    runs = [Path(os.path.realpath(run)) for run in options.run or ()]
+    several = len(runs) > 1
+    if len(set(runs)) < len(runs):
+        raise ConfigError("different runs expected, one is given twice", where="--run")
+    for name in ("ensemble", "top"):
+        if getattr(options, name) and not several:
+            raise ConfigError(
+                "it is for what several runs find",
+                where=f"--{name}",
+                fix="give --run several times",
+            )
+    if several and options.probabilities and options.ensemble != "average":
+        raise ConfigError(
+            "probabilities of several runs can be averaged only",
+            where="--probabilities",
+            fix="add --ensemble average, or leave it out",
+        )
+
+
+def _answer_file(predictor, write, options):
+    from tfxc.core.progress import Progress
+
+    source = _open(options, predictor.takes)
+    # On a terminal the line would be drawn between the answers.
+    shown = Progress("predicting", unit="examples") if options.output else None
+    with shown or contextlib.nullcontext():
+        for chunk in source.chunks(options.batch_size):
+            write(predictor(chunk, options.file), chunk.names)
+            if shown:
+                shown.advance(len(chunk))
+
+
+def _open(options, takes):
+    from tfxc.data.formats.unlabelled import open_like, open_unlabelled
+
+    given = dict(options.reader_option)
+    if not options.run:
+        return open_unlabelled(options.file, takes, options.reader, given)
+    from tfxc.runs.folder import RunFolder
+
+    data = RunFolder(options.run[0]).config().data
+    return open_like(options.file, data, takes, options.reader, given)
+
+
+def _answer_pipe(predictor, write, batch_size):
+    from tfxc.data.formats.unlabelled import chunks_of_pipe
+
+    pipe = sys.stdin.fileno()
+    for chunk in chunks_of_pipe(pipe, predictor.takes, predictor.num_features, batch_size):
+        write(predictor(chunk, "standard input"), chunk.names)
+
+
+def _converse(predictor, min_score):
+    """Prompts for one example after the other until "exit", Ctrl-D or Ctrl-C."""
+    with contextlib.suppress(ImportError):  # there is none on some systems
+        import readline  # noqa: F401  (gives input() its line editing)
+
+    from tfxc.data.formats.unlabelled import chunk_of_lines
+
+    kinds = {"text": "a text", "sparse": "id:value pairs", "dense": "numbers", "image": "a path"}
+    print(f"Type {kinds[predictor.takes]} and Enter; exit or Ctrl-D ends.")
+    while True:
+        try:
+            line = input(_PROMPT)
+            if line.strip() == "exit":
+                return 0
+            if line.strip():
+                chunk = chunk_of_lines([line], predictor.takes, predictor.num_features, "line")
+                print(ranking(predictor(chunk, "line"), min_score))
+        except DataError as error:
+            print(error)
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return 0
+
+
+def ranking(predictions, min_score=None):
+    """Scores and labels of one example, a line each."""
+    (pairs,) = _pairs(predictions, min_score)
+    lines = (f"{score:10.4f}  {one_line(label)}" for label, score in pairs)
+    return "\n".join(lines) or "  (no label)"
+
+
+def _pairs(predictions, min_score):
+    """For each example the (label, score) pairs that count."""
+    for labels, scores in zip(predictions.labels, predictions.scores.tolist(), strict=True):
+        pairs = zip(labels, scores, strict=True)
+        yield [(n, s) for n, s in pairs if n and (min_score is None or s >= min_score)]
+
+
+def _writer(options, stream):
+    """A function that writes ``Predictions`` in the wanted format, with names if any, flushed."""
+    plain = options.output or options.file == "-" or not stream.isatty()
+    layout = options.format or ("jsonl" if plain else "table")
+    number = 0
+
+    def write(predictions, names):
+        nonlocal number
+        for row, pairs in enumerate(_pairs(predictions, options.min_score)):
+            number += 1
+            stream.write(_LAYOUTS[layout](number, names and names[row], pairs) + "\n")
+        stream.flush()
+
+    return write
+
+
+def _json_line(_number, name, pairs):
+    answer = {"name": name} if name else {}
+    answer["labels"] = [label for label, _ in pairs]
+    answer["scores"] = [round(score, 6) for _, score in pairs]
+    return json_text(answer)
+
+
+def _table_line(number, name, pairs):
+    ranked = " | ".join(f"{score:.3f} {one_line(label)}" for label, score in pairs)
+    return f"{one_line(name or number):>8}  {ranked}"
+
+
+_LAYOUTS = {"jsonl": _json_line, "table": _table_line}
+
+
+def _output(path):
+    if path:
+        from tfxc.core.files import atomic_file
+
+        return atomic_file(path)
+    sys.stdout.reconfigure(encoding="utf-8")
+    return contextlib.nullcontext(sys.stdout)
+
+
+def _parser():
+    from tfxc.ranker.ensemble import METHODS
+
+    options = cli.parser("predict", __doc__)
+    cli.add_trust_option(options)
+    model = options.add_mutually_exclusive_group(required=True)
+    model.add_argument(
+        "--run", action="append", metavar="RUN", help="run folder; given several times, an ensemble"
+    )
+    model.add_argument("--model", metavar="FOLDER", help="SavedModel of tfxc export")
+    options.add_argument(
+        "file", nargs="?", default="-", metavar="FILE", help="file, or - (default)"
+    )
+    options.add_argument("--k", type=int, help="labels per example (default: 5)")
+    options.add_argument(
+        "--probabilities", action="store_true", help="give probabilities in place of scores"
+    )
+    options.add_argument(
+        "--ensemble",
+        choices=METHODS,
+        help=f"how the best labels of several runs are joined (default: {_ENSEMBLE})",
+    )
+    options.add_argument(
+        "--top",
+        type=cli.positive,
+        help=f"labels that each of several runs lists (default: {_LISTED}, or k if that is more)",
+    )
+    options.add_argument("--min-score", type=cli.number, help="leave labels with a lower score out")
+    cli.add_beam_options(options)
+    options.add_argument("--output", metavar="FILE", help="write there instead of printing")
+    options.add_argument(
+        "--format",
+        choices=sorted(_LAYOUTS),
+        help="one JSON object or one table row per example (default: table on a terminal)",
+    )
+    cli.add_reader_options(options, "format of FILE; 'lines' for plain text", "text_field=body")
+    options.add_argument("--batch-size", type=_positive, default=256, help="examples at a time")
+    return options
+
+
+def _positive(text):
+    if not text.isdigit() or not int(text):
+        raise ValueError(text)
+    return int(text)

@@ -1,0 +1,71 @@
+"""Turns raw files into sharded records: ``tfxc prepare --config configs/...``."""
+
+from tfxc.core import cli
+
+
+def main(argv=None):
+    """Prepares the data of a config, checks prepared data, or prints what it holds."""
+    options = _parser().parse_args(argv)
+    from tfxc.data.manifest import Manifest, prepared_folder
+    from tfxc.data.preparation import ensure_prepared, prepare
+
+    config = cli.config_of(options)
+    if options.force:
+        folder = prepared_folder(config.data, options.prepared)
+        prepare(config.data, folder, jobs=options.jobs)
+    else:
+        folder = ensure_prepared(config.data, options.prepared, jobs=options.jobs)
+    if options.verify:
+        from tfxc.data.sources.shards import verify
+
+        verify(folder)
+        print("all checksums are right")
+    print(describe(Manifest.load(folder), folder))
+    return 0
+
+
+def describe(manifest, folder):
+    """What a prepared folder holds, as text."""
+    lines = [
+        f"{folder}: {manifest.num_labels:,} labels, {inputs(manifest.model_dump())}, "
+        f"layout {manifest.layout}"
+    ]
+    for name, split in manifest.splits.items():
+        features = f"{split.nonzeros / max(split.examples, 1):,.1f} features and "
+        lines.append(
+            f"  {name:6} {split.examples:>10,} examples, {_stored(split)}"
+            f"{'' if manifest.image_shape else features}{split.mean_labels:.2f} labels each"
+        )
+    return "\n".join(lines)
+
+
+def _stored(split):
+    return f"{len(split.shards)} shards, " if split.shards else ""
+
+
+def inputs(manifest):
+    """What a manifest's examples are made of, as text.
+
+    Example:
+        >>> inputs({"image_shape": None, "num_features": 5000, "feature_kind": "sparse"})
+        '5,000 features (sparse)'
+        >>> inputs({"image_shape": [32, 32, 3]})
+        'images of 32 x 32 x 3'
+    """
+    if manifest.get("image_shape"):  # manifests of the first version do not know images
+        return f"images of {' x '.join(map(str, manifest['image_shape']))}"
+    if manifest["feature_kind"] == "tokens":
+        return f"texts of {manifest['num_features']:,} different tokens"
+    if manifest["feature_kind"] == "joined":
+        tokens = f"texts of {manifest['vocabulary_size']:,} different tokens"
+        return f"{tokens} and {manifest['num_features']:,} features (sparse)"
+    return f"{manifest['num_features']:,} features ({manifest['feature_kind']})"
+
+
+def _parser():
+    options = cli.parser("prepare", __doc__)
+    cli.add_config_options(options)
+    options.add_argument("--jobs", type=cli.positive, help="processes (default: all cores)")
+    options.add_argument("--force", action="store_true", help="prepare again")
+    options.add_argument("--verify", action="store_true", help="check all files' checksums")
+    return options

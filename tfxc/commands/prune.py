@@ -1,0 +1,157 @@
+"""Makes a run smaller: ``tfxc prune --run RUN --output RUN2 --num-heads 6``.
+
+Writes a run folder like any other; RUN stays as it is. Heads and inner units (encoders
+``pretrained`` and ``transformer``) go by how little the loss on training examples depends on them,
+tokens by how rarely they occur. With --epochs the smaller model is trained afterwards, to win
+back what was lost. The same as ``tfxc train`` with recipe ``prune``; given again,
+the same command goes on with a stopped training.
+"""
+
+from pathlib import Path
+
+from tfxc.commands import train
+from tfxc.core import cli, registry
+from tfxc.core.errors import ConfigError
+from tfxc.core.escaping import json_text
+from tfxc.core.files import read_json
+
+_SIZES = ("num_heads", "feed_forward_dim", "iters", "examples")
+
+
+def main(argv=None):
+    """Prunes one run and prints both sizes."""
+    options = _parser().parse_args(argv)
+    path = Path(options.run) / "config.json"
+    if not path.is_file():
+        raise ConfigError(
+            f"a finished run expected, {options.run} is none", where="--run", fix="train it first"
+        )
+    if not options.trust:  # its config becomes that of the new run
+        registry.refuse_modules(read_json(path, fix="give a run folder"), path)
+    section = {
+        "name": "prune",
+        "trust": options.trust,
+        "source": options.run,
+        "finetune": options.epochs is not None,
+    }
+    for name in _SIZES:
+        if getattr(options, name) is not None:
+            section[name] = getattr(options, name)
+    section["uneven_heads"] = options.uneven_heads
+    changes = [f"run={json_text(options.output)}", f"recipe={json_text(section)}"]
+    changes += _vocabulary_change(path, options.min_count)
+    if options.epochs is not None:
+        changes.append(f"training.epochs={options.epochs}")
+    command = ["--config", str(path), "--prepared", options.prepared]
+    for change in [*changes, *options.set]:
+        command += ["--set", change]
+    code = train.main([*command, "--fresh"] if options.fresh else command)
+    if code == 0:
+        print(size_table(options.run, options.output, options.trust))
+    return code
+
+
+def _vocabulary_change(path, min_count):
+    """The ``--set`` that drops rare tokens, in a list."""
+    from tfxc.runs.folder import RunFolder
+
+    if min_count is None:
+        return []
+    text_features = RunFolder(path.parent).config().data.text_features or {}
+    if text_features.get("name") not in ("characters", "words", "pretrained"):
+        raise ConfigError(
+            "a run on text features 'characters', 'words' or 'pretrained' expected, found "
+            f"{text_features.get('name')!r}",
+            where="--min-count",
+            fix="leave it out",
+        )
+    return [f"data.text_features.min_count={min_count}"]
+
+
+def size_table(before, after, trust=False):
+    """Sizes of two runs side by side, as text.
+
+    Args:
+        before, after: run folders.
+        trust: as of ``tfxc.load_run``.
+    """
+    rows = [("", str(before), str(after))]
+    one, other = _sizes(before, trust), _sizes(after, trust)
+    rows += [(name, one[name], other[name]) for name in one]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        f"{name:{widths[0]}}  {left:>{widths[1]}}  {right:>{widths[2]}}"
+        for name, left, right in rows
+    )
+
+
+def _sizes(path, trust):
+    from tfxc.model import make_parts
+    from tfxc.recipes.prune.slices import layer_sizes
+    from tfxc.runs.folder import WEIGHTS
+    from tfxc.runs.loaded import load_run
+    from tfxc.training.memory import weight_shapes
+
+    loaded = load_run(path, trust)
+    encoder, head, _ = make_parts(loaded.config, **loaded.dimensions)
+    weight_shapes(encoder, head)  # makes the weights, without values
+    count = sum(w.shape.num_elements() for w in (*encoder.weights, *head.weights))
+    assets = (file for file in (loaded.folder / "assets").rglob("*") if file.is_file())
+    sizes = {
+        "parameters": f"{count:,}",
+        "weights on disk": f"{(loaded.folder / WEIGHTS).stat().st_size / 1e6:,.2f} MB",
+        "assets on disk": f"{sum(file.stat().st_size for file in assets) / 1e6:,.2f} MB",
+        "vocabulary": f"{loaded.manifest['num_features']:,}",
+    }
+    if hasattr(encoder, "gates"):
+        heads, units = zip(*layer_sizes(encoder), strict=True)
+        sizes["heads per layer"] = _per_layer(heads)
+        sizes["inner units per layer"] = _per_layer(units)
+    return sizes
+
+
+def _per_layer(counts):
+    shown = counts[:1] if len(set(counts)) == 1 else counts
+    return " ".join(f"{count:,}" for count in shown)
+
+
+def _parser():
+    options = cli.parser("prune", __doc__)
+    cli.add_trust_option(options)
+    options.add_argument("--run", required=True, metavar="RUN", help="finished run to prune")
+    options.add_argument("--output", required=True, metavar="RUN2", help="run folder to write")
+    options.add_argument("--num-heads", type=int, help="heads of each layer (default: all)")
+    options.add_argument(
+        "--feed-forward-dim", type=int, help="inner units of each layer (default: all)"
+    )
+    options.add_argument(
+        "--uneven-heads",
+        action="store_true",
+        help="--num-heads is a mean: important layers keep more heads",
+    )
+    options.add_argument(
+        "--min-count",
+        type=cli.positive,
+        metavar="N",
+        help="drop tokens that occur less often in the training texts (default: none)",
+    )
+    options.add_argument("--iters", type=cli.positive, help="steps of the pruning (4)")
+    options.add_argument(
+        "--examples",
+        type=cli.positive,
+        help="training examples that importance is measured on (2048)",
+    )
+    options.add_argument(
+        "--epochs", type=cli.number, metavar="E", help="epochs to train afterwards (default: none)"
+    )
+    options.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change another key"
+    )
+    options.add_argument(
+        "--prepared",
+        default="prepared",
+        metavar="FOLDER",
+        help="where prepared records are kept (default: %(default)s)",
+    )
+    options.add_argument("--fresh", action="store_true", help="throw an earlier run in RUN2 away")
+    return options

@@ -1,0 +1,141 @@
+"""Reports on a run: ``tfxc report --run RUN [--split test | --data FILE]``.
+
+Writes a folder with report.md (command, metrics, learning curves, best and worst labels, labels
+taken for others, wrong examples) and the whole tables as CSV. Predicted are the labels whose score
+reaches --threshold (default: the config's), or the best one alone where there is none.
+"""
+
+import shlex
+from pathlib import Path
+
+from tfxc.commands.evaluate import (
+    add_source_options,
+    add_table_options,
+    build_metrics,
+    decided_of,
+    examples,
+    search,
+    texts_of_examples,
+)
+from tfxc.core import cli
+from tfxc.core.escaping import markdown_text, one_line
+
+_MOST = 20
+
+
+def main(argv=None):
+    """Writes the report of one run."""
+    options = _parser().parse_args(argv)
+    from tfxc.core.files import atomic_files
+    from tfxc.reports.pictures import pyplot
+    from tfxc.runs.loaded import load_run
+
+    if not options.no_pictures:
+        pyplot()  # before anything is measured
+    loaded = load_run(options.run, options.trust)
+    loaded.search_with(options.beam, options.post_processor)
+    loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
+    loaded.require_counts("--run")
+    name, rows = examples(loaded, options)
+    metrics, decided = build_metrics(loaded, options), decided_of(loaded, options)
+    search(loaded, rows, metrics, options, decided)
+    folder = Path(options.output or Path(options.run) / "report")
+    wanted = {row for row, *_ in decided.found.wrong}
+    texts = texts_of_examples(loaded, options, name, wanted)
+    with atomic_files(folder) as scratch:
+        write(scratch, loaded, name, metrics, decided, texts, pictures=not options.no_pictures)
+    print(f"written: {folder}/report.md")
+    return 0
+
+
+def write(folder, loaded, name, metrics, decided, texts, pictures):
+    """Writes report.md, labels.csv, confusions.csv, wrong.csv and the pictures.
+
+    Args:
+        folder: an existing folder.
+        loaded: ``LoadedRun``.
+        name: of the examples.
+        metrics: ``MetricSuite`` with their results.
+        decided: ``Decided`` of theirs.
+        texts: {example: text} of wrong examples, perhaps empty.
+        pictures: whether to draw.
+    """
+    from tfxc.core.files import atomic_file
+    from tfxc.reports.pictures import confusion_matrix, labels_by_frequency, learning_curves
+
+    names, found = loaded.vocabulary.names, decided.found
+    rows = decided.write_tables(folder, loaded, texts)
+    drawn = {}
+    if pictures:
+        log = loaded.folder / "metrics.jsonl"
+        drawn["curves"] = learning_curves(log, folder / "curves.png")
+        drawn["labels"] = labels_by_frequency(found, loaded.label_counts, folder / "labels.png")
+        drawn["confusions"] = confusion_matrix(found, names, folder / "confusions.png")
+    with atomic_file(folder / "report.md") as stream:
+        lines = _lines(loaded, name, metrics, decided, rows, drawn)
+        stream.write("\n".join(lines))
+
+
+def _lines(loaded, name, metrics, decided, rows, drawn):
+    from tfxc.reports.tables import (
+        CONFUSION_COLUMNS,
+        LABEL_COLUMNS,
+        average_rows,
+        markdown,
+        wrong_columns,
+    )
+
+    found, (label_rows, confusions, wrong) = decided.found, rows
+    yield from _run_lines(loaded, name)
+    yield f"## Metrics\n\n```\n{metrics.table()}\n```\n"
+    yield f"Of the {found.decision}:\n"
+    averages = average_rows(found, loaded.vocabulary.names)
+    yield markdown(("average", "precision", "recall", "F1"), averages) + "\n"
+    if drawn.get("curves"):
+        yield "## Learning curves\n\n![curves](curves.png)\n"
+    yield "## Labels\n"
+    if drawn:
+        yield "![labels](labels.png)\n"
+    yield f"Lowest F1 of {len(label_rows):,} labels ([all](labels.csv)):\n"
+    yield markdown(LABEL_COLUMNS, label_rows, _MOST) + "\n"
+    yield "Highest F1:\n"
+    best = sorted(label_rows, key=lambda row: (-row[-1], -row[2], row[0]))[: _MOST // 2]
+    yield markdown(LABEL_COLUMNS, best, _MOST) + "\n"
+    yield "## Labels taken for others ([all](confusions.csv))\n"
+    if drawn.get("confusions"):
+        yield "![confusions](confusions.png)\n"
+    yield markdown(CONFUSION_COLUMNS, confusions, _MOST) + "\n"
+    told = "all" if len(wrong) == found.num_wrong else f"the surest {len(wrong):,}"
+    wrong_ones = f"{found.num_wrong:,} of {found.num_examples:,}"
+    yield f"## Wrong examples: {wrong_ones} ([{told}](wrong.csv))\n"
+    yield markdown(wrong_columns(decided.scores), wrong, _MOST) + "\n"
+
+
+def _run_lines(loaded, name):
+    """What was trained, and how."""
+    config, summary = loaded.config, loaded.folder.summary() or {}
+    yield f"# {markdown_text(f'{loaded.folder.path} on {name}')}\n"
+    kinds = ("encoder", "head", "objective")
+    kinds = [kind for kind in kinds if getattr(config, kind) is not None] or ["recipe"]
+    methods = [f"{kind} `{getattr(config, kind).name}`" for kind in kinds]
+    methods += [f"technique `{method.name}`" for method in config.techniques]
+    data = loaded.manifest
+    steps = f"{summary['steps']:,} steps " if "steps" in summary else ""
+    yield (
+        f"Data {data['name']}: {data['num_labels']:,} labels. Model: {', '.join(methods)}. "
+        f"Trained {steps}in {summary.get('seconds', 0):,} s, seed {config.seed}. "
+        "The command, with the config.json of the run folder:\n"
+    )
+    path = shlex.quote(f"{loaded.folder.path}/config.json")
+    yield f"    tfxc train --config {one_line(path)}\n"
+
+
+def _parser():
+    options = cli.parser("report", __doc__)
+    cli.add_trust_option(options)
+    options.add_argument("--run", required=True, metavar="RUN", help="run folder")
+    add_source_options(options)
+    options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN/report)")
+    add_table_options(options)
+    options.add_argument("--no-pictures", action="store_true", help="do without matplotlib")
+    return options

@@ -1,0 +1,169 @@
+"""Trains the model of a config: ``tfxc train --config configs/quickstart.json``.
+
+Given again, the same command goes on with a stopped training and does nothing for a finished one.
+"""
+
+from pathlib import Path
+
+from tfxc.core import cli
+from tfxc.core.escaping import json_text
+
+
+def main(argv=None):
+    """Trains, or prints what training would do."""
+    options = _parser().parse_args(argv)
+    if options.list:
+        return _list(options.list)
+    config = cli.config_of(options)
+    if options.print_config:
+        print(config.to_json())
+        return 0
+    return _train(config, options)
+
+
+def _train(config, options):
+    from tfxc.core import registry
+    from tfxc.training.interrupts import Stopped, watch_parent
+    from tfxc.training.strategies import choose_gpu
+
+    check_config(config)
+    if options.gpu is not None or options.gpu_usage is not None:
+        choose_gpu(options.gpu, options.gpu_usage)
+    recipe = registry.create("recipe", config.recipe.section())
+    folder = _prepared(config, options)
+    if options.dry_run:
+        return _dry_run(config, recipe, folder, options)
+    watch_parent()
+    try:
+        summary = recipe.run(_context(config, folder, options))
+    except Stopped as stop:
+        print(f"{stop}; the same command goes on from there")
+        return 128 + stop.signal_number
+    print(json_text(summary))
+    return 0
+
+
+def check_config(config):
+    """Holds every method section against its constructor before any work is done."""
+    from tfxc.core import registry
+
+    registry.check_section("recipe", config.recipe.section(), where="recipe")
+    recipe = registry.get("recipe", config.recipe.name)
+    recipe.check_config(config)
+    for kind in recipe.parts:
+        registry.check_section(kind, getattr(config, kind).section(), where=kind)
+    for number, method in enumerate(config.techniques):
+        registry.check_section("technique", method.section(), where=f"techniques.{number}")
+    from tfxc.data.images.augmenter import check_augmentation
+    from tfxc.techniques.base import check_together
+    from tfxc.training.optimization.optimizers import get_optimizer
+    from tfxc.training.optimization.schedules import get_schedule
+
+    check_together([registry.get("technique", method.name) for method in config.techniques])
+    check_augmentation(config.training.augmentation)
+    get_optimizer(config.training.optimizer.section())
+    get_schedule(config.training.schedule.section())
+
+
+def _prepared(config, options):
+    from tfxc.data.preparation import ensure_prepared
+
+    return ensure_prepared(config.data, options.prepared)
+
+
+def _context(config, folder, options):
+    from tfxc.recipes.base import Context
+
+    command = ["--prepared", options.prepared]
+    for name in ("gpu", "gpu_usage"):
+        if getattr(options, name) is not None:
+            command += [f"--{name}", str(getattr(options, name))]
+    return Context(
+        config=config,
+        data_folder=folder,
+        run=Path(config.run),
+        repetition=options.repetition,
+        fresh=options.fresh,
+        command=tuple(command),
+    )
+
+
+def _dry_run(config, recipe, folder, options):
+    """Prints sizes and trains one step on one batch, in memory only."""
+    from tfxc.commands.prepare import describe
+    from tfxc.core.memory import available_bytes
+    from tfxc.data.manifest import Manifest
+    from tfxc.training.job import try_one_step
+    from tfxc.training.memory import peak_bytes, rate_groups
+
+    manifest = Manifest.load(folder)
+    print(describe(manifest, folder))
+    config, repetition = recipe.one_model(config, options.repetition)
+    outline, decided = recipe.outline(config, manifest)
+    for line in outline:
+        print(line)
+    if decided is None:
+        return 0
+    memory = peak_bytes(config, manifest, repetition, **decided)
+    what = "the training" if repetition is None else f"repetition {repetition} in its own process"
+    what = "the largest of these trainings" if outline else what
+    print(f"{memory.parameters:,} parameters; estimated memory of {what}:")
+    for name in memory._fields[1:]:
+        print(f"  {name:11} {getattr(memory, name) / 2**20:10,.0f} MB")
+    print(f"  {'together':11} {memory.total / 2**20:10,.0f} MB", end="")
+    print(f" of {available_bytes() / 2**20:,.0f} MB available")
+    if memory.total > available_bytes():
+        print("that does not fit: lower training.batch_size or the model's widths")
+        return 2
+    for line in rate_groups(config, manifest.dimensions | decided, repetition):
+        print(line)
+    loss, steps = try_one_step(config, folder, repetition, decided or None)
+    length = "" if outline else f"; the training takes {steps:,} steps"
+    print(f"one batch works, its loss is {loss:.4f}{length}")
+    return 0
+
+
+def _list(kind):
+    from tfxc.core import registry
+
+    for name in registry.names(kind.rstrip("s")):
+        method = registry.get(kind.rstrip("s"), name)
+        print(f"{name:14} {(method.__doc__ or '').strip().splitlines()[0]}")
+    return 0
+
+
+def _parser():
+    from tfxc.core.registry import KINDS
+
+    options = cli.parser("train", __doc__)
+    cli.add_config_options(options, required=False)
+    options.add_argument("--repetition", type=int, metavar="R", help="train repetition R alone")
+    options.add_argument("--gpu", type=int, metavar="G", help="use GPU number G only")
+    options.add_argument(
+        "--gpu_usage", type=cli.number, metavar="SHARE", help="use this share of the GPU's memory"
+    )
+    options.add_argument(
+        "--fresh", action="store_true", help="throw an earlier run in the folder away"
+    )
+    options.add_argument(
+        "--dry-run", action="store_true", help="print sizes, try one batch, write no run"
+    )
+    options.add_argument("--print-config", action="store_true", help="print the resolved config")
+    options.add_argument(
+        "--list", choices=[f"{kind}s" for kind in KINDS], help="list the methods of a kind"
+    )
+    return _RequireConfig(options)
+
+
+class _RequireConfig:
+    """``--config`` is needed unless ``--list`` is given."""
+
+    def __init__(self, options):
+        self._options = options
+
+    def parse_args(self, argv):
+        """Parses, and asks for ``--config`` where it is missing."""
+        found = self._options.parse_args(argv)
+        if not found.config and not found.list:
+            self._options.error("--config FILE is needed, e.g. --config configs/quickstart.json")
+        return found

@@ -1,0 +1,223 @@
+"""Verification: ``tfxc verify --run RUN --pairs FILE [--images FOLDER]``.
+
+Measures how well embeddings tell whether two examples show the same thing: accuracy over ten
+folds, VAL, true accept rates at given false accept rates, area under the curve, equal error rate.
+Embeddings come from a run's encoder or from a file (--embeddings). Pairs come from
+
+  --pairs FILE              .bin (InsightFace), .npz, pairs.txt of LFW, or "name1 name2 same"
+  --pairs-from-labels FILE  drawn from any readable set with one label per example
+  --ijb ROOT --target ijbc  IJB-B or IJB-C 1:1, templates of images
+
+Prints a table, writes verification-NAME.json and .npz (per-pair values) into the run folder.
+docs/verification.md says how each figure is made.
+"""
+
+from pathlib import Path
+
+from tfxc.core import cli
+from tfxc.core.errors import ConfigError
+
+_TARGETS = ("ijbb", "ijbc")
+
+
+def main(argv=None):
+    """Measures one run or one file of embeddings."""
+    options = _parser().parse_args(argv)
+    _check(options)
+    compared = options.ijb or options.pairs or options.pairs_from_labels
+    name, result, values, flip = (_compare_templates if options.ijb else _compare_pairs)(options)
+    title = f"{options.run or options.embeddings or compared} on {name}"
+    print(f"{title}: {result.num_pairs:,} pairs, {result.num_same:,} of them the same")
+    print(result.table())
+    if options.roc:
+        from tfxc.metrics.verification import draw_roc
+
+        draw_roc(options.roc, result.roc, title)
+        print(f"written: {options.roc}")
+    record = {
+        "run": options.run,
+        "embeddings": options.embeddings,
+        "data": str(compared),
+        "flip": flip,
+        "metrics": result.to_dict(),
+    }
+    _write(options.output or options.run, name, record, values)
+    return 0
+
+
+def _check(options):
+    """Refuses combinations that mean nothing, before anything is loaded."""
+    embedded = options.embeddings or (options.pairs or "").endswith(".npz")
+    if options.run and options.embeddings:
+        raise ConfigError("--run and --embeddings exclude each other")
+    if not options.run and not embedded:
+        raise ConfigError("--run or --embeddings expected, found neither")
+    drawing = ("reader", "reader_option", "num_pairs", "seed", "disjoint_classes")
+    needs = [("images", "pairs"), ("target", "ijb"), ("halves", "embeddings")]
+    needs += [("batch_size", "run")] + [(name, "pairs_from_labels") for name in drawing]
+    for option, needed in needs:
+        if getattr(options, option) not in (None, False, []) and not getattr(options, needed):
+            raise ConfigError(
+                f"it means something only beside {_flag(needed)}",
+                where=_flag(option),
+                fix=f"add {_flag(needed)} or leave it out",
+            )
+    if options.ijb and (options.folds or options.far):
+        raise ConfigError("--folds and --far mean nothing beside --ijb", fix="leave them out")
+    if options.far is not None and not 0 < options.far < 1:
+        raise ConfigError(f"a rate between 0 and 1 expected, found {options.far}", where="--far")
+    if options.ijb and not options.target:
+        raise ConfigError(f"--target {' or '.join(_TARGETS)} expected beside --ijb")
+    if options.no_flip and not (options.run or options.halves):
+        raise ConfigError("embeddings from a file come as they are", where="--no-flip")
+    if options.roc:
+        from tfxc.metrics.verification import check_picture
+
+        check_picture(options.roc)
+
+
+def _flag(name):
+    return "--" + name.replace("_", "-")
+
+
+def _compare_pairs(options):
+    """Name, result, values per pair, and whether mirror images are part of it."""
+    from tfxc.metrics.verification import pair_distances, verify_pairs
+
+    found = _pair_set(options)
+    embeddings, flip = found.embeddings, options.halves and not options.no_flip
+    if options.run and found.source is None:
+        raise ConfigError(
+            "pairs of examples expected, the file holds embeddings or nothing",
+            where=options.pairs,
+            fix="leave --run out",
+        )
+    if options.run:
+        embeddings, flip = _embed(options, found.source)
+    elif embeddings is None:
+        raise ConfigError("--run expected: the file holds no embeddings", where=options.pairs)
+    distances = pair_distances(embeddings, found.pairs)
+    result = verify_pairs(distances, found.same, options.folds or 10, options.far or 1e-3)
+    values = {"pairs": found.pairs, "same": found.same}
+    values |= {"distance": distances, "correct": result.correct}
+    return Path(options.pairs or options.pairs_from_labels).name, result, values, flip
+
+
+def _pair_set(options):
+    """The ``PairSet`` that the options describe."""
+    from tfxc.data.verification.pairs import open_pairs, pairs_of_reader
+
+    embeddings, names = _given_embeddings(options)
+    if options.pairs:
+        found = open_pairs(options.pairs, images=options.images, embeddings=embeddings, names=names)
+        if found.embeddings is None and not options.run:
+            raise ConfigError("--run expected: the file holds no embeddings", where=options.pairs)
+        return found
+    from tfxc.data.formats import open_reader
+
+    reader = open_reader(
+        options.pairs_from_labels, name=options.reader, **dict(options.reader_option)
+    )
+    return pairs_of_reader(
+        reader, options.num_pairs or 6000, options.seed or 0, options.folds or 10,
+        options.disjoint_classes, embeddings,
+    )  # fmt: skip
+
+
+def _given_embeddings(options):
+    """Embeddings of ``--embeddings`` with their names, or None and None."""
+    if not options.embeddings:
+        return None, None
+    from tfxc.data.verification.pairs import load_embeddings
+    from tfxc.metrics.verification import add_halves
+
+    embeddings, names = load_embeddings(options.embeddings)
+    if options.halves and options.no_flip:
+        embeddings = embeddings[:, : embeddings.shape[1] // 2]
+    elif options.halves:
+        embeddings = add_halves(embeddings)
+    return embeddings, names
+
+
+def _embed(options, source):
+    """Vectors (m, dim) by the run's encoder, in float32, and whether images were mirrored."""
+    from tfxc.runs.loaded import load_run
+
+    loaded = load_run(options.run, options.trust)
+    kind = loaded.manifest["feature_kind"]
+    if kind == "sparse" and hasattr(source, "sparse"):
+        source = source.sparse()
+    flip = kind == "image" and not options.no_flip
+    embedder = loaded.embedder("--run", flip)
+    batch_size = options.batch_size or loaded.config.evaluation.batch_size
+    return embedder.over_rows(loaded.rows(source), batch_size, source.num_examples), flip
+
+
+def _compare_templates(options):
+    from tfxc.data.verification.templates import AlignedFaces, open_templates
+    from tfxc.metrics.verification import pair_scores, pool_templates, verify_scores
+
+    templates = open_templates(options.ijb, options.target)
+    embeddings, _ = _given_embeddings(options)
+    flip = options.halves and not options.no_flip
+    if embeddings is None:
+        embeddings, flip = _embed(options, AlignedFaces(templates))
+    ids, pooled = pool_templates(
+        embeddings, templates.template_ids, templates.media_ids, templates.scores
+    )
+    scores = pair_scores(pooled, templates.rows_of(ids))
+    result = verify_scores(scores, templates.same)
+    return options.target, result, {"same": templates.same, "score": scores}, flip
+
+
+def _write(folder, name, record, values):
+    import numpy as np
+
+    from tfxc.core.files import atomic_files, write_json
+
+    if folder is None:
+        print("not written: neither --run nor --output is given")
+        return
+    plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
+    path = f"verification-{plain}"
+    with atomic_files(folder) as scratch:
+        write_json(scratch / f"{path}.json", record)
+        np.savez_compressed(scratch / f"{path}.npz", **values)
+    print(f"written: {Path(folder) / path}.json and .npz (per pair)")
+
+
+def _parser():
+    options = cli.parser("verify", __doc__)
+    cli.add_trust_option(options)
+    options.add_argument("--run", metavar="RUN", help="run folder")
+    options.add_argument(
+        "--embeddings", metavar="FILE", help=".npy (m, dim), or .npz with embeddings and names"
+    )
+    options.add_argument(
+        "--halves",
+        action="store_true",
+        help="each embedding is an image's and its mirror image's side by side: add the two",
+    )
+    pairs = options.add_mutually_exclusive_group(required=True)
+    pairs.add_argument("--pairs", metavar="FILE", help="pairs with flags")
+    pairs.add_argument("--pairs-from-labels", metavar="FILE", help="examples with one label each")
+    pairs.add_argument("--ijb", metavar="ROOT", help="folder with meta/ and loose_crop/")
+    options.add_argument("--images", metavar="FOLDER", help="images that a text file names")
+    options.add_argument("--target", choices=_TARGETS, help="which of the sets in ROOT")
+    cli.add_reader_options(
+        options, "format of the labelled FILE where its name does not tell", "split=test"
+    )
+    options.add_argument("--num-pairs", type=cli.positive, help="pairs to draw (default: 6000)")
+    options.add_argument("--seed", type=cli.seed, help="seed of the draw (default: 0)")
+    options.add_argument(
+        "--disjoint-classes", action="store_true", help="draw each class for one fold only"
+    )
+    options.add_argument("--folds", type=cli.positive, help="folds (default: 10)")
+    options.add_argument("--far", type=cli.number, help="false accept rate of VAL (default: 0.001)")
+    options.add_argument(
+        "--no-flip", action="store_true", help="leave the mirror images out (default: add them)"
+    )
+    options.add_argument("--batch-size", type=cli.positive, help="examples embedded at a time")
+    options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN)")
+    options.add_argument("--roc", metavar="FILE", help="picture of the curve, e.g. roc.png")
+    return options

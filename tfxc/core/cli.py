@@ -1,0 +1,243 @@
+"""What every command shares: options, errors as one line, exit codes."""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import re
+import signal
+import sys
+import threading
+
+from tfxc.core.config import load_config
+from tfxc.core.errors import MachineError, UserError
+from tfxc.core.escaping import safe_output
+from tfxc.core.files import check_local, system_error
+
+
+def parser(command, description, **kwargs):
+    """An argument parser for ``tfxc COMMAND``."""
+    return _Parser(
+        prog=f"tfxc {command}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **kwargs,
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses addresses of remote storages before any work."""
+
+    def parse_args(self, args=None, namespace=None):
+        """Parses."""
+        found = super().parse_args(args, namespace)
+        for name, value in vars(found).items():
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str):
+                    check_local(text, f"--{name.replace('_', '-')}")
+        return found
+
+
+def tool_parser(name, description):
+    """An argument parser for ``python tools/<name>.py``."""
+    options = parser(name, description)
+    options.prog = f"python tools/{name}.py"
+    return options
+
+
+def add_config_options(options, required=True):
+    """``--config`` and ``--set``."""
+    options.add_argument(
+        "--config", required=required, metavar="FILE", help="JSON config, see configs/"
+    )
+    options.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one key, e.g. training.epochs=3 (may be given several times)",
+    )
+    options.add_argument(
+        "--prepared",
+        default="prepared",
+        metavar="FOLDER",
+        help="where prepared records are kept (default: %(default)s)",
+    )
+
+
+def add_trust_option(options):
+    """``--trust`` of commands that open runs."""
+    options.add_argument(
+        "--trust",
+        action="store_true",
+        help="import the modules that a run's config names (MODULE:CLASS), which runs their code",
+    )
+
+
+def add_reader_options(options, help_reader, example):
+    """``--reader`` and ``--reader-option`` of verbs that read a file of examples."""
+    options.add_argument("--reader", help=help_reader)
+    options.add_argument(
+        "--reader-option",
+        action="append",
+        default=[],
+        type=_key_and_value,
+        metavar="KEY=VALUE",
+        help=f"option of the reader, e.g. {example} (may be given several times)",
+    )
+
+
+def add_beam_options(options):
+    """``--beam`` and ``--post-processor`` of verbs that search with a linear ranker."""
+    options.add_argument(
+        "--beam",
+        type=positive,
+        metavar="N",
+        help="clusters a linear ranker keeps in each layer (default: the run's)",
+    )
+    options.add_argument(
+        "--post-processor",
+        metavar="NAME",
+        help="how a linear ranker turns margins into scores (default: the run's)",
+    )
+
+
+def _key_and_value(text):
+    """``(key, value)``; the value is JSON, or a string where it is none."""
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"key=value expected, found {text!r}")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def config_of(options):
+    """The config that ``--config`` and ``--set`` describe."""
+    return load_config(options.config, options.set)
+
+
+def positive(text):
+    """``type`` of an option that is a whole number from 1 on."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on expected, found {text!r}")
+    return int(text)
+
+
+def seed(text):
+    """``type`` of an option that is a whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a whole number from 0 on expected, found {text!r}")
+    return int(text)
+
+
+def number(text):
+    """``type`` of an option that is a finite number."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise argparse.ArgumentTypeError(f"a finite number expected, found {text!r}")
+    return found
+
+
+def ending(suffix):
+    """``type`` of an option that names a file to write whose name has to end so."""
+
+    def checked(text):
+        if not text.endswith(suffix):
+            raise argparse.ArgumentTypeError(
+                f"a name that ends in {suffix} expected, found {text!r}"
+            )
+        return text
+
+    return checked
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP, raised where the command stands, so that it cleans up as on Ctrl-C."""
+
+    def __init__(self, signal_number):
+        super().__init__()
+        self.signal_number = signal_number
+
+
+def run(main, argv=None):
+    """Calls ``main(argv)`` and ends the process with the right exit code.
+
+    0: done. 1: the machine is at fault (one line on standard error), or a bug (with traceback).
+    2: wrong input, one line on standard error. 128 + n: stopped by signal n; what cannot be gone
+    on with is removed.
+    """
+    with safe_output():
+        _run(main, argv)
+
+
+def _run(main, argv):
+    try:
+        with _stop_signals():
+            sys.exit(main(argv))
+    except UserError as error:
+        _fail(error)
+    except BrokenPipeError:  # the reader of our output has gone, as with "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        _fail(system_error(error))
+    except _out_of_memory() as error:
+        _fail(_memory_error(error))
+    except (KeyboardInterrupt, Terminated) as stop:
+        number = getattr(stop, "signal_number", signal.SIGINT)
+        print(f"tfxc: stopped by {signal.Signals(number).name}", file=sys.stderr)
+        sys.exit(128 + number)
+
+
+def _fail(error):
+    print(f"tfxc: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+@contextlib.contextmanager
+def _stop_signals():
+    """Raises ``Terminated`` at the first SIGTERM or SIGHUP; a second one ends the process."""
+
+    def stop(number, _frame):
+        signal.signal(number, signal.SIG_DFL)
+        raise Terminated(number)
+
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # A program that ignores or handles a signal (nohup) keeps its way; so does a thread.
+        if signal.getsignal(number) == signal.SIG_DFL and _in_main_thread():
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _in_main_thread():
+    return threading.current_thread() is threading.main_thread()
+
+
+def _out_of_memory():
+    """What Python, NumPy and TensorFlow raise where the memory does not suffice."""
+    tensorflow = sys.modules.get("tensorflow")
+    found = getattr(getattr(tensorflow, "errors", None), "ResourceExhaustedError", MemoryError)
+    return MemoryError, found
+
+
+def _memory_error(error):
+    wanted = re.search(r"shape\s?\[[\d, ]*\]|allocate [^\n]{1,80}", str(error))
+    shown = f" ({wanted.group()})" if wanted else ""
+    return MachineError(
+        f"the memory does not suffice{shown}",
+        fix="see `tfxc train --dry-run` for what a training needs; lower its batch size or the "
+        "model's widths, or use a larger machine",
+    )

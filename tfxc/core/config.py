@@ -1,0 +1,212 @@
+"""The config of a run: JSON in, validated settings out.
+
+Order of precedence: defaults < ``extends`` < the file < ``--set a.b=value``. An unknown key is an
+error that names the nearest known one. Nothing here imports TensorFlow.
+"""
+
+import contextlib
+import json
+import math
+import os
+from pathlib import Path
+
+import pydantic
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.files import check_local, existing_file, read_errors
+from tfxc.core.registry import nearest
+from tfxc.core.settings import SPLITS, Config, DataSettings, EarlyStopping, Method, TrainingSettings
+
+__all__ = [
+    "SPLITS",
+    "Config",
+    "DataSettings",
+    "EarlyStopping",
+    "Method",
+    "TrainingSettings",
+    "load_config",
+    "merge",
+    "parse_config",
+]
+
+# Sections that name a method: with another name, the old arguments mean nothing.
+_METHOD_SECTIONS = {"encoder", "head", "objective", "recipe", "optimizer", "schedule"}
+
+
+def load_config(path, overrides=()):
+    """Reads a config file.
+
+    Args:
+        path: JSON file.
+        overrides: texts ``"a.b=value"``; the value is JSON, or a plain string.
+
+    Raises:
+        ConfigError: no such file, bad JSON, unknown key or a value of the wrong type.
+
+    Example:
+        >>> load_config("configs/quickstart.json", ["training.epochs=1"]).training.epochs
+        1.0
+    """
+    tree = _read(Path(path), ())
+    for text in overrides:
+        _override(tree, text)
+    return parse_config(tree, where=str(path))
+
+
+def parse_config(tree, where="config"):
+    """Validates a nested dict as a ``Config``; errors name the key and the nearest known one."""
+    _refuse_unwritable(tree, "", where)
+    _check_paths(tree, where)
+    try:
+        return Config.model_validate(tree)
+    except pydantic.ValidationError as error:
+        raise _readable(error, where) from None
+
+
+def _refuse_unwritable(value, key, where):
+    """Refuses what no file of ours could hold: NaN, infinity, and texts that are no Unicode."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key}: a finite number expected, found {value}", where=where)
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            problem = f"{key}: a text in UTF-8 expected, found {value!r}"
+            raise ConfigError(problem, where=where, fix="rename the file or folder") from None
+    items = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value) if isinstance(value, (list, tuple)) else items
+    for name, item in items:
+        _refuse_unwritable(item, f"{key}.{name}" if key else str(name), where)
+
+
+def _check_paths(tree, where, key=""):
+    """Refuses addresses of remote storages, wherever they stand but in what is only shown."""
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            if key + name not in ("about", "data.where"):
+                _check_paths(value, where, f"{key}{name}.")
+    elif isinstance(tree, list):
+        for number, value in enumerate(tree):
+            _check_paths(value, where, f"{key}{number}.")
+    elif isinstance(tree, str):
+        check_local(tree, f"{where}: {key[:-1]}")
+
+
+def _read(path, seen):
+    place = os.path.realpath(path)  # Path.resolve fails on a link that leads to itself
+    if place in seen:
+        raise ConfigError("'extends' leads back to this file", where=path, fix="break the circle")
+    if not path.exists() and not path.is_symlink():
+        raise ConfigError("no such config file", where=path, fix=_neighbours(path))
+    with read_errors(path, error=ConfigError):
+        content = existing_file(path, error=ConfigError).read_bytes()
+    try:
+        tree = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # no JSON, or not even UTF-8
+        line = getattr(error, "lineno", 1)
+        raise ConfigError(f"not valid JSON: {error}", where=f"{path}:{line}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError("a JSON object is expected", where=path, fix="begin the file with {")
+    base = tree.pop("extends", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise ConfigError(f"'extends' expects a file name, found {base!r}", where=path)
+    return merge(_read(path.parent / base, (*seen, place)), tree)
+
+
+def _neighbours(path):
+    found = sorted(p.name for p in path.parent.glob("*.json")) if path.parent.is_dir() else []
+    return f"configs there: {', '.join(found)}" if found else "check the path"
+
+
+def merge(base, change):
+    """``base`` with ``change`` laid over it, dict by dict.
+
+    A method section whose ``name`` changes is replaced as a whole: the arguments of another
+    method mean nothing to it.
+    """
+    result = dict(base)
+    for key, value in change.items():
+        old = result.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        renamed = both and value.get("name", old.get("name")) != old.get("name")
+        if both and not (renamed and key in _METHOD_SECTIONS):
+            result[key] = merge(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _override(tree, text):
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"--set expects key=value, found {text!r}", fix="e.g. training.epochs=3")
+    with contextlib.suppress(json.JSONDecodeError):  # a plain string needs no quotes
+        value = json.loads(value)
+    *parents, last = key.split(".")
+    node = tree
+    for part in parents:
+        node = _child(node, part, key)
+    if isinstance(node, list):
+        node[_index(node, last, key)] = value
+    elif last == "name" and _is_method(parents) and node.get("name") != value:
+        node.clear()  # another method: the old one's arguments mean nothing to it
+        node["name"] = value
+    else:
+        node[last] = value
+
+
+def _is_method(parents):
+    return bool(parents) and (parents[-1] in _METHOD_SECTIONS or parents[0] == "techniques")
+
+
+def _child(node, part, key):
+    if isinstance(node, list):
+        return node[_index(node, part, key)]
+    child = node.setdefault(part, {})
+    if not isinstance(child, dict | list):
+        raise ConfigError(f"{part!r} holds a value, not a section", where=f"--set {key}")
+    return child
+
+
+def _index(node, part, key):
+    if not part.isdigit() or int(part) >= len(node):
+        problem = f"{part!r} is no position in a list of {len(node)}"
+        raise ConfigError(problem, where=f"--set {key}", fix="count from 0")
+    return int(part)
+
+
+def _readable(error, where):
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    own = first.get("ctx", {}).get("error")
+    if isinstance(own, ConfigError):  # of a validator of ours; it says all there is to say
+        return ConfigError(own.problem, where=f"{where}: {own.where}", fix=own.fix)
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        return ConfigError(
+            f"unknown key {key!r}{nearest(path[-1], known)}",
+            where=where,
+            fix=f"known keys here: {', '.join(known)}",
+        )
+    if first["type"] == "missing":
+        return ConfigError(f"{key!r} is missing", where=where, fix=f"add {key!r}")
+    return ConfigError(
+        f"{key}: {first['msg'].lower()}, found {first.get('input')!r}",
+        where=where,
+        fix="give a value of that kind",
+    )
+
+
+def _known_keys(path):
+    model = Config
+    for part in path:
+        field = model.model_fields.get(part)
+        inner = field.annotation if field else None
+        options = [inner, *getattr(inner, "__args__", ())]
+        model = next((o for o in options if hasattr(o, "model_fields")), None)
+        if model is None:
+            return []
+    return sorted(model.model_fields)

@@ -1,0 +1,57 @@
+"""Errors that are no bugs. Each says where, what was expected, what was found, how to fix it.
+
+A command prints such an error as one line and exits with the error's ``exit_code``: 2 where the
+input is wrong, 1 where the machine is at fault. From Python it is a ``ValueError``. Our own bugs
+are ``assert``s and ordinary exceptions, which keep their traceback.
+"""
+
+import re
+
+from tfxc.core.escaping import one_line
+
+
+class UserError(ValueError):
+    """Something the user gave is wrong.
+
+    Its text is one line, whatever the names and values in it hold.
+
+    Args:
+        problem: what was expected and what was found.
+        fix: what to do about it, as one short sentence.
+        where: file, ``file:line`` or config key the problem is in.
+
+    Example:
+        >>> print(UserError("5 labels expected, 4 found", fix="repair the header", where="a.txt:1"))
+        a.txt:1: 5 labels expected, 4 found. To fix it: repair the header.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problem, *, fix=None, where=None):
+        self.problem, self.fix, self.where = problem, fix, where
+        text = f"{where}: {problem}" if where else problem
+        if fix:
+            text = f"{text.rstrip('.')}. To fix it: {fix.rstrip('.')}."
+        super().__init__(one_line(re.sub(r"\s*\n\s*", " ", text)))
+
+
+class DataError(UserError):
+    """A data file is malformed or missing."""
+
+
+class ConfigError(UserError):
+    """A config, a command line or a constructor's argument is wrong."""
+
+
+class CheckpointError(UserError):
+    """A run folder or checkpoint does not fit what it is asked for."""
+
+
+class NonFiniteLossError(UserError):
+    """The training loss or its gradient became NaN or infinite."""
+
+
+class MachineError(UserError):
+    """The machine is at fault, not the input: a full disk, a refused write, a dead worker."""
+
+    exit_code = 1

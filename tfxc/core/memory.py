@@ -1,0 +1,56 @@
+"""The memory that is left, and what does not fit into it."""
+
+import os
+from pathlib import Path
+
+from tfxc.core.errors import MachineError
+
+_UNKNOWN = 4 << 30
+_GROUP = Path("/sys/fs/cgroup")
+
+
+def available_bytes():
+    """Memory left to this process: of the machine, or of its container where that is less.
+
+    4 GiB where neither says.
+    """
+    return min(_of_machine(), _of_container())
+
+
+def require_memory(size, where):
+    """Refuses what takes more memory than there is, before any of it is read.
+
+    Args:
+        size: bytes it will take.
+        where: the file, for the message.
+
+    Raises:
+        MachineError: there is less.
+    """
+    if size > (available := available_bytes()):
+        raise MachineError(
+            f"takes {size / 1e9:,.1f} GB of memory, {available / 1e9:,.1f} GB are available",
+            where=where,
+            fix="check the file; if it is right, use a machine with more memory",
+        )
+
+
+def _of_machine():
+    try:
+        with open("/proc/meminfo", encoding="ascii") as stream:
+            fields = dict(line.split(":", 1) for line in stream)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+        return pages * os.sysconf("SC_PAGE_SIZE") // 2 if pages else _UNKNOWN
+
+
+def _of_container():
+    """What the limit of the control group leaves; pages of files can be given back."""
+    try:
+        limit = int((_GROUP / "memory.max").read_text())
+        used = int((_GROUP / "memory.current").read_text())
+        fields = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(fields["inactive_file"]))
+    except (OSError, ValueError, KeyError):  # no group, no limit ("max"), or an older kernel
+        return _of_machine()

@@ -1,0 +1,99 @@
+"""One progress line for long steps: share done, rate, time left."""
+
+import sys
+import time
+
+from tfxc.core.escaping import one_line
+
+
+class Progress:
+    """A progress line on standard error.
+
+    On a terminal the line is redrawn in place; elsewhere a line is printed at most every
+    ``log_seconds``, so that a log file stays readable.
+
+    Args:
+        title: what is being done, e.g. ``"reading train.jsonl"``.
+        total: number of units, or None where it is not known beforehand.
+        unit: plural noun of what is counted.
+        start: units already done (a resumed step).
+
+    Example:
+        >>> with Progress("reading", total=3, unit="files") as progress:
+        ...     for _ in range(3):
+        ...         progress.advance(1)
+    """
+
+    def __init__(self, title, total=None, unit="steps", start=0, stream=None, log_seconds=20.0):
+        self.title, self.total, self.unit = one_line(title or ""), total, unit
+        self.done = self._start = start
+        # Its own control sequences are not to be escaped; what it shows of others is.
+        self._stream = getattr(stream or sys.stderr, "unescaped", stream or sys.stderr)
+        self._terminal = self._stream.isatty()
+        self._interval = 0.2 if self._terminal else log_seconds
+        self._began = self._drawn = time.monotonic()
+        self._note = ""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, error_type, *_):
+        self.close(failed=error_type is not None)
+
+    def advance(self, units, note=""):
+        """Counts ``units`` more as done; ``note`` is shown behind the figures."""
+        self.done += units
+        self._note = one_line(note) or self._note
+        now = time.monotonic()
+        if now - self._drawn >= self._interval:
+            self._drawn = now
+            self._write(self.line(now))
+
+    def line(self, now=None):
+        """The progress line as text."""
+        seconds = max((now or time.monotonic()) - self._began, 1e-9)
+        rate = (self.done - self._start) / seconds
+        parts = [f"{self.title}: {self.done:,}"]
+        if self.total:
+            left = (self.total - self.done) / rate if rate else 0
+            parts = [
+                f"{self.title}: {100 * self.done / self.total:3.0f} % of {self.total:,}",
+                f"{duration(left)} left",
+            ]
+        return ", ".join([*parts, f"{rate:,.0f} {self.unit}/s", *filter(None, [self._note])])
+
+    def clear(self):
+        """Removes the line so that something else can be printed."""
+        if self._terminal:
+            self._stream.write("\r\x1b[2K")
+            self._stream.flush()
+
+    def close(self, failed=False):
+        """Ends the line with the total time; silent steps shorter than a second stay silent."""
+        self.clear()
+        seconds = time.monotonic() - self._began
+        if seconds >= 1:
+            ending = "stopped after" if failed else "done in"
+            self._stream.write(
+                f"{self.title}: {self.done:,} {self.unit}, {ending} {duration(seconds)}\n"
+            )
+            self._stream.flush()
+
+    def _write(self, text):
+        self._stream.write(f"\r\x1b[2K{text}" if self._terminal else f"{text}\n")
+        self._stream.flush()
+
+
+def duration(seconds):
+    """``seconds`` as a short readable text.
+
+    Example:
+        >>> duration(75)
+        '1 min 15 s'
+    """
+    seconds = int(seconds + 0.5)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

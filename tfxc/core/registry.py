@@ -1,0 +1,237 @@
+"""Finds a method by its name: ``tfxc/heads/mach.py`` is the head ``mach``.
+
+A method of several files is a package whose file of the kind's name has the class:
+``tfxc/recipes/xr_linear/recipe.py`` is the recipe ``xr_linear``. A method outside of tfxc is named
+``"module:Class"``. Nothing is imported before it is asked for, so listing names costs no TensorFlow
+import.
+"""
+
+import difflib
+import importlib
+import inspect
+from pathlib import Path
+
+from tfxc.core.errors import ConfigError
+
+KINDS = ("encoder", "head", "objective", "technique", "recipe")
+_CONTRACT = "base"  # the file of the base class
+_PACKAGE = Path(__file__).parents[1]
+
+
+def names(kind):
+    """The names of all methods of a kind, sorted.
+
+    Example:
+        >>> "mach" in names("head")
+        True
+    """
+    return sorted(_modules(kind))
+
+
+def get(kind, name):
+    """The class of a method.
+
+    Args:
+        kind: one of ``KINDS``.
+        name: file name without ``.py``, or ``"module:Class"``.
+
+    Raises:
+        ConfigError: there is no such method; the nearest name is given.
+    """
+    if ":" in name:
+        return _external(kind, name)
+    modules = _modules(kind)
+    if name not in modules:
+        raise ConfigError(
+            f"there is no {kind} {name!r}{nearest(name, modules)}",
+            fix=f"choose one of: {', '.join(sorted(modules))}",
+        )
+    return _the_class(importlib.import_module(modules[name]), base_class(kind))
+
+
+def _modules(kind):
+    """The modules that have the classes of a kind's methods, ``{name: module}``."""
+    package = f"tfxc.{kind}s"
+    folder = _PACKAGE / f"{kind}s"
+    files = (path.stem for path in folder.glob("[a-z]*.py"))
+    found = {name: f"{package}.{name}" for name in files if name != _CONTRACT}
+    folders = (path.parent.name for path in folder.glob(f"*/{kind}.py"))
+    return found | {name: f"{package}.{name}.{kind}" for name in folders}
+
+
+def modules_of(tree, where=""):
+    """The methods of a config that are outside of tfxc: what opening it would import.
+
+    Args:
+        tree: a config as a nested dict, or a part of one.
+        where: key of that part.
+
+    Returns:
+        Dict of the names by their keys.
+
+    Example:
+        >>> modules_of({"encoder": {"name": "helper:E"}, "head": {"name": "dense"}})
+        {'encoder.name': 'helper:E'}
+    """
+    found = {}
+    items = enumerate(tree) if isinstance(tree, list) else tree.items()
+    for key, value in items:
+        place = f"{where}.{key}" if where else str(key)
+        if isinstance(value, dict | list):
+            found |= modules_of(value, place)
+        elif key == "name" and isinstance(value, str) and ":" in value:
+            found[place] = value
+    return found
+
+
+def refuse_modules(tree, where):
+    """Refuses the config of a run that names methods outside of tfxc: nothing was imported yet.
+
+    Args:
+        tree: the config as a nested dict.
+        where: its file.
+
+    Raises:
+        ConfigError: the first one is named.
+    """
+    for key, name in modules_of(tree).items():
+        raise ConfigError(
+            f"{key} is {name!r}: opening this run would import {name.split(':')[0]!r} and run its "
+            "code",
+            where=where,
+            fix="give --trust (trust=True in Python) if you trust the run and that module",
+        )
+
+
+def base_class(kind):
+    """The base class of a kind, e.g. ``tfxc.heads.base.Head``."""
+    module = importlib.import_module(f"tfxc.{kind}s.base")
+    return getattr(module, kind.capitalize())
+
+
+def register_all():
+    """Imports every method, so that Keras finds the classes of a saved model."""
+    return {kind: {name: get(kind, name) for name in names(kind)} for kind in KINDS}
+
+
+def arguments(method):
+    """The arguments a config may set, ``{name: default}``; ``inspect.Parameter.empty`` if none.
+
+    What the data decides (``method.from_data``) is left out.
+    """
+    parameters = inspect.signature(method.__init__).parameters.values()
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    decided = {"self", *getattr(method, "from_data", ())}
+    return {p.name: p.default for p in parameters if p.kind in named and p.name not in decided}
+
+
+def check_section(kind, section, where):
+    """Holds a config section against the constructor of its method.
+
+    Args:
+        section: ``{"name": ..., argument: value}``.
+        where: config key of the section, for messages.
+
+    Raises:
+        ConfigError: unknown or missing argument, one that the data decides, or a value that is of
+            another kind than the default.
+    """
+    method = get(kind, section["name"])
+    known = arguments(method)
+    for key in section:
+        if key == "name" or key in known:
+            continue
+        if key in getattr(method, "from_data", ()):
+            raise ConfigError(
+                f"{key!r} is read from the data", where=f"{where}.{key}", fix="remove the key"
+            )
+        raise ConfigError(
+            f"{kind} {section['name']!r} has no argument {key!r}{nearest(key, known)}",
+            where=f"{where}.{key}",
+            fix=f"its arguments are: {', '.join(sorted(known)) or 'none'}",
+        )
+    missing = [k for k, v in known.items() if v is inspect.Parameter.empty and k not in section]
+    if missing:
+        raise ConfigError(
+            f"{kind} {section['name']!r} needs {', '.join(missing)}",
+            where=where,
+            fix=f"add {missing[0]!r} to this section",
+        )
+    check_kinds(section, known, where)
+
+
+def check_kinds(given, defaults, where):
+    """Holds the values of arguments against the kinds of their defaults.
+
+    Where the default is true or false, a whole number, a number or a text, the value has to be
+    one. Anything goes where the default is None; None does where the default is a number or a text.
+
+    Args:
+        given: ``{argument: value}``.
+        defaults: ``{argument: default}``.
+        where: config key of the section, for messages.
+
+    Raises:
+        ConfigError: a value of another kind.
+
+    Example:
+        >>> check_kinds({"beam": 2}, {"beam": 10}, where="head")
+    """
+    for key, value in given.items():
+        for kind, (kind_name, good) in _KINDS_OF_VALUES.items():
+            if type(defaults.get(key)) is kind and not good(value):
+                raise ConfigError(
+                    f"{key} expects {kind_name}, found {value!r}",
+                    where=where,
+                    fix="give a value of that kind",
+                )
+
+
+# By the type of the default; where it is a number, a list may give several.
+_KINDS_OF_VALUES = {
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("a whole number", lambda value: value is None or _is_whole(value)),
+    float: ("a number", lambda value: not isinstance(value, str | bool | dict)),
+    str: ("a text", lambda value: value is None or isinstance(value, str)),
+}
+
+
+def _is_whole(value):
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def create(kind, section, **decided):
+    """Makes the method of a config section; ``decided`` holds what the data decides."""
+    method = get(kind, section["name"])
+    taken = set(getattr(method, "from_data", ()))
+    given = {key: value for key, value in section.items() if key != "name"}
+    return method(**given, **{key: value for key, value in decided.items() if key in taken})
+
+
+def nearest(word, known):
+    """``", did you mean 'x'?"`` for the nearest known word, or an empty text."""
+    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _the_class(module, base):
+    found = [
+        item
+        for item in vars(module).values()
+        if inspect.isclass(item) and issubclass(item, base) and item.__module__ == module.__name__
+    ]
+    assert len(found) == 1, f"{module.__name__} must define one {base.__name__}, has {found}"
+    return found[0]
+
+
+def _external(kind, name):
+    module_name, class_name = name.split(":", 1)
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"cannot load {kind} {name!r}: {error}", fix="check the name") from error
+    if not (inspect.isclass(found) and issubclass(found, base_class(kind))):
+        raise ConfigError(
+            f"{name!r} is no {kind}", fix=f"derive it from tfxc.{kind}s.base.{kind.capitalize()}"
+        )
+    return found

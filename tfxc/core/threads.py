@@ -1,0 +1,19 @@
+"""How many threads work."""
+
+import os
+
+from tfxc.core.errors import ConfigError
+
+
+def thread_count(threads=None):
+    """``threads``, or for None the cores this process may use.
+
+    Raises:
+        ConfigError: fewer than 1.
+    """
+    if threads is None:
+        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
+    if threads < 1:
+        raise ConfigError(f"at least 1 expected, {threads} found", where="threads")
+    return int(threads)

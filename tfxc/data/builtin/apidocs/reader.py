@@ -1,0 +1,201 @@
+"""Data that needs no download: the API documentation of the installed packages.
+
+A document describes one function, class or method; its labels are the names of its parameters. The
+sources are parsed, never imported.
+"""
+
+import collections
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sysconfig
+from pathlib import Path
+
+import joblib
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.escaping import json_text
+from tfxc.core.files import atomic_folder, read_json, write_json
+from tfxc.core.progress import Progress
+from tfxc.data.builtin.apidocs.documents import documents_of_file
+from tfxc.data.formats.base import TextReader
+from tfxc.data.formats.jsonl import JSONLines
+
+_STANDARD_LIBRARY = "stdlib"
+_PACKAGES = (_STANDARD_LIBRARY, "numpy", "scipy", "sklearn", "keras", "tensorflow")
+_SPLITS = ("train", "dev", "test")
+# Folders without documentation of an interface, or with other packages.
+_SKIPPED = {"test", "tests", "testing", "__pycache__", "site-packages", "dist-packages"}
+_FILES_PER_TASK = 64
+# To be raised with every change to what the documents look like.
+_VERSION = 1
+_DELETE = "delete the folder: it is made again"
+
+
+class ApiDocs(TextReader):
+    """The docstrings of installed packages, with the parameter names as labels.
+
+    The text is the qualified name split into words and the docstring down to its section on
+    parameters; the labels are the parameters but for ``self``, ``cls``, ``args``, ``kwargs`` and
+    those with a leading underscore. A description often mentions some of its parameters, as the
+    texts of other data sets mention their labels. A docstring that occurs again (a re-export, or a
+    method that repeats its base class's) is left out. 80 / 10 / 10 % of the texts, by their SHA-1,
+    are train / dev / test; labels are the names that occur at least twice in train, and examples
+    left without a label are dropped.
+
+    The first use takes half a minute and caches the splits as JSON lines below ``cache_folder``,
+    under a key of the packages and their versions: other versions are other data, so figures
+    compare only where ``source_fingerprint`` agrees.
+
+    Args:
+        split: ``"train"``, ``"dev"`` or ``"test"``.
+        packages: import names of packages, ``"stdlib"`` among them; None = the standard library
+            and what TensorFlow installs of numpy, scipy, sklearn, keras and tensorflow.
+        cache_folder: where the cached splits live; None = ``TFXC_CACHE`` of the environment, or
+            ``~/.cache/tfxc``.
+        jobs: processes for the first use; None = one per core.
+
+    Attributes:
+        source_fingerprint: hexadecimal key of packages, versions and extraction.
+
+    Raises:
+        ConfigError: the split is unknown, or a package is not installed.
+
+    Example:
+        >>> reader = ApiDocs("train")                     # doctest: +SKIP
+        >>> next(reader.chunks(1)).labels                 # doctest: +SKIP
+        [['fp', 'skipkeys']]
+    """
+
+    def __init__(self, split="train", packages=None, cache_folder=None, jobs=None):
+        if split not in _SPLITS:
+            raise ConfigError(
+                f"{', '.join(_SPLITS)} are the splits, found {split!r}", where="split"
+            )
+        packages = tuple(_PACKAGES if packages is None else packages)
+        sources = {package: _source_folder(package) for package in packages}
+        self.source_fingerprint = _fingerprint(sources)
+        folder = _cache_folder(cache_folder) / f"apidocs-{self.source_fingerprint}"
+        if not folder.is_dir():
+            _build(folder, sources, jobs or joblib.cpu_count())
+        super().__init__(folder / f"{split}.jsonl")
+        counts = read_json(folder / "counts.json", fix=_DELETE)
+        self.num_examples, self.num_labels = counts[split], counts["labels"]
+        self._reader = JSONLines(self.path)
+
+    @property
+    def bytes_read(self):
+        return self._reader.bytes_read
+
+    def _examples(self):
+        return self._reader._examples()
+
+
+def _cache_folder(folder):
+    folder = folder or os.environ.get("TFXC_CACHE") or Path.home() / ".cache" / "tfxc"
+    return Path(folder).expanduser()
+
+
+def _source_folder(package):
+    if package == _STANDARD_LIBRARY:
+        return Path(sysconfig.get_path("stdlib"))
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(
+            f"package {package!r} is not installed",
+            where="packages",
+            fix="install it or leave it out",
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _fingerprint(sources):
+    versions = {package: _version(package, folder) for package, folder in sources.items()}
+    key = json_text([_VERSION, versions])
+    return hashlib.sha1(key.encode("utf-8")).hexdigest()[:16]
+
+
+def _version(package, folder):
+    if package == _STANDARD_LIBRARY:
+        return platform.python_version()
+    distributions = _distributions().get(package)
+    if distributions:
+        return importlib.metadata.version(distributions[0])
+    # A package that was never installed has no version: its files stand for it.
+    files = [(path.as_posix(), path.stat().st_mtime_ns) for path in _source_files(folder)]
+    return hashlib.sha1(json_text(files).encode("utf-8")).hexdigest()
+
+
+@functools.cache
+def _distributions():
+    return importlib.metadata.packages_distributions()
+
+
+def _source_files(folder):
+    """All source files below ``folder`` but those of skipped folders, in a fixed order."""
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(set(folders) - _SKIPPED)
+        for file in sorted(files):
+            if file.endswith(".py"):
+                yield Path(root, file)
+
+
+def _build(folder, sources, jobs):
+    splits = _split(_documents(sources, jobs))
+    names = collections.Counter(label for _, labels in splits["train"] for label in labels)
+    vocabulary = {name for name, count in names.items() if count >= 2}
+    counts = {"labels": len(vocabulary)}
+    with atomic_folder(folder, "built-in data set") as scratch:
+        for split, documents in splits.items():
+            examples = [
+                {"text": text, "labels": kept}
+                for text, labels in documents
+                if (kept := [label for label in labels if label in vocabulary])
+            ]
+            counts[split] = len(examples)
+            lines = (json_text(example) + "\n" for example in examples)
+            (scratch / f"{split}.jsonl").write_text("".join(lines), "utf-8")
+        write_json(scratch / "counts.json", counts)
+
+
+def _documents(sources, jobs):
+    """``(text, labels)`` of all distinct descriptions in the packages, in a fixed order."""
+    files = [
+        (str(path), _module_name(package, path.relative_to(folder)))
+        for package, folder in sources.items()
+        for path in _source_files(folder)
+    ]
+    tasks = [files[at : at + _FILES_PER_TASK] for at in range(0, len(files), _FILES_PER_TASK)]
+    documents = {}
+    with Progress("reading API documentation", len(files), unit="files") as progress:
+        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
+        results = parallel(joblib.delayed(_documents_of_files)(task) for task in tasks)
+        for task, found in zip(tasks, results, strict=True):
+            for name, description, labels in found:
+                documents.setdefault(description, (f"{name}. {description}", labels))
+            progress.advance(len(task))
+    return list(documents.values())
+
+
+def _documents_of_files(files):
+    return [document for path, module in files for document in documents_of_file(path, module)]
+
+
+def _module_name(package, relative):
+    parts = [] if package == _STANDARD_LIBRARY else [package]
+    return ".".join([*parts, *relative.with_suffix("").parts]).removesuffix(".__init__")
+
+
+def _split(documents):
+    splits = {split: [] for split in _SPLITS}
+    for text, labels in documents:
+        tenth = int(hashlib.sha1(text.encode("utf-8")).hexdigest(), 16) % 10
+        split = _SPLITS[max(0, tenth - 7)]
+        splits[split].append((text, labels))
+    return splits
+
+
+READER = ApiDocs

@@ -1,0 +1,271 @@
+"""Images that need no download: the characters of matplotlib's fonts, drawn and distorted.
+
+A few thousand classes with some dozen images each, which no photograph is needed for: enough to
+train, and to verify on characters that were never trained on.
+"""
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+import joblib
+import numpy as np
+import scipy
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.escaping import json_text
+from tfxc.core.files import atomic_folder, read_array, read_json, write_array, write_json
+from tfxc.core.progress import Progress
+from tfxc.data.builtin.glyphs.drawing import draw, seed_of
+from tfxc.data.builtin.glyphs.faces import (
+    FACES,
+    classes_of,
+    font_folder,
+    fonts_fingerprint,
+    looks_of_face,
+)
+from tfxc.data.chunk import Chunk
+from tfxc.data.formats.base import Reader
+from tfxc.data.verification.pairs import Examples, PairSet, make_pairs
+
+_SPLITS = ("train", "dev", "test")
+_PARTS = ("all", "seen", "unseen")
+_GLYPHS_PER_TASK = 256
+# One class in so many is unseen.
+_UNSEEN = 5
+# To be raised with every change to what the images look like.
+_VERSION = 1
+_DELETE = "delete the folder: it is made again"
+
+
+class Glyphs(Reader):
+    """Characters of the DejaVu fonts as images: one class per character.
+
+    Classes are the printable characters that at least ``min_faces`` of the twelve faces hold
+    (three families, upright and slanted, regular and bold). Characters whose bitmaps are the same
+    in any face (Latin A, Greek Alpha and Cyrillic A) are one class, named after the first of them,
+    so that no image could belong to two classes; blank characters are left out. Each glyph of a
+    class gives ``variants`` images, white ink on black: turned, sheared, scaled, shifted, blurred
+    and noisy, at random but always the same (a hash of character, face and variant).
+
+    80 / 10 / 10 % of the images, by a hash of character, face and variant, are train / dev / test;
+    the first image of every class is in train. A fifth of the classes, by a hash of the name, are
+    "unseen": leave them out of training (``classes="seen"``) to verify on them.
+
+    With the defaults and the fonts of matplotlib 3.11 there are 5,204 classes (5,602 characters
+    that are not blank) and 172,028 images. The first use draws them and caches them below
+    ``cache_folder``, under a key of fonts, font engine and options.
+
+    Args:
+        split: ``"train"``, ``"dev"`` or ``"test"``.
+        classes: ``"all"``, ``"seen"`` or ``"unseen"``.
+        variants: images of each glyph.
+        image_size: height and width in pixels.
+        min_faces: faces that have to hold a character.
+        characters: text of the only characters to draw; None = all.
+        cache_folder: where the images are kept; None = ``TFXC_CACHE`` of the environment, or
+            ``~/.cache/tfxc``.
+        jobs: processes for the first use; None = one per core.
+
+    Attributes:
+        source_fingerprint: hexadecimal key of fonts, versions and options.
+        label_names: names of the classes, e.g. ``"U+0041 LATIN CAPITAL LETTER A"``.
+
+    Raises:
+        ConfigError: an impossible option, or matplotlib or Pillow is not installed.
+
+    Example:
+        >>> reader = Glyphs("train")                      # doctest: +SKIP
+        >>> next(reader.chunks(100)).images.shape         # doctest: +SKIP
+        (100, 32, 32, 1)
+    """
+
+    def __init__(
+        self,
+        split="train",
+        classes="all",
+        variants=4,
+        image_size=32,
+        min_faces=4,
+        characters=None,
+        cache_folder=None,
+        jobs=None,
+    ):
+        _check(split, classes, variants, image_size, min_faces)
+        codes = None if characters is None else sorted(set(map(ord, characters)))
+        options = {
+            "variants": variants, "image_size": image_size, "min_faces": min_faces,
+            "characters": codes,
+        }  # fmt: skip
+        versions = [_VERSION, fonts_fingerprint(), np.__version__, scipy.__version__]
+        key = json_text([versions, options])
+        self.source_fingerprint = hashlib.sha1(key.encode()).hexdigest()[:16]
+        folder = _cache_folder(cache_folder) / f"glyphs-{self.source_fingerprint}"
+        if not folder.is_dir():
+            _build(folder, options, jobs or joblib.cpu_count())
+        super().__init__(folder / f"{split}.npy")
+        names = read_json(folder / "classes.json", fix=_DELETE, kind=(dict, list))
+        part = [classes == "all" or _is_unseen(name) == (classes == "unseen") for name in names]
+        self.label_names = [name for name, kept in zip(names, part, strict=True) if kept]
+        self.num_labels = len(self.label_names)
+        index = read_array(folder / f"{split}-index.npy", fix=_DELETE)
+        self._rows = np.flatnonzero(np.array(part, bool)[index[:, 0]])
+        self._index, self._names = index[self._rows], names
+        self.num_examples = len(self._rows)
+
+    @property
+    def bytes_read(self):
+        return 0
+
+    @property
+    def labels(self):
+        """Number of each image's class, int (n,); equal within a class, with gaps."""
+        return self._index[:, 0]
+
+    def images(self, rows):
+        """The given images, uint8 (rows, size, size, 1)."""
+        return np.load(self.path, mmap_mode="r")[self._rows[rows]]
+
+    def _read(self, size):
+        images = np.load(self.path, mmap_mode="r")
+        for start in range(0, self.num_examples, size):
+            index = self._index[start : start + size].tolist()
+            yield Chunk(
+                labels=[[self._names[row[0]]] for row in index],
+                images=images[self._rows[start : start + size]],
+                names=[f"U+{code:04X} {FACES[face]} {v}" for _, code, face, v in index],
+            )
+
+
+def glyph_pairs(num_pairs=6000, seed=0, folds=10, split="test", classes="unseen", **options):
+    """Pairs of images for verification, by default of classes that ``"seen"`` leaves out.
+
+    Args:
+        num_pairs, seed, folds: as in ``tfxc.data.verification.pairs.make_pairs``; classes are
+            disjoint between folds.
+        split, classes, options: as in ``Glyphs``.
+
+    Returns:
+        ``tfxc.data.verification.pairs.PairSet``.
+
+    Raises:
+        ConfigError: as ``Glyphs``.
+        DataError: there are not so many pairs.
+
+    Example:
+        >>> pairs = glyph_pairs()                     # doctest: +SKIP
+        >>> pairs.pairs.shape, pairs.same.mean()      # doctest: +SKIP
+        ((6000, 2), 0.5)
+    """
+    reader = Glyphs(split=split, classes=classes, **options)
+    pairs, same = make_pairs(reader.labels, num_pairs, seed, folds, disjoint=True)
+    used, pairs = np.unique(pairs, return_inverse=True)
+    return PairSet(pairs.reshape(-1, 2), same, Examples(reader.path, images=reader.images(used)))
+
+
+def _check(split, classes, variants, image_size, min_faces):
+    for name, value, known in (("split", split, _SPLITS), ("classes", classes, _PARTS)):
+        if value not in known:
+            raise ConfigError(f"one of {', '.join(known)} expected, found {value!r}", where=name)
+    limits = (
+        ("variants", variants, 1, 1000),
+        ("image_size", image_size, 8, 512),
+        ("min_faces", min_faces, 1, len(FACES)),
+    )
+    for name, value, low, high in limits:
+        if not (isinstance(value, int) and low <= value <= high):
+            raise ConfigError(
+                f"a whole number from {low} to {high} expected, found {value!r}", where=name
+            )
+
+
+def _cache_folder(folder):
+    folder = folder or os.environ.get("TFXC_CACHE") or Path.home() / ".cache" / "tfxc"
+    return Path(folder).expanduser()
+
+
+def _is_unseen(name):
+    return seed_of("class", name) % _UNSEEN == 0
+
+
+def _build(folder, options, jobs):
+    font_folder()
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
+    codes = options["characters"]
+    codes = None if codes is None else set(codes)
+    with Progress("comparing glyphs", len(FACES), unit="faces") as progress:
+        looks = []
+        for found in parallel(joblib.delayed(looks_of_face)(f, codes) for f in range(len(FACES))):
+            looks.append(found)
+            progress.advance(1)
+    classes = classes_of(looks, options["min_faces"])
+    if not classes:
+        raise ConfigError(
+            f"characters that at least {options['min_faces']} faces hold expected, found none",
+            where="characters",
+            fix="lower min_faces or choose other characters",
+        )
+    variants, size = options["variants"], options["image_size"]
+    with atomic_folder(folder, "built-in data set") as scratch, contextlib.ExitStack() as stack:
+        names = [one.name for one in classes]
+        write_json(scratch / "classes.json", names)
+        files, wanted = {}, {}
+        for split, index in _index(classes, variants).items():
+            write_array(scratch / f"{split}-index.npy", index)
+            # No memory map: writing to one ends the process where the disk is full.
+            files[split] = stack.enter_context(open(scratch / f"{split}.npy", "wb"))
+            _write_head(files[split], (len(index), size, size, 1))
+            wanted[split] = len(index)
+        drawn = _draw_all(parallel, classes, files, variants, size)
+        assert drawn == wanted, "one image per row"
+
+
+def _write_head(stream, shape):
+    head = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, head)
+
+
+def _index(classes, variants):
+    """Class, code point, face and variant of each image, int32 (n, 4) by split."""
+    rows = {split: [] for split in _SPLITS}
+    for number, one in enumerate(classes):
+        for place, (code, face) in enumerate(one.glyphs):
+            for variant in range(variants):
+                split = _split(code, face, variant, place == 0 and variant == 0)
+                rows[split].append((number, code, face, variant))
+    return {split: np.array(part, np.int32).reshape(-1, 4) for split, part in rows.items()}
+
+
+def _split(code, face, variant, is_first):
+    tenth = 0 if is_first else seed_of("split", code, FACES[face], variant) % 10
+    return _SPLITS[max(0, tenth - 7)]
+
+
+def _draw_all(parallel, classes, files, variants, size):
+    """Draws glyph by glyph, appends each image to its split's file; returns how many, by split."""
+    glyphs = [(c, f, place == 0) for o in classes for place, (c, f) in enumerate(o.glyphs)]
+    tasks = [glyphs[at : at + _GLYPHS_PER_TASK] for at in range(0, len(glyphs), _GLYPHS_PER_TASK)]
+    drawn = dict.fromkeys(files, 0)
+    results = parallel(joblib.delayed(_draw_glyphs)(task, variants, size) for task in tasks)
+    with Progress("drawing glyphs", len(glyphs), unit="glyphs") as progress:
+        for task, found in zip(tasks, results, strict=True):
+            for split, images in found.items():
+                files[split].write(images.tobytes())
+                drawn[split] += len(images)
+            progress.advance(len(task))
+    return drawn
+
+
+def _draw_glyphs(glyphs, variants, size):
+    """Images of some glyphs by split, uint8 (n, size, size)."""
+    found = {split: [np.zeros((0, size, size), np.uint8)] for split in _SPLITS}
+    for code, face, is_first in glyphs:
+        images = draw(code, face, range(variants), size)
+        splits = [_split(code, face, v, is_first and v == 0) for v in range(variants)]
+        for split, image in zip(splits, images, strict=True):
+            found[split].append(image[None])
+    return {split: np.concatenate(parts) for split, parts in found.items()}
+
+
+READER = Glyphs

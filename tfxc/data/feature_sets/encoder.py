@@ -1,0 +1,181 @@
+"""Any SavedModel as the encoder of a feature set."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.conversion import check_kind
+from tfxc.data.images.conversion import ImageConverter
+from tfxc.data.rows import Rows
+
+
+class SavedModelEncoder:
+    """A signature of a SavedModel that takes one input and gives vectors.
+
+    Images come to it as (batch, height, width, channels): as they are (0 to 255) where it takes
+    uint8, else as ``(x / 255 - mean) / std``. Dense vectors come as they are.
+
+    Args:
+        path: folder of the SavedModel.
+        signature: name of the signature.
+        output: name of the output; None where there is one.
+        image_size: [height, width] where the signature leaves them open.
+        mean, std: one number or one per channel, of pixels from 0 to 1; needed for images as
+            floats.
+
+    Attributes:
+        num_features: length of the vectors.
+        settings: what decides the vectors.
+
+    Raises:
+        ConfigError: no SavedModel, no such signature or output, an input of another form, an option
+            that is missing or has no effect.
+    """
+
+    def __init__(
+        self, path, *, signature="serving_default", output=None, image_size=None, mean=None,
+        std=None,
+    ):  # fmt: skip
+        self.path = Path(path)
+        if not (self.path / "saved_model.pb").is_file():
+            raise ConfigError("a folder with saved_model.pb expected", where=path)
+        self._model = tf.saved_model.load(str(path))
+        known = list(self._model.signatures)
+        if signature not in known:
+            raise _choice("signature", known, signature, path)
+        self._function = self._model.signatures[signature]
+        self._input, self._spec = self._only_input()
+        self._shape = self._image_shape(image_size)
+        self._scale = self._scaling(mean, std)
+        self._output = self._chosen(output)
+        self.num_features = self._width()
+        self.settings = {
+            "encoder_sha256": folder_checksum(self.path), "signature": signature,
+            "output": self._output, "image_shape": self._shape, "mean": mean, "std": std,
+        }  # fmt: skip
+
+    def rows(self, reader, size):
+        """Yields the ``Rows`` of a reader's chunks, without labels.
+
+        Raises:
+            DataError: examples of another kind, or an image that cannot be decoded.
+        """
+        first = 0
+        images = None if self._shape is None else ImageConverter.of_shape(self._shape)
+        for chunk in reader.chunks(size):
+            check_kind(chunk, "features" if images is None else "images", reader.path)
+            if images is None:
+                arrays = {"matrix": self._vectors(chunk.features, reader.path)}
+            else:
+                arrays = images.convert(chunk, reader.path, first)[1]
+            yield Rows(
+                label_indptr=np.zeros(len(chunk) + 1), label_ids=[], num_features=0, **arrays
+            )
+            first += len(chunk)
+
+    def __call__(self, rows):
+        """Vectors of ``Rows``, float32 (n, num_features)."""
+        features = rows.batch()["features"]
+        if self._scale is not None:
+            features = (features.astype(np.float32) / np.float32(255) - self._scale[0]) / (
+                self._scale[1]
+            )
+        inputs = tf.cast(tf.constant(features), self._spec.dtype)
+        found = self._function(**{self._input: inputs})[self._output]
+        return tf.reshape(tf.cast(found, tf.float32), [len(rows), -1]).numpy()
+
+    def _only_input(self):
+        inputs = self._function.structured_input_signature[1]
+        if len(inputs) != 1:
+            raise ConfigError(f"one input expected, found {', '.join(inputs)}", where=self.path)
+        ((name, spec),) = inputs.items()
+        if spec.shape.rank not in (2, 4) or not (spec.dtype.is_floating or spec.dtype == tf.uint8):
+            raise ConfigError(
+                "an input of images (batch, height, width, 1 or 3) or vectors (batch, dim), float "
+                f"or uint8, expected, found {spec.dtype.name} {spec.shape}",
+                where=self.path,
+                fix="save a signature that takes them",
+            )
+        return name, spec
+
+    def _image_shape(self, image_size):
+        """(height, width, channels), or None for vectors."""
+        if self._spec.shape.rank == 2:
+            if image_size is not None:
+                raise ConfigError(
+                    "this model takes vectors", where="image_size", fix="leave it out"
+                )
+            return None
+        height, width, channels = self._spec.shape[1:]
+        given = image_size or (height, width)
+        fits = all(have in (None, want) for have, want in zip((height, width), given, strict=True))
+        if None in given or not fits or channels not in (1, 3, None):
+            raise ConfigError(
+                f"images of {self._spec.shape[1:]} are what this model takes, asked for are "
+                f"{tuple(given)} with 1 or 3 channels last",
+                where="image_size",
+                fix="give height and width that the model takes",
+            )
+        return (*given, channels or 3)
+
+    def _scaling(self, mean, std):
+        wanted = self._shape is not None and self._spec.dtype.is_floating
+        if not wanted and (mean is not None or std is not None):
+            raise ConfigError(
+                "this model takes its input as it is", where="mean, std", fix="leave them out"
+            )
+        if not wanted:
+            return None
+        for name, value in (("mean", mean), ("std", std)):
+            if np.size(value) not in (1, self._shape[2]) or value is None:
+                raise ConfigError(
+                    f"one number or {self._shape[2]} expected, found {value}",
+                    where=name,
+                    fix="give what the model was trained with, of pixels from 0 to 1",
+                )
+        if np.min(std) <= 0:
+            raise ConfigError(f"positive numbers expected, found {std}", where="std")
+        return np.asarray(mean, np.float32), np.asarray(std, np.float32)
+
+    def _chosen(self, output):
+        known = list(self._function.structured_outputs)
+        if output is None and len(known) == 1:
+            return known[0]
+        if output not in known:
+            raise _choice("output", known, output, self.path)
+        return output
+
+    def _width(self):
+        shape = self._shape or self._spec.shape[1:]
+        if None in shape:
+            raise ConfigError(f"an input of one width expected, found {shape}", where=self.path)
+        zeros = tf.zeros([1, *shape], self._spec.dtype)
+        return int(tf.size(self._function(**{self._input: zeros})[self._output]))
+
+    def _vectors(self, features, where):
+        width = self._spec.shape[1]
+        if not isinstance(features, np.ndarray) or features.shape[1] != width:
+            found = getattr(features, "shape", None)
+            raise DataError(f"dense vectors of length {width} expected, found {found}", where=where)
+        return features
+
+
+def folder_checksum(path):
+    """SHA-256 over the names and contents of the files of a folder."""
+    total = hashlib.sha256()
+    for file in sorted(file for file in Path(path).rglob("*") if file.is_file()):
+        total.update(str(file.relative_to(path)).encode())
+        with open(file, "rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
+def _choice(what, known, found, where):
+    return ConfigError(
+        f"one of its {what}s ({', '.join(known)}) expected, found {found!r}",
+        where=where,
+        fix=f"name one with --{what}",
+    )

@@ -1,0 +1,188 @@
+"""Feature sets made from other data: encoded by a model, split, or copied from arrays."""
+
+import concurrent.futures
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.progress import Progress
+from tfxc.data.feature_sets.writer import FeatureWriter
+from tfxc.data.label_ids import inferred_num_labels
+from tfxc.data.row_writer import RemainingChunks
+
+
+class Labels(NamedTuple):
+    """One label id per example, int32 (n,); how many there are; their names or None."""
+
+    ids: np.ndarray
+    count: int
+    names: list | None
+
+
+def read_labels(reader, num_labels=None, names=None):
+    """The label of every example of a reader.
+
+    Numbered labels keep their numbers. Named ones get their place in ``names``, else in the
+    format's own list, else in the alphabetical order of the names that occur.
+
+    Args:
+        reader: a ``Reader``.
+        num_labels: number of labels; None takes what the format or ``names`` say, else the
+            largest id plus 1.
+        names: list of all label names, or None.
+
+    Returns:
+        ``Labels``.
+
+    Raises:
+        DataError: no examples, an example without a label or with several, a label that is not
+            among the names or out of range.
+        ConfigError: ``num_labels`` is not the number of names.
+    """
+    names = names if names is not None else reader.label_names
+    codes = {} if names is None else {name: number for number, name in enumerate(names)}
+    known, parts, first = len(codes), [], 0
+    with Progress("reading labels", reader.num_examples, "examples") as progress:
+        for lists in reader.label_lists():
+            parts.append(_codes(lists, codes, first, reader.path))
+            first += len(lists)
+            progress.advance(len(lists))
+    if not first:
+        raise DataError(
+            "examples expected, found none", where=reader.path, fix="check the reader's options"
+        )
+    ids = np.concatenate(parts)
+    if names is None and codes:
+        names = sorted(codes)
+        places = {name: place for place, name in enumerate(names)}
+        ids = np.array([places[name] for name in codes], np.int32)[ids]
+    elif len(codes) > known:
+        raise DataError(
+            f"labels among the {known:,} known names expected, found {next_after(codes, known)!r}",
+            where=reader.path,
+            fix="add the name to the list",
+        )
+    count = _count(ids, num_labels, names, reader.num_labels, reader.path)
+    return Labels(ids, count, names)
+
+
+def next_after(items, count):
+    """Item number ``count`` of an iterable."""
+    return next(itertools.islice(items, count, None))
+
+
+def _codes(lists, codes, first, where):
+    """int32 ids: numbers as they are, names by ``codes``, which grows."""
+    wrong = next((place for place, row in enumerate(lists) if len(row) != 1), None)
+    if wrong is not None:
+        raise DataError(
+            f"one label per example expected, found {len(lists[wrong])} in example "
+            f"{first + wrong} (counted from 0)",
+            where=where,
+            fix="take a set with one class per example",
+        )
+    labels = [label for (label,) in lists]
+    if labels and isinstance(labels[0], str):
+        labels = [codes.setdefault(label, len(codes)) for label in labels]
+    return np.array(labels, np.int32)
+
+
+def _count(ids, wanted, names, declared, where):
+    if names is not None:
+        declared = len(names)
+        if wanted not in (None, declared):
+            raise ConfigError(
+                f"{declared:,} label names, but {wanted:,} labels are declared", where="num_labels"
+            )
+    return wanted or declared or inferred_num_labels(ids, None, where)
+
+
+def extract_features(
+    reader, encoder, folder, labels, *, batch_size=256, dtype="float32", unit_norm=False,
+    settings=None, origin=None,
+):  # fmt: skip
+    """Encodes the examples of a reader into a feature set, or goes on with that.
+
+    Every ``batch_size`` consecutive examples are always encoded together, whether or not the work
+    is interrupted, so that the bytes do not depend on it. Examples that are done are read over,
+    not decoded.
+
+    Args:
+        reader: a ``Reader``.
+        encoder: an object with ``num_features``, ``settings`` (dict, what decides its vectors),
+            ``rows(reader, size)`` → ``Rows`` of each chunk, and ``__call__(rows)`` → (n, dim).
+        folder: the folder to write.
+        labels: ``Labels``, one per example.
+        batch_size: examples encoded at a time.
+        dtype: ``"float32"`` or ``"float16"``, of the file.
+        unit_norm: divide each vector by its Euclidean length.
+        settings: dict of what else decides the vectors, e.g. the reader's options.
+        origin: dict of what is worth telling in ``features.json``.
+
+    Returns:
+        Number of rows that this call encoded.
+
+    Raises:
+        DataError: the reader gives another number of examples than labels, a vector that is not
+            finite, or of length 0 where it is to be divided by it.
+        UserError: as ``FeatureWriter``.
+    """
+    own = {"unit_norm": unit_norm, "batch_size": batch_size}
+    settings = {**encoder.settings, **(settings or {}), **own}
+    writer = FeatureWriter(
+        folder, labels=labels.ids, num_features=encoder.num_features, num_labels=labels.count,
+        label_names=labels.names, dtype=dtype, settings=settings, origin=origin,
+    )  # fmt: skip
+    with writer:
+        if writer.finished:
+            return 0
+        total, start = writer.num_examples, int(writer.done.sum())
+
+        def is_done(first, stop):
+            if stop > total:
+                raise _fewer(stop, total, reader.path)
+            return writer.is_done(first, stop)
+
+        remaining = RemainingChunks(reader, is_done)
+        with Progress("extracting", total, "examples", start=start) as progress:
+            for rows in _ahead(encoder.rows(remaining, batch_size)):
+                first = remaining.firsts.popleft()
+                vectors = np.asarray(encoder(rows), np.float32)
+                writer.write(first, _unit(vectors, first, folder) if unit_norm else vectors)
+                progress.advance(len(rows))
+        if not writer.done.all():
+            raise _fewer(int(np.argmin(writer.done)), total, reader.path)
+        return total - start
+
+
+def _fewer(found, expected, where):
+    return DataError(
+        f"{expected:,} examples as there are labels expected, found {found:,}"
+        f"{' or more' if found > expected else ''}",
+        where=where,
+        fix="leave the data alone while it is read",
+    )
+
+
+def _ahead(items):
+    """The same items, each made in the background while the one before it is worked on."""
+    items = iter(items)
+    with concurrent.futures.ThreadPoolExecutor(1, "tfxc-extract") as pool:
+        future = pool.submit(next, items, None)
+        while (item := future.result()) is not None:
+            future = pool.submit(next, items, None)
+            yield item
+
+
+def _unit(vectors, first, where):
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    wrong = np.flatnonzero(lengths == 0)
+    if wrong.size:
+        raise DataError(
+            f"a vector of length 0 cannot be scaled to length 1, found one in row "
+            f"{first + wrong[0]} (counted from 0)",
+            where=where,
+        )
+    return vectors / lengths

@@ -1,0 +1,304 @@
+"""Feature sets: folders with one vector and one label per example, made to be mapped into memory.
+
+A feature set holds ``features.npy`` (float32 or float16, (n, dim)), ``labels.npy`` (int32 (n,)),
+``features.json`` (sizes, number of labels, what the vectors were made from) and, where the labels
+have names, ``labels.txt``; when it is finished also ``checksums.json`` of these files. While it is
+being written, ``features.npy`` is not there yet but under another name, see
+``tfxc.data.row_writer.RowWriter``.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from tfxc.core import checksums
+from tfxc.core.errors import DataError, MachineError
+from tfxc.core.files import read_errors
+from tfxc.data.row_writer import read_progress, unfinished_files
+
+FEATURES, LABELS = "features.npy", "labels.npy"
+SETTINGS, NAMES = "features.json", "labels.txt"
+FORMAT_VERSION = 1
+TYPES = ("float32", "float16")
+_BLOCK_BYTES = 8 << 20
+_AGAIN = "extract, split or import it again"
+
+
+class FeatureSet:
+    """A finished feature set. Nothing is read but the small files until rows are asked for.
+
+    Args:
+        folder: the set's folder.
+
+    Attributes:
+        num_examples, num_features, num_labels: sizes.
+        dtype: of the stored features.
+        settings: dict of ``features.json``.
+        features: memory map (n, dim), read only.
+        labels: memory map int32 (n,), read only.
+
+    Raises:
+        DataError: no such folder, no feature set, a file is missing, damaged, shorter or longer
+            than it should be, of another shape or type, or rows are missing; the message says how
+            many and how to go on.
+
+    Example:
+        >>> FeatureSet("features/train").features.shape     # doctest: +SKIP
+        (17091657, 512)
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.settings = load_settings(self.folder)
+        self.num_examples = self.settings["num_examples"]
+        self.num_features = self.settings["num_features"]
+        self.num_labels = self.settings["num_labels"]
+        self.dtype = np.dtype(self.settings["dtype"])
+        if not is_finished(self.folder, self.settings):
+            raise _unfinished(self.folder, self.num_examples)
+        shape = (self.num_examples, self.num_features)
+        self._offset = check_array(self.folder / FEATURES, shape, self.dtype)
+        check_array(self.folder / LABELS, shape[:1], np.dtype(np.int32))
+        checksums.check(self.folder, _AGAIN)
+        self.features = np.load(self.folder / FEATURES, mmap_mode="r")
+        self.labels = np.load(self.folder / LABELS, mmap_mode="r")
+
+    @property
+    def identity(self):
+        """SHA-256 of all files: two sets with the same one hold the same."""
+        return checksums.identity(self.folder, _AGAIN)
+
+    def verify(self):
+        """Compares all files with their checksums; small ones were compared when it was opened.
+
+        Raises:
+            DataError: names the first file that differs.
+        """
+        checksums.check(self.folder, _AGAIN, whole=True)
+
+    @property
+    def label_names(self):
+        """Names of the labels in the order of their ids, or None.
+
+        Raises:
+            DataError: their file is damaged, or has another number of names.
+        """
+        from tfxc.labels.vocabulary import LabelVocabulary
+
+        path = self.folder / NAMES
+        if not os.path.lexists(path):
+            return None
+        names = LabelVocabulary.load(path).names
+        if len(names) != self.num_labels:
+            raise DataError(
+                f"names of {self.num_labels:,} labels as {SETTINGS} says expected, found "
+                f"{len(names):,}",
+                where=path,
+                fix=_AGAIN,
+            )
+        return names
+
+    @property
+    def block_rows(self):
+        """Rows that are read at a time where all are read."""
+        return max(1, _BLOCK_BYTES // (self.num_features * self.dtype.itemsize))
+
+    def read(self, start, out):
+        """Reads the rows from ``start`` on into ``out``, float32 (rows, dim).
+
+        The file is read, not mapped: a large sequential read, no page of which stays in this
+        process.
+
+        Raises:
+            DataError: the file ends early, or a value is NaN or infinite; the row is named.
+        """
+        plain = out if self.dtype == out.dtype else np.empty(out.shape, self.dtype)
+        view = memoryview(plain.reshape(-1).view(np.uint8))
+        place = self._offset + start * self.num_features * self.dtype.itemsize
+        with open(self.folder / FEATURES, "rb", buffering=0) as stream:
+            stream.seek(place)
+            while len(view):
+                count = stream.readinto(view)
+                if not count:
+                    raise DataError("the file ends early", where=stream.name, fix=_AGAIN)
+                view = view[count:]
+        if plain is not out:
+            out[...] = plain
+        check_finite(out, start, self.folder / FEATURES)
+
+    def blocks(self, size=None):
+        """Yields ``(first row, float32 (rows, dim), int32 (rows,))`` of all rows in order."""
+        size = size or self.block_rows
+        for start in range(0, self.num_examples, size):
+            stop = min(start + size, self.num_examples)
+            block = np.empty((stop - start, self.num_features), np.float32)
+            self.read(start, block)
+            yield start, block, self.read_labels(start, stop)
+
+    def read_labels(self, start, stop):
+        """Labels of the rows ``start`` to ``stop``, int32.
+
+        Raises:
+            DataError: a label is outside 0 to ``num_labels - 1``; the row is named.
+        """
+        labels = np.array(self.labels[start:stop])
+        check_labels(labels, self.num_labels, self.folder / LABELS, start)
+        return labels
+
+    def label_counts(self):
+        """Examples of each label, int64 (num_labels,).
+
+        Raises:
+            DataError: a label is outside 0 to ``num_labels - 1``; the row is named.
+        """
+        total = np.zeros(self.num_labels, np.int64)
+        for start in range(0, self.num_examples, _BLOCK_BYTES):
+            part = self.read_labels(start, min(start + _BLOCK_BYTES, self.num_examples))
+            total += np.bincount(part, minlength=self.num_labels)
+        return total
+
+
+def is_feature_set(path):
+    """Whether a path is the folder of a feature set, finished or not."""
+    return (Path(path) / SETTINGS).is_file()
+
+
+def load_settings(folder):
+    """The checked content of ``features.json``.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    folder, path = Path(folder), Path(folder) / SETTINGS
+    if not path.is_file():
+        found = "a file" if folder.is_file() else "no such folder"
+        if folder.is_dir():
+            found = f"no {SETTINGS} in it" if any(folder.iterdir()) else "an empty folder"
+        raise DataError(
+            f"a feature set (a folder with {FEATURES}, {LABELS} and {SETTINGS}) expected, found "
+            f"{found}",
+            where=folder,
+            fix="make one with tools/extract_features.py or tools/import_features.py",
+        )
+    try:
+        with read_errors(path, fix=_AGAIN):
+            settings = json.loads(path.read_bytes())
+        sizes = [settings[f"num_{name}"] for name in ("examples", "features", "labels")]
+        whole = all(type(size) is int and size > 0 for size in sizes)
+        whole &= settings["dtype"] in TYPES and type(settings["finished"]) is bool
+        version = settings["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, MachineError):
+            raise
+        whole, version = False, FORMAT_VERSION
+    if not whole:
+        raise DataError("this description of a feature set is damaged", where=path, fix=_AGAIN)
+    if version != FORMAT_VERSION:
+        problem = f"a feature set of version {FORMAT_VERSION} expected, found {version}"
+        raise DataError(problem, where=path, fix=_AGAIN)
+    return settings
+
+
+def check_array(path, shape, dtype, fix=_AGAIN):
+    """Holds an ``.npy`` file's header and length against what is expected.
+
+    Args:
+        fix: what the messages recommend.
+
+    Returns:
+        Where the values begin, in bytes.
+
+    Raises:
+        DataError: missing, another shape or type, or another length than the header says.
+    """
+    if not path.is_file():
+        raise DataError("no such file", where=path, fix=fix)
+    with read_errors(path, fix=fix), open(path, "rb") as stream:
+        found, offset = _read_header(stream), stream.tell()
+    if found != (tuple(shape), False, dtype):
+        told = "no such array" if found is None else f"{found[2]} {found[0]}"
+        if found is not None and found[1]:
+            told += " in Fortran order"
+        problem = f"{dtype} {tuple(shape)} as {SETTINGS} says expected, found {told}"
+        raise DataError(problem, where=path, fix=fix)
+    expected = offset + int(np.prod(shape)) * dtype.itemsize
+    size = os.path.getsize(path)
+    if size != expected:
+        raise DataError(
+            f"{expected:,} bytes expected by its header, found {size:,}", where=path, fix=fix
+        )
+    return offset
+
+
+def _read_header(stream):
+    """(shape, whether in Fortran order, type) of an ``.npy`` file, or None."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            return np.lib.format.read_array_header_1_0(stream)
+        return np.lib.format.read_array_header_2_0(stream)
+    except (ValueError, SyntaxError, TypeError):
+        return None
+
+
+def check_finite(rows, first, where):
+    """Refuses NaN and infinity in ``rows``, which stand from row ``first`` on.
+
+    Raises:
+        DataError: names the first such row.
+    """
+    # A sum is a single pass without a temporary; only where it is not finite is more done.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(rows.sum(dtype=np.float32)):
+            return
+    wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if wrong.size:
+        raise DataError(
+            f"finite feature values expected, found NaN or infinity in row {first + wrong[0]} "
+            "(counted from 0)",
+            where=where,
+            fix="correct or leave out that example",
+        )
+
+
+def check_labels(labels, num_labels, where, first=0):
+    """Refuses labels outside 0 to ``num_labels - 1``.
+
+    Raises:
+        DataError: names the first such row.
+    """
+    wrong = np.flatnonzero((labels < 0) | (labels >= num_labels))
+    if wrong.size:
+        raise DataError(
+            f"labels from 0 to {num_labels - 1:,} ({num_labels:,} are declared) expected, found "
+            f"{labels[wrong[0]]} in row {first + wrong[0]} (counted from 0)",
+            where=where,
+            fix="correct the label or the number of labels",
+        )
+
+
+def is_finished(folder, settings):
+    """Whether all rows of a set are in place.
+
+    Args:
+        folder: of the set.
+        settings: what ``load_settings`` gives.
+    """
+    unfinished, _ = unfinished_files(Path(folder) / FEATURES)
+    return settings["finished"] and not unfinished.exists()  # the features get their name last
+
+
+def _unfinished(folder, num_examples):
+    _, done = read_progress(folder / FEATURES)
+    if done is None:
+        problem = "not written to its end, and what is known of its rows is missing or damaged"
+        return DataError(problem, where=folder, fix=_AGAIN)
+    missing = num_examples - int(np.count_nonzero(done))
+    return DataError(
+        f"half-written: {missing:,} of {num_examples:,} rows are missing, the first is row "
+        f"{int(np.argmin(done))}",
+        where=folder,
+        fix="run the command that was writing it again, it goes on where it stopped",
+    )

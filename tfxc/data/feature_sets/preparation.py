@@ -1,0 +1,101 @@
+"""What a prepared folder says where the data are feature sets: sizes, names, counts, no rows."""
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.files import write_array
+from tfxc.data.feature_sets.feature_set import FeatureSet, is_feature_set
+from tfxc.data.manifest import (
+    LABEL_COUNTS_FILE,
+    LABELS_FILE,
+    UNSEEN_LABELS_FILE,
+    Manifest,
+    SourceInfo,
+    SplitInfo,
+    fingerprint,
+    fingerprints_of,
+)
+from tfxc.data.source_files import is_builtin
+from tfxc.labels.vocabulary import LabelVocabulary
+
+LAYOUT = "feature_set"
+_MEANT = {"name", "train", "dev", "test", "reader", "where"}
+
+
+def names_feature_sets(settings, sources):
+    """Whether the sources of a data set are feature sets, which are read where they are.
+
+    Args:
+        settings: ``DataSettings``.
+        sources: split → path, expanded.
+    """
+    if settings.reader is not None:
+        return settings.reader == LAYOUT
+    return not is_builtin(sources["train"]) and is_feature_set(sources["train"])
+
+
+def prepare_feature_sets(settings, sources, folder):
+    """Checks the feature sets of all splits and writes what a model has to know of them.
+
+    Args:
+        settings, sources: as for ``names_feature_sets``.
+        folder: where to write manifest, label names and label counts.
+
+    Raises:
+        ConfigError: a setting that means nothing to feature sets.
+        DataError: a set cannot be read, a label is out of range, or the splits do not fit together.
+    """
+    _refuse_others(settings)
+    sets = {split: FeatureSet(path) for split, path in sources.items()}
+    train = sets["train"]
+    counts = {split: features.label_counts() for split, features in sets.items()}
+    for split, features in sets.items():
+        _check_alike(features, train, split)
+    names = train.label_names or map(str, range(train.num_labels))
+    LabelVocabulary(names).save(folder / LABELS_FILE)
+    LabelVocabulary([]).save(folder / UNSEEN_LABELS_FILE)
+    write_array(folder / LABEL_COUNTS_FILE, counts["train"])
+    identities = {split: features.identity for split, features in sets.items()}
+    Manifest(
+        name=settings.name, settings_fingerprint=fingerprint(settings), layout=LAYOUT,
+        feature_kind="dense", num_features=train.num_features, num_labels=train.num_labels,
+        num_unseen_labels=0, text_features=None, row_normalise=None,
+        sources={
+            split: SourceInfo(path=written, sha256=identities[split])
+            for split, written in settings.sources().items()
+        },
+        splits={split: _split_info(features) for split, features in sets.items()},
+        fingerprints=fingerprints_of(folder, identities),
+    ).save(folder)  # fmt: skip
+
+
+def _split_info(features):
+    return SplitInfo(
+        examples=features.num_examples,
+        nonzeros=features.num_examples * features.num_features,
+        labels=features.num_examples, min_labels=1, max_labels=1, without_labels=0,
+        unseen_labels=0, shards=[],
+    )  # fmt: skip
+
+
+def _check_alike(features, train, split):
+    for name in ("num_features", "num_labels", "label_names"):
+        expected, found = getattr(train, name), getattr(features, name)
+        if found != expected:
+            told = (f"{expected}", f"{found}") if name != "label_names" else ("those", "others")
+            raise DataError(
+                f"{name} {told[0]} as in the training split expected, found {told[1]}",
+                where=f"data.{split} ({features.folder})",
+                fix="make all splits from one set with tools/split_features.py",
+            )
+
+
+def _refuse_others(settings):
+    for key, field in type(settings).model_fields.items():
+        if key not in _MEANT and getattr(settings, key) != field.default:
+            fix = f"remove {key}"
+            if key == "normalise":
+                fix += " and set encoder.unit_norm=true"
+            raise ConfigError(
+                f"{key} means nothing to feature sets, which are read as they are",
+                where=f"data.{key}",
+                fix=fix,
+            )

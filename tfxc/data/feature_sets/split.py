@@ -1,0 +1,151 @@
+"""Feature sets copied block by block: cut into splits, or taken over from arrays."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.progress import Progress
+from tfxc.data.feature_sets.feature_set import check_labels
+from tfxc.data.feature_sets.writer import FeatureWriter
+from tfxc.data.label_ids import inferred_num_labels
+from tfxc.data.sources.base import permutation
+
+SPLITS = ("train", "val", "test")
+_BLOCK_BYTES = 8 << 20
+
+
+def split_features(features, folder, val, test, seed=0):
+    """Writes ``train/``, ``val/`` and ``test/`` of a feature set, or goes on with that.
+
+    Which rows go where is decided by the seed alone; in each split they keep their order. One
+    block of rows is in memory at a time.
+
+    Args:
+        features: ``FeatureSet``.
+        folder: where to write; a split without rows is left out.
+        val, test: number of rows, or a share below 1 of all rows.
+        seed: of the choice.
+
+    Returns:
+        dict: split → number of rows.
+
+    Raises:
+        ConfigError: more rows are asked for than there are, or none are left to train on.
+        DataError: NaN or infinity, naming the row.
+        UserError: as ``FeatureWriter``.
+    """
+    sizes = _sizes(features.num_examples, val, test)
+    of_row = np.zeros(features.num_examples, np.int8)
+    order = permutation(features.num_examples, seed)
+    of_row[order[: sizes["val"]]] = 1
+    of_row[order[sizes["val"] : sizes["val"] + sizes["test"]]] = 2
+    del order
+    with contextlib.ExitStack() as stack:
+        writers = {}
+        for number, split in enumerate(SPLITS):
+            if sizes[split]:
+                settings = {"split": split, "seed": seed, "sizes": sizes}
+                writer = _like(features, Path(folder) / split, of_row == number, settings)
+                writers[number] = stack.enter_context(writer)
+        _copy(features, of_row, writers)
+    return sizes
+
+
+def _like(features, folder, chosen, settings):
+    """A ``FeatureWriter`` for the chosen rows of a set."""
+    of = {k: v for k, v in features.settings.items() if k not in ("origin", "finished")}
+    return FeatureWriter(
+        folder, labels=features.labels[chosen], num_features=features.num_features,
+        num_labels=features.num_labels, label_names=features.label_names,
+        dtype=features.dtype.name, settings={**settings, "of": of},
+        origin=features.settings.get("origin"),
+    )  # fmt: skip
+
+
+def _sizes(total, val, test):
+    counts = {}
+    for name, wanted in (("val", val), ("test", test)):
+        counts[name] = int(wanted) if wanted >= 1 else round(wanted * total)
+        if wanted < 0 or (wanted >= 1 and wanted != int(wanted)):
+            raise ConfigError(
+                f"a number of rows, or a share from 0 to 1, expected, found {wanted}", where=name
+            )
+        if wanted and not counts[name]:
+            raise ConfigError(f"a share of {wanted} of {total:,} rows is none", where=name)
+    left = total - sum(counts.values())
+    if left < 1:
+        raise ConfigError(
+            f"{counts['val']:,} rows for val and {counts['test']:,} for test leave none of "
+            f"{total:,} to train on",
+            fix="ask for fewer",
+        )
+    return {"train": left, **counts}
+
+
+def _copy(features, of_row, writers):
+    places = dict.fromkeys(writers, 0)
+    with Progress("splitting", features.num_examples, "rows") as progress:
+        for start in range(0, features.num_examples, features.block_rows):
+            chosen = of_row[start : start + features.block_rows]
+            stops = {n: places[n] + int(np.count_nonzero(chosen == n)) for n in writers}
+            if not all(writers[n].is_done(places[n], stops[n]) for n in writers):
+                block = np.empty((len(chosen), features.num_features), np.float32)
+                features.read(start, block)
+                for number, writer in writers.items():
+                    writer.write(places[number], block[chosen == number])
+            places = stops
+            progress.advance(len(chosen))
+
+
+def import_arrays(features, labels, folder, *, num_labels=None, label_names=None, settings=None):
+    """Writes a feature set from arrays, block by block, or goes on with that.
+
+    Args:
+        features: (n, dim) float16, float32 or float64, whatever can be sliced by rows and given to
+            ``numpy.asarray``, e.g. a memory map; stored as float16 where it is, else as float32.
+        labels: whole numbers (n,).
+        folder: where to write.
+        num_labels: number of labels; None takes the names' number, or the largest label plus 1.
+        label_names: their names, or None.
+        settings: dict that names the arrays: a folder begun with other ones is refused.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        DataError: another shape or type, features and labels of different length, a label out of
+            range, NaN or infinity; the row is named.
+        UserError: as ``FeatureWriter``.
+    """
+    kind = str(features.dtype).removeprefix("torch.")
+    if len(features.shape) != 2 or kind not in ("float16", "float32", "float64"):
+        raise DataError(
+            "features of float16, float32 or float64 (n, dim) expected, found "
+            f"{kind} {tuple(features.shape)}",
+            where="features",
+        )
+    labels = np.asarray(labels)
+    if labels.ndim == 1 and len(labels) != len(features):
+        raise DataError(
+            f"as many labels as features ({len(features):,}) expected, found {len(labels):,}",
+            where="labels",
+            fix="give the labels that belong to these features",
+        )
+    if num_labels is None and labels.dtype.kind in "iu" and labels.size:
+        num_labels = inferred_num_labels(labels, label_names, "labels")
+        check_labels(labels, max(1, num_labels), "labels")
+    writer = FeatureWriter(
+        folder, labels=labels, num_features=features.shape[1], num_labels=num_labels,
+        label_names=label_names, dtype="float16" if kind == "float16" else "float32",
+        settings=settings,
+    )  # fmt: skip
+    size = max(1, _BLOCK_BYTES // (4 * features.shape[1]))
+    with writer, Progress("importing", len(labels), "rows") as progress:
+        for start in range(0, len(labels), size):
+            stop = min(start + size, len(labels))
+            if not writer.is_done(start, stop):
+                writer.write(start, np.asarray(features[start:stop]))
+            progress.advance(stop - start)
+    return len(labels)

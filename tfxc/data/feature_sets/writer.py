@@ -1,0 +1,221 @@
+"""Writes feature sets so that a stopped writing goes on where it was."""
+
+import contextlib
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tfxc.core import checksums
+from tfxc.core.errors import ConfigError, DataError, UserError
+from tfxc.core.escaping import json_text
+from tfxc.core.files import made_parent, write_array, write_json
+from tfxc.data.feature_sets.feature_set import (
+    FEATURES,
+    FORMAT_VERSION,
+    LABELS,
+    NAMES,
+    SETTINGS,
+    TYPES,
+    check_array,
+    check_finite,
+    check_labels,
+    is_finished,
+    load_settings,
+)
+from tfxc.data.row_writer import RowWriter, unfinished_files
+from tfxc.labels.vocabulary import LabelVocabulary
+
+_FREE = ("origin", "finished")
+_MOST_LABELS = 2**31 - 1
+_ANEW = "delete the folder and start again"
+
+
+class FeatureWriter:
+    """Fills a feature set row block by row block, in any order.
+
+    A folder that was begun with the same arguments is gone on with, by ``RowWriter``; the result is
+    the same bytes whether or not the writing was interrupted. Use it as a context manager.
+
+    Args:
+        folder: the folder to write.
+        labels: int (n,), one per row.
+        num_features: length of the vectors.
+        num_labels: number of labels.
+        label_names: their names, or None.
+        dtype: ``"float32"`` or ``"float16"``.
+        settings: dict of whatever else decides the bytes of the features (the encoder, the batch
+            size); a folder begun with other ones is refused.
+        origin: dict of what else is worth telling.
+
+    Raises:
+        ConfigError: an unknown type.
+        DataError: labels out of range, none at all, or not as many names as labels.
+        UserError: the folder was begun with something else, or another process writes to it.
+        MachineError: the disk is too small, or the folder cannot be written to.
+
+    Example:
+        >>> with FeatureWriter(folder, labels=[0, 1], num_features=8, num_labels=2) as writer:
+        ...     writer.write(0, np.zeros((2, 8)))           # doctest: +SKIP
+    """
+
+    def __init__(
+        self, folder, *, labels, num_features, num_labels, label_names=None, dtype="float32",
+        settings=None, origin=None,
+    ):  # fmt: skip
+        if dtype not in TYPES:
+            raise ConfigError(f"one of {', '.join(TYPES)} expected, found {dtype!r}", where="dtype")
+        self.folder, self.dtype = Path(folder), np.dtype(dtype)
+        self._labels = _checked_labels(labels, num_labels, label_names, self.folder)
+        self._names = label_names
+        self.num_examples, self.num_features = len(self._labels), num_features
+        # Through JSON, so that they equal what is loaded (tuples become lists).
+        self.settings = json.loads(json_text({
+            "format_version": FORMAT_VERSION,
+            "num_examples": self.num_examples, "num_features": num_features,
+            "num_labels": num_labels, "dtype": dtype,
+            "labels_sha256": hashlib.sha256(self._labels.tobytes()).hexdigest(),
+            **(settings or {}), "origin": origin or {}, "finished": False,
+        }))  # fmt: skip
+        fixed = {key: value for key, value in self.settings.items() if key not in _FREE}
+        self._rows = RowWriter(
+            self.folder / FEATURES, dtype=dtype, computation=fixed, num_rows=self.num_examples,
+            row_shape=(num_features,),
+        )  # fmt: skip
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self):
+        with made_parent(self.folder / FEATURES):
+            begun = (self.folder / SETTINGS).exists()
+            if begun:
+                self._check_begun()
+            else:
+                self._refuse_strangers()
+            if not self.finished:
+                with contextlib.ExitStack() as stack:
+                    stack.enter_context(self._rows)
+                    self._begin(begun)
+                    self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *error):
+        try:
+            if error[0] is None and not self.finished and self.done.all():
+                self.settings["finished"] = True
+                self._save_settings()
+        except BaseException:
+            self._open.__exit__(*sys.exc_info())
+            raise
+        self._open.__exit__(*error)
+        if error[0] is None and self.finished:
+            self._finish()
+        if error[0] is not None and not self.done.any():
+            self._remove()
+
+    @property
+    def done(self):
+        """Which rows are in place, bool (n,)."""
+        return np.ones(self.num_examples, bool) if self.finished else self._rows.done
+
+    @property
+    def finished(self):
+        """Whether the set is complete and marked so."""
+        return self.settings["finished"]
+
+    def is_done(self, start, stop):
+        """Whether the rows ``start`` to ``stop`` are all in place."""
+        return self.finished or self._rows.is_done(start, stop)
+
+    def write(self, start, rows):
+        """Puts rows, (count, num_features), in their place from ``start`` on.
+
+        Raises:
+            DataError: rows of another width, NaN or infinity (the row is named).
+            MachineError: the disk is full.
+        """
+        with np.errstate(over="ignore"):  # what is too large for float16 is refused below
+            rows = np.ascontiguousarray(rows, self.dtype)
+        stop = start + len(rows)
+        if rows.shape[1:] != (self.num_features,) or stop > self.num_examples:
+            raise DataError(
+                f"vectors of length {self.num_features} for rows up to {self.num_examples:,} "
+                f"expected, found {rows.shape} from row {start:,} on",
+                where=self.folder,
+            )
+        check_finite(rows.astype(np.float32, copy=False), start, self.folder)
+        self._rows.write(start, rows)
+
+    def _check_begun(self):
+        old = load_settings(self.folder)
+        changed = [
+            key
+            for key in sorted({*old, *self.settings} - {*_FREE})
+            if old.get(key) != self.settings.get(key)
+        ]
+        if changed:
+            shown = ", ".join(f"{k} ({old.get(k)} -> {self.settings.get(k)})" for k in changed[:4])
+            raise UserError(
+                f"holds a feature set of something else; changed: {shown}",
+                where=self.folder,
+                fix="choose another folder, or delete this one",
+            )
+        self.settings["finished"] = is_finished(self.folder, old)
+
+    def _refuse_strangers(self):
+        """Refuses a file in the folder's place, and arrays that no writer of this kind has made."""
+        found = [name for name in (FEATURES, LABELS) if (self.folder / name).exists()]
+        if found and not any(path.exists() for path in unfinished_files(self.folder / FEATURES)):
+            raise UserError(
+                f"a new folder expected, found {' and '.join(found)}",
+                where=self.folder,
+                fix="choose another folder; tools/import_features.py takes arrays over",
+            )
+
+    def _begin(self, begun):
+        """Writes the small files; the description comes last, so that where it is, all are."""
+        if begun:
+            labels = self.folder / LABELS
+            check_array(labels, (self.num_examples,), np.dtype(np.int32), fix=_ANEW)
+            return
+        try:
+            write_array(self.folder / LABELS, self._labels)
+            if self._names is not None:
+                LabelVocabulary(self._names).save(self.folder / NAMES)
+            self._save_settings()
+        except BaseException:
+            self._remove()
+            raise
+
+    def _finish(self):
+        """Records the checksums, also where an earlier process was killed just before."""
+        if (self.folder / checksums.FILE).exists():
+            return
+        names = [FEATURES, LABELS, SETTINGS, *([NAMES] if self._names is not None else [])]
+        checksums.record(self.folder, names)
+
+    def _remove(self):
+        """Removes the small files: of a set without a row nothing has to stay."""
+        for name in (SETTINGS, NAMES, LABELS):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _save_settings(self):
+        write_json(self.folder / SETTINGS, self.settings, indent=1)
+
+
+def _checked_labels(labels, num_labels, names, where):
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not len(labels) or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"one label (a whole number) per example expected, found {labels.dtype} {labels.shape}",
+            where=where,
+            fix="check the source and the reader's options",
+        )
+    if num_labels > _MOST_LABELS:
+        problem = f"at most {_MOST_LABELS:,} labels expected, found {num_labels:,}"
+        raise DataError(problem, where=where, fix="number the labels from 0 on")
+    check_labels(labels, num_labels, where)
+    if names is not None and len(names) != num_labels:
+        raise DataError(f"{num_labels:,} label names expected, found {len(names):,}", where=where)
+    return labels.astype(np.int32)

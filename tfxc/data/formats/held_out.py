@@ -1,0 +1,164 @@
+"""The splits of a data set as readers, a dev split out of the training file if need be."""
+
+import array
+import dataclasses
+import itertools
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import DataError
+from tfxc.data.chunk import Chunk
+from tfxc.data.formats import open_reader
+from tfxc.data.source_files import expand
+from tfxc.data.sources.base import permutation
+from tfxc.data.sources.folds import rarest_labels
+
+_STREAM = 7  # of random numbers: not that of the shuffle or of the folds
+_FIELDS = tuple(field.name for field in dataclasses.fields(Chunk))
+
+
+def open_split(settings, split):
+    """The reader of one split.
+
+    With ``dev_share`` the training split is the training file without the examples that make the
+    dev split, and the dev split those.
+
+    Args:
+        settings: ``DataSettings``.
+        split: ``"train"``, ``"dev"`` or ``"test"``.
+
+    Returns:
+        A ``Reader``, or what has a reader's attributes and ``chunks``.
+
+    Raises:
+        DataError: the file cannot be read, or holds too few examples to hold some out.
+    """
+    held_out = settings.dev_share is not None and split != "test"
+    name = "train" if held_out else split
+    options = {**settings.reader_options, **settings.split_options.get(name, {})}
+    reader = open_reader(
+        expand(settings.sources()[name]), name=settings.reader,
+        longest_line=settings.max_line_bytes, **options,
+    )  # fmt: skip
+    if not held_out:
+        return reader
+    label_lists = itertools.chain.from_iterable(reader.label_lists())
+    chosen = held_out_examples(label_lists, settings.dev_share, settings.seed)
+    if not 0 < np.count_nonzero(chosen) < len(chosen):
+        raise DataError(
+            f"enough examples to hold {settings.dev_share:g} of them out expected, found "
+            f"{len(chosen):,}",
+            where=expand(settings.train),
+            fix="raise data.dev_share, or name a file in data.dev",
+        )
+    return Portion(reader, chosen if split == "dev" else ~chosen)
+
+
+def held_out_examples(label_lists, share, seed):
+    """Which examples make the dev split: of each label the same share, as far as possible.
+
+    Examples with several labels go by the rarest of them. The first example of each label by that
+    rule stays in the training split, so that no label is left without one.
+
+    Args:
+        label_lists: iterable of lists of labels, one list per example.
+        share: of the examples, between 0 and 1.
+        seed: of the draw.
+
+    Returns:
+        bool (examples,), True in the dev split.
+
+    Example:
+        >>> lists = [["a"]] * 10 + [["b"]] * 10 + [["c"]]
+        >>> chosen = held_out_examples(lists, 0.2, seed=0)
+        >>> chosen[:10].sum(), chosen[10:20].sum(), chosen[20]
+        (np.int64(2), np.int64(2), np.False_)
+    """
+    rarest = _rarest(label_lists)
+    shuffled = permutation(len(rarest), seed, _STREAM)
+    dealt = shuffled[np.argsort(rarest[shuffled], kind="stable")]
+    groups = rarest[dealt]
+    follows = np.concatenate([[False], groups[1:] == groups[:-1]]) if len(dealt) else groups == 0
+    eligible = dealt[follows]
+    count = min(round(share * len(rarest)), len(eligible))
+    chosen = np.zeros(len(rarest), bool)
+    if count:
+        # At equal distances, so that the labels, which stand in a row, share evenly.
+        chosen[eligible[((np.arange(count) + 0.5) * len(eligible) / count).astype(np.int64)]] = True
+    return chosen
+
+
+def _rarest(label_lists):
+    """``rarest_labels`` of lists of names or ids; a list takes 8 bytes and 4 for each label."""
+    ids, bounds, flat = {}, array.array("q", [0]), array.array("i")
+    for labels in label_lists:
+        flat.extend([ids.setdefault(label, len(ids)) for label in labels])
+        bounds.append(len(flat))
+    return rarest_labels(np.frombuffer(bounds, np.int64), np.frombuffer(flat, np.int32))
+
+
+class Portion:
+    """A part of another reader's examples, in their order.
+
+    Args:
+        reader: the ``Reader``.
+        chosen: bool, which of its examples belong to the part.
+    """
+
+    def __init__(self, reader, chosen):
+        self._reader, self._chosen = reader, chosen
+        self.num_examples = int(np.count_nonzero(chosen))
+
+    def __getattr__(self, name):
+        return getattr(self._reader, name)
+
+    def chunks(self, size=4096):
+        """Yields the part's examples as ``Chunk``s of ``size`` examples, the last smaller."""
+        waiting, count, first = [], 0, 0
+        for chunk in self._reader.chunks(size):
+            places = np.flatnonzero(self._chosen[first : first + len(chunk)])
+            first += len(chunk)
+            waiting.append(_selected(chunk, places))
+            count += len(places)
+            if count >= size:
+                whole = _joined(waiting)
+                yield _selected(whole, np.arange(size))
+                waiting, count = [_selected(whole, np.arange(size, count))], count - size
+        if count:
+            yield _joined(waiting)
+
+    def label_lists(self, size=4096):
+        """Yields the labels of the part's examples, lists as in ``Chunk.labels``."""
+        first = 0
+        for labels in self._reader.label_lists(size):
+            yield list(itertools.compress(labels, self._chosen[first : first + len(labels)]))
+            first += len(labels)
+
+
+def _selected(chunk, places):
+    return _chunk(lambda name: _rows(getattr(chunk, name), places))
+
+
+def _joined(chunks):
+    return _chunk(lambda name: _concatenated([getattr(chunk, name) for chunk in chunks]))
+
+
+def _chunk(value_of):
+    return Chunk(**{name: value_of(name) for name in _FIELDS})
+
+
+def _rows(values, places):
+    if isinstance(values, list):
+        return [values[place] for place in places]
+    return None if values is None else values[places]
+
+
+def _concatenated(parts):
+    if parts[0] is None:
+        return None
+    if scipy.sparse.issparse(parts[0]):
+        return scipy.sparse.vstack(parts, format="csr")
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    return list(itertools.chain.from_iterable(parts))

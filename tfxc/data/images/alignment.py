@@ -1,0 +1,116 @@
+"""Faces brought to one pose: five landmarks moved onto a template by a similarity."""
+
+import itertools
+
+import numpy as np
+
+from tfxc.core.errors import DataError
+
+#: Eyes, nose, corners of the mouth as (x, y) in an image of 112 x 112, as ArcFace uses them
+#: (Deng et al. 2019, arXiv 1801.07698).
+TEMPLATE = np.array(
+    [
+        [38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
+)  # fmt: skip
+SIZE = 112
+
+
+def similarities(points, template=TEMPLATE):
+    """The similarities that bring points closest to a template, in the sense of least squares.
+
+    In the complex plane a similarity is ``z -> c z + d``, so that the best one is a regression of
+    two numbers; it is the solution of Umeyama 1991 for the plane, without reflections.
+
+    Args:
+        points: float (n, k, 2).
+        template: float (k, 2).
+
+    Returns:
+        float64 (n, 2, 3): ``[A, b]`` with ``A point + b`` near the template.
+
+    Raises:
+        DataError: all points of an example coincide.
+
+    Example:
+        >>> float(similarities(TEMPLATE[None] * 2)[0, 0, 0].round(6))
+        0.5
+    """
+    source, target = (_complex(values) for values in (points, template))
+    centred = source - source.mean(axis=1, keepdims=True)
+    spread = np.square(np.abs(centred)).sum(axis=1)
+    if not (spread > 0).all():
+        place = int(np.flatnonzero(~(spread > 0))[0])
+        raise DataError(f"distinct landmarks expected, found one point only in face {place + 1}")
+    factor = (centred.conj() * (target - target.mean())).sum(axis=1) / spread
+    shift = target.mean() - factor * source.mean(axis=1)
+    top = np.stack([factor.real, -factor.imag, shift.real], axis=1)
+    bottom = np.stack([factor.imag, factor.real, shift.imag], axis=1)
+    return np.stack([top, bottom], axis=1)
+
+
+def _complex(points):
+    points = np.asarray(points, np.float64)
+    return points[..., 0] + 1j * points[..., 1]
+
+
+def aligned_images(paths, points, size):
+    """Yields uint8 (n, 112, 112, 3) of aligned faces, ``size`` at a time.
+
+    Files are read, decoded and warped (bilinear, black outside) on all cores.
+
+    Args:
+        paths: image files.
+        points: float (m, 5, 2), the landmarks of each.
+        size: faces at a time.
+
+    Raises:
+        DataError: an image cannot be decoded.
+    """
+    import tensorflow as tf
+
+    def face(path, transform):
+        image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+        image = tf.cast(tf.ensure_shape(image, [None, None, 3]), tf.float32)[None]
+        warped = tf.raw_ops.ImageProjectiveTransformV3(
+            images=image, transforms=transform[None], output_shape=[SIZE, SIZE], fill_value=0.0,
+            interpolation="BILINEAR", fill_mode="CONSTANT",
+        )  # fmt: skip
+        return tf.saturate_cast(tf.round(warped[0]), tf.uint8)
+
+    with tf.device("CPU:0"):
+        files = tf.constant([str(path) for path in paths], tf.string)
+        data = tf.data.Dataset.from_tensor_slices((files, _from_template(points)))
+        data = data.map(face, num_parallel_calls=tf.data.AUTOTUNE).batch(size).prefetch(1)
+    done = 0
+    try:
+        for batch in data.as_numpy_iterator():
+            done += len(batch)
+            yield batch
+    except tf.errors.InvalidArgumentError as error:
+        raise DataError(
+            f"images that can be decoded expected: {_first_bad(paths[done : done + size])}",
+            fix="replace the file",
+        ) from error
+
+
+def _from_template(points):
+    """Eight numbers per face that take a pixel of the template to one of the image, float32."""
+    full = np.zeros((len(points), 3, 3))
+    full[:, :2], full[:, 2, 2] = similarities(points), 1
+    inverse = np.linalg.inv(full).reshape(-1, 9)
+    return (inverse / inverse[:, 8:])[:, :8].astype(np.float32)
+
+
+def _first_bad(paths):
+    import tensorflow as tf
+
+    def is_bad(path):
+        try:
+            tf.io.decode_image(tf.io.read_file(str(path)), channels=3, expand_animations=False)
+        except tf.errors.InvalidArgumentError:
+            return True
+        return False
+
+    return next(itertools.chain(filter(is_bad, paths), ["one of them"]))

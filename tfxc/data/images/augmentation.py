@@ -1,0 +1,278 @@
+"""Random changes of a batch of training images: the methods of ``training.augmentation``.
+
+Every method works on a whole batch inside the graph of the input pipeline. It is called with
+images (batch, height, width, channels) of values from 0 to 255 and a function ``draw(columns)``
+that gives float32 (batch, columns) from [0, 1); see ``tfxc.data.images.augmenter``.
+"""
+
+import math
+
+import tensorflow as tf
+
+from tfxc.data.images.decoding import decode, resized, with_channels
+
+_TRIES = 10
+# Share of red, green and blue in the brightness of a colour (ITU-R BT.601).
+_LUMA = (0.299, 0.587, 0.114)
+
+
+class RandomCrop:
+    """Cuts an image of the old size out of one with a border.
+
+    Args:
+        padding: width of the border in pixels.
+        fill: value of the border.
+    """
+
+    def __init__(self, padding=4, fill=0):
+        self.padding, self.fill = _at_least("padding", padding, 0), _colour(fill)
+
+    def __call__(self, images, draw):
+        _, height, width, _ = images.shape
+        offsets = tf.cast(draw(2) * (2 * self.padding + 1), tf.int32)
+        border = [[0, 0], [self.padding] * 2, [self.padding] * 2, [0, 0]]
+        padded = tf.pad(images, border, constant_values=tf.cast(self.fill, images.dtype))
+        padded = tf.gather(padded, offsets[:, :1] + tf.range(height), axis=1, batch_dims=1)
+        return tf.gather(padded, offsets[:, 1:] + tf.range(width), axis=2, batch_dims=1)
+
+
+class HorizontalFlip:
+    """Mirrors an image left to right.
+
+    Args:
+        probability: of doing so.
+    """
+
+    def __init__(self, probability=0.5):
+        self.probability = _within("probability", probability, 0, 1)
+
+    def __call__(self, images, draw):
+        flipped = tf.cast(draw(1)[:, 0] < self.probability, tf.int32)
+        # Three times as fast as tf.where: whole images are copied instead of values compared.
+        count = tf.shape(images)[0]
+        both = tf.concat([images, tf.reverse(images, [2])], axis=0)
+        return tf.gather(both, tf.range(count) + count * flipped)
+
+
+class RandomResizedCrop:
+    """Cuts a part of random size and aspect ratio out and scales it to the image's size.
+
+    As the first method for images stored encoded, it cuts from the file in its full size. Of ten
+    draws the first that fits into the image counts, else the largest central part of a ratio
+    within the range (Szegedy et al., 2015, "Going Deeper with Convolutions", section 6).
+
+    Args:
+        scale: range of the part's share of the image's area.
+        ratio: range of the part's width over its height.
+    """
+
+    def __init__(self, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
+        self.scale = _range("scale", scale, above=0)
+        self.ratio = _range("ratio", ratio, above=0)
+        if self.scale[1] > 1:
+            raise ValueError(f"scale must not exceed 1, found {self.scale[1]}")
+
+    def __call__(self, images, draw):
+        _, height, width, _ = images.shape
+        windows = self._windows(draw(2 * _TRIES + 2), [height, width])
+        top, left, rows, columns = tf.unstack(tf.cast(windows, tf.float32), axis=1)
+        down, right, zeros = rows / height, columns / width, tf.zeros_like(rows)
+        # Whole pixels are covered: their centres lie half a pixel inside.
+        return _resample(
+            images,
+            [right, zeros, left + right / 2 - 0.5, zeros, down, top + down / 2 - 0.5],
+            fill_mode="NEAREST",
+        )
+
+    def from_files(self, files, draw, shape):
+        """The same, straight from encoded files; uint8 (batch, *shape)."""
+
+        def one(pair):
+            file, uniform = pair
+            part = tf.cond(
+                tf.io.is_jpeg(file),
+                lambda: self._part_of_jpeg(file, uniform),
+                lambda: self._part_of_any(file, uniform),
+            )
+            return with_channels(resized(part, shape[:2]), shape[2])
+
+        pairs = (files, draw(2 * _TRIES + 2))
+        return tf.map_fn(one, pairs, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
+
+    def _part_of_jpeg(self, file, uniform):
+        # Only the part is decoded in full.
+        window = self._windows(uniform[None], tf.io.extract_jpeg_shape(file)[:2])[0]
+        return tf.io.decode_and_crop_jpeg(file, window)
+
+    def _part_of_any(self, file, uniform):
+        image = decode(file)
+        window = self._windows(uniform[None], tf.shape(image)[:2])[0]
+        return tf.slice(image, [window[0], window[1], 0], [window[2], window[3], -1])
+
+    def _windows(self, uniform, size):
+        """Tops, lefts, heights and widths int32 (batch, 4) inside images of one size."""
+        height, width = tf.unstack(tf.cast(size, tf.float32))
+        area = _spread(uniform[:, :_TRIES], self.scale) * height * width
+        logs = _spread(uniform[:, _TRIES:-2], [math.log(limit) for limit in self.ratio])
+        ratio = tf.exp(logs)
+        sides = tf.round(tf.stack([tf.sqrt(area / ratio), tf.sqrt(area * ratio)], axis=2))
+        fits = tf.reduce_all((sides >= 1) & (sides <= [height, width]), axis=2)
+        first = tf.argmax(tf.cast(fits, tf.int32), axis=1)
+        central = tf.round(tf.stack([
+            tf.minimum(height, width / self.ratio[0]), tf.minimum(width, height * self.ratio[1])
+        ]))  # fmt: skip
+        some = tf.reduce_any(fits, axis=1)[:, None]
+        sides = tf.where(some, tf.gather(sides, first, axis=1, batch_dims=1), central[None])
+        free = tf.stack([height, width])[None] - sides
+        corner = tf.where(some, tf.floor(uniform[:, -2:] * (free + 1)), tf.floor(free / 2))
+        return tf.cast(tf.concat([corner, sides], axis=1), tf.int32)
+
+
+class Affine:
+    """Shears an image about its centre, then turns, scales and shifts it.
+
+    A range may be given as one number d for (-d, d). Pixels are interpolated linearly.
+
+    Args:
+        rotation: range of the angle in degrees; positive turns clockwise.
+        scale: range of the factor.
+        shear: range of the angle in degrees by which vertical lines are slanted.
+        translate: range of the shift, as a share of width and height, drawn for each.
+        fill: value of what comes into view from outside.
+    """
+
+    def __init__(self, rotation=0, scale=(1.0, 1.0), shear=0, translate=0, fill=0):
+        self.rotation = _range("rotation", rotation)
+        self.scale = _range("scale", scale, above=0)
+        self.shear = _range("shear", shear)
+        self.translate = _range("translate", translate)
+        self.fill = _colour(fill)
+        if max(map(abs, self.shear)) >= 90:
+            raise ValueError(f"shear must lie within -90 and 90 degrees, found {self.shear}")
+
+    def __call__(self, images, draw):
+        _, height, width, _ = images.shape
+        uniform = draw(5)
+        angle = _spread(uniform[:, 0], self.rotation) * (math.pi / 180)
+        slant = tf.tan(_spread(uniform[:, 1], self.shear) * (math.pi / 180))
+        scale = _spread(uniform[:, 2], self.scale)
+        right = _spread(uniform[:, 3], self.translate) * width
+        down = _spread(uniform[:, 4], self.translate) * height
+        sine, cosine = tf.sin(angle) / scale, tf.cos(angle) / scale
+        # Each pixel of the result asks where it came from: the inverse of scale·turn·shear.
+        matrix = [cosine + slant * sine, sine - slant * cosine, -sine, cosine]
+        middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+        from_x = middle_x - matrix[0] * (middle_x + right) - matrix[1] * (middle_y + down)
+        from_y = middle_y - matrix[2] * (middle_x + right) - matrix[3] * (middle_y + down)
+        return _resample(images, [*matrix[:2], from_x, *matrix[2:], from_y], fill=self.fill)
+
+
+class ColorJitter:
+    """Changes brightness, then contrast, then saturation by random factors.
+
+    Args:
+        brightness, contrast, saturation: a share d for factors from 1 - d to 1 + d, or a range of
+            factors. Brightness scales the values, contrast their distance from the image's mean
+            brightness, saturation that from the pixel's brightness.
+    """
+
+    def __init__(self, brightness=0, contrast=0, saturation=0):
+        given = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+        self.factors = {name: _factors(name, value) for name, value in given.items()}
+
+    def __call__(self, images, draw):
+        shape, uniform = tf.shape(images), draw(3)
+        # Flat rows: broadcasting over four axes takes several times as long.
+        flat = tf.reshape(tf.cast(images, tf.float32), [shape[0], -1])
+        for number, (name, limits) in enumerate(self.factors.items()):
+            if limits != (1.0, 1.0):
+                factor = _spread(uniform[:, number : number + 1], limits)
+                middle = self._middle(name, flat, images.shape[-1])
+                flat = tf.clip_by_value(middle + factor * (flat - middle), 0, 255)
+        return tf.reshape(flat, shape)
+
+    def _middle(self, name, flat, channels):
+        """What a factor leaves as it is: (batch, 1 or values of an image), or nothing."""
+        if name == "brightness":
+            return 0.0
+        luma = flat
+        if channels == 3:
+            luma = tf.matmul(tf.reshape(flat, [-1, 3]), tf.constant(_LUMA)[:, None])
+            luma = tf.reshape(luma, [tf.shape(flat)[0], -1])
+        if name == "contrast":
+            return tf.reduce_mean(luma, axis=1, keepdims=True)
+        return tf.repeat(luma, channels, axis=1)
+
+
+METHODS = {
+    "random_crop": RandomCrop,
+    "horizontal_flip": HorizontalFlip,
+    "random_resized_crop": RandomResizedCrop,
+    "affine": Affine,
+    "color_jitter": ColorJitter,
+}
+
+
+def _resample(images, inverse, fill_mode="CONSTANT", fill=0):
+    """float32 images whose pixel (x, y) is taken, by linear interpolation, from ``inverse``'s.
+
+    Args:
+        inverse: six (batch,) tensors a, b, c, d, e, f: from (a·x + b·y + c, d·x + e·y + f).
+    """
+    zeros = tf.zeros_like(inverse[0])
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(images, tf.float32),
+        transforms=tf.stack([*inverse, zeros, zeros], axis=1),
+        output_shape=images.shape[1:3],
+        fill_value=float(fill),
+        interpolation="BILINEAR",
+        fill_mode=fill_mode,
+    )
+
+
+def _spread(uniform, limits):
+    return limits[0] + uniform * (limits[1] - limits[0])
+
+
+def _range(name, value, above=-math.inf):
+    """(low, high); one number d is (-d, d)."""
+    low, high = _limits(name, value, lambda number: (-number, number))
+    if not above < low <= high < math.inf:
+        limit = "" if above == -math.inf else f" above {above}"
+        raise ValueError(f"{name} must be a range [low, high]{limit}, found {value}")
+    return float(low), float(high)
+
+
+def _factors(name, value):
+    low, high = _limits(name, value, lambda number: (1 - number, 1 + number))
+    if low < 0:
+        raise ValueError(f"{name} must not give negative factors, found {value}")
+    return _range(name, (low, high))
+
+
+def _limits(name, value, of_number):
+    """Both ends of a range, which one number may stand for."""
+    if isinstance(value, int | float):
+        return of_number(value)
+    pair = isinstance(value, list | tuple) and len(value) == 2
+    if not pair or not all(isinstance(end, int | float) for end in value):
+        raise ValueError(f"{name} must be a number or a range [low, high], found {value!r}")
+    return value
+
+
+def _within(name, value, low, high):
+    if not isinstance(value, int | float):
+        raise ValueError(f"{name} must be a number, found {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must lie from {low} to {high}, found {value}")
+    return value
+
+
+def _colour(fill):
+    return _within("fill", fill, 0, 255)
+
+
+def _at_least(name, value, low):
+    if not isinstance(value, int) or value < low:
+        raise ValueError(f"{name} must be a whole number from {low} on, found {value}")
+    return value

@@ -1,0 +1,192 @@
+"""The images of a data set: of one shape, counted, and the damaged ones left out by name."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tfxc.core.errors import DataError
+from tfxc.core.escaping import one_line
+from tfxc.core.settings import ImageSettings
+from tfxc.data.images.decoding import decode_good, fit_arrays, own_shape
+from tfxc.data.lists import joined_files
+from tfxc.data.records.shard_writer import IMAGE_SHARD_BYTES
+
+CORRUPT_IMAGES_FILE = "corrupt_images.txt"
+_NAMES_SHOWN = 5
+# Images that are decoded at once.
+_CHUNK_BYTES = 64 << 20
+
+
+class ImageConverter:
+    """Turns the images of chunks into arrays of ``Rows``, all of one shape.
+
+    What of ``height``, ``width`` and ``channels`` is not given is taken from the first image that
+    can be decoded, and an image that differs there is refused; where it is given, images are
+    converted.
+
+    Args:
+        settings: ``tfxc.core.settings.ImageSettings``.
+
+    Attributes:
+        shape: (height, width, channels); None until it is known, see ``count``.
+        store: ``"pixels"`` or ``"encoded"``.
+        corrupt: source and name of the images that could not be decoded.
+    """
+
+    def __init__(self, settings):
+        self.store, self.corrupt = settings.store, []
+        self.shape = None
+        self._files = self._file_bytes = 0
+        self._max_corrupt = settings.max_corrupt
+        self._remedy = "mend or remove these files, or let data.images.max_corrupt allow some"
+        self._wanted = (settings.height, settings.width, settings.channels)
+        if None not in self._wanted:
+            self.shape = self._wanted
+
+    @classmethod
+    def of_shape(cls, shape):
+        """Converts all images to pixels of one shape and refuses those it cannot decode."""
+        height, width, channels = shape
+        converter = cls(ImageSettings(height=height, width=width, channels=channels))
+        converter._remedy = "mend or remove these files"
+        return converter
+
+    @property
+    def num_values(self):
+        """Values of an image."""
+        return int(np.prod(self.shape))
+
+    def count(self, chunk):
+        """Takes note of a training chunk: its files' sizes, and what the settings leave open."""
+        self._learn(chunk)
+        self._files += len(chunk)
+        self._file_bytes += sum(len(image) for image in chunk.images if isinstance(image, bytes))
+
+    def check_learned(self, where):
+        """Raises a ``DataError`` unless an image of the training split could be decoded."""
+        if self.shape is None:
+            raise nothing_decoded(where)
+
+    def shard_examples(self, most):
+        """How many images a shard may hold, at most ``most``, so that it stays small enough."""
+        encoded = self.store == "encoded"
+        size = self._file_bytes / max(self._files, 1) if encoded else self.num_values
+        return min(most, max(1, int(IMAGE_SHARD_BYTES / max(size, 1))))
+
+    def chunk_images(self, most):
+        """How many images to decode at once, at most ``most``, so that they take 64 MB."""
+        if self.shape is None or self.store == "encoded":
+            return most
+        return max(1, min(most, _CHUNK_BYTES // max(1, self.num_values)))
+
+    def save_corrupt(self, folder):
+        """Names the images that were left out, if any: in a file and on the screen."""
+        if self.corrupt:
+            lines = (one_line(f"{where}: {name}") + "\n" for where, name in self.corrupt)
+            (Path(folder) / CORRUPT_IMAGES_FILE).write_text("".join(lines), encoding="utf-8")
+            told = f"{len(self.corrupt)} images that cannot be decoded are left out: "
+            print(told + _some([name for _, name in self.corrupt]), file=sys.stderr)
+
+    def _learn(self, chunk):
+        for image in chunk.images if self.shape is None else ():
+            found = own_shape(image)
+            if found is not None:
+                self.shape = tuple(w or f for w, f in zip(self._wanted, found, strict=True))
+                return
+
+    def convert(self, chunk, where, first):
+        """The images of a chunk, once the shape is known.
+
+        Args:
+            where: the source, for messages.
+            first: number of the chunk's first example, for images without a name.
+
+        Returns:
+            tuple: int64 numbers of the images that were decoded, and their arrays for ``Rows``.
+
+        Raises:
+            DataError: more images than allowed cannot be decoded, or one differs from the first.
+        """
+        names = chunk.names or [f"example {first + i + 1}" for i in range(len(chunk))]
+        if isinstance(chunk.images, np.ndarray):
+            kept, pixels = np.arange(len(chunk)), self._from_arrays(chunk.images, names, where)
+        else:
+            kept, pixels = self._from_list(chunk.images, names, where)
+        self._refuse_too_many(np.delete(np.arange(len(chunk)), kept), names, where)
+        if self.store == "pixels":
+            return kept, {"images": pixels}
+        files = [chunk.images[i] for i in kept.tolist()]
+        if not all(isinstance(file, bytes) for file in files):
+            raise DataError(
+                "image files expected, found pixels, which cannot be stored encoded",
+                where=where,
+                fix='set data.images.store to "pixels"',
+            )
+        return kept, joined_files(files)
+
+    def _from_list(self, images, names, where):
+        """Numbers of the images that can be decoded, and uint8 (kept, *shape)."""
+        encoded = [i for i, image in enumerate(images) if isinstance(image, bytes)]
+        by_shape = {}
+        for number, image in enumerate(images):
+            if not isinstance(image, bytes) and image.size:
+                by_shape.setdefault(image.shape, []).append(number)
+        pixels, kept = np.empty((len(images), *self.shape), np.uint8), []
+        for numbers in by_shape.values():
+            stacked = np.stack([images[i] for i in numbers])
+            pixels[numbers] = self._from_arrays(stacked, [names[i] for i in numbers], where)
+            kept += numbers
+        good, decoded, shapes = decode_good([images[i] for i in encoded], self.shape)
+        encoded = [encoded[position] for position in good]
+        for number, shape in zip(encoded, shapes, strict=True):
+            self._refuse_other_shape(shape, names[number], where)
+        pixels[encoded] = decoded
+        kept = np.sort(np.array([*kept, *encoded], np.int64))
+        return kept, pixels if len(kept) == len(images) else pixels[kept]
+
+    def _from_arrays(self, images, names, where):
+        assert images.dtype == np.uint8 and images.ndim == 4, "uint8 (n, height, width, channels)"
+        if images.shape[1:] == self.shape or not len(images):
+            return images
+        self._refuse_other_shape(images.shape[1:], names[0], where)
+        return fit_arrays(images, self.shape)
+
+    def _refuse_other_shape(self, shape, name, where):
+        channels = {1: 1, 2: 1}.get(shape[2], 3)  # an alpha channel does not count
+        for key, wanted, found, expected in zip(
+            ("height", "width", "channels"), self._wanted, (*shape[:2], channels), self.shape,
+            strict=True,
+        ):  # fmt: skip
+            if wanted is None and found != expected:
+                raise DataError(
+                    f"images of {key} {expected} as the first one expected, {name} has {found}",
+                    where=where,
+                    fix="convert all images: set data.images."
+                    + ("channels" if key == "channels" else "height and width"),
+                )
+
+    def _refuse_too_many(self, numbers, names, where):
+        self.corrupt += [(where, names[number]) for number in numbers.tolist()]
+        if len(self.corrupt) > self._max_corrupt:
+            limit = f", at most {self._max_corrupt} may be left out" if self._max_corrupt else ""
+            raise DataError(
+                f"images that can be decoded expected, found {len(self.corrupt)} that cannot"
+                f"{limit}: {_some([name for _, name in self.corrupt])}",
+                where=where,
+                fix=self._remedy,
+            )
+
+
+def nothing_decoded(where):
+    """The ``DataError`` of a training split without any good image."""
+    return DataError(
+        "a training split with images expected, found none that can be decoded",
+        where=where,
+        fix="check the files and the reader's options",
+    )
+
+
+def _some(names):
+    more = ", ..." if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(map(one_line, names[:_NAMES_SHOWN])) + more

@@ -1,0 +1,181 @@
+"""Streams of rows cut into shards, in order or shuffled, in constant memory."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from tfxc.core.files import checksum
+from tfxc.core.progress import Progress
+from tfxc.data.manifest import ShardInfo, SplitInfo
+from tfxc.data.records.tfrecord import shard_name, write_shard
+from tfxc.data.rows import ARRAYS, Rows
+from tfxc.data.sources.base import permutation
+
+# Rows wait in memory up to this size before they are appended to the shards' files.
+_BUFFER_BYTES = 64 << 20
+# A shard is the least that is read at once: it holds fewer examples rather than more bytes.
+SHARD_BYTES = 32 << 20
+IMAGE_SHARD_BYTES = 128 << 20
+
+
+def write_split(folder, split, shards, layout, num_labels):
+    """Writes the shards of one split.
+
+    Args:
+        shards: iterable of ``Rows``, one per shard.
+        num_labels: size of the vocabulary; ids from there on count as unseen.
+
+    Returns:
+        SplitInfo.
+    """
+    folder, infos, label_counts, unseen = Path(folder), [], [np.zeros(0, np.int64)], 0
+    for rows in shards:
+        # The number of shards is part of their names and known only after the last one.
+        path = folder / f"{split}-{len(infos):05d}"
+        write_shard(path, rows, layout)
+        infos.append(
+            ShardInfo(
+                file=path.name, examples=len(rows), nonzeros=rows.nonzeros,
+                tokens=rows.num_tokens, labels=len(rows.label_ids),
+                bytes=path.stat().st_size, sha256=checksum(path),
+            )
+        )  # fmt: skip
+        label_counts.append(np.diff(rows.label_indptr))
+        unseen += int((rows.label_ids >= num_labels).sum())
+    for number, info in enumerate(infos):
+        name = shard_name(split, number, len(infos))
+        (folder / info.file).rename(folder / name)
+        info.file = name
+    return _split_info(infos, np.concatenate(label_counts), unseen)
+
+
+def _split_info(shards, label_counts, unseen):
+    return SplitInfo(
+        examples=len(label_counts),
+        nonzeros=sum(shard.nonzeros for shard in shards),
+        labels=int(label_counts.sum()),
+        min_labels=int(label_counts.min()) if len(label_counts) else 0,
+        max_labels=int(label_counts.max(initial=0)),
+        without_labels=int((label_counts == 0).sum()),
+        unseen_labels=unseen,
+        shards=shards,
+    )
+
+
+def in_order(stream, shard_examples):
+    """Yields the rows of a stream of ``Rows`` in shards of ``shard_examples``, the last smaller.
+
+    A shard of about 32 MB, or 128 MB of images, ends there.
+    """
+    waiting, count, held = [], 0, 0
+    for rows in stream:
+        start = 0
+        most = IMAGE_SHARD_BYTES if rows.kind in ("pixels", "encoded") else SHARD_BYTES
+        row_bytes = max(1, rows.nbytes // max(1, len(rows)))
+        while start < len(rows):
+            size = min(shard_examples - count, max(1, (most - held) // row_bytes))
+            part = rows.slice(start, start + size)
+            waiting.append(part)
+            start, count, held = start + size, count + len(part), held + part.nbytes
+            if count == shard_examples or held > most - row_bytes:
+                yield Rows.concatenate(waiting)
+                waiting, count, held = [], 0, 0
+    if count:
+        yield Rows.concatenate(waiting)
+
+
+def shuffled(stream, num_shards, seed, scratch):
+    """Yields the rows of a stream of ``Rows`` in shards of random rows in random order.
+
+    Of every k consecutive rows (k shards) each shard gets one, at random: shards differ by one row
+    in size. A shard's rows are then permuted. The result is a function of the rows and the seed,
+    however many come at a time.
+
+    Args:
+        num_shards: number of shards.
+        scratch: a folder for temporary files, left empty.
+    """
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, num_shards))))
+    spill = _Spill(scratch, num_shards)
+    pending = np.zeros(0, np.int64)
+    for rows in stream:
+        missing = len(rows) - len(pending)
+        if missing > 0:
+            rounds = np.tile(np.arange(num_shards), (-(-missing // num_shards), 1))
+            pending = np.concatenate([pending, generator.permuted(rounds, axis=1).ravel()])
+        spill.add(rows, pending[: len(rows)])
+        pending = pending[len(rows) :]
+    spill.flush()
+    with Progress("writing shards", num_shards, "shards") as progress:
+        for number in range(num_shards):
+            rows = spill.pop(number)
+            rows = rows.select(permutation(len(rows), seed, number))
+            yield rows
+            progress.advance(1)
+
+
+def npy_bytes(*arrays):
+    """The arrays in NumPy's file format, one after the other.
+
+    ``numpy.save`` into a file does not say why it fails on a full disk; writing bytes does.
+    """
+    stream = io.BytesIO()
+    for array in arrays:
+        np.save(stream, array)
+    return stream.getbuffer()
+
+
+def _append(stream, array):
+    """Writes an array in NumPy's format without a copy of it, see ``npy_bytes``."""
+    description = np.lib.format.dtype_to_descr(array.dtype)
+    head = {"descr": description, "fortran_order": False, "shape": array.shape}
+    np.lib.format.write_array_header_1_0(stream, head)
+    stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+class _Spill:
+    """Rows by shard, kept in one file per shard."""
+
+    def __init__(self, folder, num_shards):
+        self._paths = [Path(folder) / f"rows-{number:05d}" for number in range(num_shards)]
+        self._rows, self._shards, self._bytes = [], [], 0
+        self._num_features = self._kind = None
+
+    def add(self, rows, shards):
+        self._num_features, self._kind = rows.num_features, rows.kind
+        self._rows.append(rows)
+        self._shards.append(shards)
+        self._bytes += rows.nbytes
+        if self._bytes >= _BUFFER_BYTES:
+            self.flush()
+
+    def flush(self):
+        if not self._rows:
+            return
+        rows, shards = Rows.concatenate(self._rows), np.concatenate(self._shards)
+        by_shard = np.argsort(shards, kind="stable")
+        bounds = np.searchsorted(shards[by_shard], np.arange(len(self._paths) + 1))
+        for number, path in enumerate(self._paths):
+            part = rows.select(by_shard[bounds[number] : bounds[number + 1]])
+            with open(path, "ab") as stream:
+                for array in (part.label_indptr, part.label_ids, *part.arrays.values()):
+                    _append(stream, array)
+        self._rows, self._shards, self._bytes = [], [], 0
+
+    def pop(self, number):
+        """All rows of one shard, in the order they came in; its file is removed."""
+        path, parts = self._paths[number], []
+        size = path.stat().st_size
+        with open(path, "rb") as stream:
+            while stream.tell() < size:
+                label_indptr, label_ids = np.load(stream), np.load(stream)
+                features = {name: np.load(stream) for name in ARRAYS[self._kind]}
+                parts.append(
+                    Rows(
+                        label_indptr=label_indptr, label_ids=label_ids,
+                        num_features=self._num_features, **features,
+                    )
+                )  # fmt: skip
+        path.unlink()
+        return Rows.concatenate(parts)

@@ -1,0 +1,265 @@
+"""Batches of examples by (seed, step).
+
+The training sequence is the concatenation of the epochs' permutations; step s takes its positions
+``[s·batch, (s+1)·batch)``. Any step is reached by arithmetic, so that a resumed run, a replica and
+a worker all find their part of the same sequence.
+"""
+
+import abc
+import collections
+import threading
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError
+from tfxc.data.rows import Rows
+
+_POOL = 32  # batches sorted by length together
+_GROUPING = 11  # of random numbers: not that of the permutation
+
+
+class Source(abc.ABC):
+    """Examples that batches are taken from. All methods may be called from several threads.
+
+    Attributes:
+        num_examples: number of examples.
+        num_features: width of the sparse feature space or length of the dense vectors.
+        num_labels: number of training labels, or None where it is not known.
+        kind: kind of the features, see ``tfxc.data.rows.Rows``.
+        image_shape: (height, width, channels) of images, else None.
+        failure: the ``UserError`` that stopped a training pipeline, else None.
+    """
+
+    failure = None
+
+    def __init__(self, num_examples, num_features, num_labels, kind, image_shape=None):
+        self.num_examples, self.num_features = num_examples, num_features
+        self.num_labels, self.kind = num_labels, kind
+        self.image_shape = None if image_shape is None else tuple(image_shape)
+
+    @property
+    def dense(self):
+        """Whether the features are dense vectors."""
+        return self.kind == "dense"
+
+    def batch(self, seed, step, batch_size, part=0, parts=1):
+        """Part ``part`` of ``parts`` of the global batch of a step.
+
+        Args:
+            batch_size: examples of the global batch; may exceed ``num_examples``.
+
+        Returns:
+            dict: a batch as ``Rows.take`` gives it, plus ``example_index`` int64 (n,), each
+            example's row number in the data set. Encoded images are not decoded.
+
+        Raises:
+            ConfigError: ``batch_size`` is not a multiple of ``parts``, or the source is empty.
+        """
+        size = part_size(batch_size, parts)
+        if not self.num_examples:
+            raise ConfigError("a source with examples expected, found an empty one", where="data")
+        position = step * batch_size + part * size
+        pieces = []
+        while size:
+            epoch, start = divmod(position, self.num_examples)
+            stop = min(start + size, self.num_examples)
+            pieces.extend(self._pieces(seed, epoch, start, stop))
+            position += stop - start
+            size -= stop - start
+        return _joined(pieces)
+
+    def group_by_length(self, batch_size):
+        """From now on, a batch of that size holds texts of similar length, so little padding.
+
+        Raises:
+            ConfigError: the examples are no lists of tokens, or not in memory.
+        """
+        raise ConfigError(
+            "lists of tokens in memory expected, the training split is not",
+            where="training.group_by_length",
+            fix="remove it; for texts raise training.memory_gb",
+        )
+
+    def sequential(self, batch_size):
+        """Yields all examples in their order as batches; the last one may be smaller.
+
+        Encoded images are decoded here: the batches are what a model takes.
+        """
+        for batch in self._raw_sequential(batch_size):
+            if self.kind == "encoded":
+                # TensorFlow is imported here: other kinds of rows do without.
+                from tfxc.data.images.decoding import decode_files
+
+                batch["features"] = decode_files(batch["features"], self.image_shape)
+            yield batch
+
+    def blocks(self, size):
+        """Yields all examples in their order as ``Rows`` of at most ``size``."""
+        for rows in self._in_order():
+            for start in range(0, len(rows), size):
+                yield rows.slice(start, start + size)
+
+    def rows(self):
+        """All examples in their order, in memory, as ``Rows``."""
+        return Rows.concatenate(list(self._in_order()))
+
+    def label_counts(self):
+        """Examples of each label, int64 (num_labels,); labels beyond are left out."""
+        total = np.zeros(self.num_labels, np.int64)
+        for batch in self._raw_sequential(65_536):
+            labels = batch["labels"]
+            known = labels[(labels >= 0) & (labels < self.num_labels)]
+            total += np.bincount(known, minlength=self.num_labels)
+        return total
+
+    def _raw_sequential(self, batch_size):
+        first, rest = 0, None
+        for rows in self._in_order():
+            rows = rows if rest is None else Rows.concatenate([rest, rows])
+            whole = len(rows) - len(rows) % batch_size
+            for start in range(0, whole, batch_size):
+                yield _batch_from(rows.slice(start, start + batch_size), first + start)
+            first += whole
+            rest = rows.slice(whole, len(rows))
+        if rest is not None and len(rest):
+            yield _batch_from(rest, first)
+
+    @abc.abstractmethod
+    def _pieces(self, seed, epoch, start, stop):
+        """Positions ``start`` to ``stop`` of an epoch's permutation: ``(Rows, example_index)``s."""
+
+    @abc.abstractmethod
+    def _in_order(self):
+        """Yields all rows in their order, as ``Rows``."""
+
+
+class ArraySource(Source):
+    """All examples in memory; each epoch is one permutation of them.
+
+    Args:
+        rows: ``Rows``.
+        num_labels: number of training labels, if known.
+        image_shape: (height, width, channels) that encoded images are brought to.
+
+    Example:
+        >>> rows = Rows.from_dense(np.eye(3), [[0], [1], [2]])
+        >>> sorted(ArraySource(rows).batch(seed=0, step=0, batch_size=3)["example_index"].tolist())
+        [0, 1, 2]
+    """
+
+    def __init__(self, rows, num_labels=None, image_shape=None):
+        assert image_shape is not None or rows.kind != "encoded", "encoded images need a shape"
+        shape = rows.image_shape or image_shape
+        super().__init__(len(rows), rows.num_features, num_labels, rows.kind, shape)
+        self._rows = rows
+        self._permutations = LastUsed(2)
+        self._grouped = None
+
+    def group_by_length(self, batch_size):
+        """See ``Source``; each epoch is still a permutation."""
+        if self._rows.lengths is None:
+            return super().group_by_length(batch_size)
+        self._grouped = batch_size
+        return None
+
+    def _order(self, seed, epoch):
+        order = permutation(self.num_examples, seed, epoch)
+        if self._grouped is None:
+            return order
+        lengths = self._rows.lengths[order]
+        # The first places of an epoch may belong to a batch that the epoch before has begun.
+        rest = -epoch * self.num_examples % self._grouped
+        draw = np.random.default_rng((seed, epoch, _GROUPING))
+        return order[length_groups(lengths, self._grouped, rest, draw)]
+
+    def _pieces(self, seed, epoch, start, stop):
+        order = self._permutations.get((seed, epoch), lambda: self._order(seed, epoch))
+        row_numbers = order[start:stop].astype(np.int64)
+        return [(self._rows.select(row_numbers), row_numbers)]
+
+    def _in_order(self):
+        yield self._rows
+
+
+class LastUsed:
+    """Keeps the last ``capacity`` values asked for; each is made by one thread only."""
+
+    def __init__(self, capacity):
+        self._capacity, self._values = capacity, collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key, make):
+        with self._lock:
+            if key not in self._values:
+                self._values[key] = make()
+            self._values.move_to_end(key)
+            while len(self._values) > self._capacity:
+                self._values.popitem(last=False)
+            return self._values[key]
+
+
+def part_size(batch_size, parts):
+    """Examples of one of ``parts`` equal parts of a batch.
+
+    Raises:
+        ConfigError: the batch cannot be divided evenly.
+    """
+    if batch_size < 1 or batch_size % parts:
+        raise ConfigError(
+            f"a batch size that is a positive multiple of {parts} (micro-batches times replicas) "
+            f"expected, found {batch_size}",
+            where="batch_size",
+            fix=f"use {max(1, round(batch_size / parts)) * parts}",
+        )
+    return batch_size // parts
+
+
+def length_groups(lengths, batch_size, rest, draw):
+    """Places in an order that puts examples of similar length into the same batch.
+
+    The examples are taken in pools of 32 batches; each pool is sorted by length and cut, and its
+    batches come in random order. Within a batch the examples keep their order.
+
+    Args:
+        lengths: int (examples,), in the order that is regrouped.
+        batch_size: examples of a batch.
+        rest: so many examples at the beginning are left where they are.
+        draw: ``numpy.random.Generator``.
+
+    Returns:
+        int64 (examples,), a permutation.
+
+    Example:
+        >>> draw = np.random.default_rng(0)
+        >>> length_groups(np.array([9, 1, 8, 2, 7]), 2, 0, draw).tolist()
+        [0, 1, 3, 2, 4]
+    """
+    places = [np.arange(min(rest, len(lengths)))]
+    for begin in range(rest, len(lengths), _POOL * batch_size):
+        pool = lengths[begin : begin + _POOL * batch_size]
+        ranked = begin + np.argsort(pool, kind="stable")
+        # A batch that is not full comes last, and the next epoch goes on with it.
+        spare = len(ranked) % batch_size
+        whole, left = np.sort(ranked.reshape(-1)[: len(ranked) - spare].reshape(-1, batch_size)), []
+        if spare:
+            left = [np.sort(ranked[len(ranked) - spare :])]
+        places += [whole[draw.permutation(len(whole))].ravel(), *left]
+    return np.concatenate(places)
+
+
+def permutation(count, *key):
+    """A permutation of ``range(count)`` that is a function of the integers in ``key`` alone."""
+    numbers = np.arange(count, dtype=np.int32 if count < 1 << 31 else np.int64)
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    generator.shuffle(numbers)
+    return numbers
+
+
+def _joined(pieces):
+    """One batch out of several ``(Rows, example_index)``."""
+    rows = Rows.concatenate([rows for rows, _ in pieces]) if len(pieces) > 1 else pieces[0][0]
+    return {**rows.batch(), "example_index": np.concatenate([index for _, index in pieces])}
+
+
+def _batch_from(rows, first):
+    return {**rows.batch(), "example_index": np.arange(first, first + len(rows))}

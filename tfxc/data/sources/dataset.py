@@ -1,0 +1,135 @@
+"""Batches of a source as a ``tf.data.Dataset``: one fetch per batch, no Python per example."""
+
+import tensorflow as tf
+
+from tfxc.core.errors import ConfigError, UserError
+from tfxc.data.images.augmenter import Augmentation
+from tfxc.data.sources.base import part_size
+
+# One fetch takes a fraction of a millisecond; more calls would only compete for the same lock.
+_PARALLEL_FETCHES = 2
+
+
+def training_dataset(
+    source, *, batch_size, seed, num_steps, start_step=0, micro_batches=1, parts=1, first_part=0,
+    num_parts_here=1, prefetch=4, augmentation=None,
+):  # fmt: skip
+    """Training batches of the steps ``start_step`` to ``start_step + num_steps - 1``.
+
+    The global batch of a step is cut into ``micro_batches`` equal contiguous slices and each of
+    them into ``parts`` (one per replica). The elements are ordered by step, then micro-batch, then
+    part; only the parts ``first_part`` to ``first_part + num_parts_here - 1`` are delivered.
+
+    Args:
+        source: a ``Source``.
+        batch_size: examples of a step over all micro-batches and replicas.
+        seed: of the order of the examples.
+        num_steps: how many steps to deliver.
+        prefetch: elements kept ready.
+        augmentation: ``tfxc.data.images.augmenter.Augmentation`` of images, or None.
+
+    Returns:
+        tf.data.Dataset: ``num_steps · micro_batches · num_parts_here`` batches, see
+        docs/architecture.md, "Rows and batches", of ``batch_size / (micro_batches · parts)``
+        examples.
+
+    Raises:
+        ConfigError: the batch size is no multiple of ``micro_batches · parts``, the parts wanted
+            here do not exist, or the source is empty.
+
+    Example:
+        >>> from tfxc.data.rows import Rows
+        >>> from tfxc.data.sources.shards import ArraySource
+        >>> source = ArraySource(Rows.from_dense(tf.eye(4).numpy(), [[0], [1], [2], [3]]))
+        >>> batches = training_dataset(source, batch_size=2, seed=0, num_steps=3)
+        >>> len(batches)
+        3
+    """
+    if first_part < 0 or num_parts_here < 1 or first_part + num_parts_here > parts:
+        raise ConfigError(
+            f"parts between 0 and {parts - 1} expected, found {num_parts_here} from {first_part}",
+            where="num_parts_here",
+        )
+    if not source.num_examples:
+        raise ConfigError("a source with examples expected, found an empty one", where="data")
+    size = part_size(batch_size, micro_batches * parts)
+    per_step = micro_batches * num_parts_here
+
+    def fetch(number):
+        step, element = divmod(int(number), per_step)
+        micro_batch, part = divmod(element, num_parts_here)
+        batch = _batch(
+            source, seed, start_step + step, batch_size,
+            part=micro_batch * parts + first_part + part, parts=micro_batches * parts,
+        )  # fmt: skip
+        return tf.nest.flatten(batch)
+
+    def finish(number, batch):
+        step, element = number // per_step, number % per_step
+        part = element // num_parts_here * parts + first_part + element % num_parts_here
+        images = augmentation(batch["features"], start_step + step, part * size)
+        return {**batch, "features": tf.ensure_shape(images, [size, *source.image_shape])}
+
+    if augmentation is None and source.kind == "encoded":
+        augmentation = Augmentation([], seed, source.image_shape)
+    signature = batch_signature(source, size)
+    elements = tf.data.Dataset.range(num_steps * per_step)
+    batches = elements.map(
+        lambda number: _typed(fetch, number, signature),
+        num_parallel_calls=_PARALLEL_FETCHES,
+        deterministic=True,
+    )
+    if augmentation is not None:
+        numbered = tf.data.Dataset.zip(elements, batches)
+        batches = numbered.map(finish, tf.data.AUTOTUNE, deterministic=True)
+    return _finished(batches, prefetch)
+
+
+def _batch(source, *position, **part):
+    """A batch; what prevents it is remembered, because TensorFlow makes another error of it."""
+    try:
+        return source.batch(*position, **part)
+    except UserError as error:
+        source.failure = error
+        raise
+
+
+def batch_signature(source, batch_size):
+    """The ``tf.TensorSpec``s of a batch of ``batch_size`` examples as the source gives it."""
+    if source.kind == "pixels":
+        features = tf.TensorSpec((batch_size, *source.image_shape), tf.uint8)
+    elif source.kind == "encoded":
+        features = tf.TensorSpec((batch_size,), tf.string)
+    elif source.dense:
+        features = tf.TensorSpec((batch_size, source.num_features), tf.float32)
+    elif source.kind == "tokens":
+        features = tf.TensorSpec((batch_size, None), tf.int32)
+    else:
+        features = {
+            "ids": tf.TensorSpec((None,), tf.int32),
+            "weights": tf.TensorSpec((None,), tf.float32),
+            "row_splits": tf.TensorSpec((batch_size + 1,), tf.int64),
+        }
+        if source.kind == "joined":
+            features["tokens"] = tf.TensorSpec((batch_size, None), tf.int32)
+    return {
+        "features": features,
+        "labels": tf.TensorSpec((batch_size, None), tf.int32),
+        "example_index": tf.TensorSpec((batch_size,), tf.int64),
+    }
+
+
+def _typed(fetch, number, signature):
+    specs = tf.nest.flatten(signature)
+    tensors = tf.numpy_function(fetch, [number], [spec.dtype for spec in specs])
+    for tensor, spec in zip(tensors, specs, strict=True):
+        tensor.set_shape(spec.shape)
+    return tf.nest.pack_sequence_as(signature, tensors)
+
+
+def _finished(batches, prefetch):
+    options = tf.data.Options()
+    options.deterministic = True
+    # The parts are cut by the caller's arguments; a strategy must not cut them once more.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return batches.prefetch(prefetch).with_options(options)

@@ -1,0 +1,116 @@
+"""Folds of a training split: which examples a model trains on and which it is measured on."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError
+from tfxc.data.sources.base import ArraySource, permutation
+
+_PIECE = 65_536
+
+
+class Fold(NamedTuple):
+    """One of several folds.
+
+    Attributes:
+        number: of the fold, from 0.
+        count: how many there are.
+        seed: of the assignment of examples to folds; the same for all folds.
+    """
+
+    number: int
+    count: int
+    seed: int = 0
+
+    def num_outside(self, num_examples):
+        """How many of ``num_examples`` a model is trained on.
+
+        Example:
+            >>> Fold(0, 3).num_outside(10), Fold(2, 3).num_outside(10)
+            (6, 7)
+        """
+        return num_examples - len(range(self.number, num_examples, self.count))
+
+    def sources(self, source):
+        """The training examples outside the fold and inside it, as ``Source``s in memory.
+
+        Args:
+            source: the training split, a ``Source``.
+
+        Raises:
+            ConfigError: fewer examples than folds.
+
+        Example:
+            >>> from tfxc.data.rows import Rows
+            >>> rows = Rows.from_dense(np.eye(4), [[0], [0], [1], [1]])
+            >>> outside, inside = Fold(0, 2).sources(ArraySource(rows))
+            >>> sorted(inside.batch(0, 0, 2)["labels"].ravel().tolist())
+            [0, 1]
+        """
+        if source.num_examples < self.count:
+            raise ConfigError(
+                f"at most as many folds as training examples ({source.num_examples:,}) expected, "
+                f"found {self.count}",
+                where="recipe.folds",
+            )
+        rows = source.rows()
+        inside = stratified_folds(rows, self.count, self.seed) == self.number
+        return tuple(
+            ArraySource(rows.select(np.flatnonzero(chosen)), source.num_labels, source.image_shape)
+            for chosen in (~inside, inside)
+        )
+
+
+def stratified_folds(rows, count, seed):
+    """A fold for each example, so that the folds have equal shares of each label.
+
+    Examples with several labels go by the rarest of them. The sizes of two folds, and the numbers
+    of examples that go by one label in them, differ by at most 1.
+
+    Args:
+        rows: ``Rows``.
+        count: number of folds.
+        seed: of the choice among examples of one label.
+
+    Returns:
+        int64 (len(rows),), values 0 .. count - 1.
+
+    Example:
+        >>> from tfxc.data.rows import Rows
+        >>> rows = Rows.from_dense(np.eye(6), [[0], [0], [0], [1], [1], [1]])
+        >>> np.bincount(stratified_folds(rows, 3, seed=0)[:3]).tolist()
+        [1, 1, 1]
+    """
+    rarest = rarest_labels(rows.label_indptr, rows.label_ids)
+    shuffled = permutation(len(rows), seed, 0)
+    dealt = shuffled[np.argsort(rarest[shuffled], kind="stable")]
+    folds = np.empty(len(rows), np.int64)
+    folds[dealt] = np.arange(len(rows)) % count
+    return folds
+
+
+def rarest_labels(indptr, ids):
+    """The label each example goes by: of its own the rarest, the lowest id among equals.
+
+    Args:
+        indptr: int64 (examples + 1,), bounds of each example's labels in ``ids``.
+        ids: int32 (labels of all examples,).
+
+    Returns:
+        int32 (examples,), -1 for an example without labels.
+
+    Example:
+        >>> rarest_labels(np.array([0, 1, 3, 3]), np.array([0, 0, 1])).tolist()
+        [0, 1, -1]
+    """
+    frequency, count = np.bincount(ids, minlength=1), len(indptr) - 1
+    rarest = np.full(count, -1, np.int32)
+    # Piece by piece: the sorting takes many times what the labels do.
+    for first in range(0, count, _PIECE):
+        bounds = indptr[first : first + _PIECE + 1]
+        own, sizes = ids[bounds[0] : bounds[-1]], np.diff(bounds)
+        order = np.lexsort((own, frequency[own], np.repeat(np.arange(len(sizes)), sizes)))
+        some = sizes > 0
+        rarest[first : first + _PIECE][some] = own[order][(bounds[:-1] - bounds[0])[some]]
+    return rarest

@@ -1,0 +1,103 @@
+"""Features and labels of a split as two matrices, for methods that need them whole."""
+
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import DataError, UserError
+from tfxc.core.memory import require_memory
+from tfxc.ops.sparse_files import load_sparse
+
+_BATCH = 65_536
+
+
+def matrices(source, batch_size=_BATCH):
+    """All examples of a source, in its order, as X and Y.
+
+    Labels that training does not know are left out.
+
+    Args:
+        source: a ``Source`` of sparse or dense features, or of texts with both features and tokens.
+        batch_size: examples read at once.
+
+    Returns:
+        ``(features, labels)``: float32 (n, num_features), CSR or an array as the source has them,
+        and float32 CSR (n, num_labels) of ones.
+
+    Raises:
+        DataError: the source holds images or lists of tokens.
+
+    Example:
+        >>> from tfxc.data.rows import Rows
+        >>> from tfxc.data.sources.base import ArraySource
+        >>> rows = Rows.from_dense(np.array([[2.0, 0], [0, 5.0]]), [[0], [0, 1]])
+        >>> [matrix.shape for matrix in matrices(ArraySource(rows, num_labels=2))]
+        [(2, 2), (2, 2)]
+    """
+    if source.kind not in ("sparse", "dense", "joined"):
+        raise DataError(
+            f"sparse or dense features are expected, found {source.kind}",
+            fix="prepare the texts with tfidf or joined, or give vectors of the images",
+        )
+    features, rows, ids, count = [], [], [], 0
+    for batch in source.sequential(batch_size):
+        labels = batch["labels"]
+        found, places = np.nonzero((labels >= 0) & (labels < source.num_labels))
+        rows.append(found + count)
+        ids.append(labels[found, places])
+        features.append(_rows(batch["features"], source.num_features))
+        count += len(labels)
+    rows, ids = np.concatenate(rows), np.concatenate(ids)
+    ones, shape = np.ones(len(ids), np.float32), (count, source.num_labels)
+    labels = scipy.sparse.csr_matrix((ones, (rows, ids)), shape)
+    if scipy.sparse.issparse(features[0]):
+        return scipy.sparse.vstack(features, format="csr"), labels
+    return np.concatenate(features), labels
+
+
+def _rows(features, num_features):
+    if not isinstance(features, dict):
+        return np.asarray(features, np.float32)
+    parts = (features["weights"], features["ids"], features["row_splits"])
+    shape = (len(features["row_splits"]) - 1, num_features)
+    return scipy.sparse.csr_matrix(parts, shape, dtype=np.float32)
+
+
+def load_matrix(path):
+    """A matrix from a file: ``.npy`` (dense) or ``.npz`` (sparse, ``scipy.sparse.save_npz``).
+
+    Args:
+        path: the file.
+
+    Returns:
+        float32 array or CSR matrix.
+
+    Raises:
+        DataError: the file is missing, damaged, no matrix, or holds NaN or infinity.
+        MachineError: it does not fit into memory.
+
+    Example:
+        >>> load_matrix("X.trn.npz").shape    # doctest: +SKIP
+        (15449, 186104)
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError("no such file", where=path, fix="check the path")
+    try:
+        if path.suffix == ".npz":
+            found = load_sparse(path).astype(np.float32)
+        else:
+            require_memory(2 * path.stat().st_size, path)
+            found = np.load(path).astype(np.float32)
+    except (OSError, EOFError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise DataError(
+            f"a dense matrix in .npy or a sparse one in .npz is expected: {error}", where=path
+        ) from error
+    if found.ndim != 2:
+        raise DataError(f"a matrix is expected, found shape {found.shape}", where=path)
+    if not np.isfinite(found.data if scipy.sparse.issparse(found) else found).all():
+        raise DataError("finite numbers are expected, found NaN or infinity", where=path)
+    return found

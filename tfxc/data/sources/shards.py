@@ -1,0 +1,167 @@
+"""Sources of batches: rows in memory, and prepared shards larger than memory."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tfxc.core import checksums
+from tfxc.core.errors import DataError
+from tfxc.core.progress import Progress
+from tfxc.data.feature_sets.source import open_feature_split
+from tfxc.data.manifest import AGAIN, Manifest
+from tfxc.data.rows import RowsBuilder
+from tfxc.data.sources.base import ArraySource, Source
+from tfxc.data.sources.windowed import WINDOWS_IN_MEMORY, WindowSource
+
+__all__ = ["ArraySource", "ShardSource", "Source", "check_sizes", "open_source", "verify"]
+
+DEFAULT_MEMORY_BYTES = 2 << 30
+
+
+class ShardSource(WindowSource):
+    """One split of a prepared folder.
+
+    A split within the memory budget is loaded once and permuted as a whole. A larger one is read
+    window by window, see ``tfxc.data.sources.windowed.WindowSource``; its blocks are the shards.
+
+    Args:
+        folder: a prepared folder.
+        split: ``"train"``, ``"dev"`` or ``"test"``.
+        memory_bytes: how much memory the rows may take.
+
+    Raises:
+        DataError: not a prepared folder, no such split, a shard that is missing, of another size
+            than the manifest says, cut off or damaged.
+    """
+
+    def __init__(self, folder, split, memory_bytes=DEFAULT_MEMORY_BYTES):
+        self.folder, self.manifest = Path(folder), Manifest.load(folder)
+        info = self.manifest.split(split)
+        sizes = [shard.memory_bytes(self.manifest.row_kind) for shard in info.shards]
+        super().__init__(
+            info.examples, self.manifest.num_features, self.manifest.num_labels,
+            self.manifest.row_kind, self.manifest.image_shape, sizes=sizes,
+            counts=[shard.examples for shard in info.shards], memory_bytes=memory_bytes,
+        )  # fmt: skip
+        self._shards = info.shards
+        check_sizes(self.folder, self._shards)
+        needed = WINDOWS_IN_MEMORY * max(sizes, default=0)
+        if sum(sizes) > memory_bytes < needed:
+            print(
+                f"{folder}: windows of one shard take {needed / 1e9:.2f} GB, more than the "
+                f"{memory_bytes / 1e9:.2f} GB allowed; prepare with a smaller data.shard_examples",
+                file=sys.stderr,
+            )
+        self._whole = None
+        if sum(sizes) <= memory_bytes:
+            with Progress(f"loading {split}", info.examples, "examples") as progress:
+                rows = self._load(range(len(self._shards)), progress)
+            self._whole = ArraySource(rows, self.num_labels, self.image_shape)
+
+    @property
+    def in_memory(self):
+        """Whether the whole split is in memory."""
+        return self._whole is not None
+
+    def group_by_length(self, batch_size):
+        """See ``Source``."""
+        whole = self._whole
+        return whole.group_by_length(batch_size) if whole else super().group_by_length(batch_size)
+
+    def _pieces(self, seed, epoch, start, stop):
+        if self.in_memory:
+            return self._whole._pieces(seed, epoch, start, stop)
+        return super()._pieces(seed, epoch, start, stop)
+
+    def _in_order(self):
+        return self._whole._in_order() if self.in_memory else super()._in_order()
+
+    def _load(self, numbers, progress=None):
+        # TensorFlow is imported here: a source of rows in memory does without.
+        from tfxc.data.records.tfrecord import read_parts
+
+        shards = [self._shards[number] for number in numbers]
+        builder = RowsBuilder(
+            kind=self.kind,
+            num_examples=sum(shard.examples for shard in shards),
+            num_values=sum(shard.nonzeros for shard in shards),
+            num_tokens=sum(shard.tokens for shard in shards),
+            num_labels=sum(shard.labels for shard in shards),
+            num_features=self.num_features, image_shape=self.image_shape,
+        )  # fmt: skip
+        for shard in shards:
+            path = self.folder / shard.file
+            layout = self.manifest.layout
+            parts = read_parts(path, layout, self.kind, self.num_features, self.image_shape)
+            for rows in _checked_counts(path, shard, parts):
+                builder.append(rows)
+                if progress is not None:
+                    progress.advance(len(rows))
+        return builder.finish()
+
+
+def open_source(folder, split, memory_bytes=DEFAULT_MEMORY_BYTES):
+    """The source of a split of a prepared folder: its shards, or the feature set it names.
+
+    Args:
+        folder, split, memory_bytes: as for ``ShardSource``.
+
+    Raises:
+        DataError: as for ``ShardSource`` and ``FeatureSet``.
+    """
+    in_place = Manifest.load(folder).layout == "feature_set"
+    return (open_feature_split if in_place else ShardSource)(folder, split, memory_bytes)
+
+
+def check_sizes(folder, shards):
+    """Cheap check that every shard is there and as long as the manifest says.
+
+    Raises:
+        DataError: names the first shard that is not.
+    """
+    for shard in shards:
+        path = Path(folder) / shard.file
+        found = path.stat().st_size if path.is_file() else None
+        if found != shard.bytes:
+            found = "no such file" if found is None else f"{found:,} bytes"
+            raise DataError(
+                f"a shard of {shard.bytes:,} bytes expected, found {found}",
+                where=path,
+                fix=AGAIN,
+            )
+
+
+def verify(folder):
+    """Compares all files of a prepared folder, and of feature sets it names, with their checksums.
+
+    Returns:
+        Manifest.
+
+    Raises:
+        DataError: names the first file that is missing or differs.
+    """
+    checksums.check(folder, AGAIN, whole=True)
+    manifest = Manifest.load(folder)
+    if manifest.layout == "feature_set":
+        for split in manifest.splits:
+            open_source(folder, split).set.verify()
+    return manifest
+
+
+def _checked_counts(path, shard, parts):
+    """Yields the parts of a shard while they are no more than the manifest says."""
+    expected = np.array((shard.examples, shard.nonzeros, shard.tokens, shard.labels))
+    found = np.zeros_like(expected)
+    for rows in parts:
+        found += (len(rows), rows.nonzeros, rows.num_tokens, len(rows.label_ids))
+        if (found > expected).any():
+            break
+        yield rows
+    if (found != expected).any():
+        raise DataError(
+            f"a shard of {tuple(expected.tolist())} examples, feature values, tokens beside them "
+            f"and labels expected, found {tuple(found.tolist())}",
+            where=path,
+            fix=AGAIN,
+        )

@@ -1,0 +1,87 @@
+"""Sources larger than memory: shuffled block by block inside windows."""
+
+import abc
+import concurrent.futures
+
+import numpy as np
+
+from tfxc.data.sources.base import LastUsed, Source, permutation
+
+# The window in use, the one before it (late requests of parallel callers) and the next one.
+WINDOWS_IN_MEMORY = 3
+
+
+class WindowSource(Source):
+    """Examples in blocks that can be read one by one, e.g. shards.
+
+    Each epoch permutes the blocks, groups consecutive ones of that order into windows of a third
+    of the budget (one block at least) and permutes the rows inside a window; the next window is
+    read in the background. The sequence of batches is a function of seed and step for one memory
+    budget; another one can give another sequence.
+
+    Args:
+        counts: examples of each block, in the order of the data.
+        sizes: bytes each block takes in memory.
+        memory_bytes: how much memory the rows may take.
+        source: positional arguments of ``Source``.
+    """
+
+    def __init__(self, *source, counts, sizes, memory_bytes):
+        super().__init__(*source)
+        self._firsts = np.cumsum([0, *counts])
+        self._sizes, self._window_bytes = sizes, memory_bytes // WINDOWS_IN_MEMORY
+        self._plans = LastUsed(2)
+        self._windows = LastUsed(WINDOWS_IN_MEMORY)
+        self._reader = concurrent.futures.ThreadPoolExecutor(1, "tfxc-window")
+
+    @abc.abstractmethod
+    def _load(self, numbers):
+        """The ``Rows`` of the given blocks, one block after the other."""
+
+    def _pieces(self, seed, epoch, start, stop):
+        groups, stops = self._plan(seed, epoch)
+        pieces = []
+        while start < stop:
+            number = int(np.searchsorted(stops, start, side="right"))
+            first = int(stops[number - 1]) if number else 0
+            last = min(stop, int(stops[number]))
+            future = self._window(seed, epoch, number)
+            self._window(*self._following(seed, epoch, number, len(groups)))
+            rows, order, example_index = future.result()
+            chosen = order[start - first : last - first]
+            pieces.append((rows.select(chosen), example_index[chosen]))
+            start = last
+        return pieces
+
+    def _in_order(self):
+        for number in range(len(self._sizes)):
+            yield self._load([number])
+
+    def _plan(self, seed, epoch):
+        """The epoch's windows: their block numbers, and the positions they end at."""
+        return self._plans.get((seed, epoch), lambda: self._make_plan(seed, epoch))
+
+    def _make_plan(self, seed, epoch):
+        groups, group_bytes = [], 0
+        for block in permutation(len(self._sizes), seed, epoch).tolist():
+            if not groups or group_bytes + self._sizes[block] > self._window_bytes:
+                groups.append([])
+                group_bytes = 0
+            groups[-1].append(block)
+            group_bytes += self._sizes[block]
+        counts = np.diff(self._firsts)
+        return groups, np.cumsum([counts[group].sum() for group in groups])
+
+    def _following(self, seed, epoch, number, num_windows):
+        return (seed, epoch, number + 1) if number + 1 < num_windows else (seed, epoch + 1, 0)
+
+    def _window(self, seed, epoch, number):
+        """The future of a window's rows, their permutation and their example indices."""
+        key = (seed, epoch, number)
+        return self._windows.get(key, lambda: self._reader.submit(self._load_window, *key))
+
+    def _load_window(self, seed, epoch, number):
+        blocks = self._plan(seed, epoch)[0][number]
+        rows = self._load(blocks)
+        indices = [np.arange(self._firsts[block], self._firsts[block + 1]) for block in blocks]
+        return rows, permutation(len(rows), seed, epoch, number + 1), np.concatenate(indices)

@@ -1,0 +1,191 @@
+"""Texts to sparse rows: TF-IDF and hashed bags of n-grams, on scikit-learn's vectorisers.
+
+Unlike scikit-learn's own, the TF-IDF vectoriser is fitted on a stream, so that only its vocabulary
+has to fit in memory; it works in several processes and is saved without pickle.
+"""
+
+import numpy as np
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
+from sklearn.preprocessing import normalize
+
+from tfxc.core.errors import ConfigError
+from tfxc.data.text.base import (
+    TOKEN_PATTERN,
+    TextFeatures,
+    is_positive,
+    read_terms,
+)
+from tfxc.data.text.learning import Learner
+from tfxc.data.text.pecos_tfidf import PecosTfidfFeatures
+from tfxc.data.text.terms import TermCounter, select_terms
+from tfxc.ops.text.token_patterns import TokenPattern
+
+
+class TfidfFeatures(TextFeatures):
+    """TF-IDF weighted n-grams, the same as scikit-learn's ``TfidfVectorizer`` gives.
+
+    A row holds, per term of the vocabulary, its count (with ``sublinear_tf`` 1 + ln(count)) times
+    idf = 1 + ln((1 + documents) / (1 + documents with the term)), then divided by the row's norm.
+
+    Args:
+        ngram_range: smallest and largest n of the n-grams, whose words are joined by a space.
+        min_df: terms found in fewer documents are left out; a float is a share of the documents.
+        max_df: terms found in more documents are left out; a float is a share of the documents.
+        max_features: keep only so many terms, the most frequent ones in total; None = all.
+        sublinear_tf: whether to damp the counts.
+        lowercase: whether to lower the case first.
+        token_pattern: regular expression of a word.
+        norm: ``"l2"``, ``"l1"`` or None.
+        use_idf: whether to weight by idf.
+
+    Raises:
+        ConfigError: an argument has an impossible value.
+
+    Example:
+        >>> features = TfidfFeatures(min_df=2).fit([["red fox", "red hen"], ["a hen"]])
+        >>> features.vocabulary(), features.transform(["hen, hen"]).toarray().tolist()
+        (['hen', 'red'], [[1.0, 0.0]])
+    """
+
+    name = "tfidf"
+
+    def __init__(
+        self,
+        ngram_range=(1, 1),
+        min_df=1,
+        max_df=1.0,
+        max_features=None,
+        sublinear_tf=True,
+        lowercase=True,
+        token_pattern=TOKEN_PATTERN,
+        norm="l2",
+        use_idf=True,
+    ):
+        super().__init__(
+            ngram_range=ngram_range,
+            min_df=min_df,
+            max_df=max_df,
+            max_features=max_features,
+            sublinear_tf=sublinear_tf,
+            lowercase=lowercase,
+            token_pattern=token_pattern,
+            norm=norm,
+            use_idf=use_idf,
+        )
+        self._vocabulary = self._idf = None
+
+    def learner(self, jobs=1):
+        """Learns the vocabulary and the idf weights.
+
+        Raises:
+            DataError: at its end, no term is left, or ``max_df`` means fewer documents than
+                ``min_df``.
+        """
+        with_totals = self._settings["max_features"] is not None
+        counter = TermCounter(_analysis(self._settings), jobs, with_totals)
+        return Learner(counter.add, lambda: self._take(counter.counts()))
+
+    def _take(self, counts):
+        pruning = {key: self._settings[key] for key in ("min_df", "max_df", "max_features")}
+        kept = select_terms(counts, **pruning)
+        self._vocabulary = [counts.terms[index] for index in kept]
+        if any("\n" in term for term in self._vocabulary):
+            raise ConfigError("terms hold line breaks", where="token_pattern")
+        self._idf = np.log((counts.num_texts + 1) / (counts.documents[kept] + 1)) + 1
+        self.num_features = len(kept)
+        self._cached_vectorizer = None
+
+    def vocabulary(self):
+        return self._vocabulary
+
+    @property
+    def idf(self):
+        return self._idf if self._settings["use_idf"] else None
+
+    def _build_vectorizer(self):
+        return CountVectorizer(
+            vocabulary=self._vocabulary, dtype=np.float32, **_analysis(self._settings)
+        )
+
+    def _rows(self, texts):
+        rows = super()._rows(texts)
+        if self._settings["sublinear_tf"]:
+            rows.data = np.log(rows.data) + 1
+        if self.idf is not None:
+            rows.data *= self.idf[rows.indices]
+        if self._settings["norm"]:
+            rows = normalize(rows, self._settings["norm"], copy=False)
+        return rows
+
+    def _load(self, folder):
+        self._vocabulary, self._idf = read_terms(folder, self._settings["use_idf"])
+        self.num_features = len(self._vocabulary)
+
+
+class HashingFeatures(TextFeatures):
+    """Bags of n-grams hashed to a fixed number of columns, as ``HashingVectorizer`` gives.
+
+    The column of a term is |h| mod ``num_features`` with h the signed 32-bit MurmurHash3 of its
+    UTF-8 bytes, seed 0. There is nothing to fit.
+
+    Args:
+        num_features: number of columns.
+        ngram_range, lowercase, token_pattern, norm: as of ``TfidfFeatures``.
+        alternate_sign: whether a term counts as the sign of h, so that collisions cancel out.
+
+    Raises:
+        ConfigError: an argument has an impossible value.
+
+    Example:
+        >>> HashingFeatures(num_features=16).transform(["red fox", ""]).shape
+        (2, 16)
+    """
+
+    name = "hashing"
+
+    def __init__(
+        self,
+        num_features=2**18,
+        ngram_range=(1, 1),
+        lowercase=True,
+        token_pattern=TOKEN_PATTERN,
+        alternate_sign=False,
+        norm="l2",
+    ):
+        if not is_positive(num_features) or num_features >= 2**31:
+            raise ConfigError(
+                f"an integer of 1 to 2^31 - 1 is expected, found {num_features!r}",
+                where="num_features",
+            )
+        super().__init__(
+            num_features=num_features,
+            ngram_range=ngram_range,
+            lowercase=lowercase,
+            token_pattern=token_pattern,
+            alternate_sign=alternate_sign,
+            norm=norm,
+        )
+        self.num_features = num_features
+
+    def learner(self, jobs=1):
+        """None: the texts are not read."""
+        return None
+
+    def _build_vectorizer(self):
+        settings = self.settings()
+        settings |= TokenPattern(settings["token_pattern"]).analysis()
+        return HashingVectorizer(
+            n_features=settings.pop("num_features"), dtype=np.float32, **settings
+        )
+
+    def _load(self, folder):
+        """There is nothing beside the settings."""
+
+
+#: The kinds of bags by their names in configs.
+BAGS = {kind.name: kind for kind in (TfidfFeatures, PecosTfidfFeatures, HashingFeatures)}
+
+
+def _analysis(settings):
+    words = TokenPattern(settings["token_pattern"]).analysis()
+    return {**words, "ngram_range": settings["ngram_range"], "lowercase": settings["lowercase"]}

@@ -1,0 +1,197 @@
+"""Texts to lists of token ids and to bags of terms at once, for methods that need both."""
+
+import contextlib
+import dataclasses
+import json
+
+import scipy.sparse
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.escaping import json_text
+from tfxc.core.files import atomic_folder, write_json
+from tfxc.data.text.bags import BAGS
+from tfxc.data.text.base import FILE_VERSION, build_of, load_of
+from tfxc.data.text.learning import Learner, fitted
+from tfxc.data.text.tokens import TOKENS
+from tfxc.data.text.tokens_base import TokenRows
+
+_SECTION = "data.text_features"
+_KINDS = {"tokens": TOKENS, "terms": BAGS}
+
+
+@dataclasses.dataclass(frozen=True)
+class JoinedRows:
+    """The same texts twice.
+
+    Attributes:
+        terms: float32 CSR matrix (n, num_features).
+        tokens: ``TokenRows`` of n texts.
+    """
+
+    terms: scipy.sparse.csr_matrix
+    tokens: TokenRows
+
+    @property
+    def shape(self):
+        """Rows, and width of the bags."""
+        return self.terms.shape
+
+    @property
+    def arrays(self):
+        """The arrays as ``tfxc.data.rows.Rows`` has them."""
+        terms, tokens = self.terms, self.tokens
+        return {
+            "indptr": terms.indptr, "indices": terms.indices, "values": terms.data,
+            "token_indptr": tokens.indptr, "tokens": tokens.tokens,
+        }  # fmt: skip
+
+
+class JoinedFeatures:
+    """A list of token ids and a bag of terms of each text: what its two parts give alone.
+
+    Both parts learn from one reading of the texts. Encoders of tokens read the one, encoders of
+    bags the other.
+
+    Args:
+        tokens: config section of ``characters``, ``words`` or ``pretrained``.
+        terms: config section of ``tfidf``, ``pecos_tfidf`` or ``hashing``.
+
+    Attributes:
+        tokens, terms: the two parts.
+        num_features: width of the bags; None before ``fit``.
+        vocabulary_size: number of token ids; None before ``fit``.
+        num_cut: texts whose tokens ``transform`` has cut so far.
+
+    Raises:
+        ConfigError: a part is missing or of no such kind, or an argument of it is wrong.
+
+    Example:
+        >>> parts = {"tokens": {"name": "words", "min_count": 1}, "terms": {"name": "tfidf"}}
+        >>> joined = JoinedFeatures(**parts).fit([["red fox", "red hen"]])
+        >>> rows = joined.transform(["hen hen"])
+        >>> rows.tokens.tokens.tolist(), rows.terms.toarray().tolist()
+        ([3, 3], [[0.0, 1.0, 0.0]])
+    """
+
+    name = "joined"
+    kind = "joined"
+
+    def __init__(self, tokens=None, terms=None):
+        self.tokens, self.terms = _built("tokens", tokens), _built("terms", terms)
+
+    @property
+    def num_features(self):
+        """See the class."""
+        return self.terms.num_features
+
+    @property
+    def vocabulary_size(self):
+        """See the class."""
+        return self.tokens.num_features
+
+    @property
+    def num_cut(self):
+        """See the class."""
+        return self.tokens.num_cut
+
+    def settings(self):
+        """The constructor's arguments as a dict."""
+        return {name: {"name": part.name, **part.settings()} for name, part in self._parts()}
+
+    def fit(self, text_lists, jobs=1):
+        """Fits both parts, see ``tfxc.data.text.learning.fitted``; returns ``self``.
+
+        Raises:
+            ConfigError, DataError: as the parts; ``where`` says which one.
+        """
+        return fitted(self, text_lists, jobs)
+
+    def learner(self, jobs=1):
+        """The ``Learner`` (``tfxc.data.text.learning``) of both; None if nothing is learnt."""
+        learners = {}
+        for name, part in self._parts():
+            with _told_of(name):
+                learners[name] = part.learner(jobs)
+        learners = {name: learner for name, learner in learners.items() if learner is not None}
+
+        def add(text_lists):
+            for learner in learners.values():
+                learner.add(text_lists)
+
+        def finish():
+            for name, learner in learners.items():
+                with _told_of(name):
+                    learner.finish()
+
+        return Learner(add, finish) if learners else None
+
+    def transform(self, texts, jobs=1):
+        """``JoinedRows`` of a list of texts.
+
+        Args:
+            texts: list of n strings.
+            jobs: processes to use at most; the result does not depend on it.
+
+        Raises:
+            ConfigError: ``fit`` has not been called.
+        """
+        return JoinedRows(self.terms.transform(texts, jobs), self.tokens.transform(texts, jobs))
+
+    def save(self, folder):
+        """Writes ``features.json`` and the parts, in the folders ``tokens`` and ``terms``.
+
+        The folder appears whole or not at all and replaces an existing one.
+
+        Raises:
+            ConfigError: ``fit`` has not been called.
+            UserError: the folder cannot be written.
+        """
+        head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
+        with atomic_folder(folder, "set of text features") as scratch:
+            write_json(scratch / "features.json", head)
+            for name, part in self._parts():
+                part.save(scratch / name)
+
+    def _load(self, folder):
+        for name, part in self._parts():
+            loaded, path = load_of(_KINDS[name], folder / name), folder / name / "features.json"
+            if (loaded.name, _plain(loaded)) != (part.name, _plain(part)):
+                raise DataError(
+                    f"the {name} that {folder / 'features.json'} describes expected, found others",
+                    where=path,
+                    fix="copy the run's text_features folder as a whole",
+                )
+            setattr(self, name, loaded)
+
+    def _parts(self):
+        return (("tokens", self.tokens), ("terms", self.terms))
+
+
+def _plain(part):
+    """Settings as a file has them: tuples become lists."""
+    return json.loads(json_text(part.settings()))
+
+
+def _built(name, section):
+    if not isinstance(section, dict) or not isinstance(section.get("name"), str):
+        raise ConfigError(
+            f"a section with a name expected, found {section!r}",
+            where=f"{_SECTION}.{name}",
+            fix=f"choose one of: {', '.join(_KINDS[name])}",
+        )
+    with _told_of(name):
+        return build_of(_KINDS[name], section)
+
+
+@contextlib.contextmanager
+def _told_of(name):
+    """Errors name the part's own section of the config."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        where = str(error.where or _SECTION)
+        if where.startswith(_SECTION):
+            where = f"{_SECTION}.{name}{where.removeprefix(_SECTION)}"
+        elif where.isidentifier():  # an argument; all else is a file
+            where = f"{_SECTION}.{name}.{where}"
+        raise type(error)(error.problem, where=where, fix=error.fix) from error

@@ -1,0 +1,37 @@
+"""Text features by their names in configs: built from a config section, loaded from a folder.
+
+Bags of n-grams are in ``bags`` and ``pecos_tfidf`` of this folder, lists of tokens in
+``tokens`` and ``subwords``, both of one text in ``joined``.
+"""
+
+from pathlib import Path
+
+from tfxc.data.text.bags import BAGS
+from tfxc.data.text.base import build_of, load_of
+from tfxc.data.text.joined import JoinedFeatures
+from tfxc.data.text.tokens import TOKENS
+
+#: The kinds of text features by their names in configs.
+TEXT_FEATURES = BAGS | TOKENS | {JoinedFeatures.name: JoinedFeatures}
+
+
+def build_text_features(config):
+    """Text features from a config section: the kind's ``name`` and its arguments.
+
+    Raises:
+        ConfigError: the name or an argument is unknown, or an argument has an impossible value.
+
+    Example:
+        >>> build_text_features({"name": "tfidf", "min_df": 3}).settings()["min_df"]
+        3
+    """
+    return build_of(TEXT_FEATURES, config)
+
+
+def load_text_features(folder):
+    """Text features as their ``save`` wrote them.
+
+    Raises:
+        DataError: a file is missing or does not fit the others.
+    """
+    return load_of(TEXT_FEATURES, Path(folder))

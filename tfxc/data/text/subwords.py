@@ -1,0 +1,199 @@
+"""Texts to the subword ids of a pretrained model."""
+
+import functools
+import hashlib
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.files import atomic_folder, write_json
+from tfxc.data.text.base import FILE_VERSION, is_positive
+from tfxc.data.text.learning import Learner, fitted
+from tfxc.data.text.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without
+from tfxc.data.text.tokens_base import TokenRows
+from tfxc.pretrained.folder import open_folder
+from tfxc.pretrained.tokenizer_files import load_subwords, read_subwords, save_subwords
+
+_BATCH = 4096
+
+
+class PretrainedTokens:
+    """Subwords as a pretrained model was trained with, its special tokens around each text.
+
+    There is little to learn from the texts: ``fit`` reads the folder. What was read is saved with
+    the features, so that a run needs the folder no more. Id 0 is padding: where the model's own
+    padding has another id, the two change places (and so do the rows of encoder ``pretrained``).
+
+    A text that spells a special token, as ``[SEP]``, is cut as any other.
+
+    Args:
+        folder: the model's folder: config.json and its tokeniser's files; ``~`` and ``${VAR}`` are
+            expanded. ``"keras_hub:NAME"`` takes a preset of keras-hub.
+        max_length: ids of a text, special ones included; the text is cut before the last.
+        checksum: eight digits of the vocabulary; another one is refused. ``fit`` finds it.
+        min_count: pieces that occur less often in the training texts, as cut, are left out of the
+            vocabulary; 0 keeps all. For runs that are pruned (recipe ``prune``): the rows of a
+            model's folder are those of its whole vocabulary.
+
+    Attributes:
+        num_features: size of the vocabulary; None before ``fit``.
+        num_cut: texts that ``transform`` has cut so far.
+
+    Raises:
+        ConfigError: an argument has an impossible value; from ``fit``, a file of the folder is
+            missing or damaged.
+
+    Example:
+        >>> tokens = PretrainedTokens("models/minilm").fit([])  # doctest: +SKIP
+        >>> tokens.transform(["Hello"]).tokens.tolist()  # doctest: +SKIP
+        [101, 7592, 102]
+    """
+
+    name = "pretrained"
+    kind = "tokens"
+    num_features = None
+    idf = None
+
+    def __init__(self, folder, max_length=128, checksum=None, min_count=0):
+        if not is_positive(max_length) or max_length < 3:
+            raise ConfigError(
+                f"a whole number of 3 or more is expected, found {max_length!r}",
+                where="max_length",
+            )
+        if min_count != 0 and not is_positive(min_count):
+            raise ConfigError(
+                f"a whole number of 0 or more is expected, found {min_count!r}", where="min_count"
+            )
+        self._settings = {"folder": folder, "max_length": max_length, "checksum": checksum}
+        self._settings["min_count"] = min_count
+        self._subwords = None
+        self.num_cut = 0
+
+    def settings(self):
+        """The constructor's arguments as a dict, after ``fit`` with the checksum."""
+        return dict(self._settings)
+
+    @property
+    def subwords(self):
+        """The tokenizer, ``tfxc.pretrained.tokenizer_files.Subwords``; None before ``fit``."""
+        return self._subwords
+
+    def vocabulary(self):
+        """The list of pieces by id, None before ``fit``."""
+        return None if self._subwords is None else vocabulary_of(self._subwords)
+
+    def fit(self, text_lists, jobs=1):
+        """Reads the folder; returns ``self``. The texts are read with ``min_count`` only."""
+        return fitted(self, text_lists, jobs)
+
+    def learner(self, jobs=1):
+        """Reads the folder; a ``tfxc.data.text.learning.Learner`` with ``min_count``, else None."""
+        folder = open_folder(self._settings["folder"], "data.text_features.folder")
+        self._take(read_subwords(folder), folder)
+        if not self._settings["min_count"]:
+            return None
+        counts = np.zeros(self.num_features, np.int64)
+
+        def add(text_lists):
+            for texts in text_lists:
+                counts[:] += np.bincount(self.transform(texts).tokens, minlength=len(counts))
+
+        return Learner(add, lambda: self._leave_out_rare(counts))
+
+    def _leave_out_rare(self, counts):
+        kept = kept_ids(self._subwords, counts, self._settings["min_count"])
+        pruned = without(self._subwords, kept)
+        if "kept" not in pruned.settings:
+            pruned.settings["checksum"] = checksum(pruned)
+        self._subwords, self.num_features = pruned, len(kept)
+        self.num_cut = 0
+        self.__dict__.pop("_in_graph", None)
+
+    def transform(self, texts, jobs=1):
+        """``TokenRows`` of a list of texts.
+
+        Raises:
+            ConfigError: ``fit`` has not been called, or tensorflow-text is missing.
+        """
+        if self._subwords is None:
+            raise ConfigError("the text features have not been fitted", fix="call fit first")
+        lengths, tokens = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
+        for first in range(0, len(texts), _BATCH):
+            found, sizes, num_cut = self._in_graph(texts[first : first + _BATCH])
+            tokens.append(found.numpy())
+            lengths.append(sizes.numpy())
+            self.num_cut += int(num_cut)
+        indptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+        return TokenRows(indptr, np.concatenate(tokens), self.num_features)
+
+    def graph(self):
+        """``tfxc.ops.text.subwords.SubwordIds``, which turns texts into the same ids in a graph."""
+        from tfxc.ops.text.subwords import SubwordIds
+
+        subwords = self._subwords
+        return SubwordIds(
+            subwords.settings,
+            subwords.pieces,
+            self._settings["max_length"],
+            model=subwords.model,
+            merges=subwords.merges,
+        )
+
+    @functools.cached_property
+    def _in_graph(self):
+        """Compiled function of texts -> ids, lengths, number of texts cut."""
+        import tensorflow as tf
+
+        ids = self.graph()
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def cut(texts):
+            ragged, num_cut = ids.ragged(texts)
+            return ragged.flat_values, ragged.row_lengths(), num_cut
+
+        # Strings are converted here, so that a lone surrogate is told as every other one.
+        return lambda texts: cut([text.encode("utf-8", "replace") for text in texts])
+
+    def save(self, folder):
+        """Writes ``features.json`` and what cuts the texts.
+
+        The folder appears whole or not at all and replaces an existing one.
+
+        Raises:
+            ConfigError: ``fit`` has not been called.
+            UserError: the folder cannot be written.
+        """
+        if self._subwords is None:
+            raise ConfigError("the text features have not been fitted", fix="call fit first")
+        head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
+        with atomic_folder(folder, "set of text features") as scratch:
+            write_json(scratch / "features.json", head)
+            save_subwords(self._subwords, scratch)
+
+    def _load(self, folder):
+        try:
+            self._take(load_subwords(folder), folder)
+        except ConfigError as error:
+            raise DataError(error.problem, where=folder, fix=error.fix) from None
+
+    def _take(self, subwords, where):
+        # The digits among the settings are those of the whole vocabulary.
+        own = subwords.settings.get("checksum")
+        found, expected = checksum(subwords), own or self._settings["checksum"]
+        if expected not in (None, found):
+            raise ConfigError(
+                f"a vocabulary with checksum {expected} expected, found {found}",
+                where=where,
+                fix="give the folder of the model the checksum was taken of, or remove checksum",
+            )
+        self._settings["checksum"] = self._settings["checksum"] if own else found
+        self._subwords, self.num_features = subwords, len(vocabulary_of(subwords))
+
+    def __getstate__(self):
+        return {key: value for key, value in vars(self).items() if key != "_in_graph"}
+
+
+def checksum(subwords):
+    """Eight hexadecimal digits of the pieces by id."""
+    lines = "\n".join(ordered_pieces(subwords))
+    return hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()[:8]

@@ -1,0 +1,71 @@
+"""Subwords of a pretrained model without the pieces that the data does not need."""
+
+import dataclasses
+
+import numpy as np
+
+# A special piece that no text is given, but that belongs to the model.
+_MASKS = ("[MASK]", "<mask>")
+
+
+def ordered_pieces(subwords):
+    """All pieces by id, padding first."""
+    pieces, padding = list(subwords.pieces), subwords.settings["padding"]
+    pieces[0], pieces[padding] = pieces[padding], pieces[0]
+    return pieces
+
+
+def kept_ids(subwords, counts, min_count):
+    """Ids of the pieces that stay: those seen often enough, and the special ones.
+
+    Args:
+        subwords: ``tfxc.pretrained.tokenizer_files.Subwords`` as the model's folder has them.
+        counts: how often each id occurs in the training texts.
+        min_count: pieces that occur less often go.
+
+    Returns:
+        int64, ascending.
+    """
+    settings, pieces = subwords.settings, ordered_pieces(subwords)
+    special = [settings["unknown"], *settings["prefix"], *settings["suffix"]]
+    stay = np.asarray(counts) >= min_count
+    stay[[0, *(_id(settings, place) for place in special)]] = True
+    stay[[number for number, piece in enumerate(pieces) if piece in _MASKS]] = True
+    return np.flatnonzero(stay)
+
+
+def without(subwords, kept):
+    """Subwords whose ids are the places in ``kept``.
+
+    WordPiece loses the other pieces, so that a word they stood in is cut into what is left. Byte
+    pairs and SentencePiece cut as before, as a piece may be a step to others or share its score
+    with them: an id that goes becomes that of the unknown piece.
+
+    Args:
+        subwords: as the model's folder has them.
+        kept: see ``kept_ids``.
+    """
+    settings, pieces = dict(subwords.settings), ordered_pieces(subwords)
+    if settings["kind"] != "wordpiece":
+        settings["kept"] = kept.tolist()
+        return dataclasses.replace(subwords, settings=settings)
+    place = {number: new for new, number in enumerate(kept.tolist())}
+
+    def moved(number):
+        return place[_id(subwords.settings, number)]
+
+    for name in ("prefix", "suffix"):
+        settings[name] = [moved(number) for number in settings[name]]
+    settings |= {"unknown": moved(settings["unknown"]), "padding": 0}
+    return dataclasses.replace(subwords, settings=settings, pieces=[pieces[n] for n in kept])
+
+
+def vocabulary_of(subwords):
+    """The pieces by id, padding first; of pruned subwords those that are left."""
+    pieces, kept = ordered_pieces(subwords), subwords.settings.get("kept")
+    return pieces if kept is None else [pieces[number] for number in kept]
+
+
+def _id(settings, place):
+    """The id of a place in the files: padding and 0 change theirs."""
+    return {0: settings["padding"], settings["padding"]: 0}.get(place, place)

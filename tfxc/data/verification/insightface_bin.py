@@ -1,0 +1,53 @@
+"""Verification sets as InsightFace hands them around: pickles of encoded images."""
+
+import numpy as np
+
+from tfxc.core.errors import DataError
+from tfxc.data.formats.pickles import load_plain
+
+
+def read_bin(path):
+    """Images and flags of a ``.bin`` file as InsightFace hands them around.
+
+    The file is a pickle of (list of encoded images, list of flags), images 2i and 2i + 1 being
+    pair i; Python 2 wrote most of them. Only lists, numbers, texts and NumPy arrays are made of
+    it: a pickle that would run code is refused.
+
+    Returns:
+        ``(list of bytes, bool (n,))``.
+
+    Raises:
+        DataError: no such pickle, a truncated one, or one that holds anything else.
+    """
+    with open(path, "rb") as stream:
+        content = load_plain(stream, path)
+    try:
+        images, same = content
+        images = [_bytes_of(image) for image in images]
+        same = np.array([_flag(flag) for flag in same], bool)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"(list of encoded images, list of flags) expected, found another pickle: {error}",
+            where=path,
+        ) from error
+    if len(images) != 2 * len(same):
+        raise DataError(
+            f"two images per flag expected, found {len(images):,} images and {len(same):,} flags",
+            where=path,
+            fix="fetch the file again",
+        )
+    return images, same
+
+
+def _bytes_of(image):
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 1:
+        return image.tobytes()
+    if isinstance(image, bytes | bytearray):
+        return bytes(image)
+    raise ValueError(f"an image of type {type(image).__name__}")
+
+
+def _flag(flag):
+    if isinstance(flag, bool | int | np.bool_ | np.integer) and int(flag) in (0, 1):
+        return bool(flag)
+    raise ValueError(f"a flag {flag!r}")

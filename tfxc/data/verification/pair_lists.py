@@ -1,0 +1,172 @@
+"""Text files that list pairs of names: LFW's ``pairs.txt``, and ``name1 name2 same``."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from tfxc.core.errors import DataError
+from tfxc.data.formats.lines import Lines
+
+_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".JPG", ".JPEG", ".PNG")
+_FLAGS = {"1": True, "true": True, "0": False, "-1": False, "false": False}
+
+
+def read_pair_list(path):
+    """Yields ``(line number, name, other name, same)`` of a list.
+
+    A first line of one or two numbers makes it LFW's form: ``person n1 n2`` for the same person,
+    ``person1 n1 person2 n2`` for different ones, with names ``person/person_0001``. The numbers
+    are the folds (1 where there is one number) and the same pairs in each, which has as many
+    different ones. Otherwise a line is ``name1 name2 same``, separated by commas, tabs or blanks,
+    with an optional header.
+
+    Raises:
+        DataError: a line of another form, or not as many pairs as the first line announces; the
+            message names file and line.
+    """
+    texts = Lines(path).texts()
+    lines = [(number, _fields(line)) for number, line in texts if line.strip()]
+    if not lines:
+        raise DataError("a list of pairs expected, found an empty file", where=path)
+    head = lines[0][1]
+    lfw = len(head) <= 2 and all(field.isdecimal() for field in head)
+    header = lfw or (len(head) == 3 and head[2].lower() in ("same", "issame", "label"))
+    for number, fields in lines[header:]:
+        found = _lfw_pair(fields) if lfw else _named_pair(fields)
+        if found is None:
+            form = "'person n1 n2' or 'person1 n1 person2 n2'" if lfw else "'name1 name2 same'"
+            raise DataError(
+                f"{form} expected, found {' '.join(fields)!r}",
+                where=f"{path}:{number}",
+                fix="correct the line; same is 1 or 0",
+            )
+        yield number, *found
+    if lfw:
+        _check_count(path, head, len(lines) - 1)
+
+
+def _check_count(path, head, found):
+    announced = 2 * math.prod(map(int, head))
+    if found != announced:
+        raise DataError(
+            f"{announced:,} pairs as the first line says ({' '.join(head)}) expected, found "
+            f"{found:,}",
+            where=path,
+            fix="copy or download it again, or correct the first line",
+        )
+
+
+def _fields(line):
+    separator = next((sign for sign in "\t," if sign in line), None)
+    return [field.strip() for field in line.strip().split(separator)]
+
+
+def _lfw_pair(fields):
+    if len(fields) == 3:
+        fields = [*fields[:2], fields[0], fields[2]]
+    if len(fields) != 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
+        return None
+    one, other = (f"{p}/{p}_{int(n):04d}" for p, n in (fields[:2], fields[2:]))
+    return one, other, fields[0] == fields[2]
+
+
+def _named_pair(fields):
+    if len(fields) != 3 or fields[2].lower() not in _FLAGS:
+        return None
+    return fields[0], fields[1], _FLAGS[fields[2].lower()]
+
+
+def resolve(path, row_of):
+    """Pairs of rows of a list's names.
+
+    Args:
+        path: the list.
+        row_of: function (name, where) → row number.
+
+    Returns:
+        ``(pairs int64 (n, 2), same bool (n,))``.
+    """
+    pairs, same = [], []
+    for number, one, other, flag in read_pair_list(path):
+        pairs.append([row_of(name, f"{path}:{number}") for name in (one, other)])
+        same.append(flag)
+    return np.array(pairs, np.int64).reshape(-1, 2), np.array(same, bool)
+
+
+class ImageFolder:
+    """Numbers the images of a folder in the order they are asked for.
+
+    Attributes:
+        paths: the images numbered so far.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise DataError("no such folder", where=folder, fix="check --images")
+        self.paths, self._rows = [], {}
+
+    def row_of(self, name, where):
+        """The number of an image; the ending of ``name`` may be missing.
+
+        Raises:
+            DataError: there is no such image.
+        """
+        if name not in self._rows:
+            candidates = [self.folder / f"{name}{ending}" for ending in ("", *_ENDINGS)]
+            path = next((path for path in candidates if path.is_file()), None)
+            if path is None:
+                raise self._missing(name, where)
+            self._rows[name] = len(self.paths)
+            self.paths.append(path)
+        return self._rows[name]
+
+    def _missing(self, name, where):
+        person = Path(name).parent
+        if not (self.folder / person).is_dir():
+            problem = f"there is no folder {str(person)!r} in {self.folder}"
+        else:
+            problem = f"there is no image {name!r} in {self.folder}"
+        return DataError(problem, where=where, fix="check --images, or remove the line")
+
+
+class NamedRows:
+    """Rows of a matrix by their names, or by their numbers from 0 where they have none.
+
+    Raises:
+        DataError: two rows have the same name, the endings of images aside.
+    """
+
+    def __init__(self, num_rows, names=None):
+        self._names = names is not None
+        known = range(num_rows) if names is None else map(_stem, names)
+        self._rows = {}
+        for row, name in enumerate(map(str, known)):
+            if self._rows.setdefault(name, row) != row:
+                raise DataError(
+                    f"names that differ expected, rows {self._rows[name]} and {row} of the "
+                    f"embeddings are both {name!r}",
+                    fix="leave one out",
+                )
+
+    def row_of(self, name, where):
+        """The row of a name, with or without an image's ending.
+
+        Raises:
+            DataError: there is no such row.
+        """
+        row = self._rows.get(_stem(name) if self._names else name)
+        if row is None:
+            kind = "name" if self._names else f"row number below {len(self._rows):,}"
+            raise DataError(
+                f"a {kind} of the embeddings expected, found {name!r}",
+                where=where,
+                fix="check that pairs and embeddings belong together",
+            )
+        return row
+
+
+def _stem(name):
+    name = str(name)
+    return next((name.removesuffix(e) for e in _ENDINGS if name.endswith(e)), name)

@@ -1,0 +1,161 @@
+"""IJB-B and IJB-C 1:1: images joined to templates, and pairs of templates.
+
+A root folder holds, for the target ``ijbb`` or ``ijbc``,
+
+* ``meta/<target>_name_5pts_score.txt``: image, ten numbers of five landmarks, detector's score;
+* ``meta/<target>_face_tid_mid.txt``: image, template, media;
+* ``meta/<target>_template_pair_label.txt``: template, template, 1 or 0;
+* ``loose_crop/``: the images, needed only where embeddings are to be made.
+"""
+
+import dataclasses
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from tfxc.core.errors import DataError
+from tfxc.core.files import existing_file, read_errors
+from tfxc.data.chunk import Chunk
+from tfxc.data.images.alignment import SIZE, aligned_images
+
+
+@dataclasses.dataclass(frozen=True)
+class TemplateSet:
+    """Images, the templates they belong to, and pairs of templates.
+
+    Attributes:
+        root: the folder.
+        names: list of m image names, in the order of the meta files.
+        points: float64 (m, 5, 2), landmarks as (x, y).
+        scores: float64 (m,), how sure the face detector was.
+        template_ids, media_ids: int64 (m,).
+        pairs: int64 (n, 2) template ids.
+        same: bool (n,).
+    """
+
+    root: Path
+    names: list
+    points: np.ndarray
+    scores: np.ndarray
+    template_ids: np.ndarray
+    media_ids: np.ndarray
+    pairs: np.ndarray
+    same: np.ndarray
+
+    def rows_of(self, template_ids):
+        """``pairs`` as rows (n, 2) of a sorted list of template ids.
+
+        Raises:
+            DataError: a pair names a template without images.
+        """
+        places = np.minimum(np.searchsorted(template_ids, self.pairs), len(template_ids) - 1)
+        unknown = self.pairs[template_ids[places] != self.pairs]
+        if len(unknown):
+            raise DataError(f"pairs name template {unknown[0]}, no image has it", where=self.root)
+        return places
+
+
+class AlignedFaces:
+    """The images of a ``TemplateSet`` as a reader gives them: aligned, 112 x 112, RGB.
+
+    Raises:
+        DataError: an image is missing in ``loose_crop/``.
+    """
+
+    def __init__(self, templates):
+        self.path = templates.root / "loose_crop"
+        self.num_examples = len(templates.names)
+        self._templates = templates
+        there = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        missing = next((name for name in templates.names if name not in there), None)
+        if missing is not None:
+            line = templates.names.index(missing) + 1
+            raise DataError(
+                f"image {missing!r} (line {line} of the meta files) is missing",
+                where=self.path,
+                fix="unpack all images, or give --embeddings",
+            )
+
+    def chunks(self, size):
+        """Yields ``Chunk``s of ``size`` images, uint8 (n, 112, 112, 3), without labels."""
+        paths = [self.path / name for name in self._templates.names]
+        first = 0
+        for images in aligned_images(paths, self._templates.points, size):
+            assert images.shape[1:] == (SIZE, SIZE, 3)
+            names = self._templates.names[first : first + len(images)]
+            first += len(images)
+            yield Chunk(labels=[[] for _ in names], images=images, names=names)
+
+
+def open_templates(root, target):
+    """Reads the three meta files.
+
+    Args:
+        root: folder as in the module's text.
+        target: ``"ijbb"`` or ``"ijbc"``.
+
+    Returns:
+        ``TemplateSet``.
+
+    Raises:
+        DataError: a file is missing or malformed, or the files do not fit each other.
+
+    Example:
+        >>> open_templates("IJBC", "ijbc").pairs.shape     # doctest: +SKIP
+        (15658489, 2)
+    """
+    meta = Path(root) / "meta"
+    detected = meta / f"{target}_name_5pts_score.txt"
+    members = meta / f"{target}_face_tid_mid.txt"
+    compared = meta / f"{target}_template_pair_label.txt"
+    names, values = _named_numbers(detected, 11, np.float64)
+    found, ids = _named_numbers(members, 2, np.int64)
+    _refuse_other_names(names, found, detected, members)
+    triples = _numbers(compared, range(3), np.int64)
+    if not np.isin(triples[:, 2], (0, 1)).all():
+        line = int(np.flatnonzero(~np.isin(triples[:, 2], (0, 1)))[0]) + 1
+        raise DataError("flag 0 or 1 expected as third number", where=f"{compared}:{line}")
+    return TemplateSet(
+        root=Path(root), names=names, points=values[:, :10].reshape(-1, 5, 2),
+        scores=values[:, 10], template_ids=ids[:, 0], media_ids=ids[:, 1],
+        pairs=triples[:, :2], same=triples[:, 2] == 1,
+    )  # fmt: skip
+
+
+def _named_numbers(path, count, dtype):
+    values = _numbers(path, range(1, count + 1), dtype)
+    with read_errors(path), open(path, encoding="utf-8") as stream:
+        names = [line.split(maxsplit=1)[0] for line in stream if line.strip()]
+    return names, values
+
+
+def _numbers(path, columns, dtype):
+    existing_file(path, fix="check --ijb and --target")
+    try:
+        with warnings.catch_warnings():  # of an empty file, which is refused below
+            warnings.simplefilter("ignore")
+            values = np.loadtxt(
+                path, dtype, comments=None, usecols=columns, ndmin=2, encoding="utf-8"
+            )
+    except ValueError as error:
+        raise DataError(
+            f"{len(columns)} numbers a line expected: {error} (rows count from 0)", where=path
+        ) from error
+    if not len(values):
+        raise DataError("at least one line expected, found none", where=path)
+    return values
+
+
+def _refuse_other_names(names, found, detected, members):
+    for line, (name, other) in enumerate(zip(names, found, strict=False), 1):
+        if name != other:
+            raise DataError(
+                f"image {name!r} as in {detected.name} expected, found {other!r}",
+                where=f"{members}:{line}",
+            )
+    if len(names) != len(found):
+        raise DataError(
+            f"{len(names):,} lines as in {detected.name} expected, found {len(found):,}",
+            where=members,
+        )

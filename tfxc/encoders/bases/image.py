@@ -1,0 +1,103 @@
+"""What the image encoders share: checks and normalisation."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfxc.encoders.base import Encoder, check_share
+from tfxc.encoders.layers.image_blocks import Parts, he_fan_out
+
+
+class ImageEncoder(Encoder):
+    """A network of Keras layers over images.
+
+    A derived class writes ``make_network``.
+
+    Args:
+        image_shape: (height, width, channels) (from the data).
+        mean, std: pixels are scaled to 0..1, then ``(x - mean) / std``; one value, or one per
+            channel. The default gives -1..1.
+        dropout: share of features dropped in training; where is the derived class' choice.
+        synchronized_batch_norm: whether batch normalisation looks at the whole batch over all
+            replicas; else each replica normalises its own part.
+        seed: seed of the initial weights and the dropout masks.
+
+    Input: uint8 or float (batch, height, width, channels), values 0..255.
+    Output: float (batch, dim).
+    """
+
+    from_data = ("image_shape",)
+    takes = "image"
+
+    def __init__(
+        self,
+        image_shape,
+        *,
+        mean=0.5,
+        std=0.5,
+        dropout=0.0,
+        synchronized_batch_norm=False,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.image_shape = tuple(int(length) for length in image_shape)
+        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
+            raise ValueError(
+                f"image_shape must be (height, width, channels), found {list(image_shape)}"
+            )
+        self.mean, self.std = mean, std
+        self._factor, self._shift = _scaling(mean, std, self.image_shape[-1])
+        self.dropout = check_share("dropout", dropout)
+        self.synchronized_batch_norm = synchronized_batch_norm
+        self.seed = seed
+        self.network = None
+
+    def make_network(self):
+        """The ``keras.Model`` from normalised images to vectors."""
+        raise TypeError(f"{type(self).__name__} must define make_network")
+
+    @property
+    def dim(self):
+        """Length of an output vector."""
+        raise TypeError(f"{type(self).__name__} must define dim")
+
+    def build(self, _input_shape=None):
+        """Makes the network."""
+        self.network = self.make_network()
+
+    def call(self, features, training=False):
+        """Encodes a batch of images."""
+        if isinstance(features, dict) or tuple(features.shape[1:]) != self.image_shape:
+            found = "a sparse bag" if isinstance(features, dict) else tuple(features.shape)
+            raise ValueError(f"images (batch, *{self.image_shape}) expected, found {found}")
+        images = tf.cast(features, tf.float32)
+        return self.network(self.normalise(images), training=training)
+
+    def normalise(self, images):
+        """Float32 pixels 0..255 as the network expects them."""
+        return tf.cast(images * self._factor + self._shift, self.compute_dtype)
+
+    def parts(self, start=he_fan_out):
+        """The maker of this encoder's layers; ``start`` is that of its convolutions."""
+        return Parts(self.dtype_policy, self.seed, self.synchronized_batch_norm, start)
+
+    def compute_output_shape(self, _input_shape):
+        """(batch, dim)."""
+        return (None, self.dim)
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("mean", "std", "dropout", "synchronized_batch_norm", "seed")
+        own = {name: getattr(self, name) for name in names}
+        return {**super().get_config(), **own, "image_shape": list(self.image_shape)}
+
+
+def _scaling(mean, std, channels):
+    """Factor and shift, float32 scalar or (channels,), that map 0..255 to normalised pixels."""
+    for name, value in (("mean", mean), ("std", std)):
+        if np.size(value) not in (1, channels) or np.ndim(value) > 1:
+            raise ValueError(f"{name} must be one value or {channels}, found {value}")
+    if np.min(std) <= 0:
+        raise ValueError(f"std must be positive, found {std}")
+    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)

@@ -1,0 +1,130 @@
+"""What the encoders of stacked self-attention share: a look at what they compute on the way."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tfxc.encoders.bases.tokens import TokenEncoder
+
+
+class Watched(NamedTuple):
+    """One pass through a ``LayeredEncoder``.
+
+    Attributes:
+        vectors: what ``call`` returns, float (batch, output_dim).
+        mask: bool (batch, length), False at padding.
+        states: what enters the first layer, and what comes out of each; list of float
+            (batch, length, dim).
+        scores: list of float32 (batch, heads, length, length), one of each layer: the attention
+            before the softmax, very low at padding. Empty where it was not asked for.
+    """
+
+    vectors: Any
+    mask: Any
+    states: list
+    scores: list
+
+
+class LayeredEncoder(TokenEncoder):
+    """Base of the encoders with layers of self-attention.
+
+    A subclass writes ``hidden_states(x, mask, training, scores)`` (``scores``: None, or a list that
+    gets the scores of each layer), ``pooled(states, mask)``, ``depth`` and
+    ``weights_of_layer(number)``, and adds to ``front`` what it has there.
+    """
+
+    @property
+    def depth(self):
+        """Number of layers."""
+        raise TypeError(f"{type(self).__name__} must define depth")
+
+    @property
+    def front(self):
+        """The weights in front of the layers by name."""
+        return {"table": self.table}
+
+    @property
+    def depths(self):
+        """Number of the layer of each weight by its ``id``; 0 in front of them.
+
+        A weight that layers share has the number of the highest of these.
+        """
+        found = {id(weight): 0 for weight in self.front.values()}
+        for number in range(1, self.depth + 1):
+            found |= {id(weight): number for weight in self.weights_of_layer(number).values()}
+        return found
+
+    def pool(self, x, mask, training):
+        """The pooled vector of the states."""
+        return self.pooled(self.hidden_states(x, mask, training), mask)
+
+    def watched(self, features, training=False, attention=False):
+        """Encodes a batch and keeps what is computed on the way.
+
+        Args:
+            features: of a batch.
+            training: whether dropout is on.
+            attention: whether to keep the scores of the attention.
+
+        Returns:
+            ``Watched``.
+        """
+        ids, scores = tf.cast(self.own(features), tf.int32), []
+        mask = ids != 0
+        x = self.entering(self.embed(ids), mask, training)
+        states = self.hidden_states(x, mask, training, scores if attention else None)
+        vectors = self.leaving(self.pooled(states, mask), training)
+        return Watched(vectors, mask, states, scores)
+
+    def pooled(self, states, mask):
+        """Vectors (batch, output_dim) of the states."""
+        raise TypeError(f"{type(self).__name__} must define pooled(states, mask)")
+
+    def hidden_states(self, x, mask, training=False, scores=None):
+        """What enters the first layer, and what comes out of each, a list."""
+        raise TypeError(f"{type(self).__name__} must define hidden_states")
+
+    def weights_of_layer(self, number):
+        """The weights of layer ``number`` from 1, by names that are the same in each layer."""
+        raise TypeError(f"{type(self).__name__} must define weights_of_layer(number)")
+
+    def start_from(self, other, layers):
+        """Copies what stands in front of another encoder's layers, and some of these.
+
+        Args:
+            other: a built encoder of the same class.
+            layers: numbers (from 1) of its layers, one for each of this encoder's, from below.
+
+        Raises:
+            ValueError: classes, sizes or the number of layers do not fit.
+        """
+        count = self.depth
+        if type(self) is not type(other) or len(layers) != count:
+            raise ValueError(
+                f"{count} layers of a {type(self).__name__} expected, found {len(layers)} of a "
+                f"{type(other).__name__}"
+            )
+        wrong = [layer for layer in layers if not 1 <= layer <= other.depth]
+        if wrong:
+            raise ValueError(
+                f"layers of the teacher from 1 to {other.depth} expected, found {wrong[0]}"
+            )
+        pairs = [(self.front, other.front)]
+        for number, layer in enumerate(layers, 1):
+            pairs.append((self.weights_of_layer(number), other.weights_of_layer(layer)))
+        for own, theirs in pairs:
+            _check_shapes(own, theirs)
+        for own, theirs in pairs:
+            for name, weight in own.items():
+                weight.assign(theirs[name].numpy())
+
+
+def _check_shapes(own, theirs):
+    shapes = [{name: tuple(w.shape) for name, w in each.items()} for each in (own, theirs)]
+    differing = [name for name in shapes[0] if shapes[0][name] != shapes[1].get(name)]
+    if differing:
+        name = differing[0]
+        raise ValueError(
+            f"a student with weights of the teacher's shapes expected, {name} is "
+            f"{shapes[0][name]} and in the teacher {shapes[1].get(name)}"
+        )

@@ -1,0 +1,205 @@
+"""What the encoders of token ids share: the table, its padding, dropout and starts."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.encoders.base import Encoder, check_share
+from tfxc.ops.perturbations import read_rows
+from tfxc.ops.randomness import dropout, keep_mask
+
+STARTS = {
+    "uniform": lambda seed: keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed),
+    "normal": lambda seed: keras.initializers.VarianceScaling(
+        1.0, "fan_in", "untruncated_normal", seed
+    ),
+    "xavier": keras.initializers.GlorotUniform,
+    "kaiming": keras.initializers.HeUniform,
+}
+
+
+class TokenEncoder(Encoder):
+    """Base of the encoders that read token ids.
+
+    Features are int32 (batch, length): ids of a vocabulary in order, filled up at the end with 0.
+    The length may differ from batch to batch; the vector of a text does not depend on it.
+
+    ``call(ids)`` is ``encode(embed(ids), ids != 0)``. Between the two a technique may change what
+    is read. A subclass writes ``make`` and ``pool``, and says ``output_dim``.
+
+    Row 0 of the table belongs to the padding. It starts as zero, and what is read at padding is
+    set to zero before anything else, so its gradient is exactly zero and no optimizer moves it.
+    Should something else write to it, the vectors stay the same.
+
+    Args:
+        vocabulary_size: number of ids, those of padding (0) and unknown words included (from the
+            data).
+        embedding_dim: width of the table.
+        dropout: share of the output's units dropped in training.
+        word_dropout: share of the words dropped in training, each as a whole.
+        start: start of the kernels: ``"uniform"`` within 1/sqrt(inputs), ``"normal"`` of standard
+            deviation 1/sqrt(inputs), ``"xavier"`` or ``"kaiming"`` (uniform).
+        initial_std: standard deviation of the table's normal start.
+        seed: seed of the initial weights and the dropout masks.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Input: int32 (batch, length), length at least 1. Output: float (batch, output_dim).
+    """
+
+    from_data = ("vocabulary_size",)
+    takes = "tokens"
+
+    def __init__(
+        self,
+        vocabulary_size,
+        *,
+        embedding_dim,
+        dropout,
+        word_dropout,
+        start,
+        initial_std,
+        seed,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        if start not in STARTS:
+            raise ValueError(f"start must be one of {', '.join(STARTS)}, found {start!r}")
+        if initial_std <= 0:
+            raise ValueError(f"initial_std must be positive, found {initial_std}")
+        self.vocabulary_size = vocabulary_size
+        self.embedding_dim = check_size("embedding_dim", embedding_dim)
+        self.dropout = check_share("dropout", dropout)
+        self.word_dropout = check_share("word_dropout", word_dropout)
+        self.start, self.initial_std, self.seed = start, initial_std, seed
+        self._count = 0
+
+    def build(self, _input_shape=None):
+        """Makes the table and the subclass's weights."""
+        start = keras.initializers.RandomNormal(stddev=self.initial_std, seed=self.next_seed())
+
+        def with_zero_row(shape, dtype=None):
+            return start(shape, dtype) * tf.cast(tf.range(shape[0])[:, None] > 0, dtype)
+
+        shape = (self.vocabulary_size, self.embedding_dim)
+        self.table = self.add_weight(shape, with_zero_row, name="table", autocast=False)
+        self.make()
+
+    def call(self, features, training=False):
+        """Encodes a batch of texts."""
+        if isinstance(features, dict):
+            raise ValueError("token ids (batch, length) are expected, found a sparse bag")
+        ids = tf.cast(features, tf.int32)
+        return self.encode(self.embed(ids), ids != 0, training)
+
+    @property
+    def embedding(self):
+        """The table, a Keras variable (vocabulary_size, embedding_dim)."""
+        return self.table
+
+    @property
+    def tables(self):
+        """The table."""
+        return [self.table]
+
+    def embed(self, ids):
+        """Rows of the table, float32 (batch, length, embedding_dim).
+
+        The gradient of the table is an ``IndexedSlices``.
+        """
+        # The table itself, not the Keras variable: gathering from that copies the whole table.
+        return read_rows(self.table.value, ids)
+
+    def encode(self, embedded, mask, training=False):
+        """Vectors of embedded texts.
+
+        Args:
+            embedded: float (batch, length, embedding_dim).
+            mask: bool (batch, length), False at padding, which stands at the end.
+            training: whether dropout is on.
+
+        Returns:
+            float (batch, output_dim).
+        """
+        x = self.entering(embedded, mask, training)
+        return self.leaving(self.pool(x, mask, training), training)
+
+    def entering(self, embedded, mask, training):
+        """What the subclass sees of the words: nothing of the padding, in training not all."""
+        x = tf.where(mask[:, :, None], tf.cast(embedded, self.compute_dtype), 0)
+        return self._drop_words(x) if training and self.word_dropout else x
+
+    def leaving(self, vectors, training):
+        """The vectors, in training with dropout."""
+        return dropout(vectors, self.dropout, self.next_mask(0)) if training else vectors
+
+    def _drop_words(self, x):
+        rows, columns = tf.range(tf.shape(x)[0])[:, None], tf.range(tf.shape(x)[1])
+        keep = keep_mask(rows, columns, self.word_dropout, self.next_mask(1))
+        return tf.where(keep[:, :, None], x / (1 - self.word_dropout), 0)
+
+    def make(self):
+        """Makes the weights behind the table."""
+        raise TypeError(f"{type(self).__name__} must define make()")
+
+    def pool(self, x, mask, training):
+        """Vectors (batch, output_dim) of masked ``x`` (batch, length, embedding_dim)."""
+        raise TypeError(f"{type(self).__name__} must define pool(x, mask, training)")
+
+    @property
+    def output_dim(self):
+        """Width of the output."""
+        raise TypeError(f"{type(self).__name__} must define output_dim")
+
+    def matrix(self, shape, name, start=None):
+        """A new kernel that starts as ``start`` says (the argument, by default)."""
+        start = start or STARTS[self.start](seed=self.next_seed())
+        return self.add_weight(shape, start, name=name, autocast=False)
+
+    def cast(self, weight):
+        """A weight as the computation needs it."""
+        return tf.cast(weight.value, self.compute_dtype)
+
+    def next_seed(self):
+        """Another seed of a start at each call."""
+        self._count += 1
+        return self.seed * 1000 + self._count
+
+    def next_mask(self, number):
+        """Seed of the dropout masks of place ``number``."""
+        return self.seed * 1000 + 900 + number
+
+    def compute_output_shape(self, _input_shape):
+        """(batch, output_dim)."""
+        return (None, self.output_dim)
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("vocabulary_size", "embedding_dim", "dropout", "word_dropout", "start")
+        names += ("initial_std", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def check_size(name, value):
+    """Returns ``value`` if it is at least 1, else raises a ``ValueError`` naming it."""
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, found {value}")
+    return value
+
+
+def weighted_sum(x, weights):
+    """Sum of (batch, length, dim) over the length with weights (batch, length); (batch, dim)."""
+    return tf.matmul(tf.cast(weights, x.dtype)[:, None, :], x)[:, 0]
+
+
+def mean_of_words(x, mask):
+    """Mean over the words, (batch, dim); 0 for a text without any."""
+    counts = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1, keepdims=True)
+    shares = tf.math.divide_no_nan(tf.cast(mask, tf.float32), counts)
+    return tf.cast(weighted_sum(tf.cast(x, tf.float32), shares), x.dtype)
+
+
+def largest_of_words(x, mask):
+    """Largest value of each unit over the words, (batch, dim); 0 for a text without any."""
+    largest = tf.reduce_max(tf.where(mask[:, :, None], x, x.dtype.min), axis=1)
+    return tf.where(tf.reduce_any(mask, axis=1, keepdims=True), largest, 0)

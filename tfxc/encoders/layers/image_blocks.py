@@ -1,0 +1,163 @@
+"""The layers that the image networks are made of."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.encoders.layers.batch_norm import BatchNorm
+from tfxc.ops.randomness import dropout
+
+
+class Parts:
+    """Makes the layers of one network: all of one dtype, each with a seed of its own.
+
+    Each method applies a new layer to a Keras tensor and returns the result. Padding is that of
+    PyTorch, the same on all sides, also where the stride is 2; so weights trained there fit.
+
+    Args:
+        policy: Keras dtype policy.
+        seed: seed of the network.
+        synchronized: see ``BatchNorm``.
+        start: function of a seed -> initializer of the convolutions.
+    """
+
+    def __init__(self, policy, seed, synchronized, start):
+        self.policy, self._synchronized, self._start = policy, synchronized, start
+        self._seed, self._count = seed * 1000, 0
+
+    def input(self, shape):
+        """The network's input."""
+        return keras.Input(shape, dtype=self.policy.compute_dtype)
+
+    def convolution(self, x, filters, size=3, strides=1):
+        """Convolution without bias, zeros around the image."""
+        if size == 1 and strides > 1:
+            # oneDNN's gradient of a 1 x 1 convolution with a stride writes beyond its memory where
+            # there are less than 16 channels (TensorFlow 2.21, CPU).
+            x, strides = x[:, ::strides, ::strides], 1
+        start = self._start(self.next_seed())
+        layer = keras.layers.Conv2D(
+            filters,
+            size,
+            strides,
+            "same" if strides == 1 else "valid",
+            use_bias=False,
+            kernel_initializer=start,
+            dtype=self.policy,
+        )
+        return layer(self._padded(x, size, strides))
+
+    def depthwise(self, x, size=3, strides=1, padded=True):
+        """Convolution of each channel by itself; unpadded it shrinks the image."""
+        # Its kernel is (height, width, channels, 1): what goes out of a channel stays in it.
+        fan = size * size if isinstance(size, int) else size[0] * size[1]
+        layer = keras.layers.DepthwiseConv2D(
+            size,
+            strides,
+            "same" if padded and strides == 1 else "valid",
+            use_bias=False,
+            depthwise_initializer=keras.initializers.RandomNormal(
+                stddev=(2 / fan) ** 0.5, seed=self.next_seed()
+            ),
+            dtype=self.policy,
+        )
+        return layer(self._padded(x, size, strides) if padded else x)
+
+    def _padded(self, x, size, strides):
+        if strides == 1 or size == 1:
+            return x
+        return keras.layers.ZeroPadding2D(size // 2, dtype=self.policy)(x)
+
+    def norm(self, x, scale=True):
+        """Batch normalisation."""
+        layer = BatchNorm(scale=scale, synchronized=self._synchronized, dtype=self.policy)
+        return layer(x)
+
+    def relu(self, x):
+        """Rectifier."""
+        return keras.layers.ReLU(dtype=self.policy)(x)
+
+    def prelu(self, x):
+        """Rectifier with a learned slope below zero for each channel, 0.25 at the start."""
+        start = keras.initializers.Constant(0.25)
+        return keras.layers.PReLU(start, shared_axes=[1, 2], dtype=self.policy)(x)
+
+    def add(self, one, other):
+        """Sum of two branches."""
+        return keras.layers.Add(dtype=self.policy)([one, other])
+
+    def max_pool(self, x):
+        """Largest value of 3 x 3 at each second place; ``x`` must not be negative."""
+        return keras.layers.MaxPooling2D(3, 2, dtype=self.policy)(self._padded(x, 3, 2))
+
+    def average(self, x):
+        """Mean over all places."""
+        return keras.layers.GlobalAveragePooling2D(dtype=self.policy)(x)
+
+    def flatten(self, x):
+        """Places and channels in one row."""
+        return keras.layers.Flatten(dtype=self.policy)(x)
+
+    def dropout(self, x, rate):
+        """Dropout, if there is any."""
+        return MaskedDropout(rate, self.next_seed(), dtype=self.policy)(x) if rate else x
+
+    def dense(self, x, units, use_bias=True):
+        """Linear layer; starts uniform within 1/sqrt(inputs), as in PyTorch."""
+        start = keras.initializers.VarianceScaling(
+            1 / 3, "fan_in", "uniform", seed=self.next_seed()
+        )
+        limit = x.shape[-1] ** -0.5
+        bias = keras.initializers.RandomUniform(-limit, limit, seed=self.next_seed())
+        layer = keras.layers.Dense(
+            units,
+            use_bias=use_bias,
+            kernel_initializer=start,
+            bias_initializer=bias,
+            dtype=self.policy,
+        )
+        return layer(x)
+
+    def next_seed(self):
+        """Another seed at each call."""
+        self._count += 1
+        return self._seed + self._count
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class MaskedDropout(keras.layers.Layer):
+    """Dropout whose masks follow the training step, see ``ops.randomness``.
+
+    Args:
+        rate: share of values dropped in training.
+        seed: seed of the masks.
+        whole_examples: whether an example keeps or loses all its values together.
+
+    Input and output: float (batch, ...).
+    """
+
+    def __init__(self, rate, seed, whole_examples=False, **kwargs):
+        super().__init__(**kwargs)
+        self.rate, self.seed, self.whole_examples = rate, seed, whole_examples
+
+    def call(self, inputs, training=False):
+        """Drops values in training."""
+        if not training:
+            return inputs
+        if not self.whole_examples:
+            return dropout(inputs, self.rate, self.seed)
+        shape = [tf.shape(inputs)[0], *[1] * (len(inputs.shape) - 1)]
+        return inputs * dropout(tf.ones(shape, inputs.dtype), self.rate, self.seed)
+
+    def compute_output_shape(self, input_shape):
+        """The input's shape."""
+        return input_shape
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("rate", "seed", "whole_examples")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def he_fan_out(seed):
+    """He's normal start by the number of outputs, torchvision's choice for its ResNets."""
+    return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal", seed=seed)

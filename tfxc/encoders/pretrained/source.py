@@ -1,0 +1,80 @@
+"""Where the weights of a pretrained network come from."""
+
+from tfxc.core.errors import ConfigError
+from tfxc.data.text.subwords import checksum
+from tfxc.pretrained.architecture import read_architecture
+from tfxc.pretrained.folder import open_folder
+from tfxc.pretrained.tokenizer_files import read_subwords
+from tfxc.pretrained.weights import Tensors, find_files
+
+
+def open_source(folder):
+    """The source that a config names.
+
+    Raises:
+        ConfigError: there is none, or it does not hold what is needed.
+    """
+    if folder is None:
+        raise ConfigError(
+            "the folder of a pretrained model expected, found none",
+            where="encoder",
+            fix="give the encoder a folder",
+        )
+    return FolderSource(open_folder(folder, "encoder.folder"))
+
+
+class FolderSource:
+    """A folder as the model hubs lay it out.
+
+    Args:
+        folder: its path.
+
+    Attributes:
+        architecture: ``Architecture``.
+
+    Raises:
+        ConfigError: a file is missing, or the model is none of those built here.
+    """
+
+    def __init__(self, folder):
+        self.folder, self.architecture = folder, read_architecture(folder)
+        find_files(folder)
+        self._tensors = None
+
+    @property
+    def tensors(self):
+        """The arrays, ``Tensors``; opened when first used."""
+        if self._tensors is None:
+            self._tensors = Tensors(self.folder, self.architecture.family)
+        return self._tensors
+
+    def check(self, text_features):
+        """Refuses texts that were not cut by this model's tokeniser.
+
+        Args:
+            text_features: settings of the text features.
+
+        Raises:
+            ConfigError: the vocabulary is another one, or a part.
+        """
+        if text_features.get("name") != "pretrained":
+            raise ConfigError(
+                f"text features 'pretrained' expected, found {text_features.get('name')!r}",
+                where="data.text_features.name",
+                fix='use {"name": "pretrained", "folder": ...} with the encoder\'s folder',
+            )
+        if text_features.get("min_count"):
+            raise ConfigError(
+                "the whole vocabulary expected, as its rows are read from the folder; found "
+                f"min_count {text_features['min_count']}",
+                where="data.text_features.min_count",
+                fix="train without min_count, then prune the run: tfxc prune",
+            )
+        own, found = checksum(read_subwords(self.folder)), text_features.get("checksum")
+        if own != found:
+            raise ConfigError(
+                f"the vocabulary of the encoder ({own}) expected, the texts were cut by another "
+                f"({found})",
+                where="data.text_features.folder",
+                fix="give data.text_features and the encoder the same folder",
+            )

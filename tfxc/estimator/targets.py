@@ -1,0 +1,116 @@
+"""The forms of ``y`` the estimator takes, and predictions in the same form."""
+
+import itertools
+
+import numpy as np
+import scipy.sparse
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import assert_all_finite, column_or_1d
+
+from tfxc.core.errors import DataError
+
+_LISTS = (list, tuple, set, frozenset)
+
+
+class Targets:
+    """What the classes are, and the form ``y`` came in.
+
+    Attributes:
+        classes: array of the classes by label id; for an indicator matrix the column numbers.
+        form: ``"single"``: one class per example, 1-D; ``"lists"``: a list of labels each;
+            ``"indicator"`` and ``"sparse indicator"``: a binary (n, num_classes) matrix.
+    """
+
+    def __init__(self, form, classes):
+        self.form, self.classes = form, classes
+
+    @property
+    def multi_label(self):
+        """Whether an example has any number of labels."""
+        return self.form != "single"
+
+    def from_ids(self, ids):
+        """Lists of label ids in the form ``y`` had."""
+        if self.form == "single":
+            return self.classes[np.array([row[0] for row in ids], np.int64)]
+        if self.form == "lists":
+            return [[self.classes[i] for i in row] for row in ids]
+        counts = np.cumsum([0, *map(len, ids)])
+        columns = np.fromiter(itertools.chain.from_iterable(ids), np.int32)
+        shape = (len(ids), len(self.classes))
+        matrix = scipy.sparse.csr_matrix((np.ones(len(columns), np.int64), columns, counts), shape)
+        matrix.sort_indices()
+        return matrix if self.form == "sparse indicator" else matrix.toarray()
+
+
+def read_targets(y):
+    """``Targets`` and one list of label ids per example.
+
+    Args:
+        y: list of label lists, 1-D array of classes, or binary matrix, sparse or dense.
+
+    Raises:
+        DataError: the entries are of several kinds, or a matrix is not binary.
+        ValueError: scikit-learn's own complaints about 1-D targets.
+
+    Example:
+        >>> targets, ids = read_targets([["b", "a"], [], ["b"]])
+        >>> targets.classes.tolist(), ids
+        (['a', 'b'], [[0, 1], [], [1]])
+    """
+    if scipy.sparse.issparse(y):
+        return _from_matrix(scipy.sparse.csr_matrix(y), "sparse indicator")
+    if _is_lists(y):
+        return _from_lists(y)
+    values = np.asarray(y)
+    if values.ndim == 2 and values.shape[1] > 1:
+        check_classification_targets(values)
+        return _from_matrix(scipy.sparse.csr_matrix(values), "indicator")
+    values = column_or_1d(values, warn=True)
+    assert_all_finite(values, input_name="y")
+    check_classification_targets(values)
+    classes, ids = np.unique(values, return_inverse=True)
+    return Targets("single", classes), [[i] for i in ids.tolist()]
+
+
+def label_sets(y, targets):
+    """The true labels of each example as a set, for scoring; ``y`` in the form of ``targets``."""
+    if targets.form == "lists":
+        return [set(row) for row in y]
+    matrix = scipy.sparse.csr_matrix(y)
+    return [set(row.tolist()) for row in np.split(matrix.indices, matrix.indptr[1:-1])]
+
+
+def _is_lists(y):
+    if not isinstance(y, (list, tuple)):
+        y = np.asarray(y)
+        if y.ndim != 1:
+            return False
+    kinds = {isinstance(row, (*_LISTS, np.ndarray)) for row in y}
+    if len(kinds) > 1:
+        raise DataError("lists of labels for all examples or for none expected", where="y")
+    return kinds == {True}
+
+
+def _from_lists(y):
+    rows = [list(dict.fromkeys(row)) for row in y]
+    try:
+        classes = sorted({label for row in rows for label in row})
+    except TypeError as error:
+        raise DataError(f"labels of one kind expected: {error}", where="y") from error
+    if not classes:
+        raise DataError("at least one label expected, found none in any example", where="y")
+    numbers = {label: number for number, label in enumerate(classes)}
+    # Objects, so that predictions hold the labels themselves, not NumPy scalars.
+    array = np.empty(len(classes), object)
+    array[:] = classes
+    return Targets("lists", array), [sorted(numbers[label] for label in row) for row in rows]
+
+
+def _from_matrix(matrix, form):
+    matrix.eliminate_zeros()
+    if not np.isin(matrix.data, (1,)).all():
+        raise DataError("a matrix of zeros and ones expected", where="y")
+    matrix.sort_indices()
+    ids = [row.tolist() for row in np.split(matrix.indices, matrix.indptr[1:-1])]
+    return Targets(form, np.arange(matrix.shape[1])), ids

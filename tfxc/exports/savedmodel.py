@@ -1,0 +1,284 @@
+"""SavedModels of trained runs: raw input in, label names out, the search in the graph.
+
+A served model needs core TensorFlow only, one on text features ``pretrained`` that
+``tensorflow_text`` is imported before it is loaded::
+
+    import tensorflow as tf
+    model = tf.saved_model.load("RUN/savedmodel").signatures["serving_default"]
+    print(model(text=tf.constant(["some text"]))["labels"])
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.files import atomic_folder, check_own
+from tfxc.data.images.decoding import decode_batch
+from tfxc.data.text.graph import text_graph
+from tfxc.exports.checking import largest_difference
+from tfxc.inference.searcher import check_probabilities, top_k_in_graph
+from tfxc.ops.sparse import unit_rows
+from tfxc.ops.tensorflow_files import os_errors
+
+_KIND = "exported SavedModel"
+
+
+class Exported(NamedTuple):
+    """What ``export_savedmodel`` wrote.
+
+    Attributes:
+        folder: the SavedModel.
+        takes: what ``serving_default`` takes: ``"text"``, ``"sparse"``, ``"dense"``, ``"tokens"``
+            or ``"image"``.
+        k: labels per example.
+        size_bytes: of the whole folder.
+        weight_bytes: of the variables alone.
+        score_difference: largest difference of a score to the run's own model.
+        probabilities: whether scores are probabilities.
+    """
+
+    folder: Path
+    takes: str
+    k: int
+    size_bytes: int
+    weight_bytes: int
+    score_difference: float
+    probabilities: bool
+
+
+def export_savedmodel(loaded_run, folder, k=5, probabilities=False):
+    """Writes a SavedModel, loads it again and compares it with the run's model.
+
+    Signatures, all with outputs ``labels`` string, ``ids`` int32 and ``scores`` float32, each
+    (batch, k), best first:
+
+    * ``serving_default`` takes ``text`` string (batch,) where the run was trained on texts, else
+      what ``features`` takes;
+    * ``features`` takes the run's own features: ``ids`` int32 (nnz,), ``weights`` float32 (nnz,)
+      and ``row_splits`` int64 (batch + 1,), or for dense vectors ``features`` float32
+      (batch, num_features), or for lists of tokens ``tokens`` int32 (batch, length) padded with
+      0, or for joined features the first three and ``tokens``. A row's ids are distinct.
+
+    For runs on images:
+
+    * ``serving_default`` takes ``images`` uint8 (batch, height, width, channels);
+    * ``encoded`` takes ``image_bytes`` string (batch,), JPEG, PNG, BMP or GIF files, which are
+      decoded, resized and cut as in preparation.
+
+    Args:
+        loaded_run: a ``tfxc.runs.loaded.LoadedRun``.
+        folder: the SavedModel's folder; an older SavedModel there is replaced.
+        k: labels per example.
+        probabilities: whether ``scores`` are what ``tfxc predict --probabilities`` gives.
+
+    Returns:
+        ``Exported``.
+
+    Raises:
+        ConfigError: k exceeds the number of labels, the model has no probabilities, the token
+            pattern has no equal in the graph, or the folder holds something else than a SavedModel.
+        UserError: the disk is full or the folder cannot be written to.
+        CheckpointError: the run is not finished.
+
+    Example:
+        >>> from tfxc.runs.loaded import load_run
+        >>> export_savedmodel(load_run("runs/quickstart"), "served").takes  # doctest: +SKIP
+        'text'
+    """
+    folder = Path(folder)
+    check_target(loaded_run, folder, k, _KIND)
+    if probabilities:
+        check_probabilities(loaded_run.model)
+    model = ServedModel(loaded_run, k, probabilities)
+    with atomic_folder(folder, _KIND) as scratch:
+        # The gradients of our own ops hold on to tensors that cannot be saved; serving needs none.
+        plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        with os_errors(folder):
+            tf.saved_model.save(model, str(scratch), signatures=model.functions, options=plain)
+        forget_gradients(scratch / "saved_model.pb")
+        difference = largest_difference(loaded_run, scratch, k, probabilities)
+        size, weights = folder_size(scratch), size_of(model.weights)
+    return Exported(folder, model.takes, k, size, weights, difference, probabilities)
+
+
+class ServedModel(tf.Module):
+    """The exported module: signatures over a trained model.
+
+    The Keras layers are no attributes but closed over: as attributes they would be written beside
+    the variables, with every weight twice.
+
+    Args:
+        loaded_run: a ``LoadedRun``.
+        k: labels per example.
+        probabilities: whether scores are probabilities.
+
+    Attributes:
+        takes: see ``Exported``.
+        weights: list of the variables the signatures read.
+        functions: dict of concrete functions by signature name.
+    """
+
+    def __init__(self, loaded_run, k, probabilities=False):
+        super().__init__()
+        self.names = _label_names(loaded_run)
+        texts = loaded_run.folder / "assets" / "text_features"
+        self.from_texts = text_graph(loaded_run.text_features, texts)
+        kind = loaded_run.manifest["feature_kind"]
+        self.takes = "text" if self.from_texts is not None else kind
+        answer = _answer(loaded_run.model, self.names, k, probabilities)
+        features = from_features(answer, loaded_run.manifest).get_concrete_function()
+        self.functions = {"serving_default": features}
+        if kind == "image":
+            shape = loaded_run.manifest["image_shape"]
+            self.functions["encoded"] = _from_files(answer, shape)
+        else:
+            self.functions["features"] = features
+        if self.from_texts is not None:
+            self.functions["serving_default"] = _from_text(answer, self.from_texts)
+        found = {v.ref(): v for f in self.functions.values() for v in f.graph.variables}
+        self.weights = list(found.values())
+
+
+def forget_gradients(path):
+    """Removes the names of gradients that were not saved: every loading would warn about them."""
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for graph in saved.meta_graphs:
+        for function in graph.graph_def.library.function:
+            for node in function.node_def:
+                node.attr.pop("_gradient_op_type", None)
+    path.write_bytes(saved.SerializeToString())
+
+
+def _answer(model, names, k, probabilities):
+    """Function of features -> the signature's outputs."""
+
+    def answer(features):
+        ids, scores = top_k_in_graph(model, features, k, probabilities)
+        labels = names.lookup(tf.cast(ids, tf.int64))
+        return {"labels": labels, "ids": ids, "scores": tf.cast(scores, tf.float32)}
+
+    return answer
+
+
+def _from_text(answer, from_texts):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def from_text(text):
+        return answer(from_texts(text))
+
+    return from_text.get_concrete_function()
+
+
+def _from_files(answer, shape):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def from_files(image_bytes):
+        return answer(decode_batch(image_bytes, shape))
+
+    return from_files.get_concrete_function()
+
+
+def from_features(answer, manifest, batch=None):
+    """``tf.function`` over a run's own features, which its ``feature_signature`` fixes.
+
+    Args:
+        answer: function of the model's features -> dict of outputs.
+        manifest: the run's manifest as a dict.
+        batch: number of examples; None leaves it open.
+    """
+    scaled = manifest["row_normalise"] == "l2"
+
+    def from_dense(features):
+        # As sklearn's normalize: a row of zeros stays one.
+        norms = tf.norm(features, axis=1, keepdims=True)
+        return answer(tf.math.divide_no_nan(features, norms) if scaled else features)
+
+    def from_sparse(ids, weights, row_splits):
+        weights = unit_rows(weights, row_splits) if scaled else weights
+        return answer({"ids": ids, "weights": weights, "row_splits": row_splits})
+
+    def from_tokens(tokens):
+        return answer(tokens)
+
+    def from_joined(ids, weights, row_splits, tokens):
+        bag = {"ids": ids, "weights": weights, "row_splits": row_splits}
+        return answer({**bag, "tokens": tokens})
+
+    def from_images(images):
+        return answer(images)
+
+    functions = {"dense": from_dense, "sparse": from_sparse, "tokens": from_tokens}
+    functions |= {"joined": from_joined, "image": from_images}
+    function = functions[manifest["feature_kind"]]
+    signature = feature_signature(manifest, batch)
+    return tf.function(function, input_signature=signature)
+
+
+def feature_signature(manifest, batch=None):
+    """The ``tf.TensorSpec``s of a batch of a run's features.
+
+    Args:
+        manifest: the run's manifest as a dict.
+        batch: number of examples; None leaves it open.
+    """
+    kind = manifest["feature_kind"]
+    if kind == "dense":
+        return [tf.TensorSpec([batch, manifest["num_features"]], tf.float32, name="features")]
+    tokens = [tf.TensorSpec([batch, None], tf.int32, name="tokens")]
+    if kind == "tokens":
+        return tokens
+    if kind == "image":
+        return [tf.TensorSpec([batch, *manifest["image_shape"]], tf.uint8, name="images")]
+    bag = [
+        tf.TensorSpec([None], tf.int32, name="ids"),
+        tf.TensorSpec([None], tf.float32, name="weights"),
+        tf.TensorSpec([None if batch is None else batch + 1], tf.int64, name="row_splits"),
+    ]
+    return bag + tokens if kind == "joined" else bag
+
+
+def _label_names(loaded_run):
+    """Table from label id to name; the empty text for ids that stand for no label."""
+    loaded_run.vocabulary  # noqa: B018 (TensorFlow reads the file: it has to be whole)
+    lines = tf.lookup.TextFileInitializer(
+        str(loaded_run.folder / "assets" / "labels.txt"),
+        tf.int64,
+        tf.lookup.TextFileIndex.LINE_NUMBER,
+        tf.string,
+        tf.lookup.TextFileIndex.WHOLE_LINE,
+    )
+    return tf.lookup.StaticHashTable(lines, default_value="")
+
+
+def check_target(loaded_run, folder, k, holds):
+    """Refuses a k that the labels do not allow, a folder that holds something else, a damaged run.
+
+    Args:
+        loaded_run: a ``LoadedRun``.
+        folder: ``Path`` that will be written or replaced.
+        k: labels per example.
+        holds: what an older export in ``folder`` has to be.
+
+    Raises:
+        ConfigError: see above.
+        UserError: the folder holds something else.
+        DataError: a file of the run is missing, changed or damaged; all are compared.
+    """
+    loaded_run.folder.verify()
+    num_labels = loaded_run.manifest["num_labels"]
+    if not 1 <= k <= num_labels:
+        raise ConfigError(
+            f"1 to {num_labels} labels (the run's) expected, found {k}", where="k", fix="lower k"
+        )
+    check_own(folder, holds)
+
+
+def folder_size(folder):
+    """Bytes of the files in a folder and below."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def size_of(weights):
+    """Bytes of variables."""
+    return sum(v.shape.num_elements() * v.dtype.size for v in weights)

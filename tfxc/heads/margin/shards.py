@@ -1,0 +1,53 @@
+"""Searches over class centres that the replicas share out."""
+
+import tensorflow as tf
+
+from tfxc.ops.search.top_k import merge_top_k, tiled_top_k
+from tfxc.ops.tiled_softmax import mean_cross_entropy, tiled_softmax
+
+
+class Shards:
+    """The shards of a built ``Margin`` head, searched side by side.
+
+    Args:
+        head: a head whose ``sharded_table`` has ``size`` labels a shard.
+        size: labels of a shard; the last may have fewer.
+        tile: labels scored at a time.
+    """
+
+    def __init__(self, head, size, tile):
+        self.head, self.size, self.tile = head, size, tile
+
+    def top_k(self, features, k):
+        """Best k labels by cosine."""
+
+        def of_shard(number, centres, features):
+            score, batch = self._scores(number, centres, features), tf.shape(features)[0]
+            ids, scores = tiled_top_k(score, self.size, batch, min(k, self.size), self.tile)
+            return ids + number * self.size, scores
+
+        return merge_top_k(*self.head.sharded_table.on_every_shard(of_shard, features), k)
+
+    def top_k_and_loss(self, features, labels, k):
+        """Best k labels, and the loss over the labels of all shards."""
+
+        def of_shard(number, centres, features, labels):
+            score = self._scores(number, centres, features)
+            own = tf.where(labels >= 0, labels - number * self.size, -1)
+            ids, *rest = tiled_softmax(score, self.size, own, min(k, self.size), self.tile)
+            return ids + number * self.size, *rest
+
+        found = self.head.sharded_table.on_every_shard(of_shard, features, labels)
+        ids, scores, log_sums, of_true = found
+        log_sum, of_true = tf.reduce_logsumexp(log_sums, axis=0), tf.reduce_sum(of_true, axis=0)
+        return *merge_top_k(ids, scores, k), mean_cross_entropy(log_sum, of_true, labels >= 0)
+
+    def _scores(self, number, centres, features):
+        """Function that scores a range of a shard's labels; rows beyond the last come last."""
+        score = self.head.tile_scores(features, centres)
+        known = min(self.size, self.head.num_labels - number * self.size)
+        if known == self.size:
+            return score
+        return lambda begin, end: tf.where(
+            tf.range(begin, end) < known, score(begin, end), float("-inf")
+        )

@@ -1,0 +1,233 @@
+"""One weight vector per label; a step sees the classes of its batch only."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.heads.base import Head, rare_start, seen_labels
+from tfxc.heads.bases.digits import check_choice
+from tfxc.heads.bases.margin_checks import check_margin
+from tfxc.heads.sampled.sampling import drawn_classes
+from tfxc.ops.distributed.cross_replica import labels_everywhere
+from tfxc.ops.logit_group import LogitGroup
+from tfxc.ops.margins import angular_margin, at_positives, unit_rows
+from tfxc.ops.randomness import random_bits
+from tfxc.ops.search.candidates import distinct, ranks_in
+from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
+
+_TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
+_CLASSES_OF_A_BATCH = 1024  # assumed where memory is estimated
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Sampled(Head):
+    """A classifier whose training step scores the labels that occur in the batch.
+
+    The head of the dual objectives (``scent`` and its kin); any other objective works as well.
+    ``classes`` says which labels are the columns of a batch:
+
+    * ``"batch"``: the distinct labels of the batch, over all replicas; of each micro-batch where
+      gradients are accumulated. With ``num_extra``, that many others beside them, drawn without
+      replacement once for the batch: ``extra="uniform"``, or ``"frequency"``, by their number of
+      training examples (at least 1). A drawn column then counts for as many classes as it stands
+      for (``LogitGroup.log_weights``): sums over the columns have the sums over all labels as
+      their expectation, and means divide by the number of labels. The formulas are in
+      ``heads/_class_sampling.py``. Without ``num_extra``, means are over the classes of the batch.
+    * ``"all"``: all labels.
+
+    Scores are dot products, or with ``score="cosine"`` ``scale`` times the cosine, in float32;
+    ``m2`` and ``m3`` then make the true class harder in training (``ops.margins``). Rows of labels
+    that are no column get no gradient.
+
+    Args:
+        num_labels: number of labels N (from the data).
+        classes: ``"batch"`` or ``"all"``.
+        num_extra: number of drawn labels, below N.
+        extra: how they are drawn.
+        score: ``"linear"`` or ``"cosine"``.
+        scale: factor of the cosines, e.g. 64.
+        m2, m3: margin of the angle in radians, in [0, pi), and of the cosine, at least 0.
+        bias: whether each label has a bias, for linear scores.
+        initial_std: standard deviation of the normal start of the weight vectors.
+        seed: seed of the start and of the draws.
+        label_counts: (N,) training examples of each label, for ``"frequency"`` (from the data);
+            None where they come with the weights.
+
+    Input: float (batch, dim). Output of ``call``: scores of all labels (batch, N).
+
+    Raises:
+        ValueError: an argument out of range, missing, or without effect.
+
+    Example:
+        >>> head = Sampled(num_labels=1000)
+        >>> (group,) = head.training_groups(tf.ones((3, 8)), tf.constant([[7], [99], [7]]))
+        >>> group.logits.shape, group.positives.numpy().ravel().tolist()
+        (TensorShape([3, 2]), [0, 1, 0])
+
+    Reference: Wei et al. 2026, arXiv 2602.02877.
+    """
+
+    from_data = ("num_labels", "label_counts")
+    full_softmax = True
+
+    def __init__(
+        self,
+        num_labels,
+        *,
+        classes="batch",
+        num_extra=0,
+        extra=None,
+        score="linear",
+        scale=None,
+        m2=0.0,
+        m3=0.0,
+        bias=False,
+        initial_std=0.01,
+        seed=0,
+        label_counts=None,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.num_labels = num_labels
+        self.classes = classes
+        self.num_extra, self.extra = num_extra, extra
+        self.score, self.scale, self.m2, self.m3 = score, scale, m2, m3
+        self.use_bias = bias
+        self.initial_std = initial_std
+        self.seed = seed
+        self._label_counts = label_counts
+        _check_sampling(self)
+        _check_score(self)
+
+    def build(self, input_shape):
+        """Makes kernel (num_labels, dim), and bias and frequencies where there are any."""
+        start = keras.initializers.RandomNormal(stddev=self.initial_std, seed=self.seed)
+        shape = (self.num_labels, input_shape[-1])
+        self.kernel = self.add_weight(shape, start, autocast=False, name="kernel")
+        self.bias = self.frequencies = None
+        if self.use_bias:
+            start = keras.initializers.Constant(rare_start(self.num_labels))
+            self.bias = self.add_weight(shape[:1], start, autocast=False, name="bias")
+        if self.extra == "frequency":
+            kind = {"trainable": False, "autocast": False, "name": "frequencies"}
+            self.frequencies = self.add_weight(shape[:1], self._counts, "float32", **kind)
+
+    def _counts(self, shape, dtype=None):
+        if self._label_counts is None:  # the weights are loaded
+            return tf.ones(shape, dtype)
+        return tf.maximum(tf.cast(tf.reshape(self._label_counts, shape), dtype or tf.float32), 1)
+
+    def call(self, features):
+        """Scores of all labels."""
+        bias = None if self.bias is None else self.bias.value
+        return self._scores(features, self.kernel.value, bias)
+
+    @property
+    def training_columns(self):
+        """Estimate: the classes of a batch count as 1,024."""
+        if self.classes == "all":
+            return self.num_labels
+        return min(self.num_labels, _CLASSES_OF_A_BATCH + self.num_extra)
+
+    def training_groups(self, features, labels):
+        """One group over the batch's labels and the drawn ones, or over all."""
+        if not self.built:
+            self.build(features.shape)
+        labels = seen_labels(labels, self.num_labels)
+        if self.classes == "all":
+            return (LogitGroup(self._with_margin(self(features), labels), labels),)
+        own = distinct(labels_everywhere(labels))
+        # A softmax needs a column, even if no example of the batch has a label.
+        none = tf.zeros([tf.cast(tf.equal(tf.size(own), 0), tf.int32)], tf.int32)
+        own = tf.concat([own, none], axis=0)
+        positives = tf.where(labels >= 0, ranks_in(own, labels), -1)
+        if not self.num_extra:
+            return (LogitGroup(self._of_classes(features, own, positives), positives),)
+        bits = random_bits(0, tf.range(self.num_labels), self.seed, shared=True)
+        frequencies = None if self.frequencies is None else self.frequencies.value
+        ids, log_weights, valid = drawn_classes(own, bits, self.num_extra, frequencies)
+        # Slots without a class borrow one of the batch: no other row gets a gradient of zeros.
+        ids = tf.concat([own, tf.where(valid, ids, own[0])], axis=0)
+        logits = self._of_classes(features, ids, positives)
+        first = tf.fill([tf.size(own)], True)
+        valid = tf.broadcast_to(tf.concat([first, valid], axis=0), tf.shape(logits))
+        log_weights = tf.concat([tf.zeros([tf.size(own)]), log_weights], axis=0)
+        return (LogitGroup(logits, positives, valid, log_weights=log_weights),)
+
+    def _of_classes(self, features, ids, positives):
+        """Training logits of some classes; gradients are rows of the tables."""
+        bias = None if self.bias is None else tf.gather(self.bias.value, ids)
+        scores = self._scores(features, tf.gather(self.kernel.value, ids), bias)
+        return self._with_margin(scores, positives)
+
+    def _scores(self, features, rows, bias):
+        if self.score == "cosine":
+            return self.scale * tf.matmul(unit_rows(features), unit_rows(rows), transpose_b=True)
+        dtype = self.compute_dtype
+        scores = tf.matmul(tf.cast(features, dtype), tf.cast(rows, dtype), transpose_b=True)
+        return scores if bias is None else scores + tf.cast(bias, dtype)
+
+    def _with_margin(self, scores, positives):
+        if not (self.m2 or self.m3):
+            return scores
+
+        def margin(true):
+            return self.scale * angular_margin(true / self.scale, 1.0, self.m2, self.m3)
+
+        return at_positives(scores, positives, margin)
+
+    def top_k(self, features, k):
+        """Best k labels by score, exact; scores in tiles of labels."""
+        self.check_k(k)
+        if not self.built:
+            self.build(features.shape)
+        score = self.tile_scores(features)
+        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
+
+    def tile_scores(self, features):
+        """Function that scores a range of labels, without a margin."""
+        features, kernel = tf.cast(features, tf.float32), read_once(self.kernel.value)
+        bias = None if self.bias is None else read_once(self.bias.value)
+
+        def score(begin, end):
+            rows = rows_between(kernel, begin, end)
+            if self.score == "cosine":
+                return self._scores(features, rows, None)
+            scores = tf.matmul(features, rows, transpose_b=True)
+            return scores if bias is None else scores + bias[begin:end]
+
+        return score
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("num_labels", "classes", "num_extra", "extra", "score", "scale", "m2", "m3")
+        own = {name: getattr(self, name) for name in (*names, "initial_std", "seed")}
+        return {**super().get_config(), **own, "bias": self.use_bias}
+
+
+def _check_sampling(head):
+    check_choice("classes", head.classes, ("batch", "all"))
+    check_choice("extra", head.extra, (None, "uniform", "frequency"))
+    if not 0 <= head.num_extra < head.num_labels:
+        most = head.num_labels - 1
+        raise ValueError(f"num_extra must lie in 0 .. {most}, found {head.num_extra}")
+    if (head.num_extra > 0) != (head.extra is not None):
+        raise ValueError(
+            f"num_extra and extra go together, found {head.num_extra} and {head.extra!r}"
+        )
+    if head.num_extra and head.classes == "all":
+        raise ValueError("classes 'all' has no use for num_extra")
+
+
+def _check_score(head):
+    check_choice("score", head.score, ("linear", "cosine"))
+    cosine = head.score == "cosine"
+    if cosine and not (head.scale is not None and head.scale > 0):
+        raise ValueError(f"score 'cosine' needs a positive scale, e.g. 64, found {head.scale}")
+    check_margin(head.scale or 1.0, 1.0, head.m2, head.m3, 1)
+    of_cosines = {"scale": head.scale is not None, "m2": head.m2, "m3": head.m3}
+    useless = {"bias": head.use_bias} if cosine else of_cosines
+    for name, given in useless.items():
+        if given:
+            raise ValueError(f"score {head.score!r} has no use for {name}")
+    if head.initial_std <= 0:
+        raise ValueError(f"initial_std must be positive, found {head.initial_std}")

@@ -1,0 +1,308 @@
+"""A tree of label clusters: a linear classifier per node, from the top down to the labels."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfxc.heads.base import rare_start, seen_labels
+from tfxc.heads.bases.digits import LINKS, check_choice, check_std
+from tfxc.heads.tree.search import TreeSearch
+from tfxc.labels.tree_shape import LevelShape, built_shape, family_table, shape_of
+from tfxc.ops.example_scope import current_examples
+from tfxc.ops.logit_group import LogitGroup
+from tfxc.ops.search.candidates import find, take
+from tfxc.ops.search.children import distinct_with_counts, family_candidates, union
+
+NEGATIVES = ("tfn", "man", "tfn+man")
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Tree(TreeSearch):
+    """A classifier over the levels of a ``ClusterTree``, one weight vector and bias per node.
+
+    All nodes of level 0 are scored. Below it, a training example sees the children of a few
+    parents only: with ``"tfn"`` (teacher forcing) of its true ones, with ``"man"`` (matcher aware)
+    of the ``num_candidate_groups`` that the head itself finds best, and always its own nodes. The
+    levels are trained side by side, one logit group each; ``LogitGroup.counts`` tells how many of
+    an example's labels stand under a node. Rows of nodes that no example of a batch sees get no
+    gradient.
+
+    ``top_k`` is a beam search: exact with ``beam=None`` or a beam of at least as many nodes as
+    there are above the labels, else it may miss labels. A label's score is the sum of the
+    log-probabilities on its way; with margins (link ``"hinge"``) the beam goes by the sum of
+    ``-max(0, 1 - z)^3``, and a label's score is its own margin z, as published.
+
+    With link ``"softmax"`` and ``"tfn"`` the children of a node are a softmax of their own. With
+    ``"man"`` an example's candidates c of a level, of several parents, are in one softmax, over
+    ``z_c = l_c + log p(parent of c)`` with the logit l_c and the parent's log-probability on its
+    own level. Gradients of each level reach those above. The search then goes by z_c, and a
+    label's score is z_c minus the logarithm of the sum of ``exp(z)`` over all labels that were
+    scored.
+
+    The tree is built when training starts: balanced 2-means over the sums of the labels' examples
+    (PIFA). It is kept with the weights.
+
+    Args:
+        num_labels: number of labels N (from the data).
+        nr_splits, min_codes, max_leaf_size, spherical: of the tree, see
+            ``labels.tree_building.build_tree``.
+        negatives: ``"tfn"``, ``"man"`` or ``"tfn+man"``. With link ``"softmax"`` and more than one
+            label per example, take one with ``"man"``.
+        num_candidate_groups: parents that ``"man"`` takes on each level.
+        beam: nodes of a level whose children are scored in ``top_k``, more where these might
+            have fewer than k labels; None takes all.
+        link: how logits become scores: ``"sigmoid"``, ``"softmax"`` over the children of a node,
+            or ``"hinge"``; None takes the objective's.
+        initial_std: standard deviation of the normal start.
+        seed: of the start and of the tree.
+        label_tree: a ``ClusterTree`` (from the data); None where it comes with the weights.
+        tree_shape: nodes, most and fewest children of every level where the tree is another than
+            the arguments give (from the data).
+        level: the only level this head is about; ``top_k`` then finds its nodes, best margin or
+            log-probability first (from recipe ``xr_transformer``).
+        matched: int32 (examples, n), parents that ``"man"`` takes for each training example,
+            padded with -1; only with ``level`` (from the recipe).
+
+    Input: float (batch, dim). Output of ``call``: logits of level 0, or of the only level.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> head = Tree(num_labels=1000)
+        >>> ids, scores = head.top_k(tf.ones((2, 8)), k=5)
+        >>> head.shape[0].nodes, ids.shape
+        (16, TensorShape([2, 5]))
+
+    Reference: Zhang et al., NeurIPS 2021, arXiv 2110.00685.
+    """
+
+    from_data = ("num_labels", "label_tree", "tree_shape", "level", "matched")
+
+    def __init__(
+        self, num_labels, *, nr_splits=16, min_codes=None, max_leaf_size=100, spherical=True,
+        negatives="tfn+man", num_candidate_groups=4, beam=10, link=None, initial_std=0.02, seed=0,
+        label_tree=None, tree_shape=None, level=None, matched=None, **kwargs,
+    ):  # fmt: skip
+        super().__init__(autocast=False, **kwargs)
+        check_choice("negatives", negatives, NEGATIVES)
+        check_choice("link", link, (None, *LINKS))
+        check_std(initial_std)
+        counts = {"nr_splits": nr_splits - 1, "max_leaf_size": max_leaf_size - 1}
+        counts |= {"num_candidate_groups": num_candidate_groups}
+        counts |= {"beam": 1 if beam is None else beam}
+        counts |= {"min_codes": 1 if min_codes is None else min_codes}
+        for name, count in counts.items():
+            if count < 1:
+                least = 2 if name in ("nr_splits", "max_leaf_size") else 1
+                raise ValueError(f"{name} must be at least {least}, found {count + least - 1}")
+        self.num_labels, self.seed, self.initial_std = num_labels, seed, initial_std
+        self.nr_splits, self.min_codes, self.max_leaf_size = nr_splits, min_codes, max_leaf_size
+        self.spherical, self.negatives, self.beam = spherical, negatives, beam
+        self.num_candidate_groups, self.link, self.level = num_candidate_groups, link, level
+        self._start_tree, self._start_matched = label_tree, matched
+        if label_tree is not None:
+            shape = shape_of(label_tree)
+        elif tree_shape is not None:
+            shape = [LevelShape(*sizes) for sizes in tree_shape]
+        else:
+            shape = built_shape(num_labels, nr_splits, min_codes, max_leaf_size)
+        self.shape = tuple(shape)
+        self.levels = range(len(shape)) if level is None else range(level, level + 1)
+
+    def build(self, input_shape):
+        """Makes kernels and biases of the levels, and the tables of the tree."""
+        tree, self._start_tree = self._start_tree, None
+        self.kernels, self.biases, self.parents, self.children, self.ranks = (
+            [None] * len(self.shape) for _ in range(5)
+        )
+        for level in self.levels:
+            seed, nodes = self.seed * 1000 + level, self.shape[level].nodes
+            normal = keras.initializers.RandomNormal(stddev=self.initial_std, seed=seed)
+            shape = (nodes, input_shape[-1])
+            self.kernels[level] = self.add_weight(shape, normal, name=f"kernel_{level}")
+            rare = level == 0 and self.link != "hinge"
+            bias = keras.initializers.Constant(rare_start(nodes) if rare else 0.0)
+            self.biases[level] = self.add_weight((nodes,), bias, name=f"bias_{level}")
+        for level in range(1, len(self.shape)):
+            nodes, above = self.shape[level].nodes, self.shape[level - 1].nodes
+            parents = None if tree is None else tree.parents[level]
+            self.parents[level] = self._add_table(f"parents_{level}", (nodes,), parents)
+            if level in self.levels:
+                children, ranks = (None, None) if tree is None else family_table(tree, level)
+                shape = (above, self.shape[level].most)
+                self.children[level] = self._add_table(f"children_{level}", shape, children)
+                self.ranks[level] = self._add_table(f"ranks_{level}", (nodes,), ranks)
+        if self._start_matched is not None:
+            # No weight: nobody needs it behind the training.
+            self._matched = tf.Variable(self._start_matched, trainable=False, dtype=tf.int32)
+
+    def _add_table(self, name, shape, values):
+        """Numbers that are kept with the weights; zeros until they are loaded."""
+        if values is None:
+            values = np.zeros(shape, np.int32)
+
+        def start(shape, dtype=None):
+            return tf.reshape(tf.constant(values), shape)
+
+        return self.add_weight(shape, start, dtype="int32", trainable=False, name=name)
+
+    def call(self, features):
+        """Logits of level 0, or of the only level."""
+        return self.logits_of_all(tf.cast(features, self.compute_dtype), self.level or 0)
+
+    @property
+    def num_groups(self):
+        """One per level."""
+        return len(self.levels)
+
+    @property
+    def log_scores(self):
+        """Margins are no logarithms of probabilities."""
+        return self.link != "hinge"
+
+    @property
+    def training_columns(self):
+        """The nodes of level 0, and the candidates of each further level."""
+        return self._candidates + (self.shape[0].nodes if 0 in self.levels else 0)
+
+    @property
+    def training_gathers(self):
+        """The vectors of the candidates."""
+        built = next(
+            (kernel for kernel in getattr(self, "kernels", ()) if kernel is not None), None
+        )
+        return 0 if built is None else self._candidates * built.shape[1]
+
+    @property
+    def _candidates(self):
+        """Candidates of an example with one label, over all levels."""
+        matched = self._start_matched
+        found = self.num_candidate_groups if matched is None else matched.shape[1]
+        parents = self.negatives.count("tfn") + found * ("man" in self.negatives)
+        return sum(self.shape[level].most * parents for level in self.levels if level)
+
+    def check_k(self, k):
+        """Raises a ``ValueError`` if more labels, or nodes of the only level, are asked for."""
+        most = self.num_labels if self.level is None else self.shape[self.level].nodes
+        if not 1 <= k <= most:
+            raise ValueError(f"k must lie in 1 .. {most} (the labels), found {k}")
+
+    def training_groups(self, features, labels):
+        """One group per level."""
+        return self.groups_of_passes([features], labels)[0]
+
+    def groups_of_passes(self, passes, labels):
+        """All passes see the candidates of the first."""
+        chosen = {}
+        levels = [self.training_levels(features, labels, chosen) for features in passes]
+        return [tuple(group for group, _ in level) for level in levels]
+
+    def training_levels(self, features, labels, chosen=None):
+        """Group and nodes of each level; ``chosen`` holds the parents an earlier pass chose.
+
+        Returns:
+            List of (``LogitGroup``, int32 (batch, columns) nodes of the columns, -1 where empty).
+        """
+        features, chosen = tf.cast(features, self.compute_dtype), {} if chosen is None else chosen
+        paths, found, nodes, scores = self._ancestors(labels), [], None, None
+        for level in self.levels:
+            positives, counts = distinct_with_counts(paths[level])
+            if level == 0:
+                logits = self.logits_of_all(features, 0)
+                group = LogitGroup(logits, positives, counts=counts)
+                nodes = tf.broadcast_to(tf.range(self.shape[0].nodes), tf.shape(logits))
+                scores = self.node_scores(logits)
+            else:
+                if level not in chosen:
+                    chosen[level] = self._chosen_parents(level, paths[level - 1], nodes, scores)
+                parents, above = chosen[level], (nodes, scores)
+                group, nodes = self._candidate_group(features, level, parents, positives, counts)
+                if self.joint or level + 1 in self.levels:
+                    above = self._scores_above(level, parents, nodes, *above)
+                    group, scores = self._below(group, above)
+            found.append((group, nodes))
+        return found
+
+    def _ancestors(self, labels):
+        """The labels' nodes on each level, int32 (batch, max_labels), -1 for none."""
+        nodes = seen_labels(labels, self.num_labels)
+        paths = [nodes]
+        for level in reversed(range(1, len(self.shape))):
+            parents = tf.gather(self.parents[level].value, tf.maximum(nodes, 0))
+            nodes = tf.where(nodes >= 0, parents, -1)
+            paths.insert(0, nodes)
+        return paths
+
+    def _chosen_parents(self, level, true, nodes, scores):
+        """Parents whose children are scored, int32 (batch, width), distinct."""
+        parts = [true] if "tfn" in self.negatives else []
+        if "man" in self.negatives and self.level is None:
+            count = min(self.num_candidate_groups, self.shape[level - 1].nodes)
+            # There may be fewer candidates than that.
+            padding = [[0, 0], [0, tf.maximum(0, count - tf.shape(scores)[1])]]
+            scores = tf.pad(scores, padding, constant_values=float("-inf"))
+            scores, columns = tf.math.top_k(scores, count)
+            parts.append(take(nodes, tf.where(scores > float("-inf"), columns, -1), -1))
+        elif "man" in self.negatives:
+            parts.append(self._matched_parents())
+        return union(*parts)
+
+    def _matched_parents(self):
+        index = current_examples()
+        if self._start_matched is None or index is None:
+            raise ValueError("man on one level needs matched parents, and the examples' numbers")
+        return tf.gather(self._matched, index)
+
+    def _candidate_group(self, features, level, parents, positives, counts):
+        """``LogitGroup`` and nodes of the children of these parents, positives among them."""
+        tables = self.children[level].value, self.ranks[level].value
+        above = tf.gather(self.parents[level].value, tf.maximum(positives, 0))
+        found = family_candidates(parents, positives, above, *tables)
+        # Empty slots borrow a row of the same example: no other row gets a gradient of zeros.
+        rows = tf.maximum(tf.where(found.valid, found.nodes, found.nodes[:, :1]), 0)
+        logits, valid = self.logits_of(features, level, rows), found.valid
+        if self.link not in ("sigmoid", "hinge"):
+            # An example without labels has no candidates, and a softmax over nothing no gradient.
+            first = tf.range(tf.shape(valid)[1])[None] == 0
+            valid |= first & ~tf.reduce_any(valid, axis=1, keepdims=True)
+        return LogitGroup(logits, found.positives, valid, counts=counts), found.nodes
+
+    def _scores_above(self, level, parents, candidates, nodes, scores):
+        """Scores (batch, columns) of the candidates' parents, 0 where there is no candidate.
+
+        Args:
+            level: of the candidates.
+            parents: int32 (batch, n), those whose children are the first candidates.
+            candidates: int32 (batch, columns), the nodes.
+            nodes, scores: (batch, columns above), all of the level above.
+        """
+        most, width = self.shape[level].most, tf.shape(parents)[1]
+        behind = candidates[:, width * most :]
+        of_behind = tf.gather(self.parents[level].value, tf.maximum(behind, 0))
+        wanted = tf.concat([parents, tf.where(behind >= 0, of_behind, -1)], axis=1)
+        places, known = find(wanted, nodes, wanted >= 0)
+        above = tf.where(known, tf.gather(scores, places, batch_dims=1), 0.0)
+        return tf.concat([tf.repeat(above[:, :width], most, axis=1), above[:, width:]], axis=1)
+
+    def _below(self, group, above):
+        """The group with its final logits, and the scores by which the next level chooses.
+
+        Args:
+            group: ``LogitGroup`` of the candidates' own logits.
+            above: float32 (batch, columns), scores of their parents.
+        """
+        if self.joint:
+            group = group._replace(logits=tf.cast(group.logits, tf.float32) + above)
+        logits = tf.where(group.valid, tf.cast(group.logits, tf.float32), float("-inf"))
+        scores = self.node_scores(logits)
+        if not self.joint:
+            scores = tf.where(group.valid, scores + above, float("-inf"))
+        return group, scores
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("num_labels", "nr_splits", "min_codes", "max_leaf_size", "spherical", "negatives")
+        names += ("num_candidate_groups", "beam", "link", "initial_std", "seed", "level")
+        own = {name: getattr(self, name) for name in names}
+        return {**super().get_config(), **own, "tree_shape": [list(sizes) for sizes in self.shape]}

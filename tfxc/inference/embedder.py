@@ -1,0 +1,64 @@
+"""The vectors a trained model's encoder gives to many examples."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfxc.core.errors import DataError
+from tfxc.core.progress import Progress
+from tfxc.inference.searcher import open_spec
+
+
+class Embedder:
+    """Encodes batches of examples.
+
+    Args:
+        model: an ``XCModel``.
+        flip: whether the vector of an image is the sum of its own and its mirror image's.
+
+    Example:
+        >>> vectors = Embedder(model, flip=True)(images)     # doctest: +SKIP
+    """
+
+    def __init__(self, model, flip=False):
+        self.model, self._flip = model, flip
+        self._function = None
+
+    def __call__(self, features):
+        """Vectors of a batch as the data pipeline makes it, float32 (batch, dim).
+
+        The vectors of an encoder with one trunk per repetition are laid side by side.
+        """
+        if self._function is None:
+            specification = tf.nest.map_structure(open_spec, features)
+            self._function = tf.function(self._encode, input_signature=[specification])
+        vectors = self._function(tf.nest.map_structure(tf.constant, features)).numpy()
+        return vectors.reshape(len(vectors), int(np.prod(vectors.shape[1:])))
+
+    def _encode(self, features):
+        vectors = tf.cast(self.model.encoder(features, training=False), tf.float32)
+        if self._flip:
+            mirrored = self.model.encoder(tf.reverse(features, [2]), training=False)
+            vectors += tf.cast(mirrored, tf.float32)
+        return vectors
+
+    def over_rows(self, rows, batch_size, num_examples, title="embedding"):
+        """Vectors of all examples in order, float32 (num_examples, dim), with a progress line.
+
+        Args:
+            rows: iterator of ``Rows``.
+            batch_size: examples at a time.
+            num_examples: how many are expected.
+
+        Raises:
+            DataError: another number of examples came.
+        """
+        parts = []
+        with Progress(title, num_examples, "examples") as progress:
+            for block in rows:
+                for start in range(0, len(block), batch_size):
+                    part = block.slice(start, start + batch_size)
+                    parts.append(self(part.batch()["features"]))
+                    progress.advance(len(part))
+        if progress.done != num_examples:
+            raise DataError(f"{num_examples:,} examples expected, found {progress.done:,}")
+        return np.concatenate(parts)

@@ -1,0 +1,253 @@
+"""Labels for chunks of raw examples: by a run's own model, or by a SavedModel."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.conversion import check_kind
+from tfxc.data.images.conversion import ImageConverter
+from tfxc.inference.searcher import Searcher, has_probabilities
+from tfxc.ops.text.subwords import require_text
+from tfxc.ranker.ensemble import combine, label_map
+
+_DEFAULT_K = 5
+
+
+class Predictions(NamedTuple):
+    """Labels of a chunk, best first.
+
+    Attributes:
+        labels: n lists of k label names.
+        scores: float32 (n, k), or probabilities where they were asked for.
+    """
+
+    labels: list
+    scores: np.ndarray
+
+
+class RunPredictor:
+    """Predicts with a run's text features and the head's native search.
+
+    Args:
+        loaded_run: a ``tfxc.runs.loaded.LoadedRun``.
+        k: labels per example; None takes 5, or all if there are fewer.
+        probabilities: whether to give probabilities in place of scores; None where the head has
+            any.
+
+    Attributes:
+        takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``.
+        num_features: width of given features.
+        names: of the labels, by id.
+
+    Raises:
+        ConfigError: k exceeds the number of labels, or the head has no probabilities.
+
+    Example:
+        >>> predictor = RunPredictor(load_run("runs/quickstart"), k=1)  # doctest: +SKIP
+        >>> predictor(Chunk(labels=[[]], texts=["Sorts a list."])).labels  # doctest: +SKIP
+        [['key']]
+    """
+
+    def __init__(self, loaded_run, k=None, probabilities=False):
+        num_labels = loaded_run.manifest["num_labels"]
+        self.k = _checked_k(min(_DEFAULT_K, num_labels) if k is None else k, num_labels)
+        self.num_features = loaded_run.manifest["num_features"]
+        self.takes, self.names = loaded_run.takes, loaded_run.vocabulary.names
+        model = loaded_run.model
+        if probabilities is None:
+            probabilities = has_probabilities(model)
+        self._search = Searcher(model, self.k, probabilities=probabilities)
+        self._features = loaded_run.features_of
+
+    def find(self, chunk, where="input"):
+        """Ids int32 and scores float32 (n, k) of a chunk, best first, padded with id -1.
+
+        Raises:
+            DataError: examples of another kind or width than the run was trained on, or an image
+                that cannot be decoded.
+        """
+        features = tf.nest.map_structure(tf.constant, self._features(chunk, where))
+        return self._search({"features": features})
+
+    def __call__(self, chunk, where="input"):
+        """``Predictions`` of a chunk; raises as ``find`` does."""
+        return _named(*self.find(chunk, where), self.names)
+
+
+class EnsemblePredictor:
+    """Predicts with several runs over the same labels, whose lists are joined.
+
+    Args:
+        predictors: dict of ``RunPredictor`` by the path of their run, two or more; each lists as
+            many labels as its ``k`` says.
+        method: one of ``tfxc.ranker.ensemble.METHODS``.
+        k: labels per example; None takes 5, or all if there are fewer.
+
+    Attributes:
+        takes, num_features: as of ``RunPredictor``.
+
+    Raises:
+        ConfigError: runs on other kinds of examples or other labels, or k exceeds the number of
+            labels that a run lists.
+    """
+
+    def __init__(self, predictors, method, k=None):
+        (_, first), *others = predictors.items()
+        self.takes, self.num_features, self._names = first.takes, first.num_features, first.names
+        for path, other in others:
+            if other.takes != self.takes:
+                raise ConfigError(
+                    f"a run on {self.takes} as the first one is expected, this one takes "
+                    f"{other.takes}", where=path, fix="join runs that read the same examples",
+                )  # fmt: skip
+        self._maps = [label_map(one.names, first.names, path) for path, one in predictors.items()]
+        self._predictors, self._method = list(predictors.values()), method
+        listed = max(one.k for one in self._predictors)
+        self.k = _checked_k(min(_DEFAULT_K, listed) if k is None else k, listed)
+
+    def __call__(self, chunk, where="input"):
+        """``Predictions`` of a chunk; see ``RunPredictor``."""
+        lists = []
+        for predictor, numbers in zip(self._predictors, self._maps, strict=True):
+            ids, scores = predictor.find(chunk, where)
+            lists.append((np.where(ids >= 0, numbers[ids], -1), scores))
+        return _named(*combine(lists, self._method, self.k), self._names)
+
+
+def _named(ids, scores, names):
+    """``Predictions`` of label ids."""
+    found = [[names[i] if i >= 0 else "" for i in row] for row in ids.tolist()]
+    return Predictions(found, scores)
+
+
+class SavedModelPredictor:
+    """Predicts with a SavedModel of ``tfxc export``.
+
+    Args:
+        folder: the SavedModel.
+        k: labels per example, at most as many as it was exported with; None takes all of these.
+
+    Attributes:
+        takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``.
+        num_features: length of dense vectors, else None: the signature does not tell.
+
+    Raises:
+        ConfigError: no such SavedModel, or it gives fewer labels.
+    """
+
+    def __init__(self, folder, k=None):
+        self._model = _load(folder)  # kept: its functions do not keep their variables alive
+        self._signature = self._model.signatures["serving_default"]
+        inputs = self._signature.structured_input_signature[1]
+        names = {"text": "text", "ids": "sparse", "features": "dense", "images": "image"}
+        self.takes = next(kind for name, kind in names.items() if name in inputs)
+        self.num_features = inputs["features"].shape[1] if self.takes == "dense" else None
+        self._images = None
+        if self.takes == "image":
+            self._images = ImageConverter.of_shape(inputs["images"].shape[1:].as_list())
+        available = self._signature.structured_outputs["labels"].shape[1]
+        self.k = _checked_k(available if k is None else k, available)
+
+    def __call__(self, chunk, where="input"):
+        """``Predictions`` of a chunk; see ``RunPredictor``."""
+        arguments = self._arguments(chunk, where)
+        try:
+            found = self._signature(**arguments)
+        except (ValueError, tf.errors.InvalidArgumentError) as error:
+            raise DataError(
+                f"the SavedModel refuses these features ({str(error).splitlines()[0]})",
+                where=where,
+                fix="give features of the space the model was trained on",
+            ) from error
+        names = [[name.decode("utf-8") for name in row] for row in found["labels"].numpy()]
+        return Predictions([row[: self.k] for row in names], found["scores"].numpy()[:, : self.k])
+
+    def _arguments(self, chunk, where):
+        if self._images is None:
+            return _arguments(chunk, self.takes, where)
+        check_kind(chunk, "images", where)
+        _, arrays = self._images.convert(chunk, where, 0)
+        return {"images": tf.constant(arrays["images"])}
+
+
+def sparse_arguments(matrix):
+    """A CSR matrix as the arguments of a signature.
+
+    Args:
+        matrix: ``scipy.sparse.csr_matrix`` (n, num_features).
+
+    Returns:
+        dict: ids int32, weights float32, row_splits int64.
+    """
+    return {
+        "ids": tf.constant(matrix.indices, tf.int32),
+        "weights": tf.constant(matrix.data, tf.float32),
+        "row_splits": tf.constant(matrix.indptr, tf.int64),
+    }
+
+
+def _arguments(chunk, takes, where):
+    given = chunk.texts if takes == "text" else chunk.features
+    dense = isinstance(given, np.ndarray)
+    if given is None or (takes != "text" and dense != (takes == "dense")):
+        raise DataError(
+            f"{_KINDS[takes]} are expected", where=where, fix="give what the model was trained on"
+        )
+    if takes == "text":
+        return {"text": tf.constant(given, tf.string)}
+    return {"features": tf.constant(given, tf.float32)} if dense else sparse_arguments(given)
+
+
+_KINDS = {"text": "texts", "sparse": "sparse features", "dense": "dense vectors"}
+
+
+# What TensorFlow raises over a SavedModel that is damaged.
+_UNLOADABLE = (
+    tf.errors.OpError, AssertionError, AttributeError, IndexError, KeyError, OSError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+
+
+def _load(folder):
+    if not (Path(folder) / "saved_model.pb").is_file():
+        raise ConfigError("is no SavedModel", where=folder, fix="write one with tfxc export")
+    try:
+        model = _loaded(folder)
+    except _UNLOADABLE as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"is no SavedModel that can be loaded ({reason[:200]})",
+            where=folder,
+            fix="write it again with tfxc export",
+        ) from error
+    outputs = getattr(model.signatures.get("serving_default"), "structured_outputs", {})
+    if not {"labels", "scores"} <= set(outputs):
+        raise ConfigError(
+            "gives no labels and scores",
+            where=folder,
+            fix="give a SavedModel of tfxc export",
+        )
+    return model
+
+
+def _loaded(folder):
+    try:
+        return tf.saved_model.load(str(folder))
+    except RuntimeError as error:
+        if "Op type not registered" not in str(error):
+            raise
+        require_text()  # whose ops cut the texts of pretrained models
+        return tf.saved_model.load(str(folder))
+
+
+def _checked_k(k, available):
+    if not 1 <= k <= available:
+        raise ConfigError(
+            f"1 to {available} labels per example are available, {k} are asked for",
+            where="--k",
+            fix=f"choose k up to {available}",
+        )
+    return k

@@ -1,0 +1,143 @@
+"""The receiver operating characteristic: how many pairs are accepted at which false accept rate."""
+
+import dataclasses
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.escaping import picture_text
+from tfxc.core.files import atomic_file
+
+
+@dataclasses.dataclass(frozen=True)
+class Roc:
+    """A curve from (0, 0) to (1, 1), as ``sklearn.metrics.roc_curve`` gives it.
+
+    Attributes:
+        far: float (points,), share of different pairs accepted, ascending.
+        tar: float (points,), share of same pairs accepted, ascending.
+    """
+
+    far: np.ndarray
+    tar: np.ndarray
+
+    @classmethod
+    def of(cls, scores, same):
+        """The curve of scores (n,), larger for more alike, and same flags (n,).
+
+        Raises:
+            DataError: there are no same or no different pairs, a score is not finite, or the
+                lengths differ.
+        """
+        from sklearn.metrics import roc_curve
+
+        scores, same = checked(scores, same)
+        far, tar, _ = roc_curve(same, scores)
+        return cls(far, tar)
+
+    def area(self):
+        """Area under the curve: the chance that a same pair scores above a different one."""
+        return float(np.trapezoid(self.tar, self.far))
+
+    def equal_error_rate(self):
+        """The rate at which false accepts and false rejects are equally frequent.
+
+        The curve is followed linearly between its points.
+        """
+        excess = self.far - (1 - self.tar)  # ascends from -1 to 1
+        right = max(int(np.argmax(excess >= 0)), 1)
+        below, above = excess[right - 1], excess[right]
+        share = -below / (above - below)
+        return float(self.far[right - 1] + share * (self.far[right] - self.far[right - 1]))
+
+    def tar_at(self, far):
+        """The true accept rate at a false accept rate, and the rate it really belongs to.
+
+        It is the curve's point whose rate is nearest to ``far`` on either side, as in the scripts
+        for IJB: nothing is interpolated, and a rate that few different pairs cannot express is
+        met by its neighbour. Of points equally near the one with the larger true accept rate
+        counts. Points on a straight line between their neighbours are none of the curve's.
+
+        Returns:
+            ``(tar, far reached)``.
+
+        Example:
+            >>> Roc.of([0.9, 0.8, 0.3, 0.1], [True, False, True, False]).tar_at(1e-6)
+            (0.5, 0.0)
+        """
+        distance = np.abs(self.far - far)
+        place = len(distance) - 1 - int(np.argmin(distance[::-1]))
+        return float(self.tar[place]), float(self.far[place])
+
+
+def checked(values, same):
+    """Scores or distances as float64 (n,), flags as bool (n,).
+
+    Raises:
+        DataError: the lengths differ, a value is not finite, or one of the two kinds is missing.
+    """
+    values, same = np.asarray(values, np.float64), np.asarray(same, bool)
+    if values.ndim != 1 or values.shape != same.shape:
+        raise DataError(
+            f"one value and one flag per pair expected, found shapes {values.shape} and "
+            f"{same.shape}"
+        )
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise DataError(f"finite embeddings expected, found NaN or infinity in pair {row + 1}")
+    if same.all() or not same.any():
+        kind = "different" if same.all() else "same"
+        raise DataError(
+            f"same and different pairs expected, found no {kind} ones among {len(same):,}",
+            fix="check the flags",
+        )
+    return values, same
+
+
+def draw_roc(path, curve, title):
+    """Writes a picture of a curve, the false accept rate on a logarithmic axis.
+
+    Args:
+        path: the picture; its ending (``.png``, ``.svg``, ``.pdf``) is the format.
+        curve: a ``Roc``.
+        title: one line above the picture.
+
+    Raises:
+        ConfigError: matplotlib is not installed or does not know the format.
+    """
+    figure = check_picture(path)((6, 5), layout="constrained")
+    axes = figure.add_subplot()
+    # A rate of 0 has no place on a logarithmic axis.
+    shown = curve.far > 0
+    axes.plot(curve.far[shown], curve.tar[shown], drawstyle="steps-post")
+    axes.set(xscale="log", xlim=(None, 1), ylim=(0, 1.01), title=picture_text(title))
+    axes.set(xlabel="false accept rate", ylabel="true accept rate")
+    axes.grid(alpha=0.3)
+    with atomic_file(path, "wb") as stream:
+        figure.savefig(stream, format=_ending(path), dpi=150)
+
+
+def check_picture(path):
+    """matplotlib's ``Figure``, once it is clear that a picture can be written to ``path``.
+
+    Raises:
+        ConfigError: matplotlib is not installed or does not know the format.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError(
+            "a picture needs matplotlib", where=path, fix="pip install 'tfxc[vision]'"
+        ) from error
+    known = Figure().canvas.get_supported_filetypes()
+    if _ending(path) not in known:
+        raise ConfigError(
+            f"a picture's name ending in one of {', '.join(sorted(known))} expected",
+            where=path,
+            fix="choose e.g. roc.png",
+        )
+    return Figure
+
+
+def _ending(path):
+    return str(path).rpartition(".")[2].lower()

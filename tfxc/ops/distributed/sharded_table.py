@@ -1,0 +1,131 @@
+"""A trainable table whose rows are shared out over the replicas of a strategy."""
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import tensorflow as tf
+
+from tfxc.ops.distributed.cross_replica import replica_number
+
+_BLOCK = 65_536  # rows of each shard that travel at a time when the table is put together
+
+
+class ShardedTable:
+    """Replica r of n holds the rows ``[r · size, (r + 1) · size)`` and nobody else does.
+
+    A shard is a plain ``tf.Variable`` on the replica's device, no mirrored one. Where the
+    replicas belong to several processes, each process holds the shards of its own. The last
+    shard may have rows beyond the table; they are zero and belong to nothing.
+
+    Args:
+        strategy: a ``tf.distribute.Strategy``; build this inside its scope, in every process.
+        shape: (rows, columns) of the whole table.
+        size: rows of a shard.
+        start: function (begin, end) -> float32 (end - begin, columns), the first values.
+        name: of the variables.
+
+    Attributes:
+        count: number of shards.
+        shards: {replica number: variable} of the shards held here.
+    """
+
+    def __init__(self, strategy, shape, size, start, name=None):
+        self.strategy, self.shape, self.size = strategy, tuple(shape), size
+        self.count = strategy.num_replicas_in_sync
+        self._whole = None
+        numbers = tf.function(strategy.run)(lambda: _context().replica_id_in_sync_group)
+        numbers = [int(number) for number in strategy.experimental_local_results(numbers)]
+        self._devices = dict(zip(numbers, strategy.extended.worker_devices, strict=True))
+
+        def make(number):
+            begin, end = self._range(number)
+            rows = tf.pad(start(begin, end), [[0, size - (end - begin)], [0, 0]])
+            return tf.Variable(rows, name=name)
+
+        self.shards = {
+            number: self.beside(number, lambda number=number: make(number)) for number in numbers
+        }
+
+    def beside(self, number, make):
+        """What ``make()`` returns; its variables are plain ones on the device of a shard."""
+
+        def on_device():
+            with tf.device(self._devices[number]):
+                return make()
+
+        # A strategy's scope belongs to a thread; in a new one variables are not mirrored.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(on_device).result()
+
+    def _range(self, number):
+        """First row of a shard and the one behind its last."""
+        return min(number * self.size, self.shape[0]), min((number + 1) * self.size, self.shape[0])
+
+    def on_every_shard(self, function, *tensors):
+        """Applies a function to all shards, each on its replica.
+
+        Args:
+            function: of (replica number, shard, *tensors) -> nest of tensors, equally shaped on
+                all replicas.
+            tensors: the same everywhere. Every process has to take part.
+
+        Returns:
+            The results of all shards, stacked: (count, ...).
+        """
+
+        def on_replica(*tensors):
+            context = _context()
+            number = replica_number(context)
+            found = function(number, self.shards[number], *tensors)
+            return tf.nest.map_structure(lambda x: context.all_gather(x[None], axis=0), found)
+
+        def run(*tensors):
+            found = self.strategy.run(on_replica, args=tensors)
+            return tf.nest.map_structure(self._here, found)
+
+        return (tf.function(run) if tf.executing_eagerly() else run)(*tensors)
+
+    def _here(self, value):
+        return self.strategy.experimental_local_results(value)[0]
+
+    def whole(self):
+        """The whole table as a NumPy array. Every process has to take part."""
+        if self._whole is not None:
+            return self._whole
+        table = np.empty((self.count, self.size, self.shape[1]), np.float32)
+        for begin, rows in self._blocks():
+            table[:, begin : begin + rows.shape[1]] = rows
+        return table.reshape(-1, self.shape[1])[: self.shape[0]]
+
+    @contextlib.contextmanager
+    def collected(self, keep):
+        """Inside, ``whole`` needs the other processes no more, where ``keep`` is true."""
+        if keep:
+            self._whole = self.whole()
+        else:
+            for _ in self._blocks():
+                pass
+        try:
+            yield
+        finally:
+            self._whole = None
+
+    def _blocks(self):
+        """Yields (first row within a shard, those rows of all shards)."""
+        take = tf.function(lambda rows: self.on_every_shard(lambda _, x, r: tf.gather(x, r), rows))
+        for begin in range(0, self.size, _BLOCK):
+            yield begin, take(tf.range(begin, min(begin + _BLOCK, self.size))).numpy()
+
+    def assign(self, table):
+        """Gives every shard its rows of a whole table (rows, columns)."""
+        if tuple(table.shape) != self.shape:
+            raise ValueError(f"a table of shape {self.shape} expected, found {table.shape}")
+        for number, shard in self.shards.items():
+            begin, end = self._range(number)
+            rows = np.asarray(table[begin:end], np.float32)
+            shard.assign(np.pad(rows, [(0, self.size - (end - begin)), (0, 0)]))
+
+
+def _context():
+    return tf.distribute.get_replica_context()

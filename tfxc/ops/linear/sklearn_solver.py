@@ -1,0 +1,45 @@
+"""The linear solver of ``tfxc.ops.linear.solver`` for one label, by scikit-learn."""
+
+import threading
+import warnings
+
+import numpy as np
+import scipy.sparse
+
+_ALONE = threading.Lock()  # its random numbers come from one generator of the process
+
+
+def solve(features, signs, costs, settings, seed):
+    """Trains one label.
+
+    Args:
+        features: float32 CSR (n, D).
+        signs: int (n,), 1 and -1.
+        costs: float (n,).
+        settings: ``tfxc.ops.linear.solver.SolverSettings``.
+        seed: below 2**32.
+
+    Returns:
+        weights float32 (D + 1,), the last that of the bias; whether ``max_passes`` were too few.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.svm import LinearSVC
+
+    solver = LinearSVC(
+        loss=settings.loss.replace("-", "_"),
+        dual=True,
+        tol=settings.epsilon,
+        max_iter=settings.max_passes,
+        fit_intercept=settings.bias > 0,
+        intercept_scaling=settings.bias or 1.0,
+        random_state=seed,
+    )
+    # A row of zeros that hardly counts, as the class refuses to learn without negatives.
+    nothing = scipy.sparse.csr_matrix((1, features.shape[1]), dtype=np.float32)
+    rows = scipy.sparse.vstack([features, nothing], "csr")
+    with _ALONE, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # told by the result
+        solver.fit(rows, np.append(signs, -1), np.append(costs, 1e-9))
+    bias = solver.intercept_ / settings.bias if settings.bias else [0.0]
+    weights = np.append(solver.coef_[0], bias).astype(np.float32)
+    return weights, int(solver.n_iter_ >= settings.max_passes)

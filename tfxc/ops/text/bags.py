@@ -1,0 +1,251 @@
+"""Texts to sparse rows in the graph: what scikit-learn's text vectorisers do, as TensorFlow ops.
+
+A served model takes raw strings with nothing but TensorFlow around it. Core ops only, so a server
+needs no further op library.
+
+Known difference to Python: capital letters that Unicode 14 and later brought (Vithkuqi, and single
+Latin and Glagolitic ones) are not lower-cased, as TensorFlow's own Unicode tables are older.
+"""
+
+import tensorflow as tf
+
+from tfxc.ops.text.token_patterns import MARK, WORD, character_class, marked, shortest_run
+
+# Letters whose lower case depends on the server's locale in TensorFlow (Turkish, Lithuanian).
+_BY_LOCALE = "IJİĮÌÍĨ"
+
+
+def lower(texts):
+    """Lower case as ``str.lower`` gives it, whatever the server's locale.
+
+    Args:
+        texts: string tensor; NUL characters have to be replaced before.
+    """
+    for capital in _BY_LOCALE:
+        texts = tf.strings.regex_replace(texts, capital, capital.lower())
+    return tf.strings.lower(texts, encoding="utf-8")
+
+
+def words(texts, token_pattern, lowercase=True):
+    """The words of each text, in order.
+
+    Args:
+        texts: string (batch,); bytes that are no UTF-8 count as U+FFFD.
+        token_pattern: see ``ops.token_patterns``.
+        lowercase: whether to lower the case first.
+
+    Returns:
+        string ``RaggedTensor`` (batch, words).
+
+    Example:
+        >>> words(tf.constant(["A Red fox!"]), r"\\b\\w\\w+\\b").to_list()
+        [[b'red', b'fox']]
+    """
+    least = shortest_run(token_pattern)
+    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8")
+    texts = tf.strings.regex_replace(texts, "\0", " ")  # tf.strings.lower would end the text there
+    if lowercase:
+        texts = lower(texts)
+    if least is None:
+        parts = tf.strings.split(marked(texts, token_pattern), MARK)[:, 1::2]
+        return tf.ragged.boolean_mask(parts, tf.strings.length(parts) > 0)
+    others = f"[^{character_class(WORD)}]+"
+    parts = tf.strings.split(tf.strings.regex_replace(texts, others, " "), " ")
+    return tf.ragged.boolean_mask(parts, tf.strings.length(parts, "UTF8_CHAR") >= least)
+
+
+def words_between_blanks(texts, most=None):
+    """The words of each text as PECOS cuts it, see ``tfxc.data.text.pecos_tfidf``.
+
+    Args:
+        texts: string (batch,); bytes that are no UTF-8 count as U+FFFD.
+        most: words beyond that many are cut off; None = none.
+
+    Returns:
+        string ``RaggedTensor`` (batch, words).
+
+    Example:
+        >>> words_between_blanks(tf.constant(["A  hen, two"]), most=2).to_list()
+        [[b'A', b'hen,']]
+    """
+    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8")
+    parts = tf.strings.split(tf.strings.regex_replace(texts, "[\r\n]", " "), " ")
+    return tf.ragged.boolean_mask(parts, tf.strings.length(parts) > 0)[:, :most]
+
+
+def terms(texts, settings):
+    """The n-grams of each text, words joined by a space.
+
+    Args:
+        texts: string (batch,).
+        settings: dict with ngram_range, one range or several, and with token_pattern and lowercase;
+            or, for words between blanks, with max_length.
+
+    Returns:
+        string ``RaggedTensor`` (batch, terms).
+    """
+    if "token_pattern" in settings:
+        found = words(texts, settings["token_pattern"], settings["lowercase"])
+    else:
+        found = words_between_blanks(texts, settings["max_length"])
+    ranges = settings["ngram_range"]
+    ranges = ranges if isinstance(ranges[0], (list, tuple)) else [ranges]
+    lengths = tuple(n for smallest, largest in ranges for n in range(smallest, largest + 1))
+    return found if lengths == (1,) else tf.strings.ngrams(found, lengths)
+
+
+def murmurhash3_32(texts):
+    """Signed 32-bit MurmurHash3 of the UTF-8 bytes, seed 0.
+
+    Args:
+        texts: string (n,).
+
+    Returns:
+        int32 (n,).
+
+    Example:
+        >>> murmurhash3_32(tf.constant(["hello"])).numpy().tolist()
+        [613153351]
+
+    Reference: A. Appleby, MurmurHash3 (public domain), x86_32 variant.
+    """
+    lengths = tf.strings.length(texts)
+    blocks = _blocks(texts, lengths)
+    starts = tf.cumsum(-(-lengths // 4), exclusive=True)
+    whole = lengths // 4
+
+    def mix_block(number, hashes):
+        longer = tf.where(whole > number)[:, 0]
+        block = _scramble(tf.gather(blocks, tf.gather(starts, longer) + number))
+        mixed = _rotate(tf.bitwise.bitwise_xor(tf.gather(hashes, longer), block), 13)
+        mixed = mixed * _u32(5) + _u32(0xE6546B64)
+        return number + 1, tf.tensor_scatter_nd_update(hashes, longer[:, None], mixed)
+
+    last = tf.reduce_max(tf.concat([whole, [0]], 0))
+    hashes = tf.zeros(tf.shape(lengths), tf.uint32)
+    _, hashes = tf.while_loop(lambda number, _: number < last, mix_block, (0, hashes))
+    rest = tf.where(lengths % 4 > 0)
+    tail = _scramble(tf.gather(blocks, tf.gather_nd(starts + whole, rest)))
+    tail = tf.bitwise.bitwise_xor(tf.gather_nd(hashes, rest), tail)
+    hashes = tf.tensor_scatter_nd_update(hashes, rest, tail)
+    return tf.bitcast(_finish(hashes, lengths), tf.int32)
+
+
+def _blocks(texts, lengths):
+    """All texts' bytes, each text filled up with zeros to whole blocks, as uint32 (total,)."""
+    # Cut out of a longer constant: TensorFlow drops the NULs at the end of a string constant.
+    filling = tf.fill(tf.shape(texts), b"\0\0\0.")
+    zeros = tf.strings.substr(filling, tf.zeros_like(lengths), -lengths % 4)
+    joined = tf.strings.reduce_join(tf.strings.join([texts, zeros]), axis=0)
+    return tf.bitcast(tf.io.decode_raw(joined, tf.int32), tf.uint32)
+
+
+def _scramble(block):
+    return _rotate(block * _u32(0xCC9E2D51), 15) * _u32(0x1B873593)
+
+
+def _finish(hashes, lengths):
+    hashes = tf.bitwise.bitwise_xor(hashes, tf.cast(lengths, tf.uint32))
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        shifted = tf.bitwise.right_shift(hashes, _u32(shift))
+        hashes = tf.bitwise.bitwise_xor(hashes, shifted) * _u32(factor)
+    return hashes
+
+
+def _rotate(values, bits):
+    left = tf.bitwise.left_shift(values, _u32(bits))
+    return tf.bitwise.bitwise_or(left, tf.bitwise.right_shift(values, _u32(32 - bits)))
+
+
+def _u32(value):
+    return tf.constant(value, tf.uint32)
+
+
+class TextBag(tf.Module):
+    """Turns texts into the sparse rows of fitted text features.
+
+    Args:
+        settings: the text features' settings: norm and those of ``terms``; for a vocabulary
+            sublinear_tf and maybe binary, for hashing alternate_sign.
+        num_features: columns.
+        vocabulary_file: one term per line, the line number is the column; None hashes terms.
+        idf: (num_features,) weights of the columns, or None.
+        blocks: where blocks of columns that are scaled on their own begin, but for the first.
+
+    Example:
+        >>> settings = {"token_pattern": r"\\w+", "lowercase": True, "ngram_range": (1, 1),
+        ...             "norm": None, "alternate_sign": False}
+        >>> bag = TextBag(settings, num_features=8)(tf.constant(["red red fox", ""]))
+        >>> bag["row_splits"].numpy().tolist(), sorted(bag["weights"].numpy().tolist())
+        ([0, 2, 2], [1.0, 2.0])
+    """
+
+    def __init__(self, settings, num_features, vocabulary_file=None, idf=None, blocks=()):
+        super().__init__()
+        self._settings, self._num_features = dict(settings), num_features
+        self._blocks = [int(first) for first in blocks]
+        self._idf = None if idf is None else tf.Variable(idf, trainable=False, dtype=tf.float64)
+        self._vocabulary = None
+        if vocabulary_file is not None:
+            lines = tf.lookup.TextFileInitializer(
+                str(vocabulary_file),
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            )
+            self._vocabulary = tf.lookup.StaticHashTable(lines, default_value=-1)
+
+    def __call__(self, texts):
+        """The rows of texts (batch,): dict ids int32, weights float32, row_splits int64."""
+        found = terms(texts, self._settings)
+        rows, ids, values = self._occurrences(found.value_rowids(), found.flat_values)
+        # Sorted by row, then column, as the training data is: equal rows give equal scores.
+        keys, places = tf.unique(rows * self._num_features + ids)
+        order = tf.argsort(keys)
+        keys = tf.gather(keys, order)
+        sums = tf.math.unsorted_segment_sum(values, places, tf.size(places))
+        rows, ids = keys // self._num_features, keys % self._num_features
+        batch = tf.shape(texts, tf.int64)[0]
+        weights = self._weighted(tf.gather(sums, order), rows, ids, batch)
+        lengths = tf.math.unsorted_segment_sum(tf.ones_like(rows), rows, batch)
+        return {
+            "ids": tf.cast(ids, tf.int32),
+            "weights": tf.cast(weights, tf.float32),
+            "row_splits": tf.concat([[0], tf.cumsum(lengths)], 0),
+        }
+
+    def _occurrences(self, rows, found):
+        """Row, column and value of every occurrence of a term that has a column."""
+        if self._vocabulary is not None:
+            ids = self._vocabulary.lookup(found)
+            known = tf.where(ids >= 0)
+            rows, ids = tf.gather_nd(rows, known), tf.gather_nd(ids, known)
+            return rows, ids, tf.ones_like(ids, tf.float64)
+        hashes = tf.cast(murmurhash3_32(found), tf.int64)
+        values = tf.ones_like(hashes, tf.float64)
+        if self._settings["alternate_sign"]:
+            values = tf.where(hashes < 0, -values, values)
+        return rows, tf.abs(hashes) % self._num_features, values
+
+    def _weighted(self, values, rows, ids, batch):
+        if self._settings.get("binary"):
+            values = tf.ones_like(values)
+        elif self._settings.get("sublinear_tf"):
+            values = tf.math.log(values) + 1
+        if self._idf is not None:
+            values *= tf.gather(self._idf, ids)
+        if self._settings["norm"] is None:
+            return values
+        if self._blocks:
+            block = tf.searchsorted(tf.constant(self._blocks, tf.int64), ids, "right", tf.int64)
+            count = len(self._blocks) + 1
+            values = self._scaled(values, rows * count + block, batch * count)
+        return self._scaled(values, rows, batch)
+
+    def _scaled(self, values, groups, num_groups):
+        squared = self._settings["norm"] == "l2"
+        sizes = tf.square(values) if squared else tf.abs(values)
+        norms = tf.math.unsorted_segment_sum(sizes, groups, num_groups)
+        norms = tf.gather(tf.sqrt(norms) if squared else norms, groups)
+        return tf.math.divide_no_nan(values, norms)

@@ -1,0 +1,82 @@
+"""Texts to token ids in the graph: what ``tfxc.data.text.tokens`` does, as TensorFlow ops."""
+
+import tensorflow as tf
+
+from tfxc.core.errors import ConfigError
+from tfxc.ops.text.bags import lower, words
+from tfxc.ops.text.token_patterns import BLANK, WORD, character_class
+
+
+class TextTokens(tf.Module):
+    """Turns texts into the padded token ids of fitted token features.
+
+    Args:
+        name: ``"characters"`` or ``"words"``.
+        settings: the token features' settings.
+        vocabulary_file: a token a line, by id.
+        size: number of lines; the last is that of unknown tokens.
+
+    Raises:
+        ConfigError: the graph cannot cut texts that way: Chinese segmentation.
+
+    Example:
+        >>> import tempfile
+        >>> file = tempfile.NamedTemporaryFile("w", suffix=".txt")
+        >>> _ = file.write("[PAD]\\na\\nb\\n[UNK]\\n"), file.flush()
+        >>> settings = {"lowercase": True, "letters_only": False, "max_length": 8}
+        >>> tokens = TextTokens("characters", settings, file.name, 4)
+        >>> tokens(tf.constant(["Abc"])).numpy().tolist()
+        [[1, 2, 3, 0, 0, 0, 0, 0]]
+    """
+
+    def __init__(self, name, settings, vocabulary_file, size):
+        super().__init__()
+        self._cut = {"characters": self._characters, "words": self._words}[name]
+        self._settings = dict(settings)
+        if name == "words":
+            if settings["segmenter"] is not None:
+                raise ConfigError(
+                    f"segmenter {settings['segmenter']!r} has no equal in a served model",
+                    where="data.text_features.segmenter",
+                    fix="predict from the run with tfxc predict, or train on characters",
+                )
+            left_out = tf.constant(settings["stop_words"] or [""])
+            pairs = tf.lookup.KeyValueTensorInitializer(left_out, tf.ones_like(left_out, tf.int32))
+            self._stop_words = tf.lookup.StaticHashTable(pairs, 0)
+        lines = tf.lookup.TextFileInitializer(
+            str(vocabulary_file),
+            tf.string,
+            tf.lookup.TextFileIndex.WHOLE_LINE,
+            tf.int64,
+            tf.lookup.TextFileIndex.LINE_NUMBER,
+        )
+        self._size = size
+        self._vocabulary = tf.lookup.StaticHashTable(lines, default_value=size - 1)
+
+    def __call__(self, texts):
+        """Ids of texts (batch,): int32 (batch, length), padded with 0 to a multiple of 8."""
+        tokens = self._cut(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"))
+        tokens = tokens[:, : self._settings["max_length"]]
+        ids = tf.cast(self._vocabulary.lookup(tokens.flat_values), tf.int32)
+        # A text may spell a name that stands for no token.
+        ids = tf.where(ids == 0, self._size - 1, ids)
+        ragged = tokens.with_flat_values(ids)
+        longest = tf.cast(ragged.bounding_shape(axis=1), tf.int32)
+        width = tf.maximum(1, -(-longest // 8)) * 8
+        return ragged.to_tensor(0, shape=tf.stack([tf.shape(texts)[0], width]))
+
+    def _characters(self, texts):
+        texts = tf.strings.regex_replace(texts, "\0", " ")
+        if self._settings["lowercase"]:
+            texts = lower(texts)
+        if self._settings["letters_only"]:
+            texts = tf.strings.regex_replace(texts, f"([^{character_class(WORD)}]|_)+", " ")
+        texts = tf.strings.regex_replace(texts, f"[{character_class(BLANK)}]+", " ")
+        texts = tf.strings.regex_replace(texts, "^ | $", "")
+        return tf.strings.unicode_split(texts, "UTF-8")
+
+    def _words(self, texts):
+        settings = self._settings
+        found = words(texts, settings["token_pattern"], settings["lowercase"])
+        kept = self._stop_words.lookup(found.flat_values) == 0
+        return tf.ragged.boolean_mask(found, found.with_flat_values(kept))

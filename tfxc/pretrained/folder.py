@@ -1,0 +1,84 @@
+"""A pretrained model's folder as the model hubs lay it out: ``config.json`` and what is beside."""
+
+import os
+from pathlib import Path
+
+from tfxc.core import files
+from tfxc.core.errors import ConfigError
+from tfxc.pretrained.keras_hub_presets import PREFIX, preset_folder
+
+#: Id of the padding by ``model_type``, where config.json does not say: the families that load.
+PADDING = {
+    "bert": 0,
+    "distilbert": 0,
+    "roberta": 1,
+    "xlm-roberta": 1,
+    "albert": 0,
+    "electra": 0,
+    "deberta-v2": 0,
+    "xlnet": 5,
+}
+_MODELS = "${TFXC_MODELS}"
+
+
+def open_folder(written, where):
+    """The folder's path, with ``~`` and ``${VAR}`` expanded.
+
+    ``${TFXC_MODELS}`` is the folder ``models`` unless the environment says otherwise.
+
+    Args:
+        written: the path as the config has it; ``"keras_hub:NAME"`` is the preset of that name.
+        where: config key, for messages.
+
+    Raises:
+        ConfigError: there is no such folder or preset.
+    """
+    if not isinstance(written, str | os.PathLike):
+        raise ConfigError(f"the path of a folder expected, found {written!r}", where=where)
+    text = os.fspath(written)
+    if text.startswith(PREFIX):
+        return preset_folder(text.removeprefix(PREFIX), where)
+    if "TFXC_MODELS" not in os.environ:
+        text = text.replace(_MODELS, "models")
+    folder = Path(os.path.expandvars(text)).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(
+            f"the folder of a pretrained model expected, there is none at {folder}",
+            where=where,
+            fix="download the model, or set TFXC_MODELS to the folder above it",
+        )
+    return folder
+
+
+def read_json(path):
+    """The object in a JSON file of the model's folder.
+
+    Raises:
+        ConfigError: the file is missing or holds something else.
+    """
+    if not path.is_file():
+        raise ConfigError(
+            f"a pretrained model's folder expected, the file {path.name} is missing",
+            where=path.parent,
+            fix="copy the model's folder as a whole",
+        )
+    return files.read_json(path, fix="copy the model's folder as a whole", error=ConfigError)
+
+
+def read_hub_config(folder):
+    """``config.json`` with a known ``model_type``; its ``pad_token_id`` filled in.
+
+    Raises:
+        ConfigError: the file is missing, or the model is of another type.
+    """
+    config = read_json(folder / "config.json")
+    family = config.get("model_type")
+    if family not in PADDING:
+        raise ConfigError(
+            f"model_type must be one of {', '.join(PADDING)}, found {family!r}",
+            where=folder / "config.json",
+            fix="give the folder of such a model",
+        )
+    if config.get("pad_token_id") is None:
+        config["pad_token_id"] = PADDING[family]
+    return config

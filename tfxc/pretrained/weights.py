@@ -1,0 +1,233 @@
+"""Names, shapes and places of the weights of pretrained networks, and reading them."""
+
+import json
+from typing import NamedTuple
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError
+from tfxc.pretrained.folder import read_json
+from tfxc.pretrained.weight_names import WORDS, layer_parts, layer_prefix
+
+_FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_PREFIXES = {
+    "bert": "bert.", "distilbert": "distilbert.", "roberta": "roberta.", "albert": "albert.",
+    "xlm-roberta": "roberta.", "electra": "electra.", "deberta-v2": "deberta.",
+    "xlnet": "transformer.",
+}  # fmt: skip
+_OLD_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+
+
+class Weight(NamedTuple):
+    """One weight.
+
+    Attributes:
+        name: ours.
+        shape: ours.
+        read: function of ``Tensors`` -> float32 array of that shape.
+    """
+
+    name: str
+    shape: tuple
+    read: object
+
+
+def stem_weights(architecture):
+    """The weights in front of the layers, without the table of words."""
+    a, family = architecture, architecture.family
+    if family == "xlnet":
+        return []
+    deberta = family == "deberta-v2"  # its words are made wider before the norm
+    wide = a.hidden_dim if deberta else a.embedding_dim
+    found = _norm("embedding_norm", wide, "embeddings.LayerNorm")
+    if deberta:
+        rows, name = 2 * a.num_buckets, "encoder.rel_embeddings.weight"
+        shape = (rows, a.hidden_dim)
+        found.append(Weight("distances", shape, lambda tensors: tensors.get(name)[:rows]))
+        found += _norm("distance_norm", a.hidden_dim, "encoder.LayerNorm")
+        if a.embedding_dim != a.hidden_dim:
+            found.append(_kernel("projection", "embeddings.embed_proj", a.embedding_dim, a))
+        return found
+    shape = (a.max_positions, a.embedding_dim)
+    found.append(Weight("positions", shape, lambda tensors: _positions(tensors, a)))
+    theirs = {"albert": "encoder.embedding_hidden_mapping_in", "electra": "embeddings_project"}
+    if family == "albert" or a.embedding_dim != a.hidden_dim:
+        if family not in theirs:
+            raise ConfigError(f"embedding_size as hidden_size expected for {family}")
+        found.append(_kernel("projection", theirs[family], a.embedding_dim, a))
+        found.append(_vector("projection_bias", (a.hidden_dim,), f"{theirs[family]}.bias"))
+    return found
+
+
+def layer_weights(architecture, number):
+    """The weights of one layer."""
+    a, family = architecture, architecture.family
+    start, parts = layer_prefix(family, number), layer_parts(family)
+    wide, inner, heads = a.hidden_dim, a.feed_forward_dim, a.heads_wide(number)
+    shapes = {
+        "attention_in": (wide, 3 * heads), "attention_out": (heads, wide),
+        "feed_forward_in": (wide, inner), "feed_forward_out": (inner, wide),
+    }  # fmt: skip
+    found = _relative_attention(start, wide, heads) if family == "xlnet" else []
+    for name, theirs in parts.items():
+        theirs = [start + part for part in theirs]
+        if name.endswith("norm"):
+            found += _norm(name, wide, theirs[0])
+        else:
+            found.append(_joined(f"{name}_kernel", shapes[name], theirs, "weight"))
+            found.append(_joined(f"{name}_bias", shapes[name][1:], theirs, "bias"))
+    return found
+
+
+def _relative_attention(start, wide, heads):
+    """Those of XLNet's attention, whose kernels are (model, heads, head) and have no bias."""
+    names = [f"{start}rel_attn.{letter}" for letter in "qkv"]
+
+    def flat(tensors, name):
+        return tensors.get(name).reshape(wide, wide)
+
+    def joined(tensors):
+        return np.concatenate([flat(tensors, name) for name in names], axis=1)
+
+    return [
+        Weight("attention_in_kernel", (wide, 3 * heads), joined),
+        Weight("attention_out_kernel", (heads, wide), lambda t: flat(t, f"{start}rel_attn.o").T),
+        Weight("distance_kernel", (wide, heads), lambda t: flat(t, f"{start}rel_attn.r")),
+        _vector("content_bias", (heads,), f"{start}rel_attn.r_w_bias"),
+        _vector("distance_bias", (heads,), f"{start}rel_attn.r_r_bias"),
+    ]
+
+
+def _positions(tensors, a):
+    """Rows of the positions of ids, that of the only token type added to each."""
+    first = a.padding + 1 if a.family in ("roberta", "xlm-roberta") else 0
+    rows = tensors.get("embeddings.position_embeddings.weight")[first : first + a.max_positions]
+    if a.family == "distilbert":
+        return rows
+    return rows + tensors.get("embeddings.token_type_embeddings.weight")[0]
+
+
+def _norm(name, wide, theirs):
+    return [
+        _vector(f"{name}_gamma", (wide,), f"{theirs}.weight"),
+        _vector(f"{name}_beta", (wide,), f"{theirs}.bias"),
+    ]
+
+
+def _kernel(name, theirs, rows, a):
+    shape = (rows, a.hidden_dim)
+    return Weight(f"{name}_kernel", shape, lambda tensors: tensors.get(f"{theirs}.weight").T)
+
+
+def _vector(name, shape, theirs):
+    return Weight(name, shape, lambda tensors: tensors.get(theirs).reshape(shape))
+
+
+def _joined(name, shape, theirs, kind):
+    """Several linear maps side by side."""
+
+    def read(tensors):
+        return np.concatenate([tensors.get(f"{part}.{kind}").T for part in theirs], axis=-1)
+
+    return Weight(name, shape, read)
+
+
+def read_table(tensors, architecture, rows):
+    """The table of words: its first rows, padding in row 0, as zeros."""
+    name = "word_embedding.weight" if architecture.family == "xlnet" else WORDS
+    table = np.array(tensors.get(name)[: max(rows, architecture.padding + 1)], np.float32)
+    table[architecture.padding] = table[0]
+    table[0] = 0
+    return table[:rows]
+
+
+class Tensors:
+    """The arrays of a model's ``*.safetensors``, found with or without the family's prefix.
+
+    Args:
+        folder: the model's folder.
+        family: its model type.
+
+    Raises:
+        ConfigError: no such file, or safetensors is not installed.
+    """
+
+    def __init__(self, folder, family):
+        self._folder, self._files = folder, _files_of(folder)
+        known = "word_embedding.weight" if family == "xlnet" else WORDS
+        prefixes = ("", _PREFIXES[family])
+        self._prefix = next((p for p in prefixes if p + known in self._files), None)
+        if self._prefix is None:
+            raise ConfigError(
+                f"the weights of a {family} model expected, {known} is missing",
+                where=folder,
+                fix="check that config.json and the weights are of one model",
+            )
+
+    def get(self, name):
+        """The array of that name, float32.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        written = self._prefix + name
+        for new, old in _OLD_NAMES.items():
+            if written not in self._files and written.endswith(new):
+                written = written.removesuffix(new) + old
+        if written not in self._files:
+            raise ConfigError(
+                f"a weight {name} expected, it is missing",
+                where=self._folder,
+                fix="check that config.json and the weights are of one model",
+            )
+        with _opened(self._files[written]) as opened:
+            return opened.get_tensor(written).astype(np.float32)
+
+
+def find_files(folder):
+    """Paths of a folder's weights.
+
+    Raises:
+        ConfigError: one is missing.
+    """
+    names = [_FILE]
+    if not (folder / _FILE).is_file() and (folder / _INDEX).is_file():
+        names = sorted(set(read_json(folder / _INDEX).get("weight_map", {}).values()))
+    for name in names:
+        if not (folder / name).is_file():
+            others = ", ".join(p.name for p in folder.glob("pytorch_model*.bin"))
+            fix = f"convert {others} with safetensors" if others else "download it as well"
+            raise ConfigError(
+                f"a pretrained model's folder expected, the file {name} is missing",
+                where=folder,
+                fix=fix,
+            )
+    return [folder / name for name in names]
+
+
+def _files_of(folder):
+    """Path of the file that holds a tensor, by the tensor's name."""
+    found = {}
+    for path in find_files(folder):
+        with _opened(path) as opened:
+            found |= dict.fromkeys(opened.keys(), path)
+    return found
+
+
+def _opened(path):
+    try:
+        import safetensors
+    except ImportError:
+        raise ConfigError(
+            "the weights of pretrained models need the package safetensors",
+            where="encoder",
+            fix="pip install 'tfxc[hub]'",
+        ) from None
+    try:
+        return safetensors.safe_open(path, "numpy")
+    except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise ConfigError(
+            f"a file of safetensors expected ({error})",
+            where=path,
+            fix="copy the file again; a pointer of Git LFS is none",
+        ) from None

@@ -1,0 +1,86 @@
+"""A layer with new nodes: only the blocks that got one are trained again."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tfxc.ops.search.chunked_layer import ChunkedLayer
+from tfxc.ranker.layer import train_layer
+from tfxc.ranker.search import load_layer
+
+
+def grow_layer(
+    old,
+    parents,
+    affected,
+    features,
+    targets,
+    folder,
+    settings=None,
+    *,
+    examples=None,
+    relevance=None,
+    memory_budget=None,
+    threads=None,
+):
+    """A layer whose affected blocks are trained anew; the weights of all others are the old ones.
+
+    Args:
+        old: ``ChunkedLayer`` of the first nodes.
+        parents: int (K,), parent of each node, the new ones last.
+        affected: int, ascending: parents whose blocks are trained.
+        features, targets, settings, relevance, memory_budget, threads: as of
+            ``tfxc.ranker.layer.train_layer``, of all nodes.
+        folder: where that training writes.
+        examples: sparse (N, parents), see there; None for a layer under one root.
+
+    Returns:
+        ``ChunkedLayer``.
+
+    Raises:
+        DataError, ConfigError, UserError: see ``train_layer``.
+    """
+    parents, affected = np.asarray(parents), np.asarray(affected)
+    nodes = np.flatnonzero(np.isin(parents, affected))
+    train_layer(
+        features,
+        targets.tocsc()[:, nodes],
+        np.searchsorted(affected, parents[nodes]),
+        folder,
+        settings,
+        examples=None if examples is None else examples.tocsc()[:, affected],
+        relevance=None if relevance is None else relevance.tocsc()[:, nodes],
+        memory_budget=memory_budget,
+        threads=threads,
+        title="training affected blocks",
+    )
+    part = load_layer(Path(folder))
+    trained = np.zeros(len(parents), bool)
+    trained[: len(old.trained)] = old.trained
+    trained[nodes] = part.trained
+    places = {parent: place for place, parent in enumerate(affected.tolist())}
+    count = len(old.child_splits) - 1
+    blocks = [_block(part, places[p]) if p in places else _block(old, p) for p in range(count)]
+    rows, counts, columns, values = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    return ChunkedLayer(
+        children=np.argsort(parents, kind="stable").astype(np.int32),
+        child_splits=_splits(np.bincount(parents, minlength=count)),
+        rows=rows,
+        row_splits=_splits([len(block[0]) for block in blocks]),
+        entry_splits=_splits(counts),
+        columns=columns,
+        values=values,
+        trained=trained,
+    )
+
+
+def _block(layer, parent):
+    """Rows of a parent's block, entries of each, their columns and values."""
+    first, last = layer.row_splits[parent : parent + 2]
+    splits = layer.entry_splits[first : last + 1]
+    entries = slice(int(splits[0]), int(splits[-1]))
+    return layer.rows[first:last], np.diff(splits), layer.columns[entries], layer.values[entries]
+
+
+def _splits(counts):
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)

@@ -1,0 +1,152 @@
+"""The ``matches`` of a config, checked; and what a teacher has to be for them."""
+
+import contextlib
+from pathlib import Path
+
+import keras
+
+from tfxc.core import registry
+from tfxc.core.errors import ConfigError
+from tfxc.core.registry import nearest
+from tfxc.encoders.bases.layered import LayeredEncoder
+from tfxc.ops.matches import OF_ATTENTION, OF_PAIRS, OF_STATES
+from tfxc.recipes.distill.layer_matching import ACTIVATIONS, Match
+from tfxc.runs.loaded import load_run
+
+_NEEDED = ("layer_teacher", "layer_student", "loss")
+_KEYS = (*_NEEDED, "feature", "weight", "projection")
+
+
+def read_matches(given):
+    """List of ``Match`` from the config's list of dicts.
+
+    Raises:
+        ConfigError: a key or value that cannot be; it is named.
+
+    Example:
+        >>> read_matches([{"layer_teacher": 6, "layer_student": 3, "loss": "cos"}])[0].weight
+        (1.0, 1.0)
+    """
+    if not isinstance(given, list | tuple):
+        raise ConfigError(f"a list of matches expected, found {given!r}", where="recipe.matches")
+    return [_match(section, f"recipe.matches.{number}") for number, section in enumerate(given)]
+
+
+def _match(section, where):
+    if not isinstance(section, dict):
+        raise ConfigError(f"a match with {', '.join(_KEYS)} expected", where=where)
+    for key in section:
+        if key not in _KEYS:
+            message = f"unknown key {key!r}{nearest(key, _KEYS)}"
+            raise ConfigError(message, where=where, fix=f"known keys here: {', '.join(_KEYS)}")
+    missing = [key for key in _NEEDED if key not in section]
+    if missing:
+        raise ConfigError(f"{missing[0]} expected, it is missing", where=where)
+    loss = _one_of(section["loss"], (*OF_STATES, *OF_ATTENTION), f"{where}.loss")
+    feature = "attention" if loss in OF_ATTENTION else "hidden"
+    if section.get("feature", feature) != feature:
+        raise ConfigError(
+            f"{feature!r} expected by {loss!r}, found {section['feature']!r}",
+            where=f"{where}.feature",
+        )
+    projection = section.get("projection")
+    if projection is not None:
+        _one_of(projection, tuple(ACTIVATIONS), f"{where}.projection")
+        if feature == "attention":
+            raise ConfigError(
+                "a projection is of hidden states, the match is of attention",
+                where=f"{where}.projection",
+                fix="remove it",
+            )
+    layers = [_layers(section, key, loss, where) for key in _NEEDED[:2]]
+    weight = number_or_pair(section.get("weight", 1.0), 0, 1e6, f"{where}.weight")
+    return Match(*layers, loss, weight, projection, where)
+
+
+def _layers(section, key, loss, where):
+    """One layer, or the two of a distance of pairs (one stands for a pair with itself)."""
+    count, value = 2 if loss in OF_PAIRS else 1, section[key]
+    layers = [value] * count if isinstance(value, int) else value
+    if (
+        not isinstance(layers, list | tuple)
+        or len(layers) != count
+        or not all(type(layer) is int and layer >= 0 for layer in layers)
+    ):
+        expected = "the number of a layer" + (", or two," if count == 2 else "")
+        raise ConfigError(f"{expected} expected, found {value!r}", where=f"{where}.{key}")
+    return tuple(layers)
+
+
+def _one_of(value, known, where):
+    if value not in known:
+        raise ConfigError(
+            f"one of {', '.join(known)} expected, found {value!r}{nearest(value, known)}",
+            where=where,
+        )
+    return value
+
+
+def number_or_pair(value, least, most, where):
+    """(first, last) of a number or a pair of numbers.
+
+    Raises:
+        ConfigError: it is none, or not within the limits.
+    """
+    values = list(value) if isinstance(value, list | tuple) else [value, value]
+    if len(values) != 2 or not all(
+        isinstance(v, int | float) and not isinstance(v, bool) and least <= v <= most
+        for v in values
+    ):
+        raise ConfigError(
+            f"a number from {least:g} to {most:g}, or two, expected, found {value!r}", where=where
+        )
+    return tuple(map(float, values))
+
+
+def check_layered(name, where):
+    """Refuses an encoder without layers of self-attention."""
+    if not issubclass(registry.get("encoder", name), LayeredEncoder):
+        raise ConfigError(
+            "matches and start_layers need an encoder with layers of self-attention, 'pretrained' "
+            f"or 'transformer', found {name!r}",
+            where=where,
+            fix="choose one, or remove matches and start_layers",
+        )
+
+
+def check_same_features(data_folder, teacher):
+    """Refuses a teacher that reads a text in another way than the student.
+
+    Raises:
+        ConfigError: their text features differ; it says in what.
+    """
+    folders = [Path(data_folder) / "text_features", Path(teacher) / "assets" / "text_features"]
+    files = [
+        {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+        for folder in folders
+    ]
+    for name in sorted(set(files[0]) | set(files[1])):
+        contents = [found[name].read_bytes() if name in found else None for found in files]
+        if contents[0] != contents[1]:
+            raise ConfigError(
+                "a teacher that reads the same features as the student expected, as both run on "
+                f"the same batch; {name} differs between {folders[0]} and {folders[1]}",
+                where="data.text_features",
+                fix="give both the same data.text_features and training file, or remove matches "
+                "and start_layers",
+            )
+
+
+def teacher_encoder(folder):
+    """The encoder of a finished run; the precision of what is built later stays as it is."""
+    with _own_precision():
+        return load_run(folder).model.encoder
+
+
+@contextlib.contextmanager
+def _own_precision():
+    before = keras.config.dtype_policy()
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

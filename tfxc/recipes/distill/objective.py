@@ -1,0 +1,120 @@
+"""A student's loss: the true labels, and what a teacher says of the same example."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfxc.core.errors import ConfigError
+from tfxc.ops.divergence import difficulty, teacher_divergence
+from tfxc.techniques.base import Technique
+
+_LEAST = 0.1  # smallest temperature of an example, as a share of T
+
+
+class Tempering(NamedTuple):
+    """How the temperature of an example follows from the two predictions.
+
+    Attributes:
+        scheduler: ``"constant"``: it does not; else see ``ops.divergence.difficulty``.
+        beta: how much it changes.
+        gamma: of ``"flsw"``.
+    """
+
+    scheduler: str = "constant"
+    beta: float = 1.0
+    gamma: float = 1.0
+
+
+class Distillation(Technique):
+    """``hard L + (1 - hard) D + sum of weight M``.
+
+    L is the objective's loss, D the distance to a teacher's scores, each M the distance to
+    something that the teacher computes on the way. Used by recipe ``distill``; not a technique
+    for configs, as it needs the teacher.
+
+    Args:
+        teacher_logits: function of int64 (batch,) example indices -> float32 NumPy array (batch,
+            num_labels).
+        hard_weight: (first, last) weight of the true labels, 0 to 1; linear over the steps.
+        temperature: (first, last) T, positive.
+        distance: see ``ops.divergence.teacher_divergence``.
+        squared: whether D counts T^2 times, which keeps its gradients as large as L's.
+        tempering: ``Tempering``. The mean that it needs is that of the micro-batch, over all
+            replicas; no temperature falls below a tenth of T.
+        matches: ``techniques._matches.Matches``, or None.
+    """
+
+    role = "loss"
+
+    def __init__(
+        self, teacher_logits, hard_weight, temperature, distance, squared, tempering=None,
+        matches=None,
+    ):  # fmt: skip
+        self._teacher_logits, self._distance, self._squared = teacher_logits, distance, squared
+        self._tempering, self._matches = tempering or Tempering(), matches
+        self._ends = (hard_weight, temperature, *(matches.weights if matches else ()))
+        self._total_steps = 1
+
+    def begin(self, steps_per_epoch, total_steps):
+        """Remembers the length."""
+        self._total_steps = total_steps
+
+    def build(self, model, strategy):
+        """Makes the variables that hold the weights and the temperature of the step."""
+        if not model.head.full_softmax or model.head.training_columns != model.head.num_labels:
+            raise ConfigError(
+                "a student that scores all labels in training expected, which its head does not",
+                where="head.name",
+                fix="use head 'dense'",
+            )
+        if self._tempering.scheduler == "cwsm" and model.objective.link != "softmax":
+            raise ConfigError(
+                "an objective with a softmax over the labels expected by 'cwsm', found "
+                f"{type(model.objective).__name__}",
+                where="recipe.temperature_scheduler",
+                fix="choose 'flsw' or 'constant'",
+            )
+        self._num_labels = model.head.num_labels
+        self._values = [
+            tf.Variable(first, trainable=False, dtype=tf.float32) for first, _ in self._ends
+        ]
+        if self._matches:
+            self._matches.build(model.encoder)
+            self.trainable_variables = self.variables_to_save = self._matches.variables
+
+    def before_step(self, step):
+        """Moves weights and temperature."""
+        share = step / max(1, self._total_steps - 1)
+        for variable, (first, last) in zip(self._values, self._ends, strict=True):
+            variable.assign(first + (last - first) * share)
+
+    def losses(self, model, groups_of, batch, update_state):
+        """Losses of a batch, float32 (batch,)."""
+        index, features = batch["example_index"], batch["features"]
+        weight, temperature, *others = (tf.identity(value) for value in self._values)
+        if others:
+            vectors, apart = self._matches.losses(model.encoder, features, others)
+        else:
+            vectors, apart = model.encoder(features, training=True), 0.0
+        (groups,) = groups_of([vectors], batch["labels"])
+        hard = model.objective.of_groups(groups, index, update_state)
+        teacher = tf.numpy_function(self._teacher_logits, [index], tf.float32)
+        teacher = tf.ensure_shape(teacher, [None, self._num_labels])
+        (group,) = groups
+        temperature = self._of_examples(temperature, group.logits, teacher)
+        soft = teacher_divergence(
+            group.logits, teacher, temperature, model.objective.link, self._distance
+        )
+        soft *= tf.square(temperature) if self._squared else 1.0
+        return weight * hard + (1 - weight) * soft + apart
+
+    def _of_examples(self, temperature, student, teacher):
+        """The temperature, or that of each example."""
+        scheduler, beta, gamma = self._tempering
+        if scheduler == "constant":
+            return temperature
+        hard = difficulty(student, teacher, scheduler, gamma)
+        context, mean = tf.distribute.get_replica_context(), tf.reduce_mean(hard)
+        if context.num_replicas_in_sync > 1:
+            mean = context.all_reduce("MEAN", mean)
+        return tf.maximum(temperature + beta * (mean - hard), _LEAST * temperature)

@@ -1,0 +1,217 @@
+"""Trains a student that also learns what trained teachers say of its examples."""
+
+import tempfile
+from pathlib import Path
+
+from tfxc.core import registry
+from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.data.manifest import LABELS_FILE, Manifest
+from tfxc.data.sources.shards import open_source
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.recipes.base import Recipe
+from tfxc.recipes.distill.layer_matching import Matches
+from tfxc.recipes.distill.match_settings import (
+    check_layered,
+    check_same_features,
+    number_or_pair,
+    read_matches,
+    teacher_encoder,
+)
+from tfxc.recipes.distill.objective import Distillation, Tempering
+from tfxc.recipes.distill.teacher_logits import (
+    computation_of,
+    confidence,
+    is_written,
+    rows_of,
+    save_origin,
+    teacher_columns,
+    write_teacher_logits,
+)
+from tfxc.recipes.fit import Fit
+from tfxc.runs.loaded import load_run, trusting
+from tfxc.training.interrupts import StopAtOnce
+from tfxc.training.job import train_model
+from tfxc.training.strategies import by_chief, make_strategy
+
+DISTANCES = ("kl", "ce", "mse")
+SCHEDULERS = ("constant", "flsw", "cwsm")
+LOGITS, ORIGIN = "teacher_logits.npy", "teachers.txt"
+
+
+class Distill(Recipe):
+    """One student, one training, with teachers.
+
+    The student may be any model and read its texts in any way: the teachers, finished runs, read
+    the same raw training file with their own features. Several teachers (the folds of a ``kfold``
+    run are one) speak with the mean of their logits. What they say of each training example is
+    computed once and kept in the run folder.
+
+    The loss is ``hard_weight L + (1 - hard_weight) D``, with L the objective and D the distance of
+    the student's logits from the teachers' (``ops.divergence.teacher_divergence``). Weight and
+    temperature may be a pair: they go from its first value to its second, linearly over the steps.
+
+    ``matches`` add the distances of what both compute on the way. The one teacher's encoder then
+    runs in the student's training step, so both have to read the same features; student and
+    teacher are of encoder ``pretrained`` or ``transformer``. See docs/training.md, "Matches".
+
+    Args:
+        teachers: run folder or list of run folders.
+        hard_weight: weight of the true labels, 0 to 1.
+        temperature: T, positive.
+        distance: ``"kl"``, ``"ce"`` or ``"mse"``.
+        squared: whether D counts T^2 times (Hinton et al.); no difference to ``"mse"``.
+        temperature_scheduler: ``"constant"``; ``"flsw"`` or ``"cwsm"`` lower the temperature of an
+            example that is harder than the batch's mean, see ``ops.divergence.difficulty``.
+        beta: by how much.
+        gamma: exponent of ``"flsw"``.
+        matches: list of dicts ``layer_teacher``, ``layer_student``, ``loss``, ``weight`` (1; may be
+            a pair), ``projection`` (null, ``"linear"``, ``"relu"``, ``"tanh"``) and ``feature``
+            (``"hidden"`` or ``"attention"``, as the loss has it).
+        start_layers: numbers of the teacher's layers that the student's start as copies of, with
+            its table of words; as many as the student has.
+        trust: whether modules that a teacher's config names are imported, see docs/trust.md.
+
+    Raises:
+        ConfigError: an argument out of range.
+
+    Reference: Hinton et al. 2015, arXiv 1503.02531; Yang et al. 2020, TextBrewer, arXiv
+    2002.12620.
+    """
+
+    def __init__(
+        self, *, teachers, hard_weight=0.1, temperature=4.0, distance="kl", squared=True,
+        temperature_scheduler="constant", beta=1.0, gamma=1.0, matches=(), start_layers=(),
+        trust=False,
+    ):  # fmt: skip
+        self.trust = trust
+        self.teachers = [teachers] if isinstance(teachers, str) else list(teachers)
+        if not self.teachers:
+            raise ConfigError("at least one teacher expected, found none", where="recipe.teachers")
+        self.hard_weight = number_or_pair(hard_weight, 0, 1, "recipe.hard_weight")
+        self.temperature = number_or_pair(temperature, 1e-3, 1e3, "recipe.temperature")
+        self.distance = _one_of("distance", distance, DISTANCES)
+        self.squared = squared and distance != "mse"
+        _one_of("temperature_scheduler", temperature_scheduler, SCHEDULERS)
+        if beta < 0 or gamma <= 0:
+            raise ConfigError(
+                f"beta from 0 and gamma above 0 expected, found {beta} and {gamma}", where="recipe"
+            )
+        self.tempering = Tempering(temperature_scheduler, float(beta), float(gamma))
+        self.matches, self.start_layers = read_matches(matches), _layers(start_layers)
+        if (self.matches or self.start_layers) and len(self.teachers) > 1:
+            raise ConfigError(
+                f"one teacher expected by matches and start_layers, found {len(self.teachers)}",
+                where="recipe.teachers",
+                fix="give one, or remove matches and start_layers",
+            )
+
+    def train(self, context):
+        """Asks the teachers, then trains the student into the run folder.
+
+        Raises:
+            ConfigError: a teacher does not fit; it is named.
+            CheckpointError: a teacher has been trained again since the run began.
+            Stopped: by a signal; what is finished is saved.
+        """
+        with trusting(self.trust):
+            return self._run(context)
+
+    def _run(self, context):
+        config = context.config
+        names = LabelVocabulary.load(Path(context.data_folder) / LABELS_FILE).names
+        for teacher in self.teachers:
+            if not (Path(teacher) / "config.json").is_file():
+                raise ConfigError(
+                    f"a finished run expected, {teacher} is none",
+                    where="recipe.teachers",
+                    fix="train the teacher first",
+                )
+            teacher_columns(load_run(teacher), teacher, names)
+        matches = self._matches(config, context.data_folder)
+        technique = Distillation(
+            rows_of(Path(context.run) / LOGITS),
+            self.hard_weight,
+            self.temperature,
+            self.distance,
+            self.squared,
+            self.tempering,
+            matches,
+        )
+        return train_model(
+            config,
+            context.data_folder,
+            context.run,
+            fresh=context.fresh,
+            further=[technique],
+            begun=lambda run: self._ask(config, context.data_folder, run),
+        )
+
+    def _matches(self, config, data_folder):
+        """What runs the teacher in the student's step, or None."""
+        if not (self.matches or self.start_layers):
+            return None
+        (teacher,) = self.teachers
+        check_layered(config.encoder.name, "encoder.name")
+        check_layered(load_run(teacher).config.encoder.name, f"{teacher} encoder.name")
+        if load_run(teacher).config.recipe.name == "kfold":
+            raise ConfigError(
+                "a single model expected by matches and start_layers, found a run of 'kfold'",
+                where="recipe.teachers",
+                fix="give one of its folds' models, trained by itself",
+            )
+        check_same_features(data_folder, teacher)
+        return Matches(self.matches, lambda: teacher_encoder(teacher), self.start_layers)
+
+    def _ask(self, config, data_folder, run):
+        strategy = make_strategy(config.training)
+        by_chief(strategy, lambda: self._write_logits(config, data_folder, run))
+        if registry.get("objective", config.objective.name).link == "softmax":
+            self._tell_confidence(run / LOGITS)
+
+    def _write_logits(self, config, data_folder, run):
+        manifest = Manifest.load(data_folder)
+        names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
+        known = computation_of(self.teachers, manifest, names)
+        if run.has_progress() and not is_written(run / LOGITS, known):
+            raise CheckpointError(
+                f"the student was trained on {LOGITS}, which is missing or of other teachers or "
+                "data",
+                where=run.path,
+                fix="restore the file and the teachers, or start over with --fresh",
+            )
+        save_origin(run / ORIGIN, self.teachers)
+        source = open_source(data_folder, "train", int(config.training.memory_gb * 2**30))
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            StopAtOnce("finished examples are"),
+        ):
+            write_teacher_logits(
+                run / LOGITS, self.teachers, config.data, manifest, source, names, scratch
+            )
+
+    def _tell_confidence(self, path):
+        # A temperature that leaves nearly nothing of the best label teaches nothing.
+        first = self.temperature[0]
+        told = f", {confidence(path, first):.2f} at temperature {first:g}" if first != 1 else ""
+        print(f"teachers: highest probability {confidence(path, 1.0):.2f} on average{told}")
+
+    def assemble(self, loaded):
+        """The student with the run's weights."""
+        return Fit().assemble(loaded)
+
+
+def _one_of(name, value, known):
+    if value not in known:
+        raise ConfigError(
+            f"one of {', '.join(known)} expected, found {value!r}", where=f"recipe.{name}"
+        )
+    return value
+
+
+def _layers(given):
+    if not isinstance(given, list | tuple) or not all(type(layer) is int for layer in given):
+        raise ConfigError(
+            f"a list of the teacher's layers expected, found {given!r}",
+            where="recipe.start_layers",
+        )
+    return tuple(given)

@@ -1,0 +1,271 @@
+"""What trained runs say of every training example of another run's data."""
+
+import contextlib
+import functools
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from scipy.special import softmax
+
+from tfxc.core import registry
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.escaping import json_text
+from tfxc.core.files import atomic_file, write_json
+from tfxc.core.progress import Progress
+from tfxc.data.formats.held_out import open_split
+from tfxc.data.preparation import CHUNK_EXAMPLES, CHUNK_IMAGES
+from tfxc.data.records.shard_writer import shuffled
+from tfxc.data.row_writer import RemainingChunks, RowWriter
+from tfxc.data.rows import Rows
+from tfxc.runs.loaded import fingerprint_of_run, load_run
+
+
+def write_teacher_logits(path, teachers, data, manifest, source, names, scratch, batch_size=64):
+    """Writes the mean of the teachers' logits of every training example; a stopped writing goes on.
+
+    Each teacher reads the raw training file with its own features or tokens. Labels go by name.
+    Nothing is done where the file is there and of the same computation. With several teachers the
+    sum of the logits of those that are done is kept in a file of the same size, so that twice the
+    space is needed.
+
+    Args:
+        path: ``.npy`` file to write: float32 (examples, labels) in the order of ``source``.
+        teachers: run folders.
+        data: ``DataSettings`` of the student.
+        manifest: ``Manifest`` of the student's data.
+        source: the student's training split, a ``Source``.
+        names: the student's label names by id.
+        scratch: an existing folder for temporary files.
+        batch_size: examples at a time.
+
+    Raises:
+        ConfigError: see ``teacher_columns``.
+        DataError: the training file is not the one that was prepared.
+        MachineError: there is not enough space; found before a teacher is asked.
+    """
+    path = Path(path)
+    computation = computation_of(teachers, manifest, names, batch_size)
+    if is_written(path, computation):
+        return
+    path.unlink(missing_ok=True)
+    order = reading_order(manifest, data, scratch)
+    _check_order(source, data, names, order)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    write_json(_origin(path), computation)
+    options = {"dtype": np.float32, "num_rows": len(order), "row_shape": (len(names),)}
+    sums = _sums(path, len(teachers), computation)
+    for number, (teacher, target) in enumerate(zip(teachers, [*sums, path], strict=True)):
+        if target.exists():
+            continue
+        known = {**options, "computation": {**computation, "number": number}}
+        with contextlib.ExitStack() as stack:
+            total = stack.enter_context(RowWriter(target, **known))
+            if sums and not number:  # the space of the next sum is there before any work as well
+                following = {**options, "computation": None}
+                stack.enter_context(RowWriter([*sums, path][1], **following))
+            before = np.load(sums[number - 1], mmap_mode="r") if number else None
+            pass_ = _Pass(load_run(teacher), teacher, data, names, place)
+            pass_.add(total, before, batch_size, len(teachers))
+        if number:
+            sums[number - 1].unlink()
+
+
+def computation_of(teachers, manifest, names, batch_size=64):
+    """What decides the bytes of the logits, a dict; arguments as of ``write_teacher_logits``."""
+    texts = {"data": manifest.model_dump_json(), "labels": json_text(list(names))}
+    return {
+        **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
+        "teachers": [fingerprint_of_run(teacher) for teacher in teachers],
+        "batch_size": batch_size,
+    }
+
+
+def is_written(path, computation):
+    """Whether the file of logits is there and of this computation."""
+    try:
+        found = json.loads(_origin(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return found == computation and Path(path).exists()
+
+
+def _origin(path):
+    return Path(f"{path}.json")
+
+
+def _sums(path, count, computation):
+    """Files of the sums over the first teachers; those of another computation are removed."""
+    text = json_text(computation, sort_keys=True)
+    stem = f"{path.stem}-sum-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    for old in path.parent.glob(f"*{path.stem}-sum-*"):
+        if stem not in old.name:
+            old.unlink()
+    return [path.with_name(f"{stem}-{number}.npy") for number in range(1, count)]
+
+
+def reading_order(manifest, data, scratch):
+    """Which example of the raw training file stands at each place of the prepared split.
+
+    Preparation shuffles; the same shuffle is done once more with numbers in place of examples.
+
+    Args:
+        manifest, data: of the prepared set.
+        scratch: an existing folder.
+
+    Returns:
+        int64 (examples,).
+
+    Raises:
+        DataError: images were left out, so that the numbers of the others are not known.
+    """
+    info = manifest.split("train")
+    count = info.examples
+    if info.corrupt_images:
+        raise DataError(
+            f"a training split without corrupt images expected, {info.corrupt_images:,} were left "
+            "out",
+            where=data.train,
+            fix="remove them from the data",
+        )
+    if manifest.layout == "feature_set":
+        return np.arange(count)
+    # The shuffle depends on how many examples are read at a time.
+    size = CHUNK_IMAGES if manifest.feature_kind == "image" else CHUNK_EXAMPLES
+
+    def numbers():
+        for first in range(0, count, size):
+            part = np.arange(first, min(first + size, count))
+            # Two halves: float32 holds whole numbers up to 2^24 only.
+            matrix = np.stack([part >> 20, part & 0xFFFFF], axis=1)
+            yield Rows.from_dense(matrix, [[]] * len(part))
+
+    parts = shuffled(numbers(), len(info.shards), data.seed, scratch)
+    matrix = np.concatenate([rows.matrix for rows in parts]).astype(np.int64)
+    return (matrix[:, 0] << 20) + matrix[:, 1]
+
+
+def _check_order(source, data, names, order):
+    """Refuses a training file whose labels are not those that were prepared."""
+    known = {name: number for number, name in enumerate(names)}
+    labels = [
+        sorted(known[str(label)] for label in row if str(label) in known)
+        for chunk in open_split(data, "train").chunks(CHUNK_EXAMPLES)
+        for row in chunk.labels
+    ]
+    first = 0
+    fits = len(labels) == source.num_examples
+    for batch in source.sequential(8192) if fits else ():
+        for row, number in zip(
+            batch["labels"], order[first : first + len(batch["labels"])], strict=True
+        ):
+            fits &= sorted(row[(row >= 0) & (row < len(names))].tolist()) == labels[number]
+        first += len(batch["labels"])
+    if not fits:
+        raise DataError(
+            "the training file that was prepared expected, found other examples or labels",
+            where=data.train,
+            fix="run prepare again with --force",
+        )
+
+
+class _Pass:
+    """The way of one teacher through the training file.
+
+    Args:
+        run: ``LoadedRun`` of the teacher.
+        folder: its path, for messages.
+        data, names: as of ``write_teacher_logits``.
+        place: int (examples,), row of each example of the training file.
+    """
+
+    def __init__(self, run, folder, data, names, place):
+        self._run, self._folder, self._data, self._place = run, folder, data, place
+        self._columns = teacher_columns(run, folder, names)
+
+    def add(self, total, before, batch_size, count):
+        """Writes its logits, divided by the number of teachers and added to ``before``.
+
+        Args:
+            total: ``RowWriter``; what is done in it is left out.
+            before: (examples, labels) sum over the teachers before it, or None.
+            batch_size: examples at a time, always the same ones together.
+            count: number of teachers.
+        """
+        place, scores = self._place, tf.function(self._run.model.__call__, reduce_retracing=True)
+        rest = RemainingChunks(
+            open_split(self._data, "train"), lambda first, stop: total.done[place[first:stop]].all()
+        )
+        title, start = f"asking {self._folder}", int(total.done.sum())
+        with Progress(title, len(place), "examples", start=start) as progress:
+            for rows in self._run.rows(rest, CHUNK_EXAMPLES):
+                first, order = rest.firsts.popleft(), rows.by_length()  # less padding
+                for start in range(0, len(rows), batch_size):
+                    numbers = order[start : start + batch_size]
+                    places = place[first + numbers]
+                    if total.done[places].all():
+                        continue
+                    features = tf.nest.map_structure(tf.constant, rows.take(numbers)["features"])
+                    found = scores(features).numpy()[:, self._columns].astype(np.float32) / count
+                    total.write(places, found if before is None else before[places] + found)
+                    progress.advance(len(numbers))
+
+
+def teacher_columns(run, folder, names):
+    """The teacher's column of each of the student's labels.
+
+    Args:
+        run: ``LoadedRun`` of the teacher; its model is not loaded.
+        folder: its path, for messages.
+        names: the student's label names by id.
+
+    Returns:
+        int64 (len(names),).
+
+    Raises:
+        ConfigError: the teacher lacks a label, or its head gives no score per label.
+    """
+    run.require("head", folder)
+    if not registry.get("head", run.config.head.name).full_softmax:
+        raise ConfigError(
+            f"a teacher with a score for each label expected, its head "
+            f"{run.config.head.name!r} has none",
+            where=folder,
+            fix="teach with a run of head 'dense'",
+        )
+    known = {name: number for number, name in enumerate(run.vocabulary.names)}
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise ConfigError(
+            f"a teacher with the student's {len(names):,} labels expected, it lacks "
+            f"{len(missing):,}, such as {missing[0]!r}",
+            where=folder,
+            fix="train the teacher on the same labels",
+        )
+    return np.array([known[name] for name in names])
+
+
+def rows_of(path):
+    """Function of example indices -> rows of a ``.npy`` file, mapped when first asked, not read."""
+    mapped = functools.cache(lambda: np.load(path, mmap_mode="r"))
+    return lambda index: np.asarray(mapped()[index], np.float32)
+
+
+def confidence(path, temperature):
+    """Mean of the highest probability that teachers give, at a temperature; softmax over a row.
+
+    Args:
+        path: what ``write_teacher_logits`` wrote; the first 10,000 examples count.
+        temperature: positive.
+    """
+    logits = np.load(path, mmap_mode="r")[:10_000] / temperature
+    return float(softmax(logits, axis=1).max(axis=1).mean())
+
+
+def save_origin(path, teachers):
+    """Writes down which teachers a file of logits is of."""
+    with atomic_file(path) as stream:
+        stream.write("".join(f"{teacher}\n" for teacher in teachers))

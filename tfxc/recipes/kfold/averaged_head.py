@@ -1,0 +1,69 @@
+"""The mean of several heads' scores."""
+
+import keras
+import tensorflow as tf
+
+from tfxc.heads.base import Head
+from tfxc.ops.search.top_k import tiled_top_k
+
+_TILE = 131_072  # labels scored at a time in top_k
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class Averaged(Head):
+    """Averages the scores (logits) of heads of one kind, each over its own encoder.
+
+    For prediction: it has no training groups.
+
+    Args:
+        heads: list of heads that have a ``full_softmax``, all over the same labels.
+
+    Input: float (batch, len(heads), dim). Output of ``call``: (batch, num_labels).
+    """
+
+    from_data = ()
+    full_softmax = True
+
+    def __init__(self, heads, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.heads = list(heads)
+
+    @property
+    def num_labels(self):
+        """Number of labels."""
+        return self.heads[0].num_labels
+
+    def build(self, input_shape):
+        """Builds each head."""
+        for head in self.heads:
+            if not head.built:
+                head.build((input_shape[0], input_shape[2]))
+
+    def call(self, features):
+        """Mean of the heads' scores."""
+        scores = [head(features[:, number]) for number, head in enumerate(self.heads)]
+        return keras.ops.mean(keras.ops.stack(scores), axis=0)
+
+    def top_k(self, features, k):
+        """Best k labels by the mean score, exact; scores in tiles of labels."""
+        self.check_k(k)
+        if not self.built:
+            self.build(features.shape)
+        score = self.tile_scores(features)
+        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
+
+    def tile_scores(self, features):
+        """Function that gives the mean scores of a range of labels."""
+        tiles = [head.tile_scores(features[:, n]) for n, head in enumerate(self.heads)]
+        return lambda begin, end: tf.add_n([tile(begin, end) for tile in tiles]) / len(tiles)
+
+    def get_config(self):
+        """The heads, serialised."""
+        parts = [keras.saving.serialize_keras_object(head) for head in self.heads]
+        return {**super().get_config(), "heads": parts}
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the heads again."""
+        parts = [keras.saving.deserialize_keras_object(head) for head in config.pop("heads")]
+        return cls(parts, **config)

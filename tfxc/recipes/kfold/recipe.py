@@ -1,0 +1,120 @@
+"""Trains K models, each without one fold of the training split, and averages their scores."""
+
+import numpy as np
+
+from tfxc.core import registry
+from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.data.sources.folds import Fold
+from tfxc.encoders.bases.repeated import Repeated
+from tfxc.model import XCModel, build_model
+from tfxc.recipes.base import Recipe
+from tfxc.recipes.kfold.averaged_head import Averaged
+from tfxc.runs.folder import WEIGHTS, RunFolder
+from tfxc.training.job import train_model
+
+
+class KFold(Recipe):
+    """K-fold cross-validation that keeps its K models.
+
+    The training split is dealt into K folds with equal shares of each label. Model f is trained
+    on the examples outside fold f and measured on those inside, which take the place of the dev
+    split. ``assemble`` gives one model whose scores are the mean of the K models' scores
+    (logits). Each model has a run folder of its own, ``fold-00`` and so on; finished ones are not
+    trained again, so the same command goes on after a stop.
+
+    Args:
+        folds: K, at least 2.
+
+    Raises:
+        ConfigError: fewer than 2 folds.
+    """
+
+    def __init__(self, *, folds=5):
+        if folds < 2:
+            raise ConfigError(f"at least 2 folds expected, found {folds}", where="recipe.folds")
+        self.folds = folds
+
+    def one_model(self, config, repetition):
+        """One fold's model, by default the first.
+
+        Raises:
+            ConfigError: there is no such fold, or the scores of the head cannot be averaged.
+        """
+        head = registry.get("head", config.head.name)
+        if not head.full_softmax:
+            raise ConfigError(
+                f"recipe 'kfold' averages the scores of all labels, head {config.head.name!r} "
+                "gives none",
+                where="recipe.name",
+                fix="use a head with one score per label, such as 'dense'",
+            )
+        if repetition is not None and not 0 <= repetition < self.folds:
+            raise ConfigError(
+                f"fold {repetition} is asked for, the config has 0 .. {self.folds - 1}",
+                where="--repetition",
+                fix="choose one of these",
+            )
+        return config, None
+
+    def train(self, context):
+        """Trains one fold (``context.repetition``) or all that are not finished.
+
+        Returns:
+            The fold's summary; for all folds dict ``folds`` (the summaries) and ``dev``, the mean
+            of each metric over the folds, with ``dev_deviation``.
+        """
+        if context.repetition is not None:
+            return self._train_fold(context, context.repetition, fresh=context.fresh)
+        summaries = []
+        for number in range(self.folds):
+            print(f"fold {number} of 0 .. {self.folds - 1}")
+            # The first fold's start removes an earlier run with all its folds.
+            anew = context.fresh and number == 0
+            summaries.append(self._train_fold(context, number, fresh_whole=anew))
+        names = summaries[0].get("dev", {})
+        values = {name: [one["dev"][name] for one in summaries] for name in names}
+        summary = {
+            "steps": sum(one["steps"] for one in summaries),
+            "dev": {name: float(np.mean(v)) for name, v in values.items()},
+            "dev_deviation": {name: float(np.std(v, ddof=1)) for name, v in values.items()},
+            "folds": summaries,
+        }
+        RunFolder(context.run).write_summary(summary)
+        return summary
+
+    def _train_fold(self, context, number, **fresh):
+        return train_model(
+            context.config,
+            context.data_folder,
+            fold_path(context.run, number),
+            fold=Fold(number, self.folds, context.config.seed),
+            whole=context.run,
+            **fresh,
+        )
+
+    def assemble(self, loaded):
+        """One model that averages all folds.
+
+        Raises:
+            CheckpointError: a fold has no weights yet; it is named.
+        """
+        folders = [RunFolder(fold_path(loaded.folder.path, f)) for f in range(self.folds)]
+        missing = [str(f) for f, folder in enumerate(folders) if not (folder / WEIGHTS).exists()]
+        if missing:
+            raise CheckpointError(
+                f"folds without weights: {', '.join(missing)}",
+                where=loaded.folder.path,
+                fix="give the command of the training again",
+            )
+        models, sizes = [], loaded.dimensions
+        for number, folder in enumerate(folders):
+            there = Fold(number, self.folds).num_outside(sizes["num_examples"])
+            models.append(build_model(loaded.config, **{**sizes, "num_examples": there}))
+            folder.load_weights(models[-1])
+        encoder = Repeated([model.encoder for model in models])
+        return XCModel(encoder, Averaged([m.head for m in models]), models[0].objective)
+
+
+def fold_path(run, number):
+    """Folder of one fold."""
+    return run / f"fold-{number:02d}"

@@ -1,0 +1,210 @@
+"""Makes a trained run smaller: fewer heads, narrower layers, a smaller vocabulary."""
+
+import os
+import shutil
+from pathlib import Path
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.files import make_folder
+from tfxc.data.manifest import LABELS_FILE, Manifest
+from tfxc.data.sources.shards import open_source
+from tfxc.data.text.registry import load_text_features
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.recipes.base import Recipe
+from tfxc.recipes.fit import Fit
+from tfxc.recipes.prune.smaller_model import (
+    check_model,
+    check_targets,
+    choose_parts,
+    smaller_model,
+    vocabulary_rows,
+)
+from tfxc.runs.folder import RunFolder
+from tfxc.runs.loaded import load_run
+from tfxc.training.evaluation import Evaluation, slice_batches
+from tfxc.training.job import train_model
+from tfxc.training.strategies import make_strategy
+
+# What the two configs have to agree in, as the weights go from one model to the other.
+_SAME = ("seed", "encoder", "head")
+_START = "start"  # folder of the pruned weights that the training begins with
+
+
+class Prune(Recipe):
+    """A smaller copy of a finished run, trained on or not.
+
+    The layers of encoders ``pretrained`` and ``transformer`` lose the heads and the inner units
+    that matter least to the loss on training examples (``recipes._importance``), in several steps.
+    The vocabulary loses the tokens that occur less often than ``data.text_features.min_count``, if
+    that is larger than the source's: for token features ``characters``, ``words`` and
+    ``pretrained``, and any encoder of tokens. Importance is measured on texts in the smaller
+    vocabulary. Config and data are otherwise the source's.
+
+    Args:
+        source: run folder of the finished run.
+        num_heads: heads of each layer at the end, or None to keep them.
+        feed_forward_dim: inner units of each layer at the end, or None to keep them.
+        uneven_heads: whether ``num_heads`` is a mean and the heads are chosen over all layers, at
+            least one of each.
+        iters: steps of the pruning.
+        examples: training examples the importance is measured on, at most as many as there are.
+        finetune: whether the smaller model is trained, as ``training`` says.
+        trust: whether modules that the source's config names are imported, see docs/trust.md.
+
+    Raises:
+        ConfigError: an argument out of range.
+
+    Reference: Michel et al. 2019, arXiv 1905.10650; Yang et al. 2022, TextPruner, arXiv 2203.15996.
+    """
+
+    def __init__(
+        self, *, source, num_heads=None, feed_forward_dim=None, uneven_heads=False, iters=4,
+        examples=2048, finetune=True, trust=False,
+    ):  # fmt: skip
+        sizes = {"num_heads": num_heads, "feed_forward_dim": feed_forward_dim}
+        for name, value in {**sizes, "iters": iters, "examples": examples}.items():
+            wrong = not isinstance(value, int) or isinstance(value, bool) or value < 1
+            if wrong and not (value is None and name in sizes):
+                what = "at least one head a layer" if name == "num_heads" else "a whole number"
+                raise ConfigError(
+                    f"{what} (1 or more) expected, found {value!r}", where=f"recipe.{name}"
+                )
+        self.source, self.num_heads, self.feed_forward_dim = source, num_heads, feed_forward_dim
+        self.uneven_heads, self.iters, self.examples = uneven_heads, iters, examples
+        self.finetune, self.trust = finetune, trust
+
+    def train(self, context):
+        """Prunes into the run folder, and trains there.
+
+        Raises:
+            ConfigError: the source does not fit, or cannot be pruned to these sizes.
+        """
+        config = context.config
+        if config.training.strategy == "multi_worker":
+            raise ConfigError(
+                "pruning works in one process, found strategy 'multi_worker'",
+                where="training.strategy",
+                fix="use 'mirrored' or 'none'",
+            )
+        make_strategy(config.training, config)  # before anything else of TensorFlow
+        run, source = RunFolder(context.run), self._opened(context)
+        run.check(config, context.fresh)
+        run.check_data(context.data_folder, fresh=context.fresh)
+        if not context.fresh and run.summary():
+            print(f"{run.path}: already finished; --fresh starts over")
+            return run.summary()
+        if context.fresh or not any((run / "checkpoints").glob("*")):
+            self._prune(context, source, run)
+        if not self.finetune:
+            return run.summary()
+        start = RunFolder(run / _START)
+        summary = train_model(config, context.data_folder, run.path, start=start)
+        shutil.rmtree(start.path, ignore_errors=True)
+        return summary
+
+    def _opened(self, context):
+        """The source; what can be found wrong before it is loaded is."""
+        path, target = Path(self.source), Path(context.run)
+        if not os.path.lexists(path / "summary.json"):
+            raise ConfigError(
+                f"a finished run expected, {path} is none",
+                where="recipe.source",
+                fix="train it first",
+            )
+        if os.path.realpath(path) == os.path.realpath(target):
+            raise ConfigError(
+                f"another folder than the source expected, found {path}",
+                where="run",
+                fix="name a new folder",
+            )
+        source = load_run(path, self.trust)
+        for name in _SAME:
+            own, other = getattr(source.config, name), getattr(context.config, name)
+            if own != other:
+                raise ConfigError(
+                    f"the source's {own!r} expected, found {other!r}",
+                    where=name,
+                    fix=f"take {name} from {path / 'config.json'}",
+                )
+        names = LabelVocabulary.load(Path(context.data_folder) / LABELS_FILE).names
+        if names != source.vocabulary.names:
+            raise ConfigError(
+                f"the source's {len(source.vocabulary):,} labels expected, found others",
+                where="data",
+                fix="prune with the data the run was trained on",
+            )
+        return source
+
+    def _prune(self, context, source, run):
+        """Writes the pruned run, finished unless it is to be trained."""
+        config, data_folder = context.config, context.data_folder
+        manifest = Manifest.load(data_folder)
+        _refuse_other_texts(manifest.text_features, source)
+        rows = None
+        if source.text_features is not None:
+            features = load_text_features(Path(data_folder) / "text_features")
+            rows = vocabulary_rows(source.text_features, features, self.source)
+        sizes = (self.num_heads, self.feed_forward_dim)
+        if rows is None and sizes == (None, None):
+            raise ConfigError(
+                "something to prune expected: num_heads, feed_forward_dim, or a "
+                "data.text_features.min_count that drops tokens",
+                where="recipe",
+            )
+        model, kept = source.model, None
+        check_model(model, self.source)
+        check_targets(model.encoder, *sizes, self.uneven_heads, self.source)
+        memory = int(config.training.memory_gb * 2**30)
+        train = open_source(data_folder, "train", memory)
+        if sizes != (None, None):
+            batches = self._batches(train, config, rows)
+            kept = choose_parts(model, batches, *sizes, self.iters, self.uneven_heads)
+        dimensions, shape = manifest.dimensions, source.folder.architecture()
+        if shape is not None:
+            dimensions["architecture"] = shape
+        smaller = smaller_model(model, config, dimensions, kept, rows)
+        run.begin(config, data_folder, context.fresh)
+        if self.finetune:  # not yet the run's own: nothing is lost before the first step
+            make_folder(run / _START)
+            RunFolder(run / _START).save_weights(smaller)
+        else:
+            run.save_weights(smaller)
+            run.write_summary(_summary(smaller, config, data_folder, manifest, train, memory))
+
+    def _batches(self, train, config, rows):
+        """Batches of training examples, their tokens by the source's ids."""
+        batch_size = config.training.batch_size // config.training.accumulate
+        batches = slice_batches(train, self.examples, batch_size)
+        for batch in batches if rows is not None else ():
+            batch["features"] = rows[batch["features"]].astype("int32")
+        return batches
+
+    def assemble(self, loaded):
+        """The smaller model with the run's weights."""
+        return Fit().assemble(loaded)
+
+
+def _refuse_other_texts(settings, source):
+    """Refuses texts that are read in another way than the source's, but for the vocabulary."""
+    free = ("min_count", "folder")  # the checksum tells whether a folder is the same
+    own, found = (
+        {key: value for key, value in (given or {}).items() if key not in free}
+        for given in (source.manifest.get("text_features"), settings)
+    )
+    changed = [key for key in {**own, **found} if own.get(key) != found.get(key)]
+    if changed:
+        raise ConfigError(
+            f"the source's {changed[0]} {own.get(changed[0])!r} expected, found "
+            f"{found.get(changed[0])!r}",
+            where=f"data.text_features.{changed[0]}",
+            fix="change nothing but min_count",
+        )
+
+
+def _summary(model, config, data_folder, manifest, train, memory):
+    """What ``Trainer.fit`` would say of a training without steps."""
+    dev = open_source(data_folder, "dev", memory) if "dev" in manifest.splits else None
+    results = Evaluation(model, config, data_folder, train, dev).of_dev()
+    shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]
+    print(f"pruned; dev {'  '.join(shown)}" if shown else "pruned")
+    return {"steps": 0, "epochs": 0.0, "seconds": 0.0, "dev": results}

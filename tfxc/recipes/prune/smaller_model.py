@@ -1,0 +1,165 @@
+"""A trained model made smaller: without some heads, inner units and tokens."""
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError
+from tfxc.encoders.bases.repeated import Repeated
+from tfxc.model import build_model
+from tfxc.recipes.prune.importance import Importance, shrink
+from tfxc.recipes.prune.slices import layer_sizes, sliced, smaller_architecture
+
+
+def check_model(model, where):
+    """Refuses a model that is several in one, or whose weights lie apart.
+
+    Raises:
+        ConfigError: it is one of these.
+    """
+    if isinstance(model.encoder, Repeated):
+        raise ConfigError(
+            "a run with one network expected, found several",
+            where=where,
+            fix="train one, with recipe 'fit' and a shared trunk",
+        )
+    if model.head.sharded_table is not None:
+        raise ConfigError(
+            "a head with weights of its own expected, found one sharded over replicas",
+            where=where,
+            fix="train without head.sharded",
+        )
+
+
+def check_targets(encoder, num_heads, feed_forward_dim, uneven, where):
+    """Refuses sizes that the encoder cannot be pruned to.
+
+    Args:
+        encoder: a built encoder.
+        num_heads, feed_forward_dim: of a layer at the end, or None.
+        uneven: whether ``num_heads`` is a mean over the layers.
+        where: the run, for messages.
+
+    Raises:
+        ConfigError: the encoder has no heads, or fewer than are to be left.
+    """
+    if num_heads is None and feed_forward_dim is None:
+        return
+    if not hasattr(encoder, "gates"):
+        raise ConfigError(
+            f"an encoder 'pretrained' or 'transformer' expected, found a {type(encoder).__name__}",
+            where=where,
+            fix="leave num_heads and feed_forward_dim out; the vocabulary of others can be pruned",
+        )
+    heads, units = zip(*layer_sizes(encoder), strict=True)
+    most_heads = sum(heads) // len(heads) if uneven else min(heads)
+    for name, target, most in (
+        ("num_heads", num_heads, most_heads),
+        ("feed_forward_dim", feed_forward_dim, min(units)),
+    ):
+        if target is not None and target > most:
+            raise ConfigError(
+                f"1 to {most:,} (what each layer of the source has) expected, found {target:,}",
+                where=f"recipe.{name}",
+                fix="choose a smaller number",
+            )
+
+
+def choose_parts(model, batches, num_heads, feed_forward_dim, iters, uneven, say=print):
+    """The heads and inner units that stay, chosen in ``iters`` steps.
+
+    Each step measures the importance anew, without what is gone, and takes the same share of what
+    is to go.
+
+    Args:
+        model: ``XCModel`` whose encoder has ``gates``.
+        batches: see ``Importance``.
+        num_heads, feed_forward_dim: of a layer at the end; None leaves them as they are.
+        iters: number of steps.
+        uneven: whether the layers may end with different numbers of heads.
+        say: called with a line of text after each step.
+
+    Returns:
+        For each layer with weights of its own a pair of ascending arrays, heads and units.
+    """
+    sizes = layer_sizes(model.encoder)
+    masks = [tuple(np.ones(count, bool) for count in pair) for pair in sizes]
+    heads = [pair[0] for pair in sizes]
+    keeps_heads, importance = num_heads is None, Importance(model, batches)
+    for step in range(1, iters + 1):
+        targets = (num_heads or 0, feed_forward_dim or sizes[0][1])
+        found = shrink(masks, importance(masks), 1 - step / iters, targets, uneven)
+        masks = [(old[0] if keeps_heads else new[0], new[1])
+                 for old, new in zip(masks, found, strict=True)]  # fmt: skip
+        left = [int(mask.sum()) for mask, _ in masks]
+        say(
+            f"pruning, step {step} of {iters}: {sum(left):,} of {sum(heads):,} heads, "
+            f"{int(masks[0][1].sum()):,} of {sizes[0][1]:,} inner units per layer"
+        )
+    return [tuple(np.flatnonzero(mask) for mask in pair) for pair in masks]
+
+
+def smaller_model(model, config, dimensions, kept=None, rows=None):
+    """A new model with what is left of another's weights.
+
+    Args:
+        model: the trained one.
+        config: ``Config``, with the encoder and head of the trained one.
+        dimensions: what the data decides, keyword arguments of ``build_model``.
+        kept: what ``choose_parts`` returns, or None for all.
+        rows: for each token of the new vocabulary its row in the old table, or None.
+
+    Raises:
+        ConfigError: the two do not fit.
+    """
+    old = model.encoder
+    if kept is not None:
+        dimensions = {**dimensions, "architecture": smaller_architecture(old, kept)}
+    new = build_model(config, **dimensions)
+    values = {}
+    for number, (heads, units) in enumerate(kept or []):
+        for name, weight in old.layers[number].items():
+            values[id(weight)] = sliced(name, weight.numpy(), heads, units, old.head_width)
+    if rows is not None:
+        values[id(old.embedding)] = old.embedding.numpy()[rows]
+    for part in ("encoder", "head"):
+        pairs = zip(getattr(model, part).variables, getattr(new, part).variables, strict=True)
+        for before, after in pairs:
+            left = values[id(before)] if id(before) in values else before.numpy()
+            if tuple(left.shape) != tuple(after.shape):
+                raise ConfigError(
+                    f"a weight {after.path} of shape {tuple(after.shape)} expected, found "
+                    f"{tuple(left.shape)}",
+                    where="recipe.source",
+                    fix="prune with the data the run was trained on",
+                )
+            after.assign(left)
+    return new
+
+
+def vocabulary_rows(old, new, where):
+    """For each token of a smaller vocabulary its id in the larger one.
+
+    Args:
+        old, new: fitted token features, or None.
+        where: the run, for messages.
+
+    Returns:
+        int64, or None where the vocabularies are the same.
+
+    Raises:
+        ConfigError: the new vocabulary is no part of the old one.
+    """
+    if old is None or new is None or getattr(old, "kind", None) != "tokens":
+        return None
+    before, after = old.vocabulary(), new.vocabulary()
+    if before == after:
+        return None
+    number = {token: place for place, token in enumerate(before)} | {before[0]: 0}
+    missing = [token for token in after if token not in number]
+    if missing:
+        raise ConfigError(
+            f"tokens of the source's vocabulary expected, {len(missing):,} are not, such as "
+            f"{missing[0]!r}",
+            where=where,
+            fix="use the source's data, with a min_count that is not smaller",
+        )
+    return np.array([number[token] for token in after])

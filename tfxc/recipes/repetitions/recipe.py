@@ -1,0 +1,142 @@
+"""Trains the R repetitions of a hashed head as R models of their own."""
+
+from tfxc.core import registry
+from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.model import build_model
+from tfxc.recipes.base import Recipe
+from tfxc.recipes.repetitions.processes import begin_repetitions, parallel_jobs, run_repetitions
+from tfxc.runs.folder import WEIGHTS, RunFolder
+from tfxc.training.job import train_model
+
+__all__ = [
+    "Repetitions",
+    "begin_repetitions",
+    "parallel_jobs",
+    "place_repetition",
+    "repetition_count",
+    "repetition_path",
+]
+
+
+class Repetitions(Recipe):
+    """One network per repetition, each in a run folder of its own, ``repetition-00`` and so on.
+
+    Repetitions share nothing, so each can run in its own process, on its own device, and be
+    started again alone. ``assemble`` puts them side by side in one model.
+
+    Args:
+        parallel: processes at a time when all repetitions are started at once; None takes as
+            many as memory and cores (or GPUs) hold.
+        together: train all in one process as one vectorised model instead; same weights.
+    """
+
+    def __init__(self, *, parallel=None, together=False):
+        if parallel is not None and parallel < 1:
+            raise ConfigError(
+                f"parallel must be at least 1, found {parallel}", where="recipe.parallel"
+            )
+        self.parallel, self.together = parallel, together
+
+    def one_model(self, config, repetition):
+        """The whole model if all are trained together, else one repetition, by default the first.
+
+        Raises:
+            ConfigError: there is no such repetition, or it is not trained alone.
+        """
+        count = repetition_count(config)
+        if self.together and repetition is not None:
+            raise ConfigError(
+                "recipe.together trains all repetitions in one process",
+                where="--repetition",
+                fix="leave it out, or add --set recipe.together=false",
+            )
+        if self.together:
+            return _separate(config), None
+        if repetition is not None and not 0 <= repetition < count:
+            raise ConfigError(
+                f"repetition {repetition} is asked for, the config has 0 .. {count - 1}",
+                where="--repetition",
+                fix="choose one of these",
+            )
+        return config, repetition or 0
+
+    def train(self, context):
+        """Trains one repetition (``context.repetition``) or all of them."""
+        config = context.config
+        if self.together:
+            return train_model(config, context.data_folder, context.run, fresh=context.fresh)
+        if context.repetition is None:
+            return run_repetitions(context, repetition_count(config), self.parallel)
+        return self._run_one(context)
+
+    def _run_one(self, context):
+        return train_model(
+            context.config,
+            context.data_folder,
+            repetition_path(context.run, context.repetition),
+            repetition=context.repetition,
+            whole=context.run,
+            fresh=context.fresh,
+        )
+
+    def assemble(self, loaded):
+        """One model with all repetitions side by side.
+
+        Raises:
+            CheckpointError: a repetition has no weights yet; it is named.
+        """
+        model = build_model(_separate(loaded.config), **loaded.dimensions)
+        if self.together:
+            loaded.folder.load_weights(model)
+            return model
+        count = repetition_count(loaded.config)
+        parts = [RunFolder(repetition_path(loaded.folder.path, r)) for r in range(count)]
+        missing = [str(r) for r, part in enumerate(parts) if not (part / WEIGHTS).exists()]
+        if missing:
+            raise CheckpointError(
+                f"repetitions without weights: {', '.join(missing)}",
+                where=loaded.folder.path,
+                fix=f"train them, e.g. with --repetition {missing[0]}",
+            )
+        one = build_model(loaded.config, **loaded.dimensions, repetition=0)
+        for number, part in enumerate(parts):
+            part.load_weights(one)
+            place_repetition(model, one, number)
+        return model
+
+
+def place_repetition(model, one, number):
+    """Copies the weights of the one-repetition model ``one`` into slot ``number`` of ``model``."""
+    encoder = model.encoder.encoders[number]
+    for target, source in zip(encoder.weights, one.encoder.weights, strict=True):
+        target.assign(source)
+    for target, source in zip(model.head.weights, one.head.weights, strict=True):
+        values = target.numpy()
+        values[number] = source.numpy()[0]
+        target.assign(values)
+
+
+def repetition_count(config):
+    """Repetitions of a config's head.
+
+    Raises:
+        ConfigError: the head has none.
+    """
+    known = registry.arguments(registry.get("head", config.head.name))
+    if "num_repetitions" not in known:
+        raise ConfigError(
+            f"recipe 'repetitions' needs a head with repetitions, found {config.head.name!r}",
+            where="recipe.name",
+            fix="use head 'mach', or recipe 'fit'",
+        )
+    return config.head.section().get("num_repetitions", known["num_repetitions"])
+
+
+def repetition_path(run, number):
+    """Folder of one repetition."""
+    return run / f"repetition-{number:02d}"
+
+
+def _separate(config):
+    head = type(config.head).model_validate({**config.head.section(), "trunk": "separate"})
+    return config.model_copy(update={"head": head})

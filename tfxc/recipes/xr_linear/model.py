@@ -1,0 +1,150 @@
+"""A trained linear ranker as the model of a run: searched outside TensorFlow, exported inside."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+import tensorflow as tf
+
+from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.ops.search.beam_graph import BeamGraph
+from tfxc.ops.search.calibration_graph import calibrated
+from tfxc.ranker.calibration import Calibration
+from tfxc.ranker.post_processors import post_processor as rule_of
+from tfxc.ranker.search import Ranker, load_layer
+
+CALIBRATION = "calibration.json"
+
+
+class LinearModel:
+    """A linear ranker over a run's features.
+
+    Args:
+        folder: run folder, with ``ranker/`` and perhaps ``calibration.json``.
+        threads: of the search, at most this many; None takes all cores.
+
+    Attributes:
+        ranker: ``Ranker``.
+        num_labels: L.
+
+    Raises:
+        CheckpointError: the ranker is not trained to its end.
+        DataError: its files are damaged.
+
+    Example:
+        >>> model = LinearModel("runs/xr_linear_quickstart")  # doctest: +SKIP
+        >>> ids, scores = model.find_top_k(features, 5)  # doctest: +SKIP
+    """
+
+    def __init__(self, folder, threads=None):
+        folder = Path(folder)
+        if not os.path.lexists(folder / "ranker" / "param.json"):
+            raise CheckpointError(
+                "no ranker yet", where=folder, fix="train the run to its end first"
+            )
+        self.ranker = Ranker.load(folder)
+        self.num_labels = self.ranker.num_labels
+        path = folder / CALIBRATION
+        self._calibration = Calibration.load(path) if os.path.lexists(path) else None
+        self._folder, self._threads = folder, threads
+        self._beam = self._post_processor = None
+        self._graphs = {}
+
+    @property
+    def calibration(self):
+        """The ``Calibration`` of the scores; None if there is none for this post-processor."""
+        return self._calibration if self._post_processor is None else None
+
+    @property
+    def has_probabilities(self):
+        """Whether there is a calibration, and it holds for the post-processor searched with."""
+        return self.calibration is not None
+
+    def check_k(self, k):
+        """Raises a ``ValueError`` if more labels are asked for than there are."""
+        if not 1 <= k <= self.num_labels:
+            raise ValueError(f"k must lie in 1 .. {self.num_labels} (the labels), found {k}")
+
+    def search_with(self, beam=None, post_processor=None):
+        """Searches with another beam or post-processor than the run's from now on.
+
+        Args:
+            beam: nodes kept in every layer but the last; None keeps the run's.
+            post_processor: name, of all layers; None keeps the run's.
+
+        Raises:
+            ConfigError: an unknown post-processor, or a beam below 1.
+        """
+        if beam is not None and beam < 1:
+            raise ConfigError(f"at least 1 expected, found {beam}", where="--beam")
+        if post_processor is not None:
+            rule_of(post_processor, where="--post-processor")
+        self._beam, self._post_processor = beam, post_processor
+        self._graphs = {}
+
+    def find_top_k(self, features, k, probabilities=False):
+        """The best labels of a batch by the native search.
+
+        Args:
+            features: arrays ``ids``, ``weights`` and ``row_splits`` in a dict (others in it do not
+                count), or a dense one (batch, num_features).
+            k: number of labels.
+            probabilities: whether scores are calibrated.
+
+        Returns:
+            ids int32 and scores float32 (batch, k), best first; where fewer labels are found, the
+            rest is id -1 with score minus infinity.
+        """
+        ids, scores = self.ranker.predict(
+            self._matrix(features),
+            k,
+            beam_size=self._beam,
+            post_processor=self._post_processor,
+            threads=self._threads,
+        )
+        return ids, self._calibration.apply(scores) if probabilities else scores
+
+    def top_k(self, features, k, probabilities=False):
+        """The same in TensorFlow's graph, with the same features as tensors."""
+        if k not in self._graphs:
+            with tf.init_scope():
+                self._graphs[k] = self._graph(k)
+        ids, scores = self._graphs[k](_bag(features))
+        return ids, calibrated(scores, self._calibration) if probabilities else scores
+
+    def _matrix(self, features):
+        if not isinstance(features, dict):
+            return np.asarray(features, np.float32)
+        splits = features["row_splits"]
+        parts = (features["weights"], features["ids"], splits)
+        shape = (len(splits) - 1, self.ranker.num_features)
+        return scipy.sparse.csr_matrix(parts, shape, dtype=np.float32)
+
+    def _graph(self, k):
+        ranker, depth = self.ranker, len(self.ranker.sizes)
+        rules = ranker.post_processors
+        if self._post_processor is not None:
+            rules = [rule_of(self._post_processor)] * depth
+        inner = ranker.only_topk[:-1] if self._beam is None else [self._beam] * (depth - 1)
+        return BeamGraph(
+            list(self._layers()),
+            ranker.num_features,
+            bias=ranker.bias,
+            only_topk=[*inner, k],
+            post_processors=rules,
+        )
+
+    def _layers(self):
+        for number in range(len(self.ranker.sizes)):
+            yield load_layer(self._folder / "ranker" / f"layer-{number}")
+
+
+def _bag(features):
+    """Features as a bag; of dense ones every number is an entry."""
+    if isinstance(features, dict):
+        return {name: features[name] for name in ("ids", "weights", "row_splits")}
+    rows, width = tf.shape(features)[0], features.shape[1]
+    splits = tf.range(tf.cast(rows, tf.int64) + 1) * width
+    ids = tf.tile(tf.range(width), [rows])
+    return {"ids": ids, "weights": tf.reshape(features, [-1]), "row_splits": splits}

@@ -1,0 +1,172 @@
+"""Trains a linear ranker over a tree of labels."""
+
+import time
+
+import scipy.sparse
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.progress import Progress
+from tfxc.core.settings import TrainingSettings
+from tfxc.data.manifest import Manifest
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.ranker.chain import train_ranker
+from tfxc.recipes.base import Recipe
+from tfxc.recipes.xr_linear import stages
+from tfxc.recipes.xr_linear.memory import memory_of_ranker
+from tfxc.recipes.xr_linear.model import LinearModel
+from tfxc.recipes.xr_linear.settings import TreeSettings, check_calibrate, ranker_settings
+from tfxc.runs.folder import RunFolder
+from tfxc.training.interrupts import StopAtOnce
+
+TREE = "tree.npz"
+
+
+class XRLinear(Recipe):
+    """XR-Linear: one-versus-rest linear classifiers along a tree of label clusters, beam search.
+
+    The config has no ``encoder``, ``head`` and ``objective``. Labels are clustered by the features
+    of their examples, then the classifiers of every level are trained block by block and written to
+    the disk; a stopped training goes on behind the last finished block.
+
+    Args:
+        tree: how the labels are clustered: arguments of ``labels.tree_building.build_tree``, and
+            ``label_embedding`` (``"pifa"`` or ``"pii"``), ``label_features``, ``join``, ``alpha``;
+            or ``file``, a tree from a file. See ``recipes._linear_settings.TreeSettings``.
+        ranker: keys of ``ranker.settings.RankerSettings``.
+        memory_gb: what the training of the classifiers may take besides features and labels; the
+            label matrices of all levels count.
+        calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the scores on the
+            dev split.
+        threads: at most this many; None takes all cores. The model does not depend on it.
+
+    Raises:
+        ConfigError: an argument out of range.
+
+    Reference: Yu et al., "PECOS", JMLR 2022, arXiv 2010.05878.
+    """
+
+    parts = ()
+
+    def __init__(self, *, tree=None, ranker=None, memory_gb=1.0, calibrate=None, threads=None):
+        TreeSettings(tree)
+        ranker_settings(ranker)
+        if memory_gb is None or not memory_gb > 0:
+            raise ConfigError(f"more than 0 expected, found {memory_gb}", where="recipe.memory_gb")
+        check_calibrate(calibrate)
+        if threads is not None and not (type(threads) is int and threads > 0):
+            raise ConfigError(
+                f"null or a whole number from 1 on expected, found {threads!r}",
+                where="recipe.threads",
+            )
+        self.tree, self.ranker, self.memory_gb = tree, ranker, memory_gb
+        self.calibrate, self.threads = calibrate, threads
+
+    @classmethod
+    def check_config(cls, config):
+        """As ``Recipe.check_config``; settings of a training loop mean nothing either.
+
+        Raises:
+            ConfigError: the key is named.
+        """
+        super().check_config(config)
+        given, plain = config.training, TrainingSettings()
+        useless = [
+            f"training.{key}"
+            for key in TrainingSettings.model_fields
+            if getattr(given, key) != getattr(plain, key)
+        ]
+        useless += ["techniques"] if config.techniques else []
+        useless += ["evaluation.full_loss"] if config.evaluation.full_loss else []
+        if useless:
+            raise ConfigError(
+                f"{useless[0]!r} means nothing to recipe {config.recipe.name!r}",
+                where=useless[0],
+                fix="remove it; how the ranker is trained stands in recipe.tree and recipe.ranker",
+            )
+
+    def outline(self, config, manifest):
+        """Levels, blocks and memory; the clusters are not known before the training."""
+        stages.check_data(config, manifest, self.calibrate)
+        sizes, settings = self._plan(config, manifest)
+        lines = stages.estimate_lines(manifest, sizes, settings, self.memory_gb, self.threads)
+        return lines, None
+
+    def train(self, context):
+        """Trains into the run folder, or goes on with a stopped training.
+
+        Returns:
+            dict ``layers`` (what ``ranker.chain.train_ranker`` reports), ``seconds`` and
+            ``processor_seconds`` of this process, ``dev``, and ``test`` where it is asked for.
+
+        Raises:
+            ConfigError: settings that do not fit the data.
+            Stopped: by a signal; finished blocks are saved.
+        """
+        config = context.config
+        run, manifest = RunFolder(context.run), Manifest.load(context.data_folder)
+        stages.check_data(config, manifest, self.calibrate)
+        self._plan(config, manifest)
+        run.check(config, context.fresh)
+        run.check_data(context.data_folder, fresh=context.fresh)
+        if not context.fresh and run.summary():
+            print(f"{run.path}: already finished; --fresh starts over")
+            return run.summary()
+        run.begin(config, context.data_folder, context.fresh)
+        with StopAtOnce("finished blocks are"):
+            summary = self._train(config, context.data_folder, run, manifest)
+        run.write_summary(summary)
+        return summary
+
+    def _plan(self, config, manifest):
+        """Sizes of the levels, and ``RankerSettings`` that fit them."""
+        tree = TreeSettings(self.tree, config.seed)
+        sizes = tree.sizes(manifest.num_labels, manifest.num_features)
+        settings = ranker_settings(self.ranker, config.seed)
+        if settings.mode != "full-model":
+            raise ConfigError(
+                f"mode 'full-model' expected, found {settings.mode!r}", where="recipe.ranker.mode"
+            )
+        settings.check(sizes, "recipe.ranker")
+        return sizes, settings
+
+    def _train(self, config, data_folder, run, manifest):
+        began, processor = time.monotonic(), time.process_time()
+        features, labels = stages.training_matrices(data_folder)
+        tree = self._tree(features, labels, config, run)
+        with memory_of_ranker(self.memory_gb) as budget:
+            reports = train_ranker(
+                scipy.sparse.csr_matrix(features),
+                labels,
+                tree,
+                run.path,
+                ranker_settings(self.ranker, config.seed),
+                memory_budget=budget,
+                threads=self.threads,
+            )
+        seconds = {
+            "seconds": round(time.monotonic() - began, 1),
+            "processor_seconds": round(time.process_time() - processor, 1),
+        }
+        for line in stages.report_lines(reports, seconds):
+            stages.say(run, line)
+        model = LinearModel(run.path, self.threads)
+        stages.calibrate(model, self.calibrate, config, data_folder, run)
+        results = stages.measure(model, config, data_folder, manifest)
+        stages.write_figures(run, seconds, results)
+        for line in stages.headline(results):
+            stages.say(run, line)
+        return {"layers": reports, **seconds, "dev": {}, **results}
+
+    def _tree(self, features, labels, config, run):
+        """The tree of the run folder; built where there is none."""
+        if not (run / TREE).is_file():
+            with Progress("clustering labels", labels.shape[1], "labels") as progress:
+                settings = TreeSettings(self.tree, config.seed)
+                settings.build(features, labels, self.threads).save(run / TREE)
+                run.record_file(TREE)
+                progress.advance(labels.shape[1])
+        return ClusterTree.load(run / TREE)
+
+    def assemble(self, loaded):
+        """The ranker of the run folder, a ``LinearModel``."""
+        return LinearModel(loaded.folder.path, self.threads)

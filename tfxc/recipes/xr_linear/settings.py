@@ -1,0 +1,232 @@
+"""The sections ``tree`` and ``ranker`` of a recipe's config, checked."""
+
+import dataclasses
+import inspect
+
+from tfxc.core import registry
+from tfxc.core.errors import ConfigError
+from tfxc.data.source_files import expand
+from tfxc.data.sources.matrices import load_matrix
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.labels.label_embeddings import MODES, pifa, pifa_with_label_features, pii
+from tfxc.labels.tree_building import build_tree, check_sampling, level_sizes
+from tfxc.ranker.calibration import METHODS
+from tfxc.ranker.negatives import scheme_of
+from tfxc.ranker.settings import RankerSettings
+
+_SHAPE = ("nr_splits", "min_codes", "max_leaf_size")
+_VECTORS = ("pifa", "pii", "given")
+
+
+class TreeSettings:
+    """How the labels are clustered.
+
+    Args:
+        given: the arguments of ``labels.tree_building.build_tree`` that differ from its defaults,
+            and what the labels are clustered by: ``label_embedding``, ``"pifa"``, ``"pii"`` or
+            ``"given"``; ``label_features``, a ``.npy`` or ``.npz`` file with a row for each label,
+            which is taken as given or joins PIFA as ``join`` (``"concat"`` or ``"convex"``) and
+            ``alpha`` say. Or ``file`` alone, a
+            tree of ``tools/build_tree.py`` to take as it is. Rows and tree are in the order of the
+            prepared data's ``labels.txt``.
+        seed: where ``given`` has none.
+        where: config key, for messages.
+        where_shape: the same for what decides the levels' sizes; None takes ``where``.
+
+    Raises:
+        ConfigError: an unknown key, a value that cannot be, or keys that mean nothing together.
+
+    Example:
+        >>> TreeSettings({"max_leaf_size": 10}).arguments
+        {'seed': 0, 'max_leaf_size': 10}
+    """
+
+    def __init__(self, given=None, seed=0, where="recipe.tree", where_shape=None):
+        parameters = inspect.signature(build_tree).parameters.values()
+        known = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+        known |= {"label_embedding": "pifa", "label_features": None, "join": MODES[0]}
+        given = _checked(given, {**known, "alpha": 0.5, "file": None}, where)
+        several = [key for key, value in given.items() if isinstance(value, list)]
+        if several:
+            raise ConfigError(
+                f"one value expected, found {given[several[0]]!r}", where=f"{where}.{several[0]}"
+            )
+        for key in ("file", "label_features"):
+            if not (given.get(key) is None or (isinstance(given[key], str) and given[key])):
+                raise ConfigError(
+                    f"the name of a file expected, found {given[key]!r}", where=f"{where}.{key}"
+                )
+        self._where, self._where_shape = where, where_shape or where
+        self.file = given.pop("file", None)
+        if self.file is not None and given:
+            raise ConfigError(
+                "it means nothing beside a tree from a file",
+                where=f"{where}.{next(iter(given))}",
+                fix="remove it, or the file",
+            )
+        self.label_embedding = given.pop("label_embedding", _VECTORS[0])
+        self.label_features = given.pop("label_features", None)
+        self.joined = {key: given.pop(key) for key in ("join", "alpha") if key in given}
+        self.arguments = {"seed": seed, **given}
+        self._check()
+
+    def _check(self):
+        choices = [("label_embedding", self.label_embedding, _VECTORS)]
+        choices += [("join", self.joined.get("join", MODES[0]), MODES)]
+        for key, value, known in choices:
+            if value not in known:
+                raise ConfigError(
+                    f"one of {', '.join(known)} expected, found {value!r}",
+                    where=f"{self._where}.{key}",
+                )
+        if not 0 <= self.joined.get("alpha", 0.5) <= 1:
+            raise ConfigError("a share from 0 to 1 expected", where=f"{self._where}.alpha")
+        if "alpha" in self.joined and self.joined.get("join") != "convex":
+            raise ConfigError(
+                "it means something only with join 'convex'",
+                where=f"{self._where}.alpha",
+                fix="remove it, or set join",
+            )
+        features, kind = self.label_features is not None, self.label_embedding
+        useless = [] if features and kind == "pifa" else list(self.joined)
+        if features and kind == "pii":
+            useless = ["label_features"]
+        if useless:
+            raise ConfigError(
+                "it means something only with label_embedding 'pifa' and label_features",
+                where=f"{self._where}.{useless[0]}",
+                fix="remove it",
+            )
+        if kind == "given" and not features:
+            raise ConfigError(
+                "label_features expected beside label_embedding 'given', found none",
+                where=f"{self._where}.label_features",
+            )
+
+    def sizes(self, num_labels, num_features):
+        """Nodes of every level, from the top; what is in files is held against the data.
+
+        Args:
+            num_labels: of the data.
+            num_features: by which the labels are clustered.
+
+        Raises:
+            ConfigError: the labels cannot be clustered so, or a file is of other labels.
+            DataError: a file is missing or damaged.
+        """
+        if self.label_features is not None:
+            self._label_features(num_labels, num_features)
+        if self.file is not None:
+            return self._tree(num_labels).sizes
+        given = [key for key in self.arguments if key not in ("spherical", "threads")]
+        shape = {key: self.arguments[key] for key in _SHAPE if key in given}
+        sampling = {key: self.arguments[key] for key in given if key not in _SHAPE}
+        where = self._where_shape
+        try:
+            sizes = level_sizes(num_labels, **shape)
+            where = self._where
+            check_sampling(**sampling)
+        except ConfigError as error:
+            where = f"{where}.{error.where}"
+            raise ConfigError(error.problem, where=where, fix=error.fix) from None
+        return sizes
+
+    def build(self, features, labels, threads=None):
+        """The ``ClusterTree`` of label matrix Y and feature matrix X."""
+        if self.file is not None:
+            return self._tree(labels.shape[1])
+        if self.label_embedding == "given":
+            vectors = self._label_features(labels.shape[1], features.shape[1])
+        elif self.label_features is not None:
+            given = self._label_features(labels.shape[1], features.shape[1])
+            mode, alpha = self.joined.get("join", MODES[0]), self.joined.get("alpha", 0.5)
+            vectors = pifa_with_label_features(labels, features, given, mode, alpha)
+        else:
+            vectors = pii(labels) if self.label_embedding == "pii" else pifa(labels, features)
+        return build_tree(vectors, **{"threads": threads, **self.arguments})
+
+    def _tree(self, num_labels):
+        tree = ClusterTree.load(expand(self.file))
+        if tree.num_labels != num_labels:
+            raise ConfigError(
+                f"a tree over the data's {num_labels:,} labels expected, found one over "
+                f"{tree.num_labels:,}",
+                where=f"{self._where}.file",
+                fix="build it from the prepared data",
+            )
+        return tree
+
+    def _label_features(self, num_labels, num_features):
+        found = load_matrix(expand(self.label_features))
+        width = num_features if self.joined.get("join") == "convex" else found.shape[1]
+        if found.shape != (num_labels, width):
+            raise ConfigError(
+                f"a row of {width:,} for each of the {num_labels:,} labels expected, found shape "
+                f"{found.shape}",
+                where=f"{self._where}.label_features",
+                fix="give the rows in the order of the prepared data's labels.txt",
+            )
+        return found
+
+
+def ranker_settings(given=None, seed=0, where="recipe.ranker"):
+    """``RankerSettings`` of a config section.
+
+    Args:
+        given: dict, keys as of ``RankerSettings``; those whose value may differ between layers may
+            have a list.
+        seed: where ``given`` has none.
+        where: config key, for messages.
+
+    Raises:
+        ConfigError: an unknown key, a value of another kind, or one that needs a matrix from
+            Python.
+
+    Example:
+        >>> ranker_settings({"threshold": 0.01}).threshold
+        0.01
+    """
+    known = {field.name: field.default for field in dataclasses.fields(RankerSettings)}
+    settings = RankerSettings(**{"seed": seed, **_checked(given, known, where)})
+    schemes = settings.negatives if isinstance(settings.negatives, list) else [settings.negatives]
+    parts = {part for one in schemes for part in scheme_of(one, where=f"{where}.negatives")}
+    modes = {settings.relevance_mode}
+    for key, value, used in (("negatives", "usn", parts), ("relevance_mode", "ranker-only", modes)):
+        if value in used:
+            raise ConfigError(
+                f"{value!r} needs a matrix, which a config cannot give",
+                where=f"{where}.{key}",
+                fix="leave it out, or call tfxc.ranker.chain.train_ranker in Python",
+            )
+    return settings
+
+
+def check_calibrate(method):
+    """Refuses an unknown way to learn probabilities.
+
+    Raises:
+        ConfigError: neither None nor one of ``ranker.calibration.METHODS``.
+    """
+    if method is not None and method not in METHODS:
+        raise ConfigError(
+            f"null or one of {', '.join(METHODS)} expected, found {method!r}",
+            where="recipe.calibrate",
+        )
+
+
+def _checked(given, known, where):
+    given = {} if given is None else given
+    if not isinstance(given, dict):
+        raise ConfigError(f"a section of keys and values expected, found {given!r}", where=where)
+    for key, value in given.items():
+        if key not in known:
+            raise ConfigError(
+                f"unknown key {key!r}{registry.nearest(key, known)}",
+                where=f"{where}.{key}",
+                fix=f"known keys here: {', '.join(sorted(known))}",
+            )
+        for one in value if isinstance(value, list) else [value]:
+            registry.check_kinds({key: one}, known, where)
+            if one is None and known[key] is not None:
+                raise ConfigError(f"{key} expects a value, found null", where=where)
+    return dict(given)

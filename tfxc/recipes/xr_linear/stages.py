@@ -1,0 +1,189 @@
+"""Pieces of the training of a linear ranker: matrices, calibration, measuring, what is told."""
+
+import math
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.escaping import json_text, one_line
+from tfxc.core.files import atomic_file, write_errors
+from tfxc.core.threads import thread_count
+from tfxc.data.sources.matrices import matrices
+from tfxc.data.sources.shards import open_source
+from tfxc.inference.searcher import Searcher
+from tfxc.ops.linear.solver import block_memory
+from tfxc.ranker.calibration import Calibration, pairs_of
+from tfxc.recipes.xr_linear.model import CALIBRATION
+from tfxc.training.evaluation import Evaluation
+from tfxc.training.memory import Memory
+
+_CALIBRATED = 10  # labels of an example that a calibration learns from
+_READ_BYTES = 1 << 28  # of records at once
+_KINDS = ("sparse", "dense", "joined")
+
+
+def check_data(config, manifest, calibrate):
+    """Refuses data that a linear ranker cannot be trained on as the config says.
+
+    Raises:
+        ConfigError: no sparse or dense features, or a split is missing that something needs.
+    """
+    name = config.recipe.name
+    if manifest.feature_kind not in _KINDS:
+        raise ConfigError(
+            f"recipe {name!r} expects sparse or dense features, the data holds "
+            f"{manifest.feature_kind}",
+            where="data",
+            fix="use text features 'tfidf', or give vectors of the images",
+        )
+    if calibrate is not None:
+        need_split(manifest, "dev", "recipe.calibrate")
+    if config.evaluation.test_on_improvement:
+        for split in ("dev", "test"):
+            need_split(manifest, split, "evaluation.test_on_improvement")
+
+
+def need_split(manifest, split, where):
+    """Refuses data without a split that a key of the config needs.
+
+    Raises:
+        ConfigError: the key is named.
+    """
+    if split not in manifest.splits:
+        raise ConfigError(
+            f"a {split} split is needed, the data has none",
+            where=where,
+            fix=f"name a file in data.{split}, or remove {where}",
+        )
+
+
+def training_matrices(data_folder):
+    """X and Y of the training split of a prepared folder, see ``data.matrices.matrices``."""
+    features, labels = matrices(open_source(data_folder, "train", _READ_BYTES))
+    if scipy.sparse.issparse(features):
+        features.sum_duplicates()
+    return features, labels
+
+
+def estimate_lines(manifest, sizes, settings, memory_gb, threads, more=0):
+    """What a training will take, as lines.
+
+    Args:
+        manifest: the data's ``Manifest``.
+        sizes: nodes of each level.
+        settings: ``RankerSettings``.
+        memory_gb, threads: as of the recipe; memory_gb None for no limit.
+        more: columns that stand behind the features, all of whose entries count.
+    """
+    train, width = manifest.split("train"), manifest.num_features + more
+    entries = train.examples * width if manifest.dense else train.nonzeros + train.examples * more
+    joined = 8 * entries if more else 0  # while the columns are put behind the features
+    given = 8 * entries + joined + 8 * train.examples + 36 * train.labels
+    matrices = len(sizes) * (2 if settings.relevance_mode == "induce" else 1)
+    held = matrices * (8 * train.labels + 4 * train.examples)
+    problem = (train.examples, entries, width, sizes[0], settings.solvers(sizes)[0])
+    least = min(block_memory(*problem), block_memory(*problem, compress=False))
+    widest = block_memory(*problem, threads=thread_count(threads))
+    budget = math.inf if memory_gb is None else int(memory_gb * 2**30)
+    lines = [
+        f"layers of {', '.join(f'{size:,}' for size in sizes)} nodes, the last are the labels",
+        f"blocks to train: {1 + sum(sizes[:-1]):,}; the first, of all examples, is the largest, "
+        "the others depend on the tree",
+        "estimated memory of the training:",
+        f"  the process itself  {Memory._field_defaults['runtime'] / 2**20:10,.0f} MB",
+        f"  features and labels {given / 2**20:10,.0f} MB",
+        f"  labels by level     {held / 2**20:10,.0f} MB",
+        f"  classifiers         {max(least, min(budget - held, widest)) / 2**20:10,.0f} MB at most",
+    ]
+    if held + least > budget:
+        needed = math.ceil(100 * (held + least) / 2**30) / 100
+        lines.append(f"too little: recipe.memory_gb of {needed:.2f} is needed")
+    return lines
+
+
+def report_lines(reports, seconds):
+    """What a training found, as lines.
+
+    Args:
+        reports: of ``ranker.chain.train_ranker``.
+        seconds: dict ``seconds`` and ``processor_seconds``.
+    """
+    yield (
+        f"trained {len(reports)} layers in {seconds['seconds']:,.1f} s "
+        f"({seconds['processor_seconds']:,.1f} s of processor time)"
+    )
+    last = reports[-1]
+    if last["without_positives"]:
+        yield f"{last['without_positives']:,} labels have no example and are never predicted"
+    if reports[0]["without_features"]:
+        yield f"{reports[0]['without_features']:,} training examples have no features"
+    unfinished = sum(one["unfinished"] for one in reports)
+    if unfinished:
+        yield (
+            f"{unfinished:,} classifiers were not done after max_passes: raise "
+            "recipe.ranker.max_passes or epsilon if accuracy matters more than time"
+        )
+
+
+def calibrate(model, method, config, data_folder, run):
+    """Learns probabilities of a model's scores on the dev split and writes them into the run.
+
+    Args:
+        model: what is searched: ``LinearModel``, or an encoder in front of one.
+        method: of ``Calibration.fit``; None does nothing.
+        config: ``Config``.
+        data_folder: prepared records.
+        run: ``RunFolder``.
+    """
+    if method is None:
+        return
+    k = min(_CALIBRATED, model.num_labels)
+    source = open_source(data_folder, "dev", _READ_BYTES)
+    found = [
+        pairs_of(one.ids, one.scores, one.labels)
+        for one in Searcher(model, k).over_rows(source, config.evaluation.batch_size)
+    ]
+    scores, hits = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    Calibration.fit(scores, hits, method).save(run / CALIBRATION)
+    say(
+        run,
+        f"{method} calibration learned from the {k} best labels of each dev example: "
+        f"{len(hits):,} scores, {hits.mean():.1%} of them of true labels",
+    )
+
+
+def measure(model, config, data_folder, manifest):
+    """Results by split, ``{"dev": {name: value}}``: of dev, and of test where it is asked for."""
+    splits = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
+    sources = {
+        split: open_source(data_folder, split, _READ_BYTES)
+        for split in splits
+        if split in manifest.splits
+    }
+    evaluation = Evaluation(model, config, data_folder, None, **sources)
+    results = {"dev": evaluation.of_dev(), "test": evaluation.of_test()}
+    return {split: found for split, found in results.items() if found}
+
+
+def write_figures(run, seconds, results):
+    """Writes ``metrics.jsonl``: one line, as there is one pass over the data."""
+    values = {f"{split} {name}": v for split, found in results.items() for name, v in found.items()}
+    with atomic_file(run / "metrics.jsonl") as stream:
+        stream.write(json_text({"step": 1, "epoch": 1.0, **seconds, **values}) + "\n")
+
+
+def say(run, text):
+    """Prints a line and appends it to the run's ``log.txt``."""
+    text = one_line(text)
+    print(text, flush=True)
+    path = run / "log.txt"
+    with write_errors(path), open(path, "a", encoding="utf-8") as stream:
+        stream.write(text + "\n")
+
+
+def headline(results):
+    """The most important results as lines."""
+    for split, found in results.items():
+        shown = [name for name in found if name.startswith(("P@", "nDCG@"))][:6]
+        yield f"{split} " + "  ".join(f"{name} {100 * found[name]:.2f}" for name in shown)

@@ -1,0 +1,229 @@
+"""New labels for a trained linear ranker: put into its tree, with the blocks they touch retrained.
+
+The layers above the labels stay as they are, and so do the ids of the labels and the weights of
+all blocks that no new label came into. The affected blocks are trained on the old examples and the
+new ones together: from the new ones alone, the labels that already stood there would be forgotten.
+"""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core import registry
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.files import atomic_folder, copy_folder, read_json, write_array
+from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest, fingerprints_of
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.labels.label_embeddings import pifa
+from tfxc.labels.tree_building import add_labels, leaf_centroids
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.ranker.extended import grow_layer
+from tfxc.ranker.negatives import examples_of, scheme_of
+from tfxc.ranker.relevance import relevance_of
+from tfxc.ranker.search import load_layer, search
+from tfxc.ranker.store import PARAMETERS, write_layer, write_parameters
+from tfxc.recipes.xr_linear.memory import memory_of_ranker
+from tfxc.recipes.xr_linear.model import CALIBRATION
+from tfxc.recipes.xr_linear.recipe import TREE
+from tfxc.recipes.xr_transformer.ranker_features import RECIPES, features_of_ranker
+from tfxc.runs.folder import KIND, NAMES, WEIGHTS, RunFolder
+
+
+class Added(NamedTuple):
+    """What ``add_new_labels`` did.
+
+    Attributes:
+        names: of the new labels, in the order of their ids.
+        affected: blocks that were trained again.
+        blocks: all blocks of the last layer.
+    """
+
+    names: list
+    affected: int
+    blocks: int
+
+
+def add_new_labels(loaded, reader, output, data_folder, memory_gb=None):
+    """Writes a run that knows the labels of a file as well.
+
+    Args:
+        loaded: ``LoadedRun`` of recipe ``xr_linear`` or ``xr_transformer``; it stays as it is.
+        reader: of the new examples; those of known labels count as well.
+        output: the new run folder; appears whole or not at all.
+        data_folder: the run's prepared records.
+        memory_gb: in place of the recipe's.
+
+    Returns:
+        ``Added``.
+
+    Raises:
+        ConfigError: a run of another recipe, of other data, or a folder that is in use.
+        DataError: the file has no label that the run does not know.
+    """
+    check_run(loaded, output)
+    _check_data(loaded, data_folder)
+    run, recipe = loaded.folder.path, registry.create("recipe", loaded.config.recipe.section())
+    recipe.memory_gb = recipe.memory_gb if memory_gb is None else memory_gb
+    made = features_of_ranker(loaded, recipe)
+    names, features, labels = _new_examples(loaded, reader, made)
+    old_features, old_labels = made.of_training(data_folder)
+    tree, known = ClusterTree.load(run / TREE), old_labels.shape[1]
+    old, new = (made.of_tree(part) for part in (old_features, features))
+    centroids = leaf_centroids(tree, pifa(old_labels, old))
+    grown, affected = add_labels(tree, pifa(labels, new)[known:], centroids)
+    old_labels.resize(old_labels.shape[0], labels.shape[1])
+    both = [scipy.sparse.csr_matrix(part) for part in (old_features, features)]
+    both = scipy.sparse.vstack(both, format="csr")
+    all_labels = scipy.sparse.vstack([old_labels, labels], format="csr")
+    with atomic_folder(output, KIND, NAMES) as scratch:
+        layer = _grown(loaded, recipe, made, grown, affected, both, all_labels, scratch / "part")
+        shutil.rmtree(scratch / "part")
+        _write_ranker(run, scratch, layer, grown)
+        _write_rest(loaded, scratch, output, names, labels)
+    return Added(names, len(affected), len(layer.child_splits) - 1)
+
+
+def check_run(loaded, output):
+    """Refuses a run whose ranker cannot get new labels, before its data are looked for.
+
+    Raises:
+        ConfigError: a run of another recipe, one without a ranker or without data of its own, or
+            an output folder that is in use.
+    """
+    if loaded.config.recipe.name not in RECIPES:
+        raise ConfigError(
+            f"a run of recipe {' or '.join(map(repr, RECIPES))} expected, found one of "
+            f"{loaded.config.recipe.name!r}",
+            where=loaded.folder.path,
+        )
+    if loaded.config.recipe.section().get("only_encoder"):
+        raise ConfigError(
+            "a run with a ranker expected, found an encoder only", where=loaded.folder.path
+        )
+    if Path(output).exists():
+        raise ConfigError("a new folder expected", where=output, fix="choose another one")
+    if "imported" in (loaded.folder.summary() or {}):
+        raise ConfigError(
+            "a run that was trained here expected, this one was imported without its training data",
+            where=loaded.folder.path,
+            fix="train a run on the data; it may take this one's tree as recipe.tree.file",
+        )
+
+
+def _check_data(loaded, data_folder):
+    if Manifest.load(data_folder).num_labels != loaded.manifest["num_labels"]:
+        raise ConfigError(
+            "a run with the labels of its data expected, labels were added to this one",
+            where=loaded.folder.path,
+            fix="add all new labels at once to the run that was trained",
+        )
+    loaded.folder.check_data(data_folder, {"labels", "text features", "records of train"})
+
+
+class _Recorded:
+    """A reader that numbers the labels it has not seen in the order in which they come."""
+
+    def __init__(self, reader, known):
+        self._reader, self.path, self.names, self._known = reader, reader.path, [], set(known)
+
+    def chunks(self, size):
+        """The reader's chunks."""
+        for chunk in self._reader.chunks(size):
+            for name in (str(label) for row in chunk.labels for label in row):
+                if name not in self._known:
+                    self._known.add(name)
+                    self.names.append(name)
+            yield chunk
+
+
+def _new_examples(loaded, reader, made):
+    """New names, X and Y of the file, Y over old and new labels."""
+    recorded = _Recorded(reader, loaded.vocabulary.names)
+    blocks = list(loaded.rows(recorded))
+    if not recorded.names:
+        raise DataError("labels that the run does not know expected, found none", where=reader.path)
+    count = loaded.manifest["num_labels"] + len(recorded.names)
+    features, labels = zip(*(made.of_rows(block, count) for block in blocks), strict=True)
+    labels = scipy.sparse.vstack(labels, format="csr")
+    if not scipy.sparse.issparse(features[0]):
+        return recorded.names, np.concatenate(features), labels
+    features = scipy.sparse.vstack(features, format="csr")
+    features.sum_duplicates()
+    return recorded.names, features, labels
+
+
+def _grown(loaded, recipe, made, tree, affected, features, labels, folder):
+    """The last layer with the new labels."""
+    settings = made.settings(tree.sizes)
+    values, targets = settings.of_layers(tree.sizes), tree.multi_resolution(labels)
+    layers = _layers(loaded.folder.path, tree.depth)
+    examples = None
+    if tree.depth > 1:
+        scheme, predicted = scheme_of(values["negatives"][-1]), None
+        if "man" in scheme:
+            predicted = search(
+                layers[:-1],
+                features,
+                values["only_topk"][:-1],
+                values["post_processor"][:-1],
+                bias=settings.bias,
+                threads=recipe.threads,
+            )
+        examples = examples_of(scheme, above=targets[-2], predicted=predicted)
+    modes = (settings.relevance_mode, settings.relevance_norm)
+    with memory_of_ranker(recipe.memory_gb, "--memory-gb") as budget:
+        return grow_layer(
+            layers[-1],
+            tree.parents[-1],
+            affected,
+            features,
+            targets[-1],
+            folder,
+            settings.solvers(tree.sizes)[-1],
+            examples=examples,
+            relevance=relevance_of(targets, tree, *modes)[-1],
+            memory_budget=budget,
+            threads=recipe.threads,
+        )
+
+
+def _layers(run, depth):
+    return [load_layer(run / "ranker" / f"layer-{number}") for number in range(depth)]
+
+
+def _write_ranker(run, scratch, layer, tree):
+    last = tree.depth - 1
+    for number in range(last):
+        name = f"ranker/layer-{number}"
+        copy_folder(run / name, scratch / name)
+    write_layer(layer, scratch / "ranker" / f"layer-{last}")
+    param = read_json(run / "ranker" / PARAMETERS, fix="restore the run's own files")
+    write_parameters(scratch / "ranker", {**param, "num_labels": tree.num_labels})
+    tree.save(scratch / TREE)
+
+
+def _write_rest(loaded, scratch, output, names, labels):
+    """Config, assets, calibration, the encoder's weights and summary."""
+    run, assets = loaded.folder.path, scratch / "assets"
+    copy_folder(run / "assets", assets)
+    LabelVocabulary([*loaded.vocabulary.names, *names]).save(assets / LABELS_FILE)
+    counts = np.asarray(labels.sum(axis=0)).ravel().astype(np.int64)
+    counts[: len(loaded.label_counts)] += loaded.label_counts
+    write_array(assets / LABEL_COUNTS_FILE, counts)
+    manifest = Manifest.load(assets)
+    train = manifest.split("train")
+    train.examples += labels.shape[0]
+    train.labels += labels.nnz
+    manifest.num_labels = labels.shape[1]
+    manifest.fingerprints = fingerprints_of(assets, {})  # no prepared data hold these examples
+    manifest.save(assets)
+    for name in (CALIBRATION, WEIGHTS):
+        if (run / name).is_file():
+            shutil.copyfile(run / name, scratch / name)
+    config = loaded.config.model_copy(update={"run": str(output)})
+    (scratch / "config.json").write_text(config.to_json() + "\n", encoding="utf-8")
+    summary = {**(loaded.folder.summary() or {}), "dev": {}, "added_labels": len(names)}
+    RunFolder(scratch).write_summary(summary)

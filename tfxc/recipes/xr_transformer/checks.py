@@ -1,0 +1,295 @@
+"""What an XR-Transformer asks of config and data, before any work is done."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from tfxc.core import registry
+from tfxc.core.errors import ConfigError
+from tfxc.labels.tree_shape import tree_in_order
+from tfxc.model import make_parts
+from tfxc.ranker.settings import RankerSettings
+from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
+from tfxc.recipes.xr_linear.stages import estimate_lines, need_split
+from tfxc.recipes.xr_transformer.plan import (
+    ENSEMBLES,
+    INITIAL,
+    NEGATIVES,
+    Plan,
+    fine_tuned_levels,
+    per_level,
+)
+
+TREE = ("nr_splits", "min_codes", "max_leaf_size", "spherical", "seed")
+_UNUSED = ("beam", "num_candidate_groups", "link")
+
+
+class Planned(NamedTuple):
+    """What a config comes to on its data.
+
+    Attributes:
+        first, second: ``TreeSettings`` of the trees of the levels and of the ranker.
+        plan: ``Plan`` of the fine-tuned levels, None where nothing is fine-tuned.
+        ranker: ``RankerSettings``.
+        levels, layers: nodes of each level of the first and of the second tree.
+    """
+
+    first: TreeSettings
+    second: TreeSettings
+    plan: Plan | None
+    ranker: RankerSettings
+    levels: list
+    layers: list
+
+
+def planned(recipe, config, manifest):
+    """``Planned`` of a config.
+
+    Args:
+        recipe: ``XrTransformer``.
+        config: ``Config``.
+        manifest: the data's ``Manifest``.
+
+    Raises:
+        ConfigError: data or config do not fit the method.
+    """
+    check_fit(config, manifest)
+    link = registry.get("objective", config.objective.name).link
+    if recipe.ensemble != "concat-only" and link == "softmax":
+        raise ConfigError(
+            "an objective that scores each cluster by itself expected, found "
+            f"{config.objective.name!r}",
+            where="recipe.ensemble",
+            fix="use 'concat-only', or an objective such as squared_hinge or sigmoid",
+        )
+    if recipe.calibrate is not None:
+        need_split(manifest, "dev", "recipe.calibrate")
+    (first, levels), second = tree_settings(recipe, config, manifest)
+    plan = plan_of(recipe, config, levels) if recipe.do_fine_tune else None
+    second, layers = (first, levels) if recipe.fix_clustering else second
+    return Planned(first, second, plan, settings_of_ranker(recipe, config, layers), levels, layers)
+
+
+def stage_lines(recipe, config, manifest):
+    """What the stages will take, as lines; raises as ``planned`` does."""
+    found, train = planned(recipe, config, manifest), manifest.split("train")
+    yield from unused_lines(recipe)
+    if found.plan is not None:
+        shown = ", ".join(f"{size:,}" for size in found.levels)
+        yield f"first tree: levels of {shown} nodes, {found.plan.count} of them are fine-tuned on"
+        for level in range(found.plan.count):
+            steps, epochs = found.plan.steps[level], found.plan.epochs[level]
+            if steps is None:
+                steps = max(1, math.ceil(epochs * train.examples / config.training.batch_size))
+            told = f"  level {level + 1}: {steps:,} steps"
+            if level:
+                kinds = found.plan.negatives[level], found.plan.initial[level]
+                told += f", negatives {kinds[0]}, the head begins with {kinds[1]}"
+            yield told
+    if recipe.only_encoder:
+        return
+    encoder, _, _ = make_parts(config, **manifest.dimensions)
+    width = encoder.compute_output_shape((None, manifest.num_features))[-1]
+    memory = recipe.memory_gb
+    yield f"ranker on {manifest.num_features:,} terms and vectors of {width:,}:"
+    yield from estimate_lines(manifest, found.layers, found.ranker, memory, recipe.threads, width)
+
+
+def unused_lines(recipe):
+    """A line for each switch that makes other settings of the config mean nothing."""
+    of_ranker = ("refined_tree", "ranker", "memory_gb")
+    of_levels = ("first_tree", "negatives", "initial", "epochs", "steps", "warmup_steps")
+    unused = {
+        "do_fine_tune is false": of_levels if not recipe.do_fine_tune else (),
+        "only_encoder is true": of_ranker if recipe.only_encoder else (),
+        "fix_clustering is true": ("refined_tree",) if recipe.fix_clustering else (),
+    }
+    for why, names in unused.items():
+        given = [f"recipe.{name}" for name in names if getattr(recipe, name) is not None]
+        if recipe.fix_clustering and "recipe.first_tree" in given:
+            given.remove("recipe.first_tree")  # the ranker's
+        if given:
+            yield f"not used, as recipe.{why}: {', '.join(given)}"
+
+
+def trial(recipe, config, manifest):
+    """Arguments of ``build_model`` for the widest level, with a tree that stands for the real one.
+
+    Returns:
+        dict, or None where nothing is fine-tuned.
+    """
+    found = planned(recipe, config, manifest)
+    if found.plan is None:
+        return None
+    last = found.plan.count - 1
+    decided = {"label_tree": tree_in_order(found.levels), "level": last}
+    if last:  # whatever its negatives are: the most that a text sees
+        nodes = min(found.plan.only_topk, found.levels[last - 1])
+        matched = np.full((manifest.split("train").examples, found.plan.only_topk), -1, np.int32)
+        matched[:, :nodes] = np.arange(nodes)
+        decided["matched"] = matched
+    return decided
+
+
+def check_fit(config, manifest):
+    """Refuses a config or data that the recipe cannot work with.
+
+    Raises:
+        ConfigError: it says what is expected.
+    """
+    if config.head.name != "tree":
+        raise ConfigError(
+            f"head 'tree' expected, found {config.head.name!r}",
+            where="head.name",
+            fix="use 'tree': its arguments are those of the first label tree",
+        )
+    for name in _UNUSED:
+        if name in config.head.section():
+            raise ConfigError(
+                "recipe 'xr_transformer' has no use for it",
+                where=f"head.{name}",
+                fix="remove it; see recipe.only_topk and recipe.ranker",
+            )
+    if manifest.feature_kind not in ("joined", "sparse"):
+        raise ConfigError(
+            f"texts as tokens and as terms expected, the data holds {manifest.feature_kind}",
+            where="data.text_features",
+            fix="use text_features 'joined'",
+        )
+    _refuse_training(config)
+
+
+def _refuse_training(config):
+    """Refuses settings of a training that has one model and measures it on the way."""
+    training = config.training
+    unused = {
+        "training.early_stopping": training.early_stopping,
+        "training.watch": training.watch,
+        "training.keep": training.keep == "best",
+        "evaluation.test_on_improvement": config.evaluation.test_on_improvement,
+        "evaluation.full_loss": config.evaluation.full_loss,
+    }
+    for where, given in unused.items():
+        if given:
+            raise ConfigError(
+                "means nothing to recipe 'xr_transformer': labels are found by a ranker, when all "
+                "levels are trained",
+                where=where,
+                fix="remove it",
+            )
+
+
+def tree_settings(recipe, config, manifest):
+    """How the two trees are built, and the sizes of their levels.
+
+    Args:
+        recipe: ``XrTransformer``.
+        config: ``Config``.
+        manifest: the data's ``Manifest``.
+
+    Returns:
+        ``((first, sizes), (second, sizes))`` with ``TreeSettings`` and lists of int.
+
+    Raises:
+        ConfigError: an unknown key, or an impossible value.
+    """
+    head, known = config.head.section(), registry.arguments(registry.get("head", "tree"))
+    shape = {name: head.get(name, known[name]) for name in TREE if name != "seed"}
+    shape["seed"] = head.get("seed", config.seed)
+    found = []
+    for given, key in ((recipe.first_tree, "first_tree"), (recipe.refined_tree, "refined_tree")):
+        tree = TreeSettings(given, where=f"recipe.{key}")
+        if tree.file is None:
+            _refuse_keys(given or {}, key)
+            first, where = key == "first_tree", f"recipe.{key}"
+            places = {"where": where if given or not first else "head"}
+            places["where_shape"] = "head" if first else where
+            tree = TreeSettings({**shape, **(given or {})}, **places)
+        found.append((tree, tree.sizes(manifest.num_labels, manifest.num_features)))
+    return tuple(found)
+
+
+def _refuse_keys(given, key):
+    """Refuses what a section of one of the trees cannot say."""
+    taken = [name for name in TREE if name in given and key == "first_tree"]
+    if taken:
+        raise ConfigError(
+            "this is the head's to say",
+            where=f"recipe.{key}.{taken[0]}",
+            fix=f"set head.{taken[0]}",
+        )
+    if given.get("join") == "convex" and key == "refined_tree":
+        raise ConfigError(
+            "concat expected: the features of the second tree are terms and encodings, which "
+            "labels do not have",
+            where=f"recipe.{key}.join",
+        )
+
+
+def plan_of(recipe, config, sizes):
+    """The ``Plan`` of the fine-tuned levels.
+
+    Args:
+        recipe: ``XrTransformer``.
+        config: ``Config``.
+        sizes: nodes of all levels of the first tree.
+
+    Raises:
+        ConfigError: a value that is not allowed, or a list of another length than there are levels.
+    """
+    sizes = sizes[: fine_tuned_levels(sizes, recipe.max_match_clusters)]
+    negatives = recipe.negatives
+    if negatives is None:
+        negatives = config.head.section().get("negatives", "tfn+man")
+    if recipe.ensemble not in ENSEMBLES:
+        raise ConfigError(
+            f"one of {', '.join(ENSEMBLES)} expected, found {recipe.ensemble!r}",
+            where="recipe.ensemble",
+        )
+    if not recipe.threshold >= 0:
+        raise ConfigError(f"0 or more expected, found {recipe.threshold}", where="recipe.threshold")
+    epochs = per_level(recipe.epochs, sizes, "epochs")
+    plan = Plan(
+        count=len(sizes),
+        negatives=per_level(negatives, sizes, "negatives", NEGATIVES),
+        initial=per_level(recipe.initial or "linear", sizes, "initial", INITIAL),
+        epochs=[config.training.epochs if value is None else value for value in epochs],
+        steps=per_level(recipe.steps, sizes, "steps", whole=True),
+        warmup_steps=per_level(recipe.warmup_steps, sizes, "warmup_steps", whole=True),
+        only_topk=recipe.only_topk,
+        ensemble=recipe.ensemble,
+        threshold=recipe.threshold,
+        cost_sensitive=recipe.cost_sensitive,
+        threads=recipe.threads,
+    )
+    for steps, warmup in zip(plan.steps, plan.warmup_steps, strict=True):
+        if warmup is not None and (steps is None or warmup >= steps):
+            raise ConfigError(
+                f"fewer steps of warm-up than {steps} steps expected, found {warmup}",
+                where="recipe.warmup_steps",
+            )
+    return plan
+
+
+def settings_of_ranker(recipe, config, sizes):
+    """``RankerSettings`` that fit the second tree.
+
+    Args:
+        recipe: ``XrTransformer``.
+        config: ``Config``.
+        sizes: nodes of all levels of the tree.
+
+    Raises:
+        ConfigError: a value that is not allowed, or a list of another length than there are levels.
+    """
+    given = recipe.ranker
+    if isinstance(given, dict | None):
+        given = {"threshold": 0.001, **(given or {})}
+    settings = ranker_settings(given, config.seed)
+    if settings.mode != "full-model":
+        raise ConfigError(
+            f"mode 'full-model' expected, found {settings.mode!r}", where="recipe.ranker.mode"
+        )
+    settings.check(sizes, "recipe.ranker")
+    return settings

@@ -1,0 +1,106 @@
+"""Vectors of all training texts in a file, and beside the texts' terms."""
+
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+from sklearn.preprocessing import normalize
+
+from tfxc.core.errors import DataError
+from tfxc.core.files import checksum
+from tfxc.core.progress import Progress
+from tfxc.data.manifest import MANIFEST_FILE
+from tfxc.data.row_writer import RowWriter
+from tfxc.runs.folder import WEIGHTS
+
+_BLOCK = 16  # batches that are sorted by length together
+
+
+def write_embeddings(path, encode, source, batch_size, title, computation=None):
+    """Writes what an encoder gives for every example; a stopped writing goes on.
+
+    The same examples are always encoded together, so that the bytes do not depend on a stop.
+
+    Args:
+        path: ``.npy`` file to write, float32 (examples, dim).
+        encode: function of a batch's features -> float32 (batch, dim).
+        source: a ``Source``.
+        batch_size: examples encoded at a time.
+        title: of the progress line.
+        computation: what decides the vectors besides the batch size, as of ``RowWriter``.
+
+    Raises:
+        DataError: a vector that is not finite.
+        MachineError: the disk is full or cannot be written to.
+    """
+    known = computation and {**computation, "batch_size": batch_size}
+    with RowWriter(
+        path, dtype=np.float32, computation=known, num_rows=source.num_examples
+    ) as vectors:
+        start, count = int(vectors.done.sum()), 0
+        with Progress(title, source.num_examples, "examples", start=start) as progress:
+            for rows in source.blocks(_BLOCK * batch_size):
+                begin, count = count, count + len(rows)
+                if vectors.is_done(begin, count):
+                    continue
+                order = rows.by_length()  # less padding
+                for start in range(0, len(rows), batch_size):
+                    places = begin + order[start : start + batch_size]
+                    if vectors.done[places].all():
+                        continue
+                    found = encode(rows.take(places - begin)["features"])
+                    _check_finite(found, places, path)
+                    vectors.write(places, found)
+                    progress.advance(len(places))
+
+
+def origin_of(data_folder, run):
+    """What decides the vectors that a run's encoder gives to the training texts.
+
+    Args:
+        data_folder: prepared records.
+        run: ``RunFolder`` with the encoder's weights.
+    """
+    return {"data": checksum(Path(data_folder) / MANIFEST_FILE), "weights": checksum(run / WEIGHTS)}
+
+
+def _check_finite(vectors, numbers, path):
+    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if wrong.size:
+        raise DataError(
+            f"finite vectors expected, the encoder gives NaN or infinity for example "
+            f"{numbers[wrong[0]]:,} (counted from 0)",
+            where=path,
+            fix="lower training.optimizer.learning_rate or set training.clip_norm, and start over "
+            "with --fresh",
+        )
+
+
+def as_csr(vectors):
+    """A dense matrix with all its entries as float32 CSR."""
+    rows, width = vectors.shape
+    columns = np.tile(np.arange(width, dtype=np.int32), rows)
+    splits = np.arange(rows + 1, dtype=np.int64) * width
+    values = np.ascontiguousarray(vectors, np.float32).ravel()
+    return scipy.sparse.csr_matrix((values, columns, splits), shape=(rows, width))
+
+
+def beside(terms, vectors, length=1.0):
+    """``[X | length · l2(E)]``: bags of terms with the vectors, scaled to a length, behind them.
+
+    Args:
+        terms: X, float32 CSR (n, terms).
+        vectors: E, float32 (n, dim).
+        length: of a vector; that of the terms is usually 1.
+
+    Returns:
+        float32 CSR (n, terms + dim).
+
+    Example:
+        >>> terms = scipy.sparse.csr_matrix(np.float32([[0, 2]]))
+        >>> beside(terms, np.float32([[3, 4]])).toarray().round(2).tolist()
+        [[0.0, 2.0, 0.6000000238418579, 0.800000011920929]]
+    """
+    vectors = normalize(np.asarray(vectors, np.float32)) * np.float32(length)
+    parts = [terms, as_csr(vectors)]
+    return scipy.sparse.hstack(parts, format="csr", dtype=np.float32)

@@ -1,0 +1,270 @@
+"""Fine-tuning of one encoder, level by level of a label tree, on ever finer clusters."""
+
+import gc
+
+import numpy as np
+import scipy.sparse
+import tensorflow as tf
+from sklearn.preprocessing import normalize
+
+from tfxc.core.config import Method
+from tfxc.core.files import atomic_file
+from tfxc.data.sources.shards import Source
+from tfxc.inference.embedder import Embedder
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.model import build_model
+from tfxc.ops.linear.solver import SolverSettings
+from tfxc.ops.search.chunked_layer import chunks_of
+from tfxc.ranker.ensemble import combine
+from tfxc.ranker.layer import train_layer
+from tfxc.ranker.negatives import examples_of, scheme_of
+from tfxc.ranker.search import load_layer, search
+from tfxc.ranker.store import weight_matrix
+from tfxc.recipes.xr_transformer.embeddings import as_csr, beside, origin_of, write_embeddings
+from tfxc.runs.folder import RunFolder
+from tfxc.training.job import train_model
+from tfxc.training.strategies import by_chief
+
+_START = {"cost_positive": 100.0, "cost_negative": 100.0, "threshold": 0.0}
+_MARGINS = "l3-hinge"
+
+
+class Levels:
+    """The matchers of a run: on each level a head of its own on one encoder.
+
+    Each level has a folder, ``level-00``, ``level-01``, ...: its training's run folder, ``start``
+    (the linear layer its head begins with), and where the next level asks for them
+    ``embeddings.npy`` of the training texts, ``concat`` (a linear layer on these and the terms) and
+    ``matched.npz``, the best nodes of each training text. What is there is not made again. Of
+    several workers all train, and the chief alone does what is between the trainings.
+
+    Args:
+        plan: ``Plan``.
+        config: ``Config`` of the run.
+        data_folder: prepared records.
+        run: ``RunFolder``.
+        source: training ``Source``.
+        terms: X, CSR (examples, terms).
+        targets: label matrices of the tree's levels, from ``ClusterTree.multi_resolution``.
+        tree: ``ClusterTree``.
+        dimensions: what the data decides.
+        strategy: a ``tf.distribute.Strategy``.
+    """
+
+    def __init__(self, plan, config, data_folder, run, source: Source, terms, targets,
+                 tree: ClusterTree, dimensions, strategy=None):  # fmt: skip
+        self.plan, self.config, self.data_folder, self.run = plan, config, data_folder, run
+        self.source, self.terms, self.targets = source, terms, targets
+        self.tree, self.dimensions = tree, dimensions
+        self.strategy = strategy or tf.distribute.get_strategy()
+
+    def train(self):
+        """Trains all levels that are not trained yet.
+
+        Returns:
+            list of the trainings' summaries.
+
+        Raises:
+            Stopped: SIGTERM or Ctrl-C came during a training; the state is saved.
+        """
+        predicted, summaries, count = None, [], self.plan.count
+        for level in range(count):
+            summaries.append(self._train_level(level, predicted))
+            gc.collect()  # model and optimizer are full of circles
+            if any("man" in later for later in self.plan.negatives[level + 1 :]):
+                predicted = self._predict(level, predicted)
+        return summaries
+
+    def model(self, level):
+        """The model of a trained level."""
+        folder, dimensions = self._folder(level), dict(self.dimensions)
+        if folder.architecture() is not None:
+            dimensions["architecture"] = folder.architecture()
+        model = build_model(self._config(level), **dimensions, label_tree=self.tree, level=level)
+        folder.load_weights(model)
+        return model
+
+    def _folder(self, level):
+        return RunFolder(self.run / f"level-{level:02}", self.run.chief)
+
+    def _config(self, level):
+        """The config of a level's training."""
+        training = self.config.training
+        changes, steps = {"epochs": self.plan.epochs[level]}, self.plan.steps[level]
+        if steps is not None:
+            # Half a step less, so that rounding up gives the number whatever the division does.
+            changes["epochs"] = (steps - 0.5) * training.batch_size / self.source.num_examples
+        if self.plan.warmup_steps[level] is not None:
+            share = self.plan.warmup_steps[level] / steps
+            changes["schedule"] = Method(**{**training.schedule.section(), "warmup": share})
+        head = {**self.config.head.section(), "negatives": self.plan.negatives[level]}
+        return self.config.model_copy(
+            update={
+                "run": str(self._folder(level).path),
+                "recipe": Method(name="fit"),
+                "head": Method(**head),
+                "training": training.model_copy(update=changes),
+            }
+        )
+
+    def _train_level(self, level, predicted):
+        folder, nodes = self._folder(level), self.tree.sizes[level]
+        if folder.summary():
+            return folder.summary()
+        print(f"level {level + 1} of {self.plan.count}: {nodes:,} clusters", flush=True)
+        if self.run.chief:
+            folder.mark()  # what the head begins with is written before the training begins
+        decided = {"label_tree": self.tree, "level": level}
+        if level and "man" in self.plan.negatives[level]:
+            decided["matched"] = as_table(predicted, self.plan.only_topk)
+        summary = train_model(
+            self._config(level),
+            self.data_folder,
+            folder.path,
+            start=_Start(self, level, self._start_values(level, predicted)) if level else None,
+            decided=decided,
+            measured=False,
+            title=f"level {level + 1} of {self.plan.count}: training",
+            source=self.source,
+        )
+        by_chief(self.strategy, lambda: None)  # until its weights are in their file
+        return summary
+
+    def _start_values(self, level, predicted):
+        """Kernel and bias that a level's head begins with, or None for its own."""
+        how, parents = self.plan.initial[level], self.tree.parents[level]
+        if how == "none" or not level:
+            return None
+        if how == "inherit":
+            head = self.model(level - 1).head
+            values = head.kernels[level - 1].numpy(), head.biases[level - 1].numpy()
+            return tuple(value[parents] for value in values)
+        folder = self._folder(level) / "start"
+        by_chief(self.strategy, lambda: self._train_start(level, predicted, folder))
+        width = self._embeddings(level - 1).shape[1]
+        weights = weight_matrix(load_layer(folder), width).toarray()
+        return np.ascontiguousarray(weights[:-1].T), weights[-1]
+
+    def _train_start(self, level, predicted, folder):
+        weighted = self.plan.initial[level] == "weighted-linear"
+        train_layer(
+            as_csr(self._embeddings(level - 1)),
+            self.targets[level],
+            self.tree.parents[level],
+            folder,
+            SolverSettings(**_START),
+            examples=self._examples(level, predicted),
+            relevance=self.targets[level] if weighted else None,
+            threads=self.plan.threads,
+            title=f"level {level + 1}: the head's start",
+        )
+
+    def _examples(self, level, predicted):
+        """M of a level, None for level 0."""
+        if not level:
+            return None
+        scheme = scheme_of(self.plan.negatives[level])
+        return examples_of(scheme, above=self.targets[level - 1], predicted=predicted)
+
+    def _embeddings(self, level):
+        """The training texts as the encoder of this level sees them, float32 (examples, dim)."""
+        folder = self._folder(level)
+        path = folder / "embeddings.npy"
+        if not path.exists():
+            write_embeddings(
+                path,
+                Embedder(self.model(level)),
+                self.source,
+                self.config.evaluation.batch_size,
+                f"level {level + 1} of {self.plan.count}: embedding",
+                origin_of(self.data_folder, folder),
+            )
+        return np.load(path, mmap_mode="r")
+
+    def _predict(self, level, above):
+        """P of a level: the best nodes of each training text under the best of the level above."""
+        path = self._folder(level) / "matched.npz"
+        by_chief(self.strategy, lambda: self._write_best(level, above, path))
+        return scipy.sparse.load_npz(path)
+
+    def _write_best(self, level, above, path):
+        if path.exists():
+            return
+        vectors, found = self._embeddings(level), []
+        if self.plan.ensemble != "concat-only":
+            found.append(self._by_encoder(level, vectors, above))
+        if self.plan.ensemble != "transformer-only":
+            found.append(self._by_both(level, vectors, above))
+        best = found[0]
+        if len(found) > 1:
+            best = _csr(*combine(found, self.plan.ensemble, self.plan.only_topk), best.shape)
+        with atomic_file(path, "wb") as stream:
+            scipy.sparse.save_npz(stream, best)
+
+    def _by_encoder(self, level, vectors, above):
+        head = self.model(level).head
+        weights = np.vstack([head.kernels[level].numpy().T, head.biases[level].numpy()])
+        num_parents = self.tree.sizes[level - 1] if level else 1
+        layer = chunks_of(scipy.sparse.csc_matrix(weights), self.tree.parents[level], num_parents)
+        rule = _MARGINS if head.link == "hinge" else "sigmoid"
+        return self._search(layer, as_csr(vectors), rule, above)
+
+    def _by_both(self, level, vectors, above):
+        folder, both = self._folder(level) / "concat", beside(self.terms, vectors)
+        relevance = normalize(self.targets[level], "l1") if self.plan.cost_sensitive else None
+        train_layer(
+            both,
+            self.targets[level],
+            self.tree.parents[level],
+            folder,
+            SolverSettings(threshold=self.plan.threshold),
+            examples=self._examples(level, above),
+            relevance=relevance,
+            threads=self.plan.threads,
+            title=f"level {level + 1} of {self.plan.count}: linear layer",
+        )
+        return self._search(load_layer(folder), both, _MARGINS, above)
+
+    def _search(self, layer, features, rule, above):
+        return search(
+            [layer],
+            features,
+            [self.plan.only_topk],
+            [rule],
+            bias=1.0,
+            csr_codes=above,
+            threads=self.plan.threads,
+        )
+
+
+class _Start:
+    """What a level's model begins with: the encoder of the level above, and a head."""
+
+    def __init__(self, levels, level, values):
+        self._levels, self._level, self._values = levels, level, values
+
+    def architecture(self):
+        return self._levels._folder(self._level - 1).architecture()
+
+    def load_weights(self, model):
+        before = self._levels.model(self._level - 1)
+        model.encoder.set_weights(before.encoder.get_weights())
+        if self._values is not None:
+            kernel, bias = self._values
+            model.head.kernels[self._level].assign(kernel)
+            model.head.biases[self._level].assign(bias)
+
+
+def as_table(predicted, width):
+    """The nodes of each row of a CSR matrix, int32 (rows, width), padded with -1."""
+    counts = np.diff(predicted.indptr)
+    table = np.full((predicted.shape[0], width), -1, np.int32)
+    rows = np.repeat(np.arange(len(counts)), counts)
+    places = np.arange(len(rows)) - np.repeat(predicted.indptr[:-1], counts)
+    table[rows, places] = predicted.indices
+    return table
+
+
+def _csr(ids, scores, shape):
+    splits = np.concatenate([[0], np.cumsum((ids >= 0).sum(axis=1))])
+    return scipy.sparse.csr_matrix((scores[ids >= 0], ids[ids >= 0], splits), shape)

@@ -1,0 +1,149 @@
+"""A text encoder and the linear ranker that searches behind it, as one model."""
+
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import scipy.sparse
+import tensorflow as tf
+
+from tfxc.core.errors import ConfigError
+from tfxc.inference.embedder import Embedder
+from tfxc.model import example_features, make_parts
+from tfxc.recipes.xr_transformer.embeddings import beside
+
+
+class EncoderRanker(keras.Model):
+    """Encoder, then a linear ranker over ``[terms | length · l2(encoding)]``.
+
+    The encoder's weights are the model's; the ranker's stay in their files.
+
+    Args:
+        encoder: an ``Encoder`` that has its weights.
+        linear: ``LinearModel``, or None: such a model encodes and finds nothing.
+        num_labels: number of labels.
+        length: that the ranker's encodings are scaled to.
+
+    Example:
+        >>> ids, scores = model.find_top_k(features, 5)  # doctest: +SKIP
+    """
+
+    def __init__(self, encoder, linear, num_labels, length=1.0):
+        super().__init__(autocast=False)
+        self.encoder, self.num_labels, self._length = encoder, num_labels, length
+        self._linear = [linear]  # in a list: Keras is not to look into it
+        # What a run folder asks of the head when it writes the weights.
+        self.head = SimpleNamespace(sharded_table=None, num_labels=num_labels)
+        self._embed = Embedder(self)
+        self.built = True
+
+    @property
+    def linear(self):
+        """The ranker, a ``LinearModel``.
+
+        Raises:
+            ConfigError: the run has none.
+        """
+        if self._linear[0] is None:
+            raise ConfigError(
+                "the run has an encoder only, it finds no labels",
+                where="recipe.only_encoder",
+                fix="train with only_encoder false",
+            )
+        return self._linear[0]
+
+    @property
+    def calibration(self):
+        """See ``LinearModel.calibration``."""
+        return self.linear.calibration
+
+    @property
+    def has_probabilities(self):
+        """Whether the ranker's scores are calibrated."""
+        return self.linear.has_probabilities
+
+    def check_k(self, k):
+        """Raises a ``ValueError`` if more labels are asked for than there are."""
+        self.linear.check_k(k)
+
+    def search_with(self, beam=None, post_processor=None):
+        """See ``LinearModel.search_with``."""
+        self.linear.search_with(beam, post_processor)
+
+    def call(self, features, training=False):
+        """Encodings (batch, dim)."""
+        return self.encoder(features, training=training)
+
+    def find_top_k(self, features, k, probabilities=False):
+        """The best labels of a batch, by the native search.
+
+        Args:
+            features: arrays as the data pipeline makes them: a dict ``ids``, ``weights``,
+                ``row_splits``, and ``tokens`` where the encoder takes these.
+            k: number of labels.
+            probabilities: whether scores are calibrated.
+
+        Returns:
+            ids int32 and scores float32 (batch, k), best first; where the beam holds fewer labels
+            the rest is id -1 with score minus infinity.
+
+        Raises:
+            ConfigError: the run has no ranker.
+        """
+        linear = self.linear
+        features = tf.nest.map_structure(np.asarray, features)
+        vectors = self._embed(features)
+        terms = _terms(features, linear.ranker.num_features - vectors.shape[1])
+        both = beside(terms, vectors, self._length)
+        bag = {"ids": both.indices, "weights": both.data, "row_splits": both.indptr}
+        return linear.find_top_k(bag, k, probabilities)
+
+    def top_k(self, features, k, probabilities=False):
+        """The same in TensorFlow's graph, with the same features as tensors."""
+        vectors = tf.cast(self.encoder(features, training=False), tf.float32)
+        lengths = tf.norm(vectors, axis=1, keepdims=True)
+        vectors = tf.math.divide_no_nan(vectors, lengths) * self._length
+        width = vectors.shape[1]
+        columns = tf.range(width) + (self.linear.ranker.num_features - width)
+        columns = tf.broadcast_to(columns, tf.shape(vectors))
+        splits = features["row_splits"]
+        pairs = {"ids": columns, "weights": vectors}
+        joined = {
+            name: tf.concat(
+                [
+                    tf.RaggedTensor.from_row_splits(features[name], splits, validate=False),
+                    tf.RaggedTensor.from_tensor(dense, row_splits_dtype=tf.int64),
+                ],
+                axis=1,
+            )
+            for name, dense in pairs.items()
+        }
+        bag = {name: ragged.values for name, ragged in joined.items()}
+        bag["row_splits"] = joined["ids"].row_splits
+        return self.linear.top_k(bag, k, probabilities)
+
+
+def _terms(features, num_features):
+    """The bags of a batch as float32 CSR (batch, num_features)."""
+    parts = tuple(features[name] for name in ("weights", "ids", "row_splits"))
+    shape = (len(parts[2]) - 1, num_features)
+    found = scipy.sparse.csr_matrix(parts, shape, dtype=np.float32, copy=True)
+    found.sum_duplicates()
+    return found
+
+
+def built_encoder(config, dimensions):
+    """The encoder of a config with its first weights.
+
+    Args:
+        config: ``Config``.
+        dimensions: what the data decides.
+
+    Raises:
+        ConfigError: an argument does not fit.
+    """
+    keras.config.set_dtype_policy(config.training.precision)
+    encoder, _, _ = make_parts(config, **dimensions)
+    kind, width = dimensions["feature_kind"], dimensions["num_features"]
+    encoder(example_features(kind, width, dimensions.get("image_shape")))
+    return encoder

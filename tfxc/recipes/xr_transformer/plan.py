@@ -1,0 +1,88 @@
+"""How the levels of an XR-Transformer are trained, held against the tree's sizes."""
+
+from dataclasses import dataclass
+
+from tfxc.core.errors import ConfigError
+
+NEGATIVES = ("tfn", "man", "tfn+man")
+INITIAL = ("linear", "weighted-linear", "inherit", "none")
+ENSEMBLES = ("concat-only", "transformer-only", "average", "rank_average", "round_robin")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens on each fine-tuned level; lists have one value per level from the top.
+
+    Attributes:
+        count: number of fine-tuned levels.
+        negatives, initial: names, see ``recipes.xr_transformer.XrTransformer``.
+        epochs, steps, warmup_steps: of the training; None for the config's.
+        only_topk: nodes kept of each training text for the negatives of the next level.
+        ensemble: by which scores they are chosen.
+        threshold, cost_sensitive: of the linear layer behind them.
+        threads: of linear layers and their search, at most; None for all cores.
+    """
+
+    count: int
+    negatives: list
+    initial: list
+    epochs: list
+    steps: list
+    warmup_steps: list
+    only_topk: int
+    ensemble: str
+    threshold: float
+    cost_sensitive: bool
+    threads: int | None
+
+
+def fine_tuned_levels(sizes, most):
+    """How many levels, from the top, have at most so many nodes.
+
+    Raises:
+        ConfigError: not even the first.
+    """
+    count = sum(size <= most for size in sizes)
+    if not count:
+        raise ConfigError(
+            f"at least {sizes[0]:,} expected, the nodes of the tree's first level, found {most:,}",
+            where="recipe.max_match_clusters",
+            fix="raise it, or begin the first tree with fewer nodes: head.min_codes",
+        )
+    return count
+
+
+def per_level(value, sizes, name, known=None, whole=False):
+    """One value for each fine-tuned level.
+
+    Args:
+        value: one for all, or a list.
+        sizes: nodes of the fine-tuned levels.
+        name: of the recipe's argument.
+        known: the values that are allowed; None for positive numbers or None.
+        whole: whether numbers have to be whole.
+
+    Raises:
+        ConfigError: a list of another length (the sizes are told), or another value.
+
+    Example:
+        >>> per_level([5, 10], [16, 60], "steps")
+        [5, 10]
+    """
+    values = list(value) if isinstance(value, (list, tuple)) else [value] * len(sizes)
+    if len(values) != len(sizes):
+        raise ConfigError(
+            f"one value, or {len(sizes)}, one for each fine-tuned level (of "
+            f"{', '.join(f'{size:,}' for size in sizes)} nodes) expected, found {len(values)}",
+            where=f"recipe.{name}",
+        )
+    for found in values:
+        if known is not None and found not in known:
+            raise ConfigError(
+                f"one of {', '.join(known)} expected, found {found!r}", where=f"recipe.{name}"
+            )
+        number = type(found) is int or (type(found) is float and not whole)
+        if known is None and found is not None and not (number and found > 0):
+            what = "whole number" if whole else "number"
+            raise ConfigError(f"a {what} above 0 expected, found {found!r}", where=f"recipe.{name}")
+    return values

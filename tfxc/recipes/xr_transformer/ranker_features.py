@@ -1,0 +1,98 @@
+"""What the ranker of a run reads: terms, or vectors of an encoder beside them."""
+
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.locks import scratch_folder
+from tfxc.data.sources.base import ArraySource
+from tfxc.data.sources.matrices import matrices
+from tfxc.data.sources.shards import open_source
+from tfxc.inference.embedder import Embedder
+from tfxc.recipes.xr_linear.settings import ranker_settings
+from tfxc.recipes.xr_linear.stages import training_matrices
+from tfxc.recipes.xr_transformer.checks import settings_of_ranker
+from tfxc.recipes.xr_transformer.embeddings import beside, write_embeddings
+from tfxc.recipes.xr_transformer.recipe import EMBEDDINGS
+
+
+class Given:
+    """The features themselves, as recipe ``xr_linear`` takes them.
+
+    Args:
+        loaded: ``LoadedRun``.
+        recipe: its recipe.
+    """
+
+    def __init__(self, loaded, recipe):
+        self._loaded, self._recipe = loaded, recipe
+
+    def settings(self, sizes):
+        """``RankerSettings`` of the run, for a tree of these level sizes."""
+        return ranker_settings(self._recipe.ranker, self._loaded.config.seed)
+
+    def of_training(self, data_folder):
+        """X and Y of the training split."""
+        return training_matrices(data_folder)
+
+    def of_rows(self, rows, num_labels):
+        """X and Y of ``Rows``, Y with so many columns."""
+        return matrices(ArraySource(rows, num_labels))
+
+    def of_tree(self, features):
+        """The part of X by which the labels are clustered."""
+        return features
+
+
+class Encoded(Given):
+    """Terms and behind them the encoder's vectors, as recipe ``xr_transformer`` takes them."""
+
+    def __init__(self, loaded, recipe):
+        super().__init__(loaded, recipe)
+        self._embed = Embedder(loaded.model)
+
+    def settings(self, sizes):
+        return settings_of_ranker(self._recipe, self._loaded.config, sizes)
+
+    def of_training(self, data_folder):
+        terms, labels = training_matrices(data_folder)
+        path = self._loaded.folder.path / EMBEDDINGS
+        if path.is_file():
+            vectors = np.load(path, mmap_mode="r")
+        else:  # deleted, to save space
+            vectors = self._encoded(open_source(data_folder, "train"))
+        return self._beside(terms, vectors), labels
+
+    def _encoded(self, source):
+        with scratch_folder("encodings") as folder:
+            path = Path(folder) / "train.npy"
+            write_embeddings(path, self._embed, source, self._batch_size, "embedding")
+            return np.load(path)
+
+    def of_rows(self, rows, num_labels):
+        terms, labels = super().of_rows(rows, num_labels)
+        size = self._batch_size
+        parts = [rows.slice(start, start + size) for start in range(0, len(rows), size)]
+        vectors = [self._embed(part.batch()["features"]) for part in parts]
+        return self._beside(terms, np.concatenate(vectors)), labels
+
+    def of_tree(self, features):
+        if not self._recipe.fix_clustering:
+            return features
+        return scipy.sparse.csr_matrix(features[:, : self._loaded.manifest["num_features"]])
+
+    @property
+    def _batch_size(self):
+        return self._loaded.config.evaluation.batch_size
+
+    def _beside(self, terms, vectors):
+        return beside(terms, vectors, self._recipe.encoding_length)
+
+
+RECIPES = {"xr_linear": Given, "xr_transformer": Encoded}
+
+
+def features_of_ranker(loaded, recipe):
+    """``Given`` or ``Encoded``, whichever the run's ranker was trained on."""
+    return RECIPES[loaded.config.recipe.name](loaded, recipe)

@@ -1,0 +1,297 @@
+"""XR-Transformer: an encoder fine-tuned on ever finer label clusters, and a linear ranker."""
+
+import gc
+import time
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError
+from tfxc.data.manifest import Manifest
+from tfxc.data.sources.matrices import matrices
+from tfxc.data.sources.shards import open_source
+from tfxc.inference.embedder import Embedder
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.ranker.chain import train_ranker
+from tfxc.recipes.base import Recipe
+from tfxc.recipes.xr_linear.memory import memory_of_ranker
+from tfxc.recipes.xr_linear.model import LinearModel
+from tfxc.recipes.xr_linear.settings import check_calibrate
+from tfxc.recipes.xr_linear.stages import calibrate, report_lines, say
+from tfxc.recipes.xr_transformer.checks import planned, stage_lines, trial, unused_lines
+from tfxc.recipes.xr_transformer.embeddings import beside, origin_of, write_embeddings
+from tfxc.recipes.xr_transformer.levels import Levels
+from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
+from tfxc.runs.folder import RunFolder
+from tfxc.training.evaluation import Evaluation
+from tfxc.training.interrupts import StopAtOnce
+from tfxc.training.strategies import by_chief, is_chief, make_strategy
+
+FIRST_TREE, LAST_TREE, EMBEDDINGS = "tree-preliminary.npz", "tree.npz", "embeddings/train.npy"
+
+
+class XrTransformer(Recipe):
+    """Label tree, one training per level of it, encoding of the texts, tree, linear ranker.
+
+    1. A tree of the labels, by the terms of their training texts (PIFA); its shape is the head's.
+    2. For each level of at most ``max_match_clusters`` nodes, from the top: the encoder goes on
+       where the level above left it, with a new head on this level's clusters, a new optimizer and
+       a new schedule. Below the first level, a text sees the children of a few clusters only:
+       ``negatives``.
+    3. All training texts are encoded, the vectors scaled to length 1 and put beside the terms.
+    4. Another tree, by these features, unless ``fix_clustering``.
+    5. A linear ranker (XR-Linear) on these features and this tree. It is what predicts: the heads
+       of the levels are not used any more.
+
+    The data has to give tokens and terms: ``data.text_features`` ``"joined"`` (or terms only, for
+    encoders of bags). Every stage leaves its files in the run folder, and a stopped run goes on
+    behind the last of them. Of several workers all take part in step 2, whose trainings they
+    share; the rest is the chief's. See docs/xr_transformer.md.
+
+    Of ``negatives``, ``initial``, ``epochs``, ``steps`` and ``warmup_steps`` each may be a list
+    with a value for each fine-tuned level.
+
+    Args:
+        do_fine_tune: whether there are steps 1 and 2; else the encoder stays as it is.
+        only_encoder: whether to stop behind step 3; such a run encodes, and finds no labels.
+        fix_clustering: whether the ranker takes the tree of step 1.
+        max_match_clusters: largest level that is fine-tuned on.
+        negatives: ``"tfn"``: children of the true clusters; ``"man"``: of those found by a linear
+            layer on the level above; ``"tfn+man"``. None takes the head's.
+        only_topk: clusters found for each text on each level.
+        initial: what a level's head begins with: ``"linear"``, the weights of a linear layer on
+            the frozen encodings of the level above; ``"weighted-linear"``, the same with positives
+            weighted by how many labels they stand for; ``"inherit"``, its parents' weights;
+            ``"none"``. None takes ``"linear"``.
+        ensemble: what finds the clusters: ``"concat-only"``, a linear layer on encodings and
+            terms; ``"transformer-only"``, the level's own head; or both, by ``"average"``,
+            ``"rank_average"`` or ``"round_robin"``.
+        threshold: smallest weight that is kept of this linear layer.
+        cost_sensitive: whether its positives are weighted, by the share of a text's labels.
+        epochs, steps: length of a level's training; None takes ``training.epochs``.
+        warmup_steps: in place of ``training.schedule.warmup``; needs ``steps``.
+        encoding_length: that the encodings are scaled to for the second tree and the ranker. Below
+            1 where an encoder without pretraining has learned the training texts by heart.
+        first_tree: what the labels are clustered by for the first tree, where it is not PIFA:
+            ``label_embedding``, ``label_features``, ``join``, ``alpha``; or ``file``, a tree to
+            take as it is. See ``recipes._linear_settings.TreeSettings``.
+        refined_tree: arguments of ``labels.tree_building.build_tree`` for the second tree, and
+            the same keys as in ``first_tree``; those of its shape that are left out are the head's.
+        ranker: keys of ``ranker.settings.RankerSettings``; ``threshold`` is 0.001 if left out.
+        memory_gb: what the training of the ranker may take besides features and labels; None for
+            no limit.
+        calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the ranker's
+            scores on the dev split.
+        threads: of the linear layers and their search; None takes all cores. The model does not
+            depend on it.
+
+    Raises:
+        ConfigError: an argument out of range.
+
+    Reference: Zhang et al., NeurIPS 2021, arXiv 2110.00685.
+    """
+
+    keeps_head = False
+
+    def __init__(
+        self, *, do_fine_tune=True, only_encoder=False, fix_clustering=False,
+        max_match_clusters=32768, negatives=None, only_topk=20, initial=None,
+        ensemble="concat-only", threshold=0.001, cost_sensitive=False, epochs=None, steps=None,
+        warmup_steps=None, encoding_length=1.0, first_tree=None, refined_tree=None, ranker=None,
+        memory_gb=None, calibrate=None, threads=None,
+    ):  # fmt: skip
+        self.do_fine_tune, self.only_encoder = do_fine_tune, only_encoder
+        self.fix_clustering, self.max_match_clusters = fix_clustering, max_match_clusters
+        self.negatives, self.only_topk, self.initial = negatives, only_topk, initial
+        self.ensemble, self.threshold, self.cost_sensitive = ensemble, threshold, cost_sensitive
+        self.epochs, self.steps, self.warmup_steps = epochs, steps, warmup_steps
+        self.encoding_length, self.ranker = encoding_length, ranker
+        self.first_tree, self.refined_tree = first_tree, refined_tree
+        self.memory_gb, self.calibrate, self.threads = memory_gb, calibrate, threads
+        check_calibrate(calibrate)
+        self._check()
+
+    def _check(self):
+        if self.only_topk < 1:
+            raise ConfigError(
+                f"1 or more expected, found {self.only_topk}", where="recipe.only_topk"
+            )
+        if self.warmup_steps is not None and self.steps is None:
+            raise ConfigError(
+                "warmup_steps are given, steps are missing",
+                where="recipe.warmup_steps",
+                fix="add recipe.steps, or set training.schedule.warmup to a share",
+            )
+        if self.steps is not None and self.epochs is not None:
+            raise ConfigError("steps and epochs are both given", where="recipe.steps")
+        if self.calibrate is not None and self.only_encoder:
+            raise ConfigError(
+                "a run with only_encoder finds no labels", where="recipe.calibrate", fix="remove it"
+            )
+        for name in ("memory_gb", "encoding_length"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"more than 0 expected, found {value}", where=f"recipe.{name}")
+
+    def outline(self, config, manifest):
+        """Levels with their steps, what the ranker takes, and the training of the widest level."""
+        lines = list(stage_lines(self, config, manifest))
+        return lines, trial(self, config, manifest)
+
+    def train(self, context):
+        """Trains into the run folder, or goes on with a stopped training.
+
+        Raises:
+            ConfigError: data or config do not fit the method.
+            Stopped: by a signal; what is finished is saved.
+            MachineError: another of several workers has failed.
+        """
+        config = context.config
+        strategy = make_strategy(config.training, config)  # before anything else of TensorFlow
+        manifest, run = Manifest.load(context.data_folder), RunFolder(context.run, is_chief())
+        planned(self, config, manifest)
+        for line in unused_lines(self):
+            print(line)
+        run.check(config, context.fresh)
+        run.check_data(context.data_folder, fresh=context.fresh)
+        if not context.fresh and run.summary():
+            print(f"{run.path}: already finished; --fresh starts over")
+            return run.summary()
+        stages = _Stages(self, config, context.data_folder, manifest, run, strategy)
+        with StopAtOnce("finished stages are"):
+            return stages.run(context.fresh)
+
+    def assemble(self, loaded):
+        """Encoder and ranker of the run."""
+        encoder = built_encoder(loaded.config, loaded.dimensions)
+        linear = None if self.only_encoder else LinearModel(loaded.folder.path, self.threads)
+        num_labels = loaded.dimensions["num_labels"]
+        model = EncoderRanker(encoder, linear, num_labels, self.encoding_length)
+        loaded.folder.load_weights(model)
+        return model
+
+
+class _Stages:
+    """The stages of one run."""
+
+    def __init__(self, recipe, config, data_folder, manifest, run, strategy):
+        self.recipe, self.config, self.folder, self.strategy = recipe, config, run, strategy
+        self.data_folder, self.manifest = data_folder, manifest
+        self.dimensions, self.planned = manifest.dimensions, planned(recipe, config, manifest)
+        self.memory = int(config.training.memory_gb * 2**30)
+
+    def run(self, fresh):
+        """All stages, each unless its files are there; returns the summary.
+
+        Only the chief goes on when the levels are trained.
+        """
+        began, run = time.monotonic(), self.folder
+        source = open_source(self.data_folder, "train", self.memory)
+        if self.config.training.group_by_length:
+            source.group_by_length(self.config.training.batch_size)  # refused before any work
+        encoder = None
+        if not self.recipe.do_fine_tune:
+            encoder = built_encoder(self.config, self.dimensions)
+        by_chief(self.strategy, lambda: run.begin(self.config, self.data_folder, fresh))
+        terms, labels = matrices(source)
+        terms.sum_duplicates()
+        summaries = []
+        if encoder is None:
+            levels = self._levels(source, terms, labels)
+            summaries = levels.train()
+        if not run.chief:
+            return self._summary(summaries, time.monotonic() - began, {})
+        if encoder is None:
+            encoder = levels.model(self.planned.plan.count - 1).encoder
+        model = EncoderRanker(encoder, None, labels.shape[1])
+        run.save_weights(model)
+        vectors, layers = self._encode(model, source), []
+        if not self.recipe.only_encoder:
+            length = self.recipe.encoding_length
+            layers = self._train_ranker(beside(terms, vectors, length), terms, labels)
+            linear = LinearModel(run.path, self.recipe.threads)
+            model = EncoderRanker(encoder, linear, labels.shape[1], length)
+        del terms
+        gc.collect()
+        calibrate(model, self.recipe.calibrate, self.config, self.data_folder, run)
+        summary = self._summary(summaries, time.monotonic() - began, self._measured(model, source))
+        summary["layers"] = layers
+        run.write_summary(summary)
+        return summary
+
+    def _levels(self, source, terms, labels):
+        arguments = (FIRST_TREE, self.planned.first, terms, labels)
+        by_chief(self.strategy, lambda: self._tree(*arguments))
+        tree = self._tree(*arguments)
+        targets = tree.multi_resolution(labels)
+        return Levels(
+            self.planned.plan, self.config, self.data_folder, self.folder, source, terms, targets,
+            tree, self.dimensions, self.strategy,
+        )  # fmt: skip
+
+    def _tree(self, name, settings, features, labels):
+        """The tree of that file; built where there is none."""
+        path = self.folder / name
+        if not path.exists():
+            settings.build(features, labels, self.recipe.threads).save(path)
+            self.folder.record_file(name)
+        return ClusterTree.load(path)
+
+    def _encode(self, model, source):
+        path = self.folder / EMBEDDINGS
+        if not path.exists():
+            write_embeddings(
+                path,
+                Embedder(model),
+                source,
+                self.config.evaluation.batch_size,
+                "embedding",
+                origin_of(self.data_folder, self.folder),
+            )
+        return np.load(path, mmap_mode="r")
+
+    def _train_ranker(self, features, terms, labels):
+        if self.recipe.fix_clustering:
+            tree = self._tree(FIRST_TREE, self.planned.first, terms, labels)
+            tree.save(self.folder / LAST_TREE)
+        else:
+            tree = self._tree(LAST_TREE, self.planned.second, features, labels)
+        print(f"ranker: {', '.join(f'{size:,}' for size in tree.sizes)} nodes", flush=True)
+        began, processor = time.monotonic(), time.process_time()
+        with memory_of_ranker(self.recipe.memory_gb) as budget:
+            reports = train_ranker(
+                features,
+                labels,
+                tree,
+                self.folder.path,
+                self.planned.ranker,
+                memory_budget=budget,
+                threads=self.recipe.threads,
+            )
+        seconds = {
+            "seconds": round(time.monotonic() - began, 1),
+            "processor_seconds": round(time.process_time() - processor, 1),
+        }
+        for line in report_lines(reports, seconds):
+            say(self.folder, line)
+        return reports
+
+    def _measured(self, model, source):
+        """Results on the dev split."""
+        if self.recipe.only_encoder or "dev" not in self.manifest.splits:
+            return {}
+        dev = open_source(self.data_folder, "dev", self.memory)
+        evaluation = Evaluation(model, self.config, self.data_folder, source, dev)
+        results = evaluation.of_dev()
+        shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]
+        print(f"dev {'  '.join(shown)}", flush=True)
+        return results
+
+    def _summary(self, summaries, seconds, results):
+        keys = ("steps", "loss", "seconds")
+        return {
+            "steps": sum(summary["steps"] for summary in summaries),
+            "epochs": round(sum(summary["epochs"] for summary in summaries), 4),
+            "seconds": round(seconds, 1),
+            "levels": [{key: summary[key] for key in keys} for summary in summaries],
+            "dev": results,
+        }

@@ -1,0 +1,68 @@
+"""What a run decides of each example: its labels, precision, recall and F1, and the tables."""
+
+from pathlib import Path
+
+from tfxc.metrics.classification import positive_label
+from tfxc.metrics.per_label import PerLabel
+from tfxc.reports.tables import average_rows, write_tables
+
+
+class Decided:
+    """Collects what was decided, and writes it.
+
+    Args:
+        decision: ``Decision``, see ``tfxc.training.evaluation.decision_of``.
+        names: label names by id.
+        most: wrong examples to keep.
+
+    Attributes:
+        found: ``PerLabel`` to be updated.
+    """
+
+    def __init__(self, decision, names, most):
+        self.decision = decision
+        self.found = PerLabel(len(names), decision, most, positive_label(names))
+
+    @property
+    def scores(self):
+        """What the scores of predictions are called."""
+        return "probabilities" if self.decision.probabilities else "scores"
+
+    def write_tables(self, folder, loaded, texts):
+        """Writes the three tables; arguments as of ``write``; returns the rows of the three."""
+        names, counts = loaded.vocabulary.names, loaded.label_counts
+        return write_tables(folder, self.found, names, counts, texts, self.scores)
+
+    def write(self, folder, loaded, texts):
+        """Writes the three tables.
+
+        Args:
+            folder: made if need be.
+            loaded: ``LoadedRun``.
+            texts: {example: text} of wrong examples, perhaps empty.
+
+        Returns:
+            The averages and what was written, as text.
+        """
+        from tfxc.core.files import atomic_files
+
+        folder, found = Path(folder), self.found
+        with atomic_files(folder) as scratch:
+            self.write_tables(scratch, loaded, texts)
+        rows = average_rows(found, loaded.vocabulary.names)
+        width = max(len(name) for name, *_ in rows)
+        lines = [
+            f"of the {self.decision}, in %:",
+            " ".ljust(width) + "  precision   recall       F1",
+        ]
+        for name, *values in rows:
+            cells = "".join(f"{100 * value:9.2f}" for value in values)
+            lines.append(f"{name.ljust(width)}  {cells}")
+        lines.append(f"accuracy: {100 * found.classification.result()['accuracy']:.2f}")
+        kept = len(found.wrong)
+        if kept < found.num_wrong:
+            lines.append(f"of {found.num_wrong:,} wrong examples the surest {kept:,} are kept")
+        if found.pairs_left_out:
+            lines.append("of the confused pairs the most frequent million is kept")
+        lines.append(f"written: {folder}/labels.csv, confusions.csv and wrong.csv")
+        return "\n".join(lines)

@@ -1,0 +1,479 @@
+"""The run folder: what a training writes and everything else reads."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from tfxc.core import checksums
+from tfxc.core.config import Config, parse_config
+from tfxc.core.errors import CheckpointError, ConfigError, UserError
+from tfxc.core.escaping import json_text
+from tfxc.core.files import (
+    atomic_file,
+    check_kind,
+    check_local,
+    check_own,
+    empty_own,
+    existing_file,
+    is_kind,
+    lock_of,
+    make_folder,
+    mark,
+    read_errors,
+    read_json,
+    write_errors,
+    write_json,
+)
+from tfxc.core.locks import holder, is_held, locked
+from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, MANIFEST_FILE, Manifest
+from tfxc.runs.weights_file import write_weights
+
+WEIGHTS = "model.weights.h5"
+ARCHITECTURE = "assets/encoder.json"
+SUMMARY = "summary.json"
+KIND = "run"
+# What a finished run is read from, besides assets and folders with checksums of their own.
+_OF_A_FINISHED_RUN = ("config.json", WEIGHTS, "tree*.npz", "calibration.json")
+_RESTORE = "restore it from a copy, or train again with --fresh"
+
+# What there is once a first step is done, besides the same in the folders of the parts.
+_PROGRESS = (
+    WEIGHTS, SUMMARY, "calibration.json", "tree.npz", "tree-preliminary.npz",
+    "checkpoints/*", "embeddings/*", "ranker/*",
+)  # fmt: skip
+_PARTS = ("fold-*", "level-*", "repetition-*")  # runs of their own, and their logs
+_TEACHER = "*teacher_logits*"  # is used again only if it is of the same teachers and data
+_BEGINNING = ("config.json", "assets", "log.txt", "metrics.jsonl", "teachers.txt", "tensorboard")
+# What else commands write into a run unless they are given another place.
+_DERIVED = (
+    checksums.FILE, "evaluation-*", "report", "savedmodel", "onnx", "litert", ".repetition-*",
+    "start", "concat", "*embeddings.npy*", "matched.npz",  # of a level of an XR-Transformer
+)  # fmt: skip
+NAMES = (*(name.split("/")[0] for name in _PROGRESS), *_PARTS, _TEACHER, *_BEGINNING, *_DERIVED)
+NAMES += (f".new-{WEIGHTS}",)
+
+
+# A resumed run may change these; anything else would make it another run.
+_FREE_KEYS = {
+    "": {"about", "run", "evaluation"},
+    "training": {"log_every", "evaluate_every", "checkpoint_every", "devices", "keep_checkpoints"},
+    "data": {"where", "max_line_bytes"},
+    "recipe": {"memory_gb", "threads"},
+}
+
+
+class RunFolder:
+    """Paths and small files of one run.
+
+    Layout: ``config.json``, ``assets/`` (manifest.json, labels.txt, text_features/),
+    ``checkpoints/``, ``model.weights.h5``, ``metrics.jsonl``, ``log.txt``, ``tensorboard/``,
+    ``summary.json``, ``checksums.json``.
+
+    Args:
+        path: the folder; made when first written to.
+        chief: only the chief writes.
+    """
+
+    def __init__(self, path, chief=True):
+        self.path, self.chief = Path(path), chief
+
+    def __truediv__(self, name):
+        return self.path / name
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Keeps other processes from writing into this run; the kernel frees it on death.
+
+        A process may lock a run that it has locked already. What processes that were killed have
+        left half-written is removed.
+
+        Raises:
+            CheckpointError: another process is writing into it; it is named.
+        """
+        lock = lock_of(self.path)
+        if not self.chief or is_held(lock):
+            yield
+            return
+        check_local(self.path, "run")
+        made = [path for path in lock.parents if not path.exists()]
+        with contextlib.ExitStack() as stack:
+            stack.callback(_remove_empty, made)
+            with write_errors(self.path):
+                make_folder(lock.parent)
+                stack.enter_context(locked(lock, self._busy))
+                if is_kind(self.path, KIND):
+                    self._remove_scratch()
+            yield
+
+    def _busy(self, process):
+        raise CheckpointError(
+            f"{process} is writing into this run",
+            where=self.path,
+            fix="wait until it has ended, stop it, or choose another folder with --set run=...",
+        )
+
+    def _remove_scratch(self):
+        """Removes what was being written when an earlier process was killed."""
+        found = [*self.path.glob(f".new-{WEIGHTS}"), *self.path.glob(".removed-*")]
+        for path in [*found, *self.path.glob("checkpoints/*_temp")]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def remove_checkpoints(self, config):
+        """Removes the checkpoints of a finished run, unless it is to keep some."""
+        if self.chief and not config.training.keep_checkpoints:
+            shutil.rmtree(self / "checkpoints", ignore_errors=True)
+
+    def begin(self, config, data_folder, fresh=False):
+        """Writes config and assets, or checks that an earlier start had the same config.
+
+        Args:
+            config: ``Config``.
+            data_folder: prepared records.
+            fresh: remove an earlier run, whatever its config.
+
+        Raises:
+            CheckpointError: the folder holds a run with another config, or of other data; what
+                differs is named.
+            DataError: a file of the run is damaged.
+            UserError: the folder holds something else than a run.
+        """
+        if not self.chief:
+            return
+        self.check(config, fresh)
+        self.check_data(data_folder, fresh=fresh)
+        other = fresh or self._changed(config) or self._changed_data(data_folder)
+        if self.path.exists() and other:
+            with self.locked():
+                self._check_parts_are_free()
+                empty_own(self.path, KIND, keep=() if fresh else (_TEACHER,))
+        self.mark()
+        with self._recorded():
+            with atomic_file(self / "config.json") as stream:
+                stream.write(config.to_json() + "\n")
+            self.copy_assets(data_folder)
+
+    def mark(self):
+        """Makes the folder one that tfxc writes."""
+        mark(self.path, KIND, NAMES)
+
+    def check(self, config, fresh=False):
+        """Refuses a folder that holds something else, or a run of another config.
+
+        An empty folder is fine, and so is a run of another config that has nothing to lose: whose
+        first step was never done.
+
+        Args:
+            config: ``Config``.
+            fresh: whether an earlier run will be removed: its config does not matter then.
+
+        Raises:
+            CheckpointError, DataError, UserError: as ``begin``.
+        """
+        if not self.chief:  # the chief may be writing it at this moment, and says what is wrong
+            return
+        check_kind(self.path, KIND)
+        if not fresh:
+            self.check_files(required=False)
+        changed = self._changed(config)
+        if fresh or changed:
+            check_own(self.path, KIND)
+        if not fresh and changed and self.has_progress():
+            old, new = _tree(self.config()), _tree(config)
+            shown = ", ".join(f"{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in changed[:4])
+            alone = " and without --repetition" if self._parts() else ""
+            raise CheckpointError(
+                f"holds a run of another config; changed: {shown}",
+                where=self.path,
+                fix=f"choose another folder with --set run=..., or start over with --fresh{alone}",
+            )
+
+    def check_data(self, data_folder, needed=None, fresh=False):
+        """Refuses prepared data that are not those the run was begun with.
+
+        Without a run all are fine, and so are they where it has nothing to lose.
+
+        Args:
+            data_folder: prepared records.
+            needed: names of ``Manifest.fingerprints`` that matter; None for all.
+            fresh: whether an earlier run will be removed.
+
+        Raises:
+            CheckpointError: what differs is named.
+        """
+        changed = [] if fresh else self._changed_data(data_folder, needed)
+        if changed and self.has_progress():
+            raise CheckpointError(
+                f"holds a run of other data than {data_folder}, which was prepared again from "
+                f"changed files; changed: {', '.join(changed)}",
+                where=self.path,
+                fix="bring the run's own files back and run prepare --force, or train on the new "
+                "ones: in another folder, or with --fresh",
+            )
+
+    def _changed_data(self, data_folder, needed=None):
+        """Names of the fingerprints in which data differ from the run's; none without a run."""
+        path = self / "assets" / MANIFEST_FILE
+        if not path.is_file():
+            return []
+        own = read_run_json(path).get("fingerprints", {})
+        found = Manifest.load(data_folder).fingerprints
+        keys = sorted({*own, *found} if needed is None else needed)
+        return [key for key in keys if own and own.get(key) != found.get(key)]
+
+    def check_files(self, required=True):
+        """Compares the run's files with their checksums: all sizes, the content of the smaller.
+
+        Weights are compared when they are loaded.
+
+        Args:
+            required: whether a finished run has to have checksums.
+
+        Raises:
+            DataError: names the file that is missing, changed or damaged.
+        """
+        finished = (self / SUMMARY).exists()
+        try:
+            entries = checksums.entries_of(self.path, _RESTORE)
+        except checksums.Unrecorded:
+            if required and finished:
+                raise
+            return
+        if required or finished or SUMMARY not in entries:  # else killed while it was finishing
+            checksums.check(self.path, _RESTORE, elsewhere={WEIGHTS})
+
+    def verify(self):
+        """Compares every file that the run is read from, folds and rankers too, with its checksum.
+
+        Raises:
+            DataError: names the first file that is missing, changed or damaged.
+        """
+        self.check_files()
+        for path in sorted(self.path.rglob(checksums.FILE)):
+            checksums.check(path.parent, _RESTORE, whole=True)
+
+    @contextlib.contextmanager
+    def _recorded(self):
+        """Writes checksums of config and assets when they are written; meanwhile there are none.
+
+        Those of finished stages stay.
+        """
+        kept = {}
+        with contextlib.suppress(checksums.Unrecorded):
+            entries = checksums.entries_of(self.path, _RESTORE)
+            kept = {name: entries[name] for name in entries if Path(name).match("tree*.npz")}
+            (self / checksums.FILE).unlink(missing_ok=True)
+        yield
+        known = {name: (entry["bytes"], entry["sha256"]) for name, entry in kept.items()}
+        self._record(["config.json"], known)
+
+    def record_file(self, name):
+        """Adds the checksum of a finished stage's file, which a later start goes on with."""
+        checksums.add(self.path, name)
+
+    def _record(self, names, known=None):
+        assets = [path for path in (self / "assets").rglob("[!.]*") if path.is_file()]
+        names = [*names, *(path.relative_to(self.path).as_posix() for path in assets)]
+        checksums.record(self.path, names, known)
+
+    def _changed(self, config):
+        """Keys in which the folder's config differs; none where it holds no run."""
+        if not (self / "config.json").exists():
+            return []
+        try:
+            old, new = _tree(self.config()), _tree(config)
+        except UserError as error:
+            raise CheckpointError(
+                error.problem,
+                where=error.where,
+                fix="restore it from a copy, or move the folder away: only a run whose config can "
+                "be read is gone on with or removed",
+            ) from error
+        return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+
+    def has_progress(self):
+        """Whether something would be lost with this run."""
+        if any(next(self.path.glob(name), None) for name in _PROGRESS):
+            return True
+        return any(part.has_progress() for part in self._parts())
+
+    def _parts(self):
+        """Runs inside this one: its folds, levels or repetitions."""
+        found = (part for name in _PARTS for part in self.path.glob(name) if part.is_dir())
+        return [RunFolder(part) for part in found]
+
+    def _check_parts_are_free(self):
+        """Refuses to remove a run of which a part is being trained by another process."""
+        for part in self._parts():
+            process = holder(lock_of(part.path))
+            if process is not None:
+                part._busy(process)
+
+    def copy_assets(self, data_folder):
+        """Copies manifest, label names and text features into the run.
+
+        Repetitions that start together do so at the same time; each file appears whole.
+        """
+        data_folder, assets = Path(data_folder), self / "assets"
+        names = [data_folder / name for name in (MANIFEST_FILE, LABELS_FILE, LABEL_COUNTS_FILE)]
+        texts = (data_folder / "text_features").rglob("*")
+        for path in [*names, *(path for path in texts if path.is_file())]:
+            target = assets / path.relative_to(data_folder)
+            with atomic_file(target, "wb") as copy, open(path, "rb") as original:
+                shutil.copyfileobj(original, copy)
+
+    def config(self):
+        """The run's ``Config``.
+
+        Raises:
+            CheckpointError: this is no run folder, or its config is damaged.
+            MachineError: it cannot be read.
+        """
+        _check_is_run(self.path)
+        tree = read_run_json(path := self / "config.json")
+        try:
+            return parse_config(tree, where=str(path))
+        except ConfigError as error:
+            problem = f"is not the config of a run of this version ({error.problem})"
+            raise CheckpointError(problem, where=error.where or path, fix=_RESTORE) from error
+
+    def save_weights(self, model):
+        """Writes the model's weights; the old file stays until the new one is whole.
+
+        Every worker has to take part: one may hold weights that the chief has to collect.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written to.
+        """
+        table = model.head.sharded_table
+        with table.collected(keep=self.chief) if table else contextlib.nullcontext():
+            if self.chief:
+                self._write_weights(model)
+
+    def _write_weights(self, model):
+        scratch = self / f".new-{WEIGHTS}"
+        try:
+            with write_errors(self / WEIGHTS):
+                write_weights(model, scratch)
+                scratch.replace(self / WEIGHTS)
+                self._write_architecture(model.encoder)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def _write_architecture(self, encoder):
+        """Writes the shape of a network that was read from elsewhere, see ``architecture``."""
+        encoder = getattr(encoder, "encoders", [encoder])[0]
+        architecture = getattr(encoder, "architecture", None)
+        if architecture is not None:
+            write_json(self / ARCHITECTURE, architecture)
+
+    def architecture(self):
+        """The shape of the encoder's network where its config does not say it, else None.
+
+        With it the run's model is built without the folder of the pretrained one.
+        """
+        found = sorted([*self.path.glob(ARCHITECTURE), *self.path.glob(f"*/{ARCHITECTURE}")])
+        if not found:
+            return None
+        checksums.check_file(found[0].parents[1], ARCHITECTURE, _RESTORE)
+        return read_run_json(found[0])
+
+    def load_weights(self, model):
+        """Reads the model's weights.
+
+        Raises:
+            CheckpointError: no weights yet, or weights of another model.
+        """
+        path = self / WEIGHTS
+        if not path.exists():
+            raise CheckpointError(
+                "no weights yet", where=self.path, fix="train the run to its end first"
+            )
+        fix = "restore the run's own config.json or train again"
+        existing_file(path, fix=fix, error=CheckpointError)
+        checksums.check_file(self.path, WEIGHTS, _RESTORE)
+        try:
+            model.load_weights(path)
+        except OSError as error:
+            if error.errno is None:
+                raise _unfit_weights(path, error, fix) from error
+            with read_errors(path, fix=fix, error=CheckpointError):
+                raise
+        except (ValueError, KeyError, RuntimeError, TypeError, IndexError) as error:
+            raise _unfit_weights(path, error, fix) from error
+
+    def write_summary(self, summary):
+        """Writes ``summary.json``; its presence says that training is finished.
+
+        Before it, checksums of what a finished run is read from are written.
+        """
+        if not self.chief:
+            return
+        text = json_text(summary, indent=2)
+        content = text.encode()
+        found = [path for name in _OF_A_FINISHED_RUN for path in self.path.glob(name)]
+        names = [path.relative_to(self.path).as_posix() for path in found]
+        known = {SUMMARY: (len(content), hashlib.sha256(content).hexdigest())}
+        self._record(names, known)
+        with atomic_file(self / SUMMARY) as stream:
+            stream.write(text)
+
+    def summary(self):
+        """The summary of a finished training, or None."""
+        path = self / SUMMARY
+        if not os.path.lexists(path):
+            return None
+        checksums.check_file(self.path, SUMMARY, _RESTORE)
+        return read_run_json(path)
+
+
+def _remove_empty(folders):
+    with contextlib.suppress(OSError):  # the others are not empty either
+        for folder in folders:
+            folder.rmdir()
+
+
+def read_run_json(path):
+    """The object in a JSON file of a run.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+        MachineError: it cannot be read.
+    """
+    return read_json(path, fix=_RESTORE, error=CheckpointError)
+
+
+def _unfit_weights(path, error, fix):
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    problem = f"does not fit the model of config.json ({reason})"
+    return CheckpointError(problem, where=path, fix=fix)
+
+
+def _check_is_run(path):
+    if (path / "config.json").is_symlink():
+        return  # reading it says where it leads
+    if not (path / "config.json").is_file():
+        raise CheckpointError(
+            "is no run folder: it holds no config.json",
+            where=path,
+            fix="give a folder of tfxc train",
+        )
+
+
+def _tree(config):
+    """What defines the run, flattened to ``{"a.b": value}``."""
+    assert isinstance(config, Config)
+    flat = {}
+    for key, value in config.model_dump(mode="json").items():
+        if key in _FREE_KEYS[""]:
+            continue
+        if key in _FREE_KEYS:
+            free = _FREE_KEYS[key]
+            flat |= {f"{key}.{k}": v for k, v in value.items() if k not in free}
+        else:
+            flat[key] = value
+    return flat

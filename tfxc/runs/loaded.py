@@ -1,0 +1,342 @@
+"""A finished run, loaded: model, label names, text features."""
+
+import contextlib
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from tfxc.core import checksums, registry
+from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.core.files import existing_file, read_array, read_errors
+from tfxc.data.conversion import Converter
+from tfxc.data.images.conversion import ImageConverter
+from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE
+from tfxc.data.text.registry import load_text_features
+from tfxc.inference.embedder import Embedder
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.runs.folder import WEIGHTS, RunFolder, read_run_json
+
+_NEEDED = ("feature_kind", "num_features", "num_labels", "row_normalise", "splits")
+_RESTORE = "restore it from a copy, or train again with --fresh"
+
+
+class LoadedRun:
+    """What evaluate, predict and export read. Parts are loaded when first used.
+
+    Args:
+        path: run folder.
+        trust: whether methods outside of tfxc that its config names, such as ``"helper:E"``, may be
+            imported: that runs their code. See docs/trust.md.
+
+    Attributes:
+        config: the run's ``Config``.
+        manifest: dict of the data's manifest.
+
+    Raises:
+        CheckpointError: this is no run folder.
+        DataError: a file of the run is missing, changed or damaged.
+        ConfigError: it names such a method and is not trusted.
+
+    Example:
+        >>> run = LoadedRun("runs/quickstart")  # doctest: +SKIP
+        >>> run.model.head.num_labels  # doctest: +SKIP
+        5012
+    """
+
+    def __init__(self, path, trust=False):
+        self.folder, self.trust = RunFolder(Path(path)), trust or _trusting
+        self.folder.check_files()
+        self.config = self.folder.config()
+        if not self.trust:
+            registry.refuse_modules(
+                self.config.model_dump(mode="json"), self.folder / "config.json"
+            )
+        path = self.folder / "assets" / "manifest.json"
+        self.manifest = read_run_json(path)
+        missing = [name for name in _NEEDED if name not in self.manifest]
+        if missing:
+            raise CheckpointError(
+                f"damaged or of another version: {missing[0]} is missing", where=path, fix=_RESTORE
+            )
+
+    @property
+    def dimensions(self):
+        """Arguments of ``build_model`` that come from the data."""
+        sizes = {name: self.manifest.get(name) for name in DIMENSIONS}
+        sizes["num_examples"] = self.manifest["splits"]["train"]["examples"]
+        architecture = self.folder.architecture()
+        return sizes if architecture is None else {**sizes, "architecture": architecture}
+
+    @functools.cached_property
+    def model(self):
+        """The trained model, assembled by the run's recipe."""
+        recipe = registry.create("recipe", self.config.recipe.section())
+        return recipe.assemble(self)
+
+    def search_with(self, beam=None, post_processor=None):
+        """Searches with another beam or post-processor from now on, where the model is a ranker.
+
+        Args:
+            beam, post_processor: as of ``LinearModel.search_with``.
+
+        Raises:
+            ConfigError: they are given, and the run's model has none; or they cannot be.
+        """
+        for option, value in (("--beam", beam), ("--post-processor", post_processor)):
+            if value is not None and not hasattr(self.model, "search_with"):
+                raise ConfigError(
+                    "a run with a linear ranker expected, found one of recipe "
+                    f"{self.config.recipe.name!r}",
+                    where=option,
+                    fix="leave it out",
+                )
+        if beam is not None or post_processor is not None:
+            self.model.search_with(beam, post_processor)
+
+    def approximate_with(self, search, buckets=None, min_count=None):
+        """Sets the size of a hashed head's approximate search from now on.
+
+        Args:
+            search: the method searched with; the others are None unless it is ``"approximate"``.
+            buckets, min_count: ``search_buckets`` and ``search_min_count`` of head ``mach``; None
+                leaves the run's.
+
+        Raises:
+            ConfigError: one is given, and the search is another, or the head has none such.
+        """
+        given = {"search_buckets": buckets, "search_min_count": min_count}
+        for name, value in given.items():
+            if value is None:
+                continue
+            where = f"--{name.replace('_', '-')}"
+            if search != "approximate":
+                raise ConfigError(
+                    f"the approximate search expected, found {search or 'the usual one'!r}",
+                    where=where,
+                    fix="add --search approximate, or leave it out",
+                )
+            self.require("head", where)
+            if not hasattr(self.model.head, name):
+                raise ConfigError(
+                    f"the head {type(self.model.head).__name__} has no approximate search",
+                    where=where,
+                    fix="leave it out",
+                )
+            setattr(self.model.head, name, value)
+
+    def require(self, part, where):
+        """Refuses a run that has no encoder, head or objective.
+
+        Args:
+            part: ``"encoder"``, ``"head"`` or ``"objective"``.
+            where: for the message.
+
+        Raises:
+            ConfigError: it has none; its recipe is named.
+        """
+        if getattr(self.config, part) is None:
+            raise ConfigError(
+                f"a run with {part} expected, those of recipe {self.config.recipe.name!r} have "
+                "none",
+                where=where,
+                fix="give a run of another recipe",
+            )
+
+    @functools.cached_property
+    def vocabulary(self):
+        """Label names by id."""
+        path = existing_file(self.folder / "assets" / LABELS_FILE, fix=_RESTORE)
+        with read_errors(path, fix=_RESTORE):
+            found = LabelVocabulary.load(path)
+        self._check_count(path, len(found), "names")
+        return found
+
+    @functools.cached_property
+    def label_counts(self):
+        """Training examples of each label, int64 (num_labels,); None where they are not known."""
+        path = self.folder / "assets" / LABEL_COUNTS_FILE
+        if not path.exists() and not path.is_symlink():
+            return None
+        found = read_array(path, fix=_RESTORE, error=CheckpointError)
+        self._check_count(path, len(found) if found.ndim == 1 else found.shape, "counts")
+        return found
+
+    def _check_count(self, path, found, what):
+        if found != self.manifest["num_labels"]:
+            raise CheckpointError(
+                f"{what} of {self.manifest['num_labels']:,} labels as in the run's manifest "
+                f"expected, found {found}",
+                where=path,
+                fix=_RESTORE,
+            )
+
+    @property
+    def single_label(self):
+        """Whether every training example has exactly one label, as far as is known."""
+        split = self.manifest["splits"]["train"]
+        return (split.get("min_labels"), split.get("max_labels")) == (1, 1)
+
+    def require_counts(self, where):
+        """Refuses a run that does not know how frequent its labels are.
+
+        Raises:
+            ConfigError: it was imported without them.
+        """
+        if self.label_counts is None:
+            raise ConfigError(
+                "a run that knows how frequent its labels are expected, found none",
+                where=where,
+                fix="import it again with --train-labels",
+            )
+
+    @functools.cached_property
+    def text_features(self):
+        """The text vectoriser, or None for runs on given features.
+
+        Raises:
+            CheckpointError: its vocabulary is not the one the model was trained with.
+        """
+        folder = self.folder / "assets" / "text_features"
+        if not folder.is_dir():
+            return None
+        features = load_text_features(folder)
+        found = {"num_features": features.num_features}
+        if features.kind == "joined":
+            found["vocabulary_size"] = features.vocabulary_size
+        for name, size in found.items():
+            if size != self.manifest[name]:
+                raise CheckpointError(
+                    f"a vocabulary of {self.manifest[name]:,} features as in the run's manifest, "
+                    f"found {size:,}",
+                    where=folder,
+                    fix="restore the run's own text_features, or train again",
+                )
+        return features
+
+    @property
+    def takes(self):
+        """What an example is: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``."""
+        return self.manifest["feature_kind"] if self.text_features is None else "text"
+
+    def embedder(self, where, flip=False):
+        """What gives the vectors of the run's encoder, in float32.
+
+        Args:
+            where: for the message.
+            flip: as of ``Embedder``.
+
+        Raises:
+            ConfigError: the run's recipe has no encoder.
+        """
+        self.require("encoder", where)
+        training = self.config.training.model_copy(update={"precision": "float32"})
+        self.config = self.config.model_copy(update={"training": training})
+        return Embedder(self.model, flip)
+
+    @property
+    def images(self):
+        """What brings images to the run's shape, or None for runs on something else."""
+        shape = self.manifest.get("image_shape")
+        return None if shape is None else ImageConverter.of_shape(shape)
+
+    def rows(self, reader, size=None):
+        """Yields ``Rows`` of a reader's examples in the run's feature and label space.
+
+        Labels unknown to the run get ids from ``num_labels`` on: they count as labels that cannot
+        be found. Images are converted to the run's shape.
+
+        Args:
+            reader: a ``Reader``.
+            size: examples in one ``Rows``; None takes 4096, or 512 images.
+
+        Raises:
+            DataError: the file gives texts where the run has features, or the other way round, or
+                features beyond the run's, or an image cannot be decoded.
+        """
+        size = size or (4096 if self.images is None else 512)
+        known = {name: number for number, name in enumerate(self.vocabulary.names)}
+        converter = self._converter(_Numbering(known))
+        yield from converter.rows(reader.chunks(size), reader.path, training=False)
+
+    def features_of(self, chunk, where="input"):
+        """The features of a chunk of raw examples, as a batch of the data pipeline has them.
+
+        Args:
+            chunk: ``Chunk``; its labels do not matter.
+            where: for messages.
+
+        Raises:
+            DataError: examples of another kind or width than the run was trained on, or an image
+                that cannot be decoded.
+        """
+        (rows,) = self._unlabelled.rows([chunk], where, training=False)
+        return rows.batch()["features"]
+
+    @functools.cached_property
+    def _unlabelled(self):
+        return self._converter(_NoLabels())
+
+    def _converter(self, numbering):
+        return Converter(
+            numbering=numbering,
+            num_features=self.manifest["num_features"],
+            dense=self.manifest["feature_kind"] == "dense",
+            text_features=self.text_features,
+            normalise=self.manifest["row_normalise"],
+            images=self.images,
+        )
+
+
+class _NoLabels:
+    """Numbering of examples whose labels do not matter."""
+
+    def convert(self, label_lists, where, first, *, training):
+        """Empty label lists."""
+        return np.zeros(len(label_lists) + 1, np.int64), np.zeros(0, np.int32)
+
+
+class _Numbering:
+    """Label names to ids; new names get the next free id."""
+
+    def __init__(self, known):
+        self._ids = dict(known)
+
+    def convert(self, label_lists, where, first, *, training):
+        """``indptr`` and ``ids`` of label lists; numbers go by their name, e.g. 7 by "7"."""
+        ids = self._ids
+        lists = [sorted({ids.setdefault(str(x), len(ids)) for x in row}) for row in label_lists]
+        counts = np.fromiter(map(len, lists), np.int64, len(lists))
+        flat = np.fromiter((i for row in lists for i in row), np.int32)
+        return np.concatenate([[0], np.cumsum(counts)]), flat
+
+
+def load_run(path, trust=False):
+    """Loads a run folder; see ``LoadedRun``."""
+    return LoadedRun(path, trust)
+
+
+_trusting = False
+
+
+@contextlib.contextmanager
+def trusting(trust):
+    """Inside, runs are loaded as ``load_run`` does with ``trust``: for recipes that load some."""
+    global _trusting
+    before = _trusting
+    _trusting = before or trust
+    try:
+        yield
+    finally:
+        _trusting = before
+
+
+def fingerprint_of_run(path):
+    """Text that changes with what a run's model computes: config, assets or weights.
+
+    Args:
+        path: run folder.
+    """
+    path = Path(path)
+    files = [path / "config.json", *(path / "assets").rglob("*"), *path.rglob(WEIGHTS)]
+    return checksums.of_files(path, {file for file in files if file.is_file()})

@@ -1,0 +1,291 @@
+"""Optimizers that update only the rows a batch touched.
+
+Keras optimizers turn the row gradient of an embedding table into a pass over the whole table, and
+treat a row that occurs twice in a batch as two independent rows. These sum the repeated rows
+first (after the cross-replica sum, so that they also hold over replicas) and touch no other row.
+A dense gradient gets the textbook update with TensorFlow's fused kernels.
+"""
+
+import inspect
+
+import tensorflow as tf
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.registry import check_kinds, nearest
+from tfxc.ops.compiled import row_adam
+from tfxc.training.optimization.rates import RateFactors
+from tfxc.training.optimization.row_optimizer import Optimizer
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with optional (Nesterov) momentum.
+
+    With momentum and a sparse gradient only touched rows move; their momentum does not decay
+    while they are untouched.
+
+    Args:
+        momentum: 0 for none.
+        nesterov: look-ahead form of the momentum, as in Keras and PyTorch.
+        coupled: add ``weight_decay`` times the weight to the gradient (behind clipping, before
+            the momentum), as ``torch.optim.SGD`` does, in place of the decoupled decay.
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.1,
+        momentum=0.0,
+        nesterov=False,
+        weight_decay=0.0,
+        coupled=False,
+        no_decay=(),
+    ):
+        super().__init__(learning_rate, weight_decay, no_decay)
+        if not 0 <= momentum < 1:
+            raise ConfigError(
+                f"momentum must lie in [0, 1), found {momentum}", where="training.optimizer"
+            )
+        if nesterov and not momentum:
+            raise ConfigError(
+                "nesterov needs a momentum",
+                where="training.optimizer",
+                fix="set momentum, e.g. 0.9, or remove nesterov",
+            )
+        self.momentum, self.nesterov, self.coupled = momentum, nesterov, coupled
+        self.slot_names = ("momentum",) if momentum else ()
+
+    def row_update(self, gradient, slots, scalars):
+        """v = mu v + g; w -= rate (g + mu v) or rate v."""
+        if not slots:
+            return [], scalars["rate"] * gradient
+        velocity = self.momentum * slots[0] + gradient
+        change = gradient + self.momentum * velocity if self.nesterov else velocity
+        return [velocity], scalars["rate"] * change
+
+
+class Adagrad(Optimizer):
+    """Adagrad (Duchi et al. 2011); a sparse gradient gives exactly the dense result.
+
+    Args:
+        initial_accumulator: start of the sum of squares.
+        epsilon: added to the root.
+    """
+
+    slot_names = ("accumulator",)
+
+    def __init__(
+        self,
+        learning_rate=0.05,
+        initial_accumulator=0.0,
+        epsilon=1e-7,
+        weight_decay=0.0,
+        no_decay=(),
+    ):
+        super().__init__(learning_rate, weight_decay, no_decay)
+        self.initial_accumulator, self.epsilon = initial_accumulator, epsilon
+
+    def _new_slot(self, variable, name):
+        start = tf.fill(variable.shape, tf.constant(self.initial_accumulator, tf.float32))
+        return tf.Variable(start, trainable=False, name=name)
+
+    def row_update(self, gradient, slots, scalars):
+        """s += g^2; w -= rate g / (sqrt(s) + epsilon)."""
+        total = slots[0] + tf.square(gradient)
+        return [total], scalars["rate"] * gradient / (tf.sqrt(total) + self.epsilon)
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015).
+
+    With ``weight_decay`` this is AdamW.
+
+    Args:
+        lazy: rows without a gradient keep their value and their moments; a row that every batch
+            touches gets the textbook result. False gives the textbook result for all rows: a rare
+            row then coasts on its momentum, about ten times as far for each time it occurs. It
+            costs a pass over the whole table, which is as fast where a batch touches a third of
+            the rows, and wrong to pay where it touches a hundredth.
+        beta_1, beta_2: decay rates of the moments.
+        epsilon: added to the root of the corrected second moment.
+    """
+
+    slot_names = ("first_moment", "second_moment")
+
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+        weight_decay=0.0,
+        lazy=True,
+        no_decay=(),
+    ):
+        super().__init__(learning_rate, weight_decay, no_decay)
+        self.lazy = lazy
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+
+    def scalars(self, rate, step):
+        """Bias-corrected rate and epsilon: w -= rate' m / (sqrt(v) + epsilon')."""
+        step = tf.cast(step, tf.float32)
+        second = tf.sqrt(1 - self.beta_2**step)
+        return {"rate": rate * second / (1 - self.beta_1**step), "epsilon": self.epsilon * second}
+
+    def row_update(self, gradient, slots, scalars):
+        """m += (1-b1)(g-m); v += (1-b2)(g^2-v); w -= rate' m / (sqrt(v) + epsilon')."""
+        first = slots[0] + (1 - self.beta_1) * (gradient - slots[0])
+        second = slots[1] + (1 - self.beta_2) * (tf.square(gradient) - slots[1])
+        return [first, second], scalars["rate"] * first / (tf.sqrt(second) + scalars["epsilon"])
+
+    def _update_rows(self, variable, gradient, slots, rate, scalars):
+        compiled = None if "GPU" in variable.device else row_adam()
+        if compiled is None:
+            return super()._update_rows(variable, gradient, slots, rate, scalars)
+        if self.decay_of(variable):
+            decay = tf.gather(variable, gradient.indices) * (rate * self.weight_decay)
+            variable.scatter_sub(tf.IndexedSlices(decay, gradient.indices))
+        return compiled(
+            variable=variable.handle,
+            first_moment=slots[0].handle,
+            second_moment=slots[1].handle,
+            rows=tf.cast(gradient.indices, tf.int32),
+            gradient=gradient.values,
+            share_1=1 - self.beta_1,
+            share_2=1 - self.beta_2,
+            **scalars,
+        )
+
+    def dense_update(self, variable, gradient, slots, scalars):
+        """The fused kernel, with the correction already in rate and epsilon."""
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=slots[0].handle,
+            v=slots[1].handle,
+            beta1_power=0.0,
+            beta2_power=0.0,
+            lr=scalars["rate"],
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=scalars["epsilon"],
+            grad=gradient,
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), 0.01 by default."""
+
+    def __init__(
+        self, learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=0.01,
+        lazy=True, no_decay=(),
+    ):  # fmt: skip
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, lazy, no_decay)
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman and Hinton 2012), as PyTorch has it.
+
+    With a sparse gradient only touched rows move, and only their mean square falls.
+
+    Args:
+        rho: decay rate of the mean square.
+        momentum: 0 for none; applied to the scaled gradient.
+        epsilon: added to the root.
+    """
+
+    def __init__(
+        self, learning_rate=1e-3, rho=0.99, momentum=0.0, epsilon=1e-8, weight_decay=0.0,
+        no_decay=(),
+    ):  # fmt: skip
+        super().__init__(learning_rate, weight_decay, no_decay)
+        self.rho, self.momentum, self.epsilon = rho, momentum, epsilon
+        self.slot_names = ("mean_square", "momentum") if momentum else ("mean_square",)
+
+    def row_update(self, gradient, slots, scalars):
+        """s += (1-rho)(g^2-s); d = g / (sqrt(s) + epsilon); v = mu v + d; w -= rate v or rate d."""
+        square = slots[0] + (1 - self.rho) * (tf.square(gradient) - slots[0])
+        change = gradient / (tf.sqrt(square) + self.epsilon)
+        if not self.momentum:
+            return [square], scalars["rate"] * change
+        velocity = self.momentum * slots[1] + change
+        return [square, velocity], scalars["rate"] * velocity
+
+
+class Adadelta(Optimizer):
+    """Adadelta (Zeiler 2012).
+
+    With a sparse gradient only touched rows move, and only their means fall.
+
+    Args:
+        rho: decay rate of both means.
+        epsilon: added under both roots.
+    """
+
+    slot_names = ("mean_square", "mean_change")
+
+    def __init__(self, learning_rate=1.0, rho=0.9, epsilon=1e-6, weight_decay=0.0, no_decay=()):
+        super().__init__(learning_rate, weight_decay, no_decay)
+        self.rho, self.epsilon = rho, epsilon
+
+    def row_update(self, gradient, slots, scalars):
+        """s += (1-r)(g^2-s); d = g sqrt(u + e) / sqrt(s + e); u += (1-r)(d^2-u); w -= rate d."""
+        square = slots[0] + (1 - self.rho) * (tf.square(gradient) - slots[0])
+        change = gradient * tf.sqrt((slots[1] + self.epsilon) / (square + self.epsilon))
+        mean_change = slots[1] + (1 - self.rho) * (tf.square(change) - slots[1])
+        return [square, mean_change], scalars["rate"] * change
+
+
+OPTIMIZERS = {
+    "sgd": SGD,
+    "adagrad": Adagrad,
+    "adadelta": Adadelta,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+}
+
+
+def get_optimizer(section):
+    """Makes the optimizer of a config section ``{"name": ..., argument: value}``.
+
+    Beside the optimizer's own arguments a section may hold ``rates`` and ``layer_decay``, those of
+    ``RateFactors``.
+
+    Raises:
+        ConfigError: unknown name or argument.
+
+    Example:
+        >>> get_optimizer({"name": "adam", "learning_rate": 0.01}).learning_rate
+        0.01
+    """
+    arguments = dict(section)
+    name = arguments.pop("name")
+    if name not in OPTIMIZERS:
+        raise ConfigError(
+            f"there is no optimizer {name!r}{nearest(name, OPTIMIZERS)}",
+            where="training.optimizer.name",
+            fix=f"choose one of: {', '.join(OPTIMIZERS)}",
+        )
+    more = ("rates", "layer_decay")
+    factors = {key: arguments.pop(key) for key in more if key in arguments}
+    optimizer = from_section(OPTIMIZERS[name], arguments, "training.optimizer", more)
+    optimizer.rates = RateFactors(**factors)
+    return optimizer
+
+
+def from_section(factory, arguments, where, more=(), **decided):
+    """Calls ``factory`` with a config section's arguments; an unknown one is named.
+
+    Args:
+        more: keys of the section that somebody else has taken out.
+    """
+
+    parameters = inspect.signature(factory).parameters
+    known = [*(name for name in parameters if name not in decided), *more]
+    for key in arguments:
+        if key not in known:
+            raise ConfigError(
+                f"unknown key {key!r}{nearest(key, known)}",
+                where=where,
+                fix=f"known keys here: {', '.join(known)}",
+            )
+    check_kinds(arguments, {name: p.default for name, p in parameters.items()}, where)
+    return factory(**decided, **arguments)

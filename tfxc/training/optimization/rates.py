@@ -1,0 +1,158 @@
+"""Learning rates of single weights, as shares of the optimizer's."""
+
+import fnmatch
+from typing import NamedTuple
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.registry import nearest
+
+_WHERE = "training.optimizer"
+
+
+class TrainedWeight(NamedTuple):
+    """What a learning rate goes by.
+
+    Attributes:
+        path: ``"encoder/..."``, ``"head/..."``, as ``info`` and ``--dry-run`` print it.
+        above: layers of the encoder above it, 0 in the highest one; None where there are none.
+        size: how many numbers it holds.
+    """
+
+    path: str
+    above: int | None
+    size: int
+
+
+class RateFactors:
+    """How many times the optimizer's learning rate a weight gets.
+
+    The product of all factors whose pattern fits, and of ``layer_decay`` to the power of the layers
+    above. The decoupled weight decay is a share of the rate and so falls with it.
+
+    Args:
+        rates: {pattern: factor from 0}. A pattern fits the weights whose path it is (``*`` stands
+            for anything) or begins: ``"encoder"``, ``"head/kernel"``, ``"encoder/*_gamma_*"``.
+        layer_decay: in (0, 1]: a layer of an encoder ``pretrained`` or ``transformer`` gets so much
+            of the rate of the one above it, the highest one all, what is in front of the layers
+            less than the lowest. Weights that layers share go by the highest of these.
+
+    Raises:
+        ConfigError: a factor out of range.
+
+    Example:
+        >>> factors = RateFactors({"encoder": 0.1}, layer_decay=0.5)
+        >>> factors.of([TrainedWeight("encoder/table", 2, 8), TrainedWeight("head/bias", None, 3)])
+        [0.025, 1.0]
+
+    Reference: Howard and Ruder 2018 (arXiv 1801.06146); Clark et al. 2020 (arXiv 2003.10555).
+    """
+
+    def __init__(self, rates=None, layer_decay=1.0):
+        self.rates, self.layer_decay = dict(_checked(rates or {})), layer_decay
+        if isinstance(layer_decay, bool | str) or not 0 < layer_decay <= 1:
+            raise ConfigError(
+                f"layer_decay must lie in (0, 1], found {layer_decay!r}", where=_WHERE
+            )
+
+    @property
+    def trivial(self):
+        """Whether all factors are 1."""
+        return not self.rates and self.layer_decay == 1
+
+    def of(self, weights):
+        """The factors of a model's weights.
+
+        Args:
+            weights: list of ``TrainedWeight``.
+
+        Raises:
+            ConfigError: a pattern fits none of them, or there are no layers to go by.
+        """
+        paths = [weight.path for weight in weights]
+        for pattern in self.rates:
+            if not any(_fits(pattern, path) for path in paths):
+                names = sorted({part for path in paths for part in (path, path.split("/")[0])})
+                raise ConfigError(
+                    f"no weight is called {pattern!r}{nearest(pattern, names)}",
+                    where=f"{_WHERE}.rates",
+                    fix=f"the weights are called: {_some(sorted(set(paths)))}",
+                )
+        if self.layer_decay != 1 and all(weight.above is None for weight in weights):
+            raise ConfigError(
+                "layer_decay goes by the layers of an encoder 'pretrained' or 'transformer' that "
+                "is trained, found none",
+                where=f"{_WHERE}.layer_decay",
+                fix="remove it, or set rates",
+            )
+        return [self._of_one(weight) for weight in weights]
+
+    def _of_one(self, weight):
+        factor = self.layer_decay ** (weight.above or 0)
+        for pattern, given in self.rates.items():
+            if _fits(pattern, weight.path):
+                factor *= given
+        return float(factor)
+
+
+def trained_weights(encoder, head, objective=None):
+    """The ``TrainedWeight``s of built parts, in the order of the model's trainable weights.
+
+    What a head shards over replicas comes last.
+    """
+    found = []
+    parts = getattr(encoder, "encoders", [encoder])
+    depths = [(part.depths, part.depth) for part in parts if hasattr(part, "depths")]
+    above = {weight: depth - number for of, depth in depths for weight, number in of.items()}
+    for kind, part in (("encoder", encoder), ("head", head), ("objective", objective)):
+        for weight in part.trainable_weights if part is not None else ():
+            path = weight.path.split("/")
+            own = path[path.index(part.name) + 1 :] if part.name in path else path[-1:]
+            size = 1
+            for length in weight.shape:
+                size *= length
+            found.append(TrainedWeight("/".join([kind, *own]), above.get(id(weight)), size))
+    table = getattr(head, "sharded_table", None)
+    if table is not None:
+        found.append(TrainedWeight("head/table", None, table.shape[0] * table.shape[1]))
+    return found
+
+
+def rate_lines(optimizer, weights):
+    """The groups of weights with a rate of their own as lines, lowest first; none if all are alike.
+
+    Args:
+        optimizer: from ``training.optimizers``.
+        weights: list of ``TrainedWeight``.
+    """
+    groups = {}
+    for weight, factor in zip(weights, optimizer.rates.of(weights), strict=True):
+        groups.setdefault(factor, []).append(weight)
+    if optimizer.rates.trivial:
+        return
+    yield "learning rates at their highest:"
+    for factor in sorted(groups):
+        size = sum(weight.size for weight in groups[factor])
+        rate = f"{factor * optimizer.learning_rate:.4g}"
+        names = _some([weight.path for weight in groups[factor]], most=3)
+        yield f"  {rate:>10} ({factor:.4g} times) {size:>13,} parameters: {names}"
+
+
+def _checked(rates):
+    if not isinstance(rates, dict):
+        raise ConfigError(f"a dict {{pattern: factor}} expected, found {rates!r}", where=_WHERE)
+    for pattern, factor in rates.items():
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or factor < 0:
+            raise ConfigError(
+                f"a factor from 0 expected for {pattern!r}, found {factor!r}",
+                where=f"{_WHERE}.rates",
+            )
+    return rates
+
+
+def _fits(pattern, path):
+    return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"{pattern}/*")
+
+
+def _some(names, most=12):
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -1,0 +1,160 @@
+"""What the optimizers share: slots, weight decay, and updates of single rows."""
+
+import fnmatch
+
+import tensorflow as tf
+
+from tfxc.core.errors import ConfigError
+from tfxc.training.optimization.rates import RateFactors
+
+_CHUNK_ROWS = 2048  # rows updated at a time: keeps the temporaries in the cache
+_CHUNK_VALUES = 1 << 20  # and at most this many values: a row may be a block of label vectors
+
+
+class Optimizer(tf.Module):
+    """Base of the row-sparse optimizers.
+
+    Args:
+        learning_rate: base rate, multiplied by the schedule.
+        weight_decay: decoupled decay per step as a share of the rate; rows a batch did not touch
+            are not decayed.
+        no_decay: names of weights that are not decayed, ``*`` stands for anything, e.g.
+            ``["*bias*", "gamma", "beta"]``. A name is the last part of a weight's path.
+
+    Attributes:
+        rates: ``RateFactors`` of single weights.
+    """
+
+    slot_names = ()
+    lazy = True
+    coupled = False  # whether the decay is a part of the gradient
+
+    def __init__(self, learning_rate, weight_decay=0.0, no_decay=()):
+        super().__init__()
+        if learning_rate <= 0:
+            raise ConfigError(
+                f"learning_rate must be positive, found {learning_rate}", where="training.optimizer"
+            )
+        if weight_decay < 0:
+            raise ConfigError(
+                f"weight_decay must not be negative, found {weight_decay}",
+                where="training.optimizer",
+            )
+        self.learning_rate = learning_rate
+        self.weight_decay, self.no_decay = weight_decay, list(no_decay)
+        self.slots, self._undecayed, self._names_checked = {}, set(), False
+        self.rates, self._factors = RateFactors(), {}
+
+    def build(self, variables, factors=()):
+        """Makes the slots of the trainable variables (inside the strategy's scope).
+
+        Args:
+            variables: list of ``tf.Variable``s.
+            factors: a factor of the learning rate for each; empty for 1.
+
+        Raises:
+            ConfigError: a name in ``no_decay`` fits no variable.
+        """
+        if self.no_decay:
+            self._exempt(variables)
+        copies = tf.distribute.get_strategy().experimental_local_results
+        for variable, factor in zip(variables, factors, strict=True) if factors else ():
+            # ``update`` sees the copy of a replica, not the variable that holds all copies.
+            self._factors |= {copy.ref(): factor for copy in copies(variable)}
+        for variable in variables:
+            self.slots[variable.ref()] = [
+                self._new_slot(variable, name) for name in self.slot_names
+            ]
+
+    def _exempt(self, variables):
+        names = [variable.name.split(":")[0].split("/")[-1] for variable in variables]
+        for pattern in self.no_decay:
+            if not (self._names_checked or fnmatch.filter(names, pattern)):
+                raise ConfigError(
+                    f"no weight is called {pattern!r}",
+                    where="training.optimizer.no_decay",
+                    fix=f"the weights are called: {', '.join(sorted(set(names)))}",
+                )
+        self._names_checked = True  # what is built later, e.g. shards of a table, has other names
+        copies = tf.distribute.get_strategy().experimental_local_results
+        for name, variable in zip(names, variables, strict=True):
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.no_decay):
+                self._undecayed |= {copy.ref() for copy in copies(variable)}
+
+    def decay_of(self, variable):
+        """The weight decay of a variable."""
+        return 0.0 if variable.ref() in self._undecayed else self.weight_decay
+
+    def _new_slot(self, variable, name):
+        return tf.Variable(tf.zeros(variable.shape), trainable=False, name=name)
+
+    @property
+    def variables_to_save(self):
+        """All slots, in the order of ``build``."""
+        return [slot for slots in self.slots.values() for slot in slots]
+
+    def update(self, variable, gradient, slots, rate, step):
+        """Updates one variable on one device.
+
+        Args:
+            variable: the trainable variable.
+            gradient: dense tensor, or ``IndexedSlices`` with distinct indices.
+            slots: its slot variables.
+            rate: learning rate of this step, float32 scalar; times the variable's factor.
+            step: number of the update from 1, int64 scalar.
+        """
+        factor = self._factors.get(variable.ref(), 1.0)
+        rate = rate if factor == 1 else rate * factor
+        scalars = self.scalars(rate, step)
+        if not self.lazy:
+            gradient = tf.convert_to_tensor(gradient)
+        if isinstance(gradient, tf.IndexedSlices):
+            return self._update_rows(variable, gradient, slots, rate, scalars)
+        decay = self.decay_of(variable)
+        if decay and self.coupled:
+            gradient += decay * variable
+        elif decay:
+            variable.assign_sub(variable * (rate * decay))
+        return self.dense_update(variable, gradient, slots, scalars)
+
+    def _update_rows(self, variable, gradient, slots, rate, scalars):
+        count, decay = tf.size(gradient.indices), self.decay_of(variable)
+        width = max(1, variable.shape[1:].num_elements())
+        chunk = min(_CHUNK_ROWS, max(1, _CHUNK_VALUES // width))
+
+        def body(begin):
+            end = tf.minimum(begin + chunk, count)
+            rows = gradient.indices[begin:end]
+            values = gradient.values[begin:end]
+            old = [tf.gather(slot, rows) for slot in slots]
+            if decay and self.coupled:
+                values += decay * tf.gather(variable, rows)
+            new, change = self.row_update(values, old, scalars)
+            if decay and not self.coupled:
+                change += tf.gather(variable, rows) * (rate * decay)
+            writes = [
+                slot.scatter_update(tf.IndexedSlices(value, rows))
+                for slot, value in zip(slots, new, strict=True)
+            ]
+            writes.append(variable.scatter_sub(tf.IndexedSlices(change, rows)))
+            with tf.control_dependencies([w for w in writes if w is not None]):
+                return (tf.identity(end),)
+
+        return tf.while_loop(
+            lambda begin: begin < count, body, (tf.constant(0),), parallel_iterations=1
+        )
+
+    def scalars(self, rate, step):
+        """What all variables share in a step."""
+        return {"rate": rate}
+
+    def row_update(self, gradient, slots, scalars):
+        """New slot values and the amount to subtract, for any block of rows."""
+        raise TypeError(f"{type(self).__name__} must define row_update")
+
+    def dense_update(self, variable, gradient, slots, scalars):
+        """Update of a whole variable."""
+        new, change = self.row_update(gradient, [slot.value() for slot in slots], scalars)
+        for slot, value in zip(slots, new, strict=True):
+            slot.assign(value)
+        variable.assign_sub(change)

@@ -1,0 +1,139 @@
+"""Learning-rate schedules: the factor on the base rate at a step."""
+
+import math
+
+import tensorflow as tf
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.registry import nearest
+from tfxc.training.optimization.optimizers import from_section
+
+NAMES = ("constant", "linear", "cosine", "polynomial", "exponential", "steps")
+_USERS = {  # of arguments that mean nothing to other schedules
+    "end": ("linear", "cosine", "polynomial", "exponential"),
+    "power": ("polynomial",),
+    "milestones": ("steps",),
+    "gamma": ("steps",),
+}
+
+
+class Schedule:
+    """Warm-up, then decay.
+
+    Args:
+        total_steps: steps of the whole training (from the run).
+        steps_per_epoch: float (from the run).
+        name: ``constant``; ``linear`` to ``end``; ``cosine`` to ``end``; ``polynomial`` of
+            ``power`` to ``end``; ``exponential`` to ``end`` (which must be positive); ``steps``:
+            times ``gamma`` at each share of the training in ``milestones``.
+        warmup: share of all steps over which the rate rises linearly from ``warmup_start``.
+        end: factor at the end of training.
+        per_epoch: whether the decay moves at the beginning of each epoch only, as scripts for
+            PyTorch have it; the warm-up rises each step all the same.
+
+    Example:
+        >>> schedule = Schedule(100, name="linear")
+        >>> float(schedule(tf.constant(50)))
+        0.5
+    """
+
+    from_data = ("total_steps", "steps_per_epoch")
+
+    def __init__(
+        self,
+        total_steps,
+        steps_per_epoch=1.0,
+        *,
+        name="constant",
+        warmup=0.0,
+        warmup_start=0.0,
+        end=0.0,
+        power=1.0,
+        milestones=(0.5, 0.75),
+        gamma=0.1,
+        per_epoch=False,
+    ):
+        if name not in NAMES:
+            raise ConfigError(
+                f"there is no schedule {name!r}{nearest(name, NAMES)}",
+                where="training.schedule.name",
+                fix=f"choose one of: {', '.join(NAMES)}",
+            )
+        if not 0 <= warmup < 1:
+            raise ConfigError(
+                f"warmup must lie in [0, 1), found {warmup}", where="training.schedule"
+            )
+        if name == "exponential" and end <= 0:
+            raise ConfigError(
+                "schedule 'exponential' needs end > 0",
+                where="training.schedule.end",
+                fix="e.g. 0.01",
+            )
+        self.name, self.end, self.power = name, end, power
+        self.warmup_steps = warmup * total_steps
+        self.warmup_start = warmup_start
+        self.epoch_steps = steps_per_epoch if per_epoch else None
+        if per_epoch:  # the last batch fills up: the steps are whole, the epochs may not be
+            total_steps = round(total_steps / steps_per_epoch) * steps_per_epoch
+        self.decay_steps = max(total_steps - self.warmup_steps, 1.0)
+        self.milestones, self.gamma = tuple(milestones), gamma
+
+    def __call__(self, step):
+        """Factor at ``step`` (from 0), a float32 scalar."""
+        place, step = self._place(step), tf.cast(step, tf.float32)
+        done = tf.clip_by_value((place - self.warmup_steps) / self.decay_steps, 0.0, 1.0)
+        factor = getattr(self, f"_{self.name}")(done)
+        if not self.warmup_steps:
+            return factor
+        rise = self.warmup_start + (1 - self.warmup_start) * step / self.warmup_steps
+        return tf.where(step < self.warmup_steps, rise, factor)
+
+    def _place(self, step):
+        """The step that decides the decay."""
+        if self.epoch_steps is None:
+            return tf.cast(step, tf.float32)
+        # In float64, as the loop counts its epochs.
+        epoch = tf.floor(tf.cast(step, tf.float64) / self.epoch_steps)
+        return tf.cast(epoch * self.epoch_steps, tf.float32)
+
+    def _constant(self, done):
+        return tf.ones_like(done)
+
+    def _linear(self, done):
+        return 1 - (1 - self.end) * done
+
+    def _polynomial(self, done):
+        return self.end + (1 - self.end) * (1 - done) ** self.power
+
+    def _cosine(self, done):
+        return self.end + (1 - self.end) * 0.5 * (1 + tf.cos(math.pi * done))
+
+    def _exponential(self, done):
+        return tf.exp(done * math.log(self.end))
+
+    def _steps(self, done):
+        passed = tf.add_n([tf.cast(done >= m, tf.float32) for m in self.milestones])
+        return self.gamma**passed
+
+
+def get_schedule(section, total_steps=1, steps_per_epoch=1.0):
+    """Makes the schedule of a config section ``{"name": ..., argument: value}``.
+
+    Raises:
+        ConfigError: unknown name or argument, or one that this schedule has no use for.
+
+    Example:
+        >>> get_schedule({"name": "cosine", "end": 0.1}).end
+        0.1
+    """
+    where = "training.schedule"
+    sizes = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    schedule = from_section(Schedule, section, where, **sizes)
+    for key in section:
+        if schedule.name not in _USERS.get(key, NAMES):
+            raise ConfigError(
+                f"schedule {schedule.name!r} has no use for {key}",
+                where=f"{where}.{key}",
+                fix=f"remove it, or choose schedule {' or '.join(_USERS[key])}",
+            )
+    return schedule

@@ -1,0 +1,75 @@
+"""Objectives that keep a number of each training example: does the table fit the data?"""
+
+import contextlib
+import re
+
+import tensorflow as tf
+
+from tfxc.core.errors import CheckpointError, DataError
+from tfxc.objectives.base import OUTSIDE_TABLE
+
+
+def check_examples(objective, source):
+    """Compares the size of an objective's tables with that of the training split.
+
+    Raises:
+        DataError: they differ.
+    """
+    entries, found = _entries(objective), source.num_examples
+    if entries not in (None, found):
+        raise DataError(
+            f"{_told(objective)}, the training split has {found:,}",
+            where="data.train",
+            fix="make the model for this data, e.g. by tfxc train with its config",
+        )
+
+
+def check_checkpoint(objective, checkpoints):
+    """Compares the size of an objective's tables with those of the last checkpoint.
+
+    Raises:
+        CheckpointError: they differ: the checkpoint is of another training set.
+    """
+    if not getattr(objective, "tables", None):
+        return
+    shape, entries = checkpoints.saved_shape(objective.tables[0].value), _entries(objective)
+    if shape is not None and len(shape) == 1 and shape[0] != entries:
+        raise CheckpointError(
+            f"holds a number of each of {shape[0]:,} training examples, the data has {entries:,}",
+            where=checkpoints.folder,
+            fix="go on with the data of this run, or start over with --fresh",
+        )
+
+
+@contextlib.contextmanager
+def explained(objective):
+    """Turns TensorFlow's error over an example outside the tables into one that helps.
+
+    Raises:
+        DataError: a batch held such an example.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if OUTSIDE_TABLE not in str(error):
+            raise
+        found = re.search(r"found:\]\s*\[(-?\d+)", str(error))
+        raise DataError(
+            f"{_told(objective)}, a batch holds the example_index "
+            f"{found[1] if found else 'of another'}",
+            where="data.train",
+            fix="number the examples from 0 in their order, and make the model for as many as "
+            "there are",
+        ) from error
+
+
+def _told(objective):
+    return (
+        f"objective {type(objective).__name__} keeps a number of each training example and was "
+        f"made for {_entries(objective):,} of them"
+    )
+
+
+def _entries(objective):
+    """Examples that an objective keeps numbers of, or None."""
+    return getattr(objective, "num_examples", None)
