@@ -59,7 +59,11 @@ def test_a_closed_terminal_is_a_stop(tmp_path):
     terminal, slave = os.openpty()
     # setsid --ctty makes the terminal the child's own, so that closing it hangs up.
     command = ["setsid", "--ctty", sys.executable, "-c", CHILD, str(tmp_path / "received")]
-    child = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, cwd=ROOT)
+    # The tests themselves may have been started by nohup.
+    child = subprocess.Popen(
+        command, stdin=slave, stdout=slave, stderr=slave, cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )  # fmt: skip
     os.close(slave)
     assert b"started" in os.read(terminal, 100)
     os.close(terminal)
