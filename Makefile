@@ -5,13 +5,13 @@ BIN = $(VENV)/bin
 CONFIG ?= configs/quickstart.json
 RUN ?= runs/quickstart
 
-.PHONY: run test install lint slow clean
+.PHONY: run test test-fast slow lint install clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m tfxc.train --config $(CONFIG)
-	$(BIN)/python -m tfxc evaluate --run $(RUN)
+	$(BIN)/tfxc evaluate --run $(RUN)
 	$(BIN)/python tools/linear_baseline.py --config $(CONFIG) --run $(RUN)
-	$(BIN)/python -m tfxc export --run $(RUN)
+	$(BIN)/tfxc export --run $(RUN)
 	$(BIN)/python tools/show_predictions.py --run $(RUN) --savedmodel $(RUN)/savedmodel
 
 test: $(VENV)/installed
@@ -21,9 +21,11 @@ test: $(VENV)/installed
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
 
-lint: $(VENV)/installed
+lint: $(VENV)/linters
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
 
 install: $(VENV)/installed
 
@@ -33,5 +35,9 @@ $(VENV)/installed: setup.cfg setup.py pyproject.toml $(shell find tfxc/ops -name
 	$(BIN)/pip install --quiet --editable '.[test,hub,onnx]'
 	touch $@
 
+$(VENV)/linters: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[lint]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info tfxc/ops/_*.c tfxc/ops/*/_*.c tfxc/ops/*.so tfxc/ops/*/*.so
+	rm -rf $(VENV) build dist *.egg-info tfxc/ops/*.so tfxc/ops/*/*.so

@@ -165,3 +165,13 @@ class TestDelimited(ReaderContract):
         assert chunk.texts == [row["sentence"] for row in expected]
         assert chunk.labels == [row["label"].split(",") for row in expected]
         assert len({label for labels in chunk.labels for label in labels}) == 65
+
+
+def test_the_longest_cell_of_other_readers_stays(tmp_path):
+    """``csv`` has one limit for the whole process; installed packages are listed as CSV, too."""
+    path = tmp_path / "a.csv"
+    path.write_text("text,labels\n" + 3 * "one,a\n")
+    before = csv.field_size_limit()
+    reader = open_reader(path, max_line_bytes=50)
+    for chunk in reader.chunks(1):
+        assert len(chunk) == 1 and csv.field_size_limit() == before

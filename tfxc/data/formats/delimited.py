@@ -76,14 +76,13 @@ class Delimited(TextReader):
 
     def _rows(self):
         """Yields ``(number of the row's first line, cells)``, blank lines left out."""
-        csv.field_size_limit(self._lines.max_line_bytes)
         quoting = csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE
         lines = (f"{line}\n" for _, line in self._lines.texts())
         rows = csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=True)
         while True:
             first = rows.line_num + 1
             try:
-                row = next(rows, None)
+                row = self._next(rows)
             except csv.Error as error:
                 raise DataError(
                     f"the cells cannot be parsed: {error}",
@@ -95,6 +94,14 @@ class Delimited(TextReader):
                 return
             if row:
                 yield first, row
+
+    def _next(self, rows):
+        """The next row, or None, within the longest line; the limit is the whole process's."""
+        before = csv.field_size_limit(self._lines.max_line_bytes)
+        try:
+            return next(rows, None)
+        finally:
+            csv.field_size_limit(before)
 
     def _column(self, header, wanted, usual, option):
         candidates = usual if wanted is None else (wanted,)
