@@ -7,16 +7,12 @@ def step_of(config):
     """A function () that trains one step of a ``Config``, input pipeline included."""
     import tensorflow as tf
 
-    from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
-    from tfxc.runs.folder import RunFolder
-    from tfxc.training.job import make_trainer
+    from tfxc.training.job import TrainingJob
 
     folder = ensure_prepared(config.data)
-    manifest, strategy = Manifest.load(folder), tf.distribute.get_strategy()
     with tempfile.TemporaryDirectory() as scratch:  # of a run of which nothing is kept
-        run = RunFolder(scratch)
-        trainer = make_trainer(config, folder, manifest, run, strategy, measured=False)
+        trainer = TrainingJob(config, folder, scratch).trainer(tf.distribute.get_strategy())
     iterator = iter(trainer.batches())
     return lambda: float(trainer.step_function.run(iterator))
 

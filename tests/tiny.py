@@ -75,10 +75,9 @@ def train(folder, run="run", fault=None, **changes):
         The trainer.
     """
     from tfxc.core.config import parse_config
-    from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
     from tfxc.runs.folder import RunFolder
-    from tfxc.training.job import make_trainer
+    from tfxc.training.job import TrainingJob
     from tfxc.training.strategies import is_chief, make_strategy
 
     config = parse_config(tiny_tree(folder, **changes))
@@ -86,7 +85,7 @@ def train(folder, run="run", fault=None, **changes):
     run_folder = RunFolder(folder / run, is_chief())
     run_folder.begin(config.model_copy(update={"run": str(folder / run)}), data)
     strategy = make_strategy(config.training)
-    trainer = make_trainer(config, data, Manifest.load(data), run_folder, strategy)
+    trainer = TrainingJob(config, data, run_folder.path).trainer(strategy)
     if fault:
         fault(trainer)
     trainer.summary = trainer.fit()

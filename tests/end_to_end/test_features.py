@@ -21,12 +21,11 @@ from tfxc.core import checksums
 from tfxc.core.config import load_config
 from tfxc.data.feature_sets.feature_set import FeatureSet
 from tfxc.data.formats import open_reader
-from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import ensure_prepared
 from tfxc.inference.embedder import Embedder
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run, trusting
-from tfxc.training.job import make_trainer
+from tfxc.training.job import TrainingJob
 from tfxc.training.strategies import make_strategy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -195,7 +194,7 @@ def trained(folder, name, prepare_trainer=None):
     data = ensure_prepared(config.data, folder / "prepared")
     run = RunFolder(Path(config.run))
     run.begin(config, data)
-    trainer = make_trainer(config, data, Manifest.load(data), run, make_strategy(config.training))
+    trainer = TrainingJob(config, data, config.run).trainer(make_strategy(config.training))
     if prepare_trainer:
         prepare_trainer(trainer)
     trainer.fit()

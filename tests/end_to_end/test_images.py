@@ -109,10 +109,9 @@ def test_a_mistake_in_augmentation_is_told_before_any_work(tmp_path, capsys):
 
 
 def test_micro_batches_are_augmented_as_the_whole_batch(tmp_path):
-    from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
     from tfxc.runs.folder import RunFolder
-    from tfxc.training.job import make_trainer
+    from tfxc.training.job import TrainingJob
     from tfxc.training.strategies import make_strategy
 
     weights = []
@@ -123,7 +122,7 @@ def test_micro_batches_are_augmented_as_the_whole_batch(tmp_path):
         folder = RunFolder(config.run)
         folder.begin(config, data)
         strategy = make_strategy(config.training)
-        trainer = make_trainer(config, data, Manifest.load(data), folder, strategy)
+        trainer = TrainingJob(config, data, folder.path).trainer(strategy)
         trainer.fit()
         weights.append([np.array(weight) for weight in trainer.model.weights])
     for one, other in zip(*weights, strict=True):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tests import tiny
 from tests.contracts.layers import assert_equal
 from tests.contracts.technique import tiny_model, tiny_source
-from tfxc.core.config import TrainingSettings
+from tfxc.core.config import TrainingSettings, parse_config
 from tfxc.core.errors import CheckpointError, DataError
 from tfxc.data.sources.dataset import training_dataset
 from tfxc.encoders.bag_mlp import BagMLP
@@ -78,7 +78,8 @@ def test_losses_leave_the_table_alone_where_told():
 def test_a_model_for_another_number_of_examples_is_refused(tmp_path):
     message = r"data.train: objective Sox .* made for 1,000 of them, the training split has 24"
     with pytest.raises(DataError, match=message):
-        Trainer(dual_model(1000), tiny_source(), TrainingSettings(), RunFolder(tmp_path))
+        config = parse_config(tiny.tiny_tree(tmp_path))
+        Trainer(dual_model(1000), tiny_source(), config, RunFolder(tmp_path))
     check_examples(dual_model(24).objective, tiny_source())
     check_examples(tiny_model().objective, tiny_source())
 

@@ -22,7 +22,10 @@ def main(argv=None):
 
 
 def _train(config, options):
+    """Checks, prepares the data and runs the recipe; ``training.job`` goes on from there."""
     from tfxc.core import registry
+    from tfxc.data.preparation import ensure_prepared
+    from tfxc.recipes.base import Context
     from tfxc.training.interrupts import Stopped, watch_parent
     from tfxc.training.strategies import choose_gpu
 
@@ -30,12 +33,20 @@ def _train(config, options):
     if options.gpu is not None or options.gpu_usage is not None:
         choose_gpu(options.gpu, options.gpu_usage)
     recipe = registry.create("recipe", config.recipe.section())
-    folder = _prepared(config, options)
+    folder = ensure_prepared(config.data, options.prepared)
     if options.dry_run:
         return _dry_run(config, recipe, folder, options)
+    context = Context(
+        config=config,
+        data_folder=folder,
+        run=Path(config.run),
+        repetition=options.repetition,
+        fresh=options.fresh,
+        command=_options_of_children(options),
+    )
     watch_parent()
     try:
-        summary = recipe.run(_context(config, folder, options))
+        summary = recipe.run(context)
     except Stopped as stop:
         print(f"{stop}; the same command goes on from there")
         return 128 + stop.signal_number
@@ -65,27 +76,13 @@ def check_config(config):
     get_schedule(config.training.schedule.section())
 
 
-def _prepared(config, options):
-    from tfxc.data.preparation import ensure_prepared
-
-    return ensure_prepared(config.data, options.prepared)
-
-
-def _context(config, folder, options):
-    from tfxc.recipes.base import Context
-
-    command = ["--prepared", options.prepared]
+def _options_of_children(options):
+    """What the processes of single repetitions are given."""
+    given = ["--prepared", options.prepared]
     for name in ("gpu", "gpu_usage"):
         if getattr(options, name) is not None:
-            command += [f"--{name}", str(getattr(options, name))]
-    return Context(
-        config=config,
-        data_folder=folder,
-        run=Path(config.run),
-        repetition=options.repetition,
-        fresh=options.fresh,
-        command=tuple(command),
-    )
+            given += [f"--{name}", str(getattr(options, name))]
+    return tuple(given)
 
 
 def _dry_run(config, recipe, folder, options):

@@ -10,7 +10,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.locks import scratch_folder
@@ -196,15 +195,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                 quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
                 quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
             run = RunFolder(folder)
-            techniques = [registry.create("technique", t.section()) for t in config.techniques]
-            trainer = Trainer(
-                self._fitted.model,
-                source,
-                config.training,
-                run,
-                seed=config.seed,
-                techniques=techniques,
-            )
+            trainer = Trainer(self._fitted.model, source, config, run)
             try:
                 self._fitted.summary = trainer.fit()
             except Stopped:

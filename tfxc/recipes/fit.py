@@ -2,7 +2,7 @@
 
 from tfxc.model import build_model
 from tfxc.recipes.base import Recipe
-from tfxc.training.job import train_model
+from tfxc.training.job import TrainingJob
 
 
 class Fit(Recipe):
@@ -14,7 +14,8 @@ class Fit(Recipe):
         Raises:
             ConfigError: a single repetition is asked for.
         """
-        return train_model(context.config, context.data_folder, context.run, fresh=context.fresh)
+        job = TrainingJob(context.config, context.data_folder, context.run)
+        return job.run(fresh=context.fresh)
 
     def assemble(self, loaded):
         """The model with the run's weights."""

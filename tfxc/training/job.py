@@ -1,15 +1,17 @@
 """One training from a config and prepared data: the piece every recipe is built from."""
 
 import sys
-
-import tensorflow as tf
+from pathlib import Path
+from typing import Protocol
 
 from tfxc.core import registry
+from tfxc.core.config import Config
 from tfxc.core.errors import ConfigError
 from tfxc.core.locks import scratch_folder
 from tfxc.data.manifest import Manifest
+from tfxc.data.sources.base import Source
 from tfxc.data.sources.shards import open_source
-from tfxc.model import build_model
+from tfxc.model import XCModel, build_model
 from tfxc.runs.folder import RunFolder
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.label_codes import decided_codes
@@ -17,131 +19,222 @@ from tfxc.training.loop import Trainer
 from tfxc.training.strategies import is_chief, make_strategy
 
 
-def train_model(
-    config, data_folder, run_path, *, repetition=None, fold=None, whole=None, fresh=False,
-    fresh_whole=False, further=(), begun=None, start=None, decided=None, measured=True,
-    title="training", source=None,
-):  # fmt: skip
-    """Trains one model into one run folder, or goes on with a stopped training.
+class Start(Protocol):
+    """What a model begins with in place of random weights; a ``RunFolder`` is one."""
 
-    Nothing is written before the model is built: a config that cannot be leaves no run behind.
+    def architecture(self) -> dict | None:
+        """The shape of the encoder's network where its config does not say it."""
+
+    def load_weights(self, model: XCModel) -> None:
+        """Gives the built model its first weights."""
+
+
+class TrainingJob:
+    """One model, trained from a config and prepared data into one run folder.
+
+    ``run`` is all that happens, from the lock of the folder to the summary. A recipe whose training
+    differs in one step derives a class that overrides the method of that step.
 
     Args:
         config: ``Config``.
         data_folder: prepared records.
-        run_path: run folder.
+        run_path: run folder; nothing is written before the model is built, so that a config that
+            cannot be leaves no run behind.
         repetition: number of the repetition this model is, or None for the whole model.
-        fold: ``data.folds.Fold`` of the training split that takes the place of the dev split and is
-            not trained on.
-        whole: folder of the run that the repetition or fold is a part of; begun as well, so that
-            what reads it finds config and assets.
-        fresh: remove an earlier run in ``run_path``.
-        fresh_whole: remove an earlier run in ``whole``, with all its parts.
-        further: techniques besides those of the config.
-        begun: called with the ``RunFolder`` before the first step.
-        start: ``RunFolder`` whose weights, and whose encoder's shape, the model begins with; or
-            what else has its ``architecture()`` and ``load_weights(model)``.
-        decided: arguments of ``build_model`` in place of those that ``decided_codes`` finds.
-        measured: whether the dev split is measured; not where the model finds something else than
-            labels.
+        parent_run: folder of the run that this one belongs to, as a repetition or a fold; begun as
+            well, so that what reads it finds config and assets.
+        start: what the model begins with, or None for random weights.
+
+    Attributes:
         title: of the progress line.
+
+    Example:
+        >>> TrainingJob(config, data_folder, "runs/mine").run()["steps"]  # doctest: +SKIP
+        1200
+    """
+
+    title = "training"
+
+    def __init__(
+        self,
+        config: Config,
+        data_folder: Path,
+        run_path: Path,
+        *,
+        repetition: int | None = None,
+        parent_run: Path | None = None,
+        start: Start | None = None,
+    ):
+        self.config, self.data_folder = config, data_folder
+        self.folder = RunFolder(run_path, is_chief())
+        self.parent = RunFolder(parent_run, self.folder.chief) if parent_run else None
+        self.repetition, self.start = repetition, start
+
+    def run(self, fresh: bool = False, fresh_parent: bool = False) -> dict:
+        """Trains, goes on with a stopped training, or returns the summary of a finished one.
+
+        Args:
+            fresh: remove an earlier run in the run folder.
+            fresh_parent: remove an earlier parent run, with all that belongs to it.
+
+        Returns:
+            The run's summary, see ``Trainer.fit``.
+
+        Raises:
+            CheckpointError: another process is writing into the run, or it is of another config, or
+                of other data.
+            ConfigError: a section of the config cannot be, e.g. more buckets than labels.
+        """
+        config, data_folder = self.config, self.data_folder
+        with self.folder.locked():
+            strategy = make_strategy(config.training, config)  # before anything else of TensorFlow
+            self._check(fresh, fresh_parent)
+            finished = None if fresh or fresh_parent else self._finished()
+            if finished:
+                return finished
+            trainer = self.trainer(strategy)
+            if self.parent:
+                self.parent.begin(config, data_folder, fresh_parent)
+            self.folder.begin(config, data_folder, fresh)
+            self.on_begin()
+            return trainer.fit(self.title)
+
+    def _check(self, fresh, fresh_parent):
+        """Refuses folders that hold a run of another config or of other data."""
+        if self.parent:
+            self.parent.check(self.config, fresh_parent)
+            self.parent.check_data(self.data_folder, fresh=fresh_parent)
+        self.folder.check(self.config, fresh or fresh_parent)
+        self.folder.check_data(self.data_folder, fresh=fresh or fresh_parent)
+
+    def _finished(self):
+        """The summary of a finished run, or None."""
+        summary = self.folder.summary()
+        if summary:
+            self.folder.remove_checkpoints(self.config)  # it may have been killed before it could
+            where, steps = self.folder.path, summary["steps"]
+            print(f"{where}: already finished at step {steps:,}; --fresh starts over")
+        return summary
+
+    def trainer(self, strategy) -> Trainer:
+        """Data, model, techniques and evaluation, put together.
+
+        Args:
+            strategy: a ``tf.distribute.Strategy``.
+
+        Raises:
+            ConfigError: a section of the config cannot be, or does not fit the data.
+            DataError: the data cannot be read.
+        """
+        config, manifest = self.config, Manifest.load(self.data_folder)
+        source = self.open_source("train")
+        _refuse_one_label(config, manifest)
+        if self.folder.chief:
+            _report_unlabelled(config, manifest)
+        dimensions = {**manifest.dimensions, "num_examples": source.num_examples}
+        dimensions |= self.data_dependent_arguments(source, dimensions)
+        if config.training.group_by_length:
+            source.group_by_length(config.training.batch_size)
+        if self.start is not None and self.start.architecture() is not None:
+            dimensions["architecture"] = self.start.architecture()
+        with strategy.scope():
+            model = build_model(config, repetition=self.repetition, **dimensions)
+            if self.start is not None:
+                self.start.load_weights(model)
+        return Trainer(
+            model,
+            source,
+            config,
+            self.folder,
+            strategy=strategy,
+            extra_techniques=self.extra_techniques(),
+            evaluation=self.evaluation(model, source, manifest),
+            data_fingerprint=manifest.fingerprints or None,
+        )
+
+    def open_source(self, split: str) -> Source:
+        """The examples of a split."""
+        memory = int(self.config.training.memory_gb * 2**30)
+        return open_source(self.data_folder, split, memory)
+
+    def data_dependent_arguments(self, source: Source, dimensions: dict) -> dict:
+        """Arguments of ``build_model`` that are computed from the data, besides ``dimensions``."""
+        return decided_codes(self.config, source, **dimensions)
+
+    def extra_techniques(self) -> list:
+        """``Technique``s around those of the config."""
+        return []
+
+    def splits(self, manifest: Manifest) -> set[str]:
+        """Names of the splits there are."""
+        return {*manifest.splits}
+
+    def evaluation(self, model: XCModel, source: Source, manifest: Manifest) -> Evaluation | None:
+        """What is measured during the training, or None."""
+        splits = self.splits(manifest)
+        _refuse_missing_splits(self.config, splits)
+        names = ("dev", "test") if self.config.evaluation.test_on_improvement else ("dev",)
+        measured = {name: self.open_source(name) for name in names if name in splits}
+        return Evaluation(model, self.config, self.data_folder, source, **measured)
+
+    def on_begin(self) -> None:
+        """Called when the run folder has its config, before the first step."""
+
+
+class StageJob(TrainingJob):
+    """Trains a part of a model, such as one level of a tree: it finds something else than labels.
+
+    So nothing is measured, and the recipe says what else the data would decide.
+
+    Args:
+        config, data_folder, run_path, start: as of ``TrainingJob``.
+        arguments: further arguments of ``build_model``.
         source: the training split where it is open already.
+        title: of the progress line.
+    """
+
+    def __init__(
+        self, config, data_folder, run_path, *, arguments, start=None, source=None,
+        title="training",
+    ):  # fmt: skip
+        super().__init__(config, data_folder, run_path, start=start)
+        self._arguments, self._source, self.title = arguments, source, title
+
+    def open_source(self, split):
+        """The source that was given, or the training split."""
+        return self._source or super().open_source(split)
+
+    def data_dependent_arguments(self, source, dimensions):
+        """The arguments that were given."""
+        return self._arguments
+
+    def evaluation(self, model, source, manifest):
+        """None."""
+
+
+def try_one_step(
+    config: Config, data_folder: Path, repetition: int | None = None, arguments: dict | None = None
+) -> tuple[float, int]:
+    """Trains one step on one batch and throws the result away.
+
+    Args:
+        config, data_folder, repetition: as of ``TrainingJob``.
+        arguments: those of a ``StageJob``, or None for a whole model.
 
     Returns:
-        The run's summary, see ``Trainer.fit``.
-
-    Raises:
-        CheckpointError: another process is writing into the run, or it is of another config, or
-            of other data.
+        (loss, steps of the whole training).
     """
-    run = RunFolder(run_path, is_chief())
-    with run.locked():
-        strategy = make_strategy(config.training, config)  # before anything else of TensorFlow
-        manifest = Manifest.load(data_folder)
-        if whole:
-            RunFolder(whole, run.chief).check(config, fresh_whole)
-            RunFolder(whole, run.chief).check_data(data_folder, fresh=fresh_whole)
-        run.check(config, fresh or fresh_whole)
-        run.check_data(data_folder, fresh=fresh or fresh_whole)
-        finished = None if fresh or fresh_whole else run.summary()
-        if finished:
-            run.remove_checkpoints(config)  # it may have been killed before it could
-            steps = finished["steps"]
-            print(f"{run.path}: already finished at step {steps:,}; --fresh starts over")
-            return finished
-        trainer = make_trainer(
-            config, data_folder, manifest, run, strategy, repetition, fold, further, start,
-            decided, measured, title, source,
-        )  # fmt: skip
-        if whole:
-            RunFolder(whole, run.chief).begin(config, data_folder, fresh_whole)
-        run.begin(config, data_folder, fresh)
-        if begun is not None:
-            begun(run)
-        return _with_own_errors(trainer.source, trainer.fit)
+    strategy = make_strategy(config.training, config)
+    with scratch_folder("try") as folder:
+        if arguments:
+            job = StageJob(config, data_folder, folder, arguments=arguments)
+        else:
+            job = TrainingJob(config, data_folder, folder, repetition=repetition)
+        trainer = job.trainer(strategy)
+        return trainer.one_step(), trainer.total_steps
 
 
-def _with_own_errors(source, work):
-    """Calls ``work``; bad data found on the way is told in the source's words, not TensorFlow's."""
-    try:
-        return work()
-    except tf.errors.OpError as error:
-        if source.failure is None:
-            raise
-        raise source.failure from error
-
-
-def make_trainer(
-    config, data_folder, manifest, run, strategy, repetition=None, fold=None, further=(),
-    start=None, decided=None, measured=True, title="training", source=None,
-):  # fmt: skip
-    """Model, sources, techniques and dev evaluation of a config, put together.
-
-    Raises:
-        ConfigError: a part of the config cannot be, e.g. more buckets than labels.
-    """
-    memory = int(config.training.memory_gb * 2**30)
-    source = source or open_source(data_folder, "train", memory)
-    dimensions, held_out = manifest.dimensions, {}
-    _refuse_one_label(config, manifest)
-    if run.chief:
-        _report_unlabelled(config, manifest)
-    if fold is not None:
-        source, held_out["dev"] = fold.sources(source)
-        dimensions["num_examples"] = source.num_examples
-    dimensions |= decided or decided_codes(config, source, **dimensions)
-    if config.training.group_by_length:
-        source.group_by_length(config.training.batch_size)
-    if start is not None and start.architecture() is not None:
-        dimensions["architecture"] = start.architecture()
-    with strategy.scope():
-        model = build_model(config, repetition=repetition, **dimensions)
-        if start is not None:
-            start.load_weights(model)
-    techniques = [*further, *(_technique(method) for method in config.techniques)]
-    evaluation = None
-    if measured:
-        _refuse_missing_splits(config, {*manifest.splits, *held_out})
-        splits = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
-        splits = [split for split in splits if split in manifest.splits]
-        others = {split: open_source(data_folder, split, memory) for split in splits} | held_out
-        evaluation = Evaluation(model, config, data_folder, source, **others)
-    return Trainer(
-        model,
-        source,
-        config.training,
-        run,
-        seed=config.seed,
-        strategy=strategy,
-        techniques=techniques,
-        evaluation=evaluation,
-        test_on_improvement=config.evaluation.test_on_improvement,
-        title=title,
-        data_fingerprint=manifest.fingerprints or None,
-    )
-
-
-def _refuse_missing_splits(config, given_splits):
+def _refuse_missing_splits(config, splits):
     """Refuses settings that need a split the data does not have."""
     needs = {
         "training.early_stopping": (config.training.early_stopping, "early stopping", ["dev"]),
@@ -150,8 +243,8 @@ def _refuse_missing_splits(config, given_splits):
             config.evaluation.test_on_improvement, "test on improvement", ["dev", "test"],
         ),
     }  # fmt: skip
-    for where, (given, what, splits) in needs.items():
-        missing = [split for split in splits if split not in given_splits]
+    for where, (given, what, needed) in needs.items():
+        missing = [split for split in needed if split not in splits]
         if given and missing:
             raise ConfigError(
                 f"{what} needs a {missing[0]} split, the data has none",
@@ -181,25 +274,3 @@ def _refuse_one_label(config, manifest):
             where="data.train",
             fix="check the labels, or use an objective with a yes or no per label",
         )
-
-
-def try_one_step(config, data_folder, repetition=None, decided=None):
-    """Trains one step on one batch and throws the result away; arguments as of ``make_trainer``.
-
-    Returns:
-        (loss, steps of the whole training).
-    """
-    strategy = make_strategy(config.training, config)
-    manifest = Manifest.load(data_folder)
-    with scratch_folder("try") as folder:
-        run = RunFolder(folder)
-        trainer = make_trainer(
-            config, data_folder, manifest, run, strategy, repetition, decided=decided,
-            measured=not decided,  # a part of a model finds something else than labels
-        )  # fmt: skip
-        return _with_own_errors(trainer.source, trainer.one_step), trainer.total_steps
-
-
-def _technique(method):
-    registry.check_section("technique", method.section(), where="techniques")
-    return registry.create("technique", method.section())

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from tfxc.core import registry
 from tfxc.core.errors import NonFiniteLossError
 from tfxc.data.images.augmenter import build_augmentation
 from tfxc.data.sources.dataset import training_dataset
@@ -29,36 +30,35 @@ class Trainer:
     Args:
         model: built ``XCModel``, made inside ``strategy.scope()``.
         source: training ``Source``.
-        settings: ``TrainingSettings``.
+        config: ``Config``; its training, techniques and seed matter here.
         run: ``RunFolder``.
-        seed: seed of the order of examples.
-        strategy: a ``tf.distribute.Strategy``.
-        techniques: list of ``Technique``s.
+        strategy: a ``tf.distribute.Strategy``; None for one device.
+        extra_techniques: list of ``Technique``s around those of the config.
         evaluation: ``Evaluation``, or None.
-        test_on_improvement: measure the test split whenever the dev split has a new best.
-        title: of the progress line.
         data_fingerprint: dict of name -> hash of the data. A checkpoint of other data is refused,
             and so are workers with different data; None for no such check.
 
     Raises:
+        ConfigError: a technique's argument is wrong.
         DataError: the model keeps a state of each example, but not of as many as ``source`` has.
 
     Example:
-        >>> Trainer(model, source, settings, run).fit()  # doctest: +SKIP
+        >>> Trainer(model, source, config, RunFolder("runs/mine")).fit()  # doctest: +SKIP
     """
 
     def __init__(
-        self, model, source, settings, run, *, seed=0, strategy=None, techniques=(),
-        evaluation=None, test_on_improvement=False, title="training", data_fingerprint=None,
+        self, model, source, config, run, *, strategy=None, extra_techniques=(), evaluation=None,
+        data_fingerprint=None,
     ):  # fmt: skip
         check_examples(model.objective, source)
-        self.model, self.source, self.settings, self.run = model, source, settings, run
-        self.seed, self.evaluation = seed, evaluation
-        self.test_on_improvement, self.title = test_on_improvement, title
-        self.data_fingerprint = data_fingerprint
+        self.model, self.source, self.config, self.run = model, source, config, run
+        self.settings = settings = config.training
+        self.evaluation, self.data_fingerprint = evaluation, data_fingerprint
         self.strategy = strategy or tf.distribute.get_strategy()
-        self.techniques = list(techniques)
-        self.augmentation = build_augmentation(settings.augmentation, seed, source.image_shape)
+        self.techniques = [*extra_techniques, *map(_technique, config.techniques)]
+        self.augmentation = build_augmentation(
+            settings.augmentation, config.seed, source.image_shape
+        )
         self.steps_per_epoch = source.num_examples / settings.batch_size
         self.total_steps = max(1, math.ceil(settings.epochs * self.steps_per_epoch))
         schedule = get_schedule(settings.schedule.section(), self.total_steps, self.steps_per_epoch)
@@ -91,8 +91,11 @@ class Trainer:
             keep=self.settings.keep_checkpoints,
         )
 
-    def fit(self):
+    def fit(self, title="training"):
         """Trains to the end, from the newest whole checkpoint if there is one.
+
+        Args:
+            title: of the progress line.
 
         Returns:
             Dict with steps, seconds of this training before and after interruptions, last loss,
@@ -105,12 +108,13 @@ class Trainer:
             CheckpointError: the last checkpoint is of another model or another training set, or
                 all of them are damaged.
             ConfigError: the workers have different data.
+            DataError: the data cannot be read.
             MachineError: another worker has ended.
         """
-        with lost_workers(self.strategy):
-            return self._fit()
+        with _source_errors(self.source), lost_workers(self.strategy):
+            return self._fit(title)
 
-    def _fit(self):
+    def _fit(self, title):
         if self.data_fingerprint is not None:
             check_same(self.strategy, self.data_fingerprint, "data")
         check_checkpoint(self.model.objective, self.checkpoints)
@@ -118,7 +122,7 @@ class Trainer:
         self.checkpoints.restore(remarks.append)
         start = int(self.step_function.step.numpy())
         sizes = (start, self.total_steps, self.settings.batch_size)
-        reporter = Reporter(self.run, *sizes, self.title)
+        reporter = Reporter(self.run, *sizes, title)
         if start:
             remarks.append(f"resumed at step {start:,} of {self.total_steps:,}")
             changes = changes_of_arithmetic(self.checkpoints.progress.get("arithmetic"))
@@ -139,7 +143,8 @@ class Trainer:
 
     def one_step(self):
         """Trains a single step and returns its loss; nothing is saved."""
-        return float(self.step_function.run(iter(self.batches())))
+        with _source_errors(self.source):
+            return float(self.step_function.run(iter(self.batches())))
 
     def batches(self, start=0):
         """Batches of the training from step ``start`` on, for ``step_function``.
@@ -158,7 +163,7 @@ class Trainer:
             return training_dataset(
                 self.source,
                 batch_size=self.settings.batch_size,
-                seed=self.seed,
+                seed=self.config.seed,
                 start_step=start,
                 num_steps=self.total_steps - start,
                 micro_batches=self.settings.accumulate,
@@ -248,7 +253,7 @@ class Trainer:
         what = f"the loss is {loss}"
         if math.isfinite(loss):
             what = f"the gradient is not finite, with a loss of {loss:.4g},"
-        batch = self.source.batch(self.seed, step - 1, self.settings.batch_size)
+        batch = self.source.batch(self.config.seed, step - 1, self.settings.batch_size)
         ids = np.asarray(batch["example_index"])
         shown = ", ".join(map(str, ids[:20])) + (", ..." if len(ids) > 20 else "")
         raise NonFiniteLossError(
@@ -283,7 +288,7 @@ class Trainer:
             improved = self._as_the_chief(improved)
             if self.settings.keep == "best" and improved:
                 self.run.save_weights(self.model)
-            if self.test_on_improvement and improved:
+            if self.config.evaluation.test_on_improvement and improved:
                 results["test"] = self.evaluation.of_test()
         epoch, watched = step / self.steps_per_epoch, self.watch.metric
         reporter.results(step, epoch, results, improved, watched)
@@ -333,6 +338,22 @@ class Trainer:
             reporter.say(remark)
         reporter.say(f"finished at step {step:,} after {seconds:,.0f} s")
         return summary
+
+
+def _technique(method):
+    registry.check_section("technique", method.section(), where="techniques")
+    return registry.create("technique", method.section())
+
+
+@contextlib.contextmanager
+def _source_errors(source):
+    """Raises the error that stopped the input pipeline in place of TensorFlow's report of it."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if source.failure is None:
+            raise
+        raise source.failure from error
 
 
 def _distributes(strategy):

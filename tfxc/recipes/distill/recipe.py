@@ -30,7 +30,7 @@ from tfxc.recipes.distill.teacher_logits import (
 from tfxc.recipes.fit import Fit
 from tfxc.runs.loaded import load_run, trusting
 from tfxc.training.interrupts import StopAtOnce
-from tfxc.training.job import train_model
+from tfxc.training.job import TrainingJob
 from tfxc.training.strategies import by_chief, make_strategy
 
 DISTANCES = ("kl", "ce", "mse")
@@ -137,14 +137,7 @@ class Distill(Recipe):
             self.tempering,
             matches,
         )
-        return train_model(
-            config,
-            context.data_folder,
-            context.run,
-            fresh=context.fresh,
-            further=[technique],
-            begun=lambda run: self._ask(config, context.data_folder, run),
-        )
+        return StudentJob(self, context, technique).run(fresh=context.fresh)
 
     def _matches(self, config, data_folder):
         """What runs the teacher in the student's step, or None."""
@@ -162,7 +155,8 @@ class Distill(Recipe):
         check_same_features(data_folder, teacher)
         return Matches(self.matches, lambda: teacher_encoder(teacher), self.start_layers)
 
-    def _ask(self, config, data_folder, run):
+    def ask(self, config, data_folder, run):
+        """Writes the teachers' logits into the ``RunFolder``, unless they are there."""
         strategy = make_strategy(config.training)
         by_chief(strategy, lambda: self._write_logits(config, data_folder, run))
         if registry.get("objective", config.objective.name).link == "softmax":
@@ -198,6 +192,28 @@ class Distill(Recipe):
     def assemble(self, loaded):
         """The student with the run's weights."""
         return Fit().assemble(loaded)
+
+
+class StudentJob(TrainingJob):
+    """Trains the student, once the teachers have been asked.
+
+    Args:
+        recipe: ``Distill``.
+        context: ``Context``.
+        technique: ``Distillation``.
+    """
+
+    def __init__(self, recipe, context, technique):
+        super().__init__(context.config, context.data_folder, context.run)
+        self._recipe, self._technique = recipe, technique
+
+    def extra_techniques(self):
+        """The loss with the teachers."""
+        return [self._technique]
+
+    def on_begin(self):
+        """Asks the teachers."""
+        self._recipe.ask(self.config, self.data_folder, self.folder)
 
 
 def _one_of(name, value, known):

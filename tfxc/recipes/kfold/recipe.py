@@ -1,5 +1,7 @@
 """Trains K models, each without one fold of the training split, and averages their scores."""
 
+import functools
+
 import numpy as np
 
 from tfxc.core import registry
@@ -10,7 +12,7 @@ from tfxc.model import XCModel, build_model
 from tfxc.recipes.base import Recipe
 from tfxc.recipes.kfold.averaged_head import Averaged
 from tfxc.runs.folder import WEIGHTS, RunFolder
-from tfxc.training.job import train_model
+from tfxc.training.job import TrainingJob
 
 
 class KFold(Recipe):
@@ -70,7 +72,7 @@ class KFold(Recipe):
             print(f"fold {number} of 0 .. {self.folds - 1}")
             # The first fold's start removes an earlier run with all its folds.
             anew = context.fresh and number == 0
-            summaries.append(self._train_fold(context, number, fresh_whole=anew))
+            summaries.append(self._train_fold(context, number, fresh_parent=anew))
         names = summaries[0].get("dev", {})
         values = {name: [one["dev"][name] for one in summaries] for name in names}
         summary = {
@@ -83,14 +85,7 @@ class KFold(Recipe):
         return summary
 
     def _train_fold(self, context, number, **fresh):
-        return train_model(
-            context.config,
-            context.data_folder,
-            fold_path(context.run, number),
-            fold=Fold(number, self.folds, context.config.seed),
-            whole=context.run,
-            **fresh,
-        )
+        return FoldJob(context, Fold(number, self.folds, context.config.seed)).run(**fresh)
 
     def assemble(self, loaded):
         """One model that averages all folds.
@@ -113,6 +108,34 @@ class KFold(Recipe):
             folder.load_weights(models[-1])
         encoder = Repeated([model.encoder for model in models])
         return XCModel(encoder, Averaged([m.head for m in models]), models[0].objective)
+
+
+class FoldJob(TrainingJob):
+    """Trains on the examples outside a fold; those inside take the place of the dev split.
+
+    Args:
+        context: ``Context`` of the whole run.
+        fold: ``Fold``.
+    """
+
+    def __init__(self, context, fold):
+        path = fold_path(context.run, fold.number)
+        super().__init__(context.config, context.data_folder, path, parent_run=context.run)
+        self._fold = fold
+
+    @functools.cached_property
+    def _sources(self):
+        return self._fold.sources(super().open_source("train"))
+
+    def splits(self, manifest):
+        """Those of the data, and dev."""
+        return {*manifest.splits, "dev"}
+
+    def open_source(self, split):
+        """The examples outside the fold for train, those inside for dev."""
+        if split not in ("train", "dev"):
+            return super().open_source(split)
+        return self._sources[split == "dev"]
 
 
 def fold_path(run, number):

@@ -22,7 +22,7 @@ from tfxc.recipes.prune.smaller_model import (
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
 from tfxc.training.evaluation import Evaluation, slice_batches
-from tfxc.training.job import train_model
+from tfxc.training.job import TrainingJob
 from tfxc.training.strategies import make_strategy
 
 # What the two configs have to agree in, as the weights go from one model to the other.
@@ -98,7 +98,7 @@ class Prune(Recipe):
         if not self.finetune:
             return run.summary()
         start = RunFolder(run / _START)
-        summary = train_model(config, context.data_folder, run.path, start=start)
+        summary = TrainingJob(config, context.data_folder, run.path, start=start).run()
         shutil.rmtree(start.path, ignore_errors=True)
         return summary
 

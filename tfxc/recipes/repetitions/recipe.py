@@ -6,7 +6,7 @@ from tfxc.model import build_model
 from tfxc.recipes.base import Recipe
 from tfxc.recipes.repetitions.processes import begin_repetitions, parallel_jobs, run_repetitions
 from tfxc.runs.folder import WEIGHTS, RunFolder
-from tfxc.training.job import train_model
+from tfxc.training.job import TrainingJob
 
 __all__ = [
     "Repetitions",
@@ -64,20 +64,21 @@ class Repetitions(Recipe):
         """Trains one repetition (``context.repetition``) or all of them."""
         config = context.config
         if self.together:
-            return train_model(config, context.data_folder, context.run, fresh=context.fresh)
+            job = TrainingJob(config, context.data_folder, context.run)
+            return job.run(fresh=context.fresh)
         if context.repetition is None:
             return run_repetitions(context, repetition_count(config), self.parallel)
         return self._run_one(context)
 
     def _run_one(self, context):
-        return train_model(
+        job = TrainingJob(
             context.config,
             context.data_folder,
             repetition_path(context.run, context.repetition),
             repetition=context.repetition,
-            whole=context.run,
-            fresh=context.fresh,
+            parent_run=context.run,
         )
+        return job.run(fresh=context.fresh)
 
     def assemble(self, loaded):
         """One model with all repetitions side by side.

@@ -22,7 +22,7 @@ from tfxc.ranker.search import load_layer, search
 from tfxc.ranker.store import weight_matrix
 from tfxc.recipes.xr_transformer.embeddings import as_csr, beside, origin_of, write_embeddings
 from tfxc.runs.folder import RunFolder
-from tfxc.training.job import train_model
+from tfxc.training.job import StageJob
 from tfxc.training.strategies import by_chief
 
 _START = {"cost_positive": 100.0, "cost_negative": 100.0, "threshold": 0.0}
@@ -114,19 +114,19 @@ class Levels:
         print(f"level {level + 1} of {self.plan.count}: {nodes:,} clusters", flush=True)
         if self.run.chief:
             folder.mark()  # what the head begins with is written before the training begins
-        decided = {"label_tree": self.tree, "level": level}
+        arguments = {"label_tree": self.tree, "level": level}
         if level and "man" in self.plan.negatives[level]:
-            decided["matched"] = as_table(predicted, self.plan.only_topk)
-        summary = train_model(
+            arguments["matched"] = as_table(predicted, self.plan.only_topk)
+        job = StageJob(
             self._config(level),
             self.data_folder,
             folder.path,
+            arguments=arguments,
             start=_Start(self, level, self._start_values(level, predicted)) if level else None,
-            decided=decided,
-            measured=False,
-            title=f"level {level + 1} of {self.plan.count}: training",
             source=self.source,
+            title=f"level {level + 1} of {self.plan.count}: training",
         )
+        summary = job.run()
         by_chief(self.strategy, lambda: None)  # until its weights are in their file
         return summary
 
