@@ -48,9 +48,10 @@ def write_vectors(folder, features, path):
 
 def ours(vectors, threads):
     """Leaf of each label."""
-    from tfxc.labels.tree_building import build_tree
+    from tfxc.labels.tree_building import ClusteringSettings, build_tree
 
-    return build_tree(vectors, SPLITS, max_leaf_size=LEAF, threads=threads).parents[-1]
+    settings = ClusteringSettings(SPLITS, max_leaf_size=LEAF)
+    return build_tree(vectors, settings, threads=threads).parents[-1]
 
 
 def theirs(vectors, threads):

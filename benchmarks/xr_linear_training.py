@@ -33,7 +33,7 @@ def write_matrices(source, features, folder, rows):
 
     from tfxc.data.formats import open_reader
     from tfxc.labels.label_embeddings import pifa
-    from tfxc.labels.tree_building import build_tree
+    from tfxc.labels.tree_building import ClusteringSettings, build_tree
 
     if (folder / "parents.npz").exists():
         return
@@ -56,7 +56,7 @@ def write_matrices(source, features, folder, rows):
         for name, matrix in zip(("x", "y"), matrices[split], strict=True):
             scipy.sparse.save_npz(folder / f"{split}-{name}.npz", matrix, compressed=False)
     vectors = pifa(matrices["train"][1], matrices["train"][0])
-    tree = build_tree(vectors, SPLITS, max_leaf_size=LEAF)
+    tree = build_tree(vectors, ClusteringSettings(SPLITS, max_leaf_size=LEAF))
     np.savez(folder / "parents.npz", *tree.parents)
 
 
@@ -66,13 +66,14 @@ def ours(x, y, parents, dev):
 
     from tfxc.labels.cluster_tree import ClusterTree
     from tfxc.ranker.chain import train_ranker
+    from tfxc.ranker.layer import Limits
     from tfxc.ranker.search import Ranker
     from tfxc.ranker.settings import RankerSettings
 
     with tempfile.TemporaryDirectory() as folder:
         begin = time.process_time()
         settings = RankerSettings(threshold=THRESHOLD, only_topk=BEAM)
-        train_ranker(x, y, ClusterTree(parents), folder, settings, threads=1)
+        train_ranker(x, y, ClusterTree(parents), folder, settings, limits=Limits(threads=1))
         seconds = time.process_time() - begin
         files = Path(folder).glob("ranker/layer-*/values.npy")
         kept = sum(len(np.load(path, mmap_mode="r")) for path in files)

@@ -27,12 +27,11 @@ def main(argv=None):
     if sum(value is not None for value in given) != 1:
         options.error("give one of --prepared-data, --features with --labels, and --label-vectors")
     _refuse_unused(found)
-    from tfxc.labels.tree_building import build_tree
+    from tfxc.labels.tree_building import ClusteringSettings, build_tree
 
     vectors = label_vectors(found)
     begin = time.perf_counter()
-    tree = build_tree(
-        vectors,
+    settings = ClusteringSettings(
         nr_splits=found.nr_splits,
         min_codes=found.min_codes,
         max_leaf_size=found.max_leaf_size,
@@ -42,8 +41,8 @@ def main(argv=None):
         max_sample_rate=found.max_sample_rate,
         warmup_ratio=found.warmup_ratio,
         seed=found.seed,
-        threads=found.threads,
     )
+    tree = build_tree(vectors, settings, threads=found.threads)
     seconds = time.perf_counter() - begin
     tree.save(found.output)
     print(f"{found.output}: built in {seconds:.1f} s")

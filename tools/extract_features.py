@@ -17,7 +17,11 @@ def main(argv=None):
     """Extracts, or goes on with it."""
     found = _parser().parse_args(argv)
     _check(found)
-    from tfxc.data.feature_sets.extraction import extract_features, read_labels
+    from tfxc.data.feature_sets.extraction import (
+        ExtractionSettings,
+        extract_features,
+        read_labels,
+    )
     from tfxc.data.formats import open_reader
     from tfxc.data.source_files import expand
     from tfxc.labels.vocabulary import LabelVocabulary
@@ -30,10 +34,10 @@ def main(argv=None):
     names = LabelVocabulary.load(found.label_names).names if found.label_names else None
     labels = read_labels(reader, found.num_labels, names)
     origin = {"data": found.data, "encoder": found.run or found.saved_model}
-    count = extract_features(
-        reader, encoder, found.output, labels, batch_size=found.batch_size, dtype=found.dtype,
-        unit_norm=found.unit_norm, settings={"reader_options": options}, origin=origin,
-    )  # fmt: skip
+    settings = ExtractionSettings(
+        found.batch_size, found.dtype, found.unit_norm, {"reader_options": options}
+    )
+    count = extract_features(reader, encoder, found.output, labels, settings, origin=origin)
     print(
         f"{found.output}: {len(labels.ids):,} rows of {encoder.num_features} values, "
         f"{labels.count:,} labels; {count:,} rows were encoded now"

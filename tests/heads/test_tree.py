@@ -7,7 +7,7 @@ from tests.contracts.head import NUM_LABELS, HeadContract
 from tests.heads.digits_by_numpy import log_probabilities
 from tfxc.heads.tree import search
 from tfxc.heads.tree.head import Tree
-from tfxc.labels.tree_building import build_tree
+from tfxc.labels.tree_building import ClusteringSettings, build_tree
 from tfxc.labels.tree_shape import built_shape, family_table, shape_of
 from tfxc.objectives.base import masked_logits
 from tfxc.objectives.softmax import Softmax
@@ -17,7 +17,8 @@ from tfxc.ops.example_scope import examples_of
 
 def a_tree(num_labels, seed=0, **settings):
     vectors = np.random.default_rng(seed).normal(0, 1, (num_labels, 5)).astype(np.float32)
-    return build_tree(vectors, seed=seed, **{"nr_splits": 2, "max_leaf_size": 3, **settings})
+    settings = {"nr_splits": 2, "max_leaf_size": 3, "seed": seed, **settings}
+    return build_tree(vectors, ClusteringSettings(**settings))
 
 
 def level_logits(head, features):

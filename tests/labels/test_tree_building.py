@@ -8,7 +8,12 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
-from tfxc.labels.tree_building import add_labels, build_tree, leaf_centroids
+from tfxc.labels.tree_building import (
+    ClusteringSettings,
+    add_labels,
+    build_tree,
+    leaf_centroids,
+)
 
 
 def vectors_of(num_labels, width=40, density=0.1, seed=0):
@@ -37,7 +42,10 @@ PUBLISHED = [
 
 @pytest.mark.parametrize(("labels", "splits", "codes", "leaf", "sizes"), PUBLISHED)
 def test_levels(labels, splits, codes, leaf, sizes):
-    tree = build_tree(vectors_of(labels, density=0.05), splits, codes, leaf, max_iter=2)
+    tree = build_tree(
+        vectors_of(labels, density=0.05),
+        ClusteringSettings(splits, codes, leaf, max_iter=2),
+    )
     assert tree.sizes == sizes
     for level in range(tree.depth):
         counts = np.diff(tree.children(level)[1])
@@ -55,7 +63,7 @@ def lean(vectors, order, left):
 
 def test_every_split_is_better_than_chance():
     vectors = scipy.sparse.csr_matrix(vectors_of(256, seed=4))
-    tree = build_tree(vectors, nr_splits=2, min_codes=2, max_leaf_size=32)
+    tree = build_tree(vectors, ClusteringSettings(nr_splits=2, min_codes=2, max_leaf_size=32))
     random = np.random.default_rng(0)
     for level in range(1, tree.depth - 1):
         nodes, splits = tree.children(level)
@@ -72,7 +80,8 @@ def test_groups_become_leaves(sparse):
     group = np.random.default_rng(1).permutation(np.arange(64) // 8)
     vectors = np.eye(8, 20, dtype=np.float32)[group]
     vectors += np.random.default_rng(2).normal(0, 0.02, vectors.shape).astype(np.float32)
-    tree = build_tree(scipy.sparse.csr_matrix(vectors) if sparse else vectors, max_leaf_size=8)
+    given = scipy.sparse.csr_matrix(vectors) if sparse else vectors
+    tree = build_tree(given, ClusteringSettings(max_leaf_size=8))
     assert tree.sizes == [8, 64]
     pure = [len(set(group[tree.labels_under(0, leaf)])) == 1 for leaf in range(8)]
     assert sum(pure) >= 6
@@ -80,20 +89,20 @@ def test_groups_become_leaves(sparse):
 
 def test_settings_and_seeds():
     vectors = vectors_of(500)
-    first = build_tree(vectors, max_leaf_size=20)
-    assert first == build_tree(vectors, max_leaf_size=20, threads=3)
+    first = build_tree(vectors, ClusteringSettings(max_leaf_size=20))
+    assert first == build_tree(vectors, ClusteringSettings(max_leaf_size=20), threads=3)
     others = [{"seed": 1}, {"spherical": False}, {"max_iter": 1}, {"min_sample_rate": 0.3}]
     for other in (*others, {"max_sample_rate": 0.5, "min_sample_rate": 0.5, "warmup_ratio": 0.0}):
-        tree = build_tree(vectors, max_leaf_size=20, **other)
+        tree = build_tree(vectors, ClusteringSettings(max_leaf_size=20, **other))
         assert tree.sizes == first.sizes and tree != first
 
 
 def test_labels_without_vectors_get_leaves():
     vectors = scipy.sparse.csr_matrix((90, 12), dtype=np.float32)
-    assert build_tree(vectors, max_leaf_size=10).sizes == [16, 90]
+    assert build_tree(vectors, ClusteringSettings(max_leaf_size=10)).sizes == [16, 90]
     vectors = vectors_of(90).tolil()
     vectors[::2] = 0
-    tree = build_tree(vectors.tocsr(), max_leaf_size=10)
+    tree = build_tree(vectors.tocsr(), ClusteringSettings(max_leaf_size=10))
     assert sorted(np.concatenate([tree.labels_under(0, n) for n in range(16)])) == list(range(90))
 
 
@@ -112,7 +121,7 @@ def test_labels_without_vectors_get_leaves():
 )
 def test_impossible_settings(settings, message):
     with pytest.raises(ConfigError, match=message):
-        build_tree(np.eye(10), **settings)
+        build_tree(np.eye(10), ClusteringSettings(**settings))
 
 
 def test_no_labels():
@@ -124,7 +133,7 @@ def test_no_labels():
 def test_new_labels_go_to_the_nearest_leaf(sparse, monkeypatch):
     old, new = vectors_of(60, seed=5).toarray(), vectors_of(25, density=0.2, seed=6).toarray()
     assert (np.linalg.norm(new, axis=1) > 0).all()
-    tree = build_tree(old, nr_splits=2, max_leaf_size=8)
+    tree = build_tree(old, ClusteringSettings(nr_splits=2, max_leaf_size=8))
     centroids = np.zeros((tree.sizes[-2], 40))
     for label, leaf in enumerate(tree.parents[-1]):
         centroids[leaf] += old[label]

@@ -12,7 +12,7 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ops.linear.solver import has_native
 from tfxc.ranker import chain as chain_module
 from tfxc.ranker.chain import train_ranker
-from tfxc.ranker.layer import BudgetError, least_budget, train_layer
+from tfxc.ranker.layer import BudgetError, LayerProblem, Limits, least_budget, train_layer
 from tfxc.ranker.negatives import examples_of
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import Ranker, load_layer
@@ -61,7 +61,7 @@ def test_negatives_the_layers_above_find(tmp_path, problem, monkeypatch):
     seen = {}
 
     def watched(*arguments, **options):
-        seen[arguments[3].name] = options["examples"]
+        seen[arguments[1].name] = arguments[0].examples
         return train_layer(*arguments, **options)
 
     monkeypatch.setattr(chain_module, "train_layer", watched)
@@ -86,7 +86,7 @@ def test_user_negatives_join(tmp_path, problem, monkeypatch):
     seen = []
 
     def watched(*arguments, **options):
-        seen.append(options["examples"])
+        seen.append(arguments[0].examples)
         return train_layer(*arguments, **options)
 
     monkeypatch.setattr(chain_module, "train_layer", watched)
@@ -139,7 +139,7 @@ def test_finished_layers_are_kept(tmp_path, problem, monkeypatch):
         patch.setattr(chain_module, "search", None)
 
         def dies(*arguments, **options):
-            if arguments[3].name == "layer-2":
+            if arguments[1].name == "layer-2":
                 raise KeyboardInterrupt
             return train_layer(*arguments, **options)
 
@@ -179,16 +179,16 @@ def test_the_least_budget_works(tmp_path, problem, parents, largest):
     blocks = []
     for layer, solver in enumerate(settings.solvers(tree.sizes)):
         examples = examples_of(("tfn",), above=targets[layer - 1]) if layer else None
-        arguments = targets[layer], tree.parents[layer], solver, examples, relevance[layer]
-        blocks.append(least_budget(features, *arguments, 0, 0))
+        parts = targets[layer], tree.parents[layer], examples, relevance[layer]
+        blocks.append(least_budget(LayerProblem(features, *parts), solver, 0, 0))
     assert np.argmax(blocks) == largest
     least = held + max(blocks)
     for budget in (100_000, least - 1):
         message = f"at least {least:,} bytes expected .*, {budget:,} found"
         with pytest.raises(BudgetError, match=message):
-            train_ranker(features, labels, tree, tmp_path, settings, memory_budget=budget)
+            train_ranker(features, labels, tree, tmp_path, settings, limits=Limits(budget))
     assert not any(tmp_path.iterdir()), "found before anything is trained"
-    train_ranker(features, labels, tree, tmp_path, settings, memory_budget=least)
+    train_ranker(features, labels, tree, tmp_path, settings, limits=Limits(least))
 
 
 @needs_native
@@ -199,12 +199,12 @@ def test_blocks_the_layers_above_decide(tmp_path, problem):
     settings = RankerSettings(negatives="man")
     for _ in range(2):
         with pytest.raises(BudgetError) as caught:
-            train_ranker(features, labels, tree, tmp_path, settings, memory_budget=budgets[-1])
+            train_ranker(features, labels, tree, tmp_path, settings, limits=Limits(budgets[-1]))
         budgets.append(caught.value.least)
     assert budgets == sorted(budgets)
     with pytest.raises(BudgetError):
-        train_ranker(features, labels, tree, tmp_path, settings, memory_budget=budgets[-1] - 1)
-    train_ranker(features, labels, tree, tmp_path, settings, memory_budget=budgets[-1])
+        train_ranker(features, labels, tree, tmp_path, settings, limits=Limits(budgets[-1] - 1))
+    train_ranker(features, labels, tree, tmp_path, settings, limits=Limits(budgets[-1]))
 
 
 def test_shapes_that_do_not_fit(tmp_path, problem):

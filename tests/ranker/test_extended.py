@@ -6,8 +6,8 @@ import scipy.sparse
 
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ops.linear.solver import SolverSettings
-from tfxc.ranker.extended import grow_layer
-from tfxc.ranker.layer import train_layer
+from tfxc.ranker.extended import extend_layer
+from tfxc.ranker.layer import LayerProblem, Limits, train_layer
 from tfxc.ranker.search import load_layer
 from tfxc.ranker.store import weight_matrix
 
@@ -29,36 +29,31 @@ def test_equals_a_training_of_all_blocks(tmp_path, relevance):
     weights = labels.multiply(2.5).tocsr() if relevance else None
     old_weights = None if weights is None else weights[:, :7]
     parents = tree.parents[1]
-    arguments = {"examples": examples, "threads": 1}
-    train_layer(
-        features, labels[:, :7], parents[:7], tmp_path / "old", SETTINGS,
-        relevance=old_weights, **arguments,
-    )  # fmt: skip
-    train_layer(
-        features, labels, parents, tmp_path / "all", SETTINGS, relevance=weights, **arguments
-    )
+    first = LayerProblem(features, labels[:, :7], parents[:7], examples, old_weights)
+    every = LayerProblem(features, labels, parents, examples, weights)
+    one = Limits(threads=1)
+    train_layer(first, tmp_path / "old", SETTINGS, limits=one)
+    train_layer(every, tmp_path / "all", SETTINGS, limits=one)
     old = load_layer(tmp_path / "old")
-    grown = grow_layer(
-        old, parents, [0, 2], features, labels, tmp_path / "part", SETTINGS,
-        relevance=weights, **arguments,
-    )  # fmt: skip
+    extended = extend_layer(old, [0, 2], every, tmp_path / "part", SETTINGS, limits=one)
     expected = weight_matrix(load_layer(tmp_path / "all"), 20).toarray()
-    found = weight_matrix(grown, 20).toarray()
+    found = weight_matrix(extended, 20).toarray()
     np.testing.assert_allclose(found, expected, atol=2e-5)
     unaffected = [2, 3, 4]
     before = weight_matrix(old, 20).toarray()
     np.testing.assert_array_equal(found[:, unaffected], before[:, unaffected])
-    assert grown.trained.tolist() == [True] * 9
-    for name, array in zip(grown._fields, grown, strict=True):
+    assert extended.trained.tolist() == [True] * 9
+    for name, array in zip(extended._fields, extended, strict=True):
         assert array.dtype == getattr(old, name).dtype, name
 
 
 def test_a_layer_under_one_root(tmp_path):
     features, labels, _ = problem(1)
     parents = np.zeros(9, np.int32)
-    train_layer(features, labels[:, :7], parents[:7], tmp_path / "old", SETTINGS)
-    train_layer(features, labels, parents, tmp_path / "all", SETTINGS)
+    every = LayerProblem(features, labels, parents)
+    train_layer(LayerProblem(features, labels[:, :7], parents[:7]), tmp_path / "old", SETTINGS)
+    train_layer(every, tmp_path / "all", SETTINGS)
     old = load_layer(tmp_path / "old")
-    grown = grow_layer(old, parents, [0], features, labels, tmp_path / "part", SETTINGS)
+    extended = extend_layer(old, [0], every, tmp_path / "part", SETTINGS)
     expected = weight_matrix(load_layer(tmp_path / "all"), 20).toarray()
-    np.testing.assert_allclose(weight_matrix(grown, 20).toarray(), expected, atol=2e-5)
+    np.testing.assert_allclose(weight_matrix(extended, 20).toarray(), expected, atol=2e-5)

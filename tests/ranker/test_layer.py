@@ -8,7 +8,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.ops.linear.solver import SolverSettings, has_native, solve_block
 from tfxc.ranker import layer as layer_module
 from tfxc.ranker.features import check_features
-from tfxc.ranker.layer import train_layer
+from tfxc.ranker.layer import LayerProblem, Limits, train_layer
 from tfxc.ranker.search import load_layer
 from tfxc.ranker.store import weight_matrix
 
@@ -20,7 +20,7 @@ needs_native = pytest.mark.skipif(not has_native(), reason="compiled linear solv
 
 @pytest.fixture
 def drawn():
-    """Arguments of ``train_layer``; node 4 has no positive, parent 5 no example of its own."""
+    """Arguments of ``LayerProblem``; node 4 has no positive, parent 5 no example of its own."""
     random = np.random.default_rng(0)
     features = scipy.sparse.random(ROWS, FEATURES, 0.2, "csr", np.float32, random_state=1)
     targets = (random.random((ROWS, NODES)) < 0.07).astype(np.float32)
@@ -45,7 +45,7 @@ def weights_in(folder):
 def test_every_node_learns_from_its_examples(tmp_path, drawn, is_root):
     if is_root:
         drawn.update(examples=None, parents=np.zeros(NODES, int))
-    report = train_layer(folder=tmp_path / "layer-0", settings=EXACT, **drawn)
+    report = train_layer(LayerProblem(**drawn), tmp_path / "layer-0", EXACT)
     assert report == (NODES - 1, 1, 0)
     found = weights_in(tmp_path / "layer-0")
     targets, relevance = drawn["targets"].toarray(), drawn["relevance"].toarray()
@@ -66,7 +66,7 @@ def test_every_node_learns_from_its_examples(tmp_path, drawn, is_root):
 
 
 def test_a_killed_training_goes_on(tmp_path, drawn, monkeypatch):
-    train_layer(folder=tmp_path / "whole", **drawn)
+    train_layer(LayerProblem(**drawn), tmp_path / "whole")
     asked = []
 
     def dies(*arguments, **options):
@@ -77,12 +77,12 @@ def test_a_killed_training_goes_on(tmp_path, drawn, monkeypatch):
 
     monkeypatch.setattr(layer_module, "solve_block", dies)
     with pytest.raises(KeyboardInterrupt):
-        train_layer(folder=tmp_path / "killed", threads=1, **drawn)
+        train_layer(LayerProblem(**drawn), tmp_path / "killed", limits=Limits(threads=1))
     assert not (tmp_path / "killed").exists()
     before = len(asked)
-    train_layer(folder=tmp_path / "killed", threads=2, **drawn)
+    train_layer(LayerProblem(**drawn), tmp_path / "killed", limits=Limits(threads=2))
     assert len(asked) == before + 3  # three blocks were done
-    report = train_layer(folder=tmp_path / "killed", **drawn)
+    report = train_layer(LayerProblem(**drawn), tmp_path / "killed")
     assert len(asked) == before + 3 and report.trained == NODES - 1  # nothing was left to do
     for path in (tmp_path / "whole").glob("*.npy"):
         assert path.read_bytes() == (tmp_path / "killed" / path.name).read_bytes(), path.name
@@ -102,8 +102,8 @@ def test_the_fingerprint_sees_every_number(monkeypatch, half, name):
     targets = scipy.sparse.csc_matrix(np.eye(rows, 2, dtype=np.float32))
 
     def fingerprint():
-        arguments = (targets, np.zeros(2, int), SolverSettings(), None, None)
-        return layer_module._Layer(features, *arguments).fingerprint()
+        problem = LayerProblem(features, targets, np.zeros(2, int))
+        return layer_module._Layer(problem, SolverSettings()).fingerprint()
 
     before, inner = fingerprint(), getattr(features, name)[300_000:-300_000]
     assert fingerprint() == before
@@ -112,9 +112,9 @@ def test_the_fingerprint_sees_every_number(monkeypatch, half, name):
 
 
 def test_other_settings_train_anew(tmp_path, drawn):
-    train_layer(folder=tmp_path / "layer-0", **drawn)
+    train_layer(LayerProblem(**drawn), tmp_path / "layer-0")
     before = weights_in(tmp_path / "layer-0")
-    train_layer(folder=tmp_path / "layer-0", settings=EXACT, **drawn)
+    train_layer(LayerProblem(**drawn), tmp_path / "layer-0", EXACT)
     assert not np.array_equal(before, weights_in(tmp_path / "layer-0"))
 
 
@@ -123,15 +123,16 @@ def test_other_settings_train_anew(tmp_path, drawn):
 def test_the_least_budget_works(tmp_path, drawn, is_root):
     if is_root:
         drawn.update(examples=None, parents=np.zeros(NODES, int))
+    problem = LayerProblem(**drawn)
     with pytest.raises(ConfigError, match=r"at least [0-9,]+ bytes") as caught:
-        train_layer(folder=tmp_path / "layer-0", memory_budget=1000, **drawn)
+        train_layer(problem, tmp_path / "layer-0", limits=Limits(1000))
     least = int(str(caught.value).split(" bytes")[0].split()[-1].replace(",", ""))
     with pytest.raises(ConfigError, match="memory_budget"):
-        train_layer(folder=tmp_path / "layer-0", memory_budget=least - 1, **drawn)
+        train_layer(problem, tmp_path / "layer-0", limits=Limits(least - 1))
     with pytest.raises(ConfigError, match=f"{least + 500:,} bytes .*, {least + 499:,} found"):
-        train_layer(folder=tmp_path / "layer-0", memory_budget=least + 499, held=500, **drawn)
-    train_layer(folder=tmp_path / "layer-0", memory_budget=least + 500, held=500, **drawn)
-    train_layer(folder=tmp_path / "free", **drawn)
+        train_layer(problem, tmp_path / "layer-0", limits=Limits(least + 499), held=500)
+    train_layer(problem, tmp_path / "layer-0", limits=Limits(least + 500), held=500)
+    train_layer(problem, tmp_path / "free")
     np.testing.assert_allclose(
         weights_in(tmp_path / "layer-0"), weights_in(tmp_path / "free"), atol=1e-5
     )
@@ -142,11 +143,11 @@ def test_mapped_features(tmp_path, drawn):
     for name in ("data", "indices", "indptr"):
         np.save(tmp_path / f"{name}.npy", getattr(drawn["features"], name))
         parts[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
-    train_layer(folder=tmp_path / "expected", **drawn)
+    train_layer(LayerProblem(**drawn), tmp_path / "expected")
     drawn["features"] = scipy.sparse.csr_matrix(
         (parts["data"], parts["indices"], parts["indptr"]), (ROWS, FEATURES)
     )
-    train_layer(folder=tmp_path / "found", **drawn)
+    train_layer(LayerProblem(**drawn), tmp_path / "found")
     np.testing.assert_array_equal(weights_in(tmp_path / "found"), weights_in(tmp_path / "expected"))
 
 
@@ -162,7 +163,7 @@ def test_mapped_features(tmp_path, drawn):
 )
 def test_arguments_that_do_not_fit(tmp_path, drawn, name, value, message):
     with pytest.raises(DataError, match=message):
-        train_layer(folder=tmp_path / "layer-0", **{**drawn, name: value})
+        train_layer(LayerProblem(**{**drawn, name: value}), tmp_path / "layer-0")
 
 
 def test_features_that_cannot_be_learned_from():

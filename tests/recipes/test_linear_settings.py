@@ -16,7 +16,7 @@ from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa_with_label_features
-from tfxc.labels.tree_building import build_tree
+from tfxc.labels.tree_building import ClusteringSettings, build_tree
 from tfxc.recipes.xr_linear.settings import TreeSettings
 from tfxc.recipes.xr_transformer.checks import planned
 from tfxc.recipes.xr_transformer.recipe import XrTransformer
@@ -42,11 +42,12 @@ def test_features_of_labels(join, tmp_path):
     tree = TreeSettings({**settings, "max_leaf_size": 3}, seed=4)
     vectors = pifa_with_label_features(labels, features, given, join, 0.25)
     built = tree.build(features, labels)
-    assert built == build_tree(vectors, seed=4, max_leaf_size=3)
+    assert built == build_tree(vectors, ClusteringSettings(seed=4, max_leaf_size=3))
     assert built.sizes == tree.sizes(12, 6)
     alone = {"label_features": settings["label_features"], "label_embedding": "given"}
     tree = TreeSettings({**alone, "max_leaf_size": 3}, seed=4)
-    assert tree.build(features[:, :2], labels) == build_tree(given, seed=4, max_leaf_size=3)
+    expected = build_tree(given, ClusteringSettings(seed=4, max_leaf_size=3))
+    assert tree.build(features[:, :2], labels) == expected
 
 
 def test_a_ranker_over_a_tree_from_a_file(run, files, capsys):
@@ -133,9 +134,8 @@ def test_trees_of_an_xr_transformer(texts):
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     both = scipy.sparse.hstack([terms, scipy.sparse.csr_matrix(vectors)], "csr", np.float32)
     given = np.load(texts / "names.npy")
-    expected = build_tree(
-        pifa_with_label_features(labels, both, given), nr_splits=4, max_leaf_size=16, seed=0
-    )
+    settings = ClusteringSettings(nr_splits=4, max_leaf_size=16)
+    expected = build_tree(pifa_with_label_features(labels, both, given), settings)
     assert ClusterTree.load(context.run / "tree.npz").sizes == expected.sizes == [4, 56]
     assert ClusterTree.load(context.run / "tree.npz") == expected
 

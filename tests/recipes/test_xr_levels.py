@@ -15,7 +15,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.recipes.xr_transformer import levels as levels_module
 from tfxc.recipes.xr_transformer.checks import check_fit, plan_of, settings_of_ranker, tree_settings
-from tfxc.recipes.xr_transformer.levels import Levels, as_table
+from tfxc.recipes.xr_transformer.levels import LevelData, Levels, as_table
 from tfxc.recipes.xr_transformer.plan import Plan, fine_tuned_levels, per_level
 from tfxc.recipes.xr_transformer.recipe import XrTransformer
 from tfxc.runs.folder import RunFolder
@@ -57,7 +57,8 @@ def make(tmp_path):
         config = SimpleNamespace(evaluation=SimpleNamespace(batch_size=8))
         targets = TREE.multi_resolution(labels)
         run = RunFolder(tmp_path)
-        return FrozenLevels(Plan(**plan), config, None, run, None, terms, targets, TREE, {})
+        data = LevelData(None, terms, targets, TREE, {})
+        return FrozenLevels(Plan(**plan), config, None, run, data)
 
     return build
 

@@ -1,5 +1,6 @@
 """The tools that build and show trees of labels."""
 
+import dataclasses
 import html.parser
 import re
 
@@ -11,7 +12,7 @@ from tests.commands.calls import call
 from tests.data.prepared import numbered_rows, prepared
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa, pifa_with_label_features, pii
-from tfxc.labels.tree_building import build_tree
+from tfxc.labels.tree_building import ClusteringSettings, build_tree
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_trees_from_matrices(tool, files, tmp_path, capsys):
             capsys, tool("build_tree"), *data, *SHAPE, "--output", output, "--seed", 7, *options
         )
         assert outcome.code == 0, outcome.err
-        expected = build_tree(vectors, nr_splits=4, max_leaf_size=4, seed=7)
+        expected = build_tree(vectors, ClusteringSettings(nr_splits=4, max_leaf_size=4, seed=7))
         assert ClusterTree.load(output) == expected
         assert "levels: 4, 16, 40 (the last are the labels)" in outcome.out
         assert "leaves: 16 of 2 to 3 labels, 2.5 on average" in outcome.out
@@ -62,12 +63,13 @@ def test_trees_from_label_vectors_and_prepared_data(tool, tmp_path, capsys):
     output = tmp_path / "tree.npz"
     given = ["--label-vectors", tmp_path / "z.npy", "--means", "--output", output, *SHAPE]
     assert call(capsys, tool("build_tree"), *given).code == 0
-    expected = build_tree(vectors, nr_splits=4, max_leaf_size=4, spherical=False)
+    settings = ClusteringSettings(nr_splits=4, max_leaf_size=4, spherical=False)
+    expected = build_tree(vectors, settings)
     assert ClusterTree.load(output) == expected
     rates = {"min_sample_rate": 0.5, "max_sample_rate": 0.75, "warmup_ratio": 0.5}
     more = [part for name, rate in rates.items() for part in (f"--{name.replace('_', '-')}", rate)]
     assert call(capsys, tool("build_tree"), *given, *more).code == 0
-    drawn = build_tree(vectors, nr_splits=4, max_leaf_size=4, spherical=False, **rates)
+    drawn = build_tree(vectors, dataclasses.replace(settings, **rates))
     assert ClusterTree.load(output) == drawn != expected
     folder = prepared(tmp_path / "prepared", numbered_rows(20), 7)
     given = ["--prepared-data", folder, "--output", output, *SHAPE]

@@ -14,7 +14,7 @@ from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.labels.label_embeddings import pifa
-from tfxc.labels.tree_building import build_tree
+from tfxc.labels.tree_building import ClusteringSettings, build_tree
 from tfxc.recipes.base import Context
 from tfxc.recipes.fit import Fit
 from tfxc.recipes.xr_linear.settings import TreeSettings
@@ -52,7 +52,7 @@ def test_trains_and_is_read_again(texts):
     source = open_source(folder, "train")
     features, labels = matrices(source)
     settings = {"nr_splits": 2, "max_leaf_size": 4, "seed": config.seed}
-    expected = build_tree(pifa(labels, features), **settings)
+    expected = build_tree(pifa(labels, features), ClusteringSettings(**settings))
     assert [level.nodes for level in head.shape] == expected.sizes == [2, 4, 8, 24]
     for level in (1, 2, 3):
         np.testing.assert_array_equal(head.parents[level].numpy(), expected.parents[level])

@@ -175,9 +175,10 @@ class Mach(Head):
         if self._inverse is None:
             self._inverse = gather.invert_lookups(self.lookups, self.num_buckets)
         if method == "approximate":
-            sizes = {"num_buckets_taken": self.search_buckets, "min_count": self.search_min_count}
+            candidates = gather.Candidates(self.search_buckets, self.search_min_count)
+            options = {"aggregate": self._combine, "candidates": candidates}
             given = scores, self.lookups, self._inverse, k
-            ids, totals = gather.approximate_top_k(*given, aggregate=self._combine, **sizes)
+            ids, totals = gather.approximate_top_k(*given, **options)
         else:
             exact = {"aggregate": self._combine, "method": method, "inverse": self._inverse}
             ids, totals = gather.top_k(scores, self.lookups, k, **exact)

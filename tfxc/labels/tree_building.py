@@ -1,6 +1,7 @@
 """Builds trees of label clusters, and puts new labels into one."""
 
 import heapq
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
@@ -15,29 +16,11 @@ _LEAST = {"nr_splits": 2, "min_codes": 1, "max_leaf_size": 2, "max_iter": 1, "se
 _MOST_SCORES = 1 << 24  # of labels and leaves that stand in memory together
 
 
-def build_tree(
-    label_vectors,
-    nr_splits=16,
-    min_codes=None,
-    max_leaf_size=100,
-    spherical=True,
-    max_iter=20,
-    seed=0,
-    min_sample_rate=1.0,
-    max_sample_rate=1.0,
-    warmup_ratio=0.4,
-    threads=None,
-):
-    """Balanced hierarchical 2-means, then merged to nodes of ``nr_splits`` children.
-
-    The labels are halved, the halves again, until at most ``max_leaf_size`` labels are left in
-    each of 2^h leaves, whose sizes differ by 1 at most. Where there are more than ``min_codes``
-    clusters at the top, every ``nr_splits`` neighbours get a parent. The number of levels follows
-    from the number of labels.
+@dataclass(frozen=True)
+class ClusteringSettings:
+    """How labels are clustered.
 
     Args:
-        label_vectors: float (labels, width), CSR or dense, see ``labels.label_embeddings``; a row
-            of zeros gets a leaf as well.
         nr_splits: children of an inner node, at least 2.
         min_codes: most nodes of the first level; None = ``nr_splits``.
         max_leaf_size: most labels under a leaf, at least 2. From the number of labels on, the tree
@@ -48,7 +31,64 @@ def build_tree(
         min_sample_rate, max_sample_rate: share of a node's labels that its centres are found from,
             rising from the first at the root to the second; 1 = all.
         warmup_ratio: share of the levels of halving over which it rises.
-        threads: None = all cores.
+
+    Example:
+        >>> ClusteringSettings(max_leaf_size=16).level_sizes(30_938)
+        [8, 128, 2048, 30938]
+    """
+
+    nr_splits: int = 16
+    min_codes: int | None = None
+    max_leaf_size: int = 100
+    spherical: bool = True
+    max_iter: int = 20
+    seed: int = 0
+    min_sample_rate: float = 1.0
+    max_sample_rate: float = 1.0
+    warmup_ratio: float = 0.4
+
+    def level_sizes(self, num_labels):
+        """The sizes of the levels of the tree that ``build_tree`` builds.
+
+        Returns:
+            list of int, the last the number of labels.
+
+        Raises:
+            ConfigError: a setting that decides them has an impossible value.
+        """
+        found = {name: getattr(self, name) for name in ("nr_splits", "min_codes", "max_leaf_size")}
+        _check_counts({name: value for name, value in found.items() if value is not None})
+        shape = built_shape(num_labels, self.nr_splits, self.min_codes, self.max_leaf_size)
+        return [level.nodes for level in shape]
+
+    def check_sampling(self):
+        """Refuses settings that say nothing about the levels' sizes.
+
+        Raises:
+            ConfigError: an impossible value.
+        """
+        _check_counts({"max_iter": self.max_iter, "seed": self.seed})
+        _check_shares(self.min_sample_rate, self.max_sample_rate, self.warmup_ratio)
+
+    def sample_rate(self, level, depth):
+        """The share of a node's labels that its centres are found from."""
+        warm = min(1.0, level / (depth * self.warmup_ratio)) if self.warmup_ratio else 1.0
+        return self.min_sample_rate + (self.max_sample_rate - self.min_sample_rate) * warm
+
+
+def build_tree(label_vectors, settings=None, *, threads=None):
+    """Balanced hierarchical 2-means, then merged to nodes of ``nr_splits`` children.
+
+    The labels are halved, the halves again, until at most ``max_leaf_size`` labels are left in
+    each of 2^h leaves, whose sizes differ by 1 at most. Where there are more than ``min_codes``
+    clusters at the top, every ``nr_splits`` neighbours get a parent. The number of levels follows
+    from the number of labels.
+
+    Args:
+        label_vectors: float (labels, width), CSR or dense, see ``labels.label_embeddings``; a row
+            of zeros gets a leaf as well.
+        settings: ``ClusteringSettings``; None takes its defaults.
+        threads: at most this many; None takes all cores.
 
     Returns:
         ``ClusterTree``.
@@ -60,15 +100,17 @@ def build_tree(
     Reference: Prabhu et al., WWW 2018, "Parabel"; Yu et al., JMLR 2022, "PECOS".
 
     Example:
-        >>> build_tree(np.eye(40, dtype=np.float32), nr_splits=4, max_leaf_size=3).sizes
+        >>> settings = ClusteringSettings(nr_splits=4, max_leaf_size=3)
+        >>> build_tree(np.eye(40, dtype=np.float32), settings).sizes
         [4, 16, 40]
     """
+    settings = settings or ClusteringSettings()
     num_labels = label_vectors.shape[0]
-    sizes = level_sizes(num_labels, nr_splits, min_codes, max_leaf_size)
-    check_sampling(max_iter, seed, min_sample_rate, max_sample_rate, warmup_ratio)
+    sizes = settings.level_sizes(num_labels)
+    settings.check_sampling()
     if num_labels < 1:
         raise DataError("vectors of at least one label are expected, found none")
-    halves = Halves(label_vectors, seed, spherical, max_iter, threads)
+    halves = Halves(label_vectors, settings.seed, settings.spherical, settings.max_iter, threads)
     if len(sizes) == 1:
         return ClusterTree([np.zeros(num_labels, np.int32)])
     depth = sizes[-2].bit_length() - 1
@@ -76,43 +118,12 @@ def build_tree(
     for level in range(depth):
         begins, ends = bounds[:-1], bounds[1:]
         lefts = (begins + ends) // 2 - begins
-        warm = min(1.0, level / (depth * warmup_ratio)) if warmup_ratio else 1.0
-        rate = min_sample_rate + (max_sample_rate - min_sample_rate) * warm
-        halves.cut(np.stack([begins, ends, lefts], 1), rate)
+        halves.cut(np.stack([begins, ends, lefts], 1), settings.sample_rate(level, depth))
         bounds = np.append(np.stack([begins, begins + lefts], 1).ravel(), num_labels)
     leaf_of = np.empty(num_labels, np.int32)
     leaf_of[halves.order] = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-    inner = [np.arange(size) // nr_splits for size in sizes[1:-1]]
+    inner = [np.arange(size) // settings.nr_splits for size in sizes[1:-1]]
     return ClusterTree([np.zeros(sizes[0], np.int32), *inner, leaf_of])
-
-
-def level_sizes(num_labels, nr_splits=16, min_codes=None, max_leaf_size=100):
-    """The sizes of the levels of the tree that ``build_tree`` builds; arguments as there.
-
-    Returns:
-        list of int, the last the number of labels.
-
-    Raises:
-        ConfigError: a setting has an impossible value.
-
-    Example:
-        >>> level_sizes(30_938, nr_splits=16, max_leaf_size=16)
-        [8, 128, 2048, 30938]
-    """
-    found = {"nr_splits": nr_splits, "min_codes": min_codes, "max_leaf_size": max_leaf_size}
-    _check_counts({name: value for name, value in found.items() if value is not None})
-    shape = built_shape(num_labels, nr_splits, min_codes, max_leaf_size)
-    return [level.nodes for level in shape]
-
-
-def check_sampling(max_iter=20, seed=0, min_sample_rate=1.0, max_sample_rate=1.0, warmup_ratio=0.4):
-    """Refuses arguments of ``build_tree`` that say nothing about the levels' sizes.
-
-    Raises:
-        ConfigError: an impossible value.
-    """
-    _check_counts({"max_iter": max_iter, "seed": seed})
-    _check_shares(min_sample_rate, max_sample_rate, warmup_ratio)
 
 
 def _check_counts(found):

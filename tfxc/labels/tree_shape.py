@@ -36,7 +36,8 @@ def built_shape(num_labels, nr_splits=16, min_codes=None, max_leaf_size=100):
     """The shape that ``build_tree`` gives so many labels, whatever their vectors are.
 
     Args:
-        num_labels, nr_splits, min_codes, max_leaf_size: see ``labels.tree_building.build_tree``.
+        num_labels: number of labels.
+        nr_splits, min_codes, max_leaf_size: see ``labels.tree_building.ClusteringSettings``.
 
     Returns:
         list of ``LevelShape``.

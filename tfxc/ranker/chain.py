@@ -8,7 +8,7 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import write_errors
 from tfxc.ranker.features import check_features
-from tfxc.ranker.layer import BudgetError, least_budget, train_layer
+from tfxc.ranker.layer import NO_LIMITS, BudgetError, LayerProblem, least_budget, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import FORMAT, load_layer, search
@@ -25,8 +25,7 @@ def train_ranker(
     *,
     relevance=None,
     negatives=None,
-    memory_budget=None,
-    threads=None,
+    limits=NO_LIMITS,
 ):
     """Trains an XR-Linear ranker and writes its model folder.
 
@@ -43,9 +42,8 @@ def train_ranker(
         relevance: sparse (N, L), how much each positive counts; None for equally.
         negatives: ``{level: sparse (N, nodes of the level above)}``, parents of further negatives
             for layers with ``usn``.
-        memory_budget: bytes besides the arguments; None for no limit. The label matrices of all
-            levels, which are made here, count.
-        threads: at most this many; None takes all cores. The weights do not depend on it.
+        limits: ``tfxc.ranker.layer.Limits``; the label matrices of all levels, which are made here,
+            count as part of the memory budget.
 
     Returns:
         list of dicts, one for each layer: its nodes ``trained``, those ``without_positives``, which
@@ -74,25 +72,20 @@ def train_ranker(
     """
     chain = _Chain(features, labels, tree, settings or RankerSettings(), relevance, negatives)
     without_features = check_features(features)
-    if memory_budget is not None:
-        chain.check_budget(memory_budget)
+    if limits.memory_budget is not None:
+        chain.check_budget(limits.memory_budget)
     folder = Path(folder) / "ranker"
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PARAMETERS).unlink(missing_ok=True)  # a half-trained folder is no model
     reports = []
-    for layer, level in enumerate(chain.levels):
+    for layer in range(len(chain.levels)):
         report = train_layer(
-            features,
-            chain.targets[level],
-            tree.parents[level],
+            chain.problem(layer, chain.examples(layer, folder, limits.threads)),
             folder / f"layer-{layer}",
             chain.solvers[layer],
-            examples=chain.examples(layer, folder, threads),
-            relevance=chain.relevance[level],
-            memory_budget=memory_budget,
+            limits=limits,
             held=chain.held(),
-            threads=threads,
             title=f"layer {layer + 1} of {len(chain.levels)}",
         )
         reports.append(report._asdict())
@@ -118,6 +111,17 @@ class _Chain:
             self.targets, tree, settings.relevance_mode, settings.relevance_norm, relevance
         )
         self._predicted = None
+
+    def problem(self, layer, examples):
+        """The ``LayerProblem`` of a layer with these examples."""
+        level = self.levels[layer]
+        return LayerProblem(
+            self.features,
+            self.targets[level],
+            self.tree.parents[level],
+            examples,
+            self.relevance[level],
+        )
 
     def examples(self, layer, folder, threads):
         """M of a layer, or None under one root; predicts where this or a later layer needs it."""
@@ -169,16 +173,8 @@ class _Chain:
         least = budget
         for layer, level in enumerate(self.levels):
             if level == 0 or "man" not in scheme_of(self.values["negatives"][layer]):
-                needed = least_budget(
-                    self.features,
-                    self.targets[level],
-                    self.tree.parents[level],
-                    self.solvers[layer],
-                    self._examples(layer),
-                    self.relevance[level],
-                    budget,
-                    self.held(),
-                )
+                problem = self.problem(layer, self._examples(layer))
+                needed = least_budget(problem, self.solvers[layer], budget, self.held())
                 least = max(least, needed)
         if least > budget:
             raise BudgetError(least, budget)

@@ -5,34 +5,19 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.ops.search.chunked_layer import ChunkedLayer
-from tfxc.ranker.layer import train_layer
+from tfxc.ranker.layer import NO_LIMITS, LayerProblem, train_layer
 from tfxc.ranker.search import load_layer
 
 
-def grow_layer(
-    old,
-    parents,
-    affected,
-    features,
-    targets,
-    folder,
-    settings=None,
-    *,
-    examples=None,
-    relevance=None,
-    memory_budget=None,
-    threads=None,
-):
+def extend_layer(old, affected, problem, folder, settings=None, *, limits=NO_LIMITS):
     """A layer whose affected blocks are trained anew; the weights of all others are the old ones.
 
     Args:
         old: ``ChunkedLayer`` of the first nodes.
-        parents: int (K,), parent of each node, the new ones last.
         affected: int, ascending: parents whose blocks are trained.
-        features, targets, settings, relevance, memory_budget, threads: as of
-            ``tfxc.ranker.layer.train_layer``, of all nodes.
-        folder: where that training writes.
-        examples: sparse (N, parents), see there; None for a layer under one root.
+        problem: ``tfxc.ranker.layer.LayerProblem`` of all nodes, the new ones last.
+        folder: where the training of these blocks writes.
+        settings, limits: as of ``tfxc.ranker.layer.train_layer``.
 
     Returns:
         ``ChunkedLayer``.
@@ -40,20 +25,17 @@ def grow_layer(
     Raises:
         DataError, ConfigError, UserError: see ``train_layer``.
     """
-    parents, affected = np.asarray(parents), np.asarray(affected)
+    parents, affected = np.asarray(problem.parents), np.asarray(affected)
     nodes = np.flatnonzero(np.isin(parents, affected))
-    train_layer(
-        features,
-        targets.tocsc()[:, nodes],
+    examples, relevance = problem.examples, problem.relevance
+    part = LayerProblem(
+        problem.features,
+        problem.targets.tocsc()[:, nodes],
         np.searchsorted(affected, parents[nodes]),
-        folder,
-        settings,
-        examples=None if examples is None else examples.tocsc()[:, affected],
-        relevance=None if relevance is None else relevance.tocsc()[:, nodes],
-        memory_budget=memory_budget,
-        threads=threads,
-        title="training affected blocks",
+        None if examples is None else examples.tocsc()[:, affected],
+        None if relevance is None else relevance.tocsc()[:, nodes],
     )
+    train_layer(part, folder, settings, limits=limits, title="training affected blocks")
     part = load_layer(Path(folder))
     trained = np.zeros(len(parents), bool)
     trained[: len(old.trained)] = old.trained

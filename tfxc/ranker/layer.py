@@ -37,6 +37,42 @@ class BudgetError(ConfigError):
         )
 
 
+class Limits(NamedTuple):
+    """What a training may take of the machine; the weights do not depend on it.
+
+    Attributes:
+        memory_budget: bytes besides the arguments; None for no limit. It decides how many blocks
+            are solved at a time.
+        threads: at most this many; None takes all cores.
+    """
+
+    memory_budget: int | None = None
+    threads: int | None = None
+
+
+NO_LIMITS = Limits()
+
+
+class LayerProblem(NamedTuple):
+    """What the classifiers of a level's nodes learn from.
+
+    Attributes:
+        features: float32 CSR (N, D) without NaN, infinity and duplicates: see
+            ``tfxc.ranker.features.check_features``; memory-mapped arrays will do.
+        targets: sparse (N, K), a positive is an entry that is not 0.
+        parents: int (K,), parent of each node.
+        examples: sparse (N, parents): the examples of a parent's children, besides their
+            positives. None takes all examples, for a layer under one root.
+        relevance: sparse (N, K) with an entry above 0 for each positive; None for 1.
+    """
+
+    features: scipy.sparse.csr_matrix
+    targets: scipy.sparse.spmatrix
+    parents: np.ndarray
+    examples: scipy.sparse.spmatrix | None = None
+    relevance: scipy.sparse.spmatrix | None = None
+
+
 class LayerReport(NamedTuple):
     """What the training of a layer tells.
 
@@ -52,18 +88,7 @@ class LayerReport(NamedTuple):
 
 
 def train_layer(
-    features,
-    targets,
-    parents,
-    folder,
-    settings=None,
-    *,
-    examples=None,
-    relevance=None,
-    memory_budget=None,
-    held=0,
-    threads=None,
-    title="training a layer",
+    problem, folder, settings=None, *, limits=NO_LIMITS, held=0, title="training a layer"
 ):
     """Trains the classifiers of a level's nodes and writes the layer's folder.
 
@@ -71,19 +96,11 @@ def train_layer(
     ones stay on the disk. A training that was killed goes on behind its last finished block.
 
     Args:
-        features: float32 CSR (N, D) without NaN, infinity and duplicates: see
-            ``tfxc.ranker.features.check_features``.
-        targets: sparse (N, K), a positive is an entry that is not 0.
-        parents: int (K,), parent of each node.
+        problem: ``LayerProblem``.
         folder: where ``tfxc.ranker.search.load_layer`` will find the layer.
         settings: ``tfxc.ops.linear.solver.SolverSettings``; None takes its defaults.
-        examples: sparse (N, parents): the examples of a parent's children, besides their
-            positives. None takes all examples, for a layer under one root.
-        relevance: sparse (N, K) with an entry above 0 for each positive; None for 1.
-        memory_budget: bytes besides the arguments; None for no limit. It decides how many blocks
-            are solved at a time.
-        held: bytes of the budget that are taken already.
-        threads: at most this many; None takes all cores. The weights do not depend on it.
+        limits: ``Limits``.
+        held: bytes of the memory budget that are taken already.
         title: of the progress line.
 
     Returns:
@@ -95,11 +112,11 @@ def train_layer(
         UserError: the folder cannot be written.
     """
     settings = settings or SolverSettings()
-    work = _Layer(features, targets, parents, settings, examples, relevance)
+    work = _Layer(problem, settings)
     print_of_all = work.fingerprint()
     trained = np.diff(work.targets.indptr) > 0
     if not is_complete(folder, print_of_all):
-        plan = work.plan(memory_budget, held, thread_count(threads))
+        plan = work.plan(limits.memory_budget, held, thread_count(limits.threads))
         writer = LayerWriter(folder, work.children, work.child_splits, print_of_all)
         try:
             nodes = int(work.child_splits[writer.blocks])
@@ -112,15 +129,15 @@ def train_layer(
     return LayerReport(int(trained.sum()), int((~trained).sum()), unfinished)
 
 
-def least_budget(features, targets, parents, settings, examples, relevance, budget, held):
+def least_budget(problem, settings, budget, held):
     """The ``memory_budget`` that the training of a layer needs: the one given if it suffices.
 
     Args:
-        features, targets, parents, settings, examples, relevance, held: see ``train_layer``.
+        problem, settings, held: see ``train_layer``.
         budget: bytes.
     """
     try:
-        _Layer(features, targets, parents, settings, examples, relevance).plan(budget, held, 1)
+        _Layer(problem, settings).plan(budget, held, 1)
     except BudgetError as error:
         return error.least
     return budget
@@ -129,7 +146,8 @@ def least_budget(features, targets, parents, settings, examples, relevance, budg
 class _Layer:
     """The blocks of a layer."""
 
-    def __init__(self, features, targets, parents, settings, examples, relevance):
+    def __init__(self, problem, settings):
+        features, targets, parents, examples, relevance = problem
         self.features, self.settings, self.parents = features, settings, np.asarray(parents)
         self.num_parents = 1 if examples is None else examples.shape[1]
         self._counted = {}

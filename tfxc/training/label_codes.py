@@ -5,7 +5,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.labels.label_embeddings import pifa_of_source
 from tfxc.labels.label_order import clustered_order
 from tfxc.labels.product_order import product_order
-from tfxc.labels.tree_building import build_tree
+from tfxc.labels.tree_building import ClusteringSettings, build_tree
 from tfxc.model import make_parts
 
 
@@ -53,4 +53,4 @@ def _tree(head, source, feature_kind, num_labels):
         )
     names = ("nr_splits", "min_codes", "max_leaf_size", "spherical", "seed")
     settings = {name: getattr(head, name) for name in names}
-    return build_tree(pifa_of_source(source, num_labels), **settings)
+    return build_tree(pifa_of_source(source, num_labels), ClusteringSettings(**settings))

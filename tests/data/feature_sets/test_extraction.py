@@ -6,7 +6,12 @@ import pytest
 from tests.data.feature_sets.examples import files, vectors
 from tfxc.core.errors import ConfigError, DataError, UserError
 from tfxc.data.chunk import Chunk
-from tfxc.data.feature_sets.extraction import Labels, extract_features, read_labels
+from tfxc.data.feature_sets.extraction import (
+    ExtractionSettings,
+    Labels,
+    extract_features,
+    read_labels,
+)
 from tfxc.data.feature_sets.feature_set import FeatureSet
 from tfxc.data.formats.base import Reader
 from tfxc.data.rows import Rows
@@ -52,7 +57,8 @@ def numbered(count=43):
 def extract(folder, reader=None, encoder=None, **options):
     reader = reader or numbered()
     labels = Labels(np.arange(43, dtype=np.int32) % 7, 7, None)
-    return extract_features(reader, encoder or Squares(), folder, labels, batch_size=8, **options)
+    settings = ExtractionSettings(batch_size=8, **options)
+    return extract_features(reader, encoder or Squares(), folder, labels, settings)
 
 
 def test_features_are_what_the_encoder_says(tmp_path):
@@ -92,7 +98,7 @@ def test_interrupted_and_resumed(tmp_path, stop_at):
     [
         ({"encoder_sha256": "b"}, {}, "encoder_sha256"),
         (None, {"unit_norm": True}, "unit_norm"),
-        (None, {"settings": {"reader_options": {"invert": True}}}, "reader_options"),
+        (None, {"others": {"reader_options": {"invert": True}}}, "reader_options"),
     ],
 )
 def test_going_on_with_something_else_is_refused(tmp_path, encoder, options, key):

@@ -3,6 +3,7 @@ import pytest
 
 from tfxc.core.errors import ConfigError
 from tfxc.ops.search.gather import (
+    Candidates,
     InverseLookups,
     approximate_top_k,
     has_native,
@@ -271,8 +272,7 @@ def test_approximate_equals_plain_loops(native, aggregate, levels, taken, min_co
         inverse,
         k,
         aggregate=aggregate,
-        num_buckets_taken=taken,
-        min_count=min_count,
+        candidates=Candidates(taken, min_count),
         native=native,
     )
     assert (ids.dtype, best.dtype) == (np.int32, np.float32)
@@ -288,12 +288,13 @@ def test_approximate_pads_where_too_few_classes_are_found(native):
     lookups = np.array([[0, 1, 2, 3]], np.uint16)
     scores = np.array([[[1, 4, 2, 3]]], np.float32)
     inverse = invert_lookups(lookups, 4)
-    found = approximate_top_k(scores, lookups, inverse, 3, num_buckets_taken=2, native=native)
+    found = approximate_top_k(scores, lookups, inverse, 3, candidates=Candidates(2), native=native)
     assert found[0].tolist() == [[1, 3, -1]]
     assert found[1].tolist() == [[4, 3, -np.inf]]
     empty = InverseLookups(np.array([[0, 1, 2, 3]], np.int32), np.array([[0, 4, 4, 4, 4]]))
     empty_lookups = np.zeros((1, 4), np.uint16)
-    found = approximate_top_k(scores, empty_lookups, empty, 2, num_buckets_taken=1, native=native)
+    options = {"candidates": Candidates(1), "native": native}
+    found = approximate_top_k(scores, empty_lookups, empty, 2, **options)
     assert found[0].tolist() == [[-1, -1]]
 
 
@@ -302,7 +303,7 @@ def test_approximate_pads_where_too_few_classes_are_found(native):
 def test_approximate_with_all_buckets_is_exact(native, aggregate):
     scores, lookups = draw(4, 6, 6, 300, 50, np.int32)
     inverse = invert_lookups(lookups, 50)
-    sizes = {"num_buckets_taken": 50, "min_count": 6, "aggregate": aggregate, "native": native}
+    sizes = {"candidates": Candidates(50, 6), "aggregate": aggregate, "native": native}
     found = approximate_top_k(scores, lookups, inverse, 5, **sizes)
     assert_equal(found, top_k(scores, lookups, 5, aggregate=aggregate))
     empty = approximate_top_k(scores[:0], lookups, inverse, 5, native=native)
@@ -325,8 +326,8 @@ def test_approximate_refuses(native):
     scores, lookups = draw(1, 2, 3, 90, 20)
     inverse = invert_lookups(lookups, 20)
     for change, message in (
-        ({"num_buckets_taken": 0}, "num_buckets_taken: at least 1 expected, 0 found"),
-        ({"min_count": 0}, "min_count: at least 1 expected, 0 found"),
+        ({"candidates": Candidates(0)}, "num_buckets: at least 1 expected, 0 found"),
+        ({"candidates": Candidates(min_count=0)}, "min_count: at least 1 expected, 0 found"),
         ({"aggregate": "mean"}, "sum, min, median"),
         ({"k": 91}, r"k: 1\.\.90"),
     ):

@@ -99,10 +99,23 @@ def _count(ids, wanted, names, declared, where):
     return wanted or declared or inferred_num_labels(ids, None, where)
 
 
-def extract_features(
-    reader, encoder, folder, labels, *, batch_size=256, dtype="float32", unit_norm=False,
-    settings=None, origin=None,
-):  # fmt: skip
+class ExtractionSettings(NamedTuple):
+    """How vectors are computed and stored.
+
+    Attributes:
+        batch_size: examples encoded at a time.
+        dtype: ``"float32"`` or ``"float16"``, of the file.
+        unit_norm: divide each vector by its Euclidean length.
+        others: dict of what else decides the vectors, e.g. the reader's options.
+    """
+
+    batch_size: int = 256
+    dtype: str = "float32"
+    unit_norm: bool = False
+    others: dict | None = None
+
+
+def extract_features(reader, encoder, folder, labels, settings, *, origin=None):
     """Encodes the examples of a reader into a feature set, or goes on with that.
 
     Every ``batch_size`` consecutive examples are always encoded together, whether or not the work
@@ -115,10 +128,7 @@ def extract_features(
             ``rows(reader, size)`` → ``Rows`` of each chunk, and ``__call__(rows)`` → (n, dim).
         folder: the folder to write.
         labels: ``Labels``, one per example.
-        batch_size: examples encoded at a time.
-        dtype: ``"float32"`` or ``"float16"``, of the file.
-        unit_norm: divide each vector by its Euclidean length.
-        settings: dict of what else decides the vectors, e.g. the reader's options.
+        settings: ``ExtractionSettings``.
         origin: dict of what is worth telling in ``features.json``.
 
     Returns:
@@ -129,11 +139,12 @@ def extract_features(
             finite, or of length 0 where it is to be divided by it.
         UserError: as ``FeatureWriter``.
     """
+    batch_size, dtype, unit_norm, others = settings
     own = {"unit_norm": unit_norm, "batch_size": batch_size}
-    settings = {**encoder.settings, **(settings or {}), **own}
+    kept = {**encoder.settings, **(others or {}), **own}
     writer = FeatureWriter(
         folder, labels=labels.ids, num_features=encoder.num_features, num_labels=labels.count,
-        label_names=labels.names, dtype=dtype, settings=settings, origin=origin,
+        label_names=labels.names, dtype=dtype, settings=kept, origin=origin,
     )  # fmt: skip
     with writer:
         if writer.finished:

@@ -45,7 +45,7 @@ class Tree(TreeSearch):
     Args:
         num_labels: number of labels N (from the data).
         nr_splits, min_codes, max_leaf_size, spherical: of the tree, see
-            ``labels.tree_building.build_tree``.
+            ``labels.tree_building.ClusteringSettings``.
         negatives: ``"tfn"``, ``"man"`` or ``"tfn+man"``. With link ``"softmax"`` and more than one
             label per example, take one with ``"man"``.
         num_candidate_groups: parents that ``"man"`` takes on each level.

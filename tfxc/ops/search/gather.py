@@ -38,6 +38,22 @@ class InverseLookups(NamedTuple):
     offsets: np.ndarray
 
 
+class Candidates(NamedTuple):
+    """The classes that ``approximate_top_k`` looks at.
+
+    Attributes:
+        num_buckets: the best so many buckets of every repetition are taken, at least 1; all where
+            there are fewer.
+        min_count: classes found in at least so many of them, at least 1; lowered until there are k.
+    """
+
+    num_buckets: int = 50
+    min_count: int = 2
+
+
+CANDIDATES = Candidates()
+
+
 def has_native():
     """Whether the compiled kernels are there (``python setup.py build_ext --inplace``)."""
     return gather_native.is_built()
@@ -140,18 +156,16 @@ def approximate_top_k(
     k,
     *,
     aggregate="sum",
-    num_buckets_taken=50,
-    min_count=2,
+    candidates=CANDIDATES,
     threads=None,
     native=None,
 ):
     """Top k among the classes of the best buckets only: fast, and not exact.
 
-    Takes the best ``num_buckets_taken`` buckets of every repetition and the classes found there
-    in at least ``min_count`` repetitions, lowered until there are k of them. These classes get the
-    same scores as in ``top_k``, from their buckets of all repetitions. The MACH authors evaluated
-    their largest sets with such candidates; the evaluation they published counts a bucket that
-    was not taken as 0, which puts classes with a bad bucket before others.
+    The ``Candidates`` get the same scores as in ``top_k``, from their buckets of all repetitions.
+    The MACH authors evaluated their largest sets with such candidates; the evaluation they
+    published counts a bucket that was not taken as 0, which puts classes with a bad bucket before
+    others.
 
     Args:
         bucket_scores: float32 (batch, R, B), as of ``top_k``.
@@ -159,8 +173,7 @@ def approximate_top_k(
         inverse: ``invert_lookups(lookups, B)``.
         k: number of classes wanted, 1..N.
         aggregate: as of ``top_k``.
-        num_buckets_taken: m, at least 1; all buckets where B is smaller.
-        min_count: at least 1.
+        candidates: ``Candidates``.
         threads, native: as of ``top_k``; a thread needs 6 N bytes.
 
     Returns:
@@ -177,12 +190,12 @@ def approximate_top_k(
     _check_same_repetitions(bucket_scores, lookups)
     num_buckets = bucket_scores.shape[2]
     _check_inverse(inverse, lookups.shape, num_buckets)
-    for name, value in (("num_buckets_taken", num_buckets_taken), ("min_count", min_count)):
+    for name, value in candidates._asdict().items():
         if value < 1:
             raise ConfigError(f"at least 1 expected, {value} found", where=name)
-    taken = min(num_buckets_taken, num_buckets)
+    sizes = min(candidates.num_buckets, num_buckets), candidates.min_count
     kernels = _kernels(native, threads)
-    return kernels.approximate(bucket_scores, lookups, inverse, k, aggregate, taken, min_count)
+    return kernels.approximate(bucket_scores, lookups, inverse, k, aggregate, *sizes)
 
 
 def _walk_then_brute(kernels, bucket_scores, lookups, inverse, k, aggregate, method):

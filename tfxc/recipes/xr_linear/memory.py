@@ -16,7 +16,7 @@ def memory_of_ranker(memory_gb, where="recipe.memory_gb"):
         where: what the user sets it by.
 
     Yields:
-        ``memory_budget`` of ``ranker.chain.train_ranker``.
+        ``memory_budget`` of ``ranker.layer.Limits``.
 
     Raises:
         ConfigError: what is trained inside needs more; the message says how much.

@@ -10,6 +10,7 @@ from tfxc.core.settings import TrainingSettings
 from tfxc.data.manifest import Manifest
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.chain import train_ranker
+from tfxc.ranker.layer import Limits
 from tfxc.recipes.base import Recipe
 from tfxc.recipes.xr_linear import stages
 from tfxc.recipes.xr_linear.memory import memory_of_ranker
@@ -29,7 +30,7 @@ class XRLinear(Recipe):
     the disk; a stopped training goes on behind the last finished block.
 
     Args:
-        tree: how the labels are clustered: arguments of ``labels.tree_building.build_tree``, and
+        tree: how the labels are clustered: keys of ``labels.tree_building.ClusteringSettings``, and
             ``label_embedding`` (``"pifa"`` or ``"pii"``), ``label_features``, ``join``, ``alpha``;
             or ``file``, a tree from a file. See ``recipes._linear_settings.TreeSettings``.
         ranker: keys of ``ranker.settings.RankerSettings``.
@@ -140,8 +141,7 @@ class XRLinear(Recipe):
                 tree,
                 run.path,
                 ranker_settings(self.ranker, config.seed),
-                memory_budget=budget,
-                threads=self.threads,
+                limits=Limits(budget, self.threads),
             )
         seconds = {
             "seconds": round(time.monotonic() - began, 1),

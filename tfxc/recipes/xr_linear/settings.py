@@ -1,7 +1,6 @@
 """The sections ``tree`` and ``ranker`` of a recipe's config, checked."""
 
 import dataclasses
-import inspect
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError
@@ -9,12 +8,11 @@ from tfxc.data.source_files import expand
 from tfxc.data.sources.matrices import load_matrix
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import MODES, pifa, pifa_with_label_features, pii
-from tfxc.labels.tree_building import build_tree, check_sampling, level_sizes
+from tfxc.labels.tree_building import ClusteringSettings, build_tree
 from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.negatives import scheme_of
 from tfxc.ranker.settings import RankerSettings
 
-_SHAPE = ("nr_splits", "min_codes", "max_leaf_size")
 _VECTORS = ("pifa", "pii", "given")
 
 
@@ -22,8 +20,8 @@ class TreeSettings:
     """How the labels are clustered.
 
     Args:
-        given: the arguments of ``labels.tree_building.build_tree`` that differ from its defaults,
-            and what the labels are clustered by: ``label_embedding``, ``"pifa"``, ``"pii"`` or
+        given: what differs from the defaults of ``labels.tree_building.ClusteringSettings``, and
+            what the labels are clustered by: ``label_embedding``, ``"pifa"``, ``"pii"`` or
             ``"given"``; ``label_features``, a ``.npy`` or ``.npz`` file with a row for each label,
             which is taken as given or joins PIFA as ``join`` (``"concat"`` or ``"convex"``) and
             ``alpha`` say. Or ``file`` alone, a
@@ -42,10 +40,9 @@ class TreeSettings:
     """
 
     def __init__(self, given=None, seed=0, where="recipe.tree", where_shape=None):
-        parameters = inspect.signature(build_tree).parameters.values()
-        known = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+        known = {field.name: field.default for field in dataclasses.fields(ClusteringSettings)}
         known |= {"label_embedding": "pifa", "label_features": None, "join": MODES[0]}
-        given = _checked(given, {**known, "alpha": 0.5, "file": None}, where)
+        given = _checked(given, {**known, "alpha": 0.5, "file": None, "threads": None}, where)
         several = [key for key, value in given.items() if isinstance(value, list)]
         if several:
             raise ConfigError(
@@ -118,14 +115,11 @@ class TreeSettings:
             self._label_features(num_labels, num_features)
         if self.file is not None:
             return self._tree(num_labels).sizes
-        given = [key for key in self.arguments if key not in ("spherical", "threads")]
-        shape = {key: self.arguments[key] for key in _SHAPE if key in given}
-        sampling = {key: self.arguments[key] for key in given if key not in _SHAPE}
-        where = self._where_shape
+        settings, where = self._clustering, self._where_shape
         try:
-            sizes = level_sizes(num_labels, **shape)
+            sizes = settings.level_sizes(num_labels)
             where = self._where
-            check_sampling(**sampling)
+            settings.check_sampling()
         except ConfigError as error:
             where = f"{where}.{error.where}"
             raise ConfigError(error.problem, where=where, fix=error.fix) from None
@@ -143,7 +137,12 @@ class TreeSettings:
             vectors = pifa_with_label_features(labels, features, given, mode, alpha)
         else:
             vectors = pii(labels) if self.label_embedding == "pii" else pifa(labels, features)
-        return build_tree(vectors, **{"threads": threads, **self.arguments})
+        return build_tree(vectors, self._clustering, threads=self.arguments.get("threads", threads))
+
+    @property
+    def _clustering(self):
+        given = {key: value for key, value in self.arguments.items() if key != "threads"}
+        return ClusteringSettings(**given)
 
     def _tree(self, num_labels):
         tree = ClusterTree.load(expand(self.file))

@@ -20,7 +20,8 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa
 from tfxc.labels.tree_building import add_labels, leaf_centroids
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.ranker.extended import grow_layer
+from tfxc.ranker.extended import extend_layer
+from tfxc.ranker.layer import LayerProblem, Limits
 from tfxc.ranker.negatives import examples_of, scheme_of
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import load_layer, search
@@ -174,20 +175,12 @@ def _grown(loaded, recipe, made, tree, affected, features, labels, folder):
             )
         examples = examples_of(scheme, above=targets[-2], predicted=predicted)
     modes = (settings.relevance_mode, settings.relevance_norm)
+    relevance = relevance_of(targets, tree, *modes)[-1]
+    problem = LayerProblem(features, targets[-1], tree.parents[-1], examples, relevance)
+    solver = settings.solvers(tree.sizes)[-1]
     with memory_of_ranker(recipe.memory_gb, "--memory-gb") as budget:
-        return grow_layer(
-            layers[-1],
-            tree.parents[-1],
-            affected,
-            features,
-            targets[-1],
-            folder,
-            settings.solvers(tree.sizes)[-1],
-            examples=examples,
-            relevance=relevance_of(targets, tree, *modes)[-1],
-            memory_budget=budget,
-            threads=recipe.threads,
-        )
+        limits = Limits(budget, recipe.threads)
+        return extend_layer(layers[-1], affected, problem, folder, solver, limits=limits)
 
 
 def _layers(run, depth):

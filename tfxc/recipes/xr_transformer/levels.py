@@ -1,6 +1,7 @@
 """Fine-tuning of one encoder, level by level of a label tree, on ever finer clusters."""
 
 import gc
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -16,7 +17,7 @@ from tfxc.model import build_model
 from tfxc.ops.linear.solver import SolverSettings
 from tfxc.ops.search.chunked_layer import chunks_of
 from tfxc.ranker.ensemble import combine
-from tfxc.ranker.layer import train_layer
+from tfxc.ranker.layer import LayerProblem, Limits, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
 from tfxc.ranker.search import load_layer, search
 from tfxc.ranker.store import weight_matrix
@@ -27,6 +28,24 @@ from tfxc.training.strategies import by_chief
 
 _START = {"cost_positive": 100.0, "cost_negative": 100.0, "threshold": 0.0}
 _MARGINS = "l3-hinge"
+
+
+class LevelData(NamedTuple):
+    """What the levels learn from.
+
+    Attributes:
+        source: training ``Source``.
+        terms: X, CSR (examples, terms).
+        targets: label matrices of the tree's levels, from ``ClusterTree.multi_resolution``.
+        tree: ``ClusterTree``.
+        dimensions: what the data decides, keyword arguments of ``build_model``.
+    """
+
+    source: Source
+    terms: scipy.sparse.csr_matrix
+    targets: list
+    tree: ClusterTree
+    dimensions: dict
 
 
 class Levels:
@@ -43,19 +62,13 @@ class Levels:
         config: ``Config`` of the run.
         data_folder: prepared records.
         run: ``RunFolder``.
-        source: training ``Source``.
-        terms: X, CSR (examples, terms).
-        targets: label matrices of the tree's levels, from ``ClusterTree.multi_resolution``.
-        tree: ``ClusterTree``.
-        dimensions: what the data decides.
+        data: ``LevelData``.
         strategy: a ``tf.distribute.Strategy``.
     """
 
-    def __init__(self, plan, config, data_folder, run, source: Source, terms, targets,
-                 tree: ClusterTree, dimensions, strategy=None):  # fmt: skip
+    def __init__(self, plan, config, data_folder, run, data: LevelData, strategy=None):
         self.plan, self.config, self.data_folder, self.run = plan, config, data_folder, run
-        self.source, self.terms, self.targets = source, terms, targets
-        self.tree, self.dimensions = tree, dimensions
+        self.source, self.terms, self.targets, self.tree, self.dimensions = data
         self.strategy = strategy or tf.distribute.get_strategy()
 
     def train(self):
@@ -147,17 +160,15 @@ class Levels:
 
     def _train_start(self, level, predicted, folder):
         weighted = self.plan.initial[level] == "weighted-linear"
-        train_layer(
+        problem = LayerProblem(
             as_csr(self._embeddings(level - 1)),
             self.targets[level],
             self.tree.parents[level],
-            folder,
-            SolverSettings(**_START),
-            examples=self._examples(level, predicted),
-            relevance=self.targets[level] if weighted else None,
-            threads=self.plan.threads,
-            title=f"level {level + 1}: the head's start",
+            self._examples(level, predicted),
+            self.targets[level] if weighted else None,
         )
+        limits, title = Limits(threads=self.plan.threads), f"level {level + 1}: the head's start"
+        train_layer(problem, folder, SolverSettings(**_START), limits=limits, title=title)
 
     def _examples(self, level, predicted):
         """M of a level, None for level 0."""
@@ -212,15 +223,18 @@ class Levels:
     def _by_both(self, level, vectors, above):
         folder, both = self._folder(level) / "concat", beside(self.terms, vectors)
         relevance = normalize(self.targets[level], "l1") if self.plan.cost_sensitive else None
-        train_layer(
+        problem = LayerProblem(
             both,
             self.targets[level],
             self.tree.parents[level],
+            self._examples(level, above),
+            relevance,
+        )
+        train_layer(
+            problem,
             folder,
             SolverSettings(threshold=self.plan.threshold),
-            examples=self._examples(level, above),
-            relevance=relevance,
-            threads=self.plan.threads,
+            limits=Limits(threads=self.plan.threads),
             title=f"level {level + 1} of {self.plan.count}: linear layer",
         )
         return self._search(load_layer(folder), both, _MARGINS, above)

@@ -12,6 +12,7 @@ from tfxc.data.sources.shards import open_source
 from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.chain import train_ranker
+from tfxc.ranker.layer import Limits
 from tfxc.recipes.base import Recipe
 from tfxc.recipes.xr_linear.memory import memory_of_ranker
 from tfxc.recipes.xr_linear.model import LinearModel
@@ -19,7 +20,7 @@ from tfxc.recipes.xr_linear.settings import check_calibrate
 from tfxc.recipes.xr_linear.stages import calibrate, report_lines, say
 from tfxc.recipes.xr_transformer.checks import planned, stage_lines, trial, unused_lines
 from tfxc.recipes.xr_transformer.embeddings import beside, origin_of, write_embeddings
-from tfxc.recipes.xr_transformer.levels import Levels
+from tfxc.recipes.xr_transformer.levels import LevelData, Levels
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
 from tfxc.runs.folder import RunFolder
 from tfxc.training.evaluation import Evaluation
@@ -74,7 +75,7 @@ class XrTransformer(Recipe):
         first_tree: what the labels are clustered by for the first tree, where it is not PIFA:
             ``label_embedding``, ``label_features``, ``join``, ``alpha``; or ``file``, a tree to
             take as it is. See ``recipes._linear_settings.TreeSettings``.
-        refined_tree: arguments of ``labels.tree_building.build_tree`` for the second tree, and
+        refined_tree: keys of ``labels.tree_building.ClusteringSettings`` for the second tree, and
             the same keys as in ``first_tree``; those of its shape that are left out are the head's.
         ranker: keys of ``ranker.settings.RankerSettings``; ``threshold`` is 0.001 if left out.
         memory_gb: what the training of the ranker may take besides features and labels; None for
@@ -223,10 +224,10 @@ class _Stages:
         by_chief(self.strategy, lambda: self._tree(*arguments))
         tree = self._tree(*arguments)
         targets = tree.multi_resolution(labels)
+        data = LevelData(source, terms, targets, tree, self.dimensions)
         return Levels(
-            self.planned.plan, self.config, self.data_folder, self.folder, source, terms, targets,
-            tree, self.dimensions, self.strategy,
-        )  # fmt: skip
+            self.planned.plan, self.config, self.data_folder, self.folder, data, self.strategy
+        )
 
     def _tree(self, name, settings, features, labels):
         """The tree of that file; built where there is none."""
@@ -264,8 +265,7 @@ class _Stages:
                 tree,
                 self.folder.path,
                 self.planned.ranker,
-                memory_budget=budget,
-                threads=self.recipe.threads,
+                limits=Limits(budget, self.recipe.threads),
             )
         seconds = {
             "seconds": round(time.monotonic() - began, 1),
