@@ -148,6 +148,26 @@ class RowWriter:
         if time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
             self.flush()
 
+    def write_missing(self, rows, places, batch_size, compute, progress):
+        """Computes and writes what is not done of some examples, texts of similar length together.
+
+        The same examples are always computed together, so that the bytes do not depend on a stop.
+
+        Args:
+            rows: ``Rows``, n examples.
+            places: int (n,), the place of each.
+            batch_size: examples at a time.
+            compute: function of their features, as of a batch, and their places -> rows.
+            progress: ``Progress`` over the examples.
+        """
+        order = rows.by_length()  # less padding
+        for start in range(0, len(rows), batch_size):
+            numbers = order[start : start + batch_size]
+            own = places[numbers]
+            if not self.done[own].all():
+                self.write(own, compute(rows.take(numbers)["features"], own))
+                progress.advance(len(numbers))
+
     def flush(self):
         """Brings the rows, and then the knowledge that they are done, to the disk.
 

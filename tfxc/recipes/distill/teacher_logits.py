@@ -199,19 +199,18 @@ class _Pass:
         rest = RemainingChunks(
             open_split(self._data, "train"), lambda first, stop: total.done[place[first:stop]].all()
         )
+
+        def compute(features, places):
+            found = scores(tf.nest.map_structure(tf.constant, features)).numpy()
+            found = found[:, self._columns].astype(np.float32) / count
+            return found if before is None else before[places] + found
+
         title, start = f"asking {self._folder}", int(total.done.sum())
         with Progress(title, len(place), "examples", start=start) as progress:
             for rows in self._run.rows(rest, CHUNK_EXAMPLES):
-                first, order = rest.firsts.popleft(), rows.by_length()  # less padding
-                for start in range(0, len(rows), batch_size):
-                    numbers = order[start : start + batch_size]
-                    places = place[first + numbers]
-                    if total.done[places].all():
-                        continue
-                    features = tf.nest.map_structure(tf.constant, rows.take(numbers)["features"])
-                    found = scores(features).numpy()[:, self._columns].astype(np.float32) / count
-                    total.write(places, found if before is None else before[places] + found)
-                    progress.advance(len(numbers))
+                first = rest.firsts.popleft()
+                places = place[first : first + len(rows)]
+                total.write_missing(rows, places, batch_size, compute, progress)
 
 
 def teacher_columns(run, folder, names):

@@ -19,8 +19,6 @@ _BLOCK = 16  # batches that are sorted by length together
 def write_embeddings(path, encode, source, batch_size, title, computation=None):
     """Writes what an encoder gives for every example; a stopped writing goes on.
 
-    The same examples are always encoded together, so that the bytes do not depend on a stop.
-
     Args:
         path: ``.npy`` file to write, float32 (examples, dim).
         encode: function of a batch's features -> float32 (batch, dim).
@@ -34,6 +32,12 @@ def write_embeddings(path, encode, source, batch_size, title, computation=None):
         MachineError: the disk is full or cannot be written to.
     """
     known = computation and {**computation, "batch_size": batch_size}
+
+    def compute(features, places):
+        found = encode(features)
+        _check_finite(found, places, path)
+        return found
+
     with RowWriter(
         path, dtype=np.float32, computation=known, num_rows=source.num_examples
     ) as vectors:
@@ -41,17 +45,9 @@ def write_embeddings(path, encode, source, batch_size, title, computation=None):
         with Progress(title, source.num_examples, "examples", start=start) as progress:
             for rows in source.blocks(_BLOCK * batch_size):
                 begin, count = count, count + len(rows)
-                if vectors.is_done(begin, count):
-                    continue
-                order = rows.by_length()  # less padding
-                for start in range(0, len(rows), batch_size):
-                    places = begin + order[start : start + batch_size]
-                    if vectors.done[places].all():
-                        continue
-                    found = encode(rows.take(places - begin)["features"])
-                    _check_finite(found, places, path)
-                    vectors.write(places, found)
-                    progress.advance(len(places))
+                if not vectors.is_done(begin, count):
+                    places = np.arange(begin, count)
+                    vectors.write_missing(rows, places, batch_size, compute, progress)
 
 
 def origin_of(data_folder, run):
