@@ -226,10 +226,9 @@ def try_one_step(
     """
     strategy = make_strategy(config.training, config)
     with scratch_folder("try") as folder:
+        job = TrainingJob(config, data_folder, folder, repetition=repetition)
         if arguments:
             job = StageJob(config, data_folder, folder, arguments=arguments)
-        else:
-            job = TrainingJob(config, data_folder, folder, repetition=repetition)
         trainer = job.trainer(strategy)
         return trainer.one_step(), trainer.total_steps
 
