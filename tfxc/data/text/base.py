@@ -18,6 +18,7 @@ from tfxc.core.files import (
     write_json,
 )
 from tfxc.core.registry import nearest
+from tfxc.data.kinds import SPARSE
 from tfxc.data.text.learning import fitted
 from tfxc.ops.text.token_patterns import TokenPattern
 
@@ -37,13 +38,13 @@ class TextFeatures(abc.ABC):
 
     Attributes:
         name: the name in configs.
-        kind: kind of the rows, see ``tfxc.data.rows.Rows``.
+        kind: the ``FeatureKind`` of what they make.
         num_features: columns of the rows, or None before ``fit``.
         blocks: where blocks of columns that are scaled on their own begin, but for the first.
     """
 
     name = None
-    kind = "sparse"
+    kind = SPARSE
     num_features = None
     blocks = ()
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import atomic_folder, write_json
+from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, is_positive
 from tfxc.data.text.learning import Learner, fitted
 from tfxc.data.text.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without
@@ -50,7 +51,7 @@ class PretrainedTokens:
     """
 
     name = "pretrained"
-    kind = "tokens"
+    kind = TOKENS
     num_features = None
     idf = None
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import atomic_folder, read_text, write_json
+from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, is_positive
 from tfxc.data.text.learning import Learner, fitted
 
@@ -74,7 +75,7 @@ class TokenFeatures(abc.ABC):
     """
 
     name = None
-    kind = "tokens"
+    kind = TOKENS
     num_features = None
     idf = None
 
