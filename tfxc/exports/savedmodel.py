@@ -18,7 +18,6 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.files import atomic_folder, check_own
 from tfxc.data.images.decoding import decode_batch
 from tfxc.data.kinds import ENCODED, IMAGE, TEXT
-from tfxc.data.text.graph import text_graph
 from tfxc.exports.checking import largest_difference
 from tfxc.inference.searcher import check_probabilities, top_k_in_graph
 from tfxc.ops.tensorflow_files import os_errors
@@ -123,8 +122,8 @@ class ServedModel(tf.Module):
     def __init__(self, loaded_run, k, probabilities=False):
         super().__init__()
         self.names = _label_names(loaded_run)
-        texts = loaded_run.folder / "assets" / "text_features"
-        self.from_texts = text_graph(loaded_run.text_features, texts)
+        texts, folder = loaded_run.text_features, loaded_run.folder / "assets" / "text_features"
+        self.from_texts = None if texts is None else texts.graph(folder)
         kind, self.takes = loaded_run.kind, loaded_run.takes
         answer = _answer(loaded_run.model, self.names, k, probabilities)
         features = from_features(answer, kind, loaded_run.manifest).get_concrete_function()

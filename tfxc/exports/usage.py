@@ -39,8 +39,8 @@ def served_call(takes, manifest):
     return f"model({', '.join(arguments)})"
 
 
-def _numpy_inputs(takes, manifest):
-    """Python that makes the inputs of a model that takes NumPy arrays."""
+def numpy_inputs(takes, manifest):
+    """Python that makes ``inputs`` of NumPy arrays; arguments as of ``inputs_of``."""
     arrays = [
         f'"{tensor.name}": np.array({tensor.values}, "{tensor.dtype}")'
         if tensor.values is not None
@@ -90,7 +90,7 @@ def _code(done, loaded_run):
     if loaded_run.text_features is not None:
         lines = [_OF_TEXTS.format(folder=done.folder)]
     else:
-        lines = ["import numpy as np", _numpy_inputs(done.takes, loaded_run.manifest)]
+        lines = ["import numpy as np", numpy_inputs(done.takes, loaded_run.manifest)]
     return [
         *lines,
         _CALLS[done.format].format(folder=done.folder, file=done.file),

@@ -114,6 +114,24 @@ class TextFeatures(abc.ABC):
         rows = joblib.Parallel(n_jobs=len(parts))(joblib.delayed(self._rows)(p) for p in parts)
         return scipy.sparse.vstack(rows, format="csr")
 
+    def graph(self, folder):
+        """What turns texts into the same features in a graph, padded as batches are.
+
+        Args:
+            folder: ``Path`` of the folder that ``save`` wrote.
+
+        Returns:
+            ``tf.Module``, a function of string (batch,).
+
+        Raises:
+            ConfigError: the graph cannot cut texts in that way.
+        """
+        # TensorFlow is imported here: preparation does without.
+        from tfxc.ops.text.bags import TextBag
+
+        vocabulary = None if self.vocabulary() is None else folder / "vocabulary.txt"
+        return TextBag(self.settings(), self.num_features, vocabulary, self.idf, self.blocks)
+
     def vocabulary(self):
         """The list of terms by feature id, or None where features have no terms."""
         return None

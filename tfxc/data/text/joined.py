@@ -129,6 +129,12 @@ class JoinedFeatures:
         """
         return JoinedRows(self.terms.transform(texts, jobs), self.tokens.transform(texts, jobs))
 
+    def graph(self, folder):
+        """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
+        from tfxc.ops.text.joined import JoinedTexts
+
+        return JoinedTexts(**{name: part.graph(folder / name) for name, part in self._parts()})
+
     def save(self, folder):
         """Writes ``features.json`` and the parts, in the folders ``tokens`` and ``terms``.
 

@@ -127,8 +127,11 @@ class PretrainedTokens:
         indptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
         return TokenRows(indptr, np.concatenate(tokens), self.num_features)
 
-    def graph(self):
-        """``tfxc.ops.text.subwords.SubwordIds``, which turns texts into the same ids in a graph."""
+    def graph(self, folder=None):
+        """``tfxc.ops.text.subwords.SubwordIds``, which turns texts into the same ids in a graph.
+
+        It needs no ``folder``: see ``TextFeatures.graph``.
+        """
         from tfxc.ops.text.subwords import SubwordIds
 
         subwords = self._subwords
