@@ -49,16 +49,21 @@ def sparse_rows(examples, features_each, seed=0):
     """``Rows`` of random sparse features with two labels each."""
     import numpy as np
 
+    from tfxc.data.kinds import SPARSE
     from tfxc.data.rows import Rows
 
     draw = np.random.default_rng(seed)
     width = 100 * features_each
     step = width // features_each
     ids = np.arange(features_each) * step + draw.integers(0, step, (examples, features_each))
+    arrays = {
+        "indptr": np.arange(examples + 1) * features_each,
+        "indices": ids.astype(np.int32).ravel(),
+        "values": draw.random(examples * features_each, np.float32),
+    }
     return Rows(
-        indptr=np.arange(examples + 1) * features_each,
-        indices=ids.astype(np.int32).ravel(),
-        values=draw.random(examples * features_each, np.float32),
+        SPARSE,
+        arrays,
         num_features=width,
         label_indptr=np.arange(examples + 1) * 2,
         label_ids=np.sort(draw.integers(0, 500, (examples, 2)), axis=1).astype(np.int32).ravel(),

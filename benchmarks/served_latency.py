@@ -67,7 +67,6 @@ def parts_of(run, folder, k):
     """``{name: function of (text, features)}`` and the bytes of the SavedModel."""
     import tensorflow as tf
 
-    from tfxc.data.text.graph import text_graph
     from tfxc.exports.savedmodel import export_savedmodel
     from tfxc.runs.loaded import load_run
 
@@ -75,7 +74,7 @@ def parts_of(run, folder, k):
     served = export_savedmodel(loaded, folder, k)
     kept = tf.saved_model.load(str(served.folder))
     whole, from_features = kept.signatures["serving_default"], kept.signatures["features"]
-    to_features = tf.function(text_graph(loaded.text_features, Path(run) / "assets/text_features"))
+    to_features = tf.function(loaded.text_features.graph(Path(run) / "assets/text_features"))
     parts = {
         "text to label names": lambda text, _: whole(text=text)["labels"],
         "text to features": lambda text, _: to_features(text),

@@ -8,6 +8,7 @@ from tests.contracts.technique import NUM_FEATURES, NUM_LABELS, TinyTraining, ti
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
+from tfxc.data.kinds import DENSE
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.model import build_model, example_features, make_parts
 
@@ -177,13 +178,13 @@ def test_one_repetition():
 def test_dense_features():
     model = build_model(config("precomputed"), **SIZES, feature_kind="dense")
     assert model(tf.ones((3, NUM_FEATURES))).shape == (3, NUM_LABELS)
-    assert example_features("dense", 7).shape == (2, 7)
+    assert example_features(DENSE, {"num_features": 7}).shape == (2, 7)
 
 
 @pytest.mark.parametrize(
     ("sections", "sizes", "message"),
     [
-        ({}, {"feature_kind": "dense"}, "encoder.name: .*'bag_mlp' expects sparse bags"),
+        ({}, {"feature_kind": "dense"}, "encoder.name: .*'bag_mlp' expects sparse features"),
         ({"encoder": {"name": "bag_mlp", "num_features": 3}}, {}, "encoder.num_features: .*the da"),
         ({"encoder": {"name": "bag_mlp", "dropout": 2}}, {}, r"encoder: dropout must lie in \[0"),
         ({"head": {"name": "mach", "num_buckets": 6}}, {}, "num_buckets: at most 5 .* expected"),

@@ -5,19 +5,8 @@ import tensorflow as tf
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError
+from tfxc.data.kinds import KINDS
 from tfxc.encoders.bases.repeated import Repeated
-
-_KINDS = {
-    "sparse": "sparse bags",
-    "dense": "dense vectors",
-    "tokens": "lists of tokens (data.text_features 'characters' or 'words')",
-    "joined": "texts as tokens and as bags (data.text_features 'joined')",
-    "image": "images",
-}
-# What encoders may take of each kind of features, where that is not the kind itself.
-_PARTS = {"joined": ("tokens", "sparse")}
-_TAKERS = {"sparse": "bag_mlp", "dense": "precomputed", "tokens": "textcnn", "image": "resnet"}
-_TAKERS["joined"] = _TAKERS["tokens"]
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -96,7 +85,7 @@ def build_model(config, *, feature_kind="sparse", repetition=None, **decided):
 
     Args:
         config: a ``tfxc.core.config.Config``.
-        feature_kind: ``"sparse"``, ``"dense"``, ``"tokens"``, ``"joined"`` or ``"image"``.
+        feature_kind: name of the kind of features, see ``tfxc.data.kinds.KINDS``.
         repetition: number r for the model of repetition r alone; None for the whole model.
         decided: what the data decides: ``num_features``, ``num_labels``, for images
             ``image_shape`` (height, width, channels), for joined texts ``vocabulary_size`` of their
@@ -109,46 +98,35 @@ def build_model(config, *, feature_kind="sparse", repetition=None, **decided):
     keras.config.set_dtype_policy(config.training.precision)
     parts = make_parts(config, feature_kind=feature_kind, repetition=repetition, **decided)
     model = XCModel(*parts)
-    shape = decided.get("image_shape")
-    model(example_features(feature_kind, decided["num_features"], shape))
+    model(example_features(KINDS[feature_kind], decided))
     return model
 
 
 def make_parts(config, *, feature_kind="sparse", repetition=None, **decided):
     """Encoder, head and objective of a config, not yet built; arguments of ``build_model``."""
-    takes = registry.get("encoder", config.encoder.name).takes
-    if takes not in _PARTS.get(feature_kind, (feature_kind,)):
+    kind, takes = KINDS[feature_kind], registry.get("encoder", config.encoder.name).takes
+    if not kind.holds(KINDS[takes]):
         raise ConfigError(
-            f"encoder {config.encoder.name!r} expects {_KINDS[takes]}, the data holds "
-            f"{_KINDS[feature_kind]}",
+            f"encoder {config.encoder.name!r} expects {KINDS[takes].description}, the data holds "
+            f"{kind.description}",
             where="encoder.name",
-            fix=f"use encoder {_TAKERS[feature_kind]!r}",
+            fix=f"use encoder {kind.encoder!r}",
         )
-    if feature_kind == "tokens":
-        decided = {**decided, "vocabulary_size": decided["num_features"]}
-    if feature_kind == "joined" and decided.get("text_features"):
-        decided = {**decided, "text_features": decided["text_features"]["tokens"]}
+    decided = kind.model_arguments(decided)
     head = _create("head", _head_section(config, repetition), **decided)
     decided = {**decided, "num_groups": head.num_groups}
     objective = _create("objective", config.objective.section(), **decided)
     return _encoder(config, head, repetition, decided), head, objective
 
 
-def example_features(kind, num_features, image_shape=None):
-    """Features of two examples, to build a model with."""
-    if kind == "image":
-        return tf.zeros((2, *image_shape), tf.uint8)
-    if kind == "dense":
-        return tf.zeros((2, num_features))
-    tokens = tf.constant([[1, 1], [1, 0]])
-    if kind == "tokens":
-        return tokens
-    bag = {
-        "ids": tf.zeros((2,), tf.int32),
-        "weights": tf.ones((2,)),
-        "row_splits": tf.constant([0, 1, 2], tf.int64),
-    }
-    return {**bag, "tokens": tokens} if kind == "joined" else bag
+def example_features(kind, sizes):
+    """Features of two examples, to build a model with.
+
+    Args:
+        kind: ``tfxc.data.kinds.FeatureKind``.
+        sizes: what the data decides, with ``num_features``.
+    """
+    return tf.nest.map_structure(tf.constant, kind.batch(kind.example(sizes)))
 
 
 def load_model(path, **kwargs):

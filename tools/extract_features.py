@@ -60,7 +60,7 @@ class RunEncoder:
         from tfxc.runs.loaded import load_run
 
         loaded = load_run(run, trust)
-        if flip and loaded.manifest["feature_kind"] != "image":
+        if flip and not loaded.kind.is_image:
             raise ConfigError("this run's examples are no images", where="--flip")
         self._loaded, self._embedder = loaded, loaded.embedder("--run", flip)
         shape = loaded.model.encoder.compute_output_shape((None, loaded.manifest["num_features"]))

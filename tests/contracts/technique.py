@@ -9,6 +9,7 @@ import tensorflow as tf
 from tests.contracts.layers import assert_equal
 from tfxc.core import registry
 from tfxc.core.config import TrainingSettings
+from tfxc.data.kinds import SPARSE
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.dataset import training_dataset
@@ -48,7 +49,7 @@ def tiny_model():
     """A built model for ``tiny_source``."""
     encoder = BagMLP(NUM_FEATURES, hidden=[6], dropout=0.3)
     model = XCModel(encoder, Dense(NUM_LABELS), Softmax())
-    model(example_features("sparse", NUM_FEATURES))
+    model(example_features(SPARSE, {"num_features": NUM_FEATURES}))
     return model
 
 
@@ -177,5 +178,5 @@ class AverageContract(TechniqueContract):
             for _ in range(4):
                 judged.run(1)
                 with judged.techniques[0].evaluation_weights():
-                    judged.model(example_features("sparse", NUM_FEATURES))
+                    judged.model(example_features(SPARSE, {"num_features": NUM_FEATURES}))
         assert_equal(judged.state, plain.state)

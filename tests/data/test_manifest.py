@@ -8,6 +8,7 @@ import pytest
 from tests.data.prepared import numbered_rows, prepared
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import DataError
+from tfxc.data.kinds import DENSE, SPARSE
 from tfxc.data.manifest import (
     Manifest,
     ShardInfo,
@@ -37,11 +38,11 @@ def test_save_and_load(folder):
 
 def test_memory_estimate_is_what_the_rows_take(folder):
     source = ShardSource(folder, "train")
-    estimate = sum(shard.memory_bytes("sparse") for shard in source.manifest.split("train").shards)
+    estimate = sum(shard.memory_bytes(SPARSE) for shard in source.manifest.split("train").shards)
     rows = next(source._in_order())
     assert rows.nbytes - 16 == estimate  # the two leading zeros of the row bounds
     dense = ShardInfo(file="", examples=3, nonzeros=12, labels=2, bytes=0, sha256="")
-    assert dense.memory_bytes("dense") == 3 * 8 + 12 * 4 + 2 * 4
+    assert dense.memory_bytes(DENSE) == 3 * 8 + 12 * 4 + 2 * 4
 
 
 def test_not_a_prepared_folder(tmp_path):

@@ -25,6 +25,7 @@ from tfxc.core.errors import DataError
 from tfxc.data import preparation, source_files
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats import held_out
+from tfxc.data.kinds import DENSE, SPARSE
 from tfxc.data.manifest import Manifest, prepared_folder
 from tfxc.data.preparation import ensure_prepared, prepare
 from tfxc.data.records import shard_writer
@@ -55,7 +56,7 @@ def as_sets(rows):
 def test_every_row_arrives_once_shuffled_in_train_and_in_order_elsewhere(sparse_settings, tmp_path):
     matrix, labels = sparse_set()
     manifest = prepare(sparse_settings, tmp_path / "out")
-    assert (manifest.num_features, manifest.num_labels, manifest.dense) == (30, 12, False)
+    assert (manifest.num_features, manifest.num_labels, manifest.kind) == (30, 12, SPARSE)
     assert [shard.examples for shard in manifest.split("test").shards] == [10] * 9 + [7]
     sizes = [shard.examples for shard in manifest.split("train").shards]
     assert len(sizes) == 10 and set(sizes) == {9, 10}
@@ -208,7 +209,7 @@ def test_dense_vectors(tmp_path, layout):
     path = str(tmp_path / "all.npz")
     settings = DataSettings(name="toy", train=path, dev=path, layout=layout, shard_examples=20)
     manifest = prepare(settings, tmp_path / "out")
-    assert (manifest.dense, manifest.num_features, manifest.num_labels) == (True, 6, 7)
+    assert (manifest.kind, manifest.num_features, manifest.num_labels) == (DENSE, 6, 7)
     dev, train = (in_storage_order(tmp_path / "out", split) for split in ("dev", "train"))
     np.testing.assert_array_equal(dev.matrix, vectors)
     np.testing.assert_array_equal(dev.label_ids, labels)
@@ -400,6 +401,6 @@ def test_training_shards_are_as_many_as_their_bytes_ask_for(tmp_path, monkeypatc
         path, more = tmp_path / "train.svm", {}
         path.write_text("".join(f"{n % 5} 1:1 {2 + n % 9}:1 40:1\n" for n in range(2000)))
     found = prepare(DataSettings(name="x", train=str(path), **more), tmp_path / "out", jobs=1)
-    sizes = [shard.memory_bytes("sparse") for shard in found.split("train").shards]
+    sizes = [shard.memory_bytes(SPARSE) for shard in found.split("train").shards]
     assert len(sizes) > 3 and max(sizes) < 1.3 * 20_000
     assert found.split("train").examples == 2000

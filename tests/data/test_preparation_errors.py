@@ -13,6 +13,7 @@ from tfxc.core.config import DataSettings
 from tfxc.core.errors import DataError, UserError
 from tfxc.data.chunk import Chunk
 from tfxc.data.conversion import Converter
+from tfxc.data.kinds import DENSE, SPARSE
 from tfxc.data.label_ids import LabelNumbering
 from tfxc.data.preparation import ensure_prepared, prepare
 from tfxc.data.records import shard_writer
@@ -112,7 +113,7 @@ def test_features_that_are_not_finite_are_named(dense):
         Chunk(labels=[[0]] * 4, features=part if dense else scipy.sparse.csr_matrix(part))
         for part in (good, bad)
     ]
-    converter = Converter(numbering=numbering, num_features=3, dense=dense)
+    converter = Converter(numbering=numbering, num_features=3, kind=DENSE if dense else SPARSE)
     with pytest.raises(DataError, match=r"source: .*NaN or infinity in example 7"):
         list(converter.rows(chunks, "source", training=True))
 

@@ -13,6 +13,7 @@ from tests.contracts.technique import TinyTraining, tiny_model
 from tests.training.test_resume import Killed, dies_after
 from tfxc.core.errors import CheckpointError, NonFiniteLossError
 from tfxc.core.files import checksum
+from tfxc.data.kinds import SPARSE
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel, example_features
 from tfxc.objectives.softmax import Softmax
@@ -191,7 +192,7 @@ class RootOfZero(Softmax):
 def poisoned_training(**settings):
     encoder = tiny_model().encoder
     model = XCModel(encoder, Dense(5), RootOfZero())
-    model(example_features("sparse", 12))
+    model(example_features(SPARSE, {"num_features": 12}))
     return TinyTraining(model=model, **settings)
 
 

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tests.contracts.head import NUM_LABELS, HeadContract
 from tests.contracts.technique import NUM_FEATURES, TinyTraining
+from tfxc.data.kinds import SPARSE
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.heads import mhs
 from tfxc.heads.mhs import MHS
@@ -154,7 +155,7 @@ def test_more_true_blocks_than_drawn_ones():
 def test_only_the_blocks_of_a_batch_move(sampling):
     head = MHS(200, heads=[100, 2], num_sampled_heads=2, sampling=sampling)
     model = XCModel(BagMLP(NUM_FEATURES, hidden=[6]), head, Softmax())
-    model(example_features("sparse", NUM_FEATURES))
+    model(example_features(SPARSE, {"num_features": NUM_FEATURES}))
     training = TinyTraining(model=model)
     before = head.table.numpy()
     training.run(1)

@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse
 
 from tfxc.core.errors import DataError
+from tfxc.data.kinds import TOKENS
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.tokens_base import TokenRows
@@ -29,7 +30,7 @@ def test_texts_are_encoded_by_length_and_written_in_order(tmp_path, monkeypatch)
     lengths = (24, 8, 32, 8, 40, 72, 16, 48, 40, 24)
     splits = np.concatenate([[0], np.cumsum(lengths)])
     tokens = TokenRows(splits, np.full(splits[-1], 7, np.int32), num_features=8)
-    source = ArraySource(Rows.from_tokens(tokens, [[0]] * 10))
+    source = ArraySource(Rows.of(TOKENS, tokens, [[0]] * 10))
     widths = []
 
     def encode(tokens):

@@ -12,6 +12,7 @@ from tests.source_tree import ROOT
 from tfxc.core import registry
 from tfxc.core.config import load_config, parse_config
 from tfxc.core.errors import ConfigError
+from tfxc.data.kinds import JOINED, TOKENS
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.recipes.xr_transformer import levels as levels_module
 from tfxc.recipes.xr_transformer.checks import check_fit, plan_of, settings_of_ranker, tree_settings
@@ -207,7 +208,7 @@ def config_of(**changes):
     ],
 )
 def test_configs_that_do_not_fit(changes, message):
-    manifest = SimpleNamespace(feature_kind="joined")
+    manifest = SimpleNamespace(feature_kind="joined", kind=JOINED)
     check_fit(config_of(), manifest)
     with pytest.raises(ConfigError, match=message):
         check_fit(config_of(**changes), manifest)
@@ -215,7 +216,7 @@ def test_configs_that_do_not_fit(changes, message):
 
 def test_tokens_alone_do_not_suffice():
     with pytest.raises(ConfigError, match="use text_features 'joined'"):
-        check_fit(config_of(), SimpleNamespace(feature_kind="tokens"))
+        check_fit(config_of(), SimpleNamespace(feature_kind="tokens", kind=TOKENS))
 
 
 @pytest.mark.parametrize(
@@ -268,4 +269,4 @@ def test_published_configs_fit_their_trees(name):
     plan = plan_of(recipe, config, one)
     assert one[: plan.count] == first and other == second
     settings_of_ranker(recipe, config, other)
-    check_fit(config, SimpleNamespace(feature_kind="joined"))
+    check_fit(config, SimpleNamespace(feature_kind="joined", kind=JOINED))

@@ -5,6 +5,7 @@ import tensorflow as tf
 from tests.contracts.technique import TechniqueContract
 from tests.techniques.one_step import bag_model, started
 from tfxc.core.errors import ConfigError
+from tfxc.data.kinds import SPARSE
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel, example_features
@@ -18,7 +19,7 @@ class TestNoisyTune(TechniqueContract):
 
 def large_model():
     model = XCModel(BagMLP(500, hidden=[40, 30]), Dense(9), Softmax())
-    return started(model, {"features": example_features("sparse", 500)})
+    return started(model, {"features": example_features(SPARSE, {"num_features": 500})})
 
 
 def noise_of(model, **arguments):

@@ -9,6 +9,7 @@ from tests import tiny
 from tests.contracts.technique import NUM_FEATURES, NUM_LABELS, TinyTraining
 from tfxc.core.errors import CheckpointError, ConfigError, NonFiniteLossError
 from tfxc.core.settings import TrainingSettings
+from tfxc.data.kinds import DENSE
 from tfxc.encoders.precomputed import Precomputed
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel, example_features
@@ -69,7 +70,7 @@ def test_a_part_to_clip_must_be_there(tmp_path):
     with pytest.raises(ConfigError, match=r"clip_part is given, clip_norm is missing"):
         tiny.train(tmp_path, training={"clip_part": "encoder"})
     model = XCModel(Precomputed(NUM_FEATURES), Dense(NUM_LABELS), Softmax())
-    model(example_features("dense", NUM_FEATURES))
+    model(example_features(DENSE, {"num_features": NUM_FEATURES}))
     with pytest.raises(ConfigError, match=r"clip_part: .* encoder .* has no weights"):
         TinyTraining(model=model, clip_norm=1.0, clip_part="encoder")
 

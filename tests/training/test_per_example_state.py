@@ -11,6 +11,7 @@ from tests.contracts.layers import assert_equal
 from tests.contracts.technique import tiny_model, tiny_source
 from tfxc.core.config import TrainingSettings, parse_config
 from tfxc.core.errors import CheckpointError, DataError
+from tfxc.data.kinds import SPARSE
 from tfxc.data.sources.dataset import training_dataset
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.heads.sampled.head import Sampled
@@ -43,7 +44,7 @@ class Passes(Technique):
 def dual_model(num_examples):
     """A built model for ``tiny_source`` with SOX."""
     model = XCModel(BagMLP(12, hidden=[6]), Sampled(5, initial_std=0.5), Sox(num_examples))
-    model(example_features("sparse", 12))
+    model(example_features(SPARSE, {"num_features": 12}))
     return model
 
 

@@ -16,6 +16,7 @@ from tests.contracts.technique import NUM_FEATURES, NUM_LABELS, TinyTraining
 from tests.data.feature_sets.examples import write_set
 from tests.training.test_strategies import ROOT, finish
 from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.data.kinds import SPARSE
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.heads.bases.margin_checks import labels_of_a_shard
 from tfxc.heads.dense import Dense
@@ -212,7 +213,7 @@ def test_another_number_of_replicas_is_refused(tmp_path):
 )
 def test_what_cannot_be_sharded_is_refused(objective, techniques):
     model = XCModel(BagMLP(NUM_FEATURES, hidden=[6]), Dense(NUM_LABELS), objective())
-    model(example_features("sparse", NUM_FEATURES))
+    model(example_features(SPARSE, {"num_features": NUM_FEATURES}))
     model.head.sharded_table = SimpleNamespace(shape=(2, 2))
     with pytest.raises(ConfigError, match=r"head\.sharded: .* 'softmax' and no techniques"):
         TinyTraining(*(make() for make in techniques), model=model)

@@ -17,20 +17,6 @@ from tfxc.core.errors import ConfigError
 from tfxc.exports import FORMATS, LEAST_AGREEMENT
 
 _DEFAULT_K = 5
-_TAKES = {
-    "text": "text: string (batch,)",
-    "sparse": "ids: int32 (nnz,), weights: float32 (nnz,), row_splits: int64 (batch + 1,)",
-    "dense": "features: float32 (batch, {num_features})",
-    "tokens": "tokens: int32 (batch, length), padded with 0",
-    "image": "images: uint8 (batch, {image})",
-}
-_CALLS = {
-    "text": 'model(text=tf.constant(["some text"]))',
-    "sparse": "model(ids=tf.constant([0, 7]), weights=tf.constant([1.0, 0.5]), "
-    "row_splits=tf.constant([0, 2], tf.int64))",
-    "dense": "model(features=tf.zeros([1, {num_features}]))",
-    "image": "model(images=tf.zeros([1, {image}], tf.uint8))",
-}
 
 
 def main(argv=None):
@@ -62,7 +48,7 @@ def main(argv=None):
     least = LEAST_AGREEMENT if options.least_agreement is None else options.least_agreement
     int8 = options.quantize is not None
     done = export_model(loaded, folder, options.format, k, int8=int8, least_agreement=least)
-    print(report_of_model(done, loaded, inputs_of(done.takes, loaded.manifest)))
+    print(report_of_model(done, loaded))
     return 0
 
 
@@ -88,17 +74,6 @@ def _check(options):
         )
 
 
-def inputs_of(takes, manifest):
-    """The inputs of an exported model in words.
-
-    Args:
-        takes: ``"text"``, ``"sparse"``, ``"dense"``, ``"tokens"`` or ``"image"``.
-        manifest: the run's manifest as a dict.
-    """
-    image = ", ".join(map(str, manifest.get("image_shape") or ()))
-    return _TAKES[takes].format(num_features=manifest["num_features"], image=image)
-
-
 def report(done, manifest):
     """What was written and how to call it, as text.
 
@@ -106,11 +81,14 @@ def report(done, manifest):
         done: ``tfxc.exports.savedmodel.Exported``.
         manifest: the run's manifest as a dict.
     """
-    image = ", ".join(map(str, manifest.get("image_shape") or ()))
+    from tfxc.data.kinds import ENCODED, IMAGE
+    from tfxc.exports.usage import inputs_of, served_call
+
     takes = inputs_of(done.takes, manifest)
-    if done.takes == "image":
-        takes += "; signature 'encoded' takes image_bytes: string (batch,)"
-    call = _CALLS[done.takes].format(**manifest, image=image)
+    if done.takes == IMAGE.name:
+        (files,) = ENCODED.tensors(manifest)
+        takes += f"; signature 'encoded' takes {files}"
+    call = served_call(done.takes, manifest)
     texts = manifest.get("text_features") or {}
     subwords = "pretrained" in (texts.get("name"), texts.get("tokens", {}).get("name"))
     return "\n".join([

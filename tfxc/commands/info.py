@@ -6,7 +6,6 @@ weights. Nothing is trained and no weight is allocated. With --verify, every fil
 read from is compared with its checksum first.
 """
 
-from tfxc.commands.prepare import inputs
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError
 
@@ -83,7 +82,10 @@ def _config_lines(options):
 
 
 def _data_lines(manifest):
-    yield f"{manifest['name']}: {manifest['num_labels']:,} labels, {inputs(manifest)}"
+    from tfxc.data.kinds import KINDS
+
+    described = KINDS[manifest["feature_kind"]].describe(manifest)
+    yield f"{manifest['name']}: {manifest['num_labels']:,} labels, {described}"
     for name, split in manifest["splits"].items():
         yield f"  {name:6} {split['examples']:>12,} examples"
 

@@ -143,9 +143,9 @@ def _converse(predictor, min_score):
         import readline  # noqa: F401  (gives input() its line editing)
 
     from tfxc.data.formats.unlabelled import chunk_of_lines
+    from tfxc.data.kinds import INPUTS
 
-    kinds = {"text": "a text", "sparse": "id:value pairs", "dense": "numbers", "image": "a path"}
-    print(f"Type {kinds[predictor.takes]} and Enter; exit or Ctrl-D ends.")
+    print(f"Type {INPUTS[predictor.takes].prompt} and Enter; exit or Ctrl-D ends.")
     while True:
         try:
             line = input(_PROMPT)

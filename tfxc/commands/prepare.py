@@ -26,10 +26,8 @@ def main(argv=None):
 
 def describe(manifest, folder):
     """What a prepared folder holds, as text."""
-    lines = [
-        f"{folder}: {manifest.num_labels:,} labels, {inputs(manifest.model_dump())}, "
-        f"layout {manifest.layout}"
-    ]
+    described = manifest.kind.describe(manifest.model_dump())
+    lines = [f"{folder}: {manifest.num_labels:,} labels, {described}, layout {manifest.layout}"]
     for name, split in manifest.splits.items():
         features = f"{split.nonzeros / max(split.examples, 1):,.1f} features and "
         lines.append(
@@ -41,25 +39,6 @@ def describe(manifest, folder):
 
 def _stored(split):
     return f"{len(split.shards)} shards, " if split.shards else ""
-
-
-def inputs(manifest):
-    """What a manifest's examples are made of, as text.
-
-    Example:
-        >>> inputs({"image_shape": None, "num_features": 5000, "feature_kind": "sparse"})
-        '5,000 features (sparse)'
-        >>> inputs({"image_shape": [32, 32, 3]})
-        'images of 32 x 32 x 3'
-    """
-    if manifest.get("image_shape"):  # manifests of the first version do not know images
-        return f"images of {' x '.join(map(str, manifest['image_shape']))}"
-    if manifest["feature_kind"] == "tokens":
-        return f"texts of {manifest['num_features']:,} different tokens"
-    if manifest["feature_kind"] == "joined":
-        tokens = f"texts of {manifest['vocabulary_size']:,} different tokens"
-        return f"{tokens} and {manifest['num_features']:,} features (sparse)"
-    return f"{manifest['num_features']:,} features ({manifest['feature_kind']})"
 
 
 def _parser():

@@ -141,13 +141,14 @@ def _given_embeddings(options):
 
 def _embed(options, source):
     """Vectors (m, dim) by the run's encoder, in float32, and whether images were mirrored."""
+    from tfxc.data.kinds import SPARSE
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(options.run, options.trust)
-    kind = loaded.manifest["feature_kind"]
-    if kind == "sparse" and hasattr(source, "sparse"):
+    kind = loaded.kind
+    if kind is SPARSE and hasattr(source, "sparse"):
         source = source.sparse()
-    flip = kind == "image" and not options.no_flip
+    flip = kind.is_image and not options.no_flip
     embedder = loaded.embedder("--run", flip)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
     return embedder.over_rows(loaded.rows(source), batch_size, source.num_examples), flip

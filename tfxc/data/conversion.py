@@ -7,6 +7,7 @@ import scipy.sparse
 from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import DataError
+from tfxc.data.kinds import TEXT, kind_of_matrix
 from tfxc.data.lists import gather_lists
 from tfxc.data.rows import Rows
 
@@ -17,7 +18,7 @@ class Converter:
     Args:
         numbering: a frozen ``LabelNumbering``.
         num_features: width of the feature space, length of the dense vectors or values of an image.
-        dense: whether given features are dense vectors.
+        kind: ``FeatureKind`` of the rows.
         text_features: fitted text features, or None for the features the format gives.
         normalise: ``"l2"`` scales each row of given features to length 1.
         jobs: processes that vectorise texts.
@@ -25,11 +26,11 @@ class Converter:
     """
 
     def __init__(
-        self, *, numbering, num_features, dense=False, text_features=None, normalise=None, jobs=1,
+        self, *, numbering, num_features, kind, text_features=None, normalise=None, jobs=1,
         images=None,
     ):  # fmt: skip
         self._images = images
-        self._numbering, self._num_features, self._dense = numbering, num_features, dense
+        self._numbering, self._num_features, self._kind = numbering, num_features, kind
         self._text_features, self._normalise, self._jobs = text_features, normalise, jobs
 
     def rows(self, chunks, where, *, training):
@@ -48,24 +49,19 @@ class Converter:
             check_kind(chunk, self._wanted, where)
             labels = self._numbering.convert(chunk.labels, where, first, training=training)
             if self._images is not None:
-                kept, names = self._images.convert(chunk, where, first)
+                kept, arrays = self._images.convert(chunk, where, first)
                 labels = gather_lists(labels[0], kept, labels[1])
             else:
-                features = self._features(chunk, where, first)
-                names = self._arrays(features)
+                arrays = self._kind.arrays_of(self._features(chunk, where, first))
             yield Rows(
-                label_indptr=labels[0],
-                label_ids=labels[1],
+                self._kind, arrays, label_indptr=labels[0], label_ids=labels[1],
                 num_features=self._num_features,
-                **names,
-            )
+            )  # fmt: skip
             first += len(chunk)
 
     @property
     def _wanted(self):
-        if self._images is not None:
-            return "images"
-        return "features" if self._text_features is None else "texts"
+        return self._kind.chunk_field if self._text_features is None else TEXT.chunk_field
 
     def _features(self, chunk, where, first):
         if self._text_features is not None:
@@ -79,33 +75,15 @@ class Converter:
 
     def arrays_of_texts(self, texts):
         """The features of texts as the arrays of ``Rows``."""
-        return self._arrays(self._text_features.transform(texts, jobs=1))
-
-    def _arrays(self, features):
-        if self._dense:
-            return {"matrix": features}
-        kind = getattr(self._text_features, "kind", None)
-        if kind == "tokens":
-            return {"indptr": features.indptr, "tokens": features.tokens}
-        if kind == "joined":
-            features.terms.sum_duplicates()
-            return features.arrays
-        features.sum_duplicates()
-        return {"indptr": features.indptr, "indices": features.indices, "values": features.data}
+        return self._kind.arrays_of(self._text_features.transform(texts, jobs=1))
 
     def _check_width(self, features, where):
-        if scipy.sparse.issparse(features):
-            found = int(features.indices.max(initial=-1)) + 1
-            fits = not self._dense and found <= self._num_features
-        else:
-            found = features.shape[1]
-            fits = self._dense and found == self._num_features
-        if not fits:
-            kind = "sparse" if scipy.sparse.issparse(features) else "dense"
-            expected = "dense" if self._dense else "sparse"
+        kind = kind_of_matrix(features)
+        width, expected = kind.width(features), self._kind.name
+        if kind is not self._kind or not kind.fits(width, self._num_features):
             raise DataError(
                 f"{self._num_features} {expected} features as in the training split expected, "
-                f"found {found} {kind} ones",
+                f"found {width} {kind.name} ones",
                 where=where,
                 fix="give every split the same features (see the reader's option num_features)",
             )

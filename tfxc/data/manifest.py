@@ -11,6 +11,7 @@ from tfxc.core import checksums
 from tfxc.core.errors import DataError, UserError
 from tfxc.core.escaping import json_text
 from tfxc.core.files import atomic_file, checksum, read_errors
+from tfxc.data.kinds import ENCODED, KINDS
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -85,12 +86,14 @@ class ShardInfo(_Part):
     bytes: int
     sha256: str
 
+    @property
+    def counts(self):
+        """Numbers of examples, labels, feature values and tokens, as ``Rows.counts``."""
+        return self.examples, self.labels, self.nonzeros, self.tokens
+
     def memory_bytes(self, kind):
         """Bytes its rows take in memory; ``kind`` is that of ``tfxc.data.rows.Rows``."""
-        per_row = {"dense": 8, "pixels": 8, "joined": 24}.get(kind, 16)
-        per_value = {"sparse": 8, "joined": 8, "dense": 4, "tokens": 4}.get(kind, 1)
-        values = self.nonzeros * per_value + (self.tokens + self.labels) * 4
-        return self.examples * per_row + values
+        return kind.memory_bytes(*self.counts)
 
 
 class SplitInfo(_Part):
@@ -164,7 +167,7 @@ class Manifest(_Part):
     name: str
     settings_fingerprint: str
     layout: Literal["blocks", "examples", "feature_set"]
-    feature_kind: Literal["sparse", "dense", "tokens", "joined", "image"]
+    feature_kind: Literal[tuple(KINDS)]
     num_features: int
     vocabulary_size: int | None = None
     image_shape: tuple[int, int, int] | None = None
@@ -178,14 +181,14 @@ class Manifest(_Part):
     fingerprints: dict[str, str] = {}
 
     @property
-    def dense(self):
-        """Whether the features are dense vectors."""
-        return self.feature_kind == "dense"
+    def kind(self):
+        """The ``tfxc.data.kinds.FeatureKind`` that models take."""
+        return KINDS[self.feature_kind]
 
     @property
     def row_kind(self):
         """The kind of ``tfxc.data.rows.Rows`` the shards hold."""
-        return self.image_store or self.feature_kind
+        return ENCODED if self.image_store == "encoded" else self.kind
 
     @property
     def dimensions(self):

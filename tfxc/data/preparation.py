@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse
 
 from tfxc.core import checksums
 from tfxc.core.config import DataSettings
@@ -28,6 +27,7 @@ from tfxc.data.conversion import Converter, check_kind, tell_unused
 from tfxc.data.feature_sets.preparation import names_feature_sets, prepare_feature_sets
 from tfxc.data.formats.held_out import open_split
 from tfxc.data.images.conversion import ImageConverter, nothing_decoded
+from tfxc.data.kinds import kind_of_matrix
 from tfxc.data.label_ids import LabelNumbering, joined_labels
 from tfxc.data.manifest import (
     AGAIN,
@@ -178,7 +178,7 @@ class _Preparation:
     def __init__(self, settings, sources, folder, jobs):
         self.settings, self.sources, self.folder, self.jobs = settings, sources, folder, jobs
         self.text_features = self.numbering = None
-        self.fingerprints, self.dense, self.num_train, self.num_features = {}, False, 0, 0
+        self.fingerprints, self.given, self.num_train, self.num_features = {}, None, 0, 0
         self.images = self.recounted = None  # an ImageConverter, for a set of images
         self.given_bytes, self.characters, self.sample = 0, 0, []
 
@@ -236,10 +236,10 @@ class _Preparation:
             if self.images is not None:
                 self.images.count(chunk)
             elif self.settings.text_features is None:
-                self.dense = not scipy.sparse.issparse(chunk.features)
+                self.given = kind_of_matrix(chunk.features)
                 widths = (self.num_features, reader.num_features or 0, chunk.features.shape[1])
                 self.num_features = max(widths)
-                self.given_bytes += _bytes_of(chunk.features)
+                self.given_bytes += self.given.columns[0].value_bytes * chunk.features.size
             else:
                 self.characters += sum(map(len, chunk.texts))
                 self.sample = self.sample or chunk.texts[:_SAMPLE]
@@ -309,7 +309,7 @@ class _Preparation:
 
     def _converter(self):
         return Converter(
-            numbering=self.numbering, num_features=self.num_features, dense=self.dense,
+            numbering=self.numbering, num_features=self.num_features, kind=self._kind,
             text_features=self.text_features, normalise=self.settings.normalise, jobs=self.jobs,
             images=self.images,
         )  # fmt: skip
@@ -344,7 +344,7 @@ class _Preparation:
         (self.folder / LABEL_COUNTS_FILE).write_bytes(counts)
         Manifest(
             name=settings.name, settings_fingerprint=fingerprint(settings),
-            layout=settings.layout, feature_kind=self._feature_kind,
+            layout=settings.layout, feature_kind=self._kind.decoded.name,
             image_shape=images and images.shape, image_store=images and images.store,
             num_features=self.num_features, num_labels=len(self.numbering.vocabulary),
             vocabulary_size=getattr(self.text_features, "vocabulary_size", None),
@@ -358,12 +358,7 @@ class _Preparation:
         ).save(self.folder)  # fmt: skip
 
     @property
-    def _feature_kind(self):
-        if self.images is not None:
-            return "image"
-        return getattr(self.text_features, "kind", "dense" if self.dense else "sparse")
-
-
-def _bytes_of(features):
-    """What given features take: ids and values, or the matrix."""
-    return 8 * features.nnz if scipy.sparse.issparse(features) else 4 * features.size
+    def _kind(self):
+        """The kind of the rows; of given features that of the last chunk."""
+        makers = (self.images, self.text_features)
+        return next((maker.kind for maker in makers if maker is not None), self.given)

@@ -2,6 +2,7 @@
 
 import keras
 
+from tfxc.data.kinds import KINDS
 from tfxc.ops.empty_batch import with_one_example
 
 
@@ -17,8 +18,7 @@ class Encoder(keras.layers.Layer):
 
     Class attributes:
         from_data: constructor arguments the data decides; a config may not hold them.
-        takes: kind of features, ``"sparse"`` bags, ``"dense"`` vectors, ``"tokens"`` or an
-            ``"image"``.
+        takes: name of the kind of features, see ``tfxc.data.kinds.KINDS``.
     """
 
     from_data = ()
@@ -45,11 +45,7 @@ class Encoder(keras.layers.Layer):
             features: of a batch; joined ones are a dict ``tokens``, ``ids``, ``weights``,
                 ``row_splits``.
         """
-        if not isinstance(features, dict) or "tokens" not in features:
-            return features
-        if self.takes == "tokens":
-            return features["tokens"]
-        return {name: values for name, values in features.items() if name != "tokens"}
+        return KINDS[self.takes].own(features)
 
     def call(self, features, training=False):
         """Encodes one batch."""

@@ -13,11 +13,10 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.locks import scratch_folder
+from tfxc.data.kinds import kind_of_matrix
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
-from tfxc.data.text.joined import JoinedRows
 from tfxc.data.text.registry import build_text_features
-from tfxc.data.text.tokens_base import TokenRows
 from tfxc.estimator.fitted_model import FittedModel
 from tfxc.estimator.targets import label_sets, read_targets
 from tfxc.runs.folder import RunFolder
@@ -107,7 +106,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         check_consistent_length(matrix, y)
         self._targets, labels = read_targets(y)
         self.classes_ = self._targets.classes
-        source = ArraySource(_rows(matrix, labels), len(self.classes_))
+        source = ArraySource(self._rows(matrix, labels), len(self.classes_))
         config = parse_config(self._config(), where="XCClassifier")
         self._fitted = FittedModel(config, source, self.text_features_)
         self._fitted.count(labels)
@@ -216,6 +215,10 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         self.text_features_ = None
         return self._matrix(X, reset=True)
 
+    def _rows(self, features, labels):
+        texts = self.text_features_
+        return Rows.of(kind_of_matrix(features) if texts is None else texts.kind, features, labels)
+
     def _rows_of(self, X):
         check_is_fitted(self)
         if _is_texts(X) != (self.text_features_ is not None):
@@ -225,7 +228,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             matrix = self.text_features_.transform(_checked_texts(X))
         else:
             matrix = self._matrix(X, reset=False)
-        return _rows(matrix, [[]] * matrix.shape[0])
+        return self._rows(matrix, [[]] * matrix.shape[0])
 
     def _matrix(self, X, reset):
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=reset)
@@ -282,9 +285,3 @@ def _checked_texts(X):
         if not isinstance(text, str):
             raise DataError(f"texts expected, found {text!r} in place {number}", where="X")
     return list(X)
-
-
-def _rows(matrix, labels):
-    makers = {TokenRows: Rows.from_tokens, JoinedRows: Rows.from_joined}
-    usual = Rows.from_csr if scipy.sparse.issparse(matrix) else Rows.from_dense
-    return makers.get(type(matrix), usual)(matrix, labels)

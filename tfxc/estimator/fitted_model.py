@@ -31,7 +31,7 @@ class FittedModel:
         self.config = config
         self._sizes = {"num_features": source.num_features, "num_labels": source.num_labels}
         self._sizes["vocabulary_size"] = getattr(text_features, "vocabulary_size", None)
-        self._kind = source.kind
+        self._kind = source.kind.name
         self._num_examples = source.num_examples
         self._label_counts, self._split, self.summary = None, None, None
         self._architecture = {}

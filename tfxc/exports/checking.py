@@ -1,13 +1,11 @@
 """Whether a SavedModel answers as the run it was made from."""
 
-import itertools
-
 import numpy as np
 import tensorflow as tf
+from sklearn.preprocessing import normalize
 
-from tfxc.data.lists import pad_tokens
-from tfxc.data.text.joined import JoinedRows
-from tfxc.data.text.tokens_base import TokenRows
+from tfxc.data.kinds import ENCODED, IMAGE, TEXT
+from tfxc.data.rows import Rows
 from tfxc.inference.searcher import Searcher
 
 # Of scores, relative to the largest one. In half precision a last bit of a feature may tip the
@@ -96,78 +94,59 @@ def checked_difference(found, expected, tolerance, what, calibration=None):
     return difference
 
 
+def sample_rows(loaded_run):
+    """Random examples as the run's data are, but for the scaling of rows.
+
+    Args:
+        loaded_run: a ``LoadedRun``.
+
+    Returns:
+        tuple: ``Rows``; the texts they were made of, or None.
+    """
+    kind, manifest, draw = loaded_run.kind, loaded_run.manifest, np.random.default_rng(0)
+    texts, width = loaded_run.text_features, manifest["num_features"]
+    if texts is None:
+        arrays, lines = kind.example(manifest, _SAMPLES, draw), None
+    else:
+        lines = _sample_texts(texts, draw)
+        arrays = kind.arrays_of(texts.transform(lines))
+    count = kind.columns[0].count(arrays)
+    unlabelled = {"label_indptr": np.zeros(count + 1), "label_ids": []}
+    return Rows(kind, arrays, **unlabelled, num_features=width), lines
+
+
+def scaled(rows, manifest):
+    """``Rows`` as the run's model takes them: an independent path through scikit-learn."""
+    if manifest["row_normalise"] is None:
+        return rows
+    matrix = rows.kind.matrix(rows.batch()["features"], rows.num_features)
+    arrays = rows.kind.arrays_of(normalize(matrix, manifest["row_normalise"]))
+    return Rows(rows.kind, arrays, **rows.labels, num_features=rows.num_features)
+
+
 def sample_inputs(loaded_run):
     """Arguments of every signature for the same examples, and the run's features of them."""
-    manifest, draw = loaded_run.manifest, np.random.default_rng(0)
-    if manifest["feature_kind"] == "image":
-        return _sample_images(manifest["image_shape"], draw)
-    texts = None
-    if loaded_run.text_features is not None:
-        texts = _sample_texts(loaded_run.text_features, draw)
-        raw = _tensors(loaded_run.text_features.transform(texts))
-    elif manifest["feature_kind"] == "sparse":
-        raw = _sample_bags(manifest["num_features"], draw)
+    rows, texts = sample_rows(loaded_run)
+    raw = _tensors(rows.kind.tensors_of(rows.arrays))
+    features = _tensors(scaled(rows, loaded_run.manifest).batch()["features"])
+    inputs = {"serving_default": raw}
+    if rows.kind is IMAGE:  # PNG files lose nothing: the same pixels reach both signatures
+        files = [tf.io.encode_png(image).numpy() for image in rows.images]
+        inputs["encoded"] = {ENCODED.inputs[0]: tf.constant(files)}
     else:
-        raw = {"features": tf.constant(draw.normal(size=(_SAMPLES, manifest["num_features"])),
-                                       tf.float32)}  # fmt: skip
-    inputs = {"features": raw, "serving_default": raw}
+        inputs["features"] = raw
     if texts is not None:
-        inputs["serving_default"] = {"text": tf.constant(texts)}
-    return inputs, _normalised(raw, manifest)
+        inputs["serving_default"] = {TEXT.name: tf.constant(texts)}
+    return inputs, features
 
 
-def _normalised(raw, manifest):
-    """What the run's model takes for raw features: an independent path through NumPy."""
-    if "tokens" in raw:
-        return raw if "ids" in raw else raw["tokens"]
-    if manifest["row_normalise"] is None:
-        return raw.get("features", raw)
-    if "features" in raw:
-        matrix = raw["features"].numpy()
-        return tf.constant(matrix / np.linalg.norm(matrix, axis=1, keepdims=True))
-    weights, splits = raw["weights"].numpy().copy(), raw["row_splits"].numpy()
-    for first, last in itertools.pairwise(splits):
-        weights[first:last] /= np.linalg.norm(weights[first:last]) or 1.0
-    return {**raw, "weights": tf.constant(weights)}
-
-
-def _tensors(rows):
-    if isinstance(rows, JoinedRows):
-        return {**_tensors(rows.terms), **_tensors(rows.tokens)}
-    if isinstance(rows, TokenRows):
-        return {"tokens": tf.constant(pad_tokens(rows.indptr, rows.tokens))}
-    return {
-        "ids": tf.constant(rows.indices, tf.int32),
-        "weights": tf.constant(rows.data, tf.float32),
-        "row_splits": tf.constant(rows.indptr, tf.int64),
-    }
+def _tensors(features):
+    return tf.nest.map_structure(tf.constant, features)
 
 
 def _sample_texts(features, draw):
-    parts = [features.tokens, features.terms] if features.kind == "joined" else [features]
+    parts = [getattr(features, name) for name in features.kind.parts] or [features]
     terms = [term for part in parts for term in part.vocabulary() or ()]
     terms = terms or ["The", "quick", "brown", "fox", "jumps", "Über", "Straße"]
     texts = [" ".join(draw.choice(terms, 12)) for _ in range(_SAMPLES)]
     return [*texts, texts[0].upper(), "", "İstanbul, ΟΔΟΣ: naïve 日本語 x"]
-
-
-def _sample_images(shape, draw):
-    """PNG files lose nothing: the same pixels reach both signatures."""
-    images = draw.integers(0, 256, (_SAMPLES, *shape), np.uint8)
-    files = [tf.io.encode_png(image).numpy() for image in images]
-    features = tf.constant(images)
-    inputs = {
-        "serving_default": {"images": features},
-        "encoded": {"image_bytes": tf.constant(files)},
-    }
-    return inputs, features
-
-
-def _sample_bags(num_features, draw):
-    width = min(20, num_features)
-    ids = [np.sort(draw.choice(num_features, width, replace=False)) for _ in range(_SAMPLES)]
-    return {
-        "ids": tf.constant(np.concatenate(ids), tf.int32),
-        "weights": tf.constant(draw.uniform(0.1, 1, width * _SAMPLES), tf.float32),
-        "row_splits": tf.constant(np.arange(_SAMPLES + 1) * width, tf.int64),
-    }

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.files import atomic_folder, copy_folder
+from tfxc.data.kinds import KINDS
 from tfxc.exports import LEAST_AGREEMENT
 from tfxc.exports.parity import Agreement, agreement_of, largest_difference
 from tfxc.exports.savedmodel import (
@@ -37,7 +38,7 @@ class Converted(NamedTuple):
             ``text_features/``.
         format: ``"onnx"`` or ``"litert"``.
         file: name of the model's file.
-        takes: the kind of the features: ``"sparse"``, ``"dense"``, ``"tokens"`` or ``"image"``.
+        takes: name of the kind of the features, see ``tfxc.data.kinds.KINDS``.
         k: labels per example.
         batch: the only batch size the model takes, or None if it takes any.
         size_bytes: of the model's file.
@@ -107,7 +108,7 @@ def export_model(
             agreement = agreement_of(loaded_run, form.open(path), k, batch)
             _check_agreement(agreement, least_agreement, name)
         size = path.stat().st_size
-        takes = _manifest_of_part(loaded_run)["feature_kind"]
+        takes = loaded_run.model.encoder.takes
         _copy_assets(loaded_run, takes, scratch)
         whole = folder_size(scratch)
     return Converted(
@@ -126,7 +127,8 @@ class Graph:
     """
 
     def __init__(self, loaded_run, k, form):
-        self._model, self._manifest = loaded_run.model, _manifest_of_part(loaded_run)
+        self._model, self._manifest = loaded_run.model, loaded_run.manifest
+        self._kind = KINDS[self._model.encoder.takes]  # of joined features, it takes a part
         self._k, self._form = k, form
 
     def function(self, batch=None):
@@ -137,13 +139,18 @@ class Graph:
         """
         form = self._form
         with bags_as(form.bags), answer_empty_batches(form.takes_empty_batches):
-            function = from_features(self._answer, self._manifest, batch)
+            function = from_features(self._answer, self._kind, self._manifest, batch)
             function.get_concrete_function()
         return function
 
+    @property
+    def tensors(self):
+        """The ``tfxc.data.kinds.Tensor``s it takes."""
+        return self._kind.tensors(self._manifest)
+
     def signature(self, batch=None):
         """The ``tf.TensorSpec``s of ``function``."""
-        return feature_signature(self._manifest, batch)
+        return feature_signature(self._kind, self._manifest, batch)
 
     def _answer(self, features):
         ids, scores = self._model.top_k(features, self._k)
@@ -186,19 +193,9 @@ def _check_agreement(agreement, least, name):
     )
 
 
-def _manifest_of_part(loaded_run):
-    """The run's manifest; of joined features those the encoder takes are all there is."""
-    manifest = loaded_run.manifest
-    if manifest["feature_kind"] != "joined":
-        return manifest
-    return {**manifest, "feature_kind": loaded_run.model.encoder.takes}
-
-
 def _copy_assets(loaded_run, takes, folder):
     assets = loaded_run.folder / "assets"
     shutil.copyfile(assets / "labels.txt", folder / "labels.txt")
-    texts = assets / "text_features"
-    if loaded_run.manifest["feature_kind"] == "joined":
-        texts /= {"tokens": "tokens", "sparse": "terms"}[takes]
+    texts = assets / "text_features" / (loaded_run.kind.part_named(takes) or "")
     if texts.is_dir():
         copy_folder(texts, folder / "text_features")

@@ -11,12 +11,6 @@ from tfxc.core.errors import ConfigError
 from tfxc.exports.packages import missing_package
 
 _OPSET = 18  # the newest that tf2onnx 1.17 writes
-_AXES = {
-    "ids": ["values"],
-    "weights": ["values"],
-    "row_splits": ["batch + 1"],
-    "tokens": ["batch", "length"],
-}
 
 
 class Onnx:
@@ -61,7 +55,7 @@ class Onnx:
                 graph.function(), graph.signature(), opset=_OPSET
             )
         _check_operations(model)
-        _name_axes(model.graph)
+        _name_axes(model.graph, graph.tensors)
         path.write_bytes(model.SerializeToString())
 
     def open(self, path):
@@ -142,11 +136,13 @@ def _nodes(graph):
                 yield from _nodes(attribute.g)
 
 
-def _name_axes(graph):
+def _name_axes(graph, tensors):
+    axes = {tensor.name: tensor.axes for tensor in tensors}
     for value in [*graph.input, *graph.output]:
-        names = _AXES.get(value.name, ["batch"])
+        names = axes.get(value.name, ("batch",))
         for name, axis in zip(names, value.type.tensor_type.shape.dim, strict=False):
-            axis.dim_param = name
+            if isinstance(name, str):
+                axis.dim_param = name
 
 
 @contextlib.contextmanager

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from tfxc.core.errors import UserError
 from tfxc.data.formats.held_out import open_split
-from tfxc.exports.checking import checked_difference, sample_inputs, tolerance_of
+from tfxc.data.kinds import KINDS
+from tfxc.exports.checking import checked_difference, sample_rows, scaled, tolerance_of
 from tfxc.inference.searcher import Searcher
 
 _EXAMPLES, _BATCH = 512, 64
@@ -41,12 +42,13 @@ def largest_difference(loaded_run, model, k, batch=None):
     Raises:
         RuntimeError: it is no rounding difference, or the label ids differ.
     """
-    raw, features = _samples(loaded_run)
-    expected = Searcher(loaded_run.model, k)({"features": features})
-    worst, count = 0.0, len(expected[0])
+    rows, _ = sample_rows(loaded_run)
+    features = scaled(rows, loaded_run.manifest).batch()["features"]
+    expected = Searcher(loaded_run.model, k)(_batch(features))
+    worst, count, encoder = 0.0, len(rows), loaded_run.model.encoder
     single = [(place, place + 1) for place in range(count)]
     for first, last in single if batch else [(0, count), (1, 4), *single]:
-        found = model(_rows(raw, first, last))
+        found = model(_arguments(rows.slice(first, last).batch()["features"], encoder))
         known = tuple(part[first:last] for part in expected)
         what = f"the converted model, asked for {last - first} examples,"
         difference = checked_difference(found, known, tolerance_of(loaded_run), what)
@@ -64,7 +66,7 @@ def agreement_of(loaded_run, model, k, batch=None):
     search = Searcher(loaded_run.model, k)
     same, count, worst = 0, 0, 0.0
     for raw, features in rows(batch or _BATCH):
-        ids, scores = search({"features": tf.nest.map_structure(tf.constant, features)})
+        ids, scores = search(_batch(features))
         found_ids, found = model(raw)
         same += int((found_ids[:, 0] == ids[:, 0]).sum())
         count += len(ids)
@@ -88,60 +90,24 @@ def examples_of(loaded_run):
     try:
         reader = open_split(data, split)
         rows = next(iter(loaded_run.rows(reader, size=_EXAMPLES)))
+        found = f"the first of {split} data {sources[split]}"
     except (UserError, StopIteration):  # the file has gone, or is another one
-        return _drawn(loaded_run), "random features: the run's data is not there"
-
+        rows = scaled(sample_rows(loaded_run)[0], loaded_run.manifest)
+        found = "random features: the run's data is not there"
     encoder = loaded_run.model.encoder
 
     def batches(size):
         for first in range(0, len(rows), size):
-            features = rows.slice(first, min(first + size, len(rows))).batch()["features"]
-            features = encoder.own(features)
-            yield _arguments(features, encoder.takes), features
+            features = rows.slice(first, first + size).batch()["features"]
+            yield _arguments(features, encoder), features
 
-    return batches, f"the first of {split} data {sources[split]}"
-
-
-def _samples(loaded_run):
-    """Arguments of the converted model as arrays, and the run's features of the same examples."""
-    inputs, features = sample_inputs(loaded_run)
-    encoder, raw = loaded_run.model.encoder, inputs.get("features", inputs["serving_default"])
-    own = encoder.own(raw)  # of joined features, and of tokens, the tokens alone
-    own = own if isinstance(own, dict) else {"tokens": own}
-    return {name: tensor.numpy() for name, tensor in own.items()}, encoder.own(features)
+    return batches, found
 
 
-def _drawn(loaded_run):
-    raw, features = _samples(loaded_run)
-    whole = features if isinstance(features, dict) else {"all": features}
-    whole = {name: np.asarray(values) for name, values in whole.items()}
-    count = len(raw["row_splits"]) - 1 if "row_splits" in raw else len(next(iter(raw.values())))
-
-    def batches(size):
-        for first in range(0, count, size):
-            last = min(first + size, count)
-            part = _rows(whole, first, last)
-            yield _rows(raw, first, last), part.get("all", part)
-
-    return batches
+def _batch(features):
+    return {"features": tf.nest.map_structure(tf.constant, features)}
 
 
-def _arguments(features, kind):
-    if isinstance(features, dict):
-        return {name: np.asarray(values) for name, values in features.items()}
-    name = {"dense": "features", "image": "images"}.get(kind, kind)
-    return {name: np.asarray(features)}
-
-
-def _rows(arguments, first, last):
-    """The arguments for some of the examples; texts are cut to the longest of these."""
-    if "row_splits" in arguments:
-        splits = arguments["row_splits"][first : last + 1]
-        values = slice(splits[0], splits[-1])
-        own = {name: arguments[name][values] for name in ("ids", "weights")}
-        return {**own, "row_splits": splits - splits[0]}
-    own = {name: values[first:last] for name, values in arguments.items()}
-    if "tokens" in own:
-        longest = int((own["tokens"] != 0).sum(axis=1).max())
-        own["tokens"] = own["tokens"][:, : max(1, longest)]
-    return own
+def _arguments(features, encoder):
+    """The arguments of a converted model: the part of the features that the encoder takes."""
+    return KINDS[encoder.takes].unpack(encoder.own(features))

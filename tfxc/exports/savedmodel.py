@@ -17,10 +17,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tfxc.core.errors import ConfigError
 from tfxc.core.files import atomic_folder, check_own
 from tfxc.data.images.decoding import decode_batch
-from tfxc.data.text.graph import text_graph
+from tfxc.data.kinds import ENCODED, IMAGE, TEXT
 from tfxc.exports.checking import largest_difference
 from tfxc.inference.searcher import check_probabilities, top_k_in_graph
-from tfxc.ops.sparse import unit_rows
 from tfxc.ops.tensorflow_files import os_errors
 
 _KIND = "exported SavedModel"
@@ -31,8 +30,7 @@ class Exported(NamedTuple):
 
     Attributes:
         folder: the SavedModel.
-        takes: what ``serving_default`` takes: ``"text"``, ``"sparse"``, ``"dense"``, ``"tokens"``
-            or ``"image"``.
+        takes: what ``serving_default`` takes, a name in ``tfxc.data.kinds.INPUTS``.
         k: labels per example.
         size_bytes: of the whole folder.
         weight_bytes: of the variables alone.
@@ -124,20 +122,23 @@ class ServedModel(tf.Module):
     def __init__(self, loaded_run, k, probabilities=False):
         super().__init__()
         self.names = _label_names(loaded_run)
-        texts = loaded_run.folder / "assets" / "text_features"
-        self.from_texts = text_graph(loaded_run.text_features, texts)
-        kind = loaded_run.manifest["feature_kind"]
-        self.takes = "text" if self.from_texts is not None else kind
+        texts, folder = loaded_run.text_features, loaded_run.folder / "assets" / "text_features"
+        self.from_texts = None if texts is None else texts.graph(folder)
+        kind, self.takes = loaded_run.kind, loaded_run.takes
         answer = _answer(loaded_run.model, self.names, k, probabilities)
-        features = from_features(answer, loaded_run.manifest).get_concrete_function()
+        features = from_features(answer, kind, loaded_run.manifest).get_concrete_function()
         self.functions = {"serving_default": features}
-        if kind == "image":
+        if kind is IMAGE:
             shape = loaded_run.manifest["image_shape"]
-            self.functions["encoded"] = _from_files(answer, shape)
+            self.functions["encoded"] = _from_raw(
+                ENCODED, lambda files: answer(decode_batch(files, shape))
+            )
         else:
             self.functions["features"] = features
         if self.from_texts is not None:
-            self.functions["serving_default"] = _from_text(answer, self.from_texts)
+            self.functions["serving_default"] = _from_raw(
+                TEXT, lambda texts: answer(self.from_texts(texts))
+            )
         found = {v.ref(): v for f in self.functions.values() for v in f.graph.variables}
         self.weights = list(found.values())
 
@@ -163,79 +164,37 @@ def _answer(model, names, k, probabilities):
     return answer
 
 
-def _from_text(answer, from_texts):
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
-    def from_text(text):
-        return answer(from_texts(text))
-
-    return from_text.get_concrete_function()
+def _from_raw(given, answer):
+    """The concrete function of ``answer``, a function of the only tensor of an ``Input``."""
+    (tensor,) = given.tensors({})
+    return tf.function(answer, input_signature=[tensor.spec()]).get_concrete_function()
 
 
-def _from_files(answer, shape):
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
-    def from_files(image_bytes):
-        return answer(decode_batch(image_bytes, shape))
-
-    return from_files.get_concrete_function()
-
-
-def from_features(answer, manifest, batch=None):
-    """``tf.function`` over a run's own features, which its ``feature_signature`` fixes.
+def from_features(answer, kind, manifest, batch=None):
+    """``tf.function`` over a run's own features, whose arguments are the tensors of the kind.
 
     Args:
         answer: function of the model's features -> dict of outputs.
+        kind: the ``FeatureKind``.
         manifest: the run's manifest as a dict.
         batch: number of examples; None leaves it open.
     """
     scaled = manifest["row_normalise"] == "l2"
 
-    def from_dense(features):
-        # As sklearn's normalize: a row of zeros stays one.
-        norms = tf.norm(features, axis=1, keepdims=True)
-        return answer(tf.math.divide_no_nan(features, norms) if scaled else features)
+    def from_tensors(*values):
+        tensors = dict(zip(kind.inputs, values, strict=True))
+        return answer(kind.pack(kind.unit_rows(tensors) if scaled else tensors))
 
-    def from_sparse(ids, weights, row_splits):
-        weights = unit_rows(weights, row_splits) if scaled else weights
-        return answer({"ids": ids, "weights": weights, "row_splits": row_splits})
-
-    def from_tokens(tokens):
-        return answer(tokens)
-
-    def from_joined(ids, weights, row_splits, tokens):
-        bag = {"ids": ids, "weights": weights, "row_splits": row_splits}
-        return answer({**bag, "tokens": tokens})
-
-    def from_images(images):
-        return answer(images)
-
-    functions = {"dense": from_dense, "sparse": from_sparse, "tokens": from_tokens}
-    functions |= {"joined": from_joined, "image": from_images}
-    function = functions[manifest["feature_kind"]]
-    signature = feature_signature(manifest, batch)
-    return tf.function(function, input_signature=signature)
+    return tf.function(from_tensors, input_signature=feature_signature(kind, manifest, batch))
 
 
-def feature_signature(manifest, batch=None):
-    """The ``tf.TensorSpec``s of a batch of a run's features.
+def feature_signature(kind, manifest, batch=None):
+    """The ``tf.TensorSpec``s of the tensors of a batch of a run's features, a list.
 
     Args:
-        manifest: the run's manifest as a dict.
-        batch: number of examples; None leaves it open.
+        kind, manifest, batch: as of ``from_features``.
     """
-    kind = manifest["feature_kind"]
-    if kind == "dense":
-        return [tf.TensorSpec([batch, manifest["num_features"]], tf.float32, name="features")]
-    tokens = [tf.TensorSpec([batch, None], tf.int32, name="tokens")]
-    if kind == "tokens":
-        return tokens
-    if kind == "image":
-        return [tf.TensorSpec([batch, *manifest["image_shape"]], tf.uint8, name="images")]
-    bag = [
-        tf.TensorSpec([None], tf.int32, name="ids"),
-        tf.TensorSpec([None], tf.float32, name="weights"),
-        tf.TensorSpec([None if batch is None else batch + 1], tf.int64, name="row_splits"),
-    ]
-    return bag + tokens if kind == "joined" else bag
+    return [tensor.spec(batch) for tensor in kind.tensors(manifest)]
 
 
 def _label_names(loaded_run):

@@ -1,21 +1,11 @@
 """What an export wrote and how to call it, as text."""
 
-_FEATURES = {
-    "sparse": '"ids": np.array([0, 7], "int32"), "weights": np.array([1.0, 0.5], "float32"),\n'
-    '          "row_splits": np.array([0, 2])',
-    "dense": '"features": np.zeros([1, {num_features}], "float32")',
-    "tokens": '"tokens": np.array([[1, 1, 0]], "int32")',
-    "image": '"images": np.zeros([1, {image}], "uint8")',
-}
-_OF_TEXTS = {
-    "sparse": """\
-rows = load_text_features("{folder}/text_features").transform(["some text"])
-inputs = {{"ids": rows.indices.astype("int32"), "weights": rows.data.astype("float32"),
-          "row_splits": rows.indptr.astype("int64")}}""",
-    "tokens": """\
-rows = load_text_features("{folder}/text_features").transform(["some text"])
-inputs = {{"tokens": pad_tokens(rows.indptr, rows.tokens)}}""",
-}
+from tfxc.data.kinds import INPUTS
+
+_OF_TEXTS = """\
+from tfxc.data.text.registry import load_text_features
+texts = load_text_features("{folder}/text_features")
+inputs = texts.kind.tensors_of(texts.kind.arrays_of(texts.transform(["some text"])))"""
 _CALLS = {
     "onnx": """\
 import onnxruntime
@@ -28,15 +18,47 @@ ids = model(**inputs)["label_ids"]""",
 }
 
 
-def report_of_model(done, loaded_run, inputs):
+def inputs_of(takes, manifest):
+    """The inputs of an exported model in words.
+
+    Args:
+        takes: name of what it takes, see ``tfxc.data.kinds.INPUTS``.
+        manifest: the run's manifest as a dict.
+    """
+    return ", ".join(map(str, INPUTS[takes].tensors(manifest)))
+
+
+def served_call(takes, manifest):
+    """Python that calls a signature ``model`` of a SavedModel; arguments as of ``inputs_of``."""
+    arguments = [
+        f"{tensor.name}=tf.constant({tensor.values}, tf.{tensor.dtype})"
+        if tensor.values is not None
+        else f"{tensor.name}=tf.zeros({tensor.shape(1)}, tf.{tensor.dtype})"
+        for tensor in INPUTS[takes].tensors(manifest)
+    ]
+    return f"model({', '.join(arguments)})"
+
+
+def numpy_inputs(takes, manifest):
+    """Python that makes ``inputs`` of NumPy arrays; arguments as of ``inputs_of``."""
+    arrays = [
+        f'"{tensor.name}": np.array({tensor.values}, "{tensor.dtype}")'
+        if tensor.values is not None
+        else f'"{tensor.name}": np.zeros({tensor.shape(1)}, "{tensor.dtype}")'
+        for tensor in INPUTS[takes].tensors(manifest)
+    ]
+    return f"inputs = {{{', '.join(arrays)}}}"
+
+
+def report_of_model(done, loaded_run):
     """What was written, what it gives and takes, and code that calls it.
 
     Args:
         done: ``tfxc.exports.convert.Converted``.
         loaded_run: the ``LoadedRun`` it was made from.
-        inputs: the inputs in words.
     """
     manifest = loaded_run.manifest
+    inputs = inputs_of(done.takes, manifest)
     return "\n".join(
         [
             f"{done.folder}: {done.folder_bytes / 1e6:,.1f} MB, of which {done.file} "
@@ -65,15 +87,10 @@ def _agreement(found):
 
 def _code(done, loaded_run):
     """Lines of Python."""
-    image = ", ".join(map(str, loaded_run.manifest.get("image_shape") or ()))
     if loaded_run.text_features is not None:
-        lines = ["from tfxc.data.text.registry import load_text_features"]
-        lines += ["from tfxc.data.lists import pad_tokens"] * (done.takes == "tokens")
-        lines += [_OF_TEXTS[done.takes].format(folder=done.folder)]
+        lines = [_OF_TEXTS.format(folder=done.folder)]
     else:
-        sizes = {"num_features": loaded_run.manifest["num_features"], "image": image}
-        features = _FEATURES[done.takes].format(**sizes)
-        lines = ["import numpy as np", f"inputs = {{{features}}}"]
+        lines = ["import numpy as np", numpy_inputs(done.takes, loaded_run.manifest)]
     return [
         *lines,
         _CALLS[done.format].format(folder=done.folder, file=done.file),

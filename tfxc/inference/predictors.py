@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.conversion import check_kind
 from tfxc.data.images.conversion import ImageConverter
+from tfxc.data.kinds import DENSE, IMAGE, input_of
 from tfxc.inference.searcher import Searcher, has_probabilities
 from tfxc.ops.text.subwords import require_text
 from tfxc.ranker.ensemble import combine, label_map
@@ -38,7 +39,7 @@ class RunPredictor:
             any.
 
     Attributes:
-        takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``.
+        takes: a name in ``tfxc.data.kinds.INPUTS``.
         num_features: width of given features.
         names: of the labels, by id.
 
@@ -131,7 +132,7 @@ class SavedModelPredictor:
         k: labels per example, at most as many as it was exported with; None takes all of these.
 
     Attributes:
-        takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``.
+        takes: a name in ``tfxc.data.kinds.INPUTS``.
         num_features: length of dense vectors, else None: the signature does not tell.
 
     Raises:
@@ -142,11 +143,11 @@ class SavedModelPredictor:
         self._model = _load(folder)  # kept: its functions do not keep their variables alive
         self._signature = self._model.signatures["serving_default"]
         inputs = self._signature.structured_input_signature[1]
-        names = {"text": "text", "ids": "sparse", "features": "dense", "images": "image"}
-        self.takes = next(kind for name, kind in names.items() if name in inputs)
-        self.num_features = inputs["features"].shape[1] if self.takes == "dense" else None
+        self._input = input_of(inputs)
+        self.takes = self._input.name
+        self.num_features = inputs["features"].shape[1] if self._input is DENSE else None
         self._images = None
-        if self.takes == "image":
+        if self._input is IMAGE:
             self._images = ImageConverter.of_shape(inputs["images"].shape[1:].as_list())
         available = self._signature.structured_outputs["labels"].shape[1]
         self.k = _checked_k(available if k is None else k, available)
@@ -166,42 +167,19 @@ class SavedModelPredictor:
         return Predictions([row[: self.k] for row in names], found["scores"].numpy()[:, : self.k])
 
     def _arguments(self, chunk, where):
-        if self._images is None:
-            return _arguments(chunk, self.takes, where)
-        check_kind(chunk, "images", where)
-        _, arrays = self._images.convert(chunk, where, 0)
-        return {"images": tf.constant(arrays["images"])}
-
-
-def sparse_arguments(matrix):
-    """A CSR matrix as the arguments of a signature.
-
-    Args:
-        matrix: ``scipy.sparse.csr_matrix`` (n, num_features).
-
-    Returns:
-        dict: ids int32, weights float32, row_splits int64.
-    """
-    return {
-        "ids": tf.constant(matrix.indices, tf.int32),
-        "weights": tf.constant(matrix.data, tf.float32),
-        "row_splits": tf.constant(matrix.indptr, tf.int64),
-    }
-
-
-def _arguments(chunk, takes, where):
-    given = chunk.texts if takes == "text" else chunk.features
-    dense = isinstance(given, np.ndarray)
-    if given is None or (takes != "text" and dense != (takes == "dense")):
-        raise DataError(
-            f"{_KINDS[takes]} are expected", where=where, fix="give what the model was trained on"
-        )
-    if takes == "text":
-        return {"text": tf.constant(given, tf.string)}
-    return {"features": tf.constant(given, tf.float32)} if dense else sparse_arguments(given)
-
-
-_KINDS = {"text": "texts", "sparse": "sparse features", "dense": "dense vectors"}
+        if self._images is not None:
+            check_kind(chunk, self._input.chunk_field, where)
+            _, arrays = self._images.convert(chunk, where, 0)
+            found = IMAGE.tensors_of(arrays)
+        else:
+            found = self._input.given(chunk)
+        if found is None:
+            raise DataError(
+                f"{self._input.description} are expected",
+                where=where,
+                fix="give what the model was trained on",
+            )
+        return {name: tf.constant(values) for name, values in found.items()}
 
 
 # What TensorFlow raises over a SavedModel that is damaged.

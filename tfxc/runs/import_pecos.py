@@ -7,6 +7,7 @@ import numpy as np
 from tfxc.core.config import parse_config
 from tfxc.core.errors import DataError
 from tfxc.core.files import atomic_folder, read_json, write_array
+from tfxc.data.kinds import SPARSE
 from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest, SplitInfo
 from tfxc.data.sources.matrices import load_matrix
 from tfxc.data.text.pecos_vectorizer import load_pecos_vectorizer
@@ -58,7 +59,7 @@ def import_run(folder, output, *, names=None, vectorizer=None, train_labels=None
             name=name,
             settings_fingerprint="",
             layout="blocks",
-            feature_kind="sparse",
+            feature_kind=SPARSE.name,
             num_features=width,
             num_labels=tree.num_labels,
             num_unseen_labels=0,

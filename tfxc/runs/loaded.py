@@ -11,6 +11,7 @@ from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.core.files import existing_file, read_array, read_errors
 from tfxc.data.conversion import Converter
 from tfxc.data.images.conversion import ImageConverter
+from tfxc.data.kinds import KINDS
 from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE
 from tfxc.data.text.registry import load_text_features
 from tfxc.inference.embedder import Embedder
@@ -201,11 +202,9 @@ class LoadedRun:
         if not folder.is_dir():
             return None
         features = load_text_features(folder)
-        found = {"num_features": features.num_features}
-        if features.kind == "joined":
-            found["vocabulary_size"] = features.vocabulary_size
-        for name, size in found.items():
-            if size != self.manifest[name]:
+        for name in ("num_features", "vocabulary_size"):
+            size = getattr(features, name, None)
+            if size != self.manifest.get(name):
                 raise CheckpointError(
                     f"a vocabulary of {self.manifest[name]:,} features as in the run's manifest, "
                     f"found {size:,}",
@@ -215,8 +214,13 @@ class LoadedRun:
         return features
 
     @property
+    def kind(self):
+        """The ``FeatureKind`` of what the model takes."""
+        return KINDS[self.manifest["feature_kind"]]
+
+    @property
     def takes(self):
-        """What an example is: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``."""
+        """What an example is, a name in ``tfxc.data.kinds.INPUTS``."""
         return self.manifest["feature_kind"] if self.text_features is None else "text"
 
     def embedder(self, where, flip=False):
@@ -281,7 +285,7 @@ class LoadedRun:
         return Converter(
             numbering=numbering,
             num_features=self.manifest["num_features"],
-            dense=self.manifest["feature_kind"] == "dense",
+            kind=self.kind,
             text_features=self.text_features,
             normalise=self.manifest["row_normalise"],
             images=self.images,

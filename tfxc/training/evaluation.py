@@ -170,9 +170,6 @@ def slice_batches(source, count, batch_size):
     count = min(count, source.num_examples)
     size = min(count, batch_size)
     batches = [source.batch(_SLICE_SEED, step, size) for step in range(count // size)]
-    if source.kind == "encoded":
-        from tfxc.data.images.decoding import decode_files
-
-        for batch in batches:
-            batch["features"] = decode_files(batch["features"], source.image_shape)
+    for batch in batches:
+        batch["features"] = source.kind.decode(batch["features"], source.image_shape)
     return batches

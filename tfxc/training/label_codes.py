@@ -2,6 +2,7 @@
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError
+from tfxc.data.kinds import TOKENS
 from tfxc.labels.label_embeddings import pifa_of_source
 from tfxc.labels.label_order import clustered_order
 from tfxc.labels.product_order import product_order
@@ -31,7 +32,7 @@ def decided_codes(config, source, *, feature_kind="sparse", **decided):
         return {"label_counts": source.label_counts()}
     if "label_tree" in registry.get("head", section["name"]).from_data:
         _, head, _ = make_parts(config, feature_kind=feature_kind, **decided)
-        return {"label_tree": _tree(head, source, feature_kind, decided["num_labels"])}
+        return {"label_tree": _tree(head, source, decided["num_labels"])}
     orders = {"clusters": clustered_order, "product": product_order}
     order = orders.get(section.get("label_order"))
     if order is None:
@@ -44,8 +45,8 @@ def decided_codes(config, source, *, feature_kind="sparse", **decided):
         raise ConfigError(str(error), where="head.heads", fix="use more values of it") from None
 
 
-def _tree(head, source, feature_kind, num_labels):
-    if feature_kind == "tokens":
+def _tree(head, source, num_labels):
+    if source.kind is TOKENS:
         raise ConfigError(
             "a tree of labels is built from bags of terms, the data holds lists of tokens only",
             where="data.text_features",

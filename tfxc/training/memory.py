@@ -105,10 +105,8 @@ def _table_bytes(objective):
 
 def _data_bytes(manifest):
     split = manifest.splits["train"]
-    kind = manifest.feature_kind
-    per_value = {"sparse": 8, "joined": 8, "dense": 4, "tokens": 4, "image": 1}[kind]
     tokens = sum(shard.tokens for shard in split.shards)
-    return per_value * split.nonzeros + 12 * split.examples + 4 * (split.labels + tokens)
+    return manifest.row_kind.memory_bytes(split.examples, split.labels, split.nonzeros, tokens)
 
 
 def _size(shape):

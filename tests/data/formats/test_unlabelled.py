@@ -10,6 +10,7 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.conversion import Converter
 from tfxc.data.formats.unlabelled import available_lines, chunk_of_lines, open_unlabelled
+from tfxc.data.kinds import KINDS
 
 
 def texts_of(source):
@@ -167,7 +168,7 @@ def test_a_matrix_of_the_other_kind(tmp_path, dense):
     np.save(tmp_path / "X.npy", bags().toarray())
     file, takes = ("X.npz", "dense") if dense else ("X.npy", "sparse")
     no_labels = SimpleNamespace(convert=lambda *_, **__: (np.zeros(4, int), np.zeros(0, int)))
-    converter = Converter(numbering=no_labels, num_features=5, dense=dense)
+    converter = Converter(numbering=no_labels, num_features=5, kind=KINDS[takes])
     chunks = open_unlabelled(tmp_path / file, takes).chunks(3)
     found = "sparse" if dense else "dense"
     with pytest.raises(DataError, match=rf"5 {takes} features .* expected, found 5 {found} ones"):

@@ -14,6 +14,7 @@ from tfxc.core.settings import Method
 from tfxc.data import preparation
 from tfxc.data.images.augmenter import build_augmentation
 from tfxc.data.images.decoding import decode_files, fit_arrays
+from tfxc.data.kinds import ENCODED, IMAGE
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import prepare
 from tfxc.data.records import tfrecord
@@ -21,7 +22,8 @@ from tfxc.data.rows import Rows
 from tfxc.data.sources.dataset import training_dataset
 from tfxc.data.sources.shards import ArraySource, ShardSource
 
-STORES = ["pixels", "encoded"]
+KIND_OF = {"pixels": IMAGE, "encoded": ENCODED}
+STORES = list(KIND_OF)
 METHODS = [
     Method(name="random_crop", padding=2),
     Method(name="horizontal_flip"),
@@ -63,8 +65,8 @@ def settings_of(folder, **images):
 def test_records_of_images_come_back(tmp_path, store, layout, count):
     rows = image_rows(store, 300).slice(0, count)
     tfrecord.write_shard(tmp_path / "shard", rows, layout)
-    found = tfrecord.read_shard(tmp_path / "shard", layout, store, 90, (6, 5, 3))
-    assert found.kind == store and found.num_features == 90
+    found = tfrecord.read_shard(tmp_path / "shard", layout, KIND_OF[store], 90, (6, 5, 3))
+    assert found.kind is KIND_OF[store] and found.num_features == 90
     for name in ("label_indptr", "label_ids", *rows.arrays):
         np.testing.assert_array_equal(getattr(found, name), getattr(rows, name))
 
@@ -94,7 +96,7 @@ def test_damaged_records_of_images_are_refused(tmp_path):
     tfrecord.write_shard(tmp_path / "shard", image_rows("pixels"))
     for store, shape in (("encoded", (6, 5, 3)), ("pixels", (6, 4, 3))):
         with pytest.raises(DataError, match=r"shard: .*(expected|damaged)"):
-            tfrecord.read_shard(tmp_path / "shard", "blocks", store, 90, shape)
+            tfrecord.read_shard(tmp_path / "shard", "blocks", KIND_OF[store], 90, shape)
 
 
 def test_rows_of_files_select_and_join():
@@ -201,7 +203,7 @@ def test_memory_of_images_is_counted(folder, tmp_path):
     for store in STORES:
         prepare(settings_of(folder, store=store), tmp_path / store)
         shards = Manifest.load(tmp_path / store).split("train").shards
-        estimate = sum(shard.memory_bytes("encoded") for shard in shards)
+        estimate = sum(shard.memory_bytes(ENCODED) for shard in shards)
         (batch,) = ShardSource(tmp_path / store, "train")._in_order()
         assert batch.nbytes - 16 <= estimate < 1.3 * batch.nbytes + 500
 

@@ -6,6 +6,7 @@ import scipy.sparse
 import tensorflow as tf
 
 from tfxc.core.errors import DataError
+from tfxc.data.kinds import DENSE
 from tfxc.data.records import tfrecord
 from tfxc.data.records.example_proto import encode_example
 from tfxc.data.rows import Rows
@@ -83,7 +84,7 @@ def test_dense_round_trip(tmp_path, layout):
     matrix = np.random.default_rng(0).normal(size=(300, 7)).astype(np.float32)
     rows = Rows.from_dense(matrix, [[row] if row % 3 else [] for row in range(300)])
     tfrecord.write_shard(tmp_path / "shard", rows, layout)
-    assert_equal(tfrecord.read_shard(tmp_path / "shard", layout, "dense", 7), rows)
+    assert_equal(tfrecord.read_shard(tmp_path / "shard", layout, DENSE, 7), rows)
 
 
 def test_two_layouts_give_equal_rows(tmp_path):
@@ -167,7 +168,7 @@ def test_wrong_layout_missing_shard_and_impossible_ids_are_told(tmp_path):
     with pytest.raises(DataError, match="feature ids from 0 to 99 expected"):
         tfrecord.read_shard(path, "examples", num_features=100)
     with pytest.raises(DataError, match="dense vectors of 3 values expected"):
-        tfrecord.read_shard(path, "examples", "dense", 3)
+        tfrecord.read_shard(path, "examples", DENSE, 3)
     with pytest.raises(DataError, match=r"absent: this shard is missing"):
         tfrecord.read_shard(tmp_path / "absent", "blocks")
 

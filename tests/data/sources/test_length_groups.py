@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
+from tfxc.data.kinds import TOKENS
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource, length_groups
 from tfxc.data.sources.dataset import training_dataset
@@ -18,7 +19,7 @@ def texts(count=COUNT):
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.repeat(np.arange(1, count + 1), lengths)
     labels = {"label_indptr": np.arange(count + 1), "label_ids": np.zeros(count, np.int32)}
-    return Rows(indptr=indptr, tokens=ids.astype(np.int32), num_features=count + 1, **labels)
+    return Rows(TOKENS, {"indptr": indptr, "tokens": ids}, num_features=count + 1, **labels)
 
 
 def batches(source, steps, batch_size=BATCH):

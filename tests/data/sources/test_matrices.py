@@ -6,6 +6,7 @@ import scipy.sparse
 
 from tests.data.prepared import dense_rows, numbered_rows
 from tfxc.core.errors import DataError
+from tfxc.data.kinds import TOKENS
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.matrices import load_matrix, matrices
@@ -36,7 +37,7 @@ def test_dense_rows():
 def test_other_kinds_are_refused():
     rows = Rows.from_csr(scipy.sparse.csr_matrix((1, 2), dtype=np.float32), [[0]])
     source = ArraySource(rows)
-    source.kind = "tokens"
+    source.kind = TOKENS
     with pytest.raises(DataError, match="sparse or dense features are expected, found tokens"):
         matrices(source)
 

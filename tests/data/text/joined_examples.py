@@ -3,6 +3,7 @@
 import numpy as np
 import scipy.sparse
 
+from tfxc.data.kinds import JOINED, TOKENS
 from tfxc.data.rows import Rows
 
 NUM_FEATURES, VOCABULARY_SIZE = 30, 90
@@ -18,17 +19,15 @@ def parts(count=97, seed=0):
     labels = [sorted(rng.choice(12, row % 4, replace=False).tolist()) for row in range(count)]
     sparse = Rows.from_csr(bags, labels)
     of_labels = {"label_indptr": sparse.label_indptr, "label_ids": sparse.label_ids}
-    lists = Rows(indptr=token_indptr, tokens=tokens, num_features=VOCABULARY_SIZE, **of_labels)
+    arrays = {"indptr": token_indptr, "tokens": tokens}
+    lists = Rows(TOKENS, arrays, num_features=VOCABULARY_SIZE, **of_labels)
     return sparse, lists
 
 
 def joined(sparse, lists):
     """``Rows`` of both parts."""
-    return Rows(
-        indptr=sparse.indptr, indices=sparse.indices, values=sparse.values,
-        token_indptr=lists.indptr, tokens=lists.tokens, num_features=sparse.num_features,
-        label_indptr=sparse.label_indptr, label_ids=sparse.label_ids,
-    )  # fmt: skip
+    arrays = {**sparse.arrays, "token_indptr": lists.indptr, "tokens": lists.tokens}
+    return Rows(JOINED, arrays, num_features=sparse.num_features, **sparse.labels)
 
 
 def assert_batch(found, of_bags, of_tokens):

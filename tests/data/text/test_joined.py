@@ -16,7 +16,6 @@ from tfxc.data.lists import pad_tokens
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import prepare
 from tfxc.data.sources.shards import ShardSource
-from tfxc.data.text.graph import text_graph
 from tfxc.data.text.registry import build_text_features, load_text_features
 
 WORDS, TFIDF = {"name": "words", "min_count": 1}, {"name": "tfidf", "ngram_range": [1, 2]}
@@ -74,7 +73,7 @@ def test_parts_are_as_if_alone(sections, tmp_path):
     assert_rows(loaded.transform(texts), *rows)
     assert_rows(copy.deepcopy(loaded).transform(texts), *rows)
 
-    found = text_graph(loaded, tmp_path / "saved")(tf.constant(texts))
+    found = loaded.graph(tmp_path / "saved")(tf.constant(texts))
     np.testing.assert_array_equal(found["tokens"], pad_tokens(rows[1].indptr, rows[1].tokens))
     np.testing.assert_array_equal(found["ids"], rows[0].indices)
     np.testing.assert_array_equal(found["row_splits"], rows[0].indptr)

@@ -6,9 +6,10 @@ import pytest
 from tests.data.prepared import prepared
 from tests.data.text.joined_examples import NUM_FEATURES, assert_batch, joined, parts
 from tfxc.core.errors import DataError
+from tfxc.data.kinds import JOINED
 from tfxc.data.manifest import Manifest
 from tfxc.data.records.tfrecord import LAYOUTS, read_shard, write_shard
-from tfxc.data.rows import ARRAYS, Rows
+from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.dataset import training_dataset
 from tfxc.data.sources.matrices import matrices
@@ -18,7 +19,7 @@ from tfxc.labels.label_embeddings import pifa_of_source
 
 def assert_same(found, expected):
     assert found.kind == expected.kind and found.num_features == expected.num_features
-    for name in ("label_indptr", "label_ids", *ARRAYS[expected.kind]):
+    for name in ("label_indptr", "label_ids", *expected.arrays):
         one, other = getattr(found, name), getattr(expected, name)
         assert one.dtype == other.dtype, name
         np.testing.assert_array_equal(one, other, err_msg=name)
@@ -27,7 +28,7 @@ def assert_same(found, expected):
 def test_operations_are_those_of_the_parts():
     sparse, lists = parts()
     rows, numbers = joined(sparse, lists), [5, 96, 5, 0, 31]
-    assert rows.kind == "joined" and len(rows) == 97
+    assert rows.kind is JOINED and len(rows) == 97
     assert rows.nonzeros == sparse.nonzeros and rows.num_tokens == lists.nonzeros
     assert sparse.num_tokens == lists.num_tokens == 0 and sparse.lengths is None
     np.testing.assert_array_equal(rows.lengths, np.diff(lists.indptr))
@@ -48,14 +49,14 @@ def test_operations_are_those_of_the_parts():
 def test_records_in_both_layouts(tmp_path, layout, count):
     rows = joined(*parts(600)).slice(0, count)
     write_shard(tmp_path / "shard", rows, layout)
-    assert_same(read_shard(tmp_path / "shard", layout, "joined", NUM_FEATURES), rows)
+    assert_same(read_shard(tmp_path / "shard", layout, JOINED, NUM_FEATURES), rows)
 
 
 def test_records_without_tokens_are_refused(tmp_path):
     sparse, _ = parts(9)
     write_shard(tmp_path / "shard", sparse, "blocks")
     with pytest.raises(DataError, match="as many tokens as their counts say expected"):
-        read_shard(tmp_path / "shard", "blocks", "joined", NUM_FEATURES)
+        read_shard(tmp_path / "shard", "blocks", JOINED, NUM_FEATURES)
 
 
 def shards(folder, rows, layout="blocks"):
@@ -69,7 +70,7 @@ def test_shards_in_and_beyond_memory_are_resumed(tmp_path, layout, memory_bytes)
     sparse, lists = parts()
     folder = shards(tmp_path / "set", joined(sparse, lists), layout)
     source = ShardSource(folder, "train", memory_bytes)
-    assert source.kind == "joined" and source.in_memory == (memory_bytes > 3000)
+    assert source.kind is JOINED and source.in_memory == (memory_bytes > 3000)
     walked = [source.batch(3, step, 16) for step in range(14)]
     for batch in walked:
         index = batch["example_index"]
@@ -89,7 +90,7 @@ def test_shards_in_and_beyond_memory_are_resumed(tmp_path, layout, memory_bytes)
 def test_memory_is_counted(tmp_path):
     rows = joined(*parts())
     manifest = Manifest.load(shards(tmp_path / "set", rows))
-    found = [shard.memory_bytes("joined") for shard in manifest.splits["train"].shards]
+    found = [shard.memory_bytes(JOINED) for shard in manifest.splits["train"].shards]
     ends = 3 * 8  # the first bound of each of three lists
     expected = [rows.slice(start, start + 20).nbytes - ends for start in range(0, 97, 20)]
     assert found == expected
@@ -100,7 +101,7 @@ def test_damaged_manifest_is_told(tmp_path):
     manifest = Manifest.load(folder)
     manifest.splits["train"].shards[2].tokens += 1
     manifest.save(folder)
-    with pytest.raises(DataError, match="feature values, tokens beside them and labels expected"):
+    with pytest.raises(DataError, match="labels, feature values and tokens next to them expected"):
         ShardSource(folder, "train")
 
 

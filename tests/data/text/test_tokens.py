@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.kinds import TOKENS
 from tfxc.data.lists import pad_tokens
 from tfxc.data.rows import Rows
 from tfxc.data.text.registry import build_text_features, load_text_features
@@ -98,8 +99,8 @@ def test_cut_texts_are_counted():
 
 def test_padding():
     rows = Rows(
-        indptr=[0, 0, 9, 10],
-        tokens=np.arange(1, 11),
+        TOKENS,
+        {"indptr": [0, 0, 9, 10], "tokens": np.arange(1, 11)},
         label_indptr=[0, 1, 1, 2],
         label_ids=[5, 6],
         num_features=11,

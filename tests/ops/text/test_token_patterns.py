@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.text.graph import text_graph
 from tfxc.data.text.registry import build_text_features
 from tfxc.ops.text.bags import words
 from tfxc.ops.text.token_patterns import TokenPattern, re2_pattern, shortest_run
@@ -128,7 +127,7 @@ def test_features_equal_those_of_the_graph(tmp_path, name, pattern):
     texts = [text.replace("\n", " ").replace("\r", " ").replace("İ", "I") for text in TEXTS]
     features = build_text_features(section).fit([texts])
     features.save(tmp_path / "texts")
-    found = text_graph(features, tmp_path / "texts")(tf.constant(texts))
+    found = features.graph(tmp_path / "texts")(tf.constant(texts))
     rows = features.transform(texts)
     if name == "words":
         for row, ids in enumerate(found.numpy()):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.conversion import check_kind
 from tfxc.data.images.conversion import ImageConverter
+from tfxc.data.kinds import DENSE, IMAGE
 from tfxc.data.rows import Rows
 
 
@@ -65,15 +66,15 @@ class SavedModelEncoder:
         """
         first = 0
         images = None if self._shape is None else ImageConverter.of_shape(self._shape)
+        kind = DENSE if images is None else IMAGE
         for chunk in reader.chunks(size):
-            check_kind(chunk, "features" if images is None else "images", reader.path)
+            check_kind(chunk, kind.chunk_field, reader.path)
             if images is None:
                 arrays = {"matrix": self._vectors(chunk.features, reader.path)}
             else:
                 arrays = images.convert(chunk, reader.path, first)[1]
-            yield Rows(
-                label_indptr=np.zeros(len(chunk) + 1), label_ids=[], num_features=0, **arrays
-            )
+            unlabelled = {"label_indptr": np.zeros(len(chunk) + 1), "label_ids": []}
+            yield Rows(kind, arrays, **unlabelled, num_features=0)
             first += len(chunk)
 
     def __call__(self, rows):

@@ -3,6 +3,7 @@
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import write_array
 from tfxc.data.feature_sets.feature_set import FeatureSet, is_feature_set
+from tfxc.data.kinds import DENSE
 from tfxc.data.manifest import (
     LABEL_COUNTS_FILE,
     LABELS_FILE,
@@ -56,7 +57,7 @@ def prepare_feature_sets(settings, sources, folder):
     identities = {split: features.identity for split, features in sets.items()}
     Manifest(
         name=settings.name, settings_fingerprint=fingerprint(settings), layout=LAYOUT,
-        feature_kind="dense", num_features=train.num_features, num_labels=train.num_labels,
+        feature_kind=DENSE.name, num_features=train.num_features, num_labels=train.num_labels,
         num_unseen_labels=0, text_features=None, row_normalise=None,
         sources={
             split: SourceInfo(path=written, sha256=identities[split])

@@ -5,6 +5,7 @@ import numpy as np
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
 from tfxc.data.feature_sets.feature_set import FeatureSet
+from tfxc.data.kinds import DENSE
 from tfxc.data.manifest import Manifest
 from tfxc.data.rows import Rows
 from tfxc.data.source_files import expand
@@ -52,7 +53,7 @@ class FeatureSource(WindowSource):
         firsts = range(0, features.num_examples, self.block_rows)
         counts = [min(self.block_rows, features.num_examples - first) for first in firsts]
         super().__init__(
-            features.num_examples, features.num_features, features.num_labels, "dense",
+            features.num_examples, features.num_features, features.num_labels, DENSE,
             counts=counts, sizes=[count * row_bytes for count in counts], memory_bytes=memory_bytes,
         )  # fmt: skip
         self.in_memory = features.num_examples * row_bytes <= memory_bytes
@@ -84,7 +85,7 @@ class FeatureSource(WindowSource):
                 progress.advance(stop - start)
             start = stop
         return Rows(
-            matrix=matrix, label_ids=labels, label_indptr=np.arange(len(labels) + 1),
+            DENSE, {"matrix": matrix}, label_ids=labels, label_indptr=np.arange(len(labels) + 1),
             num_features=self.num_features,
         )  # fmt: skip
 

@@ -2,13 +2,9 @@
 
 import importlib
 import inspect
-import itertools
 import json
 import os
 from pathlib import Path
-
-import numpy as np
-import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.registry import nearest
@@ -20,6 +16,7 @@ from tfxc.data.formats.image_folder import EXTENSIONS
 from tfxc.data.formats.lines import Lines, line_too_long
 from tfxc.data.formats.matrix_file import MatrixFile, is_matrix_file
 from tfxc.data.formats.xc_repository import parse_header
+from tfxc.data.kinds import IMAGE, INPUTS, TEXT
 
 _READ_BYTES = 1 << 20
 _COMPRESSED = (".gz", ".xz")
@@ -36,7 +33,7 @@ def open_unlabelled(path, takes, reader=None, options=None, defaults=None):
             JSON lines without labels; for images also one image file, and a folder with images at
             any depth, which are taken in the order of their paths; for features also a matrix alone
             (``tfxc.data.formats.matrix_file.MatrixFile``). A PECOS folder needs no ``Y``.
-        takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``: what the model takes.
+        takes: what the model takes, a name in ``tfxc.data.kinds.INPUTS``.
         reader: the format's name, ``"lines"`` for plain text; None recognises it.
         options: the reader's options.
         defaults: options that are used where the reader has such ones.
@@ -51,9 +48,9 @@ def open_unlabelled(path, takes, reader=None, options=None, defaults=None):
     options = dict(options or {})
     if str(path).startswith("builtin:"):
         return open_reader(path, **options)
-    if takes == "text" and reader is None and _is_plain_text(Path(path)):
+    if takes == TEXT.name and reader is None and _is_plain_text(Path(path)):
         reader = "lines"
-    if takes == "image" and reader is None:
+    if takes == IMAGE.name and reader is None:
         if Path(path).is_file() and Path(path).suffix.lower() in EXTENSIONS:
             return OneImage(path)
         reader = "image_folder" if _holds_no_archive(path) else None
@@ -102,7 +99,7 @@ class OneImage:
 
     def chunks(self, size):
         """Yields the image as a chunk of one."""
-        yield chunk_of_lines([str(self.path)], "image")
+        yield chunk_of_lines([str(self.path)], IMAGE.name)
 
 
 class PlainTexts(TextReader):
@@ -203,7 +200,7 @@ def chunk_of_lines(lines, takes, num_features=None, where="standard input", firs
     Args:
         lines: list of bytes or texts: a text each, ``id:value id:value ...`` for sparse features,
             numbers separated by blanks or commas for dense ones, the path of a file for images.
-        takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``.
+        takes: a name in ``tfxc.data.kinds.INPUTS``.
         num_features: width of the features; None takes what the sparse lines need.
         where, first: name of the source and number of the first line, for messages.
 
@@ -216,17 +213,7 @@ def chunk_of_lines(lines, takes, num_features=None, where="standard input", firs
     """
     places = [f"{where}:{number}" for number in range(first, first + len(lines))]
     texts = [_decoded(line, place) for line, place in zip(lines, places, strict=True)]
-    labels = [[] for _ in texts]
-    if takes == "text":
-        return Chunk(labels, texts=texts)
-    if takes == "image":
-        files = [_file_bytes(text, place) for text, place in zip(texts, places, strict=True)]
-        return Chunk(labels, images=files, names=texts)
-    parse = _parse_bag if takes == "sparse" else _parse_vector
-    rows = [parse(text, num_features, place) for text, place in zip(texts, places, strict=True)]
-    if takes == "dense":
-        return Chunk(labels, features=np.array(rows, np.float32))
-    return Chunk(labels, features=_csr(rows, num_features))
+    return Chunk([[] for _ in texts], **INPUTS[takes].typed(texts, places, num_features))
 
 
 def _decoded(line, where):
@@ -238,61 +225,8 @@ def _decoded(line, where):
     return text
 
 
-def _file_bytes(path, where):
-    try:
-        return Path(path).expanduser().read_bytes()
-    except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
-        raise DataError(
-            f"the path of an image file is expected, found {path[:60]!r} ({error})", where=where
-        ) from None
-
-
-def _parse_bag(text, num_features, where):
-    """Ids and values of ``id:value`` pairs."""
-    pairs = [pair.partition(":") for pair in text.split()]
-    try:
-        ids = [int(number) for number, _, _ in pairs]
-        values = [float(value) for _, _, value in pairs]
-    except ValueError:
-        raise DataError(
-            f"'id:value' pairs are expected, found {text[:60]!r}", where=where, fix="e.g. 3:0.5 8:1"
-        ) from None
-    limit = 2**31 if num_features is None else num_features
-    wrong = [number for number in ids if not 0 <= number < limit]
-    if wrong or not np.isfinite(values).all():
-        raise DataError(
-            f"finite values of features 0 to {limit - 1} are expected, found {text[:60]!r}",
-            where=where,
-            fix=f"leave feature {wrong[0]} out" if wrong else "leave such values out",
-        )
-    return ids, values
-
-
-def _parse_vector(text, num_features, where):
-    try:
-        values = [float(part) for part in text.replace(",", " ").split()]
-    except ValueError:
-        values = []
-    if len(values) != num_features or not np.isfinite(values).all():
-        raise DataError(
-            f"{num_features} finite numbers are expected, found {text[:60]!r}", where=where
-        )
-    return values
-
-
-def _csr(rows, num_features):
-    counts = [len(ids) for ids, _ in rows]
-    ids = np.fromiter(itertools.chain.from_iterable(ids for ids, _ in rows), np.int32)
-    values = np.fromiter(itertools.chain.from_iterable(v for _, v in rows), np.float32)
-    width = int(ids.max(initial=-1)) + 1 if num_features is None else num_features
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    matrix = scipy.sparse.csr_matrix((values, ids, indptr), (len(rows), width))
-    matrix.sum_duplicates()
-    return matrix
-
-
 def _reader_class(name, takes, path):
-    texts = {"lines": PlainTexts, "jsonl": JSONTexts} if takes == "text" else {}
+    texts = {"lines": PlainTexts, "jsonl": JSONTexts} if takes == TEXT.name else {}
     if name in texts:
         return texts[name]
     if name not in FORMATS:

@@ -9,6 +9,7 @@ from tfxc.core.errors import DataError
 from tfxc.core.escaping import one_line
 from tfxc.core.settings import ImageSettings
 from tfxc.data.images.decoding import decode_good, fit_arrays, own_shape
+from tfxc.data.kinds import ENCODED, IMAGE
 from tfxc.data.lists import joined_files
 from tfxc.data.records.shard_writer import IMAGE_SHARD_BYTES
 
@@ -31,11 +32,13 @@ class ImageConverter:
     Attributes:
         shape: (height, width, channels); None until it is known, see ``count``.
         store: ``"pixels"`` or ``"encoded"``.
+        kind: the kind of the rows it makes, by ``store``.
         corrupt: source and name of the images that could not be decoded.
     """
 
     def __init__(self, settings):
         self.store, self.corrupt = settings.store, []
+        self.kind = ENCODED if self.store == "encoded" else IMAGE
         self.shape = None
         self._files = self._file_bytes = 0
         self._max_corrupt = settings.max_corrupt

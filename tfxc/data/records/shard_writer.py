@@ -7,9 +7,10 @@ import numpy as np
 
 from tfxc.core.files import checksum
 from tfxc.core.progress import Progress
+from tfxc.data.columns import LABELS
 from tfxc.data.manifest import ShardInfo, SplitInfo
 from tfxc.data.records.tfrecord import shard_name, write_shard
-from tfxc.data.rows import ARRAYS, Rows
+from tfxc.data.rows import Rows
 from tfxc.data.sources.base import permutation
 
 # Rows wait in memory up to this size before they are appended to the shards' files.
@@ -71,7 +72,7 @@ def in_order(stream, shard_examples):
     waiting, count, held = [], 0, 0
     for rows in stream:
         start = 0
-        most = IMAGE_SHARD_BYTES if rows.kind in ("pixels", "encoded") else SHARD_BYTES
+        most = IMAGE_SHARD_BYTES if rows.kind.is_image else SHARD_BYTES
         row_bytes = max(1, rows.nbytes // max(1, len(rows)))
         while start < len(rows):
             size = min(shard_examples - count, max(1, (most - held) // row_bytes))
@@ -159,7 +160,7 @@ class _Spill:
         for number, path in enumerate(self._paths):
             part = rows.select(by_shard[bounds[number] : bounds[number + 1]])
             with open(path, "ab") as stream:
-                for array in (part.label_indptr, part.label_ids, *part.arrays.values()):
+                for array in (*part.labels.values(), *part.arrays.values()):
                     _append(stream, array)
         self._rows, self._shards, self._bytes = [], [], 0
 
@@ -169,13 +170,8 @@ class _Spill:
         size = path.stat().st_size
         with open(path, "rb") as stream:
             while stream.tell() < size:
-                label_indptr, label_ids = np.load(stream), np.load(stream)
-                features = {name: np.load(stream) for name in ARRAYS[self._kind]}
-                parts.append(
-                    Rows(
-                        label_indptr=label_indptr, label_ids=label_ids,
-                        num_features=self._num_features, **features,
-                    )
-                )  # fmt: skip
+                labels = {name: np.load(stream) for name in LABELS.types}
+                arrays = {name: np.load(stream) for name in self._kind.arrays}
+                parts.append(Rows(self._kind, arrays, **labels, num_features=self._num_features))
         path.unlink()
         return Rows.concatenate(parts)

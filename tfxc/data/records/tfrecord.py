@@ -16,15 +16,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import DataError
-from tfxc.data.lists import joined_files
+from tfxc.data.columns import LABELS
+from tfxc.data.kinds import SPARSE
 from tfxc.data.records.example_proto import encode_example
 from tfxc.data.rows import Rows
 from tfxc.ops.tensorflow_files import os_errors
 
 BLOCK_ROWS = 256
 LAYOUTS = ("blocks", "examples")
-_LISTS = ("sparse", "tokens", "joined")
-_IMAGES = {"pixels": "image/raw", "encoded": "image/encoded"}
 # Records of images are kept below this size by holding fewer of them.
 _RECORD_BYTES = 8 << 20
 # Bytes of other records, and of those that are parsed at once, which takes ten times as much.
@@ -63,12 +62,12 @@ def write_shard(path, rows, layout="blocks"):
             writer.write(record)
 
 
-def read_shard(path, layout, kind="sparse", num_features=None, image_shape=None):
+def read_shard(path, layout, kind=SPARSE, num_features=None, image_shape=None):
     """Reads one TFRecord file.
 
     Args:
         layout: ``"blocks"`` or ``"examples"``.
-        kind: of the rows, see ``tfxc.data.rows.Rows``.
+        kind: of the rows.
         num_features: width of the feature space, length of dense vectors or size of the vocabulary;
             None takes the largest id + 1.
         image_shape: (height, width, channels) of images; of encoded ones what they will be.
@@ -88,7 +87,7 @@ def read_shard(path, layout, kind="sparse", num_features=None, image_shape=None)
     return Rows.concatenate(parts)
 
 
-def read_parts(path, layout, kind="sparse", num_features=None, image_shape=None):
+def read_parts(path, layout, kind=SPARSE, num_features=None, image_shape=None):
     """Yields the ``Rows`` of one TFRecord file some thousand at a time; see ``read_shard``.
 
     Only one part is in memory. That the file is cut off may show behind the last one only.
@@ -113,67 +112,56 @@ def read_parts(path, layout, kind="sparse", num_features=None, image_shape=None)
 
 
 def _rows_of(path, columns, kind, num_features, image_shape):
-    if kind in _IMAGES:
-        return _image_rows(path, columns, kind, image_shape)
-    return _rows(path, columns, kind, num_features)
+    sizes, arrays = {"num_features": num_features, "image_shape": image_shape}, {}
+    try:
+        labels = LABELS.read(columns, None, {})
+        if (columns.get("label_vals", np.ones(0)) != 1).any():
+            raise DataError("label values of 1 expected, found others")
+        for column in kind.columns:
+            arrays |= column.read(columns, LABELS.count(labels), sizes)
+    except DataError as error:
+        raise DataError(error.problem, where=path, fix=_PREPARE_AGAIN) from None
+    if num_features is None:
+        num_features = kind.columns[0].width(arrays)
+    return Rows(kind, arrays, **labels, num_features=num_features)
 
 
 def _block_records(rows):
-    images = rows.kind in _IMAGES
+    images = rows.kind.is_image
     held, most = (rows.nonzeros, _RECORD_BYTES) if images else (rows.nbytes, _PARSED_BYTES)
     size = min(BLOCK_ROWS, max(1, most * len(rows) // max(held, 1)))
     for start in range(0, len(rows), size):
         block = rows.slice(start, start + size)
-        arrays = _example_arrays(block)
-        arrays["label_counts"] = np.diff(block.label_indptr)
-        if block.kind in _LISTS:
-            arrays["input_counts"] = np.diff(block.indptr)
-        if block.kind == "joined":
-            arrays["token_counts"] = np.diff(block.token_indptr)
-        yield encode_example(arrays)
+        fields = _example_fields(block) | LABELS.lengths(block.labels)
+        for column in block.kind.columns:
+            fields |= column.lengths(block.arrays)
+        yield encode_example(fields)
 
 
 def _example_records(rows):
     for number in range(len(rows)):
-        yield encode_example(_example_arrays(rows.slice(number, number + 1)))
+        yield encode_example(_example_fields(rows.slice(number, number + 1)))
 
 
-def _example_arrays(rows):
-    arrays = {"labels": rows.label_ids, "label_vals": np.ones(len(rows.label_ids), np.float32)}
-    if rows.dense:
-        return {**arrays, "input_vals": rows.matrix.ravel()}
-    if rows.kind == "pixels":
-        return {**arrays, _IMAGES["pixels"]: [rows.images.tobytes()]}
-    if rows.kind == "encoded":
-        return {**arrays, _IMAGES["encoded"]: rows.batch()["features"].tolist()}
-    if rows.kind == "tokens":
-        return {**arrays, "input_idxs": rows.tokens}
-    if rows.kind == "joined":
-        arrays["tokens"] = rows.tokens
-    return {**arrays, "input_idxs": rows.indices, "input_vals": rows.values}
+def _example_fields(rows):
+    fields = {"label_vals": np.ones(len(rows.label_ids), np.float32), **LABELS.record(rows.labels)}
+    for column in rows.kind.columns:
+        fields |= column.record(rows.arrays)
+    return fields
 
 
 def _parsed(path, layout, kind):
     """Yields, for some thousand rows at a time, a dict of flat NumPy arrays."""
-    names = {"labels": tf.int64, "label_vals": tf.float32}
-    images = kind in _IMAGES
-    if images:
-        names[_IMAGES[kind]] = tf.string
-    if kind in ("sparse", "dense", "joined"):
-        names["input_vals"] = tf.float32
-    # The name of each list, and that of its lengths.
-    lists = {"labels": "label_counts"}
-    if kind in _LISTS:
-        lists["input_idxs"] = "input_counts"
-    if kind == "joined":
-        lists["tokens"] = "token_counts"
-    names |= dict.fromkeys(lists, tf.int64)
+    names, lists = {"label_vals": "float32"}, {}
+    for column in (LABELS, *kind.columns):
+        names |= column.fields
+        lists |= column.counts
     if layout == "blocks":
-        names |= dict.fromkeys(lists.values(), tf.int64)
-    wanted = {name: tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
+        names |= dict.fromkeys(lists.values(), "int64")
+    wanted = {name: tf.io.RaggedFeature(tf.as_dtype(dtype), row_splits_dtype=tf.int64)
               for name, dtype in names.items()}  # fmt: skip
     records = _ROWS_AT_ONCE // BLOCK_ROWS if layout == "blocks" else _ROWS_AT_ONCE
-    records = _IMAGE_RECORDS_AT_ONCE[layout] if images else records
+    records = _IMAGE_RECORDS_AT_ONCE[layout] if kind.is_image else records
     records = max(1, min(records, _PARSED_BYTES // _first_length(path)))
     # No parallel map here: a window may be read while every thread of TensorFlow's pool waits for
     # it, and parsing a whole batch is parallel inside.
@@ -215,80 +203,3 @@ def _first_length(path):
     with open(path, "rb") as stream:
         head = stream.read(8)
     return max(1, int.from_bytes(head, "little")) if len(head) == 8 else 1
-
-
-def _image_rows(path, columns, images, image_shape):
-    label_lists = _label_lists(path, columns)
-    count, size = len(label_lists["label_indptr"]) - 1, int(np.prod(image_shape))
-    features = joined_files(columns.get(_IMAGES[images], np.zeros(0, object)).tolist())
-    if images == "pixels":
-        fits = len(features["content"]) == count * size
-        _check(path, fits, f"images of {' x '.join(map(str, image_shape))} pixels")
-        features = {"images": features["content"].reshape(count, *image_shape)}
-    else:
-        _check(path, len(features["indptr"]) == count + 1, "one image per example")
-    return Rows(num_features=size, **features, **label_lists)
-
-
-def _label_lists(path, columns):
-    empty = np.zeros(0, np.int64)
-    label_counts, labels = columns.get("label_counts", empty), columns.get("labels", empty)
-    _check(path, label_counts.sum() == len(labels), "as many labels as their counts say")
-    _check(path, (columns.get("label_vals", empty) == 1).all(), "label values of 1")
-    _check_ids(path, labels, None, "label")
-    return {"label_indptr": _bounds(label_counts), "label_ids": labels}
-
-
-def _rows(path, columns, kind, num_features):
-    empty = np.zeros(0, np.int64)
-    label_lists, values = _label_lists(path, columns), columns.get("input_vals", empty)
-    label_counts = columns.get("label_counts", empty)
-    if kind == "dense":
-        fits = len(values) == len(label_counts) * num_features
-        _check(path, fits, f"dense vectors of {num_features} values")
-        matrix = values.reshape(-1, num_features)
-        return Rows(matrix=matrix, num_features=num_features, **label_lists)
-    counts, ids = columns.get("input_counts", empty), columns.get("input_idxs", empty)
-    whole = len(counts) == len(label_counts) and counts.sum() == len(ids)
-    whole = whole and (kind == "tokens" or len(ids) == len(values))
-    _check(path, whole, "as many feature ids and values as their counts say")
-    _check_ids(path, ids, num_features, "feature")
-    if num_features is None:
-        num_features = ids.max(initial=-1) + 1
-    lists = {"tokens": ids} if kind == "tokens" else {"indices": ids, "values": values}
-    if kind == "joined":
-        lists |= _joined_tokens(path, columns, len(label_counts))
-    return Rows(indptr=_bounds(counts), num_features=num_features, **lists, **label_lists)
-
-
-def _joined_tokens(path, columns, count):
-    """The tokens of texts that have features as well."""
-    empty = np.zeros(0, np.int64)
-    counts, tokens = columns.get("token_counts", empty), columns.get("tokens", empty)
-    whole = len(counts) == count and counts.sum() == len(tokens)
-    _check(path, whole, "as many tokens as their counts say")
-    _check_ids(path, tokens, None, "token")
-    return {"token_indptr": _bounds(counts), "tokens": tokens}
-
-
-def _bounds(counts):
-    return np.concatenate([[0], np.cumsum(counts)])
-
-
-def _check(path, condition, expected):
-    if not condition:
-        raise DataError(
-            f"{expected} expected, found something else: another layout or a damaged shard",
-            where=path,
-            fix=_PREPARE_AGAIN,
-        )
-
-
-def _check_ids(path, ids, limit, what):
-    limit = limit or np.iinfo(np.int32).max
-    if len(ids) and (ids.min() < 0 or ids.max() >= limit):
-        raise DataError(
-            f"{what} ids from 0 to {limit - 1} expected, found {ids.min()} to {ids.max()}",
-            where=path,
-            fix=_PREPARE_AGAIN,
-        )

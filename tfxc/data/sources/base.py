@@ -12,6 +12,7 @@ import threading
 import numpy as np
 
 from tfxc.core.errors import ConfigError
+from tfxc.data.kinds import ENCODED
 from tfxc.data.rows import Rows
 
 _POOL = 32  # batches sorted by length together
@@ -25,7 +26,7 @@ class Source(abc.ABC):
         num_examples: number of examples.
         num_features: width of the sparse feature space or length of the dense vectors.
         num_labels: number of training labels, or None where it is not known.
-        kind: kind of the features, see ``tfxc.data.rows.Rows``.
+        kind: the ``tfxc.data.kinds.FeatureKind`` of the rows.
         image_shape: (height, width, channels) of images, else None.
         failure: the ``UserError`` that stopped a training pipeline, else None.
     """
@@ -38,9 +39,9 @@ class Source(abc.ABC):
         self.image_shape = None if image_shape is None else tuple(image_shape)
 
     @property
-    def dense(self):
-        """Whether the features are dense vectors."""
-        return self.kind == "dense"
+    def sizes(self):
+        """``num_features`` and ``image_shape``, as ``tfxc.data.kinds`` wants them."""
+        return {"num_features": self.num_features, "image_shape": self.image_shape}
 
     def batch(self, seed, step, batch_size, part=0, parts=1):
         """Part ``part`` of ``parts`` of the global batch of a step.
@@ -86,12 +87,7 @@ class Source(abc.ABC):
         Encoded images are decoded here: the batches are what a model takes.
         """
         for batch in self._raw_sequential(batch_size):
-            if self.kind == "encoded":
-                # TensorFlow is imported here: other kinds of rows do without.
-                from tfxc.data.images.decoding import decode_files
-
-                batch["features"] = decode_files(batch["features"], self.image_shape)
-            yield batch
+            yield batch | {"features": self.kind.decode(batch["features"], self.image_shape)}
 
     def blocks(self, size):
         """Yields all examples in their order as ``Rows`` of at most ``size``."""
@@ -148,7 +144,7 @@ class ArraySource(Source):
     """
 
     def __init__(self, rows, num_labels=None, image_shape=None):
-        assert image_shape is not None or rows.kind != "encoded", "encoded images need a shape"
+        assert image_shape is not None or rows.kind is not ENCODED, "encoded images need a shape"
         shape = rows.image_shape or image_shape
         super().__init__(len(rows), rows.num_features, num_labels, rows.kind, shape)
         self._rows = rows

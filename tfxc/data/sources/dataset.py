@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, UserError
 from tfxc.data.images.augmenter import Augmentation
+from tfxc.data.kinds import ENCODED
 from tfxc.data.sources.base import part_size
 
 # One fetch takes a fraction of a millisecond; more calls would only compete for the same lock.
@@ -70,7 +71,7 @@ def training_dataset(
         images = augmentation(batch["features"], start_step + step, part * size)
         return {**batch, "features": tf.ensure_shape(images, [size, *source.image_shape])}
 
-    if augmentation is None and source.kind == "encoded":
+    if augmentation is None and source.kind is ENCODED:
         augmentation = Augmentation([], seed, source.image_shape)
     signature = batch_signature(source, size)
     elements = tf.data.Dataset.range(num_steps * per_step)
@@ -96,24 +97,8 @@ def _batch(source, *position, **part):
 
 def batch_signature(source, batch_size):
     """The ``tf.TensorSpec``s of a batch of ``batch_size`` examples as the source gives it."""
-    if source.kind == "pixels":
-        features = tf.TensorSpec((batch_size, *source.image_shape), tf.uint8)
-    elif source.kind == "encoded":
-        features = tf.TensorSpec((batch_size,), tf.string)
-    elif source.dense:
-        features = tf.TensorSpec((batch_size, source.num_features), tf.float32)
-    elif source.kind == "tokens":
-        features = tf.TensorSpec((batch_size, None), tf.int32)
-    else:
-        features = {
-            "ids": tf.TensorSpec((None,), tf.int32),
-            "weights": tf.TensorSpec((None,), tf.float32),
-            "row_splits": tf.TensorSpec((batch_size + 1,), tf.int64),
-        }
-        if source.kind == "joined":
-            features["tokens"] = tf.TensorSpec((batch_size, None), tf.int32)
     return {
-        "features": features,
+        "features": source.kind.specs(source.sizes, batch_size),
         "labels": tf.TensorSpec((batch_size, None), tf.int32),
         "example_index": tf.TensorSpec((batch_size,), tf.int64),
     }

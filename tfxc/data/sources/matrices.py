@@ -35,9 +35,9 @@ def matrices(source, batch_size=_BATCH):
         >>> [matrix.shape for matrix in matrices(ArraySource(rows, num_labels=2))]
         [(2, 2), (2, 2)]
     """
-    if source.kind not in ("sparse", "dense", "joined"):
+    if not source.kind.is_matrix:
         raise DataError(
-            f"sparse or dense features are expected, found {source.kind}",
+            f"sparse or dense features are expected, found {source.kind.name}",
             fix="prepare the texts with tfidf or joined, or give vectors of the images",
         )
     features, rows, ids, count = [], [], [], 0
@@ -46,7 +46,7 @@ def matrices(source, batch_size=_BATCH):
         found, places = np.nonzero((labels >= 0) & (labels < source.num_labels))
         rows.append(found + count)
         ids.append(labels[found, places])
-        features.append(_rows(batch["features"], source.num_features))
+        features.append(source.kind.matrix(batch["features"], source.num_features))
         count += len(labels)
     rows, ids = np.concatenate(rows), np.concatenate(ids)
     ones, shape = np.ones(len(ids), np.float32), (count, source.num_labels)
@@ -54,14 +54,6 @@ def matrices(source, batch_size=_BATCH):
     if scipy.sparse.issparse(features[0]):
         return scipy.sparse.vstack(features, format="csr"), labels
     return np.concatenate(features), labels
-
-
-def _rows(features, num_features):
-    if not isinstance(features, dict):
-        return np.asarray(features, np.float32)
-    parts = (features["weights"], features["ids"], features["row_splits"])
-    shape = (len(features["row_splits"]) - 1, num_features)
-    return scipy.sparse.csr_matrix(parts, shape, dtype=np.float32)
 
 
 def load_matrix(path):

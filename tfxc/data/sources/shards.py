@@ -82,14 +82,8 @@ class ShardSource(WindowSource):
         from tfxc.data.records.tfrecord import read_parts
 
         shards = [self._shards[number] for number in numbers]
-        builder = RowsBuilder(
-            kind=self.kind,
-            num_examples=sum(shard.examples for shard in shards),
-            num_values=sum(shard.nonzeros for shard in shards),
-            num_tokens=sum(shard.tokens for shard in shards),
-            num_labels=sum(shard.labels for shard in shards),
-            num_features=self.num_features, image_shape=self.image_shape,
-        )  # fmt: skip
+        counts = np.sum([shard.counts for shard in shards], axis=0).tolist()
+        builder = RowsBuilder(self.kind, counts, self.sizes)
         for shard in shards:
             path = self.folder / shard.file
             layout = self.manifest.layout
@@ -151,17 +145,17 @@ def verify(folder):
 
 def _checked_counts(path, shard, parts):
     """Yields the parts of a shard while they are no more than the manifest says."""
-    expected = np.array((shard.examples, shard.nonzeros, shard.tokens, shard.labels))
+    expected = np.array(shard.counts)
     found = np.zeros_like(expected)
     for rows in parts:
-        found += (len(rows), rows.nonzeros, rows.num_tokens, len(rows.label_ids))
+        found += rows.counts
         if (found > expected).any():
             break
         yield rows
     if (found != expected).any():
         raise DataError(
-            f"a shard of {tuple(expected.tolist())} examples, feature values, tokens beside them "
-            f"and labels expected, found {tuple(found.tolist())}",
+            f"a shard of {tuple(expected.tolist())} examples, labels, feature values and tokens "
+            f"next to them expected, found {tuple(found.tolist())}",
             where=path,
             fix=AGAIN,
         )

@@ -18,6 +18,7 @@ from tfxc.core.files import (
     write_json,
 )
 from tfxc.core.registry import nearest
+from tfxc.data.kinds import SPARSE
 from tfxc.data.text.learning import fitted
 from tfxc.ops.text.token_patterns import TokenPattern
 
@@ -37,13 +38,13 @@ class TextFeatures(abc.ABC):
 
     Attributes:
         name: the name in configs.
-        kind: kind of the rows, see ``tfxc.data.rows.Rows``.
+        kind: the ``FeatureKind`` of what they make.
         num_features: columns of the rows, or None before ``fit``.
         blocks: where blocks of columns that are scaled on their own begin, but for the first.
     """
 
     name = None
-    kind = "sparse"
+    kind = SPARSE
     num_features = None
     blocks = ()
 
@@ -112,6 +113,24 @@ class TextFeatures(abc.ABC):
             return self._rows(texts)
         rows = joblib.Parallel(n_jobs=len(parts))(joblib.delayed(self._rows)(p) for p in parts)
         return scipy.sparse.vstack(rows, format="csr")
+
+    def graph(self, folder):
+        """What turns texts into the same features in a graph, padded as batches are.
+
+        Args:
+            folder: ``Path`` of the folder that ``save`` wrote.
+
+        Returns:
+            ``tf.Module``, a function of string (batch,).
+
+        Raises:
+            ConfigError: the graph cannot cut texts in that way.
+        """
+        # TensorFlow is imported here: preparation does without.
+        from tfxc.ops.text.bags import TextBag
+
+        vocabulary = None if self.vocabulary() is None else folder / "vocabulary.txt"
+        return TextBag(self.settings(), self.num_features, vocabulary, self.idf, self.blocks)
 
     def vocabulary(self):
         """The list of terms by feature id, or None where features have no terms."""

@@ -9,6 +9,7 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.files import atomic_folder, write_json
+from tfxc.data.kinds import JOINED
 from tfxc.data.text.bags import BAGS
 from tfxc.data.text.base import FILE_VERSION, build_of, load_of
 from tfxc.data.text.learning import Learner, fitted
@@ -35,15 +36,6 @@ class JoinedRows:
     def shape(self):
         """Rows, and width of the bags."""
         return self.terms.shape
-
-    @property
-    def arrays(self):
-        """The arrays as ``tfxc.data.rows.Rows`` has them."""
-        terms, tokens = self.terms, self.tokens
-        return {
-            "indptr": terms.indptr, "indices": terms.indices, "values": terms.data,
-            "token_indptr": tokens.indptr, "tokens": tokens.tokens,
-        }  # fmt: skip
 
 
 class JoinedFeatures:
@@ -74,7 +66,7 @@ class JoinedFeatures:
     """
 
     name = "joined"
-    kind = "joined"
+    kind = JOINED
 
     def __init__(self, tokens=None, terms=None):
         self.tokens, self.terms = _built("tokens", tokens), _built("terms", terms)
@@ -136,6 +128,12 @@ class JoinedFeatures:
             ConfigError: ``fit`` has not been called.
         """
         return JoinedRows(self.terms.transform(texts, jobs), self.tokens.transform(texts, jobs))
+
+    def graph(self, folder):
+        """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
+        from tfxc.ops.text.joined import JoinedTexts
+
+        return JoinedTexts(**{name: part.graph(folder / name) for name, part in self._parts()})
 
     def save(self, folder):
         """Writes ``features.json`` and the parts, in the folders ``tokens`` and ``terms``.

@@ -7,6 +7,7 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import atomic_folder, write_json
+from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, is_positive
 from tfxc.data.text.learning import Learner, fitted
 from tfxc.data.text.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without
@@ -50,7 +51,7 @@ class PretrainedTokens:
     """
 
     name = "pretrained"
-    kind = "tokens"
+    kind = TOKENS
     num_features = None
     idf = None
 
@@ -126,8 +127,11 @@ class PretrainedTokens:
         indptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
         return TokenRows(indptr, np.concatenate(tokens), self.num_features)
 
-    def graph(self):
-        """``tfxc.ops.text.subwords.SubwordIds``, which turns texts into the same ids in a graph."""
+    def graph(self, folder=None):
+        """``tfxc.ops.text.subwords.SubwordIds``, which turns texts into the same ids in a graph.
+
+        It needs no ``folder``: see ``TextFeatures.graph``.
+        """
         from tfxc.ops.text.subwords import SubwordIds
 
         subwords = self._subwords

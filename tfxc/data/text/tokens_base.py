@@ -8,6 +8,7 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import atomic_folder, read_text, write_json
+from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, is_positive
 from tfxc.data.text.learning import Learner, fitted
 
@@ -25,11 +26,11 @@ def tell_cut(features, before, count, split):
     """
     cut = getattr(features, "num_cut", 0) - before
     if cut:
-        joined = features.kind == "joined"
-        settings = features.settings()["tokens"] if joined else features.settings()
+        part, settings = features.kind.part_named(TOKENS.name), features.settings()
+        settings = settings if part is None else settings[part]
         print(
             f"{split}: {cut:,} of {count:,} texts were cut off after {settings['max_length']:,} "
-            f"tokens (data.text_features.{'tokens.' if joined else ''}max_length)",
+            f"tokens (data.text_features.{'' if part is None else f'{part}.'}max_length)",
             file=sys.stderr,
         )
 
@@ -74,7 +75,7 @@ class TokenFeatures(abc.ABC):
     """
 
     name = None
-    kind = "tokens"
+    kind = TOKENS
     num_features = None
     idf = None
 
@@ -140,6 +141,13 @@ class TokenFeatures(abc.ABC):
         kept = np.arange(len(tokens)) - np.repeat(starts, lengths) < most
         indptr = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
         return TokenRows(indptr.astype(np.int64), tokens[kept], self.num_features)
+
+    def graph(self, folder):
+        """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
+        from tfxc.ops.text.tokens import TextTokens
+
+        vocabulary = folder / "vocabulary.txt"
+        return TextTokens(self.name, self.settings(), vocabulary, self.num_features)
 
     def save(self, folder):
         """Writes ``features.json`` and ``vocabulary.txt``, a token a line.

@@ -134,7 +134,7 @@ def reading_order(manifest, data, scratch):
     if manifest.layout == "feature_set":
         return np.arange(count)
     # The shuffle depends on how many examples are read at a time.
-    size = CHUNK_IMAGES if manifest.feature_kind == "image" else CHUNK_EXAMPLES
+    size = CHUNK_IMAGES if manifest.kind.is_image else CHUNK_EXAMPLES
 
     def numbers():
         for first in range(0, count, size):

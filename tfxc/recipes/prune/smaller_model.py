@@ -3,6 +3,7 @@
 import numpy as np
 
 from tfxc.core.errors import ConfigError
+from tfxc.data.kinds import TOKENS
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.model import build_model
 from tfxc.recipes.prune.importance import Importance, shrink
@@ -148,7 +149,7 @@ def vocabulary_rows(old, new, where):
     Raises:
         ConfigError: the new vocabulary is no part of the old one.
     """
-    if old is None or new is None or getattr(old, "kind", None) != "tokens":
+    if old is None or new is None or old.kind is not TOKENS:
         return None
     before, after = old.vocabulary(), new.vocabulary()
     if before == after:

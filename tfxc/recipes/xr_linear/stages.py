@@ -9,6 +9,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text, one_line
 from tfxc.core.files import atomic_file, write_errors
 from tfxc.core.threads import thread_count
+from tfxc.data.kinds import DENSE
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.inference.searcher import Searcher
@@ -20,7 +21,6 @@ from tfxc.training.memory import Memory
 
 _CALIBRATED = 10  # labels of an example that a calibration learns from
 _READ_BYTES = 1 << 28  # of records at once
-_KINDS = ("sparse", "dense", "joined")
 
 
 def check_data(config, manifest, calibrate):
@@ -30,7 +30,7 @@ def check_data(config, manifest, calibrate):
         ConfigError: no sparse or dense features, or a split is missing that something needs.
     """
     name = config.recipe.name
-    if manifest.feature_kind not in _KINDS:
+    if not manifest.kind.is_matrix:
         raise ConfigError(
             f"recipe {name!r} expects sparse or dense features, the data holds "
             f"{manifest.feature_kind}",
@@ -77,7 +77,8 @@ def estimate_lines(manifest, sizes, settings, memory_gb, threads, more=0):
         more: columns that stand behind the features, all of whose entries count.
     """
     train, width = manifest.split("train"), manifest.num_features + more
-    entries = train.examples * width if manifest.dense else train.nonzeros + train.examples * more
+    dense = manifest.kind is DENSE
+    entries = train.examples * width if dense else train.nonzeros + train.examples * more
     joined = 8 * entries if more else 0  # while the columns are put behind the features
     given = 8 * entries + joined + 8 * train.examples + 36 * train.labels
     matrices = len(sizes) * (2 if settings.relevance_mode == "induce" else 1)

@@ -7,6 +7,7 @@ import numpy as np
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError
+from tfxc.data.kinds import SPARSE
 from tfxc.labels.tree_shape import tree_in_order
 from tfxc.model import make_parts
 from tfxc.ranker.settings import RankerSettings
@@ -151,7 +152,7 @@ def check_fit(config, manifest):
                 where=f"head.{name}",
                 fix="remove it; see recipe.only_topk and recipe.ranker",
             )
-    if manifest.feature_kind not in ("joined", "sparse"):
+    if not manifest.kind.holds(SPARSE):
         raise ConfigError(
             f"texts as tokens and as terms expected, the data holds {manifest.feature_kind}",
             where="data.text_features",

@@ -8,6 +8,7 @@ import scipy.sparse
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
+from tfxc.data.kinds import KINDS
 from tfxc.inference.embedder import Embedder
 from tfxc.model import example_features, make_parts
 from tfxc.recipes.xr_transformer.embeddings import beside
@@ -144,6 +145,5 @@ def built_encoder(config, dimensions):
     """
     keras.config.set_dtype_policy(config.training.precision)
     encoder, _, _ = make_parts(config, **dimensions)
-    kind, width = dimensions["feature_kind"], dimensions["num_features"]
-    encoder(example_features(kind, width, dimensions.get("image_shape")))
+    encoder(example_features(KINDS[dimensions["feature_kind"]], dimensions))
     return encoder

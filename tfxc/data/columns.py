@@ -1,0 +1,302 @@
+"""Columns: the arrays that hold the features of rows, in memory and in records.
+
+A column has an entry of one shape per row, or lists of different lengths: bounds, and the values
+between them, one list after the other. A kind of features has one column or several
+(``tfxc.data.kinds``); the labels of rows are one, too.
+"""
+
+import abc
+
+import numpy as np
+
+from tfxc.core.errors import DataError
+from tfxc.data.lists import gather_lists, joined_files, slice_lists
+
+_NO_VALUES = np.zeros(0, np.int64)
+
+
+class Column(abc.ABC):
+    """Arrays that are cut, joined and stored together.
+
+    Attributes:
+        types: dict of the arrays' names to their types.
+        values: name of the array whose size counts as the number of values.
+        bounds: name of the bounds of lists, int64 (n + 1,), else None.
+        fields: dict of the names in records to ``"int64"``, ``"float32"`` or ``"string"``.
+        counts: dict of the field of a list to that of its lengths; empty where a record needs none.
+    """
+
+    types, values, bounds, fields, counts = {}, None, None, {}, {}
+
+    @property
+    def row_bytes(self):
+        """Bytes of memory a row takes, but for its values."""
+        return 0 if self.bounds is None else 8
+
+    @property
+    def value_bytes(self):
+        """Bytes of memory a value takes."""
+        values = [dtype for name, dtype in self.types.items() if name != self.bounds]
+        return sum(np.dtype(dtype).itemsize for dtype in values)
+
+    @abc.abstractmethod
+    def count(self, arrays):
+        """Number of rows."""
+
+    @abc.abstractmethod
+    def slice(self, arrays, start, stop):
+        """The arrays of the rows ``start`` to ``stop`` (exclusive); values are views."""
+
+    @abc.abstractmethod
+    def select(self, arrays, row_numbers):
+        """The arrays of the given rows, in the given order."""
+
+    @abc.abstractmethod
+    def empty(self, num_rows, num_values, sizes):
+        """Arrays for so many rows, to be filled; ``sizes`` as of ``tfxc.data.kinds``."""
+
+    @abc.abstractmethod
+    def fill(self, target, row, value, arrays):
+        """Copies ``arrays`` into ``target``, from a row and a value on; returns the next value."""
+
+    @abc.abstractmethod
+    def record(self, arrays):
+        """The fields of a record that holds these rows, as ``encode_example`` takes them."""
+
+    def lengths(self, arrays):
+        """The fields with the lengths of a record's lists, where it needs them."""
+        return {field: np.diff(arrays[self.bounds]) for field in self.counts.values()}
+
+    @abc.abstractmethod
+    def read(self, fields, num_rows, sizes):
+        """The arrays of what records hold.
+
+        Args:
+            fields: dict of flat arrays: ``fields`` of several records, and the lengths.
+            num_rows: number of rows they have to hold, or None.
+            sizes: as of ``tfxc.data.kinds``; what is missing is not checked.
+
+        Raises:
+            DataError: they hold something else.
+        """
+
+    @abc.abstractmethod
+    def width(self, arrays):
+        """Width of the features as far as the arrays say."""
+
+
+class Lists(Column):
+    """Lists of different lengths: of ids, or of ids with a value each.
+
+    Args:
+        bounds: name of the bounds.
+        ids, field: name of the ids, int32, and of their field.
+        counts: field of the lengths.
+        values, values_field: the same of float32 values; None without any.
+        what: what an id stands for, in messages.
+        limit: name of the size that ids are below.
+    """
+
+    def __init__(
+        self, bounds, ids, field, counts, *, values=None, values_field=None, what="feature",
+        limit="num_features",
+    ):  # fmt: skip
+        self.bounds, self.values, self.what, self.limit = bounds, ids, what, limit
+        self.types = {bounds: np.int64, ids: np.int32}
+        self.fields, self._of_fields = {field: "int64"}, {ids: field}
+        self.counts = {field: counts}
+        if values is not None:
+            self.types[values] = np.float32
+            self.fields[values_field] = "float32"
+            self._of_fields[values] = values_field
+
+    def count(self, arrays):
+        """See ``Column``."""
+        return len(arrays[self.bounds]) - 1
+
+    def slice(self, arrays, start, stop):
+        """See ``Column``."""
+        return self._named(slice_lists(arrays[self.bounds], start, stop, *self._lists(arrays)))
+
+    def select(self, arrays, row_numbers):
+        """See ``Column``."""
+        return self._named(gather_lists(arrays[self.bounds], row_numbers, *self._lists(arrays)))
+
+    def _lists(self, arrays):
+        return [arrays[name] for name in self.types if name != self.bounds]
+
+    def _named(self, arrays):
+        return dict(zip(self.types, arrays, strict=True))
+
+    def empty(self, num_rows, num_values, sizes):
+        """See ``Column``."""
+        lengths = dict.fromkeys(self.types, num_values) | {self.bounds: num_rows + 1}
+        return {name: np.zeros(lengths[name], dtype) for name, dtype in self.types.items()}
+
+    def fill(self, target, row, value, arrays):
+        """See ``Column``."""
+        bounds, end = arrays[self.bounds], value + arrays[self.values].size
+        target[self.bounds][row + 1 : row + len(bounds)] = bounds[1:] + value
+        for name in self.types:
+            if name != self.bounds:
+                target[name][value:end] = arrays[name]
+        return end
+
+    def record(self, arrays):
+        """See ``Column``."""
+        return {field: arrays[name] for name, field in self._of_fields.items()}
+
+    def read(self, fields, num_rows, sizes):
+        """See ``Column``."""
+        (counts_field,) = self.counts.values()
+        counts = fields.get(counts_field, _NO_VALUES)
+        found = {name: fields.get(field, _NO_VALUES) for name, field in self._of_fields.items()}
+        complete = num_rows in (None, len(counts))
+        complete &= all(counts.sum() == len(values) for values in found.values())
+        _check(complete, f"as many {self.what}s as their counts say")
+        _check_ids(found[self.values], sizes.get(self.limit), self.what)
+        return {self.bounds: _bounds(counts), **found}
+
+    def width(self, arrays):
+        """See ``Column``."""
+        return int(arrays[self.values].max(initial=-1)) + 1
+
+
+class Vectors(Column):
+    """A vector per row, float32 (n, num_features).
+
+    Args:
+        array: its name.
+        field: of a record.
+    """
+
+    dtype, storage = np.float32, "float32"
+
+    def __init__(self, array, field):
+        self.values, self.field = array, field
+        self.types, self.fields = {array: self.dtype}, {field: self.storage}
+
+    def count(self, arrays):
+        """See ``Column``."""
+        return len(arrays[self.values])
+
+    def slice(self, arrays, start, stop):
+        """See ``Column``."""
+        return {self.values: arrays[self.values][start:stop]}
+
+    def select(self, arrays, row_numbers):
+        """See ``Column``."""
+        return {self.values: arrays[self.values][row_numbers]}
+
+    def shape(self, sizes):
+        """Shape of an entry."""
+        return (sizes["num_features"],)
+
+    def empty(self, num_rows, num_values, sizes):
+        """See ``Column``."""
+        return {self.values: np.zeros((num_rows, *self.shape(sizes)), self.dtype)}
+
+    def fill(self, target, row, value, arrays):
+        """See ``Column``."""
+        entries = arrays[self.values]
+        target[self.values][row : row + len(entries)] = entries
+        return value + entries.size
+
+    def record(self, arrays):
+        """See ``Column``."""
+        return {self.field: arrays[self.values].ravel()}
+
+    def read(self, fields, num_rows, sizes):
+        """See ``Column``."""
+        shape, values = self.shape(sizes), self._flat(fields.get(self.field, _NO_VALUES))
+        lengths = " x ".join(map(str, shape))
+        _check(len(values) == num_rows * int(np.prod(shape)), self.expected.format(lengths))
+        return {self.values: values.reshape(num_rows, *shape)}
+
+    expected = "dense vectors of {} values"
+
+    def _flat(self, values):
+        return values
+
+    def width(self, arrays):
+        """See ``Column``."""
+        return int(np.prod(arrays[self.values].shape[1:]))
+
+
+class Pixels(Vectors):
+    """An image per row, uint8 (n, height, width, channels); in records as bytes."""
+
+    dtype, storage = np.uint8, "string"
+    expected = "images of {} pixels"
+
+    def shape(self, sizes):
+        """Shape of an image."""
+        return tuple(sizes["image_shape"])
+
+    def record(self, arrays):
+        """See ``Column``."""
+        return {self.field: [arrays[self.values].tobytes()]}
+
+    def _flat(self, values):
+        return joined_files(values.tolist())["content"]
+
+
+class Files(Lists):
+    """A file per row: its bytes, uint8; in records one value each, which need no counts.
+
+    Args:
+        bounds, content: names of the arrays.
+        field: of a record.
+        what: a file's name in messages.
+    """
+
+    def __init__(self, bounds, content, field, what):
+        self.bounds, self.values, self.field, self.what = bounds, content, field, what
+        self.types = {bounds: np.int64, content: np.uint8}
+        self.fields, self.counts = {field: "string"}, {}
+
+    def files(self, arrays):
+        """The files, object (n,) of ``bytes``."""
+        bounds, content = arrays[self.bounds].tolist(), arrays[self.values]
+        files = np.empty(len(bounds) - 1, object)
+        # One copy of each file and nothing else: files are long, so that this costs what it must.
+        for row in range(len(files)):
+            files[row] = content[bounds[row] : bounds[row + 1]].tobytes()
+        return files
+
+    def record(self, arrays):
+        """See ``Column``."""
+        return {self.field: self.files(arrays).tolist()}
+
+    def read(self, fields, num_rows, sizes):
+        """See ``Column``."""
+        found = joined_files(fields.get(self.field, np.zeros(0, object)).tolist())
+        _check(len(found["indptr"]) == num_rows + 1, f"one {self.what} per example")
+        return {self.bounds: found["indptr"], self.values: found["content"]}
+
+    def width(self, arrays):
+        """0: that is not known."""
+        return 0
+
+
+#: The labels of rows.
+LABELS = Lists("label_indptr", "label_ids", "labels", "label_counts", what="label", limit=None)
+
+
+def _bounds(counts):
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def _check(condition, expected):
+    if not condition:
+        raise DataError(
+            f"{expected} expected, found something else: another layout or a damaged shard"
+        )
+
+
+def _check_ids(ids, limit, what):
+    limit = limit or np.iinfo(np.int32).max
+    if len(ids) and (ids.min() < 0 or ids.max() >= limit):
+        raise DataError(
+            f"{what} ids from 0 to {limit - 1} expected, found {ids.min()} to {ids.max()}"
+        )

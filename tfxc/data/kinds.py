@@ -1,0 +1,578 @@
+"""The kinds of features: all that distinguishes one from another, an object each.
+
+A kind knows the arrays its rows have in memory and in records, the tensors of a batch, which are
+the inputs of an exported model as well, the bytes it takes, examples to try a model with, and how
+it is named in messages. Readers, records, sources, exports and commands ask it; none of them has a
+list of kinds. A new kind is a class here, its object in ``KINDS``, and an encoder that takes it.
+
+``sizes`` is a mapping of what the kinds have to know of the data: ``num_features``, of images
+``image_shape`` (height, width, channels), of joined texts ``vocabulary_size``. A manifest as a dict
+is one.
+
+TensorFlow is imported by the methods that need it: whoever reads rows does without.
+"""
+
+import abc
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.data import typed_lines
+from tfxc.data.columns import Files, Lists, Pixels, Vectors
+from tfxc.data.lists import joined_files, pad_tokens
+
+
+class Tensor(NamedTuple):
+    """One tensor of a batch, and one input of an exported model.
+
+    Attributes:
+        name: of the input.
+        dtype: name of its type.
+        axes: lengths of the axes: numbers, or names of what they depend on; ``"batch"`` and
+            ``"batch + 1"`` follow the number of examples.
+        values: of one example, to show how a model is called; None shows zeros.
+        note: what more there is to say of it.
+    """
+
+    name: str
+    dtype: str
+    axes: tuple
+    values: list | None = None
+    note: str = ""
+
+    def shape(self, batch=None):
+        """Shape for so many examples, as a list; None where a length is open.
+
+        Example:
+            >>> Tensor("row_splits", "int64", ("batch + 1",)).shape(4)
+            [5]
+        """
+        known = {"batch": batch, "batch + 1": None if batch is None else batch + 1}
+        return [axis if isinstance(axis, int) else known.get(axis) for axis in self.axes]
+
+    def spec(self, batch=None):
+        """The ``tf.TensorSpec`` for so many examples; None leaves their number open."""
+        import tensorflow as tf
+
+        return tf.TensorSpec(self.shape(batch), self.dtype, name=self.name)
+
+    def __str__(self):
+        axes = ", ".join(map(str, self.axes)) + ("," if len(self.axes) == 1 else "")
+        return f"{self.name}: {self.dtype} ({axes}){self.note}"
+
+
+class Input(abc.ABC):
+    """What examples may be given as to a trained model.
+
+    Attributes:
+        name: in configs, manifests and the ``takes`` of encoders, runs and exports.
+        description: what examples are, in messages.
+        prompt: what a user types for one example; None where it cannot be typed.
+        chunk_field: the field of ``tfxc.data.chunk.Chunk`` that has them.
+        inputs: names of the tensors of a batch. A batch of features holds a single one as it is,
+            several as a dict.
+    """
+
+    name, description, prompt, chunk_field, inputs = None, None, None, None, ()
+
+    @abc.abstractmethod
+    def tensors(self, sizes):
+        """The ``Tensor``s of a batch, a tuple."""
+
+    def typed(self, lines, places, num_features=None):
+        """Typed lines as fields of a ``Chunk``.
+
+        Args:
+            lines: list of texts, one per example.
+            places: where each is from, for messages.
+            num_features: width of the features; None where it is not known.
+
+        Raises:
+            DataError: a line is of another form.
+        """
+        raise TypeError(f"{self.description} cannot be typed")
+
+    @abc.abstractmethod
+    def given(self, chunk):
+        """The tensors of a ``Chunk`` as arrays by name; None if it holds something else."""
+
+
+class Text(Input):
+    """Texts, which the text features of a run make features of."""
+
+    name, description, prompt, chunk_field = "text", "texts", "a text", "texts"
+    inputs = ("text",)
+
+    def tensors(self, sizes):
+        """See ``Input``."""
+        return (Tensor("text", "string", ("batch",), ["some text"]),)
+
+    def typed(self, lines, places, num_features=None):
+        """See ``Input``."""
+        return {"texts": lines}
+
+    def given(self, chunk):
+        """See ``Input``."""
+        return None if chunk.texts is None else {"text": np.array(chunk.texts, object)}
+
+
+class FeatureKind(Input):
+    """One kind of features; there is one object of each class.
+
+    Attributes:
+        columns: the ``tfxc.data.columns.Column``s of its rows: one, or one of features and one of
+            tokens.
+        encoder: one that takes it, for messages.
+        parts: where one text has features of several kinds: each by the name of its section of
+            ``data.text_features``.
+        is_matrix: whether the rows are those of a matrix, sparse or dense, that linear models are
+            trained on.
+        is_image: whether examples are images, of which fewer are held at once.
+    """
+
+    chunk_field = "features"
+    columns, encoder, parts = (), None, {}
+    is_matrix = is_image = False
+
+    def __reduce__(self):
+        return self.name.upper()  # there is one object of each kind, also where it is unpickled
+
+    def __repr__(self):
+        return f"kinds.{self.name.upper()}"
+
+    @property
+    def arrays(self):
+        """Types of the arrays of ``Rows`` by name."""
+        return {name: dtype for column in self.columns for name, dtype in column.types.items()}
+
+    @property
+    def decoded(self):
+        """The kind that models are built for: of encoded images that of images."""
+        return self
+
+    def holds(self, kind):
+        """Whether an example has features of ``kind``, by themselves or next to others."""
+        return kind is self or kind in self.parts.values()
+
+    def part_named(self, takes):
+        """Name of the part whose kind is called ``takes``; None where there are no parts."""
+        return next((name for name, kind in self.parts.items() if kind.name == takes), None)
+
+    @abc.abstractmethod
+    def describe(self, sizes):
+        """What a manifest's examples are made of, as text."""
+
+    def arrays_of(self, features):
+        """The arrays of ``Rows``.
+
+        Args:
+            features: as readers give them or text features make them: CSR matrix, float32
+                (n, num_features), ``TokenRows``, ``JoinedRows``, uint8 (n, height, width, channels)
+                or a list of encoded files. Entries of a CSR matrix in one place are added up.
+        """
+        found = self._arrays_of(features)
+        return {name: np.asarray(found[name], dtype) for name, dtype in self.arrays.items()}
+
+    @abc.abstractmethod
+    def _arrays_of(self, features):
+        """``arrays_of``, of any type of numbers."""
+
+    @abc.abstractmethod
+    def tensors_of(self, arrays):
+        """The tensors of a batch by name, as NumPy arrays.
+
+        Args:
+            arrays: those of its ``Rows``.
+        """
+
+    def batch(self, arrays):
+        """The features of a batch, see docs/architecture.md, "Rows and batches".
+
+        Args:
+            arrays: those of its ``Rows``.
+        """
+        return self.pack(self.tensors_of(arrays))
+
+    def pack(self, tensors):
+        """The features of a batch out of its tensors by name."""
+        return dict(tensors) if len(self.inputs) > 1 else tensors[self.inputs[0]]
+
+    def unpack(self, features):
+        """The tensors of a batch by name out of its features."""
+        return dict(features) if len(self.inputs) > 1 else {self.inputs[0]: features}
+
+    def own(self, features):
+        """This kind's part of features that hold more, such as joined ones; others as they are."""
+        if not isinstance(features, dict) or not features.keys() >= set(self.inputs):
+            return features
+        return self.pack({name: features[name] for name in self.inputs})
+
+    def specs(self, sizes, batch=None):
+        """The ``tf.TensorSpec``s of the features of so many examples; None leaves that open."""
+        return self.pack({tensor.name: tensor.spec(batch) for tensor in self.tensors(sizes)})
+
+    def decode(self, features, image_shape):
+        """The features as a model takes them, NumPy arrays; only encoded images differ."""
+        return features
+
+    def unit_rows(self, tensors):
+        """Tensors by name with each example scaled to length 1, in the graph.
+
+        A row of zeros stays one. Kinds that are no matrix stay as they are.
+        """
+        return tensors
+
+    def given(self, chunk):
+        """See ``Input``."""
+        features = getattr(chunk, self.chunk_field)
+        if features is None or (self.is_matrix and kind_of_matrix(features) is not self):
+            return None
+        return self.tensors_of(self.arrays_of(features))
+
+    def matrix(self, features, num_features):
+        """The features of a batch as a matrix, float32: CSR or an array; where ``is_matrix``."""
+        raise TypeError(f"{self.description} are no rows of a matrix")
+
+    def model_arguments(self, decided):
+        """What the data decides under the names that the arguments of encoders have.
+
+        Args:
+            decided: see ``tfxc.model.build_model``.
+        """
+        return decided
+
+    @abc.abstractmethod
+    def example(self, sizes, count=2, draw=None):
+        """Random examples to build or try a model with: the arrays of ``Rows``.
+
+        Args:
+            count: number of examples.
+            draw: ``numpy.random.Generator``; None takes one of seed 0.
+        """
+
+    def memory_bytes(self, examples, labels, values, tokens=0):
+        """Bytes of memory that rows take.
+
+        Args:
+            examples, labels: how many rows and labels of them.
+            values: feature values, see ``tfxc.data.rows.Rows.nonzeros``.
+            tokens: tokens next to them, see ``tfxc.data.rows.Rows.num_tokens``.
+        """
+        rows = examples * (8 + sum(column.row_bytes for column in self.columns))
+        counts = zip(self.columns, (values, tokens), strict=False)
+        return rows + sum(column.value_bytes * count for column, count in counts) + 4 * labels
+
+
+class Sparse(FeatureKind):
+    """Bags of features with a weight each."""
+
+    name, description, prompt = "sparse", "sparse features", "id:value pairs"
+    columns = (
+        Lists(
+            "indptr", "indices", "input_idxs", "input_counts",
+            values="values", values_field="input_vals",
+        ),
+    )  # fmt: skip
+    inputs, encoder, is_matrix = ("ids", "weights", "row_splits"), "bag_mlp", True
+
+    def describe(self, sizes):
+        """See ``FeatureKind``."""
+        return f"{sizes['num_features']:,} features (sparse)"
+
+    def tensors(self, sizes):
+        """See ``Input``."""
+        return (
+            Tensor("ids", "int32", ("nnz",), [0, 7]),
+            Tensor("weights", "float32", ("nnz",), [1.0, 0.5]),
+            Tensor("row_splits", "int64", ("batch + 1",), [0, 2]),
+        )
+
+    def typed(self, lines, places, num_features=None):
+        """See ``Input``."""
+        return {"features": typed_lines.bags_of_lines(lines, places, num_features)}
+
+    def _arrays_of(self, features):
+        if not features.has_canonical_format:
+            features = features.copy()
+            features.sum_duplicates()
+        return {"indptr": features.indptr, "indices": features.indices, "values": features.data}
+
+    def tensors_of(self, arrays):
+        """See ``FeatureKind``."""
+        ids, weights, row_splits = (arrays[name] for name in ("indices", "values", "indptr"))
+        return {"ids": ids, "weights": weights, "row_splits": row_splits}
+
+    def matrix(self, features, num_features):
+        """See ``FeatureKind``."""
+        parts = (features["weights"], features["ids"], features["row_splits"])
+        shape = (len(features["row_splits"]) - 1, num_features)
+        return scipy.sparse.csr_matrix(parts, shape, dtype=np.float32)
+
+    def width(self, features):
+        """Width of a CSR matrix as far as it is used."""
+        return int(features.indices.max(initial=-1)) + 1
+
+    def fits(self, width, num_features):
+        """Whether features of a width belong into a space of ``num_features``."""
+        return width <= num_features
+
+    def unit_rows(self, tensors):
+        """See ``FeatureKind``."""
+        from tfxc.ops.sparse import unit_rows
+
+        weights = unit_rows(tensors["weights"], tensors["row_splits"])
+        return {**tensors, "weights": weights}
+
+    def example(self, sizes, count=2, draw=None):
+        """See ``FeatureKind``."""
+        draw, num_features = draw or np.random.default_rng(0), sizes["num_features"]
+        width = min(20, num_features)
+        ids = [np.sort(draw.choice(num_features, width, replace=False)) for _ in range(count)]
+        return {
+            "indptr": np.arange(count + 1) * width,
+            "indices": np.concatenate(ids).astype(np.int32),
+            "values": draw.uniform(0.1, 1, width * count).astype(np.float32),
+        }
+
+
+class Dense(FeatureKind):
+    """Vectors."""
+
+    name, description, prompt = "dense", "dense vectors", "numbers"
+    columns = (Vectors("matrix", "input_vals"),)
+    inputs, encoder, is_matrix = ("features",), "precomputed", True
+
+    def describe(self, sizes):
+        """See ``FeatureKind``."""
+        return f"{sizes['num_features']:,} features (dense)"
+
+    def tensors(self, sizes):
+        """See ``Input``."""
+        return (Tensor("features", "float32", ("batch", sizes["num_features"])),)
+
+    def typed(self, lines, places, num_features=None):
+        """See ``Input``."""
+        return {"features": typed_lines.vectors_of_lines(lines, places, num_features)}
+
+    def _arrays_of(self, features):
+        return {"matrix": features}
+
+    def tensors_of(self, arrays):
+        """See ``FeatureKind``."""
+        return {"features": arrays["matrix"]}
+
+    def matrix(self, features, num_features):
+        """See ``FeatureKind``."""
+        return np.asarray(features, np.float32)
+
+    def width(self, features):
+        """Width of a matrix."""
+        return features.shape[1]
+
+    def fits(self, width, num_features):
+        """Whether features of a width belong into a space of ``num_features``."""
+        return width == num_features
+
+    def unit_rows(self, tensors):
+        """See ``FeatureKind``."""
+        import tensorflow as tf
+
+        # As sklearn's normalize: a row of zeros stays one.
+        norms = tf.norm(tensors["features"], axis=1, keepdims=True)
+        return {"features": tf.math.divide_no_nan(tensors["features"], norms)}
+
+    def example(self, sizes, count=2, draw=None):
+        """See ``FeatureKind``."""
+        draw = draw or np.random.default_rng(0)
+        return {"matrix": draw.normal(size=(count, sizes["num_features"])).astype(np.float32)}
+
+
+class Tokens(FeatureKind):
+    """Texts as lists of token ids."""
+
+    name = "tokens"
+    description = "lists of tokens (data.text_features 'characters' or 'words')"
+    columns = (Lists("indptr", "tokens", "input_idxs", "input_counts", what="token"),)
+    inputs, encoder = ("tokens",), "textcnn"
+
+    def describe(self, sizes):
+        """See ``FeatureKind``."""
+        return f"texts of {sizes['num_features']:,} different tokens"
+
+    def tensors(self, sizes):
+        """See ``Input``."""
+        padded = ", padded with 0"
+        return (Tensor("tokens", "int32", ("batch", "length"), [[1, 1, 0]], padded),)
+
+    def _arrays_of(self, features):
+        return {"indptr": features.indptr, "tokens": features.tokens}
+
+    def tensors_of(self, arrays):
+        """See ``FeatureKind``."""
+        return {"tokens": pad_tokens(arrays["indptr"], arrays["tokens"])}
+
+    def model_arguments(self, decided):
+        """See ``FeatureKind``."""
+        return {**decided, "vocabulary_size": decided["num_features"]}
+
+    def example(self, sizes, count=2, draw=None):
+        """See ``FeatureKind``."""
+        draw = draw or np.random.default_rng(0)
+        indptr = np.concatenate([[0], np.cumsum(draw.integers(1, 13, count))])
+        tokens = draw.integers(1, max(2, sizes["num_features"]), indptr[-1])
+        return {"indptr": indptr, "tokens": tokens.astype(np.int32)}
+
+
+class Joined(FeatureKind):
+    """Texts twice, as tokens and as sparse features; an encoder takes one of the two."""
+
+    name = "joined"
+    description = "texts as tokens and as bags (data.text_features 'joined')"
+    inputs, encoder, is_matrix = (*Sparse.inputs, "tokens"), "textcnn", True
+    columns = (
+        *Sparse.columns,
+        Lists(
+            "token_indptr", "tokens", "tokens", "token_counts", what="token",
+            limit="vocabulary_size",
+        ),
+    )  # fmt: skip
+
+    @property
+    def parts(self):
+        """See ``FeatureKind``."""
+        return {"tokens": TOKENS, "terms": SPARSE}
+
+    def describe(self, sizes):
+        """See ``FeatureKind``."""
+        tokens = TOKENS.describe({"num_features": sizes["vocabulary_size"]})
+        return f"{tokens} and {SPARSE.describe(sizes)}"
+
+    def tensors(self, sizes):
+        """See ``Input``."""
+        return (*SPARSE.tensors(sizes), *TOKENS.tensors(sizes))
+
+    def _arrays_of(self, features):
+        return _joined(SPARSE.arrays_of(features.terms), TOKENS.arrays_of(features.tokens))
+
+    def tensors_of(self, arrays):
+        """See ``FeatureKind``."""
+        tokens = {"indptr": arrays["token_indptr"], "tokens": arrays["tokens"]}
+        return {**SPARSE.tensors_of(arrays), **TOKENS.tensors_of(tokens)}
+
+    def matrix(self, features, num_features):
+        """See ``FeatureKind``; that of the terms."""
+        return SPARSE.matrix(features, num_features)
+
+    def model_arguments(self, decided):
+        """See ``FeatureKind``; encoders know of text features those that make tokens."""
+        texts = decided.get("text_features")
+        return {**decided, "text_features": texts["tokens"]} if texts else decided
+
+    def example(self, sizes, count=2, draw=None):
+        """See ``FeatureKind``."""
+        vocabulary = {"num_features": sizes.get("vocabulary_size") or 2}
+        return _joined(
+            SPARSE.example(sizes, count, draw), TOKENS.example(vocabulary, count, draw)
+        )  # fmt: skip
+
+
+def _joined(terms, tokens):
+    """The arrays of joined rows out of those of their parts."""
+    return {**terms, "token_indptr": tokens["indptr"], "tokens": tokens["tokens"]}
+
+
+class Image(FeatureKind):
+    """Images as pixels."""
+
+    name, description, prompt, chunk_field = "image", "images", "a path", "images"
+    columns = (Pixels("images", "image/raw"),)
+    inputs, encoder, is_image = ("images",), "resnet", True
+
+    def describe(self, sizes):
+        """See ``FeatureKind``."""
+        return f"images of {' x '.join(map(str, sizes['image_shape']))}"
+
+    def tensors(self, sizes):
+        """See ``Input``."""
+        return (Tensor("images", "uint8", ("batch", *sizes["image_shape"])),)
+
+    def typed(self, lines, places, num_features=None):
+        """See ``Input``."""
+        return {"images": typed_lines.files_of_lines(lines, places), "names": lines}
+
+    def _arrays_of(self, features):
+        return {"images": features}
+
+    def tensors_of(self, arrays):
+        """See ``FeatureKind``."""
+        return {"images": arrays["images"]}
+
+    def example(self, sizes, count=2, draw=None):
+        """See ``FeatureKind``."""
+        draw = draw or np.random.default_rng(0)
+        return {"images": draw.integers(0, 256, (count, *sizes["image_shape"]), np.uint8)}
+
+
+class Encoded(Image):
+    """Images as files, which are decoded on the way to the model."""
+
+    name, description, prompt = "encoded", "encoded images", None
+    columns = (Files("indptr", "content", "image/encoded", "image"),)
+    inputs = ("image_bytes",)
+
+    @property
+    def decoded(self):
+        """See ``FeatureKind``."""
+        return IMAGE
+
+    def tensors(self, sizes):
+        """See ``Input``."""
+        return (Tensor("image_bytes", "string", ("batch",)),)
+
+    def _arrays_of(self, features):
+        return joined_files(features)
+
+    def tensors_of(self, arrays):
+        """See ``FeatureKind``."""
+        (files,) = self.columns
+        return {"image_bytes": files.files(arrays)}
+
+    def decode(self, features, image_shape):
+        """See ``FeatureKind``."""
+        from tfxc.data.images.decoding import decode_files
+
+        return decode_files(features, image_shape)
+
+    def example(self, sizes, count=2, draw=None):
+        """See ``FeatureKind``; PNG files lose nothing."""
+        import tensorflow as tf
+
+        images = IMAGE.example(sizes, count, draw)["images"]
+        return self.arrays_of([tf.io.encode_png(image).numpy() for image in images])
+
+
+TEXT = Text()
+SPARSE, DENSE, TOKENS, JOINED = Sparse(), Dense(), Tokens(), Joined()
+IMAGE, ENCODED = Image(), Encoded()
+#: The kinds that models are built for, by name: what a manifest and an encoder may say.
+KINDS = {kind.name: kind for kind in (SPARSE, DENSE, TOKENS, JOINED, IMAGE)}
+#: The kinds that rows have, by name: images are kept as pixels or encoded.
+ROW_KINDS = KINDS | {ENCODED.name: ENCODED}
+#: What a run or an export may take, by name.
+INPUTS = {TEXT.name: TEXT, **KINDS}
+
+
+def input_of(names):
+    """The ``Input`` whose tensors have these names; None if there is no such one.
+
+    Example:
+        >>> input_of(["weights", "ids", "row_splits"])
+        kinds.SPARSE
+    """
+    return next((kind for kind in INPUTS.values() if set(kind.inputs) == set(names)), None)
+
+
+def kind_of_matrix(features):
+    """The kind of features that a reader gives as a matrix, sparse or dense."""
+    return SPARSE if scipy.sparse.issparse(features) else DENSE

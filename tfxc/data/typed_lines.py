@@ -1,0 +1,99 @@
+"""Lines as a user types or pipes them: bags, vectors and paths of files."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import DataError
+
+
+def bags_of_lines(lines, places, num_features):
+    """``id:value id:value ...`` lines as float32 CSR (n, num_features); equal ids are added up.
+
+    Args:
+        lines: list of n texts.
+        places: where each is from, for messages.
+        num_features: width; None takes what the lines need.
+
+    Raises:
+        DataError: a line of another form, an id out of range, NaN or infinity.
+
+    Example:
+        >>> bags_of_lines(["0:1 2:0.5"], ["line:1"], 3).toarray().tolist()
+        [[1.0, 0.0, 0.5]]
+    """
+    rows = [_bag(*pair, num_features) for pair in zip(lines, places, strict=True)]
+    counts = [len(ids) for ids, _ in rows]
+    ids = np.fromiter(itertools.chain.from_iterable(ids for ids, _ in rows), np.int32)
+    values = np.fromiter(itertools.chain.from_iterable(v for _, v in rows), np.float32)
+    width = int(ids.max(initial=-1)) + 1 if num_features is None else num_features
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    matrix = scipy.sparse.csr_matrix((values, ids, indptr), (len(rows), width))
+    matrix.sum_duplicates()
+    return matrix
+
+
+def _bag(text, where, num_features):
+    """Ids and values of ``id:value`` pairs."""
+    pairs = [pair.partition(":") for pair in text.split()]
+    try:
+        ids = [int(number) for number, _, _ in pairs]
+        values = [float(value) for _, _, value in pairs]
+    except ValueError:
+        raise DataError(
+            f"'id:value' pairs are expected, found {text[:60]!r}", where=where, fix="e.g. 3:0.5 8:1"
+        ) from None
+    limit = 2**31 if num_features is None else num_features
+    wrong = [number for number in ids if not 0 <= number < limit]
+    if wrong or not np.isfinite(values).all():
+        raise DataError(
+            f"finite values of features 0 to {limit - 1} are expected, found {text[:60]!r}",
+            where=where,
+            fix=f"leave feature {wrong[0]} out" if wrong else "leave such values out",
+        )
+    return ids, values
+
+
+def vectors_of_lines(lines, places, num_features):
+    """Lines of numbers, separated by blanks or commas, as float32 (n, num_features).
+
+    Args:
+        lines, places, num_features: as of ``bags_of_lines``.
+
+    Raises:
+        DataError: another count of numbers, something else than numbers, NaN or infinity.
+    """
+    rows = [_vector(*pair, num_features) for pair in zip(lines, places, strict=True)]
+    return np.array(rows, np.float32)
+
+
+def _vector(text, where, num_features):
+    try:
+        values = [float(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        values = []
+    if len(values) != num_features or not np.isfinite(values).all():
+        raise DataError(
+            f"{num_features} finite numbers are expected, found {text[:60]!r}", where=where
+        )
+    return values
+
+
+def files_of_lines(lines, places):
+    """The bytes of the files whose paths the lines are.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    return [_file_bytes(*pair) for pair in zip(lines, places, strict=True)]
+
+
+def _file_bytes(path, where):
+    try:
+        return Path(path).expanduser().read_bytes()
+    except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
+        raise DataError(
+            f"the path of an image file is expected, found {path[:60]!r} ({error})", where=where
+        ) from None

@@ -1,0 +1,20 @@
+"""Texts to tokens and to bags of terms at once, as TensorFlow ops."""
+
+import tensorflow as tf
+
+
+class JoinedTexts(tf.Module):
+    """Turns texts into joined features.
+
+    Args:
+        tokens: function of texts -> int32 (batch, length).
+        terms: function of texts -> dict ``ids``, ``weights``, ``row_splits``.
+    """
+
+    def __init__(self, tokens, terms):
+        super().__init__()
+        self._tokens, self._terms = tokens, terms
+
+    def __call__(self, texts):
+        """Dict ``tokens``, ``ids``, ``weights``, ``row_splits`` of texts (batch,)."""
+        return {**self._terms(texts), "tokens": self._tokens(texts)}
