@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CONFIG ?= configs/quickstart.json
 RUN ?= runs/quickstart
 
-.PHONY: run test install lint slow clean
+.PHONY: run test install lint slow docs clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m tfxc.train --config $(CONFIG)
@@ -25,6 +25,10 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The documentation site, in site/; a broken link or reference is an error.
+docs: $(VENV)/docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 install: $(VENV)/installed
 
 $(VENV)/installed: setup.cfg setup.py pyproject.toml $(shell find tfxc/ops -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
@@ -33,5 +37,9 @@ $(VENV)/installed: setup.cfg setup.py pyproject.toml $(shell find tfxc/ops -name
 	$(BIN)/pip install --quiet --editable '.[test,hub,onnx]'
 	touch $@
 
+$(VENV)/docs-installed: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info tfxc/ops/_*.c tfxc/ops/*/_*.c tfxc/ops/*.so tfxc/ops/*/*.so
+	rm -rf $(VENV) build site *.egg-info tfxc/ops/_*.c tfxc/ops/*/_*.c tfxc/ops/*.so tfxc/ops/*/*.so
