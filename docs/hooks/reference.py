@@ -1,6 +1,6 @@
 """The reference pages, from signatures, docstrings, settings and argument parsers.
 
-``pages()`` gives ``{file: Markdown}``; nothing of it is written by hand, so it cannot be out of date.
+``pages()`` returns ``{file: Markdown}``; nothing in it is written by hand, so it is always current.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""MkDocs hook: adds the pages that are made from the README, the contributing guide and the code."""
+"""MkDocs hook: adds the pages that are made from the root's documents and from the code."""
 
 import re
 import sys
