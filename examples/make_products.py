@@ -70,7 +70,9 @@ DETAILS = {
     "gift": ["gift set", "gift boxed"],
     "sale": ["last season", "outlet"],
 }
-BRANDS = [first + last for first in ("Al", "Bor", "Cas", "Dun", "El") for last in ("ta", "vik", "en")]
+BRANDS = [
+    first + last for first in ("Al", "Bor", "Cas", "Dun", "El") for last in ("ta", "vik", "en")
+]
 
 
 def product(source):

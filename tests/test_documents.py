@@ -34,7 +34,7 @@ from docs.hooks import docstrings, layers, reference
 from tests.source_tree import ROOT, tree_of
 from tfxc.__main__ import COMMANDS
 from tfxc.commands.train import check_config
-from tfxc.core.config import merge, parse_config
+from tfxc.core.config import load_config, merge, parse_config
 from tfxc.core.settings import Config
 
 PAGES = ["README.md", "CONTRIBUTING.md"]
@@ -269,6 +269,19 @@ def test_commands_parse(page, capsys):
             reference.parsed(main_of(name), arguments)
         except SystemExit:
             pytest.fail(f"{where}: {name} {' '.join(arguments)}\n{capsys.readouterr().err}")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.json")), ids=lambda p: p.stem)
+def test_commands_of_configs_parse(path, capsys):
+    about = load_config(path).about.command
+    for words in command_lines(about.replace("&&", "\n")):
+        found = command_of(words)
+        if found:
+            name, arguments = found
+            try:
+                reference.parsed(main_of(name), arguments)
+            except SystemExit:
+                pytest.fail(f"{about}\n{capsys.readouterr().err}")
 
 
 @functools.cache
