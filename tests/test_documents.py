@@ -31,6 +31,7 @@ from typing import NamedTuple
 import pytest
 
 from docs.hooks import docstrings, layers, reference
+from tests.folders import data_folder
 from tests.source_tree import ROOT, tree_of
 from tfxc.__main__ import COMMANDS
 from tfxc.commands.train import check_config
@@ -381,15 +382,20 @@ def test_names_of_the_package_exist(page):
 # ---- tutorials -------------------------------------------------------------------------------
 
 
+DATA_OF = {"classify_intents": "clinc150", "recognise_faces": "olivetti"}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", TUTORIALS)
 def test_tutorials_run(page, tmp_path):
     """All files and commands of a tutorial, in a folder that looks like a clone."""
+    name = DATA_OF.get(Path(page).stem)
+    data = data_folder(name).parent if name else tmp_path / "data"
     for name in ("configs", "tools", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "TFXC_DATA": str(data)}
     for block in blocks(page):
         if block.title:
             (tmp_path / block.title).write_text(block.text, encoding="utf-8")
@@ -399,6 +405,7 @@ def test_tutorials_run(page, tmp_path):
                 script, cwd=tmp_path, env=environment, capture_output=True, text=True
             )
             assert done.returncode == 0, f"{page}:{block.line}\n{done.stdout}{done.stderr}"
+            print(f"$ {block.text}{done.stdout}")  # `pytest -rP` shows it, for the page's output
 
 
 # ---- the site's own pages --------------------------------------------------------------------

@@ -116,7 +116,7 @@ def _parser():
         "--vectors", choices=("pifa", "pii"), default="pifa", help="default: %(default)s"
     )
     data.add_argument(
-        "--label-features", metavar="FILE", help="combined with PIFA, a row per label"
+        "--label-features", metavar="FILE", help="combined with PIFA; a row per label"
     )
     data.add_argument(
         "--join",
@@ -129,7 +129,7 @@ def _parser():
     tree.add_argument(
         "--min-codes",
         type=cli.positive,
-        help="maximum number of nodes at the top (default: --nr-splits)",
+        help="most nodes at the top (default: --nr-splits)",
     )
     tree.add_argument(
         "--max-leaf-size", type=cli.positive, default=100, help="maximum number of labels per leaf"

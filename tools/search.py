@@ -257,9 +257,7 @@ def _parser():
         help="a config key and its values or range (may be given several times)",
     )
     options.add_argument("--random", type=cli.positive, metavar="N", help="try N random settings")
-    options.add_argument(
-        "--seed", type=cli.seed, default=0, help="of the random settings (default: 0)"
-    )
+    options.add_argument("--seed", type=cli.seed, default=0, help="of these settings (default: 0)")
     options.add_argument("--metric", default="P@1", help="of dev (default: %(default)s)")
     options.add_argument("--smaller", action="store_true", help="less of the metric is better")
     options.add_argument("--runs", default="runs/search", help="folder (default: %(default)s)")
