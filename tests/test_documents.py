@@ -190,7 +190,7 @@ def check_text_features(section):
     """Holds a section of text features against the constructor; no file is opened."""
     from tfxc.data.text.registry import TEXT_FEATURES
 
-    known = reference._arguments(TEXT_FEATURES[section["name"]])
+    known = reference.arguments_of(TEXT_FEATURES[section["name"]])
     assert set(section) <= {"name", *known}, section
     for part in ("tokens", "terms"):
         if section["name"] == "joined":
@@ -216,7 +216,7 @@ def main_of(name):
     """The ``main`` of a command, or of a tool by its path."""
     if name in COMMANDS:
         return importlib.import_module(f"tfxc.commands.{name}").main
-    return reference._module_of(ROOT / name).main
+    return reference.module_of(ROOT / name).main
 
 
 def command_of(words):

@@ -103,9 +103,9 @@ def optimizers():
         "[learning rates of single weights](#learning-rates-of-single-weights)."
     )
     page = _plugs("Optimizers and schedules", introduction, OPTIMIZERS)
-    rates = entry("Learning rates of single weights", RateFactors, _arguments(RateFactors))
+    rates = entry("Learning rates of single weights", RateFactors, arguments_of(RateFactors))
     decided = Schedule.from_data
-    schedule = entry("Schedules", Schedule, _arguments(Schedule, decided))
+    schedule = entry("Schedules", Schedule, arguments_of(Schedule, decided))
     return f"{page}\n{rates}\n\n{schedule}\n"
 
 
@@ -122,11 +122,11 @@ def augmentation():
 
 def _plugs(title, introduction, classes, without=()):
     parts = [f"# {title}", introduction]
-    parts += [entry(name, found, _arguments(found, without)) for name, found in classes.items()]
+    parts += [entry(name, found, arguments_of(found, without)) for name, found in classes.items()]
     return "\n\n".join(parts) + "\n"
 
 
-def _arguments(method, without=()):
+def arguments_of(method, without=()):
     """``{name: default}`` of a constructor."""
     parameters = inspect.signature(method.__init__).parameters.values()
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -252,7 +252,7 @@ def _type(annotation):
     if origin is typing.Annotated:
         return _type(inner[0])
     if origin in (list, tuple):
-        return f"list of {_type(inner[0])}"
+        return f"list of {_type(inner[0])}".replace("section ", "sections ")
     if origin is dict:
         return "object"
     if inner:
@@ -282,13 +282,14 @@ def tools():
     parts = ["# Tools", "Scripts for what is done once or rarely, run from the repository's root."]
     sys.path.insert(0, str(ROOT / "tools"))
     for path in sorted((ROOT / "tools").glob("*.py")):
-        module = _module_of(path)
+        module = module_of(path)
         summary = parse(module.__doc__).text.splitlines()[0]
         parts.append(_parser_section(f"tools/{path.name}", summary, parser_of(module.main)))
     return "\n\n".join(parts) + "\n"
 
 
-def _module_of(path):
+def module_of(path):
+    """The module of a Python file outside of the package."""
     spec = importlib.util.spec_from_file_location(f"tools_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
