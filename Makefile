@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CONFIG ?= configs/quickstart.json
 RUN ?= runs/quickstart
 
-.PHONY: run test test-fast slow lint install clean
+.PHONY: run test test-fast slow lint docs install clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m tfxc.train --config $(CONFIG)
@@ -27,6 +27,10 @@ lint: $(VENV)/linters
 	$(BIN)/mypy
 	$(BIN)/codespell
 
+# The documentation site, in site/; a broken link or reference is an error.
+docs: $(VENV)/docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 install: $(VENV)/installed
 
 $(VENV)/installed: setup.cfg setup.py pyproject.toml $(shell find tfxc/ops -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
@@ -39,5 +43,9 @@ $(VENV)/linters: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[lint]'
 	touch $@
 
+$(VENV)/docs-installed: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info tfxc/ops/*.so tfxc/ops/*/*.so
+	rm -rf $(VENV) build dist site *.egg-info tfxc/ops/*.so tfxc/ops/*/*.so

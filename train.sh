@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the R repetitions of a config in parallel: one tmux window each, or plain background
-# processes where tmux is missing.
+# processes if tmux is missing.
 #
 #   ./train.sh CONFIG [R] [GPUS]
 #
@@ -8,12 +8,12 @@
 # R       how many repetitions (default: the config's; a larger number is refused)
 # GPUS    comma-separated GPU numbers, two repetitions on each, e.g. 0,1 (default: the CPU)
 #
-# Environment: JOBS   repetitions at a time (default: as many as memory and cores or GPUs hold)
+# Environment: JOBS   repetitions at a time (default: as many as memory and cores or GPUs allow)
 #              PYTHON Python to use (default: .venv/bin/python if there is one, else python3)
 #              OPTIONS more options for tfxc train, e.g. OPTIONS='--set training.epochs=2'
 #
-# Give the same command again after a failure or a kill: finished repetitions are skipped, the
-# others go on from their last checkpoint. Ctrl-C: each repetition saves before it ends. One
+# Repeat the command after a failure or a kill: finished repetitions are skipped, the others
+# resume from their last checkpoint. Ctrl-C: each repetition saves before it ends. One
 # repetition alone:
 #   python -m tfxc.train --config CONFIG --repetition 3
 set -uo pipefail

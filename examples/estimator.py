@@ -2,7 +2,7 @@
 
     python examples/estimator.py
 
-Takes about 20 seconds: half of it starts TensorFlow and collects the built-in texts.
+Takes about 20 seconds, half of them to start TensorFlow and to collect the built-in texts.
 """
 
 from tfxc import XCClassifier

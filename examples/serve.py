@@ -2,7 +2,7 @@
 
     python examples/serve.py
 
-The last part needs TensorFlow alone: it could run in another process or on another machine.
+The last part needs only TensorFlow: it could run in another process or on another machine.
 """
 
 import tempfile

@@ -2,10 +2,11 @@
 
     python tools/add_labels.py RUN --data new.jsonl --output RUN2
 
-The labels go to the leaves of the label tree that are nearest by their examples; only the
-classifiers under those leaves are trained again, on the run's own data, which has to be there, and
-the new examples together. Everything else stays bit for bit: the other classifiers, the numbers of
-the old labels, the encoder of an XR-Transformer. RUN2 is a run of its own. See docs/xr_linear.md.
+Each label is added to the leaf of the label tree that is nearest by its examples. Only the
+classifiers under those leaves are trained again, on the new examples and the run's own data, which
+must be available. Everything else stays the same, bit for bit: the other classifiers, the numbers
+of the old labels, the encoder of an XR-Transformer. RUN2 is a run of its own. See
+docs/xr_linear.md.
 """
 
 from tfxc.core import cli
@@ -24,7 +25,7 @@ def main(argv=None):
     options.add_argument(
         "--memory-gb",
         type=cli.number,
-        help="what the training may take (default: as the run's recipe)",
+        help="memory the training may use (default: as in the run's recipe)",
     )
     found = options.parse_args(argv)
     from tfxc.commands.evaluate import reader_of_file

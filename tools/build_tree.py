@@ -114,19 +114,25 @@ def _parser():
     data.add_argument(
         "--vectors", choices=("pifa", "pii"), default="pifa", help="default: %(default)s"
     )
-    data.add_argument("--label-features", metavar="FILE", help="joined with PIFA, a row per label")
+    data.add_argument(
+        "--label-features", metavar="FILE", help="combined with PIFA; a row per label"
+    )
     data.add_argument(
         "--join",
         choices=("concat", "convex"),
-        help="side by side, or alpha PIFA + (1 - alpha) label features (default: concat)",
+        help="concatenated, or alpha PIFA + (1 - alpha) label features (default: concat)",
     )
     data.add_argument("--alpha", type=cli.number, help="default: 0.5")
     tree = options.add_argument_group("tree")
     tree.add_argument("--nr-splits", type=cli.positive, default=16, help="children of a node")
     tree.add_argument(
-        "--min-codes", type=cli.positive, help="most nodes at the top (default: --nr-splits)"
+        "--min-codes",
+        type=cli.positive,
+        help="most nodes at the top (default: --nr-splits)",
     )
-    tree.add_argument("--max-leaf-size", type=cli.positive, default=100, help="labels of a leaf")
+    tree.add_argument(
+        "--max-leaf-size", type=cli.positive, default=100, help="maximum number of labels per leaf"
+    )
     tree.add_argument("--means", action="store_true", help="centres are not scaled to unit length")
     tree.add_argument("--max-iter", type=cli.positive, default=20, help="rounds of 2-means")
     tree.add_argument(
@@ -140,7 +146,7 @@ def _parser():
         "--warmup-ratio", type=cli.number, default=0.4,
         help="share of the levels over which it rises (default: %(default)s)",
     )  # fmt: skip
-    tree.add_argument("--seed", type=cli.seed, default=0)
+    tree.add_argument("--seed", type=cli.seed, default=0, help="of the first centres (default: 0)")
     tree.add_argument("--threads", type=cli.positive, help="default: all cores")
     options.add_argument("--output", required=True, metavar="FILE", help="where to write, .npz")
     return options

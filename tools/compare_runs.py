@@ -1,10 +1,11 @@
-"""Draws a metric of several runs over the epochs and prints its final values.
+"""Plots a metric of several runs over the epochs and prints its final values.
 
     python tools/compare_runs.py runs/scent_glyphs* runs/sox_glyphs* --output curves.png
     python tools/compare_runs.py ours=runs/a theirs=runs/b --metric "dev P@1" --output curves.png
 
-Runs of one label are repetitions with other seeds: their mean is drawn, with a band of one
-standard deviation. A run's label stands before it, else it is what --label-by says of its config.
+Runs with the same label are repetitions with other seeds: their mean is plotted, with a band of
+one standard deviation. A label is given in front of a run, or taken from the config keys that
+--label-by names.
 """
 
 import os
@@ -284,9 +285,13 @@ def _parser():
         metavar="KEYS",
         help="config keys that name a run's method (default: %(default)s)",
     )
-    options.add_argument("--axis", choices=["epoch", "step"], default="epoch")
-    options.add_argument("--scale", choices=["linear", "log"], default="linear")
-    options.add_argument("--title", default="", help="above the picture")
+    options.add_argument(
+        "--axis", choices=["epoch", "step"], default="epoch", help="horizontal axis"
+    )
+    options.add_argument(
+        "--scale", choices=["linear", "log"], default="linear", help="vertical scale"
+    )
+    options.add_argument("--title", default="", help="of the picture")
     return options
 
 

@@ -2,10 +2,10 @@
 
     python tools/copy_texts.py train.jsonl --copies 8 --output train-copies.jsonl
 
-A small student learns more from a large teacher where the teacher labels more texts than there
-are (Tang et al. 2019, arXiv 1903.12136). A copy has the labels of its text, though words are
-missing: give the teacher's word more weight than the labels' (recipe.hard_weight 0 to 0.1). The
-same file, options and seed give the same copies.
+A small student learns more from a large teacher if the teacher labels additional texts (Tang et
+al. 2019, arXiv 1903.12136). A copy keeps the labels of its text although words are missing, so give
+the teacher more weight than the labels (recipe.hard_weight 0 to 0.1). The same file, options and
+seed produce the same copies.
 """
 
 import argparse
@@ -88,14 +88,14 @@ def _parser():
         "replace": (0.1, "chance that another word takes its place"),
         "cut": (0.25, "chance that only 1 to 5 words in a row stay"),
     }
-    for name, (value, told) in chances.items():
+    for name, (value, meaning) in chances.items():
         options.add_argument(
-            f"--{name}", type=_chance, default=value, help=f"{told} (default: %(default)s)"
+            f"--{name}", type=_chance, default=value, help=f"{meaning} (default: %(default)s)"
         )
     options.add_argument(
         "--unit", choices=("word", "character"), default="word", help="default: %(default)s"
     )
-    options.add_argument("--seed", type=cli.seed, default=0)
+    options.add_argument("--seed", type=cli.seed, default=0, help="default: %(default)s")
     cli.add_reader_options(options, "format of the file (default: by its name)", "text_field=body")
     return options
 

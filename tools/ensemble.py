@@ -1,10 +1,10 @@
-"""Joins what several runs find for the same examples, and measures it.
+"""Combines the labels that several runs find for the same examples, and evaluates the result.
 
     python tools/ensemble.py runs/one runs/two --method softmax_average --split dev
     python tools/ensemble.py runs/one runs/two --data test.jsonl --reader jsonl
 
-Runs of any kind, over the same labels by name; each reads the examples with its own features. The
-ways of joining are those of docs/xr_linear.md, "Ensembles".
+Runs of any kind, over labels of the same names; each reads the examples with its own features.
+docs/xr_linear.md, "Ensembles", describes the methods.
 """
 
 import numpy as np

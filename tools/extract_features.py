@@ -3,8 +3,8 @@
     python tools/extract_features.py DATA --run RUN --output features/all
     python tools/extract_features.py DATA --saved-model MODEL --mean 0.5 --std 0.5 --output FOLDER
 
-DATA is whatever tfxc reads (docs/data.md), with one label per example. Stopped, the same command
-goes on where it was, and the result is the same bytes. docs/features.md says what is written.
+DATA is whatever tfxc reads (docs/data.md), with one label per example. After a stop, the same
+command resumes, and the result has the same bytes. docs/features.md describes the files.
 """
 
 from pathlib import Path
@@ -115,12 +115,22 @@ def _parser():
     options.add_argument(
         "--dtype", choices=("float32", "float16"), default="float32", help="of the stored values"
     )
-    options.add_argument("--batch-size", type=cli.positive, default=256)
+    options.add_argument("--batch-size", type=cli.positive, default=256, help="default: 256")
     options.add_argument("--num-labels", type=cli.positive, help="default: as the format says")
-    options.add_argument("--label-names", metavar="FILE", help="a name per line, in order of ids")
+    options.add_argument(
+        "--label-names", metavar="FILE", help="file with one name per line, in the order of the ids"
+    )
     options.add_argument("--signature", help="of the SavedModel (default: serving_default)")
-    options.add_argument("--model-output", metavar="NAME", help="where it has several")
-    options.add_argument("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
+    options.add_argument(
+        "--model-output", metavar="NAME", help="output of the SavedModel, if it has several"
+    )
+    options.add_argument(
+        "--image-size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="size the model expects",
+    )
     options.add_argument("--mean", type=cli.number, nargs="+", help="of pixels from 0 to 1")
     options.add_argument("--std", type=cli.number, nargs="+", help="of pixels from 0 to 1")
     return options

@@ -1,8 +1,8 @@
-"""Takes over vectors that another program has computed, as a feature set.
+"""Imports vectors that another program has computed, as a feature set.
 
     python tools/import_features.py features.pt labels.pt --output features/all
 
-Files are .npy, or .pt: one tensor each, as torch.save writes it. The latter needs PyTorch.
+Files are .npy, or .pt with one tensor each, as torch.save writes it. The latter needs PyTorch.
 """
 
 from pathlib import Path
@@ -20,7 +20,9 @@ def main(argv=None):
     options.add_argument(
         "--num-labels", type=cli.positive, help="default: the largest label plus 1"
     )
-    options.add_argument("--label-names", metavar="FILE", help="a name per line, in order of ids")
+    options.add_argument(
+        "--label-names", metavar="FILE", help="file with one name per line, in the order of the ids"
+    )
     found = options.parse_args(argv)
     from tfxc.data.feature_sets.split import import_arrays
     from tfxc.labels.vocabulary import LabelVocabulary

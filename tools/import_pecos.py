@@ -1,7 +1,7 @@
-"""Takes over an XR-Linear model that PECOS has trained, with its label tree, as a run folder.
+"""Imports an XR-Linear model that PECOS has trained, with its label tree, as a run folder.
 
     python tools/import_pecos.py FOLDER RUN --labels labels.txt --vectorizer VECTORIZER
-    python -m tfxc predict --run RUN texts.txt
+    tfxc predict --run RUN texts.txt
 
 FOLDER is what PECOS's training wrote (``param.json``, ``ranker/``); libpecos is not needed.
 """
@@ -15,7 +15,9 @@ def main(argv=None):
     options.add_argument("folder", metavar="FOLDER", help="a model of PECOS")
     options.add_argument("output", metavar="RUN", help="the run folder to write")
     options.add_argument(
-        "--labels", metavar="FILE", help="a label name per line (default: numbers from 0 on)"
+        "--labels",
+        metavar="FILE",
+        help="file with one label name per line (default: numbers from 0)",
     )
     options.add_argument(
         "--vectorizer", metavar="FOLDER", help="the PECOS vectoriser of the model's texts"
@@ -23,7 +25,7 @@ def main(argv=None):
     options.add_argument(
         "--train-labels",
         metavar="FILE",
-        help="the training label matrix, .npz: tells how frequent labels are, for tables and "
+        help="the training label matrix, .npz: the label frequencies, for tables and "
         "propensity-scored metrics",
     )
     found = options.parse_args(argv)

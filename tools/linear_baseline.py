@@ -1,8 +1,8 @@
-"""Trains a linear classifier per label with scikit-learn and prints its scores beside a run's.
+"""Trains a linear classifier per label with scikit-learn and prints its scores next to a run's.
 
-The same records, the same features, the same metrics: what is compared is the classifier. The
-baseline is one-versus-rest logistic regression (SGDClassifier), one label after the other, so that
-its weights never stand in memory together.
+Records, features and metrics are the same, so only the classifiers are compared. The baseline is
+one-versus-rest logistic regression (SGDClassifier), one label after the other, so that its weights
+are never in memory all at once.
 """
 
 from pathlib import Path
@@ -24,8 +24,8 @@ def main(argv=None):
     """Measures the baseline on the split that the run was evaluated on."""
     options = cli.tool_parser("linear_baseline", __doc__)
     cli.add_config_options(options)
-    options.add_argument("--run", help="run folder whose evaluation is printed beside")
-    options.add_argument("--split", default="test")
+    options.add_argument("--run", help="run folder whose evaluation is printed next to it")
+    options.add_argument("--split", default="test", help="split to score (default: test)")
     found = options.parse_args(argv)
     from tfxc.data.preparation import ensure_prepared
     from tfxc.metrics.suite import build_metrics

@@ -1,7 +1,7 @@
 """Prints "REPETITIONS JOBS RUN" of a config with recipe "repetitions"; used by train.sh.
 
-Prepares the data and writes the run's config and assets on the way, so that the repetitions that
-start together find both. JOBS is how many fit into memory and cores at a time.
+It also prepares the data and writes the run's config and assets, so that repetitions started
+together find both. JOBS is how many fit into memory and cores at a time.
 """
 
 import sys

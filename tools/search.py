@@ -1,14 +1,15 @@
-"""Trains a config with many settings and tables what each is worth on dev.
+"""Trains a config with many settings and lists their dev metrics.
 
     python tools/search.py --config configs/textcnn_clinc150.json --runs runs/search \
         --try encoder.dropout=0.2,0.5 --try training.optimizer.learning_rate=0.001,0.003
     python tools/search.py --config configs/textcnn_clinc150.json --runs runs/search --random 20 \
         --try encoder.dropout=0.1..0.6 --try training.optimizer.learning_rate=log:1e-4..1e-2
 
-A list of values is separated by commas; what holds commas itself is one JSON list:
---try 'head.heads=[[41,40],[6,271]]'. Without --random every combination is trained; with it so many
-are drawn, also from ranges. Each is an ordinary run, in a folder of its own below --runs. The same
-command goes on after a stop, and trains nothing twice; a setting that fails is told and left.
+Values are separated by commas; values that contain commas are given as one JSON list:
+--try 'head.heads=[[41,40],[6,271]]'. Without --random every combination is trained; with it, that
+many random ones, also from ranges. Each is an ordinary run, in its own folder below --runs. The
+same command resumes after a stop and trains nothing twice; a setting that fails is reported and
+skipped.
 """
 
 import argparse
@@ -255,8 +256,8 @@ def _parser():
         metavar="KEY=VALUES",
         help="a config key and its values or range (may be given several times)",
     )
-    options.add_argument("--random", type=cli.positive, metavar="N", help="draw N settings")
-    options.add_argument("--seed", type=cli.seed, default=0, help="of the drawing (default: 0)")
+    options.add_argument("--random", type=cli.positive, metavar="N", help="try N random settings")
+    options.add_argument("--seed", type=cli.seed, default=0, help="of these settings (default: 0)")
     options.add_argument("--metric", default="P@1", help="of dev (default: %(default)s)")
     options.add_argument("--smaller", action="store_true", help="less of the metric is better")
     options.add_argument("--runs", default="runs/search", help="folder (default: %(default)s)")

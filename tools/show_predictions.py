@@ -15,8 +15,8 @@ def main(argv=None):
     options = cli.tool_parser("show_predictions", __doc__)
     options.add_argument("--run", required=True, help="run folder (for its data's settings)")
     options.add_argument("--savedmodel", required=True, help="folder written by tfxc export")
-    options.add_argument("--split", default="test")
-    options.add_argument("--count", type=cli.positive, default=5)
+    options.add_argument("--split", default="test", help="default: test")
+    options.add_argument("--count", type=cli.positive, default=5, help="examples (default: 5)")
     found = options.parse_args(argv)
     examples = list(read_examples(found.run, found.split, found.count))
     import tensorflow as tf

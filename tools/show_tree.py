@@ -4,8 +4,8 @@
     python tools/show_tree.py tree.npz --names labels.txt --label baking
     python tools/show_tree.py tree.npz --names labels.txt --output tree.html
 
-A node is shown by its number of labels and a few of them. --label shows the way down to one label
-and the labels beside it. --output writes the whole tree: .html to unfold, or .md.
+A node is shown as its number of labels and a few of them. --label shows the path to one label and
+its neighbours. --output writes the whole tree: .html to unfold, or .md.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ def main(argv=None):
     options.add_argument(
         "--most", type=cli.positive, default=20, help="children of a node to print (%(default)s)"
     )
-    options.add_argument("--label", metavar="NAME", help="show the way to this label")
+    options.add_argument("--label", metavar="NAME", help="show the path to this label")
     options.add_argument("--output", metavar="FILE", help="write the whole tree, .html or .md")
     found = options.parse_args(argv)
     writers = {".html": as_html, ".md": as_markdown}

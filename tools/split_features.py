@@ -2,7 +2,7 @@
 
     python tools/split_features.py features/all --output features --val 0.05 --test 0.05
 
-The same set, sizes and seed give the same rows. Stopped, the same command goes on.
+The same set, sizes and seed produce the same rows. After a stop, the same command resumes.
 """
 
 from tfxc.core import cli
@@ -20,7 +20,7 @@ def main(argv=None):
             default=0.05,
             help="rows, or a share (default: %(default)s)",
         )
-    options.add_argument("--seed", type=cli.seed, default=0)
+    options.add_argument("--seed", type=cli.seed, default=0, help="of the order (default: 0)")
     found = options.parse_args(argv)
     from tfxc.data.feature_sets.feature_set import FeatureSet
     from tfxc.data.feature_sets.split import split_features

@@ -27,7 +27,11 @@ class Schedule:
             ``power`` to ``end``; ``exponential`` to ``end`` (which must be positive); ``steps``:
             times ``gamma`` at each share of the training in ``milestones``.
         warmup: share of all steps over which the rate rises linearly from ``warmup_start``.
+        warmup_start: factor at the first step of the warm-up.
         end: factor at the end of training.
+        power: exponent of ``polynomial``.
+        milestones: shares of the training after which ``steps`` lowers the rate.
+        gamma: factor of ``steps`` at each milestone.
         per_epoch: whether the decay moves at the beginning of each epoch only, as scripts for
             PyTorch have it; the warm-up rises each step all the same.
 
