@@ -1,14 +1,12 @@
 """Run folders with random weights, for what reads runs: no training needed."""
 
-import json
-
 import numpy as np
 
 from tfxc.core.config import parse_config
 from tfxc.data.text.registry import build_text_features
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
-from tfxc.runs.folder import RunFolder
+from tfxc.runs.writer import RunWriter, manifest_of, split_of
 
 TEXTS = [
     "Melt the butter, then add flour.",
@@ -55,12 +53,9 @@ def make_run(
         names: of the labels.
         parts: config sections ``encoder``, ``head``, ``objective``, ``recipe``.
     """
-    assets = folder / "assets"
-    assets.mkdir(parents=True)
-    vocabulary_size = None
+    features = vocabulary_size = None
     if text_features is not None:
         features = build_text_features(text_features).fit([TEXTS])
-        features.save(assets / "text_features")
         num_features = features.num_features
         vocabulary_size = getattr(features, "vocabulary_size", None)
     tree = {
@@ -72,21 +67,20 @@ def make_run(
         **parts,
     }
     config = parse_config(tree)
-    (folder / "config.json").write_text(config.to_json())
-    manifest = {
-        "name": "small",
+    sizes = {
         "feature_kind": kind,
         "num_features": num_features,
         "vocabulary_size": vocabulary_size,
         "image_shape": image_shape,
         "num_labels": len(names),
-        "row_normalise": normalise,
-        "splits": {"train": {"examples": 5, "min_labels": 1, "max_labels": 2}},
     }
-    (assets / "manifest.json").write_text(json.dumps(manifest))
-    LabelVocabulary(names).save(assets / "labels.txt")
-    np.save(assets / "label_counts.npy", np.ones(len(names), np.int64))
-    sizes = {"num_features": num_features, "num_labels": len(names), "image_shape": image_shape}
-    model = build_model(config, **sizes, vocabulary_size=vocabulary_size, feature_kind=kind)
-    RunFolder(folder).save_weights(model)
+    split = split_of([1, 2, 1, 1, 1])
+    manifest = manifest_of(
+        "small", split=split, text_features=features, row_normalise=normalise, **sizes
+    )
+    run = RunWriter(folder)
+    run.write_config(config)
+    counts = np.ones(len(names), np.int64)
+    run.write_assets(manifest, LabelVocabulary(names), counts, features)
+    run.save_weights(build_model(config, **sizes))
     return folder

@@ -7,13 +7,15 @@ from tfxc.core import registry
 from tfxc.core.errors import ConfigError
 from tfxc.data.kinds import KINDS
 from tfxc.encoders.bases.repeated import Repeated
+from tfxc.ops.batch_function import BatchFunction
 
 
 @keras.saving.register_keras_serializable("tfxc")
 class XCModel(keras.Model):
     """An extreme classifier.
 
-    Calling it gives the head's raw scores; ``top_k`` gives labels.
+    Calling it gives the head's raw scores; ``top_k`` finds labels in the graph, ``find_top_k``
+    outside it: it is a ``tfxc.inference.protocol.RunModel``.
 
     Args:
         encoder: an ``Encoder``.
@@ -36,6 +38,9 @@ class XCModel(keras.Model):
         self.encoder = encoder
         self.head = head
         self.objective = objective
+        self._find = BatchFunction(self.top_k)
+        self._find_with_loss = BatchFunction(self._top_k_and_loss)
+        self._search_scores = BatchFunction(self._scores_to_search)
 
     def build(self, input_shape=None):
         """Weights are made when the model is first called, see ``build_model``."""
@@ -62,9 +67,114 @@ class XCModel(keras.Model):
         index = batch.get("example_index")
         return self.objective.of_groups(groups, index, training and update_state)
 
-    def top_k(self, features, k):
-        """Ids int32 and scores float32 (batch, k) of the best labels, in the graph."""
-        return self.head.top_k(self.encoder(features, training=False), k)
+    @property
+    def num_labels(self):
+        """Number of labels."""
+        return self.head.num_labels
+
+    @property
+    def sharded_table(self):
+        """The head's ``ShardedTable``, or None."""
+        return self.head.sharded_table
+
+    @property
+    def search_methods(self):
+        """Names of the head's searches outside the graph, the usual one first."""
+        return self.head.search_methods
+
+    @property
+    def full_softmax(self):
+        """Whether the head has a softmax over all labels."""
+        return self.head.full_softmax
+
+    @property
+    def partial_loss(self):
+        """Whether the objective's loss is no measure of the fit to all labels."""
+        return self.objective.partial_loss
+
+    @property
+    def calibration(self):
+        """None: probabilities are those of the objective."""
+        return None
+
+    @property
+    def searched_part(self):
+        """The head, for messages."""
+        return f"head {type(self.head).__name__}"
+
+    @property
+    def has_probabilities(self):
+        """Whether the scores can be given as probabilities; margins cannot."""
+        if self.objective.link == "hinge":
+            return False
+        return self.head.full_softmax or self.head.log_scores
+
+    @property
+    def decides_each_label(self):
+        """Whether probabilities are of each label by itself, not of one among all."""
+        return self.objective.link == "sigmoid"
+
+    def check_k(self, k):
+        """Raises a ``ValueError`` if more labels are asked for than there are."""
+        self.head.check_k(k)
+
+    def check_probabilities(self):
+        """Raises a ``ConfigError`` that names the reason if there are no probabilities."""
+        if not self.has_probabilities:
+            hinge = self.objective.link == "hinge"
+            why = "its scores are margins" if hinge else "it has no softmax over all labels"
+            raise ConfigError(
+                f"the {self.searched_part} has no probabilities: {why}",
+                where="--probabilities",
+                fix="take its scores",
+            )
+
+    def find_top_k(self, features, k, probabilities=False, method=None):
+        """The best labels of a batch of arrays, by the head's native search where it has one.
+
+        See ``RunModel.find_top_k``.
+        """
+        if not self.search_methods:
+            return self._find(features, k=k, probabilities=probabilities)
+        scores = self._search_scores(features)
+        return self.head.search_top_k(scores, k, method or self.search_methods[0])
+
+    def find_with_loss(self, features, labels, k, probabilities=False):
+        """Ids, scores and losses of a batch of arrays, see ``RunModel.find_with_loss``."""
+        return self._find_with_loss(features, labels, k=k, probabilities=probabilities)
+
+    def top_k(self, features, k, probabilities=False):
+        """Ids int32 and scores float32 (batch, k) of the best labels, in the graph.
+
+        Args:
+            features: tensors of a batch.
+            k: number of labels.
+            probabilities: whether to give probabilities in place of scores.
+        """
+        vectors = self.encoder(features, training=False)
+        ids, scores = self.head.top_k(vectors, k)
+        return ids, self._as_probabilities(vectors, ids, scores) if probabilities else scores
+
+    def _top_k_and_loss(self, features, labels, k, probabilities):
+        vectors = self.encoder(features, training=False)
+        ids, scores, losses = self.head.top_k_and_loss(vectors, labels, k)
+        return (
+            ids,
+            self._as_probabilities(vectors, ids, scores) if probabilities else scores,
+            losses,
+        )
+
+    def _scores_to_search(self, features):
+        return self.head.search_scores(self.encoder(features, training=False))
+
+    def _as_probabilities(self, vectors, ids, scores):
+        if self.head.log_scores:
+            return tf.exp(scores)
+        if self.objective.link == "sigmoid":
+            return tf.sigmoid(scores)
+        # The loss of the best label gives the sum over all: log sum = loss + score.
+        losses = self.head.top_k_and_loss(vectors, ids[:, :1], 1)[2]
+        return tf.exp(scores - scores[:, :1] - losses[:, None])
 
     def get_config(self):
         """The three parts, serialised."""
@@ -159,10 +269,9 @@ def _encoder(config, head, repetition, decided):
     known = registry.arguments(registry.get("encoder", section["name"]))
     if "seed" in known:
         section.setdefault("seed", config.seed)
-    if repetition is None and getattr(head, "trunk", "shared") == "shared":
+    if repetition is None and head.trunk == "shared":
         return _create("encoder", section, **decided)
-    first = getattr(head, "first_repetition", 0)
-    count = getattr(head, "num_repetitions", 1)
+    first, count = head.first_repetition, head.num_repetitions
     encoders = [
         _create("encoder", _repeat(section, known, first + r), **decided) for r in range(count)
     ]

@@ -65,7 +65,7 @@ def predictions(path, first, top, options):
     to_first = label_map(loaded.vocabulary.names, first.vocabulary.names, path)
     _, rows = examples(loaded, options)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
-    parts = list(Searcher(loaded.model, top).over_rows(rows, batch_size, str(path)))
+    parts = list(Searcher(loaded.model, top).over(rows, batch_size, str(path)))
     ids = np.concatenate([part.ids for part in parts])
     scores = np.concatenate([part.scores for part in parts])
     width = max(part.labels.shape[1] for part in parts)

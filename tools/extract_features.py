@@ -56,8 +56,8 @@ class RunEncoder:
 
     def __init__(self, run, flip=False, trust=False):
         from tfxc.core.files import checksum
-        from tfxc.runs.folder import WEIGHTS
         from tfxc.runs.loaded import load_run
+        from tfxc.runs.writer import WEIGHTS
 
         loaded = load_run(run, trust)
         if flip and not loaded.kind.is_image:

@@ -34,6 +34,10 @@ class TestDistill(RecipeContract):
     name = "distill"
     arguments = {"teachers": ["runs/a"], "distance": "ce"}  # noqa: RUF012 (read only)
 
+    def trained_with(self, folder):
+        """A teacher of the same data."""
+        return {"teachers": [self.fitted(folder, "teacher")]}
+
     def test_defaults_suffice(self):
         with pytest.raises(TypeError, match="teachers"):
             Distill()

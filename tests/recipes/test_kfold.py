@@ -20,6 +20,7 @@ from tfxc.runs.loaded import load_run
 class TestKFold(RecipeContract):
     name = "kfold"
     arguments = {"folds": 3}  # noqa: RUF012 (read only)
+    trained = {"folds": 2}  # noqa: RUF012 (read only)
 
 
 @pytest.fixture

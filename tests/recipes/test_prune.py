@@ -31,6 +31,18 @@ class TestPrune(RecipeContract):
     name = "prune"
     arguments = {"source": "runs/a", "num_heads": 2, "uneven_heads": True}  # noqa: RUF012
 
+    def tree(self, folder):
+        """Texts that a small transformer reads."""
+        if not (folder / "config.json").exists():
+            config_of(folder, WORDS, SMALL)
+        tree = json.loads((folder / "config.json").read_text())
+        return {**tree, "training": {**tree["training"], "epochs": 1, "checkpoint_every": 4}}
+
+    def trained_with(self, folder):
+        """A source that was trained on the same data."""
+        source = self.fitted(folder, "source")
+        return {"source": source, "num_heads": 2, "iters": 2, "examples": 40}
+
     def test_defaults_suffice(self):
         with pytest.raises(TypeError, match="source"):
             Prune()

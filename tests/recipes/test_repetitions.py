@@ -32,6 +32,16 @@ from tfxc.training.interrupts import Stopped
 class TestRepetitions(RecipeContract):
     name = "repetitions"
     arguments = {"parallel": 2, "together": True}  # noqa: RUF012 (read only)
+    sections = {  # noqa: RUF012 (read only)
+        "head": {"name": "mach", "num_buckets": 10, "num_repetitions": 2}
+    }
+    pieces = 18  # in the second of them
+
+    def train(self, context):
+        """One after the other in this process; all at once they are processes of their own."""
+        parts = [super(TestRepetitions, self).train(dataclasses.replace(context, repetition=r))
+                 for r in range(2)]  # fmt: skip
+        return {"dev": [part["dev"] for part in parts]}
 
 
 def config_with_head(**head):

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from tests import tiny
 from tests.commands.calls import call
 from tests.contracts.recipe import RecipeContract
 from tests.linear_runs import NUM_LABELS, SECTION, command, ranker_files, write_config
@@ -21,6 +22,13 @@ from tfxc.runs.loaded import load_run
 class TestXRLinear(RecipeContract):
     name = "xr_linear"
     arguments = {key: value for key, value in SECTION.items() if key != "name"}  # noqa: RUF012
+    trained = arguments
+    work = (LayerWriter, "append")
+    pieces = 5
+
+    def tree(self, folder):
+        """Without a network and its training."""
+        return {key: tiny.tiny_tree(folder)[key] for key in ("run", "data")}
 
 
 def test_the_run_folder(run):

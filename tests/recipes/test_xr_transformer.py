@@ -31,6 +31,12 @@ from tfxc.training.step import TrainStep
 class TestXrTransformer(RecipeContract):
     name = "xr_transformer"
     arguments = {"only_topk": 7, "initial": ["none", "inherit"]}  # noqa: RUF012 (read only)
+    trained = {"only_topk": 3}  # noqa: RUF012 (read only)
+    sections = {  # noqa: RUF012 (read only)
+        "head": {"name": "tree", "nr_splits": 4, "max_leaf_size": 4},
+        "objective": {"name": "squared_hinge", "weighted": True},
+    }
+    pieces = 20  # in the second level
 
 
 @pytest.fixture(scope="module")

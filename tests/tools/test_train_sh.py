@@ -12,7 +12,7 @@ import pytest
 
 from tests import tiny
 from tfxc.core.files import mark
-from tfxc.runs.folder import KIND, NAMES
+from tfxc.runs.writer import KIND, NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = str(ROOT / "train.sh")

@@ -137,8 +137,9 @@ def test_a_killed_run_keeps_the_test_result_of_its_best_step(trained, tmp_path):
 )
 def test_what_is_measured_without_a_word(objective, head, told, measured):
     """The loss over all labels, where the objective sees a part of them and the head has one."""
-    parts = registry.get("objective", objective), registry.get("head", head)
-    model = types.SimpleNamespace(objective=parts[0], head=parts[1])
+    partial_loss = registry.get("objective", objective).partial_loss
+    full_softmax = registry.get("head", head).full_softmax
+    model = types.SimpleNamespace(partial_loss=partial_loss, full_softmax=full_softmax)
     assert measures_full_loss(EvaluationSettings(full_loss=told), model) is measured
 
 

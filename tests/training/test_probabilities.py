@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
-from tfxc.inference.searcher import Searcher, has_probabilities
+from tfxc.inference.searcher import Searcher
 from tfxc.model import build_model
 
 NUM_LABELS, DIM = 11, 6
@@ -68,12 +68,12 @@ def test_heads_over_digits_have_logarithms(name, objective):
 
 def test_mach_has_none():
     model = model_of({"name": "mach", "num_buckets": 4, "num_repetitions": 2}, "sigmoid")
-    assert not has_probabilities(model)
+    assert not model.has_probabilities
     with pytest.raises(ConfigError, match="head Mach has no probabilities"):
         Searcher(model, 1, probabilities=True)
 
 
 @pytest.mark.parametrize("head", ["dense", "tree"])
 def test_margins_are_none(head):
-    assert not has_probabilities(model_of({"name": head}, "squared_hinge"))
-    assert has_probabilities(model_of({"name": head}, "sigmoid"))
+    assert not model_of({"name": head}, "squared_hinge").has_probabilities
+    assert model_of({"name": head}, "sigmoid").has_probabilities

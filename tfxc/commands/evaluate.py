@@ -135,7 +135,9 @@ def examples(loaded, options):
 
 
 def _rows_of_file(loaded, path, options):
-    return loaded.rows(reader_of_file(loaded, path, options))
+    from tfxc.data.sources.base import RowStream
+
+    return RowStream(loaded.rows(reader_of_file(loaded, path, options)))
 
 
 def reader_of_file(loaded, path, options):
@@ -196,7 +198,7 @@ def search(loaded, rows, metrics, options, decided=None):
     searcher = Searcher(loaded.model, count, options.search, full_loss, probabilities)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
     parts, unseen = [], 0
-    for found in searcher.over_rows(rows, batch_size, "evaluating"):
+    for found in searcher.over(rows, batch_size, "evaluating"):
         metrics.update(*found)
         parts.append(metrics.per_example(*found))
         if decided:

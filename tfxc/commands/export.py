@@ -23,6 +23,7 @@ def main(argv=None):
     """Exports one run."""
     options = _parser().parse_args(argv)
     _check(options)
+    from tfxc.inference.protocol import RankerModel
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(options.run, options.trust)
@@ -36,7 +37,7 @@ def main(argv=None):
         done = export_savedmodel(loaded, folder, k, options.probabilities)
         print(report(done, loaded.manifest))
         return 0
-    if hasattr(loaded.model, "find_top_k"):
+    if isinstance(loaded.model, RankerModel):
         raise ConfigError(
             f"the search of a linear ranker has no equal in the format {options.format!r}",
             where="--format",

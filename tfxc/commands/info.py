@@ -6,6 +6,8 @@ weights. Nothing is trained and no weight is allocated. With --verify, every fil
 read from is compared with its checksum first.
 """
 
+import math
+
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError
 
@@ -103,7 +105,7 @@ def _weight_lines(config, dimensions, with_head=True):
         parts += [f"head {config.head.name}"] * (len(shapes) - len(parts))
     total = 0
     for part, (name, shape) in zip(parts, shapes[: len(parts)], strict=True):
-        size = _product(shape)
+        size = math.prod(shape)
         total += size
         place = " x ".join(f"{length:,}" for length in shape)
         yield f"  {part:20} {name:12} {place:>22} {size:>15,} {_FLOAT * size / 1e6:>10,.1f} MB"
@@ -117,12 +119,9 @@ def _weight_lines(config, dimensions, with_head=True):
 def _separate_models(config):
     """How many models of one shape the recipe trains, and the repetition that one of them is."""
     from tfxc.core import registry
-    from tfxc.recipes.repetitions.recipe import repetition_count
 
     recipe = registry.create("recipe", config.recipe.section())
-    if config.recipe.name == "repetitions" and not recipe.together:
-        return repetition_count(config), 0
-    return getattr(recipe, "folds", 1), None
+    return recipe.num_models(config), recipe.one_model(config, None)[1]
 
 
 def _memory_lines(config, manifest, decided):
@@ -140,13 +139,6 @@ def _memory_lines(config, manifest, decided):
 
 def _folder_bytes(path):
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _product(shape):
-    size = 1
-    for length in shape:
-        size *= length
-    return size
 
 
 def _parser():

@@ -41,6 +41,7 @@ def main(argv=None):
 
 def _predictor(options, typed):
     from tfxc.inference.predictors import EnsemblePredictor, RunPredictor, SavedModelPredictor
+    from tfxc.inference.protocol import RankerModel
 
     _check(options)
     if options.model:
@@ -53,7 +54,7 @@ def _predictor(options, typed):
         probabilities = True if options.probabilities else None if typed else False
         return RunPredictor(loaded, options.k, probabilities)
     runs, predictors = {path: load_run(path, options.trust) for path in options.run}, {}
-    rankers = [loaded for loaded in runs.values() if hasattr(loaded.model, "search_with")]
+    rankers = [loaded for loaded in runs.values() if isinstance(loaded.model, RankerModel)]
     for loaded in rankers or runs.values():
         loaded.search_with(options.beam, options.post_processor)
     for path, loaded in runs.items():

@@ -88,8 +88,8 @@ def size_table(before, after, trust=False):
 def _sizes(path, trust):
     from tfxc.model import make_parts
     from tfxc.recipes.prune.slices import layer_sizes
-    from tfxc.runs.folder import WEIGHTS
     from tfxc.runs.loaded import load_run
+    from tfxc.runs.writer import WEIGHTS
     from tfxc.training.memory import weight_shapes
 
     loaded = load_run(path, trust)
@@ -103,7 +103,7 @@ def _sizes(path, trust):
         "assets on disk": f"{sum(file.stat().st_size for file in assets) / 1e6:,.2f} MB",
         "vocabulary": f"{loaded.manifest['num_features']:,}",
     }
-    if hasattr(encoder, "gates"):
+    if encoder.gates is not None:
         heads, units = zip(*layer_sizes(encoder), strict=True)
         sizes["heads per layer"] = _per_layer(heads)
         sizes["inner units per layer"] = _per_layer(units)

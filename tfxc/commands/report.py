@@ -115,9 +115,10 @@ def _run_lines(loaded, name):
     """What was trained, and how."""
     config, summary = loaded.config, loaded.folder.summary() or {}
     yield f"# {markdown_text(f'{loaded.folder.path} on {name}')}\n"
-    kinds = ("encoder", "head", "objective")
-    kinds = [kind for kind in kinds if getattr(config, kind) is not None] or ["recipe"]
-    methods = [f"{kind} `{getattr(config, kind).name}`" for kind in kinds]
+    sections = [*config.network_sections.items()]
+    if not any(method for _, method in sections):
+        sections = [("recipe", config.recipe)]
+    methods = [f"{kind} `{method.name}`" for kind, method in sections if method]
     methods += [f"technique `{method.name}`" for method in config.techniques]
     data = loaded.manifest
     steps = f"{summary['steps']:,} steps " if "steps" in summary else ""

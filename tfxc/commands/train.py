@@ -61,8 +61,9 @@ def check_config(config):
     registry.check_section("recipe", config.recipe.section(), where="recipe")
     recipe = registry.get("recipe", config.recipe.name)
     recipe.check_config(config)
-    for kind in recipe.parts:
-        registry.check_section(kind, getattr(config, kind).section(), where=kind)
+    for kind, method in config.network_sections.items():
+        if method is not None:
+            registry.check_section(kind, method.section(), where=kind)
     for number, method in enumerate(config.techniques):
         registry.check_section("technique", method.section(), where=f"techniques.{number}")
     from tfxc.data.images.augmenter import check_augmentation

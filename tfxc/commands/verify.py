@@ -146,7 +146,7 @@ def _embed(options, source):
 
     loaded = load_run(options.run, options.trust)
     kind = loaded.kind
-    if kind is SPARSE and hasattr(source, "sparse"):
+    if kind is SPARSE:
         source = source.sparse()
     flip = kind.is_image and not options.no_flip
     embedder = loaded.embedder("--run", flip)

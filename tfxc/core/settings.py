@@ -286,6 +286,11 @@ class Config(_Section):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
+    @property
+    def network_sections(self) -> dict[str, Method | None]:
+        """``encoder``, ``head`` and ``objective`` by name; None where there is no such section."""
+        return {"encoder": self.encoder, "head": self.head, "objective": self.objective}
+
     def to_json(self):
         """The resolved config as indented JSON text."""
         return json_text(self.model_dump(mode="json"), indent=2)

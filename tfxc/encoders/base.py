@@ -1,5 +1,7 @@
 """What every encoder shares."""
 
+from typing import Any
+
 import keras
 
 from tfxc.data.kinds import KINDS
@@ -19,10 +21,23 @@ class Encoder(keras.layers.Layer):
     Class attributes:
         from_data: constructor arguments the data decides; a config may not hold them.
         takes: name of the kind of features, see ``tfxc.data.kinds.KINDS``.
+        num_features: length of the vectors or width of the bags it was made for, if it depends on
+            that.
+        architecture: the shape of the network as a dict that goes into JSON, where the config does
+            not say it; a run keeps it.
+        gates: ``Gates`` on the heads and inner units of an encoder whose layers can be pruned.
     """
 
     from_data = ()
     takes = "sparse"
+    num_features: int | None = None
+    architecture: dict | None = None
+    gates: Any = None
+
+    @property
+    def layers_above(self):
+        """Number of layers above each weight, by its ``id``; empty where there are no layers."""
+        return {}
 
     @property
     def tables(self):

@@ -240,7 +240,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return X
 
     def _search(self, rows, k):
-        return self._fitted.top_k(rows, k, _BATCH)
+        return self._fitted.search(rows, k, _BATCH)
 
     def _above_threshold(self, rows):
         """Label ids of every example whose score reaches the threshold."""

@@ -5,12 +5,11 @@ import json
 import numpy as np
 
 from tfxc.core.config import parse_config
-from tfxc.core.files import atomic_folder, write_array
-from tfxc.data.manifest import Manifest, SplitInfo
+from tfxc.data.sources.base import RowStream
 from tfxc.inference.searcher import Searcher
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
-from tfxc.runs.folder import KIND, NAMES, RunFolder
+from tfxc.runs.writer import manifest_of, new_run, split_of
 from tfxc.training.label_codes import decided_codes
 
 
@@ -33,16 +32,15 @@ class FittedModel:
         self._sizes["vocabulary_size"] = getattr(text_features, "vocabulary_size", None)
         self._kind = source.kind.name
         self._num_examples = source.num_examples
-        self._label_counts, self._split, self.summary = None, None, None
+        self._label_counts, self._lengths, self.summary = None, (), None
         self._architecture = {}
         self._make(**decided_codes(config, source, **self._dimensions))
 
     def _make(self, **decided):
         """A new model; one whose weights are still to come does without what the data decided."""
         self.model = build_model(self.config, **self._dimensions, **self._architecture, **decided)
-        found = getattr(self.model.encoder, "architecture", None)
+        found = self.model.encoder.architecture
         self._architecture = {} if found is None else {"architecture": found}
-        self._searchers = {}
 
     @property
     def _dimensions(self):
@@ -51,26 +49,15 @@ class FittedModel:
 
     def count(self, labels):
         """Remembers the label statistics that a run folder holds; one list of ids an example."""
-        counts = [len(row) for row in labels]
+        self._lengths = [len(row) for row in labels]
         ids = np.fromiter((label for row in labels for label in row), np.int64)
         self._label_counts = np.bincount(ids, minlength=self._sizes["num_labels"])
-        self._split = {
-            "examples": len(counts),
-            "nonzeros": 0,
-            "labels": len(ids),
-            "min_labels": min(counts),
-            "max_labels": max(counts),
-            "without_labels": counts.count(0),
-            "unseen_labels": 0,
-            "shards": [],
-        }
 
-    def top_k(self, rows, k, batch_size):
+    def search(self, rows, k, batch_size):
         """Ids int32 and scores float32 (n, k) of the best labels of ``Rows``."""
-        if k not in self._searchers:
-            self._searchers[k] = Searcher(self.model, k)
         parts = [(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))]
-        parts += [found[:2] for found in self._searchers[k].over_rows(iter([rows]), batch_size)]
+        found = Searcher(self.model, k).over(RowStream([rows]), batch_size)
+        parts += [one[:2] for one in found]
         ids, scores = zip(*parts, strict=True)
         return np.concatenate(ids), np.concatenate(scores)
 
@@ -87,35 +74,18 @@ class FittedModel:
         """
         vocabulary = LabelVocabulary(names, where="classes_")
         config = self.config.model_copy(update={"run": str(folder)})
-        with atomic_folder(folder, KIND, NAMES) as scratch:
-            assets = scratch / "assets"
-            assets.mkdir()
-            (scratch / "config.json").write_text(config.to_json() + "\n", encoding="utf-8")
-            vocabulary.save(assets / "labels.txt")
-            write_array(assets / "label_counts.npy", self._label_counts)
-            self._manifest(text_features).save(assets)
-            if text_features is not None:
-                text_features.save(assets / "text_features")
-            run = RunFolder(scratch)
-            run.save_weights(self.model)
-            run.write_summary(self.summary)
-
-    def _manifest(self, text_features):
-        settings = None
-        if text_features is not None:
-            settings = {"name": text_features.name, **text_features.settings()}
-        return Manifest(
-            name=self.config.data.name,
-            settings_fingerprint="",
-            layout="blocks",
+        manifest = manifest_of(
+            self.config.data.name,
+            split=split_of(self._lengths),
+            text_features=text_features,
             feature_kind=self._kind,
-            num_unseen_labels=0,
-            text_features=settings,
-            row_normalise=None,
-            sources={},
-            splits={"train": SplitInfo(**self._split)},
             **self._sizes,
         )
+        with new_run(folder) as run:
+            run.write_config(config)
+            run.write_assets(manifest, vocabulary, self._label_counts, text_features)
+            run.save_weights(self.model)
+            run.write_summary(self.summary)
 
     def __getstate__(self):
         state = {name: value for name, value in vars(self).items() if name not in _REBUILT}
@@ -131,4 +101,4 @@ class FittedModel:
             variable.assign(value)
 
 
-_REBUILT = {"model", "config", "_searchers"}
+_REBUILT = {"model", "config"}

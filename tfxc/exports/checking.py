@@ -32,7 +32,7 @@ def largest_difference(loaded_run, folder, k, probabilities=False):
     served = tf.saved_model.load(str(folder)).signatures
     inputs, features = sample_inputs(loaded_run)
     model, tolerance = loaded_run.model, tolerance_of(loaded_run)
-    calibration = model.calibration if probabilities and hasattr(model, "find_top_k") else None
+    calibration = model.calibration if probabilities else None
     relative = probabilities and calibration is None
     expected = Searcher(model, k, probabilities=relative)({"features": features})
     worst = 0.0

@@ -19,7 +19,6 @@ from tfxc.core.files import atomic_folder, check_own
 from tfxc.data.images.decoding import decode_batch
 from tfxc.data.kinds import ENCODED, IMAGE, TEXT
 from tfxc.exports.checking import largest_difference
-from tfxc.inference.searcher import check_probabilities, top_k_in_graph
 from tfxc.ops.tensorflow_files import os_errors
 
 _KIND = "exported SavedModel"
@@ -89,7 +88,7 @@ def export_savedmodel(loaded_run, folder, k=5, probabilities=False):
     folder = Path(folder)
     check_target(loaded_run, folder, k, _KIND)
     if probabilities:
-        check_probabilities(loaded_run.model)
+        loaded_run.model.check_probabilities()
     model = ServedModel(loaded_run, k, probabilities)
     with atomic_folder(folder, _KIND) as scratch:
         # The gradients of our own ops hold on to tensors that cannot be saved; serving needs none.
@@ -157,7 +156,7 @@ def _answer(model, names, k, probabilities):
     """Function of features -> the signature's outputs."""
 
     def answer(features):
-        ids, scores = top_k_in_graph(model, features, k, probabilities)
+        ids, scores = model.top_k(features, k, probabilities)
         labels = names.lookup(tf.cast(ids, tf.int64))
         return {"labels": labels, "ids": ids, "scores": tf.cast(scores, tf.float32)}
 

@@ -5,6 +5,7 @@ import math
 import keras
 
 from tfxc.ops.randomness import drawn_again, draws
+from tfxc.ops.search.top_k import check_k
 from tfxc.ops.tiled_softmax import mean_cross_entropy, tiled_softmax
 
 _TILE = 16_384  # labels scored at a time in top_k_and_loss: 16 MB at batch 256
@@ -30,13 +31,23 @@ class Head(keras.layers.Layer):
             over replicas, once it is built.
         full_softmax: whether the head has one score per label, and so a softmax over all.
         log_scores: whether the scores of ``top_k`` are logarithms of probabilities.
+        trunk: ``"separate"`` where each of its ``num_repetitions`` reads an encoder of its own.
+        num_repetitions, first_repetition: how many, and the number of the first of them.
     """
 
     from_data = ("num_labels",)
     sharded_table = None
-    search_methods = ()
+    search_methods: tuple[str, ...] = ()
     full_softmax = False
     log_scores = False
+    trunk = "shared"
+    num_repetitions = 1
+    first_repetition = 0
+
+    @property
+    def num_choices(self):
+        """How many labels, or what else it finds, ``top_k`` chooses from."""
+        return self.num_labels
 
     @property
     def num_groups(self):
@@ -107,8 +118,7 @@ class Head(keras.layers.Layer):
 
     def check_k(self, k):
         """Raises a ``ValueError`` if more labels are asked for than there are."""
-        if not 1 <= k <= self.num_labels:
-            raise ValueError(f"k must lie in 1 .. {self.num_labels} (the labels), found {k}")
+        check_k(k, self.num_choices)
 
 
 def rare_start(columns):

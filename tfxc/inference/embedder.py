@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
-from tfxc.inference.searcher import open_spec
+from tfxc.ops.batch_function import BatchFunction
 
 
 class Embedder:
@@ -21,17 +21,14 @@ class Embedder:
 
     def __init__(self, model, flip=False):
         self.model, self._flip = model, flip
-        self._function = None
+        self._function = BatchFunction(self._encode)
 
     def __call__(self, features):
         """Vectors of a batch as the data pipeline makes it, float32 (batch, dim).
 
         The vectors of an encoder with one trunk per repetition are laid side by side.
         """
-        if self._function is None:
-            specification = tf.nest.map_structure(open_spec, features)
-            self._function = tf.function(self._encode, input_signature=[specification])
-        vectors = self._function(tf.nest.map_structure(tf.constant, features)).numpy()
+        vectors = self._function(features)
         return vectors.reshape(len(vectors), int(np.prod(vectors.shape[1:])))
 
     def _encode(self, features):

@@ -10,7 +10,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.conversion import check_kind
 from tfxc.data.images.conversion import ImageConverter
 from tfxc.data.kinds import DENSE, IMAGE, input_of
-from tfxc.inference.searcher import Searcher, has_probabilities
+from tfxc.inference.searcher import Searcher
 from tfxc.ops.text.subwords import require_text
 from tfxc.ranker.ensemble import combine, label_map
 
@@ -59,7 +59,7 @@ class RunPredictor:
         self.takes, self.names = loaded_run.takes, loaded_run.vocabulary.names
         model = loaded_run.model
         if probabilities is None:
-            probabilities = has_probabilities(model)
+            probabilities = model.has_probabilities
         self._search = Searcher(model, self.k, probabilities=probabilities)
         self._features = loaded_run.features_of
 
@@ -70,8 +70,7 @@ class RunPredictor:
             DataError: examples of another kind or width than the run was trained on, or an image
                 that cannot be decoded.
         """
-        features = tf.nest.map_structure(tf.constant, self._features(chunk, where))
-        return self._search({"features": features})
+        return self._search({"features": self._features(chunk, where)})
 
     def __call__(self, chunk, where="input"):
         """``Predictions`` of a chunk; raises as ``find`` does."""

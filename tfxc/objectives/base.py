@@ -1,5 +1,7 @@
 """What every objective shares."""
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -19,12 +21,16 @@ class Objective(keras.layers.Layer):
         from_data: constructor arguments the data decides.
         over_shards: whether ``call`` handles groups with ``across``.
         partial_loss: whether the loss of a batch is no measure of the fit to all labels.
+        num_examples: training examples that it keeps numbers of, or None.
+        tables: Keras variables of these numbers, float32 (num_examples,) each, once it is built.
     """
 
     link = "sigmoid"
     from_data = ()
     over_shards = False
     partial_loss = False
+    num_examples: int | None = None
+    tables: Sequence = ()
 
     def call(self, group, example_index=None):
         """Per-example loss of one group."""

@@ -1,14 +1,23 @@
 """What every recipe shares."""
 
+import contextlib
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
-from tfxc.core.config import Config
-from tfxc.core.errors import ConfigError
-from tfxc.runs.folder import RunFolder
-from tfxc.training.strategies import is_chief
+import tensorflow as tf
 
-PARTS = ("encoder", "head", "objective")
+from tfxc.core.config import Config
+from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.data.manifest import Manifest
+from tfxc.inference.protocol import RunModel
+from tfxc.model import build_model
+from tfxc.runs.folder import RunFolder
+from tfxc.runs.loaded import LoadedRun
+from tfxc.runs.writer import WEIGHTS
+from tfxc.training.interrupts import StopAtOnce
+from tfxc.training.strategies import by_chief, is_chief, make_strategy
 
 
 @dataclasses.dataclass
@@ -19,7 +28,7 @@ class Context:
         config: the resolved config.
         data_folder: prepared records.
         run: the run folder.
-        repetition: number of the one repetition to train, or None.
+        repetition: number of the one repetition or fold to train, or None.
         fresh: whether an earlier run in the folder is thrown away.
         command: command line options that child processes need, e.g. ``["--gpu", "0"]``.
     """
@@ -31,52 +40,68 @@ class Context:
     fresh: bool = False
     command: tuple = ()
 
+    @functools.cached_property
+    def folder(self) -> RunFolder:
+        """The run folder."""
+        return RunFolder(self.run, is_chief())
+
+    @functools.cached_property
+    def manifest(self) -> Manifest:
+        """What the data are."""
+        return Manifest.load(self.data_folder)
+
+    @functools.cached_property
+    def strategy(self) -> tf.distribute.Strategy:
+        """The distribution strategy; made before anything else of TensorFlow."""
+        return make_strategy(self.config.training, self.config)
+
+    def begin(self) -> None:
+        """Writes config and assets of the run, by the chief, see ``RunFolder.begin``."""
+        by_chief(
+            self.strategy, lambda: self.folder.begin(self.config, self.data_folder, self.fresh)
+        )
+
 
 class Recipe:
     """Owns the order of the stages of a training.
 
-    ``run(context)`` locks the run folder, calls ``train(context)``, which a recipe defines, and
-    returns its summary dict; ``assemble(loaded)`` returns the trained model of a finished run;
-    ``one_model`` tells what a single process trains.
-
-    The model is an ``XCModel``, or one that is searched outside TensorFlow, as
-    ``recipes._linear_model.LinearModel``: it has ``num_labels``, ``has_probabilities``,
-    ``find_top_k(features, k, probabilities)`` on arrays, ``top_k(features, k, probabilities)`` in
-    the graph, and ``calibration``, which may be None.
+    ``run(context)`` is the same for all: it locks the run folder, makes the strategy, calls
+    ``check(context)``, does nothing for a finished run, and else calls ``train(context)``, which a
+    recipe defines. ``assemble(loaded)`` makes the trained model of a finished run.
 
     Attributes:
-        parts: the sections of a config that the recipe needs, of ``PARTS``; others mean nothing.
+        trains_network: whether a config has ``encoder``, ``head`` and ``objective``; without a
+            network these sections, and those of its training, are refused.
         keeps_head: whether a finished run finds labels with the head.
     """
 
     from_data = ()
-    parts = PARTS
+    trains_network = True
     keeps_head = True
 
     @classmethod
-    def check_config(cls, config):
-        """Refuses a config without a part that the recipe needs, or with one it has no use for.
+    def check_config(cls, config: Config) -> None:
+        """Refuses a config without a section that the recipe needs, or with one it does not use.
 
         Raises:
-            ConfigError: the part is named.
+            ConfigError: the section is named.
         """
-        for part in PARTS:
-            given = getattr(config, part) is not None
-            if part in cls.parts and not given:
+        for name, section in config.network_sections.items():
+            if cls.trains_network and section is None:
                 raise ConfigError(
-                    f"recipe {config.recipe.name!r} needs {part!r}, it is missing",
-                    where=part,
-                    fix=f"add {part!r}",
+                    f"recipe {config.recipe.name!r} needs {name!r}, it is missing",
+                    where=name,
+                    fix=f"add {name!r}",
                 )
-            if given and part not in cls.parts:
+            if not cls.trains_network and section is not None:
                 raise ConfigError(
-                    f"{part!r} means nothing to recipe {config.recipe.name!r}",
-                    where=part,
-                    fix=f"remove {part!r}, or choose another recipe",
+                    f"{name!r} means nothing to recipe {config.recipe.name!r}",
+                    where=name,
+                    fix=f"remove {name!r}, or choose another recipe",
                 )
 
-    def outline(self, config, manifest):
-        """What a dry run tells of the stages of a training, before parameters and one step.
+    def outline(self, config: Config, manifest: Manifest) -> tuple[list[str], dict | None]:
+        """What a dry run reports of the stages of a training, before parameters and one step.
 
         Args:
             config: ``Config``.
@@ -91,7 +116,11 @@ class Recipe:
         """
         return [], {}
 
-    def one_model(self, config, repetition):
+    def num_models(self, config: Config) -> int:
+        """How many models of one shape are trained one by one."""
+        return 1
+
+    def one_model(self, config: Config, repetition: int | None) -> tuple[Config, int | None]:
         """What one training process trains, for a dry run: (config, repetition or None).
 
         The whole model, unless a recipe says otherwise.
@@ -110,31 +139,131 @@ class Recipe:
             )
         return config, None
 
-    def run(self, context):
+    def run(self, context: Context) -> dict:
         """Trains, or goes on with a stopped training, while no other process may.
-
-        A single repetition or fold locks its own folder only: others may be trained next to it.
 
         Args:
             context: ``Context``.
 
         Returns:
-            The summary, as a dict.
+            The summary; that of a finished run as it is.
 
         Raises:
-            CheckpointError: another process is writing into the run.
+            CheckpointError: another process is writing into the run, or it is of another config or
+                of other data.
+            ConfigError: config or data do not fit the method; nothing is written then.
+            Stopped: by a signal; what is finished is saved.
+            MachineError: another of several workers has failed.
         """
         config, _ = self.one_model(context.config, context.repetition)
         context = dataclasses.replace(context, config=config)
-        if context.repetition is not None:
-            return self.train(context)
-        with RunFolder(context.run, is_chief()).locked():
-            return self.train(context)
+        with context.folder.locked():
+            context.strategy  # noqa: B018 (made before anything else of TensorFlow)
+            self.check(context)
+            finished = context.folder.finished(config, context.data_folder, context.fresh)
+            return finished or self.train(context)
 
-    def train(self, context):
-        """Trains; ``context.config`` is what ``one_model`` made of the given one."""
+    def check(self, context: Context) -> None:
+        """Refuses what cannot be trained, before anything is written.
+
+        Raises:
+            ConfigError: config or data do not fit the method.
+        """
+
+    def train(self, context: Context) -> dict:
+        """Trains into the run folder; ``context.config`` is what ``one_model`` made of the given.
+
+        Returns:
+            The summary, which is also written.
+        """
         raise TypeError(f"{type(self).__name__} must define train(context)")
 
-    def assemble(self, loaded):
-        """The trained model of a run folder (``recipes.runs.LoadedRun``)."""
-        raise TypeError(f"{type(self).__name__} must define assemble(loaded)")
+    def assemble(self, loaded: LoadedRun) -> RunModel:
+        """The trained model of a run: that of its config with the run's weights."""
+        model = build_model(loaded.config, **loaded.dimensions)
+        loaded.folder.load_weights(model)
+        return model
+
+
+class StagedRecipe(Recipe):
+    """A recipe of stages that leave their files in the run folder.
+
+    A stopped run goes on behind the last of them. A subclass defines ``stages(context)``.
+
+    Attributes:
+        saved: what is saved when a signal ends the training, in words, e.g. ``"finished blocks
+            are"``.
+    """
+
+    saved = "finished stages are"
+
+    def train(self, context):
+        """Begins the run, goes through the stages and writes the summary."""
+        with StopAtOnce(self.saved):
+            stages = self.stages(context)
+            context.begin()
+            summary = stages()
+        context.folder.write_summary(summary)
+        return summary
+
+    def stages(self, context: Context) -> Callable[[], dict]:
+        """What trains: a function that skips the stages whose files are there, returns the summary.
+
+        It is made before the run is begun, and refuses what cannot be.
+        """
+        raise TypeError(f"{type(self).__name__} must define stages(context)")
+
+
+class RecipeOfRuns(Recipe):
+    """A recipe that trains several models, each in a run folder of its own inside the run's.
+
+    Each of these knows by itself what is finished, may be trained alone (``context.repetition``)
+    while others are trained by other processes, and then locks its own folder only.
+
+    Attributes:
+        unit: what one of them is, ``"repetition"`` or ``"fold"``.
+    """
+
+    unit = "repetition"
+
+    def run(self, context):
+        """As of ``Recipe.run``; the runs inside make the strategy and look for what is finished."""
+        config, _ = self.one_model(context.config, context.repetition)
+        context = dataclasses.replace(context, config=config)
+        alone = context.repetition is not None
+        with contextlib.nullcontext() if alone else context.folder.locked():
+            self.check(context)
+            return self.train(context)
+
+    def path_of(self, run: Path, number: int) -> Path:
+        """Folder of one of the runs."""
+        return run / f"{self.unit}-{number:02d}"
+
+    def check_number(self, number: int | None, count: int) -> None:
+        """Refuses to train one alone that there is not.
+
+        Raises:
+            ConfigError: it is not one of 0 .. count - 1.
+        """
+        if number is not None and not 0 <= number < count:
+            raise ConfigError(
+                f"{self.unit} {number} is asked for, the config has 0 .. {count - 1}",
+                where="--repetition",
+                fix="choose one of these",
+            )
+
+    def trained(self, run: Path, count: int) -> list[RunFolder]:
+        """The folders of all runs inside a run.
+
+        Raises:
+            CheckpointError: one has no weights yet; it is named.
+        """
+        folders = [RunFolder(self.path_of(run, number)) for number in range(count)]
+        missing = [str(n) for n, folder in enumerate(folders) if not (folder / WEIGHTS).exists()]
+        if missing:
+            raise CheckpointError(
+                f"{self.unit}s without weights: {', '.join(missing)}",
+                where=run,
+                fix=f"train them, e.g. with --repetition {missing[0]}",
+            )
+        return folders

@@ -1,7 +1,6 @@
 """The run folder: what a training writes and everything else reads."""
 
 import contextlib
-import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -9,9 +8,7 @@ from pathlib import Path
 from tfxc.core import checksums
 from tfxc.core.config import Config, parse_config
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
-from tfxc.core.escaping import json_text
 from tfxc.core.files import (
-    atomic_file,
     check_kind,
     check_local,
     check_own,
@@ -20,41 +17,24 @@ from tfxc.core.files import (
     is_kind,
     lock_of,
     make_folder,
-    mark,
     read_errors,
     read_json,
     write_errors,
-    write_json,
 )
 from tfxc.core.locks import holder, is_held, locked
-from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, MANIFEST_FILE, Manifest
-from tfxc.runs.weights_file import write_weights
+from tfxc.data.manifest import MANIFEST_FILE, Manifest
+from tfxc.runs.writer import (
+    ARCHITECTURE,
+    KIND,
+    PROGRESS,
+    RUNS_INSIDE,
+    SUMMARY,
+    TEACHER,
+    WEIGHTS,
+    RunWriter,
+)
 
-WEIGHTS = "model.weights.h5"
-ARCHITECTURE = "assets/encoder.json"
-SUMMARY = "summary.json"
-KIND = "run"
-# What a finished run is read from, besides assets and folders with checksums of their own.
-_OF_A_FINISHED_RUN = ("config.json", WEIGHTS, "tree*.npz", "calibration.json")
 _RESTORE = "restore it from a copy, or train again with --fresh"
-
-# What there is once a first step is done, besides the same in the folders of the parts.
-_PROGRESS = (
-    WEIGHTS, SUMMARY, "calibration.json", "tree.npz", "tree-preliminary.npz",
-    "checkpoints/*", "embeddings/*", "ranker/*",
-)  # fmt: skip
-_PARTS = ("fold-*", "level-*", "repetition-*")  # runs of their own, and their logs
-_TEACHER = "*teacher_logits*"  # is used again only if it is of the same teachers and data
-_BEGINNING = ("config.json", "assets", "log.txt", "metrics.jsonl", "teachers.txt", "tensorboard")
-# What else commands write into a run unless they are given another place.
-_DERIVED = (
-    checksums.FILE, "evaluation-*", "report", "savedmodel", "onnx", "litert", ".repetition-*",
-    "start", "concat", "*embeddings.npy*", "matched.npz",  # of a level of an XR-Transformer
-)  # fmt: skip
-NAMES = (*(name.split("/")[0] for name in _PROGRESS), *_PARTS, _TEACHER, *_BEGINNING, *_DERIVED)
-NAMES += (f".new-{WEIGHTS}",)
-
-
 # A resumed run may change these; anything else would make it another run.
 _FREE_KEYS = {
     "": {"about", "run", "evaluation"},
@@ -64,8 +44,10 @@ _FREE_KEYS = {
 }
 
 
-class RunFolder:
+class RunFolder(RunWriter):
     """Paths and small files of one run.
+
+    It is written as ``RunWriter`` says, by a training or as a whole.
 
     Layout: ``config.json``, ``assets/`` (manifest.json, labels.txt, text_features/),
     ``checkpoints/``, ``model.weights.h5``, ``metrics.jsonl``, ``log.txt``, ``tensorboard/``,
@@ -75,12 +57,6 @@ class RunFolder:
         path: the folder; made when first written to.
         chief: only the chief writes.
     """
-
-    def __init__(self, path, chief=True):
-        self.path, self.chief = Path(path), chief
-
-    def __truediv__(self, name):
-        return self.path / name
 
     @contextlib.contextmanager
     def locked(self):
@@ -123,10 +99,27 @@ class RunFolder:
             else:
                 path.unlink(missing_ok=True)
 
-    def remove_checkpoints(self, config):
-        """Removes the checkpoints of a finished run, unless it is to keep some."""
-        if self.chief and not config.training.keep_checkpoints:
-            shutil.rmtree(self / "checkpoints", ignore_errors=True)
+    def finished(self, config, data_folder, fresh=False):
+        """The summary if the run is finished, which is reported; None if there is work to do.
+
+        Args:
+            config: ``Config``.
+            data_folder: prepared records.
+            fresh: whether an earlier run will be removed.
+
+        Raises:
+            CheckpointError, DataError, UserError: as ``begin``.
+        """
+        self.check(config, fresh)
+        self.check_data(data_folder, fresh=fresh)
+        summary = None if fresh else self.summary()
+        if summary:
+            if self.chief and not config.training.keep_checkpoints:
+                # It may have been killed before it could remove them.
+                shutil.rmtree(self / "checkpoints", ignore_errors=True)
+            at = f" at step {summary['steps']:,}" if "steps" in summary else ""
+            print(f"{self.path}: already finished{at}; --fresh starts over")
+        return summary
 
     def begin(self, config, data_folder, fresh=False):
         """Writes config and assets, or checks that an earlier start had the same config.
@@ -150,16 +143,11 @@ class RunFolder:
         if self.path.exists() and other:
             with self.locked():
                 self._check_parts_are_free()
-                empty_own(self.path, KIND, keep=() if fresh else (_TEACHER,))
+                empty_own(self.path, KIND, keep=() if fresh else (TEACHER,))
         self.mark()
         with self._recorded():
-            with atomic_file(self / "config.json") as stream:
-                stream.write(config.to_json() + "\n")
+            self.write_config(config)
             self.copy_assets(data_folder)
-
-    def mark(self):
-        """Makes the folder one that tfxc writes."""
-        mark(self.path, KIND, NAMES)
 
     def check(self, config, fresh=False):
         """Refuses a folder that holds something else, or a run of another config.
@@ -271,15 +259,6 @@ class RunFolder:
         known = {name: (entry["bytes"], entry["sha256"]) for name, entry in kept.items()}
         self._record(["config.json"], known)
 
-    def record_file(self, name):
-        """Adds the checksum of a finished stage's file, which a later start goes on with."""
-        checksums.add(self.path, name)
-
-    def _record(self, names, known=None):
-        assets = [path for path in (self / "assets").rglob("[!.]*") if path.is_file()]
-        names = [*names, *(path.relative_to(self.path).as_posix() for path in assets)]
-        checksums.record(self.path, names, known)
-
     def _changed(self, config):
         """Keys in which the folder's config differs; none where it holds no run."""
         if not (self / "config.json").exists():
@@ -297,13 +276,13 @@ class RunFolder:
 
     def has_progress(self):
         """Whether something would be lost with this run."""
-        if any(next(self.path.glob(name), None) for name in _PROGRESS):
+        if any(next(self.path.glob(name), None) for name in PROGRESS):
             return True
         return any(part.has_progress() for part in self._parts())
 
     def _parts(self):
         """Runs inside this one: its folds, levels or repetitions."""
-        found = (part for name in _PARTS for part in self.path.glob(name) if part.is_dir())
+        found = (part for name in RUNS_INSIDE for part in self.path.glob(name) if part.is_dir())
         return [RunFolder(part) for part in found]
 
     def _check_parts_are_free(self):
@@ -312,19 +291,6 @@ class RunFolder:
             process = holder(lock_of(part.path))
             if process is not None:
                 part._busy(process)
-
-    def copy_assets(self, data_folder):
-        """Copies manifest, label names and text features into the run.
-
-        Repetitions that start together do so at the same time; each file appears whole.
-        """
-        data_folder, assets = Path(data_folder), self / "assets"
-        names = [data_folder / name for name in (MANIFEST_FILE, LABELS_FILE, LABEL_COUNTS_FILE)]
-        texts = (data_folder / "text_features").rglob("*")
-        for path in [*names, *(path for path in texts if path.is_file())]:
-            target = assets / path.relative_to(data_folder)
-            with atomic_file(target, "wb") as copy, open(path, "rb") as original:
-                shutil.copyfileobj(original, copy)
 
     def config(self):
         """The run's ``Config``.
@@ -340,36 +306,6 @@ class RunFolder:
         except ConfigError as error:
             problem = f"is not the config of a run of this version ({error.problem})"
             raise CheckpointError(problem, where=error.where or path, fix=_RESTORE) from error
-
-    def save_weights(self, model):
-        """Writes the model's weights; the old file stays until the new one is whole.
-
-        Every worker has to take part: one may hold weights that the chief has to collect.
-
-        Raises:
-            UserError: the disk is full or the folder cannot be written to.
-        """
-        table = model.head.sharded_table
-        with table.collected(keep=self.chief) if table else contextlib.nullcontext():
-            if self.chief:
-                self._write_weights(model)
-
-    def _write_weights(self, model):
-        scratch = self / f".new-{WEIGHTS}"
-        try:
-            with write_errors(self / WEIGHTS):
-                write_weights(model, scratch)
-                scratch.replace(self / WEIGHTS)
-                self._write_architecture(model.encoder)
-        finally:
-            scratch.unlink(missing_ok=True)
-
-    def _write_architecture(self, encoder):
-        """Writes the shape of a network that was read from elsewhere, see ``architecture``."""
-        encoder = getattr(encoder, "encoders", [encoder])[0]
-        architecture = getattr(encoder, "architecture", None)
-        if architecture is not None:
-            write_json(self / ARCHITECTURE, architecture)
 
     def architecture(self):
         """The shape of the encoder's network where its config does not say it, else None.
@@ -405,22 +341,6 @@ class RunFolder:
                 raise
         except (ValueError, KeyError, RuntimeError, TypeError, IndexError) as error:
             raise _unfit_weights(path, error, fix) from error
-
-    def write_summary(self, summary):
-        """Writes ``summary.json``; its presence says that training is finished.
-
-        Before it, checksums of what a finished run is read from are written.
-        """
-        if not self.chief:
-            return
-        text = json_text(summary, indent=2)
-        content = text.encode()
-        found = [path for name in _OF_A_FINISHED_RUN for path in self.path.glob(name)]
-        names = [path.relative_to(self.path).as_posix() for path in found]
-        known = {SUMMARY: (len(content), hashlib.sha256(content).hexdigest())}
-        self._record(names, known)
-        with atomic_file(self / SUMMARY) as stream:
-            stream.write(text)
 
     def summary(self):
         """The summary of a finished training, or None."""

@@ -1,19 +1,16 @@
 """A model that PECOS has trained as a run folder, which predict, evaluate and export take."""
 
-from pathlib import Path
-
 import numpy as np
 
 from tfxc.core.config import parse_config
 from tfxc.core.errors import DataError
-from tfxc.core.files import atomic_folder, read_json, write_array
+from tfxc.core.files import read_json
 from tfxc.data.kinds import SPARSE
-from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest, SplitInfo
 from tfxc.data.sources.matrices import load_matrix
 from tfxc.data.text.pecos_vectorizer import load_pecos_vectorizer
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.pecos_import import write_pecos_model
-from tfxc.runs.folder import KIND, NAMES, RunFolder
+from tfxc.runs.writer import manifest_of, new_run, split_of
 
 _WHERE = "The run was imported from PECOS and has no data of its own: name a file with --data"
 
@@ -41,39 +38,26 @@ def import_run(folder, output, *, names=None, vectorizer=None, train_labels=None
         >>> import_run("pecos/model", "runs/imported", names="labels.txt")  # doctest: +SKIP
         ClusterTree(sizes=[2, 4, 8, 22])
     """
-    output = Path(output)
-    with atomic_folder(output, KIND, NAMES) as scratch:
-        tree = write_pecos_model(folder, scratch)
-        assets = scratch / "assets"
-        assets.mkdir()
-        _vocabulary(names, tree.num_labels).save(assets / LABELS_FILE)
-        width = read_json(scratch / "ranker" / "param.json")["num_features"]
-        settings = None
-        if vectorizer is not None:
-            settings = _write_vectorizer(vectorizer, width, assets / "text_features")
-        counts, split = _counts(train_labels, tree.num_labels)
-        if counts is not None:
-            write_array(assets / LABEL_COUNTS_FILE, counts)
-        name = "pecos"
-        Manifest(
-            name=name,
-            settings_fingerprint="",
-            layout="blocks",
+    with new_run(output) as run:
+        tree = write_pecos_model(folder, run.path)
+        vocabulary = _vocabulary(names, tree.num_labels)
+        width = read_json(run / "ranker" / "param.json")["num_features"]
+        features = None if vectorizer is None else _vectorizer(vectorizer, width)
+        counts, lengths = _counts(train_labels, tree.num_labels)
+        manifest = manifest_of(
+            "pecos",
+            num_labels=tree.num_labels,
+            split=split_of(lengths),
+            text_features=features,
             feature_kind=SPARSE.name,
             num_features=width,
-            num_labels=tree.num_labels,
-            num_unseen_labels=0,
-            text_features=settings,
-            row_normalise=None,
-            sources={},
-            splits={"train": split},
-        ).save(assets)
-        data = {"name": name, "train": "unknown", "text_features": settings, "where": _WHERE}
+        )
+        settings = manifest.text_features
+        data = {"name": "pecos", "train": "unknown", "text_features": settings, "where": _WHERE}
         config = {"run": str(output), "data": data, "recipe": {"name": "xr_linear"}}
-        text = parse_config(config).to_json() + "\n"
-        (scratch / "config.json").write_text(text, encoding="utf-8")
-        summary = {"imported": str(folder), "dev": {}}
-        RunFolder(scratch).write_summary(summary)
+        run.write_config(parse_config(config))
+        run.write_assets(manifest, vocabulary, counts, features)
+        run.write_summary({"imported": str(folder), "dev": {}})
     return tree
 
 
@@ -89,8 +73,8 @@ def _vocabulary(path, num_labels):
     return found
 
 
-def _write_vectorizer(folder, width, output):
-    """Writes the vectoriser as ours; returns its settings."""
+def _vectorizer(folder, width):
+    """The vectoriser as ours."""
     features = load_pecos_vectorizer(folder)
     if features.num_features != width:
         raise DataError(
@@ -98,15 +82,13 @@ def _write_vectorizer(folder, width, output):
             f"{features.num_features:,} found",
             where=folder,
         )
-    features.save(output)
-    return {"name": features.name, **features.settings()}
+    return features
 
 
 def _counts(path, num_labels):
-    """Examples of each label, or None, and ``SplitInfo`` of the training split."""
+    """Examples of each label, or None, and labels of each training example."""
     if path is None:
-        sizes = dict.fromkeys(("examples", "labels", "min_labels", "max_labels"), 0)
-        return None, SplitInfo(**sizes, nonzeros=0, without_labels=0, unseen_labels=0, shards=[])
+        return None, ()
     matrix = load_matrix(path)
     if matrix.shape[1] != num_labels:
         raise DataError(
@@ -115,14 +97,4 @@ def _counts(path, num_labels):
         )
     present = matrix != 0
     lengths = np.asarray(present.sum(axis=1)).ravel()
-    counts = np.asarray(present.sum(axis=0)).ravel().astype(np.int64)
-    return counts, SplitInfo(
-        examples=len(lengths),
-        nonzeros=0,
-        labels=int(lengths.sum()),
-        min_labels=int(lengths.min()),
-        max_labels=int(lengths.max()),
-        without_labels=int((lengths == 0).sum()),
-        unseen_labels=0,
-        shards=[],
-    )
+    return np.asarray(present.sum(axis=0)).ravel().astype(np.int64), lengths

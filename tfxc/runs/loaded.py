@@ -15,8 +15,10 @@ from tfxc.data.kinds import KINDS
 from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE
 from tfxc.data.text.registry import load_text_features
 from tfxc.inference.embedder import Embedder
+from tfxc.inference.protocol import RankerModel
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.runs.folder import WEIGHTS, RunFolder, read_run_json
+from tfxc.runs.folder import RunFolder, read_run_json
+from tfxc.runs.writer import WEIGHTS
 
 _NEEDED = ("feature_kind", "num_features", "num_labels", "row_normalise", "splits")
 _RESTORE = "restore it from a copy, or train again with --fresh"
@@ -79,13 +81,13 @@ class LoadedRun:
         """Searches with another beam or post-processor from now on, where the model is a ranker.
 
         Args:
-            beam, post_processor: as of ``LinearModel.search_with``.
+            beam, post_processor: as of ``RankerModel.search_with``.
 
         Raises:
             ConfigError: they are given, and the run's model has none; or they cannot be.
         """
         for option, value in (("--beam", beam), ("--post-processor", post_processor)):
-            if value is not None and not hasattr(self.model, "search_with"):
+            if value is not None and not isinstance(self.model, RankerModel):
                 raise ConfigError(
                     "a run with a linear ranker expected, found one of recipe "
                     f"{self.config.recipe.name!r}",
@@ -118,9 +120,9 @@ class LoadedRun:
                     fix="add --search approximate, or leave it out",
                 )
             self.require("head", where)
-            if not hasattr(self.model.head, name):
+            if search not in self.model.search_methods:
                 raise ConfigError(
-                    f"the head {type(self.model.head).__name__} has no approximate search",
+                    f"the {self.model.searched_part} has no approximate search",
                     where=where,
                     fix="leave it out",
                 )
@@ -136,7 +138,7 @@ class LoadedRun:
         Raises:
             ConfigError: it has none; its recipe is named.
         """
-        if getattr(self.config, part) is None:
+        if self.config.network_sections[part] is None:
             raise ConfigError(
                 f"a run with {part} expected, those of recipe {self.config.recipe.name!r} have "
                 "none",

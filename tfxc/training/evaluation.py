@@ -5,12 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.data.manifest import LABELS_FILE, Manifest
-from tfxc.inference.searcher import (
-    Searcher,
-    decides_each_label,
-    evaluate_source,
-    has_probabilities,
-)
+from tfxc.inference.searcher import Searcher, evaluate_source
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.metrics.classification import Classification, Decision, positive_label
 from tfxc.metrics.suite import build_metrics
@@ -23,7 +18,7 @@ class Evaluation:
     """Measures a model on the splits of its data.
 
     Args:
-        model: ``XCModel``, or what else a recipe assembles.
+        model: ``RunModel``.
         config: ``Config``.
         data_folder: prepared data, whose labels they are.
         train: training ``Source``; None where the loss over all labels is not measured.
@@ -40,7 +35,7 @@ class Evaluation:
 
     def __init__(self, model, config, data_folder, train, dev=None, test=None):
         settings = config.evaluation
-        num_labels = (model if hasattr(model, "find_top_k") else model.head).num_labels
+        num_labels = model.num_labels
         self._dev, self._test, self._batch_size = dev, test, settings.batch_size
         self.full_loss = measures_full_loss(settings, model)
         ks = tuple(k for k in settings.k if k <= num_labels)
@@ -98,7 +93,7 @@ def decision_of(model, single_label, threshold=None):
     0.5 or more. Else it is the best label alone.
 
     Args:
-        model: see ``Searcher``.
+        model: ``RunModel``.
         single_label: whether every training example has exactly one label.
         threshold: smallest score, or None.
 
@@ -107,8 +102,8 @@ def decision_of(model, single_label, threshold=None):
     """
     if threshold is not None:
         return Decision(threshold)
-    probabilities = has_probabilities(model)
-    if not single_label and probabilities and decides_each_label(model):
+    probabilities = model.has_probabilities
+    if not single_label and probabilities and model.decides_each_label:
         threshold = 0.5
     return Decision(threshold, probabilities)
 
@@ -150,12 +145,10 @@ def measures_full_loss(settings, model):
 
     Args:
         settings: ``EvaluationSettings``.
-        model: ``XCModel``.
+        model: ``RunModel``.
     """
-    if settings.full_loss is None and hasattr(model, "find_top_k"):
-        return False
     if settings.full_loss is None:
-        return model.objective.partial_loss and model.head.full_softmax
+        return model.partial_loss and model.full_softmax
     return settings.full_loss
 
 

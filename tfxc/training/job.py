@@ -88,8 +88,10 @@ class TrainingJob:
         config, data_folder = self.config, self.data_folder
         with self.folder.locked():
             strategy = make_strategy(config.training, config)  # before anything else of TensorFlow
-            self._check(fresh, fresh_parent)
-            finished = None if fresh or fresh_parent else self._finished()
+            if self.parent:
+                self.parent.check(config, fresh_parent)
+                self.parent.check_data(data_folder, fresh=fresh_parent)
+            finished = self.folder.finished(config, data_folder, fresh or fresh_parent)
             if finished:
                 return finished
             trainer = self.trainer(strategy)
@@ -98,23 +100,6 @@ class TrainingJob:
             self.folder.begin(config, data_folder, fresh)
             self.on_begin()
             return trainer.fit(self.title)
-
-    def _check(self, fresh, fresh_parent):
-        """Refuses folders that hold a run of another config or of other data."""
-        if self.parent:
-            self.parent.check(self.config, fresh_parent)
-            self.parent.check_data(self.data_folder, fresh=fresh_parent)
-        self.folder.check(self.config, fresh or fresh_parent)
-        self.folder.check_data(self.data_folder, fresh=fresh or fresh_parent)
-
-    def _finished(self):
-        """The summary of a finished run, or None."""
-        summary = self.folder.summary()
-        if summary:
-            self.folder.remove_checkpoints(self.config)  # it may have been killed before it could
-            where, steps = self.folder.path, summary["steps"]
-            print(f"{where}: already finished at step {steps:,}; --fresh starts over")
-        return summary
 
     def trainer(self, strategy) -> Trainer:
         """Data, model, techniques and evaluation, put together.

@@ -1,5 +1,6 @@
 """How much memory a training will need, before it starts."""
 
+import math
 from typing import NamedTuple
 
 import keras
@@ -53,7 +54,7 @@ def peak_bytes(config, manifest, repetition=None, **decided):
     dimensions = manifest.dimensions | decided
     encoder, head, objective = make_parts(config, **dimensions, repetition=repetition)
     shapes = weight_shapes(encoder, head)
-    parameters = sum(_size(shape) for _, shape in shapes)
+    parameters = sum(math.prod(shape) for _, shape in shapes)
     weights = parameters * _FLOAT
     slots = len(get_optimizer(config.training.optimizer.section()).slot_names) or (
         1 if config.training.optimizer.section().get("momentum") else 0
@@ -91,7 +92,7 @@ def weight_shapes(encoder, head):
     """Names and shapes of the trainable weights of unbuilt parts."""
     with keras.StatelessScope(initialize_variables=False):
         encoder.build(None)
-        head.build(encoder.compute_output_shape((None, getattr(encoder, "num_features", None))))
+        head.build(encoder.compute_output_shape((None, encoder.num_features)))
     weights = (*encoder.trainable_weights, *head.trainable_weights)
     return [(v.name, tuple(v.shape)) for v in weights]
 
@@ -99,18 +100,10 @@ def weight_shapes(encoder, head):
 def _table_bytes(objective):
     with keras.StatelessScope(initialize_variables=False):
         objective.build(None)
-    tables = getattr(objective, "tables", ())
-    return sum(_size(table.shape) for table in tables) * _FLOAT
+    return sum(math.prod(table.shape) for table in objective.tables) * _FLOAT
 
 
 def _data_bytes(manifest):
     split = manifest.splits["train"]
     tokens = sum(shard.tokens for shard in split.shards)
     return manifest.row_kind.memory_bytes(split.examples, split.labels, split.nonzeros, tokens)
-
-
-def _size(shape):
-    size = 1
-    for length in shape:
-        size *= length
-    return size

@@ -15,7 +15,7 @@ def check_examples(objective, source):
     Raises:
         DataError: they differ.
     """
-    entries, found = _entries(objective), source.num_examples
+    entries, found = objective.num_examples, source.num_examples
     if entries not in (None, found):
         raise DataError(
             f"{_told(objective)}, the training split has {found:,}",
@@ -30,9 +30,9 @@ def check_checkpoint(objective, checkpoints):
     Raises:
         CheckpointError: they differ: the checkpoint is of another training set.
     """
-    if not getattr(objective, "tables", None):
+    if not objective.tables:
         return
-    shape, entries = checkpoints.saved_shape(objective.tables[0].value), _entries(objective)
+    shape, entries = checkpoints.saved_shape(objective.tables[0].value), objective.num_examples
     if shape is not None and len(shape) == 1 and shape[0] != entries:
         raise CheckpointError(
             f"holds a number of each of {shape[0]:,} training examples, the data has {entries:,}",
@@ -66,10 +66,5 @@ def explained(objective):
 def _told(objective):
     return (
         f"objective {type(objective).__name__} keeps a number of each training example and was "
-        f"made for {_entries(objective):,} of them"
+        f"made for {objective.num_examples:,} of them"
     )
-
-
-def _entries(objective):
-    """Examples that an objective keeps numbers of, or None."""
-    return getattr(objective, "num_examples", None)

@@ -129,6 +129,30 @@ class Source(abc.ABC):
         """Yields all rows in their order, as ``Rows``."""
 
 
+class RowStream:
+    """Examples that are read once, in their order; how many there are is not known before.
+
+    Args:
+        blocks: iterator of ``Rows``.
+
+    Example:
+        >>> rows = Rows.from_dense(np.eye(3), [[0], [1], [2]])
+        >>> [len(batch["labels"]) for batch in RowStream(iter([rows])).sequential(2)]
+        [2, 1]
+    """
+
+    num_examples = None
+
+    def __init__(self, blocks):
+        self._blocks = blocks
+
+    def sequential(self, batch_size):
+        """Yields batches of at most that size; none holds examples of two blocks."""
+        for rows in self._blocks:
+            for start in range(0, len(rows), batch_size):
+                yield rows.slice(start, min(start + batch_size, len(rows))).batch()
+
+
 class ArraySource(Source):
     """All examples in memory; each epoch is one permutation of them.
 

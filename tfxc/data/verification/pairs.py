@@ -10,6 +10,7 @@ What can be read (``open_pairs``):
 """
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,26 @@ from tfxc.data.verification.sampled_pairs import make_pairs
 __all__ = ["Examples", "PairSet", "load_embeddings", "make_pairs", "open_pairs", "pairs_of_reader"]
 
 
+class PairSource:
+    """Examples of pairs, in chunks as a reader gives them, without labels.
+
+    Attributes:
+        path: where they come from, for messages.
+        num_examples: how many there are.
+    """
+
+    path: Path
+    num_examples: int
+
+    def chunks(self, size: int) -> Iterator[Chunk]:
+        """Yields ``Chunk``s of at most ``size`` examples."""
+        raise TypeError(f"{type(self).__name__} must define chunks(size)")
+
+    def sparse(self) -> "PairSource":
+        """The same with dense vectors in memory as sparse bags; everything else stays as it is."""
+        return self
+
+
 @dataclasses.dataclass(frozen=True)
 class PairSet:
     """Pairs of examples.
@@ -32,18 +53,17 @@ class PairSet:
     Attributes:
         pairs: int64 (n, 2), row numbers of the examples.
         same: bool (n,).
-        source: the examples, something with ``chunks(size)``, ``path`` and ``num_examples`` as a
-            ``Reader`` has, or None where there are only embeddings.
+        source: the examples, or None where there are only embeddings.
         embeddings: float (m, dim), or None where they are to be made.
     """
 
     pairs: np.ndarray
     same: np.ndarray
-    source: object = None
+    source: PairSource | None = None
     embeddings: np.ndarray | None = None
 
 
-class Examples:
+class Examples(PairSource):
     """Images or dense vectors in memory, in chunks as a reader gives them, without labels.
 
     Args:
@@ -87,7 +107,7 @@ def _read(images):
     return [image.read_bytes() if isinstance(image, Path) else image for image in images]
 
 
-class _Selected:
+class _Selected(PairSource):
     """Some of the examples of a reader, in its order."""
 
     def __init__(self, reader, wanted):

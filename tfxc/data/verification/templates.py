@@ -18,6 +18,7 @@ from tfxc.core.errors import DataError
 from tfxc.core.files import existing_file, read_errors
 from tfxc.data.chunk import Chunk
 from tfxc.data.images.alignment import SIZE, aligned_images
+from tfxc.data.verification.pairs import PairSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ class TemplateSet:
         return places
 
 
-class AlignedFaces:
+class AlignedFaces(PairSource):
     """The images of a ``TemplateSet`` as a reader gives them: aligned, 112 x 112, RGB.
 
     Raises:

@@ -44,14 +44,12 @@ class LayeredEncoder(TokenEncoder):
         return {"table": self.table}
 
     @property
-    def depths(self):
-        """Number of the layer of each weight by its ``id``; 0 in front of them.
-
-        A weight that layers share has the number of the highest of these.
-        """
-        found = {id(weight): 0 for weight in self.front.values()}
-        for number in range(1, self.depth + 1):
-            found |= {id(weight): number for weight in self.weights_of_layer(number).values()}
+    def layers_above(self):
+        """Number of layers above each weight; of one that layers share, above the highest."""
+        found = {id(weight): self.depth for weight in self.front.values()}
+        for above in reversed(range(self.depth)):
+            layer = self.weights_of_layer(self.depth - above)
+            found |= {id(weight): above for weight in layer.values()}
         return found
 
     def pool(self, x, mask, training):

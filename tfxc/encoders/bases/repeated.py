@@ -35,6 +35,19 @@ class Repeated(Encoder):
         return [table for encoder in self.encoders for table in encoder.tables]
 
     @property
+    def layers_above(self):
+        """Those of all encoders."""
+        found = {}
+        for encoder in self.encoders:
+            found |= encoder.layers_above
+        return found
+
+    @property
+    def architecture(self):
+        """That of each encoder."""
+        return self.encoders[0].architecture
+
+    @property
     def takes(self):
         """What the encoders take."""
         return self.encoders[0].takes

@@ -78,6 +78,7 @@ class Tree(TreeSearch):
     """
 
     from_data = ("num_labels", "label_tree", "tree_shape", "level", "matched")
+    kernels = ()  # of the levels, once it is built
 
     def __init__(
         self, num_labels, *, nr_splits=16, min_codes=None, max_leaf_size=100, spherical=True,
@@ -169,9 +170,7 @@ class Tree(TreeSearch):
     @property
     def training_gathers(self):
         """The vectors of the candidates."""
-        built = next(
-            (kernel for kernel in getattr(self, "kernels", ()) if kernel is not None), None
-        )
+        built = next((kernel for kernel in self.kernels if kernel is not None), None)
         return 0 if built is None else self._candidates * built.shape[1]
 
     @property
@@ -182,11 +181,10 @@ class Tree(TreeSearch):
         parents = self.negatives.count("tfn") + found * ("man" in self.negatives)
         return sum(self.shape[level].most * parents for level in self.levels if level)
 
-    def check_k(self, k):
-        """Raises a ``ValueError`` if more labels, or nodes of the only level, are asked for."""
-        most = self.num_labels if self.level is None else self.shape[self.level].nodes
-        if not 1 <= k <= most:
-            raise ValueError(f"k must lie in 1 .. {most} (the labels), found {k}")
+    @property
+    def num_choices(self):
+        """The labels, or the nodes of the only level."""
+        return self.num_labels if self.level is None else self.shape[self.level].nodes
 
     def training_groups(self, features, labels):
         """One group per level."""

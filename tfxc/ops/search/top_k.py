@@ -5,6 +5,12 @@ import tensorflow as tf
 from tfxc.ops.sparse import for_other_runtimes
 
 
+def check_k(k, most):
+    """Raises a ``ValueError`` unless k labels can be found among ``most``."""
+    if not 1 <= k <= most:
+        raise ValueError(f"k must lie in 1 .. {most} (the labels), found {k}")
+
+
 def tiled_top_k(score_tile, num_columns, batch, k, tile):
     """Best k of ``num_columns`` scores that are computed tile by tile.
 

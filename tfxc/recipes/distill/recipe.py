@@ -27,7 +27,6 @@ from tfxc.recipes.distill.teacher_logits import (
     teacher_columns,
     write_teacher_logits,
 )
-from tfxc.recipes.fit import Fit
 from tfxc.runs.loaded import load_run, trusting
 from tfxc.training.interrupts import StopAtOnce
 from tfxc.training.job import TrainingJob
@@ -105,19 +104,8 @@ class Distill(Recipe):
                 fix="give one, or remove matches and start_layers",
             )
 
-    def train(self, context):
-        """Asks the teachers, then trains the student into the run folder.
-
-        Raises:
-            ConfigError: a teacher does not fit; it is named.
-            CheckpointError: a teacher has been trained again since the run began.
-            Stopped: by a signal; what is finished is saved.
-        """
-        with trusting(self.trust):
-            return self._run(context)
-
-    def _run(self, context):
-        config = context.config
+    def check(self, context):
+        """Refuses teachers that are no finished runs or that know other labels; they are named."""
         names = LabelVocabulary.load(Path(context.data_folder) / LABELS_FILE).names
         for teacher in self.teachers:
             if not (Path(teacher) / "config.json").is_file():
@@ -126,7 +114,20 @@ class Distill(Recipe):
                     where="recipe.teachers",
                     fix="train the teacher first",
                 )
-            teacher_columns(load_run(teacher), teacher, names)
+            teacher_columns(load_run(teacher, self.trust), teacher, names)
+
+    def train(self, context):
+        """Asks the teachers, then trains the student into the run folder.
+
+        Raises:
+            ConfigError: a teacher does not fit; it is named.
+            CheckpointError: a teacher has been trained again since the run began.
+        """
+        with trusting(self.trust):
+            return self._train(context)
+
+    def _train(self, context):
+        config = context.config
         matches = self._matches(config, context.data_folder)
         technique = Distillation(
             rows_of(Path(context.run) / LOGITS),
@@ -188,10 +189,6 @@ class Distill(Recipe):
         first = self.temperature[0]
         told = f", {confidence(path, first):.2f} at temperature {first:g}" if first != 1 else ""
         print(f"teachers: highest probability {confidence(path, 1.0):.2f} on average{told}")
-
-    def assemble(self, loaded):
-        """The student with the run's weights."""
-        return Fit().assemble(loaded)
 
 
 class StudentJob(TrainingJob):

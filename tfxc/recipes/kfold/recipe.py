@@ -5,17 +5,16 @@ import functools
 import numpy as np
 
 from tfxc.core import registry
-from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.data.sources.folds import Fold
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.model import XCModel, build_model
-from tfxc.recipes.base import Recipe
+from tfxc.recipes.base import RecipeOfRuns
 from tfxc.recipes.kfold.averaged_head import Averaged
-from tfxc.runs.folder import WEIGHTS, RunFolder
 from tfxc.training.job import TrainingJob
 
 
-class KFold(Recipe):
+class KFold(RecipeOfRuns):
     """K-fold cross-validation that keeps its K models.
 
     The training split is dealt into K folds with equal shares of each label. Model f is trained
@@ -31,10 +30,16 @@ class KFold(Recipe):
         ConfigError: fewer than 2 folds.
     """
 
+    unit = "fold"
+
     def __init__(self, *, folds=5):
         if folds < 2:
             raise ConfigError(f"at least 2 folds expected, found {folds}", where="recipe.folds")
         self.folds = folds
+
+    def num_models(self, config):
+        """K."""
+        return self.folds
 
     def one_model(self, config, repetition):
         """One fold's model, by default the first.
@@ -50,12 +55,7 @@ class KFold(Recipe):
                 where="recipe.name",
                 fix="use a head with one score per label, such as 'dense'",
             )
-        if repetition is not None and not 0 <= repetition < self.folds:
-            raise ConfigError(
-                f"fold {repetition} is asked for, the config has 0 .. {self.folds - 1}",
-                where="--repetition",
-                fix="choose one of these",
-            )
+        self.check_number(repetition, self.folds)
         return config, None
 
     def train(self, context):
@@ -81,11 +81,12 @@ class KFold(Recipe):
             "dev_deviation": {name: float(np.std(v, ddof=1)) for name, v in values.items()},
             "folds": summaries,
         }
-        RunFolder(context.run).write_summary(summary)
+        context.folder.write_summary(summary)
         return summary
 
     def _train_fold(self, context, number, **fresh):
-        return FoldJob(context, Fold(number, self.folds, context.config.seed)).run(**fresh)
+        fold = Fold(number, self.folds, context.config.seed)
+        return FoldJob(context, self.path_of(context.run, number), fold).run(**fresh)
 
     def assemble(self, loaded):
         """One model that averages all folds.
@@ -93,14 +94,7 @@ class KFold(Recipe):
         Raises:
             CheckpointError: a fold has no weights yet; it is named.
         """
-        folders = [RunFolder(fold_path(loaded.folder.path, f)) for f in range(self.folds)]
-        missing = [str(f) for f, folder in enumerate(folders) if not (folder / WEIGHTS).exists()]
-        if missing:
-            raise CheckpointError(
-                f"folds without weights: {', '.join(missing)}",
-                where=loaded.folder.path,
-                fix="give the command of the training again",
-            )
+        folders = self.trained(loaded.folder.path, self.folds)
         models, sizes = [], loaded.dimensions
         for number, folder in enumerate(folders):
             there = Fold(number, self.folds).num_outside(sizes["num_examples"])
@@ -115,11 +109,11 @@ class FoldJob(TrainingJob):
 
     Args:
         context: ``Context`` of the whole run.
+        path: run folder of the fold.
         fold: ``Fold``.
     """
 
-    def __init__(self, context, fold):
-        path = fold_path(context.run, fold.number)
+    def __init__(self, context, path, fold):
         super().__init__(context.config, context.data_folder, path, parent_run=context.run)
         self._fold = fold
 
@@ -136,8 +130,3 @@ class FoldJob(TrainingJob):
         if split not in ("train", "dev"):
             return super().open_source(split)
         return self._sources[split == "dev"]
-
-
-def fold_path(run, number):
-    """Folder of one fold."""
-    return run / f"fold-{number:02d}"

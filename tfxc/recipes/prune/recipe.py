@@ -6,12 +6,11 @@ from pathlib import Path
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.files import make_folder
-from tfxc.data.manifest import LABELS_FILE, Manifest
+from tfxc.data.manifest import LABELS_FILE
 from tfxc.data.sources.shards import open_source
 from tfxc.data.text.registry import load_text_features
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.recipes.base import Recipe
-from tfxc.recipes.fit import Fit
 from tfxc.recipes.prune.smaller_model import (
     check_model,
     check_targets,
@@ -23,7 +22,6 @@ from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
 from tfxc.training.evaluation import Evaluation, slice_batches
 from tfxc.training.job import TrainingJob
-from tfxc.training.strategies import make_strategy
 
 # What the two configs have to agree in, as the weights go from one model to the other.
 _SAME = ("seed", "encoder", "head")
@@ -73,28 +71,30 @@ class Prune(Recipe):
         self.uneven_heads, self.iters, self.examples = uneven_heads, iters, examples
         self.finetune, self.trust = finetune, trust
 
-    def train(self, context):
-        """Prunes into the run folder, and trains there.
+    @classmethod
+    def check_config(cls, config):
+        """As ``Recipe.check_config``; several workers are refused.
 
         Raises:
-            ConfigError: the source does not fit, or cannot be pruned to these sizes.
+            ConfigError: the key is named.
         """
-        config = context.config
+        super().check_config(config)
         if config.training.strategy == "multi_worker":
             raise ConfigError(
                 "pruning works in one process, found strategy 'multi_worker'",
                 where="training.strategy",
                 fix="use 'mirrored' or 'none'",
             )
-        make_strategy(config.training, config)  # before anything else of TensorFlow
-        run, source = RunFolder(context.run), self._opened(context)
-        run.check(config, context.fresh)
-        run.check_data(context.data_folder, fresh=context.fresh)
-        if not context.fresh and run.summary():
-            print(f"{run.path}: already finished; --fresh starts over")
-            return run.summary()
+
+    def train(self, context):
+        """Prunes into the run folder, and trains there.
+
+        Raises:
+            ConfigError: the source cannot be pruned to these sizes.
+        """
+        config, run = context.config, context.folder
         if context.fresh or not any((run / "checkpoints").glob("*")):
-            self._prune(context, source, run)
+            self._prune(context, load_run(self.source, self.trust))
         if not self.finetune:
             return run.summary()
         start = RunFolder(run / _START)
@@ -102,8 +102,8 @@ class Prune(Recipe):
         shutil.rmtree(start.path, ignore_errors=True)
         return summary
 
-    def _opened(self, context):
-        """The source; what can be found wrong before it is loaded is."""
+    def check(self, context):
+        """Refuses a source that does not fit, as far as that is seen before it is loaded."""
         path, target = Path(self.source), Path(context.run)
         if not os.path.lexists(path / "summary.json"):
             raise ConfigError(
@@ -133,12 +133,11 @@ class Prune(Recipe):
                 where="data",
                 fix="prune with the data the run was trained on",
             )
-        return source
 
-    def _prune(self, context, source, run):
+    def _prune(self, context, source):
         """Writes the pruned run, finished unless it is to be trained."""
-        config, data_folder = context.config, context.data_folder
-        manifest = Manifest.load(data_folder)
+        config, data_folder, run = context.config, context.data_folder, context.folder
+        manifest = context.manifest
         _refuse_other_texts(manifest.text_features, source)
         rows = None
         if source.text_features is not None:
@@ -163,7 +162,7 @@ class Prune(Recipe):
         if shape is not None:
             dimensions["architecture"] = shape
         smaller = smaller_model(model, config, dimensions, kept, rows)
-        run.begin(config, data_folder, context.fresh)
+        context.begin()
         if self.finetune:  # not yet the run's own: nothing is lost before the first step
             make_folder(run / _START)
             RunFolder(run / _START).save_weights(smaller)
@@ -178,10 +177,6 @@ class Prune(Recipe):
         for batch in batches if rows is not None else ():
             batch["features"] = rows[batch["features"]].astype("int32")
         return batches
-
-    def assemble(self, loaded):
-        """The smaller model with the run's weights."""
-        return Fit().assemble(loaded)
 
 
 def _refuse_other_texts(settings, source):

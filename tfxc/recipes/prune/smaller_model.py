@@ -44,7 +44,7 @@ def check_targets(encoder, num_heads, feed_forward_dim, uneven, where):
     """
     if num_heads is None and feed_forward_dim is None:
         return
-    if not hasattr(encoder, "gates"):
+    if encoder.gates is None:
         raise ConfigError(
             f"an encoder 'pretrained' or 'transformer' expected, found a {type(encoder).__name__}",
             where=where,

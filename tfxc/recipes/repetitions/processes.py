@@ -12,10 +12,8 @@ from tfxc.core.files import write_errors
 from tfxc.core.memory import available_bytes
 from tfxc.core.progress import duration
 from tfxc.data.manifest import Manifest
-from tfxc.runs.folder import RunFolder
 from tfxc.training.interrupts import STOP_SIGNALS, Stopped, StopSignals, stop_with_parent
 from tfxc.training.memory import peak_bytes
-from tfxc.training.strategies import is_chief
 
 # Exit codes of a child that was asked to stop: after saving, or before there was anything to save.
 _STOPPED = {code for n in STOP_SIGNALS for code in (128 + n, -n)}
@@ -79,8 +77,7 @@ def begin_repetitions(context):
     Raises:
         CheckpointError: the folder holds a run with another config.
     """
-    folder = RunFolder(context.run, is_chief())
-    folder.begin(context.config, context.data_folder, context.fresh)
+    context.folder.begin(context.config, context.data_folder, context.fresh)
     return context.run / "config.json"
 
 

@@ -1,11 +1,10 @@
 """Trains the R repetitions of a hashed head as R models of their own."""
 
 from tfxc.core import registry
-from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.core.errors import ConfigError
 from tfxc.model import build_model
-from tfxc.recipes.base import Recipe
+from tfxc.recipes.base import RecipeOfRuns
 from tfxc.recipes.repetitions.processes import begin_repetitions, parallel_jobs, run_repetitions
-from tfxc.runs.folder import WEIGHTS, RunFolder
 from tfxc.training.job import TrainingJob
 
 __all__ = [
@@ -14,11 +13,10 @@ __all__ = [
     "parallel_jobs",
     "place_repetition",
     "repetition_count",
-    "repetition_path",
 ]
 
 
-class Repetitions(Recipe):
+class Repetitions(RecipeOfRuns):
     """One network per repetition, each in a run folder of its own, ``repetition-00`` and so on.
 
     Repetitions share nothing, so each can run in its own process, on its own device, and be
@@ -37,6 +35,10 @@ class Repetitions(Recipe):
             )
         self.parallel, self.together = parallel, together
 
+    def num_models(self, config):
+        """As many as repetitions, or one of all together."""
+        return 1 if self.together else repetition_count(config)
+
     def one_model(self, config, repetition):
         """The whole model if all are trained together, else one repetition, by default the first.
 
@@ -52,12 +54,7 @@ class Repetitions(Recipe):
             )
         if self.together:
             return _separate(config), None
-        if repetition is not None and not 0 <= repetition < count:
-            raise ConfigError(
-                f"repetition {repetition} is asked for, the config has 0 .. {count - 1}",
-                where="--repetition",
-                fix="choose one of these",
-            )
+        self.check_number(repetition, count)
         return config, repetition or 0
 
     def train(self, context):
@@ -74,7 +71,7 @@ class Repetitions(Recipe):
         job = TrainingJob(
             context.config,
             context.data_folder,
-            repetition_path(context.run, context.repetition),
+            self.path_of(context.run, context.repetition),
             repetition=context.repetition,
             parent_run=context.run,
         )
@@ -91,17 +88,10 @@ class Repetitions(Recipe):
             loaded.folder.load_weights(model)
             return model
         count = repetition_count(loaded.config)
-        parts = [RunFolder(repetition_path(loaded.folder.path, r)) for r in range(count)]
-        missing = [str(r) for r, part in enumerate(parts) if not (part / WEIGHTS).exists()]
-        if missing:
-            raise CheckpointError(
-                f"repetitions without weights: {', '.join(missing)}",
-                where=loaded.folder.path,
-                fix=f"train them, e.g. with --repetition {missing[0]}",
-            )
+        folders = self.trained(loaded.folder.path, count)
         one = build_model(loaded.config, **loaded.dimensions, repetition=0)
-        for number, part in enumerate(parts):
-            part.load_weights(one)
+        for number, folder in enumerate(folders):
+            folder.load_weights(one)
             place_repetition(model, one, number)
         return model
 
@@ -131,11 +121,6 @@ def repetition_count(config):
             fix="use head 'mach', or recipe 'fit'",
         )
     return config.head.section().get("num_repetitions", known["num_repetitions"])
-
-
-def repetition_path(run, number):
-    """Folder of one repetition."""
-    return run / f"repetition-{number:02d}"
 
 
 def _separate(config):

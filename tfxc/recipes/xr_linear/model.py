@@ -8,6 +8,7 @@ import scipy.sparse
 import tensorflow as tf
 
 from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.inference.protocol import RankerModel
 from tfxc.ops.search.beam_graph import BeamGraph
 from tfxc.ops.search.calibration_graph import calibrated
 from tfxc.ranker.calibration import Calibration
@@ -17,7 +18,7 @@ from tfxc.ranker.search import Ranker, load_layer
 CALIBRATION = "calibration.json"
 
 
-class LinearModel:
+class LinearModel(RankerModel):
     """A linear ranker over a run's features.
 
     Args:
@@ -44,7 +45,6 @@ class LinearModel:
                 "no ranker yet", where=folder, fix="train the run to its end first"
             )
         self.ranker = Ranker.load(folder)
-        self.num_labels = self.ranker.num_labels
         path = folder / CALIBRATION
         self._calibration = Calibration.load(path) if os.path.lexists(path) else None
         self._folder, self._threads = folder, threads
@@ -52,30 +52,17 @@ class LinearModel:
         self._graphs = {}
 
     @property
+    def num_labels(self):
+        """Number of labels that the ranker finds."""
+        return self.ranker.num_labels
+
+    @property
     def calibration(self):
         """The ``Calibration`` of the scores; None if there is none for this post-processor."""
         return self._calibration if self._post_processor is None else None
 
-    @property
-    def has_probabilities(self):
-        """Whether there is a calibration, and it holds for the post-processor searched with."""
-        return self.calibration is not None
-
-    def check_k(self, k):
-        """Raises a ``ValueError`` if more labels are asked for than there are."""
-        if not 1 <= k <= self.num_labels:
-            raise ValueError(f"k must lie in 1 .. {self.num_labels} (the labels), found {k}")
-
     def search_with(self, beam=None, post_processor=None):
-        """Searches with another beam or post-processor than the run's from now on.
-
-        Args:
-            beam: nodes kept in every layer but the last; None keeps the run's.
-            post_processor: name, of all layers; None keeps the run's.
-
-        Raises:
-            ConfigError: an unknown post-processor, or a beam below 1.
-        """
+        """See ``RankerModel.search_with``."""
         if beam is not None and beam < 1:
             raise ConfigError(f"at least 1 expected, found {beam}", where="--beam")
         if post_processor is not None:
@@ -83,18 +70,15 @@ class LinearModel:
         self._beam, self._post_processor = beam, post_processor
         self._graphs = {}
 
-    def find_top_k(self, features, k, probabilities=False):
-        """The best labels of a batch by the native search.
+    def find_top_k(self, features, k, probabilities=False, method=None):
+        """The best labels of a batch by the native search, see ``RunModel.find_top_k``.
 
         Args:
             features: arrays ``ids``, ``weights`` and ``row_splits`` in a dict (others in it do not
                 count), or a dense one (batch, num_features).
             k: number of labels.
             probabilities: whether scores are calibrated.
-
-        Returns:
-            ids int32 and scores float32 (batch, k), best first; where fewer labels are found, the
-            rest is id -1 with score minus infinity.
+            method: None, there is one search.
         """
         ids, scores = self.ranker.predict(
             self._matrix(features),
@@ -116,9 +100,8 @@ class LinearModel:
     def _matrix(self, features):
         if not isinstance(features, dict):
             return np.asarray(features, np.float32)
-        splits = features["row_splits"]
-        parts = (features["weights"], features["ids"], splits)
-        shape = (len(splits) - 1, self.ranker.num_features)
+        parts = tuple(np.asarray(features[name]) for name in ("weights", "ids", "row_splits"))
+        shape = (len(parts[2]) - 1, self.ranker.num_features)
         return scipy.sparse.csr_matrix(parts, shape, dtype=np.float32)
 
     def _graph(self, k):

@@ -1,5 +1,6 @@
 """Trains a linear ranker over a tree of labels."""
 
+import functools
 import time
 
 import scipy.sparse
@@ -7,22 +8,19 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.core.settings import TrainingSettings
-from tfxc.data.manifest import Manifest
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
-from tfxc.recipes.base import Recipe
+from tfxc.recipes.base import StagedRecipe
 from tfxc.recipes.xr_linear import stages
 from tfxc.recipes.xr_linear.memory import memory_of_ranker
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings, check_calibrate, ranker_settings
-from tfxc.runs.folder import RunFolder
-from tfxc.training.interrupts import StopAtOnce
 
 TREE = "tree.npz"
 
 
-class XRLinear(Recipe):
+class XRLinear(StagedRecipe):
     """XR-Linear: one-versus-rest linear classifiers along a tree of label clusters, beam search.
 
     The config has no ``encoder``, ``head`` and ``objective``. Labels are clustered by the features
@@ -46,7 +44,8 @@ class XRLinear(Recipe):
     Reference: Yu et al., "PECOS", JMLR 2022, arXiv 2010.05878.
     """
 
-    parts = ()
+    trains_network = False
+    saved = "finished blocks are"
 
     def __init__(self, *, tree=None, ranker=None, memory_gb=1.0, calibrate=None, threads=None):
         TreeSettings(tree)
@@ -92,31 +91,20 @@ class XRLinear(Recipe):
         lines = stages.estimate_lines(manifest, sizes, settings, self.memory_gb, self.threads)
         return lines, None
 
-    def train(self, context):
-        """Trains into the run folder, or goes on with a stopped training.
+    def check(self, context):
+        """Refuses settings that do not fit the data."""
+        stages.check_data(context.config, context.manifest, self.calibrate)
+        self._plan(context.config, context.manifest)
+
+    def stages(self, context):
+        """Tree, blocks of classifiers, calibration.
 
         Returns:
-            dict ``layers`` (what ``ranker.chain.train_ranker`` reports), ``seconds`` and
-            ``processor_seconds`` of this process, ``dev``, and ``test`` where it is asked for.
-
-        Raises:
-            ConfigError: settings that do not fit the data.
-            Stopped: by a signal; finished blocks are saved.
+            What returns a dict ``layers`` (what ``ranker.chain.train_ranker`` reports),
+            ``seconds`` and ``processor_seconds`` of this process, ``dev``, and ``test`` where it is
+            asked for.
         """
-        config = context.config
-        run, manifest = RunFolder(context.run), Manifest.load(context.data_folder)
-        stages.check_data(config, manifest, self.calibrate)
-        self._plan(config, manifest)
-        run.check(config, context.fresh)
-        run.check_data(context.data_folder, fresh=context.fresh)
-        if not context.fresh and run.summary():
-            print(f"{run.path}: already finished; --fresh starts over")
-            return run.summary()
-        run.begin(config, context.data_folder, context.fresh)
-        with StopAtOnce("finished blocks are"):
-            summary = self._train(config, context.data_folder, run, manifest)
-        run.write_summary(summary)
-        return summary
+        return functools.partial(self._train, context)
 
     def _plan(self, config, manifest):
         """Sizes of the levels, and ``RankerSettings`` that fit them."""
@@ -130,8 +118,9 @@ class XRLinear(Recipe):
         settings.check(sizes, "recipe.ranker")
         return sizes, settings
 
-    def _train(self, config, data_folder, run, manifest):
+    def _train(self, context):
         began, processor = time.monotonic(), time.process_time()
+        config, data_folder, run = context.config, context.data_folder, context.folder
         features, labels = stages.training_matrices(data_folder)
         tree = self._tree(features, labels, config, run)
         with memory_of_ranker(self.memory_gb) as budget:
@@ -151,7 +140,7 @@ class XRLinear(Recipe):
             stages.say(run, line)
         model = LinearModel(run.path, self.threads)
         stages.calibrate(model, self.calibrate, config, data_folder, run)
-        results = stages.measure(model, config, data_folder, manifest)
+        results = stages.measure(model, config, data_folder, context.manifest)
         stages.write_figures(run, seconds, results)
         for line in stages.headline(results):
             stages.say(run, line)

@@ -143,7 +143,7 @@ def calibrate(model, method, config, data_folder, run):
     source = open_source(data_folder, "dev", _READ_BYTES)
     found = [
         pairs_of(one.ids, one.scores, one.labels)
-        for one in Searcher(model, k).over_rows(source, config.evaluation.batch_size)
+        for one in Searcher(model, k).over(source, config.evaluation.batch_size)
     ]
     scores, hits = (np.concatenate(parts) for parts in zip(*found, strict=True))
     Calibration.fit(scores, hits, method).save(run / CALIBRATION)

@@ -14,8 +14,8 @@ import scipy.sparse
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import atomic_folder, copy_folder, read_json, write_array
-from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest, fingerprints_of
+from tfxc.core.files import copy_folder, read_json
+from tfxc.data.manifest import Manifest, fingerprints_of
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa
 from tfxc.labels.tree_building import add_labels, leaf_centroids
@@ -30,7 +30,7 @@ from tfxc.recipes.xr_linear.memory import memory_of_ranker
 from tfxc.recipes.xr_linear.model import CALIBRATION
 from tfxc.recipes.xr_linear.recipe import TREE
 from tfxc.recipes.xr_transformer.ranker_features import RECIPES, features_of_ranker
-from tfxc.runs.folder import KIND, NAMES, WEIGHTS, RunFolder
+from tfxc.runs.writer import WEIGHTS, new_run
 
 
 class Added(NamedTuple):
@@ -79,11 +79,12 @@ def add_new_labels(loaded, reader, output, data_folder, memory_gb=None):
     both = [scipy.sparse.csr_matrix(part) for part in (old_features, features)]
     both = scipy.sparse.vstack(both, format="csr")
     all_labels = scipy.sparse.vstack([old_labels, labels], format="csr")
-    with atomic_folder(output, KIND, NAMES) as scratch:
-        layer = _grown(loaded, recipe, made, grown, affected, both, all_labels, scratch / "part")
-        shutil.rmtree(scratch / "part")
-        _write_ranker(run, scratch, layer, grown)
-        _write_rest(loaded, scratch, output, names, labels)
+    with new_run(output) as written:
+        part = written / "part"
+        layer = _grown(loaded, recipe, made, grown, affected, both, all_labels, part)
+        shutil.rmtree(part)
+        _write_ranker(run, written.path, layer, grown)
+        _write_rest(loaded, written, output, names, labels)
     return Added(names, len(affected), len(layer.child_splits) - 1)
 
 
@@ -198,25 +199,24 @@ def _write_ranker(run, scratch, layer, tree):
     tree.save(scratch / TREE)
 
 
-def _write_rest(loaded, scratch, output, names, labels):
+def _write_rest(loaded, written, output, names, labels):
     """Config, assets, calibration, the encoder's weights and summary."""
-    run, assets = loaded.folder.path, scratch / "assets"
+    run, assets = loaded.folder.path, written / "assets"
+    written.write_config(loaded.config.model_copy(update={"run": str(output)}))
     copy_folder(run / "assets", assets)
-    LabelVocabulary([*loaded.vocabulary.names, *names]).save(assets / LABELS_FILE)
     counts = np.asarray(labels.sum(axis=0)).ravel().astype(np.int64)
     counts[: len(loaded.label_counts)] += loaded.label_counts
-    write_array(assets / LABEL_COUNTS_FILE, counts)
     manifest = Manifest.load(assets)
     train = manifest.split("train")
     train.examples += labels.shape[0]
     train.labels += labels.nnz
     manifest.num_labels = labels.shape[1]
+    vocabulary = LabelVocabulary([*loaded.vocabulary.names, *names])
+    written.write_assets(manifest, vocabulary, counts)
     manifest.fingerprints = fingerprints_of(assets, {})  # no prepared data hold these examples
     manifest.save(assets)
     for name in (CALIBRATION, WEIGHTS):
         if (run / name).is_file():
-            shutil.copyfile(run / name, scratch / name)
-    config = loaded.config.model_copy(update={"run": str(output)})
-    (scratch / "config.json").write_text(config.to_json() + "\n", encoding="utf-8")
+            shutil.copyfile(run / name, written / name)
     summary = {**(loaded.folder.summary() or {}), "dev": {}, "added_labels": len(names)}
-    RunFolder(scratch).write_summary(summary)
+    written.write_summary(summary)

@@ -11,7 +11,7 @@ from tfxc.core.files import checksum
 from tfxc.core.progress import Progress
 from tfxc.data.manifest import MANIFEST_FILE
 from tfxc.data.row_writer import RowWriter
-from tfxc.runs.folder import WEIGHTS
+from tfxc.runs.writer import WEIGHTS
 
 _BLOCK = 16  # batches that are sorted by length together
 

@@ -1,7 +1,5 @@
 """A text encoder and the linear ranker that searches behind it, as one model."""
 
-from types import SimpleNamespace
-
 import keras
 import numpy as np
 import scipy.sparse
@@ -10,11 +8,12 @@ import tensorflow as tf
 from tfxc.core.errors import ConfigError
 from tfxc.data.kinds import KINDS
 from tfxc.inference.embedder import Embedder
+from tfxc.inference.protocol import RankerModel
 from tfxc.model import example_features, make_parts
 from tfxc.recipes.xr_transformer.embeddings import beside
 
 
-class EncoderRanker(keras.Model):
+class EncoderRanker(RankerModel, keras.Model):
     """Encoder, then a linear ranker over ``[terms | length · l2(encoding)]``.
 
     The encoder's weights are the model's; the ranker's stay in their files.
@@ -22,19 +21,18 @@ class EncoderRanker(keras.Model):
     Args:
         encoder: an ``Encoder`` that has its weights.
         linear: ``LinearModel``, or None: such a model encodes and finds nothing.
-        num_labels: number of labels.
         length: that the ranker's encodings are scaled to.
 
     Example:
         >>> ids, scores = model.find_top_k(features, 5)  # doctest: +SKIP
     """
 
-    def __init__(self, encoder, linear, num_labels, length=1.0):
+    sharded_table = None  # as of ``XCModel``
+
+    def __init__(self, encoder, linear, length=1.0):
         super().__init__(autocast=False)
-        self.encoder, self.num_labels, self._length = encoder, num_labels, length
+        self.encoder, self._length = encoder, length
         self._linear = [linear]  # in a list: Keras is not to look into it
-        # What a run folder asks of the head when it writes the weights.
-        self.head = SimpleNamespace(sharded_table=None, num_labels=num_labels)
         self._embed = Embedder(self)
         self.built = True
 
@@ -54,39 +52,32 @@ class EncoderRanker(keras.Model):
         return self._linear[0]
 
     @property
+    def num_labels(self):
+        """Number of labels that the ranker finds."""
+        return self.linear.num_labels
+
+    @property
     def calibration(self):
         """See ``LinearModel.calibration``."""
         return self.linear.calibration
 
-    @property
-    def has_probabilities(self):
-        """Whether the ranker's scores are calibrated."""
-        return self.linear.has_probabilities
-
-    def check_k(self, k):
-        """Raises a ``ValueError`` if more labels are asked for than there are."""
-        self.linear.check_k(k)
-
     def search_with(self, beam=None, post_processor=None):
-        """See ``LinearModel.search_with``."""
+        """See ``RankerModel.search_with``."""
         self.linear.search_with(beam, post_processor)
 
     def call(self, features, training=False):
         """Encodings (batch, dim)."""
         return self.encoder(features, training=training)
 
-    def find_top_k(self, features, k, probabilities=False):
-        """The best labels of a batch, by the native search.
+    def find_top_k(self, features, k, probabilities=False, method=None):
+        """The best labels of a batch, by the native search, see ``RunModel.find_top_k``.
 
         Args:
             features: arrays as the data pipeline makes them: a dict ``ids``, ``weights``,
                 ``row_splits``, and ``tokens`` where the encoder takes these.
             k: number of labels.
             probabilities: whether scores are calibrated.
-
-        Returns:
-            ids int32 and scores float32 (batch, k), best first; where the beam holds fewer labels
-            the rest is id -1 with score minus infinity.
+            method: None, there is one search.
 
         Raises:
             ConfigError: the run has no ranker.

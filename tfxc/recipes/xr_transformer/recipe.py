@@ -6,14 +6,13 @@ import time
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.manifest import Manifest
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
-from tfxc.recipes.base import Recipe
+from tfxc.recipes.base import StagedRecipe
 from tfxc.recipes.xr_linear.memory import memory_of_ranker
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import check_calibrate
@@ -22,15 +21,13 @@ from tfxc.recipes.xr_transformer.checks import planned, stage_lines, trial, unus
 from tfxc.recipes.xr_transformer.embeddings import beside, origin_of, write_embeddings
 from tfxc.recipes.xr_transformer.levels import LevelData, Levels
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
-from tfxc.runs.folder import RunFolder
 from tfxc.training.evaluation import Evaluation
-from tfxc.training.interrupts import StopAtOnce
-from tfxc.training.strategies import by_chief, is_chief, make_strategy
+from tfxc.training.strategies import by_chief
 
 FIRST_TREE, LAST_TREE, EMBEDDINGS = "tree-preliminary.npz", "tree.npz", "embeddings/train.npy"
 
 
-class XrTransformer(Recipe):
+class XrTransformer(StagedRecipe):
     """Label tree, one training per level of it, encoding of the texts, tree, linear ranker.
 
     1. A tree of the labels, by the terms of their training texts (PIFA); its shape is the head's.
@@ -138,61 +135,49 @@ class XrTransformer(Recipe):
         lines = list(stage_lines(self, config, manifest))
         return lines, trial(self, config, manifest)
 
-    def train(self, context):
-        """Trains into the run folder, or goes on with a stopped training.
-
-        Raises:
-            ConfigError: data or config do not fit the method.
-            Stopped: by a signal; what is finished is saved.
-            MachineError: another of several workers has failed.
-        """
-        config = context.config
-        strategy = make_strategy(config.training, config)  # before anything else of TensorFlow
-        manifest, run = Manifest.load(context.data_folder), RunFolder(context.run, is_chief())
-        planned(self, config, manifest)
+    def check(self, context):
+        """Refuses settings that do not fit the data; prints those that are not used."""
+        planned(self, context.config, context.manifest)
         for line in unused_lines(self):
             print(line)
-        run.check(config, context.fresh)
-        run.check_data(context.data_folder, fresh=context.fresh)
-        if not context.fresh and run.summary():
-            print(f"{run.path}: already finished; --fresh starts over")
-            return run.summary()
-        stages = _Stages(self, config, context.data_folder, manifest, run, strategy)
-        with StopAtOnce("finished stages are"):
-            return stages.run(context.fresh)
+
+    def stages(self, context):
+        """Tree, levels, encodings, second tree, ranker."""
+        return _Stages(self, context)
 
     def assemble(self, loaded):
         """Encoder and ranker of the run."""
         encoder = built_encoder(loaded.config, loaded.dimensions)
         linear = None if self.only_encoder else LinearModel(loaded.folder.path, self.threads)
-        num_labels = loaded.dimensions["num_labels"]
-        model = EncoderRanker(encoder, linear, num_labels, self.encoding_length)
+        model = EncoderRanker(encoder, linear, self.encoding_length)
         loaded.folder.load_weights(model)
         return model
 
 
 class _Stages:
-    """The stages of one run."""
+    """The stages of one run, called when it is begun."""
 
-    def __init__(self, recipe, config, data_folder, manifest, run, strategy):
-        self.recipe, self.config, self.folder, self.strategy = recipe, config, run, strategy
-        self.data_folder, self.manifest = data_folder, manifest
-        self.dimensions, self.planned = manifest.dimensions, planned(recipe, config, manifest)
-        self.memory = int(config.training.memory_gb * 2**30)
+    def __init__(self, recipe, context):
+        self.recipe, self.config, self.data_folder = recipe, context.config, context.data_folder
+        self.manifest, self.folder = context.manifest, context.folder
+        self.strategy = context.strategy
+        self.dimensions = self.manifest.dimensions
+        self.planned = planned(recipe, self.config, self.manifest)
+        self.memory = int(self.config.training.memory_gb * 2**30)
+        self.began = time.monotonic()
+        self.source = open_source(self.data_folder, "train", self.memory)
+        if self.config.training.group_by_length:
+            self.source.group_by_length(self.config.training.batch_size)
+        self.encoder = None
+        if not recipe.do_fine_tune:
+            self.encoder = built_encoder(self.config, self.dimensions)
 
-    def run(self, fresh):
+    def __call__(self):
         """All stages, each unless its files are there; returns the summary.
 
         Only the chief goes on when the levels are trained.
         """
-        began, run = time.monotonic(), self.folder
-        source = open_source(self.data_folder, "train", self.memory)
-        if self.config.training.group_by_length:
-            source.group_by_length(self.config.training.batch_size)  # refused before any work
-        encoder = None
-        if not self.recipe.do_fine_tune:
-            encoder = built_encoder(self.config, self.dimensions)
-        by_chief(self.strategy, lambda: run.begin(self.config, self.data_folder, fresh))
+        run, source, encoder = self.folder, self.source, self.encoder
         terms, labels = matrices(source)
         terms.sum_duplicates()
         summaries = []
@@ -200,24 +185,21 @@ class _Stages:
             levels = self._levels(source, terms, labels)
             summaries = levels.train()
         if not run.chief:
-            return self._summary(summaries, time.monotonic() - began, {})
+            return self._summary(summaries, {})
         if encoder is None:
             encoder = levels.model(self.planned.plan.count - 1).encoder
-        model = EncoderRanker(encoder, None, labels.shape[1])
+        model = EncoderRanker(encoder, None)
         run.save_weights(model)
         vectors, layers = self._encode(model, source), []
         if not self.recipe.only_encoder:
             length = self.recipe.encoding_length
             layers = self._train_ranker(beside(terms, vectors, length), terms, labels)
             linear = LinearModel(run.path, self.recipe.threads)
-            model = EncoderRanker(encoder, linear, labels.shape[1], length)
+            model = EncoderRanker(encoder, linear, length)
         del terms
         gc.collect()
         calibrate(model, self.recipe.calibrate, self.config, self.data_folder, run)
-        summary = self._summary(summaries, time.monotonic() - began, self._measured(model, source))
-        summary["layers"] = layers
-        run.write_summary(summary)
-        return summary
+        return {**self._summary(summaries, self._measured(model, source)), "layers": layers}
 
     def _levels(self, source, terms, labels):
         arguments = (FIRST_TREE, self.planned.first, terms, labels)
@@ -286,12 +268,12 @@ class _Stages:
         print(f"dev {'  '.join(shown)}", flush=True)
         return results
 
-    def _summary(self, summaries, seconds, results):
+    def _summary(self, summaries, results):
         keys = ("steps", "loss", "seconds")
         return {
             "steps": sum(summary["steps"] for summary in summaries),
             "epochs": round(sum(summary["epochs"] for summary in summaries), 4),
-            "seconds": round(seconds, 1),
+            "seconds": round(time.monotonic() - self.began, 1),
             "levels": [{key: summary[key] for key in keys} for summary in summaries],
             "dev": results,
         }

@@ -1,6 +1,7 @@
 """Learning rates of single weights, as shares of the optimizer's."""
 
 import fnmatch
+import math
 from typing import NamedTuple
 
 from tfxc.core.errors import ConfigError
@@ -100,18 +101,14 @@ def trained_weights(encoder, head, objective=None):
     What a head shards over replicas comes last.
     """
     found = []
-    parts = getattr(encoder, "encoders", [encoder])
-    depths = [(part.depths, part.depth) for part in parts if hasattr(part, "depths")]
-    above = {weight: depth - number for of, depth in depths for weight, number in of.items()}
+    above = encoder.layers_above
     for kind, part in (("encoder", encoder), ("head", head), ("objective", objective)):
         for weight in part.trainable_weights if part is not None else ():
             path = weight.path.split("/")
             own = path[path.index(part.name) + 1 :] if part.name in path else path[-1:]
-            size = 1
-            for length in weight.shape:
-                size *= length
+            size = math.prod(weight.shape)
             found.append(TrainedWeight("/".join([kind, *own]), above.get(id(weight)), size))
-    table = getattr(head, "sharded_table", None)
+    table = head.sharded_table
     if table is not None:
         found.append(TrainedWeight("head/table", None, table.shape[0] * table.shape[1]))
     return found

@@ -21,6 +21,7 @@ from tfxc.core.escaping import json_text
 from tfxc.core.files import atomic_folder, read_json, write_json
 from tfxc.core.progress import Progress
 from tfxc.data.builtin.apidocs.documents import documents_of_file
+from tfxc.data.builtin.cache import cache_of
 from tfxc.data.formats.base import TextReader
 from tfxc.data.formats.jsonl import JSONLines
 
@@ -78,7 +79,7 @@ class ApiDocs(TextReader):
         packages = tuple(_PACKAGES if packages is None else packages)
         sources = {package: _source_folder(package) for package in packages}
         self.source_fingerprint = _fingerprint(sources)
-        folder = _cache_folder(cache_folder) / f"apidocs-{self.source_fingerprint}"
+        folder = cache_of(cache_folder) / f"apidocs-{self.source_fingerprint}"
         if not folder.is_dir():
             _build(folder, sources, jobs or joblib.cpu_count())
         super().__init__(folder / f"{split}.jsonl")
@@ -92,11 +93,6 @@ class ApiDocs(TextReader):
 
     def _examples(self):
         return self._reader._examples()
-
-
-def _cache_folder(folder):
-    folder = folder or os.environ.get("TFXC_CACHE") or Path.home() / ".cache" / "tfxc"
-    return Path(folder).expanduser()
 
 
 def _source_folder(package):

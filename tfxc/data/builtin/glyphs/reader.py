@@ -6,8 +6,6 @@ train, and to verify on characters that were never trained on.
 
 import contextlib
 import hashlib
-import os
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -17,6 +15,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.files import atomic_folder, read_array, read_json, write_array, write_json
 from tfxc.core.progress import Progress
+from tfxc.data.builtin.cache import cache_of
 from tfxc.data.builtin.glyphs.drawing import draw, seed_of
 from tfxc.data.builtin.glyphs.faces import (
     FACES,
@@ -101,7 +100,7 @@ class Glyphs(Reader):
         versions = [_VERSION, fonts_fingerprint(), np.__version__, scipy.__version__]
         key = json_text([versions, options])
         self.source_fingerprint = hashlib.sha1(key.encode()).hexdigest()[:16]
-        folder = _cache_folder(cache_folder) / f"glyphs-{self.source_fingerprint}"
+        folder = cache_of(cache_folder) / f"glyphs-{self.source_fingerprint}"
         if not folder.is_dir():
             _build(folder, options, jobs or joblib.cpu_count())
         super().__init__(folder / f"{split}.npy")
@@ -178,11 +177,6 @@ def _check(split, classes, variants, image_size, min_faces):
             raise ConfigError(
                 f"a whole number from {low} to {high} expected, found {value!r}", where=name
             )
-
-
-def _cache_folder(folder):
-    folder = folder or os.environ.get("TFXC_CACHE") or Path.home() / ".cache" / "tfxc"
-    return Path(folder).expanduser()
 
 
 def _is_unseen(name):

@@ -1,0 +1,155 @@
+"""What every trained model offers that finds labels, however it was trained."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError
+from tfxc.ops.search.top_k import check_k
+from tfxc.ranker.calibration import Calibration
+
+
+@runtime_checkable
+class RunModel(Protocol):
+    """A model that finds the best labels of examples; what ``Recipe.assemble`` returns.
+
+    ``XCModel`` is one, and so are the models of linear rankers (``RankerModel``). What searches,
+    measures, serves or exports a run asks for nothing else.
+
+    Features are those of a batch of the data pipeline, as arrays for ``find_top_k`` and
+    ``find_with_loss``, as tensors for ``top_k``: a dict ``ids``, ``weights``, ``row_splits`` for
+    sparse bags, float32 (batch, num_features) for dense vectors, and so on (docs/architecture.md).
+
+    Attributes:
+        num_labels: number of labels that can be found.
+        search_methods: names of the searches outside the graph that ``find_top_k`` knows, the usual
+            one first; empty where there is one search only.
+        full_softmax: whether there is a softmax over all labels, so that ``find_with_loss`` works.
+        partial_loss: whether the training loss of the model is no measure of the fit to all labels.
+        has_probabilities: whether scores can be given as probabilities.
+        decides_each_label: whether these are of each label by itself, not of one among all.
+        calibration: what makes probabilities of a ranker's scores, or None.
+        searched_part: what finds the labels, in words for messages, e.g. ``"head Dense"``.
+    """
+
+    @property
+    def num_labels(self) -> int: ...
+
+    @property
+    def search_methods(self) -> tuple[str, ...]: ...
+
+    @property
+    def full_softmax(self) -> bool: ...
+
+    @property
+    def partial_loss(self) -> bool: ...
+
+    @property
+    def has_probabilities(self) -> bool: ...
+
+    @property
+    def decides_each_label(self) -> bool: ...
+
+    @property
+    def calibration(self) -> Calibration | None: ...
+
+    @property
+    def searched_part(self) -> str: ...
+
+    def check_k(self, k: int) -> None:
+        """Raises a ``ValueError`` if more labels are asked for than there are."""
+
+    def check_probabilities(self) -> None:
+        """Raises a ``ConfigError`` that names the reason if there are no probabilities."""
+
+    def find_top_k(
+        self, features: Any, k: int, probabilities: bool = False, method: str | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The best labels of a batch, by the fastest search there is.
+
+        Args:
+            features: arrays of a batch.
+            k: number of labels.
+            probabilities: whether to give probabilities in place of scores.
+            method: one of ``search_methods``; None takes the first.
+
+        Returns:
+            ids int32 and scores float32, both (batch, k), best first; where fewer labels are found
+            the rest is id -1 with score minus infinity.
+        """
+
+    def find_with_loss(
+        self, features: Any, labels: np.ndarray, k: int, probabilities: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``find_top_k``, and the cross-entropy of the softmax over all labels.
+
+        Args:
+            features: arrays of a batch.
+            labels: true ones, int32 (batch, max_labels) padded with -1.
+            k: number of labels.
+            probabilities: as of ``find_top_k``.
+
+        Returns:
+            ids, scores, and losses float32 (batch,), see ``Head.top_k_and_loss``.
+        """
+
+    def top_k(self, features: Any, k: int, probabilities: bool = False) -> tuple[Any, Any]:
+        """The best labels as TensorFlow operations, for exports; tensors in, tensors out."""
+
+
+class RankerModel:
+    """What the models share that a linear ranker searches, outside TensorFlow and by a beam.
+
+    A subclass has ``num_labels``, ``calibration``, ``search_with``, ``find_top_k`` and ``top_k``.
+    """
+
+    search_methods: tuple[str, ...] = ()
+    full_softmax = False
+    partial_loss = False
+    decides_each_label = True
+    searched_part = "model"
+
+    @property
+    def num_labels(self) -> int:
+        """Number of labels that can be found."""
+        raise TypeError(f"{type(self).__name__} must define num_labels")
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What makes probabilities of the scores, with the post-processor searched with."""
+        raise TypeError(f"{type(self).__name__} must define calibration")
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether there is a calibration, and it holds for the post-processor searched with."""
+        return self.calibration is not None
+
+    def check_k(self, k: int) -> None:
+        """Raises a ``ValueError`` if more labels are asked for than there are."""
+        check_k(k, self.num_labels)
+
+    def check_probabilities(self) -> None:
+        """Raises a ``ConfigError`` if the scores are not calibrated."""
+        if not self.has_probabilities:
+            raise ConfigError(
+                "the model has no probabilities: its scores are not calibrated, or not with this "
+                "post-processor",
+                where="--probabilities",
+                fix="take its scores",
+            )
+
+    def find_with_loss(self, features, labels, k, probabilities=False):
+        """Raises a ``TypeError``: there is no softmax over all labels."""
+        raise TypeError(f"{type(self).__name__} has no softmax over all labels")
+
+    def search_with(self, beam: int | None = None, post_processor: str | None = None) -> None:
+        """Searches with another beam or post-processor than the run's from now on.
+
+        Args:
+            beam: nodes kept in every layer but the last; None keeps the run's.
+            post_processor: name, of all layers; None keeps the run's.
+
+        Raises:
+            ConfigError: an unknown post-processor, or a beam below 1.
+        """
+        raise TypeError(f"{type(self).__name__} must define search_with(beam, post_processor)")

@@ -1,0 +1,232 @@
+"""Writes run folders: those of trainings, file by file, and those that appear as a whole."""
+
+import contextlib
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from tfxc.core import checksums
+from tfxc.core.config import Config
+from tfxc.core.escaping import json_text
+from tfxc.core.files import (
+    atomic_file,
+    atomic_folder,
+    make_folder,
+    mark,
+    write_array,
+    write_errors,
+    write_json,
+)
+from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, MANIFEST_FILE, Manifest, SplitInfo
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.runs.weights_file import write_weights
+
+CONFIG = "config.json"
+WEIGHTS = "model.weights.h5"
+ARCHITECTURE = "assets/encoder.json"
+SUMMARY = "summary.json"
+KIND = "run"
+# What a finished run is read from, besides assets and folders with checksums of their own.
+_OF_A_FINISHED_RUN = (CONFIG, WEIGHTS, "tree*.npz", "calibration.json")
+
+# What there is once a first step is done, besides the same in the folders of the parts.
+PROGRESS = (
+    WEIGHTS, SUMMARY, "calibration.json", "tree.npz", "tree-preliminary.npz",
+    "checkpoints/*", "embeddings/*", "ranker/*",
+)  # fmt: skip
+RUNS_INSIDE = ("fold-*", "level-*", "repetition-*")  # runs of their own, and their logs
+TEACHER = "*teacher_logits*"  # is used again only if it is of the same teachers and data
+_BEGINNING = (CONFIG, "assets", "log.txt", "metrics.jsonl", "teachers.txt", "tensorboard")
+# What else commands write into a run unless they are given another place.
+_DERIVED = (
+    checksums.FILE, "evaluation-*", "report", "savedmodel", "onnx", "litert", ".repetition-*",
+    "start", "concat", "*embeddings.npy*", "matched.npz",  # of a level of an XR-Transformer
+)  # fmt: skip
+NAMES = (*(name.split("/")[0] for name in PROGRESS), *RUNS_INSIDE, TEACHER, *_BEGINNING, *_DERIVED)
+NAMES += (f".new-{WEIGHTS}",)
+
+
+class RunWriter:
+    """Writes the files of one run folder, and checksums of them.
+
+    First ``write_config`` and the assets (``copy_assets``, or ``write_assets`` without prepared
+    data), then ``save_weights`` or what else the recipe finds labels with, and at last
+    ``write_summary``: a run with a summary is finished.
+
+    Args:
+        path: the folder; made when first written to.
+        chief: whether this process writes; of several workers only the chief does.
+    """
+
+    def __init__(self, path, chief: bool = True):
+        self.path, self.chief = Path(path), chief
+
+    def __truediv__(self, name):
+        return self.path / name
+
+    def mark(self):
+        """Makes the folder one that tfxc writes."""
+        mark(self.path, KIND, NAMES)
+
+    def write_config(self, config: Config) -> None:
+        """Writes ``config.json``."""
+        with atomic_file(self / CONFIG) as stream:
+            stream.write(config.to_json() + "\n")
+
+    def write_assets(
+        self, manifest: Manifest, vocabulary: LabelVocabulary, label_counts=None, text_features=None
+    ) -> None:
+        """Writes the assets of a run that has no prepared data to copy them from.
+
+        Args:
+            manifest: see ``manifest_of``.
+            vocabulary: the labels' names.
+            label_counts: training examples of each label, int64 (num_labels,), or None.
+            text_features: fitted text features, or None.
+
+        Raises:
+            DataError: a name cannot be written as one line.
+        """
+        assets = self / "assets"
+        make_folder(assets)
+        vocabulary.save(assets / LABELS_FILE)
+        if label_counts is not None:
+            write_array(assets / LABEL_COUNTS_FILE, label_counts)
+        if text_features is not None:
+            text_features.save(assets / "text_features")
+        manifest.save(assets)
+
+    def copy_assets(self, data_folder):
+        """Copies manifest, label names and text features into the run.
+
+        Repetitions that start together do so at the same time; each file appears whole.
+        """
+        data_folder, assets = Path(data_folder), self / "assets"
+        names = [data_folder / name for name in (MANIFEST_FILE, LABELS_FILE, LABEL_COUNTS_FILE)]
+        texts = (data_folder / "text_features").rglob("*")
+        for path in [*names, *(path for path in texts if path.is_file())]:
+            target = assets / path.relative_to(data_folder)
+            with atomic_file(target, "wb") as copy, open(path, "rb") as original:
+                shutil.copyfileobj(original, copy)
+
+    def save_weights(self, model):
+        """Writes the model's weights; the old file stays until the new one is whole.
+
+        Every worker has to take part: one may hold weights that the chief has to collect.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written to.
+        """
+        table = model.sharded_table
+        with table.collected(keep=self.chief) if table else contextlib.nullcontext():
+            if self.chief:
+                self._write_weights(model)
+
+    def _write_weights(self, model):
+        scratch = self / f".new-{WEIGHTS}"
+        try:
+            with write_errors(self / WEIGHTS):
+                write_weights(model, scratch)
+                scratch.replace(self / WEIGHTS)
+                self._write_architecture(model.encoder)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def _write_architecture(self, encoder):
+        """Writes the shape of a network that was read from elsewhere, see ``architecture``."""
+        if encoder.architecture is not None:
+            write_json(self / ARCHITECTURE, encoder.architecture)
+
+    def write_summary(self, summary):
+        """Writes ``summary.json``; its presence says that training is finished.
+
+        Before it, checksums of what a finished run is read from are written.
+        """
+        if not self.chief:
+            return
+        text = json_text(summary, indent=2)
+        content = text.encode()
+        found = [path for name in _OF_A_FINISHED_RUN for path in self.path.glob(name)]
+        names = [path.relative_to(self.path).as_posix() for path in found]
+        known = {SUMMARY: (len(content), hashlib.sha256(content).hexdigest())}
+        self._record(names, known)
+        with atomic_file(self / SUMMARY) as stream:
+            stream.write(text)
+
+    def record_file(self, name):
+        """Adds the checksum of a finished stage's file, which a later start goes on with."""
+        checksums.add(self.path, name)
+
+    def _record(self, names, known=None):
+        assets = [path for path in (self / "assets").rglob("[!.]*") if path.is_file()]
+        names = [*names, *(path.relative_to(self.path).as_posix() for path in assets)]
+        checksums.record(self.path, names, known)
+
+
+@contextlib.contextmanager
+def new_run(output):
+    """Yields a ``RunWriter`` of a run that appears whole or not at all.
+
+    Args:
+        output: the run folder; an older run there is replaced.
+
+    Raises:
+        UserError: the folder holds something else than a run.
+
+    Example:
+        >>> with new_run("runs/imported") as run:  # doctest: +SKIP
+        ...     run.write_config(config)
+        ...     run.write_assets(manifest, vocabulary)
+        ...     run.write_summary({"dev": {}})
+    """
+    with atomic_folder(output, KIND, NAMES) as scratch:
+        yield RunWriter(scratch)
+
+
+def manifest_of(name: str, *, num_labels: int, split: SplitInfo, text_features=None, **features):
+    """The ``Manifest`` of a run without prepared data.
+
+    Args:
+        name: of the data.
+        num_labels: number of labels.
+        split: of the training examples, see ``split_of``.
+        text_features: fitted text features, or None.
+        features: ``feature_kind``, ``num_features``, and where they differ from the default
+            ``vocabulary_size``, ``image_shape`` and ``row_normalise``.
+    """
+    settings = None
+    if text_features is not None:
+        settings = {"name": text_features.name, **text_features.settings()}
+    fixed = {"settings_fingerprint": "", "layout": "blocks", "num_unseen_labels": 0, "sources": {}}
+    return Manifest(
+        name=name,
+        num_labels=num_labels,
+        text_features=settings,
+        splits={"train": split},
+        **{"row_normalise": None, **fixed, **features},
+    )
+
+
+def split_of(lengths) -> SplitInfo:
+    """What is known of training examples by their numbers of labels, none of them prepared.
+
+    Args:
+        lengths: labels of each example, int (n,); empty where the examples are unknown.
+
+    Example:
+        >>> split_of([1, 0, 2]).without_labels
+        1
+    """
+    lengths = np.asarray(lengths, np.int64)
+    return SplitInfo(
+        examples=len(lengths),
+        nonzeros=0,
+        labels=int(lengths.sum()),
+        min_labels=int(lengths.min()) if len(lengths) else 0,
+        max_labels=int(lengths.max(initial=0)),
+        without_labels=int((lengths == 0).sum()),
+        unseen_labels=0,
+        shards=[],
+    )
