@@ -219,7 +219,9 @@ def test_encoder_and_features_must_fit(tmp_path, prepared, capsys):
     tree["data"] |= {"train": str(tmp_path / "dense.npz"), "dev": None, "normalise": None}
     sparse[1].write_text(json.dumps(tree))
     problem = call(capsys, train, *sparse).problem()
-    assert problem.startswith("encoder.name: encoder 'bag_mlp' expects sparse bags, the data holds")
+    assert problem.startswith(
+        "encoder.name: encoder 'bag_mlp' expects sparse features, the data holds"
+    )
     assert not (tmp_path / "run").exists()
     recipe = ["--set", "recipe.name=repetitions", "--set", f"head={json.dumps(MACH)}"]
     problem = call(capsys, train, *sparse, *recipe, "--set", "head.num_buckets=3").problem()

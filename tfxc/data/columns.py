@@ -6,12 +6,16 @@ between them, one list after the other. A kind of features has one column or sev
 """
 
 import abc
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from tfxc.core.errors import DataError
 from tfxc.data.lists import gather_lists, joined_files, slice_lists
 
+Arrays = dict[str, np.ndarray]
+Sizes = Mapping[str, Any]
 _NO_VALUES = np.zeros(0, np.int64)
 
 
@@ -26,49 +30,53 @@ class Column(abc.ABC):
         counts: dict of the field of a list to that of its lengths; empty where a record needs none.
     """
 
-    types, values, bounds, fields, counts = {}, None, None, {}, {}
+    types: dict[str, type]
+    values: str
+    bounds: str | None = None
+    fields: dict[str, str]
+    counts: dict[str, str]
 
     @property
-    def row_bytes(self):
+    def row_bytes(self) -> int:
         """Bytes of memory a row takes, but for its values."""
         return 0 if self.bounds is None else 8
 
     @property
-    def value_bytes(self):
+    def value_bytes(self) -> int:
         """Bytes of memory a value takes."""
         values = [dtype for name, dtype in self.types.items() if name != self.bounds]
         return sum(np.dtype(dtype).itemsize for dtype in values)
 
     @abc.abstractmethod
-    def count(self, arrays):
+    def count(self, arrays: Arrays) -> int:
         """Number of rows."""
 
     @abc.abstractmethod
-    def slice(self, arrays, start, stop):
+    def slice(self, arrays: Arrays, start: int, stop: int) -> Arrays:
         """The arrays of the rows ``start`` to ``stop`` (exclusive); values are views."""
 
     @abc.abstractmethod
-    def select(self, arrays, row_numbers):
+    def select(self, arrays: Arrays, row_numbers: np.ndarray) -> Arrays:
         """The arrays of the given rows, in the given order."""
 
     @abc.abstractmethod
-    def empty(self, num_rows, num_values, sizes):
+    def empty(self, num_rows: int, num_values: int, sizes: Sizes) -> Arrays:
         """Arrays for so many rows, to be filled; ``sizes`` as of ``tfxc.data.kinds``."""
 
     @abc.abstractmethod
-    def fill(self, target, row, value, arrays):
+    def fill(self, target: Arrays, row: int, value: int, arrays: Arrays) -> int:
         """Copies ``arrays`` into ``target``, from a row and a value on; returns the next value."""
 
     @abc.abstractmethod
-    def record(self, arrays):
+    def record(self, arrays: Arrays) -> dict[str, np.ndarray | list]:
         """The fields of a record that holds these rows, as ``encode_example`` takes them."""
 
-    def lengths(self, arrays):
+    def lengths(self, arrays: Arrays) -> Arrays:
         """The fields with the lengths of a record's lists, where it needs them."""
-        return {field: np.diff(arrays[self.bounds]) for field in self.counts.values()}
+        return {}
 
     @abc.abstractmethod
-    def read(self, fields, num_rows, sizes):
+    def read(self, fields: Arrays, num_rows: int | None, sizes: Sizes) -> Arrays:
         """The arrays of what records hold.
 
         Args:
@@ -81,7 +89,7 @@ class Column(abc.ABC):
         """
 
     @abc.abstractmethod
-    def width(self, arrays):
+    def width(self, arrays: Arrays) -> int:
         """Width of the features as far as the arrays say."""
 
 
@@ -111,15 +119,12 @@ class Lists(Column):
             self._of_fields[values] = values_field
 
     def count(self, arrays):
-        """See ``Column``."""
         return len(arrays[self.bounds]) - 1
 
     def slice(self, arrays, start, stop):
-        """See ``Column``."""
         return self._named(slice_lists(arrays[self.bounds], start, stop, *self._lists(arrays)))
 
     def select(self, arrays, row_numbers):
-        """See ``Column``."""
         return self._named(gather_lists(arrays[self.bounds], row_numbers, *self._lists(arrays)))
 
     def _lists(self, arrays):
@@ -129,12 +134,10 @@ class Lists(Column):
         return dict(zip(self.types, arrays, strict=True))
 
     def empty(self, num_rows, num_values, sizes):
-        """See ``Column``."""
         lengths = dict.fromkeys(self.types, num_values) | {self.bounds: num_rows + 1}
         return {name: np.zeros(lengths[name], dtype) for name, dtype in self.types.items()}
 
     def fill(self, target, row, value, arrays):
-        """See ``Column``."""
         bounds, end = arrays[self.bounds], value + arrays[self.values].size
         target[self.bounds][row + 1 : row + len(bounds)] = bounds[1:] + value
         for name in self.types:
@@ -143,11 +146,12 @@ class Lists(Column):
         return end
 
     def record(self, arrays):
-        """See ``Column``."""
         return {field: arrays[name] for name, field in self._of_fields.items()}
 
+    def lengths(self, arrays):
+        return {field: np.diff(arrays[self.bounds]) for field in self.counts.values()}
+
     def read(self, fields, num_rows, sizes):
-        """See ``Column``."""
         (counts_field,) = self.counts.values()
         counts = fields.get(counts_field, _NO_VALUES)
         found = {name: fields.get(field, _NO_VALUES) for name, field in self._of_fields.items()}
@@ -158,7 +162,6 @@ class Lists(Column):
         return {self.bounds: _bounds(counts), **found}
 
     def width(self, arrays):
-        """See ``Column``."""
         return int(arrays[self.values].max(initial=-1)) + 1
 
 
@@ -170,22 +173,20 @@ class Vectors(Column):
         field: of a record.
     """
 
-    dtype, storage = np.float32, "float32"
+    dtype: type = np.float32
+    storage, expected = "float32", "dense vectors of {} values"
 
     def __init__(self, array, field):
         self.values, self.field = array, field
-        self.types, self.fields = {array: self.dtype}, {field: self.storage}
+        self.types, self.fields, self.counts = {array: self.dtype}, {field: self.storage}, {}
 
     def count(self, arrays):
-        """See ``Column``."""
         return len(arrays[self.values])
 
     def slice(self, arrays, start, stop):
-        """See ``Column``."""
         return {self.values: arrays[self.values][start:stop]}
 
     def select(self, arrays, row_numbers):
-        """See ``Column``."""
         return {self.values: arrays[self.values][row_numbers]}
 
     def shape(self, sizes):
@@ -193,33 +194,26 @@ class Vectors(Column):
         return (sizes["num_features"],)
 
     def empty(self, num_rows, num_values, sizes):
-        """See ``Column``."""
         return {self.values: np.zeros((num_rows, *self.shape(sizes)), self.dtype)}
 
     def fill(self, target, row, value, arrays):
-        """See ``Column``."""
         entries = arrays[self.values]
         target[self.values][row : row + len(entries)] = entries
         return value + entries.size
 
     def record(self, arrays):
-        """See ``Column``."""
         return {self.field: arrays[self.values].ravel()}
 
     def read(self, fields, num_rows, sizes):
-        """See ``Column``."""
         shape, values = self.shape(sizes), self._flat(fields.get(self.field, _NO_VALUES))
         lengths = " x ".join(map(str, shape))
         _check(len(values) == num_rows * int(np.prod(shape)), self.expected.format(lengths))
         return {self.values: values.reshape(num_rows, *shape)}
 
-    expected = "dense vectors of {} values"
-
     def _flat(self, values):
         return values
 
     def width(self, arrays):
-        """See ``Column``."""
         return int(np.prod(arrays[self.values].shape[1:]))
 
 
@@ -234,7 +228,6 @@ class Pixels(Vectors):
         return tuple(sizes["image_shape"])
 
     def record(self, arrays):
-        """See ``Column``."""
         return {self.field: [arrays[self.values].tobytes()]}
 
     def _flat(self, values):
@@ -265,11 +258,9 @@ class Files(Lists):
         return files
 
     def record(self, arrays):
-        """See ``Column``."""
         return {self.field: self.files(arrays).tolist()}
 
     def read(self, fields, num_rows, sizes):
-        """See ``Column``."""
         found = joined_files(fields.get(self.field, np.zeros(0, object)).tolist())
         _check(len(found["indptr"]) == num_rows + 1, f"one {self.what} per example")
         return {self.bounds: found["indptr"], self.values: found["content"]}

@@ -13,13 +13,15 @@ TensorFlow is imported by the methods that need it: whoever reads rows does with
 """
 
 import abc
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 
 from tfxc.data import typed_lines
-from tfxc.data.columns import Files, Lists, Pixels, Vectors
+from tfxc.data.chunk import Chunk
+from tfxc.data.columns import Arrays, Column, Files, Lists, Pixels, Sizes, Vectors
 from tfxc.data.lists import joined_files, pad_tokens
 
 
@@ -41,7 +43,7 @@ class Tensor(NamedTuple):
     values: list | None = None
     note: str = ""
 
-    def shape(self, batch=None):
+    def shape(self, batch: int | None = None) -> list[int | None]:
         """Shape for so many examples, as a list; None where a length is open.
 
         Example:
@@ -51,7 +53,7 @@ class Tensor(NamedTuple):
         known = {"batch": batch, "batch + 1": None if batch is None else batch + 1}
         return [axis if isinstance(axis, int) else known.get(axis) for axis in self.axes]
 
-    def spec(self, batch=None):
+    def spec(self, batch: int | None = None):
         """The ``tf.TensorSpec`` for so many examples; None leaves their number open."""
         import tensorflow as tf
 
@@ -74,13 +76,19 @@ class Input(abc.ABC):
             several as a dict.
     """
 
-    name, description, prompt, chunk_field, inputs = None, None, None, None, ()
+    name: str
+    description: str
+    prompt: str | None = None
+    chunk_field: str
+    inputs: tuple[str, ...]
 
     @abc.abstractmethod
-    def tensors(self, sizes):
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         """The ``Tensor``s of a batch, a tuple."""
 
-    def typed(self, lines, places, num_features=None):
+    def typed(
+        self, lines: list[str], places: list[str], num_features: int | None = None
+    ) -> dict[str, Any]:
         """Typed lines as fields of a ``Chunk``.
 
         Args:
@@ -94,7 +102,7 @@ class Input(abc.ABC):
         raise TypeError(f"{self.description} cannot be typed")
 
     @abc.abstractmethod
-    def given(self, chunk):
+    def given(self, chunk: Chunk) -> Arrays | None:
         """The tensors of a ``Chunk`` as arrays by name; None if it holds something else."""
 
 
@@ -105,15 +113,12 @@ class Text(Input):
     inputs = ("text",)
 
     def tensors(self, sizes):
-        """See ``Input``."""
         return (Tensor("text", "string", ("batch",), ["some text"]),)
 
     def typed(self, lines, places, num_features=None):
-        """See ``Input``."""
         return {"texts": lines}
 
     def given(self, chunk):
-        """See ``Input``."""
         return None if chunk.texts is None else {"text": np.array(chunk.texts, object)}
 
 
@@ -132,7 +137,9 @@ class FeatureKind(Input):
     """
 
     chunk_field = "features"
-    columns, encoder, parts = (), None, {}
+    columns: tuple[Column, ...]
+    encoder: str
+    parts: Mapping[str, "FeatureKind"] = {}
     is_matrix = is_image = False
 
     def __reduce__(self):
@@ -142,28 +149,28 @@ class FeatureKind(Input):
         return f"kinds.{self.name.upper()}"
 
     @property
-    def arrays(self):
+    def arrays(self) -> dict[str, type]:
         """Types of the arrays of ``Rows`` by name."""
         return {name: dtype for column in self.columns for name, dtype in column.types.items()}
 
     @property
-    def decoded(self):
+    def decoded(self) -> "FeatureKind":
         """The kind that models are built for: of encoded images that of images."""
         return self
 
-    def holds(self, kind):
+    def holds(self, kind: "FeatureKind") -> bool:
         """Whether an example has features of ``kind``, by themselves or next to others."""
         return kind is self or kind in self.parts.values()
 
-    def part_named(self, takes):
+    def part_named(self, takes: str) -> str | None:
         """Name of the part whose kind is called ``takes``; None where there are no parts."""
         return next((name for name, kind in self.parts.items() if kind.name == takes), None)
 
     @abc.abstractmethod
-    def describe(self, sizes):
+    def describe(self, sizes: Sizes) -> str:
         """What a manifest's examples are made of, as text."""
 
-    def arrays_of(self, features):
+    def arrays_of(self, features: Any) -> Arrays:
         """The arrays of ``Rows``.
 
         Args:
@@ -179,14 +186,14 @@ class FeatureKind(Input):
         """``arrays_of``, of any type of numbers."""
 
     @abc.abstractmethod
-    def tensors_of(self, arrays):
+    def tensors_of(self, arrays: Arrays) -> Arrays:
         """The tensors of a batch by name, as NumPy arrays.
 
         Args:
             arrays: those of its ``Rows``.
         """
 
-    def batch(self, arrays):
+    def batch(self, arrays: Arrays) -> Any:
         """The features of a batch, see docs/architecture.md, "Rows and batches".
 
         Args:
@@ -194,29 +201,29 @@ class FeatureKind(Input):
         """
         return self.pack(self.tensors_of(arrays))
 
-    def pack(self, tensors):
+    def pack(self, tensors: Mapping[str, Any]) -> Any:
         """The features of a batch out of its tensors by name."""
         return dict(tensors) if len(self.inputs) > 1 else tensors[self.inputs[0]]
 
-    def unpack(self, features):
+    def unpack(self, features: Any) -> dict[str, Any]:
         """The tensors of a batch by name out of its features."""
         return dict(features) if len(self.inputs) > 1 else {self.inputs[0]: features}
 
-    def own(self, features):
+    def own(self, features: Any) -> Any:
         """This kind's part of features that hold more, such as joined ones; others as they are."""
         if not isinstance(features, dict) or not features.keys() >= set(self.inputs):
             return features
         return self.pack({name: features[name] for name in self.inputs})
 
-    def specs(self, sizes, batch=None):
+    def specs(self, sizes: Sizes, batch: int | None = None) -> Any:
         """The ``tf.TensorSpec``s of the features of so many examples; None leaves that open."""
         return self.pack({tensor.name: tensor.spec(batch) for tensor in self.tensors(sizes)})
 
-    def decode(self, features, image_shape):
+    def decode(self, features: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
         """The features as a model takes them, NumPy arrays; only encoded images differ."""
         return features
 
-    def unit_rows(self, tensors):
+    def unit_rows(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
         """Tensors by name with each example scaled to length 1, in the graph.
 
         A row of zeros stays one. Kinds that are no matrix stay as they are.
@@ -224,17 +231,16 @@ class FeatureKind(Input):
         return tensors
 
     def given(self, chunk):
-        """See ``Input``."""
         features = getattr(chunk, self.chunk_field)
         if features is None or (self.is_matrix and kind_of_matrix(features) is not self):
             return None
         return self.tensors_of(self.arrays_of(features))
 
-    def matrix(self, features, num_features):
+    def matrix(self, features: Any, num_features: int) -> Any:
         """The features of a batch as a matrix, float32: CSR or an array; where ``is_matrix``."""
         raise TypeError(f"{self.description} are no rows of a matrix")
 
-    def model_arguments(self, decided):
+    def model_arguments(self, decided: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the data decides under the names that the arguments of encoders have.
 
         Args:
@@ -243,7 +249,9 @@ class FeatureKind(Input):
         return decided
 
     @abc.abstractmethod
-    def example(self, sizes, count=2, draw=None):
+    def example(
+        self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
+    ) -> Arrays:
         """Random examples to build or try a model with: the arrays of ``Rows``.
 
         Args:
@@ -251,7 +259,7 @@ class FeatureKind(Input):
             draw: ``numpy.random.Generator``; None takes one of seed 0.
         """
 
-    def memory_bytes(self, examples, labels, values, tokens=0):
+    def memory_bytes(self, examples: int, labels: int, values: int, tokens: int = 0) -> int:
         """Bytes of memory that rows take.
 
         Args:
@@ -277,11 +285,9 @@ class Sparse(FeatureKind):
     inputs, encoder, is_matrix = ("ids", "weights", "row_splits"), "bag_mlp", True
 
     def describe(self, sizes):
-        """See ``FeatureKind``."""
         return f"{sizes['num_features']:,} features (sparse)"
 
     def tensors(self, sizes):
-        """See ``Input``."""
         return (
             Tensor("ids", "int32", ("nnz",), [0, 7]),
             Tensor("weights", "float32", ("nnz",), [1.0, 0.5]),
@@ -289,7 +295,6 @@ class Sparse(FeatureKind):
         )
 
     def typed(self, lines, places, num_features=None):
-        """See ``Input``."""
         return {"features": typed_lines.bags_of_lines(lines, places, num_features)}
 
     def _arrays_of(self, features):
@@ -299,12 +304,10 @@ class Sparse(FeatureKind):
         return {"indptr": features.indptr, "indices": features.indices, "values": features.data}
 
     def tensors_of(self, arrays):
-        """See ``FeatureKind``."""
         ids, weights, row_splits = (arrays[name] for name in ("indices", "values", "indptr"))
         return {"ids": ids, "weights": weights, "row_splits": row_splits}
 
     def matrix(self, features, num_features):
-        """See ``FeatureKind``."""
         parts = (features["weights"], features["ids"], features["row_splits"])
         shape = (len(features["row_splits"]) - 1, num_features)
         return scipy.sparse.csr_matrix(parts, shape, dtype=np.float32)
@@ -318,14 +321,12 @@ class Sparse(FeatureKind):
         return width <= num_features
 
     def unit_rows(self, tensors):
-        """See ``FeatureKind``."""
         from tfxc.ops.sparse import unit_rows
 
         weights = unit_rows(tensors["weights"], tensors["row_splits"])
         return {**tensors, "weights": weights}
 
     def example(self, sizes, count=2, draw=None):
-        """See ``FeatureKind``."""
         draw, num_features = draw or np.random.default_rng(0), sizes["num_features"]
         width = min(20, num_features)
         ids = [np.sort(draw.choice(num_features, width, replace=False)) for _ in range(count)]
@@ -344,26 +345,21 @@ class Dense(FeatureKind):
     inputs, encoder, is_matrix = ("features",), "precomputed", True
 
     def describe(self, sizes):
-        """See ``FeatureKind``."""
         return f"{sizes['num_features']:,} features (dense)"
 
     def tensors(self, sizes):
-        """See ``Input``."""
         return (Tensor("features", "float32", ("batch", sizes["num_features"])),)
 
     def typed(self, lines, places, num_features=None):
-        """See ``Input``."""
         return {"features": typed_lines.vectors_of_lines(lines, places, num_features)}
 
     def _arrays_of(self, features):
         return {"matrix": features}
 
     def tensors_of(self, arrays):
-        """See ``FeatureKind``."""
         return {"features": arrays["matrix"]}
 
     def matrix(self, features, num_features):
-        """See ``FeatureKind``."""
         return np.asarray(features, np.float32)
 
     def width(self, features):
@@ -375,7 +371,6 @@ class Dense(FeatureKind):
         return width == num_features
 
     def unit_rows(self, tensors):
-        """See ``FeatureKind``."""
         import tensorflow as tf
 
         # As sklearn's normalize: a row of zeros stays one.
@@ -383,7 +378,6 @@ class Dense(FeatureKind):
         return {"features": tf.math.divide_no_nan(tensors["features"], norms)}
 
     def example(self, sizes, count=2, draw=None):
-        """See ``FeatureKind``."""
         draw = draw or np.random.default_rng(0)
         return {"matrix": draw.normal(size=(count, sizes["num_features"])).astype(np.float32)}
 
@@ -397,11 +391,9 @@ class Tokens(FeatureKind):
     inputs, encoder = ("tokens",), "textcnn"
 
     def describe(self, sizes):
-        """See ``FeatureKind``."""
         return f"texts of {sizes['num_features']:,} different tokens"
 
     def tensors(self, sizes):
-        """See ``Input``."""
         padded = ", padded with 0"
         return (Tensor("tokens", "int32", ("batch", "length"), [[1, 1, 0]], padded),)
 
@@ -409,15 +401,12 @@ class Tokens(FeatureKind):
         return {"indptr": features.indptr, "tokens": features.tokens}
 
     def tensors_of(self, arrays):
-        """See ``FeatureKind``."""
         return {"tokens": pad_tokens(arrays["indptr"], arrays["tokens"])}
 
     def model_arguments(self, decided):
-        """See ``FeatureKind``."""
         return {**decided, "vocabulary_size": decided["num_features"]}
 
     def example(self, sizes, count=2, draw=None):
-        """See ``FeatureKind``."""
         draw = draw or np.random.default_rng(0)
         indptr = np.concatenate([[0], np.cumsum(draw.integers(1, 13, count))])
         tokens = draw.integers(1, max(2, sizes["num_features"]), indptr[-1])
@@ -440,23 +429,19 @@ class Joined(FeatureKind):
 
     @property
     def parts(self):
-        """See ``FeatureKind``."""
         return {"tokens": TOKENS, "terms": SPARSE}
 
     def describe(self, sizes):
-        """See ``FeatureKind``."""
         tokens = TOKENS.describe({"num_features": sizes["vocabulary_size"]})
         return f"{tokens} and {SPARSE.describe(sizes)}"
 
     def tensors(self, sizes):
-        """See ``Input``."""
         return (*SPARSE.tensors(sizes), *TOKENS.tensors(sizes))
 
     def _arrays_of(self, features):
         return _joined(SPARSE.arrays_of(features.terms), TOKENS.arrays_of(features.tokens))
 
     def tensors_of(self, arrays):
-        """See ``FeatureKind``."""
         tokens = {"indptr": arrays["token_indptr"], "tokens": arrays["tokens"]}
         return {**SPARSE.tensors_of(arrays), **TOKENS.tensors_of(tokens)}
 
@@ -470,7 +455,6 @@ class Joined(FeatureKind):
         return {**decided, "text_features": texts["tokens"]} if texts else decided
 
     def example(self, sizes, count=2, draw=None):
-        """See ``FeatureKind``."""
         vocabulary = {"num_features": sizes.get("vocabulary_size") or 2}
         return _joined(
             SPARSE.example(sizes, count, draw), TOKENS.example(vocabulary, count, draw)
@@ -486,30 +470,25 @@ class Image(FeatureKind):
     """Images as pixels."""
 
     name, description, prompt, chunk_field = "image", "images", "a path", "images"
-    columns = (Pixels("images", "image/raw"),)
+    columns: tuple[Column, ...] = (Pixels("images", "image/raw"),)
     inputs, encoder, is_image = ("images",), "resnet", True
 
     def describe(self, sizes):
-        """See ``FeatureKind``."""
         return f"images of {' x '.join(map(str, sizes['image_shape']))}"
 
     def tensors(self, sizes):
-        """See ``Input``."""
         return (Tensor("images", "uint8", ("batch", *sizes["image_shape"])),)
 
     def typed(self, lines, places, num_features=None):
-        """See ``Input``."""
         return {"images": typed_lines.files_of_lines(lines, places), "names": lines}
 
     def _arrays_of(self, features):
         return {"images": features}
 
     def tensors_of(self, arrays):
-        """See ``FeatureKind``."""
         return {"images": arrays["images"]}
 
     def example(self, sizes, count=2, draw=None):
-        """See ``FeatureKind``."""
         draw = draw or np.random.default_rng(0)
         return {"images": draw.integers(0, 256, (count, *sizes["image_shape"]), np.uint8)}
 
@@ -517,29 +496,25 @@ class Image(FeatureKind):
 class Encoded(Image):
     """Images as files, which are decoded on the way to the model."""
 
-    name, description, prompt = "encoded", "encoded images", None
+    name, description = "encoded", "encoded images"
     columns = (Files("indptr", "content", "image/encoded", "image"),)
     inputs = ("image_bytes",)
 
     @property
     def decoded(self):
-        """See ``FeatureKind``."""
         return IMAGE
 
     def tensors(self, sizes):
-        """See ``Input``."""
         return (Tensor("image_bytes", "string", ("batch",)),)
 
     def _arrays_of(self, features):
         return joined_files(features)
 
     def tensors_of(self, arrays):
-        """See ``FeatureKind``."""
         (files,) = self.columns
         return {"image_bytes": files.files(arrays)}
 
     def decode(self, features, image_shape):
-        """See ``FeatureKind``."""
         from tfxc.data.images.decoding import decode_files
 
         return decode_files(features, image_shape)
@@ -563,7 +538,7 @@ ROW_KINDS = KINDS | {ENCODED.name: ENCODED}
 INPUTS = {TEXT.name: TEXT, **KINDS}
 
 
-def input_of(names):
+def input_of(names: Iterable[str]) -> Input | None:
     """The ``Input`` whose tensors have these names; None if there is no such one.
 
     Example:
@@ -573,6 +548,6 @@ def input_of(names):
     return next((kind for kind in INPUTS.values() if set(kind.inputs) == set(names)), None)
 
 
-def kind_of_matrix(features):
+def kind_of_matrix(features: Any) -> Sparse | Dense:
     """The kind of features that a reader gives as a matrix, sparse or dense."""
     return SPARSE if scipy.sparse.issparse(features) else DENSE

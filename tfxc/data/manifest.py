@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 
@@ -144,6 +144,12 @@ class SourceInfo(_Part):
     fingerprint: str | None = None
 
 
+def _known_kind(name):
+    if name not in KINDS:
+        raise ValueError(f"one of {', '.join(KINDS)} expected, found {name!r}")
+    return name
+
+
 class Manifest(_Part):
     """What a prepared folder holds.
 
@@ -167,7 +173,7 @@ class Manifest(_Part):
     name: str
     settings_fingerprint: str
     layout: Literal["blocks", "examples", "feature_set"]
-    feature_kind: Literal[tuple(KINDS)]
+    feature_kind: Annotated[str, pydantic.AfterValidator(_known_kind)]
     num_features: int
     vocabulary_size: int | None = None
     image_shape: tuple[int, int, int] | None = None
