@@ -1,5 +1,6 @@
 """Verbs called in this process, as the command line calls them."""
 
+import signal
 from typing import NamedTuple
 
 import pytest
@@ -25,6 +26,11 @@ class Outcome(NamedTuple):
         assert len(lines) == 1 and self.err.splitlines()[-1] == lines[0], self.err
         assert "Traceback" not in self.out + self.err
         return lines[0].removeprefix("tfxc: ")
+
+
+def default_signals():
+    """``preexec_fn`` of a child: nohup, which may run the tests, has SIGHUP ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def call(capsys, verb, *arguments):

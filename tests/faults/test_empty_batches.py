@@ -51,6 +51,7 @@ def test_savedmodels_of_every_head_and_of_the_quick_encoders(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("encoder", registry.names("encoder"))
 def test_savedmodels_of_every_encoder_with_every_head(tmp_path, encoder, head):
@@ -60,6 +61,7 @@ def test_savedmodels_of_every_encoder_with_every_head(tmp_path, encoder, head):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("encoder", registry.names("encoder"))
 def test_onnx_models_of_every_encoder(tmp_path, encoder):
     pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")

@@ -277,7 +277,9 @@ def check_rest(kind, disk):
         assert set(left) <= {".v.npy.unfinished", ".v.npy.progress"}
     elif kind in GOES_ON:
         stages = [path for path in left if TEMPORARY.search(path)]
-        known = re.compile(r"ranker/\.layer-\d\.unfinished|\.(teacher_logits|embeddings)")
+        known = re.compile(
+            r"(ranker/\.layer-\d|level-\d+/\.concat)\.unfinished|\.(teacher_logits|embeddings)"
+        )
         assert all(known.search(path) for path in stages), stages
     else:
         folders = [path for path in left if (disk / path).is_dir()]

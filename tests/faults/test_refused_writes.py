@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests import small_runs, tiny
-from tests.commands.calls import call, listing
+from tests.commands.calls import call, default_signals, listing
 from tfxc.commands import encode, evaluate, export, predict, prepare, report, train, verify
 
 NUMBERS = {
@@ -203,8 +203,9 @@ def test_a_preparation_that_is_stopped(tmp_path, number):
     before = {name: size for name, size in listing(tmp_path).items() if size is not None}
     command = [sys.executable, "-m", "tfxc", "prepare", "--config", tmp_path / "config.json"]
     process = subprocess.Popen(
-        [*command, "--prepared", tmp_path / "prepared"], stderr=subprocess.PIPE, text=True
-    )
+        [*command, "--prepared", tmp_path / "prepared"],
+        stderr=subprocess.PIPE, text=True, preexec_fn=default_signals,
+    )  # fmt: skip
     while not list((tmp_path / "prepared").glob(".*")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(number)

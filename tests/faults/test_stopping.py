@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests import tiny
+from tests.commands.calls import default_signals
 from tests.source_tree import ROOT
 
 CHILD = """
@@ -59,11 +60,9 @@ def test_a_closed_terminal_is_a_stop(tmp_path):
     terminal, slave = os.openpty()
     # setsid --ctty makes the terminal the child's own, so that closing it hangs up.
     command = ["setsid", "--ctty", sys.executable, "-c", CHILD, str(tmp_path / "received")]
-    # The tests themselves may have been started by nohup.
     child = subprocess.Popen(
-        command, stdin=slave, stdout=slave, stderr=slave, cwd=ROOT,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
-    )  # fmt: skip
+        command, stdin=slave, stdout=slave, stderr=slave, cwd=ROOT, preexec_fn=default_signals
+    )
     os.close(slave)
     assert b"started" in os.read(terminal, 100)
     os.close(terminal)
@@ -101,7 +100,7 @@ def test_repetitions_end_with_a_killed_parent_and_go_on(tmp_path):
     parent.kill()
     parent.communicate()
     wait_for(lambda: all("stopped by SIGTERM, saved" in log.read_text() for log in logs))
-    assert not running(tmp_path)
+    wait_for(lambda: not running(tmp_path))
 
 
 def wait_for(true, seconds=120):
@@ -112,7 +111,6 @@ def wait_for(true, seconds=120):
 
 
 def running(folder):
-    """Processes whose command line names a folder, a moment later."""
-    time.sleep(3)
+    """Processes whose command line names a folder."""
     found = subprocess.run(["pgrep", "-f", f"tfxc.train.*{folder}"], capture_output=True)
     return found.stdout.split()
