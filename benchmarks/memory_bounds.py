@@ -126,7 +126,7 @@ def measure_dev_share(_folder, examples):
     """Peak and bound of drawing a dev split of lists of three labels."""
     import numpy as np
 
-    from tfxc.data.formats.held_out import held_out_examples
+    from tfxc.data.held_out import held_out_examples
 
     held_out_examples([[0, 1, 2]] * 100, 0.1, 0)
     draw = np.random.default_rng(0)

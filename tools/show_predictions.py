@@ -14,11 +14,12 @@ def main(argv=None):
     """Shows predictions of a text model."""
     options = cli.tool_parser("show_predictions", __doc__)
     options.add_argument("--run", required=True, help="run folder (for its data's settings)")
+    cli.add_trust_option(options)
     options.add_argument("--savedmodel", required=True, help="folder written by tfxc export")
     options.add_argument("--split", default="test", help="default: test")
     options.add_argument("--count", type=cli.positive, default=5, help="examples (default: 5)")
     found = options.parse_args(argv)
-    examples = list(read_examples(found.run, found.split, found.count))
+    examples = list(read_examples(found.run, found.split, found.count, found.trust))
     import tensorflow as tf
 
     model = tf.saved_model.load(found.savedmodel)
@@ -34,12 +35,12 @@ def main(argv=None):
     return 0
 
 
-def read_examples(run, split, count):
+def read_examples(run, split, count, trust=False):
     """Every n-th example of a split, with more than one label: (text, labels)."""
-    from tfxc.data.formats.held_out import open_split
-    from tfxc.runs.folder import RunFolder
+    from tfxc.data.held_out import open_split
+    from tfxc.runs.loaded import load_run
 
-    data = RunFolder(run).config().data
+    data = load_run(run, trust=trust).config.data
     if split not in data.sources():
         raise ConfigError(
             f"the data has no split {split!r}",

@@ -77,13 +77,12 @@ def text_features():
 
 def readers():
     """The page of the data formats."""
-    from tfxc.data import formats
+    from tfxc.data.formats import BUILTIN_PACKAGE
+    from tfxc.data.formats.base import Reader
 
-    folder = Path(formats.__file__).parent.parent / "builtin"
-    builtin = sorted(file.parent.name for file in folder.glob("*/reader.py"))
-    modules = {name: f"tfxc.data.formats.{name}" for name in formats.FORMATS}
-    modules |= {f"builtin:{name}": f"tfxc.data.builtin.{name}.reader" for name in builtin}
-    classes = {name: importlib.import_module(path).READER for name, path in modules.items()}
+    classes = {name: registry.get("reader", name) for name in registry.names("reader")}
+    for name, module in sorted(registry.modules(BUILTIN_PACKAGE, "reader").items()):
+        classes[f"builtin:{name}"] = registry.class_in(module, Reader)
     introduction = (
         "`data.reader` names the format where the file's name does not, `data.reader_options` and "
         "`--reader-option` give its options. [Data](../data.md) says how formats are recognised."

@@ -145,7 +145,7 @@ def test_a_pipe_is_answered_line_by_line(text_run):
 
 
 @pytest.mark.parametrize("ending", [b"\x04", b"\x03", b"exit\n"])
-def test_typed_lines(text_run, ending):
+def test_typed_examples(text_run, ending):
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "tfxc", "predict", "--run", str(text_run), "--k", "2"],
@@ -203,7 +203,7 @@ def test_savedmodel_refuses_features_beyond_its_own(tmp_path):
     run = make_run(tmp_path / "run")
     export_savedmodel(load_run(run), run / "savedmodel")
     predictor = SavedModelPredictor(run / "savedmodel")
-    from tfxc.data.formats.unlabelled import chunk_of_lines
+    from tfxc.data.typed_examples import chunk_of_lines
 
     assert len(predictor(chunk_of_lines(["19:1"], "sparse")).labels[0]) == 5
     with pytest.raises(DataError, match="space the model was trained on"):

@@ -22,9 +22,8 @@ from tests.data.sources.examples import (
 )
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import DataError
-from tfxc.data import preparation, source_files
+from tfxc.data import held_out, preparation, source_files
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats import held_out
 from tfxc.data.kinds import DENSE, SPARSE
 from tfxc.data.manifest import Manifest, prepared_folder
 from tfxc.data.preparation import ensure_prepared, prepare

@@ -16,11 +16,13 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError, MachineError
 from tfxc.core.settings import MAX_LINE_BYTES, DataSettings
+from tfxc.data import typed_examples
 from tfxc.data.feature_sets.extraction import read_labels
 from tfxc.data.feature_sets.split import import_arrays
-from tfxc.data.formats import archives, open_reader, unlabelled
-from tfxc.data.formats.lines import Lines
+from tfxc.data.formats import open_reader
 from tfxc.data.label_ids import LabelNumbering
+from tfxc.data.parsing import archives
+from tfxc.data.parsing.lines import Lines
 from tfxc.data.preparation import prepare
 from tfxc.data.sources.matrices import load_matrix
 
@@ -168,7 +170,7 @@ def test_the_limit_is_a_setting(tmp_path):
 
 
 def test_blocks_and_chunks_end_by_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfxc.data.formats.lines.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("tfxc.data.parsing.lines.BLOCK_BYTES", 1000)
     monkeypatch.setattr("tfxc.data.formats.base.BLOCK_BYTES", 1000)
     path = tmp_path / "a.jsonl"
     path.write_text("".join(f'{{"text": "{"x" * 300}", "labels": {i}}}\n' for i in range(9)))
@@ -246,12 +248,12 @@ def test_a_large_member_of_a_tar_archive_is_refused(tmp_path, monkeypatch):
 
 
 def test_an_endless_line_of_a_pipe_is_refused(monkeypatch):
-    monkeypatch.setattr(unlabelled, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(typed_examples, "MAX_LINE_BYTES", 1000)
     source, sink = os.pipe()
     os.write(sink, b"first\n" + b"x" * 2000)
     os.close(sink)
     with pytest.raises(DataError, match=r"standard input:2: a line of at most 1,000 bytes"):
-        list(unlabelled.available_lines(source))
+        list(typed_examples.available_lines(source))
     os.close(source)
 
 

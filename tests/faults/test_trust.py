@@ -115,6 +115,17 @@ def test_a_trusted_run_is_opened_by_commands(run, capsys):
     assert (run / "savedmodel" / "saved_model.pb").exists()
 
 
+def test_a_reader_is_looked_at(tmp_path):
+    folder = make_run(tmp_path / "run")
+    path = folder / "config.json"
+    tree = json.loads(path.read_text())
+    tree["data"]["reader"] = "no_such_module:Reader"
+    path.write_text(json.dumps(tree))
+    with pytest.raises(ConfigError, match=r"data.reader is 'no_such_module:Reader'.*--trust"):
+        load_run(folder)
+    assert load_run(folder, trust=True).config.data.reader == "no_such_module:Reader"
+
+
 @pytest.mark.parametrize("section", ["encoder", "head", "objective", "recipe", "techniques"])
 def test_every_section_is_looked_at(tmp_path, section):
     folder = make_run(tmp_path / "run", recipe={"name": "fit"})
@@ -183,15 +194,15 @@ def test_nothing_in_the_package_runs_what_it_reads():
     assert found == {
         "tfxc/__init__.py",  # parts of tfxc by their names, as in the next ones
         "tfxc/__main__.py",
-        "tfxc/data/formats/__init__.py",
-        "tfxc/data/formats/unlabelled.py",
         "tfxc/exports/convert.py",
         "tfxc/exports/onnx.py",
-        "tfxc/core/registry.py",  # methods of a config, see above
-        "tfxc/data/formats/pickles.py",  # arrays and plain values only
+        "tfxc/core/registry.py",  # methods and readers of a config, see above
+        "tfxc/data/parsing/pickles.py",  # arrays and plain values only
     }
 
 
 def test_modules_of():
     tree = {"techniques": [{"name": "ema"}, {"name": "a.b:C"}], "data": {"x": {"name": "m:R"}}}
     assert registry.modules_of(tree) == {"techniques.1.name": "a.b:C", "data.x.name": "m:R"}
+    tree = {"data": {"reader": "a.b:C", "train": "builtin:apidocs"}, "recipe": {"reader": None}}
+    assert registry.modules_of(tree) == {"data.reader": "a.b:C"}

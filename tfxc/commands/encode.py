@@ -71,7 +71,8 @@ def _computation(options):
 
 
 def _chunks(options, loaded):
-    from tfxc.data.formats.unlabelled import chunks_of_pipe, open_like
+    from tfxc.data.formats import open_like
+    from tfxc.data.typed_examples import chunks_of_pipe
 
     if options.file == "-":
         width = loaded.manifest["num_features"]

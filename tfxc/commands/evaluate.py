@@ -155,7 +155,7 @@ def reader_of_file(loaded, path, options):
 
 def texts_of_examples(loaded, options, split, wanted):
     """{example: text} of examples of what ``examples`` chose, where they are texts."""
-    from tfxc.data.formats.held_out import open_split
+    from tfxc.data.held_out import open_split
     from tfxc.reports.texts import texts_of
 
     if loaded.text_features is None or (split == "train" and not options.data):

@@ -119,7 +119,7 @@ def _answer_file(predictor, write, options):
 
 
 def _open(options, takes):
-    from tfxc.data.formats.unlabelled import open_like, open_unlabelled
+    from tfxc.data.formats import open_like, open_unlabelled
 
     given = dict(options.reader_option)
     if not options.run:
@@ -131,7 +131,7 @@ def _open(options, takes):
 
 
 def _answer_pipe(predictor, write, batch_size):
-    from tfxc.data.formats.unlabelled import chunks_of_pipe
+    from tfxc.data.typed_examples import chunks_of_pipe
 
     pipe = sys.stdin.fileno()
     for chunk in chunks_of_pipe(pipe, predictor.takes, predictor.num_features, batch_size):
@@ -143,8 +143,8 @@ def _converse(predictor, min_score):
     with contextlib.suppress(ImportError):  # there is none on some systems
         import readline  # noqa: F401  (gives input() its line editing)
 
-    from tfxc.data.formats.unlabelled import chunk_of_lines
     from tfxc.data.kinds import INPUTS
+    from tfxc.data.typed_examples import chunk_of_lines
 
     print(f"Type {INPUTS[predictor.takes].prompt} and Enter; exit or Ctrl-D ends.")
     while True:

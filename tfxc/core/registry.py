@@ -13,26 +13,30 @@ from pathlib import Path
 
 from tfxc.core.errors import ConfigError
 
+#: The kinds of methods.
 KINDS = ("encoder", "head", "objective", "technique", "recipe")
+# The packages of other kinds than ``tfxc.heads`` is of heads.
+_PACKAGES = {"reader": "tfxc.data.formats"}
 _CONTRACT = "base"  # the file of the base class
-_PACKAGE = Path(__file__).parents[1]
+_NAMING = ("name", "reader")  # keys of a config whose values name a class
+_ROOT = Path(__file__).parents[2]
 
 
 def names(kind):
-    """The names of all methods of a kind, sorted.
+    """The names of all methods of a kind, or of all readers, sorted.
 
     Example:
         >>> "mach" in names("head")
         True
     """
-    return sorted(_modules(kind))
+    return sorted(modules(_package(kind), kind))
 
 
 def get(kind, name):
-    """The class of a method.
+    """The class of a method or reader.
 
     Args:
-        kind: one of ``KINDS``.
+        kind: one of ``KINDS``, or ``"reader"``.
         name: file name without ``.py``, or ``"module:Class"``.
 
     Raises:
@@ -40,27 +44,42 @@ def get(kind, name):
     """
     if ":" in name:
         return _external(kind, name)
-    modules = _modules(kind)
-    if name not in modules:
+    known = modules(_package(kind), kind)
+    if name not in known:
         raise ConfigError(
-            f"there is no {kind} {name!r}{nearest(name, modules)}",
-            fix=f"choose one of: {', '.join(sorted(modules))}",
+            f"there is no {kind} {name!r}{nearest(name, known)}",
+            fix=f"choose one of: {', '.join(sorted(known))}",
         )
-    return _the_class(importlib.import_module(modules[name]), base_class(kind))
+    return class_in(known[name], base_class(kind))
 
 
-def _modules(kind):
-    """The modules that have the classes of a kind's methods, ``{name: module}``."""
-    package = f"tfxc.{kind}s"
-    folder = _PACKAGE / f"{kind}s"
+def modules(package, kind):
+    """The modules of a package that have a class each, found by their files, not imported.
+
+    Args:
+        package: e.g. ``"tfxc.heads"``.
+        kind: the name of the file with the class where this is a package of its own.
+
+    Returns:
+        Dict of the modules by the names of what they define.
+
+    Example:
+        >>> modules("tfxc.heads", "head")["tree"]
+        'tfxc.heads.tree.head'
+    """
+    folder = _ROOT.joinpath(*package.split("."))
     files = (path.stem for path in folder.glob("[a-z]*.py"))
     found = {name: f"{package}.{name}" for name in files if name != _CONTRACT}
     folders = (path.parent.name for path in folder.glob(f"*/{kind}.py"))
     return found | {name: f"{package}.{name}.{kind}" for name in folders}
 
 
+def _package(kind):
+    return _PACKAGES.get(kind, f"tfxc.{kind}s")
+
+
 def modules_of(tree, where=""):
-    """The methods of a config that are outside of tfxc: what opening it would import.
+    """The methods and readers of a config that are outside of tfxc: what it would import.
 
     Args:
         tree: a config as a nested dict, or a part of one.
@@ -79,13 +98,13 @@ def modules_of(tree, where=""):
         place = f"{where}.{key}" if where else str(key)
         if isinstance(value, dict | list):
             found |= modules_of(value, place)
-        elif key == "name" and isinstance(value, str) and ":" in value:
+        elif key in _NAMING and isinstance(value, str) and ":" in value:
             found[place] = value
     return found
 
 
 def refuse_modules(tree, where):
-    """Refuses the config of a run that names methods outside of tfxc: nothing was imported yet.
+    """Refuses the config of a run that names classes outside of tfxc: nothing was imported yet.
 
     Args:
         tree: the config as a nested dict.
@@ -105,7 +124,7 @@ def refuse_modules(tree, where):
 
 def base_class(kind):
     """The base class of a kind, e.g. ``tfxc.heads.base.Head``."""
-    module = importlib.import_module(f"tfxc.{kind}s.base")
+    module = importlib.import_module(f"{_package(kind)}.base")
     return getattr(module, kind.capitalize())
 
 
@@ -214,7 +233,13 @@ def nearest(word, known):
     return f", did you mean {close[0]!r}?" if close else ""
 
 
-def _the_class(module, base):
+def class_in(module, base):
+    """The one class of a module that is derived from ``base``.
+
+    Args:
+        module: its name, as ``modules`` gives it.
+    """
+    module = importlib.import_module(module)
     found = [
         item
         for item in vars(module).values()
@@ -232,6 +257,7 @@ def _external(kind, name):
         raise ConfigError(f"cannot load {kind} {name!r}: {error}", fix="check the name") from error
     if not (inspect.isclass(found) and issubclass(found, base_class(kind))):
         raise ConfigError(
-            f"{name!r} is no {kind}", fix=f"derive it from tfxc.{kind}s.base.{kind.capitalize()}"
+            f"{name!r} is no {kind}",
+            fix=f"derive it from {_package(kind)}.base.{kind.capitalize()}",
         )
     return found

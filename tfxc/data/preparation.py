@@ -25,7 +25,7 @@ from tfxc.core.settings import ImageSettings
 from tfxc.core.threads import thread_count
 from tfxc.data.conversion import Converter, check_kind, tell_unused
 from tfxc.data.feature_sets.preparation import names_feature_sets, prepare_feature_sets
-from tfxc.data.formats.held_out import open_split
+from tfxc.data.held_out import open_split
 from tfxc.data.images.conversion import ImageConverter, nothing_decoded
 from tfxc.data.kinds import kind_of_matrix
 from tfxc.data.label_ids import LabelNumbering, joined_labels

@@ -10,12 +10,12 @@ from pathlib import Path
 from tfxc.core import checksums
 from tfxc.core.errors import DataError, MachineError
 from tfxc.core.files import check_local, checksum, write_json
-from tfxc.data.formats.archives import is_shard_pattern, shard_files
 from tfxc.data.manifest import SourceInfo
+from tfxc.data.parsing.archives import is_shard_pattern, shard_files
 
 # In a prepared folder: sizes and times of the sources when their content was last compared.
 STAMPS_FILE = "sources.json"
-_BUILTIN = "builtin:"
+BUILTIN = "builtin:"
 
 
 def find_sources(settings):
@@ -55,7 +55,7 @@ def expand(written):
 
 def is_builtin(source):
     """Whether a source is a set that comes with the package."""
-    return str(source).startswith(_BUILTIN)
+    return str(source).startswith(BUILTIN)
 
 
 def describe_sources(settings, sources, fingerprints, stamps):

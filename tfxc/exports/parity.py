@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import UserError
-from tfxc.data.formats.held_out import open_split
+from tfxc.data.held_out import open_split
 from tfxc.data.kinds import KINDS
 from tfxc.exports.checking import checked_difference, sample_rows, scaled, tolerance_of
 from tfxc.inference.searcher import Searcher

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tfxc.core.cache import cache_of
 from tfxc.core.errors import UserError
 from tfxc.core.files import atomic_file, checksum
 
@@ -67,11 +68,6 @@ def row_adam_was_asked():
     return row_adam.cache_info().currsize > 0
 
 
-def cache_folder():
-    """``TFXC_CACHE`` of the environment, or ``~/.cache/tfxc``."""
-    return Path(os.environ.get("TFXC_CACHE") or "~/.cache/tfxc").expanduser()
-
-
 def processor():
     """The kind of processor of this machine, on every architecture: a compiled file fits one kind.
 
@@ -105,7 +101,7 @@ def _compiler():
 
 def _library(compiler):
     """Path of the compiled file, made if it is not there or damaged."""
-    folder, name = cache_folder(), f"row_adam-{_fingerprint(compiler)}"
+    folder, name = cache_of(), f"row_adam-{_fingerprint(compiler)}"
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     _refuse_others(folder)
     with _alone(folder / f"{name}.lock"):

@@ -1,11 +1,11 @@
 """Presets of keras-hub, turned into folders as the model hubs lay them out."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 
+from tfxc.core.cache import cache_of
 from tfxc.core.errors import ConfigError
 from tfxc.core.files import atomic_folder, write_json
 from tfxc.pretrained.weight_names import WORDS, layer_parts, layer_prefix
@@ -32,11 +32,10 @@ def preset_folder(preset, where):
         ConfigError: keras-hub is not installed, has no such preset, or the network is none of
             those built here.
     """
-    cache = Path(os.environ.get("TFXC_CACHE") or "~/.cache/tfxc").expanduser()
     changed = Path(preset) / "config.json"
     key = f"{preset} {changed.stat().st_mtime_ns if changed.is_file() else ''}"
     digest = hashlib.sha256(key.encode("utf-8")).hexdigest()[:8]
-    folder = cache / "presets" / f"{Path(preset).name}-{digest}"
+    folder = cache_of() / "presets" / f"{Path(preset).name}-{digest}"
     if not (folder / "config.json").is_file():
         keras_hub, numpy = _packages(where)
         try:

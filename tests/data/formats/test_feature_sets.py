@@ -7,9 +7,8 @@ from tests.contracts.formats import ReaderContract, concatenated
 from tests.data.feature_sets.examples import vectors, write_set
 from tests.data.formats.test_webdataset import write_tar
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.formats import detect_format, open_reader
-from tfxc.data.formats.catalogs import Catalog
-from tfxc.data.formats.unlabelled import open_unlabelled
+from tfxc.data.formats import detect_format, open_reader, open_unlabelled
+from tfxc.data.parsing.catalogs import Catalog
 
 CATALOG = """split,treeoflife_id,kingdom,species
 train,a1,Plantae,Poa annua

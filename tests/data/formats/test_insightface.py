@@ -15,7 +15,7 @@ from tests.data.formats.recordio_writer import (
 )
 from tfxc.core.errors import DataError
 from tfxc.data.formats import open_reader
-from tfxc.data.formats.recordio import read_record
+from tfxc.data.parsing.recordio import read_record
 
 LABELS = [0, 0, 0, 1, 1, 2, 2, 2, 2]
 # The magic number where the file has to cut the record, and where it has not.

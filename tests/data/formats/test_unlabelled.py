@@ -1,6 +1,5 @@
 """Examples without labels."""
 
-import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +8,7 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.conversion import Converter
-from tfxc.data.formats.unlabelled import available_lines, chunk_of_lines, open_unlabelled
+from tfxc.data.formats import open_reader, open_unlabelled
 from tfxc.data.kinds import KINDS
 
 
@@ -38,11 +37,30 @@ def test_json_lines(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "x"}\n\n{"text": "y", "labels": 7}\n')
     assert texts_of(open_unlabelled(path, "text", defaults={"labels_field": "tags"})) == ["x", "y"]
-    for line, problem in (("[1]", "an object"), ('{"text": 1}', "an object"), ("{", "JSON object"),
-                          ('{"text": "\\ud800"}', "surrogate")):  # fmt: skip
+    for line, problem in (("[1]", "JSON object"), ('{"text": 1}', "a string"), ("{}", "missing"),
+                          ("{", "JSON object"), ('{"text": "\\ud800"}', "surrogate")):  # fmt: skip
         path.write_text(f'{{"text": "x"}}\n{line}\n')
         with pytest.raises(DataError, match=rf"a.jsonl:2.*{problem}"):
             texts_of(open_unlabelled(path, "text"))
+
+
+def test_readers_without_labels_are_no_training_data(tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(ConfigError, match="examples with labels expected, the format 'lines' has"):
+        open_reader(tmp_path / "a.txt", "lines")
+    with pytest.raises(DataError, match=r"the header 'num_points .* found 'x'"):
+        open_reader(tmp_path / "a.txt")
+    with pytest.raises(DataError, match="cannot tell the format"):
+        open_reader(__file__)
+
+
+def test_one_image(tmp_path):
+    path = tmp_path / "cat.JPG"
+    path.write_bytes(b"jpeg")
+    (chunk,) = open_unlabelled(path, "image").chunks(8)
+    assert (chunk.images, chunk.names, chunk.labels) == ([b"jpeg"], [str(path)], [[]])
+    with pytest.raises(DataError, match="cannot tell the format"):
+        open_unlabelled(path, "text")
 
 
 def test_unknown_options_are_refused(tmp_path):
@@ -52,7 +70,7 @@ def test_unknown_options_are_refused(tmp_path):
         with pytest.raises(ConfigError, match="unknown option 'sep'"):
             open_unlabelled(tmp_path / name, "text", options={"sep": ";"})
         open_unlabelled(tmp_path / name, "text", defaults={"sep": ";"})
-    with pytest.raises(ConfigError, match="unknown data format 'json', did you mean 'jsonl'"):
+    with pytest.raises(ConfigError, match="no reader 'json', did you mean 'jsonl'"):
         open_unlabelled(tmp_path / "a.jsonl", "text", "json")
 
 
@@ -63,37 +81,6 @@ def test_defaults_are_used_where_they_fit(tmp_path):
     chosen = {"text_field": "title"}
     found = open_unlabelled(tmp_path / "a.jsonl", "text", options=chosen, defaults=defaults)
     assert texts_of(found) == ["y"]
-
-
-def test_available_lines_of_a_pipe():
-    reading, writing = os.pipe()
-    lines = available_lines(reading)
-    os.write(writing, b"one\r\ntw")
-    assert next(lines) == (1, [b"one"])
-    os.write(writing, b"o\n\nfour\nrest")
-    assert next(lines) == (2, [b"two", b"", b"four"])
-    os.close(writing)
-    assert list(lines) == [(5, [b"rest"])]
-    os.close(reading)
-
-
-def test_lines_of_each_kind():
-    assert chunk_of_lines([b"a\xc3\xb6", "b"], "text").texts == ["aö", "b"]
-    bags = chunk_of_lines(["2:1 0:0.5 2:2", ""], "sparse", 4).features
-    assert bags.toarray().tolist() == [[0.5, 0, 3, 0], [0, 0, 0, 0]]
-    assert chunk_of_lines(["5:1"], "sparse").features.shape == (1, 6)
-    vectors = chunk_of_lines(["1,2", " -3  4e1 "], "dense", 2).features
-    assert vectors.dtype == np.float32 and vectors.tolist() == [[1, 2], [-3, 40]]
-
-
-@pytest.mark.parametrize(("line", "kind"), [
-    (b"\xff", "text"), ("\ud800", "text"), ("a b", "sparse"), ("1:x", "sparse"), ("4:1", "sparse"),
-    ("-1:1", "sparse"), ("1:nan", "sparse"), ("1 2 3", "dense"), ("1", "dense"), ("1 inf", "dense"),
-])  # fmt: skip
-def test_malformed_lines_are_named(line, kind):
-    good = {"text": "x", "sparse": "0:1", "dense": "1 2 3 4"}[kind]
-    with pytest.raises(DataError, match="pipe:8"):
-        chunk_of_lines([good, line], kind, 4, "pipe", first=7)
 
 
 def bags(count=7):

@@ -201,7 +201,7 @@ def test_real_texts(name, tmp_path):
 
 def raw_texts(path, count):
     """Lines of a file as they are: any text does for comparing two vectorisers."""
-    from tfxc.data.formats.lines import Lines
+    from tfxc.data.parsing.lines import Lines
 
     lines = (line for _, line in Lines(path).texts())
     return [f"{line}\n" for line, _ in zip(lines, range(count), strict=False)]

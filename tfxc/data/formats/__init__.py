@@ -1,56 +1,37 @@
-"""Readers: one file per data format, each a stream of ``tfxc.data.chunk.Chunk``."""
+"""Readers: one file per data format, each a stream of ``tfxc.data.chunk.Chunk``.
 
-import contextlib
-import importlib
+The file's name is the format's name in configs. What a reader stands for, and how its files are
+recognised, is written on its class (``tfxc.data.formats.base.Reader``). A reader outside of tfxc is
+named ``"module:Class"``.
+"""
+
 import inspect
 from pathlib import Path
 
+from tfxc.core import registry
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import existing_file
-from tfxc.core.registry import nearest
-from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.data.feature_sets.feature_set import is_feature_set
-from tfxc.data.formats import cifar, image_folder
-from tfxc.data.formats.archives import is_shard_pattern, is_tar, tar_members
-from tfxc.data.formats.arrays import array_names
-from tfxc.data.formats.base import Reader, TextReader
-from tfxc.data.formats.lines import Lines
+from tfxc.core.settings import MAX_LINE_BYTES, DataSettings
+from tfxc.data.formats.base import Reader
+from tfxc.data.parsing.candidate import Candidate
+from tfxc.data.source_files import BUILTIN, is_builtin
 
-__all__ = ["FORMATS", "Reader", "TextReader", "detect_format", "open_reader"]
+__all__ = ["detect_format", "open_like", "open_reader", "open_unlabelled"]
 
-#: Names of the formats; the name is also the module's.
-FORMATS = (
-    "xc_repository", "svmlight", "jsonl", "delimited", "pecos", "matrix",
-    "image_folder", "cifar", "image_arrays", "insightface", "webdataset",
-    "feature_set",
-)  # fmt: skip
-
-_BUILTIN = "builtin:"
-_COMPRESSED = {".gz", ".xz"}
-_BY_SUFFIX = {
-    ".jsonl": "jsonl",
-    ".csv": "delimited",
-    ".tsv": "delimited",
-    ".svm": "svmlight",
-    ".svmlight": "svmlight",
-    ".libsvm": "svmlight",
-    ".rec": "insightface",
-}
-_IMAGE_ARRAYS = {"images", "images_packed"}
-_READABLE = (
-    ".jsonl, .csv, .tsv, .svm, .svmlight, .libsvm and .txt with the header of the Extreme "
-    "Classification Repository, each also as .gz or .xz; .npz; a PECOS folder; builtin:apidocs, "
-    "builtin:glyphs; of images a folder per class, CIFAR's archives, .rec, and .tar or .tar.gz "
-    "shards"
-)
+_KIND = "reader"
+#: The package of the data sets that come with tfxc.
+BUILTIN_PACKAGE = "tfxc.data.builtin"
 
 
-def open_reader(path, name=None, *, longest_line=MAX_LINE_BYTES, **options):
+def open_reader(
+    path, name: str | None = None, *, longest_line: int = MAX_LINE_BYTES, **options
+) -> Reader:
     """Opens a data file, a data folder or a built-in data set.
 
     Args:
         path: the file or folder, or ``"builtin:NAME"`` for a data set that comes with the package.
-        name: a name of ``FORMATS``; None = decided by the file's shape (see ``detect_format``).
+        name: a format's name, or ``"module:Class"`` of a ``Reader`` outside of tfxc; None =
+            decided by the file's shape (see ``detect_format``).
         longest_line: ``max_line_bytes`` of a reader that has this option and is not given it.
         **options: the reader's own options.
 
@@ -58,7 +39,8 @@ def open_reader(path, name=None, *, longest_line=MAX_LINE_BYTES, **options):
         A ``Reader``.
 
     Raises:
-        ConfigError: an unknown format or option, or ``longest_line`` for a format without lines.
+        ConfigError: an unknown format or option, a format without labels, or ``longest_line`` for
+            a format without lines.
         DataError: the file is missing, or its format cannot be told from its name.
 
     Example:
@@ -66,18 +48,11 @@ def open_reader(path, name=None, *, longest_line=MAX_LINE_BYTES, **options):
         >>> for chunk in reader.chunks(1000):                             # doctest: +SKIP
         ...     print(len(chunk), chunk.texts[0], chunk.labels[0])
     """
-    if str(path).startswith(_BUILTIN):
-        reader_class, arguments = _builtin(str(path).removeprefix(_BUILTIN)), ()
+    if is_builtin(path):
+        reader_class, arguments = _builtin(str(path).removeprefix(BUILTIN)), ()
     else:
-        name = detect_format(path) if name is None else name
-        if name not in FORMATS:
-            raise ConfigError(
-                f"unknown data format {name!r}{nearest(name, FORMATS)}",
-                fix=f"choose one of: {', '.join(FORMATS)}",
-            )
-        module = importlib.import_module(f"{__name__}.{name}")
-        reader_class, arguments = module.READER, (path,)
-    known = inspect.signature(reader_class).parameters
+        reader_class, arguments = _labelled(name or detect_format(path), path), (path,)
+    known = _options(reader_class)
     if "max_line_bytes" in known:
         options.setdefault("max_line_bytes", longest_line)
     elif longest_line != MAX_LINE_BYTES:
@@ -86,103 +61,133 @@ def open_reader(path, name=None, *, longest_line=MAX_LINE_BYTES, **options):
             where="data.max_line_bytes",
             fix="remove it",
         )
-    _check_options(reader_class, options, path)
+    _check_options(reader_class, options, known, path)
     return reader_class(*arguments, **options)
 
 
-def detect_format(path):
-    """The name of the format of ``path``.
+def open_unlabelled(
+    path,
+    takes: str,
+    reader: str | None = None,
+    options: dict | None = None,
+    defaults: dict | None = None,
+) -> Reader:
+    """Opens a file of examples whose labels, if it has any, do not matter.
 
-    It is told by the name's ending; for ``.txt`` by the first line, for ``.npz`` by the names of
-    the arrays, for tar archives by the first member, for a folder by the files in it.
+    Args:
+        path: any file ``open_reader`` reads, and those of readers without labels
+            (``Reader.has_labels``): plain text, an image file, a matrix alone. A folder of images
+            may have them at any depth; they are taken in the order of their paths. Where a reader
+            has the option ``labelled``, the file needs no labels.
+        takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``: what the model takes.
+        reader: the format's name, as of ``open_reader``; None recognises it.
+        options: the reader's options.
+        defaults: options that are used where the reader has such ones.
+
+    Raises:
+        ConfigError: an unknown format or option.
+        DataError: no such file, or its format cannot be told.
+
+    Example:
+        >>> open_unlabelled("questions.txt", "text").path     # doctest: +SKIP
+        PosixPath('questions.txt')
+    """
+    options = dict(options or {})
+    if is_builtin(path):
+        return open_reader(path, **options)
+    reader_class = registry.get(_KIND, reader or detect_format(path, takes))
+    known = _options(reader_class)
+    usable = {key: value for key, value in (defaults or {}).items() if key in known}
+    if "labelled" in known:
+        known = [name for name in known if name not in reader_class.label_options]
+        usable = {key: value for key, value in usable.items() if key in known}
+        usable["labelled"] = False
+    _check_options(reader_class, options, known, path)
+    return reader_class(path, **{**usable, **options})
+
+
+def open_like(
+    path, data: DataSettings, takes: str, reader: str | None = None, options: dict | None = None
+) -> Reader:
+    """Opens a file of unlabelled examples in the format of a training file, where it looks alike.
+
+    Args:
+        path, takes, reader, options: as of ``open_unlabelled``.
+        data: section ``data`` of the config; its reader counts where ``path`` ends as its training
+            file does, its options where the format has such ones.
+    """
+    alike = Path(path).suffixes == Path(data.train).suffixes
+    reader = reader or (data.reader if alike else None)
+    defaults = {**data.reader_options, "max_line_bytes": data.max_line_bytes}
+    return open_unlabelled(path, takes, reader, options, defaults)
+
+
+def detect_format(path, takes: str | None = None) -> str:
+    """The name of the format of ``path``: the readers are asked whether it is theirs.
+
+    Args:
+        path: a file, a folder or a pattern of tar shards.
+        takes: as of ``open_unlabelled``; None = the labels are needed.
 
     Raises:
         DataError: the file is missing or of no readable shape.
+
+    Example:
+        >>> detect_format("train.csv.gz")     # doctest: +SKIP
+        'delimited'
     """
-    if is_shard_pattern(path):
-        return "webdataset"
-    path = Path(path)
-    if path.is_dir():
-        return _detect_folder(path)
-    existing_file(path)
-    if path.suffix == ".npz":
-        return _detect_arrays(path)
-    if is_tar(path.name):
-        return _detect_archive(path)
-    suffix = Path(path.stem).suffix if path.suffix in _COMPRESSED else path.suffix
-    if suffix == ".txt":
-        return _detect_text(path)
-    if suffix in _BY_SUFFIX:
-        return _BY_SUFFIX[suffix]
+    candidate = Candidate(path, takes)
+    if not (candidate.is_pattern or candidate.is_folder):
+        existing_file(path)
+    readers = _readers(takes)
+    for name, reader in sorted(readers.items(), key=lambda item: -item[1].specificity):
+        if reader.recognises(candidate):
+            return name
     raise DataError(
-        f"cannot tell the format from the name; readable are {_READABLE}",
+        "cannot tell the format from the name; readable are "
+        + "; ".join(reader.summary_of_files() for reader in readers.values()),
         where=path,
-        fix=f"rename it or give its format by name: {', '.join(FORMATS)}",
+        fix=f"rename it or give its format by name: {', '.join(readers)}",
     )
 
 
-def _detect_folder(path):
-    if is_feature_set(path):
-        return "feature_set"
-    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    files = {entry.name for entry in entries if entry.is_file()}
-    endings = {Path(name).suffix.lower() for name in files}
-    if not files.isdisjoint(cifar.MARKERS):
-        return "cifar"
-    if ".rec" in endings:
-        return "insightface"
-    if any(map(is_tar, files)):
-        return "webdataset"
-    if any(name.startswith("Y.") for name in files):
-        return "pecos"
-    of_images = len(files) < len(entries) or not endings.isdisjoint(image_folder.EXTENSIONS)
-    return "image_folder" if of_images else "pecos"
+def _readers(takes):
+    """The readers that come into question, by name."""
+    readers = {name: registry.get(_KIND, name) for name in registry.names(_KIND)}
+    return {name: reader for name, reader in readers.items() if takes or reader.has_labels}
 
 
-def _detect_arrays(path):
-    try:
-        names = array_names(path)
-    except DataError:
-        return "matrix"  # which says what is wrong with it
-    return "matrix" if _IMAGE_ARRAYS.isdisjoint(names) else "image_arrays"
-
-
-def _detect_archive(path):
-    with contextlib.closing(tar_members(path)) as members:
-        first = next((member.name for member, _ in members), "")
-    return "webdataset" if set(Path(first).parts).isdisjoint(cifar.FOLDERS) else "cifar"
-
-
-def _detect_text(path):
-    from tfxc.data.formats.xc_repository import parse_header
-
-    if parse_header(Lines(path).first()) is not None:
-        return "xc_repository"
-    raise DataError(
-        "a .txt file is expected to open with 'num_points num_features num_labels' (Extreme "
-        "Classification Repository)",
-        where=f"{path}:1",
-        fix=f"add the header or give the format by name: {', '.join(FORMATS)}",
-    )
+def _labelled(name, path):
+    reader = registry.get(_KIND, name)
+    if not reader.has_labels:
+        raise ConfigError(
+            f"examples with labels expected, the format {name!r} has none",
+            where=path,
+            fix=f"choose one of: {', '.join(_readers(None))}",
+        )
+    return reader
 
 
 def _builtin(name):
-    folder = Path(__file__).parent.parent / "builtin"
-    known = sorted(file.parent.name for file in folder.glob("*/reader.py"))
-    if name not in known:
+    modules = registry.modules(BUILTIN_PACKAGE, _KIND)
+    if name not in modules:
         raise ConfigError(
-            f"unknown built-in data set {name!r}{nearest(name, known)}",
-            fix=f"choose one of: {', '.join(known)}",
+            f"unknown built-in data set {name!r}{registry.nearest(name, modules)}",
+            fix=f"choose one of: {', '.join(sorted(modules))}",
         )
-    return importlib.import_module(f"tfxc.data.builtin.{name}.reader").READER
+    return registry.class_in(modules[name], Reader)
 
 
-def _check_options(reader_class, options, path):
-    known = [name for name in inspect.signature(reader_class).parameters if name != "path"]
+def _options(reader_class):
+    return [name for name in inspect.signature(reader_class).parameters if name != "path"]
+
+
+def _check_options(reader_class, options, known, path):
     for option in options:
         if option not in known:
             raise ConfigError(
-                f"unknown option {option!r} of {reader_class.__name__}{nearest(option, known)}",
+                f"unknown option {option!r} of {reader_class.__name__}"
+                f"{registry.nearest(option, known)}",
                 where=path,
                 fix=f"choose of: {', '.join(known)}" if known else "it has no options",
             )

@@ -1,19 +1,34 @@
-"""What every reader does: find its file, cut it into chunks, refuse impossible label names."""
+"""What every reader does: recognise its files, and cut them into chunks."""
 
 import abc
+from collections.abc import Iterator
 from pathlib import Path
 
-from tfxc.core.errors import ConfigError, DataError
+import numpy as np
+
+from tfxc.core.errors import ConfigError
 from tfxc.core.files import existing_file
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats.lines import BLOCK_BYTES, Lines
+from tfxc.data.parsing.candidate import Candidate
+from tfxc.data.parsing.lines import BLOCK_BYTES, COMPRESSED, Lines
 
 
 class Reader(abc.ABC):
     """A data file as a stream of chunks.
 
+    A format is a file of this folder with one class derived from this one; the file's name is the
+    format's. The class says how its files are recognised, the constructor's arguments behind
+    ``path`` are its options. One that has the option ``labelled`` reads files without labels as
+    well, with ``labelled=False``.
+
     Attributes:
+        suffixes: endings of the names of its files.
+        compressed: endings that may follow these, as ``.gz``.
+        summary: one phrase on its files, for a message; empty = their endings.
+        specificity: of readers that recognise the same thing, the one with the highest gets it.
+        has_labels: whether its files have labels; others are only read to find their labels.
+        label_options: options about labels, which mean nothing where these are not read.
         path: the file or folder.
         num_labels: number of labels, or None where the format does not say.
         label_names: their names in the order of the format, or None where it only numbers them
@@ -32,12 +47,38 @@ class Reader(abc.ABC):
         DataError: there is nothing at ``path``.
     """
 
-    num_labels = None
-    label_names = None
-    num_features = None
-    num_examples = None
+    suffixes: tuple[str, ...] = ()
+    compressed: tuple[str, ...] = ()
+    summary: str = ""
+    specificity: int = 0
+    has_labels: bool = True
+    label_options: tuple[str, ...] = ()
 
-    def __init__(self, path, max_line_bytes=MAX_LINE_BYTES):
+    total_bytes: int | None = None
+    num_labels: int | None = None
+    label_names: list[str] | None = None
+    num_features: int | None = None
+    num_examples: int | None = None
+
+    @classmethod
+    def recognises(cls, candidate: Candidate) -> bool:
+        """Whether what lies at a path is of this format, as far as can be told without reading it.
+
+        A format that is also told by what is in a folder, an archive or the first line says so
+        here; the default goes by ``suffixes`` and ``compressed``.
+
+        Args:
+            candidate: what lies there.
+        """
+        return candidate.suffix(cls.compressed) in cls.suffixes
+
+    @classmethod
+    def summary_of_files(cls) -> str:
+        """``summary``, or the endings, and the endings of compressed files if there are any."""
+        files = cls.summary or ", ".join(cls.suffixes)
+        return f"{files} (also {', '.join(cls.compressed)})" if cls.compressed else files
+
+    def __init__(self, path, max_line_bytes: int = MAX_LINE_BYTES):
         self.path = Path(path)
         if type(max_line_bytes) is not int or max_line_bytes < 1:
             raise ConfigError(
@@ -50,10 +91,10 @@ class Reader(abc.ABC):
         self._lines = Lines(self.path, max_line_bytes)
 
     @property
-    def bytes_read(self):
+    def bytes_read(self) -> int:
         return self._lines.bytes_read
 
-    def chunks(self, size=4096):
+    def chunks(self, size: int = 4096) -> Iterator[Chunk]:
         """Yields the examples in file order as ``Chunk``s of ``size`` examples, the last smaller.
 
         A chunk whose lines or files take 64 MB ends there. Every call starts at the beginning of
@@ -67,7 +108,7 @@ class Reader(abc.ABC):
             raise ConfigError(f"a chunk size of at least 1 is expected, found {size}")
         return self._read(size)
 
-    def label_lists(self, size=4096):
+    def label_lists(self, size: int = 4096) -> Iterator[list[list]]:
         """Yields the labels of the examples in file order, lists as in ``Chunk.labels``.
 
         A format in which labels stand apart reads nothing else.
@@ -76,15 +117,17 @@ class Reader(abc.ABC):
             yield chunk.labels
 
     @abc.abstractmethod
-    def _read(self, size):
+    def _read(self, size: int) -> Iterator[Chunk]:
         """Yields the chunks."""
 
 
 class TextReader(Reader):
-    """A reader whose examples are texts with labels; a subclass gives them one by one."""
+    """A reader of lines whose examples are texts; a subclass gives them one by one."""
+
+    compressed = COMPRESSED
 
     @abc.abstractmethod
-    def _examples(self):
+    def _examples(self) -> Iterator[tuple[str, list]]:
         """Yields ``(text, list of labels)``."""
 
     def _read(self, size):
@@ -94,6 +137,46 @@ class TextReader(Reader):
                 texts=[text for text, _ in block],
                 labels=[labels for _, labels in block],
             )
+
+
+class EncodedImageReader(Reader):
+    """A reader whose examples are image files with labels; a subclass gives them one by one."""
+
+    @abc.abstractmethod
+    def _examples(self) -> Iterator[tuple[str, bytes, list]]:
+        """Yields ``(name for messages, bytes of the image file, list of labels)``."""
+
+    def _read(self, size):
+        examples = self._examples()
+        for block in bounded(examples, size, lambda example: len(example[1])):
+            names, images, labels = zip(*block, strict=True)
+            yield Chunk(labels=list(labels), images=list(images), names=list(names))
+
+
+class PixelReader(Reader):
+    """A reader whose examples are pixels; a subclass gives blocks of any number of them."""
+
+    @abc.abstractmethod
+    def _blocks(self, size: int) -> Iterator[Chunk]:
+        """Yields ``Chunk``s with uint8 ``images`` (n, height, width, channels) and ``names``.
+
+        Args:
+            size: number of examples that is asked for.
+        """
+
+    def _read(self, size):
+        parts, missing = [], size
+        for block in self._blocks(size):
+            start = 0
+            while len(block) - start >= missing:
+                yield _joined([*parts, _part(block, start, start + missing)])
+                start += missing
+                parts, missing = [], size
+            if start < len(block):
+                parts.append(_part(block, start, len(block)))
+                missing -= len(block) - start
+        if parts:
+            yield _joined(parts)
 
 
 def bounded(items, size, bytes_of):
@@ -117,75 +200,17 @@ def bounded(items, size, bytes_of):
         yield block
 
 
-def check_label_name(name, where):
-    """Refuses a label name that could not be written as one line of a vocabulary file.
-
-    Raises:
-        DataError: ``name`` is empty, holds a line break or is no valid Unicode.
-    """
-    if not name or "\n" in name or "\r" in name:
-        raise DataError(
-            f"a label name of one non-empty line is expected, found {name!r}",
-            where=where,
-            fix="rename the label",
-        )
-    check_unicode(name, "a label name", where)
+def _part(chunk, start, end):
+    return Chunk(
+        labels=chunk.labels[start:end],
+        images=chunk.images[start:end],
+        names=chunk.names[start:end],
+    )
 
 
-def check_labels(labels, kind, where):
-    """Refuses labels of another type than ``kind``, impossible names and ids out of range.
-
-    Raises:
-        DataError: naming the label.
-    """
-    for label in labels:
-        if type(label) is not kind:
-            raise DataError(
-                f"label {label!r} is no {kind.__name__} as the labels before it are",
-                where=where,
-                fix="use names or ids throughout",
-            )
-        if kind is str:
-            check_label_name(label, where)
-        elif not 0 <= label < 2**31:
-            raise DataError(
-                f"a label id of 0 to {2**31 - 1:,} is expected, found {label}",
-                where=where,
-                fix="correct the label",
-            )
-
-
-def check_label_names(names, where):
-    """Refuses a list in which a name is impossible or occurs twice.
-
-    Raises:
-        DataError: naming the place in the list, counted from 0.
-    """
-    places = {}
-    for place, name in enumerate(names):
-        check_label_name(name, f"{where}[{place}]")
-        if places.setdefault(name, place) != place:
-            raise DataError(
-                f"label name {name!r} occurs twice, as {places[name]} and {place}",
-                where=where,
-                fix="rename one of the two",
-            )
-
-
-def check_unicode(text, what, where):
-    """Refuses half a surrogate pair, which JSON can write and UTF-8 cannot.
-
-    Raises:
-        DataError: ``text`` cannot be encoded.
-    """
-    if text.isascii():
-        return
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{what} of valid Unicode is expected, found the lone surrogate "
-            f"{text[error.start]!r} at character {error.start + 1}",
-            where=where,
-            fix="write the character as a pair of surrogates or in UTF-8",
-        ) from None
+def _joined(parts):
+    return Chunk(
+        labels=[labels for part in parts for labels in part.labels],
+        images=np.ascontiguousarray(np.concatenate([part.images for part in parts])),
+        names=[name for part in parts for name in part.names],
+    )

@@ -10,13 +10,13 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats.archives import tar_members
-from tfxc.data.formats.base import check_label_names
-from tfxc.data.formats.images import PixelReader
-from tfxc.data.formats.pickles import load_plain
+from tfxc.data.formats.base import PixelReader
+from tfxc.data.parsing.archives import tar_members
+from tfxc.data.parsing.label_checks import check_label_names
+from tfxc.data.parsing.pickles import load_plain
 
-#: The folders in the archives.
-FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", "cifar-100-binary")
+# The folders in the archives.
+_FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", "cifar-100-binary")
 
 _SIDE, _CHANNELS = 32, 3
 _PIXELS = _SIDE * _SIDE * _CHANNELS
@@ -51,8 +51,6 @@ _LAYOUTS = {
         2,
     ),
 }
-#: Names of which a CIFAR folder has one.
-MARKERS = tuple(_LAYOUTS)
 
 
 class Cifar(PixelReader):
@@ -78,6 +76,16 @@ class Cifar(PixelReader):
         >>> reader.num_labels                                             # doctest: +SKIP
         20
     """
+
+    summary = "CIFAR's archives and folders"
+    specificity = 40
+
+    @classmethod
+    def recognises(cls, candidate):
+        if candidate.is_folder:
+            return not candidate.files.isdisjoint(_LAYOUTS)
+        inside = set(PurePosixPath(candidate.first_member).parts)
+        return not inside.isdisjoint(_FOLDERS)
 
     def __init__(self, path, *, split="train", labels="fine"):
         super().__init__(path)
@@ -236,6 +244,3 @@ def _with_text_keys(found):
         key.decode("latin-1") if isinstance(key, bytes) else key: value
         for key, value in found.items()
     }
-
-
-READER = Cifar

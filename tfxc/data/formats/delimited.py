@@ -4,7 +4,8 @@ import csv
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.data.formats.base import TextReader, check_label_name
+from tfxc.data.formats.base import TextReader
+from tfxc.data.parsing.label_checks import check_label_name
 
 _TEXT_FIELDS = ("text", "sentence")
 _LABELS_FIELDS = ("labels", "label")
@@ -37,6 +38,8 @@ class Delimited(TextReader):
         >>> next(reader.chunks(1)).labels                            # doctest: +SKIP
         [['law', 'health']]
     """
+
+    suffixes = (".csv", ".tsv")
 
     def __init__(
         self,
@@ -121,6 +124,3 @@ class Delimited(TextReader):
         for name in names:
             check_label_name(name, where)
         return names
-
-
-READER = Delimited

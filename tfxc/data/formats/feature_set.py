@@ -1,7 +1,7 @@
 """Feature sets, as a stream of chunks."""
 
 from tfxc.data.chunk import Chunk
-from tfxc.data.feature_sets.feature_set import FeatureSet
+from tfxc.data.feature_sets.feature_set import FeatureSet, is_feature_set
 from tfxc.data.formats.base import Reader
 
 
@@ -21,6 +21,13 @@ class FeatureSetReader(Reader):
         (8, 512)
     """
 
+    summary = "a feature set"
+    specificity = 50
+
+    @classmethod
+    def recognises(cls, candidate):
+        return candidate.is_folder and is_feature_set(candidate.path)
+
     def __init__(self, path):
         super().__init__(path)
         self._set = FeatureSet(path)
@@ -36,6 +43,3 @@ class FeatureSetReader(Reader):
                 labels=[[label if names is None else names[label]] for label in ids],
                 features=features,
             )
-
-
-READER = FeatureSetReader

@@ -6,9 +6,9 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats.arrays import array_error, open_rows
-from tfxc.data.formats.base import check_label_name, check_label_names
-from tfxc.data.formats.images import PixelReader
+from tfxc.data.formats.base import PixelReader
+from tfxc.data.parsing.arrays import array_error, open_rows
+from tfxc.data.parsing.label_checks import check_label_name, check_label_names
 from tfxc.data.source_files import expand
 
 
@@ -41,6 +41,14 @@ class ImageArrays(PixelReader):
         >>> next(reader.chunks(8)).images.shape                   # doctest: +SKIP
         (8, 64, 64, 1)
     """
+
+    summary = ".npz with images"
+    specificity = 10
+    label_options = ("classes", "class_names")
+
+    @classmethod
+    def recognises(cls, candidate):
+        return not candidate.arrays.isdisjoint(("images", "images_packed"))
 
     def __init__(
         self, path, *, images="images", labels="labels", packed_shape=None, invert=False,
@@ -186,6 +194,3 @@ def _is_pair(value, lowest):
 
 def _option_error(option, expected, found):
     return ConfigError(f"{expected} is expected, found {found!r}", where=option)
-
-
-READER = ImageArrays

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import existing_file, read_errors
-from tfxc.data.formats.base import check_label_name
-from tfxc.data.formats.images import EncodedImageReader
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+from tfxc.data.formats.base import EncodedImageReader
+from tfxc.data.parsing.candidate import IMAGE_SUFFIXES
+from tfxc.data.parsing.label_checks import check_label_name
 
 
 class ImageFolder(EncodedImageReader):
@@ -35,7 +34,13 @@ class ImageFolder(EncodedImageReader):
         [['n01440764']]
     """
 
-    def __init__(self, path, *, extensions=EXTENSIONS, skip_empty=False, labelled=True):
+    summary = "a folder of images per class"
+
+    @classmethod
+    def recognises(cls, candidate):
+        return candidate.is_folder and (candidate.has_images or candidate.takes == "image")
+
+    def __init__(self, path, *, extensions=IMAGE_SUFFIXES, skip_empty=False, labelled=True):
         super().__init__(path)
         self._extensions = _checked_extensions(extensions)
         if not self.path.is_dir():
@@ -129,6 +134,3 @@ def _checked_extensions(extensions):
             f"a list of endings as .jpg is expected, found {extensions!r}", where="extensions"
         )
     return endings
-
-
-READER = ImageFolder

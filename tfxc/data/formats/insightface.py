@@ -7,9 +7,9 @@ import numpy as np
 
 from tfxc.core.errors import DataError
 from tfxc.core.files import existing_file, read_errors
-from tfxc.data.formats.images import EncodedImageReader
-from tfxc.data.formats.lines import Lines
-from tfxc.data.formats.recordio import read_record, record_error, unpack_image
+from tfxc.data.formats.base import EncodedImageReader
+from tfxc.data.parsing.lines import Lines
+from tfxc.data.parsing.recordio import read_record, record_error, unpack_image
 
 _INDEX_LINES = 1 << 16
 # Of the opening record, whose two labels are the first record of an identity and their end.
@@ -40,6 +40,14 @@ class InsightFaceRecords(EncodedImageReader):
         >>> reader.num_labels, reader.num_examples                   # doctest: +SKIP
         (10572, 490623)
     """
+
+    suffixes = (".rec",)
+    summary = ".rec files, or a folder with one"
+    specificity = 30
+
+    @classmethod
+    def recognises(cls, candidate):
+        return ".rec" in candidate.endings or super().recognises(candidate)
 
     def __init__(self, path):
         super().__init__(path)
@@ -191,6 +199,3 @@ def _record_file(path):
         where=path,
         fix="give the file itself",
     )
-
-
-READER = InsightFaceRecords

@@ -4,7 +4,8 @@ import json
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.data.formats.base import TextReader, check_labels, check_unicode
+from tfxc.data.formats.base import TextReader
+from tfxc.data.parsing.label_checks import check_labels, check_unicode
 
 _CORRECT = "correct the line"
 
@@ -20,6 +21,7 @@ class JSONLines(TextReader):
         path: ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.xz`` file.
         text_field: key of the text.
         labels_field: key of the labels.
+        labelled: False gives the texts without labels; there need be none.
         max_line_bytes: longest line.
 
     Raises:
@@ -32,11 +34,15 @@ class JSONLines(TextReader):
         [['sauce', 'cheese']]
     """
 
+    suffixes = (".jsonl",)
+    label_options = ("labels_field",)
+
     def __init__(
-        self, path, *, text_field="text", labels_field="labels", max_line_bytes=MAX_LINE_BYTES
-    ):
+        self, path, *, text_field="text", labels_field="labels", labelled=True,
+        max_line_bytes=MAX_LINE_BYTES,
+    ):  # fmt: skip
         super().__init__(path, max_line_bytes)
-        self.text_field, self.labels_field = text_field, labels_field
+        self.text_field, self.labels_field, self._labelled = text_field, labels_field, labelled
 
     def _examples(self):
         kind = None
@@ -63,6 +69,9 @@ class JSONLines(TextReader):
             problem = f"{self.text_field!r} is expected to be a string, found {_shown(text)}"
             raise DataError(problem, where=where, fix=_CORRECT)
         check_unicode(text, "a text", where)
+        return text, self._labels(example, where) if self._labelled else []
+
+    def _labels(self, example, where):
         labels = _field(example, self.labels_field, "labels_field", where)
         if not isinstance(labels, list):
             labels = [labels]
@@ -74,7 +83,7 @@ class JSONLines(TextReader):
                     where=where,
                     fix=_CORRECT,
                 )
-        return text, list(dict.fromkeys(labels))
+        return list(dict.fromkeys(labels))
 
 
 def _field(example, key, option, where):
@@ -89,6 +98,3 @@ def _field(example, key, option, where):
 
 def _shown(value):
     return repr(value)[:60]
-
-
-READER = JSONLines

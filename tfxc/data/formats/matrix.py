@@ -7,8 +7,8 @@ import numpy as np
 
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats.arrays import array_error, array_names, open_rows
 from tfxc.data.formats.base import Reader
+from tfxc.data.parsing.arrays import array_error, array_names, open_rows
 
 _LABELS_AT_ONCE = 4096
 
@@ -39,6 +39,9 @@ class DenseMatrix(Reader):
         >>> DenseMatrix("train.npz").num_features                  # doctest: +SKIP
         768
     """
+
+    suffixes = (".npz",)
+    summary = ".npz with features"
 
     def __init__(self, path, *, labelled=True, max_line_bytes=MAX_LINE_BYTES):
         super().__init__(path, max_line_bytes)
@@ -136,6 +139,3 @@ class DenseMatrix(Reader):
 
 def _distinct(ids):
     return list(dict.fromkeys(ids.tolist()))
-
-
-READER = DenseMatrix

@@ -1,35 +1,13 @@
 """Features without labels: one matrix in a file of its own."""
 
-from pathlib import Path
-
 import scipy.sparse
 
-from tfxc.core.errors import DataError
 from tfxc.data.array_files import load_embeddings
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats.arrays import array_names
 from tfxc.data.formats.base import Reader
 from tfxc.data.sources.matrices import load_matrix
 
 _OF_SPARSE = {"format", "shape", "data"}
-
-
-def is_matrix_file(path):
-    """Whether a file is one that ``MatrixFile`` reads, by its name and its arrays' names.
-
-    Example:
-        >>> is_matrix_file("texts.txt")
-        False
-    """
-    path = Path(path)
-    if path.suffix == ".npy":
-        return path.is_file()
-    if path.suffix != ".npz" or not path.is_file():
-        return False
-    try:
-        return _OF_SPARSE.issubset(array_names(path))
-    except DataError:
-        return False  # whoever reads it says what is wrong with it
 
 
 class MatrixFile(Reader):
@@ -47,6 +25,14 @@ class MatrixFile(Reader):
         >>> MatrixFile("X.tst.npz").num_examples    # doctest: +SKIP
         3865
     """
+
+    summary = "a matrix alone (.npz of SciPy, .npy)"
+    specificity = 10
+    has_labels = False
+
+    @classmethod
+    def recognises(cls, candidate):
+        return candidate.suffix() == ".npy" or _OF_SPARSE.issubset(candidate.arrays)
 
     def __init__(self, path):
         super().__init__(path)

@@ -9,8 +9,9 @@ import scipy.sparse
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats.base import Reader, check_label_name
-from tfxc.data.formats.lines import Lines
+from tfxc.data.formats.base import Reader
+from tfxc.data.parsing.label_checks import check_label_name
+from tfxc.data.parsing.lines import Lines
 from tfxc.ops.sparse_files import load_sparse, sparse_shape
 
 _LABEL_FILES = ("Y.txt", "output-items.txt")
@@ -42,6 +43,15 @@ class PecosFolder(Reader):
         >>> reader.num_examples, reader.num_labels             # doctest: +SKIP
         (3865, 3956)
     """
+
+    summary = "a PECOS folder"
+    specificity = 10
+
+    @classmethod
+    def recognises(cls, candidate):
+        if not candidate.is_folder or candidate.takes == "image":
+            return False
+        return any(name.startswith("Y.") for name in candidate.files) or not candidate.has_images
 
     def __init__(self, path, *, split="trn", labelled=True, max_line_bytes=MAX_LINE_BYTES):
         super().__init__(path, max_line_bytes)
@@ -155,6 +165,3 @@ def _label_lists(matrix, names):
     flat = (matrix.indices if names is None else names[matrix.indices]).tolist()
     splits = matrix.indptr.tolist()
     return [flat[start:end] for start, end in itertools.pairwise(splits)]
-
-
-READER = PecosFolder

@@ -4,7 +4,8 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import Reader, bounded
-from tfxc.data.formats.sparse_lines import parse_rows
+from tfxc.data.parsing.lines import COMPRESSED
+from tfxc.data.parsing.sparse_lines import parse_rows
 
 
 class SVMLight(Reader):
@@ -34,6 +35,9 @@ class SVMLight(Reader):
         >>> next(reader.chunks(100)).features.shape                 # doctest: +SKIP
         (100, 47236)
     """
+
+    suffixes = (".svm", ".svmlight", ".libsvm")
+    compressed = COMPRESSED
 
     def __init__(
         self, path, *, zero_based="auto", num_features=None, max_line_bytes=MAX_LINE_BYTES
@@ -89,6 +93,3 @@ class SVMLight(Reader):
                 example = line.partition(b"#")[0]
                 if example.strip():
                     yield number, example
-
-
-READER = SVMLight

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.formats.archives import shard_files, tar_members
-from tfxc.data.formats.base import check_labels
-from tfxc.data.formats.catalogs import Catalog
-from tfxc.data.formats.images import EncodedImageReader
+from tfxc.data.formats.base import EncodedImageReader
+from tfxc.data.parsing.archives import is_tar, shard_files, tar_members
+from tfxc.data.parsing.catalogs import Catalog
+from tfxc.data.parsing.label_checks import check_labels
 from tfxc.data.source_files import expand
 
 _IMAGES = ("jpg", "jpeg", "png")
@@ -48,6 +48,14 @@ class WebDataset(EncodedImageReader):
         >>> next(reader.chunks(1)).labels                                 # doctest: +SKIP
         [[304]]
     """
+
+    summary = "tar shards (.tar, .tar.gz, .tgz), a folder or a pattern of them"
+    specificity = 20
+    label_options = ("catalog", "key_column", "label_column")
+
+    @classmethod
+    def recognises(cls, candidate):
+        return candidate.is_pattern or candidate.is_tar or any(map(is_tar, candidate.files))
 
     def __init__(
         self, path, *, label_key=None, labelled=True, catalog=None, key_column="treeoflife_id",
@@ -175,6 +183,3 @@ def _image(parts, where):
 def _missing(expected, parts, where):
     found = ", ".join(f".{part}" for part in parts)
     return DataError(f"{expected} is expected, found {found}", where=where, fix=_ORDER)
-
-
-READER = WebDataset

@@ -5,9 +5,8 @@ import itertools
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import Reader, bounded
-from tfxc.data.formats.sparse_lines import parse_rows
-
-_MOST_DIGITS = 18  # of numbers of 64 bits
+from tfxc.data.parsing.lines import COMPRESSED
+from tfxc.data.parsing.sparse_lines import parse_header, parse_rows
 
 
 class XCRepository(Reader):
@@ -34,6 +33,10 @@ class XCRepository(Reader):
         (4880, 1836, 159)
     """
 
+    suffixes = (".txt",)
+    compressed = COMPRESSED
+    summary = ".txt with the header of the Extreme Classification Repository"
+
     def __init__(self, path, *, max_line_bytes=MAX_LINE_BYTES):
         super().__init__(path, max_line_bytes)
         line = self._lines.first()
@@ -41,9 +44,10 @@ class XCRepository(Reader):
         if header is None:
             found = "an empty file" if line is None else repr(line[:60].decode("utf-8", "replace"))
             raise DataError(
-                f"the header 'num_points num_features num_labels' is expected, found {found}",
+                "the header 'num_points num_features num_labels' (Extreme Classification "
+                f"Repository) is expected, found {found}",
                 where=f"{self.path}:1",
-                fix="add the header or read the file as svmlight",
+                fix="add the header, or give the format by name, e.g. svmlight",
             )
         self.num_examples, self.num_features, self.num_labels = header
 
@@ -82,21 +86,3 @@ class XCRepository(Reader):
             where=f"{self.path}:1",
             fix="correct the header or restore the missing lines",
         )
-
-
-def parse_header(line):
-    """The three integers of a header line (bytes), or None where it is none.
-
-    Example:
-        >>> parse_header(b"4880 1836 159")
-        (4880, 1836, 159)
-    """
-    tokens = (line or b"").split()
-    if len(tokens) != 3 or not all(
-        token.isdigit() and len(token) <= _MOST_DIGITS for token in tokens
-    ):
-        return None
-    return tuple(int(token) for token in tokens)
-
-
-READER = XCRepository

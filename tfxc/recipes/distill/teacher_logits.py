@@ -15,7 +15,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.files import atomic_file, write_json
 from tfxc.core.progress import Progress
-from tfxc.data.formats.held_out import open_split
+from tfxc.data.held_out import open_split
 from tfxc.data.preparation import CHUNK_EXAMPLES, CHUNK_IMAGES
 from tfxc.data.records.shard_writer import shuffled
 from tfxc.data.row_writer import RemainingChunks, RowWriter

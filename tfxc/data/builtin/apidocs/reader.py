@@ -16,12 +16,12 @@ from pathlib import Path
 
 import joblib
 
+from tfxc.core.cache import cache_of
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.files import atomic_folder, read_json, write_json
 from tfxc.core.progress import Progress
 from tfxc.data.builtin.apidocs.documents import documents_of_file
-from tfxc.data.builtin.cache import cache_of
 from tfxc.data.formats.base import TextReader
 from tfxc.data.formats.jsonl import JSONLines
 
@@ -192,6 +192,3 @@ def _split(documents):
         split = _SPLITS[max(0, tenth - 7)]
         splits[split].append((text, labels))
     return splits
-
-
-READER = ApiDocs

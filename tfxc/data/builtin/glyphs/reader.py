@@ -11,11 +11,11 @@ import joblib
 import numpy as np
 import scipy
 
+from tfxc.core.cache import cache_of
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.files import atomic_folder, read_array, read_json, write_array, write_json
 from tfxc.core.progress import Progress
-from tfxc.data.builtin.cache import cache_of
 from tfxc.data.builtin.glyphs.drawing import draw, seed_of
 from tfxc.data.builtin.glyphs.faces import (
     FACES,
@@ -260,6 +260,3 @@ def _draw_glyphs(glyphs, variants, size):
         for split, image in zip(splits, images, strict=True):
             found[split].append(image[None])
     return {split: np.concatenate(parts) for split, parts in found.items()}
-
-
-READER = Glyphs

@@ -8,7 +8,7 @@ import pytest
 
 from tfxc.core.errors import DataError
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats.held_out import held_out_examples, open_split
+from tfxc.data.held_out import held_out_examples, open_split
 from tfxc.data.manifest import Manifest, fingerprint
 from tfxc.data.preparation import DataSettings, prepare
 from tfxc.data.sources.shards import ShardSource
@@ -96,7 +96,7 @@ def test_images_and_their_names(tmp_path, monkeypatch, images):
         for part in (slice(0, 3), slice(3, 6))
     ]
     monkeypatch.setattr(
-        "tfxc.data.formats.held_out.open_reader", lambda path, name, **options: Chunks(*halves)
+        "tfxc.data.held_out.open_reader", lambda path, name, **options: Chunks(*halves)
     )
     settings = settings_of(tmp_path, dev_share=0.34)
     seen = {}

@@ -6,8 +6,8 @@ import itertools
 import numpy as np
 
 from tfxc.core.errors import DataError
-from tfxc.data.formats.base import check_label_name
-from tfxc.data.formats.lines import Lines
+from tfxc.data.parsing.label_checks import check_label_name
+from tfxc.data.parsing.lines import Lines
 
 _ROWS = 100_000
 

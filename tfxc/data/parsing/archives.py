@@ -11,8 +11,9 @@ from pathlib import Path
 from tfxc.core.errors import DataError
 from tfxc.core.files import archive_errors
 
-_GZIPPED = (".gz", ".tgz")
+#: Endings of the names of tar archives.
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_GZIPPED = (".gz", ".tgz")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _DRAIN_BYTES = 1 << 20
 # The largest file of an archive that is read; the largest of CIFAR's takes 160 MB.

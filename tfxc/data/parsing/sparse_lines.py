@@ -13,9 +13,10 @@ import scipy.sparse
 
 from tfxc.core.errors import DataError
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats.numbers import parse_integers, parse_pairs
+from tfxc.data.parsing.numbers import parse_integers, parse_pairs
 
 _MAX_ID = np.iinfo(np.int32).max
+_MOST_DIGITS = 18  # of numbers of 64 bits
 
 
 @dataclasses.dataclass
@@ -56,6 +57,21 @@ class SparseRows:
         if (np.diff(keys) <= 0).any() and np.unique(keys).size < keys.size:
             lists = [list(dict.fromkeys(labels)) for labels in lists]
         return lists
+
+
+def parse_header(line):
+    """The three integers of a header line (bytes), or None where it is none.
+
+    Example:
+        >>> parse_header(b"4880 1836 159")
+        (4880, 1836, 159)
+    """
+    tokens = (line or b"").split()
+    if len(tokens) != 3 or not all(
+        token.isdigit() and len(token) <= _MOST_DIGITS for token in tokens
+    ):
+        return None
+    return tuple(int(token) for token in tokens)
 
 
 def parse_rows(lines, numbers, path, num_labels=None, num_features=None, first_feature=0):

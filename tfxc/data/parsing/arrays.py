@@ -13,7 +13,7 @@ import numpy as np
 from tfxc.core.errors import DataError
 from tfxc.core.files import archive_errors
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.data.formats.lines import BLOCK_BYTES, line_too_long
+from tfxc.data.parsing.lines import BLOCK_BYTES, line_too_long
 
 # What NumPy raises over a damaged header.
 _MALFORMED = (ValueError, SyntaxError, TypeError, MemoryError, tokenize.TokenError)

@@ -1,0 +1,21 @@
+"""Where things are kept that are made once on a machine: compiled code, built-in data, presets."""
+
+import os
+from pathlib import Path
+
+
+def cache_of(given=None):
+    """The folder of cached things, which need not exist yet.
+
+    Args:
+        given: a folder that a caller names; None = ``TFXC_CACHE`` of the environment, or
+            ``~/.cache/tfxc``.
+
+    Returns:
+        ``Path``, ``~`` expanded.
+
+    Example:
+        >>> cache_of("/data/cache")
+        PosixPath('/data/cache')
+    """
+    return Path(given or os.environ.get("TFXC_CACHE") or "~/.cache/tfxc").expanduser()

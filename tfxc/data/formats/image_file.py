@@ -1,0 +1,36 @@
+"""Single image files."""
+
+from tfxc.core.files import read_errors
+from tfxc.data.formats.base import EncodedImageReader
+from tfxc.data.parsing.candidate import IMAGE_SUFFIXES
+
+
+class ImageFile(EncodedImageReader):
+    """Reads one image file as the only example, for a model that finds its labels.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: it is missing or cannot be read.
+
+    Example:
+        >>> len(next(ImageFile("cat.jpg").chunks(8)))                # doctest: +SKIP
+        1
+    """
+
+    summary = "an image file"
+    has_labels = False
+
+    @classmethod
+    def recognises(cls, candidate):
+        return candidate.takes == "image" and candidate.suffix().lower() in IMAGE_SUFFIXES
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.num_examples = 1
+
+    def _examples(self):
+        with read_errors(self.path):
+            content = self.path.read_bytes()
+        yield str(self.path), content, []

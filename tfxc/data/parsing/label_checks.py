@@ -1,0 +1,77 @@
+"""Refuses labels that no vocabulary could hold: impossible names, ids out of range, doubles."""
+
+from tfxc.core.errors import DataError
+
+
+def check_label_name(name, where):
+    """Refuses a label name that could not be written as one line of a vocabulary file.
+
+    Raises:
+        DataError: ``name`` is empty, holds a line break or is no valid Unicode.
+    """
+    if not name or "\n" in name or "\r" in name:
+        raise DataError(
+            f"a label name of one non-empty line is expected, found {name!r}",
+            where=where,
+            fix="rename the label",
+        )
+    check_unicode(name, "a label name", where)
+
+
+def check_labels(labels, kind, where):
+    """Refuses labels of another type than ``kind``, impossible names and ids out of range.
+
+    Raises:
+        DataError: naming the label.
+    """
+    for label in labels:
+        if type(label) is not kind:
+            raise DataError(
+                f"label {label!r} is no {kind.__name__} as the labels before it are",
+                where=where,
+                fix="use names or ids throughout",
+            )
+        if kind is str:
+            check_label_name(label, where)
+        elif not 0 <= label < 2**31:
+            raise DataError(
+                f"a label id of 0 to {2**31 - 1:,} is expected, found {label}",
+                where=where,
+                fix="correct the label",
+            )
+
+
+def check_label_names(names, where):
+    """Refuses a list in which a name is impossible or occurs twice.
+
+    Raises:
+        DataError: naming the place in the list, counted from 0.
+    """
+    places = {}
+    for place, name in enumerate(names):
+        check_label_name(name, f"{where}[{place}]")
+        if places.setdefault(name, place) != place:
+            raise DataError(
+                f"label name {name!r} occurs twice, as {places[name]} and {place}",
+                where=where,
+                fix="rename one of the two",
+            )
+
+
+def check_unicode(text, what, where):
+    """Refuses half a surrogate pair, which JSON can write and UTF-8 cannot.
+
+    Raises:
+        DataError: ``text`` cannot be encoded.
+    """
+    if text.isascii():
+        return
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{what} of valid Unicode is expected, found the lone surrogate "
+            f"{text[error.start]!r} at character {error.start + 1}",
+            where=where,
+            fix="write the character as a pair of surrogates or in UTF-8",
+        ) from None

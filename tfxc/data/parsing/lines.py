@@ -1,0 +1,112 @@
+"""Numbered lines of a plain, ``.gz`` or ``.xz`` file, with errors that name file and line."""
+
+import contextlib
+import gzip
+import lzma
+from pathlib import Path
+
+from tfxc.core.errors import DataError
+from tfxc.core.files import archive_errors, damaged_archive, existing_file, read_errors
+from tfxc.core.settings import MAX_LINE_BYTES
+
+_DECOMPRESSORS = {".gz": gzip.open, ".xz": lzma.open}
+#: Endings of compressed files that are read as they are.
+COMPRESSED = tuple(_DECOMPRESSORS)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Lines that are held at a time, whatever their number.
+BLOCK_BYTES = 64 << 20
+
+
+class Lines:
+    """The lines of a file; only ``\\n`` and ``\\r\\n`` end a line.
+
+    Args:
+        path: the file; ``.gz`` and ``.xz`` are decompressed.
+        max_line_bytes: a longer line is refused; no more of it is read or decompressed.
+
+    Attributes:
+        bytes_read: bytes of the (compressed) file read so far by the latest iteration.
+    """
+
+    def __init__(self, path, max_line_bytes=MAX_LINE_BYTES):
+        self.path, self.max_line_bytes = Path(path), max_line_bytes
+        self.bytes_read = 0
+
+    def blocks(self, size):
+        """Yields ``(number of the first line, [at most size lines as bytes, without ending])``.
+
+        A byte order mark at the beginning is dropped. A block ends early once it holds 64 MB.
+
+        Raises:
+            DataError: the compressed file is truncated or damaged, or a line is too long.
+        """
+        first = 1
+        with read_errors(self.path):
+            file = open(existing_file(self.path), "rb")  # noqa: SIM115 (closed below)
+        with file as raw, self._decompressed(raw) as stream:
+            while True:
+                with archive_errors(self.path):
+                    lines = self._read_lines(stream, size, first)
+                self.bytes_read = raw.tell()
+                if not lines:
+                    return
+                if first == 1:
+                    lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
+                yield first, [line.rstrip(b"\r\n") for line in lines]
+                first += len(lines)
+
+    def _read_lines(self, stream, size, first):
+        lines, held, limit = [], 0, self.max_line_bytes
+        while len(lines) < size and held < BLOCK_BYTES:
+            line = stream.readline(limit + 1)
+            if len(line) > limit:
+                raise line_too_long(f"{self.path}:{first + len(lines)}", limit)
+            if not line:
+                break
+            lines.append(line)
+            held += len(line)
+        return lines
+
+    def texts(self):
+        """Yields ``(line number, line as str)``.
+
+        Raises:
+            DataError: a line is not UTF-8, or the compressed file is damaged.
+        """
+        for first, lines in self.blocks(1024):
+            for number, line in enumerate(lines, start=first):
+                yield number, self._decoded(line, number)
+
+    def first(self):
+        """The first line as bytes, or None of an empty file."""
+        with contextlib.closing(self.blocks(1)) as blocks:
+            return next((lines[0] for _, lines in blocks), None)
+
+    def _decompressed(self, raw):
+        decompressor = _DECOMPRESSORS.get(self.path.suffix)
+        if decompressor is None:
+            return contextlib.nullcontext(raw)
+        if self.path.stat().st_size == 0:
+            raise damaged_archive(self.path, "it is empty")
+        return decompressor(raw)
+
+    def _decoded(self, line, number):
+        try:
+            return line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"UTF-8 text is expected, found byte 0x{line[error.start]:02x} at column "
+                f"{error.start + 1}",
+                where=f"{self.path}:{number}",
+                fix="convert the file, e.g. with iconv -t UTF-8",
+            ) from None
+
+
+def line_too_long(where, limit, what="line"):
+    """The DataError of a line, or a row of a matrix, of more than ``limit`` bytes."""
+    return DataError(
+        f"a {what} of at most {limit:,} bytes expected, found a longer one",
+        where=where,
+        fix="check the file; if it is right, raise data.max_line_bytes (for a single file "
+        "--reader-option max_line_bytes=...)",
+    )

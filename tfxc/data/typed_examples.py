@@ -1,0 +1,83 @@
+"""Examples that are typed or come through a pipe, one a line, to have their labels found."""
+
+import os
+
+from tfxc.core.errors import DataError
+from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.data.chunk import Chunk
+from tfxc.data.kinds import INPUTS
+from tfxc.data.parsing.lines import line_too_long
+
+_READ_BYTES = 1 << 20
+
+
+def available_lines(descriptor):
+    """Yields ``(number of the first line, list of lines)`` as bytes as soon as any are there.
+
+    Whatever a pipe holds is taken at once, so that a slow writer is answered line by line and a
+    fast one in blocks.
+
+    Args:
+        descriptor: file descriptor to read from.
+
+    Raises:
+        DataError: a line is longer than 16 MB.
+    """
+    first, rest = 1, b""
+    while block := os.read(descriptor, _READ_BYTES):
+        *lines, rest = (rest + block).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            raise line_too_long(f"standard input:{first + len(lines)}", MAX_LINE_BYTES)
+        if lines:
+            yield first, [line.removesuffix(b"\r") for line in lines]
+            first += len(lines)
+    if rest:
+        yield first, [rest.removesuffix(b"\r")]
+
+
+def chunks_of_pipe(descriptor, takes, num_features, size):
+    """Yields what comes as lines as chunks of at most ``size`` examples, at once.
+
+    Args:
+        descriptor: file descriptor to read from.
+        takes, num_features: as of ``chunk_of_lines``.
+        size: most examples in a chunk.
+
+    Raises:
+        DataError: as ``chunk_of_lines``.
+    """
+    for first, lines in available_lines(descriptor):
+        for start in range(0, len(lines), size):
+            block = lines[start : start + size]
+            yield chunk_of_lines(block, takes, num_features, first=first + start)
+
+
+def chunk_of_lines(lines, takes, num_features=None, where="standard input", first=1):
+    """Lines as a ``Chunk`` of examples.
+
+    Args:
+        lines: list of bytes or texts: a text each, ``id:value id:value ...`` for sparse features,
+            numbers separated by blanks or commas for dense ones, the path of a file for images.
+        takes: a name in ``tfxc.data.kinds.INPUTS``.
+        num_features: width of the features; None takes what the sparse lines need.
+        where, first: name of the source and number of the first line, for messages.
+
+    Raises:
+        DataError: a line is not UTF-8 or not of that form, or there is no such image file.
+
+    Example:
+        >>> chunk_of_lines(["0:1 2:0.5"], "sparse", 3).features.toarray().tolist()
+        [[1.0, 0.0, 0.5]]
+    """
+    places = [f"{where}:{number}" for number in range(first, first + len(lines))]
+    texts = [_decoded(line, place) for line, place in zip(lines, places, strict=True)]
+    return Chunk([[] for _ in texts], **INPUTS[takes].typed(texts, places, num_features))
+
+
+def _decoded(line, where):
+    try:
+        text = line.decode("utf-8") if isinstance(line, bytes) else line
+        text.encode("utf-8")
+    except UnicodeError as error:
+        raise DataError(f"UTF-8 text is expected ({error})", where=where) from None
+    return text
