@@ -77,6 +77,7 @@ def text_features():
 
 def readers():
     """The page of the data formats."""
+    from tfxc.core import registry
     from tfxc.data.formats import BUILTIN_PACKAGE
     from tfxc.data.formats.base import Reader
 

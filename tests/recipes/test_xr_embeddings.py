@@ -8,7 +8,7 @@ from tfxc.core.errors import DataError
 from tfxc.data.kinds import TOKENS
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
-from tfxc.data.text.tokens_base import TokenRows
+from tfxc.data.text.tokens import TokenRows
 from tfxc.recipes.xr_transformer import embeddings
 from tfxc.recipes.xr_transformer.embeddings import as_csr, beside, write_embeddings
 

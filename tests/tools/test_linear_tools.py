@@ -126,7 +126,7 @@ def test_imports_that_do_not_fit(tool, tmp_path, capsys):
 
 
 def test_the_vectoriser_comes_along(tool, tmp_path, capsys, monkeypatch):
-    from tfxc.data.text.pecos_tfidf import PecosTfidfFeatures
+    from tfxc.data.text.pecos import PecosTfidfFeatures
 
     texts = [" ".join(f"t{number}" for number in range(row, row + 3)) for row in range(28)]
     features = PecosTfidfFeatures().fit([texts])

@@ -53,7 +53,7 @@ from tfxc.data.source_files import (
     stamps_of,
 )
 from tfxc.data.text.registry import build_text_features
-from tfxc.data.text.tokens_base import tell_cut
+from tfxc.data.text.tokens import tell_cut
 from tfxc.labels.vocabulary import LabelVocabulary
 
 __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepared_folder"]

@@ -7,7 +7,7 @@ from tfxc.core.errors import DataError
 from tfxc.core.files import read_json
 from tfxc.data.kinds import SPARSE
 from tfxc.data.sources.matrices import load_matrix
-from tfxc.data.text.pecos_vectorizer import load_pecos_vectorizer
+from tfxc.data.text.pecos import load_pecos_vectorizer
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.pecos_import import write_pecos_model
 from tfxc.runs.writer import manifest_of, new_run, split_of

@@ -16,7 +16,7 @@ from sklearn.utils import murmurhash3_32 as sklearn_hash
 
 from tfxc.data.formats import open_reader
 from tfxc.data.text.bags import HashingFeatures, TfidfFeatures
-from tfxc.data.text.pecos_tfidf import PecosTfidfFeatures
+from tfxc.data.text.pecos import PecosTfidfFeatures
 from tfxc.ops.text.bags import TextBag, lower, murmurhash3_32, terms, words
 
 PATTERN = r"(?u)\b\w\w+\b"

@@ -9,14 +9,7 @@ from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.text.base import (
-    TOKEN_PATTERN,
-    TextFeatures,
-    is_positive,
-    read_terms,
-)
-from tfxc.data.text.learning import Learner
-from tfxc.data.text.pecos_tfidf import PecosTfidfFeatures
+from tfxc.data.text.base import TOKEN_PATTERN, Learner, TextFeatures, is_positive, read_terms
 from tfxc.data.text.terms import TermCounter, select_terms
 from tfxc.ops.text.token_patterns import TokenPattern
 
@@ -180,10 +173,6 @@ class HashingFeatures(TextFeatures):
 
     def _load(self, folder):
         """There is nothing beside the settings."""
-
-
-#: The kinds of bags by their names in configs.
-BAGS = {kind.name: kind for kind in (TfidfFeatures, PecosTfidfFeatures, HashingFeatures)}
 
 
 def _analysis(settings):

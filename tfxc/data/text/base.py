@@ -1,8 +1,10 @@
-"""What bags of n-grams share: transforming in processes, saving, checks."""
+"""What text features share: learning from a stream, saving, checks; the base of the bags."""
 
 import abc
 import inspect
 import itertools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import joblib
 import numpy as np
@@ -17,9 +19,9 @@ from tfxc.core.files import (
     write_array,
     write_json,
 )
+from tfxc.core.progress import Progress
 from tfxc.core.registry import nearest
 from tfxc.data.kinds import SPARSE
-from tfxc.data.text.learning import fitted
 from tfxc.ops.text.token_patterns import TokenPattern
 
 #: Version of the saved form.
@@ -31,6 +33,39 @@ _MIN_CHARACTERS, _CHARACTERS_PER_TERM = 500_000, 20
 
 # What to do where a file of saved text features is missing or damaged.
 _COPY = "copy the run's text_features folder as a whole, or train again"
+
+
+class Learner(NamedTuple):
+    """What learns from texts.
+
+    Attributes:
+        add: takes a list of lists of texts; each list may be counted in a process of its own.
+        finish: called once, behind the last list.
+    """
+
+    add: Callable
+    finish: Callable
+
+
+def fitted(features, text_lists, jobs=1):
+    """``features``, after they have learnt from texts.
+
+    Args:
+        features: text features with ``learner(jobs)``, which gives a ``Learner``, or None where
+            there is nothing to learn from texts: these are not read then.
+        text_lists: iterable of lists of texts, read once, ``jobs`` lists at a time.
+        jobs: processes to use at most.
+    """
+    learner = features.learner(jobs)
+    if learner is None:
+        return features
+    text_lists = iter(text_lists)
+    with Progress("counting terms", unit="texts") as progress:
+        while window := list(itertools.islice(text_lists, jobs)):
+            learner.add(window)
+            progress.advance(sum(map(len, window)))
+    learner.finish()
+    return features
 
 
 class TextFeatures(abc.ABC):
@@ -89,7 +124,7 @@ class TextFeatures(abc.ABC):
 
     @abc.abstractmethod
     def learner(self, jobs=1):
-        """The ``Learner`` (``tfxc.data.text.learning``) of ``fit``; None if nothing is learnt."""
+        """The ``Learner`` of ``fit``; None if nothing is learnt."""
 
     def transform(self, texts, jobs=1):
         """One row per text, the same as scikit-learn's in float32.

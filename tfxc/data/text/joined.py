@@ -10,11 +10,9 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.files import atomic_folder, write_json
 from tfxc.data.kinds import JOINED
-from tfxc.data.text.bags import BAGS
-from tfxc.data.text.base import FILE_VERSION, build_of, load_of
-from tfxc.data.text.learning import Learner, fitted
-from tfxc.data.text.tokens import TOKENS
-from tfxc.data.text.tokens_base import TokenRows
+from tfxc.data.text.base import FILE_VERSION, Learner, build_of, fitted, load_of
+from tfxc.data.text.names import BAGS, TOKENS
+from tfxc.data.text.tokens import TokenRows
 
 _SECTION = "data.text_features"
 _KINDS = {"tokens": TOKENS, "terms": BAGS}
@@ -91,7 +89,7 @@ class JoinedFeatures:
         return {name: {"name": part.name, **part.settings()} for name, part in self._parts()}
 
     def fit(self, text_lists, jobs=1):
-        """Fits both parts, see ``tfxc.data.text.learning.fitted``; returns ``self``.
+        """Fits both parts, see ``tfxc.data.text.base.fitted``; returns ``self``.
 
         Raises:
             ConfigError, DataError: as the parts; ``where`` says which one.
@@ -99,7 +97,7 @@ class JoinedFeatures:
         return fitted(self, text_lists, jobs)
 
     def learner(self, jobs=1):
-        """The ``Learner`` (``tfxc.data.text.learning``) of both; None if nothing is learnt."""
+        """The ``Learner`` (``tfxc.data.text.base``) of both; None if nothing is learnt."""
         learners = {}
         for name, part in self._parts():
             with _told_of(name):

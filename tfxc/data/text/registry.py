@@ -1,15 +1,14 @@
 """Text features by their names in configs: built from a config section, loaded from a folder.
 
-Bags of n-grams are in ``bags`` and ``pecos_tfidf`` of this folder, lists of tokens in
-``tokens`` and ``subwords``, both of one text in ``joined``.
+Bags of n-grams are in ``bags`` and ``pecos`` of this folder, lists of tokens in ``tokens`` and
+``subwords``, both of one text in ``joined``.
 """
 
 from pathlib import Path
 
-from tfxc.data.text.bags import BAGS
 from tfxc.data.text.base import build_of, load_of
 from tfxc.data.text.joined import JoinedFeatures
-from tfxc.data.text.tokens import TOKENS
+from tfxc.data.text.names import BAGS, TOKENS
 
 #: The kinds of text features by their names in configs.
 TEXT_FEATURES = BAGS | TOKENS | {JoinedFeatures.name: JoinedFeatures}

@@ -8,10 +8,9 @@ import numpy as np
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import atomic_folder, write_json
 from tfxc.data.kinds import TOKENS
-from tfxc.data.text.base import FILE_VERSION, is_positive
-from tfxc.data.text.learning import Learner, fitted
+from tfxc.data.text.base import FILE_VERSION, Learner, fitted, is_positive
 from tfxc.data.text.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without
-from tfxc.data.text.tokens_base import TokenRows
+from tfxc.data.text.tokens import TokenRows
 from tfxc.pretrained.folder import open_folder
 from tfxc.pretrained.tokenizer_files import load_subwords, read_subwords, save_subwords
 
@@ -88,7 +87,7 @@ class PretrainedTokens:
         return fitted(self, text_lists, jobs)
 
     def learner(self, jobs=1):
-        """Reads the folder; a ``tfxc.data.text.learning.Learner`` with ``min_count``, else None."""
+        """Reads the folder; a ``tfxc.data.text.base.Learner`` with ``min_count``, else None."""
         folder = open_folder(self._settings["folder"], "data.text_features.folder")
         self._take(read_subwords(folder), folder)
         if not self._settings["min_count"]:

@@ -1,18 +1,187 @@
 """Texts to lists of token ids, for encoders that read a text in order."""
 
+import abc
+import dataclasses
 import re
+import sys
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError
-from tfxc.data.text.subwords import PretrainedTokens
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.files import atomic_folder, read_text, write_json
+from tfxc.data.kinds import TOKENS
+from tfxc.data.text.base import FILE_VERSION, Learner, fitted, is_positive
 from tfxc.data.text.terms import TermCounter
-from tfxc.data.text.tokens_base import TokenFeatures
 from tfxc.ops.text.token_patterns import TokenPattern
 
+PADDING, UNKNOWN = "[PAD]", "[UNK]"
 WORD_PATTERN = r"(?u)\w+"
 _CODE_POINTS = 0x110000
 _JIEBA = "pip install 'tfxc[zh]'"
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenRows:
+    """Lists of token ids: row r is ``tokens[indptr[r]:indptr[r + 1]]``.
+
+    Attributes:
+        indptr: int64 (n + 1,).
+        tokens: int32 (total,).
+        num_features: size of the vocabulary.
+    """
+
+    indptr: np.ndarray
+    tokens: np.ndarray
+    num_features: int
+
+    @property
+    def shape(self):
+        """Rows and size of the vocabulary, as that of a bag."""
+        return len(self.indptr) - 1, self.num_features
+
+
+class TokenFeatures(abc.ABC):
+    """Base of what turns texts into token ids by a vocabulary learnt from the training texts.
+
+    Id 0 is ``[PAD]``, which no text holds, the last id ``[UNK]``, any token that is not in the
+    vocabulary. Between them stand the tokens from the most frequent to the rarest.
+
+    Args:
+        max_length: tokens of a text beyond that many are cut off.
+        min_count: tokens that occur less often become ``[UNK]``.
+        lowercase: whether to lower the case first.
+
+    Attributes:
+        num_features: size of the vocabulary with ``[PAD]`` and ``[UNK]``; None before ``fit``.
+        num_cut: texts that ``transform`` has cut so far.
+
+    Raises:
+        ConfigError: an argument has an impossible value.
+    """
+
+    name = None
+    kind = TOKENS
+    num_features = None
+    idf = None
+
+    def __init__(self, **settings):
+        for key in ("max_length", "min_count"):
+            if not is_positive(settings[key]):
+                raise ConfigError(
+                    f"a positive integer is expected, found {settings[key]!r}", where=key
+                )
+        self._settings = settings
+        self._vocabulary = self._table = None
+        self.num_cut = 0
+
+    def settings(self):
+        """The constructor's arguments as a dict."""
+        return dict(self._settings)
+
+    def vocabulary(self):
+        """The list of tokens by id, None before ``fit``."""
+        return self._vocabulary
+
+    def fit(self, text_lists, jobs=1):
+        """Learns the vocabulary.
+
+        Args:
+            text_lists: iterable of lists of texts, read once.
+            jobs: processes to use at most; the result does not depend on it.
+
+        Returns:
+            ``self``.
+
+        Raises:
+            DataError: no token is left.
+        """
+        return fitted(self, text_lists, jobs)
+
+    def learner(self, jobs=1):
+        """The ``Learner`` of ``fit``."""
+        add, counted = self._counter(jobs)
+        return Learner(add, lambda: self._choose(*counted()))
+
+    def _choose(self, tokens, counts):
+        kept = [index for index in np.argsort(-counts, kind="stable")
+                if counts[index] >= self._settings["min_count"]]  # fmt: skip
+        if not kept:
+            raise DataError(
+                f"none of {len(tokens):,} tokens is left", fix="lower min_count or check the texts"
+            )
+        self._take([PADDING, *(tokens[index] for index in kept), UNKNOWN])
+
+    def transform(self, texts, jobs=1):
+        """``TokenRows`` of a list of texts.
+
+        Raises:
+            ConfigError: ``fit`` has not been called.
+        """
+        if self.num_features is None:
+            raise ConfigError("the text features have not been fitted", fix="call fit first")
+        lengths, tokens = self._ids([self._prepared(text) for text in texts])
+        most = self._settings["max_length"]
+        self.num_cut += int((lengths > most).sum())
+        starts = np.cumsum(lengths) - lengths
+        kept = np.arange(len(tokens)) - np.repeat(starts, lengths) < most
+        indptr = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
+        return TokenRows(indptr.astype(np.int64), tokens[kept], self.num_features)
+
+    def graph(self, folder):
+        """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
+        from tfxc.ops.text.tokens import TextTokens
+
+        vocabulary = folder / "vocabulary.txt"
+        return TextTokens(self.name, self.settings(), vocabulary, self.num_features)
+
+    def save(self, folder):
+        """Writes ``features.json`` and ``vocabulary.txt``, a token a line.
+
+        The folder appears whole or not at all and replaces an existing one.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
+        with atomic_folder(folder, "set of text features") as scratch:
+            write_json(scratch / "features.json", head)
+            lines = "".join(f"{token}\n" for token in self._vocabulary)
+            (scratch / "vocabulary.txt").write_bytes(lines.encode("utf-8"))
+
+    def _load(self, folder):
+        path = folder / "vocabulary.txt"
+        fix = "copy the run's text_features folder as a whole, or train again"
+        tokens = read_text(path, fix=fix).split("\n")[:-1]
+        if len(tokens) < 2 or tokens[0] != PADDING or tokens[-1] != UNKNOWN:
+            raise DataError(
+                f"a vocabulary from {PADDING} to {UNKNOWN} expected, found something else",
+                where=path,
+                fix="copy the run's text_features folder as a whole",
+            )
+        self._take(tokens)
+
+    def _take(self, tokens):
+        self._vocabulary, self.num_features = tokens, len(tokens)
+        self._table = self._make_table(tokens)
+
+    def _prepared(self, text):
+        """The text as it is cut into tokens."""
+        return text.lower() if self._settings["lowercase"] else text
+
+    @abc.abstractmethod
+    def _counter(self, jobs):
+        """Two functions: one counts a list of lists of texts, one gives what was counted.
+
+        That is tokens in ascending order, and how often each occurs.
+        """
+
+    @abc.abstractmethod
+    def _make_table(self, tokens):
+        """What ``_ids`` looks tokens up in."""
+
+    @abc.abstractmethod
+    def _ids(self, texts):
+        """Number of tokens of each prepared text, int64 (n,), and the ids of all, int32."""
 
 
 class CharacterTokens(TokenFeatures):
@@ -148,8 +317,24 @@ class WordTokens(TokenFeatures):
         return lengths, np.fromiter((i for row in rows for i in row), np.int32, lengths.sum())
 
 
-#: The kinds of tokens by their names in configs.
-TOKENS = {kind.name: kind for kind in (CharacterTokens, WordTokens, PretrainedTokens)}
+def tell_cut(features, before, count, split):
+    """Tells on standard error how many texts of a split were too long.
+
+    Args:
+        features: text features; only those with ``num_cut`` cut texts.
+        before: their ``num_cut`` before the split.
+        count: texts of the split.
+        split: its name.
+    """
+    cut = getattr(features, "num_cut", 0) - before
+    if cut:
+        part, settings = features.kind.part_named(TOKENS.name), features.settings()
+        settings = settings if part is None else settings[part]
+        print(
+            f"{split}: {cut:,} of {count:,} texts were cut off after {settings['max_length']:,} "
+            f"tokens (data.text_features.{'' if part is None else f'{part}.'}max_length)",
+            file=sys.stderr,
+        )
 
 
 def _code_points(texts):

@@ -55,7 +55,7 @@ def words(texts, token_pattern, lowercase=True):
 
 
 def words_between_blanks(texts, most=None):
-    """The words of each text as PECOS cuts it, see ``tfxc.data.text.pecos_tfidf``.
+    """The words of each text as PECOS cuts it, see ``tfxc.data.text.pecos``.
 
     Args:
         texts: string (batch,); bytes that are no UTF-8 count as U+FFFD.

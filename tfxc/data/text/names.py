@@ -1,0 +1,11 @@
+"""The kinds of text features by their names in configs, but for those made of others."""
+
+from tfxc.data.text.bags import HashingFeatures, TfidfFeatures
+from tfxc.data.text.pecos import PecosTfidfFeatures
+from tfxc.data.text.subwords import PretrainedTokens
+from tfxc.data.text.tokens import CharacterTokens, WordTokens
+
+#: Bags of terms.
+BAGS = {kind.name: kind for kind in (TfidfFeatures, PecosTfidfFeatures, HashingFeatures)}
+#: Lists of token ids.
+TOKENS = {kind.name: kind for kind in (CharacterTokens, WordTokens, PretrainedTokens)}
