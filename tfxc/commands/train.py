@@ -66,7 +66,7 @@ def check_config(config):
             registry.check_section(kind, method.section(), where=kind)
     for number, method in enumerate(config.techniques):
         registry.check_section("technique", method.section(), where=f"techniques.{number}")
-    from tfxc.data.images.augmenter import check_augmentation
+    from tfxc.data.images.augmentation import check_augmentation
     from tfxc.techniques.base import check_together
     from tfxc.training.optimization.optimizers import get_optimizer
     from tfxc.training.optimization.schedules import get_schedule

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfxc.core import registry
 from tfxc.core.errors import NonFiniteLossError
-from tfxc.data.images.augmenter import build_augmentation
+from tfxc.data.images.augmentation import build_augmentation
 from tfxc.data.sources.dataset import training_dataset
 from tfxc.training.arithmetic import arithmetic, changes_of_arithmetic
 from tfxc.training.checkpoints import Checkpoints

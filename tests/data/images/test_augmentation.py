@@ -8,8 +8,7 @@ import tensorflow as tf
 from tests.data.images.examples import crops, png, smooth_images
 from tfxc.core.errors import ConfigError
 from tfxc.core.settings import Method
-from tfxc.data.images.augmentation import Affine, RandomResizedCrop
-from tfxc.data.images.augmenter import build_augmentation
+from tfxc.data.images.augmentation import Affine, RandomResizedCrop, build_augmentation
 from tfxc.data.images.decoding import decode_files
 
 EVERYTHING = [

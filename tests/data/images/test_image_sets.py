@@ -12,7 +12,7 @@ from tfxc.core.config import DataSettings
 from tfxc.core.errors import DataError
 from tfxc.core.settings import Method
 from tfxc.data import preparation
-from tfxc.data.images.augmenter import build_augmentation
+from tfxc.data.images.augmentation import build_augmentation
 from tfxc.data.images.decoding import decode_files, fit_arrays
 from tfxc.data.kinds import ENCODED, IMAGE
 from tfxc.data.manifest import Manifest

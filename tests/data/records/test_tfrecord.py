@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfxc.core.errors import DataError
 from tfxc.data.kinds import DENSE
 from tfxc.data.records import tfrecord
-from tfxc.data.records.example_proto import encode_example
+from tfxc.data.records.tfrecord import encode_example
 from tfxc.data.rows import Rows
 
 LAYOUTS = tfrecord.LAYOUTS

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, UserError
-from tfxc.data.images.augmenter import Augmentation
+from tfxc.data.images.augmentation import Augmentation
 from tfxc.data.kinds import ENCODED
 from tfxc.data.sources.base import part_size
 
@@ -27,7 +27,7 @@ def training_dataset(
         seed: of the order of the examples.
         num_steps: how many steps to deliver.
         prefetch: elements kept ready.
-        augmentation: ``tfxc.data.images.augmenter.Augmentation`` of images, or None.
+        augmentation: ``tfxc.data.images.augmentation.Augmentation`` of images, or None.
 
     Returns:
         tf.data.Dataset: ``num_steps · micro_batches · num_parts_here`` batches, see

@@ -13,7 +13,6 @@ from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
 from tfxc.recipes.base import StagedRecipe
 from tfxc.recipes.xr_linear import stages
-from tfxc.recipes.xr_linear.memory import memory_of_ranker
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings, check_calibrate, ranker_settings
 
@@ -123,7 +122,7 @@ class XRLinear(StagedRecipe):
         config, data_folder, run = context.config, context.data_folder, context.folder
         features, labels = stages.training_matrices(data_folder)
         tree = self._tree(features, labels, config, run)
-        with memory_of_ranker(self.memory_gb) as budget:
+        with stages.memory_of_ranker(self.memory_gb) as budget:
             reports = train_ranker(
                 scipy.sparse.csr_matrix(features),
                 labels,

@@ -1,6 +1,7 @@
 """Pieces of the training of a linear ranker: matrices, calibration, measuring, what is told."""
 
 import math
+from contextlib import contextmanager
 
 import numpy as np
 import scipy.sparse
@@ -15,6 +16,7 @@ from tfxc.data.sources.shards import open_source
 from tfxc.inference.searcher import Searcher
 from tfxc.ops.linear.solver import block_memory
 from tfxc.ranker.calibration import Calibration, pairs_of
+from tfxc.ranker.layer import BudgetError
 from tfxc.recipes.xr_linear.model import CALIBRATION
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.memory import Memory
@@ -64,6 +66,37 @@ def training_matrices(data_folder):
     if scipy.sparse.issparse(features):
         features.sum_duplicates()
     return features, labels
+
+
+@contextmanager
+def memory_of_ranker(memory_gb, where="recipe.memory_gb"):
+    """Bytes of ``recipe.memory_gb``; an error about them names that key.
+
+    Args:
+        memory_gb: as of the recipe; None for no limit.
+        where: what the user sets it by.
+
+    Yields:
+        ``memory_budget`` of ``ranker.layer.Limits``.
+
+    Raises:
+        ConfigError: what is trained inside needs more; the message says how much.
+
+    Example:
+        >>> with memory_of_ranker(0.5) as budget:
+        ...     print(budget)
+        536870912
+    """
+    try:
+        yield None if memory_gb is None else int(memory_gb * 2**30)
+    except BudgetError as error:
+        least = math.ceil(100 * error.least / 2**30) / 100
+        raise ConfigError(
+            f"at least {least:.2f} expected for the labels' matrices and the largest block of "
+            f"classifiers, found {memory_gb:g}",
+            where=where,
+            fix=f"set {where} to {least:.2f}",
+        ) from None
 
 
 def estimate_lines(manifest, sizes, settings, memory_gb, threads, more=0):

@@ -13,10 +13,9 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
 from tfxc.recipes.base import StagedRecipe
-from tfxc.recipes.xr_linear.memory import memory_of_ranker
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import check_calibrate
-from tfxc.recipes.xr_linear.stages import calibrate, report_lines, say
+from tfxc.recipes.xr_linear.stages import calibrate, memory_of_ranker, report_lines, say
 from tfxc.recipes.xr_transformer.checks import planned, stage_lines, trial, unused_lines
 from tfxc.recipes.xr_transformer.embeddings import beside, origin_of, write_embeddings
 from tfxc.recipes.xr_transformer.levels import LevelData, Levels
