@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfxc.core.errors import ConfigError
-from tfxc.labels.hashing import bucket_lookup, bucket_lookups, check_buckets, inverse_lookup
+from tfxc.labels.hashing import bucket_lookup, bucket_lookups, check_buckets
 
 GOLDEN = Path(os.environ.get("TFXC_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
 LOOKUPS = GOLDEN / "mach_lookups.npz"
@@ -64,18 +64,6 @@ def test_repetitions_have_their_own_seeds():
         np.testing.assert_array_equal(lookups[row], bucket_lookup(500, 40, seed))
 
 
-@pytest.mark.parametrize("num_buckets", [1, 40, 900])
-def test_inverse_is_a_permutation_with_offsets(num_buckets):
-    lookup = bucket_lookup(900, num_buckets, seed=2)
-    class_order, offsets = inverse_lookup(lookup, num_buckets)
-    assert (class_order.dtype, offsets.dtype) == (np.int32, np.int64)
-    assert sorted(class_order.tolist()) == list(range(900))
-    assert offsets[0] == 0 and offsets[-1] == 900 and len(offsets) == num_buckets + 1
-    for bucket in range(num_buckets):
-        members = class_order[offsets[bucket] : offsets[bucket + 1]]
-        np.testing.assert_array_equal(members, np.flatnonzero(lookup == bucket))
-
-
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
@@ -105,5 +93,3 @@ def test_lookup_refuses(arguments, message):
 def test_other_refusals():
     with pytest.raises(ConfigError, match="seeds"):
         bucket_lookups(10, 5, seeds=[])
-    with pytest.raises(ConfigError, match=r"0\.\.4 expected"):
-        inverse_lookup(np.array([0, 5], np.uint16), 5)

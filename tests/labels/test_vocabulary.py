@@ -1,7 +1,5 @@
 """Label names survive their file, and names that could not are refused."""
 
-import collections
-
 import pytest
 
 from tfxc.core.errors import DataError
@@ -39,17 +37,6 @@ def test_ids_leaves_out_unknown_names():
     vocabulary = LabelVocabulary(["x", "y"])
     assert vocabulary.ids(["z", "y", "x", "y"]) == [1, 0, 1]
     assert "x" in vocabulary and "z" not in vocabulary
-
-
-def test_from_counts_orders_by_name_whatever_the_order_of_counting():
-    words = ["pear", "apple", "fig", "pear", "apple", "pear"]
-    forward = LabelVocabulary.from_counts(collections.Counter(words))
-    backward = LabelVocabulary.from_counts(collections.Counter(reversed(words)))
-    assert forward.names == backward.names == ["apple", "fig", "pear"]
-    assert LabelVocabulary.from_counts(collections.Counter(words), min_count=2).names == [
-        "apple",
-        "pear",
-    ]
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "carriage\rreturn", ""])

@@ -6,6 +6,7 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.ops.lists import bounds_of
 
 # A label takes some 200 bytes here and a row of the model later. Labels that do not occur are
 # granted up to this many, or up to this many times as many as occur; more has to be said.
@@ -231,7 +232,7 @@ class LabelNumbering:
                 ids[position] = len(self.vocabulary) + unseen
         keys = np.unique(rows * np.int64(1 << 32) + ids)
         counts = np.bincount(keys >> 32, minlength=len(label_lists))
-        return np.concatenate([[0], np.cumsum(counts)]), (keys & 0xFFFFFFFF).astype(np.int32)
+        return bounds_of(counts), (keys & 0xFFFFFFFF).astype(np.int32)
 
     def _check_size(self, size, seen, where):
         if self._given is not None or self._confirmed is not None:

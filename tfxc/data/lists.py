@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tfxc.ops.lists import bounds_of
+
 PADDING = -1
 _TOKENS = 8  # lists of tokens are padded to a multiple of it
 
@@ -15,7 +17,7 @@ def joined_files(files):
     """
     sizes = np.fromiter(map(len, files), np.int64, len(files))
     content = np.frombuffer(b"".join(files), np.uint8)
-    return {"indptr": np.concatenate([[0], np.cumsum(sizes)]), "content": content}
+    return {"indptr": bounds_of(sizes), "content": content}
 
 
 def pad_tokens(indptr, tokens):
@@ -58,9 +60,8 @@ def slice_lists(indptr, start, stop, *values):
 def gather_lists(indptr, row_numbers, *values):
     """The given lists of CSR arrays in the given order: ``indptr`` and each of ``values``."""
     starts = indptr[row_numbers]
-    gathered = np.zeros(len(row_numbers) + 1, np.int64)
     stops = indptr[row_numbers + 1]
-    np.cumsum(stops - starts, out=gathered[1:])
+    gathered = bounds_of(stops - starts)
     if values[0].dtype == np.uint8:
         # Files: an index per byte would cost eight times the bytes.
         (content,) = values

@@ -8,6 +8,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from tfxc.core.errors import DataError
+from tfxc.ops.lists import bounds_of
 
 _LISTS = (list, tuple, set, frozenset)
 
@@ -35,10 +36,10 @@ class Targets:
             return self.classes[np.array([row[0] for row in ids], np.int64)]
         if self.form == "lists":
             return [[self.classes[i] for i in row] for row in ids]
-        counts = np.cumsum([0, *map(len, ids)])
+        bounds = bounds_of(list(map(len, ids)))
         columns = np.fromiter(itertools.chain.from_iterable(ids), np.int32)
         shape = (len(ids), len(self.classes))
-        matrix = scipy.sparse.csr_matrix((np.ones(len(columns), np.int64), columns, counts), shape)
+        matrix = scipy.sparse.csr_matrix((np.ones(len(columns), np.int64), columns, bounds), shape)
         matrix.sort_indices()
         return matrix if self.form == "sparse indicator" else matrix.toarray()
 

@@ -8,6 +8,7 @@ import scipy.sparse
 
 from tfxc.core.errors import DataError
 from tfxc.core.files import atomic_file
+from tfxc.ops.lists import bounds_of
 
 FILE_VERSION = 1
 _KIND = "tfxc label tree"
@@ -90,8 +91,7 @@ class ClusterTree:
         level = range(self.depth)[level]
         if level not in self._grouped:
             parents = self.parents[level]
-            splits = np.zeros(self._above(level) + 1, np.int64)
-            np.cumsum(np.bincount(parents, minlength=len(splits) - 1), out=splits[1:])
+            splits = bounds_of(np.bincount(parents, minlength=self._above(level)))
             self._grouped[level] = np.argsort(parents, kind="stable").astype(np.int32), splits
         return self._grouped[level]
 

@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.utils import murmurhash3_32
 
 from tfxc.core.errors import ConfigError
-from tfxc.ops.search.gather import invert_lookups
 
 _MOST_ITEMS = 2**31  # the hash takes int32 numbers
 _MOST_SEEDS = 2**32
@@ -86,31 +85,6 @@ def bucket_lookups(num_items, num_buckets, seeds):
     for row, seed in enumerate(seeds):
         lookups[row] = bucket_lookup(num_items, num_buckets, seed)
     return lookups
-
-
-def inverse_lookup(lookup, num_buckets):
-    """The items of every bucket of one repetition.
-
-    ``tfxc.ops.search.gather.invert_lookups`` does it for all repetitions at once.
-
-    Args:
-        lookup: (N,) uint16 or int32.
-        num_buckets: B.
-
-    Returns:
-        class_order int32 (N,), item ids by bucket, ascending inside a bucket, and offsets int64
-        (B+1,): bucket b holds ``class_order[offsets[b]:offsets[b + 1]]``.
-
-    Raises:
-        ConfigError: a bucket is outside 0..B−1, or the array has another type or rank.
-
-    Example:
-        >>> order, offsets = inverse_lookup(np.array([1, 0, 1], np.int32), 2)
-        >>> order.tolist(), offsets.tolist()
-        ([1, 0, 2], [0, 1, 3])
-    """
-    class_order, offsets = invert_lookups(np.asarray(lookup)[None], num_buckets)
-    return class_order[0], offsets[0]
 
 
 def _bucket_type(num_buckets):

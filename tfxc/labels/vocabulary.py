@@ -39,15 +39,6 @@ class LabelVocabulary:
         """The ids of those of ``names`` that are known, in the given order."""
         return [self._ids[name] for name in names if name in self._ids]
 
-    @classmethod
-    def from_counts(cls, counts, min_count=1, where=None):
-        """The vocabulary of the names that occur at least ``min_count`` times, ordered by name.
-
-        Args:
-            counts: mapping from name to number of occurrences.
-        """
-        return cls(sorted(name for name, count in counts.items() if count >= min_count), where)
-
     def save(self, path):
         """Writes one name per line, UTF-8."""
         with atomic_file(path) as stream:

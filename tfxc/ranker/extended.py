@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfxc.ops.lists import bounds_of
 from tfxc.ops.search.chunked_layer import ChunkedLayer
 from tfxc.ranker.layer import NO_LIMITS, LayerProblem, train_layer
 from tfxc.ranker.search import load_layer
@@ -46,10 +47,10 @@ def extend_layer(old, affected, problem, folder, settings=None, *, limits=NO_LIM
     rows, counts, columns, values = (np.concatenate(part) for part in zip(*blocks, strict=True))
     return ChunkedLayer(
         children=np.argsort(parents, kind="stable").astype(np.int32),
-        child_splits=_splits(np.bincount(parents, minlength=count)),
+        child_splits=bounds_of(np.bincount(parents, minlength=count)),
         rows=rows,
-        row_splits=_splits([len(block[0]) for block in blocks]),
-        entry_splits=_splits(counts),
+        row_splits=bounds_of([len(block[0]) for block in blocks]),
+        entry_splits=bounds_of(counts),
         columns=columns,
         values=values,
         trained=trained,
@@ -62,7 +63,3 @@ def _block(layer, parent):
     splits = layer.entry_splits[first : last + 1]
     entries = slice(int(splits[0]), int(splits[-1]))
     return layer.rows[first:last], np.diff(splits), layer.columns[entries], layer.values[entries]
-
-
-def _splits(counts):
-    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)

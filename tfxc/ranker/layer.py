@@ -11,6 +11,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
 from tfxc.core.threads import thread_count
 from tfxc.ops.linear.solver import SolverSettings, block_memory, solve_block
+from tfxc.ops.lists import bounds_of
 from tfxc.ranker.block_queue import Plan, write_blocks
 from tfxc.ranker.relevance import aligned
 from tfxc.ranker.store import LayerWriter, is_complete, notes_of
@@ -156,8 +157,7 @@ class _Layer:
         self.relevance = None if relevance is None else aligned(relevance, self.targets)
         self.examples = None if examples is None else _ascending(examples)
         self.children = np.argsort(self.parents, kind="stable").astype(np.int32)
-        self.child_splits = np.zeros(self.num_parents + 1, np.int64)
-        np.cumsum(np.bincount(self.parents, minlength=self.num_parents), out=self.child_splits[1:])
+        self.child_splits = bounds_of(np.bincount(self.parents, minlength=self.num_parents))
 
     def _check_shapes(self, targets, examples):
         for name, matrix in (("targets", targets), ("examples", examples)):

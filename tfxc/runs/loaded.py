@@ -17,6 +17,7 @@ from tfxc.data.text.registry import load_text_features
 from tfxc.inference.embedder import Embedder
 from tfxc.inference.protocol import RankerModel
 from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.ops.lists import bounds_of
 from tfxc.runs.folder import RunFolder, read_run_json
 from tfxc.runs.writer import WEIGHTS
 
@@ -314,7 +315,7 @@ class _Numbering:
         lists = [sorted({ids.setdefault(str(x), len(ids)) for x in row}) for row in label_lists]
         counts = np.fromiter(map(len, lists), np.int64, len(lists))
         flat = np.fromiter((i for row in lists for i in row), np.int32)
-        return np.concatenate([[0], np.cumsum(counts)]), flat
+        return bounds_of(counts), flat
 
 
 def load_run(path, trust=False):

@@ -14,6 +14,7 @@ import scipy.sparse
 from tfxc.core.errors import DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.parsing.numbers import parse_integers, parse_pairs
+from tfxc.ops.lists import bounds_of
 
 _MAX_ID = np.iinfo(np.int32).max
 _MOST_DIGITS = 18  # of numbers of 64 bits
@@ -43,14 +44,14 @@ class SparseRows:
             (
                 self.values,
                 (self.feature_ids - first_feature).astype(np.int32),
-                _splits(self.feature_counts).astype(np.int32),
+                bounds_of(self.feature_counts).astype(np.int32),
             ),
             shape=(len(self.label_counts), num_features),
         )
         return Chunk(labels=self._label_lists(), features=matrix)
 
     def _label_lists(self):
-        flat, splits = self.label_ids.tolist(), _splits(self.label_counts).tolist()
+        flat, splits = self.label_ids.tolist(), bounds_of(self.label_counts).tolist()
         lists = [flat[start:end] for start, end in itertools.pairwise(splits)]
         rows = np.repeat(np.arange(len(lists)), self.label_counts)
         keys = rows * (_MAX_ID + 1) + self.label_ids
@@ -108,10 +109,6 @@ class _Place:
     def fail(self, problem, fix, wrong, counts):
         row = np.searchsorted(np.cumsum(counts), wrong[0], side="right")
         raise DataError(problem, where=f"{self.path}:{self.numbers[row]}", fix=fix)
-
-
-def _splits(counts):
-    return np.concatenate([[0], np.cumsum(counts)])
 
 
 def _check_ids(ids, counts, lowest, how_many, what, place):

@@ -11,6 +11,7 @@ from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, Learner, fitted, is_positive
 from tfxc.data.text.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without
 from tfxc.data.text.tokens import TokenRows
+from tfxc.ops.lists import bounds_of
 from tfxc.pretrained.folder import open_folder
 from tfxc.pretrained.tokenizer_files import load_subwords, read_subwords, save_subwords
 
@@ -123,7 +124,7 @@ class PretrainedTokens:
             tokens.append(found.numpy())
             lengths.append(sizes.numpy())
             self.num_cut += int(num_cut)
-        indptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+        indptr = bounds_of(np.concatenate(lengths))
         return TokenRows(indptr, np.concatenate(tokens), self.num_features)
 
     def graph(self, folder=None):

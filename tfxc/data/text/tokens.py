@@ -12,6 +12,7 @@ from tfxc.core.files import atomic_folder, read_text, write_json
 from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, Learner, fitted, is_positive
 from tfxc.data.text.terms import TermCounter
+from tfxc.ops.lists import bounds_of
 from tfxc.ops.text.token_patterns import TokenPattern
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
@@ -124,8 +125,8 @@ class TokenFeatures(abc.ABC):
         self.num_cut += int((lengths > most).sum())
         starts = np.cumsum(lengths) - lengths
         kept = np.arange(len(tokens)) - np.repeat(starts, lengths) < most
-        indptr = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
-        return TokenRows(indptr.astype(np.int64), tokens[kept], self.num_features)
+        indptr = bounds_of(np.minimum(lengths, most))
+        return TokenRows(indptr, tokens[kept], self.num_features)
 
     def graph(self, folder):
         """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""

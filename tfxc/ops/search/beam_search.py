@@ -13,6 +13,7 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.threads import thread_count
+from tfxc.ops.lists import bounds_of
 from tfxc.ops.search import beam_search_numpy
 from tfxc.ops.search.chunked_layer import check_layer, index_of
 
@@ -128,7 +129,7 @@ class BeamSearch:
         ids, scores, counts = self.top(
             features, only_topk, post_processors, csr_codes=csr_codes, threads=threads
         )
-        splits = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        splits = bounds_of(counts)
         taken = np.arange(ids.shape[1]) < counts[:, None]
         shape = (len(ids), self.sizes[-1])
         found = scipy.sparse.csr_matrix((scores[taken], ids[taken], splits), shape)

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
+from tfxc.ops.lists import bounds_of
 
 try:
     from tfxc.ops.search import _chunk_index
@@ -78,7 +79,7 @@ def chunks_of(weights, parents, num_parents, trained=None):
     parents = np.asarray(parents)
     children = np.argsort(parents, kind="stable").astype(np.int32)
     counts = np.bincount(parents, minlength=num_parents)
-    child_splits = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    child_splits = bounds_of(counts)
     ordered = scipy.sparse.csc_matrix(weights)[:, children].tocoo()
     chunk = parents[children][ordered.col]
     real = ordered.data != 0
@@ -92,7 +93,7 @@ def chunks_of(weights, parents, num_parents, trained=None):
         children=children,
         child_splits=child_splits,
         rows=row[begins].astype(np.int32),
-        row_splits=np.concatenate([[0], np.cumsum(row_counts)]).astype(np.int64),
+        row_splits=bounds_of(row_counts),
         entry_splits=np.append(np.flatnonzero(begins), len(row)).astype(np.int64),
         columns=(column - child_splits[chunk]).astype(
             np.uint16 if counts.max(initial=0) <= 1 << 16 else np.int32
@@ -155,7 +156,7 @@ def index_of(layer, num_features):
     sizes[in_blocks] = 2 * (num_features // 32 + 1)
     shifts[in_blocks] = _BLOCKS
     sizes[counts == 0] = 0
-    splits = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    splits = bounds_of(sizes)
     shifts = shifts.astype(np.int8)
     return _chunk_index.index_chunks(layer.rows, layer.row_splits, shifts, splits), splits, shifts
 

@@ -15,6 +15,7 @@ from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.model import build_model
 from tfxc.ops.linear.solver import SolverSettings
+from tfxc.ops.lists import bounds_of
 from tfxc.ops.search.chunked_layer import chunks_of
 from tfxc.ranker.ensemble import combine
 from tfxc.ranker.layer import LayerProblem, Limits, train_layer
@@ -280,5 +281,5 @@ def as_table(predicted, width):
 
 
 def _csr(ids, scores, shape):
-    splits = np.concatenate([[0], np.cumsum((ids >= 0).sum(axis=1))])
+    splits = bounds_of((ids >= 0).sum(axis=1))
     return scipy.sparse.csr_matrix((scores[ids >= 0], ids[ids >= 0], splits), shape)
