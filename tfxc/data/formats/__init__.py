@@ -49,9 +49,9 @@ def open_reader(
         ...     print(len(chunk), chunk.texts[0], chunk.labels[0])
     """
     if is_builtin(path):
-        reader_class, arguments = _builtin(str(path).removeprefix(BUILTIN)), ()
+        reader_class, arguments = _builtin(str(path).removeprefix(BUILTIN)), []
     else:
-        reader_class, arguments = _labelled(name or detect_format(path), path), (path,)
+        reader_class, arguments = _labelled(name or detect_format(path), path), [path]
     known = _options(reader_class)
     if "max_line_bytes" in known:
         options.setdefault("max_line_bytes", longest_line)
