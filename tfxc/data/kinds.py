@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from tfxc.data import typed_lines
 from tfxc.data.chunk import Chunk
 from tfxc.data.columns import Arrays, Column, Files, Lists, Pixels, Sizes, Vectors
 from tfxc.data.lists import joined_files, pad_tokens
+from tfxc.data.parsing import typed_lines
 
 
 class Tensor(NamedTuple):

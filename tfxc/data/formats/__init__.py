@@ -79,7 +79,7 @@ def open_unlabelled(
             (``Reader.has_labels``): plain text, an image file, a matrix alone. A folder of images
             may have them at any depth; they are taken in the order of their paths. Where a reader
             has the option ``labelled``, the file needs no labels.
-        takes: ``"text"``, ``"sparse"``, ``"dense"`` or ``"image"``: what the model takes.
+        takes: what the model takes, a name in ``tfxc.data.kinds.INPUTS``.
         reader: the format's name, as of ``open_reader``; None recognises it.
         options: the reader's options.
         defaults: options that are used where the reader has such ones.

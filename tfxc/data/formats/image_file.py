@@ -2,6 +2,7 @@
 
 from tfxc.core.files import read_errors
 from tfxc.data.formats.base import EncodedImageReader
+from tfxc.data.kinds import IMAGE
 from tfxc.data.parsing.candidate import IMAGE_SUFFIXES
 
 
@@ -24,7 +25,7 @@ class ImageFile(EncodedImageReader):
 
     @classmethod
     def recognises(cls, candidate):
-        return candidate.takes == "image" and candidate.suffix().lower() in IMAGE_SUFFIXES
+        return candidate.takes == IMAGE.name and candidate.suffix().lower() in IMAGE_SUFFIXES
 
     def __init__(self, path):
         super().__init__(path)

@@ -6,6 +6,7 @@ from pathlib import Path
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import existing_file, read_errors
 from tfxc.data.formats.base import EncodedImageReader
+from tfxc.data.kinds import IMAGE
 from tfxc.data.parsing.candidate import IMAGE_SUFFIXES
 from tfxc.data.parsing.label_checks import check_label_name
 
@@ -38,7 +39,7 @@ class ImageFolder(EncodedImageReader):
 
     @classmethod
     def recognises(cls, candidate):
-        return candidate.is_folder and (candidate.has_images or candidate.takes == "image")
+        return candidate.is_folder and (candidate.has_images or candidate.takes == IMAGE.name)
 
     def __init__(self, path, *, extensions=IMAGE_SUFFIXES, skip_empty=False, labelled=True):
         super().__init__(path)

@@ -2,6 +2,7 @@
 
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
+from tfxc.data.kinds import TEXT
 from tfxc.data.parsing.sparse_lines import parse_header
 
 
@@ -29,7 +30,7 @@ class PlainTexts(TextReader):
 
     @classmethod
     def recognises(cls, candidate):
-        if candidate.takes != "text" or not super().recognises(candidate):
+        if candidate.takes != TEXT.name or not super().recognises(candidate):
             return False
         return parse_header(candidate.first_line) is None
 

@@ -10,6 +10,7 @@ from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
+from tfxc.data.kinds import IMAGE
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import Lines
 from tfxc.ops.sparse_files import load_sparse, sparse_shape
@@ -49,7 +50,7 @@ class PecosFolder(Reader):
 
     @classmethod
     def recognises(cls, candidate):
-        if not candidate.is_folder or candidate.takes == "image":
+        if not candidate.is_folder or candidate.takes == IMAGE.name:
             return False
         return any(name.startswith("Y.") for name in candidate.files) or not candidate.has_images
 

@@ -18,8 +18,8 @@ class Candidate:
 
     Args:
         path: as the user gives it.
-        takes: what a model takes of examples whose labels do not matter: ``"text"``, ``"sparse"``,
-            ``"dense"`` or ``"image"``. None = the labels are needed.
+        takes: what a model takes of examples whose labels do not matter, a name in
+            ``tfxc.data.kinds.INPUTS``. None = the labels are needed.
 
     Attributes:
         path: ``Path``.
