@@ -14,7 +14,7 @@ import tensorflow as tf
 from tests.small_runs import NAMES, TEXTS, make_run
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
 from tfxc.data.chunk import Chunk
-from tfxc.exports.checking import checked_difference, largest_difference
+from tfxc.exports.parity import answers_of_savedmodel, checked_difference, largest_difference
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.predictors import RunPredictor
 from tfxc.inference.searcher import Searcher
@@ -68,7 +68,7 @@ def test_probabilities_equal_numpy(tmp_path, objective):
     np.testing.assert_array_equal(found["ids"], ids)
     np.testing.assert_allclose(found["scores"], np.take_along_axis(whole, ids, 1), rtol=1e-5)
     with pytest.raises(RuntimeError, match="does not answer as the trained model"):
-        largest_difference(run, exported.folder, 4)
+        largest_difference(run, answers_of_savedmodel(exported.folder), 4)
 
 
 def test_probabilities_of_heads_over_digits(tmp_path):
@@ -242,8 +242,8 @@ def test_an_older_savedmodel_is_replaced(tmp_path):
 def test_the_check_notices_other_weights(tmp_path):
     run = load_run(make_run(tmp_path / "run", text_features=TFIDF))
     export_savedmodel(run, tmp_path / "served")
-    assert largest_difference(run, tmp_path / "served", 5) < 1e-5
+    assert largest_difference(run, answers_of_savedmodel(tmp_path / "served"), 5) < 1e-5
     weight = run.model.head.weights[0]
     weight.assign(weight + 0.1)
     with pytest.raises(RuntimeError, match="does not answer as the trained model"):
-        largest_difference(run, tmp_path / "served", 5)
+        largest_difference(run, answers_of_savedmodel(tmp_path / "served"), 5)

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.ops.lists import bounds_of
+from tfxc.ops.csr import bounds_of
 
 # A label takes some 200 bytes here and a row of the model later. Labels that do not occur are
 # granted up to this many, or up to this many times as many as occur; more has to be said.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfxc.ops.lists import bounds_of
+from tfxc.ops.csr import bounds_of
 
 PADDING = -1
 _TOKENS = 8  # lists of tokens are padded to a multiple of it

@@ -8,7 +8,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from tfxc.core.errors import DataError
-from tfxc.ops.lists import bounds_of
+from tfxc.ops.csr import bounds_of
 
 _LISTS = (list, tuple, set, frozenset)
 

@@ -16,7 +16,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.files import atomic_folder, copy_folder
 from tfxc.data.kinds import KINDS
 from tfxc.exports import LEAST_AGREEMENT
-from tfxc.exports.parity import Agreement, agreement_of, largest_difference
+from tfxc.exports.parity import Agreement, agreement_of, answers_of_function, largest_difference
 from tfxc.exports.savedmodel import (
     check_target,
     feature_signature,
@@ -102,7 +102,7 @@ def export_model(
     with atomic_folder(folder, kind) as scratch:
         path, agreement = scratch / form.file, None
         batch = form.write(graph, path)
-        difference = largest_difference(loaded_run, form.open(path), k, batch)
+        difference = largest_difference(loaded_run, answers_of_function(form.open(path), batch), k)
         if int8:
             form.quantise(graph, path, batch)
             agreement = agreement_of(loaded_run, form.open(path), k, batch)

@@ -1,17 +1,186 @@
-"""Whether a converted model answers as the run it was made from."""
+"""Whether an exported model answers as the run it was made from: a SavedModel, a converted one."""
 
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import UserError
 from tfxc.data.held_out import open_split
-from tfxc.data.kinds import KINDS
-from tfxc.exports.checking import checked_difference, sample_rows, scaled, tolerance_of
+from tfxc.data.kinds import ENCODED, IMAGE, KINDS, TEXT
+from tfxc.data.rows import Rows
 from tfxc.inference.searcher import Searcher
 
+# Of scores, relative to the largest one. In half precision a last bit of a feature may tip the
+# rounding of a hidden unit.
+_TOLERANCE, _HALF_PRECISION_TOLERANCE = 1e-4, 2e-2
+_CALIBRATED_TOLERANCE = 1e-6  # of a probability, beside what the tolerance of its score allows
+_SMALLEST = 1e-30  # probabilities below count as equal
+_SAMPLES = 8
 _EXAMPLES, _BATCH = 512, 64
+
+
+def largest_difference(loaded_run, answers, k, probabilities=False):
+    """Largest difference of a score of an exported model to the run's model.
+
+    Args:
+        loaded_run: a ``LoadedRun``.
+        answers: of the exported model, ``answers_of_savedmodel`` or ``answers_of_function``: a
+            function of the run, ``Rows`` and the texts they were made of or None, which yields
+            what was asked, for the message, which rows, a slice, and NumPy (ids, scores).
+        k: labels per example.
+        probabilities: whether its scores are probabilities. Calibrated ones may differ by what a
+            rounding difference of the ranker's score makes of them, others relative to themselves.
+
+    Raises:
+        RuntimeError: it is no rounding difference, or the label ids differ: a bug.
+    """
+    rows, texts = sample_rows(loaded_run)
+    model, tolerance = loaded_run.model, tolerance_of(loaded_run)
+    calibration = model.calibration if probabilities else None
+    relative = probabilities and calibration is None
+    features = scaled(rows, loaded_run.manifest).batch()["features"]
+    expected = Searcher(model, k, probabilities=relative)(_batch(features))
+    worst = 0.0
+    for what, part, found in answers(loaded_run, rows, texts):
+        pair = [found, tuple(values[part] for values in expected)]
+        if relative:  # of logarithms it is no smaller than that of the probabilities themselves
+            pair = [_logarithms(*values) for values in pair]
+        worst = max(worst, checked_difference(*pair, tolerance, what, calibration))
+    return worst
+
+
+def answers_of_savedmodel(folder):
+    """The ``answers`` of the SavedModel in ``folder``: of all examples, by every signature."""
+
+    def answers(_loaded_run, rows, texts):
+        served = tf.saved_model.load(str(folder)).signatures
+        for name, arguments in _inputs(rows, texts).items():
+            found = served[name](**arguments)
+            found = found["ids"].numpy(), found["scores"].numpy()
+            yield f"the SavedModel's signature {name!r}", slice(None), found
+
+    return answers
+
+
+def answers_of_function(model, batch=None):
+    """The ``answers`` of a converted model, over batches of several sizes.
+
+    Args:
+        model: function of a dict of arrays -> (ids, scores) as arrays.
+        batch: 1 if the model takes single examples only.
+    """
+
+    def answers(loaded_run, rows, _texts):
+        encoder, count = loaded_run.model.encoder, len(rows)
+        single = [(place, place + 1) for place in range(count)]
+        for first, last in single if batch else [(0, count), (1, 4), *single]:
+            found = model(_arguments(rows.slice(first, last).batch()["features"], encoder))
+            what = f"the converted model, asked for {last - first} examples,"
+            yield what, slice(first, last), found
+
+    return answers
+
+
+def _logarithms(ids, probabilities):
+    # NaN stays NaN.
+    return ids, np.log(np.maximum(probabilities, _SMALLEST))
+
+
+def tolerance_of(loaded_run):
+    """Largest difference of a score that counts as rounding, relative to the largest score."""
+    precision = loaded_run.config.training.precision
+    return _TOLERANCE if precision == "float32" else _HALF_PRECISION_TOLERANCE
+
+
+def checked_difference(found, expected, tolerance, what, calibration=None):
+    """Largest difference of the scores found to those expected.
+
+    Args:
+        found: NumPy (ids, scores), both (batch, k).
+        expected: the same of the run's model.
+        tolerance: see ``tolerance_of``.
+        what: was asked, for the message.
+        calibration: ``Calibration``, if the scores found are its probabilities of those expected.
+
+    Raises:
+        RuntimeError: it is no rounding difference, or ids differ whose scores are no tie.
+    """
+    (ids, scores), (expected_ids, expected) = found, expected
+    right = expected if calibration is None else calibration.apply(expected)
+    with np.errstate(invalid="ignore"):
+        difference = float(np.where(scores == right, 0, np.abs(scores - right)).max())
+        gaps = np.abs(np.diff(expected, axis=1, append=-np.inf))  # the last may tie with the next
+    finite = np.abs(expected[np.isfinite(expected)])  # lists may be short
+    tolerance *= max(1.0, float(finite.max(initial=0)))
+    close = np.minimum(gaps, np.roll(gaps, 1, axis=1)) <= tolerance
+    close[:, -1] = True
+    least = most = right
+    if calibration is not None:  # where its map is steep, rounding moves a probability far
+        least, most = (calibration.apply(expected + step) for step in (-tolerance, tolerance))
+        tolerance = _CALIBRATED_TOLERANCE
+    # Not NaN either, which no comparison holds for.
+    within = (scores >= least - tolerance) & (scores <= most + tolerance)
+    if not within.all() or ((ids != expected_ids) & ~close).any():
+        raise RuntimeError(
+            f"{what} does not answer as the trained model: scores "
+            f"differ by up to {difference:g}, ids {ids[:2].tolist()} instead of "
+            f"{expected_ids[:2].tolist()}"
+        )
+    return difference
+
+
+def sample_rows(loaded_run):
+    """Random examples as the run's data are, but for the scaling of rows.
+
+    Args:
+        loaded_run: a ``LoadedRun``.
+
+    Returns:
+        tuple: ``Rows``; the texts they were made of, or None.
+    """
+    kind, manifest, draw = loaded_run.kind, loaded_run.manifest, np.random.default_rng(0)
+    texts, width = loaded_run.text_features, manifest["num_features"]
+    if texts is None:
+        arrays, lines = kind.example(manifest, _SAMPLES, draw), None
+    else:
+        lines = _sample_texts(texts, draw)
+        arrays = kind.arrays_of(texts.transform(lines))
+    count = kind.columns[0].count(arrays)
+    unlabelled = {"label_indptr": np.zeros(count + 1), "label_ids": []}
+    return Rows(kind, arrays, **unlabelled, num_features=width), lines
+
+
+def scaled(rows, manifest):
+    """``Rows`` as the run's model takes them: an independent path through scikit-learn."""
+    if manifest["row_normalise"] is None:
+        return rows
+    matrix = rows.kind.matrix(rows.batch()["features"], rows.num_features)
+    arrays = rows.kind.arrays_of(normalize(matrix, manifest["row_normalise"]))
+    return Rows(rows.kind, arrays, **rows.labels, num_features=rows.num_features)
+
+
+def _inputs(rows, texts):
+    """Arguments of every signature of a SavedModel for the same examples."""
+    raw = _tensors(rows.kind.tensors_of(rows.arrays))
+    inputs = {"serving_default": raw}
+    if rows.kind is IMAGE:  # PNG files lose nothing: the same pixels reach both signatures
+        files = [tf.io.encode_png(image).numpy() for image in rows.images]
+        inputs["encoded"] = {ENCODED.inputs[0]: tf.constant(files)}
+    else:
+        inputs["features"] = raw
+    if texts is not None:
+        inputs["serving_default"] = {TEXT.name: tf.constant(texts)}
+    return inputs
+
+
+def _sample_texts(features, draw):
+    parts = [getattr(features, name) for name in features.kind.parts] or [features]
+    terms = [term for part in parts for term in part.vocabulary() or ()]
+    terms = terms or ["The", "quick", "brown", "fox", "jumps", "Über", "Straße"]
+    texts = [" ".join(draw.choice(terms, 12)) for _ in range(_SAMPLES)]
+    return [*texts, texts[0].upper(), "", "İstanbul, ΟΔΟΣ: naïve 日本語 x"]
 
 
 class Agreement(NamedTuple):
@@ -28,32 +197,6 @@ class Agreement(NamedTuple):
     examples: int
     source: str
     score_difference: float
-
-
-def largest_difference(loaded_run, model, k, batch=None):
-    """Largest difference of a score of a converted model, over batches of several sizes.
-
-    Args:
-        loaded_run: a ``LoadedRun``.
-        model: function of a dict of arrays -> (ids, scores) as arrays.
-        k: labels per example.
-        batch: 1 if the model takes single examples only.
-
-    Raises:
-        RuntimeError: it is no rounding difference, or the label ids differ.
-    """
-    rows, _ = sample_rows(loaded_run)
-    features = scaled(rows, loaded_run.manifest).batch()["features"]
-    expected = Searcher(loaded_run.model, k)(_batch(features))
-    worst, count, encoder = 0.0, len(rows), loaded_run.model.encoder
-    single = [(place, place + 1) for place in range(count)]
-    for first, last in single if batch else [(0, count), (1, 4), *single]:
-        found = model(_arguments(rows.slice(first, last).batch()["features"], encoder))
-        known = tuple(part[first:last] for part in expected)
-        what = f"the converted model, asked for {last - first} examples,"
-        difference = checked_difference(found, known, tolerance_of(loaded_run), what)
-        worst = max(worst, difference)
-    return worst
 
 
 def agreement_of(loaded_run, model, k, batch=None):
@@ -105,7 +248,11 @@ def examples_of(loaded_run):
 
 
 def _batch(features):
-    return {"features": tf.nest.map_structure(tf.constant, features)}
+    return {"features": _tensors(features)}
+
+
+def _tensors(features):
+    return tf.nest.map_structure(tf.constant, features)
 
 
 def _arguments(features, encoder):

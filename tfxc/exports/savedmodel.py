@@ -18,7 +18,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.files import atomic_folder, check_own
 from tfxc.data.images.decoding import decode_batch
 from tfxc.data.kinds import ENCODED, IMAGE, TEXT
-from tfxc.exports.checking import largest_difference
+from tfxc.exports.parity import answers_of_savedmodel, largest_difference
 from tfxc.ops.tensorflow_files import os_errors
 
 _KIND = "exported SavedModel"
@@ -96,7 +96,9 @@ def export_savedmodel(loaded_run, folder, k=5, probabilities=False):
         with os_errors(folder):
             tf.saved_model.save(model, str(scratch), signatures=model.functions, options=plain)
         forget_gradients(scratch / "saved_model.pb")
-        difference = largest_difference(loaded_run, scratch, k, probabilities)
+        difference = largest_difference(
+            loaded_run, answers_of_savedmodel(scratch), k, probabilities
+        )
         size, weights = folder_size(scratch), size_of(model.weights)
     return Exported(folder, model.takes, k, size, weights, difference, probabilities)
 

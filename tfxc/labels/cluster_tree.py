@@ -8,7 +8,7 @@ import scipy.sparse
 
 from tfxc.core.errors import DataError
 from tfxc.core.files import atomic_file
-from tfxc.ops.lists import bounds_of
+from tfxc.ops.csr import bounds_of
 
 FILE_VERSION = 1
 _KIND = "tfxc label tree"

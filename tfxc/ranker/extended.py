@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfxc.ops.lists import bounds_of
+from tfxc.ops.csr import bounds_of
 from tfxc.ops.search.chunked_layer import ChunkedLayer
 from tfxc.ranker.layer import NO_LIMITS, LayerProblem, train_layer
 from tfxc.ranker.search import load_layer

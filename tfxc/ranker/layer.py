@@ -10,8 +10,8 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
 from tfxc.core.threads import thread_count
+from tfxc.ops.csr import bounds_of
 from tfxc.ops.linear.solver import SolverSettings, block_memory, solve_block
-from tfxc.ops.lists import bounds_of
 from tfxc.ranker.block_queue import Plan, write_blocks
 from tfxc.ranker.relevance import aligned
 from tfxc.ranker.store import LayerWriter, is_complete, notes_of

@@ -13,8 +13,8 @@ import scipy.sparse
 from tfxc.core.errors import DataError
 from tfxc.core.files import atomic_folder, existing_file, read_json
 from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.ops.csr import load_sparse
 from tfxc.ops.search.chunked_layer import chunks_of
-from tfxc.ops.sparse_files import load_sparse
 from tfxc.ranker.post_processors import post_processor
 from tfxc.ranker.search import FORMAT
 from tfxc.ranker.store import write_layer, write_parameters

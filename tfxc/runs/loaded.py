@@ -17,7 +17,7 @@ from tfxc.data.text.registry import load_text_features
 from tfxc.inference.embedder import Embedder
 from tfxc.inference.protocol import RankerModel
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.ops.lists import bounds_of
+from tfxc.ops.csr import bounds_of
 from tfxc.runs.folder import RunFolder, read_run_json
 from tfxc.runs.writer import WEIGHTS
 

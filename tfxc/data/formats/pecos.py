@@ -13,7 +13,7 @@ from tfxc.data.formats.base import Reader
 from tfxc.data.kinds import IMAGE
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import Lines
-from tfxc.ops.sparse_files import load_sparse, sparse_shape
+from tfxc.ops.csr import load_sparse, sparse_shape
 
 _LABEL_FILES = ("Y.txt", "output-items.txt")
 

@@ -14,7 +14,7 @@ import scipy.sparse
 from tfxc.core.errors import DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.parsing.numbers import parse_integers, parse_pairs
-from tfxc.ops.lists import bounds_of
+from tfxc.ops.csr import bounds_of
 
 _MAX_ID = np.iinfo(np.int32).max
 _MOST_DIGITS = 18  # of numbers of 64 bits

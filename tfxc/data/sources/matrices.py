@@ -7,7 +7,7 @@ import scipy.sparse
 
 from tfxc.core.errors import DataError, UserError
 from tfxc.core.memory import require_memory
-from tfxc.ops.sparse_files import load_sparse
+from tfxc.ops.csr import load_sparse
 
 _BATCH = 65_536
 

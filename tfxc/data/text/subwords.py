@@ -11,7 +11,7 @@ from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, Learner, fitted, is_positive
 from tfxc.data.text.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without
 from tfxc.data.text.tokens import TokenRows
-from tfxc.ops.lists import bounds_of
+from tfxc.ops.csr import bounds_of
 from tfxc.pretrained.folder import open_folder
 from tfxc.pretrained.tokenizer_files import load_subwords, read_subwords, save_subwords
 

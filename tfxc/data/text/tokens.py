@@ -12,7 +12,7 @@ from tfxc.core.files import atomic_folder, read_text, write_json
 from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, Learner, fitted, is_positive
 from tfxc.data.text.terms import TermCounter
-from tfxc.ops.lists import bounds_of
+from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import TokenPattern
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"

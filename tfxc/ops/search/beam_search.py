@@ -13,7 +13,7 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.threads import thread_count
-from tfxc.ops.lists import bounds_of
+from tfxc.ops.csr import bounds_of
 from tfxc.ops.search import beam_search_numpy
 from tfxc.ops.search.chunked_layer import check_layer, index_of
 

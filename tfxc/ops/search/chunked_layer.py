@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
-from tfxc.ops.lists import bounds_of
+from tfxc.ops.csr import bounds_of
 
 try:
     from tfxc.ops.search import _chunk_index

@@ -14,8 +14,8 @@ from tfxc.data.sources.shards import Source
 from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.model import build_model
+from tfxc.ops.csr import bounds_of
 from tfxc.ops.linear.solver import SolverSettings
-from tfxc.ops.lists import bounds_of
 from tfxc.ops.search.chunked_layer import chunks_of
 from tfxc.ranker.ensemble import combine
 from tfxc.ranker.layer import LayerProblem, Limits, train_layer

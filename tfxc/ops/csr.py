@@ -1,4 +1,4 @@
-"""Sparse matrices of ``scipy.sparse.save_npz``, checked before and after they are read."""
+"""CSR: bounds of lists in one array, and matrices in files, checked before and after reading."""
 
 import zipfile
 
@@ -10,6 +10,24 @@ from tfxc.core.files import archive_errors
 from tfxc.core.memory import require_memory
 
 _MALFORMED = (ValueError, KeyError, TypeError, NotImplementedError, OSError, EOFError)
+
+
+def bounds_of(counts):
+    """Where each of the lists begins and ends, as the ``indptr`` of a CSR matrix.
+
+    Args:
+        counts: (n,) how long each list is.
+
+    Returns:
+        int64 (n + 1,): list i is ``values[bounds[i]:bounds[i + 1]]``.
+
+    Example:
+        >>> bounds_of([2, 0, 3]).tolist()
+        [0, 2, 2, 5]
+    """
+    bounds = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=bounds[1:])
+    return bounds
 
 
 def load_sparse(path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfxc.ops.lists import bounds_of
+from tfxc.ops.csr import bounds_of
 
 
 @pytest.mark.parametrize("kind", [list, np.int32, np.int64, np.uint16])
