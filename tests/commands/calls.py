@@ -29,8 +29,9 @@ class Outcome(NamedTuple):
 
 
 def default_signals():
-    """``preexec_fn`` of a child: nohup, which may run the tests, has SIGHUP ignored."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """``preexec_fn`` of a child: nohup has SIGHUP ignored, a shell's ``&`` SIGINT."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def call(capsys, verb, *arguments):
