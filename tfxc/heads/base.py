@@ -1,6 +1,8 @@
 """What every head shares."""
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import keras
 
@@ -26,7 +28,10 @@ class Head(keras.layers.Layer):
       end - begin) of the labels with these numbers, for heads that have a ``full_softmax``.
 
     Class attributes:
-        from_data: constructor arguments the data decides; a config may not hold them.
+        data_dependent_arguments: constructor arguments that depend on the data; a config may not
+            hold them.
+        providers: functions that find such arguments in the training split, by argument, where
+            ``data.providers.PROVIDERS`` has none or another; see there.
         sharded_table: ``ops.sharded_table.ShardedTable`` of a head whose weights are shared out
             over replicas, once it is built.
         full_softmax: whether the head has one score per label, and so a softmax over all.
@@ -35,7 +40,8 @@ class Head(keras.layers.Layer):
         num_repetitions, first_repetition: how many, and the number of the first of them.
     """
 
-    from_data = ("num_labels",)
+    data_dependent_arguments = ("num_labels",)
+    providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     sharded_table = None
     search_methods: tuple[str, ...] = ()
     full_softmax = False
