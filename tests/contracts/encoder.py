@@ -11,6 +11,7 @@ from tests.contracts.layers import (
     assert_equal,
     copy_from_config,
     exported,
+    run_keras_layer_test,
     open_batch,
 )
 from tfxc.heads.dense import Dense
@@ -102,6 +103,9 @@ class EncoderContract:
             expected / reach,
             tolerance=self.half_precision_error,
         )
+
+    def test_passes_the_test_of_keras(self):
+        run_keras_layer_test(self.make, self.features())
 
     def test_seed_decides_the_start(self):
         one, same, other = (self.built(seed=seed).get_weights() for seed in (3, 3, 4))

@@ -52,7 +52,8 @@ class Encoder(keras.layers.Layer):
     def __call__(self, features, *args, **kwargs):
         """Encodes one batch, see ``call``; outside of training also one without examples."""
         features = self.own(features)
-        if kwargs.get("training"):
+        symbolic = any(map(keras.utils.is_keras_tensor, keras.tree.flatten(features)))
+        if symbolic or kwargs.get("training"):
             return super().__call__(features, *args, **kwargs)
         features, batch = with_one_example(features)
         vectors = super().__call__(features, *args, **kwargs)

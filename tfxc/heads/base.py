@@ -16,7 +16,7 @@ _TILE = 16_384  # labels scored at a time in top_k_and_loss: 16 MB at batch 256
 class Head(keras.layers.Layer):
     """Turns feature vectors into scores of labels.
 
-    * ``call(features)`` returns the raw scores the head works with.
+    * ``call(features)`` returns the raw scores the head works with, float32 under mixed precision.
     * ``training_groups(features, labels)`` returns the ``LogitGroup``s of one batch; labels are
       int32 (batch, max_labels) padded with -1.
     * ``top_k(features, k)`` returns (ids int32, scores float32), both (batch, k), sorted by
@@ -73,6 +73,10 @@ class Head(keras.layers.Layer):
     def training_groups(self, features, labels):
         """Logit groups of a batch."""
         raise TypeError(f"{type(self).__name__} must define training_groups(features, labels)")
+
+    def as_logits(self, products):
+        """Products in the dtype of the weights, float32 under mixed precision as losses need it."""
+        return keras.ops.cast(products, self.variable_dtype)
 
     def groups_of_passes(self, passes, labels):
         """Logit groups of several passes over the same examples, all with the same columns.

@@ -50,7 +50,7 @@ class Dense(Head):
 
     def call(self, features):
         """Logits of all labels."""
-        return keras.ops.matmul(features, self.kernel) + self.bias
+        return self.as_logits(keras.ops.matmul(features, self.kernel) + self.bias)
 
     def training_groups(self, features, labels):
         """One group over all labels."""

@@ -128,7 +128,7 @@ class Mach(Head):
             features = features[:, None, :]
         by_repetition = keras.ops.transpose(features, (1, 0, 2))
         logits = keras.ops.matmul(by_repetition, self.kernel) + self.bias[:, None, :]
-        return keras.ops.transpose(logits, (1, 0, 2))
+        return self.as_logits(keras.ops.transpose(logits, (1, 0, 2)))
 
     @property
     def num_groups(self):

@@ -131,7 +131,8 @@ class MHC(DigitHead):
 
     def call(self, features):
         """Logits of the groups of level 0."""
-        return _linear(tf.cast(features, self.compute_dtype), self.kernel, self.bias)
+        features = tf.cast(features, self.compute_dtype)
+        return self.as_logits(_linear(features, self.kernel, self.bias))
 
     @property
     def num_groups(self):

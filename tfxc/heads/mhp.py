@@ -102,7 +102,7 @@ class MHP(DigitHead):
 
     def call(self, features):
         """Logits of all digits."""
-        return keras.ops.matmul(features, self.kernel) + self.bias
+        return self.as_logits(keras.ops.matmul(features, self.kernel) + self.bias)
 
     @property
     def num_groups(self):

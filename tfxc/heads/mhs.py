@@ -106,7 +106,8 @@ class MHS(DigitHead):
         """Logits of all codes."""
         features = tf.cast(features, self.compute_dtype)
         bias = None if self.bias is None else self.bias.value
-        return _shared_logits(features, self.table.value, bias)[:, : self.num_labels]
+        logits = _shared_logits(features, self.table.value, bias)[:, : self.num_labels]
+        return self.as_logits(logits)
 
     @property
     def training_columns(self):

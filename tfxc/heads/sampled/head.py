@@ -127,7 +127,7 @@ class Sampled(Head):
     def call(self, features):
         """Scores of all labels."""
         bias = None if self.bias is None else self.bias.value
-        return self._scores(features, self.kernel.value, bias)
+        return self.as_logits(self._scores(features, self.kernel.value, bias))
 
     @property
     def training_columns(self):

@@ -150,7 +150,8 @@ class Tree(TreeSearch):
 
     def call(self, features):
         """Logits of level 0, or of the only level."""
-        return self.logits_of_all(tf.cast(features, self.compute_dtype), self.level or 0)
+        features = tf.cast(features, self.compute_dtype)
+        return self.as_logits(self.logits_of_all(features, self.level or 0))
 
     @property
     def num_groups(self):
