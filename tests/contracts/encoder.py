@@ -11,8 +11,8 @@ from tests.contracts.layers import (
     assert_equal,
     copy_from_config,
     exported,
-    run_keras_layer_test,
     open_batch,
+    run_keras_layer_test,
 )
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel

@@ -13,9 +13,9 @@ from tests.contracts.layers import (
     assert_equal,
     copy_from_config,
     exported,
-    run_keras_layer_test,
     loops_and_their_reads,
     open_batch,
+    run_keras_layer_test,
 )
 from tfxc.encoders.precomputed import Precomputed
 from tfxc.model import XCModel

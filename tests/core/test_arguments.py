@@ -91,7 +91,7 @@ def test_a_checked_function_is_the_function():
     assert search.__doc__ == "A function with a table."
     assert list(inspect.signature(search).parameters) == ["k", "beam", "order", "others"]
     assert inspect.getfullargspec(search).args == ["k", "beam"]
-    with pytest.raises(ConfigError, match="beam: .* found -1"):
+    with pytest.raises(ConfigError, match=r"beam: .* found -1"):
         search(3, -1)
     with pytest.raises(TypeError, match="search"):
         search()

@@ -131,9 +131,9 @@ class TreeSettings:
     @property
     def _clustering(self):
         given = {key: value for key, value in self.arguments.items() if key != "threads"}
-        with inside(self._where, [key for key in given if key not in _SHAPE]):
-            with inside(self._where_shape, _SHAPE):
-                return ClusteringSettings(**given)
+        others = [key for key in given if key not in _SHAPE]
+        with inside(self._where, others), inside(self._where_shape, _SHAPE):
+            return ClusteringSettings(**given)
 
     def _tree(self, num_labels):
         tree = ClusterTree.load(expand(self.file))
