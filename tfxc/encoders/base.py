@@ -32,7 +32,7 @@ class Encoder(keras.layers.Layer):
         gates: ``Gates`` on the heads and inner units of an encoder whose layers can be pruned.
     """
 
-    data_dependent_arguments = ()
+    data_dependent_arguments: tuple[str, ...] = ()
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     takes = "sparse"
     num_features: int | None = None

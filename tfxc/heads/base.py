@@ -40,7 +40,7 @@ class Head(keras.layers.Layer):
         num_repetitions, first_repetition: how many, and the number of the first of them.
     """
 
-    data_dependent_arguments = ("num_labels",)
+    data_dependent_arguments: tuple[str, ...] = ("num_labels",)
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     sharded_table = None
     search_methods: tuple[str, ...] = ()

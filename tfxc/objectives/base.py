@@ -30,7 +30,7 @@ class Objective(keras.layers.Layer):
     """
 
     link = "sigmoid"
-    data_dependent_arguments = ()
+    data_dependent_arguments: tuple[str, ...] = ()
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     over_shards = False
     partial_loss = False

@@ -29,7 +29,7 @@ class Technique:
         trainable_variables: those of them that the optimizer trains beside the model's weights.
     """
 
-    data_dependent_arguments = ()
+    data_dependent_arguments: tuple[str, ...] = ()
     variables_to_save = ()
     trainable_variables = ()
     role = None
