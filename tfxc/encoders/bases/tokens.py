@@ -48,7 +48,7 @@ class TokenEncoder(Encoder):
     Input: int32 (batch, length), length at least 1. Output: float (batch, output_dim).
     """
 
-    data_dependent_arguments = ("vocabulary_size",)
+    data_dependent_arguments: tuple[str, ...] = ("vocabulary_size",)
     takes = "tokens"
 
     @checked(

@@ -40,6 +40,8 @@ class Schedule:
         0.5
     """
 
+    data_dependent_arguments = ("total_steps", "steps_per_epoch")
+
     @checked(name=OneOf(*NAMES), warmup=SHARE_BELOW_ONE)
     def __init__(
         self,
