@@ -186,12 +186,16 @@ def test_dense_features():
     [
         ({}, {"feature_kind": "dense"}, "encoder.name: .*'bag_mlp' expects sparse features"),
         ({"encoder": {"name": "bag_mlp", "num_features": 3}}, {}, "encoder.num_features: .*the da"),
-        ({"encoder": {"name": "bag_mlp", "dropout": 2}}, {}, r"encoder: dropout must lie in \[0"),
+        (
+            {"encoder": {"name": "bag_mlp", "dropout": 2}},
+            {},
+            r"encoder\.dropout: a number in \[0, 1\) expected",
+        ),
         ({"head": {"name": "mach", "num_buckets": 6}}, {}, "num_buckets: at most 5 .* expected"),
-        ({"head": {"name": "mach", "aggregate": "x"}}, {}, "head: aggregate must be one of"),
+        ({"head": {"name": "mach", "aggregate": "x"}}, {}, "head.aggregate: one of"),
         ({"head": {"name": "mach", "buckets": 6}}, {}, "head.buckets: .*no argument 'buckets'"),
         ({"head": "dens"}, {}, "no head 'dens', did you mean 'dense'"),
-        ({"objective": {"name": "sigmoid", "reduction": "x"}}, {}, "objective: reduction must be"),
+        ({"objective": {"name": "sigmoid", "reduction": "x"}}, {}, "objective.reduction: one of"),
     ],
 )
 def test_what_does_not_fit_is_named(sections, sizes, message):

@@ -190,29 +190,29 @@ class XCModel(keras.Model):
         return cls(*parts, **config)
 
 
-def build_model(config, *, feature_kind="sparse", repetition=None, **decided):
+def build_model(config, *, feature_kind="sparse", repetition=None, **data_dependent):
     """Makes and builds the model of a config.
 
     Args:
         config: a ``tfxc.core.config.Config``.
         feature_kind: name of the kind of features, see ``tfxc.data.kinds.KINDS``.
         repetition: number r for the model of repetition r alone; None for the whole model.
-        decided: what the data decides: ``num_features``, ``num_labels``, for images
-            ``image_shape`` (height, width, channels), for joined texts ``vocabulary_size`` of their
-            tokens, and whatever else a part lists in ``from_data``, as ``num_examples`` of the
-            training split.
+        data_dependent: values of ``data_dependent_arguments``: ``num_features``, ``num_labels``,
+            for images ``image_shape`` (height, width, channels), for joined texts
+            ``vocabulary_size`` of their tokens, and whatever else encoder, head or objective list,
+            as ``num_examples`` of the training split.
 
     Raises:
         ConfigError: an argument does not fit; the message names the config section.
     """
     keras.config.set_dtype_policy(config.training.precision)
-    parts = make_parts(config, feature_kind=feature_kind, repetition=repetition, **decided)
+    parts = make_parts(config, feature_kind=feature_kind, repetition=repetition, **data_dependent)
     model = XCModel(*parts)
-    model(example_features(KINDS[feature_kind], decided))
+    model(example_features(KINDS[feature_kind], data_dependent))
     return model
 
 
-def make_parts(config, *, feature_kind="sparse", repetition=None, **decided):
+def make_parts(config, *, feature_kind="sparse", repetition=None, **data_dependent):
     """Encoder, head and objective of a config, not yet built; arguments of ``build_model``."""
     kind, takes = KINDS[feature_kind], registry.get("encoder", config.encoder.name).takes
     if not kind.holds(KINDS[takes]):
@@ -222,11 +222,11 @@ def make_parts(config, *, feature_kind="sparse", repetition=None, **decided):
             where="encoder.name",
             fix=f"use encoder {kind.encoder!r}",
         )
-    decided = kind.model_arguments(decided)
-    head = _create("head", _head_section(config, repetition), **decided)
-    decided = {**decided, "num_groups": head.num_groups}
-    objective = _create("objective", config.objective.section(), **decided)
-    return _encoder(config, head, repetition, decided), head, objective
+    data_dependent = kind.model_arguments(data_dependent)
+    head = registry.create("head", _head_section(config, repetition), **data_dependent)
+    data_dependent = {**data_dependent, "num_groups": head.num_groups}
+    objective = registry.create("objective", config.objective.section(), **data_dependent)
+    return _encoder(config, head, repetition, data_dependent), head, objective
 
 
 def example_features(kind, sizes):
@@ -264,16 +264,17 @@ def _head_section(config, repetition):
     return section
 
 
-def _encoder(config, head, repetition, decided):
+def _encoder(config, head, repetition, data_dependent):
     section = config.encoder.section()
     known = registry.arguments(registry.get("encoder", section["name"]))
     if "seed" in known:
         section.setdefault("seed", config.seed)
     if repetition is None and head.trunk == "shared":
-        return _create("encoder", section, **decided)
+        return registry.create("encoder", section, **data_dependent)
     first, count = head.first_repetition, head.num_repetitions
     encoders = [
-        _create("encoder", _repeat(section, known, first + r), **decided) for r in range(count)
+        registry.create("encoder", _repeat(section, known, first + r), **data_dependent)
+        for r in range(count)
     ]
     return encoders[0] if repetition is not None else Repeated(encoders)
 
@@ -286,13 +287,3 @@ def _repeat(section, known, repetition):
     if "hash_seed" in known:
         own["hash_seed"] = section.get("hash_seed", 0) + repetition
     return own
-
-
-def _create(kind, section, **decided):
-    registry.check_section(kind, section, where=kind)
-    try:
-        return registry.create(kind, section, **decided)
-    except ConfigError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise ConfigError(str(error), where=kind, fix="change that argument") from error

@@ -104,8 +104,8 @@ def optimizers():
     )
     page = _plugs("Optimizers and schedules", introduction, OPTIMIZERS)
     rates = entry("Learning rates of single weights", RateFactors, arguments_of(RateFactors))
-    decided = Schedule.from_data
-    schedule = entry("Schedules", Schedule, arguments_of(Schedule, decided))
+    from_the_run = Schedule.data_dependent_arguments
+    schedule = entry("Schedules", Schedule, arguments_of(Schedule, from_the_run))
     return f"{page}\n{rates}\n\n{schedule}\n"
 
 

@@ -27,7 +27,7 @@ PAIRS, SAME = make_pairs(LABELS, 60)
 class Slope(Encoder):
     """Sums of pixels under fixed weights that differ from left to right."""
 
-    from_data = ("image_shape",)
+    data_dependent_arguments = ("image_shape",)
     takes = "image"
 
     def __init__(self, image_shape, **kwargs):

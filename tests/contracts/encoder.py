@@ -12,6 +12,7 @@ from tests.contracts.layers import (
     copy_from_config,
     exported,
     open_batch,
+    run_keras_layer_test,
 )
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel
@@ -103,6 +104,9 @@ class EncoderContract:
             tolerance=self.half_precision_error,
         )
 
+    def test_passes_the_test_of_keras(self):
+        run_keras_layer_test(self.make, self.features())
+
     def test_seed_decides_the_start(self):
         one, same, other = (self.built(seed=seed).get_weights() for seed in (3, 3, 4))
         assert bool(one) == self.has_weights
@@ -133,7 +137,7 @@ class EncoderContract:
     @pytest.mark.parametrize("share", [-0.1, 1.0])
     def test_impossible_dropout_is_refused(self, share):
         for name in self.dropping:
-            with pytest.raises(ValueError, match=rf"{name} must lie in \[0, 1\)"):
+            with pytest.raises(ValueError, match=rf"{name}: .*a number in \[0, 1\) expected"):
                 self.make(**{name: share})
 
 
@@ -151,7 +155,7 @@ class ImageEncoderContract(EncoderContract):
 
     def test_takes_images(self):
         assert self.make().takes == "image"
-        assert "image_shape" in self.make().from_data
+        assert "image_shape" in self.make().data_dependent_arguments
 
     def test_bytes_equal_floats(self):
         encoder = self.built()

@@ -15,6 +15,7 @@ from tests.contracts.layers import (
     exported,
     loops_and_their_reads,
     open_batch,
+    run_keras_layer_test,
 )
 from tfxc.encoders.precomputed import Precomputed
 from tfxc.model import XCModel
@@ -256,6 +257,16 @@ class HeadContract:
         same_labels = np.take_along_axis(expected, ids.numpy().astype(int), axis=1)
         reach = np.abs(expected).max()
         np.testing.assert_allclose(scores / reach, same_labels / reach, atol=0.05)
+
+    def test_passes_the_test_of_keras(self):
+        run_keras_layer_test(self.make, self.features())
+
+    @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+    def test_logits_are_float32_under_mixed_precision(self, policy):
+        """A loss needs the range and the digits of float32, whatever the products were made in."""
+        head = self.make(dtype=policy)
+        assert head(self.features()).dtype == tf.float32
+        assert all(weight.dtype == "float32" for weight in head.trainable_weights)
 
     def test_gradients_reach_every_weight(self):
         head = self.built()

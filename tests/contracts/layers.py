@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.testing import TestCase
 
 
 def copy_from_config(layer, *example):
@@ -90,3 +91,44 @@ def loops_and_their_reads(function):
 
     visit(function.graph.as_graph_def().node, False)
     return loops, reads
+
+
+def run_keras_layer_test(make, features):
+    """What Keras demands of its own layers: saved and made again, symbolic, trained, in half.
+
+    Args:
+        make: function of keyword arguments, ``dtype`` among them, that makes the layer.
+        features: what it is called with; Keras spreads a dict over several arguments, so the
+            layer of a dict is tried inside of one that takes a tuple.
+    """
+    if isinstance(features, dict):
+        names, plain = list(features), make
+
+        def make(**arguments):
+            return OfTuple(plain(**arguments), names)
+
+        features = tuple(features.values())
+    TestCase().run_layer_test(make, {}, input_data=features)
+
+
+@keras.saving.register_keras_serializable("tests")
+class OfTuple(keras.layers.Layer):
+    """Calls a layer with a dict that it gets as a tuple."""
+
+    def __init__(self, layer, names, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.layer, self.names = layer, names
+
+    def build(self, _shapes):
+        self.layer.build(None)
+
+    def call(self, values, training=False):
+        return self.layer(dict(zip(self.names, values, strict=True)), training=training)
+
+    def get_config(self):
+        layer = keras.saving.serialize_keras_object(self.layer)
+        return {**super().get_config(), "layer": layer, "names": self.names}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("layer")), **config)

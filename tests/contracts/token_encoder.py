@@ -74,7 +74,7 @@ class TokenEncoderContract(EncoderContract):
     def test_takes_tokens(self):
         encoder = self.make()
         assert encoder.takes == "tokens"
-        assert encoder.from_data == ("vocabulary_size",)
+        assert encoder.data_dependent_arguments == ("vocabulary_size",)
 
     def test_equals_numpy(self):
         for variant in ({}, *self.variants):
@@ -210,9 +210,9 @@ class TokenEncoderContract(EncoderContract):
     @pytest.mark.parametrize(
         ("wrong", "message"),
         [
-            ({"start": "best"}, "start must be one of uniform, .*, found 'best'"),
-            ({"initial_std": 0.0}, "initial_std must be positive, found 0.0"),
-            ({"embedding_dim": 0}, "embedding_dim must be at least 1, found 0"),
+            ({"start": "best"}, "start: one of uniform, .* expected, found 'best'"),
+            ({"initial_std": 0.0}, "initial_std: .*positive number expected, found 0.0"),
+            ({"embedding_dim": 0}, "embedding_dim: .*whole number of at least 1 expected, found 0"),
         ],
     )
     def test_wrong_arguments(self, wrong, message):

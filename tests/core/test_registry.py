@@ -48,12 +48,24 @@ def test_arguments_leave_out_what_the_data_decides():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"name": "mhc", "heads": [2, 3], "beam": 2.5}, "head: beam expects a whole number, fo"),
-        ({"name": "mhc", "heads": [2, 3], "beam": "all"}, "beam expects a whole number, found 'a"),
-        ({"name": "mhc", "heads": [2, 3], "seed": True}, "seed expects a whole number, found True"),
-        ({"name": "margin", "scale": "16"}, "scale expects a number, found '16'"),
-        ({"name": "margin", "sharded": 1}, "sharded expects true or false, found 1"),
-        ({"name": "mhs", "heads": [3], "num_sampled_heads": 1, "sampling": 3}, "expects a text"),
+        (
+            {"name": "mhc", "heads": [2, 3], "beam": 2.5},
+            "head.beam: a whole number expected, found 2.5",
+        ),
+        (
+            {"name": "mhc", "heads": [2, 3], "beam": "all"},
+            "beam: a whole number expected, found 'a",
+        ),
+        (
+            {"name": "mhc", "heads": [2, 3], "seed": True},
+            "seed: a whole number expected, found True",
+        ),
+        ({"name": "margin", "scale": "16"}, "scale: a number expected, found '16'"),
+        ({"name": "margin", "sharded": 1}, "sharded: true or false expected, found 1"),
+        (
+            {"name": "mhs", "heads": [3], "num_sampled_heads": 1, "sampling": 3},
+            "sampling: a text expected, found 3",
+        ),
         ({"name": "mach"}, "head: head 'mach' needs num_buckets.*add 'num_buckets'"),
         ({"name": "mach", "num_bukets": 3}, "head.num_bukets: .*did you mean 'num_buckets'"),
         ({"name": "mach", "num_labels": 3}, "head.num_labels: .*is read from the data.*remove"),

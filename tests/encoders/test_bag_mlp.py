@@ -163,9 +163,18 @@ def test_half_batches_drop_what_the_whole_batch_drops():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hidden": []}, "hidden must list at least one positive width"),
-        ({"hidden": [8, 0]}, "hidden must list at least one positive width"),
-        ({"num_hashed_features": 0}, "num_hashed_features must be positive, found 0"),
+        (
+            {"hidden": []},
+            "hidden: a list of at least one item, each a whole number of at least 1, expected",
+        ),
+        (
+            {"hidden": [8, 0]},
+            "hidden: a list of at least one item, each a whole number of at least 1, expected",
+        ),
+        (
+            {"num_hashed_features": 0},
+            "num_hashed_features: .*whole number of at least 1 expected, found 0",
+        ),
         ({"activation": "no_such"}, "no_such"),
     ],
 )

@@ -16,5 +16,7 @@ class TestFastText(TokenEncoderContract):
 
 
 def test_wrong_width():
-    with pytest.raises(ValueError, match="hidden_dim must be at least 1, found 0"):
+    with pytest.raises(
+        ValueError, match="hidden_dim: a whole number of at least 1 expected, found 0"
+    ):
         FastText(VOCABULARY, hidden_dim=0)

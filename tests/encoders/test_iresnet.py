@@ -73,9 +73,9 @@ def test_each_stage_halves_the_image():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"depth": 101}, "depth must be one of 18, 34, 50, 100, found 101"),
+        ({"depth": 101}, "depth: one of 18, 34, 50, 100 expected, found 101"),
         ({"image_shape": (112, 110, 3)}, "needs sides that are multiples of 16, found 112 x 110"),
-        ({"embedding_dim": 0}, "width and embedding_dim must be positive, found 64 and 0"),
+        ({"embedding_dim": 0}, "embedding_dim: a whole number of at least 1 expected, found 0"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -113,9 +113,12 @@ def test_the_least_side_is_that_of_keras(model):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": "MobilNetV2"}, "has no model 'MobilNetV2', did you mean 'MobileNetV2'"),
+        (
+            {"model": "MobilNetV2"},
+            "model: one of .*, found 'MobilNetV2', did you mean 'MobileNetV2'",
+        ),
         ({"weights": "absent.weights.h5"}, "no file absent.weights.h5"),
-        ({"pooling": "sum"}, "pooling must be avg or max, found 'sum'"),
+        ({"pooling": "sum"}, "pooling: one of avg, max expected, found 'sum'"),
         ({"image_shape": (32, 32, 4)}, "takes images of 1 or 3 channels, found 4"),
         ({"image_shape": (28, 28, 1)}, "MobileNet takes images of at least 32 x 32, found 28 x 28"),
         (

@@ -62,7 +62,11 @@ class TestPretrained(TokenEncoderContract):
 
     def test_takes_tokens(self):
         assert self.make().takes == "tokens"
-        assert self.make().from_data == ("vocabulary_size", "text_features", "architecture")
+        assert self.make().data_dependent_arguments == (
+            "vocabulary_size",
+            "text_features",
+            "architecture",
+        )
 
     def test_starts(self):
         table = self.built(seed=1).embedding.numpy()
@@ -71,11 +75,23 @@ class TestPretrained(TokenEncoderContract):
     @pytest.mark.parametrize(
         ("wrong", "message"),
         [
-            ({"pooling": "best"}, "pooling must be one of first, mean, last_layers, found 'best'"),
-            ({"num_layers": 3}, "num_layers must be 1 to 2, found 3"),
-            ({"num_layers": 0}, "num_layers must be 1 to 2, found 0"),
-            ({"pooling": "last_layers"}, "pooled_layers must be at most the 2 layers, found 4"),
-            ({"pooled_layers": 0}, "pooled_layers must be at least 1, found 0"),
+            (
+                {"pooling": "best"},
+                "pooling: one of first, mean, last_layers expected, found 'best'",
+            ),
+            (
+                {"num_layers": 3},
+                r"num_layers: a whole number from 1 to 2 \(the layers\) expected, found 3",
+            ),
+            (
+                {"num_layers": 0},
+                "num_layers: None or a whole number of at least 1 expected, found 0",
+            ),
+            (
+                {"pooling": "last_layers"},
+                "pooled_layers: a whole number from 1 to 2 .* expected, found 4",
+            ),
+            ({"pooled_layers": 0}, "pooled_layers: .*whole number of at least 1 expected, found 0"),
         ],
     )
     def test_wrong_arguments(self, wrong, message):

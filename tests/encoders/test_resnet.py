@@ -184,16 +184,22 @@ def test_start_of_the_weights():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"depth": 20}, "depth must be one of 10, 18, 34, 50, found 20"),
-        ({"stem": "large"}, "stem must be one of auto, cifar, imagenet, found 'large'"),
-        ({"width": 0}, "width and embedding_dim must be positive, found 0 and None"),
-        ({"embedding_dim": 0}, "width and embedding_dim must be positive"),
-        ({"pooling": "max"}, "pooling must be one of average, flatten, found 'max'"),
+        ({"depth": 20}, "depth: one of 10, 18, 34, 50 expected, found 20"),
+        ({"stem": "large"}, "stem: one of auto, cifar, imagenet expected, found 'large'"),
+        ({"width": 0}, "width: a whole number of at least 1 expected, found 0"),
+        (
+            {"embedding_dim": 0},
+            "embedding_dim: None or a whole number of at least 1 expected, found 0",
+        ),
+        ({"pooling": "max"}, "pooling: one of average, flatten expected, found 'max'"),
         ({"pooling": "flatten"}, "pooling 'flatten' with embedding 'linear' needs embedding_dim"),
         ({"embedding": "hidden"}, "'average' with embedding 'hidden' needs embedding_dim"),
-        ({"embedding": "deep", "embedding_dim": 4}, "embedding must be one of linear, norm"),
+        (
+            {"embedding": "deep", "embedding_dim": 4},
+            "embedding: one of linear, normalised, hidden expected",
+        ),
         ({"mean": [0.5, 0.5]}, "mean must be one value or 3"),
-        ({"std": 0}, "std must be positive, found 0"),
+        ({"std": 0}, "std: .*positive number expected, found 0"),
         ({"image_shape": (8, 8)}, r"image_shape must be \(height, width, channels\)"),
     ],
 )

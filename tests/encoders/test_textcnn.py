@@ -52,5 +52,8 @@ def test_gradient_goes_to_the_first_of_equal_windows():
 
 @pytest.mark.parametrize("widths", [[], [2, 0]])
 def test_wrong_widths(widths):
-    with pytest.raises(ValueError, match="widths must list at least one positive width, found"):
+    with pytest.raises(
+        ValueError,
+        match="widths: a list of at least one item, each a whole number of at least 1, expected",
+    ):
         TextCNN(VOCABULARY, widths=widths)

@@ -36,7 +36,7 @@ class TestTransformer(TokenEncoderContract):
 
     def test_takes_tokens(self):
         assert self.make().takes == "tokens"
-        assert self.make().from_data == ("vocabulary_size", "architecture")
+        assert self.make().data_dependent_arguments == ("vocabulary_size", "architecture")
 
     def oracle(self, weights, words, num_layers=2, head_dim=3, feed_forward_dim=4 * WIDTH):
         assert weights[0].shape == (WIDTH, 3 * HEADS * head_dim)
@@ -102,10 +102,13 @@ def test_sinusoids():
     [
         ({"embedding_dim": 7}, "embedding_dim must be even, found 7"),
         ({"num_heads": 3}, "num_heads must divide embedding_dim 8, found 3"),
-        ({"num_heads": 0}, "num_heads must be at least 1, found 0"),
-        ({"head_dim": 0}, "head_dim must be at least 1, found 0"),
-        ({"num_layers": 0}, "num_layers must be at least 1, found 0"),
-        ({"feed_forward_dim": 0}, "feed_forward_dim must be at least 1, found 0"),
+        ({"num_heads": 0}, "num_heads: .*whole number of at least 1 expected, found 0"),
+        ({"head_dim": 0}, "head_dim: .*whole number of at least 1 expected, found 0"),
+        ({"num_layers": 0}, "num_layers: .*whole number of at least 1 expected, found 0"),
+        (
+            {"feed_forward_dim": 0},
+            "feed_forward_dim: .*whole number of at least 1 expected, found 0",
+        ),
     ],
 )
 def test_wrong_arguments(wrong, message):

@@ -17,7 +17,7 @@ from tfxc.estimator import XCClassifier
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.searcher import Searcher
 from tfxc.runs.loaded import load_run
-from tfxc.training.label_codes import decided_codes
+from tfxc.training.data_dependent import data_dependent_arguments
 
 HEADS = [
     ({"name": "mhp", "num_heads": 2, "label_order": "clusters"}, "sigmoid"),
@@ -84,8 +84,8 @@ def test_orders_of_images(order):
         "head": {"name": "mhp", "heads": [2, 4], "label_order": order},
         "objective": {"name": "softmax"},
     })  # fmt: skip
-    decided = {"num_labels": 8, "image_shape": (24, 24, 1), "num_examples": 8}
-    found = decided_codes(config, ArraySource(rows), feature_kind="image", **decided)
+    known = {"num_labels": 8, "image_shape": (24, 24, 1), "num_examples": 8}
+    found = data_dependent_arguments(config, ArraySource(rows), feature_kind="image", **known)
     codes = found["label_codes"]
     assert sorted(codes) == list(range(8))
     assert len(set(codes[::2] // 4)) == 1, "the first digit tells the two looks apart"
@@ -95,10 +95,19 @@ def test_orders_of_images(order):
     ("head", "message"),
     [
         ({"name": "mhp", "heads": [5, 5]}, "25 codes for 30 labels; the nearest that suffice"),
-        ({"name": "mhs", "heads": [5, 6], "num_sampled_heads": 9}, "num_sampled_heads must lie"),
-        ({"name": "mhs", "heads": [5, 6], "num_sampled_heads": 2.5}, "(the blocks), found 2.5"),
+        (
+            {"name": "mhs", "heads": [5, 6], "num_sampled_heads": 9},
+            "num_sampled_heads: a whole number from 1 to 5 (the blocks) expected",
+        ),
+        (
+            {"name": "mhs", "heads": [5, 6], "num_sampled_heads": 2.5},
+            "(the blocks) expected, found 2.5",
+        ),
         ({"name": "mhc", "heads": [5, 6], "label_codes": [1]}, "is read from the data"),
-        ({"name": "mhc", "heads": [5, 6], "initial_std": -1}, "initial_std must be positive"),
+        (
+            {"name": "mhc", "heads": [5, 6], "initial_std": -1},
+            "head.initial_std: None or a positive number expected, found -1",
+        ),
         (
             {"name": "mhp", "heads": [1, 5000], "label_order": "product"},
             "at most 4,096 labels with the same first digit, heads [1, 5000] give 5,000",

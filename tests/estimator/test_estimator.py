@@ -182,7 +182,7 @@ def test_silent_unless_verbose(capfd):
     ({"encoder": {"name": "bag_mlp", "hiden": [3]}}, "no argument 'hiden', did you mean 'hidden'"),
     ({"techniques": ["emma"]}, "there is no technique 'emma'"),
     ({"epochs": 0}, "training.epochs.*greater than 0"),
-    ({"learning_rate": -1.0}, "learning_rate must be positive"),
+    ({"learning_rate": -1.0}, "learning_rate: .*positive number expected"),
     ({"text_features": "tf"}, "unknown kind of text features 'tf'"),
 ])  # fmt: skip
 def test_wrong_settings_are_named(settings, problem):

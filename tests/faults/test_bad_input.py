@@ -139,12 +139,15 @@ BAD_CONFIGS = {
     "a learning rate that is a text": (
         {"training": {"optimizer": {"name": "sgd", "learning_rate": "x"}}}, "found 'x'"),
     "an impossible momentum": (
-        {"training": {"optimizer": {"name": "sgd", "momentum": -1}}}, "momentum must lie in [0"),
+        {"training": {"optimizer": {"name": "sgd", "momentum": -1}}},
+        "training.optimizer.momentum: a number in [0, 1) expected, found -1"),
     "a negative weight decay": (
-        {"training": {"optimizer": {"name": "adam", "weight_decay": -1}}}, "weight_decay must"),
+        {"training": {"optimizer": {"name": "adam", "weight_decay": -1}}},
+        "training.optimizer.weight_decay: a number of at least 0 expected, found -1"),
     "an impossible schedule": (
         {"training": {"schedule": {"name": "exponential"}}}, "training.schedule.end: "),
-    "dropout of all": ({"encoder": {"dropout": 1.0}}, "dropout must lie in [0, 1)"),
+    "dropout of all": (
+        {"encoder": {"dropout": 1.0}}, "encoder.dropout: a number in [0, 1) expected"),
     "no hidden width": ({"encoder": {"hidden": [0]}}, "hidden"),
     "an unknown activation": ({"encoder": {"activation": "relo"}}, "activation"),
     "an unknown technique": ({"techniques": [{"name": "emma"}]}, "did you mean 'ema'"),

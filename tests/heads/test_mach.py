@@ -260,19 +260,21 @@ def gradients_by_repetition(joint, singles):
     ("arguments", "message"),
     [
         ({"num_buckets": 21}, r"num_buckets: at most 20 \(the number of labels\) expected, 21 fo"),
-        ({"num_buckets": 0}, "num_buckets: at least 1 expected, 0 found"),
-        ({"num_repetitions": 0}, "num_repetitions: at least 1 expected, 0 found"),
-        ({"trunk": "none"}, "trunk must be one of shared, separate, found 'none'"),
-        ({"aggregate": "mean"}, "aggregate must be one of logits, probabilities, .*found 'mean'"),
-        ({"search_buckets": 0}, "search_buckets must be at least 1, found 0"),
-        ({"search_min_count": -1}, "search_min_count must be at least 1, found -1"),
-        ({"link": "probit"}, "link must be one of None, sigmoid, softmax, hinge, found 'probit'"),
+        ({"num_buckets": 0}, "num_buckets: a whole number of at least 1 expected, found 0"),
+        ({"num_repetitions": 0}, "num_repetitions: a whole number of at least 1 expected, found 0"),
+        ({"trunk": "none"}, "trunk: one of shared, separate expected, found 'none'"),
+        ({"aggregate": "mean"}, "aggregate: one of logits, probabilities, .*found 'mean'"),
+        ({"search_buckets": 0}, "search_buckets: .*whole number of at least 1 expected, found 0"),
+        (
+            {"search_min_count": -1},
+            "search_min_count: .*whole number of at least 1 expected, found -1",
+        ),
+        ({"link": "probit"}, "link: one of None, sigmoid, softmax, hinge expected, found 'probit'"),
     ],
 )
 def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(ConfigError, match=message):
         Mach(20, **{"num_buckets": 4, **arguments})
-    assert isinstance(caught.value, ConfigError) == message.startswith("num_")
 
 
 @pytest.mark.parametrize("link", ["sigmoid", "softmax"])

@@ -241,21 +241,24 @@ def test_true_heads_are_ranked_in_order():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"scale": 0.0}, "scale must be positive, found 0"),
-        ({"m1": 0.5}, "m1 must be at least 1, found 0.5"),
-        ({"m2": 3.2}, r"m2 must lie in \[0, pi\), found 3.2"),
-        ({"m3": -0.1}, "m3 must not be negative"),
-        ({"sub_centers": 0}, "sub_centers must be at least 1"),
-        ({"sampling": "some"}, "sampling must be one of None, batch_heads, heads, partial"),
+        ({"scale": 0.0}, "scale: .*positive number expected, found 0"),
+        ({"m1": 0.5}, "m1: .*number of at least 1 expected, found 0.5"),
+        ({"m2": 3.2}, r"m2: .*a number in \[0, 3.14159\) expected, found 3.2"),
+        ({"m3": -0.1}, "m3: .*number of at least 0 expected"),
+        ({"sub_centers": 0}, "sub_centers: .*whole number of at least 1 expected"),
+        ({"sampling": "some"}, "sampling: one of None, batch_heads, heads, partial expected"),
         ({"sampling": "heads"}, "sampling 'heads' needs heads"),
         ({"sampling": "partial"}, "sampling 'partial' needs sample_rate"),
         ({"sample_rate": 0.1}, "sampling None has no use for sample_rate"),
-        ({"sampling": "partial", "sample_rate": 1.1}, r"sample_rate must lie in \(0, 1\]"),
-        ({"sampling": "partial", "sample_rate": "0.5"}, r"\(0, 1\], found '0.5'"),
+        (
+            {"sampling": "partial", "sample_rate": 1.1},
+            r"sample_rate: .*a number in \(0, 1\] expected",
+        ),
+        ({"sampling": "partial", "sample_rate": "0.5"}, r"\(0, 1\] expected, found '0.5'"),
         ({"sampling": "batch_heads", "heads": 12}, "positive whole numbers, found 12"),
         (
             {"sampling": "heads", "heads": HEADS, "num_sampled_heads": 1.5},
-            "num_sampled_heads must lie in 1 .. 3 .*found 1.5",
+            "num_sampled_heads: .* from 1 to 3 .*found 1.5",
         ),
         (
             {"sampling": "batch_heads", "heads": [3, 3]},
@@ -264,7 +267,7 @@ def test_true_heads_are_ranked_in_order():
         ({"sampling": "batch_heads", "heads": [12]}, r"heads must be two sizes, found \[12\]"),
         (
             {"sampling": "heads", "heads": HEADS, "num_sampled_heads": 4},
-            "num_sampled_heads must lie in 1 .. 3",
+            "num_sampled_heads: None or a whole number from 1 to 3 .the heads. expected, found 4",
         ),
     ],
 )

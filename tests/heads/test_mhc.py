@@ -296,10 +296,16 @@ def test_published_sizes():
     ("wrong", "message"),
     [
         ({"heads": [3, 3]}, r"9 codes for 12 labels.* \[3, 4\]"),
-        ({"num_candidate_groups": 5}, r"num_candidate_groups must lie in 1 \.\. 4"),
-        ({"beam": 0}, "must be positive"),
-        ({"link": "tanh"}, "link must be one of"),
-        ({"label_order": "alphabetical"}, "label_order must be one of"),
+        (
+            {"num_candidate_groups": 5},
+            r"num_candidate_groups: a whole number from 1 to 4 \(the groups\)",
+        ),
+        ({"beam": 0}, "beam: None or a whole number of at least 1 expected, found 0"),
+        ({"link": "tanh"}, "link: one of None, sigmoid, softmax, hinge expected"),
+        (
+            {"label_order": "alphabetical"},
+            "label_order: one of given, random, clusters, product expected",
+        ),
     ],
 )
 def test_wrong_arguments(wrong, message):

@@ -182,8 +182,8 @@ def test_published_sizes():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"num_sampled_heads": 5}, r"must lie in 1 \.\. 4 \(the blocks\), found 5"),
-        ({"sampling": "never"}, "sampling must be one of per_example, per_batch"),
+        ({"num_sampled_heads": 5}, r"a whole number from 1 to 4 \(the blocks\) expected, found 5"),
+        ({"sampling": "never"}, "sampling: one of per_example, per_batch expected"),
         ({"heads": [2, 3]}, "6 codes for 12 labels"),
     ],
 )

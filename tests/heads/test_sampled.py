@@ -217,19 +217,22 @@ def test_start():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classes": "some"}, "classes must be one of batch, all, found 'some'"),
+        ({"classes": "some"}, "classes: one of batch, all expected, found 'some'"),
         ({"num_extra": 3}, "num_extra and extra go together, found 3 and None"),
         ({"extra": "uniform"}, "num_extra and extra go together, found 0 and 'uniform'"),
-        ({"num_extra": 3, "extra": "odd"}, "extra must be one of None, uniform, frequency"),
-        ({"num_extra": 12, "extra": "uniform"}, r"num_extra must lie in 0 \.\. 11, found 12"),
+        ({"num_extra": 3, "extra": "odd"}, "extra: one of None, uniform, frequency expected"),
+        (
+            {"num_extra": 12, "extra": "uniform"},
+            r"num_extra: a whole number from 0 to 11 expected, found 12",
+        ),
         ({"num_extra": 1, "extra": "uniform", "classes": "all"}, "'all' has no use for num_extra"),
-        ({"score": "dot"}, "score must be one of linear, cosine, found 'dot'"),
+        ({"score": "dot"}, "score: one of linear, cosine expected, found 'dot'"),
         ({"score": "cosine"}, "score 'cosine' needs a positive scale, e.g. 64, found None"),
         ({"scale": 2.0}, "score 'linear' has no use for scale"),
         ({"m2": 0.3}, "score 'linear' has no use for m2"),
         ({"score": "cosine", "scale": 2.0, "bias": True}, "score 'cosine' has no use for bias"),
-        ({"score": "cosine", "scale": 2.0, "m3": -1.0}, "m3 must not be negative"),
-        ({"initial_std": 0.0}, "initial_std must be positive, found 0"),
+        ({"score": "cosine", "scale": 2.0, "m3": -1.0}, "m3: .*number of at least 0 expected"),
+        ({"initial_std": 0.0}, "initial_std: .*positive number expected, found 0"),
     ],
 )
 def test_arguments_out_of_range_are_named(arguments, message):

@@ -282,13 +282,16 @@ def test_shape_follows_from_the_number_of_labels(num_labels, splits, codes, leaf
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"nr_splits": 1}, "nr_splits must be at least 2, found 1"),
-        ({"max_leaf_size": 1}, "max_leaf_size must be at least 2, found 1"),
-        ({"num_candidate_groups": 0}, "num_candidate_groups must be at least 1, found 0"),
-        ({"beam": -1}, "beam must be at least 1, found -1"),
-        ({"negatives": "some"}, "negatives must be one of tfn, man, tfn.man, found 'some'"),
-        ({"link": "log"}, "link must be one of None, sigmoid, softmax, hinge, found 'log'"),
-        ({"min_codes": 0}, "min_codes must be at least 1, found 0"),
+        ({"nr_splits": 1}, "nr_splits: .*whole number of at least 2 expected, found 1"),
+        ({"max_leaf_size": 1}, "max_leaf_size: .*whole number of at least 2 expected, found 1"),
+        (
+            {"num_candidate_groups": 0},
+            "num_candidate_groups: .*whole number of at least 1 expected, found 0",
+        ),
+        ({"beam": -1}, "beam: .*whole number of at least 1 expected, found -1"),
+        ({"negatives": "some"}, "negatives: one of tfn, man, tfn.man expected, found 'some'"),
+        ({"link": "log"}, "link: one of None, sigmoid, softmax, hinge expected, found 'log'"),
+        ({"min_codes": 0}, "min_codes: .*whole number of at least 1 expected, found 0"),
     ],
 )
 def test_arguments_out_of_range(arguments, message):

@@ -109,13 +109,16 @@ def test_labels_without_vectors_get_leaves():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_leaf_size": 1}, "max_leaf_size: a whole number from 2 on is expected, found 1"),
+        ({"max_leaf_size": 1}, "max_leaf_size: a whole number of at least 2 expected, found 1"),
         ({"max_leaf_size": 2.5}, "max_leaf_size"),
-        ({"nr_splits": 1}, "nr_splits: a whole number from 2 on"),
-        ({"min_codes": 0}, "min_codes: a whole number from 1 on"),
+        ({"nr_splits": 1}, "nr_splits: a whole number of at least 2"),
+        ({"min_codes": 0}, "min_codes: None or a whole number of at least 1"),
         ({"max_iter": True}, "max_iter"),
         ({"min_sample_rate": 0.0}, "min_sample_rate"),
-        ({"min_sample_rate": 0.5, "max_sample_rate": 0.4}, "found 0.5 and 0.4"),
+        (
+            {"min_sample_rate": 0.5, "max_sample_rate": 0.4},
+            "at most max_sample_rate, 0.4, expected, found 0.5",
+        ),
         ({"warmup_ratio": 2}, "warmup_ratio"),
     ],
 )

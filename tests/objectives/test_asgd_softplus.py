@@ -22,5 +22,5 @@ class TestAsgdSoftplus(DualContract):
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match="smoothing must be positive, found 0"):
+    with pytest.raises(ValueError, match="smoothing: a positive number expected, found 0"):
         AsgdSoftplus(3, smoothing=0)

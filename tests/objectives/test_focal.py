@@ -70,8 +70,11 @@ def test_alpha_needs_all_labels_in_a_graph():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"gamma": -1.0}, "gamma must not be negative, found -1.0"),
-        ({"alpha": [1.0, -2.0]}, "alpha must not be negative, found -2.0"),
+        ({"gamma": -1.0}, "gamma: .*number of at least 0 expected, found -1.0"),
+        (
+            {"alpha": [1.0, -2.0]},
+            "alpha: .*each a number of at least 0, expected, found .1.0, -2.0.",
+        ),
         ({"alpha": [1.0, 2.0], "num_labels": 3}, "alpha must list 3 weights, .*, found 2"),
         ({"alpha": [1.0, 2.0], "num_groups": 4}, "alpha needs a head with one group"),
     ],

@@ -11,9 +11,15 @@ class TestHinge(HingeContract):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"cost_positive": -1.0}, "cost_positive must not be negative, found -1.0"),
-        ({"padded_columns": 0}, "padded_columns must be a number of columns or null, found 0"),
-        ({"padded_columns": 2.5}, "padded_columns must be a number of columns or null, found 2.5"),
+        ({"cost_positive": -1.0}, "cost_positive: .*number of at least 0 expected, found -1.0"),
+        (
+            {"padded_columns": 0},
+            "padded_columns: None or a whole number of at least 1 expected, found 0",
+        ),
+        (
+            {"padded_columns": 2.5},
+            "padded_columns: None or a whole number of at least 1 expected, found 2.5",
+        ),
     ],
 )
 def test_arguments_out_of_range(arguments, message):

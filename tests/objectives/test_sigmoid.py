@@ -38,5 +38,5 @@ def test_link():
 
 
 def test_unknown_reduction():
-    with pytest.raises(ValueError, match="reduction must be 'sum' or 'mean', found 'max'"):
+    with pytest.raises(ValueError, match="reduction: one of sum, mean expected, found 'max'"):
         Sigmoid(reduction="max")

@@ -43,8 +43,8 @@ class TestSumOfSoftmaxes(TestSmoothedSoftmax):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\), found 1.0"),
-        ({"reduction": "max"}, "reduction must be 'mean' or 'sum', found 'max'"),
+        ({"label_smoothing": 1.0}, r"label_smoothing: .*a number in \[0, 1\) expected, found 1.0"),
+        ({"reduction": "max"}, "reduction: one of mean, sum expected, found 'max'"),
     ],
 )
 def test_wrong_arguments(wrong, message):

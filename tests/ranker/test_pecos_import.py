@@ -90,7 +90,7 @@ def test_files_missing_or_damaged(damaged, tmp_path, name, content, message):
 @pytest.mark.parametrize(
     ("key", "value", "error", "message"),
     [
-        ("post_processor", "l5-hinge", ConfigError, "one of noop, sigmoid, .*, 'l5-hinge' found"),
+        ("post_processor", "l5-hinge", ConfigError, "one of noop, sigmoid, .*, found 'l5-hinge'"),
         ("nr_features", 31, DataError, "num_features 30 expected as in the first layer, 31 found"),
         ("bias", -1.0, DataError, "bias 1.0 expected as in the first layer, None found"),
     ],

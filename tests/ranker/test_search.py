@@ -94,7 +94,7 @@ def test_what_predict_refuses(imported, options, error, message):
         (
             {"settings": {"only_topk": [1] * 4, "post_processor": ["x"] * 4}},
             ConfigError,
-            "'x' found",
+            "found 'x'",
         ),
     ],
 )

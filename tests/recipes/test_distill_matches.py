@@ -140,7 +140,7 @@ def test_missing_keys_and_other_arguments():
         ({"start_layers": "all"}, "a list of the teacher's layers expected"),
         ({"teachers": ["a", "b"], "matches": [MATCH]}, "one teacher expected"),
         ({"temperature_scheduler": "cosine"}, "one of constant, flsw, cwsm expected"),
-        ({"gamma": 0}, "gamma above 0 expected"),
+        ({"gamma": 0}, "gamma: a positive number expected"),
     ):
         with pytest.raises(ConfigError, match=message):
             Distill(**{"teachers": "a", **arguments})

@@ -79,7 +79,7 @@ def test_one_fold_alone(config, tmp_path, capsys):
 
 @pytest.mark.parametrize("folds", [1, 0])
 def test_too_few_folds(folds):
-    with pytest.raises(ConfigError, match="at least 2 folds expected"):
+    with pytest.raises(ConfigError, match="folds: a whole number of at least 2 expected"):
         KFold(folds=folds)
 
 

@@ -82,7 +82,10 @@ def test_a_leaf_for_all_labels(run, capsys):
         ({"label_features": "absent.npy"}, r"absent\.npy: no such file"),
         ({"label_features": "labels.npy", "join": "sum"}, r"recipe\.tree\.join: one of concat, co"),
         ({"label_features": "labels.npy", "join": "convex"}, r"a row of 9 for each of the 30 labe"),
-        ({"label_features": "labels.npy", "alpha": 2}, r"recipe\.tree\.alpha: a share from 0 to 1"),
+        (
+            {"label_features": "labels.npy", "alpha": 2},
+            r"recipe\.tree\.alpha: a number in \[0, 1\]",
+        ),
         ({"label_features": "labels.npy", "label_embedding": "pii"}, "only with label_embedding"),
         ({"label_embedding": "given"}, r"label_features expected beside label_embedding 'given'"),
         (
@@ -90,9 +93,9 @@ def test_a_leaf_for_all_labels(run, capsys):
             "alpha: it means something only with join",
         ),
         ({"label_features": "labels.npy", "alpha": [0.5]}, r"alpha: one value expected, found \[0"),
-        ({"max_iter": 0}, r"recipe\.tree\.max_iter: a whole number from 1 on"),
-        ({"seed": -1}, r"recipe\.tree\.seed: a whole number from 0 on"),
-        ({"warmup_ratio": 2}, r"recipe\.tree\.warmup_ratio: a share of 0 to 1"),
+        ({"max_iter": 0}, r"recipe\.tree\.max_iter: a whole number of at least 1"),
+        ({"seed": -1}, r"recipe\.tree\.seed: a whole number of at least 0"),
+        ({"warmup_ratio": 2}, r"recipe\.tree\.warmup_ratio: a number in \[0, 1\]"),
         ({"join": "concat"}, r"recipe\.tree\.join: it means something only with label_embedding"),
     ],
 )

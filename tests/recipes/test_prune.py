@@ -243,10 +243,10 @@ def test_a_first_step_that_fails_leaves_room_for_a_corrected_config(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--num-heads", "0"), "recipe.num_heads: at least one head a layer"),
+        (("--num-heads", "0"), "num_heads: None or a whole number of at least 1"),
         (("--num-heads", "5"), "recipe.num_heads: 1 to 4 .* expected, found 5"),
         (("--feed-forward-dim", "13"), "1 to 12 .* expected, found 13"),
-        (("--feed-forward-dim", "0"), "recipe.feed_forward_dim: a whole number"),
+        (("--feed-forward-dim", "0"), "feed_forward_dim: None or a whole number of at least 1"),
         ((), "recipe: something to prune expected"),
         (("--min-count", "1"), "recipe: something to prune expected"),
         (("--num-heads", "2", "--set", "seed=3"), "seed: the source's 0 expected, found 3"),

@@ -67,7 +67,10 @@ def test_a_head_without_repetitions():
 
 
 def test_impossible_parallel():
-    with pytest.raises(ConfigError, match=r"recipe.parallel: parallel must be at least 1, found 0"):
+    with pytest.raises(
+        ConfigError,
+        match=r"parallel: None or a whole number of at least 1 expected, found 0",
+    ):
         Repetitions(parallel=0)
 
 

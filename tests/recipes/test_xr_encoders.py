@@ -81,4 +81,4 @@ def test_what_does_not_go_together(texts, capsys):
     problem = call(capsys, *asked, *more).problem()
     assert problem.startswith("training.group_by_length: lists of tokens in memory expected")
     problem = call(capsys, *asked, "--set", "recipe.threshold=-1").problem()
-    assert problem.startswith("recipe.threshold: 0 or more expected, found -1")
+    assert problem.startswith("recipe.threshold: a number of at least 0 expected, found -1")

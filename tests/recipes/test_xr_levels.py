@@ -176,8 +176,8 @@ def test_values_per_level():
     assert fine_tuned_levels([4, 16, 60], 16) == 2
     for value, message in (
         ([1, 2], "one value, or 3, .* .of 4, 16, 60 nodes. expected, found 2"),
-        ([1, 2, 0], "a number above 0 expected, found 0"),
-        (True, "a number above 0 expected, found True"),
+        ([1, 2, 0], "a positive number expected, found 0"),
+        (True, "a positive number expected, found True"),
     ):
         with pytest.raises(ConfigError, match=message):
             per_level(value, [4, 16, 60], "steps")
@@ -222,19 +222,25 @@ def test_tokens_alone_do_not_suffice():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"only_topk": 0}, "recipe.only_topk: 1 or more expected"),
+        ({"only_topk": 0}, "only_topk: a whole number of at least 1 expected"),
         ({"warmup_steps": 5}, "recipe.warmup_steps: .*steps are missing"),
-        ({"steps": 2.5}, r"recipe.steps: a whole number above 0 expected, found 2\.5"),
+        (
+            {"steps": 2.5},
+            r"recipe.steps: None or a whole number of at least 1 expected, found 2\.5",
+        ),
         ({"steps": 5, "epochs": 2}, "recipe.steps: steps and epochs are both given"),
         ({"ranker": {"colour": 1}}, "recipe.ranker.colour: unknown key 'colour'"),
         ({"refined_tree": 7}, "recipe.refined_tree: a section of keys and values expected"),
-        ({"memory_gb": 0}, "recipe.memory_gb: more than 0 expected, found 0"),
-        ({"ensemble": "all"}, "recipe.ensemble: one of concat-only, .* found 'all'"),
+        ({"memory_gb": 0}, "memory_gb: None or a positive number expected, found 0"),
+        ({"ensemble": "all"}, "ensemble: one of concat-only, .* found 'all'"),
         ({"initial": "zeros"}, "recipe.initial: one of linear, .* found 'zeros'"),
         ({"steps": 5, "warmup_steps": 5}, "recipe.warmup_steps: fewer steps of warm-up than 5"),
         ({"ranker": {"threshold": [0.1]}}, r"threshold: one value, or 3, .*of 4, 16, 60 nodes"),
         ({"ranker": {"mode": "ranker"}}, "recipe.ranker.mode: mode 'full-model' expected"),
-        ({"refined_tree": {"nr_splits": 1}}, "recipe.refined_tree.nr_splits: a whole number from"),
+        (
+            {"refined_tree": {"nr_splits": 1}},
+            "recipe.refined_tree.nr_splits: a whole number of at least 2",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit(arguments, message):

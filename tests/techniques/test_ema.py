@@ -51,12 +51,12 @@ def test_training_goes_on_with_the_raw_weights():
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.5])
 def test_bad_decay(decay):
-    with pytest.raises(ConfigError, match=r"decay must lie in \(0, 1\)"):
+    with pytest.raises(ConfigError, match=r"decay: .*a number in \(0, 1\) expected"):
         Ema(decay=decay)
 
 
 def test_bad_every():
-    with pytest.raises(ConfigError, match="every must be at least 1, found 0"):
+    with pytest.raises(ConfigError, match="every: a whole number of at least 1 expected, found 0"):
         Ema(every=0)
 
 

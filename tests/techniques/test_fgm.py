@@ -54,5 +54,5 @@ def test_linear_network_by_hand():
 
 
 def test_bad_epsilon():
-    with pytest.raises(ConfigError, match=r"techniques.fgm: epsilon must be positive, found 0"):
+    with pytest.raises(ConfigError, match=r"epsilon: .*positive number expected, found 0"):
         Fgm(epsilon=0)

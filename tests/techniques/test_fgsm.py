@@ -18,5 +18,5 @@ class TestFgsm(TechniqueContract, TableAttackTests):
 
 
 def test_bad_epsilon():
-    with pytest.raises(ConfigError, match=r"techniques.fgsm: epsilon must be positive"):
+    with pytest.raises(ConfigError, match=r"epsilon: .*positive number expected"):
         Fgsm(epsilon=-1.0)

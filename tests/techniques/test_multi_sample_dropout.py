@@ -100,9 +100,9 @@ def test_evaluation_sees_no_mask():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rounds": 0}, "rounds must be at least 1, found 0"),
-        ({"rate": 0.0}, r"rate must lie in \(0, 1\), found 0.0"),
-        ({"rate": 1.0}, r"rate must lie in \(0, 1\), found 1.0"),
+        ({"rounds": 0}, "rounds: .*whole number of at least 1 expected, found 0"),
+        ({"rate": 0.0}, r"rate: .*a number in \(0, 1\) expected, found 0.0"),
+        ({"rate": 1.0}, r"rate: .*a number in \(0, 1\) expected, found 1.0"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -23,7 +23,10 @@ class TestPgd(TechniqueContract, TableAttackTests):
         return move
 
 
-@pytest.mark.parametrize("argument", ["rounds", "alpha", "epsilon"])
-def test_bad_arguments(argument):
-    with pytest.raises(ConfigError, match=f"techniques.pgd: {argument} must be positive, found 0"):
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [("rounds", "whole number of at least 1"), ("alpha", "positive"), ("epsilon", "positive")],
+)
+def test_bad_arguments(argument, expected):
+    with pytest.raises(ConfigError, match=f"{argument}: a {expected}.* expected, found 0"):
         Pgd(**{argument: 0})

@@ -94,8 +94,8 @@ def test_moving_statistics(average_statistics):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"start_epoch": -1}, "start_epoch must not be negative, found -1"),
-        ({"every": 0}, "every must be at least 1, found 0"),
+        ({"start_epoch": -1}, "start_epoch: .*number of at least 0 expected, found -1"),
+        ({"every": 0}, "every: .*whole number of at least 1 expected, found 0"),
     ],
 )
 def test_bad_arguments(arguments, message):

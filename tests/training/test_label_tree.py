@@ -19,7 +19,7 @@ from tfxc.recipes.base import Context
 from tfxc.recipes.fit import Fit
 from tfxc.recipes.xr_linear.settings import TreeSettings
 from tfxc.runs.loaded import load_run
-from tfxc.training.label_codes import decided_codes
+from tfxc.training.data_dependent import data_dependent_arguments
 
 
 def config_of(folder, text_features, encoder, **head):
@@ -82,7 +82,7 @@ def test_one_tree_for_all_who_build_it(tmp_path):
     head = {"name": "tree", "nr_splits": 2, "max_leaf_size": 3}
     config = parse_config(config_tree(tmp_path, {"name": "bag_mlp"}, head=head))
     sizes = {"num_features": 40, "num_labels": 24, "num_examples": 300}
-    found = decided_codes(config, source, **sizes)["label_tree"]
+    found = data_dependent_arguments(config, source, **sizes)["label_tree"]
     features, labels = matrices(source)
     settings = {"nr_splits": 2, "max_leaf_size": 3, "seed": config.seed}
     assert found == TreeSettings(settings).build(features, labels)

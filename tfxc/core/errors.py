@@ -5,6 +5,7 @@ input is wrong, 1 where the machine is at fault. From Python it is a ``ValueErro
 are ``assert``s and ordinary exceptions, which keep their traceback.
 """
 
+import contextlib
 import re
 
 from tfxc.core.escaping import one_line
@@ -55,3 +56,29 @@ class MachineError(UserError):
     """The machine is at fault, not the input: a full disk, a refused write, a dead worker."""
 
     exit_code = 1
+
+
+@contextlib.contextmanager
+def inside(section, keys=None):
+    """Context manager: a ``ConfigError`` raised inside it gets its full config key.
+
+    Args:
+        section: config key of the section that is worked on.
+        keys: of the section; an error about anything else, or with a full key already, stays as
+            it is. None takes every error for one about the section.
+
+    Example:
+        >>> with inside("head"):
+        ...     raise ConfigError("a positive number expected, found 0", where="scale")
+        Traceback (most recent call last):
+            ...
+        tfxc.core.errors.ConfigError: head.scale: a positive number expected, found 0
+    """
+    try:
+        yield
+    except ConfigError as error:
+        place = str(error.where or "")
+        if keys is not None and place and re.split(r"[.\[]", place)[0] not in keys:
+            raise
+        where = f"{section}.{place}" if place else section
+        raise ConfigError(error.problem, where=where, fix=error.fix) from error

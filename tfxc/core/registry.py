@@ -11,7 +11,7 @@ import importlib
 import inspect
 from pathlib import Path
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import ConfigError, inside
 
 #: The kinds of methods.
 KINDS = ("encoder", "head", "objective", "technique", "recipe")
@@ -136,12 +136,12 @@ def register_all():
 def arguments(method):
     """The arguments a config may set, ``{name: default}``; ``inspect.Parameter.empty`` if none.
 
-    What the data decides (``method.from_data``) is left out.
+    What depends on the data (``method.data_dependent_arguments``) is left out.
     """
     parameters = inspect.signature(method.__init__).parameters.values()
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    decided = {"self", *getattr(method, "from_data", ())}
-    return {p.name: p.default for p in parameters if p.kind in named and p.name not in decided}
+    others = {"self", *method.data_dependent_arguments}
+    return {p.name: p.default for p in parameters if p.kind in named and p.name not in others}
 
 
 def check_section(kind, section, where):
@@ -152,15 +152,15 @@ def check_section(kind, section, where):
         where: config key of the section, for messages.
 
     Raises:
-        ConfigError: unknown or missing argument, one that the data decides, or a value that is of
-            another kind than the default.
+        ConfigError: unknown or missing argument, one that depends on the data, a value that is of
+            another kind than the default, or one that the constructor's table of checks refuses.
     """
     method = get(kind, section["name"])
     known = arguments(method)
     for key in section:
         if key == "name" or key in known:
             continue
-        if key in getattr(method, "from_data", ()):
+        if key in method.data_dependent_arguments:
             raise ConfigError(
                 f"{key!r} is read from the data", where=f"{where}.{key}", fix="remove the key"
             )
@@ -177,6 +177,11 @@ def check_section(kind, section, where):
             fix=f"add {missing[0]!r} to this section",
         )
     check_kinds(section, known, where)
+    for one in method.__mro__:
+        check_given = getattr(vars(one).get("__init__"), "check_given", None)
+        if check_given is not None:
+            with inside(where):
+                check_given({key: value for key, value in section.items() if key in known})
 
 
 def check_kinds(given, defaults, where):
@@ -200,8 +205,8 @@ def check_kinds(given, defaults, where):
         for kind, (kind_name, good) in _KINDS_OF_VALUES.items():
             if type(defaults.get(key)) is kind and not good(value):
                 raise ConfigError(
-                    f"{key} expects {kind_name}, found {value!r}",
-                    where=where,
+                    f"{kind_name} expected, found {value!r}",
+                    where=f"{where}.{key}",
                     fix="give a value of that kind",
                 )
 
@@ -219,12 +224,36 @@ def _is_whole(value):
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def create(kind, section, **decided):
-    """Makes the method of a config section; ``decided`` holds what the data decides."""
+def create(kind, section, where=None, **data_dependent):
+    """Makes the method of a config section.
+
+    Args:
+        section: ``{"name": ..., argument: value}``.
+        where: config key of the section, for messages; None takes the kind.
+        data_dependent: values of what depends on the data; the method takes those that its class
+            lists in ``data_dependent_arguments``.
+
+    Raises:
+        ConfigError: as ``check_section``, or the constructor refuses the arguments.
+
+    Example:
+        >>> create("head", {"name": "dense", "seed": 3}, num_labels=7, num_features=5).num_labels
+        7
+    """
+    where = where or kind
+    check_section(kind, section, where)
     method = get(kind, section["name"])
-    taken = set(getattr(method, "from_data", ()))
     given = {key: value for key, value in section.items() if key != "name"}
-    return method(**given, **{key: value for key, value in decided.items() if key in taken})
+    for key in method.data_dependent_arguments:
+        if key in data_dependent:
+            given[key] = data_dependent[key]
+    try:
+        with inside(where, inspect.signature(method.__init__).parameters):
+            return method(**given)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error), where=where, fix="change that argument") from error
 
 
 def nearest(word, known):

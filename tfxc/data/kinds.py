@@ -240,13 +240,13 @@ class FeatureKind(Input):
         """The features of a batch as a matrix, float32: CSR or an array; where ``is_matrix``."""
         raise TypeError(f"{self.description} are no rows of a matrix")
 
-    def model_arguments(self, decided: Mapping[str, Any]) -> Mapping[str, Any]:
+    def model_arguments(self, data_dependent: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the data decides under the names that the arguments of encoders have.
 
         Args:
-            decided: see ``tfxc.model.build_model``.
+            data_dependent: see ``tfxc.model.build_model``.
         """
-        return decided
+        return data_dependent
 
     @abc.abstractmethod
     def example(
@@ -403,8 +403,8 @@ class Tokens(FeatureKind):
     def tensors_of(self, arrays):
         return {"tokens": pad_tokens(arrays["indptr"], arrays["tokens"])}
 
-    def model_arguments(self, decided):
-        return {**decided, "vocabulary_size": decided["num_features"]}
+    def model_arguments(self, data_dependent):
+        return {**data_dependent, "vocabulary_size": data_dependent["num_features"]}
 
     def example(self, sizes, count=2, draw=None):
         draw = draw or np.random.default_rng(0)
@@ -449,10 +449,10 @@ class Joined(FeatureKind):
         """See ``FeatureKind``; that of the terms."""
         return SPARSE.matrix(features, num_features)
 
-    def model_arguments(self, decided):
+    def model_arguments(self, data_dependent):
         """See ``FeatureKind``; encoders know of text features those that make tokens."""
-        texts = decided.get("text_features")
-        return {**decided, "text_features": texts["tokens"]} if texts else decided
+        texts = data_dependent.get("text_features")
+        return {**data_dependent, "text_features": texts["tokens"]} if texts else data_dependent
 
     def example(self, sizes, count=2, draw=None):
         vocabulary = {"num_features": sizes.get("vocabulary_size") or 2}

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.encoders.base import Encoder, check_share
+from tfxc.core.arguments import COUNT, POSITIVE, SHARE_BELOW_ONE, ListOf, checked
+from tfxc.encoders.base import Encoder
 from tfxc.labels.hashing import bucket_lookup
 from tfxc.ops.randomness import dropout, keep_mask
 from tfxc.ops.sparse import bag_matmul, row_ids
@@ -44,8 +45,15 @@ class BagMLP(Encoder):
     Reference: Medini et al., NeurIPS 2019 (arXiv 1910.13830).
     """
 
-    from_data = ("num_features",)
+    data_dependent_arguments = ("num_features",)
 
+    @checked(
+        hidden=ListOf(COUNT),
+        dropout=SHARE_BELOW_ONE,
+        input_dropout=SHARE_BELOW_ONE,
+        num_hashed_features=COUNT | None,
+        initial_std=POSITIVE | None,
+    )
     def __init__(
         self,
         num_features,
@@ -61,15 +69,11 @@ class BagMLP(Encoder):
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
-        if not hidden or min(hidden) < 1:
-            raise ValueError(f"hidden must list at least one positive width, found {hidden}")
-        if num_hashed_features is not None and num_hashed_features < 1:
-            raise ValueError(f"num_hashed_features must be positive, found {num_hashed_features}")
         self.num_features = num_features
         self.hidden = tuple(hidden)
         self.activation = keras.activations.get(activation)
-        self.dropout = check_share("dropout", dropout)
-        self.input_dropout = check_share("input_dropout", input_dropout)
+        self.dropout = dropout
+        self.input_dropout = input_dropout
         self.num_hashed_features = num_hashed_features
         self.hash_seed = hash_seed
         self.initial_std = initial_std

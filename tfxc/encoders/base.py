@@ -1,6 +1,7 @@
 """What every encoder shares."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import keras
 
@@ -19,7 +20,10 @@ class Encoder(keras.layers.Layer):
     Of joined features, which hold the tokens and the bag of each text, it is called with its own.
 
     Class attributes:
-        from_data: constructor arguments the data decides; a config may not hold them.
+        data_dependent_arguments: constructor arguments that depend on the data; a config may not
+            hold them.
+        providers: functions that find such arguments in the training split, by argument, where
+            ``data.providers.PROVIDERS`` has none or another; see there.
         takes: name of the kind of features, see ``tfxc.data.kinds.KINDS``.
         num_features: length of the vectors or width of the bags it was made for, if it depends on
             that.
@@ -28,7 +32,8 @@ class Encoder(keras.layers.Layer):
         gates: ``Gates`` on the heads and inner units of an encoder whose layers can be pruned.
     """
 
-    from_data = ()
+    data_dependent_arguments: tuple[str, ...] = ()
+    providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     takes = "sparse"
     num_features: int | None = None
     architecture: dict | None = None
@@ -47,7 +52,8 @@ class Encoder(keras.layers.Layer):
     def __call__(self, features, *args, **kwargs):
         """Encodes one batch, see ``call``; outside of training also one without examples."""
         features = self.own(features)
-        if kwargs.get("training"):
+        symbolic = any(map(keras.utils.is_keras_tensor, keras.tree.flatten(features)))
+        if symbolic or kwargs.get("training"):
             return super().__call__(features, *args, **kwargs)
         features, batch = with_one_example(features)
         vectors = super().__call__(features, *args, **kwargs)
@@ -65,10 +71,3 @@ class Encoder(keras.layers.Layer):
     def call(self, features, training=False):
         """Encodes one batch."""
         raise TypeError(f"{type(self).__name__} must define call(features, training)")
-
-
-def check_share(name, value, below=1.0):
-    """Returns ``value`` if it lies in [0, below), else raises a ``ValueError`` naming it."""
-    if not 0 <= value < below:
-        raise ValueError(f"{name} must lie in [0, {below:g}), found {value}")
-    return value

@@ -3,7 +3,8 @@
 import keras
 import tensorflow as tf
 
-from tfxc.encoders.bases.tokens import TokenEncoder, check_size, mean_of_words
+from tfxc.core.arguments import COUNT, checked
+from tfxc.encoders.bases.tokens import TokenEncoder, mean_of_words
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -24,6 +25,7 @@ class FastText(TokenEncoder):
     Reference: Joulin et al. 2017, arXiv 1607.01759, without n-grams of words.
     """
 
+    @checked(hidden_dim=COUNT)
     def __init__(
         self,
         vocabulary_size,
@@ -47,7 +49,7 @@ class FastText(TokenEncoder):
             seed=seed,
             **kwargs,
         )
-        self.hidden_dim = check_size("hidden_dim", hidden_dim)
+        self.hidden_dim = hidden_dim
 
     def make(self):
         """Makes the dense layer."""

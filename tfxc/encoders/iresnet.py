@@ -2,6 +2,7 @@
 
 import keras
 
+from tfxc.core.arguments import COUNT, OneOf, checked
 from tfxc.encoders.bases.image import ImageEncoder
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
@@ -40,6 +41,7 @@ class IResNet(ImageEncoder):
     Reference: Duta et al., ICPR 2020, arXiv 2004.04989; Deng et al., CVPR 2019, arXiv 1801.07698.
     """
 
+    @checked(depth=OneOf(*BLOCKS), embedding_dim=COUNT, width=COUNT)
     def __init__(
         self,
         image_shape,
@@ -63,12 +65,6 @@ class IResNet(ImageEncoder):
             seed=seed,
             **kwargs,
         )
-        if depth not in BLOCKS:
-            raise ValueError(f"depth must be one of {', '.join(map(str, BLOCKS))}, found {depth}")
-        if min(embedding_dim, width) < 1:
-            raise ValueError(
-                f"width and embedding_dim must be positive, found {width} and {embedding_dim}"
-            )
         height, across, _ = self.image_shape
         if height % 16 or across % 16:
             raise ValueError(

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from tfxc.core.registry import nearest
+from tfxc.core.arguments import OneOf, checked
 from tfxc.encoders.bases.image import ImageEncoder
 from tfxc.encoders.layers.batch_norm import BatchNorm
 from tfxc.encoders.layers.image_blocks import MaskedDropout
@@ -50,6 +50,7 @@ class KerasApplication(ImageEncoder):
     Reference: https://keras.io/api/applications/ names the paper of each network.
     """
 
+    @checked(model=OneOf(*MODELS), pooling=OneOf("avg", "max"))
     def __init__(
         self,
         image_shape,
@@ -69,13 +70,6 @@ class KerasApplication(ImageEncoder):
             seed=seed,
             **kwargs,
         )
-        if model not in MODELS:
-            raise ValueError(
-                f"keras.applications has no model {model!r}{nearest(model, MODELS)}; "
-                f"choose one of: {', '.join(MODELS)}"
-            )
-        if pooling not in ("avg", "max"):
-            raise ValueError(f"pooling must be avg or max, found {pooling!r}")
         if weights not in (None, "imagenet") and not Path(weights).is_file():
             raise ValueError(f"weights must be null, imagenet or a file; no file {weights}")
         *sides, channels = self.image_shape

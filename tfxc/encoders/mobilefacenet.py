@@ -2,6 +2,7 @@
 
 import keras
 
+from tfxc.core.arguments import COUNT, POSITIVE, checked
 from tfxc.encoders.bases.image import ImageEncoder
 
 # (channels out, expanded channels, stride, blocks)
@@ -47,6 +48,7 @@ class MobileFaceNet(ImageEncoder):
     Reference: Chen et al., CCBR 2018, arXiv 1804.07573.
     """
 
+    @checked(embedding_dim=COUNT, scale=POSITIVE)
     def __init__(
         self,
         image_shape,
@@ -69,8 +71,6 @@ class MobileFaceNet(ImageEncoder):
             seed=seed,
             **kwargs,
         )
-        if embedding_dim < 1:
-            raise ValueError(f"embedding_dim must be positive, found {embedding_dim}")
         if round(64 * scale) < 1:
             raise ValueError(f"scale must leave at least one channel of 64, found {scale}")
         self.embedding_dim, self.scale = embedding_dim, scale

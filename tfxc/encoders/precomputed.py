@@ -3,7 +3,8 @@
 import keras
 import tensorflow as tf
 
-from tfxc.encoders.base import Encoder, check_share
+from tfxc.core.arguments import SHARE_BELOW_ONE, checked
+from tfxc.encoders.base import Encoder
 from tfxc.ops.randomness import dropout
 
 
@@ -24,14 +25,15 @@ class Precomputed(Encoder):
         [[0.6000000238418579, 0.800000011920929]]
     """
 
-    from_data = ("num_features",)
+    data_dependent_arguments = ("num_features",)
     takes = "dense"
 
+    @checked(dropout=SHARE_BELOW_ONE)
     def __init__(self, num_features, *, unit_norm=False, dropout=0.0, seed=0, **kwargs):
         super().__init__(**kwargs)
         self.num_features = num_features
         self.unit_norm = unit_norm
-        self.dropout = check_share("dropout", dropout)
+        self.dropout = dropout
         self.seed = seed
 
     def call(self, features, training=False):

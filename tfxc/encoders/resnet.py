@@ -2,6 +2,7 @@
 
 import keras
 
+from tfxc.core.arguments import COUNT, OneOf, checked
 from tfxc.encoders.bases.image import ImageEncoder
 
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
@@ -52,6 +53,14 @@ class ResNet(ImageEncoder):
     Reference: He et al., CVPR 2016, arXiv 1512.03385.
     """
 
+    @checked(
+        depth=OneOf(*BLOCKS),
+        stem=OneOf(*STEMS),
+        width=COUNT,
+        pooling=OneOf(*POOLINGS),
+        embedding_dim=COUNT | None,
+        embedding=OneOf(*EMBEDDINGS),
+    )
     def __init__(
         self,
         image_shape,
@@ -78,20 +87,6 @@ class ResNet(ImageEncoder):
             seed=seed,
             **kwargs,
         )
-        choices = {
-            "depth": (depth, tuple(BLOCKS)),
-            "stem": (stem, STEMS),
-            "pooling": (pooling, POOLINGS),
-            "embedding": (embedding, EMBEDDINGS),
-        }
-        for name, (value, known) in choices.items():
-            if value not in known:
-                expected = ", ".join(map(str, known))
-                raise ValueError(f"{name} must be one of {expected}, found {value!r}")
-        if width < 1 or (embedding_dim is not None and embedding_dim < 1):
-            raise ValueError(
-                f"width and embedding_dim must be positive, found {width} and {embedding_dim}"
-            )
         if embedding_dim is None and (pooling != "average" or embedding != "linear"):
             raise ValueError(
                 f"pooling {pooling!r} with embedding {embedding!r} needs embedding_dim, which is "

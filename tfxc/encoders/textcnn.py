@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.encoders.bases.tokens import TokenEncoder, check_size
+from tfxc.core.arguments import COUNT, ListOf, checked
+from tfxc.encoders.bases.tokens import TokenEncoder
 from tfxc.ops.sparse import transposed_product
 
 
@@ -34,6 +35,7 @@ class TextCNN(TokenEncoder):
     Reference: Kim, EMNLP 2014 (arXiv 1408.5882).
     """
 
+    @checked(widths=ListOf(COUNT), num_filters=COUNT)
     def __init__(
         self,
         vocabulary_size,
@@ -58,10 +60,8 @@ class TextCNN(TokenEncoder):
             seed=seed,
             **kwargs,
         )
-        if not widths or min(widths) < 1:
-            raise ValueError(f"widths must list at least one positive width, found {widths}")
         self.widths = tuple(widths)
-        self.num_filters = check_size("num_filters", num_filters)
+        self.num_filters = num_filters
         self.kernels = []
 
     def make(self):

@@ -3,7 +3,8 @@
 import keras
 import tensorflow as tf
 
-from tfxc.encoders.bases.tokens import TokenEncoder, check_size, largest_of_words
+from tfxc.core.arguments import COUNT, checked
+from tfxc.encoders.bases.tokens import TokenEncoder, largest_of_words
 from tfxc.encoders.layers.recurrent import lstm_layers
 
 
@@ -33,6 +34,7 @@ class TextRCNN(TokenEncoder):
     Reference: Lai et al., AAAI 2015, with LSTMs and without its layer before the maximum.
     """
 
+    @checked(hidden_dim=COUNT, num_layers=COUNT)
     def __init__(
         self,
         vocabulary_size,
@@ -57,8 +59,7 @@ class TextRCNN(TokenEncoder):
             seed=seed,
             **kwargs,
         )
-        self.hidden_dim = check_size("hidden_dim", hidden_dim)
-        self.num_layers = check_size("num_layers", num_layers)
+        self.hidden_dim, self.num_layers = hidden_dim, num_layers
         self.layers = []
 
     def make(self):

@@ -3,9 +3,9 @@
 import keras
 import tensorflow as tf
 
+from tfxc.core.arguments import COUNT, checked
 from tfxc.encoders.bases.tokens import (
     TokenEncoder,
-    check_size,
     mean_of_words,
     weighted_sum,
 )
@@ -38,6 +38,7 @@ class TextRNN(TokenEncoder):
     Reference: Zhou et al., ACL 2016 (attention over a bidirectional LSTM).
     """
 
+    @checked(hidden_dim=COUNT, num_layers=COUNT)
     def __init__(
         self,
         vocabulary_size,
@@ -63,8 +64,7 @@ class TextRNN(TokenEncoder):
             seed=seed,
             **kwargs,
         )
-        self.hidden_dim = check_size("hidden_dim", hidden_dim)
-        self.num_layers = check_size("num_layers", num_layers)
+        self.hidden_dim, self.num_layers = hidden_dim, num_layers
         self.attention = attention
         self.layers = []
 

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfxc.core.arguments import COUNT, checked
 from tfxc.encoders.bases.layered import LayeredEncoder
-from tfxc.encoders.bases.tokens import check_size, mean_of_words
+from tfxc.encoders.bases.tokens import mean_of_words
 from tfxc.encoders.layers.gates import Gates, through
 from tfxc.ops.randomness import dropout as drop
 
@@ -43,8 +44,11 @@ class Transformer(LayeredEncoder):
     Reference: Vaswani et al. 2017, arXiv 1706.03762.
     """
 
-    from_data = ("vocabulary_size", "architecture")
+    data_dependent_arguments = ("vocabulary_size", "architecture")
 
+    @checked(
+        num_layers=COUNT, num_heads=COUNT, head_dim=COUNT | None, feed_forward_dim=COUNT | None
+    )
     def __init__(
         self,
         vocabulary_size,
@@ -74,17 +78,13 @@ class Transformer(LayeredEncoder):
         )
         if embedding_dim % 2:
             raise ValueError(f"embedding_dim must be even, found {embedding_dim}")
-        if head_dim is None and embedding_dim % check_size("num_heads", num_heads):
+        if head_dim is None and embedding_dim % num_heads:
             raise ValueError(
                 f"num_heads must divide embedding_dim {embedding_dim}, found {num_heads}; or give "
                 "head_dim"
             )
-        self.num_layers = check_size("num_layers", num_layers)
-        self.num_heads = check_size("num_heads", num_heads)
-        self.head_dim = head_dim if head_dim is None else check_size("head_dim", head_dim)
+        self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, head_dim
         self.feed_forward_dim = feed_forward_dim
-        if feed_forward_dim is not None:
-            check_size("feed_forward_dim", feed_forward_dim)
         self._take_sizes(architecture)
         self.layers, self.gates = [], Gates()
 

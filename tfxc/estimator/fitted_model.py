@@ -10,7 +10,7 @@ from tfxc.inference.searcher import Searcher
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
 from tfxc.runs.writer import manifest_of, new_run, split_of
-from tfxc.training.label_codes import decided_codes
+from tfxc.training.data_dependent import data_dependent_arguments
 
 
 class FittedModel:
@@ -34,11 +34,11 @@ class FittedModel:
         self._num_examples = source.num_examples
         self._label_counts, self._lengths, self.summary = None, (), None
         self._architecture = {}
-        self._make(**decided_codes(config, source, **self._dimensions))
+        self._make(**data_dependent_arguments(config, source, **self._dimensions))
 
-    def _make(self, **decided):
-        """A new model; one whose weights are still to come does without what the data decided."""
-        self.model = build_model(self.config, **self._dimensions, **self._architecture, **decided)
+    def _make(self, **found):
+        """A new model; one whose weights are still to come does without what providers find."""
+        self.model = build_model(self.config, **self._dimensions, **self._architecture, **found)
         found = self.model.encoder.architecture
         self._architecture = {} if found is None else {"architecture": found}
 

@@ -1,6 +1,8 @@
 """What every head shares."""
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import keras
 
@@ -14,7 +16,7 @@ _TILE = 16_384  # labels scored at a time in top_k_and_loss: 16 MB at batch 256
 class Head(keras.layers.Layer):
     """Turns feature vectors into scores of labels.
 
-    * ``call(features)`` returns the raw scores the head works with.
+    * ``call(features)`` returns the raw scores the head works with, float32 under mixed precision.
     * ``training_groups(features, labels)`` returns the ``LogitGroup``s of one batch; labels are
       int32 (batch, max_labels) padded with -1.
     * ``top_k(features, k)`` returns (ids int32, scores float32), both (batch, k), sorted by
@@ -26,7 +28,10 @@ class Head(keras.layers.Layer):
       end - begin) of the labels with these numbers, for heads that have a ``full_softmax``.
 
     Class attributes:
-        from_data: constructor arguments the data decides; a config may not hold them.
+        data_dependent_arguments: constructor arguments that depend on the data; a config may not
+            hold them.
+        providers: functions that find such arguments in the training split, by argument, where
+            ``data.providers.PROVIDERS`` has none or another; see there.
         sharded_table: ``ops.sharded_table.ShardedTable`` of a head whose weights are shared out
             over replicas, once it is built.
         full_softmax: whether the head has one score per label, and so a softmax over all.
@@ -35,7 +40,8 @@ class Head(keras.layers.Layer):
         num_repetitions, first_repetition: how many, and the number of the first of them.
     """
 
-    from_data = ("num_labels",)
+    data_dependent_arguments: tuple[str, ...] = ("num_labels",)
+    providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     sharded_table = None
     search_methods: tuple[str, ...] = ()
     full_softmax = False
@@ -67,6 +73,10 @@ class Head(keras.layers.Layer):
     def training_groups(self, features, labels):
         """Logit groups of a batch."""
         raise TypeError(f"{type(self).__name__} must define training_groups(features, labels)")
+
+    def as_logits(self, products):
+        """Products in the dtype of the weights, float32 under mixed precision as losses need it."""
+        return keras.ops.cast(products, self.variable_dtype)
 
     def groups_of_passes(self, passes, labels):
         """Logit groups of several passes over the same examples, all with the same columns.

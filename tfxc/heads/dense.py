@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfxc.core.arguments import POSITIVE, checked
 from tfxc.heads.base import Head, rare_start, seen_labels
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.search.top_k import read_once, tiled_top_k
@@ -31,6 +32,7 @@ class Dense(Head):
 
     full_softmax = True
 
+    @checked(initial_std=POSITIVE | None)
     def __init__(self, num_labels, *, initial_std=None, seed=0, **kwargs):
         super().__init__(**kwargs)
         self.num_labels = num_labels
@@ -48,7 +50,7 @@ class Dense(Head):
 
     def call(self, features):
         """Logits of all labels."""
-        return keras.ops.matmul(features, self.kernel) + self.bias
+        return self.as_logits(keras.ops.matmul(features, self.kernel) + self.bias)
 
     def training_groups(self, features, labels):
         """One group over all labels."""

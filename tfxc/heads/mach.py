@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfxc.core.arguments import COUNT, POSITIVE, OneOf, Whole, checked
 from tfxc.heads.base import Head, rare_start, seen_labels
-from tfxc.heads.bases.digits import LINKS, check_choice, log_probabilities
+from tfxc.heads.bases.digits import LINKS, log_probabilities
 from tfxc.labels.hashing import bucket_lookups, check_buckets
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
@@ -46,8 +47,7 @@ class Mach(Head):
     Input: float (batch, dim) or (batch, R, dim). Output of ``call``: logits (batch, R, B).
 
     Raises:
-        ConfigError: B > N or R < 1.
-        ValueError: another argument out of range.
+        ConfigError: B > N, or an argument out of range.
 
     Example:
         >>> head = Mach(num_labels=1000, num_buckets=50, num_repetitions=4)
@@ -58,9 +58,20 @@ class Mach(Head):
     Reference: Medini et al., NeurIPS 2019 (arXiv 1910.13830).
     """
 
-    from_data = ("num_labels",)
+    data_dependent_arguments = ("num_labels",)
     search_methods = ("auto", "brute", "threshold", "approximate")
 
+    @checked(
+        num_buckets=COUNT,
+        num_repetitions=COUNT,
+        trunk=OneOf("shared", "separate"),
+        aggregate=OneOf(*AGGREGATES),
+        link=OneOf(None, *LINKS),
+        first_repetition=Whole(0),
+        initial_std=POSITIVE | None,
+        search_buckets=COUNT,
+        search_min_count=COUNT,
+    )
     def __init__(
         self,
         num_labels,
@@ -79,13 +90,6 @@ class Mach(Head):
     ):
         super().__init__(**kwargs)
         check_buckets(num_labels, num_buckets, num_repetitions)
-        check_choice("trunk", trunk, ("shared", "separate"))
-        check_choice("aggregate", aggregate, AGGREGATES)
-        check_choice("link", link, (None, *LINKS))
-        sizes = {"search_buckets": search_buckets, "search_min_count": search_min_count}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, found {value}")
         self.num_labels = num_labels
         self.num_buckets = num_buckets
         self.num_repetitions = num_repetitions
@@ -124,7 +128,7 @@ class Mach(Head):
             features = features[:, None, :]
         by_repetition = keras.ops.transpose(features, (1, 0, 2))
         logits = keras.ops.matmul(by_repetition, self.kernel) + self.bias[:, None, :]
-        return keras.ops.transpose(logits, (1, 0, 2))
+        return self.as_logits(keras.ops.transpose(logits, (1, 0, 2)))
 
     @property
     def num_groups(self):

@@ -3,8 +3,9 @@
 import keras
 import tensorflow as tf
 
+from tfxc.core.arguments import COUNT, OneOf, Whole, checked
 from tfxc.heads.base import rare_start
-from tfxc.heads.bases.digits import LINKS, DigitHead, check_choice, check_count, log_probabilities
+from tfxc.heads.bases.digits import LINKS, DigitHead, log_probabilities
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.search.candidates import Candidates, best_columns, children_with_positives, find, take
@@ -75,6 +76,7 @@ class MHC(DigitHead):
 
     log_scores = True
 
+    @checked(projection_dim=COUNT, beam=COUNT | None, link=OneOf(None, *LINKS))
     def __init__(
         self,
         num_labels,
@@ -100,11 +102,8 @@ class MHC(DigitHead):
             autocast=False,
             **kwargs,
         )
-        if projection_dim < 1 or (beam is not None and beam < 1):
-            found = f"{projection_dim} and {beam}"
-            raise ValueError(f"projection_dim and beam must be positive, found {found}")
-        check_count("num_candidate_groups", num_candidate_groups, self.nodes[0], "the groups")
-        check_choice("link", link, (None, *LINKS))
+        groups = Whole(1, self.nodes[0], what="the groups")
+        groups.check("num_candidate_groups", num_candidate_groups)
         self.projection_dim = projection_dim
         self.beam = beam
         self.num_candidate_groups = num_candidate_groups
@@ -132,7 +131,8 @@ class MHC(DigitHead):
 
     def call(self, features):
         """Logits of the groups of level 0."""
-        return _linear(tf.cast(features, self.compute_dtype), self.kernel, self.bias)
+        features = tf.cast(features, self.compute_dtype)
+        return self.as_logits(_linear(features, self.kernel, self.bias))
 
     @property
     def num_groups(self):

@@ -5,8 +5,9 @@ import itertools
 import keras
 import tensorflow as tf
 
+from tfxc.core.arguments import COUNT, OneOf, checked
 from tfxc.heads.base import rare_start
-from tfxc.heads.bases.digits import LINKS, DigitHead, check_choice, log_probabilities
+from tfxc.heads.bases.digits import LINKS, DigitHead, log_probabilities
 from tfxc.labels.mixed_radix import encode, suggest_heads
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
@@ -58,6 +59,7 @@ class MHP(DigitHead):
 
     log_scores = True
 
+    @checked(num_heads=COUNT | None, grouping=OneOf("per_head", "joint"), link=OneOf(None, *LINKS))
     def __init__(
         self,
         num_labels,
@@ -83,8 +85,6 @@ class MHP(DigitHead):
             seed=seed,
             **kwargs,
         )
-        check_choice("grouping", grouping, ("per_head", "joint"))
-        check_choice("link", link, (None, *LINKS))
         self.grouping = grouping
         self.link = link
 
@@ -102,7 +102,7 @@ class MHP(DigitHead):
 
     def call(self, features):
         """Logits of all digits."""
-        return keras.ops.matmul(features, self.kernel) + self.bias
+        return self.as_logits(keras.ops.matmul(features, self.kernel) + self.bias)
 
     @property
     def num_groups(self):

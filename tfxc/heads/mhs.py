@@ -3,8 +3,9 @@
 import keras
 import tensorflow as tf
 
+from tfxc.core.arguments import OneOf, Whole, checked
 from tfxc.heads.base import rare_start
-from tfxc.heads.bases.digits import DigitHead, check_choice, check_count
+from tfxc.heads.bases.digits import DigitHead
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.randomness import random_bits
@@ -56,6 +57,7 @@ class MHS(DigitHead):
 
     full_softmax = True
 
+    @checked(sampling=OneOf("per_example", "per_batch"))
     def __init__(
         self,
         num_labels,
@@ -82,8 +84,8 @@ class MHS(DigitHead):
         )
         self.block_size = self.heads[-1]
         self.num_blocks = -(-num_labels // self.block_size)
-        check_count("num_sampled_heads", num_sampled_heads, self.num_blocks, "the blocks")
-        check_choice("sampling", sampling, ("per_example", "per_batch"))
+        blocks = Whole(1, self.num_blocks, what="the blocks")
+        blocks.check("num_sampled_heads", num_sampled_heads)
         self.num_sampled_heads = num_sampled_heads
         self.sampling = sampling
         self.use_bias = bias
@@ -104,7 +106,8 @@ class MHS(DigitHead):
         """Logits of all codes."""
         features = tf.cast(features, self.compute_dtype)
         bias = None if self.bias is None else self.bias.value
-        return _shared_logits(features, self.table.value, bias)[:, : self.num_labels]
+        logits = _shared_logits(features, self.table.value, bias)[:, : self.num_labels]
+        return self.as_logits(logits)
 
     @property
     def training_columns(self):

@@ -8,12 +8,14 @@ hash is a signed number and the remainder the mathematical one, 0..B−1 (Medini
 import numpy as np
 from sklearn.utils import murmurhash3_32
 
+from tfxc.core.arguments import COUNT, Whole, checked
 from tfxc.core.errors import ConfigError
 
 _MOST_ITEMS = 2**31  # the hash takes int32 numbers
 _MOST_SEEDS = 2**32
 
 
+@checked(num_buckets=COUNT, num_repetitions=COUNT)
 def check_buckets(num_items, num_buckets, num_repetitions):
     """Checks the sizes of a hashed label space.
 
@@ -23,8 +25,6 @@ def check_buckets(num_items, num_buckets, num_repetitions):
     Example:
         >>> check_buckets(num_items=670_091, num_buckets=10_000, num_repetitions=16)
     """
-    _check_at_least_one("num_buckets", num_buckets)
-    _check_at_least_one("num_repetitions", num_repetitions)
     if num_buckets > num_items:
         raise ConfigError(
             f"at most {num_items} (the number of labels) expected, {num_buckets} found: "
@@ -34,6 +34,11 @@ def check_buckets(num_items, num_buckets, num_repetitions):
         )
 
 
+@checked(
+    num_items=Whole(1, _MOST_ITEMS),
+    num_buckets=Whole(1, _MOST_ITEMS),
+    seed=Whole(0, _MOST_SEEDS - 1),
+)
 def bucket_lookup(num_items, num_buckets, seed):
     """Bucket of every item in the repetition ``seed``.
 
@@ -52,14 +57,11 @@ def bucket_lookup(num_items, num_buckets, seed):
         >>> bucket_lookup(10, 7, seed=0)[:4].tolist()
         [0, 5, 6, 3]
     """
-    _check_at_least_one("num_items", num_items, _MOST_ITEMS)
-    _check_at_least_one("num_buckets", num_buckets, _MOST_ITEMS)
-    if not 0 <= seed < _MOST_SEEDS:
-        raise ConfigError(f"0..{_MOST_SEEDS - 1} expected, {seed} found", where="seed")
     hashes = murmurhash3_32(np.arange(num_items, dtype=np.int32), seed=seed)
     return np.mod(hashes, num_buckets).astype(_bucket_type(num_buckets))
 
 
+@checked(num_items=Whole(1, _MOST_ITEMS))
 def bucket_lookups(num_items, num_buckets, seeds):
     """``bucket_lookup`` of several repetitions.
 
@@ -79,8 +81,7 @@ def bucket_lookups(num_items, num_buckets, seeds):
         (16, 1000)
     """
     seeds = list(seeds)
-    _check_at_least_one("the number of seeds", len(seeds))
-    _check_at_least_one("num_items", num_items, _MOST_ITEMS)
+    COUNT.check("the number of seeds", len(seeds))
     lookups = np.empty((len(seeds), num_items), _bucket_type(num_buckets))
     for row, seed in enumerate(seeds):
         lookups[row] = bucket_lookup(num_items, num_buckets, seed)
@@ -89,9 +90,3 @@ def bucket_lookups(num_items, num_buckets, seeds):
 
 def _bucket_type(num_buckets):
     return np.uint16 if num_buckets <= 1 << 16 else np.int32
-
-
-def _check_at_least_one(name, value, limit=None):
-    if value < 1 or (limit is not None and value > limit):
-        expected = "at least 1" if limit is None else f"1..{limit}"
-        raise ConfigError(f"{expected} expected, {value} found", where=name)

@@ -10,7 +10,8 @@ import numpy as np
 import scipy.sparse
 from sklearn.preprocessing import normalize
 
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.arguments import SHARE, OneOf, checked
+from tfxc.core.errors import DataError
 
 MODES = ("concat", "convex")
 _BATCH = 65_536
@@ -159,6 +160,7 @@ def pii(labels):
     return normalize(_matrix(labels.T))
 
 
+@checked(mode=OneOf(*MODES), alpha=SHARE)
 def pifa_with_label_features(labels, features, label_features, mode="concat", alpha=0.5):
     """PIFA joined with features of the labels themselves, such as those of their names.
 
@@ -183,10 +185,6 @@ def pifa_with_label_features(labels, features, label_features, mode="concat", al
         >>> found.tolist()
         [[1.0, 0.5], [0.5, 1.0]]
     """
-    if mode not in MODES:
-        raise ConfigError(f"one of {', '.join(MODES)} is expected, found {mode!r}", where="mode")
-    if not 0 <= alpha <= 1:
-        raise ConfigError(f"a number from 0 to 1 is expected, found {alpha!r}", where="alpha")
     found, given = pifa(labels, features), _matrix(label_features)
     expected = found.shape if mode == "convex" else (found.shape[0], given.shape[1])
     if given.shape != expected:

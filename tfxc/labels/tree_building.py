@@ -7,15 +7,26 @@ import numpy as np
 import scipy.sparse
 from sklearn.preprocessing import normalize
 
+from tfxc.core.arguments import COUNT, SHARE, Number, Whole, checked
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.tree_shape import built_shape
 from tfxc.ops.two_means import Halves
 
-_LEAST = {"nr_splits": 2, "min_codes": 1, "max_leaf_size": 2, "max_iter": 1, "seed": 0}
+_RATE = Number(most=1, above=0)
 _MOST_SCORES = 1 << 24  # of labels and leaves that stand in memory together
 
 
+@checked(
+    nr_splits=Whole(2),
+    min_codes=COUNT | None,
+    max_leaf_size=Whole(2),
+    max_iter=COUNT,
+    seed=Whole(0),
+    min_sample_rate=_RATE,
+    max_sample_rate=_RATE,
+    warmup_ratio=SHARE,
+)
 @dataclass(frozen=True)
 class ClusteringSettings:
     """How labels are clustered.
@@ -32,6 +43,9 @@ class ClusteringSettings:
             rising from the first at the root to the second; 1 = all.
         warmup_ratio: share of the levels of halving over which it rises.
 
+    Raises:
+        ConfigError: an argument out of range.
+
     Example:
         >>> ClusteringSettings(max_leaf_size=16).level_sizes(30_938)
         [8, 128, 2048, 30938]
@@ -47,28 +61,23 @@ class ClusteringSettings:
     max_sample_rate: float = 1.0
     warmup_ratio: float = 0.4
 
+    def __post_init__(self):
+        if self.min_sample_rate > self.max_sample_rate:
+            raise ConfigError(
+                f"at most max_sample_rate, {self.max_sample_rate!r}, expected, found "
+                f"{self.min_sample_rate!r}",
+                where="min_sample_rate",
+                fix="lower it, or raise the other",
+            )
+
     def level_sizes(self, num_labels):
         """The sizes of the levels of the tree that ``build_tree`` builds.
 
         Returns:
             list of int, the last the number of labels.
-
-        Raises:
-            ConfigError: a setting that decides them has an impossible value.
         """
-        found = {name: getattr(self, name) for name in ("nr_splits", "min_codes", "max_leaf_size")}
-        _check_counts({name: value for name, value in found.items() if value is not None})
         shape = built_shape(num_labels, self.nr_splits, self.min_codes, self.max_leaf_size)
         return [level.nodes for level in shape]
-
-    def check_sampling(self):
-        """Refuses settings that say nothing about the levels' sizes.
-
-        Raises:
-            ConfigError: an impossible value.
-        """
-        _check_counts({"max_iter": self.max_iter, "seed": self.seed})
-        _check_shares(self.min_sample_rate, self.max_sample_rate, self.warmup_ratio)
 
     def sample_rate(self, level, depth):
         """The share of a node's labels that its centres are found from."""
@@ -94,7 +103,6 @@ def build_tree(label_vectors, settings=None, *, threads=None):
         ``ClusterTree``.
 
     Raises:
-        ConfigError: a setting has an impossible value.
         DataError: there is no label, or a vector holds NaN or infinity.
 
     Reference: Prabhu et al., WWW 2018, "Parabel"; Yu et al., JMLR 2022, "PECOS".
@@ -107,7 +115,6 @@ def build_tree(label_vectors, settings=None, *, threads=None):
     settings = settings or ClusteringSettings()
     num_labels = label_vectors.shape[0]
     sizes = settings.level_sizes(num_labels)
-    settings.check_sampling()
     if num_labels < 1:
         raise DataError("vectors of at least one label are expected, found none")
     halves = Halves(label_vectors, settings.seed, settings.spherical, settings.max_iter, threads)
@@ -124,30 +131,6 @@ def build_tree(label_vectors, settings=None, *, threads=None):
     leaf_of[halves.order] = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     inner = [np.arange(size) // settings.nr_splits for size in sizes[1:-1]]
     return ClusterTree([np.zeros(sizes[0], np.int32), *inner, leaf_of])
-
-
-def _check_counts(found):
-    for name, value in found.items():
-        least = _LEAST[name]
-        if type(value) is bool or not isinstance(value, (int, np.integer)) or value < least:
-            raise ConfigError(
-                f"a whole number from {least} on is expected, found {value!r}",
-                where=name,
-                fix="leaves of one label only repeat the labels: choose 2 or more"
-                if name == "max_leaf_size"
-                else None,
-            )
-
-
-def _check_shares(lowest, highest, warmup):
-    if not 0 < lowest <= highest <= 1:
-        raise ConfigError(
-            "shares above 0 and at most 1, the first not above the second, are expected, "
-            f"found {lowest!r} and {highest!r}",
-            where="min_sample_rate, max_sample_rate",
-        )
-    if not 0 <= warmup <= 1:
-        raise ConfigError(f"a share of 0 to 1 is expected, found {warmup!r}", where="warmup_ratio")
 
 
 def leaf_centroids(tree, label_vectors):

@@ -5,6 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
+from tfxc.core.arguments import POSITIVE, checked
 from tfxc.objectives.bases.dual import GradientDual
 
 
@@ -34,12 +35,11 @@ class AsgdSoftplus(GradientDual):
     Reference: Wei et al. 2026, arXiv 2602.02877.
     """
 
+    @checked(smoothing=POSITIVE)
     def __init__(
         self, num_examples, num_groups=1, *, dual_learning_rate=1.0, smoothing=1e-3, **kwargs
     ):
         super().__init__(num_examples, num_groups, dual_learning_rate=dual_learning_rate, **kwargs)
-        if smoothing <= 0:
-            raise ValueError(f"smoothing must be positive, found {smoothing}")
         self.smoothing = smoothing
 
     @property

@@ -1,6 +1,7 @@
 """What every objective shares."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -18,7 +19,10 @@ class Objective(keras.layers.Layer):
     Class attributes:
         link: how logits become probabilities, ``"sigmoid"`` or ``"softmax"``; ``"hinge"`` where
             they are margins, which become none.
-        from_data: constructor arguments the data decides.
+        data_dependent_arguments: constructor arguments that depend on the data; a config may not
+            hold them.
+        providers: functions that find such arguments in the training split, by argument, where
+            ``data.providers.PROVIDERS`` has none or another; see there.
         over_shards: whether ``call`` handles groups with ``across``.
         partial_loss: whether the loss of a batch is no measure of the fit to all labels.
         num_examples: training examples that it keeps numbers of, or None.
@@ -26,7 +30,8 @@ class Objective(keras.layers.Layer):
     """
 
     link = "sigmoid"
-    from_data = ()
+    data_dependent_arguments: tuple[str, ...] = ()
+    providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     over_shards = False
     partial_loss = False
     num_examples: int | None = None

@@ -3,9 +3,9 @@
 import keras
 import tensorflow as tf
 
+from tfxc.core.arguments import NOT_NEGATIVE, ListOf, checked
 from tfxc.objectives.base import Objective
 from tfxc.objectives.bases.true_columns import (
-    check_not_negative,
     focal_factor,
     mean_over_true,
     true_log_probabilities,
@@ -37,15 +37,15 @@ class Focal(Objective):
     """
 
     link = "softmax"
-    from_data = ("num_labels", "num_groups")
+    data_dependent_arguments = ("num_labels", "num_groups")
 
+    @checked(gamma=NOT_NEGATIVE, alpha=ListOf(NOT_NEGATIVE) | None)
     def __init__(self, num_labels=None, num_groups=1, *, gamma=2.0, alpha=None, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.num_labels, self.num_groups = num_labels, num_groups
-        self.gamma = check_not_negative("gamma", gamma)
+        self.gamma = gamma
         self.alpha = None if alpha is None else [float(weight) for weight in alpha]
         if self.alpha is not None:
-            check_not_negative("alpha", min(self.alpha, default=0.0))
             self._check_labels()
 
     def call(self, group, example_index=None):

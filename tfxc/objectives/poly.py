@@ -2,9 +2,9 @@
 
 import keras
 
+from tfxc.core.arguments import NOT_NEGATIVE, Number, checked
 from tfxc.objectives.base import Objective
 from tfxc.objectives.bases.true_columns import (
-    check_not_negative,
     focal_factor,
     mean_over_true,
     true_log_probabilities,
@@ -38,14 +38,13 @@ class Poly(Objective):
 
     link = "softmax"
 
+    @checked(epsilon=Number(-1), gamma=NOT_NEGATIVE | None)
     def __init__(self, *, epsilon=1.0, focal=False, gamma=None, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        if epsilon < -1:
-            raise ValueError(f"epsilon must be at least -1, found {epsilon}")
         if gamma is not None and not focal:
             raise ValueError(f"gamma {gamma} needs focal true")
         self.epsilon, self.focal, self.gamma = epsilon, focal, gamma
-        self._exponent = check_not_negative("gamma", 2.0 if gamma is None else gamma) * focal
+        self._exponent = (2.0 if gamma is None else gamma) * focal
 
     def call(self, group, example_index=None):
         """Per-example loss, (batch,)."""

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfxc.core.arguments import OneOf, checked
 from tfxc.objectives.base import Objective, masked_logits
 from tfxc.ops.losses import sigmoid_cross_entropy, weighted_sigmoid_cross_entropy
 
@@ -25,10 +26,9 @@ class Sigmoid(Objective):
 
     link = "sigmoid"
 
+    @checked(reduction=OneOf("sum", "mean"))
     def __init__(self, *, reduction="sum", **kwargs):
         super().__init__(autocast=False, **kwargs)
-        if reduction not in ("sum", "mean"):
-            raise ValueError(f"reduction must be 'sum' or 'mean', found {reduction!r}")
         self.reduction = reduction
 
     def call(self, group, example_index=None):

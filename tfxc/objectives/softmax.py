@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfxc.core.arguments import SHARE_BELOW_ONE, OneOf, checked
 from tfxc.objectives.base import Objective, masked_logits
 from tfxc.ops.distributed.cross_replica import softmax_over_shards
 from tfxc.ops.losses import softmax_cross_entropy
@@ -29,12 +30,9 @@ class Softmax(Objective):
     link = "softmax"
     over_shards = True
 
+    @checked(label_smoothing=SHARE_BELOW_ONE, reduction=OneOf("mean", "sum"))
     def __init__(self, *, label_smoothing=0.0, reduction="mean", **kwargs):
         super().__init__(autocast=False, **kwargs)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must lie in [0, 1), found {label_smoothing}")
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f"reduction must be 'mean' or 'sum', found {reduction!r}")
         self.label_smoothing = label_smoothing
         self.reduction = reduction
 

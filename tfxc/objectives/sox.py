@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfxc.core.arguments import SHARE, checked
 from tfxc.objectives.bases.dual import ScheduledDual, half_cosine, moving_average
 
 
@@ -31,10 +32,9 @@ class Sox(ScheduledDual):
     Reference: Wang and Yang, ICML 2022 (arXiv 2202.12396), as compared in arXiv 2602.02877.
     """
 
+    @checked(last_share=SHARE)
     def __init__(self, num_examples, num_groups=1, *, last_share=1e-5, **kwargs):
         super().__init__(num_examples, num_groups, **kwargs)
-        if not 0 <= last_share <= 1:
-            raise ValueError(f"last_share must lie in [0, 1], found {last_share}")
         self.last_share = last_share
 
     @property

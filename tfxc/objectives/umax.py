@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfxc.core.arguments import NOT_NEGATIVE, checked
 from tfxc.objectives.bases.dual import CappedDual
 
 
@@ -31,10 +32,9 @@ class Umax(CappedDual):
     Reference: Fagan and Iyengar 2018, arXiv 1803.08577, as compared in arXiv 2602.02877.
     """
 
+    @checked(slack=NOT_NEGATIVE)
     def __init__(self, num_examples, num_groups=1, *, dual_learning_rate=1.0, slack=1.0, **kwargs):
         super().__init__(num_examples, num_groups, dual_learning_rate=dual_learning_rate, **kwargs)
-        if slack < 0:
-            raise ValueError(f"slack must not be negative, found {slack}")
         self.slack = slack
 
     def step(self, nu, rivals):

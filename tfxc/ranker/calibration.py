@@ -3,7 +3,8 @@
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.arguments import OneOf
+from tfxc.core.errors import DataError
 from tfxc.core.files import read_json, write_json
 
 METHODS = ("isotonic", "logistic")
@@ -56,8 +57,7 @@ class Calibration:
         from sklearn.isotonic import IsotonicRegression
         from sklearn.linear_model import LogisticRegression
 
-        if method not in METHODS:
-            _refuse_method(method)
+        OneOf(*METHODS).check("method", method)
         scores, hits = np.asarray(scores, float), np.asarray(hits, bool)
         if not len(scores) or not np.isfinite(scores).all() or hits.all() or not hits.any():
             raise DataError(
@@ -117,8 +117,7 @@ class Calibration:
         lengths = (len(found.scores), len(found.values))
         if found.method == "isotonic" and (lengths[0] != lengths[1] or not lengths[0]):
             raise DataError(f"as many values as scores expected, {lengths} found", where=path)
-        if found.method not in METHODS:
-            _refuse_method(found.method, path)
+        OneOf(*METHODS).check(path, found.method)
         return found
 
 
@@ -158,7 +157,3 @@ def at_least(ids, scores, min_score):
     """
     kept = scores >= min_score
     return np.where(kept, ids, np.int32(-1)), np.where(kept, scores, np.float32(-np.inf))
-
-
-def _refuse_method(method, where="method"):
-    raise ConfigError(f"one of {', '.join(METHODS)} expected, {method!r} found", where=where)

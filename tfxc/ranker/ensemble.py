@@ -8,6 +8,7 @@ list never counts more there than a listed one, whatever the scores' sign.
 import numpy as np
 import scipy.sparse
 
+from tfxc.core.arguments import OneOf
 from tfxc.core.errors import ConfigError, DataError
 
 METHODS = ("average", "rank_average", "sigmoid_average", "softmax_average", "round_robin")
@@ -46,8 +47,7 @@ def combine(predictions, method="average", k=None):
         >>> ids.tolist(), scores.tolist()
         ([[3, 5]], [[-0.125, -0.75]])
     """
-    if method not in METHODS:
-        raise ConfigError(f"one of {', '.join(METHODS)} expected, {method!r} found", where="method")
+    OneOf(*METHODS).check("method", method)
     if not predictions or (k is not None and k < 1):
         raise ConfigError(f"models and k from 1 on expected, {len(predictions)} and {k} found")
     lists = [_Lists(found, number) for number, found in enumerate(predictions)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.arguments import OneOf
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,4 @@ def post_processor(name, where="post_processor"):
     """
     if isinstance(name, PostProcessor):
         return name
-    if name not in POST_PROCESSORS:
-        raise ConfigError(
-            f"one of {', '.join(POST_PROCESSORS)} expected, {name!r} found", where=where
-        )
-    return POST_PROCESSORS[name]
+    return POST_PROCESSORS[OneOf(*POST_PROCESSORS).check(where, name)]

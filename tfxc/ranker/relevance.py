@@ -3,7 +3,8 @@
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.arguments import OneOf
+from tfxc.core.errors import DataError
 
 MODES = ("disable", "induce", "ranker-only")
 NORMS = ("l1", "l2", "max", "none")
@@ -55,11 +56,8 @@ def check_names(mode, norm):
     Raises:
         ConfigError: the known ones are named.
     """
-    for name, value, known in (("mode", mode, MODES), ("norm", norm, NORMS)):
-        if value not in known:
-            raise ConfigError(
-                f"one of {', '.join(known)} expected, {value!r} found", where=f"relevance_{name}"
-            )
+    OneOf(*MODES).check("relevance_mode", mode)
+    OneOf(*NORMS).check("relevance_norm", norm)
 
 
 def aligned(given, labels):

@@ -2,7 +2,8 @@
 
 from dataclasses import asdict, dataclass, fields
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.arguments import COUNT, OneOf
+from tfxc.core.errors import ConfigError, inside
 from tfxc.ops.linear.solver import SolverSettings
 from tfxc.ranker.negatives import scheme_of
 from tfxc.ranker.post_processors import post_processor
@@ -81,8 +82,7 @@ class RankerSettings:
                 )
             found[name] = list(value)
         for number, topk in enumerate(found["only_topk"]):
-            if topk < 1:
-                raise ConfigError(f"1 or more expected, {topk} found", where=f"only_topk[{number}]")
+            COUNT.check(f"only_topk[{number}]", topk)
         for number, name in enumerate(found["post_processor"]):
             post_processor(name, where=f"post_processor[{number}]")
             scheme_of(found["negatives"][number], where=f"negatives[{number}]")
@@ -115,11 +115,8 @@ class RankerSettings:
         Raises:
             ConfigError: see ``of_layers``.
         """
-        try:
+        with inside(where):
             self.solvers(sizes)
-        except ConfigError as error:
-            where = f"{where}.{error.where}"
-            raise ConfigError(error.problem, where=where, fix=error.fix) from None
 
     def levels(self, depth):
         """The levels of the tree to train, a range.
@@ -127,10 +124,7 @@ class RankerSettings:
         Raises:
             ConfigError: an unknown mode, or no level is left.
         """
-        if self.mode not in MODES:
-            raise ConfigError(
-                f"one of {', '.join(MODES)} expected, {self.mode!r} found", where="mode"
-            )
+        OneOf(*MODES).check("mode", self.mode)
         if self.mode == "full-model":
             return range(depth)
         if not 1 <= self.ranker_levels < depth:

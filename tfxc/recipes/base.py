@@ -75,7 +75,7 @@ class Recipe:
         keeps_head: whether a finished run finds labels with the head.
     """
 
-    from_data = ()
+    data_dependent_arguments: tuple[str, ...] = ()
     trains_network = True
     keeps_head = True
 

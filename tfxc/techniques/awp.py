@@ -4,9 +4,10 @@ import math
 
 import tensorflow as tf
 
+from tfxc.core.arguments import NOT_NEGATIVE, POSITIVE, checked
 from tfxc.core.errors import ConfigError
 from tfxc.ops.gradients import sum_repeated_rows
-from tfxc.techniques.base import Technique, check_positive
+from tfxc.techniques.base import Technique
 
 
 class Awp(Technique):
@@ -36,11 +37,8 @@ class Awp(Technique):
 
     role = "attack"
 
+    @checked(rate=POSITIVE, epsilon=POSITIVE, start_epoch=NOT_NEGATIVE)
     def __init__(self, *, rate=1.0, epsilon=1e-4, start_epoch=1.0):
-        check_positive("awp", rate=rate, epsilon=epsilon)
-        if start_epoch < 0:
-            message = f"start_epoch must not be negative, found {start_epoch}"
-            raise ConfigError(message, where="techniques.awp")
         self.rate, self.epsilon, self.start_epoch = rate, epsilon, start_epoch
 
     def begin(self, steps_per_epoch, total_steps):

@@ -29,7 +29,7 @@ class Technique:
         trainable_variables: those of them that the optimizer trains beside the model's weights.
     """
 
-    from_data = ()
+    data_dependent_arguments: tuple[str, ...] = ()
     variables_to_save = ()
     trainable_variables = ()
     role = None
@@ -123,12 +123,3 @@ def method_name(method):
     if module.startswith("tfxc."):
         return module.rsplit(".", 1)[-1]
     return f"{module}:{method.__qualname__}"
-
-
-def check_positive(name, **arguments):
-    """Raises a ``ConfigError`` if an argument of technique ``name`` is not positive."""
-    for argument, value in arguments.items():
-        if not value > 0:
-            raise ConfigError(
-                f"{argument} must be positive, found {value}", where=f"techniques.{name}"
-            )

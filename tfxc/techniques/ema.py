@@ -1,6 +1,6 @@
 """Exponential moving average of the weights."""
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.arguments import COUNT, Number, checked
 from tfxc.techniques.bases.average import WeightAverage
 
 
@@ -18,11 +18,8 @@ class Ema(WeightAverage):
     Reference: Polyak and Juditsky 1992; the warm-up is TensorFlow's ``num_updates`` rule.
     """
 
+    @checked(decay=Number(above=0, below=1), every=COUNT)
     def __init__(self, *, decay=0.999, every=1):
-        if not 0 < decay < 1:
-            raise ConfigError(f"decay must lie in (0, 1), found {decay}", where="techniques.ema")
-        if every < 1:
-            raise ConfigError(f"every must be at least 1, found {every}", where="techniques.ema")
         self.decay, self.every = decay, every
 
     def after_step(self, step):

@@ -1,6 +1,6 @@
 """Fast gradient method on the table of embeddings."""
 
-from tfxc.techniques.base import check_positive
+from tfxc.core.arguments import POSITIVE, checked
 from tfxc.techniques.bases.table_attack import TableAttack, of_length
 
 
@@ -24,8 +24,8 @@ class Fgm(TableAttack):
     usual practice in text classification.
     """
 
+    @checked(epsilon=POSITIVE)
     def __init__(self, *, epsilon=0.2):
-        check_positive("fgm", epsilon=epsilon)
         self.epsilon = epsilon
 
     def moved(self, _before, gradient):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfxc.techniques.base import check_positive
+from tfxc.core.arguments import POSITIVE, checked
 from tfxc.techniques.bases.table_attack import TableAttack
 
 
@@ -24,8 +24,8 @@ class Fgsm(TableAttack):
     Reference: Goodfellow et al., ICLR 2015 (arXiv 1412.6572).
     """
 
+    @checked(epsilon=POSITIVE)
     def __init__(self, *, epsilon=0.01):
-        check_positive("fgsm", epsilon=epsilon)
         self.epsilon = epsilon
 
     def moved(self, _before, gradient):

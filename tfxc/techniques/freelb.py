@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
+from tfxc.core.arguments import COUNT, NOT_NEGATIVE, POSITIVE, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.ops.gradients import add, scale
 from tfxc.ops.randomness import random_bits
-from tfxc.techniques.base import check_positive
 from tfxc.techniques.bases.table_attack import Attack
 
 
@@ -38,6 +38,13 @@ class Freelb(Attack):
     rounds; here each round has its own.
     """
 
+    @checked(
+        rounds=COUNT,
+        step_size=POSITIVE,
+        init_magnitude=NOT_NEGATIVE,
+        max_norm=NOT_NEGATIVE,
+        norm=OneOf("l2", "linf"),
+    )
     def __init__(
         self,
         *,
@@ -48,16 +55,6 @@ class Freelb(Attack):
         norm="l2",
         seed=0,
     ):
-        check_positive("freelb", rounds=rounds, step_size=step_size)
-        if norm not in ("l2", "linf"):
-            message = f"norm must be 'l2' or 'linf', found {norm!r}"
-            raise ConfigError(message, where="techniques.freelb")
-        if init_magnitude < 0 or max_norm < 0:
-            raise ConfigError(
-                "init_magnitude and max_norm must not be negative, found "
-                f"{init_magnitude} and {max_norm}",
-                where="techniques.freelb",
-            )
         self.rounds, self.norm, self.seed = rounds, norm, seed
         self.init_magnitude, self.step_size, self.max_norm = init_magnitude, step_size, max_norm
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.arguments import COUNT, Number, checked
 from tfxc.ops.randomness import dropout
 from tfxc.techniques.base import Technique
 
@@ -29,12 +29,8 @@ class MultiSampleDropout(Technique):
     Reference: Inoue 2019 (arXiv 1905.09788), who averages the losses; here it is the logits.
     """
 
+    @checked(rounds=COUNT, rate=Number(above=0, below=1))
     def __init__(self, *, rounds=5, rate=0.5, seed=0):
-        where = "techniques.multi_sample_dropout"
-        if rounds < 1:
-            raise ConfigError(f"rounds must be at least 1, found {rounds}", where=where)
-        if not 0 < rate < 1:
-            raise ConfigError(f"rate must lie in (0, 1), found {rate}", where=where)
         self.rounds, self.rate, self.seed = rounds, rate, seed
 
     def groups(self, compute, passes, labels):

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from tfxc.techniques.base import Technique, check_positive
+from tfxc.core.arguments import POSITIVE, checked
+from tfxc.techniques.base import Technique
 
 
 class NoisyTune(Technique):
@@ -25,8 +26,8 @@ class NoisyTune(Technique):
     Reference: Wu et al., ACL 2022 (arXiv 2202.12024).
     """
 
+    @checked(intensity=POSITIVE)
     def __init__(self, *, intensity=0.12, seed=0):
-        check_positive("noisy_tune", intensity=intensity)
         self.intensity, self.seed = intensity, seed
 
     def build(self, model, strategy):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfxc.techniques.base import check_positive
+from tfxc.core.arguments import COUNT, POSITIVE, checked
 from tfxc.techniques.bases.table_attack import TableAttack, of_length
 
 
@@ -27,8 +27,8 @@ class Pgd(TableAttack):
     Reference: Madry et al., ICLR 2018 (arXiv 1706.06083).
     """
 
+    @checked(rounds=COUNT, alpha=POSITIVE, epsilon=POSITIVE)
     def __init__(self, *, rounds=3, alpha=0.3, epsilon=1.0):
-        check_positive("pgd", rounds=rounds, alpha=alpha, epsilon=epsilon)
         self.rounds, self.alpha, self.epsilon = rounds, alpha, epsilon
 
     def moved(self, before, gradient):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.arguments import NOT_NEGATIVE, checked
 from tfxc.ops.divergence import symmetric_divergence
 from tfxc.techniques.base import Technique
 
@@ -30,10 +30,8 @@ class Rdrop(Technique):
 
     role = "loss"
 
+    @checked(alpha=NOT_NEGATIVE)
     def __init__(self, *, alpha=4.0):
-        if alpha < 0:
-            message = f"alpha must not be negative, found {alpha}"
-            raise ConfigError(message, where="techniques.rdrop")
         self.alpha = alpha
 
     def losses(self, model, groups_of, batch, update_state):

@@ -5,6 +5,7 @@ import math
 
 import tensorflow as tf
 
+from tfxc.core.arguments import COUNT, NOT_NEGATIVE, checked
 from tfxc.core.errors import ConfigError
 from tfxc.techniques.bases.average import WeightAverage
 
@@ -30,13 +31,8 @@ class Swa(WeightAverage):
     Reference: Izmailov et al., UAI 2018, arXiv 1803.05407.
     """
 
+    @checked(start_epoch=NOT_NEGATIVE, every=COUNT)
     def __init__(self, *, start_epoch=1.0, every=100, average_statistics=False):
-        if start_epoch < 0:
-            raise ConfigError(
-                f"start_epoch must not be negative, found {start_epoch}", where="techniques.swa"
-            )
-        if every < 1:
-            raise ConfigError(f"every must be at least 1, found {every}", where="techniques.swa")
         self.start_epoch, self.every = start_epoch, every
         self.average_statistics = average_statistics
 

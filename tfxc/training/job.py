@@ -13,8 +13,8 @@ from tfxc.data.sources.base import Source
 from tfxc.data.sources.shards import open_source
 from tfxc.model import XCModel, build_model
 from tfxc.runs.folder import RunFolder
+from tfxc.training.data_dependent import data_dependent_arguments
 from tfxc.training.evaluation import Evaluation
-from tfxc.training.label_codes import decided_codes
 from tfxc.training.loop import Trainer
 from tfxc.training.strategies import is_chief, make_strategy
 
@@ -144,7 +144,7 @@ class TrainingJob:
 
     def data_dependent_arguments(self, source: Source, dimensions: dict) -> dict:
         """Arguments of ``build_model`` that are computed from the data, besides ``dimensions``."""
-        return decided_codes(self.config, source, **dimensions)
+        return data_dependent_arguments(self.config, source, **dimensions)
 
     def extra_techniques(self) -> list:
         """``Technique``s around those of the config."""
@@ -190,8 +190,9 @@ class StageJob(TrainingJob):
         return self._source or super().open_source(split)
 
     def data_dependent_arguments(self, source, dimensions):
-        """The arguments that were given."""
-        return self._arguments
+        """The arguments that were given, and what providers find besides them."""
+        given = self._arguments
+        return given | super().data_dependent_arguments(source, {**dimensions, **given})
 
     def evaluation(self, model, source, manifest):
         """None."""

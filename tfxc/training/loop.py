@@ -341,8 +341,7 @@ class Trainer:
 
 
 def _technique(method):
-    registry.check_section("technique", method.section(), where="techniques")
-    return registry.create("technique", method.section())
+    return registry.create("technique", method.section(), f"techniques.{method.name}")
 
 
 @contextlib.contextmanager

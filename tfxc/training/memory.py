@@ -38,20 +38,20 @@ class Memory(NamedTuple):
         return sum(self[1:])
 
 
-def peak_bytes(config, manifest, repetition=None, **decided):
+def peak_bytes(config, manifest, repetition=None, **data_dependent):
     """Estimates the peak memory of training; no weight is allocated for it.
 
     Args:
         config: ``Config``.
         manifest: the data's ``Manifest``.
         repetition: number of the one repetition trained, or None for the whole model.
-        decided: further arguments of ``build_model``.
+        data_dependent: further arguments of ``build_model``.
 
     Returns:
         ``Memory``. Accurate to about a fifth for models whose tables dominate; the feature maps of
         an image encoder are not counted.
     """
-    dimensions = manifest.dimensions | decided
+    dimensions = manifest.dimensions | data_dependent
     encoder, head, objective = make_parts(config, **dimensions, repetition=repetition)
     shapes = weight_shapes(encoder, head)
     parameters = sum(math.prod(shape) for _, shape in shapes)

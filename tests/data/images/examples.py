@@ -47,7 +47,7 @@ class FlatImage(Encoder):
     """The pixels of an image as one vector: an encoder without weights."""
 
     takes = "image"
-    from_data = ("image_shape",)
+    data_dependent_arguments = ("image_shape",)
 
     def __init__(self, image_shape, **kwargs):
         super().__init__(**kwargs)

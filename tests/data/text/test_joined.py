@@ -142,7 +142,7 @@ def test_nothing_to_learn_reads_nothing(tmp_path):
         ),
         (
             {"tokens": {**WORDS, "max_length": 0}, "terms": TFIDF},
-            r"^data.text_features.tokens.max_length: a positive integer is expected, found 0",
+            r"^data.text_features.tokens.max_length: a whole number of at least 1 expected",
         ),
         (
             {"tokens": WORDS, "terms": {**TFIDF, "min_df": -1}},

@@ -75,7 +75,7 @@ def test_texts_without_known_words():
         ({"ngram_range": []}, "ngram_range: two positive integers"),
         ({"ngram_range": [[1, 1], [3, 2]]}, "ngram_range: two positive integers"),
         ({"min_df": 0}, "min_df"),
-        ({"max_length": 0}, "max_length: a positive integer or null"),
+        ({"max_length": 0}, "max_length: None or a whole number of at least 1 expected"),
         ({"max_features": 0.5}, "max_features"),
         ({"norm": "max"}, "norm"),
         ({"lowercase": True}, "unknown argument of pecos_tfidf 'lowercase'"),
@@ -132,7 +132,7 @@ def test_gives_what_libpecos_gave(case, tmp_path):
         (WORDS, "1", "2", r"vocab\.txt: 2\d* lines are expected"),
         ("meta.json", '"num_base_vect": 1', '"num_base_vect": "?"', "num_base_vect is missing"),
         ("meta.json", "kwargs", "else", r"meta\.json: a vectoriser saved by PECOS is expected"),
-        ("meta.json", "2", "3", "'l1', 'l2' or null is expected"),
+        ("meta.json", "2", "3", "norm: one of l1, l2, None expected, found 'l3'"),
         ("0.base/vectorizer/config.json", "sublinear_tf", "else", "expected: 'sublinear_tf'"),
     ],
 )

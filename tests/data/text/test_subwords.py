@@ -243,7 +243,7 @@ def test_damaged_files(tmp_path):
 def test_settings(tmp_path):
     write_folder(tmp_path / "model")
     section = {"name": "pretrained", "folder": str(tmp_path / "model")}
-    with pytest.raises(ConfigError, match="max_length: a whole number of 3 or more"):
+    with pytest.raises(ConfigError, match="max_length: a whole number of at least 3"):
         build_text_features(section | {"max_length": 2})
     with pytest.raises(ConfigError, match="with checksum 00000000 expected, found"):
         build_text_features(section | {"checksum": "00000000"}).fit([])

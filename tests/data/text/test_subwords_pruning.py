@@ -133,7 +133,7 @@ def test_cut_texts_are_not_counted_twice(tmp_path):
 def test_what_is_refused(tmp_path):
     write_folder(tmp_path / "model")
     for wrong in (-1, 1.5, True):
-        with pytest.raises(ConfigError, match="min_count: a whole number of 0 or more"):
+        with pytest.raises(ConfigError, match="min_count: a whole number of at least 0"):
             fitted(tmp_path / "model", min_count=wrong)
     features = fitted(tmp_path / "model", min_count=1)
     settings = {"name": "pretrained", **features.settings()}

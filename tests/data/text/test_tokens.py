@@ -117,10 +117,10 @@ def test_padding():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"name": "characters", "max_length": 0}, "max_length: a positive integer"),
-        ({"name": "words", "min_count": 1.5}, "min_count: a positive integer"),
+        ({"name": "characters", "max_length": 0}, "max_length: a whole number of at least 1"),
+        ({"name": "words", "min_count": 1.5}, "min_count: a whole number of at least 1"),
         ({"name": "words", "token_pattern": "(a)(b)"}, "at most one group"),
-        ({"name": "words", "segmenter": "mecab"}, "'jieba' or null expected, found 'mecab'"),
+        ({"name": "words", "segmenter": "mecab"}, "one of None, jieba expected, found 'mecab'"),
         ({"name": "words", "stop_words": "no/such/file"}, "a file with one word a line expected"),
         ({"name": "words", "stop_words": [3]}, "a list of words or a file's path expected"),
         ({"name": "words", "minimum": 3}, "unknown argument of words 'minimum'"),

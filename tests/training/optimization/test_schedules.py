@@ -108,8 +108,8 @@ def test_a_single_step():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "cosin"}, "no schedule 'cosin', did you mean 'cosine'"),
-        ({"warmup": 1.0}, r"warmup must lie in \[0, 1\), found 1.0"),
+        ({"name": "cosin"}, "name: one of .* expected, found 'cosin', did you mean 'cosine'"),
+        ({"warmup": 1.0}, r"warmup: .*a number in \[0, 1\) expected, found 1.0"),
         ({"name": "exponential"}, "'exponential' needs end > 0"),
     ],
 )
@@ -123,7 +123,7 @@ def test_bad_arguments(arguments, message):
     [
         ({"name": "cosine", "power": 2}, r"schedule\.power: .*'cosine' has no use for power"),
         ({"name": "constant", "end": 0.1}, "no use for end.*or choose schedule linear or cosine"),
-        ({"name": "polynomial", "power": "2"}, "power expects a number, found '2'"),
+        ({"name": "polynomial", "power": "2"}, "power: a number expected, found '2'"),
         ({"name": "linear", "warm_up": 0.1}, "unknown key 'warm_up', did you mean 'warmup'"),
     ],
 )

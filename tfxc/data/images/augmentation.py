@@ -13,8 +13,9 @@ import math
 
 import tensorflow as tf
 
-from tfxc.core import registry
+from tfxc.core.arguments import SHARE, Number, Whole, checked, from_section
 from tfxc.core.errors import ConfigError
+from tfxc.core.registry import nearest
 from tfxc.data.images.decoding import decode, decode_batch, resized, with_channels
 from tfxc.ops.randomness import random_bits, step_scope
 
@@ -22,6 +23,8 @@ _WHERE = "training.augmentation"
 _TRIES = 10
 # Share of red, green and blue in the brightness of a colour (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)
+
+_COLOUR = Number(0, 255)
 
 
 class RandomCrop:
@@ -32,8 +35,9 @@ class RandomCrop:
         fill: value of the border.
     """
 
+    @checked(padding=Whole(0), fill=_COLOUR)
     def __init__(self, padding=4, fill=0):
-        self.padding, self.fill = _at_least("padding", padding, 0), _colour(fill)
+        self.padding, self.fill = padding, fill
 
     def __call__(self, images, draw):
         _, height, width, _ = images.shape
@@ -51,8 +55,9 @@ class HorizontalFlip:
         probability: of doing so.
     """
 
+    @checked(probability=SHARE)
     def __init__(self, probability=0.5):
-        self.probability = _within("probability", probability, 0, 1)
+        self.probability = probability
 
     def __call__(self, images, draw):
         flipped = tf.cast(draw(1)[:, 0] < self.probability, tf.int32)
@@ -78,7 +83,9 @@ class RandomResizedCrop:
         self.scale = _range("scale", scale, above=0)
         self.ratio = _range("ratio", ratio, above=0)
         if self.scale[1] > 1:
-            raise ValueError(f"scale must not exceed 1, found {self.scale[1]}")
+            raise ConfigError(
+                f"a range up to 1 expected, found {self.scale[1]}", where="scale", fix="lower it"
+            )
 
     def __call__(self, images, draw):
         _, height, width, _ = images.shape
@@ -149,14 +156,19 @@ class Affine:
         fill: value of what comes into view from outside.
     """
 
-    def __init__(self, rotation=0, scale=(1.0, 1.0), shear=0, translate=0, fill=0):
+    @checked(fill=_COLOUR)
+    def __init__(self, rotation=0.0, scale=(1.0, 1.0), shear=0.0, translate=0.0, fill=0.0):
         self.rotation = _range("rotation", rotation)
         self.scale = _range("scale", scale, above=0)
         self.shear = _range("shear", shear)
         self.translate = _range("translate", translate)
-        self.fill = _colour(fill)
+        self.fill = fill
         if max(map(abs, self.shear)) >= 90:
-            raise ValueError(f"shear must lie within -90 and 90 degrees, found {self.shear}")
+            raise ConfigError(
+                f"degrees between -90 and 90 expected, found {self.shear}",
+                where="shear",
+                fix="lower them",
+            )
 
     def __call__(self, images, draw):
         _, height, width, _ = images.shape
@@ -184,7 +196,7 @@ class ColorJitter:
             brightness, saturation that from the pixel's brightness.
     """
 
-    def __init__(self, brightness=0, contrast=0, saturation=0):
+    def __init__(self, brightness=0.0, contrast=0.0, saturation=0.0):
         given = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
         self.factors = {name: _factors(name, value) for name, value in given.items()}
 
@@ -247,14 +259,14 @@ def _range(name, value, above=-math.inf):
     low, high = _limits(name, value, lambda number: (-number, number))
     if not above < low <= high < math.inf:
         limit = "" if above == -math.inf else f" above {above}"
-        raise ValueError(f"{name} must be a range [low, high]{limit}, found {value}")
+        raise ConfigError(f"a range [low, high]{limit} expected, found {value}", where=name)
     return float(low), float(high)
 
 
 def _factors(name, value):
     low, high = _limits(name, value, lambda number: (1 - number, 1 + number))
     if low < 0:
-        raise ValueError(f"{name} must not give negative factors, found {value}")
+        raise ConfigError(f"factors of at least 0 expected, found {value}", where=name)
     return _range(name, (low, high))
 
 
@@ -264,25 +276,7 @@ def _limits(name, value, of_number):
         return of_number(value)
     pair = isinstance(value, list | tuple) and len(value) == 2
     if not pair or not all(isinstance(end, int | float) for end in value):
-        raise ValueError(f"{name} must be a number or a range [low, high], found {value!r}")
-    return value
-
-
-def _within(name, value, low, high):
-    if not isinstance(value, int | float):
-        raise ValueError(f"{name} must be a number, found {value!r}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must lie from {low} to {high}, found {value}")
-    return value
-
-
-def _colour(fill):
-    return _within("fill", fill, 0, 255)
-
-
-def _at_least(name, value, low):
-    if not isinstance(value, int) or value < low:
-        raise ValueError(f"{name} must be a whole number from {low} on, found {value}")
+        raise ConfigError(f"a number or a range [low, high] expected, found {value!r}", where=name)
     return value
 
 
@@ -361,22 +355,11 @@ def _made(section, where):
     name = section.pop("name")
     if name not in METHODS:
         raise ConfigError(
-            f"there is no augmentation {name!r}{registry.nearest(name, METHODS)}",
+            f"there is no augmentation {name!r}{nearest(name, METHODS)}",
             where=where,
             fix=f"choose one of: {', '.join(METHODS)}",
         )
-    known = registry.arguments(METHODS[name])
-    for key in section:
-        if key not in known:
-            raise ConfigError(
-                f"augmentation {name!r} has no argument {key!r}{registry.nearest(key, known)}",
-                where=f"{where}.{key}",
-                fix=f"its arguments are: {', '.join(sorted(known))}",
-            )
-    try:
-        return METHODS[name](**section)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(str(error), where=where, fix="change that argument") from error
+    return from_section(METHODS[name], section, where)
 
 
 def _uniform(rows, seed, columns):

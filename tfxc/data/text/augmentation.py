@@ -5,6 +5,8 @@ from collections import Counter
 
 import numpy as np
 
+from tfxc.core.arguments import SHARE, OneOf, checked
+
 SHORTEST, LONGEST = 1, 5
 # Thai, Lao, Burmese, Khmer; kana, Chinese characters, also compatible and rare ones.
 _WITHOUT_SPACES = (
@@ -40,12 +42,8 @@ class TextCopies:
     tokens, which only some models know, and without their tagger of parts of speech.
     """
 
+    @checked(drop=SHARE, replace=SHARE, cut=SHARE, unit=OneOf("word", "character"))
     def __init__(self, texts, *, drop=0.1, replace=0.1, cut=0.25, unit="word", seed=0):
-        for name, value in {"drop": drop, "replace": replace, "cut": cut}.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}: a probability from 0 to 1 expected, found {value}")
-        if unit not in ("word", "character"):
-            raise ValueError(f"unit: word or character expected, found {unit!r}")
         self._drop, self._replace, self._cut, self._unit = drop, replace, cut, unit
         self._rng = np.random.default_rng(seed)
         counts = Counter(self._plain(part) for text in texts for part in self._units(text))

@@ -9,7 +9,7 @@ from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.text.base import TOKEN_PATTERN, Learner, TextFeatures, is_positive, read_terms
+from tfxc.data.text.base import TOKEN_PATTERN, Learner, TextFeatures, read_terms
 from tfxc.data.text.terms import TermCounter, select_terms
 from tfxc.ops.text.token_patterns import TokenPattern
 
@@ -145,11 +145,6 @@ class HashingFeatures(TextFeatures):
         alternate_sign=False,
         norm="l2",
     ):
-        if not is_positive(num_features) or num_features >= 2**31:
-            raise ConfigError(
-                f"an integer of 1 to 2^31 - 1 is expected, found {num_features!r}",
-                where="num_features",
-            )
         super().__init__(
             num_features=num_features,
             ngram_range=ngram_range,

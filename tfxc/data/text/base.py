@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import scipy.sparse
 
+from tfxc.core.arguments import COUNT, OneOf, Whole, check_values
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import (
     atomic_folder,
@@ -33,6 +34,13 @@ _MIN_CHARACTERS, _CHARACTERS_PER_TERM = 500_000, 20
 
 # What to do where a file of saved text features is missing or damaged.
 _COPY = "copy the run's text_features folder as a whole, or train again"
+
+_CHECKS = {
+    "max_features": COUNT | None,
+    "max_length": COUNT | None,
+    "norm": OneOf("l1", "l2", None),
+    "num_features": Whole(1, 2**31 - 1),
+}
 
 
 class Learner(NamedTuple):
@@ -88,17 +96,9 @@ class TextFeatures(abc.ABC):
         for name in ("min_df", "max_df"):
             if name in settings:
                 _check_share(settings[name], name)
-        for name in ("max_features", "max_length"):
-            if settings.get(name) is not None and not is_positive(settings[name]):
-                raise ConfigError(
-                    f"a positive integer or null is expected, found {settings[name]!r}", where=name
-                )
+        check_values(_CHECKS, settings)
         if "token_pattern" in settings:
             TokenPattern(settings["token_pattern"])
-        if settings["norm"] not in ("l1", "l2", None):
-            raise ConfigError(
-                f"'l1', 'l2' or null is expected, found {settings['norm']!r}", where="norm"
-            )
         self._settings = settings
         self._cached_vectorizer = None
 

@@ -5,10 +5,11 @@ import hashlib
 
 import numpy as np
 
+from tfxc.core.arguments import Whole, checked
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import atomic_folder, write_json
 from tfxc.data.kinds import TOKENS
-from tfxc.data.text.base import FILE_VERSION, Learner, fitted, is_positive
+from tfxc.data.text.base import FILE_VERSION, Learner, fitted
 from tfxc.data.text.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without
 from tfxc.data.text.tokens import TokenRows
 from tfxc.ops.csr import bounds_of
@@ -55,16 +56,8 @@ class PretrainedTokens:
     num_features = None
     idf = None
 
+    @checked(max_length=Whole(3), min_count=Whole(0))
     def __init__(self, folder, max_length=128, checksum=None, min_count=0):
-        if not is_positive(max_length) or max_length < 3:
-            raise ConfigError(
-                f"a whole number of 3 or more is expected, found {max_length!r}",
-                where="max_length",
-            )
-        if min_count != 0 and not is_positive(min_count):
-            raise ConfigError(
-                f"a whole number of 0 or more is expected, found {min_count!r}", where="min_count"
-            )
         self._settings = {"folder": folder, "max_length": max_length, "checksum": checksum}
         self._settings["min_count"] = min_count
         self._subwords = None

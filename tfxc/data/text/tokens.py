@@ -7,10 +7,11 @@ import sys
 
 import numpy as np
 
+from tfxc.core.arguments import COUNT, OneOf, check_values, checked
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import atomic_folder, read_text, write_json
 from tfxc.data.kinds import TOKENS
-from tfxc.data.text.base import FILE_VERSION, Learner, fitted, is_positive
+from tfxc.data.text.base import FILE_VERSION, Learner, fitted
 from tfxc.data.text.terms import TermCounter
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import TokenPattern
@@ -66,11 +67,7 @@ class TokenFeatures(abc.ABC):
     idf = None
 
     def __init__(self, **settings):
-        for key in ("max_length", "min_count"):
-            if not is_positive(settings[key]):
-                raise ConfigError(
-                    f"a positive integer is expected, found {settings[key]!r}", where=key
-                )
+        check_values({"max_length": COUNT, "min_count": COUNT}, settings)
         self._settings = settings
         self._vocabulary = self._table = None
         self.num_cut = 0
@@ -264,6 +261,7 @@ class WordTokens(TokenFeatures):
 
     name = "words"
 
+    @checked(segmenter=OneOf(None, "jieba"))
     def __init__(
         self,
         max_length=256,
@@ -274,8 +272,6 @@ class WordTokens(TokenFeatures):
         segmenter=None,
     ):
         TokenPattern(token_pattern)
-        if segmenter not in (None, "jieba"):
-            raise ConfigError(f"'jieba' or null expected, found {segmenter!r}", where="segmenter")
         super().__init__(
             max_length=max_length,
             min_count=min_count,

@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from tfxc.encoders.base import Encoder, check_share
+from tfxc.core.arguments import POSITIVE, SHARE_BELOW_ONE, checked
+from tfxc.encoders.base import Encoder
 from tfxc.encoders.layers.image_blocks import Parts, he_fan_out
 
 
@@ -25,9 +26,10 @@ class ImageEncoder(Encoder):
     Output: float (batch, dim).
     """
 
-    from_data = ("image_shape",)
+    data_dependent_arguments = ("image_shape",)
     takes = "image"
 
+    @checked(dropout=SHARE_BELOW_ONE)
     def __init__(
         self,
         image_shape,
@@ -47,7 +49,7 @@ class ImageEncoder(Encoder):
             )
         self.mean, self.std = mean, std
         self._factor, self._shift = _scaling(mean, std, self.image_shape[-1])
-        self.dropout = check_share("dropout", dropout)
+        self.dropout = dropout
         self.synchronized_batch_norm = synchronized_batch_norm
         self.seed = seed
         self.network = None
@@ -97,7 +99,6 @@ def _scaling(mean, std, channels):
     for name, value in (("mean", mean), ("std", std)):
         if np.size(value) not in (1, channels) or np.ndim(value) > 1:
             raise ValueError(f"{name} must be one value or {channels}, found {value}")
-    if np.min(std) <= 0:
-        raise ValueError(f"std must be positive, found {std}")
+    POSITIVE.check("std", np.min(std).item())
     mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
     return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)

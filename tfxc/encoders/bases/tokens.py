@@ -3,7 +3,8 @@
 import keras
 import tensorflow as tf
 
-from tfxc.encoders.base import Encoder, check_share
+from tfxc.core.arguments import COUNT, POSITIVE, SHARE_BELOW_ONE, OneOf, checked
+from tfxc.encoders.base import Encoder
 from tfxc.ops.perturbations import read_rows
 from tfxc.ops.randomness import dropout, keep_mask
 
@@ -47,9 +48,16 @@ class TokenEncoder(Encoder):
     Input: int32 (batch, length), length at least 1. Output: float (batch, output_dim).
     """
 
-    from_data = ("vocabulary_size",)
+    data_dependent_arguments: tuple[str, ...] = ("vocabulary_size",)
     takes = "tokens"
 
+    @checked(
+        embedding_dim=COUNT,
+        dropout=SHARE_BELOW_ONE,
+        word_dropout=SHARE_BELOW_ONE,
+        start=OneOf(*STARTS),
+        initial_std=POSITIVE,
+    )
     def __init__(
         self,
         vocabulary_size,
@@ -63,14 +71,10 @@ class TokenEncoder(Encoder):
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
-        if start not in STARTS:
-            raise ValueError(f"start must be one of {', '.join(STARTS)}, found {start!r}")
-        if initial_std <= 0:
-            raise ValueError(f"initial_std must be positive, found {initial_std}")
         self.vocabulary_size = vocabulary_size
-        self.embedding_dim = check_size("embedding_dim", embedding_dim)
-        self.dropout = check_share("dropout", dropout)
-        self.word_dropout = check_share("word_dropout", word_dropout)
+        self.embedding_dim = embedding_dim
+        self.dropout = dropout
+        self.word_dropout = word_dropout
         self.start, self.initial_std, self.seed = start, initial_std, seed
         self._count = 0
 
@@ -178,13 +182,6 @@ class TokenEncoder(Encoder):
         names = ("vocabulary_size", "embedding_dim", "dropout", "word_dropout", "start")
         names += ("initial_std", "seed")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-
-def check_size(name, value):
-    """Returns ``value`` if it is at least 1, else raises a ``ValueError`` naming it."""
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, found {value}")
-    return value
 
 
 def weighted_sum(x, weights):

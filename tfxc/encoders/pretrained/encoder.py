@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfxc.core.arguments import COUNT, SHARE_BELOW_ONE, OneOf, Whole, checked
 from tfxc.core.errors import ConfigError
-from tfxc.encoders.base import check_share
 from tfxc.encoders.bases.layered import LayeredEncoder
-from tfxc.encoders.bases.tokens import check_size, mean_of_words
+from tfxc.encoders.bases.tokens import mean_of_words
 from tfxc.encoders.layers.gates import Gates
 from tfxc.encoders.pretrained.layers import network_of
 from tfxc.encoders.pretrained.source import open_source
@@ -67,8 +67,14 @@ class Pretrained(LayeredEncoder):
     Reference: Devlin et al. 2019, arXiv 1810.04805, and those that ``_hub_layers.py`` names.
     """
 
-    from_data = ("vocabulary_size", "text_features", "architecture")
+    data_dependent_arguments = ("vocabulary_size", "text_features", "architecture")
 
+    @checked(
+        pooling=OneOf(*POOLINGS),
+        pooled_layers=COUNT,
+        num_layers=COUNT | None,
+        body_dropout=SHARE_BELOW_ONE | None,
+    )
     def __init__(
         self,
         vocabulary_size,
@@ -99,14 +105,11 @@ class Pretrained(LayeredEncoder):
             trainable=trainable,
             **kwargs,
         )
-        if pooling not in POOLINGS:
-            raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, found {pooling!r}")
         self.folder, self.pooling = folder, pooling
         self.num_layers = num_layers
         self._num_layers = shape.num_layers if num_layers is None else num_layers
-        check_share("body_dropout", body_dropout or 0.0)
         self.body_dropout = body_dropout
-        self.pooled_layers = check_size("pooled_layers", pooled_layers)
+        self.pooled_layers = pooled_layers
         self._shape, self._network = shape, network_of(shape)
         self._check(text_features)
         self.stem, self.layers, self.gates = {}, [], Gates()
@@ -114,15 +117,9 @@ class Pretrained(LayeredEncoder):
     def _check(self, text_features):
         """Refuses what cannot be: too many layers, another vocabulary, texts that are too long."""
         shape = self._shape
-        if not 1 <= self._num_layers <= shape.num_layers:
-            raise ValueError(
-                f"num_layers must be 1 to {shape.num_layers}, found {self._num_layers}"
-            )
-        if self.pooling == "last_layers" and self.pooled_layers > self._num_layers:
-            raise ValueError(
-                f"pooled_layers must be at most the {self._num_layers} layers, found "
-                f"{self.pooled_layers}"
-            )
+        Whole(1, shape.num_layers, what="the layers").check("num_layers", self._num_layers)
+        if self.pooling == "last_layers":
+            Whole(1, self._num_layers, what="the layers").check("pooled_layers", self.pooled_layers)
         if self.vocabulary_size > shape.vocabulary_size:
             raise ConfigError(
                 f"at most {shape.vocabulary_size:,} ids (the model's) expected, the texts have "

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from tfxc.core.arguments import POSITIVE, OneOf, checked
 from tfxc.heads.base import Head, seen_labels
 from tfxc.labels.label_order import random_order
 from tfxc.labels.mixed_radix import check_sizes, strides
@@ -30,16 +31,15 @@ class DigitHead(Head):
         nodes: for each digit, how many values of the digits up to it occur.
     """
 
-    from_data = ("num_labels", "label_codes")
+    data_dependent_arguments = ("num_labels", "label_codes")
 
+    @checked(label_order=OneOf(*LABEL_ORDERS), initial_std=POSITIVE | None)
     def __init__(self, num_labels, heads, *, label_order, label_codes, initial_std, seed, **kwargs):
         super().__init__(**kwargs)
         self.num_labels = num_labels
         self.heads = check_sizes(num_labels, heads)
         self.strides = strides(self.heads)
         self.nodes = tuple(math.ceil(num_labels / stride) for stride in self.strides)
-        check_choice("label_order", label_order, LABEL_ORDERS)
-        check_std(initial_std)
         self.label_order = label_order
         self.initial_std = initial_std
         self.seed = seed
@@ -86,24 +86,6 @@ class DigitHead(Head):
         names = ("num_labels", "label_order", "initial_std", "seed")
         own = {name: getattr(self, name) for name in names}
         return {**super().get_config(), **own, "heads": list(self.heads)}
-
-
-def check_choice(name, value, choices):
-    """Raises a ``ValueError`` if ``value`` is none of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, found {value!r}")
-
-
-def check_count(name, value, most, what):
-    """Raises a ``ValueError`` unless ``value`` is a whole number in 1 .. most."""
-    if not isinstance(value, int | np.integer) or not 1 <= value <= most:
-        raise ValueError(f"{name} must lie in 1 .. {most} ({what}), found {value!r}")
-
-
-def check_std(value):
-    """Raises a ``ValueError`` unless ``value`` is None or a positive number."""
-    if value is not None and (not isinstance(value, int | float) or value <= 0):
-        raise ValueError(f"initial_std must be positive, found {value!r}")
 
 
 def log_probabilities(logits, link):

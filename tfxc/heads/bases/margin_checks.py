@@ -2,10 +2,13 @@
 
 import math
 
+from tfxc.core.arguments import NOT_NEGATIVE, Number, Whole
 from tfxc.core.errors import ConfigError
 from tfxc.labels.mixed_radix import check_sizes
 
-_SAMPLINGS = (None, "batch_heads", "heads", "partial")
+SAMPLINGS = (None, "batch_heads", "heads", "partial")
+# A margin of angles and one of cosines.
+MARGINS = {"m2": Number(0, below=math.pi), "m3": NOT_NEGATIVE}
 _NEEDS = {
     "heads": ("batch_heads", "heads"),
     "num_sampled_heads": ("heads",),
@@ -13,25 +16,8 @@ _NEEDS = {
 }
 
 
-def check_margin(scale, m1, m2, m3, sub_centers):
-    """Raises a ``ValueError`` for a number out of range."""
-    checks = (
-        (scale > 0, "scale must be positive", scale),
-        (m1 >= 1, "m1 must be at least 1", m1),
-        (0 <= m2 < math.pi, "m2 must lie in [0, pi)", m2),
-        (m3 >= 0, "m3 must not be negative", m3),
-        (sub_centers >= 1, "sub_centers must be at least 1", sub_centers),
-    )
-    for good, message, found in checks:
-        if not good:
-            raise ValueError(f"{message}, found {found}")
-
-
 def check_sampling(head):
     """Raises a ``ValueError`` for an argument of sampling that is missing, useless or wrong."""
-    if head.sampling not in _SAMPLINGS:
-        choices = ", ".join(map(str, _SAMPLINGS))
-        raise ValueError(f"sampling must be one of {choices}, found {head.sampling!r}")
     for name, users in _NEEDS.items():
         given, used = getattr(head, name) is not None, head.sampling in users
         if given != used:
@@ -41,9 +27,6 @@ def check_sampling(head):
         _check_heads(head)
     if head.sharded and head.heads is not None:
         raise ValueError(f"sharded goes with sampling None or 'partial', found {head.sampling!r}")
-    rate = head.sample_rate
-    if rate is not None and (not isinstance(rate, int | float) or not 0 < rate <= 1):
-        raise ValueError(f"sample_rate must lie in (0, 1], found {rate!r}")
 
 
 def _check_heads(head):
@@ -51,10 +34,7 @@ def _check_heads(head):
     if len(sizes) != 2:
         raise ValueError(f"heads must be two sizes, found {head.heads}")
     sampled, number = head.num_sampled_heads, sizes[0]
-    if sampled is None:
-        return
-    if not isinstance(sampled, int) or not 1 <= sampled <= number:
-        raise ValueError(f"num_sampled_heads must lie in 1 .. {number} (heads), found {sampled!r}")
+    (Whole(1, number, what="the heads") | None).check("num_sampled_heads", sampled)
 
 
 def labels_of_a_shard(num_labels, replicas):

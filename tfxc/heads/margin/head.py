@@ -6,8 +6,9 @@ import math
 import keras
 import tensorflow as tf
 
+from tfxc.core.arguments import COUNT, POSITIVE, Number, OneOf, checked
 from tfxc.heads.base import Head, seen_labels
-from tfxc.heads.bases.margin_checks import check_margin, check_sampling, labels_of_a_shard
+from tfxc.heads.bases.margin_checks import MARGINS, SAMPLINGS, check_sampling, labels_of_a_shard
 from tfxc.heads.margin.sampling import Columns, partial, sampled_heads, true_heads
 from tfxc.heads.margin.shards import Shards
 from tfxc.ops.distributed.cross_replica import Across, labels_everywhere
@@ -82,6 +83,14 @@ class Margin(Head):
 
     full_softmax = True
 
+    @checked(
+        scale=POSITIVE,
+        m1=Number(1),
+        **MARGINS,
+        sub_centers=COUNT,
+        sampling=OneOf(*SAMPLINGS),
+        sample_rate=Number(most=1, above=0) | None,
+    )
     def __init__(
         self,
         num_labels,
@@ -110,7 +119,6 @@ class Margin(Head):
         self.sample_rate = sample_rate
         self.sharded = sharded
         self.seed = seed
-        check_margin(scale, m1, m2, m3, sub_centers)
         check_sampling(self)
         self.heads = list(heads) if heads is not None else None
 

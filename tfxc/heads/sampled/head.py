@@ -3,9 +3,9 @@
 import keras
 import tensorflow as tf
 
+from tfxc.core.arguments import POSITIVE, OneOf, Whole, checked
 from tfxc.heads.base import Head, rare_start, seen_labels
-from tfxc.heads.bases.digits import check_choice
-from tfxc.heads.bases.margin_checks import check_margin
+from tfxc.heads.bases.margin_checks import MARGINS
 from tfxc.heads.sampled.sampling import drawn_classes
 from tfxc.ops.distributed.cross_replica import labels_everywhere
 from tfxc.ops.logit_group import LogitGroup
@@ -66,9 +66,17 @@ class Sampled(Head):
     Reference: Wei et al. 2026, arXiv 2602.02877.
     """
 
-    from_data = ("num_labels", "label_counts")
+    data_dependent_arguments = ("num_labels", "label_counts")
     full_softmax = True
 
+    @checked(
+        classes=OneOf("batch", "all"),
+        extra=OneOf(None, "uniform", "frequency"),
+        score=OneOf("linear", "cosine"),
+        scale=POSITIVE | None,
+        **MARGINS,
+        initial_std=POSITIVE,
+    )
     def __init__(
         self,
         num_labels,
@@ -119,7 +127,7 @@ class Sampled(Head):
     def call(self, features):
         """Scores of all labels."""
         bias = None if self.bias is None else self.bias.value
-        return self._scores(features, self.kernel.value, bias)
+        return self.as_logits(self._scores(features, self.kernel.value, bias))
 
     @property
     def training_columns(self):
@@ -205,11 +213,7 @@ class Sampled(Head):
 
 
 def _check_sampling(head):
-    check_choice("classes", head.classes, ("batch", "all"))
-    check_choice("extra", head.extra, (None, "uniform", "frequency"))
-    if not 0 <= head.num_extra < head.num_labels:
-        most = head.num_labels - 1
-        raise ValueError(f"num_extra must lie in 0 .. {most}, found {head.num_extra}")
+    Whole(0, head.num_labels - 1).check("num_extra", head.num_extra)
     if (head.num_extra > 0) != (head.extra is not None):
         raise ValueError(
             f"num_extra and extra go together, found {head.num_extra} and {head.extra!r}"
@@ -219,15 +223,11 @@ def _check_sampling(head):
 
 
 def _check_score(head):
-    check_choice("score", head.score, ("linear", "cosine"))
     cosine = head.score == "cosine"
-    if cosine and not (head.scale is not None and head.scale > 0):
+    if cosine and head.scale is None:
         raise ValueError(f"score 'cosine' needs a positive scale, e.g. 64, found {head.scale}")
-    check_margin(head.scale or 1.0, 1.0, head.m2, head.m3, 1)
     of_cosines = {"scale": head.scale is not None, "m2": head.m2, "m3": head.m3}
     useless = {"bias": head.use_bias} if cosine else of_cosines
     for name, given in useless.items():
         if given:
             raise ValueError(f"score {head.score!r} has no use for {name}")
-    if head.initial_std <= 0:
-        raise ValueError(f"initial_std must be positive, found {head.initial_std}")

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfxc.core.arguments import COUNT, POSITIVE, OneOf, Whole, checked
 from tfxc.heads.base import rare_start, seen_labels
-from tfxc.heads.bases.digits import LINKS, check_choice, check_std
+from tfxc.heads.bases.digits import LINKS
 from tfxc.heads.tree.search import TreeSearch
 from tfxc.labels.tree_shape import LevelShape, built_shape, family_table, shape_of
 from tfxc.ops.example_scope import current_examples
@@ -66,7 +67,7 @@ class Tree(TreeSearch):
     Input: float (batch, dim). Output of ``call``: logits of level 0, or of the only level.
 
     Raises:
-        ValueError: an argument out of range.
+        ConfigError: an argument out of range.
 
     Example:
         >>> head = Tree(num_labels=1000)
@@ -77,26 +78,25 @@ class Tree(TreeSearch):
     Reference: Zhang et al., NeurIPS 2021, arXiv 2110.00685.
     """
 
-    from_data = ("num_labels", "label_tree", "tree_shape", "level", "matched")
+    data_dependent_arguments = ("num_labels", "label_tree", "tree_shape", "level", "matched")
     kernels = ()  # of the levels, once it is built
 
+    @checked(
+        nr_splits=Whole(2),
+        min_codes=COUNT | None,
+        max_leaf_size=Whole(2),
+        negatives=OneOf(*NEGATIVES),
+        num_candidate_groups=COUNT,
+        beam=COUNT | None,
+        link=OneOf(None, *LINKS),
+        initial_std=POSITIVE | None,
+    )
     def __init__(
         self, num_labels, *, nr_splits=16, min_codes=None, max_leaf_size=100, spherical=True,
         negatives="tfn+man", num_candidate_groups=4, beam=10, link=None, initial_std=0.02, seed=0,
         label_tree=None, tree_shape=None, level=None, matched=None, **kwargs,
     ):  # fmt: skip
         super().__init__(autocast=False, **kwargs)
-        check_choice("negatives", negatives, NEGATIVES)
-        check_choice("link", link, (None, *LINKS))
-        check_std(initial_std)
-        counts = {"nr_splits": nr_splits - 1, "max_leaf_size": max_leaf_size - 1}
-        counts |= {"num_candidate_groups": num_candidate_groups}
-        counts |= {"beam": 1 if beam is None else beam}
-        counts |= {"min_codes": 1 if min_codes is None else min_codes}
-        for name, count in counts.items():
-            if count < 1:
-                least = 2 if name in ("nr_splits", "max_leaf_size") else 1
-                raise ValueError(f"{name} must be at least {least}, found {count + least - 1}")
         self.num_labels, self.seed, self.initial_std = num_labels, seed, initial_std
         self.nr_splits, self.min_codes, self.max_leaf_size = nr_splits, min_codes, max_leaf_size
         self.spherical, self.negatives, self.beam = spherical, negatives, beam
@@ -150,7 +150,8 @@ class Tree(TreeSearch):
 
     def call(self, features):
         """Logits of level 0, or of the only level."""
-        return self.logits_of_all(tf.cast(features, self.compute_dtype), self.level or 0)
+        features = tf.cast(features, self.compute_dtype)
+        return self.as_logits(self.logits_of_all(features, self.level or 0))
 
     @property
     def num_groups(self):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tfxc.core.arguments import POSITIVE, checked
 from tfxc.objectives.base import OUTSIDE_TABLE, Objective, masked_logits
 from tfxc.ops.losses import gather_positives
 
@@ -95,7 +96,7 @@ class DualObjective(Objective):
 
     link = "softmax"
     partial_loss = True
-    from_data = ("num_examples", "num_groups")
+    data_dependent_arguments = ("num_examples", "num_groups")
 
     def __init__(self, num_examples, num_groups=1, **kwargs):
         super().__init__(autocast=False, **kwargs)
@@ -241,10 +242,9 @@ class GradientDual(ScheduledDual):
         ValueError: it is not positive.
     """
 
+    @checked(dual_learning_rate=POSITIVE)
     def __init__(self, num_examples, num_groups=1, *, dual_learning_rate=1.0, **kwargs):
         super().__init__(num_examples, num_groups, **kwargs)
-        if dual_learning_rate <= 0:
-            raise ValueError(f"dual_learning_rate must be positive, found {dual_learning_rate}")
         self.dual_learning_rate = dual_learning_rate
 
     @property

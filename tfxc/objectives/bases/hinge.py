@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfxc.core.arguments import COUNT, NOT_NEGATIVE, checked
 from tfxc.objectives.base import Objective
 from tfxc.ops.losses import gather_positives
 
@@ -33,17 +34,11 @@ class HingeObjective(Objective):
     link = "hinge"
     power: int
 
+    @checked(cost_positive=NOT_NEGATIVE, cost_negative=NOT_NEGATIVE, padded_columns=COUNT | None)
     def __init__(
         self, *, weighted=False, cost_positive=1.0, cost_negative=1.0, padded_columns=None, **kwargs
     ):
         super().__init__(autocast=False, **kwargs)
-        for name, value in (("cost_positive", cost_positive), ("cost_negative", cost_negative)):
-            if value < 0:
-                raise ValueError(f"{name} must not be negative, found {value}")
-        if padded_columns is not None and (type(padded_columns) is not int or padded_columns < 1):
-            raise ValueError(
-                f"padded_columns must be a number of columns or null, found {padded_columns!r}"
-            )
         self.weighted, self.padded_columns = weighted, padded_columns
         self.cost_positive, self.cost_negative = cost_positive, cost_negative
 

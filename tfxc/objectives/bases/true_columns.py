@@ -37,10 +37,3 @@ def mean_over_true(losses, mask):
     """Mean over the true columns, (batch,); 0 where there is none."""
     count = tf.reduce_sum(tf.cast(mask, losses.dtype), axis=1)
     return tf.math.divide_no_nan(tf.reduce_sum(tf.where(mask, losses, 0.0), axis=1), count)
-
-
-def check_not_negative(name, value):
-    """Returns ``value`` if it is 0 or more, else raises a ``ValueError`` naming it."""
-    if value < 0:
-        raise ValueError(f"{name} must not be negative, found {value}")
-    return value

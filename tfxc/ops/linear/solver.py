@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfxc.core.arguments import COUNT, NOT_NEGATIVE, POSITIVE, OneOf, Whole, checked
 from tfxc.core.errors import ConfigError
 from tfxc.ops.linear import sklearn_solver
 from tfxc.ops.linear.block import FOUND_BYTES, PIECE_BYTES, assembled, greatest
@@ -38,6 +39,16 @@ def has_native():
     return _linear_solver is not None
 
 
+@checked(
+    cost_positive=POSITIVE,
+    cost_negative=POSITIVE,
+    bias=NOT_NEGATIVE,
+    loss=OneOf(*LOSSES),
+    epsilon=POSITIVE,
+    max_passes=COUNT,
+    threshold=NOT_NEGATIVE,
+    max_nonzeros=Whole(0),
+)
 @dataclass(frozen=True)
 class SolverSettings:
     """What is minimised, how exactly, and which weights are kept.
@@ -66,18 +77,6 @@ class SolverSettings:
     threshold: float = 0.1
     max_nonzeros: int = 0
     seed: int = 0
-
-    def __post_init__(self):
-        for name in ("cost_positive", "cost_negative", "epsilon", "max_passes"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"more than 0 expected, {getattr(self, name)} found", where=name)
-        for name in ("bias", "threshold", "max_nonzeros"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"0 or more expected, {getattr(self, name)} found", where=name)
-        if self.loss not in LOSSES:
-            raise ConfigError(
-                f"one of {', '.join(LOSSES)} expected, {self.loss!r} found", where="loss"
-            )
 
 
 def solve_block(

@@ -11,6 +11,7 @@ differ by rounding only.
 import numpy as np
 import scipy.sparse
 
+from tfxc.core.arguments import OneOf
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.threads import thread_count
 from tfxc.ops.csr import bounds_of
@@ -122,10 +123,7 @@ class BeamSearch:
             ConfigError: a number, a length or a choice that is not allowed.
             DataError: features or codes of other shapes, NaN or infinity in the features.
         """
-        if order not in ORDERS:
-            raise ConfigError(
-                f"one of {', '.join(ORDERS)} expected, {order!r} found", where="order"
-            )
+        OneOf(*ORDERS).check("order", order)
         ids, scores, counts = self.top(
             features, only_topk, post_processors, csr_codes=csr_codes, threads=threads
         )

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfxc.core.arguments import OneOf
 from tfxc.core.errors import ConfigError
 from tfxc.core.threads import thread_count
 from tfxc.ops.search import gather_native, gather_numpy
@@ -133,8 +134,8 @@ def top_k(
         ([[2, 1]], [[3.0, 2.0]])
     """
     bucket_scores, lookups = _checked_scores(bucket_scores), _checked_lookups(lookups)
-    _check_choice("aggregate", aggregate, gather_numpy.AGGREGATES)
-    _check_choice("method", method, METHODS)
+    OneOf(*gather_numpy.AGGREGATES).check("aggregate", aggregate)
+    OneOf(*METHODS).check("method", method)
     _check_k(k, lookups.shape[1])
     _check_same_repetitions(bucket_scores, lookups)
     num_buckets = bucket_scores.shape[2]
@@ -185,7 +186,7 @@ def approximate_top_k(
             or an inverse of other lookups.
     """
     bucket_scores, lookups = _checked_scores(bucket_scores), _checked_lookups(lookups)
-    _check_choice("aggregate", aggregate, gather_numpy.AGGREGATES)
+    OneOf(*gather_numpy.AGGREGATES).check("aggregate", aggregate)
     _check_k(k, lookups.shape[1])
     _check_same_repetitions(bucket_scores, lookups)
     num_buckets = bucket_scores.shape[2]
@@ -296,8 +297,3 @@ def _check_same_repetitions(bucket_scores, lookups):
 def _check_k(k, num_labels):
     if not 1 <= k <= num_labels:
         raise ConfigError(f"1..{num_labels} (the number of classes) expected, {k} found", where="k")
-
-
-def _check_choice(name, value, choices):
-    if value not in choices:
-        raise ConfigError(f"one of {', '.join(choices)} expected, {value!r} found", where=name)

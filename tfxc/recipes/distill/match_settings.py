@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 
 from tfxc.core import registry
+from tfxc.core.arguments import OneOf
 from tfxc.core.errors import ConfigError
 from tfxc.core.registry import nearest
 from tfxc.encoders.bases.layered import LayeredEncoder
@@ -42,7 +43,7 @@ def _match(section, where):
     missing = [key for key in _NEEDED if key not in section]
     if missing:
         raise ConfigError(f"{missing[0]} expected, it is missing", where=where)
-    loss = _one_of(section["loss"], (*OF_STATES, *OF_ATTENTION), f"{where}.loss")
+    loss = OneOf(*OF_STATES, *OF_ATTENTION).check(f"{where}.loss", section["loss"])
     feature = "attention" if loss in OF_ATTENTION else "hidden"
     if section.get("feature", feature) != feature:
         raise ConfigError(
@@ -51,7 +52,7 @@ def _match(section, where):
         )
     projection = section.get("projection")
     if projection is not None:
-        _one_of(projection, tuple(ACTIVATIONS), f"{where}.projection")
+        OneOf(*ACTIVATIONS).check(f"{where}.projection", projection)
         if feature == "attention":
             raise ConfigError(
                 "a projection is of hidden states, the match is of attention",
@@ -75,15 +76,6 @@ def _layers(section, key, loss, where):
         expected = "the number of a layer" + (", or two," if count == 2 else "")
         raise ConfigError(f"{expected} expected, found {value!r}", where=f"{where}.{key}")
     return tuple(layers)
-
-
-def _one_of(value, known, where):
-    if value not in known:
-        raise ConfigError(
-            f"one of {', '.join(known)} expected, found {value!r}{nearest(value, known)}",
-            where=where,
-        )
-    return value
 
 
 def number_or_pair(value, least, most, where):

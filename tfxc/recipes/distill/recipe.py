@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from tfxc.core import registry
+from tfxc.core.arguments import NOT_NEGATIVE, POSITIVE, OneOf, checked
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.data.manifest import LABELS_FILE, Manifest
 from tfxc.data.sources.shards import open_source
@@ -77,6 +78,12 @@ class Distill(Recipe):
     2002.12620.
     """
 
+    @checked(
+        distance=OneOf(*DISTANCES),
+        temperature_scheduler=OneOf(*SCHEDULERS),
+        beta=NOT_NEGATIVE,
+        gamma=POSITIVE,
+    )
     def __init__(
         self, *, teachers, hard_weight=0.1, temperature=4.0, distance="kl", squared=True,
         temperature_scheduler="constant", beta=1.0, gamma=1.0, matches=(), start_layers=(),
@@ -88,13 +95,8 @@ class Distill(Recipe):
             raise ConfigError("at least one teacher expected, found none", where="recipe.teachers")
         self.hard_weight = number_or_pair(hard_weight, 0, 1, "recipe.hard_weight")
         self.temperature = number_or_pair(temperature, 1e-3, 1e3, "recipe.temperature")
-        self.distance = _one_of("distance", distance, DISTANCES)
+        self.distance = distance
         self.squared = squared and distance != "mse"
-        _one_of("temperature_scheduler", temperature_scheduler, SCHEDULERS)
-        if beta < 0 or gamma <= 0:
-            raise ConfigError(
-                f"beta from 0 and gamma above 0 expected, found {beta} and {gamma}", where="recipe"
-            )
         self.tempering = Tempering(temperature_scheduler, float(beta), float(gamma))
         self.matches, self.start_layers = read_matches(matches), _layers(start_layers)
         if (self.matches or self.start_layers) and len(self.teachers) > 1:
@@ -211,14 +213,6 @@ class StudentJob(TrainingJob):
     def on_begin(self):
         """Asks the teachers."""
         self._recipe.ask(self.config, self.data_folder, self.folder)
-
-
-def _one_of(name, value, known):
-    if value not in known:
-        raise ConfigError(
-            f"one of {', '.join(known)} expected, found {value!r}", where=f"recipe.{name}"
-        )
-    return value
 
 
 def _layers(given):

@@ -21,7 +21,7 @@ class Averaged(Head):
     Input: float (batch, len(heads), dim). Output of ``call``: (batch, num_labels).
     """
 
-    from_data = ()
+    data_dependent_arguments = ()
     full_softmax = True
 
     def __init__(self, heads, **kwargs):

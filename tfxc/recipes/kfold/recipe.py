@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from tfxc.core import registry
+from tfxc.core.arguments import Whole, checked
 from tfxc.core.errors import ConfigError
 from tfxc.data.sources.folds import Fold
 from tfxc.encoders.bases.repeated import Repeated
@@ -32,9 +33,8 @@ class KFold(RecipeOfRuns):
 
     unit = "fold"
 
+    @checked(folds=Whole(2))
     def __init__(self, *, folds=5):
-        if folds < 2:
-            raise ConfigError(f"at least 2 folds expected, found {folds}", where="recipe.folds")
         self.folds = folds
 
     def num_models(self, config):

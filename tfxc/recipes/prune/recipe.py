@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from tfxc.core.arguments import COUNT, checked
 from tfxc.core.errors import ConfigError
 from tfxc.core.files import make_folder
 from tfxc.data.manifest import LABELS_FILE
@@ -55,18 +56,11 @@ class Prune(Recipe):
     Reference: Michel et al. 2019, arXiv 1905.10650; Yang et al. 2022, TextPruner, arXiv 2203.15996.
     """
 
+    @checked(num_heads=COUNT | None, feed_forward_dim=COUNT | None, iters=COUNT, examples=COUNT)
     def __init__(
         self, *, source, num_heads=None, feed_forward_dim=None, uneven_heads=False, iters=4,
         examples=2048, finetune=True, trust=False,
     ):  # fmt: skip
-        sizes = {"num_heads": num_heads, "feed_forward_dim": feed_forward_dim}
-        for name, value in {**sizes, "iters": iters, "examples": examples}.items():
-            wrong = not isinstance(value, int) or isinstance(value, bool) or value < 1
-            if wrong and not (value is None and name in sizes):
-                what = "at least one head a layer" if name == "num_heads" else "a whole number"
-                raise ConfigError(
-                    f"{what} (1 or more) expected, found {value!r}", where=f"recipe.{name}"
-                )
         self.source, self.num_heads, self.feed_forward_dim = source, num_heads, feed_forward_dim
         self.uneven_heads, self.iters, self.examples = uneven_heads, iters, examples
         self.finetune, self.trust = finetune, trust

@@ -1,6 +1,7 @@
 """Trains the R repetitions of a hashed head as R models of their own."""
 
 from tfxc.core import registry
+from tfxc.core.arguments import COUNT, checked
 from tfxc.core.errors import ConfigError
 from tfxc.model import build_model
 from tfxc.recipes.base import RecipeOfRuns
@@ -28,11 +29,8 @@ class Repetitions(RecipeOfRuns):
         together: train all in one process as one vectorised model instead; same weights.
     """
 
+    @checked(parallel=COUNT | None)
     def __init__(self, *, parallel=None, together=False):
-        if parallel is not None and parallel < 1:
-            raise ConfigError(
-                f"parallel must be at least 1, found {parallel}", where="recipe.parallel"
-            )
         self.parallel, self.together = parallel, together
 
     def num_models(self, config):

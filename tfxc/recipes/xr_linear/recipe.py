@@ -5,16 +5,18 @@ import time
 
 import scipy.sparse
 
+from tfxc.core.arguments import COUNT, POSITIVE, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.core.settings import TrainingSettings
 from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
 from tfxc.recipes.base import StagedRecipe
 from tfxc.recipes.xr_linear import stages
 from tfxc.recipes.xr_linear.model import LinearModel
-from tfxc.recipes.xr_linear.settings import TreeSettings, check_calibrate, ranker_settings
+from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
 
 TREE = "tree.npz"
 
@@ -46,17 +48,10 @@ class XRLinear(StagedRecipe):
     trains_network = False
     saved = "finished blocks are"
 
+    @checked(memory_gb=POSITIVE, calibrate=OneOf(None, *METHODS), threads=COUNT | None)
     def __init__(self, *, tree=None, ranker=None, memory_gb=1.0, calibrate=None, threads=None):
         TreeSettings(tree)
         ranker_settings(ranker)
-        if memory_gb is None or not memory_gb > 0:
-            raise ConfigError(f"more than 0 expected, found {memory_gb}", where="recipe.memory_gb")
-        check_calibrate(calibrate)
-        if threads is not None and not (type(threads) is int and threads > 0):
-            raise ConfigError(
-                f"null or a whole number from 1 on expected, found {threads!r}",
-                where="recipe.threads",
-            )
         self.tree, self.ranker, self.memory_gb = tree, ranker, memory_gb
         self.calibrate, self.threads = calibrate, threads
 

@@ -3,16 +3,18 @@
 import dataclasses
 
 from tfxc.core import registry
-from tfxc.core.errors import ConfigError
+from tfxc.core.arguments import SHARE, OneOf
+from tfxc.core.errors import ConfigError, inside
 from tfxc.data.source_files import expand
 from tfxc.data.sources.matrices import load_matrix
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import MODES, pifa, pifa_with_label_features, pii
 from tfxc.labels.tree_building import ClusteringSettings, build_tree
-from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.negatives import scheme_of
 from tfxc.ranker.settings import RankerSettings
 
+# What decides the sizes of the levels.
+_SHAPE = ("nr_splits", "min_codes", "max_leaf_size")
 _VECTORS = ("pifa", "pii", "given")
 
 
@@ -68,16 +70,10 @@ class TreeSettings:
         self._check()
 
     def _check(self):
-        choices = [("label_embedding", self.label_embedding, _VECTORS)]
-        choices += [("join", self.joined.get("join", MODES[0]), MODES)]
-        for key, value, known in choices:
-            if value not in known:
-                raise ConfigError(
-                    f"one of {', '.join(known)} expected, found {value!r}",
-                    where=f"{self._where}.{key}",
-                )
-        if not 0 <= self.joined.get("alpha", 0.5) <= 1:
-            raise ConfigError("a share from 0 to 1 expected", where=f"{self._where}.alpha")
+        with inside(self._where):
+            OneOf(*_VECTORS).check("label_embedding", self.label_embedding)
+            OneOf(*MODES).check("join", self.joined.get("join", MODES[0]))
+            SHARE.check("alpha", self.joined.get("alpha", 0.5))
         if "alpha" in self.joined and self.joined.get("join") != "convex":
             raise ConfigError(
                 "it means something only with join 'convex'",
@@ -115,14 +111,7 @@ class TreeSettings:
             self._label_features(num_labels, num_features)
         if self.file is not None:
             return self._tree(num_labels).sizes
-        settings, where = self._clustering, self._where_shape
-        try:
-            sizes = settings.level_sizes(num_labels)
-            where = self._where
-            settings.check_sampling()
-        except ConfigError as error:
-            where = f"{where}.{error.where}"
-            raise ConfigError(error.problem, where=where, fix=error.fix) from None
+        sizes = self._clustering.level_sizes(num_labels)
         return sizes
 
     def build(self, features, labels, threads=None):
@@ -142,7 +131,9 @@ class TreeSettings:
     @property
     def _clustering(self):
         given = {key: value for key, value in self.arguments.items() if key != "threads"}
-        return ClusteringSettings(**given)
+        others = [key for key in given if key not in _SHAPE]
+        with inside(self._where, others), inside(self._where_shape, _SHAPE):
+            return ClusteringSettings(**given)
 
     def _tree(self, num_labels):
         tree = ClusterTree.load(expand(self.file))
@@ -200,19 +191,6 @@ def ranker_settings(given=None, seed=0, where="recipe.ranker"):
     return settings
 
 
-def check_calibrate(method):
-    """Refuses an unknown way to learn probabilities.
-
-    Raises:
-        ConfigError: neither None nor one of ``ranker.calibration.METHODS``.
-    """
-    if method is not None and method not in METHODS:
-        raise ConfigError(
-            f"null or one of {', '.join(METHODS)} expected, found {method!r}",
-            where="recipe.calibrate",
-        )
-
-
 def _checked(given, known, where):
     given = {} if given is None else given
     if not isinstance(given, dict):
@@ -227,5 +205,5 @@ def _checked(given, known, where):
         for one in value if isinstance(value, list) else [value]:
             registry.check_kinds({key: one}, known, where)
             if one is None and known[key] is not None:
-                raise ConfigError(f"{key} expects a value, found null", where=where)
+                raise ConfigError("a value expected, found null", where=f"{where}.{key}")
     return dict(given)

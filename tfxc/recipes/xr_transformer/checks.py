@@ -14,7 +14,6 @@ from tfxc.ranker.settings import RankerSettings
 from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
 from tfxc.recipes.xr_linear.stages import estimate_lines, need_split
 from tfxc.recipes.xr_transformer.plan import (
-    ENSEMBLES,
     INITIAL,
     NEGATIVES,
     Plan,
@@ -243,13 +242,6 @@ def plan_of(recipe, config, sizes):
     negatives = recipe.negatives
     if negatives is None:
         negatives = config.head.section().get("negatives", "tfn+man")
-    if recipe.ensemble not in ENSEMBLES:
-        raise ConfigError(
-            f"one of {', '.join(ENSEMBLES)} expected, found {recipe.ensemble!r}",
-            where="recipe.ensemble",
-        )
-    if not recipe.threshold >= 0:
-        raise ConfigError(f"0 or more expected, found {recipe.threshold}", where="recipe.threshold")
     epochs = per_level(recipe.epochs, sizes, "epochs")
     plan = Plan(
         count=len(sizes),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tfxc.core.arguments import COUNT, POSITIVE, OneOf
 from tfxc.core.errors import ConfigError
 
 NEGATIVES = ("tfn", "man", "tfn+man")
@@ -77,12 +78,6 @@ def per_level(value, sizes, name, known=None, whole=False):
             where=f"recipe.{name}",
         )
     for found in values:
-        if known is not None and found not in known:
-            raise ConfigError(
-                f"one of {', '.join(known)} expected, found {found!r}", where=f"recipe.{name}"
-            )
-        number = type(found) is int or (type(found) is float and not whole)
-        if known is None and found is not None and not (number and found > 0):
-            what = "whole number" if whole else "number"
-            raise ConfigError(f"a {what} above 0 expected, found {found!r}", where=f"recipe.{name}")
+        check = (COUNT if whole else POSITIVE) | None if known is None else OneOf(*known)
+        check.check(f"recipe.{name}", found)
     return values

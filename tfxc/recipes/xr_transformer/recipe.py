@@ -5,21 +5,23 @@ import time
 
 import numpy as np
 
+from tfxc.core.arguments import COUNT, NOT_NEGATIVE, POSITIVE, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
 from tfxc.recipes.base import StagedRecipe
 from tfxc.recipes.xr_linear.model import LinearModel
-from tfxc.recipes.xr_linear.settings import check_calibrate
 from tfxc.recipes.xr_linear.stages import calibrate, memory_of_ranker, report_lines, say
 from tfxc.recipes.xr_transformer.checks import planned, stage_lines, trial, unused_lines
 from tfxc.recipes.xr_transformer.embeddings import beside, origin_of, write_embeddings
 from tfxc.recipes.xr_transformer.levels import LevelData, Levels
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
+from tfxc.recipes.xr_transformer.plan import ENSEMBLES
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.strategies import by_chief
 
@@ -89,6 +91,15 @@ class XrTransformer(StagedRecipe):
 
     keeps_head = False
 
+    @checked(
+        only_topk=COUNT,
+        ensemble=OneOf(*ENSEMBLES),
+        threshold=NOT_NEGATIVE,
+        encoding_length=POSITIVE | None,
+        memory_gb=POSITIVE | None,
+        calibrate=OneOf(None, *METHODS),
+        threads=COUNT | None,
+    )
     def __init__(
         self, *, do_fine_tune=True, only_encoder=False, fix_clustering=False,
         max_match_clusters=32768, negatives=None, only_topk=20, initial=None,
@@ -104,14 +115,9 @@ class XrTransformer(StagedRecipe):
         self.encoding_length, self.ranker = encoding_length, ranker
         self.first_tree, self.refined_tree = first_tree, refined_tree
         self.memory_gb, self.calibrate, self.threads = memory_gb, calibrate, threads
-        check_calibrate(calibrate)
         self._check()
 
     def _check(self):
-        if self.only_topk < 1:
-            raise ConfigError(
-                f"1 or more expected, found {self.only_topk}", where="recipe.only_topk"
-            )
         if self.warmup_steps is not None and self.steps is None:
             raise ConfigError(
                 "warmup_steps are given, steps are missing",
@@ -124,10 +130,6 @@ class XrTransformer(StagedRecipe):
             raise ConfigError(
                 "a run with only_encoder finds no labels", where="recipe.calibrate", fix="remove it"
             )
-        for name in ("memory_gb", "encoding_length"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"more than 0 expected, found {value}", where=f"recipe.{name}")
 
     def outline(self, config, manifest):
         """Levels with their steps, what the ranker takes, and the training of the widest level."""

@@ -6,12 +6,11 @@ first (after the cross-replica sum, so that they also hold over replicas) and to
 A dense gradient gets the textbook update with TensorFlow's fused kernels.
 """
 
-import inspect
-
 import tensorflow as tf
 
-from tfxc.core.errors import ConfigError
-from tfxc.core.registry import check_kinds, nearest
+from tfxc.core.arguments import NOT_NEGATIVE, SHARE_BELOW_ONE, checked, from_section
+from tfxc.core.errors import ConfigError, inside
+from tfxc.core.registry import nearest
 from tfxc.ops.compiled import row_adam
 from tfxc.training.optimization.rates import RateFactors
 from tfxc.training.optimization.row_optimizer import Optimizer
@@ -30,6 +29,7 @@ class SGD(Optimizer):
             the momentum), as ``torch.optim.SGD`` does, in place of the decoupled decay.
     """
 
+    @checked(momentum=SHARE_BELOW_ONE)
     def __init__(
         self,
         learning_rate=0.1,
@@ -40,14 +40,10 @@ class SGD(Optimizer):
         no_decay=(),
     ):
         super().__init__(learning_rate, weight_decay, no_decay)
-        if not 0 <= momentum < 1:
-            raise ConfigError(
-                f"momentum must lie in [0, 1), found {momentum}", where="training.optimizer"
-            )
         if nesterov and not momentum:
             raise ConfigError(
                 "nesterov needs a momentum",
-                where="training.optimizer",
+                where="nesterov",
                 fix="set momentum, e.g. 0.9, or remove nesterov",
             )
         self.momentum, self.nesterov, self.coupled = momentum, nesterov, coupled
@@ -72,6 +68,7 @@ class Adagrad(Optimizer):
 
     slot_names = ("accumulator",)
 
+    @checked(initial_accumulator=NOT_NEGATIVE, epsilon=NOT_NEGATIVE)
     def __init__(
         self,
         learning_rate=0.05,
@@ -110,6 +107,7 @@ class Adam(Optimizer):
 
     slot_names = ("first_moment", "second_moment")
 
+    @checked(beta_1=SHARE_BELOW_ONE, beta_2=SHARE_BELOW_ONE, epsilon=NOT_NEGATIVE)
     def __init__(
         self,
         learning_rate=1e-3,
@@ -191,6 +189,7 @@ class RMSprop(Optimizer):
         epsilon: added to the root.
     """
 
+    @checked(rho=SHARE_BELOW_ONE, momentum=SHARE_BELOW_ONE, epsilon=NOT_NEGATIVE)
     def __init__(
         self, learning_rate=1e-3, rho=0.99, momentum=0.0, epsilon=1e-8, weight_decay=0.0,
         no_decay=(),
@@ -221,6 +220,7 @@ class Adadelta(Optimizer):
 
     slot_names = ("mean_square", "mean_change")
 
+    @checked(rho=SHARE_BELOW_ONE, epsilon=NOT_NEGATIVE)
     def __init__(self, learning_rate=1.0, rho=0.9, epsilon=1e-6, weight_decay=0.0, no_decay=()):
         super().__init__(learning_rate, weight_decay, no_decay)
         self.rho, self.epsilon = rho, epsilon
@@ -267,25 +267,6 @@ def get_optimizer(section):
     more = ("rates", "layer_decay")
     factors = {key: arguments.pop(key) for key in more if key in arguments}
     optimizer = from_section(OPTIMIZERS[name], arguments, "training.optimizer", more)
-    optimizer.rates = RateFactors(**factors)
+    with inside("training.optimizer"):
+        optimizer.rates = RateFactors(**factors)
     return optimizer
-
-
-def from_section(factory, arguments, where, more=(), **decided):
-    """Calls ``factory`` with a config section's arguments; an unknown one is named.
-
-    Args:
-        more: keys of the section that somebody else has taken out.
-    """
-
-    parameters = inspect.signature(factory).parameters
-    known = [*(name for name in parameters if name not in decided), *more]
-    for key in arguments:
-        if key not in known:
-            raise ConfigError(
-                f"unknown key {key!r}{nearest(key, known)}",
-                where=where,
-                fix=f"known keys here: {', '.join(known)}",
-            )
-    check_kinds(arguments, {name: p.default for name, p in parameters.items()}, where)
-    return factory(**decided, **arguments)

@@ -4,6 +4,7 @@ import fnmatch
 import math
 from typing import NamedTuple
 
+from tfxc.core.arguments import NOT_NEGATIVE, Number, checked
 from tfxc.core.errors import ConfigError
 from tfxc.core.registry import nearest
 
@@ -48,12 +49,9 @@ class RateFactors:
     Reference: Howard and Ruder 2018 (arXiv 1801.06146); Clark et al. 2020 (arXiv 2003.10555).
     """
 
+    @checked(layer_decay=Number(most=1, above=0))
     def __init__(self, rates=None, layer_decay=1.0):
         self.rates, self.layer_decay = dict(_checked(rates or {})), layer_decay
-        if isinstance(layer_decay, bool | str) or not 0 < layer_decay <= 1:
-            raise ConfigError(
-                f"layer_decay must lie in (0, 1], found {layer_decay!r}", where=_WHERE
-            )
 
     @property
     def trivial(self):
@@ -136,13 +134,9 @@ def rate_lines(optimizer, weights):
 
 def _checked(rates):
     if not isinstance(rates, dict):
-        raise ConfigError(f"a dict {{pattern: factor}} expected, found {rates!r}", where=_WHERE)
+        raise ConfigError(f"a dict {{pattern: factor}} expected, found {rates!r}", where="rates")
     for pattern, factor in rates.items():
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or factor < 0:
-            raise ConfigError(
-                f"a factor from 0 expected for {pattern!r}, found {factor!r}",
-                where=f"{_WHERE}.rates",
-            )
+        NOT_NEGATIVE.check(f"rates[{pattern!r}]", factor)
     return rates
 
 

@@ -4,6 +4,7 @@ import fnmatch
 
 import tensorflow as tf
 
+from tfxc.core.arguments import NOT_NEGATIVE, POSITIVE, checked
 from tfxc.core.errors import ConfigError
 from tfxc.training.optimization.rates import RateFactors
 
@@ -29,17 +30,9 @@ class Optimizer(tf.Module):
     lazy = True
     coupled = False  # whether the decay is a part of the gradient
 
+    @checked(learning_rate=POSITIVE, weight_decay=NOT_NEGATIVE)
     def __init__(self, learning_rate, weight_decay=0.0, no_decay=()):
         super().__init__()
-        if learning_rate <= 0:
-            raise ConfigError(
-                f"learning_rate must be positive, found {learning_rate}", where="training.optimizer"
-            )
-        if weight_decay < 0:
-            raise ConfigError(
-                f"weight_decay must not be negative, found {weight_decay}",
-                where="training.optimizer",
-            )
         self.learning_rate = learning_rate
         self.weight_decay, self.no_decay = weight_decay, list(no_decay)
         self.slots, self._undecayed, self._names_checked = {}, set(), False

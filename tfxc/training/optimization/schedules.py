@@ -4,9 +4,8 @@ import math
 
 import tensorflow as tf
 
+from tfxc.core.arguments import SHARE_BELOW_ONE, OneOf, checked, from_section
 from tfxc.core.errors import ConfigError
-from tfxc.core.registry import nearest
-from tfxc.training.optimization.optimizers import from_section
 
 NAMES = ("constant", "linear", "cosine", "polynomial", "exponential", "steps")
 _USERS = {  # of arguments that mean nothing to other schedules
@@ -41,8 +40,9 @@ class Schedule:
         0.5
     """
 
-    from_data = ("total_steps", "steps_per_epoch")
+    data_dependent_arguments = ("total_steps", "steps_per_epoch")
 
+    @checked(name=OneOf(*NAMES), warmup=SHARE_BELOW_ONE)
     def __init__(
         self,
         total_steps,
@@ -57,20 +57,10 @@ class Schedule:
         gamma=0.1,
         per_epoch=False,
     ):
-        if name not in NAMES:
-            raise ConfigError(
-                f"there is no schedule {name!r}{nearest(name, NAMES)}",
-                where="training.schedule.name",
-                fix=f"choose one of: {', '.join(NAMES)}",
-            )
-        if not 0 <= warmup < 1:
-            raise ConfigError(
-                f"warmup must lie in [0, 1), found {warmup}", where="training.schedule"
-            )
         if name == "exponential" and end <= 0:
             raise ConfigError(
                 "schedule 'exponential' needs end > 0",
-                where="training.schedule.end",
+                where="end",
                 fix="e.g. 0.01",
             )
         self.name, self.end, self.power = name, end, power

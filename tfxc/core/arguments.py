@@ -1,0 +1,288 @@
+"""Checks of arguments, declared in one table next to the signature they are about.
+
+What relates several arguments stays code. All messages are made here, in one word order: the
+argument, what is expected of it, what was found, how to fix it.
+"""
+
+import functools
+import inspect
+import math
+import numbers
+from collections.abc import Collection, Mapping
+
+from tfxc.core.errors import ConfigError, inside
+from tfxc.core.registry import check_kinds, nearest
+
+
+class Check:
+    """What one argument has to be. ``check | None`` also accepts None.
+
+    Attributes:
+        expected: what is accepted, for messages, e.g. ``"a positive number"``.
+        fix: what to do about another value.
+    """
+
+    expected = ""
+    fix = "change it"
+
+    def accepts(self, value):
+        """Whether the value is as expected."""
+        raise TypeError(f"{type(self).__name__} must define accepts(value)")
+
+    def hint(self, value):
+        """What might have been meant, for the end of the message, or an empty text."""
+        return ""
+
+    def check(self, name, value, *, default=inspect.Parameter.empty):
+        """Refuses a value that is not as expected.
+
+        Args:
+            name: of the argument.
+            value: of the argument.
+            default: what it is where it is left out.
+
+        Returns:
+            The value.
+
+        Raises:
+            ConfigError: it is not as expected.
+
+        Example:
+            >>> Whole(1).check("beam", 10)
+            10
+        """
+        if self.accepts(value):
+            return value
+        known = default is not inspect.Parameter.empty
+        raise ConfigError(
+            f"{self.expected} expected, found {value!r}{self.hint(value)}",
+            where=name,
+            fix=self.fix + (f", or leave it out for the default {default!r}" if known else ""),
+        )
+
+    def __or__(self, other):
+        assert other is None, "a check or None"
+        return _OrNone(self)
+
+
+class _OrNone(Check):
+    """A check that None passes too."""
+
+    def __init__(self, check):
+        self._check = check
+        self.expected, self.fix, self.hint = f"None or {check.expected}", check.fix, check.hint
+
+    def accepts(self, value):
+        return value is None or self._check.accepts(value)
+
+
+class OneOf(Check):
+    """One of some values.
+
+    Example:
+        >>> OneOf("given", "random").check("label_order", "randm")
+        Traceback (most recent call last):
+            ...
+        tfxc.core.errors.ConfigError: label_order: one of given, random expected, found 'randm', \
+did you mean 'random'?. To fix it: choose one of these.
+    """
+
+    fix = "choose one of these"
+
+    def __init__(self, *values):
+        self.values = values
+        self.expected = f"one of {', '.join(map(str, values))}"
+
+    def accepts(self, value):
+        """Whether it is one of them; 1 is not true."""
+        return any(
+            isinstance(value, bool) == isinstance(known, bool) and value == known
+            for known in self.values
+        )
+
+    def hint(self, value):
+        """The nearest one."""
+        return nearest(value, self.values) if isinstance(value, str) else ""
+
+
+class Number(Check):
+    """A number (true and false are none), of any size or in an interval.
+
+    Args:
+        least, most: ends that belong to the interval.
+        above, below: ends that do not.
+        what: what the upper end is, for messages, e.g. ``"the labels"``.
+
+    Example:
+        >>> Number(0, below=1).expected, Number(above=0).expected, Number(0).expected
+        ('a number in [0, 1)', 'a positive number', 'a number of at least 0')
+    """
+
+    kind, noun, fix = numbers.Real, "number", "give such a number"
+
+    def __init__(self, least=None, most=None, *, above=None, below=None, what=None):
+        assert None in (least, above) and None in (most, below), "one lower and one upper end"
+        self._ends = least, most, above, below
+        self.expected = self._text(*self._ends) + (f" ({what})" if what else "")
+
+    def accepts(self, value):
+        """Whether it is a number of this kind within the interval."""
+        if isinstance(value, bool) or not isinstance(value, self.kind) or math.isnan(value):
+            return False
+        least, most, above, below = self._ends
+        high_enough = (least is None or value >= least) and (above is None or value > above)
+        return high_enough and (most is None or value <= most) and (below is None or value < below)
+
+    def _text(self, least, most, above, below):
+        low, high = (above if least is None else least), (below if most is None else most)
+        if low is None and high is None:
+            return f"a {self.noun}"
+        if high is None:
+            if above == 0:
+                return f"a positive {self.noun}"
+            return f"a {self.noun} " + (f"of at least {least}" if above is None else f"above {low}")
+        if low is None:
+            return f"a {self.noun} " + (f"of at most {most}" if below is None else f"below {high}")
+        first, last = "(" if least is None else "[", ")" if most is None else "]"
+        return f"a {self.noun} in {first}{low:g}, {high:g}{last}"
+
+
+class Whole(Number):
+    """A whole number, of any size or from ``least`` to ``most``.
+
+    Example:
+        >>> Whole(1, 40, what="the blocks").expected
+        'a whole number from 1 to 40 (the blocks)'
+    """
+
+    kind, noun = numbers.Integral, "whole number"
+
+    def _text(self, least, most, above, below):
+        if least is not None and most is not None:
+            return f"a whole number from {least} to {most}"
+        return super()._text(least, most, above, below)
+
+
+class ListOf(Check):
+    """A list, tuple or array that is not empty, each item as another check expects it.
+
+    Example:
+        >>> ListOf(Whole(1)).check("hidden", [512, 256])
+        [512, 256]
+    """
+
+    fix = "give such a list"
+
+    def __init__(self, item):
+        self._item = item
+        self.expected = f"a list of at least one item, each {item.expected},"
+
+    def accepts(self, value):
+        """Whether it is such a list."""
+        if not isinstance(value, Collection) or isinstance(value, str | Mapping) or not len(value):
+            return False
+        return all(map(self._item.accepts, value))
+
+
+COUNT = Whole(1)
+POSITIVE = Number(above=0)
+NOT_NEGATIVE = Number(0)
+SHARE = Number(0, 1)
+SHARE_BELOW_ONE = Number(0, below=1)
+
+
+def check_values(table, given, defaults=None):
+    """Refuses the first value that is not as expected.
+
+    Args:
+        table: ``Check``s by the names of arguments.
+        given: values by the names of arguments; what is missing is not checked.
+        defaults: of the arguments, for messages.
+
+    Raises:
+        ConfigError: a value is not as expected.
+
+    Example:
+        >>> check_values({"norm": OneOf("l1", "l2", None)}, {"norm": "l2", "binary": True})
+    """
+    for name, check in table.items():
+        if name in given:
+            default = (defaults or {}).get(name, inspect.Parameter.empty)
+            check.check(name, given[name], default=default)
+
+
+def checked(**table):
+    """Decorator of a constructor, another function or a dataclass: checks the given arguments.
+
+    Args:
+        table: ``Check``s by the names of the arguments. Defaults are not checked when the function
+            is called, but here, once.
+
+    Raises:
+        ConfigError: at each call, for the first argument that is not as expected.
+
+    Example:
+        >>> @checked(beam=COUNT, link=OneOf("sigmoid", "softmax"))
+        ... def search(k, *, beam=10, link="sigmoid"):
+        ...     return k
+        >>> search(5, beam=0)
+        Traceback (most recent call last):
+            ...
+        tfxc.core.errors.ConfigError: beam: a whole number of at least 1 expected, found 0. \
+To fix it: give such a number, or leave it out for the default 10.
+    """
+
+    def decorate(target):
+        if inspect.isclass(target):
+            target.__init__ = decorate(target.__init__)
+            return target
+        signature = inspect.signature(target)
+        defaults = {name: signature.parameters[name].default for name in table}
+        for name, default in defaults.items():
+            assert default is inspect.Parameter.empty or table[name].accepts(default), name
+        names = list(signature.parameters)
+
+        check_given = functools.partial(check_values, table, defaults=defaults)
+
+        @functools.wraps(target)
+        def call(*args, **kwargs):
+            check_given(dict(zip(names, args, strict=False)) | kwargs)
+            return target(*args, **kwargs)
+
+        call.check_given = check_given  # for the registry: before there is any data
+        call.__signature__ = signature  # Keras reads signatures without following wrappers
+        return call
+
+    return decorate
+
+
+def from_section(factory, arguments, where, more=(), **known):
+    """Calls a class or function with the arguments of a config section.
+
+    Args:
+        factory: what is called.
+        arguments: ``{argument: value}`` of the section.
+        where: config key of the section, for messages.
+        more: keys of the section that somebody else has taken out.
+        known: arguments that do not come from the config.
+
+    Raises:
+        ConfigError: an unknown argument, one of another kind than its default, or one that
+            ``factory`` refuses.
+
+    Example:
+        >>> from_section(Whole, {"least": 1}, "limits", most=5).expected
+        'a whole number from 1 to 5'
+    """
+    parameters = inspect.signature(factory).parameters
+    names = [*(name for name in parameters if name not in known), *more]
+    for key in arguments:
+        if key not in names:
+            raise ConfigError(
+                f"unknown key {key!r}{nearest(key, names)}",
+                where=f"{where}.{key}",
+                fix=f"known keys here: {', '.join(names)}",
+            )
+    check_kinds(arguments, {name: p.default for name, p in parameters.items()}, where)
+    with inside(where, parameters):
+        return factory(**known, **arguments)

@@ -1,0 +1,109 @@
+"""Arguments that depend on the data: who finds them, by the argument's name.
+
+A class lists such arguments in ``data_dependent_arguments``. There are two sorts:
+
+* What the manifest of the data, or the recipe, knows of itself: ``num_labels``, ``num_features``,
+  ``image_shape``, ``vocabulary_size``, ``num_examples``, ... They are there whenever a model is
+  made, also for a run that is loaded.
+* What it takes a look at the training examples to find. A **provider** finds it when a training
+  starts, and only then: a model that is loaded is made without the argument, so what is needed
+  later has to be kept with the weights. The providers of tfxc stand in ``PROVIDERS``; a class of
+  your own brings its own in its attribute ``providers``, which is asked first::
+
+      class Aged(Dense):
+          data_dependent_arguments = (*Dense.data_dependent_arguments, "ages")
+          providers = {"ages": lambda data: ages_of(data.source, data.known["num_labels"])}
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tfxc.core.errors import ConfigError
+from tfxc.data.kinds import TOKENS
+from tfxc.data.sources.base import Source
+from tfxc.labels.label_embeddings import pifa_of_source
+from tfxc.labels.label_order import clustered_order
+from tfxc.labels.product_order import product_order
+from tfxc.labels.tree_building import ClusteringSettings, build_tree
+
+_ORDERS = {"clusters": clustered_order, "product": product_order}
+_TREE = ("nr_splits", "min_codes", "max_leaf_size", "spherical", "seed")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """What a provider may look at.
+
+    Attributes:
+        source: the training split.
+        known: what the manifest and the recipe know, by argument, e.g. ``num_labels``.
+        settings: the arguments of the head, encoder or objective that are in the config, and the
+            defaults of the others.
+        seed: of the config.
+        make: makes the head, encoder or objective without what is still to be found. So a config
+            that cannot be is refused before a pass over the examples.
+    """
+
+    source: Source
+    known: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    seed: int
+    make: Callable[[], Any]
+
+
+# Finds the value of an argument; None leaves it out.
+Provider = Callable[[TrainingData], Any]
+
+
+def label_codes(data):
+    """The codes of the labels where their order is one of similarity.
+
+    Returns:
+        int32 (num_labels,), None for another ``label_order``.
+
+    Raises:
+        ConfigError: the sizes of the digits are impossible.
+    """
+    order = _ORDERS.get(data.settings["label_order"])
+    if order is None:
+        return None
+    head = data.make()
+    vectors = pifa_of_source(data.source, data.known["num_labels"])
+    try:
+        return order(vectors, head.heads, data.seed)
+    except ValueError as error:
+        raise ConfigError(str(error), where="head.heads", fix="use more values of it") from None
+
+
+def label_counts(data):
+    """Number of training examples of each label where ``extra`` goes by frequency, else None."""
+    if data.settings["extra"] != "frequency":
+        return None
+    data.make()
+    return data.source.label_counts()
+
+
+def label_tree(data):
+    """The ``ClusterTree`` of the labels, by the features of their training examples.
+
+    Raises:
+        ConfigError: the examples are tokens only.
+    """
+    head = data.make()
+    if data.source.kind is TOKENS:
+        raise ConfigError(
+            "a tree of labels is built from bags of terms, the data holds lists of tokens only",
+            where="data.text_features",
+            fix="use text_features 'joined', which give both",
+        )
+    settings = {name: getattr(head, name) for name in _TREE}
+    vectors = pifa_of_source(data.source, data.known["num_labels"])
+    return build_tree(vectors, ClusteringSettings(**settings))
+
+
+PROVIDERS: Mapping[str, Provider] = {
+    "label_codes": label_codes,
+    "label_counts": label_counts,
+    "label_tree": label_tree,
+}

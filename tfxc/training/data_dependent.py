@@ -1,0 +1,44 @@
+"""Asks the providers of a config's head, encoder and objective."""
+
+import functools
+
+from tfxc.core import registry
+from tfxc.data.providers import PROVIDERS, TrainingData
+from tfxc.model import make_parts
+
+_KINDS = ("head", "encoder", "objective")
+
+
+def data_dependent_arguments(config, source, *, feature_kind="sparse", **known):
+    """The arguments of ``build_model`` that providers find, see ``tfxc.data.providers``.
+
+    Args:
+        config: ``Config``.
+        source: the training split, a ``Source``.
+        feature_kind, known: as for ``build_model``; no provider is asked for what is known.
+
+    Returns:
+        Dict of the values by argument.
+
+    Raises:
+        ConfigError: an argument does not fit.
+    """
+
+    @functools.cache
+    def parts():
+        encoder, head, objective = make_parts(config, feature_kind=feature_kind, **known)
+        return {"head": head, "encoder": encoder, "objective": objective}
+
+    found = {}
+    for kind in _KINDS:
+        section = getattr(config, kind).section()
+        method = registry.get(kind, section["name"])
+        settings = registry.arguments(method) | section
+        data = TrainingData(source, known, settings, config.seed, lambda kind=kind: parts()[kind])
+        for name in method.data_dependent_arguments:
+            provider = method.providers.get(name, PROVIDERS.get(name))
+            if provider is not None and name not in known | found:
+                value = provider(data)
+                if value is not None:
+                    found[name] = value
+    return found
