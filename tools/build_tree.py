@@ -114,9 +114,7 @@ def _parser():
     data.add_argument(
         "--vectors", choices=("pifa", "pii"), default="pifa", help="default: %(default)s"
     )
-    data.add_argument(
-        "--label-features", metavar="FILE", help="combined with PIFA; a row per label"
-    )
+    data.add_argument("--label-features", metavar="FILE", help="for PIFA; a row per label")
     data.add_argument(
         "--join",
         choices=("concat", "convex"),
@@ -126,9 +124,7 @@ def _parser():
     tree = options.add_argument_group("tree")
     tree.add_argument("--nr-splits", type=cli.positive, default=16, help="children of a node")
     tree.add_argument(
-        "--min-codes",
-        type=cli.positive,
-        help="most nodes at the top (default: --nr-splits)",
+        "--min-codes", type=cli.positive, help="most nodes at the top (default: --nr-splits)"
     )
     tree.add_argument(
         "--max-leaf-size", type=cli.positive, default=100, help="maximum number of labels per leaf"
@@ -139,9 +135,7 @@ def _parser():
         "--min-sample-rate", type=cli.number, default=1.0,
         help="share of the labels that centres are found from at the root (default: all)",
     )  # fmt: skip
-    tree.add_argument(
-        "--max-sample-rate", type=cli.number, default=1.0, help="the same further down"
-    )
+    tree.add_argument("--max-sample-rate", type=cli.number, default=1.0, help="the same below it")
     tree.add_argument(
         "--warmup-ratio", type=cli.number, default=0.4,
         help="share of the levels over which it rises (default: %(default)s)",
