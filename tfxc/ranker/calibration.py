@@ -4,7 +4,8 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import read_json, write_json
+from tfxc.core.files import write_json
+from tfxc.core.reading import read_json
 
 METHODS = ("isotonic", "logistic")
 

@@ -6,7 +6,8 @@ import hashlib
 import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import atomic_folder, write_json
+from tfxc.core.files import write_json
+from tfxc.core.ownership import atomic_folder
 from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, Learner, fitted, is_positive
 from tfxc.data.text.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without
