@@ -18,7 +18,8 @@ import numpy as np
 from tfxc.core import cli
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.core.escaping import json_text, picture_text
-from tfxc.core.files import atomic_file, read_json_lines
+from tfxc.core.files import atomic_file
+from tfxc.core.reading import read_json_lines
 from tfxc.reports import tables
 from tfxc.runs.folder import RunFolder
 

@@ -27,7 +27,8 @@ from typing import NamedTuple
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import read_json, write_json
+from tfxc.core.files import write_json
+from tfxc.core.reading import read_json
 from tfxc.training.interrupts import stop_with_parent
 
 _STOPPED = 128  # exit codes from here on say that a signal stopped the training

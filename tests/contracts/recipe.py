@@ -14,7 +14,7 @@ from tfxc.commands import evaluate
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, UserError
-from tfxc.core.files import read_json
+from tfxc.core.reading import read_json
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import open_source
 from tfxc.exports.savedmodel import export_savedmodel

@@ -19,17 +19,9 @@ from tfxc.core.errors import (
     NonFiniteLossError,
     UserError,
 )
-from tfxc.core.files import (
-    MARKER,
-    atomic_file,
-    atomic_folder,
-    checksum,
-    read_array,
-    read_json,
-    write_array,
-    write_errors,
-    write_json,
-)
+from tfxc.core.files import atomic_file, write_array, write_errors, write_json
+from tfxc.core.ownership import MARKER, atomic_folder
+from tfxc.core.reading import checksum, read_array, read_json
 
 MISHAPS = [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), ValueError("bug"), SystemExit(3)]
 

@@ -10,7 +10,7 @@ from tests.exports.methods import DENSE
 from tests.exports.test_savedmodel import dense_scores
 from tests.small_runs import NAMES, TEXTS, make_run
 from tfxc.core.errors import ConfigError, UserError
-from tfxc.core.files import MARKER
+from tfxc.core.ownership import MARKER
 from tfxc.exports import convert, litert, onnx
 from tfxc.exports.convert import export_model
 from tfxc.exports.parity import answers_of_function, examples_of, largest_difference

@@ -16,8 +16,9 @@ from tests.source_tree import ROOT
 from tfxc.commands import export, train
 from tfxc.core.config import parse_config
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
-from tfxc.core.files import MARKER, atomic_file, atomic_folder, check_own, lock_of
+from tfxc.core.files import atomic_file
 from tfxc.core.locks import holder, locked, owned, scratch_folder, sweep
+from tfxc.core.ownership import MARKER, atomic_folder, check_own, lock_of
 from tfxc.data.preparation import ensure_prepared
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.recipes.base import Context

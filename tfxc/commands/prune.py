@@ -13,7 +13,7 @@ from tfxc.commands import train
 from tfxc.core import cli, registry
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import read_json
+from tfxc.core.reading import read_json
 
 _SIZES = ("num_heads", "feed_forward_dim", "iters", "examples")
 

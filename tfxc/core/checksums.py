@@ -9,8 +9,9 @@ import json
 from pathlib import Path
 
 from tfxc.core.errors import DataError
-from tfxc.core.files import checksum, read_errors, write_json
+from tfxc.core.files import write_json
 from tfxc.core.progress import Progress
+from tfxc.core.reading import checksum, read_errors
 
 FILE = "checksums.json"
 FORMAT = 1

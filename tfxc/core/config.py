@@ -13,7 +13,8 @@ from pathlib import Path
 import pydantic
 
 from tfxc.core.errors import ConfigError
-from tfxc.core.files import check_local, existing_file, read_errors
+from tfxc.core.files import check_local
+from tfxc.core.reading import existing_file, read_errors
 from tfxc.core.registry import nearest
 from tfxc.core.settings import SPLITS, Config, DataSettings, EarlyStopping, Method, TrainingSettings
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.core.errors import DataError
-from tfxc.core.files import existing_file, read_array, read_errors
 from tfxc.core.memory import require_memory
+from tfxc.core.reading import existing_file, read_array, read_errors
 
 
 def matrix(path, name, values):

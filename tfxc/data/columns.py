@@ -13,6 +13,7 @@ import numpy as np
 
 from tfxc.core.errors import DataError
 from tfxc.data.lists import gather_lists, joined_files, slice_lists
+from tfxc.ops.csr import bounds_of
 
 Arrays = dict[str, np.ndarray]
 Sizes = Mapping[str, Any]
@@ -159,7 +160,7 @@ class Lists(Column):
         complete &= all(counts.sum() == len(values) for values in found.values())
         _check(complete, f"as many {self.what}s as their counts say")
         _check_ids(found[self.values], sizes.get(self.limit), self.what)
-        return {self.bounds: _bounds(counts), **found}
+        return {self.bounds: bounds_of(counts), **found}
 
     def width(self, arrays):
         return int(arrays[self.values].max(initial=-1)) + 1
@@ -272,10 +273,6 @@ class Files(Lists):
 
 #: The labels of rows.
 LABELS = Lists("label_indptr", "label_ids", "labels", "label_counts", what="label", limit=None)
-
-
-def _bounds(counts):
-    return np.concatenate([[0], np.cumsum(counts)])
 
 
 def _check(condition, expected):

@@ -23,6 +23,7 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.columns import Arrays, Column, Files, Lists, Pixels, Sizes, Vectors
 from tfxc.data.lists import joined_files, pad_tokens
 from tfxc.data.parsing import typed_lines
+from tfxc.ops.csr import bounds_of
 
 
 class Tensor(NamedTuple):
@@ -408,7 +409,7 @@ class Tokens(FeatureKind):
 
     def example(self, sizes, count=2, draw=None):
         draw = draw or np.random.default_rng(0)
-        indptr = np.concatenate([[0], np.cumsum(draw.integers(1, 13, count))])
+        indptr = bounds_of(draw.integers(1, 13, count))
         tokens = draw.integers(1, max(2, sizes["num_features"]), indptr[-1])
         return {"indptr": indptr, "tokens": tokens.astype(np.int32)}
 

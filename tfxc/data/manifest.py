@@ -10,7 +10,8 @@ import pydantic
 from tfxc.core import checksums
 from tfxc.core.errors import DataError, UserError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import atomic_file, checksum, read_errors
+from tfxc.core.files import atomic_file
+from tfxc.core.reading import checksum, read_errors
 from tfxc.data.kinds import ENCODED, KINDS
 
 FORMAT_VERSION = 1

@@ -18,8 +18,9 @@ from tfxc.core import checksums
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import DataError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import SCRATCH, atomic_folder, made_parent
+from tfxc.core.files import SCRATCH, made_parent
 from tfxc.core.locks import locked, sweep
+from tfxc.core.ownership import atomic_folder
 from tfxc.core.progress import Progress
 from tfxc.core.settings import ImageSettings
 from tfxc.core.threads import thread_count

@@ -6,6 +6,7 @@ import scipy.sparse
 from tfxc.data.columns import LABELS
 from tfxc.data.kinds import DENSE, ENCODED, IMAGE, ROW_KINDS, SPARSE, TOKENS
 from tfxc.data.lists import pad_labels
+from tfxc.ops.csr import bounds_of
 
 _ARRAYS = {name for kind in ROW_KINDS.values() for name in kind.arrays}
 
@@ -218,6 +219,6 @@ def _label_arrays(labels):
         labels = scipy.sparse.csr_matrix(labels)
         return {"label_indptr": labels.indptr, "label_ids": labels.indices}
     counts = np.fromiter((len(row) for row in labels), np.int64, len(labels))
-    label_indptr = np.concatenate([[0], np.cumsum(counts)])
+    label_indptr = bounds_of(counts)
     ids = np.fromiter((label for row in labels for label in row), np.int32, label_indptr[-1])
     return {"label_indptr": label_indptr, "label_ids": ids}

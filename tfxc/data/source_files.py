@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tfxc.core import checksums
 from tfxc.core.errors import DataError, MachineError
-from tfxc.core.files import check_local, checksum, write_json
+from tfxc.core.files import check_local, write_json
+from tfxc.core.reading import checksum
 from tfxc.data.manifest import SourceInfo
 from tfxc.data.parsing.archives import is_shard_pattern, shard_files
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
-from tfxc.core.files import atomic_folder, copy_folder
+from tfxc.core.files import copy_folder
+from tfxc.core.ownership import atomic_folder
 from tfxc.data.kinds import KINDS
 from tfxc.exports import LEAST_AGREEMENT
 from tfxc.exports.parity import Agreement, agreement_of, answers_of_function, largest_difference

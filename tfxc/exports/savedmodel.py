@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfxc.core.errors import ConfigError
-from tfxc.core.files import atomic_folder, check_own
+from tfxc.core.ownership import atomic_folder, check_own
 from tfxc.data.images.decoding import decode_batch
 from tfxc.data.kinds import ENCODED, IMAGE, TEXT
 from tfxc.exports.parity import answers_of_savedmodel, largest_difference

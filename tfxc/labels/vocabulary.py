@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tfxc.core.errors import DataError
-from tfxc.core.files import atomic_file, existing_file, read_errors
+from tfxc.core.files import atomic_file
+from tfxc.core.reading import existing_file, read_errors
 
 
 class LabelVocabulary:

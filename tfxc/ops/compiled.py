@@ -27,7 +27,8 @@ import tensorflow as tf
 
 from tfxc.core.cache import cache_of
 from tfxc.core.errors import UserError
-from tfxc.core.files import atomic_file, checksum
+from tfxc.core.files import atomic_file
+from tfxc.core.reading import checksum
 
 _SOURCE = Path(__file__).with_name("_row_adam.cc")
 _FLAGS = ("-shared", "-fPIC", "-O3", "-march=native", "-fno-math-errno", "-w")

@@ -6,8 +6,8 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
-from tfxc.core.files import archive_errors
 from tfxc.core.memory import require_memory
+from tfxc.core.reading import archive_errors
 
 _MALFORMED = (ValueError, KeyError, TypeError, NotImplementedError, OSError, EOFError)
 

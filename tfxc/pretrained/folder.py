@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from tfxc.core import files
+from tfxc.core import reading
 from tfxc.core.errors import ConfigError
 from tfxc.pretrained.keras_hub_presets import PREFIX, preset_folder
 
@@ -62,7 +62,7 @@ def read_json(path):
             where=path.parent,
             fix="copy the model's folder as a whole",
         )
-    return files.read_json(path, fix="copy the model's folder as a whole", error=ConfigError)
+    return reading.read_json(path, fix="copy the model's folder as a whole", error=ConfigError)
 
 
 def read_hub_config(folder):

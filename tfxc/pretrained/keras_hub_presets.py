@@ -7,7 +7,8 @@ import numpy as np
 
 from tfxc.core.cache import cache_of
 from tfxc.core.errors import ConfigError
-from tfxc.core.files import atomic_folder, write_json
+from tfxc.core.files import write_json
+from tfxc.core.ownership import atomic_folder
 from tfxc.pretrained.weight_names import WORDS, layer_parts, layer_prefix
 
 #: What a folder's path begins with that names a preset.

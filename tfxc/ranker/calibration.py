@@ -5,7 +5,8 @@ import scipy.sparse
 
 from tfxc.core.arguments import OneOf
 from tfxc.core.errors import DataError
-from tfxc.core.files import read_json, write_json
+from tfxc.core.files import write_json
+from tfxc.core.reading import read_json
 
 METHODS = ("isotonic", "logistic")
 

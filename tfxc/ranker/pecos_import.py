@@ -11,7 +11,8 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
-from tfxc.core.files import atomic_folder, existing_file, read_json
+from tfxc.core.ownership import atomic_folder
+from tfxc.core.reading import existing_file, read_json
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ops.csr import load_sparse
 from tfxc.ops.search.chunked_layer import chunks_of

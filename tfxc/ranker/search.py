@@ -6,7 +6,7 @@ import numpy as np
 
 from tfxc.core import checksums
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import read_array, read_json
+from tfxc.core.reading import read_array, read_json
 from tfxc.ops.search import beam_search
 from tfxc.ops.search.chunked_layer import ChunkedLayer
 from tfxc.ranker.calibration import at_least

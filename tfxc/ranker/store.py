@@ -12,7 +12,8 @@ import scipy.sparse
 
 from tfxc.core import checksums
 from tfxc.core.escaping import json_text
-from tfxc.core.files import read_json, write_array, write_errors, write_json
+from tfxc.core.files import write_array, write_errors, write_json
+from tfxc.core.reading import read_json
 from tfxc.ops.search.chunked_layer import ChunkedLayer
 
 PARAMETERS = "param.json"

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import picture_text
-from tfxc.core.files import read_json_lines
+from tfxc.core.reading import read_json_lines
 
 _MOST_LABELS = 60  # of a confusion matrix
 _MOST_CURVES = 8

@@ -8,20 +8,10 @@ from pathlib import Path
 from tfxc.core import checksums
 from tfxc.core.config import Config, parse_config
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
-from tfxc.core.files import (
-    check_kind,
-    check_local,
-    check_own,
-    empty_own,
-    existing_file,
-    is_kind,
-    lock_of,
-    make_folder,
-    read_errors,
-    read_json,
-    write_errors,
-)
+from tfxc.core.files import check_local, make_folder, write_errors
 from tfxc.core.locks import holder, is_held, locked
+from tfxc.core.ownership import check_kind, check_own, empty_own, is_kind, lock_of
+from tfxc.core.reading import existing_file, read_errors, read_json
 from tfxc.data.manifest import MANIFEST_FILE, Manifest
 from tfxc.runs.writer import (
     ARCHITECTURE,

@@ -4,7 +4,7 @@ import numpy as np
 
 from tfxc.core.config import parse_config
 from tfxc.core.errors import DataError
-from tfxc.core.files import read_json
+from tfxc.core.reading import read_json
 from tfxc.data.kinds import SPARSE
 from tfxc.data.sources.matrices import load_matrix
 from tfxc.data.text.pecos import load_pecos_vectorizer

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfxc.core import checksums, registry
 from tfxc.core.errors import CheckpointError, ConfigError
-from tfxc.core.files import existing_file, read_array, read_errors
+from tfxc.core.reading import existing_file, read_array, read_errors
 from tfxc.data.conversion import Converter
 from tfxc.data.images.conversion import ImageConverter
 from tfxc.data.kinds import KINDS

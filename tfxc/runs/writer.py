@@ -12,13 +12,12 @@ from tfxc.core.config import Config
 from tfxc.core.escaping import json_text
 from tfxc.core.files import (
     atomic_file,
-    atomic_folder,
     make_folder,
-    mark,
     write_array,
     write_errors,
     write_json,
 )
+from tfxc.core.ownership import atomic_folder, mark
 from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, MANIFEST_FILE, Manifest, SplitInfo
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.runs.weights_file import write_weights

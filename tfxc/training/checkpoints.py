@@ -10,8 +10,9 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfxc.core.errors import CheckpointError
-from tfxc.core.files import checksum, write_errors, write_json
+from tfxc.core.files import write_errors, write_json
 from tfxc.core.locks import scratch_folder
+from tfxc.core.reading import checksum
 from tfxc.ops.tensorflow_files import os_errors
 from tfxc.training.strategies import from_all_workers
 

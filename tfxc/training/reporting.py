@@ -7,14 +7,9 @@ import sys
 import tensorflow as tf
 
 from tfxc.core.escaping import json_text, one_line
-from tfxc.core.files import (
-    atomic_file,
-    existing_file,
-    read_errors,
-    read_json_lines,
-    write_errors,
-)
+from tfxc.core.files import atomic_file, write_errors
 from tfxc.core.progress import Progress
+from tfxc.core.reading import existing_file, read_errors, read_json_lines
 
 
 class Reporter:

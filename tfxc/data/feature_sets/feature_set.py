@@ -15,7 +15,7 @@ import numpy as np
 
 from tfxc.core import checksums
 from tfxc.core.errors import DataError, MachineError
-from tfxc.core.files import read_errors
+from tfxc.core.reading import read_errors
 from tfxc.data.row_writer import read_progress, unfinished_files
 
 FEATURES, LABELS = "features.npy", "labels.npy"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import existing_file
+from tfxc.core.reading import existing_file
 from tfxc.core.settings import MAX_LINE_BYTES, DataSettings
 from tfxc.data.formats.base import Reader
 from tfxc.data.parsing.candidate import Candidate

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-from tfxc.core.files import existing_file
+from tfxc.core.reading import existing_file
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
 from tfxc.data.parsing.candidate import Candidate

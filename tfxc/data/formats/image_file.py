@@ -1,6 +1,6 @@
 """Single image files."""
 
-from tfxc.core.files import read_errors
+from tfxc.core.reading import read_errors
 from tfxc.data.formats.base import EncodedImageReader
 from tfxc.data.kinds import IMAGE
 from tfxc.data.parsing.candidate import IMAGE_SUFFIXES

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import existing_file, read_errors
+from tfxc.core.reading import existing_file, read_errors
 from tfxc.data.formats.base import EncodedImageReader
 from tfxc.data.kinds import IMAGE
 from tfxc.data.parsing.candidate import IMAGE_SUFFIXES

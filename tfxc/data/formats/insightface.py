@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from tfxc.core.errors import DataError
-from tfxc.core.files import existing_file, read_errors
+from tfxc.core.reading import existing_file, read_errors
 from tfxc.data.formats.base import EncodedImageReader
 from tfxc.data.parsing.lines import Lines
 from tfxc.data.parsing.recordio import read_record, record_error, unpack_image

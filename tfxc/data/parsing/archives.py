@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 from tfxc.core.errors import DataError
-from tfxc.core.files import archive_errors
+from tfxc.core.reading import archive_errors
 
 #: Endings of the names of tar archives.
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")

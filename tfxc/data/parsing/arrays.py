@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 
 from tfxc.core.errors import DataError
-from tfxc.core.files import archive_errors
+from tfxc.core.reading import archive_errors
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.parsing.lines import BLOCK_BYTES, line_too_long
 

@@ -6,7 +6,7 @@ import lzma
 from pathlib import Path
 
 from tfxc.core.errors import DataError
-from tfxc.core.files import archive_errors, damaged_archive, existing_file, read_errors
+from tfxc.core.reading import archive_errors, damaged_archive, existing_file, read_errors
 from tfxc.core.settings import MAX_LINE_BYTES
 
 _DECOMPRESSORS = {".gz": gzip.open, ".xz": lzma.open}

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
+from tfxc.ops.csr import bounds_of
 
 
 def bags_of_lines(lines, places, num_features):
@@ -29,7 +30,7 @@ def bags_of_lines(lines, places, num_features):
     ids = np.fromiter(itertools.chain.from_iterable(ids for ids, _ in rows), np.int32)
     values = np.fromiter(itertools.chain.from_iterable(v for _, v in rows), np.float32)
     width = int(ids.max(initial=-1)) + 1 if num_features is None else num_features
-    indptr = np.concatenate([[0], np.cumsum(counts)])
+    indptr = bounds_of(counts)
     matrix = scipy.sparse.csr_matrix((values, ids, indptr), (len(rows), width))
     matrix.sum_duplicates()
     return matrix

@@ -12,15 +12,10 @@ import scipy.sparse
 
 from tfxc.core.arguments import COUNT, OneOf, Whole, check_values
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import (
-    atomic_folder,
-    read_array,
-    read_json,
-    read_text,
-    write_array,
-    write_json,
-)
+from tfxc.core.files import write_array, write_json
+from tfxc.core.ownership import atomic_folder
 from tfxc.core.progress import Progress
+from tfxc.core.reading import read_array, read_json, read_text
 from tfxc.core.registry import nearest
 from tfxc.data.kinds import SPARSE
 from tfxc.ops.text.token_patterns import TokenPattern

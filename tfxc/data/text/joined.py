@@ -8,7 +8,8 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import atomic_folder, write_json
+from tfxc.core.files import write_json
+from tfxc.core.ownership import atomic_folder
 from tfxc.data.kinds import JOINED
 from tfxc.data.text.base import FILE_VERSION, Learner, build_of, fitted, load_of
 from tfxc.data.text.names import BAGS, TOKENS

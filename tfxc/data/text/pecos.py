@@ -15,7 +15,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import read_json, read_text
+from tfxc.core.reading import read_json, read_text
 from tfxc.data.text.base import Learner, TextFeatures, check_ngram_range, read_terms
 from tfxc.data.text.terms import TermCounter
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from tfxc.core.arguments import Whole, checked
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import atomic_folder, write_json
+from tfxc.core.files import write_json
+from tfxc.core.ownership import atomic_folder
 from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, Learner, fitted
 from tfxc.data.text.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without

@@ -9,7 +9,9 @@ import numpy as np
 
 from tfxc.core.arguments import COUNT, OneOf, check_values, checked
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import atomic_folder, read_text, write_json
+from tfxc.core.files import write_json
+from tfxc.core.ownership import atomic_folder
+from tfxc.core.reading import read_text
 from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, Learner, fitted
 from tfxc.data.text.terms import TermCounter

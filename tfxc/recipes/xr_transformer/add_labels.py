@@ -14,7 +14,8 @@ import scipy.sparse
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import copy_folder, read_json
+from tfxc.core.files import copy_folder
+from tfxc.core.reading import read_json
 from tfxc.data.manifest import Manifest, fingerprints_of
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa

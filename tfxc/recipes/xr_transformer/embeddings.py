@@ -7,8 +7,8 @@ import scipy.sparse
 from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import DataError
-from tfxc.core.files import checksum
 from tfxc.core.progress import Progress
+from tfxc.core.reading import checksum
 from tfxc.data.manifest import MANIFEST_FILE
 from tfxc.data.row_writer import RowWriter
 from tfxc.runs.writer import WEIGHTS

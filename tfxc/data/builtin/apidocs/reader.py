@@ -19,8 +19,10 @@ import joblib
 from tfxc.core.cache import cache_of
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import atomic_folder, read_json, write_json
+from tfxc.core.files import write_json
+from tfxc.core.ownership import atomic_folder
 from tfxc.core.progress import Progress
+from tfxc.core.reading import read_json
 from tfxc.data.builtin.apidocs.documents import documents_of_file
 from tfxc.data.formats.base import TextReader
 from tfxc.data.formats.jsonl import JSONLines

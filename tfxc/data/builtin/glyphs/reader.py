@@ -14,8 +14,10 @@ import scipy
 from tfxc.core.cache import cache_of
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import atomic_folder, read_array, read_json, write_array, write_json
+from tfxc.core.files import write_array, write_json
+from tfxc.core.ownership import atomic_folder
 from tfxc.core.progress import Progress
+from tfxc.core.reading import read_array, read_json
 from tfxc.data.builtin.glyphs.drawing import draw, seed_of
 from tfxc.data.builtin.glyphs.faces import (
     FACES,

@@ -1,0 +1,208 @@
+"""Files read with clear errors: missing, damaged or unreadable, in one line that names them."""
+
+import contextlib
+import errno
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import stat
+import tarfile
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+
+from tfxc.core.errors import DataError, MachineError, UserError
+
+#: Of system errors: a path that leads to no file is wrong input; any other failure to read is the
+#: machine's.
+NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR}
+_MALFORMED = (
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RecursionError,
+    SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+_JSON_NAMES = {dict: "object", list: "list", int: "number"}
+_DAMAGED_ARCHIVE = (
+    EOFError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def existing_file(path, *, fix="check the path", error=DataError):
+    """``path`` as a ``Path``, which has to lead to a regular file (a pipe would wait for ever).
+
+    Args:
+        path: the file.
+        fix: what the message recommends.
+        error: the kind of ``UserError``.
+
+    Raises:
+        UserError: of that kind: there is none, or a folder or something else is in its place.
+    """
+    path = Path(path)
+    with read_errors(path, fix=fix, error=error):
+        kind = stat.S_IFMT(path.stat().st_mode)
+    if kind != stat.S_IFREG:
+        found = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe"}.get(kind, "a device")
+        raise error(f"a file expected, found {found}", where=path, fix=fix)
+    return path
+
+
+@contextlib.contextmanager
+def read_errors(path, *, fix="check the path", error=DataError):
+    """Turns what reading and parsing a file raises into one clear line.
+
+    Args:
+        path: the file, for the message.
+        fix: what the message recommends.
+        error: the kind of ``UserError``.
+
+    Raises:
+        UserError: of that kind: the file is missing, or its content is damaged.
+        MachineError: the file is there and cannot be read.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as problem:
+        if problem.errno in NO_FILE:
+            found = os.strerror(problem.errno).lower()
+            found = "no such file" if problem.errno == errno.ENOENT else found
+            raise error(found, where=path, fix=fix) from problem
+        if problem.errno is None:  # NumPy's and HDF5's of a malformed file
+            raise _damaged(path, problem, fix, error) from problem
+        raise _unreadable(path, problem) from problem
+    except _MALFORMED as problem:
+        raise _damaged(path, problem, fix, error) from problem
+
+
+@contextlib.contextmanager
+def archive_errors(path):
+    """Turns what a damaged ``.gz``, ``.xz``, ``.npz`` or ``.tar`` raises into a DataError.
+
+    Other errors pass: what is in the archive is its reader's to judge.
+
+    Raises:
+        DataError: naming ``path``.
+        MachineError: the file cannot be read.
+    """
+    try:
+        yield
+    except _DAMAGED_ARCHIVE as error:
+        raise damaged_archive(path, str(error)) from error
+    except OSError:
+        with read_errors(path):
+            raise
+
+
+def damaged_archive(path, reason):
+    """The DataError of a damaged archive or compressed file."""
+    return DataError(
+        f"the compressed file is truncated or damaged ({reason})",
+        where=path,
+        fix="copy or download it again",
+    )
+
+
+def read_text(path, *, fix="check the path", error=DataError):
+    """The content of a file in UTF-8.
+
+    Args:
+        path, fix, error: as of ``read_errors``.
+
+    Raises:
+        UserError, MachineError: as ``read_errors``.
+    """
+    with read_errors(path, fix=fix, error=error):
+        return existing_file(path, fix=fix, error=error).read_text(encoding="utf-8")
+
+
+def read_json(path, *, fix="check the path", error=DataError, kind=dict):
+    """The value in a JSON file.
+
+    Args:
+        path, fix, error: as of ``read_errors``.
+        kind: type the value has to have.
+
+    Raises:
+        UserError, MachineError: as ``read_errors``, and the value is of another type.
+    """
+    text = read_text(path, fix=fix, error=error)
+    with read_errors(path, fix=fix, error=error):
+        value = json.loads(text)
+        if not isinstance(value, kind):
+            name = _JSON_NAMES.get(kind, "value of another type")
+            raise TypeError(f"a JSON {name} expected, found {text[:40]!r}")
+        return value
+
+
+def read_json_lines(path, *, fix="check the path", error=DataError):
+    """Objects of a file with one on each line; a last line that a kill cut short is left out.
+
+    Args:
+        path, fix, error: as of ``read_errors``.
+
+    Returns:
+        list of dicts.
+
+    Raises:
+        UserError, MachineError: as ``read_errors``; a damaged line is named.
+    """
+    *lines, cut_short = read_text(path, fix=fix, error=error).split("\n")
+    found = []
+    for number, line in enumerate(lines, 1):
+        with read_errors(f"{path}:{number}", fix=fix, error=error):
+            value = json.loads(line)
+            if not isinstance(value, dict):
+                raise TypeError(f"a JSON object expected, found {line[:40]!r}")
+            found.append(value)
+    with contextlib.suppress(ValueError):
+        value = json.loads(cut_short)
+        found += [value] if isinstance(value, dict) else []
+    return found
+
+
+def read_array(path, *, fix="check the path", error=DataError, mapped=False):
+    """The array of an ``.npy`` file; Python objects are refused.
+
+    Args:
+        path, fix, error: as of ``read_errors``.
+        mapped: leave it on the disk and map it, read only.
+
+    Raises:
+        UserError, MachineError: as ``read_errors``.
+    """
+    import numpy as np
+
+    with read_errors(path, fix=fix, error=error):
+        path = existing_file(path, fix=fix, error=error)
+        with open(path, "rb") as stream:
+            np.lib.format.read_magic(stream)  # else NumPy takes it for a pickle
+        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+
+
+def _damaged(path, problem, fix, error):
+    reason = str(problem).strip().splitlines() or [type(problem).__name__]
+    if isinstance(problem, UnicodeDecodeError):
+        reason = [f"text in UTF-8 expected, byte {problem.start:,} is none"]
+    return error(f"damaged or of another kind ({reason[0][:200]})", where=path, fix=fix)
+
+
+def _unreadable(path, problem):
+    return MachineError(
+        f"cannot read: {os.strerror(problem.errno).lower()}",
+        where=path,
+        fix="check the disk and the permissions of the file and its folders",
+    )
+
+
+def checksum(path):
+    """SHA-256 of a file as a hexadecimal string, read in blocks.
+
+    Raises:
+        DataError, MachineError: as ``read_errors``.
+    """
+    with read_errors(path), open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
