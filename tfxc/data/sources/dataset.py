@@ -38,7 +38,7 @@ def training_dataset(
     """Training batches of the steps ``start_step`` to ``start_step + num_steps - 1``.
 
         The global batch of a step is cut into ``micro_batches`` equal contiguous slices and each of
-        them into the parts of ``share``. The elements are ordered by step, then micro-batch, then part.
+        them into the parts of ``share``. The elements are ordered by step, micro-batch, part.
 
         Args:
             source: a ``Source``.
@@ -55,8 +55,8 @@ def training_dataset(
 
         Returns:
             tf.data.Dataset: ``num_steps · micro_batches · share.count`` batches, see
-            docs/architecture.md, "Rows and batches", of ``batch_size / (micro_batches · share.parts)``
-            examples.
+            docs/architecture.md, "Rows and batches", of ``batch_size / (micro_batches ·
+            share.parts)`` examples.
 
         Raises:
             ConfigError: the batch size is no multiple of ``micro_batches · share.parts``, the parts
