@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-_held = set()  # lock files of this process
+_held: set = set()  # lock files of this process
 # File systems without locks say one of these.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 

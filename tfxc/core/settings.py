@@ -191,7 +191,7 @@ class TrainingSettings(_Section):
     """
 
     batch_size: Positive = 256
-    epochs: float = pydantic.Field(10, gt=0, le=1e9)
+    epochs: float = pydantic.Field(default=10, gt=0, le=1e9)
     optimizer: Method = Method(name="adam")
     schedule: Method = Method(name="constant")
     augmentation: list[Method] = []
@@ -275,7 +275,7 @@ class Config(_Section):
     """
 
     about: About = About()
-    seed: int = pydantic.Field(0, ge=0, lt=2**32)
+    seed: int = pydantic.Field(default=0, ge=0, lt=2**32)
     run: str
     data: DataSettings
     encoder: Method | None = None

@@ -22,8 +22,9 @@ LABEL_COUNTS_FILE = "label_counts.npy"
 TEXT_FEATURES_FOLDER = "text_features"
 AGAIN = "run prepare again with --force"
 # What a model has to know of the data before it can be built.
-DIMENSIONS = ("num_features", "num_labels", "feature_kind", "image_shape", "text_features")
-DIMENSIONS += ("vocabulary_size",)
+DIMENSIONS = (
+    "num_features", "num_labels", "feature_kind", "image_shape", "text_features", "vocabulary_size",
+)  # fmt: skip
 
 
 def fingerprint(settings):

@@ -66,7 +66,7 @@ class ClusterTree:
             return NotImplemented
         return self.sizes == other.sizes and all(map(np.array_equal, self.parents, other.parents))
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # mutable, so not hashable
 
     def matrix(self, level):
         """C_t, float32 CSR (nodes of the level, nodes above): a 1 at each node's parent."""

@@ -145,7 +145,7 @@ class Metric:
         {'P@1': 0.8, 'P@3': 0.6}
     """
 
-    names = ()
+    names: tuple[str, ...] = ()
     min_predictions = 1
     larger_is_better = True
     is_share = True

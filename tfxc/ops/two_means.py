@@ -14,7 +14,7 @@ from tfxc.core.threads import thread_count
 try:
     from tfxc.ops import _two_means
 except ImportError:  # not built: NumPy does the work
-    _two_means = None
+    _two_means = None  # type: ignore[assignment]
 
 
 def has_native():

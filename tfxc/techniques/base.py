@@ -32,7 +32,7 @@ class Technique:
     data_dependent_arguments: tuple[str, ...] = ()
     variables_to_save = ()
     trainable_variables = ()
-    role = None
+    role: str | None = None
     losses = None
 
     def begin(self, steps_per_epoch, total_steps):

@@ -17,7 +17,7 @@ class Labels(NamedTuple):
     """One label id per example, int32 (n,); how many there are; their names or None."""
 
     ids: np.ndarray
-    count: int
+    count: int  # type: ignore[assignment]  # in place of the method of a tuple
     names: list | None
 
 

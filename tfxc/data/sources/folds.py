@@ -20,7 +20,7 @@ class Fold(NamedTuple):
     """
 
     number: int
-    count: int
+    count: int  # type: ignore[assignment]  # in place of the method of a tuple
     seed: int = 0
 
     def num_outside(self, num_examples):

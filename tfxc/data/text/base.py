@@ -81,7 +81,7 @@ class TextFeatures(abc.ABC):
         blocks: where blocks of columns that are scaled on their own begin, but for the first.
     """
 
-    name = None
+    name: str | None = None
     kind = SPARSE
     num_features = None
     blocks = ()

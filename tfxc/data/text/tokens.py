@@ -63,7 +63,7 @@ class TokenFeatures(abc.ABC):
         ConfigError: an argument has an impossible value.
     """
 
-    name = None
+    name: str | None = None
     kind = TOKENS
     num_features = None
     idf = None

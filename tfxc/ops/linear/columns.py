@@ -5,7 +5,7 @@ import numpy as np
 try:
     from tfxc.ops.linear import _linear_solver
 except ImportError:  # not built: nothing needs them
-    _linear_solver = None
+    _linear_solver = None  # type: ignore[assignment]
 
 _ROWS = 1024  # examples whose norms are computed at once
 

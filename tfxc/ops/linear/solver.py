@@ -25,7 +25,7 @@ from tfxc.ops.linear.columns import Columns, cache_aligned
 try:
     from tfxc.ops.linear import _linear_solver
 except ImportError:  # not built: scikit-learn does the work
-    _linear_solver = None
+    _linear_solver = None  # type: ignore[assignment]
 
 LOSSES = ("squared-hinge", "hinge")
 _LANES = 16

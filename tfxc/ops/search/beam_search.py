@@ -21,7 +21,7 @@ from tfxc.ops.search.chunked_layer import check_layer, index_of
 try:
     from tfxc.ops.search import _beam_search, _chunk_index  # noqa: F401  (both or none)
 except ImportError:  # not built: the NumPy path does the work
-    _beam_search = None
+    _beam_search = None  # type: ignore[assignment]
 
 ORDERS = ("score", "index")
 

@@ -16,7 +16,7 @@ from tfxc.ops.csr import bounds_of
 try:
     from tfxc.ops.search import _chunk_index
 except ImportError:  # not built: nothing needs an index
-    _chunk_index = None
+    _chunk_index = None  # type: ignore[assignment]
 
 _TYPES = {
     "children": (np.int32,),

@@ -8,7 +8,7 @@ from tfxc.ops.search.gather_numpy import AGGREGATES, sorted_best
 try:
     from tfxc.ops.search import _gather, _walk
 except ImportError:  # not built: the NumPy path does the work
-    _gather = _walk = None
+    _gather = _walk = None  # type: ignore[assignment]
 
 _SMALLEST_PART = 4096  # classes below which another thread does not pay
 _NO_CLASS = np.iinfo(np.int32).max

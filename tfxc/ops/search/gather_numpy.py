@@ -86,7 +86,7 @@ def walk(bucket_scores, lookups, inverse, k, aggregate, budget):
     for row, example in enumerate(bucket_scores):
         found = _walk_example(example, lookups, inverse, k, aggregate, budget)
         if found is not None:
-            ids[row], scores[row], done[row] = *found, True
+            (ids[row], scores[row]), done[row] = found, True
     return ids, scores, done
 
 

@@ -26,7 +26,7 @@ class Optimizer(tf.Module):
         rates: ``RateFactors`` of single weights.
     """
 
-    slot_names = ()
+    slot_names: tuple[str, ...] = ()
     lazy = True
     coupled = False  # whether the decay is a part of the gradient
 
