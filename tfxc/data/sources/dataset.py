@@ -25,7 +25,7 @@ class Share(NamedTuple):
 
     parts: int = 1
     first: int = 0
-    count: int  # type: ignore[assignment]  # in place of the method of a tuple
+    count: int = 1  # type: ignore[assignment]  # in place of the method of a tuple
 
 
 ALL = Share()
