@@ -142,7 +142,8 @@ def digest_of_run(checkout, folder, name):
     run = folder / name
     predicted = call(checkout, "predict", "--run", str(run), str(folder / "dev.jsonl"), "--k", "5")
     found = hashlib.sha256(predicted)
-    dev = json.loads((run / "summary.json").read_text("utf-8")).get("dev", {})
+    summary = run / "summary.json"  # repetitions have their own
+    dev = json.loads(summary.read_text("utf-8")).get("dev", {}) if summary.exists() else {}
     found.update(json.dumps({key: dev[key] for key in sorted(dev) if "P@" in key}).encode())
     for digest in sorted(array_digests(run)):
         found.update(digest)

@@ -17,8 +17,6 @@ SECTIONS_OF_CONFIGS = {
 }  # fmt: skip
 WITH_MANY_PARAMETERS = {
     "LayerKernels.search_together": "stands in for a compiled kernel and has its signature",
-    "Rows.__init__": "an array for each kind of features, until a kind is an object",
-    "training_dataset": "the same",
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 EVERYTHING = python_files("tfxc", "tests", "tools", "benchmarks", "examples")

@@ -123,7 +123,12 @@ def _parser():
         help="concatenated, or alpha PIFA + (1 - alpha) label features (default: concat)",
     )
     data.add_argument("--alpha", type=cli.number, help="default: 0.5")
-    tree = options.add_argument_group("tree")
+    options.add_argument("--output", required=True, metavar="FILE", help="where to write, .npz")
+    _add_tree_options(options.add_argument_group("tree"))
+    return options
+
+
+def _add_tree_options(tree):
     tree.add_argument("--nr-splits", type=cli.positive, default=16, help="children of a node")
     tree.add_argument(
         "--min-codes",
@@ -148,8 +153,6 @@ def _parser():
     )  # fmt: skip
     tree.add_argument("--seed", type=cli.seed, default=0, help="of the first centres (default: 0)")
     tree.add_argument("--threads", type=cli.positive, help="default: all cores")
-    options.add_argument("--output", required=True, metavar="FILE", help="where to write, .npz")
-    return options
 
 
 if __name__ == "__main__":

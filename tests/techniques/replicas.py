@@ -18,7 +18,7 @@ from tests.techniques.matching import model as attention_model
 from tests.techniques.one_step import IDS, LABELS, bag_model, text_model
 from tfxc.core import registry
 from tfxc.core.config import TrainingSettings
-from tfxc.data.sources.dataset import training_dataset
+from tfxc.data.sources.dataset import Share, training_dataset
 from tfxc.recipes.distill.objective import Tempering
 from tfxc.training.optimization.optimizers import SGD
 from tfxc.training.optimization.rates import RateFactors
@@ -40,7 +40,7 @@ def bags(accumulate, parts, first_part, here):
     """Batches of a set of bags."""
     return training_dataset(
         tiny_source(), batch_size=BATCH, seed=0, num_steps=STEPS, micro_batches=accumulate,
-        parts=parts, first_part=first_part, num_parts_here=here,
+        share=Share(parts, first_part, here),
     )  # fmt: skip
 
 

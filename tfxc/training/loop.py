@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfxc.core import registry
 from tfxc.core.errors import NonFiniteLossError
 from tfxc.data.images.augmentation import build_augmentation
-from tfxc.data.sources.dataset import training_dataset
+from tfxc.data.sources.dataset import Share, training_dataset
 from tfxc.training.arithmetic import arithmetic, changes_of_arithmetic
 from tfxc.training.checkpoints import Checkpoints
 from tfxc.training.interrupts import Stopped, StopSignals
@@ -167,9 +167,7 @@ class Trainer:
                 start_step=start,
                 num_steps=self.total_steps - start,
                 micro_batches=self.settings.accumulate,
-                parts=replicas,
-                first_part=here * (context.input_pipeline_id if context else 0),
-                num_parts_here=here,
+                share=Share(replicas, here * (context.input_pipeline_id if context else 0), here),
                 augmentation=self.augmentation,
             )
 

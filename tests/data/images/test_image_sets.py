@@ -19,7 +19,7 @@ from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import prepare
 from tfxc.data.records import tfrecord
 from tfxc.data.rows import Rows
-from tfxc.data.sources.dataset import training_dataset
+from tfxc.data.sources.dataset import Share, training_dataset
 from tfxc.data.sources.shards import ArraySource, ShardSource
 
 KIND_OF = {"pixels": IMAGE, "encoded": ENCODED}
@@ -130,8 +130,8 @@ class TestBatches:
 
     def test_parts_of_micro_batches_join_to_the_batch(self, store, methods):
         whole = self.batches(store, methods)
-        parts = [self.batches(store, methods, micro_batches=2, parts=3, first_part=first,
-                              num_parts_here=here) for first, here in ((0, 1), (1, 2))]  # fmt: skip
+        parts = [self.batches(store, methods, micro_batches=2, share=Share(3, first, here))
+                 for first, here in ((0, 1), (1, 2))]  # fmt: skip
         for step in range(4):
             found = [
                 part

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.data.prepared import dense_rows, numbered_rows, prepared
 from tfxc.core.errors import ConfigError
-from tfxc.data.sources.dataset import training_dataset
+from tfxc.data.sources.dataset import Share, training_dataset
 from tfxc.data.sources.shards import ArraySource, ShardSource
 
 
@@ -29,8 +29,8 @@ def test_elements_are_the_sources_batches(rows):
 def test_order_is_step_then_micro_batch_then_local_part():
     source = ArraySource(numbered_rows(37))
     found = training_dataset(
-        source, batch_size=24, seed=1, start_step=5, num_steps=2, micro_batches=2, parts=4,
-        first_part=1, num_parts_here=2,
+        source, batch_size=24, seed=1, start_step=5, num_steps=2, micro_batches=2,
+        share=Share(4, 1, 2),
     )  # fmt: skip
     expected = []
     for step in (5, 6):
@@ -45,7 +45,7 @@ def test_workers_together_have_each_example_of_the_step_once():
     seen = []
     for first in (0, 2):
         data = training_dataset(
-            source, batch_size=40, seed=0, num_steps=1, parts=4, first_part=first, num_parts_here=2
+            source, batch_size=40, seed=0, num_steps=1, share=Share(4, first, 2)
         )
         seen += [index for batch in data for index in batch["example_index"].numpy().tolist()]
     assert sorted(seen) == list(range(40))
@@ -87,10 +87,10 @@ def test_windows_are_read_below_tf_data_without_deadlock(tmp_path):
 def test_impossible_requests_are_refused():
     source = ArraySource(numbered_rows(9))
     with pytest.raises(ConfigError, match=r"batch_size: .*multiple of 4 .*found 10"):
-        training_dataset(source, batch_size=10, seed=0, num_steps=1, micro_batches=2, parts=2)
-    with pytest.raises(ConfigError, match="parts between 0 and 1 expected, found 2 from 1"):
         training_dataset(
-            source, batch_size=4, seed=0, num_steps=1, parts=2, first_part=1, num_parts_here=2
+            source, batch_size=10, seed=0, num_steps=1, micro_batches=2, share=Share(2)
         )
+    with pytest.raises(ConfigError, match="parts between 0 and 1 expected, found 2 from 1"):
+        training_dataset(source, batch_size=4, seed=0, num_steps=1, share=Share(2, 1, 2))
     with pytest.raises(ConfigError, match="found an empty one"):
         training_dataset(ArraySource(numbered_rows(0)), batch_size=4, seed=0, num_steps=1)

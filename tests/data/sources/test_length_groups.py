@@ -8,7 +8,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.data.kinds import TOKENS
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource, length_groups
-from tfxc.data.sources.dataset import training_dataset
+from tfxc.data.sources.dataset import Share, training_dataset
 from tfxc.data.sources.folds import Fold
 
 COUNT, BATCH = 531, 8  # no multiple of each other
@@ -65,7 +65,7 @@ def test_a_resumed_training_gets_the_same_micro_batches(fold):
         source.group_by_length(BATCH)
         return training_dataset(
             source, batch_size=BATCH, seed=3, start_step=start, num_steps=120 - start,
-            micro_batches=2, parts=2, num_parts_here=2,
+            micro_batches=2, share=Share(2, count=2),
         )  # fmt: skip
 
     def arrays(start):

@@ -1,5 +1,7 @@
 """Batches of a source as a ``tf.data.Dataset``: one fetch per batch, no Python per example."""
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, UserError
@@ -9,34 +11,51 @@ from tfxc.data.sources.base import part_size
 
 # One fetch takes a fraction of a millisecond; more calls would only compete for the same lock.
 _PARALLEL_FETCHES = 2
+_PREFETCH = 4  # batches kept ready
+
+
+class Share(NamedTuple):
+    """What one process gets of each micro-batch, which is cut into equal contiguous parts.
+
+    Attributes:
+        parts: into how many, one per replica.
+        first: number of the first that is delivered here.
+        count: how many are.
+    """
+
+    parts: int = 1
+    first: int = 0
+    count: int = 1
+
+
+ALL = Share()
 
 
 def training_dataset(
-    source, *, batch_size, seed, num_steps, start_step=0, micro_batches=1, parts=1, first_part=0,
-    num_parts_here=1, prefetch=4, augmentation=None,
+    source, *, batch_size, seed, num_steps, start_step=0, micro_batches=1, share=ALL,
+    augmentation=None,
 ):  # fmt: skip
     """Training batches of the steps ``start_step`` to ``start_step + num_steps - 1``.
 
     The global batch of a step is cut into ``micro_batches`` equal contiguous slices and each of
-    them into ``parts`` (one per replica). The elements are ordered by step, then micro-batch, then
-    part; only the parts ``first_part`` to ``first_part + num_parts_here - 1`` are delivered.
+    them into the parts of ``share``. The elements are ordered by step, then micro-batch, then part.
 
     Args:
         source: a ``Source``.
         batch_size: examples of a step over all micro-batches and replicas.
         seed: of the order of the examples.
         num_steps: how many steps to deliver.
-        prefetch: elements kept ready.
+        share: ``Share`` of this process.
         augmentation: ``tfxc.data.images.augmentation.Augmentation`` of images, or None.
 
     Returns:
-        tf.data.Dataset: ``num_steps · micro_batches · num_parts_here`` batches, see
-        docs/architecture.md, "Rows and batches", of ``batch_size / (micro_batches · parts)``
+        tf.data.Dataset: ``num_steps · micro_batches · share.count`` batches, see
+        docs/architecture.md, "Rows and batches", of ``batch_size / (micro_batches · share.parts)``
         examples.
 
     Raises:
-        ConfigError: the batch size is no multiple of ``micro_batches · parts``, the parts wanted
-            here do not exist, or the source is empty.
+        ConfigError: the batch size is no multiple of ``micro_batches · share.parts``, the parts
+            wanted here do not exist, or the source is empty.
 
     Example:
         >>> from tfxc.data.rows import Rows
@@ -46,10 +65,11 @@ def training_dataset(
         >>> len(batches)
         3
     """
+    parts, first_part, num_parts_here = share
     if first_part < 0 or num_parts_here < 1 or first_part + num_parts_here > parts:
         raise ConfigError(
             f"parts between 0 and {parts - 1} expected, found {num_parts_here} from {first_part}",
-            where="num_parts_here",
+            where="share",
         )
     if not source.num_examples:
         raise ConfigError("a source with examples expected, found an empty one", where="data")
@@ -83,7 +103,7 @@ def training_dataset(
     if augmentation is not None:
         numbered = tf.data.Dataset.zip(elements, batches)
         batches = numbered.map(finish, tf.data.AUTOTUNE, deterministic=True)
-    return _finished(batches, prefetch)
+    return _finished(batches)
 
 
 def _batch(source, *position, **part):
@@ -112,9 +132,9 @@ def _typed(fetch, number, signature):
     return tf.nest.pack_sequence_as(signature, tensors)
 
 
-def _finished(batches, prefetch):
+def _finished(batches):
     options = tf.data.Options()
     options.deterministic = True
     # The parts are cut by the caller's arguments; a strategy must not cut them once more.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return batches.prefetch(prefetch).with_options(options)
+    return batches.prefetch(_PREFETCH).with_options(options)
