@@ -37,38 +37,34 @@ def training_dataset(
 ):  # fmt: skip
     """Training batches of the steps ``start_step`` to ``start_step + num_steps - 1``.
 
-        The global batch of a step is cut into ``micro_batches`` equal contiguous slices and each of
-        them into the parts of ``share``. The elements are ordered by step, micro-batch, part.
+    The global batch of a step is cut into ``micro_batches`` equal contiguous slices and each of
+    them into the parts of ``share``. The elements are ordered by step, then micro-batch, then part.
 
-        Args:
-            source: a ``Source``.
-            batch_size: examples of a step over all micro-batches and replicas.
-            seed: of the order of the examples.
-            num_steps: how many steps to deliver.
-    <<<<<<< HEAD
-            prefetch: elements kept ready.
-            augmentation: ``tfxc.data.images.augmentation.Augmentation`` of images, or None.
-    =======
-            share: ``Share`` of this process.
-            augmentation: ``tfxc.data.images.augmenter.Augmentation`` of images, or None.
-    >>>>>>> f708f95 (training_dataset takes a Share; digests of runs without a summary of their own)
+    Args:
+        source: a ``Source``.
+        batch_size: examples of a step over all micro-batches and replicas.
+        seed: of the order of the examples.
+        num_steps: how many steps to deliver.
+        share: ``Share`` of this process.
+        augmentation: ``tfxc.data.images.augmentation.Augmentation`` of images, or None.
 
-        Returns:
-            tf.data.Dataset: ``num_steps · micro_batches · share.count`` batches, see
-            docs/architecture.md, "Rows and batches", of ``batch_size / (micro_batches ·
-            share.parts)`` examples.
+    Returns:
+        tf.data.Dataset: ``num_steps · micro_batches · share.count`` batches, see
+        docs/architecture.md, "Rows and batches", of ``batch_size / (micro_batches · share.parts)``
+        examples.
 
-        Raises:
-            ConfigError: the batch size is no multiple of ``micro_batches · share.parts``, the parts
-                wanted here do not exist, or the source is empty.
+    Raises:
+        ConfigError: the batch size is no multiple of ``micro_batches · share.parts``, the parts
+            wanted here do not exist, or the source is empty.
 
-        Example:
-            >>> from tfxc.data.rows import Rows
-            >>> from tfxc.data.sources.shards import ArraySource
-            >>> source = ArraySource(Rows.from_dense(tf.eye(4).numpy(), [[0], [1], [2], [3]]))
-            >>> batches = training_dataset(source, batch_size=2, seed=0, num_steps=3)
-            >>> len(batches)
-            3
+    Example:
+        >>> import numpy as np
+        >>> from tfxc.data.rows import Rows
+        >>> from tfxc.data.sources.shards import ArraySource
+        >>> source = ArraySource(Rows.from_dense(np.eye(4), [[0], [1], [2], [3]]))
+        >>> batches = training_dataset(source, batch_size=2, seed=0, num_steps=3)
+        >>> len(batches)
+        3
     """
     parts, first_part, num_parts_here = share
     if first_part < 0 or num_parts_here < 1 or first_part + num_parts_here > parts:
