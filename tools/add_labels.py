@@ -19,7 +19,7 @@ def main(argv=None):
     cli.add_trust_option(options)
     options.add_argument("run", metavar="RUN", help="run folder of a linear ranker")
     options.add_argument("--data", required=True, metavar="FILE", help="examples of the new labels")
-    cli.add_reader_options(options, "format of FILE where its name does not tell", "sep=,")
+    cli.add_reader_options(options, "format of FILE if its name does not show it", "sep=,")
     options.add_argument("--output", required=True, metavar="RUN2", help="the run folder to write")
     options.add_argument("--prepared", default="prepared", help="where prepared records are kept")
     options.add_argument(

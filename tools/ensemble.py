@@ -129,7 +129,7 @@ def _parser():
     source = options.add_mutually_exclusive_group()
     source.add_argument("--split", help="split of the runs' data (default: test, else dev)")
     source.add_argument("--data", metavar="FILE", help="any readable file instead of a split")
-    cli.add_reader_options(options, "format of FILE where its name does not tell", "sep=,")
+    cli.add_reader_options(options, "format of FILE if its name does not show it", "sep=,")
     options.add_argument(
         "--k", type=_ks, metavar="K,K", help="cut-offs, e.g. 1,3,5 (default: the first config's)"
     )

@@ -104,7 +104,7 @@ def _parser():
     cli.add_trust_option(options)
     options.add_argument("data", metavar="DATA", help="file, folder, shards or builtin:NAME")
     cli.add_reader_options(
-        options, "format of DATA where its name does not tell", "catalog=catalog.csv"
+        options, "format of DATA if its name does not show it", "catalog=catalog.csv"
     )
     encoder = options.add_mutually_exclusive_group(required=True)
     encoder.add_argument("--run", metavar="RUN", help="run folder")

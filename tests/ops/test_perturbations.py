@@ -2,19 +2,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfxc.ops.perturbations import RowOffset, offsets, read_rows
+from tfxc.ops.perturbations import RowPerturbation, perturbations, read_rows
 
 TABLE = np.arange(20, dtype=np.float32).reshape(10, 2)
 
 
 def test_only_the_rows_named_move():
     table, other = tf.Variable(TABLE), tf.Variable(TABLE)
-    offset = RowOffset(tf.constant([2, 7]), tf.constant([[0.5, 1.0], [-3.0, 0.0]]))
+    perturbation = RowPerturbation(tf.constant([2, 7]), tf.constant([[0.5, 1.0], [-3.0, 0.0]]))
     moved = TABLE.copy()
     moved[2] += [0.5, 1.0]
     moved[7] += [-3.0, 0.0]
     ids = np.array([[7, 2, 0], [9, 2, 8]])
-    with offsets([(table, offset)]):
+    with perturbations([(table, perturbation)]):
         np.testing.assert_array_equal(read_rows(table, ids), moved[ids])
         np.testing.assert_array_equal(read_rows(other, ids), TABLE[ids])
     np.testing.assert_array_equal(read_rows(table, ids), TABLE[ids])
@@ -23,7 +23,7 @@ def test_only_the_rows_named_move():
 
 def test_offsets_end_with_an_error():
     table = tf.Variable(TABLE)
-    with pytest.raises(KeyError), offsets([(table, RowOffset(None, tf.ones((10, 2))))]):
+    with pytest.raises(KeyError), perturbations([(table, RowPerturbation(None, tf.ones((10, 2))))]):
         assert read_rows(table, [0]).numpy().tolist() == [[1, 2]]
         raise KeyError
     assert read_rows(table, [0]).numpy().tolist() == [[0, 1]]
@@ -31,22 +31,25 @@ def test_offsets_end_with_an_error():
 
 def test_no_ids():
     table = tf.Variable(TABLE)
-    empty = RowOffset(tf.zeros((0,), tf.int32), tf.zeros((0, 2)))
-    with offsets([(table, empty)]):
+    empty = RowPerturbation(tf.zeros((0,), tf.int32), tf.zeros((0, 2)))
+    with perturbations([(table, empty)]):
         assert read_rows(table, tf.zeros((0,), tf.int32)).shape == (0, 2)
 
 
 def test_gradient_of_the_table_and_its_rows():
     table, ids = tf.Variable(TABLE), np.array([[7, 2, 0], [9, 2, 8]])
     factors = tf.constant(np.arange(12.0).reshape(2, 3, 2), tf.float32)
-    with tf.GradientTape() as tape, offsets([(table, RowOffset(None, tf.ones((10, 2))))]):
+    with (
+        tf.GradientTape() as tape,
+        perturbations([(table, RowPerturbation(None, tf.ones((10, 2))))]),
+    ):
         loss = tf.reduce_sum(read_rows(table, ids) ** 2 * factors)
     gradient = tape.gradient(loss, table)
     dense = np.zeros_like(TABLE)
     np.add.at(dense, ids, 2 * (TABLE + 1)[ids] * factors.numpy())
-    found = RowOffset.from_gradient(gradient)
+    found = RowPerturbation.from_gradient(gradient)
     assert found.rows.numpy().tolist() == [0, 2, 7, 8, 9]
     np.testing.assert_allclose(found.values, dense[found.rows])
-    more = RowOffset.from_gradient(gradient, tf.constant([0, 1, 2, 7, 8, 9]))
+    more = RowPerturbation.from_gradient(gradient, tf.constant([0, 1, 2, 7, 8, 9]))
     np.testing.assert_allclose(more.values, dense[more.rows])
-    assert RowOffset.from_gradient(tf.constant(dense)).rows is None
+    assert RowPerturbation.from_gradient(tf.constant(dense)).rows is None

@@ -135,7 +135,7 @@ def test_the_log_says_how_many_rows_taught_nothing(tmp_path):
         **SOX,
         training={"epochs": 0.1},
     )
-    assert trainer.model.objective.figures() == {"rows_without_rival": 1234}
+    assert trainer.model.objective.logged_metrics() == {"rows_without_rival": 1234}
     text = (tmp_path / "run/log.txt").read_text()
     assert "objective Sox: 1,234 rows taught nothing, as all labels of their batch" in text
 

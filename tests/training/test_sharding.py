@@ -33,7 +33,7 @@ import numpy as np
 import tensorflow as tf
 from tests import tiny
 from tests.training.test_resume import Killed, dies_after
-from tfxc.ops.distributed.cross_replica import Across, labels_everywhere
+from tfxc.ops.distributed.cross_replica import CrossReplica, labels_everywhere
 from tfxc.runs.folder import RunFolder
 folder, run = Path(sys.argv[1]), sys.argv[2]
 changes, last = json.loads(sys.argv[3]), int(sys.argv[4])
@@ -51,9 +51,9 @@ if run == "mirrored":
     @tf.function
     def gathered():
         def on_replica():
-            number = Across().number
+            number = CrossReplica().number
             labels = tf.fill([2, 1 + number], number)
-            return labels_everywhere(labels), Across().gather_labels(labels)
+            return labels_everywhere(labels), CrossReplica().gather_labels(labels)
         return trainer.strategy.run(on_replica)
 
     flat, rows = map(trainer.strategy.experimental_local_results, gathered())

@@ -95,7 +95,7 @@ def _checked(vectors, first, options):
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
         scaled = np.divide(vectors, lengths, out=np.zeros(vectors.shape), where=lengths != 0)
         vectors = scaled.astype(np.float32)
-    mends = {
+    fixes = {
         "float32": "train the run again, with training.clip_norm or a lower learning rate",
         "float16": "add --unit-norm, or take --dtype float32",
     }
@@ -108,7 +108,7 @@ def _checked(vectors, first, options):
                 f"finite {values.dtype} values expected, the encoder gives others for example "
                 f"{first + wrong[0] + 1:,}",
                 where=options.run,
-                fix=mends[str(values.dtype)],
+                fix=fixes[str(values.dtype)],
             )
     return stored
 

@@ -3,7 +3,7 @@
 Prints one table, writes evaluation-NAME.json and evaluation-NAME.npz (per-example values) into the
 run folder. With ``--compare RUN2`` both runs are measured on the same examples and compared by a
 paired bootstrap. With ``--tables FOLDER`` it also reports precision, recall and F1 and writes
-labels.csv (of each label), confusions.csv (labels taken for others) and wrong.csv (the examples
+labels.csv (of each label), confusions.csv (confused labels) and wrong.csv (the examples
 that went wrong) there.
 """
 
@@ -38,19 +38,19 @@ def measure(path, options, suffix=""):
         loaded.require_counts("--tables")
     name, rows = examples(loaded, options)
     metrics, began = build_metrics(loaded, options), time.monotonic()
-    decided = decided_of(loaded, options) if options.tables else None
-    values, unseen = search(loaded, rows, metrics, options, decided)
+    decisions = decisions_of(loaded, options) if options.tables else None
+    values, unseen = search(loaded, rows, metrics, options, decisions)
     seconds = time.monotonic() - began
-    told = f", {unseen:,} of their labels are unknown to the run" if unseen else ""
-    print(f"{path} on {name}: {metrics.num_examples:,} examples{told}")
+    unknown = f", {unseen:,} of their labels are unknown to the run" if unseen else ""
+    print(f"{path} on {name}: {metrics.num_examples:,} examples{unknown}")
     print(metrics.table())
     print(f"{seconds:,.1f} s, {metrics.num_examples / max(seconds, 1e-3):,.0f} examples a second")
     folder = Path(options.output or path)
     _write(folder, _file_name(name) + suffix, path, name, metrics, values)
-    if decided:
-        wanted = {row for row, *_ in decided.found.wrong}
+    if decisions:
+        wanted = {row for row, *_ in decisions.found.wrong}
         texts = texts_of_examples(loaded, options, name, wanted)
-        print(decided.write(options.tables, loaded, texts))
+        print(decisions.write(options.tables, loaded, texts))
     return {"path": path, "values": values, "support": metrics.support()}
 
 
@@ -102,11 +102,11 @@ def _full_loss(loaded, options):
     return options.full_loss or measures_full_loss(loaded.config.evaluation, loaded.model)
 
 
-def decided_of(loaded, options):
-    """``Decided`` of a run, to be updated by ``search``."""
-    from tfxc.reports.decisions import Decided
+def decisions_of(loaded, options):
+    """``Decisions`` of a run, to be updated by ``search``."""
+    from tfxc.reports.decisions import Decisions
 
-    return Decided(decision(loaded, options), loaded.vocabulary.names, options.most)
+    return Decisions(decision(loaded, options), loaded.vocabulary.names, options.most)
 
 
 def examples(loaded, options):
@@ -170,15 +170,15 @@ def _ending(path):
     return Path(plain.stem).suffix if plain.suffix in (".gz", ".xz") else plain.suffix
 
 
-def search(loaded, rows, metrics, options, decided=None):
-    """Finds the labels of examples; updates ``metrics`` and ``decided``.
+def search(loaded, rows, metrics, options, decisions=None):
+    """Finds the labels of examples; updates ``metrics`` and ``decisions``.
 
     Args:
         loaded: ``LoadedRun``.
         rows: of the examples, see ``examples``.
         metrics: ``MetricSuite``.
         options: of ``add_source_options`` and ``add_table_options``.
-        decided: ``Decided``, or None.
+        decisions: ``Decisions``, or None.
 
     Returns:
         {name: per-example values}, and the number of unseen labels.
@@ -192,17 +192,17 @@ def search(loaded, rows, metrics, options, decided=None):
 
     full_loss = "full_loss" in metrics.names
     num_labels = loaded.manifest["num_labels"]
-    rule = decided.decision if decided else metrics.decision
+    rule = decisions.decision if decisions else metrics.decision
     count = rule.depth(metrics.min_predictions, num_labels, options.labels)
-    probabilities = decided is not None and rule.probabilities
+    probabilities = decisions is not None and rule.probabilities
     searcher = Searcher(loaded.model, count, options.search, full_loss, probabilities)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
     parts, unseen = [], 0
     for found in searcher.over(rows, batch_size, "evaluating"):
         metrics.update(*found)
         parts.append(metrics.per_example(*found))
-        if decided:
-            decided.found.update(*found)
+        if decisions:
+            decisions.found.update(*found)
         unseen += int(np.count_nonzero(found.labels >= num_labels))
     if not parts:
         raise DataError(
@@ -275,7 +275,7 @@ def _parser():
     options.add_argument(
         "--tables",
         metavar="FOLDER",
-        help="write labels.csv, confusions.csv and wrong.csv there, and tell precision, recall, F1",
+        help="write labels.csv, confusions.csv and wrong.csv there, print precision, recall, F1",
     )
     add_table_options(options)
     return options
@@ -303,7 +303,7 @@ def add_source_options(options):
     source.add_argument("--split", help="split of the run's data (default: test, else dev)")
     source.add_argument("--data", metavar="FILE", help="any readable file instead of a split")
     cli.add_reader_options(
-        options, "format of FILE where its name does not tell", "label_separator=,"
+        options, "format of FILE if its name does not show it", "label_separator=,"
     )
     options.add_argument("--k", type=_ks, help="cut-offs, e.g. 1,3,5 (default: the config's)")
     options.add_argument(

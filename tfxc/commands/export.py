@@ -6,7 +6,7 @@ onnx, litert: take features, answer with numbers of labels and scores, and need 
 LiteRT only. For a run on texts the folder holds ``text_features/``, which makes the features:
 ``tfxc.data.text.registry.load_text_features(folder).transform(texts)``.
 
-Before the verb reports success, it loads what it wrote and compares it with the run's own model.
+Before the command reports success, it loads what it wrote and compares it with the run's own model.
 """
 
 import argparse

@@ -76,11 +76,11 @@ def _config_lines(options):
     yield from _data_lines(manifest.model_dump())
     registry.get("recipe", config.recipe.name).check_config(config)
     recipe = registry.create("recipe", config.recipe.section())
-    outline, decided = recipe.outline(config, manifest)
+    outline, data_dependent = recipe.outline(config, manifest)
     yield from outline
-    if decided is not None:
-        yield from _weight_lines(config, manifest.dimensions | decided)
-        yield from _memory_lines(config, manifest, decided)
+    if data_dependent is not None:
+        yield from _weight_lines(config, manifest.dimensions | data_dependent)
+        yield from _memory_lines(config, manifest, data_dependent)
 
 
 def _data_lines(manifest):
@@ -124,17 +124,17 @@ def _separate_models(config):
     return recipe.num_models(config), recipe.one_model(config, None)[1]
 
 
-def _memory_lines(config, manifest, decided):
+def _memory_lines(config, manifest, data_dependent):
     from tfxc.core.memory import available_bytes
     from tfxc.training.memory import peak_bytes, rate_groups
 
     count, repetition = _separate_models(config)
-    memory = peak_bytes(config, manifest, repetition, **decided)
+    memory = peak_bytes(config, manifest, repetition, **data_dependent)
     yield f"estimated memory of the training{' of one model' if count > 1 else ''}:"
     for name in [*memory._fields[1:], "total"]:
         yield f"  {name:12} {getattr(memory, name) / 1e6:>12,.0f} MB"
     yield f"  {'available':12} {available_bytes() / 1e6:>12,.0f} MB"
-    yield from rate_groups(config, manifest.dimensions | decided, repetition)
+    yield from rate_groups(config, manifest.dimensions | data_dependent, repetition)
 
 
 def _folder_bytes(path):

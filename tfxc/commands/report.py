@@ -1,8 +1,8 @@
 """Reports on a run: ``tfxc report --run RUN [--split test | --data FILE]``.
 
-Writes a folder with report.md (command, metrics, learning curves, best and worst labels, labels
-taken for others, wrong examples) and the whole tables as CSV. Predicted are the labels whose score
-reaches --threshold (default: the config's), or the best one alone where there is none.
+Writes a folder with report.md (command, metrics, learning curves, best and worst labels, confused
+labels, wrong examples) and the whole tables as CSV. Predicted are the labels whose score reaches
+--threshold (default: the config's), or the best one alone where there is none.
 """
 
 import shlex
@@ -12,7 +12,7 @@ from tfxc.commands.evaluate import (
     add_source_options,
     add_table_options,
     build_metrics,
-    decided_of,
+    decisions_of,
     examples,
     search,
     texts_of_examples,
@@ -37,18 +37,18 @@ def main(argv=None):
     loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
     loaded.require_counts("--run")
     name, rows = examples(loaded, options)
-    metrics, decided = build_metrics(loaded, options), decided_of(loaded, options)
-    search(loaded, rows, metrics, options, decided)
+    metrics, decisions = build_metrics(loaded, options), decisions_of(loaded, options)
+    search(loaded, rows, metrics, options, decisions)
     folder = Path(options.output or Path(options.run) / "report")
-    wanted = {row for row, *_ in decided.found.wrong}
+    wanted = {row for row, *_ in decisions.found.wrong}
     texts = texts_of_examples(loaded, options, name, wanted)
     with atomic_files(folder) as scratch:
-        write(scratch, loaded, name, metrics, decided, texts, pictures=not options.no_pictures)
+        write(scratch, loaded, name, metrics, decisions, texts, pictures=not options.no_pictures)
     print(f"written: {folder}/report.md")
     return 0
 
 
-def write(folder, loaded, name, metrics, decided, texts, pictures):
+def write(folder, loaded, name, metrics, decisions, texts, pictures):
     """Writes report.md, labels.csv, confusions.csv, wrong.csv and the pictures.
 
     Args:
@@ -56,15 +56,15 @@ def write(folder, loaded, name, metrics, decided, texts, pictures):
         loaded: ``LoadedRun``.
         name: of the examples.
         metrics: ``MetricSuite`` with their results.
-        decided: ``Decided`` of theirs.
+        decisions: ``Decisions`` of theirs.
         texts: {example: text} of wrong examples, perhaps empty.
         pictures: whether to draw.
     """
     from tfxc.core.files import atomic_file
     from tfxc.reports.pictures import confusion_matrix, labels_by_frequency, learning_curves
 
-    names, found = loaded.vocabulary.names, decided.found
-    rows = decided.write_tables(folder, loaded, texts)
+    names, found = loaded.vocabulary.names, decisions.found
+    rows = decisions.write_tables(folder, loaded, texts)
     drawn = {}
     if pictures:
         log = loaded.folder / "metrics.jsonl"
@@ -72,11 +72,11 @@ def write(folder, loaded, name, metrics, decided, texts, pictures):
         drawn["labels"] = labels_by_frequency(found, loaded.label_counts, folder / "labels.png")
         drawn["confusions"] = confusion_matrix(found, names, folder / "confusions.png")
     with atomic_file(folder / "report.md") as stream:
-        lines = _lines(loaded, name, metrics, decided, rows, drawn)
+        lines = _lines(loaded, name, metrics, decisions, rows, drawn)
         stream.write("\n".join(lines))
 
 
-def _lines(loaded, name, metrics, decided, rows, drawn):
+def _lines(loaded, name, metrics, decisions, rows, drawn):
     from tfxc.reports.tables import (
         CONFUSION_COLUMNS,
         LABEL_COLUMNS,
@@ -85,7 +85,7 @@ def _lines(loaded, name, metrics, decided, rows, drawn):
         wrong_columns,
     )
 
-    found, (label_rows, confusions, wrong) = decided.found, rows
+    found, (label_rows, confusions, wrong) = decisions.found, rows
     yield from _run_lines(loaded, name)
     yield f"## Metrics\n\n```\n{metrics.table()}\n```\n"
     yield f"Of the {found.decision}:\n"
@@ -101,14 +101,14 @@ def _lines(loaded, name, metrics, decided, rows, drawn):
     yield "Highest F1:\n"
     best = sorted(label_rows, key=lambda row: (-row[-1], -row[2], row[0]))[: _MOST // 2]
     yield markdown(LABEL_COLUMNS, best, _MOST) + "\n"
-    yield "## Labels taken for others ([all](confusions.csv))\n"
+    yield "## Confused labels ([all](confusions.csv))\n"
     if drawn.get("confusions"):
         yield "![confusions](confusions.png)\n"
     yield markdown(CONFUSION_COLUMNS, confusions, _MOST) + "\n"
-    told = "all" if len(wrong) == found.num_wrong else f"the surest {len(wrong):,}"
+    shown = "all" if len(wrong) == found.num_wrong else f"the surest {len(wrong):,}"
     wrong_ones = f"{found.num_wrong:,} of {found.num_examples:,}"
-    yield f"## Wrong examples: {wrong_ones} ([{told}](wrong.csv))\n"
-    yield markdown(wrong_columns(decided.scores), wrong, _MOST) + "\n"
+    yield f"## Wrong examples: {wrong_ones} ([{shown}](wrong.csv))\n"
+    yield markdown(wrong_columns(decisions.scores), wrong, _MOST) + "\n"
 
 
 def _run_lines(loaded, name):

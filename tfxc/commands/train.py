@@ -97,12 +97,12 @@ def _dry_run(config, recipe, folder, options):
     manifest = Manifest.load(folder)
     print(describe(manifest, folder))
     config, repetition = recipe.one_model(config, options.repetition)
-    outline, decided = recipe.outline(config, manifest)
+    outline, data_dependent = recipe.outline(config, manifest)
     for line in outline:
         print(line)
-    if decided is None:
+    if data_dependent is None:
         return 0
-    memory = peak_bytes(config, manifest, repetition, **decided)
+    memory = peak_bytes(config, manifest, repetition, **data_dependent)
     what = "the training" if repetition is None else f"repetition {repetition} in its own process"
     what = "the largest of these trainings" if outline else what
     print(f"{memory.parameters:,} parameters; estimated memory of {what}:")
@@ -113,9 +113,9 @@ def _dry_run(config, recipe, folder, options):
     if memory.total > available_bytes():
         print("that does not fit: lower training.batch_size or the model's widths")
         return 2
-    for line in rate_groups(config, manifest.dimensions | decided, repetition):
+    for line in rate_groups(config, manifest.dimensions | data_dependent, repetition):
         print(line)
-    loss, steps = try_one_step(config, folder, repetition, decided or None)
+    loss, steps = try_one_step(config, folder, repetition, data_dependent or None)
     length = "" if outline else f"; the training takes {steps:,} steps"
     print(f"one batch works, its loss is {loss:.4f}{length}")
     return 0

@@ -1,6 +1,6 @@
 """Verification: ``tfxc verify --run RUN --pairs FILE [--images FOLDER]``.
 
-Measures how well embeddings tell whether two examples show the same thing: accuracy over ten
+Measures how well embeddings show whether two examples show the same thing: accuracy over ten
 folds, VAL, true accept rates at given false accept rates, area under the curve, equal error rate.
 Embeddings come from a run's encoder or from a file (--embeddings). Pairs come from
 
@@ -9,7 +9,7 @@ Embeddings come from a run's encoder or from a file (--embeddings). Pairs come f
   --ijb ROOT --target ijbc  IJB-B or IJB-C 1:1, templates of images
 
 Prints a table, writes verification-NAME.json and .npz (per-pair values) into the run folder.
-docs/verification.md says how each figure is made.
+docs/verification.md says how each metric is computed.
 """
 
 from pathlib import Path
@@ -206,7 +206,7 @@ def _parser():
     options.add_argument("--images", metavar="FOLDER", help="images that a text file names")
     options.add_argument("--target", choices=_TARGETS, help="which of the sets in ROOT")
     cli.add_reader_options(
-        options, "format of the labelled FILE where its name does not tell", "split=test"
+        options, "format of the labelled FILE if its name does not show it", "split=test"
     )
     options.add_argument("--num-pairs", type=cli.positive, help="pairs to draw (default: 6000)")
     options.add_argument("--seed", type=cli.seed, help="seed of the draw (default: 0)")

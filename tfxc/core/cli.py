@@ -76,7 +76,7 @@ def add_trust_option(options):
 
 
 def add_reader_options(options, help_reader, example):
-    """``--reader`` and ``--reader-option`` of verbs that read a file of examples."""
+    """``--reader`` and ``--reader-option`` of commands that read a file of examples."""
     options.add_argument("--reader", help=help_reader)
     options.add_argument(
         "--reader-option",
@@ -89,7 +89,7 @@ def add_reader_options(options, help_reader, example):
 
 
 def add_beam_options(options):
-    """``--beam`` and ``--post-processor`` of verbs that search with a linear ranker."""
+    """``--beam`` and ``--post-processor`` of commands that search with a linear ranker."""
     options.add_argument(
         "--beam",
         type=positive,

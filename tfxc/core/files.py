@@ -51,7 +51,7 @@ def write_json(path, value, **options):
 
 
 def check_local(path, where=None):
-    """Refuses the address of a remote storage, which would be taken for a folder's name.
+    """Refuses the address of a remote storage, which would be mistaken for the name of a folder.
 
     Args:
         path: what the user gave for a file or folder.

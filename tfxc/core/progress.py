@@ -41,7 +41,7 @@ class Progress:
         self.close(failed=error_type is not None)
 
     def advance(self, units, note=""):
-        """Counts ``units`` more as done; ``note`` is shown behind the figures."""
+        """Counts ``units`` more as done; ``note`` is shown after the counts."""
         self.done += units
         self._note = one_line(note) or self._note
         now = time.monotonic()

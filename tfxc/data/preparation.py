@@ -260,7 +260,7 @@ class _Preparation:
 
     @property
     def _chunk_size(self):
-        # Before the first chunk only the settings can tell that images are coming.
+        # Before the first chunk only the settings show that images are coming.
         if self.images is not None:
             return self.images.chunk_images(CHUNK_IMAGES)
         return CHUNK_IMAGES if self.settings.images else CHUNK_EXAMPLES

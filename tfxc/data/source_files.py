@@ -103,7 +103,7 @@ def save_stamps(folder, stamps):
 def refuse_changed_sources(manifest, folder):
     """Compares the sources that still exist with those that were prepared.
 
-    A source with the size and time that it had then is taken for the same. Where the size is the
+    A source with the size and time that it had then counts as the same. Where the size is the
     same and the time another one, the content is compared, once.
 
     Raises:

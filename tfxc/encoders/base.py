@@ -46,7 +46,7 @@ class Encoder(keras.layers.Layer):
 
     @property
     def tables(self):
-        """Keras variables: the tables of embeddings, read by ``ops.offsets.read_rows`` only."""
+        """Keras variables: the embedding tables, read by ``ops.perturbations.read_rows`` only."""
         return []
 
     def __call__(self, features, *args, **kwargs):

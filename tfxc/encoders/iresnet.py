@@ -65,10 +65,10 @@ class IResNet(ImageEncoder):
             seed=seed,
             **kwargs,
         )
-        height, across, _ = self.image_shape
-        if height % 16 or across % 16:
+        height, width, _ = self.image_shape
+        if height % 16 or width % 16:
             raise ValueError(
-                f"encoder 'iresnet' needs sides that are multiples of 16, found {height} x {across}"
+                f"encoder 'iresnet' needs sides that are multiples of 16, found {height} x {width}"
             )
         self.depth, self.embedding_dim, self.width = depth, embedding_dim, width
 

@@ -102,12 +102,12 @@ class _Refused(ValueError):
 
 
 def _converted(converter):
-    with captured_standard_error() as told:
+    with captured_standard_error() as printed:
         try:
             return converter.convert()
         except ConverterError as error:
-            told.seek(0)
-            text = f"{error}\n{told.read().decode('utf-8', 'replace')}"
+            printed.seek(0)
+            text = f"{error}\n{printed.read().decode('utf-8', 'replace')}"
             found = re.findall(_OPERATIONS, text)
             names = {name for pair in found for part in pair for name in part.split(", ") if name}
             raise _Refused(", ".join(sorted(names)) or str(error).splitlines()[0]) from error

@@ -132,7 +132,7 @@ class SavedModelPredictor:
 
     Attributes:
         takes: a name in ``tfxc.data.kinds.INPUTS``.
-        num_features: length of dense vectors, else None: the signature does not tell.
+        num_features: length of dense vectors, else None: the signature does not show it.
 
     Raises:
         ConfigError: no such SavedModel, or it gives fewer labels.

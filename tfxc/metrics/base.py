@@ -174,7 +174,7 @@ class Metric:
         raise NotImplementedError
 
     def counts(self):
-        """Numbers to be told beside the result, e.g. of examples left out."""
+        """Numbers to be reported with the result, e.g. of examples left out."""
         return {}
 
     def per_example_ranked(self, batch):

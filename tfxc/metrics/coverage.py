@@ -115,7 +115,7 @@ class SlicedMetric(MeanMetric):
 class SlicedRecall(SlicedMetric):
     """Recall at k with only the labels of one slice counted as true.
 
-    The mean over the examples that have a true label in the slice; ``support()`` tells how many.
+    The mean over the examples that have a true label in the slice; ``support()`` says how many.
 
     Example:
         >>> metric = SlicedRecall(frequency_slices(label_counts), ks=(5,))

@@ -1,4 +1,4 @@
-"""What each label's predictions are worth, and which labels are taken for which."""
+"""Precision and recall of each label, and which labels are confused with which."""
 
 import heapq
 

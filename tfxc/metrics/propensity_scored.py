@@ -4,7 +4,7 @@ A label missing from the data is the likelier the rarer it is, so each hit is we
 inverse propensity of its label (Jain, Prabhu and Varma, "Extreme Multi-label Loss Functions for
 Recommendation, Tagging, Ranking & Other Missing Label Applications", KDD 2016).
 
-The figure reported is that of the Extreme Classification Repository's MATLAB scripts: the sum
+The metric reported is that of the Extreme Classification Repository's MATLAB scripts: the sum
 over **all** examples of the weighted gains, divided by the sum over all examples of the best
 weighted gains possible (true labels by descending weight). It is a ratio of sums, not a mean of
 ratios, so it has no per-example values, and an example without a true label adds 0 to both.

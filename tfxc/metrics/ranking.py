@@ -61,7 +61,7 @@ class Precision(RankingMetric):
 class NormalisedPrecision(RankingMetric):
     """Precision at k that divides by ``min(k, |y|)`` instead of k.
 
-    A model can reach 1 at any k, so the figure is larger than P@k and is not to be compared with
+    A model can reach 1 at any k, so the metric is larger than P@k and is not to be compared with
     it. The code published with MACH (Medini et al., NeurIPS 2019, arXiv 1910.13830) reports this
     one. An example without a true label counts with 0.
     """
@@ -75,7 +75,7 @@ class NormalisedPrecision(RankingMetric):
 class Recall(RankingMetric):
     """Recall at k: ``|{r_1 … r_k} ∩ y| / |y|``, the mean over examples that have a true label.
 
-    Examples without one have no recall and are left out; ``counts()`` tells how many.
+    Examples without one have no recall and are left out; ``counts()`` says how many.
     """
 
     prefix = "R"

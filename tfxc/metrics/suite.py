@@ -155,7 +155,7 @@ class MetricSuite:
         return _join(metric.support() for metric in self.metrics)
 
     def counts(self):
-        """Number of examples, of those left out, and of what else is to be told."""
+        """Number of examples, of those left out, and of what else is to be reported."""
         return {"examples": self.num_examples} | _join(m.counts() for m in self.metrics)
 
     def best_is_larger(self, name):

@@ -34,7 +34,7 @@ __all__ = [
     "verify_scores",
 ]
 
-#: False accept rates at which the true accept rate is told.
+#: False accept rates at which the true accept rate is reported.
 FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _ACCURACY_THRESHOLDS = np.arange(400) / 100
 _VAL_THRESHOLDS = np.arange(4000) / 1000
@@ -42,7 +42,7 @@ _VAL_THRESHOLDS = np.arange(4000) / 1000
 
 @dataclasses.dataclass(frozen=True)
 class ScoresResult:
-    """What a curve alone tells.
+    """What a curve alone shows.
 
     Attributes:
         num_pairs, num_same: pairs, and same pairs among them.
@@ -60,13 +60,13 @@ class ScoresResult:
     roc: Roc
 
     def to_dict(self):
-        """The figures as what JSON can hold."""
+        """The metrics as a dict for JSON."""
         tar = {f"{far:.0e}": {"tar": t, "far": reached} for far, (t, reached) in self.tar.items()}
         values = {"num_pairs": self.num_pairs, "num_same": self.num_same}
         return {**values, "auc": self.auc, "eer": self.eer, "tar_at_far": tar}
 
     def table(self):
-        """The figures in percent, one line each."""
+        """The metrics in percent, one line each."""
         lines = [f"AUC       {_percent(self.auc)}", f"EER       {_percent(self.eer)}"]
         for far, (tar, reached) in self.tar.items():
             lines.append(f"TAR@{far:.0e} {_percent(tar)}  at FAR {reached:.2e}")
@@ -83,7 +83,7 @@ class PairsResult(ScoresResult):
         val, val_std: true accept rate at the threshold for ``far_target``, over the folds.
         val_far: the false accept rate reached there.
         far_target: the rate asked for.
-        correct: bool (n,), pairs decided rightly.
+        correct: bool (n,), pairs classified correctly.
     """
 
     accuracy: float
@@ -120,7 +120,7 @@ def verify_scores(scores, same, fars=FARS):
     Args:
         scores: float (n,), larger for more alike.
         same: bool (n,).
-        fars: false accept rates to tell the true accept rate at.
+        fars: false accept rates to report the true accept rate at.
 
     Returns:
         ``ScoresResult``.
@@ -149,7 +149,7 @@ def _figures(roc, same, fars):
 def verify_pairs(distances, same, folds=10, far=1e-3, fars=FARS):
     """The protocol of LFW: thresholds chosen on all folds but one, scored on that one.
 
-    A pair is taken for the same where its distance lies below a threshold. Folds are contiguous
+    A pair counts as the same if its distance lies below a threshold. Folds are contiguous
     and in the order given. The threshold for accuracy is the smallest of 0, 0.01 … 3.99 with the
     highest accuracy; that for VAL is the point where the false accept rate, linear between the
     thresholds 0, 0.001 … 3.999, first reaches ``far`` (0 where it never does). Folds without same

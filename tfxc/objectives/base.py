@@ -23,7 +23,7 @@ class Objective(keras.layers.Layer):
             hold them.
         providers: functions that find such arguments in the training split, by argument, where
             ``data.providers.PROVIDERS`` has none or another; see there.
-        over_shards: whether ``call`` handles groups with ``across``.
+        over_shards: whether ``call`` handles groups with ``cross_replica``.
         partial_loss: whether the loss of a batch is no measure of the fit to all labels.
         num_examples: training examples that it keeps numbers of, or None.
         tables: Keras variables of these numbers, float32 (num_examples,) each, once it is built.
@@ -52,7 +52,7 @@ class Objective(keras.layers.Layer):
         parts = [self(group, example_index) for group in groups]
         return tf.add_n([tf.cast(part, tf.float32) for part in parts])
 
-    def figures(self):
+    def logged_metrics(self):
         """What a log line should hold besides the loss: {name: number}."""
         return {}
 

@@ -39,12 +39,12 @@ class Softmax(Objective):
     def call(self, group, example_index=None):
         """Per-example loss, (batch,)."""
         logits, positives = masked_logits(group), group.positives
-        if group.across is None:
+        if group.cross_replica is None:
             weights = 0.0 if group.log_weights is None else group.log_weights
             loss = softmax_cross_entropy(logits, positives, self.label_smoothing, weights)
             count = tf.reduce_sum(tf.cast(positives >= 0, loss.dtype), axis=1)
         else:
-            arguments = logits, positives, group.across, self.label_smoothing
+            arguments = logits, positives, group.cross_replica, self.label_smoothing
             loss, count = softmax_over_shards(*arguments)
         return loss if self.reduction == "mean" else loss * count
 

@@ -11,7 +11,7 @@ class LogitGroup(NamedTuple):
         positives: int32 (batch, max_positives), column numbers of the true classes, each at most
             once in a row, padded with -1.
         valid: bool (batch, columns), False where a column does not count; None means all count.
-        across: ``ops.across.Across`` where this replica has some of the columns only, and for the
+        cross_replica: ``CrossReplica`` if this replica has only some of the columns, and for the
             examples of all replicas; positives are then those among its columns. The objective
             returns the losses of the replica's own examples. None: nothing of that.
         log_weights: float32 (columns,), logarithm of the number of classes that a column stands
@@ -25,6 +25,6 @@ class LogitGroup(NamedTuple):
     logits: Any
     positives: Any
     valid: Any = None
-    across: Any = None
+    cross_replica: Any = None
     log_weights: Any = None
     counts: Any = None

@@ -10,25 +10,25 @@ _local = threading.local()  # replicas are threads
 
 
 @contextlib.contextmanager
-def offsets(of_tables):
-    """Inside, ``read_rows`` adds an offset to what it reads.
+def perturbations(of_tables):
+    """Inside, ``read_rows`` adds an perturbation to what it reads.
 
-    The gradient of the table is then the one at the moved place: the offset is a constant.
+    The gradient of the table is then the one at the moved place: the perturbation is a constant.
 
     Args:
-        of_tables: list of pairs: a variable, and a function of ids that gives the offset of the
-            rows read, of shape ``(*ids.shape, dim)``, e.g. ``RowOffset``.
+        of_tables: list of pairs: a variable, and a function of ids that returns the perturbation
+            of the rows read, of shape ``(*ids.shape, dim)``, e.g. ``RowPerturbation``.
     """
-    before = getattr(_local, "offsets", {})
-    _local.offsets = {id(table): offset for table, offset in of_tables}
+    before = getattr(_local, "perturbations", {})
+    _local.perturbations = {id(table): perturbation for table, perturbation in of_tables}
     try:
         yield
     finally:
-        _local.offsets = before
+        _local.perturbations = before
 
 
 def read_rows(table, ids):
-    """Rows of a table, and what ``offsets`` adds to them.
+    """Rows of a table, and what ``perturbations`` adds to them.
 
     Args:
         table: float (num_rows, dim) variable or tensor.
@@ -40,16 +40,20 @@ def read_rows(table, ids):
 
     Example:
         >>> table = tf.Variable([[1.0], [2.0]])
-        >>> with offsets([(table, RowOffset(tf.constant([1]), tf.constant([[0.5]])))]):
+        >>> with perturbations([(table, RowPerturbation(tf.constant([1]), tf.constant([[0.5]])))]):
         ...     read_rows(table, [0, 1, 1]).numpy().ravel().tolist()
         [1.0, 2.5, 2.5]
     """
     rows = tf.gather(table, ids)
-    offset = getattr(_local, "offsets", {}).get(id(table))
-    return rows if offset is None else rows + tf.stop_gradient(offset(tf.convert_to_tensor(ids)))
+    perturbation = getattr(_local, "perturbations", {}).get(id(table))
+    return (
+        rows
+        if perturbation is None
+        else rows + tf.stop_gradient(perturbation(tf.convert_to_tensor(ids)))
+    )
 
 
-class RowOffset(NamedTuple):
+class RowPerturbation(NamedTuple):
     """Offset of some rows of a table, or of all.
 
     Attributes:
@@ -76,7 +80,7 @@ class RowOffset(NamedTuple):
         return cls(rows, values)
 
     def __call__(self, ids):
-        """What is added at ``ids``; 0 at rows without an offset."""
+        """What is added at ``ids``; 0 at rows without an perturbation."""
         if self.rows is None:
             return tf.gather(self.values, ids)
         flat = tf.cast(tf.reshape(ids, [-1]), self.rows.dtype)

@@ -35,8 +35,9 @@ def bag_matmul(ids, weights, row_splits, table):
     """Weighted sum of table rows for each bag, as ``csr_matrix @ table``.
 
     The gradient of ``table`` is an ``IndexedSlices`` over the distinct ids of the batch; they are
-    read once each, by ``ops.offsets.read_rows``. The product runs on TensorFlow's CSR kernels,
-    which are threaded: 2 to 5 times faster than ``tf.sparse.sparse_dense_matmul`` on two cores.
+    read once each, by ``ops.perturbations.read_rows``. The product runs on TensorFlow's CSR
+    kernels, which are threaded: 2 to 5 times faster than ``tf.sparse.sparse_dense_matmul`` on two
+    cores.
 
     Args:
         ids: int32 (nnz,), table rows.

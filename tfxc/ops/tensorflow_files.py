@@ -17,7 +17,7 @@ _NAMES = {os.strerror(number): number for number in _NUMBERS}
 def os_errors(path):
     """Turns what TensorFlow raises where it cannot write a file into an ``OSError``.
 
-    ``tfxc.core.files.write_errors`` and what is built on it tell that to the user.
+    ``tfxc.core.files.write_errors`` and what is built on it report that to the user.
 
     Args:
         path: what is written, for the message.

@@ -46,7 +46,7 @@ def write_blocks(work, writer, plan, progress):
             ``child_splits`` (their nodes).
         writer: ``ranker.store.LayerWriter``.
         plan: ``Plan``.
-        progress: ``tfxc.core.progress.Progress``, told the nodes of each block.
+        progress: ``tfxc.core.progress.Progress`` that counts the nodes of each block.
     """
     waiting, ahead = deque(), writer.blocks
     unfinished = writer.notes.get("unfinished", 0)

@@ -75,7 +75,7 @@ class LayerProblem(NamedTuple):
 
 
 class LayerReport(NamedTuple):
-    """What the training of a layer tells.
+    """What the training of a layer reports.
 
     Attributes:
         trained: nodes with weights.

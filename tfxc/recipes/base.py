@@ -108,7 +108,7 @@ class Recipe:
             manifest: the data's ``Manifest``.
 
         Returns:
-            ``(lines, decided)``: list of text, and further arguments of ``build_model`` for the
+            ``(lines, data_dependent)``: list of text, and further arguments of ``build_model`` for the
             largest training of a model, None where no model is trained step by step.
 
         Raises:

@@ -7,7 +7,7 @@ from tfxc.metrics.per_label import PerLabel
 from tfxc.reports.tables import average_rows, write_tables
 
 
-class Decided:
+class Decisions:
     """Collects what was decided, and writes it.
 
     Args:

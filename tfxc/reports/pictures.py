@@ -104,7 +104,7 @@ def labels_by_frequency(found, label_counts, path):
 
 
 def confusion_matrix(found, names, path):
-    """Draws who is taken for whom, for at most 60 labels; False where there are more.
+    """Draws which labels are confused with which, for at most 60 labels; False if there are more.
 
     Rows are true labels and sum to 1; right predictions stand in the diagonal.
     """

@@ -117,7 +117,7 @@ def write_csv(path, columns, rows):
 
 
 def markdown(columns, rows, most=20):
-    """The first rows as a Markdown table; what is left out is told.
+    """The first rows as a Markdown table; the number of rows left out is given.
 
     Example:
         >>> print(markdown(("a", "b"), [("x", 0.5)]))

@@ -24,7 +24,7 @@ def import_run(folder, output, *, names=None, vectorizer=None, train_labels=None
         names: file with a label name per line, in the order of the labels; None numbers them.
         vectorizer: folder of the PECOS text vectoriser that made the features; None for features
             that are given.
-        train_labels: file of the training label matrix (``.npz`` or ``.npy``), which tells how
+        train_labels: file of the training label matrix (``.npz`` or ``.npy``), which shows how
             frequent the labels are; without it there are no propensity-scored metrics and tables.
 
     Returns:

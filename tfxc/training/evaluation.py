@@ -140,7 +140,7 @@ def _labels_of(data_folder, num_labels):
 def measures_full_loss(settings, model):
     """Whether the loss over all labels is measured.
 
-    Where the settings do not say, it is if the training loss tells less: the objective scores a
+    Where the settings do not say, it is if the training loss says less: the objective scores a
     part of the labels only, and the head has a softmax over all.
 
     Args:

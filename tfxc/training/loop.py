@@ -267,14 +267,14 @@ class Trainer:
         rate = len(window) * self.settings.batch_size / max(now - clock, 1e-9)
         learning_rate = self.step_function.optimizer.learning_rate
         factor = float(self.step_function.schedule(tf.constant(step - 1)))
-        figures = {
+        values = {
             "epoch": round(step / self.steps_per_epoch, 4),
             "loss": float(np.mean(window)),
             "learning_rate": learning_rate * factor,
             "examples_per_second": round(rate, 1),
-            **self.model.objective.figures(),
+            **self.model.objective.logged_metrics(),
         }
-        reporter.figures(step, figures)
+        reporter.metrics(step, values)
         window.clear()
         return now
 

@@ -75,7 +75,7 @@ def peak_bytes(config, manifest, repetition=None, **data_dependent):
 
 
 def rate_groups(config, dimensions, repetition=None):
-    """Lines that tell which weights learn at another rate than the others, see ``rate_lines``.
+    """Lines that say which weights learn at another rate than the others, see ``rate_lines``.
 
     Args:
         config: ``Config``.

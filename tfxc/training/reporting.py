@@ -1,4 +1,4 @@
-"""What a training tells: progress line, log.txt, metrics.jsonl, TensorBoard."""
+"""What a training reports: progress line, log.txt, metrics.jsonl, TensorBoard."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from tfxc.core.reading import existing_file, read_errors, read_json_lines
 
 
 class Reporter:
-    """Writes one run's figures.
+    """Writes one run's metrics.
 
     Args:
         run: ``RunFolder``.
@@ -38,7 +38,7 @@ class Reporter:
         if self.run.chief:
             self._progress.advance(self.batch_size, f"step {step:,}, loss {loss:.4f}")
 
-    def figures(self, step, values):
+    def metrics(self, step, values):
         """Appends a line to metrics.jsonl and scalars to TensorBoard."""
         if not self.run.chief:
             return
@@ -63,7 +63,7 @@ class Reporter:
             watched: the metric that decides on it, which is always said.
         """
         found = {f"{split} {name}": v for split, of in results.items() for name, v in of.items()}
-        self.figures(step, {"epoch": round(epoch, 4), **found})
+        self.metrics(step, {"epoch": round(epoch, 4), **found})
         shown = [f"{split} {headline(of, watched)}" for split, of in results.items() if of]
         mark = " *" if improved else ""
         self.say(f"step {step:,}, epoch {epoch:.2f}: {', '.join(shown)}{mark}")

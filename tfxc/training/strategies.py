@@ -323,7 +323,7 @@ def choose_gpu(number, memory_share):
         memory_share: share of the GPU's memory in (0, 1], or None for all of it.
 
     Raises:
-        ConfigError: there is no such GPU, or TensorFlow cannot tell its memory.
+        ConfigError: there is no such GPU, or TensorFlow does not know its memory.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if number is not None:

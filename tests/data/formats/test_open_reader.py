@@ -91,7 +91,7 @@ def test_arrays(tmp_path, name):
 
 def test_unknown_shape_lists_what_is_readable(tmp_path):
     (tmp_path / "a.parquet").touch()
-    with pytest.raises(DataError, match=r"a\.parquet: cannot tell the format") as caught:
+    with pytest.raises(DataError, match=r"a\.parquet: the name does not show the format") as caught:
         open_reader(tmp_path / "a.parquet")
     message = str(caught.value)
     readers = {name: registry.get("reader", name) for name in registry.names("reader")}

@@ -23,7 +23,7 @@ def test_plain_text_keeps_empty_lines(tmp_path):
     assert texts_of(open_unlabelled(tmp_path / "a.txt", "text")) == ["one", "", " twö ", "three"]
     (tmp_path / "notes").write_text("x\ny")
     assert texts_of(open_unlabelled(tmp_path / "notes", "text", "lines")) == ["x", "y"]
-    with pytest.raises(DataError, match="cannot tell the format"):
+    with pytest.raises(DataError, match="the name does not show the format"):
         open_unlabelled(tmp_path / "notes", "text")
 
 
@@ -50,7 +50,7 @@ def test_readers_without_labels_are_no_training_data(tmp_path):
         open_reader(tmp_path / "a.txt", "lines")
     with pytest.raises(DataError, match=r"the header 'num_points .* found 'x'"):
         open_reader(tmp_path / "a.txt")
-    with pytest.raises(DataError, match="cannot tell the format"):
+    with pytest.raises(DataError, match="the name does not show the format"):
         open_reader(__file__)
 
 
@@ -59,7 +59,7 @@ def test_one_image(tmp_path):
     path.write_bytes(b"jpeg")
     (chunk,) = open_unlabelled(path, "image").chunks(8)
     assert (chunk.images, chunk.names, chunk.labels) == ([b"jpeg"], [str(path)], [[]])
-    with pytest.raises(DataError, match="cannot tell the format"):
+    with pytest.raises(DataError, match="the name does not show the format"):
         open_unlabelled(path, "text")
 
 

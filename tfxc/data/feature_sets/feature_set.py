@@ -218,10 +218,10 @@ def check_array(path, shape, dtype, fix=_AGAIN):
     with read_errors(path, fix=fix), open(path, "rb") as stream:
         found, offset = _read_header(stream), stream.tell()
     if found != (tuple(shape), False, dtype):
-        told = "no such array" if found is None else f"{found[2]} {found[0]}"
+        header = "no such array" if found is None else f"{found[2]} {found[0]}"
         if found is not None and found[1]:
-            told += " in Fortran order"
-        problem = f"{dtype} {tuple(shape)} as {SETTINGS} says expected, found {told}"
+            header += " in Fortran order"
+        problem = f"{dtype} {tuple(shape)} as {SETTINGS} says expected, found {header}"
         raise DataError(problem, where=path, fix=fix)
     expected = offset + int(np.prod(shape)) * dtype.itemsize
     size = os.path.getsize(path)

@@ -81,9 +81,9 @@ def _check_alike(features, train, split):
     for name in ("num_features", "num_labels", "label_names"):
         expected, found = getattr(train, name), getattr(features, name)
         if found != expected:
-            told = (f"{expected}", f"{found}") if name != "label_names" else ("those", "others")
+            values = (f"{expected}", f"{found}") if name != "label_names" else ("those", "others")
             raise DataError(
-                f"{name} {told[0]} as in the training split expected, found {told[1]}",
+                f"{name} {values[0]} as in the training split expected, found {values[1]}",
                 where=f"data.{split} ({features.folder})",
                 fix="make all splits from one set with tools/split_features.py",
             )

@@ -19,7 +19,7 @@ _BLOCK_BYTES = 8 << 20
 def split_features(features, folder, val, test, seed=0):
     """Writes ``train/``, ``val/`` and ``test/`` of a feature set, or goes on with that.
 
-    Which rows go where is decided by the seed alone; in each split they keep their order. One
+    Which rows go where depends on the seed alone; in each split they keep their order. One
     block of rows is in memory at a time.
 
     Args:

@@ -31,7 +31,7 @@ def open_reader(
     Args:
         path: the file or folder, or ``"builtin:NAME"`` for a data set that comes with the package.
         name: a format's name, or ``"module:Class"`` of a ``Reader`` outside of tfxc; None =
-            decided by the file's shape (see ``detect_format``).
+            by the file itself (see ``detect_format``).
         longest_line: ``max_line_bytes`` of a reader that has this option and is not given it.
         **options: the reader's own options.
 
@@ -41,7 +41,7 @@ def open_reader(
     Raises:
         ConfigError: an unknown format or option, a format without labels, or ``longest_line`` for
             a format without lines.
-        DataError: the file is missing, or its format cannot be told from its name.
+        DataError: the file is missing, or its name does not show its format.
 
     Example:
         >>> reader = open_reader("train.jsonl.xz", labels_field="tags")   # doctest: +SKIP
@@ -86,7 +86,7 @@ def open_unlabelled(
 
     Raises:
         ConfigError: an unknown format or option.
-        DataError: no such file, or its format cannot be told.
+        DataError: no such file, or its format cannot be recognised.
 
     Example:
         >>> open_unlabelled("questions.txt", "text").path     # doctest: +SKIP
@@ -144,7 +144,7 @@ def detect_format(path, takes: str | None = None) -> str:
         if reader.recognises(candidate):
             return name
     raise DataError(
-        "cannot tell the format from the name; readable are "
+        "the name does not show the format; readable are "
         + "; ".join(reader.summary_of_files() for reader in readers.values()),
         where=path,
         fix=f"rename it or give its format by name: {', '.join(readers)}",

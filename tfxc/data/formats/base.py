@@ -62,10 +62,10 @@ class Reader(abc.ABC):
 
     @classmethod
     def recognises(cls, candidate: Candidate) -> bool:
-        """Whether what lies at a path is of this format, as far as can be told without reading it.
+        """Whether what lies at a path is of this format, as far as can be seen without reading it.
 
-        A format that is also told by what is in a folder, an archive or the first line says so
-        here; the default goes by ``suffixes`` and ``compressed``.
+        A format that is also recognised by what is in a folder, an archive or the first line says
+        so here; the default goes by ``suffixes`` and ``compressed``.
 
         Args:
             candidate: what lies there.

@@ -42,7 +42,7 @@ class ImageConverter:
         self.shape = None
         self._files = self._file_bytes = 0
         self._max_corrupt = settings.max_corrupt
-        self._remedy = "mend or remove these files, or let data.images.max_corrupt allow some"
+        self._remedy = "fix or remove these files, or let data.images.max_corrupt allow some"
         self._wanted = (settings.height, settings.width, settings.channels)
         if None not in self._wanted:
             self.shape = self._wanted
@@ -52,7 +52,7 @@ class ImageConverter:
         """Converts all images to pixels of one shape and refuses those it cannot decode."""
         height, width, channels = shape
         converter = cls(ImageSettings(height=height, width=width, channels=channels))
-        converter._remedy = "mend or remove these files"
+        converter._remedy = "fix or remove these files"
         return converter
 
     @property
@@ -88,8 +88,8 @@ class ImageConverter:
         if self.corrupt:
             lines = (one_line(f"{where}: {name}") + "\n" for where, name in self.corrupt)
             (Path(folder) / CORRUPT_IMAGES_FILE).write_text("".join(lines), encoding="utf-8")
-            told = f"{len(self.corrupt)} images that cannot be decoded are left out: "
-            print(told + _some([name for _, name in self.corrupt]), file=sys.stderr)
+            message = f"{len(self.corrupt)} images that cannot be decoded are left out: "
+            print(message + _some([name for _, name in self.corrupt]), file=sys.stderr)
 
     def _learn(self, chunk):
         for image in chunk.images if self.shape is None else ():

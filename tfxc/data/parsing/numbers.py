@@ -1,7 +1,7 @@
 """Parses long byte strings of numbers with NumPy instead of token by token.
 
 Every function returns None where the text is not in the plain form it knows: the caller then takes
-a slower way that can tell what is wrong.
+a slower way that can report what is wrong.
 """
 
 import warnings

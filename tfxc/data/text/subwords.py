@@ -149,7 +149,7 @@ class PretrainedTokens:
             ragged, num_cut = ids.ragged(texts)
             return ragged.flat_values, ragged.row_lengths(), num_cut
 
-        # Strings are converted here, so that a lone surrogate is told as every other one.
+        # Strings are converted here, so that a lone surrogate is reported like every other one.
         return lambda texts: cut([text.encode("utf-8", "replace") for text in texts])
 
     def save(self, folder):

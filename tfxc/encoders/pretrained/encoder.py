@@ -1,4 +1,4 @@
-"""Pretrained language models: BERT and its kin, from a folder as the model hubs lay it out."""
+"""Pretrained language models: the BERT family, from a folder as the model hubs lay it out."""
 
 import dataclasses
 

@@ -21,8 +21,8 @@ def check_sampling(head):
     for name, users in _NEEDS.items():
         given, used = getattr(head, name) is not None, head.sampling in users
         if given != used:
-            verb = "needs" if used else "has no use for"
-            raise ValueError(f"sampling {head.sampling!r} {verb} {name}")
+            needs = "needs" if used else "has no use for"
+            raise ValueError(f"sampling {head.sampling!r} {needs} {name}")
     if head.heads is not None:
         _check_heads(head)
     if head.sharded and head.heads is not None:

@@ -11,7 +11,7 @@ from tfxc.heads.base import Head, seen_labels
 from tfxc.heads.bases.margin_checks import MARGINS, SAMPLINGS, check_sampling, labels_of_a_shard
 from tfxc.heads.margin.sampling import Columns, partial, sampled_heads, true_heads
 from tfxc.heads.margin.shards import Shards
-from tfxc.ops.distributed.cross_replica import Across, labels_everywhere
+from tfxc.ops.distributed.cross_replica import CrossReplica, labels_everywhere
 from tfxc.ops.distributed.sharded_table import ShardedTable
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import angular_margin, at_positives, unit_rows
@@ -24,7 +24,7 @@ _START_STD = 0.01
 
 @keras.saving.register_keras_serializable("tfxc")
 class Margin(Head):
-    """ArcFace, CosFace and their kin: scaled cosines to class centres, the true one made harder.
+    """the family of ArcFace and CosFace: scaled cosines to class centres, the true one made harder.
 
     A label's score is ``scale`` times the cosine of the angle t between the feature vector and
     the label's centre, the nearest of its ``sub_centers``. In training the true class has
@@ -195,16 +195,16 @@ class Margin(Head):
 
     def _shard_group(self, features, labels):
         """The group of all replicas' examples over the labels of this replica."""
-        across = Across()
-        features, labels = across.gather(features), across.gather_labels(labels)
-        first = across.number * self._shard_labels
+        cross_replica = CrossReplica()
+        features, labels = cross_replica.gather(features), cross_replica.gather_labels(labels)
+        first = cross_replica.number * self._shard_labels
         known = min(self._shard_labels, self.num_labels - first)
         labels = tf.where((labels >= first) & (labels < first + known), labels - first, -1)
         columns = Columns(None, labels)
         if self.sampling == "partial":
             columns = self._partial(labels, known, tf.reshape(labels, [-1]), first)
-        centres = self.sharded_table.shards[across.number]
-        return self._group(features, columns, centres, known)._replace(across=across)
+        centres = self.sharded_table.shards[cross_replica.number]
+        return self._group(features, columns, centres, known)._replace(cross_replica=cross_replica)
 
     def _partial(self, labels, known, flat, first=0):
         count = max(1, int(self.sample_rate * known))

@@ -22,7 +22,7 @@ _CLASSES_OF_A_BATCH = 1024  # assumed where memory is estimated
 class Sampled(Head):
     """A classifier whose training step scores the labels that occur in the batch.
 
-    The head of the dual objectives (``scent`` and its kin); any other objective works as well.
+    The head of the dual objectives (the family of ``scent``); any other objective works as well.
     ``classes`` says which labels are the columns of a batch:
 
     * ``"batch"``: the distinct labels of the batch, over all replicas; of each micro-batch where

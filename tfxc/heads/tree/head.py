@@ -24,7 +24,7 @@ class Tree(TreeSearch):
     All nodes of level 0 are scored. Below it, a training example sees the children of a few
     parents only: with ``"tfn"`` (teacher forcing) of its true ones, with ``"man"`` (matcher aware)
     of the ``num_candidate_groups`` that the head itself finds best, and always its own nodes. The
-    levels are trained side by side, one logit group each; ``LogitGroup.counts`` tells how many of
+    levels are trained side by side, one logit group each; ``LogitGroup.counts`` says how many of
     an example's labels stand under a node. Rows of nodes that no example of a batch sees get no
     gradient.
 

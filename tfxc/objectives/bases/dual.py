@@ -161,7 +161,7 @@ class DualObjective(Objective):
         # Where the exponent is cut off, the gradient goes on.
         return size + size * (rivals.log_mean - constant)
 
-    def figures(self):
+    def logged_metrics(self):
         """Counts rows that had no rival."""
         return {"rows_without_rival": int(self.skipped.numpy())}
 
@@ -291,9 +291,9 @@ class CappedDual(GradientDual):
             capped = context.all_gather(capped, axis=0)
         self.num_capped.value.assign_add(tf.math.count_nonzero(capped))
 
-    def figures(self):
+    def logged_metrics(self):
         """Counts rows that had no rival, and capped ones."""
-        return {**super().figures(), "rows_capped": int(self.num_capped.numpy())}
+        return {**super().logged_metrics(), "rows_capped": int(self.num_capped.numpy())}
 
     def remark(self):
         """Says how many rows had no rival, and how many were capped, if any."""

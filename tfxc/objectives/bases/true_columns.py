@@ -10,7 +10,7 @@ def true_log_probabilities(group):
     """Logarithms of the softmax probabilities of the true columns.
 
     Args:
-        group: ``LogitGroup`` without ``across``.
+        group: ``LogitGroup`` without ``cross_replica``.
 
     Returns:
         float32 (batch, max_positives), 0 at padding, never above 0; bool mask of the same shape.

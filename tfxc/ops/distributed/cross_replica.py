@@ -7,8 +7,8 @@ import tensorflow as tf
 from tfxc.ops.losses import gather_positives
 
 
-class Across(NamedTuple):
-    """What the replicas of one step tell each other where each holds some of the columns.
+class CrossReplica(NamedTuple):
+    """What the replicas of one step exchange if each holds some of the columns.
 
     Every replica scores the examples of all replicas against its own columns. All methods take
     part in a collective operation: each replica has to call them in the same order. It is an
@@ -80,21 +80,21 @@ def labels_everywhere(labels):
     return context.all_gather(flat, axis=0)
 
 
-def softmax_over_shards(logits, positives, across, label_smoothing=0.0):
+def softmax_over_shards(logits, positives, cross_replica, label_smoothing=0.0):
     """``ops.losses.softmax_cross_entropy`` where each replica has some of the columns.
 
     Args:
         logits: float (examples of all replicas, own columns); -inf marks a column that does not
             count.
         positives: int32 (examples of all replicas, max_positives), own columns.
-        across: ``Across``.
+        cross_replica: ``CrossReplica``.
         label_smoothing: as there.
 
     Returns:
         losses and numbers of true columns of the replica's own examples, both float (batch,).
     """
     of_positives, mask = gather_positives(logits, positives)
-    highest = across.max(tf.reduce_max(logits, axis=1))
+    highest = cross_replica.max(tf.reduce_max(logits, axis=1))
     counts = logits > float("-inf")
     parts = [
         tf.reduce_sum(tf.exp(logits - highest[:, None]), axis=1),
@@ -104,9 +104,9 @@ def softmax_over_shards(logits, positives, across, label_smoothing=0.0):
     if label_smoothing:
         parts.append(tf.reduce_sum(tf.where(counts, logits, 0.0), axis=1))
         parts.append(tf.reduce_sum(tf.cast(counts, logits.dtype), axis=1))
-    total, true, number, *of_all = [across.own(part) for part in across.sum(parts)]
+    total, true, number, *of_all = [cross_replica.own(part) for part in cross_replica.sum(parts)]
     mean = tf.math.divide_no_nan(true, number)
     if label_smoothing:
         mean += label_smoothing * (of_all[0] / of_all[1] - mean)
-    loss = tf.math.log(total) + across.own(highest) - mean
+    loss = tf.math.log(total) + cross_replica.own(highest) - mean
     return tf.where(number > 0, loss, 0.0), number

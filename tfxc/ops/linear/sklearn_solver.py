@@ -38,7 +38,7 @@ def solve(features, signs, costs, settings, seed):
     nothing = scipy.sparse.csr_matrix((1, features.shape[1]), dtype=np.float32)
     rows = scipy.sparse.vstack([features, nothing], "csr")
     with _ALONE, warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told by the result
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the result says it
         solver.fit(rows, np.append(signs, -1), np.append(costs, 1e-9))
     bias = solver.intercept_ / settings.bias if settings.bias else [0.0]
     weights = np.append(solver.coef_[0], bias).astype(np.float32)

@@ -1,7 +1,7 @@
 """Texts to the subword ids of a pretrained model, in the graph, by tensorflow-text.
 
 Known differences to the models' own tokenisers: special tokens spelled in a text are cut as any
-other word; characters younger than TensorFlow's Unicode tables may be taken for letters or
+other word; characters younger than TensorFlow's Unicode tables may be classified as letters or
 controls where they are none; NUL is left out. ALBERT and XLNet are as the original, slow tokeniser
 has them, but for digits in front of a comma, which it cuts once more.
 """

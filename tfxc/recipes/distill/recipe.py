@@ -189,8 +189,8 @@ class Distill(Recipe):
     def _tell_confidence(self, path):
         # A temperature that leaves nearly nothing of the best label teaches nothing.
         first = self.temperature[0]
-        told = f", {confidence(path, first):.2f} at temperature {first:g}" if first != 1 else ""
-        print(f"teachers: highest probability {confidence(path, 1.0):.2f} on average{told}")
+        softened = f", {confidence(path, first):.2f} at temperature {first:g}" if first != 1 else ""
+        print(f"teachers: highest probability {confidence(path, 1.0):.2f} on average{softened}")
 
 
 class StudentJob(TrainingJob):

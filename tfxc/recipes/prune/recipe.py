@@ -175,7 +175,7 @@ class Prune(Recipe):
 
 def _refuse_other_texts(settings, source):
     """Refuses texts that are read in another way than the source's, but for the vocabulary."""
-    free = ("min_count", "folder")  # the checksum tells whether a folder is the same
+    free = ("min_count", "folder")  # the checksum shows whether a folder is the same
     own, found = (
         {key: value for key, value in (given or {}).items() if key not in free}
         for given in (source.manifest.get("text_features"), settings)

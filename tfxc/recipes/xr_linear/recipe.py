@@ -135,7 +135,7 @@ class XRLinear(StagedRecipe):
         model = LinearModel(run.path, self.threads)
         stages.calibrate(model, self.calibrate, config, data_folder, run)
         results = stages.measure(model, config, data_folder, context.manifest)
-        stages.write_figures(run, seconds, results)
+        stages.write_metrics(run, seconds, results)
         for line in stages.headline(results):
             stages.say(run, line)
         return {"layers": reports, **seconds, "dev": {}, **results}

@@ -1,4 +1,4 @@
-"""Pieces of the training of a linear ranker: matrices, calibration, measuring, what is told."""
+"""Pieces of the training of a linear ranker: matrices, calibration, measuring, reports."""
 
 import math
 from contextlib import contextmanager
@@ -200,7 +200,7 @@ def measure(model, config, data_folder, manifest):
     return {split: found for split, found in results.items() if found}
 
 
-def write_figures(run, seconds, results):
+def write_metrics(run, seconds, results):
     """Writes ``metrics.jsonl``: one line, as there is one pass over the data."""
     values = {f"{split} {name}": v for split, found in results.items() for name, v in found.items()}
     with atomic_file(run / "metrics.jsonl") as stream:

@@ -82,11 +82,11 @@ def stage_lines(recipe, config, manifest):
             steps, epochs = found.plan.steps[level], found.plan.epochs[level]
             if steps is None:
                 steps = max(1, math.ceil(epochs * train.examples / config.training.batch_size))
-            told = f"  level {level + 1}: {steps:,} steps"
+            line = f"  level {level + 1}: {steps:,} steps"
             if level:
                 kinds = found.plan.negatives[level], found.plan.initial[level]
-                told += f", negatives {kinds[0]}, the head begins with {kinds[1]}"
-            yield told
+                line += f", negatives {kinds[0]}, the head begins with {kinds[1]}"
+            yield line
     if recipe.only_encoder:
         return
     encoder, _, _ = make_parts(config, **manifest.dimensions)
@@ -123,13 +123,13 @@ def trial(recipe, config, manifest):
     if found.plan is None:
         return None
     last = found.plan.count - 1
-    decided = {"label_tree": tree_in_order(found.levels), "level": last}
+    data_dependent = {"label_tree": tree_in_order(found.levels), "level": last}
     if last:  # whatever its negatives are: the most that a text sees
         nodes = min(found.plan.only_topk, found.levels[last - 1])
         matched = np.full((manifest.split("train").examples, found.plan.only_topk), -1, np.int32)
         matched[:, :nodes] = np.arange(nodes)
-        decided["matched"] = matched
-    return decided
+        data_dependent["matched"] = matched
+    return data_dependent
 
 
 def check_fit(config, manifest):

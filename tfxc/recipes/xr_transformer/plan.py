@@ -64,7 +64,7 @@ def per_level(value, sizes, name, known=None, whole=False):
         whole: whether numbers have to be whole.
 
     Raises:
-        ConfigError: a list of another length (the sizes are told), or another value.
+        ConfigError: a list of another length (the message gives the sizes), or another value.
 
     Example:
         >>> per_level([5, 10], [16, 60], "steps")

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
 from tfxc.ops.gradients import add
-from tfxc.ops.perturbations import RowOffset, offsets
+from tfxc.ops.perturbations import RowPerturbation, perturbations
 from tfxc.techniques.base import Technique, method_name
 
 
@@ -40,8 +40,8 @@ class Attack(Technique):
             )
 
     def attacked(self, compute, batch, of_tables):
-        """``compute(batch)`` with one offset for each table."""
-        with offsets(list(zip(self._tables, of_tables, strict=True))):
+        """``compute(batch)`` with one perturbation for each table."""
+        with perturbations(list(zip(self._tables, of_tables, strict=True))):
             return compute(batch)
 
     def of_tables(self, gradients):
@@ -73,7 +73,7 @@ class TableAttack(Attack):
             pairs = zip(before, directions, strict=True)
             found = [self.moved(old, direction.values) for old, direction in pairs]
             pairs = zip(directions, found, strict=True)
-            of_tables = [RowOffset(direction.rows, values) for direction, values in pairs]
+            of_tables = [RowPerturbation(direction.rows, values) for direction, values in pairs]
             _, last = self.attacked(compute, batch, of_tables)
         return loss, [add(one, other) for one, other in zip(clean, last, strict=True)]
 
@@ -92,9 +92,9 @@ class TableAttack(Attack):
         if self._strategy.num_replicas_in_sync > 1:
             context = tf.distribute.get_replica_context()
             of_tables = context.all_reduce("SUM", of_tables)
-        rows = [offset.rows for offset in before] if before else [None] * len(of_tables)
+        rows = [perturbation.rows for perturbation in before] if before else [None] * len(of_tables)
         pairs = zip(of_tables, rows, strict=True)
-        return [RowOffset.from_gradient(gradient, known) for gradient, known in pairs]
+        return [RowPerturbation.from_gradient(gradient, known) for gradient, known in pairs]
 
 
 def of_length(values, length):

@@ -50,7 +50,7 @@ class ApiDocs(TextReader):
     left without a label are dropped.
 
     The first use takes half a minute and caches the splits as JSON lines below ``cache_folder``,
-    under a key of the packages and their versions: other versions are other data, so figures
+    under a key of the packages and their versions: other versions are other data, so metrics
     compare only where ``source_fingerprint`` agrees.
 
     Args:
