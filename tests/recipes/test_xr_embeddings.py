@@ -10,7 +10,7 @@ from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.tokens import TokenRows
 from tfxc.recipes.xr_transformer import embeddings
-from tfxc.recipes.xr_transformer.embeddings import as_csr, beside, write_embeddings
+from tfxc.recipes.xr_transformer.embeddings import as_csr, concatenated, write_embeddings
 
 
 def test_embeddings_of_all_examples(tmp_path):
@@ -75,6 +75,6 @@ def test_a_stopped_encoding_goes_on(tmp_path, capsys, changes, remaining):
 def test_terms_and_vectors_side_by_side():
     terms = scipy.sparse.csr_matrix(np.float32([[0, 2], [0, 0]]))
     vectors = np.float32([[0, 3], [0, 0]])
-    assert beside(terms, vectors).toarray().tolist() == [[0, 2, 0, 1], [0, 0, 0, 0]]
-    assert beside(terms, vectors, 0.5).toarray().tolist() == [[0, 2, 0, 0.5], [0, 0, 0, 0]]
+    assert concatenated(terms, vectors).toarray().tolist() == [[0, 2, 0, 1], [0, 0, 0, 0]]
+    assert concatenated(terms, vectors, 0.5).toarray().tolist() == [[0, 2, 0, 0.5], [0, 0, 0, 0]]
     assert as_csr(vectors).nnz == 4

@@ -58,16 +58,16 @@ def _check(options):
     for option, needed in needs:
         if getattr(options, option) not in (None, False, []) and not getattr(options, needed):
             raise ConfigError(
-                f"it means something only beside {_flag(needed)}",
+                f"it is used only with {_flag(needed)}",
                 where=_flag(option),
                 fix=f"add {_flag(needed)} or leave it out",
             )
     if options.ijb and (options.folds or options.far):
-        raise ConfigError("--folds and --far mean nothing beside --ijb", fix="leave them out")
+        raise ConfigError("--folds and --far are not used with --ijb", fix="leave them out")
     if options.far is not None and not 0 < options.far < 1:
         raise ConfigError(f"a rate between 0 and 1 expected, found {options.far}", where="--far")
     if options.ijb and not options.target:
-        raise ConfigError(f"--target {' or '.join(_TARGETS)} expected beside --ijb")
+        raise ConfigError(f"--target {' or '.join(_TARGETS)} expected with --ijb")
     if options.no_flip and not (options.run or options.halves):
         raise ConfigError("embeddings from a file come as they are", where="--no-flip")
     if options.roc:

@@ -76,7 +76,7 @@ class DataSettings(_Section):
             nothing.
         reader: the format's name; None recognises it by the file's name and first line.
         reader_options: keyword arguments of the reader.
-        split_options: further reader options of single splits, e.g.
+        split_options: extra reader options of single splits, e.g.
             ``{"dev": {"split": "tst"}}``.
         text_features: what turns texts into features, e.g. ``{"name": "tfidf"}``; None takes the
             features as the format gives them.

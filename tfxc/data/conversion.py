@@ -117,7 +117,7 @@ def check_kind(chunk, wanted, where, fix="give examples as in training"):
 
 
 def tell_unused(chunk, where, split):
-    """Tells on standard error that the features of a split are not used beside its texts.
+    """Reports on standard error that the features of a split are not used in addition to its texts.
 
     Args:
         chunk: its first ``Chunk``, of a set whose texts are vectorised.

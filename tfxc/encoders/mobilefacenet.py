@@ -108,7 +108,7 @@ def _active(parts, x):
 
 
 def _bottleneck(parts, x, channels, expanded, strides):
-    """Widens, looks around in each channel, narrows; with stride 1 beside a shortcut."""
+    """Widens, looks around in each channel, narrows; with stride 1 with a shortcut."""
     y = _active(parts, parts.convolution(x, expanded, size=1))
     y = _active(parts, parts.depthwise(y, strides=strides))
     y = parts.norm(parts.convolution(y, channels, size=1))

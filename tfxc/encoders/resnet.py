@@ -135,14 +135,14 @@ class ResNet(ImageEncoder):
 
 
 def basic_block(parts, x, filters, strides):
-    """Two 3 x 3 convolutions beside a shortcut."""
+    """Two 3 x 3 convolutions with a shortcut."""
     y = parts.relu(parts.norm(parts.convolution(x, filters, strides=strides)))
     y = parts.norm(parts.convolution(y, filters))
     return parts.relu(parts.add(y, _shortcut(parts, x, filters, strides)))
 
 
 def bottleneck(parts, x, filters, strides):
-    """1 x 1, 3 x 3 and 1 x 1 convolutions beside a shortcut; four times ``filters`` come out."""
+    """1 x 1, 3 x 3 and 1 x 1 convolutions with a shortcut; four times ``filters`` come out."""
     y = parts.relu(parts.norm(parts.convolution(x, filters, size=1)))
     y = parts.relu(parts.norm(parts.convolution(y, filters, strides=strides)))
     y = parts.norm(parts.convolution(y, 4 * filters, size=1))

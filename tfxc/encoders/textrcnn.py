@@ -1,4 +1,4 @@
-"""Word vectors beside the states of an LSTM, the largest value of each unit."""
+"""Word vectors concatenated with the states of an LSTM, the largest value of each unit."""
 
 import keras
 import tensorflow as tf
@@ -10,7 +10,7 @@ from tfxc.encoders.layers.recurrent import lstm_layers
 
 @keras.saving.register_keras_serializable("tfxc")
 class TextRCNN(TokenEncoder):
-    """Each word's vector beside its LSTM states of both directions; maximum over the words.
+    """Each word's vector concatenated with its LSTM states of both directions; maximum over words.
 
     An empty text has the vector 0.
 

@@ -2,7 +2,7 @@
 
 A converted model takes the run's own features, scaled rows included, and gives ``label_ids`` int32
 and ``scores`` float32, both (batch, k), best first. Texts are cut outside it: its folder holds the
-text features beside the model, for ``tfxc.data.text.registry.load_text_features``.
+text features next to the model, for ``tfxc.data.text.registry.load_text_features``.
 """
 
 import importlib

@@ -15,7 +15,9 @@ from tfxc.inference.searcher import Searcher
 # Of scores, relative to the largest one. In half precision a last bit of a feature may tip the
 # rounding of a hidden unit.
 _TOLERANCE, _HALF_PRECISION_TOLERANCE = 1e-4, 2e-2
-_CALIBRATED_TOLERANCE = 1e-6  # of a probability, beside what the tolerance of its score allows
+_CALIBRATED_TOLERANCE = (
+    1e-6  # of a probability, in addition to what the tolerance of its score allows
+)
 _SMALLEST = 1e-30  # probabilities below count as equal
 _SAMPLES = 8
 _EXAMPLES, _BATCH = 512, 64

@@ -106,7 +106,7 @@ def export_savedmodel(loaded_run, folder, k=5, probabilities=False):
 class ServedModel(tf.Module):
     """The exported module: signatures over a trained model.
 
-    The Keras layers are no attributes but closed over: as attributes they would be written beside
+    The Keras layers are no attributes but closed over: as attributes they would be written next to
     the variables, with every weight twice.
 
     Args:

@@ -31,7 +31,7 @@ class MHS(DigitHead):
         sampling: ``"per_example"``, as published: each example's true blocks first, then others,
             uniform without replacement, K in all (more only for an example with more than K true
             blocks). ``"per_batch"``: K blocks drawn once for the whole batch, and each example's
-            true blocks beside them; a true block that was also drawn counts once. One matrix
+            true blocks in addition; a true block that was also drawn counts once. One matrix
             product over K blocks replaces the gathering of K blocks per example.
         bias: whether each label has a bias.
         label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),

@@ -8,7 +8,7 @@ Two protocols of face recognition, for embeddings of any kind:
   2017, "IARPA Janus Benchmark-B Face Dataset", and Maze et al. 2018 for IJB-C.
 
 Pairs are row numbers (n, 2) into a matrix of embeddings. Everything works in blocks, so that the
-15 million pairs of IJB-C need little memory beside their scores.
+15 million pairs of IJB-C need little memory apart from their scores.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""A pretrained model's folder as the model hubs lay it out: ``config.json`` and what is beside."""
+"""A pretrained model's folder as the model hubs lay it out: ``config.json`` and its neighbours."""
 
 import os
 from pathlib import Path

@@ -202,7 +202,7 @@ def _sentence_pieces(folder, family, options):
 
 
 def _json_preparation(content):
-    """What the normalizer of tokenizer.json does beside the model's own."""
+    """What the normalizer of tokenizer.json does in addition to the model's own."""
     normalizer = content.get("normalizer") or {}
     steps = [step["type"] for step in normalizer.get("normalizers", [normalizer]) if step]
     return {
@@ -218,7 +218,7 @@ def _tokenizer_json(folder, kind, usual):
         raise ConfigError(
             f"{usual} or tokenizer.json expected, both are missing",
             where=folder,
-            fix="copy the tokeniser's files beside config.json",
+            fix="copy the tokeniser's files next to config.json",
         )
     content = read_json(path)
     found = (content.get("model") or {}).get("type")

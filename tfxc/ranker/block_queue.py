@@ -23,7 +23,7 @@ class Plan(NamedTuple):
     needs: list | None = None
 
     def admits(self, block, waiting):
-        """Whether a block may be begun beside those that are not yet written: (future, number)."""
+        """Whether a block may start while others, (future, number), are not yet written."""
         if self.budget is None or not waiting:
             return True
         held = sum(_held(work) if work.done() else self.needs[one] for work, one in waiting)
@@ -38,8 +38,8 @@ def _held(work):
 def write_blocks(work, writer, plan, progress):
     """Solves the blocks of a layer that are missing, and writes them in their order.
 
-    A block is begun when all that may be in memory with it keeps to the plan's budget: blocks that
-    are being solved with what they need at most, solved ones with what they are.
+    A block is started when all that may be in memory with it keeps to the plan's budget: blocks
+    that are being solved with what they need at most, solved ones with what they are.
 
     Args:
         work: has ``solve(block, plan)``, which gives a ``Block``, ``num_parents`` (blocks), and
@@ -65,7 +65,7 @@ def write_blocks(work, writer, plan, progress):
                 unfinished += late
                 writer.notes["unfinished"] = unfinished
                 writer.append(*block)
-                del block  # before another is begun in its place
+                del block  # before another is started in its place
                 nodes = work.child_splits[writer.blocks - 1 : writer.blocks + 1]
                 progress.advance(int(nodes[1] - nodes[0]))
         except BaseException:

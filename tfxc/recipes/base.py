@@ -108,8 +108,8 @@ class Recipe:
             manifest: the data's ``Manifest``.
 
         Returns:
-            ``(lines, data_dependent)``: list of text, and further arguments of ``build_model`` for the
-            largest training of a model, None where no model is trained step by step.
+            ``(lines, data_dependent)``: list of text, and extra arguments of ``build_model`` for
+            the largest training of a model, None if no model is trained step by step.
 
         Raises:
             ConfigError: the config does not fit the data.
@@ -209,7 +209,7 @@ class StagedRecipe(Recipe):
     def stages(self, context: Context) -> Callable[[], dict]:
         """What trains: a function that skips the stages whose files are there, returns the summary.
 
-        It is made before the run is begun, and refuses what cannot be.
+        It is made before the run starts, and refuses what cannot be.
         """
         raise TypeError(f"{type(self).__name__} must define stages(context)")
 

@@ -171,7 +171,7 @@ class RunFolder(RunWriter):
             )
 
     def check_data(self, data_folder, needed=None, fresh=False):
-        """Refuses prepared data that are not those the run was begun with.
+        """Refuses prepared data that are not those the run was started with.
 
         Without a run all are fine, and so are they where it has nothing to lose.
 

@@ -59,7 +59,7 @@ class Awp(Technique):
         self._matrices = {n: weight for n, weight in enumerate(weights) if len(weight.shape) > 1}
 
     def before_step(self, step):
-        """Whether the attack has begun."""
+        """Whether the attack has started."""
         self._begun = step >= self.start_step
         return self._begun
 

@@ -26,7 +26,7 @@ class Technique:
 
     Attributes:
         variables_to_save: ``tf.Variable``s of its own that a checkpoint holds.
-        trainable_variables: those of them that the optimizer trains beside the model's weights.
+        trainable_variables: those of them that the optimizer trains, too.
     """
 
     data_dependent_arguments: tuple[str, ...] = ()

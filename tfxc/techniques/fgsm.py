@@ -12,7 +12,7 @@ class Fgsm(TableAttack):
     The gradients of both add up. Costs one more pass.
 
     Args:
-        epsilon: what each number of the rows read moves by; small beside the table's numbers.
+        epsilon: what each number of the rows read moves by; small against the table's numbers.
 
     Raises:
         ConfigError: ``epsilon`` is not positive.

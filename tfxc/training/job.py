@@ -173,7 +173,7 @@ class StageJob(TrainingJob):
 
     Args:
         config, data_folder, run_path, start: as of ``TrainingJob``.
-        arguments: further arguments of ``build_model``.
+        arguments: extra arguments of ``build_model``.
         source: the training split where it is open already.
         title: of the progress line.
     """

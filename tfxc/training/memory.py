@@ -45,7 +45,7 @@ def peak_bytes(config, manifest, repetition=None, **data_dependent):
         config: ``Config``.
         manifest: the data's ``Manifest``.
         repetition: number of the one repetition trained, or None for the whole model.
-        data_dependent: further arguments of ``build_model``.
+        data_dependent: extra arguments of ``build_model``.
 
     Returns:
         ``Memory``. Accurate to about a fifth for models whose tables dominate; the feature maps of

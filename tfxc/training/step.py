@@ -124,12 +124,14 @@ class TrainStep:
             )
         self._shard_slots, kept = {}, {}
         for number, shard in self.table.shards.items():
-            beside = copy.copy(self.optimizer)
-            beside.slots = {}
+            shard_optimizer = copy.copy(self.optimizer)
+            shard_optimizer.slots = {}
             factors = self._shard_factors
-            self.table.beside(number, lambda b=beside, s=shard, f=factors: b.build([s], f))
-            self._shard_slots[number] = beside.slots[shard.ref()]
-            kept[number] = [shard, *beside.variables_to_save]
+            self.table.on_device_of(
+                number, lambda b=shard_optimizer, s=shard, f=factors: b.build([s], f)
+            )
+            self._shard_slots[number] = shard_optimizer.slots[shard.ref()]
+            kept[number] = [shard, *shard_optimizer.variables_to_save]
         return kept
 
     def _loss_function(self):

@@ -109,7 +109,7 @@ def import_arrays(features, labels, folder, *, num_labels=None, label_names=None
         folder: where to write.
         num_labels: number of labels; None takes the names' number, or the largest label plus 1.
         label_names: their names, or None.
-        settings: dict that names the arrays: a folder begun with other ones is refused.
+        settings: dict that names the arrays: a folder started with other ones is refused.
 
     Returns:
         Number of rows.

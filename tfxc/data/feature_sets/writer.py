@@ -36,7 +36,7 @@ _ANEW = "delete the folder and start again"
 class FeatureWriter:
     """Fills a feature set row block by row block, in any order.
 
-    A folder that was begun with the same arguments is gone on with, by ``RowWriter``; the result is
+    A folder that was started with the same arguments is continued, by ``RowWriter``; the result is
     the same bytes whether or not the writing was interrupted. Use it as a context manager.
 
     Args:
@@ -47,13 +47,13 @@ class FeatureWriter:
         label_names: their names, or None.
         dtype: ``"float32"`` or ``"float16"``.
         settings: dict of whatever else decides the bytes of the features (the encoder, the batch
-            size); a folder begun with other ones is refused.
+            size); a folder started with other ones is refused.
         origin: dict of what else is worth telling.
 
     Raises:
         ConfigError: an unknown type.
         DataError: labels out of range, none at all, or not as many names as labels.
-        UserError: the folder was begun with something else, or another process writes to it.
+        UserError: the folder was started with something else, or another process writes to it.
         MachineError: the disk is too small, or the folder cannot be written to.
 
     Example:

@@ -103,7 +103,7 @@ class ImageFolder(EncodedImageReader):
         stray = [name for name in self._names(entries) if name.lower().endswith(self._extensions)]
         if stray:
             raise DataError(
-                f"one sub-folder per class is expected, found the image {stray[0]} beside "
+                f"one sub-folder per class is expected, found the image {stray[0]} next to "
                 f"{len(folders)} sub-folders",
                 where=self.path,
                 fix="move it into the folder of its class, or read without labels (labelled=False)",

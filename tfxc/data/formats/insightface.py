@@ -21,7 +21,7 @@ class InsightFaceRecords(EncodedImageReader):
 
     Where record 0 has the flag 2 as in the sets of InsightFace, its first label says where the
     images end: they are the records 1 to that number − 1. Else every record is an image. With the
-    ``.idx`` file beside it the records are taken by number, without it in the order of the file.
+    ``.idx`` file next to it the records are taken by number, without it in the order of the file.
     ``property`` in the same folder ("classes,height,width") holds the number of labels. Other
     files (``.lst``) are not needed. The images come as the bytes of their files; of an image with
     several labels the first one counts.

@@ -167,7 +167,7 @@ class HashingFeatures(TextFeatures):
         )
 
     def _load(self, folder):
-        """There is nothing beside the settings."""
+        """There is nothing but the settings."""
 
 
 def _analysis(settings):

@@ -8,7 +8,7 @@ import tensorflow as tf
 class Gates:
     """What the parts of an encoder's layers are multiplied by; nothing at all unless it is set.
 
-    An encoder with heads to prune has one as its attribute ``gates``, beside ``layers`` (a dict of
+    An encoder with heads to prune has one as its attribute ``gates``, next to ``layers`` (a dict of
     weights for each layer that has its own) and ``head_width``.
 
     Example:

@@ -216,7 +216,7 @@ def for_distances(words, distances):
     """Products of (batch, heads, length, head) and (1, heads, wide, head)."""
     if words.shape[1] > 1:
         return tf.matmul(words, distances, transpose_b=True)
-    # TensorFlow 2.21 writes beside the result where it has to repeat a single head.
+    # TensorFlow 2.21 writes past the result where it has to repeat a single head.
     flat = tf.matmul(tf.reshape(words, [-1, words.shape[3]]), distances[0, 0], transpose_b=True)
     wide = tf.shape(flat)[1]
     return tf.reshape(flat, tf.stack([tf.shape(words)[0], 1, tf.shape(words)[2], wide]))

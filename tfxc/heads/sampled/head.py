@@ -26,7 +26,7 @@ class Sampled(Head):
     ``classes`` says which labels are the columns of a batch:
 
     * ``"batch"``: the distinct labels of the batch, over all replicas; of each micro-batch where
-      gradients are accumulated. With ``num_extra``, that many others beside them, drawn without
+      gradients are accumulated. With ``num_extra``, that many others in addition, drawn without
       replacement once for the batch: ``extra="uniform"``, or ``"frequency"``, by their number of
       training examples (at least 1). A drawn column then counts for as many classes as it stands
       for (``LogitGroup.log_weights``): sums over the columns have the sums over all labels as

@@ -1,4 +1,4 @@
-"""Classes drawn beside those of a batch, and how many classes each of them stands for."""
+"""Classes drawn in addition to those of a batch, and how many classes each of them stands for."""
 
 import math
 

@@ -44,10 +44,11 @@ class ShardedTable:
             return tf.Variable(rows, name=name)
 
         self.shards = {
-            number: self.beside(number, lambda number=number: make(number)) for number in numbers
+            number: self.on_device_of(number, lambda number=number: make(number))
+            for number in numbers
         }
 
-    def beside(self, number, make):
+    def on_device_of(self, number, make):
         """What ``make()`` returns; its variables are plain ones on the device of a shard."""
 
         def on_device():

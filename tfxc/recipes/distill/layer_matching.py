@@ -1,4 +1,4 @@
-"""The teacher's encoder beside the student's: what both compute on the way is compared."""
+"""The teacher's encoder next to the student's: what both compute on the way is compared."""
 
 from typing import NamedTuple
 

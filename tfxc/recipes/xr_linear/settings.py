@@ -59,7 +59,7 @@ class TreeSettings:
         self.file = given.pop("file", None)
         if self.file is not None and given:
             raise ConfigError(
-                "it means nothing beside a tree from a file",
+                "it is not used with a tree from a file",
                 where=f"{where}.{next(iter(given))}",
                 fix="remove it, or the file",
             )
@@ -92,7 +92,7 @@ class TreeSettings:
             )
         if kind == "given" and not features:
             raise ConfigError(
-                "label_features expected beside label_embedding 'given', found none",
+                "label_features expected with label_embedding 'given', found none",
                 where=f"{self._where}.label_features",
             )
 

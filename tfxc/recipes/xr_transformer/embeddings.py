@@ -1,4 +1,4 @@
-"""Vectors of all training texts in a file, and beside the texts' terms."""
+"""Vectors of all training texts in a file, and concatenated with the texts' terms."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def as_csr(vectors):
     return scipy.sparse.csr_matrix((values, columns, splits), shape=(rows, width))
 
 
-def beside(terms, vectors, length=1.0):
+def concatenated(terms, vectors, length=1.0):
     """``[X | length · l2(E)]``: bags of terms with the vectors, scaled to a length, behind them.
 
     Args:
@@ -94,7 +94,7 @@ def beside(terms, vectors, length=1.0):
 
     Example:
         >>> terms = scipy.sparse.csr_matrix(np.float32([[0, 2]]))
-        >>> beside(terms, np.float32([[3, 4]])).toarray().round(2).tolist()
+        >>> concatenated(terms, np.float32([[3, 4]])).toarray().round(2).tolist()
         [[0.0, 2.0, 0.6000000238418579, 0.800000011920929]]
     """
     vectors = normalize(np.asarray(vectors, np.float32)) * np.float32(length)

@@ -22,7 +22,7 @@ from tfxc.ranker.layer import LayerProblem, Limits, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
 from tfxc.ranker.search import load_layer, search
 from tfxc.ranker.store import weight_matrix
-from tfxc.recipes.xr_transformer.embeddings import as_csr, beside, origin_of, write_embeddings
+from tfxc.recipes.xr_transformer.embeddings import as_csr, concatenated, origin_of, write_embeddings
 from tfxc.runs.folder import RunFolder
 from tfxc.training.job import StageJob
 from tfxc.training.strategies import by_chief
@@ -222,7 +222,7 @@ class Levels:
         return self._search(layer, as_csr(vectors), rule, above)
 
     def _by_both(self, level, vectors, above):
-        folder, both = self._folder(level) / "concat", beside(self.terms, vectors)
+        folder, both = self._folder(level) / "concat", concatenated(self.terms, vectors)
         relevance = normalize(self.targets[level], "l1") if self.plan.cost_sensitive else None
         problem = LayerProblem(
             both,

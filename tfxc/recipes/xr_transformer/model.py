@@ -10,7 +10,7 @@ from tfxc.data.kinds import KINDS
 from tfxc.inference.embedder import Embedder
 from tfxc.inference.protocol import RankerModel
 from tfxc.model import example_features, make_parts
-from tfxc.recipes.xr_transformer.embeddings import beside
+from tfxc.recipes.xr_transformer.embeddings import concatenated
 
 
 class EncoderRanker(RankerModel, keras.Model):
@@ -86,7 +86,7 @@ class EncoderRanker(RankerModel, keras.Model):
         features = tf.nest.map_structure(np.asarray, features)
         vectors = self._embed(features)
         terms = _terms(features, linear.ranker.num_features - vectors.shape[1])
-        both = beside(terms, vectors, self._length)
+        both = concatenated(terms, vectors, self._length)
         bag = {"ids": both.indices, "weights": both.data, "row_splits": both.indptr}
         return linear.find_top_k(bag, k, probabilities)
 

@@ -1,4 +1,4 @@
-"""What the ranker of a run reads: terms, or vectors of an encoder beside them."""
+"""What the ranker of a run reads: terms, or terms concatenated with vectors of an encoder."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tfxc.inference.embedder import Embedder
 from tfxc.recipes.xr_linear.settings import ranker_settings
 from tfxc.recipes.xr_linear.stages import training_matrices
 from tfxc.recipes.xr_transformer.checks import settings_of_ranker
-from tfxc.recipes.xr_transformer.embeddings import beside, write_embeddings
+from tfxc.recipes.xr_transformer.embeddings import concatenated, write_embeddings
 from tfxc.recipes.xr_transformer.recipe import EMBEDDINGS
 
 
@@ -87,7 +87,7 @@ class Encoded(Given):
         return self._loaded.config.evaluation.batch_size
 
     def _beside(self, terms, vectors):
-        return beside(terms, vectors, self._recipe.encoding_length)
+        return concatenated(terms, vectors, self._recipe.encoding_length)
 
 
 RECIPES = {"xr_linear": Given, "xr_transformer": Encoded}

@@ -18,7 +18,7 @@ from tfxc.recipes.base import StagedRecipe
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.stages import calibrate, memory_of_ranker, report_lines, say
 from tfxc.recipes.xr_transformer.checks import planned, stage_lines, trial, unused_lines
-from tfxc.recipes.xr_transformer.embeddings import beside, origin_of, write_embeddings
+from tfxc.recipes.xr_transformer.embeddings import concatenated, origin_of, write_embeddings
 from tfxc.recipes.xr_transformer.levels import LevelData, Levels
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
 from tfxc.recipes.xr_transformer.plan import ENSEMBLES
@@ -36,7 +36,7 @@ class XrTransformer(StagedRecipe):
        where the level above left it, with a new head on this level's clusters, a new optimizer and
        a new schedule. Below the first level, a text sees the children of a few clusters only:
        ``negatives``.
-    3. All training texts are encoded, the vectors scaled to length 1 and put beside the terms.
+    3. All training texts are encoded, the vectors scaled to length 1, concatenated with the terms.
     4. Another tree, by these features, unless ``fix_clustering``.
     5. A linear ranker (XR-Linear) on these features and this tree. It is what predicts: the heads
        of the levels are not used any more.
@@ -156,7 +156,7 @@ class XrTransformer(StagedRecipe):
 
 
 class _Stages:
-    """The stages of one run, called when it is begun."""
+    """The stages of one run, called when it starts."""
 
     def __init__(self, recipe, context):
         self.recipe, self.config, self.data_folder = recipe, context.config, context.data_folder
@@ -194,7 +194,7 @@ class _Stages:
         vectors, layers = self._encode(model, source), []
         if not self.recipe.only_encoder:
             length = self.recipe.encoding_length
-            layers = self._train_ranker(beside(terms, vectors, length), terms, labels)
+            layers = self._train_ranker(concatenated(terms, vectors, length), terms, labels)
             linear = LinearModel(run.path, self.recipe.threads)
             model = EncoderRanker(encoder, linear, length)
         del terms

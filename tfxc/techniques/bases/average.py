@@ -8,7 +8,7 @@ from tfxc.techniques.base import Technique
 
 
 class WeightAverage(Technique):
-    """Keeps an average beside each trainable weight and lends the model the averages."""
+    """Keeps an average of each trainable weight and lends the model the averages."""
 
     role = "average"
 
