@@ -57,7 +57,7 @@ def _refuse_unused(found):
     for name, good, what in needs:
         if getattr(found, name) is not None and not good:
             raise ConfigError(
-                f"it means something only beside {what}",
+                f"it is used only with {what}",
                 where=f"--{name.replace('_', '-')}",
                 fix="leave it out",
             )

@@ -96,7 +96,7 @@ def _check(found):
                 "a run brings its own", where=f"--{name.replace('_', '-')}", fix="leave it out"
             )
     if found.saved_model and found.flip:
-        raise ConfigError("it means something only beside --run", where="--flip")
+        raise ConfigError("it is used only with --run", where="--flip")
 
 
 def _parser():

@@ -74,7 +74,7 @@ def test_features_of_a_run_like_its_embeddings(images, tool, capsys):
     ("options", "message"),
     [
         (["--run", "run", "--mean", "0.5"], "--mean: a run brings its own"),
-        (["--saved-model", "run", "--flip"], "--flip: it means something only beside --run"),
+        (["--saved-model", "run", "--flip"], "--flip: it is used only with --run"),
         (["--saved-model", "run"], "a folder with saved_model.pb expected"),
         (["--run", "run", "--num-labels", "2"], "3 label names, but 2 labels are declared"),
     ],

@@ -78,7 +78,7 @@ def test_a_leaf_for_all_labels(run, capsys):
         ({"file": "labels.npy"}, r"labels\.npy: a label tree is expected, the file cannot be read"),
         ({"file": ""}, r"recipe\.tree\.file: the name of a file expected, found ''"),
         ({"label_features": 7}, r"recipe\.tree\.label_features: the name of a file expected"),
-        ({"file": "tree.npz", "nr_splits": 4}, r"recipe\.tree\.nr_splits: it means nothing beside"),
+        ({"file": "tree.npz", "nr_splits": 4}, r"recipe\.tree\.nr_splits: it is not used with"),
         ({"label_features": "absent.npy"}, r"absent\.npy: no such file"),
         ({"label_features": "labels.npy", "join": "sum"}, r"recipe\.tree\.join: one of concat, co"),
         ({"label_features": "labels.npy", "join": "convex"}, r"a row of 9 for each of the 30 labe"),
@@ -87,7 +87,7 @@ def test_a_leaf_for_all_labels(run, capsys):
             r"recipe\.tree\.alpha: a number in \[0, 1\]",
         ),
         ({"label_features": "labels.npy", "label_embedding": "pii"}, "only with label_embedding"),
-        ({"label_embedding": "given"}, r"label_features expected beside label_embedding 'given'"),
+        ({"label_embedding": "given"}, r"label_features expected with label_embedding 'given'"),
         (
             {"label_features": "labels.npy", "alpha": 0.5},
             "alpha: it means something only with join",

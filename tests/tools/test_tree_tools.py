@@ -90,7 +90,7 @@ def test_what_cannot_be_built(tool, files, tmp_path, capsys):
     assert "max_leaf_size: a whole number from 2 on" in call(capsys, build, *whole).problem()
     for more in (["--vectors", "pii", "--label-features", "z.npz"], ["--alpha", 0.3]):
         problem = call(capsys, build, *half, "--labels", tmp_path / "y.npz", *more).problem()
-        assert "it means something only beside" in problem
+        assert "it is used only with" in problem
     assert not (tmp_path / "tree.npz").exists()
 
 
