@@ -83,8 +83,8 @@ class ToyTraining:
     @property
     def result(self):
         """Weights and nu (None without)."""
-        tables = getattr(self.model.objective, "tables", [None])
-        return self.model.head.kernel.numpy(), None if tables[0] is None else tables[0].numpy()
+        tables = self.model.objective.tables
+        return self.model.head.kernel.numpy(), tables[0].numpy() if len(tables) else None
 
 
 class TrajectoryTests:
