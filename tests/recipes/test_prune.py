@@ -315,5 +315,5 @@ def test_tokens_that_no_vocabulary_has(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["num_heads", "iters", "examples"])
 def test_sizes_are_whole_numbers(name):
     for wrong in (0, -1, 1.5, "many", True):
-        with pytest.raises(ConfigError, match=f"recipe.{name}"):
+        with pytest.raises(ConfigError, match=f"^{name}: .* expected, found"):
             Prune(source="a", **{name: wrong})

@@ -65,10 +65,11 @@ class IResNet(ImageEncoder):
             seed=seed,
             **kwargs,
         )
-        height, width, _ = self.image_shape
-        if height % 16 or width % 16:
+        height, image_width, _ = self.image_shape
+        if height % 16 or image_width % 16:
             raise ValueError(
-                f"encoder 'iresnet' needs sides that are multiples of 16, found {height} x {width}"
+                "encoder 'iresnet' needs sides that are multiples of 16, found "
+                f"{height} x {image_width}"
             )
         self.depth, self.embedding_dim, self.width = depth, embedding_dim, width
 
