@@ -5,15 +5,30 @@ and the NumPy path of the same functions is used.
 """
 
 import os
+import shutil
 import sys
 from glob import glob
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
+from setuptools.command.build_py import build_py
 
 OPS = "tfxc/ops"
-# What users need and what stands at the top level goes into the wheel under these names.
-SHIPPED = {"tfxc.configs": "configs", "tfxc.examples": "examples", "tfxc.tools": "tools"}
+# Folders of the top level that users need: in a wheel they are inside the package.
+SHIPPED = {"configs": "*.json", "examples": "*.py", "tools": "*.py"}
+
+
+class BuildPython(build_py):
+    """Copies what is shipped into wheels; an editable installation has it at the top level."""
+
+    def run(self):
+        super().run()
+        for folder, pattern in ({} if self.editable_mode else SHIPPED).items():
+            for path in sorted(Path(folder).rglob(pattern)):
+                target = Path(self.build_lib, "tfxc", path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
 
 
 def extensions():
@@ -39,7 +54,7 @@ def extensions():
 
 setup(
     ext_modules=extensions(),
-    packages=[*find_packages(include=["tfxc", "tfxc.*"]), *SHIPPED],
-    package_dir=SHIPPED,
-    package_data={"": ["*.cc", "*.pyi"], "tfxc.configs": ["*.json", "*/*.json"]},
+    packages=find_packages(include=["tfxc", "tfxc.*"]),
+    package_data={"": ["*.cc", "*.pyi"]},
+    cmdclass={"build_py": BuildPython},
 )

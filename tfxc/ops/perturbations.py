@@ -11,7 +11,7 @@ _local = threading.local()  # replicas are threads
 
 @contextlib.contextmanager
 def perturbations(of_tables):
-    """Inside, ``read_rows`` adds an perturbation to what it reads.
+    """Inside, ``read_rows`` adds a perturbation to what it reads.
 
     The gradient of the table is then the one at the moved place: the perturbation is a constant.
 
@@ -46,15 +46,13 @@ def read_rows(table, ids):
     """
     rows = tf.gather(table, ids)
     perturbation = getattr(_local, "perturbations", {}).get(id(table))
-    return (
-        rows
-        if perturbation is None
-        else rows + tf.stop_gradient(perturbation(tf.convert_to_tensor(ids)))
-    )
+    if perturbation is None:
+        return rows
+    return rows + tf.stop_gradient(perturbation(tf.convert_to_tensor(ids)))
 
 
 class RowPerturbation(NamedTuple):
-    """Offset of some rows of a table, or of all.
+    """Perturbation of some rows of a table, or of all.
 
     Attributes:
         rows: int (n,), distinct and rising; None for all rows of the table.
@@ -80,7 +78,7 @@ class RowPerturbation(NamedTuple):
         return cls(rows, values)
 
     def __call__(self, ids):
-        """What is added at ``ids``; 0 at rows without an perturbation."""
+        """What is added at ``ids``; 0 at rows without a perturbation."""
         if self.rows is None:
             return tf.gather(self.values, ids)
         flat = tf.cast(tf.reshape(ids, [-1]), self.rows.dtype)
