@@ -1,5 +1,6 @@
 """Two workers of which one is stopped, dies, never comes, or was given something else."""
 
+import contextlib
 import json
 import os
 import signal
@@ -172,13 +173,13 @@ def test_workers_go_back_to_the_same_checkpoint_and_finish_alike(tmp_path):
     assert {**again, "seconds": 0} == {**whole, "seconds": 0}
 
 
-def meet(tasks, addresses, limit=5):
+def meet(tasks, addresses, limit=5, report=lambda line: None):
     """What each of several workers, as threads, gets: None or the error."""
     found = [None] * len(tasks)
 
     def one(place, task, content):
         try:
-            Rendezvous(addresses, task, content, limit, report=lambda line: None).meet()
+            Rendezvous(addresses, task, content, limit, report).meet()
         except (ConfigError, MachineError) as error:
             found[place] = error
 
@@ -192,6 +193,18 @@ def meet(tasks, addresses, limit=5):
     return found
 
 
+@contextlib.contextmanager
+def meeting(tasks, addresses, report=lambda line: None):
+    """Workers that meet meanwhile; a list that afterwards holds what ``meet`` found."""
+    results = []
+    thread = threading.Thread(
+        target=lambda: results.extend(meet(tasks, addresses, 60, report)), daemon=True
+    )
+    thread.start()
+    yield results
+    thread.join(90)
+
+
 @pytest.fixture
 def addresses():
     return {f"worker {n}": f"localhost:{port}" for n, port in enumerate(free_ports(3))}
@@ -203,8 +216,12 @@ def test_all_come(addresses):
 
 
 def test_a_task_taken_twice_ends_all(addresses):
-    tasks = [("worker 0", {}), ("worker 1", {}), ("worker 1", {})]
-    for error in meet(tasks, addresses):
+    tasks, present = [("worker 0", {}), ("worker 1", {})], threading.Event()
+    with meeting(tasks, addresses, lambda line: "1 (" in line or present.set()) as results:
+        assert present.wait(60)
+        results += meet([("worker 1", {})], addresses, 60)
+    assert len(results) == 3
+    for error in results:
         assert isinstance(error, ConfigError) and "two processes claim to be worker 1" in str(error)
 
 
@@ -221,22 +238,35 @@ def test_all_hear_who_did_not_come(addresses):
         assert f"waited 1 s for worker 2 ({addresses['worker 2']}) in vain" in str(error)
 
 
-def test_a_stranger_and_a_restarted_worker_do_no_harm(addresses):
-    """Another program's connection is dropped; a worker that left and comes again is no other."""
-    leader = threading.Thread(target=meet, args=([("worker 0", {})], addresses, 60))
-    leader.start()
-    host, port = addresses["worker 0"].split(":")
-    hello = {"task": "worker 1", "addresses": addresses, "content": {}, "process": "p"}
-    for text in ("GET / HTTP/1.1\r\n\r\n", "[1]\n", json.dumps(hello) + "\n"):
-        for _ in range(100):
+def visit(address, *texts):
+    """Connects to the leader, once it listens, for each text: says it and goes."""
+    host, port = address.split(":")
+    for text in texts:
+        for _ in range(600):
             try:
-                with socket.create_connection((host, int(port)), timeout=5) as stranger:
-                    stranger.sendall(text.encode())
+                with socket.create_connection((host, int(port)), timeout=5) as visitor:
+                    visitor.sendall(text.encode())
                 break
             except ConnectionRefusedError:
                 time.sleep(0.05)
-    assert meet([("worker 1", {}), ("worker 2", {})], addresses, 60) == [None, None]
-    leader.join()
+
+
+def test_strangers_do_no_harm(addresses):
+    with meeting([("worker 0", {})], addresses) as leader:
+        visit(addresses["worker 0"], "GET / HTTP/1.1\r\n\r\n", "[1]\n")
+        assert meet([("worker 1", {}), ("worker 2", {})], addresses, 60) == [None, None]
+    assert leader == [None]
+
+
+def test_a_restarted_worker_is_waited_for(addresses):
+    """The leader does not count a worker that left, even if all others are there."""
+    hello = {"task": "worker 1", "addresses": addresses, "content": {}, "process": "p"}
+    tasks, waiting = [("worker 0", {}), ("worker 2", {})], threading.Event()
+    with meeting(tasks, addresses, lambda line: "2 (" in line or waiting.set()) as others:
+        visit(addresses["worker 0"], json.dumps(hello) + "\n")
+        assert waiting.wait(60)  # for worker 1 alone: worker 2 is there
+        assert meet([("worker 1", {})], addresses, 60) == [None]
+    assert others == [None, None]
 
 
 def test_a_port_in_use_is_named(addresses):

@@ -95,6 +95,7 @@ class Rendezvous:
         try:
             while verdict is None and len(present) < len(self.addresses) - 1:
                 verdict = self._admit(server, present) or self._overdue(present)
+                _forget_gone(present)
             verdict = verdict or self._difference(present)
             _send_all(present, {"verdict": verdict or {}})
         finally:
@@ -237,6 +238,12 @@ def _receive(connection):
     except (OSError, ValueError):
         return None
     return message if isinstance(message, dict) else None
+
+
+def _forget_gone(present):
+    """Waits again for workers that left: a restarted one would find the meeting over."""
+    for task in [task for task, (connection, _) in present.items() if _is_gone(connection)]:
+        present.pop(task)[0].close()
 
 
 def _is_gone(connection):
