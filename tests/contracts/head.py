@@ -137,7 +137,7 @@ class HeadContract:
             with pytest.raises(TypeError, match="has no scores of single labels"):
                 head.top_k_and_loss(features, tf.constant([[1]] * 6), 2)
             return
-        monkeypatch.setattr("tfxc.heads.base._TILE", tile)
+        monkeypatch.setattr("tfxc.heads.base._LOSS_TILE", tile)
         rows = [[3, -1, -1], [0, 7, 11], [-1, -1, -1], [NUM_LABELS, 5, -1], [NUM_LABELS, -1, -1]]
         rows = np.int32([*rows, [4, 2, NUM_LABELS + 9]])
         found = tf.function(lambda x, y: head.top_k_and_loss(x, y, 4))(features, rows)
@@ -202,7 +202,7 @@ class HeadContract:
 
     def test_no_loop_of_a_search_reads_a_table(self, monkeypatch):
         """A table that training gathers from is copied as a whole by every read."""
-        monkeypatch.setattr("tfxc.heads.base._TILE", 4)
+        monkeypatch.setattr("tfxc.heads.base._LOSS_TILE", 4)
         for kind in type(self.make()).__mro__:
             module = sys.modules[kind.__module__]
             for name in ("_TILE", "_TILE_VALUES"):

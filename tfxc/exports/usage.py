@@ -31,9 +31,7 @@ def inputs_of(takes, manifest):
 def served_call(takes, manifest):
     """Python that calls a signature ``model`` of a SavedModel; arguments as of ``inputs_of``."""
     arguments = [
-        f"{tensor.name}=tf.constant({tensor.values}, tf.{tensor.dtype})"
-        if tensor.values is not None
-        else f"{tensor.name}=tf.zeros({tensor.shape(1)}, tf.{tensor.dtype})"
+        f"{tensor.name}={_example(tensor, 'tf.constant', 'tf.zeros', 'tf.{}')}"
         for tensor in INPUTS[takes].tensors(manifest)
     ]
     return f"model({', '.join(arguments)})"
@@ -42,12 +40,18 @@ def served_call(takes, manifest):
 def numpy_inputs(takes, manifest):
     """Python that makes ``inputs`` of NumPy arrays; arguments as of ``inputs_of``."""
     arrays = [
-        f'"{tensor.name}": np.array({tensor.values}, "{tensor.dtype}")'
-        if tensor.values is not None
-        else f'"{tensor.name}": np.zeros({tensor.shape(1)}, "{tensor.dtype}")'
+        f'"{tensor.name}": {_example(tensor, "np.array", "np.zeros", '"{}"')}'
         for tensor in INPUTS[takes].tensors(manifest)
     ]
     return f"inputs = {{{', '.join(arrays)}}}"
+
+
+def _example(tensor, constant, zeros, dtype):
+    """Python that makes an example of an input by functions of a library; ``dtype`` is a format."""
+    dtype = dtype.format(tensor.dtype)
+    if tensor.values is None:
+        return f"{zeros}({tensor.shape(1)}, {dtype})"
+    return f"{constant}({tensor.values}, {dtype})"
 
 
 def report_of_model(done, loaded_run):

@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import keras
+import tensorflow as tf
 
 from tfxc.ops.randomness import drawn_again, draws
-from tfxc.ops.search.top_k import check_k
+from tfxc.ops.search.top_k import check_k, tiled_top_k
 from tfxc.ops.tiled_softmax import mean_cross_entropy, tiled_softmax
 
-_TILE = 16_384  # labels scored at a time in top_k_and_loss: 16 MB at batch 256
+_TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
+_LOSS_TILE = 16_384  # the same in top_k_and_loss: 16 MB at batch 256
 
 
 class Head(keras.layers.Layer):
@@ -21,7 +23,7 @@ class Head(keras.layers.Layer):
       int32 (batch, max_labels) padded with -1.
     * ``top_k(features, k)`` returns (ids int32, scores float32), both (batch, k), sorted by
       falling score, ties by rising id; in the graph, exact unless a head's docstring says
-      otherwise.
+      otherwise. Heads that have a ``full_softmax`` need not define it.
     * ``search_top_k(scores, k, method)`` does the same outside the graph from what
       ``search_scores`` returned, for heads that list ``search_methods``, the usual one first.
     * ``tile_scores(features)`` returns a function (begin, end) -> float32 scores (batch,
@@ -95,8 +97,14 @@ class Head(keras.layers.Layer):
         return groups
 
     def top_k(self, features, k):
-        """Best k labels of each example."""
-        raise TypeError(f"{type(self).__name__} must define top_k(features, k)")
+        """Best k labels of each example; with a ``full_softmax``, exact by tiles of labels."""
+        if not self.full_softmax:
+            raise TypeError(f"{type(self).__name__} must define top_k(features, k)")
+        self.check_k(k)
+        if not self.built:
+            self.build(features.shape)
+        score = self.tile_scores(features)
+        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
 
     def tile_scores(self, features):
         """Function that scores a range of labels."""
@@ -123,7 +131,7 @@ class Head(keras.layers.Layer):
             self.build(features.shape)
         labels = seen_labels(labels, self.num_labels)
         score = self.tile_scores(features)
-        ids, scores, *sums = tiled_softmax(score, self.num_labels, labels, k, _TILE)
+        ids, scores, *sums = tiled_softmax(score, self.num_labels, labels, k, _LOSS_TILE)
         return ids, scores, mean_cross_entropy(*sums, labels >= 0)
 
     def check_k(self, k):

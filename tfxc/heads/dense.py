@@ -6,9 +6,7 @@ import tensorflow as tf
 from tfxc.core.arguments import POSITIVE, checked
 from tfxc.heads.base import Head, rare_start, seen_labels
 from tfxc.ops.logit_group import LogitGroup
-from tfxc.ops.search.top_k import read_once, tiled_top_k
-
-_TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
+from tfxc.ops.search.top_k import read_once
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -55,14 +53,6 @@ class Dense(Head):
     def training_groups(self, features, labels):
         """One group over all labels."""
         return (LogitGroup(self(features), seen_labels(labels, self.num_labels)),)
-
-    def top_k(self, features, k):
-        """Best k labels by logit, exact; scores in tiles of labels."""
-        self.check_k(k)
-        if not self.built:
-            self.build(features.shape)
-        score = self.tile_scores(features)
-        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
 
     def tile_scores(self, features):
         """Function that gives the logits of a range of labels."""

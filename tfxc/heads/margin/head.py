@@ -15,7 +15,7 @@ from tfxc.ops.distributed.cross_replica import CrossReplica, labels_everywhere
 from tfxc.ops.distributed.sharded_table import ShardedTable
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import angular_margin, at_positives, unit_rows
-from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
+from tfxc.ops.search.top_k import read_once, rows_between
 
 _TILE = 131_072  # labels scored at a time in top_k
 _START_ROWS = 65_536  # centres drawn from one seed
@@ -249,13 +249,12 @@ class Margin(Head):
 
     def top_k(self, features, k):
         """Best k labels by cosine, exact; scores in tiles of labels."""
-        self.check_k(k)
         if not self.built:
             self.build(features.shape)
-        if self.sharded_table is not None:
-            return Shards(self, self._shard_labels, _TILE).top_k(features, k)
-        score = self.tile_scores(features)
-        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
+        if self.sharded_table is None:
+            return super().top_k(features, k)
+        self.check_k(k)
+        return Shards(self, self._shard_labels, _TILE).top_k(features, k)
 
     def tile_scores(self, features, centres=None):
         """Function that scores a range of labels, or of those that ``centres`` stand for."""

@@ -12,9 +12,8 @@ from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import angular_margin, at_positives, unit_rows
 from tfxc.ops.randomness import random_bits
 from tfxc.ops.search.candidates import distinct, ranks_in
-from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
+from tfxc.ops.search.top_k import read_once, rows_between
 
-_TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
 _CLASSES_OF_A_BATCH = 1024  # assumed where memory is estimated
 
 
@@ -182,14 +181,6 @@ class Sampled(Head):
             return self.scale * angular_margin(true / self.scale, 1.0, self.m2, self.m3)
 
         return at_positives(scores, positives, margin)
-
-    def top_k(self, features, k):
-        """Best k labels by score, exact; scores in tiles of labels."""
-        self.check_k(k)
-        if not self.built:
-            self.build(features.shape)
-        score = self.tile_scores(features)
-        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
 
     def tile_scores(self, features):
         """Function that scores a range of labels, without a margin."""

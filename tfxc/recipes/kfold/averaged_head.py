@@ -4,9 +4,6 @@ import keras
 import tensorflow as tf
 
 from tfxc.heads.base import Head
-from tfxc.ops.search.top_k import tiled_top_k
-
-_TILE = 131_072  # labels scored at a time in top_k
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -43,14 +40,6 @@ class Averaged(Head):
         """Mean of the heads' scores."""
         scores = [head(features[:, number]) for number, head in enumerate(self.heads)]
         return keras.ops.mean(keras.ops.stack(scores), axis=0)
-
-    def top_k(self, features, k):
-        """Best k labels by the mean score, exact; scores in tiles of labels."""
-        self.check_k(k)
-        if not self.built:
-            self.build(features.shape)
-        score = self.tile_scores(features)
-        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
 
     def tile_scores(self, features):
         """Function that gives the mean scores of a range of labels."""
