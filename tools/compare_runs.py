@@ -220,7 +220,7 @@ def draw(path, curves, options):
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     if path.suffix[1:] not in figure.canvas.get_supported_filetypes():
-        raise ConfigError("a name like curves.png is expected", where="--output", fix="end in .png")
+        raise ConfigError("a name like curves.png expected", where="--output", fix="end in .png")
     # By name: a method looks the same in every picture of the same methods.
     names = sorted(one.label for one in curves)
     for one in curves:

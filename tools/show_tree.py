@@ -70,7 +70,7 @@ class NamedTree:
             self.names = LabelVocabulary.load(path).names
             if len(self.names) != tree.num_labels:
                 raise ConfigError(
-                    f"{tree.num_labels:,} names are expected as the tree has labels, "
+                    f"{tree.num_labels:,} names expected as the tree has labels, "
                     f"found {len(self.names):,}",
                     where="--names",
                 )

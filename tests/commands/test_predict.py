@@ -250,5 +250,5 @@ def test_bad_ensembles(text_run, other_run, tmp_path):
     with pytest.raises(ConfigError, match="the 12 labels of the first run expected, found 11"):
         predict.main([*one, "--run", str(fewer), file])
     bags = make_run(tmp_path / "bags")
-    with pytest.raises(ConfigError, match=r"bags: a run on text as the first one is expected"):
+    with pytest.raises(ConfigError, match=r"bags: a run on text as the first one expected"):
         predict.main([*one, "--run", str(bags), file])

@@ -168,7 +168,7 @@ def test_a_set_that_is_not_here(tmp_path, capsys, monkeypatch, config):
         ),
         ({"recipe": {"name": "repetitions"}}, [], "recipe 'repetitions' needs a head with"),
         ({}, ["--gpu", 99], "--gpu: GPU 99 is asked for"),
-        ({}, ["--gpu_usage", 1.5], "--gpu_usage: a share in (0, 1] is expected, found 1.5"),
+        ({}, ["--gpu_usage", 1.5], "--gpu_usage: a share in (0, 1] expected, found 1.5"),
     ],
 )
 @pytest.mark.parametrize("dry", [False, True])

@@ -206,7 +206,7 @@ def test_the_recipe_says_which_parts_it_needs(part):
     ("content", "message"),
     [
         ('{"run": "x",\n "data": }', r"config.json:2: not valid JSON"),
-        ("[1]", "a JSON object is expected"),
+        ("[1]", "a JSON object expected"),
         ("", "config.json:1: not valid JSON"),
         ('{"run": "\xe9"}', "config.json:1: not valid JSON.*codec"),
     ],

@@ -45,12 +45,12 @@ def content(path):
 
 
 def test_message():
-    error = UserError("4 labels expected, 3 found.", fix="mend it.", where="a.txt:2")
-    assert str(error) == "a.txt:2: 4 labels expected, 3 found. To fix it: mend it."
+    error = UserError("4 labels expected, found 3.", fix="mend it.", where="a.txt:2")
+    assert str(error) == "a.txt:2: 4 labels expected, found 3. To fix it: mend it."
     assert str(UserError("bad")) == "bad"
     assert str(UserError("bad", where=Path("x") / "y")) == f"x{os.sep}y: bad"
     assert (error.problem, error.fix, error.where) == (
-        "4 labels expected, 3 found.",
+        "4 labels expected, found 3.",
         "mend it.",
         "a.txt:2",
     )
@@ -227,7 +227,7 @@ def test_refused_writes_are_user_errors(tmp_path, monkeypatch, atomic, step, num
 def test_a_file_in_place_of_the_folder(tmp_path, atomic):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "a", tmp_path / "file" / "deeper" / "a"):
-        with pytest.raises(UserError, match="a folder expected, a file is in its pl"), atomic(path):
+        with pytest.raises(UserError, match="a folder expected, found a file"), atomic(path):
             pass
     assert names(tmp_path) == ["file"]
 

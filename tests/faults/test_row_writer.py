@@ -186,10 +186,10 @@ def test_rows_that_do_not_fit(tmp_path, start, rows):
 
 def test_places_that_cannot_be_written_to(tmp_path):
     (tmp_path / "v.npy").mkdir()
-    with pytest.raises(UserError, match="a file expected, a folder is in its place"):
+    with pytest.raises(UserError, match="a file expected, found a folder"):
         writer_of(tmp_path).__enter__()
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="a folder expected, a file is in its place"):
+    with pytest.raises(UserError, match="a folder expected, found a file"):
         writer_of(tmp_path / "file").__enter__()
 
 

@@ -259,7 +259,10 @@ def gradients_by_repetition(joint, singles):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_buckets": 21}, r"num_buckets: at most 20 \(the number of labels\) expected, 21 fo"),
+        (
+            {"num_buckets": 21},
+            r"num_buckets: at most 20 \(the number of labels\) expected, found 21",
+        ),
         ({"num_buckets": 0}, "num_buckets: a whole number of at least 1 expected, found 0"),
         ({"num_repetitions": 0}, "num_repetitions: a whole number of at least 1 expected, found 0"),
         ({"trunk": "none"}, "trunk: one of shared, separate expected, found 'none'"),

@@ -46,7 +46,7 @@ def test_counts_of_unseen_and_padded_ids_are_zero():
 
 
 def test_arguments_out_of_range():
-    with pytest.raises(ConfigError, match="at least 3 training examples expected, 2 found"):
+    with pytest.raises(ConfigError, match="at least 3 training examples expected, found 2"):
         propensities([1], 2, 0.55, 1.5)
     with pytest.raises(ConfigError, match="B > 0"):
         propensities([1], 10, 0.55, 0)

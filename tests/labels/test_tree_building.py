@@ -171,9 +171,9 @@ def test_one_level_takes_all():
 
 def test_what_cannot_be_added():
     tree = ClusterTree([[0, 0], [0, 1, 0]])
-    with pytest.raises(DataError, match=r"shape \(2, 4\) are expected.*found \(3, 4\)"):
+    with pytest.raises(DataError, match=r"shape \(2, 4\) expected.*found \(3, 4\)"):
         add_labels(tree, np.ones((1, 4)), np.ones((3, 4)))
     with pytest.raises(DataError, match="finite"):
         add_labels(tree, np.full((1, 4), np.nan), np.ones((2, 4)))
-    with pytest.raises(DataError, match="the tree's 3 labels are expected, found 4"):
+    with pytest.raises(DataError, match="the tree's 3 labels expected, found 4"):
         leaf_centroids(tree, np.ones((4, 2)))

@@ -64,7 +64,7 @@ def test_examples_without_a_value_are_dropped_in_pairs():
     assert paired_bootstrap(a, b, 100)["difference"] == pytest.approx(0.25)
     with pytest.raises(DataError, match="none in the other"):
         paired_bootstrap(a, np.zeros(3))
-    with pytest.raises(DataError, match="none found"):
+    with pytest.raises(DataError, match="found none"):
         paired_bootstrap([np.nan], [np.nan])
 
 

@@ -75,7 +75,7 @@ def test_facts_that_need_label_counts():
 
 
 def test_the_same_metric_twice_is_refused():
-    with pytest.raises(ConfigError, match="P@1 found twice"):
+    with pytest.raises(ConfigError, match="found P@1 twice"):
         MetricSuite([Precision((1,)), Precision((1, 3))])
 
 

@@ -184,7 +184,7 @@ def test_the_least_budget_works(tmp_path, problem, parents, largest):
     assert np.argmax(blocks) == largest
     least = held + max(blocks)
     for budget in (100_000, least - 1):
-        message = f"at least {least:,} bytes expected .*, {budget:,} found"
+        message = f"at least {least:,} bytes expected .*, found {budget:,}"
         with pytest.raises(BudgetError, match=message):
             train_ranker(features, labels, tree, tmp_path, settings, limits=Limits(budget))
     assert not any(tmp_path.iterdir()), "found before anything is trained"

@@ -126,7 +126,7 @@ def test_lists_in_any_order_and_as_csr():
 @pytest.mark.parametrize(
     ("predictions", "options", "error", "message"),
     [
-        ([], {}, ConfigError, "models and k from 1 on expected, 0"),
+        ([], {}, ConfigError, "models and k from 1 on expected, found 0"),
         (random_lists(5), {"method": "median"}, ConfigError, "one of average, rank_average"),
         (random_lists(5), {"k": 0}, ConfigError, "k from 1 on"),
         ([([[1]], [[1.0]]), ([[1], [2]], [[1.0], [1.0]])], {}, DataError, "model 1: 1 examples"),

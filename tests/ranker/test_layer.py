@@ -129,7 +129,7 @@ def test_the_least_budget_works(tmp_path, drawn, is_root):
     least = int(str(caught.value).split(" bytes")[0].split()[-1].replace(",", ""))
     with pytest.raises(ConfigError, match="memory_budget"):
         train_layer(problem, tmp_path / "layer-0", limits=Limits(least - 1))
-    with pytest.raises(ConfigError, match=f"{least + 500:,} bytes .*, {least + 499:,} found"):
+    with pytest.raises(ConfigError, match=f"{least + 500:,} bytes .*, found {least + 499:,}"):
         train_layer(problem, tmp_path / "layer-0", limits=Limits(least + 499), held=500)
     train_layer(problem, tmp_path / "layer-0", limits=Limits(least + 500), held=500)
     train_layer(problem, tmp_path / "free")

@@ -73,7 +73,7 @@ def test_the_tool(tool, pecos_model, tmp_path, capsys):
         ("ranker/param.json", None, "ranker/param.json: no such file"),
         ("ranker/param.json", b"{", "ranker/param.json: damaged"),
         ("ranker/param.json", b"[]", "a JSON object expected"),
-        ("ranker/param.json", b"{}", "a PECOS HierarchicalMLModel expected, None found"),
+        ("ranker/param.json", b"{}", "a PECOS HierarchicalMLModel expected, found None"),
         ("ranker/1.model/W.npz", None, r"1\.model/W\.npz: no such file"),
         ("ranker/1.model/C.npz", None, r"1\.model/C\.npz: no such file"),
         ("ranker/1.model/W.npz", b"no zip", r"1\.model/W\.npz: .*damaged"),
@@ -91,8 +91,8 @@ def test_files_missing_or_damaged(damaged, tmp_path, name, content, message):
     ("key", "value", "error", "message"),
     [
         ("post_processor", "l5-hinge", ConfigError, "one of noop, sigmoid, .*, found 'l5-hinge'"),
-        ("nr_features", 31, DataError, "num_features 30 expected as in the first layer, 31 found"),
-        ("bias", -1.0, DataError, "bias 1.0 expected as in the first layer, None found"),
+        ("nr_features", 31, DataError, "num_features 30 expected as in the first layer, found 31"),
+        ("bias", -1.0, DataError, "bias 1.0 expected as in the first layer, found None"),
     ],
 )
 def test_settings_that_do_not_fit(damaged, pecos_model, tmp_path, key, value, error, message):
@@ -114,9 +114,9 @@ def test_a_model_that_is_memory_mapped(damaged, tmp_path):
 @pytest.mark.parametrize(
     ("name", "matrix", "message"),
     [
-        ("W", np.ones((30, 22)), r"shape \(31, 22\) expected .* \(30, 22\) found"),
+        ("W", np.ones((30, 22)), r"shape \(31, 22\) expected .* found \(30, 22\)"),
         ("W", np.full((31, 22), np.nan), "finite weights expected"),
-        ("C", np.ones((22, 9)), "8 columns expected, the nodes of the layer above, 9 found"),
+        ("C", np.ones((22, 9)), "8 columns expected, the nodes of the layer above, found 9"),
         ("C", np.eye(22, 8), "one parent for every node expected, node 8 has 0"),
     ],
 )

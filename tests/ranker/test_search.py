@@ -69,8 +69,8 @@ def test_the_lower_layers_alone(imported, queries):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"k": 0}, ConfigError, r"1\.\.22 \(the labels\) expected, 0 found"),
-        ({"k": 23}, ConfigError, "23 found"),
+        ({"k": 0}, ConfigError, r"1\.\.22 \(the labels\) expected, found 0"),
+        ({"k": 23}, ConfigError, "found 23"),
         ({"beam_size": 0}, ConfigError, "beam_size: at least 1"),
         ({"post_processor": "softmax"}, ConfigError, "one of noop, sigmoid"),
         ({"features": np.zeros((1, 31), np.float32)}, DataError, "the model has 30 features"),
@@ -86,10 +86,10 @@ def test_what_predict_refuses(imported, options, error, message):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"format": 2}, DataError, "format 1 expected, 2 found"),
+        ({"format": 2}, DataError, "format 1 expected, found 2"),
         ({"num_labels": 23}, DataError, "23 labels expected, the last layer has 22"),
         ({"num_features": 20}, DataError, "numbers from 0 to 20 expected"),
-        ({"layers": 3}, DataError, "3 values expected, one for each layer, 4 found"),
+        ({"layers": 3}, DataError, "3 values expected, one for each layer, found 4"),
         ({"settings": {"only_topk": [1] * 4}}, DataError, "key 'post_processor' of a ranker"),
         (
             {"settings": {"only_topk": [1] * 4, "post_processor": ["x"] * 4}},

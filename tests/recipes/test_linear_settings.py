@@ -74,8 +74,8 @@ def test_a_leaf_for_all_labels(run, capsys):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"file": "absent.npz"}, r"absent\.npz: a label tree is expected, there is no such file"),
-        ({"file": "labels.npy"}, r"labels\.npy: a label tree is expected, the file cannot be read"),
+        ({"file": "absent.npz"}, r"absent\.npz: a label tree expected, there is no such file"),
+        ({"file": "labels.npy"}, r"labels\.npy: a label tree expected, the file cannot be read"),
         ({"file": ""}, r"recipe\.tree\.file: the name of a file expected, found ''"),
         ({"label_features": 7}, r"recipe\.tree\.label_features: the name of a file expected"),
         ({"file": "tree.npz", "nr_splits": 4}, r"recipe\.tree\.nr_splits: it is not used with"),
@@ -147,7 +147,7 @@ def test_trees_of_an_xr_transformer(texts):
     ("changes", "message"),
     [
         ({"first_tree": {"nr_splits": 4}}, r"recipe\.first_tree\.nr_splits: this is the head's"),
-        ({"first_tree": {"file": "no.npz"}}, r"no\.npz: a label tree is expected"),
+        ({"first_tree": {"file": "no.npz"}}, r"no\.npz: a label tree expected"),
         ({"refined_tree": {"label_features": "x.npy", "join": "convex"}}, "concat expected"),
         ({"refined_tree": {"max_iter": 0}}, r"recipe\.refined_tree\.max_iter: a whole number"),
         ({"first_tree": 3}, r"recipe\.first_tree: a section of keys and values expected"),

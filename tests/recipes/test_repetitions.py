@@ -261,7 +261,7 @@ def test_real_children_skip_what_is_finished_and_name_what_fails(alone, capsys, 
     assert "repetition 1 failed with exit code 2" in capsys.readouterr().out
     assert "already finished" in (alone / "children/repetition-00.log").read_text()
     log = (alone / "children/repetition-01.log").read_text()
-    assert "a folder expected, a file is in its place" in log and "Traceback" not in log
+    assert "a folder expected, found a file" in log and "Traceback" not in log
     assert (alone / "children/repetition-00/model.weights.h5").read_bytes() == weights
     with pytest.raises(CheckpointError, match="repetitions without weights: 1"):
         answers(alone, "children")

@@ -162,5 +162,5 @@ def test_a_run_folder_in_an_impossible_place(tmp_path, prepared, capsys):
     arguments = command(tmp_path, prepared, run=str(tmp_path / "file"))
     before = listing(tmp_path)
     problem = call(capsys, train, *arguments).problem()
-    assert problem.startswith(f"{tmp_path / 'file'}: a folder expected, a file is in its place")
+    assert problem.startswith(f"{tmp_path / 'file'}: a folder expected, found a file")
     assert listing(tmp_path) == before

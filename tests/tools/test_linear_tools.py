@@ -115,10 +115,10 @@ def test_imports_that_do_not_fit(tool, tmp_path, capsys):
     (tmp_path / "names.txt").write_text("a\nb\n")
     arguments = (tool("import_pecos"), DATA / "pecos_model", tmp_path / "run")
     problem = call(capsys, *arguments, "--labels", tmp_path / "names.txt").problem()
-    assert problem.endswith("names.txt: 22 names expected, one for each label, 2 found")
+    assert problem.endswith("names.txt: 22 names expected, one for each label, found 2")
     scipy.sparse.save_npz(tmp_path / "Y.npz", scipy.sparse.eye(5, format="csr"))
     problem = call(capsys, *arguments, "--train-labels", tmp_path / "Y.npz").problem()
-    assert "a column for each of the 22 labels expected, 5 found" in problem
+    assert "a column for each of the 22 labels expected, found 5" in problem
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")

@@ -179,5 +179,5 @@ def test_what_cannot_be_shown(tool, tree, tmp_path, capsys):
     assert "did you mean 'soup'?" in call(capsys, show, *tree, "--label", "soop").problem()
     assert ".html or .md" in call(capsys, show, *tree, "--output", "tree.pdf").problem()
     (tmp_path / "names.txt").write_text("one\n")
-    assert "6 names are expected" in call(capsys, show, *tree).problem()
+    assert "6 names expected" in call(capsys, show, *tree).problem()
     assert "no such file" in call(capsys, show, tmp_path / "absent.npz").problem()

@@ -107,7 +107,7 @@ def _read(path, seen):
         line = getattr(error, "lineno", 1)
         raise ConfigError(f"not valid JSON: {error}", where=f"{path}:{line}") from None
     if not isinstance(tree, dict):
-        raise ConfigError("a JSON object is expected", where=path, fix="begin the file with {")
+        raise ConfigError("a JSON object expected", where=path, fix="begin the file with {")
     base = tree.pop("extends", None)
     if base is None:
         return tree

@@ -22,8 +22,8 @@ class UserError(ValueError):
         where: file, ``file:line`` or config key the problem is in.
 
     Example:
-        >>> print(UserError("5 labels expected, 4 found", fix="repair the header", where="a.txt:1"))
-        a.txt:1: 5 labels expected, 4 found. To fix it: repair the header.
+        >>> print(UserError("5 labels expected, found 4", fix="repair the header", where="a.txt:1"))
+        a.txt:1: 5 labels expected, found 4. To fix it: repair the header.
     """
 
     exit_code = 2

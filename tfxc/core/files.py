@@ -211,7 +211,7 @@ def make_folder(path):
 def in_the_way(path, *, expected, found):
     """The ``UserError`` of a folder where a file is to be written, or the other way round."""
     return UserError(
-        f"a {expected} expected, a {found} is in its place",
+        f"a {expected} expected, found a {found}",
         where=path,
         fix=f"choose another name or move the {found} away",
     )

@@ -79,5 +79,5 @@ def _decoded(line, where):
         text = line.decode("utf-8") if isinstance(line, bytes) else line
         text.encode("utf-8")
     except UnicodeError as error:
-        raise DataError(f"UTF-8 text is expected ({error})", where=where) from None
+        raise DataError(f"UTF-8 text expected ({error})", where=where) from None
     return text

@@ -75,7 +75,7 @@ class MHP(DigitHead):
         **kwargs,
     ):
         if (heads is None) == (num_heads is None):
-            raise ValueError("either heads, such as [40, 25], or num_heads is expected")
+            raise ValueError("either heads, such as [40, 25], or num_heads expected")
         super().__init__(
             num_labels,
             suggest_heads(num_labels, num_heads) if heads is None else heads,

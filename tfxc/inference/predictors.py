@@ -100,7 +100,7 @@ class EnsemblePredictor:
         for path, other in others:
             if other.takes != self.takes:
                 raise ConfigError(
-                    f"a run on {self.takes} as the first one is expected, this one takes "
+                    f"a run on {self.takes} as the first one expected, this one takes "
                     f"{other.takes}", where=path, fix="join runs that read the same examples",
                 )  # fmt: skip
         self._maps = [label_map(one.names, first.names, path) for path, one in predictors.items()]
@@ -174,7 +174,7 @@ class SavedModelPredictor:
             found = self._input.given(chunk)
         if found is None:
             raise DataError(
-                f"{self._input.description} are expected",
+                f"{self._input.description} expected",
                 where=where,
                 fix="give what the model was trained on",
             )

@@ -130,7 +130,7 @@ class ClusterTree:
         """
         if labels.shape[1] != self.num_labels:
             raise DataError(
-                f"a matrix of the tree's {self.num_labels:,} labels is expected, "
+                f"a matrix of the tree's {self.num_labels:,} labels expected, "
                 f"found {labels.shape[1]:,} columns",
                 fix="build the tree from the same labels",
             )
@@ -161,11 +161,11 @@ class ClusterTree:
         """
         path = Path(path)
         if not path.is_file():
-            raise DataError("a label tree is expected, there is no such file", where=path)
+            raise DataError("a label tree expected, there is no such file", where=path)
         try:
             with np.load(path) as content:
                 if content["kind"].item() != _KIND or content["version"].item() != FILE_VERSION:
-                    raise DataError(f"a tree of version {FILE_VERSION} is expected", where=path)
+                    raise DataError(f"a tree of version {FILE_VERSION} expected", where=path)
                 sizes = content["sizes"].tolist()
                 parents = [content[f"parents_{level}"] for level in range(len(sizes))]
         except (
@@ -174,12 +174,12 @@ class ClusterTree:
             if isinstance(error, DataError):
                 raise
             raise DataError(
-                f"a label tree is expected, the file cannot be read: {error}",
+                f"a label tree expected, the file cannot be read: {error}",
                 where=path,
                 fix="build the tree again",
             ) from error
         if [level.size for level in parents] != sizes:
-            raise DataError(f"levels of {sizes} nodes are expected, found others", where=path)
+            raise DataError(f"levels of {sizes} nodes expected, found others", where=path)
         try:
             return cls(parents)
         except DataError as error:
@@ -192,17 +192,17 @@ class ClusterTree:
 
 def _check(parents):
     if not len(parents):
-        raise DataError("a tree of at least one level is expected, found none")
+        raise DataError("a tree of at least one level expected, found none")
     above = 1
     for level, found in enumerate(map(np.asarray, parents)):
         if found.ndim != 1 or not found.size or found.dtype.kind not in "iu":
             raise DataError(
-                f"level {level}: a list of whole numbers, the parent of each node, is expected, "
+                f"level {level}: a list of whole numbers, the parent of each node, expected, "
                 f"found shape {found.shape} of {found.dtype}"
             )
         if found.min() < 0 or found.max() >= above:
             raise DataError(
-                f"level {level}: parents 0 to {above - 1} are expected, "
+                f"level {level}: parents 0 to {above - 1} expected, "
                 f"found {found.min()} to {found.max()}"
             )
         childless = np.flatnonzero(np.bincount(found, minlength=above) == 0)

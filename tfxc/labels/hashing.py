@@ -27,7 +27,7 @@ def check_buckets(num_items, num_buckets, num_repetitions):
     """
     if num_buckets > num_items:
         raise ConfigError(
-            f"at most {num_items} (the number of labels) expected, {num_buckets} found: "
+            f"at most {num_items} (the number of labels) expected, found {num_buckets}: "
             "more buckets than labels makes hashing pointless",
             where="num_buckets",
             fix="use the dense head or fewer buckets",

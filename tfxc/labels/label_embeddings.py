@@ -41,7 +41,7 @@ class Pifa:
         """
         if labels.shape[0] != features.shape[0]:
             raise DataError(
-                f"as many rows of features as of labels, {labels.shape[0]:,}, are expected, "
+                f"one row of features per label ({labels.shape[0]:,}) expected, "
                 f"found {features.shape[0]:,}",
                 fix="give both matrices of the same examples",
             )
@@ -189,7 +189,7 @@ def pifa_with_label_features(labels, features, label_features, mode="concat", al
     expected = found.shape if mode == "convex" else (found.shape[0], given.shape[1])
     if given.shape != expected:
         raise DataError(
-            f"label features of shape {expected} are expected, found {given.shape}",
+            f"label features of shape {expected} expected, found {given.shape}",
             fix="give a row per label" + (", as wide as the features" if mode == "convex" else ""),
         )
     if scipy.sparse.issparse(found) or scipy.sparse.issparse(given):

@@ -40,12 +40,12 @@ def propensities(label_counts, num_examples, A, B):
     """
     if num_examples < 3:
         raise ConfigError(
-            f"at least 3 training examples expected, {num_examples} found",
+            f"at least 3 training examples expected, found {num_examples}",
             where="num_examples",
             fix="give the size of the training set, not of the evaluated one",
         )
     if not (A >= 0 and B > 0):
-        raise ConfigError(f"A >= 0 and B > 0 expected, A={A}, B={B} found", where="propensity")
+        raise ConfigError(f"A >= 0 and B > 0 expected, found A={A}, B={B}", where="propensity")
     C = (np.log(num_examples) - 1) * (B + 1) ** A
     return 1 / (1 + C * np.exp(-A * np.log(np.asarray(label_counts, np.float64) + B)))
 
@@ -61,14 +61,14 @@ def propensity_constants(propensity):
             near = difflib.get_close_matches(propensity, DATASET_CONSTANTS, n=1)
             raise ConfigError(
                 f"one of {', '.join(DATASET_CONSTANTS)} or a pair (A, B) expected, "
-                f"{propensity!r} found",
+                f"found {propensity!r}",
                 where="propensity",
                 fix=f"write {near[0]!r}" if near else 'write "default"',
             )
         return DATASET_CONSTANTS[propensity]
     pair = tuple(propensity)
     if len(pair) != 2:
-        raise ConfigError(f"a pair (A, B) expected, {pair} found", where="propensity")
+        raise ConfigError(f"a pair (A, B) expected, found {pair}", where="propensity")
     return pair
 
 
@@ -81,12 +81,12 @@ def checked_counts(label_counts):
     counts = np.asarray(label_counts)
     if counts.ndim != 1 or not counts.size:
         raise ConfigError(
-            f"one number of training examples per label expected, shape {counts.shape} found",
+            f"one number of training examples per label expected, found shape {counts.shape}",
             where="label_counts",
         )
     if counts.min() < 0:
         raise ConfigError(
-            f"numbers of training examples expected, {counts.min()} found", where="label_counts"
+            f"numbers of training examples expected, found {counts.min()}", where="label_counts"
         )
     return counts
 

@@ -72,14 +72,14 @@ def frequency_slices(label_counts, rule="thresholds", bounds=None, names=None):
     """
     counts = checked_counts(label_counts)
     if rule not in _DEFAULT_BOUNDS:
-        raise ConfigError(f"thresholds or shares expected, {rule!r} found", where="rule")
+        raise ConfigError(f"thresholds or shares expected, found {rule!r}", where="rule")
     bounds = tuple(_DEFAULT_BOUNDS[rule] if bounds is None else bounds)
     if not bounds or list(bounds) != sorted(set(bounds)):
-        raise ConfigError(f"ascending numbers expected, {bounds} found", where="bounds")
+        raise ConfigError(f"ascending numbers expected, found {bounds}", where="bounds")
     names = tuple(names or _default_names(rule, bounds))
     if len(names) != len(bounds) + 1 or len(set(names)) < len(names):
         raise ConfigError(
-            f"{len(bounds) + 1} different names expected, {', '.join(names)} found", where="names"
+            f"{len(bounds) + 1} different names expected, found {', '.join(names)}", where="names"
         )
     divide = _by_thresholds if rule == "thresholds" else _by_shares
     return LabelSlices(divide(counts, bounds).astype(np.int8), names)

@@ -116,7 +116,7 @@ def build_tree(label_vectors, settings=None, *, threads=None):
     num_labels = label_vectors.shape[0]
     sizes = settings.level_sizes(num_labels)
     if num_labels < 1:
-        raise DataError("vectors of at least one label are expected, found none")
+        raise DataError("vectors of at least one label expected, found none")
     halves = Halves(label_vectors, settings.seed, settings.spherical, settings.max_iter, threads)
     if len(sizes) == 1:
         return ClusterTree([np.zeros(num_labels, np.int32)])
@@ -148,7 +148,7 @@ def leaf_centroids(tree, label_vectors):
     """
     if label_vectors.shape[0] != tree.num_labels:
         raise DataError(
-            f"vectors of the tree's {tree.num_labels:,} labels are expected, "
+            f"vectors of the tree's {tree.num_labels:,} labels expected, "
             f"found {label_vectors.shape[0]:,}"
         )
     return normalize(tree.matrix(tree.depth - 1).T.tocsr() @ label_vectors, copy=False)
@@ -182,12 +182,12 @@ def add_labels(tree, new_vectors, centroids):
     leaves = tree.sizes[-2] if tree.depth > 1 else 1
     if centroids.shape != (leaves, new_vectors.shape[1]):
         raise DataError(
-            f"centroids of shape {(leaves, new_vectors.shape[1])} are expected: a row per leaf, "
+            f"centroids of shape {(leaves, new_vectors.shape[1])} expected: a row per leaf, "
             f"as wide as the labels' vectors, found {centroids.shape}"
         )
     for matrix in (new_vectors, centroids):
         if not np.isfinite(matrix.data if scipy.sparse.issparse(matrix) else matrix).all():
-            raise DataError("vectors of finite numbers are expected, found NaN or infinity")
+            raise DataError("vectors of finite numbers expected, found NaN or infinity")
     counts = np.bincount(tree.parents[-1], minlength=leaves)
     chosen = _nearest(new_vectors, centroids, counts)
     for label in np.flatnonzero(chosen >= 0):

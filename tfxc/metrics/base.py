@@ -97,18 +97,18 @@ class RankedBatch:
         if not fitting or len(ids) != len(labels):
             raise DataError(
                 "ids (batch, K), scores (batch, K) and labels (batch, max_labels) expected, "
-                f"{shapes} found"
+                f"found {shapes}"
             )
         if ids.shape[1] < min_predictions:
             raise ConfigError(
                 f"at least {min_predictions} predictions per example expected, "
-                f"{ids.shape[1]} found",
+                f"found {ids.shape[1]}",
                 fix=f"ask the model for its top {min_predictions}, or lower the largest k",
             )
         if losses is not None:
             losses = np.asarray(losses, np.float64)
             if losses.shape != (len(ids),):
-                raise DataError(f"losses ({len(ids)},) expected, {losses.shape} found")
+                raise DataError(f"losses ({len(ids)},) expected, found {losses.shape}")
         labels = distinct_labels(labels)
         return cls(ids, scores, labels, _search(ids, labels), losses)
 
@@ -211,7 +211,7 @@ class Metric:
         if not same_type or self.settings() != other.settings():
             found = f"settings {other.settings()}" if same_type else f"a {type(other).__name__}"
             raise ConfigError(
-                f"{type(self).__name__} with settings {self.settings()} expected, {found} found",
+                f"{type(self).__name__} with settings {self.settings()} expected, found {found}",
                 fix="merge metrics built with the same settings",
             )
         self.state = {key: add_padded(value, other.state[key]) for key, value in self.state.items()}
@@ -250,7 +250,7 @@ def checked_ks(ks):
     whole = all(isinstance(k, int | np.integer) and k > 0 for k in ks)
     if not ks or not whole or len(set(ks)) < len(ks):
         raise ConfigError(
-            f"distinct positive integers expected, {ks} found", where="ks", fix="use e.g. 1, 3, 5"
+            f"distinct positive integers expected, found {ks}", where="ks", fix="use e.g. 1, 3, 5"
         )
     return ks
 

@@ -45,7 +45,7 @@ def paired_bootstrap(a, b, samples=10_000, seed=0, confidence=0.95):
     if samples < 1 or not 0 < confidence < 1:
         raise ConfigError(
             "samples of at least 1 and a confidence between 0 and 1 expected, "
-            f"{samples} and {confidence} found"
+            f"found {samples} and {confidence}"
         )
     differences = _paired_differences(a, b)
     means = _resampled_means(differences, samples, np.random.default_rng(seed))
@@ -65,7 +65,7 @@ def _paired_differences(a, b):
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 1 or a.shape != b.shape:
         raise DataError(
-            f"two lists of as many values expected, shapes {a.shape} and {b.shape} found",
+            f"two lists of as many values expected, found shapes {a.shape} and {b.shape}",
             fix="evaluate both runs on the same examples",
         )
     if (np.isnan(a) != np.isnan(b)).any():
@@ -75,7 +75,7 @@ def _paired_differences(a, b):
         )
     differences = (a - b)[~np.isnan(a)]
     if not differences.size:
-        raise DataError("at least one example with a value expected, none found")
+        raise DataError("at least one example with a value expected, found none")
     return differences
 
 

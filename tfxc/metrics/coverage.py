@@ -30,7 +30,7 @@ class LabelCoverage(Metric):
 
     def __init__(self, num_labels, ks=(1, 3, 5)):
         if num_labels < 1:
-            raise ConfigError(f"at least 1 label expected, {num_labels} found", where="num_labels")
+            raise ConfigError(f"at least 1 label expected, found {num_labels}", where="num_labels")
         self.num_labels = num_labels
         self.ks = checked_ks(ks)
         self.names = names_at("correct coverage", self.ks) + names_at("predicted coverage", self.ks)

@@ -92,7 +92,7 @@ class MetricSuite:
         self.names = tuple(name for metric in self.metrics for name in metric.names)
         twice = {name for name in self.names if self.names.count(name) > 1}
         if twice:
-            raise ConfigError(f"distinct metrics expected, {', '.join(sorted(twice))} found twice")
+            raise ConfigError(f"distinct metrics expected, found {', '.join(sorted(twice))} twice")
         self.min_predictions = max((m.min_predictions for m in self.metrics), default=1)
         self.num_examples = 0
 
@@ -172,7 +172,7 @@ class MetricSuite:
         spelled = {own.lower(): own for own in self.names}
         near = difflib.get_close_matches(name.lower(), spelled, n=1)
         raise ConfigError(
-            f"one of {', '.join(self.names)} expected, {name!r} found",
+            f"one of {', '.join(self.names)} expected, found {name!r}",
             fix=f"write {spelled[near[0]]!r}" if near else "choose one of these",
         )
 

@@ -75,7 +75,7 @@ def _check_archive(path):
 
 def _no_matrix(path, error):
     return DataError(
-        f"a matrix written by scipy.sparse.save_npz is expected ({error})",
+        f"a matrix written by scipy.sparse.save_npz expected ({error})",
         where=path,
         fix="write it with scipy.sparse.save_npz",
     )

@@ -100,7 +100,7 @@ def _checked(vectors):
     else:
         values = vectors = np.ascontiguousarray(vectors, np.float32)
     if not np.isfinite(values).all():
-        raise DataError("label vectors of finite numbers are expected, found NaN or infinity")
+        raise DataError("label vectors of finite numbers expected, found NaN or infinity")
     return vectors
 
 

@@ -266,7 +266,7 @@ def load_subwords(folder):
             model = path.read_bytes()
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"saved text features are expected ({error})",
+            f"saved text features expected ({error})",
             where=path,
             fix="copy the run's text_features folder as a whole",
         ) from None

@@ -117,7 +117,7 @@ class Calibration:
             raise DataError(f"a calibration expected ({error})", where=path) from error
         lengths = (len(found.scores), len(found.values))
         if found.method == "isotonic" and (lengths[0] != lengths[1] or not lengths[0]):
-            raise DataError(f"as many values as scores expected, {lengths} found", where=path)
+            raise DataError(f"as many values as scores expected, found {lengths}", where=path)
         OneOf(*METHODS).check(path, found.method)
         return found
 

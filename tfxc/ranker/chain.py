@@ -205,7 +205,7 @@ class _Chain:
                 found = "none" if given is None else given.shape
                 if found != expected:
                     raise DataError(
-                        f"a matrix of shape {expected} expected for usn, {found} found",
+                        f"a matrix of shape {expected} expected for usn, found {found}",
                         where=f"negatives[{level}]",
                     )
 
@@ -214,17 +214,17 @@ def _check_shapes(features, labels, tree):
     if labels.shape[0] != features.shape[0]:
         raise DataError(
             f"labels of {features.shape[0]:,} examples expected, as many as have features, "
-            f"{labels.shape[0]:,} found",
+            f"found {labels.shape[0]:,}",
             where="labels",
         )
     if labels.shape[1] != tree.sizes[-1]:
         raise DataError(
-            f"{tree.sizes[-1]:,} labels expected as in the tree, {labels.shape[1]:,} found",
+            f"{tree.sizes[-1]:,} labels expected as in the tree, found {labels.shape[1]:,}",
             where="labels",
         )
     if 0 in features.shape:
         raise DataError(
-            f"at least one example and one feature expected, shape {features.shape} found",
+            f"at least one example and one feature expected, found shape {features.shape}",
             where="features",
         )
 

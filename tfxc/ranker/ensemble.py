@@ -49,12 +49,12 @@ def combine(predictions, method="average", k=None):
     """
     OneOf(*METHODS).check("method", method)
     if not predictions or (k is not None and k < 1):
-        raise ConfigError(f"models and k from 1 on expected, {len(predictions)} and {k} found")
+        raise ConfigError(f"models and k from 1 on expected, found {len(predictions)} and {k}")
     lists = [_Lists(found, number) for number, found in enumerate(predictions)]
     examples = lists[0].examples
     for number, found in enumerate(lists):
         if found.examples != examples:
-            raise DataError(f"{examples} examples expected, {found.examples} found",
+            raise DataError(f"{examples} examples expected, found {found.examples}",
                             where=f"model {number}")  # fmt: skip
     rows, labels = (np.concatenate([getattr(one, name) for one in lists])
                     for name in ("rows", "labels"))  # fmt: skip
@@ -109,15 +109,15 @@ class _Lists:
             ids, scores = (np.asarray(array) for array in found)
             if ids.ndim != 2 or ids.shape != scores.shape:
                 raise DataError(
-                    f"ids and scores of one shape (examples, k) expected, {ids.shape} and "
-                    f"{scores.shape} found",
+                    f"ids and scores of one shape (examples, k) expected, found {ids.shape} "
+                    f"and {scores.shape}",
                     where=where,
                 )
             self.examples, (rows, columns) = len(ids), np.nonzero(ids >= 0)
             labels, scores = ids[rows, columns].astype(np.int64), scores[rows, columns]
         scores = scores.astype(np.float64)
         if not np.isfinite(scores).all():
-            raise DataError("finite scores expected, NaN or infinity found", where=where)
+            raise DataError("finite scores expected, found NaN or infinity", where=where)
         order = np.lexsort((-scores, rows))
         self.rows, self.labels, self.scores = rows, labels[order], scores[order]
         self.lengths = np.bincount(rows, minlength=self.examples)

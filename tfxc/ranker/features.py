@@ -18,9 +18,9 @@ def check_features(features, where="features"):
         DataError: no float32 CSR matrix, NaN or infinity, or unsorted or repeated entries.
     """
     if not (scipy.sparse.issparse(features) and features.format == "csr"):
-        raise DataError(f"a CSR matrix expected, {type(features).__name__} found", where=where)
+        raise DataError(f"a CSR matrix expected, found {type(features).__name__}", where=where)
     if features.dtype != np.float32:
-        raise DataError(f"float32 expected, {features.dtype} found", where=where)
+        raise DataError(f"float32 expected, found {features.dtype}", where=where)
     rows = max(1, int(_ENTRIES * features.shape[0] / max(features.nnz, 1)))
     for begin in range(0, features.shape[0], rows):
         splits = features.indptr[begin : begin + rows + 1].astype(np.int64)
@@ -31,13 +31,13 @@ def check_features(features, where="features"):
 def _check_window(features, begin, splits, where):
     values, ids = (part[splits[0] : splits[-1]] for part in (features.data, features.indices))
     wrong = ~np.isfinite(values)
-    problem, found = "finite numbers expected", "NaN or infinity found"
+    problem, found = "finite numbers expected", "found NaN or infinity"
     if not wrong.any() and len(ids):
         wrong = np.zeros(len(ids), bool)
         wrong[1:] = ids[1:] <= ids[:-1]
         starts = splits[:-1] - splits[0]
         wrong[starts[starts < len(ids)]] = False
-        problem, found = "ascending feature numbers expected", "unsorted or repeated ones found"
+        problem, found = "ascending feature numbers expected", "found unsorted or repeated ones"
     if wrong.any():
         entry = splits[0] + int(np.flatnonzero(wrong)[0])
         row = begin + int(np.searchsorted(splits, entry, side="right")) - 1

@@ -32,7 +32,7 @@ class BudgetError(ConfigError):
         self.least = least
         super().__init__(
             f"at least {least:,} bytes expected for the labels' matrices and the largest block, "
-            f"{found:,} found",
+            f"found {found:,}",
             where="memory_budget",
             fix="allow that many",
         )
@@ -164,20 +164,20 @@ class _Layer:
             if matrix is not None and matrix.shape[0] != self.features.shape[0]:
                 raise DataError(
                     f"{self.features.shape[0]:,} rows expected, as many as the features have, "
-                    f"{matrix.shape[0]:,} found",
+                    f"found {matrix.shape[0]:,}",
                     where=name,
                 )
         parents = self.parents
         if len(parents) != targets.shape[1]:
             raise DataError(
                 f"a parent for each of the {targets.shape[1]:,} nodes expected, "
-                f"{len(parents):,} found",
+                f"found {len(parents):,}",
                 where="parents",
             )
         if len(parents) and not (parents.min() >= 0 and parents.max() < self.num_parents):
             raise DataError(
                 f"parents from 0 to {self.num_parents - 1} expected, "
-                f"{parents.min()} to {parents.max()} found",
+                f"found {parents.min()} to {parents.max()}",
                 where="parents",
             )
 

@@ -24,7 +24,7 @@ def scheme_of(text, where="negatives"):
     parts = tuple(str(text).split("+"))
     if not set(parts) <= set(PARTS) or len(set(parts)) < len(parts):
         raise ConfigError(
-            f"one or some of {', '.join(PARTS)} joined by + expected, {text!r} found", where=where
+            f"one or some of {', '.join(PARTS)} joined by + expected, found {text!r}", where=where
         )
     return parts
 
@@ -56,13 +56,13 @@ def examples_of(scheme, *, above=None, predicted=None, given=None):
     for part in scheme:
         matrix = sources[part]
         if matrix is None:
-            raise DataError(f"a matrix (examples, parents) expected for {part}, none found")
+            raise DataError(f"a matrix (examples, parents) expected for {part}, found none")
         matrix = scipy.sparse.csr_matrix(matrix)
         ones = np.ones(len(matrix.indices), bool)
         pattern = scipy.sparse.csr_matrix((ones, matrix.indices, matrix.indptr), matrix.shape)
         if total is not None and total.shape != pattern.shape:
             raise DataError(
-                f"a matrix of shape {total.shape} expected for {part}, {pattern.shape} found"
+                f"a matrix of shape {total.shape} expected for {part}, found {pattern.shape}"
             )
         total = pattern if total is None else total + pattern
     found = total.tocsc()

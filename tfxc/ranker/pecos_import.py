@@ -77,7 +77,7 @@ def _layers(source):
     param = read_json(path, fix=_COPY)
     if param.get("model") != "HierarchicalMLModel":
         raise DataError(
-            f"a PECOS HierarchicalMLModel expected, {param.get('model')} found", where=path
+            f"a PECOS HierarchicalMLModel expected, found {param.get('model')}", where=path
         )
     if param.get("is_mmap"):
         raise DataError(
@@ -87,7 +87,7 @@ def _layers(source):
         )
     depth = param.get("depth", len(list(source.glob("*.model"))))
     if not isinstance(depth, int) or depth < 1:
-        raise DataError(f"a depth from 1 on expected, {depth!r} found", where=path)
+        raise DataError(f"a depth from 1 on expected, found {depth!r}", where=path)
     layers = [_Settings(source / f"{number}.model") for number in range(depth)]
     for layer in layers[1:]:
         layer.check_same(layers[0])
@@ -117,7 +117,7 @@ class _Settings:
             expected, found = getattr(first, name), getattr(self, name)
             if expected != found:
                 raise DataError(
-                    f"{name} {expected} expected as in the first layer, {found} found",
+                    f"{name} {expected} expected as in the first layer, found {found}",
                     where=self.path,
                 )
 
@@ -127,7 +127,7 @@ class _Settings:
         matrix = _matrix(path).tocsr()
         if matrix.shape[1] != above:
             raise DataError(
-                f"{above} columns expected, the nodes of the layer above, {matrix.shape[1]} found",
+                f"{above} columns expected, the nodes of the layer above, found {matrix.shape[1]}",
                 where=path,
             )
         counts = np.diff(matrix.indptr)
@@ -145,11 +145,11 @@ class _Settings:
         expected = (self.num_features + (self.bias is not None), nodes)
         if matrix.shape != expected:
             raise DataError(
-                f"shape {expected} expected (features and bias, nodes), {matrix.shape} found",
+                f"shape {expected} expected (features and bias, nodes), found {matrix.shape}",
                 where=path,
             )
         if not np.isfinite(matrix.data).all():
-            raise DataError("finite weights expected, NaN or infinity found", where=path)
+            raise DataError("finite weights expected, found NaN or infinity", where=path)
         return matrix
 
 

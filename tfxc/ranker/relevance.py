@@ -74,7 +74,7 @@ def aligned(given, labels):
         DataError: another shape, or relevance that is not finite and above 0 for each positive.
     """
     if given.shape != labels.shape:
-        raise DataError(f"relevance of shape {labels.shape} expected, {given.shape} found")
+        raise DataError(f"relevance of shape {labels.shape} expected, found {given.shape}")
     pattern = labels.copy()
     pattern.data = np.ones(labels.nnz, np.float32)
     found = pattern.multiply(given).asformat(labels.format).astype(np.float32)

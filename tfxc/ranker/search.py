@@ -75,7 +75,7 @@ class Ranker:
         checksums.check(folder, RESTORE)
         try:
             if param["format"] != FORMAT:
-                raise DataError(f"format {FORMAT} expected, {param['format']} found", where=path)
+                raise DataError(f"format {FORMAT} expected, found {param['format']}", where=path)
             settings, depth = param["settings"], int(param["layers"])
             found = {
                 "bias": param["bias"],
@@ -88,7 +88,7 @@ class Ranker:
         for name in ("only_topk", "post_processors"):
             if len(found[name]) != depth:
                 raise DataError(
-                    f"{depth} values expected, one for each layer, {len(found[name])} found",
+                    f"{depth} values expected, one for each layer, found {len(found[name])}",
                     where=f"{path}, {name}",
                 )
         for name in found["post_processors"]:
@@ -136,9 +136,9 @@ class Ranker:
             DataError: another number of features, NaN or infinity in them.
         """
         if not 1 <= k <= self.num_labels:
-            raise ConfigError(f"1..{self.num_labels} (the labels) expected, {k} found", where="k")
+            raise ConfigError(f"1..{self.num_labels} (the labels) expected, found {k}", where="k")
         if beam_size is not None and beam_size < 1:
-            raise ConfigError(f"at least 1 expected, {beam_size} found", where="beam_size")
+            raise ConfigError(f"at least 1 expected, found {beam_size}", where="beam_size")
         inner = self.only_topk[:-1] if beam_size is None else [beam_size] * (len(self.sizes) - 1)
         rules = self._rules(post_processor)
         ids, scores, counts = self._search.top(

@@ -77,7 +77,7 @@ class RankerSettings:
             if len(value) != len(sizes):
                 raise ConfigError(
                     f"one value, or {len(sizes)}, one for each layer (of {_listed(sizes)} nodes) "
-                    f"expected, {len(value)} found",
+                    f"expected, found {len(value)}",
                     where=name,
                 )
             found[name] = list(value)
@@ -130,7 +130,7 @@ class RankerSettings:
         if not 1 <= self.ranker_levels < depth:
             raise ConfigError(
                 f"1 to {depth - 1} expected, as the tree has {depth} levels, "
-                f"{self.ranker_levels} found",
+                f"found {self.ranker_levels}",
                 where="ranker_levels",
             )
         first = depth - self.ranker_levels

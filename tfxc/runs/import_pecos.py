@@ -67,7 +67,7 @@ def _vocabulary(path, num_labels):
     found = LabelVocabulary.load(path)
     if len(found.names) != num_labels:
         raise DataError(
-            f"{num_labels:,} names expected, one for each label, {len(found.names):,} found",
+            f"{num_labels:,} names expected, one for each label, found {len(found.names):,}",
             where=path,
         )
     return found
@@ -79,7 +79,7 @@ def _vectorizer(folder, width):
     if features.num_features != width:
         raise DataError(
             f"a vectoriser of the model's {width:,} features expected, "
-            f"{features.num_features:,} found",
+            f"found {features.num_features:,}",
             where=folder,
         )
     return features
@@ -92,7 +92,7 @@ def _counts(path, num_labels):
     matrix = load_matrix(path)
     if matrix.shape[1] != num_labels:
         raise DataError(
-            f"a column for each of the {num_labels:,} labels expected, {matrix.shape[1]:,} found",
+            f"a column for each of the {num_labels:,} labels expected, found {matrix.shape[1]:,}",
             where=path,
         )
     present = matrix != 0

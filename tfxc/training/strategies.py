@@ -109,7 +109,7 @@ def check_tf_config():
         found = json.loads(text)
         cluster, kind, index = found["cluster"], found["task"]["type"], found["task"]["index"]
     except (json.JSONDecodeError, KeyError, TypeError):
-        raise _tf_config_error("JSON with 'cluster' and 'task' is expected") from None
+        raise _tf_config_error("JSON with 'cluster' and 'task' expected") from None
     _check_cluster(cluster)
     if kind not in cluster:
         raise _tf_config_error(f"task.type is {kind!r}, the cluster has {' and '.join(cluster)}")
@@ -338,9 +338,7 @@ def choose_gpu(number, memory_share):
     if memory_share is None:
         return
     if not 0 < memory_share <= 1:
-        raise ConfigError(
-            f"a share in (0, 1] is expected, found {memory_share}", where="--gpu_usage"
-        )
+        raise ConfigError(f"a share in (0, 1] expected, found {memory_share}", where="--gpu_usage")
     for gpu in gpus:
         tf.config.set_logical_device_configuration(gpu, [_limit(gpu, memory_share)])
 

@@ -150,7 +150,7 @@ def test_arrays_of_others_are_not_overwritten(tmp_path):
         writer_of(tmp_path).__enter__()
     assert np.load(tmp_path / FEATURES).shape == (3, 5)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="a folder expected, a file is in its place"):
+    with pytest.raises(UserError, match="a folder expected, found a file"):
         writer_of(tmp_path / "file").__enter__()
 
 

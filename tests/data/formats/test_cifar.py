@@ -154,9 +154,9 @@ class TestCifar(ReaderContract):
 
     def test_bad_options(self, tmp_path):
         path = self.write_sample(tmp_path)
-        with pytest.raises(ConfigError, match="split: 'train' or 'test' is expected, found 'dev'"):
+        with pytest.raises(ConfigError, match="split: 'train' or 'test' expected, found 'dev'"):
             open_reader(path, split="dev")
-        with pytest.raises(ConfigError, match="labels: 'fine' is expected, found 'coarse'"):
+        with pytest.raises(ConfigError, match="labels: 'fine' expected, found 'coarse'"):
             open_reader(path, labels="coarse")
 
     @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ class TestCifar(ReaderContract):
                 0,
                 "data_batch_2",
                 python2_pickle({"data": PIXELS, "labels": [1, 10]}),
-                r"data_batch_2\[1\]: a label of 0 to 9 is expected, found 10",
+                r"data_batch_2\[1\]: a label of 0 to 9 expected, found 10",
             ),
             (2, "data_batch_2.bin", bytes(3073 * 2 - 1), "rows of 3073 bytes .* found 3072 bytes"),
             (2, "data_batch_2.bin", b"\xff" * 3073, r"\[0\]: a label of 0 to 9 .* found 255"),

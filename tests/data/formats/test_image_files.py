@@ -65,7 +65,7 @@ class TestImageFolder(ReaderContract):
         path = self.write_sample(tmp_path)
         (path / "fox").mkdir()
         (path / "fox" / "a.tif").touch()
-        with pytest.raises(DataError, match=r"set/fox: .* of class 'fox' are expected, found none"):
+        with pytest.raises(DataError, match=r"set/fox: .* of class 'fox' expected, found none"):
             open_reader(path)
         assert open_reader(path, skip_empty=True).label_names == ["Dog é", "cat", "eel"]
 
@@ -73,7 +73,7 @@ class TestImageFolder(ReaderContract):
         path = self.write_sample(tmp_path)
         with pytest.raises(DataError, match=r"one sub-folder per class .* found the image 10\.jpg"):
             open_reader(path / "cat")
-        with pytest.raises(DataError, match="a folder is expected"):
+        with pytest.raises(DataError, match="a folder expected"):
             open_reader(path / "cat" / "2.jpg", "image_folder")
         (tmp_path / "none").mkdir()
         with pytest.raises(DataError, match="none: image files"):
@@ -158,13 +158,13 @@ class TestImageArrays(ReaderContract):
             ({}, {"images": np.zeros((11, 0, 4), np.uint8)}, "images: uint8 .* found"),
             ({}, {"images": np.asfortranarray(np.zeros((11, 2, 2), np.uint8))}, "Fortran order"),
             ({"packed_shape": [5, 4]}, {"images": np.zeros((11, 2), np.uint8)}, r"\(n, 3\)"),
-            ({}, {"labels": np.zeros(10, int)}, r"labels: .* of shape \(11,\) are expected"),
+            ({}, {"labels": np.zeros(10, int)}, r"labels: .* of shape \(11,\) expected"),
             ({}, {"labels": np.zeros(11)}, "labels: integers or strings .* float64"),
             ({}, {"labels": np.full(11, -1)}, r"labels\[0\]: a label id of 0 to"),
             ({}, {"labels": np.array([None] * 11)}, "labels: "),
             ({}, {"labels": np.array(["a\nb"] * 11)}, "labels: a label name of one"),
             ({"classes": [0, 2]}, {"labels": np.array(["a"] * 11)}, "labels: integers of shape"),
-            ({"classes": [7, 9]}, {}, "images of classes 7 to 8 are expected, found none"),
+            ({"classes": [7, 9]}, {}, "images of classes 7 to 8 expected, found none"),
             ({"images": "pixels"}, {}, "array 'pixels' is missing; found images, labels"),
             ({"labels": "label"}, {}, "array 'label' is missing"),
         ],
@@ -197,7 +197,7 @@ class TestImageArrays(ReaderContract):
         (tmp_path / "names.json").write_text('["a", "b", "c"]')
         with pytest.raises(DataError, match=r"labels\[3\]: a label id of 0 to 2 .* found 3"):
             open_reader(path, class_names="names.json")
-        with pytest.raises(DataError, match="names of classes up to 4 are expected, found 3"):
+        with pytest.raises(DataError, match="names of classes up to 4 expected, found 3"):
             open_reader(path, class_names="names.json", classes=[1, 5])
 
     @pytest.mark.parametrize(

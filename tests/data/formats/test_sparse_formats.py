@@ -122,24 +122,24 @@ class TestXCRepository(ReaderContract):
     @pytest.mark.parametrize(
         ("row", "message"),
         [
-            (b"0 5:1", "a feature id of 0 to 4 is expected, found 5"),
-            (b"0 -1:1", "a feature id of 0 to 4 is expected, found -1"),
-            (b"5 1:1", "a label id of 0 to 4 is expected, found 5"),
+            (b"0 5:1", "a feature id of 0 to 4 expected, found 5"),
+            (b"0 -1:1", "a feature id of 0 to 4 expected, found -1"),
+            (b"5 1:1", "a label id of 0 to 4 expected, found 5"),
             (b"0 1:1 2:1 1:3", "feature 1 is given twice"),
             (b"0 1:nan", "feature 1: a finite value"),
             (b"0 1:-inf", "feature 1: a finite value"),
             (b"0 1:1e39", "feature 1: a finite value"),
-            (b"0 1:1:1 2", "feature:value is expected, found '1:1:1'"),
-            (b"0 1: 2:3", "feature:value is expected, found '1:'"),
-            (b"0 1:2-3 4:", "feature:value is expected, found '1:2-3'"),
-            (b"0 1.5:2", "feature:value is expected, found '1.5:2'"),
-            (b"0 1_0:2", "feature:value is expected, found '1_0:2'"),
-            (b"0 1:x", "feature:value is expected, found '1:x'"),
-            (b"0 1:\xff", "feature:value is expected"),
-            (b"0,,1 1:1", "label ids are expected, found ''"),
-            (b"a 1:1", "label ids are expected, found 'a'"),
-            (b"0, 1:1", "label ids are expected, found ''"),
-            (b"0 1 1:1", "feature:value is expected, found '1'"),
+            (b"0 1:1:1 2", "feature:value expected, found '1:1:1'"),
+            (b"0 1: 2:3", "feature:value expected, found '1:'"),
+            (b"0 1:2-3 4:", "feature:value expected, found '1:2-3'"),
+            (b"0 1.5:2", "feature:value expected, found '1.5:2'"),
+            (b"0 1_0:2", "feature:value expected, found '1_0:2'"),
+            (b"0 1:x", "feature:value expected, found '1:x'"),
+            (b"0 1:\xff", "feature:value expected"),
+            (b"0,,1 1:1", "label ids expected, found ''"),
+            (b"a 1:1", "label ids expected, found 'a'"),
+            (b"0, 1:1", "label ids expected, found ''"),
+            (b"0 1 1:1", "feature:value expected, found '1'"),
         ],
     )
     def test_errors_name_the_line(self, tmp_path, row, message):
@@ -153,7 +153,7 @@ class TestXCRepository(ReaderContract):
     @pytest.mark.parametrize(("points", "size"), [(8, 4096), (8, 8), (8, 3), (10, 3), (1000, 9)])
     def test_wrong_count(self, tmp_path, points, size):
         path = self.write(tmp_path / "a.txt", ROWS + b"\n" * (points < 9), b"%d 5 5\n" % points)
-        with pytest.raises(DataError, match=rf"header says {points:,} points, 9 lines found"):
+        with pytest.raises(DataError, match=rf"header says {points:,} points, found 9 lines"):
             list(open_reader(path).chunks(size))
 
     @pytest.mark.parametrize("header", [b"", b"9 5\n", b"9 5 x\n", b"0 0:1\n"])
@@ -161,7 +161,7 @@ class TestXCRepository(ReaderContract):
         path = self.write(tmp_path / "a.txt", b"", header)
         for name in ("xc_repository", None):
             with pytest.raises(
-                DataError, match=r"a\.txt:1: the header .* is expected.*give the format by name"
+                DataError, match=r"a\.txt:1: the header .* expected.*give the format by name"
             ):
                 open_reader(path, name)
 
@@ -226,7 +226,7 @@ class TestSVMLight(ReaderContract):
         [
             (b"0 0:1", "a feature id of 1 to"),
             (b"-1 1:1", "a label id of 0 to"),
-            (b"0 qid:3 1:1", "feature:value is expected, found 'qid:3'"),
+            (b"0 qid:3 1:1", "feature:value expected, found 'qid:3'"),
         ],
     )
     def test_errors_name_the_line(self, tmp_path, row, message):

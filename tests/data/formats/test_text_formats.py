@@ -54,11 +54,11 @@ class TestJSONLines(ReaderContract):
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            (b'{"text": "x", "labels": ["a"]', "a JSON object is expected: "),
-            (b"[1]", "a JSON object is expected, found"),
+            (b'{"text": "x", "labels": ["a"]', "a JSON object expected: "),
+            (b"[1]", "a JSON object expected, found"),
             (b'{"text": "x"}', "key 'labels' is missing"),
             (b'{"labels": ["a"]}', "key 'text' is missing"),
-            (b'{"text": 3, "labels": ["a"]}', "expected to be a string"),
+            (b'{"text": 3, "labels": ["a"]}', "must be a string"),
             (b'{"text": "x", "labels": [1.5]}', "string, an integer or a list"),
             (b'{"text": "x", "labels": [true]}', "string, an integer or a list"),
             (b'{"text": "x", "labels": null}', "string, an integer or a list"),
@@ -66,7 +66,7 @@ class TestJSONLines(ReaderContract):
             (b'{"text": "x", "labels": [""]}', "one non-empty line"),
             (b'{"text": "x", "labels": [3]}', "label 3 is no str"),
             (b'{"text": "\\ud800", "labels": []}', "lone surrogate"),
-            (b'{"text": "caf\xe9", "labels": []}', "UTF-8 text is expected, found byte 0xe9"),
+            (b'{"text": "caf\xe9", "labels": []}', "UTF-8 text expected, found byte 0xe9"),
         ],
     )
     def test_errors_name_the_line(self, tmp_path, line, message):
@@ -136,10 +136,10 @@ class TestDelimited(ReaderContract):
     @pytest.mark.parametrize(
         ("content", "where", "message"),
         [
-            ("text,tag\n", 1, "'labels' or 'label' is expected"),
-            ("text,label,text\n", 1, "'text' or 'sentence' is expected"),
+            ("text,tag\n", 1, "'labels' or 'label' expected"),
+            ("text,label,text\n", 1, "'text' or 'sentence' expected"),
             ("", 1, "the header has none"),
-            ('text,label\n"x\ny",a\nx,y,a\n', 4, "2 cells are expected .* found 3"),
+            ('text,label\n"x\ny",a\nx,y,a\n', 4, "2 cells expected .* found 3"),
             ('text,label\nx,a\n"x,a\ny,b\n', 3, "cannot be parsed"),
             ('text,label\n"x"y,a\n', 2, "cannot be parsed"),
             ('text,label\nx,"a\nb"\n', 2, "one non-empty line"),

@@ -145,7 +145,7 @@ def test_a_pecos_folder_without_labels(tmp_path):
         features_of(open_unlabelled(tmp_path, "sparse", options={"split": "tst"}))
     (tmp_path / "X.tst.npz").unlink()
     assert texts_of(open_unlabelled(tmp_path, "text", options={"split": "tst"})) == ["a"] * 6
-    with pytest.raises(DataError, match=r"X\.trn\.txt or X\.trn\.npz is expected"):
+    with pytest.raises(DataError, match=r"X\.trn\.txt or X\.trn\.npz expected"):
         open_unlabelled(tmp_path, "text")
 
 

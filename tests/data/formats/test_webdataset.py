@@ -97,16 +97,16 @@ class TestWebDataset(ReaderContract):
     @pytest.mark.parametrize(
         ("members", "sample", "message"),
         [
-            ([("a.cls", b"1")], "a", r"one image .* is expected, found \.cls"),
+            ([("a.cls", b"1")], "a", r"one image .* expected, found \.cls"),
             ([("a.jpg", b""), ("a.png", b"")], "a", r"one image .* found \.jpg, \.png"),
-            ([("a.jpg", b"")], "a", r"a label \(\.cls or \.txt\) is expected, found \.jpg"),
-            ([("a.jpg", b""), ("a.jpg", b"")], "a", r"one member \.jpg is expected, found two"),
+            ([("a.jpg", b"")], "a", r"a label \(\.cls or \.txt\) expected, found \.jpg"),
+            ([("a.jpg", b""), ("a.jpg", b"")], "a", r"one member \.jpg expected, found two"),
             ([("ok.jpg", b""), ("ok.cls", b"1"), ("a.jpg", b""), ("a.txt", b"cat")], "a",
-             r"a label \(\.cls\) is expected"),
+             r"a label \(\.cls\) expected"),
             ([("a.jpg", b""), ("b.jpg", b""), ("a.cls", b"1"), ("b.cls", b"1")], "a", "a label"),
-            ([("a.jpg", b""), ("a.cls", b"cat")], "a", r"an integer is expected in \.cls, found"),
+            ([("a.jpg", b""), ("a.cls", b"cat")], "a", r"an integer expected in \.cls, found"),
             ([("a.jpg", b""), ("a.cls", b"-1")], "a", "a label id of 0 to"),
-            ([("a.jpg", b""), ("a.txt", b"\xff")], "a", r"a UTF-8 text is expected in \.txt"),
+            ([("a.jpg", b""), ("a.txt", b"\xff")], "a", r"a UTF-8 text expected in \.txt"),
             ([("a.jpg", b""), ("a.txt", b"x\ny")], "a", "a label name of one non-empty line"),
         ],
     )  # fmt: skip

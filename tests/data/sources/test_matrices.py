@@ -38,7 +38,7 @@ def test_other_kinds_are_refused():
     rows = Rows.from_csr(scipy.sparse.csr_matrix((1, 2), dtype=np.float32), [[0]])
     source = ArraySource(rows)
     source.kind = TOKENS
-    with pytest.raises(DataError, match="sparse or dense features are expected, found tokens"):
+    with pytest.raises(DataError, match="sparse or dense features expected, found tokens"):
         matrices(source)
 
 
@@ -62,7 +62,7 @@ def test_files_that_are_no_matrices(tmp_path):
         with pytest.raises(DataError, match=r"a matrix written by|damaged|or a sparse"):
             load_matrix(tmp_path / name)
     np.save(tmp_path / "flat.npy", np.ones(3))
-    with pytest.raises(DataError, match=r"a matrix is expected, found shape \(3,\)"):
+    with pytest.raises(DataError, match=r"a matrix expected, found shape \(3,\)"):
         load_matrix(tmp_path / "flat.npy")
     np.save(tmp_path / "nan.npy", np.full((2, 2), np.nan))
     with pytest.raises(DataError, match="finite"):

@@ -266,7 +266,7 @@ def test_damaged_run(tmp_path):
     with pytest.raises(DataError, match="a vocabulary with checksum"):
         load_text_features(tmp_path / "saved")
     path.write_text(text[:40])
-    with pytest.raises(DataError, match="saved text features are expected"):
+    with pytest.raises(DataError, match="saved text features expected"):
         load_text_features(tmp_path / "saved")
 
 

@@ -217,7 +217,11 @@ def test_chunks_hold_the_matrix():
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("children", lambda found: found + 1, "children: numbers from 0 to 69 expected, 1 to 70"),
+        (
+            "children",
+            lambda found: found + 1,
+            "children: numbers from 0 to 69 expected, found 1 to 70",
+        ),
         ("rows", lambda found: found.astype(np.int64), "rows: one dimension of int32 expected"),
         ("rows", lambda found: np.where(found == 9, 91, found), "rows: numbers from 0 to 90"),
         ("row_splits", lambda found: found[::-1], "row_splits: ascending numbers from 0 to"),
@@ -225,7 +229,7 @@ def test_chunks_hold_the_matrix():
         ("values", lambda found: found[1:], "entry_splits: ascending numbers from 0 to"),
         ("columns", lambda found: found[1:], "columns: .* entries expected"),
         ("columns", lambda found: found.astype(np.int32) + 99, "columns: numbers from 0 to"),
-        ("trained", lambda found: found[1:], "trained: 70 entries expected, 69 found"),
+        ("trained", lambda found: found[1:], "trained: 70 entries expected, found 69"),
     ],
 )
 def test_damaged_layers(name, change, message):
@@ -248,12 +252,12 @@ def test_a_wrong_column_harms_no_memory():
     ("options", "error", "message"),
     [
         ({"only_topk": [1, 2]}, ConfigError, "3 values expected, one for each layer"),
-        ({"only_topk": [1, -2, 3]}, ConfigError, "from 0 on expected, -2 found"),
-        ({"post_processors": []}, ConfigError, r"\(of 3, 11, 70 nodes\), 0 found"),
+        ({"only_topk": [1, -2, 3]}, ConfigError, "from 0 on expected, found -2"),
+        ({"post_processors": []}, ConfigError, r"\(of 3, 11, 70 nodes\), found 0"),
         ({"order": "label"}, ConfigError, "one of score, index expected"),
         ({"threads": 0}, ConfigError, "threads: at least 1 expected"),
         ({"features": np.zeros((2, 9), np.float32)}, DataError, "has 90 features"),
-        ({"features": np.full((2, 90), np.nan)}, DataError, "NaN or infinity found"),
+        ({"features": np.full((2, 90), np.nan)}, DataError, "found NaN or infinity"),
         ({"features": scipy.sparse.csr_matrix(np.full((1, 90), np.inf))}, DataError, "infinity"),
         ({"csr_codes": scipy.sparse.csr_matrix((2, 4))}, DataError, r"shape \(4, 1\) expected"),
     ],
@@ -268,7 +272,7 @@ def test_what_is_refused(options, error, message):
 
 def test_layers_that_do_not_belong_together():
     layers = layers_of(random_chain(25))
-    with pytest.raises(DataError, match="layer 1, child_splits: 4 entries expected, 12 found"):
+    with pytest.raises(DataError, match="layer 1, child_splits: 4 entries expected, found 12"):
         BeamSearch([layers[0], layers[2]], NUM_FEATURES)
     with pytest.raises(ConfigError, match="at least one layer"):
         BeamSearch([], NUM_FEATURES)

@@ -326,8 +326,8 @@ def test_approximate_refuses(native):
     scores, lookups = draw(1, 2, 3, 90, 20)
     inverse = invert_lookups(lookups, 20)
     for change, message in (
-        ({"candidates": Candidates(0)}, "num_buckets: at least 1 expected, 0 found"),
-        ({"candidates": Candidates(min_count=0)}, "min_count: at least 1 expected, 0 found"),
+        ({"candidates": Candidates(0)}, "num_buckets: at least 1 expected, found 0"),
+        ({"candidates": Candidates(min_count=0)}, "min_count: at least 1 expected, found 0"),
         ({"aggregate": "mean"}, "sum, min, median"),
         ({"k": 91}, r"k: 1\.\.90"),
     ):

@@ -82,7 +82,7 @@ class Reader(abc.ABC):
         self.path = Path(path)
         if type(max_line_bytes) is not int or max_line_bytes < 1:
             raise ConfigError(
-                f"a whole number from 1 on is expected, found {max_line_bytes!r}",
+                f"a whole number from 1 on expected, found {max_line_bytes!r}",
                 where="max_line_bytes",
             )
         if not self.path.is_dir():
@@ -105,7 +105,7 @@ class Reader(abc.ABC):
             DataError: the file is malformed; the message names file and line.
         """
         if size < 1:
-            raise ConfigError(f"a chunk size of at least 1 is expected, found {size}")
+            raise ConfigError(f"a chunk size of at least 1 expected, found {size}")
         return self._read(size)
 
     def label_lists(self, size: int = 4096) -> Iterator[list[list]]:

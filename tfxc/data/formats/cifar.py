@@ -93,7 +93,7 @@ class Cifar(PixelReader):
         marker = next((name for name in _LAYOUTS if name in self._files.names), None)
         if marker is None:
             raise DataError(
-                f"the files of CIFAR-10 or CIFAR-100 are expected, one of {', '.join(_LAYOUTS)} "
+                f"the files of CIFAR-10 or CIFAR-100 expected, one of {', '.join(_LAYOUTS)} "
                 f"among them; found {', '.join(sorted(self._files.names)[:10]) or 'no files'}",
                 where=self.path,
                 fix="give the archive or the folder it unpacks to",
@@ -105,7 +105,7 @@ class Cifar(PixelReader):
         ):
             if value not in choices:
                 raise ConfigError(
-                    f"{' or '.join(map(repr, choices))} is expected, found {value!r}", where=option
+                    f"{' or '.join(map(repr, choices))} expected, found {value!r}", where=option
                 )
         suffix = ".bin" if self._layout.label_bytes else ""
         self._batches = [f"{name}{suffix}" for name in self._layout.files[split]]
@@ -140,11 +140,11 @@ class Cifar(PixelReader):
         ):
             shown = f"{getattr(pixels, 'dtype', type(pixels).__name__)} "
             shown += f"{getattr(pixels, 'shape', '')}"
-            raise self._error(name, f"'data' of uint8 (n, {_PIXELS}) is expected, found {shown}")
+            raise self._error(name, f"'data' of uint8 (n, {_PIXELS}) expected, found {shown}")
         if not _are(int, ids) or len(ids) != len(pixels):
             raise self._error(
                 name,
-                f"{self._labels_key!r}, a list of {len(pixels)} integers, is expected, found "
+                f"{self._labels_key!r}, a list of {len(pixels)} integers expected, found "
                 f"{repr(ids)[:60]}",
             )
         yield pixels, np.array(ids)
@@ -157,7 +157,7 @@ class Cifar(PixelReader):
                 if len(content) % width:
                     raise self._error(
                         name,
-                        f"rows of {width} bytes are expected, found {len(content) % width} bytes "
+                        f"rows of {width} bytes expected, found {len(content) % width} bytes "
                         "at the end: it is truncated or damaged",
                     )
                 rows = np.frombuffer(content, np.uint8).reshape(-1, width)
@@ -168,7 +168,7 @@ class Cifar(PixelReader):
         if wrong.size:
             raise self._error(
                 f"{name}[{start + wrong[0]}]",
-                f"a label of 0 to {self.num_labels - 1} is expected, found {ids[wrong[0]]}",
+                f"a label of 0 to {self.num_labels - 1} expected, found {ids[wrong[0]]}",
             )
         return [self.label_names[label] for label in ids.tolist()]
 
@@ -179,7 +179,7 @@ class Cifar(PixelReader):
             else:
                 names = _with_text_keys(load_plain(stream, self._where(name))).get(key)
         if not names or not _are(str | bytes, names):
-            raise self._error(name, f"a list of label names under {key!r} is expected")
+            raise self._error(name, f"a list of label names under {key!r} expected")
         names = [text.decode("latin-1") if isinstance(text, bytes) else text for text in names]
         check_label_names(names, self._where(name))
         return names

@@ -54,11 +54,11 @@ class Delimited(TextReader):
     ):
         super().__init__(path, max_line_bytes)
         if label_separator == "":
-            raise ConfigError("text or null is expected, found ''", where="label_separator")
+            raise ConfigError("text or null expected, found ''", where="label_separator")
         if delimiter is None:
             delimiter = "\t" if ".tsv" in self.path.suffixes[-2:] else ","
         elif len(delimiter) != 1 or delimiter in '\r\n"':
-            raise ConfigError(f"one character is expected, found {delimiter!r}", where="delimiter")
+            raise ConfigError(f"one character expected, found {delimiter!r}", where="delimiter")
         self.text_field, self.labels_field = text_field, labels_field
         self.label_separator, self.delimiter, self.quotes = label_separator, delimiter, quotes
 
@@ -71,7 +71,7 @@ class Delimited(TextReader):
             where = f"{self.path}:{number}"
             if len(row) != len(header):
                 raise DataError(
-                    f"{len(header)} cells are expected as in the header, found {len(row)}",
+                    f"{len(header)} cells expected as in the header, found {len(row)}",
                     where=where,
                     fix="quote cells that hold a separator",
                 )
@@ -112,7 +112,7 @@ class Delimited(TextReader):
             if header.count(name) == 1:
                 return header.index(name)
         raise DataError(
-            f"one column {' or '.join(map(repr, candidates))} is expected, the header has "
+            f"one column {' or '.join(map(repr, candidates))} expected, the header has "
             f"{', '.join(map(repr, header)) or 'none'}",
             where=f"{self.path}:1",
             fix=f"name the right column as {option}",

@@ -89,7 +89,7 @@ class ImageArrays(PixelReader):
         self.num_examples = int(self._kept.sum())
         if not self.num_examples:
             wanted = f" of classes {first} to {last - 1}" if self._classes is not None else ""
-            raise self._error(f"{self._labels}: images{wanted} are expected, found none")
+            raise self._error(f"{self._labels}: images{wanted} expected, found none")
 
     def _blocks(self, size):
         with open_rows(self.path, self._images) as rows:
@@ -137,7 +137,7 @@ class ImageArrays(PixelReader):
             if rows.shape != (self.num_examples,) or rows.dtype.kind not in "iuU"[: 3 - numbered]:
                 raise self._error(
                     f"{self._labels}: integers{'' if numbered else ' or strings'} of shape "
-                    f"({self.num_examples},) are expected, found {rows.dtype} {rows.shape}"
+                    f"({self.num_examples},) expected, found {rows.dtype} {rows.shape}"
                 )
             labels = rows.read(self.num_examples)
         if labels.dtype.kind == "U":
@@ -148,7 +148,7 @@ class ImageArrays(PixelReader):
         wrong = np.flatnonzero((labels < 0) | (labels >= limit))
         if wrong.size:
             raise self._error(
-                f"{self._labels}[{wrong[0]}]: a label id of 0 to {limit - 1:,} is expected, found "
+                f"{self._labels}[{wrong[0]}]: a label id of 0 to {limit - 1:,} expected, found "
                 f"{labels[wrong[0]]}"
             )
         return labels.astype(np.int64)
@@ -167,14 +167,13 @@ class ImageArrays(PixelReader):
         try:
             names = json.loads(path.read_text("utf-8"))
         except ValueError as error:
-            raise DataError(f"a JSON list of names is expected: {error}", where=path) from None
+            raise DataError(f"a JSON list of names expected: {error}", where=path) from None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise DataError("a JSON list of names is expected", where=path)
+            raise DataError("a JSON list of names expected", where=path)
         check_label_names(names, path)
         if self._classes is not None and self._classes[1] > len(names):
             raise DataError(
-                f"names of classes up to {self._classes[1] - 1} are expected, found {len(names)} "
-                "names",
+                f"names of classes up to {self._classes[1] - 1} expected, found {len(names)} names",
                 where=path,
                 fix="correct classes or class_names",
             )
@@ -193,4 +192,4 @@ def _is_pair(value, lowest):
 
 
 def _option_error(option, expected, found):
-    return ConfigError(f"{expected} is expected, found {found!r}", where=option)
+    return ConfigError(f"{expected} expected, found {found!r}", where=option)

@@ -46,7 +46,7 @@ class ImageFolder(EncodedImageReader):
         self._extensions = _checked_extensions(extensions)
         if not self.path.is_dir():
             raise DataError(
-                "a folder is expected, found a file", where=self.path, fix="give its folder"
+                "a folder expected, found a file", where=self.path, fix="give its folder"
             )
         self._folders = {None: self.path}
         if labelled:
@@ -56,7 +56,7 @@ class ImageFolder(EncodedImageReader):
         self.num_examples = sum(1 for _ in self._files())
         if not self.num_examples:
             raise DataError(
-                f"image files ({', '.join(self._extensions)}) are expected, found none",
+                f"image files ({', '.join(self._extensions)}) expected, found none",
                 where=self.path,
                 fix="check the folder and the option extensions",
             )
@@ -103,7 +103,7 @@ class ImageFolder(EncodedImageReader):
         stray = [name for name in self._names(entries) if name.lower().endswith(self._extensions)]
         if stray:
             raise DataError(
-                f"one sub-folder per class is expected, found the image {stray[0]} next to "
+                f"one sub-folder per class expected, found the image {stray[0]} next to "
                 f"{len(folders)} sub-folders",
                 where=self.path,
                 fix="move it into the folder of its class, or read without labels (labelled=False)",
@@ -114,7 +114,7 @@ class ImageFolder(EncodedImageReader):
                 continue
             if not skip_empty:
                 raise DataError(
-                    f"image files ({', '.join(self._extensions)}) of class {name!r} are expected, "
+                    f"image files ({', '.join(self._extensions)}) of class {name!r} expected, "
                     "found none",
                     where=folder,
                     fix="delete the folder, or set the option skip_empty",
@@ -132,6 +132,6 @@ def _checked_extensions(extensions):
     endings = tuple("." + str(ending).lower().lstrip(".") for ending in given)
     if not endings or "." in endings:
         raise ConfigError(
-            f"a list of endings as .jpg is expected, found {extensions!r}", where="extensions"
+            f"a list of endings as .jpg expected, found {extensions!r}", where="extensions"
         )
     return endings

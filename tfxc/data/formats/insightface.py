@@ -98,7 +98,7 @@ class InsightFaceRecords(EncodedImageReader):
             return
         if not 1 <= labels[0] < 2**31:
             raise record_error(
-                self.path, first, f"the number of the last image + 1 is expected, found {labels[0]}"
+                self.path, first, f"the number of the last image + 1 expected, found {labels[0]}"
             )
         images = range(1, int(labels[0]))
         if self._offsets is not None:
@@ -106,7 +106,7 @@ class InsightFaceRecords(EncodedImageReader):
             self._offsets = self._offsets[inside]
             if len(self._offsets) != len(images):
                 raise DataError(
-                    f"records 1 to {images.stop - 1:,} are expected, found {len(self._offsets):,} "
+                    f"records 1 to {images.stop - 1:,} expected, found {len(self._offsets):,} "
                     "of them",
                     where=self._index_path,
                     fix="copy or download it again, or delete it to read without it",
@@ -137,14 +137,14 @@ class InsightFaceRecords(EncodedImageReader):
             for place, row in enumerate(rows, start=first):
                 if len(row) != 2 or not (row[0].isdigit() and row[1].isdigit()):
                     raise self._index_error(
-                        f"'number offset' is expected, found {lines[place - first][:60]!r}", place
+                        f"'number offset' expected, found {lines[place - first][:60]!r}", place
                     )
             blocks.append(np.array(rows, dtype="S20").astype(np.int64))
         numbers, offsets = np.concatenate(blocks).T
         order = np.argsort(numbers, kind="stable")
         numbers, offsets = numbers[order], offsets[order]
         if not len(numbers):
-            raise self._index_error("'number offset' is expected, found an empty file", 1)
+            raise self._index_error("'number offset' expected, found an empty file", 1)
         twice = np.flatnonzero(numbers[1:] == numbers[:-1])
         if twice.size:
             line = max(order[twice[0]], order[twice[0] + 1]) + 1
@@ -168,7 +168,7 @@ class InsightFaceRecords(EncodedImageReader):
         first = content.split(b",")[0].strip()
         if not first.isdigit() or not int(first):
             raise DataError(
-                f"'classes,height,width' is expected, found {first[:60]!r}",
+                f"'classes,height,width' expected, found {first[:60]!r}",
                 where=path,
                 fix="correct the file or delete it",
             )
@@ -179,7 +179,7 @@ class InsightFaceRecords(EncodedImageReader):
         limit = self.num_labels or 2**31
         if not (0 <= label < limit and label == int(label)):
             raise DataError(
-                f"a label id of 0 to {limit - 1:,} is expected, found {label}",
+                f"a label id of 0 to {limit - 1:,} expected, found {label}",
                 where=f"{self.path}: byte {offset}",
                 fix="correct the label, or the number of classes in the file property",
             )
@@ -195,7 +195,7 @@ def _record_file(path):
         return chosen[0]
     names = ", ".join(file.name for file in found) or "none"
     raise DataError(
-        f"train.rec or one other .rec file is expected, found {names}",
+        f"train.rec or one other .rec file expected, found {names}",
         where=path,
         fix="give the file itself",
     )

@@ -59,14 +59,14 @@ class JSONLines(TextReader):
         try:
             example = json.loads(line)
         except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
-            problem = f"a JSON object is expected: {error}"
+            problem = f"a JSON object expected: {error}"
             raise DataError(problem, where=where, fix=_CORRECT) from None
         if not isinstance(example, dict):
-            problem = f"a JSON object is expected, found {_shown(example)}"
+            problem = f"a JSON object expected, found {_shown(example)}"
             raise DataError(problem, where=where, fix=_CORRECT)
         text = _field(example, self.text_field, "text_field", where)
         if not isinstance(text, str):
-            problem = f"{self.text_field!r} is expected to be a string, found {_shown(text)}"
+            problem = f"{self.text_field!r} must be a string, found {_shown(text)}"
             raise DataError(problem, where=where, fix=_CORRECT)
         check_unicode(text, "a text", where)
         return text, self._labels(example, where) if self._labelled else []
@@ -78,7 +78,7 @@ class JSONLines(TextReader):
         for label in labels:
             if type(label) not in (str, int):
                 raise DataError(
-                    f"{self.labels_field!r} is expected to be a string, an integer or a list of "
+                    f"{self.labels_field!r} must be a string, an integer or a list of "
                     f"either, found {_shown(label)}",
                     where=where,
                     fix=_CORRECT,

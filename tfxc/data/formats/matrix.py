@@ -59,7 +59,7 @@ class DenseMatrix(Reader):
                 wrong = np.flatnonzero(~np.isfinite(features).all(axis=1))
                 if wrong.size:
                     row = start + wrong[0] + 1
-                    raise self._error(f"features: finite float32 values are expected in row {row}")
+                    raise self._error(f"features: finite float32 values expected in row {row}")
                 yield Chunk(labels=list(itertools.islice(labels, count)), features=features)
 
     @contextlib.contextmanager
@@ -67,7 +67,7 @@ class DenseMatrix(Reader):
         with self._open("features") as rows:
             if len(rows.shape) != 2 or rows.dtype.kind not in "fiu":
                 raise self._error(
-                    "features: a two-dimensional array of numbers is expected, found "
+                    "features: a two-dimensional array of numbers expected, found "
                     f"{rows.dtype} {rows.shape}"
                 )
             yield rows
@@ -82,7 +82,7 @@ class DenseMatrix(Reader):
             return
         with self._open("labels") as labels:
             if labels.dtype.kind not in "iu":
-                raise self._error(f"labels: integers are expected, found {labels.dtype}")
+                raise self._error(f"labels: integers expected, found {labels.dtype}")
             if "label_splits" in array_names(self.path):
                 yield from self._by_splits(labels)
                 return
@@ -117,7 +117,7 @@ class DenseMatrix(Reader):
             block = labels.read(min(size, total - start))
             if block.size and not lowest <= block.min() <= block.max() < 2**31:
                 raise self._error(
-                    f"labels: ids of 0 to {2**31 - 1:,} are expected, found {block.min()} to "
+                    f"labels: ids of 0 to {2**31 - 1:,} expected, found {block.min()} to "
                     f"{block.max()}"
                 )
             yield block
@@ -130,7 +130,7 @@ class DenseMatrix(Reader):
     def _splits_error(self, labels):
         return self._error(
             f"label_splits: {self.num_examples + 1} integers rising from 0 to the number of "
-            f"labels ({labels.shape[0] if labels.shape else 0}) are expected"
+            f"labels ({labels.shape[0] if labels.shape else 0}) expected"
         )
 
     def _error(self, problem):

@@ -58,7 +58,7 @@ class PecosFolder(Reader):
         super().__init__(path, max_line_bytes)
         if not self.path.is_dir():
             raise DataError(
-                "a folder is expected, found a file", where=self.path, fix="give its folder"
+                "a folder expected, found a file", where=self.path, fix="give its folder"
             )
         self._label_path = self._required(f"Y.{split}.npz") if labelled else None
         self._text_path = self._optional(f"X.{split}.txt")
@@ -108,7 +108,7 @@ class PecosFolder(Reader):
         if wrong.size:
             row = start + np.searchsorted(features.indptr, wrong[0], side="right")
             raise DataError(
-                f"finite values are expected in row {row}",
+                f"finite values expected in row {row}",
                 where=self._feature_path,
                 fix="correct the value",
             )
@@ -130,7 +130,7 @@ class PecosFolder(Reader):
             names[name] = number
         if len(names) != self.num_labels:
             raise DataError(
-                f"{self.num_labels:,} label names are expected as {self._label_path.name} has "
+                f"{self.num_labels:,} label names expected as {self._label_path.name} has "
                 f"columns, found {len(names):,}",
                 where=path,
                 fix="give one name a line, for every column",
@@ -140,7 +140,7 @@ class PecosFolder(Reader):
     def _check_rows(self, rows, path, expected=None):
         if rows != (self.num_examples if expected is None else expected):
             raise DataError(
-                f"{self.num_examples:,} examples are expected as {self._counted.name} has rows, "
+                f"{self.num_examples:,} examples expected as {self._counted.name} has rows, "
                 f"found {rows:,}",
                 where=path,
                 fix="give the files of one and the same split",
@@ -156,7 +156,7 @@ class PecosFolder(Reader):
             return paths[0]
         found = sorted(file.name for file in self.path.iterdir())
         raise DataError(
-            f"{' or '.join(names)} is expected; the folder has {', '.join(found) or 'no files'}",
+            f"{' or '.join(names)} expected; the folder has {', '.join(found) or 'no files'}",
             where=self.path,
             fix="give the split as its files are named",
         )

@@ -45,11 +45,11 @@ class SVMLight(Reader):
         super().__init__(path, max_line_bytes)
         if zero_based not in ("auto", True, False):
             raise ConfigError(
-                f"'auto', true or false is expected, found {zero_based!r}", where="zero_based"
+                f"'auto', true or false expected, found {zero_based!r}", where="zero_based"
             )
         if num_features is not None and num_features < 1:
             raise ConfigError(
-                f"a number of at least 1 is expected, found {num_features!r}", where="num_features"
+                f"a number of at least 1 expected, found {num_features!r}", where="num_features"
             )
         self.num_features = num_features
         self._first_feature = 0 if zero_based == "auto" else int(not zero_based)

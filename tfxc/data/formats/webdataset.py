@@ -137,7 +137,7 @@ class WebDataset(EncodedImageReader):
                 name, parts = key, {}
             if part in parts:
                 raise DataError(
-                    f"one member .{part} is expected, found two",
+                    f"one member .{part} expected, found two",
                     where=f"{shard}: sample {key!r}",
                     fix=_ORDER,
                 )
@@ -158,14 +158,14 @@ class WebDataset(EncodedImageReader):
                 "json": f"a JSON object with the key {self._label_key!r}",
             }[member]
             raise DataError(
-                f"{expected} is expected in .{member}, found {content[:60]!r}",
+                f"{expected} expected in .{member}, found {content[:60]!r}",
                 where=where,
                 fix="correct the member",
             ) from error
         labels = found if isinstance(found, list) else [found]
         if any(type(label) not in (str, int) for label in labels):
             raise DataError(
-                f"{self._label_key!r} is expected to be a name, an id or a list of either, found "
+                f"{self._label_key!r} must be a name, an id or a list of either, found "
                 f"{str(found)[:60]!r}",
                 where=where,
                 fix="correct the member",
@@ -182,4 +182,4 @@ def _image(parts, where):
 
 def _missing(expected, parts, where):
     found = ", ".join(f".{part}" for part in parts)
-    return DataError(f"{expected} is expected, found {found}", where=where, fix=_ORDER)
+    return DataError(f"{expected} expected, found {found}", where=where, fix=_ORDER)

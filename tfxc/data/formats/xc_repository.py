@@ -45,7 +45,7 @@ class XCRepository(Reader):
             found = "an empty file" if line is None else repr(line[:60].decode("utf-8", "replace"))
             raise DataError(
                 "the header 'num_points num_features num_labels' (Extreme Classification "
-                f"Repository) is expected, found {found}",
+                f"Repository) expected, found {found}",
                 where=f"{self.path}:1",
                 fix="add the header, or give the format by name, e.g. svmlight",
             )
@@ -82,7 +82,7 @@ class XCRepository(Reader):
 
     def _wrong_count(self, found):
         return DataError(
-            f"the header says {self.num_examples:,} points, {found:,} lines found",
+            f"the header says {self.num_examples:,} points, found {found:,} lines",
             where=f"{self.path}:1",
             fix="correct the header or restore the missing lines",
         )

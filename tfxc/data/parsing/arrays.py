@@ -77,13 +77,11 @@ def open_rows(path, name, max_row_bytes=MAX_LINE_BYTES):
         if fortran and len(shape) > 1:
             raise array_error(
                 path,
-                f"{name}: a row-major array is expected, found {dtype} {shape} in Fortran order",
+                f"{name}: a row-major array expected, found {dtype} {shape} in Fortran order",
             )
         rows = ArrayRows(path, name, shape, dtype, stream)
         if dtype.hasobject:
-            raise array_error(
-                path, f"{name}: an array of numbers is expected, found Python objects"
-            )
+            raise array_error(path, f"{name}: an array of numbers expected, found Python objects")
         if rows.row_bytes > max_row_bytes:
             raise line_too_long(f"{path}: {name}", max_row_bytes, "row")
         yield rows
@@ -131,5 +129,5 @@ def _header(stream, path, name):
         except _MALFORMED as error:
             raise array_error(path, f"{name}: {error}") from error
     if any(side < 0 for side in header[0]):
-        raise array_error(path, f"{name}: a shape is expected, found {header[0]}")
+        raise array_error(path, f"{name}: a shape expected, found {header[0]}")
     return header

@@ -11,7 +11,7 @@ def check_label_name(name, where):
     """
     if not name or "\n" in name or "\r" in name:
         raise DataError(
-            f"a label name of one non-empty line is expected, found {name!r}",
+            f"a label name of one non-empty line expected, found {name!r}",
             where=where,
             fix="rename the label",
         )
@@ -35,7 +35,7 @@ def check_labels(labels, kind, where):
             check_label_name(label, where)
         elif not 0 <= label < 2**31:
             raise DataError(
-                f"a label id of 0 to {2**31 - 1:,} is expected, found {label}",
+                f"a label id of 0 to {2**31 - 1:,} expected, found {label}",
                 where=where,
                 fix="correct the label",
             )
@@ -70,7 +70,7 @@ def check_unicode(text, what, where):
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{what} of valid Unicode is expected, found the lone surrogate "
+            f"{what} of valid Unicode expected, found the lone surrogate "
             f"{text[error.start]!r} at character {error.start + 1}",
             where=where,
             fix="write the character as a pair of surrogates or in UTF-8",

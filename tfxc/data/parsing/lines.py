@@ -95,7 +95,7 @@ class Lines:
             return line.decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataError(
-                f"UTF-8 text is expected, found byte 0x{line[error.start]:02x} at column "
+                f"UTF-8 text expected, found byte 0x{line[error.start]:02x} at column "
                 f"{error.start + 1}",
                 where=f"{self.path}:{number}",
                 fix="convert the file, e.g. with iconv -t UTF-8",

@@ -47,7 +47,7 @@ def load_plain(stream, where):
         return _PlainUnpickler(stream, encoding="bytes").load()
     except _FAILURES as error:
         raise DataError(
-            f"a pickle of plain values and arrays is expected; it is truncated or damaged, or of "
+            f"a pickle of plain values and arrays expected; it is truncated or damaged, or of "
             f"another kind ({error})",
             where=where,
             fix="copy or download it again",

@@ -43,7 +43,7 @@ def read_record(stream, path, offset):
         magic, word = _HEAD.unpack(head)
         if magic != _MAGIC:
             raise record_error(
-                path, position, f"0x{_MAGIC:08x} is expected to open a record, found 0x{magic:08x}"
+                path, position, f"0x{_MAGIC:08x} expected to open a record, found 0x{magic:08x}"
             )
         kind, length = word >> _LENGTH_BITS, word & ((1 << _LENGTH_BITS) - 1)
         if kind not in ((_MIDDLE, _LAST) if parts else (_WHOLE, _FIRST)):

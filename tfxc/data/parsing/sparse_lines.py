@@ -97,7 +97,7 @@ def parse_rows(lines, numbers, path, num_labels=None, num_features=None, first_f
     wrong = np.flatnonzero(~np.isfinite(rows.values))
     if wrong.size:
         feature = rows.feature_ids[wrong[0]]
-        problem = f"feature {feature}: a finite value is expected"
+        problem = f"feature {feature}: a finite value expected"
         place.fail(problem, "correct the value", wrong, rows.feature_counts)
     return _sorted(rows, place)
 
@@ -115,7 +115,7 @@ def _check_ids(ids, counts, lowest, how_many, what, place):
     highest = _MAX_ID if how_many is None else lowest + how_many - 1
     wrong = np.flatnonzero((ids < lowest) | (ids > highest))
     if wrong.size:
-        problem = f"a {what} id of {lowest} to {highest:,} is expected, found {ids[wrong[0]]}"
+        problem = f"a {what} id of {lowest} to {highest:,} expected, found {ids[wrong[0]]}"
         fix = f"correct the id or the number of {what}s (header, or the reader's option)"
         place.fail(problem, fix, wrong, counts)
 
@@ -192,7 +192,7 @@ def _label_id(token, where):
         return _whole(token)
     except ValueError:
         raise DataError(
-            f"comma-separated label ids are expected, found {_shown(token)}",
+            f"comma-separated label ids expected, found {_shown(token)}",
             where=where,
             fix="number the labels from 0, or give them by name in JSON lines",
         ) from None
@@ -206,7 +206,7 @@ def _pair(token, where):
         return _whole(feature), float(value)
     except ValueError:
         raise DataError(
-            f"feature:value is expected, found {_shown(token)}",
+            f"feature:value expected, found {_shown(token)}",
             where=where,
             fix="correct the line",
         ) from None

@@ -44,13 +44,13 @@ def _bag(text, where, num_features):
         values = [float(value) for _, _, value in pairs]
     except ValueError:
         raise DataError(
-            f"'id:value' pairs are expected, found {text[:60]!r}", where=where, fix="e.g. 3:0.5 8:1"
+            f"'id:value' pairs expected, found {text[:60]!r}", where=where, fix="e.g. 3:0.5 8:1"
         ) from None
     limit = 2**31 if num_features is None else num_features
     wrong = [number for number in ids if not 0 <= number < limit]
     if wrong or not np.isfinite(values).all():
         raise DataError(
-            f"finite values of features 0 to {limit - 1} are expected, found {text[:60]!r}",
+            f"finite values of features 0 to {limit - 1} expected, found {text[:60]!r}",
             where=where,
             fix=f"leave feature {wrong[0]} out" if wrong else "leave such values out",
         )
@@ -76,9 +76,7 @@ def _vector(text, where, num_features):
     except ValueError:
         values = []
     if len(values) != num_features or not np.isfinite(values).all():
-        raise DataError(
-            f"{num_features} finite numbers are expected, found {text[:60]!r}", where=where
-        )
+        raise DataError(f"{num_features} finite numbers expected, found {text[:60]!r}", where=where)
     return values
 
 
@@ -96,5 +94,5 @@ def _file_bytes(path, where):
         return Path(path).expanduser().read_bytes()
     except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
         raise DataError(
-            f"the path of an image file is expected, found {path[:60]!r} ({error})", where=where
+            f"the path of an image file expected, found {path[:60]!r} ({error})", where=where
         ) from None

@@ -37,7 +37,7 @@ def matrices(source, batch_size=_BATCH):
     """
     if not source.kind.is_matrix:
         raise DataError(
-            f"sparse or dense features are expected, found {source.kind.name}",
+            f"sparse or dense features expected, found {source.kind.name}",
             fix="prepare the texts with tfidf or joined, or give vectors of the images",
         )
     features, rows, ids, count = [], [], [], 0
@@ -86,10 +86,10 @@ def load_matrix(path):
         if isinstance(error, UserError):
             raise
         raise DataError(
-            f"a dense matrix in .npy or a sparse one in .npz is expected: {error}", where=path
+            f"a dense matrix in .npy or a sparse one in .npz expected: {error}", where=path
         ) from error
     if found.ndim != 2:
-        raise DataError(f"a matrix is expected, found shape {found.shape}", where=path)
+        raise DataError(f"a matrix expected, found shape {found.shape}", where=path)
     if not np.isfinite(found.data if scipy.sparse.issparse(found) else found).all():
-        raise DataError("finite numbers are expected, found NaN or infinity", where=path)
+        raise DataError("finite numbers expected, found NaN or infinity", where=path)
     return found

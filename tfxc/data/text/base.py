@@ -236,7 +236,7 @@ def _check_share(value, where):
     if is_positive(value) or (type(value) is float and 0 <= value <= 1):
         return
     raise ConfigError(
-        f"a positive integer or a share of 0.0 to 1.0 is expected, found {value!r}", where=where
+        f"a positive integer or a share of 0.0 to 1.0 expected, found {value!r}", where=where
     )
 
 
@@ -249,7 +249,7 @@ def check_ngram_range(value):
     if len(value) == 2 and all(map(is_positive, value)) and value[0] <= value[1]:
         return tuple(value)
     raise ConfigError(
-        f"two positive integers, the first not above the second, are expected, found {value!r}",
+        f"two positive integers, the first not above the second, expected, found {value!r}",
         where="ngram_range",
     )
 
@@ -268,7 +268,7 @@ def read_terms(folder, with_idf):
     idf = read_array(path, fix=_COPY)
     if idf.dtype.kind != "f" or idf.shape != (len(terms),):
         raise DataError(
-            f"{len(terms):,} weights are expected as vocabulary.txt has terms, found {idf.size:,}",
+            f"{len(terms):,} weights expected as vocabulary.txt has terms, found {idf.size:,}",
             where=path,
         )
     return terms, idf
@@ -294,9 +294,9 @@ def load_of(kinds, folder):
     try:
         version, name, settings = (head[key] for key in ("version", "name", "settings"))
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError("saved text features are expected", where=path) from error
+        raise DataError("saved text features expected", where=path) from error
     if version != FILE_VERSION:
-        raise DataError(f"version {FILE_VERSION} is expected, found {version!r}", where=path)
+        raise DataError(f"version {FILE_VERSION} expected, found {version!r}", where=path)
     features = build_of(kinds, {"name": name, **settings})
     features._load(folder)
     return features

@@ -124,13 +124,13 @@ class PecosTfidfFeatures(TextFeatures):
             DataError: a term is there twice, or its n-gram is of no range or of an earlier one.
         """
         if len(set(terms)) < len(terms):
-            raise DataError("distinct terms are expected, found one twice")
+            raise DataError("distinct terms expected, found one twice")
         lengths = np.fromiter((term.count(" ") + 1 for term in terms), np.int64, len(terms))
         blocks = np.full(len(terms), -1)
         for block, words in enumerate(self._ranges()):
             blocks[(lengths >= words[0]) & (lengths <= words[1])] = block
         if (blocks < 0).any() or (np.diff(blocks) < 0).any():
-            raise DataError("terms in the order of the ranges of ngram_range are expected")
+            raise DataError("terms in the order of the ranges of ngram_range expected")
         self.blocks = np.searchsorted(blocks, range(1, len(self._ranges()))).tolist()
         self._vocabulary, self._idf = list(terms), idf if self._settings["use_idf"] else None
         self.num_features = len(terms)
@@ -151,7 +151,7 @@ class PecosTfidfFeatures(TextFeatures):
         for one, other in itertools.combinations(ranges, 2):
             if one[0] <= other[1] and other[0] <= one[1]:
                 raise ConfigError(
-                    f"ranges that do not overlap are expected, found {one} and {other}",
+                    f"ranges that do not overlap expected, found {one} and {other}",
                     where="ngram_range",
                 )
         return ranges
@@ -291,14 +291,14 @@ def _read(path, key=None):
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-    raise DataError("a vectoriser saved by PECOS is expected", where=path)
+    raise DataError("a vectoriser saved by PECOS expected", where=path)
 
 
 def _check_tokens(path):
     kind = _read(path).get("token_type")
     if kind != 10:
         raise DataError(
-            f"words are expected as tokens, found {_TOKEN_TYPES.get(kind, kind)}",
+            f"words expected as tokens, found {_TOKEN_TYPES.get(kind, kind)}",
             where=path,
             fix='train the vectoriser with "analyzer": "word"',
         )
@@ -313,15 +313,13 @@ def _columns(base):
     for line, (column, idf, length, ids) in _lines(path, parts=4):
         numbers = ids.split(" ")
         if length != str(len(numbers)) or not all(number in words for number in numbers):
-            raise DataError(f"{length} words of vocab.txt are expected", where=f"{path}:{line}")
+            raise DataError(f"{length} words of vocab.txt expected", where=f"{path}:{line}")
         try:
             found[int(column)] = " ".join(words[number] for number in numbers), float(idf)
         except ValueError as error:
-            raise DataError(
-                "a column and its weight are expected", where=f"{path}:{line}"
-            ) from error
+            raise DataError("a column and its weight expected", where=f"{path}:{line}") from error
     if sorted(found) != list(range(len(found))):
-        raise DataError("columns without gaps are expected", where=path)
+        raise DataError("columns without gaps expected", where=path)
     columns = [found[column] for column in range(len(found))]
     return [term for term, _ in columns], [idf for _, idf in columns]
 
@@ -331,11 +329,9 @@ def _lines(path, parts):
     content = read_text(path, fix=_COPY)
     head, *lines = content.split("\n")[:-1] or [""]
     if not head.isdecimal() or int(head) != len(lines):
-        raise DataError(f"{head or 'some'} lines are expected, found {len(lines)}", where=path)
+        raise DataError(f"{head or 'some'} lines expected, found {len(lines)}", where=path)
     for number, line in enumerate(lines, 2):
         found = line.split("\t", parts - 1)
         if len(found) != parts:
-            raise DataError(
-                f"{parts} parts with tabs between are expected", where=f"{path}:{number}"
-            )
+            raise DataError(f"{parts} parts with tabs between expected", where=f"{path}:{number}")
         yield number, found

@@ -92,7 +92,7 @@ class TokenEncoder(Encoder):
     def call(self, features, training=False):
         """Encodes a batch of texts."""
         if isinstance(features, dict):
-            raise ValueError("token ids (batch, length) are expected, found a sparse bag")
+            raise ValueError("token ids (batch, length) expected, found a sparse bag")
         ids = tf.cast(features, tf.int32)
         return self.encode(self.embed(ids), ids != 0, training)
 

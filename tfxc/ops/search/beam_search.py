@@ -72,7 +72,7 @@ class BeamSearch:
 
     def __init__(self, layers, num_features, *, bias=None, native=None):
         if not layers:
-            raise ConfigError("at least one layer expected, none found", where="layers")
+            raise ConfigError("at least one layer expected, found none", where="layers")
         if native and not has_native():
             raise ConfigError(
                 "the compiled kernels of the beam search are not built",
@@ -166,13 +166,13 @@ class BeamSearch:
             if len(values) != len(self.sizes):
                 raise ConfigError(
                     f"{len(self.sizes)} values expected, one for each layer (of "
-                    f"{', '.join(map(str, self.sizes))} nodes), {len(values)} found",
+                    f"{', '.join(map(str, self.sizes))} nodes), found {len(values)}",
                     where=name,
                 )
         for kept in only_topk:
             if kept is not None and (kept != int(kept) or kept < 0):
                 raise ConfigError(
-                    f"whole numbers from 0 on expected, {kept} found", where="only_topk"
+                    f"whole numbers from 0 on expected, found {kept}", where="only_topk"
                 )
         return [
             (post, min(int(kept or size), size))
@@ -192,7 +192,7 @@ class BeamSearch:
             return np.zeros(number, np.int64), np.ones(number, np.int32), root, score
         if csr_codes.shape != (number, self.num_parents):
             raise DataError(
-                f"shape {(number, self.num_parents)} expected, {csr_codes.shape} found",
+                f"shape {(number, self.num_parents)} expected, found {csr_codes.shape}",
                 where="csr_codes",
             )
         splits, parents, scores, _ = _csr_arrays(csr_codes, "csr_codes")
@@ -212,7 +212,7 @@ def _checked_features(features, num_features):
     if features.ndim != 2 or features.shape[1] != num_features:
         raise DataError(
             f"shape (queries, {num_features}) expected, as the model has {num_features} features, "
-            f"{features.shape} found",
+            f"found {features.shape}",
             where="features",
         )
     if scipy.sparse.issparse(features):
@@ -224,7 +224,7 @@ def _checked_features(features, num_features):
     with np.errstate(over="ignore", invalid="ignore"):
         finite = np.isfinite(weights.sum())
     if not finite and not np.isfinite(weights).all():
-        raise DataError("finite weights expected, NaN or infinity found", where="features")
+        raise DataError("finite weights expected, found NaN or infinity", where="features")
     return found
 
 
@@ -233,7 +233,7 @@ def _csr_arrays(matrix, where):
     ids = np.ascontiguousarray(matrix.indices, np.int32)
     if len(ids) and not (ids.min() >= 0 and ids.max() < matrix.shape[1]):
         raise DataError(
-            f"columns from 0 to {matrix.shape[1] - 1} expected, {ids.min()} to {ids.max()} found",
+            f"columns from 0 to {matrix.shape[1] - 1} expected, found {ids.min()} to {ids.max()}",
             where=where,
         )
     return splits, ids, np.ascontiguousarray(matrix.data, np.float32), matrix.shape[1]

@@ -116,7 +116,7 @@ def check_layer(layer, num_parents, num_features, where):
         if array.ndim != 1 or array.dtype not in types:
             wanted = " or ".join(np.dtype(kind).name for kind in types)
             raise DataError(
-                f"one dimension of {wanted} expected, {array.ndim} of {array.dtype} found",
+                f"one dimension of {wanted} expected, found {array.ndim} of {array.dtype}",
                 where=f"{where}, {name}",
             )
     _check_splits(layer.child_splits, num_parents, len(layer.children), f"{where}, child_splits")
@@ -126,7 +126,7 @@ def check_layer(layer, num_parents, num_features, where):
     for name, length in (("columns", entries), ("trained", len(layer.children))):
         if len(getattr(layer, name)) != length:
             raise DataError(
-                f"{length} entries expected, {len(getattr(layer, name))} found",
+                f"{length} entries expected, found {len(getattr(layer, name))}",
                 where=f"{where}, {name}",
             )
     _check_range(layer.children, len(layer.children), f"{where}, children")
@@ -163,7 +163,7 @@ def index_of(layer, num_features):
 
 def _check_splits(splits, count, total, where):
     if len(splits) != count + 1:
-        raise DataError(f"{count + 1} entries expected, {len(splits)} found", where=where)
+        raise DataError(f"{count + 1} entries expected, found {len(splits)}", where=where)
     if splits[0] != 0 or splits[-1] != total or (splits[1:] < splits[:-1]).any():
         raise DataError(f"ascending numbers from 0 to {total} expected", where=where)
 
@@ -171,6 +171,6 @@ def _check_splits(splits, count, total, where):
 def _check_range(numbers, size, where):
     if len(numbers) and not (numbers.min() >= 0 and numbers.max() < size):
         raise DataError(
-            f"numbers from 0 to {size - 1} expected, {numbers.min()} to {numbers.max()} found",
+            f"numbers from 0 to {size - 1} expected, found {numbers.min()} to {numbers.max()}",
             where=where,
         )

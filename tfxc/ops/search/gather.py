@@ -193,7 +193,7 @@ def approximate_top_k(
     _check_inverse(inverse, lookups.shape, num_buckets)
     for name, value in candidates._asdict().items():
         if value < 1:
-            raise ConfigError(f"at least 1 expected, {value} found", where=name)
+            raise ConfigError(f"at least 1 expected, found {value}", where=name)
     sizes = min(candidates.num_buckets, num_buckets), candidates.min_count
     kernels = _kernels(native, threads)
     return kernels.approximate(bucket_scores, lookups, inverse, k, aggregate, *sizes)
@@ -237,14 +237,14 @@ def _checked_scores(bucket_scores):
     bucket_scores = np.ascontiguousarray(bucket_scores, np.float32)
     if bucket_scores.ndim != 3 or 0 in bucket_scores.shape[1:]:
         raise ConfigError(
-            f"shape (batch, repetitions, buckets) expected, {bucket_scores.shape} found",
+            f"shape (batch, repetitions, buckets) expected, found {bucket_scores.shape}",
             where="bucket_scores",
         )
     limit = np.finfo(np.float32).max / bucket_scores.shape[1]
     highest = bucket_scores.max(initial=-np.inf)
     if not highest < limit:  # also where it is NaN
         raise ConfigError(
-            f"scores below {limit:.3g} without NaN expected, {highest} found",
+            f"scores below {limit:.3g} without NaN expected, found {highest}",
             where="bucket_scores",
             fix="look for a diverged repetition, or scale the scores down",
         )
@@ -256,7 +256,7 @@ def _checked_lookups(lookups):
     if lookups.ndim != 2 or 0 in lookups.shape or lookups.dtype not in (np.uint16, np.int32):
         raise ConfigError(
             "uint16 or int32 of shape (repetitions, classes) expected, "
-            f"{lookups.dtype} of shape {lookups.shape} found",
+            f"found {lookups.dtype} of shape {lookups.shape}",
             where="lookups",
             fix="make them with tfxc.labels.hashing.bucket_lookups",
         )
@@ -267,7 +267,7 @@ def _check_range(lookups, num_buckets):
     lowest, highest = lookups.min(), lookups.max()
     if lowest < 0 or highest >= num_buckets:
         raise ConfigError(
-            f"buckets 0..{num_buckets - 1} expected, {lowest}..{highest} found", where="lookups"
+            f"buckets 0..{num_buckets - 1} expected, found {lowest}..{highest}", where="lookups"
         )
 
 
@@ -279,7 +279,7 @@ def _check_inverse(inverse, shape, num_buckets):
     if expected != found or not contiguous:
         raise ConfigError(
             f"class_order int32 {shape} and offsets int64 {expected[3]} expected, "
-            f"{found[0]} {found[1]} and {found[2]} {found[3]} found",
+            f"found {found[0]} {found[1]} and {found[2]} {found[3]}",
             where="inverse",
             fix="make it from the same lookups and bucket count with invert_lookups",
         )
@@ -289,11 +289,11 @@ def _check_same_repetitions(bucket_scores, lookups):
     if bucket_scores.shape[1] != len(lookups):
         raise ConfigError(
             f"scores of {len(lookups)} repetitions expected, as the lookups have, "
-            f"{bucket_scores.shape[1]} found",
+            f"found {bucket_scores.shape[1]}",
             where="bucket_scores",
         )
 
 
 def _check_k(k, num_labels):
     if not 1 <= k <= num_labels:
-        raise ConfigError(f"1..{num_labels} (the number of classes) expected, {k} found", where="k")
+        raise ConfigError(f"1..{num_labels} (the number of classes) expected, found {k}", where="k")

@@ -128,7 +128,7 @@ class Kernels:
 def _check_state(state):
     if (state == _walk.BROKEN_INVERSE).any():
         raise ConfigError(
-            "an inverse of these lookups expected, numbers out of range found",
+            "an inverse of these lookups expected, found numbers out of range",
             where="inverse",
             fix="make it from the same lookups and bucket count with invert_lookups",
         )

@@ -164,7 +164,7 @@ def _members(inverse, buckets):
 def _check_members(numbers, limit, name):
     if numbers.min() < 0 or numbers.max() >= limit:
         raise ConfigError(
-            f"numbers 0..{limit - 1} expected, {numbers.min()}..{numbers.max()} found",
+            f"numbers 0..{limit - 1} expected, found {numbers.min()}..{numbers.max()}",
             where=name,
             fix="make the inverse from the same lookups and bucket count with invert_lookups",
         )

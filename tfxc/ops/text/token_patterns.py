@@ -67,7 +67,7 @@ def re2_pattern(pattern):
     parts, groups = _parts(pattern.removeprefix("(?u)"))
     if groups > 1:
         raise ConfigError(
-            f"at most one group is expected, found {groups}",
+            f"at most one group expected, found {groups}",
             where="token_pattern",
             fix="write (?:...) for groups that are not the word",
         )
@@ -125,7 +125,7 @@ def _check(pattern, translated):
         reason = error.message.rpartition("error: ")[2].partition(" [Op:")[0]
         reason = reason.replace(translated, "the pattern")
         raise ConfigError(
-            f"a regular expression of RE2 is expected, found {pattern!r}: {reason[:200]}",
+            f"a regular expression of RE2 expected, found {pattern!r}: {reason[:200]}",
             where="token_pattern",
             fix='see docs/data.md, "Patterns of words"',
         ) from None
@@ -161,7 +161,7 @@ class TokenPattern:
     def __init__(self, pattern):
         if not isinstance(pattern, str):
             raise ConfigError(
-                f"a regular expression is expected, found {pattern!r}", where="token_pattern"
+                f"a regular expression expected, found {pattern!r}", where="token_pattern"
             )
         self.pattern, least = pattern, shortest_run(pattern)
         # Without \b each letter of a run that is too short would be tried as its first one.
