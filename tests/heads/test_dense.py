@@ -3,7 +3,6 @@ import pytest
 import tensorflow as tf
 
 from tests.contracts.head import NUM_LABELS, HeadContract
-from tfxc.heads import dense
 from tfxc.heads.dense import Dense
 
 

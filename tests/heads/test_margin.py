@@ -3,7 +3,6 @@ import pytest
 import tensorflow as tf
 
 from tests.contracts.head import NUM_LABELS, HeadContract
-from tfxc.heads.margin import head as margin
 from tfxc.heads.margin.head import Margin
 from tfxc.heads.margin.sampling import partial, sampled_heads, true_heads
 from tfxc.objectives.softmax import Softmax

@@ -5,7 +5,6 @@ import tensorflow as tf
 from tests.contracts.head import NUM_LABELS, HeadContract
 from tests.contracts.layers import assert_equal
 from tfxc.core import registry
-from tfxc.heads.sampled import head as sampled
 from tfxc.heads.sampled.head import Sampled
 from tfxc.heads.sampled.sampling import drawn_classes
 from tfxc.objectives.sigmoid import Sigmoid
