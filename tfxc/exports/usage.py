@@ -31,7 +31,7 @@ def inputs_of(takes, manifest):
 def served_call(takes, manifest):
     """Python that calls a signature ``model`` of a SavedModel; arguments as of ``inputs_of``."""
     arguments = [
-        f"{tensor.name}={_example(tensor, 'tf.constant', 'tf.zeros', 'tf.{}')}"
+        f"{tensor.name}={_example(tensor, 'tf.constant', 'tf.zeros', f'tf.{tensor.dtype}')}"
         for tensor in INPUTS[takes].tensors(manifest)
     ]
     return f"model({', '.join(arguments)})"
@@ -40,15 +40,14 @@ def served_call(takes, manifest):
 def numpy_inputs(takes, manifest):
     """Python that makes ``inputs`` of NumPy arrays; arguments as of ``inputs_of``."""
     arrays = [
-        f'"{tensor.name}": {_example(tensor, "np.array", "np.zeros", '"{}"')}'
+        f'"{tensor.name}": {_example(tensor, "np.array", "np.zeros", repr(tensor.dtype))}'
         for tensor in INPUTS[takes].tensors(manifest)
     ]
     return f"inputs = {{{', '.join(arrays)}}}"
 
 
 def _example(tensor, constant, zeros, dtype):
-    """Python that makes an example of an input by functions of a library; ``dtype`` is a format."""
-    dtype = dtype.format(tensor.dtype)
+    """Python that makes an example of an input by two functions of a library."""
     if tensor.values is None:
         return f"{zeros}({tensor.shape(1)}, {dtype})"
     return f"{constant}({tensor.values}, {dtype})"
