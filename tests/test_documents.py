@@ -433,6 +433,13 @@ def test_every_argument_is_explained(reference_pages):
     assert not bare, "\n".join(bare)
 
 
+def test_every_config_key_is_explained(reference_pages):
+    page = reference_pages["reference/config.md"]
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert len(rows) > 60
+    assert not [row for row in rows if row.count(" | ") < 3 or row.endswith("|  |")]
+
+
 def test_the_reference_says_what_a_config_may_set(reference_pages):
     text = reference_pages["reference/heads.md"]
     assert "| `num_buckets` | required | buckets B of each repetition. |" in text

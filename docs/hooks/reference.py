@@ -242,7 +242,7 @@ def _field_default(field):
 
 def _type(annotation):
     """A field's type in words."""
-    words = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+    words = {str: "string", int: "integer", float: "number", bool: "true or false"}
     words |= {type(None): "null", dict: "object", typing.Any: "anything"}
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation in words:
@@ -252,7 +252,8 @@ def _type(annotation):
     if origin is typing.Annotated:
         return _type(inner[0])
     if origin in (list, tuple):
-        return f"list of {_type(inner[0])}".replace("section ", "sections ")
+        noun, _, rest = _type(inner[0]).partition(" ")
+        return f"list of {noun}s {rest}".rstrip()
     if origin is dict:
         return "object"
     if inner:

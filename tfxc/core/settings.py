@@ -20,7 +20,14 @@ class _Section(pydantic.BaseModel):
 
 
 class About(_Section):
-    """What a config stands for: paper, command, expected score and cost."""
+    """What a config stands for. Nothing here changes what is computed.
+
+    Attributes:
+        paper: the publication whose result the config reproduces.
+        command: the command to run.
+        expected: the score to expect, with its source or commit, seed and hardware.
+        cost: time and memory that the training takes.
+    """
 
     paper: str = ""
     command: str = ""
@@ -169,7 +176,13 @@ class Method(pydantic.BaseModel):
 
 
 class EarlyStopping(_Section):
-    """Stop when ``metric`` on the dev split has not improved for ``patience`` evaluations."""
+    """When training stops before its last epoch.
+
+    Attributes:
+        metric: name of the dev metric to watch, as evaluations print it.
+        patience: training stops after this many evaluations in a row without an improvement.
+        min_delta: a smaller increase of the metric is no improvement.
+    """
 
     metric: str = "P@1"
     patience: Positive = 3
@@ -177,17 +190,42 @@ class EarlyStopping(_Section):
 
 
 class TrainingSettings(_Section):
-    """The training loop. ``batch_size`` is the global batch of one weight update.
+    """The training loop; see docs/training.md.
 
-    ``augmentation`` lists what is done to training images, in order; see
-    ``tfxc.data.images.augmentation``. ``clip_norm`` is the largest Euclidean norm of the gradient
-    of the part ``clip_part``; a larger one is scaled down, and the other part's left alone.
-    ``watch`` is the dev metric that ``keep: best`` and ``evaluation.test_on_improvement`` go by,
-    None for the first; with ``early_stopping`` it is that one's. ``keep`` says which weights the
-    run ends with; the default is ``best`` with ``early_stopping``, else ``last``.
-    ``group_by_length`` puts texts of similar length into a batch, which saves padding; each epoch
-    still holds each text once. ``keep_checkpoints`` is how many checkpoints a finished run keeps:
-    with the slots of the optimizer they are several times as large as its weights.
+    Attributes:
+        batch_size: examples per weight update, over all devices and micro-batches together.
+        epochs: passes over the training split; may be a fraction.
+        optimizer: the optimizer; without a name, the keys are arguments of ``adam``.
+        schedule: the learning-rate schedule; without a name, the keys are arguments of
+            ``constant``.
+        augmentation: what is done to training images, in order.
+        clip_norm: largest Euclidean norm of the gradient of ``clip_part``; a larger gradient is
+            scaled down to it. None does not clip.
+        clip_part: weights that ``clip_norm`` is about; gradients of the others are left alone.
+        accumulate: number of micro-batches that a batch is split into to save memory; the result
+            is the same.
+        group_by_length: whether a batch holds texts of similar length, which saves padding; each
+            epoch still holds each text once.
+        precision: what activations are computed in; weights are float32.
+        strategy: ``"none"`` trains on one device, ``"mirrored"`` on several of one machine,
+            ``"multi_worker"`` on several machines, which are named in ``TF_CONFIG``.
+        devices: devices of ``mirrored``, e.g. ``["GPU:0", "GPU:1"]``; None uses all GPUs.
+        evaluate_every: steps between evaluations of the dev split; None evaluates once per epoch.
+        early_stopping: when to stop before the last epoch; None never does.
+        watch: dev metric that ``keep: best`` and ``evaluation.test_on_improvement`` go by; None
+            watches the first one. With ``early_stopping``, its ``metric`` is watched.
+        keep: weights that the run ends with: the last, or the best by the watched metric. The
+            default is ``best`` with ``early_stopping``.
+        checkpoint_every: steps between checkpoints; None saves once per epoch.
+        keep_checkpoints: number of checkpoints that a finished run keeps. With the slots of the
+            optimizer they are several times as large as the weights.
+        log_every: steps between lines of loss and speed.
+        memory_gb: a split of at most this many GiB is held in memory; a larger one is read
+            in windows and shuffled within them.
+
+    Example:
+        >>> TrainingSettings(early_stopping={"patience": 5}).keep
+        'best'
     """
 
     batch_size: Positive = 256
@@ -248,15 +286,21 @@ class TrainingSettings(_Section):
 
 
 class EvaluationSettings(_Section):
-    """What is reported: cut-offs k, and the batch size of the search.
+    """What is measured on the dev and test splits.
 
-    ``propensity`` is (A, B) of Jain et al. or the name of a data set family; ``threshold`` is the
-    score from which a label counts as predicted, for F1. ``full_loss`` adds the cross-entropy of
-    the softmax over all labels; None adds it where the objective sees a part of the labels and the
-    head has such a softmax. With it, each evaluation during training measures this loss on
-    ``train_slice`` training examples too, always the same ones; 0 for none.
-    ``test_on_improvement`` measures the test split whenever the watched dev metric is the best so
-    far.
+    Attributes:
+        k: cut-offs of P@k, nDCG@k, R@k and the rest.
+        batch_size: examples that are searched at a time.
+        threshold: score from which a label counts as predicted, for precision, recall, F1 and
+            accuracy; None decides as docs/training.md says ("What is measured").
+        propensity: constants (A, B) of Jain et al. (2016) for the propensity-scored metrics, or
+            the name of a family of data sets: ``"default"``, ``"wikipedia"`` or ``"amazon"``.
+        full_loss: whether to add the cross-entropy of the softmax over all labels; None adds it
+            where the objective sees a part of the labels and the head has such a softmax.
+        train_slice: training examples, always the same ones, on which each evaluation during
+            training measures the full loss too; 0 for none.
+        test_on_improvement: whether to measure the test split whenever the watched dev metric is
+            the best so far.
     """
 
     k: list[Positive] = [1, 3, 5]
@@ -269,9 +313,21 @@ class EvaluationSettings(_Section):
 
 
 class Config(_Section):
-    """Everything a run needs. Method sections are held against their constructors.
+    """Everything a run needs. The keys of a method's section are arguments of its constructor.
 
-    Which of ``encoder``, ``head`` and ``objective`` there have to be, the recipe says.
+    Attributes:
+        about: what the config stands for.
+        seed: of the initial weights, the order of examples, dropout and all other random numbers.
+        run: the run folder.
+        data: the data set.
+        encoder: what turns the features of an example into a vector.
+        head: what turns vectors into scores of labels.
+        objective: what turns scores into a loss. Which of encoder, head and objective are needed
+            depends on the recipe.
+        techniques: training techniques, in order.
+        recipe: the stages of the training.
+        training: the training loop.
+        evaluation: what is measured.
     """
 
     about: About = About()
