@@ -28,7 +28,7 @@ SINGLE = np.array(["fox", "sea", "rose", "deep", "sea"] * 8)
 EXCLUDED = {
     "check_classifiers_multilabel_representation_invariance": "a list of lists is label lists here"
 }
-# A check trains one to six models, a second each; the others run with -m slow.
+# A check trains one to six models; the others run with -m slow. None of these asks how well.
 QUICK = {
     "check_parameters_default_constructible", "check_estimator_cloneable", "check_estimator_repr",
     "check_estimator_tags_renamed", "check_no_attributes_set_in_init", "check_requires_y_none",
@@ -47,6 +47,7 @@ def checks():
     for estimator, check in generator:
         name = getattr(check, "func", check).__name__
         quick = name in QUICK and getattr(check, "keywords", {}).get("readonly_memmap") is not True
+        estimator = clone(estimator).set_params(epochs=3) if quick else estimator
         yield pytest.param(estimator, check, id=name, marks=[] if quick else pytest.mark.slow)
 
 
@@ -124,7 +125,7 @@ def test_threshold_finds_every_label_above_it():
 
 def test_same_seed_same_model_other_seed_another():
     texts = TEXTS[:5]
-    one = small(encoder={"name": "bag_mlp", "dropout": 0.5}).fit(TEXTS, LISTS)
+    one = small(encoder={"name": "bag_mlp", "dropout": 0.5}, epochs=5).fit(TEXTS, LISTS)
     scores = one.predict_top_k(texts, 5)[1]
     same = clone(one).fit(TEXTS, LISTS).predict_top_k(texts, 5)[1]
     other = clone(one).set_params(random_state=1).fit(TEXTS, LISTS).predict_top_k(texts, 5)[1]
