@@ -1,5 +1,6 @@
 """What all tests share: data folders, the choice of slow tests, a clean Keras."""
 
+import gc
 import os
 import sys
 
@@ -25,6 +26,15 @@ def pytest_collection_modifyitems(config, items):
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+def pytest_collection_finish():
+    """What all tests have imported stays: the garbage collector need not look at it again.
+
+    TensorFlow, Keras and the tests are a million objects, and a collection is asked for often.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

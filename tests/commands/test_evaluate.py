@@ -92,8 +92,9 @@ def test_table_and_files_hold_the_metrics(trained, arguments, tmp_path, capsys):
 
 def test_batch_size_and_split_make_no_difference(arguments, tmp_path, capsys):
     figures = []
-    searches = (["--search", "brute"], ["--search", "threshold"])
-    for more in ([], ["--batch-size", 7], ["--split", "dev", "--batch-size", 1], *searches):
+    one, seven = (["--batch-size", size] for size in (1, 7))
+    searches = ([*seven, "--search", "brute"], [*one, "--search", "threshold", "--split", "dev"])
+    for more in ([], *searches):
         call(capsys, evaluate, *arguments, *more)
         figures.append(json.loads((tmp_path / "evaluation-dev.json").read_text())["metrics"])
         assert figures[-1].pop("R@1/frequent") is None is figures[-1].pop("P@1/frequent")

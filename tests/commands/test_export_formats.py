@@ -20,7 +20,7 @@ DENSE = {"kind": "dense", "num_features": 7, "encoder": {"name": "precomputed"}}
 IMAGES = {
     "kind": "image",
     "image_shape": [8, 8, 3],
-    "encoder": {"name": "resnet", "width": 4},
+    "encoder": {"name": "resnet", "depth": 10, "width": 4},
     "objective": {"name": "softmax"},
 }
 

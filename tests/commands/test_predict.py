@@ -118,8 +118,10 @@ def test_sparse_and_dense_lines_of_a_pipe(tmp_path, capsys, monkeypatch, model):
     }
     for kind, (parts, lines) in kinds.items():
         run = make_run(tmp_path / kind, kind=kind, **parts)
-        export_savedmodel(load_run(run), run / "savedmodel", k=3)
-        source = {"run": ["--run", str(run)], "saved": ["--model", str(run / "savedmodel")]}[model]
+        source = ["--run", str(run)]
+        if model == "saved":
+            export_savedmodel(load_run(run), run / "savedmodel", k=3)
+            source = ["--model", str(run / "savedmodel")]
         (tmp_path / "lines").write_bytes(lines)
         with open(tmp_path / "lines") as stream:
             monkeypatch.setattr(sys, "stdin", stream)
@@ -144,23 +146,40 @@ def test_a_pipe_is_answered_line_by_line(text_run):
     assert process.wait() == 0
 
 
-@pytest.mark.parametrize("ending", [b"\x04", b"\x03", b"exit\n"])
-def test_typed_examples(text_run, ending):
+# In one process, as it takes long to start.
+CONVERSATIONS = """
+import sys
+from tfxc.commands import predict
+from tfxc.core import cli
+
+for _ in range(3):
+    try:
+        cli.run(predict.main, sys.argv[1:])
+    except SystemExit as ended:
+        print("ended with", ended.code, flush=True)
+"""
+
+
+def test_typed_examples(text_run):
+    """Three conversations at a terminal: one is ended by Ctrl-D, one by Ctrl-C, one by a word."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tfxc", "predict", "--run", str(text_run), "--k", "2"],
+        [sys.executable, "-c", CONVERSATIONS, "--run", str(text_run), "--k", "2"],
         stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, start_new_session=True,
         preexec_fn=_own_terminal,
     )  # fmt: skip
     os.close(theirs)
-    shown = _read_until(ours, b"> ")
-    assert b"Ctrl-D ends" in shown
-    os.write(ours, b"chicken soup\n")
-    shown = _read_until(ours, b"> ")
     labels, scores = expected(text_run, ["chicken soup"], 2)
-    for label, score in zip(labels[0], scores[0], strict=True):
-        assert f"{score:.3f}"[:-1] in shown.decode() and label in shown.decode()
-    os.write(ours, ending)
+    shown = _read_until(ours, b"> ")
+    for ending, then in ((b"\x04", b"> "), (b"\x03", b"> "), (b"exit\n", b"ended with 0\r\n")):
+        assert b"Ctrl-D ends" in shown
+        os.write(ours, b"chicken soup\n")
+        shown = _read_until(ours, b"> ")
+        for label, score in zip(labels[0], scores[0], strict=True):
+            assert f"{score:.3f}"[:-1] in shown.decode() and label in shown.decode()
+        os.write(ours, ending)
+        shown = _read_until(ours, then)
+        assert b"ended with 0\r\n" in shown
     assert process.wait(timeout=60) == 0
     assert b"Traceback" not in process.stderr.read()
     os.close(ours)

@@ -56,28 +56,30 @@ def test_the_best_label_alone():
     assert len(found.wrong) == (true != best).sum()
 
 
-@pytest.fixture
-def run(tmp_path, capsys):
-    with open(tmp_path / "train.jsonl", "w") as stream:
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A trained run, beside its data."""
+    folder = tmp_path_factory.mktemp("report")
+    with open(folder / "train.jsonl", "w") as stream:
         for number in range(200):
             label = ("fox", "hen", "owl")[number % 3]
             stream.write(
                 json.dumps({"text": f"a {label} | here {number}", "labels": [label]}) + "\n"
             )
-    lines = (tmp_path / "train.jsonl").read_text().splitlines()[:40]
+    lines = (folder / "train.jsonl").read_text().splitlines()[:40]
     lines.append(json.dumps({"text": "certainly a fox fox", "labels": ["owl"]}))
-    (tmp_path / "dev.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "dev.jsonl").write_text("\n".join(lines) + "\n")
     data = {
         "name": "animals",
-        "train": str(tmp_path / "train.jsonl"),
-        "dev": str(tmp_path / "dev.jsonl"),
+        "train": str(folder / "train.jsonl"),
+        "dev": str(folder / "dev.jsonl"),
         "text_features": {"name": "tfidf"},
         "normalise": None,
     }
-    config = tiny.write_config(tmp_path, data=data, objective={"name": "softmax"})
-    command = ("--config", config, "--prepared", tmp_path / "prepared")
-    assert call(capsys, train, *command, "--set", "training.epochs=6").code == 0
-    return tmp_path / "run"
+    config = tiny.write_config(folder, data=data, objective={"name": "softmax"})
+    command = ["--config", str(config), "--prepared", str(folder / "prepared")]
+    assert train.main([*command, "--set", "training.epochs=6"]) == 0
+    return folder / "run"
 
 
 def rows_of(path):
@@ -85,9 +87,9 @@ def rows_of(path):
         return list(csv.DictReader(stream))
 
 
-def test_report(run, tmp_path, capsys):
+def test_report(run, capsys):
     pytest.importorskip("matplotlib", reason="the extra curves is not installed")
-    outcome = call(capsys, report, "--run", run, "--prepared", tmp_path / "prepared")
+    outcome = call(capsys, report, "--run", run, "--prepared", run.parent / "prepared")
     assert outcome.code == 0 and "report.md" in outcome.out
     folder = run / "report"
     labels = {row["label"]: row for row in rows_of(folder / "labels.csv")}
@@ -108,7 +110,7 @@ def test_report(run, tmp_path, capsys):
 
 def test_report_on_a_file_without_pictures(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    data = ("--data", tmp_path / "dev.jsonl", "--output", tmp_path / "out")
+    data = ("--data", run.parent / "dev.jsonl", "--output", tmp_path / "out")
     assert "need the package matplotlib" in call(capsys, report, "--run", run, *data).problem()
     assert not (tmp_path / "out").exists()
     assert call(capsys, report, "--run", run, *data, "--no-pictures").code == 0

@@ -44,8 +44,11 @@ def config_of(folder, text_features, encoder):
 @pytest.mark.parametrize(
     ("text_features", "encoder"),
     [
-        ({"name": "words", "min_count": 1}, {"name": "textcnn", "num_filters": 16}),
-        ({"name": "characters", "max_length": 15}, {"name": "textcnn", "num_filters": 32}),
+        ({"name": "words", "min_count": 1}, {"name": "textcnn", "num_filters": 16, "widths": [2]}),
+        (
+            {"name": "characters", "max_length": 15},
+            {"name": "textcnn", "num_filters": 48, "widths": [4]},
+        ),
     ],
     ids=["words", "characters"],
 )
@@ -72,7 +75,7 @@ def test_estimator():
     texts = [f"no {one} but a {other}" for one in NAMES for other in NAMES if one != other]
     labels = [text.split()[-1] for text in texts]
     model = XCClassifier(
-        {"name": "textcnn", "embedding_dim": 16, "num_filters": 16},
+        {"name": "textcnn", "embedding_dim": 16, "num_filters": 16, "widths": [2]},
         "dense",
         "softmax",
         text_features={"name": "words", "min_count": 1},

@@ -33,7 +33,7 @@ def small_run(tmp_path, **settings):
 
 
 @BOTH
-@pytest.mark.parametrize("normalise", [None, "l2"])
+@pytest.mark.parametrize("normalise", [pytest.param(None, marks=pytest.mark.slow), "l2"])
 def test_bags_of_any_number_equal_numpy(tmp_path, form, normalise):
     run = small_run(tmp_path, normalise=normalise)
     done = export_model(run, tmp_path / "out", form, 12)

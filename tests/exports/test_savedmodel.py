@@ -42,9 +42,16 @@ def dense_scores(model, matrix):
     return np.maximum(matrix @ table + bias, 0) @ kernel + head_bias
 
 
-def test_dense_head_equals_numpy(tmp_path):
-    run = load_run(make_run(tmp_path / "run", text_features=TFIDF))
-    exported = export_savedmodel(run, tmp_path / "served", k=4)
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    """Folder of a run with a dense head, and what its export tells."""
+    folder = tmp_path_factory.mktemp("dense")
+    path = make_run(folder / "run", text_features=TFIDF)
+    return path, export_savedmodel(load_run(path), folder / "served", k=4)
+
+
+def test_dense_head_equals_numpy(dense):
+    run, exported = load_run(dense[0]), dense[1]
     assert exported.takes == "text" and exported.score_difference < 1e-5
     found = answers(exported.folder, text=tf.constant(TEXTS))
     scores = dense_scores(run.model, run.text_features.transform(TEXTS).toarray())
@@ -74,13 +81,11 @@ def test_probabilities_equal_numpy(tmp_path, objective):
 def test_probabilities_of_heads_over_digits(tmp_path):
     head = {"name": "mhp", "heads": [4, 3]}
     run = load_run(make_run(tmp_path / "run", text_features=TFIDF, head=head))
-    for kind, probabilities in (("scores", False), ("probabilities", True)):
-        export_savedmodel(run, tmp_path / kind, 4, probabilities)
-    raw, found = (
-        answers(tmp_path / kind, text=tf.constant(TEXTS))["scores"]
-        for kind in ("scores", "probabilities")
-    )
-    np.testing.assert_allclose(found, np.exp(raw), rtol=1e-5)
+    export_savedmodel(run, tmp_path / "served", 4, probabilities=True)
+    found = answers(tmp_path / "served", text=tf.constant(TEXTS))
+    ids, raw = Searcher(run.model, 4)({"features": bags_of(run)})
+    np.testing.assert_array_equal(found["ids"], ids)
+    np.testing.assert_allclose(found["scores"], np.exp(raw), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -112,21 +117,39 @@ def test_rounding_where_a_calibration_is_steep():
                 checked_difference(*arguments)
 
 
-@pytest.mark.parametrize("aggregate", ["logits", "probabilities", "log_probabilities", "median"])
-@pytest.mark.parametrize("trunk", ["shared", "separate"])
+def bags_of(run):
+    """``TEXTS`` as the features of a run on sparse bags."""
+    rows = run.text_features.transform(TEXTS)
+    features = {"ids": rows.indices, "weights": rows.data, "row_splits": np.int64(rows.indptr)}
+    return tf.nest.map_structure(tf.constant, features)
+
+
+ALL = pytest.mark.slow  # every aggregate with every trunk; each of them is there without
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "trunk"),
+    [
+        ("logits", "shared"),
+        ("probabilities", "separate"),
+        ("log_probabilities", "separate"),
+        ("median", "shared"),
+        pytest.param("logits", "separate", marks=ALL),
+        pytest.param("probabilities", "shared", marks=ALL),
+        pytest.param("log_probabilities", "shared", marks=ALL),
+        pytest.param("median", "separate", marks=ALL),
+    ],
+)
 def test_mach_in_the_graph_equals_the_native_search(tmp_path, aggregate, trunk):
     head = {**MACH, "aggregate": aggregate, "trunk": trunk}
     run = load_run(make_run(tmp_path / "run", text_features=HASHING, head=head))
     export_savedmodel(run, tmp_path / "served", k=5)
     found = answers(tmp_path / "served", text=tf.constant(TEXTS))
-    rows = run.text_features.transform(TEXTS)
-    features = {"ids": rows.indices, "weights": rows.data, "row_splits": np.int64(rows.indptr)}
-    ids, scores = Searcher(run.model, 5)({"features": tf.nest.map_structure(tf.constant, features)})
+    features = bags_of(run)
+    ids, scores = Searcher(run.model, 5)({"features": features})
     np.testing.assert_array_equal(found["ids"], ids)
     np.testing.assert_allclose(found["scores"], scores, rtol=1e-5)
-    by_features = answers(tmp_path / "served", "features", **{
-        name: tf.constant(values) for name, values in features.items()
-    })  # fmt: skip
+    by_features = answers(tmp_path / "served", "features", **features)
     np.testing.assert_array_equal(by_features["ids"], ids)
 
 
@@ -239,11 +262,10 @@ def test_an_older_savedmodel_is_replaced(tmp_path):
     assert found["ids"].shape == (1, 3)
 
 
-def test_the_check_notices_other_weights(tmp_path):
-    run = load_run(make_run(tmp_path / "run", text_features=TFIDF))
-    export_savedmodel(run, tmp_path / "served")
-    assert largest_difference(run, answers_of_savedmodel(tmp_path / "served"), 5) < 1e-5
+def test_the_check_notices_other_weights(dense):
+    run, exported = load_run(dense[0]), dense[1]
+    assert largest_difference(run, answers_of_savedmodel(exported.folder), 4) < 1e-5
     weight = run.model.head.weights[0]
     weight.assign(weight + 0.1)
     with pytest.raises(RuntimeError, match="does not answer as the trained model"):
-        largest_difference(run, answers_of_savedmodel(tmp_path / "served"), 5)
+        largest_difference(run, answers_of_savedmodel(exported.folder), 4)

@@ -1,6 +1,8 @@
 """Recipe 'distill': what the teacher says reaches the student, example by example."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,30 +46,32 @@ class TestDistill(RecipeContract):
 
 
 def tree(folder, run, text_features, encoder, **changes):
-    data = {"name": run, "text_features": text_features, "shard_examples": 40}
+    """A config on the texts in ``folder``; the run may lie elsewhere."""
+    data = {"name": Path(run).name, "text_features": text_features, "shard_examples": 40}
     return config_tree(folder, encoder, run=run, data=data, training={"epochs": 5}, **changes)
 
 
-@pytest.fixture
-def teacher(tmp_path, capsys):
-    """A finished run on TF-IDF, whose file also says so of 130 texts."""
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A finished run on TF-IDF, whose file also says so of 130 texts; it lies beside the texts."""
+    folder = tmp_path_factory.mktemp("teacher")
     for split, count in (("train", 130), ("dev", 30)):
         names = [NAMES[number * 7 % 3] for number in range(count)]
         texts = [(f"a {name} and word{number}", [name]) for number, name in enumerate(names)]
-        write_jsonl(tmp_path / f"{split}.jsonl", texts)
-    config = tmp_path / "teacher.json"
+        write_jsonl(folder / f"{split}.jsonl", texts)
+    config = folder / "teacher.json"
     encoder = {"name": "bag_mlp", "hidden": [16]}
-    config.write_text(json.dumps(tree(tmp_path, "teacher", {"name": "tfidf"}, encoder)))
-    assert call(capsys, train, "--config", config, "--prepared", tmp_path / "prepared").code == 0
-    return tmp_path / "teacher"
+    config.write_text(json.dumps(tree(folder, "teacher", {"name": "tfidf"}, encoder)))
+    assert train.main(["--config", str(config), "--prepared", str(folder / "prepared")]) == 0
+    return folder / "teacher"
 
 
 @pytest.fixture
-def student(tmp_path):
-    encoder = {"name": "textcnn", "embedding_dim": 8, "num_filters": 8}
+def student(teacher, tmp_path):
+    encoder = {"name": "textcnn", "embedding_dim": 8, "num_filters": 24, "widths": [3]}
     path = tmp_path / "student.json"
     tokens = {"name": "characters", "max_length": 30}
-    path.write_text(json.dumps(tree(tmp_path, "student", tokens, encoder)))
+    path.write_text(json.dumps(tree(teacher.parent, tmp_path / "student", tokens, encoder)))
     return path
 
 
@@ -116,7 +120,7 @@ def test_logits_stand_where_the_examples_do(teacher, student, tmp_path):
     write_teacher_logits(tmp_path / "l.npy", *arguments, names, tmp_path / "scratch")
     found = np.load(tmp_path / "l.npy")
     assert found.shape == (130, 3) and not list(tmp_path.glob(".l*")) + list(tmp_path.glob("l-*"))
-    texts = [json.loads(line)["text"] for line in (tmp_path / "train.jsonl").open()]
+    texts = [json.loads(line)["text"] for line in (teacher.parent / "train.jsonl").open()]
     run = load_run(teacher)
     rows = run.text_features.transform([texts[number] for number in order])
     features = {
@@ -190,6 +194,7 @@ def test_bad_arguments(arguments, message):
 
 
 def test_teachers_that_do_not_fit(teacher, student, tmp_path, capsys):
+    teacher = shutil.copytree(teacher, tmp_path / "teacher")
     command = ("--config", student, "--prepared", tmp_path / "prepared")
     problem = call(capsys, distill, *command, "--teacher", tmp_path / "none").problem()
     assert "a finished run expected" in problem

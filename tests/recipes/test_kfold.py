@@ -25,7 +25,8 @@ class TestKFold(RecipeContract):
 
 @pytest.fixture
 def config(tmp_path):
-    return tiny.write_config(tmp_path, recipe={"name": "kfold", "folds": 3})
+    recipe, training = {"name": "kfold", "folds": 2}, {"checkpoint_every": None}
+    return tiny.write_config(tmp_path, recipe=recipe, training=training)
 
 
 def test_train_evaluate_and_export(config, tmp_path, capsys):
@@ -34,7 +35,7 @@ def test_train_evaluate_and_export(config, tmp_path, capsys):
     assert outcome.code == 0
     summary = json.loads(outcome.out.splitlines()[-1])
     folds = [one["dev"]["P@1"] for one in summary["folds"]]
-    assert len(folds) == 3 and summary["dev"]["P@1"] == pytest.approx(np.mean(folds))
+    assert len(folds) == 2 and summary["dev"]["P@1"] == pytest.approx(np.mean(folds))
     assert summary["dev_deviation"]["P@1"] == pytest.approx(np.std(folds, ddof=1))
 
     run = load_run(tmp_path / "run")
@@ -45,7 +46,7 @@ def test_train_evaluate_and_export(config, tmp_path, capsys):
         "row_splits": tf.constant([0, 2, 4], tf.int64),
     }
     expected = []
-    for number in range(3):
+    for number in range(2):
         one = build_model(run.config, **run.dimensions)
         one.load_weights(tmp_path / "run" / f"fold-{number:02d}" / "model.weights.h5")
         expected.append(one(features).numpy())
@@ -59,14 +60,14 @@ def test_train_evaluate_and_export(config, tmp_path, capsys):
     arguments = ("--run", tmp_path / "run", "--prepared", tmp_path / "prepared", "--full-loss")
     assert "full_loss" in call(capsys, evaluate, *arguments).out
     assert export_savedmodel(run, tmp_path / "served", k=3).score_difference < 1e-5
-    assert "3 times" in call(capsys, info, "--run", tmp_path / "run").out
+    assert "2 times" in call(capsys, info, "--run", tmp_path / "run").out
 
-    (tmp_path / "run" / "fold-02" / "summary.json").unlink()
+    (tmp_path / "run" / "fold-01" / "summary.json").unlink()
     again = call(capsys, train, *command)
-    assert again.code == 0 and again.out.count("already finished") == 2
+    assert again.code == 0 and again.out.count("already finished") == 1
     assert json.loads(again.out.splitlines()[-1])["dev"] == summary["dev"]
-    (tmp_path / "run" / "fold-01" / "model.weights.h5").unlink()
-    with pytest.raises(CheckpointError, match="folds without weights: 1"):
+    (tmp_path / "run" / "fold-00" / "model.weights.h5").unlink()
+    with pytest.raises(CheckpointError, match="folds without weights: 0"):
         load_run(tmp_path / "run").model.summary()
 
 

@@ -34,7 +34,7 @@ class TestPrune(RecipeContract):
     def tree(self, folder):
         """Texts that a small transformer reads."""
         if not (folder / "config.json").exists():
-            config_of(folder, WORDS, SMALL)
+            config_of(folder, WORDS, {**SMALL, "num_layers": 1})
         tree = json.loads((folder / "config.json").read_text())
         return {**tree, "training": {**tree["training"], "epochs": 1, "checkpoint_every": 4}}
 
@@ -140,12 +140,12 @@ def test_a_pruned_run_is_pruned_again(shared, tmp_path, capsys):
 @pytest.mark.parametrize("kind", ["words", "characters", "pretrained"])
 def test_texts_without_dropped_tokens_are_scored_as_before(tmp_path, capsys, kind):
     text_features = {"name": kind}
-    encoder = {"name": "textcnn", "embedding_dim": 8, "num_filters": 8}
+    encoder = {"name": "textcnn", "embedding_dim": 8, "num_filters": 8, "widths": [2]}
     if kind == "words":
         text_features = WORDS
     if kind == "pretrained":
         pytest.importorskip("tensorflow_text", reason="the extra hub is not installed")
-        write_folder(tmp_path / "model")
+        write_folder(tmp_path / "model", num_hidden_layers=1)
         folder = str(tmp_path / "model")
         text_features = {"name": kind, "folder": folder, "max_length": 12}
         encoder = {"name": "pretrained", "folder": folder}

@@ -130,6 +130,7 @@ def _weights(path):
     return found
 
 
+@pytest.mark.slow
 def test_two_mirrored_replicas_equal_one_device(single):
     devices = {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}
     finish(start(single, "mirrored", **devices))

@@ -25,7 +25,7 @@ def test_a_pretrained_network(texts, capsys):
     """Batches of similar length, 16 bits, true and found clusters."""
     folder = texts / "bert"
     pieces = [*PIECES, *WORDS]
-    write_folder(folder, pieces=pieces, vocab_size=len(pieces))
+    write_folder(folder, pieces=pieces, vocab_size=len(pieces), num_hidden_layers=1)
     changes = tree_of_config(texts)
     text_features = dict(changes["data"]["text_features"])
     text_features["tokens"] = {"name": "pretrained", "folder": str(folder), "max_length": 12}
@@ -62,6 +62,7 @@ def test_terms_alone(texts):
         data=data,
         encoder={"name": "bag_mlp", "hidden": [16]},
         objective={"name": "sigmoid"},
+        head={"name": "tree", "nr_splits": 4, "max_leaf_size": 14},
         recipe={"name": "xr_transformer", **arguments},
     )
     summary = XrTransformer(**arguments).run(context)

@@ -1,5 +1,7 @@
 """SavedModels of recipe 'xr_transformer': from texts to label names in one graph."""
 
+import contextlib
+import io
 import json
 
 import numpy as np
@@ -25,26 +27,47 @@ def run(tmp_path_factory):
     return context.run
 
 
-@pytest.mark.parametrize("more", [(), ("--probabilities",)], ids=["scores", "probabilities"])
-def test_export_answers_texts_as_predict_does(run, more, tmp_path, capsys):
+MORE = {"scores": (), "probabilities": ("--probabilities",)}
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """Folder of the SavedModels, and what their exports have told."""
+    folder, told = tmp_path_factory.mktemp("exported"), {}
+    for name, more in MORE.items():
+        stream = io.StringIO()
+        command = ["--run", str(run), "--output", str(folder / name), "--k", "4", *more]
+        with contextlib.redirect_stdout(stream):
+            assert export.main(command) == 0
+        told[name] = stream.getvalue()
+    return folder, told
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_export_answers_texts_as_predict_does(run, exported, name, tmp_path, capsys):
+    folder, told = exported
+    more = MORE[name]
     lines = (run.parent / "dev.jsonl").read_text().splitlines()[:40]
     texts = [json.loads(line)["text"] for line in lines]
     texts += ["", "unknown words", texts[0].upper()]
     (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
-    done = call(
-        capsys, export, "--run", run, "--output", tmp_path / "out" / "served", "--k", 4, *more
-    )
-    assert done.code == 0 and ("scores are probabilities" in done.out) == bool(more)
-    served = tf.saved_model.load(str(tmp_path / "out" / "served")).signatures["serving_default"]
-    found = {name: part.numpy() for name, part in served(text=tf.constant(texts)).items()}
+    assert ("scores are probabilities" in told[name]) == bool(more)
+    served = tf.saved_model.load(str(folder / name)).signatures["serving_default"]
+    found = {key: part.numpy() for key, part in served(text=tf.constant(texts)).items()}
 
-    told = call(capsys, predict, "--run", run, tmp_path / "texts.txt", "--k", 4, *more).out
-    expected = [json.loads(line) for line in told.splitlines()]
+    lines = call(capsys, predict, "--run", run, tmp_path / "texts.txt", "--k", 4, *more).out
+    expected = [json.loads(line) for line in lines.splitlines()]
     assert len(expected) == len(texts)
     for row, line in enumerate(expected):
         kept = found["ids"][row] >= 0
         assert [name.decode() for name in found["labels"][row][kept]] == line["labels"]
         np.testing.assert_allclose(found["scores"][row][kept], line["scores"], atol=1e-5)
     assert len({line["labels"][0] for line in expected}) > 20
-    shapes = set(answers(tmp_path / "out", 0, 1, 1000).values())
-    assert shapes == {"(0, 4)", "(1, 4)", "(1000, 4)"}
+
+
+def test_batches_of_any_size(exported):
+    """In a process of its own, as an empty batch may end it."""
+    found = answers(exported[0], 0, 1, 1000)
+    assert {name for name, *_ in found} == set(MORE)
+    assert all(shape == f"({size}, 4)" for (_, _, size), shape in found.items())
+    assert {size for *_, size in found} == {0, 1, 1000}

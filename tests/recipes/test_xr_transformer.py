@@ -25,7 +25,6 @@ from tfxc.ranker.sizes import size_lines
 from tfxc.recipes.xr_transformer import embeddings, levels
 from tfxc.recipes.xr_transformer.recipe import XrTransformer
 from tfxc.runs.loaded import load_run
-from tfxc.training.step import TrainStep
 
 
 class TestXrTransformer(RecipeContract):
@@ -33,7 +32,7 @@ class TestXrTransformer(RecipeContract):
     arguments = {"only_topk": 7, "initial": ["none", "inherit"]}  # noqa: RUF012 (read only)
     trained = {"only_topk": 3}  # noqa: RUF012 (read only)
     sections = {  # noqa: RUF012 (read only)
-        "head": {"name": "tree", "nr_splits": 4, "max_leaf_size": 4},
+        "head": {"name": "tree", "nr_splits": 4, "max_leaf_size": 8},
         "objective": {"name": "squared_hinge", "weighted": True},
     }
     pieces = 20  # in the second level
@@ -151,7 +150,7 @@ def test_outline(texts, capsys):
     assert "first tree: levels of 4, 16, 56 nodes, 3 of them are fine-tuned on" in told
     assert "  level 1: 5 steps\n  level 2: 9 steps, negatives tfn, the head begins with inh" in told
     assert "  level 3: 18 steps" in told and "one batch works, its loss is" in told
-    assert "ranker on 20 terms and vectors of 96:\nlayers of 4, 16, 56 nodes" in told
+    assert "ranker on 20 terms and vectors of 48:\nlayers of 4, 16, 56 nodes" in told
     assert "blocks to train: 21;" in told and "largest of these trainings:" in told
     assert "blocks to train: 21;" in call(capsys, info, "--config", config, *options).out
     for switch in ("do_fine_tune=false", "only_encoder=true", "fix_clustering=true"):
@@ -169,9 +168,9 @@ def test_outline(texts, capsys):
 
 
 def test_killed_and_gone_on_with(finished, texts, monkeypatch):
-    """Killed in a level, between levels, while encoding and before the ranker."""
+    """Killed between levels, while encoding and before the ranker; in a level: the contract."""
     context = work_of(texts, "killed")
-    for name, when in (("training step", 45), ("embedding", 1), ("embedding", 3), ("matched", 2)):
+    for name, when in (("embedding", 1), ("embedding", 3), ("matched", 2)):
         with monkeypatch.context() as patch, pytest.raises(Killed):
             _kill(patch, name, when)
             XrTransformer(only_topk=3).run(context)
@@ -191,7 +190,6 @@ def test_killed_and_gone_on_with(finished, texts, monkeypatch):
 def _kill(patch, name, when):
     """Raises ``Killed`` in the ``when``-th call of something."""
     kind, method = {
-        "training step": (TrainStep, "run"),
         "embedding": (Embedder, "__call__"),
         "matched": (levels.Levels, "_predict"),
     }[name]
@@ -265,12 +263,13 @@ def test_probabilities_need_a_dev_split(texts):
 
 
 def test_encoder_only(texts):
-    changes = {"recipe": {"name": "xr_transformer", "only_encoder": True, "steps": [3, 2, 4]}}
-    changes["recipe"] |= {"negatives": "tfn", "initial": ["none", "inherit", "none"]}
-    context = work_of(texts, "encoder", **changes)
+    changes = {"recipe": {"name": "xr_transformer", "only_encoder": True, "steps": [3, 2]}}
+    changes["recipe"] |= {"negatives": "tfn", "initial": ["none", "inherit"]}
+    head = {"name": "tree", "nr_splits": 4, "max_leaf_size": 14}
+    context = work_of(texts, "encoder", head=head, **changes)
     arguments = {name: value for name, value in changes["recipe"].items() if name != "name"}
     summary = XrTransformer(**arguments).run(context)
-    assert [level["steps"] for level in summary["levels"]] == [3, 2, 4]
+    assert [level["steps"] for level in summary["levels"]] == [3, 2]
     # Nobody asks for the clusters that were found.
     assert not list(context.run.glob("level-*/embeddings.npy"))
     assert np.load(context.run / "embeddings" / "train.npy").shape[0] == 560

@@ -168,7 +168,9 @@ def _answer(model, names, k, probabilities):
 def _from_raw(given, answer):
     """The concrete function of ``answer``, a function of the only tensor of an ``Input``."""
     (tensor,) = given.tensors({})
-    return tf.function(answer, input_signature=[tensor.spec()]).get_concrete_function()
+    signature = [tensor.spec()]
+    function = tf.function(answer, input_signature=signature, autograph=False)
+    return function.get_concrete_function()
 
 
 def from_features(answer, kind, manifest, batch=None):
@@ -186,7 +188,8 @@ def from_features(answer, kind, manifest, batch=None):
         tensors = dict(zip(kind.inputs, values, strict=True))
         return answer(kind.pack(kind.unit_rows(tensors) if scaled else tensors))
 
-    return tf.function(from_tensors, input_signature=feature_signature(kind, manifest, batch))
+    signature = feature_signature(kind, manifest, batch)
+    return tf.function(from_tensors, input_signature=signature, autograph=False)
 
 
 def feature_signature(kind, manifest, batch=None):

@@ -30,7 +30,9 @@ class BatchFunction:
         key = (*tf.nest.flatten(signature), *settings.items())
         if key not in self._compiled:
             self._compiled[key] = tf.function(
-                lambda *tensors: self._function(*tensors, **settings), input_signature=signature
+                lambda *tensors: self._function(*tensors, **settings),
+                input_signature=signature,
+                autograph=False,
             )
         found = self._compiled[key](*tf.nest.map_structure(tf.constant, list(batch)))
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), found)

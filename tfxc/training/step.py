@@ -71,7 +71,8 @@ class TrainStep:
         optimizer.build(self.variables, factors)
         self.shard_variables = self._build_shards() if self.table else {}
         self._losses_of = self._loss_function()
-        self._traced = tf.function(self._run)
+        # AutoGraph would take seconds to translate code that has nothing for it to do.
+        self._traced = tf.function(self._run, autograph=False)
         self.wants_stop, self.outcome = False, None
 
     def run(self, iterator):

@@ -43,7 +43,7 @@ class BeamGraph(tf.Module):
             kept = min(kept or above, above)
             self._layers.append(_Layer(layer, num_features, kept, post_processor))
 
-    @tf.function(input_signature=[_BAG])
+    @tf.function(input_signature=[_BAG], autograph=False)
     def __call__(self, features):
         """The best nodes of the last layer.
 

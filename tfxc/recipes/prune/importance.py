@@ -22,7 +22,7 @@ class Importance:
 
     def __init__(self, model, batches):
         self.model, self.batches = model, batches
-        self._traced = tf.function(self._of_batch, reduce_retracing=True)
+        self._traced = tf.function(self._of_batch, reduce_retracing=True, autograph=False)
 
     def __call__(self, masks):
         """Measures it.

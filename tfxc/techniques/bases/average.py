@@ -18,8 +18,8 @@ class WeightAverage(Technique):
         self._weights = self.averaged_weights(model)
         self._averages = [tf.Variable(w, trainable=False) for w in self._weights]
         self.variables_to_save = list(self._averages)
-        self._update = tf.function(self._update_all)
-        self._swap = tf.function(self._swap_all)
+        self._update = tf.function(self._update_all, autograph=False)
+        self._swap = tf.function(self._swap_all, autograph=False)
 
     def averaged_weights(self, model):
         """The ``tf.Variable``s that are averaged."""
