@@ -1,15 +1,11 @@
 """Batch normalisation in the training step: micro-batches, resume, precision, replicas."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.processes import Started, finish
 from tfxc.core.settings import TrainingSettings
 from tfxc.encoders import resnet
 from tfxc.encoders.resnet import ResNet
@@ -144,16 +140,7 @@ def replicas(folder):
 
 
 def test_two_replicas(tmp_path):
-    root = Path(__file__).parents[2]
-    code = "import sys, pathlib; from tests.training import test_image_training as tests; "
-    code += "tests.replicas(pathlib.Path(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    finish(Started(replicas, tmp_path))
 
     def saved(name):
         with np.load(tmp_path / f"{name}.npz") as stored:
