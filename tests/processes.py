@@ -5,6 +5,7 @@ may still choose its devices, its part in a cluster and its signals. What a test
 the start of an interpreter itself needs ``subprocess``.
 """
 
+import gc
 import json
 import multiprocessing
 import os
@@ -67,6 +68,7 @@ class Started:
 
 def _call(files, environment, function, arguments):
     """What a started process does."""
+    gc.freeze()  # what the server has imported stays: a collection need not look at it
     for descriptor, path in enumerate(files, 1):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(opened, descriptor)

@@ -140,7 +140,7 @@ def test_a_read_only_folder(run, tmp_path, capsys, monkeypatch, name, there):
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-@pytest.mark.parametrize("name", ["evaluate", "report", "predict"])
+@pytest.mark.parametrize("name", ["evaluate", "predict"])
 def test_every_refusal_has_its_words(run, tmp_path, capsys, monkeypatch, name, number):
     (output := tmp_path / "output").mkdir()
     verb, arguments = commands(run, output)[name]
