@@ -2,6 +2,7 @@
 
 import gc
 import os
+import runpy
 import sys
 
 import pytest
@@ -15,6 +16,7 @@ os.environ.setdefault("COLUMNS", "100")
 pytest.register_assert_rewrite("tests.contracts")
 
 from tests import folders  # noqa: E402
+from tests.commands.calls import Outcome  # noqa: E402
 from tests.source_tree import ROOT  # noqa: E402
 
 
@@ -48,6 +50,22 @@ def tool(monkeypatch):
     """A function: name of a tool -> its module."""
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     return __import__
+
+
+@pytest.fixture
+def program(capsys, monkeypatch):
+    """A function (name of a tool, arguments): runs it as a program, in this process."""
+
+    def run(name, *arguments):
+        path = ROOT / "tools" / f"{name}.py"
+        monkeypatch.setattr("sys.argv", [str(path), *map(str, arguments)])
+        monkeypatch.syspath_prepend(str(path.parent))  # as an interpreter does
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(path), run_name="__main__")
+        return Outcome(caught.value.code or 0, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture

@@ -1,27 +1,24 @@
-"""Asks exported models for batches of several sizes: ``python answer.py FOLDER SIZE ...``.
+"""Asks exported models for batches of several sizes.
 
-Runs in a process of its own: what an empty batch may do is end the process. A line is printed and
-flushed per answer, so that the last line tells which one it was.
+It is done in a process of its own: what an empty batch may do is end the process. A line is
+printed and flushed per answer, so that the last line tells which one it was.
 """
 
 import contextlib
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 
+from tests.processes import Started
+
 
 def answers(folder, *sizes):
     """(model, signature, size) -> shapes, as a process of its own reports them."""
-    result = subprocess.run(
-        [sys.executable, __file__, str(folder), *map(str, sizes)],
-        capture_output=True,
-        text=True,
-    )
-    last = result.stdout.splitlines()[-1:]
-    assert result.returncode == 0, f"{result.returncode} after {last}: {result.stderr[-2000:]}"
-    lines = (line.split(maxsplit=3) for line in result.stdout.splitlines())
+    process = Started(main, str(folder), *sizes)
+    out, err = process.communicate(timeout=280)
+    last = out.splitlines()[-1:]
+    assert process.returncode == 0, f"{process.returncode} after {last}: {err[-2000:]}"
+    lines = (line.split(maxsplit=3) for line in out.splitlines())
     return {(model, signature, int(size)): shapes for model, signature, size, shapes in lines}
 
 
@@ -102,6 +99,3 @@ _PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
     "0000000a49444154789c636800000082008177cd72b60000000049454e44ae426082"
 )
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

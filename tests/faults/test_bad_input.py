@@ -30,8 +30,8 @@ def command(folder, prepared=None, **changes):
 
 # File content, and what the message must say behind the file's name.
 BAD_LINES = {
-    "too few points": ("3 60 30\n1 2:1\n2 3:1\n", ":1: the header says 3 points, 2"),
-    "too many points": ("1 60 30\n1 2:1\n2 3:1\n", ":1: the header says 1 points, 2"),
+    "too few points": ("3 60 30\n1 2:1\n2 3:1\n", ":1: the header says 3 points, found 2"),
+    "too many points": ("1 60 30\n1 2:1\n2 3:1\n", ":1: the header says 1 points, found 2"),
     "no header": ("1 2:1\n2 3:1\n", ":1: "),
     "a header of two numbers": ("2 60\n1 2:1\n2 3:1\n", ":1: "),
     "a negative header": ("2 60 -3\n1 2:1\n2 3:1\n", ":1: "),

@@ -36,9 +36,9 @@ def check(found, models, sizes, k=3):
 
 
 def test_savedmodels_of_every_head_and_of_the_quick_encoders(tmp_path):
-    quick = sorted(set(registry.names("encoder")) - set(SLOW_ENCODERS) - {"precomputed"})
-    pairs = [(encoder, "dense") for encoder in quick]
-    pairs += [("precomputed", head) for head in HEADS]
+    quick = sorted(set(registry.names("encoder")) - set(SLOW_ENCODERS))
+    most = max(len(quick), len(HEADS))
+    pairs = [(quick[n % len(quick)], HEADS[n % len(HEADS)]) for n in range(most)]
     for encoder, head in pairs:
         run = run_of(tmp_path / f"{encoder}-{head}", encoder, head)
         export_savedmodel(run, tmp_path / "served" / f"{encoder}-{head}", 3)

@@ -16,7 +16,7 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError, MachineError
 from tfxc.core.settings import MAX_LINE_BYTES, DataSettings
-from tfxc.data import typed_examples
+from tfxc.data import label_ids, typed_examples
 from tfxc.data.feature_sets.extraction import read_labels
 from tfxc.data.feature_sets.split import import_arrays
 from tfxc.data.formats import open_reader
@@ -86,16 +86,18 @@ def test_a_stray_label_id_is_refused(tmp_path, write):
     assert not (tmp_path / "prepared").exists()
 
 
-def test_many_labels_can_be_confirmed(tmp_path):
+def test_many_labels_can_be_confirmed(tmp_path, monkeypatch):
+    assert label_ids._UNSEEN_GRANTED == 100_000
+    monkeypatch.setattr(label_ids, "_UNSEEN_GRANTED", 1000)
     path = tmp_path / "train.svm"
-    path.write_text("0 1:1\n150000 2:1\n")
+    path.write_text("0 1:1\n1500 2:1\n")
     settings = {"name": "many", "train": str(path)}
-    with pytest.raises(DataError, match="150,001"):
+    with pytest.raises(DataError, match="1,501"):
         prepare(DataSettings(**settings), tmp_path / "refused", jobs=1)
-    found = prepare(DataSettings(**settings, num_labels=150_001), tmp_path / "prepared", jobs=1)
-    assert found.num_labels == 150_001
-    with pytest.raises(DataError, match="label ids from 0 to 149999 expected"):
-        prepare(DataSettings(**settings, num_labels=150_000), tmp_path / "small", jobs=1)
+    found = prepare(DataSettings(**settings, num_labels=1501), tmp_path / "prepared", jobs=1)
+    assert found.num_labels == 1501
+    with pytest.raises(DataError, match="label ids from 0 to 1499 expected"):
+        prepare(DataSettings(**settings, num_labels=1500), tmp_path / "small", jobs=1)
 
 
 @pytest.mark.parametrize(

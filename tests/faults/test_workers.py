@@ -13,7 +13,10 @@ import time
 import pytest
 
 from tests import tiny
+from tests.processes import Started, free_addresses
 from tests.source_tree import ROOT
+from tfxc.commands import train
+from tfxc.core import cli
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, MachineError
 from tfxc.core.settings import TrainingSettings
@@ -23,35 +26,31 @@ from tfxc.training.strategies import _shared_keys, check_tf_config, make_strateg
 FOREVER = {"epochs": 100_000, "checkpoint_every": 1_000_000, "evaluate_every": 1_000_000}
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("localhost", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 class Cluster:
-    """``python -m tfxc.train`` as two workers on one folder."""
+    """``tfxc train`` as two workers on one folder.
 
-    def __init__(self, folder, **training):
-        self.folder = folder
+    Args:
+        fresh: whether each is a ``python -m tfxc.train``, from its start to its end.
+    """
+
+    def __init__(self, folder, fresh=False, **training):
+        self.folder, self.fresh = folder, fresh
         changes = {"strategy": "multi_worker", "log_every": 1, **training}
         config = tiny.write_config(folder, training=changes)
-        self.command = [sys.executable, "-m", "tfxc.train", "--config", str(config)]
-        self.command += ["--prepared", str(folder / "prepared")]
-        self.hosts = [f"localhost:{port}" for port in free_ports(2)]
+        self.arguments = ["--config", str(config), "--prepared", str(folder / "prepared")]
+        self.hosts = free_addresses(2)
         self.processes = []
 
     def start(self, index, *options, **variables):
         task = {"cluster": {"worker": self.hosts}, "task": {"type": "worker", "index": index}}
         variables = {"PYTHONPATH": str(ROOT), "TF_CONFIG": json.dumps(task), **variables}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        process = subprocess.Popen(
-            [*self.command, *options], env={**os.environ, **variables}, **pipes
-        )
+        arguments = [*self.arguments, *options]
+        if self.fresh:
+            command = [sys.executable, "-m", "tfxc.train", *arguments]
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            process = subprocess.Popen(command, env={**os.environ, **variables}, **pipes)
+        else:
+            process = Started(cli.run, train.main, arguments, **variables)
         self.processes.append(process)
         return process
 
@@ -132,7 +131,7 @@ def test_a_worker_that_never_starts(tmp_path):
 @pytest.mark.timeout(900)
 def test_an_index_used_twice(tmp_path):
     with Cluster(tmp_path, epochs=1) as cluster:
-        cluster.hosts.append(f"localhost:{free_ports(1)[0]}")
+        cluster.hosts += free_addresses(1)
         for index in (0, 1, 1):
             cluster.start(index)
         found = [ended(process) for process in cluster.processes]
@@ -143,7 +142,7 @@ def test_an_index_used_twice(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_waiting_worker_can_be_stopped(tmp_path):
-    with Cluster(tmp_path, epochs=1) as cluster:
+    with Cluster(tmp_path, fresh=True, epochs=1) as cluster:
         process = cluster.start(0)
         while "waiting for worker 1" not in process.stdout.readline():
             assert process.poll() is None
@@ -155,7 +154,7 @@ def test_a_waiting_worker_can_be_stopped(tmp_path):
 @pytest.mark.timeout(900)
 def test_workers_go_back_to_the_same_checkpoint_and_finish_alike(tmp_path):
     """A damaged newest checkpoint: both take the one before; the summary is the uninterrupted."""
-    with Cluster(tmp_path, epochs=2, keep_checkpoints=2) as cluster:
+    with Cluster(tmp_path, fresh=True, epochs=2, keep_checkpoints=2) as cluster:
         cluster.start(0), cluster.start(1)
         assert [ended(process)[0] for process in cluster.processes] == [0, 0]
     summary = tmp_path / "run/summary.json"
@@ -163,7 +162,7 @@ def test_workers_go_back_to_the_same_checkpoint_and_finish_alike(tmp_path):
     summary.unlink()
     newest = max((tmp_path / "run/checkpoints").glob("*.index"), key=lambda p: p.stat().st_mtime)
     newest.write_bytes(newest.read_bytes()[:-1] + b"x")
-    with Cluster(tmp_path, epochs=2, keep_checkpoints=2) as cluster:
+    with Cluster(tmp_path, fresh=True, epochs=2, keep_checkpoints=2) as cluster:
         cluster.start(0), cluster.start(1)
         found = [ended(process) for process in cluster.processes]
     assert [code for code, _, _ in found] == [0, 0]
@@ -207,7 +206,7 @@ def meeting(tasks, addresses, report=lambda line: None):
 
 @pytest.fixture
 def addresses():
-    return {f"worker {n}": f"localhost:{port}" for n, port in enumerate(free_ports(3))}
+    return {f"worker {n}": address for n, address in enumerate(free_addresses(3))}
 
 
 def test_all_come(addresses):

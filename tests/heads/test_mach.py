@@ -5,7 +5,7 @@ from sklearn.utils import murmurhash3_32
 
 from tests.contracts.head import NUM_LABELS, HeadContract
 from tests.contracts.layers import assert_close, assert_equal
-from tests.contracts.technique import NUM_FEATURES, TinyTraining, tiny_source
+from tests.contracts.technique import NUM_FEATURES, TinyTraining, eagerly, tiny_source
 from tests.contracts.technique import NUM_LABELS as LABELS_OF_TINY_SOURCE
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
@@ -82,43 +82,6 @@ class TestMach(HeadContract):
         assert (groups[0].positives.numpy() >= 0).sum() == 1
         assert (groups[1].positives.numpy() >= 0).sum() == 2
 
-    @pytest.mark.parametrize("repetitions", [1, 4, 5])
-    @pytest.mark.parametrize("link", ["sigmoid", "softmax", "hinge"])
-    @pytest.mark.parametrize("aggregate", AGGREGATES)
-    def test_aggregates(self, aggregate, link, repetitions):
-        head = self.built(aggregate=aggregate, link=link, num_repetitions=repetitions)
-        features = self.features()
-        ids, scores = (np.asarray(part) for part in head.top_k(features, NUM_LABELS))
-        expected = self.label_scores(head, np.asarray(features, np.float64))
-        expected = np.take_along_axis(expected, ids.astype(int), axis=1)
-        np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
-        assert (np.diff(expected) <= 1e-6).all()
-        found = head.search_top_k(head.search_scores(features).numpy(), NUM_LABELS)
-        np.testing.assert_array_equal(found[0], ids)
-        np.testing.assert_allclose(found[1], scores, rtol=1e-5, atol=1e-6)
-
-    @pytest.mark.parametrize("aggregate", ["logits", "median"])
-    def test_tiles_give_the_same(self, monkeypatch, aggregate):
-        head = self.built(num_labels=2500, num_buckets=50, aggregate=aggregate)
-        features = self.features(3)
-        whole = head.top_k(features, 9)
-        monkeypatch.setattr(mach, "_TILE_VALUES", 1)
-        tiled = tf.function(lambda x: head.top_k(x, 9))(features)
-        for one, other in zip(tiled, whole, strict=True):
-            np.testing.assert_array_equal(one, other)
-
-    def test_ties_of_labels_that_share_all_buckets(self):
-        head = self.built(num_buckets=2, num_repetitions=2)
-        lookups = buckets_of(head)
-        ids, scores = (np.asarray(part) for part in head.top_k(self.features(), NUM_LABELS))
-        for row_ids, row_scores in zip(ids, scores, strict=True):
-            for one, other, same in zip(
-                row_ids, row_ids[1:], np.diff(row_scores) == 0, strict=False
-            ):
-                alike = (lookups[:, one] == lookups[:, other]).all()
-                assert same == alike
-                assert not same or one < other
-
 
 class TestMachOfSeparateTrunks(TestMach):
     """Each repetition sees its own vectors."""
@@ -142,6 +105,56 @@ class TestMachOfMeanProbabilities(TestMach):
 
     def make(self, num_labels=NUM_LABELS, **arguments):
         return super().make(num_labels, **{"aggregate": "probabilities", **arguments})
+
+
+@pytest.mark.parametrize("repetitions", [1, 4, 5])
+@pytest.mark.parametrize("link", ["sigmoid", "softmax", "hinge"])
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_aggregates(aggregate, link, repetitions):
+    assert_scores_all_labels(
+        TestMach(), aggregate=aggregate, link=link, num_repetitions=repetitions
+    )
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_aggregates_of_separate_trunks(aggregate):
+    assert_scores_all_labels(TestMachOfSeparateTrunks(), aggregate=aggregate, num_repetitions=5)
+
+
+def assert_scores_all_labels(contract, **arguments):
+    """The scores of all labels, in the graph and by the native search, are those by NumPy."""
+    head = contract.built(**arguments)
+    features = contract.features()
+    ids, scores = (np.asarray(part) for part in head.top_k(features, NUM_LABELS))
+    expected = contract.label_scores(head, np.asarray(features, np.float64))
+    expected = np.take_along_axis(expected, ids.astype(int), axis=1)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
+    assert (np.diff(expected) <= 1e-6).all()
+    found = head.search_top_k(head.search_scores(features).numpy(), NUM_LABELS)
+    np.testing.assert_array_equal(found[0], ids)
+    np.testing.assert_allclose(found[1], scores, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("aggregate", ["logits", "median"])
+def test_tiles_give_the_same(monkeypatch, aggregate):
+    head = TestMach().built(num_labels=2500, num_buckets=50, aggregate=aggregate)
+    features = TestMach().features(3)
+    whole = head.top_k(features, 9)
+    monkeypatch.setattr(mach, "_TILE_VALUES", 1)
+    tiled = tf.function(lambda x: head.top_k(x, 9))(features)
+    for one, other in zip(tiled, whole, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_ties_of_labels_that_share_all_buckets():
+    head = TestMach().built(num_buckets=2, num_repetitions=2)
+    lookups = buckets_of(head)
+    ids, scores = (np.asarray(part) for part in head.top_k(TestMach().features(), NUM_LABELS))
+    for row_ids, row_scores in zip(ids, scores, strict=True):
+        for one, other, same in zip(row_ids, row_ids[1:], np.diff(row_scores) == 0, strict=False):
+            alike = (lookups[:, one] == lookups[:, other]).all()
+            assert same == alike
+            assert not same or one < other
 
 
 def test_repetitions_hash_and_start_as_numbered():
@@ -235,9 +248,10 @@ def test_repetitions_in_one_model_equal_models_of_their_own():
         place_repetition(assembled, one, number)
         assert_equal([weight.numpy() for weight in assembled.weights], start)
     assert_close(*(gradients_by_repetition(joint, singles)), 1e-6)
-    TinyTraining(model=joint).run(3)
+    with eagerly():
+        for one in (joint, *singles):
+            TinyTraining(model=one).run(3)
     for number, one in enumerate(singles):
-        TinyTraining(model=one).run(3)
         place_repetition(assembled, one, number)
     assert_close([w.numpy() for w in assembled.weights], [w.numpy() for w in joint.weights], 1e-6)
     moved = np.abs(joint.head.get_weights()[0] - start[-2]).max()

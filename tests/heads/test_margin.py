@@ -178,8 +178,15 @@ def partial_ids(labels, count, step, num_classes=40, seed=5):
 def test_partial_keeps_the_batch_and_fills_up_evenly():
     labels = [[31, -1], [4, 17], [-1, -1]]
     drawn = np.zeros(40)
+
+    @tf.function
+    def draws(step):
+        with step_scope(step, 0):
+            columns = partial(tf.constant(labels), 40, 10, 5, tf.reshape(labels, [-1]))
+        return columns.ids, columns.positives
+
     for step in range(400):
-        ids, positives = partial_ids(labels, 10, step)
+        ids, positives = (part.numpy() for part in draws(tf.constant(step)))
         assert len(ids) == 10 and (np.diff(ids) > 0).all()
         known = np.array(labels) >= 0
         np.testing.assert_array_equal(ids[positives[known]], np.array(labels)[known])

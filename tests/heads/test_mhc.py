@@ -72,26 +72,7 @@ class TestMHC(HeadContract):
                     by_hand += found[used][0] - by_hand[0]
                 np.testing.assert_allclose(found[used], by_hand, rtol=1e-4, atol=1e-5)
 
-    @pytest.mark.parametrize("link", [None, "softmax", "sigmoid", "hinge"])
-    @pytest.mark.parametrize("num_labels", [60, 51, 41])
-    @pytest.mark.parametrize("candidate_groups", [1, 2])
-    def test_exhaustive_search_of_three_levels(
-        self, num_labels, link, candidate_groups, monkeypatch
-    ):
-        arguments = {"num_labels": num_labels, "heads": [3, 4, 5], "link": link}
-        arguments["num_candidate_groups"] = candidate_groups
-        head, wide = self.built(**arguments), self.built(**arguments, beam=99)
-        features = self.features()
-        for k in (1, 7, num_labels):
-            expected_ids, expected_scores = self.brute_force(head, features, k)
-            for tile, one in ((10**6, head), (10, head), (10**6, wide)):
-                monkeypatch.setattr(mhc, "_TILE", tile)
-                ids, scores = one.top_k(features, k)
-                np.testing.assert_array_equal(ids, expected_ids)
-                np.testing.assert_allclose(scores, expected_scores, rtol=1e-4, atol=1e-5)
-
-    @pytest.mark.parametrize("beam", [1, 2, 3, 5])
-    @pytest.mark.parametrize("num_labels", [60, 51])
+    @pytest.mark.parametrize(("beam", "num_labels"), [(1, 51), (2, 60), (3, 51), (5, 60)])
     def test_beam_equals_a_search_by_hand(self, beam, num_labels):
         """Beam 1 is the greedy descent."""
         head = self.built(num_labels=num_labels, heads=[3, 4, 5], beam=beam)
@@ -127,6 +108,26 @@ class TestThreeLevelsWithSpareCodes(TestMHC):
     def make(self, num_labels=NUM_LABELS, **arguments):
         deep = {"heads": [3, 2, 3], "num_candidate_groups": 2}
         return super().make(num_labels, **{**deep, **arguments})
+
+
+@pytest.mark.parametrize("candidate_groups", [1, 2])
+@pytest.mark.parametrize(
+    ("num_labels", "link"),
+    [(60, None), (41, None), (51, None), (51, "softmax"), (51, "sigmoid"), (51, "hinge")],
+)
+def test_exhaustive_search_of_three_levels(num_labels, link, candidate_groups, monkeypatch):
+    arguments = {"num_labels": num_labels, "heads": [3, 4, 5], "link": link}
+    arguments["num_candidate_groups"] = candidate_groups
+    contract = TestMHC()
+    head, wide = contract.built(**arguments), contract.built(**arguments, beam=99)
+    features = contract.features()
+    for k in (1, 7, num_labels):
+        expected_ids, expected_scores = contract.brute_force(head, features, k)
+        for tile, one in ((10**6, head), (10, head), (10**6, wide)):
+            monkeypatch.setattr(mhc, "_TILE", tile)
+            ids, scores = one.top_k(features, k)
+            np.testing.assert_array_equal(ids, expected_ids)
+            np.testing.assert_allclose(scores, expected_scores, rtol=1e-4, atol=1e-5)
 
 
 def test_one_group_above_changes_nothing():

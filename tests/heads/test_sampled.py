@@ -154,10 +154,18 @@ def test_weighted_sums_over_the_drawn_have_the_sum_over_all_as_mean(frequencies)
     own, values = tf.constant([9, 2, 5]), np.random.default_rng(0).exponential(size=NUM_LABELS)
     left = [label for label in range(NUM_LABELS) if label not in (9, 2, 5)]
     bits = np.random.default_rng(1).integers(0, 2**32, (4000, NUM_LABELS), np.uint32)
-    draw = tf.function(lambda bits: drawn_classes(own, bits, 4, frequencies))
+    kinds = (tf.int32, tf.float32, tf.bool)
+
+    @tf.function
+    def draws(bits):
+        def draw(row):
+            return drawn_classes(own, row, 4, frequencies)
+
+        return tf.map_fn(draw, bits, fn_output_signature=kinds)
+
     sums, drawn = [], np.zeros(NUM_LABELS)
-    for row in bits:
-        ids, log_weights, valid = (part.numpy() for part in draw(tf.constant(row)))
+    parts = (part.numpy() for part in draws(tf.constant(bits)))
+    for ids, log_weights, valid in zip(*parts, strict=True):
         assert valid.all() and len(set(ids)) == 4 and set(ids) <= set(left)
         sums.append(values[ids] @ np.exp(log_weights))
         drawn[ids] += 1

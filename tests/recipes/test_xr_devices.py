@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from tests.processes import finish
 from tests.recipes.xr_texts import work_of, write_texts
-from tests.training.test_strategies import ROOT, finish
+from tests.source_tree import ROOT
 from tfxc.core import registry
 from tfxc.ranker.search import load_layer
 from tfxc.training.step import TrainStep

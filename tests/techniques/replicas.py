@@ -1,18 +1,12 @@
-"""Program: how far two replicas with each technique are apart from one device.
-
-Arguments: micro-batches of a step, and stacks of techniques, names joined by ``+``, or
-``distillation``, with matches and a rate for each layer. Prints a dict: stack -> largest difference
-of a weight.
-"""
+"""How far two replicas with each technique are apart from one device."""
 
 import functools
 import json
-import sys
 
 import numpy as np
 import tensorflow as tf
 
-from tests.contracts.technique import BATCH, tiny_source
+from tests.contracts.technique import BATCH, eagerly, tiny_source
 from tests.techniques.matching import MATCHES, distillation
 from tests.techniques.matching import model as attention_model
 from tests.techniques.one_step import IDS, LABELS, bag_model, text_model
@@ -80,22 +74,25 @@ def weights_after(stack, accumulate, strategy):
     else:
         make = batches(accumulate, 2, 0, 2)
         iterator = iter(strategy.distribute_datasets_from_function(lambda _: make))
-    for _ in range(STEPS):
-        step.run(iterator)
+    with eagerly(strategy.num_replicas_in_sync == 1):
+        for _ in range(STEPS):
+            step.run(iterator)
     return [variable.numpy() for variable in step.variables]
 
 
 def main(accumulate, *stacks):
-    """Compares the stacks."""
+    """Prints a dict: stack -> largest difference of a weight. In a process without devices yet.
+
+    Args:
+        accumulate: micro-batches of a step.
+        stacks: of techniques, names joined by ``+``; or ``distillation``, with matches and a rate
+            for each layer.
+    """
     device = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * 2)
     strategies, found = [tf.distribute.get_strategy()], {}
     strategies.append(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
     for stack in stacks:
-        one, two = (weights_after(stack, int(accumulate), strategy) for strategy in strategies)
+        one, two = (weights_after(stack, accumulate, strategy) for strategy in strategies)
         found[stack] = max(float(np.abs(a - b).max()) for a, b in zip(one, two, strict=True))
     print(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -2,9 +2,6 @@
 
 import itertools
 import json
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -13,6 +10,8 @@ import pytest
 
 from tests import tiny
 from tests.contracts.technique import TinyTraining
+from tests.processes import Started, finish
+from tests.techniques import replicas
 from tests.techniques.one_step import applied, bag_model, bags, text_model, texts
 from tfxc.commands.train import check_config
 from tfxc.core import registry
@@ -20,7 +19,6 @@ from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.techniques.base import Technique, check_together
 
-ROOT = Path(__file__).parents[2]
 ATTACKS = ("awp", "fgm", "fgsm", "freelb", "pgd")
 
 
@@ -85,12 +83,10 @@ def test_one_of_each_role():
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
 
 
-def replicas(*arguments):
-    """What the program ``replicas`` finds."""
-    command = [sys.executable, "-m", "tests.techniques.replicas", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+def differences(*arguments):
+    """What ``replicas`` finds, in a process that makes logical devices."""
+    (output,) = finish(Started(replicas.main, *arguments))
+    return json.loads(output.splitlines()[-1])
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
@@ -108,7 +104,7 @@ def test_mixed_precision(name, precision):
 
 
 def test_two_replicas_equal_one_device():
-    found = replicas("1", "awp", "fgm+rdrop+multi_sample_dropout", "distillation")
+    found = differences(1, "awp", "fgm+rdrop+multi_sample_dropout", "distillation")
     assert len(found) == 3
     for stack, apart in found.items():
         assert apart < 1e-5, stack
@@ -117,7 +113,7 @@ def test_two_replicas_equal_one_device():
 @pytest.mark.slow  # two minutes of tracing
 def test_two_replicas_with_micro_batches_equal_one_device():
     names = set(registry.names("technique")) - {"ema", "swa"}
-    found = replicas("2", *names)
+    found = differences(2, *names)
     assert set(found) == names
     for name, apart in found.items():
         assert apart < 1e-5, name

@@ -1,10 +1,6 @@
 """The tools for people."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -16,8 +12,6 @@ from sklearn.multiclass import OneVsRestClassifier
 from tests import tiny
 from tests.commands.calls import call
 from tfxc.core.errors import ConfigError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -167,10 +161,8 @@ def test_show_predictions_reads_examples_of_a_run(tool, tmp_path):
         "show_tree",
     ],
 )
-def test_tools_explain_themselves(name):
-    command = [sys.executable, str(ROOT / "tools" / f"{name}.py"), "--help"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd="/", env=environment, check=True
-    )
-    assert done.stdout.startswith(f"usage: python tools/{name}.py")
+def test_tools_explain_themselves(monkeypatch, program, name):
+    monkeypatch.chdir("/")
+    outcome = program(name, "--help")
+    assert outcome.code == 0
+    assert outcome.out.startswith(f"usage: python tools/{name}.py")

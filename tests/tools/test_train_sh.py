@@ -37,11 +37,11 @@ sleep 0.4; echo stop >>times; echo "$r" >>ended
 
 
 @pytest.fixture(params=["tmux", "background"])
-def shell(request, tmp_path):
+def shell(request, path_without_tmux, tmp_path):
     """A function (arguments, **environment) -> ``Popen`` of train.sh, with and without tmux."""
     if request.param == "tmux" and not shutil.which("tmux"):
         pytest.skip("needs tmux")
-    path = os.environ["PATH"] if request.param == "tmux" else path_without_tmux(tmp_path)
+    path = os.environ["PATH"] if request.param == "tmux" else path_without_tmux
     stand_in = tmp_path / "python stand-in"
     stand_in.write_text(STAND_IN)
     stand_in.chmod(0o755)
@@ -53,10 +53,10 @@ def shell(request, tmp_path):
     return start
 
 
-def path_without_tmux(folder):
+@pytest.fixture(scope="module")
+def path_without_tmux(tmp_path_factory):
     """A PATH with every command of the real one but tmux."""
-    commands = folder / "commands"
-    commands.mkdir()
+    commands = tmp_path_factory.mktemp("commands")
     for place in map(Path, os.environ["PATH"].split(os.pathsep)):
         for command in place.iterdir() if place.is_dir() else ():
             target = commands / command.name
@@ -201,23 +201,42 @@ def test_stopping_lets_each_repetition_save_once(shell, tmp_path, number):
     assert not (tmp_path / "environment-2").exists()
 
 
-def test_a_real_training_with_one_failure(tmp_path):
+@pytest.fixture
+def real(tmp_path, path_without_tmux):
+    """A config of two repetitions, and the variables that have it trained by this Python."""
     config = tiny.write_config(
         tmp_path,
         head={"name": "mach", "num_buckets": 8, "num_repetitions": 2},
         recipe={"name": "repetitions"},
         training={"epochs": 0.5},
     )
+    variables = {
+        "PYTHON": sys.executable,
+        "PATH": path_without_tmux,
+        "OPTIONS": f"--prepared {tmp_path / 'prepared'}",
+    }
+    return str(config), variables
+
+
+def test_a_real_training(tmp_path, real):
+    config, variables = real
+    code, output, errors = finish(open_shell([config, "1"], variables, tmp_path), timeout=200)
+    assert code == 0, output + errors
+    assert "1 of the config's 2 repetitions finished; the others: " in output
+    run = tmp_path / "run"
+    assert (run / "repetition-00/summary.json").exists() and (run / "config.json").exists()
+    assert "finished at step 7" in (run / "repetition-00.log").read_text()
+    assert not (run / "repetition-01").exists()
+
+
+@pytest.mark.slow
+def test_a_real_training_with_one_failure(tmp_path, real):
+    config, variables = real
     run = tmp_path / "run"
     run.mkdir()
     mark(run, KIND, NAMES)
     (run / "repetition-01").write_text("a file in the folder's place")
-    variables = {
-        "PYTHON": sys.executable,
-        "PATH": path_without_tmux(tmp_path),
-        "OPTIONS": f"--prepared {tmp_path / 'prepared'}",
-    }
-    code, output, errors = finish(open_shell([str(config)], variables, tmp_path), timeout=200)
+    code, output, errors = finish(open_shell([config], variables, tmp_path), timeout=200)
     assert code == 1, output + errors
     assert "repetition 0 finished" in output and "1 of 2 repetitions failed: 1\n" in output
     log = (run / "repetition-01.log").read_text()

@@ -85,7 +85,7 @@ def test_what_cannot_be_built(tool, files, tmp_path, capsys):
     half = ["--features", tmp_path / "x.npz", *end]
     assert "belong together" in call(capsys, build, *half).problem()
     both = [*half, "--labels", tmp_path / "z.npz"]
-    assert "as many rows of features as of labels" in call(capsys, build, *both).problem()
+    assert "(40) expected, found 60" in call(capsys, build, *both).problem()
     whole = [*half, "--labels", tmp_path / "y.npz", "--max-leaf-size", 1]
     assert "max_leaf_size: a whole number of at least 2" in call(capsys, build, *whole).problem()
     for more in (["--vectors", "pii", "--label-features", "z.npz"], ["--alpha", 0.3]):

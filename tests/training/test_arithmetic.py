@@ -26,6 +26,24 @@ def with_compiler(monkeypatch):
     compiled.row_adam.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Of the trainings that the tests share."""
+    return tmp_path_factory.mktemp("arithmetic")
+
+
+def begun(folder, switch):
+    """The weights of a whole training, and the run of one that died, with this optimizer step."""
+    whole, died = f"whole-{switch}", f"died-{switch}"
+    if not (folder / died).exists():
+        trainer = tiny.train(folder, whole)
+        np.savez(folder / f"{whole}.npz", *tiny.weights(trainer))
+        with pytest.raises(Killed):
+            tiny.train(folder, died, dies_after(20))
+    with np.load(folder / f"{whole}.npz") as stored:
+        return list(stored.values()), folder / died
+
+
 def remarks(run):
     lines = (run / "log.txt").read_text().splitlines()
     return [line for line in lines if "other arithmetic" in line]
@@ -33,14 +51,13 @@ def remarks(run):
 
 @needs_compiler
 @pytest.mark.parametrize(("first", "second"), [("1", "0"), ("0", "1"), ("0", "0")])
-def test_a_run_resumed_with_another_optimizer_step_says_so(tmp_path, with_compiler, first, second):
+def test_a_run_resumed_with_another_optimizer_step_says_so(folder, with_compiler, first, second):
     with_compiler(first)
-    whole = tiny.weights(tiny.train(tmp_path, "whole"))
-    with pytest.raises(Killed):
-        tiny.train(tmp_path, "run", dies_after(20))
+    whole, died = begun(folder, first)
+    run = shutil.copytree(died, folder / f"run-{first}-{second}")
     with_compiler(second)
-    found = tiny.weights(tiny.train(tmp_path, "run"))
-    said = remarks(tmp_path / "run")
+    found = tiny.weights(tiny.train(folder, run.name))
+    said = remarks(run)
     if first == second:
         assert not said
         for one, other in zip(whole, found, strict=True):
@@ -54,11 +71,10 @@ def test_a_run_resumed_with_another_optimizer_step_says_so(tmp_path, with_compil
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
-def test_another_processor_is_named(tmp_path, with_compiler):
+def test_another_processor_is_named(folder, with_compiler):
     with_compiler("0")
-    with pytest.raises(Killed):
-        tiny.train(tmp_path, "run", dies_after(20))
-    (path, *_) = sorted((tmp_path / "run/checkpoints").glob("ckpt-*.json"))
+    _, run = begun(folder, "0")
+    (path, *_) = sorted((run / "checkpoints").glob("ckpt-*.json"))
     before = json.loads(path.read_text())["progress"]["arithmetic"]
     assert before["optimizer step"] == "TensorFlow's" and before["processor"]
     assert changes_of_arithmetic(before) is None and changes_of_arithmetic(None) is None

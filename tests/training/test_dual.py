@@ -1,40 +1,38 @@
 """Dual objectives over replicas and workers, killed and resumed: the numbers of one device."""
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from tests import tiny
-from tests.training.test_strategies import ROOT, arrays, assert_close, finish
+from tests.processes import Started, finish
+from tests.training.test_resume import Killed, dies_after
+from tests.training.test_strategies import assert_close
 from tfxc.core.errors import CheckpointError
 from tfxc.runs.loaded import load_run
 
-PROGRAM = """
-import json, sys
-from pathlib import Path
-import numpy as np
-from tests import tiny
-from tests.training.test_resume import Killed, dies_after
-folder, run, output = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-changes, last = json.loads(sys.argv[4]), int(sys.argv[5])
-if last:
-    try:
-        tiny.train(folder, run, dies_after(last), **changes)
-    except Killed:
-        raise SystemExit
-trainer = tiny.train(folder, run, **changes)
-for table in trainer.model.objective.tables:
-    copies = trainer.strategy.experimental_local_results(table.value)
-    for copy in copies:
-        np.testing.assert_array_equal(copy, copies[0])
-np.savez(folder / output, *tiny.weights(trainer))
-"""
+
+def train_until(folder, run, changes, last):
+    """Trains and ends as if killed behind step ``last``."""
+    trainers = []
+
+    def fault(trainer):
+        trainers.append(trainer)
+        dies_after(last)(trainer)
+
+    with pytest.raises(Killed):
+        tiny.train(folder, run, fault, **changes)
+    check_copies(*trainers)
+
+
+def check_copies(trainer):
+    """All replicas' copies of the tables are the same."""
+    for table in getattr(trainer.model.objective, "tables", ()):
+        copies = trainer.strategy.experimental_local_results(table.value)
+        for copy in copies:
+            np.testing.assert_array_equal(copy, copies[0])
 
 
 def changes(**training):
@@ -51,15 +49,6 @@ def changes(**training):
             **training,
         },
     }
-
-
-def start(folder, run, changes, output="-", last=0, **variables):
-    """Starts a training that ends as if killed behind step ``last``, if that is given."""
-    command = [sys.executable, "-c", PROGRAM, str(folder), run, output]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    command += [json.dumps(changes), str(last)]
-    return subprocess.Popen(command, env=environment, **pipes)
 
 
 @pytest.fixture(scope="module")
@@ -86,30 +75,12 @@ def test_a_training_visits_every_example_and_its_run_can_be_read(single):
 def test_killed_and_resumed_with_fewer_replicas_equals_one_device(single):
     folder, trainer = single
     two, one = (changes(strategy="mirrored", devices=["CPU:0", "CPU:1"][:n]) for n in (2, 1))
-    finish(start(folder, "mirrored", two, last=23))
-    finish(start(folder, "mirrored", one, "mirrored.npz"))
-    assert_close(tiny.weights(trainer), arrays(folder / "mirrored.npz"))
+    finish(Started(train_until, folder, "mirrored", two, 23))
+    assert_close(tiny.weights(trainer), tiny.weights(tiny.train(folder, "mirrored", **one)))
     mirrored = json.loads((folder / "mirrored/summary.json").read_text())
     for split in ("dev", "train"):
         assert mirrored[split] == pytest.approx(trainer.summary[split], rel=1e-4)
         assert mirrored[split]["full_loss"] > 0
-
-
-def test_two_workers_equal_one_device(single):
-    folder, trainer = single
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("localhost", 0))
-        two.bind(("localhost", 0))
-        workers = [f"localhost:{s.getsockname()[1]}" for s in (one, two)]
-    processes = []
-    for index in range(2):
-        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        output, variables = f"worker-{index}.npz", {"TF_CONFIG": json.dumps(task)}
-        settings = changes(strategy="multi_worker")
-        processes.append(start(folder, "workers", settings, output, **variables))
-    finish(*processes)
-    for index in range(2):
-        assert_close(tiny.weights(trainer), arrays(folder / f"worker-{index}.npz"))
 
 
 def test_a_checkpoint_of_another_number_of_examples_is_refused(single):

@@ -1,15 +1,12 @@
 """Batch normalisation in the training step: micro-batches, resume, precision, replicas."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.contracts.technique import eagerly
+from tests.processes import Started, finish
 from tfxc.core.settings import TrainingSettings
 from tfxc.encoders import resnet
 from tfxc.encoders.resnet import ResNet
@@ -86,7 +83,8 @@ def assert_close(found, expected, tolerance=1e-4):
 @pytest.mark.parametrize("parts", [1, 2])
 def test_statistics_move_once_per_micro_batch(parts):
     model, other = make_model(), make_model()
-    train(make_step(model, accumulate=parts), last=1)
+    with eagerly():
+        train(make_step(model, accumulate=parts), last=1)
     images = next(batches())["features"]
     for rows in np.split(images, parts):
         other.encoder(tf.constant(rows), training=True)
@@ -100,13 +98,13 @@ def test_learns():
 
 
 def test_going_on_from_the_saved_state_is_exact():
-    whole = make_step(make_model(dropout=0.3))
-    train(whole)
-    first, second = make_step(make_model(dropout=0.3)), make_step(make_model(dropout=0.3))
-    train(first, last=3)
-    for variable, value in zip(second.variables_to_save, state(first), strict=True):
-        variable.assign(value)
-    train(second, first=3)
+    whole, first, second = (make_step(make_model(dropout=0.3)) for _ in range(3))
+    with eagerly():
+        train(whole)
+        train(first, last=3)
+        for variable, value in zip(second.variables_to_save, state(first), strict=True):
+            variable.assign(value)
+        train(second, first=3)
     for one, other in zip(state(second), state(whole), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -144,16 +142,7 @@ def replicas(folder):
 
 
 def test_two_replicas(tmp_path):
-    root = Path(__file__).parents[2]
-    code = "import sys, pathlib; from tests.training import test_image_training as tests; "
-    code += "tests.replicas(pathlib.Path(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    finish(Started(replicas, tmp_path))
 
     def saved(name):
         with np.load(tmp_path / f"{name}.npz") as stored:
@@ -162,7 +151,8 @@ def test_two_replicas(tmp_path):
     optimizer = SGD(0.05, 0.9, weight_decay=0.5, coupled=True, no_decay=["gamma", "b*"])
     single = make_model()
     step_function = make_step(single, optimizer=optimizer)
-    train(step_function)
+    with eagerly():
+        train(step_function)
     assert_close(saved(f"together-{STEPS}"), [v.numpy() for v in single.variables], 1e-3)
     # Apart, each replica moves the statistics by its own half, and the results are averaged.
     halves = []

@@ -1,10 +1,6 @@
 """Class centres shared out over replicas give the numbers of a whole table on one device."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +10,8 @@ import tensorflow as tf
 from tests import tiny
 from tests.contracts.technique import NUM_FEATURES, NUM_LABELS, TinyTraining
 from tests.data.feature_sets.examples import write_set
-from tests.training.test_strategies import ROOT, finish
+from tests.processes import Started, finish
+from tests.training.test_resume import Killed, dies_after
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.data.kinds import SPARSE
 from tfxc.encoders.bag_mlp import BagMLP
@@ -23,27 +20,22 @@ from tfxc.heads.dense import Dense
 from tfxc.model import XCModel, example_features
 from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.objectives.softmax import Softmax
+from tfxc.ops.distributed.cross_replica import CrossReplica, labels_everywhere
+from tfxc.runs.folder import RunFolder
 from tfxc.techniques.ema import Ema
 from tfxc.training.checkpoints import Checkpoints
 
-PROGRAM = """
-import json, sys
-from pathlib import Path
-import numpy as np
-import tensorflow as tf
-from tests import tiny
-from tests.training.test_resume import Killed, dies_after
-from tfxc.ops.distributed.cross_replica import CrossReplica, labels_everywhere
-from tfxc.runs.folder import RunFolder
-folder, run = Path(sys.argv[1]), sys.argv[2]
-changes, last = json.loads(sys.argv[3]), int(sys.argv[4])
-if last:
-    try:
-        tiny.train(folder, run, dies_after(last), **changes)
-    except Killed:
-        raise SystemExit
-trainer = tiny.train(folder, run, **changes)
-if run == "mirrored":
+
+def train(folder, run, changes):
+    """Trains on replicas."""
+    return tiny.train(folder, run, **changes)
+
+
+def train_and_load(folder, changes):
+    """Trains "mirrored", killed on the way; loads "single", a whole table, saves it as "loaded"."""
+    with pytest.raises(Killed):
+        tiny.train(folder, "mirrored", dies_after(9), **changes)
+    trainer = tiny.train(folder, "mirrored", **changes)
     trainer.model.load_weights(folder / "single/model.weights.h5")
     (folder / "loaded").mkdir()
     RunFolder(folder / "loaded").save_weights(trainer.model)
@@ -54,6 +46,7 @@ if run == "mirrored":
             number = CrossReplica().number
             labels = tf.fill([2, 1 + number], number)
             return labels_everywhere(labels), CrossReplica().gather_labels(labels)
+
         return trainer.strategy.run(on_replica)
 
     flat, rows = map(trainer.strategy.experimental_local_results, gathered())
@@ -61,7 +54,6 @@ if run == "mirrored":
     for found, found_rows in zip(flat, rows, strict=True):
         np.testing.assert_array_equal(found, [n for row in rectangle for n in row if n >= 0])
         np.testing.assert_array_equal(found_rows, rectangle)
-"""
 
 
 def changes(head=(), **training):
@@ -73,14 +65,6 @@ def changes(head=(), **training):
     training["keep_checkpoints"] = 2
     measured = {"full_loss": True, "train_slice": 64, "batch_size": 32}
     return {"head": head, "objective": objective, "training": training, "evaluation": measured}
-
-
-def start(folder, run, changes, last=0, **variables):
-    """Starts a training that ends as if killed behind step ``last``, if that is given."""
-    command = [sys.executable, "-c", PROGRAM, str(folder), run, json.dumps(changes), str(last)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, env=environment, **pipes)
 
 
 @pytest.fixture(scope="module")
@@ -110,30 +94,11 @@ def test_four_mirrored_replicas_killed_and_resumed_equal_one_device(single):
     folder = single[0]
     devices = [f"CPU:{number}" for number in range(4)]
     settings = changes({"sharded": True}, strategy="mirrored", devices=devices)
-    finish(start(folder, "mirrored", settings, last=9))
-    finish(start(folder, "mirrored", settings))
+    finish(Started(train_and_load, folder, settings))
     assert_same(single, "mirrored")
     assert_same(single, "loaded", 0)
     names = {path.name for path in (folder / "mirrored/checkpoints").glob("shard-*.index")}
     assert names == {f"shard-{r}-of-4-{step}.index" for r in range(4) for step in (7, 13)}
-
-
-def test_two_workers_equal_one_device(single):
-    folder = single[0]
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("localhost", 0))
-        two.bind(("localhost", 0))
-        workers = [f"localhost:{s.getsockname()[1]}" for s in (one, two)]
-    head = {"sharded": True, "sampling": "partial", "sample_rate": 1.0}
-    settings = changes(head, strategy="multi_worker", accumulate=2)
-    processes = []
-    for index in range(2):
-        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        processes.append(start(folder, "workers", settings, TF_CONFIG=json.dumps(task)))
-    finish(*processes)
-    assert_same(single, "workers")
-    files = {path.name for path in (folder / "workers/checkpoints").glob("shard-*-13.index")}
-    assert files == {"shard-0-of-2-13.index", "shard-1-of-2-13.index"}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +119,7 @@ def test_vectors_without_an_encoder(tmp_path, more):
     model = tiny.train(tmp_path, "single", **settings).model
     settings["head"]["sharded"] = True
     settings["training"] |= {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}
-    finish(start(tmp_path, "shards", settings))
+    finish(Started(train, tmp_path, "shards", settings))
     assert_same((tmp_path, model, model.get_weights()), "shards")
 
 

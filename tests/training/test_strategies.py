@@ -1,65 +1,47 @@
 """Replicas and workers give the numbers of a single device."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
 
 from tests import tiny
+from tests.processes import Started, finish
 from tfxc.core.errors import ConfigError
 from tfxc.training.strategies import check_tf_config
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = """
-import sys, json, numpy as np
-from pathlib import Path
-from tests import tiny
-changes = json.loads(sys.argv[2])
-trainer = tiny.train(Path(sys.argv[1]), sys.argv[3], **changes)
-np.savez(Path(sys.argv[1]) / sys.argv[4], *tiny.weights(trainer))
-"""
-TWO_TRAININGS = """
-import sys, json
-from pathlib import Path
-from tests import tiny
-changes = json.loads(sys.argv[2])
-for units in (8, 16):
-    encoder = {"name": "bag_mlp", "hidden": [units]}
-    tiny.train(Path(sys.argv[1]), f"{sys.argv[3]}-{units}", encoder=encoder, **changes)
-"""
+TWO = {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}
+# A larger epsilon: Adam would blow the rounding of gradients near 0 up.
+OPTIMIZER = {"name": "adam", "learning_rate": 0.02, "epsilon": 1e-3}
+SAMPLINGS = {
+    "batch_heads": {"heads": [10, 3]},
+    "partial": {"sample_rate": 0.5},
+}
 
 
-def start(folder, run, changes, output, program=PROGRAM, **variables):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    command = [sys.executable, "-c", program, str(folder), json.dumps(changes), run, output]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def finish(*processes):
-    """Waits for all and returns their output; a worker whose partner died would wait for ever."""
-    outputs = []
-    try:
-        for process in reversed(processes):
-            output, _ = process.communicate(timeout=300)
-            assert process.returncode == 0, output[-3000:]
-            outputs.insert(0, output)
-        return outputs
-    finally:
-        for process in processes:
-            process.kill()
+def train(folder, trainings):
+    """Trains one after the other: ``{name: changes}``; a .npz file of each one's weights."""
+    for name, changes in trainings.items():
+        np.savez(folder / f"{name}.npz", *tiny.weights(tiny.train(folder, name, **changes)))
 
 
 def arrays(path):
     with np.load(path) as stored:
         return [stored[name] for name in stored.files]
+
+
+def training(**more):
+    return {"epochs": 2, "clip_norm": 0.5, "accumulate": 2, **more}
+
+
+def sampled(name):
+    """Changes of a head that draws class centres."""
+    head = {"name": "margin", "scale": 8.0, "m2": 0.2, "sampling": name, **SAMPLINGS[name]}
+    objective = {"name": "softmax"}
+    return {
+        "head": head,
+        "objective": objective,
+        "training": training(epochs=1, optimizer=OPTIMIZER),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +51,16 @@ def single(tmp_path_factory):
     return folder, tiny.weights(tiny.train(folder, "single", **changes))
 
 
-def training(**more):
-    return {"epochs": 2, "clip_norm": 0.5, "accumulate": 2, **more}
+@pytest.fixture(scope="module")
+def mirrored(single):
+    """The folder of what one process has trained on two replicas: models of several sizes."""
+    folder, _ = single
+    trainings = {"mirrored": {"training": training(**TWO)}}
+    for name in SAMPLINGS:
+        changes = sampled(name)
+        trainings[name] = {**changes, "training": {**changes["training"], **TWO}}
+    finish(Started(train, folder, trainings))
+    return folder
 
 
 def assert_close(expected, found):
@@ -78,12 +68,8 @@ def assert_close(expected, found):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_two_mirrored_replicas_equal_one_device(single):
-    folder, expected = single
-    devices = {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}
-    changes = {"training": training(**devices)}
-    finish(start(folder, "mirrored", changes, "mirrored.npz"))
-    assert_close(expected, arrays(folder / "mirrored.npz"))
+def test_two_mirrored_replicas_equal_one_device(single, mirrored):
+    assert_close(single[1], arrays(mirrored / "mirrored.npz"))
 
 
 @pytest.mark.slow
@@ -92,8 +78,8 @@ def test_two_mirrored_replicas_save_the_average(tmp_path):
     changes = {"training": training(), "techniques": [{"name": "ema", "decay": 0.9}]}
     trainer = tiny.train(tmp_path, "single", **changes)
     raw = [variable.numpy() for variable in trainer.step_function.variables]
-    changes["training"] |= {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}
-    finish(start(tmp_path, "mirrored", changes, "mirrored.npz"))
+    changes["training"] |= TWO
+    finish(Started(train, tmp_path, {"mirrored": changes}))
     assert_close(tiny.weights(trainer), arrays(tmp_path / "mirrored.npz"))
     saved = [load_h5(tmp_path / run / "model.weights.h5") for run in ("single", "mirrored")]
     assert saved[0].keys() == saved[1].keys() and saved[0]
@@ -112,53 +98,20 @@ def load_h5(path):
     return found
 
 
-def test_models_of_several_sizes_in_one_process(tmp_path):
+@pytest.mark.parametrize("name", SAMPLINGS)
+def test_class_centres_sampled_by_the_whole_batch(single, mirrored, name):
+    """The classes of a replica's softmax are those of the examples of all replicas."""
+    expected = tiny.weights(tiny.train(single[0], f"single-{name}", **sampled(name)))
+    assert_close(expected, arrays(mirrored / f"{name}.npz"))
+
+
+@pytest.mark.slow
+def test_models_of_several_sizes_on_four_replicas_of_one_process(tmp_path):
     devices = {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1", "CPU:2", "CPU:3"]}
     changes = {"training": {**devices, "epochs": 1, "batch_size": 32}}
-    finish(start(tmp_path, "several", changes, "unused", program=TWO_TRAININGS))
-
-
-@pytest.mark.parametrize(
-    "sampling",
-    [
-        {"sampling": "batch_heads", "heads": [10, 3]},
-        {"sampling": "partial", "sample_rate": 0.5},
-    ],
-    ids=lambda sampling: sampling["sampling"],
-)
-def test_class_centres_sampled_by_the_whole_batch(tmp_path, sampling):
-    """The classes of a replica's softmax are those of the examples of all replicas."""
-    # A larger epsilon: Adam would blow the rounding of gradients near 0 up.
-    optimizer = {"name": "adam", "learning_rate": 0.02, "epsilon": 1e-3}
-    changes = {
-        "head": {"name": "margin", "scale": 8.0, "m2": 0.2, **sampling},
-        "objective": {"name": "softmax"},
-        "training": training(epochs=1, optimizer=optimizer),
-    }
-    expected = tiny.weights(tiny.train(tmp_path, "single", **changes))
-    changes["training"] |= {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}
-    finish(start(tmp_path, "mirrored", changes, "mirrored.npz"))
-    assert_close(expected, arrays(tmp_path / "mirrored.npz"))
-
-
-def test_two_workers_equal_one_device(single):
-    folder, expected = single
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("localhost", 0))
-        two.bind(("localhost", 0))
-        workers = [f"localhost:{s.getsockname()[1]}" for s in (one, two)]
-    changes = {"training": training(strategy="multi_worker")}
-    processes = []
-    for index in range(2):
-        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        output = f"worker-{index}.npz"
-        processes.append(start(folder, "workers", changes, output, TF_CONFIG=json.dumps(task)))
-    finish(*processes)
-    for index in range(2):
-        assert_close(expected, arrays(folder / f"worker-{index}.npz"))
-    lines = (folder / "workers/metrics.jsonl").read_text().splitlines()
-    steps = [json.loads(line)["step"] for line in lines if '"loss"' in line]
-    assert len(steps) == len(set(steps)), "only the chief reports"
+    encoders = {f"of-{n}": {"name": "bag_mlp", "hidden": [n]} for n in (8, 16)}
+    trainings = {name: {**changes, "encoder": encoder} for name, encoder in encoders.items()}
+    finish(Started(train, tmp_path, trainings))
 
 
 def test_missing_tf_config_is_explained(monkeypatch):

@@ -1,0 +1,114 @@
+"""Processes of their own for tests: forked where TensorFlow is imported, but was never used.
+
+A fresh interpreter imports TensorFlow for seconds; a fork of one that has it starts at once, and
+may still choose its devices, its part in a cluster and its signals. What a test has to say about
+the start of an interpreter itself needs ``subprocess``.
+"""
+
+import gc
+import json
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["tfxc.commands.train", "tfxc.training.job", "tests.tiny"])
+
+
+class Started:
+    """A process that calls a function; waited for, killed and read like a ``subprocess.Popen``.
+
+    Args:
+        function: of a module, with arguments that can be pickled.
+        variables: of the environment, beside those of this process.
+    """
+
+    def __init__(self, function, *arguments, **variables):
+        self._folder = tempfile.TemporaryDirectory(prefix="tfxc-test-")
+        self._files = [str(Path(self._folder.name, name)) for name in ("out", "err")]
+        environment = {**os.environ, **variables}
+        given = (self._files, environment, function, arguments)
+        self._process = _CONTEXT.Process(target=_call, args=given)
+        self._process.start()
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self):
+        """Exit code, minus the signal that ended it, or None while it runs."""
+        return self._process.exitcode
+
+    poll = returncode.fget
+
+    def kill(self):
+        """SIGKILL."""
+        self._process.kill()
+
+    def send_signal(self, number):
+        """Any other signal."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout=None):
+        """Its exit code, when it has ended."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
+        return self.returncode
+
+    def communicate(self, timeout=None):
+        """Standard output and standard error, when it has ended."""
+        self.wait(timeout)
+        out, err = (Path(path).read_text() if os.path.exists(path) else "" for path in self._files)
+        return out, err
+
+
+def _call(files, environment, function, arguments):
+    """What a started process does."""
+    gc.freeze()  # what the server has imported stays: a collection need not look at it
+    for descriptor, path in enumerate(files, 1):
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(opened, descriptor)
+        os.close(opened)
+    sys.stdout, sys.stderr = (os.fdopen(d, "w", buffering=1, closefd=False) for d in (1, 2))
+    os.environ.clear()
+    os.environ.update(environment)
+    function(*arguments)
+
+
+def finish(*processes):
+    """Waits for all and returns their output; a worker whose partner died would wait for ever."""
+    outputs = []
+    try:
+        for process in reversed(processes):
+            output, errors = process.communicate(timeout=280)
+            assert process.returncode == 0, (output + (errors or ""))[-3000:]
+            outputs.insert(0, output)
+        return outputs
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def free_addresses(count):
+    """Addresses on this machine that nobody listens at."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("localhost", 0))
+    addresses = [f"localhost:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    return addresses
+
+
+def two_workers(function, *arguments):
+    """Two processes that call a function with their index and arguments, as one cluster."""
+    workers = free_addresses(2)
+    started = []
+    for index in range(2):
+        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        started.append(Started(function, index, *arguments, TF_CONFIG=json.dumps(task)))
+    return started
