@@ -41,7 +41,7 @@ class Pifa:
         """
         if labels.shape[0] != features.shape[0]:
             raise DataError(
-                f"one row of features per label ({labels.shape[0]:,}) expected, "
+                f"one row of features per row of labels ({labels.shape[0]:,}) expected, "
                 f"found {features.shape[0]:,}",
                 fix="give both matrices of the same examples",
             )
