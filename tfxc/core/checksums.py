@@ -6,7 +6,9 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.files import write_json
@@ -23,7 +25,9 @@ class Unrecorded(DataError):
     """A folder without ``checksums.json``."""
 
 
-def record(folder, names=None, known=None):
+def record(
+    folder: str | Path, names: Sequence[str] | set[str] | None = None, known: Any = None
+) -> None:
     """Writes ``checksums.json``.
 
     Args:
@@ -47,7 +51,7 @@ def record(folder, names=None, known=None):
     write_json(folder / FILE, content, indent=1)
 
 
-def add(folder, name):
+def add(folder: str | Path, name: str) -> None:
     """Adds a file to ``checksums.json``, which is made where there is none.
 
     Raises:
@@ -63,7 +67,7 @@ def add(folder, name):
     record(folder, [name], known)
 
 
-def entries_of(folder, fix):
+def entries_of(folder: str | Path, fix: str) -> dict[str, dict[str, Any]]:
     """What ``record`` wrote down, ``{name: {"bytes", "sha256"}}``.
 
     Args:
@@ -93,7 +97,9 @@ def entries_of(folder, fix):
     return content["files"]
 
 
-def check(folder, fix, *, whole=False, elsewhere=()):
+def check(
+    folder: str | Path, fix: str, *, whole: bool = False, elsewhere: set[str] | tuple = ()
+) -> None:
     """Compares the files of a folder with what was recorded.
 
     All sizes are compared, and the SHA-256 of the smallest files up to 256 MB in all.
@@ -122,7 +128,7 @@ def check(folder, fix, *, whole=False, elsewhere=()):
             progress.advance(1)
 
 
-def check_file(folder, name, fix):
+def check_file(folder: str | Path, name: str, fix: str) -> None:
     """Compares one file with what was recorded; nothing is done where it was not recorded.
 
     Raises:
@@ -137,12 +143,12 @@ def check_file(folder, name, fix):
         _check_content(Path(folder) / name, entry, fix)
 
 
-def identity(folder, fix):
+def identity(folder: str | Path, fix: str) -> str:
     """SHA-256 of everything that was recorded of a folder: another one for other files."""
     return _digest(entries_of(folder, fix))
 
 
-def of_files(folder, paths):
+def of_files(folder: Any, paths: Any) -> str:
     """SHA-256 of several files and their names relative to ``folder``, whatever their order."""
     lines = sorted(f"{path.relative_to(folder).as_posix()} {checksum(path)}\n" for path in paths)
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

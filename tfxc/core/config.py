@@ -8,7 +8,9 @@ import contextlib
 import json
 import math
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pydantic
 
@@ -34,7 +36,7 @@ __all__ = [
 _METHOD_SECTIONS = {"encoder", "head", "objective", "recipe", "optimizer", "schedule"}
 
 
-def load_config(path, overrides=()):
+def load_config(path: str | Path, overrides: Sequence = ()) -> Config:
     """Reads a config file.
 
     Args:
@@ -54,7 +56,7 @@ def load_config(path, overrides=()):
     return parse_config(tree, where=str(path))
 
 
-def parse_config(tree, where="config"):
+def parse_config(tree: Mapping[str, Any], where: str = "config") -> Config:
     """Validates a nested dict as a ``Config``; errors name the key and the nearest known one."""
     _refuse_unwritable(tree, "", where)
     _check_paths(tree, where)
@@ -121,7 +123,7 @@ def _neighbours(path):
     return f"configs there: {', '.join(found)}" if found else "check the path"
 
 
-def merge(base, change):
+def merge(base: Any, change: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with ``change`` laid over it, dict by dict.
 
     A method section whose ``name`` changes is replaced as a whole: the arguments of another

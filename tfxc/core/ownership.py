@@ -11,7 +11,9 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tfxc.core.errors import UserError
 from tfxc.core.files import (
@@ -31,7 +33,9 @@ _REMOVED = ".removed-"
 
 
 @contextlib.contextmanager
-def atomic_folder(path, holds, names=None):
+def atomic_folder(
+    path: str | Path, holds: str, names: tuple[str, ...] | None = None
+) -> Iterator[Any]:
     """Yields a temporary neighbour folder that becomes ``path`` on success.
 
     An existing ``path`` is replaced only once the new one is complete, and only if it is empty or
@@ -92,7 +96,7 @@ def _swap_in(scratch, path):
             shutil.rmtree(old, ignore_errors=True)
 
 
-def mark(folder, holds, names):
+def mark(folder: str | Path, holds: str, names: tuple[str, ...]) -> None:
     """Writes the marker of a folder.
 
     Args:
@@ -109,7 +113,7 @@ def _marker_text(holds, names):
     return json.dumps(marker, indent=2) + "\n"
 
 
-def check_kind(folder, holds):
+def check_kind(folder: str | Path, holds: str) -> list[str]:
     """Refuses a folder that tfxc has not written, or that is something else.
 
     A folder that is empty, or not there, is fine; locks of folders in it do not count.
@@ -144,13 +148,13 @@ def _known(marker):
     return [*names, *(SCRATCH.format(name) for name in names), _REMOVED + "*"]
 
 
-def is_kind(folder, holds):
+def is_kind(folder: str | Path, holds: str) -> bool:
     """Whether a folder has the marker of what it is to hold."""
     marker = _marker(folder)
     return marker is not None and marker["holds"] == holds
 
 
-def check_own(folder, holds):
+def check_own(folder: str | Path, holds: str) -> None:
     """Refuses to remove a folder that tfxc has not written, or that something was put into.
 
     Args:
@@ -182,7 +186,7 @@ def _foreign(folder):
     return found
 
 
-def lock_of(folder):
+def lock_of(folder: str | Path) -> Path:
     """The lock file of a folder, next to it: there only while a process writes to the folder."""
     path = Path(os.path.realpath(folder))
     if not path.name:
@@ -214,7 +218,7 @@ def _locked_folder(folder):
         yield
 
 
-def empty_own(folder, holds, keep=()):
+def empty_own(folder: str | Path, holds: str, keep: Any = ()) -> None:
     """Removes what tfxc has written into a folder; the folder stays, and locks of folders in it.
 
     Everything is first moved aside together, so that a process killed here leaves no half of it.

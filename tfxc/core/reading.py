@@ -12,7 +12,11 @@ import tarfile
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from tfxc.core.errors import DataError, MachineError, UserError
 
@@ -29,7 +33,9 @@ _DAMAGED_ARCHIVE = (
 )  # fmt: skip
 
 
-def existing_file(path, *, fix="check the path", error=DataError):
+def existing_file(
+    path: str | Path, *, fix: str = "check the path", error: type = DataError
+) -> Path:
     """``path`` as a ``Path``, which has to lead to a regular file (a pipe would wait for ever).
 
     Args:
@@ -50,7 +56,9 @@ def existing_file(path, *, fix="check the path", error=DataError):
 
 
 @contextlib.contextmanager
-def read_errors(path, *, fix="check the path", error=DataError):
+def read_errors(
+    path: str | Path, *, fix: str = "check the path", error: type = DataError
+) -> Iterator[Any]:
     """Turns what reading and parsing a file raises into one clear line.
 
     Args:
@@ -79,7 +87,7 @@ def read_errors(path, *, fix="check the path", error=DataError):
 
 
 @contextlib.contextmanager
-def archive_errors(path):
+def archive_errors(path: str | Path) -> Iterator[Any]:
     """Turns what a damaged ``.gz``, ``.xz``, ``.npz`` or ``.tar`` raises into a DataError.
 
     Other errors pass: what is in the archive is its reader's to judge.
@@ -97,7 +105,7 @@ def archive_errors(path):
             raise
 
 
-def damaged_archive(path, reason):
+def damaged_archive(path: str | Path, reason: str) -> DataError:
     """The DataError of a damaged archive or compressed file."""
     return DataError(
         f"the compressed file is truncated or damaged ({reason})",
@@ -106,7 +114,7 @@ def damaged_archive(path, reason):
     )
 
 
-def read_text(path, *, fix="check the path", error=DataError):
+def read_text(path: str | Path, *, fix: str = "check the path", error: type = DataError) -> str:
     """The content of a file in UTF-8.
 
     Args:
@@ -119,7 +127,9 @@ def read_text(path, *, fix="check the path", error=DataError):
         return existing_file(path, fix=fix, error=error).read_text(encoding="utf-8")
 
 
-def read_json(path, *, fix="check the path", error=DataError, kind=dict):
+def read_json(
+    path: str | Path, *, fix: str = "check the path", error: type = DataError, kind: Any = dict
+) -> Any:
     """The value in a JSON file.
 
     Args:
@@ -138,7 +148,9 @@ def read_json(path, *, fix="check the path", error=DataError, kind=dict):
         return value
 
 
-def read_json_lines(path, *, fix="check the path", error=DataError):
+def read_json_lines(
+    path: str | Path, *, fix: str = "check the path", error: type = DataError
+) -> list[dict[str, Any]]:
     """Objects of a file with one on each line; a last line that a kill cut short is left out.
 
     Args:
@@ -164,7 +176,9 @@ def read_json_lines(path, *, fix="check the path", error=DataError):
     return found
 
 
-def read_array(path, *, fix="check the path", error=DataError, mapped=False):
+def read_array(
+    path: str | Path, *, fix: str = "check the path", error: type = DataError, mapped: bool = False
+) -> np.ndarray:
     """The array of an ``.npy`` file; Python objects are refused.
 
     Args:
@@ -198,7 +212,7 @@ def _unreadable(path, problem):
     )
 
 
-def checksum(path):
+def checksum(path: str | Path) -> str:
     """SHA-256 of a file as a hexadecimal string, read in blocks.
 
     Raises:

@@ -1,11 +1,12 @@
 """How many threads work."""
 
 import os
+from typing import Any
 
 from tfxc.core.errors import ConfigError
 
 
-def thread_count(threads=None):
+def thread_count(threads: Any = None) -> int:
     """``threads``, or for None the cores this process may use.
 
     Raises:

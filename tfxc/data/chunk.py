@@ -25,5 +25,5 @@ class Chunk:
     images: np.ndarray | list | None = None
     names: list | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)

@@ -107,9 +107,17 @@ class Lists(Column):
     """
 
     def __init__(
-        self, bounds, ids, field, counts, *, values=None, values_field=None, what="feature",
-        limit="num_features",
-    ):  # fmt: skip
+        self,
+        bounds: str,
+        ids: str,
+        field: str,
+        counts: str,
+        *,
+        values: str | None = None,
+        values_field: Any = None,
+        what: str = "feature",
+        limit: str | None = "num_features",
+    ) -> None:
         self.bounds, self.values, self.what, self.limit = bounds, ids, what, limit
         self.types = {bounds: np.int64, ids: np.int32}
         self.fields, self._of_fields = {field: "int64"}, {ids: field}
@@ -119,13 +127,13 @@ class Lists(Column):
             self.fields[values_field] = "float32"
             self._of_fields[values] = values_field
 
-    def count(self, arrays):
+    def count(self, arrays: Any) -> int:
         return len(arrays[self.bounds]) - 1
 
-    def slice(self, arrays, start, stop):
+    def slice(self, arrays: Any, start: int, stop: int) -> dict[str, np.ndarray]:
         return self._named(slice_lists(arrays[self.bounds], start, stop, *self._lists(arrays)))
 
-    def select(self, arrays, row_numbers):
+    def select(self, arrays: Any, row_numbers: Any) -> dict[str, np.ndarray]:
         return self._named(gather_lists(arrays[self.bounds], row_numbers, *self._lists(arrays)))
 
     def _lists(self, arrays):
@@ -134,11 +142,13 @@ class Lists(Column):
     def _named(self, arrays):
         return dict(zip(self.types, arrays, strict=True))
 
-    def empty(self, num_rows, num_values, sizes):
+    def empty(
+        self, num_rows: int, num_values: int, sizes: Mapping[str, Any]
+    ) -> dict[str, np.ndarray]:
         lengths = dict.fromkeys(self.types, num_values) | {self.bounds: num_rows + 1}
         return {name: np.zeros(lengths[name], dtype) for name, dtype in self.types.items()}
 
-    def fill(self, target, row, value, arrays):
+    def fill(self, target: Any, row: int, value: int, arrays: Any) -> int:
         bounds, end = arrays[self.bounds], value + arrays[self.values].size
         target[self.bounds][row + 1 : row + len(bounds)] = bounds[1:] + value
         for name in self.types:
@@ -146,13 +156,15 @@ class Lists(Column):
                 target[name][value:end] = arrays[name]
         return end
 
-    def record(self, arrays):
+    def record(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {field: arrays[name] for name, field in self._of_fields.items()}
 
-    def lengths(self, arrays):
+    def lengths(self, arrays: Any) -> dict[str, np.ndarray]:
         return {field: np.diff(arrays[self.bounds]) for field in self.counts.values()}
 
-    def read(self, fields, num_rows, sizes):
+    def read(
+        self, fields: Mapping[str, np.ndarray], num_rows: int | None, sizes: Any
+    ) -> dict[str, np.ndarray]:
         (counts_field,) = self.counts.values()
         counts = fields.get(counts_field, _NO_VALUES)
         found = {name: fields.get(field, _NO_VALUES) for name, field in self._of_fields.items()}
@@ -162,7 +174,7 @@ class Lists(Column):
         _check_ids(found[self.values], sizes.get(self.limit), self.what)
         return {self.bounds: bounds_of(counts), **found}
 
-    def width(self, arrays):
+    def width(self, arrays: Mapping[str, np.ndarray]) -> int:
         return int(arrays[self.values].max(initial=-1)) + 1
 
 
@@ -177,35 +189,49 @@ class Vectors(Column):
     dtype: type = np.float32
     storage, expected = "float32", "dense vectors of {} values"
 
-    def __init__(self, array, field):
+    def __init__(self, array: str, field: str) -> None:
         self.values, self.field = array, field
         self.types, self.fields, self.counts = {array: self.dtype}, {field: self.storage}, {}
 
-    def count(self, arrays):
+    def count(self, arrays: Mapping[str, np.ndarray]) -> int:
         return len(arrays[self.values])
 
-    def slice(self, arrays, start, stop):
+    def slice(
+        self, arrays: Mapping[str, np.ndarray], start: int, stop: int
+    ) -> dict[str, np.ndarray]:
         return {self.values: arrays[self.values][start:stop]}
 
-    def select(self, arrays, row_numbers):
+    def select(
+        self, arrays: Mapping[str, np.ndarray], row_numbers: np.ndarray
+    ) -> dict[str, np.ndarray]:
         return {self.values: arrays[self.values][row_numbers]}
 
-    def shape(self, sizes):
+    def shape(self, sizes: Mapping[str, Any]) -> tuple[int, ...]:
         """Shape of an entry."""
         return (sizes["num_features"],)
 
-    def empty(self, num_rows, num_values, sizes):
+    def empty(
+        self, num_rows: int, num_values: int, sizes: Mapping[str, Any]
+    ) -> dict[str, np.ndarray]:
         return {self.values: np.zeros((num_rows, *self.shape(sizes)), self.dtype)}
 
-    def fill(self, target, row, value, arrays):
+    def fill(
+        self,
+        target: Mapping[str, np.ndarray],
+        row: int,
+        value: int,
+        arrays: Mapping[str, np.ndarray],
+    ) -> int:
         entries = arrays[self.values]
         target[self.values][row : row + len(entries)] = entries
         return value + entries.size
 
-    def record(self, arrays):
+    def record(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {self.field: arrays[self.values].ravel()}
 
-    def read(self, fields, num_rows, sizes):
+    def read(
+        self, fields: Mapping[str, np.ndarray], num_rows: Any, sizes: Mapping[str, Any]
+    ) -> dict[str, np.ndarray]:
         shape, values = self.shape(sizes), self._flat(fields.get(self.field, _NO_VALUES))
         lengths = " x ".join(map(str, shape))
         _check(len(values) == num_rows * int(np.prod(shape)), self.expected.format(lengths))
@@ -214,7 +240,7 @@ class Vectors(Column):
     def _flat(self, values):
         return values
 
-    def width(self, arrays):
+    def width(self, arrays: Mapping[str, np.ndarray]) -> Any:
         return int(np.prod(arrays[self.values].shape[1:]))
 
 
@@ -224,11 +250,11 @@ class Pixels(Vectors):
     dtype, storage = np.uint8, "string"
     expected = "images of {} pixels"
 
-    def shape(self, sizes):
+    def shape(self, sizes: Mapping[str, Any]) -> tuple[int, ...]:
         """Shape of an image."""
         return tuple(sizes["image_shape"])
 
-    def record(self, arrays):
+    def record(self, arrays: Mapping[str, np.ndarray]) -> dict[str, list[bytes]]:
         return {self.field: [arrays[self.values].tobytes()]}
 
     def _flat(self, values):
@@ -244,12 +270,12 @@ class Files(Lists):
         what: a file's name in messages.
     """
 
-    def __init__(self, bounds, content, field, what):
+    def __init__(self, bounds: str, content: str, field: str, what: str) -> None:
         self.bounds, self.values, self.field, self.what = bounds, content, field, what
         self.types = {bounds: np.int64, content: np.uint8}
         self.fields, self.counts = {field: "string"}, {}
 
-    def files(self, arrays):
+    def files(self, arrays: Any) -> np.ndarray:
         """The files, object (n,) of ``bytes``."""
         bounds, content = arrays[self.bounds].tolist(), arrays[self.values]
         files = np.empty(len(bounds) - 1, object)
@@ -258,15 +284,17 @@ class Files(Lists):
             files[row] = content[bounds[row] : bounds[row + 1]].tobytes()
         return files
 
-    def record(self, arrays):
+    def record(self, arrays: Mapping[str, np.ndarray]) -> dict[str, list[bytes]]:
         return {self.field: self.files(arrays).tolist()}
 
-    def read(self, fields, num_rows, sizes):
+    def read(
+        self, fields: Mapping[str, np.ndarray], num_rows: Any, sizes: Mapping[str, Any]
+    ) -> dict[str, np.ndarray]:
         found = joined_files(fields.get(self.field, np.zeros(0, object)).tolist())
         _check(len(found["indptr"]) == num_rows + 1, f"one {self.what} per example")
         return {self.bounds: found["indptr"], self.values: found["content"]}
 
-    def width(self, arrays):
+    def width(self, arrays: Mapping[str, np.ndarray]) -> Any:
         """0: that is not known."""
         return 0
 

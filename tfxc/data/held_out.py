@@ -3,6 +3,8 @@
 import array
 import dataclasses
 import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -18,7 +20,7 @@ _STREAM = 7  # of random numbers: not that of the shuffle or of the folds
 _FIELDS = tuple(field.name for field in dataclasses.fields(Chunk))
 
 
-def open_split(settings, split):
+def open_split(settings: Any, split: str) -> Any:
     """The reader of one split.
 
     With ``dev_share`` the training split is the training file without the examples that make the
@@ -55,7 +57,9 @@ def open_split(settings, split):
     return Portion(reader, chosen if split == "dev" else ~chosen)
 
 
-def held_out_examples(label_lists, share, seed):
+def held_out_examples(
+    label_lists: Iterable | Sequence[list[int]], share: Any, seed: int
+) -> np.ndarray:
     """Which examples make the dev split: of each label the same share, as far as possible.
 
     Examples with several labels go by the rarest of them. The first example of each label by that
@@ -106,14 +110,14 @@ class Portion:
         chosen: bool, which of its examples belong to the part.
     """
 
-    def __init__(self, reader, chosen):
+    def __init__(self, reader: Any, chosen: np.ndarray) -> None:
         self._reader, self._chosen = reader, chosen
         self.num_examples = int(np.count_nonzero(chosen))
 
     def __getattr__(self, name):
         return getattr(self._reader, name)
 
-    def chunks(self, size=4096):
+    def chunks(self, size: int = 4096) -> Iterator[Any]:
         """Yields the part's examples as ``Chunk``s of ``size`` examples, the last smaller."""
         waiting, count, first = [], 0, 0
         for chunk in self._reader.chunks(size):
@@ -128,7 +132,7 @@ class Portion:
         if count:
             yield _joined(waiting)
 
-    def label_lists(self, size=4096):
+    def label_lists(self, size: int = 4096) -> Iterator[Any]:
         """Yields the labels of the part's examples, lists as in ``Chunk.labels``."""
         first = 0
         for labels in self._reader.label_lists(size):

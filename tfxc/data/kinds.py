@@ -13,8 +13,8 @@ TensorFlow is imported by the methods that need it: whoever reads rows does with
 """
 
 import abc
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -24,6 +24,9 @@ from tfxc.data.columns import Arrays, Column, Files, Lists, Pixels, Sizes, Vecto
 from tfxc.data.lists import joined_files, pad_tokens
 from tfxc.data.parsing import typed_lines
 from tfxc.ops.csr import bounds_of
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class Tensor(NamedTuple):
@@ -54,7 +57,7 @@ class Tensor(NamedTuple):
         known = {"batch": batch, "batch + 1": None if batch is None else batch + 1}
         return [axis if isinstance(axis, int) else known.get(axis) for axis in self.axes]
 
-    def spec(self, batch: int | None = None):
+    def spec(self, batch: int | None = None) -> Any:
         """The ``tf.TensorSpec`` for so many examples; None leaves their number open."""
         import tensorflow as tf
 
@@ -113,13 +116,15 @@ class Text(Input):
     name, description, prompt, chunk_field = "text", "texts", "a text", "texts"
     inputs = ("text",)
 
-    def tensors(self, sizes):
+    def tensors(self, sizes: Mapping[str, Any]) -> "tuple[Tensor]":
         return (Tensor("text", "string", ("batch",), ["some text"]),)
 
-    def typed(self, lines, places, num_features=None):
+    def typed(
+        self, lines: Any, places: Sequence[str], num_features: int | None = None
+    ) -> dict[str, list[str]]:
         return {"texts": lines}
 
-    def given(self, chunk):
+    def given(self, chunk: Chunk) -> dict[str, np.ndarray] | None:
         return None if chunk.texts is None else {"text": np.array(chunk.texts, object)}
 
 
@@ -231,7 +236,7 @@ class FeatureKind(Input):
         """
         return tensors
 
-    def given(self, chunk):
+    def given(self, chunk: Chunk) -> dict[str, np.ndarray] | None:
         features = getattr(chunk, self.chunk_field)
         if features is None or (self.is_matrix and kind_of_matrix(features) is not self):
             return None
@@ -285,17 +290,19 @@ class Sparse(FeatureKind):
     )  # fmt: skip
     inputs, encoder, is_matrix = ("ids", "weights", "row_splits"), "bag_mlp", True
 
-    def describe(self, sizes):
+    def describe(self, sizes: Mapping[str, Any]) -> str:
         return f"{sizes['num_features']:,} features (sparse)"
 
-    def tensors(self, sizes):
+    def tensors(self, sizes: Mapping[str, Any]) -> "tuple[Tensor, ...]":
         return (
             Tensor("ids", "int32", ("nnz",), [0, 7]),
             Tensor("weights", "float32", ("nnz",), [1.0, 0.5]),
             Tensor("row_splits", "int64", ("batch + 1",), [0, 2]),
         )
 
-    def typed(self, lines, places, num_features=None):
+    def typed(
+        self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
+    ) -> dict[str, scipy.sparse.csr_matrix]:
         return {"features": typed_lines.bags_of_lines(lines, places, num_features)}
 
     def _arrays_of(self, features):
@@ -304,30 +311,34 @@ class Sparse(FeatureKind):
             features.sum_duplicates()
         return {"indptr": features.indptr, "indices": features.indices, "values": features.data}
 
-    def tensors_of(self, arrays):
+    def tensors_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         ids, weights, row_splits = (arrays[name] for name in ("indices", "values", "indptr"))
         return {"ids": ids, "weights": weights, "row_splits": row_splits}
 
-    def matrix(self, features, num_features):
+    def matrix(
+        self, features: "Mapping[str, Any] | np.ndarray | tf.Tensor", num_features: int
+    ) -> scipy.sparse.csr_matrix:
         parts = (features["weights"], features["ids"], features["row_splits"])
         shape = (len(features["row_splits"]) - 1, num_features)
         return scipy.sparse.csr_matrix(parts, shape, dtype=np.float32)
 
-    def width(self, features):
+    def width(self, features: scipy.sparse.csr_matrix) -> int:
         """Width of a CSR matrix as far as it is used."""
         return int(features.indices.max(initial=-1)) + 1
 
-    def fits(self, width, num_features):
+    def fits(self, width: int, num_features: int) -> bool:
         """Whether features of a width belong into a space of ``num_features``."""
         return width <= num_features
 
-    def unit_rows(self, tensors):
+    def unit_rows(self, tensors: "Mapping[str, tf.Tensor]") -> "dict[str, tf.Tensor]":
         from tfxc.ops.sparse import unit_rows
 
         weights = unit_rows(tensors["weights"], tensors["row_splits"])
         return {**tensors, "weights": weights}
 
-    def example(self, sizes, count=2, draw=None):
+    def example(
+        self, sizes: Mapping[str, Any], count: int = 2, draw: np.random.Generator | None = None
+    ) -> dict[str, np.ndarray]:
         draw, num_features = draw or np.random.default_rng(0), sizes["num_features"]
         width = min(20, num_features)
         ids = [np.sort(draw.choice(num_features, width, replace=False)) for _ in range(count)]
@@ -345,40 +356,46 @@ class Dense(FeatureKind):
     columns = (Vectors("matrix", "input_vals"),)
     inputs, encoder, is_matrix = ("features",), "precomputed", True
 
-    def describe(self, sizes):
+    def describe(self, sizes: Mapping[str, Any]) -> str:
         return f"{sizes['num_features']:,} features (dense)"
 
-    def tensors(self, sizes):
+    def tensors(self, sizes: Mapping[str, Any]) -> "tuple[Tensor]":
         return (Tensor("features", "float32", ("batch", sizes["num_features"])),)
 
-    def typed(self, lines, places, num_features=None):
+    def typed(
+        self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
+    ) -> dict[str, np.ndarray]:
         return {"features": typed_lines.vectors_of_lines(lines, places, num_features)}
 
     def _arrays_of(self, features):
         return {"matrix": features}
 
-    def tensors_of(self, arrays):
+    def tensors_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {"features": arrays["matrix"]}
 
-    def matrix(self, features, num_features):
+    def matrix(
+        self, features: "Mapping[str, Any] | np.ndarray | tf.Tensor", num_features: int
+    ) -> np.ndarray:
         return np.asarray(features, np.float32)
 
-    def width(self, features):
+    def width(self, features: np.ndarray) -> int:
         """Width of a matrix."""
         return features.shape[1]
 
-    def fits(self, width, num_features):
+    def fits(self, width: int, num_features: int) -> bool:
         """Whether features of a width belong into a space of ``num_features``."""
         return width == num_features
 
-    def unit_rows(self, tensors):
+    def unit_rows(self, tensors: "Mapping[str, tf.Tensor]") -> "dict[str, tf.Tensor]":
         import tensorflow as tf
 
         # As sklearn's normalize: a row of zeros stays one.
         norms = tf.norm(tensors["features"], axis=1, keepdims=True)
         return {"features": tf.math.divide_no_nan(tensors["features"], norms)}
 
-    def example(self, sizes, count=2, draw=None):
+    def example(
+        self, sizes: Mapping[str, Any], count: int = 2, draw: np.random.Generator | None = None
+    ) -> dict[str, np.ndarray]:
         draw = draw or np.random.default_rng(0)
         return {"matrix": draw.normal(size=(count, sizes["num_features"])).astype(np.float32)}
 
@@ -391,23 +408,25 @@ class Tokens(FeatureKind):
     columns = (Lists("indptr", "tokens", "input_idxs", "input_counts", what="token"),)
     inputs, encoder = ("tokens",), "textcnn"
 
-    def describe(self, sizes):
+    def describe(self, sizes: Mapping[str, Any]) -> str:
         return f"texts of {sizes['num_features']:,} different tokens"
 
-    def tensors(self, sizes):
+    def tensors(self, sizes: Mapping[str, Any]) -> "tuple[Tensor]":
         padded = ", padded with 0"
         return (Tensor("tokens", "int32", ("batch", "length"), [[1, 1, 0]], padded),)
 
     def _arrays_of(self, features):
         return {"indptr": features.indptr, "tokens": features.tokens}
 
-    def tensors_of(self, arrays):
+    def tensors_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {"tokens": pad_tokens(arrays["indptr"], arrays["tokens"])}
 
-    def model_arguments(self, data_dependent):
+    def model_arguments(self, data_dependent: Mapping[str, Any]) -> dict[str, Any]:
         return {**data_dependent, "vocabulary_size": data_dependent["num_features"]}
 
-    def example(self, sizes, count=2, draw=None):
+    def example(
+        self, sizes: Mapping[str, Any], count: int = 2, draw: np.random.Generator | None = None
+    ) -> dict[str, np.ndarray]:
         draw = draw or np.random.default_rng(0)
         indptr = bounds_of(draw.integers(1, 13, count))
         tokens = draw.integers(1, max(2, sizes["num_features"]), indptr[-1])
@@ -429,33 +448,37 @@ class Joined(FeatureKind):
     )  # fmt: skip
 
     @property
-    def parts(self):
+    def parts(self) -> "dict[str, FeatureKind]":
         return {"tokens": TOKENS, "terms": SPARSE}
 
-    def describe(self, sizes):
+    def describe(self, sizes: Mapping[str, Any]) -> str:
         tokens = TOKENS.describe({"num_features": sizes["vocabulary_size"]})
         return f"{tokens} and {SPARSE.describe(sizes)}"
 
-    def tensors(self, sizes):
+    def tensors(self, sizes: Mapping[str, Any]) -> "tuple[Tensor, ...]":
         return (*SPARSE.tensors(sizes), *TOKENS.tensors(sizes))
 
     def _arrays_of(self, features):
         return _joined(SPARSE.arrays_of(features.terms), TOKENS.arrays_of(features.tokens))
 
-    def tensors_of(self, arrays):
+    def tensors_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         tokens = {"indptr": arrays["token_indptr"], "tokens": arrays["tokens"]}
         return {**SPARSE.tensors_of(arrays), **TOKENS.tensors_of(tokens)}
 
-    def matrix(self, features, num_features):
+    def matrix(
+        self, features: "Mapping[str, Any] | np.ndarray | tf.Tensor", num_features: int
+    ) -> scipy.sparse.csr_matrix:
         """See ``FeatureKind``; that of the terms."""
         return SPARSE.matrix(features, num_features)
 
-    def model_arguments(self, data_dependent):
+    def model_arguments(self, data_dependent: Mapping[str, Any]) -> Any:
         """See ``FeatureKind``; encoders know of text features those that make tokens."""
         texts = data_dependent.get("text_features")
         return {**data_dependent, "text_features": texts["tokens"]} if texts else data_dependent
 
-    def example(self, sizes, count=2, draw=None):
+    def example(
+        self, sizes: Mapping[str, Any], count: int = 2, draw: np.random.Generator | None = None
+    ) -> dict[str, np.ndarray]:
         vocabulary = {"num_features": sizes.get("vocabulary_size") or 2}
         return _joined(
             SPARSE.example(sizes, count, draw), TOKENS.example(vocabulary, count, draw)
@@ -474,22 +497,26 @@ class Image(FeatureKind):
     columns: tuple[Column, ...] = (Pixels("images", "image/raw"),)
     inputs, encoder, is_image = ("images",), "resnet", True
 
-    def describe(self, sizes):
+    def describe(self, sizes: Mapping[str, Any]) -> str:
         return f"images of {' x '.join(map(str, sizes['image_shape']))}"
 
-    def tensors(self, sizes):
+    def tensors(self, sizes: Mapping[str, Any]) -> "tuple[Tensor]":
         return (Tensor("images", "uint8", ("batch", *sizes["image_shape"])),)
 
-    def typed(self, lines, places, num_features=None):
+    def typed(
+        self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
+    ) -> dict[str, list[bytes | str]]:
         return {"images": typed_lines.files_of_lines(lines, places), "names": lines}
 
     def _arrays_of(self, features):
         return {"images": features}
 
-    def tensors_of(self, arrays):
+    def tensors_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {"images": arrays["images"]}
 
-    def example(self, sizes, count=2, draw=None):
+    def example(
+        self, sizes: Mapping[str, Any], count: int = 2, draw: np.random.Generator | None = None
+    ) -> dict[str, np.ndarray]:
         draw = draw or np.random.default_rng(0)
         return {"images": draw.integers(0, 256, (count, *sizes["image_shape"]), np.uint8)}
 
@@ -502,25 +529,29 @@ class Encoded(Image):
     inputs = ("image_bytes",)
 
     @property
-    def decoded(self):
+    def decoded(self) -> "Image":
         return IMAGE
 
-    def tensors(self, sizes):
+    def tensors(self, sizes: Mapping[str, Any]) -> "tuple[Tensor]":
         return (Tensor("image_bytes", "string", ("batch",)),)
 
     def _arrays_of(self, features):
         return joined_files(features)
 
-    def tensors_of(self, arrays):
+    def tensors_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         (files,) = self.columns
         return {"image_bytes": files.files(arrays)}
 
-    def decode(self, features, image_shape):
+    def decode(
+        self, features: Mapping[str, np.ndarray] | np.ndarray, image_shape: tuple[int, ...] | None
+    ) -> np.ndarray:
         from tfxc.data.images.decoding import decode_files
 
         return decode_files(features, image_shape)
 
-    def example(self, sizes, count=2, draw=None):
+    def example(
+        self, sizes: Mapping[str, Any], count: int = 2, draw: np.random.Generator | None = None
+    ) -> dict[str, np.ndarray]:
         """See ``FeatureKind``; PNG files lose nothing."""
         import tensorflow as tf
 

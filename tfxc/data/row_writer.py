@@ -10,7 +10,9 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +20,11 @@ from tfxc.core.errors import DataError, MachineError, UserError
 from tfxc.core.escaping import json_text
 from tfxc.core.files import in_the_way, made_parent, write_errors
 from tfxc.core.locks import NO_LOCKS, is_same, try_lock
+
+if TYPE_CHECKING:
+    from tfxc.core.progress import Progress
+    from tfxc.data.rows import Rows
+
 
 # What a kill -9 or a power cut can cost is the work of this time.
 _SECONDS_BETWEEN_FLUSHES = 20.0
@@ -64,7 +71,15 @@ class RowWriter:
         [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
     """
 
-    def __init__(self, path, *, dtype, computation, num_rows=None, row_shape=None):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        dtype: str | type,
+        computation: Mapping[str, Any] | None,
+        num_rows: int | None = None,
+        row_shape: tuple[int] | None = None,
+    ) -> None:
         self.path, self.dtype = Path(path), np.dtype(dtype)
         self.num_rows = num_rows
         self.row_shape = None if row_shape is None else tuple(row_shape)
@@ -75,7 +90,7 @@ class RowWriter:
         self._waiting, self._waiting_bytes = [], 0
         self._marks, self._count = np.zeros(num_rows or 0, bool), num_rows or 0
 
-    def __enter__(self):
+    def __enter__(self) -> "RowWriter":
         if self.path.is_dir():
             raise in_the_way(self.path, expected="file", found="folder")
         with made_parent(self.path):
@@ -91,7 +106,7 @@ class RowWriter:
                 raise
         return self
 
-    def __exit__(self, error_type, *_):
+    def __exit__(self, error_type: type | None, *_: Any) -> None:
         if error_type is None and self.row_shape is not None and self.done.all():
             self._finish()
         elif self._computation is None or not self.done.any():
@@ -106,15 +121,15 @@ class RowWriter:
                 self._close()
 
     @property
-    def done(self):
+    def done(self) -> np.ndarray:
         """Which rows have been written, bool (rows,)."""
         return self._marks[: self._count]
 
-    def is_done(self, start, stop):
+    def is_done(self, start: int, stop: int) -> bool:
         """Whether the rows ``start`` to ``stop`` are all in place."""
         return stop <= len(self.done) and bool(self.done[start:stop].all())
 
-    def write(self, places, rows):
+    def write(self, places: int | np.ndarray, rows: np.ndarray) -> None:
         """Puts rows in their places.
 
         Args:
@@ -148,7 +163,14 @@ class RowWriter:
         if time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
             self.flush()
 
-    def write_missing(self, rows, places, batch_size, compute, progress):
+    def write_missing(
+        self,
+        rows: "Rows",
+        places: np.ndarray,
+        batch_size: int,
+        compute: Callable[..., Any],
+        progress: "Progress",
+    ) -> None:
         """Computes and writes what is not done of some examples, texts of similar length together.
 
         The same examples are always computed together, so that the bytes do not depend on a stop.
@@ -168,7 +190,7 @@ class RowWriter:
                 self.write(own, compute(rows.take(numbers)["features"], own))
                 progress.advance(len(numbers))
 
-    def flush(self):
+    def flush(self) -> None:
         """Brings the rows, and then the knowledge that they are done, to the disk.
 
         Raises:
@@ -327,11 +349,11 @@ class RemainingChunks:
         firsts: number of the first example of each chunk that was given, to be popped.
     """
 
-    def __init__(self, reader, is_done):
+    def __init__(self, reader: Any, is_done: Callable[..., Any]) -> None:
         self.path, self.firsts = reader.path, collections.deque()
         self._reader, self._is_done = reader, is_done
 
-    def chunks(self, size):
+    def chunks(self, size: int) -> Iterator[Any]:
         """Yields ``Chunk``s of ``size`` examples, the last smaller."""
         first = 0
         for chunk in self._reader.chunks(size):
@@ -342,13 +364,13 @@ class RemainingChunks:
             first = stop
 
 
-def unfinished_files(path):
+def unfinished_files(path: str | Path) -> tuple[Path, Path]:
     """The unfinished file of a ``RowWriter``, and the one that says which rows are in place."""
     path = Path(path)
     return path.with_name(f".{path.name}.unfinished"), path.with_name(f".{path.name}.progress")
 
 
-def read_progress(path):
+def read_progress(path: str | Path) -> tuple:
     """How far a ``RowWriter`` that was stopped has come.
 
     Returns:
@@ -367,7 +389,7 @@ def read_progress(path):
     return description, np.unpackbits(np.frombuffer(bits, np.uint8), count=count).astype(bool)
 
 
-def array_header(shape, dtype):
+def array_header(shape: tuple[int, int], dtype: np.dtype) -> bytes:
     """The bytes that open an ``.npy`` file of that shape and type."""
     stream = io.BytesIO()
     header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}
@@ -375,7 +397,7 @@ def array_header(shape, dtype):
     return stream.getvalue()
 
 
-def reserve(descriptor, size, path):
+def reserve(descriptor: int, size: int, path: str | Path) -> None:
     """Takes the space of a whole file from the disk, so that it cannot be missing later.
 
     Where the file system cannot do that, the free space is compared with the size.

@@ -1,12 +1,16 @@
 """What every encoder shares."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
+import numpy as np
 
 from tfxc.data.kinds import KINDS
 from tfxc.ops.empty_batch import with_one_example
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class Encoder(keras.layers.Layer):
@@ -40,16 +44,18 @@ class Encoder(keras.layers.Layer):
     gates: Any = None
 
     @property
-    def layers_above(self):
+    def layers_above(self) -> dict[int, int]:
         """Number of layers above each weight, by its ``id``; empty where there are no layers."""
         return {}
 
     @property
-    def tables(self):
+    def tables(self) -> "list[tf.Tensor]":
         """Keras variables: the embedding tables, read by ``ops.perturbations.read_rows`` only."""
         return []
 
-    def __call__(self, features, *args, **kwargs):
+    def __call__(
+        self, features: "Mapping[str, tf.Tensor] | tf.Tensor", *args: Any, **kwargs: Any
+    ) -> "tf.Tensor":
         """Encodes one batch, see ``call``; outside of training also one without examples."""
         features = self.own(features)
         symbolic = any(map(keras.utils.is_keras_tensor, keras.tree.flatten(features)))
@@ -59,7 +65,9 @@ class Encoder(keras.layers.Layer):
         vectors = super().__call__(features, *args, **kwargs)
         return vectors if batch is None else vectors[:batch]
 
-    def own(self, features):
+    def own(
+        self, features: "Mapping[str, tf.Tensor] | tf.Tensor"
+    ) -> "dict[str, Any] | np.ndarray | tf.Tensor":
         """The part of joined features that the encoder takes; other features as they are.
 
         Args:
@@ -68,6 +76,8 @@ class Encoder(keras.layers.Layer):
         """
         return KINDS[self.takes].own(features)
 
-    def call(self, features, training=False):
+    def call(
+        self, features: "Mapping[str, tf.Tensor] | tf.Tensor", training: bool = False
+    ) -> "tf.Tensor":
         """Encodes one batch."""
         raise TypeError(f"{type(self).__name__} must define call(features, training)")

@@ -1,5 +1,8 @@
 """Vectors that were computed beforehand."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -29,14 +32,24 @@ class Precomputed(Encoder):
     takes = "dense"
 
     @checked(dropout=SHARE_BELOW_ONE)
-    def __init__(self, num_features, *, unit_norm=False, dropout=0.0, seed=0, **kwargs):
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        unit_norm: bool = False,
+        dropout: float = 0.0,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_features = num_features
         self.unit_norm = unit_norm
         self.dropout = dropout
         self.seed = seed
 
-    def call(self, features, training=False):
+    def call(
+        self, features: Mapping[str, tf.Tensor] | tf.Tensor, training: bool = False
+    ) -> tf.Tensor:
         """Returns the vectors."""
         if isinstance(features, dict):
             raise ValueError(
@@ -46,11 +59,11 @@ class Precomputed(Encoder):
         x = tf.math.l2_normalize(features, axis=-1) if self.unit_norm else features
         return dropout(x, self.dropout, self.seed) if training else x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape | tuple) -> tf.TensorShape | tuple:
         """The input's shape."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("num_features", "unit_norm", "dropout", "seed")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -138,7 +138,9 @@ class RankerModel:
                 fix="take its scores",
             )
 
-    def find_with_loss(self, features, labels, k, probabilities=False):
+    def find_with_loss(
+        self, features: Any, labels: Any, k: Any, probabilities: bool = False
+    ) -> Any:
         """Raises a ``TypeError``: there is no softmax over all labels."""
         raise TypeError(f"{type(self).__name__} has no softmax over all labels")
 

@@ -2,6 +2,10 @@
 
 import difflib
 import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.labels.slices import frequency_slices
@@ -12,16 +16,19 @@ from tfxc.metrics.loss import FullLoss
 from tfxc.metrics.propensity_scored import PropensityScoredNDCG, PropensityScoredPrecision
 from tfxc.metrics.ranking import NDCG, NormalisedPrecision, Precision, Recall
 
+if TYPE_CHECKING:
+    from tfxc.metrics.base import Metric
+
 
 def build_metrics(
-    ks=(1, 3, 5),
-    label_counts=None,
-    num_train_examples=None,
-    propensity="default",
-    slices=None,
-    full_loss=False,
-    classification=None,
-):
+    ks: Any = (1, 3, 5),
+    label_counts: Any = None,
+    num_train_examples: int | None = None,
+    propensity: Any = "default",
+    slices: Any = None,
+    full_loss: bool = False,
+    classification: Any = None,
+) -> "MetricSuite":
     """The metrics that the given facts allow.
 
     Always P, normalised P, R and nDCG at each k. With ``label_counts`` also label coverage and R
@@ -87,7 +94,7 @@ class MetricSuite:
         ConfigError: two metrics report the same name.
     """
 
-    def __init__(self, metrics):
+    def __init__(self, metrics: "Sequence[Metric]") -> None:
         self.metrics = tuple(metrics)
         self.names = tuple(name for metric in self.metrics for name in metric.names)
         twice = {name for name in self.names if self.names.count(name) > 1}
@@ -97,22 +104,30 @@ class MetricSuite:
         self.num_examples = 0
 
     @property
-    def decision(self):
+    def decision(self) -> Decision:
         """The ``Decision`` of its ``Classification``; the best label alone without one."""
         found = (m.decision for m in self.metrics if isinstance(m, Classification))
         return next(found, Decision())
 
-    def settings(self):
+    def settings(self) -> tuple:
         return tuple(metric.settings() for metric in self.metrics)
 
-    def update(self, ids, scores, labels, losses=None):
+    def update(
+        self, ids: np.ndarray, scores: np.ndarray, labels: np.ndarray, losses: Any = None
+    ) -> None:
         """Counts one batch; arrays and errors as of ``Metric.update``."""
         batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
         for metric in self.metrics:
             metric.update_ranked(batch)
         self.num_examples += len(batch)
 
-    def per_example(self, ids, scores, labels, losses=None):
+    def per_example(
+        self,
+        ids: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        losses: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
         """``{name: float64 (batch,)}`` of the metrics that are means over examples.
 
         NaN marks an example that the metric leaves out; errors as of ``Metric.update``.
@@ -120,7 +135,7 @@ class MetricSuite:
         batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
         return _join(metric.per_example_ranked(batch) for metric in self.metrics)
 
-    def merge(self, other):
+    def merge(self, other: Any) -> None:
         """Adds what ``other``, a suite built alike, has counted.
 
         Raises:
@@ -135,30 +150,30 @@ class MetricSuite:
             mine.merge(theirs)
         self.num_examples += other.num_examples
 
-    def reset(self):
+    def reset(self) -> None:
         """Forgets all examples."""
         for metric in self.metrics:
             metric.reset()
         self.num_examples = 0
 
-    def result(self):
+    def result(self) -> dict[str, float]:
         """``{name: value}``, ordered as ``names``; 0.0 where ``support()`` is 0."""
         return _join(metric.result() for metric in self.metrics)
 
-    def known_values(self):
+    def known_values(self) -> dict[str, float]:
         """As ``result``, with None where ``support()`` is 0."""
         support = self.support()
         return {name: v if support[name] else None for name, v in self.result().items()}
 
-    def support(self):
+    def support(self) -> dict[str, int]:
         """``{name: number of examples or labels the value is an average over}``."""
         return _join(metric.support() for metric in self.metrics)
 
-    def counts(self):
+    def counts(self) -> dict[str, int]:
         """Number of examples, of those left out, and of what else is to be reported."""
         return {"examples": self.num_examples} | _join(m.counts() for m in self.metrics)
 
-    def best_is_larger(self, name):
+    def best_is_larger(self, name: str) -> bool:
         """Whether a larger value is a better one; False for ``loss`` and names ending in it.
 
         Raises:
@@ -176,7 +191,7 @@ class MetricSuite:
             fix=f"write {spelled[near[0]]!r}" if near else "choose one of these",
         )
 
-    def table(self):
+    def table(self) -> str:
         """The result as text: percentages, one row per metric and one column per cut-off.
 
         A value with nothing to average over is shown as a dash. What is no percentage has a line

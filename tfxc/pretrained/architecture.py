@@ -1,6 +1,7 @@
 """Shapes of the pretrained networks, read from ``config.json``."""
 
 import dataclasses
+from typing import Any
 
 from tfxc.core.errors import ConfigError
 from tfxc.pretrained.folder import read_hub_config
@@ -84,17 +85,17 @@ class Architecture:
     head_dim: int = 0
 
     @property
-    def head_width(self):
+    def head_width(self) -> int:
         """Width of a head."""
         return self.head_dim or self.hidden_dim // self.num_heads
 
-    def heads_wide(self, number):
+    def heads_wide(self, number: int) -> int:
         """Width of all heads of layer ``number`` together."""
         heads = self.num_heads if isinstance(self.num_heads, int) else self.num_heads[number]
         return heads * self.head_width
 
 
-def read_architecture(folder):
+def read_architecture(folder: Any) -> "Architecture":
     """``Architecture`` of a model's folder.
 
     Raises:

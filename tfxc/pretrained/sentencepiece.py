@@ -2,13 +2,15 @@
 
 import base64
 import struct
+from pathlib import Path
+from typing import Any
 
 from tfxc.core.errors import ConfigError
 
 _NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3
 
 
-def read_pieces(model, where):
+def read_pieces(model: bytes, where: str | Path) -> tuple[list[str], int]:
     """Pieces of a model by its ids, and the id of the unknown piece.
 
     Raises:
@@ -34,7 +36,7 @@ def read_pieces(model, where):
     return pieces, unknown
 
 
-def model_of_pieces(content, where):
+def model_of_pieces(content: Any, where: str | Path) -> bytes:
     """A SentencePiece model (bytes) of the pieces and scores of a tokenizer.json.
 
     Args:

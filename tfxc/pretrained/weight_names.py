@@ -1,5 +1,7 @@
 """Names of the weights in the folders of pretrained models, by family."""
 
+from typing import Any
+
 WORDS = "embeddings.word_embeddings.weight"
 
 # Parts of a layer: ours -> theirs, behind the layer's own prefix.
@@ -47,7 +49,7 @@ _LAYERS = {
 }
 
 
-def layer_parts(family):
+def layer_parts(family: str) -> Any:
     """Parts of a layer, ``{ours: theirs}``; several of theirs stand side by side in ours.
 
     Example:
@@ -57,7 +59,7 @@ def layer_parts(family):
     return _PARTS.get(family, _BERT)
 
 
-def layer_prefix(family, number):
+def layer_prefix(family: str, number: int) -> str:
     """What the names of layer ``number`` begin with.
 
     Example:

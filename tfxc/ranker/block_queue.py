@@ -2,7 +2,11 @@
 
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from tfxc.core.progress import Progress
+    from tfxc.ranker.store import LayerWriter
 
 
 class Plan(NamedTuple):
@@ -22,7 +26,7 @@ class Plan(NamedTuple):
     budget: int | None = None
     needs: list | None = None
 
-    def admits(self, block, waiting):
+    def admits(self, block: int, waiting: Any) -> bool:
         """Whether a block may start while others, (future, number), are not yet written."""
         if self.budget is None or not waiting:
             return True
@@ -35,7 +39,7 @@ def _held(work):
     return sum(part.nbytes for part in work.result()[:4])
 
 
-def write_blocks(work, writer, plan, progress):
+def write_blocks(work: Any, writer: "LayerWriter", plan: "Plan", progress: "Progress") -> None:
     """Solves the blocks of a layer that are missing, and writes them in their order.
 
     A block is started when all that may be in memory with it keeps to the plan's budget: blocks

@@ -5,6 +5,9 @@ The ways and their values are those of PECOS's ensembles, used for the published
 list never counts more there than a listed one, whatever the scores' sign.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import scipy.sparse
 
@@ -14,7 +17,9 @@ from tfxc.core.errors import ConfigError, DataError
 METHODS = ("average", "rank_average", "sigmoid_average", "softmax_average", "round_robin")
 
 
-def combine(predictions, method="average", k=None):
+def combine(
+    predictions: Sequence[Any], method: str = "average", k: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Ensemble of top-k lists.
 
     Args:
@@ -65,7 +70,7 @@ def combine(predictions, method="average", k=None):
     return _best(keys // num_labels, keys % num_labels, scores, listed, examples, k)
 
 
-def label_map(names, first, where):
+def label_map(names: Sequence[str], first: Sequence[str], where: str) -> np.ndarray:
     """For each label id of a model the id of the same name in the first one.
 
     Args:

@@ -1,6 +1,8 @@
 """A layer with new nodes: only the blocks that got one are trained again."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,8 +11,20 @@ from tfxc.ops.search.chunked_layer import ChunkedLayer
 from tfxc.ranker.layer import NO_LIMITS, LayerProblem, train_layer
 from tfxc.ranker.search import load_layer
 
+if TYPE_CHECKING:
+    from tfxc.ops.linear.solver import SolverSettings
+    from tfxc.ranker.layer import Limits
 
-def extend_layer(old, affected, problem, folder, settings=None, *, limits=NO_LIMITS):
+
+def extend_layer(
+    old: ChunkedLayer,
+    affected: Sequence[int] | np.ndarray,
+    problem: LayerProblem,
+    folder: Any,
+    settings: "SolverSettings | None" = None,
+    *,
+    limits: "Limits" = NO_LIMITS,
+) -> ChunkedLayer:
     """A layer whose affected blocks are trained anew; the weights of all others are the old ones.
 
     Args:

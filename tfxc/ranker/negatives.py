@@ -8,7 +8,7 @@ from tfxc.core.errors import ConfigError, DataError
 PARTS = ("tfn", "man", "usn")
 
 
-def scheme_of(text, where="negatives"):
+def scheme_of(text: str, where: str = "negatives") -> tuple[str, ...]:
     """The parts of a scheme such as ``"tfn+man"``.
 
     ``tfn`` (teacher forcing): examples with a label under the parent. ``man`` (matcher aware):
@@ -29,7 +29,13 @@ def scheme_of(text, where="negatives"):
     return parts
 
 
-def examples_of(scheme, *, above=None, predicted=None, given=None):
+def examples_of(
+    scheme: tuple[str, ...],
+    *,
+    above: scipy.sparse.csr_matrix | None = None,
+    predicted: scipy.sparse.csr_matrix | None = None,
+    given: scipy.sparse.csr_matrix | None = None,
+) -> scipy.sparse.csc_matrix:
     """M: the parents whose children an example is trained on, besides those of its own labels.
 
     Args:

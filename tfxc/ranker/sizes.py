@@ -8,7 +8,7 @@ from tfxc.ranker.search import Ranker, load_layer
 _HEADER = ("layer", "nodes", "non-zeros", "MB on disk", "beam", "post-processor")
 
 
-def size_lines(folder):
+def size_lines(folder: str | Path) -> list[str]:
     """A table of a ranker's layers: nodes, weights, bytes, and how it is searched.
 
     Args:

@@ -1,9 +1,12 @@
 """The texts of single examples, read once more from where they came from."""
 
+from collections.abc import Callable
+from typing import Any
+
 from tfxc.core.errors import ConfigError
 
 
-def texts_of(open_reader, wanted):
+def texts_of(open_reader: Callable[..., Any], wanted: set[int]) -> dict[int, str]:
     """{example: text} of the wanted examples; empty where they are no texts, or the file is gone.
 
     Args:

@@ -2,8 +2,16 @@
 
 import contextlib
 import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tfxc.ops.logit_group import LogitGroup
+
 
 _ROLES = {
     "attack": "both perturb the model for one pass",
@@ -35,7 +43,7 @@ class Technique:
     role: str | None = None
     losses = None
 
-    def begin(self, steps_per_epoch, total_steps):
+    def begin(self, steps_per_epoch: float, total_steps: int) -> Any:
         """Called once, before ``build``.
 
         Args:
@@ -46,10 +54,10 @@ class Technique:
             ConfigError: an argument does not fit this length.
         """
 
-    def build(self, model, strategy):
+    def build(self, model: Any, strategy: Any) -> Any:
         """Makes state variables. Called once, inside ``strategy.scope()``."""
 
-    def before_step(self, step):
+    def before_step(self, step: int) -> bool:
         """Called outside the graph with the number of updates made; may say in which stage it is.
 
         Returns:
@@ -57,7 +65,7 @@ class Technique:
             below may do something else from there on.
         """
 
-    def gradients(self, compute, batch):
+    def gradients(self, compute: Any, batch: Mapping[str, Any]) -> "tuple[tf.Tensor, list[Any]]":
         """Wraps the computation of one micro-batch.
 
         Args:
@@ -71,7 +79,9 @@ class Technique:
         """
         return compute(batch)
 
-    def groups(self, compute, passes, labels):
+    def groups(
+        self, compute: Callable[..., Any], passes: "Sequence[tf.Tensor]", labels: "tf.Tensor | None"
+    ) -> "list[tuple[LogitGroup, ...]]":
         """Wraps the head in training.
 
         Args:
@@ -84,15 +94,15 @@ class Technique:
         """
         return compute(passes, labels)
 
-    def after_step(self, step):
+    def after_step(self, step: int) -> None:
         """Called outside the graph after update number ``step`` (from 1)."""
 
-    def evaluation_weights(self):
+    def evaluation_weights(self) -> Any:
         """Context manager: inside it the model has the weights it should be judged by."""
         return contextlib.nullcontext()
 
 
-def check_together(techniques):
+def check_together(techniques: Sequence[type]) -> None:
     """Refuses techniques that cannot be combined.
 
     Args:
@@ -117,7 +127,7 @@ def check_together(techniques):
             )
 
 
-def method_name(method):
+def method_name(method: type) -> str:
     """The name of a technique's class in configs."""
     module = method.__module__
     if module.startswith("tfxc."):

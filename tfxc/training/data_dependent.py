@@ -1,15 +1,23 @@
 """Asks the providers of a config's head, encoder and objective."""
 
 import functools
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core import registry
 from tfxc.data.providers import PROVIDERS, TrainingData
 from tfxc.model import make_parts
 
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.sources.base import Source
+
+
 _KINDS = ("head", "encoder", "objective")
 
 
-def data_dependent_arguments(config, source, *, feature_kind="sparse", **known):
+def data_dependent_arguments(
+    config: "Config", source: "Source", *, feature_kind: str = "sparse", **known: Any
+) -> dict[str, Any]:
     """The arguments of ``build_model`` that providers find, see ``tfxc.data.providers``.
 
     Args:

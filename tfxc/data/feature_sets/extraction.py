@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import itertools
-from typing import NamedTuple
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +23,7 @@ class Labels(NamedTuple):
     names: list | None
 
 
-def read_labels(reader, num_labels=None, names=None):
+def read_labels(reader: Any, num_labels: int | None = None, names: Any = None) -> "Labels":
     """The label of every example of a reader.
 
     Numbered labels keep their numbers. Named ones get their place in ``names``, else in the
@@ -68,7 +70,7 @@ def read_labels(reader, num_labels=None, names=None):
     return Labels(ids, count, names)
 
 
-def next_after(items, count):
+def next_after(items: Mapping[str, int], count: int) -> str:
     """Item number ``count`` of an iterable."""
     return next(itertools.islice(items, count, None))
 
@@ -115,7 +117,15 @@ class ExtractionSettings(NamedTuple):
     others: dict | None = None
 
 
-def extract_features(reader, encoder, folder, labels, settings, *, origin=None):
+def extract_features(
+    reader: Any,
+    encoder: Any,
+    folder: str | Path,
+    labels: "Labels",
+    settings: "ExtractionSettings",
+    *,
+    origin: Mapping[str, str] | None = None,
+) -> int:
     """Encodes the examples of a reader into a feature set, or goes on with that.
 
     Every ``batch_size`` consecutive examples are always encoded together, whether or not the work

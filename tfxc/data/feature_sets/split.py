@@ -1,7 +1,9 @@
 """Feature sets copied block by block: cut into splits, or taken over from arrays."""
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,11 +14,17 @@ from tfxc.data.feature_sets.writer import FeatureWriter
 from tfxc.data.label_ids import inferred_num_labels
 from tfxc.data.sources.base import permutation
 
+if TYPE_CHECKING:
+    from tfxc.data.feature_sets.feature_set import FeatureSet
+
+
 SPLITS = ("train", "val", "test")
 _BLOCK_BYTES = 8 << 20
 
 
-def split_features(features, folder, val, test, seed=0):
+def split_features(
+    features: "FeatureSet", folder: str | Path, val: float, test: float, seed: int = 0
+) -> dict[str, int]:
     """Writes ``train/``, ``val/`` and ``test/`` of a feature set, or goes on with that.
 
     Which rows go where depends on the seed alone; in each split they keep their order. One
@@ -99,7 +107,15 @@ def _copy(features, of_row, writers):
             progress.advance(len(chosen))
 
 
-def import_arrays(features, labels, folder, *, num_labels=None, label_names=None, settings=None):
+def import_arrays(
+    features: np.ndarray,
+    labels: np.ndarray,
+    folder: str | Path,
+    *,
+    num_labels: int | None = None,
+    label_names: Sequence[str] | None = None,
+    settings: Mapping[str, list[str]] | None = None,
+) -> int:
     """Writes a feature set from arrays, block by block, or goes on with that.
 
     Args:

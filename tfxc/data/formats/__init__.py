@@ -7,6 +7,7 @@ named ``"module:Class"``.
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError, DataError
@@ -24,7 +25,7 @@ BUILTIN_PACKAGE = "tfxc.data.builtin"
 
 
 def open_reader(
-    path, name: str | None = None, *, longest_line: int = MAX_LINE_BYTES, **options
+    path: str | Path, name: str | None = None, *, longest_line: int = MAX_LINE_BYTES, **options: Any
 ) -> Reader:
     """Opens a data file, a data folder or a built-in data set.
 
@@ -66,7 +67,7 @@ def open_reader(
 
 
 def open_unlabelled(
-    path,
+    path: str | Path,
     takes: str,
     reader: str | None = None,
     options: dict | None = None,
@@ -107,7 +108,11 @@ def open_unlabelled(
 
 
 def open_like(
-    path, data: DataSettings, takes: str, reader: str | None = None, options: dict | None = None
+    path: str | Path,
+    data: DataSettings,
+    takes: str,
+    reader: str | None = None,
+    options: dict | None = None,
 ) -> Reader:
     """Opens a file of unlabelled examples in the format of a training file, where it looks alike.
 
@@ -122,7 +127,7 @@ def open_like(
     return open_unlabelled(path, takes, reader, options, defaults)
 
 
-def detect_format(path, takes: str | None = None) -> str:
+def detect_format(path: str | Path, takes: str | None = None) -> str:
     """The name of the format of ``path``: the readers are asked whether it is theirs.
 
     Args:

@@ -1,7 +1,9 @@
 """The images of a data set: of one shape, counted, and the damaged ones left out by name."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +38,7 @@ class ImageConverter:
         corrupt: source and name of the images that could not be decoded.
     """
 
-    def __init__(self, settings):
+    def __init__(self, settings: ImageSettings) -> None:
         self.store, self.corrupt = settings.store, []
         self.kind = ENCODED if self.store == "encoded" else IMAGE
         self.shape = None
@@ -48,7 +50,7 @@ class ImageConverter:
             self.shape = self._wanted
 
     @classmethod
-    def of_shape(cls, shape):
+    def of_shape(cls, shape: Sequence) -> "ImageConverter":
         """Converts all images to pixels of one shape and refuses those it cannot decode."""
         height, width, channels = shape
         converter = cls(ImageSettings(height=height, width=width, channels=channels))
@@ -56,34 +58,34 @@ class ImageConverter:
         return converter
 
     @property
-    def num_values(self):
+    def num_values(self) -> int:
         """Values of an image."""
         return int(np.prod(self.shape))
 
-    def count(self, chunk):
+    def count(self, chunk: Any) -> None:
         """Takes note of a training chunk: its files' sizes, and what the settings leave open."""
         self._learn(chunk)
         self._files += len(chunk)
         self._file_bytes += sum(len(image) for image in chunk.images if isinstance(image, bytes))
 
-    def check_learned(self, where):
+    def check_learned(self, where: str | Path) -> None:
         """Raises a ``DataError`` unless an image of the training split could be decoded."""
         if self.shape is None:
             raise nothing_decoded(where)
 
-    def shard_examples(self, most):
+    def shard_examples(self, most: int) -> int:
         """How many images a shard may hold, at most ``most``, so that it stays small enough."""
         encoded = self.store == "encoded"
         size = self._file_bytes / max(self._files, 1) if encoded else self.num_values
         return min(most, max(1, int(IMAGE_SHARD_BYTES / max(size, 1))))
 
-    def chunk_images(self, most):
+    def chunk_images(self, most: int) -> int:
         """How many images to decode at once, at most ``most``, so that they take 64 MB."""
         if self.shape is None or self.store == "encoded":
             return most
         return max(1, min(most, _CHUNK_BYTES // max(1, self.num_values)))
 
-    def save_corrupt(self, folder):
+    def save_corrupt(self, folder: str | Path) -> None:
         """Names the images that were left out, if any: in a file and on the screen."""
         if self.corrupt:
             lines = (one_line(f"{where}: {name}") + "\n" for where, name in self.corrupt)
@@ -98,7 +100,9 @@ class ImageConverter:
                 self.shape = tuple(w or f for w, f in zip(self._wanted, found, strict=True))
                 return
 
-    def convert(self, chunk, where, first):
+    def convert(
+        self, chunk: Any, where: str | Path, first: int
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The images of a chunk, once the shape is known.
 
         Args:
@@ -181,7 +185,7 @@ class ImageConverter:
             )
 
 
-def nothing_decoded(where):
+def nothing_decoded(where: Any) -> DataError:
     """The ``DataError`` of a training split without any good image."""
     return DataError(
         "a training split with images expected, found none that can be decoded",

@@ -6,7 +6,9 @@ import gzip
 import itertools
 import re
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.reading import archive_errors
@@ -34,7 +36,7 @@ class _StrictTarInfo(tarfile.TarInfo):
 
 
 @contextlib.contextmanager
-def open_tar(path):
+def open_tar(path: str | Path) -> Iterator[Any]:
     """Opens ``.tar``, ``.tar.gz`` or ``.tgz``; yields a ``tarfile.TarFile``.
 
     Raises:
@@ -48,7 +50,7 @@ def open_tar(path):
         yield stack.enter_context(tarfile.open(fileobj=stream, mode="r:", tarinfo=_StrictTarInfo))
 
 
-def tar_members(path):
+def tar_members(path: str | Path) -> Iterator[Any]:
     """Yields ``(member, read)`` of the regular files of an archive, in order and constant memory.
 
     ``read()`` gives the content as bytes; it has to be called before the next member is taken.
@@ -79,17 +81,17 @@ def tar_members(path):
             pass
 
 
-def is_tar(path):
+def is_tar(path: str | Path) -> bool:
     """Whether the name ends as that of a tar archive does."""
     return str(path).endswith(TAR_SUFFIXES)
 
 
-def is_shard_pattern(path):
+def is_shard_pattern(path: str | Path) -> bool:
     """Whether ``path`` is no file but a pattern of tar shards, by ``*``, ``?``, ``[`` or ``{``."""
     return is_tar(path) and not Path(path).exists() and any(sign in str(path) for sign in "*?[{")
 
 
-def shard_files(path):
+def shard_files(path: str | Path) -> list[Path]:
     """The files that ``path`` stands for.
 
     Args:

@@ -30,7 +30,7 @@ class Candidate:
         is_tar: whether it is a file whose name ends as that of a tar archive does.
     """
 
-    def __init__(self, path, takes: str | None = None):
+    def __init__(self, path: str | Path, takes: str | None = None) -> None:
         self.path, self.takes = Path(path), takes
         self.is_pattern = is_shard_pattern(path)
         self.is_folder, self.is_file = self.path.is_dir(), self.path.is_file()

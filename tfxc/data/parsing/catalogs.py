@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+from pathlib import Path
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Catalog:
         'Abies alba'
     """
 
-    def __init__(self, path, key_column, label_column):
+    def __init__(self, path: str | Path, key_column: str, label_column: str) -> None:
         self.path = path
         codes, keys, values = {}, [], []
         lines = (f"{line}\n" for _, line in Lines(path).texts())
@@ -55,7 +56,7 @@ class Catalog:
         self._keys, self._ids = keys[order], ids[np.concatenate(values)[order]]
         self._refuse_doubles()
 
-    def label(self, key):
+    def label(self, key: str) -> str | None:
         """The label of a key, or None where its row has none.
 
         Raises:

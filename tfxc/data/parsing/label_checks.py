@@ -1,9 +1,12 @@
 """Refuses labels that no vocabulary could hold: impossible names, ids out of range, doubles."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from tfxc.core.errors import DataError
 
 
-def check_label_name(name, where):
+def check_label_name(name: Any, where: Any) -> None:
     """Refuses a label name that could not be written as one line of a vocabulary file.
 
     Raises:
@@ -18,7 +21,7 @@ def check_label_name(name, where):
     check_unicode(name, "a label name", where)
 
 
-def check_labels(labels, kind, where):
+def check_labels(labels: Sequence[int | str], kind: type, where: str) -> None:
     """Refuses labels of another type than ``kind``, impossible names and ids out of range.
 
     Raises:
@@ -41,7 +44,7 @@ def check_labels(labels, kind, where):
             )
 
 
-def check_label_names(names, where):
+def check_label_names(names: Sequence[str], where: str) -> None:
     """Refuses a list in which a name is impossible or occurs twice.
 
     Raises:
@@ -58,7 +61,7 @@ def check_label_names(names, where):
             )
 
 
-def check_unicode(text, what, where):
+def check_unicode(text: str, what: str, where: str) -> None:
     """Refuses half a surrogate pair, which JSON can write and UTF-8 cannot.
 
     Raises:

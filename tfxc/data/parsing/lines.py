@@ -3,7 +3,9 @@
 import contextlib
 import gzip
 import lzma
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.reading import archive_errors, damaged_archive, existing_file, read_errors
@@ -28,11 +30,11 @@ class Lines:
         bytes_read: bytes of the (compressed) file read so far by the latest iteration.
     """
 
-    def __init__(self, path, max_line_bytes=MAX_LINE_BYTES):
+    def __init__(self, path: str | Path, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self.path, self.max_line_bytes = Path(path), max_line_bytes
         self.bytes_read = 0
 
-    def blocks(self, size):
+    def blocks(self, size: int) -> Iterator[Any]:
         """Yields ``(number of the first line, [at most size lines as bytes, without ending])``.
 
         A byte order mark at the beginning is dropped. A block ends early once it holds 64 MB.
@@ -67,7 +69,7 @@ class Lines:
             held += len(line)
         return lines
 
-    def texts(self):
+    def texts(self) -> Iterator[Any]:
         """Yields ``(line number, line as str)``.
 
         Raises:
@@ -77,7 +79,7 @@ class Lines:
             for number, line in enumerate(lines, start=first):
                 yield number, self._decoded(line, number)
 
-    def first(self):
+    def first(self) -> bytes | None:
         """The first line as bytes, or None of an empty file."""
         with contextlib.closing(self.blocks(1)) as blocks:
             return next((lines[0] for _, lines in blocks), None)
@@ -102,7 +104,7 @@ class Lines:
             ) from None
 
 
-def line_too_long(where, limit, what="line"):
+def line_too_long(where: Any, limit: Any, what: str = "line") -> Any:
     """The DataError of a line, or a row of a matrix, of more than ``limit`` bytes."""
     return DataError(
         f"a {what} of at most {limit:,} bytes expected, found a longer one",

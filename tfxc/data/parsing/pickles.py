@@ -1,6 +1,7 @@
 """Pickles of plain values and NumPy arrays, read without running what they name."""
 
 import pickle
+from typing import Any
 
 from tfxc.core.errors import DataError
 
@@ -30,7 +31,7 @@ class _PlainUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def load_plain(stream, where):
+def load_plain(stream: Any, where: Any) -> Any:
     """The object of a pickle made of plain values, containers, NumPy arrays and scalars.
 
     A pickle can name any function to be called; here all but the few that rebuild arrays are

@@ -1,7 +1,9 @@
 """Streams of rows cut into shards, in order or shuffled, in constant memory."""
 
 import io
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,9 @@ SHARD_BYTES = 32 << 20
 IMAGE_SHARD_BYTES = 128 << 20
 
 
-def write_split(folder, split, shards, layout, num_labels):
+def write_split(
+    folder: str | Path, split: str, shards: Iterable, layout: str, num_labels: int
+) -> SplitInfo:
     """Writes the shards of one split.
 
     Args:
@@ -64,7 +68,7 @@ def _split_info(shards, label_counts, unseen):
     )
 
 
-def in_order(stream, shard_examples):
+def in_order(stream: Iterable | Sequence[Rows], shard_examples: int) -> Iterator[Any]:
     """Yields the rows of a stream of ``Rows`` in shards of ``shard_examples``, the last smaller.
 
     A shard of about 32 MB, or 128 MB of images, ends there.
@@ -86,7 +90,7 @@ def in_order(stream, shard_examples):
         yield Rows.concatenate(waiting)
 
 
-def shuffled(stream, num_shards, seed, scratch):
+def shuffled(stream: Iterable, num_shards: int, seed: int, scratch: str | Path) -> Iterator[Any]:
     """Yields the rows of a stream of ``Rows`` in shards of random rows in random order.
 
     Of every k consecutive rows (k shards) each shard gets one, at random: shards differ by one row
@@ -116,7 +120,7 @@ def shuffled(stream, num_shards, seed, scratch):
             progress.advance(1)
 
 
-def npy_bytes(*arrays):
+def npy_bytes(*arrays: np.ndarray) -> Any:
     """The arrays in NumPy's file format, one after the other.
 
     ``numpy.save`` into a file does not say why it fails on a full disk; writing bytes does.

@@ -3,8 +3,9 @@
 import abc
 import inspect
 import itertools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import joblib
 import numpy as np
@@ -19,6 +20,10 @@ from tfxc.core.reading import read_array, read_json, read_text
 from tfxc.core.registry import nearest
 from tfxc.data.kinds import SPARSE
 from tfxc.ops.text.token_patterns import TokenPattern
+
+if TYPE_CHECKING:
+    from tfxc.ops.text.bags import TextBag
+
 
 #: Version of the saved form.
 FILE_VERSION = 1
@@ -50,7 +55,7 @@ class Learner(NamedTuple):
     finish: Callable
 
 
-def fitted(features, text_lists, jobs=1):
+def fitted(features: Any, text_lists: Iterable | Sequence[list[str]], jobs: int = 1) -> Any:
     """``features``, after they have learnt from texts.
 
     Args:
@@ -86,7 +91,7 @@ class TextFeatures(abc.ABC):
     num_features = None
     blocks = ()
 
-    def __init__(self, **settings):
+    def __init__(self, **settings: Any) -> None:
         settings["ngram_range"] = self._checked_range(settings["ngram_range"])
         for name in ("min_df", "max_df"):
             if name in settings:
@@ -97,11 +102,11 @@ class TextFeatures(abc.ABC):
         self._settings = settings
         self._cached_vectorizer = None
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """The constructor's arguments as a dict."""
         return dict(self._settings)
 
-    def fit(self, text_lists, jobs=1):
+    def fit(self, text_lists: Iterable | Sequence[list[str]], jobs: int = 1) -> "TextFeatures":
         """Learns from texts.
 
         Args:
@@ -118,10 +123,10 @@ class TextFeatures(abc.ABC):
         return fitted(self, text_lists, jobs)
 
     @abc.abstractmethod
-    def learner(self, jobs=1):
+    def learner(self, jobs: int = 1) -> "Learner | None":
         """The ``Learner`` of ``fit``; None if nothing is learnt."""
 
-    def transform(self, texts, jobs=1):
+    def transform(self, texts: Sequence[str], jobs: int = 1) -> scipy.sparse.csr_matrix:
         """One row per text, the same as scikit-learn's in float32.
 
         Args:
@@ -144,7 +149,7 @@ class TextFeatures(abc.ABC):
         rows = joblib.Parallel(n_jobs=len(parts))(joblib.delayed(self._rows)(p) for p in parts)
         return scipy.sparse.vstack(rows, format="csr")
 
-    def graph(self, folder):
+    def graph(self, folder: Path) -> "TextBag":
         """What turns texts into the same features in a graph, padded as batches are.
 
         Args:
@@ -162,16 +167,16 @@ class TextFeatures(abc.ABC):
         vocabulary = None if self.vocabulary() is None else folder / "vocabulary.txt"
         return TextBag(self.settings(), self.num_features, vocabulary, self.idf, self.blocks)
 
-    def vocabulary(self):
+    def vocabulary(self) -> list[str] | None:
         """The list of terms by feature id, or None where features have no terms."""
         return None
 
     @property
-    def idf(self):
+    def idf(self) -> np.ndarray | None:
         """float64 (num_features,) weights of the terms, or None where terms are not weighted."""
         return None
 
-    def save(self, folder):
+    def save(self, folder: str | Path) -> None:
         """Writes ``features.json``, and where there are any ``vocabulary.txt`` and ``idf.npy``.
 
         The folder appears whole or not at all and replaces an existing one.
@@ -222,7 +227,7 @@ def _divide(texts, jobs, num_terms):
     return [texts[start:end] for start, end in itertools.pairwise(bounds)]
 
 
-def is_positive(value):
+def is_positive(value: float) -> bool:
     """Whether ``value`` is an integer above 0 (and no bool)."""
     return type(value) is int and value > 0
 
@@ -240,7 +245,7 @@ def _check_share(value, where):
     )
 
 
-def check_ngram_range(value):
+def check_ngram_range(value: Sequence) -> tuple[int, int]:
     """A range of n-grams as a pair.
 
     Raises:
@@ -254,7 +259,7 @@ def check_ngram_range(value):
     )
 
 
-def read_terms(folder, with_idf):
+def read_terms(folder: Path, with_idf: bool) -> tuple:
     """The terms that ``TextFeatures.save`` wrote, and their weights or None.
 
     Raises:
@@ -274,7 +279,7 @@ def read_terms(folder, with_idf):
     return terms, idf
 
 
-def build_of(kinds, config):
+def build_of(kinds: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
     """Text features of one of several kinds, see ``tfxc.data.text.registry.build_text_features``.
 
     Args:
@@ -288,7 +293,7 @@ def build_of(kinds, config):
     return kinds[name](**arguments)
 
 
-def load_of(kinds, folder):
+def load_of(kinds: Mapping[str, Any], folder: Path) -> Any:
     """Saved text features of one of several kinds, see ``load_text_features``."""
     head = read_json(path := folder / "features.json", fix=_COPY)
     try:

@@ -2,6 +2,8 @@
 
 import collections
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import joblib
 import numpy as np
@@ -43,12 +45,14 @@ class TermCounter:
         (['a', 'b'], [1, 2], [1, 3], 2)
     """
 
-    def __init__(self, analysis, jobs=1, with_totals=True):
+    def __init__(
+        self, analysis: Mapping[str, Any], jobs: int = 1, with_totals: bool = True
+    ) -> None:
         self._analysis, self._jobs, self._with_totals = analysis, jobs, with_totals
         self._documents, self._totals = collections.Counter(), collections.Counter()
         self._num_texts = 0
 
-    def add(self, text_lists):
+    def add(self, text_lists: Sequence[list[str]]) -> None:
         """Counts a list of lists of texts, a list a process."""
         tasks = (
             joblib.delayed(_count_list)(texts, self._analysis, self._with_totals)
@@ -59,7 +63,7 @@ class TermCounter:
             self._totals.update(in_total)
         self._num_texts += sum(map(len, text_lists))
 
-    def counts(self):
+    def counts(self) -> "TermCounts":
         """``TermCounts`` of all texts so far."""
         terms = sorted(self._documents)
         return TermCounts(
@@ -85,7 +89,9 @@ def _count_list(texts, analysis, with_totals):
     return documents, totals
 
 
-def select_terms(counts, min_df=1, max_df=1.0, max_features=None):
+def select_terms(
+    counts: Any, min_df: float = 1, max_df: float = 1.0, max_features: int | None = None
+) -> np.ndarray:
     """Indices of the terms to keep, ascending.
 
     Args:

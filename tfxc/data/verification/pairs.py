@@ -12,6 +12,7 @@ What can be read (``open_pairs``):
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -73,17 +74,17 @@ class Examples(PairSource):
         features: (m, dim), dense or CSR, or None.
     """
 
-    def __init__(self, path, images=None, features=None):
+    def __init__(self, path: Any, images: Any = None, features: Any = None) -> None:
         self.path, self._images, self._features = path, images, features
         self.num_examples = features.shape[0] if images is None else len(images)
 
-    def sparse(self):
+    def sparse(self) -> "Examples":
         """The same with its dense vectors as sparse bags; images stay as they are."""
         if self._features is None:
             return self
         return Examples(self.path, features=scipy.sparse.csr_matrix(self._features))
 
-    def chunks(self, size):
+    def chunks(self, size: int) -> Iterator[Any]:
         """Yields ``Chunk``s of ``size`` examples, the last smaller."""
         for start in range(0, self.num_examples, size):
             end = min(start + size, self.num_examples)
@@ -134,7 +135,13 @@ def _subset(chunk, rows):
     return Chunk(**{name: of(getattr(chunk, name)) for name in names})
 
 
-def open_pairs(path, *, images=None, embeddings=None, names=None):
+def open_pairs(
+    path: str | Path,
+    *,
+    images: str | Path | None = None,
+    embeddings: np.ndarray | None = None,
+    names: Any = None,
+) -> "PairSet":
     """Reads a set of pairs.
 
     Args:
@@ -238,7 +245,14 @@ def _pixels(path, images):
     return images if images.ndim == 4 else images[..., None]
 
 
-def pairs_of_reader(reader, num_pairs, seed=0, folds=10, disjoint=False, embeddings=None):
+def pairs_of_reader(
+    reader: Any,
+    num_pairs: int,
+    seed: int = 0,
+    folds: int = 10,
+    disjoint: bool = False,
+    embeddings: np.ndarray | None = None,
+) -> "PairSet":
     """A ``PairSet`` drawn from the examples of a reader that have one label each.
 
     The reader is read twice, for the labels and then for the examples that were drawn.

@@ -1,11 +1,19 @@
 """Draws pairs of examples of the same class and of different ones."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 
 
-def make_pairs(labels, num_pairs, seed=0, folds=10, disjoint=False):
+def make_pairs(
+    labels: Sequence[int] | np.ndarray,
+    num_pairs: int,
+    seed: int = 0,
+    folds: int = 10,
+    disjoint: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
     """Draws pairs for verification: half of the same class, half of different ones.
 
     Same pairs are spread over the classes as evenly as their sizes allow, so that large classes

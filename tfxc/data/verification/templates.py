@@ -10,7 +10,9 @@ A root folder holds, for the target ``ijbb`` or ``ijbc``,
 
 import dataclasses
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +46,7 @@ class TemplateSet:
     pairs: np.ndarray
     same: np.ndarray
 
-    def rows_of(self, template_ids):
+    def rows_of(self, template_ids: np.ndarray) -> np.ndarray:
         """``pairs`` as rows (n, 2) of a sorted list of template ids.
 
         Raises:
@@ -64,7 +66,7 @@ class AlignedFaces(PairSource):
         DataError: an image is missing in ``loose_crop/``.
     """
 
-    def __init__(self, templates):
+    def __init__(self, templates: "TemplateSet") -> None:
         self.path = templates.root / "loose_crop"
         self.num_examples = len(templates.names)
         self._templates = templates
@@ -78,7 +80,7 @@ class AlignedFaces(PairSource):
                 fix="unpack all images, or give --embeddings",
             )
 
-    def chunks(self, size):
+    def chunks(self, size: int) -> Iterator[Any]:
         """Yields ``Chunk``s of ``size`` images, uint8 (n, 112, 112, 3), without labels."""
         paths = [self.path / name for name in self._templates.names]
         first = 0
@@ -89,7 +91,7 @@ class AlignedFaces(PairSource):
             yield Chunk(labels=[[] for _ in names], images=images, names=names)
 
 
-def open_templates(root, target):
+def open_templates(root: str | Path, target: str) -> "TemplateSet":
     """Reads the three meta files.
 
     Args:

@@ -1,10 +1,15 @@
 """What the encoders of stacked self-attention share: a look at what they compute on the way."""
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfxc.encoders.bases.tokens import TokenEncoder
+
+if TYPE_CHECKING:
+    from tfxc.encoders.base import Encoder
 
 
 class Watched(NamedTuple):
@@ -34,17 +39,17 @@ class LayeredEncoder(TokenEncoder):
     """
 
     @property
-    def depth(self):
+    def depth(self) -> int:
         """Number of layers."""
         raise TypeError(f"{type(self).__name__} must define depth")
 
     @property
-    def front(self):
+    def front(self) -> dict[str, tf.Tensor]:
         """The weights in front of the layers by name."""
         return {"table": self.table}
 
     @property
-    def layers_above(self):
+    def layers_above(self) -> dict[int, int]:
         """Number of layers above each weight; of one that layers share, above the highest."""
         found = {id(weight): self.depth for weight in self.front.values()}
         for above in reversed(range(self.depth)):
@@ -52,11 +57,13 @@ class LayeredEncoder(TokenEncoder):
             found |= {id(weight): above for weight in layer.values()}
         return found
 
-    def pool(self, x, mask, training):
+    def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """The pooled vector of the states."""
         return self.pooled(self.hidden_states(x, mask, training), mask)
 
-    def watched(self, features, training=False, attention=False):
+    def watched(
+        self, features: np.ndarray | tf.Tensor, training: bool = False, attention: bool = False
+    ) -> "Watched":
         """Encodes a batch and keeps what is computed on the way.
 
         Args:
@@ -74,19 +81,21 @@ class LayeredEncoder(TokenEncoder):
         vectors = self.leaving(self.pooled(states, mask), training)
         return Watched(vectors, mask, states, scores)
 
-    def pooled(self, states, mask):
+    def pooled(self, states: Sequence[tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
         """Vectors (batch, output_dim) of the states."""
         raise TypeError(f"{type(self).__name__} must define pooled(states, mask)")
 
-    def hidden_states(self, x, mask, training=False, scores=None):
+    def hidden_states(
+        self, x: tf.Tensor, mask: tf.Tensor, training: bool = False, scores: Any = None
+    ) -> list[tf.Tensor]:
         """What enters the first layer, and what comes out of each, a list."""
         raise TypeError(f"{type(self).__name__} must define hidden_states")
 
-    def weights_of_layer(self, number):
+    def weights_of_layer(self, number: int) -> dict[str, tf.Tensor]:
         """The weights of layer ``number`` from 1, by names that are the same in each layer."""
         raise TypeError(f"{type(self).__name__} must define weights_of_layer(number)")
 
-    def start_from(self, other, layers):
+    def start_from(self, other: "Encoder", layers: tuple[int, ...]) -> None:
         """Copies what stands in front of another encoder's layers, and some of these.
 
         Args:

@@ -1,6 +1,8 @@
 """Gates on the heads and the inner units of self-attention, by which their weight is measured."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -18,11 +20,11 @@ class Gates:
         [[[[0.0]], [[0.0]]]]
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._values = None
 
     @contextlib.contextmanager
-    def set(self, values):
+    def set(self, values: Any) -> Iterator[Any]:
         """Multiplies inside.
 
         Args:
@@ -35,12 +37,12 @@ class Gates:
         finally:
             self._values = None
 
-    def of(self, number):
+    def of(self, number: int) -> list[tf.Tensor] | tuple:
         """The pair of layer ``number``; two None where nothing is set."""
         return (None, None) if self._values is None else self._values[number]
 
 
-def through(x, gate):
+def through(x: tf.Tensor, gate: Any) -> tf.Tensor:
     """The values behind a gate.
 
     Args:

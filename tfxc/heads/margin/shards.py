@@ -1,5 +1,7 @@
 """Searches over class centres that the replicas share out."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from tfxc.ops.search.top_k import merge_top_k, tiled_top_k
@@ -15,10 +17,10 @@ class Shards:
         tile: labels scored at a time.
     """
 
-    def __init__(self, head, size, tile):
+    def __init__(self, head: Any, size: Any, tile: Any) -> None:
         self.head, self.size, self.tile = head, size, tile
 
-    def top_k(self, features, k):
+    def top_k(self, features: Any, k: Any) -> Any:
         """Best k labels by cosine."""
 
         def of_shard(number, centres, features):
@@ -28,7 +30,7 @@ class Shards:
 
         return merge_top_k(*self.head.sharded_table.on_every_shard(of_shard, features), k)
 
-    def top_k_and_loss(self, features, labels, k):
+    def top_k_and_loss(self, features: Any, labels: Any, k: Any) -> Any:
         """Best k labels, and the loss over the labels of all shards."""
 
         def of_shard(number, centres, features, labels):

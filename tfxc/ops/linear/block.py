@@ -1,6 +1,6 @@
 """The weights of one parent's children: pieces of single children, put together by feature."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -29,7 +29,7 @@ class Block(NamedTuple):
     unfinished: int
 
 
-def assembled(pieces, ids, num_children, unfinished):
+def assembled(pieces: Any, ids: np.ndarray, num_children: int, unfinished: int) -> "Block":
     """The ``Block`` of pieces.
 
     Args:
@@ -62,7 +62,7 @@ def assembled(pieces, ids, num_children, unfinished):
     return Block(ids[used], counts[used].astype(np.int64), columns, matrix.data, unfinished)
 
 
-def greatest(places, values, count):
+def greatest(places: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Of a child's weights the ``count`` of the greatest magnitude; all for 0.
 
     Returns:

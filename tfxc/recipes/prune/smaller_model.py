@@ -1,5 +1,8 @@
 """A trained model made smaller: without some heads, inner units and tokens."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from tfxc.core.errors import ConfigError
@@ -9,8 +12,13 @@ from tfxc.model import build_model
 from tfxc.recipes.prune.importance import Importance, shrink
 from tfxc.recipes.prune.slices import layer_sizes, sliced, smaller_architecture
 
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.encoders.bases.tokens import TokenEncoder
+    from tfxc.model import XCModel
 
-def check_model(model, where):
+
+def check_model(model: "XCModel", where: str) -> None:
     """Refuses a model that is several in one, or whose weights lie apart.
 
     Raises:
@@ -30,7 +38,13 @@ def check_model(model, where):
         )
 
 
-def check_targets(encoder, num_heads, feed_forward_dim, uneven, where):
+def check_targets(
+    encoder: "TokenEncoder",
+    num_heads: int | None,
+    feed_forward_dim: int | None,
+    uneven: bool,
+    where: str,
+) -> None:
     """Refuses sizes that the encoder cannot be pruned to.
 
     Args:
@@ -64,7 +78,15 @@ def check_targets(encoder, num_heads, feed_forward_dim, uneven, where):
             )
 
 
-def choose_parts(model, batches, num_heads, feed_forward_dim, iters, uneven, say=print):
+def choose_parts(
+    model: "XCModel",
+    batches: Sequence[Mapping[str, np.ndarray]],
+    num_heads: int | None,
+    feed_forward_dim: int | None,
+    iters: int,
+    uneven: bool,
+    say: Callable[..., Any] | type = print,
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """The heads and inner units that stay, chosen in ``iters`` steps.
 
     Each step measures the importance anew, without what is gone, and takes the same share of what
@@ -98,7 +120,13 @@ def choose_parts(model, batches, num_heads, feed_forward_dim, iters, uneven, say
     return [tuple(np.flatnonzero(mask) for mask in pair) for pair in masks]
 
 
-def smaller_model(model, config, dimensions, kept=None, rows=None):
+def smaller_model(
+    model: "XCModel",
+    config: "Config",
+    dimensions: Mapping[str, Any],
+    kept: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+    rows: np.ndarray | None = None,
+) -> "XCModel":
     """A new model with what is left of another's weights.
 
     Args:
@@ -136,7 +164,7 @@ def smaller_model(model, config, dimensions, kept=None, rows=None):
     return new
 
 
-def vocabulary_rows(old, new, where):
+def vocabulary_rows(old: Any, new: Any, where: str) -> np.ndarray | None:
     """For each token of a smaller vocabulary its id in the larger one.
 
     Args:

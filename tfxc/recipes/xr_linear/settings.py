@@ -1,6 +1,10 @@
 """The sections ``tree`` and ``ranker`` of a recipe's config, checked."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tfxc.core import registry
 from tfxc.core.arguments import SHARE, OneOf
@@ -12,6 +16,10 @@ from tfxc.labels.label_embeddings import MODES, pifa, pifa_with_label_features, 
 from tfxc.labels.tree_building import ClusteringSettings, build_tree
 from tfxc.ranker.negatives import scheme_of
 from tfxc.ranker.settings import RankerSettings
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
 
 # What decides the sizes of the levels.
 _SHAPE = ("nr_splits", "min_codes", "max_leaf_size")
@@ -41,7 +49,13 @@ class TreeSettings:
         {'seed': 0, 'max_leaf_size': 10}
     """
 
-    def __init__(self, given=None, seed=0, where="recipe.tree", where_shape=None):
+    def __init__(
+        self,
+        given: Any = None,
+        seed: Any = 0,
+        where: str = "recipe.tree",
+        where_shape: str | None = None,
+    ) -> None:
         known = {field.name: field.default for field in dataclasses.fields(ClusteringSettings)}
         known |= {"label_embedding": "pifa", "label_features": None, "join": MODES[0]}
         given = _checked(given, {**known, "alpha": 0.5, "file": None, "threads": None}, where)
@@ -96,7 +110,7 @@ class TreeSettings:
                 where=f"{self._where}.label_features",
             )
 
-    def sizes(self, num_labels, num_features):
+    def sizes(self, num_labels: int, num_features: int) -> list[int]:
         """Nodes of every level, from the top; what is in files is held against the data.
 
         Args:
@@ -114,7 +128,12 @@ class TreeSettings:
         sizes = self._clustering.level_sizes(num_labels)
         return sizes
 
-    def build(self, features, labels, threads=None):
+    def build(
+        self,
+        features: "np.ndarray | scipy.sparse.csr_matrix",
+        labels: "scipy.sparse.csr_matrix",
+        threads: Any = None,
+    ) -> ClusterTree:
         """The ``ClusterTree`` of label matrix Y and feature matrix X."""
         if self.file is not None:
             return self._tree(labels.shape[1])
@@ -159,7 +178,9 @@ class TreeSettings:
         return found
 
 
-def ranker_settings(given=None, seed=0, where="recipe.ranker"):
+def ranker_settings(
+    given: Mapping[str, Any] | None = None, seed: int = 0, where: str = "recipe.ranker"
+) -> RankerSettings:
     """``RankerSettings`` of a config section.
 
     Args:

@@ -1,6 +1,8 @@
 """What techniques share that judge the model by an average of its weights."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,7 +14,7 @@ class WeightAverage(Technique):
 
     role = "average"
 
-    def build(self, model, strategy):
+    def build(self, model: Any, strategy: Any) -> None:
         """Copies the weights."""
         self._strategy = strategy
         self._weights = self.averaged_weights(model)
@@ -21,11 +23,11 @@ class WeightAverage(Technique):
         self._update = tf.function(self._update_all)
         self._swap = tf.function(self._swap_all)
 
-    def averaged_weights(self, model):
+    def averaged_weights(self, model: Any) -> list[tf.Tensor]:
         """The ``tf.Variable``s that are averaged."""
         return [v.value for v in model.trainable_variables]
 
-    def move(self, share):
+    def move(self, share: float) -> Any:
         """Moves all averages: ``average = (1 - share) average + share weight``."""
         self._update(tf.constant(share, tf.float32))
 
@@ -38,7 +40,7 @@ class WeightAverage(Technique):
             self._strategy.extended.update(average, move, args=(weight,), group=False)
 
     @contextlib.contextmanager
-    def evaluation_weights(self):
+    def evaluation_weights(self) -> Iterator[Any]:
         """Lends the model the averages: each changes places with its weight.
 
         One variable after the other, on its device, so that no third copy of all weights is held.
