@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tfxc.encoders.base import Encoder
     from tfxc.heads.base import Head
     from tfxc.objectives.base import Objective
+    from tfxc.ops.distributed.sharded_table import ShardedTable
+    from tfxc.ops.logit_group import LogitGroup
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -56,7 +58,7 @@ class XCModel(keras.Model):
         self._find_with_loss = BatchFunction(self._top_k_and_loss)
         self._search_scores = BatchFunction(self._scores_to_search)
 
-    def build(self, input_shape: Sequence | Mapping[str, Any] | None = None) -> Any:
+    def build(self, input_shape: Sequence | Mapping[str, Any] | None = None) -> None:
         """Weights are made when the model is first called, see ``build_model``."""
 
     def call(
@@ -72,7 +74,7 @@ class XCModel(keras.Model):
         batch: Mapping[str, Any],
         training: bool = True,
         update_state: bool = True,
-        groups_of: Callable[..., Any] | None = None,
+        groups_of: "Callable[..., list[tuple[LogitGroup, ...]]] | None" = None,
     ) -> tf.Tensor:
         """Per-example losses of a batch, summed over the head's logit groups, float32 (batch,).
 
@@ -95,7 +97,7 @@ class XCModel(keras.Model):
         return self.head.num_labels
 
     @property
-    def sharded_table(self) -> None:
+    def sharded_table(self) -> "ShardedTable | None":
         """The head's ``ShardedTable``, or None."""
         return self.head.sharded_table
 
@@ -136,7 +138,7 @@ class XCModel(keras.Model):
         """Whether probabilities are of each label by itself, not of one among all."""
         return self.objective.link == "sigmoid"
 
-    def check_k(self, k: int) -> Any:
+    def check_k(self, k: int) -> None:
         """Raises a ``ValueError`` if more labels are asked for than there are."""
         self.head.check_k(k)
 
@@ -153,11 +155,11 @@ class XCModel(keras.Model):
 
     def find_top_k(
         self,
-        features: Mapping[str, Any] | np.ndarray | tf.Tensor,
+        features: Mapping[str, Any] | np.ndarray,
         k: int,
         probabilities: bool = False,
-        method: Any = None,
-    ) -> Any:
+        method: str | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The best labels of a batch of arrays, by the head's native search where it has one.
 
         See ``RunModel.find_top_k``.
@@ -169,11 +171,11 @@ class XCModel(keras.Model):
 
     def find_with_loss(
         self,
-        features: Mapping[str, np.ndarray] | np.ndarray,
+        features: Mapping[str, Any] | np.ndarray,
         labels: np.ndarray,
         k: int,
         probabilities: bool = False,
-    ) -> Any:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids, scores and losses of a batch of arrays, see ``RunModel.find_with_loss``."""
         return self._find_with_loss(features, labels, k=k, probabilities=probabilities)
 
@@ -219,7 +221,7 @@ class XCModel(keras.Model):
         return {**super().get_config(), **saved}
 
     @classmethod
-    def from_config(cls, config: Any) -> "XCModel":
+    def from_config(cls, config: dict[str, Any]) -> "XCModel":
         """Makes the three parts again."""
         names = ("encoder", "head", "objective")
         parts = [keras.saving.deserialize_keras_object(config.pop(name)) for name in names]
@@ -255,12 +257,12 @@ def build_model(
 
 
 def make_parts(
-    config: Any,
+    config: "Config",
     *,
     feature_kind: str = "sparse",
     repetition: int | None = None,
     **data_dependent: Any,
-) -> tuple:
+) -> "tuple[Encoder, Head, Objective]":
     """Encoder, head and objective of a config, not yet built; arguments of ``build_model``."""
     kind, takes = KINDS[feature_kind], registry.get("encoder", config.encoder.name).takes
     if not kind.holds(KINDS[takes]):
@@ -270,7 +272,7 @@ def make_parts(
             where="encoder.name",
             fix=f"use encoder {kind.encoder!r}",
         )
-    data_dependent = kind.model_arguments(data_dependent)
+    data_dependent = dict(kind.model_arguments(data_dependent))
     head = registry.create("head", _head_section(config, repetition), **data_dependent)
     data_dependent = {**data_dependent, "num_groups": head.num_groups}
     objective = registry.create("objective", config.objective.section(), **data_dependent)

@@ -13,6 +13,7 @@ from tfxc.ops.search.top_k import check_k, tiled_top_k
 from tfxc.ops.tiled_softmax import mean_cross_entropy, tiled_softmax
 
 if TYPE_CHECKING:
+    from tfxc.ops.distributed.sharded_table import ShardedTable
     from tfxc.ops.logit_group import LogitGroup
 
 
@@ -49,7 +50,7 @@ class Head(keras.layers.Layer):
 
     data_dependent_arguments: tuple[str, ...] = ("num_labels",)
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
-    sharded_table = None
+    sharded_table: "ShardedTable | None" = None
     search_methods: tuple[str, ...] = ()
     full_softmax = False
     log_scores = False
@@ -115,11 +116,13 @@ class Head(keras.layers.Layer):
         score = self.tile_scores(features)
         return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
 
-    def tile_scores(self, features: tf.Tensor) -> Callable[..., Any]:
+    def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels."""
         raise TypeError(f"{type(self).__name__} has no scores of single labels")
 
-    def top_k_and_loss(self, features: tf.Tensor, labels: tf.Tensor, k: int) -> Any:
+    def top_k_and_loss(
+        self, features: tf.Tensor, labels: tf.Tensor, k: int
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """``top_k``, and the cross-entropy of the softmax over all labels, from one pass.
 
         Scores are those of ``top_k``, without a margin. Several true labels share the target
@@ -140,10 +143,10 @@ class Head(keras.layers.Layer):
             self.build(features.shape)
         labels = seen_labels(labels, self.num_labels)
         score = self.tile_scores(features)
-        ids, scores, *sums = tiled_softmax(score, self.num_labels, labels, k, _LOSS_TILE)
-        return ids, scores, mean_cross_entropy(*sums, labels >= 0)
+        ids, scores, log_sum, of_true = tiled_softmax(score, self.num_labels, labels, k, _LOSS_TILE)
+        return ids, scores, mean_cross_entropy(log_sum, of_true, labels >= 0)
 
-    def check_k(self, k: int) -> Any:
+    def check_k(self, k: int) -> None:
         """Raises a ``ValueError`` if more labels are asked for than there are."""
         check_k(k, self.num_choices)
 

@@ -36,14 +36,14 @@ class Dense(Head):
 
     @checked(initial_std=POSITIVE | None)
     def __init__(
-        self, num_labels: int, *, initial_std: Any = None, seed: int = 0, **kwargs: Any
+        self, num_labels: int, *, initial_std: float | None = None, seed: int = 0, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.num_labels = num_labels
         self.initial_std = initial_std
         self.seed = seed
 
-    def build(self, input_shape: Sequence) -> None:
+    def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (dim, num_labels) and bias."""
         std = self.initial_std or input_shape[-1] ** -0.5
         start = keras.initializers.TruncatedNormal(stddev=std, seed=self.seed)
@@ -58,11 +58,11 @@ class Dense(Head):
 
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
-    ) -> tuple[LogitGroup]:
+    ) -> tuple[LogitGroup, ...]:
         """One group over all labels."""
         return (LogitGroup(self(features), seen_labels(labels, self.num_labels)),)
 
-    def tile_scores(self, features: tf.Tensor) -> Callable[..., Any]:
+    def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that gives the logits of a range of labels."""
         features = tf.cast(features, tf.float32)
         kernel, bias = read_once(self.kernel.value), read_once(self.bias.value)

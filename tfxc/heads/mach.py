@@ -85,7 +85,7 @@ class Mach(Head):
         aggregate: str = "logits",
         link: str | None = None,
         first_repetition: int = 0,
-        initial_std: Any = None,
+        initial_std: float | None = None,
         search_buckets: int = 50,
         search_min_count: int = 2,
         seed: int = 0,

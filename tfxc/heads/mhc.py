@@ -91,7 +91,7 @@ class MHC(DigitHead):
         num_candidate_groups: int = 1,
         link: str | None = None,
         label_order: str = "given",
-        label_codes: Any = None,
+        label_codes: Sequence[int] | np.ndarray | None = None,
         initial_std: float | None = None,
         seed: int = 0,
         **kwargs: Any,
@@ -113,7 +113,7 @@ class MHC(DigitHead):
         self.num_candidate_groups = num_candidate_groups
         self.link = link
 
-    def build(self, input_shape: Sequence) -> None:
+    def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel and bias of level 0, and projection, its bias and the table of others."""
         self.build_order()
         groups, dim = self.nodes[0], input_shape[-1]
@@ -122,7 +122,8 @@ class MHC(DigitHead):
         self.kernel = self.add_weight((dim, groups), next(start), name="kernel")
         bias = keras.initializers.Constant(rare_start(groups))
         self.bias = self.add_weight((groups,), bias, name="bias")
-        self.projections, self.tables = [None], [None]
+        self.projections: list = [None]
+        self.tables: list = [None]
         for level in range(1, len(self.heads)):
             shape = (dim, self.projection_dim)
             kernel = self.add_weight(shape, next(start), name=f"projection_{level}")
@@ -169,12 +170,12 @@ class MHC(DigitHead):
         self, passes: Sequence[tf.Tensor], labels: np.ndarray | tf.Tensor
     ) -> list[tuple[LogitGroup, ...]]:
         """All passes see the candidates of the first."""
-        chosen = []
+        chosen: list = []
         levels = [self.training_levels(features, labels, chosen) for features in passes]
         return [tuple(group for group, _ in level) for level in levels]
 
     def training_levels(
-        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor, chosen: Any = None
+        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor, chosen: list | None = None
     ) -> list[tuple[LogitGroup, tf.Tensor]]:
         """Group and candidates of each level; ``chosen`` lists the choices of an earlier pass.
 

@@ -72,8 +72,8 @@ class MHP(DigitHead):
         grouping: str = "per_head",
         link: str | None = None,
         label_order: str = "given",
-        label_codes: np.ndarray | None = None,
-        initial_std: Any = None,
+        label_codes: Sequence[int] | np.ndarray | None = None,
+        initial_std: float | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -91,7 +91,7 @@ class MHP(DigitHead):
         self.grouping = grouping
         self.link = link
 
-    def build(self, input_shape: Sequence) -> None:
+    def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (dim, sum(C_h)) and bias."""
         self.build_order()
         std = self.initial_std or input_shape[-1] ** -0.5

@@ -71,7 +71,7 @@ class MHS(DigitHead):
         sampling: str = "per_example",
         bias: bool = False,
         label_order: str = "given",
-        label_codes: Any = None,
+        label_codes: Sequence[int] | np.ndarray | None = None,
         initial_std: float | None = None,
         seed: int = 0,
         **kwargs: Any,
@@ -94,7 +94,7 @@ class MHS(DigitHead):
         self.sampling = sampling
         self.use_bias = bias
 
-    def build(self, input_shape: Sequence | tf.TensorShape) -> None:
+    def build(self, input_shape: Sequence[int]) -> None:
         """Makes the table (blocks, block size, dim) and, if asked for, the bias."""
         self.build_order()
         std = self.initial_std or input_shape[-1] ** -0.5
@@ -126,7 +126,7 @@ class MHS(DigitHead):
 
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
-    ) -> tuple[LogitGroup]:
+    ) -> tuple[LogitGroup, ...]:
         """One group over the columns of each example's blocks."""
         if not self.built:
             self.build(features.shape)
@@ -205,7 +205,7 @@ class MHS(DigitHead):
         score = self.tile_scores(features)
         return self.labels_of(*tiled_top_k(score, self.num_labels, batch, k, tile))
 
-    def tile_scores(self, features: tf.Tensor) -> Callable[..., Any]:
+    def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that gives the logits of a range of codes."""
         features, size = tf.cast(features, tf.float32), self.block_size
         table = read_once(self.table.value)
@@ -219,7 +219,9 @@ class MHS(DigitHead):
 
         return score
 
-    def top_k_and_loss(self, features: tf.Tensor, labels: tf.Tensor, k: int) -> Any:
+    def top_k_and_loss(
+        self, features: tf.Tensor, labels: tf.Tensor, k: int
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """``top_k`` and the loss of the softmax over all labels."""
         ids, scores, losses = super().top_k_and_loss(features, self.codes_of(labels), k)
         return *self.labels_of(ids, scores), losses

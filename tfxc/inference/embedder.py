@@ -1,7 +1,7 @@
 """The vectors a trained model's encoder gives to many examples."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +9,10 @@ import tensorflow as tf
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
 from tfxc.ops.batch_function import BatchFunction
+
+if TYPE_CHECKING:
+    from tfxc.data.rows import Rows
+    from tfxc.model import XCModel
 
 
 class Embedder:
@@ -22,7 +26,7 @@ class Embedder:
         >>> vectors = Embedder(model, flip=True)(images)     # doctest: +SKIP
     """
 
-    def __init__(self, model: Any, flip: bool = False) -> None:
+    def __init__(self, model: "XCModel", flip: bool = False) -> None:
         self.model, self._flip = model, flip
         self._function = BatchFunction(self._encode)
 
@@ -42,7 +46,7 @@ class Embedder:
         return vectors
 
     def over_rows(
-        self, rows: Iterable, batch_size: int, num_examples: int, title: str = "embedding"
+        self, rows: "Iterable[Rows]", batch_size: int, num_examples: int, title: str = "embedding"
     ) -> np.ndarray:
         """Vectors of all examples in order, float32 (num_examples, dim), with a progress line.
 

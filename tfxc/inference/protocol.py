@@ -139,8 +139,8 @@ class RankerModel:
             )
 
     def find_with_loss(
-        self, features: Any, labels: Any, k: Any, probabilities: bool = False
-    ) -> Any:
+        self, features: Any, labels: np.ndarray, k: int, probabilities: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Raises a ``TypeError``: there is no softmax over all labels."""
         raise TypeError(f"{type(self).__name__} has no softmax over all labels")
 

@@ -10,7 +10,6 @@ from tfxc.core.progress import Progress
 from tfxc.inference.protocol import RunModel
 
 if TYPE_CHECKING:
-    from tfxc.data.sources.shards import ShardSource
     from tfxc.metrics.suite import MetricSuite
 
 
@@ -21,7 +20,8 @@ class Examples(Protocol):
         num_examples: how many there are; None where that is not known.
     """
 
-    num_examples: int | None
+    @property
+    def num_examples(self) -> int | None: ...
 
     def sequential(self, batch_size: int) -> Iterator[dict]:
         """Yields batches of arrays; the last one may be smaller."""
@@ -92,7 +92,7 @@ class Searcher:
         """NumPy (ids int32, scores float32), both (batch, k)."""
         return self.model.find_top_k(batch["features"], self.k, self._probabilities, self._method)
 
-    def find(self, batch: Mapping[str, Any]) -> "Found":
+    def find(self, batch: Mapping[str, Any]) -> Found:
         """``Found`` of a batch of arrays."""
         features, labels = batch["features"], batch["labels"]
         if not self._full_loss:
@@ -102,7 +102,9 @@ class Searcher:
         )
         return Found(ids, scores, labels, losses)
 
-    def over(self, examples: Examples, batch_size: int, title: str | None = None) -> Iterator[Any]:
+    def over(
+        self, examples: Examples, batch_size: int, title: str | None = None
+    ) -> Iterator[Found]:
         """Yields ``Found`` of examples in order, with a progress line if it has a title."""
         progress = Progress(title, examples.num_examples, "examples")
         for batch in examples.sequential(batch_size):
@@ -115,11 +117,11 @@ class Searcher:
 
 
 def evaluate_source(
-    searcher: "Searcher",
-    source: "ShardSource",
+    searcher: Searcher,
+    source: Examples,
     metrics: "MetricSuite",
     batch_size: int,
-    title: Any = None,
+    title: str | None = None,
 ) -> dict[str, float]:
     """Updates ``metrics`` with every example of ``source`` and returns their results."""
     for found in searcher.over(source, batch_size, title):

@@ -40,10 +40,10 @@ class ClusterTree:
         ([2, 3], [0, 2], [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     """
 
-    def __init__(self, parents: Sequence[list[int] | np.ndarray]) -> None:
+    def __init__(self, parents: Sequence[Sequence[int] | np.ndarray]) -> None:
         _check(parents)
         self.parents = [np.array(level, np.int32) for level in parents]
-        self._grouped = {}
+        self._grouped: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def sizes(self) -> list[int]:
@@ -109,7 +109,7 @@ class ClusterTree:
             nodes = np.concatenate([grouped[splits[n] : splits[n + 1]] for n in nodes])
         return np.sort(nodes)
 
-    def multi_resolution(self, labels: Any) -> list[scipy.sparse.csr_matrix]:
+    def multi_resolution(self, labels: scipy.sparse.spmatrix) -> list[scipy.sparse.csr_matrix]:
         """The label matrix of every level, ``Y_(t-1) = Y_t C_t``.
 
         Counts are kept: an entry is the number of an example's labels under a node, where the
@@ -149,8 +149,8 @@ class ClusterTree:
         Raises:
             UserError: the file cannot be written.
         """
-        content = {f"parents_{level}": parents for level, parents in enumerate(self.parents)}
-        content |= {"kind": _KIND, "version": FILE_VERSION, "sizes": self.sizes}
+        content: dict[str, Any] = {"kind": _KIND, "version": FILE_VERSION, "sizes": self.sizes}
+        content |= {f"parents_{level}": parents for level, parents in enumerate(self.parents)}
         with atomic_file(path, "wb") as stream:
             np.savez_compressed(stream, **content)
 

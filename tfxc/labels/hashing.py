@@ -5,7 +5,7 @@ hash is a signed number and the remainder the mathematical one, 0..B−1 (Medini
 2019, arXiv 1910.13830; the same numbers as the authors' code).
 """
 
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 from sklearn.utils import murmurhash3_32
@@ -64,7 +64,7 @@ def bucket_lookup(num_items: int, num_buckets: int, seed: int) -> np.ndarray:
 
 
 @checked(num_items=Whole(1, _MOST_ITEMS))
-def bucket_lookups(num_items: int, num_buckets: int, seeds: Any) -> np.ndarray:
+def bucket_lookups(num_items: int, num_buckets: int, seeds: Iterable[int]) -> np.ndarray:
     """``bucket_lookup`` of several repetitions.
 
     Args:

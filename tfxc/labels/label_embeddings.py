@@ -31,7 +31,7 @@ class Pifa:
     """
 
     def __init__(self) -> None:
-        self._parts = []  # (number of summands, matrix), numbers falling
+        self._parts: list[tuple[int, Any]] = []  # (number of summands, matrix), numbers falling
 
     def add(
         self, labels: scipy.sparse.csr_matrix, features: np.ndarray | scipy.sparse.csr_matrix

@@ -4,7 +4,8 @@ Heads that write a label as digits share weights or candidates between the label
 neighbouring codes, so it matters who the neighbours are; see also ``labels.product_order``.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def random_order(num_labels: int, seed: int) -> np.ndarray:
 
 
 def clustered_order(
-    label_vectors: "np.ndarray | scipy.sparse.csr_matrix", sizes: Any, seed: int
+    label_vectors: "np.ndarray | scipy.sparse.csr_matrix", sizes: Sequence[int], seed: int
 ) -> np.ndarray:
     """Codes under which the labels of a block are similar.
 

@@ -7,7 +7,7 @@ of labels; the codes from ``num_labels`` on then stand for no label.
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def check_sizes(num_labels: int, sizes: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def strides(sizes: Any) -> tuple[int, ...]:
+def strides(sizes: Sequence[int]) -> tuple[int, ...]:
     """Weight of each digit.
 
     Example:
@@ -65,7 +65,9 @@ def strides(sizes: Any) -> tuple[int, ...]:
     return tuple(math.prod(sizes[digit + 1 :]) for digit in range(len(sizes)))
 
 
-def encode(ids: "np.ndarray | tf.Tensor", sizes: Sequence) -> tuple:
+def encode(
+    ids: "np.ndarray | tf.Tensor", sizes: Sequence[int]
+) -> "tuple[np.ndarray | tf.Tensor, ...]":
     """Digits of label ids.
 
     Args:
@@ -84,8 +86,10 @@ def encode(ids: "np.ndarray | tf.Tensor", sizes: Sequence) -> tuple:
 
 
 def decode(
-    digits: tuple[np.ndarray, ...], sizes: Sequence[int], num_labels: int | None = None
-) -> Any:
+    digits: "Sequence[np.ndarray | tf.Tensor]",
+    sizes: Sequence[int],
+    num_labels: int | None = None,
+) -> "np.ndarray | tf.Tensor":
     """Label ids of digits.
 
     Args:
@@ -106,7 +110,7 @@ def decode(
     return ids if num_labels is None else _where(ids < num_labels, ids)
 
 
-def suggest_heads(num_labels: int, num_heads: Any) -> tuple[int, ...]:
+def suggest_heads(num_labels: int, num_heads: int) -> tuple[int, ...]:
     """The sizes with the fewest head columns that give every label a code.
 
     Among the sizes of at least 2 whose product reaches ``num_labels``, those with the smallest

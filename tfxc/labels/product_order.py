@@ -1,6 +1,6 @@
 """An order of the labels in which every digit of a code says something by itself."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse
@@ -17,7 +17,7 @@ _DENSE_WIDTH = 256  # sparse vectors are brought to this
 
 
 def product_order(
-    label_vectors: np.ndarray | scipy.sparse.csr_matrix, sizes: Any, seed: int
+    label_vectors: np.ndarray | scipy.sparse.csr_matrix, sizes: Sequence[int], seed: int
 ) -> np.ndarray:
     """Codes of which every digit says something by itself.
 

@@ -51,7 +51,7 @@ def propensities(label_counts: np.ndarray, num_examples: int, A: float, B: float
     return 1 / (1 + C * np.exp(-A * np.log(np.asarray(label_counts, np.float64) + B)))
 
 
-def propensity_constants(propensity: str) -> tuple:
+def propensity_constants(propensity: str | Sequence[float]) -> tuple[float, float]:
     """The pair (A, B) of a name in ``DATASET_CONSTANTS``, or of a pair given as such.
 
     Raises:

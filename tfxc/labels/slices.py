@@ -46,8 +46,8 @@ class LabelSlices:
 def frequency_slices(
     label_counts: Sequence[int] | np.ndarray,
     rule: str = "thresholds",
-    bounds: tuple | None = None,
-    names: tuple[str, ...] | None = None,
+    bounds: Sequence[float] | None = None,
+    names: Sequence[str] | None = None,
 ) -> "LabelSlices":
     """Divides the labels by their number of training examples.
 

@@ -1,7 +1,7 @@
 """Sizes of label trees, and their families as tables."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,7 @@ def shape_of(tree: ClusterTree) -> "list[LevelShape]":
 
 
 def built_shape(
-    num_labels: int, nr_splits: int = 16, min_codes: Any = None, max_leaf_size: int = 100
+    num_labels: int, nr_splits: int = 16, min_codes: int | None = None, max_leaf_size: int = 100
 ) -> "list[LevelShape]":
     """The shape that ``build_tree`` gives so many labels, whatever their vectors are.
 

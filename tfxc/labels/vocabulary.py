@@ -1,8 +1,7 @@
 """The names of the labels: a label's id is its name's line number in ``labels.txt``."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.files import atomic_file
@@ -27,7 +26,7 @@ class LabelVocabulary:
         [1]
     """
 
-    def __init__(self, names: Iterable | Sequence[str], where: str | Path | None = None) -> None:
+    def __init__(self, names: Iterable[str], where: str | Path | None = None) -> None:
         self.names = list(names)
         self._ids = {name: number for number, name in enumerate(self.names)}
         self._check(where)
@@ -38,7 +37,7 @@ class LabelVocabulary:
     def __contains__(self, name):
         return name in self._ids
 
-    def ids(self, names: Any) -> list[int]:
+    def ids(self, names: Iterable[str]) -> list[int]:
         """The ids of those of ``names`` that are known, in the given order."""
         return [self._ids[name] for name in names if name in self._ids]
 

@@ -88,11 +88,11 @@ class RankedBatch:
     @classmethod
     def of(
         cls,
-        ids: Sequence[list[int]] | np.ndarray,
-        scores: np.ndarray,
-        labels: Sequence[list[int]] | np.ndarray,
+        ids: Sequence[Sequence[int]] | np.ndarray,
+        scores: Sequence[Sequence[float]] | np.ndarray,
+        labels: Sequence[Sequence[int]] | np.ndarray,
         min_predictions: int = 1,
-        losses: Any = None,
+        losses: np.ndarray | None = None,
     ) -> "RankedBatch":
         """Checks and joins the arrays.
 
@@ -166,11 +166,11 @@ class Metric:
         """The state before the first example, a dict of arrays."""
         raise NotImplementedError
 
-    def settings(self) -> tuple:
+    def settings(self) -> tuple[Any, ...]:
         """What two metrics must have in common to be merged."""
         return self.names
 
-    def update_ranked(self, batch: "RankedBatch") -> Any:
+    def update_ranked(self, batch: "RankedBatch") -> None:
         """Counts the examples of a ``RankedBatch``."""
         raise NotImplementedError
 
@@ -191,8 +191,12 @@ class Metric:
         return {}
 
     def update(
-        self, ids: np.ndarray, scores: np.ndarray, labels: np.ndarray, losses: Any = None
-    ) -> Any:
+        self,
+        ids: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        losses: np.ndarray | None = None,
+    ) -> None:
         """Counts one batch of examples (arrays as in the module's text).
 
         Raises:
@@ -202,7 +206,11 @@ class Metric:
         self.update_ranked(RankedBatch.of(ids, scores, labels, self.min_predictions, losses))
 
     def per_example(
-        self, ids: np.ndarray, scores: np.ndarray, labels: np.ndarray, losses: Any = None
+        self,
+        ids: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        losses: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """``{name: float64 (batch,)}``; empty for metrics that are no mean over examples.
 
@@ -214,7 +222,7 @@ class Metric:
         batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
         return self.per_example_ranked(batch)
 
-    def merge(self, other: Any) -> None:
+    def merge(self, other: "Metric") -> None:
         """Adds what ``other``, a metric with the same settings, has counted.
 
         Raises:
@@ -253,7 +261,7 @@ class MeanMetric(Metric):
         return named(self.names, self.state["count"])
 
 
-def checked_ks(ks: tuple[int, ...]) -> tuple[int, ...]:
+def checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
     """``ks`` as a tuple.
 
     Raises:
@@ -268,31 +276,34 @@ def checked_ks(ks: tuple[int, ...]) -> tuple[int, ...]:
     return ks
 
 
-def names_at(prefix: str, ks: tuple[int, ...], suffix: str = "") -> tuple[str, ...]:
+def names_at(prefix: str, ks: Sequence[int], suffix: str = "") -> tuple[str, ...]:
     """``("P@1", "P@3", …)``."""
     return tuple(f"{prefix}@{k}{suffix}" for k in ks)
 
 
-def named(names: tuple[str, ...], values: Any) -> dict[str, Any]:
+def named(names: Sequence[str], values: Sequence[float] | np.ndarray) -> dict[str, Any]:
     """``{name: Python number}``."""
     return dict(zip(names, np.asarray(values).tolist(), strict=True))
 
 
-def ratio(numerator: Any, denominator: int | Sequence[int] | np.ndarray) -> np.ndarray:
+def ratio(
+    numerator: Sequence[float] | np.ndarray,
+    denominator: int | Sequence[int] | np.ndarray,
+) -> np.ndarray:
     """``numerator / denominator`` as float64, 0 where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     result = np.zeros(numerator.shape)
     return np.divide(numerator, denominator, out=result, where=denominator != 0)
 
 
-def grown(array: Any, size: int) -> np.ndarray:
+def grown(array: np.ndarray, size: int) -> np.ndarray:
     """``array`` with zeros behind it up to ``size`` entries; itself where it is long enough."""
     if len(array) >= size:
         return array
     return np.concatenate([array, np.zeros(size - len(array), array.dtype)])
 
 
-def add_padded(left: Any, right: Any) -> float | np.ndarray:
+def add_padded(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Sum of two arrays, the shorter one continued with zeros; "or" of bool arrays."""
     if left.ndim == 0:
         return left + right

@@ -105,7 +105,7 @@ class Classification(Metric):
         self.names = (*averages, *_SAMPLES)
         super().__init__()
 
-    def settings(self) -> Any:
+    def settings(self) -> tuple[Any, ...]:
         return self.names, self.decision, self.num_labels, self.positive
 
     def initial_state(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """How much of the label space a model serves: coverage, and recall and precision by slice."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class LabelCoverage(Metric):
         {'correct coverage@1': 0.5, 'predicted coverage@1': 0.25}
     """
 
-    def __init__(self, num_labels: int, ks: tuple[int, ...] = (1, 3, 5)) -> None:
+    def __init__(self, num_labels: int, ks: Sequence[int] = (1, 3, 5)) -> None:
         if num_labels < 1:
             raise ConfigError(f"at least 1 label expected, found {num_labels}", where="num_labels")
         self.num_labels = num_labels
@@ -43,7 +44,7 @@ class LabelCoverage(Metric):
         self.min_predictions = max(self.ks)
         super().__init__()
 
-    def settings(self) -> tuple[tuple[str, ...], int]:
+    def settings(self) -> tuple[Any, ...]:
         return self.names, self.num_labels
 
     def initial_state(self) -> dict[str, np.ndarray]:
@@ -85,7 +86,7 @@ class SlicedMetric(MeanMetric):
 
     prefix = ""
 
-    def __init__(self, slices: "LabelSlices", ks: tuple[int, ...] = (1, 3, 5)) -> None:
+    def __init__(self, slices: "LabelSlices", ks: Sequence[int] = (1, 3, 5)) -> None:
         self.slices = slices
         self.ks = checked_ks(ks)
         self.names = tuple(
@@ -94,7 +95,7 @@ class SlicedMetric(MeanMetric):
         self.min_predictions = max(self.ks)
         super().__init__()
 
-    def settings(self) -> tuple[tuple[str, ...], tuple[tuple[str, int], ...]]:
+    def settings(self) -> tuple[Any, ...]:
         return self.names, tuple(self.slices.sizes().items())
 
     def values_of(self, cumulative_hits: np.ndarray, num_true: np.ndarray) -> np.ndarray:
@@ -109,7 +110,7 @@ class SlicedMetric(MeanMetric):
     def per_example_ranked(self, batch: "RankedBatch") -> dict[str, np.ndarray]:
         slice_of_label = self.slices.lookup(batch.labels)
         slice_of_hit = np.where(batch.hits, self.slices.lookup(batch.ids), -1)
-        values = {}
+        values: dict[str, np.ndarray] = {}
         for number, part in enumerate(self.slices.names):
             cumulative_hits = np.cumsum(slice_of_hit == number, axis=1)
             num_true = np.count_nonzero(slice_of_label == number, axis=1)[:, None]

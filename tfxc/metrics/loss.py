@@ -34,7 +34,7 @@ class FullLoss(MeanMetric):
     def initial_state(self) -> dict[str, Any]:
         return super().initial_state() | {"left out": np.int64(0)}
 
-    def update_ranked(self, batch: Any) -> None:
+    def update_ranked(self, batch: "RankedBatch") -> None:
         super().update_ranked(batch)
         self.state["left out"] += np.count_nonzero(np.isnan(batch.losses))
 

@@ -27,7 +27,9 @@ def add_halves(embeddings: np.ndarray) -> np.ndarray:
     return embeddings[:, : width // 2] + embeddings[:, width // 2 :]
 
 
-def pair_distances(embeddings: np.ndarray, pairs: Sequence[list[int]] | np.ndarray) -> np.ndarray:
+def pair_distances(
+    embeddings: np.ndarray, pairs: Sequence[Sequence[int]] | np.ndarray
+) -> np.ndarray:
     """Squared distances of the embeddings of each pair after scaling them to length 1.
 
     Args:
@@ -51,9 +53,7 @@ def pair_distances(embeddings: np.ndarray, pairs: Sequence[list[int]] | np.ndarr
     return np.minimum(_over_pairs(distance, len(embeddings), pairs), 4)
 
 
-def pair_scores(
-    embeddings: np.ndarray, pairs: Sequence[int | Sequence[int]] | np.ndarray
-) -> np.ndarray:
+def pair_scores(embeddings: np.ndarray, pairs: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
     """Dot products of the embeddings (m, dim) of each pair, float64 (n,)."""
 
     def score(left, right):
@@ -92,7 +92,7 @@ def pool_templates(
     embeddings: np.ndarray,
     template_ids: Sequence[int] | np.ndarray,
     media_ids: Sequence[int] | np.ndarray,
-    weights: np.ndarray | None = None,
+    weights: Sequence[float] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One vector per template: means within each media, summed over the media, of length 1.
 

@@ -46,7 +46,8 @@ class PerLabel:
         self.num_labels, self.decision, self.most = num_labels, decision or Decision(), most
         self.classification = Classification(self.decision, num_labels, positive)
         self.num_examples, self.num_wrong, self.pairs_left_out = 0, 0, False
-        self._wrong_ones, self._pairs = [], {}
+        self._wrong_ones: list = []
+        self._pairs: dict[tuple[int, int], int] = {}
 
     @property
     def true(self) -> np.ndarray:
@@ -70,9 +71,9 @@ class PerLabel:
 
     def update(
         self,
-        ids: Sequence[list[int]] | np.ndarray,
-        scores: np.ndarray,
-        labels: Sequence[list[int]] | np.ndarray,
+        ids: Sequence[Sequence[int]] | np.ndarray,
+        scores: Sequence[Sequence[float]] | np.ndarray,
+        labels: Sequence[Sequence[int]] | np.ndarray,
         losses: np.ndarray | None = None,
     ) -> None:
         """Counts one batch; arrays as of ``Metric.update``.

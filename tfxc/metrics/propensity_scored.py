@@ -14,6 +14,7 @@ example's unweighted ideal DCG before summing, so it differs in the examples wit
 labels.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,10 +44,10 @@ class PropensityScoredMetric(Metric):
 
     def __init__(
         self,
-        label_counts: np.ndarray,
+        label_counts: Sequence[int] | np.ndarray,
         num_examples: int,
-        propensity: str = "default",
-        ks: tuple[int, ...] = (1, 3, 5),
+        propensity: str | Sequence[float] = "default",
+        ks: Sequence[int] = (1, 3, 5),
     ) -> None:
         self.label_counts = checked_counts(label_counts)
         self.num_examples = num_examples
@@ -74,7 +75,7 @@ class PropensityScoredMetric(Metric):
         self.state["best"] += self._sums(best)
         self.state["examples"] += len(batch)
 
-    def settings(self) -> tuple:
+    def settings(self) -> tuple[Any, ...]:
         return self.names, self.constants, self.num_examples, len(self.label_counts)
 
     def result(self) -> dict[str, float]:

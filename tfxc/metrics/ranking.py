@@ -3,6 +3,7 @@
 With y the set of true labels and r_1, r_2, … the predictions by descending score.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ class RankingMetric(MeanMetric):
 
     prefix = ""
 
-    def __init__(self, ks: tuple[int, ...] = (1, 3, 5)) -> None:
+    def __init__(self, ks: Sequence[int] = (1, 3, 5)) -> None:
         self.ks = checked_ks(ks)
         self.names = tuple(self.name_at(k) for k in self.ks)
         self.min_predictions = max(self.ks)

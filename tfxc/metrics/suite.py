@@ -9,7 +9,7 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.labels.slices import frequency_slices
-from tfxc.metrics.base import RankedBatch, checked_ks
+from tfxc.metrics.base import Metric, RankedBatch, checked_ks
 from tfxc.metrics.classification import Classification, Decision
 from tfxc.metrics.coverage import LabelCoverage, SlicedPrecision, SlicedRecall
 from tfxc.metrics.loss import FullLoss
@@ -17,17 +17,17 @@ from tfxc.metrics.propensity_scored import PropensityScoredNDCG, PropensityScore
 from tfxc.metrics.ranking import NDCG, NormalisedPrecision, Precision, Recall
 
 if TYPE_CHECKING:
-    from tfxc.metrics.base import Metric
+    from tfxc.labels.slices import LabelSlices
 
 
 def build_metrics(
-    ks: Any = (1, 3, 5),
-    label_counts: Any = None,
+    ks: Sequence[int] = (1, 3, 5),
+    label_counts: Sequence[int] | np.ndarray | None = None,
     num_train_examples: int | None = None,
-    propensity: Any = "default",
-    slices: Any = None,
+    propensity: str | Sequence[float] = "default",
+    slices: "LabelSlices | None" = None,
     full_loss: bool = False,
-    classification: Any = None,
+    classification: Classification | None = None,
 ) -> "MetricSuite":
     """The metrics that the given facts allow.
 
@@ -58,7 +58,7 @@ def build_metrics(
         >>> print(suite.table())
     """
     ks = checked_ks(ks)
-    metrics = [Precision(ks), NormalisedPrecision(ks), Recall(ks), NDCG(ks)]
+    metrics: list[Metric] = [Precision(ks), NormalisedPrecision(ks), Recall(ks), NDCG(ks)]
     if label_counts is None and (num_train_examples is not None or slices is not None):
         raise ConfigError(
             "num_train_examples and slices need label_counts, which is missing",
@@ -94,7 +94,7 @@ class MetricSuite:
         ConfigError: two metrics report the same name.
     """
 
-    def __init__(self, metrics: "Sequence[Metric]") -> None:
+    def __init__(self, metrics: Sequence[Metric]) -> None:
         self.metrics = tuple(metrics)
         self.names = tuple(name for metric in self.metrics for name in metric.names)
         twice = {name for name in self.names if self.names.count(name) > 1}
@@ -109,11 +109,15 @@ class MetricSuite:
         found = (m.decision for m in self.metrics if isinstance(m, Classification))
         return next(found, Decision())
 
-    def settings(self) -> tuple:
+    def settings(self) -> tuple[Any, ...]:
         return tuple(metric.settings() for metric in self.metrics)
 
     def update(
-        self, ids: np.ndarray, scores: np.ndarray, labels: np.ndarray, losses: Any = None
+        self,
+        ids: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        losses: np.ndarray | None = None,
     ) -> None:
         """Counts one batch; arrays and errors as of ``Metric.update``."""
         batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
@@ -135,7 +139,7 @@ class MetricSuite:
         batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
         return _join(metric.per_example_ranked(batch) for metric in self.metrics)
 
-    def merge(self, other: Any) -> None:
+    def merge(self, other: "MetricSuite") -> None:
         """Adds what ``other``, a suite built alike, has counted.
 
         Raises:
@@ -160,7 +164,7 @@ class MetricSuite:
         """``{name: value}``, ordered as ``names``; 0.0 where ``support()`` is 0."""
         return _join(metric.result() for metric in self.metrics)
 
-    def known_values(self) -> dict[str, float]:
+    def known_values(self) -> dict[str, float | None]:
         """As ``result``, with None where ``support()`` is 0."""
         support = self.support()
         return {name: v if support[name] else None for name, v in self.result().items()}
@@ -204,7 +208,8 @@ class MetricSuite:
             nDCG          91.20   80.11
             examples: 6,000
         """
-        rows, columns, others = {}, [], []
+        rows: dict[str, dict] = {}
+        columns, others = [], []
         values, support = self.result(), self.support()
         shares = {name for metric in self.metrics if metric.is_share for name in metric.names}
         for name, value in values.items():

@@ -119,7 +119,7 @@ def _percent(value):
 def verify_scores(
     scores: Sequence[float] | np.ndarray,
     same: Sequence[bool] | np.ndarray,
-    fars: tuple[float, ...] = FARS,
+    fars: Sequence[float] = FARS,
 ) -> "ScoresResult":
     """Curve, area, equal error rate and true accept rates of scored pairs.
 
@@ -153,11 +153,11 @@ def _figures(roc, same, fars):
 
 
 def verify_pairs(
-    distances: Sequence[int] | np.ndarray,
+    distances: Sequence[float] | np.ndarray,
     same: Sequence[bool] | np.ndarray,
     folds: int = 10,
     far: float = 1e-3,
-    fars: tuple[float, ...] = FARS,
+    fars: Sequence[float] = FARS,
 ) -> "PairsResult":
     """The protocol of LFW: thresholds chosen on all folds but one, scored on that one.
 

@@ -62,7 +62,7 @@ class Objective(keras.layers.Layer):
         parts = [self(group, example_index) for group in groups]
         return tf.add_n([tf.cast(part, tf.float32) for part in parts])
 
-    def logged_metrics(self) -> dict[str, int]:
+    def logged_metrics(self) -> dict[str, float]:
         """What a log line should hold besides the loss: {name: number}."""
         return {}
 
@@ -70,7 +70,7 @@ class Objective(keras.layers.Layer):
         """A sentence for the end of the log, or nothing."""
         return ""
 
-    def on_epoch(self, epoch: int, epochs: int) -> Any:
+    def on_epoch(self, epoch: int, epochs: int) -> None:
         """Called before each epoch (from 1) of ``epochs``; schedules change their state here."""
 
 

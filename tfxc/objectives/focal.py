@@ -1,5 +1,6 @@
 """Softmax cross-entropy that forgets what it knows."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -51,7 +52,7 @@ class Focal(Objective):
         num_groups: int = 1,
         *,
         gamma: float = 2.0,
-        alpha: Any = None,
+        alpha: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)

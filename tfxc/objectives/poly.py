@@ -47,7 +47,12 @@ class Poly(Objective):
 
     @checked(epsilon=Number(-1), gamma=NOT_NEGATIVE | None)
     def __init__(
-        self, *, epsilon: float = 1.0, focal: bool = False, gamma: Any = None, **kwargs: Any
+        self,
+        *,
+        epsilon: float = 1.0,
+        focal: bool = False,
+        gamma: float | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         if gamma is not None and not focal:

@@ -21,11 +21,10 @@ class BatchFunction:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._function, self._compiled = function, {}
+        self._function = function
+        self._compiled: dict[tuple, Callable[..., Any]] = {}
 
-    def __call__(
-        self, *batch: Mapping[str, Any] | np.ndarray | tf.Tensor, **settings: Any
-    ) -> np.ndarray | tuple[np.ndarray, ...]:
+    def __call__(self, *batch: Mapping[str, Any] | np.ndarray | tf.Tensor, **settings: Any) -> Any:
         """What the function returns, as arrays.
 
         Args:
@@ -42,7 +41,7 @@ class BatchFunction:
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), found)
 
 
-def open_spec(array: np.ndarray | tf.Tensor) -> Any:
+def open_spec(array: np.ndarray | tf.Tensor) -> tf.TensorSpec:
     """A signature that fits every batch: the first dimension is open.
 
     So is the second of texts, int32 (batch, length), which are as long as the longest of a batch.

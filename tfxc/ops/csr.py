@@ -1,8 +1,8 @@
 """CSR: bounds of lists in one array, and matrices in files, checked before and after reading."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -14,7 +14,7 @@ from tfxc.core.reading import archive_errors
 _MALFORMED = (ValueError, KeyError, TypeError, NotImplementedError, OSError, EOFError)
 
 
-def bounds_of(counts: Any) -> np.ndarray:
+def bounds_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:
     """Where each of the lists begins and ends, as the ``indptr`` of a CSR matrix.
 
     Args:
@@ -50,7 +50,7 @@ def load_sparse(path: str | Path) -> scipy.sparse.csr_matrix:
         raise _no_matrix(path, error) from error
 
 
-def sparse_shape(path: Any) -> tuple[int, int]:
+def sparse_shape(path: str | Path) -> tuple[int, int]:
     """(rows, columns) of the matrix of a file, without reading the rest.
 
     Raises:

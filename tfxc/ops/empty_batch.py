@@ -3,7 +3,6 @@
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import tensorflow as tf
 
@@ -11,7 +10,7 @@ _local = threading.local()
 
 
 @contextlib.contextmanager
-def answer_empty_batches(answered: bool) -> Iterator[Any]:
+def answer_empty_batches(answered: bool) -> Iterator[None]:
     """Inside, ``with_one_example`` works or adds nothing, as graphs of other runtimes need it."""
     before = getattr(_local, "answered", True)
     _local.answered = answered
@@ -21,7 +20,9 @@ def answer_empty_batches(answered: bool) -> Iterator[Any]:
         _local.answered = before
 
 
-def with_one_example(features: Mapping[str, tf.Tensor] | tf.Tensor) -> tuple:
+def with_one_example(
+    features: Mapping[str, tf.Tensor] | tf.Tensor,
+) -> tuple[Mapping[str, tf.Tensor] | tf.Tensor, tf.Tensor | None]:
     """A batch of features that has an example: an empty one is added where there is none.
 
     A batch whose size is known while the graph is built, and not 0, is returned as it is.

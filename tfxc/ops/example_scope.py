@@ -13,7 +13,7 @@ _local = threading.local()
 
 
 @contextlib.contextmanager
-def examples_of(batch: Mapping[str, Any]) -> Iterator[Any]:
+def examples_of(batch: Mapping[str, Any]) -> Iterator[None]:
     """Inside, ``current_examples`` gives the ``example_index`` of a batch.
 
     Args:

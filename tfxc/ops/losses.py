@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 
-def gather_positives(logits: tf.Tensor, positives: tf.Tensor) -> tuple:
+def gather_positives(logits: tf.Tensor, positives: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Logits of the positive columns.
 
     Args:
@@ -67,7 +67,7 @@ def softmax_cross_entropy(
     logits: tf.Tensor,
     positives: tf.Tensor,
     label_smoothing: float = 0.0,
-    log_weights: tf.Tensor = 0.0,
+    log_weights: float | tf.Tensor = 0.0,
 ) -> tf.Tensor:
     """Mean over the true columns of ``logsumexp(z) - z_true``, (batch,); 0 without true columns.
 

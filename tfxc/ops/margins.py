@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -54,7 +53,9 @@ def _sine(cosines):
     return tf.where(inside, tf.sqrt(tf.where(inside, squares, 1.0)), 0.0)
 
 
-def at_positives(scores: tf.Tensor, positives: tf.Tensor, change: Callable[..., Any]) -> tf.Tensor:
+def at_positives(
+    scores: tf.Tensor, positives: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
     """Applies ``change`` to the true columns and leaves the others as they are.
 
     Neither forward nor backward does it need a second (batch, columns) matrix besides the result.

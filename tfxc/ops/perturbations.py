@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -11,7 +11,9 @@ _local = threading.local()  # replicas are threads
 
 
 @contextlib.contextmanager
-def perturbations(of_tables: Sequence[tuple]) -> Iterator[Any]:
+def perturbations(
+    of_tables: Sequence[tuple[tf.Variable, Callable[[tf.Tensor], tf.Tensor]]],
+) -> Iterator[None]:
     """Inside, ``read_rows`` adds a perturbation to what it reads.
 
     The gradient of the table is then the one at the moved place: the perturbation is a constant.
@@ -64,7 +66,9 @@ class RowPerturbation(NamedTuple):
     values: Any
 
     @classmethod
-    def from_gradient(cls, gradient: Any, rows: tf.Tensor | None = None) -> "RowPerturbation":
+    def from_gradient(
+        cls, gradient: tf.Tensor | tf.IndexedSlices, rows: tf.Tensor | None = None
+    ) -> "RowPerturbation":
         """A gradient, dense or rows of it, in this form.
 
         Args:

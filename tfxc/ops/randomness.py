@@ -8,7 +8,6 @@ to save. The hash is the finaliser of MurmurHash3 (Appleby, public domain descri
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import tensorflow as tf
 
@@ -16,7 +15,7 @@ _local = threading.local()
 
 
 @contextlib.contextmanager
-def step_scope(step: tf.Tensor, first_row: tf.Tensor) -> Iterator[Any]:
+def step_scope(step: tf.Tensor, first_row: tf.Tensor) -> Iterator[None]:
     """Tells the masks drawn inside which training step and which rows of its batch these are.
 
     Args:
@@ -38,7 +37,7 @@ def draws() -> dict[int, int]:
 
 
 @contextlib.contextmanager
-def drawn_again(before: Mapping[int, int]) -> Iterator[Any]:
+def drawn_again(before: Mapping[int, int]) -> Iterator[None]:
     """Inside, the draws of this step since ``before = draws()`` come once more.
 
     Behind it, the same draws count as made, however often they came. Without a ``step_scope``

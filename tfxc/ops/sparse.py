@@ -3,7 +3,6 @@
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import tensorflow as tf
 
@@ -13,7 +12,7 @@ _local = threading.local()
 
 
 @contextlib.contextmanager
-def bags_as(form: str | None) -> Iterator[Any]:
+def bags_as(form: str | None) -> Iterator[None]:
     """Inside, functions of ``ops`` are traced with operations that other runtimes have.
 
     Args:

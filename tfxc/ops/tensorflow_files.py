@@ -5,7 +5,6 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
@@ -17,7 +16,7 @@ _NAMES = {os.strerror(number): number for number in _NUMBERS}
 
 
 @contextlib.contextmanager
-def os_errors(path: str | Path) -> Iterator[Any]:
+def os_errors(path: str | Path) -> Iterator[None]:
     """Turns what TensorFlow raises where it cannot write a file into an ``OSError``.
 
     ``tfxc.core.files.write_errors`` and what is built on it report that to the user.

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -10,8 +9,8 @@ _LEAST = -3.0e38  # finite: the difference of two of them is 0, that of infiniti
 
 
 def tiled_softmax(
-    score_tile: Callable[..., Any], num_columns: int, positives: tf.Tensor, k: int, tile: int
-) -> tuple[tf.Tensor, ...]:
+    score_tile: Callable[..., tf.Tensor], num_columns: int, positives: tf.Tensor, k: int, tile: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Best k columns and what a cross-entropy needs, from one pass over the scores.
 
     The sum of the exponentials is kept relative to the largest score so far, so it neither
@@ -67,8 +66,8 @@ def tiled_softmax(
 
 
 def log_sum_and_top_k(
-    score_tile: Callable[..., Any], num_columns: int, batch: tf.Tensor, k: int, tile: int
-) -> tuple[tf.Tensor, ...]:
+    score_tile: Callable[..., tf.Tensor], num_columns: int, batch: tf.Tensor, k: int, tile: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """``tiled_softmax`` without positives, and without a loop where there is one tile only.
 
     Args:

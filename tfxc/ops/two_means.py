@@ -5,7 +5,7 @@ sides follow each other until no row moves (Prabhu et al., WWW 2018, "Parabel"; 
 2022, "PECOS"), from two rows far apart (Arthur and Vassilvitskii, SODA 2007, "k-means++").
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse
@@ -58,7 +58,7 @@ class Halves:
         spherical: bool = True,
         rounds: int = 20,
         threads: int | None = None,
-        native: Any = None,
+        native: bool | None = None,
     ) -> None:
         self.order = np.arange(vectors.shape[0], dtype=np.int32)
         self._generator = np.random.default_rng(seed)
@@ -69,7 +69,7 @@ class Halves:
         if self._native:
             self._arrays = _flat(self._vectors)
 
-    def cut(self, nodes: Any, sample_rate: float = 1.0) -> None:
+    def cut(self, nodes: Sequence[Sequence[int]] | np.ndarray, sample_rate: float = 1.0) -> None:
         """Cuts nodes, rows ``begin`` to ``end`` of ``order`` each, in place.
 
         Args:

@@ -1,7 +1,7 @@
 """Shapes of the pretrained networks, read from ``config.json``."""
 
 import dataclasses
-from typing import Any
+from pathlib import Path
 
 from tfxc.core.errors import ConfigError
 from tfxc.pretrained.folder import read_hub_config
@@ -95,7 +95,7 @@ class Architecture:
         return heads * self.head_width
 
 
-def read_architecture(folder: Any) -> "Architecture":
+def read_architecture(folder: Path) -> "Architecture":
     """``Architecture`` of a model's folder.
 
     Raises:

@@ -22,7 +22,7 @@ PADDING = {
 _MODELS = "${TFXC_MODELS}"
 
 
-def open_folder(written: Any, where: str) -> Path:
+def open_folder(written: str | os.PathLike, where: str) -> Path:
     """The folder's path, with ``~`` and ``${VAR}`` expanded.
 
     ``${TFXC_MODELS}`` is the folder ``models`` unless the environment says otherwise.
@@ -51,7 +51,7 @@ def open_folder(written: Any, where: str) -> Path:
     return folder
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of the model's folder.
 
     Raises:

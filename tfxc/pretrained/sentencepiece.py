@@ -2,6 +2,7 @@
 
 import base64
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ def read_pieces(model: bytes, where: str | Path) -> tuple[list[str], int]:
     """
     try:
         fields = list(_fields(model))
-        pieces, unknown = [], None
+        pieces: list[str] = []
+        unknown = None
         for number, value in fields:
             if number == 1:
                 piece = dict(_fields(value))
@@ -26,7 +28,8 @@ def read_pieces(model: bytes, where: str | Path) -> tuple[list[str], int]:
                     unknown = len(pieces)
                 pieces.append(piece[1].decode("utf-8"))
     except (IndexError, KeyError, ValueError, TypeError, struct.error):
-        pieces, unknown = [], None
+        pieces: list[str] = []
+        unknown = None
     if unknown is None:
         raise ConfigError(
             "a SentencePiece model expected, found something else",
@@ -36,7 +39,7 @@ def read_pieces(model: bytes, where: str | Path) -> tuple[list[str], int]:
     return pieces, unknown
 
 
-def model_of_pieces(content: Any, where: str | Path) -> bytes:
+def model_of_pieces(content: Mapping[str, Any], where: str | Path) -> bytes:
     """A SentencePiece model (bytes) of the pieces and scores of a tokenizer.json.
 
     Args:

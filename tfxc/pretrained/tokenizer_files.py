@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import write_json
@@ -49,7 +48,7 @@ class Subwords:
     merges: list | None = None
 
 
-def read_subwords(folder: Any) -> "Subwords":
+def read_subwords(folder: Path) -> "Subwords":
     """``Subwords`` of a model's folder.
 
     The kind follows ``tokenizer_class`` of tokenizer_config.json, else the model's type.

@@ -1,6 +1,6 @@
 """Names of the weights in the folders of pretrained models, by family."""
 
-from typing import Any
+from collections.abc import Mapping
 
 WORDS = "embeddings.word_embeddings.weight"
 
@@ -49,7 +49,7 @@ _LAYERS = {
 }
 
 
-def layer_parts(family: str) -> Any:
+def layer_parts(family: str) -> Mapping[str, tuple[str, ...]]:
     """Parts of a layer, ``{ours: theirs}``; several of theirs stand side by side in ours.
 
     Example:

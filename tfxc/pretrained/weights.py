@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -157,7 +157,7 @@ class Tensors:
         ConfigError: no such file, or safetensors is not installed.
     """
 
-    def __init__(self, folder: str | Path, family: str) -> None:
+    def __init__(self, folder: Path, family: str) -> None:
         self._folder, self._files = folder, _files_of(folder)
         known = "word_embedding.weight" if family == "xlnet" else WORDS
         prefixes = ("", _PREFIXES[family])
@@ -189,7 +189,7 @@ class Tensors:
             return opened.get_tensor(written).astype(np.float32)
 
 
-def find_files(folder: Any) -> list[Path]:
+def find_files(folder: Path) -> list[Path]:
     """Paths of a folder's weights.
 
     Raises:

@@ -1,7 +1,8 @@
 """Several blocks of a layer solved at a time, within a budget of memory."""
 
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -24,11 +25,11 @@ class Plan(NamedTuple):
     threads: int
     compress: bool
     budget: int | None = None
-    needs: list | None = None
+    needs: Sequence[int] | None = None
 
-    def admits(self, block: int, waiting: Any) -> bool:
+    def admits(self, block: int, waiting: Collection[tuple[Future, int]]) -> bool:
         """Whether a block may start while others, (future, number), are not yet written."""
-        if self.budget is None or not waiting:
+        if self.budget is None or self.needs is None or not waiting:
             return True
         held = sum(_held(work) if work.done() else self.needs[one] for work, one in waiting)
         return held + self.needs[block] <= self.budget
@@ -52,7 +53,8 @@ def write_blocks(work: Any, writer: "LayerWriter", plan: "Plan", progress: "Prog
         plan: ``Plan``.
         progress: ``tfxc.core.progress.Progress`` that counts the nodes of each block.
     """
-    waiting, ahead = deque(), writer.blocks
+    waiting: deque[tuple[Future, int]] = deque()
+    ahead = writer.blocks
     unfinished = writer.notes.get("unfinished", 0)
     with ThreadPoolExecutor(plan.blocks) as pool:
         try:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -53,7 +52,7 @@ class Calibration:
     def fit(
         cls,
         scores: Sequence[float] | np.ndarray,
-        hits: Sequence[int] | np.ndarray,
+        hits: Sequence[float] | np.ndarray,
         method: str = "isotonic",
     ) -> "Calibration":
         """Learns from (score, is true) pairs; see ``pairs_of``.
@@ -98,7 +97,7 @@ class Calibration:
             )
         return cls(method, slope=slope, intercept=fitted.intercept_[0])
 
-    def apply(self, scores: Any) -> np.ndarray:
+    def apply(self, scores: float | np.ndarray) -> np.ndarray:
         """Probabilities float32 of scores of any shape; minus infinity (no label) stays."""
         scores = np.asarray(scores, float)
         if self.method == "isotonic":
@@ -119,7 +118,7 @@ class Calibration:
         write_json(path, content, indent=None)
 
     @classmethod
-    def load(cls, path: Any) -> "Calibration":
+    def load(cls, path: str | Path) -> "Calibration":
         """Reads a file that ``save`` wrote.
 
         Raises:
@@ -139,7 +138,9 @@ class Calibration:
         return found
 
 
-def pairs_of(ids: np.ndarray, scores: np.ndarray, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+def pairs_of(
+    ids: np.ndarray, scores: np.ndarray, labels: np.ndarray | scipy.sparse.spmatrix
+) -> tuple[np.ndarray, np.ndarray]:
     """(score, is true) of all candidates.
 
     Args:

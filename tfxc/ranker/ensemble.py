@@ -6,7 +6,6 @@ list never counts more there than a listed one, whatever the scores' sign.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -18,7 +17,9 @@ METHODS = ("average", "rank_average", "sigmoid_average", "softmax_average", "rou
 
 
 def combine(
-    predictions: Sequence[Any], method: str = "average", k: int | None = None
+    predictions: Sequence[tuple[np.ndarray, np.ndarray] | scipy.sparse.csr_matrix],
+    method: str = "average",
+    k: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ensemble of top-k lists.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +20,7 @@ def extend_layer(
     old: ChunkedLayer,
     affected: Sequence[int] | np.ndarray,
     problem: LayerProblem,
-    folder: Any,
+    folder: str | Path,
     settings: "SolverSettings | None" = None,
     *,
     limits: "Limits" = NO_LIMITS,
@@ -51,13 +51,13 @@ def extend_layer(
         None if relevance is None else relevance.tocsc()[:, nodes],
     )
     train_layer(part, folder, settings, limits=limits, title="training affected blocks")
-    part = load_layer(Path(folder))
+    new = load_layer(Path(folder))
     trained = np.zeros(len(parents), bool)
     trained[: len(old.trained)] = old.trained
-    trained[nodes] = part.trained
+    trained[nodes] = new.trained
     places = {parent: place for place, parent in enumerate(affected.tolist())}
     count = len(old.child_splits) - 1
-    blocks = [_block(part, places[p]) if p in places else _block(old, p) for p in range(count)]
+    blocks = [_block(new, places[p]) if p in places else _block(old, p) for p in range(count)]
     rows, counts, columns, values = (np.concatenate(part) for part in zip(*blocks, strict=True))
     return ChunkedLayer(
         children=np.argsort(parents, kind="stable").astype(np.int32),

@@ -47,7 +47,8 @@ def import_pecos(folder: str | Path, output: str | Path) -> ClusterTree:
 
 def write_pecos_model(folder: str | Path, output: Path) -> ClusterTree:
     """As ``import_pecos``, into a folder that is there and empty."""
-    layers, parents = _layers(Path(folder) / "ranker"), []
+    layers = _layers(Path(folder) / "ranker")
+    parents: list[np.ndarray] = []
     for number, layer in enumerate(layers):
         above = len(parents[-1]) if parents else 1
         parents.append(layer.parents(above))

@@ -60,7 +60,9 @@ _KNOWN += [PostProcessor(f"log-l{power}-hinge", 4, power) for power in (1, 2, 3,
 POST_PROCESSORS = {known.name: known for known in _KNOWN}
 
 
-def post_processor(name: str, where: str | Path = "post_processor") -> "PostProcessor":
+def post_processor(
+    name: "str | PostProcessor", where: str | Path = "post_processor"
+) -> "PostProcessor":
     """The rule of that name.
 
     Args:

@@ -1,7 +1,7 @@
 """How much a positive counts in every layer: cost-sensitive learning of the ranker."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
@@ -63,7 +63,7 @@ def relevance_of(
     return [None if matrix is None else _normalised(matrix, norm) for matrix in levels]
 
 
-def check_names(mode: str, norm: str) -> Any:
+def check_names(mode: str, norm: str) -> None:
     """Refuses an unknown mode or norm of ``relevance_of``.
 
     Raises:

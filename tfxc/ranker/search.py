@@ -134,7 +134,7 @@ class Ranker:
         post_processor: str | None = None,
         min_score: float | None = None,
         csr_codes: "scipy.sparse.csr_matrix | None" = None,
-        threads: Any = None,
+        threads: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The best labels of every row.
 

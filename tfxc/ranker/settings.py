@@ -61,7 +61,7 @@ class RankerSettings:
     relevance_norm: str = "l1"
     seed: int = 0
 
-    def of_layers(self, sizes: Sequence[int]) -> dict[str, list[float | str]]:
+    def of_layers(self, sizes: Sequence[int]) -> dict[str, list[Any]]:
         """``{name: list}`` of the settings that a layer has of its own.
 
         Args:
@@ -120,7 +120,7 @@ class RankerSettings:
         with inside(where):
             self.solvers(sizes)
 
-    def levels(self, depth: int) -> Any:
+    def levels(self, depth: int) -> range:
         """The levels of the tree to train, a range.
 
         Raises:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ class LayerWriter:
         widest = int(np.diff(child_splits).max(initial=0))
         self._types = {**_GROWING, "columns": np.uint16 if widest <= 1 << 16 else np.int32}
         self._fingerprint = fingerprint
-        self.blocks, self._rows, self._entries, self.notes = 0, 0, 0, {}
+        self.blocks, self._rows, self._entries = 0, 0, 0
+        self.notes: dict[str, Any] = {}
         with write_errors(self.folder), contextlib.ExitStack() as files:
             if not self._resumed():
                 shutil.rmtree(self._scratch, ignore_errors=True)
@@ -136,7 +138,7 @@ class LayerWriter:
             shutil.rmtree(self.folder, ignore_errors=True)
             os.replace(self._scratch, self.folder)
 
-    def close(self) -> Any:
+    def close(self) -> None:
         """Closes the files; what is journalled stays for the next writer."""
         self._opened.close()
 
@@ -200,7 +202,7 @@ def is_complete(folder: str | Path, fingerprint: str) -> bool:
     return True
 
 
-def notes_of(folder: str | Path) -> Any:
+def notes_of(folder: str | Path) -> dict[str, Any]:
     """The ``notes`` of the writer that finished the folder."""
     return read_json(Path(folder) / "notes.json", fix="delete the layer's folder and train again")
 
@@ -213,7 +215,7 @@ def write_layer(layer: ChunkedLayer, folder: Path) -> None:
     checksums.record(folder)
 
 
-def write_parameters(folder: Path, content: Any) -> None:
+def write_parameters(folder: Path, content: Mapping[str, Any]) -> None:
     """Completes the folder of a ranker whose layers are written: ``param.json`` and checksums.
 
     Args:

@@ -42,8 +42,8 @@ class DigitHead(Head):
         heads: Sequence[int],
         *,
         label_order: str,
-        label_codes: Any,
-        initial_std: Any,
+        label_codes: Sequence[int] | np.ndarray | None,
+        initial_std: float | None,
         seed: int,
         **kwargs: Any,
     ) -> None:
@@ -100,7 +100,7 @@ class DigitHead(Head):
         return {**super().get_config(), **own, "heads": list(self.heads)}
 
 
-def log_probabilities(logits: tf.Tensor, link: Any) -> tf.Tensor:
+def log_probabilities(logits: tf.Tensor, link: str | None) -> tf.Tensor:
     """Float32 log-softmax over the last axis, or log-sigmoid; -inf logits stay -inf.
 
     Margins, link ``"hinge"``, count as probability ``exp(-max(0, 1 - margin)^3)``, as in PECOS.

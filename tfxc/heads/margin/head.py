@@ -125,7 +125,7 @@ class Margin(Head):
         check_sampling(self)
         self.heads = list(heads) if heads is not None else None
 
-    def build(self, input_shape: Sequence) -> None:
+    def build(self, input_shape: Sequence[int]) -> None:
         """Makes the centres, (num_labels · sub_centers, dim), those of a label side by side."""
         shape = (self.num_labels * self.sub_centers, input_shape[-1])
         strategy = tf.distribute.get_strategy()
@@ -182,7 +182,7 @@ class Margin(Head):
 
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
-    ) -> tuple[LogitGroup]:
+    ) -> tuple[LogitGroup, ...]:
         """One group over the classes of ``sampling``."""
         labels = seen_labels(labels, self.num_labels)
         features = unit_rows(features)
@@ -261,7 +261,9 @@ class Margin(Head):
         self.check_k(k)
         return Shards(self, self._shard_labels, _TILE).top_k(features, k)
 
-    def tile_scores(self, features: tf.Tensor, centres: Any = None) -> Callable[..., Any]:
+    def tile_scores(
+        self, features: tf.Tensor, centres: tf.Tensor | None = None
+    ) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels, or of those that ``centres`` stand for."""
         features, each = unit_rows(features), self.sub_centers
         centres = read_once(self.centres.value if centres is None else centres)
@@ -272,7 +274,9 @@ class Margin(Head):
 
         return score
 
-    def top_k_and_loss(self, features: tf.Tensor, labels: tf.Tensor, k: int) -> Any:
+    def top_k_and_loss(
+        self, features: tf.Tensor, labels: tf.Tensor, k: int
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """``top_k``, and the loss over all labels, without a margin."""
         if self.sharded_table is None:
             return super().top_k_and_loss(features, labels, k)

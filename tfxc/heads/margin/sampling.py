@@ -1,5 +1,6 @@
 """Which classes the softmax of a batch runs over."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -23,7 +24,7 @@ class Columns(NamedTuple):
     positives: Any
 
 
-def true_heads(labels: tf.Tensor, heads: Any, flat: tf.Tensor) -> "Columns":
+def true_heads(labels: tf.Tensor, heads: Sequence[int], flat: tf.Tensor) -> "Columns":
     """All classes of the heads (blocks of classes) that the batch's labels hit.
 
     Args:
@@ -43,7 +44,7 @@ def true_heads(labels: tf.Tensor, heads: Any, flat: tf.Tensor) -> "Columns":
     return Columns(ids, tf.where(labels >= 0, ranks * length + labels % length, -1))
 
 
-def sampled_heads(labels: tf.Tensor, heads: Any, count: Any, seed: int) -> "Columns":
+def sampled_heads(labels: tf.Tensor, heads: Sequence[int], count: int, seed: int) -> "Columns":
     """The classes of each example's true head and of ``count`` - 1 others, drawn at random.
 
     An example with several labels has several true heads; they come first, by rising number, and

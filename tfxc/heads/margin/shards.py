@@ -1,11 +1,14 @@
 """Searches over class centres that the replicas share out."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from tfxc.ops.search.top_k import merge_top_k, tiled_top_k
 from tfxc.ops.tiled_softmax import mean_cross_entropy, tiled_softmax
+
+if TYPE_CHECKING:
+    from tfxc.heads.margin.head import Margin
 
 
 class Shards:
@@ -17,10 +20,10 @@ class Shards:
         tile: labels scored at a time.
     """
 
-    def __init__(self, head: Any, size: Any, tile: Any) -> None:
+    def __init__(self, head: "Margin", size: int, tile: int) -> None:
         self.head, self.size, self.tile = head, size, tile
 
-    def top_k(self, features: Any, k: Any) -> Any:
+    def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Best k labels by cosine."""
 
         def of_shard(number, centres, features):
@@ -30,7 +33,9 @@ class Shards:
 
         return merge_top_k(*self.head.sharded_table.on_every_shard(of_shard, features), k)
 
-    def top_k_and_loss(self, features: Any, labels: Any, k: Any) -> Any:
+    def top_k_and_loss(
+        self, features: tf.Tensor, labels: tf.Tensor, k: int
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Best k labels, and the loss over the labels of all shards."""
 
         def of_shard(number, centres, features, labels):

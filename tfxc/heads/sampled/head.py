@@ -86,15 +86,15 @@ class Sampled(Head):
         *,
         classes: str = "batch",
         num_extra: int = 0,
-        extra: Any = None,
+        extra: str | None = None,
         score: str = "linear",
-        scale: Any = None,
+        scale: float | None = None,
         m2: float = 0.0,
         m3: float = 0.0,
         bias: bool = False,
         initial_std: float = 0.01,
         seed: int = 0,
-        label_counts: Any = None,
+        label_counts: Sequence[int] | np.ndarray | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -141,7 +141,7 @@ class Sampled(Head):
 
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
-    ) -> tuple[LogitGroup]:
+    ) -> tuple[LogitGroup, ...]:
         """One group over the batch's labels and the drawn ones, or over all."""
         if not self.built:
             self.build(features.shape)
@@ -188,7 +188,7 @@ class Sampled(Head):
 
         return at_positives(scores, positives, margin)
 
-    def tile_scores(self, features: tf.Tensor) -> Callable[..., Any]:
+    def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels, without a margin."""
         features, kernel = tf.cast(features, tf.float32), read_once(self.kernel.value)
         bias = None if self.bias is None else read_once(self.bias.value)

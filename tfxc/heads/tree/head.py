@@ -103,7 +103,7 @@ class Tree(TreeSearch):
         num_labels: int,
         *,
         nr_splits: int = 16,
-        min_codes: Any = None,
+        min_codes: int | None = None,
         max_leaf_size: int = 100,
         spherical: bool = True,
         negatives: str = "tfn+man",
@@ -113,7 +113,7 @@ class Tree(TreeSearch):
         initial_std: float = 0.02,
         seed: int = 0,
         label_tree: "ClusterTree | None" = None,
-        tree_shape: Sequence[list[int]] | None = None,
+        tree_shape: Sequence[Sequence[int]] | None = None,
         level: int | None = None,
         matched: np.ndarray | None = None,
         **kwargs: Any,
@@ -133,7 +133,7 @@ class Tree(TreeSearch):
         self.shape = tuple(shape)
         self.levels = range(len(shape)) if level is None else range(level, level + 1)
 
-    def build(self, input_shape: Sequence) -> None:
+    def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernels and biases of the levels, and the tables of the tree."""
         tree, self._start_tree = self._start_tree, None
         self.kernels, self.biases, self.parents, self.children, self.ranks = (
@@ -219,12 +219,12 @@ class Tree(TreeSearch):
         self, passes: Sequence[tf.Tensor], labels: np.ndarray | tf.Tensor
     ) -> list[tuple[LogitGroup, ...]]:
         """All passes see the candidates of the first."""
-        chosen = {}
+        chosen: dict = {}
         levels = [self.training_levels(features, labels, chosen) for features in passes]
         return [tuple(group for group, _ in level) for level in levels]
 
     def training_levels(
-        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor, chosen: Any = None
+        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor, chosen: dict | None = None
     ) -> list[tuple[LogitGroup, tf.Tensor]]:
         """Group and nodes of each level; ``chosen`` holds the parents an earlier pass chose.
 
@@ -330,6 +330,6 @@ class Tree(TreeSearch):
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("num_labels", "nr_splits", "min_codes", "max_leaf_size", "spherical", "negatives")
-        names += ("num_candidate_groups", "beam", "link", "initial_std", "seed", "level")
-        own = {name: getattr(self, name) for name in names}
+        more = ("num_candidate_groups", "beam", "link", "initial_std", "seed", "level")
+        own = {name: getattr(self, name) for name in (*names, *more)}
         return {**super().get_config(), **own, "tree_shape": [list(sizes) for sizes in self.shape]}

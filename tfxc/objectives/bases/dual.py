@@ -1,6 +1,7 @@
 """What the dual objectives share: one scalar per training example, and losses over the rivals."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
@@ -117,7 +118,7 @@ class DualObjective(Objective):
         ]
         self.skipped = self.state((), "zeros", "int64", "skipped")
 
-    def state(self, shape: Any, start: Any, dtype: str, name: str) -> tf.Tensor:
+    def state(self, shape: Sequence[int | None], start: Any, dtype: str, name: str) -> tf.Tensor:
         """A variable that is no weight; all replicas write the same into it."""
         kind = {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
         return self.add_weight(shape, start, dtype, name=name, **kind)
@@ -167,7 +168,7 @@ class DualObjective(Objective):
         """(nu of the loss, nu from now on), both (batch,)."""
         raise TypeError(f"{type(self).__name__} must define step(nu, rivals)")
 
-    def count(self, nu: tf.Tensor, rivals: "Rivals") -> Any:
+    def count(self, nu: tf.Tensor, rivals: "Rivals") -> None:
         """Counts what a log should report of a training step; ``nu`` is that before it."""
 
     def loss(self, rivals: "Rivals", nu: tf.Tensor) -> tf.Tensor:
@@ -177,7 +178,7 @@ class DualObjective(Objective):
         # Where the exponent is cut off, the gradient goes on.
         return size + size * (rivals.log_mean - constant)
 
-    def logged_metrics(self) -> dict[str, int]:
+    def logged_metrics(self) -> dict[str, float]:
         """Counts rows that had no rival."""
         return {"rows_without_rival": int(self.skipped.numpy())}
 
@@ -314,7 +315,7 @@ class CappedDual(GradientDual):
             capped = context.all_gather(capped, axis=0)
         self.num_capped.value.assign_add(tf.math.count_nonzero(capped))
 
-    def logged_metrics(self) -> dict[str, int]:
+    def logged_metrics(self) -> dict[str, float]:
         """Counts rows that had no rival, and capped ones."""
         return {**super().logged_metrics(), "rows_capped": int(self.num_capped.numpy())}
 

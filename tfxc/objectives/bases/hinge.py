@@ -46,7 +46,7 @@ class HingeObjective(Objective):
         weighted: bool = False,
         cost_positive: float = 1.0,
         cost_negative: float = 1.0,
-        padded_columns: Any = None,
+        padded_columns: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)

@@ -1,6 +1,6 @@
 """Columns of a logit group that are shared out over the replicas of a strategy."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -20,16 +20,16 @@ class CrossReplica(NamedTuple):
         return tf.distribute.get_replica_context()
 
     @property
-    def number(self) -> Any:
+    def number(self) -> int:
         """Number of this replica, a Python int."""
         return replica_number(self._context)
 
     @property
-    def count(self) -> Any:
+    def count(self) -> int:
         """Number of replicas."""
         return self._context.num_replicas_in_sync
 
-    def gather(self, rows: Any) -> Any:
+    def gather(self, rows: tf.Tensor) -> tf.Tensor:
         """The rows of all replicas, which have equally many each, float (count · batch, dim)."""
 
         @tf.custom_gradient
@@ -41,28 +41,28 @@ class CrossReplica(NamedTuple):
 
         return gathered(rows)
 
-    def gather_labels(self, labels: Any) -> Any:
+    def gather_labels(self, labels: tf.Tensor) -> tf.Tensor:
         """Padded label rows of all replicas, int32 (count · batch, longest row anywhere)."""
         lengths = tf.fill(tf.shape(labels)[:1], tf.shape(labels)[1])
         flat = self._context.all_gather(tf.reshape(labels, [-1]), axis=0)
         lengths = self._context.all_gather(lengths, axis=0)
         return tf.RaggedTensor.from_row_lengths(flat, lengths, validate=False).to_tensor(-1)
 
-    def sum(self, tensors: Any) -> Any:
+    def sum(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         """Sums of a list of tensors over the replicas; gradients flow to all of them."""
         return self._context.all_reduce("SUM", tensors)
 
-    def max(self, values: Any) -> Any:
+    def max(self, values: tf.Tensor) -> tf.Tensor:
         """Largest values of a vector over the replicas, without a gradient."""
         return tf.reduce_max(self._context.all_gather(tf.stop_gradient(values)[None], 0), axis=0)
 
-    def own(self, rows: Any) -> Any:
+    def own(self, rows: tf.Tensor) -> tf.Tensor:
         """The part of all replicas' rows that this replica has brought."""
         size = tf.shape(rows)[0] // self.count
         return rows[self.number * size : (self.number + 1) * size]
 
 
-def replica_number(context: Any) -> Any:
+def replica_number(context: tf.distribute.ReplicaContext) -> int:
     """A replica's number as a Python int."""
     return int(tf.get_static_value(context.replica_id_in_sync_group))
 
@@ -81,8 +81,11 @@ def labels_everywhere(labels: tf.Tensor) -> tf.Tensor:
 
 
 def softmax_over_shards(
-    logits: Any, positives: Any, cross_replica: Any, label_smoothing: float = 0.0
-) -> Any:
+    logits: tf.Tensor,
+    positives: tf.Tensor,
+    cross_replica: CrossReplica,
+    label_smoothing: float = 0.0,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """``ops.losses.softmax_cross_entropy`` where each replica has some of the columns.
 
     Args:

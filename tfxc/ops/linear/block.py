@@ -1,6 +1,6 @@
 """The weights of one parent's children: pieces of single children, put together by feature."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -29,7 +29,12 @@ class Block(NamedTuple):
     unfinished: int
 
 
-def assembled(pieces: Any, ids: np.ndarray, num_children: int, unfinished: int) -> "Block":
+def assembled(
+    pieces: list[tuple[int, np.ndarray, np.ndarray]],
+    ids: np.ndarray,
+    num_children: int,
+    unfinished: int,
+) -> "Block":
     """The ``Block`` of pieces.
 
     Args:

@@ -1,7 +1,7 @@
 """The features of a block of examples, ready for the compiled linear solver."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class Columns:
 
     def kept(
         self, weights: np.ndarray, duals: np.ndarray, terms: np.ndarray, least: float, chunk: int
-    ) -> Iterator[Any]:
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The weights of at least the magnitude ``least``, chunk by chunk.
 
         Yields:

@@ -14,7 +14,7 @@ work, some 50 times as slowly.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from tfxc.ops.linear.block import FOUND_BYTES, PIECE_BYTES, assembled, greatest
 from tfxc.ops.linear.columns import Columns, cache_aligned
 
 if TYPE_CHECKING:
+    import scipy.sparse
+
     from tfxc.ops.linear.block import Block
 
 
@@ -86,8 +88,8 @@ class SolverSettings:
 
 
 def solve_block(
-    features: Any,
-    positives: Sequence[np.ndarray],
+    features: "scipy.sparse.csr_matrix",
+    positives: Sequence[Sequence[int] | np.ndarray],
     settings: "SolverSettings",
     *,
     relevance: Sequence[np.ndarray] | None = None,
@@ -142,7 +144,7 @@ def solve_block(
         groups = [order[begin : begin + _LANES] for begin in range(0, len(order), _LANES)]
         ids, solve = columns.ids, lambda children: problem.native(columns, children)
     else:
-        groups, ids = order[:, None], np.arange(features.shape[1] + 1, dtype=np.int32)
+        groups, ids = list(order[:, None]), np.arange(features.shape[1] + 1, dtype=np.int32)
         solve = problem.delegated
     if threads > 1 and len(groups) > 1:
         with ThreadPoolExecutor(threads) as pool:

@@ -5,7 +5,7 @@ rows of the parents' chunks are found by a binary search over all (chunk, featur
 layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,8 +45,8 @@ class BeamGraph(tf.Module):
         num_features: int,
         *,
         bias: float | None,
-        only_topk: Sequence[int],
-        post_processors: Any,
+        only_topk: Sequence[int | None],
+        post_processors: Sequence[Any],
     ) -> None:
         super().__init__()
         self.num_features, self.bias = int(num_features), float(bias or 0)
@@ -59,7 +59,7 @@ class BeamGraph(tf.Module):
             self._layers.append(_Layer(layer, num_features, kept, post_processor))
 
     @tf.function(input_signature=[_BAG])
-    def __call__(self, features: Any) -> Any:
+    def __call__(self, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """The best nodes of the last layer.
 
         Args:

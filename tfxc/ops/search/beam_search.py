@@ -45,7 +45,7 @@ def search(
     layers: "Sequence[ChunkedLayer]",
     features: scipy.sparse.csr_matrix,
     only_topk: Sequence[int | None],
-    post_processors: Any,
+    post_processors: Sequence[Any],
     *,
     bias: float | None = None,
     csr_codes: scipy.sparse.csr_matrix | None = None,
@@ -88,7 +88,7 @@ class BeamSearch:
 
     def __init__(
         self,
-        layers: Any,
+        layers: "Sequence[ChunkedLayer]",
         num_features: int,
         *,
         bias: float | None = None,
@@ -112,15 +112,15 @@ class BeamSearch:
         self._widths = [int(np.diff(layer.child_splits).max(initial=1)) for layer in layers]
         if has_native() if native is None else native:
             indexes = [index_of(layer, self.num_features) for layer in layers]
-            self._kernels = _beam_search.LayerKernels(layers, indexes)
+            self._kernels: Any = _beam_search.LayerKernels(layers, indexes)
         else:
             self._kernels = beam_search_numpy.LayerKernels(layers)
 
     def search(
         self,
         features: np.ndarray | scipy.sparse.csr_matrix,
-        only_topk: Any,
-        post_processors: Any,
+        only_topk: Sequence[int | None],
+        post_processors: Sequence[Any],
         *,
         csr_codes: scipy.sparse.csr_matrix | None = None,
         threads: int | None = None,
@@ -161,12 +161,12 @@ class BeamSearch:
     def top(
         self,
         features: np.ndarray | scipy.sparse.csr_matrix,
-        only_topk: Sequence[int],
-        post_processors: Any,
+        only_topk: Sequence[int | None],
+        post_processors: Sequence[Any],
         *,
         csr_codes: scipy.sparse.csr_matrix | None = None,
         threads: int | None = None,
-    ) -> tuple[np.ndarray, ...]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As ``search``: ids int32, scores float32 (N, k) best first, and counts int32 (N,).
 
         Only the first ``counts[i]`` places of row i are meaningful.

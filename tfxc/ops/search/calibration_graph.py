@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 
-def calibrated(scores: Any, calibration: Any) -> Any:
+def calibrated(scores: tf.Tensor, calibration: Any) -> tf.Tensor:
     """``Calibration.apply`` in the graph.
 
     Args:

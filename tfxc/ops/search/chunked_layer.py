@@ -5,7 +5,8 @@ features (Etter et al., "Accelerating Inference for Sparse Extreme Multi-Label R
 2022, arXiv 2106.02697).
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -59,7 +60,10 @@ class ChunkedLayer(NamedTuple):
 
 
 def chunks_of(
-    weights: scipy.sparse.csc_matrix, parents: np.ndarray, num_parents: int, trained: Any = None
+    weights: scipy.sparse.csc_matrix,
+    parents: Sequence[int] | np.ndarray,
+    num_parents: int,
+    trained: np.ndarray | None = None,
 ) -> "ChunkedLayer":
     """Chunks of a weight matrix.
 

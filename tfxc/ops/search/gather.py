@@ -7,7 +7,7 @@ same ids and the same scores to the bit: sums are taken in float32 in the order 
 equal scores go to the lower class id.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -95,7 +95,7 @@ def top_k(
     aggregate: str = "sum",
     method: str = "auto",
     inverse: "InverseLookups | None" = None,
-    threads: Any = None,
+    threads: int | None = None,
     native: bool | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k best classes of every example, exactly.
@@ -151,14 +151,14 @@ def top_k(
 
 
 def approximate_top_k(
-    bucket_scores: Any,
+    bucket_scores: np.ndarray,
     lookups: np.ndarray,
     inverse: "InverseLookups",
     k: int,
     *,
     aggregate: str = "sum",
     candidates: "Candidates" = CANDIDATES,
-    threads: Any = None,
+    threads: int | None = None,
     native: bool | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Top k among the classes of the best buckets only: fast, and not exact.

@@ -1,6 +1,6 @@
 """The NumPy path of ``tfxc.ops.search.gather``: the same results where nothing is compiled."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -42,7 +42,9 @@ def class_scores(bucket_scores: np.ndarray, lookups: np.ndarray, aggregate: str)
     return total
 
 
-def brute(bucket_scores: np.ndarray, lookups: np.ndarray, k: int, aggregate: str) -> Any:
+def brute(
+    bucket_scores: np.ndarray, lookups: np.ndarray, k: int, aggregate: str
+) -> tuple[np.ndarray, ...]:
     """Top k of every example from the scores of all classes, a tile at a time.
 
     Arguments and result as in ``gather.top_k``; every bucket is known to be in range.

@@ -1,7 +1,6 @@
 """Exact top-k in the graph, a tile of columns at a time."""
 
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -15,7 +14,7 @@ def check_k(k: int, most: int) -> None:
 
 
 def tiled_top_k(
-    score_tile: Callable[..., Any], num_columns: int, batch: tf.Tensor, k: int, tile: int
+    score_tile: Callable[..., tf.Tensor], num_columns: int, batch: tf.Tensor, k: int, tile: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Best k of ``num_columns`` scores that are computed tile by tile.
 
@@ -86,7 +85,7 @@ def rows_between(table: tf.Tensor, begin: int, end: int) -> tf.Tensor:
     return table if whole else table[begin:end]
 
 
-def merge_top_k(ids: Any, scores: Any, k: Any) -> Any:
+def merge_top_k(ids: tf.Tensor, scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Best k of the best of several parts.
 
     Args:

@@ -59,7 +59,7 @@ def words(texts: tf.Tensor, token_pattern: str, lowercase: bool = True) -> tf.Ra
     return tf.ragged.boolean_mask(parts, tf.strings.length(parts, "UTF8_CHAR") >= least)
 
 
-def words_between_blanks(texts: tf.Tensor, most: Any = None) -> tf.RaggedTensor:
+def words_between_blanks(texts: tf.Tensor, most: int | None = None) -> tf.RaggedTensor:
     """The words of each text as PECOS cuts it, see ``tfxc.data.text.pecos``.
 
     Args:
@@ -78,7 +78,7 @@ def words_between_blanks(texts: tf.Tensor, most: Any = None) -> tf.RaggedTensor:
     return tf.ragged.boolean_mask(parts, tf.strings.length(parts) > 0)[:, :most]
 
 
-def terms(texts: tf.Tensor, settings: Any) -> tf.RaggedTensor:
+def terms(texts: tf.Tensor, settings: Mapping[str, Any]) -> tf.RaggedTensor:
     """The n-grams of each text, words joined by a space.
 
     Args:
@@ -188,7 +188,7 @@ class TextBag(tf.Module):
     def __init__(
         self,
         settings: Mapping[str, Any],
-        num_features: Any,
+        num_features: int,
         vocabulary_file: str | Path | None = None,
         idf: np.ndarray | None = None,
         blocks: Sequence[int] = (),

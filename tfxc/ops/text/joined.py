@@ -1,6 +1,6 @@
 """Texts to tokens and to bags of terms at once, as TensorFlow ops."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
@@ -16,7 +16,7 @@ class JoinedTexts(tf.Module):
         terms: function of texts -> dict ``ids``, ``weights``, ``row_splits``.
     """
 
-    def __init__(self, tokens: Any, terms: "TextBag") -> None:
+    def __init__(self, tokens: tf.Module, terms: "TextBag") -> None:
         super().__init__()
         self._tokens, self._terms = tokens, terms
 

@@ -49,7 +49,7 @@ class SubwordIds(tf.Module):
         self,
         settings: Mapping[str, Any],
         pieces: Sequence[str],
-        max_length: Any,
+        max_length: int,
         model: bytes | None = None,
         merges: Sequence[str] | None = None,
     ) -> None:
@@ -147,12 +147,12 @@ class SentencePieces(tf.Module):
     Reference: Kudo and Richardson 2018, arXiv 1808.06226.
     """
 
-    def __init__(self, settings: Mapping[str, Any], model: Any) -> None:
+    def __init__(self, settings: Mapping[str, Any], model: bytes) -> None:
         super().__init__()
         self._settings = dict(settings)
         self._pieces = require_text().SentencepieceTokenizer(model=model, out_type=tf.int32)
 
-    def __call__(self, texts: Any) -> Any:
+    def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Ids, an int32 ``RaggedTensor`` (batch, pieces)."""
         settings = self._settings
         if settings["plain_quotes"]:

@@ -34,7 +34,7 @@ class TextTokens(tf.Module):
     """
 
     def __init__(
-        self, name: Any, settings: Mapping[str, Any], vocabulary_file: str | Path, size: Any
+        self, name: str, settings: Mapping[str, Any], vocabulary_file: str | Path, size: int
     ) -> None:
         super().__init__()
         self._cut = {"characters": self._characters, "words": self._words}[name]
