@@ -257,7 +257,7 @@ def build_model(
 
 
 def make_parts(
-    config: "Config",
+    config: Any,
     *,
     feature_kind: str = "sparse",
     repetition: int | None = None,

@@ -105,7 +105,7 @@ class Mach(Head):
         self.seed = seed
         seeds = range(first_repetition, first_repetition + num_repetitions)
         self.lookups = bucket_lookups(num_labels, num_buckets, seeds)
-        self._inverse = None
+        self._inverse: gather.InverseLookups | None = None
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (R, dim, B), bias (R, B) and the lookup table."""

@@ -67,7 +67,7 @@ class MHP(DigitHead):
         self,
         num_labels: int,
         *,
-        heads: int | Sequence[int] | None = None,
+        heads: Sequence[int] | None = None,
         num_heads: int | None = None,
         grouping: str = "per_head",
         link: str | None = None,
@@ -79,9 +79,12 @@ class MHP(DigitHead):
     ) -> None:
         if (heads is None) == (num_heads is None):
             raise ValueError("either heads, such as [40, 25], or num_heads expected")
+        if num_heads is not None:
+            heads = suggest_heads(num_labels, num_heads)
+        assert heads is not None
         super().__init__(
             num_labels,
-            suggest_heads(num_labels, num_heads) if heads is None else heads,
+            heads,
             label_order=label_order,
             label_codes=label_codes,
             initial_std=initial_std,

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tfxc.core.errors import ConfigError, DataError
 
@@ -281,14 +282,14 @@ def names_at(prefix: str, ks: Sequence[int], suffix: str = "") -> tuple[str, ...
     return tuple(f"{prefix}@{k}{suffix}" for k in ks)
 
 
-def named(names: Sequence[str], values: Sequence[float] | np.ndarray) -> dict[str, Any]:
+def named(names: Sequence[str], values: ArrayLike) -> dict[str, Any]:
     """``{name: Python number}``."""
     return dict(zip(names, np.asarray(values).tolist(), strict=True))
 
 
 def ratio(
-    numerator: Sequence[float] | np.ndarray,
-    denominator: int | Sequence[int] | np.ndarray,
+    numerator: ArrayLike,
+    denominator: ArrayLike,
 ) -> np.ndarray:
     """``numerator / denominator`` as float64, 0 where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)

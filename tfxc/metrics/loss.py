@@ -36,6 +36,7 @@ class FullLoss(MeanMetric):
 
     def update_ranked(self, batch: "RankedBatch") -> None:
         super().update_ranked(batch)
+        assert batch.losses is not None  # else ``per_example_ranked`` has refused it
         self.state["left out"] += np.count_nonzero(np.isnan(batch.losses))
 
     def counts(self) -> dict[str, int]:

@@ -66,6 +66,7 @@ def build_metrics(
             fix="give the number of training examples of each label",
         )
     if num_train_examples is not None:
+        assert label_counts is not None
         facts = (label_counts, num_train_examples, propensity, ks)
         metrics += [PropensityScoredPrecision(*facts), PropensityScoredNDCG(*facts)]
     if classification is not None:

@@ -69,7 +69,7 @@ class Architecture:
     embedding_dim: int
     hidden_dim: int
     num_layers: int
-    num_heads: int | list
+    num_heads: int | list[int]
     feed_forward_dim: int
     activation: str = "gelu"
     norm_epsilon: float = 1e-12
@@ -87,7 +87,10 @@ class Architecture:
     @property
     def head_width(self) -> int:
         """Width of a head."""
-        return self.head_dim or self.hidden_dim // self.num_heads
+        if self.head_dim:
+            return self.head_dim
+        assert isinstance(self.num_heads, int)  # several numbers come with a ``head_dim``
+        return self.hidden_dim // self.num_heads
 
     def heads_wide(self, number: int) -> int:
         """Width of all heads of layer ``number`` together."""
@@ -123,7 +126,7 @@ def read_architecture(folder: Path) -> "Architecture":
         **values,
         **_of_family(family, config, where),
     )
-    if architecture.hidden_dim % architecture.num_heads:
+    if architecture.hidden_dim % values["num_heads"]:
         raise ConfigError(
             f"a hidden size that is a multiple of the {architecture.num_heads} heads expected, "
             f"found {architecture.hidden_dim}",

@@ -28,8 +28,7 @@ def read_pieces(model: bytes, where: str | Path) -> tuple[list[str], int]:
                     unknown = len(pieces)
                 pieces.append(piece[1].decode("utf-8"))
     except (IndexError, KeyError, ValueError, TypeError, struct.error):
-        pieces: list[str] = []
-        unknown = None
+        pieces, unknown = [], None
     if unknown is None:
         raise ConfigError(
             "a SentencePiece model expected, found something else",

@@ -41,7 +41,12 @@ _XLNET = {
     "feed_forward_out": ("ff.layer_2",),
     "feed_forward_norm": ("ff.layer_norm",),
 }
-_PARTS = {"distilbert": _DISTILBERT, "albert": _ALBERT, "deberta-v2": _DEBERTA, "xlnet": _XLNET}
+_PARTS: dict[str, Mapping[str, tuple[str, ...]]] = {
+    "distilbert": _DISTILBERT,
+    "albert": _ALBERT,
+    "deberta-v2": _DEBERTA,
+    "xlnet": _XLNET,
+}
 _LAYERS = {
     "distilbert": "transformer.layer.{}.",
     "albert": "encoder.albert_layer_groups.{}.albert_layers.0.",

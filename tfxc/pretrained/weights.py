@@ -75,11 +75,11 @@ def layer_weights(architecture: "Architecture", number: int) -> "list[Weight]":
     }  # fmt: skip
     found = _relative_attention(start, wide, heads) if family == "xlnet" else []
     for name, theirs in parts.items():
-        theirs = [start + part for part in theirs]
+        written = [start + part for part in theirs]
         if name.endswith("norm"):
-            found += _norm(name, wide, theirs[0])
+            found += _norm(name, wide, written[0])
         else:
-            found.append(_joined(f"{name}_kernel", shapes[name], theirs, "weight"))
+            found.append(_joined(f"{name}_kernel", shapes[name], written, "weight"))
             found.append(_joined(f"{name}_bias", shapes[name][1:], theirs, "bias"))
     return found
 

@@ -138,9 +138,7 @@ class Calibration:
         return found
 
 
-def pairs_of(
-    ids: np.ndarray, scores: np.ndarray, labels: np.ndarray | scipy.sparse.spmatrix
-) -> tuple[np.ndarray, np.ndarray]:
+def pairs_of(ids: np.ndarray, scores: np.ndarray, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     """(score, is true) of all candidates.
 
     Args:

@@ -1,5 +1,7 @@
 """Which examples a cluster's children are trained on: negatives of every layer."""
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse
 
@@ -58,7 +60,7 @@ def examples_of(
         [[True, False], [False, False]]
     """
     sources = {"tfn": above, "man": predicted, "usn": given}
-    total = None
+    total: Any = None
     for part in scheme:
         matrix = sources[part]
         if matrix is None:

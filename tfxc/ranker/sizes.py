@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from tfxc.ranker.search import Ranker, load_layer
 
@@ -30,7 +31,8 @@ def size_lines(folder: str | Path) -> list[str]:
     folder = Path(folder)
     if not os.path.lexists(folder / "ranker" / "param.json"):
         return []
-    ranker, total, rows = Ranker.load(folder), 0, [_HEADER]
+    ranker, total = Ranker.load(folder), 0
+    rows: list[tuple[Any, ...]] = [_HEADER]
     depth = len(ranker.sizes)
     for number, rule in enumerate(ranker.post_processors):
         path, last = folder / "ranker" / f"layer-{number}", number == depth - 1

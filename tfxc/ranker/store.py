@@ -66,7 +66,7 @@ class LayerWriter:
     ) -> None:
         self.folder = Path(folder)
         self._scratch = self.folder.with_name(f".{self.folder.name}.unfinished")
-        self._fixed = {
+        self._fixed: dict[str, np.ndarray] = {
             "children": np.asarray(children, np.int32),
             "child_splits": np.asarray(child_splits, np.int64),
         }

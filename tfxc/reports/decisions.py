@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfxc.metrics.classification import positive_label
 from tfxc.metrics.per_label import PerLabel
@@ -36,7 +36,7 @@ class Decisions:
 
     def write_tables(
         self, folder: str | Path, loaded: "LoadedRun", texts: Mapping[int, str]
-    ) -> tuple:
+    ) -> tuple[list[tuple[Any, ...]], ...]:
         """Writes the three tables; arguments as of ``write``; returns the rows of the three."""
         names, counts = loaded.vocabulary.names, loaded.label_counts
         return write_tables(folder, self.found, names, counts, texts, self.scores)

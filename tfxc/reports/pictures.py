@@ -82,7 +82,7 @@ def _curves(lines, names):
     return {points: ", ".join(found) for points, found in alike.items()}
 
 
-def labels_by_frequency(found: Any, label_counts: Any, path: str | Path) -> None:
+def labels_by_frequency(found: "PerLabel", label_counts: np.ndarray, path: str | Path) -> None:
     """Draws each label's precision and recall over the number of its training examples.
 
     Where all labels have about as many, it draws the values in rising order.

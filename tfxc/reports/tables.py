@@ -23,10 +23,10 @@ def write_tables(
     folder: str | Path,
     found: "PerLabel",
     names: Sequence[str],
-    label_counts: Any,
+    label_counts: np.ndarray,
     texts: Mapping[int, str],
     scores: str = "scores",
-) -> tuple:
+) -> tuple[list[tuple[Any, ...]], ...]:
     """Writes labels.csv, confusions.csv and wrong.csv.
 
     Args:
@@ -56,7 +56,7 @@ def wrong_columns(scores: str) -> tuple[str, ...]:
     return tuple(scores if name == "scores" else name for name in WRONG_COLUMNS)
 
 
-def average_rows(found: "PerLabel", names: Sequence[str]) -> Any:
+def average_rows(found: "PerLabel", names: Sequence[str]) -> list[tuple[Any, ...]]:
     """Rows of average, precision, recall and F1: micro, macro, samples; of two labels also binary.
 
     See ``tfxc.metrics.classification.Classification``.
@@ -99,12 +99,14 @@ def label_rows(
     ]
 
 
-def confusion_rows(found: "PerLabel", names: Sequence[str]) -> list[tuple[str, str, int]]:
+def confusion_rows(found: "PerLabel", names: Sequence[str]) -> list[tuple[Any, ...]]:
     """A row per pair of confused labels, most frequent first; see ``CONFUSION_COLUMNS``."""
     return [(_name(names, a), _name(names, b), n) for a, b, n in found.confusions().tolist()]
 
 
-def wrong_rows(found: "PerLabel", names: Sequence[str], texts: Mapping[int, str]) -> list[tuple]:
+def wrong_rows(
+    found: "PerLabel", names: Sequence[str], texts: Mapping[int, str]
+) -> list[tuple[Any, ...]]:
     """A row per wrong example, the surest first; see ``WRONG_COLUMNS``.
 
     Args:
@@ -123,7 +125,7 @@ def wrong_rows(found: "PerLabel", names: Sequence[str], texts: Mapping[int, str]
     ]
 
 
-def write_csv(path: str | Path, columns: tuple[str, ...], rows: Sequence[tuple]) -> None:
+def write_csv(path: str | Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
     """Writes a table for spreadsheets, whole or not at all; see ``tfxc.core.escaping.csv_cell``."""
     with atomic_file(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -131,7 +133,7 @@ def write_csv(path: str | Path, columns: tuple[str, ...], rows: Sequence[tuple])
         writer.writerows([csv_cell(value) for value in row] for row in rows)
 
 
-def markdown(columns: tuple[str, ...], rows: Sequence[tuple], most: int = 20) -> str:
+def markdown(columns: Sequence[str], rows: Sequence[tuple[Any, ...]], most: int = 20) -> str:
     """The first rows as a Markdown table; the number of rows left out is given.
 
     Example:

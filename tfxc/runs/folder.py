@@ -55,7 +55,7 @@ class RunFolder(RunWriter):
     """
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[Any]:
+    def locked(self) -> Iterator[None]:
         """Keeps other processes from writing into this run; the kernel frees it on death.
 
         A process may lock a run that it has locked already. What processes that were killed have
@@ -357,7 +357,7 @@ def _remove_empty(folders):
             folder.rmdir()
 
 
-def read_run_json(path: str | Path) -> Any:
+def read_run_json(path: str | Path) -> dict[str, Any]:
     """The object in a JSON file of a run.
 
     Raises:

@@ -25,7 +25,10 @@ from tfxc.runs.writer import WEIGHTS
 
 if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
+    from tfxc.data.formats.base import Reader
     from tfxc.data.kinds import FeatureKind
+    from tfxc.data.rows import Rows
+    from tfxc.data.text.base import TextFeatures
 
 
 _NEEDED = ("feature_kind", "num_features", "num_labels", "row_normalise", "splits")
@@ -85,7 +88,7 @@ class LoadedRun:
         recipe = registry.create("recipe", self.config.recipe.section())
         return recipe.assemble(self)
 
-    def search_with(self, beam: Any = None, post_processor: Any = None) -> None:
+    def search_with(self, beam: int | None = None, post_processor: str | None = None) -> None:
         """Searches with another beam or post-processor from now on, where the model is a ranker.
 
         Args:
@@ -204,7 +207,7 @@ class LoadedRun:
             )
 
     @functools.cached_property
-    def text_features(self) -> Any:
+    def text_features(self) -> "TextFeatures | None":
         """The text vectoriser, or None for runs on given features.
 
         Raises:
@@ -256,7 +259,7 @@ class LoadedRun:
         shape = self.manifest.get("image_shape")
         return None if shape is None else ImageConverter.of_shape(shape)
 
-    def rows(self, reader: Any, size: int | None = None) -> Iterator[Any]:
+    def rows(self, reader: "Reader", size: int | None = None) -> "Iterator[Rows]":
         """Yields ``Rows`` of a reader's examples in the run's feature and label space.
 
         Labels unknown to the run get ids from ``num_labels`` on: they count as labels that cannot
@@ -338,7 +341,7 @@ _trusting = False
 
 
 @contextlib.contextmanager
-def trusting(trust: bool) -> Iterator[Any]:
+def trusting(trust: bool) -> Iterator[None]:
     """Inside, runs are loaded as ``load_run`` does with ``trust``: for recipes that load some."""
     global _trusting
     before = _trusting

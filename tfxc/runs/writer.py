@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from tfxc.runs.weights_file import write_weights
 
 if TYPE_CHECKING:
     from tfxc.data.text.base import TextFeatures
+    from tfxc.model import XCModel
 
 
 CONFIG = "config.json"
@@ -71,7 +72,7 @@ class RunWriter:
     def __truediv__(self, name):
         return self.path / name
 
-    def mark(self) -> Any:
+    def mark(self) -> None:
         """Makes the folder one that tfxc writes."""
         mark(self.path, KIND, NAMES)
 
@@ -120,7 +121,7 @@ class RunWriter:
             with atomic_file(target, "wb") as copy, open(path, "rb") as original:
                 shutil.copyfileobj(original, copy)
 
-    def save_weights(self, model: Any) -> None:
+    def save_weights(self, model: "XCModel") -> None:
         """Writes the model's weights; the old file stays until the new one is whole.
 
         Every worker has to take part: one may hold weights that the chief has to collect.
@@ -164,7 +165,7 @@ class RunWriter:
         with atomic_file(self / SUMMARY) as stream:
             stream.write(text)
 
-    def record_file(self, name: str) -> Any:
+    def record_file(self, name: str) -> None:
         """Adds the checksum of a finished stage's file, which a later start goes on with."""
         checksums.add(self.path, name)
 
@@ -175,7 +176,7 @@ class RunWriter:
 
 
 @contextlib.contextmanager
-def new_run(output: str | Path) -> Iterator[Any]:
+def new_run(output: str | Path) -> Iterator[RunWriter]:
     """Yields a ``RunWriter`` of a run that appears whole or not at all.
 
     Args:
@@ -225,7 +226,7 @@ def manifest_of(
     )
 
 
-def split_of(lengths: Any) -> SplitInfo:
+def split_of(lengths: Sequence[int] | np.ndarray) -> SplitInfo:
     """What is known of training examples by their numbers of labels, none of them prepared.
 
     Args:

@@ -1,7 +1,7 @@
 """Adversarial weight perturbation."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -56,7 +56,7 @@ class Awp(Technique):
                 fix="let it start before the last epoch",
             )
 
-    def build(self, model: Any, strategy: Any) -> None:
+    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Finds the matrices."""
         self._strategy = strategy
         weights = [variable.value for variable in model.trainable_variables]
@@ -67,7 +67,9 @@ class Awp(Technique):
         self._begun = step >= self.start_step
         return self._begun
 
-    def gradients(self, compute: Any, batch: Mapping[str, Any]) -> tuple[tf.Tensor, list[Any]]:
+    def gradients(
+        self, compute: Callable[..., Any], batch: Mapping[str, Any]
+    ) -> tuple[tf.Tensor, list[Any]]:
         """The gradients at the perturbed weights, and the clean loss."""
         loss, clean = compute(batch)
         if not self._begun:

@@ -2,7 +2,8 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError
@@ -38,12 +39,12 @@ class Technique:
     """
 
     data_dependent_arguments: tuple[str, ...] = ()
-    variables_to_save = ()
-    trainable_variables = ()
+    variables_to_save: "Sequence[tf.Variable]" = ()
+    trainable_variables: "Sequence[tf.Variable]" = ()
     role: str | None = None
-    losses = None
+    losses: Callable[..., Any] | None = None
 
-    def begin(self, steps_per_epoch: float, total_steps: int) -> Any:
+    def begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """Called once, before ``build``.
 
         Args:
@@ -54,18 +55,21 @@ class Technique:
             ConfigError: an argument does not fit this length.
         """
 
-    def build(self, model: Any, strategy: Any) -> Any:
+    def build(self, model: Any, strategy: "tf.distribute.Strategy") -> None:
         """Makes state variables. Called once, inside ``strategy.scope()``."""
 
-    def before_step(self, step: int) -> bool:
+    def before_step(self, step: int) -> Hashable:
         """Called outside the graph with the number of updates made; may say in which stage it is.
 
         Returns:
             None, or something hashable: another value traces the step anew, so that the methods
             below may do something else from there on.
         """
+        return None
 
-    def gradients(self, compute: Any, batch: Mapping[str, Any]) -> "tuple[tf.Tensor, list[Any]]":
+    def gradients(
+        self, compute: Callable[..., Any], batch: Mapping[str, Any]
+    ) -> "tuple[tf.Tensor, list[Any]]":
         """Wraps the computation of one micro-batch.
 
         Args:
@@ -97,12 +101,12 @@ class Technique:
     def after_step(self, step: int) -> None:
         """Called outside the graph after update number ``step`` (from 1)."""
 
-    def evaluation_weights(self) -> Any:
+    def evaluation_weights(self) -> AbstractContextManager[None]:
         """Context manager: inside it the model has the weights it should be judged by."""
         return contextlib.nullcontext()
 
 
-def check_together(techniques: Sequence[type]) -> None:
+def check_together(techniques: Sequence[type[Technique]]) -> None:
     """Refuses techniques that cannot be combined.
 
     Args:

@@ -41,7 +41,7 @@ class MultiSampleDropout(Technique):
 
     def groups(
         self, compute: Callable[..., Any], passes: Sequence[tf.Tensor], labels: tf.Tensor | None
-    ) -> "list[tuple[LogitGroup]]":
+    ) -> "list[tuple[LogitGroup, ...]]":
         """Groups of mean logits, for each pass."""
         seed = self.seed * 1000 + 960
         copies = [dropout(v, self.rate, seed) for v in passes for _ in range(self.rounds)]

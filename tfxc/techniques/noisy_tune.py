@@ -32,7 +32,7 @@ class NoisyTune(Technique):
     def __init__(self, *, intensity: float = 0.12, seed: int = 0) -> None:
         self.intensity, self.seed = intensity, seed
 
-    def build(self, model: Any, strategy: Any) -> None:
+    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Adds the noise."""
         half = self.intensity / 2
         for number, variable in enumerate(model.encoder.trainable_variables):

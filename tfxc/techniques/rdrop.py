@@ -53,6 +53,7 @@ class Rdrop(Technique):
             for number, groups in enumerate(pair)
         ]
         apart = [
-            symmetric_divergence(*groups, objective.link) for groups in zip(*pair, strict=True)
+            symmetric_divergence(one, other, objective.link)
+            for one, other in zip(*pair, strict=True)
         ]
         return 0.5 * tf.add_n(losses) + 0.5 * self.alpha * tf.add_n(apart)

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from contextlib import AbstractContextManager
 from typing import Any
 
 import tensorflow as tf
@@ -50,14 +51,14 @@ class Swa(WeightAverage):
                 fix="let it start before the last epoch",
             )
 
-    def build(self, model: Any, strategy: Any) -> None:
+    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Copies the weights."""
         super().build(model, strategy)
         # Where it starts at step 0, the copies are the first term.
         self._count = tf.Variable(int(self.start_step == 0), dtype=tf.int64, trainable=False)
         self.variables_to_save.append(self._count)
 
-    def averaged_weights(self, model: Any) -> list[tf.Tensor]:
+    def averaged_weights(self, model: Any) -> list[tf.Variable]:
         """The trainable weights, and the moving statistics if asked for."""
         weights = super().averaged_weights(model)
         if self.average_statistics:
@@ -72,7 +73,7 @@ class Swa(WeightAverage):
         self._count.assign_add(1)
         self.move(1 / int(self._count.numpy()))
 
-    def evaluation_weights(self) -> Any:
+    def evaluation_weights(self) -> AbstractContextManager[None]:
         """Lends the model the mean, once there is one."""
         started = int(self._count.numpy()) > 0
         return super().evaluation_weights() if started else contextlib.nullcontext()

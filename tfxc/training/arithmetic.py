@@ -32,7 +32,7 @@ def changes_of_arithmetic(before: Mapping[str, Any] | None) -> str | None:
     )
 
 
-def arithmetic(steps_rows: Any = None) -> dict[str, Any]:
+def arithmetic(steps_rows: bool | None = None) -> dict[str, Any]:
     """What this process computes with, as a dict of names and values.
 
     Args:

@@ -54,16 +54,17 @@ class Checkpoints:
     def __init__(
         self,
         folder: str | Path,
-        variables: Sequence[tf.Tensor],
+        variables: Sequence[tf.Variable],
         chief: bool = True,
-        shards: Mapping[str, Any] | None = None,
+        shards: Mapping[int, Sequence[tf.Variable]] | None = None,
         count: int = 0,
         identity: Mapping[str, str] | None = None,
-        strategy: Any = None,
+        strategy: tf.distribute.Strategy | None = None,
         keep: int = 0,
     ) -> None:
         self.folder, self.chief, self.count = Path(folder), chief, count
-        self.identity, self.progress, self._strategy = identity, {}, strategy
+        self.identity, self._strategy = identity, strategy
+        self.progress: dict[str, Any] = {}
         self._variables = list(variables)
         self._files = CheckpointFiles(self.folder, "ckpt", self._variables)
         self._shards = [
@@ -95,6 +96,7 @@ class Checkpoints:
                     if self.chief:
                         self._files.save(step, identity=self.identity, progress=progress)
                     else:
+                        assert self._scratch is not None
                         self._files.checkpoint.write(str(self._scratch / "ckpt"))
             except OSError:
                 for files in kept:
@@ -103,7 +105,7 @@ class Checkpoints:
         for files in kept:
             files.remove_all_but(step, max(_KEPT, self.keep))
 
-    def restore(self, report: Callable[..., Any] = print) -> bool:
+    def restore(self, report: Callable[[str], Any] = print) -> bool:
         """Restores the newest checkpoint that is whole.
 
         Args:
@@ -177,7 +179,7 @@ class Checkpoints:
             ) from error
         self.progress = content.get("progress") or {}
 
-    def saved_shape(self, variable: tf.Tensor) -> list[int] | None:
+    def saved_shape(self, variable: tf.Variable) -> list[int] | None:
         """Shape of one of the variables in the newest checkpoint, a list.
 
         None where there is no checkpoint, or none that can be read: ``restore`` says why.
@@ -200,7 +202,7 @@ class Checkpoints:
         if self.chief and not self.keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def close(self) -> Any:
+    def close(self) -> None:
         """Removes a worker's scratch folder."""
         self._open.close()
 
@@ -214,9 +216,7 @@ class CheckpointFiles:
         variables: list of ``tf.Variable``s; left out where files are only looked at.
     """
 
-    def __init__(
-        self, folder: str | Path, prefix: str, variables: Sequence[tf.Tensor] = ()
-    ) -> None:
+    def __init__(self, folder: Path, prefix: str, variables: Sequence[tf.Variable] = ()) -> None:
         self.folder, self.prefix = folder, prefix
         self.checkpoint = tf.train.Checkpoint(variables=list(variables))
 
@@ -246,7 +246,7 @@ class CheckpointFiles:
         """Whether all files of a step were once written."""
         return self._path(step).with_name(f"{self._path(step).name}.json").is_file()
 
-    def content(self, step: int) -> Any:
+    def content(self, step: int) -> dict[str, Any] | None:
         """What the ``.json`` file of a step holds; None where it is damaged."""
         try:
             content = json.loads(Path(f"{self._path(step)}.json").read_text(encoding="utf-8"))

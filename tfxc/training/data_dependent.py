@@ -37,12 +37,15 @@ def data_dependent_arguments(
         encoder, head, objective = make_parts(config, feature_kind=feature_kind, **known)
         return {"head": head, "encoder": encoder, "objective": objective}
 
-    found = {}
+    def part(kind):
+        return parts()[kind]
+
+    found: dict[str, Any] = {}
     for kind in _KINDS:
         section = getattr(config, kind).section()
         method = registry.get(kind, section["name"])
         settings = registry.arguments(method) | section
-        data = TrainingData(source, known, settings, config.seed, lambda kind=kind: parts()[kind])
+        data = TrainingData(source, known, settings, config.seed, functools.partial(part, kind))
         for name in method.data_dependent_arguments:
             provider = method.providers.get(name, PROVIDERS.get(name))
             if provider is not None and name not in known | found:

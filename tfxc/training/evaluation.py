@@ -1,11 +1,13 @@
 """What is measured while a model is trained."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfxc.data.manifest import LABELS_FILE, Manifest
+from tfxc.inference.protocol import RunModel
 from tfxc.inference.searcher import Searcher, evaluate_source
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.metrics.classification import Classification, Decision, positive_label
@@ -13,6 +15,7 @@ from tfxc.metrics.suite import build_metrics
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config, EvaluationSettings
+    from tfxc.data.sources.base import Source
 
 
 # Not the run's seed: trainings that are compared see the same slice.
@@ -40,12 +43,12 @@ class Evaluation:
 
     def __init__(
         self,
-        model: Any,
+        model: RunModel,
         config: "Config",
         data_folder: str | Path,
-        train: Any,
-        dev: Any = None,
-        test: Any = None,
+        train: "Source | None",
+        dev: "Source | None" = None,
+        test: "Source | None" = None,
     ) -> None:
         settings = config.evaluation
         num_labels = model.num_labels
@@ -98,7 +101,7 @@ class Evaluation:
         return evaluate_source(self._searcher, source, self.metrics, self._batch_size)
 
 
-def decision_of(model: Any, single_label: bool, threshold: Any = None) -> Decision:
+def decision_of(model: RunModel, single_label: bool, threshold: float | None = None) -> Decision:
     """The rule by which a model's labels count as predicted, the same in every report.
 
     They are those whose score reaches the threshold that is given. Without one, where the objective
@@ -122,7 +125,7 @@ def decision_of(model: Any, single_label: bool, threshold: Any = None) -> Decisi
 
 
 def classification_of(
-    decision: Decision, single_label: bool, num_labels: int, names: Any
+    decision: Decision, single_label: bool, num_labels: int, names: Sequence[str]
 ) -> Classification | None:
     """The metrics of a decision that every evaluation holds.
 
@@ -152,7 +155,7 @@ def _labels_of(data_folder, num_labels):
     return single_label, LabelVocabulary.load(path).names if num_labels == 2 else ()
 
 
-def measures_full_loss(settings: "EvaluationSettings", model: Any) -> bool:
+def measures_full_loss(settings: "EvaluationSettings", model: RunModel) -> bool:
     """Whether the loss over all labels is measured.
 
     Where the settings do not say, it is if the training loss says less: the objective scores a
@@ -167,7 +170,7 @@ def measures_full_loss(settings: "EvaluationSettings", model: Any) -> bool:
     return settings.full_loss
 
 
-def slice_batches(source: Any, count: int, batch_size: int) -> list[dict[str, Any]]:
+def slice_batches(source: "Source", count: int, batch_size: int) -> list[dict[str, Any]]:
     """Batches of training examples that are drawn once, the same in every training on the set.
 
     Args:

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -39,8 +40,9 @@ class StopSignals:
     """
 
     def __init__(self) -> None:
-        self.received = None
-        self._before, self._terminals = {}, []
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+        self._terminals: list[int] = []
 
     def __enter__(self) -> "StopSignals":
         self._terminals = [stream for stream in (1, 2) if _ends_with_terminal(stream)]
@@ -106,7 +108,7 @@ class StoppedBetween(Stopped):
         return f"stopped by {signal.Signals(self.signal_number).name}, {self._saved} saved"
 
 
-def stop_with_parent(environment: Any) -> dict[str, Any]:
+def stop_with_parent(environment: Mapping[str, str]) -> dict[str, Any]:
     """Arguments of ``subprocess.Popen`` for a child that stops, and saves, when this process ends.
 
     However it ends: the child sees that the other end of its standard input was closed.

@@ -20,7 +20,7 @@ from tfxc.training.loop import Trainer
 from tfxc.training.strategies import is_chief, make_strategy
 
 if TYPE_CHECKING:
-    from tfxc.data.sources.shards import ShardSource
+    import tensorflow as tf
 
 
 class Start(Protocol):
@@ -105,7 +105,7 @@ class TrainingJob:
             self.on_begin()
             return trainer.fit(self.title)
 
-    def trainer(self, strategy: Any) -> Trainer:
+    def trainer(self, strategy: "tf.distribute.Strategy") -> Trainer:
         """Data, model, techniques and evaluation, put together.
 
         Args:
@@ -185,18 +185,18 @@ class StageJob(TrainingJob):
     def __init__(
         self,
         config: Config,
-        data_folder: str | Path,
-        run_path: str | Path,
+        data_folder: Path,
+        run_path: Path,
         *,
         arguments: Mapping[str, Any],
-        start: Any = None,
-        source: "ShardSource | None" = None,
+        start: Start | None = None,
+        source: Source | None = None,
         title: str = "training",
     ) -> None:
         super().__init__(config, data_folder, run_path, start=start)
         self._arguments, self._source, self.title = arguments, source, title
 
-    def open_source(self, split: str) -> Any:
+    def open_source(self, split: str) -> Source:
         """The source that was given, or the training split."""
         return self._source or super().open_source(split)
 
@@ -204,10 +204,10 @@ class StageJob(TrainingJob):
         self, source: Source, dimensions: Mapping[str, Any]
     ) -> dict[str, Any]:
         """The arguments that were given, and what providers find besides them."""
-        given = self._arguments
+        given = dict(self._arguments)
         return given | super().data_dependent_arguments(source, {**dimensions, **given})
 
-    def evaluation(self, model: XCModel, source: Source, manifest: Manifest) -> Evaluation:
+    def evaluation(self, model: XCModel, source: Source, manifest: Manifest) -> None:
         """None."""
 
 

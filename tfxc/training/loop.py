@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tfxc.model import XCModel
     from tfxc.runs.folder import RunFolder
     from tfxc.techniques.base import Technique
+    from tfxc.training.evaluation import Evaluation
 
 
 class Trainer:
@@ -62,9 +63,9 @@ class Trainer:
         config: "Config",
         run: "RunFolder",
         *,
-        strategy: Any = None,
+        strategy: tf.distribute.Strategy | None = None,
         extra_techniques: "Sequence[Technique]" = (),
-        evaluation: Any = None,
+        evaluation: "Evaluation | None" = None,
         data_fingerprint: Mapping[str, str] | None = None,
     ) -> None:
         check_examples(model.objective, source)

@@ -13,6 +13,7 @@ from tfxc.training.optimization.rates import rate_lines, trained_weights
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.manifest import Manifest
+    from tfxc.encoders.base import Encoder
     from tfxc.heads.base import Head
 
 
@@ -99,7 +100,7 @@ def rate_groups(
     return list(rate_lines(optimizer, trained_weights(encoder, head)))
 
 
-def weight_shapes(encoder: Any, head: "Head") -> list[tuple[str, tuple[int, int]]]:
+def weight_shapes(encoder: "Encoder", head: "Head") -> list[tuple[str, tuple[int, ...]]]:
     """Names and shapes of the trainable weights of unbuilt parts."""
     with keras.StatelessScope(initialize_variables=False):
         encoder.build(None)

@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
@@ -49,7 +49,7 @@ def check_checkpoint(objective: "Objective", checkpoints: "Checkpoints") -> None
 
 
 @contextlib.contextmanager
-def explained(objective: "Objective") -> Iterator[Any]:
+def explained(objective: "Objective") -> Iterator[None]:
     """Turns TensorFlow's error over an example outside the tables into one that helps.
 
     Raises:

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tfxc.core.errors import ConfigError, MachineError
@@ -21,7 +22,7 @@ _PATIENCE = 0.5  # seconds between two looks at what has come
 _print_at_once = functools.partial(print, flush=True)
 
 
-def wait_limit() -> Any:
+def wait_limit() -> float:
     """Seconds that workers wait for each other at the start: ``TFXC_WAIT``, or 600.
 
     Raises:
@@ -51,7 +52,12 @@ class Rendezvous:
     """
 
     def __init__(
-        self, addresses: Any, task: Any, content: Any, limit: Any, report: Any = _print_at_once
+        self,
+        addresses: Mapping[str, str],
+        task: str,
+        content: Mapping[str, Any],
+        limit: float,
+        report: Callable[[str], Any] = _print_at_once,
     ) -> None:
         self.addresses, self.task, self.leader = addresses, task, next(iter(addresses))
         self.limit, self.report, self._reported = limit, report, None

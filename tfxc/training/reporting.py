@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -40,7 +40,7 @@ class Reporter:
         self._progress = Progress(
             title, total_steps * batch_size, "examples", start_step * batch_size
         )
-        self._board = None
+        self._board: Any = None  # TensorBoard's writer, where this process is the chief
         if run.chief:
             _drop_later_lines(run / "metrics.jsonl", start_step)
             self._board = tf.summary.create_file_writer(str(run / "tensorboard"))
@@ -89,7 +89,8 @@ class Reporter:
 
     def recorded(self, step: int | None, split: str) -> dict[str, float]:
         """Results of a split that were written at a step, ``{name: value}``, perhaps empty."""
-        path, found = self.run / "metrics.jsonl", {}
+        path = self.run / "metrics.jsonl"
+        found: dict[str, float] = {}
         if not self.run.chief or not path.exists():
             return found
         for values in read_json_lines(path, fix="delete the damaged line"):

@@ -18,6 +18,7 @@ from tfxc.training.optimization.rates import trained_weights
 if TYPE_CHECKING:
     from tfxc.core.settings import TrainingSettings
     from tfxc.model import XCModel
+    from tfxc.techniques.base import Technique
     from tfxc.training.optimization.row_optimizer import Optimizer
     from tfxc.training.optimization.schedules import Schedule
 
@@ -69,8 +70,8 @@ class TrainStep:
         optimizer: "Optimizer",
         schedule: "Schedule",
         settings: "TrainingSettings",
-        strategy: Any,
-        techniques: Sequence = (),
+        strategy: tf.distribute.Strategy,
+        techniques: "Sequence[Technique]" = (),
     ) -> None:
         self.model, self.optimizer, self.schedule = model, optimizer, schedule
         self.settings, self.strategy, self.techniques = settings, strategy, techniques
@@ -85,21 +86,25 @@ class TrainStep:
         self._of_encoder = self._encoder_places()
         factors, self._shard_factors = self._rate_factors()
         optimizer.build(self.variables, factors)
-        self.shard_variables = self._build_shards() if self.table else {}
+        self.shard_variables: dict[int, list[tf.Variable]] = (
+            self._build_shards() if self.table else {}
+        )
         self._losses_of = self._loss_function()
         self._traced = tf.function(self._run)
-        self.wants_stop, self.outcome = False, None
+        self.wants_stop = False
+        self.outcome: Outcome | None = None
 
     def run(self, iterator: Any) -> float:
         """Trains one step on the next batches of the iterator; returns its loss, a float."""
-        step = int(self.step.numpy()) if self.techniques else None
+        step = int(self.step.numpy()) if self.techniques else 0
         stages = tuple(t.before_step(step) for t in self.techniques)
         found = self._traced(iterator, stages, tf.constant(float(self.wants_stop))).numpy()
-        self.outcome = Outcome(float(found[0]), found[1] == 0, found[2] > 0)
-        return self.outcome.loss
+        loss = float(found[0])
+        self.outcome = Outcome(loss, found[1] == 0, found[2] > 0)
+        return loss
 
     @property
-    def variables_to_save(self) -> list[tf.Tensor]:
+    def variables_to_save(self) -> list[tf.Variable]:
         """Everything a checkpoint holds: weights, objective state, slots, techniques, step."""
         kept = [v.value for v in self.model.variables]
         kept += self.optimizer.variables_to_save
@@ -279,7 +284,7 @@ class LossScale:
         self.good_steps = _counter(0, tf.int64)
         self.period = period
 
-    def adapt(self, strategy: Any, finite: tf.Tensor) -> None:
+    def adapt(self, strategy: tf.distribute.Strategy, finite: tf.Tensor) -> None:
         """Changes the scale behind a step whose gradient was finite, or was not."""
         grown = tf.logical_and(finite, self.good_steps + 1 >= self.period)
         new = tf.where(finite, tf.where(grown, 2.0, 1.0), 0.5) * self.scale

@@ -28,7 +28,9 @@ _LOST = (
 )
 
 
-def make_strategy(settings: "TrainingSettings", config: "Config | None" = None) -> Any:
+def make_strategy(
+    settings: "TrainingSettings", config: "Config | None" = None
+) -> tf.distribute.Strategy:
     """The distribution strategy of ``TrainingSettings``.
 
     ``mirrored`` uses ``settings.devices`` or all GPUs; on a machine without a GPU, devices
@@ -201,12 +203,12 @@ def _task():
     return json.loads(os.environ["TF_CONFIG"]).get("task", {})
 
 
-def has_workers(strategy: Any) -> bool:
+def has_workers(strategy: tf.distribute.Strategy | None) -> bool:
     """Whether a strategy's replicas belong to several processes."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def by_chief(strategy: Any, work: Callable[..., Any]) -> None:
+def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], Any]) -> None:
     """Work that one process does for all, e.g. writes files that the others read afterwards.
 
     Every worker calls it at the same place of the program and goes on when the chief is done.
@@ -242,7 +244,9 @@ def by_chief(strategy: Any, work: Callable[..., Any]) -> None:
         )
 
 
-def from_all_workers(strategy: Any, values: Sequence[bool | float]) -> np.ndarray:
+def from_all_workers(
+    strategy: tf.distribute.Strategy | None, values: Sequence[float]
+) -> np.ndarray:
     """The values that each worker brings; waits for all of them.
 
     Every worker calls it at the same place of the program.
@@ -273,7 +277,7 @@ def from_all_workers(strategy: Any, values: Sequence[bool | float]) -> np.ndarra
         return strategy.experimental_local_results(rows)[0].numpy()
 
 
-def check_same(strategy: Any, values: Mapping[str, str], where: str) -> None:
+def check_same(strategy: tf.distribute.Strategy, values: Mapping[str, str], where: str) -> None:
     """Refuses workers that were given different things, e.g. different data.
 
     Args:
@@ -299,7 +303,7 @@ def check_same(strategy: Any, values: Mapping[str, str], where: str) -> None:
 
 
 @contextlib.contextmanager
-def lost_workers(strategy: Any) -> Iterator[Any]:
+def lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Turns TensorFlow's errors over a worker that has ended into one line.
 
     Raises:

@@ -1,6 +1,7 @@
 """Which evaluation was the best so far."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -33,7 +34,8 @@ class Watch:
     def __init__(self, settings: "TrainingSettings", metrics: "MetricSuite | None") -> None:
         self.stopping = settings.early_stopping
         self.variable = tf.Variable([-math.inf, 0.0, 0.0], dtype=tf.float64, trainable=False)
-        self.metric, self._sign = None, 1
+        self.metric: str | None = None
+        self._sign = 1
         if metrics is None:
             return
         key = "early_stopping.metric" if self.stopping else "watch"
@@ -42,10 +44,11 @@ class Watch:
         check_metric(self.metric, metrics.names, f"training.{key}")
         self._sign = 1 if metrics.best_is_larger(self.metric) else -1
 
-    def improved(self, results: Any, step: int) -> bool:
+    def improved(self, results: Mapping[str, float], step: int) -> bool:
         """Takes the results of a step down; whether they are the best so far."""
         best, best_step, waited = self.variable.numpy()
         least = self.stopping.min_delta if self.stopping else 0.0
+        assert self.metric is not None
         value = self._sign * results[self.metric]
         better = value > best + least
         self.variable.assign([value, step, 0] if better else [best, best_step, waited + 1])
@@ -54,7 +57,9 @@ class Watch:
     @property
     def patience_is_over(self) -> bool:
         """Whether training should stop early."""
-        return bool(self.stopping) and self.variable.numpy()[2] >= self.stopping.patience
+        if self.stopping is None:
+            return False
+        return bool(self.variable.numpy()[2] >= self.stopping.patience)
 
     def summary(self) -> dict[str, Any]:
         """The best value, its step and the metric's name; empty before the first evaluation."""
@@ -65,7 +70,7 @@ class Watch:
 
 
 def check_metric(
-    metric: str, names: tuple[str, ...], where: str = "training.early_stopping.metric"
+    metric: str, names: Sequence[str], where: str = "training.early_stopping.metric"
 ) -> None:
     """Raises a ``ConfigError`` if a metric is asked for that is not measured."""
     if metric not in names:

@@ -169,8 +169,9 @@ class Margin(Head):
     def training_columns(self) -> int:
         """The classes of ``sampling``; for ``"batch_heads"`` the most that can be."""
         if self.sampling == "heads":
+            assert self.heads and self.num_sampled_heads  # see ``check_sampling``
             return self.num_sampled_heads * self.heads[1]
-        share = self.sample_rate if self.sampling == "partial" else 1.0
+        share = self.sample_rate or 1.0 if self.sampling == "partial" else 1.0
         return max(1, int(share * self.num_labels))
 
     @property

@@ -22,6 +22,8 @@ class Shards:
 
     def __init__(self, head: "Margin", size: int, tile: int) -> None:
         self.head, self.size, self.tile = head, size, tile
+        assert head.sharded_table is not None
+        self._table = head.sharded_table
 
     def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Best k labels by cosine."""
@@ -31,7 +33,8 @@ class Shards:
             ids, scores = tiled_top_k(score, self.size, batch, min(k, self.size), self.tile)
             return ids + number * self.size, scores
 
-        return merge_top_k(*self.head.sharded_table.on_every_shard(of_shard, features), k)
+        ids, scores = self._table.on_every_shard(of_shard, features)
+        return merge_top_k(ids, scores, k)
 
     def top_k_and_loss(
         self, features: tf.Tensor, labels: tf.Tensor, k: int
@@ -44,7 +47,7 @@ class Shards:
             ids, *rest = tiled_softmax(score, self.size, own, min(k, self.size), self.tile)
             return ids + number * self.size, *rest
 
-        found = self.head.sharded_table.on_every_shard(of_shard, features, labels)
+        found = self._table.on_every_shard(of_shard, features, labels)
         ids, scores, log_sums, of_true = found
         log_sum, of_true = tf.reduce_logsumexp(log_sums, axis=0), tf.reduce_sum(of_true, axis=0)
         return *merge_top_k(ids, scores, k), mean_cross_entropy(log_sum, of_true, labels >= 0)

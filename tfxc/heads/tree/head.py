@@ -86,7 +86,7 @@ class Tree(TreeSearch):
     """
 
     data_dependent_arguments = ("num_labels", "label_tree", "tree_shape", "level", "matched")
-    kernels = ()  # of the levels, once it is built
+    kernels: Any = ()  # of the levels, once it is built
 
     @checked(
         nr_splits=Whole(2),
@@ -181,7 +181,7 @@ class Tree(TreeSearch):
         return len(self.levels)
 
     @property
-    def log_scores(self) -> bool:
+    def log_scores(self) -> bool:  # type: ignore[override]  # nobody sets it
         """Margins are no logarithms of probabilities."""
         return self.link != "hinge"
 

@@ -25,7 +25,7 @@ class CrossReplica(NamedTuple):
         return replica_number(self._context)
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]  # no tuple's ``count``: it is empty
         """Number of replicas."""
         return self._context.num_replicas_in_sync
 

@@ -1,6 +1,7 @@
 """A trainable table whose rows are shared out over the replicas of a strategy."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -53,8 +54,7 @@ class ShardedTable:
             return tf.Variable(rows, name=name)
 
         self.shards = {
-            number: self.on_device_of(number, lambda number=number: make(number))
-            for number in numbers
+            number: self.on_device_of(number, functools.partial(make, number)) for number in numbers
         }
 
     def on_device_of(self, number: int, make: Callable[[], Any]) -> Any:
@@ -119,7 +119,7 @@ class ShardedTable:
         try:
             yield
         finally:
-            self._whole: np.ndarray | None = None
+            self._whole = None
 
     def _blocks(self):
         """Yields (first row within a shard, those rows of all shards)."""

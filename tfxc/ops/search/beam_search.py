@@ -166,7 +166,7 @@ class BeamSearch:
         *,
         csr_codes: scipy.sparse.csr_matrix | None = None,
         threads: int | None = None,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, ...]:
         """As ``search``: ids int32, scores float32 (N, k) best first, and counts int32 (N,).
 
         Only the first ``counts[i]`` places of row i are meaningful.

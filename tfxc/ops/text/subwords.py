@@ -58,9 +58,9 @@ class SubwordIds(tf.Module):
         if settings["kind"] == "wordpiece":
             self._cut = WordPieces(settings, pieces)
         elif settings["kind"] == "sentencepiece":
-            self._cut = SentencePieces(settings, model)
+            self._cut = SentencePieces(settings, model or b"")
         else:
-            self._cut = BytePairs(pieces, merges, require_text())
+            self._cut = BytePairs(pieces, merges or [], require_text())
         self._counted_anew = None
         if "kept" in settings:
             self._counted_anew = tf.constant(_counted_anew(settings, len(pieces)), tf.int32)

@@ -1,6 +1,6 @@
 """What attacks on the table of embeddings share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -21,7 +21,7 @@ class Attack(Technique):
 
     role = "attack"
 
-    def build(self, model: Any, strategy: Any) -> None:
+    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Finds the tables among the weights."""
         self._strategy = strategy
         self._tables = [table.value for table in model.encoder.tables]
@@ -43,13 +43,16 @@ class Attack(Technique):
             )
 
     def attacked(
-        self, compute: Any, batch: Mapping[str, Any], of_tables: Any
+        self,
+        compute: Callable[..., Any],
+        batch: Mapping[str, Any],
+        of_tables: Sequence[RowPerturbation],
     ) -> tuple[tf.Tensor, list[Any]]:
         """``compute(batch)`` with one perturbation for each table."""
         with perturbations(list(zip(self._tables, of_tables, strict=True))):
             return compute(batch)
 
-    def of_tables(self, gradients: Any) -> list[Any]:
+    def of_tables(self, gradients: Sequence[Any]) -> list[Any]:
         """The gradients of the tables, of this replica's examples."""
         return [gradients[place] for place in self._places]
 
@@ -67,10 +70,13 @@ class TableAttack(Attack):
 
     rounds = 1
 
-    def gradients(self, compute: Any, batch: Mapping[str, Any]) -> tuple[tf.Tensor, list[Any]]:
+    def gradients(
+        self, compute: Callable[..., Any], batch: Mapping[str, Any]
+    ) -> tuple[tf.Tensor, list[Any]]:
         """Clean gradients plus those at the perturbed point; the loss is the clean one."""
         loss, clean = compute(batch)
-        directions, found, last = self._directions(clean), None, None
+        directions, found = self._directions(clean), None
+        last: Sequence[Any] = ()
         for number in range(self.rounds):
             if number:
                 directions = self._directions(last, directions)

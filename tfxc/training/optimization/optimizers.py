@@ -40,7 +40,7 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: float = 0.0,
         coupled: bool = False,
-        no_decay: tuple = (),
+        no_decay: Sequence[str] = (),
     ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
         if nesterov and not momentum:
@@ -54,7 +54,7 @@ class SGD(Optimizer):
 
     def row_update(
         self, gradient: tf.Tensor, slots: Sequence[tf.Tensor], scalars: Mapping[str, tf.Tensor]
-    ) -> tuple:
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """v = mu v + g; w -= rate (g + mu v) or rate v."""
         if not slots:
             return [], scalars["rate"] * gradient
@@ -123,7 +123,7 @@ class Adam(Optimizer):
         epsilon: float = 1e-7,
         weight_decay: float = 0.0,
         lazy: bool = True,
-        no_decay: tuple = (),
+        no_decay: Sequence[str] = (),
     ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
         self.lazy = lazy
@@ -162,8 +162,12 @@ class Adam(Optimizer):
         )
 
     def dense_update(
-        self, variable: tf.Tensor, gradient: tf.Tensor, slots: Any, scalars: Mapping[str, tf.Tensor]
-    ) -> Any:
+        self,
+        variable: tf.Variable,
+        gradient: tf.Tensor,
+        slots: Sequence[tf.Variable],
+        scalars: Mapping[str, tf.Tensor],
+    ) -> None:
         """The fused kernel, with the correction already in rate and epsilon."""
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
@@ -190,7 +194,7 @@ class AdamW(Adam):
         epsilon: float = 1e-7,
         weight_decay: float = 0.01,
         lazy: bool = True,
-        no_decay: tuple = (),
+        no_decay: Sequence[str] = (),
     ) -> None:
         super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, lazy, no_decay)
 
@@ -214,7 +218,7 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
-        no_decay: tuple = (),
+        no_decay: Sequence[str] = (),
     ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
         self.rho, self.momentum, self.epsilon = rho, momentum, epsilon
@@ -251,7 +255,7 @@ class Adadelta(Optimizer):
         rho: float = 0.9,
         epsilon: float = 1e-6,
         weight_decay: float = 0.0,
-        no_decay: tuple = (),
+        no_decay: Sequence[str] = (),
     ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
         self.rho, self.epsilon = rho, epsilon

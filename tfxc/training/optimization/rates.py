@@ -3,7 +3,7 @@
 import fnmatch
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tfxc.core.arguments import NOT_NEGATIVE, Number, checked
 from tfxc.core.errors import ConfigError
@@ -111,7 +111,9 @@ def trained_weights(
     found = []
     above = encoder.layers_above
     for kind, part in (("encoder", encoder), ("head", head), ("objective", objective)):
-        for weight in part.trainable_weights if part is not None else ():
+        if part is None:
+            continue
+        for weight in part.trainable_weights:
             path = weight.path.split("/")
             own = path[path.index(part.name) + 1 :] if part.name in path else path[-1:]
             size = math.prod(weight.shape)
@@ -122,14 +124,14 @@ def trained_weights(
     return found
 
 
-def rate_lines(optimizer: "Optimizer", weights: "Sequence[TrainedWeight]") -> Iterator[Any]:
+def rate_lines(optimizer: "Optimizer", weights: "Sequence[TrainedWeight]") -> Iterator[str]:
     """The groups of weights with a rate of their own as lines, lowest first; none if all are alike.
 
     Args:
         optimizer: from ``training.optimizers``.
         weights: list of ``TrainedWeight``.
     """
-    groups = {}
+    groups: dict[float, list[TrainedWeight]] = {}
     for weight, factor in zip(weights, optimizer.rates.of(weights), strict=True):
         groups.setdefault(factor, []).append(weight)
     if optimizer.rates.trivial:

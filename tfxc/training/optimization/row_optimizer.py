@@ -34,15 +34,18 @@ class Optimizer(tf.Module):
 
     @checked(learning_rate=POSITIVE, weight_decay=NOT_NEGATIVE)
     def __init__(
-        self, learning_rate: float, weight_decay: float = 0.0, no_decay: tuple = ()
+        self, learning_rate: float, weight_decay: float = 0.0, no_decay: Sequence[str] = ()
     ) -> None:
         super().__init__()
         self.learning_rate = learning_rate
         self.weight_decay, self.no_decay = weight_decay, list(no_decay)
-        self.slots, self._undecayed, self._names_checked = {}, set(), False
-        self.rates, self._factors = RateFactors(), {}
+        self.slots: dict[Any, list[tf.Variable]] = {}  # by the variables' references
+        self._undecayed: set[Any] = set()
+        self._names_checked = False
+        self.rates = RateFactors()
+        self._factors: dict[Any, float] = {}
 
-    def build(self, variables: Sequence[tf.Tensor], factors: Sequence[float] = ()) -> None:
+    def build(self, variables: Sequence[tf.Variable], factors: Sequence[float] = ()) -> None:
         """Makes the slots of the trainable variables (inside the strategy's scope).
 
         Args:
@@ -78,7 +81,7 @@ class Optimizer(tf.Module):
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.no_decay):
                 self._undecayed |= {copy.ref() for copy in copies(variable)}
 
-    def decay_of(self, variable: tf.Tensor) -> float:
+    def decay_of(self, variable: tf.Variable) -> float:
         """The weight decay of a variable."""
         return 0.0 if variable.ref() in self._undecayed else self.weight_decay
 
@@ -86,13 +89,18 @@ class Optimizer(tf.Module):
         return tf.Variable(tf.zeros(variable.shape), trainable=False, name=name)
 
     @property
-    def variables_to_save(self) -> list[tf.Tensor]:
+    def variables_to_save(self) -> list[tf.Variable]:
         """All slots, in the order of ``build``."""
         return [slot for slots in self.slots.values() for slot in slots]
 
     def update(
-        self, variable: tf.Tensor, gradient: Any, slots: Any, rate: tf.Tensor, step: tf.Tensor
-    ) -> tuple[tf.Tensor] | None:
+        self,
+        variable: tf.Variable,
+        gradient: tf.Tensor | tf.IndexedSlices,
+        slots: Sequence[tf.Variable],
+        rate: tf.Tensor,
+        step: tf.Tensor,
+    ) -> tuple[tf.Tensor, ...] | None:
         """Updates one variable on one device.
 
         Args:
@@ -114,7 +122,8 @@ class Optimizer(tf.Module):
             gradient += decay * variable
         elif decay:
             variable.assign_sub(variable * (rate * decay))
-        return self.dense_update(variable, gradient, slots, scalars)
+        self.dense_update(variable, gradient, slots, scalars)
+        return None
 
     def _update_rows(self, variable, gradient, slots, rate, scalars):
         count, decay = tf.size(gradient.indices), self.decay_of(variable)
@@ -149,12 +158,16 @@ class Optimizer(tf.Module):
 
     def row_update(
         self, gradient: tf.Tensor, slots: Sequence[tf.Tensor], scalars: Mapping[str, tf.Tensor]
-    ) -> tuple:
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """New slot values and the amount to subtract, for any block of rows."""
         raise TypeError(f"{type(self).__name__} must define row_update")
 
     def dense_update(
-        self, variable: tf.Tensor, gradient: tf.Tensor, slots: Any, scalars: Mapping[str, tf.Tensor]
+        self,
+        variable: tf.Variable,
+        gradient: tf.Tensor,
+        slots: Sequence[tf.Variable],
+        scalars: Mapping[str, tf.Tensor],
     ) -> None:
         """Update of a whole variable."""
         new, change = self.row_update(gradient, [slot.value() for slot in slots], scalars)

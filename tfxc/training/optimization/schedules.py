@@ -1,7 +1,7 @@
 """Learning-rate schedules: the factor on the base rate at a step."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -55,7 +55,7 @@ class Schedule:
         warmup_start: float = 0.0,
         end: float = 0.0,
         power: float = 1.0,
-        milestones: tuple[float, float] = (0.5, 0.75),
+        milestones: Sequence[float] = (0.5, 0.75),
         gamma: float = 0.1,
         per_epoch: bool = False,
     ) -> None:
@@ -69,9 +69,10 @@ class Schedule:
         self.warmup_steps = warmup * total_steps
         self.warmup_start = warmup_start
         self.epoch_steps = steps_per_epoch if per_epoch else None
+        last: float = total_steps
         if per_epoch:  # the last batch fills up: the steps are whole, the epochs may not be
-            total_steps = round(total_steps / steps_per_epoch) * steps_per_epoch
-        self.decay_steps = max(total_steps - self.warmup_steps, 1.0)
+            last = round(total_steps / steps_per_epoch) * steps_per_epoch
+        self.decay_steps = max(last - self.warmup_steps, 1.0)
         self.milestones, self.gamma = tuple(milestones), gamma
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
@@ -125,7 +126,7 @@ def get_schedule(
         0.1
     """
     where = "training.schedule"
-    sizes = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    sizes: dict[str, Any] = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     schedule = from_section(Schedule, section, where, **sizes)
     for key in section:
         if schedule.name not in _USERS.get(key, NAMES):
