@@ -150,6 +150,7 @@ class SavedModelPredictor:
         self._signature = self._model.signatures["serving_default"]
         inputs = self._signature.structured_input_signature[1]
         self._input = input_of(inputs)
+        assert self._input is not None  # what tfxc exports has one
         self.takes = self._input.name
         self.num_features = inputs["features"].shape[1] if self._input is DENSE else None
         self._images = None

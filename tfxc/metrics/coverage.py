@@ -63,7 +63,7 @@ class LabelCoverage(Metric):
 
     def support(self) -> dict[str, int]:
         """Numbers of labels: those true at least once, and all."""
-        num_true = np.count_nonzero(self.state["true"])
+        num_true = int(np.count_nonzero(self.state["true"]))
         sizes = [num_true] * len(self.ks) + [self.num_labels] * len(self.ks)
         return named(self.names, sizes)
 

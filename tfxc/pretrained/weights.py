@@ -161,13 +161,14 @@ class Tensors:
         self._folder, self._files = folder, _files_of(folder)
         known = "word_embedding.weight" if family == "xlnet" else WORDS
         prefixes = ("", _PREFIXES[family])
-        self._prefix = next((p for p in prefixes if p + known in self._files), None)
-        if self._prefix is None:
+        prefix = next((p for p in prefixes if p + known in self._files), None)
+        if prefix is None:
             raise ConfigError(
                 f"the weights of a {family} model expected, {known} is missing",
                 where=folder,
                 fix="check that config.json and the weights are of one model",
             )
+        self._prefix = prefix
 
     def get(self, name: str) -> np.ndarray:
         """The array of that name, float32.

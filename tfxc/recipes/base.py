@@ -198,7 +198,7 @@ class StagedRecipe(Recipe):
 
     saved = "finished stages are"
 
-    def train(self, context: Any) -> dict[str, Any]:
+    def train(self, context: Context) -> dict[str, Any]:
         """Begins the run, goes through the stages and writes the summary."""
         with StopAtOnce(self.saved):
             stages = self.stages(context)
@@ -227,7 +227,7 @@ class RecipeOfRuns(Recipe):
 
     unit = "repetition"
 
-    def run(self, context: Any) -> dict[str, Any]:
+    def run(self, context: Context) -> dict[str, Any]:
         """As of ``Recipe.run``; the runs inside make the strategy and look for what is finished."""
         config, _ = self.one_model(context.config, context.repetition)
         context = dataclasses.replace(context, config=config)

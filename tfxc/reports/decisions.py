@@ -39,6 +39,7 @@ class Decisions:
     ) -> tuple[list[tuple[Any, ...]], ...]:
         """Writes the three tables; arguments as of ``write``; returns the rows of the three."""
         names, counts = loaded.vocabulary.names, loaded.label_counts
+        assert counts is not None  # see ``LoadedRun.require_counts``
         return write_tables(folder, self.found, names, counts, texts, self.scores)
 
     def write(self, folder: str | Path, loaded: "LoadedRun", texts: Mapping[int, str]) -> str:

@@ -3,6 +3,10 @@
 import io
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
 
 
 def write_weights(model: "keras.Model", path: str | Path) -> None:

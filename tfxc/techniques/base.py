@@ -120,7 +120,7 @@ def check_together(techniques: Sequence[type[Technique]]) -> None:
         >>> check_together([Ema])
     """
     for one, other in itertools.combinations(techniques, 2):
-        why = _ROLES.get(one.role) if one.role == other.role else None
+        why = _ROLES.get(one.role or "") if one.role == other.role else None
         if one is other:
             why = "it stands there twice"
         if why:

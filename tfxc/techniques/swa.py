@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -73,7 +73,9 @@ class Swa(WeightAverage):
         self._count.assign_add(1)
         self.move(1 / int(self._count.numpy()))
 
-    def evaluation_weights(self) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
         """Lends the model the mean, once there is one."""
         started = int(self._count.numpy()) > 0
-        return super().evaluation_weights() if started else contextlib.nullcontext()
+        with super().evaluation_weights() if started else contextlib.nullcontext():
+            yield

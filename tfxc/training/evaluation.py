@@ -64,8 +64,9 @@ class Evaluation:
         )
         depth = self.metrics.decision.depth(self.metrics.min_predictions, num_labels)
         self._searcher = Searcher(model, depth, full_loss=self.full_loss)
-        self._slice = []
+        self._slice: list[dict[str, Any]] = []
         if self.full_loss and settings.train_slice:
+            assert train is not None
             self._slice = slice_batches(train, settings.train_slice, self._batch_size)
 
     @property

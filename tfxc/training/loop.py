@@ -91,8 +91,8 @@ class Trainer:
                 self.strategy,
                 self.techniques,
             )
-            has_dev = evaluation is not None and evaluation.has_dev
-            self.watch = Watch(settings, evaluation.metrics if has_dev else None)
+            measured = evaluation if evaluation is not None and evaluation.has_dev else None
+            self.watch = Watch(settings, measured.metrics if measured else None)
         self.checkpoints = self._checkpoints()
 
     def _checkpoints(self):

@@ -265,7 +265,7 @@ def from_all_workers(
         >>> from_all_workers(None, [1, 2]).tolist()
         [[1.0, 2.0]]
     """
-    if not has_workers(strategy):
+    if strategy is None or not has_workers(strategy):
         return np.array([values], np.float64)
 
     def gather():

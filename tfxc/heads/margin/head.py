@@ -117,8 +117,9 @@ class Margin(Head):
         self.m1, self.m2, self.m3 = m1, m2, m3
         self.sub_centers = sub_centers
         self.sampling = sampling
-        self.heads = heads
-        self.num_sampled_heads = num_sampled_heads
+        # What a sampling needs is not None: see ``check_sampling``.
+        self.heads: Any = heads
+        self.num_sampled_heads: Any = num_sampled_heads
         self.sample_rate = sample_rate
         self.sharded = sharded
         self.seed = seed
@@ -169,7 +170,6 @@ class Margin(Head):
     def training_columns(self) -> int:
         """The classes of ``sampling``; for ``"batch_heads"`` the most that can be."""
         if self.sampling == "heads":
-            assert self.heads and self.num_sampled_heads  # see ``check_sampling``
             return self.num_sampled_heads * self.heads[1]
         share = self.sample_rate or 1.0 if self.sampling == "partial" else 1.0
         return max(1, int(share * self.num_labels))

@@ -9,7 +9,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.ops.matches import OF_ATTENTION, OF_PAIRS, OF_STATES
 
 if TYPE_CHECKING:
-    from tfxc.encoders.base import Encoder
+    from tfxc.encoders.bases.layered import LayeredEncoder
 
 
 ACTIVATIONS = {"linear": tf.identity, "relu": tf.nn.relu, "tanh": tf.tanh}
@@ -60,12 +60,13 @@ class Matches:
     def __init__(
         self,
         matches: "Sequence[Match]",
-        load_teacher: Callable[..., Any],
-        start_layers: tuple[int, ...] = (),
+        load_teacher: "Callable[[], LayeredEncoder]",
+        start_layers: Sequence[int] = (),
     ) -> None:
         self.matches, self._load, self._start_layers = list(matches), load_teacher, start_layers
         self._attention = any(match.feature == "attention" for match in self.matches)
-        self._teacher, self._projections = None, []
+        self._teacher: Any = None
+        self._projections: list[tuple[tf.Variable, tf.Variable] | None] = []
 
     @property
     def weights(self) -> list[tuple[float, float]]:
@@ -73,11 +74,11 @@ class Matches:
         return [match.weight for match in self.matches]
 
     @property
-    def variables(self) -> list[tf.Tensor]:
+    def variables(self) -> list[tf.Variable]:
         """The weights of the projections."""
         return [variable for pair in self._projections if pair for variable in pair]
 
-    def build(self, student: Any) -> None:
+    def build(self, student: "LayeredEncoder") -> None:
         """Loads the teacher, copies its layers, and makes the projections.
 
         Args:
@@ -125,7 +126,7 @@ class Matches:
         )
 
     def losses(
-        self, student: "Encoder", features: Any, weights: Sequence[tf.Tensor]
+        self, student: "LayeredEncoder", features: Any, weights: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The student's vectors, and the sum of the distances by their weights, float32 (batch,).
 
@@ -144,7 +145,8 @@ class Matches:
                 for part in _of_layers("teacher", match.layer_teacher, teacher, match)
             ]
             if projection:
-                own = [_projected(states, *projection, match.projection) for states in own]
+                kernel, bias = projection
+                own = [_projected(states, kernel, bias, match.projection) for states in own]
             if match.loss not in OF_PAIRS:
                 (own,), (other,) = own, other
             distance = (OF_STATES | OF_ATTENTION)[match.loss]

@@ -24,7 +24,7 @@ _NEEDED = ("layer_teacher", "layer_student", "loss")
 _KEYS = (*_NEEDED, "feature", "weight", "projection")
 
 
-def read_matches(given: Sequence[Mapping[str, Any] | int] | int) -> list[Match]:
+def read_matches(given: Sequence[Mapping[str, Any]]) -> list[Match]:
     """List of ``Match`` from the config's list of dicts.
 
     Raises:
@@ -85,14 +85,14 @@ def _layers(section, key, loss, where):
 
 
 def number_or_pair(
-    value: float | Sequence[float] | str, least: float, most: float, where: str
-) -> Any:
+    value: float | Sequence[float], least: float, most: float, where: str
+) -> tuple[float, float]:
     """(first, last) of a number or a pair of numbers.
 
     Raises:
         ConfigError: it is none, or not within the limits.
     """
-    values = list(value) if isinstance(value, list | tuple) else [value, value]
+    values: list[Any] = list(value) if isinstance(value, list | tuple) else [value, value]
     if len(values) != 2 or not all(
         isinstance(v, int | float) and not isinstance(v, bool) and least <= v <= most
         for v in values
@@ -100,7 +100,8 @@ def number_or_pair(
         raise ConfigError(
             f"a number from {least:g} to {most:g}, or two, expected, found {value!r}", where=where
         )
-    return tuple(map(float, values))
+    first, last = values
+    return float(first), float(last)
 
 
 def check_layered(name: str, where: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
@@ -53,7 +54,7 @@ class Distillation(Technique):
 
     def __init__(
         self,
-        teacher_logits: Callable[..., Any] | None,
+        teacher_logits: Callable[[np.ndarray], np.ndarray] | None,
         hard_weight: tuple[float, float],
         temperature: tuple[float, float],
         distance: str,
@@ -70,7 +71,7 @@ class Distillation(Technique):
         """Remembers the length."""
         self._total_steps = total_steps
 
-    def build(self, model: Any, strategy: Any) -> None:
+    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Makes the variables that hold the weights and the temperature of the step."""
         if not model.head.full_softmax or model.head.training_columns != model.head.num_labels:
             raise ConfigError(
@@ -110,6 +111,7 @@ class Distillation(Technique):
         index, features = batch["example_index"], batch["features"]
         weight, temperature, *others = (tf.identity(value) for value in self._values)
         if others:
+            assert self._matches is not None
             vectors, apart = self._matches.losses(model.encoder, features, others)
         else:
             vectors, apart = model.encoder(features, training=True), 0.0

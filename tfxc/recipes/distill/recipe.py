@@ -11,7 +11,7 @@ from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.data.manifest import LABELS_FILE, Manifest
 from tfxc.data.sources.shards import open_source
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.recipes.base import Recipe
+from tfxc.recipes.base import Context, Recipe
 from tfxc.recipes.distill.layer_matching import Matches
 from tfxc.recipes.distill.match_settings import (
     check_layered,
@@ -94,15 +94,15 @@ class Distill(Recipe):
         self,
         *,
         teachers: Sequence[str] | str,
-        hard_weight: float | Sequence[int] = 0.1,
-        temperature: float = 4.0,
+        hard_weight: float | Sequence[float] = 0.1,
+        temperature: float | Sequence[float] = 4.0,
         distance: str = "kl",
         squared: bool = True,
         temperature_scheduler: str = "constant",
         beta: float = 1.0,
         gamma: float = 1.0,
-        matches: Sequence[Mapping[str, Any] | int] | int = (),
-        start_layers: Sequence[int] | str = (),
+        matches: Sequence[Mapping[str, Any]] = (),
+        start_layers: Sequence[int] = (),
         trust: bool = False,
     ) -> None:
         self.trust = trust
@@ -122,7 +122,7 @@ class Distill(Recipe):
                 fix="give one, or remove matches and start_layers",
             )
 
-    def check(self, context: Any) -> None:
+    def check(self, context: Context) -> None:
         """Refuses teachers that are no finished runs or that know other labels; they are named."""
         names = LabelVocabulary.load(Path(context.data_folder) / LABELS_FILE).names
         for teacher in self.teachers:
@@ -134,7 +134,7 @@ class Distill(Recipe):
                 )
             teacher_columns(load_run(teacher, self.trust), teacher, names)
 
-    def train(self, context: Any) -> dict[str, Any]:
+    def train(self, context: Context) -> dict[str, Any]:
         """Asks the teachers, then trains the student into the run folder.
 
         Raises:
@@ -218,7 +218,7 @@ class StudentJob(TrainingJob):
         technique: ``Distillation``.
     """
 
-    def __init__(self, recipe: "Distill", context: Any, technique: Distillation) -> None:
+    def __init__(self, recipe: "Distill", context: Context, technique: Distillation) -> None:
         super().__init__(context.config, context.data_folder, context.run)
         self._recipe, self._technique = recipe, technique
 
@@ -226,7 +226,7 @@ class StudentJob(TrainingJob):
         """The loss with the teachers."""
         return [self._technique]
 
-    def on_begin(self) -> Any:
+    def on_begin(self) -> None:
         """Asks the teachers."""
         self._recipe.ask(self.config, self.data_folder, self.folder)
 

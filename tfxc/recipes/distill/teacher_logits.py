@@ -27,15 +27,15 @@ from tfxc.runs.loaded import fingerprint_of_run, load_run
 if TYPE_CHECKING:
     from tfxc.core.settings import DataSettings
     from tfxc.data.manifest import Manifest
-    from tfxc.data.sources.shards import ShardSource
+    from tfxc.data.sources.base import Source
 
 
 def write_teacher_logits(
-    path: Any,
-    teachers: Sequence[str | Path] | str,
+    path: str | Path,
+    teachers: Sequence[str | Path],
     data: "DataSettings",
     manifest: "Manifest",
-    source: "ShardSource",
+    source: "Source",
     names: Sequence[str],
     scratch: str | Path,
     batch_size: int = 64,
@@ -72,7 +72,11 @@ def write_teacher_logits(
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     write_json(_origin(path), computation)
-    options = {"dtype": np.float32, "num_rows": len(order), "row_shape": (len(names),)}
+    options: dict[str, Any] = {
+        "dtype": np.float32,
+        "num_rows": len(order),
+        "row_shape": (len(names),),
+    }
     sums = _sums(path, len(teachers), computation)
     for number, (teacher, target) in enumerate(zip(teachers, [*sums, path], strict=True)):
         if target.exists():
@@ -91,7 +95,7 @@ def write_teacher_logits(
 
 
 def computation_of(
-    teachers: Sequence[str | Path] | str,
+    teachers: Sequence[str | Path],
     manifest: "Manifest",
     names: Sequence[str],
     batch_size: int = 64,
@@ -128,7 +132,7 @@ def _sums(path, count, computation):
     return [path.with_name(f"{stem}-{number}.npy") for number in range(1, count)]
 
 
-def reading_order(manifest: "Manifest", data: "DataSettings", scratch: str | Path) -> Any:
+def reading_order(manifest: "Manifest", data: "DataSettings", scratch: str | Path) -> np.ndarray:
     """Which example of the raw training file stands at each place of the prepared split.
 
     Preparation shuffles; the same shuffle is done once more with numbers in place of examples.
@@ -165,7 +169,7 @@ def reading_order(manifest: "Manifest", data: "DataSettings", scratch: str | Pat
             yield Rows.from_dense(matrix, [[]] * len(part))
 
     parts = shuffled(numbers(), len(info.shards), data.seed, scratch)
-    matrix = np.concatenate([rows.matrix for rows in parts]).astype(np.int64)
+    matrix = np.concatenate([rows.arrays["matrix"] for rows in parts]).astype(np.int64)
     return (matrix[:, 0] << 20) + matrix[:, 1]
 
 
@@ -268,7 +272,7 @@ def teacher_columns(run: Any, folder: str | Path, names: Sequence[str]) -> np.nd
     return np.array([known[name] for name in names])
 
 
-def rows_of(path: str | Path) -> Callable[..., Any]:
+def rows_of(path: str | Path) -> Callable[[np.ndarray], np.ndarray]:
     """Function of example indices -> rows of a ``.npy`` file, mapped when first asked, not read."""
     mapped = functools.cache(lambda: np.load(path, mmap_mode="r"))
     return lambda index: np.asarray(mapped()[index], np.float32)

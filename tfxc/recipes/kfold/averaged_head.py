@@ -33,7 +33,7 @@ class Averaged(Head):
         """Number of labels."""
         return self.heads[0].num_labels
 
-    def build(self, input_shape: tuple[int, ...]) -> None:
+    def build(self, input_shape: Sequence[int]) -> None:
         """Builds each head."""
         for head in self.heads:
             if not head.built:
@@ -44,18 +44,18 @@ class Averaged(Head):
         scores = [head(features[:, number]) for number, head in enumerate(self.heads)]
         return keras.ops.mean(keras.ops.stack(scores), axis=0)
 
-    def tile_scores(self, features: tf.Tensor) -> Callable[..., Any]:
+    def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that gives the mean scores of a range of labels."""
         tiles = [head.tile_scores(features[:, n]) for n, head in enumerate(self.heads)]
         return lambda begin, end: tf.add_n([tile(begin, end) for tile in tiles]) / len(tiles)
 
-    def get_config(self) -> Any:
+    def get_config(self) -> dict[str, Any]:
         """The heads, serialised."""
         parts = [keras.saving.serialize_keras_object(head) for head in self.heads]
         return {**super().get_config(), "heads": parts}
 
     @classmethod
-    def from_config(cls, config: Any) -> Any:
+    def from_config(cls, config: dict[str, Any]) -> "Averaged":
         """Makes the heads again."""
         parts = [keras.saving.deserialize_keras_object(head) for head in config.pop("heads")]
         return cls(parts, **config)

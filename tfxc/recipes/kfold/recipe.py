@@ -1,6 +1,7 @@
 """Trains K models, each without one fold of the training split, and averages their scores."""
 
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,13 +12,14 @@ from tfxc.core.errors import ConfigError
 from tfxc.data.sources.folds import Fold
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.model import XCModel, build_model
-from tfxc.recipes.base import RecipeOfRuns
+from tfxc.recipes.base import Context, RecipeOfRuns
 from tfxc.recipes.kfold.averaged_head import Averaged
 from tfxc.training.job import TrainingJob
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.manifest import Manifest
+    from tfxc.data.sources.base import Source
     from tfxc.runs.loaded import LoadedRun
 
 
@@ -47,7 +49,7 @@ class KFold(RecipeOfRuns):
         """K."""
         return self.folds
 
-    def one_model(self, config: Any, repetition: int | None) -> "tuple[Config, None]":
+    def one_model(self, config: Any, repetition: int | None) -> "tuple[Config, int | None]":
         """One fold's model, by default the first.
 
         Raises:
@@ -64,7 +66,7 @@ class KFold(RecipeOfRuns):
         self.check_number(repetition, self.folds)
         return config, None
 
-    def train(self, context: Any) -> dict[str, Any]:
+    def train(self, context: Context) -> dict[str, Any]:
         """Trains one fold (``context.repetition``) or all that are not finished.
 
         Returns:
@@ -119,7 +121,7 @@ class FoldJob(TrainingJob):
         fold: ``Fold``.
     """
 
-    def __init__(self, context: Any, path: Any, fold: Fold) -> None:
+    def __init__(self, context: Context, path: Path, fold: Fold) -> None:
         super().__init__(context.config, context.data_folder, path, parent_run=context.run)
         self._fold = fold
 
@@ -131,7 +133,7 @@ class FoldJob(TrainingJob):
         """Those of the data, and dev."""
         return {*manifest.splits, "dev"}
 
-    def open_source(self, split: str) -> Any:
+    def open_source(self, split: str) -> "Source":
         """The examples outside the fold for train, those inside for dev."""
         if split not in ("train", "dev"):
             return super().open_source(split)

@@ -27,11 +27,13 @@ class Importance:
     Reference: Michel et al. 2019, arXiv 1905.10650.
     """
 
-    def __init__(self, model: "XCModel", batches: Sequence[Mapping[str, np.ndarray]]) -> None:
+    def __init__(self, model: "XCModel", batches: Sequence[Mapping[str, Any]]) -> None:
         self.model, self.batches = model, batches
         self._traced = tf.function(self._of_batch, reduce_retracing=True)
 
-    def __call__(self, masks: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    def __call__(
+        self, masks: Sequence[tuple[np.ndarray, np.ndarray]]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Measures it.
 
         Args:
@@ -98,7 +100,7 @@ def best_parts_of_all(importance: Sequence[np.ndarray], count: int) -> list[np.n
 
 
 def shrink(
-    masks: Any,
+    masks: Sequence[tuple[np.ndarray, np.ndarray]],
     importance: Sequence[tuple[np.ndarray, np.ndarray]],
     share: float,
     targets: tuple[int, int],

@@ -12,7 +12,7 @@ from tfxc.data.manifest import LABELS_FILE
 from tfxc.data.sources.shards import open_source
 from tfxc.data.text.registry import load_text_features
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.recipes.base import Recipe
+from tfxc.recipes.base import Context, Recipe
 from tfxc.recipes.prune.smaller_model import (
     check_model,
     check_targets,
@@ -93,7 +93,7 @@ class Prune(Recipe):
                 fix="use 'mirrored' or 'none'",
             )
 
-    def train(self, context: Any) -> dict[str, Any]:
+    def train(self, context: Context) -> dict[str, Any]:
         """Prunes into the run folder, and trains there.
 
         Raises:
@@ -103,13 +103,13 @@ class Prune(Recipe):
         if context.fresh or not any((run / "checkpoints").glob("*")):
             self._prune(context, load_run(self.source, self.trust))
         if not self.finetune:
-            return run.summary()
+            return run.summary() or {}
         start = RunFolder(run / _START)
         summary = TrainingJob(config, context.data_folder, run.path, start=start).run()
         shutil.rmtree(start.path, ignore_errors=True)
         return summary
 
-    def check(self, context: Any) -> None:
+    def check(self, context: Context) -> None:
         """Refuses a source that does not fit, as far as that is seen before it is loaded."""
         path, target = Path(self.source), Path(context.run)
         if not os.path.lexists(path / "summary.json"):

@@ -80,12 +80,12 @@ def check_targets(
 
 def choose_parts(
     model: "XCModel",
-    batches: Sequence[Mapping[str, np.ndarray]],
+    batches: Sequence[Mapping[str, Any]],
     num_heads: int | None,
     feed_forward_dim: int | None,
     iters: int,
     uneven: bool,
-    say: Callable[..., Any] | type = print,
+    say: Callable[[str], Any] = print,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """The heads and inner units that stay, chosen in ``iters`` steps.
 
@@ -104,7 +104,8 @@ def choose_parts(
         For each layer with weights of its own a pair of ascending arrays, heads and units.
     """
     sizes = layer_sizes(model.encoder)
-    masks = [tuple(np.ones(count, bool) for count in pair) for pair in sizes]
+    masks: list[tuple[np.ndarray, np.ndarray]]
+    masks = [(np.ones(heads, bool), np.ones(units, bool)) for heads, units in sizes]
     heads = [pair[0] for pair in sizes]
     keeps_heads, importance = num_heads is None, Importance(model, batches)
     for step in range(1, iters + 1):
@@ -117,7 +118,7 @@ def choose_parts(
             f"pruning, step {step} of {iters}: {sum(left):,} of {sum(heads):,} heads, "
             f"{int(masks[0][1].sum()):,} of {sizes[0][1]:,} inner units per layer"
         )
-    return [tuple(np.flatnonzero(mask) for mask in pair) for pair in masks]
+    return [(np.flatnonzero(there), np.flatnonzero(units)) for there, units in masks]
 
 
 def smaller_model(

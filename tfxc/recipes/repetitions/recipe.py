@@ -6,7 +6,7 @@ from tfxc.core import registry
 from tfxc.core.arguments import COUNT, checked
 from tfxc.core.errors import ConfigError
 from tfxc.model import build_model
-from tfxc.recipes.base import RecipeOfRuns
+from tfxc.recipes.base import Context, RecipeOfRuns
 from tfxc.recipes.repetitions.processes import begin_repetitions, parallel_jobs, run_repetitions
 from tfxc.training.job import TrainingJob
 
@@ -45,7 +45,7 @@ class Repetitions(RecipeOfRuns):
         """As many as repetitions, or one of all together."""
         return 1 if self.together else repetition_count(config)
 
-    def one_model(self, config: "Config", repetition: int | None) -> tuple:
+    def one_model(self, config: "Config", repetition: int | None) -> "tuple[Config, int | None]":
         """The whole model if all are trained together, else one repetition, by default the first.
 
         Raises:
@@ -63,7 +63,7 @@ class Repetitions(RecipeOfRuns):
         self.check_number(repetition, count)
         return config, repetition or 0
 
-    def train(self, context: Any) -> Any:
+    def train(self, context: Context) -> dict:
         """Trains one repetition (``context.repetition``) or all of them."""
         config = context.config
         if self.together:

@@ -40,7 +40,7 @@ class LinearModel(RankerModel):
         >>> ids, scores = model.find_top_k(features, 5)  # doctest: +SKIP
     """
 
-    def __init__(self, folder: str | Path, threads: Any = None) -> None:
+    def __init__(self, folder: str | Path, threads: int | None = None) -> None:
         folder = Path(folder)
         if not os.path.lexists(folder / "ranker" / "param.json"):
             raise CheckpointError(
@@ -50,8 +50,9 @@ class LinearModel(RankerModel):
         path = folder / CALIBRATION
         self._calibration = Calibration.load(path) if os.path.lexists(path) else None
         self._folder, self._threads = folder, threads
-        self._beam = self._post_processor = None
-        self._graphs = {}
+        self._beam: int | None = None
+        self._post_processor: str | None = None
+        self._graphs: dict[int, Any] = {}
 
     @property
     def num_labels(self) -> int:
@@ -73,7 +74,11 @@ class LinearModel(RankerModel):
         self._graphs = {}
 
     def find_top_k(
-        self, features: Mapping[str, Any], k: int, probabilities: bool = False, method: Any = None
+        self,
+        features: Mapping[str, Any],
+        k: int,
+        probabilities: bool = False,
+        method: str | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The best labels of a batch by the native search, see ``RunModel.find_top_k``.
 
@@ -91,7 +96,10 @@ class LinearModel(RankerModel):
             post_processor=self._post_processor,
             threads=self._threads,
         )
-        return ids, self._calibration.apply(scores) if probabilities else scores
+        if not probabilities:
+            return ids, scores
+        assert self._calibration is not None  # see ``check_probabilities``
+        return ids, self._calibration.apply(scores)
 
     def top_k(
         self, features: Mapping[str, tf.Tensor], k: int, probabilities: bool = False

@@ -15,7 +15,7 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
-from tfxc.recipes.base import StagedRecipe
+from tfxc.recipes.base import Context, StagedRecipe
 from tfxc.recipes.xr_linear import stages
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
@@ -101,12 +101,12 @@ class XRLinear(StagedRecipe):
         lines = stages.estimate_lines(manifest, sizes, settings, self.memory_gb, self.threads)
         return lines, None
 
-    def check(self, context: Any) -> Any:
+    def check(self, context: Context) -> None:
         """Refuses settings that do not fit the data."""
         stages.check_data(context.config, context.manifest, self.calibrate)
         self._plan(context.config, context.manifest)
 
-    def stages(self, context: Any) -> Callable[..., Any]:
+    def stages(self, context: Context) -> Callable[[], dict[str, Any]]:
         """Tree, blocks of classifiers, calibration.
 
         Returns:

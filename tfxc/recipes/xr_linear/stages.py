@@ -27,7 +27,7 @@ from tfxc.training.memory import Memory
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.manifest import Manifest
-    from tfxc.inference.protocol import RankerModel
+    from tfxc.inference.protocol import RunModel
     from tfxc.ranker.settings import RankerSettings
     from tfxc.recipes.xr_linear.model import LinearModel
     from tfxc.runs.folder import RunFolder
@@ -72,7 +72,7 @@ def need_split(manifest: "Manifest", split: str, where: str) -> None:
         )
 
 
-def training_matrices(data_folder: str | Path) -> tuple:
+def training_matrices(data_folder: str | Path) -> tuple[Any, scipy.sparse.csr_matrix]:
     """X and Y of the training split of a prepared folder, see ``data.matrices.matrices``."""
     features, labels = matrices(open_source(data_folder, "train", _READ_BYTES))
     if scipy.sparse.issparse(features):
@@ -81,7 +81,9 @@ def training_matrices(data_folder: str | Path) -> tuple:
 
 
 @contextmanager
-def memory_of_ranker(memory_gb: float | None, where: str = "recipe.memory_gb") -> Iterator[Any]:
+def memory_of_ranker(
+    memory_gb: float | None, where: str = "recipe.memory_gb"
+) -> Iterator[int | None]:
     """Bytes of ``recipe.memory_gb``; an error about them names that key.
 
     Args:
@@ -116,7 +118,7 @@ def estimate_lines(
     sizes: Sequence[int],
     settings: "RankerSettings",
     memory_gb: float | None,
-    threads: Any,
+    threads: int | None,
     more: int = 0,
 ) -> list[str]:
     """What a training will take, as lines.
@@ -157,7 +159,7 @@ def estimate_lines(
 
 def report_lines(
     reports: Sequence[Mapping[str, int]], seconds: Mapping[str, float]
-) -> Iterator[Any]:
+) -> Iterator[str]:
     """What a training found, as lines.
 
     Args:
@@ -182,7 +184,7 @@ def report_lines(
 
 
 def calibrate(
-    model: "RankerModel",
+    model: "RunModel",
     method: str | None,
     config: "Config",
     data_folder: str | Path,
@@ -247,7 +249,7 @@ def say(run: "RunFolder", text: str) -> None:
         stream.write(text + "\n")
 
 
-def headline(results: Mapping[str, Mapping[str, float]]) -> Iterator[Any]:
+def headline(results: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     """The most important results as lines."""
     for split, found in results.items():
         shown = [name for name in found if name.startswith(("P@", "nDCG@"))][:6]

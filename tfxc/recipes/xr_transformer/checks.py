@@ -50,7 +50,7 @@ class Planned(NamedTuple):
     layers: list
 
 
-def planned(recipe: Any, config: Any, manifest: "Manifest") -> "Planned":
+def planned(recipe: "XrTransformer", config: Any, manifest: "Manifest") -> "Planned":
     """``Planned`` of a config.
 
     Args:
@@ -72,13 +72,14 @@ def planned(recipe: Any, config: Any, manifest: "Manifest") -> "Planned":
         )
     if recipe.calibrate is not None:
         need_split(manifest, "dev", "recipe.calibrate")
-    (first, levels), second = tree_settings(recipe, config, manifest)
+    (first, levels), (second, layers) = tree_settings(recipe, config, manifest)
     plan = plan_of(recipe, config, levels) if recipe.do_fine_tune else None
-    second, layers = (first, levels) if recipe.fix_clustering else second
+    if recipe.fix_clustering:
+        second, layers = first, levels
     return Planned(first, second, plan, settings_of_ranker(recipe, config, layers), levels, layers)
 
 
-def stage_lines(recipe: "XrTransformer", config: "Config", manifest: "Manifest") -> Iterator[Any]:
+def stage_lines(recipe: "XrTransformer", config: "Config", manifest: "Manifest") -> Iterator[str]:
     """What the stages will take, as lines; raises as ``planned`` does."""
     found, train = planned(recipe, config, manifest), manifest.split("train")
     yield from unused_lines(recipe)
@@ -103,7 +104,7 @@ def stage_lines(recipe: "XrTransformer", config: "Config", manifest: "Manifest")
     yield from estimate_lines(manifest, found.layers, found.ranker, memory, recipe.threads, width)
 
 
-def unused_lines(recipe: "XrTransformer") -> Iterator[Any]:
+def unused_lines(recipe: "XrTransformer") -> Iterator[str]:
     """A line for each switch that makes other settings of the config mean nothing."""
     of_ranker = ("refined_tree", "ranker", "memory_gb")
     of_levels = ("first_tree", "negatives", "initial", "epochs", "steps", "warmup_steps")
@@ -139,7 +140,7 @@ def trial(recipe: "XrTransformer", config: "Config", manifest: "Manifest") -> di
     return data_dependent
 
 
-def check_fit(config: Any, manifest: Any) -> None:
+def check_fit(config: Any, manifest: "Manifest") -> None:
     """Refuses a config or data that the recipe cannot work with.
 
     Raises:
@@ -187,7 +188,9 @@ def _refuse_training(config):
             )
 
 
-def tree_settings(recipe: "XrTransformer", config: Any, manifest: Any) -> Any:
+def tree_settings(
+    recipe: "XrTransformer", config: Any, manifest: "Manifest"
+) -> tuple[tuple[TreeSettings, list[int]], tuple[TreeSettings, list[int]]]:
     """How the two trees are built, and the sizes of their levels.
 
     Args:
@@ -210,11 +213,12 @@ def tree_settings(recipe: "XrTransformer", config: Any, manifest: Any) -> Any:
         if tree.file is None:
             _refuse_keys(given or {}, key)
             first, where = key == "first_tree", f"recipe.{key}"
-            places = {"where": where if given or not first else "head"}
+            places: dict[str, Any] = {"where": where if given or not first else "head"}
             places["where_shape"] = "head" if first else where
             tree = TreeSettings({**shape, **(given or {})}, **places)
         found.append((tree, tree.sizes(manifest.num_labels, manifest.num_features)))
-    return tuple(found)
+    first_one, second_one = found
+    return first_one, second_one
 
 
 def _refuse_keys(given, key):
@@ -272,7 +276,9 @@ def plan_of(recipe: "XrTransformer", config: Any, sizes: Sequence[int]) -> Plan:
     return plan
 
 
-def settings_of_ranker(recipe: Any, config: "Config", sizes: Sequence[int]) -> RankerSettings:
+def settings_of_ranker(
+    recipe: "XrTransformer", config: "Config", sizes: Sequence[int]
+) -> RankerSettings:
     """``RankerSettings`` that fit the second tree.
 
     Args:

@@ -1,6 +1,6 @@
 """Vectors of all training texts in a file, and concatenated with the texts' terms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +25,11 @@ _BLOCK = 16  # batches that are sorted by length together
 
 def write_embeddings(
     path: str | Path,
-    encode: Callable[..., Any],
+    encode: Callable[[Any], np.ndarray],
     source: "Source",
     batch_size: int,
     title: str,
-    computation: Any = None,
+    computation: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes what an encoder gives for every example; a stopped writing goes on.
 

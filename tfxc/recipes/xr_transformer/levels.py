@@ -80,7 +80,7 @@ class Levels:
         data_folder: str | Path | None,
         run: RunFolder,
         data: LevelData,
-        strategy: Any = None,
+        strategy: tf.distribute.Strategy | None = None,
     ) -> None:
         self.plan, self.config, self.data_folder, self.run = plan, config, data_folder, run
         self.source, self.terms, self.targets, self.tree, self.dimensions = data

@@ -72,16 +72,20 @@ class EncoderRanker(RankerModel, keras.Model):
         """See ``LinearModel.calibration``."""
         return self.linear.calibration
 
-    def search_with(self, beam: int | None = None, post_processor: str | None = None) -> Any:
+    def search_with(self, beam: int | None = None, post_processor: str | None = None) -> None:
         """See ``RankerModel.search_with``."""
         self.linear.search_with(beam, post_processor)
 
-    def call(self, features: Any, training: bool = False) -> Any:
+    def call(self, features: Any, training: bool = False) -> tf.Tensor:
         """Encodings (batch, dim)."""
         return self.encoder(features, training=training)
 
     def find_top_k(
-        self, features: Mapping[str, Any], k: int, probabilities: bool = False, method: Any = None
+        self,
+        features: Mapping[str, Any],
+        k: int,
+        probabilities: bool = False,
+        method: str | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The best labels of a batch, by the native search, see ``RunModel.find_top_k``.
 

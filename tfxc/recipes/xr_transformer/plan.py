@@ -59,9 +59,9 @@ def per_level(
     value: Any,
     sizes: Sequence[int],
     name: str,
-    known: tuple[str, ...] | None = None,
+    known: Sequence[str] | None = None,
     whole: bool = False,
-) -> list[float | str | None]:
+) -> list[Any]:
     """One value for each fine-tuned level.
 
     Args:

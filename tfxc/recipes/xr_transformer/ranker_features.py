@@ -1,8 +1,8 @@
 """What the ranker of a run reads: terms, or terms concatenated with vectors of an encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -21,7 +21,7 @@ from tfxc.recipes.xr_transformer.recipe import EMBEDDINGS
 if TYPE_CHECKING:
     from tfxc.data.rows import Rows
     from tfxc.ranker.settings import RankerSettings
-    from tfxc.recipes.base import StagedRecipe
+    from tfxc.recipes.xr_linear.recipe import XRLinear
     from tfxc.recipes.xr_transformer.recipe import XrTransformer
     from tfxc.runs.loaded import LoadedRun
 
@@ -34,7 +34,7 @@ class Given:
         recipe: its recipe.
     """
 
-    def __init__(self, loaded: "LoadedRun", recipe: "StagedRecipe") -> None:
+    def __init__(self, loaded: "LoadedRun", recipe: Any) -> None:
         self._loaded, self._recipe = loaded, recipe
 
     def settings(self, sizes: Sequence[int]) -> "RankerSettings":
@@ -107,9 +107,9 @@ class Encoded(Given):
         return concatenated(terms, vectors, self._recipe.encoding_length)
 
 
-RECIPES = {"xr_linear": Given, "xr_transformer": Encoded}
+RECIPES: dict[str, Callable[..., Given]] = {"xr_linear": Given, "xr_transformer": Encoded}
 
 
-def features_of_ranker(loaded: "LoadedRun", recipe: "StagedRecipe") -> "Given":
+def features_of_ranker(loaded: "LoadedRun", recipe: "XRLinear | XrTransformer") -> "Given":
     """``Given`` or ``Encoded``, whichever the run's ranker was trained on."""
     return RECIPES[loaded.config.recipe.name](loaded, recipe)

@@ -16,7 +16,7 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
-from tfxc.recipes.base import StagedRecipe
+from tfxc.recipes.base import Context, StagedRecipe
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.stages import calibrate, memory_of_ranker, report_lines, say
 from tfxc.recipes.xr_transformer.checks import planned, stage_lines, trial, unused_lines
@@ -115,22 +115,22 @@ class XrTransformer(StagedRecipe):
         only_encoder: bool = False,
         fix_clustering: bool = False,
         max_match_clusters: int = 32768,
-        negatives: str | None = None,
+        negatives: str | Sequence[str] | None = None,
         only_topk: int = 20,
-        initial: Sequence[str] | str | None = None,
+        initial: str | Sequence[str] | None = None,
         ensemble: str = "concat-only",
         threshold: float = 0.001,
         cost_sensitive: bool = False,
-        epochs: int | Sequence[float] | None = None,
-        steps: float | Sequence[int] | None = None,
-        warmup_steps: int | None = None,
+        epochs: float | Sequence[float | None] | None = None,
+        steps: int | Sequence[int | None] | None = None,
+        warmup_steps: int | Sequence[int | None] | None = None,
         encoding_length: float = 1.0,
-        first_tree: Mapping[str, Any] | int | None = None,
-        refined_tree: Mapping[str, Any] | int | None = None,
+        first_tree: Mapping[str, Any] | None = None,
+        refined_tree: Mapping[str, Any] | None = None,
         ranker: Mapping[str, Any] | None = None,
-        memory_gb: Any = None,
+        memory_gb: float | None = None,
         calibrate: str | None = None,
-        threads: Any = None,
+        threads: int | None = None,
     ) -> None:
         self.do_fine_tune, self.only_encoder = do_fine_tune, only_encoder
         self.fix_clustering, self.max_match_clusters = fix_clustering, max_match_clusters
@@ -156,18 +156,20 @@ class XrTransformer(StagedRecipe):
                 "a run with only_encoder finds no labels", where="recipe.calibrate", fix="remove it"
             )
 
-    def outline(self, config: "Config", manifest: "Manifest") -> tuple:
+    def outline(
+        self, config: "Config", manifest: "Manifest"
+    ) -> "tuple[list[str], dict[str, Any] | None]":
         """Levels with their steps, what the ranker takes, and the training of the widest level."""
         lines = list(stage_lines(self, config, manifest))
         return lines, trial(self, config, manifest)
 
-    def check(self, context: Any) -> None:
+    def check(self, context: Context) -> None:
         """Refuses settings that do not fit the data; prints those that are not used."""
         planned(self, context.config, context.manifest)
         for line in unused_lines(self):
             print(line)
 
-    def stages(self, context: Any) -> "_Stages":
+    def stages(self, context: Context) -> "_Stages":
         """Tree, levels, encodings, second tree, ranker."""
         return _Stages(self, context)
 

@@ -33,8 +33,8 @@ class Attack(Technique):
                 fix="use an encoder of texts or sparse bags, or remove the technique",
             )
         places = {id(v.value): place for place, v in enumerate(model.trainable_variables)}
-        self._places = [places.get(id(table)) for table in self._tables]
-        if None in self._places:
+        self._places = [places[id(t)] for t in self._tables if id(t) in places]
+        if len(self._places) < len(self._tables):
             raise ConfigError(
                 f"{method_name(type(self))!r} needs the gradient of the table of embeddings, "
                 "which is not trained",
@@ -46,7 +46,7 @@ class Attack(Technique):
         self,
         compute: Callable[..., Any],
         batch: Mapping[str, Any],
-        of_tables: Sequence[RowPerturbation],
+        of_tables: Sequence[Any],
     ) -> tuple[tf.Tensor, list[Any]]:
         """``compute(batch)`` with one perturbation for each table."""
         with perturbations(list(zip(self._tables, of_tables, strict=True))):
