@@ -8,11 +8,14 @@ import functools
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 from tfxc.core.errors import ConfigError, inside
 from tfxc.core.registry import check_kinds, nearest
+
+_Target = TypeVar("_Target", bound=Callable[..., Any])
 
 
 class Check:
@@ -36,10 +39,10 @@ class Check:
 
     def check(
         self,
-        name: Any,
-        value: float | str | None,
+        name: str | Path,
+        value: Any,
         *,
-        default: float | str | type = inspect.Parameter.empty,
+        default: Any = inspect.Parameter.empty,
     ) -> Any:
         """Refuses a value that is not as expected.
 
@@ -96,7 +99,7 @@ did you mean 'random'?. To fix it: choose one of these.
 
     fix = "choose one of these"
 
-    def __init__(self, *values: int | str | None) -> None:
+    def __init__(self, *values: object) -> None:
         self.values = values
         self.expected = f"one of {', '.join(map(str, values))}"
 
@@ -125,14 +128,15 @@ class Number(Check):
         ('a number in [0, 1)', 'a positive number', 'a number of at least 0')
     """
 
-    kind, noun, fix = numbers.Real, "number", "give such a number"
+    kind: type[Any] = numbers.Real
+    noun, fix = "number", "give such a number"
 
     def __init__(
         self,
-        least: int | None = None,
-        most: int | None = None,
+        least: float | None = None,
+        most: float | None = None,
         *,
-        above: int | None = None,
+        above: float | None = None,
         below: float | None = None,
         what: str | None = None,
     ) -> None:
@@ -188,7 +192,7 @@ class ListOf(Check):
 
     fix = "give such a list"
 
-    def __init__(self, item: "Number") -> None:
+    def __init__(self, item: Check) -> None:
         self._item = item
         self.expected = f"a list of at least one item, each {item.expected},"
 
@@ -207,7 +211,7 @@ SHARE_BELOW_ONE = Number(0, below=1)
 
 
 def check_values(
-    table: Mapping[str, Any], given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+    table: Mapping[str, Check], given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
 ) -> None:
     """Refuses the first value that is not as expected.
 
@@ -228,7 +232,7 @@ def check_values(
             check.check(name, given[name], default=default)
 
 
-def checked(**table: Any) -> Callable[..., Any]:
+def checked(**table: Check) -> Callable[[_Target], _Target]:
     """Decorator of a constructor, another function or a dataclass: checks the given arguments.
 
     Args:
@@ -274,10 +278,10 @@ To fix it: give such a number, or leave it out for the default 10.
 
 
 def from_section(
-    factory: Callable[..., Any] | type,
+    factory: Callable[..., Any],
     arguments: Mapping[str, Any],
     where: str,
-    more: Any = (),
+    more: Iterable[str] = (),
     **known: Any,
 ) -> Any:
     """Calls a class or function with the arguments of a config section.

@@ -6,7 +6,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ class Unrecorded(DataError):
 
 
 def record(
-    folder: str | Path, names: Sequence[str] | set[str] | None = None, known: Any = None
+    folder: str | Path,
+    names: Iterable[str | Path] | None = None,
+    known: Mapping[str, tuple[int, str]] | None = None,
 ) -> None:
     """Writes ``checksums.json``.
 
@@ -40,8 +42,8 @@ def record(
     """
     folder, known = Path(folder), dict(known or {})
     if names is None:
-        found = (path for path in folder.rglob("*") if path.is_file())
-        names = [path.relative_to(folder).as_posix() for path in found]
+        files = (path for path in folder.rglob("*") if path.is_file())
+        names = [path.relative_to(folder).as_posix() for path in files]
     entries = {}
     for name in sorted({*map(str, names), *known} - {FILE}):
         path = folder / name
@@ -98,7 +100,7 @@ def entries_of(folder: str | Path, fix: str) -> dict[str, dict[str, Any]]:
 
 
 def check(
-    folder: str | Path, fix: str, *, whole: bool = False, elsewhere: set[str] | tuple = ()
+    folder: str | Path, fix: str, *, whole: bool = False, elsewhere: Collection[str] = ()
 ) -> None:
     """Compares the files of a folder with what was recorded.
 
@@ -148,7 +150,7 @@ def identity(folder: str | Path, fix: str) -> str:
     return _digest(entries_of(folder, fix))
 
 
-def of_files(folder: Any, paths: Any) -> str:
+def of_files(folder: str | Path, paths: Iterable[Path]) -> str:
     """SHA-256 of several files and their names relative to ``folder``, whatever their order."""
     lines = sorted(f"{path.relative_to(folder).as_posix()} {checksum(path)}\n" for path in paths)
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

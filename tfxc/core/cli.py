@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tfxc.core.settings import Config
 
 
-def parser(command: str, description: str, **kwargs: Any) -> "_Parser":
+def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentParser:
     """An argument parser for ``tfxc COMMAND``."""
     return _Parser(
         prog=f"tfxc {command}",
@@ -44,14 +44,14 @@ class _Parser(argparse.ArgumentParser):
         return found
 
 
-def tool_parser(name: str, description: str) -> "_Parser":
+def tool_parser(name: str, description: str) -> argparse.ArgumentParser:
     """An argument parser for ``python tools/<name>.py``."""
     options = parser(name, description)
     options.prog = f"python tools/{name}.py"
     return options
 
 
-def add_config_options(options: "_Parser", required: bool = True) -> Any:
+def add_config_options(options: argparse.ArgumentParser, required: bool = True) -> None:
     """``--config`` and ``--set``."""
     options.add_argument(
         "--config", required=required, metavar="FILE", help="JSON config, see configs/"
@@ -71,7 +71,7 @@ def add_config_options(options: "_Parser", required: bool = True) -> Any:
     )
 
 
-def add_trust_option(options: "_Parser") -> Any:
+def add_trust_option(options: argparse.ArgumentParser) -> None:
     """``--trust`` of commands that open runs."""
     options.add_argument(
         "--trust",
@@ -80,7 +80,7 @@ def add_trust_option(options: "_Parser") -> Any:
     )
 
 
-def add_reader_options(options: "_Parser", help_reader: str, example: str) -> Any:
+def add_reader_options(options: argparse.ArgumentParser, help_reader: str, example: str) -> None:
     """``--reader`` and ``--reader-option`` of commands that read a file of examples."""
     options.add_argument("--reader", help=help_reader)
     options.add_argument(
@@ -93,7 +93,7 @@ def add_reader_options(options: "_Parser", help_reader: str, example: str) -> An
     )
 
 
-def add_beam_options(options: "_Parser") -> Any:
+def add_beam_options(options: argparse.ArgumentParser) -> None:
     """``--beam`` and ``--post-processor`` of commands that search with a linear ranker."""
     options.add_argument(
         "--beam",
@@ -149,7 +149,7 @@ def number(text: str) -> float:
     return found
 
 
-def ending(suffix: str) -> Callable[..., Any]:
+def ending(suffix: str) -> Callable[[str], str]:
     """``type`` of an option that names a file to write whose name has to end so."""
 
     def checked(text):
@@ -170,7 +170,9 @@ class Terminated(BaseException):
         self.signal_number = signal_number
 
 
-def run(main: Callable[..., Any], argv: Sequence[str] | None = None) -> None:
+def run(
+    main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None
+) -> None:
     """Calls ``main(argv)`` and ends the process with the right exit code.
 
     0: done. 1: the machine is at fault (one line on standard error), or a bug (with traceback).

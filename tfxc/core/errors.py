@@ -7,9 +7,8 @@ are ``assert``s and ordinary exceptions, which keep their traceback.
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import Any
 
 from tfxc.core.escaping import one_line
 
@@ -64,7 +63,7 @@ class MachineError(UserError):
 
 
 @contextlib.contextmanager
-def inside(section: str, keys: Mapping[str, Any] | None = None) -> Iterator[Any]:
+def inside(section: str, keys: Container[str] | None = None) -> Iterator[None]:
     """Context manager: a ``ConfigError`` raised inside it gets its full config key.
 
     Args:

@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 _held: set = set()  # lock files of this process
 # File systems without locks say one of these.
@@ -26,7 +25,7 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 @contextlib.contextmanager
-def locked(path: str | Path, busy: Callable[..., Any]) -> Iterator[Any]:
+def locked(path: str | Path, busy: Callable[[str], object]) -> Iterator[None]:
     """Holds a lock file; it is removed at the end.
 
     On a file system without locks nothing is held, and a line on standard error says so.
@@ -61,7 +60,7 @@ def is_held(path: str | Path) -> bool:
     return os.path.realpath(path) in _held
 
 
-def holder(path: str | Path) -> Any:
+def holder(path: str | Path) -> str | None:
     """The other process that holds a lock file in words, or None if there is none."""
     if is_held(path):
         return None
@@ -89,7 +88,7 @@ def try_lock(handle: int) -> bool:
 
 
 @contextlib.contextmanager
-def scratch_folder(name: str) -> Iterator[Any]:
+def scratch_folder(name: str) -> Iterator[Path]:
     """Yields a folder below the system's temporary one, which is removed at the end.
 
     Those of processes that were killed are removed on the way.
@@ -113,7 +112,7 @@ def scratch_folder(name: str) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def owned(path: str | Path) -> Iterator[Any]:
+def owned(path: str | Path) -> Iterator[None]:
     """Holds a scratch file or folder, so that ``sweep`` leaves it alone."""
     handle = os.open(path, os.O_RDONLY)
     try:

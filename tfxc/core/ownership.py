@@ -11,9 +11,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from tfxc.core.errors import UserError
 from tfxc.core.files import (
@@ -34,8 +33,8 @@ _REMOVED = ".removed-"
 
 @contextlib.contextmanager
 def atomic_folder(
-    path: str | Path, holds: str, names: tuple[str, ...] | None = None
-) -> Iterator[Any]:
+    path: str | Path, holds: str, names: Collection[str] | None = None
+) -> Iterator[Path]:
     """Yields a temporary neighbour folder that becomes ``path`` on success.
 
     An existing ``path`` is replaced only once the new one is complete, and only if it is empty or
@@ -96,7 +95,7 @@ def _swap_in(scratch, path):
             shutil.rmtree(old, ignore_errors=True)
 
 
-def mark(folder: str | Path, holds: str, names: tuple[str, ...]) -> None:
+def mark(folder: str | Path, holds: str, names: Iterable[str]) -> None:
     """Writes the marker of a folder.
 
     Args:
@@ -218,7 +217,7 @@ def _locked_folder(folder):
         yield
 
 
-def empty_own(folder: str | Path, holds: str, keep: Any = ()) -> None:
+def empty_own(folder: str | Path, holds: str, keep: Iterable[str] = ()) -> None:
     """Removes what tfxc has written into a folder; the folder stays, and locks of folders in it.
 
     Everything is first moved aside together, so that a process killed here leaves no half of it.

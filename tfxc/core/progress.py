@@ -2,12 +2,9 @@
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any, TextIO
 
 from tfxc.core.escaping import one_line
-
-if TYPE_CHECKING:
-    from tfxc.core.escaping import SafeStream
 
 
 class Progress:
@@ -34,7 +31,7 @@ class Progress:
         total: int | None = None,
         unit: str = "steps",
         start: int = 0,
-        stream: "SafeStream | None" = None,
+        stream: TextIO | None = None,
         log_seconds: float = 20.0,
     ) -> None:
         self.title, self.total, self.unit = one_line(title or ""), total, unit
@@ -49,7 +46,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, error_type: type | None, *_: Any) -> Any:
+    def __exit__(self, error_type: type[BaseException] | None, *_: Any) -> None:
         self.close(failed=error_type is not None)
 
     def advance(self, units: int, note: str = "") -> None:

@@ -14,11 +14,12 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import DataError, MachineError, UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Of system errors: a path that leads to no file is wrong input; any other failure to read is the
 #: machine's.
@@ -34,7 +35,7 @@ _DAMAGED_ARCHIVE = (
 
 
 def existing_file(
-    path: str | Path, *, fix: str = "check the path", error: type = DataError
+    path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
 ) -> Path:
     """``path`` as a ``Path``, which has to lead to a regular file (a pipe would wait for ever).
 
@@ -57,8 +58,8 @@ def existing_file(
 
 @contextlib.contextmanager
 def read_errors(
-    path: str | Path, *, fix: str = "check the path", error: type = DataError
-) -> Iterator[Any]:
+    path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
+) -> Iterator[None]:
     """Turns what reading and parsing a file raises into one clear line.
 
     Args:
@@ -87,7 +88,7 @@ def read_errors(
 
 
 @contextlib.contextmanager
-def archive_errors(path: str | Path) -> Iterator[Any]:
+def archive_errors(path: str | Path) -> Iterator[None]:
     """Turns what a damaged ``.gz``, ``.xz``, ``.npz`` or ``.tar`` raises into a DataError.
 
     Other errors pass: what is in the archive is its reader's to judge.
@@ -114,7 +115,9 @@ def damaged_archive(path: str | Path, reason: str) -> DataError:
     )
 
 
-def read_text(path: str | Path, *, fix: str = "check the path", error: type = DataError) -> str:
+def read_text(
+    path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
+) -> str:
     """The content of a file in UTF-8.
 
     Args:
@@ -128,13 +131,17 @@ def read_text(path: str | Path, *, fix: str = "check the path", error: type = Da
 
 
 def read_json(
-    path: str | Path, *, fix: str = "check the path", error: type = DataError, kind: Any = dict
+    path: str | Path,
+    *,
+    fix: str = "check the path",
+    error: type[UserError] = DataError,
+    kind: Any = dict,
 ) -> Any:
     """The value in a JSON file.
 
     Args:
         path, fix, error: as of ``read_errors``.
-        kind: type the value has to have.
+        kind: type the value has to have, or a tuple of types.
 
     Raises:
         UserError, MachineError: as ``read_errors``, and the value is of another type.
@@ -149,7 +156,7 @@ def read_json(
 
 
 def read_json_lines(
-    path: str | Path, *, fix: str = "check the path", error: type = DataError
+    path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
 ) -> list[dict[str, Any]]:
     """Objects of a file with one on each line; a last line that a kill cut short is left out.
 
@@ -177,8 +184,12 @@ def read_json_lines(
 
 
 def read_array(
-    path: str | Path, *, fix: str = "check the path", error: type = DataError, mapped: bool = False
-) -> np.ndarray:
+    path: str | Path,
+    *,
+    fix: str = "check the path",
+    error: type[UserError] = DataError,
+    mapped: bool = False,
+) -> "np.ndarray":
     """The array of an ``.npy`` file; Python objects are refused.
 
     Args:

@@ -9,7 +9,7 @@ import.
 import difflib
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def names(kind: str) -> list[str]:
     return sorted(modules(_package(kind), kind))
 
 
-def get(kind: str, name: str) -> Any:
+def get(kind: str, name: str) -> type[Any]:
     """The class of a method or reader.
 
     Args:
@@ -80,7 +80,7 @@ def _package(kind):
     return _PACKAGES.get(kind, f"tfxc.{kind}s")
 
 
-def modules_of(tree: Any, where: str = "") -> dict[str, str]:
+def modules_of(tree: Mapping[str, Any] | list[Any], where: str = "") -> dict[str, str]:
     """The methods and readers of a config that are outside of tfxc: what it would import.
 
     Args:
@@ -94,7 +94,7 @@ def modules_of(tree: Any, where: str = "") -> dict[str, str]:
         >>> modules_of({"encoder": {"name": "helper:E"}, "head": {"name": "dense"}})
         {'encoder.name': 'helper:E'}
     """
-    found = {}
+    found: dict[str, str] = {}
     items = enumerate(tree) if isinstance(tree, list) else tree.items()
     for key, value in items:
         place = f"{where}.{key}" if where else str(key)
@@ -105,7 +105,7 @@ def modules_of(tree: Any, where: str = "") -> dict[str, str]:
     return found
 
 
-def refuse_modules(tree: Any, where: str | Path) -> None:
+def refuse_modules(tree: Mapping[str, Any], where: str | Path) -> None:
     """Refuses the config of a run that names classes outside of tfxc: nothing was imported yet.
 
     Args:
@@ -124,18 +124,18 @@ def refuse_modules(tree: Any, where: str | Path) -> None:
         )
 
 
-def base_class(kind: str) -> Any:
+def base_class(kind: str) -> type[Any]:
     """The base class of a kind, e.g. ``tfxc.heads.base.Head``."""
     module = importlib.import_module(f"{_package(kind)}.base")
     return getattr(module, kind.capitalize())
 
 
-def register_all() -> dict[str, dict[str, type]]:
+def register_all() -> dict[str, dict[str, type[Any]]]:
     """Imports every method, so that Keras finds the classes of a saved model."""
     return {kind: {name: get(kind, name) for name in names(kind)} for kind in KINDS}
 
 
-def arguments(method: Any) -> dict[str, Any]:
+def arguments(method: type[Any]) -> dict[str, Any]:
     """The arguments a config may set, ``{name: default}``; ``inspect.Parameter.empty`` if none.
 
     What depends on the data (``method.data_dependent_arguments``) is left out.
@@ -226,7 +226,9 @@ def _is_whole(value):
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def create(kind: str, section: Mapping[str, Any], where: Any = None, **data_dependent: Any) -> Any:
+def create(
+    kind: str, section: Mapping[str, Any], where: str | None = None, **data_dependent: Any
+) -> Any:
     """Makes the method of a config section.
 
     Args:
@@ -258,25 +260,24 @@ def create(kind: str, section: Mapping[str, Any], where: Any = None, **data_depe
         raise ConfigError(str(error), where=where, fix="change that argument") from error
 
 
-def nearest(word: str, known: Any) -> str:
+def nearest(word: object, known: Iterable[object]) -> str:
     """``", did you mean 'x'?"`` for the nearest known word, or an empty text."""
     close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""
 
 
-def class_in(module: str, base: Any) -> Any:
+def class_in(module: str, base: type[Any]) -> type[Any]:
     """The one class of a module that is derived from ``base``.
 
     Args:
         module: its name, as ``modules`` gives it.
     """
-    module = importlib.import_module(module)
     found = [
         item
-        for item in vars(module).values()
-        if inspect.isclass(item) and issubclass(item, base) and item.__module__ == module.__name__
+        for item in vars(importlib.import_module(module)).values()
+        if inspect.isclass(item) and issubclass(item, base) and item.__module__ == module
     ]
-    assert len(found) == 1, f"{module.__name__} must define one {base.__name__}, has {found}"
+    assert len(found) == 1, f"{module} must define one {base.__name__}, has {found}"
     return found[0]
 
 

@@ -1,12 +1,11 @@
 """How many threads work."""
 
 import os
-from typing import Any
 
 from tfxc.core.errors import ConfigError
 
 
-def thread_count(threads: Any = None) -> int:
+def thread_count(threads: int | None = None) -> int:
     """``threads``, or for None the cores this process may use.
 
     Raises:
