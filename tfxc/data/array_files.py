@@ -37,7 +37,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
 
 
-def load_embeddings(path: str | Path) -> tuple:
+def load_embeddings(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Embeddings (m, dim) of an ``.npy`` file or the array ``embeddings`` of an ``.npz`` file.
 
     An ``.npy`` file stays on the disk and is read in blocks.

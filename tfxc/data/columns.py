@@ -17,6 +17,7 @@ from tfxc.ops.csr import bounds_of
 
 Arrays = dict[str, np.ndarray]
 Sizes = Mapping[str, Any]
+Fields = dict[str, np.ndarray | list[bytes]]  # of a record
 _NO_VALUES = np.zeros(0, np.int64)
 
 
@@ -69,7 +70,7 @@ class Column(abc.ABC):
         """Copies ``arrays`` into ``target``, from a row and a value on; returns the next value."""
 
     @abc.abstractmethod
-    def record(self, arrays: Arrays) -> dict[str, np.ndarray | list]:
+    def record(self, arrays: Arrays) -> Fields:
         """The fields of a record that holds these rows, as ``encode_example`` takes them."""
 
     def lengths(self, arrays: Arrays) -> Arrays:
@@ -106,6 +107,8 @@ class Lists(Column):
         limit: name of the size that ids are below.
     """
 
+    bounds: str
+
     def __init__(
         self,
         bounds: str,
@@ -114,7 +117,7 @@ class Lists(Column):
         counts: str,
         *,
         values: str | None = None,
-        values_field: Any = None,
+        values_field: str | None = None,
         what: str = "feature",
         limit: str | None = "num_features",
     ) -> None:
@@ -122,18 +125,18 @@ class Lists(Column):
         self.types = {bounds: np.int64, ids: np.int32}
         self.fields, self._of_fields = {field: "int64"}, {ids: field}
         self.counts = {field: counts}
-        if values is not None:
+        if values is not None and values_field is not None:
             self.types[values] = np.float32
             self.fields[values_field] = "float32"
             self._of_fields[values] = values_field
 
-    def count(self, arrays: Any) -> int:
+    def count(self, arrays: Arrays) -> int:
         return len(arrays[self.bounds]) - 1
 
-    def slice(self, arrays: Any, start: int, stop: int) -> dict[str, np.ndarray]:
+    def slice(self, arrays: Arrays, start: int, stop: int) -> Arrays:
         return self._named(slice_lists(arrays[self.bounds], start, stop, *self._lists(arrays)))
 
-    def select(self, arrays: Any, row_numbers: Any) -> dict[str, np.ndarray]:
+    def select(self, arrays: Arrays, row_numbers: np.ndarray) -> Arrays:
         return self._named(gather_lists(arrays[self.bounds], row_numbers, *self._lists(arrays)))
 
     def _lists(self, arrays):
@@ -142,13 +145,11 @@ class Lists(Column):
     def _named(self, arrays):
         return dict(zip(self.types, arrays, strict=True))
 
-    def empty(
-        self, num_rows: int, num_values: int, sizes: Mapping[str, Any]
-    ) -> dict[str, np.ndarray]:
+    def empty(self, num_rows: int, num_values: int, sizes: Mapping[str, Any]) -> Arrays:
         lengths = dict.fromkeys(self.types, num_values) | {self.bounds: num_rows + 1}
         return {name: np.zeros(lengths[name], dtype) for name, dtype in self.types.items()}
 
-    def fill(self, target: Any, row: int, value: int, arrays: Any) -> int:
+    def fill(self, target: Arrays, row: int, value: int, arrays: Arrays) -> int:
         bounds, end = arrays[self.bounds], value + arrays[self.values].size
         target[self.bounds][row + 1 : row + len(bounds)] = bounds[1:] + value
         for name in self.types:
@@ -156,25 +157,23 @@ class Lists(Column):
                 target[name][value:end] = arrays[name]
         return end
 
-    def record(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def record(self, arrays: Arrays) -> Fields:
         return {field: arrays[name] for name, field in self._of_fields.items()}
 
-    def lengths(self, arrays: Any) -> dict[str, np.ndarray]:
+    def lengths(self, arrays: Arrays) -> Arrays:
         return {field: np.diff(arrays[self.bounds]) for field in self.counts.values()}
 
-    def read(
-        self, fields: Mapping[str, np.ndarray], num_rows: int | None, sizes: Any
-    ) -> dict[str, np.ndarray]:
+    def read(self, fields: Arrays, num_rows: int | None, sizes: Sizes) -> Arrays:
         (counts_field,) = self.counts.values()
         counts = fields.get(counts_field, _NO_VALUES)
         found = {name: fields.get(field, _NO_VALUES) for name, field in self._of_fields.items()}
         complete = num_rows in (None, len(counts))
         complete &= all(counts.sum() == len(values) for values in found.values())
         _check(complete, f"as many {self.what}s as their counts say")
-        _check_ids(found[self.values], sizes.get(self.limit), self.what)
+        _check_ids(found[self.values], self.limit and sizes.get(self.limit), self.what)
         return {self.bounds: bounds_of(counts), **found}
 
-    def width(self, arrays: Mapping[str, np.ndarray]) -> int:
+    def width(self, arrays: Arrays) -> int:
         return int(arrays[self.values].max(initial=-1)) + 1
 
 
@@ -193,45 +192,38 @@ class Vectors(Column):
         self.values, self.field = array, field
         self.types, self.fields, self.counts = {array: self.dtype}, {field: self.storage}, {}
 
-    def count(self, arrays: Mapping[str, np.ndarray]) -> int:
+    def count(self, arrays: Arrays) -> int:
         return len(arrays[self.values])
 
-    def slice(
-        self, arrays: Mapping[str, np.ndarray], start: int, stop: int
-    ) -> dict[str, np.ndarray]:
+    def slice(self, arrays: Arrays, start: int, stop: int) -> Arrays:
         return {self.values: arrays[self.values][start:stop]}
 
-    def select(
-        self, arrays: Mapping[str, np.ndarray], row_numbers: np.ndarray
-    ) -> dict[str, np.ndarray]:
+    def select(self, arrays: Arrays, row_numbers: np.ndarray) -> Arrays:
         return {self.values: arrays[self.values][row_numbers]}
 
     def shape(self, sizes: Mapping[str, Any]) -> tuple[int, ...]:
         """Shape of an entry."""
         return (sizes["num_features"],)
 
-    def empty(
-        self, num_rows: int, num_values: int, sizes: Mapping[str, Any]
-    ) -> dict[str, np.ndarray]:
+    def empty(self, num_rows: int, num_values: int, sizes: Mapping[str, Any]) -> Arrays:
         return {self.values: np.zeros((num_rows, *self.shape(sizes)), self.dtype)}
 
     def fill(
         self,
-        target: Mapping[str, np.ndarray],
+        target: Arrays,
         row: int,
         value: int,
-        arrays: Mapping[str, np.ndarray],
+        arrays: Arrays,
     ) -> int:
         entries = arrays[self.values]
         target[self.values][row : row + len(entries)] = entries
         return value + entries.size
 
-    def record(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def record(self, arrays: Arrays) -> Fields:
         return {self.field: arrays[self.values].ravel()}
 
-    def read(
-        self, fields: Mapping[str, np.ndarray], num_rows: Any, sizes: Mapping[str, Any]
-    ) -> dict[str, np.ndarray]:
+    def read(self, fields: Arrays, num_rows: int | None, sizes: Mapping[str, Any]) -> Arrays:
+        assert num_rows is not None, "vectors do not say how many they are"
         shape, values = self.shape(sizes), self._flat(fields.get(self.field, _NO_VALUES))
         lengths = " x ".join(map(str, shape))
         _check(len(values) == num_rows * int(np.prod(shape)), self.expected.format(lengths))
@@ -240,7 +232,7 @@ class Vectors(Column):
     def _flat(self, values):
         return values
 
-    def width(self, arrays: Mapping[str, np.ndarray]) -> Any:
+    def width(self, arrays: Arrays) -> int:
         return int(np.prod(arrays[self.values].shape[1:]))
 
 
@@ -254,7 +246,7 @@ class Pixels(Vectors):
         """Shape of an image."""
         return tuple(sizes["image_shape"])
 
-    def record(self, arrays: Mapping[str, np.ndarray]) -> dict[str, list[bytes]]:
+    def record(self, arrays: Arrays) -> Fields:
         return {self.field: [arrays[self.values].tobytes()]}
 
     def _flat(self, values):
@@ -275,7 +267,7 @@ class Files(Lists):
         self.types = {bounds: np.int64, content: np.uint8}
         self.fields, self.counts = {field: "string"}, {}
 
-    def files(self, arrays: Any) -> np.ndarray:
+    def files(self, arrays: Arrays) -> np.ndarray:
         """The files, object (n,) of ``bytes``."""
         bounds, content = arrays[self.bounds].tolist(), arrays[self.values]
         files = np.empty(len(bounds) - 1, object)
@@ -284,17 +276,16 @@ class Files(Lists):
             files[row] = content[bounds[row] : bounds[row + 1]].tobytes()
         return files
 
-    def record(self, arrays: Mapping[str, np.ndarray]) -> dict[str, list[bytes]]:
+    def record(self, arrays: Arrays) -> Fields:
         return {self.field: self.files(arrays).tolist()}
 
-    def read(
-        self, fields: Mapping[str, np.ndarray], num_rows: Any, sizes: Mapping[str, Any]
-    ) -> dict[str, np.ndarray]:
+    def read(self, fields: Arrays, num_rows: int | None, sizes: Mapping[str, Any]) -> Arrays:
+        assert num_rows is not None, "files do not say of how many rows they are"
         found = joined_files(fields.get(self.field, np.zeros(0, object)).tolist())
         _check(len(found["indptr"]) == num_rows + 1, f"one {self.what} per example")
         return {self.bounds: found["indptr"], self.values: found["content"]}
 
-    def width(self, arrays: Mapping[str, np.ndarray]) -> Any:
+    def width(self, arrays: Arrays) -> int:
         """0: that is not known."""
         return 0
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
     from tfxc.data.images.conversion import ImageConverter
     from tfxc.data.kinds import FeatureKind
-    from tfxc.data.text.bags import TfidfFeatures
+    from tfxc.data.label_ids import LabelNumbering
 
 
 class Converter:
@@ -37,10 +37,10 @@ class Converter:
     def __init__(
         self,
         *,
-        numbering: Any,
+        numbering: "LabelNumbering",
         num_features: int,
         kind: "FeatureKind",
-        text_features: "TfidfFeatures | None" = None,
+        text_features: Any = None,
         normalise: str | None = None,
         jobs: int = 1,
         images: "ImageConverter | None" = None,
@@ -50,8 +50,8 @@ class Converter:
         self._text_features, self._normalise, self._jobs = text_features, normalise, jobs
 
     def rows(
-        self, chunks: "Iterable | Sequence[Chunk]", where: str | Path, *, training: bool
-    ) -> Iterator[Any]:
+        self, chunks: "Iterable[Chunk]", where: str | Path, *, training: bool
+    ) -> Iterator[Rows]:
         """Yields one ``Rows`` per chunk; without the images that cannot be decoded.
 
         Args:
@@ -65,14 +65,14 @@ class Converter:
         first = 0
         for chunk in chunks:
             check_kind(chunk, self._wanted, where)
-            labels = self._numbering.convert(chunk.labels, where, first, training=training)
+            indptr, ids = self._numbering.convert(chunk.labels, where, first, training=training)
             if self._images is not None:
                 kept, arrays = self._images.convert(chunk, where, first)
-                labels = gather_lists(labels[0], kept, labels[1])
+                indptr, ids = gather_lists(indptr, kept, ids)
             else:
                 arrays = self._kind.arrays_of(self._features(chunk, where, first))
             yield Rows(
-                self._kind, arrays, label_indptr=labels[0], label_ids=labels[1],
+                self._kind, arrays, label_indptr=indptr, label_ids=ids,
                 num_features=self._num_features,
             )  # fmt: skip
             first += len(chunk)
@@ -91,7 +91,7 @@ class Converter:
             raise _not_finite(features, where, first)
         return features if self._normalise is None else normalize(features, norm=self._normalise)
 
-    def arrays_of_texts(self, texts: Any) -> dict[str, np.ndarray]:
+    def arrays_of_texts(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """The features of texts as the arrays of ``Rows``."""
         return self._kind.arrays_of(self._text_features.transform(texts, jobs=1))
 

@@ -26,7 +26,7 @@ from tfxc.data.parsing import typed_lines
 from tfxc.ops.csr import bounds_of
 
 if TYPE_CHECKING:
-    import tensorflow as tf
+    pass
 
 
 class Tensor(NamedTuple):
@@ -91,7 +91,7 @@ class Input(abc.ABC):
         """The ``Tensor``s of a batch, a tuple."""
 
     def typed(
-        self, lines: list[str], places: list[str], num_features: int | None = None
+        self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
     ) -> dict[str, Any]:
         """Typed lines as fields of a ``Chunk``.
 
@@ -116,15 +116,15 @@ class Text(Input):
     name, description, prompt, chunk_field = "text", "texts", "a text", "texts"
     inputs = ("text",)
 
-    def tensors(self, sizes: Mapping[str, Any]) -> "tuple[Tensor]":
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         return (Tensor("text", "string", ("batch",), ["some text"]),)
 
     def typed(
-        self, lines: Any, places: Sequence[str], num_features: int | None = None
-    ) -> dict[str, list[str]]:
+        self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
+    ) -> dict[str, Any]:
         return {"texts": lines}
 
-    def given(self, chunk: Chunk) -> dict[str, np.ndarray] | None:
+    def given(self, chunk: Chunk) -> Arrays | None:
         return None if chunk.texts is None else {"text": np.array(chunk.texts, object)}
 
 
@@ -135,8 +135,6 @@ class FeatureKind(Input):
         columns: the ``tfxc.data.columns.Column``s of its rows: one, or one of features and one of
             tokens.
         encoder: one that takes it, for messages.
-        parts: where one text has features of several kinds: each by the name of its section of
-            ``data.text_features``.
         is_matrix: whether the rows are those of a matrix, sparse or dense, that linear models are
             trained on.
         is_image: whether examples are images, of which fewer are held at once.
@@ -145,7 +143,6 @@ class FeatureKind(Input):
     chunk_field = "features"
     columns: tuple[Column, ...]
     encoder: str
-    parts: Mapping[str, "FeatureKind"] = {}
     is_matrix = is_image = False
 
     def __reduce__(self):
@@ -153,6 +150,11 @@ class FeatureKind(Input):
 
     def __repr__(self):
         return f"kinds.{self.name.upper()}"
+
+    @property
+    def parts(self) -> Mapping[str, "FeatureKind"]:
+        """The kinds of a text that has several, by the names of their sections of the config."""
+        return {}
 
     @property
     def arrays(self) -> dict[str, type]:
@@ -225,7 +227,7 @@ class FeatureKind(Input):
         """The ``tf.TensorSpec``s of the features of so many examples; None leaves that open."""
         return self.pack({tensor.name: tensor.spec(batch) for tensor in self.tensors(sizes)})
 
-    def decode(self, features: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
+    def decode(self, features: Any, image_shape: tuple[int, ...] | None) -> Any:
         """The features as a model takes them, NumPy arrays; only encoded images differ."""
         return features
 
@@ -236,7 +238,7 @@ class FeatureKind(Input):
         """
         return tensors
 
-    def given(self, chunk: Chunk) -> dict[str, np.ndarray] | None:
+    def given(self, chunk: Chunk) -> Arrays | None:
         features = getattr(chunk, self.chunk_field)
         if features is None or (self.is_matrix and kind_of_matrix(features) is not self):
             return None
@@ -290,10 +292,10 @@ class Sparse(FeatureKind):
     )  # fmt: skip
     inputs, encoder, is_matrix = ("ids", "weights", "row_splits"), "bag_mlp", True
 
-    def describe(self, sizes: Mapping[str, Any]) -> str:
+    def describe(self, sizes: Sizes) -> str:
         return f"{sizes['num_features']:,} features (sparse)"
 
-    def tensors(self, sizes: Mapping[str, Any]) -> "tuple[Tensor, ...]":
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         return (
             Tensor("ids", "int32", ("nnz",), [0, 7]),
             Tensor("weights", "float32", ("nnz",), [1.0, 0.5]),
@@ -302,7 +304,7 @@ class Sparse(FeatureKind):
 
     def typed(
         self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
-    ) -> dict[str, scipy.sparse.csr_matrix]:
+    ) -> dict[str, Any]:
         return {"features": typed_lines.bags_of_lines(lines, places, num_features)}
 
     def _arrays_of(self, features):
@@ -311,13 +313,11 @@ class Sparse(FeatureKind):
             features.sum_duplicates()
         return {"indptr": features.indptr, "indices": features.indices, "values": features.data}
 
-    def tensors_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def tensors_of(self, arrays: Arrays) -> Arrays:
         ids, weights, row_splits = (arrays[name] for name in ("indices", "values", "indptr"))
         return {"ids": ids, "weights": weights, "row_splits": row_splits}
 
-    def matrix(
-        self, features: "Mapping[str, Any] | np.ndarray | tf.Tensor", num_features: int
-    ) -> scipy.sparse.csr_matrix:
+    def matrix(self, features: Any, num_features: int) -> scipy.sparse.csr_matrix:
         parts = (features["weights"], features["ids"], features["row_splits"])
         shape = (len(features["row_splits"]) - 1, num_features)
         return scipy.sparse.csr_matrix(parts, shape, dtype=np.float32)
@@ -330,15 +330,15 @@ class Sparse(FeatureKind):
         """Whether features of a width belong into a space of ``num_features``."""
         return width <= num_features
 
-    def unit_rows(self, tensors: "Mapping[str, tf.Tensor]") -> "dict[str, tf.Tensor]":
+    def unit_rows(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
         from tfxc.ops.sparse import unit_rows
 
         weights = unit_rows(tensors["weights"], tensors["row_splits"])
         return {**tensors, "weights": weights}
 
     def example(
-        self, sizes: Mapping[str, Any], count: int = 2, draw: np.random.Generator | None = None
-    ) -> dict[str, np.ndarray]:
+        self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
+    ) -> Arrays:
         draw, num_features = draw or np.random.default_rng(0), sizes["num_features"]
         width = min(20, num_features)
         ids = [np.sort(draw.choice(num_features, width, replace=False)) for _ in range(count)]
@@ -356,26 +356,24 @@ class Dense(FeatureKind):
     columns = (Vectors("matrix", "input_vals"),)
     inputs, encoder, is_matrix = ("features",), "precomputed", True
 
-    def describe(self, sizes: Mapping[str, Any]) -> str:
+    def describe(self, sizes: Sizes) -> str:
         return f"{sizes['num_features']:,} features (dense)"
 
-    def tensors(self, sizes: Mapping[str, Any]) -> "tuple[Tensor]":
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         return (Tensor("features", "float32", ("batch", sizes["num_features"])),)
 
     def typed(
         self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Any]:
         return {"features": typed_lines.vectors_of_lines(lines, places, num_features)}
 
     def _arrays_of(self, features):
         return {"matrix": features}
 
-    def tensors_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def tensors_of(self, arrays: Arrays) -> Arrays:
         return {"features": arrays["matrix"]}
 
-    def matrix(
-        self, features: "Mapping[str, Any] | np.ndarray | tf.Tensor", num_features: int
-    ) -> np.ndarray:
+    def matrix(self, features: Any, num_features: int) -> np.ndarray:
         return np.asarray(features, np.float32)
 
     def width(self, features: np.ndarray) -> int:
@@ -386,7 +384,7 @@ class Dense(FeatureKind):
         """Whether features of a width belong into a space of ``num_features``."""
         return width == num_features
 
-    def unit_rows(self, tensors: "Mapping[str, tf.Tensor]") -> "dict[str, tf.Tensor]":
+    def unit_rows(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
         import tensorflow as tf
 
         # As sklearn's normalize: a row of zeros stays one.
@@ -394,8 +392,8 @@ class Dense(FeatureKind):
         return {"features": tf.math.divide_no_nan(tensors["features"], norms)}
 
     def example(
-        self, sizes: Mapping[str, Any], count: int = 2, draw: np.random.Generator | None = None
-    ) -> dict[str, np.ndarray]:
+        self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
+    ) -> Arrays:
         draw = draw or np.random.default_rng(0)
         return {"matrix": draw.normal(size=(count, sizes["num_features"])).astype(np.float32)}
 
@@ -408,25 +406,25 @@ class Tokens(FeatureKind):
     columns = (Lists("indptr", "tokens", "input_idxs", "input_counts", what="token"),)
     inputs, encoder = ("tokens",), "textcnn"
 
-    def describe(self, sizes: Mapping[str, Any]) -> str:
+    def describe(self, sizes: Sizes) -> str:
         return f"texts of {sizes['num_features']:,} different tokens"
 
-    def tensors(self, sizes: Mapping[str, Any]) -> "tuple[Tensor]":
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         padded = ", padded with 0"
         return (Tensor("tokens", "int32", ("batch", "length"), [[1, 1, 0]], padded),)
 
     def _arrays_of(self, features):
         return {"indptr": features.indptr, "tokens": features.tokens}
 
-    def tensors_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def tensors_of(self, arrays: Arrays) -> Arrays:
         return {"tokens": pad_tokens(arrays["indptr"], arrays["tokens"])}
 
-    def model_arguments(self, data_dependent: Mapping[str, Any]) -> dict[str, Any]:
+    def model_arguments(self, data_dependent: Mapping[str, Any]) -> Mapping[str, Any]:
         return {**data_dependent, "vocabulary_size": data_dependent["num_features"]}
 
     def example(
-        self, sizes: Mapping[str, Any], count: int = 2, draw: np.random.Generator | None = None
-    ) -> dict[str, np.ndarray]:
+        self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
+    ) -> Arrays:
         draw = draw or np.random.default_rng(0)
         indptr = bounds_of(draw.integers(1, 13, count))
         tokens = draw.integers(1, max(2, sizes["num_features"]), indptr[-1])
@@ -448,37 +446,35 @@ class Joined(FeatureKind):
     )  # fmt: skip
 
     @property
-    def parts(self) -> "dict[str, FeatureKind]":
+    def parts(self) -> Mapping[str, FeatureKind]:
         return {"tokens": TOKENS, "terms": SPARSE}
 
-    def describe(self, sizes: Mapping[str, Any]) -> str:
+    def describe(self, sizes: Sizes) -> str:
         tokens = TOKENS.describe({"num_features": sizes["vocabulary_size"]})
         return f"{tokens} and {SPARSE.describe(sizes)}"
 
-    def tensors(self, sizes: Mapping[str, Any]) -> "tuple[Tensor, ...]":
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         return (*SPARSE.tensors(sizes), *TOKENS.tensors(sizes))
 
     def _arrays_of(self, features):
         return _joined(SPARSE.arrays_of(features.terms), TOKENS.arrays_of(features.tokens))
 
-    def tensors_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def tensors_of(self, arrays: Arrays) -> Arrays:
         tokens = {"indptr": arrays["token_indptr"], "tokens": arrays["tokens"]}
         return {**SPARSE.tensors_of(arrays), **TOKENS.tensors_of(tokens)}
 
-    def matrix(
-        self, features: "Mapping[str, Any] | np.ndarray | tf.Tensor", num_features: int
-    ) -> scipy.sparse.csr_matrix:
+    def matrix(self, features: Any, num_features: int) -> scipy.sparse.csr_matrix:
         """See ``FeatureKind``; that of the terms."""
         return SPARSE.matrix(features, num_features)
 
-    def model_arguments(self, data_dependent: Mapping[str, Any]) -> Any:
+    def model_arguments(self, data_dependent: Mapping[str, Any]) -> Mapping[str, Any]:
         """See ``FeatureKind``; encoders know of text features those that make tokens."""
         texts = data_dependent.get("text_features")
         return {**data_dependent, "text_features": texts["tokens"]} if texts else data_dependent
 
     def example(
-        self, sizes: Mapping[str, Any], count: int = 2, draw: np.random.Generator | None = None
-    ) -> dict[str, np.ndarray]:
+        self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
+    ) -> Arrays:
         vocabulary = {"num_features": sizes.get("vocabulary_size") or 2}
         return _joined(
             SPARSE.example(sizes, count, draw), TOKENS.example(vocabulary, count, draw)
@@ -497,26 +493,26 @@ class Image(FeatureKind):
     columns: tuple[Column, ...] = (Pixels("images", "image/raw"),)
     inputs, encoder, is_image = ("images",), "resnet", True
 
-    def describe(self, sizes: Mapping[str, Any]) -> str:
+    def describe(self, sizes: Sizes) -> str:
         return f"images of {' x '.join(map(str, sizes['image_shape']))}"
 
-    def tensors(self, sizes: Mapping[str, Any]) -> "tuple[Tensor]":
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         return (Tensor("images", "uint8", ("batch", *sizes["image_shape"])),)
 
     def typed(
         self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
-    ) -> dict[str, list[bytes | str]]:
+    ) -> dict[str, Any]:
         return {"images": typed_lines.files_of_lines(lines, places), "names": lines}
 
     def _arrays_of(self, features):
         return {"images": features}
 
-    def tensors_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def tensors_of(self, arrays: Arrays) -> Arrays:
         return {"images": arrays["images"]}
 
     def example(
-        self, sizes: Mapping[str, Any], count: int = 2, draw: np.random.Generator | None = None
-    ) -> dict[str, np.ndarray]:
+        self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
+    ) -> Arrays:
         draw = draw or np.random.default_rng(0)
         return {"images": draw.integers(0, 256, (count, *sizes["image_shape"]), np.uint8)}
 
@@ -529,29 +525,28 @@ class Encoded(Image):
     inputs = ("image_bytes",)
 
     @property
-    def decoded(self) -> "Image":
+    def decoded(self) -> FeatureKind:
         return IMAGE
 
-    def tensors(self, sizes: Mapping[str, Any]) -> "tuple[Tensor]":
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         return (Tensor("image_bytes", "string", ("batch",)),)
 
     def _arrays_of(self, features):
         return joined_files(features)
 
-    def tensors_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def tensors_of(self, arrays: Arrays) -> Arrays:
         (files,) = self.columns
         return {"image_bytes": files.files(arrays)}
 
-    def decode(
-        self, features: Mapping[str, np.ndarray] | np.ndarray, image_shape: tuple[int, ...] | None
-    ) -> np.ndarray:
+    def decode(self, features: Any, image_shape: tuple[int, ...] | None) -> Any:
         from tfxc.data.images.decoding import decode_files
 
+        assert image_shape is not None, "encoded images need a shape"
         return decode_files(features, image_shape)
 
     def example(
-        self, sizes: Mapping[str, Any], count: int = 2, draw: np.random.Generator | None = None
-    ) -> dict[str, np.ndarray]:
+        self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
+    ) -> Arrays:
         """See ``FeatureKind``; PNG files lose nothing."""
         import tensorflow as tf
 

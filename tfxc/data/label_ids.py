@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -44,7 +43,7 @@ def check_label_space(
         )
 
 
-def inferred_num_labels(ids: np.ndarray, names: Sequence[str] | None, where: str) -> int:
+def inferred_num_labels(ids: np.ndarray, names: Sequence[str] | None, where: str | Path) -> int:
     """The number of labels of a feature set: that of the names, else the largest id plus 1.
 
     Args:
@@ -132,8 +131,8 @@ class LabelNumbering:
         self,
         num_labels: int | None = None,
         names: LabelVocabulary | None = None,
-        names_where: str | None = None,
-        confirmed: Any = None,
+        names_where: str | Path | None = None,
+        confirmed: int | None = None,
     ) -> None:
         if names is not None and num_labels not in (None, len(names)):
             raise DataError(
@@ -151,14 +150,17 @@ class LabelNumbering:
             self._limit = confirmed
         self._codes = {} if names is None else {name: i for i, name in enumerate(names.names)}
         self._counts = _CodeCounts()
-        self._largest = (-1, None)  # the largest code and the example it is in, for messages
-        self._ids = None
-        self._unseen = {}
+        # The largest code and the example it is in, for messages.
+        self._largest: tuple[int, int | None] = (-1, None)
+        self._ids: np.ndarray | None = None
+        self._unseen: dict[int, int] = {}
         self.most_labels = 0  # of a training example
-        self.vocabulary = None
-        self.label_counts = None
+        self.vocabulary: LabelVocabulary | None = None
+        self.label_counts: np.ndarray | None = None
 
-    def count(self, label_lists: Sequence[list[int | str]], where: str | Path, first: int) -> None:
+    def count(
+        self, label_lists: Sequence[Sequence[int | str]], where: str | Path, first: int
+    ) -> None:
         """Counts the labels of training examples ``first``, ``first + 1``, …
 
         Raises:
@@ -177,7 +179,7 @@ class LabelNumbering:
             self._largest = int(codes.max()), first + int(rows[codes.argmax()]) + 1
         self._counts.add(codes)
 
-    def freeze(self, min_count: int, where: Any) -> Any:
+    def freeze(self, min_count: int, where: str | Path) -> LabelVocabulary:
         """Fixes the vocabulary; returns it.
 
         Raises:
@@ -220,7 +222,7 @@ class LabelNumbering:
 
     def convert(
         self,
-        label_lists: Sequence[list[int | str]],
+        label_lists: Sequence[Sequence[int | str]],
         where: str | Path,
         first: int,
         *,
@@ -238,6 +240,7 @@ class LabelNumbering:
         Raises:
             DataError: a label out of range.
         """
+        assert self._ids is not None and self.vocabulary is not None, "freeze comes first"
         codes, rows = self._flat_codes(label_lists, where, first)
         known = codes < len(self._ids)
         ids = np.where(known, self._ids[np.where(known, codes, 0)], -1)

@@ -99,7 +99,7 @@ class ShardInfo(_Part):
         """Numbers of examples, labels, feature values and tokens, as ``Rows.counts``."""
         return self.examples, self.labels, self.nonzeros, self.tokens
 
-    def memory_bytes(self, kind: Any) -> int:
+    def memory_bytes(self, kind: "FeatureKind") -> int:
         """Bytes its rows take in memory; ``kind`` is that of ``tfxc.data.rows.Rows``."""
         return kind.memory_bytes(*self.counts)
 

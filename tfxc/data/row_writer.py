@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ from tfxc.core.locks import NO_LOCKS, is_same, try_lock
 
 if TYPE_CHECKING:
     from tfxc.core.progress import Progress
+    from tfxc.data.chunk import Chunk
+    from tfxc.data.formats.base import Reader
     from tfxc.data.rows import Rows
 
 
@@ -75,10 +77,10 @@ class RowWriter:
         self,
         path: str | Path,
         *,
-        dtype: str | type,
+        dtype: str | type | np.dtype,
         computation: Mapping[str, Any] | None,
         num_rows: int | None = None,
-        row_shape: tuple[int] | None = None,
+        row_shape: Sequence[int] | None = None,
     ) -> None:
         self.path, self.dtype = Path(path), np.dtype(dtype)
         self.num_rows = num_rows
@@ -86,19 +88,20 @@ class RowWriter:
         # Through JSON, so that it equals what is loaded (tuples become lists).
         self._computation = json.loads(json_text(computation))
         self._scratch, self._progress = unfinished_files(self.path)
-        self._file = None
-        self._waiting, self._waiting_bytes = [], 0
+        self._file: int | None = None
+        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        self._waiting_bytes = 0
         self._marks, self._count = np.zeros(num_rows or 0, bool), num_rows or 0
 
     def __enter__(self) -> "RowWriter":
         if self.path.is_dir():
             raise in_the_way(self.path, expected="file", found="folder")
         with made_parent(self.path):
-            self._file = _locked(self._scratch, self.path)
+            self._file = file = _locked(self._scratch, self.path)
             try:
                 if not self._resumed():
                     self._progress.unlink(missing_ok=True)
-                    os.ftruncate(self._file, 0)
+                    os.ftruncate(file, 0)
                     if self.row_shape is not None:
                         self._begin()
             except BaseException:
@@ -106,7 +109,7 @@ class RowWriter:
                 raise
         return self
 
-    def __exit__(self, error_type: type | None, *_: Any) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: Any) -> None:
         if error_type is None and self.row_shape is not None and self.done.all():
             self._finish()
         elif self._computation is None or not self.done.any():
@@ -129,7 +132,9 @@ class RowWriter:
         """Whether the rows ``start`` to ``stop`` are all in place."""
         return stop <= len(self.done) and bool(self.done[start:stop].all())
 
-    def write(self, places: int | np.ndarray, rows: np.ndarray) -> None:
+    def write(
+        self, places: int | Sequence[int] | np.ndarray, rows: Sequence[Any] | np.ndarray
+    ) -> None:
         """Puts rows in their places.
 
         Args:
@@ -153,7 +158,7 @@ class RowWriter:
         self._check(places, rows)
         if (np.diff(places) == 1).all():
             with write_errors(self.path):
-                self._put(places[0], memoryview(rows.reshape(-1).view(np.uint8)))
+                self._put(places[0], rows.reshape(-1).view(np.uint8).data)
         else:
             self._waiting.append((places, rows.copy()))
             self._waiting_bytes += rows.nbytes
@@ -168,7 +173,7 @@ class RowWriter:
         rows: "Rows",
         places: np.ndarray,
         batch_size: int,
-        compute: Callable[..., Any],
+        compute: Callable[[Any, np.ndarray], np.ndarray],
         progress: "Progress",
     ) -> None:
         """Computes and writes what is not done of some examples, texts of similar length together.
@@ -198,6 +203,7 @@ class RowWriter:
         """
         if self.row_shape is None:
             return
+        assert self._file is not None, "it is open"
         self._put_waiting()
         with write_errors(self.path):
             os.fsync(self._file)
@@ -288,7 +294,7 @@ class RowWriter:
         rows = np.concatenate([rows for _, rows in self._waiting])
         order = np.argsort(places, kind="stable")
         places, rows = places[order], rows[order]
-        view, size = memoryview(rows.reshape(-1).view(np.uint8)), self._row_bytes
+        view, size = rows.reshape(-1).view(np.uint8).data, self._row_bytes
         bounds = [0, *(np.flatnonzero(np.diff(places) != 1) + 1).tolist(), len(places)]
         with write_errors(self.path):
             for first, stop in itertools.pairwise(bounds):
@@ -349,11 +355,12 @@ class RemainingChunks:
         firsts: number of the first example of each chunk that was given, to be popped.
     """
 
-    def __init__(self, reader: Any, is_done: Callable[..., Any]) -> None:
-        self.path, self.firsts = reader.path, collections.deque()
+    def __init__(self, reader: "Reader", is_done: Callable[[int, int], bool]) -> None:
+        self.path = reader.path
+        self.firsts: collections.deque[int] = collections.deque()
         self._reader, self._is_done = reader, is_done
 
-    def chunks(self, size: int) -> Iterator[Any]:
+    def chunks(self, size: int) -> "Iterator[Chunk]":
         """Yields ``Chunk``s of ``size`` examples, the last smaller."""
         first = 0
         for chunk in self._reader.chunks(size):
@@ -370,7 +377,7 @@ def unfinished_files(path: str | Path) -> tuple[Path, Path]:
     return path.with_name(f".{path.name}.unfinished"), path.with_name(f".{path.name}.progress")
 
 
-def read_progress(path: str | Path) -> tuple:
+def read_progress(path: str | Path) -> tuple[dict[str, Any], np.ndarray] | tuple[None, None]:
     """How far a ``RowWriter`` that was stopped has come.
 
     Returns:
@@ -389,7 +396,7 @@ def read_progress(path: str | Path) -> tuple:
     return description, np.unpackbits(np.frombuffer(bits, np.uint8), count=count).astype(bool)
 
 
-def array_header(shape: tuple[int, int], dtype: np.dtype) -> bytes:
+def array_header(shape: Sequence[int], dtype: np.dtype) -> bytes:
     """The bytes that open an ``.npy`` file of that shape and type."""
     stream = io.BytesIO()
     header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}

@@ -1,7 +1,7 @@
 """Examples in memory: features of one kind and CSR label lists, gathered without a loop."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import scipy.sparse
@@ -10,6 +10,9 @@ from tfxc.data.columns import LABELS
 from tfxc.data.kinds import DENSE, ENCODED, IMAGE, ROW_KINDS, SPARSE, TOKENS
 from tfxc.data.lists import pad_labels
 from tfxc.ops.csr import bounds_of
+
+#: Of each row a list of ids; or a CSR matrix whose stored entries are the labels.
+Labels: TypeAlias = "Sequence[Sequence[int]] | scipy.sparse.csr_matrix"
 
 if TYPE_CHECKING:
     from tfxc.data.kinds import FeatureKind
@@ -41,13 +44,23 @@ class Rows:
         [[-1], [3]]
     """
 
+    # Whoever asks for one knows the kind: those of other kinds are None.
+    indptr: np.ndarray
+    indices: np.ndarray
+    values: np.ndarray
+    matrix: np.ndarray
+    tokens: np.ndarray
+    token_indptr: np.ndarray
+    images: np.ndarray
+    content: np.ndarray
+
     def __init__(
         self,
         kind: "FeatureKind",
         arrays: Mapping[str, np.ndarray],
         *,
-        label_indptr: np.ndarray,
-        label_ids: np.ndarray,
+        label_indptr: Sequence[int] | np.ndarray,
+        label_ids: Sequence[int] | np.ndarray,
         num_features: int,
     ) -> None:
         assert arrays.keys() == kind.arrays.keys(), f"{kind} has no arrays {sorted(arrays)}"
@@ -63,7 +76,9 @@ class Rows:
 
     @classmethod
     def from_csr(
-        cls, features: np.ndarray | scipy.sparse.csr_matrix, labels: Sequence[list[int]]
+        cls,
+        features: np.ndarray | scipy.sparse.csr_matrix,
+        labels: Labels,
     ) -> "Rows":
         """Rows of a scipy CSR matrix (n, num_features).
 
@@ -75,25 +90,36 @@ class Rows:
         return cls(SPARSE, arrays, **_label_arrays(labels), num_features=features.shape[1])
 
     @classmethod
-    def from_dense(cls, matrix: np.ndarray, labels: Sequence[list[int]]) -> "Rows":
+    def from_dense(cls, matrix: np.ndarray, labels: Labels) -> "Rows":
         """Rows of a dense matrix (n, dim); ``labels`` as in ``from_csr``."""
         return cls.of(DENSE, matrix, labels)
 
     @classmethod
-    def of(cls, kind: "FeatureKind", features: Any, labels: Sequence[list[int]]) -> "Rows":
+    def of(
+        cls,
+        kind: "FeatureKind",
+        features: Any,
+        labels: Labels,
+    ) -> "Rows":
         """Rows of what text features of a kind made of texts; ``labels`` as in ``from_csr``."""
         arrays = kind.arrays_of(features)
         return cls(kind, arrays, **_label_arrays(labels), num_features=features.shape[1])
 
     @classmethod
-    def from_images(cls, images: Any, labels: Sequence[list[int]]) -> "Rows":
+    def from_images(
+        cls,
+        images: np.ndarray | Sequence[bytes],
+        labels: Labels,
+    ) -> "Rows":
         """Rows of images; ``labels`` as in ``from_csr``.
 
         Args:
             images: uint8 (n, height, width, channels), or a list of encoded files (``bytes``).
         """
-        kind = IMAGE if isinstance(images, np.ndarray) else ENCODED
-        size = int(np.prod(images.shape[1:])) if kind is IMAGE else 0
+        if isinstance(images, np.ndarray):
+            kind, size = IMAGE, int(np.prod(images.shape[1:]))
+        else:
+            kind, size = ENCODED, 0
         return cls(kind, kind.arrays_of(images), **_label_arrays(labels), num_features=size)
 
     @classmethod
@@ -148,7 +174,9 @@ class Rows:
         """Tokens of each text, int64 (n,); None where rows are no lists of tokens."""
         if not self.kind.holds(TOKENS):
             return None
-        return np.diff(getattr(self, self.kind.columns[-1].bounds))
+        bounds = self.kind.columns[-1].bounds
+        assert bounds is not None, "tokens are lists"
+        return np.diff(getattr(self, bounds))
 
     def by_length(self) -> np.ndarray:
         """Row numbers, short texts first; of rows without ``lengths`` in their order."""
@@ -165,7 +193,7 @@ class Rows:
         start, stop, _ = slice(start, stop).indices(len(self))
         return self._cut(lambda column, arrays: column.slice(arrays, start, stop))
 
-    def select(self, row_numbers: Any) -> "Rows":
+    def select(self, row_numbers: Sequence[int] | np.ndarray) -> "Rows":
         """The given rows, in the given order, as new ``Rows``."""
         row_numbers = np.asarray(row_numbers, np.int64)
         return self._cut(lambda column, arrays: column.select(arrays, row_numbers))

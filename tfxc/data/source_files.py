@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfxc.core import checksums
 from tfxc.core.errors import DataError, MachineError
@@ -26,7 +26,7 @@ STAMPS_FILE = "sources.json"
 BUILTIN = "builtin:"
 
 
-def find_sources(settings: "DataSettings") -> dict[str, Any]:
+def find_sources(settings: "DataSettings") -> dict[str, str | Path]:
     """The sources of the given splits with ``~`` and ``${VAR}`` expanded.
 
     Returns:
@@ -68,7 +68,7 @@ def is_builtin(source: str | Path) -> bool:
 
 def describe_sources(
     settings: "DataSettings",
-    sources: Mapping[str, Any],
+    sources: Mapping[str, str | Path],
     fingerprints: Mapping[str, str],
     stamps: Mapping[str, str],
 ) -> dict[str, SourceInfo]:
@@ -107,7 +107,7 @@ def stamps_of(settings: "DataSettings") -> dict[str, str]:
     return {text: _stamp(expand(text)) for text in written}
 
 
-def save_stamps(folder: str | Path, stamps: Mapping[str, str]) -> Any:
+def save_stamps(folder: str | Path, stamps: Mapping[str, str]) -> None:
     """Keeps what ``stamps_of`` gave for ``refuse_changed_sources``."""
     write_json(Path(folder) / STAMPS_FILE, stamps, indent=1)
 
@@ -223,7 +223,7 @@ def _checksum(path):
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def state_of(source: str) -> str:
+def state_of(source: str | Path) -> str:
     """Text that changes when a source is written to: names, sizes and times of its files.
 
     Args:

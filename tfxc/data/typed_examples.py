@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
@@ -13,7 +12,7 @@ from tfxc.data.parsing.lines import line_too_long
 _READ_BYTES = 1 << 20
 
 
-def available_lines(descriptor: int) -> Iterator[Any]:
+def available_lines(descriptor: int) -> Iterator[tuple[int, list[bytes]]]:
     """Yields ``(number of the first line, list of lines)`` as bytes as soon as any are there.
 
     Whatever a pipe holds is taken at once, so that a slow writer is answered line by line and a
@@ -39,7 +38,7 @@ def available_lines(descriptor: int) -> Iterator[Any]:
 
 def chunks_of_pipe(
     descriptor: int, takes: str, num_features: int | None, size: int
-) -> Iterator[Any]:
+) -> Iterator[Chunk]:
     """Yields what comes as lines as chunks of at most ``size`` examples, at once.
 
     Args:
@@ -57,7 +56,7 @@ def chunks_of_pipe(
 
 
 def chunk_of_lines(
-    lines: Sequence[Any],
+    lines: Sequence[bytes | str],
     takes: str,
     num_features: int | None = None,
     where: str = "standard input",

@@ -66,7 +66,7 @@ class SavedModelEncoder:
             "output": self._output, "image_shape": self._shape, "mean": mean, "std": std,
         }  # fmt: skip
 
-    def rows(self, reader: Any, size: int) -> Iterator[Any]:
+    def rows(self, reader: Any, size: int) -> Iterator[Rows]:
         """Yields the ``Rows`` of a reader's chunks, without labels.
 
         Raises:
@@ -81,7 +81,7 @@ class SavedModelEncoder:
                 arrays = {"matrix": self._vectors(chunk.features, reader.path)}
             else:
                 arrays = images.convert(chunk, reader.path, first)[1]
-            unlabelled = {"label_indptr": np.zeros(len(chunk) + 1), "label_ids": []}
+            unlabelled: dict[str, Any] = {"label_indptr": np.zeros(len(chunk) + 1), "label_ids": []}
             yield Rows(kind, arrays, **unlabelled, num_features=0)
             first += len(chunk)
 

@@ -2,9 +2,9 @@
 
 import concurrent.futures
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,16 +14,21 @@ from tfxc.data.feature_sets.writer import FeatureWriter
 from tfxc.data.label_ids import inferred_num_labels
 from tfxc.data.row_writer import RemainingChunks
 
+if TYPE_CHECKING:
+    from tfxc.data.formats.base import Reader
+
 
 class Labels(NamedTuple):
     """One label id per example, int32 (n,); how many there are; their names or None."""
 
     ids: np.ndarray
     count: int  # type: ignore[assignment]  # in place of the method of a tuple
-    names: list | None
+    names: Sequence[str] | None
 
 
-def read_labels(reader: Any, num_labels: int | None = None, names: Any = None) -> "Labels":
+def read_labels(
+    reader: "Reader", num_labels: int | None = None, names: Sequence[str] | None = None
+) -> "Labels":
     """The label of every example of a reader.
 
     Numbered labels keep their numbers. Named ones get their place in ``names``, else in the
@@ -70,7 +75,7 @@ def read_labels(reader: Any, num_labels: int | None = None, names: Any = None) -
     return Labels(ids, count, names)
 
 
-def next_after(items: Mapping[str, int], count: int) -> str:
+def next_after(items: Iterable[str], count: int) -> str:
     """Item number ``count`` of an iterable."""
     return next(itertools.islice(items, count, None))
 
@@ -118,13 +123,13 @@ class ExtractionSettings(NamedTuple):
 
 
 def extract_features(
-    reader: Any,
+    reader: "Reader",
     encoder: Any,
     folder: str | Path,
     labels: "Labels",
     settings: "ExtractionSettings",
     *,
-    origin: Mapping[str, str] | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> int:
     """Encodes the examples of a reader into a feature set, or goes on with that.
 

@@ -72,7 +72,7 @@ class FeatureSet:
         """SHA-256 of all files: two sets with the same one hold the same."""
         return checksums.identity(self.folder, _AGAIN)
 
-    def verify(self) -> Any:
+    def verify(self) -> None:
         """Compares all files with their checksums; small ones were compared when it was opened.
 
         Raises:
@@ -117,7 +117,7 @@ class FeatureSet:
             DataError: the file ends early, or a value is NaN or infinite; the row is named.
         """
         plain = out if self.dtype == out.dtype else np.empty(out.shape, self.dtype)
-        view = memoryview(plain.reshape(-1).view(np.uint8))
+        view = plain.reshape(-1).view(np.uint8).data
         place = self._offset + start * self.num_features * self.dtype.itemsize
         with open(self.folder / FEATURES, "rb", buffering=0) as stream:
             stream.seek(place)
@@ -130,7 +130,7 @@ class FeatureSet:
             out[...] = plain
         check_finite(out, start, self.folder / FEATURES)
 
-    def blocks(self, size: int | None = None) -> Iterator[Any]:
+    def blocks(self, size: int | None = None) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Yields ``(first row, float32 (rows, dim), int32 (rows,))`` of all rows in order."""
         size = size or self.block_rows
         for start in range(0, self.num_examples, size):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import write_array
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from tfxc.core.settings import DataSettings
 
 
-LAYOUT = "feature_set"
+LAYOUT: Literal["feature_set"] = "feature_set"
 _MEANT = {"name", "train", "dev", "test", "reader", "where"}
 
 
-def names_feature_sets(settings: "DataSettings", sources: Any) -> bool:
+def names_feature_sets(settings: "DataSettings", sources: Mapping[str, str | Path]) -> bool:
     """Whether the sources of a data set are feature sets, which are read where they are.
 
     Args:
@@ -41,7 +41,9 @@ def names_feature_sets(settings: "DataSettings", sources: Any) -> bool:
     return not is_builtin(sources["train"]) and is_feature_set(sources["train"])
 
 
-def prepare_feature_sets(settings: Any, sources: Mapping[str, Path], folder: Path) -> None:
+def prepare_feature_sets(
+    settings: "DataSettings", sources: Mapping[str, str | Path], folder: Path
+) -> None:
     """Checks the feature sets of all splits and writes what a model has to know of them.
 
     Args:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -108,13 +108,13 @@ def _copy(features, of_row, writers):
 
 
 def import_arrays(
-    features: np.ndarray,
-    labels: np.ndarray,
+    features: Any,
+    labels: Sequence[int] | np.ndarray,
     folder: str | Path,
     *,
     num_labels: int | None = None,
     label_names: Sequence[str] | None = None,
-    settings: Mapping[str, list[str]] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> int:
     """Writes a feature set from arrays, block by block, or goes on with that.
 
@@ -153,7 +153,8 @@ def import_arrays(
         num_labels = inferred_num_labels(labels, label_names, "labels")
         check_labels(labels, max(1, num_labels), "labels")
     writer = FeatureWriter(
-        folder, labels=labels, num_features=features.shape[1], num_labels=num_labels,
+        folder, labels=labels, num_features=features.shape[1],
+        num_labels=num_labels or 0,  # labels that are no numbers, or none at all, are refused there
         label_names=label_names, dtype="float16" if kind == "float16" else "float32",
         settings=settings,
     )  # fmt: skip

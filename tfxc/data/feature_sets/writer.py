@@ -67,13 +67,13 @@ class FeatureWriter:
         self,
         folder: str | Path,
         *,
-        labels: np.ndarray,
+        labels: Sequence[int] | np.ndarray,
         num_features: int,
-        num_labels: Any,
+        num_labels: int,
         label_names: Sequence[str] | None = None,
         dtype: str = "float32",
         settings: Mapping[str, Any] | None = None,
-        origin: Any = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         if dtype not in TYPES:
             raise ConfigError(f"one of {', '.join(TYPES)} expected, found {dtype!r}", where="dtype")

@@ -6,6 +6,7 @@ named ``"module:Class"``.
 """
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,8 @@ def open_unlabelled(
     path: str | Path,
     takes: str,
     reader: str | None = None,
-    options: dict | None = None,
-    defaults: dict | None = None,
+    options: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Reader:
     """Opens a file of examples whose labels, if it has any, do not matter.
 
@@ -112,7 +113,7 @@ def open_like(
     data: DataSettings,
     takes: str,
     reader: str | None = None,
-    options: dict | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Reader:
     """Opens a file of unlabelled examples in the format of a training file, where it looks alike.
 

@@ -180,7 +180,7 @@ class PixelReader(Reader):
             yield _joined(parts)
 
 
-def bounded(items: Iterable, size: int, bytes_of: Callable[..., Any]) -> Iterator[Any]:
+def bounded(items: Iterable[Any], size: int, bytes_of: Callable[[Any], int]) -> Iterator[list[Any]]:
     """Yields lists of ``size`` items, the last shorter; a list that holds 64 MB ends there.
 
     Args:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class ImageArrays(PixelReader):
         labels: str = "labels",
         packed_shape: Sequence[int] | None = None,
         invert: bool = False,
-        classes: Sequence[int] | None = None,
+        classes: Sequence[Any] | None = None,
         class_names: str | None = None,
         labelled: bool = True,
     ) -> None:

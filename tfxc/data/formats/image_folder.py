@@ -50,7 +50,7 @@ class ImageFolder(EncodedImageReader):
         self,
         path: str | Path,
         *,
-        extensions: Sequence = IMAGE_SUFFIXES,
+        extensions: Sequence[str] = IMAGE_SUFFIXES,
         skip_empty: bool = False,
         labelled: bool = True,
     ) -> None:
@@ -60,11 +60,11 @@ class ImageFolder(EncodedImageReader):
             raise DataError(
                 "a folder expected, found a file", where=self.path, fix="give its folder"
             )
-        self._folders = {None: self.path}
+        self._folders: dict[str | None, Path] = {None: self.path}
         if labelled:
-            self._folders = self._classes(skip_empty)
-            self.label_names = list(self._folders)
-            self.num_labels = len(self.label_names)
+            classes = self._classes(skip_empty)
+            self._folders, self.label_names = classes, list(classes)
+            self.num_labels = len(classes)
         self.num_examples = sum(1 for _ in self._files())
         if not self.num_examples:
             raise DataError(

@@ -1,12 +1,15 @@
 """Plain text, one example a line."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
 from tfxc.data.kinds import TEXT
 from tfxc.data.parsing.sparse_lines import parse_header
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.candidate import Candidate
 
 
 class PlainTexts(TextReader):
@@ -32,7 +35,7 @@ class PlainTexts(TextReader):
     has_labels = False
 
     @classmethod
-    def recognises(cls, candidate: Any) -> bool:
+    def recognises(cls, candidate: "Candidate") -> bool:
         if candidate.takes != TEXT.name or not super().recognises(candidate):
             return False
         return parse_header(candidate.first_line) is None

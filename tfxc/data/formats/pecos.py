@@ -79,7 +79,7 @@ class PecosFolder(Reader):
         if self._text_path is None and self._feature_path is None:
             self._required(f"X.{split}.txt", f"X.{split}.npz")
         self._counted = self._label_path or self._feature_path or self._text_path
-        if labelled:
+        if self._label_path is not None:
             self.num_examples, self.num_labels = sparse_shape(self._label_path)
         elif self._feature_path is not None:
             self.num_examples, _ = sparse_shape(self._feature_path)

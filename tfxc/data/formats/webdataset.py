@@ -91,7 +91,7 @@ class WebDataset(EncodedImageReader):
             self._label_members, self.label_names = (), self._catalog.label_names
             self.num_labels = len(self.label_names)
 
-    def label_lists(self, size: int = 4096) -> Iterator[Any]:
+    def label_lists(self, size: int = 4096) -> Iterator[list[list[Any]]]:
         """Yields the labels as ``Reader.label_lists``; images are passed over unread."""
         examples = self._examples(images=False)
         while block := list(itertools.islice(examples, size)):

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -58,7 +57,9 @@ def _complex(points):
     return points[..., 0] + 1j * points[..., 1]
 
 
-def aligned_images(paths: Sequence[Path] | str, points: np.ndarray, size: int) -> Iterator[Any]:
+def aligned_images(
+    paths: Sequence[str | Path], points: np.ndarray, size: int
+) -> Iterator[np.ndarray]:
     """Yields uint8 (n, 112, 112, 3) of aligned faces, ``size`` at a time.
 
     Files are read, decoded and warped (bilinear, black outside) on all cores.

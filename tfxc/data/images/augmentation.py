@@ -42,10 +42,10 @@ class RandomCrop:
     """
 
     @checked(padding=Whole(0), fill=_COLOUR)
-    def __init__(self, padding: int = 4, fill: int = 0) -> None:
+    def __init__(self, padding: int = 4, fill: float = 0) -> None:
         self.padding, self.fill = padding, fill
 
-    def __call__(self, images: tf.Tensor, draw: Callable[..., Any]) -> tf.Tensor:
+    def __call__(self, images: tf.Tensor, draw: Callable[[int], tf.Tensor]) -> tf.Tensor:
         _, height, width, _ = images.shape
         offsets = tf.cast(draw(2) * (2 * self.padding + 1), tf.int32)
         border = [[0, 0], [self.padding] * 2, [self.padding] * 2, [0, 0]]
@@ -65,7 +65,7 @@ class HorizontalFlip:
     def __init__(self, probability: float = 0.5) -> None:
         self.probability = probability
 
-    def __call__(self, images: tf.Tensor, draw: Callable[..., Any]) -> tf.Tensor:
+    def __call__(self, images: tf.Tensor, draw: Callable[[int], tf.Tensor]) -> tf.Tensor:
         flipped = tf.cast(draw(1)[:, 0] < self.probability, tf.int32)
         # Three times as fast as tf.where: whole images are copied instead of values compared.
         count = tf.shape(images)[0]
@@ -85,7 +85,9 @@ class RandomResizedCrop:
         ratio: range of the part's width over its height.
     """
 
-    def __init__(self, scale: Sequence = (0.08, 1.0), ratio: Sequence = (3 / 4, 4 / 3)) -> None:
+    def __init__(
+        self, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3)
+    ) -> None:
         self.scale = _range("scale", scale, above=0)
         self.ratio = _range("ratio", ratio, above=0)
         if self.scale[1] > 1:
@@ -93,7 +95,7 @@ class RandomResizedCrop:
                 f"a range up to 1 expected, found {self.scale[1]}", where="scale", fix="lower it"
             )
 
-    def __call__(self, images: Any, draw: Any) -> Any:
+    def __call__(self, images: tf.Tensor, draw: Callable[[int], tf.Tensor]) -> tf.Tensor:
         _, height, width, _ = images.shape
         windows = self._windows(draw(2 * _TRIES + 2), [height, width])
         top, left, rows, columns = tf.unstack(tf.cast(windows, tf.float32), axis=1)
@@ -106,7 +108,7 @@ class RandomResizedCrop:
         )
 
     def from_files(
-        self, files: tf.Tensor, draw: Callable[..., Any], shape: tuple[int, ...]
+        self, files: tf.Tensor, draw: Callable[[int], tf.Tensor], shape: tuple[int, ...]
     ) -> tf.Tensor:
         """The same, straight from encoded files; uint8 (batch, *shape)."""
 
@@ -167,9 +169,9 @@ class Affine:
     @checked(fill=_COLOUR)
     def __init__(
         self,
-        rotation: float | Sequence[int] = 0.0,
-        scale: Sequence = (1.0, 1.0),
-        shear: float | Sequence[int | None] = 0.0,
+        rotation: float | Sequence[float] = 0.0,
+        scale: Sequence[float] = (1.0, 1.0),
+        shear: float | Sequence[float] = 0.0,
         translate: float | Sequence[float] = 0.0,
         fill: float = 0.0,
     ) -> None:
@@ -185,7 +187,7 @@ class Affine:
                 fix="lower them",
             )
 
-    def __call__(self, images: tf.Tensor, draw: Callable[..., Any]) -> tf.Tensor:
+    def __call__(self, images: tf.Tensor, draw: Callable[[int], tf.Tensor]) -> tf.Tensor:
         _, height, width, _ = images.shape
         uniform = draw(5)
         angle = _spread(uniform[:, 0], self.rotation) * (math.pi / 180)
@@ -215,12 +217,12 @@ class ColorJitter:
         self,
         brightness: float | Sequence[float] = 0.0,
         contrast: float | Sequence[float] = 0.0,
-        saturation: float | Sequence[int] = 0.0,
+        saturation: float | Sequence[float] = 0.0,
     ) -> None:
         given = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
         self.factors = {name: _factors(name, value) for name, value in given.items()}
 
-    def __call__(self, images: Any, draw: Any) -> Any:
+    def __call__(self, images: tf.Tensor, draw: Callable[[int], tf.Tensor]) -> tf.Tensor:
         shape, uniform = tf.shape(images), draw(3)
         # Flat rows: broadcasting over four axes takes several times as long.
         flat = tf.reshape(tf.cast(images, tf.float32), [shape[0], -1])
@@ -309,11 +311,11 @@ class Augmentation:
         shape: (height, width, channels) of the images.
     """
 
-    def __init__(self, transforms: Sequence[Any], seed: int, shape: Any) -> None:
+    def __init__(self, transforms: Sequence[Any], seed: int, shape: Sequence[int]) -> None:
         self.transforms, self.shape = transforms, tuple(shape)
         self._seeds = [(seed << 16) + 0x5EED00 + number for number in range(len(transforms))]
 
-    def __call__(self, images: tf.Tensor, step: int, first_row: int) -> tf.Tensor:
+    def __call__(self, images: tf.Tensor, step: Any, first_row: Any) -> tf.Tensor:
         """Images of the rows ``first_row`` … of a step's global batch.
 
         Args:

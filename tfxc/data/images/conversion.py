@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from tfxc.data.images.decoding import decode_good, fit_arrays, own_shape
 from tfxc.data.kinds import ENCODED, IMAGE
 from tfxc.data.lists import joined_files
 from tfxc.data.records.shard_writer import IMAGE_SHARD_BYTES
+
+if TYPE_CHECKING:
+    from tfxc.data.chunk import Chunk
+
 
 CORRUPT_IMAGES_FILE = "corrupt_images.txt"
 _NAMES_SHOWN = 5
@@ -39,31 +43,34 @@ class ImageConverter:
     """
 
     def __init__(self, settings: ImageSettings) -> None:
-        self.store, self.corrupt = settings.store, []
+        self.store = settings.store
+        self.corrupt: list[tuple[str | Path, str]] = []
         self.kind = ENCODED if self.store == "encoded" else IMAGE
-        self.shape = None
         self._files = self._file_bytes = 0
         self._max_corrupt = settings.max_corrupt
         self._remedy = "fix or remove these files, or let data.images.max_corrupt allow some"
         self._wanted = (settings.height, settings.width, settings.channels)
-        if None not in self._wanted:
-            self.shape = self._wanted
+        known = tuple(size for size in self._wanted if size is not None)
+        self.shape = known if len(known) == len(self._wanted) else None
 
     @classmethod
-    def of_shape(cls, shape: Sequence) -> "ImageConverter":
+    def of_shape(cls, shape: Sequence[int]) -> "ImageConverter":
         """Converts all images to pixels of one shape and refuses those it cannot decode."""
         height, width, channels = shape
-        converter = cls(ImageSettings(height=height, width=width, channels=channels))
+        sizes = {"height": height, "width": width, "channels": channels}
+        converter = cls(ImageSettings.model_validate(sizes))
         converter._remedy = "fix or remove these files"
         return converter
 
     @property
     def num_values(self) -> int:
         """Values of an image."""
+        assert self.shape is not None, "it is learnt from the training split"
         return int(np.prod(self.shape))
 
-    def count(self, chunk: Any) -> None:
+    def count(self, chunk: "Chunk") -> None:
         """Takes note of a training chunk: its files' sizes, and what the settings leave open."""
+        assert chunk.images is not None, "a chunk of images"
         self._learn(chunk)
         self._files += len(chunk)
         self._file_bytes += sum(len(image) for image in chunk.images if isinstance(image, bytes))
@@ -101,7 +108,7 @@ class ImageConverter:
                 return
 
     def convert(
-        self, chunk: Any, where: str | Path, first: int
+        self, chunk: "Chunk", where: str | Path, first: int
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The images of a chunk, once the shape is known.
 
@@ -115,6 +122,7 @@ class ImageConverter:
         Raises:
             DataError: more images than allowed cannot be decoded, or one differs from the first.
         """
+        assert chunk.images is not None, "a chunk of images"
         names = chunk.names or [f"example {first + i + 1}" for i in range(len(chunk))]
         if isinstance(chunk.images, np.ndarray):
             kept, pixels = np.arange(len(chunk)), self._from_arrays(chunk.images, names, where)
@@ -185,7 +193,7 @@ class ImageConverter:
             )
 
 
-def nothing_decoded(where: Any) -> DataError:
+def nothing_decoded(where: str | Path) -> DataError:
     """The ``DataError`` of a training split without any good image."""
     return DataError(
         "a training split with images expected, found none that can be decoded",

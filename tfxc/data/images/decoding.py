@@ -14,7 +14,7 @@ import tensorflow as tf
 _DECODED_AT_ONCE = 16
 
 
-def decode(content: Any) -> Any:
+def decode(content: tf.Tensor) -> tf.Tensor:
     """Decodes one JPEG, PNG, BMP or GIF (its first frame), in the graph.
 
     Returns:
@@ -27,7 +27,7 @@ def decode(content: Any) -> Any:
     return tf.ensure_shape(image, [None, None, None])
 
 
-def fit(image: Any, shape: Any) -> Any:
+def fit(image: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
     """Brings an image to ``shape``, in the graph.
 
     The image is scaled, its aspect ratio kept, until it just covers the target, and what hangs over
@@ -52,17 +52,17 @@ def fit(image: Any, shape: Any) -> Any:
     return tf.ensure_shape(image[top : top + height, left : left + width], shape)
 
 
-def resized(image: Any, size: Any) -> Any:
+def resized(image: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
     """An image as uint8 of another height and width, bilinear and without aliasing."""
     return tf.saturate_cast(tf.round(tf.image.resize(image, size, antialias=True)), tf.uint8)
 
 
-def decode_batch(contents: Any, shape: Any) -> Any:
+def decode_batch(contents: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
     """Decodes files (batch,) to uint8 (batch, *shape), in the graph; see ``decode`` and ``fit``."""
     return _each(lambda content: fit(decode(content), shape), contents, shape)
 
 
-def decode_files(contents: Any, shape: Any) -> np.ndarray:
+def decode_files(contents: Sequence[bytes] | np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """``decode_batch`` of a sequence of ``bytes``, as a NumPy array.
 
     Example:
@@ -73,7 +73,9 @@ def decode_files(contents: Any, shape: Any) -> np.ndarray:
     return _compiled(tuple(shape))[0](tf.constant(contents, tf.string, [len(contents)])).numpy()
 
 
-def decode_good(files: Sequence[bytes], shape: tuple[int, ...]) -> tuple:
+def decode_good(
+    files: Sequence[bytes], shape: Sequence[int]
+) -> tuple[list[int], np.ndarray, list[list[int]]]:
     """Decodes those of the files that can be decoded.
 
     Args:
@@ -93,12 +95,12 @@ def decode_good(files: Sequence[bytes], shape: tuple[int, ...]) -> tuple:
     return good, pixels.numpy(), shapes.numpy().tolist()
 
 
-def fit_arrays(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def fit_arrays(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """``fit`` of uint8 (n, height, width, channels), as a NumPy array (n, *shape)."""
     return _compiled(tuple(shape))[2](images).numpy()
 
 
-def own_shape(image: Any) -> tuple[int, ...] | None:
+def own_shape(image: Any) -> tuple[int, int, int] | None:
     """(height, width, 1 or 3) of an array or a file (``bytes``), None if it cannot be decoded."""
     if isinstance(image, bytes):
         try:
@@ -152,7 +154,7 @@ def _each(function, values, shape):
         )  # fmt: skip
 
 
-def with_channels(image: Any, channels: Any) -> Any:
+def with_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
     """A uint8 image (height, width, 1 to 4) as grey or RGB, in the graph; see ``fit``."""
     grey = tf.shape(image)[-1] < 3
     if channels == 1:

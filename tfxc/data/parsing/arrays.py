@@ -7,7 +7,7 @@ import tokenize
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class ArrayRows:
         stream: the bytes of the rows not yet read.
     """
 
-    path: Path
+    path: str | Path
     name: str
     shape: tuple
     dtype: np.dtype
@@ -63,7 +63,9 @@ class ArrayRows:
 
 
 @contextlib.contextmanager
-def open_rows(path: Any, name: str, max_row_bytes: int = MAX_LINE_BYTES) -> Iterator[Any]:
+def open_rows(
+    path: str | Path, name: str, max_row_bytes: int = MAX_LINE_BYTES
+) -> Iterator[ArrayRows]:
     """Opens the array ``name`` of an ``.npz`` file; yields ``ArrayRows``.
 
     Args:

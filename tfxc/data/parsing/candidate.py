@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfxc.core.errors import DataError
@@ -36,7 +37,7 @@ class Candidate:
         self.is_folder, self.is_file = self.path.is_dir(), self.path.is_file()
         self.is_tar = self.is_file and is_tar(self.path.name)
 
-    def suffix(self, compressed: tuple[str, ...] = ()) -> str:
+    def suffix(self, compressed: Sequence[str] = ()) -> str:
         """The ending of a file's name, the one below where it is one of ``compressed``.
 
         Example:

@@ -3,9 +3,8 @@
 import contextlib
 import gzip
 import lzma
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.reading import archive_errors, damaged_archive, existing_file, read_errors
@@ -34,7 +33,7 @@ class Lines:
         self.path, self.max_line_bytes = Path(path), max_line_bytes
         self.bytes_read = 0
 
-    def blocks(self, size: int) -> Iterator[Any]:
+    def blocks(self, size: int) -> Generator[tuple[int, list[bytes]], None, None]:
         """Yields ``(number of the first line, [at most size lines as bytes, without ending])``.
 
         A byte order mark at the beginning is dropped. A block ends early once it holds 64 MB.
@@ -69,7 +68,7 @@ class Lines:
             held += len(line)
         return lines
 
-    def texts(self) -> Iterator[Any]:
+    def texts(self) -> Iterator[tuple[int, str]]:
         """Yields ``(line number, line as str)``.
 
         Raises:
@@ -104,7 +103,7 @@ class Lines:
             ) from None
 
 
-def line_too_long(where: Any, limit: Any, what: str = "line") -> Any:
+def line_too_long(where: str, limit: int, what: str = "line") -> DataError:
     """The DataError of a line, or a row of a matrix, of more than ``limit`` bytes."""
     return DataError(
         f"a {what} of at most {limit:,} bytes expected, found a longer one",

@@ -1,7 +1,8 @@
 """Pickles of plain values and NumPy arrays, read without running what they name."""
 
 import pickle
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from tfxc.core.errors import DataError
 
@@ -31,7 +32,7 @@ class _PlainUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def load_plain(stream: Any, where: Any) -> Any:
+def load_plain(stream: IO[bytes], where: str | Path) -> Any:
     """The object of a pickle made of plain values, containers, NumPy arrays and scalars.
 
     A pickle can name any function to be called; here all but the few that rebuild arrays are

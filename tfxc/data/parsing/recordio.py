@@ -2,7 +2,7 @@
 
 import struct
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 
@@ -16,7 +16,7 @@ _IMAGE_HEAD = struct.Struct("<IfQQ")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
 
-def read_record(stream: Any, path: str | Path, offset: int) -> bytes | None:
+def read_record(stream: IO[bytes], path: str | Path, offset: int) -> bytes | None:
     """The payload of the record at the position of ``stream``.
 
     A record is the magic number, a word of 3 bits for the kind of part and 29 for the length, and
@@ -35,7 +35,8 @@ def read_record(stream: Any, path: str | Path, offset: int) -> bytes | None:
 
     Source: https://github.com/dmlc/dmlc-core, include/dmlc/recordio.h.
     """
-    parts, position = [], offset
+    parts: list[bytes] = []
+    position = offset
     while True:
         head = stream.read(_HEAD.size)
         if not head and not parts:

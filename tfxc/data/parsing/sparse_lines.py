@@ -9,7 +9,6 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -63,7 +62,7 @@ class SparseRows:
         return lists
 
 
-def parse_header(line: Any) -> tuple[int, ...] | None:
+def parse_header(line: bytes | None) -> tuple[int, ...] | None:
     """The three integers of a header line (bytes), or None where it is none.
 
     Example:
@@ -80,7 +79,7 @@ def parse_header(line: Any) -> tuple[int, ...] | None:
 
 def parse_rows(
     lines: Sequence[bytes],
-    numbers: Any,
+    numbers: Sequence[int] | np.ndarray,
     path: str | Path,
     num_labels: int | None = None,
     num_features: int | None = None,

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -61,7 +60,9 @@ def _bag(text, where, num_features):
     return ids, values
 
 
-def vectors_of_lines(lines: Sequence[str], places: Sequence[str], num_features: Any) -> np.ndarray:
+def vectors_of_lines(
+    lines: Sequence[str], places: Sequence[str], num_features: int | None
+) -> np.ndarray:
     """Lines of numbers, separated by blanks or commas, as float32 (n, num_features).
 
     Args:

@@ -1,9 +1,8 @@
 """Streams of rows cut into shards, in order or shuffled, in constant memory."""
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ IMAGE_SHARD_BYTES = 128 << 20
 
 
 def write_split(
-    folder: str | Path, split: str, shards: Iterable, layout: str, num_labels: int
+    folder: str | Path, split: str, shards: Iterable[Rows], layout: str, num_labels: int
 ) -> SplitInfo:
     """Writes the shards of one split.
 
@@ -34,7 +33,8 @@ def write_split(
     Returns:
         SplitInfo.
     """
-    folder, infos, label_counts, unseen = Path(folder), [], [np.zeros(0, np.int64)], 0
+    infos: list[ShardInfo] = []
+    folder, label_counts, unseen = Path(folder), [np.zeros(0, np.int64)], 0
     for rows in shards:
         # The number of shards is part of their names and known only after the last one.
         path = folder / f"{split}-{len(infos):05d}"
@@ -68,7 +68,7 @@ def _split_info(shards, label_counts, unseen):
     )
 
 
-def in_order(stream: Iterable | Sequence[Rows], shard_examples: int) -> Iterator[Any]:
+def in_order(stream: Iterable[Rows], shard_examples: int) -> Iterator[Rows]:
     """Yields the rows of a stream of ``Rows`` in shards of ``shard_examples``, the last smaller.
 
     A shard of about 32 MB, or 128 MB of images, ends there.
@@ -90,7 +90,9 @@ def in_order(stream: Iterable | Sequence[Rows], shard_examples: int) -> Iterator
         yield Rows.concatenate(waiting)
 
 
-def shuffled(stream: Iterable, num_shards: int, seed: int, scratch: str | Path) -> Iterator[Any]:
+def shuffled(
+    stream: Iterable[Rows], num_shards: int, seed: int, scratch: str | Path
+) -> Iterator[Rows]:
     """Yields the rows of a stream of ``Rows`` in shards of random rows in random order.
 
     Of every k consecutive rows (k shards) each shard gets one, at random: shards differ by one row
@@ -120,7 +122,7 @@ def shuffled(stream: Iterable, num_shards: int, seed: int, scratch: str | Path) 
             progress.advance(1)
 
 
-def npy_bytes(*arrays: np.ndarray) -> Any:
+def npy_bytes(*arrays: np.ndarray) -> memoryview:
     """The arrays in NumPy's file format, one after the other.
 
     ``numpy.save`` into a file does not say why it fails on a full disk; writing bytes does.

@@ -109,7 +109,7 @@ def read_parts(
     kind: "FeatureKind" = SPARSE,
     num_features: int | None = None,
     image_shape: tuple[int, ...] | None = None,
-) -> Iterator[Any]:
+) -> Iterator[Rows]:
     """Yields the ``Rows`` of one TFRecord file some thousand at a time; see ``read_shard``.
 
     Only one part is in memory. That the file is cut off may show behind the last one only.

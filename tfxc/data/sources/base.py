@@ -8,12 +8,12 @@ a worker all find their part of the same sequence.
 import abc
 import collections
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import ConfigError, UserError
 from tfxc.data.kinds import ENCODED
 from tfxc.data.rows import Rows
 
@@ -37,11 +37,11 @@ class Source(abc.ABC):
         failure: the ``UserError`` that stopped a training pipeline, else None.
     """
 
-    failure = None
+    failure: UserError | None = None
 
     def __init__(
         self,
-        num_examples: Any,
+        num_examples: int,
         num_features: int,
         num_labels: int | None,
         kind: "FeatureKind",
@@ -96,7 +96,7 @@ class Source(abc.ABC):
             fix="remove it; for texts raise training.memory_gb",
         )
 
-    def sequential(self, batch_size: int) -> Iterator[Any]:
+    def sequential(self, batch_size: int) -> Iterator[dict[str, Any]]:
         """Yields all examples in their order as batches; the last one may be smaller.
 
         Encoded images are decoded here: the batches are what a model takes.
@@ -104,7 +104,7 @@ class Source(abc.ABC):
         for batch in self._raw_sequential(batch_size):
             yield batch | {"features": self.kind.decode(batch["features"], self.image_shape)}
 
-    def blocks(self, size: int) -> Iterator[Any]:
+    def blocks(self, size: int) -> Iterator[Rows]:
         """Yields all examples in their order as ``Rows`` of at most ``size``."""
         for rows in self._in_order():
             for start in range(0, len(rows), size):
@@ -116,6 +116,7 @@ class Source(abc.ABC):
 
     def label_counts(self) -> np.ndarray:
         """Examples of each label, int64 (num_labels,); labels beyond are left out."""
+        assert self.num_labels is not None, "a source of a training split"
         total = np.zeros(self.num_labels, np.int64)
         for batch in self._raw_sequential(65_536):
             labels = batch["labels"]
@@ -158,10 +159,10 @@ class RowStream:
 
     num_examples = None
 
-    def __init__(self, blocks: Iterable | Sequence[Rows]) -> None:
+    def __init__(self, blocks: Iterable[Rows]) -> None:
         self._blocks = blocks
 
-    def sequential(self, batch_size: int) -> Iterator[Any]:
+    def sequential(self, batch_size: int) -> Iterator[dict[str, Any]]:
         """Yields batches of at most that size; none holds examples of two blocks."""
         for rows in self._blocks:
             for start in range(0, len(rows), batch_size):
@@ -190,7 +191,7 @@ class ArraySource(Source):
         super().__init__(len(rows), rows.num_features, num_labels, rows.kind, shape)
         self._rows = rows
         self._permutations = LastUsed(2)
-        self._grouped = None
+        self._grouped: int | None = None
 
     def group_by_length(self, batch_size: int) -> None:
         """See ``Source``; each epoch is still a permutation."""
@@ -222,10 +223,11 @@ class LastUsed:
     """Keeps the last ``capacity`` values asked for; each is made by one thread only."""
 
     def __init__(self, capacity: int) -> None:
-        self._capacity, self._values = capacity, collections.OrderedDict()
+        self._capacity = capacity
+        self._values: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[int, int], make: Callable[..., Any]) -> Any:
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         with self._lock:
             if key not in self._values:
                 self._values[key] = make()

@@ -104,6 +104,7 @@ def training_dataset(
         return {**batch, "features": tf.ensure_shape(images, [size, *source.image_shape])}
 
     if augmentation is None and source.kind is ENCODED:
+        assert source.image_shape is not None, "encoded images need a shape"
         augmentation = Augmentation([], seed, source.image_shape)
     signature = batch_signature(source, size)
     elements = tf.data.Dataset.range(num_steps * per_step)

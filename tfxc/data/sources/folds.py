@@ -1,6 +1,6 @@
 """Folds of a training split: which examples a model trains on and which it is measured on."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Fold(NamedTuple):
         """
         return num_examples - len(range(self.number, num_examples, self.count))
 
-    def sources(self, source: "Source") -> Any:
+    def sources(self, source: "Source") -> tuple[ArraySource, ArraySource]:
         """The training examples outside the fold and inside it, as ``Source``s in memory.
 
         Args:
@@ -61,10 +61,11 @@ class Fold(NamedTuple):
             )
         rows = source.rows()
         inside = stratified_folds(rows, self.count, self.seed) == self.number
-        return tuple(
+        outer, inner = (
             ArraySource(rows.select(np.flatnonzero(chosen)), source.num_labels, source.image_shape)
             for chosen in (~inside, inside)
         )
+        return outer, inner
 
 
 def stratified_folds(rows: "Rows", count: int, seed: int) -> np.ndarray:

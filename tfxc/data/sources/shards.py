@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -128,15 +128,15 @@ def check_sizes(folder: str | Path, shards: "Sequence[ShardInfo]") -> None:
         path = Path(folder) / shard.file
         found = path.stat().st_size if path.is_file() else None
         if found != shard.bytes:
-            found = "no such file" if found is None else f"{found:,} bytes"
+            text = "no such file" if found is None else f"{found:,} bytes"
             raise DataError(
-                f"a shard of {shard.bytes:,} bytes expected, found {found}",
+                f"a shard of {shard.bytes:,} bytes expected, found {text}",
                 where=path,
                 fix=AGAIN,
             )
 
 
-def verify(folder: Any) -> Manifest:
+def verify(folder: str | Path) -> Manifest:
     """Compares all files of a prepared folder, and of feature sets it names, with their checksums.
 
     Returns:
@@ -149,7 +149,7 @@ def verify(folder: Any) -> Manifest:
     manifest = Manifest.load(folder)
     if manifest.layout == "feature_set":
         for split in manifest.splits:
-            open_source(folder, split).set.verify()
+            open_feature_split(folder, split, DEFAULT_MEMORY_BYTES).set.verify()
     return manifest
 
 

@@ -3,14 +3,14 @@
 import abc
 import concurrent.futures
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfxc.data.sources.base import LastUsed, Source, permutation
 
 if TYPE_CHECKING:
-    from tfxc.data.kinds import FeatureKind
+    pass
 
 
 # The window in use, the one before it (late requests of parallel callers) and the next one.
@@ -34,7 +34,7 @@ class WindowSource(Source):
 
     def __init__(
         self,
-        *source: "FeatureKind | int | None",
+        *source: Any,
         counts: Sequence[int],
         sizes: Sequence[int],
         memory_bytes: int,

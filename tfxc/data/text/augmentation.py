@@ -76,7 +76,7 @@ class TextCopies:
             if chance >= self._drop
         ]
         if self._rng.random() < self._cut:
-            length = self._rng.integers(SHORTEST, LONGEST + 1)
+            length = int(self._rng.integers(SHORTEST, LONGEST + 1))
             start = self._rng.integers(max(len(kept) - length, 0) + 1)
             kept = kept[start : start + length]
         copy = "".join(kept)

@@ -5,7 +5,6 @@ has to fit in memory; it works in several processes and is saved without pickle.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
@@ -47,8 +46,8 @@ class TfidfFeatures(TextFeatures):
 
     def __init__(
         self,
-        ngram_range: Sequence = (1, 1),
-        min_df: bool | float = 1,
+        ngram_range: Sequence[int] = (1, 1),
+        min_df: float = 1,
         max_df: float = 1.0,
         max_features: int | None = None,
         sublinear_tf: bool = True,
@@ -68,7 +67,8 @@ class TfidfFeatures(TextFeatures):
             norm=norm,
             use_idf=use_idf,
         )
-        self._vocabulary = self._idf = None
+        self._vocabulary: list[str] | None = None
+        self._idf: np.ndarray | None = None
 
     def learner(self, jobs: int = 1) -> Learner:
         """Learns the vocabulary and the idf weights.
@@ -91,7 +91,7 @@ class TfidfFeatures(TextFeatures):
         self.num_features = len(kept)
         self._cached_vectorizer = None
 
-    def vocabulary(self) -> Any:
+    def vocabulary(self) -> list[str] | None:
         return self._vocabulary
 
     @property
@@ -142,7 +142,7 @@ class HashingFeatures(TextFeatures):
     def __init__(
         self,
         num_features: int = 2**18,
-        ngram_range: Sequence = (1, 1),
+        ngram_range: Sequence[int] = (1, 1),
         lowercase: bool = True,
         token_pattern: str = TOKEN_PATTERN,
         alternate_sign: bool = False,

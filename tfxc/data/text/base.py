@@ -51,11 +51,11 @@ class Learner(NamedTuple):
         finish: called once, behind the last list.
     """
 
-    add: Callable
-    finish: Callable
+    add: Callable[[Sequence[Sequence[str]]], None]
+    finish: Callable[[], None]
 
 
-def fitted(features: Any, text_lists: Iterable | Sequence[list[str]], jobs: int = 1) -> Any:
+def fitted(features: Any, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> Any:
     """``features``, after they have learnt from texts.
 
     Args:
@@ -88,8 +88,8 @@ class TextFeatures(abc.ABC):
 
     name: str | None = None
     kind = SPARSE
-    num_features = None
-    blocks = ()
+    num_features: int | None = None
+    blocks: Sequence[int] = ()
 
     def __init__(self, **settings: Any) -> None:
         settings["ngram_range"] = self._checked_range(settings["ngram_range"])
@@ -106,7 +106,7 @@ class TextFeatures(abc.ABC):
         """The constructor's arguments as a dict."""
         return dict(self._settings)
 
-    def fit(self, text_lists: Iterable | Sequence[list[str]], jobs: int = 1) -> "TextFeatures":
+    def fit(self, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> "TextFeatures":
         """Learns from texts.
 
         Args:
@@ -123,7 +123,7 @@ class TextFeatures(abc.ABC):
         return fitted(self, text_lists, jobs)
 
     @abc.abstractmethod
-    def learner(self, jobs: int = 1) -> "Learner | None":
+    def learner(self, jobs: int = 1) -> Learner | None:
         """The ``Learner`` of ``fit``; None if nothing is learnt."""
 
     def transform(self, texts: Sequence[str], jobs: int = 1) -> scipy.sparse.csr_matrix:
@@ -164,6 +164,7 @@ class TextFeatures(abc.ABC):
         # TensorFlow is imported here: preparation does without.
         from tfxc.ops.text.bags import TextBag
 
+        assert self.num_features is not None, "fit comes first"
         vocabulary = None if self.vocabulary() is None else folder / "vocabulary.txt"
         return TextBag(self.settings(), self.num_features, vocabulary, self.idf, self.blocks)
 
@@ -189,9 +190,10 @@ class TextFeatures(abc.ABC):
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
         with atomic_folder(folder, "set of text features") as scratch:
             write_json(scratch / "features.json", head)
-            if self.vocabulary() is not None:
-                terms = "".join(f"{term}\n" for term in self.vocabulary())
-                (scratch / "vocabulary.txt").write_bytes(terms.encode("utf-8"))
+            terms = self.vocabulary()
+            if terms is not None:
+                lines = "".join(f"{term}\n" for term in terms)
+                (scratch / "vocabulary.txt").write_bytes(lines.encode("utf-8"))
             if self.idf is not None:
                 write_array(scratch / "idf.npy", self.idf)
 
@@ -245,21 +247,21 @@ def _check_share(value, where):
     )
 
 
-def check_ngram_range(value: Sequence) -> tuple[int, int]:
+def check_ngram_range(value: Sequence[int]) -> tuple[int, int]:
     """A range of n-grams as a pair.
 
     Raises:
         ConfigError: it is none.
     """
     if len(value) == 2 and all(map(is_positive, value)) and value[0] <= value[1]:
-        return tuple(value)
+        return value[0], value[1]
     raise ConfigError(
         f"two positive integers, the first not above the second, expected, found {value!r}",
         where="ngram_range",
     )
 
 
-def read_terms(folder: Path, with_idf: bool) -> tuple:
+def read_terms(folder: Path, with_idf: bool) -> tuple[list[str], np.ndarray | None]:
     """The terms that ``TextFeatures.save`` wrote, and their weights or None.
 
     Raises:
@@ -279,7 +281,7 @@ def read_terms(folder: Path, with_idf: bool) -> tuple:
     return terms, idf
 
 
-def build_of(kinds: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+def build_of(kinds: Mapping[str, type[Any]], config: Mapping[str, Any]) -> Any:
     """Text features of one of several kinds, see ``tfxc.data.text.registry.build_text_features``.
 
     Args:
@@ -293,7 +295,7 @@ def build_of(kinds: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
     return kinds[name](**arguments)
 
 
-def load_of(kinds: Mapping[str, Any], folder: Path) -> Any:
+def load_of(kinds: Mapping[str, type[Any]], folder: Path) -> Any:
     """Saved text features of one of several kinds, see ``load_text_features``."""
     head = read_json(path := folder / "features.json", fix=_COPY)
     try:

@@ -75,17 +75,19 @@ class JoinedFeatures:
     kind = JOINED
 
     def __init__(
-        self, tokens: Mapping[str, Any] | str | None = None, terms: Mapping[str, Any] | None = None
+        self,
+        tokens: Mapping[str, Any] | str | None = None,
+        terms: Mapping[str, Any] | str | None = None,
     ) -> None:
         self.tokens, self.terms = _built("tokens", tokens), _built("terms", terms)
 
     @property
-    def num_features(self) -> int:
+    def num_features(self) -> int | None:
         """See the class."""
         return self.terms.num_features
 
     @property
-    def vocabulary_size(self) -> int:
+    def vocabulary_size(self) -> int | None:
         """See the class."""
         return self.tokens.num_features
 
@@ -98,7 +100,7 @@ class JoinedFeatures:
         """The constructor's arguments as a dict."""
         return {name: {"name": part.name, **part.settings()} for name, part in self._parts()}
 
-    def fit(self, text_lists: Iterable | Sequence[list[str]], jobs: int = 1) -> "JoinedFeatures":
+    def fit(self, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> "JoinedFeatures":
         """Fits both parts, see ``tfxc.data.text.base.fitted``; returns ``self``.
 
         Raises:

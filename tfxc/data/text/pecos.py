@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -71,7 +70,7 @@ class PecosTfidfFeatures(TextFeatures):
         ngram_range: Sequence[int | Sequence[int]] = (1, 1),
         min_df: float = 1,
         max_df: float = 1.0,
-        max_features: float | None = None,
+        max_features: int | None = None,
         keep_frequent: bool = True,
         binary: bool = False,
         sublinear_tf: bool = False,
@@ -87,7 +86,8 @@ class PecosTfidfFeatures(TextFeatures):
             use_idf=use_idf, smooth_idf=smooth_idf, add_one_idf=add_one_idf, norm=norm,
             max_length=max_length,
         )  # fmt: skip
-        self._vocabulary = self._idf = None
+        self._vocabulary: list[str] | None = None
+        self._idf: np.ndarray | None = None
 
     def learner(self, jobs: int = 1) -> Learner:
         """Learns the vocabulary and the idf weights.
@@ -111,7 +111,7 @@ class PecosTfidfFeatures(TextFeatures):
         idf = np.maximum(np.log(counts.num_texts / documents), 0) + settings["add_one_idf"]
         self.assume([counts.terms[index] for index in kept], idf)
 
-    def assume(self, terms: Any, idf: Any) -> "PecosTfidfFeatures":
+    def assume(self, terms: Sequence[str], idf: np.ndarray | None) -> "PecosTfidfFeatures":
         """Takes a vocabulary and weights that were learnt elsewhere; the columns keep their order.
 
         Args:
@@ -139,7 +139,7 @@ class PecosTfidfFeatures(TextFeatures):
         self._cached_vectorizer = None
         return self
 
-    def vocabulary(self) -> Any:
+    def vocabulary(self) -> list[str] | None:
         return self._vocabulary
 
     @property
@@ -209,7 +209,7 @@ class PecosTfidfFeatures(TextFeatures):
         self.assume(*read_terms(folder, self._settings["use_idf"]))
 
 
-def split_at_blanks(text: str, most: Any = None) -> list[str]:
+def split_at_blanks(text: str, most: int | None = None) -> list[str]:
     """The words of a text as PECOS cuts it.
 
     Example:

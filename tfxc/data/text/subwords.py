@@ -62,7 +62,7 @@ class PretrainedTokens:
 
     name = "pretrained"
     kind = TOKENS
-    num_features = None
+    num_features: int | None = None
     idf = None
 
     @checked(max_length=Whole(3), min_count=Whole(0))
@@ -73,9 +73,11 @@ class PretrainedTokens:
         checksum: str | None = None,
         min_count: int = 0,
     ) -> None:
-        self._settings = {"folder": folder, "max_length": max_length, "checksum": checksum}
-        self._settings["min_count"] = min_count
-        self._subwords = None
+        self._settings: dict[str, Any] = {
+            "folder": folder, "max_length": max_length, "checksum": checksum,
+            "min_count": min_count,
+        }  # fmt: skip
+        self._subwords: Subwords | None = None
         self.num_cut = 0
 
     def settings(self) -> dict[str, Any]:
@@ -83,15 +85,15 @@ class PretrainedTokens:
         return dict(self._settings)
 
     @property
-    def subwords(self) -> Any:
+    def subwords(self) -> "Subwords | None":
         """The tokenizer, ``tfxc.pretrained.tokenizer_files.Subwords``; None before ``fit``."""
         return self._subwords
 
-    def vocabulary(self) -> Any:
+    def vocabulary(self) -> list[str] | None:
         """The list of pieces by id, None before ``fit``."""
         return None if self._subwords is None else vocabulary_of(self._subwords)
 
-    def fit(self, text_lists: Iterable | Sequence[list[str]], jobs: int = 1) -> "PretrainedTokens":
+    def fit(self, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> "PretrainedTokens":
         """Reads the folder; returns ``self``. The texts are read with ``min_count`` only."""
         return fitted(self, text_lists, jobs)
 
@@ -101,6 +103,7 @@ class PretrainedTokens:
         self._take(read_subwords(folder), folder)
         if not self._settings["min_count"]:
             return None
+        assert self.num_features is not None, "the folder has been read"
         counts = np.zeros(self.num_features, np.int64)
 
         def add(text_lists):
@@ -124,7 +127,7 @@ class PretrainedTokens:
         Raises:
             ConfigError: ``fit`` has not been called, or tensorflow-text is missing.
         """
-        if self._subwords is None:
+        if self.num_features is None:
             raise ConfigError("the text features have not been fitted", fix="call fit first")
         lengths, tokens = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
         for first in range(0, len(texts), _BATCH):
@@ -143,6 +146,7 @@ class PretrainedTokens:
         from tfxc.ops.text.subwords import SubwordIds
 
         subwords = self._subwords
+        assert subwords is not None, "fit comes first"
         return SubwordIds(
             subwords.settings,
             subwords.pieces,

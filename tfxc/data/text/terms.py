@@ -49,10 +49,11 @@ class TermCounter:
         self, analysis: Mapping[str, Any], jobs: int = 1, with_totals: bool = True
     ) -> None:
         self._analysis, self._jobs, self._with_totals = analysis, jobs, with_totals
-        self._documents, self._totals = collections.Counter(), collections.Counter()
+        self._documents: collections.Counter[str] = collections.Counter()
+        self._totals: collections.Counter[str] = collections.Counter()
         self._num_texts = 0
 
-    def add(self, text_lists: Sequence[list[str]]) -> None:
+    def add(self, text_lists: Sequence[Sequence[str]]) -> None:
         """Counts a list of lists of texts, a list a process."""
         tasks = (
             joblib.delayed(_count_list)(texts, self._analysis, self._with_totals)
@@ -90,7 +91,7 @@ def _count_list(texts, analysis, with_totals):
 
 
 def select_terms(
-    counts: Any, min_df: float = 1, max_df: float = 1.0, max_features: int | None = None
+    counts: TermCounts, min_df: float = 1, max_df: float = 1.0, max_features: int | None = None
 ) -> np.ndarray:
     """Indices of the terms to keep, ascending.
 
@@ -117,6 +118,7 @@ def select_terms(
         )
     kept = np.flatnonzero((counts.documents >= lowest) & (counts.documents <= highest))
     if max_features is not None and kept.size > max_features:
+        assert counts.totals is not None, "counted, as max_features is given"
         # The same unstable sort of the same array as scikit-learn's, so that ties fall alike.
         order = (-counts.totals[kept].astype(np.float64)).argsort()
         kept = np.sort(kept[order[:max_features]])

@@ -72,24 +72,25 @@ class TokenFeatures(abc.ABC):
 
     name: str | None = None
     kind = TOKENS
-    num_features = None
+    num_features: int | None = None
     idf = None
 
     def __init__(self, **settings: Any) -> None:
         check_values({"max_length": COUNT, "min_count": COUNT}, settings)
         self._settings = settings
-        self._vocabulary = self._table = None
+        self._vocabulary: list[str] | None = None
+        self._table: Any = None
         self.num_cut = 0
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments as a dict."""
         return dict(self._settings)
 
-    def vocabulary(self) -> Any:
+    def vocabulary(self) -> list[str] | None:
         """The list of tokens by id, None before ``fit``."""
         return self._vocabulary
 
-    def fit(self, text_lists: Iterable | Sequence[list[str]], jobs: int = 1) -> "TokenFeatures":
+    def fit(self, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> "TokenFeatures":
         """Learns the vocabulary.
 
         Args:
@@ -138,6 +139,7 @@ class TokenFeatures(abc.ABC):
         """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
         from tfxc.ops.text.tokens import TextTokens
 
+        assert self.name is not None and self.num_features is not None, "fit comes first"
         vocabulary = folder / "vocabulary.txt"
         return TextTokens(self.name, self.settings(), vocabulary, self.num_features)
 
@@ -149,6 +151,7 @@ class TokenFeatures(abc.ABC):
         Raises:
             UserError: the folder cannot be written.
         """
+        assert self._vocabulary is not None, "fit comes first"
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
         with atomic_folder(folder, "set of text features") as scratch:
             write_json(scratch / "features.json", head)
@@ -283,8 +286,8 @@ class WordTokens(TokenFeatures):
         min_count: int = 2,
         lowercase: bool = True,
         token_pattern: str = WORD_PATTERN,
-        stop_words: Sequence = (),
-        segmenter: Any = None,
+        stop_words: Sequence[str] = (),
+        segmenter: str | None = None,
     ) -> None:
         TokenPattern(token_pattern)
         super().__init__(

@@ -10,9 +10,9 @@ What can be read (``open_pairs``):
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -23,6 +23,10 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.verification.insightface_bin import read_bin
 from tfxc.data.verification.pair_lists import ImageFolder, NamedRows, resolve
 from tfxc.data.verification.sampled_pairs import make_pairs
+
+if TYPE_CHECKING:
+    from tfxc.data.formats.base import Reader
+
 
 __all__ = ["Examples", "PairSet", "load_embeddings", "make_pairs", "open_pairs", "pairs_of_reader"]
 
@@ -35,7 +39,7 @@ class PairSource:
         num_examples: how many there are.
     """
 
-    path: Path
+    path: str | Path
     num_examples: int
 
     def chunks(self, size: int) -> Iterator[Chunk]:
@@ -74,7 +78,7 @@ class Examples(PairSource):
         features: (m, dim), dense or CSR, or None.
     """
 
-    def __init__(self, path: Any, images: Any = None, features: Any = None) -> None:
+    def __init__(self, path: str | Path, images: Any = None, features: Any = None) -> None:
         self.path, self._images, self._features = path, images, features
         self.num_examples = features.shape[0] if images is None else len(images)
 
@@ -84,11 +88,11 @@ class Examples(PairSource):
             return self
         return Examples(self.path, features=scipy.sparse.csr_matrix(self._features))
 
-    def chunks(self, size: int) -> Iterator[Any]:
+    def chunks(self, size: int) -> Iterator[Chunk]:
         """Yields ``Chunk``s of ``size`` examples, the last smaller."""
         for start in range(0, self.num_examples, size):
             end = min(start + size, self.num_examples)
-            labels = [[] for _ in range(start, end)]
+            labels: list[list[Any]] = [[] for _ in range(start, end)]
             if self._images is None:
                 yield Chunk(labels=labels, features=self._features[start:end].astype(np.float32))
             else:
@@ -140,7 +144,7 @@ def open_pairs(
     *,
     images: str | Path | None = None,
     embeddings: np.ndarray | None = None,
-    names: Any = None,
+    names: Sequence[str] | np.ndarray | None = None,
 ) -> "PairSet":
     """Reads a set of pairs.
 
@@ -246,7 +250,7 @@ def _pixels(path, images):
 
 
 def pairs_of_reader(
-    reader: Any,
+    reader: "Reader",
     num_pairs: int,
     seed: int = 0,
     folds: int = 10,

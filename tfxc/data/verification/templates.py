@@ -12,7 +12,6 @@ import dataclasses
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -80,7 +79,7 @@ class AlignedFaces(PairSource):
                 fix="unpack all images, or give --embeddings",
             )
 
-    def chunks(self, size: int) -> Iterator[Any]:
+    def chunks(self, size: int) -> Iterator[Chunk]:
         """Yields ``Chunk``s of ``size`` images, uint8 (n, 112, 112, 3), without labels."""
         paths = [self.path / name for name in self._templates.names]
         first = 0

@@ -4,7 +4,6 @@ import ast
 import re
 import warnings
 from pathlib import Path
-from typing import Any
 
 _NOT_LABELS = {"self", "cls", "args", "kwargs", "kwds"}
 _PARAMETER_SECTION = re.compile(
@@ -70,7 +69,7 @@ def describe(docstring: str) -> str:
     return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
 
 
-def parameters(node: Any) -> list[str]:
+def parameters(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     """Names of the parameters of a function, or of the ``__init__`` of a class."""
     if isinstance(node, ast.ClassDef):
         constructors = (
@@ -78,9 +77,10 @@ def parameters(node: Any) -> list[str]:
             for child in node.body
             if isinstance(child, ast.FunctionDef) and child.name == "__init__"
         )
-        node = next(constructors, None)
-        if node is None:
+        function = next(constructors, None)
+        if function is None:
             return []
+        node = function
     signature = node.args
     arguments = [*signature.posonlyargs, *signature.args, signature.vararg]
     arguments += [*signature.kwonlyargs, signature.kwarg]

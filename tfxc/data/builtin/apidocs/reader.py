@@ -14,7 +14,6 @@ import platform
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import joblib
 
@@ -98,7 +97,7 @@ class ApiDocs(TextReader):
         self._reader = JSONLines(self.path)
 
     @property
-    def bytes_read(self) -> Any:
+    def bytes_read(self) -> int:
         return self._reader.bytes_read
 
     def _examples(self):

@@ -1,7 +1,7 @@
 """Draws distorted images of glyphs."""
 
 import hashlib
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.ndimage
@@ -23,7 +23,7 @@ def seed_of(*parts: int | str) -> int:
     return int.from_bytes(hashlib.sha1(text).digest()[:8], "big")
 
 
-def draw(code: int, face: int, variants: Any, size: int) -> np.ndarray:
+def draw(code: int, face: int, variants: Sequence[int] | np.ndarray, size: int) -> np.ndarray:
     """Images of one glyph, each distorted in its own way.
 
     Rotation by up to 12 degrees, shear by up to 0.15, size 0.8 to 1.1 (of width and height each up

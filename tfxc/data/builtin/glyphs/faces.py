@@ -57,6 +57,7 @@ def font_folder() -> Path:
                 fix="pip install 'tfxc[vision]'",
             )
     spec = importlib.util.find_spec("matplotlib")
+    assert spec is not None and spec.origin is not None, "it is a package with files"
     return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
 
 
@@ -99,9 +100,7 @@ def ink(face: int, code: int, em: int = _EM) -> tuple[np.ndarray, int] | None:
     return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], top + int(rows[0])
 
 
-def looks_of_face(
-    face: int, characters: set[int] | None = None
-) -> dict[int, tuple[int, int, tuple[int, int], str]]:
+def looks_of_face(face: int, characters: set[int] | None = None) -> dict[int, tuple]:
     """``{code point: look}`` of a face's printable characters; equal looks are equal bitmaps.
 
     A look includes the height above the baseline, which tells a comma from an apostrophe. Control,
@@ -125,9 +124,7 @@ def looks_of_face(
     return looks
 
 
-def classes_of(
-    looks: Sequence[Mapping[int, tuple[int, int, tuple, str]]], min_faces: int
-) -> "list[GlyphClass]":
+def classes_of(looks: Sequence[Mapping[int, tuple]], min_faces: int) -> list[GlyphClass]:
     """Groups characters into classes.
 
     Two characters that look the same in any face are one class, and so are those linked by a third:
@@ -150,7 +147,8 @@ def classes_of(
             code = parent[code]
         return code
 
-    owners, glyphs = {}, {}
+    owners: dict[tuple, int] = {}
+    glyphs: dict[tuple, tuple[int, int]] = {}
     for code in kept:
         for face, look in ((face, part[code]) for face, part in enumerate(looks) if code in part):
             owner = owners.setdefault(look, code)

@@ -6,6 +6,7 @@ train, and to verify on characters that were never trained on.
 
 import contextlib
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ class Glyphs(Reader):
         self.num_examples = len(self._rows)
 
     @property
-    def bytes_read(self) -> Any:
+    def bytes_read(self) -> int:
         return 0
 
     @property
@@ -126,7 +127,7 @@ class Glyphs(Reader):
         """Number of each image's class, int (n,); equal within a class, with gaps."""
         return self._index[:, 0]
 
-    def images(self, rows: np.ndarray) -> np.ndarray:
+    def images(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """The given images, uint8 (rows, size, size, 1)."""
         return np.load(self.path, mmap_mode="r")[self._rows[rows]]
 
