@@ -1,7 +1,7 @@
 """Sparse bag of features -> hidden layers."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -48,6 +48,7 @@ class BagMLP(Encoder):
     """
 
     data_dependent_arguments = ("num_features",)
+    num_features: int
 
     @checked(
         hidden=ListOf(COUNT),
@@ -60,7 +61,7 @@ class BagMLP(Encoder):
         self,
         num_features: int,
         *,
-        hidden: Sequence = (512,),
+        hidden: Sequence[int] = (512,),
         activation: str = "relu",
         dropout: float = 0.0,
         input_dropout: float = 0.0,
@@ -80,9 +81,11 @@ class BagMLP(Encoder):
         self.hash_seed = hash_seed
         self.initial_std = initial_std
         self.seed = seed
-        self.kernels, self.biases, self._lookup = [], [], None
+        self.kernels: list[Any] = []
+        self.biases: list[Any] = []
+        self._lookup = None
 
-    def build(self, _input_shape: Mapping[str, tuple[int]] | None = None) -> None:
+    def build(self, _input_shape: Any = None) -> None:
         """Makes the table, the dense kernels and the feature lookup."""
         widths = [self.num_hashed_features or self.num_features, *self.hidden]
         for level, (rows, columns) in enumerate(itertools.pairwise(widths)):
@@ -98,9 +101,7 @@ class BagMLP(Encoder):
             lookup = bucket_lookup(self.num_features, self.num_hashed_features, self.hash_seed)
             self._lookup = tf.Variable(lookup.astype(np.int32), trainable=False, name="lookup")
 
-    def call(
-        self, features: Mapping[str, tf.Tensor] | tf.Tensor, training: bool = False
-    ) -> tf.Tensor:
+    def call(self, features: Any, training: bool = False) -> tf.Tensor:
         """Encodes a batch of bags."""
         ids, weights = tf.convert_to_tensor(features["ids"], tf.int32), features["weights"]
         splits = tf.convert_to_tensor(features["row_splits"], tf.int64)
@@ -130,9 +131,7 @@ class BagMLP(Encoder):
         keep = keep_mask(row_ids(splits), ids, self.input_dropout, seed)
         return tf.where(keep, weights / (1 - self.input_dropout), tf.zeros_like(weights))
 
-    def compute_output_shape(
-        self, _input_shape: Mapping[str, tf.TensorShape] | tuple
-    ) -> tuple[None, int]:
+    def compute_output_shape(self, _input_shape: Any) -> tuple[None, int]:
         """(batch, hidden[-1])."""
         return (None, self.hidden[-1])
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
-import numpy as np
 
 from tfxc.data.kinds import KINDS
 from tfxc.ops.empty_batch import with_one_example
@@ -40,8 +39,12 @@ class Encoder(keras.layers.Layer):
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     takes = "sparse"
     num_features: int | None = None
-    architecture: dict | None = None
     gates: Any = None
+
+    @property
+    def architecture(self) -> dict[str, Any] | None:
+        """The shape of the network, which goes into JSON; None where the config says all."""
+        return None
 
     @property
     def layers_above(self) -> dict[int, int]:
@@ -53,9 +56,7 @@ class Encoder(keras.layers.Layer):
         """Keras variables: the embedding tables, read by ``ops.perturbations.read_rows`` only."""
         return []
 
-    def __call__(
-        self, features: "Mapping[str, tf.Tensor] | tf.Tensor", *args: Any, **kwargs: Any
-    ) -> "tf.Tensor":
+    def __call__(self, features: Any, *args: Any, **kwargs: Any) -> "tf.Tensor":
         """Encodes one batch, see ``call``; outside of training also one without examples."""
         features = self.own(features)
         symbolic = any(map(keras.utils.is_keras_tensor, keras.tree.flatten(features)))
@@ -65,9 +66,7 @@ class Encoder(keras.layers.Layer):
         vectors = super().__call__(features, *args, **kwargs)
         return vectors if batch is None else vectors[:batch]
 
-    def own(
-        self, features: "Mapping[str, tf.Tensor] | tf.Tensor"
-    ) -> "dict[str, Any] | np.ndarray | tf.Tensor":
+    def own(self, features: Any) -> Any:
         """The part of joined features that the encoder takes; other features as they are.
 
         Args:
@@ -76,8 +75,6 @@ class Encoder(keras.layers.Layer):
         """
         return KINDS[self.takes].own(features)
 
-    def call(
-        self, features: "Mapping[str, tf.Tensor] | tf.Tensor", training: bool = False
-    ) -> "tf.Tensor":
+    def call(self, features: Any, training: bool = False) -> "tf.Tensor":
         """Encodes one batch."""
         raise TypeError(f"{type(self).__name__} must define call(features, training)")

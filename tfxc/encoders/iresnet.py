@@ -47,13 +47,13 @@ class IResNet(ImageEncoder):
     @checked(depth=OneOf(*BLOCKS), embedding_dim=COUNT, width=COUNT)
     def __init__(
         self,
-        image_shape: Sequence,
+        image_shape: Sequence[int],
         *,
         depth: int = 50,
         embedding_dim: int = 512,
         width: int = 64,
-        mean: float = 0.5,
-        std: float = 0.5,
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
         dropout: float = 0.0,
         synchronized_batch_norm: bool = False,
         seed: int = 0,

@@ -55,7 +55,7 @@ class KerasApplication(ImageEncoder):
     @checked(model=OneOf(*MODELS), pooling=OneOf("avg", "max"))
     def __init__(
         self,
-        image_shape: Sequence,
+        image_shape: Sequence[int],
         *,
         model: str,
         weights: str | None = None,

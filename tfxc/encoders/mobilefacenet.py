@@ -54,12 +54,12 @@ class MobileFaceNet(ImageEncoder):
     @checked(embedding_dim=COUNT, scale=POSITIVE)
     def __init__(
         self,
-        image_shape: Sequence,
+        image_shape: Sequence[int],
         *,
         embedding_dim: int = 512,
         scale: float = 2.0,
-        mean: float = 0.5,
-        std: float = 0.5,
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
         dropout: float = 0.0,
         synchronized_batch_norm: bool = False,
         seed: int = 0,

@@ -1,6 +1,5 @@
 """Vectors that were computed beforehand."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -47,9 +46,7 @@ class Precomputed(Encoder):
         self.dropout = dropout
         self.seed = seed
 
-    def call(
-        self, features: Mapping[str, tf.Tensor] | tf.Tensor, training: bool = False
-    ) -> tf.Tensor:
+    def call(self, features: Any, training: bool = False) -> tf.Tensor:
         """Returns the vectors."""
         if isinstance(features, dict):
             raise ValueError(
@@ -59,7 +56,7 @@ class Precomputed(Encoder):
         x = tf.math.l2_normalize(features, axis=-1) if self.unit_norm else features
         return dropout(x, self.dropout, self.seed) if training else x
 
-    def compute_output_shape(self, input_shape: tf.TensorShape | tuple) -> tf.TensorShape | tuple:
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """The input's shape."""
         return input_shape
 

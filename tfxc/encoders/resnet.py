@@ -72,7 +72,7 @@ class ResNet(ImageEncoder):
     )
     def __init__(
         self,
-        image_shape: Sequence,
+        image_shape: Sequence[int],
         *,
         depth: int = 18,
         stem: str = "auto",
@@ -80,8 +80,8 @@ class ResNet(ImageEncoder):
         pooling: str = "average",
         embedding_dim: int | None = None,
         embedding: str = "linear",
-        mean: float = 0.5,
-        std: float = 0.5,
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
         dropout: float = 0.0,
         synchronized_batch_norm: bool = False,
         seed: int = 0,

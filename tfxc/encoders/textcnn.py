@@ -43,7 +43,7 @@ class TextCNN(TokenEncoder):
         self,
         vocabulary_size: int,
         *,
-        widths: Sequence = (2, 3, 4),
+        widths: Sequence[int] = (2, 3, 4),
         num_filters: int = 64,
         embedding_dim: int = 300,
         dropout: float = 0.0,
@@ -65,7 +65,7 @@ class TextCNN(TokenEncoder):
         )
         self.widths = tuple(widths)
         self.num_filters = num_filters
-        self.kernels = []
+        self.kernels: list[Any] = []
 
     def make(self) -> None:
         """Makes the filters."""

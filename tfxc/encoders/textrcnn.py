@@ -62,7 +62,7 @@ class TextRCNN(TokenEncoder):
             **kwargs,
         )
         self.hidden_dim, self.num_layers = hidden_dim, num_layers
-        self.layers = []
+        self.layers: list[Any] = []
 
     def make(self) -> None:
         """Makes the LSTMs."""

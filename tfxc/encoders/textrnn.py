@@ -68,7 +68,7 @@ class TextRNN(TokenEncoder):
         )
         self.hidden_dim, self.num_layers = hidden_dim, num_layers
         self.attention = attention
-        self.layers = []
+        self.layers: list[Any] = []
 
     def make(self) -> None:
         """Makes the LSTMs and the attention."""

@@ -1,6 +1,6 @@
 """Self-attention over words, averaged."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -66,7 +66,7 @@ class Transformer(LayeredEncoder):
         start: str = "xavier",
         initial_std: float = 0.1,
         seed: int = 0,
-        architecture: Any = None,
+        architecture: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -89,7 +89,8 @@ class Transformer(LayeredEncoder):
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, head_dim
         self.feed_forward_dim = feed_forward_dim
         self._take_sizes(architecture)
-        self.layers, self.gates = [], Gates()
+        self.layers: list[dict[str, Any]] = []
+        self.gates = Gates()
 
     def _take_sizes(self, architecture):
         """Finds heads of each layer, width of a head, and width inside the second part."""
@@ -135,7 +136,11 @@ class Transformer(LayeredEncoder):
         return self.layers[number - 1]
 
     def hidden_states(
-        self, x: tf.Tensor, mask: tf.Tensor, training: bool = False, scores: Any = None
+        self,
+        x: tf.Tensor,
+        mask: tf.Tensor,
+        training: bool = False,
+        scores: list[tf.Tensor] | None = None,
     ) -> list[tf.Tensor]:
         """What enters the first layer, and what comes out of each.
 

@@ -38,10 +38,10 @@ class ImageEncoder(Encoder):
     @checked(dropout=SHARE_BELOW_ONE)
     def __init__(
         self,
-        image_shape: Sequence,
+        image_shape: Sequence[int],
         *,
-        mean: float = 0.5,
-        std: float = 0.5,
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
         dropout: float = 0.0,
         synchronized_batch_norm: bool = False,
         seed: int = 0,
@@ -58,7 +58,7 @@ class ImageEncoder(Encoder):
         self.dropout = dropout
         self.synchronized_batch_norm = synchronized_batch_norm
         self.seed = seed
-        self.network = None
+        self.network: Any = None  # a keras.Model, made by build
 
     def make_network(self) -> "keras.Model":
         """The ``keras.Model`` from normalised images to vectors."""
@@ -69,7 +69,7 @@ class ImageEncoder(Encoder):
         """Length of an output vector."""
         raise TypeError(f"{type(self).__name__} must define dim")
 
-    def build(self, _input_shape: Sequence | None = None) -> None:
+    def build(self, _input_shape: Any = None) -> None:
         """Makes the network."""
         self.network = self.make_network()
 
@@ -85,13 +85,11 @@ class ImageEncoder(Encoder):
         """Float32 pixels 0..255 as the network expects them."""
         return tf.cast(images * self._factor + self._shift, self.compute_dtype)
 
-    def parts(self, start: Callable[..., Any] = he_fan_out) -> Parts:
+    def parts(self, start: Callable[[int], Any] = he_fan_out) -> Parts:
         """The maker of this encoder's layers; ``start`` is that of its convolutions."""
         return Parts(self.dtype_policy, self.seed, self.synchronized_batch_norm, start)
 
-    def compute_output_shape(
-        self, _input_shape: tf.TensorShape | tuple[int, ...]
-    ) -> tuple[None, int]:
+    def compute_output_shape(self, _input_shape: Any) -> tuple[None, int]:
         """(batch, dim)."""
         return (None, self.dim)
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from tfxc.encoders.bases.tokens import TokenEncoder
@@ -61,9 +60,7 @@ class LayeredEncoder(TokenEncoder):
         """The pooled vector of the states."""
         return self.pooled(self.hidden_states(x, mask, training), mask)
 
-    def watched(
-        self, features: np.ndarray | tf.Tensor, training: bool = False, attention: bool = False
-    ) -> "Watched":
+    def watched(self, features: Any, training: bool = False, attention: bool = False) -> "Watched":
         """Encodes a batch and keeps what is computed on the way.
 
         Args:
@@ -74,7 +71,8 @@ class LayeredEncoder(TokenEncoder):
         Returns:
             ``Watched``.
         """
-        ids, scores = tf.cast(self.own(features), tf.int32), []
+        ids = tf.cast(self.own(features), tf.int32)
+        scores: list[tf.Tensor] = []
         mask = ids != 0
         x = self.entering(self.embed(ids), mask, training)
         states = self.hidden_states(x, mask, training, scores if attention else None)
@@ -86,7 +84,11 @@ class LayeredEncoder(TokenEncoder):
         raise TypeError(f"{type(self).__name__} must define pooled(states, mask)")
 
     def hidden_states(
-        self, x: tf.Tensor, mask: tf.Tensor, training: bool = False, scores: Any = None
+        self,
+        x: tf.Tensor,
+        mask: tf.Tensor,
+        training: bool = False,
+        scores: list[tf.Tensor] | None = None,
     ) -> list[tf.Tensor]:
         """What enters the first layer, and what comes out of each, a list."""
         raise TypeError(f"{type(self).__name__} must define hidden_states")
@@ -95,7 +97,7 @@ class LayeredEncoder(TokenEncoder):
         """The weights of layer ``number`` from 1, by names that are the same in each layer."""
         raise TypeError(f"{type(self).__name__} must define weights_of_layer(number)")
 
-    def start_from(self, other: "Encoder", layers: tuple[int, ...]) -> None:
+    def start_from(self, other: "Encoder", layers: Sequence[int]) -> None:
         """Copies what stands in front of another encoder's layers, and some of these.
 
         Args:

@@ -1,6 +1,6 @@
 """One encoder per repetition of a head, side by side in one model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -25,15 +25,13 @@ class Repeated(Encoder):
         super().__init__(autocast=False, **kwargs)
         self.encoders = list(encoders)
 
-    def build(self, input_shape: Mapping[str, Any] | tuple[int, int] | None = None) -> None:
+    def build(self, input_shape: Any = None) -> None:
         """Builds each encoder."""
         for encoder in self.encoders:
             if not encoder.built:
                 encoder.build(input_shape)
 
-    def call(
-        self, features: "Mapping[str, tf.Tensor] | tf.Tensor", training: bool = False
-    ) -> "tf.Tensor":
+    def call(self, features: Any, training: bool = False) -> "tf.Tensor":
         """Encodes the batch with every encoder."""
         return keras.ops.stack([e(features, training=training) for e in self.encoders], axis=1)
 
@@ -45,24 +43,22 @@ class Repeated(Encoder):
     @property
     def layers_above(self) -> dict[int, int]:
         """Those of all encoders."""
-        found = {}
+        found: dict[int, int] = {}
         for encoder in self.encoders:
             found |= encoder.layers_above
         return found
 
     @property
-    def architecture(self) -> Any:
+    def architecture(self) -> dict[str, Any] | None:
         """That of each encoder."""
         return self.encoders[0].architecture
 
     @property
-    def takes(self) -> str:
+    def takes(self) -> str:  # type: ignore[override]  # of others it is the class's
         """What the encoders take."""
         return self.encoders[0].takes
 
-    def compute_output_shape(
-        self, input_shape: "Mapping[str, tf.TensorShape] | tuple[None, None]"
-    ) -> tuple[None, int, int]:
+    def compute_output_shape(self, input_shape: Any) -> tuple[None, int, int]:
         """(batch, repetitions, dim)."""
         batch, *rest = self.encoders[0].compute_output_shape(input_shape)
         return (batch, len(self.encoders), *rest)
@@ -73,7 +69,7 @@ class Repeated(Encoder):
         return {**super().get_config(), "encoders": parts}
 
     @classmethod
-    def from_config(cls, config: Any) -> "Repeated":
+    def from_config(cls, config: dict[str, Any]) -> "Repeated":
         """Makes the encoders again."""
         parts = [keras.saving.deserialize_keras_object(e) for e in config.pop("encoders")]
         return cls(parts, **config)

@@ -1,6 +1,5 @@
 """What the encoders of token ids share: the table, its padding, dropout and starts."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -81,7 +80,7 @@ class TokenEncoder(Encoder):
         self.start, self.initial_std, self.seed = start, initial_std, seed
         self._count = 0
 
-    def build(self, _input_shape: Sequence | None = None) -> None:
+    def build(self, _input_shape: Any = None) -> None:
         """Makes the table and the subclass's weights."""
         start = keras.initializers.RandomNormal(stddev=self.initial_std, seed=self.next_seed())
 
@@ -92,9 +91,7 @@ class TokenEncoder(Encoder):
         self.table = self.add_weight(shape, with_zero_row, name="table", autocast=False)
         self.make()
 
-    def call(
-        self, features: Mapping[str, tf.Tensor] | tf.Tensor, training: bool = False
-    ) -> tf.Tensor:
+    def call(self, features: Any, training: bool = False) -> tf.Tensor:
         """Encodes a batch of texts."""
         if isinstance(features, dict):
             raise ValueError("token ids (batch, length) expected, found a sparse bag")
@@ -147,7 +144,7 @@ class TokenEncoder(Encoder):
         keep = keep_mask(rows, columns, self.word_dropout, self.next_mask(1))
         return tf.where(keep[:, :, None], x / (1 - self.word_dropout), 0)
 
-    def make(self) -> Any:
+    def make(self) -> None:
         """Makes the weights behind the table."""
         raise TypeError(f"{type(self).__name__} must define make()")
 
@@ -178,14 +175,14 @@ class TokenEncoder(Encoder):
         """Seed of the dropout masks of place ``number``."""
         return self.seed * 1000 + 900 + number
 
-    def compute_output_shape(self, _input_shape: tf.TensorShape | tuple) -> tuple[None, int]:
+    def compute_output_shape(self, _input_shape: Any) -> tuple[None, int]:
         """(batch, output_dim)."""
         return (None, self.output_dim)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        names = ("vocabulary_size", "embedding_dim", "dropout", "word_dropout", "start")
-        names += ("initial_std", "seed")
+        names = ("vocabulary_size", "embedding_dim", "dropout", "word_dropout", "start",
+                 "initial_std", "seed")  # fmt: skip
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 

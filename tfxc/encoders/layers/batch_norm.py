@@ -1,5 +1,6 @@
 """Batch normalisation with one fused kernel, and right over replicas."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -47,9 +48,9 @@ class BatchNorm(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.momentum, self.epsilon = momentum, epsilon
         self.scale, self.synchronized = scale, synchronized
-        self.gamma = None
+        self.gamma: Any = None
 
-    def build(self, input_shape: tuple[None, int, int, int]) -> None:
+    def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes gamma, beta and the moving statistics."""
 
         def weight(name, start, **more):
@@ -98,7 +99,7 @@ class BatchNorm(keras.layers.Layer):
     def _move(self, moving, found):
         moving.assign_add((1 - self.momentum) * (tf.stop_gradient(found) - moving))
 
-    def compute_output_shape(self, input_shape: tuple[None, int, int, int]) -> tuple:
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """The input's shape."""
         return input_shape
 

@@ -1,7 +1,7 @@
 """Gates on the heads and the inner units of self-attention, by which their weight is measured."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -21,10 +21,10 @@ class Gates:
     """
 
     def __init__(self) -> None:
-        self._values = None
+        self._values: Sequence[Any] | None = None
 
     @contextlib.contextmanager
-    def set(self, values: Any) -> Iterator[Any]:
+    def set(self, values: Sequence[Any]) -> Iterator[None]:
         """Multiplies inside.
 
         Args:
@@ -37,12 +37,12 @@ class Gates:
         finally:
             self._values = None
 
-    def of(self, number: int) -> list[tf.Tensor] | tuple:
+    def of(self, number: int) -> Sequence[Any]:
         """The pair of layer ``number``; two None where nothing is set."""
         return (None, None) if self._values is None else self._values[number]
 
 
-def through(x: tf.Tensor, gate: Any) -> tf.Tensor:
+def through(x: tf.Tensor, gate: tf.Tensor | None) -> tf.Tensor:
     """The values behind a gate.
 
     Args:

@@ -24,7 +24,7 @@ class Parts:
     """
 
     def __init__(
-        self, policy: Any, seed: int, synchronized: bool, start: Callable[..., Any]
+        self, policy: Any, seed: int, synchronized: bool, start: Callable[[int], Any]
     ) -> None:
         self.policy, self._synchronized, self._start = policy, synchronized, start
         self._seed, self._count = seed * 1000, 0
@@ -155,11 +155,11 @@ class MaskedDropout(keras.layers.Layer):
         shape = [tf.shape(inputs)[0], *[1] * (len(inputs.shape) - 1)]
         return inputs * dropout(tf.ones(shape, inputs.dtype), self.rate, self.seed)
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """The input's shape."""
         return input_shape
 
-    def get_config(self) -> Any:
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("rate", "seed", "whole_examples")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,6 +1,6 @@
 """Long short-term memory in both directions over padded texts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -33,15 +33,17 @@ class BidirectionalLSTM(keras.layers.Layer):
     def __init__(
         self,
         hidden_dim: int,
-        start: Callable[..., Any] | type,
-        seeds: Callable[..., Any],
+        start: Callable[..., Any],
+        seeds: Callable[[], int],
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.hidden_dim, self._start, self._seeds = hidden_dim, start, seeds
-        self.kernels, self.recurrent_kernels, self.biases = [], [], []
+        self.kernels: list[Any] = []
+        self.recurrent_kernels: list[Any] = []
+        self.biases: list[Any] = []
 
-    def build(self, input_shape: tuple[None, None, int]) -> None:
+    def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes the kernels of both directions; gates in the order input, forget, output, cell."""
         hidden = self.hidden_dim
         ones = [0.0] * hidden + [1.0] * hidden + [0.0] * (2 * hidden)

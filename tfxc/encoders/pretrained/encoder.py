@@ -15,7 +15,7 @@ from tfxc.encoders.bases.layered import LayeredEncoder
 from tfxc.encoders.bases.tokens import mean_of_words
 from tfxc.encoders.layers.gates import Gates
 from tfxc.encoders.pretrained.layers import network_of
-from tfxc.encoders.pretrained.source import open_source
+from tfxc.encoders.pretrained.source import FolderSource, open_source
 from tfxc.ops.randomness import dropout as drop
 from tfxc.ops.randomness import keep_mask
 from tfxc.pretrained.architecture import Architecture
@@ -92,11 +92,15 @@ class Pretrained(LayeredEncoder):
         trainable: bool = True,
         seed: int = 0,
         text_features: Mapping[str, Any] | None = None,
-        architecture: Any = None,
+        architecture: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._source = None if architecture else open_source(folder)
-        shape = Architecture(**architecture) if architecture else self._source.architecture
+        self._source: FolderSource | None = None
+        if architecture:
+            shape = Architecture(**architecture)
+        else:
+            self._source = open_source(folder)
+            shape = self._source.architecture
         super().__init__(
             vocabulary_size,
             embedding_dim=shape.embedding_dim,
@@ -115,7 +119,9 @@ class Pretrained(LayeredEncoder):
         self.pooled_layers = pooled_layers
         self._shape, self._network = shape, network_of(shape)
         self._check(text_features)
-        self.stem, self.layers, self.gates = {}, [], Gates()
+        self.stem: dict[str, Any] = {}
+        self.layers: list[dict[str, Any]] = []
+        self.gates = Gates()
 
     def _check(self, text_features):
         """Refuses what cannot be: too many layers, another vocabulary, texts that are too long."""
@@ -140,7 +146,7 @@ class Pretrained(LayeredEncoder):
                 fix="lower max_length",
             )
 
-    def build(self, _input_shape: Sequence | None = None) -> None:
+    def build(self, _input_shape: Any = None) -> None:
         """Makes the weights, with the values of the folder."""
         shape = (self.vocabulary_size, self.embedding_dim)
         self.table = self.add_weight(
@@ -193,7 +199,11 @@ class Pretrained(LayeredEncoder):
         return tf.gather(state, tf.maximum(last, 0), batch_dims=1)
 
     def hidden_states(
-        self, x: tf.Tensor, mask: tf.Tensor, training: bool = False, scores: Any = None
+        self,
+        x: tf.Tensor,
+        mask: tf.Tensor,
+        training: bool = False,
+        scores: list[tf.Tensor] | None = None,
     ) -> list[tf.Tensor]:
         """What enters the first layer, and what comes out of each.
 
@@ -257,8 +267,8 @@ class Pretrained(LayeredEncoder):
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments; with the shape in place of what the folder says."""
-        own = ("vocabulary_size", "folder", "pooling", "pooled_layers", "num_layers")
-        own += ("dropout", "body_dropout", "word_dropout", "seed", "architecture")
+        own = ("vocabulary_size", "folder", "pooling", "pooled_layers", "num_layers", "dropout",
+               "body_dropout", "word_dropout", "seed", "architecture")  # fmt: skip
         config = super().get_config()
         for name in ("embedding_dim", "start", "initial_std"):
             del config[name]

@@ -1,6 +1,6 @@
 """The layers of pretrained networks: BERT's, and what DeBERTa and XLNet do otherwise."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -27,7 +27,7 @@ ACTIVATIONS = {
 }
 
 
-def network_of(architecture: "Architecture") -> type:
+def network_of(architecture: "Architecture") -> "type[Network]":
     """The class of a network's layers.
 
     Raises:
@@ -64,11 +64,11 @@ class Network:
     def __init__(
         self,
         architecture: "Architecture",
-        stem: Any,
-        layers: Any,
+        stem: Mapping[str, Any],
+        layers: Sequence[Mapping[str, Any]],
         cast: Callable[..., Any],
         drop: Callable[..., Any],
-        seen: Any = None,
+        seen: list[tf.Tensor] | None = None,
         gates: Gates | None = None,
     ) -> None:
         self.architecture, self.stem, self.layers = architecture, stem, layers
@@ -111,9 +111,9 @@ class Network:
         self,
         x: tf.Tensor,
         hidden: tf.Tensor,
-        weights: Mapping[str, tf.Tensor],
+        weights: Mapping[str, Any],
         place: int,
-        gates: Any,
+        gates: Sequence[Any],
     ) -> tf.Tensor:
         """One layer."""
         a = self.architecture
@@ -127,9 +127,9 @@ class Network:
         self,
         x: tf.Tensor,
         hidden: tf.Tensor,
-        weights: Mapping[str, tf.Tensor],
+        weights: Mapping[str, Any],
         place: int,
-        gate: Any,
+        gate: tf.Tensor | None,
     ) -> tf.Tensor:
         """What the words gather from each other."""
         a = self.architecture
@@ -157,7 +157,7 @@ class Network:
         sizes = [tf.shape(x)[0], tf.shape(x)[1], x.shape[-1] // head, head]
         return tf.transpose(tf.reshape(x, tf.stack(sizes)), [0, 2, 1, 3])
 
-    def linear(self, x: tf.Tensor, weights: Any, name: str) -> tf.Tensor:
+    def linear(self, x: tf.Tensor, weights: Mapping[str, Any], name: str) -> tf.Tensor:
         """A linear map of the last axis."""
         kernel = self.cast(weights[f"{name}_kernel"])
         flat = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
@@ -165,7 +165,7 @@ class Network:
             flat = tf.nn.bias_add(flat, self.cast(weights[f"{name}_bias"]))
         return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], [kernel.shape[1]]], 0))
 
-    def norm(self, x: tf.Tensor, weights: Any, name: str) -> tf.Tensor:
+    def norm(self, x: tf.Tensor, weights: Mapping[str, Any], name: str) -> tf.Tensor:
         """The vectors, each of mean 0 and variance 1, then scaled and moved; in float32."""
         wide = tf.cast(x, tf.float32)
         mean, variance = tf.nn.moments(wide, axes=[-1], keepdims=True)

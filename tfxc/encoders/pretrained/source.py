@@ -40,13 +40,13 @@ class FolderSource:
         ConfigError: a file is missing, or the model is none of those built here.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder, self.architecture = folder, read_architecture(folder)
         find_files(folder)
-        self._tensors = None
+        self._tensors: Tensors | None = None
 
     @property
-    def tensors(self) -> Any:
+    def tensors(self) -> Tensors:
         """The arrays, ``Tensors``; opened when first used."""
         if self._tensors is None:
             self._tensors = Tensors(self.folder, self.architecture.family)
