@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
@@ -21,7 +19,10 @@ from tfxc.core.settings import MAX_LINE_BYTES
 if TYPE_CHECKING:
     import argparse
 
+    import numpy as np
+
     from tfxc.data.formats.base import Reader
+    from tfxc.inference.searcher import Examples
     from tfxc.metrics.classification import Decision
     from tfxc.metrics.suite import MetricSuite
     from tfxc.reports.decisions import Decisions
@@ -122,8 +123,8 @@ def decisions_of(loaded: "LoadedRun", options: "argparse.Namespace") -> "Decisio
     return Decisions(decision(loaded, options), loaded.vocabulary.names, options.most)
 
 
-def examples(loaded: "LoadedRun", options: "argparse.Namespace") -> tuple:
-    """What ``add_source_options`` chose: a name and an iterator of ``Rows``."""
+def examples(loaded: "LoadedRun", options: "argparse.Namespace") -> "tuple[str, Examples]":
+    """What ``add_source_options`` chose: a name, and the examples to search."""
     if options.data:
         return str(options.data), _rows_of_file(loaded, options.data, options)
     from tfxc.data.manifest import Manifest
@@ -189,11 +190,11 @@ def _ending(path):
 
 def search(
     loaded: "LoadedRun",
-    rows: Any,
+    rows: "Examples",
     metrics: "MetricSuite",
     options: "argparse.Namespace",
     decisions: "Decisions | None" = None,
-) -> tuple[dict[str, np.ndarray], int]:
+) -> "tuple[dict[str, np.ndarray], int]":
     """Finds the labels of examples; updates ``metrics`` and ``decisions``.
 
     Args:
@@ -304,7 +305,7 @@ def _parser():
     return options
 
 
-def add_table_options(options: Any) -> Any:
+def add_table_options(options: "argparse.ArgumentParser") -> None:
     """Options of the tables of labels and wrong examples."""
     options.add_argument(
         "--labels",
@@ -320,7 +321,7 @@ def add_table_options(options: Any) -> Any:
     )
 
 
-def add_source_options(options: Any) -> None:
+def add_source_options(options: "argparse.ArgumentParser") -> None:
     """Options that say which examples are measured, and by what."""
     source = options.add_mutually_exclusive_group()
     source.add_argument("--split", help="split of the run's data (default: test, else dev)")

@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.format == "savedmodel":
         from tfxc.exports.savedmodel import export_savedmodel
 
-        done = export_savedmodel(loaded, folder, k, options.probabilities)
-        print(report(done, loaded.manifest))
+        written = export_savedmodel(loaded, folder, k, options.probabilities)
+        print(report(written, loaded.manifest))
         return 0
     if isinstance(loaded.model, RankerModel):
         raise ConfigError(

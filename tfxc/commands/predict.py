@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError
@@ -168,7 +168,7 @@ def _converse(predictor, min_score):
             return 0
 
 
-def ranking(predictions: "Predictions", min_score: Any = None) -> str:
+def ranking(predictions: "Predictions", min_score: float | None = None) -> str:
     """Scores and labels of one example, a line each."""
     (pairs,) = _pairs(predictions, min_score)
     lines = (f"{score:10.4f}  {one_line(label)}" for label, score in pairs)

@@ -69,7 +69,7 @@ def _vocabulary_change(path, min_count):
     return [f"data.text_features.min_count={min_count}"]
 
 
-def size_table(before: str, after: str, trust: bool = False) -> str:
+def size_table(before: str | Path, after: str | Path, trust: bool = False) -> str:
     """Sizes of two runs side by side, as text.
 
     Args:

@@ -85,7 +85,8 @@ def write(
     if pictures:
         log = loaded.folder / "metrics.jsonl"
         drawn["curves"] = learning_curves(log, folder / "curves.png")
-        drawn["labels"] = labels_by_frequency(found, loaded.label_counts, folder / "labels.png")
+        assert loaded.label_counts is not None, "main has asked for them"
+        labels_by_frequency(found, loaded.label_counts, folder / "labels.png")
         drawn["confusions"] = confusion_matrix(found, names, folder / "confusions.png")
     with atomic_file(folder / "report.md") as stream:
         lines = _lines(loaded, name, metrics, decisions, rows, drawn)

@@ -73,15 +73,15 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        encoder: Mapping[str, Any] | int | str = "bag_mlp",
+        encoder: Mapping[str, Any] | str = "bag_mlp",
         head: Mapping[str, Any] | str = "dense",
-        objective: str = "sigmoid",
+        objective: Mapping[str, Any] | str = "sigmoid",
         techniques: Sequence[Mapping[str, Any] | str] = (),
         *,
-        epochs: int = 10,
+        epochs: float = 10,
         batch_size: int = 256,
         learning_rate: float = 0.01,
-        text_features: Mapping[str, Any] | None = None,
+        text_features: Mapping[str, Any] | str | None = None,
         threshold: float = 0.0,
         random_state: int = 0,
         verbose: int = 0,
@@ -100,8 +100,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(
         self,
-        X: Sequence[list[float] | str] | np.ndarray | scipy.sparse.csr_matrix,
-        y: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix | None,
+        X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
+        y: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
     ) -> "XCClassifier":
         """Trains on examples ``X`` and their labels ``y``; returns ``self``."""
         if y is None:
@@ -120,8 +120,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict(
-        self, X: Sequence[str] | np.ndarray
-    ) -> list[list[str]] | np.ndarray | scipy.sparse.csr_matrix:
+        self, X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix
+    ) -> list[list[Any]] | np.ndarray | scipy.sparse.csr_matrix:
         """Predictions in the form ``y`` had.
 
         Where an example may have several labels, those that score at least ``threshold``, best
@@ -133,7 +133,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return self._targets.from_ids(self._above_threshold(rows))
 
     def predict_top_k(
-        self, X: Sequence[str] | np.ndarray, k: int = 5
+        self, X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix, k: int = 5
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k best classes of every example, best first.
 
@@ -151,9 +151,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def score(
         self,
-        X: Sequence[str] | np.ndarray,
-        y: Sequence[list[str]] | np.ndarray,
-        sample_weight: Any = None,
+        X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
+        y: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
+        sample_weight: Sequence[float] | np.ndarray | None = None,
     ) -> float:
         """Accuracy for one class each; where there may be several labels, precision at 1.
 
@@ -168,7 +168,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         pairs = zip(best[:, 0].tolist(), label_sets(y, self._targets), strict=True)
         return float(np.average([label in true for label, true in pairs], weights=sample_weight))
 
-    def save(self, folder: str | Path) -> Any:
+    def save(self, folder: str | Path) -> None:
         """Writes a run folder that ``tfxc predict``, ``tfxc export`` and ``tfxc info`` take.
 
         Raises:

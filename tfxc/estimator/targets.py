@@ -33,8 +33,8 @@ class Targets:
         return self.form != "single"
 
     def from_ids(
-        self, ids: Sequence[list[int]] | np.ndarray
-    ) -> list[list[str]] | np.ndarray | scipy.sparse.csr_matrix:
+        self, ids: Sequence[Sequence[int]] | np.ndarray
+    ) -> list[list[Any]] | np.ndarray | scipy.sparse.csr_matrix:
         """Lists of label ids in the form ``y`` had."""
         if self.form == "single":
             return self.classes[np.array([row[0] for row in ids], np.int64)]
@@ -80,7 +80,9 @@ def read_targets(
     return Targets("single", classes), [[i] for i in ids.tolist()]
 
 
-def label_sets(y: Sequence[list[str]] | np.ndarray, targets: "Targets") -> list[set[int | str]]:
+def label_sets(
+    y: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix, targets: "Targets"
+) -> list[set[Any]]:
     """The true labels of each example as a set, for scoring; ``y`` in the form of ``targets``."""
     if targets.form == "lists":
         return [set(row) for row in y]

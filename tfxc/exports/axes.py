@@ -1,6 +1,7 @@
 """New axes in a SavedModel's graph in a form that LiteRT converts."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +21,7 @@ def expand_new_axes(path: Path) -> None:
     for graph in saved.meta_graphs:
         for function in graph.graph_def.library.function:
             constants = _constants(function.node_def)
-            rewritten = []
+            rewritten: list[Any] = []
             for node in function.node_def:
                 axes = _new_axes(node, constants)
                 rewritten += [node] if axes is None else _expanding(node, axes)

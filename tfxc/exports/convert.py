@@ -7,7 +7,6 @@ text features next to the model, for ``tfxc.data.text.registry.load_text_feature
 
 import importlib
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +30,8 @@ from tfxc.ops.sparse import bags_as
 
 if TYPE_CHECKING:
     from tfxc.data.kinds import Tensor
+    from tfxc.exports.litert import LiteRT
+    from tfxc.exports.onnx import Onnx
     from tfxc.runs.loaded import LoadedRun
 
 
@@ -139,12 +140,12 @@ class Graph:
             ``ops.sparse.bags_as``), and ``takes_empty_batches``.
     """
 
-    def __init__(self, loaded_run: "LoadedRun", k: int, form: Any) -> None:
+    def __init__(self, loaded_run: "LoadedRun", k: int, form: "LiteRT | Onnx") -> None:
         self._model, self._manifest = loaded_run.model, loaded_run.manifest
         self._kind = KINDS[self._model.encoder.takes]  # of joined features, it takes a part
         self._k, self._form = k, form
 
-    def function(self, batch: Any = None) -> Callable[..., Any]:
+    def function(self, batch: int | None = None) -> Any:
         """The ``tf.function``, whose only concrete function is that of ``signature``.
 
         Args:
@@ -161,7 +162,7 @@ class Graph:
         """The ``tfxc.data.kinds.Tensor``s it takes."""
         return self._kind.tensors(self._manifest)
 
-    def signature(self, batch: Any = None) -> list[Any]:
+    def signature(self, batch: int | None = None) -> list[Any]:
         """The ``tf.TensorSpec``s of ``function``."""
         return feature_signature(self._kind, self._manifest, batch)
 

@@ -39,7 +39,7 @@ class LiteRT:
 
     file, bags, takes_empty_batches = "model.tflite", "segments", False
 
-    def require(self) -> Any:
+    def require(self) -> None:
         """Nothing: TensorFlow has it all."""
 
     def write(self, graph: "Graph", path: str | Path) -> int | None:
@@ -84,7 +84,7 @@ class LiteRT:
 
         return run
 
-    def quantise(self, graph: "Graph", path: str | Path, batch: int | None) -> Any:
+    def quantise(self, graph: "Graph", path: str | Path, batch: int | None) -> None:
         """Writes the model anew, large weights as 8-bit integers ("dynamic range")."""
         self._convert(graph, path, batch, [tf.lite.Optimize.DEFAULT])
 

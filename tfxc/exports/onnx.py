@@ -85,7 +85,7 @@ class Onnx:
             ) from error
         return lambda inputs: tuple(session.run(["label_ids", "scores"], inputs))
 
-    def quantise(self, graph: "Graph", path: Path, batch: Any) -> None:
+    def quantise(self, graph: "Graph", path: Path, batch: int | None) -> None:
         """Makes the constant tables and factors in ``path`` 8-bit integers."""
         from onnxruntime.quantization import QuantType, quantize_dynamic
 

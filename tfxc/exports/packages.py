@@ -2,13 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 from tfxc.core.errors import ConfigError
 
 
 @contextlib.contextmanager
-def missing_package(extra: str) -> Iterator[Any]:
+def missing_package(extra: str) -> Iterator[None]:
     """Turns a failed import into a ``ConfigError`` with the command that installs the extra."""
     try:
         yield

@@ -1,6 +1,6 @@
 """Whether an exported model answers as the run it was made from: a SavedModel, a converted one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,7 +31,10 @@ _EXAMPLES, _BATCH = 512, 64
 
 
 def largest_difference(
-    loaded_run: "LoadedRun", answers: Callable[..., Any], k: int, probabilities: bool = False
+    loaded_run: "LoadedRun",
+    answers: Callable[..., Iterator[Any]],
+    k: int,
+    probabilities: bool = False,
 ) -> float:
     """Largest difference of a score of an exported model to the run's model.
 
@@ -58,11 +61,11 @@ def largest_difference(
         pair = [found, tuple(values[part] for values in expected)]
         if relative:  # of logarithms it is no smaller than that of the probabilities themselves
             pair = [_logarithms(*values) for values in pair]
-        worst = max(worst, checked_difference(*pair, tolerance, what, calibration))
+        worst = max(worst, checked_difference(pair[0], pair[1], tolerance, what, calibration))
     return worst
 
 
-def answers_of_savedmodel(folder: str | Path) -> Any:
+def answers_of_savedmodel(folder: str | Path) -> Callable[..., Iterator[Any]]:
     """The ``answers`` of the SavedModel in ``folder``: of all examples, by every signature."""
 
     def answers(_loaded_run, rows, texts):
@@ -75,7 +78,9 @@ def answers_of_savedmodel(folder: str | Path) -> Any:
     return answers
 
 
-def answers_of_function(model: Callable[..., Any], batch: int | None = None) -> Any:
+def answers_of_function(
+    model: Callable[..., Any], batch: int | None = None
+) -> Callable[..., Iterator[Any]]:
     """The ``answers`` of a converted model, over batches of several sizes.
 
     Args:
@@ -124,18 +129,18 @@ def checked_difference(
     Raises:
         RuntimeError: it is no rounding difference, or ids differ whose scores are no tie.
     """
-    (ids, scores), (expected_ids, expected) = found, expected
-    right = expected if calibration is None else calibration.apply(expected)
+    (ids, scores), (expected_ids, wanted) = found, expected
+    right = wanted if calibration is None else calibration.apply(wanted)
     with np.errstate(invalid="ignore"):
         difference = float(np.where(scores == right, 0, np.abs(scores - right)).max())
-        gaps = np.abs(np.diff(expected, axis=1, append=-np.inf))  # the last may tie with the next
-    finite = np.abs(expected[np.isfinite(expected)])  # lists may be short
+        gaps = np.abs(np.diff(wanted, axis=1, append=-np.inf))  # the last may tie with the next
+    finite = np.abs(wanted[np.isfinite(wanted)])  # lists may be short
     tolerance *= max(1.0, float(finite.max(initial=0)))
     close = np.minimum(gaps, np.roll(gaps, 1, axis=1)) <= tolerance
     close[:, -1] = True
     least = most = right
     if calibration is not None:  # where its map is steep, rounding moves a probability far
-        least, most = (calibration.apply(expected + step) for step in (-tolerance, tolerance))
+        least, most = (calibration.apply(wanted + step) for step in (-tolerance, tolerance))
         tolerance = _CALIBRATED_TOLERANCE
     # Not NaN either, which no comparison holds for.
     within = (scores >= least - tolerance) & (scores <= most + tolerance)
@@ -148,7 +153,7 @@ def checked_difference(
     return difference
 
 
-def sample_rows(loaded_run: "LoadedRun") -> tuple:
+def sample_rows(loaded_run: "LoadedRun") -> tuple[Rows, list[str] | None]:
     """Random examples as the run's data are, but for the scaling of rows.
 
     Args:
@@ -165,7 +170,7 @@ def sample_rows(loaded_run: "LoadedRun") -> tuple:
         lines = _sample_texts(texts, draw)
         arrays = kind.arrays_of(texts.transform(lines))
     count = kind.columns[0].count(arrays)
-    unlabelled = {"label_indptr": np.zeros(count + 1), "label_ids": []}
+    unlabelled: dict[str, Any] = {"label_indptr": np.zeros(count + 1), "label_ids": []}
     return Rows(kind, arrays, **unlabelled, num_features=width), lines
 
 
@@ -236,7 +241,7 @@ def agreement_of(
     return Agreement(same / count, count, source, worst)
 
 
-def examples_of(loaded_run: "LoadedRun") -> Any:
+def examples_of(loaded_run: "LoadedRun") -> tuple[Callable[[int], Iterator[Any]], str]:
     """Examples of a run's own data, as ``agreement_of`` takes them.
 
     Args:

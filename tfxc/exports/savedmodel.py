@@ -8,7 +8,7 @@ A served model needs core TensorFlow only, one on text features ``pretrained`` t
     print(model(text=tf.constant(["some text"]))["labels"])
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -128,7 +128,7 @@ class ServedModel(tf.Module):
         functions: dict of concrete functions by signature name.
     """
 
-    def __init__(self, loaded_run: Any, k: int, probabilities: bool = False) -> None:
+    def __init__(self, loaded_run: "LoadedRun", k: int, probabilities: bool = False) -> None:
         super().__init__()
         self.names = _label_names(loaded_run)
         texts, folder = loaded_run.text_features, loaded_run.folder / "assets" / "text_features"
@@ -180,8 +180,11 @@ def _from_raw(given, answer):
 
 
 def from_features(
-    answer: Callable[..., Any], kind: "FeatureKind", manifest: Mapping[str, Any], batch: Any = None
-) -> Callable[..., Any]:
+    answer: Callable[..., Any],
+    kind: "FeatureKind",
+    manifest: Mapping[str, Any],
+    batch: int | None = None,
+) -> Any:
     """``tf.function`` over a run's own features, whose arguments are the tensors of the kind.
 
     Args:
@@ -200,7 +203,7 @@ def from_features(
 
 
 def feature_signature(
-    kind: "FeatureKind", manifest: Mapping[str, Any], batch: Any = None
+    kind: "FeatureKind", manifest: Mapping[str, Any], batch: int | None = None
 ) -> list[Any]:
     """The ``tf.TensorSpec``s of the tensors of a batch of a run's features, a list.
 
@@ -251,6 +254,6 @@ def folder_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def size_of(weights: Any) -> int:
+def size_of(weights: Iterable[Any]) -> int:
     """Bytes of variables."""
     return sum(v.shape.num_elements() * v.dtype.size for v in weights)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from tfxc.data.kinds import INPUTS
 
 if TYPE_CHECKING:
+    from tfxc.exports.convert import Converted
     from tfxc.runs.loaded import LoadedRun
 
 
@@ -60,7 +61,7 @@ def _example(tensor, constant, zeros, dtype):
     return f"{constant}({tensor.values}, {dtype})"
 
 
-def report_of_model(done: Any, loaded_run: "LoadedRun") -> str:
+def report_of_model(done: "Converted", loaded_run: "LoadedRun") -> str:
     """What was written, what it gives and takes, and code that calls it.
 
     Args:
