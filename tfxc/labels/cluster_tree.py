@@ -149,8 +149,8 @@ class ClusterTree:
         Raises:
             UserError: the file cannot be written.
         """
-        content: dict[str, Any] = {"kind": _KIND, "version": FILE_VERSION, "sizes": self.sizes}
-        content |= {f"parents_{level}": parents for level, parents in enumerate(self.parents)}
+        content: dict[str, Any] = {f"parents_{n}": level for n, level in enumerate(self.parents)}
+        content |= {"kind": _KIND, "version": FILE_VERSION, "sizes": self.sizes}
         with atomic_file(path, "wb") as stream:
             np.savez_compressed(stream, **content)
 

@@ -1,7 +1,5 @@
 """What the ranker's training asks of a feature matrix."""
 
-from typing import Any
-
 import numpy as np
 import scipy.sparse
 
@@ -10,7 +8,7 @@ from tfxc.core.errors import DataError
 _ENTRIES = 1 << 22  # looked at at once
 
 
-def check_features(features: Any, where: str = "features") -> int:
+def check_features(features: scipy.sparse.csr_matrix, where: str = "features") -> int:
     """Reads all features once and refuses what the solver cannot work with.
 
     Returns:

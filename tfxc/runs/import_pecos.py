@@ -24,11 +24,11 @@ _WHERE = "The run was imported from PECOS and has no data of its own: name a fil
 
 def import_run(
     folder: str | Path,
-    output: str,
+    output: str | Path,
     *,
-    names: str | None = None,
-    vectorizer: str | None = None,
-    train_labels: str | None = None,
+    names: str | Path | None = None,
+    vectorizer: str | Path | None = None,
+    train_labels: str | Path | None = None,
 ) -> "ClusterTree":
     """Writes a PECOS XR-Linear model as a run of recipe ``xr_linear``.
 

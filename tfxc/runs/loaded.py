@@ -84,7 +84,7 @@ class LoadedRun:
 
     @functools.cached_property
     def model(self) -> Any:
-        """The trained model, assembled by the run's recipe."""
+        """The trained model, a ``RunModel``, assembled by the run's recipe."""
         recipe = registry.create("recipe", self.config.recipe.section())
         return recipe.assemble(self)
 

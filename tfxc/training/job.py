@@ -1,7 +1,7 @@
 """One training from a config and prepared data: the piece every recipe is built from."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +21,8 @@ from tfxc.training.strategies import is_chief, make_strategy
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from tfxc.techniques.base import Technique
 
 
 class Start(Protocol):
@@ -146,11 +148,13 @@ class TrainingJob:
         memory = int(self.config.training.memory_gb * 2**30)
         return open_source(self.data_folder, split, memory)
 
-    def data_dependent_arguments(self, source: Source, dimensions: dict) -> dict:
+    def data_dependent_arguments(
+        self, source: Source, dimensions: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Arguments of ``build_model`` that are computed from the data, besides ``dimensions``."""
         return data_dependent_arguments(self.config, source, **dimensions)
 
-    def extra_techniques(self) -> list:
+    def extra_techniques(self) -> "Sequence[Technique]":
         """``Technique``s around those of the config."""
         return []
 

@@ -120,7 +120,7 @@ class Margin(Head):
         # What a sampling needs is not None: see ``check_sampling``.
         self.heads: Any = heads
         self.num_sampled_heads: Any = num_sampled_heads
-        self.sample_rate = sample_rate
+        self.sample_rate: Any = sample_rate
         self.sharded = sharded
         self.seed = seed
         check_sampling(self)
@@ -171,7 +171,7 @@ class Margin(Head):
         """The classes of ``sampling``; for ``"batch_heads"`` the most that can be."""
         if self.sampling == "heads":
             return self.num_sampled_heads * self.heads[1]
-        share = self.sample_rate or 1.0 if self.sampling == "partial" else 1.0
+        share = self.sample_rate if self.sampling == "partial" else 1.0
         return max(1, int(share * self.num_labels))
 
     @property

@@ -20,7 +20,7 @@ class LayerKernels:
         self,
         features: np.ndarray | tuple[np.ndarray, np.ndarray, np.ndarray, int],
         bias: float,
-        settings: Any,
+        settings: Sequence[tuple[Any, int]],
         combines: bool,
         begins: np.ndarray,
         counts: np.ndarray,

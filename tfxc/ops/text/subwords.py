@@ -58,9 +58,11 @@ class SubwordIds(tf.Module):
         if settings["kind"] == "wordpiece":
             self._cut = WordPieces(settings, pieces)
         elif settings["kind"] == "sentencepiece":
-            self._cut = SentencePieces(settings, model or b"")
+            assert model is not None
+            self._cut = SentencePieces(settings, model)
         else:
-            self._cut = BytePairs(pieces, merges or [], require_text())
+            assert merges is not None
+            self._cut = BytePairs(pieces, merges, require_text())
         self._counted_anew = None
         if "kept" in settings:
             self._counted_anew = tf.constant(_counted_anew(settings, len(pieces)), tf.int32)

@@ -14,6 +14,7 @@ from tfxc.recipes.prune.slices import layer_sizes, sliced, smaller_architecture
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
+    from tfxc.data.text.base import TextFeatures
     from tfxc.encoders.bases.tokens import TokenEncoder
     from tfxc.model import XCModel
 
@@ -165,7 +166,9 @@ def smaller_model(
     return new
 
 
-def vocabulary_rows(old: Any, new: Any, where: str) -> np.ndarray | None:
+def vocabulary_rows(
+    old: "TextFeatures | None", new: "TextFeatures | None", where: str
+) -> np.ndarray | None:
     """For each token of a smaller vocabulary its id in the larger one.
 
     Args:
@@ -183,6 +186,7 @@ def vocabulary_rows(old: Any, new: Any, where: str) -> np.ndarray | None:
     before, after = old.vocabulary(), new.vocabulary()
     if before == after:
         return None
+    assert before is not None and after is not None
     number = {token: place for place, token in enumerate(before)} | {before[0]: 0}
     missing = [token for token in after if token not in number]
     if missing:

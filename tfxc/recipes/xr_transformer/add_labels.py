@@ -55,7 +55,7 @@ class Added(NamedTuple):
 def add_new_labels(
     loaded: "LoadedRun",
     reader: "Reader",
-    output: str,
+    output: str | Path,
     data_folder: str | Path,
     memory_gb: float | None = None,
 ) -> "Added":
@@ -99,7 +99,7 @@ def add_new_labels(
     return Added(names, len(affected), len(layer.child_splits) - 1)
 
 
-def check_run(loaded: "LoadedRun", output: str) -> None:
+def check_run(loaded: "LoadedRun", output: str | Path) -> None:
     """Refuses a run whose ranker cannot get new labels, before its data are looked for.
 
     Raises:

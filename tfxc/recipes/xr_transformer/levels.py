@@ -77,7 +77,7 @@ class Levels:
         self,
         plan: "Plan",
         config: Any,
-        data_folder: str | Path | None,
+        data_folder: str | Path,
         run: RunFolder,
         data: LevelData,
         strategy: tf.distribute.Strategy | None = None,
