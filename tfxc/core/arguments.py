@@ -37,13 +37,7 @@ class Check:
         """What might have been meant, for the end of the message, or an empty text."""
         return ""
 
-    def check(
-        self,
-        name: str | Path,
-        value: Any,
-        *,
-        default: Any = inspect.Parameter.empty,
-    ) -> Any:
+    def check(self, name: str | Path, value: Any, *, default: Any = inspect.Parameter.empty) -> Any:
         """Refuses a value that is not as expected.
 
         Args:

@@ -145,7 +145,7 @@ class Lists(Column):
     def _named(self, arrays):
         return dict(zip(self.types, arrays, strict=True))
 
-    def empty(self, num_rows: int, num_values: int, sizes: Mapping[str, Any]) -> Arrays:
+    def empty(self, num_rows: int, num_values: int, sizes: Sizes) -> Arrays:
         lengths = dict.fromkeys(self.types, num_values) | {self.bounds: num_rows + 1}
         return {name: np.zeros(lengths[name], dtype) for name, dtype in self.types.items()}
 
@@ -201,20 +201,14 @@ class Vectors(Column):
     def select(self, arrays: Arrays, row_numbers: np.ndarray) -> Arrays:
         return {self.values: arrays[self.values][row_numbers]}
 
-    def shape(self, sizes: Mapping[str, Any]) -> tuple[int, ...]:
+    def shape(self, sizes: Sizes) -> tuple[int, ...]:
         """Shape of an entry."""
         return (sizes["num_features"],)
 
-    def empty(self, num_rows: int, num_values: int, sizes: Mapping[str, Any]) -> Arrays:
+    def empty(self, num_rows: int, num_values: int, sizes: Sizes) -> Arrays:
         return {self.values: np.zeros((num_rows, *self.shape(sizes)), self.dtype)}
 
-    def fill(
-        self,
-        target: Arrays,
-        row: int,
-        value: int,
-        arrays: Arrays,
-    ) -> int:
+    def fill(self, target: Arrays, row: int, value: int, arrays: Arrays) -> int:
         entries = arrays[self.values]
         target[self.values][row : row + len(entries)] = entries
         return value + entries.size
@@ -222,7 +216,7 @@ class Vectors(Column):
     def record(self, arrays: Arrays) -> Fields:
         return {self.field: arrays[self.values].ravel()}
 
-    def read(self, fields: Arrays, num_rows: int | None, sizes: Mapping[str, Any]) -> Arrays:
+    def read(self, fields: Arrays, num_rows: int | None, sizes: Sizes) -> Arrays:
         assert num_rows is not None, "vectors do not say how many they are"
         shape, values = self.shape(sizes), self._flat(fields.get(self.field, _NO_VALUES))
         lengths = " x ".join(map(str, shape))
@@ -242,7 +236,7 @@ class Pixels(Vectors):
     dtype, storage = np.uint8, "string"
     expected = "images of {} pixels"
 
-    def shape(self, sizes: Mapping[str, Any]) -> tuple[int, ...]:
+    def shape(self, sizes: Sizes) -> tuple[int, ...]:
         """Shape of an image."""
         return tuple(sizes["image_shape"])
 
@@ -279,7 +273,7 @@ class Files(Lists):
     def record(self, arrays: Arrays) -> Fields:
         return {self.field: self.files(arrays).tolist()}
 
-    def read(self, fields: Arrays, num_rows: int | None, sizes: Mapping[str, Any]) -> Arrays:
+    def read(self, fields: Arrays, num_rows: int | None, sizes: Sizes) -> Arrays:
         assert num_rows is not None, "files do not say of how many rows they are"
         found = joined_files(fields.get(self.field, np.zeros(0, object)).tolist())
         _check(len(found["indptr"]) == num_rows + 1, f"one {self.what} per example")

@@ -43,7 +43,7 @@ class Tensor(NamedTuple):
 
     name: str
     dtype: str
-    axes: tuple
+    axes: tuple[str | int, ...]
     values: list | None = None
     note: str = ""
 

@@ -75,11 +75,7 @@ class Rows:
             assert found == len(self), f"{found} rows of {column.values}, {len(self)} label rows"
 
     @classmethod
-    def from_csr(
-        cls,
-        features: np.ndarray | scipy.sparse.csr_matrix,
-        labels: Labels,
-    ) -> "Rows":
+    def from_csr(cls, features: np.ndarray | scipy.sparse.csr_matrix, labels: Labels) -> "Rows":
         """Rows of a scipy CSR matrix (n, num_features).
 
         Args:
@@ -95,22 +91,13 @@ class Rows:
         return cls.of(DENSE, matrix, labels)
 
     @classmethod
-    def of(
-        cls,
-        kind: "FeatureKind",
-        features: Any,
-        labels: Labels,
-    ) -> "Rows":
+    def of(cls, kind: "FeatureKind", features: Any, labels: Labels) -> "Rows":
         """Rows of what text features of a kind made of texts; ``labels`` as in ``from_csr``."""
         arrays = kind.arrays_of(features)
         return cls(kind, arrays, **_label_arrays(labels), num_features=features.shape[1])
 
     @classmethod
-    def from_images(
-        cls,
-        images: np.ndarray | Sequence[bytes],
-        labels: Labels,
-    ) -> "Rows":
+    def from_images(cls, images: np.ndarray | Sequence[bytes], labels: Labels) -> "Rows":
         """Rows of images; ``labels`` as in ``from_csr``.
 
         Args:

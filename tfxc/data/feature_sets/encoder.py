@@ -45,8 +45,8 @@ class SavedModelEncoder:
         signature: str = "serving_default",
         output: str | None = None,
         image_size: Sequence[int] | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
     ) -> None:
         self.path = Path(path)
         if not (self.path / "saved_model.pb").is_file():

@@ -69,7 +69,7 @@ class WebDataset(EncodedImageReader):
         *,
         label_key: str | None = None,
         labelled: bool = True,
-        catalog: str | None = None,
+        catalog: str | Path | None = None,
         key_column: str = "treeoflife_id",
         label_column: str = "species",
     ) -> None:

@@ -34,7 +34,7 @@ class ArrayRows:
 
     path: str | Path
     name: str
-    shape: tuple
+    shape: tuple[int, ...]
     dtype: np.dtype
     stream: IO[bytes]
 

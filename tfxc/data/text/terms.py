@@ -23,7 +23,7 @@ class TermCounts:
         num_texts: number of texts.
     """
 
-    terms: list
+    terms: list[str]
     documents: np.ndarray
     totals: np.ndarray | None
     num_texts: int

@@ -37,7 +37,7 @@ class TemplateSet:
     """
 
     root: Path
-    names: list
+    names: list[str]
     points: np.ndarray
     scores: np.ndarray
     template_ids: np.ndarray
@@ -66,7 +66,7 @@ class AlignedFaces(PairSource):
     """
 
     def __init__(self, templates: "TemplateSet") -> None:
-        self.path = templates.root / "loose_crop"
+        self.path: Path = templates.root / "loose_crop"
         self.num_examples = len(templates.names)
         self._templates = templates
         there = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()

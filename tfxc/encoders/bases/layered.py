@@ -25,8 +25,8 @@ class Watched(NamedTuple):
 
     vectors: Any
     mask: Any
-    states: list
-    scores: list
+    states: list[Any]
+    scores: list[Any]
 
 
 class LayeredEncoder(TokenEncoder):

@@ -39,8 +39,8 @@ class GlyphClass:
     """
 
     name: str
-    characters: tuple
-    glyphs: tuple
+    characters: tuple[int, ...]
+    glyphs: tuple[tuple[int, int], ...]
 
 
 def font_folder() -> Path:
