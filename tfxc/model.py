@@ -1,6 +1,11 @@
 """The model: encoder -> head, with its objective."""
 
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfxc.core import registry
@@ -8,6 +13,15 @@ from tfxc.core.errors import ConfigError
 from tfxc.data.kinds import KINDS
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.ops.batch_function import BatchFunction
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.kinds import FeatureKind
+    from tfxc.encoders.base import Encoder
+    from tfxc.heads.base import Head
+    from tfxc.objectives.base import Objective
+    from tfxc.ops.distributed.sharded_table import ShardedTable
+    from tfxc.ops.logit_group import LogitGroup
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -32,7 +46,9 @@ class XCModel(keras.Model):
         TensorShape([2, 3])
     """
 
-    def __init__(self, encoder, head, objective, **kwargs):
+    def __init__(
+        self, encoder: "Encoder", head: "Head", objective: "Objective", **kwargs: Any
+    ) -> None:
         # Weights of features stay float32 under mixed precision; each part casts for itself.
         super().__init__(autocast=False, **kwargs)
         self.encoder = encoder
@@ -42,16 +58,24 @@ class XCModel(keras.Model):
         self._find_with_loss = BatchFunction(self._top_k_and_loss)
         self._search_scores = BatchFunction(self._scores_to_search)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Sequence | Mapping[str, Any] | None = None) -> None:
         """Weights are made when the model is first called, see ``build_model``."""
 
-    def call(self, features, training=False):
+    def call(
+        self, features: Mapping[str, tf.Tensor] | tf.Tensor, training: bool = False
+    ) -> tf.Tensor:
         """The head's raw scores of a batch."""
         if not self.objective.built:
             self.objective.build(None)
         return self.head(self.encoder(features, training=training))
 
-    def losses_of(self, batch, training=True, update_state=True, groups_of=None):
+    def losses_of(
+        self,
+        batch: Mapping[str, Any],
+        training: bool = True,
+        update_state: bool = True,
+        groups_of: "Callable[..., list[tuple[LogitGroup, ...]]] | None" = None,
+    ) -> tf.Tensor:
         """Per-example losses of a batch, summed over the head's logit groups, float32 (batch,).
 
         Args:
@@ -68,57 +92,57 @@ class XCModel(keras.Model):
         return self.objective.of_groups(groups, index, training and update_state)
 
     @property
-    def num_labels(self):
+    def num_labels(self) -> int:
         """Number of labels."""
         return self.head.num_labels
 
     @property
-    def sharded_table(self):
+    def sharded_table(self) -> "ShardedTable | None":
         """The head's ``ShardedTable``, or None."""
         return self.head.sharded_table
 
     @property
-    def search_methods(self):
+    def search_methods(self) -> tuple[str, ...]:
         """Names of the head's searches outside the graph, the usual one first."""
         return self.head.search_methods
 
     @property
-    def full_softmax(self):
+    def full_softmax(self) -> bool:
         """Whether the head has a softmax over all labels."""
         return self.head.full_softmax
 
     @property
-    def partial_loss(self):
+    def partial_loss(self) -> bool:
         """Whether the objective's loss is no measure of the fit to all labels."""
         return self.objective.partial_loss
 
     @property
-    def calibration(self):
+    def calibration(self) -> None:
         """None: probabilities are those of the objective."""
         return None
 
     @property
-    def searched_part(self):
+    def searched_part(self) -> str:
         """The head, for messages."""
         return f"head {type(self.head).__name__}"
 
     @property
-    def has_probabilities(self):
+    def has_probabilities(self) -> bool:
         """Whether the scores can be given as probabilities; margins cannot."""
         if self.objective.link == "hinge":
             return False
         return self.head.full_softmax or self.head.log_scores
 
     @property
-    def decides_each_label(self):
+    def decides_each_label(self) -> bool:
         """Whether probabilities are of each label by itself, not of one among all."""
         return self.objective.link == "sigmoid"
 
-    def check_k(self, k):
+    def check_k(self, k: int) -> None:
         """Raises a ``ValueError`` if more labels are asked for than there are."""
         self.head.check_k(k)
 
-    def check_probabilities(self):
+    def check_probabilities(self) -> None:
         """Raises a ``ConfigError`` that names the reason if there are no probabilities."""
         if not self.has_probabilities:
             hinge = self.objective.link == "hinge"
@@ -129,7 +153,13 @@ class XCModel(keras.Model):
                 fix="take its scores",
             )
 
-    def find_top_k(self, features, k, probabilities=False, method=None):
+    def find_top_k(
+        self,
+        features: Mapping[str, Any] | np.ndarray,
+        k: int,
+        probabilities: bool = False,
+        method: str | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The best labels of a batch of arrays, by the head's native search where it has one.
 
         See ``RunModel.find_top_k``.
@@ -139,11 +169,19 @@ class XCModel(keras.Model):
         scores = self._search_scores(features)
         return self.head.search_top_k(scores, k, method or self.search_methods[0])
 
-    def find_with_loss(self, features, labels, k, probabilities=False):
+    def find_with_loss(
+        self,
+        features: Mapping[str, Any] | np.ndarray,
+        labels: np.ndarray,
+        k: int,
+        probabilities: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids, scores and losses of a batch of arrays, see ``RunModel.find_with_loss``."""
         return self._find_with_loss(features, labels, k=k, probabilities=probabilities)
 
-    def top_k(self, features, k, probabilities=False):
+    def top_k(
+        self, features: Mapping[str, Any] | tf.Tensor, k: int, probabilities: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Ids int32 and scores float32 (batch, k) of the best labels, in the graph.
 
         Args:
@@ -176,21 +214,27 @@ class XCModel(keras.Model):
         losses = self.head.top_k_and_loss(vectors, ids[:, :1], 1)[2]
         return tf.exp(scores - scores[:, :1] - losses[:, None])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The three parts, serialised."""
         parts = {"encoder": self.encoder, "head": self.head, "objective": self.objective}
         saved = {key: keras.saving.serialize_keras_object(part) for key, part in parts.items()}
         return {**super().get_config(), **saved}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "XCModel":
         """Makes the three parts again."""
         names = ("encoder", "head", "objective")
         parts = [keras.saving.deserialize_keras_object(config.pop(name)) for name in names]
         return cls(*parts, **config)
 
 
-def build_model(config, *, feature_kind="sparse", repetition=None, **data_dependent):
+def build_model(
+    config: "Config",
+    *,
+    feature_kind: str = "sparse",
+    repetition: int | None = None,
+    **data_dependent: Any,
+) -> "XCModel":
     """Makes and builds the model of a config.
 
     Args:
@@ -212,7 +256,13 @@ def build_model(config, *, feature_kind="sparse", repetition=None, **data_depend
     return model
 
 
-def make_parts(config, *, feature_kind="sparse", repetition=None, **data_dependent):
+def make_parts(
+    config: Any,
+    *,
+    feature_kind: str = "sparse",
+    repetition: int | None = None,
+    **data_dependent: Any,
+) -> "tuple[Encoder, Head, Objective]":
     """Encoder, head and objective of a config, not yet built; arguments of ``build_model``."""
     kind, takes = KINDS[feature_kind], registry.get("encoder", config.encoder.name).takes
     if not kind.holds(KINDS[takes]):
@@ -222,14 +272,16 @@ def make_parts(config, *, feature_kind="sparse", repetition=None, **data_depende
             where="encoder.name",
             fix=f"use encoder {kind.encoder!r}",
         )
-    data_dependent = kind.model_arguments(data_dependent)
+    data_dependent = dict(kind.model_arguments(data_dependent))
     head = registry.create("head", _head_section(config, repetition), **data_dependent)
     data_dependent = {**data_dependent, "num_groups": head.num_groups}
     objective = registry.create("objective", config.objective.section(), **data_dependent)
     return _encoder(config, head, repetition, data_dependent), head, objective
 
 
-def example_features(kind, sizes):
+def example_features(
+    kind: "FeatureKind", sizes: Mapping[str, Any]
+) -> dict[str, tf.Tensor] | tf.Tensor:
     """Features of two examples, to build a model with.
 
     Args:
@@ -239,7 +291,7 @@ def example_features(kind, sizes):
     return tf.nest.map_structure(tf.constant, kind.batch(kind.example(sizes)))
 
 
-def load_model(path, **kwargs):
+def load_model(path: str | Path, **kwargs: Any) -> "XCModel":
     """``keras.models.load_model`` that knows tfxc's classes.
 
     Keras' safe mode is on: code in the file is refused, see docs/trust.md.

@@ -5,12 +5,14 @@ the same labels; they read the student's training file with their own features. 
 config's recipe 'distill' says stays. Given again, the same command goes on with a stopped training.
 """
 
+from collections.abc import Sequence
+
 from tfxc.commands import train
 from tfxc.core import cli
 from tfxc.core.escaping import json_text
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Trains the student."""
     options = _parser().parse_args(argv)
     changes = ["--set", "recipe.name=distill"]  # another recipe's arguments go with it

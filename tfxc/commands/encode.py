@@ -8,12 +8,13 @@ command goes on, unless it reads standard input.
 """
 
 import sys
+from collections.abc import Sequence
 
 from tfxc.core import cli
 from tfxc.core.errors import DataError
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Encodes a file or a pipe."""
     options = _parser().parse_args(argv)
     from tfxc.training.interrupts import StopAtOnce, Stopped

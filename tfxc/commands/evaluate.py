@@ -8,14 +8,28 @@ that went wrong) there.
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 
+if TYPE_CHECKING:
+    import argparse
 
-def main(argv=None):
+    import numpy as np
+
+    from tfxc.data.formats.base import Reader
+    from tfxc.inference.searcher import Examples
+    from tfxc.metrics.classification import Decision
+    from tfxc.metrics.suite import MetricSuite
+    from tfxc.reports.decisions import Decisions
+    from tfxc.runs.loaded import LoadedRun
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Measures one run, or compares two."""
     options = _parser().parse_args(argv)
     result = measure(options.run, options)
@@ -27,7 +41,7 @@ def main(argv=None):
     return 0
 
 
-def measure(path, options, suffix=""):
+def measure(path: str | Path, options: "argparse.Namespace", suffix: str = "") -> dict[str, Any]:
     """Measures the run in ``path``; returns its per-example values."""
     from tfxc.runs.loaded import load_run
 
@@ -54,7 +68,7 @@ def measure(path, options, suffix=""):
     return {"path": path, "values": values, "support": metrics.support()}
 
 
-def build_metrics(loaded, options):
+def build_metrics(loaded: "LoadedRun", options: "argparse.Namespace") -> "MetricSuite":
     """The metric suite a run is measured by."""
     from tfxc.metrics import suite
     from tfxc.training.evaluation import classification_of
@@ -86,7 +100,7 @@ def build_metrics(loaded, options):
     )
 
 
-def decision(loaded, options):
+def decision(loaded: "LoadedRun", options: "argparse.Namespace") -> "Decision":
     """The rule by which a run's labels count as predicted."""
     from tfxc.training.evaluation import decision_of
 
@@ -102,15 +116,15 @@ def _full_loss(loaded, options):
     return options.full_loss or measures_full_loss(loaded.config.evaluation, loaded.model)
 
 
-def decisions_of(loaded, options):
+def decisions_of(loaded: "LoadedRun", options: "argparse.Namespace") -> "Decisions":
     """``Decisions`` of a run, to be updated by ``search``."""
     from tfxc.reports.decisions import Decisions
 
     return Decisions(decision(loaded, options), loaded.vocabulary.names, options.most)
 
 
-def examples(loaded, options):
-    """What ``add_source_options`` chose: a name and an iterator of ``Rows``."""
+def examples(loaded: "LoadedRun", options: "argparse.Namespace") -> "tuple[str, Examples]":
+    """What ``add_source_options`` chose: a name, and the examples to search."""
     if options.data:
         return str(options.data), _rows_of_file(loaded, options.data, options)
     from tfxc.data.manifest import Manifest
@@ -140,7 +154,9 @@ def _rows_of_file(loaded, path, options):
     return RowStream(loaded.rows(reader_of_file(loaded, path, options)))
 
 
-def reader_of_file(loaded, path, options):
+def reader_of_file(
+    loaded: "LoadedRun", path: str | Path, options: "argparse.Namespace"
+) -> "Reader":
     """The reader of a file, as the options and the run's own data say."""
     from tfxc.data.formats import open_reader
 
@@ -153,7 +169,9 @@ def reader_of_file(loaded, path, options):
     return open_reader(path, name=name, longest_line=longest, **arguments)
 
 
-def texts_of_examples(loaded, options, split, wanted):
+def texts_of_examples(
+    loaded: "LoadedRun", options: "argparse.Namespace", split: str, wanted: set[int]
+) -> dict[int, str]:
     """{example: text} of examples of what ``examples`` chose, where they are texts."""
     from tfxc.data.held_out import open_split
     from tfxc.reports.texts import texts_of
@@ -170,7 +188,13 @@ def _ending(path):
     return Path(plain.stem).suffix if plain.suffix in (".gz", ".xz") else plain.suffix
 
 
-def search(loaded, rows, metrics, options, decisions=None):
+def search(
+    loaded: "LoadedRun",
+    rows: "Examples",
+    metrics: "MetricSuite",
+    options: "argparse.Namespace",
+    decisions: "Decisions | None" = None,
+) -> "tuple[dict[str, np.ndarray], int]":
     """Finds the labels of examples; updates ``metrics`` and ``decisions``.
 
     Args:
@@ -281,7 +305,7 @@ def _parser():
     return options
 
 
-def add_table_options(options):
+def add_table_options(options: "argparse.ArgumentParser") -> None:
     """Options of the tables of labels and wrong examples."""
     options.add_argument(
         "--labels",
@@ -297,7 +321,7 @@ def add_table_options(options):
     )
 
 
-def add_source_options(options):
+def add_source_options(options: "argparse.ArgumentParser") -> None:
     """Options that say which examples are measured, and by what."""
     source = options.add_mutually_exclusive_group()
     source.add_argument("--split", help="split of the run's data (default: test, else dev)")

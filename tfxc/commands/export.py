@@ -10,16 +10,22 @@ Before the command reports success, it loads what it wrote and compares it with 
 """
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError
 from tfxc.exports import FORMATS, LEAST_AGREEMENT
 
+if TYPE_CHECKING:
+    from tfxc.exports.savedmodel import Exported
+
+
 _DEFAULT_K = 5
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Exports one run."""
     options = _parser().parse_args(argv)
     _check(options)
@@ -34,8 +40,8 @@ def main(argv=None):
     if options.format == "savedmodel":
         from tfxc.exports.savedmodel import export_savedmodel
 
-        done = export_savedmodel(loaded, folder, k, options.probabilities)
-        print(report(done, loaded.manifest))
+        written = export_savedmodel(loaded, folder, k, options.probabilities)
+        print(report(written, loaded.manifest))
         return 0
     if isinstance(loaded.model, RankerModel):
         raise ConfigError(
@@ -75,7 +81,7 @@ def _check(options):
         )
 
 
-def report(done, manifest):
+def report(done: "Exported", manifest: Mapping[str, Any]) -> str:
     """What was written and how to call it, as text.
 
     Args:

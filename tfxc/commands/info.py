@@ -7,6 +7,7 @@ read from is compared with its checksum first.
 """
 
 import math
+from collections.abc import Sequence
 
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError
@@ -14,7 +15,7 @@ from tfxc.core.errors import ConfigError
 _FLOAT = 4
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Prints the sizes of one run or config."""
     options = _parser().parse_args(argv)
     if options.verify:

@@ -12,18 +12,24 @@ example is joined; their labels have to be the same.
 import contextlib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text, one_line
+
+if TYPE_CHECKING:
+    from tfxc.inference.predictors import Predictions
+
 
 _PROMPT = "> "
 _ENSEMBLE = "softmax_average"
 _LISTED = 20
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Predicts labels for a file, a pipe or typed lines."""
     options = _parser().parse_args(argv)
     typed = options.file == "-" and sys.stdin.isatty()
@@ -162,7 +168,7 @@ def _converse(predictor, min_score):
             return 0
 
 
-def ranking(predictions, min_score=None):
+def ranking(predictions: "Predictions", min_score: float | None = None) -> str:
     """Scores and labels of one example, a line each."""
     (pairs,) = _pairs(predictions, min_score)
     lines = (f"{score:10.4f}  {one_line(label)}" for label, score in pairs)

@@ -1,9 +1,16 @@
 """Turns raw files into sharded records: ``tfxc prepare --config configs/...``."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from tfxc.core import cli
 
+if TYPE_CHECKING:
+    from tfxc.data.manifest import Manifest
 
-def main(argv=None):
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Prepares the data of a config, checks prepared data, or prints what it holds."""
     options = _parser().parse_args(argv)
     from tfxc.data.manifest import Manifest, prepared_folder
@@ -24,7 +31,7 @@ def main(argv=None):
     return 0
 
 
-def describe(manifest, folder):
+def describe(manifest: "Manifest", folder: str | Path) -> str:
     """What a prepared folder holds, as text."""
     described = manifest.kind.describe(manifest.model_dump())
     lines = [f"{folder}: {manifest.num_labels:,} labels, {described}, layout {manifest.layout}"]

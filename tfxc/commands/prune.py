@@ -7,6 +7,7 @@ back what was lost. The same as ``tfxc train`` with recipe ``prune``; given agai
 the same command goes on with a stopped training.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfxc.commands import train
@@ -18,7 +19,7 @@ from tfxc.core.reading import read_json
 _SIZES = ("num_heads", "feed_forward_dim", "iters", "examples")
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Prunes one run and prints both sizes."""
     options = _parser().parse_args(argv)
     path = Path(options.run) / "config.json"
@@ -68,7 +69,7 @@ def _vocabulary_change(path, min_count):
     return [f"data.text_features.min_count={min_count}"]
 
 
-def size_table(before, after, trust=False):
+def size_table(before: str | Path, after: str | Path, trust: bool = False) -> str:
     """Sizes of two runs side by side, as text.
 
     Args:

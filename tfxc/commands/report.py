@@ -6,7 +6,9 @@ labels, wrong examples) and the whole tables as CSV. Predicted are the labels wh
 """
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfxc.commands.evaluate import (
     add_source_options,
@@ -20,10 +22,16 @@ from tfxc.commands.evaluate import (
 from tfxc.core import cli
 from tfxc.core.escaping import markdown_text, one_line
 
+if TYPE_CHECKING:
+    from tfxc.metrics.suite import MetricSuite
+    from tfxc.reports.decisions import Decisions
+    from tfxc.runs.loaded import LoadedRun
+
+
 _MOST = 20
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Writes the report of one run."""
     options = _parser().parse_args(argv)
     from tfxc.core.files import atomic_files
@@ -48,7 +56,15 @@ def main(argv=None):
     return 0
 
 
-def write(folder, loaded, name, metrics, decisions, texts, pictures):
+def write(
+    folder: Path,
+    loaded: "LoadedRun",
+    name: str,
+    metrics: "MetricSuite",
+    decisions: "Decisions",
+    texts: Mapping[int, str],
+    pictures: bool,
+) -> None:
     """Writes report.md, labels.csv, confusions.csv, wrong.csv and the pictures.
 
     Args:
@@ -69,7 +85,8 @@ def write(folder, loaded, name, metrics, decisions, texts, pictures):
     if pictures:
         log = loaded.folder / "metrics.jsonl"
         drawn["curves"] = learning_curves(log, folder / "curves.png")
-        drawn["labels"] = labels_by_frequency(found, loaded.label_counts, folder / "labels.png")
+        assert loaded.label_counts is not None, "main has asked for them"
+        labels_by_frequency(found, loaded.label_counts, folder / "labels.png")
         drawn["confusions"] = confusion_matrix(found, names, folder / "confusions.png")
     with atomic_file(folder / "report.md") as stream:
         lines = _lines(loaded, name, metrics, decisions, rows, drawn)

@@ -3,13 +3,18 @@
 Given again, the same command goes on with a stopped training and does nothing for a finished one.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfxc.core import cli
 from tfxc.core.escaping import json_text
 
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
 
-def main(argv=None):
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Trains, or prints what training would do."""
     options = _parser().parse_args(argv)
     if options.list:
@@ -54,7 +59,7 @@ def _train(config, options):
     return 0
 
 
-def check_config(config):
+def check_config(config: "Config") -> None:
     """Holds every method section against its constructor before any work is done."""
     from tfxc.core import registry
 

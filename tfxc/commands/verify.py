@@ -12,6 +12,7 @@ Prints a table, writes verification-NAME.json and .npz (per-pair values) into th
 docs/verification.md says how each metric is computed.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfxc.core import cli
@@ -20,7 +21,7 @@ from tfxc.core.errors import ConfigError
 _TARGETS = ("ijbb", "ijbc")
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Measures one run or one file of embeddings."""
     options = _parser().parse_args(argv)
     _check(options)

@@ -8,10 +8,14 @@ import functools
 import inspect
 import math
 import numbers
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 from tfxc.core.errors import ConfigError, inside
 from tfxc.core.registry import check_kinds, nearest
+
+_Target = TypeVar("_Target", bound=Callable[..., Any])
 
 
 class Check:
@@ -25,15 +29,15 @@ class Check:
     expected = ""
     fix = "change it"
 
-    def accepts(self, value):
+    def accepts(self, value: Any) -> bool:
         """Whether the value is as expected."""
         raise TypeError(f"{type(self).__name__} must define accepts(value)")
 
-    def hint(self, value):
+    def hint(self, value: Any) -> str:
         """What might have been meant, for the end of the message, or an empty text."""
         return ""
 
-    def check(self, name, value, *, default=inspect.Parameter.empty):
+    def check(self, name: str | Path, value: Any, *, default: Any = inspect.Parameter.empty) -> Any:
         """Refuses a value that is not as expected.
 
         Args:
@@ -89,18 +93,18 @@ did you mean 'random'?. To fix it: choose one of these.
 
     fix = "choose one of these"
 
-    def __init__(self, *values):
+    def __init__(self, *values: object) -> None:
         self.values = values
         self.expected = f"one of {', '.join(map(str, values))}"
 
-    def accepts(self, value):
+    def accepts(self, value: Any) -> bool:
         """Whether it is one of them; 1 is not true."""
         return any(
             isinstance(value, bool) == isinstance(known, bool) and value == known
             for known in self.values
         )
 
-    def hint(self, value):
+    def hint(self, value: Any) -> str:
         """The nearest one."""
         return nearest(value, self.values) if isinstance(value, str) else ""
 
@@ -118,14 +122,23 @@ class Number(Check):
         ('a number in [0, 1)', 'a positive number', 'a number of at least 0')
     """
 
-    kind, noun, fix = numbers.Real, "number", "give such a number"
+    kind: type[Any] = numbers.Real
+    noun, fix = "number", "give such a number"
 
-    def __init__(self, least=None, most=None, *, above=None, below=None, what=None):
+    def __init__(
+        self,
+        least: float | None = None,
+        most: float | None = None,
+        *,
+        above: float | None = None,
+        below: float | None = None,
+        what: str | None = None,
+    ) -> None:
         assert None in (least, above) and None in (most, below), "one lower and one upper end"
         self._ends = least, most, above, below
         self.expected = self._text(*self._ends) + (f" ({what})" if what else "")
 
-    def accepts(self, value):
+    def accepts(self, value: Any) -> bool:
         """Whether it is a number of this kind within the interval."""
         if isinstance(value, bool) or not isinstance(value, self.kind) or math.isnan(value):
             return False
@@ -173,11 +186,11 @@ class ListOf(Check):
 
     fix = "give such a list"
 
-    def __init__(self, item):
+    def __init__(self, item: Check) -> None:
         self._item = item
         self.expected = f"a list of at least one item, each {item.expected},"
 
-    def accepts(self, value):
+    def accepts(self, value: Any) -> bool:
         """Whether it is such a list."""
         if not isinstance(value, Collection) or isinstance(value, str | Mapping) or not len(value):
             return False
@@ -191,7 +204,9 @@ SHARE = Number(0, 1)
 SHARE_BELOW_ONE = Number(0, below=1)
 
 
-def check_values(table, given, defaults=None):
+def check_values(
+    table: Mapping[str, Check], given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> None:
     """Refuses the first value that is not as expected.
 
     Args:
@@ -211,7 +226,7 @@ def check_values(table, given, defaults=None):
             check.check(name, given[name], default=default)
 
 
-def checked(**table):
+def checked(**table: Check) -> Callable[[_Target], _Target]:
     """Decorator of a constructor, another function or a dataclass: checks the given arguments.
 
     Args:
@@ -256,7 +271,13 @@ To fix it: give such a number, or leave it out for the default 10.
     return decorate
 
 
-def from_section(factory, arguments, where, more=(), **known):
+def from_section(
+    factory: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    where: str,
+    more: Iterable[str] = (),
+    **known: Any,
+) -> Any:
     """Calls a class or function with the arguments of a config section.
 
     Args:

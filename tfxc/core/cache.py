@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 
-def cache_of(given=None):
+def cache_of(given: str | Path | None = None) -> Path:
     """The folder of cached things, which need not exist yet.
 
     Args:

@@ -6,7 +6,9 @@
 
 import hashlib
 import json
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.files import write_json
@@ -23,7 +25,11 @@ class Unrecorded(DataError):
     """A folder without ``checksums.json``."""
 
 
-def record(folder, names=None, known=None):
+def record(
+    folder: str | Path,
+    names: Iterable[str | Path] | None = None,
+    known: Mapping[str, tuple[int, str]] | None = None,
+) -> None:
     """Writes ``checksums.json``.
 
     Args:
@@ -36,8 +42,8 @@ def record(folder, names=None, known=None):
     """
     folder, known = Path(folder), dict(known or {})
     if names is None:
-        found = (path for path in folder.rglob("*") if path.is_file())
-        names = [path.relative_to(folder).as_posix() for path in found]
+        files = (path for path in folder.rglob("*") if path.is_file())
+        names = [path.relative_to(folder).as_posix() for path in files]
     entries = {}
     for name in sorted({*map(str, names), *known} - {FILE}):
         path = folder / name
@@ -47,7 +53,7 @@ def record(folder, names=None, known=None):
     write_json(folder / FILE, content, indent=1)
 
 
-def add(folder, name):
+def add(folder: str | Path, name: str) -> None:
     """Adds a file to ``checksums.json``, which is made where there is none.
 
     Raises:
@@ -63,7 +69,7 @@ def add(folder, name):
     record(folder, [name], known)
 
 
-def entries_of(folder, fix):
+def entries_of(folder: str | Path, fix: str) -> dict[str, dict[str, Any]]:
     """What ``record`` wrote down, ``{name: {"bytes", "sha256"}}``.
 
     Args:
@@ -93,7 +99,9 @@ def entries_of(folder, fix):
     return content["files"]
 
 
-def check(folder, fix, *, whole=False, elsewhere=()):
+def check(
+    folder: str | Path, fix: str, *, whole: bool = False, elsewhere: Collection[str] = ()
+) -> None:
     """Compares the files of a folder with what was recorded.
 
     All sizes are compared, and the SHA-256 of the smallest files up to 256 MB in all.
@@ -122,7 +130,7 @@ def check(folder, fix, *, whole=False, elsewhere=()):
             progress.advance(1)
 
 
-def check_file(folder, name, fix):
+def check_file(folder: str | Path, name: str, fix: str) -> None:
     """Compares one file with what was recorded; nothing is done where it was not recorded.
 
     Raises:
@@ -137,12 +145,12 @@ def check_file(folder, name, fix):
         _check_content(Path(folder) / name, entry, fix)
 
 
-def identity(folder, fix):
+def identity(folder: str | Path, fix: str) -> str:
     """SHA-256 of everything that was recorded of a folder: another one for other files."""
     return _digest(entries_of(folder, fix))
 
 
-def of_files(folder, paths):
+def of_files(folder: str | Path, paths: Iterable[Path]) -> str:
     """SHA-256 of several files and their names relative to ``folder``, whatever their order."""
     lines = sorted(f"{path.relative_to(folder).as_posix()} {checksum(path)}\n" for path in paths)
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

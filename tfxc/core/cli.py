@@ -9,14 +9,19 @@ import re
 import signal
 import sys
 import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.config import load_config
 from tfxc.core.errors import MachineError, UserError
 from tfxc.core.escaping import safe_output
 from tfxc.core.files import check_local, system_error
 
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
 
-def parser(command, description, **kwargs):
+
+def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentParser:
     """An argument parser for ``tfxc COMMAND``."""
     return _Parser(
         prog=f"tfxc {command}",
@@ -39,14 +44,14 @@ class _Parser(argparse.ArgumentParser):
         return found
 
 
-def tool_parser(name, description):
+def tool_parser(name: str, description: str) -> argparse.ArgumentParser:
     """An argument parser for ``python tools/<name>.py``."""
     options = parser(name, description)
     options.prog = f"python tools/{name}.py"
     return options
 
 
-def add_config_options(options, required=True):
+def add_config_options(options: argparse.ArgumentParser, required: bool = True) -> None:
     """``--config`` and ``--set``."""
     options.add_argument(
         "--config", required=required, metavar="FILE", help="JSON config, see configs/"
@@ -66,7 +71,7 @@ def add_config_options(options, required=True):
     )
 
 
-def add_trust_option(options):
+def add_trust_option(options: argparse.ArgumentParser) -> None:
     """``--trust`` of commands that open runs."""
     options.add_argument(
         "--trust",
@@ -75,7 +80,7 @@ def add_trust_option(options):
     )
 
 
-def add_reader_options(options, help_reader, example):
+def add_reader_options(options: argparse.ArgumentParser, help_reader: str, example: str) -> None:
     """``--reader`` and ``--reader-option`` of commands that read a file of examples."""
     options.add_argument("--reader", help=help_reader)
     options.add_argument(
@@ -88,7 +93,7 @@ def add_reader_options(options, help_reader, example):
     )
 
 
-def add_beam_options(options):
+def add_beam_options(options: argparse.ArgumentParser) -> None:
     """``--beam`` and ``--post-processor`` of commands that search with a linear ranker."""
     options.add_argument(
         "--beam",
@@ -114,26 +119,26 @@ def _key_and_value(text):
         return key, value
 
 
-def config_of(options):
+def config_of(options: argparse.Namespace) -> "Config":
     """The config that ``--config`` and ``--set`` describe."""
     return load_config(options.config, options.set)
 
 
-def positive(text):
+def positive(text: str) -> int:
     """``type`` of an option that is a whole number from 1 on."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"a whole number from 1 on expected, found {text!r}")
     return int(text)
 
 
-def seed(text):
+def seed(text: str) -> int:
     """``type`` of an option that is a whole number from 0 on."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"a whole number from 0 on expected, found {text!r}")
     return int(text)
 
 
-def number(text):
+def number(text: str) -> float:
     """``type`` of an option that is a finite number."""
     try:
         found = float(text)
@@ -144,7 +149,7 @@ def number(text):
     return found
 
 
-def ending(suffix):
+def ending(suffix: str) -> Callable[[str], str]:
     """``type`` of an option that names a file to write whose name has to end so."""
 
     def checked(text):
@@ -160,12 +165,14 @@ def ending(suffix):
 class Terminated(BaseException):
     """SIGTERM or SIGHUP, raised where the command stands, so that it cleans up as on Ctrl-C."""
 
-    def __init__(self, signal_number):
+    def __init__(self, signal_number: int) -> None:
         super().__init__()
         self.signal_number = signal_number
 
 
-def run(main, argv=None):
+def run(
+    main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None
+) -> None:
     """Calls ``main(argv)`` and ends the process with the right exit code.
 
     0: done. 1: the machine is at fault (one line on standard error), or a bug (with traceback).

@@ -8,7 +8,9 @@ import contextlib
 import json
 import math
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pydantic
 
@@ -34,7 +36,7 @@ __all__ = [
 _METHOD_SECTIONS = {"encoder", "head", "objective", "recipe", "optimizer", "schedule"}
 
 
-def load_config(path, overrides=()):
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Reads a config file.
 
     Args:
@@ -54,7 +56,7 @@ def load_config(path, overrides=()):
     return parse_config(tree, where=str(path))
 
 
-def parse_config(tree, where="config"):
+def parse_config(tree: Mapping[str, Any], where: str = "config") -> Config:
     """Validates a nested dict as a ``Config``; errors name the key and the nearest known one."""
     _refuse_unwritable(tree, "", where)
     _check_paths(tree, where)
@@ -121,7 +123,7 @@ def _neighbours(path):
     return f"configs there: {', '.join(found)}" if found else "check the path"
 
 
-def merge(base, change):
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with ``change`` laid over it, dict by dict.
 
     A method section whose ``name`` changes is replaced as a whole: the arguments of another
@@ -130,12 +132,11 @@ def merge(base, change):
     result = dict(base)
     for key, value in change.items():
         old = result.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        renamed = both and value.get("name", old.get("name")) != old.get("name")
-        if both and not (renamed and key in _METHOD_SECTIONS):
-            result[key] = merge(old, value)
-        else:
-            result[key] = value
+        result[key] = value
+        if isinstance(old, dict) and isinstance(value, dict):
+            renamed = value.get("name", old.get("name")) != old.get("name")
+            if not (renamed and key in _METHOD_SECTIONS):
+                result[key] = merge(old, value)
     return result
 
 

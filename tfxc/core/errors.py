@@ -7,6 +7,8 @@ are ``assert``s and ordinary exceptions, which keep their traceback.
 
 import contextlib
 import re
+from collections.abc import Container, Iterator
+from pathlib import Path
 
 from tfxc.core.escaping import one_line
 
@@ -28,7 +30,9 @@ class UserError(ValueError):
 
     exit_code = 2
 
-    def __init__(self, problem, *, fix=None, where=None):
+    def __init__(
+        self, problem: str, *, fix: str | None = None, where: str | Path | None = None
+    ) -> None:
         self.problem, self.fix, self.where = problem, fix, where
         text = f"{where}: {problem}" if where else problem
         if fix:
@@ -59,7 +63,7 @@ class MachineError(UserError):
 
 
 @contextlib.contextmanager
-def inside(section, keys=None):
+def inside(section: str, keys: Container[str] | None = None) -> Iterator[None]:
     """Context manager: a ``ConfigError`` raised inside it gets its full config key.
 
     Args:

@@ -12,6 +12,8 @@ import json
 import math
 import re
 import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
 
 # Control characters (C0, DEL, C1), line and paragraph separators, the controls that reorder text,
 # and halves of surrogate pairs, which no encoding can write.
@@ -25,7 +27,7 @@ _NUMBERS = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?(; [-+]?[0-9.]+(e[-+]?[0-9]+)
 _FORMULA = re.compile("^(?=[\t\n])|(^|[;\t\n]\\s*)(?=[-=+@\uff1d\uff0b\uff0d\uff20])")
 
 
-def one_line(text):
+def one_line(text: object) -> str:
     """``text`` without control characters: each is written as its escape.
 
     Example:
@@ -35,12 +37,12 @@ def one_line(text):
     return _CONTROLS.sub(_escape, str(text))
 
 
-def several_lines(text):
+def several_lines(text: object) -> str:
     """As ``one_line``, with line breaks and tabs kept."""
     return _CONTROLS_BUT_LAYOUT.sub(_escape, str(text))
 
 
-def json_text(value, **options):
+def json_text(value: Any, **options: Any) -> str:
     """``value`` as JSON that can be printed: exact, other scripts readable, controls escaped.
 
     NaN and infinity, which JSON has not, become null.
@@ -68,7 +70,7 @@ def _finite(value):
     return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def markdown_text(text):
+def markdown_text(text: object) -> str:
     """``text`` for a line or a table cell of Markdown, shown as it is.
 
     Example:
@@ -78,12 +80,12 @@ def markdown_text(text):
     return html.escape(_MARKUP.sub(r"\\\g<0>", one_line(text)), quote=False)
 
 
-def html_text(text):
+def html_text(text: object) -> str:
     """``text`` for a page or an attribute of HTML."""
     return html.escape(one_line(text))
 
 
-def csv_cell(value):
+def csv_cell(value: Any) -> Any:
     """A cell of a table that spreadsheets open; numbers, and texts that are numbers, stay.
 
     What a spreadsheet could take for a formula gets an apostrophe in front, also behind what it
@@ -99,7 +101,7 @@ def csv_cell(value):
     return value if _NUMBERS.fullmatch(value) else _FORMULA.sub(r"\g<0>'", several_lines(value))
 
 
-def picture_text(text):
+def picture_text(text: object) -> str:
     """``text`` in a picture of matplotlib, which takes what stands between ``$`` for a formula."""
     return one_line(text).replace("$", "\\$")
 
@@ -114,15 +116,15 @@ class SafeStream:
         unescaped: the stream behind it, for control sequences of our own.
     """
 
-    def __init__(self, stream):
+    def __init__(self, stream: TextIO) -> None:
         self.unescaped = stream
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         """Writes the escaped text; returns the number of characters given."""
         self.unescaped.write(several_lines(text))
         return len(text)
 
-    def writelines(self, lines):
+    def writelines(self, lines: Iterable[str]) -> None:
         """Writes several texts."""
         for line in lines:
             self.write(line)
@@ -132,7 +134,7 @@ class SafeStream:
 
 
 @contextlib.contextmanager
-def safe_output():
+def safe_output() -> Iterator[None]:
     """Makes standard output and standard error ``SafeStream``s for as long as it is open.
 
     So no command has to think of control characters in what it prints. What the encoding of the

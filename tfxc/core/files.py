@@ -9,12 +9,17 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError, MachineError, UserError
 from tfxc.core.escaping import json_text
 from tfxc.core.locks import owned, sweep
 from tfxc.core.reading import NO_FILE
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Pattern of temporary neighbours of a name; what ``tempfile`` makes of ``scratch_prefix``.
 SCRATCH = ".{}.new-????????"
@@ -34,7 +39,7 @@ _REASONS = {
 }
 
 
-def write_json(path, value, **options):
+def write_json(path: str | Path, value: Any, **options: Any) -> None:
     """Writes a value as a JSON file, whole or not at all; NaN and infinity become null.
 
     Args:
@@ -50,7 +55,7 @@ def write_json(path, value, **options):
         stream.write(text + "\n")
 
 
-def check_local(path, where=None):
+def check_local(path: str | Path, where: str | None = None) -> None:
     """Refuses the address of a remote storage, which would be mistaken for the name of a folder.
 
     Args:
@@ -72,7 +77,7 @@ def check_local(path, where=None):
 
 
 @contextlib.contextmanager
-def atomic_file(path, mode="w"):
+def atomic_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a temporary neighbour of ``path`` and renames it there on success.
 
     On any error, a full disk and Ctrl-C included, the neighbour is removed and ``path`` is as it
@@ -103,7 +108,7 @@ def atomic_file(path, mode="w"):
         raise
 
 
-def write_array(path, array):
+def write_array(path: str | Path, array: "np.ndarray") -> None:
     """Writes an array as an ``.npy`` file.
 
     ``numpy.save`` into a file does not say why it fails on a full disk; writing bytes does.
@@ -123,7 +128,7 @@ def write_array(path, array):
         target.write(stream.getbuffer())
 
 
-def copy_folder(source, target):
+def copy_folder(source: str | Path, target: str | Path) -> None:
     """Copies a folder with all that is in it; ``target`` must not exist.
 
     ``shutil.copytree`` does not say why it fails on a full disk.
@@ -141,7 +146,7 @@ def copy_folder(source, target):
 
 
 @contextlib.contextmanager
-def atomic_files(folder):
+def atomic_files(folder: str | Path) -> Iterator[Path]:
     """Yields a temporary folder whose files move into ``folder`` on success, all or none of them.
 
     What else is in ``folder`` stays.
@@ -169,7 +174,7 @@ def atomic_files(folder):
 
 
 @contextlib.contextmanager
-def under_its_name(scratch, path):
+def under_its_name(scratch: str | Path, path: str | Path) -> Iterator[None]:
     """Names in messages what a user knows, not the temporary folder in its place."""
     try:
         yield
@@ -178,13 +183,13 @@ def under_its_name(scratch, path):
         raise MachineError(error.problem, where=where, fix=error.fix) from error
 
 
-def scratch_prefix(path):
+def scratch_prefix(path: Path) -> str:
     """How the names of temporary neighbours of a path begin, see ``SCRATCH``."""
     return f".{path.name}.new-"
 
 
 @contextlib.contextmanager
-def made_parent(path):
+def made_parent(path: Path) -> Iterator[None]:
     """Makes the folder of ``path``; what goes wrong then or inside is a ``UserError``."""
     check_local(path)
     with write_errors(path):
@@ -195,7 +200,7 @@ def made_parent(path):
         yield
 
 
-def make_folder(path):
+def make_folder(path: Path) -> None:
     """Makes a folder and those above it, where they are not there yet.
 
     Raises:
@@ -208,7 +213,7 @@ def make_folder(path):
         raise in_the_way(path, expected="folder", found="file")
 
 
-def in_the_way(path, *, expected, found):
+def in_the_way(path: str | Path, *, expected: str, found: str) -> UserError:
     """The ``UserError`` of a folder where a file is to be written, or the other way round."""
     return UserError(
         f"a {expected} expected, found a {found}",
@@ -218,7 +223,7 @@ def in_the_way(path, *, expected, found):
 
 
 @contextlib.contextmanager
-def write_errors(path):
+def write_errors(path: str | Path) -> Iterator[None]:
     """Turns a full disk or a refused write into a ``MachineError`` that names the folder."""
     try:
         yield
@@ -231,7 +236,7 @@ def write_errors(path):
 
 
 @contextlib.contextmanager
-def captured_standard_error():
+def captured_standard_error() -> Iterator[IO[bytes]]:
     """A file that takes what C++ libraries write to standard error inside."""
     sys.stderr.flush()
     before = os.dup(2)
@@ -253,13 +258,14 @@ def _concerns(name, path):
     return below or name.is_relative_to(path) or path.is_relative_to(name)
 
 
-def system_error(error):
+def system_error(error: OSError) -> UserError:
     """The clear line of an ``OSError`` that nothing nearer to its cause has turned into one.
 
     Returns:
         UserError: its path leads to no file; else MachineError.
     """
     where = error.filename or error.filename2
+    assert error.errno is not None, "what the system refused"
     if error.errno in NO_FILE:
         return UserError(os.strerror(error.errno).lower(), where=where, fix="check the path")
     reason = os.strerror(error.errno).lower()

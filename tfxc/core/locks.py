@@ -16,6 +16,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _held: set = set()  # lock files of this process
@@ -24,7 +25,7 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 @contextlib.contextmanager
-def locked(path, busy):
+def locked(path: str | Path, busy: Callable[[str], object]) -> Iterator[None]:
     """Holds a lock file; it is removed at the end.
 
     On a file system without locks nothing is held, and a line on standard error says so.
@@ -54,12 +55,12 @@ def locked(path, busy):
             os.close(handle)
 
 
-def is_held(path):
+def is_held(path: str | Path) -> bool:
     """Whether this process holds a lock file."""
     return os.path.realpath(path) in _held
 
 
-def holder(path):
+def holder(path: str | Path) -> str | None:
     """The other process that holds a lock file in words, or None if there is none."""
     if is_held(path):
         return None
@@ -73,7 +74,7 @@ def holder(path):
         os.close(handle)
 
 
-def try_lock(handle):
+def try_lock(handle: int) -> bool:
     """Locks an open file or folder if nobody else has; whether it is locked now.
 
     Raises:
@@ -87,7 +88,7 @@ def try_lock(handle):
 
 
 @contextlib.contextmanager
-def scratch_folder(name):
+def scratch_folder(name: str) -> Iterator[Path]:
     """Yields a folder below the system's temporary one, which is removed at the end.
 
     Those of processes that were killed are removed on the way.
@@ -111,7 +112,7 @@ def scratch_folder(name):
 
 
 @contextlib.contextmanager
-def owned(path):
+def owned(path: str | Path) -> Iterator[None]:
     """Holds a scratch file or folder, so that ``sweep`` leaves it alone."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -122,7 +123,7 @@ def owned(path):
         os.close(handle)
 
 
-def sweep(folder, pattern):
+def sweep(folder: str | Path, pattern: str) -> None:
     """Removes scratch files and folders whose owner has ended.
 
     Args:
@@ -192,7 +193,7 @@ def _lock_soon(handle):
     return any(try_lock(handle) or time.sleep(0.02) for _ in range(3))
 
 
-def is_same(handle, path):
+def is_same(handle: int, path: str | Path) -> bool:
     """Whether an open file is still the one of that name."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))

@@ -9,7 +9,7 @@ _UNKNOWN = 4 << 30
 _GROUP = Path("/sys/fs/cgroup")
 
 
-def available_bytes():
+def available_bytes() -> int:
     """Memory left to this process: of the machine, or of its container where that is less.
 
     4 GiB where neither says.
@@ -17,7 +17,7 @@ def available_bytes():
     return min(_of_machine(), _of_container())
 
 
-def require_memory(size, where):
+def require_memory(size: int, where: str | Path) -> None:
     """Refuses what takes more memory than there is, before any of it is read.
 
     Args:

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from tfxc.core.errors import UserError
@@ -31,7 +32,9 @@ _REMOVED = ".removed-"
 
 
 @contextlib.contextmanager
-def atomic_folder(path, holds, names=None):
+def atomic_folder(
+    path: str | Path, holds: str, names: Collection[str] | None = None
+) -> Iterator[Path]:
     """Yields a temporary neighbour folder that becomes ``path`` on success.
 
     An existing ``path`` is replaced only once the new one is complete, and only if it is empty or
@@ -92,7 +95,7 @@ def _swap_in(scratch, path):
             shutil.rmtree(old, ignore_errors=True)
 
 
-def mark(folder, holds, names):
+def mark(folder: str | Path, holds: str, names: Iterable[str]) -> None:
     """Writes the marker of a folder.
 
     Args:
@@ -109,7 +112,7 @@ def _marker_text(holds, names):
     return json.dumps(marker, indent=2) + "\n"
 
 
-def check_kind(folder, holds):
+def check_kind(folder: str | Path, holds: str) -> list[str]:
     """Refuses a folder that tfxc has not written, or that is something else.
 
     A folder that is empty, or not there, is fine; locks of folders in it do not count.
@@ -144,13 +147,13 @@ def _known(marker):
     return [*names, *(SCRATCH.format(name) for name in names), _REMOVED + "*"]
 
 
-def is_kind(folder, holds):
+def is_kind(folder: str | Path, holds: str) -> bool:
     """Whether a folder has the marker of what it is to hold."""
     marker = _marker(folder)
     return marker is not None and marker["holds"] == holds
 
 
-def check_own(folder, holds):
+def check_own(folder: str | Path, holds: str) -> None:
     """Refuses to remove a folder that tfxc has not written, or that something was put into.
 
     Args:
@@ -182,7 +185,7 @@ def _foreign(folder):
     return found
 
 
-def lock_of(folder):
+def lock_of(folder: str | Path) -> Path:
     """The lock file of a folder, next to it: there only while a process writes to the folder."""
     path = Path(os.path.realpath(folder))
     if not path.name:
@@ -214,7 +217,7 @@ def _locked_folder(folder):
         yield
 
 
-def empty_own(folder, holds, keep=()):
+def empty_own(folder: str | Path, holds: str, keep: Iterable[str] = ()) -> None:
     """Removes what tfxc has written into a folder; the folder stays, and locks of folders in it.
 
     Everything is first moved aside together, so that a process killed here leaves no half of it.

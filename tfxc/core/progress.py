@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Any, TextIO
 
 from tfxc.core.escaping import one_line
 
@@ -24,7 +25,15 @@ class Progress:
         ...         progress.advance(1)
     """
 
-    def __init__(self, title, total=None, unit="steps", start=0, stream=None, log_seconds=20.0):
+    def __init__(
+        self,
+        title: str | None,
+        total: int | None = None,
+        unit: str = "steps",
+        start: int = 0,
+        stream: TextIO | None = None,
+        log_seconds: float = 20.0,
+    ) -> None:
         self.title, self.total, self.unit = one_line(title or ""), total, unit
         self.done = self._start = start
         # Its own control sequences are not to be escaped; what it shows of others is.
@@ -34,13 +43,13 @@ class Progress:
         self._began = self._drawn = time.monotonic()
         self._note = ""
 
-    def __enter__(self):
+    def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, error_type, *_):
+    def __exit__(self, error_type: type[BaseException] | None, *_: Any) -> None:
         self.close(failed=error_type is not None)
 
-    def advance(self, units, note=""):
+    def advance(self, units: int, note: str = "") -> None:
         """Counts ``units`` more as done; ``note`` is shown after the counts."""
         self.done += units
         self._note = one_line(note) or self._note
@@ -49,7 +58,7 @@ class Progress:
             self._drawn = now
             self._write(self.line(now))
 
-    def line(self, now=None):
+    def line(self, now: float | None = None) -> str:
         """The progress line as text."""
         seconds = max((now or time.monotonic()) - self._began, 1e-9)
         rate = (self.done - self._start) / seconds
@@ -62,13 +71,13 @@ class Progress:
             ]
         return ", ".join([*parts, f"{rate:,.0f} {self.unit}/s", *filter(None, [self._note])])
 
-    def clear(self):
+    def clear(self) -> None:
         """Removes the line so that something else can be printed."""
         if self._terminal:
             self._stream.write("\r\x1b[2K")
             self._stream.flush()
 
-    def close(self, failed=False):
+    def close(self, failed: bool = False) -> None:
         """Ends the line with the total time; silent steps shorter than a second stay silent."""
         self.clear()
         seconds = time.monotonic() - self._began
@@ -84,7 +93,7 @@ class Progress:
         self._stream.flush()
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
     """``seconds`` as a short readable text.
 
     Example:

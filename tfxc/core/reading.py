@@ -12,9 +12,14 @@ import tarfile
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import DataError, MachineError, UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Of system errors: a path that leads to no file is wrong input; any other failure to read is the
 #: machine's.
@@ -29,7 +34,9 @@ _DAMAGED_ARCHIVE = (
 )  # fmt: skip
 
 
-def existing_file(path, *, fix="check the path", error=DataError):
+def existing_file(
+    path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
+) -> Path:
     """``path`` as a ``Path``, which has to lead to a regular file (a pipe would wait for ever).
 
     Args:
@@ -50,7 +57,9 @@ def existing_file(path, *, fix="check the path", error=DataError):
 
 
 @contextlib.contextmanager
-def read_errors(path, *, fix="check the path", error=DataError):
+def read_errors(
+    path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
+) -> Iterator[None]:
     """Turns what reading and parsing a file raises into one clear line.
 
     Args:
@@ -79,7 +88,7 @@ def read_errors(path, *, fix="check the path", error=DataError):
 
 
 @contextlib.contextmanager
-def archive_errors(path):
+def archive_errors(path: str | Path) -> Iterator[None]:
     """Turns what a damaged ``.gz``, ``.xz``, ``.npz`` or ``.tar`` raises into a DataError.
 
     Other errors pass: what is in the archive is its reader's to judge.
@@ -97,7 +106,7 @@ def archive_errors(path):
             raise
 
 
-def damaged_archive(path, reason):
+def damaged_archive(path: str | Path, reason: str) -> DataError:
     """The DataError of a damaged archive or compressed file."""
     return DataError(
         f"the compressed file is truncated or damaged ({reason})",
@@ -106,7 +115,9 @@ def damaged_archive(path, reason):
     )
 
 
-def read_text(path, *, fix="check the path", error=DataError):
+def read_text(
+    path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
+) -> str:
     """The content of a file in UTF-8.
 
     Args:
@@ -119,12 +130,18 @@ def read_text(path, *, fix="check the path", error=DataError):
         return existing_file(path, fix=fix, error=error).read_text(encoding="utf-8")
 
 
-def read_json(path, *, fix="check the path", error=DataError, kind=dict):
+def read_json(
+    path: str | Path,
+    *,
+    fix: str = "check the path",
+    error: type[UserError] = DataError,
+    kind: Any = dict,
+) -> Any:
     """The value in a JSON file.
 
     Args:
         path, fix, error: as of ``read_errors``.
-        kind: type the value has to have.
+        kind: type the value has to have, or a tuple of types.
 
     Raises:
         UserError, MachineError: as ``read_errors``, and the value is of another type.
@@ -138,7 +155,9 @@ def read_json(path, *, fix="check the path", error=DataError, kind=dict):
         return value
 
 
-def read_json_lines(path, *, fix="check the path", error=DataError):
+def read_json_lines(
+    path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
+) -> list[dict[str, Any]]:
     """Objects of a file with one on each line; a last line that a kill cut short is left out.
 
     Args:
@@ -164,7 +183,13 @@ def read_json_lines(path, *, fix="check the path", error=DataError):
     return found
 
 
-def read_array(path, *, fix="check the path", error=DataError, mapped=False):
+def read_array(
+    path: str | Path,
+    *,
+    fix: str = "check the path",
+    error: type[UserError] = DataError,
+    mapped: bool = False,
+) -> "np.ndarray":
     """The array of an ``.npy`` file; Python objects are refused.
 
     Args:
@@ -198,7 +223,7 @@ def _unreadable(path, problem):
     )
 
 
-def checksum(path):
+def checksum(path: str | Path) -> str:
     """SHA-256 of a file as a hexadecimal string, read in blocks.
 
     Raises:

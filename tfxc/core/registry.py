@@ -9,7 +9,9 @@ import.
 import difflib
 import importlib
 import inspect
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from tfxc.core.errors import ConfigError, inside
 
@@ -22,7 +24,7 @@ _NAMING = ("name", "reader")  # keys of a config whose values name a class
 _ROOT = Path(__file__).parents[2]
 
 
-def names(kind):
+def names(kind: str) -> list[str]:
     """The names of all methods of a kind, or of all readers, sorted.
 
     Example:
@@ -32,7 +34,7 @@ def names(kind):
     return sorted(modules(_package(kind), kind))
 
 
-def get(kind, name):
+def get(kind: str, name: str) -> type[Any]:
     """The class of a method or reader.
 
     Args:
@@ -53,7 +55,7 @@ def get(kind, name):
     return class_in(known[name], base_class(kind))
 
 
-def modules(package, kind):
+def modules(package: str, kind: str) -> dict[str, str]:
     """The modules of a package that have a class each, found by their files, not imported.
 
     Args:
@@ -78,7 +80,7 @@ def _package(kind):
     return _PACKAGES.get(kind, f"tfxc.{kind}s")
 
 
-def modules_of(tree, where=""):
+def modules_of(tree: Mapping[str, Any] | list[Any], where: str = "") -> dict[str, str]:
     """The methods and readers of a config that are outside of tfxc: what it would import.
 
     Args:
@@ -92,7 +94,7 @@ def modules_of(tree, where=""):
         >>> modules_of({"encoder": {"name": "helper:E"}, "head": {"name": "dense"}})
         {'encoder.name': 'helper:E'}
     """
-    found = {}
+    found: dict[str, str] = {}
     items = enumerate(tree) if isinstance(tree, list) else tree.items()
     for key, value in items:
         place = f"{where}.{key}" if where else str(key)
@@ -103,7 +105,7 @@ def modules_of(tree, where=""):
     return found
 
 
-def refuse_modules(tree, where):
+def refuse_modules(tree: Mapping[str, Any], where: str | Path) -> None:
     """Refuses the config of a run that names classes outside of tfxc: nothing was imported yet.
 
     Args:
@@ -122,18 +124,18 @@ def refuse_modules(tree, where):
         )
 
 
-def base_class(kind):
+def base_class(kind: str) -> type[Any]:
     """The base class of a kind, e.g. ``tfxc.heads.base.Head``."""
     module = importlib.import_module(f"{_package(kind)}.base")
     return getattr(module, kind.capitalize())
 
 
-def register_all():
+def register_all() -> dict[str, dict[str, type[Any]]]:
     """Imports every method, so that Keras finds the classes of a saved model."""
     return {kind: {name: get(kind, name) for name in names(kind)} for kind in KINDS}
 
 
-def arguments(method):
+def arguments(method: type[Any]) -> dict[str, Any]:
     """The arguments a config may set, ``{name: default}``; ``inspect.Parameter.empty`` if none.
 
     What depends on the data (``method.data_dependent_arguments``) is left out.
@@ -144,7 +146,7 @@ def arguments(method):
     return {p.name: p.default for p in parameters if p.kind in named and p.name not in others}
 
 
-def check_section(kind, section, where):
+def check_section(kind: str, section: Mapping[str, Any], where: str) -> None:
     """Holds a config section against the constructor of its method.
 
     Args:
@@ -184,7 +186,7 @@ def check_section(kind, section, where):
                 check_given({key: value for key, value in section.items() if key in known})
 
 
-def check_kinds(given, defaults, where):
+def check_kinds(given: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
     """Holds the values of arguments against the kinds of their defaults.
 
     Where the default is true or false, a whole number, a number or a text, the value has to be
@@ -224,7 +226,9 @@ def _is_whole(value):
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def create(kind, section, where=None, **data_dependent):
+def create(
+    kind: str, section: Mapping[str, Any], where: str | None = None, **data_dependent: Any
+) -> Any:
     """Makes the method of a config section.
 
     Args:
@@ -256,25 +260,24 @@ def create(kind, section, where=None, **data_dependent):
         raise ConfigError(str(error), where=where, fix="change that argument") from error
 
 
-def nearest(word, known):
+def nearest(word: object, known: Iterable[object]) -> str:
     """``", did you mean 'x'?"`` for the nearest known word, or an empty text."""
     close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""
 
 
-def class_in(module, base):
+def class_in(module: str, base: type[Any]) -> type[Any]:
     """The one class of a module that is derived from ``base``.
 
     Args:
         module: its name, as ``modules`` gives it.
     """
-    module = importlib.import_module(module)
     found = [
         item
-        for item in vars(module).values()
-        if inspect.isclass(item) and issubclass(item, base) and item.__module__ == module.__name__
+        for item in vars(importlib.import_module(module)).values()
+        if inspect.isclass(item) and issubclass(item, base) and item.__module__ == module
     ]
-    assert len(found) == 1, f"{module.__name__} must define one {base.__name__}, has {found}"
+    assert len(found) == 1, f"{module} must define one {base.__name__}, has {found}"
     return found[0]
 
 

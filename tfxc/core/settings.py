@@ -156,7 +156,7 @@ class DataSettings(_Section):
             )
         return self
 
-    def sources(self):
+    def sources(self) -> dict[str, str]:
         """The paths of the given splits, by split, training split first."""
         paths = {split: getattr(self, split) for split in SPLITS}
         if self.dev_share is not None:
@@ -170,7 +170,7 @@ class Method(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="allow")
     name: str
 
-    def section(self):
+    def section(self) -> dict[str, Any]:
         """The section as a plain dict."""
         return self.model_dump()
 
@@ -347,6 +347,6 @@ class Config(_Section):
         """``encoder``, ``head`` and ``objective`` by name; None where there is no such section."""
         return {"encoder": self.encoder, "head": self.head, "objective": self.objective}
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The resolved config as indented JSON text."""
         return json_text(self.model_dump(mode="json"), indent=2)

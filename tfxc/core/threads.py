@@ -5,7 +5,7 @@ import os
 from tfxc.core.errors import ConfigError
 
 
-def thread_count(threads=None):
+def thread_count(threads: int | None = None) -> int:
     """``threads``, or for None the cores this process may use.
 
     Raises:

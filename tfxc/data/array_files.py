@@ -10,7 +10,7 @@ from tfxc.core.memory import require_memory
 from tfxc.core.reading import existing_file, read_array, read_errors
 
 
-def matrix(path, name, values):
+def matrix(path: str | Path, name: str, values: np.ndarray) -> np.ndarray:
     """The array ``values`` called ``name``, if it is a matrix of numbers.
 
     Raises:
@@ -23,7 +23,7 @@ def matrix(path, name, values):
     return values
 
 
-def read_arrays(path):
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """``{name: array}`` of an ``.npz`` file; Python objects are refused.
 
     Raises:
@@ -37,7 +37,7 @@ def read_arrays(path):
             return {name: archive[name] for name in archive.files}
 
 
-def load_embeddings(path):
+def load_embeddings(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Embeddings (m, dim) of an ``.npy`` file or the array ``embeddings`` of an ``.npz`` file.
 
     An ``.npy`` file stays on the disk and is read in blocks.

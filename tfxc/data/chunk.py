@@ -1,6 +1,7 @@
 """The unit in which examples travel from a reader to the record writer."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -19,11 +20,11 @@ class Chunk:
         names: one name per image for messages, e.g. its file's path inside the source, or None.
     """
 
-    labels: list
-    texts: list | None = None
+    labels: list[list[Any]]
+    texts: list[str] | None = None
     features: scipy.sparse.csr_matrix | np.ndarray | None = None
-    images: np.ndarray | list | None = None
-    names: list | None = None
+    images: np.ndarray | list[Any] | None = None
+    names: list[str] | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)

@@ -17,6 +17,7 @@ from tfxc.ops.csr import bounds_of
 
 Arrays = dict[str, np.ndarray]
 Sizes = Mapping[str, Any]
+Fields = dict[str, np.ndarray | list[bytes]]  # of a record
 _NO_VALUES = np.zeros(0, np.int64)
 
 
@@ -69,7 +70,7 @@ class Column(abc.ABC):
         """Copies ``arrays`` into ``target``, from a row and a value on; returns the next value."""
 
     @abc.abstractmethod
-    def record(self, arrays: Arrays) -> dict[str, np.ndarray | list]:
+    def record(self, arrays: Arrays) -> Fields:
         """The fields of a record that holds these rows, as ``encode_example`` takes them."""
 
     def lengths(self, arrays: Arrays) -> Arrays:
@@ -106,26 +107,36 @@ class Lists(Column):
         limit: name of the size that ids are below.
     """
 
+    bounds: str
+
     def __init__(
-        self, bounds, ids, field, counts, *, values=None, values_field=None, what="feature",
-        limit="num_features",
-    ):  # fmt: skip
+        self,
+        bounds: str,
+        ids: str,
+        field: str,
+        counts: str,
+        *,
+        values: str | None = None,
+        values_field: str | None = None,
+        what: str = "feature",
+        limit: str | None = "num_features",
+    ) -> None:
         self.bounds, self.values, self.what, self.limit = bounds, ids, what, limit
         self.types = {bounds: np.int64, ids: np.int32}
         self.fields, self._of_fields = {field: "int64"}, {ids: field}
         self.counts = {field: counts}
-        if values is not None:
+        if values is not None and values_field is not None:
             self.types[values] = np.float32
             self.fields[values_field] = "float32"
             self._of_fields[values] = values_field
 
-    def count(self, arrays):
+    def count(self, arrays: Arrays) -> int:
         return len(arrays[self.bounds]) - 1
 
-    def slice(self, arrays, start, stop):
+    def slice(self, arrays: Arrays, start: int, stop: int) -> Arrays:
         return self._named(slice_lists(arrays[self.bounds], start, stop, *self._lists(arrays)))
 
-    def select(self, arrays, row_numbers):
+    def select(self, arrays: Arrays, row_numbers: np.ndarray) -> Arrays:
         return self._named(gather_lists(arrays[self.bounds], row_numbers, *self._lists(arrays)))
 
     def _lists(self, arrays):
@@ -134,11 +145,11 @@ class Lists(Column):
     def _named(self, arrays):
         return dict(zip(self.types, arrays, strict=True))
 
-    def empty(self, num_rows, num_values, sizes):
+    def empty(self, num_rows: int, num_values: int, sizes: Sizes) -> Arrays:
         lengths = dict.fromkeys(self.types, num_values) | {self.bounds: num_rows + 1}
         return {name: np.zeros(lengths[name], dtype) for name, dtype in self.types.items()}
 
-    def fill(self, target, row, value, arrays):
+    def fill(self, target: Arrays, row: int, value: int, arrays: Arrays) -> int:
         bounds, end = arrays[self.bounds], value + arrays[self.values].size
         target[self.bounds][row + 1 : row + len(bounds)] = bounds[1:] + value
         for name in self.types:
@@ -146,23 +157,23 @@ class Lists(Column):
                 target[name][value:end] = arrays[name]
         return end
 
-    def record(self, arrays):
+    def record(self, arrays: Arrays) -> Fields:
         return {field: arrays[name] for name, field in self._of_fields.items()}
 
-    def lengths(self, arrays):
+    def lengths(self, arrays: Arrays) -> Arrays:
         return {field: np.diff(arrays[self.bounds]) for field in self.counts.values()}
 
-    def read(self, fields, num_rows, sizes):
+    def read(self, fields: Arrays, num_rows: int | None, sizes: Sizes) -> Arrays:
         (counts_field,) = self.counts.values()
         counts = fields.get(counts_field, _NO_VALUES)
         found = {name: fields.get(field, _NO_VALUES) for name, field in self._of_fields.items()}
         complete = num_rows in (None, len(counts))
         complete &= all(counts.sum() == len(values) for values in found.values())
         _check(complete, f"as many {self.what}s as their counts say")
-        _check_ids(found[self.values], sizes.get(self.limit), self.what)
+        _check_ids(found[self.values], self.limit and sizes.get(self.limit), self.what)
         return {self.bounds: bounds_of(counts), **found}
 
-    def width(self, arrays):
+    def width(self, arrays: Arrays) -> int:
         return int(arrays[self.values].max(initial=-1)) + 1
 
 
@@ -177,35 +188,36 @@ class Vectors(Column):
     dtype: type = np.float32
     storage, expected = "float32", "dense vectors of {} values"
 
-    def __init__(self, array, field):
+    def __init__(self, array: str, field: str) -> None:
         self.values, self.field = array, field
         self.types, self.fields, self.counts = {array: self.dtype}, {field: self.storage}, {}
 
-    def count(self, arrays):
+    def count(self, arrays: Arrays) -> int:
         return len(arrays[self.values])
 
-    def slice(self, arrays, start, stop):
+    def slice(self, arrays: Arrays, start: int, stop: int) -> Arrays:
         return {self.values: arrays[self.values][start:stop]}
 
-    def select(self, arrays, row_numbers):
+    def select(self, arrays: Arrays, row_numbers: np.ndarray) -> Arrays:
         return {self.values: arrays[self.values][row_numbers]}
 
-    def shape(self, sizes):
+    def shape(self, sizes: Sizes) -> tuple[int, ...]:
         """Shape of an entry."""
         return (sizes["num_features"],)
 
-    def empty(self, num_rows, num_values, sizes):
+    def empty(self, num_rows: int, num_values: int, sizes: Sizes) -> Arrays:
         return {self.values: np.zeros((num_rows, *self.shape(sizes)), self.dtype)}
 
-    def fill(self, target, row, value, arrays):
+    def fill(self, target: Arrays, row: int, value: int, arrays: Arrays) -> int:
         entries = arrays[self.values]
         target[self.values][row : row + len(entries)] = entries
         return value + entries.size
 
-    def record(self, arrays):
+    def record(self, arrays: Arrays) -> Fields:
         return {self.field: arrays[self.values].ravel()}
 
-    def read(self, fields, num_rows, sizes):
+    def read(self, fields: Arrays, num_rows: int | None, sizes: Sizes) -> Arrays:
+        assert num_rows is not None, "vectors do not say how many they are"
         shape, values = self.shape(sizes), self._flat(fields.get(self.field, _NO_VALUES))
         lengths = " x ".join(map(str, shape))
         _check(len(values) == num_rows * int(np.prod(shape)), self.expected.format(lengths))
@@ -214,7 +226,7 @@ class Vectors(Column):
     def _flat(self, values):
         return values
 
-    def width(self, arrays):
+    def width(self, arrays: Arrays) -> int:
         return int(np.prod(arrays[self.values].shape[1:]))
 
 
@@ -224,11 +236,11 @@ class Pixels(Vectors):
     dtype, storage = np.uint8, "string"
     expected = "images of {} pixels"
 
-    def shape(self, sizes):
+    def shape(self, sizes: Sizes) -> tuple[int, ...]:
         """Shape of an image."""
         return tuple(sizes["image_shape"])
 
-    def record(self, arrays):
+    def record(self, arrays: Arrays) -> Fields:
         return {self.field: [arrays[self.values].tobytes()]}
 
     def _flat(self, values):
@@ -244,12 +256,12 @@ class Files(Lists):
         what: a file's name in messages.
     """
 
-    def __init__(self, bounds, content, field, what):
+    def __init__(self, bounds: str, content: str, field: str, what: str) -> None:
         self.bounds, self.values, self.field, self.what = bounds, content, field, what
         self.types = {bounds: np.int64, content: np.uint8}
         self.fields, self.counts = {field: "string"}, {}
 
-    def files(self, arrays):
+    def files(self, arrays: Arrays) -> np.ndarray:
         """The files, object (n,) of ``bytes``."""
         bounds, content = arrays[self.bounds].tolist(), arrays[self.values]
         files = np.empty(len(bounds) - 1, object)
@@ -258,15 +270,16 @@ class Files(Lists):
             files[row] = content[bounds[row] : bounds[row + 1]].tobytes()
         return files
 
-    def record(self, arrays):
+    def record(self, arrays: Arrays) -> Fields:
         return {self.field: self.files(arrays).tolist()}
 
-    def read(self, fields, num_rows, sizes):
+    def read(self, fields: Arrays, num_rows: int | None, sizes: Sizes) -> Arrays:
+        assert num_rows is not None, "files do not say of how many rows they are"
         found = joined_files(fields.get(self.field, np.zeros(0, object)).tolist())
         _check(len(found["indptr"]) == num_rows + 1, f"one {self.what} per example")
         return {self.bounds: found["indptr"], self.values: found["content"]}
 
-    def width(self, arrays):
+    def width(self, arrays: Arrays) -> int:
         """0: that is not known."""
         return 0
 

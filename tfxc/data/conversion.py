@@ -1,6 +1,9 @@
 """Chunks of raw examples to rows: texts vectorised, labels numbered, features, images checked."""
 
 import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -10,6 +13,12 @@ from tfxc.core.errors import DataError
 from tfxc.data.kinds import TEXT, kind_of_matrix
 from tfxc.data.lists import gather_lists
 from tfxc.data.rows import Rows
+
+if TYPE_CHECKING:
+    from tfxc.data.chunk import Chunk
+    from tfxc.data.images.conversion import ImageConverter
+    from tfxc.data.kinds import FeatureKind
+    from tfxc.data.label_ids import LabelNumbering
 
 
 class Converter:
@@ -26,14 +35,23 @@ class Converter:
     """
 
     def __init__(
-        self, *, numbering, num_features, kind, text_features=None, normalise=None, jobs=1,
-        images=None,
-    ):  # fmt: skip
+        self,
+        *,
+        numbering: "LabelNumbering",
+        num_features: int,
+        kind: "FeatureKind",
+        text_features: Any = None,
+        normalise: str | None = None,
+        jobs: int = 1,
+        images: "ImageConverter | None" = None,
+    ) -> None:
         self._images = images
         self._numbering, self._num_features, self._kind = numbering, num_features, kind
         self._text_features, self._normalise, self._jobs = text_features, normalise, jobs
 
-    def rows(self, chunks, where, *, training):
+    def rows(
+        self, chunks: "Iterable[Chunk]", where: str | Path, *, training: bool
+    ) -> Iterator[Rows]:
         """Yields one ``Rows`` per chunk; without the images that cannot be decoded.
 
         Args:
@@ -47,14 +65,14 @@ class Converter:
         first = 0
         for chunk in chunks:
             check_kind(chunk, self._wanted, where)
-            labels = self._numbering.convert(chunk.labels, where, first, training=training)
+            indptr, ids = self._numbering.convert(chunk.labels, where, first, training=training)
             if self._images is not None:
                 kept, arrays = self._images.convert(chunk, where, first)
-                labels = gather_lists(labels[0], kept, labels[1])
+                indptr, ids = gather_lists(indptr, kept, ids)
             else:
                 arrays = self._kind.arrays_of(self._features(chunk, where, first))
             yield Rows(
-                self._kind, arrays, label_indptr=labels[0], label_ids=labels[1],
+                self._kind, arrays, label_indptr=indptr, label_ids=ids,
                 num_features=self._num_features,
             )  # fmt: skip
             first += len(chunk)
@@ -73,7 +91,7 @@ class Converter:
             raise _not_finite(features, where, first)
         return features if self._normalise is None else normalize(features, norm=self._normalise)
 
-    def arrays_of_texts(self, texts):
+    def arrays_of_texts(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """The features of texts as the arrays of ``Rows``."""
         return self._kind.arrays_of(self._text_features.transform(texts, jobs=1))
 
@@ -96,7 +114,9 @@ _REMEDIES = {
 }
 
 
-def check_kind(chunk, wanted, where, fix="give examples as in training"):
+def check_kind(
+    chunk: "Chunk", wanted: str, where: str | Path, fix: str | None = "give examples as in training"
+) -> None:
     """Refuses a chunk without what is needed.
 
     Args:
@@ -116,7 +136,7 @@ def check_kind(chunk, wanted, where, fix="give examples as in training"):
     raise DataError(f"examples with {wanted} expected, found {found}", where=where, fix=fix)
 
 
-def tell_unused(chunk, where, split):
+def tell_unused(chunk: "Chunk", where: str | Path, split: str) -> None:
     """Reports on standard error that the features of a split are not used in addition to its texts.
 
     Args:

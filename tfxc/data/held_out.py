@@ -3,6 +3,8 @@
 import array
 import dataclasses
 import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -14,11 +16,16 @@ from tfxc.data.source_files import expand
 from tfxc.data.sources.base import permutation
 from tfxc.data.sources.folds import rarest_labels
 
+if TYPE_CHECKING:
+    from tfxc.core.settings import DataSettings
+    from tfxc.data.formats.base import Reader
+
+
 _STREAM = 7  # of random numbers: not that of the shuffle or of the folds
 _FIELDS = tuple(field.name for field in dataclasses.fields(Chunk))
 
 
-def open_split(settings, split):
+def open_split(settings: "DataSettings", split: str) -> Any:
     """The reader of one split.
 
     With ``dev_share`` the training split is the training file without the examples that make the
@@ -34,28 +41,28 @@ def open_split(settings, split):
     Raises:
         DataError: the file cannot be read, or holds too few examples to hold some out.
     """
-    held_out = settings.dev_share is not None and split != "test"
-    name = "train" if held_out else split
-    options = {**settings.reader_options, **settings.split_options.get(name, {})}
+    share = None if split == "test" else settings.dev_share
+    name = split if share is None else "train"
+    of_splits: dict[Any, dict[str, Any]] = {**settings.split_options}
+    options = {**settings.reader_options, **of_splits.get(name, {})}
     reader = open_reader(
         expand(settings.sources()[name]), name=settings.reader,
         longest_line=settings.max_line_bytes, **options,
     )  # fmt: skip
-    if not held_out:
+    if share is None:
         return reader
     label_lists = itertools.chain.from_iterable(reader.label_lists())
-    chosen = held_out_examples(label_lists, settings.dev_share, settings.seed)
+    chosen = held_out_examples(label_lists, share, settings.seed)
     if not 0 < np.count_nonzero(chosen) < len(chosen):
         raise DataError(
-            f"enough examples to hold {settings.dev_share:g} of them out expected, found "
-            f"{len(chosen):,}",
+            f"enough examples to hold {share:g} of them out expected, found {len(chosen):,}",
             where=expand(settings.train),
             fix="raise data.dev_share, or name a file in data.dev",
         )
     return Portion(reader, chosen if split == "dev" else ~chosen)
 
 
-def held_out_examples(label_lists, share, seed):
+def held_out_examples(label_lists: Iterable[Sequence[Any]], share: float, seed: int) -> np.ndarray:
     """Which examples make the dev split: of each label the same share, as far as possible.
 
     Examples with several labels go by the rarest of them. The first example of each label by that
@@ -106,14 +113,14 @@ class Portion:
         chosen: bool, which of its examples belong to the part.
     """
 
-    def __init__(self, reader, chosen):
+    def __init__(self, reader: "Reader", chosen: np.ndarray) -> None:
         self._reader, self._chosen = reader, chosen
         self.num_examples = int(np.count_nonzero(chosen))
 
     def __getattr__(self, name):
         return getattr(self._reader, name)
 
-    def chunks(self, size=4096):
+    def chunks(self, size: int = 4096) -> Iterator[Chunk]:
         """Yields the part's examples as ``Chunk``s of ``size`` examples, the last smaller."""
         waiting, count, first = [], 0, 0
         for chunk in self._reader.chunks(size):
@@ -128,7 +135,7 @@ class Portion:
         if count:
             yield _joined(waiting)
 
-    def label_lists(self, size=4096):
+    def label_lists(self, size: int = 4096) -> Iterator[list[list[Any]]]:
         """Yields the labels of the part's examples, lists as in ``Chunk.labels``."""
         first = 0
         for labels in self._reader.label_lists(size):

@@ -13,8 +13,8 @@ TensorFlow is imported by the methods that need it: whoever reads rows does with
 """
 
 import abc
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -24,6 +24,9 @@ from tfxc.data.columns import Arrays, Column, Files, Lists, Pixels, Sizes, Vecto
 from tfxc.data.lists import joined_files, pad_tokens
 from tfxc.data.parsing import typed_lines
 from tfxc.ops.csr import bounds_of
+
+if TYPE_CHECKING:
+    pass
 
 
 class Tensor(NamedTuple):
@@ -40,7 +43,7 @@ class Tensor(NamedTuple):
 
     name: str
     dtype: str
-    axes: tuple
+    axes: tuple[str | int, ...]
     values: list | None = None
     note: str = ""
 
@@ -54,7 +57,7 @@ class Tensor(NamedTuple):
         known = {"batch": batch, "batch + 1": None if batch is None else batch + 1}
         return [axis if isinstance(axis, int) else known.get(axis) for axis in self.axes]
 
-    def spec(self, batch: int | None = None):
+    def spec(self, batch: int | None = None) -> Any:
         """The ``tf.TensorSpec`` for so many examples; None leaves their number open."""
         import tensorflow as tf
 
@@ -88,7 +91,7 @@ class Input(abc.ABC):
         """The ``Tensor``s of a batch, a tuple."""
 
     def typed(
-        self, lines: list[str], places: list[str], num_features: int | None = None
+        self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
     ) -> dict[str, Any]:
         """Typed lines as fields of a ``Chunk``.
 
@@ -113,13 +116,15 @@ class Text(Input):
     name, description, prompt, chunk_field = "text", "texts", "a text", "texts"
     inputs = ("text",)
 
-    def tensors(self, sizes):
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         return (Tensor("text", "string", ("batch",), ["some text"]),)
 
-    def typed(self, lines, places, num_features=None):
+    def typed(
+        self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
+    ) -> dict[str, Any]:
         return {"texts": lines}
 
-    def given(self, chunk):
+    def given(self, chunk: Chunk) -> Arrays | None:
         return None if chunk.texts is None else {"text": np.array(chunk.texts, object)}
 
 
@@ -130,8 +135,6 @@ class FeatureKind(Input):
         columns: the ``tfxc.data.columns.Column``s of its rows: one, or one of features and one of
             tokens.
         encoder: one that takes it, for messages.
-        parts: where one text has features of several kinds: each by the name of its section of
-            ``data.text_features``.
         is_matrix: whether the rows are those of a matrix, sparse or dense, that linear models are
             trained on.
         is_image: whether examples are images, of which fewer are held at once.
@@ -140,7 +143,6 @@ class FeatureKind(Input):
     chunk_field = "features"
     columns: tuple[Column, ...]
     encoder: str
-    parts: Mapping[str, "FeatureKind"] = {}
     is_matrix = is_image = False
 
     def __reduce__(self):
@@ -148,6 +150,11 @@ class FeatureKind(Input):
 
     def __repr__(self):
         return f"kinds.{self.name.upper()}"
+
+    @property
+    def parts(self) -> Mapping[str, "FeatureKind"]:
+        """The kinds of a text that has several, by the names of their sections of the config."""
+        return {}
 
     @property
     def arrays(self) -> dict[str, type]:
@@ -220,7 +227,7 @@ class FeatureKind(Input):
         """The ``tf.TensorSpec``s of the features of so many examples; None leaves that open."""
         return self.pack({tensor.name: tensor.spec(batch) for tensor in self.tensors(sizes)})
 
-    def decode(self, features: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
+    def decode(self, features: Any, image_shape: tuple[int, ...] | None) -> Any:
         """The features as a model takes them, NumPy arrays; only encoded images differ."""
         return features
 
@@ -231,7 +238,7 @@ class FeatureKind(Input):
         """
         return tensors
 
-    def given(self, chunk):
+    def given(self, chunk: Chunk) -> Arrays | None:
         features = getattr(chunk, self.chunk_field)
         if features is None or (self.is_matrix and kind_of_matrix(features) is not self):
             return None
@@ -285,17 +292,19 @@ class Sparse(FeatureKind):
     )  # fmt: skip
     inputs, encoder, is_matrix = ("ids", "weights", "row_splits"), "bag_mlp", True
 
-    def describe(self, sizes):
+    def describe(self, sizes: Sizes) -> str:
         return f"{sizes['num_features']:,} features (sparse)"
 
-    def tensors(self, sizes):
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         return (
             Tensor("ids", "int32", ("nnz",), [0, 7]),
             Tensor("weights", "float32", ("nnz",), [1.0, 0.5]),
             Tensor("row_splits", "int64", ("batch + 1",), [0, 2]),
         )
 
-    def typed(self, lines, places, num_features=None):
+    def typed(
+        self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
+    ) -> dict[str, Any]:
         return {"features": typed_lines.bags_of_lines(lines, places, num_features)}
 
     def _arrays_of(self, features):
@@ -304,30 +313,32 @@ class Sparse(FeatureKind):
             features.sum_duplicates()
         return {"indptr": features.indptr, "indices": features.indices, "values": features.data}
 
-    def tensors_of(self, arrays):
+    def tensors_of(self, arrays: Arrays) -> Arrays:
         ids, weights, row_splits = (arrays[name] for name in ("indices", "values", "indptr"))
         return {"ids": ids, "weights": weights, "row_splits": row_splits}
 
-    def matrix(self, features, num_features):
+    def matrix(self, features: Any, num_features: int) -> scipy.sparse.csr_matrix:
         parts = (features["weights"], features["ids"], features["row_splits"])
         shape = (len(features["row_splits"]) - 1, num_features)
         return scipy.sparse.csr_matrix(parts, shape, dtype=np.float32)
 
-    def width(self, features):
+    def width(self, features: scipy.sparse.csr_matrix) -> int:
         """Width of a CSR matrix as far as it is used."""
         return int(features.indices.max(initial=-1)) + 1
 
-    def fits(self, width, num_features):
+    def fits(self, width: int, num_features: int) -> bool:
         """Whether features of a width belong into a space of ``num_features``."""
         return width <= num_features
 
-    def unit_rows(self, tensors):
+    def unit_rows(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
         from tfxc.ops.sparse import unit_rows
 
         weights = unit_rows(tensors["weights"], tensors["row_splits"])
         return {**tensors, "weights": weights}
 
-    def example(self, sizes, count=2, draw=None):
+    def example(
+        self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
+    ) -> Arrays:
         draw, num_features = draw or np.random.default_rng(0), sizes["num_features"]
         width = min(20, num_features)
         ids = [np.sort(draw.choice(num_features, width, replace=False)) for _ in range(count)]
@@ -345,40 +356,44 @@ class Dense(FeatureKind):
     columns = (Vectors("matrix", "input_vals"),)
     inputs, encoder, is_matrix = ("features",), "precomputed", True
 
-    def describe(self, sizes):
+    def describe(self, sizes: Sizes) -> str:
         return f"{sizes['num_features']:,} features (dense)"
 
-    def tensors(self, sizes):
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         return (Tensor("features", "float32", ("batch", sizes["num_features"])),)
 
-    def typed(self, lines, places, num_features=None):
+    def typed(
+        self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
+    ) -> dict[str, Any]:
         return {"features": typed_lines.vectors_of_lines(lines, places, num_features)}
 
     def _arrays_of(self, features):
         return {"matrix": features}
 
-    def tensors_of(self, arrays):
+    def tensors_of(self, arrays: Arrays) -> Arrays:
         return {"features": arrays["matrix"]}
 
-    def matrix(self, features, num_features):
+    def matrix(self, features: Any, num_features: int) -> np.ndarray:
         return np.asarray(features, np.float32)
 
-    def width(self, features):
+    def width(self, features: np.ndarray) -> int:
         """Width of a matrix."""
         return features.shape[1]
 
-    def fits(self, width, num_features):
+    def fits(self, width: int, num_features: int) -> bool:
         """Whether features of a width belong into a space of ``num_features``."""
         return width == num_features
 
-    def unit_rows(self, tensors):
+    def unit_rows(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
         import tensorflow as tf
 
         # As sklearn's normalize: a row of zeros stays one.
         norms = tf.norm(tensors["features"], axis=1, keepdims=True)
         return {"features": tf.math.divide_no_nan(tensors["features"], norms)}
 
-    def example(self, sizes, count=2, draw=None):
+    def example(
+        self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
+    ) -> Arrays:
         draw = draw or np.random.default_rng(0)
         return {"matrix": draw.normal(size=(count, sizes["num_features"])).astype(np.float32)}
 
@@ -391,23 +406,25 @@ class Tokens(FeatureKind):
     columns = (Lists("indptr", "tokens", "input_idxs", "input_counts", what="token"),)
     inputs, encoder = ("tokens",), "textcnn"
 
-    def describe(self, sizes):
+    def describe(self, sizes: Sizes) -> str:
         return f"texts of {sizes['num_features']:,} different tokens"
 
-    def tensors(self, sizes):
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         padded = ", padded with 0"
         return (Tensor("tokens", "int32", ("batch", "length"), [[1, 1, 0]], padded),)
 
     def _arrays_of(self, features):
         return {"indptr": features.indptr, "tokens": features.tokens}
 
-    def tensors_of(self, arrays):
+    def tensors_of(self, arrays: Arrays) -> Arrays:
         return {"tokens": pad_tokens(arrays["indptr"], arrays["tokens"])}
 
-    def model_arguments(self, data_dependent):
+    def model_arguments(self, data_dependent: Mapping[str, Any]) -> Mapping[str, Any]:
         return {**data_dependent, "vocabulary_size": data_dependent["num_features"]}
 
-    def example(self, sizes, count=2, draw=None):
+    def example(
+        self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
+    ) -> Arrays:
         draw = draw or np.random.default_rng(0)
         indptr = bounds_of(draw.integers(1, 13, count))
         tokens = draw.integers(1, max(2, sizes["num_features"]), indptr[-1])
@@ -429,33 +446,35 @@ class Joined(FeatureKind):
     )  # fmt: skip
 
     @property
-    def parts(self):
+    def parts(self) -> Mapping[str, FeatureKind]:
         return {"tokens": TOKENS, "terms": SPARSE}
 
-    def describe(self, sizes):
+    def describe(self, sizes: Sizes) -> str:
         tokens = TOKENS.describe({"num_features": sizes["vocabulary_size"]})
         return f"{tokens} and {SPARSE.describe(sizes)}"
 
-    def tensors(self, sizes):
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         return (*SPARSE.tensors(sizes), *TOKENS.tensors(sizes))
 
     def _arrays_of(self, features):
         return _joined(SPARSE.arrays_of(features.terms), TOKENS.arrays_of(features.tokens))
 
-    def tensors_of(self, arrays):
+    def tensors_of(self, arrays: Arrays) -> Arrays:
         tokens = {"indptr": arrays["token_indptr"], "tokens": arrays["tokens"]}
         return {**SPARSE.tensors_of(arrays), **TOKENS.tensors_of(tokens)}
 
-    def matrix(self, features, num_features):
+    def matrix(self, features: Any, num_features: int) -> scipy.sparse.csr_matrix:
         """See ``FeatureKind``; that of the terms."""
         return SPARSE.matrix(features, num_features)
 
-    def model_arguments(self, data_dependent):
+    def model_arguments(self, data_dependent: Mapping[str, Any]) -> Mapping[str, Any]:
         """See ``FeatureKind``; encoders know of text features those that make tokens."""
         texts = data_dependent.get("text_features")
         return {**data_dependent, "text_features": texts["tokens"]} if texts else data_dependent
 
-    def example(self, sizes, count=2, draw=None):
+    def example(
+        self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
+    ) -> Arrays:
         vocabulary = {"num_features": sizes.get("vocabulary_size") or 2}
         return _joined(
             SPARSE.example(sizes, count, draw), TOKENS.example(vocabulary, count, draw)
@@ -474,22 +493,26 @@ class Image(FeatureKind):
     columns: tuple[Column, ...] = (Pixels("images", "image/raw"),)
     inputs, encoder, is_image = ("images",), "resnet", True
 
-    def describe(self, sizes):
+    def describe(self, sizes: Sizes) -> str:
         return f"images of {' x '.join(map(str, sizes['image_shape']))}"
 
-    def tensors(self, sizes):
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         return (Tensor("images", "uint8", ("batch", *sizes["image_shape"])),)
 
-    def typed(self, lines, places, num_features=None):
+    def typed(
+        self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
+    ) -> dict[str, Any]:
         return {"images": typed_lines.files_of_lines(lines, places), "names": lines}
 
     def _arrays_of(self, features):
         return {"images": features}
 
-    def tensors_of(self, arrays):
+    def tensors_of(self, arrays: Arrays) -> Arrays:
         return {"images": arrays["images"]}
 
-    def example(self, sizes, count=2, draw=None):
+    def example(
+        self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
+    ) -> Arrays:
         draw = draw or np.random.default_rng(0)
         return {"images": draw.integers(0, 256, (count, *sizes["image_shape"]), np.uint8)}
 
@@ -502,25 +525,28 @@ class Encoded(Image):
     inputs = ("image_bytes",)
 
     @property
-    def decoded(self):
+    def decoded(self) -> FeatureKind:
         return IMAGE
 
-    def tensors(self, sizes):
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         return (Tensor("image_bytes", "string", ("batch",)),)
 
     def _arrays_of(self, features):
         return joined_files(features)
 
-    def tensors_of(self, arrays):
+    def tensors_of(self, arrays: Arrays) -> Arrays:
         (files,) = self.columns
         return {"image_bytes": files.files(arrays)}
 
-    def decode(self, features, image_shape):
+    def decode(self, features: Any, image_shape: tuple[int, ...] | None) -> Any:
         from tfxc.data.images.decoding import decode_files
 
+        assert image_shape is not None, "encoded images need a shape"
         return decode_files(features, image_shape)
 
-    def example(self, sizes, count=2, draw=None):
+    def example(
+        self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
+    ) -> Arrays:
         """See ``FeatureKind``; PNG files lose nothing."""
         import tensorflow as tf
 

@@ -1,6 +1,8 @@
 """From the labels of a format (names or numbers) to the ids of the training vocabulary."""
 
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +19,9 @@ _PENDING_CODES = 1 << 22
 _SEPARATORS = (",", ";", "|", "/", "\t")
 
 
-def check_label_space(num_labels, seen, *, origin, where, fix):
+def check_label_space(
+    num_labels: int, seen: int, *, origin: str, where: str | Path, fix: str
+) -> None:
     """Refuses a number of labels far beyond those that occur: one stray id can ask for gigabytes.
 
     Args:
@@ -39,7 +43,7 @@ def check_label_space(num_labels, seen, *, origin, where, fix):
         )
 
 
-def inferred_num_labels(ids, names, where):
+def inferred_num_labels(ids: np.ndarray, names: Sequence[str] | None, where: str | Path) -> int:
     """The number of labels of a feature set: that of the names, else the largest id plus 1.
 
     Args:
@@ -59,7 +63,7 @@ def inferred_num_labels(ids, names, where):
     return largest + 1
 
 
-def joined_labels(names):
+def joined_labels(names: Sequence[str]) -> tuple[str, list[str]] | None:
     """Label names that look like several labels in one.
 
     All parts of such a name stand elsewhere too, as a name of their own or in another name. Of one
@@ -123,7 +127,13 @@ class LabelNumbering:
         [1, 2]
     """
 
-    def __init__(self, num_labels=None, names=None, names_where=None, confirmed=None):
+    def __init__(
+        self,
+        num_labels: int | None = None,
+        names: LabelVocabulary | None = None,
+        names_where: str | Path | None = None,
+        confirmed: int | None = None,
+    ) -> None:
         if names is not None and num_labels not in (None, len(names)):
             raise DataError(
                 f"as many label names as the data has labels ({num_labels}) expected, found "
@@ -140,14 +150,17 @@ class LabelNumbering:
             self._limit = confirmed
         self._codes = {} if names is None else {name: i for i, name in enumerate(names.names)}
         self._counts = _CodeCounts()
-        self._largest = (-1, None)  # the largest code and the example it is in, for messages
-        self._ids = None
-        self._unseen = {}
+        # The largest code and the example it is in, for messages.
+        self._largest: tuple[int, int | None] = (-1, None)
+        self._ids: np.ndarray | None = None
+        self._unseen: dict[int, int] = {}
         self.most_labels = 0  # of a training example
-        self.vocabulary = None
-        self.label_counts = None
+        self.vocabulary: LabelVocabulary | None = None
+        self.label_counts: np.ndarray | None = None
 
-    def count(self, label_lists, where, first):
+    def count(
+        self, label_lists: Sequence[Sequence[int | str]], where: str | Path, first: int
+    ) -> None:
         """Counts the labels of training examples ``first``, ``first + 1``, …
 
         Raises:
@@ -166,7 +179,7 @@ class LabelNumbering:
             self._largest = int(codes.max()), first + int(rows[codes.argmax()]) + 1
         self._counts.add(codes)
 
-    def freeze(self, min_count, where):
+    def freeze(self, min_count: int, where: str | Path) -> LabelVocabulary:
         """Fixes the vocabulary; returns it.
 
         Raises:
@@ -207,7 +220,14 @@ class LabelNumbering:
         self.vocabulary = LabelVocabulary(names, str(where))
         return self.vocabulary
 
-    def convert(self, label_lists, where, first, *, training):
+    def convert(
+        self,
+        label_lists: Sequence[Sequence[int | str]],
+        where: str | Path,
+        first: int,
+        *,
+        training: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The labels of examples ``first``, ``first + 1``, … as ids, ascending and distinct.
 
         Args:
@@ -220,6 +240,7 @@ class LabelNumbering:
         Raises:
             DataError: a label out of range.
         """
+        assert self._ids is not None and self.vocabulary is not None, "freeze comes first"
         codes, rows = self._flat_codes(label_lists, where, first)
         known = codes < len(self._ids)
         ids = np.where(known, self._ids[np.where(known, codes, 0)], -1)
@@ -244,7 +265,7 @@ class LabelNumbering:
         fix = f"set data.num_labels to {size} if there are so many"
         check_label_space(size, seen, origin=origin, where=where, fix=fix)
 
-    def unseen_vocabulary(self):
+    def unseen_vocabulary(self) -> LabelVocabulary:
         """The names of the labels met by ``convert`` outside the vocabulary, in id order."""
         return LabelVocabulary(self._names(self._unseen))
 

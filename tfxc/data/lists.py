@@ -1,5 +1,7 @@
 """Lists of different lengths in CSR form: bounds ``indptr``, and the values one after the other."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tfxc.ops.csr import bounds_of
@@ -8,7 +10,7 @@ PADDING = -1
 _TOKENS = 8  # lists of tokens are padded to a multiple of it
 
 
-def joined_files(files):
+def joined_files(files: Sequence[bytes]) -> dict[str, np.ndarray]:
     """Encoded files (``bytes``) as the arrays ``indptr`` and ``content`` of ``Rows``.
 
     Example:
@@ -20,7 +22,7 @@ def joined_files(files):
     return {"indptr": bounds_of(sizes), "content": content}
 
 
-def pad_tokens(indptr, tokens):
+def pad_tokens(indptr: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """Token lists as an int32 matrix (n, length) padded with 0.
 
     The length is a multiple of 8, so that batches have few shapes.
@@ -36,7 +38,7 @@ def pad_tokens(indptr, tokens):
     return padded
 
 
-def pad_labels(label_indptr, label_ids):
+def pad_labels(label_indptr: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
     """Label lists in CSR form as an int32 matrix (n, max(1, longest list)) padded with −1.
 
     Example:
@@ -51,13 +53,17 @@ def pad_labels(label_indptr, label_ids):
     return padded
 
 
-def slice_lists(indptr, start, stop, *values):
+def slice_lists(
+    indptr: np.ndarray, start: int, stop: int, *values: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """Lists ``start`` to ``stop`` of CSR arrays: ``indptr`` and a view of each of ``values``."""
     first, last = indptr[start], indptr[stop]
     return indptr[start : stop + 1] - first, *(array[first:last] for array in values)
 
 
-def gather_lists(indptr, row_numbers, *values):
+def gather_lists(
+    indptr: np.ndarray, row_numbers: np.ndarray, *values: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """The given lists of CSR arrays in the given order: ``indptr`` and each of ``values``."""
     starts = indptr[row_numbers]
     stops = indptr[row_numbers + 1]

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 
@@ -13,6 +14,11 @@ from tfxc.core.escaping import json_text
 from tfxc.core.files import atomic_file
 from tfxc.core.reading import checksum, read_errors
 from tfxc.data.kinds import ENCODED, KINDS
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import DataSettings
+    from tfxc.data.kinds import FeatureKind
+
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -27,7 +33,7 @@ DIMENSIONS = (
 )  # fmt: skip
 
 
-def fingerprint(settings):
+def fingerprint(settings: "DataSettings") -> str:
     """Eight hexadecimal digits that change with whatever changes the prepared records.
 
     The set's name, ``where`` and ``max_line_bytes`` are no part of it. Paths count as they are
@@ -43,7 +49,7 @@ def fingerprint(settings):
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def fingerprints_of(folder, records):
+def fingerprints_of(folder: str | Path, records: Mapping[str, str]) -> dict[str, str]:
     """SHA-256 of what the examples of a prepared folder consist of.
 
     Two folders with the same ones hold the same examples in the same order, with the same ids.
@@ -64,7 +70,7 @@ def fingerprints_of(folder, records):
     return found | {f"records of {split}": sha256 for split, sha256 in records.items()}
 
 
-def prepared_folder(settings, root="prepared"):
+def prepared_folder(settings: "DataSettings", root: str | Path = "prepared") -> Path:
     """The folder the prepared form of ``settings`` belongs in: ``<root>/<name>-<fingerprint>``."""
     return Path(root) / f"{settings.name}-{fingerprint(settings)}"
 
@@ -89,11 +95,11 @@ class ShardInfo(_Part):
     sha256: str
 
     @property
-    def counts(self):
+    def counts(self) -> tuple[int, ...]:
         """Numbers of examples, labels, feature values and tokens, as ``Rows.counts``."""
         return self.examples, self.labels, self.nonzeros, self.tokens
 
-    def memory_bytes(self, kind):
+    def memory_bytes(self, kind: "FeatureKind") -> int:
         """Bytes its rows take in memory; ``kind`` is that of ``tfxc.data.rows.Rows``."""
         return kind.memory_bytes(*self.counts)
 
@@ -116,17 +122,17 @@ class SplitInfo(_Part):
     shards: list[ShardInfo]
 
     @property
-    def mean_labels(self):
+    def mean_labels(self) -> float:
         """Mean number of labels per example."""
         return self.labels / max(self.examples, 1)
 
     @property
-    def single_label(self):
+    def single_label(self) -> bool:
         """Whether every example has exactly one label."""
         return (self.min_labels, self.max_labels) == (1, 1)
 
     @property
-    def sha256(self):
+    def sha256(self) -> str:
         """SHA-256 of the shards' content, in their order."""
         return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
 
@@ -189,22 +195,22 @@ class Manifest(_Part):
     fingerprints: dict[str, str] = {}
 
     @property
-    def kind(self):
+    def kind(self) -> "FeatureKind":
         """The ``tfxc.data.kinds.FeatureKind`` that models take."""
         return KINDS[self.feature_kind]
 
     @property
-    def row_kind(self):
+    def row_kind(self) -> "FeatureKind":
         """The kind of ``tfxc.data.rows.Rows`` the shards hold."""
         return ENCODED if self.image_store == "encoded" else self.kind
 
     @property
-    def dimensions(self):
+    def dimensions(self) -> dict[str, Any]:
         """What ``tfxc.model.build_model`` has to know of the data, as keyword arguments."""
         sizes = {name: getattr(self, name) for name in DIMENSIONS}
         return {**sizes, "num_examples": self.split("train").examples}
 
-    def split(self, name):
+    def split(self, name: str) -> "SplitInfo":
         """The ``SplitInfo`` of that name.
 
         Raises:
@@ -218,13 +224,13 @@ class Manifest(_Part):
             )
         return self.splits[name]
 
-    def save(self, folder):
+    def save(self, folder: str | Path) -> None:
         """Writes ``manifest.json``."""
         with atomic_file(Path(folder) / MANIFEST_FILE) as stream:
             stream.write(self.model_dump_json(indent=1) + "\n")
 
     @classmethod
-    def load(cls, folder):
+    def load(cls, folder: str | Path) -> "Manifest":
         """Reads the manifest of a prepared folder.
 
         Raises:

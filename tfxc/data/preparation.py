@@ -10,6 +10,7 @@ times of the sources).
 import itertools
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ CHUNK_IMAGES = 512
 _SAMPLE = 1000  # texts whose features stand for the size of all
 
 
-def prepare(settings, folder, *, jobs=None):
+def prepare(settings: DataSettings, folder: str | Path, *, jobs: int | None = None) -> Manifest:
     """Prepares a data set; the folder appears whole or not at all and replaces an existing one.
 
     The files are read twice (once for the vocabularies, once for the rows) in constant memory. The
@@ -106,7 +107,9 @@ def _record(folder):
     checksums.record(folder, {str(name) for name in files} - {STAMPS_FILE}, known)
 
 
-def ensure_prepared(settings, root="prepared", *, jobs=None):
+def ensure_prepared(
+    settings: DataSettings, root: str | Path = "prepared", *, jobs: int | None = None
+) -> Path:
     """The prepared folder of ``settings``, prepared now if it is not there yet.
 
     Several processes may ask at once: one prepares, the others wait for it.
@@ -134,7 +137,7 @@ def ensure_prepared(settings, root="prepared", *, jobs=None):
     return folder
 
 
-def check_prepared(folder):
+def check_prepared(folder: str | Path) -> Manifest:
     """Compares the small files of a prepared folder with their checksums, and all sizes.
 
     Shards are left to their readers: every record has a checksum of its own.
@@ -154,7 +157,7 @@ def check_prepared(folder):
     return manifest
 
 
-def report_joined_labels(names, where):
+def report_joined_labels(names: Sequence[str], where: str | Path) -> None:
     """Warns of label names that look like several labels in one cell.
 
     Args:

@@ -17,7 +17,9 @@ A class lists such arguments in ``data_dependent_arguments``. There are two sort
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.data.kinds import TOKENS
@@ -26,6 +28,10 @@ from tfxc.labels.label_embeddings import pifa_of_source
 from tfxc.labels.label_order import clustered_order
 from tfxc.labels.product_order import product_order
 from tfxc.labels.tree_building import ClusteringSettings, build_tree
+
+if TYPE_CHECKING:
+    from tfxc.labels.cluster_tree import ClusterTree
+
 
 _ORDERS = {"clusters": clustered_order, "product": product_order}
 _TREE = ("nr_splits", "min_codes", "max_leaf_size", "spherical", "seed")
@@ -56,7 +62,7 @@ class TrainingData:
 Provider = Callable[[TrainingData], Any]
 
 
-def label_codes(data):
+def label_codes(data: "TrainingData") -> np.ndarray | None:
     """The codes of the labels where their order is one of similarity.
 
     Returns:
@@ -76,7 +82,7 @@ def label_codes(data):
         raise ConfigError(str(error), where="head.heads", fix="use more values of it") from None
 
 
-def label_counts(data):
+def label_counts(data: "TrainingData") -> np.ndarray | None:
     """Number of training examples of each label where ``extra`` goes by frequency, else None."""
     if data.settings["extra"] != "frequency":
         return None
@@ -84,7 +90,7 @@ def label_counts(data):
     return data.source.label_counts()
 
 
-def label_tree(data):
+def label_tree(data: "TrainingData") -> "ClusterTree":
     """The ``ClusterTree`` of the labels, by the features of their training examples.
 
     Raises:

@@ -10,7 +10,9 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +20,13 @@ from tfxc.core.errors import DataError, MachineError, UserError
 from tfxc.core.escaping import json_text
 from tfxc.core.files import in_the_way, made_parent, write_errors
 from tfxc.core.locks import NO_LOCKS, is_same, try_lock
+
+if TYPE_CHECKING:
+    from tfxc.core.progress import Progress
+    from tfxc.data.chunk import Chunk
+    from tfxc.data.formats.base import Reader
+    from tfxc.data.rows import Rows
+
 
 # What a kill -9 or a power cut can cost is the work of this time.
 _SECONDS_BETWEEN_FLUSHES = 20.0
@@ -64,26 +73,35 @@ class RowWriter:
         [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
     """
 
-    def __init__(self, path, *, dtype, computation, num_rows=None, row_shape=None):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        dtype: str | type | np.dtype,
+        computation: Mapping[str, Any] | None,
+        num_rows: int | None = None,
+        row_shape: Sequence[int] | None = None,
+    ) -> None:
         self.path, self.dtype = Path(path), np.dtype(dtype)
         self.num_rows = num_rows
         self.row_shape = None if row_shape is None else tuple(row_shape)
         # Through JSON, so that it equals what is loaded (tuples become lists).
         self._computation = json.loads(json_text(computation))
         self._scratch, self._progress = unfinished_files(self.path)
-        self._file = None
-        self._waiting, self._waiting_bytes = [], 0
+        self._file: int | None = None
+        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        self._waiting_bytes = 0
         self._marks, self._count = np.zeros(num_rows or 0, bool), num_rows or 0
 
-    def __enter__(self):
+    def __enter__(self) -> "RowWriter":
         if self.path.is_dir():
             raise in_the_way(self.path, expected="file", found="folder")
         with made_parent(self.path):
-            self._file = _locked(self._scratch, self.path)
+            self._file = file = _locked(self._scratch, self.path)
             try:
                 if not self._resumed():
                     self._progress.unlink(missing_ok=True)
-                    os.ftruncate(self._file, 0)
+                    os.ftruncate(file, 0)
                     if self.row_shape is not None:
                         self._begin()
             except BaseException:
@@ -91,7 +109,7 @@ class RowWriter:
                 raise
         return self
 
-    def __exit__(self, error_type, *_):
+    def __exit__(self, error_type: type[BaseException] | None, *_: Any) -> None:
         if error_type is None and self.row_shape is not None and self.done.all():
             self._finish()
         elif self._computation is None or not self.done.any():
@@ -106,15 +124,17 @@ class RowWriter:
                 self._close()
 
     @property
-    def done(self):
+    def done(self) -> np.ndarray:
         """Which rows have been written, bool (rows,)."""
         return self._marks[: self._count]
 
-    def is_done(self, start, stop):
+    def is_done(self, start: int, stop: int) -> bool:
         """Whether the rows ``start`` to ``stop`` are all in place."""
         return stop <= len(self.done) and bool(self.done[start:stop].all())
 
-    def write(self, places, rows):
+    def write(
+        self, places: int | Sequence[int] | np.ndarray, rows: Sequence[Any] | np.ndarray
+    ) -> None:
         """Puts rows in their places.
 
         Args:
@@ -138,7 +158,7 @@ class RowWriter:
         self._check(places, rows)
         if (np.diff(places) == 1).all():
             with write_errors(self.path):
-                self._put(places[0], memoryview(rows.reshape(-1).view(np.uint8)))
+                self._put(places[0], rows.reshape(-1).view(np.uint8).data)
         else:
             self._waiting.append((places, rows.copy()))
             self._waiting_bytes += rows.nbytes
@@ -148,7 +168,14 @@ class RowWriter:
         if time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
             self.flush()
 
-    def write_missing(self, rows, places, batch_size, compute, progress):
+    def write_missing(
+        self,
+        rows: "Rows",
+        places: np.ndarray,
+        batch_size: int,
+        compute: Callable[[Any, np.ndarray], np.ndarray],
+        progress: "Progress",
+    ) -> None:
         """Computes and writes what is not done of some examples, texts of similar length together.
 
         The same examples are always computed together, so that the bytes do not depend on a stop.
@@ -168,7 +195,7 @@ class RowWriter:
                 self.write(own, compute(rows.take(numbers)["features"], own))
                 progress.advance(len(numbers))
 
-    def flush(self):
+    def flush(self) -> None:
         """Brings the rows, and then the knowledge that they are done, to the disk.
 
         Raises:
@@ -176,6 +203,7 @@ class RowWriter:
         """
         if self.row_shape is None:
             return
+        assert self._file is not None, "it is open"
         self._put_waiting()
         with write_errors(self.path):
             os.fsync(self._file)
@@ -266,7 +294,7 @@ class RowWriter:
         rows = np.concatenate([rows for _, rows in self._waiting])
         order = np.argsort(places, kind="stable")
         places, rows = places[order], rows[order]
-        view, size = memoryview(rows.reshape(-1).view(np.uint8)), self._row_bytes
+        view, size = rows.reshape(-1).view(np.uint8).data, self._row_bytes
         bounds = [0, *(np.flatnonzero(np.diff(places) != 1) + 1).tolist(), len(places)]
         with write_errors(self.path):
             for first, stop in itertools.pairwise(bounds):
@@ -327,11 +355,12 @@ class RemainingChunks:
         firsts: number of the first example of each chunk that was given, to be popped.
     """
 
-    def __init__(self, reader, is_done):
-        self.path, self.firsts = reader.path, collections.deque()
+    def __init__(self, reader: "Reader", is_done: Callable[[int, int], bool]) -> None:
+        self.path = reader.path
+        self.firsts: collections.deque[int] = collections.deque()
         self._reader, self._is_done = reader, is_done
 
-    def chunks(self, size):
+    def chunks(self, size: int) -> "Iterator[Chunk]":
         """Yields ``Chunk``s of ``size`` examples, the last smaller."""
         first = 0
         for chunk in self._reader.chunks(size):
@@ -342,13 +371,13 @@ class RemainingChunks:
             first = stop
 
 
-def unfinished_files(path):
+def unfinished_files(path: str | Path) -> tuple[Path, Path]:
     """The unfinished file of a ``RowWriter``, and the one that says which rows are in place."""
     path = Path(path)
     return path.with_name(f".{path.name}.unfinished"), path.with_name(f".{path.name}.progress")
 
 
-def read_progress(path):
+def read_progress(path: str | Path) -> tuple[dict[str, Any], np.ndarray] | tuple[None, None]:
     """How far a ``RowWriter`` that was stopped has come.
 
     Returns:
@@ -367,7 +396,7 @@ def read_progress(path):
     return description, np.unpackbits(np.frombuffer(bits, np.uint8), count=count).astype(bool)
 
 
-def array_header(shape, dtype):
+def array_header(shape: Sequence[int], dtype: np.dtype) -> bytes:
     """The bytes that open an ``.npy`` file of that shape and type."""
     stream = io.BytesIO()
     header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}
@@ -375,7 +404,7 @@ def array_header(shape, dtype):
     return stream.getvalue()
 
 
-def reserve(descriptor, size, path):
+def reserve(descriptor: int, size: int, path: str | Path) -> None:
     """Takes the space of a whole file from the disk, so that it cannot be missing later.
 
     Where the file system cannot do that, the free space is compared with the size.

@@ -1,5 +1,8 @@
 """Examples in memory: features of one kind and CSR label lists, gathered without a loop."""
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
 import numpy as np
 import scipy.sparse
 
@@ -7,6 +10,13 @@ from tfxc.data.columns import LABELS
 from tfxc.data.kinds import DENSE, ENCODED, IMAGE, ROW_KINDS, SPARSE, TOKENS
 from tfxc.data.lists import pad_labels
 from tfxc.ops.csr import bounds_of
+
+#: Of each row a list of ids; or a CSR matrix whose stored entries are the labels.
+Labels: TypeAlias = "Sequence[Sequence[int]] | scipy.sparse.csr_matrix"
+
+if TYPE_CHECKING:
+    from tfxc.data.kinds import FeatureKind
+
 
 _ARRAYS = {name for kind in ROW_KINDS.values() for name in kind.arrays}
 
@@ -34,7 +44,25 @@ class Rows:
         [[-1], [3]]
     """
 
-    def __init__(self, kind, arrays, *, label_indptr, label_ids, num_features):
+    # Whoever asks for one knows the kind: those of other kinds are None.
+    indptr: np.ndarray
+    indices: np.ndarray
+    values: np.ndarray
+    matrix: np.ndarray
+    tokens: np.ndarray
+    token_indptr: np.ndarray
+    images: np.ndarray
+    content: np.ndarray
+
+    def __init__(
+        self,
+        kind: "FeatureKind",
+        arrays: Mapping[str, np.ndarray],
+        *,
+        label_indptr: Sequence[int] | np.ndarray,
+        label_ids: Sequence[int] | np.ndarray,
+        num_features: int,
+    ) -> None:
         assert arrays.keys() == kind.arrays.keys(), f"{kind} has no arrays {sorted(arrays)}"
         self.kind, self.num_features = kind, int(num_features)
         self.label_indptr = np.asarray(label_indptr, np.int64)
@@ -47,7 +75,7 @@ class Rows:
             assert found == len(self), f"{found} rows of {column.values}, {len(self)} label rows"
 
     @classmethod
-    def from_csr(cls, features, labels):
+    def from_csr(cls, features: np.ndarray | scipy.sparse.csr_matrix, labels: Labels) -> "Rows":
         """Rows of a scipy CSR matrix (n, num_features).
 
         Args:
@@ -58,29 +86,31 @@ class Rows:
         return cls(SPARSE, arrays, **_label_arrays(labels), num_features=features.shape[1])
 
     @classmethod
-    def from_dense(cls, matrix, labels):
+    def from_dense(cls, matrix: np.ndarray, labels: Labels) -> "Rows":
         """Rows of a dense matrix (n, dim); ``labels`` as in ``from_csr``."""
         return cls.of(DENSE, matrix, labels)
 
     @classmethod
-    def of(cls, kind, features, labels):
+    def of(cls, kind: "FeatureKind", features: Any, labels: Labels) -> "Rows":
         """Rows of what text features of a kind made of texts; ``labels`` as in ``from_csr``."""
         arrays = kind.arrays_of(features)
         return cls(kind, arrays, **_label_arrays(labels), num_features=features.shape[1])
 
     @classmethod
-    def from_images(cls, images, labels):
+    def from_images(cls, images: np.ndarray | Sequence[bytes], labels: Labels) -> "Rows":
         """Rows of images; ``labels`` as in ``from_csr``.
 
         Args:
             images: uint8 (n, height, width, channels), or a list of encoded files (``bytes``).
         """
-        kind = IMAGE if isinstance(images, np.ndarray) else ENCODED
-        size = int(np.prod(images.shape[1:])) if kind is IMAGE else 0
+        if isinstance(images, np.ndarray):
+            kind, size = IMAGE, int(np.prod(images.shape[1:]))
+        else:
+            kind, size = ENCODED, 0
         return cls(kind, kind.arrays_of(images), **_label_arrays(labels), num_features=size)
 
     @classmethod
-    def concatenate(cls, parts):
+    def concatenate(cls, parts: "Sequence[Rows]") -> "Rows":
         """The rows of several ``Rows`` of one kind and width, one after the other."""
         counts = np.sum([part.counts for part in parts], axis=0).tolist()
         builder = RowsBuilder(parts[0].kind, counts, parts[0].sizes)
@@ -88,67 +118,69 @@ class Rows:
             builder.append(part)
         return builder.finish()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.label_indptr) - 1
 
     @property
-    def arrays(self):
+    def arrays(self) -> dict[str, np.ndarray]:
         """The arrays of the features by name."""
         return {name: getattr(self, name) for name in self.kind.arrays}
 
     @property
-    def labels(self):
+    def labels(self) -> dict[str, np.ndarray]:
         """The arrays of the labels by name."""
         return {name: getattr(self, name) for name in LABELS.types}
 
     @property
-    def counts(self):
+    def counts(self) -> tuple[int, ...]:
         """Numbers of rows, labels, feature values and tokens next to them."""
         return len(self), len(self.label_ids), self.nonzeros, self.num_tokens
 
     @property
-    def sizes(self):
+    def sizes(self) -> dict[str, Any]:
         """``num_features`` and ``image_shape``, as ``tfxc.data.kinds`` wants them."""
         return {"num_features": self.num_features, "image_shape": self.image_shape}
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, ...] | None:
         """(height, width, channels) of images stored as pixels, else None."""
         return self.images.shape[1:] if self.kind is IMAGE else None
 
     @property
-    def nonzeros(self):
+    def nonzeros(self) -> int:
         """Number of stored feature values; of encoded files the bytes."""
         return getattr(self, self.kind.columns[0].values).size
 
     @property
-    def num_tokens(self):
+    def num_tokens(self) -> int:
         """Number of tokens next to the feature values: of kind ``"joined"``, else 0."""
         return sum(getattr(self, column.values).size for column in self.kind.columns[1:])
 
     @property
-    def lengths(self):
+    def lengths(self) -> np.ndarray | None:
         """Tokens of each text, int64 (n,); None where rows are no lists of tokens."""
         if not self.kind.holds(TOKENS):
             return None
-        return np.diff(getattr(self, self.kind.columns[-1].bounds))
+        bounds = self.kind.columns[-1].bounds
+        assert bounds is not None, "tokens are lists"
+        return np.diff(getattr(self, bounds))
 
-    def by_length(self):
+    def by_length(self) -> np.ndarray:
         """Row numbers, short texts first; of rows without ``lengths`` in their order."""
         lengths = self.lengths
         return np.arange(len(self)) if lengths is None else np.argsort(lengths, kind="stable")
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes of memory the arrays take."""
         return sum(array.nbytes for array in (*self.labels.values(), *self.arrays.values()))
 
-    def slice(self, start, stop):
+    def slice(self, start: int, stop: int) -> "Rows":
         """Rows ``start`` to ``stop`` (exclusive); the values are views, not copies."""
         start, stop, _ = slice(start, stop).indices(len(self))
         return self._cut(lambda column, arrays: column.slice(arrays, start, stop))
 
-    def select(self, row_numbers):
+    def select(self, row_numbers: Sequence[int] | np.ndarray) -> "Rows":
         """The given rows, in the given order, as new ``Rows``."""
         row_numbers = np.asarray(row_numbers, np.int64)
         return self._cut(lambda column, arrays: column.select(arrays, row_numbers))
@@ -159,7 +191,7 @@ class Rows:
             found |= cut(column, arrays)
         return Rows(self.kind, found, **cut(LABELS, self.labels), num_features=self.num_features)
 
-    def take(self, row_numbers):
+    def take(self, row_numbers: Sequence[int] | np.ndarray) -> dict[str, Any]:
         """The batch of the given rows as NumPy arrays (docs/architecture.md, "Rows and batches").
 
         Returns:
@@ -171,7 +203,7 @@ class Rows:
         """
         return self.select(row_numbers).batch()
 
-    def batch(self):
+    def batch(self) -> dict[str, Any]:
         """All rows as one batch; see ``take``."""
         labels = pad_labels(self.label_indptr, self.label_ids)
         return {"features": self.kind.batch(self.arrays), "labels": labels}
@@ -187,7 +219,9 @@ class RowsBuilder:
         sizes: ``num_features``, and of images stored as pixels ``image_shape``.
     """
 
-    def __init__(self, kind, counts, sizes):
+    def __init__(
+        self, kind: "FeatureKind", counts: Sequence[int], sizes: Mapping[str, Any]
+    ) -> None:
         num_rows, *values = counts
         self._kind, self._num_features, self._num_rows = kind, sizes["num_features"], num_rows
         self._columns = (LABELS, *kind.columns)
@@ -197,7 +231,7 @@ class RowsBuilder:
         ]
         self._row, self._filled = 0, [0] * len(self._columns)
 
-    def append(self, rows):
+    def append(self, rows: "Rows") -> None:
         """Copies ``rows`` behind those appended so far."""
         assert rows.kind is self._kind and rows.num_features == self._num_features
         arrays = {**rows.labels, **rows.arrays}
@@ -206,7 +240,7 @@ class RowsBuilder:
             self._filled[number] = filled
         self._row += len(rows)
 
-    def finish(self):
+    def finish(self) -> "Rows":
         """The filled ``Rows``."""
         assert self._row == self._num_rows, "fewer rows than announced"
         labels, *columns = self._arrays

@@ -5,7 +5,9 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfxc.core import checksums
 from tfxc.core.errors import DataError, MachineError
@@ -14,12 +16,17 @@ from tfxc.core.reading import checksum
 from tfxc.data.manifest import SourceInfo
 from tfxc.data.parsing.archives import is_shard_pattern, shard_files
 
+if TYPE_CHECKING:
+    from tfxc.core.settings import DataSettings
+    from tfxc.data.manifest import Manifest
+
+
 # In a prepared folder: sizes and times of the sources when their content was last compared.
 STAMPS_FILE = "sources.json"
 BUILTIN = "builtin:"
 
 
-def find_sources(settings):
+def find_sources(settings: "DataSettings") -> dict[str, str | Path]:
     """The sources of the given splits with ``~`` and ``${VAR}`` expanded.
 
     Returns:
@@ -40,7 +47,7 @@ def find_sources(settings):
     return sources
 
 
-def expand(written):
+def expand(written: str) -> str | Path:
     """A source with ``~`` and ``${VAR}`` expanded; unknown variables stay as they are.
 
     ``${TFXC_DATA}`` is the folder ``data`` unless the environment says otherwise.
@@ -54,12 +61,17 @@ def expand(written):
     return Path(written).expanduser()
 
 
-def is_builtin(source):
+def is_builtin(source: str | Path) -> bool:
     """Whether a source is a set that comes with the package."""
     return str(source).startswith(BUILTIN)
 
 
-def describe_sources(settings, sources, fingerprints, stamps):
+def describe_sources(
+    settings: "DataSettings",
+    sources: Mapping[str, str | Path],
+    fingerprints: Mapping[str, str],
+    stamps: Mapping[str, str],
+) -> dict[str, SourceInfo]:
     """What every source was when it was read, as ``{split: SourceInfo}``.
 
     A file of label names is described as well, as ``label_names``.
@@ -89,18 +101,18 @@ def describe_sources(settings, sources, fingerprints, stamps):
     return described
 
 
-def stamps_of(settings):
+def stamps_of(settings: "DataSettings") -> dict[str, str]:
     """{source as it is written: text that changes with the names, sizes and times of its files}."""
     written = {text for text in _written(settings).values() if not is_builtin(text)}
     return {text: _stamp(expand(text)) for text in written}
 
 
-def save_stamps(folder, stamps):
+def save_stamps(folder: str | Path, stamps: Mapping[str, str]) -> None:
     """Keeps what ``stamps_of`` gave for ``refuse_changed_sources``."""
     write_json(Path(folder) / STAMPS_FILE, stamps, indent=1)
 
 
-def refuse_changed_sources(manifest, folder):
+def refuse_changed_sources(manifest: "Manifest", folder: str | Path) -> None:
     """Compares the sources that still exist with those that were prepared.
 
     A source with the size and time that it had then counts as the same. Where the size is the
@@ -211,7 +223,7 @@ def _checksum(path):
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def state_of(source):
+def state_of(source: str | Path) -> str:
     """Text that changes when a source is written to: names, sizes and times of its files.
 
     Args:

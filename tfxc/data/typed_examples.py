@@ -1,6 +1,7 @@
 """Examples that are typed or come through a pipe, one a line, to have their labels found."""
 
 import os
+from collections.abc import Iterator, Sequence
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
@@ -11,7 +12,7 @@ from tfxc.data.parsing.lines import line_too_long
 _READ_BYTES = 1 << 20
 
 
-def available_lines(descriptor):
+def available_lines(descriptor: int) -> Iterator[tuple[int, list[bytes]]]:
     """Yields ``(number of the first line, list of lines)`` as bytes as soon as any are there.
 
     Whatever a pipe holds is taken at once, so that a slow writer is answered line by line and a
@@ -35,7 +36,9 @@ def available_lines(descriptor):
         yield first, [rest.removesuffix(b"\r")]
 
 
-def chunks_of_pipe(descriptor, takes, num_features, size):
+def chunks_of_pipe(
+    descriptor: int, takes: str, num_features: int | None, size: int
+) -> Iterator[Chunk]:
     """Yields what comes as lines as chunks of at most ``size`` examples, at once.
 
     Args:
@@ -52,7 +55,13 @@ def chunks_of_pipe(descriptor, takes, num_features, size):
             yield chunk_of_lines(block, takes, num_features, first=first + start)
 
 
-def chunk_of_lines(lines, takes, num_features=None, where="standard input", first=1):
+def chunk_of_lines(
+    lines: Sequence[bytes | str],
+    takes: str,
+    num_features: int | None = None,
+    where: str = "standard input",
+    first: int = 1,
+) -> Chunk:
     """Lines as a ``Chunk`` of examples.
 
     Args:

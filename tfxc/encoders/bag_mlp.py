@@ -1,6 +1,8 @@
 """Sparse bag of features -> hidden layers."""
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -46,6 +48,7 @@ class BagMLP(Encoder):
     """
 
     data_dependent_arguments = ("num_features",)
+    num_features: int
 
     @checked(
         hidden=ListOf(COUNT),
@@ -56,18 +59,18 @@ class BagMLP(Encoder):
     )
     def __init__(
         self,
-        num_features,
+        num_features: int,
         *,
-        hidden=(512,),
-        activation="relu",
-        dropout=0.0,
-        input_dropout=0.0,
-        num_hashed_features=None,
-        hash_seed=0,
-        initial_std=None,
-        seed=0,
-        **kwargs,
-    ):
+        hidden: Sequence[int] = (512,),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        num_hashed_features: int | None = None,
+        hash_seed: int = 0,
+        initial_std: float | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_features = num_features
         self.hidden = tuple(hidden)
@@ -78,9 +81,11 @@ class BagMLP(Encoder):
         self.hash_seed = hash_seed
         self.initial_std = initial_std
         self.seed = seed
-        self.kernels, self.biases, self._lookup = [], [], None
+        self.kernels: list[Any] = []
+        self.biases: list[Any] = []
+        self._lookup = None
 
-    def build(self, _input_shape=None):
+    def build(self, _input_shape: Any = None) -> None:
         """Makes the table, the dense kernels and the feature lookup."""
         widths = [self.num_hashed_features or self.num_features, *self.hidden]
         for level, (rows, columns) in enumerate(itertools.pairwise(widths)):
@@ -96,7 +101,7 @@ class BagMLP(Encoder):
             lookup = bucket_lookup(self.num_features, self.num_hashed_features, self.hash_seed)
             self._lookup = tf.Variable(lookup.astype(np.int32), trainable=False, name="lookup")
 
-    def call(self, features, training=False):
+    def call(self, features: Any, training: bool = False) -> tf.Tensor:
         """Encodes a batch of bags."""
         ids, weights = tf.convert_to_tensor(features["ids"], tf.int32), features["weights"]
         splits = tf.convert_to_tensor(features["row_splits"], tf.int64)
@@ -117,7 +122,7 @@ class BagMLP(Encoder):
         return x
 
     @property
-    def tables(self):
+    def tables(self) -> list[tf.Tensor]:
         """The first kernel."""
         return self.kernels[:1]
 
@@ -126,11 +131,11 @@ class BagMLP(Encoder):
         keep = keep_mask(row_ids(splits), ids, self.input_dropout, seed)
         return tf.where(keep, weights / (1 - self.input_dropout), tf.zeros_like(weights))
 
-    def compute_output_shape(self, _input_shape):
+    def compute_output_shape(self, _input_shape: Any) -> tuple[None, int]:
         """(batch, hidden[-1])."""
         return (None, self.hidden[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("num_features", "dropout", "input_dropout", "num_hashed_features", "hash_seed")
         return {

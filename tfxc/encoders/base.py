@@ -1,12 +1,15 @@
 """What every encoder shares."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 
 from tfxc.data.kinds import KINDS
 from tfxc.ops.empty_batch import with_one_example
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class Encoder(keras.layers.Layer):
@@ -36,20 +39,24 @@ class Encoder(keras.layers.Layer):
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     takes = "sparse"
     num_features: int | None = None
-    architecture: dict | None = None
     gates: Any = None
 
     @property
-    def layers_above(self):
+    def architecture(self) -> dict[str, Any] | None:
+        """The shape of the network, which goes into JSON; None where the config says all."""
+        return None
+
+    @property
+    def layers_above(self) -> dict[int, int]:
         """Number of layers above each weight, by its ``id``; empty where there are no layers."""
         return {}
 
     @property
-    def tables(self):
+    def tables(self) -> "list[tf.Tensor]":
         """Keras variables: the embedding tables, read by ``ops.perturbations.read_rows`` only."""
         return []
 
-    def __call__(self, features, *args, **kwargs):
+    def __call__(self, features: Any, *args: Any, **kwargs: Any) -> "tf.Tensor":
         """Encodes one batch, see ``call``; outside of training also one without examples."""
         features = self.own(features)
         symbolic = any(map(keras.utils.is_keras_tensor, keras.tree.flatten(features)))
@@ -59,7 +66,7 @@ class Encoder(keras.layers.Layer):
         vectors = super().__call__(features, *args, **kwargs)
         return vectors if batch is None else vectors[:batch]
 
-    def own(self, features):
+    def own(self, features: Any) -> Any:
         """The part of joined features that the encoder takes; other features as they are.
 
         Args:
@@ -68,6 +75,6 @@ class Encoder(keras.layers.Layer):
         """
         return KINDS[self.takes].own(features)
 
-    def call(self, features, training=False):
+    def call(self, features: Any, training: bool = False) -> "tf.Tensor":
         """Encodes one batch."""
         raise TypeError(f"{type(self).__name__} must define call(features, training)")

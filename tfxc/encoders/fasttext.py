@@ -1,5 +1,7 @@
 """Mean of word vectors -> one hidden layer."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -28,17 +30,17 @@ class FastText(TokenEncoder):
     @checked(hidden_dim=COUNT)
     def __init__(
         self,
-        vocabulary_size,
+        vocabulary_size: int,
         *,
-        hidden_dim=256,
-        embedding_dim=300,
-        dropout=0.0,
-        word_dropout=0.0,
-        start="uniform",
-        initial_std=0.1,
-        seed=0,
-        **kwargs,
-    ):
+        hidden_dim: int = 256,
+        embedding_dim: int = 300,
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        start: str = "uniform",
+        initial_std: float = 0.1,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             vocabulary_size,
             embedding_dim=embedding_dim,
@@ -51,21 +53,21 @@ class FastText(TokenEncoder):
         )
         self.hidden_dim = hidden_dim
 
-    def make(self):
+    def make(self) -> None:
         """Makes the dense layer."""
         self.kernel = self.matrix((self.embedding_dim, self.hidden_dim), "kernel")
         self.bias = self.matrix((self.hidden_dim,), "bias", "zeros")
 
-    def pool(self, x, mask, training):
+    def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """ReLU of a linear map of the mean."""
         mean = mean_of_words(x, mask)
         return tf.nn.relu(tf.matmul(mean, self.cast(self.kernel)) + self.cast(self.bias))
 
     @property
-    def output_dim(self):
+    def output_dim(self) -> int:
         """Width of the output."""
         return self.hidden_dim
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         return {**super().get_config(), "hidden_dim": self.hidden_dim}

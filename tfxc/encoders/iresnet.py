@@ -1,5 +1,8 @@
 """Residual network for faces."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from tfxc.core.arguments import COUNT, OneOf, checked
@@ -44,18 +47,18 @@ class IResNet(ImageEncoder):
     @checked(depth=OneOf(*BLOCKS), embedding_dim=COUNT, width=COUNT)
     def __init__(
         self,
-        image_shape,
+        image_shape: Sequence[int],
         *,
-        depth=50,
-        embedding_dim=512,
-        width=64,
-        mean=0.5,
-        std=0.5,
-        dropout=0.0,
-        synchronized_batch_norm=False,
-        seed=0,
-        **kwargs,
-    ):
+        depth: int = 50,
+        embedding_dim: int = 512,
+        width: int = 64,
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
+        dropout: float = 0.0,
+        synchronized_batch_norm: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             image_shape,
             mean=mean,
@@ -74,11 +77,11 @@ class IResNet(ImageEncoder):
         self.depth, self.embedding_dim, self.width = depth, embedding_dim, width
 
     @property
-    def dim(self):
+    def dim(self) -> int:
         """Length of an output vector."""
         return self.embedding_dim
 
-    def make_network(self):
+    def make_network(self) -> keras.Model:
         """Stem, four stages and the embedding."""
         parts = self.parts(_start)
         inputs = parts.input(self.image_shape)
@@ -90,7 +93,7 @@ class IResNet(ImageEncoder):
         x = parts.dense(parts.dropout(x, self.dropout), self.embedding_dim)
         return keras.Model(inputs, parts.norm(x, scale=False))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("depth", "embedding_dim", "width")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -4,7 +4,9 @@ import contextlib
 import inspect
 import itertools
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -53,16 +55,16 @@ class KerasApplication(ImageEncoder):
     @checked(model=OneOf(*MODELS), pooling=OneOf("avg", "max"))
     def __init__(
         self,
-        image_shape,
+        image_shape: Sequence[int],
         *,
-        model,
-        weights=None,
-        pooling="avg",
-        dropout=0.0,
-        synchronized_batch_norm=False,
-        seed=0,
-        **kwargs,
-    ):
+        model: str,
+        weights: str | None = None,
+        pooling: str = "avg",
+        dropout: float = 0.0,
+        synchronized_batch_norm: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             image_shape,
             dropout=dropout,
@@ -84,19 +86,19 @@ class KerasApplication(ImageEncoder):
         self._pretrained = weights
 
     @property
-    def dim(self):
+    def dim(self) -> int:
         """Length of an output vector; makes the network to find out."""
         if self.network is None:
             self.build()
         return self.network.output_shape[-1]
 
-    def normalise(self, images):
+    def normalise(self, images: tf.Tensor) -> tf.Tensor:
         """Three channels, prepared as the network expects them."""
         if images.shape[-1] == 1:
             images = tf.repeat(images, 3, axis=-1)
         return tf.cast(_preprocess(self.model)(images), self.compute_dtype)
 
-    def make_network(self):
+    def make_network(self) -> keras.Model:
         """The network of Keras with our layers in it."""
         with _seeded(self.seed), _policy(self.dtype_policy):
             original = getattr(keras.applications, self.model)(
@@ -134,7 +136,7 @@ class KerasApplication(ImageEncoder):
 
         return keras.models.clone_model(network, clone_function=ours, call_function=_without_mask)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments; the weights are the model's own from now on."""
         config = super().get_config()
         del config["mean"], config["std"]

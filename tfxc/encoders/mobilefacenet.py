@@ -1,5 +1,8 @@
 """A small network for faces."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from tfxc.core.arguments import COUNT, POSITIVE, checked
@@ -51,17 +54,17 @@ class MobileFaceNet(ImageEncoder):
     @checked(embedding_dim=COUNT, scale=POSITIVE)
     def __init__(
         self,
-        image_shape,
+        image_shape: Sequence[int],
         *,
-        embedding_dim=512,
-        scale=2.0,
-        mean=0.5,
-        std=0.5,
-        dropout=0.0,
-        synchronized_batch_norm=False,
-        seed=0,
-        **kwargs,
-    ):
+        embedding_dim: int = 512,
+        scale: float = 2.0,
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
+        dropout: float = 0.0,
+        synchronized_batch_norm: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             image_shape,
             mean=mean,
@@ -76,11 +79,11 @@ class MobileFaceNet(ImageEncoder):
         self.embedding_dim, self.scale = embedding_dim, scale
 
     @property
-    def dim(self):
+    def dim(self) -> int:
         """Length of an output vector."""
         return self.embedding_dim
 
-    def make_network(self):
+    def make_network(self) -> keras.Model:
         """Stem, bottlenecks, the weighing of all places, and the embedding."""
         parts = self.parts()
         inputs = parts.input(self.image_shape)
@@ -97,7 +100,7 @@ class MobileFaceNet(ImageEncoder):
     def _scaled(self, channels):
         return round(channels * self.scale)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("embedding_dim", "scale")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,5 +1,7 @@
 """Vectors that were computed beforehand."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -29,14 +31,22 @@ class Precomputed(Encoder):
     takes = "dense"
 
     @checked(dropout=SHARE_BELOW_ONE)
-    def __init__(self, num_features, *, unit_norm=False, dropout=0.0, seed=0, **kwargs):
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        unit_norm: bool = False,
+        dropout: float = 0.0,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_features = num_features
         self.unit_norm = unit_norm
         self.dropout = dropout
         self.seed = seed
 
-    def call(self, features, training=False):
+    def call(self, features: Any, training: bool = False) -> tf.Tensor:
         """Returns the vectors."""
         if isinstance(features, dict):
             raise ValueError(
@@ -46,11 +56,11 @@ class Precomputed(Encoder):
         x = tf.math.l2_normalize(features, axis=-1) if self.unit_norm else features
         return dropout(x, self.dropout, self.seed) if training else x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """The input's shape."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("num_features", "unit_norm", "dropout", "seed")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

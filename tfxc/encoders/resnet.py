@@ -1,9 +1,18 @@
 """Residual networks."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 
 from tfxc.core.arguments import COUNT, OneOf, checked
 from tfxc.encoders.bases.image import ImageEncoder
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tfxc.encoders.layers.image_blocks import Parts
+
 
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 STEMS = ("auto", "cifar", "imagenet")
@@ -63,21 +72,21 @@ class ResNet(ImageEncoder):
     )
     def __init__(
         self,
-        image_shape,
+        image_shape: Sequence[int],
         *,
-        depth=18,
-        stem="auto",
-        width=64,
-        pooling="average",
-        embedding_dim=None,
-        embedding="linear",
-        mean=0.5,
-        std=0.5,
-        dropout=0.0,
-        synchronized_batch_norm=False,
-        seed=0,
-        **kwargs,
-    ):
+        depth: int = 18,
+        stem: str = "auto",
+        width: int = 64,
+        pooling: str = "average",
+        embedding_dim: int | None = None,
+        embedding: str = "linear",
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
+        dropout: float = 0.0,
+        synchronized_batch_norm: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             image_shape,
             mean=mean,
@@ -96,12 +105,12 @@ class ResNet(ImageEncoder):
         self.pooling, self.embedding_dim, self.embedding = pooling, embedding_dim, embedding
 
     @property
-    def dim(self):
+    def dim(self) -> int:
         """Length of an output vector."""
         last = self.width * 2 ** (len(BLOCKS[self.depth]) - 1)
         return self.embedding_dim or last * (4 if self.depth == 50 else 1)
 
-    def make_network(self):
+    def make_network(self) -> keras.Model:
         """Stem, four stages, pooling, and the linear layer if there is one."""
         parts = self.parts()
         inputs = parts.input(self.image_shape)
@@ -128,20 +137,20 @@ class ResNet(ImageEncoder):
         x = parts.convolution(x, self.width, size=7, strides=2)
         return parts.max_pool(parts.relu(parts.norm(x)))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("depth", "stem", "width", "pooling", "embedding_dim", "embedding")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def basic_block(parts, x, filters, strides):
+def basic_block(parts: "Parts", x: "tf.Tensor", filters: int, strides: int) -> "tf.Tensor":
     """Two 3 x 3 convolutions with a shortcut."""
     y = parts.relu(parts.norm(parts.convolution(x, filters, strides=strides)))
     y = parts.norm(parts.convolution(y, filters))
     return parts.relu(parts.add(y, _shortcut(parts, x, filters, strides)))
 
 
-def bottleneck(parts, x, filters, strides):
+def bottleneck(parts: "Parts", x: "tf.Tensor", filters: int, strides: int) -> "tf.Tensor":
     """1 x 1, 3 x 3 and 1 x 1 convolutions with a shortcut; four times ``filters`` come out."""
     y = parts.relu(parts.norm(parts.convolution(x, filters, size=1)))
     y = parts.relu(parts.norm(parts.convolution(y, filters, strides=strides)))

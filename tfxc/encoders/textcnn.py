@@ -1,5 +1,8 @@
 """Convolutions over words, the largest value of each filter."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -38,18 +41,18 @@ class TextCNN(TokenEncoder):
     @checked(widths=ListOf(COUNT), num_filters=COUNT)
     def __init__(
         self,
-        vocabulary_size,
+        vocabulary_size: int,
         *,
-        widths=(2, 3, 4),
-        num_filters=64,
-        embedding_dim=300,
-        dropout=0.0,
-        word_dropout=0.0,
-        start="uniform",
-        initial_std=0.1,
-        seed=0,
-        **kwargs,
-    ):
+        widths: Sequence[int] = (2, 3, 4),
+        num_filters: int = 64,
+        embedding_dim: int = 300,
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        start: str = "uniform",
+        initial_std: float = 0.1,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             vocabulary_size,
             embedding_dim=embedding_dim,
@@ -62,16 +65,16 @@ class TextCNN(TokenEncoder):
         )
         self.widths = tuple(widths)
         self.num_filters = num_filters
-        self.kernels = []
+        self.kernels: list[Any] = []
 
-    def make(self):
+    def make(self) -> None:
         """Makes the filters."""
         for width in self.widths:
             shape = (width, self.embedding_dim, self.num_filters)
             self.kernels.append(self.matrix(shape, f"kernel_{len(self.kernels)}"))
         self.bias = self.matrix((self.output_dim,), "bias", "zeros")
 
-    def pool(self, x, mask, training):
+    def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """The largest responses of all filters."""
         missing = tf.maximum(max(self.widths) - tf.shape(x)[1], 0)
         # No tf.pad: behind it LiteRT does not know how wide the words are.
@@ -83,11 +86,11 @@ class TextCNN(TokenEncoder):
         return tf.nn.relu(best + self.cast(self.bias))
 
     @property
-    def output_dim(self):
+    def output_dim(self) -> int:
         """Width of the output."""
         return len(self.widths) * self.num_filters
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         own = {"widths": list(self.widths), "num_filters": self.num_filters}
         return {**super().get_config(), **own}

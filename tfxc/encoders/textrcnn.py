@@ -1,5 +1,7 @@
 """Word vectors concatenated with the states of an LSTM, the largest value of each unit."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -37,18 +39,18 @@ class TextRCNN(TokenEncoder):
     @checked(hidden_dim=COUNT, num_layers=COUNT)
     def __init__(
         self,
-        vocabulary_size,
+        vocabulary_size: int,
         *,
-        hidden_dim=128,
-        num_layers=1,
-        embedding_dim=300,
-        dropout=0.0,
-        word_dropout=0.0,
-        start="uniform",
-        initial_std=0.1,
-        seed=0,
-        **kwargs,
-    ):
+        hidden_dim: int = 128,
+        num_layers: int = 1,
+        embedding_dim: int = 300,
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        start: str = "uniform",
+        initial_std: float = 0.1,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             vocabulary_size,
             embedding_dim=embedding_dim,
@@ -60,13 +62,13 @@ class TextRCNN(TokenEncoder):
             **kwargs,
         )
         self.hidden_dim, self.num_layers = hidden_dim, num_layers
-        self.layers = []
+        self.layers: list[Any] = []
 
-    def make(self):
+    def make(self) -> None:
         """Makes the LSTMs."""
         self.layers = lstm_layers(self, self.embedding_dim)
 
-    def pool(self, x, mask, training):
+    def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """The largest values."""
         lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
         states = x
@@ -75,11 +77,11 @@ class TextRCNN(TokenEncoder):
         return largest_of_words(tf.concat([x, states], axis=2), mask)
 
     @property
-    def output_dim(self):
+    def output_dim(self) -> int:
         """Width of the output."""
         return self.embedding_dim + 2 * self.hidden_dim
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("hidden_dim", "num_layers")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

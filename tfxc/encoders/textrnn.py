@@ -1,5 +1,7 @@
 """LSTM in both directions, pooled by attention."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -41,19 +43,19 @@ class TextRNN(TokenEncoder):
     @checked(hidden_dim=COUNT, num_layers=COUNT)
     def __init__(
         self,
-        vocabulary_size,
+        vocabulary_size: int,
         *,
-        hidden_dim=128,
-        num_layers=1,
-        attention=True,
-        embedding_dim=300,
-        dropout=0.0,
-        word_dropout=0.0,
-        start="uniform",
-        initial_std=0.1,
-        seed=0,
-        **kwargs,
-    ):
+        hidden_dim: int = 128,
+        num_layers: int = 1,
+        attention: bool = True,
+        embedding_dim: int = 300,
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        start: str = "uniform",
+        initial_std: float = 0.1,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             vocabulary_size,
             embedding_dim=embedding_dim,
@@ -66,9 +68,9 @@ class TextRNN(TokenEncoder):
         )
         self.hidden_dim, self.num_layers = hidden_dim, num_layers
         self.attention = attention
-        self.layers = []
+        self.layers: list[Any] = []
 
-    def make(self):
+    def make(self) -> None:
         """Makes the LSTMs and the attention."""
         self.layers = lstm_layers(self, self.embedding_dim)
         width = self.output_dim
@@ -76,7 +78,7 @@ class TextRNN(TokenEncoder):
             self.attention_kernel = self.matrix((width, width), "attention_kernel")
             self.attention_vector = self.matrix((width, 1), "attention_vector")
 
-    def pool(self, x, mask, training):
+    def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """Weighted sum of the states."""
         lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
         for layer in self.layers:
@@ -85,7 +87,7 @@ class TextRNN(TokenEncoder):
             return mean_of_words(x, mask)
         return weighted_sum(x, self.weights_of(x, mask))
 
-    def weights_of(self, states, mask):
+    def weights_of(self, states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Weights of the words, float32 (batch, length); 0 at padding."""
         flat = tf.reshape(states, [-1, self.output_dim])
         scores = tf.tanh(tf.matmul(flat, self.cast(self.attention_kernel)))
@@ -96,11 +98,11 @@ class TextRNN(TokenEncoder):
         return tf.where(mask, weights, 0.0)
 
     @property
-    def output_dim(self):
+    def output_dim(self) -> int:
         """Width of the output."""
         return 2 * self.hidden_dim
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("hidden_dim", "num_layers", "attention")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,5 +1,8 @@
 """Self-attention over words, averaged."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -51,21 +54,21 @@ class Transformer(LayeredEncoder):
     )
     def __init__(
         self,
-        vocabulary_size,
+        vocabulary_size: int,
         *,
-        num_layers=2,
-        num_heads=4,
-        head_dim=None,
-        feed_forward_dim=None,
-        embedding_dim=256,
-        dropout=0.0,
-        word_dropout=0.0,
-        start="xavier",
-        initial_std=0.1,
-        seed=0,
-        architecture=None,
-        **kwargs,
-    ):
+        num_layers: int = 2,
+        num_heads: int = 4,
+        head_dim: int | None = None,
+        feed_forward_dim: int | None = None,
+        embedding_dim: int = 256,
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        start: str = "xavier",
+        initial_std: float = 0.1,
+        seed: int = 0,
+        architecture: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             vocabulary_size,
             embedding_dim=embedding_dim,
@@ -86,7 +89,8 @@ class Transformer(LayeredEncoder):
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, head_dim
         self.feed_forward_dim = feed_forward_dim
         self._take_sizes(architecture)
-        self.layers, self.gates = [], Gates()
+        self.layers: list[dict[str, Any]] = []
+        self.gates = Gates()
 
     def _take_sizes(self, architecture):
         """Finds heads of each layer, width of a head, and width inside the second part."""
@@ -98,7 +102,7 @@ class Transformer(LayeredEncoder):
         self._inner = given.get("feed_forward_dim", self.feed_forward_dim or 4 * wide)
         self._pruned = architecture is not None
 
-    def make(self):
+    def make(self) -> None:
         """Makes the layers."""
         width = self.embedding_dim
         for number, heads in enumerate(self._heads):
@@ -118,20 +122,26 @@ class Transformer(LayeredEncoder):
                     weights[own] = self.matrix((width,), f"{own}_{number}", start)
             self.layers.append(weights)
 
-    def pooled(self, states, mask):
+    def pooled(self, states: Sequence[tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
         """Mean of the last layer's states."""
         return mean_of_words(states[-1], mask)
 
     @property
-    def depth(self):
+    def depth(self) -> int:
         """Number of layers."""
         return self.num_layers
 
-    def weights_of_layer(self, number):
+    def weights_of_layer(self, number: int) -> dict[str, tf.Tensor]:
         """The weights of layer ``number`` from 1 by name."""
         return self.layers[number - 1]
 
-    def hidden_states(self, x, mask, training=False, scores=None):
+    def hidden_states(
+        self,
+        x: tf.Tensor,
+        mask: tf.Tensor,
+        training: bool = False,
+        scores: list[tf.Tensor] | None = None,
+    ) -> list[tf.Tensor]:
         """What enters the first layer, and what comes out of each.
 
         Args:
@@ -191,25 +201,25 @@ class Transformer(LayeredEncoder):
         return drop(x, self.dropout, self.next_mask(2 + place)) if training else x
 
     @property
-    def output_dim(self):
+    def output_dim(self) -> int:
         """Width of the output."""
         return self.embedding_dim
 
     @property
-    def architecture(self):
+    def architecture(self) -> dict[str, Any] | None:
         """The sizes of a pruned network, what a run keeps of it; None where the config says all."""
         if not self._pruned:
             return None
         heads, inner = list(self._heads), self._inner
         return {"num_heads": heads, "head_dim": self.head_width, "feed_forward_dim": inner}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("num_layers", "num_heads", "head_dim", "feed_forward_dim", "architecture")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def sinusoids(length, width):
+def sinusoids(length: tf.Tensor, width: int) -> tf.Tensor:
     """Sines and cosines of the positions by turns, float32 (length, width).
 
     Example:

@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -71,19 +73,19 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        encoder="bag_mlp",
-        head="dense",
-        objective="sigmoid",
-        techniques=(),
+        encoder: Mapping[str, Any] | str = "bag_mlp",
+        head: Mapping[str, Any] | str = "dense",
+        objective: Mapping[str, Any] | str = "sigmoid",
+        techniques: Sequence[Mapping[str, Any] | str] = (),
         *,
-        epochs=10,
-        batch_size=256,
-        learning_rate=0.01,
-        text_features=None,
-        threshold=0.0,
-        random_state=0,
-        verbose=0,
-    ):
+        epochs: float = 10,
+        batch_size: int = 256,
+        learning_rate: float = 0.01,
+        text_features: Mapping[str, Any] | str | None = None,
+        threshold: float = 0.0,
+        random_state: int = 0,
+        verbose: int = 0,
+    ) -> None:
         self.encoder = encoder
         self.head = head
         self.objective = objective
@@ -96,7 +98,11 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y):
+    def fit(
+        self,
+        X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
+        y: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
+    ) -> "XCClassifier":
         """Trains on examples ``X`` and their labels ``y``; returns ``self``."""
         if y is None:
             raise DataError(
@@ -113,7 +119,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         self._train(config, source)
         return self
 
-    def predict(self, X):
+    def predict(
+        self, X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix
+    ) -> list[list[Any]] | np.ndarray | scipy.sparse.csr_matrix:
         """Predictions in the form ``y`` had.
 
         Where an example may have several labels, those that score at least ``threshold``, best
@@ -124,7 +132,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             return self._targets.from_ids(self._search(rows, 1)[0])
         return self._targets.from_ids(self._above_threshold(rows))
 
-    def predict_top_k(self, X, k=5):
+    def predict_top_k(
+        self, X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix, k: int = 5
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The k best classes of every example, best first.
 
         Returns:
@@ -139,7 +149,12 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         ids, scores = self._search(rows, k)
         return self.classes_[ids], scores
 
-    def score(self, X, y, sample_weight=None):
+    def score(
+        self,
+        X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
+        y: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
+        sample_weight: Sequence[float] | np.ndarray | None = None,
+    ) -> float:
         """Accuracy for one class each; where there may be several labels, precision at 1.
 
         Precision at 1 is the share of examples whose best label is a true one.
@@ -153,7 +168,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         pairs = zip(best[:, 0].tolist(), label_sets(y, self._targets), strict=True)
         return float(np.average([label in true for label, true in pairs], weights=sample_weight))
 
-    def save(self, folder):
+    def save(self, folder: str | Path) -> None:
         """Writes a run folder that ``tfxc predict``, ``tfxc export`` and ``tfxc info`` take.
 
         Raises:

@@ -1,6 +1,9 @@
 """The model behind the estimator: it can be pickled, searched and saved as a run."""
 
 import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +14,11 @@ from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
 from tfxc.runs.writer import manifest_of, new_run, split_of
 from tfxc.training.data_dependent import data_dependent_arguments
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.rows import Rows
+    from tfxc.data.sources.base import ArraySource
 
 
 class FittedModel:
@@ -26,14 +34,19 @@ class FittedModel:
         summary: what the training returned.
     """
 
-    def __init__(self, config, source, text_features=None):
+    def __init__(self, config: "Config", source: "ArraySource", text_features: Any = None) -> None:
         self.config = config
-        self._sizes = {"num_features": source.num_features, "num_labels": source.num_labels}
-        self._sizes["vocabulary_size"] = getattr(text_features, "vocabulary_size", None)
+        self._sizes: dict[str, Any] = {
+            "num_features": source.num_features,
+            "num_labels": source.num_labels,
+            "vocabulary_size": getattr(text_features, "vocabulary_size", None),
+        }
         self._kind = source.kind.name
         self._num_examples = source.num_examples
-        self._label_counts, self._lengths, self.summary = None, (), None
-        self._architecture = {}
+        self._label_counts: np.ndarray | None = None
+        self._lengths: list[int] = []
+        self.summary: Any = None
+        self._architecture: dict[str, Any] = {}
         self._make(**data_dependent_arguments(config, source, **self._dimensions))
 
     def _make(self, **found):
@@ -47,13 +60,13 @@ class FittedModel:
         sizes = {"feature_kind": self._kind, "num_examples": self._num_examples}
         return {**self._sizes, **sizes}
 
-    def count(self, labels):
+    def count(self, labels: Sequence[Sequence[int]]) -> None:
         """Remembers the label statistics that a run folder holds; one list of ids an example."""
         self._lengths = [len(row) for row in labels]
         ids = np.fromiter((label for row in labels for label in row), np.int64)
         self._label_counts = np.bincount(ids, minlength=self._sizes["num_labels"])
 
-    def search(self, rows, k, batch_size):
+    def search(self, rows: "Rows", k: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         """Ids int32 and scores float32 (n, k) of the best labels of ``Rows``."""
         parts = [(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))]
         found = Searcher(self.model, k).over(RowStream([rows]), batch_size)
@@ -61,7 +74,7 @@ class FittedModel:
         ids, scores = zip(*parts, strict=True)
         return np.concatenate(ids), np.concatenate(scores)
 
-    def save(self, folder, names, text_features):
+    def save(self, folder: str | Path, names: Iterable[str], text_features: Any) -> None:
         """Writes a run folder, whole or not at all.
 
         Args:

@@ -1,6 +1,8 @@
 """The forms of ``y`` the estimator takes, and predictions in the same form."""
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -22,15 +24,17 @@ class Targets:
             ``"indicator"`` and ``"sparse indicator"``: a binary (n, num_classes) matrix.
     """
 
-    def __init__(self, form, classes):
+    def __init__(self, form: str, classes: np.ndarray) -> None:
         self.form, self.classes = form, classes
 
     @property
-    def multi_label(self):
+    def multi_label(self) -> bool:
         """Whether an example has any number of labels."""
         return self.form != "single"
 
-    def from_ids(self, ids):
+    def from_ids(
+        self, ids: Sequence[Sequence[int]] | np.ndarray
+    ) -> list[list[Any]] | np.ndarray | scipy.sparse.csr_matrix:
         """Lists of label ids in the form ``y`` had."""
         if self.form == "single":
             return self.classes[np.array([row[0] for row in ids], np.int64)]
@@ -44,7 +48,9 @@ class Targets:
         return matrix if self.form == "sparse indicator" else matrix.toarray()
 
 
-def read_targets(y):
+def read_targets(
+    y: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
+) -> "tuple[Targets, list[list[int]]]":
     """``Targets`` and one list of label ids per example.
 
     Args:
@@ -74,7 +80,9 @@ def read_targets(y):
     return Targets("single", classes), [[i] for i in ids.tolist()]
 
 
-def label_sets(y, targets):
+def label_sets(
+    y: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix, targets: "Targets"
+) -> list[set[Any]]:
     """The true labels of each example as a set, for scoring; ``y`` in the form of ``targets``."""
     if targets.form == "lists":
         return [set(row) for row in y]

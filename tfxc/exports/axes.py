@@ -1,12 +1,15 @@
 """New axes in a SavedModel's graph in a form that LiteRT converts."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import node_def_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 
-def expand_new_axes(path):
+def expand_new_axes(path: Path) -> None:
     """Rewrites ``x[:, None]`` from a ``StridedSlice`` to ``ExpandDims``, wherever it is no more.
 
     LiteRT has new axes in slices only where the shape is known, so for no open length of texts.
@@ -18,7 +21,7 @@ def expand_new_axes(path):
     for graph in saved.meta_graphs:
         for function in graph.graph_def.library.function:
             constants = _constants(function.node_def)
-            rewritten = []
+            rewritten: list[Any] = []
             for node in function.node_def:
                 axes = _new_axes(node, constants)
                 rewritten += [node] if axes is None else _expanding(node, axes)

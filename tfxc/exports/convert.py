@@ -8,7 +8,7 @@ text features next to the model, for ``tfxc.data.text.registry.load_text_feature
 import importlib
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
@@ -27,6 +27,13 @@ from tfxc.exports.savedmodel import (
 )
 from tfxc.ops.empty_batch import answer_empty_batches
 from tfxc.ops.sparse import bags_as
+
+if TYPE_CHECKING:
+    from tfxc.data.kinds import Tensor
+    from tfxc.exports.litert import LiteRT
+    from tfxc.exports.onnx import Onnx
+    from tfxc.runs.loaded import LoadedRun
+
 
 _MOST_BYTES = 2**31 - 2**24  # a protocol buffer and a flat buffer hold less than 2 GiB
 
@@ -64,8 +71,14 @@ class Converted(NamedTuple):
 
 
 def export_model(
-    loaded_run, folder, name, k=5, *, int8=False, least_agreement=LEAST_AGREEMENT
-):  # fmt: skip
+    loaded_run: "LoadedRun",
+    folder: str | Path,
+    name: str,
+    k: int = 5,
+    *,
+    int8: bool = False,
+    least_agreement: float = LEAST_AGREEMENT,
+) -> "Converted":
     """Converts a run's model, and renames it into place once it answers as the run does.
 
     The computation is float32, whatever the run was trained in.
@@ -127,12 +140,12 @@ class Graph:
             ``ops.sparse.bags_as``), and ``takes_empty_batches``.
     """
 
-    def __init__(self, loaded_run, k, form):
+    def __init__(self, loaded_run: "LoadedRun", k: int, form: "LiteRT | Onnx") -> None:
         self._model, self._manifest = loaded_run.model, loaded_run.manifest
         self._kind = KINDS[self._model.encoder.takes]  # of joined features, it takes a part
         self._k, self._form = k, form
 
-    def function(self, batch=None):
+    def function(self, batch: int | None = None) -> Any:
         """The ``tf.function``, whose only concrete function is that of ``signature``.
 
         Args:
@@ -145,11 +158,11 @@ class Graph:
         return function
 
     @property
-    def tensors(self):
+    def tensors(self) -> "tuple[Tensor, ...]":
         """The ``tfxc.data.kinds.Tensor``s it takes."""
         return self._kind.tensors(self._manifest)
 
-    def signature(self, batch=None):
+    def signature(self, batch: int | None = None) -> list[Any]:
         """The ``tf.TensorSpec``s of ``function``."""
         return feature_signature(self._kind, self._manifest, batch)
 

@@ -3,6 +3,9 @@
 import re
 import shutil
 import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
@@ -12,6 +15,10 @@ from tfxc.core.files import captured_standard_error
 from tfxc.exports.axes import expand_new_axes
 from tfxc.exports.savedmodel import forget_gradients
 from tfxc.ops.tensorflow_files import os_errors
+
+if TYPE_CHECKING:
+    from tfxc.exports.convert import Graph
+
 
 _OPERATIONS = r"TF Select ops: (.+)|operation 'tf\.(\w+)'|'tf\.(\w+)' op is neither"
 
@@ -32,10 +39,10 @@ class LiteRT:
 
     file, bags, takes_empty_batches = "model.tflite", "segments", False
 
-    def require(self):
+    def require(self) -> None:
         """Nothing: TensorFlow has it all."""
 
-    def write(self, graph, path):
+    def write(self, graph: "Graph", path: str | Path) -> int | None:
         """Writes a model for any batch size, or where that fails for single examples.
 
         Args:
@@ -64,7 +71,7 @@ class LiteRT:
             ) from refused
         return 1
 
-    def open(self, path):
+    def open(self, path: str | Path) -> Callable[..., Any]:
         """Function of a dict of arrays -> (ids, scores)."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
@@ -77,7 +84,7 @@ class LiteRT:
 
         return run
 
-    def quantise(self, graph, path, batch):
+    def quantise(self, graph: "Graph", path: str | Path, batch: int | None) -> None:
         """Writes the model anew, large weights as 8-bit integers ("dynamic range")."""
         self._convert(graph, path, batch, [tf.lite.Optimize.DEFAULT])
 

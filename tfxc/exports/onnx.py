@@ -4,11 +4,18 @@ import contextlib
 import functools
 import importlib
 import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.exports.packages import missing_package
+
+if TYPE_CHECKING:
+    from tfxc.exports.convert import Graph
+
 
 _OPSET = 18  # the newest that tf2onnx 1.17 writes
 
@@ -24,7 +31,7 @@ class Onnx:
 
     file, bags, takes_empty_batches = "model.onnx", "products", True
 
-    def require(self):
+    def require(self) -> None:
         """Imports the packages.
 
         Raises:
@@ -34,7 +41,7 @@ class Onnx:
             for name in ("tf2onnx", "onnx", "onnxruntime"):
                 importlib.import_module(name)
 
-    def write(self, graph, path):
+    def write(self, graph: "Graph", path: Path) -> None:
         """Writes a model for any batch size.
 
         Args:
@@ -58,7 +65,7 @@ class Onnx:
         _name_axes(model.graph, graph.tensors)
         path.write_bytes(model.SerializeToString())
 
-    def open(self, path):
+    def open(self, path: str | Path) -> Callable[..., Any]:
         """Function of a dict of arrays -> (ids, scores).
 
         Raises:
@@ -78,7 +85,7 @@ class Onnx:
             ) from error
         return lambda inputs: tuple(session.run(["label_ids", "scores"], inputs))
 
-    def quantise(self, graph, path, batch):
+    def quantise(self, graph: "Graph", path: Path, batch: int | None) -> None:
         """Makes the constant tables and factors in ``path`` 8-bit integers."""
         from onnxruntime.quantization import QuantType, quantize_dynamic
 

@@ -1,12 +1,13 @@
 """Packages that only some formats need."""
 
 import contextlib
+from collections.abc import Iterator
 
 from tfxc.core.errors import ConfigError
 
 
 @contextlib.contextmanager
-def missing_package(extra):
+def missing_package(extra: str) -> Iterator[None]:
     """Turns a failed import into a ``ConfigError`` with the command that installs the extra."""
     try:
         yield

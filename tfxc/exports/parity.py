@@ -1,6 +1,8 @@
 """Whether an exported model answers as the run it was made from: a SavedModel, a converted one."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +13,11 @@ from tfxc.data.held_out import open_split
 from tfxc.data.kinds import ENCODED, IMAGE, KINDS, TEXT
 from tfxc.data.rows import Rows
 from tfxc.inference.searcher import Searcher
+
+if TYPE_CHECKING:
+    from tfxc.ranker.calibration import Calibration
+    from tfxc.runs.loaded import LoadedRun
+
 
 # Of scores, relative to the largest one. In half precision a last bit of a feature may tip the
 # rounding of a hidden unit.
@@ -23,7 +30,12 @@ _SAMPLES = 8
 _EXAMPLES, _BATCH = 512, 64
 
 
-def largest_difference(loaded_run, answers, k, probabilities=False):
+def largest_difference(
+    loaded_run: "LoadedRun",
+    answers: Callable[..., Iterator[Any]],
+    k: int,
+    probabilities: bool = False,
+) -> float:
     """Largest difference of a score of an exported model to the run's model.
 
     Args:
@@ -49,11 +61,11 @@ def largest_difference(loaded_run, answers, k, probabilities=False):
         pair = [found, tuple(values[part] for values in expected)]
         if relative:  # of logarithms it is no smaller than that of the probabilities themselves
             pair = [_logarithms(*values) for values in pair]
-        worst = max(worst, checked_difference(*pair, tolerance, what, calibration))
+        worst = max(worst, checked_difference(pair[0], pair[1], tolerance, what, calibration))
     return worst
 
 
-def answers_of_savedmodel(folder):
+def answers_of_savedmodel(folder: str | Path) -> Callable[..., Iterator[Any]]:
     """The ``answers`` of the SavedModel in ``folder``: of all examples, by every signature."""
 
     def answers(_loaded_run, rows, texts):
@@ -66,7 +78,9 @@ def answers_of_savedmodel(folder):
     return answers
 
 
-def answers_of_function(model, batch=None):
+def answers_of_function(
+    model: Callable[..., Any], batch: int | None = None
+) -> Callable[..., Iterator[Any]]:
     """The ``answers`` of a converted model, over batches of several sizes.
 
     Args:
@@ -90,13 +104,19 @@ def _logarithms(ids, probabilities):
     return ids, np.log(np.maximum(probabilities, _SMALLEST))
 
 
-def tolerance_of(loaded_run):
+def tolerance_of(loaded_run: "LoadedRun") -> float:
     """Largest difference of a score that counts as rounding, relative to the largest score."""
     precision = loaded_run.config.training.precision
     return _TOLERANCE if precision == "float32" else _HALF_PRECISION_TOLERANCE
 
 
-def checked_difference(found, expected, tolerance, what, calibration=None):
+def checked_difference(
+    found: tuple[np.ndarray, np.ndarray],
+    expected: tuple[np.ndarray, np.ndarray],
+    tolerance: float,
+    what: str,
+    calibration: "Calibration | None" = None,
+) -> float:
     """Largest difference of the scores found to those expected.
 
     Args:
@@ -109,18 +129,18 @@ def checked_difference(found, expected, tolerance, what, calibration=None):
     Raises:
         RuntimeError: it is no rounding difference, or ids differ whose scores are no tie.
     """
-    (ids, scores), (expected_ids, expected) = found, expected
-    right = expected if calibration is None else calibration.apply(expected)
+    (ids, scores), (expected_ids, wanted) = found, expected
+    right = wanted if calibration is None else calibration.apply(wanted)
     with np.errstate(invalid="ignore"):
         difference = float(np.where(scores == right, 0, np.abs(scores - right)).max())
-        gaps = np.abs(np.diff(expected, axis=1, append=-np.inf))  # the last may tie with the next
-    finite = np.abs(expected[np.isfinite(expected)])  # lists may be short
+        gaps = np.abs(np.diff(wanted, axis=1, append=-np.inf))  # the last may tie with the next
+    finite = np.abs(wanted[np.isfinite(wanted)])  # lists may be short
     tolerance *= max(1.0, float(finite.max(initial=0)))
     close = np.minimum(gaps, np.roll(gaps, 1, axis=1)) <= tolerance
     close[:, -1] = True
     least = most = right
     if calibration is not None:  # where its map is steep, rounding moves a probability far
-        least, most = (calibration.apply(expected + step) for step in (-tolerance, tolerance))
+        least, most = (calibration.apply(wanted + step) for step in (-tolerance, tolerance))
         tolerance = _CALIBRATED_TOLERANCE
     # Not NaN either, which no comparison holds for.
     within = (scores >= least - tolerance) & (scores <= most + tolerance)
@@ -133,7 +153,7 @@ def checked_difference(found, expected, tolerance, what, calibration=None):
     return difference
 
 
-def sample_rows(loaded_run):
+def sample_rows(loaded_run: "LoadedRun") -> tuple[Rows, list[str] | None]:
     """Random examples as the run's data are, but for the scaling of rows.
 
     Args:
@@ -150,11 +170,11 @@ def sample_rows(loaded_run):
         lines = _sample_texts(texts, draw)
         arrays = kind.arrays_of(texts.transform(lines))
     count = kind.columns[0].count(arrays)
-    unlabelled = {"label_indptr": np.zeros(count + 1), "label_ids": []}
+    unlabelled: dict[str, Any] = {"label_indptr": np.zeros(count + 1), "label_ids": []}
     return Rows(kind, arrays, **unlabelled, num_features=width), lines
 
 
-def scaled(rows, manifest):
+def scaled(rows: Rows, manifest: Mapping[str, Any]) -> Rows:
     """``Rows`` as the run's model takes them: an independent path through scikit-learn."""
     if manifest["row_normalise"] is None:
         return rows
@@ -201,7 +221,9 @@ class Agreement(NamedTuple):
     score_difference: float
 
 
-def agreement_of(loaded_run, model, k, batch=None):
+def agreement_of(
+    loaded_run: "LoadedRun", model: Callable[..., Any], k: int, batch: int | None = None
+) -> "Agreement":
     """``Agreement`` of a quantised model on the run's dev data, see ``largest_difference``.
 
     Where the run has no dev split, its training file is read; where that is missing, features are
@@ -219,7 +241,7 @@ def agreement_of(loaded_run, model, k, batch=None):
     return Agreement(same / count, count, source, worst)
 
 
-def examples_of(loaded_run):
+def examples_of(loaded_run: "LoadedRun") -> tuple[Callable[[int], Iterator[Any]], str]:
     """Examples of a run's own data, as ``agreement_of`` takes them.
 
     Args:

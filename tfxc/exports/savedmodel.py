@@ -8,8 +8,9 @@ A served model needs core TensorFlow only, one on text features ``pretrained`` t
     print(model(text=tf.constant(["some text"]))["labels"])
 """
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
@@ -20,6 +21,11 @@ from tfxc.data.images.decoding import decode_batch
 from tfxc.data.kinds import ENCODED, IMAGE, TEXT
 from tfxc.exports.parity import answers_of_savedmodel, largest_difference
 from tfxc.ops.tensorflow_files import os_errors
+
+if TYPE_CHECKING:
+    from tfxc.data.kinds import FeatureKind
+    from tfxc.runs.loaded import LoadedRun
+
 
 _KIND = "exported SavedModel"
 
@@ -46,7 +52,9 @@ class Exported(NamedTuple):
     probabilities: bool
 
 
-def export_savedmodel(loaded_run, folder, k=5, probabilities=False):
+def export_savedmodel(
+    loaded_run: "LoadedRun", folder: str | Path, k: int = 5, probabilities: bool = False
+) -> "Exported":
     """Writes a SavedModel, loads it again and compares it with the run's model.
 
     Signatures, all with outputs ``labels`` string, ``ids`` int32 and ``scores`` float32, each
@@ -120,7 +128,7 @@ class ServedModel(tf.Module):
         functions: dict of concrete functions by signature name.
     """
 
-    def __init__(self, loaded_run, k, probabilities=False):
+    def __init__(self, loaded_run: "LoadedRun", k: int, probabilities: bool = False) -> None:
         super().__init__()
         self.names = _label_names(loaded_run)
         texts, folder = loaded_run.text_features, loaded_run.folder / "assets" / "text_features"
@@ -144,7 +152,7 @@ class ServedModel(tf.Module):
         self.weights = list(found.values())
 
 
-def forget_gradients(path):
+def forget_gradients(path: Path) -> None:
     """Removes the names of gradients that were not saved: every loading would warn about them."""
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for graph in saved.meta_graphs:
@@ -173,7 +181,12 @@ def _from_raw(given, answer):
     return function.get_concrete_function()
 
 
-def from_features(answer, kind, manifest, batch=None):
+def from_features(
+    answer: Callable[..., Any],
+    kind: "FeatureKind",
+    manifest: Mapping[str, Any],
+    batch: int | None = None,
+) -> Any:
     """``tf.function`` over a run's own features, whose arguments are the tensors of the kind.
 
     Args:
@@ -192,7 +205,9 @@ def from_features(answer, kind, manifest, batch=None):
     return tf.function(from_tensors, input_signature=signature, autograph=False)
 
 
-def feature_signature(kind, manifest, batch=None):
+def feature_signature(
+    kind: "FeatureKind", manifest: Mapping[str, Any], batch: int | None = None
+) -> list[Any]:
     """The ``tf.TensorSpec``s of the tensors of a batch of a run's features, a list.
 
     Args:
@@ -214,7 +229,7 @@ def _label_names(loaded_run):
     return tf.lookup.StaticHashTable(lines, default_value="")
 
 
-def check_target(loaded_run, folder, k, holds):
+def check_target(loaded_run: "LoadedRun", folder: str | Path, k: int, holds: str) -> None:
     """Refuses a k that the labels do not allow, a folder that holds something else, a damaged run.
 
     Args:
@@ -237,11 +252,11 @@ def check_target(loaded_run, folder, k, holds):
     check_own(folder, holds)
 
 
-def folder_size(folder):
+def folder_size(folder: Path) -> int:
     """Bytes of the files in a folder and below."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def size_of(weights):
+def size_of(weights: Iterable[Any]) -> int:
     """Bytes of variables."""
     return sum(v.shape.num_elements() * v.dtype.size for v in weights)

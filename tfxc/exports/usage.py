@@ -1,6 +1,14 @@
 """What an export wrote and how to call it, as text."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from tfxc.data.kinds import INPUTS
+
+if TYPE_CHECKING:
+    from tfxc.exports.convert import Converted
+    from tfxc.runs.loaded import LoadedRun
+
 
 _OF_TEXTS = """\
 from tfxc.data.text.registry import load_text_features
@@ -18,7 +26,7 @@ ids = model(**inputs)["label_ids"]""",
 }
 
 
-def inputs_of(takes, manifest):
+def inputs_of(takes: str, manifest: Mapping[str, Any]) -> str:
     """The inputs of an exported model in words.
 
     Args:
@@ -28,7 +36,7 @@ def inputs_of(takes, manifest):
     return ", ".join(map(str, INPUTS[takes].tensors(manifest)))
 
 
-def served_call(takes, manifest):
+def served_call(takes: str, manifest: Mapping[str, Any]) -> str:
     """Python that calls a signature ``model`` of a SavedModel; arguments as of ``inputs_of``."""
     arguments = [
         f"{tensor.name}={_example(tensor, 'tf.constant', 'tf.zeros', f'tf.{tensor.dtype}')}"
@@ -37,7 +45,7 @@ def served_call(takes, manifest):
     return f"model({', '.join(arguments)})"
 
 
-def numpy_inputs(takes, manifest):
+def numpy_inputs(takes: str, manifest: Mapping[str, Any]) -> str:
     """Python that makes ``inputs`` of NumPy arrays; arguments as of ``inputs_of``."""
     arrays = [
         f'"{tensor.name}": {_example(tensor, "np.array", "np.zeros", repr(tensor.dtype))}'
@@ -53,7 +61,7 @@ def _example(tensor, constant, zeros, dtype):
     return f"{constant}({tensor.values}, {dtype})"
 
 
-def report_of_model(done, loaded_run):
+def report_of_model(done: "Converted", loaded_run: "LoadedRun") -> str:
     """What was written, what it gives and takes, and code that calls it.
 
     Args:

@@ -1,15 +1,21 @@
 """What every head shares."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfxc.ops.randomness import drawn_again, draws
 from tfxc.ops.search.top_k import check_k, tiled_top_k
 from tfxc.ops.tiled_softmax import mean_cross_entropy, tiled_softmax
+
+if TYPE_CHECKING:
+    from tfxc.ops.distributed.sharded_table import ShardedTable
+    from tfxc.ops.logit_group import LogitGroup
+
 
 _TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
 _LOSS_TILE = 16_384  # the same in top_k_and_loss: 16 MB at batch 256
@@ -44,7 +50,7 @@ class Head(keras.layers.Layer):
 
     data_dependent_arguments: tuple[str, ...] = ("num_labels",)
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
-    sharded_table = None
+    sharded_table: "ShardedTable | None" = None
     search_methods: tuple[str, ...] = ()
     full_softmax = False
     log_scores = False
@@ -53,34 +59,38 @@ class Head(keras.layers.Layer):
     first_repetition = 0
 
     @property
-    def num_choices(self):
+    def num_choices(self) -> int:
         """How many labels, or what else it finds, ``top_k`` chooses from."""
         return self.num_labels
 
     @property
-    def num_groups(self):
+    def num_groups(self) -> int:
         """How many groups ``training_groups`` returns."""
         return 1
 
     @property
-    def training_columns(self):
+    def training_columns(self) -> int:
         """Logits of one example in training over all groups, for estimates of memory."""
         return self.num_labels
 
     @property
-    def training_gathers(self):
+    def training_gathers(self) -> int:
         """Numbers in the table rows that one example gathers for itself in training."""
         return 0
 
-    def training_groups(self, features, labels):
+    def training_groups(
+        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
+    ) -> "tuple[LogitGroup, ...]":
         """Logit groups of a batch."""
         raise TypeError(f"{type(self).__name__} must define training_groups(features, labels)")
 
-    def as_logits(self, products):
+    def as_logits(self, products: tf.Tensor) -> tf.Tensor:
         """Products in the dtype of the weights, float32 under mixed precision as losses need it."""
         return keras.ops.cast(products, self.variable_dtype)
 
-    def groups_of_passes(self, passes, labels):
+    def groups_of_passes(
+        self, passes: Sequence[tf.Tensor], labels: np.ndarray | tf.Tensor
+    ) -> "list[tuple[LogitGroup, ...]]":
         """Logit groups of several passes over the same examples, all with the same columns.
 
         Args:
@@ -96,7 +106,7 @@ class Head(keras.layers.Layer):
                 groups.append(self.training_groups(features, labels))
         return groups
 
-    def top_k(self, features, k):
+    def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Best k labels of each example; with a ``full_softmax``, exact by tiles of labels."""
         if not self.full_softmax:
             raise TypeError(f"{type(self).__name__} must define top_k(features, k)")
@@ -106,11 +116,13 @@ class Head(keras.layers.Layer):
         score = self.tile_scores(features)
         return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
 
-    def tile_scores(self, features):
+    def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels."""
         raise TypeError(f"{type(self).__name__} has no scores of single labels")
 
-    def top_k_and_loss(self, features, labels, k):
+    def top_k_and_loss(
+        self, features: tf.Tensor, labels: tf.Tensor, k: int
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """``top_k``, and the cross-entropy of the softmax over all labels, from one pass.
 
         Scores are those of ``top_k``, without a margin. Several true labels share the target
@@ -131,15 +143,15 @@ class Head(keras.layers.Layer):
             self.build(features.shape)
         labels = seen_labels(labels, self.num_labels)
         score = self.tile_scores(features)
-        ids, scores, *sums = tiled_softmax(score, self.num_labels, labels, k, _LOSS_TILE)
-        return ids, scores, mean_cross_entropy(*sums, labels >= 0)
+        ids, scores, log_sum, of_true = tiled_softmax(score, self.num_labels, labels, k, _LOSS_TILE)
+        return ids, scores, mean_cross_entropy(log_sum, of_true, labels >= 0)
 
-    def check_k(self, k):
+    def check_k(self, k: int) -> None:
         """Raises a ``ValueError`` if more labels are asked for than there are."""
         check_k(k, self.num_choices)
 
 
-def rare_start(columns):
+def rare_start(columns: int) -> float:
     """Start of the biases: the logit of a column that is true for one example in ``columns``.
 
     From 0 the first thousand steps would only push every column down, and through the hidden
@@ -148,6 +160,6 @@ def rare_start(columns):
     return -math.log(max(columns - 1, 1))
 
 
-def seen_labels(labels, num_labels):
+def seen_labels(labels: np.ndarray | tf.Tensor, num_labels: int) -> tf.Tensor:
     """Replaces ids beyond ``num_labels`` (labels never seen in training) by -1."""
     return keras.ops.where(labels < num_labels, labels, -1)

@@ -1,6 +1,10 @@
 """One score column per label."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import POSITIVE, checked
@@ -31,13 +35,15 @@ class Dense(Head):
     full_softmax = True
 
     @checked(initial_std=POSITIVE | None)
-    def __init__(self, num_labels, *, initial_std=None, seed=0, **kwargs):
+    def __init__(
+        self, num_labels: int, *, initial_std: float | None = None, seed: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.num_labels = num_labels
         self.initial_std = initial_std
         self.seed = seed
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (dim, num_labels) and bias."""
         std = self.initial_std or input_shape[-1] ** -0.5
         start = keras.initializers.TruncatedNormal(stddev=std, seed=self.seed)
@@ -46,15 +52,17 @@ class Dense(Head):
         start = keras.initializers.Constant(rare_start(self.num_labels))
         self.bias = self.add_weight((self.num_labels,), start, name="bias")
 
-    def call(self, features):
+    def call(self, features: tf.Tensor) -> tf.Tensor:
         """Logits of all labels."""
         return self.as_logits(keras.ops.matmul(features, self.kernel) + self.bias)
 
-    def training_groups(self, features, labels):
+    def training_groups(
+        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
+    ) -> tuple[LogitGroup, ...]:
         """One group over all labels."""
         return (LogitGroup(self(features), seen_labels(labels, self.num_labels)),)
 
-    def tile_scores(self, features):
+    def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that gives the logits of a range of labels."""
         features = tf.cast(features, tf.float32)
         kernel, bias = read_once(self.kernel.value), read_once(self.bias.value)
@@ -66,7 +74,7 @@ class Dense(Head):
 
         return score
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("num_labels", "initial_std", "seed")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

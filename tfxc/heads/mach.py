@@ -1,5 +1,8 @@
 """Merged-average classifiers via hashing: R small classifiers over hashed label buckets."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -74,20 +77,20 @@ class Mach(Head):
     )
     def __init__(
         self,
-        num_labels,
+        num_labels: int,
         *,
-        num_buckets,
-        num_repetitions=16,
-        trunk="shared",
-        aggregate="logits",
-        link=None,
-        first_repetition=0,
-        initial_std=None,
-        search_buckets=50,
-        search_min_count=2,
-        seed=0,
-        **kwargs,
-    ):
+        num_buckets: int,
+        num_repetitions: int = 16,
+        trunk: str = "shared",
+        aggregate: str = "logits",
+        link: str | None = None,
+        first_repetition: int = 0,
+        initial_std: float | None = None,
+        search_buckets: int = 50,
+        search_min_count: int = 2,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_buckets(num_labels, num_buckets, num_repetitions)
         self.num_labels = num_labels
@@ -102,9 +105,9 @@ class Mach(Head):
         self.seed = seed
         seeds = range(first_repetition, first_repetition + num_repetitions)
         self.lookups = bucket_lookups(num_labels, num_buckets, seeds)
-        self._inverse = None
+        self._inverse: gather.InverseLookups | None = None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (R, dim, B), bias (R, B) and the lookup table."""
         shape = (self.num_repetitions, input_shape[-1], self.num_buckets)
         self.kernel = self.add_weight(shape, self._start, name="kernel")
@@ -122,7 +125,7 @@ class Mach(Head):
         )
         return keras.ops.stack([start(shape[1:], dtype=dtype) for start in starts])
 
-    def call(self, features):
+    def call(self, features: tf.Tensor) -> tf.Tensor:
         """Bucket logits (batch, R, B)."""
         if len(features.shape) == 2:
             features = features[:, None, :]
@@ -131,16 +134,18 @@ class Mach(Head):
         return self.as_logits(keras.ops.transpose(logits, (1, 0, 2)))
 
     @property
-    def num_groups(self):
+    def num_groups(self) -> int:
         """One per repetition."""
         return self.num_repetitions
 
     @property
-    def training_columns(self):
+    def training_columns(self) -> int:
         """All buckets."""
         return self.num_repetitions * self.num_buckets
 
-    def training_groups(self, features, labels):
+    def training_groups(
+        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
+    ) -> tuple[LogitGroup, ...]:
         """One group over B buckets per repetition; labels that share a bucket count once."""
         labels = seen_labels(labels, self.num_labels)
         logits = self(features)
@@ -151,7 +156,7 @@ class Mach(Head):
             for r in range(self.num_repetitions)
         )
 
-    def search_scores(self, features):
+    def search_scores(self, features: tf.Tensor) -> tf.Tensor:
         """Float32 (batch, R, B) bucket scores in the form that is summed up per label."""
         logits = tf.cast(self(features), tf.float32)
         if self.aggregate == "logits":
@@ -166,7 +171,9 @@ class Mach(Head):
     def _combine(self):
         return self.aggregate if self.aggregate in ("min", "median") else "sum"
 
-    def search_top_k(self, scores, k, method="auto"):
+    def search_top_k(
+        self, scores: np.ndarray, k: int, method: str = "auto"
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Native search of the best k labels from ``search_scores`` as a NumPy array.
 
         Args:
@@ -188,7 +195,7 @@ class Mach(Head):
             ids, totals = gather.top_k(scores, self.lookups, k, **exact)
         return ids, self._finish(totals)
 
-    def top_k(self, features, k):
+    def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Best k labels, exact, in the graph."""
         self.check_k(k)
         if not self.built:
@@ -210,7 +217,7 @@ class Mach(Head):
     def _finish(self, totals):
         return totals / self.num_repetitions if self.aggregate == "probabilities" else totals
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("num_labels", "num_buckets", "num_repetitions", "trunk", "aggregate", "link")
         more = ("first_repetition", "initial_std", "search_buckets", "search_min_count", "seed")

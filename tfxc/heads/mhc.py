@@ -1,6 +1,10 @@
 """Multi-head cascade: each digit of the label chooses among the children of the digits before."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, OneOf, Whole, checked
@@ -79,19 +83,19 @@ class MHC(DigitHead):
     @checked(projection_dim=COUNT, beam=COUNT | None, link=OneOf(None, *LINKS))
     def __init__(
         self,
-        num_labels,
+        num_labels: int,
         *,
-        heads,
-        projection_dim=256,
-        beam=10,
-        num_candidate_groups=1,
-        link=None,
-        label_order="given",
-        label_codes=None,
-        initial_std=None,
-        seed=0,
-        **kwargs,
-    ):
+        heads: Sequence[int],
+        projection_dim: int = 256,
+        beam: int | None = 10,
+        num_candidate_groups: int = 1,
+        link: str | None = None,
+        label_order: str = "given",
+        label_codes: Sequence[int] | np.ndarray | None = None,
+        initial_std: float | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             num_labels,
             heads,
@@ -109,7 +113,7 @@ class MHC(DigitHead):
         self.num_candidate_groups = num_candidate_groups
         self.link = link
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel and bias of level 0, and projection, its bias and the table of others."""
         self.build_order()
         groups, dim = self.nodes[0], input_shape[-1]
@@ -118,7 +122,8 @@ class MHC(DigitHead):
         self.kernel = self.add_weight((dim, groups), next(start), name="kernel")
         bias = keras.initializers.Constant(rare_start(groups))
         self.bias = self.add_weight((groups,), bias, name="bias")
-        self.projections, self.tables = [None], [None]
+        self.projections: list = [None]
+        self.tables: list = [None]
         for level in range(1, len(self.heads)):
             shape = (dim, self.projection_dim)
             kernel = self.add_weight(shape, next(start), name=f"projection_{level}")
@@ -129,23 +134,23 @@ class MHC(DigitHead):
             uniform = keras.initializers.GlorotUniform(seed=self.seed * 1000 + 500 + level)
             self.tables.append(self.add_weight(shape, uniform, name=f"table_{level}"))
 
-    def call(self, features):
+    def call(self, features: tf.Tensor) -> tf.Tensor:
         """Logits of the groups of level 0."""
         features = tf.cast(features, self.compute_dtype)
         return self.as_logits(_linear(features, self.kernel, self.bias))
 
     @property
-    def num_groups(self):
+    def num_groups(self) -> int:
         """One per level."""
         return len(self.heads)
 
     @property
-    def training_columns(self):
+    def training_columns(self) -> int:
         """The groups, and the candidates of each further level."""
         return self.nodes[0] + self._candidates
 
     @property
-    def training_gathers(self):
+    def training_gathers(self) -> int:
         """The vectors of the candidates."""
         return self._candidates * self.projection_dim
 
@@ -155,17 +160,23 @@ class MHC(DigitHead):
         above = zip(self.heads[1:], self.nodes, strict=False)
         return sum(size * min(self.num_candidate_groups, nodes) for size, nodes in above)
 
-    def training_groups(self, features, labels):
+    def training_groups(
+        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
+    ) -> tuple[LogitGroup, ...]:
         """One group per level."""
         return self.groups_of_passes([features], labels)[0]
 
-    def groups_of_passes(self, passes, labels):
+    def groups_of_passes(
+        self, passes: Sequence[tf.Tensor], labels: np.ndarray | tf.Tensor
+    ) -> list[tuple[LogitGroup, ...]]:
         """All passes see the candidates of the first."""
-        chosen = []
+        chosen: list = []
         levels = [self.training_levels(features, labels, chosen) for features in passes]
         return [tuple(group for group, _ in level) for level in levels]
 
-    def training_levels(self, features, labels, chosen=None):
+    def training_levels(
+        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor, chosen: list | None = None
+    ) -> list[tuple[LogitGroup, tf.Tensor]]:
         """Group and candidates of each level; ``chosen`` lists the choices of an earlier pass.
 
         Returns:
@@ -250,7 +261,7 @@ class MHC(DigitHead):
     def _projected(self, features, level):
         return _linear(tf.cast(features, self.compute_dtype), *self.projections[level])
 
-    def top_k(self, features, k):
+    def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Best k labels; exact if the beam holds all nodes above the labels."""
         self.check_k(k)
         if not self.built:
@@ -328,7 +339,7 @@ class MHC(DigitHead):
 
         return score
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("projection_dim", "beam", "num_candidate_groups", "link")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

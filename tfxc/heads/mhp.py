@@ -1,8 +1,11 @@
 """Multi-head product: one small classifier per digit of the label."""
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, OneOf, checked
@@ -62,23 +65,26 @@ class MHP(DigitHead):
     @checked(num_heads=COUNT | None, grouping=OneOf("per_head", "joint"), link=OneOf(None, *LINKS))
     def __init__(
         self,
-        num_labels,
+        num_labels: int,
         *,
-        heads=None,
-        num_heads=None,
-        grouping="per_head",
-        link=None,
-        label_order="given",
-        label_codes=None,
-        initial_std=None,
-        seed=0,
-        **kwargs,
-    ):
+        heads: Sequence[int] | None = None,
+        num_heads: int | None = None,
+        grouping: str = "per_head",
+        link: str | None = None,
+        label_order: str = "given",
+        label_codes: Sequence[int] | np.ndarray | None = None,
+        initial_std: float | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         if (heads is None) == (num_heads is None):
             raise ValueError("either heads, such as [40, 25], or num_heads expected")
+        if num_heads is not None:
+            heads = suggest_heads(num_labels, num_heads)
+        assert heads is not None
         super().__init__(
             num_labels,
-            suggest_heads(num_labels, num_heads) if heads is None else heads,
+            heads,
             label_order=label_order,
             label_codes=label_codes,
             initial_std=initial_std,
@@ -88,7 +94,7 @@ class MHP(DigitHead):
         self.grouping = grouping
         self.link = link
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (dim, sum(C_h)) and bias."""
         self.build_order()
         std = self.initial_std or input_shape[-1] ** -0.5
@@ -100,21 +106,23 @@ class MHP(DigitHead):
     def _bias_start(self, _shape, dtype=None):
         return tf.concat([tf.fill([c], tf.cast(rare_start(c), dtype)) for c in self.heads], axis=0)
 
-    def call(self, features):
+    def call(self, features: tf.Tensor) -> tf.Tensor:
         """Logits of all digits."""
         return self.as_logits(keras.ops.matmul(features, self.kernel) + self.bias)
 
     @property
-    def num_groups(self):
+    def num_groups(self) -> int:
         """One per digit, or one."""
         return len(self.heads) if self.grouping == "per_head" else 1
 
     @property
-    def training_columns(self):
+    def training_columns(self) -> int:
         """The columns of all digits."""
         return sum(self.heads)
 
-    def training_groups(self, features, labels):
+    def training_groups(
+        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
+    ) -> tuple[LogitGroup, ...]:
         """One group per digit, or one over all digits' columns."""
         digits = encode(self.codes_of(labels), self.heads)
         logits = self(features)
@@ -131,7 +139,7 @@ class MHP(DigitHead):
         ]
         return (LogitGroup(logits, distinct_positives(tf.concat(columns, axis=1))),)
 
-    def top_k(self, features, k):
+    def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Best k labels, exact, without the scores of all labels."""
         self.check_k(k)
         if not self.built:
@@ -141,6 +149,6 @@ class MHP(DigitHead):
         scores = [log_probabilities(part, self.link) for part in parts]
         return self.labels_of(*k_best_codes(scores, self.num_labels, k))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         return {**super().get_config(), "grouping": self.grouping, "link": self.link}

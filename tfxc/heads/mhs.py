@@ -1,6 +1,10 @@
 """Multi-head sampling: a full classifier whose classes are trained block by block."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import OneOf, Whole, checked
@@ -60,18 +64,18 @@ class MHS(DigitHead):
     @checked(sampling=OneOf("per_example", "per_batch"))
     def __init__(
         self,
-        num_labels,
+        num_labels: int,
         *,
-        heads,
-        num_sampled_heads,
-        sampling="per_example",
-        bias=False,
-        label_order="given",
-        label_codes=None,
-        initial_std=None,
-        seed=0,
-        **kwargs,
-    ):
+        heads: Sequence[int],
+        num_sampled_heads: int,
+        sampling: str = "per_example",
+        bias: bool = False,
+        label_order: str = "given",
+        label_codes: Sequence[int] | np.ndarray | None = None,
+        initial_std: float | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             num_labels,
             heads,
@@ -90,7 +94,7 @@ class MHS(DigitHead):
         self.sampling = sampling
         self.use_bias = bias
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int]) -> None:
         """Makes the table (blocks, block size, dim) and, if asked for, the bias."""
         self.build_order()
         std = self.initial_std or input_shape[-1] ** -0.5
@@ -102,7 +106,7 @@ class MHS(DigitHead):
             start = keras.initializers.Constant(rare_start(self.num_labels))
             self.bias = self.add_weight(shape[:2], start, name="bias")
 
-    def call(self, features):
+    def call(self, features: tf.Tensor) -> tf.Tensor:
         """Logits of all codes."""
         features = tf.cast(features, self.compute_dtype)
         bias = None if self.bias is None else self.bias.value
@@ -110,17 +114,19 @@ class MHS(DigitHead):
         return self.as_logits(logits)
 
     @property
-    def training_columns(self):
+    def training_columns(self) -> int:
         """The columns of the sampled blocks."""
         return self.num_sampled_heads * self.heads[-1]
 
     @property
-    def training_gathers(self):
+    def training_gathers(self) -> int:
         """The blocks of one example: all it is compared with, or its own if it has one label."""
         blocks = self.num_sampled_heads if self.sampling == "per_example" else 1
         return blocks * self.block_size * self.table.shape[-1]
 
-    def training_groups(self, features, labels):
+    def training_groups(
+        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
+    ) -> tuple[LogitGroup, ...]:
         """One group over the columns of each example's blocks."""
         if not self.built:
             self.build(features.shape)
@@ -190,7 +196,7 @@ class MHS(DigitHead):
         count = blocks.shape[1]
         return (tf.shape(blocks)[1] if count is None else count) * self.block_size
 
-    def top_k(self, features, k):
+    def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Best k labels by logit, exact; scores in tiles of blocks."""
         self.check_k(k)
         if not self.built:
@@ -199,7 +205,7 @@ class MHS(DigitHead):
         score = self.tile_scores(features)
         return self.labels_of(*tiled_top_k(score, self.num_labels, batch, k, tile))
 
-    def tile_scores(self, features):
+    def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that gives the logits of a range of codes."""
         features, size = tf.cast(features, tf.float32), self.block_size
         table = read_once(self.table.value)
@@ -213,12 +219,14 @@ class MHS(DigitHead):
 
         return score
 
-    def top_k_and_loss(self, features, labels, k):
+    def top_k_and_loss(
+        self, features: tf.Tensor, labels: tf.Tensor, k: int
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """``top_k`` and the loss of the softmax over all labels."""
         ids, scores, losses = super().top_k_and_loss(features, self.codes_of(labels), k)
         return *self.labels_of(ids, scores), losses
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         own = {"bias": self.use_bias, "sampling": self.sampling}
         own["num_sampled_heads"] = self.num_sampled_heads

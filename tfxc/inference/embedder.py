@@ -1,11 +1,18 @@
 """The vectors a trained model's encoder gives to many examples."""
 
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
 from tfxc.ops.batch_function import BatchFunction
+
+if TYPE_CHECKING:
+    from tfxc.data.rows import Rows
+    from tfxc.model import XCModel
 
 
 class Embedder:
@@ -19,11 +26,11 @@ class Embedder:
         >>> vectors = Embedder(model, flip=True)(images)     # doctest: +SKIP
     """
 
-    def __init__(self, model, flip=False):
+    def __init__(self, model: "XCModel", flip: bool = False) -> None:
         self.model, self._flip = model, flip
         self._function = BatchFunction(self._encode)
 
-    def __call__(self, features):
+    def __call__(self, features: Mapping[str, np.ndarray] | np.ndarray) -> np.ndarray:
         """Vectors of a batch as the data pipeline makes it, float32 (batch, dim).
 
         The vectors of an encoder with one trunk per repetition are laid side by side.
@@ -38,7 +45,9 @@ class Embedder:
             vectors += tf.cast(mirrored, tf.float32)
         return vectors
 
-    def over_rows(self, rows, batch_size, num_examples, title="embedding"):
+    def over_rows(
+        self, rows: "Iterable[Rows]", batch_size: int, num_examples: int, title: str = "embedding"
+    ) -> np.ndarray:
         """Vectors of all examples in order, float32 (num_examples, dim), with a progress line.
 
         Args:

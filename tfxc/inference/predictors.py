@@ -1,7 +1,8 @@
 """Labels for chunks of raw examples: by a run's own model, or by a SavedModel."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +14,10 @@ from tfxc.data.kinds import DENSE, IMAGE, input_of
 from tfxc.inference.searcher import Searcher
 from tfxc.ops.text.subwords import require_text
 from tfxc.ranker.ensemble import combine, label_map
+
+if TYPE_CHECKING:
+    from tfxc.data.chunk import Chunk
+
 
 _DEFAULT_K = 5
 
@@ -52,7 +57,7 @@ class RunPredictor:
         [['key']]
     """
 
-    def __init__(self, loaded_run, k=None, probabilities=False):
+    def __init__(self, loaded_run: Any, k: int | None = None, probabilities: bool = False) -> None:
         num_labels = loaded_run.manifest["num_labels"]
         self.k = _checked_k(min(_DEFAULT_K, num_labels) if k is None else k, num_labels)
         self.num_features = loaded_run.manifest["num_features"]
@@ -63,7 +68,7 @@ class RunPredictor:
         self._search = Searcher(model, self.k, probabilities=probabilities)
         self._features = loaded_run.features_of
 
-    def find(self, chunk, where="input"):
+    def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
         """Ids int32 and scores float32 (n, k) of a chunk, best first, padded with id -1.
 
         Raises:
@@ -72,7 +77,7 @@ class RunPredictor:
         """
         return self._search({"features": self._features(chunk, where)})
 
-    def __call__(self, chunk, where="input"):
+    def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
         """``Predictions`` of a chunk; raises as ``find`` does."""
         return _named(*self.find(chunk, where), self.names)
 
@@ -94,7 +99,9 @@ class EnsemblePredictor:
             labels that a run lists.
     """
 
-    def __init__(self, predictors, method, k=None):
+    def __init__(
+        self, predictors: "Mapping[str, RunPredictor]", method: str, k: int | None = None
+    ) -> None:
         (_, first), *others = predictors.items()
         self.takes, self.num_features, self._names = first.takes, first.num_features, first.names
         for path, other in others:
@@ -108,7 +115,7 @@ class EnsemblePredictor:
         listed = max(one.k for one in self._predictors)
         self.k = _checked_k(min(_DEFAULT_K, listed) if k is None else k, listed)
 
-    def __call__(self, chunk, where="input"):
+    def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
         """``Predictions`` of a chunk; see ``RunPredictor``."""
         lists = []
         for predictor, numbers in zip(self._predictors, self._maps, strict=True):
@@ -138,11 +145,12 @@ class SavedModelPredictor:
         ConfigError: no such SavedModel, or it gives fewer labels.
     """
 
-    def __init__(self, folder, k=None):
+    def __init__(self, folder: str | Path, k: int | None = None) -> None:
         self._model = _load(folder)  # kept: its functions do not keep their variables alive
         self._signature = self._model.signatures["serving_default"]
         inputs = self._signature.structured_input_signature[1]
         self._input = input_of(inputs)
+        assert self._input is not None  # what tfxc exports has one
         self.takes = self._input.name
         self.num_features = inputs["features"].shape[1] if self._input is DENSE else None
         self._images = None
@@ -151,7 +159,7 @@ class SavedModelPredictor:
         available = self._signature.structured_outputs["labels"].shape[1]
         self.k = _checked_k(available if k is None else k, available)
 
-    def __call__(self, chunk, where="input"):
+    def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
         """``Predictions`` of a chunk; see ``RunPredictor``."""
         arguments = self._arguments(chunk, where)
         try:

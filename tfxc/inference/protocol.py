@@ -138,7 +138,9 @@ class RankerModel:
                 fix="take its scores",
             )
 
-    def find_with_loss(self, features, labels, k, probabilities=False):
+    def find_with_loss(
+        self, features: Any, labels: np.ndarray, k: int, probabilities: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Raises a ``TypeError``: there is no softmax over all labels."""
         raise TypeError(f"{type(self).__name__} has no softmax over all labels")
 

@@ -1,13 +1,16 @@
 """Top-k labels of many examples with a trained model, and the loss over all labels."""
 
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.inference.protocol import RunModel
+
+if TYPE_CHECKING:
+    from tfxc.metrics.suite import MetricSuite
 
 
 class Examples(Protocol):
@@ -17,7 +20,8 @@ class Examples(Protocol):
         num_examples: how many there are; None where that is not known.
     """
 
-    num_examples: int | None
+    @property
+    def num_examples(self) -> int | None: ...
 
     def sequential(self, batch_size: int) -> Iterator[dict]:
         """Yields batches of arrays; the last one may be smaller."""
@@ -64,7 +68,7 @@ class Searcher:
         method: str | None = None,
         full_loss: bool = False,
         probabilities: bool = False,
-    ):
+    ) -> None:
         model.check_k(k)
         if probabilities:
             model.check_probabilities()
@@ -84,11 +88,11 @@ class Searcher:
         self.model, self.k, self._method = model, k, method
         self._full_loss, self._probabilities = full_loss, probabilities
 
-    def __call__(self, batch):
+    def __call__(self, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """NumPy (ids int32, scores float32), both (batch, k)."""
         return self.model.find_top_k(batch["features"], self.k, self._probabilities, self._method)
 
-    def find(self, batch):
+    def find(self, batch: Mapping[str, Any]) -> Found:
         """``Found`` of a batch of arrays."""
         features, labels = batch["features"], batch["labels"]
         if not self._full_loss:
@@ -98,7 +102,9 @@ class Searcher:
         )
         return Found(ids, scores, labels, losses)
 
-    def over(self, examples: Examples, batch_size: int, title: str | None = None):
+    def over(
+        self, examples: Examples, batch_size: int, title: str | None = None
+    ) -> Iterator[Found]:
         """Yields ``Found`` of examples in order, with a progress line if it has a title."""
         progress = Progress(title, examples.num_examples, "examples")
         for batch in examples.sequential(batch_size):
@@ -110,7 +116,13 @@ class Searcher:
             progress.close()
 
 
-def evaluate_source(searcher, source, metrics, batch_size, title=None):
+def evaluate_source(
+    searcher: Searcher,
+    source: Examples,
+    metrics: "MetricSuite",
+    batch_size: int,
+    title: str | None = None,
+) -> dict[str, float]:
     """Updates ``metrics`` with every example of ``source`` and returns their results."""
     for found in searcher.over(source, batch_size, title):
         metrics.update(*found)

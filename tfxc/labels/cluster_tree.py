@@ -1,7 +1,9 @@
 """A tree of label clusters: which labels stand under which node, level by level."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -38,23 +40,23 @@ class ClusterTree:
         ([2, 3], [0, 2], [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     """
 
-    def __init__(self, parents):
+    def __init__(self, parents: Sequence[Sequence[int] | np.ndarray]) -> None:
         _check(parents)
         self.parents = [np.array(level, np.int32) for level in parents]
-        self._grouped = {}
+        self._grouped: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     @property
-    def sizes(self):
+    def sizes(self) -> list[int]:
         """Nodes of each level from the top, the last the number of labels."""
         return [len(level) for level in self.parents]
 
     @property
-    def depth(self):
+    def depth(self) -> int:
         """Number of levels."""
         return len(self.parents)
 
     @property
-    def num_labels(self):
+    def num_labels(self) -> int:
         """Nodes of the last level."""
         return len(self.parents[-1])
 
@@ -68,13 +70,13 @@ class ClusterTree:
 
     __hash__ = None  # type: ignore[assignment]  # mutable, so not hashable
 
-    def matrix(self, level):
+    def matrix(self, level: int) -> scipy.sparse.csr_matrix:
         """C_t, float32 CSR (nodes of the level, nodes above): a 1 at each node's parent."""
         nodes, above = self.sizes[level], self._above(level)
         ones, starts = np.ones(nodes, np.float32), np.arange(nodes + 1, dtype=np.int32)
         return scipy.sparse.csr_matrix((ones, self.parents[level], starts), (nodes, above))
 
-    def children(self, level):
+    def children(self, level: int) -> tuple[np.ndarray, np.ndarray]:
         """The nodes of a level grouped by parent.
 
         Args:
@@ -95,7 +97,7 @@ class ClusterTree:
             self._grouped[level] = np.argsort(parents, kind="stable").astype(np.int32), splits
         return self._grouped[level]
 
-    def labels_under(self, level, node):
+    def labels_under(self, level: int, node: int) -> np.ndarray:
         """Ids of the labels under a node, int32, ascending.
 
         Raises:
@@ -107,7 +109,7 @@ class ClusterTree:
             nodes = np.concatenate([grouped[splits[n] : splits[n + 1]] for n in nodes])
         return np.sort(nodes)
 
-    def multi_resolution(self, labels):
+    def multi_resolution(self, labels: scipy.sparse.spmatrix) -> list[scipy.sparse.csr_matrix]:
         """The label matrix of every level, ``Y_(t-1) = Y_t C_t``.
 
         Counts are kept: an entry is the number of an example's labels under a node, where the
@@ -141,19 +143,19 @@ class ClusterTree:
             found.insert(0, above)
         return found
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Writes the tree as one ``.npz`` file, which appears whole or not at all.
 
         Raises:
             UserError: the file cannot be written.
         """
-        content = {f"parents_{level}": parents for level, parents in enumerate(self.parents)}
+        content: dict[str, Any] = {f"parents_{n}": level for n, level in enumerate(self.parents)}
         content |= {"kind": _KIND, "version": FILE_VERSION, "sizes": self.sizes}
         with atomic_file(path, "wb") as stream:
             np.savez_compressed(stream, **content)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | Path) -> "ClusterTree":
         """Reads what ``save`` wrote.
 
         Raises:

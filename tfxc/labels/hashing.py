@@ -5,6 +5,8 @@ hash is a signed number and the remainder the mathematical one, 0..B−1 (Medini
 2019, arXiv 1910.13830; the same numbers as the authors' code).
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from sklearn.utils import murmurhash3_32
 
@@ -16,7 +18,7 @@ _MOST_SEEDS = 2**32
 
 
 @checked(num_buckets=COUNT, num_repetitions=COUNT)
-def check_buckets(num_items, num_buckets, num_repetitions):
+def check_buckets(num_items: int, num_buckets: int, num_repetitions: int) -> None:
     """Checks the sizes of a hashed label space.
 
     Raises:
@@ -39,7 +41,7 @@ def check_buckets(num_items, num_buckets, num_repetitions):
     num_buckets=Whole(1, _MOST_ITEMS),
     seed=Whole(0, _MOST_SEEDS - 1),
 )
-def bucket_lookup(num_items, num_buckets, seed):
+def bucket_lookup(num_items: int, num_buckets: int, seed: int) -> np.ndarray:
     """Bucket of every item in the repetition ``seed``.
 
     Args:
@@ -62,7 +64,7 @@ def bucket_lookup(num_items, num_buckets, seed):
 
 
 @checked(num_items=Whole(1, _MOST_ITEMS))
-def bucket_lookups(num_items, num_buckets, seeds):
+def bucket_lookups(num_items: int, num_buckets: int, seeds: Iterable[int]) -> np.ndarray:
     """``bucket_lookup`` of several repetitions.
 
     Args:

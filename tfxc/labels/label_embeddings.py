@@ -5,6 +5,7 @@ sparse features, an array for dense ones. A label without an example gets zeros.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -29,10 +30,12 @@ class Pifa:
         [0.0, 1.0]
     """
 
-    def __init__(self):
-        self._parts = []  # (number of summands, matrix), numbers falling
+    def __init__(self) -> None:
+        self._parts: list[tuple[int, Any]] = []  # (number of summands, matrix), numbers falling
 
-    def add(self, labels, features):
+    def add(
+        self, labels: scipy.sparse.csr_matrix, features: np.ndarray | scipy.sparse.csr_matrix
+    ) -> None:
         """Adds examples: rows of Y and X. Sparse sums are added pairwise, so that none is copied
         too often.
 
@@ -51,13 +54,15 @@ class Pifa:
             count, matrix = count + more, matrix + other
         self._parts.append((count, matrix))
 
-    def result(self):
+    def result(self) -> np.ndarray | scipy.sparse.csr_matrix:
         """float32 (labels, width), rows of unit length or zero."""
         total = sum((matrix for _, matrix in self._parts[1:]), self._parts[0][1])
         return normalize(total, copy=False)
 
 
-def pifa(labels, features):
+def pifa(
+    labels: scipy.sparse.csr_matrix, features: np.ndarray | scipy.sparse.csr_matrix
+) -> np.ndarray | scipy.sparse.csr_matrix:
     """Positive instance feature aggregation: rows of ``l2(l2(Y)^T X)``.
 
     An example counts for each of its n labels with 1 / sqrt(n), its features as they are.
@@ -84,7 +89,9 @@ def pifa(labels, features):
     return total.result()
 
 
-def pifa_of_source(source, num_labels, batch_size=_BATCH):
+def pifa_of_source(
+    source: Any, num_labels: int, batch_size: int = _BATCH
+) -> np.ndarray | scipy.sparse.csr_matrix:
     """``pifa`` of all examples of a source, which are read once, a batch at a time.
 
     The features of an image are its pixels, averaged to at most 16 a side, scaled to unit length.
@@ -142,7 +149,7 @@ def _shrunk(images):
     return whole.reshape(shape).mean(axis=(2, 4), dtype=np.float32)
 
 
-def pii(labels):
+def pii(labels: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
     """Positive instance indices: which examples a label has, rows of ``l2(Y^T)``.
 
     Args:
@@ -161,7 +168,13 @@ def pii(labels):
 
 
 @checked(mode=OneOf(*MODES), alpha=SHARE)
-def pifa_with_label_features(labels, features, label_features, mode="concat", alpha=0.5):
+def pifa_with_label_features(
+    labels: scipy.sparse.csr_matrix,
+    features: np.ndarray | scipy.sparse.csr_matrix,
+    label_features: np.ndarray | scipy.sparse.csr_matrix,
+    mode: str = "concat",
+    alpha: float = 0.5,
+) -> np.ndarray | scipy.sparse.csr_matrix:
     """PIFA joined with features of the labels themselves, such as those of their names.
 
     Args:

@@ -4,13 +4,19 @@ Heads that write a label as digits share weights or candidates between the label
 neighbouring codes, so it matters who the neighbours are; see also ``labels.product_order``.
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tfxc.labels.mixed_radix import strides
 from tfxc.ops.two_means import Halves
 
+if TYPE_CHECKING:
+    import scipy.sparse
 
-def random_order(num_labels, seed):
+
+def random_order(num_labels: int, seed: int) -> np.ndarray:
     """A random permutation.
 
     Returns:
@@ -23,7 +29,9 @@ def random_order(num_labels, seed):
     return np.random.default_rng(seed).permutation(num_labels).astype(np.int32)
 
 
-def clustered_order(label_vectors, sizes, seed):
+def clustered_order(
+    label_vectors: "np.ndarray | scipy.sparse.csr_matrix", sizes: Sequence[int], seed: int
+) -> np.ndarray:
     """Codes under which the labels of a block are similar.
 
     A block is the set of codes with the same leading digits. The labels are halved by spherical

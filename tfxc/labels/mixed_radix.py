@@ -6,13 +6,19 @@ of labels; the codes from ``num_labels`` on then stand for no label.
 """
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 
 _MOST_CODES = 2**31  # codes are int32
 
 
-def check_sizes(num_labels, sizes):
+def check_sizes(num_labels: int, sizes: Sequence[int]) -> tuple[int, ...]:
     """Checks that every label has a code.
 
     Args:
@@ -49,7 +55,7 @@ def check_sizes(num_labels, sizes):
     return sizes
 
 
-def strides(sizes):
+def strides(sizes: Sequence[int]) -> tuple[int, ...]:
     """Weight of each digit.
 
     Example:
@@ -59,7 +65,9 @@ def strides(sizes):
     return tuple(math.prod(sizes[digit + 1 :]) for digit in range(len(sizes)))
 
 
-def encode(ids, sizes):
+def encode(
+    ids: "np.ndarray | tf.Tensor", sizes: Sequence[int]
+) -> "tuple[np.ndarray | tf.Tensor, ...]":
     """Digits of label ids.
 
     Args:
@@ -77,7 +85,11 @@ def encode(ids, sizes):
     return tuple(_where(ids >= 0, part) for part in parts)
 
 
-def decode(digits, sizes, num_labels=None):
+def decode(
+    digits: "Sequence[np.ndarray | tf.Tensor]",
+    sizes: Sequence[int],
+    num_labels: int | None = None,
+) -> "np.ndarray | tf.Tensor":
     """Label ids of digits.
 
     Args:
@@ -98,7 +110,7 @@ def decode(digits, sizes, num_labels=None):
     return ids if num_labels is None else _where(ids < num_labels, ids)
 
 
-def suggest_heads(num_labels, num_heads):
+def suggest_heads(num_labels: int, num_heads: int) -> tuple[int, ...]:
     """The sizes with the fewest head columns that give every label a code.
 
     Among the sizes of at least 2 whose product reaches ``num_labels``, those with the smallest

@@ -1,5 +1,7 @@
 """An order of the labels in which every digit of a code says something by itself."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.sparse
 from scipy.optimize import linear_sum_assignment
@@ -14,7 +16,9 @@ _MOST_ROUNDS = 10
 _DENSE_WIDTH = 256  # sparse vectors are brought to this
 
 
-def product_order(label_vectors, sizes, seed):
+def product_order(
+    label_vectors: np.ndarray | scipy.sparse.csr_matrix, sizes: Sequence[int], seed: int
+) -> np.ndarray:
     """Codes of which every digit says something by itself.
 
     Digit 0 is that of ``clustered_order``. Each later digit says how a label differs from the mean

@@ -5,6 +5,7 @@ used in the same form by the Extreme Classification Repository.
 """
 
 import difflib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from tfxc.core.errors import ConfigError
 DATASET_CONSTANTS = {"default": (0.55, 1.5), "wikipedia": (0.5, 0.4), "amazon": (0.6, 2.6)}
 
 
-def propensities(label_counts, num_examples, A, B):
+def propensities(label_counts: np.ndarray, num_examples: int, A: float, B: float) -> np.ndarray:
     """Propensity of labels with the given training frequencies.
 
     ``p_l = 1 / (1 + C · exp(−A · log(N_l + B)))`` with ``C = (log N − 1) · (B + 1)^A``, where N_l
@@ -50,7 +51,7 @@ def propensities(label_counts, num_examples, A, B):
     return 1 / (1 + C * np.exp(-A * np.log(np.asarray(label_counts, np.float64) + B)))
 
 
-def propensity_constants(propensity):
+def propensity_constants(propensity: str | Sequence[float]) -> tuple[float, float]:
     """The pair (A, B) of a name in ``DATASET_CONSTANTS``, or of a pair given as such.
 
     Raises:
@@ -72,7 +73,7 @@ def propensity_constants(propensity):
     return pair
 
 
-def checked_counts(label_counts):
+def checked_counts(label_counts: Sequence[int] | np.ndarray) -> np.ndarray:
     """``label_counts`` as an array.
 
     Raises:
@@ -91,7 +92,7 @@ def checked_counts(label_counts):
     return counts
 
 
-def counts_of(ids, label_counts):
+def counts_of(ids: np.ndarray, label_counts: np.ndarray) -> np.ndarray:
     """Training frequency of each label id, 0 for ids never seen in training and for −1.
 
     Args:

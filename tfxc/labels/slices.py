@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -29,20 +30,25 @@ class LabelSlices:
     slice_of_label: np.ndarray
     names: tuple
 
-    def lookup(self, ids):
+    def lookup(self, ids: np.ndarray) -> np.ndarray:
         """Slice number of each id, −1 for −1; the shape of ``ids``."""
         ids = np.asarray(ids)
         seen = (ids >= 0) & (ids < len(self.slice_of_label))
         found = self.slice_of_label[np.where(seen, ids, 0)]
         return np.where(seen, found, np.where(ids < 0, -1, len(self.names) - 1))
 
-    def sizes(self):
+    def sizes(self) -> dict[str, int]:
         """``{name: number of labels}``."""
         sizes = np.bincount(self.slice_of_label, minlength=len(self.names))
         return dict(zip(self.names, sizes.tolist(), strict=True))
 
 
-def frequency_slices(label_counts, rule="thresholds", bounds=None, names=None):
+def frequency_slices(
+    label_counts: Sequence[int] | np.ndarray,
+    rule: str = "thresholds",
+    bounds: Sequence[float] | None = None,
+    names: Sequence[str] | None = None,
+) -> "LabelSlices":
     """Divides the labels by their number of training examples.
 
     Rules:

@@ -70,7 +70,7 @@ class ClusteringSettings:
                 fix="lower it, or raise the other",
             )
 
-    def level_sizes(self, num_labels):
+    def level_sizes(self, num_labels: int) -> list[int]:
         """The sizes of the levels of the tree that ``build_tree`` builds.
 
         Returns:
@@ -79,13 +79,18 @@ class ClusteringSettings:
         shape = built_shape(num_labels, self.nr_splits, self.min_codes, self.max_leaf_size)
         return [level.nodes for level in shape]
 
-    def sample_rate(self, level, depth):
+    def sample_rate(self, level: int, depth: int) -> float:
         """The share of a node's labels that its centres are found from."""
         warm = min(1.0, level / (depth * self.warmup_ratio)) if self.warmup_ratio else 1.0
         return self.min_sample_rate + (self.max_sample_rate - self.min_sample_rate) * warm
 
 
-def build_tree(label_vectors, settings=None, *, threads=None):
+def build_tree(
+    label_vectors: np.ndarray | scipy.sparse.coo_matrix | scipy.sparse.csr_matrix,
+    settings: "ClusteringSettings | None" = None,
+    *,
+    threads: int | None = None,
+) -> ClusterTree:
     """Balanced hierarchical 2-means, then merged to nodes of ``nr_splits`` children.
 
     The labels are halved, the halves again, until at most ``max_leaf_size`` labels are left in
@@ -133,7 +138,9 @@ def build_tree(label_vectors, settings=None, *, threads=None):
     return ClusterTree([np.zeros(sizes[0], np.int32), *inner, leaf_of])
 
 
-def leaf_centroids(tree, label_vectors):
+def leaf_centroids(
+    tree: ClusterTree, label_vectors: np.ndarray | scipy.sparse.csr_matrix
+) -> np.ndarray | scipy.sparse.csr_matrix:
     """Unit-length sums of the label vectors under each parent of labels.
 
     Args:
@@ -154,7 +161,11 @@ def leaf_centroids(tree, label_vectors):
     return normalize(tree.matrix(tree.depth - 1).T.tocsr() @ label_vectors, copy=False)
 
 
-def add_labels(tree, new_vectors, centroids):
+def add_labels(
+    tree: ClusterTree,
+    new_vectors: np.ndarray | scipy.sparse.csr_matrix,
+    centroids: np.ndarray | scipy.sparse.csr_matrix,
+) -> tuple[ClusterTree, np.ndarray]:
     """Puts new labels under the leaf with the nearest centroid.
 
     The new labels get the ids behind the old ones; inner levels stay, and leaves may grow beyond

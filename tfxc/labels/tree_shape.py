@@ -1,5 +1,6 @@
 """Sizes of label trees, and their families as tables."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ class LevelShape(NamedTuple):
     fewest: int
 
 
-def shape_of(tree):
+def shape_of(tree: ClusterTree) -> "list[LevelShape]":
     """A ``LevelShape`` for every level of a ``ClusterTree``, from the top.
 
     Example:
@@ -32,7 +33,9 @@ def shape_of(tree):
     return [LevelShape(int(c.sum()), int(c.max()), int(c.min())) for c in counts]
 
 
-def built_shape(num_labels, nr_splits=16, min_codes=None, max_leaf_size=100):
+def built_shape(
+    num_labels: int, nr_splits: int = 16, min_codes: int | None = None, max_leaf_size: int = 100
+) -> "list[LevelShape]":
     """The shape that ``build_tree`` gives so many labels, whatever their vectors are.
 
     Args:
@@ -58,7 +61,7 @@ def built_shape(num_labels, nr_splits=16, min_codes=None, max_leaf_size=100):
     return [LevelShape(size, size, size), *found]
 
 
-def tree_in_order(sizes):
+def tree_in_order(sizes: Sequence[int]) -> ClusterTree:
     """A ``ClusterTree`` of these level sizes whose neighbours stand together, for trials.
 
     Example:
@@ -70,7 +73,7 @@ def tree_in_order(sizes):
     return ClusterTree([np.arange(size) * parents // size for parents, size in levels])
 
 
-def family_table(tree, level):
+def family_table(tree: ClusterTree, level: int) -> tuple[np.ndarray, np.ndarray]:
     """The children of every node above a level, side by side.
 
     Args:

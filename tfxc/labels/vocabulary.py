@@ -1,5 +1,6 @@
 """The names of the labels: a label's id is its name's line number in ``labels.txt``."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from tfxc.core.errors import DataError
@@ -25,28 +26,28 @@ class LabelVocabulary:
         [1]
     """
 
-    def __init__(self, names, where=None):
+    def __init__(self, names: Iterable[str], where: str | Path | None = None) -> None:
         self.names = list(names)
         self._ids = {name: number for number, name in enumerate(self.names)}
         self._check(where)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.names)
 
     def __contains__(self, name):
         return name in self._ids
 
-    def ids(self, names):
+    def ids(self, names: Iterable[str]) -> list[int]:
         """The ids of those of ``names`` that are known, in the given order."""
         return [self._ids[name] for name in names if name in self._ids]
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Writes one name per line, UTF-8."""
         with atomic_file(path) as stream:
             stream.writelines(f"{name}\n" for name in self.names)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | Path) -> "LabelVocabulary":
         """Reads a file of one name per line, UTF-8; Windows line ends are accepted.
 
         Raises:

@@ -17,13 +17,16 @@ evaluation scripts of the Extreme Classification Repository
 
 import dataclasses
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tfxc.core.errors import ConfigError, DataError
 
 
-def hits(ids, labels):
+def hits(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Which predictions are true labels.
 
     One sorted search over (row, label) keys: no Python per example, and memory in proportion to
@@ -43,7 +46,7 @@ def hits(ids, labels):
     return _search(np.asarray(ids), distinct_labels(labels))
 
 
-def distinct_labels(labels):
+def distinct_labels(labels: np.ndarray) -> np.ndarray:
     """Labels sorted within each row, with −1 in place of any label listed a second time."""
     labels = np.sort(np.asarray(labels), axis=1)
     repeated = labels[:, 1:] == labels[:, :-1]
@@ -84,7 +87,14 @@ class RankedBatch:
     losses: np.ndarray | None = None
 
     @classmethod
-    def of(cls, ids, scores, labels, min_predictions=1, losses=None):
+    def of(
+        cls,
+        ids: Sequence[Sequence[int]] | np.ndarray,
+        scores: Sequence[Sequence[float]] | np.ndarray,
+        labels: Sequence[Sequence[int]] | np.ndarray,
+        min_predictions: int = 1,
+        losses: np.ndarray | None = None,
+    ) -> "RankedBatch":
         """Checks and joins the arrays.
 
         Raises:
@@ -112,16 +122,16 @@ class RankedBatch:
         labels = distinct_labels(labels)
         return cls(ids, scores, labels, _search(ids, labels), losses)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.ids)
 
     @functools.cached_property
-    def num_true(self):
+    def num_true(self) -> np.ndarray:
         """int (batch,): number of true labels, those never seen in training included."""
         return np.count_nonzero(self.labels >= 0, axis=1)
 
     @functools.cached_property
-    def cumulative_hits(self):
+    def cumulative_hits(self) -> np.ndarray:
         """int (batch, K): number of hits among the first 1, 2, …, K predictions."""
         return np.cumsum(self.hits, axis=1)
 
@@ -150,38 +160,44 @@ class Metric:
     larger_is_better = True
     is_share = True
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.state = self.initial_state()
 
-    def initial_state(self):
+    def initial_state(self) -> dict[str, Any]:
         """The state before the first example, a dict of arrays."""
         raise NotImplementedError
 
-    def settings(self):
+    def settings(self) -> tuple[Any, ...]:
         """What two metrics must have in common to be merged."""
         return self.names
 
-    def update_ranked(self, batch):
+    def update_ranked(self, batch: "RankedBatch") -> None:
         """Counts the examples of a ``RankedBatch``."""
         raise NotImplementedError
 
-    def result(self):
+    def result(self) -> dict[str, float]:
         """``{name: value}``, within [0, 1] where ``is_share``; 0.0 where ``support()`` is 0."""
         raise NotImplementedError
 
-    def support(self):
+    def support(self) -> dict[str, int]:
         """``{name: number of examples or labels the value is an average over}``."""
         raise NotImplementedError
 
-    def counts(self):
+    def counts(self) -> dict[str, int]:
         """Numbers to be reported with the result, e.g. of examples left out."""
         return {}
 
-    def per_example_ranked(self, batch):
+    def per_example_ranked(self, batch: "RankedBatch") -> dict[str, np.ndarray]:
         """As ``per_example``, of a ``RankedBatch``."""
         return {}
 
-    def update(self, ids, scores, labels, losses=None):
+    def update(
+        self,
+        ids: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        losses: np.ndarray | None = None,
+    ) -> None:
         """Counts one batch of examples (arrays as in the module's text).
 
         Raises:
@@ -190,7 +206,13 @@ class Metric:
         """
         self.update_ranked(RankedBatch.of(ids, scores, labels, self.min_predictions, losses))
 
-    def per_example(self, ids, scores, labels, losses=None):
+    def per_example(
+        self,
+        ids: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        losses: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
         """``{name: float64 (batch,)}``; empty for metrics that are no mean over examples.
 
         NaN marks an example that the metric leaves out.
@@ -201,7 +223,7 @@ class Metric:
         batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
         return self.per_example_ranked(batch)
 
-    def merge(self, other):
+    def merge(self, other: "Metric") -> None:
         """Adds what ``other``, a metric with the same settings, has counted.
 
         Raises:
@@ -216,7 +238,7 @@ class Metric:
             )
         self.state = {key: add_padded(value, other.state[key]) for key, value in self.state.items()}
 
-    def reset(self):
+    def reset(self) -> None:
         """Forgets all examples."""
         self.state = self.initial_state()
 
@@ -224,23 +246,23 @@ class Metric:
 class MeanMetric(Metric):
     """A mean over examples: a subclass gives ``names`` and ``per_example_ranked``."""
 
-    def initial_state(self):
+    def initial_state(self) -> dict[str, np.ndarray]:
         return {"sum": np.zeros(len(self.names)), "count": np.zeros(len(self.names), np.int64)}
 
-    def update_ranked(self, batch):
+    def update_ranked(self, batch: "RankedBatch") -> None:
         values = self.per_example_ranked(batch)
         table = np.array([values[name] for name in self.names]).reshape(len(self.names), -1)
         self.state["sum"] += np.nansum(table, axis=1)
         self.state["count"] += np.count_nonzero(~np.isnan(table), axis=1)
 
-    def result(self):
+    def result(self) -> dict[str, float]:
         return named(self.names, ratio(self.state["sum"], self.state["count"]))
 
-    def support(self):
+    def support(self) -> dict[str, int]:
         return named(self.names, self.state["count"])
 
 
-def checked_ks(ks):
+def checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
     """``ks`` as a tuple.
 
     Raises:
@@ -255,31 +277,34 @@ def checked_ks(ks):
     return ks
 
 
-def names_at(prefix, ks, suffix=""):
+def names_at(prefix: str, ks: Sequence[int], suffix: str = "") -> tuple[str, ...]:
     """``("P@1", "P@3", …)``."""
     return tuple(f"{prefix}@{k}{suffix}" for k in ks)
 
 
-def named(names, values):
+def named(names: Sequence[str], values: ArrayLike) -> dict[str, Any]:
     """``{name: Python number}``."""
     return dict(zip(names, np.asarray(values).tolist(), strict=True))
 
 
-def ratio(numerator, denominator):
+def ratio(
+    numerator: ArrayLike,
+    denominator: ArrayLike,
+) -> np.ndarray:
     """``numerator / denominator`` as float64, 0 where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     result = np.zeros(numerator.shape)
     return np.divide(numerator, denominator, out=result, where=denominator != 0)
 
 
-def grown(array, size):
+def grown(array: np.ndarray, size: int) -> np.ndarray:
     """``array`` with zeros behind it up to ``size`` entries; itself where it is long enough."""
     if len(array) >= size:
         return array
     return np.concatenate([array, np.zeros(size - len(array), array.dtype)])
 
 
-def add_padded(left, right):
+def add_padded(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Sum of two arrays, the shorter one continued with zeros; "or" of bool arrays."""
     if left.ndim == 0:
         return left + right

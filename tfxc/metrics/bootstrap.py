@@ -10,7 +10,9 @@ _TILE_CELLS = 1 << 22
 _MAX_VALUES = 2048
 
 
-def paired_bootstrap(a, b, samples=10_000, seed=0, confidence=0.95):
+def paired_bootstrap(
+    a: np.ndarray, b: np.ndarray, samples: int = 10_000, seed: int = 0, confidence: float = 0.95
+) -> dict[str, float]:
     """Paired bootstrap of the mean difference of two runs' per-example values.
 
     The examples are drawn with replacement, both runs' values together (Efron and Tibshirani, "An

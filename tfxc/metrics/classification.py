@@ -4,10 +4,16 @@ Definitions as in scikit-learn with ``zero_division=0``.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfxc.metrics.base import Metric, grown, named, ratio
+
+if TYPE_CHECKING:
+    from tfxc.metrics.base import RankedBatch
+
 
 #: Labels searched per example where a threshold decides.
 SEARCHED = 100
@@ -40,13 +46,13 @@ class Decision:
         kind = "probability" if self.probabilities else "score"
         return f"labels of {kind} {self.threshold:g} or more"
 
-    def predicted(self, batch):
+    def predicted(self, batch: "RankedBatch") -> np.ndarray:
         """bool (batch, K): the predictions of a ``RankedBatch`` that count."""
         if self.threshold is None:
             return (np.arange(batch.ids.shape[1]) < 1) & (batch.ids >= 0)
         return (batch.scores >= self.threshold) & (batch.ids >= 0)
 
-    def depth(self, least, num_labels, searched=SEARCHED):
+    def depth(self, least: int, num_labels: int, searched: int = SEARCHED) -> int:
         """Labels to search for each example.
 
         Args:
@@ -90,23 +96,25 @@ class Classification(Metric):
         0.6666666666666666
     """
 
-    def __init__(self, decision, num_labels=None, positive=None):
+    def __init__(
+        self, decision: "Decision", num_labels: int | None = None, positive: int | None = None
+    ) -> None:
         self.decision, self.num_labels, self.positive = decision, num_labels, positive
         self._averages = ("micro", "macro") if positive is None else ("binary", "micro", "macro")
         averages = tuple(f"{a}-{value}" for a in self._averages for value in _VALUES)
         self.names = (*averages, *_SAMPLES)
         super().__init__()
 
-    def settings(self):
+    def settings(self) -> tuple[Any, ...]:
         return self.names, self.decision, self.num_labels, self.positive
 
-    def initial_state(self):
+    def initial_state(self) -> dict[str, Any]:
         # Per label; they grow to the largest id met, since true ids have no upper bound.
         per_label = {key: np.zeros(0, np.int64) for key in ("hits", "predicted", "true")}
         totals = {name: np.float64(0) for name in _SAMPLES}
         return per_label | totals | {"examples": np.int64(0), "cut off": np.int64(0)}
 
-    def update_ranked(self, batch):
+    def update_ranked(self, batch: "RankedBatch") -> None:
         predicted = self.decision.predicted(batch)
         self._count("hits", batch.ids[predicted & batch.hits])
         self._count("predicted", batch.ids[predicted])
@@ -116,13 +124,13 @@ class Classification(Metric):
         self.state["examples"] += len(batch)
         self.state["cut off"] += np.count_nonzero(self.cut_off(batch))
 
-    def cut_off(self, batch):
+    def cut_off(self, batch: "RankedBatch") -> np.ndarray:
         """bool (batch,): examples whose last prediction still reaches the threshold."""
         if self.decision.threshold is None or batch.ids.shape[1] == self.num_labels:
             return np.zeros(len(batch), bool)
         return self.decision.predicted(batch)[:, -1]
 
-    def per_example_ranked(self, batch):
+    def per_example_ranked(self, batch: "RankedBatch") -> dict[str, np.ndarray]:
         predicted = self.decision.predicted(batch)
         num_hits = np.count_nonzero(predicted & batch.hits, axis=1)
         num_predicted = np.count_nonzero(predicted, axis=1)
@@ -130,7 +138,7 @@ class Classification(Metric):
         values = _precision_recall_f1(num_hits, num_predicted, batch.num_true)
         return dict(zip(_SAMPLES, (*values, equal.astype(np.float64)), strict=True))
 
-    def result(self):
+    def result(self) -> dict[str, float]:
         counts = self.per_label()
         occurring = (counts[1] > 0) | (counts[2] > 0)
         found = {
@@ -146,14 +154,14 @@ class Classification(Metric):
         values = [value for average in self._averages for value in found[average]]
         return named(self.names, [*values, *of_examples])
 
-    def support(self):
+    def support(self) -> dict[str, int]:
         """Examples; for the macro averages the number of labels that occur."""
         _, predicted, true = self.per_label()
         num_labels = int(np.count_nonzero((predicted > 0) | (true > 0)))
         examples = int(self.state["examples"])
         return {n: num_labels if n.startswith("macro") else examples for n in self.names}
 
-    def counts(self):
+    def counts(self) -> dict[str, int]:
         found = {}
         if self.num_labels is not None:
             unknown = self.state["true"][self.num_labels :].sum()
@@ -162,7 +170,7 @@ class Classification(Metric):
             found["examples whose predictions are cut off at K"] = int(self.state["cut off"])
         return found
 
-    def per_label(self):
+    def per_label(self) -> list[np.ndarray]:
         """Hits, predictions and occurrences of each label, three int64 arrays of one length.
 
         They reach to the largest id met, of labels that training does not know as well.
@@ -177,7 +185,7 @@ class Classification(Metric):
             np.add.at(self.state[key], ids, 1)
 
 
-def positive_label(names):
+def positive_label(names: Sequence[str]) -> int | None:
     """The label of the ``binary`` values: of two the last one by name (1, positive, true, yes).
 
     Args:

@@ -1,9 +1,16 @@
 """How much of the label space a model serves: coverage, and recall and precision by slice."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.metrics.base import MeanMetric, Metric, checked_ks, grown, named, names_at, ratio
+
+if TYPE_CHECKING:
+    from tfxc.labels.slices import LabelSlices
+    from tfxc.metrics.base import RankedBatch
 
 
 class LabelCoverage(Metric):
@@ -28,7 +35,7 @@ class LabelCoverage(Metric):
         {'correct coverage@1': 0.5, 'predicted coverage@1': 0.25}
     """
 
-    def __init__(self, num_labels, ks=(1, 3, 5)):
+    def __init__(self, num_labels: int, ks: Sequence[int] = (1, 3, 5)) -> None:
         if num_labels < 1:
             raise ConfigError(f"at least 1 label expected, found {num_labels}", where="num_labels")
         self.num_labels = num_labels
@@ -37,26 +44,26 @@ class LabelCoverage(Metric):
         self.min_predictions = max(self.ks)
         super().__init__()
 
-    def settings(self):
+    def settings(self) -> tuple[Any, ...]:
         return self.names, self.num_labels
 
-    def initial_state(self):
+    def initial_state(self) -> dict[str, np.ndarray]:
         return {name: np.zeros(self.num_labels, bool) for name in (*self.names, "true")}
 
-    def update_ranked(self, batch):
+    def update_ranked(self, batch: "RankedBatch") -> None:
         for k in self.ks:
             ids, hits = batch.ids[:, :k], batch.hits[:, :k]
             self._mark(f"predicted coverage@{k}", ids[ids >= 0])
             self._mark(f"correct coverage@{k}", ids[hits])
         self._mark("true", batch.labels[batch.labels >= 0])
 
-    def result(self):
+    def result(self) -> dict[str, float]:
         marked = [np.count_nonzero(self.state[name]) for name in self.names]
         return named(self.names, ratio(marked, list(self.support().values())))
 
-    def support(self):
+    def support(self) -> dict[str, int]:
         """Numbers of labels: those true at least once, and all."""
-        num_true = np.count_nonzero(self.state["true"])
+        num_true = int(np.count_nonzero(self.state["true"]))
         sizes = [num_true] * len(self.ks) + [self.num_labels] * len(self.ks)
         return named(self.names, sizes)
 
@@ -79,7 +86,7 @@ class SlicedMetric(MeanMetric):
 
     prefix = ""
 
-    def __init__(self, slices, ks=(1, 3, 5)):
+    def __init__(self, slices: "LabelSlices", ks: Sequence[int] = (1, 3, 5)) -> None:
         self.slices = slices
         self.ks = checked_ks(ks)
         self.names = tuple(
@@ -88,10 +95,10 @@ class SlicedMetric(MeanMetric):
         self.min_predictions = max(self.ks)
         super().__init__()
 
-    def settings(self):
+    def settings(self) -> tuple[Any, ...]:
         return self.names, tuple(self.slices.sizes().items())
 
-    def values_of(self, cumulative_hits, num_true):
+    def values_of(self, cumulative_hits: np.ndarray, num_true: np.ndarray) -> np.ndarray:
         """float64 (batch, K): values at every cut-off of one slice, NaN to leave them out.
 
         Args:
@@ -100,10 +107,10 @@ class SlicedMetric(MeanMetric):
         """
         raise NotImplementedError
 
-    def per_example_ranked(self, batch):
+    def per_example_ranked(self, batch: "RankedBatch") -> dict[str, np.ndarray]:
         slice_of_label = self.slices.lookup(batch.labels)
         slice_of_hit = np.where(batch.hits, self.slices.lookup(batch.ids), -1)
-        values = {}
+        values: dict[str, np.ndarray] = {}
         for number, part in enumerate(self.slices.names):
             cumulative_hits = np.cumsum(slice_of_hit == number, axis=1)
             num_true = np.count_nonzero(slice_of_label == number, axis=1)[:, None]
@@ -126,7 +133,7 @@ class SlicedRecall(SlicedMetric):
 
     prefix = "R"
 
-    def values_of(self, cumulative_hits, num_true):
+    def values_of(self, cumulative_hits: np.ndarray, num_true: np.ndarray) -> np.ndarray:
         return np.where(num_true > 0, ratio(cumulative_hits, num_true), np.nan)
 
 
@@ -138,18 +145,18 @@ class SlicedPrecision(SlicedMetric):
 
     prefix = "P"
 
-    def initial_state(self):
+    def initial_state(self) -> dict[str, np.ndarray]:
         return super().initial_state() | {"true": np.zeros(len(self.slices.names), np.int64)}
 
-    def update_ranked(self, batch):
+    def update_ranked(self, batch: "RankedBatch") -> None:
         super().update_ranked(batch)
         found = self.slices.lookup(batch.labels)
         self.state["true"] += np.bincount(found[found >= 0], minlength=len(self.slices.names))
 
-    def support(self):
+    def support(self) -> dict[str, int]:
         """Examples; 0 for a slice of which no label was true in any."""
         occurring = np.repeat(self.state["true"] > 0, len(self.ks))
         return named(self.names, np.where(occurring, self.state["count"], 0))
 
-    def values_of(self, cumulative_hits, num_true):
+    def values_of(self, cumulative_hits: np.ndarray, num_true: np.ndarray) -> np.ndarray:
         return cumulative_hits / np.arange(1, cumulative_hits.shape[1] + 1)

@@ -1,9 +1,14 @@
 """Cross-entropy of the softmax over all labels."""
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.metrics.base import MeanMetric
+
+if TYPE_CHECKING:
+    from tfxc.metrics.base import RankedBatch
 
 
 class FullLoss(MeanMetric):
@@ -26,17 +31,18 @@ class FullLoss(MeanMetric):
     larger_is_better = False
     is_share = False
 
-    def initial_state(self):
+    def initial_state(self) -> dict[str, Any]:
         return super().initial_state() | {"left out": np.int64(0)}
 
-    def update_ranked(self, batch):
+    def update_ranked(self, batch: "RankedBatch") -> None:
         super().update_ranked(batch)
+        assert batch.losses is not None  # else ``per_example_ranked`` has refused it
         self.state["left out"] += np.count_nonzero(np.isnan(batch.losses))
 
-    def counts(self):
+    def counts(self) -> dict[str, int]:
         return {"examples without a known label": int(self.state["left out"])}
 
-    def per_example_ranked(self, batch):
+    def per_example_ranked(self, batch: "RankedBatch") -> dict[str, np.ndarray]:
         if batch.losses is None:
             raise ConfigError(
                 "full_loss needs the loss of each example, found none",

@@ -1,5 +1,7 @@
 """From embeddings to distances and scores of pairs, and to templates, block by block."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.sparse
 
@@ -9,7 +11,7 @@ from tfxc.core.errors import DataError
 _BLOCK, _PAIRS = 1 << 15, 1 << 10
 
 
-def add_halves(embeddings):
+def add_halves(embeddings: np.ndarray) -> np.ndarray:
     """Sums the two halves of each row: image and mirrored image, stored side by side.
 
     Example:
@@ -25,7 +27,9 @@ def add_halves(embeddings):
     return embeddings[:, : width // 2] + embeddings[:, width // 2 :]
 
 
-def pair_distances(embeddings, pairs):
+def pair_distances(
+    embeddings: np.ndarray, pairs: Sequence[Sequence[int]] | np.ndarray
+) -> np.ndarray:
     """Squared distances of the embeddings of each pair after scaling them to length 1.
 
     Args:
@@ -49,7 +53,7 @@ def pair_distances(embeddings, pairs):
     return np.minimum(_over_pairs(distance, len(embeddings), pairs), 4)
 
 
-def pair_scores(embeddings, pairs):
+def pair_scores(embeddings: np.ndarray, pairs: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
     """Dot products of the embeddings (m, dim) of each pair, float64 (n,)."""
 
     def score(left, right):
@@ -84,7 +88,12 @@ def _over_pairs(function, num_rows, pairs):
     return result
 
 
-def pool_templates(embeddings, template_ids, media_ids, weights=None):
+def pool_templates(
+    embeddings: np.ndarray,
+    template_ids: Sequence[int] | np.ndarray,
+    media_ids: Sequence[int] | np.ndarray,
+    weights: Sequence[float] | np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """One vector per template: means within each media, summed over the media, of length 1.
 
     Averaging within a media (a video, or one image) first keeps long videos from outweighing

@@ -1,6 +1,7 @@
 """Precision and recall of each label, and which labels are confused with which."""
 
 import heapq
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -35,33 +36,46 @@ class PerLabel:
         [[1, 0, 1]]
     """
 
-    def __init__(self, num_labels, decision=None, most=None, positive=None):
+    def __init__(
+        self,
+        num_labels: int,
+        decision: Decision | None = None,
+        most: int | None = None,
+        positive: int | None = None,
+    ) -> None:
         self.num_labels, self.decision, self.most = num_labels, decision or Decision(), most
         self.classification = Classification(self.decision, num_labels, positive)
         self.num_examples, self.num_wrong, self.pairs_left_out = 0, 0, False
-        self._wrong_ones, self._pairs = [], {}
+        self._wrong_ones: list = []
+        self._pairs: dict[tuple[int, int], int] = {}
 
     @property
-    def true(self):
+    def true(self) -> np.ndarray:
         """int64 (N,): examples with the label."""
         return self._known("true")
 
     @property
-    def predicted(self):
+    def predicted(self) -> np.ndarray:
         """int64 (N,): examples the label is predicted for."""
         return self._known("predicted")
 
     @property
-    def hits(self):
+    def hits(self) -> np.ndarray:
         """int64 (N,): examples with the label it is predicted for."""
         return self._known("hits")
 
     @property
-    def wrong(self):
+    def wrong(self) -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
         """List of (row, predicted ids, scores, true ids) of wrong examples, in order."""
         return sorted((entry for *_, entry in self._wrong_ones), key=lambda entry: entry[0])
 
-    def update(self, ids, scores, labels, losses=None):
+    def update(
+        self,
+        ids: Sequence[Sequence[int]] | np.ndarray,
+        scores: Sequence[Sequence[float]] | np.ndarray,
+        labels: Sequence[Sequence[int]] | np.ndarray,
+        losses: np.ndarray | None = None,
+    ) -> None:
         """Counts one batch; arrays as of ``Metric.update``.
 
         Raises:
@@ -115,7 +129,7 @@ class PerLabel:
         self._pairs = {pair: self._pairs[pair] for pair in kept}
         self.pairs_left_out = True
 
-    def confusions(self):
+    def confusions(self) -> np.ndarray:
         """int64 (pairs, 3): true label missed, label predicted in its place, examples; most first.
 
         An example with several of either counts for each pair of them.
@@ -124,7 +138,7 @@ class PerLabel:
         pairs.sort(key=lambda pair: (-pair[2], pair[0], pair[1]))
         return np.array(pairs, np.int64).reshape(-1, 3)
 
-    def precision_recall_f1(self):
+    def precision_recall_f1(self) -> tuple[np.ndarray, ...]:
         """Three float64 (N,); NaN for labels that neither occur nor are predicted."""
         hits, predicted, true = self.hits, self.predicted, self.true
         never = (true == 0) & (predicted == 0)

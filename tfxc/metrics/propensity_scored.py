@@ -14,11 +14,17 @@ example's unweighted ideal DCG before summing, so it differs in the examples wit
 labels.
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from tfxc.labels.propensity import checked_counts, counts_of, propensities, propensity_constants
 from tfxc.metrics.base import Metric, checked_ks, named, names_at, ratio
 from tfxc.metrics.ranking import rank_discounts
+
+if TYPE_CHECKING:
+    from tfxc.metrics.base import RankedBatch
 
 
 class PropensityScoredMetric(Metric):
@@ -36,7 +42,13 @@ class PropensityScoredMetric(Metric):
 
     prefix = ""
 
-    def __init__(self, label_counts, num_examples, propensity="default", ks=(1, 3, 5)):
+    def __init__(
+        self,
+        label_counts: Sequence[int] | np.ndarray,
+        num_examples: int,
+        propensity: str | Sequence[float] = "default",
+        ks: Sequence[int] = (1, 3, 5),
+    ) -> None:
         self.label_counts = checked_counts(label_counts)
         self.num_examples = num_examples
         self.constants = propensity_constants(propensity)
@@ -46,15 +58,15 @@ class PropensityScoredMetric(Metric):
         self._weights(np.zeros((1, 1), int))  # fails now, not after training
         super().__init__()
 
-    def discounts(self):
+    def discounts(self) -> np.ndarray:
         """float64 (largest k,): what a hit at each rank counts."""
         raise NotImplementedError
 
-    def initial_state(self):
+    def initial_state(self) -> dict[str, Any]:
         zeros = np.zeros(len(self.ks))
         return {"gain": zeros, "best": zeros.copy(), "examples": np.int64(0)}
 
-    def update_ranked(self, batch):
+    def update_ranked(self, batch: "RankedBatch") -> None:
         depth = max(self.ks)
         gains = np.where(batch.hits, self._weights(batch.ids), 0.0)[:, :depth]
         weights = np.where(batch.labels >= 0, self._weights(batch.labels), 0.0)
@@ -63,13 +75,13 @@ class PropensityScoredMetric(Metric):
         self.state["best"] += self._sums(best)
         self.state["examples"] += len(batch)
 
-    def settings(self):
+    def settings(self) -> tuple[Any, ...]:
         return self.names, self.constants, self.num_examples, len(self.label_counts)
 
-    def result(self):
+    def result(self) -> dict[str, float]:
         return named(self.names, ratio(self.state["gain"], self.state["best"]))
 
-    def support(self):
+    def support(self) -> dict[str, int]:
         return dict.fromkeys(self.names, int(self.state["examples"]))
 
     def _weights(self, ids):
@@ -94,7 +106,7 @@ class PropensityScoredPrecision(PropensityScoredMetric):
 
     prefix = "PSP"
 
-    def discounts(self):
+    def discounts(self) -> np.ndarray:
         return np.ones(max(self.ks))
 
 
@@ -103,5 +115,5 @@ class PropensityScoredNDCG(PropensityScoredMetric):
 
     prefix = "PSnDCG"
 
-    def discounts(self):
+    def discounts(self) -> np.ndarray:
         return rank_discounts(max(self.ks))

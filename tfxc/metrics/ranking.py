@@ -3,9 +3,15 @@
 With y the set of true labels and r_1, r_2, … the predictions by descending score.
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from tfxc.metrics.base import MeanMetric, checked_ks, ratio
+
+if TYPE_CHECKING:
+    from tfxc.metrics.base import RankedBatch
 
 
 class RankingMetric(MeanMetric):
@@ -20,21 +26,21 @@ class RankingMetric(MeanMetric):
 
     prefix = ""
 
-    def __init__(self, ks=(1, 3, 5)):
+    def __init__(self, ks: Sequence[int] = (1, 3, 5)) -> None:
         self.ks = checked_ks(ks)
         self.names = tuple(self.name_at(k) for k in self.ks)
         self.min_predictions = max(self.ks)
         super().__init__()
 
-    def name_at(self, k):
+    def name_at(self, k: int) -> str:
         """Name of the value at cut-off k."""
         return f"{self.prefix}@{k}"
 
-    def values_at(self, batch, k):
+    def values_at(self, batch: "RankedBatch", k: int) -> np.ndarray:
         """float64 (batch,): the value of each example at cut-off k, NaN to leave it out."""
         raise NotImplementedError
 
-    def per_example_ranked(self, batch):
+    def per_example_ranked(self, batch: "RankedBatch") -> dict[str, np.ndarray]:
         values = (self.values_at(batch, k) for k in self.ks)
         return dict(zip(self.names, values, strict=True))
 
@@ -54,7 +60,7 @@ class Precision(RankingMetric):
 
     prefix = "P"
 
-    def values_at(self, batch, k):
+    def values_at(self, batch: "RankedBatch", k: int) -> np.ndarray:
         return batch.cumulative_hits[:, k - 1] / k
 
 
@@ -68,7 +74,7 @@ class NormalisedPrecision(RankingMetric):
 
     prefix = "normalised P"
 
-    def values_at(self, batch, k):
+    def values_at(self, batch: "RankedBatch", k: int) -> np.ndarray:
         return ratio(batch.cumulative_hits[:, k - 1], np.minimum(batch.num_true, k))
 
 
@@ -80,18 +86,18 @@ class Recall(RankingMetric):
 
     prefix = "R"
 
-    def initial_state(self):
+    def initial_state(self) -> dict[str, Any]:
         return super().initial_state() | {"examples": np.int64(0)}
 
-    def update_ranked(self, batch):
+    def update_ranked(self, batch: "RankedBatch") -> None:
         super().update_ranked(batch)
         self.state["examples"] += len(batch)
 
-    def values_at(self, batch, k):
+    def values_at(self, batch: "RankedBatch", k: int) -> np.ndarray:
         share = ratio(batch.cumulative_hits[:, k - 1], batch.num_true)
         return np.where(batch.num_true > 0, share, np.nan)
 
-    def counts(self):
+    def counts(self) -> dict[str, int]:
         left_out = self.state["examples"] - self.state["count"][0]
         return {"examples without labels": int(left_out)}
 
@@ -106,13 +112,13 @@ class NDCG(RankingMetric):
 
     prefix = "nDCG"
 
-    def values_at(self, batch, k):
+    def values_at(self, batch: "RankedBatch", k: int) -> np.ndarray:
         discounts = rank_discounts(k)
         gain = batch.hits[:, :k] @ discounts
         ideal = np.concatenate([[0.0], np.cumsum(discounts)])
         return ratio(gain, ideal[np.minimum(batch.num_true, k)])
 
 
-def rank_discounts(k):
+def rank_discounts(k: int) -> np.ndarray:
     """float64 (k,): ``1 / log2(rank + 1)`` of the ranks 1 … k."""
     return 1 / np.log2(np.arange(2, k + 2))

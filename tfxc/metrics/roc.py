@@ -1,6 +1,8 @@
 """The receiver operating characteristic: how many pairs are accepted at which false accept rate."""
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +24,7 @@ class Roc:
     tar: np.ndarray
 
     @classmethod
-    def of(cls, scores, same):
+    def of(cls, scores: Sequence[float] | np.ndarray, same: Sequence[bool] | np.ndarray) -> "Roc":
         """The curve of scores (n,), larger for more alike, and same flags (n,).
 
         Raises:
@@ -35,11 +37,11 @@ class Roc:
         far, tar, _ = roc_curve(same, scores)
         return cls(far, tar)
 
-    def area(self):
+    def area(self) -> float:
         """Area under the curve: the chance that a same pair scores above a different one."""
         return float(np.trapezoid(self.tar, self.far))
 
-    def equal_error_rate(self):
+    def equal_error_rate(self) -> float:
         """The rate at which false accepts and false rejects are equally frequent.
 
         The curve is followed linearly between its points.
@@ -50,7 +52,7 @@ class Roc:
         share = -below / (above - below)
         return float(self.far[right - 1] + share * (self.far[right] - self.far[right - 1]))
 
-    def tar_at(self, far):
+    def tar_at(self, far: float) -> tuple[float, float]:
         """The true accept rate at a false accept rate, and the rate it really belongs to.
 
         It is the curve's point whose rate is nearest to ``far`` on either side, as in the scripts
@@ -70,7 +72,9 @@ class Roc:
         return float(self.tar[place]), float(self.far[place])
 
 
-def checked(values, same):
+def checked(
+    values: Sequence[float] | np.ndarray, same: Sequence[bool] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Scores or distances as float64 (n,), flags as bool (n,).
 
     Raises:
@@ -94,7 +98,7 @@ def checked(values, same):
     return values, same
 
 
-def draw_roc(path, curve, title):
+def draw_roc(path: str | Path, curve: "Roc", title: str) -> None:
     """Writes a picture of a curve, the false accept rate on a logarithmic axis.
 
     Args:
@@ -117,7 +121,7 @@ def draw_roc(path, curve, title):
         figure.savefig(stream, format=_ending(path), dpi=150)
 
 
-def check_picture(path):
+def check_picture(path: str | Path) -> type:
     """matplotlib's ``Figure``, once it is clear that a picture can be written to ``path``.
 
     Raises:

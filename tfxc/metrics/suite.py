@@ -2,26 +2,33 @@
 
 import difflib
 import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.labels.slices import frequency_slices
-from tfxc.metrics.base import RankedBatch, checked_ks
+from tfxc.metrics.base import Metric, RankedBatch, checked_ks
 from tfxc.metrics.classification import Classification, Decision
 from tfxc.metrics.coverage import LabelCoverage, SlicedPrecision, SlicedRecall
 from tfxc.metrics.loss import FullLoss
 from tfxc.metrics.propensity_scored import PropensityScoredNDCG, PropensityScoredPrecision
 from tfxc.metrics.ranking import NDCG, NormalisedPrecision, Precision, Recall
 
+if TYPE_CHECKING:
+    from tfxc.labels.slices import LabelSlices
+
 
 def build_metrics(
-    ks=(1, 3, 5),
-    label_counts=None,
-    num_train_examples=None,
-    propensity="default",
-    slices=None,
-    full_loss=False,
-    classification=None,
-):
+    ks: Sequence[int] = (1, 3, 5),
+    label_counts: Sequence[int] | np.ndarray | None = None,
+    num_train_examples: int | None = None,
+    propensity: str | Sequence[float] = "default",
+    slices: "LabelSlices | None" = None,
+    full_loss: bool = False,
+    classification: Classification | None = None,
+) -> "MetricSuite":
     """The metrics that the given facts allow.
 
     Always P, normalised P, R and nDCG at each k. With ``label_counts`` also label coverage and R
@@ -51,7 +58,7 @@ def build_metrics(
         >>> print(suite.table())
     """
     ks = checked_ks(ks)
-    metrics = [Precision(ks), NormalisedPrecision(ks), Recall(ks), NDCG(ks)]
+    metrics: list[Metric] = [Precision(ks), NormalisedPrecision(ks), Recall(ks), NDCG(ks)]
     if label_counts is None and (num_train_examples is not None or slices is not None):
         raise ConfigError(
             "num_train_examples and slices need label_counts, which is missing",
@@ -59,6 +66,7 @@ def build_metrics(
             fix="give the number of training examples of each label",
         )
     if num_train_examples is not None:
+        assert label_counts is not None
         facts = (label_counts, num_train_examples, propensity, ks)
         metrics += [PropensityScoredPrecision(*facts), PropensityScoredNDCG(*facts)]
     if classification is not None:
@@ -87,7 +95,7 @@ class MetricSuite:
         ConfigError: two metrics report the same name.
     """
 
-    def __init__(self, metrics):
+    def __init__(self, metrics: Sequence[Metric]) -> None:
         self.metrics = tuple(metrics)
         self.names = tuple(name for metric in self.metrics for name in metric.names)
         twice = {name for name in self.names if self.names.count(name) > 1}
@@ -97,22 +105,34 @@ class MetricSuite:
         self.num_examples = 0
 
     @property
-    def decision(self):
+    def decision(self) -> Decision:
         """The ``Decision`` of its ``Classification``; the best label alone without one."""
         found = (m.decision for m in self.metrics if isinstance(m, Classification))
         return next(found, Decision())
 
-    def settings(self):
+    def settings(self) -> tuple[Any, ...]:
         return tuple(metric.settings() for metric in self.metrics)
 
-    def update(self, ids, scores, labels, losses=None):
+    def update(
+        self,
+        ids: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        losses: np.ndarray | None = None,
+    ) -> None:
         """Counts one batch; arrays and errors as of ``Metric.update``."""
         batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
         for metric in self.metrics:
             metric.update_ranked(batch)
         self.num_examples += len(batch)
 
-    def per_example(self, ids, scores, labels, losses=None):
+    def per_example(
+        self,
+        ids: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        losses: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
         """``{name: float64 (batch,)}`` of the metrics that are means over examples.
 
         NaN marks an example that the metric leaves out; errors as of ``Metric.update``.
@@ -120,7 +140,7 @@ class MetricSuite:
         batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
         return _join(metric.per_example_ranked(batch) for metric in self.metrics)
 
-    def merge(self, other):
+    def merge(self, other: "MetricSuite") -> None:
         """Adds what ``other``, a suite built alike, has counted.
 
         Raises:
@@ -135,30 +155,30 @@ class MetricSuite:
             mine.merge(theirs)
         self.num_examples += other.num_examples
 
-    def reset(self):
+    def reset(self) -> None:
         """Forgets all examples."""
         for metric in self.metrics:
             metric.reset()
         self.num_examples = 0
 
-    def result(self):
+    def result(self) -> dict[str, float]:
         """``{name: value}``, ordered as ``names``; 0.0 where ``support()`` is 0."""
         return _join(metric.result() for metric in self.metrics)
 
-    def known_values(self):
+    def known_values(self) -> dict[str, float | None]:
         """As ``result``, with None where ``support()`` is 0."""
         support = self.support()
         return {name: v if support[name] else None for name, v in self.result().items()}
 
-    def support(self):
+    def support(self) -> dict[str, int]:
         """``{name: number of examples or labels the value is an average over}``."""
         return _join(metric.support() for metric in self.metrics)
 
-    def counts(self):
+    def counts(self) -> dict[str, int]:
         """Number of examples, of those left out, and of what else is to be reported."""
         return {"examples": self.num_examples} | _join(m.counts() for m in self.metrics)
 
-    def best_is_larger(self, name):
+    def best_is_larger(self, name: str) -> bool:
         """Whether a larger value is a better one; False for ``loss`` and names ending in it.
 
         Raises:
@@ -176,7 +196,7 @@ class MetricSuite:
             fix=f"write {spelled[near[0]]!r}" if near else "choose one of these",
         )
 
-    def table(self):
+    def table(self) -> str:
         """The result as text: percentages, one row per metric and one column per cut-off.
 
         A value with nothing to average over is shown as a dash. What is no percentage has a line
@@ -189,7 +209,8 @@ class MetricSuite:
             nDCG          91.20   80.11
             examples: 6,000
         """
-        rows, columns, others = {}, [], []
+        rows: dict[str, dict] = {}
+        columns, others = [], []
         values, support = self.result(), self.support()
         shares = {name for metric in self.metrics if metric.is_share for name in metric.names}
         for name, value in values.items():

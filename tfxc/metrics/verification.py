@@ -12,6 +12,8 @@ Pairs are row numbers (n, 2) into a matrix of embeddings. Everything works in bl
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -59,13 +61,13 @@ class ScoresResult:
     tar: dict
     roc: Roc
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The metrics as a dict for JSON."""
         tar = {f"{far:.0e}": {"tar": t, "far": reached} for far, (t, reached) in self.tar.items()}
         values = {"num_pairs": self.num_pairs, "num_same": self.num_same}
         return {**values, "auc": self.auc, "eer": self.eer, "tar_at_far": tar}
 
-    def table(self):
+    def table(self) -> str:
         """The metrics in percent, one line each."""
         lines = [f"AUC       {_percent(self.auc)}", f"EER       {_percent(self.eer)}"]
         for far, (tar, reached) in self.tar.items():
@@ -95,12 +97,12 @@ class PairsResult(ScoresResult):
     far_target: float
     correct: np.ndarray
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, float]:
         names = ("accuracy", "accuracy_std", "val", "val_std", "val_far", "far_target")
         values = {name: getattr(self, name) for name in names}
         return {**values, "thresholds": self.thresholds.tolist(), **super().to_dict()}
 
-    def table(self):
+    def table(self) -> str:
         lines = [
             f"accuracy  {_percent(self.accuracy)} +- {100 * self.accuracy_std:.2f}  "
             f"({len(self.thresholds)} folds, threshold {self.thresholds.mean():.3f})",
@@ -114,7 +116,11 @@ def _percent(value):
     return f"{100 * value:6.2f}"
 
 
-def verify_scores(scores, same, fars=FARS):
+def verify_scores(
+    scores: Sequence[float] | np.ndarray,
+    same: Sequence[bool] | np.ndarray,
+    fars: Sequence[float] = FARS,
+) -> "ScoresResult":
     """Curve, area, equal error rate and true accept rates of scored pairs.
 
     Args:
@@ -146,7 +152,13 @@ def _figures(roc, same, fars):
     }
 
 
-def verify_pairs(distances, same, folds=10, far=1e-3, fars=FARS):
+def verify_pairs(
+    distances: Sequence[float] | np.ndarray,
+    same: Sequence[bool] | np.ndarray,
+    folds: int = 10,
+    far: float = 1e-3,
+    fars: Sequence[float] = FARS,
+) -> "PairsResult":
     """The protocol of LFW: thresholds chosen on all folds but one, scored on that one.
 
     A pair counts as the same if its distance lies below a threshold. Folds are contiguous

@@ -1,9 +1,14 @@
 """ASGD: alternating gradient steps on weights and dual variables."""
 
+from typing import TYPE_CHECKING
+
 import keras
 import tensorflow as tf
 
 from tfxc.objectives.bases.dual import CappedDual
+
+if TYPE_CHECKING:
+    from tfxc.objectives.bases.dual import Rivals
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -30,7 +35,7 @@ class Asgd(CappedDual):
     Reference: as compared in Wei et al. 2026, arXiv 2602.02877.
     """
 
-    def step(self, nu, rivals):
+    def step(self, nu: tf.Tensor, rivals: "Rivals") -> tuple[tf.Tensor, tf.Tensor]:
         """A gradient step, which the loss does not see yet unless it is capped."""
         new, capped = self.gradient_step(nu, rivals)
         return tf.where(capped, new, nu), new

@@ -1,12 +1,16 @@
 """ASGD on a softened dual: no exponential can blow up."""
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
 from tfxc.core.arguments import POSITIVE, checked
 from tfxc.objectives.bases.dual import GradientDual
+
+if TYPE_CHECKING:
+    from tfxc.objectives.bases.dual import Rivals
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -37,8 +41,14 @@ class AsgdSoftplus(GradientDual):
 
     @checked(smoothing=POSITIVE)
     def __init__(
-        self, num_examples, num_groups=1, *, dual_learning_rate=1.0, smoothing=1e-3, **kwargs
-    ):
+        self,
+        num_examples: int,
+        num_groups: int = 1,
+        *,
+        dual_learning_rate: float = 1.0,
+        smoothing: float = 1e-3,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(num_examples, num_groups, dual_learning_rate=dual_learning_rate, **kwargs)
         self.smoothing = smoothing
 
@@ -46,18 +56,18 @@ class AsgdSoftplus(GradientDual):
     def _log_smoothing(self):
         return math.log(self.smoothing)
 
-    def first(self, rivals):
+    def first(self, rivals: "Rivals") -> tf.Tensor:
         """log q for nu = 0."""
         logs = tf.math.log_sigmoid(rivals.scores + self._log_smoothing) + rivals.log_weights
         return tf.reduce_logsumexp(logs, axis=1) - self._log_smoothing - tf.math.log(rivals.count)
 
-    def step(self, nu, rivals):
+    def step(self, nu: tf.Tensor, rivals: "Rivals") -> tuple[tf.Tensor, tf.Tensor]:
         """A gradient step, which neither the loss nor a first visit sees."""
         parts = tf.sigmoid(rivals.scores - nu[:, None] + self._log_smoothing)
         slope = 1 - self._mean(parts, rivals)
         return nu, nu - self.rate.value * slope
 
-    def loss(self, rivals, nu):
+    def loss(self, rivals: "Rivals", nu: tf.Tensor) -> tf.Tensor:
         """Mean of the softened exponentials."""
         parts = tf.nn.softplus(rivals.scores - nu[:, None] + self._log_smoothing)
         return self._mean(parts, rivals)
@@ -66,6 +76,6 @@ class AsgdSoftplus(GradientDual):
         parts = tf.reduce_sum(parts * tf.exp(rivals.log_weights), axis=1)
         return parts / (self.smoothing * rivals.count)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         return {**super().get_config(), "smoothing": self.smoothing}

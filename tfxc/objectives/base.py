@@ -1,10 +1,15 @@
 """What every objective shares."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    from tfxc.ops.logit_group import LogitGroup
+
 
 # Begins the message of an assertion in the graph: an example that a table has no entry of.
 OUTSIDE_TABLE = "example_index outside"
@@ -37,11 +42,16 @@ class Objective(keras.layers.Layer):
     num_examples: int | None = None
     tables: Sequence = ()
 
-    def call(self, group, example_index=None):
+    def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss of one group."""
         raise TypeError(f"{type(self).__name__} must define call(group, example_index)")
 
-    def of_groups(self, groups, example_index=None, training=True):
+    def of_groups(
+        self,
+        groups: "tuple[LogitGroup, ...]",
+        example_index: np.ndarray | tf.Tensor | None = None,
+        training: bool = True,
+    ) -> tf.Tensor:
         """Losses of all groups of a batch added up, float32 (batch,).
 
         Args:
@@ -52,19 +62,19 @@ class Objective(keras.layers.Layer):
         parts = [self(group, example_index) for group in groups]
         return tf.add_n([tf.cast(part, tf.float32) for part in parts])
 
-    def logged_metrics(self):
+    def logged_metrics(self) -> dict[str, float]:
         """What a log line should hold besides the loss: {name: number}."""
         return {}
 
-    def remark(self):
+    def remark(self) -> str:
         """A sentence for the end of the log, or nothing."""
         return ""
 
-    def on_epoch(self, epoch, epochs):
+    def on_epoch(self, epoch: int, epochs: int) -> None:
         """Called before each epoch (from 1) of ``epochs``; schedules change their state here."""
 
 
-def masked_logits(group):
+def masked_logits(group: "LogitGroup") -> tf.Tensor:
     """Float32 logits with -inf where ``group.valid`` is False."""
     logits = tf.cast(group.logits, tf.float32)
     if group.valid is None:

@@ -1,10 +1,15 @@
 """BSGD: the softmax over the classes of the batch, uncorrected."""
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 
 from tfxc.objectives.base import Objective
 from tfxc.objectives.bases.dual import rivals_of
+
+if TYPE_CHECKING:
+    from tfxc.ops.logit_group import LogitGroup
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -28,10 +33,10 @@ class Bsgd(Objective):
     link = "softmax"
     partial_loss = True
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
 
-    def call(self, group, example_index=None):
+    def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
         rivals = rivals_of(group)
         loss = tf.reduce_logsumexp(rivals.scores + rivals.log_weights, axis=1)

@@ -1,5 +1,8 @@
 """Softmax cross-entropy that forgets what it knows."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 
@@ -10,6 +13,9 @@ from tfxc.objectives.bases.true_columns import (
     mean_over_true,
     true_log_probabilities,
 )
+
+if TYPE_CHECKING:
+    from tfxc.ops.logit_group import LogitGroup
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -40,7 +46,15 @@ class Focal(Objective):
     data_dependent_arguments = ("num_labels", "num_groups")
 
     @checked(gamma=NOT_NEGATIVE, alpha=ListOf(NOT_NEGATIVE) | None)
-    def __init__(self, num_labels=None, num_groups=1, *, gamma=2.0, alpha=None, **kwargs):
+    def __init__(
+        self,
+        num_labels: int | None = None,
+        num_groups: int = 1,
+        *,
+        gamma: float = 2.0,
+        alpha: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels, self.num_groups = num_labels, num_groups
         self.gamma = gamma
@@ -48,7 +62,7 @@ class Focal(Objective):
         if self.alpha is not None:
             self._check_labels()
 
-    def call(self, group, example_index=None):
+    def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
         log_probabilities, mask = true_log_probabilities(group)
         losses = -focal_factor(log_probabilities, self.gamma) * log_probabilities
@@ -76,7 +90,7 @@ class Focal(Objective):
             )
         return tf.constant(self.alpha)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("num_labels", "num_groups", "gamma", "alpha")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

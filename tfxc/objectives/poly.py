@@ -1,5 +1,7 @@
 """Softmax cross-entropy with the first term of its series made larger."""
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 
 from tfxc.core.arguments import NOT_NEGATIVE, Number, checked
@@ -9,6 +11,11 @@ from tfxc.objectives.bases.true_columns import (
     mean_over_true,
     true_log_probabilities,
 )
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tfxc.ops.logit_group import LogitGroup
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -39,21 +46,28 @@ class Poly(Objective):
     link = "softmax"
 
     @checked(epsilon=Number(-1), gamma=NOT_NEGATIVE | None)
-    def __init__(self, *, epsilon=1.0, focal=False, gamma=None, **kwargs):
+    def __init__(
+        self,
+        *,
+        epsilon: float = 1.0,
+        focal: bool = False,
+        gamma: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         if gamma is not None and not focal:
             raise ValueError(f"gamma {gamma} needs focal true")
         self.epsilon, self.focal, self.gamma = epsilon, focal, gamma
         self._exponent = (2.0 if gamma is None else gamma) * focal
 
-    def call(self, group, example_index=None):
+    def call(self, group: "LogitGroup", example_index: "tf.Tensor | None" = None) -> "tf.Tensor":
         """Per-example loss, (batch,)."""
         log_probabilities, mask = true_log_probabilities(group)
         losses = -focal_factor(log_probabilities, self._exponent) * log_probabilities
         losses += self.epsilon * focal_factor(log_probabilities, self._exponent + 1)
         return mean_over_true(losses, mask)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("epsilon", "focal", "gamma")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,9 +1,14 @@
 """SCENT: the dual variable by a step that suits its exponential."""
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 
 from tfxc.objectives.bases.dual import DualObjective, moving_average
+
+if TYPE_CHECKING:
+    from tfxc.objectives.bases.dual import Rivals
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -28,18 +33,25 @@ class Scent(DualObjective):
     Reference: Wei et al. 2026, arXiv 2602.02877.
     """
 
-    def __init__(self, num_examples, num_groups=1, *, log_dual_learning_rate=12.0, **kwargs):
+    def __init__(
+        self,
+        num_examples: int,
+        num_groups: int = 1,
+        *,
+        log_dual_learning_rate: float = 12.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(num_examples, num_groups, **kwargs)
         self.log_dual_learning_rate = log_dual_learning_rate
 
-    def step(self, nu, rivals):
+    def step(self, nu: tf.Tensor, rivals: "Rivals") -> tuple[tf.Tensor, tf.Tensor]:
         """The moving average, used at once."""
         odds = self.log_dual_learning_rate + nu
         log_share, log_rest = -tf.nn.softplus(-odds), -tf.nn.softplus(odds)
         new = moving_average(nu, rivals.log_mean, log_share, log_rest)
         return new, new
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         own = {"log_dual_learning_rate": self.log_dual_learning_rate}
         return {**super().get_config(), **own}

@@ -1,11 +1,16 @@
 """One binary decision per column."""
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 
 from tfxc.core.arguments import OneOf, checked
 from tfxc.objectives.base import Objective, masked_logits
 from tfxc.ops.losses import sigmoid_cross_entropy, weighted_sigmoid_cross_entropy
+
+if TYPE_CHECKING:
+    from tfxc.ops.logit_group import LogitGroup
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -27,11 +32,11 @@ class Sigmoid(Objective):
     link = "sigmoid"
 
     @checked(reduction=OneOf("sum", "mean"))
-    def __init__(self, *, reduction="sum", **kwargs):
+    def __init__(self, *, reduction: str = "sum", **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.reduction = reduction
 
-    def call(self, group, example_index=None):
+    def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
         logits, weights = masked_logits(group), 1.0
         if group.log_weights is None:
@@ -45,6 +50,6 @@ class Sigmoid(Objective):
             return loss / tf.cast(tf.shape(group.logits)[1], loss.dtype)
         return loss / tf.reduce_sum(tf.where(logits > float("-inf"), weights, 0.0), axis=1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         return {**super().get_config(), "reduction": self.reduction}

@@ -1,5 +1,7 @@
 """One decision among all columns."""
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 
@@ -7,6 +9,9 @@ from tfxc.core.arguments import SHARE_BELOW_ONE, OneOf, checked
 from tfxc.objectives.base import Objective, masked_logits
 from tfxc.ops.distributed.cross_replica import softmax_over_shards
 from tfxc.ops.losses import softmax_cross_entropy
+
+if TYPE_CHECKING:
+    from tfxc.ops.logit_group import LogitGroup
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -31,12 +36,14 @@ class Softmax(Objective):
     over_shards = True
 
     @checked(label_smoothing=SHARE_BELOW_ONE, reduction=OneOf("mean", "sum"))
-    def __init__(self, *, label_smoothing=0.0, reduction="mean", **kwargs):
+    def __init__(
+        self, *, label_smoothing: float = 0.0, reduction: str = "mean", **kwargs: Any
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.label_smoothing = label_smoothing
         self.reduction = reduction
 
-    def call(self, group, example_index=None):
+    def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
         logits, positives = masked_logits(group), group.positives
         if group.cross_replica is None:
@@ -48,7 +55,7 @@ class Softmax(Objective):
             loss, count = softmax_over_shards(*arguments)
         return loss if self.reduction == "mean" else loss * count
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         own = {"label_smoothing": self.label_smoothing, "reduction": self.reduction}
         return {**super().get_config(), **own}

@@ -1,10 +1,15 @@
 """SOX: the dual variable as a plain moving average."""
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 
 from tfxc.core.arguments import SHARE, checked
 from tfxc.objectives.bases.dual import ScheduledDual, half_cosine, moving_average
+
+if TYPE_CHECKING:
+    from tfxc.objectives.bases.dual import Rivals
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -33,27 +38,29 @@ class Sox(ScheduledDual):
     """
 
     @checked(last_share=SHARE)
-    def __init__(self, num_examples, num_groups=1, *, last_share=1e-5, **kwargs):
+    def __init__(
+        self, num_examples: int, num_groups: int = 1, *, last_share: float = 1e-5, **kwargs: Any
+    ) -> None:
         super().__init__(num_examples, num_groups, **kwargs)
         self.last_share = last_share
 
     @property
-    def start_rate(self):
+    def start_rate(self) -> float:
         """The share of the last epoch, or all."""
         return self.last_share or 1.0
 
-    def rate_at(self, epoch, epochs):
+    def rate_at(self, epoch: int, epochs: int) -> float:
         """The share of the new mean."""
         last = self.last_share or min(1.0, 4.177 * epochs**-0.7265)
         return last + (1 - last) * half_cosine(epoch, epochs)
 
-    def step(self, nu, rivals):
+    def step(self, nu: tf.Tensor, rivals: "Rivals") -> tuple[tf.Tensor, tf.Tensor]:
         """The moving average, used at once."""
         share = self.rate.value
         logs = tf.math.log(share), tf.math.log1p(-share)
         new = moving_average(nu, rivals.log_mean, *logs)
         return new, new
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         return {**super().get_config(), "last_share": self.last_share}

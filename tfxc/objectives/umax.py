@@ -1,10 +1,15 @@
 """U-max: ASGD whose dual variable cannot fall far behind."""
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 
 from tfxc.core.arguments import NOT_NEGATIVE, checked
 from tfxc.objectives.bases.dual import CappedDual
+
+if TYPE_CHECKING:
+    from tfxc.objectives.bases.dual import Rivals
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -33,16 +38,24 @@ class Umax(CappedDual):
     """
 
     @checked(slack=NOT_NEGATIVE)
-    def __init__(self, num_examples, num_groups=1, *, dual_learning_rate=1.0, slack=1.0, **kwargs):
+    def __init__(
+        self,
+        num_examples: int,
+        num_groups: int = 1,
+        *,
+        dual_learning_rate: float = 1.0,
+        slack: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(num_examples, num_groups, dual_learning_rate=dual_learning_rate, **kwargs)
         self.slack = slack
 
-    def step(self, nu, rivals):
+    def step(self, nu: tf.Tensor, rivals: "Rivals") -> tuple[tf.Tensor, tf.Tensor]:
         """A gradient step, not too far below the batch, and used at once."""
         new, _ = self.gradient_step(nu, rivals)
         new = tf.where(new < rivals.log_mean - self.slack, rivals.log_mean, new)
         return new, new
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         return {**super().get_config(), "slack": self.slack}

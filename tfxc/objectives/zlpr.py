@@ -1,10 +1,15 @@
 """True columns above zero, the others below, in one loss."""
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 
 from tfxc.objectives.base import Objective, masked_logits
 from tfxc.ops.losses import gather_positives
+
+if TYPE_CHECKING:
+    from tfxc.ops.logit_group import LogitGroup
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -26,10 +31,10 @@ class Zlpr(Objective):
 
     link = "sigmoid"
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
 
-    def call(self, group, example_index=None):
+    def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
         logits, positives = masked_logits(group), group.positives
         of_true, mask = gather_positives(logits, positives)

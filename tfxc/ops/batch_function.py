@@ -1,5 +1,9 @@
 """Functions of batches in TensorFlow's graph, called with arrays."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
 
 
@@ -16,10 +20,11 @@ class BatchFunction:
         [[3.0], [3.0]]
     """
 
-    def __init__(self, function):
-        self._function, self._compiled = function, {}
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._compiled: dict[tuple, Callable[..., Any]] = {}
 
-    def __call__(self, *batch, **settings):
+    def __call__(self, *batch: Mapping[str, Any] | np.ndarray | tf.Tensor, **settings: Any) -> Any:
         """What the function returns, as arrays.
 
         Args:
@@ -38,7 +43,7 @@ class BatchFunction:
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), found)
 
 
-def open_spec(array):
+def open_spec(array: np.ndarray | tf.Tensor) -> tf.TensorSpec:
     """A signature that fits every batch: the first dimension is open.
 
     So is the second of texts, int32 (batch, length), which are as long as the longest of a batch.

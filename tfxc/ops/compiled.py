@@ -21,7 +21,9 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -41,7 +43,7 @@ _PROCESSOR_LINES = {
 
 
 @functools.cache
-def row_adam():
+def row_adam() -> Callable[..., Any] | None:
     """The operation of ``_row_adam.cc``, compiled now if it has not been on this machine.
 
     ``row_adam()(variable, first_moment, second_moment, rows, gradient, rate, epsilon, share_1=,
@@ -64,12 +66,12 @@ def row_adam():
         return None
 
 
-def row_adam_was_asked():
+def row_adam_was_asked() -> bool:
     """Whether this process has called ``row_adam``: whether its training updates rows."""
     return row_adam.cache_info().currsize > 0
 
 
-def processor():
+def processor() -> str:
     """The kind of processor of this machine, on every architecture: a compiled file fits one kind.
 
     Returns:

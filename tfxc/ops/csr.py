@@ -1,6 +1,8 @@
 """CSR: bounds of lists in one array, and matrices in files, checked before and after reading."""
 
 import zipfile
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse
@@ -12,7 +14,7 @@ from tfxc.core.reading import archive_errors
 _MALFORMED = (ValueError, KeyError, TypeError, NotImplementedError, OSError, EOFError)
 
 
-def bounds_of(counts):
+def bounds_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:
     """Where each of the lists begins and ends, as the ``indptr`` of a CSR matrix.
 
     Args:
@@ -30,7 +32,7 @@ def bounds_of(counts):
     return bounds
 
 
-def load_sparse(path):
+def load_sparse(path: str | Path) -> scipy.sparse.csr_matrix:
     """The matrix of a file, CSR, its indices within its shape and its row bounds rising.
 
     Raises:
@@ -48,7 +50,7 @@ def load_sparse(path):
         raise _no_matrix(path, error) from error
 
 
-def sparse_shape(path):
+def sparse_shape(path: str | Path) -> tuple[int, int]:
     """(rows, columns) of the matrix of a file, without reading the rest.
 
     Raises:

@@ -1,11 +1,17 @@
 """How far two predictions over the same columns are apart."""
 
+from typing import TYPE_CHECKING
+
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    from tfxc.ops.logit_group import LogitGroup
+
 
 _NOTHING = -1e30  # a logit whose probability is 0
 
 
-def symmetric_divergence(one, other, link):
+def symmetric_divergence(one: "LogitGroup", other: "LogitGroup", link: str) -> tf.Tensor:
     """``KL(p || q) + KL(q || p)``, summed over the columns, float32 (batch,).
 
     Both directions together are ``sum (p - q) (log p - log q)``, and for probabilities of single
@@ -38,7 +44,9 @@ def symmetric_divergence(one, other, link):
     return tf.reduce_sum(tf.where(counts, parts, 0.0), axis=1)
 
 
-def teacher_divergence(student, teacher, temperature, link, distance):
+def teacher_divergence(
+    student: tf.Tensor, teacher: tf.Tensor, temperature: tf.Tensor, link: str, distance: str
+) -> tf.Tensor:
     """Distance of a student's logits from a teacher's, summed over the columns, float32 (batch,).
 
     With p the teacher's and q the student's probabilities at a temperature T (of logits / T):
@@ -74,7 +82,9 @@ def teacher_divergence(student, teacher, temperature, link, distance):
     return tf.reduce_sum(parts - own if distance == "kl" else parts, axis=1)
 
 
-def difficulty(student, teacher, scheduler, gamma=1.0):
+def difficulty(
+    student: tf.Tensor, teacher: tf.Tensor, scheduler: str, gamma: float = 1.0
+) -> tf.Tensor:
     """What a temperature scheduler goes by, float32 (batch,), without a gradient.
 
     * ``"flsw"``: ``(1 - cosine of the two logit vectors) ^ gamma``: how far they are apart.

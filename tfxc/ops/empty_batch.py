@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
@@ -9,7 +10,7 @@ _local = threading.local()
 
 
 @contextlib.contextmanager
-def answer_empty_batches(answered):
+def answer_empty_batches(answered: bool) -> Iterator[None]:
     """Inside, ``with_one_example`` works or adds nothing, as graphs of other runtimes need it."""
     before = getattr(_local, "answered", True)
     _local.answered = answered
@@ -19,7 +20,9 @@ def answer_empty_batches(answered):
         _local.answered = before
 
 
-def with_one_example(features):
+def with_one_example(
+    features: Mapping[str, tf.Tensor] | tf.Tensor,
+) -> tuple[Mapping[str, tf.Tensor] | tf.Tensor, tf.Tensor | None]:
     """A batch of features that has an example: an empty one is added where there is none.
 
     A batch whose size is known while the graph is built, and not 0, is returned as it is.

@@ -2,12 +2,18 @@
 
 import contextlib
 import threading
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 
 _local = threading.local()
 
 
 @contextlib.contextmanager
-def examples_of(batch):
+def examples_of(batch: Mapping[str, Any]) -> Iterator[None]:
     """Inside, ``current_examples`` gives the ``example_index`` of a batch.
 
     Args:
@@ -26,6 +32,6 @@ def examples_of(batch):
         _local.index = before
 
 
-def current_examples():
+def current_examples() -> "tf.Tensor | None":
     """int64 (batch,), each example's row number in the training split; None outside of training."""
     return getattr(_local, "index", None)

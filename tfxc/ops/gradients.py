@@ -1,9 +1,11 @@
 """Gradients that are dense tensors or rows of a table."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 
-def sum_repeated_rows(gradient):
+def sum_repeated_rows(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor | tf.IndexedSlices:
     """An ``IndexedSlices`` with each row once, repeated rows summed; a dense tensor as it is."""
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
@@ -17,21 +19,25 @@ def sum_repeated_rows(gradient):
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
-def global_norm(gradients):
+def global_norm(gradients: Sequence[tf.Tensor | tf.IndexedSlices]) -> tf.Tensor:
     """Euclidean norm over all gradients; rows must be distinct."""
     values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
     # One pass without a copy of the gradient, unlike the sum of its squares.
     return tf.sqrt(2 * tf.add_n([tf.nn.l2_loss(value) for value in values]))
 
 
-def scale(gradient, factor):
+def scale(
+    gradient: tf.Tensor | tf.IndexedSlices, factor: float | tf.Tensor
+) -> tf.Tensor | tf.IndexedSlices:
     """A gradient times a scalar."""
     if isinstance(gradient, tf.IndexedSlices):
         return tf.IndexedSlices(gradient.values * factor, gradient.indices, gradient.dense_shape)
     return gradient * factor
 
 
-def add(one, other):
+def add(
+    one: tf.Tensor | tf.IndexedSlices | None, other: tf.Tensor | tf.IndexedSlices | None
+) -> tf.Tensor | tf.IndexedSlices | None:
     """Sum of two gradients, either may be None.
 
     Rows are only listed one after the other, for ``sum_repeated_rows`` to sum up.

@@ -1,9 +1,12 @@
 """Losses over columns that never build a (batch, columns) target."""
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 
-def gather_positives(logits, positives):
+def gather_positives(logits: tf.Tensor, positives: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Logits of the positive columns.
 
     Args:
@@ -19,7 +22,9 @@ def gather_positives(logits, positives):
 
 
 @tf.custom_gradient
-def sigmoid_cross_entropy(logits, positives):
+def sigmoid_cross_entropy(
+    logits: tf.Tensor, positives: tf.Tensor
+) -> tuple[tf.Tensor, Callable[..., Any]]:
     """Sum over columns of the binary cross-entropy, (batch,).
 
     ``sum_j softplus(z_j) - sum_{j true} z_j``: equal to the cross-entropy with a multi-hot
@@ -44,7 +49,9 @@ def sigmoid_cross_entropy(logits, positives):
     return loss, gradient
 
 
-def weighted_sigmoid_cross_entropy(logits, positives, log_weights):
+def weighted_sigmoid_cross_entropy(
+    logits: tf.Tensor, positives: tf.Tensor, log_weights: tf.Tensor
+) -> tf.Tensor:
     """``sigmoid_cross_entropy`` where each column stands for ``exp(log_weights)`` columns.
 
     Args:
@@ -56,7 +63,12 @@ def weighted_sigmoid_cross_entropy(logits, positives, log_weights):
     return tf.reduce_sum(parts, axis=1) - tf.reduce_sum(of_positives, axis=1)
 
 
-def softmax_cross_entropy(logits, positives, label_smoothing=0.0, log_weights=0.0):
+def softmax_cross_entropy(
+    logits: tf.Tensor,
+    positives: tf.Tensor,
+    label_smoothing: float = 0.0,
+    log_weights: float | tf.Tensor = 0.0,
+) -> tf.Tensor:
     """Mean over the true columns of ``logsumexp(z) - z_true``, (batch,); 0 without true columns.
 
     With several true columns the target is the uniform distribution over them.
@@ -81,7 +93,7 @@ def softmax_cross_entropy(logits, positives, label_smoothing=0.0, log_weights=0.
     return tf.where(count > 0, loss, tf.zeros_like(loss))
 
 
-def distinct_positives(positives):
+def distinct_positives(positives: tf.Tensor) -> tf.Tensor:
     """Replaces repeated columns of a row by -1 (two classes may share a bucket).
 
     Example:

@@ -1,11 +1,14 @@
 """Angular margins on the cosine of the true class."""
 
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
 
-def angular_margin(cosines, m1=1.0, m2=0.5, m3=0.0):
+def angular_margin(
+    cosines: tf.Tensor, m1: float = 1.0, m2: float = 0.5, m3: float = 0.0
+) -> tf.Tensor:
     """``cos(m1 t + m2) - m3`` of the angles t with the given cosines.
 
     Where ``m1 t + m2`` passes pi the cosine would rise again; from there on the value is the
@@ -50,7 +53,9 @@ def _sine(cosines):
     return tf.where(inside, tf.sqrt(tf.where(inside, squares, 1.0)), 0.0)
 
 
-def at_positives(scores, positives, change):
+def at_positives(
+    scores: tf.Tensor, positives: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
     """Applies ``change`` to the true columns and leaves the others as they are.
 
     Neither forward nor backward does it need a second (batch, columns) matrix besides the result.
@@ -88,7 +93,7 @@ def at_positives(scores, positives, change):
     return changed(scores)
 
 
-def unit_rows(vectors):
+def unit_rows(vectors: tf.Tensor) -> tf.Tensor:
     """Float32 vectors of length 1; zeros stay zeros.
 
     Example:

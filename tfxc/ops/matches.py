@@ -11,10 +11,12 @@ scores before the softmax over the last axis, masks are bool (batch, length).
 Reference: Yang et al. 2020, TextBrewer, arXiv 2002.12620.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 
-def hidden_mse(student, teacher, mask):
+def hidden_mse(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Mean squared difference of two hidden states of equal width.
 
     Example:
@@ -27,20 +29,20 @@ def hidden_mse(student, teacher, mask):
     return _mean(apart, mask)
 
 
-def cosine(student, teacher, mask):
+def cosine(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Mean of 1 - cosine of the words' states, of equal width (Sanh et al. 2019, DistilBERT)."""
     student, teacher = map(_of_length_1, _wide(student, teacher))
     return _mean(1 - tf.reduce_sum(student * teacher, axis=2), mask)
 
 
-def first_words(student, teacher, mask):
+def first_words(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Squared distance of the first words' states scaled to length 1 (Sun et al. 2019, PKD)."""
     student, teacher = (_of_length_1(states[:, 0]) for states in _wide(student, teacher))
     apart = tf.reduce_sum(tf.square(student - teacher), axis=1)
     return tf.where(mask[:, 0], apart, 0.0)
 
 
-def gram(student, teacher, mask):
+def gram(student: Sequence[tf.Tensor], teacher: Sequence[tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
     """Mean squared difference of ``A^T B / words``, with A and B the states of two layers.
 
     Args:
@@ -57,7 +59,9 @@ def gram(student, teacher, mask):
     return tf.reduce_mean(tf.square(products(student) - products(teacher)), axis=(1, 2))
 
 
-def word_products(student, teacher, mask):
+def word_products(
+    student: Sequence[tf.Tensor], teacher: Sequence[tf.Tensor], mask: tf.Tensor
+) -> tf.Tensor:
     """Mean squared difference of ``A B^T / dim`` over pairs of words; A and B as in ``gram``.
 
     The student's width need not be the teacher's.
@@ -72,14 +76,14 @@ def word_products(student, teacher, mask):
     return _mean_of_pairs(tf.square(products(student) - products(teacher)), mask)
 
 
-def attention_mse(student, teacher, mask):
+def attention_mse(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Mean squared difference of the attention's shares, of equally many heads."""
     student, teacher = map(tf.exp, (_log_shares(student), _log_shares(teacher)))
     apart = tf.reduce_mean(tf.square(student - teacher), axis=1)
     return _mean_of_pairs(apart, mask)
 
 
-def attention_mse_sum(student, teacher, mask):
+def attention_mse_sum(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Mean squared difference of the attention's shares, each summed over its heads."""
     student, teacher = (
         tf.reduce_sum(tf.exp(_log_shares(scores)), axis=1) for scores in (student, teacher)
@@ -87,13 +91,13 @@ def attention_mse_sum(student, teacher, mask):
     return _mean_of_pairs(tf.square(student - teacher), mask)
 
 
-def attention_ce(student, teacher, mask):
+def attention_ce(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Mean over heads and words of ``- sum p log q``, p the teacher's shares, q the student's."""
     entropy = _cross_entropy(_log_shares(student), _log_shares(teacher), mask[:, None])
     return _mean(tf.reduce_mean(entropy, axis=1), mask)
 
 
-def attention_ce_mean(student, teacher, mask):
+def attention_ce_mean(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """As ``attention_ce``, between the means of the shares over the heads."""
 
     def mean(scores):

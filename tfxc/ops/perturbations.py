@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -10,7 +11,9 @@ _local = threading.local()  # replicas are threads
 
 
 @contextlib.contextmanager
-def perturbations(of_tables):
+def perturbations(
+    of_tables: Sequence[tuple[tf.Variable, Callable[[tf.Tensor], tf.Tensor]]],
+) -> Iterator[None]:
     """Inside, ``read_rows`` adds a perturbation to what it reads.
 
     The gradient of the table is then the one at the moved place: the perturbation is a constant.
@@ -27,7 +30,7 @@ def perturbations(of_tables):
         _local.perturbations = before
 
 
-def read_rows(table, ids):
+def read_rows(table: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
     """Rows of a table, and what ``perturbations`` adds to them.
 
     Args:
@@ -63,7 +66,9 @@ class RowPerturbation(NamedTuple):
     values: Any
 
     @classmethod
-    def from_gradient(cls, gradient, rows=None):
+    def from_gradient(
+        cls, gradient: tf.Tensor | tf.IndexedSlices, rows: tf.Tensor | None = None
+    ) -> "RowPerturbation":
         """A gradient, dense or rows of it, in this form.
 
         Args:
@@ -77,7 +82,7 @@ class RowPerturbation(NamedTuple):
         values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
         return cls(rows, values)
 
-    def __call__(self, ids):
+    def __call__(self, ids: tf.Tensor) -> tf.Tensor:
         """What is added at ``ids``; 0 at rows without a perturbation."""
         if self.rows is None:
             return tf.gather(self.values, ids)

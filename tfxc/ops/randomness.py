@@ -7,6 +7,7 @@ to save. The hash is the finaliser of MurmurHash3 (Appleby, public domain descri
 
 import contextlib
 import threading
+from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
@@ -14,7 +15,7 @@ _local = threading.local()
 
 
 @contextlib.contextmanager
-def step_scope(step, first_row):
+def step_scope(step: tf.Tensor, first_row: tf.Tensor) -> Iterator[None]:
     """Tells the masks drawn inside which training step and which rows of its batch these are.
 
     Args:
@@ -29,14 +30,14 @@ def step_scope(step, first_row):
         _local.scope = before
 
 
-def draws():
+def draws() -> dict[int, int]:
     """What was drawn so far in this ``step_scope``, for ``drawn_again``."""
     scope = getattr(_local, "scope", None)
     return dict(scope[2]) if scope else {}
 
 
 @contextlib.contextmanager
-def drawn_again(before):
+def drawn_again(before: Mapping[int, int]) -> Iterator[None]:
     """Inside, the draws of this step since ``before = draws()`` come once more.
 
     Behind it, the same draws count as made, however often they came. Without a ``step_scope``
@@ -49,7 +50,7 @@ def drawn_again(before):
     yield
 
 
-def dropout(values, rate, seed):
+def dropout(values: tf.Tensor, rate: float, seed: int) -> tf.Tensor:
     """Zeroes a share ``rate`` of ``values`` (batch, ...) and scales up the rest.
 
     Inside ``step_scope`` the mask is a function of seed, step and place; a second call with the
@@ -64,7 +65,7 @@ def dropout(values, rate, seed):
     return tf.where(keep, values / tf.cast(1 - rate, values.dtype), tf.zeros_like(values))
 
 
-def keep_mask(rows, columns, rate, seed):
+def keep_mask(rows: tf.Tensor, columns: tf.Tensor, rate: float, seed: int) -> tf.Tensor:
     """Which of the places (row, column) stay, each with probability ``1 - rate``.
 
     Args:
@@ -77,7 +78,9 @@ def keep_mask(rows, columns, rate, seed):
     return random_bits(rows, columns, seed) >= _u32(int(rate * 2**32))
 
 
-def random_bits(rows, columns, seed, *, shared=False):
+def random_bits(
+    rows: tf.Tensor, columns: tf.Tensor, seed: int, *, shared: bool = False
+) -> tf.Tensor:
     """Random numbers of the places (row, column), uniform over all uint32.
 
     Args:

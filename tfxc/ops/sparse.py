@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -11,7 +12,7 @@ _local = threading.local()
 
 
 @contextlib.contextmanager
-def bags_as(form):
+def bags_as(form: str | None) -> Iterator[None]:
     """Inside, functions of ``ops`` are traced with operations that other runtimes have.
 
     Args:
@@ -26,12 +27,14 @@ def bags_as(form):
         _local.form = before
 
 
-def for_other_runtimes():
+def for_other_runtimes() -> bool:
     """Whether this is inside of ``bags_as``."""
     return getattr(_local, "form", None) is not None
 
 
-def bag_matmul(ids, weights, row_splits, table):
+def bag_matmul(
+    ids: tf.Tensor, weights: tf.Tensor, row_splits: tf.Tensor, table: tf.Tensor
+) -> tf.Tensor:
     """Weighted sum of table rows for each bag, as ``csr_matrix @ table``.
 
     The gradient of ``table`` is an ``IndexedSlices`` over the distinct ids of the batch; they are
@@ -99,7 +102,7 @@ def _length(row_splits):
     return None if size is None else size - 1
 
 
-def transposed_product(matrix, dense):
+def transposed_product(matrix: tf.Tensor, dense: tf.Tensor) -> tf.Tensor:
     """``matrix.T @ dense``, with sums in the same order whatever the threads do.
 
     The transposition inside the product's own kernel adds up the threads' parts in the order they
@@ -129,13 +132,13 @@ def _product(matrix, dense):
     )
 
 
-def row_ids(row_splits):
+def row_ids(row_splits: tf.Tensor) -> tf.Tensor:
     """Row number of every value: ``[0, 2, 3] -> [0, 0, 1]``, int64 (nnz,)."""
     lengths = row_splits[1:] - row_splits[:-1]
     return tf.repeat(tf.range(tf.size(lengths, tf.int64)), lengths)
 
 
-def unit_rows(weights, row_splits):
+def unit_rows(weights: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
     """Weights of bags, those of each bag divided by their length; an empty bag stays empty.
 
     Args:

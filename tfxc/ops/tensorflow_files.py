@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -14,7 +16,7 @@ _NAMES = {os.strerror(number): number for number in _NUMBERS}
 
 
 @contextlib.contextmanager
-def os_errors(path):
+def os_errors(path: str | Path) -> Iterator[None]:
     """Turns what TensorFlow raises where it cannot write a file into an ``OSError``.
 
     ``tfxc.core.files.write_errors`` and what is built on it report that to the user.

@@ -1,13 +1,16 @@
 """Softmax over all columns in the graph, a tile of columns at a time."""
 
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
 _LEAST = -3.0e38  # finite: the difference of two of them is 0, that of infinities is none
 
 
-def tiled_softmax(score_tile, num_columns, positives, k, tile):
+def tiled_softmax(
+    score_tile: Callable[..., tf.Tensor], num_columns: int, positives: tf.Tensor, k: int, tile: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Best k columns and what a cross-entropy needs, from one pass over the scores.
 
     The sum of the exponentials is kept relative to the largest score so far, so it neither
@@ -62,7 +65,9 @@ def tiled_softmax(score_tile, num_columns, positives, k, tile):
     return ids, scores, largest + tf.math.log(total), of_positives
 
 
-def log_sum_and_top_k(score_tile, num_columns, batch, k, tile):
+def log_sum_and_top_k(
+    score_tile: Callable[..., tf.Tensor], num_columns: int, batch: tf.Tensor, k: int, tile: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """``tiled_softmax`` without positives, and without a loop where there is one tile only.
 
     Args:
@@ -79,7 +84,7 @@ def log_sum_and_top_k(score_tile, num_columns, batch, k, tile):
     return ids, scores, tf.reduce_logsumexp(all_scores, axis=1)
 
 
-def mean_cross_entropy(log_sum, of_positives, exist):
+def mean_cross_entropy(log_sum: tf.Tensor, of_positives: tf.Tensor, exist: tf.Tensor) -> tf.Tensor:
     """Mean over the true columns of ``log_sum - score``, (batch,); NaN without true columns.
 
     With several true columns the target is the uniform distribution over them, as in

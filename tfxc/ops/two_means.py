@@ -5,6 +5,8 @@ sides follow each other until no row moves (Prabhu et al., WWW 2018, "Parabel"; 
 2022, "PECOS"), from two rows far apart (Arthur and Vassilvitskii, SODA 2007, "k-means++").
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.sparse
 
@@ -17,7 +19,7 @@ except ImportError:  # not built: NumPy does the work
     _two_means = None  # type: ignore[assignment]
 
 
-def has_native():
+def has_native() -> bool:
     """Whether the compiled kernel is there (``python setup.py build_ext --inplace``)."""
     return _two_means is not None
 
@@ -49,7 +51,15 @@ class Halves:
         True
     """
 
-    def __init__(self, vectors, seed, spherical=True, rounds=20, threads=None, native=None):
+    def __init__(
+        self,
+        vectors: np.ndarray | scipy.sparse.coo_matrix | scipy.sparse.csr_matrix,
+        seed: int,
+        spherical: bool = True,
+        rounds: int = 20,
+        threads: int | None = None,
+        native: bool | None = None,
+    ) -> None:
         self.order = np.arange(vectors.shape[0], dtype=np.int32)
         self._generator = np.random.default_rng(seed)
         self._spherical, self._rounds = spherical, rounds
@@ -59,7 +69,7 @@ class Halves:
         if self._native:
             self._arrays = _flat(self._vectors)
 
-    def cut(self, nodes, sample_rate=1.0):
+    def cut(self, nodes: Sequence[Sequence[int]] | np.ndarray, sample_rate: float = 1.0) -> None:
         """Cuts nodes, rows ``begin`` to ``end`` of ``order`` each, in place.
 
         Args:

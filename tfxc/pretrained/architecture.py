@@ -1,6 +1,7 @@
 """Shapes of the pretrained networks, read from ``config.json``."""
 
 import dataclasses
+from pathlib import Path
 
 from tfxc.core.errors import ConfigError
 from tfxc.pretrained.folder import read_hub_config
@@ -68,7 +69,7 @@ class Architecture:
     embedding_dim: int
     hidden_dim: int
     num_layers: int
-    num_heads: int | list
+    num_heads: int | list[int]
     feed_forward_dim: int
     activation: str = "gelu"
     norm_epsilon: float = 1e-12
@@ -84,17 +85,20 @@ class Architecture:
     head_dim: int = 0
 
     @property
-    def head_width(self):
+    def head_width(self) -> int:
         """Width of a head."""
-        return self.head_dim or self.hidden_dim // self.num_heads
+        if self.head_dim:
+            return self.head_dim
+        assert isinstance(self.num_heads, int)  # several numbers come with a ``head_dim``
+        return self.hidden_dim // self.num_heads
 
-    def heads_wide(self, number):
+    def heads_wide(self, number: int) -> int:
         """Width of all heads of layer ``number`` together."""
         heads = self.num_heads if isinstance(self.num_heads, int) else self.num_heads[number]
         return heads * self.head_width
 
 
-def read_architecture(folder):
+def read_architecture(folder: Path) -> "Architecture":
     """``Architecture`` of a model's folder.
 
     Raises:
@@ -122,7 +126,7 @@ def read_architecture(folder):
         **values,
         **_of_family(family, config, where),
     )
-    if architecture.hidden_dim % architecture.num_heads:
+    if architecture.hidden_dim % values["num_heads"]:
         raise ConfigError(
             f"a hidden size that is a multiple of the {architecture.num_heads} heads expected, "
             f"found {architecture.hidden_dim}",

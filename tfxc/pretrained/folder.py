@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from tfxc.core import reading
 from tfxc.core.errors import ConfigError
@@ -21,7 +22,7 @@ PADDING = {
 _MODELS = "${TFXC_MODELS}"
 
 
-def open_folder(written, where):
+def open_folder(written: str | os.PathLike, where: str) -> Path:
     """The folder's path, with ``~`` and ``${VAR}`` expanded.
 
     ``${TFXC_MODELS}`` is the folder ``models`` unless the environment says otherwise.
@@ -50,7 +51,7 @@ def open_folder(written, where):
     return folder
 
 
-def read_json(path):
+def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of the model's folder.
 
     Raises:
@@ -65,7 +66,7 @@ def read_json(path):
     return reading.read_json(path, fix="copy the model's folder as a whole", error=ConfigError)
 
 
-def read_hub_config(folder):
+def read_hub_config(folder: Path) -> dict[str, Any]:
     """``config.json`` with a known ``model_type``; its ``pad_token_id`` filled in.
 
     Raises:

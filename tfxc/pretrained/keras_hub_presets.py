@@ -22,7 +22,7 @@ _FILES = {"vocabulary.txt": "vocab.txt", "vocabulary.json": "vocab.json"}
 _MODELS = {"xlm-roberta": "sentencepiece.bpe.model", "albert": "spiece.model"}
 
 
-def preset_folder(preset, where):
+def preset_folder(preset: str, where: str) -> Path:
     """The folder a preset was turned into, below ``TFXC_CACHE`` (or ``~/.cache/tfxc``).
 
     Args:

@@ -2,13 +2,16 @@
 
 import base64
 import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from tfxc.core.errors import ConfigError
 
 _NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3
 
 
-def read_pieces(model, where):
+def read_pieces(model: bytes, where: str | Path) -> tuple[list[str], int]:
     """Pieces of a model by its ids, and the id of the unknown piece.
 
     Raises:
@@ -16,7 +19,8 @@ def read_pieces(model, where):
     """
     try:
         fields = list(_fields(model))
-        pieces, unknown = [], None
+        pieces: list[str] = []
+        unknown = None
         for number, value in fields:
             if number == 1:
                 piece = dict(_fields(value))
@@ -34,7 +38,7 @@ def read_pieces(model, where):
     return pieces, unknown
 
 
-def model_of_pieces(content, where):
+def model_of_pieces(content: Mapping[str, Any], where: str | Path) -> bytes:
     """A SentencePiece model (bytes) of the pieces and scores of a tokenizer.json.
 
     Args:

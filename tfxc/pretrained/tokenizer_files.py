@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import write_json
@@ -47,7 +48,7 @@ class Subwords:
     merges: list | None = None
 
 
-def read_subwords(folder):
+def read_subwords(folder: Path) -> "Subwords":
     """``Subwords`` of a model's folder.
 
     The kind follows ``tokenizer_class`` of tokenizer_config.json, else the model's type.
@@ -242,7 +243,7 @@ def _text(path):
         raise ConfigError(f"UTF-8 text expected ({error})", where=path) from None
 
 
-def save_subwords(subwords, folder):
+def save_subwords(subwords: "Subwords", folder: Path) -> None:
     """Writes settings, pieces, model and merges into an existing folder."""
     content = {"settings": subwords.settings, "pieces": subwords.pieces, "merges": subwords.merges}
     write_json(folder / "subwords.json", content, indent=None)
@@ -250,7 +251,7 @@ def save_subwords(subwords, folder):
         (folder / "subwords.model").write_bytes(subwords.model)
 
 
-def load_subwords(folder):
+def load_subwords(folder: Path) -> "Subwords":
     """``Subwords`` as ``save_subwords`` wrote them.
 
     Raises:

@@ -1,5 +1,7 @@
 """Names of the weights in the folders of pretrained models, by family."""
 
+from collections.abc import Mapping
+
 WORDS = "embeddings.word_embeddings.weight"
 
 # Parts of a layer: ours -> theirs, behind the layer's own prefix.
@@ -39,7 +41,12 @@ _XLNET = {
     "feed_forward_out": ("ff.layer_2",),
     "feed_forward_norm": ("ff.layer_norm",),
 }
-_PARTS = {"distilbert": _DISTILBERT, "albert": _ALBERT, "deberta-v2": _DEBERTA, "xlnet": _XLNET}
+_PARTS: dict[str, Mapping[str, tuple[str, ...]]] = {
+    "distilbert": _DISTILBERT,
+    "albert": _ALBERT,
+    "deberta-v2": _DEBERTA,
+    "xlnet": _XLNET,
+}
 _LAYERS = {
     "distilbert": "transformer.layer.{}.",
     "albert": "encoder.albert_layer_groups.{}.albert_layers.0.",
@@ -47,7 +54,7 @@ _LAYERS = {
 }
 
 
-def layer_parts(family):
+def layer_parts(family: str) -> Mapping[str, tuple[str, ...]]:
     """Parts of a layer, ``{ours: theirs}``; several of theirs stand side by side in ours.
 
     Example:
@@ -57,7 +64,7 @@ def layer_parts(family):
     return _PARTS.get(family, _BERT)
 
 
-def layer_prefix(family, number):
+def layer_prefix(family: str, number: int) -> str:
     """What the names of layer ``number`` begin with.
 
     Example:

@@ -1,13 +1,18 @@
 """Names, shapes and places of the weights of pretrained networks, and reading them."""
 
 import json
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.pretrained.folder import read_json
 from tfxc.pretrained.weight_names import WORDS, layer_parts, layer_prefix
+
+if TYPE_CHECKING:
+    from tfxc.pretrained.architecture import Architecture
+
 
 _FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PREFIXES = {
@@ -32,7 +37,7 @@ class Weight(NamedTuple):
     read: object
 
 
-def stem_weights(architecture):
+def stem_weights(architecture: "Architecture") -> "list[Weight]":
     """The weights in front of the layers, without the table of words."""
     a, family = architecture, architecture.family
     if family == "xlnet":
@@ -59,7 +64,7 @@ def stem_weights(architecture):
     return found
 
 
-def layer_weights(architecture, number):
+def layer_weights(architecture: "Architecture", number: int) -> "list[Weight]":
     """The weights of one layer."""
     a, family = architecture, architecture.family
     start, parts = layer_prefix(family, number), layer_parts(family)
@@ -70,11 +75,11 @@ def layer_weights(architecture, number):
     }  # fmt: skip
     found = _relative_attention(start, wide, heads) if family == "xlnet" else []
     for name, theirs in parts.items():
-        theirs = [start + part for part in theirs]
+        written = [start + part for part in theirs]
         if name.endswith("norm"):
-            found += _norm(name, wide, theirs[0])
+            found += _norm(name, wide, written[0])
         else:
-            found.append(_joined(f"{name}_kernel", shapes[name], theirs, "weight"))
+            found.append(_joined(f"{name}_kernel", shapes[name], written, "weight"))
             found.append(_joined(f"{name}_bias", shapes[name][1:], theirs, "bias"))
     return found
 
@@ -132,7 +137,7 @@ def _joined(name, shape, theirs, kind):
     return Weight(name, shape, read)
 
 
-def read_table(tensors, architecture, rows):
+def read_table(tensors: "Tensors", architecture: "Architecture", rows: int) -> np.ndarray:
     """The table of words: its first rows, padding in row 0, as zeros."""
     name = "word_embedding.weight" if architecture.family == "xlnet" else WORDS
     table = np.array(tensors.get(name)[: max(rows, architecture.padding + 1)], np.float32)
@@ -152,19 +157,20 @@ class Tensors:
         ConfigError: no such file, or safetensors is not installed.
     """
 
-    def __init__(self, folder, family):
+    def __init__(self, folder: Path, family: str) -> None:
         self._folder, self._files = folder, _files_of(folder)
         known = "word_embedding.weight" if family == "xlnet" else WORDS
         prefixes = ("", _PREFIXES[family])
-        self._prefix = next((p for p in prefixes if p + known in self._files), None)
-        if self._prefix is None:
+        prefix = next((p for p in prefixes if p + known in self._files), None)
+        if prefix is None:
             raise ConfigError(
                 f"the weights of a {family} model expected, {known} is missing",
                 where=folder,
                 fix="check that config.json and the weights are of one model",
             )
+        self._prefix = prefix
 
-    def get(self, name):
+    def get(self, name: str) -> np.ndarray:
         """The array of that name, float32.
 
         Raises:
@@ -184,7 +190,7 @@ class Tensors:
             return opened.get_tensor(written).astype(np.float32)
 
 
-def find_files(folder):
+def find_files(folder: Path) -> list[Path]:
     """Paths of a folder's weights.
 
     Raises:

@@ -1,8 +1,13 @@
 """Several blocks of a layer solved at a time, within a budget of memory."""
 
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from tfxc.core.progress import Progress
+    from tfxc.ranker.store import LayerWriter
 
 
 class Plan(NamedTuple):
@@ -20,11 +25,11 @@ class Plan(NamedTuple):
     threads: int
     compress: bool
     budget: int | None = None
-    needs: list | None = None
+    needs: Sequence[int] | None = None
 
-    def admits(self, block, waiting):
+    def admits(self, block: int, waiting: Collection[tuple[Future, int]]) -> bool:
         """Whether a block may start while others, (future, number), are not yet written."""
-        if self.budget is None or not waiting:
+        if self.budget is None or self.needs is None or not waiting:
             return True
         held = sum(_held(work) if work.done() else self.needs[one] for work, one in waiting)
         return held + self.needs[block] <= self.budget
@@ -35,7 +40,7 @@ def _held(work):
     return sum(part.nbytes for part in work.result()[:4])
 
 
-def write_blocks(work, writer, plan, progress):
+def write_blocks(work: Any, writer: "LayerWriter", plan: "Plan", progress: "Progress") -> None:
     """Solves the blocks of a layer that are missing, and writes them in their order.
 
     A block is started when all that may be in memory with it keeps to the plan's budget: blocks
@@ -48,7 +53,8 @@ def write_blocks(work, writer, plan, progress):
         plan: ``Plan``.
         progress: ``tfxc.core.progress.Progress`` that counts the nodes of each block.
     """
-    waiting, ahead = deque(), writer.blocks
+    waiting: deque[tuple[Future, int]] = deque()
+    ahead = writer.blocks
     unfinished = writer.notes.get("unfinished", 0)
     with ThreadPoolExecutor(plan.blocks) as pool:
         try:

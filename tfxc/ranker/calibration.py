@@ -1,5 +1,9 @@
 """Probabilities from scores, learned on held-out examples, and lists cut at a least score."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import scipy.sparse
 
@@ -33,12 +37,25 @@ class Calibration:
         [[1.0, 0.5, 0.0]]
     """
 
-    def __init__(self, method, *, scores=(), values=(), slope=0.0, intercept=0.0):
+    def __init__(
+        self,
+        method: str,
+        *,
+        scores: Sequence[float] | np.ndarray = (),
+        values: Sequence[float] | np.ndarray = (),
+        slope: float = 0.0,
+        intercept: float = 0.0,
+    ) -> None:
         self.method, self.slope, self.intercept = method, float(slope), float(intercept)
         self.scores, self.values = np.asarray(scores, float), np.asarray(values, float)
 
     @classmethod
-    def fit(cls, scores, hits, method="isotonic"):
+    def fit(
+        cls,
+        scores: Sequence[float] | np.ndarray,
+        hits: Sequence[float] | np.ndarray,
+        method: str = "isotonic",
+    ) -> "Calibration":
         """Learns from (score, is true) pairs; see ``pairs_of``.
 
         Args:
@@ -81,7 +98,7 @@ class Calibration:
             )
         return cls(method, slope=slope, intercept=fitted.intercept_[0])
 
-    def apply(self, scores):
+    def apply(self, scores: float | np.ndarray) -> np.ndarray:
         """Probabilities float32 of scores of any shape; minus infinity (no label) stays."""
         scores = np.asarray(scores, float)
         if self.method == "isotonic":
@@ -92,7 +109,7 @@ class Calibration:
             found = np.where(margins < 0, small, 1) / (1 + small)
         return np.where(np.isneginf(scores), -np.inf, found).astype(np.float32)
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Writes a JSON file."""
         content = {"format": 1, "method": self.method}
         if self.method == "isotonic":
@@ -102,7 +119,7 @@ class Calibration:
         write_json(path, content, indent=None)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | Path) -> "Calibration":
         """Reads a file that ``save`` wrote.
 
         Raises:
@@ -122,7 +139,7 @@ class Calibration:
         return found
 
 
-def pairs_of(ids, scores, labels):
+def pairs_of(ids: np.ndarray, scores: np.ndarray, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     """(score, is true) of all candidates.
 
     Args:
@@ -145,7 +162,9 @@ def pairs_of(ids, scores, labels):
     return np.asarray(scores)[real], true[real]
 
 
-def at_least(ids, scores, min_score):
+def at_least(
+    ids: np.ndarray, scores: np.ndarray, min_score: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Lists without the labels whose score is below ``min_score``.
 
     Args:

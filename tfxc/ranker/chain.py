@@ -1,6 +1,8 @@
 """Training of a whole ranker: the layers of a label tree from top to bottom."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
@@ -15,18 +17,22 @@ from tfxc.ranker.search import FORMAT, load_layer, search
 from tfxc.ranker.settings import RankerSettings
 from tfxc.ranker.store import PARAMETERS, write_parameters
 
+if TYPE_CHECKING:
+    from tfxc.labels.cluster_tree import ClusterTree
+    from tfxc.ranker.layer import Limits
+
 
 def train_ranker(
-    features,
-    labels,
-    tree,
-    folder,
-    settings=None,
+    features: scipy.sparse.csr_matrix,
+    labels: scipy.sparse.csr_matrix,
+    tree: "ClusterTree",
+    folder: str | Path,
+    settings: RankerSettings | None = None,
     *,
-    relevance=None,
-    negatives=None,
-    limits=NO_LIMITS,
-):
+    relevance: scipy.sparse.csr_matrix | None = None,
+    negatives: Mapping[int, scipy.sparse.csr_matrix] | None = None,
+    limits: "Limits" = NO_LIMITS,
+) -> list[dict[str, int]]:
     """Trains an XR-Linear ranker and writes its model folder.
 
     Calling it again after a crash goes on behind the last finished block; a finished layer whose

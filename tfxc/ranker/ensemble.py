@@ -5,6 +5,8 @@ The ways and their values are those of PECOS's ensembles, used for the published
 list never counts more there than a listed one, whatever the scores' sign.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.sparse
 
@@ -14,7 +16,11 @@ from tfxc.core.errors import ConfigError, DataError
 METHODS = ("average", "rank_average", "sigmoid_average", "softmax_average", "round_robin")
 
 
-def combine(predictions, method="average", k=None):
+def combine(
+    predictions: Sequence[tuple[np.ndarray, np.ndarray] | scipy.sparse.csr_matrix],
+    method: str = "average",
+    k: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Ensemble of top-k lists.
 
     Args:
@@ -65,7 +71,7 @@ def combine(predictions, method="average", k=None):
     return _best(keys // num_labels, keys % num_labels, scores, listed, examples, k)
 
 
-def label_map(names, first, where):
+def label_map(names: Sequence[str], first: Sequence[str], where: str) -> np.ndarray:
     """For each label id of a model the id of the same name in the first one.
 
     Args:

@@ -1,6 +1,8 @@
 """A layer with new nodes: only the blocks that got one are trained again."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,8 +11,20 @@ from tfxc.ops.search.chunked_layer import ChunkedLayer
 from tfxc.ranker.layer import NO_LIMITS, LayerProblem, train_layer
 from tfxc.ranker.search import load_layer
 
+if TYPE_CHECKING:
+    from tfxc.ops.linear.solver import SolverSettings
+    from tfxc.ranker.layer import Limits
 
-def extend_layer(old, affected, problem, folder, settings=None, *, limits=NO_LIMITS):
+
+def extend_layer(
+    old: ChunkedLayer,
+    affected: Sequence[int] | np.ndarray,
+    problem: LayerProblem,
+    folder: str | Path,
+    settings: "SolverSettings | None" = None,
+    *,
+    limits: "Limits" = NO_LIMITS,
+) -> ChunkedLayer:
     """A layer whose affected blocks are trained anew; the weights of all others are the old ones.
 
     Args:
@@ -37,13 +51,13 @@ def extend_layer(old, affected, problem, folder, settings=None, *, limits=NO_LIM
         None if relevance is None else relevance.tocsc()[:, nodes],
     )
     train_layer(part, folder, settings, limits=limits, title="training affected blocks")
-    part = load_layer(Path(folder))
+    new = load_layer(Path(folder))
     trained = np.zeros(len(parents), bool)
     trained[: len(old.trained)] = old.trained
-    trained[nodes] = part.trained
+    trained[nodes] = new.trained
     places = {parent: place for place, parent in enumerate(affected.tolist())}
     count = len(old.child_splits) - 1
-    blocks = [_block(part, places[p]) if p in places else _block(old, p) for p in range(count)]
+    blocks = [_block(new, places[p]) if p in places else _block(old, p) for p in range(count)]
     rows, counts, columns, values = (np.concatenate(part) for part in zip(*blocks, strict=True))
     return ChunkedLayer(
         children=np.argsort(parents, kind="stable").astype(np.int32),

@@ -8,7 +8,7 @@ from tfxc.core.errors import DataError
 _ENTRIES = 1 << 22  # looked at at once
 
 
-def check_features(features, where="features"):
+def check_features(features: scipy.sparse.csr_matrix, where: str = "features") -> int:
     """Reads all features once and refuses what the solver cannot work with.
 
     Returns:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ class BudgetError(ConfigError):
         found: bytes of the budget.
     """
 
-    def __init__(self, least, found):
+    def __init__(self, least: int, found: int) -> None:
         self.least = least
         super().__init__(
             f"at least {least:,} bytes expected for the labels' matrices and the largest block, "
@@ -89,8 +90,14 @@ class LayerReport(NamedTuple):
 
 
 def train_layer(
-    problem, folder, settings=None, *, limits=NO_LIMITS, held=0, title="training a layer"
-):
+    problem: "LayerProblem",
+    folder: str | Path,
+    settings: SolverSettings | None = None,
+    *,
+    limits: "Limits" = NO_LIMITS,
+    held: int = 0,
+    title: str = "training a layer",
+) -> "LayerReport":
     """Trains the classifiers of a level's nodes and writes the layer's folder.
 
     The features are read block by block, a block being the examples of one parent; memory-mapped
@@ -130,7 +137,7 @@ def train_layer(
     return LayerReport(int(trained.sum()), int((~trained).sum()), unfinished)
 
 
-def least_budget(problem, settings, budget, held):
+def least_budget(problem: "LayerProblem", settings: SolverSettings, budget: int, held: int) -> int:
     """The ``memory_budget`` that the training of a layer needs: the one given if it suffices.
 
     Args:

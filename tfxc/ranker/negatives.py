@@ -1,5 +1,7 @@
 """Which examples a cluster's children are trained on: negatives of every layer."""
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse
 
@@ -8,7 +10,7 @@ from tfxc.core.errors import ConfigError, DataError
 PARTS = ("tfn", "man", "usn")
 
 
-def scheme_of(text, where="negatives"):
+def scheme_of(text: str, where: str = "negatives") -> tuple[str, ...]:
     """The parts of a scheme such as ``"tfn+man"``.
 
     ``tfn`` (teacher forcing): examples with a label under the parent. ``man`` (matcher aware):
@@ -29,7 +31,13 @@ def scheme_of(text, where="negatives"):
     return parts
 
 
-def examples_of(scheme, *, above=None, predicted=None, given=None):
+def examples_of(
+    scheme: tuple[str, ...],
+    *,
+    above: scipy.sparse.csr_matrix | None = None,
+    predicted: scipy.sparse.csr_matrix | None = None,
+    given: scipy.sparse.csr_matrix | None = None,
+) -> scipy.sparse.csc_matrix:
     """M: the parents whose children an example is trained on, besides those of its own labels.
 
     Args:
@@ -52,7 +60,7 @@ def examples_of(scheme, *, above=None, predicted=None, given=None):
         [[True, False], [False, False]]
     """
     sources = {"tfn": above, "man": predicted, "usn": given}
-    total = None
+    total: Any = None
     for part in scheme:
         matrix = sources[part]
         if matrix is None:

@@ -23,7 +23,7 @@ from tfxc.ranker.store import write_layer, write_parameters
 _COPY = "copy the whole model folder"
 
 
-def import_pecos(folder, output):
+def import_pecos(folder: str | Path, output: str | Path) -> ClusterTree:
     """Writes a PECOS model as a model folder of ours, ``ranker/`` and ``tree.npz``.
 
     Predictions are the same: the same labels, scores equal up to rounding. PECOS orders equal
@@ -45,9 +45,10 @@ def import_pecos(folder, output):
         return write_pecos_model(folder, scratch)
 
 
-def write_pecos_model(folder, output):
+def write_pecos_model(folder: str | Path, output: Path) -> ClusterTree:
     """As ``import_pecos``, into a folder that is there and empty."""
-    layers, parents = _layers(Path(folder) / "ranker"), []
+    layers = _layers(Path(folder) / "ranker")
+    parents: list[np.ndarray] = []
     for number, layer in enumerate(layers):
         above = len(parents[-1]) if parents else 1
         parents.append(layer.parents(above))

@@ -3,7 +3,9 @@
 The formulas and names are those of PECOS (Yu et al., JMLR 2022, arXiv 2010.05878).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -30,7 +32,7 @@ class PostProcessor:
     code: int
     power: int = 1
 
-    def transform(self, margins):
+    def transform(self, margins: Sequence[float] | np.ndarray) -> np.ndarray:
         """Scores float32 of margins, without a parent."""
         margins = np.asarray(margins, np.float32)
         if self.code == 0:
@@ -43,7 +45,9 @@ class PostProcessor:
         distance = np.maximum(1 - margins, 0) ** self.power
         return np.exp(-distance) if self.code == 3 else -distance
 
-    def combine(self, scores, parent_scores):
+    def combine(
+        self, scores: float | np.ndarray, parent_scores: float | np.ndarray
+    ) -> float | np.ndarray:
         """Scores of children from their own, as ``transform`` gives them, and their parents'."""
         if self.code == 0:
             return scores
@@ -56,7 +60,9 @@ _KNOWN += [PostProcessor(f"log-l{power}-hinge", 4, power) for power in (1, 2, 3,
 POST_PROCESSORS = {known.name: known for known in _KNOWN}
 
 
-def post_processor(name, where="post_processor"):
+def post_processor(
+    name: "str | PostProcessor", where: str | Path = "post_processor"
+) -> "PostProcessor":
     """The rule of that name.
 
     Args:

@@ -1,16 +1,29 @@
 """How much a positive counts in every layer: cost-sensitive learning of the ranker."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 import scipy.sparse
 
 from tfxc.core.arguments import OneOf
 from tfxc.core.errors import DataError
 
+if TYPE_CHECKING:
+    from tfxc.labels.cluster_tree import ClusterTree
+
+
 MODES = ("disable", "induce", "ranker-only")
 NORMS = ("l1", "l2", "max", "none")
 
 
-def relevance_of(targets, tree, mode="disable", norm="l1", given=None):
+def relevance_of(
+    targets: Sequence[scipy.sparse.csr_matrix],
+    tree: "ClusterTree",
+    mode: str = "disable",
+    norm: str = "l1",
+    given: scipy.sparse.csr_matrix | None = None,
+) -> list[scipy.sparse.csr_matrix | None]:
     """Relevance of the positives of every level.
 
     With ``"induce"`` a cluster's relevance is the sum of its children's. Each level is divided by
@@ -50,7 +63,7 @@ def relevance_of(targets, tree, mode="disable", norm="l1", given=None):
     return [None if matrix is None else _normalised(matrix, norm) for matrix in levels]
 
 
-def check_names(mode, norm):
+def check_names(mode: str, norm: str) -> None:
     """Refuses an unknown mode or norm of ``relevance_of``.
 
     Raises:
@@ -60,7 +73,10 @@ def check_names(mode, norm):
     OneOf(*NORMS).check("relevance_norm", norm)
 
 
-def aligned(given, labels):
+def aligned(
+    given: scipy.sparse.csc_matrix | scipy.sparse.csr_matrix,
+    labels: scipy.sparse.csc_matrix | scipy.sparse.csr_matrix,
+) -> scipy.sparse.csc_matrix | scipy.sparse.csr_matrix:
     """The relevance of the positives only, its entries in their order.
 
     Args:

@@ -1,6 +1,8 @@
 """Prediction with a linear ranker: beam search through the layers of a model folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,10 +15,20 @@ from tfxc.ranker.calibration import at_least
 from tfxc.ranker.post_processors import post_processor
 from tfxc.ranker.store import PARAMETERS, RESTORE
 
+if TYPE_CHECKING:
+    import scipy.sparse
+
+
 FORMAT = 1
 
 
-def search(layers, features, only_topk, post_processors, **options):
+def search(
+    layers: Sequence[ChunkedLayer],
+    features: "scipy.sparse.csr_matrix",
+    only_topk: Sequence[int],
+    post_processors: Sequence[str],
+    **options: Any,
+) -> "scipy.sparse.csr_matrix":
     """``tfxc.ops.search.beam_search.search`` with post-processors by name.
 
     Args:
@@ -51,7 +63,16 @@ class Ranker:
         ConfigError, DataError: see ``tfxc.ops.search.beam_search.BeamSearch``.
     """
 
-    def __init__(self, layers, num_features, *, bias, only_topk, post_processors, native=None):
+    def __init__(
+        self,
+        layers: Sequence[ChunkedLayer],
+        num_features: int,
+        *,
+        bias: float,
+        only_topk: Sequence[int],
+        post_processors: Sequence[str],
+        native: bool | None = None,
+    ) -> None:
         self._search = beam_search.BeamSearch(layers, num_features, bias=bias, native=native)
         self.num_features, self.bias, self.sizes = num_features, bias, self._search.sizes
         self.num_labels = self.sizes[-1]
@@ -59,7 +80,7 @@ class Ranker:
         self.post_processors = [post_processor(name) for name in post_processors]
 
     @classmethod
-    def load(cls, folder, native=None):
+    def load(cls, folder: str | Path, native: bool | None = None) -> "Ranker":
         """Opens a model folder; the weights are mapped into memory.
 
         Args:
@@ -106,15 +127,15 @@ class Ranker:
 
     def predict(
         self,
-        features,
-        k=10,
+        features: "np.ndarray | scipy.sparse.csr_matrix",
+        k: int = 10,
         *,
-        beam_size=None,
-        post_processor=None,
-        min_score=None,
-        csr_codes=None,
-        threads=None,
-    ):
+        beam_size: int | None = None,
+        post_processor: str | None = None,
+        min_score: float | None = None,
+        csr_codes: "scipy.sparse.csr_matrix | None" = None,
+        threads: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The best labels of every row.
 
         Args:
@@ -153,7 +174,7 @@ class Ranker:
         return self.post_processors if name is None else [post_processor(name)] * len(self.sizes)
 
 
-def load_layer(folder):
+def load_layer(folder: str | Path) -> ChunkedLayer:
     """A ``ChunkedLayer`` whose arrays are mapped into memory.
 
     Raises:

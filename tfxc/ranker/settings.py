@@ -1,6 +1,8 @@
 """Settings of a ranker: one value for all layers, or a list with a value for each."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from tfxc.core.arguments import COUNT, OneOf
 from tfxc.core.errors import ConfigError, inside
@@ -59,7 +61,7 @@ class RankerSettings:
     relevance_norm: str = "l1"
     seed: int = 0
 
-    def of_layers(self, sizes):
+    def of_layers(self, sizes: Sequence[int]) -> dict[str, list[Any]]:
         """``{name: list}`` of the settings that a layer has of its own.
 
         Args:
@@ -89,7 +91,7 @@ class RankerSettings:
         check_names(self.relevance_mode, self.relevance_norm)
         return found
 
-    def solvers(self, sizes):
+    def solvers(self, sizes: Sequence[int]) -> list[SolverSettings]:
         """``SolverSettings`` of every layer.
 
         Raises:
@@ -105,7 +107,7 @@ class RankerSettings:
             for layer in range(len(sizes))
         ]
 
-    def check(self, sizes, where):
+    def check(self, sizes: Sequence[int], where: str) -> None:
         """Refuses what ``solvers`` refuses, by the name of the config key.
 
         Args:
@@ -118,7 +120,7 @@ class RankerSettings:
         with inside(where):
             self.solvers(sizes)
 
-    def levels(self, depth):
+    def levels(self, depth: int) -> range:
         """The levels of the tree to train, a range.
 
         Raises:

@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from tfxc.ranker.search import Ranker, load_layer
 
 _HEADER = ("layer", "nodes", "non-zeros", "MB on disk", "beam", "post-processor")
 
 
-def size_lines(folder):
+def size_lines(folder: str | Path) -> list[str]:
     """A table of a ranker's layers: nodes, weights, bytes, and how it is searched.
 
     Args:
@@ -30,7 +31,8 @@ def size_lines(folder):
     folder = Path(folder)
     if not os.path.lexists(folder / "ranker" / "param.json"):
         return []
-    ranker, total, rows = Ranker.load(folder), 0, [_HEADER]
+    ranker, total = Ranker.load(folder), 0
+    rows: list[tuple[Any, ...]] = [_HEADER]
     depth = len(ranker.sizes)
     for number, rule in enumerate(ranker.post_processors):
         path, last = folder / "ranker" / f"layer-{number}", number == depth - 1

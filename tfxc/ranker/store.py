@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -59,17 +61,20 @@ class LayerWriter:
         [0.5, -0.5]
     """
 
-    def __init__(self, folder, children, child_splits, fingerprint):
+    def __init__(
+        self, folder: str | Path, children: np.ndarray, child_splits: np.ndarray, fingerprint: str
+    ) -> None:
         self.folder = Path(folder)
         self._scratch = self.folder.with_name(f".{self.folder.name}.unfinished")
-        self._fixed = {
+        self._fixed: dict[str, np.ndarray] = {
             "children": np.asarray(children, np.int32),
             "child_splits": np.asarray(child_splits, np.int64),
         }
         widest = int(np.diff(child_splits).max(initial=0))
         self._types = {**_GROWING, "columns": np.uint16 if widest <= 1 << 16 else np.int32}
         self._fingerprint = fingerprint
-        self.blocks, self._rows, self._entries, self.notes = 0, 0, 0, {}
+        self.blocks, self._rows, self._entries = 0, 0, 0
+        self.notes: dict[str, Any] = {}
         with write_errors(self.folder), contextlib.ExitStack() as files:
             if not self._resumed():
                 shutil.rmtree(self._scratch, ignore_errors=True)
@@ -83,7 +88,9 @@ class LayerWriter:
             self._journal = files.enter_context(open(self._scratch / "journal", "ab", buffering=0))
             self._opened = files.pop_all()
 
-    def append(self, rows, counts, columns, values):
+    def append(
+        self, rows: np.ndarray, counts: np.ndarray, columns: np.ndarray, values: np.ndarray
+    ) -> None:
         """Adds the next parent's block; for the arguments see ``tfxc.ops.linear.solver.Block``.
 
         Raises:
@@ -106,7 +113,7 @@ class LayerWriter:
             state = [self.blocks, self._rows, self._entries, self.notes]
             _write(self._journal, json_text(state).encode() + b"\n")
 
-    def finish(self, trained):
+    def finish(self, trained: np.ndarray) -> None:
         """Completes the files and puts the folder into its place.
 
         Args:
@@ -131,7 +138,7 @@ class LayerWriter:
             shutil.rmtree(self.folder, ignore_errors=True)
             os.replace(self._scratch, self.folder)
 
-    def close(self):
+    def close(self) -> None:
         """Closes the files; what is journalled stays for the next writer."""
         self._opened.close()
 
@@ -182,7 +189,7 @@ class LayerWriter:
         stream.seek(self._size(name, length))
 
 
-def is_complete(folder, fingerprint):
+def is_complete(folder: str | Path, fingerprint: str) -> bool:
     """Whether a layer's folder was finished by a training with this fingerprint.
 
     Raises:
@@ -195,12 +202,12 @@ def is_complete(folder, fingerprint):
     return True
 
 
-def notes_of(folder):
+def notes_of(folder: str | Path) -> dict[str, Any]:
     """The ``notes`` of the writer that finished the folder."""
     return read_json(Path(folder) / "notes.json", fix="delete the layer's folder and train again")
 
 
-def write_layer(layer, folder):
+def write_layer(layer: ChunkedLayer, folder: Path) -> None:
     """Writes the arrays of a ``ChunkedLayer`` as ``.npy`` files, with their checksums."""
     folder.mkdir(parents=True)
     for name in ChunkedLayer._fields:
@@ -208,7 +215,7 @@ def write_layer(layer, folder):
     checksums.record(folder)
 
 
-def write_parameters(folder, content):
+def write_parameters(folder: Path, content: Mapping[str, Any]) -> None:
     """Completes the folder of a ranker whose layers are written: ``param.json`` and checksums.
 
     Args:
@@ -220,7 +227,7 @@ def write_parameters(folder, content):
     checksums.record(folder, [PARAMETERS, *layers])
 
 
-def weight_matrix(layer, num_features):
+def weight_matrix(layer: ChunkedLayer, num_features: int) -> scipy.sparse.csc_matrix:
     """A layer's weights as one matrix; the inverse of ``tfxc.ops.search.chunked_layer.chunks_of``.
 
     Args:

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -197,7 +198,7 @@ class StagedRecipe(Recipe):
 
     saved = "finished stages are"
 
-    def train(self, context):
+    def train(self, context: Context) -> dict[str, Any]:
         """Begins the run, goes through the stages and writes the summary."""
         with StopAtOnce(self.saved):
             stages = self.stages(context)
@@ -226,7 +227,7 @@ class RecipeOfRuns(Recipe):
 
     unit = "repetition"
 
-    def run(self, context):
+    def run(self, context: Context) -> dict[str, Any]:
         """As of ``Recipe.run``; the runs inside make the strategy and look for what is finished."""
         config, _ = self.one_model(context.config, context.repetition)
         context = dataclasses.replace(context, config=config)

@@ -1,10 +1,16 @@
 """What a run decides of each example: its labels, precision, recall and F1, and the tables."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfxc.metrics.classification import positive_label
 from tfxc.metrics.per_label import PerLabel
 from tfxc.reports.tables import average_rows, write_tables
+
+if TYPE_CHECKING:
+    from tfxc.metrics.classification import Decision
+    from tfxc.runs.loaded import LoadedRun
 
 
 class Decisions:
@@ -19,21 +25,24 @@ class Decisions:
         found: ``PerLabel`` to be updated.
     """
 
-    def __init__(self, decision, names, most):
+    def __init__(self, decision: "Decision", names: Sequence[str], most: int) -> None:
         self.decision = decision
         self.found = PerLabel(len(names), decision, most, positive_label(names))
 
     @property
-    def scores(self):
+    def scores(self) -> str:
         """What the scores of predictions are called."""
         return "probabilities" if self.decision.probabilities else "scores"
 
-    def write_tables(self, folder, loaded, texts):
+    def write_tables(
+        self, folder: str | Path, loaded: "LoadedRun", texts: Mapping[int, str]
+    ) -> tuple[list[tuple[Any, ...]], ...]:
         """Writes the three tables; arguments as of ``write``; returns the rows of the three."""
         names, counts = loaded.vocabulary.names, loaded.label_counts
+        assert counts is not None  # see ``LoadedRun.require_counts``
         return write_tables(folder, self.found, names, counts, texts, self.scores)
 
-    def write(self, folder, loaded, texts):
+    def write(self, folder: str | Path, loaded: "LoadedRun", texts: Mapping[int, str]) -> str:
         """Writes the three tables.
 
         Args:

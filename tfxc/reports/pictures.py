@@ -1,6 +1,9 @@
 """The pictures of a report: learning curves, labels by frequency, confusions."""
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -8,11 +11,15 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import picture_text
 from tfxc.core.reading import read_json_lines
 
+if TYPE_CHECKING:
+    from tfxc.metrics.per_label import PerLabel
+
+
 _MOST_LABELS = 60  # of a confusion matrix
 _MOST_CURVES = 8
 
 
-def pyplot():
+def pyplot() -> Any:
     """matplotlib's pyplot, drawing into files.
 
     Raises:
@@ -31,7 +38,7 @@ def pyplot():
     return pyplot
 
 
-def learning_curves(metrics_file, path):
+def learning_curves(metrics_file: str | Path, path: str | Path) -> bool:
     """Draws loss, learning rate and dev metrics over the epochs; False where there are none.
 
     Args:
@@ -75,7 +82,7 @@ def _curves(lines, names):
     return {points: ", ".join(found) for points, found in alike.items()}
 
 
-def labels_by_frequency(found, label_counts, path):
+def labels_by_frequency(found: "PerLabel", label_counts: np.ndarray, path: str | Path) -> None:
     """Draws each label's precision and recall over the number of its training examples.
 
     Where all labels have about as many, it draws the values in rising order.
@@ -103,7 +110,7 @@ def labels_by_frequency(found, label_counts, path):
     plots.close(figure)
 
 
-def confusion_matrix(found, names, path):
+def confusion_matrix(found: "PerLabel", names: Sequence[str], path: str | Path) -> bool:
     """Draws which labels are confused with which, for at most 60 labels; False if there are more.
 
     Rows are true labels and sum to 1; right predictions stand in the diagonal.

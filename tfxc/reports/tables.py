@@ -1,19 +1,32 @@
 """The tables of a report: CSV files, and their most telling rows as Markdown."""
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfxc.core.escaping import csv_cell, markdown_text, one_line
 from tfxc.core.files import atomic_file
 
+if TYPE_CHECKING:
+    from tfxc.metrics.per_label import PerLabel
+
+
 LABEL_COLUMNS = ("label", "trained on", "true", "predicted", "right", "precision", "recall", "F1")
 CONFUSION_COLUMNS = ("true", "predicted instead", "examples")
 WRONG_COLUMNS = ("example", "true", "predicted", "scores", "text")
 
 
-def write_tables(folder, found, names, label_counts, texts, scores="scores"):
+def write_tables(
+    folder: str | Path,
+    found: "PerLabel",
+    names: Sequence[str],
+    label_counts: np.ndarray,
+    texts: Mapping[int, str],
+    scores: str = "scores",
+) -> tuple[list[tuple[Any, ...]], ...]:
     """Writes labels.csv, confusions.csv and wrong.csv.
 
     Args:
@@ -38,12 +51,12 @@ def write_tables(folder, found, names, label_counts, texts, scores="scores"):
     return rows
 
 
-def wrong_columns(scores):
+def wrong_columns(scores: str) -> tuple[str, ...]:
     """The head of the table of wrong examples, whose scores are called so."""
     return tuple(scores if name == "scores" else name for name in WRONG_COLUMNS)
 
 
-def average_rows(found, names):
+def average_rows(found: "PerLabel", names: Sequence[str]) -> list[tuple[Any, ...]]:
     """Rows of average, precision, recall and F1: micro, macro, samples; of two labels also binary.
 
     See ``tfxc.metrics.classification.Classification``.
@@ -59,7 +72,9 @@ def average_rows(found, names):
     return rows
 
 
-def label_rows(found, names, label_counts):
+def label_rows(
+    found: "PerLabel", names: Sequence[str], label_counts: np.ndarray
+) -> list[tuple[Any, ...]]:
     """A row per label that occurs or is predicted, rarest F1 first.
 
     Args:
@@ -84,12 +99,14 @@ def label_rows(found, names, label_counts):
     ]
 
 
-def confusion_rows(found, names):
+def confusion_rows(found: "PerLabel", names: Sequence[str]) -> list[tuple[Any, ...]]:
     """A row per pair of confused labels, most frequent first; see ``CONFUSION_COLUMNS``."""
     return [(_name(names, a), _name(names, b), n) for a, b, n in found.confusions().tolist()]
 
 
-def wrong_rows(found, names, texts):
+def wrong_rows(
+    found: "PerLabel", names: Sequence[str], texts: Mapping[int, str]
+) -> list[tuple[Any, ...]]:
     """A row per wrong example, the surest first; see ``WRONG_COLUMNS``.
 
     Args:
@@ -108,7 +125,7 @@ def wrong_rows(found, names, texts):
     ]
 
 
-def write_csv(path, columns, rows):
+def write_csv(path: str | Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
     """Writes a table for spreadsheets, whole or not at all; see ``tfxc.core.escaping.csv_cell``."""
     with atomic_file(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -116,7 +133,7 @@ def write_csv(path, columns, rows):
         writer.writerows([csv_cell(value) for value in row] for row in rows)
 
 
-def markdown(columns, rows, most=20):
+def markdown(columns: Sequence[str], rows: Sequence[tuple[Any, ...]], most: int = 20) -> str:
     """The first rows as a Markdown table; the number of rows left out is given.
 
     Example:

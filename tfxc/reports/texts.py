@@ -1,16 +1,23 @@
 """The texts of single examples, read once more from where they came from."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from tfxc.core.errors import ConfigError
 
+if TYPE_CHECKING:
+    from tfxc.data.formats.base import Reader
 
-def texts_of(open_reader, wanted):
+
+def texts_of(open_reader: "Callable[[], Reader]", wanted: set[int]) -> dict[int, str]:
     """{example: text} of the wanted examples; empty where they are no texts, or the file is gone.
 
     Args:
         open_reader: function that gives a ``Reader`` of all examples in order.
         wanted: set of example numbers.
     """
-    first, found = 0, {}
+    first = 0
+    found: dict[int, str] = {}
     try:
         for chunk in open_reader().chunks() if wanted else ():
             if chunk.texts is None:

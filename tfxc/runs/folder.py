@@ -3,7 +3,9 @@
 import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core import checksums
 from tfxc.core.config import Config, parse_config
@@ -23,6 +25,10 @@ from tfxc.runs.writer import (
     WEIGHTS,
     RunWriter,
 )
+
+if TYPE_CHECKING:
+    from tfxc.model import XCModel
+
 
 _RESTORE = "restore it from a copy, or train again with --fresh"
 # A resumed run may change these; anything else would make it another run.
@@ -49,7 +55,7 @@ class RunFolder(RunWriter):
     """
 
     @contextlib.contextmanager
-    def locked(self):
+    def locked(self) -> Iterator[None]:
         """Keeps other processes from writing into this run; the kernel frees it on death.
 
         A process may lock a run that it has locked already. What processes that were killed have
@@ -89,7 +95,9 @@ class RunFolder(RunWriter):
             else:
                 path.unlink(missing_ok=True)
 
-    def finished(self, config, data_folder, fresh=False):
+    def finished(
+        self, config: Config, data_folder: str | Path, fresh: bool = False
+    ) -> dict[str, Any] | None:
         """The summary if the run is finished, which is reported; None if there is work to do.
 
         Args:
@@ -111,7 +119,7 @@ class RunFolder(RunWriter):
             print(f"{self.path}: already finished{at}; --fresh starts over")
         return summary
 
-    def begin(self, config, data_folder, fresh=False):
+    def begin(self, config: Config, data_folder: str | Path, fresh: bool = False) -> None:
         """Writes config and assets, or checks that an earlier start had the same config.
 
         Args:
@@ -139,7 +147,7 @@ class RunFolder(RunWriter):
             self.write_config(config)
             self.copy_assets(data_folder)
 
-    def check(self, config, fresh=False):
+    def check(self, config: Config, fresh: bool = False) -> None:
         """Refuses a folder that holds something else, or a run of another config.
 
         An empty folder is fine, and so is a run of another config that has nothing to lose: whose
@@ -170,7 +178,9 @@ class RunFolder(RunWriter):
                 fix=f"choose another folder with --set run=..., or start over with --fresh{alone}",
             )
 
-    def check_data(self, data_folder, needed=None, fresh=False):
+    def check_data(
+        self, data_folder: str | Path, needed: set[str] | None = None, fresh: bool = False
+    ) -> None:
         """Refuses prepared data that are not those the run was started with.
 
         Without a run all are fine, and so are they where it has nothing to lose.
@@ -203,7 +213,7 @@ class RunFolder(RunWriter):
         keys = sorted({*own, *found} if needed is None else needed)
         return [key for key in keys if own and own.get(key) != found.get(key)]
 
-    def check_files(self, required=True):
+    def check_files(self, required: bool = True) -> None:
         """Compares the run's files with their checksums: all sizes, the content of the smaller.
 
         Weights are compared when they are loaded.
@@ -224,7 +234,7 @@ class RunFolder(RunWriter):
         if required or finished or SUMMARY not in entries:  # else killed while it was finishing
             checksums.check(self.path, _RESTORE, elsewhere={WEIGHTS})
 
-    def verify(self):
+    def verify(self) -> None:
         """Compares every file that the run is read from, folds and rankers too, with its checksum.
 
         Raises:
@@ -264,7 +274,7 @@ class RunFolder(RunWriter):
             ) from error
         return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
 
-    def has_progress(self):
+    def has_progress(self) -> bool:
         """Whether something would be lost with this run."""
         if any(next(self.path.glob(name), None) for name in PROGRESS):
             return True
@@ -282,7 +292,7 @@ class RunFolder(RunWriter):
             if process is not None:
                 part._busy(process)
 
-    def config(self):
+    def config(self) -> Config:
         """The run's ``Config``.
 
         Raises:
@@ -297,7 +307,7 @@ class RunFolder(RunWriter):
             problem = f"is not the config of a run of this version ({error.problem})"
             raise CheckpointError(problem, where=error.where or path, fix=_RESTORE) from error
 
-    def architecture(self):
+    def architecture(self) -> dict[str, Any] | None:
         """The shape of the encoder's network where its config does not say it, else None.
 
         With it the run's model is built without the folder of the pretrained one.
@@ -308,7 +318,7 @@ class RunFolder(RunWriter):
         checksums.check_file(found[0].parents[1], ARCHITECTURE, _RESTORE)
         return read_run_json(found[0])
 
-    def load_weights(self, model):
+    def load_weights(self, model: "XCModel") -> None:
         """Reads the model's weights.
 
         Raises:
@@ -332,7 +342,7 @@ class RunFolder(RunWriter):
         except (ValueError, KeyError, RuntimeError, TypeError, IndexError) as error:
             raise _unfit_weights(path, error, fix) from error
 
-    def summary(self):
+    def summary(self) -> dict[str, Any] | None:
         """The summary of a finished training, or None."""
         path = self / SUMMARY
         if not os.path.lexists(path):
@@ -347,7 +357,7 @@ def _remove_empty(folders):
             folder.rmdir()
 
 
-def read_run_json(path):
+def read_run_json(path: str | Path) -> dict[str, Any]:
     """The object in a JSON file of a run.
 
     Raises:

@@ -1,5 +1,8 @@
 """A model that PECOS has trained as a run folder, which predict, evaluate and export take."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tfxc.core.config import parse_config
@@ -12,10 +15,21 @@ from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.pecos_import import write_pecos_model
 from tfxc.runs.writer import manifest_of, new_run, split_of
 
+if TYPE_CHECKING:
+    from tfxc.labels.cluster_tree import ClusterTree
+
+
 _WHERE = "The run was imported from PECOS and has no data of its own: name a file with --data"
 
 
-def import_run(folder, output, *, names=None, vectorizer=None, train_labels=None):
+def import_run(
+    folder: str | Path,
+    output: str | Path,
+    *,
+    names: str | Path | None = None,
+    vectorizer: str | Path | None = None,
+    train_labels: str | Path | None = None,
+) -> "ClusterTree":
     """Writes a PECOS XR-Linear model as a run of recipe ``xr_linear``.
 
     Args:

@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +22,14 @@ from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.csr import bounds_of
 from tfxc.runs.folder import RunFolder, read_run_json
 from tfxc.runs.writer import WEIGHTS
+
+if TYPE_CHECKING:
+    from tfxc.data.chunk import Chunk
+    from tfxc.data.formats.base import Reader
+    from tfxc.data.kinds import FeatureKind
+    from tfxc.data.rows import Rows
+    from tfxc.data.text.base import TextFeatures
+
 
 _NEEDED = ("feature_kind", "num_features", "num_labels", "row_normalise", "splits")
 _RESTORE = "restore it from a copy, or train again with --fresh"
@@ -48,7 +58,7 @@ class LoadedRun:
         5012
     """
 
-    def __init__(self, path, trust=False):
+    def __init__(self, path: str | Path, trust: bool = False) -> None:
         self.folder, self.trust = RunFolder(Path(path)), trust or _trusting
         self.folder.check_files()
         self.config = self.folder.config()
@@ -65,7 +75,7 @@ class LoadedRun:
             )
 
     @property
-    def dimensions(self):
+    def dimensions(self) -> dict[str, Any]:
         """Arguments of ``build_model`` that come from the data."""
         sizes = {name: self.manifest.get(name) for name in DIMENSIONS}
         sizes["num_examples"] = self.manifest["splits"]["train"]["examples"]
@@ -73,12 +83,12 @@ class LoadedRun:
         return sizes if architecture is None else {**sizes, "architecture": architecture}
 
     @functools.cached_property
-    def model(self):
-        """The trained model, assembled by the run's recipe."""
+    def model(self) -> Any:
+        """The trained model, a ``RunModel``, assembled by the run's recipe."""
         recipe = registry.create("recipe", self.config.recipe.section())
         return recipe.assemble(self)
 
-    def search_with(self, beam=None, post_processor=None):
+    def search_with(self, beam: int | None = None, post_processor: str | None = None) -> None:
         """Searches with another beam or post-processor from now on, where the model is a ranker.
 
         Args:
@@ -98,7 +108,9 @@ class LoadedRun:
         if beam is not None or post_processor is not None:
             self.model.search_with(beam, post_processor)
 
-    def approximate_with(self, search, buckets=None, min_count=None):
+    def approximate_with(
+        self, search: str | None, buckets: int | None = None, min_count: int | None = None
+    ) -> None:
         """Sets the size of a hashed head's approximate search from now on.
 
         Args:
@@ -129,7 +141,7 @@ class LoadedRun:
                 )
             setattr(self.model.head, name, value)
 
-    def require(self, part, where):
+    def require(self, part: str, where: str | Path) -> None:
         """Refuses a run that has no encoder, head or objective.
 
         Args:
@@ -148,7 +160,7 @@ class LoadedRun:
             )
 
     @functools.cached_property
-    def vocabulary(self):
+    def vocabulary(self) -> LabelVocabulary:
         """Label names by id."""
         path = existing_file(self.folder / "assets" / LABELS_FILE, fix=_RESTORE)
         with read_errors(path, fix=_RESTORE):
@@ -157,7 +169,7 @@ class LoadedRun:
         return found
 
     @functools.cached_property
-    def label_counts(self):
+    def label_counts(self) -> np.ndarray | None:
         """Training examples of each label, int64 (num_labels,); None where they are not known."""
         path = self.folder / "assets" / LABEL_COUNTS_FILE
         if not path.exists() and not path.is_symlink():
@@ -176,12 +188,12 @@ class LoadedRun:
             )
 
     @property
-    def single_label(self):
+    def single_label(self) -> bool:
         """Whether every training example has exactly one label, as far as is known."""
         split = self.manifest["splits"]["train"]
         return (split.get("min_labels"), split.get("max_labels")) == (1, 1)
 
-    def require_counts(self, where):
+    def require_counts(self, where: str) -> None:
         """Refuses a run that does not know how frequent its labels are.
 
         Raises:
@@ -195,7 +207,7 @@ class LoadedRun:
             )
 
     @functools.cached_property
-    def text_features(self):
+    def text_features(self) -> "TextFeatures | None":
         """The text vectoriser, or None for runs on given features.
 
         Raises:
@@ -217,16 +229,16 @@ class LoadedRun:
         return features
 
     @property
-    def kind(self):
+    def kind(self) -> "FeatureKind":
         """The ``FeatureKind`` of what the model takes."""
         return KINDS[self.manifest["feature_kind"]]
 
     @property
-    def takes(self):
+    def takes(self) -> str:
         """What an example is, a name in ``tfxc.data.kinds.INPUTS``."""
         return self.manifest["feature_kind"] if self.text_features is None else "text"
 
-    def embedder(self, where, flip=False):
+    def embedder(self, where: str, flip: bool = False) -> Embedder:
         """What gives the vectors of the run's encoder, in float32.
 
         Args:
@@ -242,12 +254,12 @@ class LoadedRun:
         return Embedder(self.model, flip)
 
     @property
-    def images(self):
+    def images(self) -> ImageConverter | None:
         """What brings images to the run's shape, or None for runs on something else."""
         shape = self.manifest.get("image_shape")
         return None if shape is None else ImageConverter.of_shape(shape)
 
-    def rows(self, reader, size=None):
+    def rows(self, reader: "Reader", size: int | None = None) -> "Iterator[Rows]":
         """Yields ``Rows`` of a reader's examples in the run's feature and label space.
 
         Labels unknown to the run get ids from ``num_labels`` on: they count as labels that cannot
@@ -266,7 +278,9 @@ class LoadedRun:
         converter = self._converter(_Numbering(known))
         yield from converter.rows(reader.chunks(size), reader.path, training=False)
 
-    def features_of(self, chunk, where="input"):
+    def features_of(
+        self, chunk: "Chunk", where: str = "input"
+    ) -> dict[str, np.ndarray] | np.ndarray:
         """The features of a chunk of raw examples, as a batch of the data pipeline has them.
 
         Args:
@@ -318,7 +332,7 @@ class _Numbering:
         return bounds_of(counts), flat
 
 
-def load_run(path, trust=False):
+def load_run(path: str | Path, trust: bool = False) -> "LoadedRun":
     """Loads a run folder; see ``LoadedRun``."""
     return LoadedRun(path, trust)
 
@@ -327,7 +341,7 @@ _trusting = False
 
 
 @contextlib.contextmanager
-def trusting(trust):
+def trusting(trust: bool) -> Iterator[None]:
     """Inside, runs are loaded as ``load_run`` does with ``trust``: for recipes that load some."""
     global _trusting
     before = _trusting
@@ -338,7 +352,7 @@ def trusting(trust):
         _trusting = before
 
 
-def fingerprint_of_run(path):
+def fingerprint_of_run(path: str | Path) -> str:
     """Text that changes with what a run's model computes: config, assets or weights.
 
     Args:

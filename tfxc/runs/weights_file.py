@@ -2,9 +2,14 @@
 
 import io
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
 
 
-def write_weights(model, path):
+def write_weights(model: "keras.Model", path: str | Path) -> None:
     """Writes a model's weights as ``model.save_weights`` does.
 
     Where HDF5 cannot write, it may crash when it closes its file. So it never gets to know of it:

@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +23,11 @@ from tfxc.core.ownership import atomic_folder, mark
 from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, MANIFEST_FILE, Manifest, SplitInfo
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.runs.weights_file import write_weights
+
+if TYPE_CHECKING:
+    from tfxc.data.text.base import TextFeatures
+    from tfxc.model import XCModel
+
 
 CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
@@ -59,13 +66,13 @@ class RunWriter:
         chief: whether this process writes; of several workers only the chief does.
     """
 
-    def __init__(self, path, chief: bool = True):
+    def __init__(self, path: str | Path, chief: bool = True) -> None:
         self.path, self.chief = Path(path), chief
 
     def __truediv__(self, name):
         return self.path / name
 
-    def mark(self):
+    def mark(self) -> None:
         """Makes the folder one that tfxc writes."""
         mark(self.path, KIND, NAMES)
 
@@ -75,7 +82,11 @@ class RunWriter:
             stream.write(config.to_json() + "\n")
 
     def write_assets(
-        self, manifest: Manifest, vocabulary: LabelVocabulary, label_counts=None, text_features=None
+        self,
+        manifest: Manifest,
+        vocabulary: LabelVocabulary,
+        label_counts: np.ndarray | None = None,
+        text_features: "TextFeatures | None" = None,
     ) -> None:
         """Writes the assets of a run that has no prepared data to copy them from.
 
@@ -97,7 +108,7 @@ class RunWriter:
             text_features.save(assets / "text_features")
         manifest.save(assets)
 
-    def copy_assets(self, data_folder):
+    def copy_assets(self, data_folder: str | Path) -> None:
         """Copies manifest, label names and text features into the run.
 
         Repetitions that start together do so at the same time; each file appears whole.
@@ -110,7 +121,7 @@ class RunWriter:
             with atomic_file(target, "wb") as copy, open(path, "rb") as original:
                 shutil.copyfileobj(original, copy)
 
-    def save_weights(self, model):
+    def save_weights(self, model: "XCModel") -> None:
         """Writes the model's weights; the old file stays until the new one is whole.
 
         Every worker has to take part: one may hold weights that the chief has to collect.
@@ -138,7 +149,7 @@ class RunWriter:
         if encoder.architecture is not None:
             write_json(self / ARCHITECTURE, encoder.architecture)
 
-    def write_summary(self, summary):
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes ``summary.json``; its presence says that training is finished.
 
         Before it, checksums of what a finished run is read from are written.
@@ -154,7 +165,7 @@ class RunWriter:
         with atomic_file(self / SUMMARY) as stream:
             stream.write(text)
 
-    def record_file(self, name):
+    def record_file(self, name: str) -> None:
         """Adds the checksum of a finished stage's file, which a later start goes on with."""
         checksums.add(self.path, name)
 
@@ -165,7 +176,7 @@ class RunWriter:
 
 
 @contextlib.contextmanager
-def new_run(output):
+def new_run(output: str | Path) -> Iterator[RunWriter]:
     """Yields a ``RunWriter`` of a run that appears whole or not at all.
 
     Args:
@@ -184,7 +195,14 @@ def new_run(output):
         yield RunWriter(scratch)
 
 
-def manifest_of(name: str, *, num_labels: int, split: SplitInfo, text_features=None, **features):
+def manifest_of(
+    name: str,
+    *,
+    num_labels: int,
+    split: SplitInfo,
+    text_features: "TextFeatures | None" = None,
+    **features: Any,
+) -> Manifest:
     """The ``Manifest`` of a run without prepared data.
 
     Args:
@@ -208,7 +226,7 @@ def manifest_of(name: str, *, num_labels: int, split: SplitInfo, text_features=N
     )
 
 
-def split_of(lengths) -> SplitInfo:
+def split_of(lengths: Sequence[int] | np.ndarray) -> SplitInfo:
     """What is known of training examples by their numbers of labels, none of them prepared.
 
     Args:

@@ -1,6 +1,8 @@
 """Adversarial weight perturbation."""
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -38,10 +40,12 @@ class Awp(Technique):
     role = "attack"
 
     @checked(rate=POSITIVE, epsilon=POSITIVE, start_epoch=NOT_NEGATIVE)
-    def __init__(self, *, rate=1.0, epsilon=1e-4, start_epoch=1.0):
+    def __init__(
+        self, *, rate: float = 1.0, epsilon: float = 1e-4, start_epoch: float = 1.0
+    ) -> None:
         self.rate, self.epsilon, self.start_epoch = rate, epsilon, start_epoch
 
-    def begin(self, steps_per_epoch, total_steps):
+    def begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """Finds the first step with an attack."""
         self.start_step = math.ceil(self.start_epoch * steps_per_epoch)
         if self.start_step >= total_steps:
@@ -52,18 +56,20 @@ class Awp(Technique):
                 fix="let it start before the last epoch",
             )
 
-    def build(self, model, strategy):
+    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Finds the matrices."""
         self._strategy = strategy
         weights = [variable.value for variable in model.trainable_variables]
         self._matrices = {n: weight for n, weight in enumerate(weights) if len(weight.shape) > 1}
 
-    def before_step(self, step):
+    def before_step(self, step: int) -> bool:
         """Whether the attack has started."""
         self._begun = step >= self.start_step
         return self._begun
 
-    def gradients(self, compute, batch):
+    def gradients(
+        self, compute: Callable[..., Any], batch: Mapping[str, Any]
+    ) -> tuple[tf.Tensor, list[Any]]:
         """The gradients at the perturbed weights, and the clean loss."""
         loss, clean = compute(batch)
         if not self._begun:

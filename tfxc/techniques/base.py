@@ -2,8 +2,17 @@
 
 import contextlib
 import itertools
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tfxc.ops.logit_group import LogitGroup
+
 
 _ROLES = {
     "attack": "both perturb the model for one pass",
@@ -30,12 +39,12 @@ class Technique:
     """
 
     data_dependent_arguments: tuple[str, ...] = ()
-    variables_to_save = ()
-    trainable_variables = ()
+    variables_to_save: "Sequence[tf.Variable]" = ()
+    trainable_variables: "Sequence[tf.Variable]" = ()
     role: str | None = None
-    losses = None
+    losses: Callable[..., Any] | None = None
 
-    def begin(self, steps_per_epoch, total_steps):
+    def begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """Called once, before ``build``.
 
         Args:
@@ -46,18 +55,21 @@ class Technique:
             ConfigError: an argument does not fit this length.
         """
 
-    def build(self, model, strategy):
+    def build(self, model: Any, strategy: "tf.distribute.Strategy") -> None:
         """Makes state variables. Called once, inside ``strategy.scope()``."""
 
-    def before_step(self, step):
+    def before_step(self, step: int) -> Hashable:
         """Called outside the graph with the number of updates made; may say in which stage it is.
 
         Returns:
             None, or something hashable: another value traces the step anew, so that the methods
             below may do something else from there on.
         """
+        return None
 
-    def gradients(self, compute, batch):
+    def gradients(
+        self, compute: Callable[..., Any], batch: Mapping[str, Any]
+    ) -> "tuple[tf.Tensor, list[Any]]":
         """Wraps the computation of one micro-batch.
 
         Args:
@@ -71,7 +83,9 @@ class Technique:
         """
         return compute(batch)
 
-    def groups(self, compute, passes, labels):
+    def groups(
+        self, compute: Callable[..., Any], passes: "Sequence[tf.Tensor]", labels: "tf.Tensor | None"
+    ) -> "list[tuple[LogitGroup, ...]]":
         """Wraps the head in training.
 
         Args:
@@ -84,15 +98,15 @@ class Technique:
         """
         return compute(passes, labels)
 
-    def after_step(self, step):
+    def after_step(self, step: int) -> None:
         """Called outside the graph after update number ``step`` (from 1)."""
 
-    def evaluation_weights(self):
+    def evaluation_weights(self) -> AbstractContextManager[None]:
         """Context manager: inside it the model has the weights it should be judged by."""
         return contextlib.nullcontext()
 
 
-def check_together(techniques):
+def check_together(techniques: Sequence[type[Technique]]) -> None:
     """Refuses techniques that cannot be combined.
 
     Args:
@@ -106,7 +120,7 @@ def check_together(techniques):
         >>> check_together([Ema])
     """
     for one, other in itertools.combinations(techniques, 2):
-        why = _ROLES.get(one.role) if one.role == other.role else None
+        why = _ROLES.get(one.role or "") if one.role == other.role else None
         if one is other:
             why = "it stands there twice"
         if why:
@@ -117,7 +131,7 @@ def check_together(techniques):
             )
 
 
-def method_name(method):
+def method_name(method: type) -> str:
     """The name of a technique's class in configs."""
     module = method.__module__
     if module.startswith("tfxc."):

@@ -19,10 +19,10 @@ class Ema(WeightAverage):
     """
 
     @checked(decay=Number(above=0, below=1), every=COUNT)
-    def __init__(self, *, decay=0.999, every=1):
+    def __init__(self, *, decay: float = 0.999, every: int = 1) -> None:
         self.decay, self.every = decay, every
 
-    def after_step(self, step):
+    def after_step(self, step: int) -> None:
         """Moves the averages every ``every`` steps."""
         if step % self.every == 0:
             count = step / self.every

@@ -1,7 +1,12 @@
 """Fast gradient method on the table of embeddings."""
 
+from typing import TYPE_CHECKING
+
 from tfxc.core.arguments import POSITIVE, checked
 from tfxc.techniques.bases.table_attack import TableAttack, of_length
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class Fgm(TableAttack):
@@ -25,9 +30,9 @@ class Fgm(TableAttack):
     """
 
     @checked(epsilon=POSITIVE)
-    def __init__(self, *, epsilon=0.2):
+    def __init__(self, *, epsilon: float = 0.2) -> None:
         self.epsilon = epsilon
 
-    def moved(self, _before, gradient):
+    def moved(self, _before: "tf.Tensor", gradient: "tf.Tensor") -> "tf.Tensor":
         """``epsilon * gradient / ||gradient||``."""
         return of_length(gradient, self.epsilon)

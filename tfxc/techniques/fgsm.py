@@ -25,9 +25,9 @@ class Fgsm(TableAttack):
     """
 
     @checked(epsilon=POSITIVE)
-    def __init__(self, *, epsilon=0.01):
+    def __init__(self, *, epsilon: float = 0.01) -> None:
         self.epsilon = epsilon
 
-    def moved(self, _before, gradient):
+    def moved(self, _before: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         """``epsilon * sign(gradient)``."""
         return self.epsilon * tf.sign(gradient)

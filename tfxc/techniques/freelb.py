@@ -1,5 +1,8 @@
 """Free large-batch training: perturbed embeddings, the gradients of all rounds averaged."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, NOT_NEGATIVE, POSITIVE, OneOf, checked
@@ -48,17 +51,17 @@ class Freelb(Attack):
     def __init__(
         self,
         *,
-        rounds=3,
-        init_magnitude=2e-2,
-        step_size=1e-4,
-        max_norm=1e-4,
-        norm="l2",
-        seed=0,
-    ):
+        rounds: int = 3,
+        init_magnitude: float = 2e-2,
+        step_size: float = 1e-4,
+        max_norm: float = 1e-4,
+        norm: str = "l2",
+        seed: int = 0,
+    ) -> None:
         self.rounds, self.norm, self.seed = rounds, norm, seed
         self.init_magnitude, self.step_size, self.max_norm = init_magnitude, step_size, max_norm
 
-    def build(self, model, strategy):
+    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Finds the tables; the encoder has to read words in order."""
         if model.encoder.takes != "tokens":
             raise ConfigError(
@@ -70,11 +73,14 @@ class Freelb(Attack):
         super().build(model, strategy)
         self._encoder = model.encoder
 
-    def gradients(self, compute, batch):
+    def gradients(
+        self, compute: Callable[..., Any], batch: Mapping[str, Any]
+    ) -> tuple[tf.Tensor, list[Any]]:
         """Mean gradients over the rounds, and the loss of the first."""
         ids = tf.cast(self._encoder.own(batch["features"]), tf.int32)
         found = [self._start(ids, table.shape[1], n) for n, table in enumerate(self._tables)]
-        loss, total = None, None
+        loss: Any = None
+        total: Any = None
         for number in range(self.rounds):
             fixed = [lambda _ids, values=values: values for values in found]
             part, gradients = self.attacked(compute, batch, fixed)

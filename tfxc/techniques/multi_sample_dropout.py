@@ -1,10 +1,16 @@
 """The mean of logits under several dropout masks."""
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, Number, checked
 from tfxc.ops.randomness import dropout
 from tfxc.techniques.base import Technique
+
+if TYPE_CHECKING:
+    from tfxc.ops.logit_group import LogitGroup
 
 
 class MultiSampleDropout(Technique):
@@ -30,10 +36,12 @@ class MultiSampleDropout(Technique):
     """
 
     @checked(rounds=COUNT, rate=Number(above=0, below=1))
-    def __init__(self, *, rounds=5, rate=0.5, seed=0):
+    def __init__(self, *, rounds: int = 5, rate: float = 0.5, seed: int = 0) -> None:
         self.rounds, self.rate, self.seed = rounds, rate, seed
 
-    def groups(self, compute, passes, labels):
+    def groups(
+        self, compute: Callable[..., Any], passes: Sequence[tf.Tensor], labels: tf.Tensor | None
+    ) -> "list[tuple[LogitGroup, ...]]":
         """Groups of mean logits, for each pass."""
         seed = self.seed * 1000 + 960
         copies = [dropout(v, self.rate, seed) for v in passes for _ in range(self.rounds)]

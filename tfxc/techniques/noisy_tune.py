@@ -1,5 +1,7 @@
 """Noise on the pretrained weights before fine-tuning."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from tfxc.core.arguments import POSITIVE, checked
@@ -27,10 +29,10 @@ class NoisyTune(Technique):
     """
 
     @checked(intensity=POSITIVE)
-    def __init__(self, *, intensity=0.12, seed=0):
+    def __init__(self, *, intensity: float = 0.12, seed: int = 0) -> None:
         self.intensity, self.seed = intensity, seed
 
-    def build(self, model, strategy):
+    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Adds the noise."""
         half = self.intensity / 2
         for number, variable in enumerate(model.encoder.trainable_variables):

@@ -28,10 +28,10 @@ class Pgd(TableAttack):
     """
 
     @checked(rounds=COUNT, alpha=POSITIVE, epsilon=POSITIVE)
-    def __init__(self, *, rounds=3, alpha=0.3, epsilon=1.0):
+    def __init__(self, *, rounds: int = 3, alpha: float = 0.3, epsilon: float = 1.0) -> None:
         self.rounds, self.alpha, self.epsilon = rounds, alpha, epsilon
 
-    def moved(self, before, gradient):
+    def moved(self, before: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         """One move, and back into the ball."""
         values = before + of_length(gradient, self.alpha)
         return values * (self.epsilon / tf.maximum(tf.norm(values), self.epsilon))

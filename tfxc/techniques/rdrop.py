@@ -1,5 +1,8 @@
 """Two passes under different dropout masks that have to agree."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import tensorflow as tf
 
 from tfxc.core.arguments import NOT_NEGATIVE, checked
@@ -31,10 +34,16 @@ class Rdrop(Technique):
     role = "loss"
 
     @checked(alpha=NOT_NEGATIVE)
-    def __init__(self, *, alpha=4.0):
+    def __init__(self, *, alpha: float = 4.0) -> None:
         self.alpha = alpha
 
-    def losses(self, model, groups_of, batch, update_state):
+    def losses(
+        self,
+        model: Any,
+        groups_of: Callable[..., Any],
+        batch: Mapping[str, Any],
+        update_state: bool,
+    ) -> tf.Tensor:
         """Losses of a batch, float32 (batch,)."""
         passes = [model.encoder(batch["features"], training=True) for _ in range(2)]
         pair = groups_of(passes, batch["labels"])
@@ -44,6 +53,7 @@ class Rdrop(Technique):
             for number, groups in enumerate(pair)
         ]
         apart = [
-            symmetric_divergence(*groups, objective.link) for groups in zip(*pair, strict=True)
+            symmetric_divergence(one, other, objective.link)
+            for one, other in zip(*pair, strict=True)
         ]
         return 0.5 * tf.add_n(losses) + 0.5 * self.alpha * tf.add_n(apart)

@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -32,11 +34,13 @@ class Swa(WeightAverage):
     """
 
     @checked(start_epoch=NOT_NEGATIVE, every=COUNT)
-    def __init__(self, *, start_epoch=1.0, every=100, average_statistics=False):
+    def __init__(
+        self, *, start_epoch: float = 1.0, every: int = 100, average_statistics: bool = False
+    ) -> None:
         self.start_epoch, self.every = start_epoch, every
         self.average_statistics = average_statistics
 
-    def begin(self, steps_per_epoch, total_steps):
+    def begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """Finds the step of the first term."""
         self.start_step = math.ceil(self.start_epoch * steps_per_epoch)
         if self.start_step >= total_steps:
@@ -47,14 +51,14 @@ class Swa(WeightAverage):
                 fix="let it start before the last epoch",
             )
 
-    def build(self, model, strategy):
+    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Copies the weights."""
         super().build(model, strategy)
         # Where it starts at step 0, the copies are the first term.
         self._count = tf.Variable(int(self.start_step == 0), dtype=tf.int64, trainable=False)
         self.variables_to_save.append(self._count)
 
-    def averaged_weights(self, model):
+    def averaged_weights(self, model: Any) -> list[tf.Variable]:
         """The trainable weights, and the moving statistics if asked for."""
         weights = super().averaged_weights(model)
         if self.average_statistics:
@@ -62,14 +66,16 @@ class Swa(WeightAverage):
             weights += [v.value for v in others if v.value.dtype.is_floating]
         return weights
 
-    def after_step(self, step):
+    def after_step(self, step: int) -> None:
         """Adds a term every ``every`` steps from the start on."""
         if step < self.start_step or (step - self.start_step) % self.every:
             return
         self._count.assign_add(1)
         self.move(1 / int(self._count.numpy()))
 
-    def evaluation_weights(self):
+    @contextlib.contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
         """Lends the model the mean, once there is one."""
         started = int(self._count.numpy()) > 0
-        return super().evaluation_weights() if started else contextlib.nullcontext()
+        with super().evaluation_weights() if started else contextlib.nullcontext():
+            yield

@@ -1,6 +1,8 @@
 """What the last bits of a training depend on besides its config and data."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -8,7 +10,7 @@ from tfxc.core.threads import thread_count
 from tfxc.ops.compiled import processor, row_adam, row_adam_was_asked
 
 
-def changes_of_arithmetic(before):
+def changes_of_arithmetic(before: Mapping[str, Any] | None) -> str | None:
     """What has changed since a checkpoint was written.
 
     Args:
@@ -30,7 +32,7 @@ def changes_of_arithmetic(before):
     )
 
 
-def arithmetic(steps_rows=None):
+def arithmetic(steps_rows: bool | None = None) -> dict[str, Any]:
     """What this process computes with, as a dict of names and values.
 
     Args:

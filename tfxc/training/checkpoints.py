@@ -5,7 +5,9 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -50,11 +52,19 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder, variables, chief=True, shards=None, count=0, identity=None, strategy=None,
-        keep=0,
-    ):  # fmt: skip
+        self,
+        folder: str | Path,
+        variables: Sequence[tf.Variable],
+        chief: bool = True,
+        shards: Mapping[int, Sequence[tf.Variable]] | None = None,
+        count: int = 0,
+        identity: Mapping[str, str] | None = None,
+        strategy: tf.distribute.Strategy | None = None,
+        keep: int = 0,
+    ) -> None:
         self.folder, self.chief, self.count = Path(folder), chief, count
-        self.identity, self.progress, self._strategy = identity, {}, strategy
+        self.identity, self._strategy = identity, strategy
+        self.progress: dict[str, Any] = {}
         self._variables = list(variables)
         self._files = CheckpointFiles(self.folder, "ckpt", self._variables)
         self._shards = [
@@ -64,7 +74,7 @@ class Checkpoints:
         self.keep, self._open = keep, contextlib.ExitStack()
         self._scratch = None if chief else self._open.enter_context(scratch_folder("worker"))
 
-    def save(self, step, progress=None):
+    def save(self, step: int, progress: Mapping[str, Any] | None = None) -> None:
         """Writes a checkpoint named after ``step``; older ones go.
 
         Args:
@@ -86,6 +96,7 @@ class Checkpoints:
                     if self.chief:
                         self._files.save(step, identity=self.identity, progress=progress)
                     else:
+                        assert self._scratch is not None
                         self._files.checkpoint.write(str(self._scratch / "ckpt"))
             except OSError:
                 for files in kept:
@@ -94,7 +105,7 @@ class Checkpoints:
         for files in kept:
             files.remove_all_but(step, max(_KEPT, self.keep))
 
-    def restore(self, report=print):
+    def restore(self, report: Callable[[str], Any] = print) -> bool:
         """Restores the newest checkpoint that is whole.
 
         Args:
@@ -168,7 +179,7 @@ class Checkpoints:
             ) from error
         self.progress = content.get("progress") or {}
 
-    def saved_shape(self, variable):
+    def saved_shape(self, variable: tf.Variable) -> list[int] | None:
         """Shape of one of the variables in the newest checkpoint, a list.
 
         None where there is no checkpoint, or none that can be read: ``restore`` says why.
@@ -184,14 +195,14 @@ class Checkpoints:
         shapes = stored.get_variable_to_shape_map()
         return shapes.get(f"variables/{place}/.ATTRIBUTES/VARIABLE_VALUE")
 
-    def finish(self, step):
+    def finish(self, step: int) -> None:
         """Removes what nobody goes on with after the last step, but for ``keep`` checkpoints."""
         for files in [*self._shards, self._files] if self.chief else self._shards:
             files.remove_all_but(step, self.keep)
         if self.chief and not self.keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def close(self):
+    def close(self) -> None:
         """Removes a worker's scratch folder."""
         self._open.close()
 
@@ -205,11 +216,11 @@ class CheckpointFiles:
         variables: list of ``tf.Variable``s; left out where files are only looked at.
     """
 
-    def __init__(self, folder, prefix, variables=()):
+    def __init__(self, folder: Path, prefix: str, variables: Sequence[tf.Variable] = ()) -> None:
         self.folder, self.prefix = folder, prefix
         self.checkpoint = tf.train.Checkpoint(variables=list(variables))
 
-    def save(self, step, **more):
+    def save(self, step: int, **more: Any) -> None:
         """Writes the variables' files, then the one that says what they are.
 
         Args:
@@ -226,16 +237,16 @@ class CheckpointFiles:
         # Its digest is of these values: NaN, which would become null, is refused by ``_hash``.
         write_json(f"{path}.json", {**content, "sha256": _hash(content)})
 
-    def restore(self, step):
+    def restore(self, step: int) -> None:
         """Reads the variables."""
         status = self.checkpoint.read(str(self._path(step)))
         status.assert_existing_objects_matched().assert_consumed()
 
-    def finished(self, step):
+    def finished(self, step: int) -> bool:
         """Whether all files of a step were once written."""
         return self._path(step).with_name(f"{self._path(step).name}.json").is_file()
 
-    def content(self, step):
+    def content(self, step: int) -> dict[str, Any] | None:
         """What the ``.json`` file of a step holds; None where it is damaged."""
         try:
             content = json.loads(Path(f"{self._path(step)}.json").read_text(encoding="utf-8"))
@@ -244,7 +255,7 @@ class CheckpointFiles:
             return None
         return content if written == _hash(content) else None
 
-    def problem(self, step, hashes=True):
+    def problem(self, step: int, hashes: bool = True) -> str | None:
         """What is wrong with the files of a finished step, or None.
 
         Args:
@@ -264,19 +275,19 @@ class CheckpointFiles:
                 return f"{name} is damaged: it is not what was written (SHA-256)"
         return None
 
-    def steps(self):
+    def steps(self) -> set[int]:
         """Steps of which there are any files, a set."""
         names = [path.name for path in self.folder.glob(f"{self.prefix}-*")]
         found = (re.fullmatch(rf"{self.prefix}-(\d+)(\..*|_temp.*)", name) for name in names)
         return {int(match[1]) for match in found if match}
 
-    def remove_all_but(self, step, count):
+    def remove_all_but(self, step: int, count: int) -> None:
         """Removes all but the files of the last ``count`` finished steps up to ``step``."""
         known = sorted(s for s in self.steps() if s <= step and self.finished(s))
         for other in self.steps() - set(known[max(0, len(known) - count) :]):
             self.remove(other)
 
-    def remove(self, step):
+    def remove(self, step: int) -> None:
         """Removes the files of a step, and what a failed ``save`` has left of them."""
         name = self._path(step).name
         for path in [*self.folder.glob(f"{name}.json"), *self.folder.glob(f"{name}[._]*")]:

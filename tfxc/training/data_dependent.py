@@ -1,15 +1,23 @@
 """Asks the providers of a config's head, encoder and objective."""
 
 import functools
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core import registry
 from tfxc.data.providers import PROVIDERS, TrainingData
 from tfxc.model import make_parts
 
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.sources.base import Source
+
+
 _KINDS = ("head", "encoder", "objective")
 
 
-def data_dependent_arguments(config, source, *, feature_kind="sparse", **known):
+def data_dependent_arguments(
+    config: "Config", source: "Source", *, feature_kind: str = "sparse", **known: Any
+) -> dict[str, Any]:
     """The arguments of ``build_model`` that providers find, see ``tfxc.data.providers``.
 
     Args:
@@ -29,12 +37,15 @@ def data_dependent_arguments(config, source, *, feature_kind="sparse", **known):
         encoder, head, objective = make_parts(config, feature_kind=feature_kind, **known)
         return {"head": head, "encoder": encoder, "objective": objective}
 
-    found = {}
+    def part(kind):
+        return parts()[kind]
+
+    found: dict[str, Any] = {}
     for kind in _KINDS:
         section = getattr(config, kind).section()
         method = registry.get(kind, section["name"])
         settings = registry.arguments(method) | section
-        data = TrainingData(source, known, settings, config.seed, lambda kind=kind: parts()[kind])
+        data = TrainingData(source, known, settings, config.seed, functools.partial(part, kind))
         for name in method.data_dependent_arguments:
             provider = method.providers.get(name, PROVIDERS.get(name))
             if provider is not None and name not in known | found:

@@ -1,14 +1,22 @@
 """What is measured while a model is trained."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfxc.data.manifest import LABELS_FILE, Manifest
+from tfxc.inference.protocol import RunModel
 from tfxc.inference.searcher import Searcher, evaluate_source
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.metrics.classification import Classification, Decision, positive_label
 from tfxc.metrics.suite import build_metrics
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config, EvaluationSettings
+    from tfxc.data.sources.base import Source
+
 
 # Not the run's seed: trainings that are compared see the same slice.
 _SLICE_SEED = 987_654_321
@@ -33,7 +41,15 @@ class Evaluation:
         0.71
     """
 
-    def __init__(self, model, config, data_folder, train, dev=None, test=None):
+    def __init__(
+        self,
+        model: RunModel,
+        config: "Config",
+        data_folder: str | Path,
+        train: "Source | None",
+        dev: "Source | None" = None,
+        test: "Source | None" = None,
+    ) -> None:
         settings = config.evaluation
         num_labels = model.num_labels
         self._dev, self._test, self._batch_size = dev, test, settings.batch_size
@@ -48,29 +64,30 @@ class Evaluation:
         )
         depth = self.metrics.decision.depth(self.metrics.min_predictions, num_labels)
         self._searcher = Searcher(model, depth, full_loss=self.full_loss)
-        self._slice = []
+        self._slice: list[dict[str, Any]] = []
         if self.full_loss and settings.train_slice:
+            assert train is not None
             self._slice = slice_batches(train, settings.train_slice, self._batch_size)
 
     @property
-    def has_dev(self):
+    def has_dev(self) -> bool:
         """Whether there is a dev split."""
         return self._dev is not None
 
     @property
-    def has_any(self):
+    def has_any(self) -> bool:
         """Whether there is anything to measure during the training."""
         return self.has_dev or bool(self._slice)
 
-    def of_dev(self):
+    def of_dev(self) -> dict[str, float]:
         """Results on the dev split, ``{name: value}``; empty without one."""
         return self._of(self._dev)
 
-    def of_test(self):
+    def of_test(self) -> dict[str, float]:
         """Results on the test split, ``{name: value}``; empty without one."""
         return self._of(self._test)
 
-    def of_training(self):
+    def of_training(self) -> dict[str, float]:
         """The loss over all labels on the slice of the training split; empty without it."""
         if not self._slice:
             return {}
@@ -85,7 +102,7 @@ class Evaluation:
         return evaluate_source(self._searcher, source, self.metrics, self._batch_size)
 
 
-def decision_of(model, single_label, threshold=None):
+def decision_of(model: RunModel, single_label: bool, threshold: float | None = None) -> Decision:
     """The rule by which a model's labels count as predicted, the same in every report.
 
     They are those whose score reaches the threshold that is given. Without one, where the objective
@@ -108,7 +125,9 @@ def decision_of(model, single_label, threshold=None):
     return Decision(threshold, probabilities)
 
 
-def classification_of(decision, single_label, num_labels, names):
+def classification_of(
+    decision: Decision, single_label: bool, num_labels: int, names: Sequence[str]
+) -> Classification | None:
     """The metrics of a decision that every evaluation holds.
 
     They are part of it where a threshold on the scores is given, and where every training example
@@ -137,7 +156,7 @@ def _labels_of(data_folder, num_labels):
     return single_label, LabelVocabulary.load(path).names if num_labels == 2 else ()
 
 
-def measures_full_loss(settings, model):
+def measures_full_loss(settings: "EvaluationSettings", model: RunModel) -> bool:
     """Whether the loss over all labels is measured.
 
     Where the settings do not say, it is if the training loss says less: the objective scores a
@@ -152,7 +171,7 @@ def measures_full_loss(settings, model):
     return settings.full_loss
 
 
-def slice_batches(source, count, batch_size):
+def slice_batches(source: "Source", count: int, batch_size: int) -> list[dict[str, Any]]:
     """Batches of training examples that are drawn once, the same in every training on the set.
 
     Args:

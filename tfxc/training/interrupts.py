@@ -7,6 +7,8 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WITH_PARENT = "TFXC_STOP_WITH_PARENT"
@@ -21,7 +23,7 @@ class Stopped(Exception):
         signal_number: the signal that asked for it.
     """
 
-    def __init__(self, step, signal_number):
+    def __init__(self, step: int | None, signal_number: int) -> None:
         self.step, self.signal_number = step, signal_number
         super().__init__(f"stopped by {signal.Signals(signal_number).name}, saved at step {step}")
 
@@ -37,11 +39,12 @@ class StopSignals:
         True
     """
 
-    def __init__(self):
-        self.received = None
-        self._before, self._terminals = {}, []
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+        self._terminals: list[int] = []
 
-    def __enter__(self):
+    def __enter__(self) -> "StopSignals":
         self._terminals = [stream for stream in (1, 2) if _ends_with_terminal(stream)]
         for number in STOP_SIGNALS:
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
@@ -52,7 +55,7 @@ class StopSignals:
                 return self
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -85,7 +88,7 @@ class StopAtOnce(StopSignals):
         True
     """
 
-    def __init__(self, saved):
+    def __init__(self, saved: str) -> None:
         super().__init__()
         self._saved = saved
 
@@ -97,7 +100,7 @@ class StopAtOnce(StopSignals):
 class StoppedBetween(Stopped):
     """Work that saves as it goes was asked to stop."""
 
-    def __init__(self, saved, signal_number):
+    def __init__(self, saved: str, signal_number: int) -> None:
         super().__init__(None, signal_number)
         self._saved = saved
 
@@ -105,7 +108,7 @@ class StoppedBetween(Stopped):
         return f"stopped by {signal.Signals(self.signal_number).name}, {self._saved} saved"
 
 
-def stop_with_parent(environment):
+def stop_with_parent(environment: Mapping[str, str]) -> dict[str, Any]:
     """Arguments of ``subprocess.Popen`` for a child that stops, and saves, when this process ends.
 
     However it ends: the child sees that the other end of its standard input was closed.
@@ -116,7 +119,7 @@ def stop_with_parent(environment):
     return {"stdin": subprocess.PIPE, "env": {**environment, _WITH_PARENT: "1"}}
 
 
-def watch_parent():
+def watch_parent() -> None:
     """In a child that was started so: sends this process SIGTERM when its parent has ended."""
     if os.environ.pop(_WITH_PARENT, None):
         threading.Thread(target=_wait_for_parent, daemon=True).start()

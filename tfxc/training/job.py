@@ -1,8 +1,9 @@
 """One training from a config and prepared data: the piece every recipe is built from."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tfxc.core import registry
 from tfxc.core.config import Config
@@ -17,6 +18,11 @@ from tfxc.training.data_dependent import data_dependent_arguments
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.loop import Trainer
 from tfxc.training.strategies import is_chief, make_strategy
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tfxc.techniques.base import Technique
 
 
 class Start(Protocol):
@@ -64,7 +70,7 @@ class TrainingJob:
         repetition: int | None = None,
         parent_run: Path | None = None,
         start: Start | None = None,
-    ):
+    ) -> None:
         self.config, self.data_folder = config, data_folder
         self.folder = RunFolder(run_path, is_chief())
         self.parent = RunFolder(parent_run, self.folder.chief) if parent_run else None
@@ -101,7 +107,7 @@ class TrainingJob:
             self.on_begin()
             return trainer.fit(self.title)
 
-    def trainer(self, strategy) -> Trainer:
+    def trainer(self, strategy: "tf.distribute.Strategy") -> Trainer:
         """Data, model, techniques and evaluation, put together.
 
         Args:
@@ -142,11 +148,13 @@ class TrainingJob:
         memory = int(self.config.training.memory_gb * 2**30)
         return open_source(self.data_folder, split, memory)
 
-    def data_dependent_arguments(self, source: Source, dimensions: dict) -> dict:
+    def data_dependent_arguments(
+        self, source: Source, dimensions: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Arguments of ``build_model`` that are computed from the data, besides ``dimensions``."""
         return data_dependent_arguments(self.config, source, **dimensions)
 
-    def extra_techniques(self) -> list:
+    def extra_techniques(self) -> "Sequence[Technique]":
         """``Technique``s around those of the config."""
         return []
 
@@ -179,22 +187,31 @@ class StageJob(TrainingJob):
     """
 
     def __init__(
-        self, config, data_folder, run_path, *, arguments, start=None, source=None,
-        title="training",
-    ):  # fmt: skip
+        self,
+        config: Config,
+        data_folder: Path,
+        run_path: Path,
+        *,
+        arguments: Mapping[str, Any],
+        start: Start | None = None,
+        source: Source | None = None,
+        title: str = "training",
+    ) -> None:
         super().__init__(config, data_folder, run_path, start=start)
         self._arguments, self._source, self.title = arguments, source, title
 
-    def open_source(self, split):
+    def open_source(self, split: str) -> Source:
         """The source that was given, or the training split."""
         return self._source or super().open_source(split)
 
-    def data_dependent_arguments(self, source, dimensions):
+    def data_dependent_arguments(
+        self, source: Source, dimensions: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """The arguments that were given, and what providers find besides them."""
-        given = self._arguments
+        given = dict(self._arguments)
         return given | super().data_dependent_arguments(source, {**dimensions, **given})
 
-    def evaluation(self, model, source, manifest):
+    def evaluation(self, model: XCModel, source: Source, manifest: Manifest) -> None:
         """None."""
 
 

@@ -4,6 +4,8 @@ import contextlib
 import math
 import signal
 import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +24,14 @@ from tfxc.training.reporting import Reporter
 from tfxc.training.step import TrainStep
 from tfxc.training.strategies import check_same, from_all_workers, has_workers, lost_workers
 from tfxc.training.watch import Watch
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.sources.base import Source
+    from tfxc.model import XCModel
+    from tfxc.runs.folder import RunFolder
+    from tfxc.techniques.base import Technique
+    from tfxc.training.evaluation import Evaluation
 
 
 class Trainer:
@@ -47,9 +57,17 @@ class Trainer:
     """
 
     def __init__(
-        self, model, source, config, run, *, strategy=None, extra_techniques=(), evaluation=None,
-        data_fingerprint=None,
-    ):  # fmt: skip
+        self,
+        model: "XCModel",
+        source: "Source",
+        config: "Config",
+        run: "RunFolder",
+        *,
+        strategy: tf.distribute.Strategy | None = None,
+        extra_techniques: "Sequence[Technique]" = (),
+        evaluation: "Evaluation | None" = None,
+        data_fingerprint: Mapping[str, str] | None = None,
+    ) -> None:
         check_examples(model.objective, source)
         self.model, self.source, self.config, self.run = model, source, config, run
         self.settings = settings = config.training
@@ -73,8 +91,8 @@ class Trainer:
                 self.strategy,
                 self.techniques,
             )
-            has_dev = evaluation is not None and evaluation.has_dev
-            self.watch = Watch(settings, evaluation.metrics if has_dev else None)
+            measured = evaluation if evaluation is not None and evaluation.has_dev else None
+            self.watch = Watch(settings, measured.metrics if measured else None)
         self.checkpoints = self._checkpoints()
 
     def _checkpoints(self):
@@ -91,7 +109,7 @@ class Trainer:
             keep=self.settings.keep_checkpoints,
         )
 
-    def fit(self, title="training"):
+    def fit(self, title: str = "training") -> dict[str, Any]:
         """Trains to the end, from the newest whole checkpoint if there is one.
 
         Args:
@@ -141,12 +159,12 @@ class Trainer:
             self.checkpoints.close()
         return summary
 
-    def one_step(self):
+    def one_step(self) -> float:
         """Trains a single step and returns its loss; nothing is saved."""
         with _source_errors(self.source):
             return float(self.step_function.run(iter(self.batches())))
 
-    def batches(self, start=0):
+    def batches(self, start: int = 0) -> tf.data.Dataset:
         """Batches of the training from step ``start`` on, for ``step_function``.
 
         Returns:

@@ -1,13 +1,21 @@
 """How much memory a training will need, before it starts."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 
 from tfxc.model import make_parts
 from tfxc.training.optimization.optimizers import get_optimizer
 from tfxc.training.optimization.rates import rate_lines, trained_weights
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.manifest import Manifest
+    from tfxc.encoders.base import Encoder
+    from tfxc.heads.base import Head
+
 
 _FLOAT = 4
 _RUNTIME = 700 * 2**20  # resident size of Python with TensorFlow imported
@@ -33,12 +41,14 @@ class Memory(NamedTuple):
     runtime: int = _RUNTIME
 
     @property
-    def total(self):
+    def total(self) -> int:
         """All bytes together."""
         return sum(self[1:])
 
 
-def peak_bytes(config, manifest, repetition=None, **data_dependent):
+def peak_bytes(
+    config: "Config", manifest: "Manifest", repetition: int | None = None, **data_dependent: Any
+) -> "Memory":
     """Estimates the peak memory of training; no weight is allocated for it.
 
     Args:
@@ -74,7 +84,9 @@ def peak_bytes(config, manifest, repetition=None, **data_dependent):
     )
 
 
-def rate_groups(config, dimensions, repetition=None):
+def rate_groups(
+    config: "Config", dimensions: Mapping[str, Any], repetition: int | None = None
+) -> list[str]:
     """Lines that say which weights learn at another rate than the others, see ``rate_lines``.
 
     Args:
@@ -88,7 +100,7 @@ def rate_groups(config, dimensions, repetition=None):
     return list(rate_lines(optimizer, trained_weights(encoder, head)))
 
 
-def weight_shapes(encoder, head):
+def weight_shapes(encoder: "Encoder", head: "Head") -> list[tuple[str, tuple[int, ...]]]:
     """Names and shapes of the trainable weights of unbuilt parts."""
     with keras.StatelessScope(initialize_variables=False):
         encoder.build(None)

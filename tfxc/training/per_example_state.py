@@ -2,14 +2,21 @@
 
 import contextlib
 import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from tfxc.core.errors import CheckpointError, DataError
 from tfxc.objectives.base import OUTSIDE_TABLE
 
+if TYPE_CHECKING:
+    from tfxc.data.sources.base import Source
+    from tfxc.objectives.base import Objective
+    from tfxc.training.checkpoints import Checkpoints
 
-def check_examples(objective, source):
+
+def check_examples(objective: "Objective", source: "Source") -> None:
     """Compares the size of an objective's tables with that of the training split.
 
     Raises:
@@ -24,7 +31,7 @@ def check_examples(objective, source):
         )
 
 
-def check_checkpoint(objective, checkpoints):
+def check_checkpoint(objective: "Objective", checkpoints: "Checkpoints") -> None:
     """Compares the size of an objective's tables with those of the last checkpoint.
 
     Raises:
@@ -42,7 +49,7 @@ def check_checkpoint(objective, checkpoints):
 
 
 @contextlib.contextmanager
-def explained(objective):
+def explained(objective: "Objective") -> Iterator[None]:
     """Turns TensorFlow's error over an example outside the tables into one that helps.
 
     Raises:

@@ -12,6 +12,8 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from tfxc.core.errors import ConfigError, MachineError
 
@@ -20,7 +22,7 @@ _PATIENCE = 0.5  # seconds between two looks at what has come
 _print_at_once = functools.partial(print, flush=True)
 
 
-def wait_limit():
+def wait_limit() -> float:
     """Seconds that workers wait for each other at the start: ``TFXC_WAIT``, or 600.
 
     Raises:
@@ -49,13 +51,20 @@ class Rendezvous:
         >>> Rendezvous({"worker 0": "localhost:12345"}, "worker 0", {"seed": 0}, 10).meet()
     """
 
-    def __init__(self, addresses, task, content, limit, report=_print_at_once):
+    def __init__(
+        self,
+        addresses: Mapping[str, str],
+        task: str,
+        content: Mapping[str, Any],
+        limit: float,
+        report: Callable[[str], Any] = _print_at_once,
+    ) -> None:
         self.addresses, self.task, self.leader = addresses, task, next(iter(addresses))
         self.limit, self.report, self._reported = limit, report, None
         own = {"task": task, "addresses": addresses, "content": content}
         self._own = {**own, "process": f"process {os.getpid()} on {socket.gethostname()}"}
 
-    def meet(self):
+    def meet(self) -> None:
         """Returns when all workers are there.
 
         Raises:

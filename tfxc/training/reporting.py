@@ -3,6 +3,8 @@
 import json
 import math
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -10,6 +12,9 @@ from tfxc.core.escaping import json_text, one_line
 from tfxc.core.files import atomic_file, write_errors
 from tfxc.core.progress import Progress
 from tfxc.core.reading import existing_file, read_errors, read_json_lines
+
+if TYPE_CHECKING:
+    from tfxc.runs.folder import RunFolder
 
 
 class Reporter:
@@ -23,22 +28,29 @@ class Reporter:
         title: of the progress line.
     """
 
-    def __init__(self, run, start_step, total_steps, batch_size, title="training"):
+    def __init__(
+        self,
+        run: "RunFolder",
+        start_step: int,
+        total_steps: int,
+        batch_size: int,
+        title: str = "training",
+    ) -> None:
         self.run, self.batch_size = run, batch_size
         self._progress = Progress(
             title, total_steps * batch_size, "examples", start_step * batch_size
         )
-        self._board = None
+        self._board: Any = None  # TensorBoard's writer, where this process is the chief
         if run.chief:
             _drop_later_lines(run / "metrics.jsonl", start_step)
             self._board = tf.summary.create_file_writer(str(run / "tensorboard"))
 
-    def advance(self, step, loss):
+    def advance(self, step: int, loss: float) -> None:
         """Moves the progress line by one step."""
         if self.run.chief:
             self._progress.advance(self.batch_size, f"step {step:,}, loss {loss:.4f}")
 
-    def metrics(self, step, values):
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Appends a line to metrics.jsonl and scalars to TensorBoard."""
         if not self.run.chief:
             return
@@ -53,7 +65,14 @@ class Reporter:
                     writer=self._board._resource, step=step, tag=name, value=float(value)
                 )
 
-    def results(self, step, epoch, results, improved, watched=None):
+    def results(
+        self,
+        step: int,
+        epoch: float,
+        results: Mapping[str, Mapping[str, float]],
+        improved: bool,
+        watched: str | None = None,
+    ) -> None:
         """Writes the results of an evaluation, and says what matters most of them.
 
         Args:
@@ -68,9 +87,10 @@ class Reporter:
         mark = " *" if improved else ""
         self.say(f"step {step:,}, epoch {epoch:.2f}: {', '.join(shown)}{mark}")
 
-    def recorded(self, step, split):
+    def recorded(self, step: int | None, split: str) -> dict[str, float]:
         """Results of a split that were written at a step, ``{name: value}``, perhaps empty."""
-        path, found = self.run / "metrics.jsonl", {}
+        path = self.run / "metrics.jsonl"
+        found: dict[str, float] = {}
         if not self.run.chief or not path.exists():
             return found
         for values in read_json_lines(path, fix="delete the damaged line"):
@@ -79,7 +99,7 @@ class Reporter:
         known = {name: value for name, value in found.items() if value is not None}
         return {name.removeprefix(f"{split} "): value for name, value in known.items()}
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         """Prints a line above the progress line and appends it to log.txt."""
         if not self.run.chief:
             return
@@ -93,14 +113,14 @@ class Reporter:
         with write_errors(path), open(path, "a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 
-    def close(self, failed=False):
+    def close(self, failed: bool = False) -> None:
         """Ends the progress line and flushes TensorBoard's file."""
         if self.run.chief:
             self._progress.close(failed)
             self._board.close()
 
 
-def headline(results, watched=None):
+def headline(results: Mapping[str, float], watched: str | None = None) -> str:
     """The most important results of a split as text.
 
     Args:

@@ -2,7 +2,8 @@
 
 import copy
 import functools
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
@@ -13,6 +14,14 @@ from tfxc.ops.gradients import add, global_norm, scale, sum_repeated_rows
 from tfxc.ops.randomness import step_scope
 from tfxc.techniques.base import check_together, method_name
 from tfxc.training.optimization.rates import trained_weights
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import TrainingSettings
+    from tfxc.model import XCModel
+    from tfxc.techniques.base import Technique
+    from tfxc.training.optimization.row_optimizer import Optimizer
+    from tfxc.training.optimization.schedules import Schedule
+
 
 LEAST_SCALE = 2.0**-20  # of a loss: a gradient that overflows at this one is not too large
 
@@ -55,7 +64,15 @@ class TrainStep:
         outcome: ``Outcome`` of the last step.
     """
 
-    def __init__(self, model, optimizer, schedule, settings, strategy, techniques=()):
+    def __init__(
+        self,
+        model: "XCModel",
+        optimizer: "Optimizer",
+        schedule: "Schedule",
+        settings: "TrainingSettings",
+        strategy: tf.distribute.Strategy,
+        techniques: "Sequence[Technique]" = (),
+    ) -> None:
         self.model, self.optimizer, self.schedule = model, optimizer, schedule
         self.settings, self.strategy, self.techniques = settings, strategy, techniques
         check_together([type(technique) for technique in techniques])
@@ -69,22 +86,26 @@ class TrainStep:
         self._of_encoder = self._encoder_places()
         factors, self._shard_factors = self._rate_factors()
         optimizer.build(self.variables, factors)
-        self.shard_variables = self._build_shards() if self.table else {}
+        self.shard_variables: dict[int, list[tf.Variable]] = (
+            self._build_shards() if self.table else {}
+        )
         self._losses_of = self._loss_function()
         # AutoGraph would take seconds to translate code that has nothing for it to do.
         self._traced = tf.function(self._run, autograph=False)
-        self.wants_stop, self.outcome = False, None
+        self.wants_stop = False
+        self.outcome: Outcome | None = None
 
-    def run(self, iterator):
+    def run(self, iterator: Any) -> float:
         """Trains one step on the next batches of the iterator; returns its loss, a float."""
-        step = int(self.step.numpy()) if self.techniques else None
+        step = int(self.step.numpy()) if self.techniques else 0
         stages = tuple(t.before_step(step) for t in self.techniques)
         found = self._traced(iterator, stages, tf.constant(float(self.wants_stop))).numpy()
-        self.outcome = Outcome(float(found[0]), found[1] == 0, found[2] > 0)
-        return self.outcome.loss
+        loss = float(found[0])
+        self.outcome = Outcome(loss, found[1] == 0, found[2] > 0)
+        return loss
 
     @property
-    def variables_to_save(self):
+    def variables_to_save(self) -> list[tf.Variable]:
         """Everything a checkpoint holds: weights, objective state, slots, techniques, step."""
         kept = [v.value for v in self.model.variables]
         kept += self.optimizer.variables_to_save
@@ -259,12 +280,12 @@ class TrainStep:
 class LossScale:
     """Dynamic loss scale for float16: halved on overflow, doubled after 2,000 good steps."""
 
-    def __init__(self, start=2.0**15, period=2000):
+    def __init__(self, start: float = 2.0**15, period: int = 2000) -> None:
         self.scale = _counter(start, tf.float32)
         self.good_steps = _counter(0, tf.int64)
         self.period = period
 
-    def adapt(self, strategy, finite):
+    def adapt(self, strategy: tf.distribute.Strategy, finite: tf.Tensor) -> None:
         """Changes the scale behind a step whose gradient was finite, or was not."""
         grown = tf.logical_and(finite, self.good_steps + 1 >= self.period)
         new = tf.where(finite, tf.where(grown, 2.0, 1.0), 0.5) * self.scale

@@ -6,12 +6,18 @@ import json
 import os
 import re
 import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, MachineError, UserError
 from tfxc.training.rendezvous import Rendezvous, wait_limit
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config, TrainingSettings
+
 
 # What TensorFlow raises where a worker is gone.
 _LOST = (
@@ -22,7 +28,9 @@ _LOST = (
 )
 
 
-def make_strategy(settings, config=None):
+def make_strategy(
+    settings: "TrainingSettings", config: "Config | None" = None
+) -> tf.distribute.Strategy:
     """The distribution strategy of ``TrainingSettings``.
 
     ``mirrored`` uses ``settings.devices`` or all GPUs; on a machine without a GPU, devices
@@ -96,7 +104,7 @@ def _multi_worker():
     return strategy
 
 
-def check_tf_config():
+def check_tf_config() -> None:
     """Holds the environment variable TF_CONFIG against what a worker needs.
 
     Raises:
@@ -179,7 +187,7 @@ def _shared_keys(config):
     return {key: value for key, value in flat.items() if key not in free}
 
 
-def is_chief():
+def is_chief() -> bool:
     """Whether this process writes the run folder (worker 0, or the only process)."""
     if not os.environ.get("TF_CONFIG"):
         return True
@@ -195,12 +203,12 @@ def _task():
     return json.loads(os.environ["TF_CONFIG"]).get("task", {})
 
 
-def has_workers(strategy):
+def has_workers(strategy: tf.distribute.Strategy | None) -> bool:
     """Whether a strategy's replicas belong to several processes."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def by_chief(strategy, work):
+def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], Any]) -> None:
     """Work that one process does for all, e.g. writes files that the others read afterwards.
 
     Every worker calls it at the same place of the program and goes on when the chief is done.
@@ -236,7 +244,9 @@ def by_chief(strategy, work):
         )
 
 
-def from_all_workers(strategy, values):
+def from_all_workers(
+    strategy: tf.distribute.Strategy | None, values: Sequence[float]
+) -> np.ndarray:
     """The values that each worker brings; waits for all of them.
 
     Every worker calls it at the same place of the program.
@@ -255,7 +265,7 @@ def from_all_workers(strategy, values):
         >>> from_all_workers(None, [1, 2]).tolist()
         [[1.0, 2.0]]
     """
-    if not has_workers(strategy):
+    if strategy is None or not has_workers(strategy):
         return np.array([values], np.float64)
 
     def gather():
@@ -267,7 +277,7 @@ def from_all_workers(strategy, values):
         return strategy.experimental_local_results(rows)[0].numpy()
 
 
-def check_same(strategy, values, where):
+def check_same(strategy: tf.distribute.Strategy, values: Mapping[str, str], where: str) -> None:
     """Refuses workers that were given different things, e.g. different data.
 
     Args:
@@ -293,7 +303,7 @@ def check_same(strategy, values, where):
 
 
 @contextlib.contextmanager
-def lost_workers(strategy):
+def lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Turns TensorFlow's errors over a worker that has ended into one line.
 
     Raises:
@@ -315,7 +325,7 @@ def lost_workers(strategy):
         ) from error
 
 
-def choose_gpu(number, memory_share):
+def choose_gpu(number: int | None, memory_share: float | None) -> None:
     """Shows TensorFlow one GPU only and limits its memory. Call before any other use of it.
 
     Args:

@@ -1,7 +1,9 @@
 """Any SavedModel as the encoder of a feature set."""
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -37,9 +39,15 @@ class SavedModelEncoder:
     """
 
     def __init__(
-        self, path, *, signature="serving_default", output=None, image_size=None, mean=None,
-        std=None,
-    ):  # fmt: skip
+        self,
+        path: str | Path,
+        *,
+        signature: str = "serving_default",
+        output: str | None = None,
+        image_size: Sequence[int] | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+    ) -> None:
         self.path = Path(path)
         if not (self.path / "saved_model.pb").is_file():
             raise ConfigError("a folder with saved_model.pb expected", where=path)
@@ -58,7 +66,7 @@ class SavedModelEncoder:
             "output": self._output, "image_shape": self._shape, "mean": mean, "std": std,
         }  # fmt: skip
 
-    def rows(self, reader, size):
+    def rows(self, reader: Any, size: int) -> Iterator[Rows]:
         """Yields the ``Rows`` of a reader's chunks, without labels.
 
         Raises:
@@ -73,11 +81,11 @@ class SavedModelEncoder:
                 arrays = {"matrix": self._vectors(chunk.features, reader.path)}
             else:
                 arrays = images.convert(chunk, reader.path, first)[1]
-            unlabelled = {"label_indptr": np.zeros(len(chunk) + 1), "label_ids": []}
+            unlabelled: dict[str, Any] = {"label_indptr": np.zeros(len(chunk) + 1), "label_ids": []}
             yield Rows(kind, arrays, **unlabelled, num_features=0)
             first += len(chunk)
 
-    def __call__(self, rows):
+    def __call__(self, rows: Rows) -> np.ndarray:
         """Vectors of ``Rows``, float32 (n, num_features)."""
         features = rows.batch()["features"]
         if self._scale is not None:
@@ -164,7 +172,7 @@ class SavedModelEncoder:
         return features
 
 
-def folder_checksum(path):
+def folder_checksum(path: str | Path) -> str:
     """SHA-256 over the names and contents of the files of a folder."""
     total = hashlib.sha256()
     for file in sorted(file for file in Path(path).rglob("*") if file.is_file()):

@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import itertools
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,16 +14,21 @@ from tfxc.data.feature_sets.writer import FeatureWriter
 from tfxc.data.label_ids import inferred_num_labels
 from tfxc.data.row_writer import RemainingChunks
 
+if TYPE_CHECKING:
+    from tfxc.data.formats.base import Reader
+
 
 class Labels(NamedTuple):
     """One label id per example, int32 (n,); how many there are; their names or None."""
 
     ids: np.ndarray
     count: int  # type: ignore[assignment]  # in place of the method of a tuple
-    names: list | None
+    names: Sequence[str] | None
 
 
-def read_labels(reader, num_labels=None, names=None):
+def read_labels(
+    reader: "Reader", num_labels: int | None = None, names: Sequence[str] | None = None
+) -> "Labels":
     """The label of every example of a reader.
 
     Numbered labels keep their numbers. Named ones get their place in ``names``, else in the
@@ -68,7 +75,7 @@ def read_labels(reader, num_labels=None, names=None):
     return Labels(ids, count, names)
 
 
-def next_after(items, count):
+def next_after(items: Iterable[str], count: int) -> str:
     """Item number ``count`` of an iterable."""
     return next(itertools.islice(items, count, None))
 
@@ -115,7 +122,15 @@ class ExtractionSettings(NamedTuple):
     others: dict | None = None
 
 
-def extract_features(reader, encoder, folder, labels, settings, *, origin=None):
+def extract_features(
+    reader: "Reader",
+    encoder: Any,
+    folder: str | Path,
+    labels: "Labels",
+    settings: "ExtractionSettings",
+    *,
+    origin: Mapping[str, Any] | None = None,
+) -> int:
     """Encodes the examples of a reader into a feature set, or goes on with that.
 
     Every ``batch_size`` consecutive examples are always encoded together, whether or not the work

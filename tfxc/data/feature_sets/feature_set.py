@@ -9,7 +9,9 @@ being written, ``features.npy`` is not there yet but under another name, see
 
 import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +51,7 @@ class FeatureSet:
         (17091657, 512)
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.settings = load_settings(self.folder)
         self.num_examples = self.settings["num_examples"]
@@ -66,11 +68,11 @@ class FeatureSet:
         self.labels = np.load(self.folder / LABELS, mmap_mode="r")
 
     @property
-    def identity(self):
+    def identity(self) -> str:
         """SHA-256 of all files: two sets with the same one hold the same."""
         return checksums.identity(self.folder, _AGAIN)
 
-    def verify(self):
+    def verify(self) -> None:
         """Compares all files with their checksums; small ones were compared when it was opened.
 
         Raises:
@@ -79,7 +81,7 @@ class FeatureSet:
         checksums.check(self.folder, _AGAIN, whole=True)
 
     @property
-    def label_names(self):
+    def label_names(self) -> list[str] | None:
         """Names of the labels in the order of their ids, or None.
 
         Raises:
@@ -101,11 +103,11 @@ class FeatureSet:
         return names
 
     @property
-    def block_rows(self):
+    def block_rows(self) -> int:
         """Rows that are read at a time where all are read."""
         return max(1, _BLOCK_BYTES // (self.num_features * self.dtype.itemsize))
 
-    def read(self, start, out):
+    def read(self, start: int, out: np.ndarray) -> None:
         """Reads the rows from ``start`` on into ``out``, float32 (rows, dim).
 
         The file is read, not mapped: a large sequential read, no page of which stays in this
@@ -115,7 +117,7 @@ class FeatureSet:
             DataError: the file ends early, or a value is NaN or infinite; the row is named.
         """
         plain = out if self.dtype == out.dtype else np.empty(out.shape, self.dtype)
-        view = memoryview(plain.reshape(-1).view(np.uint8))
+        view = plain.reshape(-1).view(np.uint8).data
         place = self._offset + start * self.num_features * self.dtype.itemsize
         with open(self.folder / FEATURES, "rb", buffering=0) as stream:
             stream.seek(place)
@@ -128,7 +130,7 @@ class FeatureSet:
             out[...] = plain
         check_finite(out, start, self.folder / FEATURES)
 
-    def blocks(self, size=None):
+    def blocks(self, size: int | None = None) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Yields ``(first row, float32 (rows, dim), int32 (rows,))`` of all rows in order."""
         size = size or self.block_rows
         for start in range(0, self.num_examples, size):
@@ -137,7 +139,7 @@ class FeatureSet:
             self.read(start, block)
             yield start, block, self.read_labels(start, stop)
 
-    def read_labels(self, start, stop):
+    def read_labels(self, start: int, stop: int) -> np.ndarray:
         """Labels of the rows ``start`` to ``stop``, int32.
 
         Raises:
@@ -147,7 +149,7 @@ class FeatureSet:
         check_labels(labels, self.num_labels, self.folder / LABELS, start)
         return labels
 
-    def label_counts(self):
+    def label_counts(self) -> np.ndarray:
         """Examples of each label, int64 (num_labels,).
 
         Raises:
@@ -160,12 +162,12 @@ class FeatureSet:
         return total
 
 
-def is_feature_set(path):
+def is_feature_set(path: str | Path) -> bool:
     """Whether a path is the folder of a feature set, finished or not."""
     return (Path(path) / SETTINGS).is_file()
 
 
-def load_settings(folder):
+def load_settings(folder: str | Path) -> dict[str, Any]:
     """The checked content of ``features.json``.
 
     Raises:
@@ -201,7 +203,7 @@ def load_settings(folder):
     return settings
 
 
-def check_array(path, shape, dtype, fix=_AGAIN):
+def check_array(path: Path, shape: tuple[int, ...], dtype: np.dtype, fix: str = _AGAIN) -> int:
     """Holds an ``.npy`` file's header and length against what is expected.
 
     Args:
@@ -243,7 +245,7 @@ def _read_header(stream):
         return None
 
 
-def check_finite(rows, first, where):
+def check_finite(rows: np.ndarray, first: int, where: str | Path) -> None:
     """Refuses NaN and infinity in ``rows``, which stand from row ``first`` on.
 
     Raises:
@@ -263,7 +265,7 @@ def check_finite(rows, first, where):
         )
 
 
-def check_labels(labels, num_labels, where, first=0):
+def check_labels(labels: np.ndarray, num_labels: int, where: str | Path, first: int = 0) -> None:
     """Refuses labels outside 0 to ``num_labels - 1``.
 
     Raises:
@@ -279,7 +281,7 @@ def check_labels(labels, num_labels, where, first=0):
         )
 
 
-def is_finished(folder, settings):
+def is_finished(folder: str | Path, settings: Mapping[str, Any]) -> bool:
     """Whether all rows of a set are in place.
 
     Args:

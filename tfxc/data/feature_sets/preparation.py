@@ -1,5 +1,9 @@
 """What a prepared folder says where the data are feature sets: sizes, names, counts, no rows."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.files import write_array
 from tfxc.data.feature_sets.feature_set import FeatureSet, is_feature_set
@@ -17,11 +21,15 @@ from tfxc.data.manifest import (
 from tfxc.data.source_files import is_builtin
 from tfxc.labels.vocabulary import LabelVocabulary
 
-LAYOUT = "feature_set"
+if TYPE_CHECKING:
+    from tfxc.core.settings import DataSettings
+
+
+LAYOUT: Literal["feature_set"] = "feature_set"
 _MEANT = {"name", "train", "dev", "test", "reader", "where"}
 
 
-def names_feature_sets(settings, sources):
+def names_feature_sets(settings: "DataSettings", sources: Mapping[str, str | Path]) -> bool:
     """Whether the sources of a data set are feature sets, which are read where they are.
 
     Args:
@@ -33,7 +41,9 @@ def names_feature_sets(settings, sources):
     return not is_builtin(sources["train"]) and is_feature_set(sources["train"])
 
 
-def prepare_feature_sets(settings, sources, folder):
+def prepare_feature_sets(
+    settings: "DataSettings", sources: Mapping[str, str | Path], folder: Path
+) -> None:
     """Checks the feature sets of all splits and writes what a model has to know of them.
 
     Args:

@@ -1,5 +1,7 @@
 """Batches straight from a feature set: no copy of it, no more of it in memory than the budget."""
 
+from pathlib import Path
+
 import numpy as np
 
 from tfxc.core.errors import DataError
@@ -43,7 +45,9 @@ class FeatureSource(WindowSource):
         (128, 512)
     """
 
-    def __init__(self, features, memory_bytes, block_rows=None):
+    def __init__(
+        self, features: FeatureSet, memory_bytes: int, block_rows: int | None = None
+    ) -> None:
         self.set = features
         row_bytes = 4 * features.num_features + _ROW_BYTES
         if block_rows is None:
@@ -59,7 +63,7 @@ class FeatureSource(WindowSource):
         self.in_memory = features.num_examples * row_bytes <= memory_bytes
         self._whole = LastUsed(1)
 
-    def label_counts(self):
+    def label_counts(self) -> np.ndarray:
         """Examples of each label, int64 (num_labels,)."""
         return self.set.label_counts()
 
@@ -90,7 +94,7 @@ class FeatureSource(WindowSource):
         )  # fmt: skip
 
 
-def open_feature_split(folder, split, memory_bytes):
+def open_feature_split(folder: str | Path, split: str, memory_bytes: int) -> "FeatureSource":
     """``FeatureSource`` of a split of a prepared folder that names feature sets.
 
     Raises:

@@ -1,7 +1,9 @@
 """Feature sets copied block by block: cut into splits, or taken over from arrays."""
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,11 +14,17 @@ from tfxc.data.feature_sets.writer import FeatureWriter
 from tfxc.data.label_ids import inferred_num_labels
 from tfxc.data.sources.base import permutation
 
+if TYPE_CHECKING:
+    from tfxc.data.feature_sets.feature_set import FeatureSet
+
+
 SPLITS = ("train", "val", "test")
 _BLOCK_BYTES = 8 << 20
 
 
-def split_features(features, folder, val, test, seed=0):
+def split_features(
+    features: "FeatureSet", folder: str | Path, val: float, test: float, seed: int = 0
+) -> dict[str, int]:
     """Writes ``train/``, ``val/`` and ``test/`` of a feature set, or goes on with that.
 
     Which rows go where depends on the seed alone; in each split they keep their order. One
@@ -99,7 +107,15 @@ def _copy(features, of_row, writers):
             progress.advance(len(chosen))
 
 
-def import_arrays(features, labels, folder, *, num_labels=None, label_names=None, settings=None):
+def import_arrays(
+    features: Any,
+    labels: Sequence[int] | np.ndarray,
+    folder: str | Path,
+    *,
+    num_labels: int | None = None,
+    label_names: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> int:
     """Writes a feature set from arrays, block by block, or goes on with that.
 
     Args:
@@ -137,7 +153,8 @@ def import_arrays(features, labels, folder, *, num_labels=None, label_names=None
         num_labels = inferred_num_labels(labels, label_names, "labels")
         check_labels(labels, max(1, num_labels), "labels")
     writer = FeatureWriter(
-        folder, labels=labels, num_features=features.shape[1], num_labels=num_labels,
+        folder, labels=labels, num_features=features.shape[1],
+        num_labels=num_labels or 0,  # labels that are no numbers, or none at all, are refused there
         label_names=label_names, dtype="float16" if kind == "float16" else "float32",
         settings=settings,
     )  # fmt: skip

@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,9 +64,17 @@ class FeatureWriter:
     """
 
     def __init__(
-        self, folder, *, labels, num_features, num_labels, label_names=None, dtype="float32",
-        settings=None, origin=None,
-    ):  # fmt: skip
+        self,
+        folder: str | Path,
+        *,
+        labels: Sequence[int] | np.ndarray,
+        num_features: int,
+        num_labels: int,
+        label_names: Sequence[str] | None = None,
+        dtype: str = "float32",
+        settings: Mapping[str, Any] | None = None,
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
         if dtype not in TYPES:
             raise ConfigError(f"one of {', '.join(TYPES)} expected, found {dtype!r}", where="dtype")
         self.folder, self.dtype = Path(folder), np.dtype(dtype)
@@ -86,7 +96,7 @@ class FeatureWriter:
         )  # fmt: skip
         self._open = contextlib.ExitStack()
 
-    def __enter__(self):
+    def __enter__(self) -> "FeatureWriter":
         with made_parent(self.folder / FEATURES):
             begun = (self.folder / SETTINGS).exists()
             if begun:
@@ -100,7 +110,7 @@ class FeatureWriter:
                     self._open = stack.pop_all()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         try:
             if error[0] is None and not self.finished and self.done.all():
                 self.settings["finished"] = True
@@ -115,20 +125,20 @@ class FeatureWriter:
             self._remove()
 
     @property
-    def done(self):
+    def done(self) -> np.ndarray:
         """Which rows are in place, bool (n,)."""
         return np.ones(self.num_examples, bool) if self.finished else self._rows.done
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
         """Whether the set is complete and marked so."""
         return self.settings["finished"]
 
-    def is_done(self, start, stop):
+    def is_done(self, start: int, stop: int) -> bool:
         """Whether the rows ``start`` to ``stop`` are all in place."""
         return self.finished or self._rows.is_done(start, stop)
 
-    def write(self, start, rows):
+    def write(self, start: int, rows: np.ndarray) -> None:
         """Puts rows, (count, num_features), in their place from ``start`` on.
 
         Raises:

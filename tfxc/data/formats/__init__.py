@@ -6,7 +6,9 @@ named ``"module:Class"``.
 """
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError, DataError
@@ -24,7 +26,7 @@ BUILTIN_PACKAGE = "tfxc.data.builtin"
 
 
 def open_reader(
-    path, name: str | None = None, *, longest_line: int = MAX_LINE_BYTES, **options
+    path: str | Path, name: str | None = None, *, longest_line: int = MAX_LINE_BYTES, **options: Any
 ) -> Reader:
     """Opens a data file, a data folder or a built-in data set.
 
@@ -66,11 +68,11 @@ def open_reader(
 
 
 def open_unlabelled(
-    path,
+    path: str | Path,
     takes: str,
     reader: str | None = None,
-    options: dict | None = None,
-    defaults: dict | None = None,
+    options: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Reader:
     """Opens a file of examples whose labels, if it has any, do not matter.
 
@@ -107,7 +109,11 @@ def open_unlabelled(
 
 
 def open_like(
-    path, data: DataSettings, takes: str, reader: str | None = None, options: dict | None = None
+    path: str | Path,
+    data: DataSettings,
+    takes: str,
+    reader: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Reader:
     """Opens a file of unlabelled examples in the format of a training file, where it looks alike.
 
@@ -122,7 +128,7 @@ def open_like(
     return open_unlabelled(path, takes, reader, options, defaults)
 
 
-def detect_format(path, takes: str | None = None) -> str:
+def detect_format(path: str | Path, takes: str | None = None) -> str:
     """The name of the format of ``path``: the readers are asked whether it is theirs.
 
     Args:

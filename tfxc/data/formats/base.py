@@ -1,8 +1,9 @@
 """What every reader does: recognise its files, and cut them into chunks."""
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +79,7 @@ class Reader(abc.ABC):
         files = cls.summary or ", ".join(cls.suffixes)
         return f"{files} (also {', '.join(cls.compressed)})" if cls.compressed else files
 
-    def __init__(self, path, max_line_bytes: int = MAX_LINE_BYTES):
+    def __init__(self, path: str | Path, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self.path = Path(path)
         if type(max_line_bytes) is not int or max_line_bytes < 1:
             raise ConfigError(
@@ -179,7 +180,7 @@ class PixelReader(Reader):
             yield _joined(parts)
 
 
-def bounded(items, size, bytes_of):
+def bounded(items: Iterable[Any], size: int, bytes_of: Callable[[Any], int]) -> Iterator[list[Any]]:
     """Yields lists of ``size`` items, the last shorter; a list that holds 64 MB ends there.
 
     Args:

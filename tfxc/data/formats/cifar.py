@@ -4,7 +4,8 @@ import dataclasses
 import io
 import tempfile
 import weakref
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,10 @@ from tfxc.data.formats.base import PixelReader
 from tfxc.data.parsing.archives import tar_members
 from tfxc.data.parsing.label_checks import check_label_names
 from tfxc.data.parsing.pickles import load_plain
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.candidate import Candidate
+
 
 # The folders in the archives.
 _FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", "cifar-100-binary")
@@ -81,13 +86,13 @@ class Cifar(PixelReader):
     specificity = 40
 
     @classmethod
-    def recognises(cls, candidate):
+    def recognises(cls, candidate: "Candidate") -> bool:
         if candidate.is_folder:
             return not candidate.files.isdisjoint(_LAYOUTS)
         inside = set(PurePosixPath(candidate.first_member).parts)
         return not inside.isdisjoint(_FOLDERS)
 
-    def __init__(self, path, *, split="train", labels="fine"):
+    def __init__(self, path: str | Path, *, split: str = "train", labels: str = "fine") -> None:
         super().__init__(path)
         self._files = _Folder(self.path) if self.path.is_dir() else _Archive(self.path)
         marker = next((name for name in _LAYOUTS if name in self._files.names), None)

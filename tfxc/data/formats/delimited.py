@@ -1,6 +1,7 @@
 """CSV and TSV with a header line: a column of texts and a column of labels."""
 
 import csv
+from pathlib import Path
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
@@ -43,15 +44,15 @@ class Delimited(TextReader):
 
     def __init__(
         self,
-        path,
+        path: str | Path,
         *,
-        text_field=None,
-        labels_field=None,
-        label_separator=None,
-        delimiter=None,
-        quotes=True,
-        max_line_bytes=MAX_LINE_BYTES,
-    ):
+        text_field: str | None = None,
+        labels_field: str | None = None,
+        label_separator: str | None = None,
+        delimiter: str | None = None,
+        quotes: bool = True,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
         super().__init__(path, max_line_bytes)
         if label_separator == "":
             raise ConfigError("text or null expected, found ''", where="label_separator")

@@ -1,8 +1,14 @@
 """Feature sets, as a stream of chunks."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from tfxc.data.chunk import Chunk
 from tfxc.data.feature_sets.feature_set import FeatureSet, is_feature_set
 from tfxc.data.formats.base import Reader
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.candidate import Candidate
 
 
 class FeatureSetReader(Reader):
@@ -25,10 +31,10 @@ class FeatureSetReader(Reader):
     specificity = 50
 
     @classmethod
-    def recognises(cls, candidate):
+    def recognises(cls, candidate: "Candidate") -> bool:
         return candidate.is_folder and is_feature_set(candidate.path)
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         self._set = FeatureSet(path)
         self.num_examples = self._set.num_examples

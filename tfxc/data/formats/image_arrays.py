@@ -1,6 +1,9 @@
 """NumPy archives of pixels and labels."""
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +13,9 @@ from tfxc.data.formats.base import PixelReader
 from tfxc.data.parsing.arrays import array_error, open_rows
 from tfxc.data.parsing.label_checks import check_label_name, check_label_names
 from tfxc.data.source_files import expand
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.candidate import Candidate
 
 
 class ImageArrays(PixelReader):
@@ -47,13 +53,21 @@ class ImageArrays(PixelReader):
     label_options = ("classes", "class_names")
 
     @classmethod
-    def recognises(cls, candidate):
+    def recognises(cls, candidate: "Candidate") -> bool:
         return not candidate.arrays.isdisjoint(("images", "images_packed"))
 
     def __init__(
-        self, path, *, images="images", labels="labels", packed_shape=None, invert=False,
-        classes=None, class_names=None, labelled=True,
-    ):  # fmt: skip
+        self,
+        path: str | Path,
+        *,
+        images: str = "images",
+        labels: str = "labels",
+        packed_shape: Sequence[int] | None = None,
+        invert: bool = False,
+        classes: Sequence[Any] | None = None,
+        class_names: str | None = None,
+        labelled: bool = True,
+    ) -> None:
         super().__init__(path)
         if packed_shape is not None and not _is_pair(packed_shape, 1):
             raise _option_error("packed_shape", "[height, width]", packed_shape)

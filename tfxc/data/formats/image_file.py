@@ -1,9 +1,15 @@
 """Single image files."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from tfxc.core.reading import read_errors
 from tfxc.data.formats.base import EncodedImageReader
 from tfxc.data.kinds import IMAGE
 from tfxc.data.parsing.candidate import IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.candidate import Candidate
 
 
 class ImageFile(EncodedImageReader):
@@ -24,10 +30,10 @@ class ImageFile(EncodedImageReader):
     has_labels = False
 
     @classmethod
-    def recognises(cls, candidate):
+    def recognises(cls, candidate: "Candidate") -> bool:
         return candidate.takes == IMAGE.name and candidate.suffix().lower() in IMAGE_SUFFIXES
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         self.num_examples = 1
 

@@ -1,7 +1,9 @@
 """Folders of image files, one sub-folder per class."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.reading import existing_file, read_errors
@@ -9,6 +11,9 @@ from tfxc.data.formats.base import EncodedImageReader
 from tfxc.data.kinds import IMAGE
 from tfxc.data.parsing.candidate import IMAGE_SUFFIXES
 from tfxc.data.parsing.label_checks import check_label_name
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.candidate import Candidate
 
 
 class ImageFolder(EncodedImageReader):
@@ -38,21 +43,28 @@ class ImageFolder(EncodedImageReader):
     summary = "a folder of images per class"
 
     @classmethod
-    def recognises(cls, candidate):
+    def recognises(cls, candidate: "Candidate") -> bool:
         return candidate.is_folder and (candidate.has_images or candidate.takes == IMAGE.name)
 
-    def __init__(self, path, *, extensions=IMAGE_SUFFIXES, skip_empty=False, labelled=True):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        extensions: Sequence[str] = IMAGE_SUFFIXES,
+        skip_empty: bool = False,
+        labelled: bool = True,
+    ) -> None:
         super().__init__(path)
         self._extensions = _checked_extensions(extensions)
         if not self.path.is_dir():
             raise DataError(
                 "a folder expected, found a file", where=self.path, fix="give its folder"
             )
-        self._folders = {None: self.path}
+        self._folders: dict[str | None, Path] = {None: self.path}
         if labelled:
-            self._folders = self._classes(skip_empty)
-            self.label_names = list(self._folders)
-            self.num_labels = len(self.label_names)
+            classes = self._classes(skip_empty)
+            self._folders, self.label_names = classes, list(classes)
+            self.num_labels = len(classes)
         self.num_examples = sum(1 for _ in self._files())
         if not self.num_examples:
             raise DataError(

@@ -2,6 +2,8 @@
 
 import itertools
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +12,10 @@ from tfxc.core.reading import existing_file, read_errors
 from tfxc.data.formats.base import EncodedImageReader
 from tfxc.data.parsing.lines import Lines
 from tfxc.data.parsing.recordio import read_record, record_error, unpack_image
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.candidate import Candidate
+
 
 _INDEX_LINES = 1 << 16
 # Of the opening record, whose two labels are the first record of an identity and their end.
@@ -46,10 +52,10 @@ class InsightFaceRecords(EncodedImageReader):
     specificity = 30
 
     @classmethod
-    def recognises(cls, candidate):
+    def recognises(cls, candidate: "Candidate") -> bool:
         return ".rec" in candidate.endings or super().recognises(candidate)
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         self.path = _record_file(self.path)
         self.total_bytes = self.path.stat().st_size

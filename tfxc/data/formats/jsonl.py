@@ -1,6 +1,7 @@
 """JSON lines: one object with a text and its labels a line."""
 
 import json
+from pathlib import Path
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
@@ -38,9 +39,14 @@ class JSONLines(TextReader):
     label_options = ("labels_field",)
 
     def __init__(
-        self, path, *, text_field="text", labels_field="labels", labelled=True,
-        max_line_bytes=MAX_LINE_BYTES,
-    ):  # fmt: skip
+        self,
+        path: str | Path,
+        *,
+        text_field: str = "text",
+        labels_field: str = "labels",
+        labelled: bool = True,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
         super().__init__(path, max_line_bytes)
         self.text_field, self.labels_field, self._labelled = text_field, labels_field, labelled
 

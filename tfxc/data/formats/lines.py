@@ -1,9 +1,15 @@
 """Plain text, one example a line."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
 from tfxc.data.kinds import TEXT
 from tfxc.data.parsing.sparse_lines import parse_header
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.candidate import Candidate
 
 
 class PlainTexts(TextReader):
@@ -29,12 +35,12 @@ class PlainTexts(TextReader):
     has_labels = False
 
     @classmethod
-    def recognises(cls, candidate):
+    def recognises(cls, candidate: "Candidate") -> bool:
         if candidate.takes != TEXT.name or not super().recognises(candidate):
             return False
         return parse_header(candidate.first_line) is None
 
-    def __init__(self, path, *, max_line_bytes=MAX_LINE_BYTES):
+    def __init__(self, path: str | Path, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         super().__init__(path, max_line_bytes)
 
     def _examples(self):

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from pathlib import Path
 
 import numpy as np
 
@@ -43,7 +44,9 @@ class DenseMatrix(Reader):
     suffixes = (".npz",)
     summary = ".npz with features"
 
-    def __init__(self, path, *, labelled=True, max_line_bytes=MAX_LINE_BYTES):
+    def __init__(
+        self, path: str | Path, *, labelled: bool = True, max_line_bytes: int = MAX_LINE_BYTES
+    ) -> None:
         super().__init__(path, max_line_bytes)
         self._labelled = labelled
         with self._features() as rows:

@@ -1,11 +1,18 @@
 """Features without labels: one matrix in a file of its own."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import scipy.sparse
 
 from tfxc.data.array_files import load_embeddings
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
 from tfxc.data.sources.matrices import load_matrix
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.candidate import Candidate
+
 
 _OF_SPARSE = {"format", "shape", "data"}
 
@@ -31,10 +38,10 @@ class MatrixFile(Reader):
     has_labels = False
 
     @classmethod
-    def recognises(cls, candidate):
+    def recognises(cls, candidate: "Candidate") -> bool:
         return candidate.suffix() == ".npy" or _OF_SPARSE.issubset(candidate.arrays)
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         if self.path.suffix == ".npz":
             self._matrix = load_matrix(self.path)

@@ -2,6 +2,8 @@
 
 import itertools
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
@@ -14,6 +16,10 @@ from tfxc.data.kinds import IMAGE
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import Lines
 from tfxc.ops.csr import load_sparse, sparse_shape
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.candidate import Candidate
+
 
 _LABEL_FILES = ("Y.txt", "output-items.txt")
 
@@ -49,12 +55,19 @@ class PecosFolder(Reader):
     specificity = 10
 
     @classmethod
-    def recognises(cls, candidate):
+    def recognises(cls, candidate: "Candidate") -> bool:
         if not candidate.is_folder or candidate.takes == IMAGE.name:
             return False
         return any(name.startswith("Y.") for name in candidate.files) or not candidate.has_images
 
-    def __init__(self, path, *, split="trn", labelled=True, max_line_bytes=MAX_LINE_BYTES):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        split: str = "trn",
+        labelled: bool = True,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
         super().__init__(path, max_line_bytes)
         if not self.path.is_dir():
             raise DataError(
@@ -66,7 +79,7 @@ class PecosFolder(Reader):
         if self._text_path is None and self._feature_path is None:
             self._required(f"X.{split}.txt", f"X.{split}.npz")
         self._counted = self._label_path or self._feature_path or self._text_path
-        if labelled:
+        if self._label_path is not None:
             self.num_examples, self.num_labels = sparse_shape(self._label_path)
         elif self._feature_path is not None:
             self.num_examples, _ = sparse_shape(self._feature_path)

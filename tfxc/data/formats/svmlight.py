@@ -1,5 +1,7 @@
 """The svmlight / LIBSVM text format with several labels a line."""
 
+from pathlib import Path
+
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.core.settings import MAX_LINE_BYTES
@@ -40,8 +42,13 @@ class SVMLight(Reader):
     compressed = COMPRESSED
 
     def __init__(
-        self, path, *, zero_based="auto", num_features=None, max_line_bytes=MAX_LINE_BYTES
-    ):
+        self,
+        path: str | Path,
+        *,
+        zero_based: bool | str = "auto",
+        num_features: int | None = None,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
         super().__init__(path, max_line_bytes)
         if zero_based not in ("auto", True, False):
             raise ConfigError(

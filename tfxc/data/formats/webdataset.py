@@ -2,7 +2,9 @@
 
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.formats.base import EncodedImageReader
@@ -10,6 +12,10 @@ from tfxc.data.parsing.archives import is_tar, shard_files, tar_members
 from tfxc.data.parsing.catalogs import Catalog
 from tfxc.data.parsing.label_checks import check_labels
 from tfxc.data.source_files import expand
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.candidate import Candidate
+
 
 _IMAGES = ("jpg", "jpeg", "png")
 _ORDER = "write one image and one label per sample, its members one after the other"
@@ -54,13 +60,19 @@ class WebDataset(EncodedImageReader):
     label_options = ("catalog", "key_column", "label_column")
 
     @classmethod
-    def recognises(cls, candidate):
+    def recognises(cls, candidate: "Candidate") -> bool:
         return candidate.is_pattern or candidate.is_tar or any(map(is_tar, candidate.files))
 
     def __init__(
-        self, path, *, label_key=None, labelled=True, catalog=None, key_column="treeoflife_id",
-        label_column="species",
-    ):  # fmt: skip
+        self,
+        path: str | Path,
+        *,
+        label_key: str | None = None,
+        labelled: bool = True,
+        catalog: str | Path | None = None,
+        key_column: str = "treeoflife_id",
+        label_column: str = "species",
+    ) -> None:
         if catalog is not None and (label_key is not None or not labelled):
             raise ConfigError(
                 "labels come from the catalog or from the shards, not from both",
@@ -79,7 +91,7 @@ class WebDataset(EncodedImageReader):
             self._label_members, self.label_names = (), self._catalog.label_names
             self.num_labels = len(self.label_names)
 
-    def label_lists(self, size=4096):
+    def label_lists(self, size: int = 4096) -> Iterator[list[list[Any]]]:
         """Yields the labels as ``Reader.label_lists``; images are passed over unread."""
         examples = self._examples(images=False)
         while block := list(itertools.islice(examples, size)):

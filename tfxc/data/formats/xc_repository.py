@@ -1,6 +1,7 @@
 """The text format of the Extreme Classification Repository."""
 
 import itertools
+from pathlib import Path
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
@@ -37,7 +38,7 @@ class XCRepository(Reader):
     compressed = COMPRESSED
     summary = ".txt with the header of the Extreme Classification Repository"
 
-    def __init__(self, path, *, max_line_bytes=MAX_LINE_BYTES):
+    def __init__(self, path: str | Path, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         super().__init__(path, max_line_bytes)
         line = self._lines.first()
         header = parse_header(line)

@@ -1,6 +1,8 @@
 """Faces brought to one pose: five landmarks moved onto a template by a similarity."""
 
 import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +19,7 @@ TEMPLATE = np.array(
 SIZE = 112
 
 
-def similarities(points, template=TEMPLATE):
+def similarities(points: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndarray:
     """The similarities that bring points closest to a template, in the sense of least squares.
 
     In the complex plane a similarity is ``z -> c z + d``, so that the best one is a regression of
@@ -55,7 +57,9 @@ def _complex(points):
     return points[..., 0] + 1j * points[..., 1]
 
 
-def aligned_images(paths, points, size):
+def aligned_images(
+    paths: Sequence[str | Path], points: np.ndarray, size: int
+) -> Iterator[np.ndarray]:
     """Yields uint8 (n, 112, 112, 3) of aligned faces, ``size`` at a time.
 
     Files are read, decoded and warped (bilinear, black outside) on all cores.

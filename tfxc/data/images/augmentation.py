@@ -10,6 +10,8 @@ What happens to an image is a function of (seed, step, row of the global batch) 
 
 import functools
 import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -18,6 +20,10 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.registry import nearest
 from tfxc.data.images.decoding import decode, decode_batch, resized, with_channels
 from tfxc.ops.randomness import random_bits, step_scope
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Method
+
 
 _WHERE = "training.augmentation"
 _TRIES = 10
@@ -36,10 +42,10 @@ class RandomCrop:
     """
 
     @checked(padding=Whole(0), fill=_COLOUR)
-    def __init__(self, padding=4, fill=0):
+    def __init__(self, padding: int = 4, fill: float = 0) -> None:
         self.padding, self.fill = padding, fill
 
-    def __call__(self, images, draw):
+    def __call__(self, images: tf.Tensor, draw: Callable[[int], tf.Tensor]) -> tf.Tensor:
         _, height, width, _ = images.shape
         offsets = tf.cast(draw(2) * (2 * self.padding + 1), tf.int32)
         border = [[0, 0], [self.padding] * 2, [self.padding] * 2, [0, 0]]
@@ -56,10 +62,10 @@ class HorizontalFlip:
     """
 
     @checked(probability=SHARE)
-    def __init__(self, probability=0.5):
+    def __init__(self, probability: float = 0.5) -> None:
         self.probability = probability
 
-    def __call__(self, images, draw):
+    def __call__(self, images: tf.Tensor, draw: Callable[[int], tf.Tensor]) -> tf.Tensor:
         flipped = tf.cast(draw(1)[:, 0] < self.probability, tf.int32)
         # Three times as fast as tf.where: whole images are copied instead of values compared.
         count = tf.shape(images)[0]
@@ -79,7 +85,9 @@ class RandomResizedCrop:
         ratio: range of the part's width over its height.
     """
 
-    def __init__(self, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
+    def __init__(
+        self, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3)
+    ) -> None:
         self.scale = _range("scale", scale, above=0)
         self.ratio = _range("ratio", ratio, above=0)
         if self.scale[1] > 1:
@@ -87,7 +95,7 @@ class RandomResizedCrop:
                 f"a range up to 1 expected, found {self.scale[1]}", where="scale", fix="lower it"
             )
 
-    def __call__(self, images, draw):
+    def __call__(self, images: tf.Tensor, draw: Callable[[int], tf.Tensor]) -> tf.Tensor:
         _, height, width, _ = images.shape
         windows = self._windows(draw(2 * _TRIES + 2), [height, width])
         top, left, rows, columns = tf.unstack(tf.cast(windows, tf.float32), axis=1)
@@ -99,7 +107,9 @@ class RandomResizedCrop:
             fill_mode="NEAREST",
         )
 
-    def from_files(self, files, draw, shape):
+    def from_files(
+        self, files: tf.Tensor, draw: Callable[[int], tf.Tensor], shape: tuple[int, ...]
+    ) -> tf.Tensor:
         """The same, straight from encoded files; uint8 (batch, *shape)."""
 
         def one(pair):
@@ -157,7 +167,14 @@ class Affine:
     """
 
     @checked(fill=_COLOUR)
-    def __init__(self, rotation=0.0, scale=(1.0, 1.0), shear=0.0, translate=0.0, fill=0.0):
+    def __init__(
+        self,
+        rotation: float | Sequence[float] = 0.0,
+        scale: Sequence[float] = (1.0, 1.0),
+        shear: float | Sequence[float] = 0.0,
+        translate: float | Sequence[float] = 0.0,
+        fill: float = 0.0,
+    ) -> None:
         self.rotation = _range("rotation", rotation)
         self.scale = _range("scale", scale, above=0)
         self.shear = _range("shear", shear)
@@ -170,7 +187,7 @@ class Affine:
                 fix="lower them",
             )
 
-    def __call__(self, images, draw):
+    def __call__(self, images: tf.Tensor, draw: Callable[[int], tf.Tensor]) -> tf.Tensor:
         _, height, width, _ = images.shape
         uniform = draw(5)
         angle = _spread(uniform[:, 0], self.rotation) * (math.pi / 180)
@@ -196,11 +213,16 @@ class ColorJitter:
             brightness, saturation that from the pixel's brightness.
     """
 
-    def __init__(self, brightness=0.0, contrast=0.0, saturation=0.0):
+    def __init__(
+        self,
+        brightness: float | Sequence[float] = 0.0,
+        contrast: float | Sequence[float] = 0.0,
+        saturation: float | Sequence[float] = 0.0,
+    ) -> None:
         given = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
         self.factors = {name: _factors(name, value) for name, value in given.items()}
 
-    def __call__(self, images, draw):
+    def __call__(self, images: tf.Tensor, draw: Callable[[int], tf.Tensor]) -> tf.Tensor:
         shape, uniform = tf.shape(images), draw(3)
         # Flat rows: broadcasting over four axes takes several times as long.
         flat = tf.reshape(tf.cast(images, tf.float32), [shape[0], -1])
@@ -289,11 +311,11 @@ class Augmentation:
         shape: (height, width, channels) of the images.
     """
 
-    def __init__(self, transforms, seed, shape):
+    def __init__(self, transforms: Sequence[Any], seed: int, shape: Sequence[int]) -> None:
         self.transforms, self.shape = transforms, tuple(shape)
         self._seeds = [(seed << 16) + 0x5EED00 + number for number in range(len(transforms))]
 
-    def __call__(self, images, step, first_row):
+    def __call__(self, images: tf.Tensor, step: Any, first_row: Any) -> tf.Tensor:
         """Images of the rows ``first_row`` … of a step's global batch.
 
         Args:
@@ -316,7 +338,9 @@ class Augmentation:
         return images
 
 
-def build_augmentation(methods, seed, image_shape):
+def build_augmentation(
+    methods: "Sequence[Method]", seed: int, image_shape: tuple[int, ...] | None
+) -> "Augmentation | None":
     """The augmentation of a config.
 
     Args:
@@ -346,7 +370,7 @@ def build_augmentation(methods, seed, image_shape):
     return Augmentation(transforms, seed, image_shape)
 
 
-def check_augmentation(methods):
+def check_augmentation(methods: "Sequence[Method]") -> list[Any]:
     """Makes the transforms of ``training.augmentation``; raises as ``build_augmentation``."""
     return [_made(method.section(), f"{_WHERE}.{i}") for i, method in enumerate(methods)]
 

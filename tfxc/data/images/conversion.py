@@ -1,7 +1,9 @@
 """The images of a data set: of one shape, counted, and the damaged ones left out by name."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +14,10 @@ from tfxc.data.images.decoding import decode_good, fit_arrays, own_shape
 from tfxc.data.kinds import ENCODED, IMAGE
 from tfxc.data.lists import joined_files
 from tfxc.data.records.shard_writer import IMAGE_SHARD_BYTES
+
+if TYPE_CHECKING:
+    from tfxc.data.chunk import Chunk
+
 
 CORRUPT_IMAGES_FILE = "corrupt_images.txt"
 _NAMES_SHOWN = 5
@@ -36,54 +42,57 @@ class ImageConverter:
         corrupt: source and name of the images that could not be decoded.
     """
 
-    def __init__(self, settings):
-        self.store, self.corrupt = settings.store, []
+    def __init__(self, settings: ImageSettings) -> None:
+        self.store = settings.store
+        self.corrupt: list[tuple[str | Path, str]] = []
         self.kind = ENCODED if self.store == "encoded" else IMAGE
-        self.shape = None
         self._files = self._file_bytes = 0
         self._max_corrupt = settings.max_corrupt
         self._remedy = "fix or remove these files, or let data.images.max_corrupt allow some"
         self._wanted = (settings.height, settings.width, settings.channels)
-        if None not in self._wanted:
-            self.shape = self._wanted
+        known = tuple(size for size in self._wanted if size is not None)
+        self.shape = known if len(known) == len(self._wanted) else None
 
     @classmethod
-    def of_shape(cls, shape):
+    def of_shape(cls, shape: Sequence[int]) -> "ImageConverter":
         """Converts all images to pixels of one shape and refuses those it cannot decode."""
         height, width, channels = shape
-        converter = cls(ImageSettings(height=height, width=width, channels=channels))
+        sizes = {"height": height, "width": width, "channels": channels}
+        converter = cls(ImageSettings.model_validate(sizes))
         converter._remedy = "fix or remove these files"
         return converter
 
     @property
-    def num_values(self):
+    def num_values(self) -> int:
         """Values of an image."""
+        assert self.shape is not None, "it is learnt from the training split"
         return int(np.prod(self.shape))
 
-    def count(self, chunk):
+    def count(self, chunk: "Chunk") -> None:
         """Takes note of a training chunk: its files' sizes, and what the settings leave open."""
+        assert chunk.images is not None, "a chunk of images"
         self._learn(chunk)
         self._files += len(chunk)
         self._file_bytes += sum(len(image) for image in chunk.images if isinstance(image, bytes))
 
-    def check_learned(self, where):
+    def check_learned(self, where: str | Path) -> None:
         """Raises a ``DataError`` unless an image of the training split could be decoded."""
         if self.shape is None:
             raise nothing_decoded(where)
 
-    def shard_examples(self, most):
+    def shard_examples(self, most: int) -> int:
         """How many images a shard may hold, at most ``most``, so that it stays small enough."""
         encoded = self.store == "encoded"
         size = self._file_bytes / max(self._files, 1) if encoded else self.num_values
         return min(most, max(1, int(IMAGE_SHARD_BYTES / max(size, 1))))
 
-    def chunk_images(self, most):
+    def chunk_images(self, most: int) -> int:
         """How many images to decode at once, at most ``most``, so that they take 64 MB."""
         if self.shape is None or self.store == "encoded":
             return most
         return max(1, min(most, _CHUNK_BYTES // max(1, self.num_values)))
 
-    def save_corrupt(self, folder):
+    def save_corrupt(self, folder: str | Path) -> None:
         """Names the images that were left out, if any: in a file and on the screen."""
         if self.corrupt:
             lines = (one_line(f"{where}: {name}") + "\n" for where, name in self.corrupt)
@@ -98,7 +107,9 @@ class ImageConverter:
                 self.shape = tuple(w or f for w, f in zip(self._wanted, found, strict=True))
                 return
 
-    def convert(self, chunk, where, first):
+    def convert(
+        self, chunk: "Chunk", where: str | Path, first: int
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The images of a chunk, once the shape is known.
 
         Args:
@@ -111,6 +122,7 @@ class ImageConverter:
         Raises:
             DataError: more images than allowed cannot be decoded, or one differs from the first.
         """
+        assert chunk.images is not None, "a chunk of images"
         names = chunk.names or [f"example {first + i + 1}" for i in range(len(chunk))]
         if isinstance(chunk.images, np.ndarray):
             kept, pixels = np.arange(len(chunk)), self._from_arrays(chunk.images, names, where)
@@ -181,7 +193,7 @@ class ImageConverter:
             )
 
 
-def nothing_decoded(where):
+def nothing_decoded(where: str | Path) -> DataError:
     """The ``DataError`` of a training split without any good image."""
     return DataError(
         "a training split with images expected, found none that can be decoded",

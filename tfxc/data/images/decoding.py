@@ -5,13 +5,16 @@ always on the CPU, so that all of them see the same pixels.
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 _DECODED_AT_ONCE = 16
 
 
-def decode(content):
+def decode(content: tf.Tensor) -> tf.Tensor:
     """Decodes one JPEG, PNG, BMP or GIF (its first frame), in the graph.
 
     Returns:
@@ -24,7 +27,7 @@ def decode(content):
     return tf.ensure_shape(image, [None, None, None])
 
 
-def fit(image, shape):
+def fit(image: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
     """Brings an image to ``shape``, in the graph.
 
     The image is scaled, its aspect ratio kept, until it just covers the target, and what hangs over
@@ -49,17 +52,17 @@ def fit(image, shape):
     return tf.ensure_shape(image[top : top + height, left : left + width], shape)
 
 
-def resized(image, size):
+def resized(image: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
     """An image as uint8 of another height and width, bilinear and without aliasing."""
     return tf.saturate_cast(tf.round(tf.image.resize(image, size, antialias=True)), tf.uint8)
 
 
-def decode_batch(contents, shape):
+def decode_batch(contents: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
     """Decodes files (batch,) to uint8 (batch, *shape), in the graph; see ``decode`` and ``fit``."""
     return _each(lambda content: fit(decode(content), shape), contents, shape)
 
 
-def decode_files(contents, shape):
+def decode_files(contents: Sequence[bytes] | np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """``decode_batch`` of a sequence of ``bytes``, as a NumPy array.
 
     Example:
@@ -70,7 +73,9 @@ def decode_files(contents, shape):
     return _compiled(tuple(shape))[0](tf.constant(contents, tf.string, [len(contents)])).numpy()
 
 
-def decode_good(files, shape):
+def decode_good(
+    files: Sequence[bytes], shape: Sequence[int]
+) -> tuple[list[int], np.ndarray, list[list[int]]]:
     """Decodes those of the files that can be decoded.
 
     Args:
@@ -90,12 +95,12 @@ def decode_good(files, shape):
     return good, pixels.numpy(), shapes.numpy().tolist()
 
 
-def fit_arrays(images, shape):
+def fit_arrays(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """``fit`` of uint8 (n, height, width, channels), as a NumPy array (n, *shape)."""
     return _compiled(tuple(shape))[2](images).numpy()
 
 
-def own_shape(image):
+def own_shape(image: Any) -> tuple[int, int, int] | None:
     """(height, width, 1 or 3) of an array or a file (``bytes``), None if it cannot be decoded."""
     if isinstance(image, bytes):
         try:
@@ -149,7 +154,7 @@ def _each(function, values, shape):
         )  # fmt: skip
 
 
-def with_channels(image, channels):
+def with_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
     """A uint8 image (height, width, 1 to 4) as grey or RGB, in the graph; see ``fit``."""
     grey = tf.shape(image)[-1] < 3
     if channels == 1:

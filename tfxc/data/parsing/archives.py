@@ -3,9 +3,11 @@
 import contextlib
 import glob
 import gzip
+import io
 import itertools
 import re
 import tarfile
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from tfxc.core.errors import DataError
@@ -34,7 +36,7 @@ class _StrictTarInfo(tarfile.TarInfo):
 
 
 @contextlib.contextmanager
-def open_tar(path):
+def open_tar(path: str | Path) -> Iterator[tarfile.TarFile]:
     """Opens ``.tar``, ``.tar.gz`` or ``.tgz``; yields a ``tarfile.TarFile``.
 
     Raises:
@@ -42,13 +44,15 @@ def open_tar(path):
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(archive_errors(path))
-        stream = stack.enter_context(open(path, "rb"))
+        stream: io.BufferedIOBase = stack.enter_context(open(path, "rb"))
         if Path(path).suffix in _GZIPPED:
             stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
         yield stack.enter_context(tarfile.open(fileobj=stream, mode="r:", tarinfo=_StrictTarInfo))
 
 
-def tar_members(path):
+def tar_members(
+    path: str | Path,
+) -> Generator[tuple[tarfile.TarInfo, Callable[[], bytes]], None, None]:
     """Yields ``(member, read)`` of the regular files of an archive, in order and constant memory.
 
     ``read()`` gives the content as bytes; it has to be called before the next member is taken.
@@ -71,25 +75,27 @@ def tar_members(path):
                 return archive.extractfile(member).read()
 
         while (member := archive.next()) is not None:
-            archive.members.clear()  # it remembers every member
+            # It remembers every member.
+            archive.members.clear()  # type: ignore[attr-defined]  # not in the types of tarfile
             if member.isfile():
                 yield member, read
         # The checksum of a compressed file stands behind its content.
+        assert archive.fileobj is not None, "it is open"
         while archive.fileobj.read(_DRAIN_BYTES):
             pass
 
 
-def is_tar(path):
+def is_tar(path: str | Path) -> bool:
     """Whether the name ends as that of a tar archive does."""
     return str(path).endswith(TAR_SUFFIXES)
 
 
-def is_shard_pattern(path):
+def is_shard_pattern(path: str | Path) -> bool:
     """Whether ``path`` is no file but a pattern of tar shards, by ``*``, ``?``, ``[`` or ``{``."""
     return is_tar(path) and not Path(path).exists() and any(sign in str(path) for sign in "*?[{")
 
 
-def shard_files(path):
+def shard_files(path: str | Path) -> list[Path]:
     """The files that ``path`` stands for.
 
     Args:

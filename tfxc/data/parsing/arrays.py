@@ -5,6 +5,7 @@ import dataclasses
 import math
 import tokenize
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -31,22 +32,22 @@ class ArrayRows:
         stream: the bytes of the rows not yet read.
     """
 
-    path: Path
+    path: str | Path
     name: str
-    shape: tuple
+    shape: tuple[int, ...]
     dtype: np.dtype
     stream: IO[bytes]
 
     @property
-    def row_bytes(self):
+    def row_bytes(self) -> int:
         """Bytes of a row."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
-    def at_once(self, size):
+    def at_once(self, size: int) -> int:
         """How many rows to read at a time: ``size``, or fewer where these exceed 64 MB."""
         return max(1, min(size, BLOCK_BYTES // max(1, self.row_bytes)))
 
-    def read(self, rows):
+    def read(self, rows: int) -> np.ndarray:
         """The next ``rows`` rows, (rows, …) of ``dtype``, read only.
 
         Raises:
@@ -62,7 +63,9 @@ class ArrayRows:
 
 
 @contextlib.contextmanager
-def open_rows(path, name, max_row_bytes=MAX_LINE_BYTES):
+def open_rows(
+    path: str | Path, name: str, max_row_bytes: int = MAX_LINE_BYTES
+) -> Iterator[ArrayRows]:
     """Opens the array ``name`` of an ``.npz`` file; yields ``ArrayRows``.
 
     Args:
@@ -87,7 +90,7 @@ def open_rows(path, name, max_row_bytes=MAX_LINE_BYTES):
         yield rows
 
 
-def array_names(path):
+def array_names(path: str | Path) -> list[str]:
     """Names of the arrays of an ``.npz`` file.
 
     Raises:
@@ -97,7 +100,7 @@ def array_names(path):
         return [member.removesuffix(".npy") for member in archive.namelist()]
 
 
-def array_error(path, problem):
+def array_error(path: str | Path, problem: str) -> DataError:
     """The DataError of an array that is not what is expected."""
     return DataError(problem, where=path, fix="see numpy.savez and the format's reference")
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfxc.core.errors import DataError
@@ -30,13 +31,13 @@ class Candidate:
         is_tar: whether it is a file whose name ends as that of a tar archive does.
     """
 
-    def __init__(self, path, takes: str | None = None):
+    def __init__(self, path: str | Path, takes: str | None = None) -> None:
         self.path, self.takes = Path(path), takes
         self.is_pattern = is_shard_pattern(path)
         self.is_folder, self.is_file = self.path.is_dir(), self.path.is_file()
         self.is_tar = self.is_file and is_tar(self.path.name)
 
-    def suffix(self, compressed: tuple[str, ...] = ()) -> str:
+    def suffix(self, compressed: Sequence[str] = ()) -> str:
         """The ending of a file's name, the one below where it is one of ``compressed``.
 
         Example:

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+from pathlib import Path
 
 import numpy as np
 
@@ -34,13 +35,14 @@ class Catalog:
         'Abies alba'
     """
 
-    def __init__(self, path, key_column, label_column):
+    def __init__(self, path: str | Path, key_column: str, label_column: str) -> None:
         self.path = path
-        codes, keys, values = {}, [], []
+        codes: dict[str, int] = {}
+        blocks, values = [], []
         lines = (f"{line}\n" for _, line in Lines(path).texts())
         rows = self._rows(csv.reader(lines), key_column, label_column)
         while block := list(itertools.islice(rows, _ROWS)):
-            keys.append(np.array([key.encode() for key, _ in block]))
+            blocks.append(np.array([key.encode() for key, _ in block]))
             found = [codes.setdefault(label, len(codes)) if label else -1 for _, label in block]
             values.append(np.array(found, np.int32))
         self.label_names = sorted(codes)
@@ -50,12 +52,12 @@ class Catalog:
             raise DataError("rows with a label expected, found none", where=path)
         places = {name: place for place, name in enumerate(self.label_names)}
         ids = np.array([*(places[name] for name in codes), -1], np.int32)  # the last one is -1's
-        keys = np.concatenate(keys)
+        keys = np.concatenate(blocks)
         order = np.argsort(keys, kind="stable")
         self._keys, self._ids = keys[order], ids[np.concatenate(values)[order]]
         self._refuse_doubles()
 
-    def label(self, key):
+    def label(self, key: str) -> str | None:
         """The label of a key, or None where its row has none.
 
         Raises:

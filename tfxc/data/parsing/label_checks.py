@@ -1,9 +1,13 @@
 """Refuses labels that no vocabulary could hold: impossible names, ids out of range, doubles."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 from tfxc.core.errors import DataError
 
 
-def check_label_name(name, where):
+def check_label_name(name: str, where: str | Path) -> None:
     """Refuses a label name that could not be written as one line of a vocabulary file.
 
     Raises:
@@ -18,7 +22,7 @@ def check_label_name(name, where):
     check_unicode(name, "a label name", where)
 
 
-def check_labels(labels, kind, where):
+def check_labels(labels: Sequence[Any], kind: type[Any], where: str | Path) -> None:
     """Refuses labels of another type than ``kind``, impossible names and ids out of range.
 
     Raises:
@@ -31,7 +35,7 @@ def check_labels(labels, kind, where):
                 where=where,
                 fix="use names or ids throughout",
             )
-        if kind is str:
+        if isinstance(label, str):
             check_label_name(label, where)
         elif not 0 <= label < 2**31:
             raise DataError(
@@ -41,13 +45,13 @@ def check_labels(labels, kind, where):
             )
 
 
-def check_label_names(names, where):
+def check_label_names(names: Sequence[str], where: str) -> None:
     """Refuses a list in which a name is impossible or occurs twice.
 
     Raises:
         DataError: naming the place in the list, counted from 0.
     """
-    places = {}
+    places: dict[str, int] = {}
     for place, name in enumerate(names):
         check_label_name(name, f"{where}[{place}]")
         if places.setdefault(name, place) != place:
@@ -58,7 +62,7 @@ def check_label_names(names, where):
             )
 
 
-def check_unicode(text, what, where):
+def check_unicode(text: str, what: str, where: str | Path) -> None:
     """Refuses half a surrogate pair, which JSON can write and UTF-8 cannot.
 
     Raises:

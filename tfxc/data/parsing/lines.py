@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import lzma
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from tfxc.core.errors import DataError
@@ -28,11 +29,11 @@ class Lines:
         bytes_read: bytes of the (compressed) file read so far by the latest iteration.
     """
 
-    def __init__(self, path, max_line_bytes=MAX_LINE_BYTES):
+    def __init__(self, path: str | Path, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self.path, self.max_line_bytes = Path(path), max_line_bytes
         self.bytes_read = 0
 
-    def blocks(self, size):
+    def blocks(self, size: int) -> Generator[tuple[int, list[bytes]], None, None]:
         """Yields ``(number of the first line, [at most size lines as bytes, without ending])``.
 
         A byte order mark at the beginning is dropped. A block ends early once it holds 64 MB.
@@ -67,7 +68,7 @@ class Lines:
             held += len(line)
         return lines
 
-    def texts(self):
+    def texts(self) -> Iterator[tuple[int, str]]:
         """Yields ``(line number, line as str)``.
 
         Raises:
@@ -77,7 +78,7 @@ class Lines:
             for number, line in enumerate(lines, start=first):
                 yield number, self._decoded(line, number)
 
-    def first(self):
+    def first(self) -> bytes | None:
         """The first line as bytes, or None of an empty file."""
         with contextlib.closing(self.blocks(1)) as blocks:
             return next((lines[0] for _, lines in blocks), None)
@@ -102,7 +103,7 @@ class Lines:
             ) from None
 
 
-def line_too_long(where, limit, what="line"):
+def line_too_long(where: str, limit: int, what: str = "line") -> DataError:
     """The DataError of a line, or a row of a matrix, of more than ``limit`` bytes."""
     return DataError(
         f"a {what} of at most {limit:,} bytes expected, found a longer one",

@@ -13,7 +13,7 @@ _LONGEST_EXACT = 16
 _POWERS_OF_TEN = np.array([float(f"1e{exponent}") for exponent in range(_LONGEST_EXACT)])
 
 
-def parse_integers(text, separator, count):
+def parse_integers(text: bytes, separator: str, count: int) -> np.ndarray | None:
     """``count`` integers as int64, or None.
 
     Example:
@@ -23,7 +23,7 @@ def parse_integers(text, separator, count):
     return _parse(text, separator, count, np.int64)
 
 
-def parse_pairs(text, count):
+def parse_pairs(text: bytes, count: int) -> tuple[np.ndarray, np.ndarray] | None:
     """``count`` times ``id:value`` with single spaces between: ``(int64 ids, float64 values)``.
 
     Example:

@@ -1,6 +1,8 @@
 """Pickles of plain values and NumPy arrays, read without running what they name."""
 
 import pickle
+from pathlib import Path
+from typing import IO, Any
 
 from tfxc.core.errors import DataError
 
@@ -30,7 +32,7 @@ class _PlainUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def load_plain(stream, where):
+def load_plain(stream: IO[bytes], where: str | Path) -> Any:
     """The object of a pickle made of plain values, containers, NumPy arrays and scalars.
 
     A pickle can name any function to be called; here all but the few that rebuild arrays are

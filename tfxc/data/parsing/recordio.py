@@ -1,6 +1,8 @@
 """RecordIO files of MXNet and the image records in them."""
 
 import struct
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -14,7 +16,7 @@ _IMAGE_HEAD = struct.Struct("<IfQQ")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
 
-def read_record(stream, path, offset):
+def read_record(stream: IO[bytes], path: str | Path, offset: int) -> bytes | None:
     """The payload of the record at the position of ``stream``.
 
     A record is the magic number, a word of 3 bits for the kind of part and 29 for the length, and
@@ -33,7 +35,8 @@ def read_record(stream, path, offset):
 
     Source: https://github.com/dmlc/dmlc-core, include/dmlc/recordio.h.
     """
-    parts, position = [], offset
+    parts: list[bytes] = []
+    position = offset
     while True:
         head = stream.read(_HEAD.size)
         if not head and not parts:
@@ -57,7 +60,7 @@ def read_record(stream, path, offset):
             return _HEAD.pack(_MAGIC, 0)[:4].join(parts)
 
 
-def unpack_image(payload, path, offset):
+def unpack_image(payload: bytes, path: str | Path, offset: int) -> tuple[int, np.ndarray, bytes]:
     """The flag, the labels and the image of a record.
 
     Returns:
@@ -80,7 +83,7 @@ def unpack_image(payload, path, offset):
     return flag, np.frombuffer(payload[_IMAGE_HEAD.size : end], "<f4"), payload[end:]
 
 
-def record_error(path, offset, problem):
+def record_error(path: str | Path, offset: int, problem: str) -> DataError:
     """The DataError of a damaged record."""
     return DataError(
         f"truncated or damaged: {problem}",

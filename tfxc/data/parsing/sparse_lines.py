@@ -7,6 +7,8 @@ the block to the careful path, which goes token by token and names the offending
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse
@@ -38,7 +40,7 @@ class SparseRows:
     values: np.ndarray
     feature_counts: np.ndarray
 
-    def to_chunk(self, num_features, first_feature=0):
+    def to_chunk(self, num_features: int, first_feature: int = 0) -> Chunk:
         """The rows as a ``Chunk``; ids count from ``first_feature`` (0 or 1)."""
         matrix = scipy.sparse.csr_matrix(
             (
@@ -60,7 +62,7 @@ class SparseRows:
         return lists
 
 
-def parse_header(line):
+def parse_header(line: bytes | None) -> tuple[int, ...] | None:
     """The three integers of a header line (bytes), or None where it is none.
 
     Example:
@@ -75,7 +77,14 @@ def parse_header(line):
     return tuple(int(token) for token in tokens)
 
 
-def parse_rows(lines, numbers, path, num_labels=None, num_features=None, first_feature=0):
+def parse_rows(
+    lines: Sequence[bytes],
+    numbers: Sequence[int] | np.ndarray,
+    path: str | Path,
+    num_labels: int | None = None,
+    num_features: int | None = None,
+    first_feature: int = 0,
+) -> "SparseRows":
     """Parses ``lines`` into ``SparseRows``.
 
     Args:

@@ -1,6 +1,7 @@
 """Lines as a user types or pipes them: bags, vectors and paths of files."""
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from tfxc.core.errors import DataError
 from tfxc.ops.csr import bounds_of
 
 
-def bags_of_lines(lines, places, num_features):
+def bags_of_lines(
+    lines: Sequence[str], places: Sequence[str], num_features: int | None
+) -> scipy.sparse.csr_matrix:
     """``id:value id:value ...`` lines as float32 CSR (n, num_features); equal ids are added up.
 
     Args:
@@ -57,7 +60,9 @@ def _bag(text, where, num_features):
     return ids, values
 
 
-def vectors_of_lines(lines, places, num_features):
+def vectors_of_lines(
+    lines: Sequence[str], places: Sequence[str], num_features: int | None
+) -> np.ndarray:
     """Lines of numbers, separated by blanks or commas, as float32 (n, num_features).
 
     Args:
@@ -80,7 +85,7 @@ def _vector(text, where, num_features):
     return values
 
 
-def files_of_lines(lines, places):
+def files_of_lines(lines: Sequence[str], places: Sequence[str]) -> list[bytes]:
     """The bytes of the files whose paths the lines are.
 
     Raises:

@@ -1,6 +1,7 @@
 """Streams of rows cut into shards, in order or shuffled, in constant memory."""
 
 import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ SHARD_BYTES = 32 << 20
 IMAGE_SHARD_BYTES = 128 << 20
 
 
-def write_split(folder, split, shards, layout, num_labels):
+def write_split(
+    folder: str | Path, split: str, shards: Iterable[Rows], layout: str, num_labels: int
+) -> SplitInfo:
     """Writes the shards of one split.
 
     Args:
@@ -30,7 +33,8 @@ def write_split(folder, split, shards, layout, num_labels):
     Returns:
         SplitInfo.
     """
-    folder, infos, label_counts, unseen = Path(folder), [], [np.zeros(0, np.int64)], 0
+    infos: list[ShardInfo] = []
+    folder, label_counts, unseen = Path(folder), [np.zeros(0, np.int64)], 0
     for rows in shards:
         # The number of shards is part of their names and known only after the last one.
         path = folder / f"{split}-{len(infos):05d}"
@@ -64,7 +68,7 @@ def _split_info(shards, label_counts, unseen):
     )
 
 
-def in_order(stream, shard_examples):
+def in_order(stream: Iterable[Rows], shard_examples: int) -> Iterator[Rows]:
     """Yields the rows of a stream of ``Rows`` in shards of ``shard_examples``, the last smaller.
 
     A shard of about 32 MB, or 128 MB of images, ends there.
@@ -86,7 +90,9 @@ def in_order(stream, shard_examples):
         yield Rows.concatenate(waiting)
 
 
-def shuffled(stream, num_shards, seed, scratch):
+def shuffled(
+    stream: Iterable[Rows], num_shards: int, seed: int, scratch: str | Path
+) -> Iterator[Rows]:
     """Yields the rows of a stream of ``Rows`` in shards of random rows in random order.
 
     Of every k consecutive rows (k shards) each shard gets one, at random: shards differ by one row
@@ -116,7 +122,7 @@ def shuffled(stream, num_shards, seed, scratch):
             progress.advance(1)
 
 
-def npy_bytes(*arrays):
+def npy_bytes(*arrays: np.ndarray) -> memoryview:
     """The arrays in NumPy's file format, one after the other.
 
     ``numpy.save`` into a file does not say why it fails on a full disk; writing bytes does.

@@ -10,7 +10,9 @@ instead: ``image/raw``, one value with the pixels of all images of the record in
 ``image/encoded``, one file each.
 """
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +22,10 @@ from tfxc.data.columns import LABELS
 from tfxc.data.kinds import SPARSE
 from tfxc.data.rows import Rows
 from tfxc.ops.tensorflow_files import os_errors
+
+if TYPE_CHECKING:
+    from tfxc.data.kinds import FeatureKind
+
 
 BLOCK_ROWS = 256
 LAYOUTS = ("blocks", "examples")
@@ -41,7 +47,7 @@ _VALUE = _FLOAT_LIST = 2
 _INT64_LIST = 3
 
 
-def shard_name(split, number, count):
+def shard_name(split: str, number: int, count: int) -> str:
     """The file name of a shard.
 
     Example:
@@ -51,7 +57,7 @@ def shard_name(split, number, count):
     return f"{split}-{number:05d}-of-{count:05d}.tfrecord"
 
 
-def write_shard(path, rows, layout="blocks"):
+def write_shard(path: str | Path, rows: Rows, layout: str = "blocks") -> None:
     """Writes ``rows`` as one TFRecord file; the same rows always give the same bytes.
 
     Args:
@@ -66,7 +72,13 @@ def write_shard(path, rows, layout="blocks"):
             writer.write(record)
 
 
-def read_shard(path, layout, kind=SPARSE, num_features=None, image_shape=None):
+def read_shard(
+    path: str | Path,
+    layout: str,
+    kind: "FeatureKind" = SPARSE,
+    num_features: int | None = None,
+    image_shape: tuple[int, ...] | None = None,
+) -> Rows:
     """Reads one TFRecord file.
 
     Args:
@@ -91,7 +103,13 @@ def read_shard(path, layout, kind=SPARSE, num_features=None, image_shape=None):
     return Rows.concatenate(parts)
 
 
-def read_parts(path, layout, kind=SPARSE, num_features=None, image_shape=None):
+def read_parts(
+    path: str | Path,
+    layout: str,
+    kind: "FeatureKind" = SPARSE,
+    num_features: int | None = None,
+    image_shape: tuple[int, ...] | None = None,
+) -> Iterator[Rows]:
     """Yields the ``Rows`` of one TFRecord file some thousand at a time; see ``read_shard``.
 
     Only one part is in memory. That the file is cut off may show behind the last one only.
@@ -209,7 +227,7 @@ def _first_length(path):
     return max(1, int.from_bytes(head, "little")) if len(head) == 8 else 1
 
 
-def encode_example(arrays):
+def encode_example(arrays: Mapping[str, Any]) -> bytes:
     """One serialised ``tf.train.Example``, its features ordered by name.
 
     Straight from the arrays: the protobuf classes copy every number into a Python object first,

@@ -8,12 +8,18 @@ a worker all find their part of the same sequence.
 import abc
 import collections
 import threading
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import ConfigError, UserError
 from tfxc.data.kinds import ENCODED
 from tfxc.data.rows import Rows
+
+if TYPE_CHECKING:
+    from tfxc.data.kinds import FeatureKind
+
 
 _POOL = 32  # batches sorted by length together
 _GROUPING = 11  # of random numbers: not that of the permutation
@@ -31,19 +37,28 @@ class Source(abc.ABC):
         failure: the ``UserError`` that stopped a training pipeline, else None.
     """
 
-    failure = None
+    failure: UserError | None = None
 
-    def __init__(self, num_examples, num_features, num_labels, kind, image_shape=None):
+    def __init__(
+        self,
+        num_examples: int,
+        num_features: int,
+        num_labels: int | None,
+        kind: "FeatureKind",
+        image_shape: tuple[int, ...] | None = None,
+    ) -> None:
         self.num_examples, self.num_features = num_examples, num_features
         self.num_labels, self.kind = num_labels, kind
         self.image_shape = None if image_shape is None else tuple(image_shape)
 
     @property
-    def sizes(self):
+    def sizes(self) -> dict[str, Any]:
         """``num_features`` and ``image_shape``, as ``tfxc.data.kinds`` wants them."""
         return {"num_features": self.num_features, "image_shape": self.image_shape}
 
-    def batch(self, seed, step, batch_size, part=0, parts=1):
+    def batch(
+        self, seed: int, step: int, batch_size: int, part: int = 0, parts: int = 1
+    ) -> dict[str, Any]:
         """Part ``part`` of ``parts`` of the global batch of a step.
 
         Args:
@@ -69,7 +84,7 @@ class Source(abc.ABC):
             size -= stop - start
         return _joined(pieces)
 
-    def group_by_length(self, batch_size):
+    def group_by_length(self, batch_size: int) -> None:
         """From now on, a batch of that size holds texts of similar length, so little padding.
 
         Raises:
@@ -81,7 +96,7 @@ class Source(abc.ABC):
             fix="remove it; for texts raise training.memory_gb",
         )
 
-    def sequential(self, batch_size):
+    def sequential(self, batch_size: int) -> Iterator[dict[str, Any]]:
         """Yields all examples in their order as batches; the last one may be smaller.
 
         Encoded images are decoded here: the batches are what a model takes.
@@ -89,18 +104,19 @@ class Source(abc.ABC):
         for batch in self._raw_sequential(batch_size):
             yield batch | {"features": self.kind.decode(batch["features"], self.image_shape)}
 
-    def blocks(self, size):
+    def blocks(self, size: int) -> Iterator[Rows]:
         """Yields all examples in their order as ``Rows`` of at most ``size``."""
         for rows in self._in_order():
             for start in range(0, len(rows), size):
                 yield rows.slice(start, start + size)
 
-    def rows(self):
+    def rows(self) -> Rows:
         """All examples in their order, in memory, as ``Rows``."""
         return Rows.concatenate(list(self._in_order()))
 
-    def label_counts(self):
+    def label_counts(self) -> np.ndarray:
         """Examples of each label, int64 (num_labels,); labels beyond are left out."""
+        assert self.num_labels is not None, "a source of a training split"
         total = np.zeros(self.num_labels, np.int64)
         for batch in self._raw_sequential(65_536):
             labels = batch["labels"]
@@ -143,10 +159,10 @@ class RowStream:
 
     num_examples = None
 
-    def __init__(self, blocks):
+    def __init__(self, blocks: Iterable[Rows]) -> None:
         self._blocks = blocks
 
-    def sequential(self, batch_size):
+    def sequential(self, batch_size: int) -> Iterator[dict[str, Any]]:
         """Yields batches of at most that size; none holds examples of two blocks."""
         for rows in self._blocks:
             for start in range(0, len(rows), batch_size):
@@ -167,15 +183,17 @@ class ArraySource(Source):
         [0, 1, 2]
     """
 
-    def __init__(self, rows, num_labels=None, image_shape=None):
+    def __init__(
+        self, rows: Rows, num_labels: int | None = None, image_shape: tuple[int, ...] | None = None
+    ) -> None:
         assert image_shape is not None or rows.kind is not ENCODED, "encoded images need a shape"
         shape = rows.image_shape or image_shape
         super().__init__(len(rows), rows.num_features, num_labels, rows.kind, shape)
         self._rows = rows
         self._permutations = LastUsed(2)
-        self._grouped = None
+        self._grouped: int | None = None
 
-    def group_by_length(self, batch_size):
+    def group_by_length(self, batch_size: int) -> None:
         """See ``Source``; each epoch is still a permutation."""
         if self._rows.lengths is None:
             return super().group_by_length(batch_size)
@@ -204,11 +222,12 @@ class ArraySource(Source):
 class LastUsed:
     """Keeps the last ``capacity`` values asked for; each is made by one thread only."""
 
-    def __init__(self, capacity):
-        self._capacity, self._values = capacity, collections.OrderedDict()
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._values: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key, make):
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         with self._lock:
             if key not in self._values:
                 self._values[key] = make()
@@ -218,7 +237,7 @@ class LastUsed:
             return self._values[key]
 
 
-def part_size(batch_size, parts):
+def part_size(batch_size: int, parts: int) -> int:
     """Examples of one of ``parts`` equal parts of a batch.
 
     Raises:
@@ -234,7 +253,9 @@ def part_size(batch_size, parts):
     return batch_size // parts
 
 
-def length_groups(lengths, batch_size, rest, draw):
+def length_groups(
+    lengths: np.ndarray, batch_size: int, rest: int, draw: np.random.Generator
+) -> np.ndarray:
     """Places in an order that puts examples of similar length into the same batch.
 
     The examples are taken in pools of 32 batches; each pool is sorted by length and cut, and its
@@ -267,7 +288,7 @@ def length_groups(lengths, batch_size, rest, draw):
     return np.concatenate(places)
 
 
-def permutation(count, *key):
+def permutation(count: int, *key: int) -> np.ndarray:
     """A permutation of ``range(count)`` that is a function of the integers in ``key`` alone."""
     numbers = np.arange(count, dtype=np.int32 if count < 1 << 31 else np.int64)
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))

@@ -1,6 +1,6 @@
 """Batches of a source as a ``tf.data.Dataset``: one fetch per batch, no Python per example."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
@@ -8,6 +8,10 @@ from tfxc.core.errors import ConfigError, UserError
 from tfxc.data.images.augmentation import Augmentation
 from tfxc.data.kinds import ENCODED
 from tfxc.data.sources.base import part_size
+
+if TYPE_CHECKING:
+    from tfxc.data.sources.base import Source
+
 
 # One fetch takes a fraction of a millisecond; more calls would only compete for the same lock.
 _PARALLEL_FETCHES = 2
@@ -32,9 +36,16 @@ ALL = Share()
 
 
 def training_dataset(
-    source, *, batch_size, seed, num_steps, start_step=0, micro_batches=1, share=ALL,
-    augmentation=None,
-):  # fmt: skip
+    source: "Source",
+    *,
+    batch_size: int,
+    seed: int,
+    num_steps: int,
+    start_step: int = 0,
+    micro_batches: int = 1,
+    share: "Share" = ALL,
+    augmentation: Augmentation | None = None,
+) -> tf.data.Dataset:
     """Training batches of the steps ``start_step`` to ``start_step + num_steps - 1``.
 
     The global batch of a step is cut into ``micro_batches`` equal contiguous slices and each of
@@ -93,6 +104,7 @@ def training_dataset(
         return {**batch, "features": tf.ensure_shape(images, [size, *source.image_shape])}
 
     if augmentation is None and source.kind is ENCODED:
+        assert source.image_shape is not None, "encoded images need a shape"
         augmentation = Augmentation([], seed, source.image_shape)
     signature = batch_signature(source, size)
     elements = tf.data.Dataset.range(num_steps * per_step)
@@ -116,7 +128,7 @@ def _batch(source, *position, **part):
         raise
 
 
-def batch_signature(source, batch_size):
+def batch_signature(source: "Source", batch_size: int) -> dict[str, Any]:
     """The ``tf.TensorSpec``s of a batch of ``batch_size`` examples as the source gives it."""
     return {
         "features": source.kind.specs(source.sizes, batch_size),

@@ -1,11 +1,16 @@
 """Folds of a training split: which examples a model trains on and which it is measured on."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.data.sources.base import ArraySource, permutation
+
+if TYPE_CHECKING:
+    from tfxc.data.rows import Rows
+    from tfxc.data.sources.base import Source
+
 
 _PIECE = 65_536
 
@@ -23,7 +28,7 @@ class Fold(NamedTuple):
     count: int  # type: ignore[assignment]  # in place of the method of a tuple
     seed: int = 0
 
-    def num_outside(self, num_examples):
+    def num_outside(self, num_examples: int) -> int:
         """How many of ``num_examples`` a model is trained on.
 
         Example:
@@ -32,7 +37,7 @@ class Fold(NamedTuple):
         """
         return num_examples - len(range(self.number, num_examples, self.count))
 
-    def sources(self, source):
+    def sources(self, source: "Source") -> tuple[ArraySource, ArraySource]:
         """The training examples outside the fold and inside it, as ``Source``s in memory.
 
         Args:
@@ -56,13 +61,14 @@ class Fold(NamedTuple):
             )
         rows = source.rows()
         inside = stratified_folds(rows, self.count, self.seed) == self.number
-        return tuple(
+        outer, inner = (
             ArraySource(rows.select(np.flatnonzero(chosen)), source.num_labels, source.image_shape)
             for chosen in (~inside, inside)
         )
+        return outer, inner
 
 
-def stratified_folds(rows, count, seed):
+def stratified_folds(rows: "Rows", count: int, seed: int) -> np.ndarray:
     """A fold for each example, so that the folds have equal shares of each label.
 
     Examples with several labels go by the rarest of them. The sizes of two folds, and the numbers
@@ -90,7 +96,7 @@ def stratified_folds(rows, count, seed):
     return folds
 
 
-def rarest_labels(indptr, ids):
+def rarest_labels(indptr: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """The label each example goes by: of its own the rarest, the lowest id among equals.
 
     Args:

@@ -1,6 +1,7 @@
 """Features and labels of a split as two matrices, for methods that need them whole."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -9,10 +10,14 @@ from tfxc.core.errors import DataError, UserError
 from tfxc.core.memory import require_memory
 from tfxc.ops.csr import load_sparse
 
+if TYPE_CHECKING:
+    from tfxc.data.sources.base import Source
+
+
 _BATCH = 65_536
 
 
-def matrices(source, batch_size=_BATCH):
+def matrices(source: "Source", batch_size: int = _BATCH) -> tuple[Any, scipy.sparse.csr_matrix]:
     """All examples of a source, in its order, as X and Y.
 
     Labels that training does not know are left out.
@@ -48,15 +53,15 @@ def matrices(source, batch_size=_BATCH):
         ids.append(labels[found, places])
         features.append(source.kind.matrix(batch["features"], source.num_features))
         count += len(labels)
-    rows, ids = np.concatenate(rows), np.concatenate(ids)
-    ones, shape = np.ones(len(ids), np.float32), (count, source.num_labels)
-    labels = scipy.sparse.csr_matrix((ones, (rows, ids)), shape)
+    entries = np.concatenate(rows), np.concatenate(ids)
+    ones, shape = np.ones(len(entries[0]), np.float32), (count, source.num_labels)
+    labels = scipy.sparse.csr_matrix((ones, entries), shape)
     if scipy.sparse.issparse(features[0]):
         return scipy.sparse.vstack(features, format="csr"), labels
     return np.concatenate(features), labels
 
 
-def load_matrix(path):
+def load_matrix(path: str | Path) -> np.ndarray | scipy.sparse.csr_matrix:
     """A matrix from a file: ``.npy`` (dense) or ``.npz`` (sparse, ``scipy.sparse.save_npz``).
 
     Args:

@@ -1,7 +1,9 @@
 """Sources of batches: rows in memory, and prepared shards larger than memory."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +15,10 @@ from tfxc.data.manifest import AGAIN, Manifest
 from tfxc.data.rows import RowsBuilder
 from tfxc.data.sources.base import ArraySource, Source
 from tfxc.data.sources.windowed import WINDOWS_IN_MEMORY, WindowSource
+
+if TYPE_CHECKING:
+    from tfxc.data.manifest import ShardInfo
+
 
 __all__ = ["ArraySource", "ShardSource", "Source", "check_sizes", "open_source", "verify"]
 
@@ -35,7 +41,9 @@ class ShardSource(WindowSource):
             than the manifest says, cut off or damaged.
     """
 
-    def __init__(self, folder, split, memory_bytes=DEFAULT_MEMORY_BYTES):
+    def __init__(
+        self, folder: str | Path, split: str, memory_bytes: int = DEFAULT_MEMORY_BYTES
+    ) -> None:
         self.folder, self.manifest = Path(folder), Manifest.load(folder)
         info = self.manifest.split(split)
         sizes = [shard.memory_bytes(self.manifest.row_kind) for shard in info.shards]
@@ -60,11 +68,11 @@ class ShardSource(WindowSource):
             self._whole = ArraySource(rows, self.num_labels, self.image_shape)
 
     @property
-    def in_memory(self):
+    def in_memory(self) -> bool:
         """Whether the whole split is in memory."""
         return self._whole is not None
 
-    def group_by_length(self, batch_size):
+    def group_by_length(self, batch_size: int) -> None:
         """See ``Source``."""
         whole = self._whole
         return whole.group_by_length(batch_size) if whole else super().group_by_length(batch_size)
@@ -95,7 +103,9 @@ class ShardSource(WindowSource):
         return builder.finish()
 
 
-def open_source(folder, split, memory_bytes=DEFAULT_MEMORY_BYTES):
+def open_source(
+    folder: str | Path, split: str, memory_bytes: int = DEFAULT_MEMORY_BYTES
+) -> WindowSource:
     """The source of a split of a prepared folder: its shards, or the feature set it names.
 
     Args:
@@ -108,7 +118,7 @@ def open_source(folder, split, memory_bytes=DEFAULT_MEMORY_BYTES):
     return (open_feature_split if in_place else ShardSource)(folder, split, memory_bytes)
 
 
-def check_sizes(folder, shards):
+def check_sizes(folder: str | Path, shards: "Sequence[ShardInfo]") -> None:
     """Cheap check that every shard is there and as long as the manifest says.
 
     Raises:
@@ -118,15 +128,15 @@ def check_sizes(folder, shards):
         path = Path(folder) / shard.file
         found = path.stat().st_size if path.is_file() else None
         if found != shard.bytes:
-            found = "no such file" if found is None else f"{found:,} bytes"
+            text = "no such file" if found is None else f"{found:,} bytes"
             raise DataError(
-                f"a shard of {shard.bytes:,} bytes expected, found {found}",
+                f"a shard of {shard.bytes:,} bytes expected, found {text}",
                 where=path,
                 fix=AGAIN,
             )
 
 
-def verify(folder):
+def verify(folder: str | Path) -> Manifest:
     """Compares all files of a prepared folder, and of feature sets it names, with their checksums.
 
     Returns:
@@ -139,7 +149,7 @@ def verify(folder):
     manifest = Manifest.load(folder)
     if manifest.layout == "feature_set":
         for split in manifest.splits:
-            open_source(folder, split).set.verify()
+            open_feature_split(folder, split, DEFAULT_MEMORY_BYTES).set.verify()
     return manifest
 
 

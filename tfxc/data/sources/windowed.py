@@ -2,10 +2,16 @@
 
 import abc
 import concurrent.futures
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfxc.data.sources.base import LastUsed, Source, permutation
+
+if TYPE_CHECKING:
+    pass
+
 
 # The window in use, the one before it (late requests of parallel callers) and the next one.
 WINDOWS_IN_MEMORY = 3
@@ -26,7 +32,13 @@ class WindowSource(Source):
         source: positional arguments of ``Source``.
     """
 
-    def __init__(self, *source, counts, sizes, memory_bytes):
+    def __init__(
+        self,
+        *source: Any,
+        counts: Sequence[int],
+        sizes: Sequence[int],
+        memory_bytes: int,
+    ) -> None:
         super().__init__(*source)
         self._firsts = np.cumsum([0, *counts])
         self._sizes, self._window_bytes = sizes, memory_bytes // WINDOWS_IN_MEMORY

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -43,7 +44,16 @@ class TextCopies:
     """
 
     @checked(drop=SHARE, replace=SHARE, cut=SHARE, unit=OneOf("word", "character"))
-    def __init__(self, texts, *, drop=0.1, replace=0.1, cut=0.25, unit="word", seed=0):
+    def __init__(
+        self,
+        texts: Sequence[str],
+        *,
+        drop: float = 0.1,
+        replace: float = 0.1,
+        cut: float = 0.25,
+        unit: str = "word",
+        seed: int = 0,
+    ) -> None:
         self._drop, self._replace, self._cut, self._unit = drop, replace, cut, unit
         self._rng = np.random.default_rng(seed)
         counts = Counter(self._plain(part) for text in texts for part in self._units(text))
@@ -52,7 +62,7 @@ class TextCopies:
         self._known = list(counts)
         self._below = np.cumsum(list(counts.values()))
 
-    def __call__(self, text):
+    def __call__(self, text: str) -> str:
         """A changed copy of a text; an empty text stays as it is."""
         units = self._units(text)
         if not units:
@@ -66,7 +76,7 @@ class TextCopies:
             if chance >= self._drop
         ]
         if self._rng.random() < self._cut:
-            length = self._rng.integers(SHORTEST, LONGEST + 1)
+            length = int(self._rng.integers(SHORTEST, LONGEST + 1))
             start = self._rng.integers(max(len(kept) - length, 0) + 1)
             kept = kept[start : start + length]
         copy = "".join(kept)

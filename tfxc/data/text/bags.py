@@ -4,6 +4,8 @@ Unlike scikit-learn's own, the TF-IDF vectoriser is fitted on a stream, so that 
 has to fit in memory; it works in several processes and is saved without pickle.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.preprocessing import normalize
@@ -44,16 +46,16 @@ class TfidfFeatures(TextFeatures):
 
     def __init__(
         self,
-        ngram_range=(1, 1),
-        min_df=1,
-        max_df=1.0,
-        max_features=None,
-        sublinear_tf=True,
-        lowercase=True,
-        token_pattern=TOKEN_PATTERN,
-        norm="l2",
-        use_idf=True,
-    ):
+        ngram_range: Sequence[int] = (1, 1),
+        min_df: float = 1,
+        max_df: float = 1.0,
+        max_features: int | None = None,
+        sublinear_tf: bool = True,
+        lowercase: bool = True,
+        token_pattern: str = TOKEN_PATTERN,
+        norm: str | None = "l2",
+        use_idf: bool = True,
+    ) -> None:
         super().__init__(
             ngram_range=ngram_range,
             min_df=min_df,
@@ -65,9 +67,10 @@ class TfidfFeatures(TextFeatures):
             norm=norm,
             use_idf=use_idf,
         )
-        self._vocabulary = self._idf = None
+        self._vocabulary: list[str] | None = None
+        self._idf: np.ndarray | None = None
 
-    def learner(self, jobs=1):
+    def learner(self, jobs: int = 1) -> Learner:
         """Learns the vocabulary and the idf weights.
 
         Raises:
@@ -88,11 +91,11 @@ class TfidfFeatures(TextFeatures):
         self.num_features = len(kept)
         self._cached_vectorizer = None
 
-    def vocabulary(self):
+    def vocabulary(self) -> list[str] | None:
         return self._vocabulary
 
     @property
-    def idf(self):
+    def idf(self) -> np.ndarray | None:
         return self._idf if self._settings["use_idf"] else None
 
     def _build_vectorizer(self):
@@ -138,13 +141,13 @@ class HashingFeatures(TextFeatures):
 
     def __init__(
         self,
-        num_features=2**18,
-        ngram_range=(1, 1),
-        lowercase=True,
-        token_pattern=TOKEN_PATTERN,
-        alternate_sign=False,
-        norm="l2",
-    ):
+        num_features: int = 2**18,
+        ngram_range: Sequence[int] = (1, 1),
+        lowercase: bool = True,
+        token_pattern: str = TOKEN_PATTERN,
+        alternate_sign: bool = False,
+        norm: str | None = "l2",
+    ) -> None:
         super().__init__(
             num_features=num_features,
             ngram_range=ngram_range,
@@ -155,7 +158,7 @@ class HashingFeatures(TextFeatures):
         )
         self.num_features = num_features
 
-    def learner(self, jobs=1):
+    def learner(self, jobs: int = 1) -> None:
         """None: the texts are not read."""
         return None
 

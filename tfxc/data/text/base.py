@@ -3,8 +3,9 @@
 import abc
 import inspect
 import itertools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import joblib
 import numpy as np
@@ -19,6 +20,10 @@ from tfxc.core.reading import read_array, read_json, read_text
 from tfxc.core.registry import nearest
 from tfxc.data.kinds import SPARSE
 from tfxc.ops.text.token_patterns import TokenPattern
+
+if TYPE_CHECKING:
+    from tfxc.ops.text.bags import TextBag
+
 
 #: Version of the saved form.
 FILE_VERSION = 1
@@ -46,11 +51,11 @@ class Learner(NamedTuple):
         finish: called once, behind the last list.
     """
 
-    add: Callable
-    finish: Callable
+    add: Callable[[Sequence[Sequence[str]]], None]
+    finish: Callable[[], None]
 
 
-def fitted(features, text_lists, jobs=1):
+def fitted(features: Any, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> Any:
     """``features``, after they have learnt from texts.
 
     Args:
@@ -83,10 +88,10 @@ class TextFeatures(abc.ABC):
 
     name: str | None = None
     kind = SPARSE
-    num_features = None
-    blocks = ()
+    num_features: int | None = None
+    blocks: Sequence[int] = ()
 
-    def __init__(self, **settings):
+    def __init__(self, **settings: Any) -> None:
         settings["ngram_range"] = self._checked_range(settings["ngram_range"])
         for name in ("min_df", "max_df"):
             if name in settings:
@@ -97,11 +102,11 @@ class TextFeatures(abc.ABC):
         self._settings = settings
         self._cached_vectorizer = None
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """The constructor's arguments as a dict."""
         return dict(self._settings)
 
-    def fit(self, text_lists, jobs=1):
+    def fit(self, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> "TextFeatures":
         """Learns from texts.
 
         Args:
@@ -118,10 +123,10 @@ class TextFeatures(abc.ABC):
         return fitted(self, text_lists, jobs)
 
     @abc.abstractmethod
-    def learner(self, jobs=1):
+    def learner(self, jobs: int = 1) -> Learner | None:
         """The ``Learner`` of ``fit``; None if nothing is learnt."""
 
-    def transform(self, texts, jobs=1):
+    def transform(self, texts: Sequence[str], jobs: int = 1) -> scipy.sparse.csr_matrix:
         """One row per text, the same as scikit-learn's in float32.
 
         Args:
@@ -144,7 +149,7 @@ class TextFeatures(abc.ABC):
         rows = joblib.Parallel(n_jobs=len(parts))(joblib.delayed(self._rows)(p) for p in parts)
         return scipy.sparse.vstack(rows, format="csr")
 
-    def graph(self, folder):
+    def graph(self, folder: Path) -> "TextBag":
         """What turns texts into the same features in a graph, padded as batches are.
 
         Args:
@@ -159,19 +164,20 @@ class TextFeatures(abc.ABC):
         # TensorFlow is imported here: preparation does without.
         from tfxc.ops.text.bags import TextBag
 
+        assert self.num_features is not None, "fit comes first"
         vocabulary = None if self.vocabulary() is None else folder / "vocabulary.txt"
         return TextBag(self.settings(), self.num_features, vocabulary, self.idf, self.blocks)
 
-    def vocabulary(self):
+    def vocabulary(self) -> list[str] | None:
         """The list of terms by feature id, or None where features have no terms."""
         return None
 
     @property
-    def idf(self):
+    def idf(self) -> np.ndarray | None:
         """float64 (num_features,) weights of the terms, or None where terms are not weighted."""
         return None
 
-    def save(self, folder):
+    def save(self, folder: str | Path) -> None:
         """Writes ``features.json``, and where there are any ``vocabulary.txt`` and ``idf.npy``.
 
         The folder appears whole or not at all and replaces an existing one.
@@ -184,9 +190,10 @@ class TextFeatures(abc.ABC):
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
         with atomic_folder(folder, "set of text features") as scratch:
             write_json(scratch / "features.json", head)
-            if self.vocabulary() is not None:
-                terms = "".join(f"{term}\n" for term in self.vocabulary())
-                (scratch / "vocabulary.txt").write_bytes(terms.encode("utf-8"))
+            terms = self.vocabulary()
+            if terms is not None:
+                lines = "".join(f"{term}\n" for term in terms)
+                (scratch / "vocabulary.txt").write_bytes(lines.encode("utf-8"))
             if self.idf is not None:
                 write_array(scratch / "idf.npy", self.idf)
 
@@ -222,7 +229,7 @@ def _divide(texts, jobs, num_terms):
     return [texts[start:end] for start, end in itertools.pairwise(bounds)]
 
 
-def is_positive(value):
+def is_positive(value: float) -> bool:
     """Whether ``value`` is an integer above 0 (and no bool)."""
     return type(value) is int and value > 0
 
@@ -240,21 +247,21 @@ def _check_share(value, where):
     )
 
 
-def check_ngram_range(value):
+def check_ngram_range(value: Sequence[int]) -> tuple[int, int]:
     """A range of n-grams as a pair.
 
     Raises:
         ConfigError: it is none.
     """
     if len(value) == 2 and all(map(is_positive, value)) and value[0] <= value[1]:
-        return tuple(value)
+        return value[0], value[1]
     raise ConfigError(
         f"two positive integers, the first not above the second, expected, found {value!r}",
         where="ngram_range",
     )
 
 
-def read_terms(folder, with_idf):
+def read_terms(folder: Path, with_idf: bool) -> tuple[list[str], np.ndarray | None]:
     """The terms that ``TextFeatures.save`` wrote, and their weights or None.
 
     Raises:
@@ -274,7 +281,7 @@ def read_terms(folder, with_idf):
     return terms, idf
 
 
-def build_of(kinds, config):
+def build_of(kinds: Mapping[str, type[Any]], config: Mapping[str, Any]) -> Any:
     """Text features of one of several kinds, see ``tfxc.data.text.registry.build_text_features``.
 
     Args:
@@ -288,7 +295,7 @@ def build_of(kinds, config):
     return kinds[name](**arguments)
 
 
-def load_of(kinds, folder):
+def load_of(kinds: Mapping[str, type[Any]], folder: Path) -> Any:
     """Saved text features of one of several kinds, see ``load_text_features``."""
     head = read_json(path := folder / "features.json", fix=_COPY)
     try:

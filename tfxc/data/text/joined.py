@@ -3,6 +3,9 @@
 import contextlib
 import dataclasses
 import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import scipy.sparse
 
@@ -14,6 +17,10 @@ from tfxc.data.kinds import JOINED
 from tfxc.data.text.base import FILE_VERSION, Learner, build_of, fitted, load_of
 from tfxc.data.text.names import BAGS, TOKENS
 from tfxc.data.text.tokens import TokenRows
+
+if TYPE_CHECKING:
+    from tfxc.ops.text.joined import JoinedTexts
+
 
 _SECTION = "data.text_features"
 _KINDS = {"tokens": TOKENS, "terms": BAGS}
@@ -32,7 +39,7 @@ class JoinedRows:
     tokens: TokenRows
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Rows, and width of the bags."""
         return self.terms.shape
 
@@ -67,29 +74,33 @@ class JoinedFeatures:
     name = "joined"
     kind = JOINED
 
-    def __init__(self, tokens=None, terms=None):
+    def __init__(
+        self,
+        tokens: Mapping[str, Any] | str | None = None,
+        terms: Mapping[str, Any] | str | None = None,
+    ) -> None:
         self.tokens, self.terms = _built("tokens", tokens), _built("terms", terms)
 
     @property
-    def num_features(self):
+    def num_features(self) -> int | None:
         """See the class."""
         return self.terms.num_features
 
     @property
-    def vocabulary_size(self):
+    def vocabulary_size(self) -> int | None:
         """See the class."""
         return self.tokens.num_features
 
     @property
-    def num_cut(self):
+    def num_cut(self) -> int:
         """See the class."""
         return self.tokens.num_cut
 
-    def settings(self):
+    def settings(self) -> dict[str, dict[str, Any]]:
         """The constructor's arguments as a dict."""
         return {name: {"name": part.name, **part.settings()} for name, part in self._parts()}
 
-    def fit(self, text_lists, jobs=1):
+    def fit(self, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> "JoinedFeatures":
         """Fits both parts, see ``tfxc.data.text.base.fitted``; returns ``self``.
 
         Raises:
@@ -97,7 +108,7 @@ class JoinedFeatures:
         """
         return fitted(self, text_lists, jobs)
 
-    def learner(self, jobs=1):
+    def learner(self, jobs: int = 1) -> Learner | None:
         """The ``Learner`` (``tfxc.data.text.base``) of both; None if nothing is learnt."""
         learners = {}
         for name, part in self._parts():
@@ -116,7 +127,7 @@ class JoinedFeatures:
 
         return Learner(add, finish) if learners else None
 
-    def transform(self, texts, jobs=1):
+    def transform(self, texts: Sequence[str], jobs: int = 1) -> "JoinedRows":
         """``JoinedRows`` of a list of texts.
 
         Args:
@@ -128,13 +139,13 @@ class JoinedFeatures:
         """
         return JoinedRows(self.terms.transform(texts, jobs), self.tokens.transform(texts, jobs))
 
-    def graph(self, folder):
+    def graph(self, folder: Path) -> "JoinedTexts":
         """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
         from tfxc.ops.text.joined import JoinedTexts
 
         return JoinedTexts(**{name: part.graph(folder / name) for name, part in self._parts()})
 
-    def save(self, folder):
+    def save(self, folder: str | Path) -> None:
         """Writes ``features.json`` and the parts, in the folders ``tokens`` and ``terms``.
 
         The folder appears whole or not at all and replaces an existing one.

@@ -7,6 +7,7 @@ import functools
 import itertools
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,28 +67,29 @@ class PecosTfidfFeatures(TextFeatures):
 
     def __init__(
         self,
-        ngram_range=(1, 1),
-        min_df=1,
-        max_df=1.0,
-        max_features=None,
-        keep_frequent=True,
-        binary=False,
-        sublinear_tf=False,
-        use_idf=True,
-        smooth_idf=True,
-        add_one_idf=False,
-        norm="l2",
-        max_length=None,
-    ):
+        ngram_range: Sequence[int | Sequence[int]] = (1, 1),
+        min_df: float = 1,
+        max_df: float = 1.0,
+        max_features: int | None = None,
+        keep_frequent: bool = True,
+        binary: bool = False,
+        sublinear_tf: bool = False,
+        use_idf: bool = True,
+        smooth_idf: bool = True,
+        add_one_idf: bool = False,
+        norm: str | None = "l2",
+        max_length: int | None = None,
+    ) -> None:
         super().__init__(
             ngram_range=ngram_range, min_df=min_df, max_df=max_df, max_features=max_features,
             keep_frequent=keep_frequent, binary=binary, sublinear_tf=sublinear_tf,
             use_idf=use_idf, smooth_idf=smooth_idf, add_one_idf=add_one_idf, norm=norm,
             max_length=max_length,
         )  # fmt: skip
-        self._vocabulary = self._idf = None
+        self._vocabulary: list[str] | None = None
+        self._idf: np.ndarray | None = None
 
-    def learner(self, jobs=1):
+    def learner(self, jobs: int = 1) -> Learner:
         """Learns the vocabulary and the idf weights.
 
         Raises:
@@ -109,7 +111,7 @@ class PecosTfidfFeatures(TextFeatures):
         idf = np.maximum(np.log(counts.num_texts / documents), 0) + settings["add_one_idf"]
         self.assume([counts.terms[index] for index in kept], idf)
 
-    def assume(self, terms, idf):
+    def assume(self, terms: Sequence[str], idf: np.ndarray | None) -> "PecosTfidfFeatures":
         """Takes a vocabulary and weights that were learnt elsewhere; the columns keep their order.
 
         Args:
@@ -137,11 +139,11 @@ class PecosTfidfFeatures(TextFeatures):
         self._cached_vectorizer = None
         return self
 
-    def vocabulary(self):
+    def vocabulary(self) -> list[str] | None:
         return self._vocabulary
 
     @property
-    def idf(self):
+    def idf(self) -> np.ndarray | None:
         return self._idf
 
     def _checked_range(self, value):
@@ -207,7 +209,7 @@ class PecosTfidfFeatures(TextFeatures):
         self.assume(*read_terms(folder, self._settings["use_idf"]))
 
 
-def split_at_blanks(text, most=None):
+def split_at_blanks(text: str, most: int | None = None) -> list[str]:
     """The words of a text as PECOS cuts it.
 
     Example:
@@ -225,7 +227,7 @@ def _rounded(bound, num_texts):
     return math.floor(float(np.float32(bound)) * num_texts + 0.5)
 
 
-def load_pecos_vectorizer(folder):
+def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
     """Text features ``pecos_tfidf`` that give what a saved PECOS vectoriser gives.
 
     The folder holds ``meta.json`` (number of base vectorisers, norm of the joined rows) and per

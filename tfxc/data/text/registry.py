@@ -4,7 +4,9 @@ Bags of n-grams are in ``bags`` and ``pecos`` of this folder, lists of tokens in
 ``subwords``, both of one text in ``joined``.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tfxc.data.text.base import build_of, load_of
 from tfxc.data.text.joined import JoinedFeatures
@@ -14,7 +16,7 @@ from tfxc.data.text.names import BAGS, TOKENS
 TEXT_FEATURES = BAGS | TOKENS | {JoinedFeatures.name: JoinedFeatures}
 
 
-def build_text_features(config):
+def build_text_features(config: Mapping[str, Any]) -> Any:
     """Text features from a config section: the kind's ``name`` and its arguments.
 
     Raises:
@@ -27,7 +29,7 @@ def build_text_features(config):
     return build_of(TEXT_FEATURES, config)
 
 
-def load_text_features(folder):
+def load_text_features(folder: str | Path) -> Any:
     """Text features as their ``save`` wrote them.
 
     Raises:

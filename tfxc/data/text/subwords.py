@@ -2,6 +2,9 @@
 
 import functools
 import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +19,11 @@ from tfxc.data.text.tokens import TokenRows
 from tfxc.ops.csr import bounds_of
 from tfxc.pretrained.folder import open_folder
 from tfxc.pretrained.tokenizer_files import load_subwords, read_subwords, save_subwords
+
+if TYPE_CHECKING:
+    from tfxc.ops.text.subwords import SubwordIds
+    from tfxc.pretrained.tokenizer_files import Subwords
+
 
 _BATCH = 4096
 
@@ -54,39 +62,48 @@ class PretrainedTokens:
 
     name = "pretrained"
     kind = TOKENS
-    num_features = None
+    num_features: int | None = None
     idf = None
 
     @checked(max_length=Whole(3), min_count=Whole(0))
-    def __init__(self, folder, max_length=128, checksum=None, min_count=0):
-        self._settings = {"folder": folder, "max_length": max_length, "checksum": checksum}
-        self._settings["min_count"] = min_count
-        self._subwords = None
+    def __init__(
+        self,
+        folder: str | Path,
+        max_length: int = 128,
+        checksum: str | None = None,
+        min_count: int = 0,
+    ) -> None:
+        self._settings: dict[str, Any] = {
+            "folder": folder, "max_length": max_length, "checksum": checksum,
+            "min_count": min_count,
+        }  # fmt: skip
+        self._subwords: Subwords | None = None
         self.num_cut = 0
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """The constructor's arguments as a dict, after ``fit`` with the checksum."""
         return dict(self._settings)
 
     @property
-    def subwords(self):
+    def subwords(self) -> "Subwords | None":
         """The tokenizer, ``tfxc.pretrained.tokenizer_files.Subwords``; None before ``fit``."""
         return self._subwords
 
-    def vocabulary(self):
+    def vocabulary(self) -> list[str] | None:
         """The list of pieces by id, None before ``fit``."""
         return None if self._subwords is None else vocabulary_of(self._subwords)
 
-    def fit(self, text_lists, jobs=1):
+    def fit(self, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> "PretrainedTokens":
         """Reads the folder; returns ``self``. The texts are read with ``min_count`` only."""
         return fitted(self, text_lists, jobs)
 
-    def learner(self, jobs=1):
+    def learner(self, jobs: int = 1) -> Learner | None:
         """Reads the folder; a ``tfxc.data.text.base.Learner`` with ``min_count``, else None."""
         folder = open_folder(self._settings["folder"], "data.text_features.folder")
         self._take(read_subwords(folder), folder)
         if not self._settings["min_count"]:
             return None
+        assert self.num_features is not None, "the folder has been read"
         counts = np.zeros(self.num_features, np.int64)
 
         def add(text_lists):
@@ -104,13 +121,13 @@ class PretrainedTokens:
         self.num_cut = 0
         self.__dict__.pop("_in_graph", None)
 
-    def transform(self, texts, jobs=1):
+    def transform(self, texts: Sequence[str], jobs: int = 1) -> TokenRows:
         """``TokenRows`` of a list of texts.
 
         Raises:
             ConfigError: ``fit`` has not been called, or tensorflow-text is missing.
         """
-        if self._subwords is None:
+        if self.num_features is None:
             raise ConfigError("the text features have not been fitted", fix="call fit first")
         lengths, tokens = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
         for first in range(0, len(texts), _BATCH):
@@ -121,7 +138,7 @@ class PretrainedTokens:
         indptr = bounds_of(np.concatenate(lengths))
         return TokenRows(indptr, np.concatenate(tokens), self.num_features)
 
-    def graph(self, folder=None):
+    def graph(self, folder: str | Path | None = None) -> "SubwordIds":
         """``tfxc.ops.text.subwords.SubwordIds``, which turns texts into the same ids in a graph.
 
         It needs no ``folder``: see ``TextFeatures.graph``.
@@ -129,6 +146,7 @@ class PretrainedTokens:
         from tfxc.ops.text.subwords import SubwordIds
 
         subwords = self._subwords
+        assert subwords is not None, "fit comes first"
         return SubwordIds(
             subwords.settings,
             subwords.pieces,
@@ -152,7 +170,7 @@ class PretrainedTokens:
         # Strings are converted here, so that a lone surrogate is reported like every other one.
         return lambda texts: cut([text.encode("utf-8", "replace") for text in texts])
 
-    def save(self, folder):
+    def save(self, folder: str | Path) -> None:
         """Writes ``features.json`` and what cuts the texts.
 
         The folder appears whole or not at all and replaces an existing one.
@@ -191,7 +209,7 @@ class PretrainedTokens:
         return {key: value for key, value in vars(self).items() if key != "_in_graph"}
 
 
-def checksum(subwords):
+def checksum(subwords: "Subwords") -> str:
     """Eight hexadecimal digits of the pieces by id."""
     lines = "\n".join(ordered_pieces(subwords))
     return hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()[:8]

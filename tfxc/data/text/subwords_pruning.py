@@ -1,21 +1,26 @@
 """Subwords of a pretrained model without the pieces that the data does not need."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from tfxc.pretrained.tokenizer_files import Subwords
+
 
 # A special piece that no text is given, but that belongs to the model.
 _MASKS = ("[MASK]", "<mask>")
 
 
-def ordered_pieces(subwords):
+def ordered_pieces(subwords: "Subwords") -> list[str]:
     """All pieces by id, padding first."""
     pieces, padding = list(subwords.pieces), subwords.settings["padding"]
     pieces[0], pieces[padding] = pieces[padding], pieces[0]
     return pieces
 
 
-def kept_ids(subwords, counts, min_count):
+def kept_ids(subwords: "Subwords", counts: np.ndarray, min_count: int) -> np.ndarray:
     """Ids of the pieces that stay: those seen often enough, and the special ones.
 
     Args:
@@ -34,7 +39,7 @@ def kept_ids(subwords, counts, min_count):
     return np.flatnonzero(stay)
 
 
-def without(subwords, kept):
+def without(subwords: "Subwords", kept: np.ndarray) -> "Subwords":
     """Subwords whose ids are the places in ``kept``.
 
     WordPiece loses the other pieces, so that a word they stood in is cut into what is left. Byte
@@ -60,7 +65,7 @@ def without(subwords, kept):
     return dataclasses.replace(subwords, settings=settings, pieces=[pieces[n] for n in kept])
 
 
-def vocabulary_of(subwords):
+def vocabulary_of(subwords: "Subwords") -> list[str]:
     """The pieces by id, padding first; of pruned subwords those that are left."""
     pieces, kept = ordered_pieces(subwords), subwords.settings.get("kept")
     return pieces if kept is None else [pieces[number] for number in kept]

@@ -2,6 +2,8 @@
 
 import collections
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import joblib
 import numpy as np
@@ -21,7 +23,7 @@ class TermCounts:
         num_texts: number of texts.
     """
 
-    terms: list
+    terms: list[str]
     documents: np.ndarray
     totals: np.ndarray | None
     num_texts: int
@@ -43,12 +45,15 @@ class TermCounter:
         (['a', 'b'], [1, 2], [1, 3], 2)
     """
 
-    def __init__(self, analysis, jobs=1, with_totals=True):
+    def __init__(
+        self, analysis: Mapping[str, Any], jobs: int = 1, with_totals: bool = True
+    ) -> None:
         self._analysis, self._jobs, self._with_totals = analysis, jobs, with_totals
-        self._documents, self._totals = collections.Counter(), collections.Counter()
+        self._documents: collections.Counter[str] = collections.Counter()
+        self._totals: collections.Counter[str] = collections.Counter()
         self._num_texts = 0
 
-    def add(self, text_lists):
+    def add(self, text_lists: Sequence[Sequence[str]]) -> None:
         """Counts a list of lists of texts, a list a process."""
         tasks = (
             joblib.delayed(_count_list)(texts, self._analysis, self._with_totals)
@@ -59,7 +64,7 @@ class TermCounter:
             self._totals.update(in_total)
         self._num_texts += sum(map(len, text_lists))
 
-    def counts(self):
+    def counts(self) -> "TermCounts":
         """``TermCounts`` of all texts so far."""
         terms = sorted(self._documents)
         return TermCounts(
@@ -85,7 +90,9 @@ def _count_list(texts, analysis, with_totals):
     return documents, totals
 
 
-def select_terms(counts, min_df=1, max_df=1.0, max_features=None):
+def select_terms(
+    counts: TermCounts, min_df: float = 1, max_df: float = 1.0, max_features: int | None = None
+) -> np.ndarray:
     """Indices of the terms to keep, ascending.
 
     Args:
@@ -111,6 +118,7 @@ def select_terms(counts, min_df=1, max_df=1.0, max_features=None):
         )
     kept = np.flatnonzero((counts.documents >= lowest) & (counts.documents <= highest))
     if max_features is not None and kept.size > max_features:
+        assert counts.totals is not None, "counted, as max_features is given"
         # The same unstable sort of the same array as scikit-learn's, so that ties fall alike.
         order = (-counts.totals[kept].astype(np.float64)).argsort()
         kept = np.sort(kept[order[:max_features]])

@@ -4,6 +4,9 @@ import abc
 import dataclasses
 import re
 import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +20,10 @@ from tfxc.data.text.base import FILE_VERSION, Learner, fitted
 from tfxc.data.text.terms import TermCounter
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import TokenPattern
+
+if TYPE_CHECKING:
+    from tfxc.ops.text.tokens import TextTokens
+
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 WORD_PATTERN = r"(?u)\w+"
@@ -39,7 +46,7 @@ class TokenRows:
     num_features: int
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Rows and size of the vocabulary, as that of a bag."""
         return len(self.indptr) - 1, self.num_features
 
@@ -65,24 +72,25 @@ class TokenFeatures(abc.ABC):
 
     name: str | None = None
     kind = TOKENS
-    num_features = None
+    num_features: int | None = None
     idf = None
 
-    def __init__(self, **settings):
+    def __init__(self, **settings: Any) -> None:
         check_values({"max_length": COUNT, "min_count": COUNT}, settings)
         self._settings = settings
-        self._vocabulary = self._table = None
+        self._vocabulary: list[str] | None = None
+        self._table: Any = None
         self.num_cut = 0
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """The constructor's arguments as a dict."""
         return dict(self._settings)
 
-    def vocabulary(self):
+    def vocabulary(self) -> list[str] | None:
         """The list of tokens by id, None before ``fit``."""
         return self._vocabulary
 
-    def fit(self, text_lists, jobs=1):
+    def fit(self, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> "TokenFeatures":
         """Learns the vocabulary.
 
         Args:
@@ -97,7 +105,7 @@ class TokenFeatures(abc.ABC):
         """
         return fitted(self, text_lists, jobs)
 
-    def learner(self, jobs=1):
+    def learner(self, jobs: int = 1) -> Learner:
         """The ``Learner`` of ``fit``."""
         add, counted = self._counter(jobs)
         return Learner(add, lambda: self._choose(*counted()))
@@ -111,7 +119,7 @@ class TokenFeatures(abc.ABC):
             )
         self._take([PADDING, *(tokens[index] for index in kept), UNKNOWN])
 
-    def transform(self, texts, jobs=1):
+    def transform(self, texts: Sequence[str], jobs: int = 1) -> "TokenRows":
         """``TokenRows`` of a list of texts.
 
         Raises:
@@ -127,14 +135,15 @@ class TokenFeatures(abc.ABC):
         indptr = bounds_of(np.minimum(lengths, most))
         return TokenRows(indptr, tokens[kept], self.num_features)
 
-    def graph(self, folder):
+    def graph(self, folder: Path) -> "TextTokens":
         """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
         from tfxc.ops.text.tokens import TextTokens
 
+        assert self.name is not None and self.num_features is not None, "fit comes first"
         vocabulary = folder / "vocabulary.txt"
         return TextTokens(self.name, self.settings(), vocabulary, self.num_features)
 
-    def save(self, folder):
+    def save(self, folder: str | Path) -> None:
         """Writes ``features.json`` and ``vocabulary.txt``, a token a line.
 
         The folder appears whole or not at all and replaces an existing one.
@@ -142,6 +151,7 @@ class TokenFeatures(abc.ABC):
         Raises:
             UserError: the folder cannot be written.
         """
+        assert self._vocabulary is not None, "fit comes first"
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
         with atomic_folder(folder, "set of text features") as scratch:
             write_json(scratch / "features.json", head)
@@ -199,7 +209,13 @@ class CharacterTokens(TokenFeatures):
 
     name = "characters"
 
-    def __init__(self, max_length=256, min_count=1, lowercase=True, letters_only=False):
+    def __init__(
+        self,
+        max_length: int = 256,
+        min_count: int = 1,
+        lowercase: bool = True,
+        letters_only: bool = False,
+    ) -> None:
         super().__init__(
             max_length=max_length,
             min_count=min_count,
@@ -266,13 +282,13 @@ class WordTokens(TokenFeatures):
     @checked(segmenter=OneOf(None, "jieba"))
     def __init__(
         self,
-        max_length=256,
-        min_count=2,
-        lowercase=True,
-        token_pattern=WORD_PATTERN,
-        stop_words=(),
-        segmenter=None,
-    ):
+        max_length: int = 256,
+        min_count: int = 2,
+        lowercase: bool = True,
+        token_pattern: str = WORD_PATTERN,
+        stop_words: Sequence[str] = (),
+        segmenter: str | None = None,
+    ) -> None:
         TokenPattern(token_pattern)
         super().__init__(
             max_length=max_length,
@@ -316,7 +332,7 @@ class WordTokens(TokenFeatures):
         return lengths, np.fromiter((i for row in rows for i in row), np.int32, lengths.sum())
 
 
-def tell_cut(features, before, count, split):
+def tell_cut(features: Any, before: int, count: int, split: str) -> None:
     """Tells on standard error how many texts of a split were too long.
 
     Args:

@@ -1,12 +1,14 @@
 """Verification sets as InsightFace hands them around: pickles of encoded images."""
 
+from pathlib import Path
+
 import numpy as np
 
 from tfxc.core.errors import DataError
 from tfxc.data.parsing.pickles import load_plain
 
 
-def read_bin(path):
+def read_bin(path: str | Path) -> tuple[list[bytes], np.ndarray]:
     """Images and flags of a ``.bin`` file as InsightFace hands them around.
 
     The file is a pickle of (list of encoded images, list of flags), images 2i and 2i + 1 being

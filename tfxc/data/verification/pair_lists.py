@@ -1,6 +1,7 @@
 """Text files that list pairs of names: LFW's ``pairs.txt``, and ``name1 name2 same``."""
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".JPG", ".JPEG", ".PNG")
 _FLAGS = {"1": True, "true": True, "0": False, "-1": False, "false": False}
 
 
-def read_pair_list(path):
+def read_pair_list(path: str | Path) -> Iterator[tuple[int, str, str, bool]]:
     """Yields ``(line number, name, other name, same)`` of a list.
 
     A first line of one or two numbers makes it LFW's form: ``person n1 n2`` for the same person,
@@ -77,7 +78,7 @@ def _named_pair(fields):
     return fields[0], fields[1], _FLAGS[fields[2].lower()]
 
 
-def resolve(path, row_of):
+def resolve(path: str | Path, row_of: Callable[[str, str], int]) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of rows of a list's names.
 
     Args:
@@ -101,13 +102,14 @@ class ImageFolder:
         paths: the images numbered so far.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise DataError("no such folder", where=folder, fix="check --images")
-        self.paths, self._rows = [], {}
+        self.paths: list[Path] = []
+        self._rows: dict[str, int] = {}
 
-    def row_of(self, name, where):
+    def row_of(self, name: str, where: str) -> int:
         """The number of an image; the ending of ``name`` may be missing.
 
         Raises:
@@ -138,10 +140,10 @@ class NamedRows:
         DataError: two rows have the same name, the endings of images aside.
     """
 
-    def __init__(self, num_rows, names=None):
+    def __init__(self, num_rows: int, names: Iterable[str] | None = None) -> None:
         self._names = names is not None
         known = range(num_rows) if names is None else map(_stem, names)
-        self._rows = {}
+        self._rows: dict[str, int] = {}
         for row, name in enumerate(map(str, known)):
             if self._rows.setdefault(name, row) != row:
                 raise DataError(
@@ -150,7 +152,7 @@ class NamedRows:
                     fix="leave one out",
                 )
 
-    def row_of(self, name, where):
+    def row_of(self, name: str, where: str) -> int:
         """The row of a name, with or without an image's ending.
 
         Raises:

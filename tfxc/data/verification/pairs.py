@@ -10,8 +10,9 @@ What can be read (``open_pairs``):
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -22,6 +23,10 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.verification.insightface_bin import read_bin
 from tfxc.data.verification.pair_lists import ImageFolder, NamedRows, resolve
 from tfxc.data.verification.sampled_pairs import make_pairs
+
+if TYPE_CHECKING:
+    from tfxc.data.formats.base import Reader
+
 
 __all__ = ["Examples", "PairSet", "load_embeddings", "make_pairs", "open_pairs", "pairs_of_reader"]
 
@@ -34,7 +39,7 @@ class PairSource:
         num_examples: how many there are.
     """
 
-    path: Path
+    path: str | Path
     num_examples: int
 
     def chunks(self, size: int) -> Iterator[Chunk]:
@@ -73,21 +78,21 @@ class Examples(PairSource):
         features: (m, dim), dense or CSR, or None.
     """
 
-    def __init__(self, path, images=None, features=None):
+    def __init__(self, path: str | Path, images: Any = None, features: Any = None) -> None:
         self.path, self._images, self._features = path, images, features
         self.num_examples = features.shape[0] if images is None else len(images)
 
-    def sparse(self):
+    def sparse(self) -> "Examples":
         """The same with its dense vectors as sparse bags; images stay as they are."""
         if self._features is None:
             return self
         return Examples(self.path, features=scipy.sparse.csr_matrix(self._features))
 
-    def chunks(self, size):
+    def chunks(self, size: int) -> Iterator[Chunk]:
         """Yields ``Chunk``s of ``size`` examples, the last smaller."""
         for start in range(0, self.num_examples, size):
             end = min(start + size, self.num_examples)
-            labels = [[] for _ in range(start, end)]
+            labels: list[list[Any]] = [[] for _ in range(start, end)]
             if self._images is None:
                 yield Chunk(labels=labels, features=self._features[start:end].astype(np.float32))
             else:
@@ -134,7 +139,13 @@ def _subset(chunk, rows):
     return Chunk(**{name: of(getattr(chunk, name)) for name in names})
 
 
-def open_pairs(path, *, images=None, embeddings=None, names=None):
+def open_pairs(
+    path: str | Path,
+    *,
+    images: str | Path | None = None,
+    embeddings: np.ndarray | None = None,
+    names: Sequence[str] | np.ndarray | None = None,
+) -> "PairSet":
     """Reads a set of pairs.
 
     Args:
@@ -238,7 +249,14 @@ def _pixels(path, images):
     return images if images.ndim == 4 else images[..., None]
 
 
-def pairs_of_reader(reader, num_pairs, seed=0, folds=10, disjoint=False, embeddings=None):
+def pairs_of_reader(
+    reader: "Reader",
+    num_pairs: int,
+    seed: int = 0,
+    folds: int = 10,
+    disjoint: bool = False,
+    embeddings: np.ndarray | None = None,
+) -> "PairSet":
     """A ``PairSet`` drawn from the examples of a reader that have one label each.
 
     The reader is read twice, for the labels and then for the examples that were drawn.

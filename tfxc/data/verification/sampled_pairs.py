@@ -1,11 +1,19 @@
 """Draws pairs of examples of the same class and of different ones."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 
 
-def make_pairs(labels, num_pairs, seed=0, folds=10, disjoint=False):
+def make_pairs(
+    labels: Sequence[int | str] | np.ndarray,
+    num_pairs: int,
+    seed: int = 0,
+    folds: int = 10,
+    disjoint: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
     """Draws pairs for verification: half of the same class, half of different ones.
 
     Same pairs are spread over the classes as evenly as their sizes allow, so that large classes
@@ -49,12 +57,12 @@ def make_pairs(labels, num_pairs, seed=0, folds=10, disjoint=False):
                 fix="take fewer folds, or let classes occur in several folds",
             )
         shares = [[rows[c] for c in part] for part in np.array_split(order, folds)]
-        drawn = [_draw(part, *count, random) for part, count in zip(shares, wanted, strict=True)]
+        drawn = [_draw(part, count, random) for part, count in zip(shares, wanted, strict=True)]
     else:
-        same, other = _draw(rows, *wanted.sum(axis=0), random)
+        same, other = _draw(rows, wanted.sum(axis=0), random)
         ends = np.cumsum(wanted, axis=0)[:-1]
         parts = np.split(same, ends[:, 0]), np.split(other, ends[:, 1])
-        drawn = zip(*parts, strict=True)
+        drawn = list(zip(*parts, strict=True))
     pairs = np.concatenate([part for fold in drawn for part in fold])
     return pairs, np.repeat(np.tile([True, False], folds), wanted.ravel())
 
@@ -69,7 +77,8 @@ def _rows_by_class(labels):
     return np.split(order, np.cumsum(counts)[:-1])
 
 
-def _draw(rows, num_same, num_other, random):
+def _draw(rows, counts, random):
+    num_same, num_other = counts
     return _draw_same(rows, num_same, random), _draw_other(rows, num_other, random)
 
 

@@ -10,6 +10,7 @@ A root folder holds, for the target ``ijbb`` or ``ijbc``,
 
 import dataclasses
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ class TemplateSet:
     """
 
     root: Path
-    names: list
+    names: list[str]
     points: np.ndarray
     scores: np.ndarray
     template_ids: np.ndarray
@@ -44,7 +45,7 @@ class TemplateSet:
     pairs: np.ndarray
     same: np.ndarray
 
-    def rows_of(self, template_ids):
+    def rows_of(self, template_ids: np.ndarray) -> np.ndarray:
         """``pairs`` as rows (n, 2) of a sorted list of template ids.
 
         Raises:
@@ -64,8 +65,8 @@ class AlignedFaces(PairSource):
         DataError: an image is missing in ``loose_crop/``.
     """
 
-    def __init__(self, templates):
-        self.path = templates.root / "loose_crop"
+    def __init__(self, templates: "TemplateSet") -> None:
+        self.path: Path = templates.root / "loose_crop"
         self.num_examples = len(templates.names)
         self._templates = templates
         there = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
@@ -78,7 +79,7 @@ class AlignedFaces(PairSource):
                 fix="unpack all images, or give --embeddings",
             )
 
-    def chunks(self, size):
+    def chunks(self, size: int) -> Iterator[Chunk]:
         """Yields ``Chunk``s of ``size`` images, uint8 (n, 112, 112, 3), without labels."""
         paths = [self.path / name for name in self._templates.names]
         first = 0
@@ -89,7 +90,7 @@ class AlignedFaces(PairSource):
             yield Chunk(labels=[[] for _ in names], images=images, names=names)
 
 
-def open_templates(root, target):
+def open_templates(root: str | Path, target: str) -> "TemplateSet":
     """Reads the three meta files.
 
     Args:

@@ -1,11 +1,17 @@
 """What the image encoders share: checks and normalisation."""
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import POSITIVE, SHARE_BELOW_ONE, checked
 from tfxc.encoders.base import Encoder
 from tfxc.encoders.layers.image_blocks import Parts, he_fan_out
+
+if TYPE_CHECKING:
+    import keras
 
 
 class ImageEncoder(Encoder):
@@ -32,15 +38,15 @@ class ImageEncoder(Encoder):
     @checked(dropout=SHARE_BELOW_ONE)
     def __init__(
         self,
-        image_shape,
+        image_shape: Sequence[int],
         *,
-        mean=0.5,
-        std=0.5,
-        dropout=0.0,
-        synchronized_batch_norm=False,
-        seed=0,
-        **kwargs,
-    ):
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
+        dropout: float = 0.0,
+        synchronized_batch_norm: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.image_shape = tuple(int(length) for length in image_shape)
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
@@ -52,22 +58,22 @@ class ImageEncoder(Encoder):
         self.dropout = dropout
         self.synchronized_batch_norm = synchronized_batch_norm
         self.seed = seed
-        self.network = None
+        self.network: Any = None  # a keras.Model, made by build
 
-    def make_network(self):
+    def make_network(self) -> "keras.Model":
         """The ``keras.Model`` from normalised images to vectors."""
         raise TypeError(f"{type(self).__name__} must define make_network")
 
     @property
-    def dim(self):
+    def dim(self) -> int:
         """Length of an output vector."""
         raise TypeError(f"{type(self).__name__} must define dim")
 
-    def build(self, _input_shape=None):
+    def build(self, _input_shape: Any = None) -> None:
         """Makes the network."""
         self.network = self.make_network()
 
-    def call(self, features, training=False):
+    def call(self, features: Any, training: bool = False) -> tf.Tensor:
         """Encodes a batch of images."""
         if isinstance(features, dict) or tuple(features.shape[1:]) != self.image_shape:
             found = "a sparse bag" if isinstance(features, dict) else tuple(features.shape)
@@ -75,19 +81,19 @@ class ImageEncoder(Encoder):
         images = tf.cast(features, tf.float32)
         return self.network(self.normalise(images), training=training)
 
-    def normalise(self, images):
+    def normalise(self, images: tf.Tensor) -> tf.Tensor:
         """Float32 pixels 0..255 as the network expects them."""
         return tf.cast(images * self._factor + self._shift, self.compute_dtype)
 
-    def parts(self, start=he_fan_out):
+    def parts(self, start: Callable[[int], Any] = he_fan_out) -> Parts:
         """The maker of this encoder's layers; ``start`` is that of its convolutions."""
         return Parts(self.dtype_policy, self.seed, self.synchronized_batch_norm, start)
 
-    def compute_output_shape(self, _input_shape):
+    def compute_output_shape(self, _input_shape: Any) -> tuple[None, int]:
         """(batch, dim)."""
         return (None, self.dim)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("mean", "std", "dropout", "synchronized_batch_norm", "seed")
         own = {name: getattr(self, name) for name in names}

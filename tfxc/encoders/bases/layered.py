@@ -1,10 +1,14 @@
 """What the encoders of stacked self-attention share: a look at what they compute on the way."""
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
 from tfxc.encoders.bases.tokens import TokenEncoder
+
+if TYPE_CHECKING:
+    from tfxc.encoders.base import Encoder
 
 
 class Watched(NamedTuple):
@@ -21,8 +25,8 @@ class Watched(NamedTuple):
 
     vectors: Any
     mask: Any
-    states: list
-    scores: list
+    states: list[Any]
+    scores: list[Any]
 
 
 class LayeredEncoder(TokenEncoder):
@@ -34,17 +38,17 @@ class LayeredEncoder(TokenEncoder):
     """
 
     @property
-    def depth(self):
+    def depth(self) -> int:
         """Number of layers."""
         raise TypeError(f"{type(self).__name__} must define depth")
 
     @property
-    def front(self):
+    def front(self) -> dict[str, tf.Tensor]:
         """The weights in front of the layers by name."""
         return {"table": self.table}
 
     @property
-    def layers_above(self):
+    def layers_above(self) -> dict[int, int]:
         """Number of layers above each weight; of one that layers share, above the highest."""
         found = {id(weight): self.depth for weight in self.front.values()}
         for above in reversed(range(self.depth)):
@@ -52,11 +56,11 @@ class LayeredEncoder(TokenEncoder):
             found |= {id(weight): above for weight in layer.values()}
         return found
 
-    def pool(self, x, mask, training):
+    def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """The pooled vector of the states."""
         return self.pooled(self.hidden_states(x, mask, training), mask)
 
-    def watched(self, features, training=False, attention=False):
+    def watched(self, features: Any, training: bool = False, attention: bool = False) -> "Watched":
         """Encodes a batch and keeps what is computed on the way.
 
         Args:
@@ -67,26 +71,33 @@ class LayeredEncoder(TokenEncoder):
         Returns:
             ``Watched``.
         """
-        ids, scores = tf.cast(self.own(features), tf.int32), []
+        ids = tf.cast(self.own(features), tf.int32)
+        scores: list[tf.Tensor] = []
         mask = ids != 0
         x = self.entering(self.embed(ids), mask, training)
         states = self.hidden_states(x, mask, training, scores if attention else None)
         vectors = self.leaving(self.pooled(states, mask), training)
         return Watched(vectors, mask, states, scores)
 
-    def pooled(self, states, mask):
+    def pooled(self, states: Sequence[tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
         """Vectors (batch, output_dim) of the states."""
         raise TypeError(f"{type(self).__name__} must define pooled(states, mask)")
 
-    def hidden_states(self, x, mask, training=False, scores=None):
+    def hidden_states(
+        self,
+        x: tf.Tensor,
+        mask: tf.Tensor,
+        training: bool = False,
+        scores: list[tf.Tensor] | None = None,
+    ) -> list[tf.Tensor]:
         """What enters the first layer, and what comes out of each, a list."""
         raise TypeError(f"{type(self).__name__} must define hidden_states")
 
-    def weights_of_layer(self, number):
+    def weights_of_layer(self, number: int) -> dict[str, tf.Tensor]:
         """The weights of layer ``number`` from 1, by names that are the same in each layer."""
         raise TypeError(f"{type(self).__name__} must define weights_of_layer(number)")
 
-    def start_from(self, other, layers):
+    def start_from(self, other: "Encoder", layers: Sequence[int]) -> None:
         """Copies what stands in front of another encoder's layers, and some of these.
 
         Args:

@@ -1,8 +1,14 @@
 """One encoder per repetition of a head, side by side in one model."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 
 from tfxc.encoders.base import Encoder
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -15,55 +21,55 @@ class Repeated(Encoder):
     Output: (batch, len(encoders), dim).
     """
 
-    def __init__(self, encoders, **kwargs):
+    def __init__(self, encoders: Sequence[Encoder], **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.encoders = list(encoders)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         """Builds each encoder."""
         for encoder in self.encoders:
             if not encoder.built:
                 encoder.build(input_shape)
 
-    def call(self, features, training=False):
+    def call(self, features: Any, training: bool = False) -> "tf.Tensor":
         """Encodes the batch with every encoder."""
         return keras.ops.stack([e(features, training=training) for e in self.encoders], axis=1)
 
     @property
-    def tables(self):
+    def tables(self) -> "list[tf.Tensor]":
         """Those of all encoders."""
         return [table for encoder in self.encoders for table in encoder.tables]
 
     @property
-    def layers_above(self):
+    def layers_above(self) -> dict[int, int]:
         """Those of all encoders."""
-        found = {}
+        found: dict[int, int] = {}
         for encoder in self.encoders:
             found |= encoder.layers_above
         return found
 
     @property
-    def architecture(self):
+    def architecture(self) -> dict[str, Any] | None:
         """That of each encoder."""
         return self.encoders[0].architecture
 
     @property
-    def takes(self):
+    def takes(self) -> str:  # type: ignore[override]  # of others it is the class's
         """What the encoders take."""
         return self.encoders[0].takes
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[None, int, int]:
         """(batch, repetitions, dim)."""
         batch, *rest = self.encoders[0].compute_output_shape(input_shape)
         return (batch, len(self.encoders), *rest)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The encoders, serialised."""
         parts = [keras.saving.serialize_keras_object(e) for e in self.encoders]
         return {**super().get_config(), "encoders": parts}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Repeated":
         """Makes the encoders again."""
         parts = [keras.saving.deserialize_keras_object(e) for e in config.pop("encoders")]
         return cls(parts, **config)

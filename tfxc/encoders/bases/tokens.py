@@ -1,5 +1,7 @@
 """What the encoders of token ids share: the table, its padding, dropout and starts."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -60,16 +62,16 @@ class TokenEncoder(Encoder):
     )
     def __init__(
         self,
-        vocabulary_size,
+        vocabulary_size: int,
         *,
-        embedding_dim,
-        dropout,
-        word_dropout,
-        start,
-        initial_std,
-        seed,
-        **kwargs,
-    ):
+        embedding_dim: int,
+        dropout: float,
+        word_dropout: float,
+        start: str,
+        initial_std: float,
+        seed: int,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.vocabulary_size = vocabulary_size
         self.embedding_dim = embedding_dim
@@ -78,7 +80,7 @@ class TokenEncoder(Encoder):
         self.start, self.initial_std, self.seed = start, initial_std, seed
         self._count = 0
 
-    def build(self, _input_shape=None):
+    def build(self, _input_shape: Any = None) -> None:
         """Makes the table and the subclass's weights."""
         start = keras.initializers.RandomNormal(stddev=self.initial_std, seed=self.next_seed())
 
@@ -89,7 +91,7 @@ class TokenEncoder(Encoder):
         self.table = self.add_weight(shape, with_zero_row, name="table", autocast=False)
         self.make()
 
-    def call(self, features, training=False):
+    def call(self, features: Any, training: bool = False) -> tf.Tensor:
         """Encodes a batch of texts."""
         if isinstance(features, dict):
             raise ValueError("token ids (batch, length) expected, found a sparse bag")
@@ -97,16 +99,16 @@ class TokenEncoder(Encoder):
         return self.encode(self.embed(ids), ids != 0, training)
 
     @property
-    def embedding(self):
+    def embedding(self) -> tf.Tensor:
         """The table, a Keras variable (vocabulary_size, embedding_dim)."""
         return self.table
 
     @property
-    def tables(self):
+    def tables(self) -> list[tf.Tensor]:
         """The table."""
         return [self.table]
 
-    def embed(self, ids):
+    def embed(self, ids: tf.Tensor) -> tf.Tensor:
         """Rows of the table, float32 (batch, length, embedding_dim).
 
         The gradient of the table is an ``IndexedSlices``.
@@ -114,7 +116,7 @@ class TokenEncoder(Encoder):
         # The table itself, not the Keras variable: gathering from that copies the whole table.
         return read_rows(self.table.value, ids)
 
-    def encode(self, embedded, mask, training=False):
+    def encode(self, embedded: tf.Tensor, mask: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Vectors of embedded texts.
 
         Args:
@@ -128,12 +130,12 @@ class TokenEncoder(Encoder):
         x = self.entering(embedded, mask, training)
         return self.leaving(self.pool(x, mask, training), training)
 
-    def entering(self, embedded, mask, training):
+    def entering(self, embedded: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """What the subclass sees of the words: nothing of the padding, in training not all."""
         x = tf.where(mask[:, :, None], tf.cast(embedded, self.compute_dtype), 0)
         return self._drop_words(x) if training and self.word_dropout else x
 
-    def leaving(self, vectors, training):
+    def leaving(self, vectors: tf.Tensor, training: bool) -> tf.Tensor:
         """The vectors, in training with dropout."""
         return dropout(vectors, self.dropout, self.next_mask(0)) if training else vectors
 
@@ -142,61 +144,61 @@ class TokenEncoder(Encoder):
         keep = keep_mask(rows, columns, self.word_dropout, self.next_mask(1))
         return tf.where(keep[:, :, None], x / (1 - self.word_dropout), 0)
 
-    def make(self):
+    def make(self) -> None:
         """Makes the weights behind the table."""
         raise TypeError(f"{type(self).__name__} must define make()")
 
-    def pool(self, x, mask, training):
+    def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """Vectors (batch, output_dim) of masked ``x`` (batch, length, embedding_dim)."""
         raise TypeError(f"{type(self).__name__} must define pool(x, mask, training)")
 
     @property
-    def output_dim(self):
+    def output_dim(self) -> int:
         """Width of the output."""
         raise TypeError(f"{type(self).__name__} must define output_dim")
 
-    def matrix(self, shape, name, start=None):
+    def matrix(self, shape: tuple[int, ...], name: str, start: str | None = None) -> tf.Tensor:
         """A new kernel that starts as ``start`` says (the argument, by default)."""
         start = start or STARTS[self.start](seed=self.next_seed())
         return self.add_weight(shape, start, name=name, autocast=False)
 
-    def cast(self, weight):
+    def cast(self, weight: tf.Tensor) -> tf.Tensor:
         """A weight as the computation needs it."""
         return tf.cast(weight.value, self.compute_dtype)
 
-    def next_seed(self):
+    def next_seed(self) -> int:
         """Another seed of a start at each call."""
         self._count += 1
         return self.seed * 1000 + self._count
 
-    def next_mask(self, number):
+    def next_mask(self, number: int) -> int:
         """Seed of the dropout masks of place ``number``."""
         return self.seed * 1000 + 900 + number
 
-    def compute_output_shape(self, _input_shape):
+    def compute_output_shape(self, _input_shape: Any) -> tuple[None, int]:
         """(batch, output_dim)."""
         return (None, self.output_dim)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        names = ("vocabulary_size", "embedding_dim", "dropout", "word_dropout", "start")
-        names += ("initial_std", "seed")
+        names = ("vocabulary_size", "embedding_dim", "dropout", "word_dropout", "start",
+                 "initial_std", "seed")  # fmt: skip
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def weighted_sum(x, weights):
+def weighted_sum(x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """Sum of (batch, length, dim) over the length with weights (batch, length); (batch, dim)."""
     return tf.matmul(tf.cast(weights, x.dtype)[:, None, :], x)[:, 0]
 
 
-def mean_of_words(x, mask):
+def mean_of_words(x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Mean over the words, (batch, dim); 0 for a text without any."""
     counts = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1, keepdims=True)
     shares = tf.math.divide_no_nan(tf.cast(mask, tf.float32), counts)
     return tf.cast(weighted_sum(tf.cast(x, tf.float32), shares), x.dtype)
 
 
-def largest_of_words(x, mask):
+def largest_of_words(x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Largest value of each unit over the words, (batch, dim); 0 for a text without any."""
     largest = tf.reduce_max(tf.where(mask[:, :, None], x, x.dtype.min), axis=1)
     return tf.where(tf.reduce_any(mask, axis=1, keepdims=True), largest, 0)

@@ -1,5 +1,8 @@
 """Batch normalisation with one fused kernel, and right over replicas."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -33,13 +36,21 @@ class BatchNorm(keras.layers.Layer):
     Reference: Ioffe and Szegedy 2015, arXiv 1502.03167.
     """
 
-    def __init__(self, *, momentum=0.9, epsilon=1e-5, scale=True, synchronized=False, **kwargs):
+    def __init__(
+        self,
+        *,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        scale: bool = True,
+        synchronized: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.momentum, self.epsilon = momentum, epsilon
         self.scale, self.synchronized = scale, synchronized
-        self.gamma = None
+        self.gamma: Any = None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes gamma, beta and the moving statistics."""
 
         def weight(name, start, **more):
@@ -52,7 +63,7 @@ class BatchNorm(keras.layers.Layer):
         self.moving_mean = weight("moving_mean", "zeros", **moving)
         self.moving_variance = weight("moving_variance", "ones", **moving)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Normalises; in training it also moves the statistics."""
         channels = inputs.shape[-1]
         # The kernel knows images only.
@@ -88,11 +99,11 @@ class BatchNorm(keras.layers.Layer):
     def _move(self, moving, found):
         moving.assign_add((1 - self.momentum) * (tf.stop_gradient(found) - moving))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """The input's shape."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("momentum", "epsilon", "scale", "synchronized")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,6 +1,8 @@
 """Gates on the heads and the inner units of self-attention, by which their weight is measured."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -18,11 +20,11 @@ class Gates:
         [[[[0.0]], [[0.0]]]]
     """
 
-    def __init__(self):
-        self._values = None
+    def __init__(self) -> None:
+        self._values: Sequence[Any] | None = None
 
     @contextlib.contextmanager
-    def set(self, values):
+    def set(self, values: Sequence[Any]) -> Iterator[None]:
         """Multiplies inside.
 
         Args:
@@ -35,12 +37,12 @@ class Gates:
         finally:
             self._values = None
 
-    def of(self, number):
+    def of(self, number: int) -> Sequence[Any]:
         """The pair of layer ``number``; two None where nothing is set."""
         return (None, None) if self._values is None else self._values[number]
 
 
-def through(x, gate):
+def through(x: tf.Tensor, gate: tf.Tensor | None) -> tf.Tensor:
     """The values behind a gate.
 
     Args:

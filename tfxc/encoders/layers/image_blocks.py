@@ -1,5 +1,8 @@
 """The layers that the image networks are made of."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -20,15 +23,17 @@ class Parts:
         start: function of a seed -> initializer of the convolutions.
     """
 
-    def __init__(self, policy, seed, synchronized, start):
+    def __init__(
+        self, policy: Any, seed: int, synchronized: bool, start: Callable[[int], Any]
+    ) -> None:
         self.policy, self._synchronized, self._start = policy, synchronized, start
         self._seed, self._count = seed * 1000, 0
 
-    def input(self, shape):
+    def input(self, shape: tuple[int, ...]) -> tf.Tensor:
         """The network's input."""
         return keras.Input(shape, dtype=self.policy.compute_dtype)
 
-    def convolution(self, x, filters, size=3, strides=1):
+    def convolution(self, x: tf.Tensor, filters: int, size: int = 3, strides: int = 1) -> tf.Tensor:
         """Convolution without bias, zeros around the image."""
         if size == 1 and strides > 1:
             # oneDNN's gradient of a 1 x 1 convolution with a stride writes beyond its memory where
@@ -46,7 +51,9 @@ class Parts:
         )
         return layer(self._padded(x, size, strides))
 
-    def depthwise(self, x, size=3, strides=1, padded=True):
+    def depthwise(
+        self, x: tf.Tensor, size: int | tuple[int, int] = 3, strides: int = 1, padded: bool = True
+    ) -> tf.Tensor:
         """Convolution of each channel by itself; unpadded it shrinks the image."""
         # Its kernel is (height, width, channels, 1): what goes out of a channel stays in it.
         fan = size * size if isinstance(size, int) else size[0] * size[1]
@@ -67,41 +74,41 @@ class Parts:
             return x
         return keras.layers.ZeroPadding2D(size // 2, dtype=self.policy)(x)
 
-    def norm(self, x, scale=True):
+    def norm(self, x: tf.Tensor, scale: bool = True) -> tf.Tensor:
         """Batch normalisation."""
         layer = BatchNorm(scale=scale, synchronized=self._synchronized, dtype=self.policy)
         return layer(x)
 
-    def relu(self, x):
+    def relu(self, x: tf.Tensor) -> tf.Tensor:
         """Rectifier."""
         return keras.layers.ReLU(dtype=self.policy)(x)
 
-    def prelu(self, x):
+    def prelu(self, x: tf.Tensor) -> tf.Tensor:
         """Rectifier with a learned slope below zero for each channel, 0.25 at the start."""
         start = keras.initializers.Constant(0.25)
         return keras.layers.PReLU(start, shared_axes=[1, 2], dtype=self.policy)(x)
 
-    def add(self, one, other):
+    def add(self, one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
         """Sum of two branches."""
         return keras.layers.Add(dtype=self.policy)([one, other])
 
-    def max_pool(self, x):
+    def max_pool(self, x: tf.Tensor) -> tf.Tensor:
         """Largest value of 3 x 3 at each second place; ``x`` must not be negative."""
         return keras.layers.MaxPooling2D(3, 2, dtype=self.policy)(self._padded(x, 3, 2))
 
-    def average(self, x):
+    def average(self, x: tf.Tensor) -> tf.Tensor:
         """Mean over all places."""
         return keras.layers.GlobalAveragePooling2D(dtype=self.policy)(x)
 
-    def flatten(self, x):
+    def flatten(self, x: tf.Tensor) -> tf.Tensor:
         """Places and channels in one row."""
         return keras.layers.Flatten(dtype=self.policy)(x)
 
-    def dropout(self, x, rate):
+    def dropout(self, x: tf.Tensor, rate: float) -> tf.Tensor:
         """Dropout, if there is any."""
         return MaskedDropout(rate, self.next_seed(), dtype=self.policy)(x) if rate else x
 
-    def dense(self, x, units, use_bias=True):
+    def dense(self, x: tf.Tensor, units: int, use_bias: bool = True) -> tf.Tensor:
         """Linear layer; starts uniform within 1/sqrt(inputs), as in PyTorch."""
         start = keras.initializers.VarianceScaling(
             1 / 3, "fan_in", "uniform", seed=self.next_seed()
@@ -117,7 +124,7 @@ class Parts:
         )
         return layer(x)
 
-    def next_seed(self):
+    def next_seed(self) -> int:
         """Another seed at each call."""
         self._count += 1
         return self._seed + self._count
@@ -135,11 +142,11 @@ class MaskedDropout(keras.layers.Layer):
     Input and output: float (batch, ...).
     """
 
-    def __init__(self, rate, seed, whole_examples=False, **kwargs):
+    def __init__(self, rate: float, seed: int, whole_examples: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.rate, self.seed, self.whole_examples = rate, seed, whole_examples
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Drops values in training."""
         if not training:
             return inputs
@@ -148,16 +155,16 @@ class MaskedDropout(keras.layers.Layer):
         shape = [tf.shape(inputs)[0], *[1] * (len(inputs.shape) - 1)]
         return inputs * dropout(tf.ones(shape, inputs.dtype), self.rate, self.seed)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """The input's shape."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("rate", "seed", "whole_examples")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def he_fan_out(seed):
+def he_fan_out(seed: int) -> Any:
     """He's normal start by the number of outputs, torchvision's choice for its ResNets."""
     return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal", seed=seed)

@@ -1,9 +1,15 @@
 """Long short-term memory in both directions over padded texts."""
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 
 from tfxc.encoders.bases.tokens import STARTS
+
+if TYPE_CHECKING:
+    from tfxc.encoders.bases.tokens import TokenEncoder
 
 
 class BidirectionalLSTM(keras.layers.Layer):
@@ -24,12 +30,20 @@ class BidirectionalLSTM(keras.layers.Layer):
     Reference: Hochreiter and Schmidhuber 1997; Gers et al. 2000 (forget gate).
     """
 
-    def __init__(self, hidden_dim, start, seeds, **kwargs):
+    def __init__(
+        self,
+        hidden_dim: int,
+        start: Callable[..., Any],
+        seeds: Callable[[], int],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.hidden_dim, self._start, self._seeds = hidden_dim, start, seeds
-        self.kernels, self.recurrent_kernels, self.biases = [], [], []
+        self.kernels: list[Any] = []
+        self.recurrent_kernels: list[Any] = []
+        self.biases: list[Any] = []
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes the kernels of both directions; gates in the order input, forget, output, cell."""
         hidden = self.hidden_dim
         ones = [0.0] * hidden + [1.0] * hidden + [0.0] * (2 * hidden)
@@ -47,7 +61,7 @@ class BidirectionalLSTM(keras.layers.Layer):
     def _weight(self, shape, start, name):
         return self.add_weight(shape, start, name=name, autocast=False)
 
-    def call(self, x, lengths):
+    def call(self, x: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """States of all words."""
         states = [self._read(x, lengths, direction) for direction in (0, 1)]
         return tf.cast(tf.concat(states, axis=2), self.compute_dtype)
@@ -67,7 +81,7 @@ class BidirectionalLSTM(keras.layers.Layer):
         return tf.reshape(states, tf.stack([batch, length, self.hidden_dim]))
 
 
-def lstm_layers(encoder, input_dim):
+def lstm_layers(encoder: "TokenEncoder", input_dim: int) -> "list[BidirectionalLSTM]":
     """The built layers of a ``TokenEncoder`` with ``num_layers`` and ``hidden_dim``."""
     layers = []
     for _ in range(encoder.num_layers):

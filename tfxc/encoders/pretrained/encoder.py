@@ -1,6 +1,9 @@
 """Pretrained language models: the BERT family, from a folder as the model hubs lay it out."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +15,7 @@ from tfxc.encoders.bases.layered import LayeredEncoder
 from tfxc.encoders.bases.tokens import mean_of_words
 from tfxc.encoders.layers.gates import Gates
 from tfxc.encoders.pretrained.layers import network_of
-from tfxc.encoders.pretrained.source import open_source
+from tfxc.encoders.pretrained.source import FolderSource, open_source
 from tfxc.ops.randomness import dropout as drop
 from tfxc.ops.randomness import keep_mask
 from tfxc.pretrained.architecture import Architecture
@@ -77,23 +80,27 @@ class Pretrained(LayeredEncoder):
     )
     def __init__(
         self,
-        vocabulary_size,
-        folder=None,
+        vocabulary_size: int,
+        folder: str | Path | None = None,
         *,
-        pooling="first",
-        pooled_layers=4,
-        num_layers=None,
-        dropout=0.1,
-        body_dropout=None,
-        word_dropout=0.0,
-        trainable=True,
-        seed=0,
-        text_features=None,
-        architecture=None,
-        **kwargs,
-    ):
-        self._source = None if architecture else open_source(folder)
-        shape = Architecture(**architecture) if architecture else self._source.architecture
+        pooling: str = "first",
+        pooled_layers: int = 4,
+        num_layers: int | None = None,
+        dropout: float = 0.1,
+        body_dropout: float | None = None,
+        word_dropout: float = 0.0,
+        trainable: bool = True,
+        seed: int = 0,
+        text_features: Mapping[str, Any] | None = None,
+        architecture: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._source: FolderSource | None = None
+        if architecture:
+            shape = Architecture(**architecture)
+        else:
+            self._source = open_source(folder)
+            shape = self._source.architecture
         super().__init__(
             vocabulary_size,
             embedding_dim=shape.embedding_dim,
@@ -112,7 +119,9 @@ class Pretrained(LayeredEncoder):
         self.pooled_layers = pooled_layers
         self._shape, self._network = shape, network_of(shape)
         self._check(text_features)
-        self.stem, self.layers, self.gates = {}, [], Gates()
+        self.stem: dict[str, Any] = {}
+        self.layers: list[dict[str, Any]] = []
+        self.gates = Gates()
 
     def _check(self, text_features):
         """Refuses what cannot be: too many layers, another vocabulary, texts that are too long."""
@@ -137,7 +146,7 @@ class Pretrained(LayeredEncoder):
                 fix="lower max_length",
             )
 
-    def build(self, _input_shape=None):
+    def build(self, _input_shape: Any = None) -> None:
         """Makes the weights, with the values of the folder."""
         shape = (self.vocabulary_size, self.embedding_dim)
         self.table = self.add_weight(
@@ -175,7 +184,7 @@ class Pretrained(LayeredEncoder):
 
         return start
 
-    def pooled(self, states, mask):
+    def pooled(self, states: Sequence[tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
         """The pooled vector; 0 for an empty text."""
         if self.pooling == "mean":
             return mean_of_words(states[-1], mask)
@@ -189,7 +198,13 @@ class Pretrained(LayeredEncoder):
         last = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1) - 1
         return tf.gather(state, tf.maximum(last, 0), batch_dims=1)
 
-    def hidden_states(self, x, mask, training=False, scores=None):
+    def hidden_states(
+        self,
+        x: tf.Tensor,
+        mask: tf.Tensor,
+        training: bool = False,
+        scores: list[tf.Tensor] | None = None,
+    ) -> list[tf.Tensor]:
         """What enters the first layer, and what comes out of each.
 
         Args:
@@ -207,16 +222,16 @@ class Pretrained(LayeredEncoder):
         return network.states(x, mask, self._num_layers)
 
     @property
-    def depth(self):
+    def depth(self) -> int:
         """Number of layers."""
         return self._num_layers
 
     @property
-    def front(self):
+    def front(self) -> dict[str, tf.Tensor]:
         """The weights in front of the layers by name."""
         return {"table": self.table, **self.stem}
 
-    def weights_of_layer(self, number):
+    def weights_of_layer(self, number: int) -> dict[str, tf.Tensor]:
         """The weights of layer ``number`` from 1 by name, shared ones where layers share them."""
         a = self._shape
         shared = a.shared_layers
@@ -235,25 +250,25 @@ class Pretrained(LayeredEncoder):
         return tf.where(keep, values / (1 - share), 0)
 
     @property
-    def architecture(self):
+    def architecture(self) -> dict[str, Any]:
         """The network's shape as a dict: what a run keeps to build it again."""
         return dataclasses.asdict(self._shape)
 
     @property
-    def head_width(self):
+    def head_width(self) -> int:
         """Values of a head."""
         return self._shape.head_width
 
     @property
-    def output_dim(self):
+    def output_dim(self) -> int:
         """Width of the output."""
         joined = self.pooled_layers if self.pooling == "last_layers" else 1
         return joined * self._shape.hidden_dim
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments; with the shape in place of what the folder says."""
-        own = ("vocabulary_size", "folder", "pooling", "pooled_layers", "num_layers")
-        own += ("dropout", "body_dropout", "word_dropout", "seed", "architecture")
+        own = ("vocabulary_size", "folder", "pooling", "pooled_layers", "num_layers", "dropout",
+               "body_dropout", "word_dropout", "seed", "architecture")  # fmt: skip
         config = super().get_config()
         for name in ("embedding_dim", "start", "initial_std"):
             del config[name]

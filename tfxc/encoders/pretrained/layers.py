@@ -1,11 +1,18 @@
 """The layers of pretrained networks: BERT's, and what DeBERTa and XLNet do otherwise."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
 from tfxc.encoders.layers.gates import Gates, through
+
+if TYPE_CHECKING:
+    from tfxc.pretrained.architecture import Architecture
+
 
 ACTIVATIONS = {
     "gelu": lambda x: keras.activations.gelu(x, approximate=False),
@@ -20,7 +27,7 @@ ACTIVATIONS = {
 }
 
 
-def network_of(architecture):
+def network_of(architecture: "Architecture") -> "type[Network]":
     """The class of a network's layers.
 
     Raises:
@@ -54,11 +61,20 @@ class Network:
     Conneau et al. 2020, arXiv 1911.02116.
     """
 
-    def __init__(self, architecture, stem, layers, cast, drop, seen=None, gates=None):
+    def __init__(
+        self,
+        architecture: "Architecture",
+        stem: Mapping[str, Any],
+        layers: Sequence[Mapping[str, Any]],
+        cast: Callable[..., Any],
+        drop: Callable[..., Any],
+        seen: list[tf.Tensor] | None = None,
+        gates: Gates | None = None,
+    ) -> None:
         self.architecture, self.stem, self.layers = architecture, stem, layers
         self.cast, self.drop, self.seen, self.gates = cast, drop, seen, gates or Gates()
 
-    def states(self, x, mask, num_layers):
+    def states(self, x: tf.Tensor, mask: tf.Tensor, num_layers: int) -> list[tf.Tensor]:
         """What enters the first layer, and what comes out of each.
 
         Args:
@@ -79,19 +95,26 @@ class Network:
             states.append(self.layer(states[-1], hidden, weights, 3 * number, gates))
         return states
 
-    def enter(self, x):
+    def enter(self, x: tf.Tensor) -> tf.Tensor:
         """What enters the first layer."""
         positions = self.cast(self.stem["positions"])[: tf.shape(x)[1]]
         # A batch is filled up to a multiple of 8, and may so be longer than any text can be.
         x += tf.pad(positions, [[0, tf.shape(x)[1] - tf.shape(positions)[0]], [0, 0]])
         return self.projected(self.norm(x, self.stem, "embedding_norm"))
 
-    def projected(self, x):
+    def projected(self, x: tf.Tensor) -> tf.Tensor:
         """Word vectors as wide as the layers."""
         x = self.drop(x, self.architecture.dropout, 0)
         return self.linear(x, self.stem, "projection") if "projection_kernel" in self.stem else x
 
-    def layer(self, x, hidden, weights, place, gates):
+    def layer(
+        self,
+        x: tf.Tensor,
+        hidden: tf.Tensor,
+        weights: Mapping[str, Any],
+        place: int,
+        gates: Sequence[Any],
+    ) -> tf.Tensor:
         """One layer."""
         a = self.architecture
         added = self.attention(x, hidden, weights, place, gates[0])
@@ -100,7 +123,14 @@ class Network:
         added = self.linear(through(inner, gates[1]), weights, "feed_forward_out")
         return self.norm(x + self.drop(added, a.dropout, place + 3), weights, "feed_forward_norm")
 
-    def attention(self, x, hidden, weights, place, gate):
+    def attention(
+        self,
+        x: tf.Tensor,
+        hidden: tf.Tensor,
+        weights: Mapping[str, Any],
+        place: int,
+        gate: tf.Tensor | None,
+    ) -> tf.Tensor:
         """What the words gather from each other."""
         a = self.architecture
         query, key, value = tf.split(self.linear(x, weights, "attention_in"), 3, axis=-1)
@@ -115,17 +145,19 @@ class Network:
         mixed = tf.reshape(mixed, tf.stack([tf.shape(x)[0], tf.shape(x)[1], wide]))
         return self.linear(mixed, weights, "attention_out")
 
-    def scores(self, query, key, weights):
+    def scores(
+        self, query: tf.Tensor, key: tf.Tensor, weights: Mapping[str, tf.Tensor]
+    ) -> tf.Tensor:
         """Scores of the words for each other, (batch, heads, length, length)."""
         return tf.matmul(query * query.shape[-1] ** -0.5, key, transpose_b=True)
 
-    def heads(self, x):
+    def heads(self, x: tf.Tensor) -> tf.Tensor:
         """(batch, heads, length, head) of (batch, length, width of all heads)."""
         head = self.architecture.head_width
         sizes = [tf.shape(x)[0], tf.shape(x)[1], x.shape[-1] // head, head]
         return tf.transpose(tf.reshape(x, tf.stack(sizes)), [0, 2, 1, 3])
 
-    def linear(self, x, weights, name):
+    def linear(self, x: tf.Tensor, weights: Mapping[str, Any], name: str) -> tf.Tensor:
         """A linear map of the last axis."""
         kernel = self.cast(weights[f"{name}_kernel"])
         flat = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
@@ -133,7 +165,7 @@ class Network:
             flat = tf.nn.bias_add(flat, self.cast(weights[f"{name}_bias"]))
         return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], [kernel.shape[1]]], 0))
 
-    def norm(self, x, weights, name):
+    def norm(self, x: tf.Tensor, weights: Mapping[str, Any], name: str) -> tf.Tensor:
         """The vectors, each of mean 0 and variance 1, then scaled and moved; in float32."""
         wide = tf.cast(x, tf.float32)
         mean, variance = tf.nn.moments(wide, axes=[-1], keepdims=True)
@@ -148,14 +180,16 @@ class Disentangled(Network):
     Reference: He et al. 2021, arXiv 2006.03654; He et al. 2023, arXiv 2111.09543.
     """
 
-    def enter(self, x):
+    def enter(self, x: tf.Tensor) -> tf.Tensor:
         """What enters the first layer."""
         if "projection_kernel" in self.stem:
             x = self.linear(x, self.stem, "projection")
         x = self.norm(x, self.stem, "embedding_norm")
         return self.drop(x, self.architecture.dropout, 0)
 
-    def scores(self, query, key, weights):
+    def scores(
+        self, query: tf.Tensor, key: tf.Tensor, weights: Mapping[str, tf.Tensor]
+    ) -> tf.Tensor:
         """Words for words, words for distances, distances for words."""
         length, a = tf.shape(query)[2], self.architecture
         table = tf.cast(self.stem["distances"].value, tf.float32)
@@ -172,7 +206,7 @@ class Disentangled(Network):
         scores += tf.transpose(others, [0, 1, 3, 2])
         return scores * tf.cast((3 * query.shape[-1]) ** -0.5, scores.dtype)
 
-    def buckets(self, length):
+    def buckets(self, length: tf.Tensor) -> tf.Tensor:
         """Buckets of the distances length .. 1 - length: exact near by, logarithmic farther off."""
         a = self.architecture
         apart = tf.range(length, -length, -1)
@@ -189,11 +223,13 @@ class Relative(Network):
     Reference: Yang et al. 2019, arXiv 1906.08237.
     """
 
-    def enter(self, x):
+    def enter(self, x: tf.Tensor) -> tf.Tensor:
         """What enters the first layer."""
         return self.drop(x, self.architecture.dropout, 0)
 
-    def scores(self, query, key, weights):
+    def scores(
+        self, query: tf.Tensor, key: tf.Tensor, weights: Mapping[str, tf.Tensor]
+    ) -> tf.Tensor:
         """Words for words, and words for distances."""
         a, length = self.architecture, tf.shape(query)[2]
         apart = tf.range(length, -length, -1)
@@ -212,7 +248,7 @@ class Relative(Network):
         return scores * tf.cast(query.shape[-1] ** -0.5, scores.dtype)
 
 
-def for_distances(words, distances):
+def for_distances(words: tf.Tensor, distances: tf.Tensor) -> tf.Tensor:
     """Products of (batch, heads, length, head) and (1, heads, wide, head)."""
     if words.shape[1] > 1:
         return tf.matmul(words, distances, transpose_b=True)
@@ -222,7 +258,7 @@ def for_distances(words, distances):
     return tf.reshape(flat, tf.stack([tf.shape(words)[0], 1, tf.shape(words)[2], wide]))
 
 
-def by_distance(scores):
+def by_distance(scores: tf.Tensor) -> tf.Tensor:
     """Scores (…, length, length) of pairs from those of distances length .. 1 - length.
 
     Example:

@@ -1,5 +1,9 @@
 """Where the weights of a pretrained network come from."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from tfxc.core.errors import ConfigError
 from tfxc.data.text.subwords import checksum
 from tfxc.pretrained.architecture import read_architecture
@@ -8,7 +12,7 @@ from tfxc.pretrained.tokenizer_files import read_subwords
 from tfxc.pretrained.weights import Tensors, find_files
 
 
-def open_source(folder):
+def open_source(folder: str | Path | None) -> "FolderSource":
     """The source that a config names.
 
     Raises:
@@ -36,19 +40,19 @@ class FolderSource:
         ConfigError: a file is missing, or the model is none of those built here.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path) -> None:
         self.folder, self.architecture = folder, read_architecture(folder)
         find_files(folder)
-        self._tensors = None
+        self._tensors: Tensors | None = None
 
     @property
-    def tensors(self):
+    def tensors(self) -> Tensors:
         """The arrays, ``Tensors``; opened when first used."""
         if self._tensors is None:
             self._tensors = Tensors(self.folder, self.architecture.family)
         return self._tensors
 
-    def check(self, text_features):
+    def check(self, text_features: Mapping[str, Any]) -> None:
         """Refuses texts that were not cut by this model's tokeniser.
 
         Args:

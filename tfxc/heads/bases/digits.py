@@ -1,6 +1,8 @@
 """What heads share that write a label as digits."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -34,7 +36,17 @@ class DigitHead(Head):
     data_dependent_arguments = ("num_labels", "label_codes")
 
     @checked(label_order=OneOf(*LABEL_ORDERS), initial_std=POSITIVE | None)
-    def __init__(self, num_labels, heads, *, label_order, label_codes, initial_std, seed, **kwargs):
+    def __init__(
+        self,
+        num_labels: int,
+        heads: Sequence[int],
+        *,
+        label_order: str,
+        label_codes: Sequence[int] | np.ndarray | None,
+        initial_std: float | None,
+        seed: int,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_labels = num_labels
         self.heads = check_sizes(num_labels, heads)
@@ -46,7 +58,7 @@ class DigitHead(Head):
         self._start_codes = label_codes
         self._code_of_label = self._label_of_code = None
 
-    def build_order(self):
+    def build_order(self) -> None:
         """Makes the weights that hold the permutation, unless there is none."""
         if self.label_order == "given":
             return
@@ -67,7 +79,7 @@ class DigitHead(Head):
             for name, table in tables.items()
         )
 
-    def codes_of(self, labels):
+    def codes_of(self, labels: np.ndarray | tf.Tensor) -> tf.Tensor:
         """Codes of label ids, int32 of the same shape; -1 for padding and unseen labels."""
         labels = seen_labels(labels, self.num_labels)
         if self._code_of_label is None:
@@ -75,20 +87,20 @@ class DigitHead(Head):
         codes = tf.gather(self._code_of_label.value, tf.maximum(labels, 0))
         return tf.where(labels >= 0, codes, -1)
 
-    def labels_of(self, codes, scores):
+    def labels_of(self, codes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Label ids and scores of the best codes (batch, k), ranked; ties by rising id."""
         if self._label_of_code is not None:
             codes = tf.gather(self._label_of_code.value, codes)
         return top_k_lowest_id(scores, codes, codes.shape[1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("num_labels", "label_order", "initial_std", "seed")
         own = {name: getattr(self, name) for name in names}
         return {**super().get_config(), **own, "heads": list(self.heads)}
 
 
-def log_probabilities(logits, link):
+def log_probabilities(logits: tf.Tensor, link: str | None) -> tf.Tensor:
     """Float32 log-softmax over the last axis, or log-sigmoid; -inf logits stay -inf.
 
     Margins, link ``"hinge"``, count as probability ``exp(-max(0, 1 - margin)^3)``, as in PECOS.

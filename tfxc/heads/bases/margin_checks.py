@@ -1,10 +1,15 @@
 """What the arguments of the margin head have to fulfil."""
 
 import math
+from typing import TYPE_CHECKING
 
 from tfxc.core.arguments import NOT_NEGATIVE, Number, Whole
 from tfxc.core.errors import ConfigError
 from tfxc.labels.mixed_radix import check_sizes
+
+if TYPE_CHECKING:
+    from tfxc.heads.base import Head
+
 
 SAMPLINGS = (None, "batch_heads", "heads", "partial")
 # A margin of angles and one of cosines.
@@ -16,7 +21,7 @@ _NEEDS = {
 }
 
 
-def check_sampling(head):
+def check_sampling(head: "Head") -> None:
     """Raises a ``ValueError`` for an argument of sampling that is missing, useless or wrong."""
     for name, users in _NEEDS.items():
         given, used = getattr(head, name) is not None, head.sampling in users
@@ -37,7 +42,7 @@ def _check_heads(head):
     (Whole(1, number, what="the heads") | None).check("num_sampled_heads", sampled)
 
 
-def labels_of_a_shard(num_labels, replicas):
+def labels_of_a_shard(num_labels: int, replicas: int) -> int:
     """Labels of each replica but the last, which may have fewer.
 
     Raises:

@@ -2,8 +2,11 @@
 
 import functools
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, POSITIVE, Number, OneOf, checked
@@ -93,36 +96,37 @@ class Margin(Head):
     )
     def __init__(
         self,
-        num_labels,
+        num_labels: int,
         *,
-        scale=64.0,
-        m1=1.0,
-        m2=0.5,
-        m3=0.0,
-        sub_centers=1,
-        sampling=None,
-        heads=None,
-        num_sampled_heads=None,
-        sample_rate=None,
-        sharded=False,
-        seed=0,
-        **kwargs,
-    ):
+        scale: float = 64.0,
+        m1: float = 1.0,
+        m2: float = 0.5,
+        m3: float = 0.0,
+        sub_centers: int = 1,
+        sampling: str | None = None,
+        heads: Sequence[int] | None = None,
+        num_sampled_heads: int | None = None,
+        sample_rate: float | None = None,
+        sharded: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels = num_labels
         self.scale = scale
         self.m1, self.m2, self.m3 = m1, m2, m3
         self.sub_centers = sub_centers
         self.sampling = sampling
-        self.heads = heads
-        self.num_sampled_heads = num_sampled_heads
-        self.sample_rate = sample_rate
+        # What a sampling needs is not None: see ``check_sampling``.
+        self.heads: Any = heads
+        self.num_sampled_heads: Any = num_sampled_heads
+        self.sample_rate: Any = sample_rate
         self.sharded = sharded
         self.seed = seed
         check_sampling(self)
         self.heads = list(heads) if heads is not None else None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int]) -> None:
         """Makes the centres, (num_labels · sub_centers, dim), those of a label side by side."""
         shape = (self.num_labels * self.sub_centers, input_shape[-1])
         strategy = tf.distribute.get_strategy()
@@ -151,7 +155,7 @@ class Margin(Head):
         ]
         return tf.concat(blocks, axis=0)[begin - first : end - first]
 
-    def call(self, features):
+    def call(self, features: tf.Tensor) -> tf.Tensor:
         """Scaled cosines to all labels."""
         features = unit_rows(features)
         if self.sharded_table is None:
@@ -163,7 +167,7 @@ class Margin(Head):
         return tf.reshape(rows, [tf.shape(features)[0], -1])[:, : self.num_labels]
 
     @property
-    def training_columns(self):
+    def training_columns(self) -> int:
         """The classes of ``sampling``; for ``"batch_heads"`` the most that can be."""
         if self.sampling == "heads":
             return self.num_sampled_heads * self.heads[1]
@@ -171,13 +175,15 @@ class Margin(Head):
         return max(1, int(share * self.num_labels))
 
     @property
-    def training_gathers(self):
+    def training_gathers(self) -> int:
         """The centres of ``sampling="heads"``; the other samples are gathered once for all."""
         if self.sampling != "heads":
             return 0
         return self.training_columns * self.sub_centers * self.centres.shape[-1]
 
-    def training_groups(self, features, labels):
+    def training_groups(
+        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
+    ) -> tuple[LogitGroup, ...]:
         """One group over the classes of ``sampling``."""
         labels = seen_labels(labels, self.num_labels)
         features = unit_rows(features)
@@ -247,7 +253,7 @@ class Margin(Head):
         by_label = tf.reshape(cosines, [tf.shape(cosines)[0], -1, self.sub_centers])
         return tf.reduce_max(by_label, axis=-1)
 
-    def top_k(self, features, k):
+    def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Best k labels by cosine, exact; scores in tiles of labels."""
         if not self.built:
             self.build(features.shape)
@@ -256,7 +262,9 @@ class Margin(Head):
         self.check_k(k)
         return Shards(self, self._shard_labels, _TILE).top_k(features, k)
 
-    def tile_scores(self, features, centres=None):
+    def tile_scores(
+        self, features: tf.Tensor, centres: tf.Tensor | None = None
+    ) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels, or of those that ``centres`` stand for."""
         features, each = unit_rows(features), self.sub_centers
         centres = read_once(self.centres.value if centres is None else centres)
@@ -267,7 +275,9 @@ class Margin(Head):
 
         return score
 
-    def top_k_and_loss(self, features, labels, k):
+    def top_k_and_loss(
+        self, features: tf.Tensor, labels: tf.Tensor, k: int
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """``top_k``, and the loss over all labels, without a margin."""
         if self.sharded_table is None:
             return super().top_k_and_loss(features, labels, k)
@@ -275,21 +285,21 @@ class Margin(Head):
         labels = seen_labels(labels, self.num_labels)
         return Shards(self, self._shard_labels, _TILE).top_k_and_loss(features, labels, k)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """Writes the whole table, in the order of the labels."""
         if self.sharded_table is None:
             super().save_own_variables(store)
         else:
             store["0"] = self.sharded_table.whole()
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Reads what ``save_own_variables`` wrote, sharded or not."""
         if self.sharded_table is None:
             super().load_own_variables(store)
         else:
             self.sharded_table.assign(store["0"])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("num_labels", "scale", "m1", "m2", "m3", "sub_centers", "sampling", "heads")
         more = ("num_sampled_heads", "sample_rate", "sharded", "seed")

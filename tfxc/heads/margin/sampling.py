@@ -1,5 +1,6 @@
 """Which classes the softmax of a batch runs over."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -23,7 +24,7 @@ class Columns(NamedTuple):
     positives: Any
 
 
-def true_heads(labels, heads, flat):
+def true_heads(labels: tf.Tensor, heads: Sequence[int], flat: tf.Tensor) -> "Columns":
     """All classes of the heads (blocks of classes) that the batch's labels hit.
 
     Args:
@@ -43,7 +44,7 @@ def true_heads(labels, heads, flat):
     return Columns(ids, tf.where(labels >= 0, ranks * length + labels % length, -1))
 
 
-def sampled_heads(labels, heads, count, seed):
+def sampled_heads(labels: tf.Tensor, heads: Sequence[int], count: int, seed: int) -> "Columns":
     """The classes of each example's true head and of ``count`` - 1 others, drawn at random.
 
     An example with several labels has several true heads; they come first, by rising number, and
@@ -70,7 +71,9 @@ def sampled_heads(labels, heads, count, seed):
     return Columns(ids, tf.where(inside, ranks * length + labels % length, -1))
 
 
-def partial(labels, num_classes, count, seed, flat, first=0):
+def partial(
+    labels: tf.Tensor, num_classes: int, count: int, seed: int, flat: tf.Tensor, first: int = 0
+) -> "Columns":
     """All classes of the batch and uniformly drawn others.
 
     There are ``count`` columns, whatever the batch. Only if the batch itself has more classes

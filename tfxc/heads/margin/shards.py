@@ -1,9 +1,14 @@
 """Searches over class centres that the replicas share out."""
 
+from typing import TYPE_CHECKING
+
 import tensorflow as tf
 
 from tfxc.ops.search.top_k import merge_top_k, tiled_top_k
 from tfxc.ops.tiled_softmax import mean_cross_entropy, tiled_softmax
+
+if TYPE_CHECKING:
+    from tfxc.heads.margin.head import Margin
 
 
 class Shards:
@@ -15,10 +20,12 @@ class Shards:
         tile: labels scored at a time.
     """
 
-    def __init__(self, head, size, tile):
+    def __init__(self, head: "Margin", size: int, tile: int) -> None:
         self.head, self.size, self.tile = head, size, tile
+        assert head.sharded_table is not None
+        self._table = head.sharded_table
 
-    def top_k(self, features, k):
+    def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Best k labels by cosine."""
 
         def of_shard(number, centres, features):
@@ -26,9 +33,12 @@ class Shards:
             ids, scores = tiled_top_k(score, self.size, batch, min(k, self.size), self.tile)
             return ids + number * self.size, scores
 
-        return merge_top_k(*self.head.sharded_table.on_every_shard(of_shard, features), k)
+        ids, scores = self._table.on_every_shard(of_shard, features)
+        return merge_top_k(ids, scores, k)
 
-    def top_k_and_loss(self, features, labels, k):
+    def top_k_and_loss(
+        self, features: tf.Tensor, labels: tf.Tensor, k: int
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Best k labels, and the loss over the labels of all shards."""
 
         def of_shard(number, centres, features, labels):
@@ -37,7 +47,7 @@ class Shards:
             ids, *rest = tiled_softmax(score, self.size, own, min(k, self.size), self.tile)
             return ids + number * self.size, *rest
 
-        found = self.head.sharded_table.on_every_shard(of_shard, features, labels)
+        found = self._table.on_every_shard(of_shard, features, labels)
         ids, scores, log_sums, of_true = found
         log_sum, of_true = tf.reduce_logsumexp(log_sums, axis=0), tf.reduce_sum(of_true, axis=0)
         return *merge_top_k(ids, scores, k), mean_cross_entropy(log_sum, of_true, labels >= 0)

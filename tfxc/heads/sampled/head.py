@@ -1,6 +1,10 @@
 """One weight vector per label; a step sees the classes of its batch only."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import POSITIVE, OneOf, Whole, checked
@@ -78,21 +82,21 @@ class Sampled(Head):
     )
     def __init__(
         self,
-        num_labels,
+        num_labels: int,
         *,
-        classes="batch",
-        num_extra=0,
-        extra=None,
-        score="linear",
-        scale=None,
-        m2=0.0,
-        m3=0.0,
-        bias=False,
-        initial_std=0.01,
-        seed=0,
-        label_counts=None,
-        **kwargs,
-    ):
+        classes: str = "batch",
+        num_extra: int = 0,
+        extra: str | None = None,
+        score: str = "linear",
+        scale: float | None = None,
+        m2: float = 0.0,
+        m3: float = 0.0,
+        bias: bool = False,
+        initial_std: float = 0.01,
+        seed: int = 0,
+        label_counts: Sequence[int] | np.ndarray | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels = num_labels
         self.classes = classes
@@ -105,7 +109,7 @@ class Sampled(Head):
         _check_sampling(self)
         _check_score(self)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (num_labels, dim), and bias and frequencies where there are any."""
         start = keras.initializers.RandomNormal(stddev=self.initial_std, seed=self.seed)
         shape = (self.num_labels, input_shape[-1])
@@ -123,19 +127,21 @@ class Sampled(Head):
             return tf.ones(shape, dtype)
         return tf.maximum(tf.cast(tf.reshape(self._label_counts, shape), dtype or tf.float32), 1)
 
-    def call(self, features):
+    def call(self, features: tf.Tensor) -> tf.Tensor:
         """Scores of all labels."""
         bias = None if self.bias is None else self.bias.value
         return self.as_logits(self._scores(features, self.kernel.value, bias))
 
     @property
-    def training_columns(self):
+    def training_columns(self) -> int:
         """Estimate: the classes of a batch count as 1,024."""
         if self.classes == "all":
             return self.num_labels
         return min(self.num_labels, _CLASSES_OF_A_BATCH + self.num_extra)
 
-    def training_groups(self, features, labels):
+    def training_groups(
+        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
+    ) -> tuple[LogitGroup, ...]:
         """One group over the batch's labels and the drawn ones, or over all."""
         if not self.built:
             self.build(features.shape)
@@ -182,7 +188,7 @@ class Sampled(Head):
 
         return at_positives(scores, positives, margin)
 
-    def tile_scores(self, features):
+    def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels, without a margin."""
         features, kernel = tf.cast(features, tf.float32), read_once(self.kernel.value)
         bias = None if self.bias is None else read_once(self.bias.value)
@@ -196,7 +202,7 @@ class Sampled(Head):
 
         return score
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("num_labels", "classes", "num_extra", "extra", "score", "scale", "m2", "m3")
         own = {name: getattr(self, name) for name in (*names, "initial_std", "seed")}

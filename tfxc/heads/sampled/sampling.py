@@ -5,7 +5,9 @@ import math
 import tensorflow as tf
 
 
-def drawn_classes(own, bits, count, frequencies=None):
+def drawn_classes(
+    own: tf.Tensor, bits: tf.Tensor, count: int, frequencies: tf.Tensor | None = None
+) -> tuple[tf.Tensor, ...]:
     """Draws classes outside ``own`` without replacement.
 
     With weights w, ``sum w_k f_k`` over the drawn classes has the expectation ``sum f_k`` over all

@@ -1,5 +1,8 @@
 """A tree of label clusters: a linear classifier per node, from the top down to the labels."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,6 +16,10 @@ from tfxc.ops.example_scope import current_examples
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.search.candidates import find, take
 from tfxc.ops.search.children import distinct_with_counts, family_candidates, union
+
+if TYPE_CHECKING:
+    from tfxc.labels.cluster_tree import ClusterTree
+
 
 NEGATIVES = ("tfn", "man", "tfn+man")
 
@@ -79,7 +86,7 @@ class Tree(TreeSearch):
     """
 
     data_dependent_arguments = ("num_labels", "label_tree", "tree_shape", "level", "matched")
-    kernels = ()  # of the levels, once it is built
+    kernels: Any = ()  # of the levels, once it is built
 
     @checked(
         nr_splits=Whole(2),
@@ -92,10 +99,25 @@ class Tree(TreeSearch):
         initial_std=POSITIVE | None,
     )
     def __init__(
-        self, num_labels, *, nr_splits=16, min_codes=None, max_leaf_size=100, spherical=True,
-        negatives="tfn+man", num_candidate_groups=4, beam=10, link=None, initial_std=0.02, seed=0,
-        label_tree=None, tree_shape=None, level=None, matched=None, **kwargs,
-    ):  # fmt: skip
+        self,
+        num_labels: int,
+        *,
+        nr_splits: int = 16,
+        min_codes: int | None = None,
+        max_leaf_size: int = 100,
+        spherical: bool = True,
+        negatives: str = "tfn+man",
+        num_candidate_groups: int = 4,
+        beam: int | None = 10,
+        link: str | None = None,
+        initial_std: float = 0.02,
+        seed: int = 0,
+        label_tree: "ClusterTree | None" = None,
+        tree_shape: Sequence[Sequence[int]] | None = None,
+        level: int | None = None,
+        matched: np.ndarray | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels, self.seed, self.initial_std = num_labels, seed, initial_std
         self.nr_splits, self.min_codes, self.max_leaf_size = nr_splits, min_codes, max_leaf_size
@@ -111,7 +133,7 @@ class Tree(TreeSearch):
         self.shape = tuple(shape)
         self.levels = range(len(shape)) if level is None else range(level, level + 1)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernels and biases of the levels, and the tables of the tree."""
         tree, self._start_tree = self._start_tree, None
         self.kernels, self.biases, self.parents, self.children, self.ranks = (
@@ -148,28 +170,28 @@ class Tree(TreeSearch):
 
         return self.add_weight(shape, start, dtype="int32", trainable=False, name=name)
 
-    def call(self, features):
+    def call(self, features: tf.Tensor) -> tf.Tensor:
         """Logits of level 0, or of the only level."""
         features = tf.cast(features, self.compute_dtype)
         return self.as_logits(self.logits_of_all(features, self.level or 0))
 
     @property
-    def num_groups(self):
+    def num_groups(self) -> int:
         """One per level."""
         return len(self.levels)
 
     @property
-    def log_scores(self):
+    def log_scores(self) -> bool:  # type: ignore[override]  # nobody sets it
         """Margins are no logarithms of probabilities."""
         return self.link != "hinge"
 
     @property
-    def training_columns(self):
+    def training_columns(self) -> int:
         """The nodes of level 0, and the candidates of each further level."""
         return self._candidates + (self.shape[0].nodes if 0 in self.levels else 0)
 
     @property
-    def training_gathers(self):
+    def training_gathers(self) -> int:
         """The vectors of the candidates."""
         built = next((kernel for kernel in self.kernels if kernel is not None), None)
         return 0 if built is None else self._candidates * built.shape[1]
@@ -183,21 +205,27 @@ class Tree(TreeSearch):
         return sum(self.shape[level].most * parents for level in self.levels if level)
 
     @property
-    def num_choices(self):
+    def num_choices(self) -> int:
         """The labels, or the nodes of the only level."""
         return self.num_labels if self.level is None else self.shape[self.level].nodes
 
-    def training_groups(self, features, labels):
+    def training_groups(
+        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
+    ) -> tuple[LogitGroup, ...]:
         """One group per level."""
         return self.groups_of_passes([features], labels)[0]
 
-    def groups_of_passes(self, passes, labels):
+    def groups_of_passes(
+        self, passes: Sequence[tf.Tensor], labels: np.ndarray | tf.Tensor
+    ) -> list[tuple[LogitGroup, ...]]:
         """All passes see the candidates of the first."""
-        chosen = {}
+        chosen: dict = {}
         levels = [self.training_levels(features, labels, chosen) for features in passes]
         return [tuple(group for group, _ in level) for level in levels]
 
-    def training_levels(self, features, labels, chosen=None):
+    def training_levels(
+        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor, chosen: dict | None = None
+    ) -> list[tuple[LogitGroup, tf.Tensor]]:
         """Group and nodes of each level; ``chosen`` holds the parents an earlier pass chose.
 
         Returns:
@@ -299,9 +327,9 @@ class Tree(TreeSearch):
             scores = tf.where(group.valid, scores + above, float("-inf"))
         return group, scores
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("num_labels", "nr_splits", "min_codes", "max_leaf_size", "spherical", "negatives")
-        names += ("num_candidate_groups", "beam", "link", "initial_std", "seed", "level")
-        own = {name: getattr(self, name) for name in names}
+        more = ("num_candidate_groups", "beam", "link", "initial_std", "seed", "level")
+        own = {name: getattr(self, name) for name in (*names, *more)}
         return {**super().get_config(), **own, "tree_shape": [list(sizes) for sizes in self.shape]}

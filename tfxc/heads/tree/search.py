@@ -24,15 +24,15 @@ class TreeSearch(Head):
     """
 
     @property
-    def joint(self):
+    def joint(self) -> bool:
         """Whether the children of several nodes share a softmax."""
         return self.link == "softmax" and "man" in self.negatives and self.level is None
 
-    def node_scores(self, logits):
+    def node_scores(self, logits: tf.Tensor) -> tf.Tensor:
         """Float32 scores of nodes of one family, (..., nodes), by their logits."""
         return log_probabilities(logits, self.link or "sigmoid")
 
-    def top_k(self, features, k):
+    def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Best k labels, or nodes of the only level; exact if the beam holds all nodes above."""
         self.check_k(k)
         if not self.built:
@@ -56,13 +56,13 @@ class TreeSearch(Head):
         ids, best = top_k_lowest_id(scores, tf.where(nodes >= 0, nodes, tf.int32.max), k)
         return ids, best - tf.reduce_logsumexp(scores, 1, True) if self.joint else best
 
-    def logits_of_all(self, features, level):
+    def logits_of_all(self, features: tf.Tensor, level: int) -> tf.Tensor:
         """Logits of all nodes of a level, (batch, nodes)."""
         kernel, bias = self.kernels[level].value, self.biases[level].value
         kernel, bias = (tf.cast(weight, features.dtype) for weight in (kernel, bias))
         return tf.matmul(features, kernel, transpose_b=True) + bias
 
-    def logits_of(self, features, level, nodes):
+    def logits_of(self, features: tf.Tensor, level: int, nodes: tf.Tensor) -> tf.Tensor:
         """Logits of chosen nodes (batch, n), none of them -1."""
         kernel, bias = self.kernels[level].value, self.biases[level].value
         vectors = tf.cast(tf.gather(kernel, nodes), features.dtype)
@@ -98,7 +98,7 @@ class TreeSearch(Head):
         slots = parents.shape[1] * table.shape[1]
         return tf.reshape(scores, [-1, slots]), tf.reshape(nodes, [-1, slots])
 
-    def with_parents(self, level, logits, above):
+    def with_parents(self, level: int, logits: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
         """Scores (batch, parents, most) of families by their logits and their parents' scores."""
         exists = (above[:, :, None] > float("-inf")) & (logits > float("-inf"))
         if self.link == "hinge" and level == len(self.shape) - 1:

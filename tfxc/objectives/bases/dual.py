@@ -1,14 +1,20 @@
 """What the dual objectives share: one scalar per training example, and losses over the rivals."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import POSITIVE, checked
 from tfxc.objectives.base import OUTSIDE_TABLE, Objective, masked_logits
 from tfxc.ops.losses import gather_positives
+
+if TYPE_CHECKING:
+    from tfxc.ops.logit_group import LogitGroup
+
 
 # exp of more than this counts as exp of this, about 5.5e34: the sum over a batch stays finite.
 _MOST = 80.0
@@ -41,7 +47,7 @@ class Rivals(NamedTuple):
     alone: Any
 
 
-def rivals_of(group):
+def rivals_of(group: "LogitGroup") -> "Rivals":
     """``Rivals`` of a logit group.
 
     Several true columns share the target evenly: the mean of their logits takes the place of the
@@ -98,12 +104,12 @@ class DualObjective(Objective):
     partial_loss = True
     data_dependent_arguments = ("num_examples", "num_groups")
 
-    def __init__(self, num_examples, num_groups=1, **kwargs):
+    def __init__(self, num_examples: int, num_groups: int = 1, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_examples = num_examples
         self.num_groups = num_groups
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: "LogitGroup | None" = None) -> None:
         """Makes the tables, and the counter of rows without a rival."""
         unvisited = keras.initializers.Constant(math.nan)
         self.tables = [
@@ -112,12 +118,17 @@ class DualObjective(Objective):
         ]
         self.skipped = self.state((), "zeros", "int64", "skipped")
 
-    def state(self, shape, start, dtype, name):
+    def state(self, shape: Sequence[int | None], start: Any, dtype: str, name: str) -> tf.Tensor:
         """A variable that is no weight; all replicas write the same into it."""
         kind = {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
         return self.add_weight(shape, start, dtype, name=name, **kind)
 
-    def of_groups(self, groups, example_index=None, training=True):
+    def of_groups(
+        self,
+        groups: "tuple[LogitGroup, ...]",
+        example_index: np.ndarray | tf.Tensor | None = None,
+        training: bool = True,
+    ) -> tf.Tensor:
         """Losses summed over the groups, each with its own table."""
         parts = [
             self(group, example_index, number=number, training=training)
@@ -125,7 +136,13 @@ class DualObjective(Objective):
         ]
         return tf.add_n(parts)
 
-    def call(self, group, example_index=None, number=0, training=True):
+    def call(
+        self,
+        group: "LogitGroup",
+        example_index: tf.Tensor | None = None,
+        number: int = 0,
+        training: bool = True,
+    ) -> tf.Tensor:
         """Per-example loss of group ``number``, (batch,); in training, updates its table."""
         rivals = rivals_of(group)
         constants = Rivals(*map(tf.stop_gradient, rivals))
@@ -143,29 +160,29 @@ class DualObjective(Objective):
                 self.count(tf.where(unvisited, first, known), constants)
         return tf.where(rivals.exist, self.loss(rivals, used), 0.0)
 
-    def first(self, rivals):
+    def first(self, rivals: "Rivals") -> tf.Tensor:
         """nu of examples not visited before, (batch,)."""
         return rivals.log_mean
 
-    def step(self, nu, rivals):
+    def step(self, nu: tf.Tensor, rivals: "Rivals") -> tuple[tf.Tensor, tf.Tensor]:
         """(nu of the loss, nu from now on), both (batch,)."""
         raise TypeError(f"{type(self).__name__} must define step(nu, rivals)")
 
-    def count(self, nu, rivals):
+    def count(self, nu: tf.Tensor, rivals: "Rivals") -> None:
         """Counts what a log should report of a training step; ``nu`` is that before it."""
 
-    def loss(self, rivals, nu):
+    def loss(self, rivals: "Rivals", nu: tf.Tensor) -> tf.Tensor:
         """Loss of the rows that have rivals, (batch,); nu is a constant."""
         constant = tf.stop_gradient(rivals.log_mean)
         size = exp(constant - nu)
         # Where the exponent is cut off, the gradient goes on.
         return size + size * (rivals.log_mean - constant)
 
-    def logged_metrics(self):
+    def logged_metrics(self) -> dict[str, float]:
         """Counts rows that had no rival."""
         return {"rows_without_rival": int(self.skipped.numpy())}
 
-    def remark(self):
+    def remark(self) -> str:
         """Says how many rows had no rival, if any."""
         count = int(self.skipped.numpy())
         if not count:
@@ -198,7 +215,7 @@ class DualObjective(Objective):
         first = tf.math.unsorted_segment_min(tf.range(tf.size(places)), places, tf.size(distinct))
         table.scatter_update(tf.IndexedSlices(tf.gather(values, first), distinct))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         own = {"num_examples": self.num_examples, "num_groups": self.num_groups}
         return {**super().get_config(), **own}
@@ -210,22 +227,22 @@ class ScheduledDual(DualObjective):
     A subclass says in ``rate_at`` how. Before the first epoch is announced it is ``start_rate``.
     """
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: "LogitGroup | None" = None) -> None:
         """Makes the tables and the step size, which is saved with them."""
         super().build(input_shape)
         start = keras.initializers.Constant(self.start_rate)
         self.rate = self.state((), start, "float32", "rate")
 
     @property
-    def start_rate(self):
+    def start_rate(self) -> float:
         """The step size without a schedule."""
         raise TypeError(f"{type(self).__name__} must define start_rate")
 
-    def rate_at(self, epoch, epochs):
+    def rate_at(self, epoch: int, epochs: int) -> float:
         """The step size in an epoch (from 1) of ``epochs``, a float."""
         raise TypeError(f"{type(self).__name__} must define rate_at(epoch, epochs)")
 
-    def on_epoch(self, epoch, epochs):
+    def on_epoch(self, epoch: int, epochs: int) -> None:
         """Sets the step size."""
         if not self.built:
             self.build(None)
@@ -243,20 +260,27 @@ class GradientDual(ScheduledDual):
     """
 
     @checked(dual_learning_rate=POSITIVE)
-    def __init__(self, num_examples, num_groups=1, *, dual_learning_rate=1.0, **kwargs):
+    def __init__(
+        self,
+        num_examples: int,
+        num_groups: int = 1,
+        *,
+        dual_learning_rate: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(num_examples, num_groups, **kwargs)
         self.dual_learning_rate = dual_learning_rate
 
     @property
-    def start_rate(self):
+    def start_rate(self) -> float:
         """The step size without a schedule."""
         return self.dual_learning_rate
 
-    def rate_at(self, epoch, epochs):
+    def rate_at(self, epoch: int, epochs: int) -> float:
         """``gamma (1 + cos(pi e / E)) / 2``."""
         return self.dual_learning_rate * half_cosine(epoch, epochs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         return {**super().get_config(), "dual_learning_rate": self.dual_learning_rate}
 
@@ -271,19 +295,19 @@ class CappedDual(GradientDual):
     ends at log m, the loss takes that nu', and ``rows_capped`` counts the row.
     """
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: "LogitGroup | None" = None) -> None:
         """Makes the tables, the step size and the counter of capped rows."""
         super().build(input_shape)
         self.num_capped = self.state((), "zeros", "int64", "num_capped")
 
-    def gradient_step(self, nu, rivals):
+    def gradient_step(self, nu: tf.Tensor, rivals: "Rivals") -> tuple[tf.Tensor, tf.Tensor]:
         """New nu, and whether it is capped, both (batch,)."""
         distance = rivals.log_mean - nu
         new = nu - self.rate.value * (1 - exp(distance))
         capped = rivals.exist & (distance > _LARGEST_JUMP) & (new > rivals.log_mean)
         return tf.where(capped, rivals.log_mean, new), capped
 
-    def count(self, nu, rivals):
+    def count(self, nu: tf.Tensor, rivals: "Rivals") -> None:
         """Counts capped rows of all replicas."""
         capped = tf.cast(self.gradient_step(nu, rivals)[1], tf.int32)
         context = tf.distribute.get_replica_context()
@@ -291,11 +315,11 @@ class CappedDual(GradientDual):
             capped = context.all_gather(capped, axis=0)
         self.num_capped.value.assign_add(tf.math.count_nonzero(capped))
 
-    def logged_metrics(self):
+    def logged_metrics(self) -> dict[str, float]:
         """Counts rows that had no rival, and capped ones."""
         return {**super().logged_metrics(), "rows_capped": int(self.num_capped.numpy())}
 
-    def remark(self):
+    def remark(self) -> str:
         """Says how many rows had no rival, and how many were capped, if any."""
         found, count = super().remark(), int(self.num_capped.numpy())
         if not count:
@@ -308,18 +332,20 @@ class CappedDual(GradientDual):
         return f"{found}\n{capped}" if found else capped
 
 
-def moving_average(nu, log_mean, log_share, log_rest):
+def moving_average(
+    nu: tf.Tensor, log_mean: tf.Tensor, log_share: tf.Tensor, log_rest: tf.Tensor
+) -> tf.Tensor:
     """``log(rest · exp(nu) + share · exp(log_mean))``, in logarithms."""
     old, new = log_rest + nu, log_share + log_mean
     larger = tf.maximum(old, new)
     return larger + tf.nn.softplus(-tf.abs(old - new))
 
 
-def half_cosine(epoch, epochs):
+def half_cosine(epoch: int, epochs: int) -> float:
     """Falls from 1 (epoch 0) to 0 (epoch ``epochs``) along half a cosine, a float."""
     return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
-def exp(values):
+def exp(values: tf.Tensor) -> tf.Tensor:
     """``tf.exp`` that stays finite."""
     return tf.exp(tf.minimum(values, _MOST))

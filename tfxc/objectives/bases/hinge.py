@@ -1,10 +1,15 @@
 """What the hinge losses share: one margin per column, masked, with costs."""
 
+from typing import TYPE_CHECKING, Any
+
 import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, NOT_NEGATIVE, checked
 from tfxc.objectives.base import Objective
 from tfxc.ops.losses import gather_positives
+
+if TYPE_CHECKING:
+    from tfxc.ops.logit_group import LogitGroup
 
 
 class HingeObjective(Objective):
@@ -36,13 +41,19 @@ class HingeObjective(Objective):
 
     @checked(cost_positive=NOT_NEGATIVE, cost_negative=NOT_NEGATIVE, padded_columns=COUNT | None)
     def __init__(
-        self, *, weighted=False, cost_positive=1.0, cost_negative=1.0, padded_columns=None, **kwargs
-    ):
+        self,
+        *,
+        weighted: bool = False,
+        cost_positive: float = 1.0,
+        cost_negative: float = 1.0,
+        padded_columns: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.weighted, self.padded_columns = weighted, padded_columns
         self.cost_positive, self.cost_negative = cost_positive, cost_negative
 
-    def call(self, group, example_index=None):
+    def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
         logits = tf.cast(group.logits, tf.float32)
         of_positives, mask = gather_positives(logits, group.positives)
@@ -80,7 +91,7 @@ class HingeObjective(Objective):
         distance = tf.nn.relu(distance)
         return distance if self.power == 1 else tf.square(distance)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("weighted", "cost_positive", "cost_negative", "padded_columns")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

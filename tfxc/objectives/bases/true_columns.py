@@ -1,12 +1,17 @@
 """What the objectives share that look at the softmax probabilities of the true columns."""
 
+from typing import TYPE_CHECKING
+
 import tensorflow as tf
 
 from tfxc.objectives.base import masked_logits
 from tfxc.ops.losses import gather_positives
 
+if TYPE_CHECKING:
+    from tfxc.ops.logit_group import LogitGroup
 
-def true_log_probabilities(group):
+
+def true_log_probabilities(group: "LogitGroup") -> tuple[tf.Tensor, tf.Tensor]:
     """Logarithms of the softmax probabilities of the true columns.
 
     Args:
@@ -24,7 +29,7 @@ def true_log_probabilities(group):
     return tf.where(mask, tf.minimum(of_positives - total, 0.0), 0.0), mask
 
 
-def focal_factor(log_probabilities, gamma):
+def focal_factor(log_probabilities: tf.Tensor, gamma: float) -> tf.Tensor:
     """``(1 - p)^gamma``, whose gradient is finite for every p and gamma."""
     if not gamma:
         return tf.ones_like(log_probabilities)
@@ -33,7 +38,7 @@ def focal_factor(log_probabilities, gamma):
     return tf.where(some, tf.pow(tf.where(some, missing, 1.0), gamma), 0.0)
 
 
-def mean_over_true(losses, mask):
+def mean_over_true(losses: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Mean over the true columns, (batch,); 0 where there is none."""
     count = tf.reduce_sum(tf.cast(mask, losses.dtype), axis=1)
     return tf.math.divide_no_nan(tf.reduce_sum(tf.where(mask, losses, 0.0), axis=1), count)

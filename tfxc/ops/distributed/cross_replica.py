@@ -20,16 +20,16 @@ class CrossReplica(NamedTuple):
         return tf.distribute.get_replica_context()
 
     @property
-    def number(self):
+    def number(self) -> int:
         """Number of this replica, a Python int."""
         return replica_number(self._context)
 
     @property
-    def count(self):
+    def count(self) -> int:  # type: ignore[override]  # no tuple's ``count``: it is empty
         """Number of replicas."""
         return self._context.num_replicas_in_sync
 
-    def gather(self, rows):
+    def gather(self, rows: tf.Tensor) -> tf.Tensor:
         """The rows of all replicas, which have equally many each, float (count · batch, dim)."""
 
         @tf.custom_gradient
@@ -41,33 +41,33 @@ class CrossReplica(NamedTuple):
 
         return gathered(rows)
 
-    def gather_labels(self, labels):
+    def gather_labels(self, labels: tf.Tensor) -> tf.Tensor:
         """Padded label rows of all replicas, int32 (count · batch, longest row anywhere)."""
         lengths = tf.fill(tf.shape(labels)[:1], tf.shape(labels)[1])
         flat = self._context.all_gather(tf.reshape(labels, [-1]), axis=0)
         lengths = self._context.all_gather(lengths, axis=0)
         return tf.RaggedTensor.from_row_lengths(flat, lengths, validate=False).to_tensor(-1)
 
-    def sum(self, tensors):
+    def sum(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         """Sums of a list of tensors over the replicas; gradients flow to all of them."""
         return self._context.all_reduce("SUM", tensors)
 
-    def max(self, values):
+    def max(self, values: tf.Tensor) -> tf.Tensor:
         """Largest values of a vector over the replicas, without a gradient."""
         return tf.reduce_max(self._context.all_gather(tf.stop_gradient(values)[None], 0), axis=0)
 
-    def own(self, rows):
+    def own(self, rows: tf.Tensor) -> tf.Tensor:
         """The part of all replicas' rows that this replica has brought."""
         size = tf.shape(rows)[0] // self.count
         return rows[self.number * size : (self.number + 1) * size]
 
 
-def replica_number(context):
+def replica_number(context: tf.distribute.ReplicaContext) -> int:
     """A replica's number as a Python int."""
     return int(tf.get_static_value(context.replica_id_in_sync_group))
 
 
-def labels_everywhere(labels):
+def labels_everywhere(labels: tf.Tensor) -> tf.Tensor:
     """The labels of all replicas of the running step as a vector, with padding.
 
     Args:
@@ -80,7 +80,12 @@ def labels_everywhere(labels):
     return context.all_gather(flat, axis=0)
 
 
-def softmax_over_shards(logits, positives, cross_replica, label_smoothing=0.0):
+def softmax_over_shards(
+    logits: tf.Tensor,
+    positives: tf.Tensor,
+    cross_replica: CrossReplica,
+    label_smoothing: float = 0.0,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """``ops.losses.softmax_cross_entropy`` where each replica has some of the columns.
 
     Args:

@@ -1,7 +1,10 @@
 """A trainable table whose rows are shared out over the replicas of a strategy."""
 
 import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -30,10 +33,17 @@ class ShardedTable:
         shards: {replica number: variable} of the shards held here.
     """
 
-    def __init__(self, strategy, shape, size, start, name=None):
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        shape: Sequence[int],
+        size: int,
+        start: Callable[[int, int], tf.Tensor],
+        name: str | None = None,
+    ) -> None:
         self.strategy, self.shape, self.size = strategy, tuple(shape), size
         self.count = strategy.num_replicas_in_sync
-        self._whole = None
+        self._whole: np.ndarray | None = None
         numbers = tf.function(strategy.run)(lambda: _context().replica_id_in_sync_group)
         numbers = [int(number) for number in strategy.experimental_local_results(numbers)]
         self._devices = dict(zip(numbers, strategy.extended.worker_devices, strict=True))
@@ -44,11 +54,10 @@ class ShardedTable:
             return tf.Variable(rows, name=name)
 
         self.shards = {
-            number: self.on_device_of(number, lambda number=number: make(number))
-            for number in numbers
+            number: self.on_device_of(number, functools.partial(make, number)) for number in numbers
         }
 
-    def on_device_of(self, number, make):
+    def on_device_of(self, number: int, make: Callable[[], Any]) -> Any:
         """What ``make()`` returns; its variables are plain ones on the device of a shard."""
 
         def on_device():
@@ -63,7 +72,7 @@ class ShardedTable:
         """First row of a shard and the one behind its last."""
         return min(number * self.size, self.shape[0]), min((number + 1) * self.size, self.shape[0])
 
-    def on_every_shard(self, function, *tensors):
+    def on_every_shard(self, function: Callable[..., Any], *tensors: tf.Tensor) -> Any:
         """Applies a function to all shards, each on its replica.
 
         Args:
@@ -90,7 +99,7 @@ class ShardedTable:
     def _here(self, value):
         return self.strategy.experimental_local_results(value)[0]
 
-    def whole(self):
+    def whole(self) -> np.ndarray:
         """The whole table as a NumPy array. Every process has to take part."""
         if self._whole is not None:
             return self._whole
@@ -100,7 +109,7 @@ class ShardedTable:
         return table.reshape(-1, self.shape[1])[: self.shape[0]]
 
     @contextlib.contextmanager
-    def collected(self, keep):
+    def collected(self, keep: bool) -> Iterator[None]:
         """Inside, ``whole`` needs the other processes no more, where ``keep`` is true."""
         if keep:
             self._whole = self.whole()
@@ -118,7 +127,7 @@ class ShardedTable:
         for begin in range(0, self.size, _BLOCK):
             yield begin, take(tf.range(begin, min(begin + _BLOCK, self.size))).numpy()
 
-    def assign(self, table):
+    def assign(self, table: np.ndarray) -> None:
         """Gives every shard its rows of a whole table (rows, columns)."""
         if tuple(table.shape) != self.shape:
             raise ValueError(f"a table of shape {self.shape} expected, found {table.shape}")

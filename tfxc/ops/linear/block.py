@@ -29,7 +29,12 @@ class Block(NamedTuple):
     unfinished: int
 
 
-def assembled(pieces, ids, num_children, unfinished):
+def assembled(
+    pieces: list[tuple[int, np.ndarray, np.ndarray]],
+    ids: np.ndarray,
+    num_children: int,
+    unfinished: int,
+) -> "Block":
     """The ``Block`` of pieces.
 
     Args:
@@ -62,7 +67,7 @@ def assembled(pieces, ids, num_children, unfinished):
     return Block(ids[used], counts[used].astype(np.int64), columns, matrix.data, unfinished)
 
 
-def greatest(places, values, count):
+def greatest(places: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Of a child's weights the ``count`` of the greatest magnitude; all for 0.
 
     Returns:

@@ -1,6 +1,13 @@
 """The features of a block of examples, ready for the compiled linear solver."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
 
 try:
     from tfxc.ops.linear import _linear_solver
@@ -28,7 +35,9 @@ class Columns:
         own, norms: float32 (n,): sums of squares of the features taken out, of all and the bias.
     """
 
-    def __init__(self, features, bias, compress=True):
+    def __init__(
+        self, features: "scipy.sparse.csr_matrix", bias: float, compress: bool = True
+    ) -> None:
         size, num_features = features.shape
         squared = np.zeros(size)
         self.row_splits = features.indptr.astype(np.int64)
@@ -69,7 +78,9 @@ class Columns:
         self.row_splits = new_splits
         return own
 
-    def kept(self, weights, duals, terms, least, chunk):
+    def kept(
+        self, weights: np.ndarray, duals: np.ndarray, terms: np.ndarray, least: float, chunk: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The weights of at least the magnitude ``least``, chunk by chunk.
 
         Yields:
@@ -95,7 +106,7 @@ def _at_least(weights, least):
     return row, lane.astype(np.uint8), weights.ravel()[flat].astype(np.float32)
 
 
-def cache_aligned(rows, width, kind):
+def cache_aligned(rows: int, width: int, kind: type) -> np.ndarray:
     """Zeros (rows, width) that begin on a cache line, so that a row of 16 floats is one line."""
     size = rows * width * np.dtype(kind).itemsize
     memory = np.zeros(size + 64, np.uint8)

@@ -2,14 +2,25 @@
 
 import threading
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
 
+if TYPE_CHECKING:
+    from tfxc.ops.linear.solver import SolverSettings
+
+
 _ALONE = threading.Lock()  # its random numbers come from one generator of the process
 
 
-def solve(features, signs, costs, settings, seed):
+def solve(
+    features: scipy.sparse.csr_matrix,
+    signs: np.ndarray,
+    costs: np.ndarray,
+    settings: "SolverSettings",
+    seed: int,
+) -> tuple[np.ndarray, int]:
     """Trains one label.
 
     Args:

@@ -11,8 +11,10 @@ feature that only one example has costs nothing. Without it scikit-learn's ``Lin
 work, some 50 times as slowly.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +23,12 @@ from tfxc.core.errors import ConfigError
 from tfxc.ops.linear import sklearn_solver
 from tfxc.ops.linear.block import FOUND_BYTES, PIECE_BYTES, assembled, greatest
 from tfxc.ops.linear.columns import Columns, cache_aligned
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+    from tfxc.ops.linear.block import Block
+
 
 try:
     from tfxc.ops.linear import _linear_solver
@@ -34,7 +42,7 @@ _OVERHEAD = 1 << 18  # bytes of objects whatever the sizes are
 _SINGLE_PRECISION = 1e-3  # the least epsilon that float32 reaches
 
 
-def has_native():
+def has_native() -> bool:
     """Whether the compiled solver is there (``python setup.py build_ext --inplace``)."""
     return _linear_solver is not None
 
@@ -80,16 +88,16 @@ class SolverSettings:
 
 
 def solve_block(
-    features,
-    positives,
-    settings,
+    features: "scipy.sparse.csr_matrix",
+    positives: Sequence[Sequence[int] | np.ndarray],
+    settings: "SolverSettings",
     *,
-    relevance=None,
-    members=None,
-    compress=True,
-    threads=1,
-    native=None,
-):
+    relevance: Sequence[np.ndarray] | None = None,
+    members: np.ndarray | None = None,
+    compress: bool = True,
+    threads: int = 1,
+    native: bool | None = None,
+) -> "Block":
     """Trains the children of one parent.
 
     Args:
@@ -136,7 +144,7 @@ def solve_block(
         groups = [order[begin : begin + _LANES] for begin in range(0, len(order), _LANES)]
         ids, solve = columns.ids, lambda children: problem.native(columns, children)
     else:
-        groups, ids = order[:, None], np.arange(features.shape[1] + 1, dtype=np.int32)
+        groups, ids = list(order[:, None]), np.arange(features.shape[1] + 1, dtype=np.int32)
         solve = problem.delegated
     if threads > 1 and len(groups) > 1:
         with ThreadPoolExecutor(threads) as pool:
@@ -150,9 +158,16 @@ def solve_block(
 
 
 def block_memory(
-    num_rows, nonzeros, num_features, children, settings, *, compress=True, threads=1,
-    occurring=None,
-):  # fmt: skip
+    num_rows: int,
+    nonzeros: int,
+    num_features: int,
+    children: int,
+    settings: "SolverSettings",
+    *,
+    compress: bool = True,
+    threads: int = 1,
+    occurring: int | None = None,
+) -> int:
     """Bytes that ``solve_block`` takes at most, the copy of its features included.
 
     How many weights are kept is known only when they are found, so all may be.

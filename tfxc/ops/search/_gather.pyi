@@ -4,6 +4,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+MEDIAN_VALUES: int
+STAGED_LOOKUPS: int
+
 def interleave(
     bucket_scores: NDArray[Any], table: NDArray[Any], width: int, threads: int
 ) -> None: ...

@@ -4,6 +4,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+EXACT: int
+
 def walk(
     bucket_scores: NDArray[Any],
     lookups: NDArray[Any],

@@ -5,10 +5,17 @@ rows of the parents' chunks are found by a binary search over all (chunk, featur
 layer.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import tensorflow as tf
 
 from tfxc.ops.search.chunked_layer import check_layer
+
+if TYPE_CHECKING:
+    from tfxc.ops.search.chunked_layer import ChunkedLayer
+
 
 _HINGE, _LOG_HINGE = 3, 4
 _BAG = {
@@ -32,7 +39,15 @@ class BeamGraph(tf.Module):
         DataError: arrays of other types, or that do not fit together.
     """
 
-    def __init__(self, layers, num_features, *, bias, only_topk, post_processors):
+    def __init__(
+        self,
+        layers: "Sequence[ChunkedLayer]",
+        num_features: int,
+        *,
+        bias: float | None,
+        only_topk: Sequence[int | None],
+        post_processors: Sequence[Any],
+    ) -> None:
         super().__init__()
         self.num_features, self.bias = int(num_features), float(bias or 0)
         self._layers, above = [], 1
@@ -43,8 +58,13 @@ class BeamGraph(tf.Module):
             kept = min(kept or above, above)
             self._layers.append(_Layer(layer, num_features, kept, post_processor))
 
+<<<<<<< HEAD
     @tf.function(input_signature=[_BAG], autograph=False)
     def __call__(self, features):
+=======
+    @tf.function(input_signature=[_BAG])
+    def __call__(self, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+>>>>>>> types
         """The best nodes of the last layer.
 
         Args:

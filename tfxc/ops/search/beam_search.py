@@ -8,6 +8,9 @@ read (Etter et al., "Accelerating Inference for Sparse Extreme Multi-Label Ranki
 differ by rounding only.
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import scipy.sparse
 
@@ -17,6 +20,10 @@ from tfxc.core.threads import thread_count
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.search import beam_search_numpy
 from tfxc.ops.search.chunked_layer import check_layer, index_of
+
+if TYPE_CHECKING:
+    from tfxc.ops.search.chunked_layer import ChunkedLayer
+
 
 try:
     from tfxc.ops.search import _beam_search, _chunk_index  # noqa: F401  (both or none)
@@ -29,12 +36,21 @@ _TOGETHER = 16  # queries from which on a layer is scored chunk by chunk
 _MOST_MARGINS = 1 << 23  # of a block of queries: 32 MB
 
 
-def has_native():
+def has_native() -> bool:
     """Whether the compiled kernels are there (``python setup.py build_ext --inplace``)."""
     return _beam_search is not None
 
 
-def search(layers, features, only_topk, post_processors, *, bias=None, csr_codes=None, **options):
+def search(
+    layers: "Sequence[ChunkedLayer]",
+    features: scipy.sparse.csr_matrix,
+    only_topk: Sequence[int | None],
+    post_processors: Sequence[Any],
+    *,
+    bias: float | None = None,
+    csr_codes: scipy.sparse.csr_matrix | None = None,
+    **options: Any,
+) -> scipy.sparse.csr_matrix:
     """Searches once; ``BeamSearch`` is for layers searched again and again.
 
     Args:
@@ -70,7 +86,14 @@ class BeamSearch:
         ConfigError: no layer, or ``native=True`` without the compiled kernels.
     """
 
-    def __init__(self, layers, num_features, *, bias=None, native=None):
+    def __init__(
+        self,
+        layers: "Sequence[ChunkedLayer]",
+        num_features: int,
+        *,
+        bias: float | None = None,
+        native: bool | None = None,
+    ) -> None:
         if not layers:
             raise ConfigError("at least one layer expected, found none", where="layers")
         if native and not has_native():
@@ -89,20 +112,20 @@ class BeamSearch:
         self._widths = [int(np.diff(layer.child_splits).max(initial=1)) for layer in layers]
         if has_native() if native is None else native:
             indexes = [index_of(layer, self.num_features) for layer in layers]
-            self._kernels = _beam_search.LayerKernels(layers, indexes)
+            self._kernels: Any = _beam_search.LayerKernels(layers, indexes)
         else:
             self._kernels = beam_search_numpy.LayerKernels(layers)
 
     def search(
         self,
-        features,
-        only_topk,
-        post_processors,
+        features: np.ndarray | scipy.sparse.csr_matrix,
+        only_topk: Sequence[int | None],
+        post_processors: Sequence[Any],
         *,
-        csr_codes=None,
-        threads=None,
-        order="score",
-    ):
+        csr_codes: scipy.sparse.csr_matrix | None = None,
+        threads: int | None = None,
+        order: str = "score",
+    ) -> scipy.sparse.csr_matrix:
         """Best nodes of the last layer.
 
         Args:
@@ -135,7 +158,15 @@ class BeamSearch:
             found.sort_indices()
         return found
 
-    def top(self, features, only_topk, post_processors, *, csr_codes=None, threads=None):
+    def top(
+        self,
+        features: np.ndarray | scipy.sparse.csr_matrix,
+        only_topk: Sequence[int | None],
+        post_processors: Sequence[Any],
+        *,
+        csr_codes: scipy.sparse.csr_matrix | None = None,
+        threads: int | None = None,
+    ) -> tuple[np.ndarray, ...]:
         """As ``search``: ids int32, scores float32 (N, k) best first, and counts int32 (N,).
 
         Only the first ``counts[i]`` places of row i are meaningful.

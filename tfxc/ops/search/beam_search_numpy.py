@@ -1,18 +1,33 @@
 """The NumPy path of ``tfxc.ops.search.beam_search``: the same results where nothing is compiled."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import scipy.sparse
+
+if TYPE_CHECKING:
+    from tfxc.ops.search.chunked_layer import ChunkedLayer
 
 
 class LayerKernels:
     """The methods of ``_beam_search.LayerKernels``, one chunk's queries at a time."""
 
-    def __init__(self, layers):
+    def __init__(self, layers: "Sequence[ChunkedLayer]") -> None:
         self._layers = layers
 
     def search_together(
-        self, features, bias, settings, combines, begins, counts, parents, parent_scores, threads
-    ):
+        self,
+        features: np.ndarray | tuple[np.ndarray, np.ndarray, np.ndarray, int],
+        bias: float,
+        settings: Sequence[tuple[Any, int]],
+        combines: bool,
+        begins: np.ndarray,
+        counts: np.ndarray,
+        parents: np.ndarray,
+        parent_scores: np.ndarray,
+        threads: int,
+    ) -> tuple[np.ndarray, ...]:
         """See the compiled one; ``threads`` does not matter here."""
         matrix = _with_bias(features, bias)
         queries = np.repeat(np.arange(len(counts)), counts)

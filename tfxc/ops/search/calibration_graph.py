@@ -1,10 +1,12 @@
 """Probabilities of scores as TensorFlow operations, for exported models."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 
-def calibrated(scores, calibration):
+def calibrated(scores: tf.Tensor, calibration: Any) -> tf.Tensor:
     """``Calibration.apply`` in the graph.
 
     Args:

@@ -19,7 +19,7 @@ class Candidates(NamedTuple):
     positives: Any
 
 
-def best_columns(scores, positives, count):
+def best_columns(scores: tf.Tensor, positives: tf.Tensor, count: int) -> tf.Tensor:
     """The columns of the best scores, the true ones first.
 
     Args:
@@ -42,13 +42,13 @@ def best_columns(scores, positives, count):
     return tf.where(keys > float("-inf"), chosen, -1)
 
 
-def take(values, columns, empty):
+def take(values: tf.Tensor, columns: tf.Tensor, empty: float) -> tf.Tensor:
     """``values`` of each row at its columns; ``empty`` where a column is -1."""
     found = tf.gather(values, tf.maximum(columns, 0), batch_dims=1)
     return tf.where(columns >= 0, found, tf.constant(empty, found.dtype))
 
 
-def sample_with_true(bits, true, count):
+def sample_with_true(bits: tf.Tensor, true: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
     """The true columns of each row first, then others at random without replacement.
 
     Args:
@@ -70,7 +70,9 @@ def sample_with_true(bits, true, count):
     return tf.math.top_k(keys, width).indices, counts
 
 
-def children_with_positives(parents, positives, size, num_nodes):
+def children_with_positives(
+    parents: tf.Tensor, positives: tf.Tensor, size: int, num_nodes: int
+) -> "Candidates":
     """The children of the candidate parents, and every positive among them.
 
     The children of node n are ``n·size .. n·size + size − 1``. A positive whose parent is no
@@ -110,7 +112,7 @@ def children_with_positives(parents, positives, size, num_nodes):
     return Candidates(nodes, valid, columns)
 
 
-def find(wanted, listed, mask):
+def find(wanted: tf.Tensor, listed: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Where each row's wanted values stand in its list.
 
     Args:
@@ -140,11 +142,11 @@ def _true_places(columns, mask):
     return places, tf.stack([places[:, 0], tf.gather_nd(columns, places)], axis=1)
 
 
-def distinct(numbers):
+def distinct(numbers: tf.Tensor) -> tf.Tensor:
     """The distinct non-negative numbers of a vector, rising."""
     return tf.sort(tf.unique(tf.boolean_mask(numbers, numbers >= 0)).y)
 
 
-def ranks_in(ordered, numbers):
+def ranks_in(ordered: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
     """Places of a matrix of numbers within an ordered vector that holds them."""
     return tf.reshape(tf.searchsorted(ordered, tf.reshape(numbers, [-1])), tf.shape(numbers))

@@ -6,7 +6,7 @@ from tfxc.ops.losses import distinct_positives
 from tfxc.ops.search.candidates import Candidates, find
 
 
-def distinct_with_counts(nodes):
+def distinct_with_counts(nodes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The distinct nodes of each row, and how often each occurs.
 
     Args:
@@ -25,7 +25,7 @@ def distinct_with_counts(nodes):
     return distinct_positives(nodes), tf.reduce_sum(tf.cast(same, tf.float32), axis=2)
 
 
-def union(*parts):
+def union(*parts: tf.Tensor) -> tf.Tensor:
     """The distinct nodes of several lists in each row, only as wide as the batch needs.
 
     Args:
@@ -44,7 +44,13 @@ def union(*parts):
     return nodes[:, : tf.maximum(widest, 1)]
 
 
-def family_candidates(parents, positives, positive_parents, children, ranks):
+def family_candidates(
+    parents: tf.Tensor,
+    positives: tf.Tensor,
+    positive_parents: tf.Tensor,
+    children: tf.Tensor,
+    ranks: tf.Tensor,
+) -> Candidates:
     """The children of chosen parents, and every positive.
 
     Args:

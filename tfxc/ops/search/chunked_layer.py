@@ -5,6 +5,7 @@ features (Etter et al., "Accelerating Inference for Sparse Extreme Multi-Label R
 2022, arXiv 2106.02697).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +59,12 @@ class ChunkedLayer(NamedTuple):
     trained: np.ndarray
 
 
-def chunks_of(weights, parents, num_parents, trained=None):
+def chunks_of(
+    weights: scipy.sparse.csc_matrix,
+    parents: Sequence[int] | np.ndarray,
+    num_parents: int,
+    trained: np.ndarray | None = None,
+) -> "ChunkedLayer":
     """Chunks of a weight matrix.
 
     Args:
@@ -103,7 +109,7 @@ def chunks_of(weights, parents, num_parents, trained=None):
     )
 
 
-def check_layer(layer, num_parents, num_features, where):
+def check_layer(layer: "ChunkedLayer", num_parents: int, num_features: int, where: str) -> None:
     """Checks what would lead a search outside the arrays.
 
     Columns of uint16 are not read for it, as a search has room for all of them.
@@ -136,7 +142,7 @@ def check_layer(layer, num_parents, num_features, where):
         _check_range(layer.columns, widest, f"{where}, columns")
 
 
-def index_of(layer, num_features):
+def index_of(layer: "ChunkedLayer", num_features: int) -> tuple[np.ndarray, ...]:
     """Index of a layer's rows for the compiled search.
 
     Args:

@@ -55,12 +55,12 @@ class Candidates(NamedTuple):
 CANDIDATES = Candidates()
 
 
-def has_native():
+def has_native() -> bool:
     """Whether the compiled kernels are there (``python setup.py build_ext --inplace``)."""
     return gather_native.is_built()
 
 
-def invert_lookups(lookups, num_buckets):
+def invert_lookups(lookups: np.ndarray, num_buckets: int) -> "InverseLookups":
     """Inverse of (R, N) lookups, which the threshold method and the approximate one walk.
 
     Args:
@@ -88,16 +88,16 @@ def invert_lookups(lookups, num_buckets):
 
 
 def top_k(
-    bucket_scores,
-    lookups,
-    k,
+    bucket_scores: np.ndarray,
+    lookups: np.ndarray,
+    k: int,
     *,
-    aggregate="sum",
-    method="auto",
-    inverse=None,
-    threads=None,
-    native=None,
-):
+    aggregate: str = "sum",
+    method: str = "auto",
+    inverse: "InverseLookups | None" = None,
+    threads: int | None = None,
+    native: bool | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """The k best classes of every example, exactly.
 
     Args:
@@ -151,16 +151,16 @@ def top_k(
 
 
 def approximate_top_k(
-    bucket_scores,
-    lookups,
-    inverse,
-    k,
+    bucket_scores: np.ndarray,
+    lookups: np.ndarray,
+    inverse: "InverseLookups",
+    k: int,
     *,
-    aggregate="sum",
-    candidates=CANDIDATES,
-    threads=None,
-    native=None,
-):
+    aggregate: str = "sum",
+    candidates: "Candidates" = CANDIDATES,
+    threads: int | None = None,
+    native: bool | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Top k among the classes of the best buckets only: fast, and not exact.
 
     The ``Candidates`` get the same scores as in ``top_k``, from their buckets of all repetitions.

@@ -1,9 +1,15 @@
 """The compiled kernels behind ``tfxc.ops.search.gather``: scratch memory, threads and merging."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.ops.search.gather_numpy import AGGREGATES, sorted_best
+
+if TYPE_CHECKING:
+    from tfxc.ops.search.gather import InverseLookups
+
 
 try:
     from tfxc.ops.search import _gather, _walk
@@ -14,7 +20,7 @@ _SMALLEST_PART = 4096  # classes below which another thread does not pay
 _NO_CLASS = np.iinfo(np.int32).max
 
 
-def is_built():
+def is_built() -> bool:
     """Whether both extension modules can be imported."""
     return _gather is not None and _walk is not None
 
@@ -22,10 +28,12 @@ def is_built():
 class Kernels:
     """The functions of ``gather_numpy`` of the same names, with ``threads`` threads."""
 
-    def __init__(self, threads):
+    def __init__(self, threads: int) -> None:
         self.threads = threads
 
-    def brute(self, bucket_scores, lookups, k, aggregate):
+    def brute(
+        self, bucket_scores: np.ndarray, lookups: np.ndarray, k: int, aggregate: str
+    ) -> tuple[np.ndarray, np.ndarray]:
         """See ``gather_numpy.brute``; needs R · B · 64 bytes of scratch for 16 examples."""
         batch, repetitions, num_buckets = bucket_scores.shape
         width = 4 if batch <= 8 else 16
@@ -59,7 +67,15 @@ class Kernels:
             )
         return ids, scores
 
-    def walk(self, bucket_scores, lookups, inverse, k, aggregate, budget):
+    def walk(
+        self,
+        bucket_scores: np.ndarray,
+        lookups: np.ndarray,
+        inverse: "InverseLookups",
+        k: int,
+        aggregate: str,
+        budget: int,
+    ) -> tuple[np.ndarray, ...]:
         """See ``gather_numpy.walk``.
 
         Raises:
@@ -91,8 +107,15 @@ class Kernels:
         return *sorted_best(ids, scores, k), state == _walk.EXACT
 
     def approximate(
-        self, bucket_scores, lookups, inverse, k, aggregate, num_buckets_taken, min_count
-    ):
+        self,
+        bucket_scores: np.ndarray,
+        lookups: np.ndarray,
+        inverse: "InverseLookups",
+        k: int,
+        aggregate: str,
+        num_buckets_taken: int,
+        min_count: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """See ``gather_numpy.approximate``; needs 6 bytes of scratch per class and thread.
 
         Raises:

@@ -1,8 +1,14 @@
 """The NumPy path of ``tfxc.ops.search.gather``: the same results where nothing is compiled."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tfxc.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tfxc.ops.search.gather import InverseLookups
+
 
 AGGREGATES = ("sum", "min", "median")
 
@@ -14,13 +20,13 @@ _FIRST_DEPTH = 8  # buckets of every repetition in the first round of a walk
 _BUDGET_FACTOR = 6
 
 
-def sorted_best(ids, scores, k):
+def sorted_best(ids: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k best of (rows, n) candidates, by descending score, then ascending id."""
     order = np.lexsort((ids, -scores))[:, :k]
     return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
 
 
-def class_scores(bucket_scores, lookups, aggregate):
+def class_scores(bucket_scores: np.ndarray, lookups: np.ndarray, aggregate: str) -> np.ndarray:
     """Scores (rows, n) of n classes from (rows, R, B) bucket scores and (R, n) lookups."""
     values = (np.take(bucket_scores[:, r], lookup, axis=1) for r, lookup in enumerate(lookups))
     if aggregate == "median":
@@ -36,7 +42,9 @@ def class_scores(bucket_scores, lookups, aggregate):
     return total
 
 
-def brute(bucket_scores, lookups, k, aggregate):
+def brute(
+    bucket_scores: np.ndarray, lookups: np.ndarray, k: int, aggregate: str
+) -> tuple[np.ndarray, ...]:
     """Top k of every example from the scores of all classes, a tile at a time.
 
     Arguments and result as in ``gather.top_k``; every bucket is known to be in range.
@@ -68,7 +76,14 @@ def _brute_rows(bucket_scores, lookups, k, aggregate):
     return ids, scores
 
 
-def walk(bucket_scores, lookups, inverse, k, aggregate, budget):
+def walk(
+    bucket_scores: np.ndarray,
+    lookups: np.ndarray,
+    inverse: "InverseLookups",
+    k: int,
+    aggregate: str,
+    budget: int,
+) -> tuple[np.ndarray, ...]:
     """Top k of every example by walking the best buckets, ``budget`` limits the lookups.
 
     Returns:
@@ -112,7 +127,15 @@ def _walk_example(example, lookups, inverse, k, aggregate, budget):
         depth = min(2 * depth, example.shape[1])
 
 
-def approximate(bucket_scores, lookups, inverse, k, aggregate, num_buckets_taken, min_count):
+def approximate(
+    bucket_scores: np.ndarray,
+    lookups: np.ndarray,
+    inverse: "InverseLookups",
+    k: int,
+    aggregate: str,
+    num_buckets_taken: int,
+    min_count: int,
+) -> tuple[np.ndarray, np.ndarray]:
     """Top k of every example among the classes of its best buckets; see ``gather``.
 
     Raises:

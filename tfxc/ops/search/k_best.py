@@ -1,12 +1,15 @@
 """The k best codes when a code's score is the sum of one value per digit."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 
-def k_best_codes(digit_scores, num_codes, k):
+def k_best_codes(
+    digit_scores: Sequence[tf.Tensor], num_codes: int, k: int
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Best k of the first ``num_codes`` codes, exact, without a (batch, num_codes) matrix.
 
     The codes below ``num_codes`` are cut into at most one product set per digit (first digits
@@ -38,7 +41,7 @@ def k_best_codes(digit_scores, num_codes, k):
     return top_k_lowest_id(sums, codes, k)
 
 
-def top_k_lowest_id(scores, ids, k):
+def top_k_lowest_id(scores: tf.Tensor, ids: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Best k columns; ties go to the lower id.
 
     Args:

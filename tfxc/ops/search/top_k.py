@@ -1,17 +1,21 @@
 """Exact top-k in the graph, a tile of columns at a time."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfxc.ops.sparse import for_other_runtimes
 
 
-def check_k(k, most):
+def check_k(k: int, most: int) -> None:
     """Raises a ``ValueError`` unless k labels can be found among ``most``."""
     if not 1 <= k <= most:
         raise ValueError(f"k must lie in 1 .. {most} (the labels), found {k}")
 
 
-def tiled_top_k(score_tile, num_columns, batch, k, tile):
+def tiled_top_k(
+    score_tile: Callable[..., tf.Tensor], num_columns: int, batch: tf.Tensor, k: int, tile: int
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Best k of ``num_columns`` scores that are computed tile by tile.
 
     Args:
@@ -53,7 +57,7 @@ def tiled_top_k(score_tile, num_columns, batch, k, tile):
     return ids, scores
 
 
-def read_once(table):
+def read_once(table: tf.Tensor) -> tf.Tensor:
     """The value of a variable for a loop over tiles, read here without a copy; a tensor as it is.
 
     A variable that was gathered from or scattered into copies itself whenever it is read: in the
@@ -70,7 +74,7 @@ def read_once(table):
     return table.read_value_no_copy()
 
 
-def rows_between(table, begin, end):
+def rows_between(table: tf.Tensor, begin: int, end: int) -> tf.Tensor:
     """``table[begin:end]``, without a copy where that is the whole table.
 
     Args:
@@ -81,7 +85,7 @@ def rows_between(table, begin, end):
     return table if whole else table[begin:end]
 
 
-def merge_top_k(ids, scores, k):
+def merge_top_k(ids: tf.Tensor, scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Best k of the best of several parts.
 
     Args:

@@ -7,6 +7,11 @@ Known difference to Python: capital letters that Unicode 14 and later brought (V
 Latin and Glagolitic ones) are not lower-cased, as TensorFlow's own Unicode tables are older.
 """
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
 
 from tfxc.ops.text.token_patterns import MARK, WORD, character_class, marked, shortest_run
@@ -15,7 +20,7 @@ from tfxc.ops.text.token_patterns import MARK, WORD, character_class, marked, sh
 _BY_LOCALE = "IJİĮÌÍĨ"
 
 
-def lower(texts):
+def lower(texts: tf.Tensor) -> tf.Tensor:
     """Lower case as ``str.lower`` gives it, whatever the server's locale.
 
     Args:
@@ -26,7 +31,7 @@ def lower(texts):
     return tf.strings.lower(texts, encoding="utf-8")
 
 
-def words(texts, token_pattern, lowercase=True):
+def words(texts: tf.Tensor, token_pattern: str, lowercase: bool = True) -> tf.RaggedTensor:
     """The words of each text, in order.
 
     Args:
@@ -54,7 +59,7 @@ def words(texts, token_pattern, lowercase=True):
     return tf.ragged.boolean_mask(parts, tf.strings.length(parts, "UTF8_CHAR") >= least)
 
 
-def words_between_blanks(texts, most=None):
+def words_between_blanks(texts: tf.Tensor, most: int | None = None) -> tf.RaggedTensor:
     """The words of each text as PECOS cuts it, see ``tfxc.data.text.pecos``.
 
     Args:
@@ -73,7 +78,7 @@ def words_between_blanks(texts, most=None):
     return tf.ragged.boolean_mask(parts, tf.strings.length(parts) > 0)[:, :most]
 
 
-def terms(texts, settings):
+def terms(texts: tf.Tensor, settings: Mapping[str, Any]) -> tf.RaggedTensor:
     """The n-grams of each text, words joined by a space.
 
     Args:
@@ -94,7 +99,7 @@ def terms(texts, settings):
     return found if lengths == (1,) else tf.strings.ngrams(found, lengths)
 
 
-def murmurhash3_32(texts):
+def murmurhash3_32(texts: tf.Tensor) -> tf.Tensor:
     """Signed 32-bit MurmurHash3 of the UTF-8 bytes, seed 0.
 
     Args:
@@ -180,7 +185,14 @@ class TextBag(tf.Module):
         ([0, 2, 2], [1.0, 2.0])
     """
 
-    def __init__(self, settings, num_features, vocabulary_file=None, idf=None, blocks=()):
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        num_features: int,
+        vocabulary_file: str | Path | None = None,
+        idf: np.ndarray | None = None,
+        blocks: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self._settings, self._num_features = dict(settings), num_features
         self._blocks = [int(first) for first in blocks]
@@ -196,7 +208,7 @@ class TextBag(tf.Module):
             )
             self._vocabulary = tf.lookup.StaticHashTable(lines, default_value=-1)
 
-    def __call__(self, texts):
+    def __call__(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """The rows of texts (batch,): dict ids int32, weights float32, row_splits int64."""
         found = terms(texts, self._settings)
         rows, ids, values = self._occurrences(found.value_rowids(), found.flat_values)

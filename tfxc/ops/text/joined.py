@@ -1,6 +1,11 @@
 """Texts to tokens and to bags of terms at once, as TensorFlow ops."""
 
+from typing import TYPE_CHECKING
+
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    from tfxc.ops.text.bags import TextBag
 
 
 class JoinedTexts(tf.Module):
@@ -11,10 +16,10 @@ class JoinedTexts(tf.Module):
         terms: function of texts -> dict ``ids``, ``weights``, ``row_splits``.
     """
 
-    def __init__(self, tokens, terms):
+    def __init__(self, tokens: tf.Module, terms: "TextBag") -> None:
         super().__init__()
         self._tokens, self._terms = tokens, terms
 
-    def __call__(self, texts):
+    def __call__(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Dict ``tokens``, ``ids``, ``weights``, ``row_splits`` of texts (batch,)."""
         return {**self._terms(texts), "tokens": self._tokens(texts)}

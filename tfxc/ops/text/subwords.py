@@ -9,6 +9,8 @@ has them, but for digits in front of a comma, which it cuts once more.
 import functools
 import sys
 import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -43,27 +45,36 @@ class SubwordIds(tf.Module):
         ConfigError: tensorflow-text is not installed.
     """
 
-    def __init__(self, settings, pieces, max_length, model=None, merges=None):
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        pieces: Sequence[str],
+        max_length: int,
+        model: bytes | None = None,
+        merges: Sequence[str] | None = None,
+    ) -> None:
         super().__init__()
         self._settings, self._max_length = dict(settings), max_length
         if settings["kind"] == "wordpiece":
             self._cut = WordPieces(settings, pieces)
         elif settings["kind"] == "sentencepiece":
+            assert model is not None
             self._cut = SentencePieces(settings, model)
         else:
+            assert merges is not None
             self._cut = BytePairs(pieces, merges, require_text())
         self._counted_anew = None
         if "kept" in settings:
             self._counted_anew = tf.constant(_counted_anew(settings, len(pieces)), tf.int32)
 
-    def __call__(self, texts):
+    def __call__(self, texts: tf.Tensor) -> tf.Tensor:
         """Ids of texts (batch,): int32 (batch, length), padded with 0 to a multiple of 8."""
         ragged, _ = self.ragged(texts)
         longest = tf.cast(ragged.bounding_shape(axis=1), tf.int32)
         width = tf.maximum(1, -(-longest // 8)) * 8
         return ragged.to_tensor(0, shape=tf.stack([tf.shape(texts)[0], width]))
 
-    def ragged(self, texts):
+    def ragged(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
         """Ids of texts (batch,), an int32 ``RaggedTensor``, and how many texts were cut."""
         settings = self._settings
         pieces = self._cut(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"))
@@ -95,7 +106,7 @@ class WordPieces(tf.Module):
     Reference: Devlin et al. 2019, arXiv 1810.04805; Song et al. 2021, arXiv 2012.15524.
     """
 
-    def __init__(self, settings, pieces):
+    def __init__(self, settings: Mapping[str, Any], pieces: Sequence[str]) -> None:
         super().__init__()
         self._settings = dict(settings)
         self._pieces = require_text().FastWordpieceTokenizer(
@@ -106,7 +117,7 @@ class WordPieces(tf.Module):
             no_pretokenization=True,
         )
 
-    def __call__(self, texts):
+    def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Ids, an int32 ``RaggedTensor`` (batch, pieces)."""
         words = tf.strings.split(self._prepared(texts))
         long = tf.strings.length(words.flat_values, "UTF8_CHAR") > _LONGEST_WORD
@@ -138,12 +149,12 @@ class SentencePieces(tf.Module):
     Reference: Kudo and Richardson 2018, arXiv 1808.06226.
     """
 
-    def __init__(self, settings, model):
+    def __init__(self, settings: Mapping[str, Any], model: bytes) -> None:
         super().__init__()
         self._settings = dict(settings)
         self._pieces = require_text().SentencepieceTokenizer(model=model, out_type=tf.int32)
 
-    def __call__(self, texts):
+    def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Ids, an int32 ``RaggedTensor`` (batch, pieces)."""
         settings = self._settings
         if settings["plain_quotes"]:
@@ -182,7 +193,7 @@ def _accents():
     return "".join(f"\\x{{{point:x}}}" for point in points)
 
 
-def require_text():
+def require_text() -> Any:
     """The module ``tensorflow_text``.
 
     Raises:

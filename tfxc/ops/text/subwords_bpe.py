@@ -1,5 +1,8 @@
 """Byte pair encoding in the graph."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
 # What Unicode calls white space.
@@ -24,7 +27,7 @@ class BytePairs(tf.Module):
     et al. 2016, arXiv 1508.07909.
     """
 
-    def __init__(self, pieces, merges, text):
+    def __init__(self, pieces: Sequence[str], merges: Sequence[str], text: Any) -> None:
         super().__init__()
         self._regex_split = text.regex_split
         number = {piece: place for place, piece in enumerate(pieces)}
@@ -38,7 +41,7 @@ class BytePairs(tf.Module):
         )
         self._ranks = tf.lookup.StaticHashTable(ranks, default_value=len(keys))
 
-    def __call__(self, texts):
+    def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Ids, an int32 ``RaggedTensor`` (batch, pieces)."""
         # The last blank of several belongs to the word behind it.
         texts = tf.strings.regex_replace(texts, rf"{_MARK}|\x00", "")
@@ -80,7 +83,7 @@ class BytePairs(tf.Module):
         return tf.reduce_any(found), ids
 
 
-def byte_letters():
+def byte_letters() -> list[str]:
     """The letter that stands for each of the 256 bytes, in order.
 
     Example:

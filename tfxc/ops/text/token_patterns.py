@@ -14,9 +14,15 @@ left to TensorFlow's operation in Python, too.
 import functools
 import re
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.files import captured_standard_error
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 
 _RUNS = re.compile(r"(?:\(\?u\))?(\\b)?(?:(?P<each>(?:\\w)+)\+|\\w\{(?P<least>\d+),\})(\\b)?")
 # Around each match. Texts have it replaced by a blank, as U+0000: neither is a character of text.
@@ -28,7 +34,7 @@ _TRANSLATED = "wWdDsS"
 _REFUSED = {"b": "word boundaries", "B": "word boundaries", "C": "single bytes", "Q": "quoting"}
 
 
-def shortest_run(pattern):
+def shortest_run(pattern: str) -> int | None:
     r"""Length of the shortest word of a pattern that finds runs of word characters, else None.
 
     Example:
@@ -42,7 +48,7 @@ def shortest_run(pattern):
 
 
 @functools.cache
-def character_class(escape):
+def character_class(escape: str) -> str:
     r"""What Python's ``\w``, ``\d``, ``\s`` or their opposites match, inside of RE2's ``[...]``."""
     surrogates = range(0xD800, 0xE000)
     everything = "".join(chr(c) for c in range(sys.maxunicode + 1) if c not in surrogates)
@@ -51,7 +57,7 @@ def character_class(escape):
 
 
 @functools.cache
-def re2_pattern(pattern):
+def re2_pattern(pattern: str) -> str:
     r"""A pattern for RE2 whose first group is the word.
 
     Args:
@@ -131,7 +137,7 @@ def _check(pattern, translated):
         ) from None
 
 
-def marked(texts, pattern):
+def marked(texts: "tf.Tensor", pattern: str) -> "tf.Tensor":
     """The texts with ``MARK`` in front of each match and behind it, in place of it its group.
 
     Args:
@@ -158,7 +164,7 @@ class TokenPattern:
         ['red', 'fox']
     """
 
-    def __init__(self, pattern):
+    def __init__(self, pattern: str) -> None:
         if not isinstance(pattern, str):
             raise ConfigError(
                 f"a regular expression expected, found {pattern!r}", where="token_pattern"
@@ -169,11 +175,11 @@ class TokenPattern:
         if self._run is None:
             re2_pattern(pattern)
 
-    def __call__(self, text):
+    def __call__(self, text: str) -> list[str]:
         """The words of a text, in order."""
         return self.of([text])[0]
 
-    def of(self, texts):
+    def of(self, texts: Sequence[str]) -> list[list[str]]:
         """Lists of the words of texts."""
         if self._run:
             return [re.findall(self._run, text) for text in texts]
@@ -184,7 +190,7 @@ class TokenPattern:
         parts = (text.decode("utf-8").split(MARK)[1::2] for text in found.numpy())
         return [[word for word in words if word] for words in parts]
 
-    def analysis(self):
+    def analysis(self) -> dict[str, Any]:
         """The arguments of scikit-learn's vectorisers that cut texts so."""
         if self._run:
             return {"token_pattern": self._run}

@@ -1,5 +1,9 @@
 """Texts to token ids in the graph: what ``tfxc.data.text.tokens`` does, as TensorFlow ops."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
@@ -29,7 +33,9 @@ class TextTokens(tf.Module):
         [[1, 2, 3, 0, 0, 0, 0, 0]]
     """
 
-    def __init__(self, name, settings, vocabulary_file, size):
+    def __init__(
+        self, name: str, settings: Mapping[str, Any], vocabulary_file: str | Path, size: int
+    ) -> None:
         super().__init__()
         self._cut = {"characters": self._characters, "words": self._words}[name]
         self._settings = dict(settings)
@@ -53,7 +59,7 @@ class TextTokens(tf.Module):
         self._size = size
         self._vocabulary = tf.lookup.StaticHashTable(lines, default_value=size - 1)
 
-    def __call__(self, texts):
+    def __call__(self, texts: tf.Tensor) -> tf.Tensor:
         """Ids of texts (batch,): int32 (batch, length), padded with 0 to a multiple of 8."""
         tokens = self._cut(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"))
         tokens = tokens[:, : self._settings["max_length"]]

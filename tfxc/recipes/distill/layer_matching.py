@@ -1,11 +1,16 @@
 """The teacher's encoder next to the student's: what both compute on the way is compared."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
 from tfxc.ops.matches import OF_ATTENTION, OF_PAIRS, OF_STATES
+
+if TYPE_CHECKING:
+    from tfxc.encoders.bases.layered import LayeredEncoder
+
 
 ACTIVATIONS = {"linear": tf.identity, "relu": tf.nn.relu, "tanh": tf.tanh}
 # These take states or attention of different sizes.
@@ -33,7 +38,7 @@ class Match(NamedTuple):
     where: str
 
     @property
-    def feature(self):
+    def feature(self) -> str:
         """``"attention"`` or ``"hidden"``."""
         return "attention" if self.loss in OF_ATTENTION else "hidden"
 
@@ -52,22 +57,28 @@ class Matches:
             everything in front of them; empty for a student that starts as its config says.
     """
 
-    def __init__(self, matches, load_teacher, start_layers=()):
+    def __init__(
+        self,
+        matches: "Sequence[Match]",
+        load_teacher: "Callable[[], LayeredEncoder]",
+        start_layers: Sequence[int] = (),
+    ) -> None:
         self.matches, self._load, self._start_layers = list(matches), load_teacher, start_layers
         self._attention = any(match.feature == "attention" for match in self.matches)
-        self._teacher, self._projections = None, []
+        self._teacher: Any = None
+        self._projections: list[tuple[tf.Variable, tf.Variable] | None] = []
 
     @property
-    def weights(self):
+    def weights(self) -> list[tuple[float, float]]:
         """(first, last) weight of each match."""
         return [match.weight for match in self.matches]
 
     @property
-    def variables(self):
+    def variables(self) -> list[tf.Variable]:
         """The weights of the projections."""
         return [variable for pair in self._projections if pair for variable in pair]
 
-    def build(self, student):
+    def build(self, student: "LayeredEncoder") -> None:
         """Loads the teacher, copies its layers, and makes the projections.
 
         Args:
@@ -114,7 +125,9 @@ class Matches:
             tf.Variable(tf.zeros(shape[1]), name=f"{name}/bias"),
         )
 
-    def losses(self, student, features, weights):
+    def losses(
+        self, student: "LayeredEncoder", features: Any, weights: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """The student's vectors, and the sum of the distances by their weights, float32 (batch,).
 
         Args:
@@ -132,7 +145,8 @@ class Matches:
                 for part in _of_layers("teacher", match.layer_teacher, teacher, match)
             ]
             if projection:
-                own = [_projected(states, *projection, match.projection) for states in own]
+                kernel, bias = projection
+                own = [_projected(states, kernel, bias, match.projection) for states in own]
             if match.loss not in OF_PAIRS:
                 (own,), (other,) = own, other
             distance = (OF_STATES | OF_ATTENTION)[match.loss]

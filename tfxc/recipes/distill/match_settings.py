@@ -1,7 +1,9 @@
 """The ``matches`` of a config, checked; and what a teacher has to be for them."""
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -14,11 +16,15 @@ from tfxc.ops.matches import OF_ATTENTION, OF_PAIRS, OF_STATES
 from tfxc.recipes.distill.layer_matching import ACTIVATIONS, Match
 from tfxc.runs.loaded import load_run
 
+if TYPE_CHECKING:
+    from tfxc.encoders.base import Encoder
+
+
 _NEEDED = ("layer_teacher", "layer_student", "loss")
 _KEYS = (*_NEEDED, "feature", "weight", "projection")
 
 
-def read_matches(given):
+def read_matches(given: Sequence[Mapping[str, Any]]) -> list[Match]:
     """List of ``Match`` from the config's list of dicts.
 
     Raises:
@@ -78,13 +84,15 @@ def _layers(section, key, loss, where):
     return tuple(layers)
 
 
-def number_or_pair(value, least, most, where):
+def number_or_pair(
+    value: float | Sequence[float], least: float, most: float, where: str
+) -> tuple[float, float]:
     """(first, last) of a number or a pair of numbers.
 
     Raises:
         ConfigError: it is none, or not within the limits.
     """
-    values = list(value) if isinstance(value, list | tuple) else [value, value]
+    values: list[Any] = list(value) if isinstance(value, list | tuple) else [value, value]
     if len(values) != 2 or not all(
         isinstance(v, int | float) and not isinstance(v, bool) and least <= v <= most
         for v in values
@@ -92,10 +100,11 @@ def number_or_pair(value, least, most, where):
         raise ConfigError(
             f"a number from {least:g} to {most:g}, or two, expected, found {value!r}", where=where
         )
-    return tuple(map(float, values))
+    first, last = values
+    return float(first), float(last)
 
 
-def check_layered(name, where):
+def check_layered(name: str, where: str) -> None:
     """Refuses an encoder without layers of self-attention."""
     if not issubclass(registry.get("encoder", name), LayeredEncoder):
         raise ConfigError(
@@ -106,7 +115,7 @@ def check_layered(name, where):
         )
 
 
-def check_same_features(data_folder, teacher):
+def check_same_features(data_folder: str | Path, teacher: str) -> None:
     """Refuses a teacher that reads a text in another way than the student.
 
     Raises:
@@ -129,7 +138,7 @@ def check_same_features(data_folder, teacher):
             )
 
 
-def teacher_encoder(folder):
+def teacher_encoder(folder: str | Path) -> "Encoder":
     """The encoder of a finished run; the precision of what is built later stays as it is."""
     with _own_precision():
         return load_run(folder).model.encoder

@@ -1,12 +1,18 @@
 """A student's loss: the true labels, and what a teacher says of the same example."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
 from tfxc.ops.divergence import difficulty, teacher_divergence
 from tfxc.techniques.base import Technique
+
+if TYPE_CHECKING:
+    from tfxc.recipes.distill.layer_matching import Matches
+
 
 _LEAST = 0.1  # smallest temperature of an example, as a share of T
 
@@ -47,19 +53,25 @@ class Distillation(Technique):
     role = "loss"
 
     def __init__(
-        self, teacher_logits, hard_weight, temperature, distance, squared, tempering=None,
-        matches=None,
-    ):  # fmt: skip
+        self,
+        teacher_logits: Callable[[np.ndarray], np.ndarray] | None,
+        hard_weight: tuple[float, float],
+        temperature: tuple[float, float],
+        distance: str,
+        squared: bool,
+        tempering: "Tempering | None" = None,
+        matches: "Matches | None" = None,
+    ) -> None:
         self._teacher_logits, self._distance, self._squared = teacher_logits, distance, squared
         self._tempering, self._matches = tempering or Tempering(), matches
         self._ends = (hard_weight, temperature, *(matches.weights if matches else ()))
         self._total_steps = 1
 
-    def begin(self, steps_per_epoch, total_steps):
+    def begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """Remembers the length."""
         self._total_steps = total_steps
 
-    def build(self, model, strategy):
+    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Makes the variables that hold the weights and the temperature of the step."""
         if not model.head.full_softmax or model.head.training_columns != model.head.num_labels:
             raise ConfigError(
@@ -82,17 +94,24 @@ class Distillation(Technique):
             self._matches.build(model.encoder)
             self.trainable_variables = self.variables_to_save = self._matches.variables
 
-    def before_step(self, step):
+    def before_step(self, step: int) -> None:
         """Moves weights and temperature."""
         share = step / max(1, self._total_steps - 1)
         for variable, (first, last) in zip(self._values, self._ends, strict=True):
             variable.assign(first + (last - first) * share)
 
-    def losses(self, model, groups_of, batch, update_state):
+    def losses(
+        self,
+        model: Any,
+        groups_of: Callable[..., Any],
+        batch: Mapping[str, Any],
+        update_state: bool,
+    ) -> tf.Tensor:
         """Losses of a batch, float32 (batch,)."""
         index, features = batch["example_index"], batch["features"]
         weight, temperature, *others = (tf.identity(value) for value in self._values)
         if others:
+            assert self._matches is not None
             vectors, apart = self._matches.losses(model.encoder, features, others)
         else:
             vectors, apart = model.encoder(features, training=True), 0.0

@@ -1,7 +1,9 @@
 """Trains a student that also learns what trained teachers say of its examples."""
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core import registry
 from tfxc.core.arguments import NOT_NEGATIVE, POSITIVE, OneOf, checked
@@ -9,7 +11,7 @@ from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.data.manifest import LABELS_FILE, Manifest
 from tfxc.data.sources.shards import open_source
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.recipes.base import Recipe
+from tfxc.recipes.base import Context, Recipe
 from tfxc.recipes.distill.layer_matching import Matches
 from tfxc.recipes.distill.match_settings import (
     check_layered,
@@ -32,6 +34,10 @@ from tfxc.runs.loaded import load_run, trusting
 from tfxc.training.interrupts import StopAtOnce
 from tfxc.training.job import TrainingJob
 from tfxc.training.strategies import by_chief, make_strategy
+
+if TYPE_CHECKING:
+    from tfxc.runs.folder import RunFolder
+
 
 DISTANCES = ("kl", "ce", "mse")
 SCHEDULERS = ("constant", "flsw", "cwsm")
@@ -85,10 +91,20 @@ class Distill(Recipe):
         gamma=POSITIVE,
     )
     def __init__(
-        self, *, teachers, hard_weight=0.1, temperature=4.0, distance="kl", squared=True,
-        temperature_scheduler="constant", beta=1.0, gamma=1.0, matches=(), start_layers=(),
-        trust=False,
-    ):  # fmt: skip
+        self,
+        *,
+        teachers: Sequence[str] | str,
+        hard_weight: float | Sequence[float] = 0.1,
+        temperature: float | Sequence[float] = 4.0,
+        distance: str = "kl",
+        squared: bool = True,
+        temperature_scheduler: str = "constant",
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        matches: Sequence[Mapping[str, Any]] = (),
+        start_layers: Sequence[int] = (),
+        trust: bool = False,
+    ) -> None:
         self.trust = trust
         self.teachers = [teachers] if isinstance(teachers, str) else list(teachers)
         if not self.teachers:
@@ -106,7 +122,7 @@ class Distill(Recipe):
                 fix="give one, or remove matches and start_layers",
             )
 
-    def check(self, context):
+    def check(self, context: Context) -> None:
         """Refuses teachers that are no finished runs or that know other labels; they are named."""
         names = LabelVocabulary.load(Path(context.data_folder) / LABELS_FILE).names
         for teacher in self.teachers:
@@ -118,7 +134,7 @@ class Distill(Recipe):
                 )
             teacher_columns(load_run(teacher, self.trust), teacher, names)
 
-    def train(self, context):
+    def train(self, context: Context) -> dict[str, Any]:
         """Asks the teachers, then trains the student into the run folder.
 
         Raises:
@@ -158,7 +174,7 @@ class Distill(Recipe):
         check_same_features(data_folder, teacher)
         return Matches(self.matches, lambda: teacher_encoder(teacher), self.start_layers)
 
-    def ask(self, config, data_folder, run):
+    def ask(self, config: Any, data_folder: str | Path, run: "RunFolder") -> None:
         """Writes the teachers' logits into the ``RunFolder``, unless they are there."""
         strategy = make_strategy(config.training)
         by_chief(strategy, lambda: self._write_logits(config, data_folder, run))
@@ -202,15 +218,15 @@ class StudentJob(TrainingJob):
         technique: ``Distillation``.
     """
 
-    def __init__(self, recipe, context, technique):
+    def __init__(self, recipe: "Distill", context: Context, technique: Distillation) -> None:
         super().__init__(context.config, context.data_folder, context.run)
         self._recipe, self._technique = recipe, technique
 
-    def extra_techniques(self):
+    def extra_techniques(self) -> list[Distillation]:
         """The loss with the teachers."""
         return [self._technique]
 
-    def on_begin(self):
+    def on_begin(self) -> None:
         """Asks the teachers."""
         self._recipe.ask(self.config, self.data_folder, self.folder)
 

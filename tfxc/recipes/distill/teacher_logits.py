@@ -4,7 +4,9 @@ import contextlib
 import functools
 import hashlib
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,8 +24,22 @@ from tfxc.data.row_writer import RemainingChunks, RowWriter
 from tfxc.data.rows import Rows
 from tfxc.runs.loaded import fingerprint_of_run, load_run
 
+if TYPE_CHECKING:
+    from tfxc.core.settings import DataSettings
+    from tfxc.data.manifest import Manifest
+    from tfxc.data.sources.base import Source
 
-def write_teacher_logits(path, teachers, data, manifest, source, names, scratch, batch_size=64):
+
+def write_teacher_logits(
+    path: str | Path,
+    teachers: Sequence[str | Path],
+    data: "DataSettings",
+    manifest: "Manifest",
+    source: "Source",
+    names: Sequence[str],
+    scratch: str | Path,
+    batch_size: int = 64,
+) -> None:
     """Writes the mean of the teachers' logits of every training example; a stopped writing goes on.
 
     Each teacher reads the raw training file with its own features or tokens. Labels go by name.
@@ -56,7 +72,11 @@ def write_teacher_logits(path, teachers, data, manifest, source, names, scratch,
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     write_json(_origin(path), computation)
-    options = {"dtype": np.float32, "num_rows": len(order), "row_shape": (len(names),)}
+    options: dict[str, Any] = {
+        "dtype": np.float32,
+        "num_rows": len(order),
+        "row_shape": (len(names),),
+    }
     sums = _sums(path, len(teachers), computation)
     for number, (teacher, target) in enumerate(zip(teachers, [*sums, path], strict=True)):
         if target.exists():
@@ -74,7 +94,12 @@ def write_teacher_logits(path, teachers, data, manifest, source, names, scratch,
             sums[number - 1].unlink()
 
 
-def computation_of(teachers, manifest, names, batch_size=64):
+def computation_of(
+    teachers: Sequence[str | Path],
+    manifest: "Manifest",
+    names: Sequence[str],
+    batch_size: int = 64,
+) -> dict[str, Any]:
     """What decides the bytes of the logits, a dict; arguments as of ``write_teacher_logits``."""
     texts = {"data": manifest.model_dump_json(), "labels": json_text(list(names))}
     return {
@@ -84,7 +109,7 @@ def computation_of(teachers, manifest, names, batch_size=64):
     }
 
 
-def is_written(path, computation):
+def is_written(path: str | Path, computation: Mapping[str, Any]) -> bool:
     """Whether the file of logits is there and of this computation."""
     try:
         found = json.loads(_origin(path).read_text(encoding="utf-8"))
@@ -107,7 +132,7 @@ def _sums(path, count, computation):
     return [path.with_name(f"{stem}-{number}.npy") for number in range(1, count)]
 
 
-def reading_order(manifest, data, scratch):
+def reading_order(manifest: "Manifest", data: "DataSettings", scratch: str | Path) -> np.ndarray:
     """Which example of the raw training file stands at each place of the prepared split.
 
     Preparation shuffles; the same shuffle is done once more with numbers in place of examples.
@@ -144,7 +169,7 @@ def reading_order(manifest, data, scratch):
             yield Rows.from_dense(matrix, [[]] * len(part))
 
     parts = shuffled(numbers(), len(info.shards), data.seed, scratch)
-    matrix = np.concatenate([rows.matrix for rows in parts]).astype(np.int64)
+    matrix = np.concatenate([rows.arrays["matrix"] for rows in parts]).astype(np.int64)
     return (matrix[:, 0] << 20) + matrix[:, 1]
 
 
@@ -213,7 +238,7 @@ class _Pass:
                 total.write_missing(rows, places, batch_size, compute, progress)
 
 
-def teacher_columns(run, folder, names):
+def teacher_columns(run: Any, folder: str | Path, names: Sequence[str]) -> np.ndarray:
     """The teacher's column of each of the student's labels.
 
     Args:
@@ -247,13 +272,13 @@ def teacher_columns(run, folder, names):
     return np.array([known[name] for name in names])
 
 
-def rows_of(path):
+def rows_of(path: str | Path) -> Callable[[np.ndarray], np.ndarray]:
     """Function of example indices -> rows of a ``.npy`` file, mapped when first asked, not read."""
     mapped = functools.cache(lambda: np.load(path, mmap_mode="r"))
     return lambda index: np.asarray(mapped()[index], np.float32)
 
 
-def confidence(path, temperature):
+def confidence(path: str | Path, temperature: float) -> float:
     """Mean of the highest probability that teachers give, at a temperature; softmax over a row.
 
     Args:
@@ -264,7 +289,7 @@ def confidence(path, temperature):
     return float(softmax(logits, axis=1).max(axis=1).mean())
 
 
-def save_origin(path, teachers):
+def save_origin(path: str | Path, teachers: Sequence[str]) -> None:
     """Writes down which teachers a file of logits is of."""
     with atomic_file(path) as stream:
         stream.write("".join(f"{teacher}\n" for teacher in teachers))

@@ -1,5 +1,8 @@
 """The mean of several heads' scores."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -21,38 +24,38 @@ class Averaged(Head):
     data_dependent_arguments = ()
     full_softmax = True
 
-    def __init__(self, heads, **kwargs):
+    def __init__(self, heads: Sequence[Head], **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.heads = list(heads)
 
     @property
-    def num_labels(self):
+    def num_labels(self) -> int:
         """Number of labels."""
         return self.heads[0].num_labels
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int]) -> None:
         """Builds each head."""
         for head in self.heads:
             if not head.built:
                 head.build((input_shape[0], input_shape[2]))
 
-    def call(self, features):
+    def call(self, features: tf.Tensor) -> tf.Tensor:
         """Mean of the heads' scores."""
         scores = [head(features[:, number]) for number, head in enumerate(self.heads)]
         return keras.ops.mean(keras.ops.stack(scores), axis=0)
 
-    def tile_scores(self, features):
+    def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that gives the mean scores of a range of labels."""
         tiles = [head.tile_scores(features[:, n]) for n, head in enumerate(self.heads)]
         return lambda begin, end: tf.add_n([tile(begin, end) for tile in tiles]) / len(tiles)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The heads, serialised."""
         parts = [keras.saving.serialize_keras_object(head) for head in self.heads]
         return {**super().get_config(), "heads": parts}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Averaged":
         """Makes the heads again."""
         parts = [keras.saving.deserialize_keras_object(head) for head in config.pop("heads")]
         return cls(parts, **config)

@@ -1,6 +1,8 @@
 """Trains K models, each without one fold of the training split, and averages their scores."""
 
 import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,9 +12,15 @@ from tfxc.core.errors import ConfigError
 from tfxc.data.sources.folds import Fold
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.model import XCModel, build_model
-from tfxc.recipes.base import RecipeOfRuns
+from tfxc.recipes.base import Context, RecipeOfRuns
 from tfxc.recipes.kfold.averaged_head import Averaged
 from tfxc.training.job import TrainingJob
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.manifest import Manifest
+    from tfxc.data.sources.base import Source
+    from tfxc.runs.loaded import LoadedRun
 
 
 class KFold(RecipeOfRuns):
@@ -34,14 +42,14 @@ class KFold(RecipeOfRuns):
     unit = "fold"
 
     @checked(folds=Whole(2))
-    def __init__(self, *, folds=5):
+    def __init__(self, *, folds: int = 5) -> None:
         self.folds = folds
 
-    def num_models(self, config):
+    def num_models(self, config: "Config") -> int:
         """K."""
         return self.folds
 
-    def one_model(self, config, repetition):
+    def one_model(self, config: Any, repetition: int | None) -> "tuple[Config, int | None]":
         """One fold's model, by default the first.
 
         Raises:
@@ -58,7 +66,7 @@ class KFold(RecipeOfRuns):
         self.check_number(repetition, self.folds)
         return config, None
 
-    def train(self, context):
+    def train(self, context: Context) -> dict[str, Any]:
         """Trains one fold (``context.repetition``) or all that are not finished.
 
         Returns:
@@ -88,7 +96,7 @@ class KFold(RecipeOfRuns):
         fold = Fold(number, self.folds, context.config.seed)
         return FoldJob(context, self.path_of(context.run, number), fold).run(**fresh)
 
-    def assemble(self, loaded):
+    def assemble(self, loaded: "LoadedRun") -> XCModel:
         """One model that averages all folds.
 
         Raises:
@@ -113,7 +121,7 @@ class FoldJob(TrainingJob):
         fold: ``Fold``.
     """
 
-    def __init__(self, context, path, fold):
+    def __init__(self, context: Context, path: Path, fold: Fold) -> None:
         super().__init__(context.config, context.data_folder, path, parent_run=context.run)
         self._fold = fold
 
@@ -121,11 +129,11 @@ class FoldJob(TrainingJob):
     def _sources(self):
         return self._fold.sources(super().open_source("train"))
 
-    def splits(self, manifest):
+    def splits(self, manifest: "Manifest") -> set[str]:
         """Those of the data, and dev."""
         return {*manifest.splits, "dev"}
 
-    def open_source(self, split):
+    def open_source(self, split: str) -> "Source":
         """The examples outside the fold for train, those inside for dev."""
         if split not in ("train", "dev"):
             return super().open_source(split)

@@ -1,7 +1,14 @@
 """How much a model's loss depends on each head and inner unit, and which of them stay."""
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    from tfxc.model import XCModel
+
 
 _LEAST = 1e-30
 
@@ -20,11 +27,13 @@ class Importance:
     Reference: Michel et al. 2019, arXiv 1905.10650.
     """
 
-    def __init__(self, model, batches):
+    def __init__(self, model: "XCModel", batches: Sequence[Mapping[str, Any]]) -> None:
         self.model, self.batches = model, batches
         self._traced = tf.function(self._of_batch, reduce_retracing=True, autograph=False)
 
-    def __call__(self, masks):
+    def __call__(
+        self, masks: Sequence[tuple[np.ndarray, np.ndarray]]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Measures it.
 
         Args:
@@ -54,7 +63,7 @@ class Importance:
         return [tf.reduce_sum(tf.abs(gradient), 0) for gradient in tape.gradient(loss, gates)]
 
 
-def best_parts(importance, count):
+def best_parts(importance: np.ndarray, count: int) -> np.ndarray:
     """The ``count`` most important parts of one layer as a mask; of equal ones the first.
 
     Example:
@@ -66,7 +75,7 @@ def best_parts(importance, count):
     return mask
 
 
-def best_parts_of_all(importance, count):
+def best_parts_of_all(importance: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
     """The ``count`` most important parts of all layers as masks, at least one of each layer.
 
     The importance is divided by its Euclidean norm within the layer first, as the layers' are not
@@ -90,7 +99,13 @@ def best_parts_of_all(importance, count):
     return np.split(whole, np.cumsum([len(values) for values in scaled])[:-1])
 
 
-def shrink(masks, importance, share, targets, uneven):
+def shrink(
+    masks: Sequence[tuple[np.ndarray, np.ndarray]],
+    importance: Sequence[tuple[np.ndarray, np.ndarray]],
+    share: float,
+    targets: tuple[int, int],
+    uneven: bool,
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """The masks after one step of pruning.
 
     Args:

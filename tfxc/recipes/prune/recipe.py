@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.arguments import COUNT, checked
 from tfxc.core.errors import ConfigError
@@ -11,7 +12,7 @@ from tfxc.data.manifest import LABELS_FILE
 from tfxc.data.sources.shards import open_source
 from tfxc.data.text.registry import load_text_features
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.recipes.base import Recipe
+from tfxc.recipes.base import Context, Recipe
 from tfxc.recipes.prune.smaller_model import (
     check_model,
     check_targets,
@@ -23,6 +24,10 @@ from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
 from tfxc.training.evaluation import Evaluation, slice_batches
 from tfxc.training.job import TrainingJob
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+
 
 # What the two configs have to agree in, as the weights go from one model to the other.
 _SAME = ("seed", "encoder", "head")
@@ -58,15 +63,23 @@ class Prune(Recipe):
 
     @checked(num_heads=COUNT | None, feed_forward_dim=COUNT | None, iters=COUNT, examples=COUNT)
     def __init__(
-        self, *, source, num_heads=None, feed_forward_dim=None, uneven_heads=False, iters=4,
-        examples=2048, finetune=True, trust=False,
-    ):  # fmt: skip
+        self,
+        *,
+        source: str,
+        num_heads: int | None = None,
+        feed_forward_dim: int | None = None,
+        uneven_heads: bool = False,
+        iters: int = 4,
+        examples: int = 2048,
+        finetune: bool = True,
+        trust: bool = False,
+    ) -> None:
         self.source, self.num_heads, self.feed_forward_dim = source, num_heads, feed_forward_dim
         self.uneven_heads, self.iters, self.examples = uneven_heads, iters, examples
         self.finetune, self.trust = finetune, trust
 
     @classmethod
-    def check_config(cls, config):
+    def check_config(cls, config: "Config") -> None:
         """As ``Recipe.check_config``; several workers are refused.
 
         Raises:
@@ -80,7 +93,7 @@ class Prune(Recipe):
                 fix="use 'mirrored' or 'none'",
             )
 
-    def train(self, context):
+    def train(self, context: Context) -> dict[str, Any]:
         """Prunes into the run folder, and trains there.
 
         Raises:
@@ -90,13 +103,13 @@ class Prune(Recipe):
         if context.fresh or not any((run / "checkpoints").glob("*")):
             self._prune(context, load_run(self.source, self.trust))
         if not self.finetune:
-            return run.summary()
+            return run.summary() or {}
         start = RunFolder(run / _START)
         summary = TrainingJob(config, context.data_folder, run.path, start=start).run()
         shutil.rmtree(start.path, ignore_errors=True)
         return summary
 
-    def check(self, context):
+    def check(self, context: Context) -> None:
         """Refuses a source that does not fit, as far as that is seen before it is loaded."""
         path, target = Path(self.source), Path(context.run)
         if not os.path.lexists(path / "summary.json"):

@@ -1,6 +1,13 @@
 """Parts of the layers of self-attention: which weights belong to a head or to an inner unit."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from tfxc.encoders.bases.layered import LayeredEncoder
+
 
 # Names of weights, and which of their axes the parts lie along.
 _OF_HEADS = {"attention_out_kernel": 0, "distance_kernel": 1, "content_bias": 0, "distance_bias": 0}
@@ -9,7 +16,7 @@ _OF_UNITS = {"feed_forward_in_kernel": 1, "feed_forward_in_bias": 0, "feed_forwa
 _OF_HEADS_THRICE = {"attention_in_kernel": 1, "attention_in_bias": 0}
 
 
-def layer_sizes(encoder):
+def layer_sizes(encoder: "LayeredEncoder") -> list[tuple[int, int]]:
     """Heads and inner units of each layer that has weights of its own, a list of pairs.
 
     Args:
@@ -24,7 +31,9 @@ def layer_sizes(encoder):
     ]
 
 
-def sliced(name, values, heads, units, head_width):
+def sliced(
+    name: str, values: np.ndarray, heads: np.ndarray, units: np.ndarray, head_width: int
+) -> np.ndarray:
     """What is left of a layer's weight.
 
     Args:
@@ -48,7 +57,9 @@ def sliced(name, values, heads, units, head_width):
     return np.take(values, units, axis=_OF_UNITS[name]) if name in _OF_UNITS else values
 
 
-def smaller_architecture(encoder, kept):
+def smaller_architecture(
+    encoder: "LayeredEncoder", kept: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> dict[str, Any]:
     """The argument ``architecture`` of the encoder without the parts that go.
 
     Args:

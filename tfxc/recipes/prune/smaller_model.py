@@ -1,5 +1,8 @@
 """A trained model made smaller: without some heads, inner units and tokens."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from tfxc.core.errors import ConfigError
@@ -9,8 +12,14 @@ from tfxc.model import build_model
 from tfxc.recipes.prune.importance import Importance, shrink
 from tfxc.recipes.prune.slices import layer_sizes, sliced, smaller_architecture
 
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.text.base import TextFeatures
+    from tfxc.encoders.bases.tokens import TokenEncoder
+    from tfxc.model import XCModel
 
-def check_model(model, where):
+
+def check_model(model: "XCModel", where: str) -> None:
     """Refuses a model that is several in one, or whose weights lie apart.
 
     Raises:
@@ -30,7 +39,13 @@ def check_model(model, where):
         )
 
 
-def check_targets(encoder, num_heads, feed_forward_dim, uneven, where):
+def check_targets(
+    encoder: "TokenEncoder",
+    num_heads: int | None,
+    feed_forward_dim: int | None,
+    uneven: bool,
+    where: str,
+) -> None:
     """Refuses sizes that the encoder cannot be pruned to.
 
     Args:
@@ -64,7 +79,15 @@ def check_targets(encoder, num_heads, feed_forward_dim, uneven, where):
             )
 
 
-def choose_parts(model, batches, num_heads, feed_forward_dim, iters, uneven, say=print):
+def choose_parts(
+    model: "XCModel",
+    batches: Sequence[Mapping[str, Any]],
+    num_heads: int | None,
+    feed_forward_dim: int | None,
+    iters: int,
+    uneven: bool,
+    say: Callable[[str], Any] = print,
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """The heads and inner units that stay, chosen in ``iters`` steps.
 
     Each step measures the importance anew, without what is gone, and takes the same share of what
@@ -82,7 +105,8 @@ def choose_parts(model, batches, num_heads, feed_forward_dim, iters, uneven, say
         For each layer with weights of its own a pair of ascending arrays, heads and units.
     """
     sizes = layer_sizes(model.encoder)
-    masks = [tuple(np.ones(count, bool) for count in pair) for pair in sizes]
+    masks: list[tuple[np.ndarray, np.ndarray]]
+    masks = [(np.ones(heads, bool), np.ones(units, bool)) for heads, units in sizes]
     heads = [pair[0] for pair in sizes]
     keeps_heads, importance = num_heads is None, Importance(model, batches)
     for step in range(1, iters + 1):
@@ -95,10 +119,16 @@ def choose_parts(model, batches, num_heads, feed_forward_dim, iters, uneven, say
             f"pruning, step {step} of {iters}: {sum(left):,} of {sum(heads):,} heads, "
             f"{int(masks[0][1].sum()):,} of {sizes[0][1]:,} inner units per layer"
         )
-    return [tuple(np.flatnonzero(mask) for mask in pair) for pair in masks]
+    return [(np.flatnonzero(there), np.flatnonzero(units)) for there, units in masks]
 
 
-def smaller_model(model, config, dimensions, kept=None, rows=None):
+def smaller_model(
+    model: "XCModel",
+    config: "Config",
+    dimensions: Mapping[str, Any],
+    kept: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+    rows: np.ndarray | None = None,
+) -> "XCModel":
     """A new model with what is left of another's weights.
 
     Args:
@@ -136,7 +166,9 @@ def smaller_model(model, config, dimensions, kept=None, rows=None):
     return new
 
 
-def vocabulary_rows(old, new, where):
+def vocabulary_rows(
+    old: "TextFeatures | None", new: "TextFeatures | None", where: str
+) -> np.ndarray | None:
     """For each token of a smaller vocabulary its id in the larger one.
 
     Args:
@@ -154,6 +186,7 @@ def vocabulary_rows(old, new, where):
     before, after = old.vocabulary(), new.vocabulary()
     if before == after:
         return None
+    assert before is not None and after is not None
     number = {token: place for place, token in enumerate(before)} | {before[0]: 0}
     missing = [token for token in after if token not in number]
     if missing:

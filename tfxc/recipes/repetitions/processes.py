@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfxc.core.errors import UserError
 from tfxc.core.files import write_errors
@@ -14,6 +15,11 @@ from tfxc.core.progress import duration
 from tfxc.data.manifest import Manifest
 from tfxc.training.interrupts import STOP_SIGNALS, Stopped, StopSignals, stop_with_parent
 from tfxc.training.memory import peak_bytes
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.recipes.base import Context
+
 
 # Exit codes of a child that was asked to stop: after saving, or before there was anything to save.
 _STOPPED = {code for n in STOP_SIGNALS for code in (128 + n, -n)}
@@ -26,7 +32,7 @@ class RepetitionsFailed(UserError):
 class RepetitionsStopped(Stopped):
     """The repetitions were asked to stop; each child has saved before it ended."""
 
-    def __init__(self, signal_number):
+    def __init__(self, signal_number: int) -> None:
         super().__init__(None, signal_number)
 
     def __str__(self):
@@ -34,7 +40,7 @@ class RepetitionsStopped(Stopped):
         return f"stopped by {name}; the repetitions under way have saved"
 
 
-def run_repetitions(context, count, parallel=None):
+def run_repetitions(context: "Context", count: int, parallel: int | None = None) -> dict[int, str]:
     """Trains repetitions 0 .. count - 1 as child processes and waits for all of them.
 
     Each writes its own ``repetition-xx.log`` in the run folder. Ctrl-C, SIGTERM and SIGHUP are
@@ -71,7 +77,7 @@ def run_repetitions(context, count, parallel=None):
     return _summary(context, count, children.codes, signals.received)
 
 
-def begin_repetitions(context):
+def begin_repetitions(context: "Context") -> Path:
     """Writes config and assets of the whole run; returns the path of the config.
 
     Raises:
@@ -81,7 +87,7 @@ def begin_repetitions(context):
     return context.run / "config.json"
 
 
-def parallel_jobs(config, data_folder, count):
+def parallel_jobs(config: "Config", data_folder: str | Path, count: int) -> int:
     """Processes at a time that memory and cores (or GPUs) hold, at least 1.
 
     Raises:
@@ -152,7 +158,7 @@ def _start(context, config, number, jobs):
         )
 
 
-def log_path(run, number):
+def log_path(run: str | Path, number: int) -> Path:
     """Log file of one repetition."""
     return Path(run) / f"repetition-{number:02d}.log"
 

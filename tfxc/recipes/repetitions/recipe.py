@@ -1,12 +1,20 @@
 """Trains the R repetitions of a hashed head as R models of their own."""
 
+from typing import TYPE_CHECKING, Any
+
 from tfxc.core import registry
 from tfxc.core.arguments import COUNT, checked
 from tfxc.core.errors import ConfigError
 from tfxc.model import build_model
-from tfxc.recipes.base import RecipeOfRuns
+from tfxc.recipes.base import Context, RecipeOfRuns
 from tfxc.recipes.repetitions.processes import begin_repetitions, parallel_jobs, run_repetitions
 from tfxc.training.job import TrainingJob
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.model import XCModel
+    from tfxc.runs.loaded import LoadedRun
+
 
 __all__ = [
     "Repetitions",
@@ -30,14 +38,14 @@ class Repetitions(RecipeOfRuns):
     """
 
     @checked(parallel=COUNT | None)
-    def __init__(self, *, parallel=None, together=False):
+    def __init__(self, *, parallel: int | None = None, together: bool = False) -> None:
         self.parallel, self.together = parallel, together
 
-    def num_models(self, config):
+    def num_models(self, config: "Config") -> int:
         """As many as repetitions, or one of all together."""
         return 1 if self.together else repetition_count(config)
 
-    def one_model(self, config, repetition):
+    def one_model(self, config: "Config", repetition: int | None) -> "tuple[Config, int | None]":
         """The whole model if all are trained together, else one repetition, by default the first.
 
         Raises:
@@ -55,7 +63,7 @@ class Repetitions(RecipeOfRuns):
         self.check_number(repetition, count)
         return config, repetition or 0
 
-    def train(self, context):
+    def train(self, context: Context) -> dict:
         """Trains one repetition (``context.repetition``) or all of them."""
         config = context.config
         if self.together:
@@ -75,7 +83,7 @@ class Repetitions(RecipeOfRuns):
         )
         return job.run(fresh=context.fresh)
 
-    def assemble(self, loaded):
+    def assemble(self, loaded: "LoadedRun") -> "XCModel":
         """One model with all repetitions side by side.
 
         Raises:
@@ -94,7 +102,7 @@ class Repetitions(RecipeOfRuns):
         return model
 
 
-def place_repetition(model, one, number):
+def place_repetition(model: "XCModel", one: "XCModel", number: int) -> None:
     """Copies the weights of the one-repetition model ``one`` into slot ``number`` of ``model``."""
     encoder = model.encoder.encoders[number]
     for target, source in zip(encoder.weights, one.encoder.weights, strict=True):
@@ -105,7 +113,7 @@ def place_repetition(model, one, number):
         target.assign(values)
 
 
-def repetition_count(config):
+def repetition_count(config: Any) -> int:
     """Repetitions of a config's head.
 
     Raises:

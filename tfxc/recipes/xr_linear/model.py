@@ -1,7 +1,9 @@
 """A trained linear ranker as the model of a run: searched outside TensorFlow, exported inside."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -38,7 +40,7 @@ class LinearModel(RankerModel):
         >>> ids, scores = model.find_top_k(features, 5)  # doctest: +SKIP
     """
 
-    def __init__(self, folder, threads=None):
+    def __init__(self, folder: str | Path, threads: int | None = None) -> None:
         folder = Path(folder)
         if not os.path.lexists(folder / "ranker" / "param.json"):
             raise CheckpointError(
@@ -48,20 +50,21 @@ class LinearModel(RankerModel):
         path = folder / CALIBRATION
         self._calibration = Calibration.load(path) if os.path.lexists(path) else None
         self._folder, self._threads = folder, threads
-        self._beam = self._post_processor = None
-        self._graphs = {}
+        self._beam: int | None = None
+        self._post_processor: str | None = None
+        self._graphs: dict[int, Any] = {}
 
     @property
-    def num_labels(self):
+    def num_labels(self) -> int:
         """Number of labels that the ranker finds."""
         return self.ranker.num_labels
 
     @property
-    def calibration(self):
+    def calibration(self) -> Calibration | None:
         """The ``Calibration`` of the scores; None if there is none for this post-processor."""
         return self._calibration if self._post_processor is None else None
 
-    def search_with(self, beam=None, post_processor=None):
+    def search_with(self, beam: int | None = None, post_processor: str | None = None) -> None:
         """See ``RankerModel.search_with``."""
         if beam is not None and beam < 1:
             raise ConfigError(f"at least 1 expected, found {beam}", where="--beam")
@@ -70,7 +73,13 @@ class LinearModel(RankerModel):
         self._beam, self._post_processor = beam, post_processor
         self._graphs = {}
 
-    def find_top_k(self, features, k, probabilities=False, method=None):
+    def find_top_k(
+        self,
+        features: Mapping[str, Any],
+        k: int,
+        probabilities: bool = False,
+        method: str | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The best labels of a batch by the native search, see ``RunModel.find_top_k``.
 
         Args:
@@ -87,9 +96,14 @@ class LinearModel(RankerModel):
             post_processor=self._post_processor,
             threads=self._threads,
         )
-        return ids, self._calibration.apply(scores) if probabilities else scores
+        if not probabilities:
+            return ids, scores
+        assert self._calibration is not None  # see ``check_probabilities``
+        return ids, self._calibration.apply(scores)
 
-    def top_k(self, features, k, probabilities=False):
+    def top_k(
+        self, features: Mapping[str, tf.Tensor], k: int, probabilities: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """The same in TensorFlow's graph, with the same features as tensors."""
         if k not in self._graphs:
             with tf.init_scope():

@@ -2,6 +2,8 @@
 
 import functools
 import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import scipy.sparse
 
@@ -13,10 +15,16 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
-from tfxc.recipes.base import StagedRecipe
+from tfxc.recipes.base import Context, StagedRecipe
 from tfxc.recipes.xr_linear import stages
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.manifest import Manifest
+    from tfxc.runs.loaded import LoadedRun
+
 
 TREE = "tree.npz"
 
@@ -49,14 +57,22 @@ class XRLinear(StagedRecipe):
     saved = "finished blocks are"
 
     @checked(memory_gb=POSITIVE, calibrate=OneOf(None, *METHODS), threads=COUNT | None)
-    def __init__(self, *, tree=None, ranker=None, memory_gb=1.0, calibrate=None, threads=None):
+    def __init__(
+        self,
+        *,
+        tree: Mapping[str, Any] | None = None,
+        ranker: Mapping[str, Any] | None = None,
+        memory_gb: float = 1.0,
+        calibrate: str | None = None,
+        threads: int | None = None,
+    ) -> None:
         TreeSettings(tree)
         ranker_settings(ranker)
         self.tree, self.ranker, self.memory_gb = tree, ranker, memory_gb
         self.calibrate, self.threads = calibrate, threads
 
     @classmethod
-    def check_config(cls, config):
+    def check_config(cls, config: "Config") -> None:
         """As ``Recipe.check_config``; settings of a training loop mean nothing either.
 
         Raises:
@@ -78,19 +94,19 @@ class XRLinear(StagedRecipe):
                 fix="remove it; how the ranker is trained stands in recipe.tree and recipe.ranker",
             )
 
-    def outline(self, config, manifest):
+    def outline(self, config: "Config", manifest: "Manifest") -> tuple[list[str], None]:
         """Levels, blocks and memory; the clusters are not known before the training."""
         stages.check_data(config, manifest, self.calibrate)
         sizes, settings = self._plan(config, manifest)
         lines = stages.estimate_lines(manifest, sizes, settings, self.memory_gb, self.threads)
         return lines, None
 
-    def check(self, context):
+    def check(self, context: Context) -> None:
         """Refuses settings that do not fit the data."""
         stages.check_data(context.config, context.manifest, self.calibrate)
         self._plan(context.config, context.manifest)
 
-    def stages(self, context):
+    def stages(self, context: Context) -> Callable[[], dict[str, Any]]:
         """Tree, blocks of classifiers, calibration.
 
         Returns:
@@ -150,6 +166,6 @@ class XRLinear(StagedRecipe):
                 progress.advance(labels.shape[1])
         return ClusterTree.load(run / TREE)
 
-    def assemble(self, loaded):
+    def assemble(self, loaded: "LoadedRun") -> LinearModel:
         """The ranker of the run folder, a ``LinearModel``."""
         return LinearModel(loaded.folder.path, self.threads)

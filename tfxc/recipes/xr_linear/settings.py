@@ -1,6 +1,10 @@
 """The sections ``tree`` and ``ranker`` of a recipe's config, checked."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tfxc.core import registry
 from tfxc.core.arguments import SHARE, OneOf
@@ -12,6 +16,10 @@ from tfxc.labels.label_embeddings import MODES, pifa, pifa_with_label_features, 
 from tfxc.labels.tree_building import ClusteringSettings, build_tree
 from tfxc.ranker.negatives import scheme_of
 from tfxc.ranker.settings import RankerSettings
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
 
 # What decides the sizes of the levels.
 _SHAPE = ("nr_splits", "min_codes", "max_leaf_size")
@@ -41,32 +49,38 @@ class TreeSettings:
         {'seed': 0, 'max_leaf_size': 10}
     """
 
-    def __init__(self, given=None, seed=0, where="recipe.tree", where_shape=None):
+    def __init__(
+        self,
+        given: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        where: str = "recipe.tree",
+        where_shape: str | None = None,
+    ) -> None:
         known = {field.name: field.default for field in dataclasses.fields(ClusteringSettings)}
         known |= {"label_embedding": "pifa", "label_features": None, "join": MODES[0]}
-        given = _checked(given, {**known, "alpha": 0.5, "file": None, "threads": None}, where)
-        several = [key for key, value in given.items() if isinstance(value, list)]
+        own = _checked(given, {**known, "alpha": 0.5, "file": None, "threads": None}, where)
+        several = [key for key, value in own.items() if isinstance(value, list)]
         if several:
             raise ConfigError(
-                f"one value expected, found {given[several[0]]!r}", where=f"{where}.{several[0]}"
+                f"one value expected, found {own[several[0]]!r}", where=f"{where}.{several[0]}"
             )
         for key in ("file", "label_features"):
-            if not (given.get(key) is None or (isinstance(given[key], str) and given[key])):
+            if not (own.get(key) is None or (isinstance(own[key], str) and own[key])):
                 raise ConfigError(
-                    f"the name of a file expected, found {given[key]!r}", where=f"{where}.{key}"
+                    f"the name of a file expected, found {own[key]!r}", where=f"{where}.{key}"
                 )
         self._where, self._where_shape = where, where_shape or where
-        self.file = given.pop("file", None)
-        if self.file is not None and given:
+        self.file = own.pop("file", None)
+        if self.file is not None and own:
             raise ConfigError(
                 "it is not used with a tree from a file",
-                where=f"{where}.{next(iter(given))}",
+                where=f"{where}.{next(iter(own))}",
                 fix="remove it, or the file",
             )
-        self.label_embedding = given.pop("label_embedding", _VECTORS[0])
-        self.label_features = given.pop("label_features", None)
-        self.joined = {key: given.pop(key) for key in ("join", "alpha") if key in given}
-        self.arguments = {"seed": seed, **given}
+        self.label_embedding = own.pop("label_embedding", _VECTORS[0])
+        self.label_features = own.pop("label_features", None)
+        self.joined = {key: own.pop(key) for key in ("join", "alpha") if key in own}
+        self.arguments = {"seed": seed, **own}
         self._check()
 
     def _check(self):
@@ -96,7 +110,7 @@ class TreeSettings:
                 where=f"{self._where}.label_features",
             )
 
-    def sizes(self, num_labels, num_features):
+    def sizes(self, num_labels: int, num_features: int) -> list[int]:
         """Nodes of every level, from the top; what is in files is held against the data.
 
         Args:
@@ -114,7 +128,12 @@ class TreeSettings:
         sizes = self._clustering.level_sizes(num_labels)
         return sizes
 
-    def build(self, features, labels, threads=None):
+    def build(
+        self,
+        features: "np.ndarray | scipy.sparse.csr_matrix",
+        labels: "scipy.sparse.csr_matrix",
+        threads: int | None = None,
+    ) -> ClusterTree:
         """The ``ClusterTree`` of label matrix Y and feature matrix X."""
         if self.file is not None:
             return self._tree(labels.shape[1])
@@ -159,7 +178,9 @@ class TreeSettings:
         return found
 
 
-def ranker_settings(given=None, seed=0, where="recipe.ranker"):
+def ranker_settings(
+    given: Mapping[str, Any] | None = None, seed: int = 0, where: str = "recipe.ranker"
+) -> RankerSettings:
     """``RankerSettings`` of a config section.
 
     Args:

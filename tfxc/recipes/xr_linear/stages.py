@@ -1,7 +1,10 @@
 """Pieces of the training of a linear ranker: matrices, calibration, measuring, reports."""
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -21,11 +24,20 @@ from tfxc.recipes.xr_linear.model import CALIBRATION
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.memory import Memory
 
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.manifest import Manifest
+    from tfxc.inference.protocol import RunModel
+    from tfxc.ranker.settings import RankerSettings
+    from tfxc.recipes.xr_linear.model import LinearModel
+    from tfxc.runs.folder import RunFolder
+
+
 _CALIBRATED = 10  # labels of an example that a calibration learns from
 _READ_BYTES = 1 << 28  # of records at once
 
 
-def check_data(config, manifest, calibrate):
+def check_data(config: "Config", manifest: "Manifest", calibrate: str | None) -> None:
     """Refuses data that a linear ranker cannot be trained on as the config says.
 
     Raises:
@@ -46,7 +58,7 @@ def check_data(config, manifest, calibrate):
             need_split(manifest, split, "evaluation.test_on_improvement")
 
 
-def need_split(manifest, split, where):
+def need_split(manifest: "Manifest", split: str, where: str) -> None:
     """Refuses data without a split that a key of the config needs.
 
     Raises:
@@ -60,7 +72,7 @@ def need_split(manifest, split, where):
         )
 
 
-def training_matrices(data_folder):
+def training_matrices(data_folder: str | Path) -> tuple[Any, scipy.sparse.csr_matrix]:
     """X and Y of the training split of a prepared folder, see ``data.matrices.matrices``."""
     features, labels = matrices(open_source(data_folder, "train", _READ_BYTES))
     if scipy.sparse.issparse(features):
@@ -69,7 +81,9 @@ def training_matrices(data_folder):
 
 
 @contextmanager
-def memory_of_ranker(memory_gb, where="recipe.memory_gb"):
+def memory_of_ranker(
+    memory_gb: float | None, where: str = "recipe.memory_gb"
+) -> Iterator[int | None]:
     """Bytes of ``recipe.memory_gb``; an error about them names that key.
 
     Args:
@@ -99,7 +113,14 @@ def memory_of_ranker(memory_gb, where="recipe.memory_gb"):
         ) from None
 
 
-def estimate_lines(manifest, sizes, settings, memory_gb, threads, more=0):
+def estimate_lines(
+    manifest: "Manifest",
+    sizes: Sequence[int],
+    settings: "RankerSettings",
+    memory_gb: float | None,
+    threads: int | None,
+    more: int = 0,
+) -> list[str]:
     """What a training will take, as lines.
 
     Args:
@@ -136,7 +157,9 @@ def estimate_lines(manifest, sizes, settings, memory_gb, threads, more=0):
     return lines
 
 
-def report_lines(reports, seconds):
+def report_lines(
+    reports: Sequence[Mapping[str, int]], seconds: Mapping[str, float]
+) -> Iterator[str]:
     """What a training found, as lines.
 
     Args:
@@ -160,7 +183,13 @@ def report_lines(reports, seconds):
         )
 
 
-def calibrate(model, method, config, data_folder, run):
+def calibrate(
+    model: "RunModel",
+    method: str | None,
+    config: "Config",
+    data_folder: str | Path,
+    run: "RunFolder",
+) -> None:
     """Learns probabilities of a model's scores on the dev split and writes them into the run.
 
     Args:
@@ -187,7 +216,9 @@ def calibrate(model, method, config, data_folder, run):
     )
 
 
-def measure(model, config, data_folder, manifest):
+def measure(
+    model: "LinearModel", config: "Config", data_folder: str | Path, manifest: "Manifest"
+) -> dict[str, dict[str, float]]:
     """Results by split, ``{"dev": {name: value}}``: of dev, and of test where it is asked for."""
     splits = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
     sources = {
@@ -200,14 +231,16 @@ def measure(model, config, data_folder, manifest):
     return {split: found for split, found in results.items() if found}
 
 
-def write_metrics(run, seconds, results):
+def write_metrics(
+    run: "RunFolder", seconds: Mapping[str, float], results: Mapping[str, Mapping[str, float]]
+) -> None:
     """Writes ``metrics.jsonl``: one line, as there is one pass over the data."""
     values = {f"{split} {name}": v for split, found in results.items() for name, v in found.items()}
     with atomic_file(run / "metrics.jsonl") as stream:
         stream.write(json_text({"step": 1, "epoch": 1.0, **seconds, **values}) + "\n")
 
 
-def say(run, text):
+def say(run: "RunFolder", text: str) -> None:
     """Prints a line and appends it to the run's ``log.txt``."""
     text = one_line(text)
     print(text, flush=True)
@@ -216,7 +249,7 @@ def say(run, text):
         stream.write(text + "\n")
 
 
-def headline(results):
+def headline(results: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     """The most important results as lines."""
     for split, found in results.items():
         shown = [name for name in found if name.startswith(("P@", "nDCG@"))][:6]

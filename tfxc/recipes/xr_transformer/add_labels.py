@@ -7,7 +7,7 @@ new ones together: from the new ones alone, the labels that already stood there 
 
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -33,6 +33,10 @@ from tfxc.recipes.xr_linear.stages import memory_of_ranker
 from tfxc.recipes.xr_transformer.ranker_features import RECIPES, features_of_ranker
 from tfxc.runs.writer import WEIGHTS, new_run
 
+if TYPE_CHECKING:
+    from tfxc.data.formats.base import Reader
+    from tfxc.runs.loaded import LoadedRun
+
 
 class Added(NamedTuple):
     """What ``add_new_labels`` did.
@@ -48,7 +52,13 @@ class Added(NamedTuple):
     blocks: int
 
 
-def add_new_labels(loaded, reader, output, data_folder, memory_gb=None):
+def add_new_labels(
+    loaded: "LoadedRun",
+    reader: "Reader",
+    output: str | Path,
+    data_folder: str | Path,
+    memory_gb: float | None = None,
+) -> "Added":
     """Writes a run that knows the labels of a file as well.
 
     Args:
@@ -89,7 +99,7 @@ def add_new_labels(loaded, reader, output, data_folder, memory_gb=None):
     return Added(names, len(affected), len(layer.child_splits) - 1)
 
 
-def check_run(loaded, output):
+def check_run(loaded: "LoadedRun", output: str | Path) -> None:
     """Refuses a run whose ranker cannot get new labels, before its data are looked for.
 
     Raises:

@@ -1,7 +1,8 @@
 """What an XR-Transformer asks of config and data, before any work is done."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,12 @@ from tfxc.recipes.xr_transformer.plan import (
     fine_tuned_levels,
     per_level,
 )
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.manifest import Manifest
+    from tfxc.recipes.xr_transformer.recipe import XrTransformer
+
 
 TREE = ("nr_splits", "min_codes", "max_leaf_size", "spherical", "seed")
 _UNUSED = ("beam", "num_candidate_groups", "link")
@@ -43,7 +50,7 @@ class Planned(NamedTuple):
     layers: list
 
 
-def planned(recipe, config, manifest):
+def planned(recipe: "XrTransformer", config: Any, manifest: "Manifest") -> "Planned":
     """``Planned`` of a config.
 
     Args:
@@ -65,13 +72,14 @@ def planned(recipe, config, manifest):
         )
     if recipe.calibrate is not None:
         need_split(manifest, "dev", "recipe.calibrate")
-    (first, levels), second = tree_settings(recipe, config, manifest)
+    (first, levels), (second, layers) = tree_settings(recipe, config, manifest)
     plan = plan_of(recipe, config, levels) if recipe.do_fine_tune else None
-    second, layers = (first, levels) if recipe.fix_clustering else second
+    if recipe.fix_clustering:
+        second, layers = first, levels
     return Planned(first, second, plan, settings_of_ranker(recipe, config, layers), levels, layers)
 
 
-def stage_lines(recipe, config, manifest):
+def stage_lines(recipe: "XrTransformer", config: "Config", manifest: "Manifest") -> Iterator[str]:
     """What the stages will take, as lines; raises as ``planned`` does."""
     found, train = planned(recipe, config, manifest), manifest.split("train")
     yield from unused_lines(recipe)
@@ -96,7 +104,7 @@ def stage_lines(recipe, config, manifest):
     yield from estimate_lines(manifest, found.layers, found.ranker, memory, recipe.threads, width)
 
 
-def unused_lines(recipe):
+def unused_lines(recipe: "XrTransformer") -> Iterator[str]:
     """A line for each switch that makes other settings of the config mean nothing."""
     of_ranker = ("refined_tree", "ranker", "memory_gb")
     of_levels = ("first_tree", "negatives", "initial", "epochs", "steps", "warmup_steps")
@@ -113,7 +121,7 @@ def unused_lines(recipe):
             yield f"not used, as recipe.{why}: {', '.join(given)}"
 
 
-def trial(recipe, config, manifest):
+def trial(recipe: "XrTransformer", config: "Config", manifest: "Manifest") -> dict[str, Any] | None:
     """Arguments of ``build_model`` for the widest level, with a tree that stands for the real one.
 
     Returns:
@@ -132,7 +140,7 @@ def trial(recipe, config, manifest):
     return data_dependent
 
 
-def check_fit(config, manifest):
+def check_fit(config: Any, manifest: "Manifest") -> None:
     """Refuses a config or data that the recipe cannot work with.
 
     Raises:
@@ -180,7 +188,9 @@ def _refuse_training(config):
             )
 
 
-def tree_settings(recipe, config, manifest):
+def tree_settings(
+    recipe: "XrTransformer", config: Any, manifest: "Manifest"
+) -> tuple[tuple[TreeSettings, list[int]], tuple[TreeSettings, list[int]]]:
     """How the two trees are built, and the sizes of their levels.
 
     Args:
@@ -203,11 +213,12 @@ def tree_settings(recipe, config, manifest):
         if tree.file is None:
             _refuse_keys(given or {}, key)
             first, where = key == "first_tree", f"recipe.{key}"
-            places = {"where": where if given or not first else "head"}
+            places: dict[str, Any] = {"where": where if given or not first else "head"}
             places["where_shape"] = "head" if first else where
             tree = TreeSettings({**shape, **(given or {})}, **places)
         found.append((tree, tree.sizes(manifest.num_labels, manifest.num_features)))
-    return tuple(found)
+    first_one, second_one = found
+    return first_one, second_one
 
 
 def _refuse_keys(given, key):
@@ -227,7 +238,7 @@ def _refuse_keys(given, key):
         )
 
 
-def plan_of(recipe, config, sizes):
+def plan_of(recipe: "XrTransformer", config: Any, sizes: Sequence[int]) -> Plan:
     """The ``Plan`` of the fine-tuned levels.
 
     Args:
@@ -265,7 +276,9 @@ def plan_of(recipe, config, sizes):
     return plan
 
 
-def settings_of_ranker(recipe, config, sizes):
+def settings_of_ranker(
+    recipe: "XrTransformer", config: "Config", sizes: Sequence[int]
+) -> RankerSettings:
     """``RankerSettings`` that fit the second tree.
 
     Args:

@@ -1,6 +1,8 @@
 """Vectors of all training texts in a file, and concatenated with the texts' terms."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -13,10 +15,22 @@ from tfxc.data.manifest import MANIFEST_FILE
 from tfxc.data.row_writer import RowWriter
 from tfxc.runs.writer import WEIGHTS
 
+if TYPE_CHECKING:
+    from tfxc.data.sources.base import Source
+    from tfxc.runs.folder import RunFolder
+
+
 _BLOCK = 16  # batches that are sorted by length together
 
 
-def write_embeddings(path, encode, source, batch_size, title, computation=None):
+def write_embeddings(
+    path: str | Path,
+    encode: Callable[[Any], np.ndarray],
+    source: "Source",
+    batch_size: int,
+    title: str,
+    computation: Mapping[str, Any] | None = None,
+) -> None:
     """Writes what an encoder gives for every example; a stopped writing goes on.
 
     Args:
@@ -50,7 +64,7 @@ def write_embeddings(path, encode, source, batch_size, title, computation=None):
                     vectors.write_missing(rows, places, batch_size, compute, progress)
 
 
-def origin_of(data_folder, run):
+def origin_of(data_folder: str | Path, run: "RunFolder") -> dict[str, str]:
     """What decides the vectors that a run's encoder gives to the training texts.
 
     Args:
@@ -72,7 +86,7 @@ def _check_finite(vectors, numbers, path):
         )
 
 
-def as_csr(vectors):
+def as_csr(vectors: np.ndarray) -> scipy.sparse.csr_matrix:
     """A dense matrix with all its entries as float32 CSR."""
     rows, width = vectors.shape
     columns = np.tile(np.arange(width, dtype=np.int32), rows)
@@ -81,7 +95,9 @@ def as_csr(vectors):
     return scipy.sparse.csr_matrix((values, columns, splits), shape=(rows, width))
 
 
-def concatenated(terms, vectors, length=1.0):
+def concatenated(
+    terms: scipy.sparse.csr_matrix, vectors: np.ndarray, length: float = 1.0
+) -> scipy.sparse.csr_matrix:
     """``[X | length · l2(E)]``: bags of terms with the vectors, scaled to a length, behind them.
 
     Args:

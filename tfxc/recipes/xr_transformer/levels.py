@@ -1,7 +1,8 @@
 """Fine-tuning of one encoder, level by level of a label tree, on ever finer clusters."""
 
 import gc
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -26,6 +27,11 @@ from tfxc.recipes.xr_transformer.embeddings import as_csr, concatenated, origin_
 from tfxc.runs.folder import RunFolder
 from tfxc.training.job import StageJob
 from tfxc.training.strategies import by_chief
+
+if TYPE_CHECKING:
+    from tfxc.model import XCModel
+    from tfxc.recipes.xr_transformer.plan import Plan
+
 
 _START = {"cost_positive": 100.0, "cost_negative": 100.0, "threshold": 0.0}
 _MARGINS = "l3-hinge"
@@ -67,12 +73,20 @@ class Levels:
         strategy: a ``tf.distribute.Strategy``.
     """
 
-    def __init__(self, plan, config, data_folder, run, data: LevelData, strategy=None):
+    def __init__(
+        self,
+        plan: "Plan",
+        config: Any,
+        data_folder: str | Path,
+        run: RunFolder,
+        data: LevelData,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
         self.plan, self.config, self.data_folder, self.run = plan, config, data_folder, run
         self.source, self.terms, self.targets, self.tree, self.dimensions = data
         self.strategy = strategy or tf.distribute.get_strategy()
 
-    def train(self):
+    def train(self) -> list[dict[str, Any]]:
         """Trains all levels that are not trained yet.
 
         Returns:
@@ -89,7 +103,7 @@ class Levels:
                 predicted = self._predict(level, predicted)
         return summaries
 
-    def model(self, level):
+    def model(self, level: int) -> "XCModel":
         """The model of a trained level."""
         folder, dimensions = self._folder(level), dict(self.dimensions)
         if folder.architecture() is not None:
@@ -270,7 +284,7 @@ class _Start:
             model.head.biases[self._level].assign(bias)
 
 
-def as_table(predicted, width):
+def as_table(predicted: scipy.sparse.csr_matrix, width: int) -> np.ndarray:
     """The nodes of each row of a CSR matrix, int32 (rows, width), padded with -1."""
     counts = np.diff(predicted.indptr)
     table = np.full((predicted.shape[0], width), -1, np.int32)

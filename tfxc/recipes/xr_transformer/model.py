@@ -1,5 +1,8 @@
 """A text encoder and the linear ranker that searches behind it, as one model."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 import scipy.sparse
@@ -11,6 +14,12 @@ from tfxc.inference.embedder import Embedder
 from tfxc.inference.protocol import RankerModel
 from tfxc.model import example_features, make_parts
 from tfxc.recipes.xr_transformer.embeddings import concatenated
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.encoders.base import Encoder
+    from tfxc.ranker.calibration import Calibration
+    from tfxc.recipes.xr_linear.model import LinearModel
 
 
 class EncoderRanker(RankerModel, keras.Model):
@@ -29,7 +38,9 @@ class EncoderRanker(RankerModel, keras.Model):
 
     sharded_table = None  # as of ``XCModel``
 
-    def __init__(self, encoder, linear, length=1.0):
+    def __init__(
+        self, encoder: "Encoder", linear: "LinearModel | None", length: float = 1.0
+    ) -> None:
         super().__init__(autocast=False)
         self.encoder, self._length = encoder, length
         self._linear = [linear]  # in a list: Keras is not to look into it
@@ -37,7 +48,7 @@ class EncoderRanker(RankerModel, keras.Model):
         self.built = True
 
     @property
-    def linear(self):
+    def linear(self) -> "LinearModel":
         """The ranker, a ``LinearModel``.
 
         Raises:
@@ -52,24 +63,30 @@ class EncoderRanker(RankerModel, keras.Model):
         return self._linear[0]
 
     @property
-    def num_labels(self):
+    def num_labels(self) -> int:
         """Number of labels that the ranker finds."""
         return self.linear.num_labels
 
     @property
-    def calibration(self):
+    def calibration(self) -> "Calibration | None":
         """See ``LinearModel.calibration``."""
         return self.linear.calibration
 
-    def search_with(self, beam=None, post_processor=None):
+    def search_with(self, beam: int | None = None, post_processor: str | None = None) -> None:
         """See ``RankerModel.search_with``."""
         self.linear.search_with(beam, post_processor)
 
-    def call(self, features, training=False):
+    def call(self, features: Any, training: bool = False) -> tf.Tensor:
         """Encodings (batch, dim)."""
         return self.encoder(features, training=training)
 
-    def find_top_k(self, features, k, probabilities=False, method=None):
+    def find_top_k(
+        self,
+        features: Mapping[str, Any],
+        k: int,
+        probabilities: bool = False,
+        method: str | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The best labels of a batch, by the native search, see ``RunModel.find_top_k``.
 
         Args:
@@ -90,7 +107,9 @@ class EncoderRanker(RankerModel, keras.Model):
         bag = {"ids": both.indices, "weights": both.data, "row_splits": both.indptr}
         return linear.find_top_k(bag, k, probabilities)
 
-    def top_k(self, features, k, probabilities=False):
+    def top_k(
+        self, features: Mapping[str, tf.Tensor], k: int, probabilities: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """The same in TensorFlow's graph, with the same features as tensors."""
         vectors = tf.cast(self.encoder(features, training=False), tf.float32)
         lengths = tf.norm(vectors, axis=1, keepdims=True)
@@ -124,7 +143,7 @@ def _terms(features, num_features):
     return found
 
 
-def built_encoder(config, dimensions):
+def built_encoder(config: "Config", dimensions: Mapping[str, Any]) -> "Encoder":
     """The encoder of a config with its first weights.
 
     Args:

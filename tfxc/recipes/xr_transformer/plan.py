@@ -1,6 +1,8 @@
 """How the levels of an XR-Transformer are trained, held against the tree's sizes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tfxc.core.arguments import COUNT, POSITIVE, OneOf
 from tfxc.core.errors import ConfigError
@@ -37,7 +39,7 @@ class Plan:
     threads: int | None
 
 
-def fine_tuned_levels(sizes, most):
+def fine_tuned_levels(sizes: Sequence[int], most: int) -> int:
     """How many levels, from the top, have at most so many nodes.
 
     Raises:
@@ -53,7 +55,13 @@ def fine_tuned_levels(sizes, most):
     return count
 
 
-def per_level(value, sizes, name, known=None, whole=False):
+def per_level(
+    value: Any,
+    sizes: Sequence[int],
+    name: str,
+    known: Sequence[str] | None = None,
+    whole: bool = False,
+) -> list[Any]:
     """One value for each fine-tuned level.
 
     Args:

@@ -1,6 +1,8 @@
 """What the ranker of a run reads: terms, or terms concatenated with vectors of an encoder."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -16,6 +18,13 @@ from tfxc.recipes.xr_transformer.checks import settings_of_ranker
 from tfxc.recipes.xr_transformer.embeddings import concatenated, write_embeddings
 from tfxc.recipes.xr_transformer.recipe import EMBEDDINGS
 
+if TYPE_CHECKING:
+    from tfxc.data.rows import Rows
+    from tfxc.ranker.settings import RankerSettings
+    from tfxc.recipes.xr_linear.recipe import XRLinear
+    from tfxc.recipes.xr_transformer.recipe import XrTransformer
+    from tfxc.runs.loaded import LoadedRun
+
 
 class Given:
     """The features themselves, as recipe ``xr_linear`` takes them.
@@ -25,22 +34,26 @@ class Given:
         recipe: its recipe.
     """
 
-    def __init__(self, loaded, recipe):
+    def __init__(self, loaded: "LoadedRun", recipe: Any) -> None:
         self._loaded, self._recipe = loaded, recipe
 
-    def settings(self, sizes):
+    def settings(self, sizes: Sequence[int]) -> "RankerSettings":
         """``RankerSettings`` of the run, for a tree of these level sizes."""
         return ranker_settings(self._recipe.ranker, self._loaded.config.seed)
 
-    def of_training(self, data_folder):
+    def of_training(
+        self, data_folder: str | Path
+    ) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
         """X and Y of the training split."""
         return training_matrices(data_folder)
 
-    def of_rows(self, rows, num_labels):
+    def of_rows(
+        self, rows: "Rows", num_labels: int
+    ) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
         """X and Y of ``Rows``, Y with so many columns."""
         return matrices(ArraySource(rows, num_labels))
 
-    def of_tree(self, features):
+    def of_tree(self, features: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
         """The part of X by which the labels are clustered."""
         return features
 
@@ -48,14 +61,16 @@ class Given:
 class Encoded(Given):
     """Terms and behind them the encoder's vectors, as recipe ``xr_transformer`` takes them."""
 
-    def __init__(self, loaded, recipe):
+    def __init__(self, loaded: "LoadedRun", recipe: "XrTransformer") -> None:
         super().__init__(loaded, recipe)
         self._embed = Embedder(loaded.model)
 
-    def settings(self, sizes):
+    def settings(self, sizes: Sequence[int]) -> "RankerSettings":
         return settings_of_ranker(self._recipe, self._loaded.config, sizes)
 
-    def of_training(self, data_folder):
+    def of_training(
+        self, data_folder: str | Path
+    ) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
         terms, labels = training_matrices(data_folder)
         path = self._loaded.folder.path / EMBEDDINGS
         if path.is_file():
@@ -70,14 +85,16 @@ class Encoded(Given):
             write_embeddings(path, self._embed, source, self._batch_size, "embedding")
             return np.load(path)
 
-    def of_rows(self, rows, num_labels):
+    def of_rows(
+        self, rows: "Rows", num_labels: int
+    ) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
         terms, labels = super().of_rows(rows, num_labels)
         size = self._batch_size
         parts = [rows.slice(start, start + size) for start in range(0, len(rows), size)]
         vectors = [self._embed(part.batch()["features"]) for part in parts]
         return self._beside(terms, np.concatenate(vectors)), labels
 
-    def of_tree(self, features):
+    def of_tree(self, features: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
         if not self._recipe.fix_clustering:
             return features
         return scipy.sparse.csr_matrix(features[:, : self._loaded.manifest["num_features"]])
@@ -90,9 +107,9 @@ class Encoded(Given):
         return concatenated(terms, vectors, self._recipe.encoding_length)
 
 
-RECIPES = {"xr_linear": Given, "xr_transformer": Encoded}
+RECIPES: dict[str, Callable[..., Given]] = {"xr_linear": Given, "xr_transformer": Encoded}
 
 
-def features_of_ranker(loaded, recipe):
+def features_of_ranker(loaded: "LoadedRun", recipe: "XRLinear | XrTransformer") -> "Given":
     """``Given`` or ``Encoded``, whichever the run's ranker was trained on."""
     return RECIPES[loaded.config.recipe.name](loaded, recipe)

@@ -2,6 +2,8 @@
 
 import gc
 import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
-from tfxc.recipes.base import StagedRecipe
+from tfxc.recipes.base import Context, StagedRecipe
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.stages import calibrate, memory_of_ranker, report_lines, say
 from tfxc.recipes.xr_transformer.checks import planned, stage_lines, trial, unused_lines
@@ -24,6 +26,12 @@ from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
 from tfxc.recipes.xr_transformer.plan import ENSEMBLES
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.strategies import by_chief
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.manifest import Manifest
+    from tfxc.runs.loaded import LoadedRun
+
 
 FIRST_TREE, LAST_TREE, EMBEDDINGS = "tree-preliminary.npz", "tree.npz", "embeddings/train.npy"
 
@@ -101,12 +109,29 @@ class XrTransformer(StagedRecipe):
         threads=COUNT | None,
     )
     def __init__(
-        self, *, do_fine_tune=True, only_encoder=False, fix_clustering=False,
-        max_match_clusters=32768, negatives=None, only_topk=20, initial=None,
-        ensemble="concat-only", threshold=0.001, cost_sensitive=False, epochs=None, steps=None,
-        warmup_steps=None, encoding_length=1.0, first_tree=None, refined_tree=None, ranker=None,
-        memory_gb=None, calibrate=None, threads=None,
-    ):  # fmt: skip
+        self,
+        *,
+        do_fine_tune: bool = True,
+        only_encoder: bool = False,
+        fix_clustering: bool = False,
+        max_match_clusters: int = 32768,
+        negatives: str | Sequence[str] | None = None,
+        only_topk: int = 20,
+        initial: str | Sequence[str] | None = None,
+        ensemble: str = "concat-only",
+        threshold: float = 0.001,
+        cost_sensitive: bool = False,
+        epochs: float | Sequence[float | None] | None = None,
+        steps: int | Sequence[int | None] | None = None,
+        warmup_steps: int | Sequence[int | None] | None = None,
+        encoding_length: float = 1.0,
+        first_tree: Mapping[str, Any] | None = None,
+        refined_tree: Mapping[str, Any] | None = None,
+        ranker: Mapping[str, Any] | None = None,
+        memory_gb: float | None = None,
+        calibrate: str | None = None,
+        threads: int | None = None,
+    ) -> None:
         self.do_fine_tune, self.only_encoder = do_fine_tune, only_encoder
         self.fix_clustering, self.max_match_clusters = fix_clustering, max_match_clusters
         self.negatives, self.only_topk, self.initial = negatives, only_topk, initial
@@ -131,22 +156,24 @@ class XrTransformer(StagedRecipe):
                 "a run with only_encoder finds no labels", where="recipe.calibrate", fix="remove it"
             )
 
-    def outline(self, config, manifest):
+    def outline(
+        self, config: "Config", manifest: "Manifest"
+    ) -> "tuple[list[str], dict[str, Any] | None]":
         """Levels with their steps, what the ranker takes, and the training of the widest level."""
         lines = list(stage_lines(self, config, manifest))
         return lines, trial(self, config, manifest)
 
-    def check(self, context):
+    def check(self, context: Context) -> None:
         """Refuses settings that do not fit the data; prints those that are not used."""
         planned(self, context.config, context.manifest)
         for line in unused_lines(self):
             print(line)
 
-    def stages(self, context):
+    def stages(self, context: Context) -> "_Stages":
         """Tree, levels, encodings, second tree, ranker."""
         return _Stages(self, context)
 
-    def assemble(self, loaded):
+    def assemble(self, loaded: "LoadedRun") -> EncoderRanker:
         """Encoder and ranker of the run."""
         encoder = built_encoder(loaded.config, loaded.dimensions)
         linear = None if self.only_encoder else LinearModel(loaded.folder.path, self.threads)

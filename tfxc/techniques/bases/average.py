@@ -1,6 +1,8 @@
 """What techniques share that judge the model by an average of its weights."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,20 +14,26 @@ class WeightAverage(Technique):
 
     role = "average"
 
-    def build(self, model, strategy):
+    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Copies the weights."""
         self._strategy = strategy
         self._weights = self.averaged_weights(model)
         self._averages = [tf.Variable(w, trainable=False) for w in self._weights]
+<<<<<<< HEAD
         self.variables_to_save = list(self._averages)
         self._update = tf.function(self._update_all, autograph=False)
         self._swap = tf.function(self._swap_all, autograph=False)
+=======
+        self.variables_to_save: list[tf.Variable] = list(self._averages)
+        self._update = tf.function(self._update_all)
+        self._swap = tf.function(self._swap_all)
+>>>>>>> types
 
-    def averaged_weights(self, model):
+    def averaged_weights(self, model: Any) -> list[tf.Variable]:
         """The ``tf.Variable``s that are averaged."""
         return [v.value for v in model.trainable_variables]
 
-    def move(self, share):
+    def move(self, share: float) -> None:
         """Moves all averages: ``average = (1 - share) average + share weight``."""
         self._update(tf.constant(share, tf.float32))
 
@@ -38,7 +46,7 @@ class WeightAverage(Technique):
             self._strategy.extended.update(average, move, args=(weight,), group=False)
 
     @contextlib.contextmanager
-    def evaluation_weights(self):
+    def evaluation_weights(self) -> Iterator[None]:
         """Lends the model the averages: each changes places with its weight.
 
         One variable after the other, on its device, so that no third copy of all weights is held.

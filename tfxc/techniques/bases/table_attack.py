@@ -1,5 +1,8 @@
 """What attacks on the table of embeddings share."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
@@ -18,7 +21,7 @@ class Attack(Technique):
 
     role = "attack"
 
-    def build(self, model, strategy):
+    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Finds the tables among the weights."""
         self._strategy = strategy
         self._tables = [table.value for table in model.encoder.tables]
@@ -30,8 +33,8 @@ class Attack(Technique):
                 fix="use an encoder of texts or sparse bags, or remove the technique",
             )
         places = {id(v.value): place for place, v in enumerate(model.trainable_variables)}
-        self._places = [places.get(id(table)) for table in self._tables]
-        if None in self._places:
+        self._places = [places[id(t)] for t in self._tables if id(t) in places]
+        if len(self._places) < len(self._tables):
             raise ConfigError(
                 f"{method_name(type(self))!r} needs the gradient of the table of embeddings, "
                 "which is not trained",
@@ -39,12 +42,17 @@ class Attack(Technique):
                 fix="train the table, or remove the technique",
             )
 
-    def attacked(self, compute, batch, of_tables):
+    def attacked(
+        self,
+        compute: Callable[..., Any],
+        batch: Mapping[str, Any],
+        of_tables: Sequence[Any],
+    ) -> tuple[tf.Tensor, list[Any]]:
         """``compute(batch)`` with one perturbation for each table."""
         with perturbations(list(zip(self._tables, of_tables, strict=True))):
             return compute(batch)
 
-    def of_tables(self, gradients):
+    def of_tables(self, gradients: Sequence[Any]) -> list[Any]:
         """The gradients of the tables, of this replica's examples."""
         return [gradients[place] for place in self._places]
 
@@ -62,10 +70,13 @@ class TableAttack(Attack):
 
     rounds = 1
 
-    def gradients(self, compute, batch):
+    def gradients(
+        self, compute: Callable[..., Any], batch: Mapping[str, Any]
+    ) -> tuple[tf.Tensor, list[Any]]:
         """Clean gradients plus those at the perturbed point; the loss is the clean one."""
         loss, clean = compute(batch)
-        directions, found, last = self._directions(clean), None, None
+        directions, found = self._directions(clean), None
+        last: Sequence[Any] = ()
         for number in range(self.rounds):
             if number:
                 directions = self._directions(last, directions)
@@ -77,7 +88,7 @@ class TableAttack(Attack):
             _, last = self.attacked(compute, batch, of_tables)
         return loss, [add(one, other) for one, other in zip(clean, last, strict=True)]
 
-    def moved(self, before, gradient):
+    def moved(self, before: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         """The next perturbation of the rows.
 
         Args:
@@ -97,7 +108,7 @@ class TableAttack(Attack):
         return [RowPerturbation.from_gradient(gradient, known) for gradient, known in pairs]
 
 
-def of_length(values, length):
+def of_length(values: tf.Tensor, length: float) -> tf.Tensor:
     """``values`` scaled to a Euclidean norm of ``length``; zeros stay zeros."""
     largest = tf.reduce_max(tf.abs(values))  # squares of small gradients would be lost
     values = tf.math.divide_no_nan(values, largest)

@@ -6,6 +6,9 @@ first (after the cross-replica sum, so that they also hold over replicas) and to
 A dense gradient gets the textbook update with TensorFlow's fused kernels.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from tfxc.core.arguments import NOT_NEGATIVE, SHARE_BELOW_ONE, checked, from_section
@@ -32,13 +35,13 @@ class SGD(Optimizer):
     @checked(momentum=SHARE_BELOW_ONE)
     def __init__(
         self,
-        learning_rate=0.1,
-        momentum=0.0,
-        nesterov=False,
-        weight_decay=0.0,
-        coupled=False,
-        no_decay=(),
-    ):
+        learning_rate: float = 0.1,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        coupled: bool = False,
+        no_decay: Sequence[str] = (),
+    ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
         if nesterov and not momentum:
             raise ConfigError(
@@ -49,7 +52,9 @@ class SGD(Optimizer):
         self.momentum, self.nesterov, self.coupled = momentum, nesterov, coupled
         self.slot_names = ("momentum",) if momentum else ()
 
-    def row_update(self, gradient, slots, scalars):
+    def row_update(
+        self, gradient: tf.Tensor, slots: Sequence[tf.Tensor], scalars: Mapping[str, tf.Tensor]
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """v = mu v + g; w -= rate (g + mu v) or rate v."""
         if not slots:
             return [], scalars["rate"] * gradient
@@ -71,12 +76,12 @@ class Adagrad(Optimizer):
     @checked(initial_accumulator=NOT_NEGATIVE, epsilon=NOT_NEGATIVE)
     def __init__(
         self,
-        learning_rate=0.05,
-        initial_accumulator=0.0,
-        epsilon=1e-7,
-        weight_decay=0.0,
-        no_decay=(),
-    ):
+        learning_rate: float = 0.05,
+        initial_accumulator: float = 0.0,
+        epsilon: float = 1e-7,
+        weight_decay: float = 0.0,
+        no_decay: Sequence[str] = (),
+    ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
         self.initial_accumulator, self.epsilon = initial_accumulator, epsilon
 
@@ -84,7 +89,9 @@ class Adagrad(Optimizer):
         start = tf.fill(variable.shape, tf.constant(self.initial_accumulator, tf.float32))
         return tf.Variable(start, trainable=False, name=name)
 
-    def row_update(self, gradient, slots, scalars):
+    def row_update(
+        self, gradient: tf.Tensor, slots: Sequence[tf.Tensor], scalars: Mapping[str, tf.Tensor]
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """s += g^2; w -= rate g / (sqrt(s) + epsilon)."""
         total = slots[0] + tf.square(gradient)
         return [total], scalars["rate"] * gradient / (tf.sqrt(total) + self.epsilon)
@@ -110,25 +117,27 @@ class Adam(Optimizer):
     @checked(beta_1=SHARE_BELOW_ONE, beta_2=SHARE_BELOW_ONE, epsilon=NOT_NEGATIVE)
     def __init__(
         self,
-        learning_rate=1e-3,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
-        weight_decay=0.0,
-        lazy=True,
-        no_decay=(),
-    ):
+        learning_rate: float = 1e-3,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        weight_decay: float = 0.0,
+        lazy: bool = True,
+        no_decay: Sequence[str] = (),
+    ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
         self.lazy = lazy
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
-    def scalars(self, rate, step):
+    def scalars(self, rate: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """Bias-corrected rate and epsilon: w -= rate' m / (sqrt(v) + epsilon')."""
         step = tf.cast(step, tf.float32)
         second = tf.sqrt(1 - self.beta_2**step)
         return {"rate": rate * second / (1 - self.beta_1**step), "epsilon": self.epsilon * second}
 
-    def row_update(self, gradient, slots, scalars):
+    def row_update(
+        self, gradient: tf.Tensor, slots: Sequence[tf.Tensor], scalars: Mapping[str, tf.Tensor]
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """m += (1-b1)(g-m); v += (1-b2)(g^2-v); w -= rate' m / (sqrt(v) + epsilon')."""
         first = slots[0] + (1 - self.beta_1) * (gradient - slots[0])
         second = slots[1] + (1 - self.beta_2) * (tf.square(gradient) - slots[1])
@@ -152,7 +161,13 @@ class Adam(Optimizer):
             **scalars,
         )
 
-    def dense_update(self, variable, gradient, slots, scalars):
+    def dense_update(
+        self,
+        variable: tf.Variable,
+        gradient: tf.Tensor,
+        slots: Sequence[tf.Variable],
+        scalars: Mapping[str, tf.Tensor],
+    ) -> None:
         """The fused kernel, with the correction already in rate and epsilon."""
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
@@ -172,9 +187,15 @@ class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019), 0.01 by default."""
 
     def __init__(
-        self, learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=0.01,
-        lazy=True, no_decay=(),
-    ):  # fmt: skip
+        self,
+        learning_rate: float = 1e-3,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        weight_decay: float = 0.01,
+        lazy: bool = True,
+        no_decay: Sequence[str] = (),
+    ) -> None:
         super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, lazy, no_decay)
 
 
@@ -191,14 +212,21 @@ class RMSprop(Optimizer):
 
     @checked(rho=SHARE_BELOW_ONE, momentum=SHARE_BELOW_ONE, epsilon=NOT_NEGATIVE)
     def __init__(
-        self, learning_rate=1e-3, rho=0.99, momentum=0.0, epsilon=1e-8, weight_decay=0.0,
-        no_decay=(),
-    ):  # fmt: skip
+        self,
+        learning_rate: float = 1e-3,
+        rho: float = 0.99,
+        momentum: float = 0.0,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        no_decay: Sequence[str] = (),
+    ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
         self.rho, self.momentum, self.epsilon = rho, momentum, epsilon
         self.slot_names = ("mean_square", "momentum") if momentum else ("mean_square",)
 
-    def row_update(self, gradient, slots, scalars):
+    def row_update(
+        self, gradient: tf.Tensor, slots: Sequence[tf.Tensor], scalars: Mapping[str, tf.Tensor]
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """s += (1-rho)(g^2-s); d = g / (sqrt(s) + epsilon); v = mu v + d; w -= rate v or rate d."""
         square = slots[0] + (1 - self.rho) * (tf.square(gradient) - slots[0])
         change = gradient / (tf.sqrt(square) + self.epsilon)
@@ -221,11 +249,20 @@ class Adadelta(Optimizer):
     slot_names = ("mean_square", "mean_change")
 
     @checked(rho=SHARE_BELOW_ONE, epsilon=NOT_NEGATIVE)
-    def __init__(self, learning_rate=1.0, rho=0.9, epsilon=1e-6, weight_decay=0.0, no_decay=()):
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        rho: float = 0.9,
+        epsilon: float = 1e-6,
+        weight_decay: float = 0.0,
+        no_decay: Sequence[str] = (),
+    ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
         self.rho, self.epsilon = rho, epsilon
 
-    def row_update(self, gradient, slots, scalars):
+    def row_update(
+        self, gradient: tf.Tensor, slots: Sequence[tf.Tensor], scalars: Mapping[str, tf.Tensor]
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """s += (1-r)(g^2-s); d = g sqrt(u + e) / sqrt(s + e); u += (1-r)(d^2-u); w -= rate d."""
         square = slots[0] + (1 - self.rho) * (tf.square(gradient) - slots[0])
         change = gradient * tf.sqrt((slots[1] + self.epsilon) / (square + self.epsilon))
@@ -243,7 +280,7 @@ OPTIMIZERS = {
 }
 
 
-def get_optimizer(section):
+def get_optimizer(section: Mapping[str, Any]) -> Optimizer:
     """Makes the optimizer of a config section ``{"name": ..., argument: value}``.
 
     Beside the optimizer's own arguments a section may hold ``rates`` and ``layer_decay``, those of

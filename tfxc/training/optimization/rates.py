@@ -2,11 +2,19 @@
 
 import fnmatch
 import math
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from tfxc.core.arguments import NOT_NEGATIVE, Number, checked
 from tfxc.core.errors import ConfigError
 from tfxc.core.registry import nearest
+
+if TYPE_CHECKING:
+    from tfxc.encoders.base import Encoder
+    from tfxc.heads.base import Head
+    from tfxc.objectives.base import Objective
+    from tfxc.training.optimization.row_optimizer import Optimizer
+
 
 _WHERE = "training.optimizer"
 
@@ -50,15 +58,15 @@ class RateFactors:
     """
 
     @checked(layer_decay=Number(most=1, above=0))
-    def __init__(self, rates=None, layer_decay=1.0):
+    def __init__(self, rates: Mapping[str, float] | None = None, layer_decay: float = 1.0) -> None:
         self.rates, self.layer_decay = dict(_checked(rates or {})), layer_decay
 
     @property
-    def trivial(self):
+    def trivial(self) -> bool:
         """Whether all factors are 1."""
         return not self.rates and self.layer_decay == 1
 
-    def of(self, weights):
+    def of(self, weights: "Sequence[TrainedWeight]") -> list[float]:
         """The factors of a model's weights.
 
         Args:
@@ -93,7 +101,9 @@ class RateFactors:
         return float(factor)
 
 
-def trained_weights(encoder, head, objective=None):
+def trained_weights(
+    encoder: "Encoder", head: "Head", objective: "Objective | None" = None
+) -> "list[TrainedWeight]":
     """The ``TrainedWeight``s of built parts, in the order of the model's trainable weights.
 
     What a head shards over replicas comes last.
@@ -101,7 +111,9 @@ def trained_weights(encoder, head, objective=None):
     found = []
     above = encoder.layers_above
     for kind, part in (("encoder", encoder), ("head", head), ("objective", objective)):
-        for weight in part.trainable_weights if part is not None else ():
+        if part is None:
+            continue
+        for weight in part.trainable_weights:
             path = weight.path.split("/")
             own = path[path.index(part.name) + 1 :] if part.name in path else path[-1:]
             size = math.prod(weight.shape)
@@ -112,14 +124,14 @@ def trained_weights(encoder, head, objective=None):
     return found
 
 
-def rate_lines(optimizer, weights):
+def rate_lines(optimizer: "Optimizer", weights: "Sequence[TrainedWeight]") -> Iterator[str]:
     """The groups of weights with a rate of their own as lines, lowest first; none if all are alike.
 
     Args:
         optimizer: from ``training.optimizers``.
         weights: list of ``TrainedWeight``.
     """
-    groups = {}
+    groups: dict[float, list[TrainedWeight]] = {}
     for weight, factor in zip(weights, optimizer.rates.of(weights), strict=True):
         groups.setdefault(factor, []).append(weight)
     if optimizer.rates.trivial:

@@ -1,6 +1,8 @@
 """What the optimizers share: slots, weight decay, and updates of single rows."""
 
 import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -31,14 +33,19 @@ class Optimizer(tf.Module):
     coupled = False  # whether the decay is a part of the gradient
 
     @checked(learning_rate=POSITIVE, weight_decay=NOT_NEGATIVE)
-    def __init__(self, learning_rate, weight_decay=0.0, no_decay=()):
+    def __init__(
+        self, learning_rate: float, weight_decay: float = 0.0, no_decay: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self.learning_rate = learning_rate
         self.weight_decay, self.no_decay = weight_decay, list(no_decay)
-        self.slots, self._undecayed, self._names_checked = {}, set(), False
-        self.rates, self._factors = RateFactors(), {}
+        self.slots: dict[Any, list[tf.Variable]] = {}  # by the variables' references
+        self._undecayed: set[Any] = set()
+        self._names_checked = False
+        self.rates = RateFactors()
+        self._factors: dict[Any, float] = {}
 
-    def build(self, variables, factors=()):
+    def build(self, variables: Sequence[tf.Variable], factors: Sequence[float] = ()) -> None:
         """Makes the slots of the trainable variables (inside the strategy's scope).
 
         Args:
@@ -74,7 +81,7 @@ class Optimizer(tf.Module):
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.no_decay):
                 self._undecayed |= {copy.ref() for copy in copies(variable)}
 
-    def decay_of(self, variable):
+    def decay_of(self, variable: tf.Variable) -> float:
         """The weight decay of a variable."""
         return 0.0 if variable.ref() in self._undecayed else self.weight_decay
 
@@ -82,11 +89,18 @@ class Optimizer(tf.Module):
         return tf.Variable(tf.zeros(variable.shape), trainable=False, name=name)
 
     @property
-    def variables_to_save(self):
+    def variables_to_save(self) -> list[tf.Variable]:
         """All slots, in the order of ``build``."""
         return [slot for slots in self.slots.values() for slot in slots]
 
-    def update(self, variable, gradient, slots, rate, step):
+    def update(
+        self,
+        variable: tf.Variable,
+        gradient: tf.Tensor | tf.IndexedSlices,
+        slots: Sequence[tf.Variable],
+        rate: tf.Tensor,
+        step: tf.Tensor,
+    ) -> tuple[tf.Tensor, ...] | None:
         """Updates one variable on one device.
 
         Args:
@@ -108,7 +122,8 @@ class Optimizer(tf.Module):
             gradient += decay * variable
         elif decay:
             variable.assign_sub(variable * (rate * decay))
-        return self.dense_update(variable, gradient, slots, scalars)
+        self.dense_update(variable, gradient, slots, scalars)
+        return None
 
     def _update_rows(self, variable, gradient, slots, rate, scalars):
         count, decay = tf.size(gradient.indices), self.decay_of(variable)
@@ -137,15 +152,23 @@ class Optimizer(tf.Module):
             lambda begin: begin < count, body, (tf.constant(0),), parallel_iterations=1
         )
 
-    def scalars(self, rate, step):
+    def scalars(self, rate: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """What all variables share in a step."""
         return {"rate": rate}
 
-    def row_update(self, gradient, slots, scalars):
+    def row_update(
+        self, gradient: tf.Tensor, slots: Sequence[tf.Tensor], scalars: Mapping[str, tf.Tensor]
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """New slot values and the amount to subtract, for any block of rows."""
         raise TypeError(f"{type(self).__name__} must define row_update")
 
-    def dense_update(self, variable, gradient, slots, scalars):
+    def dense_update(
+        self,
+        variable: tf.Variable,
+        gradient: tf.Tensor,
+        slots: Sequence[tf.Variable],
+        scalars: Mapping[str, tf.Tensor],
+    ) -> None:
         """Update of a whole variable."""
         new, change = self.row_update(gradient, [slot.value() for slot in slots], scalars)
         for slot, value in zip(slots, new, strict=True):

@@ -1,6 +1,8 @@
 """Learning-rate schedules: the factor on the base rate at a step."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -45,18 +47,18 @@ class Schedule:
     @checked(name=OneOf(*NAMES), warmup=SHARE_BELOW_ONE)
     def __init__(
         self,
-        total_steps,
-        steps_per_epoch=1.0,
+        total_steps: int,
+        steps_per_epoch: float = 1.0,
         *,
-        name="constant",
-        warmup=0.0,
-        warmup_start=0.0,
-        end=0.0,
-        power=1.0,
-        milestones=(0.5, 0.75),
-        gamma=0.1,
-        per_epoch=False,
-    ):
+        name: str = "constant",
+        warmup: float = 0.0,
+        warmup_start: float = 0.0,
+        end: float = 0.0,
+        power: float = 1.0,
+        milestones: Sequence[float] = (0.5, 0.75),
+        gamma: float = 0.1,
+        per_epoch: bool = False,
+    ) -> None:
         if name == "exponential" and end <= 0:
             raise ConfigError(
                 "schedule 'exponential' needs end > 0",
@@ -67,12 +69,13 @@ class Schedule:
         self.warmup_steps = warmup * total_steps
         self.warmup_start = warmup_start
         self.epoch_steps = steps_per_epoch if per_epoch else None
+        last: float = total_steps
         if per_epoch:  # the last batch fills up: the steps are whole, the epochs may not be
-            total_steps = round(total_steps / steps_per_epoch) * steps_per_epoch
-        self.decay_steps = max(total_steps - self.warmup_steps, 1.0)
+            last = round(total_steps / steps_per_epoch) * steps_per_epoch
+        self.decay_steps = max(last - self.warmup_steps, 1.0)
         self.milestones, self.gamma = tuple(milestones), gamma
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Factor at ``step`` (from 0), a float32 scalar."""
         place, step = self._place(step), tf.cast(step, tf.float32)
         done = tf.clip_by_value((place - self.warmup_steps) / self.decay_steps, 0.0, 1.0)
@@ -110,7 +113,9 @@ class Schedule:
         return self.gamma**passed
 
 
-def get_schedule(section, total_steps=1, steps_per_epoch=1.0):
+def get_schedule(
+    section: Mapping[str, Any], total_steps: int = 1, steps_per_epoch: float = 1.0
+) -> "Schedule":
     """Makes the schedule of a config section ``{"name": ..., argument: value}``.
 
     Raises:
@@ -121,7 +126,7 @@ def get_schedule(section, total_steps=1, steps_per_epoch=1.0):
         0.1
     """
     where = "training.schedule"
-    sizes = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    sizes: dict[str, Any] = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     schedule = from_section(Schedule, section, where, **sizes)
     for key in section:
         if schedule.name not in _USERS.get(key, NAMES):

@@ -21,7 +21,7 @@ _SIGNATURE = re.compile(
 _WORD_BOUNDARY = re.compile(r"[._\W]+|(?<=[a-z0-9])(?=[A-Z])")
 
 
-def documents_of_file(path, module):
+def documents_of_file(path: str | Path, module: str) -> list[tuple[str, str, list[str]]]:
     """The documented functions, methods and classes of one source file.
 
     Args:
@@ -55,7 +55,7 @@ def _documents(node, name):
             yield from _documents(child, name)
 
 
-def describe(docstring):
+def describe(docstring: str) -> str:
     """The docstring down to its section on parameters, white space made single.
 
     Example:
@@ -69,7 +69,7 @@ def describe(docstring):
     return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
 
 
-def parameters(node):
+def parameters(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     """Names of the parameters of a function, or of the ``__init__`` of a class."""
     if isinstance(node, ast.ClassDef):
         constructors = (
@@ -77,9 +77,10 @@ def parameters(node):
             for child in node.body
             if isinstance(child, ast.FunctionDef) and child.name == "__init__"
         )
-        node = next(constructors, None)
-        if node is None:
+        function = next(constructors, None)
+        if function is None:
             return []
+        node = function
     signature = node.args
     arguments = [*signature.posonlyargs, *signature.args, signature.vararg]
     arguments += [*signature.kwonlyargs, signature.kwarg]
@@ -87,7 +88,7 @@ def parameters(node):
     return [name for name in names if name not in _NOT_LABELS and not name.startswith("_")]
 
 
-def words(qualified):
+def words(qualified: str) -> str:
     """A qualified name as lower-case words.
 
     Example:

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import platform
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 import joblib
@@ -73,7 +74,13 @@ class ApiDocs(TextReader):
         [['fp', 'skipkeys']]
     """
 
-    def __init__(self, split="train", packages=None, cache_folder=None, jobs=None):
+    def __init__(
+        self,
+        split: str = "train",
+        packages: Sequence[str] | None = None,
+        cache_folder: str | Path | None = None,
+        jobs: int | None = None,
+    ) -> None:
         if split not in _SPLITS:
             raise ConfigError(
                 f"{', '.join(_SPLITS)} are the splits, found {split!r}", where="split"
@@ -90,7 +97,7 @@ class ApiDocs(TextReader):
         self._reader = JSONLines(self.path)
 
     @property
-    def bytes_read(self):
+    def bytes_read(self) -> int:
         return self._reader.bytes_read
 
     def _examples(self):

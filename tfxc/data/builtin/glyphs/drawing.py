@@ -1,6 +1,7 @@
 """Draws distorted images of glyphs."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.ndimage
@@ -16,13 +17,13 @@ _EM, _MIDDLE = 0.7, 0.33
 _ROOM = 0.94
 
 
-def seed_of(*parts):
+def seed_of(*parts: int | str) -> int:
     """A number below 2^64 that depends on the parts alone."""
     text = "/".join(map(str, parts)).encode("utf-8")
     return int.from_bytes(hashlib.sha1(text).digest()[:8], "big")
 
 
-def draw(code, face, variants, size):
+def draw(code: int, face: int, variants: Sequence[int] | np.ndarray, size: int) -> np.ndarray:
     """Images of one glyph, each distorted in its own way.
 
     Rotation by up to 12 degrees, shear by up to 0.15, size 0.8 to 1.1 (of width and height each up

@@ -6,7 +6,9 @@ import functools
 import hashlib
 import importlib.util
 import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,11 +39,11 @@ class GlyphClass:
     """
 
     name: str
-    characters: tuple
-    glyphs: tuple
+    characters: tuple[int, ...]
+    glyphs: tuple[tuple[int, int], ...]
 
 
-def font_folder():
+def font_folder() -> Path:
     """The folder of matplotlib's fonts.
 
     Raises:
@@ -55,10 +57,11 @@ def font_folder():
                 fix="pip install 'tfxc[vision]'",
             )
     spec = importlib.util.find_spec("matplotlib")
+    assert spec is not None and spec.origin is not None, "it is a package with files"
     return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
 
 
-def fonts_fingerprint():
+def fonts_fingerprint() -> str:
     """A key of everything that decides what a glyph looks like."""
     folder = font_folder()
     from PIL import features
@@ -72,7 +75,7 @@ def fonts_fingerprint():
 
 
 @functools.cache
-def open_font(face, em):
+def open_font(face: int, em: int) -> Any:
     """A face (its place in ``FACES``) at ``em`` pixels."""
     from PIL import ImageFont
 
@@ -80,7 +83,7 @@ def open_font(face, em):
     return ImageFont.truetype(path, em, layout_engine=ImageFont.Layout.BASIC)
 
 
-def ink(face, code, em=_EM):
+def ink(face: int, code: int, em: int = _EM) -> tuple[np.ndarray, int] | None:
     """A glyph without margins.
 
     Returns:
@@ -97,7 +100,7 @@ def ink(face, code, em=_EM):
     return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], top + int(rows[0])
 
 
-def looks_of_face(face, characters=None):
+def looks_of_face(face: int, characters: set[int] | None = None) -> dict[int, tuple]:
     """``{code point: look}`` of a face's printable characters; equal looks are equal bitmaps.
 
     A look includes the height above the baseline, which tells a comma from an apostrophe. Control,
@@ -121,7 +124,7 @@ def looks_of_face(face, characters=None):
     return looks
 
 
-def classes_of(looks, min_faces):
+def classes_of(looks: Sequence[Mapping[int, tuple]], min_faces: int) -> list[GlyphClass]:
     """Groups characters into classes.
 
     Two characters that look the same in any face are one class, and so are those linked by a third:
@@ -144,7 +147,8 @@ def classes_of(looks, min_faces):
             code = parent[code]
         return code
 
-    owners, glyphs = {}, {}
+    owners: dict[tuple, int] = {}
+    glyphs: dict[tuple, tuple[int, int]] = {}
     for code in kept:
         for face, look in ((face, part[code]) for face, part in enumerate(looks) if code in part):
             owner = owners.setdefault(look, code)

@@ -6,6 +6,9 @@ train, and to verify on characters that were never trained on.
 
 import contextlib
 import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -84,15 +87,15 @@ class Glyphs(Reader):
 
     def __init__(
         self,
-        split="train",
-        classes="all",
-        variants=4,
-        image_size=32,
-        min_faces=4,
-        characters=None,
-        cache_folder=None,
-        jobs=None,
-    ):
+        split: str = "train",
+        classes: str = "all",
+        variants: int = 4,
+        image_size: int = 32,
+        min_faces: int = 4,
+        characters: str | None = None,
+        cache_folder: str | Path | None = None,
+        jobs: int | None = None,
+    ) -> None:
         _check(split, classes, variants, image_size, min_faces)
         codes = None if characters is None else sorted(set(map(ord, characters)))
         options = {
@@ -116,15 +119,15 @@ class Glyphs(Reader):
         self.num_examples = len(self._rows)
 
     @property
-    def bytes_read(self):
+    def bytes_read(self) -> int:
         return 0
 
     @property
-    def labels(self):
+    def labels(self) -> np.ndarray:
         """Number of each image's class, int (n,); equal within a class, with gaps."""
         return self._index[:, 0]
 
-    def images(self, rows):
+    def images(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """The given images, uint8 (rows, size, size, 1)."""
         return np.load(self.path, mmap_mode="r")[self._rows[rows]]
 
@@ -139,7 +142,14 @@ class Glyphs(Reader):
             )
 
 
-def glyph_pairs(num_pairs=6000, seed=0, folds=10, split="test", classes="unseen", **options):
+def glyph_pairs(
+    num_pairs: int = 6000,
+    seed: int = 0,
+    folds: int = 10,
+    split: str = "test",
+    classes: str = "unseen",
+    **options: Any,
+) -> PairSet:
     """Pairs of images for verification, by default of classes that ``"seen"`` leaves out.
 
     Args:
