@@ -273,7 +273,7 @@ def length_groups(
     Example:
         >>> draw = np.random.default_rng(0)
         >>> length_groups(np.array([9, 1, 8, 2, 7]), 2, 0, draw).tolist()
-        [0, 1, 3, 2, 4]
+        [1, 3, 2, 4, 0]
     """
     places = [np.arange(min(rest, len(lengths)))]
     for begin in range(rest, len(lengths), _POOL * batch_size):

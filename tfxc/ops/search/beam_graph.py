@@ -58,13 +58,8 @@ class BeamGraph(tf.Module):
             kept = min(kept or above, above)
             self._layers.append(_Layer(layer, num_features, kept, post_processor))
 
-<<<<<<< HEAD
     @tf.function(input_signature=[_BAG], autograph=False)
-    def __call__(self, features):
-=======
-    @tf.function(input_signature=[_BAG])
     def __call__(self, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
->>>>>>> types
         """The best nodes of the last layer.
 
         Args:

@@ -19,15 +19,9 @@ class WeightAverage(Technique):
         self._strategy = strategy
         self._weights = self.averaged_weights(model)
         self._averages = [tf.Variable(w, trainable=False) for w in self._weights]
-<<<<<<< HEAD
-        self.variables_to_save = list(self._averages)
+        self.variables_to_save: list[tf.Variable] = list(self._averages)
         self._update = tf.function(self._update_all, autograph=False)
         self._swap = tf.function(self._swap_all, autograph=False)
-=======
-        self.variables_to_save: list[tf.Variable] = list(self._averages)
-        self._update = tf.function(self._update_all)
-        self._swap = tf.function(self._swap_all)
->>>>>>> types
 
     def averaged_weights(self, model: Any) -> list[tf.Variable]:
         """The ``tf.Variable``s that are averaged."""
