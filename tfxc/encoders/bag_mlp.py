@@ -40,7 +40,8 @@ class BagMLP(Encoder):
 
     Example:
         >>> encoder = BagMLP(num_features=100, hidden=[8])
-        >>> bag = {"ids": [3, 7, 7], "weights": [1.0, 1.0, 0.5], "row_splits": [0, 2, 3]}
+        >>> bag = {"ids": np.int32([3, 7, 7]), "weights": np.float32([1, 1, 0.5])}
+        >>> bag["row_splits"] = np.int64([0, 2, 3])
         >>> encoder(bag).shape
         TensorShape([2, 8])
 

@@ -65,7 +65,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         >>> labels = [["red", "animal"], ["blue"], ["red"], ["blue"]] * 8
         >>> model = XCClassifier(epochs=30, batch_size=16).fit(texts, labels)
         >>> model.predict(["a red fox", "the blue"])
-        [['animal', 'red'], ['blue']]
+        [['red', 'animal'], ['blue']]
         >>> best, scores = model.predict_top_k(["the blue"], k=2)
         >>> best[0, 0], scores.shape
         ('blue', (1, 2))

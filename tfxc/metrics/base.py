@@ -149,10 +149,11 @@ class Metric:
         is_share: whether the values lie in [0, 1] and are shown as percentages.
 
     Example:
-        >>> metric = Precision(ks=(1, 3))
-        >>> metric.update(ids, scores, labels)
+        >>> from tfxc.metrics.ranking import Precision
+        >>> metric = Precision(ks=(1, 2))
+        >>> metric.update(np.array([[0, 2], [1, 2]]), np.array([[9, 5], [8, 2]]), [[0], [2]])
         >>> metric.result()
-        {'P@1': 0.8, 'P@3': 0.6}
+        {'P@1': 0.5, 'P@2': 0.5}
     """
 
     names: tuple[str, ...] = ()

@@ -125,10 +125,11 @@ class SlicedRecall(SlicedMetric):
     The mean over the examples that have a true label in the slice; ``support()`` says how many.
 
     Example:
-        >>> metric = SlicedRecall(frequency_slices(label_counts), ks=(5,))
-        >>> metric.update(ids, scores, labels)
+        >>> from tfxc.labels.slices import frequency_slices
+        >>> metric = SlicedRecall(frequency_slices([90, 9, 0]), ks=(1,))
+        >>> metric.update(np.array([[0], [1]]), np.array([[9], [8]]), [[0], [2]])
         >>> metric.result()
-        {'R@5/frequent': 0.76, 'R@5/few-shot': 0.31, 'R@5/zero-shot': 0.0}
+        {'R@1/frequent': 1.0, 'R@1/few-shot': 0.0, 'R@1/zero-shot': 0.0}
     """
 
     prefix = "R"

@@ -98,10 +98,10 @@ class PropensityScoredPrecision(PropensityScoredMetric):
     """PSP@k: ``Σ Σ_{i ≤ k, r_i ∈ y} 1/p(r_i)`` over its best possible value.
 
     Example:
-        >>> metric = PropensityScoredPrecision(label_counts=[90, 9, 1], num_examples=100)
-        >>> metric.update(ids, scores, labels)
-        >>> metric.result()
-        {'PSP@1': 0.31, 'PSP@3': 0.42, 'PSP@5': 0.5}
+        >>> metric = PropensityScoredPrecision([90, 9, 1], num_examples=100, ks=(1, 2))
+        >>> metric.update(np.array([[0, 2], [1, 2]]), np.array([[9, 5], [8, 2]]), [[0], [2]])
+        >>> {name: round(value, 4) for name, value in metric.result().items()}
+        {'PSP@1': 0.2454, 'PSP@2': 1.0}
     """
 
     prefix = "PSP"

@@ -53,9 +53,10 @@ def build_metrics(
             without ``label_counts``.
 
     Example:
-        >>> suite = build_metrics(ks=(1, 5))
-        >>> suite.update(ids, scores, labels)
-        >>> print(suite.table())
+        >>> suite = build_metrics(ks=(1, 2))
+        >>> suite.update(np.array([[0, 2], [1, 2]]), np.array([[9, 5], [8, 2]]), [[0], [2]])
+        >>> suite.result()["P@1"]
+        0.5
     """
     ks = checked_ks(ks)
     metrics: list[Metric] = [Precision(ks), NormalisedPrecision(ks), Recall(ks), NDCG(ks)]
@@ -203,11 +204,16 @@ class MetricSuite:
         of its own.
 
         Example:
+            >>> suite = build_metrics(ks=(1, 2))
+            >>> suite.update(np.array([[0, 2], [1, 2]]), np.array([[9, 5], [8, 2]]), [[0], [2]])
             >>> print(suite.table())
-            %                @1      @5
-            P             91.20   68.00
-            nDCG          91.20   80.11
-            examples: 6,000
+            %                 @1      @2
+            P              50.00   50.00
+            normalised P   50.00  100.00
+            R              50.00  100.00
+            nDCG           50.00   81.55
+            examples: 2
+            examples without labels: 0
         """
         rows: dict[str, dict] = {}
         columns, others = [], []

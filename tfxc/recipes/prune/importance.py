@@ -87,7 +87,7 @@ def best_parts_of_all(importance: Sequence[np.ndarray], count: int) -> list[np.n
 
     Example:
         >>> [mask.tolist() for mask in best_parts_of_all([np.ones(2), np.array([3.0, 4.0])], 3)]
-        [[True, False], [True, True]]
+        [[True, True], [False, True]]
     """
     scaled = []
     for values in importance:
