@@ -5,9 +5,11 @@ import json
 import lzma
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -177,8 +179,7 @@ def test_typed_examples(text_run):
         shown = _read_until(ours, b"> ")
         for label, score in zip(labels[0], scores[0], strict=True):
             assert f"{score:.3f}"[:-1] in shown.decode() and label in shown.decode()
-        os.write(ours, ending)
-        shown = _read_until(ours, then)
+        shown = _read_until(ours, then, key=ending)
         assert b"ended with 0\r\n" in shown
     assert process.wait(timeout=60) == 0
     assert b"Traceback" not in process.stderr.read()
@@ -194,10 +195,20 @@ def _own_terminal():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _read_until(descriptor, ending):
+def _read_until(descriptor, ending, key=b""):
+    """What is shown up to ``ending``, after typing ``key``.
+
+    It is typed half a second later, and again after a long silence: Python does not notice a
+    Ctrl-C between the moment it shows a prompt and the one it waits for input.
+    """
     shown = b""
+    time.sleep(0.5 if key else 0)
+    os.write(descriptor, key)
     while not shown.endswith(ending):
-        shown += os.read(descriptor, 1000)
+        if select.select([descriptor], [], [], 30 if key else None)[0]:
+            shown += os.read(descriptor, 1000)
+        else:
+            os.write(descriptor, key)
     return shown
 
 
