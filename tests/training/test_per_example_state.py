@@ -120,7 +120,7 @@ def test_a_checkpoint_of_another_training_set_is_refused(tmp_path):
     def goes_on(trainer):
         shutil.copytree(first.checkpoints.folder, trainer.checkpoints.folder)
 
-    message = r"holds a number of each of 203 training examples, the data has 150.*--fresh"
+    message = r"a value for each of 150 training examples expected, found 203.*--fresh"
     with pytest.raises(CheckpointError, match=message):
         tiny.train(other, "run", goes_on, **SOX)
 
@@ -137,7 +137,7 @@ def test_the_log_says_how_many_rows_taught_nothing(tmp_path):
     )
     assert trainer.model.objective.logged_metrics() == {"rows_without_rival": 1234}
     text = (tmp_path / "run/log.txt").read_text()
-    assert "objective Sox: 1,234 rows taught nothing, as all labels of their batch" in text
+    assert "Sox: nothing was learned from 1,234 rows, as all labels of their batch" in text
 
 
 @pytest.mark.parametrize(("objective", "size"), [("sox", 4 * 203), ("bsgd", 0), ("softmax", 0)])
