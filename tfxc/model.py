@@ -14,7 +14,7 @@ from tfxc.ops.batch_function import BatchFunction
 class XCModel(keras.Model):
     """An extreme classifier.
 
-    Calling it gives the head's raw scores; ``top_k`` finds labels in the graph, ``find_top_k``
+    Calling it returns the head's raw scores; ``top_k`` finds labels in the graph, ``find_top_k``
     outside it: it is a ``tfxc.inference.protocol.RunModel``.
 
     Args:
@@ -89,7 +89,7 @@ class XCModel(keras.Model):
 
     @property
     def partial_loss(self):
-        """Whether the objective's loss is no measure of the fit to all labels."""
+        """Whether the objective's loss is not a measure of the fit to all labels."""
         return self.objective.partial_loss
 
     @property
@@ -115,7 +115,7 @@ class XCModel(keras.Model):
         return self.objective.link == "sigmoid"
 
     def check_k(self, k):
-        """Raises a ``ValueError`` if more labels are asked for than there are."""
+        """Raises a ``ValueError`` if more labels are requested than there are."""
         self.head.check_k(k)
 
     def check_probabilities(self):
@@ -126,7 +126,7 @@ class XCModel(keras.Model):
             raise ConfigError(
                 f"the {self.searched_part} has no probabilities: {why}",
                 where="--probabilities",
-                fix="take its scores",
+                fix="leave it out to get scores",
             )
 
     def find_top_k(self, features, k, probabilities=False, method=None):
@@ -149,7 +149,7 @@ class XCModel(keras.Model):
         Args:
             features: tensors of a batch.
             k: number of labels.
-            probabilities: whether to give probabilities in place of scores.
+            probabilities: whether to return probabilities instead of scores.
         """
         vectors = self.encoder(features, training=False)
         ids, scores = self.head.top_k(vectors, k)
@@ -172,7 +172,7 @@ class XCModel(keras.Model):
             return tf.exp(scores)
         if self.objective.link == "sigmoid":
             return tf.sigmoid(scores)
-        # The loss of the best label gives the sum over all: log sum = loss + score.
+        # The loss of the best label yields the sum over all: log sum = loss + score.
         losses = self.head.top_k_and_loss(vectors, ids[:, :1], 1)[2]
         return tf.exp(scores - scores[:, :1] - losses[:, None])
 
@@ -196,7 +196,7 @@ def build_model(config, *, feature_kind="sparse", repetition=None, **data_depend
     Args:
         config: a ``tfxc.core.config.Config``.
         feature_kind: name of the kind of features, see ``tfxc.data.kinds.KINDS``.
-        repetition: number r for the model of repetition r alone; None for the whole model.
+        repetition: number r for the model of repetition r alone; None for the complete model.
         data_dependent: values of ``data_dependent_arguments``: ``num_features``, ``num_labels``,
             for images ``image_shape`` (height, width, channels), for joined texts
             ``vocabulary_size`` of their tokens, and whatever else encoder, head or objective list,

@@ -242,7 +242,7 @@ def _field_default(field):
 
 def _type(annotation):
     """A field's type in words."""
-    words = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+    words = {str: "text", int: "integer", float: "number", bool: "true or false"}
     words |= {type(None): "null", dict: "object", typing.Any: "anything"}
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation in words:

@@ -100,7 +100,7 @@ def csv_cell(value):
 
 
 def picture_text(text):
-    """``text`` in a picture of matplotlib, which takes what stands between ``$`` for a formula."""
+    """``text`` in a picture of matplotlib, which takes what is between ``$`` for a formula."""
     return one_line(text).replace("$", "\\$")
 
 

@@ -110,7 +110,7 @@ def read_text(path, *, fix="check the path", error=DataError):
     """The content of a file in UTF-8.
 
     Args:
-        path, fix, error: as of ``read_errors``.
+        path, fix, error: see ``read_errors``.
 
     Raises:
         UserError, MachineError: as ``read_errors``.
@@ -123,7 +123,7 @@ def read_json(path, *, fix="check the path", error=DataError, kind=dict):
     """The value in a JSON file.
 
     Args:
-        path, fix, error: as of ``read_errors``.
+        path, fix, error: see ``read_errors``.
         kind: type the value has to have.
 
     Raises:
@@ -142,7 +142,7 @@ def read_json_lines(path, *, fix="check the path", error=DataError):
     """Objects of a file with one on each line; a last line that a kill cut short is left out.
 
     Args:
-        path, fix, error: as of ``read_errors``.
+        path, fix, error: see ``read_errors``.
 
     Returns:
         list of dicts.
@@ -168,7 +168,7 @@ def read_array(path, *, fix="check the path", error=DataError, mapped=False):
     """The array of an ``.npy`` file; Python objects are refused.
 
     Args:
-        path, fix, error: as of ``read_errors``.
+        path, fix, error: see ``read_errors``.
         mapped: leave it on the disk and map it, read only.
 
     Raises:
@@ -186,8 +186,8 @@ def read_array(path, *, fix="check the path", error=DataError, mapped=False):
 def _damaged(path, problem, fix, error):
     reason = str(problem).strip().splitlines() or [type(problem).__name__]
     if isinstance(problem, UnicodeDecodeError):
-        reason = [f"text in UTF-8 expected, byte {problem.start:,} is none"]
-    return error(f"damaged or of another kind ({reason[0][:200]})", where=path, fix=fix)
+        reason = [f"UTF-8 text expected, found an invalid byte at offset {problem.start:,}"]
+    return error(f"damaged, or of another format ({reason[0][:200]})", where=path, fix=fix)
 
 
 def _unreadable(path, problem):

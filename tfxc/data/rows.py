@@ -128,7 +128,7 @@ class Rows:
 
     @property
     def lengths(self):
-        """Tokens of each text, int64 (n,); None where rows are no lists of tokens."""
+        """Tokens of each text, int64 (n,); None if rows are not lists of tokens."""
         if not self.kind.holds(TOKENS):
             return None
         return np.diff(getattr(self, self.kind.columns[-1].bounds))

@@ -62,7 +62,7 @@ class FittedModel:
         return np.concatenate(ids), np.concatenate(scores)
 
     def save(self, folder, names, text_features):
-        """Writes a run folder, whole or not at all.
+        """Writes a run folder atomically.
 
         Args:
             folder: its path; an older run there is replaced.

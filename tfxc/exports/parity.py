@@ -36,7 +36,7 @@ def largest_difference(loaded_run, answers, k, probabilities=False):
             rounding difference of the ranker's score makes of them, others relative to themselves.
 
     Raises:
-        RuntimeError: it is no rounding difference, or the label ids differ: a bug.
+        RuntimeError: it is not a rounding difference, or the label ids differ: a bug.
     """
     rows, texts = sample_rows(loaded_run)
     model, tolerance = loaded_run.model, tolerance_of(loaded_run)
@@ -71,7 +71,7 @@ def answers_of_function(model, batch=None):
 
     Args:
         model: function of a dict of arrays -> (ids, scores) as arrays.
-        batch: 1 if the model takes single examples only.
+        batch: 1 if the model reads single examples only.
     """
 
     def answers(loaded_run, rows, _texts):
@@ -107,7 +107,7 @@ def checked_difference(found, expected, tolerance, what, calibration=None):
         calibration: ``Calibration``, if the scores found are its probabilities of those expected.
 
     Raises:
-        RuntimeError: it is no rounding difference, or ids differ whose scores are no tie.
+        RuntimeError: it is not a rounding difference, or ids differ whose scores are not a tie.
     """
     (ids, scores), (expected_ids, expected) = found, expected
     right = expected if calibration is None else calibration.apply(expected)
@@ -126,7 +126,7 @@ def checked_difference(found, expected, tolerance, what, calibration=None):
     within = (scores >= least - tolerance) & (scores <= most + tolerance)
     if not within.all() or ((ids != expected_ids) & ~close).any():
         raise RuntimeError(
-            f"{what} does not answer as the trained model: scores "
+            f"{what} does not match the trained model: scores "
             f"differ by up to {difference:g}, ids {ids[:2].tolist()} instead of "
             f"{expected_ids[:2].tolist()}"
         )
@@ -134,7 +134,7 @@ def checked_difference(found, expected, tolerance, what, calibration=None):
 
 
 def sample_rows(loaded_run):
-    """Random examples as the run's data are, but for the scaling of rows.
+    """Random examples as the run's data are, except the scaling of rows.
 
     Args:
         loaded_run: a ``LoadedRun``.
@@ -258,5 +258,5 @@ def _tensors(features):
 
 
 def _arguments(features, encoder):
-    """The arguments of a converted model: the part of the features that the encoder takes."""
+    """The arguments of a converted model: the part of the features that the encoder reads."""
     return KINDS[encoder.takes].unpack(encoder.own(features))

@@ -69,7 +69,7 @@ def export_savedmodel(loaded_run, folder, k=5, probabilities=False):
         loaded_run: a ``tfxc.runs.loaded.LoadedRun``.
         folder: the SavedModel's folder; an older SavedModel there is replaced.
         k: labels per example.
-        probabilities: whether ``scores`` are what ``tfxc predict --probabilities`` gives.
+        probabilities: whether ``scores`` are those of ``tfxc predict --probabilities``.
 
     Returns:
         ``Exported``.
@@ -106,7 +106,7 @@ def export_savedmodel(loaded_run, folder, k=5, probabilities=False):
 class ServedModel(tf.Module):
     """The exported module: signatures over a trained model.
 
-    The Keras layers are no attributes but closed over: as attributes they would be written next to
+    The Keras layers are not attributes but closed over: as attributes they would be written next to
     the variables, with every weight twice.
 
     Args:
@@ -193,7 +193,7 @@ def feature_signature(kind, manifest, batch=None):
     """The ``tf.TensorSpec``s of the tensors of a batch of a run's features, a list.
 
     Args:
-        kind, manifest, batch: as of ``from_features``.
+        kind, manifest, batch: see ``from_features``.
     """
     return [tensor.spec(batch) for tensor in kind.tensors(manifest)]
 
@@ -218,7 +218,7 @@ def check_target(loaded_run, folder, k, holds):
         loaded_run: a ``LoadedRun``.
         folder: ``Path`` that will be written or replaced.
         k: labels per example.
-        holds: what an older export in ``folder`` has to be.
+        holds: what an older export in ``folder`` must be.
 
     Raises:
         ConfigError: see above.

@@ -1,4 +1,4 @@
-"""Sizes of label trees, and their families as tables."""
+"""Sizes of label trees, and the children of their nodes as tables."""
 
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ def shape_of(tree):
 
 
 def built_shape(num_labels, nr_splits=16, min_codes=None, max_leaf_size=100):
-    """The shape that ``build_tree`` gives so many labels, whatever their vectors are.
+    """The shape that ``build_tree`` gives this many labels, whatever their vectors are.
 
     Args:
         num_labels: number of labels.
@@ -59,7 +59,7 @@ def built_shape(num_labels, nr_splits=16, min_codes=None, max_leaf_size=100):
 
 
 def tree_in_order(sizes):
-    """A ``ClusterTree`` of these level sizes whose neighbours stand together, for trials.
+    """A ``ClusterTree`` of these level sizes whose neighbours are adjacent, for trials.
 
     Example:
         >>> tree_in_order([2, 5]).parents[1].tolist()

@@ -44,7 +44,7 @@ def hits(ids, labels):
 
 
 def distinct_labels(labels):
-    """Labels sorted within each row, with −1 in place of any label listed a second time."""
+    """Labels sorted within each row, with −1 instead of any label listed a second time."""
     labels = np.sort(np.asarray(labels), axis=1)
     repeated = labels[:, 1:] == labels[:, :-1]
     labels[:, 1:][repeated] = -1
@@ -103,7 +103,7 @@ class RankedBatch:
             raise ConfigError(
                 f"at least {min_predictions} predictions per example expected, "
                 f"found {ids.shape[1]}",
-                fix=f"ask the model for its top {min_predictions}, or lower the largest k",
+                fix=f"search the top {min_predictions} labels, or lower the largest k",
             )
         if losses is not None:
             losses = np.asarray(losses, np.float64)
@@ -191,7 +191,7 @@ class Metric:
         self.update_ranked(RankedBatch.of(ids, scores, labels, self.min_predictions, losses))
 
     def per_example(self, ids, scores, labels, losses=None):
-        """``{name: float64 (batch,)}``; empty for metrics that are no mean over examples.
+        """``{name: float64 (batch,)}``; empty for metrics that are not a mean over examples.
 
         NaN marks an example that the metric leaves out.
 
@@ -222,7 +222,7 @@ class Metric:
 
 
 class MeanMetric(Metric):
-    """A mean over examples: a subclass gives ``names`` and ``per_example_ranked``."""
+    """A mean over examples: a subclass defines ``names`` and ``per_example_ranked``."""
 
     def initial_state(self):
         return {"sum": np.zeros(len(self.names)), "count": np.zeros(len(self.names), np.int64)}

@@ -22,7 +22,7 @@ from tfxc.metrics.ranking import rank_discounts
 
 
 class PropensityScoredMetric(Metric):
-    """Ratio of weighted gain to the best possible; a subclass gives the ranks' discounts.
+    """Ratio of weighted gain to the best possible; a subclass defines the ranks' discounts.
 
     Args:
         label_counts: (num_labels,) number of training examples of each label.

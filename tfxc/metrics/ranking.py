@@ -9,7 +9,7 @@ from tfxc.metrics.base import MeanMetric, checked_ks, ratio
 
 
 class RankingMetric(MeanMetric):
-    """A mean over examples at several cut-offs; a subclass gives ``prefix`` and ``values_at``.
+    """A mean over examples at several cut-offs; a subclass defines ``prefix`` and ``values_at``.
 
     Args:
         ks: cut-offs.

@@ -44,7 +44,7 @@ class PostProcessor:
         return np.exp(-distance) if self.code == 3 else -distance
 
     def combine(self, scores, parent_scores):
-        """Scores of children from their own, as ``transform`` gives them, and their parents'."""
+        """Scores of children from their own, as ``transform`` returns them, and their parents'."""
         if self.code == 0:
             return scores
         return scores * parent_scores if self.code in (1, 3) else scores + parent_scores

@@ -29,7 +29,7 @@ class Decisions:
         return "probabilities" if self.decision.probabilities else "scores"
 
     def write_tables(self, folder, loaded, texts):
-        """Writes the three tables; arguments as of ``write``; returns the rows of the three."""
+        """Writes the three tables; arguments see ``write``; returns the rows of the three."""
         names, counts = loaded.vocabulary.names, loaded.label_counts
         return write_tables(folder, self.found, names, counts, texts, self.scores)
 
@@ -37,9 +37,9 @@ class Decisions:
         """Writes the three tables.
 
         Args:
-            folder: made if need be.
+            folder: created if necessary.
             loaded: ``LoadedRun``.
-            texts: {example: text} of wrong examples, perhaps empty.
+            texts: {example: text} of wrong examples, possibly empty.
 
         Returns:
             The averages and what was written, as text.

@@ -4,10 +4,10 @@ from tfxc.core.errors import ConfigError
 
 
 def texts_of(open_reader, wanted):
-    """{example: text} of the wanted examples; empty where they are no texts, or the file is gone.
+    """{example: text} of the wanted examples; empty if they are not texts, or the file is gone.
 
     Args:
-        open_reader: function that gives a ``Reader`` of all examples in order.
+        open_reader: function that returns a ``Reader`` of all examples in order.
         wanted: set of example numbers.
     """
     first, found = 0, {}

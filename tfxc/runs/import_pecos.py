@@ -1,4 +1,4 @@
-"""A model that PECOS has trained as a run folder, which predict, evaluate and export take."""
+"""A model that PECOS has trained as a run folder, which predict, evaluate and export read."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.pecos_import import write_pecos_model
 from tfxc.runs.writer import manifest_of, new_run, split_of
 
-_WHERE = "The run was imported from PECOS and has no data of its own: name a file with --data"
+_WHERE = "The run was imported from PECOS, without its data: name a file with --data"
 
 
 def import_run(folder, output, *, names=None, vectorizer=None, train_labels=None):
@@ -20,7 +20,7 @@ def import_run(folder, output, *, names=None, vectorizer=None, train_labels=None
 
     Args:
         folder: what PECOS's ``XLinearModel.save`` wrote.
-        output: the run folder; appears whole or not at all, an older one is replaced.
+        output: the run folder, which is written atomically; an older one is replaced.
         names: file with a label name per line, in the order of the labels; None numbers them.
         vectorizer: folder of the PECOS text vectoriser that made the features; None for features
             that are given.
@@ -67,7 +67,7 @@ def _vocabulary(path, num_labels):
     found = LabelVocabulary.load(path)
     if len(found.names) != num_labels:
         raise DataError(
-            f"{num_labels:,} names expected, one for each label, found {len(found.names):,}",
+            f"{num_labels:,} names, one for each label, expected, found {len(found.names):,}",
             where=path,
         )
     return found

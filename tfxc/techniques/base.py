@@ -7,8 +7,8 @@ from tfxc.core.errors import ConfigError
 
 _ROLES = {
     "attack": "both perturb the model for one pass",
-    "average": "both judge the model by other weights than the trained ones",
-    "loss": "both say what the loss is",
+    "average": "both evaluate the model with weights other than the trained ones",
+    "loss": "both define the loss",
 }
 
 
@@ -53,7 +53,7 @@ class Technique:
         """Called outside the graph with the number of updates made; may say in which stage it is.
 
         Returns:
-            None, or something hashable: another value traces the step anew, so that the methods
+            None, or something hashable: another value traces the step again, so that the methods
             below may do something else from there on.
         """
 
@@ -99,7 +99,7 @@ def check_together(techniques):
         techniques: list of classes.
 
     Raises:
-        ConfigError: one stands there twice, or two have the same role.
+        ConfigError: one occurs twice, or two have the same role.
 
     Example:
         >>> from tfxc.techniques.ema import Ema
@@ -108,10 +108,10 @@ def check_together(techniques):
     for one, other in itertools.combinations(techniques, 2):
         why = _ROLES.get(one.role) if one.role == other.role else None
         if one is other:
-            why = "it stands there twice"
+            why = "it is listed twice"
         if why:
             raise ConfigError(
-                f"{method_name(one)!r} and {method_name(other)!r} do not go together: {why}",
+                f"{method_name(one)!r} and {method_name(other)!r} cannot be combined: {why}",
                 where="techniques",
                 fix="remove one of them",
             )

@@ -60,10 +60,10 @@ class Watch:
 
 
 def check_metric(metric, names, where="training.early_stopping.metric"):
-    """Raises a ``ConfigError`` if a metric is asked for that is not measured."""
+    """Raises a ``ConfigError`` if a metric is requested that is not measured."""
     if metric not in names:
         raise ConfigError(
-            f"there is no metric {metric!r}",
+            f"unknown metric {metric!r}",
             where=where,
             fix=f"choose one of: {', '.join(names)}",
         )

@@ -1,4 +1,4 @@
-"""Plain text, one example a line."""
+"""Plain text, one example per line."""
 
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
@@ -7,7 +7,7 @@ from tfxc.data.parsing.sparse_lines import parse_header
 
 
 class PlainTexts(TextReader):
-    """Reads one text a line, UTF-8, for a model that finds their labels.
+    """Reads one text per line, UTF-8, for a model that finds their labels.
 
     An empty line is an empty text: answers keep the lines' numbers.
 
@@ -24,7 +24,7 @@ class PlainTexts(TextReader):
     """
 
     suffixes = (".txt",)
-    summary = ".txt, a text a line"
+    summary = ".txt, one text per line"
     specificity = 10
     has_labels = False
 

@@ -61,7 +61,7 @@ class ImageConverter:
         return int(np.prod(self.shape))
 
     def count(self, chunk):
-        """Takes note of a training chunk: its files' sizes, and what the settings leave open."""
+        """Records a training chunk: its files' sizes, and what the settings leave open."""
         self._learn(chunk)
         self._files += len(chunk)
         self._file_bytes += sum(len(image) for image in chunk.images if isinstance(image, bytes))

@@ -51,7 +51,7 @@ def open_tar(path):
 def tar_members(path):
     """Yields ``(member, read)`` of the regular files of an archive, in order and constant memory.
 
-    ``read()`` gives the content as bytes; it has to be called before the next member is taken.
+    ``read()`` returns the content as bytes; it must be called before the next member is taken.
 
     Raises:
         DataError: the archive is truncated or damaged, or ``read`` is called for a file of more
@@ -74,7 +74,7 @@ def tar_members(path):
             archive.members.clear()  # it remembers every member
             if member.isfile():
                 yield member, read
-        # The checksum of a compressed file stands behind its content.
+        # The checksum of a compressed file follows its content.
         while archive.fileobj.read(_DRAIN_BYTES):
             pass
 
@@ -85,7 +85,7 @@ def is_tar(path):
 
 
 def is_shard_pattern(path):
-    """Whether ``path`` is no file but a pattern of tar shards, by ``*``, ``?``, ``[`` or ``{``."""
+    """Whether ``path`` is a pattern of tar shards, by ``*``, ``?``, ``[`` or ``{``."""
     return is_tar(path) and not Path(path).exists() and any(sign in str(path) for sign in "*?[{")
 
 

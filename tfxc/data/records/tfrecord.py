@@ -73,7 +73,7 @@ def read_shard(path, layout, kind=SPARSE, num_features=None, image_shape=None):
         layout: ``"blocks"`` or ``"examples"``.
         kind: of the rows.
         num_features: width of the feature space, length of dense vectors or size of the vocabulary;
-            None takes the largest id + 1.
+            None means the largest id + 1.
         image_shape: (height, width, channels) of images; of encoded ones what they will be.
 
     Returns:
@@ -108,7 +108,7 @@ def read_parts(path, layout, kind=SPARSE, num_features=None, image_shape=None):
             yield _rows_of(path, columns, kind, num_features, image_shape)
     except tf.errors.OpError as error:
         raise DataError(
-            f"this shard is cut off or damaged ({error.message.splitlines()[0]})",
+            f"this shard is truncated or damaged ({error.message.splitlines()[0]})",
             where=path,
             fix=_PREPARE_AGAIN,
         ) from error
@@ -187,7 +187,7 @@ def _check_length(path, found):
     size = path.stat().st_size
     if found != size:
         raise DataError(
-            f"this shard is cut off: its records fill {found:,} of {size:,} bytes",
+            f"this shard is truncated: its records fill {found:,} of {size:,} bytes",
             where=path,
             fix=_PREPARE_AGAIN,
         )

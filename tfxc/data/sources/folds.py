@@ -20,7 +20,7 @@ class Fold(NamedTuple):
     """
 
     number: int
-    count: int  # type: ignore[assignment]  # in place of the method of a tuple
+    count: int  # type: ignore[assignment]  # instead of the method of a tuple
     seed: int = 0
 
     def num_outside(self, num_examples):
@@ -91,7 +91,7 @@ def stratified_folds(rows, count, seed):
 
 
 def rarest_labels(indptr, ids):
-    """The label each example goes by: of its own the rarest, the lowest id among equals.
+    """The label each example goes by: the rarest of its own, the lowest id among equals.
 
     Args:
         indptr: int64 (examples + 1,), bounds of each example's labels in ``ids``.

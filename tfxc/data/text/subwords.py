@@ -155,7 +155,7 @@ class PretrainedTokens:
     def save(self, folder):
         """Writes ``features.json`` and what cuts the texts.
 
-        The folder appears whole or not at all and replaces an existing one.
+        The folder is written atomically and replaces an existing one.
 
         Raises:
             ConfigError: ``fit`` has not been called.

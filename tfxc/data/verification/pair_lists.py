@@ -95,7 +95,7 @@ def resolve(path, row_of):
 
 
 class ImageFolder:
-    """Numbers the images of a folder in the order they are asked for.
+    """Numbers the images of a folder in the order they are requested.
 
     Attributes:
         paths: the images numbered so far.
@@ -145,8 +145,8 @@ class NamedRows:
         for row, name in enumerate(map(str, known)):
             if self._rows.setdefault(name, row) != row:
                 raise DataError(
-                    f"names that differ expected, rows {self._rows[name]} and {row} of the "
-                    f"embeddings are both {name!r}",
+                    f"distinct names expected, found {name!r} for rows {self._rows[name]} and "
+                    f"{row} of the embeddings",
                     fix="leave one out",
                 )
 

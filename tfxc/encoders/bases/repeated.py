@@ -49,7 +49,7 @@ class Repeated(Encoder):
 
     @property
     def takes(self):
-        """What the encoders take."""
+        """What the encoders read."""
         return self.encoders[0].takes
 
     def compute_output_shape(self, input_shape):

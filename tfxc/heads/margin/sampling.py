@@ -11,7 +11,7 @@ _MOST = 2**31 - 1
 
 
 class Columns(NamedTuple):
-    """Classes of the columns and where the true ones stand.
+    """Classes of the columns and where the true ones are.
 
     Attributes:
         ids: int32 (columns,), or (batch, columns) where each example has its own. Ids of surplus
@@ -46,7 +46,7 @@ def true_heads(labels, heads, flat):
 def sampled_heads(labels, heads, count, seed):
     """The classes of each example's true head and of ``count`` - 1 others, drawn at random.
 
-    An example with several labels has several true heads; they come first, by rising number, and
+    An example with several labels has several true heads; they come first, by ascending number, and
     a label whose head does not fit into ``count`` is left out.
 
     Args:
@@ -78,7 +78,7 @@ def partial(labels, num_classes, count, seed, flat, first=0):
 
     Args:
         labels, flat: as in ``true_heads``, less ``first``; ids outside 0 .. num_classes - 1
-            are passed over.
+            are skipped.
         num_classes: classes to draw from.
         count: columns, at most ``num_classes``.
         seed: of the draws; all replicas and micro-batches of a step draw the same.

@@ -132,7 +132,7 @@ def _check(pattern, translated):
 
 
 def marked(texts, pattern):
-    """The texts with ``MARK`` in front of each match and behind it, in place of it its group.
+    """The texts with each match replaced by its group, between two ``MARK``.
 
     Args:
         texts: string tensor (n,), valid UTF-8.
@@ -145,7 +145,7 @@ def marked(texts, pattern):
 
 
 class TokenPattern:
-    r"""Finds the words of texts in Python, the same as ``ops.text.words`` does in the graph.
+    r"""Finds the words of texts in Python, the same as ``ops.text.bags.words`` does in the graph.
 
     Args:
         pattern: see the module.

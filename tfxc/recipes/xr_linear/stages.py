@@ -34,8 +34,7 @@ def check_data(config, manifest, calibrate):
     name = config.recipe.name
     if not manifest.kind.is_matrix:
         raise ConfigError(
-            f"recipe {name!r} expects sparse or dense features, the data holds "
-            f"{manifest.feature_kind}",
+            f"sparse or dense features expected by recipe {name!r}, found {manifest.feature_kind}",
             where="data",
             fix="use text features 'tfidf', or give vectors of the images",
         )
@@ -54,14 +53,14 @@ def need_split(manifest, split, where):
     """
     if split not in manifest.splits:
         raise ConfigError(
-            f"a {split} split is needed, the data has none",
+            f"a {split} split expected, found none in the data",
             where=where,
             fix=f"name a file in data.{split}, or remove {where}",
         )
 
 
 def training_matrices(data_folder):
-    """X and Y of the training split of a prepared folder, see ``data.matrices.matrices``."""
+    """X and Y of a prepared folder's training split, see ``data.sources.matrices.matrices``."""
     features, labels = matrices(open_source(data_folder, "train", _READ_BYTES))
     if scipy.sparse.issparse(features):
         features.sum_duplicates()
@@ -107,7 +106,7 @@ def estimate_lines(manifest, sizes, settings, memory_gb, threads, more=0):
         sizes: nodes of each level.
         settings: ``RankerSettings``.
         memory_gb, threads: as of the recipe; memory_gb None for no limit.
-        more: columns that stand behind the features, all of whose entries count.
+        more: columns that follow the features, all of whose entries count.
     """
     train, width = manifest.split("train"), manifest.num_features + more
     dense = manifest.kind is DENSE
@@ -188,7 +187,7 @@ def calibrate(model, method, config, data_folder, run):
 
 
 def measure(model, config, data_folder, manifest):
-    """Results by split, ``{"dev": {name: value}}``: of dev, and of test where it is asked for."""
+    """Results by split, ``{"dev": {name: value}}``: of dev, and of test where it is requested."""
     splits = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
     sources = {
         split: open_source(data_folder, split, _READ_BYTES)

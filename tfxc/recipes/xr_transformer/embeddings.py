@@ -17,7 +17,7 @@ _BLOCK = 16  # batches that are sorted by length together
 
 
 def write_embeddings(path, encode, source, batch_size, title, computation=None):
-    """Writes what an encoder gives for every example; a stopped writing goes on.
+    """Writes an encoder's vectors of every example; a stopped writing can be resumed.
 
     Args:
         path: ``.npy`` file to write, float32 (examples, dim).
@@ -25,7 +25,7 @@ def write_embeddings(path, encode, source, batch_size, title, computation=None):
         source: a ``Source``.
         batch_size: examples encoded at a time.
         title: of the progress line.
-        computation: what decides the vectors besides the batch size, as of ``RowWriter``.
+        computation: what determines the vectors besides the batch size, see ``RowWriter``.
 
     Raises:
         DataError: a vector that is not finite.
@@ -51,7 +51,7 @@ def write_embeddings(path, encode, source, batch_size, title, computation=None):
 
 
 def origin_of(data_folder, run):
-    """What decides the vectors that a run's encoder gives to the training texts.
+    """What determines the vectors of the training texts by a run's encoder.
 
     Args:
         data_folder: prepared records.

@@ -37,7 +37,7 @@ class Given:
         return training_matrices(data_folder)
 
     def of_rows(self, rows, num_labels):
-        """X and Y of ``Rows``, Y with so many columns."""
+        """X and Y of ``Rows``, Y with this many columns."""
         return matrices(ArraySource(rows, num_labels))
 
     def of_tree(self, features):

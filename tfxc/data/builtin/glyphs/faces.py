@@ -59,7 +59,7 @@ def font_folder():
 
 
 def fonts_fingerprint():
-    """A key of everything that decides what a glyph looks like."""
+    """A key of everything that determines what a glyph looks like."""
     folder = font_folder()
     from PIL import features
 
