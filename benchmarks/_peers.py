@@ -10,7 +10,7 @@ SCORES = ("P@1", "P@3", "P@5")
 
 
 def train_ours(config, epochs=None, changes=()):
-    """Trains a changed config with the ordinary verb into a scratch run; returns its row."""
+    """Trains a changed config with the ordinary command into a scratch run; returns its row."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         changes = [f"run={run}", *changes, *([f"training.epochs={epochs}"] if epochs else [])]
@@ -55,7 +55,7 @@ def precision(ids, labels):
 
 
 def print_rows(rows, peer):
-    """Prints the table of rows by name and, where there are two, the ratio of training times."""
+    """Prints the table of rows by name and, if there are two, the ratio of training times."""
     print(f"{'':12}{'P@1':>8}{'P@3':>8}{'P@5':>8}{'seconds':>10}")
     for name, row in rows.items():
         scores = "".join(f"{100 * row[key]:8.2f}" for key in SCORES)

@@ -18,7 +18,7 @@ def step_of(config):
 
 
 def use_threads(number):
-    """Lets TensorFlow work on so many threads; call it before anything else of it."""
+    """Lets TensorFlow work on this many threads; call it before anything else of it."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(number)

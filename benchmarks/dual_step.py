@@ -3,14 +3,14 @@
     python benchmarks/dual_step.py --torch-python /path/to/python/with/torch
 
 A linear classifier of 360,232 classes on vectors of length 512, batch 128, plain SGD. PyTorch runs
-the published algorithm, written anew from its description, in three forms:
+the published algorithm, rewritten from its description, in three forms:
 
 * torch: the rows of the batch's classes are updated by hand (its fastest form);
 * torch autograd: the gradient of the whole table by autograd, and ``torch.optim.SGD``;
 * torch full: that, and the cross-entropy over all classes at each step, as the authors' script
   prints it.
 
-Then the step of tfxc with dual tables of several sizes. Each case runs in a process of its own; the
+Then the step of tfxc with dual tables of several sizes. Each case runs in its own process; the
 processes take turns, one active at a time, so that all see the same machine. All are handed ready
 tensors.
 """
@@ -82,7 +82,7 @@ def torch_step(options):
     by_hand, full = options.worker == "torch", options.worker == "torch full"
     table = torch.empty(options.classes, options.dim).normal_(0, 0.01).requires_grad_(not by_hand)
     optimizer = None if by_hand else torch.optim.SGD([table], lr=LEARNING_RATE)
-    dual = torch.zeros(options.examples)  # 0 stands for: not visited
+    dual = torch.zeros(options.examples)  # 0 means: not visited
     count = 0
 
     def step():

@@ -4,7 +4,7 @@
 
 The set is made in --folder (a temporary one by default) with its rows sorted by class, which is
 the worst order a file can have. Without --fill its features are a hole in the file, which is read
-like any other but comes from no disk; with --fill speed is measured on a set of so many gigabytes
+like any other but comes from no disk; with --fill speed is measured on a set of this many gigabytes
 of random numbers, which is not in the system's file cache when it begins.
 
 Speed: examples per second through the input pipeline of the training loop, over at least --windows
@@ -88,7 +88,7 @@ class OrderOnly(FeatureSource):
 
 
 def mixing(features, options, memory_bytes=None):
-    """The figures of one budget; of a permutation of all rows without one."""
+    """The metrics of one budget; of a permutation of all rows without one."""
     source = OrderOnly(features, memory_bytes or 1 << 60)
     if memory_bytes is None:
         source.block_rows = OrderOnly(features, options.budgets[0]).block_rows
@@ -140,7 +140,7 @@ def speed(folder, options, memory_bytes):
 
 
 def own_bytes():
-    """Memory of this process that is no mapped file."""
+    """Memory of this process that is not a mapped file."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(dict(line.split(":", 1) for line in lines)["RssAnon"].split()[0]) * 1024
 
@@ -180,7 +180,7 @@ def main(argv=None):
 
 
 def measure(options, folder):
-    """``{"mixing": {name: figures}, "speed": {name: figures}}``."""
+    """``{"mixing": {name: metrics}, "speed": {name: metrics}}``."""
     filled = min(options.rows, int(options.fill * 1e9) // (4 * options.dim))
     sizes = (options.dim, options.classes)
     results = {"mixing": {}, "speed": {}}

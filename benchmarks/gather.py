@@ -1,6 +1,6 @@
 """Times the top k from hashed bucket scores against the plain algorithm of MACH's authors.
 
-The plain algorithm, written here anew in C from its description: int64 lookups, R passes over a
+The plain algorithm, rewritten here in C from its description: int64 lookups, R passes over a
 float row of N scores, then a heap of k. Everything runs on one thread, in turns; medians of the
 processor time are printed. Needs a C compiler.
 
@@ -176,7 +176,7 @@ def report(options, medians, bandwidth, growth):
         ratio = medians[name, "plain"] / value
         rate = "" if "brute" not in method and method != "plain" else f"{gathers / value / 1e6:.2f}"
         print(f"{name:<8}{method:<20}{value:>11.3f}{ratio:>10.1f}{rate:>16}")
-    # The plain algorithm reads 8 bytes of lookup and reads and writes 8 bytes of score a gather.
+    # The plain algorithm reads 8 bytes of lookup and reads and writes 8 bytes of score per gather.
     limit = 1e3 * 16 * gathers / (bandwidth * 1e9)
     print(f"\nplain algorithm at the memory's speed: {limit:.1f} ms/example")
     print(f"peak memory added by a batch of 256 on all cores: {growth:.0f} MB")

@@ -3,7 +3,7 @@
     python benchmarks/head_step.py --labels 1000 10000 100000 --memory-gb 4
 
 A step is forward, backward and Adam update of the head alone, on ready feature vectors with one
-label each, objective ``softmax``. Each case runs in a process of its own. Memory is the rise of the
+label each, objective ``softmax``. Each case runs in its own process. Memory is the rise of the
 process's peak resident size (of TensorFlow's peak on a GPU) over what it was before the head was
 built. Cases whose weights, moments and largest temporaries exceed ``--memory-gb`` are left out.
 """

@@ -1,4 +1,4 @@
-"""Examples/s of the input pipeline on one core beside what a training step consumes.
+"""Examples/s of the input pipeline on one core next to what a training step consumes.
 
     python benchmarks/input_pipeline.py
 

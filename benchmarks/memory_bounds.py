@@ -1,10 +1,10 @@
-"""What memory bounds say against what a process takes: peak over baseline, as ratios.
+"""Memory bounds compared with the memory that a process uses: peak over baseline, as ratios.
 
     python benchmarks/memory_bounds.py [--examples N] [CASE ...]
 
-Each case runs in a process of its own. Its baseline is the resident size once everything is
-imported and has been used on a few examples; the figure is the highest resident size after that,
-less the baseline, over the bound that the documents give. Bounds are kept where no ratio is above
+Each case runs in its own process. Its baseline is the resident size once everything is
+imported and has been used on a few examples; the metric is the highest resident size after that,
+less the baseline, over the bound that the documents state. Bounds are kept where no ratio is above
 1.3 (docs/data.md, "Memory").
 
 Cases: ``whole`` (a split loaded into memory), ``windows`` (a split larger than

@@ -1,11 +1,11 @@
-"""How many repetitions and buckets MACH needs: P@k, head parameters and step time beside dense.
+"""How many repetitions and buckets MACH needs: P@k, head parameters and step time next to dense.
 
     python benchmarks/repetitions.py --dense configs/dense_bibtex.json \
         --mach configs/mach_bibtex.json --shares 1,0.5 --repetitions 2,4,8,16
 
 For every number of repetitions R and every share of the dense head's parameters, the buckets are
-B = share * N / R. Each model is trained and evaluated by the ordinary verbs, in a process of its
-own; a finished run is not trained again.
+B = share * N / R. Each model is trained and evaluated by the ordinary commands, in its own
+process; a finished run is not trained again.
 """
 
 import argparse

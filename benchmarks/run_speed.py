@@ -2,7 +2,7 @@
 
     python benchmarks/run_speed.py RUN OTHER ... --data FILE
 
-For a pruned or distilled model beside the one it comes from. The runs must take the same kind of
+For a pruned or distilled model next to the one it comes from. The runs must take the same kind of
 raw data; each reads FILE with its own features. Prints medians for single examples and batches of
 32, and the ratio to the first run.
 """

@@ -1,12 +1,12 @@
 """Digests of the weights, metrics and predictions of a small run of every recipe.
 
-A change that should not change results is held against the commit before it:
+A change that should not change results is compared with the commit before it:
 
     python benchmarks/same_results.py --checkout ../before --checkout .
 
-Each checkout has to be built (``pip install -e .`` there, or its compiled files in place). The runs
+Each checkout must be built (``pip install -e .`` there, or its compiled files in place). The runs
 are trained one after the other on texts made up here; the digest of a run is that of the values of
-all arrays it ends with, of its dev metrics and of its predictions. 10 to 15 minutes a checkout.
+all arrays it ends with, of its dev metrics and of its predictions. 10 to 15 minutes per checkout.
 """
 
 import argparse

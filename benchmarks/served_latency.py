@@ -3,9 +3,9 @@
     python benchmarks/served_latency.py RUN --data FILE [--texts 300] [--k 5] [--threads 1]
 
 Prints the median and the 99th percentile in milliseconds of the whole call, from a text to label
-names, and of its parts, each a graph of its own: from text to features, from features to encodings
-(where the run has an encoder), from features to label names. Head or ranker take what the last one
-takes above the encodings. The graphs take turns on every text.
+names, and of its parts, each a separate graph: from text to features, from features to encodings
+(where the run has an encoder), from features to label names. The time of head or ranker is what the
+last one takes above the encodings. The graphs take turns on every text.
 """
 
 import argparse

@@ -2,11 +2,11 @@
 
     python benchmarks/techniques.py --config configs/textcnn_clinc150.json
 
-Each training is a process of its own, one after the other; runs stay in ``--runs``, and a finished
+Each training runs in its own process, one after the other; runs stay in ``--runs``, and a finished
 one is not trained again. Prints a table: mean and standard deviation of the last dev P@1, seconds
 per epoch as a multiple of plain training's, and the largest resident memory of the process. With
 ``--steps`` nothing is trained to its end: all take turns in one process, a few steps each, so that
-what else the machine does is the same for all; printed are milliseconds of a step.
+other load of the machine is the same for all; printed are milliseconds of a step.
 """
 
 import argparse

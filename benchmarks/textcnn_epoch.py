@@ -3,7 +3,7 @@
     python benchmarks/textcnn_epoch.py --torch-python /path/to/python/with/torch
 
 Trains `configs/textcnn_sentiment.json` (8,522 sentences, batch 16, embedding 300, 3 x 64 filters)
-and, as `tfxc pgd`, `configs/textcnn_sentiment_pgd.json`, each in a process of its own; one is
+and, as `tfxc pgd`, `configs/textcnn_sentiment_pgd.json`, each in its own process; one is
 active at a time. tfxc's step includes its input pipeline. PyTorch is given the same rows as
 ready tensors, padded to the longest text of the batch.
 """

@@ -3,7 +3,7 @@
     python benchmarks/train_step.py --torch-python /path/to/python/with/torch
 
 The model is one repetition of MACH: 135,909 sparse features -> 512 ReLU -> 10,000 sigmoid buckets,
-batch 256, 75 features and 5 labels per example. Each framework runs in a process of its own; the
+batch 256, 75 features and 5 labels per example. Each framework runs in its own process; the
 processes take turns, one active at a time, so that all see the same machine. tfxc's step includes
 its input pipeline; the peers are handed ready tensors.
 """

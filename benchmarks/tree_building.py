@@ -3,7 +3,7 @@
     python benchmarks/tree_building.py --data DATA --pecos-python /path/to/python/with/libpecos
 
 DATA holds folders with ``train.jsonl.xz``. Label vectors are PIFA of TF-IDF. Both build a tree of
-16 splits and leaves of at most 100 labels, each in a process of its own, in turns. Printed are
+16 splits and leaves of at most 100 labels, each in its own process, in turns. Printed are
 medians of the processor's seconds, the most memory a process took (Linux only), and how tight the
 leaves are: the mean cosine of a label to the centre of its leaf.
 """
@@ -125,7 +125,7 @@ def main():
         builder, path = found.worker
         return work({"tfxc": ours, "libpecos": theirs}[builder], path, found.threads)
     if found.data is None:
-        options.error("--data is missing")
+        options.error("--data is required")
     with tempfile.TemporaryDirectory() as folder:
         for name, features in SETS.items():
             path = Path(folder) / f"{name}.npz"

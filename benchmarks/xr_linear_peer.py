@@ -3,7 +3,7 @@
     python benchmarks/xr_linear_peer.py --config configs/dense_eurlex57k.json \\
         --pecos-python /path/to/python/with/libpecos
 
-libpecos needs a Python of its own, e.g. ``pip install libpecos==1.2.8 "numpy<2" "scipy<1.14"
+libpecos needs its own Python, e.g. ``pip install libpecos==1.2.8 "numpy<2" "scipy<1.14"
 torch==2.13.0``. The peer: PIFA label vectors, hierarchical k-means with 16 splits and leaves of at
 most 100 labels, weights below 0.1 cut, beam 10; it trains on one core or, with ``--threads``, on
 several. Prints P@1/3/5 on the dev split, training seconds (for XR-Linear the clock's and the

@@ -2,7 +2,7 @@
 
     python benchmarks/xr_linear_prediction.py --pecos-python /path/to/python/with/libpecos
 
-libpecos needs a Python of its own (see benchmarks/xr_linear_peer.py). It trains the rankers (TF-IDF
+libpecos needs its own Python (see benchmarks/xr_linear_peer.py). It trains the rankers (TF-IDF
 of scikit-learn, 16 splits, leaves of at most 100 labels, weights below 0.1 cut); we import them.
 Both predict the ten best labels of the dev split with beam 10 on one thread, all queries at once
 and one by one. Printed: microseconds of processor time per query (median over the rounds), the
@@ -95,7 +95,7 @@ def work(kind, folder, mode):
     import numpy as np
 
     rows = matrix(folder / "X.dev.npz")
-    # What the program itself takes is no part of the model's memory.
+    # What the program itself takes is not part of the model's memory.
     importlib.import_module("tfxc.ranker.search" if kind == "tfxc" else "pecos.xmc.xlinear")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     predict = predictor(kind, folder)
@@ -130,7 +130,7 @@ def prepare(name, options):
 
 
 def compare(name, options):
-    """Prints the figures of one data set; returns them."""
+    """Prints the metrics of one data set; returns them."""
     folder = prepare(name, options)
 
     def command(kind, mode):

@@ -4,7 +4,7 @@
 
 DATA holds folders with ``train.jsonl.xz`` and ``dev.jsonl.xz``. Features are scikit-learn's TF-IDF
 (sublinear tf), the tree is ours: PIFA label vectors, 16 splits, leaves of at most 100 labels.
-Weights below 0.1 are cut, the beam is 10. Each training is a process of its own on one thread, in
+Weights below 0.1 are cut, the beam is 10. Each training runs in its own process on one thread, in
 turns; printed are medians of the processor's seconds, the most memory a process took (Linux only),
 the kept weights, and P@1/3/5 on dev.
 """
@@ -125,7 +125,7 @@ def worker(which, folder):
 
 
 def most_memory():
-    """Megabytes this process had at most; not a number where Linux does not tell."""
+    """Megabytes this process had at most; not a number where Linux does not report it."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) / 1000 for line in lines if "VmHWM" in line), float("nan"))
@@ -165,7 +165,7 @@ def main():
     if found.worker:
         return worker(found.worker[0], Path(found.worker[1]))
     if not found.data:
-        options.error("--data is needed")
+        options.error("--data is required")
     pythons = {"ours": sys.executable, "theirs": found.pecos_python}
     with tempfile.TemporaryDirectory() as scratch:
         for name in found.sets:

@@ -3,7 +3,7 @@
     python benchmarks/xr_transformer_peer.py --config configs/xr_transformer_clinc150.json \\
         --pecos-python /path/to/python/with/libpecos
 
-libpecos needs a Python of its own, e.g. ``pip install libpecos==1.2.8 torch==2.13.0
+libpecos needs its own Python, e.g. ``pip install libpecos==1.2.8 torch==2.13.0
 "transformers==4.46.3" "huggingface-hub<1.0" "peft==0.13.2" "datasets==2.21.0" "accelerate==1.1.1"
 "numpy<2" "scipy<1.14"``. It gets the config's encoder folder (of the BERT family), TF-IDF, tree,
 epochs per level, batch size, learning rate, warm-up, clipping and ranker; its vector is BERT's

@@ -194,7 +194,7 @@ def test_dense_features():
         ({"head": {"name": "mach", "num_buckets": 6}}, {}, "num_buckets: at most 5 .* expected"),
         ({"head": {"name": "mach", "aggregate": "x"}}, {}, "head.aggregate: one of"),
         ({"head": {"name": "mach", "buckets": 6}}, {}, "head.buckets: .*no argument 'buckets'"),
-        ({"head": "dens"}, {}, "no head 'dens', did you mean 'dense'"),
+        ({"head": "dens"}, {}, "unknown head 'dens', did you mean 'dense'"),
         ({"objective": {"name": "sigmoid", "reduction": "x"}}, {}, "objective.reduction: one of"),
     ],
 )

@@ -8,21 +8,21 @@ from tfxc.core import cli
 
 COMMANDS = {
     "prepare": "turn raw files into sharded records",
-    "train": "train the model of a config, or go on with a stopped training",
+    "train": "train the model of a config, or resume a stopped training",
     "distill": "train a small model to imitate larger ones",
     "prune": "make a run smaller: fewer heads, narrower layers, fewer tokens",
-    "evaluate": "measure a run on a split or a file, compare two runs",
+    "evaluate": "evaluate a run on a split or a file, compare two runs",
     "report": "write tables and pictures of a run's strengths and mistakes",
-    "verify": "decide by embeddings whether pairs of examples are the same",
-    "predict": "label a file, a pipe, or what is typed",
-    "encode": "write the encoder's vectors of examples into a file",
-    "export": "write a SavedModel that takes raw input",
-    "info": "list methods, show a config's or a run's size",
+    "verify": "measure how well embeddings tell same from different pairs",
+    "predict": "predict labels for a file, a pipe or typed lines",
+    "encode": "write the encoder's vectors of examples to a file",
+    "export": "export a run as a SavedModel, ONNX or LiteRT model",
+    "info": "show the size of a config or a run",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Hands over to the command's own ``main``."""
+    """Calls the command's own ``main``."""
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] not in COMMANDS:
         print("usage: tfxc COMMAND ...\n")

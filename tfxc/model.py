@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class XCModel(keras.Model):
     """An extreme classifier.
 
-    Calling it gives the head's raw scores; ``top_k`` finds labels in the graph, ``find_top_k``
+    Calling it returns the head's raw scores; ``top_k`` finds labels in the graph, ``find_top_k``
     outside it: it is a ``tfxc.inference.protocol.RunModel``.
 
     Args:
@@ -113,7 +113,7 @@ class XCModel(keras.Model):
 
     @property
     def partial_loss(self) -> bool:
-        """Whether the objective's loss is no measure of the fit to all labels."""
+        """Whether the objective's loss is not a measure of the fit to all labels."""
         return self.objective.partial_loss
 
     @property
@@ -139,7 +139,7 @@ class XCModel(keras.Model):
         return self.objective.link == "sigmoid"
 
     def check_k(self, k: int) -> None:
-        """Raises a ``ValueError`` if more labels are asked for than there are."""
+        """Raises a ``ValueError`` if more labels are requested than there are."""
         self.head.check_k(k)
 
     def check_probabilities(self) -> None:
@@ -150,7 +150,7 @@ class XCModel(keras.Model):
             raise ConfigError(
                 f"the {self.searched_part} has no probabilities: {why}",
                 where="--probabilities",
-                fix="take its scores",
+                fix="leave it out to get scores",
             )
 
     def find_top_k(
@@ -187,7 +187,7 @@ class XCModel(keras.Model):
         Args:
             features: tensors of a batch.
             k: number of labels.
-            probabilities: whether to give probabilities in place of scores.
+            probabilities: whether to return probabilities instead of scores.
         """
         vectors = self.encoder(features, training=False)
         ids, scores = self.head.top_k(vectors, k)
@@ -210,7 +210,7 @@ class XCModel(keras.Model):
             return tf.exp(scores)
         if self.objective.link == "sigmoid":
             return tf.sigmoid(scores)
-        # The loss of the best label gives the sum over all: log sum = loss + score.
+        # The loss of the best label yields the sum over all: log sum = loss + score.
         losses = self.head.top_k_and_loss(vectors, ids[:, :1], 1)[2]
         return tf.exp(scores - scores[:, :1] - losses[:, None])
 
@@ -240,7 +240,7 @@ def build_model(
     Args:
         config: a ``tfxc.core.config.Config``.
         feature_kind: name of the kind of features, see ``tfxc.data.kinds.KINDS``.
-        repetition: number r for the model of repetition r alone; None for the whole model.
+        repetition: number r for the model of repetition r alone; None for the complete model.
         data_dependent: values of ``data_dependent_arguments``: ``num_features``, ``num_labels``,
             for images ``image_shape`` (height, width, channels), for joined texts
             ``vocabulary_size`` of their tokens, and whatever else encoder, head or objective list,

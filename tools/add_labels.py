@@ -1,12 +1,11 @@
-"""Adds the new labels of a file to a trained linear ranker, with or without an encoder.
+"""Add the new labels of a file to a trained linear ranker, with or without an encoder.
 
     python tools/add_labels.py RUN --data new.jsonl --output RUN2
 
 Each label is added to the leaf of the label tree that is nearest by its examples. Only the
 classifiers under those leaves are trained again, on the new examples and the run's own data, which
-must be available. Everything else stays the same, bit for bit: the other classifiers, the numbers
-of the old labels, the encoder of an XR-Transformer. RUN2 is a run of its own. See
-docs/xr_linear.md.
+must be available. Everything else stays the same, bit for bit: the other classifiers, the ids of
+the old labels, the encoder of an XR-Transformer. RUN is not changed. See docs/xr_linear.md.
 """
 
 from tfxc.core import cli
@@ -19,13 +18,13 @@ def main(argv=None):
     cli.add_trust_option(options)
     options.add_argument("run", metavar="RUN", help="run folder of a linear ranker")
     options.add_argument("--data", required=True, metavar="FILE", help="examples of the new labels")
-    cli.add_reader_options(options, "format of FILE if its name does not show it", "sep=,")
-    options.add_argument("--output", required=True, metavar="RUN2", help="the run folder to write")
-    options.add_argument("--prepared", default="prepared", help="where prepared records are kept")
+    cli.add_reader_options(options, "format of FILE (default: by its name)", "sep=,")
+    options.add_argument("--output", required=True, metavar="RUN2", help="run folder to write")
+    cli.add_prepared_option(options)
     options.add_argument(
         "--memory-gb",
         type=cli.number,
-        help="memory the training may use (default: as in the run's recipe)",
+        help="memory that the training may use, in GB (default: as in the run's recipe)",
     )
     found = options.parse_args(argv)
     from tfxc.commands.evaluate import reader_of_file

@@ -1,12 +1,12 @@
-"""Builds a tree of label clusters and writes it as one file.
+"""Build a tree of label clusters and write it to a file.
 
     python tools/build_tree.py --prepared-data prepared/eurlex57k-6e451f99 --output tree.npz
     python tools/build_tree.py --features X.trn.npz --labels Y.trn.npz --output tree.npz
     python tools/build_tree.py --label-vectors Z.npy --output tree.npz
 
 Labels are clustered by what their training examples have in common (PIFA), by which examples they
-share (PII), or by vectors of your own. Matrices are sparse .npz or dense .npy files.
-tools/show_tree.py shows the result, docs/xr_linear.md explains the settings.
+share (PII), or by vectors you provide. Matrices are sparse .npz or dense .npy files.
+tools/show_tree.py shows the result, docs/xr_linear.md describes the settings.
 """
 
 import time
@@ -52,12 +52,12 @@ def main(argv=None):
 
 def _refuse_unused(found):
     joins = found.vectors == "pifa" and not found.label_vectors
-    needs = [("label_features", joins, "PIFA, which is not made")]
+    needs = [("label_features", joins, "PIFA, which is not computed")]
     needs += [(name, joins and found.label_features, "--label-features") for name in _JOINED]
     for name, good, what in needs:
         if getattr(found, name) is not None and not good:
             raise ConfigError(
-                f"it is used only with {what}",
+                f"this option is used only with {what}",
                 where=f"--{name.replace('_', '-')}",
                 fix="leave it out",
             )
@@ -78,7 +78,9 @@ def label_vectors(found):
         features, labels = matrices(open_source(found.prepared_data, "train"))
     else:
         if not (found.features and found.labels):
-            raise ConfigError("--features and --labels belong together, one is missing")
+            raise ConfigError(
+                "both --features and --labels expected, found one", fix="add the other"
+            )
         features, labels = load_matrix(found.features), load_matrix(found.labels)
     if found.vectors == "pii":
         return pii(labels)
@@ -100,53 +102,81 @@ def describe(tree, vectors):
     )
     empty = int(np.sum(np.asarray(abs(vectors).sum(axis=1)).ravel() == 0))
     if empty:
-        lines.append(f"labels without an example or a vector: {empty:,}, put where room was")
+        lines.append(f"labels without an example or a vector: {empty:,}, put where there was room")
     return "\n".join(lines)
 
 
 def _parser():
     options = cli.tool_parser("build_tree", __doc__)
     data = options.add_argument_group("data")
-    data.add_argument("--prepared-data", metavar="FOLDER", help="a prepared folder")
-    data.add_argument("--features", metavar="FILE", help="X, a row per example")
-    data.add_argument("--labels", metavar="FILE", help="Y, a row per example, a column per label")
-    data.add_argument("--label-vectors", metavar="FILE", help="a row per label")
+    data.add_argument("--prepared-data", metavar="FOLDER", help="prepared folder")
+    data.add_argument("--features", metavar="FILE", help="matrix X, a row per example")
     data.add_argument(
-        "--vectors", choices=("pifa", "pii"), default="pifa", help="default: %(default)s"
+        "--labels", metavar="FILE", help="matrix Y, a row per example, a column per label"
     )
-    data.add_argument("--label-features", metavar="FILE", help="for PIFA; a row per label")
+    data.add_argument("--label-vectors", metavar="FILE", help="matrix, a row per label")
+    data.add_argument(
+        "--vectors",
+        choices=("pifa", "pii"),
+        default="pifa",
+        help="vectors of the labels (default: %(default)s)",
+    )
+    data.add_argument(
+        "--label-features", metavar="FILE", help="matrix, a row per label, to add to PIFA"
+    )
     data.add_argument(
         "--join",
         choices=("concat", "convex"),
-        help="concatenated, or alpha PIFA + (1 - alpha) label features (default: concat)",
+        help="concatenate PIFA and label features, or use alpha PIFA + (1 - alpha) label features "
+        "(default: concat)",
     )
-    data.add_argument("--alpha", type=cli.number, help="default: 0.5")
-    options.add_argument("--output", required=True, metavar="FILE", help="where to write, .npz")
+    data.add_argument(
+        "--alpha", type=cli.number, help="weight of PIFA with --join convex (default: 0.5)"
+    )
+    options.add_argument("--output", required=True, metavar="FILE", help=".npz file to write")
     _add_tree_options(options.add_argument_group("tree"))
     return options
 
 
 def _add_tree_options(tree):
-    tree.add_argument("--nr-splits", type=cli.positive, default=16, help="children of a node")
     tree.add_argument(
-        "--min-codes", type=cli.positive, help="most nodes at the top (default: --nr-splits)"
+        "--nr-splits", type=cli.positive, default=16, help="children per node (default: 16)"
     )
     tree.add_argument(
-        "--max-leaf-size", type=cli.positive, default=100, help="maximum number of labels per leaf"
+        "--min-codes",
+        type=cli.positive,
+        help="most nodes of the first level (default: --nr-splits)",
     )
-    tree.add_argument("--means", action="store_true", help="centres are not scaled to unit length")
-    tree.add_argument("--max-iter", type=cli.positive, default=20, help="rounds of 2-means")
+    tree.add_argument(
+        "--max-leaf-size",
+        type=cli.positive,
+        default=100,
+        help="most labels per leaf (default: 100)",
+    )
+    tree.add_argument("--means", action="store_true", help="do not scale centres to unit length")
+    tree.add_argument(
+        "--max-iter", type=cli.positive, default=20, help="iterations of 2-means (default: 20)"
+    )
     tree.add_argument(
         "--min-sample-rate", type=cli.number, default=1.0,
-        help="share of the labels that centres are found from at the root (default: all)",
+        help="share of the labels from which centres are found at the root (default: 1)",
     )  # fmt: skip
-    tree.add_argument("--max-sample-rate", type=cli.number, default=1.0, help="the same below it")
+    tree.add_argument(
+        "--max-sample-rate",
+        type=cli.number,
+        default=1.0,
+        help="the same at the leaves (default: 1)",
+    )
     tree.add_argument(
         "--warmup-ratio", type=cli.number, default=0.4,
-        help="share of the levels over which it rises (default: %(default)s)",
+        help="share of the levels over which the share rises (default: %(default)s)",
     )  # fmt: skip
-    tree.add_argument("--seed", type=cli.seed, default=0, help="of the first centres (default: 0)")
-    tree.add_argument("--threads", type=cli.positive, help="default: all cores")
+    tree.add_argument(
+        "--seed", type=cli.seed, default=0, help="seed of the first centres (default: 0)"
+    )
+    tree.add_argument(
+        "--threads", type=cli.positive, help="number of threads (default: one per core)"
+    )
 
 
 if __name__ == "__main__":

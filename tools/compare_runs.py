@@ -1,4 +1,4 @@
-"""Plots a metric of several runs over the epochs and prints its final values.
+"""Plot a metric of several runs over the epochs and print its final values.
 
     python tools/compare_runs.py runs/scent_glyphs* runs/sox_glyphs* --output curves.png
     python tools/compare_runs.py ours=runs/a theirs=runs/b --metric "dev P@1" --output curves.png
@@ -84,7 +84,7 @@ def grouped(runs, label_by):
 
     Raises:
         ConfigError: a folder is given twice, or a config has no such key.
-        CheckpointError: a folder is no run.
+        CheckpointError: a folder is not a run.
     """
     groups, seen = {}, set()
     for text in runs:
@@ -92,7 +92,9 @@ def grouped(runs, label_by):
         if not sign or Path(text).exists():
             label, path = None, text
         if os.path.realpath(path) in seen:
-            raise ConfigError("this run is given twice", where=path, fix="name it once")
+            raise ConfigError(
+                "distinct runs expected, found this one twice", where=path, fix="name it once"
+            )
         seen.add(os.path.realpath(path))
         config = RunFolder(path).config().model_dump(mode="json")
         label = label or ", ".join(str(_value(config, key, path)) for key in label_by.split(","))
@@ -106,7 +108,7 @@ def _value(config, key, path):
     for part in key.split("."):
         if not isinstance(config, dict) or part not in config:
             raise ConfigError(
-                f"the config of {path} has no {key!r}",
+                f"a key of the config of {path} expected, found {key!r}",
                 where="--label-by",
                 fix="e.g. objective.name or head.name,objective.name",
             )
@@ -143,9 +145,9 @@ def curve(label, paths, metric, axis):
     common = sorted(set.intersection(*(set(one) for one in series)))
     if not common:
         raise CheckpointError(
-            f"the runs of {label!r} have no {axis} of {metric!r} in common",
+            f"runs with a common {axis} of {metric!r} expected, found none for {label!r}",
             where=paths[0],
-            fix="give them labels of their own, LABEL=RUN",
+            fix="give them different labels, LABEL=RUN",
         )
     values = np.array([[one[point] for point in common] for one in series])
     return Curve(label, np.array(common), values)
@@ -162,14 +164,14 @@ def values_of(path, metric, axis):
     if metric not in known:
         means = next((way for part, way in _WRITTEN_BY.items() if part in metric), None)
         raise CheckpointError(
-            f"holds no metric {metric!r}; there are {', '.join(known) or 'none yet'}",
+            f"the metric {metric!r} expected, found {', '.join(known) or 'none yet'}",
             where=path,
             fix=f"choose one of these with --metric{f', or {means}' if means else ''}",
         )
     # Lines of older runs may hold the step alone.
     per_step = next((x["epoch"] / x["step"] for x in reversed(lines) if x.get("epoch")), None)
     if axis == "epoch" and per_step is None:
-        raise CheckpointError("tells no epochs", where=path, fix="use --axis step")
+        raise CheckpointError("epochs expected, found none", where=path, fix="use --axis step")
     found = {}
     for line in lines:
         if line.get(metric) is not None:
@@ -180,7 +182,9 @@ def values_of(path, metric, axis):
 
 def _lines(path):
     if not path.exists():
-        raise CheckpointError("has measured nothing yet", where=path.parent, fix="train it first")
+        raise CheckpointError(
+            "metrics expected, found none", where=path.parent, fix="train it first"
+        )
     return read_json_lines(path, fix="delete the damaged line")
 
 
@@ -215,7 +219,7 @@ def draw(path, curves, options):
     """
     if options.scale == "log" and any((one.values <= 0).any() for one in curves):
         raise ConfigError(
-            "a value of 0 or less has no logarithm", where="--scale", fix="use linear"
+            "positive values expected, found one of 0 or less", where="--scale", fix="use linear"
         )
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
@@ -260,7 +264,7 @@ def _pyplot():
         import matplotlib
     except ImportError:
         raise ConfigError(
-            "drawing needs the package matplotlib",
+            "the package matplotlib, which draws the picture, is not installed",
             where="--output",
             fix="pip install 'tfxc[curves]', or leave --output out for the table alone",
         ) from None
@@ -278,8 +282,12 @@ def _parser():
         default="train full_loss",
         help='name in metrics.jsonl, e.g. loss, "dev full_loss", "dev P@1" (default: %(default)s)',
     )
-    options.add_argument("--output", metavar="FILE", help="picture, e.g. curves.png or .pdf")
-    options.add_argument("--csv", metavar="FILE", help="write all points as a table")
+    options.add_argument(
+        "--output", metavar="FILE", help="picture to write, e.g. curves.png or .pdf (default: none)"
+    )
+    options.add_argument(
+        "--csv", metavar="FILE", help="write all points to a table (default: none)"
+    )
     options.add_argument(
         "--label-by",
         default="objective.name",
@@ -287,12 +295,18 @@ def _parser():
         help="config keys that name a run's method (default: %(default)s)",
     )
     options.add_argument(
-        "--axis", choices=["epoch", "step"], default="epoch", help="horizontal axis"
+        "--axis",
+        choices=["epoch", "step"],
+        default="epoch",
+        help="horizontal axis (default: epoch)",
     )
     options.add_argument(
-        "--scale", choices=["linear", "log"], default="linear", help="vertical scale"
+        "--scale",
+        choices=["linear", "log"],
+        default="linear",
+        help="vertical scale (default: linear)",
     )
-    options.add_argument("--title", default="", help="of the picture")
+    options.add_argument("--title", default="", help="title of the picture (default: none)")
     return options
 
 

@@ -1,4 +1,4 @@
-"""Writes a text set with changed copies of its texts, for recipe distill.
+"""Write a text set with changed copies of its texts, for recipe distill.
 
     python tools/copy_texts.py train.jsonl --copies 8 --output train-copies.jsonl
 
@@ -80,23 +80,34 @@ def _parser():
     options = cli.tool_parser("copy_texts", __doc__)
     options.add_argument("data", metavar="FILE", help="texts with labels")
     options.add_argument(
-        "--output", type=cli.ending(".jsonl"), required=True, metavar="FILE", help=".jsonl to write"
+        "--output",
+        type=cli.ending(".jsonl"),
+        required=True,
+        metavar="FILE",
+        help=".jsonl file to write",
     )
-    options.add_argument("--copies", type=cli.positive, default=8, help="default: %(default)s")
+    options.add_argument(
+        "--copies", type=cli.positive, default=8, help="copies of each text (default: %(default)s)"
+    )
     chances = {
-        "drop": (0.1, "chance that a word is left out"),
-        "replace": (0.1, "chance that another word takes its place"),
-        "cut": (0.25, "chance that only 1 to 5 words in a row stay"),
+        "drop": (0.1, "probability that a word is dropped"),
+        "replace": (0.1, "probability that a word is replaced by another one"),
+        "cut": (0.25, "probability that only 1 to 5 consecutive words are kept"),
     }
     for name, (value, meaning) in chances.items():
         options.add_argument(
             f"--{name}", type=_chance, default=value, help=f"{meaning} (default: %(default)s)"
         )
     options.add_argument(
-        "--unit", choices=("word", "character"), default="word", help="default: %(default)s"
+        "--unit",
+        choices=("word", "character"),
+        default="word",
+        help="unit to drop or replace (default: %(default)s)",
     )
-    options.add_argument("--seed", type=cli.seed, default=0, help="default: %(default)s")
-    cli.add_reader_options(options, "format of the file (default: by its name)", "text_field=body")
+    options.add_argument(
+        "--seed", type=cli.seed, default=0, help="random seed (default: %(default)s)"
+    )
+    cli.add_reader_options(options, "format of FILE (default: by its name)", "text_field=body")
     return options
 
 

@@ -1,4 +1,4 @@
-"""Combines the labels that several runs find for the same examples, and evaluates the result.
+"""Combine the labels that several runs predict for the same examples, and evaluate the result.
 
     python tools/ensemble.py runs/one runs/two --method softmax_average --split dev
     python tools/ensemble.py runs/one runs/two --data test.jsonl --reader jsonl
@@ -124,21 +124,24 @@ def _parser():
     cli.add_trust_option(options)
     options.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     options.add_argument(
-        "--method", choices=METHODS, default="softmax_average", help="default: %(default)s"
+        "--method",
+        choices=METHODS,
+        default="softmax_average",
+        help="method of combination (default: %(default)s)",
     )
     source = options.add_mutually_exclusive_group()
     source.add_argument("--split", help="split of the runs' data (default: test, else dev)")
-    source.add_argument("--data", metavar="FILE", help="any readable file instead of a split")
-    cli.add_reader_options(options, "format of FILE if its name does not show it", "sep=,")
+    source.add_argument("--data", metavar="FILE", help="readable data file instead of a split")
+    cli.add_reader_options(options, "format of FILE (default: by its name)", "sep=,")
     options.add_argument(
         "--k", type=_ks, metavar="K,K", help="cut-offs, e.g. 1,3,5 (default: the first config's)"
     )
     options.add_argument(
         "--top", type=cli.positive, default=20,
-        help="labels that each run lists (default: %(default)s)",
+        help="labels to combine from each run (default: %(default)s)",
     )  # fmt: skip
-    options.add_argument("--batch-size", type=cli.positive, help="examples searched at a time")
-    options.add_argument("--prepared", default="prepared", help="where prepared records are kept")
+    cli.add_batch_option(options)
+    cli.add_prepared_option(options)
     return options
 
 

@@ -1,4 +1,4 @@
-"""Turns examples into a feature set: vectors by a run's encoder, or by any SavedModel.
+"""Turn examples into a feature set: vectors by a run's encoder, or by any SavedModel.
 
     python tools/extract_features.py DATA --run RUN --output features/all
     python tools/extract_features.py DATA --saved-model MODEL --mean 0.5 --std 0.5 --output FOLDER
@@ -14,7 +14,7 @@ from tfxc.core.errors import ConfigError
 
 
 def main(argv=None):
-    """Extracts, or goes on with it."""
+    """Extracts features, or resumes doing so."""
     found = _parser().parse_args(argv)
     _check(found)
     from tfxc.data.feature_sets.extraction import (
@@ -51,7 +51,7 @@ class RunEncoder:
     Args:
         run: run folder.
         flip: add the vector of the mirror image.
-        trust: as of ``tfxc.load_run``.
+        trust: see ``tfxc.load_run``.
     """
 
     def __init__(self, run, flip=False, trust=False):
@@ -61,7 +61,9 @@ class RunEncoder:
 
         loaded = load_run(run, trust)
         if flip and not loaded.kind.is_image:
-            raise ConfigError("this run's examples are no images", where="--flip")
+            raise ConfigError(
+                "a run on images expected, found another one", where="--flip", fix="leave it out"
+            )
         self._loaded, self._embedder = loaded, loaded.embedder("--run", flip)
         shape = loaded.model.encoder.compute_output_shape((None, loaded.manifest["num_features"]))
         self.num_features = 1
@@ -93,34 +95,57 @@ def _check(found):
     for name in of_model:
         if found.run and getattr(found, name) is not None:
             raise ConfigError(
-                "a run brings its own", where=f"--{name.replace('_', '-')}", fix="leave it out"
+                "--saved-model expected with this option, found --run",
+                where=f"--{name.replace('_', '-')}",
+                fix="leave it out",
             )
     if found.saved_model and found.flip:
-        raise ConfigError("it is used only with --run", where="--flip")
+        raise ConfigError(
+            "--run expected with this option, found none", where="--flip", fix="leave it out"
+        )
 
 
 def _parser():
     options = cli.tool_parser("extract_features", __doc__)
     cli.add_trust_option(options)
     options.add_argument("data", metavar="DATA", help="file, folder, shards or builtin:NAME")
-    cli.add_reader_options(
-        options, "format of DATA if its name does not show it", "catalog=catalog.csv"
-    )
+    cli.add_reader_options(options, "format of DATA (default: by its name)", "catalog=catalog.csv")
     encoder = options.add_mutually_exclusive_group(required=True)
-    encoder.add_argument("--run", metavar="RUN", help="run folder")
-    encoder.add_argument("--saved-model", metavar="FOLDER", help="SavedModel")
-    options.add_argument("--output", required=True, metavar="FOLDER", help="where to write")
-    options.add_argument("--unit-norm", action="store_true", help="scale vectors to length 1")
-    options.add_argument("--flip", action="store_true", help="add the mirror images' vectors")
-    options.add_argument(
-        "--dtype", choices=("float32", "float16"), default="float32", help="of the stored values"
+    encoder.add_argument(
+        "--run", metavar="RUN", help="run folder whose encoder computes the vectors"
     )
-    options.add_argument("--batch-size", type=cli.positive, default=256, help="default: 256")
-    options.add_argument("--num-labels", type=cli.positive, help="default: as the format says")
+    encoder.add_argument(
+        "--saved-model", metavar="FOLDER", help="SavedModel that computes the vectors"
+    )
+    options.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
+    options.add_argument("--unit-norm", action="store_true", help="scale vectors to length 1")
+    options.add_argument(
+        "--flip", action="store_true", help="add the vectors of the mirror images (--run)"
+    )
+    options.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="type of the stored values (default: float32)",
+    )
+    options.add_argument(
+        "--batch-size", type=cli.positive, default=256, help="examples per batch (default: 256)"
+    )
+    options.add_argument(
+        "--num-labels", type=cli.positive, help="number of labels (default: as in the data)"
+    )
     options.add_argument(
         "--label-names", metavar="FILE", help="file with one name per line, in the order of the ids"
     )
-    options.add_argument("--signature", help="of the SavedModel (default: serving_default)")
+    _add_model_options(options)
+    return options
+
+
+def _add_model_options(options):
+    """Options of ``--saved-model``."""
+    options.add_argument(
+        "--signature", help="signature of the SavedModel (default: serving_default)"
+    )
     options.add_argument(
         "--model-output", metavar="NAME", help="output of the SavedModel, if it has several"
     )
@@ -129,11 +154,12 @@ def _parser():
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="size the model expects",
+        help="size of the SavedModel's input (default: the model's)",
     )
-    options.add_argument("--mean", type=cli.number, nargs="+", help="of pixels from 0 to 1")
-    options.add_argument("--std", type=cli.number, nargs="+", help="of pixels from 0 to 1")
-    return options
+    options.add_argument(
+        "--mean", type=cli.number, nargs="+", help="mean to subtract, of pixels from 0 to 1"
+    )
+    options.add_argument("--std", type=cli.number, nargs="+", help="divisor, of pixels from 0 to 1")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Imports vectors that another program has computed, as a feature set.
+"""Import vectors that another program has computed, as a feature set.
 
     python tools/import_features.py features.pt labels.pt --output features/all
 
@@ -14,11 +14,13 @@ from tfxc.core.errors import DataError, UserError
 def main(argv=None):
     """Imports two files."""
     options = cli.tool_parser("import_features", __doc__)
-    options.add_argument("features", help="vectors, (n, dim)")
-    options.add_argument("labels", help="whole numbers, (n,)")
-    options.add_argument("--output", required=True, metavar="FOLDER", help="where to write")
+    options.add_argument("features", help="file of vectors, (n, dim)")
+    options.add_argument("labels", help="file of integer labels, (n,)")
+    options.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
     options.add_argument(
-        "--num-labels", type=cli.positive, help="default: the largest label plus 1"
+        "--num-labels",
+        type=cli.positive,
+        help="number of labels (default: the largest label plus 1)",
     )
     options.add_argument(
         "--label-names", metavar="FILE", help="file with one name per line, in the order of the ids"
@@ -55,9 +57,9 @@ def _array(path):
     try:
         array = np.load(path, mmap_mode="r")
     except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"an .npy file expected ({error})", where=path) from error
+        raise DataError(f"a .npy file expected ({error})", where=path) from error
     if not isinstance(array, np.ndarray):
-        raise DataError("an .npy file expected, found several arrays", where=path)
+        raise DataError("a .npy file expected, found several arrays", where=path)
     return array
 
 
@@ -66,7 +68,7 @@ def _tensor(path):
         import torch
     except ImportError:
         raise UserError(
-            "PyTorch is needed to read this file and is not installed",
+            "the package torch, which reads this file, is not installed",
             where=path,
             fix="install torch, or save the tensor with numpy.save as .npy",
         ) from None

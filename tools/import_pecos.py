@@ -1,4 +1,4 @@
-"""Imports an XR-Linear model that PECOS has trained, with its label tree, as a run folder.
+"""Import an XR-Linear model that PECOS has trained, with its label tree, as a run folder.
 
     python tools/import_pecos.py FOLDER RUN --labels labels.txt --vectorizer VECTORIZER
     tfxc predict --run RUN texts.txt
@@ -12,21 +12,23 @@ from tfxc.core import cli
 def main(argv=None):
     """Imports one folder."""
     options = cli.tool_parser("import_pecos", __doc__)
-    options.add_argument("folder", metavar="FOLDER", help="a model of PECOS")
-    options.add_argument("output", metavar="RUN", help="the run folder to write")
+    options.add_argument("folder", metavar="FOLDER", help="folder of a PECOS model")
+    options.add_argument("output", metavar="RUN", help="run folder to write")
     options.add_argument(
         "--labels",
         metavar="FILE",
         help="file with one label name per line (default: numbers from 0)",
     )
     options.add_argument(
-        "--vectorizer", metavar="FOLDER", help="the PECOS vectoriser of the model's texts"
+        "--vectorizer",
+        metavar="FOLDER",
+        help="PECOS vectoriser of the model's texts (default: none)",
     )
     options.add_argument(
         "--train-labels",
         metavar="FILE",
-        help="the training label matrix, .npz: the label frequencies, for tables and "
-        "propensity-scored metrics",
+        help=".npz file of the training label matrix, for the label frequencies, which tables and "
+        "propensity-scored metrics need (default: none)",
     )
     found = options.parse_args(argv)
     from tfxc.runs.import_pecos import import_run

@@ -1,4 +1,6 @@
-"""Trains a linear classifier per label with scikit-learn and prints its scores next to a run's.
+"""Train a linear classifier per label with scikit-learn and print its scores next to a run's.
+
+    python tools/linear_baseline.py --config configs/quickstart.json --run runs/quickstart
 
 Records, features and metrics are the same, so only the classifiers are compared. The baseline is
 one-versus-rest logistic regression (SGDClassifier), one label after the other, so that its weights
@@ -24,8 +26,10 @@ def main(argv=None):
     """Measures the baseline on the split that the run was evaluated on."""
     options = cli.tool_parser("linear_baseline", __doc__)
     cli.add_config_options(options)
-    options.add_argument("--run", help="run folder whose evaluation is printed next to it")
-    options.add_argument("--split", default="test", help="split to score (default: test)")
+    options.add_argument(
+        "--run", help="run folder whose evaluation is printed next to it (default: none)"
+    )
+    options.add_argument("--split", default="test", help="split to evaluate (default: test)")
     found = options.parse_args(argv)
     from tfxc.data.preparation import ensure_prepared
     from tfxc.metrics.suite import build_metrics

@@ -1,4 +1,6 @@
-"""Prints "REPETITIONS JOBS RUN" of a config with recipe "repetitions"; used by train.sh.
+"""Print "REPETITIONS JOBS RUN" of a config with recipe "repetitions"; used by train.sh.
+
+    python tools/plan_repetitions.py --config my.json
 
 It also prepares the data and writes the run's config and assets, so that repetitions started
 together find both. JOBS is how many fit into memory and cores at a time.
@@ -27,13 +29,13 @@ def main(argv=None):
     check_config(config)
     if config.recipe.name != "repetitions":
         raise ConfigError(
-            f"train.sh needs recipe 'repetitions', found {config.recipe.name!r}",
+            f"recipe 'repetitions' expected by train.sh, found {config.recipe.name!r}",
             where="recipe.name",
             fix="add OPTIONS='--set recipe.name=repetitions', or use python -m tfxc.train",
         )
     recipe = registry.create("recipe", config.recipe.section())
     count = repetition_count(config)
-    recipe.one_model(config, 0)  # refuses what is not trained in processes of their own
+    recipe.one_model(config, 0)  # refuses recipes without separate processes
     folder = ensure_prepared(config.data, found.prepared)
     fit = parallel_jobs(config, folder, count)
     begin_repetitions(Context(config, folder, Path(config.run), fresh=found.fresh))

@@ -1,4 +1,4 @@
-"""Trains a config with many settings and lists their dev metrics.
+"""Train a config with many settings and list their dev metrics.
 
     python tools/search.py --config configs/textcnn_clinc150.json --runs runs/search \
         --try encoder.dropout=0.2,0.5 --try training.optimizer.learning_rate=0.001,0.003
@@ -42,7 +42,7 @@ class Values(NamedTuple):
         choices: list of values, or None for a range.
         low, high: ends of the range.
         logarithmic: whether the logarithm is drawn evenly.
-        whole: whether the values are whole numbers.
+        whole: whether the values are integers.
     """
 
     key: str
@@ -101,12 +101,16 @@ def settings(tried, count, seed):
     keys = [values.key for values in tried]
     for key in keys:
         if keys.count(key) > 1:
-            raise ConfigError(f"{key!r} is tried twice", where="--try", fix="name each key once")
+            raise ConfigError(
+                f"distinct keys expected, found {key!r} twice",
+                where="--try",
+                fix="name each key once",
+            )
     if count is None:
         for values in tried:
             if values.choices is None:
                 raise ConfigError(
-                    f"{values.key!r} has a range, all values of which cannot be tried",
+                    f"a list of values expected, found a range for {values.key!r}",
                     where="--try",
                     fix="add --random NUMBER, or list values",
                 )
@@ -171,7 +175,7 @@ def values_of(text):
     if not isinstance(listed, list):
         listed = [_value(part) for part in given.split(",")]
     if not listed:
-        raise argparse.ArgumentTypeError(f"{key} has no values")
+        raise argparse.ArgumentTypeError(f"{key}: values expected, found none")
     return Values(key, listed)
 
 
@@ -255,13 +259,26 @@ def _parser():
         required=True,
         type=values_of,
         metavar="KEY=VALUES",
-        help="a config key and its values or range (may be given several times)",
+        help="config key and its values or range (may be given several times)",
     )
-    options.add_argument("--random", type=cli.positive, metavar="N", help="try N random settings")
-    options.add_argument("--seed", type=cli.seed, default=0, help="of these settings (default: 0)")
-    options.add_argument("--metric", default="P@1", help="of dev (default: %(default)s)")
-    options.add_argument("--smaller", action="store_true", help="less of the metric is better")
-    options.add_argument("--runs", default="runs/search", help="folder (default: %(default)s)")
+    options.add_argument(
+        "--random",
+        type=cli.positive,
+        metavar="N",
+        help="try N random settings (default: every combination)",
+    )
+    options.add_argument(
+        "--seed", type=cli.seed, default=0, help="seed of the random settings (default: 0)"
+    )
+    options.add_argument(
+        "--metric", default="P@1", help="dev metric to sort by (default: %(default)s)"
+    )
+    options.add_argument(
+        "--smaller", action="store_true", help="treat smaller values of the metric as better"
+    )
+    options.add_argument(
+        "--runs", default="runs/search", help="folder of the runs (default: %(default)s)"
+    )
     return options
 
 

@@ -1,4 +1,6 @@
-"""Prints a few test examples with their true labels and a SavedModel's answers.
+"""Print a few test examples with their true labels and a SavedModel's predictions.
+
+    python tools/show_predictions.py --run RUN --savedmodel RUN/savedmodel
 
 Only TensorFlow is needed to load and call the model; tfxc is used to read the examples.
 """
@@ -13,11 +15,15 @@ from tfxc.core.escaping import one_line
 def main(argv=None):
     """Shows predictions of a text model."""
     options = cli.tool_parser("show_predictions", __doc__)
-    options.add_argument("--run", required=True, help="run folder (for its data's settings)")
+    options.add_argument("--run", required=True, help="run folder, for the settings of its data")
     cli.add_trust_option(options)
     options.add_argument("--savedmodel", required=True, help="folder written by tfxc export")
-    options.add_argument("--split", default="test", help="default: test")
-    options.add_argument("--count", type=cli.positive, default=5, help="examples (default: 5)")
+    options.add_argument(
+        "--split", default="test", help="split to read examples from (default: test)"
+    )
+    options.add_argument(
+        "--count", type=cli.positive, default=5, help="number of examples (default: 5)"
+    )
     found = options.parse_args(argv)
     examples = list(read_examples(found.run, found.split, found.count, found.trust))
     import tensorflow as tf
@@ -31,7 +37,7 @@ def main(argv=None):
         guesses = [name.decode() for name in names]
         marked = ", ".join(f"[{one_line(g)}]" if g in truth else one_line(g) for g in guesses)
         print(f"\n{one_line(shown)}\n  true: {', '.join(map(one_line, truth))}\n  best: {marked}")
-    print("\n[ ] marks a right answer")
+    print("\n[ ] marks a correct label")
     return 0
 
 
@@ -43,9 +49,9 @@ def read_examples(run, split, count, trust=False):
     data = load_run(run, trust=trust).config.data
     if split not in data.sources():
         raise ConfigError(
-            f"the data has no split {split!r}",
+            f"a split of the data expected, found {split!r}",
             where="--split",
-            fix=f"choose {', '.join(data.sources())}",
+            fix=f"choose one of: {', '.join(data.sources())}",
         )
     pairs = [
         (text, labels)

@@ -1,11 +1,11 @@
-"""Shows a tree of label clusters with the labels' names.
+"""Show a tree of label clusters with the labels' names.
 
     python tools/show_tree.py tree.npz --names prepared/SET/labels.txt
     python tools/show_tree.py tree.npz --names labels.txt --label baking
     python tools/show_tree.py tree.npz --names labels.txt --output tree.html
 
-A node is shown as its number of labels and a few of them. --label shows the path to one label and
-its neighbours. --output writes the whole tree: .html to unfold, or .md.
+A node is shown as its number of labels and a few of their names. --label shows the path to a label
+and its neighbours. --output writes the complete tree, as .html that can be unfolded, or as .md.
 """
 
 from pathlib import Path
@@ -20,16 +20,23 @@ _LEAST_WIDTH = 3  # names by which a cluster is told
 def main(argv=None):
     """Prints or writes the tree."""
     options = cli.tool_parser("show_tree", __doc__)
-    options.add_argument("tree", metavar="FILE", help="what tools/build_tree.py wrote")
-    options.add_argument("--names", metavar="FILE", help="names of the labels, one per line")
+    options.add_argument("tree", metavar="FILE", help="tree written by tools/build_tree.py")
+    options.add_argument(
+        "--names", metavar="FILE", help="file of the labels' names, one per line (default: numbers)"
+    )
     options.add_argument(
         "--depth", type=cli.positive, default=2, help="levels to print (default: %(default)s)"
     )
     options.add_argument(
-        "--most", type=cli.positive, default=20, help="children of a node to print (%(default)s)"
+        "--most",
+        type=cli.positive,
+        default=20,
+        help="most children of a node to print (default: %(default)s)",
     )
     options.add_argument("--label", metavar="NAME", help="show the path to this label")
-    options.add_argument("--output", metavar="FILE", help="write the whole tree, .html or .md")
+    options.add_argument(
+        "--output", metavar="FILE", help="write the complete tree to a .html or .md file"
+    )
     found = options.parse_args(argv)
     writers = {".html": as_html, ".md": as_markdown}
     suffix = Path(found.output).suffix if found.output else None
@@ -70,13 +77,13 @@ class NamedTree:
             self.names = LabelVocabulary.load(path).names
             if len(self.names) != tree.num_labels:
                 raise ConfigError(
-                    f"{tree.num_labels:,} names expected as the tree has labels, "
+                    f"{tree.num_labels:,} names, one for each label of the tree, expected, "
                     f"found {len(self.names):,}",
                     where="--names",
                 )
 
     def children(self, level, node):
-        """Nodes of the level below that stand under a node; the root is node 0 of level -1."""
+        """Nodes of the level below that are under a node; the root is node 0 of level -1."""
         nodes, splits = self.tree.children(level + 1)
         return nodes[splits[node] : splits[node + 1]].tolist()
 
@@ -122,7 +129,7 @@ def way_to(named, name):
         yield "  " * (level + 1) + one_line(named.title(level, node))
     others = [label for label in named.children(last - 1, above) if label != way[-1]]
     names = ", ".join(one_line(named.names[label]) for label in others)
-    yield f"beside it: {names or 'nothing'}"
+    yield f"next to it: {names or 'nothing'}"
 
 
 def as_markdown(named, level=-1, node=0):

@@ -106,24 +106,24 @@ def test_logarithmic_axis(compare, runs, tmp_path, capsys):
     assert picture.stat().st_size > 5000
     zero = write_run(tmp_path, "zero", falling(0, 0.5), "asgd")
     outcome = call(capsys, compare, *runs, zero, "--scale", "log", "--output", picture)
-    assert "--scale: a value of 0 or less" in outcome.problem()
+    assert "--scale: positive values expected" in outcome.problem()
 
 
 def test_mistakes(compare, runs, tmp_path, capsys, monkeypatch):
     def problem(*command):
         return call(capsys, compare, *command).problem()
 
-    assert "absent: is no run folder" in problem(tmp_path / "absent")
-    assert "has measured nothing yet" in problem(write_run(tmp_path, "new", None))
+    assert "absent: a run folder expected" in problem(tmp_path / "absent")
+    assert "metrics expected, found none" in problem(write_run(tmp_path, "new", None))
     told = problem(*runs, "--metric", "dev full_loss")
-    assert "holds no metric 'dev full_loss'; there are dev P@1, loss, train full_loss" in told
+    assert "the metric 'dev full_loss' expected, found dev P@1, loss, train full_loss" in told
     assert "evaluation.full_loss=true" in told
-    assert "there are none yet" in problem(write_run(tmp_path, "empty", []))
-    assert "given twice" in problem(runs[0], runs[0])
-    assert "--label-by: the config of" in problem(*runs, "--label-by", "objective.nam")
+    assert "expected, found none yet" in problem(write_run(tmp_path, "empty", []))
+    assert "found this one twice" in problem(runs[0], runs[0])
+    assert "--label-by: a key of the config of" in problem(*runs, "--label-by", "objective.nam")
     lines = [{"step": 3, "epoch": 0.3, "train full_loss": 1.0}]
-    assert "have no epoch" in problem(runs[0], write_run(tmp_path, "x", lines))
-    assert "tells no epochs" in problem(
+    assert "runs with a common epoch" in problem(runs[0], write_run(tmp_path, "x", lines))
+    assert "epochs expected, found none" in problem(
         write_run(tmp_path, "y", [{"step": 3, "train full_loss": 1}])
     )
     assert "end in .png" in problem(*runs, "--output", tmp_path / "curves.pong")

@@ -181,7 +181,7 @@ def test_runs_with_other_cut_offs_or_examples(trained, arguments, tmp_path, caps
     problem = call(capsys, evaluate, *command).problem()
     assert "found shapes (60,) and (2,)" in problem and "the same examples" in problem
     problem = call(capsys, evaluate, *command, "--split", "test").problem()
-    assert "the data has no split 'test'" in problem
+    assert "a split of the data expected, found 'test'" in problem
 
 
 @pytest.fixture(scope="module")
@@ -223,23 +223,23 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--k", "1,31"], "--k: k = 31 is asked for, the run has 30 labels"),
+        (["--k", "1,31"], "--k: at most 30 (the run's labels) expected, found 31"),
         (["--search", "best"], "--search: the head Mach has no search 'best'"),
         (
             ["--search-buckets", "9"],
-            "--search-buckets: the approximate search expected, found 'the u",
+            "--search-buckets: the approximate search expected with this option, found 'auto",
         ),
         (["--search", "auto", "--search-min-count", "1"], "--search-min-count: the approximate"),
-        (["--split", "test"], "--split: the data has no split 'test'"),
+        (["--split", "test"], "--split: a split of the data expected, found 'test'"),
         (["--data", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--data", "{folder}/empty.svm"], "empty.svm: "),
         (["--data", "{folder}/texts.jsonl"], "texts.jsonl: examples with features expected, found"),
         (["--data", "{folder}/wide.txt"], "wide.txt: 60 sparse features as in the training split"),
         (["--data", "{folder}/wide.txt", "--reader", "svmligth"], "did you mean 'svmlight'"),
         (["--data", "{folder}/wide.txt", "--reader-option", "x=1"], "unknown option 'x'"),
-        (["--run", "{folder}"], "is no run folder"),
-        (["--run", "{folder}/none"], "is no run folder"),
-        (["--run", "{folder}/untrained"], "no weights yet"),
+        (["--run", "{folder}"], "a run folder expected"),
+        (["--run", "{folder}/none"], "a run folder expected"),
+        (["--run", "{folder}/untrained"], "trained weights expected, found none"),
     ],
 )
 def test_user_errors(trained, arguments, tmp_path, capsys, more, message):
@@ -262,9 +262,9 @@ def test_user_errors(trained, arguments, tmp_path, capsys, more, message):
     ("more", "message"),
     [
         (["--reader-option", "x"], "argument --reader-option: key=value expected, found 'x'"),
-        (["--k", "0"], "argument --k: a whole number from 1 on expected, found '0'"),
-        (["--k", "1,x"], "argument --k: a whole number from 1 on expected, found 'x'"),
-        (["--batch-size", "0"], "argument --batch-size: a whole number from 1 on expected"),
+        (["--k", "0"], "argument --k: an integer of at least 1 expected, found '0'"),
+        (["--k", "1,x"], "argument --k: an integer of at least 1 expected, found 'x'"),
+        (["--batch-size", "0"], "argument --batch-size: an integer of at least 1 expected"),
         (["--split", "dev", "--data", "x"], "argument --data: not allowed with argument --split"),
     ],
 )
@@ -281,5 +281,7 @@ def test_a_run_that_lacks_a_repetition(tmp_path, capsys):
     assert call(capsys, train, *command, "--repetition", 1).code == 0
     command = ["--run", tmp_path / "run", "--prepared", tmp_path / "prepared"]
     problem = call(capsys, evaluate, *command).problem()
-    assert problem.startswith(f"{tmp_path / 'run'}: repetitions without weights: 0, 2")
+    assert problem.startswith(
+        f"{tmp_path / 'run'}: weights of all repetitions expected, found none of 0, 2"
+    )
     assert "train them, e.g. with --repetition 0" in problem

@@ -40,7 +40,7 @@ def test_output_folder_and_errors(tmp_path, capsys):
 def test_labels_that_are_not_asked_for_are_as_many_as_there_are(tmp_path, capsys):
     run = make_run(tmp_path / "run", names=["a", "b", "c"])
     export.main(["--run", str(run)])
-    assert "each (batch, 3)" in capsys.readouterr().out
+    assert "(batch, 3), best first" in capsys.readouterr().out
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ def test_the_printed_lines_run(tmp_path, capsys, form, settings):
     run = make_run(tmp_path / "run", **settings)
     assert export.main(["--run", str(run), "--format", form, "--k", "3"]) == 0
     head, code = capsys.readouterr().out.split("\n\n")
-    assert f"{run / form}: " in head and "MB" in head and "each (batch, 3)" in head
+    assert f"{run / form}: " in head and "MB" in head and "(batch, 3), best first" in head
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         exec(code, {})
@@ -43,16 +43,16 @@ def test_the_printed_lines_run(tmp_path, capsys, form, settings):
 
 def test_what_does_not_go_together(tmp_path, capsys):
     run = str(make_run(tmp_path / "run", **DENSE))
-    with pytest.raises(ConfigError, match=r"savedmodel has no int8.*onnx or --format litert"):
+    with pytest.raises(ConfigError, match=r"onnx or litert expected with int8, found savedmodel"):
         export.main(["--run", run, "--quantize", "int8"])
-    with pytest.raises(ConfigError, match=r"--least-agreement.*quantised models only"):
+    with pytest.raises(ConfigError, match=r"--least-agreement: a quantised model expected"):
         export.main(["--run", run, "--format", "litert", "--least-agreement", "0.9"])
     for wrong in (["--format", "coreml"], ["--quantize", "int4"], ["--least-agreement", "2"]):
         with pytest.raises(SystemExit):
             export.main(["--run", run, *wrong])
     told = capsys.readouterr().err.replace("'", "")
     assert "savedmodel, onnx, litert" in told
-    assert "a share from 0 to 1 expected, found 2" in told
+    assert "a number in [0, 1] expected, found 2" in told
 
 
 def test_quantised_beside_the_exact_one(tmp_path, capsys):

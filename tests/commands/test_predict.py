@@ -174,7 +174,7 @@ def test_typed_examples(text_run):
     labels, scores = expected(text_run, ["chicken soup"], 2)
     shown = _read_until(ours, b"> ")
     for ending, then in ((b"\x04", b"> "), (b"\x03", b"> "), (b"exit\n", b"ended with 0\r\n")):
-        assert b"Ctrl-D ends" in shown
+        assert b"Ctrl-D quits" in shown
         os.write(ours, b"chicken soup\n")
         shown = _read_until(ours, b"> ")
         for label, score in zip(labels[0], scores[0], strict=True):
@@ -218,7 +218,7 @@ def test_wrong_k_and_wrong_kind(text_run, tmp_path, monkeypatch):
         RunPredictor(loaded, 13)
     with pytest.raises(ConfigError, match="1 to 4 labels"):
         SavedModelPredictor(text_run / "savedmodel", 5)
-    with pytest.raises(ConfigError, match="no SavedModel"):
+    with pytest.raises(ConfigError, match="a SavedModel expected"):
         SavedModelPredictor(text_run)
     vectors = Chunk(labels=[[]], features=np.ones((1, 2), np.float32))
     for predictor in (RunPredictor(loaded), SavedModelPredictor(text_run / "savedmodel")):
@@ -268,17 +268,19 @@ def test_bad_ensembles(text_run, other_run, tmp_path):
     (tmp_path / "in.txt").write_text("soup\n")
     one, other, file = ["--run", str(text_run)], ["--run", str(other_run)], str(tmp_path / "in.txt")
     for more in (["--ensemble", "average"], ["--top", "7"]):
-        with pytest.raises(ConfigError, match=rf"{more[0]}: it is for what several runs find"):
+        with pytest.raises(ConfigError, match=rf"{more[0]}: several runs expected, found 1"):
             predict.main([*one, file, *more])
-    with pytest.raises(ConfigError, match="different runs expected, one is given twice"):
+    with pytest.raises(ConfigError, match="distinct runs expected, found one twice"):
         predict.main([*one, "--run", f"{text_run}/", file])
     with pytest.raises(ConfigError, match="--ensemble average"):
         predict.main([*one, *other, file, "--probabilities"])
-    with pytest.raises(ConfigError, match="1 to 12 labels per example are available"):
+    with pytest.raises(ConfigError, match="1 to 12 labels per example expected"):
         predict.main([*one, *other, file, "--k", "13"])
     fewer = make_run(tmp_path / "fewer", text_features=TFIDF, names=NAMES[1:])
     with pytest.raises(ConfigError, match="the 12 labels of the first run expected, found 11"):
         predict.main([*one, "--run", str(fewer), file])
     bags = make_run(tmp_path / "bags")
-    with pytest.raises(ConfigError, match=r"bags: a run on text as the first one expected"):
+    with pytest.raises(
+        ConfigError, match=r"bags: a run with input 'text', like the first one, expected"
+    ):
         predict.main([*one, "--run", str(bags), file])

@@ -53,7 +53,7 @@ def test_is_done_once_unless_forced(arguments, folder, capsys):
 
 
 def test_verify_finds_a_changed_byte(arguments, folder, capsys):
-    assert "all checksums are right" in call(capsys, prepare, *arguments, "--verify").out
+    assert "all checksums match" in call(capsys, prepare, *arguments, "--verify").out
     shard = sorted(folder.glob("train*"))[1]
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
@@ -83,4 +83,4 @@ def test_a_changed_source_is_told(arguments, folder, tmp_path, capsys):
 def test_impossible_jobs(arguments, capsys, jobs):
     outcome = call(capsys, prepare, *arguments[:-1], jobs)
     assert outcome.code == 2
-    assert f"argument --jobs: a whole number from 1 on expected, found '{jobs}'" in outcome.err
+    assert f"argument --jobs: an integer of at least 1 expected, found '{jobs}'" in outcome.err

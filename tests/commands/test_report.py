@@ -29,7 +29,7 @@ def test_counts_by_hand():
     np.testing.assert_allclose(precision, [1, 1, 0, 0])
     np.testing.assert_allclose(recall, [1, 0.5, 0, 0])
     np.testing.assert_allclose(f1, [1, 2 / 3, 0, 0])
-    with pytest.raises(ConfigError, match="2 labels or more above the threshold"):
+    with pytest.raises(ConfigError, match="fewer than 2 labels above the threshold"):
         found.update(ids[:, :2], scores[:, :2], np.array([[0], [1], [2]]))
 
 
@@ -111,7 +111,7 @@ def test_report(run, capsys):
 def test_report_on_a_file_without_pictures(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     data = ("--data", run.parent / "dev.jsonl", "--output", tmp_path / "out")
-    assert "need the package matplotlib" in call(capsys, report, "--run", run, *data).problem()
+    assert "the package matplotlib" in call(capsys, report, "--run", run, *data).problem()
     assert not (tmp_path / "out").exists()
     assert call(capsys, report, "--run", run, *data, "--no-pictures").code == 0
     assert len(rows_of(tmp_path / "out" / "wrong.csv")) == 1

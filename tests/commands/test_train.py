@@ -41,7 +41,7 @@ def test_trains_once(tmp_path, capsys):
     before, first = listing(tmp_path / "run"), weights(tmp_path)
     again = call(capsys, train, *command)
     assert again.code == 0
-    text = f"{tmp_path / 'run'}: already finished at step 13; --fresh starts over\n"
+    text = f"{tmp_path / 'run'}: already finished at step 13; use --fresh to start over\n"
     assert again.out.startswith(text)
     assert json.loads(again.out.splitlines()[-1]) == summary
     assert listing(tmp_path / "run") == before and weights(tmp_path) == first
@@ -58,7 +58,7 @@ def test_fresh_removes_run_folders_only(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/thesis.tex").write_text("mine")
     problem = call(capsys, train, *command, "--fresh").problem()
-    assert "found other files; nothing is removed" in problem
+    assert "found other files; nothing was removed" in problem
     assert (tmp_path / "run/thesis.tex").read_text() == "mine"
 
 
@@ -75,7 +75,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, capsys, monkeypatc
         patch.setattr(Trainer, "_check_finite", interrupted)
         outcome = call(capsys, train, *command)
     assert outcome.code == 128 + signal.SIGTERM
-    ending = "stopped by SIGTERM, saved at step 9; the same command goes on from there\n"
+    ending = "stopped by SIGTERM, saved at step 9; run the same command again to resume\n"
     assert outcome.out.endswith(ending)
     assert not (tmp_path / "run/summary.json").exists()
     outcome = call(capsys, train, *command)
@@ -135,7 +135,7 @@ def test_list(capsys):
 
 def test_config_is_needed(capsys):
     outcome = call(capsys, train)
-    assert outcome.code == 2 and "--config FILE is needed" in outcome.err
+    assert outcome.code == 2 and "--config FILE is required" in outcome.err
 
 
 @pytest.mark.parametrize("config", ["mach_amazon670k.json", "dense_wiki10.json"])
@@ -157,18 +157,22 @@ def test_a_set_that_is_not_here(tmp_path, capsys, monkeypatch, config):
         (
             SEPARATE,
             ["--repetition", 3],
-            "repetition 3 is asked for, the config has 0 .. 2",
+            "a repetition from 0 to 2 expected, found 3",
         ),
-        (SEPARATE, ["--repetition", -1], "--repetition: repetition -1 is asked for"),
-        ({"head": MACH}, ["--repetition", 0], "--repetition: recipe 'fit' trains one model"),
+        (
+            SEPARATE,
+            ["--repetition", -1],
+            "--repetition: a repetition from 0 to 2 expected, found -1",
+        ),
+        ({"head": MACH}, ["--repetition", 0], "a recipe of several models expected, found 'fit'"),
         (
             {"head": MACH, "recipe": {"name": "repetitions", "together": True}},
             ["--repetition", 0],
-            "--repetition: recipe.together trains all repetitions in one process",
+            "--repetition: recipe.together=false expected, found true",
         ),
-        ({"recipe": {"name": "repetitions"}}, [], "recipe 'repetitions' needs a head with"),
-        ({}, ["--gpu", 99], "--gpu: GPU 99 is asked for"),
-        ({}, ["--gpu_usage", 1.5], "--gpu_usage: a share in (0, 1] expected, found 1.5"),
+        ({"recipe": {"name": "repetitions"}}, [], "a head with repetitions expected by"),
+        ({}, ["--gpu", 99], "--gpu: a GPU known to TensorFlow expected, found"),
+        ({}, ["--gpu_usage", 1.5], "--gpu_usage: a number in (0, 1] expected, found 1.5"),
     ],
 )
 @pytest.mark.parametrize("dry", [False, True])

@@ -212,7 +212,7 @@ class TokenEncoderContract(EncoderContract):
         [
             ({"start": "best"}, "start: one of uniform, .* expected, found 'best'"),
             ({"initial_std": 0.0}, "initial_std: .*positive number expected, found 0.0"),
-            ({"embedding_dim": 0}, "embedding_dim: .*whole number of at least 1 expected, found 0"),
+            ({"embedding_dim": 0}, "embedding_dim: .*integer of at least 1 expected, found 0"),
         ],
     )
     def test_wrong_arguments(self, wrong, message):

@@ -55,8 +55,8 @@ def test_what_is_accepted(check, good, bad):
 @pytest.mark.parametrize(
     ("check", "expected"),
     [
-        (COUNT, "a whole number of at least 1"),
-        (Whole(0, 7, what="the labels"), "a whole number from 0 to 7 (the labels)"),
+        (COUNT, "an integer of at least 1"),
+        (Whole(0, 7, what="the labels"), "an integer from 0 to 7 (the labels)"),
         (POSITIVE | None, "None or a positive number"),
         (Number(most=1, above=0), "a number in (0, 1]"),
         (Number(above=2), "a number above 2"),
@@ -79,7 +79,7 @@ def test_the_message_says_what_where_found_and_fix():
     with pytest.raises(ConfigError) as caught:
         search(3, beam=0)
     assert str(caught.value) == (
-        "beam: None or a whole number of at least 1 expected, found 0. To fix it: give such a "
+        "beam: None or an integer of at least 1 expected, found 0. To fix it: give such a "
         "number, or leave it out for the default 10."
     )
     with pytest.raises(ConfigError, match=r"found 'randm', did you mean 'random'\?.*choose one of"):
@@ -136,8 +136,8 @@ def test_sections():
     assert from_section(search, {"beam": 4}, "here", k=2)[:2] == (2, 4)
     for section, message in (
         ({"beams": 4}, r"here\.beams: unknown key 'beams', did you mean 'beam'"),
-        ({"beam": "x"}, r"here\.beam: a whole number expected, found 'x'"),
-        ({"beam": 0}, r"here\.beam: None or a whole number of at least 1 expected"),
+        ({"beam": "x"}, r"here\.beam: an integer expected, found 'x'"),
+        ({"beam": 0}, r"here\.beam: None or an integer of at least 1 expected"),
         ({"k": 1}, r"here\.k: unknown key"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -198,7 +198,7 @@ def test_a_folder_that_cannot_be_moved_in_leaves_the_old_one(tmp_path, monkeypat
     [
         (errno.ENOSPC, r"a.txt: cannot write: the disk is full. To fix it: free some space"),
         (errno.EDQUOT, r"quota is used up"),
-        (errno.EACCES, r"permission to write is refused.*choose a folder you may write to"),
+        (errno.EACCES, r"permission denied.*choose a folder you may write to"),
         (errno.EROFS, r"the file system is read-only"),
     ],
 )
@@ -269,7 +269,7 @@ def test_too_little_memory_is_one_line(capsys, error):
     with pytest.raises(SystemExit) as caught:
         cli.run(main, [])
     (line,) = capsys.readouterr().err.splitlines()
-    assert caught.value.code == 1 and line.startswith("tfxc: the memory does not suffice (")
+    assert caught.value.code == 1 and line.startswith("tfxc: not enough memory (")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -320,7 +320,7 @@ UNREADABLE = {
     "a folder": (lambda path: path.mkdir(), DataError, "found a folder"),
     "a pipe": (os.mkfifo, DataError, "found a named pipe"),
     "a loop": (lambda path: path.symlink_to(path), DataError, "too many levels"),
-    "empty": (lambda path: path.touch(), DataError, "damaged or of another kind"),
+    "empty": (lambda path: path.touch(), DataError, "damaged, or of another format"),
     "garbage": (lambda path: path.write_bytes(b"\xff\xfe{["), DataError, "damaged"),
 }
 

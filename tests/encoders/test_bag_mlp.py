@@ -165,15 +165,15 @@ def test_half_batches_drop_what_the_whole_batch_drops():
     [
         (
             {"hidden": []},
-            "hidden: a list of at least one item, each a whole number of at least 1, expected",
+            "hidden: a list of at least one item, each an integer of at least 1, expected",
         ),
         (
             {"hidden": [8, 0]},
-            "hidden: a list of at least one item, each a whole number of at least 1, expected",
+            "hidden: a list of at least one item, each an integer of at least 1, expected",
         ),
         (
             {"num_hashed_features": 0},
-            "num_hashed_features: .*whole number of at least 1 expected, found 0",
+            "num_hashed_features: .*integer of at least 1 expected, found 0",
         ),
         ({"activation": "no_such"}, "no_such"),
     ],

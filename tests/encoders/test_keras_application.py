@@ -119,11 +119,11 @@ def test_the_least_side_is_that_of_keras(model):
         ),
         ({"weights": "absent.weights.h5"}, "no file absent.weights.h5"),
         ({"pooling": "sum"}, "pooling: one of avg, max expected, found 'sum'"),
-        ({"image_shape": (32, 32, 4)}, "takes images of 1 or 3 channels, found 4"),
-        ({"image_shape": (28, 28, 1)}, "MobileNet takes images of at least 32 x 32, found 28 x 28"),
+        ({"image_shape": (32, 32, 4)}, "images of 1 or 3 channels expected by .*, found 4"),
+        ({"image_shape": (28, 28, 1)}, "at least 32 x 32 expected by MobileNet, found 28 x 28"),
         (
             {"image_shape": (70, 99, 3), "model": "Xception"},
-            "Xception takes images of at least 71 x 71, found 70 x 99",
+            "images of at least 71 x 71 expected by Xception, found 70 x 99",
         ),
     ],
 )

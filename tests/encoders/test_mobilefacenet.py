@@ -64,8 +64,8 @@ def test_the_last_map_is_weighed_place_by_place():
     ("arguments", "message"),
     [
         ({"scale": 0}, "scale: a positive number expected, found 0"),
-        ({"scale": 0.007}, "scale must leave at least one channel of 64, found 0.007"),
-        ({"embedding_dim": 0}, "embedding_dim: .*whole number of at least 1 expected, found 0"),
+        ({"scale": 0.007}, "scale: a value that leaves 1 of 64 channels expected, found 0.007"),
+        ({"embedding_dim": 0}, "embedding_dim: .*integer of at least 1 expected, found 0"),
     ],
 )
 def test_bad_arguments(arguments, message):

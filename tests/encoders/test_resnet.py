@@ -186,10 +186,10 @@ def test_start_of_the_weights():
     [
         ({"depth": 20}, "depth: one of 10, 18, 34, 50 expected, found 20"),
         ({"stem": "large"}, "stem: one of auto, cifar, imagenet expected, found 'large'"),
-        ({"width": 0}, "width: a whole number of at least 1 expected, found 0"),
+        ({"width": 0}, "width: an integer of at least 1 expected, found 0"),
         (
             {"embedding_dim": 0},
-            "embedding_dim: None or a whole number of at least 1 expected, found 0",
+            "embedding_dim: None or an integer of at least 1 expected, found 0",
         ),
         ({"pooling": "max"}, "pooling: one of average, flatten expected, found 'max'"),
         ({"pooling": "flatten"}, "pooling 'flatten' with embedding 'linear' needs embedding_dim"),
@@ -198,9 +198,9 @@ def test_start_of_the_weights():
             {"embedding": "deep", "embedding_dim": 4},
             "embedding: one of linear, normalised, hidden expected",
         ),
-        ({"mean": [0.5, 0.5]}, "mean must be one value or 3"),
+        ({"mean": [0.5, 0.5]}, "mean: one value or 3 expected"),
         ({"std": 0}, "std: .*positive number expected, found 0"),
-        ({"image_shape": (8, 8)}, r"image_shape must be \(height, width, channels\)"),
+        ({"image_shape": (8, 8)}, r"image_shape: \(height, width, channels\) expected"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -73,10 +73,10 @@ def test_features_of_a_run_like_its_embeddings(images, tool, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--run", "run", "--mean", "0.5"], "--mean: a run brings its own"),
-        (["--saved-model", "run", "--flip"], "--flip: it is used only with --run"),
+        (["--run", "run", "--mean", "0.5"], "--mean: --saved-model expected with this option"),
+        (["--saved-model", "run", "--flip"], "--flip: --run expected with this option"),
         (["--saved-model", "run"], "a folder with saved_model.pb expected"),
-        (["--run", "run", "--num-labels", "2"], "3 label names, but 2 labels are declared"),
+        (["--run", "run", "--num-labels", "2"], "3, the number of label names, expected, found 2"),
     ],
 )
 def test_extraction_that_cannot_be(images, tool, capsys, monkeypatch, options, message):
@@ -155,7 +155,7 @@ def sets(tmp_path, tool, capsys):
 
 def test_trained_measured_and_used(sets, capsys):
     arguments = write_config(sets)
-    assert "all checksums are right" in call(capsys, prepare, *arguments, "--verify").out
+    assert "all checksums match" in call(capsys, prepare, *arguments, "--verify").out
     assert "one batch works" in call(capsys, train, *arguments, "--dry-run").out
     outcome = call(capsys, train, *arguments)
     assert outcome.code == 0, outcome.err
@@ -230,7 +230,7 @@ def test_half_written_set_in_training_is_one_line(sets, capsys):
     settings.write_text(settings.read_text().replace('"finished": true', '"finished": false'))
     (sets / "sets/train/features.npy").rename(sets / "sets/train/.features.npy.unfinished")
     problem = call(capsys, train, *write_config(sets)).problem()
-    assert "sets/train: not written to its end" in problem
+    assert "sets/train: incomplete" in problem
 
 
 def test_import(tmp_path, tool, capsys, monkeypatch):
@@ -255,7 +255,7 @@ def test_import(tmp_path, tool, capsys, monkeypatch):
         ("absent.npy", "absent.npy: no such file"),
         ("z.npz", "an .npy file expected, found several arrays"),
         ("bad.npy", "an .npy file expected"),
-        ("x.pt", "PyTorch is needed to read this file and is not installed"),
+        ("x.pt", "the package torch, which reads this file, is not installed"),
     ):
         outcome = call(capsys, tool("import_features"), tmp_path / name, *command[1:])
         assert message in outcome.problem()

@@ -104,7 +104,7 @@ def test_a_mistake_in_augmentation_is_told_before_any_work(tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps(tree))
     prepared = ["--prepared", tmp_path / "prepared"]
     problem = call(capsys, train, "--config", tmp_path / "config.json", *prepared).problem()
-    assert "training.augmentation.0: there is no augmentation 'afine', did you mean" in problem
+    assert "training.augmentation.0: unknown augmentation 'afine', did you mean" in problem
     assert not (tmp_path / "prepared").exists()
 
 

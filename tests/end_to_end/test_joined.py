@@ -122,7 +122,7 @@ def test_evaluate_prepared_and_raw_texts(trained, name, capsys):
 def test_the_exported_model_equals_the_run(trained, name, tmp_path, capsys):
     run = load_run(trained / f"run-{name}")
     outcome = call(capsys, export, "--run", run.folder.path, "--output", tmp_path / "served")
-    assert outcome.code == 0 and "takes  text: string (batch,)" in outcome.out, outcome.err
+    assert outcome.code == 0 and "inputs   text: string (batch,)" in outcome.out, outcome.err
     texts = [*TEXTS, *ANIMALS, "", "The fox\nred  owl"]
     rows = next(run.rows(_Texts(texts)))
     ids, scores = Searcher(run.model, 5)({"features": rows.batch()["features"]})

@@ -57,10 +57,10 @@ def test_a_server_gets_the_ops_first(tmp_path, monkeypatch):
         raise RuntimeError("Op type not registered 'NormalizeUTF8'" if len(tries) == 1 else "other")
 
     monkeypatch.setattr(tf.saved_model, "load", load)
-    with pytest.raises(ConfigError, match=r"no SavedModel that can be loaded \(other\)"):
+    with pytest.raises(ConfigError, match=r"this SavedModel cannot be loaded \(other\)"):
         _load(tmp_path)
     assert len(tries) == 2
-    with pytest.raises(ConfigError, match=r"no SavedModel that can be loaded \(other\)"):
+    with pytest.raises(ConfigError, match=r"this SavedModel cannot be loaded \(other\)"):
         _load(tmp_path)
     assert len(tries) == 3
 

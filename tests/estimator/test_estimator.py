@@ -159,7 +159,7 @@ def test_saved_run_is_predicted_from_and_exported(tmp_path):
     assert run.label_counts.tolist() == [8, 16, 8, 16, 16]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").write_text("x")
-    with pytest.raises(UserError, match="found other files; nothing is removed"):
+    with pytest.raises(UserError, match="found other files; nothing was removed"):
         model.save(tmp_path / "mine")
 
 
@@ -180,12 +180,12 @@ def test_silent_unless_verbose(capfd):
 
 
 @pytest.mark.parametrize(("settings", "problem"), [
-    ({"head": "dens"}, "there is no head 'dens', did you mean 'dense'"),
+    ({"head": "dens"}, "unknown head 'dens', did you mean 'dense'"),
     ({"head": {"name": "mach"}}, "needs num_buckets"),
     ({"head": {"name": "mach", "num_buckets": 999}}, "999"),
     ({"encoder": 3}, "a method's name or a dict"),
     ({"encoder": {"name": "bag_mlp", "hiden": [3]}}, "no argument 'hiden', did you mean 'hidden'"),
-    ({"techniques": ["emma"]}, "there is no technique 'emma'"),
+    ({"techniques": ["emma"]}, "unknown technique 'emma'"),
     ({"epochs": 0}, "training.epochs.*greater than 0"),
     ({"learning_rate": -1.0}, "learning_rate: .*positive number expected"),
     ({"text_features": "tf"}, "unknown kind of text features 'tf'"),
@@ -208,7 +208,7 @@ def test_wrong_data_is_named(fitted):
             model.fit(X, y)
     with pytest.raises(ConfigError, match="text_features"):
         small(text_features="tfidf").fit(X, list("aabb"))
-    with pytest.raises(DataError, match="texts expected, found None in place 1"):
+    with pytest.raises(DataError, match="texts expected, found None at index 1"):
         model.fit(["a b", None], ["x", "y"])
     with pytest.raises(ValueError, match="inconsistent numbers"):
         model.fit(TEXTS, LISTS[:3])

@@ -74,7 +74,7 @@ def test_probabilities_equal_numpy(tmp_path, objective):
     whole = scipy.special.expit(scores) if whole is None else whole
     np.testing.assert_array_equal(found["ids"], ids)
     np.testing.assert_allclose(found["scores"], np.take_along_axis(whole, ids, 1), rtol=1e-5)
-    with pytest.raises(RuntimeError, match="does not answer as the trained model"):
+    with pytest.raises(RuntimeError, match="does not match the trained model"):
         largest_difference(run, answers_of_savedmodel(exported.folder), 4)
 
 
@@ -113,7 +113,7 @@ def test_rounding_where_a_calibration_is_steep():
         if right:
             assert checked_difference(*arguments) == pytest.approx(chance - 0.2, abs=1e-6)
         else:
-            with pytest.raises(RuntimeError, match="it does not answer"):
+            with pytest.raises(RuntimeError, match="it does not match"):
                 checked_difference(*arguments)
 
 
@@ -228,12 +228,12 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path):
         export_savedmodel(run, target, k=13)
     bare = make_run(tmp_path / "bare")
     (bare / "model.weights.h5").unlink()
-    with pytest.raises(CheckpointError, match="no weights"):
+    with pytest.raises(CheckpointError, match="trained weights expected"):
         export_savedmodel(load_run(bare), target)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bare", "run"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="found other files; nothing is removed"):
+    with pytest.raises(UserError, match="found other files; nothing was removed"):
         export_savedmodel(run, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
@@ -267,5 +267,5 @@ def test_the_check_notices_other_weights(dense):
     assert largest_difference(run, answers_of_savedmodel(exported.folder), 4) < 1e-5
     weight = run.model.head.weights[0]
     weight.assign(weight + 0.1)
-    with pytest.raises(RuntimeError, match="does not answer as the trained model"):
+    with pytest.raises(RuntimeError, match="does not match the trained model"):
         largest_difference(run, answers_of_savedmodel(exported.folder), 4)

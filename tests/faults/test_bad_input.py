@@ -30,8 +30,8 @@ def command(folder, prepared=None, **changes):
 
 # File content, and what the message must say behind the file's name.
 BAD_LINES = {
-    "too few points": ("3 60 30\n1 2:1\n2 3:1\n", ":1: the header says 3 points, found 2"),
-    "too many points": ("1 60 30\n1 2:1\n2 3:1\n", ":1: the header says 1 points, found 2"),
+    "too few points": ("3 60 30\n1 2:1\n2 3:1\n", ":1: 3 points as in the header expected"),
+    "too many points": ("1 60 30\n1 2:1\n2 3:1\n", ":1: 1 points as in the header expected"),
     "no header": ("1 2:1\n2 3:1\n", ":1: "),
     "a header of two numbers": ("2 60\n1 2:1\n2 3:1\n", ":1: "),
     "a negative header": ("2 60 -3\n1 2:1\n2 3:1\n", ":1: "),
@@ -157,7 +157,7 @@ BAD_CONFIGS = {
     "vectors expected": (
         {"encoder": {"name": "precomputed", "hidden": None}}, "encoder.hidden"),
     "an unknown metric to stop by": (
-        {"training": {"early_stopping": {"metric": "P@2"}}}, "there is no metric 'P@2'"),
+        {"training": {"early_stopping": {"metric": "P@2"}}}, "unknown metric 'P@2'"),
     "texts expected": ({"data": TEXTS}, "examples with texts expected, found features"),
     "an unknown reader option": (
         {"data": {"reader_options": {"colour": 1}}}, "unknown option 'colour'"),
@@ -186,7 +186,7 @@ def test_unknown_text_features(tmp_path, capsys):
 def test_stopping_early_without_a_dev_split(tmp_path, capsys):
     changes = {"data": {"dev": None}, "training": {"early_stopping": {"metric": "P@1"}}}
     problem = call(capsys, train, *command(tmp_path, **changes)).problem()
-    assert problem.startswith("training.early_stopping: early stopping needs a dev split")
+    assert problem.startswith("training.early_stopping: a dev split expected for early stopping")
     assert not (tmp_path / "run").exists()
 
 

@@ -58,7 +58,7 @@ def test_a_class_outside_the_list(tmp_path, capsys):
     names.write_text("fox\nhen\n")
     arguments = command(tmp_path, csv_text(ROWS), label_names=str(names))
     problem = call(capsys, train, *arguments).problem()
-    assert "the training label 'owl'" in problem and "not among the given label names" in problem
+    assert "training labels among the given label names expected, found 'owl'" in problem
     assert not (tmp_path / "run").exists()
 
 
@@ -84,4 +84,4 @@ def test_empty_and_long_texts_are_trained_and_told(tmp_path, capsys):
     checksums.add(tmp_path / "run", "assets/text_features/vocabulary.txt")
     asked = ("--run", tmp_path / "run", "--k", "1", tmp_path / "asked.txt")
     problem = call(capsys, predict, *asked).problem()
-    assert "a vocabulary of" in problem and "as in the run's manifest, found" in problem
+    assert "a vocabulary of" in problem and "as in the run's manifest expected, found" in problem

@@ -84,7 +84,7 @@ def test_a_stopped_training(tmp_path, capsys, monkeypatch, recipe):
     again = command[:4]
     assert call(capsys, prepare, *again, "--force").code == 0
     problem = call(capsys, train, *command).problem()
-    assert problem.startswith(f"{tmp_path / 'run'}: holds a run of other data than")
+    assert problem.startswith(f"{tmp_path / 'run'}: contains a run of other data than")
     assert "changed: labels, records of dev, records of train" in problem and FIX in problem
     linear_runs.write_texts(tmp_path / "train.jsonl", 300, 0)
     assert call(capsys, prepare, *again, "--force").code == 0
@@ -103,7 +103,7 @@ def test_a_stopped_ranker(tmp_path, capsys):
     swap_two_examples(tmp_path / "train.jsonl")
     assert call(capsys, prepare, *command, "--force").code == 0
     problem = call(capsys, train, *command).problem()
-    assert problem.startswith(f"{tmp_path / 'run'}: holds a run of other data")
+    assert problem.startswith(f"{tmp_path / 'run'}: contains a run of other data")
     assert "changed: records of train." in problem
 
 
@@ -143,7 +143,7 @@ def test_every_recipe(tmp_path, recipe, more):
     write_jsonl(tmp_path / "train.jsonl", [*texts[1:], texts[0]])
     prepare_data(config.data, folder)
     context = Context(config, folder, run.path)
-    with pytest.raises(CheckpointError, match=r"run: holds a run of other .* records of train"):
+    with pytest.raises(CheckpointError, match=r"run: contains a run of other .* records of train"):
         registry.create("recipe", recipe).run(context)
     assert (run / "checksums.json").read_bytes() == before
     run.begin(config, folder, fresh=True)
@@ -178,7 +178,7 @@ def test_evaluation(tmp_path, capsys):
     rename_a_label(tmp_path / "train.jsonl")
     assert call(capsys, prepare, *command, "--force").code == 0
     problem = call(capsys, evaluate, *arguments, "--split", "dev").problem()
-    assert problem.startswith(f"{tmp_path / 'run'}: holds a run of other data")
+    assert problem.startswith(f"{tmp_path / 'run'}: contains a run of other data")
     assert "changed: labels, records of dev" in problem
     outcome = call(capsys, evaluate, *arguments, "--data", tmp_path / "dev.jsonl")
     assert outcome.code == 0  # labels of a file go by their names

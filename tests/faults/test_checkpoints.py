@@ -85,7 +85,7 @@ def test_the_one_before_a_damaged_checkpoint_is_taken(tmp_path, file, damage):
     damage(tmp_path / f"ckpt-10.{file}")
     step, (line,) = restored(checkpoints)
     assert step == 5 and checkpoints.progress == {"loss": 1 / 5}
-    assert line.startswith(f"{tmp_path / 'ckpt-10'}: passed over: ")
+    assert line.startswith(f"{tmp_path / 'ckpt-10'}: skipped: ")
     set_to(checkpoints, 7)
     checkpoints.save(7)
     assert restored(checkpoints) == (7, []), "nothing of the damaged one is left"
@@ -96,7 +96,9 @@ def test_no_whole_checkpoint_is_no_start_from_step_0(tmp_path, file):
     checkpoints = saved(tmp_path, 5, 10)
     for step in (5, 10):
         flip(tmp_path / f"ckpt-{step}.{file}")
-    with pytest.raises(CheckpointError, match=r"no checkpoint is whole: ckpt-10\..* --fresh"):
+    with pytest.raises(
+        CheckpointError, match=r"intact checkpoint expected, .*: ckpt-10\..* --fresh"
+    ):
         restored(checkpoints)
 
 
@@ -104,7 +106,7 @@ def test_a_first_checkpoint_that_was_not_finished_counts_for_nothing(tmp_path):
     checkpoints = saved(tmp_path, 5)
     (tmp_path / "ckpt-5.json").unlink()
     step, (line,) = restored(checkpoints)
-    assert step is None and "ckpt-5: passed over: it was not finished when" in line
+    assert step is None and "ckpt-5: skipped: it was not finished when" in line
 
 
 @pytest.mark.parametrize("content", ["", "model_checkpoint_path: 'x", "\0\1", None])
@@ -146,7 +148,9 @@ def test_damaged_shards_are_passed_over(tmp_path):
     cut(tmp_path / "shard-1-of-2-10.data-00000-of-00001")
     assert restored(chief)[0] == 5
     flip(tmp_path / "shard-1-of-2-5.json")
-    with pytest.raises(CheckpointError, match=r"no checkpoint is whole: .* as many replicas as"):
+    with pytest.raises(
+        CheckpointError, match=r"intact checkpoint expected, .*: .* as many replicas as"
+    ):
         restored(chief)
 
 
@@ -157,7 +161,7 @@ def test_the_run_says_that_it_goes_back(tmp_path):
     flip(next((tmp_path / "run/checkpoints").glob("ckpt-14.data*")))
     one, other = tiny.train(tmp_path, "run"), tiny.train(tmp_path, "other")
     log = (tmp_path / "run/log.txt").read_text()
-    assert "ckpt-14: passed over: ckpt-14.data-00000-of-00001 is damaged" in log
+    assert "ckpt-14: skipped: ckpt-14.data-00000-of-00001 is damaged" in log
     assert "resumed at step 7 of" in log
     for found, expected in zip(tiny.weights(one), tiny.weights(other), strict=True):
         np.testing.assert_array_equal(found, expected)

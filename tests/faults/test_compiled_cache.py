@@ -90,7 +90,7 @@ def test_a_library_of_another_user_is_not_loaded(cache, monkeypatch, capsys):
 def test_a_library_others_may_write_to_is_not_loaded(cache, mode):
     path = library()
     path.chmod(mode)
-    with pytest.raises(UserError, match="others may write to it") as caught:
+    with pytest.raises(UserError, match="other users may write to it") as caught:
         library()
     assert caught.value.where == path
     path.chmod(0o644)
@@ -101,7 +101,7 @@ def test_a_folder_anybody_may_write_to_is_refused(cache):
     folder, runs = cache
     library()
     folder.chmod(0o777)
-    with pytest.raises(UserError, match="others may write to it"):
+    with pytest.raises(UserError, match="other users may write to it"):
         library()
     folder.chmod(0o1777)  # as /tmp
     library()

@@ -526,7 +526,7 @@ def test_a_folder_of_images_that_leads_to_itself(tmp_path, capsys):
     (path / "a/deeper").symlink_to(path / "a")
     arguments = prepare_of(tmp_path, {"name": "set", "train": str(path)})
     code, line = outcome_of(capsys, prepare, arguments)
-    assert code == 2 and str(path / "a") in line and "leads back" in line
+    assert code == 2 and str(path / "a") in line and "points back" in line
 
 
 def test_a_file_name_that_is_no_text(tmp_path, capsys):

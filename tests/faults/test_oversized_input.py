@@ -104,7 +104,7 @@ def test_many_labels_can_be_confirmed(tmp_path, monkeypatch):
     ("labels", "kwargs", "message"),
     [
         ([[0, 1]], {"num_labels": 5}, "5 labels as the file"),
-        ([["a", "b"]], {}, "means nothing to labels given by name"),
+        ([["a", "b"]], {}, "numbered labels expected"),
     ],
 )
 def test_a_number_of_labels_that_says_something_else(labels, kwargs, message):
@@ -165,7 +165,7 @@ def test_the_limit_is_a_setting(tmp_path):
     with pytest.raises(DataError, match=r":1: a line of at most 99 bytes"):
         prepare(DataSettings(**settings, max_line_bytes=99), tmp_path / "p", jobs=1)
     assert prepare(DataSettings(**settings), tmp_path / "p", jobs=1).num_labels == 1
-    with pytest.raises(ConfigError, match=r"data\.max_line_bytes: means nothing to ImageFolder"):
+    with pytest.raises(ConfigError, match=r"data\.max_line_bytes: does not apply to ImageFolder"):
         open_reader(tmp_path, "image_folder", longest_line=99)
     with pytest.raises(ConfigError, match="max_line_bytes"):
         open_reader(path, max_line_bytes=0)
@@ -233,7 +233,7 @@ def test_a_sparse_matrix_beyond_the_memory_is_refused(tmp_path, monkeypatch):
     scipy.sparse.save_npz(path, scipy.sparse.eye(1000, format="csr"))
     assert load_matrix(path).shape == (1000, 1000)
     monkeypatch.setattr("tfxc.core.memory.available_bytes", lambda: 10_000)
-    with pytest.raises(MachineError, match=r"X\.npz: takes .* GB of memory"):
+    with pytest.raises(MachineError, match=r"X\.npz: .* GB of memory needed"):
         load_matrix(path)
 
 

@@ -96,7 +96,7 @@ def test_fresh_never_removes_what_others_wrote(capsys, trained, files):
     before = listing(run)
     problem = call(capsys, train, *arguments, "--fresh").problem()
     assert "an empty folder or a tfxc run expected, found" in problem
-    assert "nothing is removed" in problem
+    assert "nothing was removed" in problem
     assert listing(run) == before
 
 
@@ -105,7 +105,7 @@ def test_fresh_names_files_that_were_put_into_a_run(capsys, trained):
     (run / "notes.txt").write_text("mine")
     before = listing(run)
     problem = call(capsys, train, *arguments, "--fresh").problem()
-    assert "holds files that tfxc has not written (notes.txt); nothing is removed" in problem
+    assert "contains files that tfxc did not write (notes.txt); nothing was removed" in problem
     assert listing(run) == before
 
 
@@ -162,7 +162,7 @@ def test_a_folder_with_a_part_that_is_written_to_is_not_replaced(tmp_path, holdi
 def test_what_is_put_into_a_folder_meanwhile_stays(tmp_path):
     path = tmp_path / "served"
     with (
-        pytest.raises(UserError, match="found other files; nothing is removed"),
+        pytest.raises(UserError, match="found other files; nothing was removed"),
         atomic_folder(path, "exported model"),
     ):
         path.mkdir()
@@ -175,7 +175,7 @@ def test_files_in_the_folders_of_a_run_are_named(trained):
     with atomic_folder(run / "savedmodel", "exported SavedModel") as scratch:
         (scratch / "saved_model.pb").touch()
     (run / "savedmodel" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"has not written \(savedmodel/notes.txt\)"):
+    with pytest.raises(UserError, match=r"did not write \(savedmodel/notes.txt\)"):
         check_own(run, "run")
 
 
@@ -201,7 +201,7 @@ def test_a_link_to_a_run_has_the_same_lock(tmp_path, holding):
 
 def test_the_current_folder_and_the_root_are_not_replaced(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for path, message in ((".", "the current folder"), ("/", "empty folder|below the root")):
+    for path, message in ((".", "the current folder"), ("/", "empty folder|found the root")):
         with pytest.raises(UserError, match=message), atomic_folder(path, "run"):
             pass
 

@@ -23,7 +23,7 @@ NUMBERS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission to write is refused",
+    errno.EACCES: "permission denied",
     errno.EPERM: "the system does not permit it",
     errno.EFBIG: "the file would be too large",
     errno.EIO: "the disk reports an error",
@@ -187,7 +187,7 @@ def test_a_report_without_matplotlib(run, tmp_path, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     verb, arguments = commands(run, tmp_path / "output")["report"]
     problem = call(capsys, verb, *arguments).problem()
-    assert problem.startswith("pictures need the package matplotlib") and "--no-pictures" in problem
+    assert problem.startswith("the package matplotlib") and "--no-pictures" in problem
     assert call(capsys, verb, *arguments, "--no-pictures").code == 0
     assert (tmp_path / "output/report.md").is_file()
 

@@ -119,7 +119,7 @@ def test_another_computation_starts_anew(tmp_path, capsys, changes):
     with pytest.raises(Stop), writer_of(tmp_path, **changes) as writer:
         assert not writer.done.any()
         raise Stop
-    assert "v.npy: starts anew; the unfinished file is of other" in capsys.readouterr().err
+    assert "v.npy: starting over; the unfinished file" in capsys.readouterr().err
     assert names(tmp_path) == [], "what is not even begun leaves nothing"
 
 
@@ -147,7 +147,7 @@ def test_any_damage_to_what_is_known_starts_anew(tmp_path, capsys):
     with writer_of(tmp_path) as writer:
         assert not writer.done.any()
         writer.write(0, ROWS)
-    assert "or damaged" in capsys.readouterr().err
+    assert "is damaged" in capsys.readouterr().err
     assert (tmp_path / "v.npy").read_bytes() == saved(ROWS)
 
 
@@ -304,7 +304,7 @@ def test_stopped_while_the_teachers_are_asked(student, tmp_path, capsys, monkeyp
             calls = signal_at(patch, 2, number)
             outcome = call(capsys, distill, *student)
         assert outcome.code == code, outcome.err
-        assert "finished examples are saved; the same command goes on from there" in outcome.out
+        assert "finished examples are saved; run the same command again to resume" in outcome.out
         assert "Traceback" not in outcome.err and not (run / "teacher_logits.npy").exists()
         counts.append((len(calls), len([*run.glob(".*unfinished")])))
     assert counts == [(2, 1), (2, 1)]
@@ -335,7 +335,7 @@ def test_teachers_that_are_trained_again(student, tmp_path, capsys, monkeypatch)
     (run / "summary.json").unlink()
     weights.write_bytes(old)
     problem = call(capsys, distill, *student).problem()
-    assert "was trained on teacher_logits.npy, which is missing or of other teachers" in problem
+    assert "teacher_logits.npy of the student's training expected, found none" in problem
     assert (run / "teacher_logits.npy").read_bytes() == logits
     for path in (*run.glob("*.h5"), *run.glob("checkpoints/*")):
         path.unlink()  # nothing has been learnt from them
@@ -382,5 +382,5 @@ def test_encode_stopped_twice(tmp_path, capsys, monkeypatch):
         assert call(capsys, encode, *command, tmp_path / "out" / "v.npy").code == 143
     (tmp_path / "texts.txt").write_text("".join(f"butter flour {n}\n" for n in range(10)))
     outcome = call(capsys, encode, *command, tmp_path / "out" / "v.npy")
-    assert outcome.code == 0 and "starts anew" in outcome.err
+    assert outcome.code == 0 and "starting over" in outcome.err
     assert names(tmp_path / "out") == ["v.npy"]

@@ -299,9 +299,9 @@ def test_published_sizes():
         ({"heads": [3, 3]}, r"9 codes for 12 labels.* \[3, 4\]"),
         (
             {"num_candidate_groups": 5},
-            r"num_candidate_groups: a whole number from 1 to 4 \(the groups\)",
+            r"num_candidate_groups: an integer from 1 to 4 \(the groups\)",
         ),
-        ({"beam": 0}, "beam: None or a whole number of at least 1 expected, found 0"),
+        ({"beam": 0}, "beam: None or an integer of at least 1 expected, found 0"),
         ({"link": "tanh"}, "link: one of None, sigmoid, softmax, hinge expected"),
         (
             {"label_order": "alphabetical"},

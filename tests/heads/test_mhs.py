@@ -182,7 +182,7 @@ def test_published_sizes():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"num_sampled_heads": 5}, r"a whole number from 1 to 4 \(the blocks\) expected, found 5"),
+        ({"num_sampled_heads": 5}, r"an integer from 1 to 4 \(the blocks\) expected, found 5"),
         ({"sampling": "never"}, "sampling: one of per_example, per_batch expected"),
         ({"heads": [2, 3]}, "6 codes for 12 labels"),
     ],

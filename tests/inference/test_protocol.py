@@ -108,9 +108,9 @@ class Ranker(RankerModel):
 def test_what_rankers_share():
     model = Ranker()
     assert not model.has_probabilities and model.decides_each_label and not model.search_methods
-    with pytest.raises(ValueError, match=r"k must lie in 1 \.\. 4 \(the labels\), found 5"):
+    with pytest.raises(ValueError, match=r"k: 1 to 4 \(the labels\) expected, found 5"):
         Searcher(model, 5)
-    with pytest.raises(ConfigError, match="its scores are not calibrated"):
+    with pytest.raises(ConfigError, match="calibrated scores expected"):
         Searcher(model, 1, probabilities=True)
     with pytest.raises(ConfigError, match="the model has no softmax over all labels"):
         Searcher(model, 1, full_loss=True)

@@ -39,7 +39,7 @@ def test_values(search):
         ("a=3..x", "LOW..HIGH expected"),
         ("a=3..1", "LOW < HIGH expected"),
         ("a=log:0..1", "0 < LOW < HIGH expected"),
-        ("a=[]", "a has no values"),
+        ("a=[]", "a: values expected, found none"),
     ],
 )
 def test_bad_values(search, text, message):
@@ -57,7 +57,7 @@ def test_settings(search):
     assert len(search.settings(lists, 100, 0)) == 4, "there are no more"
     with pytest.raises(ConfigError, match="add --random NUMBER"):
         search.settings([search.values_of("a=1..2")], None, 0)
-    with pytest.raises(ConfigError, match="'a' is tried twice"):
+    with pytest.raises(ConfigError, match="found 'a' twice"):
         search.settings([lists[0], lists[0]], None, 0)
 
 

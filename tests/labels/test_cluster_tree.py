@@ -103,9 +103,9 @@ def test_damage_is_told(tmp_path):
     ("parents", "message"),
     [
         ([], "at least one level"),
-        ([[]], "level 0: a list of whole numbers"),
-        ([[0, 0], [0.0, 1.0]], "level 1: a list of whole numbers"),
-        ([[[0], [0]]], "level 0: a list of whole numbers"),
+        ([[]], "level 0: a list of integers"),
+        ([[0, 0], [0.0, 1.0]], "level 1: a list of integers"),
+        ([[[0], [0]]], "level 0: a list of integers"),
         ([[0, 1]], "level 0: parents 0 to 0 expected, found 0 to 1"),
         ([[0, 0], [0, -1]], "level 1: parents 0 to 1 expected, found -1 to 0"),
         ([[0, 0, 0], [2, 0]], "level 0: every node needs a child, 1 have none, the first is 1"),

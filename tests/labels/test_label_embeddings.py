@@ -79,7 +79,7 @@ def test_with_label_features(sparse):
 def test_what_does_not_fit():
     targets, features = matrices()
     targets = scipy.sparse.csr_matrix(targets)
-    with pytest.raises(DataError, match=r"per row of labels \(40\) expected, found 39"):
+    with pytest.raises(DataError, match=r"as of labels \(40\) expected, found 39"):
         pifa(targets, features[1:])
     with pytest.raises(DataError, match=r"shape \(9, 3\) expected, found \(8, 3\)"):
         pifa_with_label_features(targets, features, np.ones((8, 3)))

@@ -109,10 +109,10 @@ def test_labels_without_vectors_get_leaves():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_leaf_size": 1}, "max_leaf_size: a whole number of at least 2 expected, found 1"),
+        ({"max_leaf_size": 1}, "max_leaf_size: an integer of at least 2 expected, found 1"),
         ({"max_leaf_size": 2.5}, "max_leaf_size"),
-        ({"nr_splits": 1}, "nr_splits: a whole number of at least 2"),
-        ({"min_codes": 0}, "min_codes: None or a whole number of at least 1"),
+        ({"nr_splits": 1}, "nr_splits: an integer of at least 2"),
+        ({"min_codes": 0}, "min_codes: None or an integer of at least 1"),
         ({"max_iter": True}, "max_iter"),
         ({"min_sample_rate": 0.0}, "min_sample_rate"),
         (

@@ -57,5 +57,5 @@ def test_bad_files_name_file_and_place(tmp_path):
     with pytest.raises(DataError, match=r"gap\.txt:2: .*an empty name"):
         LabelVocabulary.load(tmp_path / "gap.txt")
     (tmp_path / "latin.txt").write_bytes("gr\u00fcn\n".encode("latin-1"))
-    with pytest.raises(DataError, match="UTF-8 expected, byte 2"):
+    with pytest.raises(DataError, match="UTF-8 expected, found an invalid byte at offset 2"):
         LabelVocabulary.load(tmp_path / "latin.txt")

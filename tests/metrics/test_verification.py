@@ -216,7 +216,9 @@ def test_picture(tmp_path, monkeypatch):
     curve = Roc.of([0.9, 0.8, 0.3, 0.1], [True, False, True, False])
     with monkeypatch.context() as context:
         context.setitem(__import__("sys").modules, "matplotlib.figure", None)
-        with pytest.raises(ConfigError, match=r"needs matplotlib.*pip install 'tfxc\[vision\]'"):
+        with pytest.raises(
+            ConfigError, match=r"the package matplotlib.*pip install 'tfxc\[vision\]'"
+        ):
             draw_roc(tmp_path / "roc.png", curve, "title")
     pytest.importorskip("matplotlib")
     with pytest.raises(ConfigError, match=r"roc\.xyz: a picture's name ending in one of .*png"):

@@ -55,7 +55,7 @@ def test_columns_that_stand_for_several():
     ],
 )
 def test_alpha_needs_all_labels(group):
-    with pytest.raises(ValueError, match="alpha has 3 weights, one per label, but the head's"):
+    with pytest.raises(ValueError, match="alpha: a head whose columns are"):
         Focal(alpha=[1.0, 2.0, 3.0])(group)
 
 
@@ -63,7 +63,7 @@ def test_alpha_needs_all_labels_in_a_graph():
     objective = Focal(alpha=[1.0, 2.0])
     spec = [tf.TensorSpec([None, None]), tf.TensorSpec([None, None], tf.int32)]
     compiled = tf.function(lambda *parts: objective(LogitGroup(*parts)), input_signature=spec)
-    with pytest.raises(ValueError, match="the head's columns are not all labels"):
+    with pytest.raises(ValueError, match="a head whose columns are the"):
         compiled(tf.zeros((1, 2)), tf.constant([[1]]))
 
 
@@ -75,8 +75,8 @@ def test_alpha_needs_all_labels_in_a_graph():
             {"alpha": [1.0, -2.0]},
             "alpha: .*each a number of at least 0, expected, found .1.0, -2.0.",
         ),
-        ({"alpha": [1.0, 2.0], "num_labels": 3}, "alpha must list 3 weights, .*, found 2"),
-        ({"alpha": [1.0, 2.0], "num_groups": 4}, "alpha needs a head with one group"),
+        ({"alpha": [1.0, 2.0], "num_labels": 3}, "alpha: 3 weights, .* expected, found 2"),
+        ({"alpha": [1.0, 2.0], "num_groups": 4}, "alpha: a head with one group"),
     ],
 )
 def test_wrong_arguments(wrong, message):

@@ -46,7 +46,7 @@ def test_columns_that_stand_for_several():
     ("wrong", "message"),
     [
         ({"epsilon": -1.5}, "epsilon: .*number of at least -1 expected, found -1.5"),
-        ({"gamma": 2.0}, "gamma 2.0 needs focal true"),
+        ({"gamma": 2.0}, "focal: true expected with gamma 2.0"),
         ({"focal": True, "gamma": -1.0}, "gamma: .*number of at least 0 expected, found -1.0"),
     ],
 )

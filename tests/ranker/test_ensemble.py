@@ -126,13 +126,13 @@ def test_lists_in_any_order_and_as_csr():
 @pytest.mark.parametrize(
     ("predictions", "options", "error", "message"),
     [
-        ([], {}, ConfigError, "models and k from 1 on expected, found 0"),
+        ([], {}, ConfigError, "models and k of at least 1 expected, found 0"),
         (random_lists(5), {"method": "median"}, ConfigError, "one of average, rank_average"),
-        (random_lists(5), {"k": 0}, ConfigError, "k from 1 on"),
+        (random_lists(5), {"k": 0}, ConfigError, "k of at least 1"),
         ([([[1]], [[1.0]]), ([[1], [2]], [[1.0], [1.0]])], {}, DataError, "model 1: 1 examples"),
         ([([[1]], [[np.nan]])], {}, DataError, "model 0: finite scores"),
         ([([[1, 2]], [[1.0]])], {}, DataError, "ids and scores of one shape"),
-        ([([[1, 4, 1]], [[3.0, 2.0, 1.0]])], {}, DataError, "1 is twice in that of example 0"),
+        ([([[1, 4, 1]], [[3.0, 2.0, 1.0]])], {}, DataError, "found 1 twice in that of example 0"),
     ],
 )
 def test_what_is_refused(predictions, options, error, message):

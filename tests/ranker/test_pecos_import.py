@@ -107,7 +107,7 @@ def test_settings_that_do_not_fit(damaged, pecos_model, tmp_path, key, value, er
 def test_a_model_that_is_memory_mapped(damaged, tmp_path):
     param = {"model": "HierarchicalMLModel", "is_mmap": True}
     model = damaged("ranker/param.json", json.dumps(param).encode())
-    with pytest.raises(DataError, match="this model is memory-mapped"):
+    with pytest.raises(DataError, match="found a memory-mapped model"):
         import_pecos(model, tmp_path / "out")
 
 
@@ -117,7 +117,7 @@ def test_a_model_that_is_memory_mapped(damaged, tmp_path):
         ("W", np.ones((30, 22)), r"shape \(31, 22\) expected .* found \(30, 22\)"),
         ("W", np.full((31, 22), np.nan), "finite weights expected"),
         ("C", np.ones((22, 9)), "8 columns expected, the nodes of the layer above, found 9"),
-        ("C", np.eye(22, 8), "one parent for every node expected, node 8 has 0"),
+        ("C", np.eye(22, 8), "one parent for every node expected, found 0 for node 8"),
     ],
 )
 def test_matrices_that_do_not_fit(damaged, tmp_path, name, matrix, message):

@@ -71,7 +71,7 @@ def test_the_lower_layers_alone(imported, queries):
     [
         ({"k": 0}, ConfigError, r"1\.\.22 \(the labels\) expected, found 0"),
         ({"k": 23}, ConfigError, "found 23"),
-        ({"beam_size": 0}, ConfigError, "beam_size: at least 1"),
+        ({"beam_size": 0}, ConfigError, "beam_size: an integer of at least 1"),
         ({"post_processor": "softmax"}, ConfigError, "one of noop, sigmoid"),
         ({"features": np.zeros((1, 31), np.float32)}, DataError, "the model has 30 features"),
         ({"features": np.full((1, 30), np.nan)}, DataError, "NaN or infinity"),
@@ -87,7 +87,7 @@ def test_what_predict_refuses(imported, options, error, message):
     ("change", "error", "message"),
     [
         ({"format": 2}, DataError, "format 1 expected, found 2"),
-        ({"num_labels": 23}, DataError, "23 labels expected, the last layer has 22"),
+        ({"num_labels": 23}, DataError, "23 labels expected, found 22"),
         ({"num_features": 20}, DataError, "numbers from 0 to 20 expected"),
         ({"layers": 3}, DataError, "3 values expected, one for each layer, found 4"),
         ({"settings": {"only_topk": [1] * 4}}, DataError, "key 'post_processor' of a ranker"),

@@ -82,7 +82,7 @@ def test_starts_anew_with_other_data(tmp_path, chunks, capsys):
     writer.close()
     writer = open_writer(tmp_path, chunks)
     assert writer.blocks == 0
-    assert "starts anew" in capsys.readouterr().err
+    assert "starting over" in capsys.readouterr().err
     append_blocks(writer, chunks, 4)
     writer.finish(chunks.trained)
     assert_same(tmp_path, chunks)

@@ -123,7 +123,7 @@ def test_new_labels_behind_an_encoder(tool, fixed, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changed", "key", "value", "message"),
     [
-        ("summary.json", "imported", "folder", "this one was imported without its training data"),
+        ("summary.json", "imported", "folder", "a run with its training data expected"),
         ("config.json", "recipe", {"name": "xr_transformer", "only_encoder": True}, "encoder only"),
         ("config.json", "recipe", {"name": "fit"}, "a run of recipe 'xr_linear' or 'xr_tra"),
     ],
@@ -145,7 +145,7 @@ def test_what_cannot_be_added(run, tool, tmp_path, capsys):
     prepared = ("--prepared", run.parent / "prepared")
     arguments = (run, "--data", run.parent / "dev.jsonl", "--output", tmp_path / "grown")
     problem = call(capsys, tool, *arguments, *prepared).problem()
-    assert "labels that the run does not know expected, found none" in problem
+    assert "labels that are new to the run expected, found none" in problem
     assert not (tmp_path / "grown").exists()
     new = tmp_path / "new.jsonl"
     write_new(new)

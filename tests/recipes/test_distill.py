@@ -149,7 +149,7 @@ def test_order_of_images(tmp_path, count):
     found = np.concatenate([batch["features"] for batch in batches]).reshape(count, 2)
     np.testing.assert_array_equal(np.ascontiguousarray(found).view(np.uint16)[:, 0], order)
     manifest.splits["train"].corrupt_images = 2
-    with pytest.raises(DataError, match="2 were left out"):
+    with pytest.raises(DataError, match="found 2, which were left out"):
         reading_order(manifest, settings, tmp_path / "scratch")
 
 
@@ -202,12 +202,12 @@ def test_teachers_that_do_not_fit(teacher, student, tmp_path, capsys):
     labels.write_text(labels.read_text().replace("owl", "eagle"))
     checksums.add(teacher, "assets/labels.txt")
     problem = call(capsys, distill, *command, "--teacher", teacher).problem()
-    assert "it lacks 1, such as 'owl'" in problem
+    assert "found one without 1 of them, such as 'owl'" in problem
     labels.write_text(labels.read_text().replace("eagle", "owl"))
     checksums.add(teacher, "assets/labels.txt")
     head = 'head={"name": "mhp", "num_heads": 2}'
     problem = call(capsys, distill, *command, "--teacher", teacher, "--set", head).problem()
-    assert "a student that scores all labels in training expected" in problem
+    assert "a student's head that scores all labels in training expected" in problem
     assert not (tmp_path / "student").exists(), "all this is found before a run is begun"
 
 

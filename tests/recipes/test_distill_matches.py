@@ -125,7 +125,7 @@ def test_temperatures_of_examples(scheduler):
         ({"loss": "gram", "layer_teacher": [1]}, "the number of a layer, or two, expected"),
         ({"feature": "attention"}, "'hidden' expected by 'hidden_mse', found 'attention'"),
         ({"projection": "sigmoid"}, "one of linear, relu, tanh expected, found 'sigmoid'"),
-        ({"loss": "attention_ce", "projection": "relu"}, "the match is of attention"),
+        ({"loss": "attention_ce", "projection": "relu"}, "found one of attention"),
         ({"weight": "much"}, r"matches.0.weight: a number from 0"),
     ],
 )
@@ -135,11 +135,11 @@ def test_bad_matches(change, message):
 
 
 def test_missing_keys_and_other_arguments():
-    with pytest.raises(ConfigError, match="layer_student expected, it is missing"):
+    with pytest.raises(ConfigError, match="the key 'layer_student' expected, found none"):
         read_matches([{"layer_teacher": 1, "loss": "cos"}])
     for arguments, message in (
         ({"matches": 3}, "a list of matches expected, found 3"),
-        ({"matches": [3]}, "a match with layer_teacher"),
+        ({"matches": [3]}, "a section with layer_teacher"),
         ({"start_layers": "all"}, "a list of the teacher's layers expected"),
         ({"teachers": ["a", "b"], "matches": [MATCH]}, "one teacher expected"),
         ({"temperature_scheduler": "cosine"}, "one of constant, flsw, cwsm expected"),
@@ -152,10 +152,10 @@ def test_missing_keys_and_other_arguments():
 @pytest.mark.parametrize(
     ("match", "message"),
     [
-        (MATCH, "equally many values a word expected .* the student has 6, the teacher 8"),
+        (MATCH, "the same number of values per word .* found 6 of the student and 8"),
         ({**MATCH, "layer_teacher": 4}, "layer of the teacher from 0 to 3 expected"),
         ({**MATCH, "loss": "attention_mse", "layer_student": 0}, "of the student from 1 to 2"),
-        ({**MATCH, "loss": "attention_mse"}, "equally many heads expected"),
+        ({**MATCH, "loss": "attention_mse"}, "the same number of heads expected"),
     ],
 )
 def test_matches_that_do_not_fit_the_models(match, message):
@@ -208,7 +208,7 @@ def test_from_the_command_line(teacher, tmp_path, capsys):  # noqa: F811 (the fi
     command = ("--config", config, *prepared)
     large = tmp_path / "large"
     for more, message in (
-        (("--teacher", tmp_path / "other"), "features.json differs between"),
+        (("--teacher", tmp_path / "other"), "a different features.json in"),
         (("--teacher", teacher), "an encoder with layers of self-attention"),
         (("--teacher", large, "--set", "recipe.start_layers=[2]"), "weights of the teacher's"),
     ):

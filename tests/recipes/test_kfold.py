@@ -67,7 +67,7 @@ def test_train_evaluate_and_export(config, tmp_path, capsys):
     assert again.code == 0 and again.out.count("already finished") == 1
     assert json.loads(again.out.splitlines()[-1])["dev"] == summary["dev"]
     (tmp_path / "run" / "fold-00" / "model.weights.h5").unlink()
-    with pytest.raises(CheckpointError, match="folds without weights: 0"):
+    with pytest.raises(CheckpointError, match="weights of all folds expected, found none of 0"):
         load_run(tmp_path / "run").model.summary()
 
 
@@ -75,12 +75,12 @@ def test_one_fold_alone(config, tmp_path, capsys):
     command = ("--config", config, "--prepared", tmp_path / "prepared")
     assert call(capsys, train, *command, "--repetition", "1").code == 0
     assert [path.name for path in (tmp_path / "run").glob("fold-*")] == ["fold-01"]
-    assert "fold 7 is asked for" in call(capsys, train, *command, "--repetition", "7").problem()
+    assert "expected, found 7" in call(capsys, train, *command, "--repetition", "7").problem()
 
 
 @pytest.mark.parametrize("folds", [1, 0])
 def test_too_few_folds(folds):
-    with pytest.raises(ConfigError, match="folds: a whole number of at least 2 expected"):
+    with pytest.raises(ConfigError, match="folds: an integer of at least 2 expected"):
         KFold(folds=folds)
 
 
@@ -88,4 +88,4 @@ def test_a_head_without_scores_of_all_labels(tmp_path, capsys):
     head = {"name": "mhp", "num_heads": 2}
     config = tiny.write_config(tmp_path, recipe={"name": "kfold"}, head=head)
     command = ("--config", config, "--prepared", tmp_path / "prepared")
-    assert "head 'mhp' gives none" in call(capsys, train, *command).problem()
+    assert "expected by recipe 'kfold', found 'mhp'" in call(capsys, train, *command).problem()

@@ -74,11 +74,11 @@ def test_a_leaf_for_all_labels(run, capsys):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"file": "absent.npz"}, r"absent\.npz: a label tree expected, there is no such file"),
+        ({"file": "absent.npz"}, r"absent\.npz: a label tree expected, found no such file"),
         ({"file": "labels.npy"}, r"labels\.npy: a label tree expected, the file cannot be read"),
         ({"file": ""}, r"recipe\.tree\.file: the name of a file expected, found ''"),
         ({"label_features": 7}, r"recipe\.tree\.label_features: the name of a file expected"),
-        ({"file": "tree.npz", "nr_splits": 4}, r"recipe\.tree\.nr_splits: it is not used with"),
+        ({"file": "tree.npz", "nr_splits": 4}, r"recipe\.tree\.nr_splits: this key is not used"),
         ({"label_features": "absent.npy"}, r"absent\.npy: no such file"),
         ({"label_features": "labels.npy", "join": "sum"}, r"recipe\.tree\.join: one of concat, co"),
         ({"label_features": "labels.npy", "join": "convex"}, r"a row of 9 for each of the 30 labe"),
@@ -90,13 +90,13 @@ def test_a_leaf_for_all_labels(run, capsys):
         ({"label_embedding": "given"}, r"label_features expected with label_embedding 'given'"),
         (
             {"label_features": "labels.npy", "alpha": 0.5},
-            "alpha: it means something only with join",
+            "alpha: this key is used only with join",
         ),
         ({"label_features": "labels.npy", "alpha": [0.5]}, r"alpha: one value expected, found \[0"),
-        ({"max_iter": 0}, r"recipe\.tree\.max_iter: a whole number of at least 1"),
-        ({"seed": -1}, r"recipe\.tree\.seed: a whole number of at least 0"),
+        ({"max_iter": 0}, r"recipe\.tree\.max_iter: an integer of at least 1"),
+        ({"seed": -1}, r"recipe\.tree\.seed: an integer of at least 0"),
         ({"warmup_ratio": 2}, r"recipe\.tree\.warmup_ratio: a number in \[0, 1\]"),
-        ({"join": "concat"}, r"recipe\.tree\.join: it means something only with label_embedding"),
+        ({"join": "concat"}, r"recipe\.tree\.join: this key is used only with label_embedding"),
     ],
 )
 def test_what_cannot_be(given, message, files, monkeypatch):
@@ -146,10 +146,10 @@ def test_trees_of_an_xr_transformer(texts):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"first_tree": {"nr_splits": 4}}, r"recipe\.first_tree\.nr_splits: this is the head's"),
+        ({"first_tree": {"nr_splits": 4}}, r"recipe\.first_tree\.nr_splits: this setting belongs"),
         ({"first_tree": {"file": "no.npz"}}, r"no\.npz: a label tree expected"),
-        ({"refined_tree": {"label_features": "x.npy", "join": "convex"}}, "concat expected"),
-        ({"refined_tree": {"max_iter": 0}}, r"recipe\.refined_tree\.max_iter: a whole number"),
+        ({"refined_tree": {"label_features": "x.npy", "join": "convex"}}, "'concat' expected"),
+        ({"refined_tree": {"max_iter": 0}}, r"recipe\.refined_tree\.max_iter: an integer"),
         ({"first_tree": 3}, r"recipe\.first_tree: a section of keys and values expected"),
     ],
 )

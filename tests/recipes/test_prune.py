@@ -243,12 +243,12 @@ def test_a_first_step_that_fails_leaves_room_for_a_corrected_config(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--num-heads", "0"), "num_heads: None or a whole number of at least 1"),
+        (("--num-heads", "0"), "num_heads: None or an integer of at least 1"),
         (("--num-heads", "5"), "recipe.num_heads: 1 to 4 .* expected, found 5"),
         (("--feed-forward-dim", "13"), "1 to 12 .* expected, found 13"),
-        (("--feed-forward-dim", "0"), "feed_forward_dim: None or a whole number of at least 1"),
-        ((), "recipe: something to prune expected"),
-        (("--min-count", "1"), "recipe: something to prune expected"),
+        (("--feed-forward-dim", "0"), "feed_forward_dim: None or an integer of at least 1"),
+        ((), "recipe: num_heads, feed_forward_dim"),
+        (("--min-count", "1"), "recipe: num_heads, feed_forward_dim"),
         (("--num-heads", "2", "--set", "seed=3"), "seed: the source's 0 expected, found 3"),
         (
             ("--num-heads", "2", "--set", "encoder.num_layers=1"),
@@ -258,7 +258,10 @@ def test_a_first_step_that_fails_leaves_room_for_a_corrected_config(
             ("--num-heads", "2", "--set", "data.text_features.max_length=9"),
             "max_length: the source's max_length 256 expected, found 9",
         ),
-        (("--num-heads", "2", "--set", "training.strategy=multi_worker"), "in one process"),
+        (
+            ("--num-heads", "2", "--set", "training.strategy=multi_worker"),
+            "strategy of one process",
+        ),
     ],
 )
 def test_what_cannot_be(shared, tmp_path, capsys, options, message):
@@ -284,7 +287,7 @@ def test_runs_that_cannot_be(shared, tmp_path, capsys):
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / "thesis.txt").write_text("years of work")
     problem = call(capsys, prune, "--run", source, *output).problem()
-    assert "found other files; nothing is removed" in problem
+    assert "found other files; nothing was removed" in problem
     assert (tmp_path / "small" / "thesis.txt").exists()
     shutil.rmtree(tmp_path / "small")
     labels = unfinished / "assets" / "labels.txt"
@@ -309,7 +312,7 @@ def test_tokens_that_no_vocabulary_has(tmp_path, capsys):
     source, prepared = trained(tmp_path, capsys, text_features, encoder, epochs=0.1)
     command = ("--run", source, "--output", tmp_path / "small", *prepared)
     problem = call(capsys, prune, *command, "--min-count", 1).problem()
-    assert "tokens of the source's vocabulary expected, 6 are not, such as 'rare0'" in problem
+    assert "tokens of the source's vocabulary expected, found 6 others, such as 'rare0'" in problem
 
 
 @pytest.mark.parametrize("name", ["num_heads", "iters", "examples"])

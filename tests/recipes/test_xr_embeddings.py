@@ -68,7 +68,7 @@ def test_a_stopped_encoding_goes_on(tmp_path, capsys, changes, remaining):
     write_embeddings(path, again, source, 2, "embedding", {**of, **changes})
     np.testing.assert_array_equal(np.load(path), given * (3 if changes else 2))
     assert asked == given[-remaining:, 0].tolist()
-    assert ("starts anew" in capsys.readouterr().err) == bool(changes)
+    assert ("starting over" in capsys.readouterr().err) == bool(changes)
     assert [file.name for file in tmp_path.iterdir()] == ["vectors.npy"]
 
 

@@ -203,8 +203,8 @@ def config_of(**changes):
     ("changes", "message"),
     [
         ({"head": {"name": "dense"}}, "head.name: head 'tree' expected, found 'dense'"),
-        ({"head": {"name": "tree", "beam": 3}}, "head.beam: recipe 'xr_transformer' has no use"),
-        ({"training": {"keep": "best"}}, "training.keep: means nothing to recipe"),
+        ({"head": {"name": "tree", "beam": 3}}, "head.beam: recipe 'xr_transformer' does not use"),
+        ({"training": {"keep": "best"}}, "training.keep: does not apply to recipe"),
     ],
 )
 def test_configs_that_do_not_fit(changes, message):
@@ -222,24 +222,24 @@ def test_tokens_alone_do_not_suffice():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"only_topk": 0}, "only_topk: a whole number of at least 1 expected"),
-        ({"warmup_steps": 5}, "recipe.warmup_steps: .*steps are missing"),
+        ({"only_topk": 0}, "only_topk: an integer of at least 1 expected"),
+        ({"warmup_steps": 5}, "recipe.warmup_steps: recipe.steps expected"),
         (
             {"steps": 2.5},
-            r"recipe.steps: None or a whole number of at least 1 expected, found 2\.5",
+            r"recipe.steps: None or an integer of at least 1 expected, found 2\.5",
         ),
-        ({"steps": 5, "epochs": 2}, "recipe.steps: steps and epochs are both given"),
+        ({"steps": 5, "epochs": 2}, "recipe.steps: steps or epochs expected, found both"),
         ({"ranker": {"colour": 1}}, "recipe.ranker.colour: unknown key 'colour'"),
         ({"refined_tree": 7}, "recipe.refined_tree: a section of keys and values expected"),
         ({"memory_gb": 0}, "memory_gb: None or a positive number expected, found 0"),
         ({"ensemble": "all"}, "ensemble: one of concat-only, .* found 'all'"),
         ({"initial": "zeros"}, "recipe.initial: one of linear, .* found 'zeros'"),
-        ({"steps": 5, "warmup_steps": 5}, "recipe.warmup_steps: fewer steps of warm-up than 5"),
+        ({"steps": 5, "warmup_steps": 5}, "recipe.warmup_steps: fewer warm-up steps than the 5"),
         ({"ranker": {"threshold": [0.1]}}, r"threshold: one value, or 3, .*of 4, 16, 60 nodes"),
         ({"ranker": {"mode": "ranker"}}, "recipe.ranker.mode: mode 'full-model' expected"),
         (
             {"refined_tree": {"nr_splits": 1}},
-            "recipe.refined_tree.nr_splits: a whole number of at least 2",
+            "recipe.refined_tree.nr_splits: an integer of at least 2",
         ),
     ],
 )

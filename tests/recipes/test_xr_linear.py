@@ -61,11 +61,11 @@ def test_a_stopped_training_ends_as_another(run, tmp_path, capsys, monkeypatch, 
         patch.setattr(LayerWriter, "append", interrupted)
         outcome = call(capsys, train, *arguments)
     assert outcome.code == 128 + signal.SIGTERM
-    text = "stopped by SIGTERM, finished blocks are saved; the same command goes on from there\n"
+    text = "stopped by SIGTERM, finished blocks are saved; run the same command again to resume\n"
     assert outcome.out.endswith(text)
     other = run.parent / f"stopped-{blocks}"
     assert not (other / "summary.json").exists()
-    with pytest.raises(CheckpointError, match="no ranker yet"):
+    with pytest.raises(CheckpointError, match="a trained ranker expected, found none"):
         _ = load_run(other).model
     count = -(10**6)
     with monkeypatch.context() as patch:
@@ -78,7 +78,7 @@ def test_a_stopped_training_ends_as_another(run, tmp_path, capsys, monkeypatch, 
 def test_trains_once(run, capsys):
     before = ranker_files(run)
     outcome = call(capsys, train, *command(run.parent))
-    assert outcome.out.startswith(f"{run}: already finished; --fresh starts over")
+    assert outcome.out.startswith(f"{run}: already finished; use --fresh to start over")
     assert ranker_files(run) == before
     less = {**SECTION, "memory_gb": 0.5, "threads": 1}
     assert "already finished" in call(capsys, train, *command(run.parent, recipe=less)).out
@@ -102,7 +102,7 @@ def test_dry_run_and_info_of_a_config(run, capsys):
     ("recipe", "changes", "message"),
     [
         ({"tree": {"nr_split": 4}}, {}, "recipe.tree.nr_split: unknown key 'nr_split', did you"),
-        ({"tree": {"nr_splits": 1}}, {}, "recipe.tree.nr_splits: a whole number of at least 2"),
+        ({"tree": {"nr_splits": 1}}, {}, "recipe.tree.nr_splits: an integer of at least 2"),
         ({"tree": {"label_embedding": "x"}}, {}, "recipe.tree.label_embedding: one of pifa, pii"),
         ({"ranker": {"treshold": 1}}, {}, "recipe.ranker.treshold: .* did you mean 'threshold'"),
         ({"ranker": {"threshold": "high"}}, {}, "recipe.ranker.threshold: a number expected"),
@@ -122,12 +122,12 @@ def test_dry_run_and_info_of_a_config(run, capsys):
         ({"ranker": {"mode": "matcher"}}, {}, "recipe.ranker.mode: mode 'full-model' expected"),
         ({"memory_gb": 0}, {}, "recipe.memory_gb: a positive number"),
         ({"calibrate": "platt"}, {}, "recipe.calibrate: one of None, isotonic, logistic"),
-        ({"threads": 0}, {}, "recipe.threads: None or a whole number of at least 1"),
-        ({}, {"head": {"name": "dense"}}, "head: 'head' means nothing to recipe 'xr_linear'"),
-        ({}, {"training": {"epochs": 3}}, "training.epochs: 'training.epochs' means nothing"),
-        ({}, {"techniques": [{"name": "ema"}]}, "techniques: 'techniques' means nothing"),
+        ({"threads": 0}, {}, "recipe.threads: None or an integer of at least 1"),
+        ({}, {"head": {"name": "dense"}}, "head: 'head' does not apply to recipe 'xr_linear'"),
+        ({}, {"training": {"epochs": 3}}, "training.epochs: 'training.epochs' does not apply"),
+        ({}, {"techniques": [{"name": "ema"}]}, "techniques: 'techniques' does not apply"),
         ({}, {"evaluation": {"full_loss": True}}, "evaluation.full_loss"),
-        ({}, {"evaluation": {"test_on_improvement": True}}, "a test split is needed"),
+        ({}, {"evaluation": {"test_on_improvement": True}}, "a test split expected"),
     ],
 )
 def test_what_cannot_be_trained(run, capsys, recipe, changes, message):
@@ -154,14 +154,14 @@ def test_too_little_memory(run, capsys):
 
 def test_one_repetition_is_refused(run, capsys):
     problem = call(capsys, train, *command(run.parent, name="one"), "--repetition", 0).problem()
-    assert "recipe 'xr_linear' trains one model" in problem
+    assert "a recipe of several models expected, found 'xr_linear'" in problem
 
 
 @pytest.mark.parametrize("recipe", ["kfold", "repetitions"])
 def test_recipes_of_networks_refuse_its_config(run, capsys, recipe):
     arguments = command(run.parent, name=recipe, recipe={"name": recipe})
     problem = call(capsys, train, *arguments).problem()
-    assert f"recipe '{recipe}' needs 'encoder', it is missing" in problem
+    assert f"'encoder' expected by recipe '{recipe}', found none" in problem
 
 
 def test_calibration_needs_a_dev_split(run):
@@ -171,5 +171,5 @@ def test_calibration_needs_a_dev_split(run):
     config = load_config(write_config(run.parent, name="nodev"))
     manifest = Manifest.load(next((run.parent / "prepared").iterdir()))
     only = manifest.model_copy(update={"splits": {"train": manifest.splits["train"]}})
-    with pytest.raises(ConfigError, match=r"recipe.calibrate: a dev split is needed"):
+    with pytest.raises(ConfigError, match=r"recipe.calibrate: a dev split expected"):
         XRLinear(calibrate="isotonic").outline(config, only)

@@ -53,7 +53,7 @@ def test_other_post_processor(run, capsys):
     problem = call(capsys, predict, *arguments, "--post-processor", "norp").problem()
     assert problem.startswith("--post-processor: one of noop, sigmoid")
     more = ("--post-processor", "noop", "--probabilities")
-    assert "has no probabilities" in call(capsys, predict, *arguments, *more).problem()
+    assert "calibrated scores expected" in call(capsys, predict, *arguments, *more).problem()
 
 
 def test_probabilities_and_least_score(run, capsys):
@@ -106,7 +106,7 @@ def test_export_answers_as_the_native_search(run, tmp_path, capsys):
     short = found["ids"].numpy() < 0
     assert short.any() and set(found["labels"].numpy()[short]) == {b""}
     problem = call(capsys, export, "--run", run, "--format", "onnx").problem()
-    assert problem.startswith("--format: the search of a linear ranker has no equal in")
+    assert problem.startswith("--format: savedmodel expected for a linear ranker")
 
 
 @pytest.mark.parametrize("method", ["logistic", "isotonic"])
@@ -137,14 +137,14 @@ def test_export_without_probabilities_to_give(copy, tmp_path, capsys):
     before = listing(tmp_path)
     for more in (("--post-processor", "noop"), ()):
         problem = call(capsys, export, *arguments, *more).problem()
-        assert problem.startswith("--probabilities: the model has no probabilities: its scores are")
+        assert problem.startswith("--probabilities: calibrated scores expected")
         assert listing(tmp_path) == before
         (copy / "calibration.json").unlink(missing_ok=True)
         names = set(checksums.entries_of(copy, "")) - {"calibration.json"}
         checksums.record(copy, sorted(names))
         before = listing(tmp_path)
     problem = call(capsys, export, *arguments, "--format", "onnx").problem()
-    assert problem.startswith("--probabilities: the format onnx gives scores, no probabilities")
+    assert problem.startswith("--probabilities: --format savedmodel expected")
 
 
 def test_dense_features(tmp_path, capsys):

@@ -90,7 +90,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, stopped, capsys):
         path.unlink()
     shutil.copytree(other / "run/checkpoints", tmp_path / "run/checkpoints", dirs_exist_ok=True)
     problem = call(capsys, train, *stopped).problem()
-    assert problem.startswith(f"{tmp_path / 'run/checkpoints/ckpt-7'}: does not hold this model's")
+    assert problem.startswith(f"{tmp_path / 'run/checkpoints/ckpt-7'}: does not contain this")
     assert "--fresh" in problem
     assert call(capsys, train, *stopped, "--fresh").code == 0
 
@@ -99,8 +99,8 @@ def test_a_damaged_checkpoint_is_named(tmp_path, stopped, capsys):
     for path in (tmp_path / "run/checkpoints").glob("ckpt-7.data*"):
         cut(path)
     outcome = call(capsys, train, *stopped)
-    assert outcome.code == 2 and "ckpt-7: passed over" not in outcome.err
-    assert "run/checkpoints: no checkpoint is whole: ckpt-7.data-00000-of-00001 has" in outcome.err
+    assert outcome.code == 2 and "ckpt-7: skipped" not in outcome.err
+    assert "expected, found none: ckpt-7.data-00000-of-00001 has" in outcome.err
     assert "--fresh" in outcome.err
 
 

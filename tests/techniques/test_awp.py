@@ -89,7 +89,7 @@ def test_starts_at_its_epoch():
 
 
 def test_an_attack_that_never_starts_is_refused():
-    with pytest.raises(ConfigError, match=r"start_epoch: .* start at step 30, the training has 30"):
+    with pytest.raises(ConfigError, match=r"start_epoch: .* within the 30 steps .* found step 30"):
         Awp(start_epoch=3).begin(10, 30)
 
 

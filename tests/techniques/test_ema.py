@@ -56,7 +56,7 @@ def test_bad_decay(decay):
 
 
 def test_bad_every():
-    with pytest.raises(ConfigError, match="every: a whole number of at least 1 expected, found 0"):
+    with pytest.raises(ConfigError, match="every: an integer of at least 1 expected, found 0"):
         Ema(every=0)
 
 

@@ -98,7 +98,7 @@ def test_weights_do_not_change_to_the_bit():
 
 
 def test_bags_are_refused():
-    with pytest.raises(ConfigError, match="BagMLP takes 'sparse' features"):
+    with pytest.raises(ConfigError, match="found BagMLP on 'sparse' features"):
         applied(bag_model(), [Freelb()], [bags()])
 
 
@@ -106,7 +106,7 @@ def test_bags_are_refused():
     ("arguments", "message"),
     [
         ({"norm": "l1"}, "norm: one of l2, linf expected, found 'l1'"),
-        ({"rounds": 0}, "rounds: .*whole number of at least 1 expected, found 0"),
+        ({"rounds": 0}, "rounds: .*integer of at least 1 expected, found 0"),
         ({"max_norm": -1.0}, "max_norm: a number of at least 0 expected, found -1.0"),
     ],
 )

@@ -100,7 +100,7 @@ def test_evaluation_sees_no_mask():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rounds": 0}, "rounds: .*whole number of at least 1 expected, found 0"),
+        ({"rounds": 0}, "rounds: .*integer of at least 1 expected, found 0"),
         ({"rate": 0.0}, r"rate: .*a number in \(0, 1\) expected, found 0.0"),
         ({"rate": 1.0}, r"rate: .*a number in \(0, 1\) expected, found 1.0"),
     ],

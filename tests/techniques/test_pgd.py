@@ -25,8 +25,8 @@ class TestPgd(TechniqueContract, TableAttackTests):
 
 @pytest.mark.parametrize(
     ("argument", "expected"),
-    [("rounds", "whole number of at least 1"), ("alpha", "positive"), ("epsilon", "positive")],
+    [("rounds", "an integer of at least 1"), ("alpha", "a positive"), ("epsilon", "a positive")],
 )
 def test_bad_arguments(argument, expected):
-    with pytest.raises(ConfigError, match=f"{argument}: a {expected}.* expected, found 0"):
+    with pytest.raises(ConfigError, match=f"{argument}: {expected}.* expected, found 0"):
         Pgd(**{argument: 0})

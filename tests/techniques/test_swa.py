@@ -95,7 +95,7 @@ def test_moving_statistics(average_statistics):
     ("arguments", "message"),
     [
         ({"start_epoch": -1}, "start_epoch: .*number of at least 0 expected, found -1"),
-        ({"every": 0}, "every: .*whole number of at least 1 expected, found 0"),
+        ({"every": 0}, "every: .*integer of at least 1 expected, found 0"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -104,5 +104,5 @@ def test_bad_arguments(arguments, message):
 
 
 def test_an_average_that_never_starts_is_refused():
-    with pytest.raises(ConfigError, match=r"start_epoch: .* start at step 30, the training has 30"):
+    with pytest.raises(ConfigError, match=r"start_epoch: .* within the 30 steps .* found step 30"):
         Swa(start_epoch=3).begin(10, 30)

@@ -106,7 +106,7 @@ def test_an_import_without_names_and_counts(tool, frozen, tmp_path, capsys):
 
 def test_imports_that_do_not_fit(tool, tmp_path, capsys):
     for content, message in (
-        (b"\xff\n", "label names in UTF-8 expected, byte 0 is not"),
+        (b"\xff\n", "label names in UTF-8 expected, found an invalid byte at offset 0"),
         (b"a\nb\na\n", "distinct label names expected, found 'a' for the labels 0 and 2"),
     ):
         (tmp_path / "names.txt").write_bytes(content)
@@ -115,14 +115,14 @@ def test_imports_that_do_not_fit(tool, tmp_path, capsys):
     (tmp_path / "names.txt").write_text("a\nb\n")
     arguments = (tool("import_pecos"), DATA / "pecos_model", tmp_path / "run")
     problem = call(capsys, *arguments, "--labels", tmp_path / "names.txt").problem()
-    assert problem.endswith("names.txt: 22 names expected, one for each label, found 2")
+    assert problem.endswith("names.txt: 22 names, one for each label, expected, found 2")
     scipy.sparse.save_npz(tmp_path / "Y.npz", scipy.sparse.eye(5, format="csr"))
     problem = call(capsys, *arguments, "--train-labels", tmp_path / "Y.npz").problem()
     assert "a column for each of the 22 labels expected, found 5" in problem
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")
-    assert "found other files; nothing is removed" in call(capsys, *arguments).problem()
+    assert "found other files; nothing was removed" in call(capsys, *arguments).problem()
 
 
 def test_the_vectoriser_comes_along(tool, tmp_path, capsys, monkeypatch):

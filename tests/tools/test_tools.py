@@ -116,9 +116,9 @@ def test_plan_repetitions(tool, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recipe": {"name": "fit"}}, "recipe.name: train.sh needs recipe 'repetitions'"),
+        ({"recipe": {"name": "fit"}}, "recipe.name: recipe 'repetitions' expected by train.sh"),
         ({"recipe": {"name": "repetitions", "together": True}}, "recipe.together"),
-        ({"head": {"name": "dense"}}, "needs a head with repetitions"),
+        ({"head": {"name": "dense"}}, "a head with repetitions expected"),
         ({"head": {"name": "mach", "num_buckets": 99}}, "num_buckets"),
         ({"encoder": {"name": "bag_mlp", "hiden": [3]}}, "did you mean 'hidden'"),
     ],
@@ -141,7 +141,7 @@ def test_show_predictions_reads_examples_of_a_run(tool, tmp_path):
     (run / "config.json").write_text(json.dumps(tree))
     found = tool("show_predictions").read_examples(run, "test", 3)
     assert found == [(f"text {i}", ["a", "b"]) for i in (1, 7, 13)]
-    with pytest.raises(ConfigError, match=r"--split: the data has no split 'dev'.*train, test"):
+    with pytest.raises(ConfigError, match=r"--split: a split .* found 'dev'.*train, test"):
         tool("show_predictions").read_examples(run, "dev", 3)
     tree["data"]["dev_share"] = 0.25
     (run / "config.json").write_text(json.dumps(tree))

@@ -83,14 +83,14 @@ def test_what_cannot_be_built(tool, files, tmp_path, capsys):
     build = tool("build_tree")
     assert "give one of --prepared-data" in call(capsys, build, *end).err
     half = ["--features", tmp_path / "x.npz", *end]
-    assert "belong together" in call(capsys, build, *half).problem()
+    assert "both --features and --labels expected" in call(capsys, build, *half).problem()
     both = [*half, "--labels", tmp_path / "z.npz"]
     assert "(40) expected, found 60" in call(capsys, build, *both).problem()
     whole = [*half, "--labels", tmp_path / "y.npz", "--max-leaf-size", 1]
-    assert "max_leaf_size: a whole number of at least 2" in call(capsys, build, *whole).problem()
+    assert "max_leaf_size: an integer of at least 2" in call(capsys, build, *whole).problem()
     for more in (["--vectors", "pii", "--label-features", "z.npz"], ["--alpha", 0.3]):
         problem = call(capsys, build, *half, "--labels", tmp_path / "y.npz", *more).problem()
-        assert "it is used only with" in problem
+        assert "this option is used only with" in problem
     assert not (tmp_path / "tree.npz").exists()
 
 
@@ -133,13 +133,13 @@ def test_the_way_to_a_label(tool, tree, tmp_path, capsys):
         "  cluster 0.1: 3 labels (soup, stew, b*o*ld)",
         "    cluster 1.2: 3 labels (soup, stew, b*o*ld)",
         "      stew",
-        "beside it: soup, b*o*ld",
+        "next to it: soup, b*o*ld",
     ]
     lines = call(capsys, tool("show_tree"), *tree, "--label", "bread").out.splitlines()
-    assert lines[-1] == "beside it: nothing"
+    assert lines[-1] == "next to it: nothing"
     ClusterTree([[0, 0]]).save(tmp_path / "flat.npz")
     outcome = call(capsys, tool("show_tree"), tmp_path / "flat.npz", "--label", "1")
-    assert outcome.out.splitlines() == ["all: 2 labels (0, 1)", "  1", "beside it: 0"]
+    assert outcome.out.splitlines() == ["all: 2 labels (0, 1)", "  1", "next to it: 0"]
 
 
 class Page(html.parser.HTMLParser):
@@ -179,5 +179,7 @@ def test_what_cannot_be_shown(tool, tree, tmp_path, capsys):
     assert "did you mean 'soup'?" in call(capsys, show, *tree, "--label", "soop").problem()
     assert ".html or .md" in call(capsys, show, *tree, "--output", "tree.pdf").problem()
     (tmp_path / "names.txt").write_text("one\n")
-    assert "6 names expected" in call(capsys, show, *tree).problem()
+    assert (
+        "6 names, one for each label of the tree, expected" in call(capsys, show, *tree).problem()
+    )
     assert "no such file" in call(capsys, show, tmp_path / "absent.npz").problem()

@@ -163,9 +163,9 @@ def test_without_a_dev_split_the_training_loss_is_estimated(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training": {"watch": "P@2"}}, r"training.watch: there is no metric 'P@2'.*full_loss"),
+        ({"training": {"watch": "P@2"}}, r"training.watch: unknown metric 'P@2'.*full_loss"),
         ({"training": {"watch": "P@1", "early_stopping": {}}}, r"training.watch: .*given twice"),
-        ({"training": {"watch": "P@1"}, "data": {"dev": None}}, r"watch.* needs a dev split"),
+        ({"training": {"watch": "P@1"}, "data": {"dev": None}}, r"watch: a dev split expected"),
         ({"evaluation": {"test_on_improvement": True}, "data": {"test": None}}, r"a test split"),
     ],
 )

@@ -62,7 +62,7 @@ def test_tokens_alone_make_no_tree(texts):
     words = {"name": "words", "min_count": 1, "max_length": 8}
     config = config_of(texts, words, {"name": "fasttext", "embedding_dim": 8})
     folder = ensure_prepared(config.data, texts / "prepared")
-    with pytest.raises(ConfigError, match="built from bags of terms"):
+    with pytest.raises(ConfigError, match="bags of terms, to build the label tree from"):
         Fit().run(Context(config, folder, texts / "run"))
     assert not (texts / "run").exists()
 

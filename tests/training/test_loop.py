@@ -67,11 +67,11 @@ def test_clipping_limits_the_update(tmp_path):
 
 
 def test_a_part_to_clip_must_be_there(tmp_path):
-    with pytest.raises(ConfigError, match=r"clip_part is given, clip_norm is missing"):
+    with pytest.raises(ConfigError, match=r"clip_norm expected with clip_part, found none"):
         tiny.train(tmp_path, training={"clip_part": "encoder"})
     model = XCModel(Precomputed(NUM_FEATURES), Dense(NUM_LABELS), Softmax())
     model(example_features(DENSE, {"num_features": NUM_FEATURES}))
-    with pytest.raises(ConfigError, match=r"clip_part: .* encoder .* has no weights"):
+    with pytest.raises(ConfigError, match=r"clip_part: an encoder with weights"):
         TinyTraining(model=model, clip_norm=1.0, clip_part="encoder")
 
 
@@ -123,7 +123,7 @@ def test_weights_are_the_last_ones_where_the_config_says_so():
 
 
 def test_an_unknown_metric_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"no metric 'P@7'.*P@1"):
+    with pytest.raises(ConfigError, match=r"unknown metric 'P@7'.*P@1"):
         tiny.train(tmp_path, training={"early_stopping": {"metric": "P@7"}, "evaluate_every": 1})
 
 

@@ -78,7 +78,7 @@ def test_losses_leave_the_table_alone_where_told():
 
 
 def test_a_model_for_another_number_of_examples_is_refused(tmp_path):
-    message = r"data.train: objective Sox .* made for 1,000 of them, the training split has 24"
+    message = r"data.train: objective Sox .* built for 1,000 of them, the training split has 24"
     with pytest.raises(DataError, match=message):
         config = parse_config(tiny.tiny_tree(tmp_path))
         Trainer(dual_model(1000), tiny_source(), config, RunFolder(tmp_path))
@@ -90,7 +90,7 @@ def test_an_example_outside_the_table_is_named():
     objective = Scent(num_examples=24)
     objective.build(None)
     step = tf.function(lambda index: objective._checked(index))
-    message = r"made for 24 of them, a batch holds the example_index 31\. .*number the"
+    message = r"built for 24 of them, a batch holds the example_index 31\. .*number the"
     with pytest.raises(DataError, match=message), explained(objective):
         step(tf.constant([3, 31, 5], tf.int64))
     with pytest.raises(tf.errors.InvalidArgumentError), explained(objective):
@@ -107,7 +107,7 @@ def test_the_loop_names_an_example_outside_the_table(tmp_path):
 
         trainer.source.batch = shifted
 
-    with pytest.raises(DataError, match=r"made for 203 of them, .* example_index 1\d{4}\b"):
+    with pytest.raises(DataError, match=r"built for 203 of them, .* example_index 1\d{4}\b"):
         tiny.train(tmp_path, fault=renumber, **SOX)
 
 
@@ -121,7 +121,7 @@ def test_a_checkpoint_of_another_training_set_is_refused(tmp_path):
     def goes_on(trainer):
         shutil.copytree(first.checkpoints.folder, trainer.checkpoints.folder)
 
-    message = r"holds a number of each of 203 training examples, the data has 150.*--fresh"
+    message = r"a value for each of 150 training examples expected, found 203.*--fresh"
     with pytest.raises(CheckpointError, match=message):
         tiny.train(other, "run", goes_on, **SOX)
 
@@ -138,7 +138,7 @@ def test_the_log_says_how_many_rows_taught_nothing(tmp_path):
     )
     assert trainer.model.objective.logged_metrics() == {"rows_without_rival": 1234}
     text = (tmp_path / "run/log.txt").read_text()
-    assert "objective Sox: 1,234 rows taught nothing, as all labels of their batch" in text
+    assert "Sox: nothing was learned from 1,234 rows, as all labels of their batch" in text
 
 
 @pytest.mark.parametrize(("objective", "size"), [("sox", 4 * 203), ("bsgd", 0), ("softmax", 0)])

@@ -1,8 +1,10 @@
-"""Distils runs into a student: ``tfxc distill --config STUDENT --teacher RUN``.
+"""Train a student on the predictions of finished runs, its teachers.
 
-The same as ``tfxc train`` with recipe ``distill``. The teachers are finished runs over
-the same labels; they read the student's training file with their own features. What else the
-config's recipe 'distill' says stays. Given again, the same command goes on with a stopped training.
+    tfxc distill --config STUDENT.json --teacher RUN
+
+The teachers have the same labels as the student and read its training file with their own
+features. The command is the same as "tfxc train" with recipe "distill", whose other settings are
+those of the config. Run again, the same command resumes a stopped training.
 """
 
 from collections.abc import Sequence
@@ -37,10 +39,22 @@ def _parser():
         action="append",
         required=True,
         metavar="RUN",
-        help="run folder of a teacher (several are averaged)",
+        help="run folder of a teacher; if given several times, the teachers are averaged",
     )
-    options.add_argument("--hard-weight", type=cli.number, help="weight of the true labels (0.1)")
-    options.add_argument("--temperature", type=cli.number, help="of both probabilities (4)")
-    options.add_argument("--distance", choices=["kl", "ce", "mse"], help="of the logits (kl)")
-    options.add_argument("--fresh", action="store_true", help="throw an earlier run away")
+    options.add_argument(
+        "--hard-weight", type=cli.number, help="weight of the true labels (default: 0.1)"
+    )
+    options.add_argument(
+        "--temperature", type=cli.number, help="temperature of both softmaxes (default: 4)"
+    )
+    options.add_argument(
+        "--distance",
+        choices=["kl", "ce", "mse"],
+        help="distance between the logits of student and teacher (default: kl)",
+    )
+    options.add_argument(
+        "--fresh",
+        action="store_true",
+        help="delete an earlier run in the run folder and start over",
+    )
     return options

@@ -1,10 +1,12 @@
-"""Vectors of examples: ``tfxc encode --run RUN FILE --output vectors.npy``.
+"""Write the encoder's vectors of examples to a file.
 
-Writes what the run's encoder makes of every example, in the order of FILE: a NumPy array of shape
-(examples, dim). FILE is any readable data file (labels in it are ignored), plain text, one text a
-line, or a folder of images; without FILE, or with -, lines of standard input, as for
-``tfxc predict``. The file is written as it goes and may be larger than memory. Stopped, the same
-command goes on, unless it reads standard input.
+    tfxc encode --run RUN texts.txt --output vectors.npy
+
+The output is a NumPy array of shape (examples, dim), in the order of FILE, which is any readable
+data file (its labels are ignored), plain text, one text per line, or a folder of images. Without
+FILE, or with -, lines of standard input are encoded, as by "tfxc predict". The output is written
+batch by batch and may be larger than memory. Run again, the same command resumes, unless it reads
+standard input.
 """
 
 import sys
@@ -26,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.file == "-":
             print("stopped, nothing is saved")
         else:
-            print(f"{stop}; the same command goes on from there")
+            print(f"{stop}; run the same command again to resume")
         return 128 + stop.signal_number
 
 
@@ -49,14 +51,16 @@ def _encode(options):
                 writer.write(first, _checked(vectors, first, options))
             progress.advance(len(chunk))
         if not progress.done:
-            raise DataError("examples expected, found none", where=where)
+            raise DataError(
+                "examples expected, found none", where=where, fix="check the reader's options"
+            )
     width = writer.row_shape[0]
     print(f"{options.output}: {progress.done:,} vectors of {width:,} {options.dtype}")
     return 0
 
 
 def _computation(options):
-    """What decides the bytes of the output; None where the input cannot be read again."""
+    """What determines the bytes of the output; None if the input cannot be read again."""
     from tfxc.data.source_files import state_of
     from tfxc.runs.loaded import fingerprint_of_run
 
@@ -87,7 +91,7 @@ def _checked(vectors, first, options):
     """Vectors as they are written.
 
     Raises:
-        DataError: one is not finite, or not once it is shortened to 16 bits.
+        DataError: one is not finite, or not finite when rounded to 16 bits.
     """
     import numpy as np
 
@@ -98,7 +102,7 @@ def _checked(vectors, first, options):
         vectors = scaled.astype(np.float32)
     fixes = {
         "float32": "train the run again, with training.clip_norm or a lower learning rate",
-        "float16": "add --unit-norm, or take --dtype float32",
+        "float16": "add --unit-norm, or use --dtype float32",
     }
     with np.errstate(over="ignore"):
         stored = vectors.astype(options.dtype)
@@ -106,7 +110,7 @@ def _checked(vectors, first, options):
         wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if wrong.size:
             raise DataError(
-                f"finite {values.dtype} values expected, the encoder gives others for example "
+                f"finite {values.dtype} values expected, the encoder outputs others for example "
                 f"{first + wrong[0] + 1:,}",
                 where=options.run,
                 fix=fixes[str(values.dtype)],
@@ -118,19 +122,19 @@ def _parser():
     options = cli.parser("encode", __doc__)
     cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
+    cli.add_file_options(options)
     options.add_argument(
-        "file", nargs="?", default="-", metavar="FILE", help="file, or - (default)"
-    )
-    options.add_argument(
-        "--output", required=True, type=cli.ending(".npy"), metavar="FILE", help=".npy to write"
+        "--output",
+        required=True,
+        type=cli.ending(".npy"),
+        metavar="FILE",
+        help=".npy file to write",
     )
     options.add_argument("--unit-norm", action="store_true", help="scale vectors to length 1")
     options.add_argument(
         "--dtype",
         choices=("float32", "float16"),
         default="float32",
-        help="of the stored values (default: %(default)s)",
+        help="type of the stored values (default: %(default)s)",
     )
-    cli.add_reader_options(options, "format of FILE; 'lines' for plain text", "text_field=body")
-    options.add_argument("--batch-size", type=cli.positive, default=256, help="examples at a time")
     return options

@@ -1,10 +1,12 @@
-"""Measures a run: ``tfxc evaluate --run RUN [--split test | --data FILE]``.
+"""Evaluate a run on a split of its data or on a file.
 
-Prints one table, writes evaluation-NAME.json and evaluation-NAME.npz (per-example values) into the
-run folder. With ``--compare RUN2`` both runs are measured on the same examples and compared by a
-paired bootstrap. With ``--tables FOLDER`` it also reports precision, recall and F1 and writes
-labels.csv (of each label), confusions.csv (confused labels) and wrong.csv (the examples
-that went wrong) there.
+    tfxc evaluate --run RUN --split test
+    tfxc evaluate --run RUN --data test.jsonl --compare RUN2
+
+Prints a table of metrics and writes evaluation-NAME.json and evaluation-NAME.npz (per-example
+values) into the run folder. With --compare, both runs are evaluated on the same examples and
+compared by a paired bootstrap. With --tables, precision, recall and F1 are printed, and labels.csv
+(all labels), confusions.csv (confused labels) and wrong.csv (wrong examples) are written.
 """
 
 import time
@@ -80,7 +82,7 @@ def build_metrics(loaded: "LoadedRun", options: "argparse.Namespace") -> "Metric
     too_large = [k for k in ks if k > num_labels]
     if too_large:
         raise ConfigError(
-            f"k = {too_large[0]} is asked for, the run has {num_labels} labels",
+            f"at most {num_labels} (the run's labels) expected, found {too_large[0]}",
             where="--k",
             fix=f"choose k up to {num_labels}",
         )
@@ -136,11 +138,13 @@ def examples(loaded: "LoadedRun", options: "argparse.Namespace") -> "tuple[str, 
     split = options.split or next(s for s in ("test", "dev", "train") if s in splits)
     if split not in splits:
         raise ConfigError(
-            f"the data has no split {split!r}", where="--split", fix=f"choose {', '.join(splits)}"
+            f"a split of the data expected, found {split!r}",
+            where="--split",
+            fix=f"choose one of: {', '.join(splits)}",
         )
     if Manifest.load(folder).num_labels != loaded.manifest["num_labels"]:
         raise ConfigError(
-            "the run has other labels than its data, as labels were added",
+            "a run with the labels of its data expected, found one to which labels were added",
             where="--split",
             fix="name a file with --data",
         )
@@ -293,13 +297,16 @@ def _parser():
     cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
     add_source_options(options)
-    options.add_argument("--compare", metavar="RUN2", help="another run to compare with")
-    options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN)")
-    options.add_argument("--seed", type=cli.seed, default=0, help="seed of the bootstrap")
+    options.add_argument("--compare", metavar="RUN2", help="run to compare with")
+    options.add_argument("--output", metavar="FOLDER", help="folder to write to (default: RUN)")
+    options.add_argument(
+        "--seed", type=cli.seed, default=0, help="seed of the bootstrap (default: 0)"
+    )
     options.add_argument(
         "--tables",
         metavar="FOLDER",
-        help="write labels.csv, confusions.csv and wrong.csv there, print precision, recall, F1",
+        help="folder for labels.csv, confusions.csv and wrong.csv; also print precision, recall "
+        "and F1",
     )
     add_table_options(options)
     return options
@@ -311,13 +318,13 @@ def add_table_options(options: "argparse.ArgumentParser") -> None:
         "--labels",
         type=cli.positive,
         default=100,
-        help="labels searched per example where there is a threshold (default: %(default)s)",
+        help="labels searched per example if there is a threshold (default: %(default)s)",
     )
     options.add_argument(
         "--most",
         type=cli.positive,
         default=10_000,
-        help="wrong examples kept in the tables, the surest ones (default: %(default)s)",
+        help="most wrong examples in the tables, highest scores first (default: %(default)s)",
     )
 
 
@@ -325,41 +332,42 @@ def add_source_options(options: "argparse.ArgumentParser") -> None:
     """Options that say which examples are measured, and by what."""
     source = options.add_mutually_exclusive_group()
     source.add_argument("--split", help="split of the run's data (default: test, else dev)")
-    source.add_argument("--data", metavar="FILE", help="any readable file instead of a split")
-    cli.add_reader_options(
-        options, "format of FILE if its name does not show it", "label_separator=,"
-    )
+    source.add_argument("--data", metavar="FILE", help="readable data file instead of a split")
+    cli.add_reader_options(options, "format of FILE (default: by its name)", "label_separator=,")
     options.add_argument("--k", type=_ks, help="cut-offs, e.g. 1,3,5 (default: the config's)")
     options.add_argument(
-        "--threshold", type=cli.number, help="score from which a label counts, for F1"
+        "--threshold",
+        type=cli.number,
+        help="lowest score of a predicted label, for F1 (default: the config's)",
     )
     options.add_argument(
         "--full-loss",
         action="store_true",
-        help="measure the cross-entropy over all labels too (default: as the config says)",
+        help="also measure the cross-entropy over all labels (default: as in the config)",
     )
-    options.add_argument("--batch-size", type=cli.positive, help="examples searched at a time")
+    cli.add_batch_option(options)
     options.add_argument(
         "--search",
         metavar="METHOD",
-        help="how a head with a native search finds labels: auto, brute, threshold (all exact) "
-        "or approximate (default: auto)",
+        help="search of a head with a native search: auto, brute, threshold (all exact) or "
+        "approximate (default: auto)",
     )
     options.add_argument(
         "--search-buckets",
         type=cli.positive,
         metavar="M",
-        help="best buckets of each repetition that the approximate search looks into "
+        help="best buckets of each repetition to look into in the approximate search "
         "(default: the run's)",
     )
     options.add_argument(
         "--search-min-count",
         type=cli.positive,
         metavar="N",
-        help="in how many of them it has to find a label (default: the run's)",
+        help="buckets that must contain a label for the approximate search to find it "
+        "(default: the run's)",
     )
     cli.add_beam_options(options)
-    options.add_argument("--prepared", default="prepared", help="where prepared records are kept")
+    cli.add_prepared_option(options)
 
 
 def _ks(text):

@@ -1,12 +1,15 @@
-"""Writes a model for a server: ``tfxc export --run RUN [--format onnx] [--k 5]``.
+"""Export a run as a model for a server.
 
-savedmodel: takes raw input, answers with label names and scores and needs nothing but TensorFlow
-(after text features ``pretrained`` tensorflow-text, too).
-onnx, litert: take features, answer with numbers of labels and scores, and need ONNX Runtime or
-LiteRT only. For a run on texts the folder holds ``text_features/``, which makes the features:
-``tfxc.data.text.registry.load_text_features(folder).transform(texts)``.
+    tfxc export --run RUN
+    tfxc export --run RUN --format onnx --quantize int8 --k 5
 
-Before the command reports success, it loads what it wrote and compares it with the run's own model.
+A SavedModel maps raw input to label names and scores. It needs only TensorFlow (and
+tensorflow-text if the text features are "pretrained"). ONNX and LiteRT models map features to label
+ids and scores. They need only ONNX Runtime or LiteRT; for a run on texts, their folder contains
+text_features/, which computes the features:
+tfxc.data.text.registry.load_text_features(folder).transform(texts).
+
+Before the command reports success, it loads the exported model and compares it with the run's.
 """
 
 import argparse
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if isinstance(loaded.model, RankerModel):
         raise ConfigError(
-            f"the search of a linear ranker has no equal in the format {options.format!r}",
+            f"savedmodel expected for a linear ranker, found {options.format}",
             where="--format",
             fix="choose savedmodel",
         )
@@ -63,19 +66,19 @@ def _check(options):
     """Refuses what does not go together."""
     if options.quantize and options.format == "savedmodel":
         raise ConfigError(
-            f"the format savedmodel has no {options.quantize}",
+            f"--format onnx or litert expected with {options.quantize}, found savedmodel",
             where="--quantize",
-            fix="choose --format onnx or --format litert",
+            fix="choose one of these formats",
         )
     if options.probabilities and options.format != "savedmodel":
         raise ConfigError(
-            f"the format {options.format} gives scores, no probabilities",
+            f"--format savedmodel expected with probabilities, found {options.format}",
             where="--probabilities",
-            fix="choose --format savedmodel, or leave it out",
+            fix="choose savedmodel, or leave it out",
         )
     if options.least_agreement is not None and not options.quantize:
         raise ConfigError(
-            "agreement is measured for quantised models only",
+            "a quantised model expected, found no --quantize",
             where="--least-agreement",
             fix="add --quantize int8, or leave it out",
         )
@@ -94,16 +97,16 @@ def report(done: "Exported", manifest: Mapping[str, Any]) -> str:
     takes = inputs_of(done.takes, manifest)
     if done.takes == IMAGE.name:
         (files,) = ENCODED.tensors(manifest)
-        takes += f"; signature 'encoded' takes {files}"
+        takes += f"; of signature 'encoded': {files}"
     call = served_call(done.takes, manifest)
     texts = manifest.get("text_features") or {}
     subwords = "pretrained" in (texts.get("name"), texts.get("tokens", {}).get("name"))
     return "\n".join([
         f"{done.folder}: {done.size_bytes / 1e6:,.1f} MB, of which weights "
         f"{done.weight_bytes / 1e6:,.1f} MB; {manifest['num_labels']:,} labels",
-        f"  takes  {takes}",
-        f"  gives  labels: string, ids: int32, scores: float32, each (batch, {done.k}), best first",
-        *(["         scores are probabilities"] * done.probabilities),
+        f"  inputs   {takes}",
+        f"  outputs  labels: string, ids: int32, scores: float32; (batch, {done.k}), best first",
+        *(["           scores are probabilities"] * done.probabilities),
         f"  checked against the run's model: scores differ by at most {done.score_difference:.1e}",
         "",
         "import tensorflow as tf",
@@ -121,26 +124,26 @@ def _parser():
         "--format",
         choices=("savedmodel", *FORMATS),
         default="savedmodel",
-        help="savedmodel, onnx (needs the extra 'onnx') or litert (default: %(default)s)",
+        help="format to write; onnx needs the extra 'onnx' (default: %(default)s)",
     )
     options.add_argument(
-        "--quantize", choices=("int8",), help="store weights in 8 bits: onnx and litert"
+        "--quantize", choices=("int8",), help="store weights in 8 bits (onnx and litert)"
     )
     options.add_argument(
         "--least-agreement",
         type=_share,
         metavar="SHARE",
-        help="fail if a quantised model keeps the best label of fewer examples of the dev data "
+        help="least share of dev examples whose best label a quantised model must keep "
         f"(default: {LEAST_AGREEMENT})",
     )
     options.add_argument("--output", metavar="FOLDER", help="folder to write (default: RUN/FORMAT)")
     options.add_argument(
-        "--k", type=int, help=f"labels per example (default: {_DEFAULT_K}, or all if fewer)"
+        "--k", type=int, help=f"labels per example (default: {_DEFAULT_K}, at most all)"
     )
     options.add_argument(
         "--probabilities",
         action="store_true",
-        help="scores of the SavedModel are probabilities, as predict --probabilities gives them",
+        help="output probabilities instead of scores, as tfxc predict --probabilities (savedmodel)",
     )
     cli.add_beam_options(options)
     return options
@@ -152,5 +155,5 @@ def _share(text):
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"a share from 0 to 1 expected, found {text!r}")
+        raise argparse.ArgumentTypeError(f"a number in [0, 1] expected, found {text!r}")
     return share

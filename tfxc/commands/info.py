@@ -1,9 +1,12 @@
-"""Shows the size of a run or of a config: ``tfxc info --run RUN | --config FILE``.
+"""Show the size of a run or of a config.
 
-Lists every weight with its shape and bytes, the layers of a linear ranker, and the counts of labels
-and features; for a config also the memory its training will take, and the learning rates of single
-weights. Nothing is trained and no weight is allocated. With --verify, every file that the run is
-read from is compared with its checksum first.
+    tfxc info --run RUN
+    tfxc info --config configs/quickstart.json
+
+Lists each weight with its shape and bytes, the layers of a linear ranker, and the numbers of labels
+and features; for a config also the memory its training needs, and learning rates that differ
+between weights. Nothing is trained and no weight is allocated. With --verify, every file of the
+run is first compared with its checksum.
 """
 
 import math
@@ -35,7 +38,7 @@ def _verify(options):
             fix="give --run, or check the data with tfxc prepare --verify",
         )
     RunFolder(options.run).verify()
-    print("all checksums are right")
+    print("all checksums match")
 
 
 def _run_lines(path, trust):
@@ -69,7 +72,7 @@ def _config_lines(options):
     folder = prepared_folder(config.data, options.prepared)
     if not folder.is_dir():
         raise ConfigError(
-            "the numbers of labels and features are known once the data is prepared",
+            f"prepared data expected, for the numbers of labels and features, found no {folder}",
             where=options.config,
             fix=f"run tfxc prepare --config {options.config}",
         )
@@ -147,7 +150,9 @@ def _parser():
     cli.add_trust_option(options)
     cli.add_config_options(options, required=False)
     options.add_argument("--run", metavar="RUN", help="run folder")
-    options.add_argument("--verify", action="store_true", help="check all files' checksums")
+    options.add_argument(
+        "--verify", action="store_true", help="compare all files of the run with their checksums"
+    )
     return _OneOf(options)
 
 

@@ -1,12 +1,15 @@
-"""Labels a file, a pipe, or what is typed: ``tfxc predict --run RUN [FILE]``.
+"""Predict labels for a file, a pipe or typed lines.
 
-FILE is any readable data file (labels in it are ignored) or plain text, one text a line. Without
-FILE, or with -, every line of standard input is answered with one line of JSON as soon as it
-comes; on a terminal there is a prompt, and labels come with probabilities where the model has any
-("exit" or Ctrl-D ends). Lines are texts, or for models on features 'id:value ...'
-(sparse), numbers (dense) or paths of image files; FILE may then be a folder of images or one image,
-and every answer has the image's name. With --run given several times, what the runs find for an
-example is joined; their labels have to be the same.
+    tfxc predict --run RUN texts.txt
+    tfxc predict --run RUN --run RUN2 test.jsonl --k 3 --output labels.jsonl
+
+FILE is any readable data file (its labels are ignored) or plain text, one text per line. Without
+FILE, or with -, each line of standard input is answered at once with one line of JSON; on a
+terminal there is a prompt ("exit" or Ctrl-D quits), and probabilities are printed if the model has
+any. Lines are texts, or for models on features 'id:value ...' (sparse), numbers (dense) or paths
+of image files. For models on images, FILE may also be a folder or an image, and each answer
+contains the image's name. If --run is given several times, the predictions of the runs, which must
+have the same labels, are combined.
 """
 
 import contextlib
@@ -73,7 +76,7 @@ def _predictor(options, typed):
 
 @contextlib.contextmanager
 def _named(run):
-    """Names the run, one of several, in the errors of what it is asked for."""
+    """Names the run, one of several, in the errors of what is requested of it."""
     try:
         yield
     except ConfigError as error:
@@ -82,30 +85,33 @@ def _named(run):
 
 
 def _check(options):
-    """Refuses options that mean nothing together, before anything is loaded."""
+    """Refuses options that cannot be combined, before anything is loaded."""
     if options.model:
         for name in ("probabilities", "beam", "post_processor"):
             if getattr(options, name):
                 raise ConfigError(
-                    "a run expected, a SavedModel gives the scores it was exported with",
+                    "a run expected, found a SavedModel, which outputs the scores of its export",
                     where=f"--{name.replace('_', '-')}",
-                    fix="give --run in place of --model"
+                    fix="give --run instead of --model"
                     + (", or export with --probabilities" if name == "probabilities" else ""),
                 )
     runs = [Path(os.path.realpath(run)) for run in options.run or ()]
     several = len(runs) > 1
     if len(set(runs)) < len(runs):
-        raise ConfigError("different runs expected, one is given twice", where="--run")
+        raise ConfigError(
+            "distinct runs expected, found one twice", where="--run", fix="name each run once"
+        )
     for name in ("ensemble", "top"):
         if getattr(options, name) and not several:
             raise ConfigError(
-                "it is for what several runs find",
+                f"several runs expected, found {len(runs)}",
                 where=f"--{name}",
                 fix="give --run several times",
             )
     if several and options.probabilities and options.ensemble != "average":
         raise ConfigError(
-            "probabilities of several runs can be averaged only",
+            "--ensemble average expected with probabilities of several runs, found "
+            f"{options.ensemble or _ENSEMBLE}",
             where="--probabilities",
             fix="add --ensemble average, or leave it out",
         )
@@ -152,7 +158,7 @@ def _converse(predictor, min_score):
     from tfxc.data.kinds import INPUTS
     from tfxc.data.typed_examples import chunk_of_lines
 
-    print(f"Type {INPUTS[predictor.takes].prompt} and Enter; exit or Ctrl-D ends.")
+    print(f"Type {INPUTS[predictor.takes].prompt}, then press Enter; exit or Ctrl-D quits.")
     while True:
         try:
             line = input(_PROMPT)
@@ -169,7 +175,7 @@ def _converse(predictor, min_score):
 
 
 def ranking(predictions: "Predictions", min_score: float | None = None) -> str:
-    """Scores and labels of one example, a line each."""
+    """Scores and labels of one example, one line each."""
     (pairs,) = _pairs(predictions, min_score)
     lines = (f"{score:10.4f}  {one_line(label)}" for label, score in pairs)
     return "\n".join(lines) or "  (no label)"
@@ -229,40 +235,35 @@ def _parser():
     cli.add_trust_option(options)
     model = options.add_mutually_exclusive_group(required=True)
     model.add_argument(
-        "--run", action="append", metavar="RUN", help="run folder; given several times, an ensemble"
+        "--run",
+        action="append",
+        metavar="RUN",
+        help="run folder (may be given several times: an ensemble)",
     )
-    model.add_argument("--model", metavar="FOLDER", help="SavedModel of tfxc export")
-    options.add_argument(
-        "file", nargs="?", default="-", metavar="FILE", help="file, or - (default)"
-    )
+    model.add_argument("--model", metavar="FOLDER", help="SavedModel written by tfxc export")
+    cli.add_file_options(options)
     options.add_argument("--k", type=int, help="labels per example (default: 5)")
     options.add_argument(
-        "--probabilities", action="store_true", help="give probabilities in place of scores"
+        "--probabilities", action="store_true", help="output probabilities instead of scores"
     )
     options.add_argument(
         "--ensemble",
         choices=METHODS,
-        help=f"how the best labels of several runs are joined (default: {_ENSEMBLE})",
+        help=f"how to combine the best labels of several runs (default: {_ENSEMBLE})",
     )
     options.add_argument(
         "--top",
         type=cli.positive,
-        help=f"labels that each of several runs lists (default: {_LISTED}, or k if that is more)",
+        help=f"labels to combine from each of several runs (default: {_LISTED}, at least --k)",
     )
-    options.add_argument("--min-score", type=cli.number, help="leave labels with a lower score out")
+    options.add_argument(
+        "--min-score", type=cli.number, help="omit labels with a lower score (default: none)"
+    )
     cli.add_beam_options(options)
-    options.add_argument("--output", metavar="FILE", help="write there instead of printing")
+    options.add_argument("--output", metavar="FILE", help="file to write (default: print)")
     options.add_argument(
         "--format",
         choices=sorted(_LAYOUTS),
-        help="one JSON object or one table row per example (default: table on a terminal)",
+        help="one JSON object or table row per example (default: table on a terminal, else jsonl)",
     )
-    cli.add_reader_options(options, "format of FILE; 'lines' for plain text", "text_field=body")
-    options.add_argument("--batch-size", type=_positive, default=256, help="examples at a time")
     return options
-
-
-def _positive(text):
-    if not text.isdigit() or not int(text):
-        raise ValueError(text)
-    return int(text)

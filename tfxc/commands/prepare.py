@@ -1,4 +1,10 @@
-"""Turns raw files into sharded records: ``tfxc prepare --config configs/...``."""
+"""Turn the raw files of a config into sharded records.
+
+    tfxc prepare --config configs/quickstart.json
+
+Training prepares the data if necessary; this command prepares them ahead, again (--force), or
+checks them (--verify). It prints the sizes of the prepared data.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tfxc.data.sources.shards import verify
 
         verify(folder)
-        print("all checksums are right")
+        print("all checksums match")
     print(describe(Manifest.load(folder), folder))
     return 0
 
@@ -51,7 +57,13 @@ def _stored(split):
 def _parser():
     options = cli.parser("prepare", __doc__)
     cli.add_config_options(options)
-    options.add_argument("--jobs", type=cli.positive, help="processes (default: all cores)")
-    options.add_argument("--force", action="store_true", help="prepare again")
-    options.add_argument("--verify", action="store_true", help="check all files' checksums")
+    options.add_argument(
+        "--jobs", type=cli.positive, help="number of processes (default: one per core)"
+    )
+    options.add_argument(
+        "--force", action="store_true", help="prepare again, even if prepared data exist"
+    )
+    options.add_argument(
+        "--verify", action="store_true", help="compare all files with their checksums"
+    )
     return options

@@ -1,10 +1,11 @@
-"""Makes a run smaller: ``tfxc prune --run RUN --output RUN2 --num-heads 6``.
+"""Make a run smaller and write it as a new run.
 
-Writes a run folder like any other; RUN stays as it is. Heads and inner units (encoders
-``pretrained`` and ``transformer``) go by how little the loss on training examples depends on them,
-tokens by how rarely they occur. With --epochs the smaller model is trained afterwards, to win
-back what was lost. The same as ``tfxc train`` with recipe ``prune``; given again,
-the same command goes on with a stopped training.
+    tfxc prune --run RUN --output RUN2 --num-heads 6 --min-count 2
+
+RUN is not changed. The heads and inner units removed (encoders "pretrained" and "transformer")
+are those on which the loss on training examples depends least, the tokens removed are the rarest.
+With --epochs, the smaller model is trained afterwards to regain accuracy. The command is the same
+as "tfxc train" with recipe "prune". Run again, the same command resumes a stopped training.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = Path(options.run) / "config.json"
     if not path.is_file():
         raise ConfigError(
-            f"a finished run expected, {options.run} is none", where="--run", fix="train it first"
+            f"a finished run expected, found no config.json in {options.run}",
+            where="--run",
+            fix="train it first",
         )
     if not options.trust:  # its config becomes that of the new run
         registry.refuse_modules(read_json(path, fix="give a run folder"), path)
@@ -74,7 +77,7 @@ def size_table(before: str | Path, after: str | Path, trust: bool = False) -> st
 
     Args:
         before, after: run folders.
-        trust: as of ``tfxc.load_run``.
+        trust: see ``tfxc.load_run``.
     """
     rows = [("", str(before), str(after))]
     one, other = _sizes(before, trust), _sizes(after, trust)
@@ -121,38 +124,37 @@ def _parser():
     cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="finished run to prune")
     options.add_argument("--output", required=True, metavar="RUN2", help="run folder to write")
-    options.add_argument("--num-heads", type=int, help="heads of each layer (default: all)")
     options.add_argument(
-        "--feed-forward-dim", type=int, help="inner units of each layer (default: all)"
+        "--num-heads", type=int, help="attention heads to keep in each layer (default: all)"
+    )
+    options.add_argument(
+        "--feed-forward-dim", type=int, help="inner units to keep in each layer (default: all)"
     )
     options.add_argument(
         "--uneven-heads",
         action="store_true",
-        help="--num-heads is a mean: important layers keep more heads",
+        help="treat --num-heads as a mean, so that important layers keep more heads",
     )
     options.add_argument(
         "--min-count",
         type=cli.positive,
         metavar="N",
-        help="drop tokens that occur less often in the training texts (default: none)",
+        help="drop tokens that occur less than N times in the training texts (default: drop none)",
     )
-    options.add_argument("--iters", type=cli.positive, help="steps of the pruning (4)")
+    options.add_argument("--iters", type=cli.positive, help="steps of the pruning (default: 4)")
     options.add_argument(
         "--examples",
         type=cli.positive,
-        help="training examples that importance is measured on (2048)",
+        help="training examples that importance is measured on (default: 2048)",
     )
     options.add_argument(
-        "--epochs", type=cli.number, metavar="E", help="epochs to train afterwards (default: none)"
+        "--epochs", type=cli.number, metavar="E", help="epochs to train afterwards (default: 0)"
     )
     options.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change another key"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change another config key"
     )
+    cli.add_prepared_option(options)
     options.add_argument(
-        "--prepared",
-        default="prepared",
-        metavar="FOLDER",
-        help="where prepared records are kept (default: %(default)s)",
+        "--fresh", action="store_true", help="delete an earlier run in RUN2 and start over"
     )
-    options.add_argument("--fresh", action="store_true", help="throw an earlier run in RUN2 away")
     return options

@@ -1,8 +1,10 @@
-"""Reports on a run: ``tfxc report --run RUN [--split test | --data FILE]``.
+"""Write a report about a run: tables and pictures of its strengths and mistakes.
+
+    tfxc report --run RUN --split test
 
 Writes a folder with report.md (command, metrics, learning curves, best and worst labels, confused
-labels, wrong examples) and the whole tables as CSV. Predicted are the labels whose score reaches
---threshold (default: the config's), or the best one alone where there is none.
+labels, wrong examples) and the complete tables as CSV. The predicted labels of an example are those
+whose score reaches the threshold, or only the best one if there is no threshold.
 """
 
 import shlex
@@ -73,7 +75,7 @@ def write(
         name: of the examples.
         metrics: ``MetricSuite`` with their results.
         decisions: ``Decisions`` of theirs.
-        texts: {example: text} of wrong examples, perhaps empty.
+        texts: {example: text} of wrong examples, possibly empty.
         pictures: whether to draw.
     """
     from tfxc.core.files import atomic_file
@@ -153,7 +155,11 @@ def _parser():
     cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
     add_source_options(options)
-    options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN/report)")
+    options.add_argument(
+        "--output", metavar="FOLDER", help="folder to write to (default: RUN/report)"
+    )
     add_table_options(options)
-    options.add_argument("--no-pictures", action="store_true", help="do without matplotlib")
+    options.add_argument(
+        "--no-pictures", action="store_true", help="draw no pictures, which need matplotlib"
+    )
     return options

@@ -1,6 +1,9 @@
-"""Trains the model of a config: ``tfxc train --config configs/quickstart.json``.
+"""Train the model of a config.
 
-Given again, the same command goes on with a stopped training and does nothing for a finished one.
+    tfxc train --config configs/quickstart.json
+    tfxc train --config configs/quickstart.json --set training.epochs=3 --set run=runs/short
+
+Run again, the same command resumes a stopped training and does nothing after a finished one.
 """
 
 from collections.abc import Sequence
@@ -27,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(config, options):
-    """Checks, prepares the data and runs the recipe; ``training.job`` goes on from there."""
+    """Checks the config, prepares the data and runs the recipe (see ``training.job``)."""
     from tfxc.core import registry
     from tfxc.data.preparation import ensure_prepared
     from tfxc.recipes.base import Context
@@ -53,14 +56,14 @@ def _train(config, options):
     try:
         summary = recipe.run(context)
     except Stopped as stop:
-        print(f"{stop}; the same command goes on from there")
+        print(f"{stop}; run the same command again to resume")
         return 128 + stop.signal_number
     print(json_text(summary))
     return 0
 
 
 def check_config(config: "Config") -> None:
-    """Holds every method section against its constructor before any work is done."""
+    """Checks every method section against its constructor before any work is done."""
     from tfxc.core import registry
 
     registry.check_section("recipe", config.recipe.section(), where="recipe")
@@ -140,20 +143,29 @@ def _parser():
 
     options = cli.parser("train", __doc__)
     cli.add_config_options(options, required=False)
-    options.add_argument("--repetition", type=int, metavar="R", help="train repetition R alone")
-    options.add_argument("--gpu", type=int, metavar="G", help="use GPU number G only")
     options.add_argument(
-        "--gpu_usage", type=cli.number, metavar="SHARE", help="use this share of the GPU's memory"
+        "--repetition", type=int, metavar="R", help="train only repetition R, from 0"
+    )
+    options.add_argument("--gpu", type=int, metavar="G", help="use only GPU G, from 0")
+    options.add_argument(
+        "--gpu_usage",
+        type=cli.number,
+        metavar="SHARE",
+        help="share of the GPU's memory to use, in (0, 1] (default: as TensorFlow does)",
     )
     options.add_argument(
-        "--fresh", action="store_true", help="throw an earlier run in the folder away"
+        "--fresh",
+        action="store_true",
+        help="delete an earlier run in the run folder and start over",
     )
     options.add_argument(
-        "--dry-run", action="store_true", help="print sizes, try one batch, write no run"
+        "--dry-run", action="store_true", help="print sizes and memory, try one batch, write no run"
     )
-    options.add_argument("--print-config", action="store_true", help="print the resolved config")
     options.add_argument(
-        "--list", choices=[f"{kind}s" for kind in KINDS], help="list the methods of a kind"
+        "--print-config", action="store_true", help="print the resolved config and exit"
+    )
+    options.add_argument(
+        "--list", choices=[f"{kind}s" for kind in KINDS], help="list the methods of a kind and exit"
     )
     return _RequireConfig(options)
 
@@ -165,8 +177,8 @@ class _RequireConfig:
         self._options = options
 
     def parse_args(self, argv):
-        """Parses, and asks for ``--config`` where it is missing."""
+        """Parses, and refuses a missing ``--config``."""
         found = self._options.parse_args(argv)
         if not found.config and not found.list:
-            self._options.error("--config FILE is needed, e.g. --config configs/quickstart.json")
+            self._options.error("--config FILE is required, e.g. --config configs/quickstart.json")
         return found

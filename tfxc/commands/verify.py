@@ -1,15 +1,18 @@
-"""Verification: ``tfxc verify --run RUN --pairs FILE [--images FOLDER]``.
+"""Measure how well embeddings tell pairs of the same class from pairs of different classes.
 
-Measures how well embeddings show whether two examples show the same thing: accuracy over ten
-folds, VAL, true accept rates at given false accept rates, area under the curve, equal error rate.
-Embeddings come from a run's encoder or from a file (--embeddings). Pairs come from
+    tfxc verify --run RUN --pairs pairs.txt --images FOLDER
+    tfxc verify --embeddings vectors.npy --pairs pairs.npz
+
+The metrics are accuracy over ten folds, VAL, true accept rates at given false accept rates, area
+under the curve, and equal error rate. Embeddings come from a run's encoder or from a file. Pairs
+come from one of
 
   --pairs FILE              .bin (InsightFace), .npz, pairs.txt of LFW, or "name1 name2 same"
-  --pairs-from-labels FILE  drawn from any readable set with one label per example
+  --pairs-from-labels FILE  drawn from any readable data with one label per example
   --ijb ROOT --target ijbc  IJB-B or IJB-C 1:1, templates of images
 
-Prints a table, writes verification-NAME.json and .npz (per-pair values) into the run folder.
-docs/verification.md says how each metric is computed.
+Prints a table and writes verification-NAME.json and .npz (per-pair values) into the run folder.
+docs/verification.md describes how each metric is computed.
 """
 
 from collections.abc import Sequence
@@ -50,27 +53,39 @@ def _check(options):
     """Refuses combinations that mean nothing, before anything is loaded."""
     embedded = options.embeddings or (options.pairs or "").endswith(".npz")
     if options.run and options.embeddings:
-        raise ConfigError("--run and --embeddings exclude each other")
+        raise ConfigError("--run or --embeddings expected, found both", fix="leave one out")
     if not options.run and not embedded:
-        raise ConfigError("--run or --embeddings expected, found neither")
+        raise ConfigError("--run or --embeddings expected, found neither", fix="add one")
     drawing = ("reader", "reader_option", "num_pairs", "seed", "disjoint_classes")
     needs = [("images", "pairs"), ("target", "ijb"), ("halves", "embeddings")]
     needs += [("batch_size", "run")] + [(name, "pairs_from_labels") for name in drawing]
     for option, needed in needs:
         if getattr(options, option) not in (None, False, []) and not getattr(options, needed):
             raise ConfigError(
-                f"it is used only with {_flag(needed)}",
+                f"{_flag(needed)} expected with this option, found none",
                 where=_flag(option),
                 fix=f"add {_flag(needed)} or leave it out",
             )
     if options.ijb and (options.folds or options.far):
-        raise ConfigError("--folds and --far are not used with --ijb", fix="leave them out")
+        raise ConfigError("--ijb without --folds and --far expected", fix="leave these out")
     if options.far is not None and not 0 < options.far < 1:
-        raise ConfigError(f"a rate between 0 and 1 expected, found {options.far}", where="--far")
+        raise ConfigError(
+            f"a rate between 0 and 1 expected, found {options.far}",
+            where="--far",
+            fix="choose e.g. 0.001",
+        )
     if options.ijb and not options.target:
-        raise ConfigError(f"--target {' or '.join(_TARGETS)} expected with --ijb")
+        raise ConfigError(
+            f"one of {', '.join(_TARGETS)} expected with --ijb, found none",
+            where="--target",
+            fix="name the set that --ijb holds",
+        )
     if options.no_flip and not (options.run or options.halves):
-        raise ConfigError("embeddings from a file come as they are", where="--no-flip")
+        raise ConfigError(
+            "--run expected, found --embeddings, which are used as they are",
+            where="--no-flip",
+            fix="leave it out",
+        )
     if options.roc:
         from tfxc.metrics.verification import check_picture
 
@@ -89,14 +104,18 @@ def _compare_pairs(options):
     embeddings, flip = found.embeddings, options.halves and not options.no_flip
     if options.run and found.source is None:
         raise ConfigError(
-            "pairs of examples expected, the file holds embeddings or nothing",
+            "pairs of examples expected, found embeddings or no examples",
             where=options.pairs,
             fix="leave --run out",
         )
     if options.run:
         embeddings, flip = _embed(options, found.source)
     elif embeddings is None:
-        raise ConfigError("--run expected: the file holds no embeddings", where=options.pairs)
+        raise ConfigError(
+            "--run expected, as the file holds no embeddings, found none",
+            where=options.pairs,
+            fix="add --run",
+        )
     distances = pair_distances(embeddings, found.pairs)
     result = verify_pairs(distances, found.same, options.folds or 10, options.far or 1e-3)
     values = {"pairs": found.pairs, "same": found.same}
@@ -112,7 +131,11 @@ def _pair_set(options):
     if options.pairs:
         found = open_pairs(options.pairs, images=options.images, embeddings=embeddings, names=names)
         if found.embeddings is None and not options.run:
-            raise ConfigError("--run expected: the file holds no embeddings", where=options.pairs)
+            raise ConfigError(
+                "--run expected, as the file holds no embeddings, found none",
+                where=options.pairs,
+                fix="add --run",
+            )
         return found
     from tfxc.data.formats import open_reader
 
@@ -193,33 +216,54 @@ def _parser():
     cli.add_trust_option(options)
     options.add_argument("--run", metavar="RUN", help="run folder")
     options.add_argument(
-        "--embeddings", metavar="FILE", help=".npy (m, dim), or .npz with embeddings and names"
+        "--embeddings",
+        metavar="FILE",
+        help="file of embeddings: .npy (m, dim), or .npz with embeddings and names",
     )
     options.add_argument(
         "--halves",
         action="store_true",
-        help="each embedding is an image's and its mirror image's side by side: add the two",
+        help="add the two halves of each embedding: those of an image and its mirror image",
     )
-    pairs = options.add_mutually_exclusive_group(required=True)
-    pairs.add_argument("--pairs", metavar="FILE", help="pairs with flags")
-    pairs.add_argument("--pairs-from-labels", metavar="FILE", help="examples with one label each")
-    pairs.add_argument("--ijb", metavar="ROOT", help="folder with meta/ and loose_crop/")
-    options.add_argument("--images", metavar="FOLDER", help="images that a text file names")
-    options.add_argument("--target", choices=_TARGETS, help="which of the sets in ROOT")
-    cli.add_reader_options(
-        options, "format of the labelled FILE if its name does not show it", "split=test"
-    )
-    options.add_argument("--num-pairs", type=cli.positive, help="pairs to draw (default: 6000)")
-    options.add_argument("--seed", type=cli.seed, help="seed of the draw (default: 0)")
-    options.add_argument(
-        "--disjoint-classes", action="store_true", help="draw each class for one fold only"
-    )
-    options.add_argument("--folds", type=cli.positive, help="folds (default: 10)")
+    _add_pair_options(options)
+    options.add_argument("--folds", type=cli.positive, help="number of folds (default: 10)")
     options.add_argument("--far", type=cli.number, help="false accept rate of VAL (default: 0.001)")
     options.add_argument(
-        "--no-flip", action="store_true", help="leave the mirror images out (default: add them)"
+        "--no-flip", action="store_true", help="do not add the mirror images' embeddings"
     )
-    options.add_argument("--batch-size", type=cli.positive, help="examples embedded at a time")
-    options.add_argument("--output", metavar="FOLDER", help="where to write (default: RUN)")
-    options.add_argument("--roc", metavar="FILE", help="picture of the curve, e.g. roc.png")
+    cli.add_batch_option(options)
+    options.add_argument("--output", metavar="FOLDER", help="folder to write to (default: RUN)")
+    options.add_argument(
+        "--roc", metavar="FILE", help="picture of the ROC curve to write, e.g. roc.png"
+    )
     return options
+
+
+def _add_pair_options(options):
+    """Where the pairs come from."""
+    pairs = options.add_mutually_exclusive_group(required=True)
+    pairs.add_argument(
+        "--pairs", metavar="FILE", help="pairs with a flag that is 1 for the same class"
+    )
+    pairs.add_argument(
+        "--pairs-from-labels",
+        metavar="FILE",
+        help="examples to draw pairs from, with one label each",
+    )
+    pairs.add_argument(
+        "--ijb", metavar="ROOT", help="folder of an IJB set, with meta/ and loose_crop/"
+    )
+    options.add_argument(
+        "--images", metavar="FOLDER", help="folder of the images named in a text file of pairs"
+    )
+    options.add_argument("--target", choices=_TARGETS, help="set in ROOT to use")
+    cli.add_reader_options(
+        options, "format of the labelled FILE (default: by its name)", "split=test"
+    )
+    options.add_argument(
+        "--num-pairs", type=cli.positive, help="number of pairs to draw (default: 6000)"
+    )
+    options.add_argument("--seed", type=cli.seed, help="seed for drawing pairs (default: 0)")
+    options.add_argument(
+        "--disjoint-classes", action="store_true", help="draw each class for only one fold"
+    )

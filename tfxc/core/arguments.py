@@ -1,6 +1,6 @@
-"""Checks of arguments, declared in one table next to the signature they are about.
+"""Checks of arguments, declared in one table next to the signature they belong to.
 
-What relates several arguments stays code. All messages are made here, in one word order: the
+Checks that relate several arguments stay code. All messages are made here, in one form: the
 argument, what is expected of it, what was found, how to fix it.
 """
 
@@ -19,11 +19,11 @@ _Target = TypeVar("_Target", bound=Callable[..., Any])
 
 
 class Check:
-    """What one argument has to be. ``check | None`` also accepts None.
+    """What is expected of one argument. ``check | None`` also accepts None.
 
     Attributes:
         expected: what is accepted, for messages, e.g. ``"a positive number"``.
-        fix: what to do about another value.
+        fix: how to correct any other value.
     """
 
     expected = ""
@@ -70,7 +70,7 @@ class Check:
 
 
 class _OrNone(Check):
-    """A check that None passes too."""
+    """A check that also accepts None."""
 
     def __init__(self, check):
         self._check = check
@@ -88,7 +88,7 @@ class OneOf(Check):
         Traceback (most recent call last):
             ...
         tfxc.core.errors.ConfigError: label_order: one of given, random expected, found 'randm', \
-did you mean 'random'?. To fix it: choose one of these.
+did you mean 'random'? To fix it: choose one of these.
     """
 
     fix = "choose one of these"
@@ -110,11 +110,11 @@ did you mean 'random'?. To fix it: choose one of these.
 
 
 class Number(Check):
-    """A number (true and false are none), of any size or in an interval.
+    """A number (not true or false), of any size or in an interval.
 
     Args:
-        least, most: ends that belong to the interval.
-        above, below: ends that do not.
+        least, most: inclusive ends of the interval.
+        above, below: exclusive ends.
         what: what the upper end is, for messages, e.g. ``"the labels"``.
 
     Example:
@@ -123,7 +123,7 @@ class Number(Check):
     """
 
     kind: type[Any] = numbers.Real
-    noun, fix = "number", "give such a number"
+    noun, fix = "a number", "give such a number"
 
     def __init__(
         self,
@@ -149,30 +149,30 @@ class Number(Check):
     def _text(self, least, most, above, below):
         low, high = (above if least is None else least), (below if most is None else most)
         if low is None and high is None:
-            return f"a {self.noun}"
+            return self.noun
         if high is None:
             if above == 0:
-                return f"a positive {self.noun}"
-            return f"a {self.noun} " + (f"of at least {least}" if above is None else f"above {low}")
+                return f"a positive {self.noun.partition(' ')[2]}"
+            return f"{self.noun} " + (f"of at least {least}" if above is None else f"above {low}")
         if low is None:
-            return f"a {self.noun} " + (f"of at most {most}" if below is None else f"below {high}")
+            return f"{self.noun} " + (f"of at most {most}" if below is None else f"below {high}")
         first, last = "(" if least is None else "[", ")" if most is None else "]"
-        return f"a {self.noun} in {first}{low:g}, {high:g}{last}"
+        return f"{self.noun} in {first}{low:g}, {high:g}{last}"
 
 
 class Whole(Number):
-    """A whole number, of any size or from ``least`` to ``most``.
+    """An integer, of any size or from ``least`` to ``most``.
 
     Example:
         >>> Whole(1, 40, what="the blocks").expected
-        'a whole number from 1 to 40 (the blocks)'
+        'an integer from 1 to 40 (the blocks)'
     """
 
-    kind, noun = numbers.Integral, "whole number"
+    kind, noun = numbers.Integral, "an integer"
 
     def _text(self, least, most, above, below):
         if least is not None and most is not None:
-            return f"a whole number from {least} to {most}"
+            return f"an integer from {least} to {most}"
         return super()._text(least, most, above, below)
 
 
@@ -243,7 +243,7 @@ def checked(**table: Check) -> Callable[[_Target], _Target]:
         >>> search(5, beam=0)
         Traceback (most recent call last):
             ...
-        tfxc.core.errors.ConfigError: beam: a whole number of at least 1 expected, found 0. \
+        tfxc.core.errors.ConfigError: beam: an integer of at least 1 expected, found 0. \
 To fix it: give such a number, or leave it out for the default 10.
     """
 
@@ -284,7 +284,7 @@ def from_section(
         factory: what is called.
         arguments: ``{argument: value}`` of the section.
         where: config key of the section, for messages.
-        more: keys of the section that somebody else has taken out.
+        more: keys of the section that the caller has already taken out.
         known: arguments that do not come from the config.
 
     Raises:
@@ -293,7 +293,7 @@ def from_section(
 
     Example:
         >>> from_section(Whole, {"least": 1}, "limits", most=5).expected
-        'a whole number from 1 to 5'
+        'an integer from 1 to 5'
     """
     parameters = inspect.signature(factory).parameters
     names = [*(name for name in parameters if name not in known), *more]
@@ -302,7 +302,7 @@ def from_section(
             raise ConfigError(
                 f"unknown key {key!r}{nearest(key, names)}",
                 where=f"{where}.{key}",
-                fix=f"known keys here: {', '.join(names)}",
+                fix=f"use one of: {', '.join(names)}",
             )
     check_kinds(arguments, {name: p.default for name, p in parameters.items()}, where)
     with inside(where, parameters):

@@ -1,4 +1,4 @@
-"""Where things are kept that are made once on a machine: compiled code, built-in data, presets."""
+"""The cache of what is made once per machine: compiled code, built-in data, presets."""
 
 import os
 from pathlib import Path

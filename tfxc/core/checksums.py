@@ -34,7 +34,7 @@ def record(
 
     Args:
         folder: the folder, whose files are complete.
-        names: paths of files, relative to it; None takes all that there are.
+        names: paths of files, relative to it; None means all that there are.
         known: {name: (bytes, SHA-256)} of files that need not be read, or are written after this.
 
     Raises:
@@ -84,7 +84,7 @@ def entries_of(folder: str | Path, fix: str) -> dict[str, dict[str, Any]]:
         content = json.loads(path.read_bytes())
         whole = content["format"] != FORMAT or content["sha256"] == _digest(content["files"])
     except (FileNotFoundError, NotADirectoryError):
-        problem = "no such file: the folder is not complete"
+        problem = "no such file: the folder is incomplete"
         raise Unrecorded(problem, where=path, fix=fix) from None
     except OSError:
         with read_errors(path, fix=fix):
@@ -92,7 +92,7 @@ def entries_of(folder: str | Path, fix: str) -> dict[str, dict[str, Any]]:
     except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
-        raise DataError("this record of checksums is damaged", where=path, fix=fix)
+        raise DataError("the checksum file is damaged", where=path, fix=fix)
     if content["format"] != FORMAT:
         problem = f"checksums of format {FORMAT} expected, found {content['format']!r}"
         raise DataError(problem, where=path, fix=fix)

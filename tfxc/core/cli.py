@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentParser:
-    """An argument parser for ``tfxc COMMAND``."""
+    """The argument parser of ``tfxc COMMAND``."""
     return _Parser(
         prog=f"tfxc {command}",
         description=description,
@@ -45,7 +45,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def tool_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """An argument parser for ``python tools/<name>.py``."""
+    """The argument parser of ``python tools/<name>.py``."""
     options = parser(name, description)
     options.prog = f"python tools/{name}.py"
     return options
@@ -54,20 +54,54 @@ def tool_parser(name: str, description: str) -> argparse.ArgumentParser:
 def add_config_options(options: argparse.ArgumentParser, required: bool = True) -> None:
     """``--config`` and ``--set``."""
     options.add_argument(
-        "--config", required=required, metavar="FILE", help="JSON config, see configs/"
+        "--config", required=required, metavar="FILE", help="JSON config; examples in configs/"
     )
     options.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change one key, e.g. training.epochs=3 (may be given several times)",
+        help="change a config key, e.g. training.epochs=3 (may be given several times)",
     )
+    add_prepared_option(options)
+
+
+def add_prepared_option(options):
+    """``--prepared`` of commands that read prepared data."""
     options.add_argument(
         "--prepared",
         default="prepared",
         metavar="FOLDER",
-        help="where prepared records are kept (default: %(default)s)",
+        help="folder of prepared records (default: %(default)s)",
+    )
+
+
+def add_batch_option(options):
+    """``--batch-size`` of commands whose batches are by default those of the config."""
+    options.add_argument(
+        "--batch-size", type=positive, help="examples per batch (default: the config's)"
+    )
+
+
+def add_file_options(options):
+    """FILE with its reader and batches, of commands that read examples without labels."""
+    options.add_argument(
+        "file",
+        nargs="?",
+        default="-",
+        metavar="FILE",
+        help="file, or - for standard input (default: -)",
+    )
+    add_reader_options(
+        options,
+        "format of FILE, e.g. lines for plain text (default: by its name)",
+        "text_field=body",
+    )
+    options.add_argument(
+        "--batch-size",
+        type=positive,
+        default=256,
+        help="examples per batch (default: %(default)s)",
     )
 
 
@@ -99,17 +133,17 @@ def add_beam_options(options: argparse.ArgumentParser) -> None:
         "--beam",
         type=positive,
         metavar="N",
-        help="clusters a linear ranker keeps in each layer (default: the run's)",
+        help="clusters kept in each layer of a linear ranker (default: the run's)",
     )
     options.add_argument(
         "--post-processor",
         metavar="NAME",
-        help="how a linear ranker turns margins into scores (default: the run's)",
+        help="function from margins to scores of a linear ranker (default: the run's)",
     )
 
 
 def _key_and_value(text):
-    """``(key, value)``; the value is JSON, or a string where it is none."""
+    """``(key, value)``; the value is parsed as JSON, or kept as a string where it is not JSON."""
     key, sign, value = text.partition("=")
     if not sign:
         raise argparse.ArgumentTypeError(f"key=value expected, found {text!r}")
@@ -125,16 +159,16 @@ def config_of(options: argparse.Namespace) -> "Config":
 
 
 def positive(text: str) -> int:
-    """``type`` of an option that is a whole number from 1 on."""
+    """``type`` of an option that is an integer of at least 1."""
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on expected, found {text!r}")
+        raise argparse.ArgumentTypeError(f"an integer of at least 1 expected, found {text!r}")
     return int(text)
 
 
 def seed(text: str) -> int:
-    """``type`` of an option that is a whole number from 0 on."""
+    """``type`` of an option that is an integer of at least 0."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"a whole number from 0 on expected, found {text!r}")
+        raise argparse.ArgumentTypeError(f"an integer of at least 0 expected, found {text!r}")
     return int(text)
 
 
@@ -150,7 +184,7 @@ def number(text: str) -> float:
 
 
 def ending(suffix: str) -> Callable[[str], str]:
-    """``type`` of an option that names a file to write whose name has to end so."""
+    """``type`` of an option that names a file to write, whose name must end in ``suffix``."""
 
     def checked(text):
         if not text.endswith(suffix):
@@ -175,9 +209,9 @@ def run(
 ) -> None:
     """Calls ``main(argv)`` and ends the process with the right exit code.
 
-    0: done. 1: the machine is at fault (one line on standard error), or a bug (with traceback).
-    2: wrong input, one line on standard error. 128 + n: stopped by signal n; what cannot be gone
-    on with is removed.
+    0: success. 1: the machine is at fault (one line on standard error), or a bug (with
+    traceback). 2: wrong input, one line on standard error. 128 + n: stopped by signal n; files
+    that cannot be resumed are removed.
     """
     with safe_output():
         _run(main, argv)
@@ -219,7 +253,7 @@ def _stop_signals():
 
     before = {}
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # A program that ignores or handles a signal (nohup) keeps its way; so does a thread.
+        # A program that ignores or handles a signal (nohup) keeps doing so; so does a thread.
         if signal.getsignal(number) == signal.SIG_DFL and _in_main_thread():
             before[number] = signal.signal(number, stop)
     try:
@@ -234,7 +268,7 @@ def _in_main_thread():
 
 
 def _out_of_memory():
-    """What Python, NumPy and TensorFlow raise where the memory does not suffice."""
+    """The errors that Python, NumPy and TensorFlow raise when memory runs out."""
     tensorflow = sys.modules.get("tensorflow")
     found = getattr(getattr(tensorflow, "errors", None), "ResourceExhaustedError", MemoryError)
     return MemoryError, found
@@ -244,7 +278,7 @@ def _memory_error(error):
     wanted = re.search(r"shape\s?\[[\d, ]*\]|allocate [^\n]{1,80}", str(error))
     shown = f" ({wanted.group()})" if wanted else ""
     return MachineError(
-        f"the memory does not suffice{shown}",
-        fix="see `tfxc train --dry-run` for what a training needs; lower its batch size or the "
+        f"not enough memory{shown}",
+        fix="see what a training needs with `tfxc train --dry-run`; lower its batch size or the "
         "model's widths, or use a larger machine",
     )

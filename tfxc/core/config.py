@@ -67,7 +67,7 @@ def parse_config(tree: Mapping[str, Any], where: str = "config") -> Config:
 
 
 def _refuse_unwritable(value, key, where):
-    """Refuses what no file of ours could hold: NaN, infinity, and texts that are no Unicode."""
+    """Refuses what no file of ours could hold: NaN, infinity, and texts that are not Unicode."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{key}: a finite number expected, found {value}", where=where)
     if isinstance(value, str) and not value.isascii():
@@ -98,7 +98,9 @@ def _check_paths(tree, where, key=""):
 def _read(path, seen):
     place = os.path.realpath(path)  # Path.resolve fails on a link that leads to itself
     if place in seen:
-        raise ConfigError("'extends' leads back to this file", where=path, fix="break the circle")
+        raise ConfigError(
+            "'extends' refers back to this file", where=path, fix="remove the circular reference"
+        )
     if not path.exists() and not path.is_symlink():
         raise ConfigError("no such config file", where=path, fix=_neighbours(path))
     with read_errors(path, error=ConfigError):
@@ -107,14 +109,16 @@ def _read(path, seen):
         tree = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # no JSON, or not even UTF-8
         line = getattr(error, "lineno", 1)
-        raise ConfigError(f"not valid JSON: {error}", where=f"{path}:{line}") from None
+        raise ConfigError(
+            f"not valid JSON: {error}", where=f"{path}:{line}", fix="correct the syntax"
+        ) from None
     if not isinstance(tree, dict):
         raise ConfigError("a JSON object expected", where=path, fix="begin the file with {")
     base = tree.pop("extends", None)
     if base is None:
         return tree
     if not isinstance(base, str):
-        raise ConfigError(f"'extends' expects a file name, found {base!r}", where=path)
+        raise ConfigError(f"a file name expected in 'extends', found {base!r}", where=path)
     return merge(_read(path.parent / base, (*seen, place)), tree)
 
 
@@ -143,7 +147,9 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 def _override(tree, text):
     key, sign, value = text.partition("=")
     if not sign or not key:
-        raise ConfigError(f"--set expects key=value, found {text!r}", fix="e.g. training.epochs=3")
+        raise ConfigError(
+            f"key=value expected, found {text!r}", where="--set", fix="e.g. training.epochs=3"
+        )
     with contextlib.suppress(json.JSONDecodeError):  # a plain string needs no quotes
         value = json.loads(value)
     *parents, last = key.split(".")
@@ -168,13 +174,13 @@ def _child(node, part, key):
         return node[_index(node, part, key)]
     child = node.setdefault(part, {})
     if not isinstance(child, dict | list):
-        raise ConfigError(f"{part!r} holds a value, not a section", where=f"--set {key}")
+        raise ConfigError(f"a section expected, but {part!r} is a value", where=f"--set {key}")
     return child
 
 
 def _index(node, part, key):
     if not part.isdigit() or int(part) >= len(node):
-        problem = f"{part!r} is no position in a list of {len(node)}"
+        problem = f"an index into a list of {len(node)} expected, found {part!r}"
         raise ConfigError(problem, where=f"--set {key}", fix="count from 0")
     return int(part)
 
@@ -191,14 +197,14 @@ def _readable(error, where):
         return ConfigError(
             f"unknown key {key!r}{nearest(path[-1], known)}",
             where=where,
-            fix=f"known keys here: {', '.join(known)}",
+            fix=f"use one of: {', '.join(known)}",
         )
     if first["type"] == "missing":
         return ConfigError(f"{key!r} is missing", where=where, fix=f"add {key!r}")
     return ConfigError(
         f"{key}: {first['msg'].lower()}, found {first.get('input')!r}",
         where=where,
-        fix="give a value of that kind",
+        fix="give a value of that type",
     )
 
 

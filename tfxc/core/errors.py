@@ -1,4 +1,4 @@
-"""Errors that are no bugs. Each says where, what was expected, what was found, how to fix it.
+"""Errors that are not bugs. Each says where, what was expected, what was found, how to fix it.
 
 A command prints such an error as one line and exits with the error's ``exit_code``: 2 where the
 input is wrong, 1 where the machine is at fault. From Python it is a ``ValueError``. Our own bugs
@@ -36,7 +36,8 @@ class UserError(ValueError):
         self.problem, self.fix, self.where = problem, fix, where
         text = f"{where}: {problem}" if where else problem
         if fix:
-            text = f"{text.rstrip('.')}. To fix it: {fix.rstrip('.')}."
+            text = text.rstrip(".")
+            text += f"{'' if text.endswith('?') else '.'} To fix it: {fix.rstrip('.')}."
         super().__init__(one_line(re.sub(r"\s*\n\s*", " ", text)))
 
 
@@ -49,7 +50,7 @@ class ConfigError(UserError):
 
 
 class CheckpointError(UserError):
-    """A run folder or checkpoint does not fit what it is asked for."""
+    """A run folder or checkpoint does not fit what is requested of it."""
 
 
 class NonFiniteLossError(UserError):
@@ -69,7 +70,7 @@ def inside(section: str, keys: Container[str] | None = None) -> Iterator[None]:
     Args:
         section: config key of the section that is worked on.
         keys: of the section; an error about anything else, or with a full key already, stays as
-            it is. None takes every error for one about the section.
+            it is. None treats every error as one about the section.
 
     Example:
         >>> with inside("head"):

@@ -102,7 +102,7 @@ def csv_cell(value: Any) -> Any:
 
 
 def picture_text(text: object) -> str:
-    """``text`` in a picture of matplotlib, which takes what stands between ``$`` for a formula."""
+    """``text`` in a picture of matplotlib, which takes what is between ``$`` for a formula."""
     return one_line(text).replace("$", "\\$")
 
 

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and what a machine refuses in clear words."""
+"""Files and folders written atomically, and clear errors for what a machine refuses."""
 
 import contextlib
 import errno
@@ -28,7 +28,7 @@ SCRATCH = ".{}.new-????????"
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "free some space or choose another folder"),
     errno.EDQUOT: ("the disk quota is used up", "free some space or choose another folder"),
-    errno.EACCES: ("permission to write is refused", "choose a folder you may write to"),
+    errno.EACCES: ("permission denied", "choose a folder you may write to"),
     errno.EROFS: ("the file system is read-only", "choose a folder you may write to"),
     errno.EPERM: ("the system does not permit it", "choose a folder you may write to"),
     errno.EFBIG: ("the file would be too large", "raise `ulimit -f`, or use another disk"),
@@ -40,11 +40,11 @@ _REASONS = {
 
 
 def write_json(path: str | Path, value: Any, **options: Any) -> None:
-    """Writes a value as a JSON file, whole or not at all; NaN and infinity become null.
+    """Writes a value atomically as a JSON file; NaN and infinity become null.
 
     Args:
         path: file to write.
-        value: what ``json.dumps`` takes.
+        value: what ``json.dumps`` accepts.
         options: of ``json.dumps``; ``indent=2`` unless given.
 
     Raises:

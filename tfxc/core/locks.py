@@ -1,7 +1,7 @@
 """Locks that end with their process, and scratch folders that a killed process cannot leak.
 
 Both rest on ``flock``: the kernel releases it when its holder ends, however that happens. So there
-are no stale locks, and whatever scratch can be locked belongs to nobody any more.
+are no stale locks, and whatever scratch can be locked belongs to no one any more.
 """
 
 import contextlib
@@ -75,7 +75,7 @@ def holder(path: str | Path) -> str | None:
 
 
 def try_lock(handle: int) -> bool:
-    """Locks an open file or folder if nobody else has; whether it is locked now.
+    """Locks an open file or folder if no one else has; whether it is locked now.
 
     Raises:
         OSError: the file system has no locks.
@@ -138,7 +138,7 @@ def sweep(folder: str | Path, pattern: str) -> None:
 def _remove_if_free(path):
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:  # gone, a link, or somebody else's
+    except OSError:  # gone, a link, or someone else's
         return
     try:
         if os.fstat(handle).st_uid != os.getuid() or _is_new(handle) or not try_lock(handle):
@@ -160,7 +160,7 @@ def _is_new(handle):
 
 
 def _acquire(path, busy):
-    """An open and locked handle of the lock file, or None where there are no locks."""
+    """An open and locked handle of the lock file, or None if there are no locks."""
     waiting = False
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -177,8 +177,8 @@ def _acquire(path, busy):
             if error.errno not in NO_LOCKS:
                 raise
             print(
-                f"tfxc: {path.parent}: this file system has no locks; make sure that no other "
-                "process writes there",
+                f"tfxc: {path.parent}: this file system does not support locks; make sure that no "
+                "other process writes there",
                 file=sys.stderr,
             )
             return None
@@ -189,7 +189,7 @@ def _acquire(path, busy):
 
 
 def _lock_soon(handle):
-    """As ``try_lock``, a few times: somebody may only be looking whether the lock is free."""
+    """As ``try_lock``, a few times: someone may only be looking whether the lock is free."""
     return any(try_lock(handle) or time.sleep(0.02) for _ in range(3))
 
 

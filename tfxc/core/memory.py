@@ -18,7 +18,7 @@ def available_bytes() -> int:
 
 
 def require_memory(size: int, where: str | Path) -> None:
-    """Refuses what takes more memory than there is, before any of it is read.
+    """Refuses what needs more memory than is available, before any of it is read.
 
     Args:
         size: bytes it will take.
@@ -29,7 +29,7 @@ def require_memory(size: int, where: str | Path) -> None:
     """
     if size > (available := available_bytes()):
         raise MachineError(
-            f"takes {size / 1e9:,.1f} GB of memory, {available / 1e9:,.1f} GB are available",
+            f"{size / 1e9:,.1f} GB of memory needed, {available / 1e9:,.1f} GB available",
             where=where,
             fix="check the file; if it is right, use a machine with more memory",
         )

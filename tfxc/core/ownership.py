@@ -1,4 +1,4 @@
-"""Folders that are marked as written by tfxc: made whole, replaced and emptied, never others.
+"""Folders marked as written by tfxc: only these are replaced or emptied, never others.
 
 Such a folder holds a marker, ``.tfxc.json``: what it is, and the names of what belongs to it. Only
 such a folder is ever replaced or emptied, and only if it holds nothing else.
@@ -119,7 +119,7 @@ def check_kind(folder: str | Path, holds: str) -> list[str]:
 
     Args:
         folder: what is to be written to.
-        holds: what it has to be.
+        holds: what it must be.
 
     Returns:
         list of patterns of the names that may be in it.
@@ -134,7 +134,7 @@ def check_kind(folder: str | Path, holds: str) -> list[str]:
     if marker is None or marker["holds"] != holds:
         found = "other files" if marker is None else f"a tfxc {marker['holds']}"
         raise UserError(
-            f"an empty folder or a tfxc {holds} expected, found {found}; nothing is removed",
+            f"an empty folder or a tfxc {holds} expected, found {found}; nothing was removed",
             where=folder,
             fix="choose another folder",
         )
@@ -158,7 +158,7 @@ def check_own(folder: str | Path, holds: str) -> None:
 
     Args:
         folder: what is to be replaced or emptied.
-        holds: what it has to be.
+        holds: what it must be.
 
     Raises:
         UserError: as ``check_kind``; or it holds other files, which are named.
@@ -168,7 +168,7 @@ def check_own(folder: str | Path, holds: str) -> None:
     if foreign:
         shown = ", ".join(sorted(foreign)[:5]) + (", ..." if len(foreign) > 5 else "")
         raise UserError(
-            f"holds files that tfxc has not written ({shown}); nothing is removed",
+            f"contains files that tfxc did not write ({shown}); nothing was removed",
             where=folder,
             fix="move them away, or choose another folder",
         )
@@ -189,7 +189,7 @@ def lock_of(folder: str | Path) -> Path:
     """The lock file of a folder, next to it: there only while a process writes to the folder."""
     path = Path(os.path.realpath(folder))
     if not path.name:
-        raise UserError("a folder below the root expected", where=folder, fix="name one")
+        raise UserError("a folder expected, found the root", where=folder, fix="name another one")
     return path.with_name(f".{path.name}.lock")
 
 
@@ -224,7 +224,7 @@ def empty_own(folder: str | Path, holds: str, keep: Iterable[str] = ()) -> None:
 
     Args:
         folder: a folder that may be there.
-        holds: as of ``check_own``.
+        holds: see ``check_own``.
         keep: patterns of names that stay as well.
 
     Raises:

@@ -15,7 +15,7 @@ class Progress:
 
     Args:
         title: what is being done, e.g. ``"reading train.jsonl"``.
-        total: number of units, or None where it is not known beforehand.
+        total: number of units, or None if it is not known beforehand.
         unit: plural noun of what is counted.
         start: units already done (a resumed step).
 

@@ -121,7 +121,7 @@ def read_text(
     """The content of a file in UTF-8.
 
     Args:
-        path, fix, error: as of ``read_errors``.
+        path, fix, error: see ``read_errors``.
 
     Raises:
         UserError, MachineError: as ``read_errors``.
@@ -140,7 +140,7 @@ def read_json(
     """The value in a JSON file.
 
     Args:
-        path, fix, error: as of ``read_errors``.
+        path, fix, error: see ``read_errors``.
         kind: type the value has to have, or a tuple of types.
 
     Raises:
@@ -161,7 +161,7 @@ def read_json_lines(
     """Objects of a file with one on each line; a last line that a kill cut short is left out.
 
     Args:
-        path, fix, error: as of ``read_errors``.
+        path, fix, error: see ``read_errors``.
 
     Returns:
         list of dicts.
@@ -193,7 +193,7 @@ def read_array(
     """The array of an ``.npy`` file; Python objects are refused.
 
     Args:
-        path, fix, error: as of ``read_errors``.
+        path, fix, error: see ``read_errors``.
         mapped: leave it on the disk and map it, read only.
 
     Raises:
@@ -211,8 +211,8 @@ def read_array(
 def _damaged(path, problem, fix, error):
     reason = str(problem).strip().splitlines() or [type(problem).__name__]
     if isinstance(problem, UnicodeDecodeError):
-        reason = [f"text in UTF-8 expected, byte {problem.start:,} is none"]
-    return error(f"damaged or of another kind ({reason[0][:200]})", where=path, fix=fix)
+        reason = [f"UTF-8 text expected, found an invalid byte at offset {problem.start:,}"]
+    return error(f"damaged, or of another format ({reason[0][:200]})", where=path, fix=fix)
 
 
 def _unreadable(path, problem):

@@ -2,7 +2,7 @@
 
 A method of several files is a package whose file of the kind's name has the class:
 ``tfxc/recipes/xr_linear/recipe.py`` is the recipe ``xr_linear``. A method outside of tfxc is named
-``"module:Class"``. Nothing is imported before it is asked for, so listing names costs no TensorFlow
+``"module:Class"``. Nothing is imported before it is needed, so listing names costs no TensorFlow
 import.
 """
 
@@ -49,7 +49,7 @@ def get(kind: str, name: str) -> type[Any]:
     known = modules(_package(kind), kind)
     if name not in known:
         raise ConfigError(
-            f"there is no {kind} {name!r}{nearest(name, known)}",
+            f"unknown {kind} {name!r}{nearest(name, known)}",
             fix=f"choose one of: {', '.join(sorted(known))}",
         )
     return class_in(known[name], base_class(kind))
@@ -60,7 +60,7 @@ def modules(package: str, kind: str) -> dict[str, str]:
 
     Args:
         package: e.g. ``"tfxc.heads"``.
-        kind: the name of the file with the class where this is a package of its own.
+        kind: the name of the file with the class if the method is a package.
 
     Returns:
         Dict of the modules by the names of what they define.
@@ -147,7 +147,7 @@ def arguments(method: type[Any]) -> dict[str, Any]:
 
 
 def check_section(kind: str, section: Mapping[str, Any], where: str) -> None:
-    """Holds a config section against the constructor of its method.
+    """Checks a config section against the constructor of its method.
 
     Args:
         section: ``{"name": ..., argument: value}``.
@@ -169,7 +169,7 @@ def check_section(kind: str, section: Mapping[str, Any], where: str) -> None:
         raise ConfigError(
             f"{kind} {section['name']!r} has no argument {key!r}{nearest(key, known)}",
             where=f"{where}.{key}",
-            fix=f"its arguments are: {', '.join(sorted(known)) or 'none'}",
+            fix=f"use one of: {', '.join(sorted(known))}" if known else "remove it",
         )
     missing = [k for k, v in known.items() if v is inspect.Parameter.empty and k not in section]
     if missing:
@@ -187,10 +187,10 @@ def check_section(kind: str, section: Mapping[str, Any], where: str) -> None:
 
 
 def check_kinds(given: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
-    """Holds the values of arguments against the kinds of their defaults.
+    """Checks the values of arguments against the kinds of their defaults.
 
-    Where the default is true or false, a whole number, a number or a text, the value has to be
-    one. Anything goes where the default is None; None does where the default is a number or a text.
+    Where the default is true or false, an integer, a number or a text, the value must be
+    one. If the default is None, any value is accepted; if it is a number or a text, None is, too.
 
     Args:
         given: ``{argument: value}``.
@@ -209,14 +209,14 @@ def check_kinds(given: Mapping[str, Any], defaults: Mapping[str, Any], where: st
                 raise ConfigError(
                     f"{kind_name} expected, found {value!r}",
                     where=f"{where}.{key}",
-                    fix="give a value of that kind",
+                    fix="give a value of that type",
                 )
 
 
 # By the type of the default; where it is a number, a list may give several.
 _KINDS_OF_VALUES = {
     bool: ("true or false", lambda value: isinstance(value, bool)),
-    int: ("a whole number", lambda value: value is None or _is_whole(value)),
+    int: ("an integer", lambda value: value is None or _is_whole(value)),
     float: ("a number", lambda value: not isinstance(value, str | bool | dict)),
     str: ("a text", lambda value: value is None or isinstance(value, str)),
 }
@@ -233,7 +233,7 @@ def create(
 
     Args:
         section: ``{"name": ..., argument: value}``.
-        where: config key of the section, for messages; None takes the kind.
+        where: config key of the section, for messages; None means the kind.
         data_dependent: values of what depends on the data; the method takes those that its class
             lists in ``data_dependent_arguments``.
 
@@ -270,7 +270,7 @@ def class_in(module: str, base: type[Any]) -> type[Any]:
     """The one class of a module that is derived from ``base``.
 
     Args:
-        module: its name, as ``modules`` gives it.
+        module: its name, as ``modules`` returns it.
     """
     found = [
         item
@@ -289,7 +289,7 @@ def _external(kind, name):
         raise ConfigError(f"cannot load {kind} {name!r}: {error}", fix="check the name") from error
     if not (inspect.isclass(found) and issubclass(found, base_class(kind))):
         raise ConfigError(
-            f"{name!r} is no {kind}",
+            f"{name!r} is not a class of this kind ({kind})",
             fix=f"derive it from {_package(kind)}.base.{kind.capitalize()}",
         )
     return found

@@ -65,7 +65,7 @@ class ImageSettings(_Section):
         if (self.height is None) != (self.width is None):
             missing = "height" if self.height is None else "width"
             raise ConfigError(
-                f"height and width are given together, {missing} is missing",
+                f"both height and width expected, {missing} is missing",
                 where="data.images",
                 fix=f"add {missing}, or remove both to take them from the first image",
             )
@@ -85,12 +85,12 @@ class DataSettings(_Section):
         reader_options: keyword arguments of the reader.
         split_options: extra reader options of single splits, e.g.
             ``{"dev": {"split": "tst"}}``.
-        text_features: what turns texts into features, e.g. ``{"name": "tfidf"}``; None takes the
+        text_features: what turns texts into features, e.g. ``{"name": "tfidf"}``; None means the
             features as the format gives them.
         label_names: file with one label name per line. It names the labels of a format that
             numbers them, and is the complete list of the allowed ones for a format that names them.
         images: how images are stored; None for other sets, and for images the defaults.
-        num_labels: number of labels of a format that numbers them. It has to be given only where
+        num_labels: number of labels of a format that numbers them. It must be given only where
             it is far larger than the number of labels that occur in the training split.
         max_line_bytes: longest line (or row of a matrix) of a text format, decompressed; a longer
             one is refused before it is read to its end.
@@ -131,9 +131,9 @@ class DataSettings(_Section):
     def _features_are_normalised_once(self):
         if self.text_features is not None and self.normalise is not None:
             raise ConfigError(
-                "rows of given features are normalised here, but the features are made from text",
+                "given features expected, found features made from text",
                 where="data.normalise",
-                fix="remove normalise and set the normalisation in text_features",
+                fix="remove it and set the normalisation in text_features",
             )
         return self
 
@@ -142,7 +142,7 @@ class DataSettings(_Section):
         for key in ("text_features", "normalise"):
             if self.images is not None and getattr(self, key) is not None:
                 raise ConfigError(
-                    f"{key} means nothing to images", where=f"data.{key}", fix=f"remove {key}"
+                    "this key does not apply to images", where=f"data.{key}", fix="remove it"
                 )
         return self
 
@@ -150,9 +150,9 @@ class DataSettings(_Section):
     def _one_dev_split(self):
         if self.dev is not None and self.dev_share is not None:
             raise ConfigError(
-                "a dev split comes from a file or out of the training file, found both",
+                "either dev or dev_share expected, found both",
                 where="data.dev_share",
-                fix="remove dev or dev_share",
+                fix="remove one of them",
             )
         return self
 
@@ -253,7 +253,7 @@ class TrainingSettings(_Section):
     def _a_part_is_clipped_to_a_norm(self):
         if self.clip_part != "all" and self.clip_norm is None:
             raise ConfigError(
-                "clip_part is given, clip_norm is missing",
+                "clip_norm expected with clip_part, found none",
                 where="training.clip_part",
                 fix="add training.clip_norm",
             )
@@ -265,7 +265,7 @@ class TrainingSettings(_Section):
             raise ConfigError(
                 "the metric to watch is given twice",
                 where="training.watch",
-                fix="remove watch: training.early_stopping.metric counts",
+                fix="remove watch: training.early_stopping.metric is used",
             )
         return self
 
@@ -344,7 +344,7 @@ class Config(_Section):
 
     @property
     def network_sections(self) -> dict[str, Method | None]:
-        """``encoder``, ``head`` and ``objective`` by name; None where there is no such section."""
+        """``encoder``, ``head`` and ``objective`` by name; None if there is no such section."""
         return {"encoder": self.encoder, "head": self.head, "objective": self.objective}
 
     def to_json(self) -> str:

@@ -15,5 +15,5 @@ def thread_count(threads: int | None = None) -> int:
         affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
         return len(affinity(0)) if affinity else os.cpu_count() or 1
     if threads < 1:
-        raise ConfigError(f"at least 1 expected, found {threads}", where="threads")
+        raise ConfigError(f"an integer of at least 1 expected, found {threads}", where="threads")
     return int(threads)

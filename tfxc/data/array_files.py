@@ -52,7 +52,9 @@ def load_embeddings(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     if Path(path).suffix == ".npz":
         arrays = read_arrays(path)
         if "embeddings" not in arrays:
-            raise DataError(f"array embeddings expected, found {', '.join(arrays)}", where=path)
+            raise DataError(
+                f"an array 'embeddings' expected, found {', '.join(arrays)}", where=path
+            )
         values, names = arrays["embeddings"], arrays.get("names")
         if names is not None and names.shape != (len(values),):
             raise DataError(f"{len(values)} names expected, found {names.shape}", where=path)

@@ -29,7 +29,7 @@ class Column(abc.ABC):
         values: name of the array whose size counts as the number of values.
         bounds: name of the bounds of lists, int64 (n + 1,), else None.
         fields: dict of the names in records to ``"int64"``, ``"float32"`` or ``"string"``.
-        counts: dict of the field of a list to that of its lengths; empty where a record needs none.
+        counts: dict of the field of a list to that of its lengths; empty if a record needs none.
     """
 
     types: dict[str, type]
@@ -40,7 +40,7 @@ class Column(abc.ABC):
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of memory a row takes, but for its values."""
+        """Bytes of memory a row takes, except its values."""
         return 0 if self.bounds is None else 8
 
     @property
@@ -63,7 +63,7 @@ class Column(abc.ABC):
 
     @abc.abstractmethod
     def empty(self, num_rows: int, num_values: int, sizes: Sizes) -> Arrays:
-        """Arrays for so many rows, to be filled; ``sizes`` as of ``tfxc.data.kinds``."""
+        """Arrays for this many rows, to be filled; ``sizes`` see ``tfxc.data.kinds``."""
 
     @abc.abstractmethod
     def fill(self, target: Arrays, row: int, value: int, arrays: Arrays) -> int:
@@ -84,7 +84,7 @@ class Column(abc.ABC):
         Args:
             fields: dict of flat arrays: ``fields`` of several records, and the lengths.
             num_rows: number of rows they have to hold, or None.
-            sizes: as of ``tfxc.data.kinds``; what is missing is not checked.
+            sizes: see ``tfxc.data.kinds``; what is missing is not checked.
 
         Raises:
             DataError: they hold something else.
@@ -290,9 +290,7 @@ LABELS = Lists("label_indptr", "label_ids", "labels", "label_counts", what="labe
 
 def _check(condition, expected):
     if not condition:
-        raise DataError(
-            f"{expected} expected, found something else: another layout or a damaged shard"
-        )
+        raise DataError(f"{expected} expected, found another layout or a damaged shard")
 
 
 def _check_ids(ids, limit, what):

@@ -109,7 +109,7 @@ class Converter:
 
 _REMEDIES = {
     "texts": "remove text_features",
-    "features": "say in text_features how to vectorise them",
+    "features": "set in text_features how to vectorise them",
     "images": "remove data.images",
 }
 
@@ -146,8 +146,8 @@ def tell_unused(chunk: "Chunk", where: str | Path, split: str) -> None:
     """
     if chunk.features is not None:
         print(
-            f"{split}: the features of {where} are not used, data.text_features makes them from "
-            f"the texts; leave text_features out to take those of the file",
+            f"{split}: the features of {where} are not used, as data.text_features makes them from "
+            f"the texts; remove text_features to use those of the file",
             file=sys.stderr,
         )
 

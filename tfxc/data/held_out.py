@@ -1,4 +1,4 @@
-"""The splits of a data set as readers, a dev split out of the training file if need be."""
+"""The splits of a data set as readers, a dev split out of the training file if necessary."""
 
 import array
 import dataclasses

@@ -3,9 +3,9 @@
 A kind knows the arrays its rows have in memory and in records, the tensors of a batch, which are
 the inputs of an exported model as well, the bytes it takes, examples to try a model with, and how
 it is named in messages. Readers, records, sources, exports and commands ask it; none of them has a
-list of kinds. A new kind is a class here, its object in ``KINDS``, and an encoder that takes it.
+list of kinds. A new kind is a class here, its object in ``KINDS``, and an encoder that reads it.
 
-``sizes`` is a mapping of what the kinds have to know of the data: ``num_features``, of images
+``sizes`` is a mapping of what the kinds need to know about the data: ``num_features``, of images
 ``image_shape`` (height, width, channels), of joined texts ``vocabulary_size``. A manifest as a dict
 is one.
 
@@ -48,7 +48,7 @@ class Tensor(NamedTuple):
     note: str = ""
 
     def shape(self, batch: int | None = None) -> list[int | None]:
-        """Shape for so many examples, as a list; None where a length is open.
+        """Shape for this many examples, as a list; None if a length is open.
 
         Example:
             >>> Tensor("row_splits", "int64", ("batch + 1",)).shape(4)
@@ -58,7 +58,7 @@ class Tensor(NamedTuple):
         return [axis if isinstance(axis, int) else known.get(axis) for axis in self.axes]
 
     def spec(self, batch: int | None = None) -> Any:
-        """The ``tf.TensorSpec`` for so many examples; None leaves their number open."""
+        """The ``tf.TensorSpec`` for this many examples; None leaves their number open."""
         import tensorflow as tf
 
         return tf.TensorSpec(self.shape(batch), self.dtype, name=self.name)
@@ -74,7 +74,7 @@ class Input(abc.ABC):
     Attributes:
         name: in configs, manifests and the ``takes`` of encoders, runs and exports.
         description: what examples are, in messages.
-        prompt: what a user types for one example; None where it cannot be typed.
+        prompt: what a user types for one example; None if it cannot be typed.
         chunk_field: the field of ``tfxc.data.chunk.Chunk`` that has them.
         inputs: names of the tensors of a batch. A batch of features holds a single one as it is,
             several as a dict.
@@ -98,7 +98,7 @@ class Input(abc.ABC):
         Args:
             lines: list of texts, one per example.
             places: where each is from, for messages.
-            num_features: width of the features; None where it is not known.
+            num_features: width of the features; None if it is not known.
 
         Raises:
             DataError: a line is of another form.
@@ -134,7 +134,7 @@ class FeatureKind(Input):
     Attributes:
         columns: the ``tfxc.data.columns.Column``s of its rows: one, or one of features and one of
             tokens.
-        encoder: one that takes it, for messages.
+        encoder: one that reads it, for messages.
         is_matrix: whether the rows are those of a matrix, sparse or dense, that linear models are
             trained on.
         is_image: whether examples are images, of which fewer are held at once.
@@ -171,7 +171,7 @@ class FeatureKind(Input):
         return kind is self or kind in self.parts.values()
 
     def part_named(self, takes: str) -> str | None:
-        """Name of the part whose kind is called ``takes``; None where there are no parts."""
+        """Name of the part whose kind is called ``takes``; None if there are no parts."""
         return next((name for name, kind in self.parts.items() if kind.name == takes), None)
 
     @abc.abstractmethod
@@ -182,7 +182,7 @@ class FeatureKind(Input):
         """The arrays of ``Rows``.
 
         Args:
-            features: as readers give them or text features make them: CSR matrix, float32
+            features: as readers return them or text features make them: CSR matrix, float32
                 (n, num_features), ``TokenRows``, ``JoinedRows``, uint8 (n, height, width, channels)
                 or a list of encoded files. Entries of a CSR matrix in one place are added up.
         """
@@ -224,17 +224,17 @@ class FeatureKind(Input):
         return self.pack({name: features[name] for name in self.inputs})
 
     def specs(self, sizes: Sizes, batch: int | None = None) -> Any:
-        """The ``tf.TensorSpec``s of the features of so many examples; None leaves that open."""
+        """The ``tf.TensorSpec``s of the features of this many examples; None leaves that open."""
         return self.pack({tensor.name: tensor.spec(batch) for tensor in self.tensors(sizes)})
 
     def decode(self, features: Any, image_shape: tuple[int, ...] | None) -> Any:
-        """The features as a model takes them, NumPy arrays; only encoded images differ."""
+        """The features as a model reads them, NumPy arrays; only encoded images differ."""
         return features
 
     def unit_rows(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
         """Tensors by name with each example scaled to length 1, in the graph.
 
-        A row of zeros stays one. Kinds that are no matrix stay as they are.
+        A row of zeros stays one. Kinds that are not a matrix stay as they are.
         """
         return tensors
 
@@ -264,7 +264,7 @@ class FeatureKind(Input):
 
         Args:
             count: number of examples.
-            draw: ``numpy.random.Generator``; None takes one of seed 0.
+            draw: ``numpy.random.Generator``; None means one of seed 0.
         """
 
     def memory_bytes(self, examples: int, labels: int, values: int, tokens: int = 0) -> int:

@@ -11,7 +11,7 @@ from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.csr import bounds_of
 
 # A label takes some 200 bytes here and a row of the model later. Labels that do not occur are
-# granted up to this many, or up to this many times as many as occur; more has to be said.
+# granted up to this many, or up to this many times as many as occur; more must be declared.
 _UNSEEN_GRANTED = 100_000
 _TIMES_SEEN = 10
 _PENDING_CODES = 1 << 22
@@ -36,7 +36,7 @@ def check_label_space(
     """
     if num_labels > max(_UNSEEN_GRANTED, _TIMES_SEEN * seen):
         raise DataError(
-            f"a number of labels near the {seen:,} that occur expected, found {num_labels:,} "
+            f"a number of labels close to the {seen:,} in use expected, found {num_labels:,} "
             f"({origin})",
             where=where,
             fix=f"correct it, or {fix}",
@@ -47,7 +47,7 @@ def inferred_num_labels(ids: np.ndarray, names: Sequence[str] | None, where: str
     """The number of labels of a feature set: that of the names, else the largest id plus 1.
 
     Args:
-        ids: whole numbers (n,), at least one.
+        ids: integers (n,), at least one.
         names: list of the labels' names, or None.
         where: for the message.
 
@@ -58,7 +58,7 @@ def inferred_num_labels(ids: np.ndarray, names: Sequence[str] | None, where: str
         return len(names)
     largest = int(ids.max())
     origin = f"the largest id is {largest:,}, in example {int(ids.argmax()) + 1:,}"
-    fix = f"say --num-labels {largest + 1} if there are so many"
+    fix = f"give --num-labels {largest + 1} if there are that many"
     check_label_space(largest + 1, len(np.unique(ids)), origin=origin, where=where, fix=fix)
     return largest + 1
 
@@ -67,7 +67,7 @@ def joined_labels(names: Sequence[str]) -> tuple[str, list[str]] | None:
     """Label names that look like several labels in one.
 
     All parts of such a name stand elsewhere too, as a name of their own or in another name. Of one
-    separator, at least half of the names that hold it have to be so.
+    separator, at least half of the names that hold it must be so.
 
     Args:
         names: all label names.
@@ -136,7 +136,7 @@ class LabelNumbering:
     ) -> None:
         if names is not None and num_labels not in (None, len(names)):
             raise DataError(
-                f"as many label names as the data has labels ({num_labels}) expected, found "
+                f"{num_labels} label names, one for each label of the data, expected, found "
                 f"{len(names)}",
                 where=names_where,
                 fix="give one name per line for every label",
@@ -171,7 +171,7 @@ class LabelNumbering:
         if self._given is not None and len(codes) and codes.max() >= len(self._given):
             name = list(self._codes)[codes.max()]
             raise DataError(
-                f"the training label {name!r} (in {where}) is not among the given label names",
+                f"training labels among the given label names expected, found {name!r} in {where}",
                 where=self._given_where,
                 fix="add it to the file of label names",
             )
@@ -262,7 +262,7 @@ class LabelNumbering:
         origin = f"the largest id is {largest:,}, in example {example:,}"
         if self._limit is not None:
             origin = "declared by the file"
-        fix = f"set data.num_labels to {size} if there are so many"
+        fix = f"set data.num_labels to {size} if there are that many"
         check_label_space(size, seen, origin=origin, where=where, fix=fix)
 
     def unseen_vocabulary(self) -> LabelVocabulary:
@@ -325,7 +325,7 @@ class _CodeCounts:
 
 def _other_number(confirmed, found):
     if found is None:
-        problem, fix = "means nothing to labels given by name", "remove it"
+        problem, fix = "numbered labels expected, found labels given by name", "remove it"
     else:
         problem = f"{found:,} labels as the file or its label names say expected, found {confirmed}"
         fix = "correct it, or remove it"

@@ -27,7 +27,7 @@ UNSEEN_LABELS_FILE = "unseen_labels.txt"
 LABEL_COUNTS_FILE = "label_counts.npy"
 TEXT_FEATURES_FOLDER = "text_features"
 AGAIN = "run prepare again with --force"
-# What a model has to know of the data before it can be built.
+# What a model needs to know about the data before it can be built.
 DIMENSIONS = (
     "num_features", "num_labels", "feature_kind", "image_shape", "text_features", "vocabulary_size",
 )  # fmt: skip
@@ -196,7 +196,7 @@ class Manifest(_Part):
 
     @property
     def kind(self) -> "FeatureKind":
-        """The ``tfxc.data.kinds.FeatureKind`` that models take."""
+        """The ``tfxc.data.kinds.FeatureKind`` that models read."""
         return KINDS[self.feature_kind]
 
     @property
@@ -206,7 +206,7 @@ class Manifest(_Part):
 
     @property
     def dimensions(self) -> dict[str, Any]:
-        """What ``tfxc.model.build_model`` has to know of the data, as keyword arguments."""
+        """What ``tfxc.model.build_model`` needs to know about the data, as keyword arguments."""
         sizes = {name: getattr(self, name) for name in DIMENSIONS}
         return {**sizes, "num_examples": self.split("train").examples}
 
@@ -218,7 +218,7 @@ class Manifest(_Part):
         """
         if name not in self.splits:
             raise DataError(
-                f"no split {name!r} is prepared, only {', '.join(self.splits)}",
+                f"a prepared split {name!r} expected, found only {', '.join(self.splits)}",
                 where=f"data.{name}",
                 fix=f"name a file for {name!r} in the data settings and run prepare again",
             )

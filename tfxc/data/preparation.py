@@ -67,7 +67,7 @@ _SAMPLE = 1000  # texts whose features stand for the size of all
 
 
 def prepare(settings: DataSettings, folder: str | Path, *, jobs: int | None = None) -> Manifest:
-    """Prepares a data set; the folder appears whole or not at all and replaces an existing one.
+    """Prepares a data set; the folder is written atomically and replaces an existing one.
 
     The files are read twice (once for the vocabularies, once for the rows) in constant memory. The
     same files, settings and seed give the same bytes, however many processes work.
@@ -75,7 +75,7 @@ def prepare(settings: DataSettings, folder: str | Path, *, jobs: int | None = No
     Args:
         settings: ``DataSettings``.
         folder: the folder to write.
-        jobs: processes that turn texts into features; None takes all the cores there are.
+        jobs: processes that turn texts into features; None means all the cores there are.
 
     Returns:
         Manifest.
@@ -140,13 +140,13 @@ def ensure_prepared(
 def check_prepared(folder: str | Path) -> Manifest:
     """Compares the small files of a prepared folder with their checksums, and all sizes.
 
-    Shards are left to their readers: every record has a checksum of its own.
+    Shards are left to their readers: every record has its own checksum.
 
     Returns:
         Manifest.
 
     Raises:
-        DataError: this is no prepared folder, or a file is missing or damaged.
+        DataError: this is not a prepared folder, or a file is missing or damaged.
     """
     if not (Path(folder) / MANIFEST_FILE).is_file():
         return Manifest.load(folder)  # it says what is expected

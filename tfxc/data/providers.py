@@ -7,8 +7,8 @@ A class lists such arguments in ``data_dependent_arguments``. There are two sort
   made, also for a run that is loaded.
 * What it takes a look at the training examples to find. A **provider** finds it when a training
   starts, and only then: a model that is loaded is made without the argument, so what is needed
-  later has to be kept with the weights. The providers of tfxc stand in ``PROVIDERS``; a class of
-  your own brings its own in its attribute ``providers``, which is asked first::
+  later must be kept with the weights. The providers of tfxc stand in ``PROVIDERS``; a class of
+  your own provides its own in its attribute ``providers``, which is used first::
 
       class Aged(Dense):
           data_dependent_arguments = (*Dense.data_dependent_arguments, "ages")
@@ -79,7 +79,7 @@ def label_codes(data: "TrainingData") -> np.ndarray | None:
     try:
         return order(vectors, head.heads, data.seed)
     except ValueError as error:
-        raise ConfigError(str(error), where="head.heads", fix="use more values of it") from None
+        raise ConfigError(str(error), where="head.heads", fix="choose larger sizes") from None
 
 
 def label_counts(data: "TrainingData") -> np.ndarray | None:
@@ -99,9 +99,9 @@ def label_tree(data: "TrainingData") -> "ClusterTree":
     head = data.make()
     if data.source.kind is TOKENS:
         raise ConfigError(
-            "a tree of labels is built from bags of terms, the data holds lists of tokens only",
+            "bags of terms, to build the label tree from, expected, found lists of tokens only",
             where="data.text_features",
-            fix="use text_features 'joined', which give both",
+            fix="use text_features 'joined', which provide both",
         )
     settings = {name: getattr(head, name) for name in _TREE}
     vectors = pifa_of_source(data.source, data.known["num_labels"])

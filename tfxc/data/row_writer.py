@@ -1,4 +1,4 @@
-"""Rows of one shape and type into an ``.npy`` file, so that a stopped writing goes on."""
+"""Rows of one shape and type into an ``.npy`` file, so that a stopped writing can be resumed."""
 
 import collections
 import errno
@@ -53,8 +53,8 @@ class RowWriter:
         dtype: of the rows.
         computation: what decides the bytes (checksums of weights and data, settings), as a dict for
             JSON. None for work that cannot be repeated: after an exception nothing stays.
-        num_rows: number of rows; None where it is not known before the last one.
-        row_shape: shape of one row; None takes that of the first rows written.
+        num_rows: number of rows; None if it is not known before the last one.
+        row_shape: shape of one row; None means that of the first rows written.
 
     Raises:
         MachineError: the disk is full (before any row is written, where the number is known), or
@@ -250,8 +250,8 @@ class RowWriter:
             if size == needed or (self.num_rows is None and size > needed):
                 self._marks, self._count = done, len(done)
                 return True
-        problem = "the unfinished file is of other data or settings, or damaged"
-        print(f"{self.path}: starts anew; {problem}", file=sys.stderr)
+        problem = "the unfinished file is damaged, or belongs to other data or settings"
+        print(f"{self.path}: starting over; {problem}", file=sys.stderr)
         self.row_shape = given
         return False
 
@@ -381,7 +381,7 @@ def read_progress(path: str | Path) -> tuple[dict[str, Any], np.ndarray] | tuple
     """How far a ``RowWriter`` that was stopped has come.
 
     Returns:
-        Its description (dict) and bool (rows,), which rows are done; two times None where no
+        Its description (dict) and bool (rows,), which rows are done; two times None if no
         writing of the file was stopped, or where nothing of it can be trusted.
     """
     try:

@@ -158,7 +158,7 @@ class Rows:
 
     @property
     def lengths(self) -> np.ndarray | None:
-        """Tokens of each text, int64 (n,); None where rows are no lists of tokens."""
+        """Tokens of each text, int64 (n,); None if rows are not lists of tokens."""
         if not self.kind.holds(TOKENS):
             return None
         bounds = self.kind.columns[-1].bounds

@@ -139,7 +139,7 @@ def refuse_changed_sources(manifest: "Manifest", folder: str | Path) -> None:
             )
         stamps = {**stamps, info.path: stamp}
     if stamps != old:
-        with contextlib.suppress(MachineError):  # somebody else's folder: compared again next time
+        with contextlib.suppress(MachineError):  # someone else's folder: compared again next time
             save_stamps(folder, stamps)
 
 
@@ -183,7 +183,7 @@ def _missing(settings, missing):
 
 
 def _absent(path):
-    """What is missing of a file, a folder or a pattern of shards; None where all is there."""
+    """What is missing of a file, a folder or a pattern of shards; None if all is there."""
     try:
         if is_shard_pattern(path):
             shard_files(path)

@@ -1,4 +1,4 @@
-"""Examples that are typed or come through a pipe, one a line, to have their labels found."""
+"""Examples that are typed or come through a pipe, one per line, to have their labels found."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ def chunks_of_pipe(
 
     Args:
         descriptor: file descriptor to read from.
-        takes, num_features: as of ``chunk_of_lines``.
+        takes, num_features: see ``chunk_of_lines``.
         size: most examples in a chunk.
 
     Raises:
@@ -68,7 +68,7 @@ def chunk_of_lines(
         lines: list of bytes or texts: a text each, ``id:value id:value ...`` for sparse features,
             numbers separated by blanks or commas for dense ones, the path of a file for images.
         takes: a name in ``tfxc.data.kinds.INPUTS``.
-        num_features: width of the features; None takes what the sparse lines need.
+        num_features: width of the features; None means what the sparse lines need.
         where, first: name of the source and number of the first line, for messages.
 
     Raises:

@@ -16,7 +16,7 @@ class Encoder(keras.layers.Layer):
     """Turns a batch's features into vectors.
 
     ``call(features, training=False)`` returns (batch, dim), or (batch, repetitions, dim) where
-    each repetition of a head has a trunk of its own. ``features`` is what the data pipeline
+    each repetition of a head has its own trunk. ``features`` is what the data pipeline
     yields: a dict ``ids``, ``weights``, ``row_splits`` for sparse bags, a float32 (batch,
     num_features) tensor for dense vectors, a uint8 or float32 (batch, height, width, channels)
     tensor with values 0..255 for images, an int32 (batch, length) tensor padded with 0 for texts.
@@ -48,7 +48,7 @@ class Encoder(keras.layers.Layer):
 
     @property
     def layers_above(self) -> dict[int, int]:
-        """Number of layers above each weight, by its ``id``; empty where there are no layers."""
+        """Number of layers above each weight, by its ``id``; empty if there are no layers."""
         return {}
 
     @property
@@ -67,7 +67,7 @@ class Encoder(keras.layers.Layer):
         return vectors if batch is None else vectors[:batch]
 
     def own(self, features: Any) -> Any:
-        """The part of joined features that the encoder takes; other features as they are.
+        """The part of joined features that the encoder reads; other features as they are.
 
         Args:
             features: of a batch; joined ones are a dict ``tokens``, ``ids``, ``weights``,

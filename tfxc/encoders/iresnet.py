@@ -26,7 +26,7 @@ class IResNet(ImageEncoder):
         embedding_dim: length of the vectors.
         width: channels of the first stage; each next stage has twice as many.
         mean, std: pixels are scaled to 0..1, then ``(x - mean) / std``; one value, or one per
-            channel. The default gives -1..1, as the reference has it.
+            channel. The default scales to -1..1, as the reference has it.
         dropout: share of the last stage's values dropped in training.
         synchronized_batch_norm: whether batch normalisation looks at the whole batch over all
             replicas; else each replica normalises its own part.
@@ -71,7 +71,7 @@ class IResNet(ImageEncoder):
         height, image_width, _ = self.image_shape
         if height % 16 or image_width % 16:
             raise ValueError(
-                "encoder 'iresnet' needs sides that are multiples of 16, found "
+                "sides that are multiples of 16 expected by encoder 'iresnet', found "
                 f"{height} x {image_width}"
             )
         self.depth, self.embedding_dim, self.width = depth, embedding_dim, width

@@ -26,7 +26,7 @@ class KerasApplication(ImageEncoder):
 
     Its batch normalisation and dropout are replaced by ours, so that training over replicas and
     resumed training are right; weights, shapes and outputs stay those of Keras. Pixels are
-    prepared as the network's own ``preprocess_input`` does it.
+    prepared as the network's own ``preprocess_input`` does.
 
     Args:
         image_shape: (height, width, channels) (from the data); grey images are repeated to three
@@ -73,14 +73,15 @@ class KerasApplication(ImageEncoder):
             **kwargs,
         )
         if weights not in (None, "imagenet") and not Path(weights).is_file():
-            raise ValueError(f"weights must be null, imagenet or a file; no file {weights}")
+            raise ValueError(f"weights: null, imagenet or a file expected, found no file {weights}")
         *sides, channels = self.image_shape
         if channels not in (1, 3):
-            raise ValueError(f"{model} takes images of 1 or 3 channels, found {channels}")
+            raise ValueError(f"images of 1 or 3 channels expected by {model}, found {channels}")
         least = LEAST_SIDE.get(model, 32)
         if min(sides) < least:
             raise ValueError(
-                f"{model} takes images of at least {least} x {least}, found {sides[0]} x {sides[1]}"
+                f"images of at least {least} x {least} expected by {model}, found {sides[0]} x "
+                f"{sides[1]}"
             )
         self.model, self.pooling = model, pooling
         self._pretrained = weights
@@ -156,7 +157,7 @@ def _preprocess(model):
 
 @contextlib.contextmanager
 def _seeded(seed):
-    """Keras draws the seeds of its initializers from ``random``; nobody else shall notice."""
+    """Keras draws the seeds of its initializers from ``random``, whose state is restored here."""
     before = random.getstate()
     random.seed(seed)
     try:

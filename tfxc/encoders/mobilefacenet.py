@@ -25,7 +25,7 @@ class MobileFaceNet(ImageEncoder):
     """MobileFaceNet: inverted bottlenecks, then one weight per place and channel.
 
     The last map is weighed by a depthwise convolution as large as itself (7 x 7 for faces of
-    112 x 112) in place of pooling; all nonlinearities are PReLUs, one slope per channel.
+    112 x 112) instead of pooling; all nonlinearities are PReLUs, one slope per channel.
 
     Args:
         image_shape: (height, width, channels) (from the data).
@@ -33,7 +33,7 @@ class MobileFaceNet(ImageEncoder):
         scale: multiple of the channels between blocks. The expanded channels inside a block and
             the last 512 stay, so that 2 gives the widths of insightface's ``mbf``.
         mean, std: pixels are scaled to 0..1, then ``(x - mean) / std``; one value, or one per
-            channel. The default gives -1..1, as the paper has it.
+            channel. The default scales to -1..1, as the paper has it.
         dropout: share of the last 512 features dropped in training.
         synchronized_batch_norm: whether batch normalisation looks at the whole batch over all
             replicas; else each replica normalises its own part.
@@ -75,7 +75,7 @@ class MobileFaceNet(ImageEncoder):
             **kwargs,
         )
         if round(64 * scale) < 1:
-            raise ValueError(f"scale must leave at least one channel of 64, found {scale}")
+            raise ValueError(f"scale: a value that leaves 1 of 64 channels expected, found {scale}")
         self.embedding_dim, self.scale = embedding_dim, scale
 
     @property

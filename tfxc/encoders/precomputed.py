@@ -50,7 +50,7 @@ class Precomputed(Encoder):
         """Returns the vectors."""
         if isinstance(features, dict):
             raise ValueError(
-                "encoder 'precomputed' expects dense vectors (batch, num_features), found a "
+                "dense vectors (batch, num_features) expected by encoder 'precomputed', found a "
                 "sparse bag; use encoder 'bag_mlp' for sparse features"
             )
         x = tf.math.l2_normalize(features, axis=-1) if self.unit_norm else features

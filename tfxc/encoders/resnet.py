@@ -44,7 +44,7 @@ class ResNet(ImageEncoder):
             normalisation without a factor, as in ``iresnet``; ``hidden``, that and a rectifier, so
             that the vectors are a hidden layer, which heads with few columns of their own need.
         mean, std: pixels are scaled to 0..1, then ``(x - mean) / std``; one value, or one per
-            channel. The default gives -1..1.
+            channel. The default scales to -1..1.
         dropout: share of pooled features dropped in training.
         synchronized_batch_norm: whether batch normalisation looks at the whole batch over all
             replicas; else each replica normalises its own part.

@@ -19,19 +19,19 @@ class Transformer(LayeredEncoder):
     """Sinusoidal positions, layers of self-attention with the norm behind each part, mean.
 
     A layer is ``x = norm(x + attention(x))``, ``x = norm(x + W2 relu(W1 x))``. Padding is attended
-    to by nobody and left out of the mean; an empty text has the vector 0.
+    to by no one and left out of the mean; an empty text has the vector 0.
 
     Args:
         vocabulary_size: number of ids (from the data).
         num_layers: layers on top of each other.
         num_heads: heads of the attention.
-        head_dim: width of a head; None takes embedding_dim / num_heads.
-        feed_forward_dim: width inside the second part of a layer; None takes 4 · embedding_dim.
+        head_dim: width of a head; None means embedding_dim / num_heads.
+        feed_forward_dim: width inside the second part of a layer; None means 4 · embedding_dim.
         embedding_dim, word_dropout, start, initial_std, seed: see ``TokenEncoder``; the width is
             even. Word vectors are multiplied by its square root before positions are added.
         dropout: share of units dropped in training, of the output, of the sum of words and
             positions, and of what each part of a layer adds.
-        architecture: the sizes of a pruned network (from a run's assets), in place of
+        architecture: the sizes of a pruned network (from a run's assets), instead of
             ``num_heads`` (a list where the layers differ), ``head_dim`` and ``feed_forward_dim``.
 
     Raises:
@@ -80,11 +80,11 @@ class Transformer(LayeredEncoder):
             **kwargs,
         )
         if embedding_dim % 2:
-            raise ValueError(f"embedding_dim must be even, found {embedding_dim}")
+            raise ValueError(f"embedding_dim: an even number expected, found {embedding_dim}")
         if head_dim is None and embedding_dim % num_heads:
             raise ValueError(
-                f"num_heads must divide embedding_dim {embedding_dim}, found {num_heads}; or give "
-                "head_dim"
+                f"num_heads: a divisor of embedding_dim {embedding_dim} expected, found "
+                f"{num_heads}; choose one, or give head_dim"
             )
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, head_dim
         self.feed_forward_dim = feed_forward_dim
@@ -207,7 +207,7 @@ class Transformer(LayeredEncoder):
 
     @property
     def architecture(self) -> dict[str, Any] | None:
-        """The sizes of a pruned network, what a run keeps of it; None where the config says all."""
+        """The sizes of a pruned network, what a run keeps of it; None if the config says all."""
         if not self._pruned:
             return None
         heads, inner = list(self._heads), self._inner

@@ -41,7 +41,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         epochs: passes over the examples.
         batch_size: examples of one weight update.
         learning_rate: of Adam; it falls to zero over the training.
-        text_features: name or dict of text features; None takes ``"tfidf"`` for texts.
+        text_features: name or dict of text features; None means ``"tfidf"`` for texts.
         threshold: score from which a label is predicted where an example may have several. Scores
             are the head's: 0 is a probability of one half for ``dense`` with ``sigmoid``.
         random_state: seed of weights, dropout and the order of examples.
@@ -217,7 +217,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             run.load_weights(self._fitted.model)  # techniques may have written other ones
 
     def _fit_features(self, X):
-        """A float32 CSR matrix, or a dense one where the encoder takes such."""
+        """A float32 CSR matrix, or a dense one where the encoder reads such."""
         if _is_texts(X):
             features = build_text_features(_section(self.text_features or "tfidf"))
             self.text_features_ = features.fit([_checked_texts(X)])
@@ -298,5 +298,5 @@ def _is_texts(X):
 def _checked_texts(X):
     for number, text in enumerate(X):
         if not isinstance(text, str):
-            raise DataError(f"texts expected, found {text!r} in place {number}", where="X")
+            raise DataError(f"texts expected, found {text!r} at index {number}", where="X")
     return list(X)

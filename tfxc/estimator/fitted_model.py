@@ -75,7 +75,7 @@ class FittedModel:
         return np.concatenate(ids), np.concatenate(scores)
 
     def save(self, folder: str | Path, names: Iterable[str], text_features: Any) -> None:
-        """Writes a run folder, whole or not at all.
+        """Writes a run folder atomically.
 
         Args:
             folder: its path; an older run there is replaced.

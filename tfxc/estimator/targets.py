@@ -1,4 +1,4 @@
-"""The forms of ``y`` the estimator takes, and predictions in the same form."""
+"""The forms of ``y`` that the estimator accepts, and predictions in the same form."""
 
 import itertools
 from collections.abc import Sequence

@@ -48,7 +48,7 @@ class Converted(NamedTuple):
         file: name of the model's file.
         takes: name of the kind of the features, see ``tfxc.data.kinds.KINDS``.
         k: labels per example.
-        batch: the only batch size the model takes, or None if it takes any.
+        batch: the only batch size the model reads, or None if it takes any.
         size_bytes: of the model's file.
         folder_bytes: of the whole folder.
         weight_bytes: of the run's variables that the model needs.
@@ -79,7 +79,7 @@ def export_model(
     int8: bool = False,
     least_agreement: float = LEAST_AGREEMENT,
 ) -> "Converted":
-    """Converts a run's model, and renames it into place once it answers as the run does.
+    """Converts a run's model, and renames it into place once its results match the run's.
 
     The computation is float32, whatever the run was trained in.
 
@@ -100,7 +100,7 @@ def export_model(
             something else, or the quantised model agrees too rarely.
         UserError: the disk is full or the folder cannot be written to.
         CheckpointError: the run is not finished.
-        RuntimeError: the converted model answers otherwise: a bug, here or in the converter.
+        RuntimeError: the converted model has other results: a bug, here or in the converter.
 
     Example:
         >>> from tfxc.runs.loaded import load_run
@@ -187,7 +187,7 @@ def _checked_size(graph, name):
     weights = size_of(graph.function().get_concrete_function().graph.variables)
     if weights > _MOST_BYTES:
         raise ConfigError(
-            f"a model of the format {name!r} holds less than 2 GiB, the run's weights take "
+            f"weights of less than 2 GiB (the limit of the format {name!r}) expected, found "
             f"{weights / 2**30:.1f} GiB",
             where="--format",
             fix="choose savedmodel",
@@ -199,9 +199,9 @@ def _check_agreement(agreement, least, name):
     if agreement.share >= least:
         return
     raise ConfigError(
-        f"with 8-bit weights the best label stays the same for {agreement.share:.1%} of "
-        f"{agreement.examples} examples ({agreement.source}), at least {least:.1%} are asked for; "
-        f"scores differ by up to {agreement.score_difference:.1e}; nothing is written",
+        f"at least {least:.1%} of examples with the same best label after quantisation expected, "
+        f"found {agreement.share:.1%} of {agreement.examples} ({agreement.source}); "
+        f"scores differ by up to {agreement.score_difference:.1e}; nothing was written",
         where="--quantize",
         fix=f"export {name} without --quantize, or lower --least-agreement",
     )

@@ -50,7 +50,7 @@ class LiteRT:
             path: file to write.
 
         Returns:
-            The only batch size the model takes, 1, or None if it takes any.
+            The only batch size the model reads, 1, or None if it takes any.
 
         Raises:
             ConfigError: operations have no equal in LiteRT; they are named.
@@ -65,7 +65,7 @@ class LiteRT:
             self._convert(graph, path, 1)
         except _Refused as refused:
             raise ConfigError(
-                f"LiteRT has no operation like TensorFlow's {refused}, which the model uses",
+                f"the model uses TensorFlow's {refused}, for which LiteRT has no operation",
                 where="--format",
                 fix="choose onnx or savedmodel",
             ) from refused
@@ -85,7 +85,7 @@ class LiteRT:
         return run
 
     def quantise(self, graph: "Graph", path: str | Path, batch: int | None) -> None:
-        """Writes the model anew, large weights as 8-bit integers ("dynamic range")."""
+        """Writes the model again, large weights as 8-bit integers ("dynamic range")."""
         self._convert(graph, path, batch, [tf.lite.Optimize.DEFAULT])
 
     def _convert(self, graph, path, batch, optimizations=()):

@@ -49,7 +49,7 @@ class Onnx:
             path: file to write.
 
         Returns:
-            The only batch size the model takes: None, it takes any.
+            The only batch size the model reads: None, it takes any.
 
         Raises:
             ConfigError: operations have no equal in ONNX; they are named.
@@ -129,7 +129,7 @@ def _check_operations(model):
     )
     if unknown:
         raise ConfigError(
-            f"ONNX has no operation like TensorFlow's {', '.join(unknown)}, which the model uses",
+            f"the model uses TensorFlow's {', '.join(unknown)}, for which ONNX has no operation",
             where="--format",
             fix="choose savedmodel",
         )

@@ -48,7 +48,7 @@ def largest_difference(
             rounding difference of the ranker's score makes of them, others relative to themselves.
 
     Raises:
-        RuntimeError: it is no rounding difference, or the label ids differ: a bug.
+        RuntimeError: it is not a rounding difference, or the label ids differ: a bug.
     """
     rows, texts = sample_rows(loaded_run)
     model, tolerance = loaded_run.model, tolerance_of(loaded_run)
@@ -85,7 +85,7 @@ def answers_of_function(
 
     Args:
         model: function of a dict of arrays -> (ids, scores) as arrays.
-        batch: 1 if the model takes single examples only.
+        batch: 1 if the model reads single examples only.
     """
 
     def answers(loaded_run, rows, _texts):
@@ -127,7 +127,7 @@ def checked_difference(
         calibration: ``Calibration``, if the scores found are its probabilities of those expected.
 
     Raises:
-        RuntimeError: it is no rounding difference, or ids differ whose scores are no tie.
+        RuntimeError: it is not a rounding difference, or ids differ whose scores are not a tie.
     """
     (ids, scores), (expected_ids, wanted) = found, expected
     right = wanted if calibration is None else calibration.apply(wanted)
@@ -146,7 +146,7 @@ def checked_difference(
     within = (scores >= least - tolerance) & (scores <= most + tolerance)
     if not within.all() or ((ids != expected_ids) & ~close).any():
         raise RuntimeError(
-            f"{what} does not answer as the trained model: scores "
+            f"{what} does not match the trained model: scores "
             f"differ by up to {difference:g}, ids {ids[:2].tolist()} instead of "
             f"{expected_ids[:2].tolist()}"
         )
@@ -154,7 +154,7 @@ def checked_difference(
 
 
 def sample_rows(loaded_run: "LoadedRun") -> tuple[Rows, list[str] | None]:
-    """Random examples as the run's data are, but for the scaling of rows.
+    """Random examples as the run's data are, except the scaling of rows.
 
     Args:
         loaded_run: a ``LoadedRun``.
@@ -280,5 +280,5 @@ def _tensors(features):
 
 
 def _arguments(features, encoder):
-    """The arguments of a converted model: the part of the features that the encoder takes."""
+    """The arguments of a converted model: the part of the features that the encoder reads."""
     return KINDS[encoder.takes].unpack(encoder.own(features))

@@ -77,7 +77,7 @@ def export_savedmodel(
         loaded_run: a ``tfxc.runs.loaded.LoadedRun``.
         folder: the SavedModel's folder; an older SavedModel there is replaced.
         k: labels per example.
-        probabilities: whether ``scores`` are what ``tfxc predict --probabilities`` gives.
+        probabilities: whether ``scores`` are those of ``tfxc predict --probabilities``.
 
     Returns:
         ``Exported``.
@@ -114,7 +114,7 @@ def export_savedmodel(
 class ServedModel(tf.Module):
     """The exported module: signatures over a trained model.
 
-    The Keras layers are no attributes but closed over: as attributes they would be written next to
+    The Keras layers are not attributes but closed over: as attributes they would be written next to
     the variables, with every weight twice.
 
     Args:
@@ -211,7 +211,7 @@ def feature_signature(
     """The ``tf.TensorSpec``s of the tensors of a batch of a run's features, a list.
 
     Args:
-        kind, manifest, batch: as of ``from_features``.
+        kind, manifest, batch: see ``from_features``.
     """
     return [tensor.spec(batch) for tensor in kind.tensors(manifest)]
 
@@ -236,7 +236,7 @@ def check_target(loaded_run: "LoadedRun", folder: str | Path, k: int, holds: str
         loaded_run: a ``LoadedRun``.
         folder: ``Path`` that will be written or replaced.
         k: labels per example.
-        holds: what an older export in ``folder`` has to be.
+        holds: what an older export in ``folder`` must be.
 
     Raises:
         ConfigError: see above.

@@ -30,14 +30,14 @@ def inputs_of(takes: str, manifest: Mapping[str, Any]) -> str:
     """The inputs of an exported model in words.
 
     Args:
-        takes: name of what it takes, see ``tfxc.data.kinds.INPUTS``.
+        takes: name of what it reads, see ``tfxc.data.kinds.INPUTS``.
         manifest: the run's manifest as a dict.
     """
     return ", ".join(map(str, INPUTS[takes].tensors(manifest)))
 
 
 def served_call(takes: str, manifest: Mapping[str, Any]) -> str:
-    """Python that calls a signature ``model`` of a SavedModel; arguments as of ``inputs_of``."""
+    """Python that calls a signature ``model`` of a SavedModel; arguments see ``inputs_of``."""
     arguments = [
         f"{tensor.name}={_example(tensor, 'tf.constant', 'tf.zeros', f'tf.{tensor.dtype}')}"
         for tensor in INPUTS[takes].tensors(manifest)
@@ -46,7 +46,7 @@ def served_call(takes: str, manifest: Mapping[str, Any]) -> str:
 
 
 def numpy_inputs(takes: str, manifest: Mapping[str, Any]) -> str:
-    """Python that makes ``inputs`` of NumPy arrays; arguments as of ``inputs_of``."""
+    """Python that makes ``inputs`` of NumPy arrays; arguments see ``inputs_of``."""
     arrays = [
         f'"{tensor.name}": {_example(tensor, "np.array", "np.zeros", repr(tensor.dtype))}'
         for tensor in INPUTS[takes].tensors(manifest)
@@ -75,9 +75,9 @@ def report_of_model(done: "Converted", loaded_run: "LoadedRun") -> str:
             f"{done.folder}: {done.folder_bytes / 1e6:,.1f} MB, of which {done.file} "
             f"{done.size_bytes / 1e6:,.1f} MB (weights of the run in float32: "
             f"{done.weight_bytes / 1e6:,.1f} MB); {manifest['num_labels']:,} labels",
-            f"  takes  {inputs}" + (f"; batch {done.batch} only" if done.batch else ""),
-            f"  gives  label_ids: int32 (numbers of lines of labels.txt, from 0), scores: float32, "
-            f"each (batch, {done.k}), best first",
+            f"  inputs   {inputs}" + (f"; batch {done.batch} only" if done.batch else ""),
+            f"  outputs  label_ids: int32 (line numbers in labels.txt, from 0), scores: float32; "
+            f"(batch, {done.k}), best first",
             "  checked against the run's model: scores differ by at most "
             f"{done.score_difference:.1e}" + (", before quantising" if done.agreement else ""),
             *_agreement(done.agreement),

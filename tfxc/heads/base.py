@@ -28,7 +28,7 @@ class Head(keras.layers.Layer):
     * ``training_groups(features, labels)`` returns the ``LogitGroup``s of one batch; labels are
       int32 (batch, max_labels) padded with -1.
     * ``top_k(features, k)`` returns (ids int32, scores float32), both (batch, k), sorted by
-      falling score, ties by rising id; in the graph, exact unless a head's docstring says
+      falling score, ties by ascending id; in the graph, exact unless a head's docstring says
       otherwise. Heads that have a ``full_softmax`` need not define it.
     * ``search_top_k(scores, k, method)`` does the same outside the graph from what
       ``search_scores`` returned, for heads that list ``search_methods``, the usual one first.
@@ -40,11 +40,11 @@ class Head(keras.layers.Layer):
             hold them.
         providers: functions that find such arguments in the training split, by argument, where
             ``data.providers.PROVIDERS`` has none or another; see there.
-        sharded_table: ``ops.sharded_table.ShardedTable`` of a head whose weights are shared out
-            over replicas, once it is built.
+        sharded_table: ``ops.distributed.sharded_table.ShardedTable`` of a head whose weights are
+            sharded over replicas, once it is built.
         full_softmax: whether the head has one score per label, and so a softmax over all.
         log_scores: whether the scores of ``top_k`` are logarithms of probabilities.
-        trunk: ``"separate"`` where each of its ``num_repetitions`` reads an encoder of its own.
+        trunk: ``"separate"`` where each of its ``num_repetitions`` reads its own encoder.
         num_repetitions, first_repetition: how many, and the number of the first of them.
     """
 
@@ -147,7 +147,7 @@ class Head(keras.layers.Layer):
         return ids, scores, mean_cross_entropy(log_sum, of_true, labels >= 0)
 
     def check_k(self, k: int) -> None:
-        """Raises a ``ValueError`` if more labels are asked for than there are."""
+        """Raises a ``ValueError`` if more labels are requested than there are."""
         check_k(k, self.num_choices)
 
 

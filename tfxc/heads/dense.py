@@ -19,7 +19,7 @@ class Dense(Head):
 
     Args:
         num_labels: number of labels (from the data).
-        initial_std: standard deviation of the truncated normal start of the kernel; None takes
+        initial_std: standard deviation of the truncated normal start of the kernel; None means
             1 / sqrt(dim).
         seed: seed of the initial kernel.
 
@@ -63,7 +63,7 @@ class Dense(Head):
         return (LogitGroup(self(features), seen_labels(labels, self.num_labels)),)
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
-        """Function that gives the logits of a range of labels."""
+        """Function that returns the logits of a range of labels."""
         features = tf.cast(features, tf.float32)
         kernel, bias = read_once(self.kernel.value), read_once(self.bias.value)
 

@@ -38,9 +38,9 @@ class Mach(Head):
             the sum of ``"log_probabilities"``, or ``"min"`` / ``"median"`` of the probabilities
             (count-min and count-median).
         link: how logits become probabilities, ``"sigmoid"``, ``"softmax"`` or, for margins,
-            ``"hinge"`` (``exp(-max(0, 1 - margin)^3)``); None takes the objective's.
+            ``"hinge"`` (``exp(-max(0, 1 - margin)^3)``); None means the objective's.
         first_repetition: number of the first repetition (one process per repetition).
-        initial_std: standard deviation of the truncated normal start of the kernels; None takes
+        initial_std: standard deviation of the truncated normal start of the kernels; None means
             1 / sqrt(dim).
         search_buckets: best buckets of each repetition that the approximate search looks into.
         search_min_count: in how many of them, over the repetitions, it has to find a label, or in
@@ -177,10 +177,11 @@ class Mach(Head):
         """Native search of the best k labels from ``search_scores`` as a NumPy array.
 
         Args:
-            method: ``"auto"``, ``"brute"`` and ``"threshold"`` are exact (``ops.gather.top_k``);
-                ``"approximate"`` scores the labels that it finds in the best ``search_buckets``
-                buckets of at least ``search_min_count`` repetitions only, and may find fewer than
-                k labels (id -1); see ``ops.gather.approximate_top_k``.
+            method: ``"auto"``, ``"brute"`` and ``"threshold"`` are exact
+                (``ops.search.gather.top_k``); ``"approximate"`` scores the labels that it finds in
+                the best ``search_buckets`` buckets of at least ``search_min_count`` repetitions
+                only, and may find fewer than k labels (id -1); see
+                ``ops.search.gather.approximate_top_k``.
         """
         self.check_k(k)
         if self._inverse is None:

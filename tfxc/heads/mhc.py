@@ -33,8 +33,8 @@ class MHC(DigitHead):
     ``top_k`` is a beam search: exact with ``beam=None`` or a beam of at least as many nodes as
     there are above the labels, else it may miss labels. It ranks by what was trained:
 
-    * Link ``"softmax"`` with one candidate group, as published for one label per example: each
-      family of children is a softmax of its own, and a label's score is the sum of the
+    * Link ``"softmax"`` with one candidate group, as published for one label per example: the
+      children of each node form a softmax, and a label's score is the sum of the
       log-probabilities on its way.
     * Link ``"softmax"`` with more candidate groups: all candidates c of a level are in one
       softmax, over ``z_c = l_c + log p(parent of c)`` with the logit l_c and the parent's
@@ -50,13 +50,13 @@ class MHC(DigitHead):
             least N.
         projection_dim: length of the nodes' vectors below level 0.
         beam: nodes of a level whose children are scored in ``top_k``, more where these might
-            have fewer than k labels; None takes all. 1 is the greedy descent for k = 1.
+            have fewer than k labels; None means all. 1 is the greedy descent for k = 1.
         num_candidate_groups: nodes of a level whose children are scored in training. 1 with one
             label per example is teacher forcing, as published for classification; more is the
             authors' way with many labels per example. With link ``"softmax"`` and more than one
             label per example, take more than one.
         link: how logits become probabilities, ``"softmax"`` over the children of a node or
-            ``"sigmoid"``, or ``"hinge"`` for margins; None takes the objective's.
+            ``"sigmoid"``, or ``"hinge"`` for margins; None means the objective's.
         label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),
             ``"clusters"`` (similar labels share leading digits) or ``"product"`` (any digits).
         label_codes: the code of each label for the last two (from the data).
@@ -129,7 +129,7 @@ class MHC(DigitHead):
             kernel = self.add_weight(shape, next(start), name=f"projection_{level}")
             bias = self.add_weight(shape[1:], "zeros", name=f"projection_bias_{level}")
             self.projections.append((kernel, bias))
-            # Whole families: the last one may have more rows than there are nodes.
+            # All children of each node: the last group may have more rows than there are nodes.
             shape = (self.nodes[level - 1] * self.heads[level], self.projection_dim)
             uniform = keras.initializers.GlorotUniform(seed=self.seed * 1000 + 500 + level)
             self.tables.append(self.add_weight(shape, uniform, name=f"table_{level}"))
@@ -232,7 +232,7 @@ class MHC(DigitHead):
         """
         above = tf.repeat(of_parents, self.heads[level], axis=1)
         above = tf.pad(above, [[0, 0], [0, tf.shape(found.nodes)[1] - tf.shape(above)[1]]])
-        # A positive may stand in a slot of another family. Its parent is a column above.
+        # A positive may be in a slot of another parent. Its own parent is a column above.
         true, parents = positives >= 0, tf.maximum(positives // self.heads[level], 0)
         columns = parents if level == 1 else find(parents, nodes, true)[0]
         values = tf.boolean_mask(tf.gather(scores, columns, batch_dims=1), true)
@@ -251,7 +251,7 @@ class MHC(DigitHead):
         shape = [-1, above.shape[1] or tf.shape(above)[1], self.heads[level]]
         scores = tf.reshape(logits, shape)
         scores = (scores if self._joint else self._scores(scores)) + above[:, :, None]
-        # A family without a member has no log-softmax.
+        # A node without children has no log-softmax.
         scores = tf.where(above[:, :, None] > float("-inf"), scores, float("-inf"))
         return tf.reshape(scores, tf.shape(logits))
 
@@ -299,7 +299,7 @@ class MHC(DigitHead):
         parents = columns if nodes is None else tf.gather(nodes, columns, batch_dims=1)
 
         def family(parent):
-            """Logits of one family per example: all at once would gather beam times as much."""
+            """Logits of one node's children per example: all at once need beam times the memory."""
             rows = tf.maximum(parent, 0)[:, None] * size + tf.range(size)
             return tf.linalg.matvec(tf.gather(self.tables[level].value, rows), projected)
 
@@ -326,7 +326,7 @@ class MHC(DigitHead):
         return ids, scores - log_sum[:, None]
 
     def _tiles(self, projected, level, above):
-        """Function (begin, end) -> scores of consecutive nodes, from the first of a family on."""
+        """Function (begin, end) -> scores of consecutive nodes, from the first child of a node."""
         size, table = self.heads[level], read_once(self.tables[level].value)
 
         def score(begin, end):

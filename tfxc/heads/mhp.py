@@ -35,11 +35,11 @@ class MHP(DigitHead):
             ``reduction="mean"`` what they ran on CIFAR. Digits that labels of an example share
             count once.
         link: how logits become probabilities, ``"softmax"`` over each digit's columns or
-            ``"sigmoid"``, or ``"hinge"`` for margins; None takes the objective's.
+            ``"sigmoid"``, or ``"hinge"`` for margins; None means the objective's.
         label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),
             ``"clusters"`` (similar labels share leading digits) or ``"product"`` (any digits).
         label_codes: the code of each label for the last two (from the data).
-        initial_std: standard deviation of the truncated normal start of the kernel; None takes
+        initial_std: standard deviation of the truncated normal start of the kernel; None means
             1 / sqrt(dim).
         seed: seed of the initial kernel.
 
@@ -78,7 +78,10 @@ class MHP(DigitHead):
         **kwargs: Any,
     ) -> None:
         if (heads is None) == (num_heads is None):
-            raise ValueError("either heads, such as [40, 25], or num_heads expected")
+            raise ValueError(
+                "heads, such as [40, 25], or num_heads expected, found "
+                + ("neither" if heads is None else "both")
+            )
         if num_heads is not None:
             heads = suggest_heads(num_labels, num_heads)
         assert heads is not None

@@ -41,7 +41,7 @@ class MHS(DigitHead):
         label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),
             ``"clusters"`` (similar labels share blocks) or ``"product"`` (so do later digits).
         label_codes: the code of each label for the last two (from the data).
-        initial_std: standard deviation of the truncated normal start of the table; None takes
+        initial_std: standard deviation of the truncated normal start of the table; None means
             1 / sqrt(dim), the authors took 0.01.
         seed: seed of the initial table and of the sampling.
 
@@ -95,7 +95,7 @@ class MHS(DigitHead):
         self.use_bias = bias
 
     def build(self, input_shape: Sequence[int]) -> None:
-        """Makes the table (blocks, block size, dim) and, if asked for, the bias."""
+        """Makes the table (blocks, block size, dim) and, if requested, the bias."""
         self.build_order()
         std = self.initial_std or input_shape[-1] ** -0.5
         start = keras.initializers.TruncatedNormal(stddev=std, seed=self.seed)
@@ -206,7 +206,7 @@ class MHS(DigitHead):
         return self.labels_of(*tiled_top_k(score, self.num_labels, batch, k, tile))
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
-        """Function that gives the logits of a range of codes."""
+        """Function that returns the logits of a range of codes."""
         features, size = tf.cast(features, tf.float32), self.block_size
         table = read_once(self.table.value)
         bias = None if self.bias is None else read_once(self.bias.value)

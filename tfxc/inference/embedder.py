@@ -1,4 +1,4 @@
-"""The vectors a trained model's encoder gives to many examples."""
+"""The vectors of many examples by a trained model's encoder."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING

@@ -27,7 +27,7 @@ class Predictions(NamedTuple):
 
     Attributes:
         labels: n lists of k label names.
-        scores: float32 (n, k), or probabilities where they were asked for.
+        scores: float32 (n, k), or probabilities where they were requested.
     """
 
     labels: list
@@ -39,8 +39,8 @@ class RunPredictor:
 
     Args:
         loaded_run: a ``tfxc.runs.loaded.LoadedRun``.
-        k: labels per example; None takes 5, or all if there are fewer.
-        probabilities: whether to give probabilities in place of scores; None where the head has
+        k: labels per example; None means 5, or all if there are fewer.
+        probabilities: whether to return probabilities instead of scores; None if the head has
             any.
 
     Attributes:
@@ -89,10 +89,10 @@ class EnsemblePredictor:
         predictors: dict of ``RunPredictor`` by the path of their run, two or more; each lists as
             many labels as its ``k`` says.
         method: one of ``tfxc.ranker.ensemble.METHODS``.
-        k: labels per example; None takes 5, or all if there are fewer.
+        k: labels per example; None means 5, or all if there are fewer.
 
     Attributes:
-        takes, num_features: as of ``RunPredictor``.
+        takes, num_features: see ``RunPredictor``.
 
     Raises:
         ConfigError: runs on other kinds of examples or other labels, or k exceeds the number of
@@ -107,8 +107,9 @@ class EnsemblePredictor:
         for path, other in others:
             if other.takes != self.takes:
                 raise ConfigError(
-                    f"a run on {self.takes} as the first one expected, this one takes "
-                    f"{other.takes}", where=path, fix="join runs that read the same examples",
+                    f"a run with input {self.takes!r}, like the first one, expected, found one "
+                    f"with {other.takes!r}",
+                    where=path, fix="combine runs that read the same examples",
                 )  # fmt: skip
         self._maps = [label_map(one.names, first.names, path) for path, one in predictors.items()]
         self._predictors, self._method = list(predictors.values()), method
@@ -135,14 +136,14 @@ class SavedModelPredictor:
 
     Args:
         folder: the SavedModel.
-        k: labels per example, at most as many as it was exported with; None takes all of these.
+        k: labels per example, at most as many as it was exported with; None means all of these.
 
     Attributes:
         takes: a name in ``tfxc.data.kinds.INPUTS``.
         num_features: length of dense vectors, else None: the signature does not show it.
 
     Raises:
-        ConfigError: no such SavedModel, or it gives fewer labels.
+        ConfigError: no such SavedModel, or it outputs fewer labels.
     """
 
     def __init__(self, folder: str | Path, k: int | None = None) -> None:
@@ -166,7 +167,7 @@ class SavedModelPredictor:
             found = self._signature(**arguments)
         except (ValueError, tf.errors.InvalidArgumentError) as error:
             raise DataError(
-                f"the SavedModel refuses these features ({str(error).splitlines()[0]})",
+                f"the SavedModel does not accept these features ({str(error).splitlines()[0]})",
                 where=where,
                 fix="give features of the space the model was trained on",
             ) from error
@@ -198,20 +199,20 @@ _UNLOADABLE = (
 
 def _load(folder):
     if not (Path(folder) / "saved_model.pb").is_file():
-        raise ConfigError("is no SavedModel", where=folder, fix="write one with tfxc export")
+        raise ConfigError("a SavedModel expected", where=folder, fix="write one with tfxc export")
     try:
         model = _loaded(folder)
     except _UNLOADABLE as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"is no SavedModel that can be loaded ({reason[:200]})",
+            f"this SavedModel cannot be loaded ({reason[:200]})",
             where=folder,
             fix="write it again with tfxc export",
         ) from error
     outputs = getattr(model.signatures.get("serving_default"), "structured_outputs", {})
     if not {"labels", "scores"} <= set(outputs):
         raise ConfigError(
-            "gives no labels and scores",
+            "a SavedModel that outputs labels and scores expected, found other outputs",
             where=folder,
             fix="give a SavedModel of tfxc export",
         )
@@ -231,7 +232,7 @@ def _loaded(folder):
 def _checked_k(k, available):
     if not 1 <= k <= available:
         raise ConfigError(
-            f"1 to {available} labels per example are available, {k} are asked for",
+            f"1 to {available} labels per example expected, found {k}",
             where="--k",
             fix=f"choose k up to {available}",
         )

@@ -14,7 +14,7 @@ class RunModel(Protocol):
     """A model that finds the best labels of examples; what ``Recipe.assemble`` returns.
 
     ``XCModel`` is one, and so are the models of linear rankers (``RankerModel``). What searches,
-    measures, serves or exports a run asks for nothing else.
+    measures, serves or exports a run needs nothing else.
 
     Features are those of a batch of the data pipeline, as arrays for ``find_top_k`` and
     ``find_with_loss``, as tensors for ``top_k``: a dict ``ids``, ``weights``, ``row_splits`` for
@@ -23,7 +23,7 @@ class RunModel(Protocol):
     Attributes:
         num_labels: number of labels that can be found.
         search_methods: names of the searches outside the graph that ``find_top_k`` knows, the usual
-            one first; empty where there is one search only.
+            one first; empty if there is one search only.
         full_softmax: whether there is a softmax over all labels, so that ``find_with_loss`` works.
         partial_loss: whether the training loss of the model is no measure of the fit to all labels.
         has_probabilities: whether scores can be given as probabilities.
@@ -57,7 +57,7 @@ class RunModel(Protocol):
     def searched_part(self) -> str: ...
 
     def check_k(self, k: int) -> None:
-        """Raises a ``ValueError`` if more labels are asked for than there are."""
+        """Raises a ``ValueError`` if more labels are requested than there are."""
 
     def check_probabilities(self) -> None:
         """Raises a ``ConfigError`` that names the reason if there are no probabilities."""
@@ -70,8 +70,8 @@ class RunModel(Protocol):
         Args:
             features: arrays of a batch.
             k: number of labels.
-            probabilities: whether to give probabilities in place of scores.
-            method: one of ``search_methods``; None takes the first.
+            probabilities: whether to return probabilities instead of scores.
+            method: one of ``search_methods``; None means the first.
 
         Returns:
             ids int32 and scores float32, both (batch, k), best first; where fewer labels are found
@@ -87,7 +87,7 @@ class RunModel(Protocol):
             features: arrays of a batch.
             labels: true ones, int32 (batch, max_labels) padded with -1.
             k: number of labels.
-            probabilities: as of ``find_top_k``.
+            probabilities: see ``find_top_k``.
 
         Returns:
             ids, scores, and losses float32 (batch,), see ``Head.top_k_and_loss``.
@@ -125,17 +125,16 @@ class RankerModel:
         return self.calibration is not None
 
     def check_k(self, k: int) -> None:
-        """Raises a ``ValueError`` if more labels are asked for than there are."""
+        """Raises a ``ValueError`` if more labels are requested than there are."""
         check_k(k, self.num_labels)
 
     def check_probabilities(self) -> None:
         """Raises a ``ConfigError`` if the scores are not calibrated."""
         if not self.has_probabilities:
             raise ConfigError(
-                "the model has no probabilities: its scores are not calibrated, or not with this "
-                "post-processor",
+                "calibrated scores expected, found none for this model and post-processor",
                 where="--probabilities",
-                fix="take its scores",
+                fix="leave it out to get scores",
             )
 
     def find_with_loss(

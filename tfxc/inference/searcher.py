@@ -17,7 +17,7 @@ class Examples(Protocol):
     """Examples in their order, as batches: a ``Source``, or a ``RowStream``.
 
     Attributes:
-        num_examples: how many there are; None where that is not known.
+        num_examples: how many there are; None if that is not known.
     """
 
     @property
@@ -49,9 +49,9 @@ class Searcher:
     Args:
         model: what a recipe assembles.
         k: number of labels.
-        method: one of the model's ``search_methods``; None takes the first.
+        method: one of the model's ``search_methods``; None means the first.
         full_loss: whether ``over`` finds losses too.
-        probabilities: whether a call gives probabilities in place of scores: of the softmax over
+        probabilities: whether a call gives probabilities instead of scores: of the softmax over
             all labels, or of each label by itself, as the objective has it.
 
     Raises:

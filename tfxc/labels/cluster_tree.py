@@ -1,4 +1,4 @@
-"""A tree of label clusters: which labels stand under which node, level by level."""
+"""A tree of label clusters: which labels are under which node, level by level."""
 
 import zipfile
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ _KIND = "tfxc label tree"
 class ClusterTree:
     """Labels under clusters under clusters; the nodes of the last level are the labels.
 
-    Above level 0 stands one root, so that a tree of one level has all labels under the root.
+    Above level 0 is one root, so that a tree of one level has all labels under the root.
 
     Args:
         parents: list of int arrays, one per level from the top: ``parents[t][node]`` is the node
-            of level t - 1 that a node of level t stands under; of level 0 all zeros.
+            of level t - 1 that a node of level t is under; of level 0 all zeros.
 
     Attributes:
         parents: list of int32 arrays.
         sizes: nodes of each level, ``[K_0, ..., number of labels]``.
 
     Raises:
-        DataError: a parent is no node of the level above, or an inner node has no child.
+        DataError: a parent is not a node of the level above, or an inner node has no child.
 
     Reference: Yu et al., "PECOS", JMLR 2022; Zhang et al., NeurIPS 2021, arXiv 2110.00685.
 
@@ -144,7 +144,7 @@ class ClusterTree:
         return found
 
     def save(self, path: str | Path) -> None:
-        """Writes the tree as one ``.npz`` file, which appears whole or not at all.
+        """Writes the tree atomically as one ``.npz`` file.
 
         Raises:
             UserError: the file cannot be written.
@@ -163,11 +163,13 @@ class ClusterTree:
         """
         path = Path(path)
         if not path.is_file():
-            raise DataError("a label tree expected, there is no such file", where=path)
+            raise DataError("a label tree expected, found no such file", where=path)
         try:
             with np.load(path) as content:
                 if content["kind"].item() != _KIND or content["version"].item() != FILE_VERSION:
-                    raise DataError(f"a tree of version {FILE_VERSION} expected", where=path)
+                    raise DataError(
+                        f"a tree of version {FILE_VERSION} expected, found another one", where=path
+                    )
                 sizes = content["sizes"].tolist()
                 parents = [content[f"parents_{level}"] for level in range(len(sizes))]
         except (
@@ -199,7 +201,7 @@ def _check(parents):
     for level, found in enumerate(map(np.asarray, parents)):
         if found.ndim != 1 or not found.size or found.dtype.kind not in "iu":
             raise DataError(
-                f"level {level}: a list of whole numbers, the parent of each node, expected, "
+                f"level {level}: a list of integers, the parent of each node, expected, "
                 f"found shape {found.shape} of {found.dtype}"
             )
         if found.min() < 0 or found.max() >= above:

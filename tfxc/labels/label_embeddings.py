@@ -1,6 +1,6 @@
 """Vectors of labels to cluster them by, from the labels' training examples.
 
-All take a label matrix Y (examples, labels), CSR, and give float32 vectors (labels, ...): CSR for
+All take a label matrix Y (examples, labels), CSR, and return float32 vectors (labels, ...): CSR for
 sparse features, an array for dense ones. A label without an example gets zeros.
 """
 
@@ -44,7 +44,7 @@ class Pifa:
         """
         if labels.shape[0] != features.shape[0]:
             raise DataError(
-                f"one row of features per row of labels ({labels.shape[0]:,}) expected, "
+                f"as many rows of features as of labels ({labels.shape[0]:,}) expected, "
                 f"found {features.shape[0]:,}",
                 fix="give both matrices of the same examples",
             )

@@ -36,20 +36,20 @@ def check_sizes(num_labels: int, sizes: Sequence[int]) -> tuple[int, ...]:
         (4, 5, 5)
     """
     if isinstance(sizes, str) or not np.iterable(sizes) or not all(map(_is_count, sizes)):
-        raise ValueError(f"heads must list positive whole numbers, found {sizes!r}")
+        raise ValueError(f"heads: a list of positive integers expected, found {sizes!r}")
     sizes = tuple(int(size) for size in sizes)
     if not sizes:
-        raise ValueError("heads must list positive whole numbers, found none")
+        raise ValueError("heads: a list of positive integers expected, found none")
     codes = math.prod(sizes)
     if codes < num_labels:
         raise ValueError(
-            f"heads {list(sizes)} give {codes} codes for {num_labels} labels; the nearest that "
+            f"heads {list(sizes)} have {codes} codes for {num_labels} labels; the nearest that "
             f"suffice are {list(_nearest(num_labels, sizes))}, the smallest "
             f"{list(suggest_heads(num_labels, len(sizes)))}"
         )
     if codes >= _MOST_CODES:
         raise ValueError(
-            f"heads {list(sizes)} give {codes} codes, fewer than {_MOST_CODES} expected; "
+            f"heads: fewer than {_MOST_CODES} codes expected, found {codes} of {list(sizes)}; "
             f"{list(suggest_heads(num_labels, len(sizes)))} suffice for {num_labels} labels"
         )
     return sizes
@@ -141,7 +141,7 @@ def suggest_heads(num_labels: int, num_heads: int) -> tuple[int, ...]:
 
 
 def _nearest(num_labels, sizes):
-    """``sizes`` with the one size raised that has to be raised least."""
+    """``sizes`` with one size raised: the one that needs the smallest raise."""
     codes = math.prod(sizes)
     needed = [-(-num_labels // (codes // size)) for size in sizes]
     extra, digit = min((n - s, -h) for h, (n, s) in enumerate(zip(needed, sizes, strict=True)))
@@ -149,7 +149,7 @@ def _nearest(num_labels, sizes):
 
 
 def _largest_product(total, count):
-    """Largest product of ``count`` whole numbers of a given sum: as equal as can be."""
+    """Largest product of ``count`` integers of a given sum: as equal as can be."""
     size, larger = divmod(total, count)
     return (size + 1) ** larger * size ** (count - larger)
 
@@ -157,7 +157,7 @@ def _largest_product(total, count):
 def _smallest_product(total, count, least, most):
     """Falling sizes in 2 .. most of sum ``total`` with the smallest product from ``least`` on.
 
-    Returns None where there are none.
+    Returns None if there are none.
     """
     if count == 2:
         return _pair(total, least, most)
@@ -184,7 +184,7 @@ def _pair(total, least, most):
 
 
 def _is_count(value):
-    """Whether this is a positive whole number."""
+    """Whether this is a positive integer."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
 
 

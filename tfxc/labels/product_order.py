@@ -50,8 +50,8 @@ def product_order(
     most = strides(sizes)[0]
     if len(sizes) > 1 and most > MOST_IN_BLOCK:
         raise ValueError(
-            f"label_order 'product' takes at most {MOST_IN_BLOCK:,} labels with the same first "
-            f"digit, heads {list(sizes)} give {most:,}"
+            f"at most {MOST_IN_BLOCK:,} labels with the same first digit expected by label_order "
+            f"'product', found {most:,} with heads {list(sizes)}"
         )
     codes = clustered_order(label_vectors, sizes, seed)
     vectors = _dense(label_vectors, seed)
@@ -70,7 +70,7 @@ def _dense(vectors, seed):
 
 
 def _with_digit(codes, vectors, sizes, digit, seed):
-    """The codes with another value of ``digit``; later digits stand by rising id."""
+    """The codes with another value of ``digit``; later digits are in order of rising id."""
     before, stride = strides(sizes)[digit - 1 : digit + 1]
     order = np.argsort(codes)
     blocks = [order[start : start + before] for start in range(0, len(order), before)]

@@ -55,7 +55,7 @@ def propensity_constants(propensity: str | Sequence[float]) -> tuple[float, floa
     """The pair (A, B) of a name in ``DATASET_CONSTANTS``, or of a pair given as such.
 
     Raises:
-        ConfigError: the name is unknown or it is no pair.
+        ConfigError: the name is unknown or it is not a pair.
     """
     if isinstance(propensity, str):
         if propensity not in DATASET_CONSTANTS:

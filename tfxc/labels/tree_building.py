@@ -101,8 +101,8 @@ def build_tree(
     Args:
         label_vectors: float (labels, width), CSR or dense, see ``labels.label_embeddings``; a row
             of zeros gets a leaf as well.
-        settings: ``ClusteringSettings``; None takes its defaults.
-        threads: at most this many; None takes all cores.
+        settings: ``ClusteringSettings``; None means its defaults.
+        threads: at most this many; None means all cores.
 
     Returns:
         ``ClusterTree``.
@@ -175,11 +175,11 @@ def add_labels(
     Args:
         tree: ``ClusterTree``.
         new_vectors: float (new, width), CSR or dense.
-        centroids: float (leaves, width), CSR or dense, such as ``leaf_centroids`` gives.
+        centroids: float (leaves, width), CSR or dense, such as ``leaf_centroids`` returns.
 
     Returns:
         ``(tree, affected)``: a new ``ClusterTree``, and the ids of the leaves that got a label,
-        int32, ascending: only their classifiers of labels have to be trained again.
+        int32, ascending: only their classifiers of labels must be trained again.
 
     Raises:
         DataError: shapes do not fit, or a vector holds NaN or infinity.

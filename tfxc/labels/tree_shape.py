@@ -1,4 +1,4 @@
-"""Sizes of label trees, and their families as tables."""
+"""Sizes of label trees, and the children of their nodes as tables."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -36,7 +36,7 @@ def shape_of(tree: ClusterTree) -> "list[LevelShape]":
 def built_shape(
     num_labels: int, nr_splits: int = 16, min_codes: int | None = None, max_leaf_size: int = 100
 ) -> "list[LevelShape]":
-    """The shape that ``build_tree`` gives so many labels, whatever their vectors are.
+    """The shape that ``build_tree`` gives this many labels, whatever their vectors are.
 
     Args:
         num_labels: number of labels.
@@ -62,7 +62,7 @@ def built_shape(
 
 
 def tree_in_order(sizes: Sequence[int]) -> ClusterTree:
-    """A ``ClusterTree`` of these level sizes whose neighbours stand together, for trials.
+    """A ``ClusterTree`` of these level sizes whose neighbours are adjacent, for trials.
 
     Example:
         >>> tree_in_order([2, 5]).parents[1].tolist()

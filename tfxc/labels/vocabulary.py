@@ -51,7 +51,7 @@ class LabelVocabulary:
         """Reads a file of one name per line, UTF-8; Windows line ends are accepted.
 
         Raises:
-            DataError: no such file, not UTF-8, an empty line or a name that stands there twice.
+            DataError: no such file, not UTF-8, an empty line or a name that occurs twice.
         """
         path = Path(path)
         with read_errors(path):
@@ -60,7 +60,7 @@ class LabelVocabulary:
             text = content.decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataError(
-                f"label names in UTF-8 expected, byte {error.start} is not",
+                f"label names in UTF-8 expected, found an invalid byte at offset {error.start}",
                 where=path,
                 fix="convert the file to UTF-8",
             ) from error

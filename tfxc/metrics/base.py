@@ -47,7 +47,7 @@ def hits(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def distinct_labels(labels: np.ndarray) -> np.ndarray:
-    """Labels sorted within each row, with −1 in place of any label listed a second time."""
+    """Labels sorted within each row, with −1 instead of any label listed a second time."""
     labels = np.sort(np.asarray(labels), axis=1)
     repeated = labels[:, 1:] == labels[:, :-1]
     labels[:, 1:][repeated] = -1
@@ -113,7 +113,7 @@ class RankedBatch:
             raise ConfigError(
                 f"at least {min_predictions} predictions per example expected, "
                 f"found {ids.shape[1]}",
-                fix=f"ask the model for its top {min_predictions}, or lower the largest k",
+                fix=f"search the top {min_predictions} labels, or lower the largest k",
             )
         if losses is not None:
             losses = np.asarray(losses, np.float64)
@@ -214,7 +214,7 @@ class Metric:
         labels: np.ndarray,
         losses: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """``{name: float64 (batch,)}``; empty for metrics that are no mean over examples.
+        """``{name: float64 (batch,)}``; empty for metrics that are not a mean over examples.
 
         NaN marks an example that the metric leaves out.
 
@@ -245,7 +245,7 @@ class Metric:
 
 
 class MeanMetric(Metric):
-    """A mean over examples: a subclass gives ``names`` and ``per_example_ranked``."""
+    """A mean over examples: a subclass defines ``names`` and ``per_example_ranked``."""
 
     def initial_state(self) -> dict[str, np.ndarray]:
         return {"sum": np.zeros(len(self.names)), "count": np.zeros(len(self.names), np.int64)}

@@ -67,12 +67,12 @@ def _paired_differences(a, b):
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 1 or a.shape != b.shape:
         raise DataError(
-            f"two lists of as many values expected, found shapes {a.shape} and {b.shape}",
+            f"two lists of equal length expected, found shapes {a.shape} and {b.shape}",
             fix="evaluate both runs on the same examples",
         )
     if (np.isnan(a) != np.isnan(b)).any():
         raise DataError(
-            "an example has a value in one run and none in the other",
+            "values of the same examples expected, found an example with a value in one run only",
             fix="evaluate both runs on the same examples, in the same order",
         )
     differences = (a - b)[~np.isnan(a)]

@@ -30,7 +30,7 @@ class Decision:
 
     Attributes:
         threshold: smallest score that counts, or None.
-        probabilities: whether scores have to be probabilities.
+        probabilities: whether scores must be probabilities.
 
     Example:
         >>> str(Decision(0.5, probabilities=True))
@@ -192,7 +192,7 @@ def positive_label(names: Sequence[str]) -> int | None:
         names: label names by id.
 
     Returns:
-        Its id; None where there are not two labels.
+        Its id; None if there are not two labels.
 
     Example:
         >>> positive_label(["yes", "no"])

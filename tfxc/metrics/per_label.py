@@ -20,7 +20,7 @@ class PerLabel:
         decision: ``Decision``; the best label alone where none is given.
         most: keep so many wrong examples, the surest ones, and a million pairs of confused labels,
             the most frequent ones; None keeps all.
-        positive: as of ``Classification``.
+        positive: see ``Classification``.
 
     Attributes:
         classification: ``Classification`` of the same examples: averages and counts.
@@ -76,7 +76,7 @@ class PerLabel:
         labels: Sequence[Sequence[int]] | np.ndarray,
         losses: np.ndarray | None = None,
     ) -> None:
-        """Counts one batch; arrays as of ``Metric.update``.
+        """Counts one batch; arrays see ``Metric.update``.
 
         Raises:
             ConfigError: an example's last score still reaches the threshold: more labels have to
@@ -85,7 +85,8 @@ class PerLabel:
         batch = RankedBatch.of(ids, scores, labels, 1, losses)
         if self.classification.cut_off(batch).any():
             raise ConfigError(
-                f"an example has {batch.ids.shape[1]} labels or more above the threshold",
+                f"fewer than {batch.ids.shape[1]} labels above the threshold expected, found an "
+                "example with at least as many",
                 where="--threshold",
                 fix="raise it, or search more labels with --labels",
             )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class PropensityScoredMetric(Metric):
-    """Ratio of weighted gain to the best possible; a subclass gives the ranks' discounts.
+    """Ratio of weighted gain to the best possible; a subclass defines the ranks' discounts.
 
     Args:
         label_counts: (num_labels,) number of training examples of each label.

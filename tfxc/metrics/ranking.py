@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class RankingMetric(MeanMetric):
-    """A mean over examples at several cut-offs; a subclass gives ``prefix`` and ``values_at``.
+    """A mean over examples at several cut-offs; a subclass defines ``prefix`` and ``values_at``.
 
     Args:
         ks: cut-offs.

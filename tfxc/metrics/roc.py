@@ -13,7 +13,7 @@ from tfxc.core.files import atomic_file
 
 @dataclasses.dataclass(frozen=True)
 class Roc:
-    """A curve from (0, 0) to (1, 1), as ``sklearn.metrics.roc_curve`` gives it.
+    """A curve from (0, 0) to (1, 1), as ``sklearn.metrics.roc_curve`` returns it.
 
     Attributes:
         far: float (points,), share of different pairs accepted, ascending.
@@ -131,7 +131,9 @@ def check_picture(path: str | Path) -> type:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError(
-            "a picture needs matplotlib", where=path, fix="pip install 'tfxc[vision]'"
+            "the package matplotlib, which draws the picture, is not installed",
+            where=path,
+            fix="pip install 'tfxc[vision]'",
         ) from error
     known = Figure().canvas.get_supported_filetypes()
     if _ending(path) not in known:

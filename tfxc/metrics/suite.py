@@ -121,7 +121,7 @@ class MetricSuite:
         labels: np.ndarray,
         losses: np.ndarray | None = None,
     ) -> None:
-        """Counts one batch; arrays and errors as of ``Metric.update``."""
+        """Counts one batch; arrays and errors see ``Metric.update``."""
         batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
         for metric in self.metrics:
             metric.update_ranked(batch)
@@ -136,7 +136,7 @@ class MetricSuite:
     ) -> dict[str, np.ndarray]:
         """``{name: float64 (batch,)}`` of the metrics that are means over examples.
 
-        NaN marks an example that the metric leaves out; errors as of ``Metric.update``.
+        NaN marks an example that the metric leaves out; errors see ``Metric.update``.
         """
         batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
         return _join(metric.per_example_ranked(batch) for metric in self.metrics)
@@ -149,7 +149,7 @@ class MetricSuite:
         """
         if type(self) is not type(other) or self.settings() != other.settings():
             raise ConfigError(
-                "the two suites hold other metrics",
+                "suites of the same metrics expected, found different ones",
                 fix="build both with the same arguments",
             )
         for mine, theirs in zip(self.metrics, other.metrics, strict=True):
@@ -167,7 +167,7 @@ class MetricSuite:
         return _join(metric.result() for metric in self.metrics)
 
     def known_values(self) -> dict[str, float | None]:
-        """As ``result``, with None where ``support()`` is 0."""
+        """As ``result``, with None if ``support()`` is 0."""
         support = self.support()
         return {name: v if support[name] else None for name, v in self.result().items()}
 
@@ -200,7 +200,7 @@ class MetricSuite:
     def table(self) -> str:
         """The result as text: percentages, one row per metric and one column per cut-off.
 
-        A value with nothing to average over is shown as a dash. What is no percentage has a line
+        A value with nothing to average over is shown as a dash. What is not a percentage has a line
         of its own.
 
         Example:

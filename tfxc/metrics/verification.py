@@ -84,7 +84,7 @@ class PairsResult(ScoresResult):
         thresholds: float (folds,), the chosen thresholds on the squared distance.
         val, val_std: true accept rate at the threshold for ``far_target``, over the folds.
         val_far: the false accept rate reached there.
-        far_target: the rate asked for.
+        far_target: the rate requested.
         correct: bool (n,), pairs classified correctly.
     """
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @keras.saving.register_keras_serializable("tfxc")
 class AsgdSoftplus(GradientDual):
-    """``asgd`` with ``log(1 + r exp(s - nu)) / r`` in place of ``exp(s - nu)`` of each rival.
+    """``asgd`` with ``log(1 + r exp(s - nu)) / r`` instead of ``exp(s - nu)`` of each rival.
 
     The loss is the mean of that over the K classes of the batch, the true one counting 0, and the
     slope of the dual is ``1 - q`` with q the mean of ``exp(s - nu) / (1 + r exp(s - nu))``. Means

@@ -29,7 +29,7 @@ class Objective(keras.layers.Layer):
         providers: functions that find such arguments in the training split, by argument, where
             ``data.providers.PROVIDERS`` has none or another; see there.
         over_shards: whether ``call`` handles groups with ``cross_replica``.
-        partial_loss: whether the loss of a batch is no measure of the fit to all labels.
+        partial_loss: whether the loss of a batch is not a measure of the fit to all labels.
         num_examples: training examples that it keeps numbers of, or None.
         tables: Keras variables of these numbers, float32 (num_examples,) each, once it is built.
     """

@@ -1,4 +1,4 @@
-"""Softmax cross-entropy that forgets what it knows."""
+"""Softmax cross-entropy that down-weights what is already classified well."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -73,11 +73,12 @@ class Focal(Objective):
     def _check_labels(self):
         if self.num_labels not in (None, len(self.alpha)):
             raise ValueError(
-                f"alpha must list {self.num_labels} weights, one per label, found {len(self.alpha)}"
+                f"alpha: {self.num_labels} weights, one per label, expected, found "
+                f"{len(self.alpha)}"
             )
         if self.num_groups > 1:
             raise ValueError(
-                f"alpha needs a head with one group of all labels, as 'dense', found one with "
+                f"alpha: a head with one group of all labels, as 'dense', expected, found one with "
                 f"{self.num_groups} groups"
             )
 
@@ -85,8 +86,8 @@ class Focal(Objective):
         columns = group.logits.shape[1]
         if columns != len(self.alpha) or group.log_weights is not None:
             raise ValueError(
-                f"alpha has {len(self.alpha)} weights, one per label, but the head's columns are "
-                "not all labels; use a head as 'dense'"
+                f"alpha: a head whose columns are the {len(self.alpha)} labels, as 'dense', "
+                "expected, found another one"
             )
         return tf.constant(self.alpha)
 

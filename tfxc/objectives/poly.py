@@ -28,7 +28,7 @@ class Poly(Objective):
     Args:
         epsilon: weight of the added term, at least -1, where the slope at p = 1 is gone.
         focal: whether the focal loss takes the place of the cross-entropy.
-        gamma: exponent of the focal loss; None takes 2. Without ``focal`` there is none.
+        gamma: exponent of the focal loss; None means 2. Without ``focal`` there is none.
 
     Raises:
         ValueError: an argument out of range.
@@ -56,7 +56,7 @@ class Poly(Objective):
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         if gamma is not None and not focal:
-            raise ValueError(f"gamma {gamma} needs focal true")
+            raise ValueError(f"focal: true expected with gamma {gamma}, found false")
         self.epsilon, self.focal, self.gamma = epsilon, focal, gamma
         self._exponent = (2.0 if gamma is None else gamma) * focal
 

@@ -7,7 +7,7 @@ from tfxc.objectives.bases.hinge import HingeObjective
 
 @keras.saving.register_keras_serializable("tfxc")
 class SquaredHinge(HingeObjective):
-    """``max(0, 1 - y z)^2``; for arguments and reference see ``objectives._hinge.HingeObjective``.
+    """``max(0, 1 - y z)^2``; arguments: see ``objectives.bases.hinge.HingeObjective``.
 
     Example:
         >>> import tensorflow as tf

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Zlpr(Objective):
     """``log(1 + sum of exp(z) over false columns) + log(1 + sum of exp(-z) over true columns)``.
 
-    A loss for several true columns that is no sum over columns: it does not drown in the many
+    A loss for several true columns that is not a sum over columns: it does not drown in the many
     false ones. A column is predicted where z > 0, i.e. where its sigmoid is above one half. An
     example without a true column pulls all logits below zero.
 
@@ -50,7 +50,7 @@ class Zlpr(Objective):
 
 
 def _softplus_of_sum(values):
-    """``log(1 + sum exp(values))`` over the columns, (batch,); -inf is no column."""
+    """``log(1 + sum exp(values))`` over the columns, (batch,); -inf is not a column."""
     largest = tf.stop_gradient(tf.maximum(tf.reduce_max(values, axis=1), 0.0))
     total = tf.reduce_sum(tf.exp(values - largest[:, None]), axis=1)
     return largest + tf.math.log(tf.exp(-largest) + total)

@@ -5,7 +5,7 @@ come with the package; a compiler on the machine makes them in about a quarter o
 one, or with ``TFXC_COMPILE=0``, the callers use TensorFlow's own operations; results then differ
 in the last bits.
 
-A compiled file's name holds a hash of its content. It is loaded only if that is right and nobody
+A compiled file's name holds a hash of its content. It is loaded only if that is right and no one
 else could have written it: loading runs code, and a cut-off library ends the process.
 """
 
@@ -48,11 +48,11 @@ def row_adam() -> Callable[..., Any] | None:
 
     ``row_adam()(variable, first_moment, second_moment, rows, gradient, rate, epsilon, share_1=,
     share_2=)`` takes three variables' handles, distinct int32 row numbers, their float32 gradients,
-    two scalars and 1 - beta of both moments, and updates these rows as ``training.optimizers.Adam``
-    does.
+    two scalars and 1 - beta of both moments, and updates these rows as
+    ``training.optimization.optimizers.Adam`` does.
 
     Returns:
-        The operation, or None where it cannot be made.
+        The operation, or None if it cannot be made.
     """
     compiler = _compiler()
     if os.environ.get("TFXC_COMPILE") == "0" or compiler is None:
@@ -75,7 +75,7 @@ def processor() -> str:
     """The kind of processor of this machine, on every architecture: a compiled file fits one kind.
 
     Returns:
-        The architecture, and what the system says about the processors: a line each.
+        The architecture, and what the system says about the processors: one line each.
     """
     with contextlib.suppress(OSError):
         return _described(Path("/proc/cpuinfo").read_text())
@@ -138,19 +138,17 @@ def _refuse_others(path):
     """Refuses a file or folder that another user may have changed.
 
     Raises:
-        UserError: it is somebody else's, or anybody may write to it.
+        UserError: it is someone else's, or anybody may write to it.
     """
     found = path.stat()
     if found.st_uid not in (os.getuid(), 0):
-        raise UserError(
-            "belongs to another user", where=path, fix="set TFXC_CACHE to your own folder"
-        )
+        raise UserError("belongs to another user", where=path, fix="set TFXC_CACHE to your own")
     folder = stat.S_ISDIR(found.st_mode)
     # Who may write to a folder can replace a file, but not by one of ours; where the sticky bit is
     # set, as in /tmp, not even that.
     others = stat.S_IWOTH if folder else stat.S_IWOTH | stat.S_IWGRP
     if found.st_mode & others and not (folder and found.st_mode & stat.S_ISVTX):
-        raise UserError("others may write to it", where=path, fix=f"chmod go-w {path}")
+        raise UserError("other users may write to it", where=path, fix=f"run chmod go-w {path}")
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 
 class LogitGroup(NamedTuple):
-    """Logits of one set of columns and where the true ones stand.
+    """Logits of one set of columns and where the true ones are.
 
     Attributes:
         logits: float (batch, columns).
@@ -18,7 +18,7 @@ class LogitGroup(NamedTuple):
             for where the columns are a sample, 0 for true ones; the logits are without it. None:
             each stands for itself.
         counts: float (batch, max_positives), how much each entry of ``positives`` counts, e.g. how
-            many labels of the example stand under a cluster; anything at padding. None: 1. Only
+            many labels of the example are under a cluster; anything at padding. None: 1. Only
             objectives with ``weighted`` look at it.
     """
 

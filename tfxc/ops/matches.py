@@ -1,9 +1,9 @@
-"""How far what a student computes on the way is from what its teacher does.
+"""Distances between the intermediate results of a student and of its teacher.
 
-Each distance takes what the student and the teacher have, and the mask of the words, and gives one
+Each distance is a function of the student's and the teacher's values and the mask of the words: one
 number per example, float32 (batch,): a mean over the example's own words, or pairs of words.
-Padding counts for nothing, an empty text for 0. So the result does not depend on which examples
-stand together in a batch, unlike TextBrewer's, where the mean is over the words of the batch.
+Padding is ignored, an empty text has 0. So the result does not depend on which examples are
+together in a batch, unlike TextBrewer's, where the mean is over the words of the batch.
 
 Hidden states are float (batch, length, dim), attention is float (batch, heads, length, length),
 scores before the softmax over the last axis, masks are bool (batch, length).

@@ -80,7 +80,7 @@ def _csr_matmul(columns, weights, row_splits, rows):
     )
 
     def gradient(upstream):
-        # Unused parts are pruned from the graph: nobody pays for the gradient of the weights.
+        # Unused parts are pruned from the graph: no one pays for the gradient of the weights.
         by_weight = tf.reduce_sum(
             tf.gather(rows, columns) * tf.gather(upstream, row_numbers), axis=1
         )

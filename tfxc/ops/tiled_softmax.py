@@ -44,7 +44,7 @@ def tiled_softmax(
         total += tf.reduce_sum(tf.exp(fresh - new[:, None]), axis=1)
         of_positives += _in_tile(fresh, positives, begin, end)
         columns = tf.broadcast_to(tf.range(begin, end)[None], tf.shape(fresh))
-        # The running winners stand first: top_k keeps the first of equals, and their ids are lower.
+        # The running winners come first: top_k keeps the first of equals, and their ids are lower.
         best, places = tf.math.top_k(tf.concat([scores, fresh], axis=1), k)
         ids = tf.gather(tf.concat([ids, columns], 1), places, batch_dims=1)
         return end, ids, best, new, total, of_positives

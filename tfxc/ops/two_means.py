@@ -27,7 +27,7 @@ def has_native() -> bool:
 class Halves:
     """An order of rows that is cut into halves, level by level.
 
-    The rows of a node are a slice of ``order``, and stand there by rising number. The result
+    The rows of a node are a slice of ``order``, and stand there by ascending number. The result
     depends on the seed alone, not on the number of threads.
 
     Args:

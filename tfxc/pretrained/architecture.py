@@ -57,7 +57,7 @@ class Architecture:
         dropout, attention_dropout: shares it was trained with.
         initial_std: standard deviation of a random start.
         padding: id of the padding in the published table.
-        max_positions: most ids of a text, 0 if there is no limit.
+        max_positions: most ids of a text, 0 if there means no limit.
         shared_layers: number of different layers, that take equal turns; 0 if all differ.
         num_buckets, max_distance: of DeBERTa's relative positions.
         clamp: farthest distance of XLNet's relative positions, 0 if there is none.
@@ -115,7 +115,7 @@ def read_architecture(folder: Path) -> "Architecture":
     missing = [key for ours, key in names.items() if ours not in values]
     missing += [key for key in ("vocab_size",) if key not in config]
     if missing:
-        raise ConfigError(f"{missing[0]} expected, it is missing", where=where)
+        raise ConfigError(f"the key {missing[0]!r} expected, found none", where=where)
     architecture = Architecture(
         family=family,
         vocabulary_size=config["vocab_size"],

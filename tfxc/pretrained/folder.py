@@ -44,7 +44,7 @@ def open_folder(written: str | os.PathLike, where: str) -> Path:
     folder = Path(os.path.expandvars(text)).expanduser()
     if not folder.is_dir():
         raise ConfigError(
-            f"the folder of a pretrained model expected, there is none at {folder}",
+            f"the folder of a pretrained model expected, found none at {folder}",
             where=where,
             fix="download the model, or set TFXC_MODELS to the folder above it",
         )
@@ -76,7 +76,7 @@ def read_hub_config(folder: Path) -> dict[str, Any]:
     family = config.get("model_type")
     if family not in PADDING:
         raise ConfigError(
-            f"model_type must be one of {', '.join(PADDING)}, found {family!r}",
+            f"a model_type of {', '.join(PADDING)} expected, found {family!r}",
             where=folder / "config.json",
             fix="give the folder of such a model",
         )

@@ -15,7 +15,7 @@ def read_pieces(model: bytes, where: str | Path) -> tuple[list[str], int]:
     """Pieces of a model by its ids, and the id of the unknown piece.
 
     Raises:
-        ConfigError: the bytes are no model.
+        ConfigError: the bytes are not a model.
     """
     try:
         fields = list(_fields(model))
@@ -33,7 +33,7 @@ def read_pieces(model: bytes, where: str | Path) -> tuple[list[str], int]:
         raise ConfigError(
             "a SentencePiece model expected, found something else",
             where=where,
-            fix="copy the file again; a pointer of Git LFS is none",
+            fix="copy the file again; it may be a Git LFS pointer",
         )
     return pieces, unknown
 
@@ -61,7 +61,9 @@ def model_of_pieces(content: Mapping[str, Any], where: str | Path) -> bytes:
     steps = normalizer.get("normalizers", [normalizer])
     table = next((s["precompiled_charsmap"] for s in steps if "precompiled_charsmap" in s), None)
     if table is None:
-        raise ConfigError("a normalizer with precompiled_charsmap expected", where=where)
+        raise ConfigError(
+            "a normalizer with precompiled_charsmap expected, found none", where=where
+        )
     rules = _bytes(1, b"custom") + _bytes(2, base64.b64decode(table))
     # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces
     rules += b"\x18\x01\x20\x01\x28\x01"
@@ -86,13 +88,13 @@ def _fields(message):
         elif kind == 2:
             size, place = _read_varint(message, place)
             if place + size > len(message):
-                raise ValueError("cut off")
+                raise ValueError("truncated")
             value, place = message[place : place + size], place + size
         elif kind in (1, 5):
             size = 8 if kind == 1 else 4
             value, place = message[place : place + size], place + size
         else:
-            raise ValueError("no protocol buffer")
+            raise ValueError("not a protocol buffer")
         yield number, value
 
 

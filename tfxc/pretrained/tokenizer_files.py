@@ -77,7 +77,7 @@ def _family(config, options, path):
     family = _CLASSES.get(name.removesuffix("Fast").removesuffix("Tokenizer"))
     if family is None:
         known = ", ".join(f"{name}Tokenizer" for name in _CLASSES)
-        raise ConfigError(f"tokenizer_class must be one of {known}, found {name!r}", where=path)
+        raise ConfigError(f"a tokenizer_class of {known} expected, found {name!r}", where=path)
     return family
 
 
@@ -108,7 +108,7 @@ def _with_special(found, special, family, config, folder):
     padding = number[special["pad_token"]]
     if padding != config["pad_token_id"]:
         raise ConfigError(
-            f"pad_token_id {padding} (the place of {special['pad_token']} in the vocabulary) "
+            f"pad_token_id {padding} (the id of {special['pad_token']} in the vocabulary) "
             f"expected in config.json, found {config['pad_token_id']}",
             where=folder,
         )
@@ -217,7 +217,7 @@ def _tokenizer_json(folder, kind, usual):
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ConfigError(
-            f"{usual} or tokenizer.json expected, both are missing",
+            f"{usual} or tokenizer.json expected, found neither",
             where=folder,
             fix="copy the tokeniser's files next to config.json",
         )

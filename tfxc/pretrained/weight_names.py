@@ -55,7 +55,7 @@ _LAYERS = {
 
 
 def layer_parts(family: str) -> Mapping[str, tuple[str, ...]]:
-    """Parts of a layer, ``{ours: theirs}``; several of theirs stand side by side in ours.
+    """Parts of a layer, ``{ours: theirs}``; several of theirs are side by side in ours.
 
     Example:
         >>> layer_parts("albert")["feed_forward_in"]

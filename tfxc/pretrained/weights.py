@@ -58,7 +58,10 @@ def stem_weights(architecture: "Architecture") -> "list[Weight]":
     theirs = {"albert": "encoder.embedding_hidden_mapping_in", "electra": "embeddings_project"}
     if family == "albert" or a.embedding_dim != a.hidden_dim:
         if family not in theirs:
-            raise ConfigError(f"embedding_size as hidden_size expected for {family}")
+            raise ConfigError(
+                f"embedding_size {a.hidden_dim} (the hidden_size) expected for {family}, found "
+                f"{a.embedding_dim}"
+            )
         found.append(_kernel("projection", theirs[family], a.embedding_dim, a))
         found.append(_vector("projection_bias", (a.hidden_dim,), f"{theirs[family]}.bias"))
     return found
@@ -182,7 +185,7 @@ class Tensors:
                 written = written.removesuffix(new) + old
         if written not in self._files:
             raise ConfigError(
-                f"a weight {name} expected, it is missing",
+                f"a weight {name} expected, found none",
                 where=self._folder,
                 fix="check that config.json and the weights are of one model",
             )
@@ -235,5 +238,5 @@ def _opened(path):
         raise ConfigError(
             f"a file of safetensors expected ({error})",
             where=path,
-            fix="copy the file again; a pointer of Git LFS is none",
+            fix="copy the file again; it may be a Git LFS pointer",
         ) from None

@@ -16,7 +16,7 @@ class Plan(NamedTuple):
     Attributes:
         blocks: most blocks at a time.
         threads: threads of each.
-        compress: see ``ops.linear_solver.solve_block``.
+        compress: see ``ops.linear.solver.solve_block``.
         budget: bytes that the blocks may take together; None for no limit.
         needs: bytes that each of them takes at most; None without a budget.
     """
@@ -47,7 +47,7 @@ def write_blocks(work: Any, writer: "LayerWriter", plan: "Plan", progress: "Prog
     that are being solved with what they need at most, solved ones with what they are.
 
     Args:
-        work: has ``solve(block, plan)``, which gives a ``Block``, ``num_parents`` (blocks), and
+        work: has ``solve(block, plan)``, which returns a ``Block``, ``num_parents`` (blocks), and
             ``child_splits`` (their nodes).
         writer: ``ranker.store.LayerWriter``.
         plan: ``Plan``.

@@ -79,8 +79,8 @@ class Calibration:
         scores, hits = np.asarray(scores, float), np.asarray(hits, bool)
         if not len(scores) or not np.isfinite(scores).all() or hits.all() or not hits.any():
             raise DataError(
-                "finite scores, true labels and others among them expected, "
-                f"{hits.sum()} of {len(hits)} are true",
+                "finite scores of both true and other labels expected, found "
+                f"{hits.sum()} true ones among {len(hits)}",
                 where="calibration pairs",
             )
         if method == "isotonic":
@@ -92,7 +92,7 @@ class Calibration:
         slope = fitted.coef_[0, 0] / spread
         if slope < 0:
             raise DataError(
-                "scores that rise with the share of true labels expected, they fall",
+                "scores that rise with the share of true labels expected, found falling ones",
                 where="calibration pairs",
                 fix="check that scores and labels belong together",
             )
@@ -128,7 +128,7 @@ class Calibration:
         content = read_json(path, fix=_TRAIN)
         try:
             if content.pop("format") != 1:
-                raise ValueError("another format than 1")
+                raise ValueError("format 1 expected")
             found = cls(**content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"a calibration expected ({error})", where=path) from error

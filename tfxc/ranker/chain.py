@@ -35,7 +35,7 @@ def train_ranker(
 ) -> list[dict[str, int]]:
     """Trains an XR-Linear ranker and writes its model folder.
 
-    Calling it again after a crash goes on behind the last finished block; a finished layer whose
+    Calling it again after a crash resumes after the last finished block; a finished layer whose
     data and settings are the same is not trained again.
 
     Args:
@@ -44,7 +44,7 @@ def train_ranker(
         tree: ``tfxc.labels.cluster_tree.ClusterTree`` over the labels.
         folder: the model folder, whose ``ranker/`` is written: what
             ``tfxc.ranker.search.Ranker.load`` reads.
-        settings: ``RankerSettings``; None takes its defaults.
+        settings: ``RankerSettings``; None means its defaults.
         relevance: sparse (N, L), how much each positive counts; None for equally.
         negatives: ``{level: sparse (N, nodes of the level above)}``, parents of further negatives
             for layers with ``usn``.
@@ -54,7 +54,7 @@ def train_ranker(
     Returns:
         list of dicts, one for each layer: its nodes ``trained``, those ``without_positives``, which
         are never predicted, those ``unfinished`` after ``max_passes``; the first has also the
-        examples ``without_features``, which teach the bias only.
+        examples ``without_features``, from which only the bias is learned.
 
     Raises:
         DataError: shapes that do not fit, NaN or infinity.
@@ -83,7 +83,7 @@ def train_ranker(
     folder = Path(folder) / "ranker"
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / PARAMETERS).unlink(missing_ok=True)  # a half-trained folder is no model
+        (folder / PARAMETERS).unlink(missing_ok=True)  # a half-trained folder is not a model
     reports = []
     for layer in range(len(chain.levels)):
         report = train_layer(
@@ -201,7 +201,8 @@ class _Chain:
             scheme = scheme_of(self.values["negatives"][layer])
             if "man" in scheme and layer == 0 and level > 0:
                 raise ConfigError(
-                    "no man expected in the first layer of mode ranker, as no layer above predicts",
+                    "another kind than man expected in the first layer of mode ranker, as no layer "
+                    "above it predicts",
                     where="negatives[0]",
                     fix="give the predictions as `negatives` and use usn",
                 )
@@ -219,7 +220,7 @@ class _Chain:
 def _check_shapes(features, labels, tree):
     if labels.shape[0] != features.shape[0]:
         raise DataError(
-            f"labels of {features.shape[0]:,} examples expected, as many as have features, "
+            f"labels of {features.shape[0]:,} examples, as many as in the features, expected, "
             f"found {labels.shape[0]:,}",
             where="labels",
         )

@@ -55,7 +55,7 @@ def combine(
     """
     OneOf(*METHODS).check("method", method)
     if not predictions or (k is not None and k < 1):
-        raise ConfigError(f"models and k from 1 on expected, found {len(predictions)} and {k}")
+        raise ConfigError(f"models and k of at least 1 expected, found {len(predictions)} and {k}")
     lists = [_Lists(found, number) for number, found in enumerate(predictions)]
     examples = lists[0].examples
     for number, found in enumerate(lists):
@@ -96,7 +96,7 @@ def label_map(names: Sequence[str], first: Sequence[str], where: str) -> np.ndar
             f"the {len(number):,} labels of the first run expected, found {len(names):,}"
             + (f", among them {other[0]!r}" if other else ""),
             where=where,
-            fix="join runs that were trained on the same labels",
+            fix="combine runs that were trained on the same labels",
         )
     return np.array([number[name] for name in names], np.int32)
 
@@ -134,7 +134,7 @@ class _Lists:
         if again.any():
             label = self.labels[by_label][1:][again][0]
             raise DataError(
-                f"every label once in a list expected, {label} is twice in that of example "
+                f"distinct labels in each list expected, found {label} twice in that of example "
                 f"{rows[1:][again][0]}",
                 where=where,
             )

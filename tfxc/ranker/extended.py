@@ -25,14 +25,14 @@ def extend_layer(
     *,
     limits: "Limits" = NO_LIMITS,
 ) -> ChunkedLayer:
-    """A layer whose affected blocks are trained anew; the weights of all others are the old ones.
+    """A layer whose affected blocks are trained again; the weights of all others are the old ones.
 
     Args:
         old: ``ChunkedLayer`` of the first nodes.
         affected: int, ascending: parents whose blocks are trained.
         problem: ``tfxc.ranker.layer.LayerProblem`` of all nodes, the new ones last.
         folder: where the training of these blocks writes.
-        settings, limits: as of ``tfxc.ranker.layer.train_layer``.
+        settings, limits: see ``tfxc.ranker.layer.train_layer``.
 
     Returns:
         ``ChunkedLayer``.

@@ -1,4 +1,4 @@
-"""What the ranker's training asks of a feature matrix."""
+"""What the ranker's training requires of a feature matrix."""
 
 import numpy as np
 import scipy.sparse
@@ -44,5 +44,5 @@ def _check_window(features, begin, splits, where):
         raise DataError(
             f"{problem}, {found}",
             where=f"{where}, row {row}",
-            fix="repair the row" if "NaN" in found else "call sum_duplicates() on the matrix",
+            fix="correct the row" if "NaN" in found else "call sum_duplicates() on the matrix",
         )

@@ -45,7 +45,7 @@ class Limits(NamedTuple):
     Attributes:
         memory_budget: bytes besides the arguments; None for no limit. It decides how many blocks
             are solved at a time.
-        threads: at most this many; None takes all cores.
+        threads: at most this many; None means all cores.
     """
 
     memory_budget: int | None = None
@@ -64,7 +64,7 @@ class LayerProblem(NamedTuple):
         targets: sparse (N, K), a positive is an entry that is not 0.
         parents: int (K,), parent of each node.
         examples: sparse (N, parents): the examples of a parent's children, besides their
-            positives. None takes all examples, for a layer under one root.
+            positives. None means all examples, for a layer under one root.
         relevance: sparse (N, K) with an entry above 0 for each positive; None for 1.
     """
 
@@ -106,7 +106,7 @@ def train_layer(
     Args:
         problem: ``LayerProblem``.
         folder: where ``tfxc.ranker.search.load_layer`` will find the layer.
-        settings: ``tfxc.ops.linear.solver.SolverSettings``; None takes its defaults.
+        settings: ``tfxc.ops.linear.solver.SolverSettings``; None means its defaults.
         limits: ``Limits``.
         held: bytes of the memory budget that are taken already.
         title: of the progress line.

@@ -14,7 +14,7 @@ def scheme_of(text: str, where: str = "negatives") -> tuple[str, ...]:
     """The parts of a scheme such as ``"tfn+man"``.
 
     ``tfn`` (teacher forcing): examples with a label under the parent. ``man`` (matcher aware):
-    examples for which the layers above predict the parent. ``usn``: pairs the user gives.
+    examples for which the layers above predict the parent. ``usn``: pairs provided by the user.
 
     Raises:
         ConfigError: an unknown part.

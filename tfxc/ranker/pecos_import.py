@@ -31,7 +31,7 @@ def import_pecos(folder: str | Path, output: str | Path) -> ClusterTree:
 
     Args:
         folder: what PECOS's ``XLinearModel.save`` wrote.
-        output: the folder to write; appears whole or not at all.
+        output: the folder to write, atomically.
 
     Returns:
         ``ClusterTree`` of the model's labels.
@@ -82,13 +82,13 @@ def _layers(source):
         )
     if param.get("is_mmap"):
         raise DataError(
-            "weights as .npz expected, this model is memory-mapped",
+            "weights as .npz expected, found a memory-mapped model",
             where=path,
             fix="import the folder it was compiled from",
         )
     depth = param.get("depth", len(list(source.glob("*.model"))))
     if not isinstance(depth, int) or depth < 1:
-        raise DataError(f"a depth from 1 on expected, found {depth!r}", where=path)
+        raise DataError(f"a depth of at least 1 expected, found {depth!r}", where=path)
     layers = [_Settings(source / f"{number}.model") for number in range(depth)]
     for layer in layers[1:]:
         layer.check_same(layers[0])
@@ -135,7 +135,8 @@ class _Settings:
         if not (counts == 1).all():
             node = int(np.flatnonzero(counts != 1)[0])
             raise DataError(
-                f"one parent for every node expected, node {node} has {counts[node]}", where=path
+                f"one parent for every node expected, found {counts[node]} for node {node}",
+                where=path,
             )
         return matrix.indices.astype(np.int32)
 

@@ -48,7 +48,7 @@ class PostProcessor:
     def combine(
         self, scores: float | np.ndarray, parent_scores: float | np.ndarray
     ) -> float | np.ndarray:
-        """Scores of children from their own, as ``transform`` gives them, and their parents'."""
+        """Scores of children from their own, as ``transform`` returns them, and their parents'."""
         if self.code == 0:
             return scores
         return scores * parent_scores if self.code in (1, 3) else scores + parent_scores

@@ -35,7 +35,7 @@ def relevance_of(
         mode: ``"disable"``; ``"induce"``: from the labels' relevance up; ``"ranker-only"``: only
             the last level, and only where relevance is given.
         norm: ``"l1"``, ``"l2"``, ``"max"`` or ``"none"``.
-        given: sparse (N, L), relevance of each positive; None takes 1.
+        given: sparse (N, L), relevance of each positive; None means 1.
 
     Returns:
         list with a CSR matrix or None (all count the same) for every level.

@@ -121,7 +121,8 @@ class Ranker:
             raise DataError(str(error), where=folder) from error
         if ranker.num_labels != num_labels:
             raise DataError(
-                f"{num_labels} labels expected, the last layer has {ranker.num_labels}", where=path
+                f"{num_labels} labels expected, found {ranker.num_labels} in the last layer",
+                where=path,
             )
         return ranker
 
@@ -141,12 +142,12 @@ class Ranker:
         Args:
             features: float32 CSR (N, D), or a dense array.
             k: labels wanted.
-            beam_size: nodes kept in every layer but the last; None takes the model's.
-            post_processor: of all layers; None takes the model's.
+            beam_size: nodes kept in every layer but the last; None means the model's.
+            post_processor: of all layers; None means the model's.
             min_score: labels with a lower score are left out.
             csr_codes: CSR (N, parents of the first layer), scored nodes to begin with; needed
                 where the model has only the lower layers of a tree.
-            threads: at most this many; None takes all cores.
+            threads: at most this many; None means all cores.
 
         Returns:
             ids int32 and scores float32 (N, k), by descending score, then ascending id; where
@@ -159,7 +160,9 @@ class Ranker:
         if not 1 <= k <= self.num_labels:
             raise ConfigError(f"1..{self.num_labels} (the labels) expected, found {k}", where="k")
         if beam_size is not None and beam_size < 1:
-            raise ConfigError(f"at least 1 expected, found {beam_size}", where="beam_size")
+            raise ConfigError(
+                f"an integer of at least 1 expected, found {beam_size}", where="beam_size"
+            )
         inner = self.only_topk[:-1] if beam_size is None else [beam_size] * (len(self.sizes) - 1)
         rules = self._rules(post_processor)
         ids, scores, counts = self._search.top(

@@ -16,7 +16,7 @@ def size_lines(folder: str | Path) -> list[str]:
         folder: run folder, or another that holds ``ranker/``.
 
     Returns:
-        list of str, the last with the sums; empty where there is no finished ranker.
+        list of str, the last with the sums; empty if there is no finished ranker.
 
     Raises:
         DataError: its files are damaged.
@@ -40,7 +40,7 @@ def size_lines(folder: str | Path) -> list[str]:
         total += len(layer.values)
         nodes = f"{len(layer.children):,} {'labels' if last else 'clusters'}"
         size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
-        beam = "-" if last else str(ranker.only_topk[number])  # the last keeps what is asked for
+        beam = "-" if last else str(ranker.only_topk[number])  # the last keeps what is requested
         rows.append((number, nodes, f"{len(layer.values):,}", f"{size:,.1f}", beam, rule.name))
     lines = ["  {:>5} {:>17} {:>15} {:>11} {:>7}  {}".format(*row) for row in rows]
     return [*lines, f"{total:,} weights that are not 0, of {ranker.num_features:,} features"]

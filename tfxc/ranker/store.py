@@ -34,7 +34,7 @@ class LayerWriter:
     """Appends the blocks of a layer, parent by parent, and makes the layer's folder of them.
 
     What is written lies in a neighbour of the folder, with a journal of the finished blocks. A
-    writer of the same training that is opened later goes on behind the last of them; what belongs
+    writer of the same training that is opened later resumes after the last of them; what belongs
     to another training is thrown away.
 
     Args:
@@ -149,14 +149,14 @@ class LayerWriter:
         except FileNotFoundError:
             return False
         if found != self._fingerprint:
-            print(f"{self.folder}: starts anew, with other data or settings", file=sys.stderr)
+            print(f"{self.folder}: starting over, with other data or settings", file=sys.stderr)
             return False
         whole = [line for line in lines if line.endswith("\n")]
         if whole:
             try:
                 self.blocks, self._rows, self._entries, self.notes = json.loads(whole[-1])
             except (ValueError, TypeError):
-                print(f"{self.folder}: starts anew, its journal is damaged", file=sys.stderr)
+                print(f"{self.folder}: starting over, its journal is damaged", file=sys.stderr)
                 return False
         sizes = {name: self._size(name, count) for name, count in self._lengths().items()}
         if any(_length(self._scratch / f"{name}.npy") < size for name, size in sizes.items()):

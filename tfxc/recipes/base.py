@@ -90,13 +90,13 @@ class Recipe:
         for name, section in config.network_sections.items():
             if cls.trains_network and section is None:
                 raise ConfigError(
-                    f"recipe {config.recipe.name!r} needs {name!r}, it is missing",
+                    f"{name!r} expected by recipe {config.recipe.name!r}, found none",
                     where=name,
                     fix=f"add {name!r}",
                 )
             if not cls.trains_network and section is not None:
                 raise ConfigError(
-                    f"{name!r} means nothing to recipe {config.recipe.name!r}",
+                    f"{name!r} does not apply to recipe {config.recipe.name!r}",
                     where=name,
                     fix=f"remove {name!r}, or choose another recipe",
                 )
@@ -127,21 +127,21 @@ class Recipe:
         The whole model, unless a recipe says otherwise.
 
         Args:
-            repetition: the one asked for, or None.
+            repetition: the one requested, or None.
 
         Raises:
             ConfigError: the recipe cannot train that repetition alone.
         """
         if repetition is not None:
             raise ConfigError(
-                f"recipe {config.recipe.name!r} trains one model",
+                f"a recipe of several models expected, found {config.recipe.name!r}",
                 where="--repetition",
-                fix="leave it out; recipe 'repetitions' trains the repetitions of a head apart",
+                fix="leave it out, or use recipe 'repetitions'",
             )
         return config, None
 
     def run(self, context: Context) -> dict:
-        """Trains, or goes on with a stopped training, while no other process may.
+        """Trains, or resumes a stopped training, while no other process may.
 
         Args:
             context: ``Context``.
@@ -189,7 +189,7 @@ class Recipe:
 class StagedRecipe(Recipe):
     """A recipe of stages that leave their files in the run folder.
 
-    A stopped run goes on behind the last of them. A subclass defines ``stages(context)``.
+    A stopped run resumes after the last of them. A subclass defines ``stages(context)``.
 
     Attributes:
         saved: what is saved when a signal ends the training, in words, e.g. ``"finished blocks
@@ -216,7 +216,7 @@ class StagedRecipe(Recipe):
 
 
 class RecipeOfRuns(Recipe):
-    """A recipe that trains several models, each in a run folder of its own inside the run's.
+    """A recipe that trains several models, each in its own run folder inside the run's.
 
     Each of these knows by itself what is finished, may be trained alone (``context.repetition``)
     while others are trained by other processes, and then locks its own folder only.
@@ -248,7 +248,7 @@ class RecipeOfRuns(Recipe):
         """
         if number is not None and not 0 <= number < count:
             raise ConfigError(
-                f"{self.unit} {number} is asked for, the config has 0 .. {count - 1}",
+                f"a {self.unit} from 0 to {count - 1} expected, found {number}",
                 where="--repetition",
                 fix="choose one of these",
             )
@@ -263,7 +263,7 @@ class RecipeOfRuns(Recipe):
         missing = [str(n) for n, folder in enumerate(folders) if not (folder / WEIGHTS).exists()]
         if missing:
             raise CheckpointError(
-                f"{self.unit}s without weights: {', '.join(missing)}",
+                f"weights of all {self.unit}s expected, found none of {', '.join(missing)}",
                 where=run,
                 fix=f"train them, e.g. with --repetition {missing[0]}",
             )

@@ -37,7 +37,7 @@ class Decisions:
     def write_tables(
         self, folder: str | Path, loaded: "LoadedRun", texts: Mapping[int, str]
     ) -> tuple[list[tuple[Any, ...]], ...]:
-        """Writes the three tables; arguments as of ``write``; returns the rows of the three."""
+        """Writes the three tables; arguments see ``write``; returns the rows of the three."""
         names, counts = loaded.vocabulary.names, loaded.label_counts
         assert counts is not None  # see ``LoadedRun.require_counts``
         return write_tables(folder, self.found, names, counts, texts, self.scores)
@@ -46,9 +46,9 @@ class Decisions:
         """Writes the three tables.
 
         Args:
-            folder: made if need be.
+            folder: created if necessary.
             loaded: ``LoadedRun``.
-            texts: {example: text} of wrong examples, perhaps empty.
+            texts: {example: text} of wrong examples, possibly empty.
 
         Returns:
             The averages and what was written, as text.

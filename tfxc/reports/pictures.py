@@ -29,7 +29,7 @@ def pyplot() -> Any:
         import matplotlib
     except ImportError:
         raise ConfigError(
-            "pictures need the package matplotlib",
+            "the package matplotlib, which draws the pictures, is not installed",
             fix="pip install 'tfxc[curves]', or add --no-pictures",
         ) from None
     matplotlib.use("Agg")

@@ -34,7 +34,7 @@ def write_tables(
         found: ``metrics.per_label.PerLabel``.
         names: label names by id.
         label_counts: (num_labels,) training examples of each.
-        texts: {example: text} of wrong examples, perhaps empty.
+        texts: {example: text} of wrong examples, possibly empty.
         scores: name of the column with the predictions' scores.
 
     Returns:
@@ -110,7 +110,7 @@ def wrong_rows(
     """A row per wrong example, the surest first; see ``WRONG_COLUMNS``.
 
     Args:
-        texts: {example: text}, perhaps empty.
+        texts: {example: text}, possibly empty.
     """
     surest = sorted(found.wrong, key=lambda wrong: -max(wrong[2], default=-np.inf))
     return [
@@ -126,7 +126,7 @@ def wrong_rows(
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Writes a table for spreadsheets, whole or not at all; see ``tfxc.core.escaping.csv_cell``."""
+    """Writes a table for spreadsheets atomically; see ``tfxc.core.escaping.csv_cell``."""
     with atomic_file(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def texts_of(open_reader: "Callable[[], Reader]", wanted: set[int]) -> dict[int, str]:
-    """{example: text} of the wanted examples; empty where they are no texts, or the file is gone.
+    """{example: text} of the wanted examples; empty if they are not texts, or the file is gone.
 
     Args:
-        open_reader: function that gives a ``Reader`` of all examples in order.
+        open_reader: function that returns a ``Reader`` of all examples in order.
         wanted: set of example numbers.
     """
     first = 0

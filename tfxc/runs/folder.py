@@ -43,7 +43,7 @@ _FREE_KEYS = {
 class RunFolder(RunWriter):
     """Paths and small files of one run.
 
-    It is written as ``RunWriter`` says, by a training or as a whole.
+    It is written by ``RunWriter``, during a training or at once.
 
     Layout: ``config.json``, ``assets/`` (manifest.json, labels.txt, text_features/),
     ``checkpoints/``, ``model.weights.h5``, ``metrics.jsonl``, ``log.txt``, ``tensorboard/``,
@@ -116,7 +116,7 @@ class RunFolder(RunWriter):
                 # It may have been killed before it could remove them.
                 shutil.rmtree(self / "checkpoints", ignore_errors=True)
             at = f" at step {summary['steps']:,}" if "steps" in summary else ""
-            print(f"{self.path}: already finished{at}; --fresh starts over")
+            print(f"{self.path}: already finished{at}; use --fresh to start over")
         return summary
 
     def begin(self, config: Config, data_folder: str | Path, fresh: bool = False) -> None:
@@ -173,7 +173,7 @@ class RunFolder(RunWriter):
             shown = ", ".join(f"{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in changed[:4])
             alone = " and without --repetition" if self._parts() else ""
             raise CheckpointError(
-                f"holds a run of another config; changed: {shown}",
+                f"contains a run of another config; changed: {shown}",
                 where=self.path,
                 fix=f"choose another folder with --set run=..., or start over with --fresh{alone}",
             )
@@ -196,10 +196,10 @@ class RunFolder(RunWriter):
         changed = [] if fresh else self._changed_data(data_folder, needed)
         if changed and self.has_progress():
             raise CheckpointError(
-                f"holds a run of other data than {data_folder}, which was prepared again from "
+                f"contains a run of other data than {data_folder}, which was prepared again from "
                 f"changed files; changed: {', '.join(changed)}",
                 where=self.path,
-                fix="bring the run's own files back and run prepare --force, or train on the new "
+                fix="restore the run's own files and run prepare --force, or train on the new "
                 "ones: in another folder, or with --fresh",
             )
 
@@ -269,8 +269,8 @@ class RunFolder(RunWriter):
             raise CheckpointError(
                 error.problem,
                 where=error.where,
-                fix="restore it from a copy, or move the folder away: only a run whose config can "
-                "be read is gone on with or removed",
+                fix="restore it from a copy, or move the folder away: a run is resumed or removed "
+                "only if its config can be read",
             ) from error
         return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
 
@@ -296,7 +296,7 @@ class RunFolder(RunWriter):
         """The run's ``Config``.
 
         Raises:
-            CheckpointError: this is no run folder, or its config is damaged.
+            CheckpointError: this is not a run folder, or its config is damaged.
             MachineError: it cannot be read.
         """
         _check_is_run(self.path)
@@ -327,7 +327,9 @@ class RunFolder(RunWriter):
         path = self / WEIGHTS
         if not path.exists():
             raise CheckpointError(
-                "no weights yet", where=self.path, fix="train the run to its end first"
+                "trained weights expected, found none",
+                where=self.path,
+                fix="finish the training first",
             )
         fix = "restore the run's own config.json or train again"
         existing_file(path, fix=fix, error=CheckpointError)
@@ -378,7 +380,7 @@ def _check_is_run(path):
         return  # reading it says where it leads
     if not (path / "config.json").is_file():
         raise CheckpointError(
-            "is no run folder: it holds no config.json",
+            "a run folder expected, found no config.json",
             where=path,
             fix="give a folder of tfxc train",
         )

@@ -1,4 +1,4 @@
-"""A model that PECOS has trained as a run folder, which predict, evaluate and export take."""
+"""A model that PECOS has trained as a run folder, which predict, evaluate and export read."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tfxc.labels.cluster_tree import ClusterTree
 
 
-_WHERE = "The run was imported from PECOS and has no data of its own: name a file with --data"
+_WHERE = "The run was imported from PECOS, without its data: name a file with --data"
 
 
 def import_run(
@@ -34,7 +34,7 @@ def import_run(
 
     Args:
         folder: what PECOS's ``XLinearModel.save`` wrote.
-        output: the run folder; appears whole or not at all, an older one is replaced.
+        output: the run folder, which is written atomically; an older one is replaced.
         names: file with a label name per line, in the order of the labels; None numbers them.
         vectorizer: folder of the PECOS text vectoriser that made the features; None for features
             that are given.
@@ -81,7 +81,7 @@ def _vocabulary(path, num_labels):
     found = LabelVocabulary.load(path)
     if len(found.names) != num_labels:
         raise DataError(
-            f"{num_labels:,} names expected, one for each label, found {len(found.names):,}",
+            f"{num_labels:,} names, one for each label, expected, found {len(found.names):,}",
             where=path,
         )
     return found

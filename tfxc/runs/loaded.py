@@ -48,7 +48,7 @@ class LoadedRun:
         manifest: dict of the data's manifest.
 
     Raises:
-        CheckpointError: this is no run folder.
+        CheckpointError: this is not a run folder.
         DataError: a file of the run is missing, changed or damaged.
         ConfigError: it names such a method and is not trusted.
 
@@ -71,7 +71,7 @@ class LoadedRun:
         missing = [name for name in _NEEDED if name not in self.manifest]
         if missing:
             raise CheckpointError(
-                f"damaged or of another version: {missing[0]} is missing", where=path, fix=_RESTORE
+                f"damaged, or of another version: {missing[0]} is missing", where=path, fix=_RESTORE
             )
 
     @property
@@ -92,7 +92,7 @@ class LoadedRun:
         """Searches with another beam or post-processor from now on, where the model is a ranker.
 
         Args:
-            beam, post_processor: as of ``RankerModel.search_with``.
+            beam, post_processor: see ``RankerModel.search_with``.
 
         Raises:
             ConfigError: they are given, and the run's model has none; or they cannot be.
@@ -128,7 +128,7 @@ class LoadedRun:
             where = f"--{name.replace('_', '-')}"
             if search != "approximate":
                 raise ConfigError(
-                    f"the approximate search expected, found {search or 'the usual one'!r}",
+                    f"the approximate search expected with this option, found {search or 'auto'!r}",
                     where=where,
                     fix="add --search approximate, or leave it out",
                 )
@@ -153,8 +153,8 @@ class LoadedRun:
         """
         if self.config.network_sections[part] is None:
             raise ConfigError(
-                f"a run with {part} expected, those of recipe {self.config.recipe.name!r} have "
-                "none",
+                f"a run with {part} expected, found one of recipe {self.config.recipe.name!r}, "
+                "which has none",
                 where=where,
                 fix="give a run of another recipe",
             )
@@ -170,7 +170,7 @@ class LoadedRun:
 
     @functools.cached_property
     def label_counts(self) -> np.ndarray | None:
-        """Training examples of each label, int64 (num_labels,); None where they are not known."""
+        """Training examples of each label, int64 (num_labels,); None if they are not known."""
         path = self.folder / "assets" / LABEL_COUNTS_FILE
         if not path.exists() and not path.is_symlink():
             return None
@@ -201,7 +201,7 @@ class LoadedRun:
         """
         if self.label_counts is None:
             raise ConfigError(
-                "a run that knows how frequent its labels are expected, found none",
+                "a run with the frequencies of its labels expected, found one without",
                 where=where,
                 fix="import it again with --train-labels",
             )
@@ -221,8 +221,8 @@ class LoadedRun:
             size = getattr(features, name, None)
             if size != self.manifest.get(name):
                 raise CheckpointError(
-                    f"a vocabulary of {self.manifest[name]:,} features as in the run's manifest, "
-                    f"found {size:,}",
+                    f"a vocabulary of {self.manifest[name]:,} features as in the run's manifest "
+                    f"expected, found {size:,}",
                     where=folder,
                     fix="restore the run's own text_features, or train again",
                 )
@@ -230,7 +230,7 @@ class LoadedRun:
 
     @property
     def kind(self) -> "FeatureKind":
-        """The ``FeatureKind`` of what the model takes."""
+        """The ``FeatureKind`` of what the model reads."""
         return KINDS[self.manifest["feature_kind"]]
 
     @property
@@ -239,11 +239,11 @@ class LoadedRun:
         return self.manifest["feature_kind"] if self.text_features is None else "text"
 
     def embedder(self, where: str, flip: bool = False) -> Embedder:
-        """What gives the vectors of the run's encoder, in float32.
+        """Computes the vectors of the run's encoder, in float32.
 
         Args:
             where: for the message.
-            flip: as of ``Embedder``.
+            flip: see ``Embedder``.
 
         Raises:
             ConfigError: the run's recipe has no encoder.
@@ -267,10 +267,10 @@ class LoadedRun:
 
         Args:
             reader: a ``Reader``.
-            size: examples in one ``Rows``; None takes 4096, or 512 images.
+            size: examples in one ``Rows``; None means 4096, or 512 images.
 
         Raises:
-            DataError: the file gives texts where the run has features, or the other way round, or
+            DataError: the file has texts where the run has features, or the other way round, or
                 features beyond the run's, or an image cannot be decoded.
         """
         size = size or (4096 if self.images is None else 512)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def write_weights(model: "keras.Model", path: str | Path) -> None:
     """Writes a model's weights as ``model.save_weights`` does.
 
-    Where HDF5 cannot write, it may crash when it closes its file. So it never gets to know of it:
+    Where HDF5 cannot write, it may crash when it closes its file. So the failure is hidden from it:
     the first failure is kept until HDF5 has finished, and raised then.
 
     Args:
@@ -36,7 +36,7 @@ def write_weights(model: "keras.Model", path: str | Path) -> None:
 
 
 class _Forgiving(io.BytesIO):
-    """A file, given to HDF5, that keeps its first failure to itself. Keras knows it by its type.
+    """A file, given to HDF5, that hides its first failure. Keras knows it by its type.
 
     Args:
         file: an unbuffered binary file.

@@ -1,4 +1,4 @@
-"""Writes run folders: those of trainings, file by file, and those that appear as a whole."""
+"""Writes run folders: those of trainings, file by file, and others atomically."""
 
 import contextlib
 import hashlib
@@ -111,7 +111,7 @@ class RunWriter:
     def copy_assets(self, data_folder: str | Path) -> None:
         """Copies manifest, label names and text features into the run.
 
-        Repetitions that start together do so at the same time; each file appears whole.
+        Repetitions that start together do so at the same time; each file is written atomically.
         """
         data_folder, assets = Path(data_folder), self / "assets"
         names = [data_folder / name for name in (MANIFEST_FILE, LABELS_FILE, LABEL_COUNTS_FILE)]
@@ -122,7 +122,7 @@ class RunWriter:
                 shutil.copyfileobj(original, copy)
 
     def save_weights(self, model: "XCModel") -> None:
-        """Writes the model's weights; the old file stays until the new one is whole.
+        """Writes the model's weights; the old file stays until the new one is complete.
 
         Every worker has to take part: one may hold weights that the chief has to collect.
 
@@ -166,7 +166,7 @@ class RunWriter:
             stream.write(text)
 
     def record_file(self, name: str) -> None:
-        """Adds the checksum of a finished stage's file, which a later start goes on with."""
+        """Adds the checksum of a finished stage's file, from which a later start resumes."""
         checksums.add(self.path, name)
 
     def _record(self, names, known=None):
@@ -177,7 +177,7 @@ class RunWriter:
 
 @contextlib.contextmanager
 def new_run(output: str | Path) -> Iterator[RunWriter]:
-    """Yields a ``RunWriter`` of a run that appears whole or not at all.
+    """Yields a ``RunWriter`` of a run that is written atomically.
 
     Args:
         output: the run folder; an older run there is replaced.
@@ -230,7 +230,7 @@ def split_of(lengths: Sequence[int] | np.ndarray) -> SplitInfo:
     """What is known of training examples by their numbers of labels, none of them prepared.
 
     Args:
-        lengths: labels of each example, int (n,); empty where the examples are unknown.
+        lengths: labels of each example, int (n,); empty if the examples are unknown.
 
     Example:
         >>> split_of([1, 0, 2]).without_labels

@@ -50,8 +50,8 @@ class Awp(Technique):
         self.start_step = math.ceil(self.start_epoch * steps_per_epoch)
         if self.start_step >= total_steps:
             raise ConfigError(
-                f"the attack would start at step {self.start_step:,}, the training has "
-                f"{total_steps:,}",
+                f"a start of the attack within the {total_steps:,} steps of the training expected, "
+                f"found step {self.start_step:,}",
                 where="techniques.awp.start_epoch",
                 fix="let it start before the last epoch",
             )

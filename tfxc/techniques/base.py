@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _ROLES = {
     "attack": "both perturb the model for one pass",
-    "average": "both judge the model by other weights than the trained ones",
-    "loss": "both say what the loss is",
+    "average": "both evaluate the model with weights other than the trained ones",
+    "loss": "both define the loss",
 }
 
 
@@ -62,7 +62,7 @@ class Technique:
         """Called outside the graph with the number of updates made; may say in which stage it is.
 
         Returns:
-            None, or something hashable: another value traces the step anew, so that the methods
+            None, or something hashable: another value traces the step again, so that the methods
             below may do something else from there on.
         """
         return None
@@ -113,7 +113,7 @@ def check_together(techniques: Sequence[type[Technique]]) -> None:
         techniques: list of classes.
 
     Raises:
-        ConfigError: one stands there twice, or two have the same role.
+        ConfigError: one occurs twice, or two have the same role.
 
     Example:
         >>> from tfxc.techniques.ema import Ema
@@ -122,10 +122,10 @@ def check_together(techniques: Sequence[type[Technique]]) -> None:
     for one, other in itertools.combinations(techniques, 2):
         why = _ROLES.get(one.role or "") if one.role == other.role else None
         if one is other:
-            why = "it stands there twice"
+            why = "it is listed twice"
         if why:
             raise ConfigError(
-                f"{method_name(one)!r} and {method_name(other)!r} do not go together: {why}",
+                f"{method_name(one)!r} and {method_name(other)!r} cannot be combined: {why}",
                 where="techniques",
                 fix="remove one of them",
             )

@@ -22,7 +22,7 @@ class Freelb(Attack):
     With norm ``"l2"`` the start is uniform within ``init_magnitude / sqrt(words * dim)``, a move
     has length ``step_size``, and the norm of an example's perturbation stays within ``max_norm``;
     with ``"linf"`` all three hold for the largest number (the start within ``init_magnitude``).
-    The start is not projected. A ``max_norm`` of 0 is no limit.
+    The start is not projected. A ``max_norm`` of 0 means no limit.
 
     Args:
         rounds: passes of a step.
@@ -65,8 +65,9 @@ class Freelb(Attack):
         """Finds the tables; the encoder has to read words in order."""
         if model.encoder.takes != "tokens":
             raise ConfigError(
-                "'freelb' perturbs the words of a text one by one, encoder "
-                f"{type(model.encoder).__name__} takes {model.encoder.takes!r} features",
+                "an encoder of token ids expected by 'freelb', which perturbs the words of a text "
+                f"one by one, found {type(model.encoder).__name__} on {model.encoder.takes!r} "
+                "features",
                 where="techniques",
                 fix="use an encoder of token ids, or technique 'fgm'",
             )

@@ -19,7 +19,7 @@ class Swa(WeightAverage):
     from there one more joins, all with the same share. Before that the model is judged by its raw
     weights. Training itself goes on with the raw weights throughout.
 
-    The original code counts the steps of each epoch anew (and takes its first step as well);
+    The original code counts the steps of each epoch again (and takes its first step as well);
     here ``every`` steps lie between any two terms.
 
     Args:
@@ -45,8 +45,8 @@ class Swa(WeightAverage):
         self.start_step = math.ceil(self.start_epoch * steps_per_epoch)
         if self.start_step >= total_steps:
             raise ConfigError(
-                f"the average would start at step {self.start_step:,}, the training has "
-                f"{total_steps:,}",
+                f"a start of the average within the {total_steps:,} steps of the training "
+                f"expected, found step {self.start_step:,}",
                 where="techniques.swa.start_epoch",
                 fix="let it start before the last epoch",
             )
@@ -59,7 +59,7 @@ class Swa(WeightAverage):
         self.variables_to_save.append(self._count)
 
     def averaged_weights(self, model: Any) -> list[tf.Variable]:
-        """The trainable weights, and the moving statistics if asked for."""
+        """The trainable weights, and the moving statistics if requested."""
         weights = super().averaged_weights(model)
         if self.average_statistics:
             others = model.encoder.non_trainable_variables

@@ -14,10 +14,10 @@ def changes_of_arithmetic(before: Mapping[str, Any] | None) -> str | None:
     """What has changed since a checkpoint was written.
 
     Args:
-        before: what ``arithmetic`` was then; None where it is not known.
+        before: what ``arithmetic`` was then; None if it is not known.
 
     Returns:
-        A sentence for the user, or None where nothing has changed, or nothing is known.
+        A sentence for the user, or None if nothing has changed, or nothing is known.
     """
     if not isinstance(before, dict):
         return None
@@ -39,7 +39,7 @@ def arithmetic(steps_rows: bool | None = None) -> dict[str, Any]:
         steps_rows: whether rows of tables are updated; by default whether they were so far.
 
     Returns:
-        Dict; ``"optimizer step"`` is None where no rows are updated.
+        Dict; ``"optimizer step"`` is None if no rows are updated.
     """
     steps_rows = row_adam_was_asked() if steps_rows is None else steps_rows
     names = (line.partition(":")[2].strip() for line in processor().splitlines()

@@ -21,11 +21,11 @@ from tfxc.training.strategies import from_all_workers
 _KEPT = 2
 _FRESH = "start over with --fresh"
 _COPY = "put the files back from a copy"
-_SHARDS = "go on with as many replicas as before, all workers on one shared folder"
+_SHARDS = "continue with as many replicas as before, all workers on one shared folder"
 
 
 class Checkpoints:
-    """The last checkpoints of a run: two, or more if asked for, while it is being trained.
+    """The last checkpoints of a run: two, or more if requested, while it is being trained.
 
     A checkpoint is TensorFlow's ``ckpt-STEP.index`` and ``ckpt-STEP.data-*``, and
     ``ckpt-STEP.json``, which is written last and holds their sizes and SHA-256. What is sharded
@@ -79,7 +79,7 @@ class Checkpoints:
 
         Args:
             step: number of updates made.
-            progress: dict of JSON values that ``restore`` gives back.
+            progress: dict of JSON values that ``restore`` returns.
 
         Raises:
             MachineError: the disk is full or refuses to be written to; the previous checkpoint
@@ -91,7 +91,7 @@ class Checkpoints:
                 with os_errors(self.folder):
                     for files in self._shards:
                         files.save(step)
-                    if self.count:  # so that the chief's last file says that all are whole
+                    if self.count:  # so that the chief's last file shows that all are complete
                         from_all_workers(self._strategy, [step])
                     if self.chief:
                         self._files.save(step, identity=self.identity, progress=progress)
@@ -106,7 +106,7 @@ class Checkpoints:
             files.remove_all_but(step, max(_KEPT, self.keep))
 
     def restore(self, report: Callable[[str], Any] = print) -> bool:
-        """Restores the newest checkpoint that is whole.
+        """Restores the newest intact checkpoint.
 
         Args:
             report: called with a line of text for each newer one that is not.
@@ -115,7 +115,7 @@ class Checkpoints:
             Whether there was one.
 
         Raises:
-            CheckpointError: checkpoints were written, but none is whole now; or the newest does
+            CheckpointError: checkpoints were written, but none is intact; or the newest does
                 not hold the variables of this model, or has another identity.
         """
         damaged = None
@@ -128,10 +128,10 @@ class Checkpoints:
             if self._files.finished(step):
                 damaged = damaged or problem or "another worker found it damaged"
             where = self.folder / f"ckpt-{step}"
-            report(f"{where}: passed over: {problem or 'another worker found it damaged'}")
+            report(f"{where}: skipped: {problem or 'another worker found it damaged'}")
         if damaged:
             raise CheckpointError(
-                f"no checkpoint is whole: {damaged}",
+                f"at least one intact checkpoint expected, found none: {damaged}",
                 where=self.folder,
                 fix=f"{_SHARDS if self.count else _COPY}, or {_FRESH}",
             )
@@ -173,7 +173,7 @@ class Checkpoints:
         except (ValueError, AssertionError, IndexError, tf.errors.OpError) as error:
             reason = str(error).strip().splitlines()[0]
             raise CheckpointError(
-                f"does not hold this model's variables ({reason})",
+                f"does not contain this model's variables ({reason})",
                 where=where,
                 fix=f"train into another run folder, or {_FRESH}",
             ) from error
@@ -182,7 +182,7 @@ class Checkpoints:
     def saved_shape(self, variable: tf.Variable) -> list[int] | None:
         """Shape of one of the variables in the newest checkpoint, a list.
 
-        None where there is no checkpoint, or none that can be read: ``restore`` says why.
+        None if there is no checkpoint, or none that can be read: ``restore`` says why.
         """
         steps = [step for step in self._files.steps() if self._files.finished(step)]
         if not steps:
@@ -196,7 +196,7 @@ class Checkpoints:
         return shapes.get(f"variables/{place}/.ATTRIBUTES/VARIABLE_VALUE")
 
     def finish(self, step: int) -> None:
-        """Removes what nobody goes on with after the last step, but for ``keep`` checkpoints."""
+        """Removes what nothing resumes from after the last step, except ``keep`` checkpoints."""
         for files in [*self._shards, self._files] if self.chief else self._shards:
             files.remove_all_but(step, self.keep)
         if self.chief and not self.keep:
@@ -224,7 +224,7 @@ class CheckpointFiles:
         """Writes the variables' files, then the one that says what they are.
 
         Args:
-            more: JSON values that ``content`` gives back.
+            more: JSON values that ``content`` returns.
         """
         self.remove(step)
         path = self._path(step)
@@ -247,7 +247,7 @@ class CheckpointFiles:
         return self._path(step).with_name(f"{self._path(step).name}.json").is_file()
 
     def content(self, step: int) -> dict[str, Any] | None:
-        """What the ``.json`` file of a step holds; None where it is damaged."""
+        """What the ``.json`` file of a step holds; None if it is damaged."""
         try:
             content = json.loads(Path(f"{self._path(step)}.json").read_text(encoding="utf-8"))
             written = content.pop("sha256")
@@ -272,7 +272,7 @@ class CheckpointFiles:
             if size != expected["size"]:
                 return f"{name} has {size:,} bytes, {expected['size']:,} expected"
             if hashes and checksum(path) != expected["sha256"]:
-                return f"{name} is damaged: it is not what was written (SHA-256)"
+                return f"{name} is damaged: its SHA-256 checksum does not match"
         return None
 
     def steps(self) -> set[int]:
@@ -312,9 +312,9 @@ def _check_identity(written, own, where):
     changed = [name for name in {**written, **own} if written.get(name) != own.get(name)]
     if changed:
         raise CheckpointError(
-            f"was written by a training on something else; changed: {', '.join(changed)}",
+            f"was written by a different training; changed: {', '.join(changed)}",
             where=where,
-            fix=f"give what the run was started with, or {_FRESH}",
+            fix=f"use what the run was started with, or {_FRESH}",
         )
 
 

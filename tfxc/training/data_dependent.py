@@ -23,7 +23,7 @@ def data_dependent_arguments(
     Args:
         config: ``Config``.
         source: the training split, a ``Source``.
-        feature_kind, known: as for ``build_model``; no provider is asked for what is known.
+        feature_kind, known: as for ``build_model``; no provider is requested what is known.
 
     Returns:
         Dict of the values by argument.

@@ -29,7 +29,7 @@ class Evaluation:
         model: ``RunModel``.
         config: ``Config``.
         data_folder: prepared data, whose labels they are.
-        train: training ``Source``; None where the loss over all labels is not measured.
+        train: training ``Source``; None if the loss over all labels is not measured.
         dev, test: ``Source``s, or None.
 
     Attributes:
@@ -135,10 +135,10 @@ def classification_of(
     metrics say more, and the best ones alone are searched.
 
     Args:
-        decision: as of ``decision_of``.
+        decision: see ``decision_of``.
         single_label: whether every training example has exactly one label.
         num_labels: size of the label space.
-        names: label names by id; needed where there are two.
+        names: label names by id; needed if there are two.
 
     Returns:
         ``Classification``, or None.

@@ -20,7 +20,7 @@ class Stopped(Exception):
 
     Attributes:
         step: step it was saved at.
-        signal_number: the signal that asked for it.
+        signal_number: the signal that requested it.
     """
 
     def __init__(self, step: int | None, signal_number: int) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Start(Protocol):
-    """What a model begins with in place of random weights; a ``RunFolder`` is one."""
+    """What a model begins with instead of random weights; a ``RunFolder`` is one."""
 
     def architecture(self) -> dict | None:
         """The shape of the encoder's network where its config does not say it."""
@@ -77,7 +77,7 @@ class TrainingJob:
         self.repetition, self.start = repetition, start
 
     def run(self, fresh: bool = False, fresh_parent: bool = False) -> dict:
-        """Trains, goes on with a stopped training, or returns the summary of a finished one.
+        """Trains, resumes a stopped training, or returns the summary of a finished one.
 
         Args:
             fresh: remove an earlier run in the run folder.
@@ -180,7 +180,7 @@ class StageJob(TrainingJob):
     So nothing is measured, and the recipe says what else the data would decide.
 
     Args:
-        config, data_folder, run_path, start: as of ``TrainingJob``.
+        config, data_folder, run_path, start: see ``TrainingJob``.
         arguments: extra arguments of ``build_model``.
         source: the training split where it is open already.
         title: of the progress line.
@@ -221,7 +221,7 @@ def try_one_step(
     """Trains one step on one batch and throws the result away.
 
     Args:
-        config, data_folder, repetition: as of ``TrainingJob``.
+        config, data_folder, repetition: see ``TrainingJob``.
         arguments: those of a ``StageJob``, or None for a whole model.
 
     Returns:
@@ -249,20 +249,20 @@ def _refuse_missing_splits(config, splits):
         missing = [split for split in needed if split not in splits]
         if given and missing:
             raise ConfigError(
-                f"{what} needs a {missing[0]} split, the data has none",
+                f"a {missing[0]} split expected for {what}, found none in the data",
                 where=where,
                 fix=f"name a file in data.{missing[0]}, or remove {where.split('.')[1]}",
             )
 
 
 def _report_unlabelled(config, manifest):
-    """Warns of training examples without a label where these teach nothing."""
+    """Warns of training examples without a label if nothing is learned from these."""
     without, total = manifest.split("train").without_labels, manifest.split("train").examples
     if without and registry.get("objective", config.objective.name).link == "softmax":
         print(
             f"warning: {without:,} of {total:,} training examples have no label: with objective "
-            f"{config.objective.name!r} their loss is 0 and they teach nothing; leave them out, or "
-            "use 'sigmoid', to which every absent label says something",
+            f"{config.objective.name!r} their loss is 0 and nothing is learned from them; leave "
+            "them out, or use 'sigmoid', which also learns from absent labels",
             file=sys.stderr,
         )
 
@@ -271,8 +271,8 @@ def _refuse_one_label(config, manifest):
     link = registry.get("objective", config.objective.name).link
     if manifest.num_labels == 1 and link == "softmax":
         raise ConfigError(
-            f"at least two labels expected by objective {config.objective.name!r}, the data has "
-            "one: the loss would be 0 whatever the model does",
+            f"at least two labels expected by objective {config.objective.name!r}, found one: "
+            "the loss would always be 0",
             where="data.train",
-            fix="check the labels, or use an objective with a yes or no per label",
+            fix="check the labels, or use an objective with a binary decision per label",
         )

@@ -110,7 +110,7 @@ class Trainer:
         )
 
     def fit(self, title: str = "training") -> dict[str, Any]:
-        """Trains to the end, from the newest whole checkpoint if there is one.
+        """Trains to the end, from the newest intact checkpoint if there is one.
 
         Args:
             title: of the progress line.
@@ -168,7 +168,8 @@ class Trainer:
         """Batches of the training from step ``start`` on, for ``step_function``.
 
         Returns:
-            What ``data.pipeline.training_dataset`` gives, over replicas a distributed dataset.
+            The result of ``data.sources.dataset.training_dataset``, over replicas a distributed
+            dataset.
 
         Example:
             >>> trainer.step_function.run(iter(trainer.batches()))  # doctest: +SKIP
@@ -362,7 +363,7 @@ def _technique(method):
 
 @contextlib.contextmanager
 def _source_errors(source):
-    """Raises the error that stopped the input pipeline in place of TensorFlow's report of it."""
+    """Raises the error that stopped the input pipeline instead of TensorFlow's report of it."""
     try:
         yield
     except tf.errors.OpError as error:

@@ -27,7 +27,7 @@ def check_examples(objective: "Objective", source: "Source") -> None:
         raise DataError(
             f"{_told(objective)}, the training split has {found:,}",
             where="data.train",
-            fix="make the model for this data, e.g. by tfxc train with its config",
+            fix="build the model for this data, e.g. by tfxc train with its config",
         )
 
 
@@ -42,9 +42,9 @@ def check_checkpoint(objective: "Objective", checkpoints: "Checkpoints") -> None
     shape, entries = checkpoints.saved_shape(objective.tables[0].value), objective.num_examples
     if shape is not None and len(shape) == 1 and shape[0] != entries:
         raise CheckpointError(
-            f"holds a number of each of {shape[0]:,} training examples, the data has {entries:,}",
+            f"a value for each of {entries:,} training examples expected, found {shape[0]:,}",
             where=checkpoints.folder,
-            fix="go on with the data of this run, or start over with --fresh",
+            fix="continue with the data of this run, or start over with --fresh",
         )
 
 
@@ -65,13 +65,12 @@ def explained(objective: "Objective") -> Iterator[None]:
             f"{_told(objective)}, a batch holds the example_index "
             f"{found[1] if found else 'of another'}",
             where="data.train",
-            fix="number the examples from 0 in their order, and make the model for as many as "
-            "there are",
+            fix="number the examples from 0 in their order, and build the model for that many",
         ) from error
 
 
 def _told(objective):
     return (
-        f"objective {type(objective).__name__} keeps a number of each training example and was "
-        f"made for {objective.num_examples:,} of them"
+        f"objective {type(objective).__name__} keeps a value for each training example and was "
+        f"built for {objective.num_examples:,} of them"
     )

@@ -26,7 +26,7 @@ def wait_limit() -> float:
     """Seconds that workers wait for each other at the start: ``TFXC_WAIT``, or 600.
 
     Raises:
-        ConfigError: it is no positive number.
+        ConfigError: it is not a positive number.
     """
     text = os.environ.get("TFXC_WAIT") or "600"
     with contextlib.suppress(ValueError):
@@ -43,7 +43,7 @@ class Rendezvous:
     Args:
         addresses: {task, e.g. ``"worker 1"``: ``"host:port"``}; the first is the leader.
         task: the own one.
-        content: dict of JSON values that have to be the same everywhere.
+        content: dict of JSON values that must be the same everywhere.
         limit: seconds to wait for the others.
         report: called with a line of text that says for whom it waits.
 
@@ -92,9 +92,9 @@ class Rendezvous:
                     f"cannot listen on port {port}: {error.strerror}", where=self.task
                 ) from error
             raise ConfigError(
-                f"port {port} is taken on this machine, perhaps by another {self.task}",
+                f"port {port} is already in use on this machine, perhaps by another {self.task}",
                 where="TF_CONFIG",
-                fix="give every process a task of its own, and end those of earlier trainings",
+                fix="give each process its own task, and end those of earlier trainings",
             ) from error
 
     def _lead(self, server):
@@ -122,7 +122,7 @@ class Rendezvous:
             return None
         connection.settimeout(10)
         guest = _receive(connection)
-        if guest is None or "task" not in guest:  # somebody else's
+        if guest is None or "task" not in guest:  # someone else's
             connection.close()
             return None
         before = present.get(guest["task"])
@@ -139,7 +139,7 @@ class Rendezvous:
                 f"{guest['task']} was given another cluster than {self.leader}: "
                 f"{_shown(guest['addresses'])} against {_shown(self.addresses)}",
                 "TF_CONFIG",
-                "give all workers the same cluster, each with a task of its own",
+                "give all workers the same cluster, and each its own task",
             )
         if guest["task"] == self.leader:
             return _twice(guest, self._own)
@@ -235,7 +235,7 @@ def _send_all(present, message):
 
 
 def _receive(connection):
-    """The next message; None where the other side is gone or sends something else."""
+    """The next message; None if the other side is gone or sends something else."""
     line = b""
     try:
         while not line.endswith(b"\n"):
@@ -283,13 +283,14 @@ def _twice(one, other):
     return _error(
         f"two processes claim to be {one['task']}: {other['process']} and {one['process']}",
         "TF_CONFIG",
-        "give every process an index of its own",
+        "give each process its own index",
     )
 
 
 def _late(names, limit):
-    fix = "see why it has not started, or set TFXC_WAIT to more seconds"
-    error = _error(f"waited {limit:,.0f} s for {names} in vain", "TF_CONFIG", fix)
+    fix = "find out why it has not started, or set TFXC_WAIT to more seconds"
+    problem = f"all workers expected within {limit:,.0f} s, found no {names}"
+    error = _error(problem, "TF_CONFIG", fix)
     return {**error, "machine": True}
 
 

@@ -79,7 +79,7 @@ class Reporter:
             step, epoch: when it was.
             results: ``{split: {name: value}}``.
             improved: whether the dev split has a new best.
-            watched: the metric that decides on it, which is always said.
+            watched: the metric that determines on it, which is always reported.
         """
         found = {f"{split} {name}": v for split, of in results.items() for name, v in of.items()}
         self.metrics(step, {"epoch": round(epoch, 4), **found})
@@ -88,7 +88,7 @@ class Reporter:
         self.say(f"step {step:,}, epoch {epoch:.2f}: {', '.join(shown)}{mark}")
 
     def recorded(self, step: int | None, split: str) -> dict[str, float]:
-        """Results of a split that were written at a step, ``{name: value}``, perhaps empty."""
+        """Results of a split that were written at a step, ``{name: value}``, possibly empty."""
         path = self.run / "metrics.jsonl"
         found: dict[str, float] = {}
         if not self.run.chief or not path.exists():

@@ -46,15 +46,15 @@ class TrainStep:
     The loss is the mean over the global batch, so the result does not depend on how the batch is
     shared out.
 
-    A head's ``sharded_table`` is no weight of all replicas: each updates its own shard, from a
+    A head's ``sharded_table`` is not a weight of all replicas: each updates its own shard, from a
     gradient that is summed over nothing, as it comes from the examples of all replicas.
 
     A gradient that is not finite is not applied.
 
     Args:
         model: an ``XCModel``.
-        optimizer: from ``training.optimizers``.
-        schedule: from ``training.schedules``.
+        optimizer: from ``training.optimization.optimizers``.
+        schedule: from ``training.optimization.schedules``.
         settings: ``TrainingSettings``.
         strategy: a ``tf.distribute.Strategy``; build this inside its scope.
         techniques: list of ``Technique``s, the first outermost.
@@ -120,7 +120,7 @@ class TrainStep:
         own = {id(variable.value) for variable in self.model.encoder.trainable_variables}
         if self.settings.clip_part == "encoder" and not own:
             raise ConfigError(
-                "the gradients of the encoder are to be clipped, it has no weights",
+                "an encoder with weights, whose gradients are clipped, expected, found none",
                 where="training.clip_part",
                 fix="leave it out",
             )
@@ -139,7 +139,7 @@ class TrainStep:
         if not self.model.objective.over_shards or self.techniques:
             names = ", ".join(map(method_name, map(type, self.techniques)))
             raise ConfigError(
-                "weights sharded over replicas work with objective 'softmax' and no techniques"
+                "objective 'softmax' and no techniques expected with weights sharded over replicas"
                 + (f", found {names}" if names else ""),
                 where="head.sharded",
                 fix="leave it out, or choose another objective and remove the techniques",

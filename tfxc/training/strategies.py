@@ -38,7 +38,7 @@ def make_strategy(
     waits for the other workers, at most ``TFXC_WAIT`` seconds.
 
     Args:
-        config: the ``Config`` that all workers must have; None where it is not compared.
+        config: the ``Config`` that all workers must have; None if it is not compared.
 
     Raises:
         ConfigError: no TF_CONFIG, or one that cannot be; workers with different configs; devices
@@ -66,7 +66,7 @@ def _check_devices(settings):
     where, devices = "training.devices", settings.devices
     if settings.strategy != "mirrored":
         raise ConfigError(
-            f"devices are chosen with strategy 'mirrored', found strategy {settings.strategy!r}",
+            f"strategy 'mirrored' expected with devices, found {settings.strategy!r}",
             where=where,
             fix="remove training.devices, or set training.strategy=mirrored",
         )
@@ -82,9 +82,9 @@ def _check_devices(settings):
         found = f"found {', '.join(map(repr, devices)) or 'none'}"
         there = ", ".join(["CPU:0", *gpus])
         raise ConfigError(
-            f"there is no device {missing[0]!r}" if missing else f"distinct devices, {found}",
+            f"unknown device {missing[0]!r}" if missing else f"distinct devices expected, {found}",
             where=where,
-            fix=f"choose from the devices there are ({there}), or leave it out",
+            fix=f"choose from the available devices ({there}), or leave it out",
         )
 
 
@@ -98,21 +98,21 @@ def _mirrored(devices):
 def _multi_worker():
     """One per process: it is this process' part in the cluster."""
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    # TensorFlow's own handler only takes note of SIGTERM: outside a training it has to end us.
+    # TensorFlow's own handler only records SIGTERM: outside a training it has to end us.
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     return strategy
 
 
 def check_tf_config() -> None:
-    """Holds the environment variable TF_CONFIG against what a worker needs.
+    """Checks the environment variable TF_CONFIG against what a worker needs.
 
     Raises:
-        ConfigError: it is missing, is no JSON, or cluster and task are not what they must be.
+        ConfigError: it is missing, is not JSON, or cluster and task are not what they must be.
     """
     text = os.environ.get("TF_CONFIG")
     if not text:
-        raise _tf_config_error("strategy 'multi_worker' needs TF_CONFIG")
+        raise _tf_config_error("a cluster expected by strategy 'multi_worker', found none")
     try:
         found = json.loads(text)
         cluster, kind, index = found["cluster"], found["task"]["type"], found["task"]["index"]
@@ -120,17 +120,19 @@ def check_tf_config() -> None:
         raise _tf_config_error("JSON with 'cluster' and 'task' expected") from None
     _check_cluster(cluster)
     if kind not in cluster:
-        raise _tf_config_error(f"task.type is {kind!r}, the cluster has {' and '.join(cluster)}")
+        raise _tf_config_error(
+            f"a task.type of {' or '.join(cluster)}, as in the cluster, expected, found {kind!r}"
+        )
     count = len(cluster[kind])
     if type(index) is not int or not 0 <= index < count:
         raise _tf_config_error(
-            f"task.index has to be a whole number from 0 to {count - 1}, as the cluster has "
+            f"a task.index from 0 to {count - 1} expected, as the cluster has "
             f"{count} {kind}{'s' if count > 1 else ''}, found {index!r}"
         )
 
 
 def _check_cluster(cluster):
-    shape = '\'cluster\' has to be {"worker": ["host:port", ...]}'
+    shape = 'a \'cluster\' {"worker": ["host:port", ...]} expected'
     if not isinstance(cluster, dict):
         raise _tf_config_error(f"{shape}, found {cluster!r}")
     others = [kind for kind in cluster if kind not in ("chief", "worker")]
@@ -153,7 +155,7 @@ def _check_cluster(cluster):
 
 def _tf_config_error(problem):
     example = (
-        'e.g. TF_CONFIG=\'{"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
+        'set e.g. TF_CONFIG=\'{"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
         '"task": {"type": "worker", "index": 0}}\''
     )
     return ConfigError(problem, where="TF_CONFIG", fix=example)
@@ -240,7 +242,7 @@ def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], Any]) -> None:
         raise MachineError(
             "the chief has failed or was stopped",
             where=_own_task(),
-            fix="see what the chief says, then start all workers again",
+            fix="read the chief's messages, then start all workers again",
         )
 
 
@@ -296,7 +298,7 @@ def check_same(strategy: tf.distribute.Strategy, values: Mapping[str, str], wher
     changed = [name for name in sorted(names) if len({one.get(name) for one in every}) > 1]
     if changed:
         raise ConfigError(
-            f"the workers were given different data; it differs in: {', '.join(changed)}",
+            f"the same data for all workers expected, found differences in: {', '.join(changed)}",
             where=where,
             fix="give all workers the same files",
         )
@@ -320,8 +322,8 @@ def lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         raise MachineError(
             f"{' and '.join(sorted(others)) or 'another worker'} has ended or cannot be reached",
             where=_own_task(),
-            fix="see what the other workers say, then start all of them again: the training goes "
-            "on from its last checkpoint",
+            fix="read the other workers' messages, then start all of them again: the training "
+            "resumes from its last checkpoint",
         ) from error
 
 
@@ -339,7 +341,7 @@ def choose_gpu(number: int | None, memory_share: float | None) -> None:
     if number is not None:
         if number >= len(gpus):
             raise ConfigError(
-                f"GPU {number} is asked for, TensorFlow sees {len(gpus)}",
+                f"a GPU known to TensorFlow expected, found {len(gpus)} GPUs and number {number}",
                 where="--gpu",
                 fix="leave --gpu out to train on the CPU" if not gpus else "choose a lower number",
             )
@@ -348,7 +350,7 @@ def choose_gpu(number: int | None, memory_share: float | None) -> None:
     if memory_share is None:
         return
     if not 0 < memory_share <= 1:
-        raise ConfigError(f"a share in (0, 1] expected, found {memory_share}", where="--gpu_usage")
+        raise ConfigError(f"a number in (0, 1] expected, found {memory_share}", where="--gpu_usage")
     for gpu in gpus:
         tf.config.set_logical_device_configuration(gpu, [_limit(gpu, memory_share)])
 
@@ -367,7 +369,7 @@ def _limit(gpu, share):
         total = int(subprocess.run(query, capture_output=True, text=True, check=True).stdout)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         raise ConfigError(
-            f"the memory of {gpu.name} cannot be read by nvidia-smi",
+            f"the memory size of {gpu.name} expected from nvidia-smi, found none",
             where="--gpu_usage",
             fix="leave --gpu_usage out",
         ) from error
@@ -385,7 +387,7 @@ def _make_logical_cpus(devices):
     except RuntimeError:  # TensorFlow is already running
         if len(tf.config.list_logical_devices("CPU")) < max(wanted):
             raise ConfigError(
-                "logical CPUs must be made before TensorFlow is used",
+                "logical CPUs can be created only before TensorFlow is used",
                 where="training.devices",
                 fix="start the training in a fresh process",
             ) from None

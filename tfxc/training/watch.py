@@ -72,10 +72,10 @@ class Watch:
 def check_metric(
     metric: str, names: Sequence[str], where: str = "training.early_stopping.metric"
 ) -> None:
-    """Raises a ``ConfigError`` if a metric is asked for that is not measured."""
+    """Raises a ``ConfigError`` if a metric is requested that is not measured."""
     if metric not in names:
         raise ConfigError(
-            f"there is no metric {metric!r}",
+            f"unknown metric {metric!r}",
             where=where,
             fix=f"choose one of: {', '.join(names)}",
         )

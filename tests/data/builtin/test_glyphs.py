@@ -195,12 +195,12 @@ def test_pairs(cache):
     [
         ({"split": "trn"}, "split: one of train, dev, test expected, found 'trn'"),
         ({"classes": "some"}, "classes: one of all, seen, unseen expected"),
-        ({"variants": 0}, "variants: a whole number from 1 to 1000 expected, found 0"),
-        ({"image_size": 7}, "image_size: a whole number from 8"),
-        ({"min_faces": 13}, "min_faces: a whole number from 1 to 12"),
+        ({"variants": 0}, "variants: an integer from 1 to 1000 expected, found 0"),
+        ({"image_size": 7}, "image_size: an integer from 8"),
+        ({"min_faces": 13}, "min_faces: an integer from 1 to 12"),
         (
             {"characters": "\u2d4e"},
-            "characters that at least 4 faces hold expected, found none",
+            "characters that at least 4 typefaces have expected, found none",
         ),
     ],
 )

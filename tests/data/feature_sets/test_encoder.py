@@ -73,11 +73,11 @@ class TestSavedModel:
         [
             ([None, 4, 4, 3], tf.float32, {}, "mean: one number or 3 expected, found None"),
             ([None, 4, 4, 3], tf.float32, {"mean": [0.5], "std": [0.0]}, "std: positive"),
-            ([None, 4, 4, 3], tf.uint8, {"mean": [0.5]}, "mean, std: this model takes its input"),
+            ([None, 4, 4, 3], tf.uint8, {"mean": [0.5]}, "mean, std: a model of float images"),
             ([None, 4, 4, 3], tf.uint8, {"image_size": [5, 4]}, "image_size: images of"),
             ([None, 3, 8, 8], tf.uint8, {}, "3 channels last"),
             ([None, None, None, 3], tf.uint8, {}, "image_size: images of"),
-            ([None, 5], tf.float32, {"image_size": [5, 4]}, "this model takes vectors"),
+            ([None, 5], tf.float32, {"image_size": [5, 4]}, "found one of vectors"),
             ([None, 5], tf.float32, {"output": "b"}, r"its outputs \(output_0\) .* found 'b'"),
             ([None, 5], tf.float32, {"signature": "b"}, r"signatures \(serving_default\)"),
         ],

@@ -95,7 +95,7 @@ def test_what_a_kill_leaves_is_known(tmp_path, monkeypatch):
     os.close(writer._rows._file)  # killed: nothing is tidied up
     with writer_of(tmp_path / "set") as again:
         assert np.flatnonzero(again.done).tolist() == [5, 6, 7, 8]
-    with pytest.raises(DataError, match=r"half-written: 39 of 43 rows are missing, the first is"):
+    with pytest.raises(DataError, match=r"incomplete: 39 of 43 rows are missing, the first is"):
         FeatureSet(tmp_path / "set")
 
 
@@ -117,12 +117,12 @@ def test_half_written_says_how_to_go_on(tmp_path, folder, capsys):
     with pytest.raises(DataError, match=expected):
         FeatureSet(tmp_path / "begun")
     (tmp_path / "begun" / PROGRESS).write_bytes(b"?")
-    with pytest.raises(DataError, match="what is known of its rows is missing or damaged"):
+    with pytest.raises(DataError, match="the record of its finished rows is missing or damaged"):
         FeatureSet(tmp_path / "begun")
     with writer_of(tmp_path / "begun") as writer:
         assert not writer.done.any()
         writer.write(0, vectors(43))
-    assert "starts anew; the unfinished file is" in capsys.readouterr().err
+    assert "starting over; the unfinished file is" in capsys.readouterr().err
     assert files(tmp_path / "begun") == files(folder)
 
 
@@ -139,7 +139,7 @@ def test_half_written_says_how_to_go_on(tmp_path, folder, capsys):
 def test_another_set_in_the_folder_is_refused(tmp_path, changes, key, finished):
     folder = write_set(tmp_path / "set") if finished else begin(tmp_path / "set")
     before = files(folder)
-    with pytest.raises(UserError, match=rf"something else; changed: .*{key}.*another folder"):
+    with pytest.raises(UserError, match=rf"or settings; changed: .*{key}.*another folder"):
         writer_of(folder, **changes).__enter__()
     assert files(folder) == before
 
@@ -210,8 +210,8 @@ def test_labels_out_of_range_name_their_row(tmp_path, folder, label, row):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"labels": []}, DataError, "one label .* per example expected, found"),
-        ({"labels": [[1]]}, DataError, r"one label .* found int64 \(1, 1\)"),
+        ({"labels": []}, DataError, "one integer label per example expected, found"),
+        ({"labels": [[1]]}, DataError, r"one integer label .* found int64 \(1, 1\)"),
         ({"labels": [0.5]}, DataError, "found float64"),
         ({"label_names": ["a"]}, DataError, "7 label names expected, found 1"),
         ({"num_labels": 2**31}, DataError, "at most 2,147,483,647 labels"),
@@ -280,4 +280,4 @@ def test_a_shortened_file_is_not_gone_on_with(tmp_path, folder, capsys):
     with writer_of(tmp_path / "begun") as writer:
         assert not writer.done.any()
         writer.write(0, vectors(43))
-    assert "starts anew" in capsys.readouterr().err and files(tmp_path / "begun") == files(folder)
+    assert "starting over" in capsys.readouterr().err and files(tmp_path / "begun") == files(folder)

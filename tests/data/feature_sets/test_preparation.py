@@ -39,7 +39,7 @@ def test_nothing_is_converted(tmp_path, reader):
     source = open_source(folder, "dev")
     assert isinstance(source, FeatureSource) and source.num_examples == 9
     np.testing.assert_array_equal(next(source.sequential(9))["features"], vectors(9))
-    with pytest.raises(DataError, match="no split 'test'"):
+    with pytest.raises(DataError, match="a prepared split 'test'"):
         open_source(folder, "test")
 
 
@@ -64,7 +64,7 @@ def test_names(tmp_path):
     ],
 )
 def test_settings_without_effect_are_refused(tmp_path, key, value):
-    with pytest.raises(ConfigError, match=rf"data\.{key}: {key} means nothing to feature sets"):
+    with pytest.raises(ConfigError, match=rf"data\.{key}: {key} does not apply to feature sets"):
         prepare(settings_of(tmp_path, **{key: value}), tmp_path / "prepared")
     assert not (tmp_path / "prepared").exists()
 

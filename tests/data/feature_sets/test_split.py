@@ -55,8 +55,8 @@ class TestSplit:
     @pytest.mark.parametrize(
         ("val", "test", "message"),
         [
-            (40, 3, "40 rows for val and 3 for test leave none of 43"),
-            (0.001, 1, "val: a share of 0.001 of 43 rows is none"),
+            (40, 3, "fewer than 43 rows for val and test expected, found 40 and 3"),
+            (0.001, 1, "val: a share that makes at least 1 of 43 rows expected, found 0.001"),
             (-1, 1, "val: a number of rows, or a share"),
             (1, 2.5, "test: a number of rows, or a share"),
         ],
@@ -82,7 +82,7 @@ class TestImport:
             (vectors(4), [0, 1, 2], {}, r"labels: as many labels as features \(4\) .* found 3"),
             (vectors(4), [0, 1, -2, 3], {}, r"labels: labels from 0 to 3 .* found -2 in row 2"),
             (vectors(4), [0, 1, 2, 3], {"num_labels": 3}, r"found 3 in row 3"),
-            (vectors(4), [0.0, 1, 2, 3], {"num_labels": 4}, "whole number"),
+            (vectors(4), [0.0, 1, 2, 3], {"num_labels": 4}, "integer"),
             (vectors(4)[0], [0], {}, r"\(n, dim\) expected, found float32 \(5,\)"),
             (np.zeros((4, 5), int), [0, 1, 2, 3], {}, "found int64"),
             (np.full((4, 5), np.nan), [0, 1, 2, 3], {}, "NaN or infinity in row 0"),

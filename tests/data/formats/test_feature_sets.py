@@ -77,7 +77,7 @@ class TestCatalog:
 
     def test_options_that_exclude_each_other(self, tmp_path):
         for options in ({"labelled": False}, {"label_key": "a"}):
-            with pytest.raises(ConfigError, match="from the catalog or from the shards"):
+            with pytest.raises(ConfigError, match="from either the catalog or the shards"):
                 self.read(tmp_path, ["a1"], **options)
 
     @pytest.mark.parametrize(

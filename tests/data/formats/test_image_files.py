@@ -79,7 +79,7 @@ class TestImageFolder(ReaderContract):
         with pytest.raises(DataError, match="none: image files"):
             open_reader(tmp_path / "none", "image_folder")
         for extensions in ([], [""]):
-            with pytest.raises(ConfigError, match="extensions: a list of endings"):
+            with pytest.raises(ConfigError, match="extensions: a list of suffixes"):
                 open_reader(path, extensions=extensions)
 
 

@@ -102,13 +102,13 @@ class TestInsightFace(ReaderContract):
     @pytest.mark.parametrize(
         ("bad", "message"),
         [
-            (b"\0" * 8, "0xced7230a expected to open a record, found 0x00000000"),
-            (part(2, b"abcd"), "a part of kind 2 out of turn"),
-            (part(1, b"abcd") + record(b"x"), "a part of kind 0 out of turn"),
-            (part(0, b"x" * 9)[:-1], "ends in a record of 9 bytes"),
-            (MAGIC, "ends in the head of a record"),
-            (record(b"short"), "the head of an image takes 24 bytes, found 5"),
-            (record(struct.pack("<IfQQ", 9, 0, 0, 0)), "9 labels are announced"),
+            (b"\0" * 8, "0xced7230a expected at the start of a record, found 0x00000000"),
+            (part(2, b"abcd"), "a part of kind 2 out of order"),
+            (part(1, b"abcd") + record(b"x"), "a part of kind 0 out of order"),
+            (part(0, b"x" * 9)[:-1], "ends within a record of 9 bytes"),
+            (MAGIC, "ends within the header of a record"),
+            (record(b"short"), "an image header of 24 bytes expected, found 5"),
+            (record(struct.pack("<IfQQ", 9, 0, 0, 0)), "9 labels expected"),
             (record(image_record(1.0, b"")), "record 1 has no image"),
             (record(image_record(1.5, b"x")), "a label id of 0 to 2,147,483,646? expected"),
             (record(image_record(-1.0, b"x")), "a label id of 0 to"),
@@ -143,7 +143,7 @@ class TestInsightFace(ReaderContract):
             ("", r"train\.idx:1: .* an empty file"),
             ("0\t0\n1\t40\n", r"train\.idx: records 1 to 9 expected, found 1"),
             ("0\t99999\n", r"train\.rec: byte 99999: .* ends before record 0"),
-            ("0\t4\n", r"train\.rec: byte 4: .* expected to open a record"),
+            ("0\t4\n", r"train\.rec: byte 4: .* expected at the start of a record"),
         ],
     )
     def test_bad_index(self, tmp_path, index, message):

@@ -56,19 +56,19 @@ class TestPecos(ReaderContract):
     def test_text_count(self, tmp_path, lines, size):
         folder = self.write_sample(tmp_path)
         (folder / "X.trn.txt").write_text("x\n" * lines)
-        with pytest.raises(DataError, match=rf"X\.trn\.txt: 11 examples .* found {lines}"):
+        with pytest.raises(DataError, match=rf"X\.trn\.txt: 11 examples, .* found {lines}"):
             list(open_reader(folder).chunks(size))
 
     def test_row_count(self, tmp_path):
         folder = self.write_sample(tmp_path)
         scipy.sparse.save_npz(folder / "X.trn.npz", random_matrix(DIM)[:7])
-        with pytest.raises(DataError, match=r"X\.trn\.npz: 11 examples .* found 7"):
+        with pytest.raises(DataError, match=r"X\.trn\.npz: 11 examples, .* found 7"):
             open_reader(folder)
 
     @pytest.mark.parametrize(
         ("names", "message"),
         [
-            ("a\nb\nc\n", r"Y\.txt: 4 label names expected .* found 3"),
+            ("a\nb\nc\n", r"Y\.txt: 4 label names, .* found 3"),
             ("a\nb\na\nd\n", r"Y\.txt:3: label name 'a' occurs twice"),
             ("a\n\nb\nd\n", r"Y\.txt:2: a label name of one non-empty line"),
         ],
@@ -94,7 +94,7 @@ class TestPecos(ReaderContract):
         bad.data[np.flatnonzero(bad.indices >= 0)[-1]] = np.nan
         scipy.sparse.save_npz(folder / "X.trn.npz", bad)
         row = np.flatnonzero(np.diff(bad.indptr))[-1] + 1
-        with pytest.raises(DataError, match=rf"finite values expected in row {row}\b"):
+        with pytest.raises(DataError, match=rf"finite values expected, .* in row {row}\b"):
             list(open_reader(folder).chunks(3))
         np.savez(folder / "Y.trn.npz", labels=np.zeros(11))
         with pytest.raises(DataError, match=r"Y\.trn\.npz: a matrix written by scipy"):

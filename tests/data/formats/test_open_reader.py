@@ -91,7 +91,7 @@ def test_arrays(tmp_path, name):
 
 def test_unknown_shape_lists_what_is_readable(tmp_path):
     (tmp_path / "a.parquet").touch()
-    with pytest.raises(DataError, match=r"a\.parquet: the name does not show the format") as caught:
+    with pytest.raises(DataError, match=r"a\.parquet: a file name that shows the format") as caught:
         open_reader(tmp_path / "a.parquet")
     message = str(caught.value)
     readers = {name: registry.get("reader", name) for name in registry.names("reader")}
@@ -118,7 +118,7 @@ def test_every_format_has_a_row():
 
 
 def test_unknown_names():
-    with pytest.raises(ConfigError, match=r"no reader 'json', did you mean 'jsonl'"):
+    with pytest.raises(ConfigError, match=r"unknown reader 'json', did you mean 'jsonl'"):
         open_reader("a", "json")
     with pytest.raises(ConfigError, match=r"unknown built-in data set 'apidoc'.*'apidocs'"):
         open_reader("builtin:apidoc")

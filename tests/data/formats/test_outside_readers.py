@@ -83,7 +83,7 @@ def test_options_of_a_reader_outside(tmp_path):
     assert (chunk.texts, chunk.labels) == (["x"], [["one", "two"]])
     with pytest.raises(ConfigError, match=r"unknown option 'sep' of TextsAndLabels.*'separator'"):
         open_reader(tmp_path / "a", NAME, sep="#")
-    with pytest.raises(ConfigError, match="means nothing to TextsAndLabels, which reads no lines"):
+    with pytest.raises(ConfigError, match="does not apply to TextsAndLabels, which reads no lines"):
         open_reader(tmp_path / "a", NAME, longest_line=100)
 
 
@@ -92,7 +92,10 @@ def test_options_of_a_reader_outside(tmp_path):
     [
         ("no_such_module:Reader", "cannot load reader 'no_such_module:Reader'"),
         (f"{__name__}:Absent", "has no attribute 'Absent'"),
-        (f"{__name__}:NoReader", "is no reader.*tfxc.data.formats.base.Reader"),
+        (
+            f"{__name__}:NoReader",
+            "is not a class of this kind .reader.*tfxc.data.formats.base.Reader",
+        ),
     ],
 )
 def test_what_is_no_reader(tmp_path, name, problem):

@@ -122,9 +122,9 @@ class TestWebDataset(ReaderContract):
             ([b"[1]"], "a JSON object with the key 'id'"),
             ([b"{"], "a JSON object with the key 'id'"),
             ([b"{}"], "a JSON object with the key 'id'"),
-            ([b'{"id": 1.5}'], "a name, an id or a list of either, found '1.5'"),
+            ([b'{"id": 1.5}'], "a name, an id or a list of either expected in .*, found '1.5'"),
             ([b'{"id": null}'], "a name, an id or a list of either"),
-            ([b'{"id": 1}', b'{"id": "x"}'], "label 'x' is no int as the labels before it"),
+            ([b'{"id": 1}', b'{"id": "x"}'], "a label of type int, .* expected, found 'x'"),
         ],
     )
     def test_bad_json(self, tmp_path, contents, message):

@@ -155,10 +155,10 @@ def test_only_bad_images():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"images": {"height": 3}}, r"height and width are given together, width is missing"),
+        ({"images": {"height": 3}}, r"both height and width expected, width is missing"),
         ({"images": {"channels": 2}}, r"data\.images\.channels: .*found 2"),
         ({"images": {"hight": 3}}, r"unknown key 'data\.images\.hight', did you mean 'height'"),
-        ({"images": {}, "normalise": "l2"}, "normalise means nothing to images"),
+        ({"images": {}, "normalise": "l2"}, "normalise: this key does not apply to images"),
     ],
 )
 def test_mistakes_in_the_settings(section, message):

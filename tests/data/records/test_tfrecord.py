@@ -156,7 +156,7 @@ def test_flipped_byte_is_found(tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match="cut off or damaged"):
+    with pytest.raises(DataError, match="truncated or damaged"):
         tfrecord.read_shard(path, "blocks")
 
 

@@ -239,5 +239,5 @@ def test_shard_of_other_rows_than_the_manifest_says_is_found(tmp_path):
 
 
 def test_unknown_split_is_told(folder):
-    with pytest.raises(DataError, match="no split 'test' is prepared, only train"):
+    with pytest.raises(DataError, match="a prepared split 'test' expected, found only train"):
         ShardSource(folder, "test")

@@ -80,7 +80,7 @@ def test_no_words():
         (["--drop", "1.5"], "--drop: a probability from 0 to 1 expected, found '1.5'"),
         (["--cut", "x"], "--cut: a probability from 0 to 1 expected, found 'x'"),
         (["--unit", "syllable"], "--unit: invalid choice"),
-        (["--copies", "0"], "--copies: a whole number from 1 on expected"),
+        (["--copies", "0"], "--copies: an integer of at least 1 expected"),
         (["--output", "copies.csv"], "a name that ends in .jsonl expected, found 'copies.csv'"),
     ],
 )

@@ -142,7 +142,7 @@ def test_nothing_to_learn_reads_nothing(tmp_path):
         ),
         (
             {"tokens": {**WORDS, "max_length": 0}, "terms": TFIDF},
-            r"^data.text_features.tokens.max_length: a whole number of at least 1 expected",
+            r"^data.text_features.tokens.max_length: an integer of at least 1 expected",
         ),
         (
             {"tokens": WORDS, "terms": {**TFIDF, "min_df": -1}},
@@ -159,7 +159,7 @@ def test_nothing_to_learn_reads_nothing(tmp_path):
         ),
         (
             {"tokens": WORDS, "terms": {**TFIDF, "min_df": 99}},
-            r"^data.text_features.terms: max_df means|^data.text_features.terms: none of",
+            r"^data.text_features.terms: max_df of at least|^data.text_features.terms: none of",
         ),
     ],
 )

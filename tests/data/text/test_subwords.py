@@ -202,9 +202,9 @@ def write(name, content):
     ("change", "message"),
     [
         (remove("config.json"), "the file config.json is missing"),
-        (remove("vocab.txt"), "vocab.txt or tokenizer.json expected, both are missing"),
+        (remove("vocab.txt"), "vocab.txt or tokenizer.json expected, found neither"),
         (write("vocab.txt", "a\nb\n"), r"a vocabulary with \[CLS\].* expected, \[CLS\] is missing"),
-        (write("config.json", {"model_type": "t5"}), "model_type must be one of"),
+        (write("config.json", {"model_type": "t5"}), "a model_type of"),
         (write("config.json", {"model_type": "bert", "pad_token_id": 3}), "id 0 .*found 3"),
         (write("tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"}), "found 'T5Tokenizer'"),
         (write("tokenizer_config.json", "[]"), "a JSON object expected"),
@@ -243,13 +243,13 @@ def test_damaged_files(tmp_path):
 def test_settings(tmp_path):
     write_folder(tmp_path / "model")
     section = {"name": "pretrained", "folder": str(tmp_path / "model")}
-    with pytest.raises(ConfigError, match="max_length: a whole number of at least 3"):
+    with pytest.raises(ConfigError, match="max_length: an integer of at least 3"):
         build_text_features(section | {"max_length": 2})
     with pytest.raises(ConfigError, match="with checksum 00000000 expected, found"):
         build_text_features(section | {"checksum": "00000000"}).fit([])
     with pytest.raises(ConfigError, match="have not been fitted"):
         build_text_features(section).transform(["a"])
-    with pytest.raises(ConfigError, match=r"text_features\.folder: .* there is none at .*absent"):
+    with pytest.raises(ConfigError, match=r"text_features\.folder: .* found none at .*absent"):
         build_text_features(section | {"folder": "absent"}).fit([])
     features = build_text_features(section).fit([])
     again = build_text_features({"name": "pretrained", **features.settings()}).fit([])
@@ -275,7 +275,7 @@ def test_variables_in_the_path(tmp_path, monkeypatch):
     (tmp_path / "tiny").mkdir()
     assert open_folder("${TFXC_MODELS}/tiny", "folder") == tmp_path / "tiny"
     monkeypatch.delenv("TFXC_MODELS")
-    with pytest.raises(ConfigError, match=r"there is none at models/tiny.*set TFXC_MODELS"):
+    with pytest.raises(ConfigError, match=r"found none at models/tiny.*set TFXC_MODELS"):
         open_folder("${TFXC_MODELS}/tiny", "folder")
 
 

@@ -117,11 +117,11 @@ def test_padding():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"name": "characters", "max_length": 0}, "max_length: a whole number of at least 1"),
-        ({"name": "words", "min_count": 1.5}, "min_count: a whole number of at least 1"),
+        ({"name": "characters", "max_length": 0}, "max_length: an integer of at least 1"),
+        ({"name": "words", "min_count": 1.5}, "min_count: an integer of at least 1"),
         ({"name": "words", "token_pattern": "(a)(b)"}, "at most one group"),
         ({"name": "words", "segmenter": "mecab"}, "one of None, jieba expected, found 'mecab'"),
-        ({"name": "words", "stop_words": "no/such/file"}, "a file with one word a line expected"),
+        ({"name": "words", "stop_words": "no/such/file"}, "a file with one word per line"),
         ({"name": "words", "stop_words": [3]}, "a list of words or a file's path expected"),
         ({"name": "words", "minimum": 3}, "unknown argument of words 'minimum'"),
     ],
@@ -162,7 +162,7 @@ def test_chinese_words(tmp_path):
     section = {"name": "words", "min_count": 1, "segmenter": "jieba"}
     features = build_text_features(section).fit([["我们喜欢机器学习"]])
     assert "机器" in features.vocabulary() and "学习" in features.vocabulary()
-    with pytest.raises(ConfigError, match="has no equal in a served model"):
+    with pytest.raises(ConfigError, match="that works in a served model"):
         TextTokens("words", features.settings(), tmp_path, 4)
 
 

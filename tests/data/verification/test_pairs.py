@@ -105,7 +105,7 @@ def test_npz(tmp_path):
         ({"embeddings": np.ones((3, 2)), "same": np.ones(3)}, r"found \(2, 2\) and \(3,\)"),
         ({"embeddings": np.ones(3)}, r"embeddings: numbers \(m, dim\) expected"),
         ({"images": np.ones((3, 4, 4))}, r"images: uint8 .* found float64 \(3, 4, 4\)"),
-        ({"embeddings": np.array([{}] * 3)}, "damaged or of another kind"),
+        ({"embeddings": np.array([{}] * 3)}, "damaged, or of another format"),
         (
             {"embeddings": np.ones((3, 2)), "pairs": np.zeros((0, 2), int), "same": np.ones(0)},
             "at least one pair",
@@ -122,7 +122,7 @@ def test_wrong_npz(tmp_path, arrays, message):
 def test_damaged_npz(tmp_path):
     path = write_npz(tmp_path / "cut.npz", embeddings=np.ones((3, 2)))
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(DataError, match=r"damaged or of another kind"):
+    with pytest.raises(DataError, match=r"damaged, or of another format"):
         open_pairs(path)
     with pytest.raises(DataError, match=r"absent\.npz: no such file"):
         open_pairs(tmp_path / "absent.npz")
@@ -199,7 +199,7 @@ def test_lists_over_embeddings(tmp_path):
     assert open_pairs(path, embeddings=embeddings).pairs.tolist() == [[0, 2], [1, 2]]
     with pytest.raises(DataError, match=r"list\.csv:1: a row number below 2 .* found '2'"):
         open_pairs(path, embeddings=embeddings[:2])
-    with pytest.raises(ConfigError, match="needs its folder of images"):
+    with pytest.raises(ConfigError, match="a folder of images for this list"):
         open_pairs(path)
     path.write_text("1 1\nAnn 1 2\nAnn 1 Bo 1\n")
     names = ["Bo/Bo_0001.jpg", "Ann/Ann_0001.jpg", "Ann/Ann_0002.jpg"]
@@ -207,7 +207,7 @@ def test_lists_over_embeddings(tmp_path):
     assert found.pairs.tolist() == [[1, 2], [1, 0]]
     with pytest.raises(DataError, match=r"list\.csv:3: a name of the embeddings .*'Bo/Bo_0001'"):
         open_pairs(path, embeddings=embeddings, names=["x", *names[1:]])
-    with pytest.raises(DataError, match="rows 1 and 2 of the embeddings are both 'Ann/Ann_0001'"):
+    with pytest.raises(DataError, match="found 'Ann/Ann_0001' for rows 1 and 2 of the embeddings"):
         open_pairs(path, embeddings=embeddings, names=[*names[:2], "Ann/Ann_0001.png"])
 
 

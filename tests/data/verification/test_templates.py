@@ -26,7 +26,7 @@ def test_similarities_against_umeyama():
     found = similarities(points)
     for one, matrix in zip(points, found, strict=True):
         np.testing.assert_allclose(matrix, umeyama(one, TEMPLATE), atol=1e-9)
-    with pytest.raises(DataError, match="one point only in face 2"):
+    with pytest.raises(DataError, match="a single point in face 2"):
         similarities(np.stack([TEMPLATE, np.ones((5, 2))]))
 
 
@@ -90,7 +90,7 @@ def test_meta_files(root):
     assert found.media_ids.tolist() == [100, 101, 102]
     assert found.same.tolist() == [False, True]
     assert found.rows_of(np.array([3, 7])).tolist() == [[1, 0], [1, 1]]
-    with pytest.raises(DataError, match="pairs name template 7, no image has it"):
+    with pytest.raises(DataError, match="found template 7, which has none"):
         found.rows_of(np.array([3, 5]))
 
 
@@ -108,11 +108,11 @@ def test_faces_come_aligned(root):
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("name_5pts_score", "0.png 1 2 3\n", "11 numbers a line expected"),
+        ("name_5pts_score", "0.png 1 2 3\n", "11 numbers per line expected"),
         ("face_tid_mid", "0.png 7 100\n9.png 3 101\n2.png 7 1\n", r"mid\.txt:2: image '1\.png'"),
         ("face_tid_mid", "0.png 7 100\n", "3 lines as in .*, found 1"),
         ("face_tid_mid", "0.png 7 x\n1.png 3 1\n2.png 7 1\n", "could not convert string 'x'"),
-        ("template_pair_label", "7 3 2\n", r"label\.txt:1: flag 0 or 1 expected"),
+        ("template_pair_label", "7 3 2\n", r"label\.txt:1: 0 or 1 expected"),
         ("template_pair_label", "\n", "at least one line expected"),
     ],
 )

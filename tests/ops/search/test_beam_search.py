@@ -252,10 +252,10 @@ def test_a_wrong_column_harms_no_memory():
     ("options", "error", "message"),
     [
         ({"only_topk": [1, 2]}, ConfigError, "3 values expected, one for each layer"),
-        ({"only_topk": [1, -2, 3]}, ConfigError, "from 0 on expected, found -2"),
+        ({"only_topk": [1, -2, 3]}, ConfigError, "of at least 0 expected, found -2"),
         ({"post_processors": []}, ConfigError, r"\(of 3, 11, 70 nodes\), found 0"),
         ({"order": "label"}, ConfigError, "one of score, index expected"),
-        ({"threads": 0}, ConfigError, "threads: at least 1 expected"),
+        ({"threads": 0}, ConfigError, "threads: an integer of at least 1"),
         ({"features": np.zeros((2, 9), np.float32)}, DataError, "has 90 features"),
         ({"features": np.full((2, 90), np.nan)}, DataError, "found NaN or infinity"),
         ({"features": scipy.sparse.csr_matrix(np.full((1, 90), np.inf))}, DataError, "infinity"),

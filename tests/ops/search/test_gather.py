@@ -199,7 +199,7 @@ def test_refuses_scores_without_an_order(value):
         ({"k": 0}, r"k: 1\.\.90"),
         ({"aggregate": "mean"}, "sum, min, median"),
         ({"method": "fast"}, "auto, brute, threshold"),
-        ({"threads": 0}, "threads: at least 1"),
+        ({"threads": 0}, "threads: an integer of at least 1"),
         ({"lookups": np.zeros((3, 90))}, "float64"),
         ({"lookups": np.full((3, 90), 20, np.uint16)}, r"0\.\.19 expected"),
         ({"lookups": np.full((3, 90), -1, np.int32)}, r"0\.\.19 expected"),
@@ -326,8 +326,11 @@ def test_approximate_refuses(native):
     scores, lookups = draw(1, 2, 3, 90, 20)
     inverse = invert_lookups(lookups, 20)
     for change, message in (
-        ({"candidates": Candidates(0)}, "num_buckets: at least 1 expected, found 0"),
-        ({"candidates": Candidates(min_count=0)}, "min_count: at least 1 expected, found 0"),
+        ({"candidates": Candidates(0)}, "num_buckets: an integer of at least 1 expected, found 0"),
+        (
+            {"candidates": Candidates(min_count=0)},
+            "min_count: an integer of at least 1 expected, found 0",
+        ),
         ({"aggregate": "mean"}, "sum, min, median"),
         ({"k": 91}, r"k: 1\.\.90"),
     ):

@@ -170,9 +170,12 @@ def test_copies_of_a_mirrored_weight():
     [
         (
             {"rates": {"encodr": 0.1}},
-            r"rates: no weight is called 'encodr', did you mean 'encoder'",
+            r"rates: no weight matches 'encodr', did you mean 'encoder'",
         ),
-        ({"rates": {"head/kernl": 1}}, "did you mean 'head/kernel'.*called: encoder/att.* more"),
+        (
+            {"rates": {"head/kernl": 1}},
+            "did you mean 'head/kernel'.*names of the weights: encoder/att.* more",
+        ),
         ({"rates": {"head": -1}}, "rates.'head'.: a number of at least 0 expected, found -1"),
         ({"rates": [1]}, "a dict {pattern: factor} expected"),
         ({"layer_decay": 0}, r"layer_decay: .*a number in \(0, 1\] expected, found 0"),
@@ -191,7 +194,7 @@ def test_layers_are_needed(tmp_path, capsys):
     path = tiny.write_config(tmp_path, training={"optimizer": optimizer})
     command = ("--config", path, "--prepared", tmp_path / "prepared")
     problem = call(capsys, train, *command, "--set", "training.optimizer.layer_decay=0.9").problem()
-    assert "goes by the layers of an encoder 'pretrained' or 'transformer'" in problem
+    assert "a trained encoder 'pretrained' or 'transformer'" in problem
     assert not (tmp_path / "run").exists()
     rates = ("--set", f"training.optimizer.rates={json.dumps({'encoder': 0.1})}")
     for verb, more in ((train, ("--dry-run",)), (info, ())):

@@ -110,7 +110,7 @@ def test_a_single_step():
     [
         ({"name": "cosin"}, "name: one of .* expected, found 'cosin', did you mean 'cosine'"),
         ({"warmup": 1.0}, r"warmup: .*a number in \[0, 1\) expected, found 1.0"),
-        ({"name": "exponential"}, "'exponential' needs end > 0"),
+        ({"name": "exponential"}, "a positive number expected by schedule 'exponential'"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -121,8 +121,8 @@ def test_bad_arguments(arguments, message):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"name": "cosine", "power": 2}, r"schedule\.power: .*'cosine' has no use for power"),
-        ({"name": "constant", "end": 0.1}, "no use for end.*or choose schedule linear or cosine"),
+        ({"name": "cosine", "power": 2}, r"schedule\.power: .*'cosine' does not use power"),
+        ({"name": "constant", "end": 0.1}, "does not use end.*or choose schedule linear or cosine"),
         ({"name": "polynomial", "power": "2"}, "power: a number expected, found '2'"),
         ({"name": "linear", "warm_up": 0.1}, "unknown key 'warm_up', did you mean 'warmup'"),
     ],

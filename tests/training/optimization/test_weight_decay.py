@@ -99,5 +99,5 @@ def test_weights_without_decay(make, sparse):
 
 def test_a_name_that_fits_no_weight_is_refused():
     variables = [tf.Variable(tf.zeros(3), name=name) for name in ("net/kernel", "net/gamma")]
-    with pytest.raises(ConfigError, match=r"no_decay: no weight is called 'gama'.*gamma, kernel"):
+    with pytest.raises(ConfigError, match=r"no_decay: no weight matches 'gama'.*gamma, kernel"):
         SGD(0.1, weight_decay=0.1, no_decay=["gama"]).build(variables)

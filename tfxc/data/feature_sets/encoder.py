@@ -16,22 +16,22 @@ from tfxc.data.rows import Rows
 
 
 class SavedModelEncoder:
-    """A signature of a SavedModel that takes one input and gives vectors.
+    """A signature of a SavedModel with one input, whose output are vectors.
 
-    Images come to it as (batch, height, width, channels): as they are (0 to 255) where it takes
+    Images come to it as (batch, height, width, channels): as they are (0 to 255) if the input is
     uint8, else as ``(x / 255 - mean) / std``. Dense vectors come as they are.
 
     Args:
         path: folder of the SavedModel.
         signature: name of the signature.
-        output: name of the output; None where there is one.
+        output: name of the output; None if there is one.
         image_size: [height, width] where the signature leaves them open.
         mean, std: one number or one per channel, of pixels from 0 to 1; needed for images as
             floats.
 
     Attributes:
         num_features: length of the vectors.
-        settings: what decides the vectors.
+        settings: what determines the vectors.
 
     Raises:
         ConfigError: no SavedModel, no such signature or output, an input of another form, an option
@@ -50,7 +50,11 @@ class SavedModelEncoder:
     ) -> None:
         self.path = Path(path)
         if not (self.path / "saved_model.pb").is_file():
-            raise ConfigError("a folder with saved_model.pb expected", where=path)
+            raise ConfigError(
+                "a folder with saved_model.pb expected, found none",
+                where=path,
+                fix="give the folder of a SavedModel",
+            )
         self._model = tf.saved_model.load(str(path))
         known = list(self._model.signatures)
         if signature not in known:
@@ -106,7 +110,7 @@ class SavedModelEncoder:
                 "an input of images (batch, height, width, 1 or 3) or vectors (batch, dim), float "
                 f"or uint8, expected, found {spec.dtype.name} {spec.shape}",
                 where=self.path,
-                fix="save a signature that takes them",
+                fix="save a signature with such an input",
             )
         return name, spec
 
@@ -115,7 +119,9 @@ class SavedModelEncoder:
         if self._spec.shape.rank == 2:
             if image_size is not None:
                 raise ConfigError(
-                    "this model takes vectors", where="image_size", fix="leave it out"
+                    "a model of images expected, found one of vectors",
+                    where="image_size",
+                    fix="leave it out",
                 )
             return None
         height, width, channels = self._spec.shape[1:]
@@ -123,10 +129,10 @@ class SavedModelEncoder:
         fits = all(have in (None, want) for have, want in zip((height, width), given, strict=True))
         if None in given or not fits or channels not in (1, 3, None):
             raise ConfigError(
-                f"images of {self._spec.shape[1:]} are what this model takes, asked for are "
+                f"images of {self._spec.shape[1:]} (the model's input) expected, found "
                 f"{tuple(given)} with 1 or 3 channels last",
                 where="image_size",
-                fix="give height and width that the model takes",
+                fix="give a height and width that the model accepts",
             )
         return (*given, channels or 3)
 
@@ -134,7 +140,9 @@ class SavedModelEncoder:
         wanted = self._shape is not None and self._spec.dtype.is_floating
         if not wanted and (mean is not None or std is not None):
             raise ConfigError(
-                "this model takes its input as it is", where="mean, std", fix="leave them out"
+                "a model of float images expected, found one whose input is not scaled",
+                where="mean, std",
+                fix="leave them out",
             )
         if not wanted:
             return None
@@ -143,7 +151,7 @@ class SavedModelEncoder:
                 raise ConfigError(
                     f"one number or {self._shape[2]} expected, found {value}",
                     where=name,
-                    fix="give what the model was trained with, of pixels from 0 to 1",
+                    fix="give the values of the model's training, for pixels from 0 to 1",
                 )
         if np.min(std) <= 0:
             raise ConfigError(f"positive numbers expected, found {std}", where="std")

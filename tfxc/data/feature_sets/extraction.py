@@ -22,7 +22,7 @@ class Labels(NamedTuple):
     """One label id per example, int32 (n,); how many there are; their names or None."""
 
     ids: np.ndarray
-    count: int  # type: ignore[assignment]  # in place of the method of a tuple
+    count: int  # type: ignore[assignment]  # instead of the method of a tuple
     names: Sequence[str] | None
 
 
@@ -36,7 +36,7 @@ def read_labels(
 
     Args:
         reader: a ``Reader``.
-        num_labels: number of labels; None takes what the format or ``names`` say, else the
+        num_labels: number of labels; None means what the format or ``names`` say, else the
             largest id plus 1.
         names: list of all label names, or None.
 
@@ -88,7 +88,7 @@ def _codes(lists, codes, first, where):
             f"one label per example expected, found {len(lists[wrong])} in example "
             f"{first + wrong} (counted from 0)",
             where=where,
-            fix="take a set with one class per example",
+            fix="use a data set with one class per example",
         )
     labels = [label for (label,) in lists]
     if labels and isinstance(labels[0], str):
@@ -101,7 +101,9 @@ def _count(ids, wanted, names, declared, where):
         declared = len(names)
         if wanted not in (None, declared):
             raise ConfigError(
-                f"{declared:,} label names, but {wanted:,} labels are declared", where="num_labels"
+                f"{declared:,}, the number of label names, expected, found {wanted:,}",
+                where="num_labels",
+                fix="leave it out, or correct the label names",
             )
     return wanted or declared or inferred_num_labels(ids, None, where)
 
@@ -131,7 +133,7 @@ def extract_features(
     *,
     origin: Mapping[str, Any] | None = None,
 ) -> int:
-    """Encodes the examples of a reader into a feature set, or goes on with that.
+    """Encodes the examples of a reader into a feature set, or resumes writing it.
 
     Every ``batch_size`` consecutive examples are always encoded together, whether or not the work
     is interrupted, so that the bytes do not depend on it. Examples that are done are read over,
@@ -139,12 +141,12 @@ def extract_features(
 
     Args:
         reader: a ``Reader``.
-        encoder: an object with ``num_features``, ``settings`` (dict, what decides its vectors),
+        encoder: an object with ``num_features``, ``settings`` (dict, what determines its vectors),
             ``rows(reader, size)`` → ``Rows`` of each chunk, and ``__call__(rows)`` → (n, dim).
         folder: the folder to write.
         labels: ``Labels``, one per example.
         settings: ``ExtractionSettings``.
-        origin: dict of what is worth telling in ``features.json``.
+        origin: dict of what is worth recording in ``features.json``.
 
     Returns:
         Number of rows that this call encoded.
@@ -188,7 +190,7 @@ def _fewer(found, expected, where):
         f"{expected:,} examples as there are labels expected, found {found:,}"
         f"{' or more' if found > expected else ''}",
         where=where,
-        fix="leave the data alone while it is read",
+        fix="do not change the data while it is read",
     )
 
 
@@ -207,8 +209,9 @@ def _unit(vectors, first, where):
     wrong = np.flatnonzero(lengths == 0)
     if wrong.size:
         raise DataError(
-            f"a vector of length 0 cannot be scaled to length 1, found one in row "
+            "vectors that can be scaled to length 1 expected, found one of length 0 in row "
             f"{first + wrong[0]} (counted from 0)",
             where=where,
+            fix="leave that example out, or do not scale the vectors",
         )
     return vectors / lengths

@@ -29,7 +29,7 @@ _AGAIN = "extract, split or import it again"
 
 
 class FeatureSet:
-    """A finished feature set. Nothing is read but the small files until rows are asked for.
+    """A finished feature set. Nothing is read but the small files until rows are requested.
 
     Args:
         folder: the set's folder.
@@ -124,7 +124,7 @@ class FeatureSet:
             while len(view):
                 count = stream.readinto(view)
                 if not count:
-                    raise DataError("the file ends early", where=stream.name, fix=_AGAIN)
+                    raise DataError("unexpected end of file", where=stream.name, fix=_AGAIN)
                 view = view[count:]
         if plain is not out:
             out[...] = plain
@@ -204,7 +204,7 @@ def load_settings(folder: str | Path) -> dict[str, Any]:
 
 
 def check_array(path: Path, shape: tuple[int, ...], dtype: np.dtype, fix: str = _AGAIN) -> int:
-    """Holds an ``.npy`` file's header and length against what is expected.
+    """Checks an ``.npy`` file's header and length against what is expected.
 
     Args:
         fix: what the messages recommend.
@@ -286,7 +286,7 @@ def is_finished(folder: str | Path, settings: Mapping[str, Any]) -> bool:
 
     Args:
         folder: of the set.
-        settings: what ``load_settings`` gives.
+        settings: what ``load_settings`` returns.
     """
     unfinished, _ = unfinished_files(Path(folder) / FEATURES)
     return settings["finished"] and not unfinished.exists()  # the features get their name last
@@ -295,12 +295,12 @@ def is_finished(folder: str | Path, settings: Mapping[str, Any]) -> bool:
 def _unfinished(folder, num_examples):
     _, done = read_progress(folder / FEATURES)
     if done is None:
-        problem = "not written to its end, and what is known of its rows is missing or damaged"
+        problem = "incomplete, and the record of its finished rows is missing or damaged"
         return DataError(problem, where=folder, fix=_AGAIN)
     missing = num_examples - int(np.count_nonzero(done))
     return DataError(
-        f"half-written: {missing:,} of {num_examples:,} rows are missing, the first is row "
+        f"incomplete: {missing:,} of {num_examples:,} rows are missing, the first is row "
         f"{int(np.argmin(done))}",
         where=folder,
-        fix="run the command that was writing it again, it goes on where it stopped",
+        fix="run the command that was writing it again; it resumes where it stopped",
     )

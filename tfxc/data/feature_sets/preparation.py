@@ -44,14 +44,14 @@ def names_feature_sets(settings: "DataSettings", sources: Mapping[str, str | Pat
 def prepare_feature_sets(
     settings: "DataSettings", sources: Mapping[str, str | Path], folder: Path
 ) -> None:
-    """Checks the feature sets of all splits and writes what a model has to know of them.
+    """Checks the feature sets of all splits and writes what a model needs to know about them.
 
     Args:
         settings, sources: as for ``names_feature_sets``.
         folder: where to write manifest, label names and label counts.
 
     Raises:
-        ConfigError: a setting that means nothing to feature sets.
+        ConfigError: a setting that does not apply to feature sets.
         DataError: a set cannot be read, a label is out of range, or the splits do not fit together.
     """
     _refuse_others(settings)
@@ -106,7 +106,7 @@ def _refuse_others(settings):
             if key == "normalise":
                 fix += " and set encoder.unit_norm=true"
             raise ConfigError(
-                f"{key} means nothing to feature sets, which are read as they are",
+                f"{key} does not apply to feature sets, which are read as they are",
                 where=f"data.{key}",
                 fix=fix,
             )

@@ -18,14 +18,14 @@ from tfxc.data.sources.windowed import WINDOWS_IN_MEMORY, WindowSource
 _BLOCK_BYTES = 2 << 20
 # A window holds at least this many blocks, however small the budget.
 _BLOCKS_OF_A_WINDOW = 64
-# Beside the vector: label, its place, row number, position in the permutation.
+# In addition to the vector: label, its place, row number, position in the permutation.
 _ROW_BYTES = 4 + 8 + 8 + 4
 
 
 class FeatureSource(WindowSource):
     """A feature set as a source of batches.
 
-    A set within the memory budget is read once, when the first training batch is asked for, and
+    A set within the memory budget is read once, when the first training batch is requested, and
     permuted as a whole. A larger one is shuffled in blocks of consecutive rows: each epoch walks
     through the blocks in a random order, a window of many blocks at a time, and permutes the rows
     inside the window. In order (``sequential``) it is read block by block.
@@ -33,7 +33,7 @@ class FeatureSource(WindowSource):
     Args:
         features: ``FeatureSet``.
         memory_bytes: how much memory the rows may take.
-        block_rows: rows of a block; None takes 2 MB, or less where a window would have fewer than
+        block_rows: rows of a block; None means 2 MB, or less where a window would have fewer than
             64 blocks.
 
     Raises:

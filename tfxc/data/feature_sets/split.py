@@ -25,7 +25,7 @@ _BLOCK_BYTES = 8 << 20
 def split_features(
     features: "FeatureSet", folder: str | Path, val: float, test: float, seed: int = 0
 ) -> dict[str, int]:
-    """Writes ``train/``, ``val/`` and ``test/`` of a feature set, or goes on with that.
+    """Writes ``train/``, ``val/`` and ``test/`` of a feature set, or resumes writing it.
 
     Which rows go where depends on the seed alone; in each split they keep their order. One
     block of rows is in memory at a time.
@@ -40,7 +40,7 @@ def split_features(
         dict: split → number of rows.
 
     Raises:
-        ConfigError: more rows are asked for than there are, or none are left to train on.
+        ConfigError: more rows are requested than there are, or none are left to train on.
         DataError: NaN or infinity, naming the row.
         UserError: as ``FeatureWriter``.
     """
@@ -81,13 +81,16 @@ def _sizes(total, val, test):
                 f"a number of rows, or a share from 0 to 1, expected, found {wanted}", where=name
             )
         if wanted and not counts[name]:
-            raise ConfigError(f"a share of {wanted} of {total:,} rows is none", where=name)
+            raise ConfigError(
+                f"a share that makes at least 1 of {total:,} rows expected, found {wanted}",
+                where=name,
+            )
     left = total - sum(counts.values())
     if left < 1:
         raise ConfigError(
-            f"{counts['val']:,} rows for val and {counts['test']:,} for test leave none of "
-            f"{total:,} to train on",
-            fix="ask for fewer",
+            f"fewer than {total:,} rows for val and test expected, found {counts['val']:,} and "
+            f"{counts['test']:,}, which leave none to train on",
+            fix="lower them",
         )
     return {"train": left, **counts}
 
@@ -116,14 +119,14 @@ def import_arrays(
     label_names: Sequence[str] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> int:
-    """Writes a feature set from arrays, block by block, or goes on with that.
+    """Writes a feature set from arrays, block by block, or resumes writing it.
 
     Args:
         features: (n, dim) float16, float32 or float64, whatever can be sliced by rows and given to
             ``numpy.asarray``, e.g. a memory map; stored as float16 where it is, else as float32.
-        labels: whole numbers (n,).
+        labels: integers (n,).
         folder: where to write.
-        num_labels: number of labels; None takes the names' number, or the largest label plus 1.
+        num_labels: number of labels; None means the names' number, or the largest label plus 1.
         label_names: their names, or None.
         settings: dict that names the arrays: a folder started with other ones is refused.
 

@@ -1,4 +1,4 @@
-"""Writes feature sets so that a stopped writing goes on where it was."""
+"""Writes feature sets so that a stopped writing resumes where it stopped."""
 
 import contextlib
 import hashlib
@@ -48,9 +48,9 @@ class FeatureWriter:
         num_labels: number of labels.
         label_names: their names, or None.
         dtype: ``"float32"`` or ``"float16"``.
-        settings: dict of whatever else decides the bytes of the features (the encoder, the batch
+        settings: dict of whatever else determines the bytes of the features (the encoder, the batch
             size); a folder started with other ones is refused.
-        origin: dict of what else is worth telling.
+        origin: dict of what else is worth recording.
 
     Raises:
         ConfigError: an unknown type.
@@ -167,7 +167,7 @@ class FeatureWriter:
         if changed:
             shown = ", ".join(f"{k} ({old.get(k)} -> {self.settings.get(k)})" for k in changed[:4])
             raise UserError(
-                f"holds a feature set of something else; changed: {shown}",
+                f"contains a feature set of other data or settings; changed: {shown}",
                 where=self.folder,
                 fix="choose another folder, or delete this one",
             )
@@ -180,7 +180,7 @@ class FeatureWriter:
             raise UserError(
                 f"a new folder expected, found {' and '.join(found)}",
                 where=self.folder,
-                fix="choose another folder; tools/import_features.py takes arrays over",
+                fix="choose another folder; tools/import_features.py imports existing arrays",
             )
 
     def _begin(self, begun):
@@ -218,14 +218,18 @@ def _checked_labels(labels, num_labels, names, where):
     labels = np.asarray(labels)
     if labels.ndim != 1 or not len(labels) or labels.dtype.kind not in "iu":
         raise DataError(
-            f"one label (a whole number) per example expected, found {labels.dtype} {labels.shape}",
+            f"one integer label per example expected, found {labels.dtype} {labels.shape}",
             where=where,
             fix="check the source and the reader's options",
         )
     if num_labels > _MOST_LABELS:
         problem = f"at most {_MOST_LABELS:,} labels expected, found {num_labels:,}"
-        raise DataError(problem, where=where, fix="number the labels from 0 on")
+        raise DataError(problem, where=where, fix="number the labels from 0")
     check_labels(labels, num_labels, where)
     if names is not None and len(names) != num_labels:
-        raise DataError(f"{num_labels:,} label names expected, found {len(names):,}", where=where)
+        raise DataError(
+            f"{num_labels:,} label names expected, found {len(names):,}",
+            where=where,
+            fix="give one name per label",
+        )
     return labels.astype(np.int32)

@@ -59,7 +59,7 @@ def open_reader(
         options.setdefault("max_line_bytes", longest_line)
     elif longest_line != MAX_LINE_BYTES:
         raise ConfigError(
-            f"means nothing to {reader_class.__name__}, which reads no lines",
+            f"does not apply to {reader_class.__name__}, which reads no lines",
             where="data.max_line_bytes",
             fix="remove it",
         )
@@ -81,8 +81,8 @@ def open_unlabelled(
             (``Reader.has_labels``): plain text, an image file, a matrix alone. A folder of images
             may have them at any depth; they are taken in the order of their paths. Where a reader
             has the option ``labelled``, the file needs no labels.
-        takes: what the model takes, a name in ``tfxc.data.kinds.INPUTS``.
-        reader: the format's name, as of ``open_reader``; None recognises it.
+        takes: what the model reads, a name in ``tfxc.data.kinds.INPUTS``.
+        reader: the format's name, see ``open_reader``; None recognises it.
         options: the reader's options.
         defaults: options that are used where the reader has such ones.
 
@@ -118,7 +118,7 @@ def open_like(
     """Opens a file of unlabelled examples in the format of a training file, where it looks alike.
 
     Args:
-        path, takes, reader, options: as of ``open_unlabelled``.
+        path, takes, reader, options: see ``open_unlabelled``.
         data: section ``data`` of the config; its reader counts where ``path`` ends as its training
             file does, its options where the format has such ones.
     """
@@ -133,7 +133,7 @@ def detect_format(path: str | Path, takes: str | None = None) -> str:
 
     Args:
         path: a file, a folder or a pattern of tar shards.
-        takes: as of ``open_unlabelled``; None = the labels are needed.
+        takes: see ``open_unlabelled``; None = the labels are needed.
 
     Raises:
         DataError: the file is missing or of no readable shape.
@@ -150,7 +150,7 @@ def detect_format(path: str | Path, takes: str | None = None) -> str:
         if reader.recognises(candidate):
             return name
     raise DataError(
-        "the name does not show the format; readable are "
+        "a file name that shows the format expected; supported are "
         + "; ".join(reader.summary_of_files() for reader in readers.values()),
         where=path,
         fix=f"rename it or give its format by name: {', '.join(readers)}",
@@ -167,7 +167,7 @@ def _labelled(name, path):
     reader = registry.get(_KIND, name)
     if not reader.has_labels:
         raise ConfigError(
-            f"examples with labels expected, the format {name!r} has none",
+            f"examples with labels expected, found format {name!r}, which has none",
             where=path,
             fix=f"choose one of: {', '.join(_readers(None))}",
         )
@@ -195,5 +195,5 @@ def _check_options(reader_class, options, known, path):
                 f"unknown option {option!r} of {reader_class.__name__}"
                 f"{registry.nearest(option, known)}",
                 where=path,
-                fix=f"choose of: {', '.join(known)}" if known else "it has no options",
+                fix=f"use one of: {', '.join(known)}" if known else "remove it",
             )

@@ -31,11 +31,11 @@ class Reader(abc.ABC):
         has_labels: whether its files have labels; others are only read to find their labels.
         label_options: options about labels, which mean nothing where these are not read.
         path: the file or folder.
-        num_labels: number of labels, or None where the format does not say.
-        label_names: their names in the order of the format, or None where it only numbers them
+        num_labels: number of labels, or None if the format does not say.
+        label_names: their names in the order of the format, or None if it only numbers them
             or does not say.
-        num_features: number of features (columns), or None where there are none or it is unknown.
-        num_examples: number of examples, or None where the format does not say.
+        num_features: number of features (columns), or None if there are none or it is unknown.
+        num_examples: number of examples, or None if the format does not say.
         bytes_read: bytes of the file read so far by the latest ``chunks``, for a progress line.
         total_bytes: size of the file in bytes, or None for a folder.
 
@@ -44,7 +44,7 @@ class Reader(abc.ABC):
         max_line_bytes: longest line of a text format; longer ones are refused.
 
     Raises:
-        ConfigError: ``max_line_bytes`` is no whole number from 1 on.
+        ConfigError: ``max_line_bytes`` is not an integer of at least 1.
         DataError: there is nothing at ``path``.
     """
 
@@ -63,13 +63,13 @@ class Reader(abc.ABC):
 
     @classmethod
     def recognises(cls, candidate: Candidate) -> bool:
-        """Whether what lies at a path is of this format, as far as can be seen without reading it.
+        """Whether what is at a path is of this format, as far as can be seen without reading it.
 
         A format that is also recognised by what is in a folder, an archive or the first line says
         so here; the default goes by ``suffixes`` and ``compressed``.
 
         Args:
-            candidate: what lies there.
+            candidate: what is there.
         """
         return candidate.suffix(cls.compressed) in cls.suffixes
 
@@ -83,7 +83,7 @@ class Reader(abc.ABC):
         self.path = Path(path)
         if type(max_line_bytes) is not int or max_line_bytes < 1:
             raise ConfigError(
-                f"a whole number from 1 on expected, found {max_line_bytes!r}",
+                f"an integer of at least 1 expected, found {max_line_bytes!r}",
                 where="max_line_bytes",
             )
         if not self.path.is_dir():
@@ -123,7 +123,7 @@ class Reader(abc.ABC):
 
 
 class TextReader(Reader):
-    """A reader of lines whose examples are texts; a subclass gives them one by one."""
+    """A reader of lines whose examples are texts; a subclass defines them one by one."""
 
     compressed = COMPRESSED
 
@@ -141,7 +141,7 @@ class TextReader(Reader):
 
 
 class EncodedImageReader(Reader):
-    """A reader whose examples are image files with labels; a subclass gives them one by one."""
+    """A reader whose examples are image files with labels; a subclass defines them one by one."""
 
     @abc.abstractmethod
     def _examples(self) -> Iterator[tuple[str, bytes, list]]:
@@ -155,14 +155,14 @@ class EncodedImageReader(Reader):
 
 
 class PixelReader(Reader):
-    """A reader whose examples are pixels; a subclass gives blocks of any number of them."""
+    """A reader whose examples are pixels; a subclass defines blocks of any number of them."""
 
     @abc.abstractmethod
     def _blocks(self, size: int) -> Iterator[Chunk]:
         """Yields ``Chunk``s with uint8 ``images`` (n, height, width, channels) and ``names``.
 
         Args:
-            size: number of examples that is asked for.
+            size: number of examples that is requested.
         """
 
     def _read(self, size):

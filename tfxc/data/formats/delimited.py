@@ -30,7 +30,7 @@ class Delimited(TextReader):
         max_line_bytes: longest line, and longest cell of several lines.
 
     Raises:
-        ConfigError: ``label_separator`` or ``delimiter`` is no proper separator.
+        ConfigError: ``label_separator`` or ``delimiter`` is not a proper separator.
         DataError: naming file and line: a column is missing, a line has another number of cells,
             a quote is not closed, a label name holds a line break, the text is not UTF-8.
 
@@ -91,8 +91,8 @@ class Delimited(TextReader):
                 raise DataError(
                     f"the cells cannot be parsed: {error}",
                     where=f"{self.path}:{first}",
-                    fix="close and double quotes within cells, read with quotes=False, or raise "
-                    "max_line_bytes",
+                    fix="close quotes and double those within cells, read with quotes=False, or "
+                    "raise max_line_bytes",
                 ) from None
             if row is None:
                 return
@@ -113,7 +113,7 @@ class Delimited(TextReader):
             if header.count(name) == 1:
                 return header.index(name)
         raise DataError(
-            f"one column {' or '.join(map(repr, candidates))} expected, the header has "
+            f"one column {' or '.join(map(repr, candidates))} expected, found the header "
             f"{', '.join(map(repr, header)) or 'none'}",
             where=f"{self.path}:1",
             fix=f"name the right column as {option}",

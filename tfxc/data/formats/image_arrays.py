@@ -35,7 +35,7 @@ class ImageArrays(PixelReader):
         classes: [first, last): only the images of these label ids, which then count from 0.
         class_names: JSON file with the list of the names of all label ids; relative to the folder
             of ``path``. The labels come as names then.
-        labelled: False gives the images without labels; there need be none.
+        labelled: if False, yields the images without labels, which are optional.
 
     Raises:
         ConfigError: an option is malformed.
@@ -82,7 +82,7 @@ class ImageArrays(PixelReader):
         with open_rows(self.path, images) as rows:
             self._check_images(rows)
             self.num_examples = rows.shape[0]
-        # A list of names, or None where the labels stay numbers.
+        # A list of names, or None if the labels stay numbers.
         self._names = None if class_names is None else self._load_names(class_names)
         self._ids, self._kept = None, np.ones(self.num_examples, bool)
         if labelled:

@@ -20,8 +20,8 @@ class ImageFolder(EncodedImageReader):
     """Reads the image files of a folder; the name of the sub-folder is the label.
 
     Classes come in the order of their names, and so do the files of a class; files in deeper
-    folders belong to the class too. Hidden files and folders, and files that are no images by
-    their ending, are passed over. The images come as the bytes of their files.
+    folders belong to the class too. Hidden files and folders, and files that are not images by
+    their ending, are skipped. The images come as the bytes of their files.
 
     Args:
         path: the folder with one sub-folder per class.
@@ -30,8 +30,8 @@ class ImageFolder(EncodedImageReader):
         labelled: False reads all images at any depth, without labels.
 
     Raises:
-        ConfigError: ``extensions`` is no list of endings.
-        DataError: the path is no folder, a class has no image, an image lies outside the classes,
+        ConfigError: ``extensions`` is not a list of endings.
+        DataError: the path is not a folder, a class has no image, an image is outside the classes,
             there are no images at all.
 
     Example:
@@ -75,7 +75,7 @@ class ImageFolder(EncodedImageReader):
 
     def _examples(self):
         for label, file in self._files():
-            # A name that is no UTF-8 could not be written into a report.
+            # A name that is not UTF-8 could not be written into a report.
             name = file.relative_to(self.path).as_posix()
             name = name.encode("utf-8", "backslashreplace").decode("utf-8")
             with read_errors(file):
@@ -106,7 +106,9 @@ class ImageFolder(EncodedImageReader):
         if entry.is_symlink() and entry.is_dir():
             target = Path(os.path.realpath(entry.path))
             if Path(os.path.realpath(folder)).is_relative_to(target):
-                raise DataError(f"leads back to {target}", where=entry.path, fix="remove this link")
+                raise DataError(
+                    f"this link points back to {target}", where=entry.path, fix="remove it"
+                )
 
     def _classes(self, skip_empty):
         """Class name -> folder."""
@@ -144,6 +146,6 @@ def _checked_extensions(extensions):
     endings = tuple("." + str(ending).lower().lstrip(".") for ending in given)
     if not endings or "." in endings:
         raise ConfigError(
-            f"a list of endings as .jpg expected, found {extensions!r}", where="extensions"
+            f"a list of suffixes like .jpg expected, found {extensions!r}", where="extensions"
         )
     return endings

@@ -36,8 +36,8 @@ class InsightFaceRecords(EncodedImageReader):
         path: ``.rec`` file, or a folder with ``train.rec`` or one other.
 
     Raises:
-        DataError: a record is cut or damaged (the message names the byte), a label is no id below
-            the number of labels, the index does not fit.
+        DataError: a record is truncated or damaged (the message names the byte), a label id is not
+        below the number of labels, the index does not fit.
 
     Source: https://github.com/deepinsight/insightface, recognition/arcface_torch/dataset.py.
 
@@ -95,7 +95,7 @@ class InsightFaceRecords(EncodedImageReader):
                 yield number, offset, payload
 
     def _find_images(self):
-        """Leaves the records that are no images out of the numbers and offsets."""
+        """Leaves the records that are not images out of the numbers and offsets."""
         first = 0 if self._offsets is None else int(self._offsets[0])
         with open(self.path, "rb") as stream:
             payload = self._record(stream, first, 0)
@@ -165,7 +165,7 @@ class InsightFaceRecords(EncodedImageReader):
         )
 
     def _load_property(self):
-        """The number of labels in the file ``property``, or None where there is none."""
+        """The number of labels in the file ``property``, or None if there is none."""
         path = self.path.parent / "property"
         if not os.path.lexists(path):
             return None

@@ -1,4 +1,4 @@
-"""JSON lines: one object with a text and its labels a line."""
+"""JSON lines: one object with a text and its labels per line."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ class JSONLines(TextReader):
         path: ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.xz`` file.
         text_field: key of the text.
         labels_field: key of the labels.
-        labelled: False gives the texts without labels; there need be none.
+        labelled: if False, yields the texts without labels, which are optional.
         max_line_bytes: longest line.
 
     Raises:
@@ -72,7 +72,7 @@ class JSONLines(TextReader):
             raise DataError(problem, where=where, fix=_CORRECT)
         text = _field(example, self.text_field, "text_field", where)
         if not isinstance(text, str):
-            problem = f"{self.text_field!r} must be a string, found {_shown(text)}"
+            problem = f"a string expected in {self.text_field!r}, found {_shown(text)}"
             raise DataError(problem, where=where, fix=_CORRECT)
         check_unicode(text, "a text", where)
         return text, self._labels(example, where) if self._labelled else []
@@ -84,8 +84,8 @@ class JSONLines(TextReader):
         for label in labels:
             if type(label) not in (str, int):
                 raise DataError(
-                    f"{self.labels_field!r} must be a string, an integer or a list of "
-                    f"either, found {_shown(label)}",
+                    f"a string, an integer or a list of either expected in "
+                    f"{self.labels_field!r}, found {_shown(label)}",
                     where=where,
                     fix=_CORRECT,
                 )
@@ -95,7 +95,7 @@ class JSONLines(TextReader):
 def _field(example, key, option, where):
     if key not in example:
         raise DataError(
-            f"key {key!r} is missing; the object has {', '.join(map(repr, example)) or 'none'}",
+            f"the key {key!r} expected, found {', '.join(map(repr, example)) or 'none'}",
             where=where,
             fix=f"name the right key as {option}",
         )

@@ -1,4 +1,4 @@
-"""Plain text, one example a line."""
+"""Plain text, one example per line."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class PlainTexts(TextReader):
-    """Reads one text a line, UTF-8, for a model that finds their labels.
+    """Reads one text per line, UTF-8, for a model that finds their labels.
 
     An empty line is an empty text: answers keep the lines' numbers.
 
@@ -30,7 +30,7 @@ class PlainTexts(TextReader):
     """
 
     suffixes = (".txt",)
-    summary = ".txt, a text a line"
+    summary = ".txt, one text per line"
     specificity = 10
     has_labels = False
 

@@ -28,7 +28,7 @@ class DenseMatrix(Reader):
 
     Args:
         path: ``.npz`` file of ``numpy.savez`` or ``numpy.savez_compressed``.
-        labelled: False gives the features without labels; there need be none.
+        labelled: if False, yields the features without labels, which are optional.
         max_line_bytes: longest row of ``features`` and of padded ``labels``.
 
     Raises:

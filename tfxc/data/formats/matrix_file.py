@@ -1,4 +1,4 @@
-"""Features without labels: one matrix in a file of its own."""
+"""Features without labels: one matrix in its own file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -27,7 +27,7 @@ _LABEL_FILES = ("Y.txt", "output-items.txt")
 class PecosFolder(Reader):
     """Reads ``X.<split>.txt`` and/or ``X.<split>.npz`` with ``Y.<split>.npz``.
 
-    ``X.<split>.txt`` holds one text a line, the ``.npz`` files SciPy sparse matrices: features
+    ``X.<split>.txt`` holds one text per line, the ``.npz`` files SciPy sparse matrices: features
     (examples, num_features) and labels (examples, num_labels), of which every entry that is not
     zero counts as a label. With ``Y.txt`` or ``output-items.txt`` (one name per label) the labels
     are names, else ids. Chunks carry texts and features, as far as there are any. The matrices
@@ -36,7 +36,7 @@ class PecosFolder(Reader):
     Args:
         path: the folder.
         split: the part of the file names between the dots; PECOS writes ``trn``, ``val``, ``tst``.
-        labelled: False gives the examples without labels; there need be no ``Y.<split>.npz``.
+        labelled: if False, yields the examples without labels; ``Y.<split>.npz`` is optional.
         max_line_bytes: longest line of the texts.
 
     Raises:
@@ -121,7 +121,7 @@ class PecosFolder(Reader):
         if wrong.size:
             row = start + np.searchsorted(features.indptr, wrong[0], side="right")
             raise DataError(
-                f"finite values expected in row {row}",
+                f"finite values expected, found NaN or infinity in row {row}",
                 where=self._feature_path,
                 fix="correct the value",
             )
@@ -143,20 +143,20 @@ class PecosFolder(Reader):
             names[name] = number
         if len(names) != self.num_labels:
             raise DataError(
-                f"{self.num_labels:,} label names expected as {self._label_path.name} has "
-                f"columns, found {len(names):,}",
+                f"{self.num_labels:,} label names, one for each column of "
+                f"{self._label_path.name}, expected, found {len(names):,}",
                 where=path,
-                fix="give one name a line, for every column",
+                fix="give one name per line, for every column",
             )
         return np.array(list(names), dtype=object)
 
     def _check_rows(self, rows, path, expected=None):
         if rows != (self.num_examples if expected is None else expected):
             raise DataError(
-                f"{self.num_examples:,} examples expected as {self._counted.name} has rows, "
-                f"found {rows:,}",
+                f"{self.num_examples:,} examples, one for each row of {self._counted.name}, "
+                f"expected, found {rows:,}",
                 where=path,
-                fix="give the files of one and the same split",
+                fix="give the files of the same split",
             )
 
     def _optional(self, name):

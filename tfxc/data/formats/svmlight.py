@@ -1,4 +1,4 @@
-"""The svmlight / LIBSVM text format with several labels a line."""
+"""The svmlight / LIBSVM text format with several labels per line."""
 
 from pathlib import Path
 

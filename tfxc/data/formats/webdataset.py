@@ -28,7 +28,7 @@ class WebDataset(EncodedImageReader):
     path) are a sample; what follows the dot says what a member is. A sample has one image
     (``jpg``, ``jpeg``, ``png``) and its label in ``cls`` (an id), else ``txt`` (a name), or, with
     ``label_key``, in ``json``; what the first sample has, all have. Further members are not read;
-    hidden files and names without a dot are passed over. The images come as the bytes of their
+    hidden files and names without a dot are skipped. The images come as the bytes of their
     files.
 
     With ``catalog`` the label is the one that a table gives for the last part of the sample's name,
@@ -38,7 +38,7 @@ class WebDataset(EncodedImageReader):
         path: a ``.tar``, ``.tar.gz`` or ``.tgz`` file, a folder of them, a pattern with ``*``,
             ``?`` or ``[...]``, or a range: ``shards/{000..146}.tar``.
         label_key: key of the label in the ``json`` members: a name, an id, or a list of either.
-        labelled: False gives the images without labels; there need be none.
+        labelled: if False, yields the images without labels, which are optional.
         catalog: CSV file of keys and labels.
         key_column, label_column: names of its columns.
 
@@ -75,7 +75,7 @@ class WebDataset(EncodedImageReader):
     ) -> None:
         if catalog is not None and (label_key is not None or not labelled):
             raise ConfigError(
-                "labels come from the catalog or from the shards, not from both",
+                "labels from either the catalog or the shards expected, found both",
                 where="catalog",
                 fix="leave catalog out, or label_key and labelled",
             )
@@ -92,7 +92,7 @@ class WebDataset(EncodedImageReader):
             self.num_labels = len(self.label_names)
 
     def label_lists(self, size: int = 4096) -> Iterator[list[list[Any]]]:
-        """Yields the labels as ``Reader.label_lists``; images are passed over unread."""
+        """Yields the labels as ``Reader.label_lists``; images are skipped unread."""
         examples = self._examples(images=False)
         while block := list(itertools.islice(examples, size)):
             yield [labels for _, _, labels in block]
@@ -177,7 +177,7 @@ class WebDataset(EncodedImageReader):
         labels = found if isinstance(found, list) else [found]
         if any(type(label) not in (str, int) for label in labels):
             raise DataError(
-                f"{self._label_key!r} must be a name, an id or a list of either, found "
+                f"a name, an id or a list of either expected in {self._label_key!r}, found "
                 f"{str(found)[:60]!r}",
                 where=where,
                 fix="correct the member",

@@ -11,7 +11,7 @@ from tfxc.data.parsing.sparse_lines import parse_header, parse_rows
 
 
 class XCRepository(Reader):
-    """Reads ``num_points num_features num_labels`` and then one example a line.
+    """Reads ``num_points num_features num_labels`` and then one example per line.
 
     A line is ``l1,l2,... f1:v1 f2:v2 ...`` with ids from 0. It starts with a space where it has no
     labels (or directly with ``f1:v1``); it may end after the labels. The order of the features
@@ -83,7 +83,7 @@ class XCRepository(Reader):
 
     def _wrong_count(self, found):
         return DataError(
-            f"the header says {self.num_examples:,} points, found {found:,} lines",
+            f"{self.num_examples:,} points as in the header expected, found {found:,} lines",
             where=f"{self.path}:1",
             fix="correct the header or restore the missing lines",
         )

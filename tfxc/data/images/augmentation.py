@@ -2,7 +2,7 @@
 
 Every method works on a whole batch inside the graph of the input pipeline. It is called with
 images (batch, height, width, channels) of values from 0 to 255 and a function ``draw(columns)``
-that gives float32 (batch, columns) from [0, 1).
+that returns float32 (batch, columns) from [0, 1).
 
 What happens to an image is a function of (seed, step, row of the global batch) alone, see
 ``tfxc.ops.randomness``: resumed runs, replicas and micro-batches draw the same.
@@ -303,7 +303,7 @@ def _limits(name, value, of_number):
 
 
 class Augmentation:
-    """Decodes the images of a batch where need be, and changes them at random.
+    """Decodes the images of a batch where necessary, and changes them at random.
 
     Args:
         transforms: the changes in their order.
@@ -357,13 +357,15 @@ def build_augmentation(
     transforms = check_augmentation(methods)
     if image_shape is None:
         if transforms:
-            raise ConfigError("only images can be augmented", where=_WHERE, fix="remove it")
+            raise ConfigError(
+                "images expected, found other features", where=_WHERE, fix="remove it"
+            )
         return None
     for number, transform in enumerate(transforms):
         jitters = isinstance(transform, ColorJitter)
         if jitters and image_shape[2] == 1 and transform.factors["saturation"] != (1.0, 1.0):
             raise ConfigError(
-                "grey images have no saturation",
+                "colour images expected, found grey ones",
                 where=f"{_WHERE}.{number}.saturation",
                 fix="remove it",
             )
@@ -379,7 +381,7 @@ def _made(section, where):
     name = section.pop("name")
     if name not in METHODS:
         raise ConfigError(
-            f"there is no augmentation {name!r}{nearest(name, METHODS)}",
+            f"unknown augmentation {name!r}{nearest(name, METHODS)}",
             where=where,
             fix=f"choose one of: {', '.join(METHODS)}",
         )

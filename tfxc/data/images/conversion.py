@@ -69,7 +69,7 @@ class ImageConverter:
         return int(np.prod(self.shape))
 
     def count(self, chunk: "Chunk") -> None:
-        """Takes note of a training chunk: its files' sizes, and what the settings leave open."""
+        """Records a training chunk: its files' sizes, and what the settings leave open."""
         assert chunk.images is not None, "a chunk of images"
         self._learn(chunk)
         self._files += len(chunk)

@@ -21,7 +21,7 @@ def decode(content: tf.Tensor) -> tf.Tensor:
         uint8 (height, width, channels) with the file's own channels, at most 4.
 
     Raises:
-        tf.errors.InvalidArgumentError: it is none of them, cut off or damaged.
+        tf.errors.InvalidArgumentError: it is none of them, truncated or damaged.
     """
     image = tf.io.decode_image(content, expand_animations=False)
     return tf.ensure_shape(image, [None, None, None])

@@ -55,7 +55,7 @@ def tar_members(
 ) -> Generator[tuple[tarfile.TarInfo, Callable[[], bytes]], None, None]:
     """Yields ``(member, read)`` of the regular files of an archive, in order and constant memory.
 
-    ``read()`` gives the content as bytes; it has to be called before the next member is taken.
+    ``read()`` returns the content as bytes; it must be called before the next member is taken.
 
     Raises:
         DataError: the archive is truncated or damaged, or ``read`` is called for a file of more
@@ -79,7 +79,7 @@ def tar_members(
             archive.members.clear()  # type: ignore[attr-defined]  # not in the types of tarfile
             if member.isfile():
                 yield member, read
-        # The checksum of a compressed file stands behind its content.
+        # The checksum of a compressed file follows its content.
         assert archive.fileobj is not None, "it is open"
         while archive.fileobj.read(_DRAIN_BYTES):
             pass
@@ -91,7 +91,7 @@ def is_tar(path: str | Path) -> bool:
 
 
 def is_shard_pattern(path: str | Path) -> bool:
-    """Whether ``path`` is no file but a pattern of tar shards, by ``*``, ``?``, ``[`` or ``{``."""
+    """Whether ``path`` is a pattern of tar shards, by ``*``, ``?``, ``[`` or ``{``."""
     return is_tar(path) and not Path(path).exists() and any(sign in str(path) for sign in "*?[{")
 
 

@@ -1,4 +1,4 @@
-"""Arrays of an ``.npz`` file: whole, or as a stream of rows in constant memory."""
+"""Arrays of an ``.npz`` file: at once, or as a stream of rows in constant memory."""
 
 import contextlib
 import dataclasses

@@ -15,17 +15,17 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
 
 class Candidate:
-    """A file, folder or pattern of shards; everything is looked at once, when it is asked for.
+    """A file, folder or pattern of shards; everything is looked at once, when it is requested.
 
     Args:
-        path: as the user gives it.
+        path: as provided by the user it.
         takes: what a model takes of examples whose labels do not matter, a name in
             ``tfxc.data.kinds.INPUTS``. None = the labels are needed.
 
     Attributes:
         path: ``Path``.
         takes: as given.
-        is_pattern: whether the path is no file but a pattern of tar shards.
+        is_pattern: whether the path is not a file but a pattern of tar shards.
         is_folder: whether it is a folder.
         is_file: whether it is a file.
         is_tar: whether it is a file whose name ends as that of a tar archive does.
@@ -81,7 +81,7 @@ class Candidate:
 
     @functools.cached_property
     def first_member(self) -> str:
-        """The name of the first file in a tar archive; empty where there is none."""
+        """The name of the first file in a tar archive; empty if there is none."""
         if not self.is_tar:
             return ""
         with contextlib.closing(tar_members(self.path)) as members:

@@ -49,7 +49,11 @@ class Catalog:
         for name in self.label_names:
             check_label_name(name, path)
         if not codes:
-            raise DataError("rows with a label expected, found none", where=path)
+            raise DataError(
+                "rows with a label expected, found none",
+                where=path,
+                fix="check key_column and label_column",
+            )
         places = {name: place for place, name in enumerate(self.label_names)}
         ids = np.array([*(places[name] for name in codes), -1], np.int32)  # the last one is -1's
         keys = np.concatenate(blocks)
@@ -58,7 +62,7 @@ class Catalog:
         self._refuse_doubles()
 
     def label(self, key: str) -> str | None:
-        """The label of a key, or None where its row has none.
+        """The label of a key, or None if its row has none.
 
         Raises:
             KeyError: the key is not in the table.
@@ -90,7 +94,9 @@ class Catalog:
                 yield row[at_key], row[at_label].strip()
         except csv.Error as error:
             where = f"{self.path}:{rows.line_num + 1}"
-            raise DataError(f"a table in UTF-8 expected ({error})", where=where) from error
+            raise DataError(
+                f"a table in UTF-8 expected ({error})", where=where, fix="convert the file to UTF-8"
+            ) from error
 
     def _refuse_doubles(self):
         same = self._keys[1:] == self._keys[:-1]

@@ -11,7 +11,7 @@ def check_label_name(name: str, where: str | Path) -> None:
     """Refuses a label name that could not be written as one line of a vocabulary file.
 
     Raises:
-        DataError: ``name`` is empty, holds a line break or is no valid Unicode.
+        DataError: ``name`` is empty, holds a line break or is not valid Unicode.
     """
     if not name or "\n" in name or "\r" in name:
         raise DataError(
@@ -31,7 +31,7 @@ def check_labels(labels: Sequence[Any], kind: type[Any], where: str | Path) -> N
     for label in labels:
         if type(label) is not kind:
             raise DataError(
-                f"label {label!r} is no {kind.__name__} as the labels before it are",
+                f"a label of type {kind.__name__}, like those before it, expected, found {label!r}",
                 where=where,
                 fix="use names or ids throughout",
             )

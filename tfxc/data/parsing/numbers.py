@@ -1,6 +1,6 @@
 """Parses long byte strings of numbers with NumPy instead of token by token.
 
-Every function returns None where the text is not in the plain form it knows: the caller then takes
+Every function returns None if the text is not in the plain form it knows: the caller then uses
 a slower way that can report what is wrong.
 """
 

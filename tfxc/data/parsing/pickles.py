@@ -28,7 +28,7 @@ _FAILURES = (
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not run")
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which is not imported")
         return super().find_class(module, name)
 
 

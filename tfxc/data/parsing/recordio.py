@@ -42,18 +42,20 @@ def read_record(stream: IO[bytes], path: str | Path, offset: int) -> bytes | Non
         if not head and not parts:
             return None
         if len(head) < _HEAD.size:
-            raise record_error(path, position, "the file ends in the head of a record")
+            raise record_error(path, position, "the file ends within the header of a record")
         magic, word = _HEAD.unpack(head)
         if magic != _MAGIC:
             raise record_error(
-                path, position, f"0x{_MAGIC:08x} expected to open a record, found 0x{magic:08x}"
+                path,
+                position,
+                f"0x{_MAGIC:08x} expected at the start of a record, found 0x{magic:08x}",
             )
         kind, length = word >> _LENGTH_BITS, word & ((1 << _LENGTH_BITS) - 1)
         if kind not in ((_MIDDLE, _LAST) if parts else (_WHOLE, _FIRST)):
-            raise record_error(path, position, f"found a part of kind {kind} out of turn")
+            raise record_error(path, position, f"found a part of kind {kind} out of order")
         content = stream.read(length + -length % 4)
         if len(content) < length + -length % 4:
-            raise record_error(path, position, f"the file ends in a record of {length:,} bytes")
+            raise record_error(path, position, f"the file ends within a record of {length:,} bytes")
         parts.append(content[:length])
         position += _HEAD.size + len(content)
         if kind in (_WHOLE, _LAST):
@@ -71,7 +73,7 @@ def unpack_image(payload: bytes, path: str | Path, offset: int) -> tuple[int, np
     """
     if len(payload) < _IMAGE_HEAD.size:
         raise record_error(
-            path, offset, f"the head of an image takes {_IMAGE_HEAD.size} bytes, found "
+            path, offset, f"an image header of {_IMAGE_HEAD.size} bytes expected, found "
             f"{len(payload)}",
         )  # fmt: skip
     flag, label, _, _ = _IMAGE_HEAD.unpack_from(payload)
@@ -79,7 +81,7 @@ def unpack_image(payload: bytes, path: str | Path, offset: int) -> tuple[int, np
         return flag, np.array([label], np.float32), payload[_IMAGE_HEAD.size :]
     end = _IMAGE_HEAD.size + 4 * flag
     if len(payload) < end:
-        raise record_error(path, offset, f"{flag} labels are announced, found less")
+        raise record_error(path, offset, f"{flag} labels expected, found fewer")
     return flag, np.frombuffer(payload[_IMAGE_HEAD.size : end], "<f4"), payload[end:]
 
 

@@ -63,7 +63,7 @@ class SparseRows:
 
 
 def parse_header(line: bytes | None) -> tuple[int, ...] | None:
-    """The three integers of a header line (bytes), or None where it is none.
+    """The three integers of a header line (bytes), or None if it is none.
 
     Example:
         >>> parse_header(b"4880 1836 159")
@@ -144,7 +144,7 @@ def _sorted(rows, place):
 
 
 def _parse_fast(lines):
-    """``SparseRows``, or None where a line is not in the plainest form."""
+    """``SparseRows``, or None if a line is not in the plainest form."""
     label_parts, feature_parts = [], []
     for line in lines:
         head, _, tail = line.partition(b" ")

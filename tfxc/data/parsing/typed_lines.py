@@ -19,7 +19,7 @@ def bags_of_lines(
     Args:
         lines: list of n texts.
         places: where each is from, for messages.
-        num_features: width; None takes what the lines need.
+        num_features: width; None means what the lines need.
 
     Raises:
         DataError: a line of another form, an id out of range, NaN or infinity.
@@ -47,7 +47,9 @@ def _bag(text, where, num_features):
         values = [float(value) for _, _, value in pairs]
     except ValueError:
         raise DataError(
-            f"'id:value' pairs expected, found {text[:60]!r}", where=where, fix="e.g. 3:0.5 8:1"
+            f"'id:value' pairs expected, found {text[:60]!r}",
+            where=where,
+            fix="write e.g. 3:0.5 8:1",
         ) from None
     limit = 2**31 if num_features is None else num_features
     wrong = [number for number in ids if not 0 <= number < limit]
@@ -66,7 +68,7 @@ def vectors_of_lines(
     """Lines of numbers, separated by blanks or commas, as float32 (n, num_features).
 
     Args:
-        lines, places, num_features: as of ``bags_of_lines``.
+        lines, places, num_features: see ``bags_of_lines``.
 
     Raises:
         DataError: another count of numbers, something else than numbers, NaN or infinity.

@@ -85,7 +85,7 @@ def read_shard(
         layout: ``"blocks"`` or ``"examples"``.
         kind: of the rows.
         num_features: width of the feature space, length of dense vectors or size of the vocabulary;
-            None takes the largest id + 1.
+            None means the largest id + 1.
         image_shape: (height, width, channels) of images; of encoded ones what they will be.
 
     Returns:
@@ -126,7 +126,7 @@ def read_parts(
             yield _rows_of(path, columns, kind, num_features, image_shape)
     except tf.errors.OpError as error:
         raise DataError(
-            f"this shard is cut off or damaged ({error.message.splitlines()[0]})",
+            f"this shard is truncated or damaged ({error.message.splitlines()[0]})",
             where=path,
             fix=_PREPARE_AGAIN,
         ) from error
@@ -205,7 +205,7 @@ def _check_length(path, found):
     size = path.stat().st_size
     if found != size:
         raise DataError(
-            f"this shard is cut off: its records fill {found:,} of {size:,} bytes",
+            f"this shard is truncated: its records fill {found:,} of {size:,} bytes",
             where=path,
             fix=_PREPARE_AGAIN,
         )

@@ -31,7 +31,7 @@ class Source(abc.ABC):
     Attributes:
         num_examples: number of examples.
         num_features: width of the sparse feature space or length of the dense vectors.
-        num_labels: number of training labels, or None where it is not known.
+        num_labels: number of training labels, or None if it is not known.
         kind: the ``tfxc.data.kinds.FeatureKind`` of the rows.
         image_shape: (height, width, channels) of images, else None.
         failure: the ``UserError`` that stopped a training pipeline, else None.
@@ -65,7 +65,7 @@ class Source(abc.ABC):
             batch_size: examples of the global batch; may exceed ``num_examples``.
 
         Returns:
-            dict: a batch as ``Rows.take`` gives it, plus ``example_index`` int64 (n,), each
+            dict: a batch as ``Rows.take`` returns it, plus ``example_index`` int64 (n,), each
             example's row number in the data set. Encoded images are not decoded.
 
         Raises:
@@ -88,10 +88,10 @@ class Source(abc.ABC):
         """From now on, a batch of that size holds texts of similar length, so little padding.
 
         Raises:
-            ConfigError: the examples are no lists of tokens, or not in memory.
+            ConfigError: the examples are not lists of tokens, or not in memory.
         """
         raise ConfigError(
-            "lists of tokens in memory expected, the training split is not",
+            "a training split of lists of tokens in memory expected, found another one",
             where="training.group_by_length",
             fix="remove it; for texts raise training.memory_gb",
         )
@@ -220,7 +220,7 @@ class ArraySource(Source):
 
 
 class LastUsed:
-    """Keeps the last ``capacity`` values asked for; each is made by one thread only."""
+    """Keeps the last ``capacity`` values requested; each is made by one thread only."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -264,7 +264,7 @@ def length_groups(
     Args:
         lengths: int (examples,), in the order that is regrouped.
         batch_size: examples of a batch.
-        rest: so many examples at the beginning are left where they are.
+        rest: this many examples at the beginning are left where they are.
         draw: ``numpy.random.Generator``.
 
     Returns:

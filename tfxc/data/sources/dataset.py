@@ -29,7 +29,7 @@ class Share(NamedTuple):
 
     parts: int = 1
     first: int = 0
-    count: int = 1  # type: ignore[assignment]  # in place of the method of a tuple
+    count: int = 1  # type: ignore[assignment]  # instead of the method of a tuple
 
 
 ALL = Share()
@@ -65,7 +65,7 @@ def training_dataset(
         examples.
 
     Raises:
-        ConfigError: the batch size is no multiple of ``micro_batches · share.parts``, the parts
+        ConfigError: the batch size is not a multiple of ``micro_batches · share.parts``, the parts
             wanted here do not exist, or the source is empty.
 
     Example:
@@ -129,7 +129,7 @@ def _batch(source, *position, **part):
 
 
 def batch_signature(source: "Source", batch_size: int) -> dict[str, Any]:
-    """The ``tf.TensorSpec``s of a batch of ``batch_size`` examples as the source gives it."""
+    """The ``tf.TensorSpec``s of a batch of ``batch_size`` examples as the source returns it."""
     return {
         "features": source.kind.specs(source.sizes, batch_size),
         "labels": tf.TensorSpec((batch_size, None), tf.int32),

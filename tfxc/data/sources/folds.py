@@ -25,7 +25,7 @@ class Fold(NamedTuple):
     """
 
     number: int
-    count: int  # type: ignore[assignment]  # in place of the method of a tuple
+    count: int  # type: ignore[assignment]  # instead of the method of a tuple
     seed: int = 0
 
     def num_outside(self, num_examples: int) -> int:
@@ -97,7 +97,7 @@ def stratified_folds(rows: "Rows", count: int, seed: int) -> np.ndarray:
 
 
 def rarest_labels(indptr: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """The label each example goes by: of its own the rarest, the lowest id among equals.
+    """The label each example goes by: the rarest of its own, the lowest id among equals.
 
     Args:
         indptr: int64 (examples + 1,), bounds of each example's labels in ``ids``.

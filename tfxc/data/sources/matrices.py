@@ -1,4 +1,4 @@
-"""Features and labels of a split as two matrices, for methods that need them whole."""
+"""Features and labels of a split as two matrices, for methods that need all of them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -38,7 +38,7 @@ class ShardSource(WindowSource):
 
     Raises:
         DataError: not a prepared folder, no such split, a shard that is missing, of another size
-            than the manifest says, cut off or damaged.
+            than the manifest says, truncated or damaged.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ def verify(folder: str | Path) -> Manifest:
 
 
 def _checked_counts(path, shard, parts):
-    """Yields the parts of a shard while they are no more than the manifest says."""
+    """Yields the parts of a shard while they are not more than the manifest says."""
     expected = np.array(shard.counts)
     found = np.zeros_like(expected)
     for rows in parts:

@@ -27,7 +27,7 @@ class TextCopies:
     Args:
         texts: list of texts that the units are counted in.
         drop, replace, cut: probabilities.
-        unit: ``"word"``, what stands between spaces, and each character where a script puts no
+        unit: ``"word"``, what is between spaces, and each character where a script puts no
             spaces between words (Chinese, Japanese, Thai, ...); or ``"character"``.
         seed: of all draws.
 
@@ -39,7 +39,7 @@ class TextCopies:
         >>> set(make("how do I get a card").split()) <= set("how do I get a card".split())
         True
 
-    Reference: Tang et al. 2019, arXiv 1903.12136, section 3.3, with dropped words in place of mask
+    Reference: Tang et al. 2019, arXiv 1903.12136, section 3.3, with dropped words instead of mask
     tokens, which only some models know, and without their tagger of parts of speech.
     """
 

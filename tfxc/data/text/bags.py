@@ -17,7 +17,7 @@ from tfxc.ops.text.token_patterns import TokenPattern
 
 
 class TfidfFeatures(TextFeatures):
-    """TF-IDF weighted n-grams, the same as scikit-learn's ``TfidfVectorizer`` gives.
+    """TF-IDF weighted n-grams, the same as by scikit-learn's ``TfidfVectorizer``.
 
     A row holds, per term of the vocabulary, its count (with ``sublinear_tf`` 1 + ln(count)) times
     idf = 1 + ln((1 + documents) / (1 + documents with the term)), then divided by the row's norm.
@@ -26,7 +26,7 @@ class TfidfFeatures(TextFeatures):
         ngram_range: smallest and largest n of the n-grams, whose words are joined by a space.
         min_df: terms found in fewer documents are left out; a float is a share of the documents.
         max_df: terms found in more documents are left out; a float is a share of the documents.
-        max_features: keep only so many terms, the most frequent ones in total; None = all.
+        max_features: keep only this many terms, the most frequent ones in total; None = all.
         sublinear_tf: whether to damp the counts.
         lowercase: whether to lower the case first.
         token_pattern: regular expression of a word.
@@ -86,7 +86,9 @@ class TfidfFeatures(TextFeatures):
         kept = select_terms(counts, **pruning)
         self._vocabulary = [counts.terms[index] for index in kept]
         if any("\n" in term for term in self._vocabulary):
-            raise ConfigError("terms hold line breaks", where="token_pattern")
+            raise ConfigError(
+                "terms without line breaks expected, found one", where="token_pattern"
+            )
         self._idf = np.log((counts.num_texts + 1) / (counts.documents[kept] + 1)) + 1
         self.num_features = len(kept)
         self._cached_vectorizer = None
@@ -119,14 +121,14 @@ class TfidfFeatures(TextFeatures):
 
 
 class HashingFeatures(TextFeatures):
-    """Bags of n-grams hashed to a fixed number of columns, as ``HashingVectorizer`` gives.
+    """Bags of n-grams hashed to a fixed number of columns, as ``HashingVectorizer`` returns.
 
     The column of a term is |h| mod ``num_features`` with h the signed 32-bit MurmurHash3 of its
     UTF-8 bytes, seed 0. There is nothing to fit.
 
     Args:
         num_features: number of columns.
-        ngram_range, lowercase, token_pattern, norm: as of ``TfidfFeatures``.
+        ngram_range, lowercase, token_pattern, norm: see ``TfidfFeatures``.
         alternate_sign: whether a term counts as the sign of h, so that collisions cancel out.
 
     Raises:

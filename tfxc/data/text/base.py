@@ -47,7 +47,7 @@ class Learner(NamedTuple):
     """What learns from texts.
 
     Attributes:
-        add: takes a list of lists of texts; each list may be counted in a process of its own.
+        add: takes a list of lists of texts; each list may be counted in its own process.
         finish: called once, behind the last list.
     """
 
@@ -59,7 +59,7 @@ def fitted(features: Any, text_lists: Iterable[Sequence[str]], jobs: int = 1) ->
     """``features``, after they have learnt from texts.
 
     Args:
-        features: text features with ``learner(jobs)``, which gives a ``Learner``, or None where
+        features: text features with ``learner(jobs)``, which returns a ``Learner``, or None if
             there is nothing to learn from texts: these are not read then.
         text_lists: iterable of lists of texts, read once, ``jobs`` lists at a time.
         jobs: processes to use at most.
@@ -83,7 +83,7 @@ class TextFeatures(abc.ABC):
         name: the name in configs.
         kind: the ``FeatureKind`` of what they make.
         num_features: columns of the rows, or None before ``fit``.
-        blocks: where blocks of columns that are scaled on their own begin, but for the first.
+        blocks: where blocks of columns that are scaled on their own begin, except the first.
     """
 
     name: str | None = None
@@ -169,18 +169,18 @@ class TextFeatures(abc.ABC):
         return TextBag(self.settings(), self.num_features, vocabulary, self.idf, self.blocks)
 
     def vocabulary(self) -> list[str] | None:
-        """The list of terms by feature id, or None where features have no terms."""
+        """The list of terms by feature id, or None if features have no terms."""
         return None
 
     @property
     def idf(self) -> np.ndarray | None:
-        """float64 (num_features,) weights of the terms, or None where terms are not weighted."""
+        """float64 (num_features,) weights of the terms, or None if terms are not weighted."""
         return None
 
     def save(self, folder: str | Path) -> None:
         """Writes ``features.json``, and where there are any ``vocabulary.txt`` and ``idf.npy``.
 
-        The folder appears whole or not at all and replaces an existing one.
+        The folder is written atomically and replaces an existing one.
 
         Raises:
             ConfigError: ``fit`` has not been called.
@@ -275,7 +275,8 @@ def read_terms(folder: Path, with_idf: bool) -> tuple[list[str], np.ndarray | No
     idf = read_array(path, fix=_COPY)
     if idf.dtype.kind != "f" or idf.shape != (len(terms),):
         raise DataError(
-            f"{len(terms):,} weights expected as vocabulary.txt has terms, found {idf.size:,}",
+            f"{len(terms):,} weights, one for each term of vocabulary.txt, expected, found "
+            f"{idf.size:,}",
             where=path,
         )
     return terms, idf

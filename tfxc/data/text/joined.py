@@ -45,7 +45,7 @@ class JoinedRows:
 
 
 class JoinedFeatures:
-    """A list of token ids and a bag of terms of each text: what its two parts give alone.
+    """A list of token ids and a bag of terms of each text: the results of its two parts.
 
     Both parts learn from one reading of the texts. Encoders of tokens read the one, encoders of
     bags the other.
@@ -148,7 +148,7 @@ class JoinedFeatures:
     def save(self, folder: str | Path) -> None:
         """Writes ``features.json`` and the parts, in the folders ``tokens`` and ``terms``.
 
-        The folder appears whole or not at all and replaces an existing one.
+        The folder is written atomically and replaces an existing one.
 
         Raises:
             ConfigError: ``fit`` has not been called.

@@ -1,4 +1,4 @@
-"""The kinds of text features by their names in configs, but for those made of others."""
+"""The kinds of text features by their names in configs, except those made of others."""
 
 from tfxc.data.text.bags import HashingFeatures, TfidfFeatures
 from tfxc.data.text.pecos import PecosTfidfFeatures

@@ -29,9 +29,9 @@ _COPY = "copy the whole vectoriser"
 
 
 class PecosTfidfFeatures(TextFeatures):
-    """TF-IDF weighted n-grams of words, the same as the ``tfidf`` vectoriser of libpecos gives.
+    """TF-IDF weighted n-grams of words, the same as by the ``tfidf`` vectoriser of libpecos.
 
-    A word is what stands between blanks, case and punctuation kept; a line break counts as a
+    A word is what is between blanks, case and punctuation kept; a line break counts as a
     blank, as PECOS reads a document a line. idf = max(ln(documents / (documents with the term +
     1)), 0). Columns stand by rising document frequency, then by length of the n-gram, then by its
     words.
@@ -42,7 +42,7 @@ class PecosTfidfFeatures(TextFeatures):
         min_df: terms found in fewer documents are left out; a float is a share of the documents,
             rounded.
         max_df: terms found in more documents are left out; a float is a share, rounded.
-        max_features: keep only so many terms of each range, those in most documents; None = all.
+        max_features: keep only this many terms of each range, those in most documents; None = all.
         keep_frequent: False keeps those in fewest documents instead.
         binary: whether a term counts once however often it occurs.
         sublinear_tf: whether to damp the counts to 1 + ln(count).
@@ -115,7 +115,7 @@ class PecosTfidfFeatures(TextFeatures):
         """Takes a vocabulary and weights that were learnt elsewhere; the columns keep their order.
 
         Args:
-            terms: list of distinct terms, words joined by a blank; those of a range stand together,
+            terms: list of distinct terms, words joined by a blank; those of a range are adjacent,
                 ranges in their order.
             idf: float64 (terms,), or None with ``use_idf`` False.
 
@@ -228,7 +228,7 @@ def _rounded(bound, num_texts):
 
 
 def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
-    """Text features ``pecos_tfidf`` that give what a saved PECOS vectoriser gives.
+    """Text features ``pecos_tfidf`` that equal those of a saved PECOS vectoriser.
 
     The folder holds ``meta.json`` (number of base vectorisers, norm of the joined rows) and per
     base vectoriser ``N.base/tokenizer/`` (``config.json`` with the kind of tokens, ``vocab.txt``:
@@ -256,7 +256,7 @@ def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
     meta = _read(folder / "meta.json", "kwargs")
     count = meta.get("num_base_vect")
     if not isinstance(count, int) or count < 1:
-        raise DataError("num_base_vect is missing", where=folder / "meta.json")
+        raise DataError("the key num_base_vect expected, found none", where=folder / "meta.json")
     bases = [folder / f"{number}.base" for number in range(count)]
     settings = [_read(base / "vectorizer" / "config.json", "kwargs") for base in bases]
     ranges = [found.get("ngram_range") for found in settings]

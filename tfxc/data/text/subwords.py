@@ -173,7 +173,7 @@ class PretrainedTokens:
     def save(self, folder: str | Path) -> None:
         """Writes ``features.json`` and what cuts the texts.
 
-        The folder appears whole or not at all and replaces an existing one.
+        The folder is written atomically and replaces an existing one.
 
         Raises:
             ConfigError: ``fit`` has not been called.

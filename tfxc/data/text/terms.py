@@ -19,7 +19,7 @@ class TermCounts:
     Attributes:
         terms: all terms, ascending.
         documents: int64, per term the number of texts that hold it.
-        totals: int64, per term its number of occurrences, or None where not counted.
+        totals: int64, per term its number of occurrences, or None if not counted.
         num_texts: number of texts.
     """
 
@@ -98,7 +98,7 @@ def select_terms(
     Args:
         counts: ``TermCounts``.
         min_df, max_df: bounds on the number of texts with the term; a float is a share of them.
-        max_features: keep so many, those that occur most; among equals the choice is
+        max_features: keep this many, those that occur most; among equals the choice is
             scikit-learn's. None = all.
 
     Returns:
@@ -113,7 +113,7 @@ def select_terms(
     )
     if highest < lowest:
         raise DataError(
-            f"max_df means at most {highest:g} texts, min_df at least {lowest:g}",
+            f"max_df of at least min_df ({lowest:g} texts) expected, found {highest:g} texts",
             fix="lower min_df or raise max_df",
         )
     kept = np.flatnonzero((counts.documents >= lowest) & (counts.documents <= highest))

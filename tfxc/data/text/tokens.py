@@ -55,7 +55,7 @@ class TokenFeatures(abc.ABC):
     """Base of what turns texts into token ids by a vocabulary learnt from the training texts.
 
     Id 0 is ``[PAD]``, which no text holds, the last id ``[UNK]``, any token that is not in the
-    vocabulary. Between them stand the tokens from the most frequent to the rarest.
+    vocabulary. Between them are the tokens from the most frequent to the rarest.
 
     Args:
         max_length: tokens of a text beyond that many are cut off.
@@ -146,7 +146,7 @@ class TokenFeatures(abc.ABC):
     def save(self, folder: str | Path) -> None:
         """Writes ``features.json`` and ``vocabulary.txt``, a token a line.
 
-        The folder appears whole or not at all and replaces an existing one.
+        The folder is written atomically and replaces an existing one.
 
         Raises:
             UserError: the folder cannot be written.
@@ -180,7 +180,7 @@ class TokenFeatures(abc.ABC):
 
     @abc.abstractmethod
     def _counter(self, jobs):
-        """Two functions: one counts a list of lists of texts, one gives what was counted.
+        """Two functions: one counts a list of lists of texts, one returns what was counted.
 
         That is tokens in ascending order, and how often each occurs.
         """
@@ -199,7 +199,7 @@ class CharacterTokens(TokenFeatures):
 
     Args:
         max_length, min_count, lowercase: see ``TokenFeatures``.
-        letters_only: whether all that is no letter, digit or blank is left out.
+        letters_only: whether everything but letters, digits and blanks is left out.
 
     Example:
         >>> tokens = CharacterTokens().fit([["aab", "a"]])
@@ -267,8 +267,8 @@ class WordTokens(TokenFeatures):
     Args:
         max_length, min_count, lowercase: see ``TokenFeatures``.
         token_pattern: regular expression of a word.
-        stop_words: words that are left out, a list or the path of a file with one a line.
-        segmenter: ``"jieba"`` cuts Chinese text into words first (extra ``zh``), None takes the
+        stop_words: words that are left out, a list or the path of a file with one per line.
+        segmenter: ``"jieba"`` cuts Chinese text into words first (extra ``zh``), None means the
             words as the pattern finds them.
 
     Example:
@@ -363,7 +363,7 @@ def _stop_words(given):
                 given = stream.read().split()
         except (OSError, UnicodeError) as error:
             raise ConfigError(
-                f"a file with one word a line expected ({error})", where="stop_words"
+                f"a file with one word per line expected ({error})", where="stop_words"
             ) from None
     if not all(isinstance(word, str) for word in given):
         raise ConfigError("a list of words or a file's path expected", where="stop_words")

@@ -36,7 +36,7 @@ def read_bin(path: str | Path) -> tuple[list[bytes], np.ndarray]:
         raise DataError(
             f"two images per flag expected, found {len(images):,} images and {len(same):,} flags",
             where=path,
-            fix="fetch the file again",
+            fix="copy or download it again",
         )
     return images, same
 

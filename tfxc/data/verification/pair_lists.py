@@ -96,7 +96,7 @@ def resolve(path: str | Path, row_of: Callable[[str, str], int]) -> tuple[np.nda
 
 
 class ImageFolder:
-    """Numbers the images of a folder in the order they are asked for.
+    """Numbers the images of a folder in the order they are requested.
 
     Attributes:
         paths: the images numbered so far.
@@ -147,8 +147,8 @@ class NamedRows:
         for row, name in enumerate(map(str, known)):
             if self._rows.setdefault(name, row) != row:
                 raise DataError(
-                    f"names that differ expected, rows {self._rows[name]} and {row} of the "
-                    f"embeddings are both {name!r}",
+                    f"distinct names expected, found {name!r} for rows {self._rows[name]} and "
+                    f"{row} of the embeddings",
                     fix="leave one out",
                 )
 

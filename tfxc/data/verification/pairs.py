@@ -32,7 +32,7 @@ __all__ = ["Examples", "PairSet", "load_embeddings", "make_pairs", "open_pairs",
 
 
 class PairSource:
-    """Examples of pairs, in chunks as a reader gives them, without labels.
+    """Examples of pairs, in chunks as a reader returns them, without labels.
 
     Attributes:
         path: where they come from, for messages.
@@ -58,8 +58,8 @@ class PairSet:
     Attributes:
         pairs: int64 (n, 2), row numbers of the examples.
         same: bool (n,).
-        source: the examples, or None where there are only embeddings.
-        embeddings: float (m, dim), or None where they are to be made.
+        source: the examples, or None if there are only embeddings.
+        embeddings: float (m, dim), or None if they are to be made.
     """
 
     pairs: np.ndarray
@@ -69,7 +69,7 @@ class PairSet:
 
 
 class Examples(PairSource):
-    """Images or dense vectors in memory, in chunks as a reader gives them, without labels.
+    """Images or dense vectors in memory, in chunks as a reader returns them, without labels.
 
     Args:
         path: where they come from, for messages.
@@ -151,7 +151,7 @@ def open_pairs(
     Args:
         path: a file as in the module's text.
         images: folder of the images a text file names.
-        embeddings: (m, dim), what pairs of row numbers or names refer to, in place of what the
+        embeddings: (m, dim), what pairs of row numbers or names refer to, instead of what the
             file itself holds.
         names: (m,) names of the rows of ``embeddings``, for text files; None = row numbers from 0.
 
@@ -184,7 +184,11 @@ def open_pairs(
         pairs, same = resolve(path, folder.row_of)
         source = Examples(images, images=folder.paths)
     else:
-        raise ConfigError("a list of names needs its folder of images", where=path, fix="--images")
+        raise ConfigError(
+            "a folder of images for this list of names expected, found none",
+            where=path,
+            fix="give --images",
+        )
     counts = [source.num_examples] if source else []
     _check(path, pairs, same, counts if embeddings is None else [*counts, len(embeddings)])
     return PairSet(pairs, same, source, embeddings)
@@ -233,8 +237,7 @@ def _archive(path, has_embeddings):
 def _check_types(path, pairs, same):
     if pairs.dtype.kind not in "iu" or not np.isin(same, (0, 1)).all():
         raise DataError(
-            f"whole numbers as pairs and flags as same expected, found {pairs.dtype} and "
-            f"{same.dtype}",
+            f"integers as pairs and flags as same expected, found {pairs.dtype} and {same.dtype}",
             where=path,
         )
 
@@ -267,7 +270,7 @@ def pairs_of_reader(
         embeddings: (m, dim) of all the examples, or None.
 
     Raises:
-        DataError: an example has no label or several, there are too few for so many pairs, or
+        DataError: an example has no label or several, there are too few for that many pairs, or
             not as many as embeddings.
     """
     labels = _labels_of(reader)

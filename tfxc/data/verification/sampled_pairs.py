@@ -34,7 +34,7 @@ def make_pairs(
 
     Raises:
         ConfigError: fewer pairs than two per fold.
-        DataError: the examples do not have so many different pairs, or disjoint folds would have
+        DataError: the examples do not have that many different pairs, or disjoint folds would have
             less than two classes.
 
     Example:
@@ -43,7 +43,11 @@ def make_pairs(
         [True, False, True, False]
     """
     if folds < 1 or num_pairs < 2 * folds:
-        raise ConfigError(f"at least two pairs per fold expected, found {num_pairs} for {folds}")
+        raise ConfigError(
+            f"at least two pairs per fold expected, found {num_pairs} for {folds} folds",
+            where="num_pairs",
+            fix="draw more pairs, or use fewer folds",
+        )
     random = np.random.default_rng(seed)
     sizes = np.full(folds, num_pairs // folds)
     sizes[: num_pairs % folds] += 1
@@ -54,7 +58,7 @@ def make_pairs(
         if len(rows) < 2 * folds:
             raise DataError(
                 f"at least two classes per fold expected, found {len(rows)} for {folds} folds",
-                fix="take fewer folds, or let classes occur in several folds",
+                fix="use fewer folds, or let classes occur in several folds",
             )
         shares = [[rows[c] for c in part] for part in np.array_split(order, folds)]
         drawn = [_draw(part, count, random) for part, count in zip(shares, wanted, strict=True)]
@@ -144,6 +148,6 @@ def _draw_other(rows, wanted, random):
 
 def _too_few(kind, wanted, possible):
     return DataError(
-        f"{wanted:,} pairs of {kind} are asked for, the examples make {possible:,}",
-        fix="ask for fewer pairs, or give more examples",
+        f"at most {possible:,} pairs of {kind} (all there are) expected, found {wanted:,}",
+        fix="draw fewer pairs, or give more examples",
     )

@@ -54,12 +54,16 @@ class TemplateSet:
         places = np.minimum(np.searchsorted(template_ids, self.pairs), len(template_ids) - 1)
         unknown = self.pairs[template_ids[places] != self.pairs]
         if len(unknown):
-            raise DataError(f"pairs name template {unknown[0]}, no image has it", where=self.root)
+            raise DataError(
+                f"pairs of templates with images expected, found template {unknown[0]}, which "
+                "has none",
+                where=self.root,
+            )
         return places
 
 
 class AlignedFaces(PairSource):
-    """The images of a ``TemplateSet`` as a reader gives them: aligned, 112 x 112, RGB.
+    """The images of a ``TemplateSet`` as a reader returns them: aligned, 112 x 112, RGB.
 
     Raises:
         DataError: an image is missing in ``loose_crop/``.
@@ -117,7 +121,7 @@ def open_templates(root: str | Path, target: str) -> "TemplateSet":
     triples = _numbers(compared, range(3), np.int64)
     if not np.isin(triples[:, 2], (0, 1)).all():
         line = int(np.flatnonzero(~np.isin(triples[:, 2], (0, 1)))[0]) + 1
-        raise DataError("flag 0 or 1 expected as third number", where=f"{compared}:{line}")
+        raise DataError("0 or 1 expected as third number", where=f"{compared}:{line}")
     return TemplateSet(
         root=Path(root), names=names, points=values[:, :10].reshape(-1, 5, 2),
         scores=values[:, 10], template_ids=ids[:, 0], media_ids=ids[:, 1],
@@ -142,7 +146,7 @@ def _numbers(path, columns, dtype):
             )
     except ValueError as error:
         raise DataError(
-            f"{len(columns)} numbers a line expected: {error} (rows count from 0)", where=path
+            f"{len(columns)} numbers per line expected: {error} (rows count from 0)", where=path
         ) from error
     if not len(values):
         raise DataError("at least one line expected, found none", where=path)

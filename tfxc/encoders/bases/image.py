@@ -22,7 +22,7 @@ class ImageEncoder(Encoder):
     Args:
         image_shape: (height, width, channels) (from the data).
         mean, std: pixels are scaled to 0..1, then ``(x - mean) / std``; one value, or one per
-            channel. The default gives -1..1.
+            channel. The default scales to -1..1.
         dropout: share of features dropped in training; where is the derived class' choice.
         synchronized_batch_norm: whether batch normalisation looks at the whole batch over all
             replicas; else each replica normalises its own part.
@@ -51,7 +51,7 @@ class ImageEncoder(Encoder):
         self.image_shape = tuple(int(length) for length in image_shape)
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise ValueError(
-                f"image_shape must be (height, width, channels), found {list(image_shape)}"
+                f"image_shape: (height, width, channels) expected, found {list(image_shape)}"
             )
         self.mean, self.std = mean, std
         self._factor, self._shift = _scaling(mean, std, self.image_shape[-1])
@@ -104,7 +104,7 @@ def _scaling(mean, std, channels):
     """Factor and shift, float32 scalar or (channels,), that map 0..255 to normalised pixels."""
     for name, value in (("mean", mean), ("std", std)):
         if np.size(value) not in (1, channels) or np.ndim(value) > 1:
-            raise ValueError(f"{name} must be one value or {channels}, found {value}")
+            raise ValueError(f"{name}: one value or {channels} expected, found {value}")
     POSITIVE.check("std", np.min(std).item())
     mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
     return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)

@@ -20,7 +20,7 @@ class Watched(NamedTuple):
         states: what enters the first layer, and what comes out of each; list of float
             (batch, length, dim).
         scores: list of float32 (batch, heads, length, length), one of each layer: the attention
-            before the softmax, very low at padding. Empty where it was not asked for.
+            before the softmax, very low at padding. Empty where it was not requested.
     """
 
     vectors: Any
@@ -98,7 +98,7 @@ class LayeredEncoder(TokenEncoder):
         raise TypeError(f"{type(self).__name__} must define weights_of_layer(number)")
 
     def start_from(self, other: "Encoder", layers: Sequence[int]) -> None:
-        """Copies what stands in front of another encoder's layers, and some of these.
+        """Copies what comes before another encoder's layers, and some of these.
 
         Args:
             other: a built encoder of the same class.

@@ -55,7 +55,7 @@ class Repeated(Encoder):
 
     @property
     def takes(self) -> str:  # type: ignore[override]  # of others it is the class's
-        """What the encoders take."""
+        """What the encoders read."""
         return self.encoders[0].takes
 
     def compute_output_shape(self, input_shape: Any) -> tuple[None, int, int]:

@@ -23,7 +23,7 @@ STARTS = {
 class TokenEncoder(Encoder):
     """Base of the encoders that read token ids.
 
-    Features are int32 (batch, length): ids of a vocabulary in order, filled up at the end with 0.
+    Features are int32 (batch, length): ids of a vocabulary in order, padded at the end with 0.
     The length may differ from batch to batch; the vector of a text does not depend on it.
 
     ``call(ids)`` is ``encode(embed(ids), ids != 0)``. Between the two a technique may change what
@@ -121,7 +121,7 @@ class TokenEncoder(Encoder):
 
         Args:
             embedded: float (batch, length, embedding_dim).
-            mask: bool (batch, length), False at padding, which stands at the end.
+            mask: bool (batch, length), False at padding, which is at the end.
             training: whether dropout is on.
 
         Returns:

@@ -29,7 +29,7 @@ class Gates:
 
         Args:
             values: for each layer that has weights of its own a pair: float (batch, heads) for what
-                each head gives, float (batch, units) for the units inside the second part.
+                each head outputs, float (batch, units) for the units inside the second part.
         """
         self._values = values
         try:
@@ -38,7 +38,7 @@ class Gates:
             self._values = None
 
     def of(self, number: int) -> Sequence[Any]:
-        """The pair of layer ``number``; two None where nothing is set."""
+        """The pair of layer ``number``; two None if nothing is set."""
         return (None, None) if self._values is None else self._values[number]
 
 

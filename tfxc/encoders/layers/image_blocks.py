@@ -11,7 +11,7 @@ from tfxc.ops.randomness import dropout
 
 
 class Parts:
-    """Makes the layers of one network: all of one dtype, each with a seed of its own.
+    """Makes the layers of one network: all of one dtype, each with its own seed.
 
     Each method applies a new layer to a Keras tensor and returns the result. Padding is that of
     PyTorch, the same on all sides, also where the stride is 2; so weights trained there fit.

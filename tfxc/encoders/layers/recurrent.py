@@ -22,7 +22,7 @@ class BidirectionalLSTM(keras.layers.Layer):
     Args:
         hidden_dim: units of each direction.
         start: function of a seed -> initializer of the kernels.
-        seeds: function that gives another seed at each call.
+        seeds: function that returns another seed at each call.
 
     Input: float (batch, length, dim); lengths int32 (batch,).
     Output: float (batch, length, 2 · hidden_dim), forwards first; at padding of no meaning.

@@ -22,7 +22,7 @@ from tfxc.pretrained.architecture import Architecture
 from tfxc.pretrained.weights import layer_weights, read_table, stem_weights
 
 POOLINGS = ("first", "mean", "last_layers")
-_MOST_POSITIONS = 4096  # fixed, so that dropout does not depend on how far a batch is filled up
+_MOST_POSITIONS = 4096  # fixed, so that dropout does not depend on how far a batch is padded
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -30,8 +30,8 @@ class Pretrained(LayeredEncoder):
     """A pretrained network of self-attention over subwords.
 
     BERT (and MiniLM, which is one), DistilBERT, RoBERTa, XLM-RoBERTa, ALBERT, ELECTRA, DeBERTa-V3
-    and XLNet. The texts have to be cut by the model's own tokeniser: text features
-    ``"pretrained"``. All token types are 0, and padding is attended to by nobody.
+    and XLNet. The texts must be cut by the model's own tokeniser: text features
+    ``"pretrained"``. All token types are 0, and padding is attended to by no one.
 
     The weights are read from the folder when training begins. From then on they belong to the
     run: its weights file holds them, its assets hold the network's shape, and neither evaluation
@@ -47,7 +47,7 @@ class Pretrained(LayeredEncoder):
         pooled_layers: how many layers ``"last_layers"`` joins.
         num_layers: layers to keep, from below; None keeps all.
         dropout: share of the units of the pooled vector dropped in training.
-        body_dropout: the same within the network, of its parts and of its attention; None takes
+        body_dropout: the same within the network, of its parts and of its attention; None means
             the shares it was trained with.
         word_dropout: share of the words dropped in training, each as a whole.
         trainable: whether the network learns; if not, only the head does.
@@ -67,7 +67,7 @@ class Pretrained(LayeredEncoder):
         >>> Pretrained(10, architecture=tiny)(tf.constant([[2, 5, 3, 0]])).shape
         TensorShape([1, 8])
 
-    Reference: Devlin et al. 2019, arXiv 1810.04805, and those that ``_hub_layers.py`` names.
+    Reference: Devlin et al. 2019, arXiv 1810.04805, and those that ``layers.py`` names.
     """
 
     data_dependent_arguments = ("vocabulary_size", "text_features", "architecture")
@@ -266,7 +266,7 @@ class Pretrained(LayeredEncoder):
         return joined * self._shape.hidden_dim
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments; with the shape in place of what the folder says."""
+        """Constructor arguments; with the shape instead of what the folder says."""
         own = ("vocabulary_size", "folder", "pooling", "pooled_layers", "num_layers", "dropout",
                "body_dropout", "word_dropout", "seed", "architecture")  # fmt: skip
         config = super().get_config()

@@ -98,7 +98,7 @@ class Network:
     def enter(self, x: tf.Tensor) -> tf.Tensor:
         """What enters the first layer."""
         positions = self.cast(self.stem["positions"])[: tf.shape(x)[1]]
-        # A batch is filled up to a multiple of 8, and may so be longer than any text can be.
+        # A batch is padded to a multiple of 8, and may so be longer than any text can be.
         x += tf.pad(positions, [[0, tf.shape(x)[1] - tf.shape(positions)[0]], [0, 0]])
         return self.projected(self.norm(x, self.stem, "embedding_norm"))
 
@@ -218,7 +218,7 @@ class Disentangled(Network):
 
 
 class Relative(Network):
-    """XLNet without memory: distances as sines, each layer with a kernel of its own for them.
+    """XLNet without memory: distances as sines, each layer with its own kernel for them.
 
     Reference: Yang et al. 2019, arXiv 1906.08237.
     """

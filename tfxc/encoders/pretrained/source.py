@@ -69,7 +69,7 @@ class FolderSource:
             )
         if text_features.get("min_count"):
             raise ConfigError(
-                "the whole vocabulary expected, as its rows are read from the folder; found "
+                "the complete vocabulary expected, as its rows are read from the folder; found "
                 f"min_count {text_features['min_count']}",
                 where="data.text_features.min_count",
                 fix="train without min_count, then prune the run: tfxc prune",
@@ -77,8 +77,8 @@ class FolderSource:
         own, found = checksum(read_subwords(self.folder)), text_features.get("checksum")
         if own != found:
             raise ConfigError(
-                f"the vocabulary of the encoder ({own}) expected, the texts were cut by another "
-                f"({found})",
+                f"the vocabulary of the encoder ({own}) expected, the texts were tokenised with "
+                f"another one ({found})",
                 where="data.text_features.folder",
                 fix="give data.text_features and the encoder the same folder",
             )

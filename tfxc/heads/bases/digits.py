@@ -25,7 +25,7 @@ class DigitHead(Head):
         heads: number of values of each digit.
         label_order: which label gets which code, see ``labels.label_order``.
         label_codes: the codes where the order is ``"clusters"`` or ``"product"``, int32 (N,);
-            None where they come with the weights.
+            None if they come with the weights.
         initial_std, seed: of the initial kernels.
 
     Attributes:
@@ -88,7 +88,7 @@ class DigitHead(Head):
         return tf.where(labels >= 0, codes, -1)
 
     def labels_of(self, codes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Label ids and scores of the best codes (batch, k), ranked; ties by rising id."""
+        """Label ids and scores of the best codes (batch, k), ranked; ties by ascending id."""
         if self._label_of_code is not None:
             codes = tf.gather(self._label_of_code.value, codes)
         return top_k_lowest_id(scores, codes, codes.shape[1])

@@ -26,18 +26,20 @@ def check_sampling(head: "Head") -> None:
     for name, users in _NEEDS.items():
         given, used = getattr(head, name) is not None, head.sampling in users
         if given != used:
-            needs = "needs" if used else "has no use for"
+            needs = "needs" if used else "does not use"
             raise ValueError(f"sampling {head.sampling!r} {needs} {name}")
     if head.heads is not None:
         _check_heads(head)
     if head.sharded and head.heads is not None:
-        raise ValueError(f"sharded goes with sampling None or 'partial', found {head.sampling!r}")
+        raise ValueError(
+            f"sampling: None or 'partial' expected with sharded, found {head.sampling!r}"
+        )
 
 
 def _check_heads(head):
     sizes = check_sizes(head.num_labels, head.heads)
     if len(sizes) != 2:
-        raise ValueError(f"heads must be two sizes, found {head.heads}")
+        raise ValueError(f"heads: two sizes expected, found {head.heads}")
     sampled, number = head.num_sampled_heads, sizes[0]
     (Whole(1, number, what="the heads") | None).check("num_sampled_heads", sampled)
 
@@ -51,7 +53,7 @@ def labels_of_a_shard(num_labels: int, replicas: int) -> int:
     size = -(-num_labels // replicas)
     if size * (replicas - 1) >= num_labels:
         raise ConfigError(
-            f"{num_labels} labels cannot be sharded over {replicas} replicas: one would have none",
+            f"{num_labels} labels cannot be sharded over {replicas} replicas: one would get none",
             where="head.sharded",
             fix="leave it out",
         )

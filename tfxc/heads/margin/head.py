@@ -49,7 +49,7 @@ class Margin(Head):
 
     With ``sharded`` and n > 1 replicas, replica r holds only the centres of the labels
     ``[r · ceil(N / n), (r + 1) · ceil(N / n))``, and scores the examples of all replicas against
-    them; the softmax runs over all. Such centres are no Keras weights, but weight files hold
+    them; the softmax runs over all. Such centres are not Keras weights, but weight files hold
     them as a whole. ``sampling`` may then be ``"partial"``, each shard drawing for itself.
 
     A batch is what the replicas see together, a micro-batch where gradients are accumulated.
@@ -66,7 +66,7 @@ class Margin(Head):
         heads: [C0, C1] with C0 · C1 >= num_labels, for ``"batch_heads"`` and ``"heads"``.
         num_sampled_heads: heads per example, 1 to C0, for ``"heads"``.
         sample_rate: in (0, 1], for ``"partial"``.
-        sharded: whether the replicas share the centres out; no difference without replicas.
+        sharded: whether the centres are sharded over the replicas; no difference without replicas.
         seed: seed of the initial centres, N(0, 0.01), and of the draws.
 
     Input: float (batch, dim). Output of ``call``: float32 (batch, num_labels).

@@ -12,7 +12,7 @@ _MOST = 2**31 - 1
 
 
 class Columns(NamedTuple):
-    """Classes of the columns and where the true ones stand.
+    """Classes of the columns and where the true ones are.
 
     Attributes:
         ids: int32 (columns,), or (batch, columns) where each example has its own. Ids of surplus
@@ -47,7 +47,7 @@ def true_heads(labels: tf.Tensor, heads: Sequence[int], flat: tf.Tensor) -> "Col
 def sampled_heads(labels: tf.Tensor, heads: Sequence[int], count: int, seed: int) -> "Columns":
     """The classes of each example's true head and of ``count`` - 1 others, drawn at random.
 
-    An example with several labels has several true heads; they come first, by rising number, and
+    An example with several labels has several true heads; they come first, by ascending number, and
     a label whose head does not fit into ``count`` is left out.
 
     Args:
@@ -81,7 +81,7 @@ def partial(
 
     Args:
         labels, flat: as in ``true_heads``, less ``first``; ids outside 0 .. num_classes - 1
-            are passed over.
+            are skipped.
         num_classes: classes to draw from.
         count: columns, at most ``num_classes``.
         seed: of the draws; all replicas and micro-batches of a step draw the same.

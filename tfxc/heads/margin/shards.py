@@ -1,4 +1,4 @@
-"""Searches over class centres that the replicas share out."""
+"""Searches over class centres that are sharded over the replicas."""
 
 from typing import TYPE_CHECKING
 

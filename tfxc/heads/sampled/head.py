@@ -34,12 +34,12 @@ class Sampled(Head):
       training examples (at least 1). A drawn column then counts for as many classes as it stands
       for (``LogitGroup.log_weights``): sums over the columns have the sums over all labels as
       their expectation, and means divide by the number of labels. The formulas are in
-      ``heads/_class_sampling.py``. Without ``num_extra``, means are over the classes of the batch.
+      ``heads/sampled/sampling.py``. Without ``num_extra``, means are over the classes of the batch.
     * ``"all"``: all labels.
 
     Scores are dot products, or with ``score="cosine"`` ``scale`` times the cosine, in float32;
     ``m2`` and ``m3`` then make the true class harder in training (``ops.margins``). Rows of labels
-    that are no column get no gradient.
+    that are not a column get no gradient.
 
     Args:
         num_labels: number of labels N (from the data).
@@ -53,7 +53,7 @@ class Sampled(Head):
         initial_std: standard deviation of the normal start of the weight vectors.
         seed: seed of the start and of the draws.
         label_counts: (N,) training examples of each label, for ``"frequency"`` (from the data);
-            None where they come with the weights.
+            None if they come with the weights.
 
     Input: float (batch, dim). Output of ``call``: scores of all labels (batch, N).
 
@@ -213,18 +213,21 @@ def _check_sampling(head):
     Whole(0, head.num_labels - 1).check("num_extra", head.num_extra)
     if (head.num_extra > 0) != (head.extra is not None):
         raise ValueError(
-            f"num_extra and extra go together, found {head.num_extra} and {head.extra!r}"
+            "both num_extra and extra, or neither, expected, found "
+            f"{head.num_extra} and {head.extra!r}"
         )
     if head.num_extra and head.classes == "all":
-        raise ValueError("classes 'all' has no use for num_extra")
+        raise ValueError("classes 'all' does not use num_extra")
 
 
 def _check_score(head):
     cosine = head.score == "cosine"
     if cosine and head.scale is None:
-        raise ValueError(f"score 'cosine' needs a positive scale, e.g. 64, found {head.scale}")
+        raise ValueError(
+            f"scale: a positive number, e.g. 64, expected by score 'cosine', found {head.scale}"
+        )
     of_cosines = {"scale": head.scale is not None, "m2": head.m2, "m3": head.m3}
     useless = {"bias": head.use_bias} if cosine else of_cosines
     for name, given in useless.items():
         if given:
-            raise ValueError(f"score {head.score!r} has no use for {name}")
+            raise ValueError(f"score {head.score!r} does not use {name}")

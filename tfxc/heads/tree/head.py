@@ -32,18 +32,18 @@ class Tree(TreeSearch):
     parents only: with ``"tfn"`` (teacher forcing) of its true ones, with ``"man"`` (matcher aware)
     of the ``num_candidate_groups`` that the head itself finds best, and always its own nodes. The
     levels are trained side by side, one logit group each; ``LogitGroup.counts`` says how many of
-    an example's labels stand under a node. Rows of nodes that no example of a batch sees get no
+    an example's labels are under a node. Rows of nodes that no example of a batch sees get no
     gradient.
 
     ``top_k`` is a beam search: exact with ``beam=None`` or a beam of at least as many nodes as
     there are above the labels, else it may miss labels. A label's score is the sum of the
-    log-probabilities on its way; with margins (link ``"hinge"``) the beam goes by the sum of
+    log-probabilities on its way; with margins (link ``"hinge"``) the beam ranks by the sum of
     ``-max(0, 1 - z)^3``, and a label's score is its own margin z, as published.
 
-    With link ``"softmax"`` and ``"tfn"`` the children of a node are a softmax of their own. With
+    With link ``"softmax"`` and ``"tfn"`` the children of each node form a softmax. With
     ``"man"`` an example's candidates c of a level, of several parents, are in one softmax, over
     ``z_c = l_c + log p(parent of c)`` with the logit l_c and the parent's log-probability on its
-    own level. Gradients of each level reach those above. The search then goes by z_c, and a
+    own level. Gradients of each level reach those above. The search then ranks by z_c, and a
     label's score is z_c minus the logarithm of the sum of ``exp(z)`` over all labels that were
     scored.
 
@@ -58,12 +58,12 @@ class Tree(TreeSearch):
             label per example, take one with ``"man"``.
         num_candidate_groups: parents that ``"man"`` takes on each level.
         beam: nodes of a level whose children are scored in ``top_k``, more where these might
-            have fewer than k labels; None takes all.
+            have fewer than k labels; None means all.
         link: how logits become scores: ``"sigmoid"``, ``"softmax"`` over the children of a node,
-            or ``"hinge"``; None takes the objective's.
+            or ``"hinge"``; None means the objective's.
         initial_std: standard deviation of the normal start.
         seed: of the start and of the tree.
-        label_tree: a ``ClusterTree`` (from the data); None where it comes with the weights.
+        label_tree: a ``ClusterTree`` (from the data); None if it comes with the weights.
         tree_shape: nodes, most and fewest children of every level where the tree is another than
             the arguments give (from the data).
         level: the only level this head is about; ``top_k`` then finds its nodes, best margin or
@@ -157,7 +157,7 @@ class Tree(TreeSearch):
                 self.children[level] = self._add_table(f"children_{level}", shape, children)
                 self.ranks[level] = self._add_table(f"ranks_{level}", (nodes,), ranks)
         if self._start_matched is not None:
-            # No weight: nobody needs it behind the training.
+            # No weight: no one needs it behind the training.
             self._matched = tf.Variable(self._start_matched, trainable=False, dtype=tf.int32)
 
     def _add_table(self, name, shape, values):
@@ -182,7 +182,7 @@ class Tree(TreeSearch):
 
     @property
     def log_scores(self) -> bool:  # type: ignore[override]  # nobody sets it
-        """Margins are no logarithms of probabilities."""
+        """Margins are not logarithms of probabilities."""
         return self.link != "hinge"
 
     @property
@@ -278,7 +278,7 @@ class Tree(TreeSearch):
     def _matched_parents(self):
         index = current_examples()
         if self._start_matched is None or index is None:
-            raise ValueError("man on one level needs matched parents, and the examples' numbers")
+            raise ValueError("matched parents and example numbers expected by man on one level")
         return tf.gather(self._matched, index)
 
     def _candidate_group(self, features, level, parents, positives, counts):

@@ -84,7 +84,7 @@ class TreeSearch(Head):
         table = self.children[level].value
 
         def family(parent):
-            """Logits of one family per example: all at once would gather beam times as much."""
+            """Logits of one node's children per example: all at once need beam times the memory."""
             rows = tf.maximum(tf.gather(table, tf.maximum(parent, 0)), 0)
             return self.logits_of(features, level, rows)
 
@@ -99,17 +99,17 @@ class TreeSearch(Head):
         return tf.reshape(scores, [-1, slots]), tf.reshape(nodes, [-1, slots])
 
     def with_parents(self, level: int, logits: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
-        """Scores (batch, parents, most) of families by their logits and their parents' scores."""
+        """Scores (batch, parents, most) of children by their logits and their parents' scores."""
         exists = (above[:, :, None] > float("-inf")) & (logits > float("-inf"))
         if self.link == "hinge" and level == len(self.shape) - 1:
             scores = logits
         else:
             scores = (logits if self.joint else self.node_scores(logits)) + above[:, :, None]
-        # A family without a member has no log-softmax.
+        # A node without children has no log-softmax.
         return tf.where(exists, scores, float("-inf"))
 
     def _normalisers(self, features, level):
-        """Logarithm of each family's sum (batch, nodes above), where each is a softmax."""
+        """Logarithm of the sum over each node's children (batch, nodes above) of a softmax."""
         if self.link != "softmax" or self.joint:
             return None
         table = self.children[level].value

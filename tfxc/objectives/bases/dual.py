@@ -29,7 +29,7 @@ class Rivals(NamedTuple):
 
     Attributes:
         scores: float32 (batch, columns), logit less the (mean) logit of the true columns; -inf
-            where a column is no rival.
+            where a column is not a rival.
         log_weights: ``log w``, broadcastable to ``scores``.
         log_mean: float32 (batch,), ``log m``, where m is the mean of ``exp(score)`` over the
             rival classes.
@@ -89,7 +89,7 @@ class DualObjective(Objective):
     from a checkpoint. The cost of a step does not depend on the number of examples. NaN marks an
     example that has not been visited.
 
-    An example that stands twice in a batch is updated once, from its first place. Examples
+    An example that occurs twice in a batch is updated once, from its first place. Examples
     without a true column have loss 0 and leave their entry alone, and so do those without a rival
     (all labels of the batch are equal), which ``skipped`` counts. The tables change in training
     only, and only with an ``example_index``; without one, every example counts as not visited.
@@ -119,7 +119,7 @@ class DualObjective(Objective):
         self.skipped = self.state((), "zeros", "int64", "skipped")
 
     def state(self, shape: Sequence[int | None], start: Any, dtype: str, name: str) -> tf.Tensor:
-        """A variable that is no weight; all replicas write the same into it."""
+        """A variable that is not a weight; all replicas write the same into it."""
         kind = {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
         return self.add_weight(shape, start, dtype, name=name, **kind)
 
@@ -188,8 +188,8 @@ class DualObjective(Objective):
         if not count:
             return ""
         return (
-            f"objective {type(self).__name__}: {count:,} rows taught nothing, as all labels of "
-            "their batch were the same; a larger training.batch_size makes that rare"
+            f"objective {type(self).__name__}: nothing was learned from {count:,} rows, as all "
+            "labels of their batch were the same; a larger training.batch_size makes that rare"
         )
 
     def _checked(self, example_index):

@@ -21,7 +21,7 @@ class HingeObjective(Objective):
         weighted: whether a positive costs its ``LogitGroup.counts`` times as much, e.g. a cluster
             the number of the example's labels under it.
         cost_positive, cost_negative: cost of a column that is true, and of one that is not.
-        padded_columns: divide by this number of columns in place of those that count, and let each
+        padded_columns: divide by this number of columns instead of those that count, and let each
             missing one count as a negative with logit 0: the published code does so with the
             largest number of candidates of any training example. Gradients of all examples then
             have one scale, which depends on the data set. None divides by the columns that count.

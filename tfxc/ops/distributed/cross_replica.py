@@ -1,4 +1,4 @@
-"""Columns of a logit group that are shared out over the replicas of a strategy."""
+"""Columns of a logit group that are sharded over the replicas of a strategy."""
 
 from typing import NamedTuple
 

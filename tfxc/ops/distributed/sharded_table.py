@@ -1,4 +1,4 @@
-"""A trainable table whose rows are shared out over the replicas of a strategy."""
+"""A trainable table whose rows are sharded over the replicas of a strategy."""
 
 import contextlib
 import functools
@@ -15,7 +15,7 @@ _BLOCK = 65_536  # rows of each shard that travel at a time when the table is pu
 
 
 class ShardedTable:
-    """Replica r of n holds the rows ``[r · size, (r + 1) · size)`` and nobody else does.
+    """Replica r of n holds the rows ``[r · size, (r + 1) · size)`` and no one else does.
 
     A shard is a plain ``tf.Variable`` on the replica's device, no mirrored one. Where the
     replicas belong to several processes, each process holds the shards of its own. The last
@@ -100,7 +100,7 @@ class ShardedTable:
         return self.strategy.experimental_local_results(value)[0]
 
     def whole(self) -> np.ndarray:
-        """The whole table as a NumPy array. Every process has to take part."""
+        """The complete table as a NumPy array. Every process must take part."""
         if self._whole is not None:
             return self._whole
         table = np.empty((self.count, self.size, self.shape[1]), np.float32)
@@ -110,7 +110,7 @@ class ShardedTable:
 
     @contextlib.contextmanager
     def collected(self, keep: bool) -> Iterator[None]:
-        """Inside, ``whole`` needs the other processes no more, where ``keep`` is true."""
+        """Inside, ``whole`` no longer needs the other processes if ``keep`` is true."""
         if keep:
             self._whole = self.whole()
         else:

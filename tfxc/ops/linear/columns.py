@@ -21,7 +21,7 @@ class Columns:
     """Columns of a block of examples.
 
     The weights of a feature that a single example has follow from the example's dual, so such
-    features are taken out; the others are numbered anew so that their weights lie together.
+    features are taken out; the others are renumbered so that their weights lie together.
 
     Args:
         features: float32 CSR (n, D).

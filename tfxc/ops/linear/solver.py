@@ -111,7 +111,7 @@ def solve_block(
             the children they are positives of. None for all.
         compress: copy the features and number the block's own columns anew, which is faster;
             otherwise they are read where they are (memory-mapped ones too).
-        threads: labels are shared out to at most so many threads, with the same result.
+        threads: labels are shared out to at most this many threads, with the same result.
         native: None uses the compiled solver where it is built, True insists on it, False takes
             scikit-learn.
 
@@ -135,7 +135,7 @@ def solve_block(
             fix="run `python setup.py build_ext --inplace`, or leave `native` at None",
         )
     counts = np.array([len(rows) for rows in positives])
-    # Labels of similar frequency, which end after similar times, stand together.
+    # Labels of similar frequency, which end after similar times, are adjacent.
     order = np.argsort(-counts, kind="stable").astype(np.int32)
     order = order[counts[order] > 0]
     problem = _Problem(features, positives, settings, relevance, members)

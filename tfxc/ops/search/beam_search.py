@@ -135,7 +135,7 @@ class BeamSearch:
             csr_codes: CSR (N, parents of the first layer), nodes to begin with and their scores,
                 explicit zeros included. None begins with the only root, whose score does not
                 count.
-            threads: at most this many; None takes all cores. The NumPy path uses one.
+            threads: at most this many; None means all cores. The NumPy path uses one.
             order: ``"score"``: entries of a row by descending score, then ascending node;
                 ``"index"``: by ascending node.
 
@@ -203,7 +203,7 @@ class BeamSearch:
         for kept in only_topk:
             if kept is not None and (kept != int(kept) or kept < 0):
                 raise ConfigError(
-                    f"whole numbers from 0 on expected, found {kept}", where="only_topk"
+                    f"integers of at least 0 expected, found {kept}", where="only_topk"
                 )
         return [
             (post, min(int(kept or size), size))
@@ -215,8 +215,8 @@ class BeamSearch:
         if csr_codes is None:
             if self.num_parents != 1:
                 raise ConfigError(
-                    f"scores of the {self.num_parents} parents of the first layer expected, None "
-                    "found",
+                    f"scores of the {self.num_parents} parents of the first layer expected, found "
+                    "None",
                     where="csr_codes",
                 )
             root, score = np.zeros(1, np.int32), np.ones(1, np.float32)

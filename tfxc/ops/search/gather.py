@@ -20,7 +20,7 @@ METHODS = ("auto", "brute", "threshold")
 
 # Share of the brute force's lookups that a walk may make per example before it is given up. A
 # lookup of the walk is a random access, some fifty times dearer than one of the brute force;
-# "auto" gives up sooner, as there the walk is a guess, not a wish.
+# "auto" gives up sooner, as the walk was not requested there.
 _WALK_SHARE = {"threshold": 1 / 64, "auto": 1 / 128}
 _SMALLEST_BUDGET = 1 << 14
 _PROBED_EXAMPLES = 4
@@ -115,7 +115,7 @@ def top_k(
             half of the batch's first 4 examples. The method changes the time, never the result.
         inverse: ``invert_lookups(lookups, B)``, to be made once; built on every call where the
             threshold method needs it and it is None (seconds for millions of classes).
-        threads: at most this many threads; None takes all cores. The NumPy path uses one.
+        threads: at most this many threads; None means all cores. The NumPy path uses one.
         native: None uses the compiled kernels where they are built, True insists on them, False
             takes the NumPy path, which is 5 to 20 times slower.
 
@@ -169,13 +169,13 @@ def approximate_top_k(
     others.
 
     Args:
-        bucket_scores: float32 (batch, R, B), as of ``top_k``.
+        bucket_scores: float32 (batch, R, B), see ``top_k``.
         lookups: uint16 or int32 (R, N).
         inverse: ``invert_lookups(lookups, B)``.
         k: number of classes wanted, 1..N.
-        aggregate: as of ``top_k``.
+        aggregate: see ``top_k``.
         candidates: ``Candidates``.
-        threads, native: as of ``top_k``; a thread needs 6 N bytes.
+        threads, native: see ``top_k``; a thread needs 6 N bytes.
 
     Returns:
         ids int32 (batch, k) and scores float32 (batch, k), ordered as in ``top_k``. Where fewer
@@ -193,7 +193,7 @@ def approximate_top_k(
     _check_inverse(inverse, lookups.shape, num_buckets)
     for name, value in candidates._asdict().items():
         if value < 1:
-            raise ConfigError(f"at least 1 expected, found {value}", where=name)
+            raise ConfigError(f"an integer of at least 1 expected, found {value}", where=name)
     sizes = min(candidates.num_buckets, num_buckets), candidates.min_count
     kernels = _kernels(native, threads)
     return kernels.approximate(bucket_scores, lookups, inverse, k, aggregate, *sizes)

@@ -10,7 +10,7 @@ from tfxc.ops.sparse import for_other_runtimes
 def check_k(k: int, most: int) -> None:
     """Raises a ``ValueError`` unless k labels can be found among ``most``."""
     if not 1 <= k <= most:
-        raise ValueError(f"k must lie in 1 .. {most} (the labels), found {k}")
+        raise ValueError(f"k: 1 to {most} (the labels) expected, found {k}")
 
 
 def tiled_top_k(
@@ -35,7 +35,7 @@ def tiled_top_k(
     def body(begin, ids, scores):
         end = tf.minimum(begin + tile, num_columns)
         fresh = score_tile(begin, end)
-        # The running winners stand first: top_k keeps the first of equals, and their ids are lower.
+        # The running winners come first: top_k keeps the first of equals, and their ids are lower.
         merged = tf.concat([scores, fresh], axis=1)
         columns = tf.broadcast_to(tf.range(begin, end)[None], tf.shape(fresh))
         best, places = tf.math.top_k(merged, k)
@@ -90,7 +90,7 @@ def merge_top_k(ids: tf.Tensor, scores: tf.Tensor, k: int) -> tuple[tf.Tensor, t
 
     Args:
         ids: int32 (parts, batch, n), rising from part to part.
-        scores: float32 (parts, batch, n), sorted within a part, ties by rising id.
+        scores: float32 (parts, batch, n), sorted within a part, ties by ascending id.
         k: Python int, at most parts · n.
 
     Returns:

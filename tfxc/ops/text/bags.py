@@ -21,10 +21,10 @@ _BY_LOCALE = "IJİĮÌÍĨ"
 
 
 def lower(texts: tf.Tensor) -> tf.Tensor:
-    """Lower case as ``str.lower`` gives it, whatever the server's locale.
+    """Lower case as ``str.lower`` returns it, whatever the server's locale.
 
     Args:
-        texts: string tensor; NUL characters have to be replaced before.
+        texts: string tensor; NUL characters must be replaced before.
     """
     for capital in _BY_LOCALE:
         texts = tf.strings.regex_replace(texts, capital, capital.lower())
@@ -35,8 +35,8 @@ def words(texts: tf.Tensor, token_pattern: str, lowercase: bool = True) -> tf.Ra
     """The words of each text, in order.
 
     Args:
-        texts: string (batch,); bytes that are no UTF-8 count as U+FFFD.
-        token_pattern: see ``ops.token_patterns``.
+        texts: string (batch,); bytes that are not UTF-8 count as U+FFFD.
+        token_pattern: see ``ops.text.token_patterns``.
         lowercase: whether to lower the case first.
 
     Returns:
@@ -63,7 +63,7 @@ def words_between_blanks(texts: tf.Tensor, most: int | None = None) -> tf.Ragged
     """The words of each text as PECOS cuts it, see ``tfxc.data.text.pecos``.
 
     Args:
-        texts: string (batch,); bytes that are no UTF-8 count as U+FFFD.
+        texts: string (batch,); bytes that are not UTF-8 count as U+FFFD.
         most: words beyond that many are cut off; None = none.
 
     Returns:
@@ -137,7 +137,7 @@ def murmurhash3_32(texts: tf.Tensor) -> tf.Tensor:
 
 
 def _blocks(texts, lengths):
-    """All texts' bytes, each text filled up with zeros to whole blocks, as uint32 (total,)."""
+    """All texts' bytes, each text padded with zeros to whole blocks, as uint32 (total,)."""
     # Cut out of a longer constant: TensorFlow drops the NULs at the end of a string constant.
     filling = tf.fill(tf.shape(texts), b"\0\0\0.")
     zeros = tf.strings.substr(filling, tf.zeros_like(lengths), -lengths % 4)
@@ -175,7 +175,7 @@ class TextBag(tf.Module):
         num_features: columns.
         vocabulary_file: one term per line, the line number is the column; None hashes terms.
         idf: (num_features,) weights of the columns, or None.
-        blocks: where blocks of columns that are scaled on their own begin, but for the first.
+        blocks: where blocks of columns that are scaled on their own begin, except the first.
 
     Example:
         >>> settings = {"token_pattern": r"\\w+", "lowercase": True, "ngram_range": (1, 1),

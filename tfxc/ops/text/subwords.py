@@ -3,7 +3,7 @@
 Known differences to the models' own tokenisers: special tokens spelled in a text are cut as any
 other word; characters younger than TensorFlow's Unicode tables may be classified as letters or
 controls where they are none; NUL is left out. ALBERT and XLNet are as the original, slow tokeniser
-has them, but for digits in front of a comma, which it cuts once more.
+has them, except digits in front of a comma, which it cuts once more.
 """
 
 import functools
@@ -30,14 +30,14 @@ _LONGEST_WORD = 100  # characters; longer ones are unknown, as the models were t
 class SubwordIds(tf.Module):
     """Turns texts into padded ids, with the special ids of the model around each text.
 
-    Ids are those of the model's own files, but for padding: its id and 0 change places, so that 0
+    Ids are those of the model's own files, except padding: its id and 0 change places, so that 0
     is padding whatever the model.
 
     Args:
         settings: dict of ``tfxc.pretrained.tokenizer_files.Subwords``; with ``kept``, the ids that
-            stay, these are counted anew and all others are unknown.
+            stay, these are renumbered and all others are unknown.
         pieces: list of the pieces by the files' ids.
-        max_length: a text has at most so many ids, special ones included.
+        max_length: a text has at most this many ids, special ones included.
         model: bytes of a SentencePiece model, None for the other kinds.
         merges: list of ``"left right"``, the merges of byte pairs, best first.
 

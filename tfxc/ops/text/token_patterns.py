@@ -138,7 +138,7 @@ def _check(pattern, translated):
 
 
 def marked(texts: "tf.Tensor", pattern: str) -> "tf.Tensor":
-    """The texts with ``MARK`` in front of each match and behind it, in place of it its group.
+    """The texts with each match replaced by its group, between two ``MARK``.
 
     Args:
         texts: string tensor (n,), valid UTF-8.
@@ -151,7 +151,7 @@ def marked(texts: "tf.Tensor", pattern: str) -> "tf.Tensor":
 
 
 class TokenPattern:
-    r"""Finds the words of texts in Python, the same as ``ops.text.words`` does in the graph.
+    r"""Finds the words of texts in Python, the same as ``ops.text.bags.words`` does in the graph.
 
     Args:
         pattern: see the module.

@@ -42,7 +42,8 @@ class TextTokens(tf.Module):
         if name == "words":
             if settings["segmenter"] is not None:
                 raise ConfigError(
-                    f"segmenter {settings['segmenter']!r} has no equal in a served model",
+                    "a segmenter that works in a served model expected, found "
+                    f"{settings['segmenter']!r}",
                     where="data.text_features.segmenter",
                     fix="predict from the run with tfxc predict, or train on characters",
                 )

@@ -51,7 +51,7 @@ class Matches:
 
     Args:
         matches: list of ``Match``.
-        load_teacher: function that gives the teacher's encoder, a ``LayeredEncoder``; called in
+        load_teacher: function that returns the teacher's encoder, a ``LayeredEncoder``; called in
             ``build``, so that its weights are where the student's are.
         start_layers: the teacher's layers that the student's start as copies of, from below, with
             everything in front of them; empty for a student that starts as its config says.
@@ -104,14 +104,14 @@ class Matches:
         """Kernel and bias of a match's projection, or None."""
         of_student = _of_layers("student", match.layer_student, student, match)
         of_teacher = _of_layers("teacher", match.layer_teacher, teacher, match)
-        axis, what = (1, "heads") if match.feature == "attention" else (2, "values a word")
+        axis, what = (1, "heads") if match.feature == "attention" else (2, "values per word")
         sizes = {part.shape[axis] for part in of_student}
         wanted = {part.shape[axis] for part in of_teacher}
         if match.projection is None:
             if match.loss not in _ANY_WIDTH and sizes != wanted:
                 raise ConfigError(
-                    f"equally many {what} expected by {match.loss!r}, the student has "
-                    f"{_listed(sizes)}, the teacher {_listed(wanted)}",
+                    f"the same number of {what} expected by {match.loss!r}, found {_listed(sizes)} "
+                    f"of the student and {_listed(wanted)} of the teacher",
                     where=match.where,
                     fix=_fix(match),
                 )
@@ -180,5 +180,5 @@ def _listed(sizes):
 
 def _fix(match):
     if match.feature == "attention":
-        return "take attention_mse_sum or attention_ce_mean"
+        return "use attention_mse_sum or attention_ce_mean"
     return 'add "projection": "linear"'

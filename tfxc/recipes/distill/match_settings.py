@@ -1,4 +1,4 @@
-"""The ``matches`` of a config, checked; and what a teacher has to be for them."""
+"""The ``matches`` of a config, checked; and what a teacher must be for them."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -41,14 +41,16 @@ def read_matches(given: Sequence[Mapping[str, Any]]) -> list[Match]:
 
 def _match(section, where):
     if not isinstance(section, dict):
-        raise ConfigError(f"a match with {', '.join(_KEYS)} expected", where=where)
+        raise ConfigError(
+            f"a section with {', '.join(_KEYS)} expected, found {section!r}", where=where
+        )
     for key in section:
         if key not in _KEYS:
             message = f"unknown key {key!r}{nearest(key, _KEYS)}"
-            raise ConfigError(message, where=where, fix=f"known keys here: {', '.join(_KEYS)}")
+            raise ConfigError(message, where=where, fix=f"use one of: {', '.join(_KEYS)}")
     missing = [key for key in _NEEDED if key not in section]
     if missing:
-        raise ConfigError(f"{missing[0]} expected, it is missing", where=where)
+        raise ConfigError(f"the key {missing[0]!r} expected, found none", where=where)
     loss = OneOf(*OF_STATES, *OF_ATTENTION).check(f"{where}.loss", section["loss"])
     feature = "attention" if loss in OF_ATTENTION else "hidden"
     if section.get("feature", feature) != feature:
@@ -61,7 +63,7 @@ def _match(section, where):
         OneOf(*ACTIVATIONS).check(f"{where}.projection", projection)
         if feature == "attention":
             raise ConfigError(
-                "a projection is of hidden states, the match is of attention",
+                "a match of hidden states expected with a projection, found one of attention",
                 where=f"{where}.projection",
                 fix="remove it",
             )
@@ -108,8 +110,8 @@ def check_layered(name: str, where: str) -> None:
     """Refuses an encoder without layers of self-attention."""
     if not issubclass(registry.get("encoder", name), LayeredEncoder):
         raise ConfigError(
-            "matches and start_layers need an encoder with layers of self-attention, 'pretrained' "
-            f"or 'transformer', found {name!r}",
+            "an encoder with layers of self-attention, 'pretrained' or 'transformer', expected by "
+            f"matches and start_layers, found {name!r}",
             where=where,
             fix="choose one, or remove matches and start_layers",
         )
@@ -131,7 +133,7 @@ def check_same_features(data_folder: str | Path, teacher: str) -> None:
         if contents[0] != contents[1]:
             raise ConfigError(
                 "a teacher that reads the same features as the student expected, as both run on "
-                f"the same batch; {name} differs between {folders[0]} and {folders[1]}",
+                f"the same batch; found a different {name} in {folders[0]} and {folders[1]}",
                 where="data.text_features",
                 fix="give both the same data.text_features and training file, or remove matches "
                 "and start_layers",

@@ -47,7 +47,7 @@ class Distillation(Technique):
         squared: whether D counts T^2 times, which keeps its gradients as large as L's.
         tempering: ``Tempering``. The mean that it needs is that of the micro-batch, over all
             replicas; no temperature falls below a tenth of T.
-        matches: ``techniques._matches.Matches``, or None.
+        matches: ``recipes.distill.layer_matching.Matches``, or None.
     """
 
     role = "loss"
@@ -75,7 +75,7 @@ class Distillation(Technique):
         """Makes the variables that hold the weights and the temperature of the step."""
         if not model.head.full_softmax or model.head.training_columns != model.head.num_labels:
             raise ConfigError(
-                "a student that scores all labels in training expected, which its head does not",
+                "a student's head that scores all labels in training expected, found another one",
                 where="head.name",
                 fix="use head 'dense'",
             )

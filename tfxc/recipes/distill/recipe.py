@@ -123,12 +123,12 @@ class Distill(Recipe):
             )
 
     def check(self, context: Context) -> None:
-        """Refuses teachers that are no finished runs or that know other labels; they are named."""
+        """Refuses teachers that are not finished runs or that know other labels; they are named."""
         names = LabelVocabulary.load(Path(context.data_folder) / LABELS_FILE).names
         for teacher in self.teachers:
             if not (Path(teacher) / "config.json").is_file():
                 raise ConfigError(
-                    f"a finished run expected, {teacher} is none",
+                    f"a finished run expected, found none in {teacher}",
                     where="recipe.teachers",
                     fix="train the teacher first",
                 )
@@ -187,8 +187,8 @@ class Distill(Recipe):
         known = computation_of(self.teachers, manifest, names)
         if run.has_progress() and not is_written(run / LOGITS, known):
             raise CheckpointError(
-                f"the student was trained on {LOGITS}, which is missing or of other teachers or "
-                "data",
+                f"{LOGITS} of the student's training expected, found none, or one of other "
+                "teachers or data",
                 where=run.path,
                 fix="restore the file and the teachers, or start over with --fresh",
             )
@@ -203,14 +203,14 @@ class Distill(Recipe):
             )
 
     def _tell_confidence(self, path):
-        # A temperature that leaves nearly nothing of the best label teaches nothing.
+        # Nothing is learned at a temperature that leaves nearly nothing of the best label.
         first = self.temperature[0]
         softened = f", {confidence(path, first):.2f} at temperature {first:g}" if first != 1 else ""
         print(f"teachers: highest probability {confidence(path, 1.0):.2f} on average{softened}")
 
 
 class StudentJob(TrainingJob):
-    """Trains the student, once the teachers have been asked.
+    """Trains the student, once the teachers' logits are written.
 
     Args:
         recipe: ``Distill``.

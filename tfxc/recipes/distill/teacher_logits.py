@@ -40,12 +40,12 @@ def write_teacher_logits(
     scratch: str | Path,
     batch_size: int = 64,
 ) -> None:
-    """Writes the mean of the teachers' logits of every training example; a stopped writing goes on.
+    """Writes the mean of the teachers' logits of every training example; can be resumed.
 
-    Each teacher reads the raw training file with its own features or tokens. Labels go by name.
-    Nothing is done where the file is there and of the same computation. With several teachers the
-    sum of the logits of those that are done is kept in a file of the same size, so that twice the
-    space is needed.
+    Each teacher reads the raw training file with its own features or tokens. Labels are matched by
+    name. Nothing is done if the file exists and is of the same computation. With several teachers
+    the sum of the logits of the finished ones is kept in a file of the same size, so that twice
+    the space is needed.
 
     Args:
         path: ``.npy`` file to write: float32 (examples, labels) in the order of ``source``.
@@ -60,7 +60,7 @@ def write_teacher_logits(
     Raises:
         ConfigError: see ``teacher_columns``.
         DataError: the training file is not the one that was prepared.
-        MachineError: there is not enough space; found before a teacher is asked.
+        MachineError: there is not enough space; found before a teacher predicts.
     """
     path = Path(path)
     computation = computation_of(teachers, manifest, names, batch_size)
@@ -100,7 +100,7 @@ def computation_of(
     names: Sequence[str],
     batch_size: int = 64,
 ) -> dict[str, Any]:
-    """What decides the bytes of the logits, a dict; arguments as of ``write_teacher_logits``."""
+    """What determines the bytes of the logits, a dict; arguments see ``write_teacher_logits``."""
     texts = {"data": manifest.model_dump_json(), "labels": json_text(list(names))}
     return {
         **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
@@ -133,9 +133,9 @@ def _sums(path, count, computation):
 
 
 def reading_order(manifest: "Manifest", data: "DataSettings", scratch: str | Path) -> np.ndarray:
-    """Which example of the raw training file stands at each place of the prepared split.
+    """Which example of the raw training file is at each place of the prepared split.
 
-    Preparation shuffles; the same shuffle is done once more with numbers in place of examples.
+    Preparation shuffles; the same shuffle is done once more with numbers instead of examples.
 
     Args:
         manifest, data: of the prepared set.
@@ -151,8 +151,8 @@ def reading_order(manifest: "Manifest", data: "DataSettings", scratch: str | Pat
     count = info.examples
     if info.corrupt_images:
         raise DataError(
-            f"a training split without corrupt images expected, {info.corrupt_images:,} were left "
-            "out",
+            "a training split without corrupt images expected, found "
+            f"{info.corrupt_images:,}, which were left out",
             where=data.train,
             fix="remove them from the data",
         )
@@ -164,7 +164,7 @@ def reading_order(manifest: "Manifest", data: "DataSettings", scratch: str | Pat
     def numbers():
         for first in range(0, count, size):
             part = np.arange(first, min(first + size, count))
-            # Two halves: float32 holds whole numbers up to 2^24 only.
+            # Two halves: float32 holds integers up to 2^24 only.
             matrix = np.stack([part >> 20, part & 0xFFFFF], axis=1)
             yield Rows.from_dense(matrix, [[]] * len(part))
 
@@ -191,7 +191,7 @@ def _check_order(source, data, names, order):
         first += len(batch["labels"])
     if not fits:
         raise DataError(
-            "the training file that was prepared expected, found other examples or labels",
+            "the prepared training file expected, found other examples or labels",
             where=data.train,
             fix="run prepare again with --force",
         )
@@ -203,7 +203,7 @@ class _Pass:
     Args:
         run: ``LoadedRun`` of the teacher.
         folder: its path, for messages.
-        data, names: as of ``write_teacher_logits``.
+        data, names: see ``write_teacher_logits``.
         place: int (examples,), row of each example of the training file.
     """
 
@@ -230,7 +230,7 @@ class _Pass:
             found = found[:, self._columns].astype(np.float32) / count
             return found if before is None else before[places] + found
 
-        title, start = f"asking {self._folder}", int(total.done.sum())
+        title, start = f"predicting with {self._folder}", int(total.done.sum())
         with Progress(title, len(place), "examples", start=start) as progress:
             for rows in self._run.rows(rest, CHUNK_EXAMPLES):
                 first = rest.firsts.popleft()
@@ -250,22 +250,21 @@ def teacher_columns(run: Any, folder: str | Path, names: Sequence[str]) -> np.nd
         int64 (len(names),).
 
     Raises:
-        ConfigError: the teacher lacks a label, or its head gives no score per label.
+        ConfigError: the teacher lacks a label, or its head has no score per label.
     """
     run.require("head", folder)
     if not registry.get("head", run.config.head.name).full_softmax:
         raise ConfigError(
-            f"a teacher with a score for each label expected, its head "
-            f"{run.config.head.name!r} has none",
+            f"a teacher with a score for each label expected, found head {run.config.head.name!r}",
             where=folder,
-            fix="teach with a run of head 'dense'",
+            fix="use a teacher with head 'dense'",
         )
     known = {name: number for number, name in enumerate(run.vocabulary.names)}
     missing = [name for name in names if name not in known]
     if missing:
         raise ConfigError(
-            f"a teacher with the student's {len(names):,} labels expected, it lacks "
-            f"{len(missing):,}, such as {missing[0]!r}",
+            f"a teacher with the student's {len(names):,} labels expected, found one without "
+            f"{len(missing):,} of them, such as {missing[0]!r}",
             where=folder,
             fix="train the teacher on the same labels",
         )

@@ -45,7 +45,7 @@ class Averaged(Head):
         return keras.ops.mean(keras.ops.stack(scores), axis=0)
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
-        """Function that gives the mean scores of a range of labels."""
+        """Function that returns the mean scores of a range of labels."""
         tiles = [head.tile_scores(features[:, n]) for n, head in enumerate(self.heads)]
         return lambda begin, end: tf.add_n([tile(begin, end) for tile in tiles]) / len(tiles)
 

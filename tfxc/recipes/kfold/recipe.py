@@ -29,7 +29,7 @@ class KFold(RecipeOfRuns):
     The training split is dealt into K folds with equal shares of each label. Model f is trained
     on the examples outside fold f and measured on those inside, which take the place of the dev
     split. ``assemble`` gives one model whose scores are the mean of the K models' scores
-    (logits). Each model has a run folder of its own, ``fold-00`` and so on; finished ones are not
+    (logits). Each model has its own run folder, ``fold-00`` and so on; finished ones are not
     trained again, so the same command goes on after a stop.
 
     Args:
@@ -58,10 +58,10 @@ class KFold(RecipeOfRuns):
         head = registry.get("head", config.head.name)
         if not head.full_softmax:
             raise ConfigError(
-                f"recipe 'kfold' averages the scores of all labels, head {config.head.name!r} "
-                "gives none",
+                "a head with a score for each label expected by recipe 'kfold', found "
+                f"{config.head.name!r}",
                 where="recipe.name",
-                fix="use a head with one score per label, such as 'dense'",
+                fix="use such a head, e.g. 'dense'",
             )
         self.check_number(repetition, self.folds)
         return config, None

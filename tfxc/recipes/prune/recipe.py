@@ -38,11 +38,11 @@ class Prune(Recipe):
     """A smaller copy of a finished run, trained on or not.
 
     The layers of encoders ``pretrained`` and ``transformer`` lose the heads and the inner units
-    that matter least to the loss on training examples (``recipes._importance``), in several steps.
-    The vocabulary loses the tokens that occur less often than ``data.text_features.min_count``, if
-    that is larger than the source's: for token features ``characters``, ``words`` and
-    ``pretrained``, and any encoder of tokens. Importance is measured on texts in the smaller
-    vocabulary. Config and data are otherwise the source's.
+    that matter least to the loss on training examples (``recipes.prune.importance``), in several
+    steps. The vocabulary loses the tokens that occur less often than
+    ``data.text_features.min_count``, if that is larger than the source's: for token features
+    ``characters``, ``words`` and ``pretrained``, and any encoder of tokens. Importance is
+    measured on texts in the smaller vocabulary. Config and data are otherwise the source's.
 
     Args:
         source: run folder of the finished run.
@@ -88,7 +88,7 @@ class Prune(Recipe):
         super().check_config(config)
         if config.training.strategy == "multi_worker":
             raise ConfigError(
-                "pruning works in one process, found strategy 'multi_worker'",
+                "a strategy of one process expected for pruning, found 'multi_worker'",
                 where="training.strategy",
                 fix="use 'mirrored' or 'none'",
             )
@@ -114,7 +114,7 @@ class Prune(Recipe):
         path, target = Path(self.source), Path(context.run)
         if not os.path.lexists(path / "summary.json"):
             raise ConfigError(
-                f"a finished run expected, {path} is none",
+                f"a finished run expected, found none in {path}",
                 where="recipe.source",
                 fix="train it first",
             )
@@ -131,7 +131,7 @@ class Prune(Recipe):
                 raise ConfigError(
                     f"the source's {own!r} expected, found {other!r}",
                     where=name,
-                    fix=f"take {name} from {path / 'config.json'}",
+                    fix=f"copy {name} from {path / 'config.json'}",
                 )
         names = LabelVocabulary.load(Path(context.data_folder) / LABELS_FILE).names
         if names != source.vocabulary.names:
@@ -153,8 +153,8 @@ class Prune(Recipe):
         sizes = (self.num_heads, self.feed_forward_dim)
         if rows is None and sizes == (None, None):
             raise ConfigError(
-                "something to prune expected: num_heads, feed_forward_dim, or a "
-                "data.text_features.min_count that drops tokens",
+                "num_heads, feed_forward_dim, or a data.text_features.min_count that drops tokens "
+                "expected, found none of them",
                 where="recipe",
             )
         model, kept = source.model, None
@@ -187,7 +187,7 @@ class Prune(Recipe):
 
 
 def _refuse_other_texts(settings, source):
-    """Refuses texts that are read in another way than the source's, but for the vocabulary."""
+    """Refuses texts that are read in another way than the source's, except the vocabulary."""
     free = ("min_count", "folder")  # the checksum shows whether a folder is the same
     own, found = (
         {key: value for key, value in (given or {}).items() if key not in free}

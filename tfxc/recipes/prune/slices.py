@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 # Names of weights, and which of their axes the parts lie along.
 _OF_HEADS = {"attention_out_kernel": 0, "distance_kernel": 1, "content_bias": 0, "distance_bias": 0}
 _OF_UNITS = {"feed_forward_in_kernel": 1, "feed_forward_in_bias": 0, "feed_forward_out_kernel": 0}
-# Queries, keys and values stand side by side.
+# Queries, keys and values are side by side.
 _OF_HEADS_THRICE = {"attention_in_kernel": 1, "attention_in_bias": 0}
 
 

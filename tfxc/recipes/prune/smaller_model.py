@@ -33,7 +33,7 @@ def check_model(model: "XCModel", where: str) -> None:
         )
     if model.head.sharded_table is not None:
         raise ConfigError(
-            "a head with weights of its own expected, found one sharded over replicas",
+            "an unsharded head expected, found one sharded over replicas",
             where=where,
             fix="train without head.sharded",
         )
@@ -90,7 +90,7 @@ def choose_parts(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """The heads and inner units that stay, chosen in ``iters`` steps.
 
-    Each step measures the importance anew, without what is gone, and takes the same share of what
+    Each step measures the importance again, without what is gone, and takes the same share of what
     is to go.
 
     Args:
@@ -176,10 +176,10 @@ def vocabulary_rows(
         where: the run, for messages.
 
     Returns:
-        int64, or None where the vocabularies are the same.
+        int64, or None if the vocabularies are the same.
 
     Raises:
-        ConfigError: the new vocabulary is no part of the old one.
+        ConfigError: the new vocabulary is not part of the old one.
     """
     if old is None or new is None or old.kind is not TOKENS:
         return None
@@ -191,9 +191,9 @@ def vocabulary_rows(
     missing = [token for token in after if token not in number]
     if missing:
         raise ConfigError(
-            f"tokens of the source's vocabulary expected, {len(missing):,} are not, such as "
+            f"tokens of the source's vocabulary expected, found {len(missing):,} others, such as "
             f"{missing[0]!r}",
             where=where,
-            fix="use the source's data, with a min_count that is not smaller",
+            fix="use the source's data, with a min_count at least as large",
         )
     return np.array([number[token] for token in after])

@@ -1,4 +1,4 @@
-"""Several repetitions at a time, each in a process of its own."""
+"""Several repetitions at a time, each in its own process."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ class RepetitionsStopped(Stopped):
 
     def __str__(self):
         name = signal.Signals(self.signal_number).name
-        return f"stopped by {name}; the repetitions under way have saved"
+        return f"stopped by {name}; the repetitions in progress have saved"
 
 
 def run_repetitions(context: "Context", count: int, parallel: int | None = None) -> dict[int, str]:
@@ -56,7 +56,7 @@ def run_repetitions(context: "Context", count: int, parallel: int | None = None)
 
     Raises:
         RepetitionsFailed: some failed; the message names them and their logs.
-        RepetitionsStopped: a signal asked for it; the children have ended.
+        RepetitionsStopped: a signal requested it; the children have ended.
     """
     fit = parallel_jobs(context.config, context.data_folder, count)
     config = begin_repetitions(context)
@@ -171,8 +171,8 @@ def _summary(context, count, codes, stopped_by):
         raise RepetitionsFailed(
             f"{len(failed)} of {len(codes)} repetitions failed: {', '.join(map(str, failed))}",
             where=context.run,
-            fix=f"read {logs}, then give the same command again: finished repetitions are "
-            "skipped, the others go on from their last checkpoint",
+            fix=f"read {logs}, then run the same command again: finished repetitions are "
+            "skipped, the others resume from their last checkpoint",
         )
     if stopped or len(codes) < count:
         raise RepetitionsStopped(stopped_by)

@@ -1,4 +1,4 @@
-"""Trains the R repetitions of a hashed head as R models of their own."""
+"""Trains the R repetitions of a hashed head as R separate models."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +26,13 @@ __all__ = [
 
 
 class Repetitions(RecipeOfRuns):
-    """One network per repetition, each in a run folder of its own, ``repetition-00`` and so on.
+    """One network per repetition, each in its own run folder, ``repetition-00`` and so on.
 
     Repetitions share nothing, so each can run in its own process, on its own device, and be
     started again alone. ``assemble`` puts them side by side in one model.
 
     Args:
-        parallel: processes at a time when all repetitions are started at once; None takes as
+        parallel: processes at a time when all repetitions are started at once; None means as
             many as memory and cores (or GPUs) hold.
         together: train all in one process as one vectorised model instead; same weights.
     """
@@ -54,7 +54,8 @@ class Repetitions(RecipeOfRuns):
         count = repetition_count(config)
         if self.together and repetition is not None:
             raise ConfigError(
-                "recipe.together trains all repetitions in one process",
+                "recipe.together=false expected, found true, which trains all repetitions in one "
+                "process",
                 where="--repetition",
                 fix="leave it out, or add --set recipe.together=false",
             )
@@ -122,7 +123,7 @@ def repetition_count(config: Any) -> int:
     known = registry.arguments(registry.get("head", config.head.name))
     if "num_repetitions" not in known:
         raise ConfigError(
-            f"recipe 'repetitions' needs a head with repetitions, found {config.head.name!r}",
+            f"a head with repetitions expected by recipe 'repetitions', found {config.head.name!r}",
             where="recipe.name",
             fix="use head 'mach', or recipe 'fit'",
         )

@@ -25,7 +25,7 @@ class LinearModel(RankerModel):
 
     Args:
         folder: run folder, with ``ranker/`` and perhaps ``calibration.json``.
-        threads: of the search, at most this many; None takes all cores.
+        threads: of the search, at most this many; None means all cores.
 
     Attributes:
         ranker: ``Ranker``.
@@ -44,7 +44,9 @@ class LinearModel(RankerModel):
         folder = Path(folder)
         if not os.path.lexists(folder / "ranker" / "param.json"):
             raise CheckpointError(
-                "no ranker yet", where=folder, fix="train the run to its end first"
+                "a trained ranker expected, found none",
+                where=folder,
+                fix="finish the training first",
             )
         self.ranker = Ranker.load(folder)
         path = folder / CALIBRATION
@@ -67,7 +69,7 @@ class LinearModel(RankerModel):
     def search_with(self, beam: int | None = None, post_processor: str | None = None) -> None:
         """See ``RankerModel.search_with``."""
         if beam is not None and beam < 1:
-            raise ConfigError(f"at least 1 expected, found {beam}", where="--beam")
+            raise ConfigError(f"an integer of at least 1 expected, found {beam}", where="--beam")
         if post_processor is not None:
             rule_of(post_processor, where="--post-processor")
         self._beam, self._post_processor = beam, post_processor

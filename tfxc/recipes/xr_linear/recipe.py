@@ -34,18 +34,18 @@ class XRLinear(StagedRecipe):
 
     The config has no ``encoder``, ``head`` and ``objective``. Labels are clustered by the features
     of their examples, then the classifiers of every level are trained block by block and written to
-    the disk; a stopped training goes on behind the last finished block.
+    the disk; a stopped training resumes after the last finished block.
 
     Args:
         tree: how the labels are clustered: keys of ``labels.tree_building.ClusteringSettings``, and
             ``label_embedding`` (``"pifa"`` or ``"pii"``), ``label_features``, ``join``, ``alpha``;
-            or ``file``, a tree from a file. See ``recipes._linear_settings.TreeSettings``.
+            or ``file``, a tree from a file. See ``recipes.xr_linear.settings.TreeSettings``.
         ranker: keys of ``ranker.settings.RankerSettings``.
         memory_gb: what the training of the classifiers may take besides features and labels; the
             label matrices of all levels count.
         calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the scores on the
             dev split.
-        threads: at most this many; None takes all cores. The model does not depend on it.
+        threads: at most this many; None means all cores. The model does not depend on it.
 
     Raises:
         ConfigError: an argument out of range.
@@ -89,9 +89,9 @@ class XRLinear(StagedRecipe):
         useless += ["evaluation.full_loss"] if config.evaluation.full_loss else []
         if useless:
             raise ConfigError(
-                f"{useless[0]!r} means nothing to recipe {config.recipe.name!r}",
+                f"{useless[0]!r} does not apply to recipe {config.recipe.name!r}",
                 where=useless[0],
-                fix="remove it; how the ranker is trained stands in recipe.tree and recipe.ranker",
+                fix="remove it; recipe.tree and recipe.ranker configure the training",
             )
 
     def outline(self, config: "Config", manifest: "Manifest") -> tuple[list[str], None]:
@@ -123,7 +123,9 @@ class XRLinear(StagedRecipe):
         settings = ranker_settings(self.ranker, config.seed)
         if settings.mode != "full-model":
             raise ConfigError(
-                f"mode 'full-model' expected, found {settings.mode!r}", where="recipe.ranker.mode"
+                f"mode 'full-model' expected, found {settings.mode!r}",
+                where="recipe.ranker.mode",
+                fix="set it to 'full-model'",
             )
         settings.check(sizes, "recipe.ranker")
         return sizes, settings

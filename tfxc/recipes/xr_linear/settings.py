@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 
-# What decides the sizes of the levels.
+# What determines the sizes of the levels.
 _SHAPE = ("nr_splits", "min_codes", "max_leaf_size")
 _VECTORS = ("pifa", "pii", "given")
 
@@ -39,10 +39,10 @@ class TreeSettings:
             prepared data's ``labels.txt``.
         seed: where ``given`` has none.
         where: config key, for messages.
-        where_shape: the same for what decides the levels' sizes; None takes ``where``.
+        where_shape: the same for what determines the levels' sizes; None means ``where``.
 
     Raises:
-        ConfigError: an unknown key, a value that cannot be, or keys that mean nothing together.
+        ConfigError: an unknown key, a value that cannot be, or keys that cannot be combined.
 
     Example:
         >>> TreeSettings({"max_leaf_size": 10}).arguments
@@ -73,7 +73,7 @@ class TreeSettings:
         self.file = own.pop("file", None)
         if self.file is not None and own:
             raise ConfigError(
-                "it is not used with a tree from a file",
+                "this key is not used with a tree from a file",
                 where=f"{where}.{next(iter(own))}",
                 fix="remove it, or the file",
             )
@@ -90,7 +90,7 @@ class TreeSettings:
             SHARE.check("alpha", self.joined.get("alpha", 0.5))
         if "alpha" in self.joined and self.joined.get("join") != "convex":
             raise ConfigError(
-                "it means something only with join 'convex'",
+                "this key is used only with join 'convex'",
                 where=f"{self._where}.alpha",
                 fix="remove it, or set join",
             )
@@ -100,7 +100,7 @@ class TreeSettings:
             useless = ["label_features"]
         if useless:
             raise ConfigError(
-                "it means something only with label_embedding 'pifa' and label_features",
+                "this key is used only with label_embedding 'pifa' and label_features",
                 where=f"{self._where}.{useless[0]}",
                 fix="remove it",
             )
@@ -184,7 +184,7 @@ def ranker_settings(
     """``RankerSettings`` of a config section.
 
     Args:
-        given: dict, keys as of ``RankerSettings``; those whose value may differ between layers may
+        given: dict, keys see ``RankerSettings``; those whose value may differ between layers may
             have a list.
         seed: where ``given`` has none.
         where: config key, for messages.
@@ -205,7 +205,7 @@ def ranker_settings(
     for key, value, used in (("negatives", "usn", parts), ("relevance_mode", "ranker-only", modes)):
         if value in used:
             raise ConfigError(
-                f"{value!r} needs a matrix, which a config cannot give",
+                f"{value!r} needs a matrix, which a config cannot contain",
                 where=f"{where}.{key}",
                 fix="leave it out, or call tfxc.ranker.chain.train_ranker in Python",
             )
@@ -221,7 +221,7 @@ def _checked(given, known, where):
             raise ConfigError(
                 f"unknown key {key!r}{registry.nearest(key, known)}",
                 where=f"{where}.{key}",
-                fix=f"known keys here: {', '.join(sorted(known))}",
+                fix=f"use one of: {', '.join(sorted(known))}",
             )
         for one in value if isinstance(value, list) else [value]:
             registry.check_kinds({key: one}, known, where)

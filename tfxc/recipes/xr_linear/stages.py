@@ -46,8 +46,7 @@ def check_data(config: "Config", manifest: "Manifest", calibrate: str | None) ->
     name = config.recipe.name
     if not manifest.kind.is_matrix:
         raise ConfigError(
-            f"recipe {name!r} expects sparse or dense features, the data holds "
-            f"{manifest.feature_kind}",
+            f"sparse or dense features expected by recipe {name!r}, found {manifest.feature_kind}",
             where="data",
             fix="use text features 'tfidf', or give vectors of the images",
         )
@@ -66,14 +65,14 @@ def need_split(manifest: "Manifest", split: str, where: str) -> None:
     """
     if split not in manifest.splits:
         raise ConfigError(
-            f"a {split} split is needed, the data has none",
+            f"a {split} split expected, found none in the data",
             where=where,
             fix=f"name a file in data.{split}, or remove {where}",
         )
 
 
 def training_matrices(data_folder: str | Path) -> tuple[Any, scipy.sparse.csr_matrix]:
-    """X and Y of the training split of a prepared folder, see ``data.matrices.matrices``."""
+    """X and Y of a prepared folder's training split, see ``data.sources.matrices.matrices``."""
     features, labels = matrices(open_source(data_folder, "train", _READ_BYTES))
     if scipy.sparse.issparse(features):
         features.sum_duplicates()
@@ -128,7 +127,7 @@ def estimate_lines(
         sizes: nodes of each level.
         settings: ``RankerSettings``.
         memory_gb, threads: as of the recipe; memory_gb None for no limit.
-        more: columns that stand behind the features, all of whose entries count.
+        more: columns that follow the features, all of whose entries count.
     """
     train, width = manifest.split("train"), manifest.num_features + more
     dense = manifest.kind is DENSE
@@ -219,7 +218,7 @@ def calibrate(
 def measure(
     model: "LinearModel", config: "Config", data_folder: str | Path, manifest: "Manifest"
 ) -> dict[str, dict[str, float]]:
-    """Results by split, ``{"dev": {name: value}}``: of dev, and of test where it is asked for."""
+    """Results by split, ``{"dev": {name: value}}``: of dev, and of test where it is requested."""
     splits = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
     sources = {
         split: open_source(data_folder, split, _READ_BYTES)

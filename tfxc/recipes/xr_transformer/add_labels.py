@@ -64,9 +64,9 @@ def add_new_labels(
     Args:
         loaded: ``LoadedRun`` of recipe ``xr_linear`` or ``xr_transformer``; it stays as it is.
         reader: of the new examples; those of known labels count as well.
-        output: the new run folder; appears whole or not at all.
+        output: the new run folder, which is written atomically.
         data_folder: the run's prepared records.
-        memory_gb: in place of the recipe's.
+        memory_gb: instead of the recipe's.
 
     Returns:
         ``Added``.
@@ -117,21 +117,23 @@ def check_run(loaded: "LoadedRun", output: str | Path) -> None:
             "a run with a ranker expected, found an encoder only", where=loaded.folder.path
         )
     if Path(output).exists():
-        raise ConfigError("a new folder expected", where=output, fix="choose another one")
+        raise ConfigError(
+            "a new folder expected, found an existing one", where=output, fix="choose another one"
+        )
     if "imported" in (loaded.folder.summary() or {}):
         raise ConfigError(
-            "a run that was trained here expected, this one was imported without its training data",
+            "a run with its training data expected, found one that was imported without it",
             where=loaded.folder.path,
-            fix="train a run on the data; it may take this one's tree as recipe.tree.file",
+            fix="train a run on the data; it can reuse this run's tree as recipe.tree.file",
         )
 
 
 def _check_data(loaded, data_folder):
     if Manifest.load(data_folder).num_labels != loaded.manifest["num_labels"]:
         raise ConfigError(
-            "a run with the labels of its data expected, labels were added to this one",
+            "a run with the labels of its data expected, found one to which labels were added",
             where=loaded.folder.path,
-            fix="add all new labels at once to the run that was trained",
+            fix="add all new labels at once to the trained run",
         )
     loaded.folder.check_data(data_folder, {"labels", "text features", "records of train"})
 
@@ -157,7 +159,7 @@ def _new_examples(loaded, reader, made):
     recorded = _Recorded(reader, loaded.vocabulary.names)
     blocks = list(loaded.rows(recorded))
     if not recorded.names:
-        raise DataError("labels that the run does not know expected, found none", where=reader.path)
+        raise DataError("labels that are new to the run expected, found none", where=reader.path)
     count = loaded.manifest["num_labels"] + len(recorded.names)
     features, labels = zip(*(made.of_rows(block, count) for block in blocks), strict=True)
     labels = scipy.sparse.vstack(labels, format="csr")

@@ -1,4 +1,4 @@
-"""What an XR-Transformer asks of config and data, before any work is done."""
+"""What an XR-Transformer requires of config and data, before any work is done."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ class Planned(NamedTuple):
 
     Attributes:
         first, second: ``TreeSettings`` of the trees of the levels and of the ranker.
-        plan: ``Plan`` of the fine-tuned levels, None where nothing is fine-tuned.
+        plan: ``Plan`` of the fine-tuned levels, None if nothing is fine-tuned.
         ranker: ``RankerSettings``.
         levels, layers: nodes of each level of the first and of the second tree.
     """
@@ -125,7 +125,7 @@ def trial(recipe: "XrTransformer", config: "Config", manifest: "Manifest") -> di
     """Arguments of ``build_model`` for the widest level, with a tree that stands for the real one.
 
     Returns:
-        dict, or None where nothing is fine-tuned.
+        dict, or None if nothing is fine-tuned.
     """
     found = planned(recipe, config, manifest)
     if found.plan is None:
@@ -155,13 +155,13 @@ def check_fit(config: Any, manifest: "Manifest") -> None:
     for name in _UNUSED:
         if name in config.head.section():
             raise ConfigError(
-                "recipe 'xr_transformer' has no use for it",
+                "recipe 'xr_transformer' does not use this key",
                 where=f"head.{name}",
                 fix="remove it; see recipe.only_topk and recipe.ranker",
             )
     if not manifest.kind.holds(SPARSE):
         raise ConfigError(
-            f"texts as tokens and as terms expected, the data holds {manifest.feature_kind}",
+            f"texts as tokens and as terms expected, found {manifest.feature_kind}",
             where="data.text_features",
             fix="use text_features 'joined'",
         )
@@ -181,8 +181,8 @@ def _refuse_training(config):
     for where, given in unused.items():
         if given:
             raise ConfigError(
-                "means nothing to recipe 'xr_transformer': labels are found by a ranker, when all "
-                "levels are trained",
+                "does not apply to recipe 'xr_transformer': its labels are predicted by a ranker, "
+                "which is trained after all levels",
                 where=where,
                 fix="remove it",
             )
@@ -226,15 +226,16 @@ def _refuse_keys(given, key):
     taken = [name for name in TREE if name in given and key == "first_tree"]
     if taken:
         raise ConfigError(
-            "this is the head's to say",
+            "this setting belongs to the head",
             where=f"recipe.{key}.{taken[0]}",
             fix=f"set head.{taken[0]}",
         )
     if given.get("join") == "convex" and key == "refined_tree":
         raise ConfigError(
-            "concat expected: the features of the second tree are terms and encodings, which "
-            "labels do not have",
+            "'concat' expected, found 'convex': the features of the second tree are terms and "
+            "encodings, which labels do not have",
             where=f"recipe.{key}.join",
+            fix="set it to 'concat'",
         )
 
 
@@ -270,7 +271,7 @@ def plan_of(recipe: "XrTransformer", config: Any, sizes: Sequence[int]) -> Plan:
     for steps, warmup in zip(plan.steps, plan.warmup_steps, strict=True):
         if warmup is not None and (steps is None or warmup >= steps):
             raise ConfigError(
-                f"fewer steps of warm-up than {steps} steps expected, found {warmup}",
+                f"fewer warm-up steps than the {steps} steps expected, found {warmup}",
                 where="recipe.warmup_steps",
             )
     return plan
@@ -295,7 +296,9 @@ def settings_of_ranker(
     settings = ranker_settings(given, config.seed)
     if settings.mode != "full-model":
         raise ConfigError(
-            f"mode 'full-model' expected, found {settings.mode!r}", where="recipe.ranker.mode"
+            f"mode 'full-model' expected, found {settings.mode!r}",
+            where="recipe.ranker.mode",
+            fix="set it to 'full-model'",
         )
     settings.check(sizes, "recipe.ranker")
     return settings

@@ -31,7 +31,7 @@ def write_embeddings(
     title: str,
     computation: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes what an encoder gives for every example; a stopped writing goes on.
+    """Writes an encoder's vectors of every example; a stopped writing can be resumed.
 
     Args:
         path: ``.npy`` file to write, float32 (examples, dim).
@@ -39,7 +39,7 @@ def write_embeddings(
         source: a ``Source``.
         batch_size: examples encoded at a time.
         title: of the progress line.
-        computation: what decides the vectors besides the batch size, as of ``RowWriter``.
+        computation: what determines the vectors besides the batch size, see ``RowWriter``.
 
     Raises:
         DataError: a vector that is not finite.
@@ -65,7 +65,7 @@ def write_embeddings(
 
 
 def origin_of(data_folder: str | Path, run: "RunFolder") -> dict[str, str]:
-    """What decides the vectors that a run's encoder gives to the training texts.
+    """What determines the vectors of the training texts by a run's encoder.
 
     Args:
         data_folder: prepared records.

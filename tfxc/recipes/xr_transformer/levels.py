@@ -56,7 +56,7 @@ class LevelData(NamedTuple):
 
 
 class Levels:
-    """The matchers of a run: on each level a head of its own on one encoder.
+    """The matchers of a run: on each level its own head on one encoder.
 
     Each level has a folder, ``level-00``, ``level-01``, ...: its training's run folder, ``start``
     (the linear layer its head begins with), and where the next level asks for them

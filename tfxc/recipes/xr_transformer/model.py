@@ -36,7 +36,7 @@ class EncoderRanker(RankerModel, keras.Model):
         >>> ids, scores = model.find_top_k(features, 5)  # doctest: +SKIP
     """
 
-    sharded_table = None  # as of ``XCModel``
+    sharded_table = None  # see ``XCModel``
 
     def __init__(
         self, encoder: "Encoder", linear: "LinearModel | None", length: float = 1.0
@@ -56,7 +56,7 @@ class EncoderRanker(RankerModel, keras.Model):
         """
         if self._linear[0] is None:
             raise ConfigError(
-                "the run has an encoder only, it finds no labels",
+                "a run with a ranker expected, found one with an encoder only",
                 where="recipe.only_encoder",
                 fix="train with only_encoder false",
             )
@@ -91,7 +91,7 @@ class EncoderRanker(RankerModel, keras.Model):
 
         Args:
             features: arrays as the data pipeline makes them: a dict ``ids``, ``weights``,
-                ``row_splits``, and ``tokens`` where the encoder takes these.
+                ``row_splits``, and ``tokens`` where the encoder reads these.
             k: number of labels.
             probabilities: whether scores are calibrated.
             method: None, there is one search.

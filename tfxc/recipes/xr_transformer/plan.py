@@ -18,7 +18,7 @@ class Plan:
 
     Attributes:
         count: number of fine-tuned levels.
-        negatives, initial: names, see ``recipes.xr_transformer.XrTransformer``.
+        negatives, initial: names, see ``recipes.xr_transformer.recipe.XrTransformer``.
         epochs, steps, warmup_steps: of the training; None for the config's.
         only_topk: nodes kept of each training text for the negatives of the next level.
         ensemble: by which scores they are chosen.
@@ -40,7 +40,7 @@ class Plan:
 
 
 def fine_tuned_levels(sizes: Sequence[int], most: int) -> int:
-    """How many levels, from the top, have at most so many nodes.
+    """How many levels, from the top, have at most this many nodes.
 
     Raises:
         ConfigError: not even the first.
@@ -69,7 +69,7 @@ def per_level(
         sizes: nodes of the fine-tuned levels.
         name: of the recipe's argument.
         known: the values that are allowed; None for positive numbers or None.
-        whole: whether numbers have to be whole.
+        whole: whether numbers must be whole.
 
     Raises:
         ConfigError: a list of another length (the message gives the sizes), or another value.

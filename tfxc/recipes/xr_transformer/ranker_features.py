@@ -50,7 +50,7 @@ class Given:
     def of_rows(
         self, rows: "Rows", num_labels: int
     ) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
-        """X and Y of ``Rows``, Y with so many columns."""
+        """X and Y of ``Rows``, Y with this many columns."""
         return matrices(ArraySource(rows, num_labels))
 
     def of_tree(self, features: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:

@@ -49,7 +49,7 @@ class XrTransformer(StagedRecipe):
     5. A linear ranker (XR-Linear) on these features and this tree. It is what predicts: the heads
        of the levels are not used any more.
 
-    The data has to give tokens and terms: ``data.text_features`` ``"joined"`` (or terms only, for
+    The data must provide tokens and terms: ``data.text_features`` ``"joined"`` (or terms only, for
     encoders of bags). Every stage leaves its files in the run folder, and a stopped run goes on
     behind the last of them. Of several workers all take part in step 2, whose trainings they
     share; the rest is the chief's. See docs/xr_transformer.md.
@@ -63,24 +63,24 @@ class XrTransformer(StagedRecipe):
         fix_clustering: whether the ranker takes the tree of step 1.
         max_match_clusters: largest level that is fine-tuned on.
         negatives: ``"tfn"``: children of the true clusters; ``"man"``: of those found by a linear
-            layer on the level above; ``"tfn+man"``. None takes the head's.
+            layer on the level above; ``"tfn+man"``. None means the head's.
         only_topk: clusters found for each text on each level.
         initial: what a level's head begins with: ``"linear"``, the weights of a linear layer on
             the frozen encodings of the level above; ``"weighted-linear"``, the same with positives
             weighted by how many labels they stand for; ``"inherit"``, its parents' weights;
-            ``"none"``. None takes ``"linear"``.
+            ``"none"``. None means ``"linear"``.
         ensemble: what finds the clusters: ``"concat-only"``, a linear layer on encodings and
             terms; ``"transformer-only"``, the level's own head; or both, by ``"average"``,
             ``"rank_average"`` or ``"round_robin"``.
         threshold: smallest weight that is kept of this linear layer.
         cost_sensitive: whether its positives are weighted, by the share of a text's labels.
-        epochs, steps: length of a level's training; None takes ``training.epochs``.
-        warmup_steps: in place of ``training.schedule.warmup``; needs ``steps``.
+        epochs, steps: length of a level's training; None means ``training.epochs``.
+        warmup_steps: instead of ``training.schedule.warmup``; needs ``steps``.
         encoding_length: that the encodings are scaled to for the second tree and the ranker. Below
             1 where an encoder without pretraining has learned the training texts by heart.
         first_tree: what the labels are clustered by for the first tree, where it is not PIFA:
             ``label_embedding``, ``label_features``, ``join``, ``alpha``; or ``file``, a tree to
-            take as it is. See ``recipes._linear_settings.TreeSettings``.
+            take as it is. See ``recipes.xr_linear.settings.TreeSettings``.
         refined_tree: keys of ``labels.tree_building.ClusteringSettings`` for the second tree, and
             the same keys as in ``first_tree``; those of its shape that are left out are the head's.
         ranker: keys of ``ranker.settings.RankerSettings``; ``threshold`` is 0.001 if left out.
@@ -88,7 +88,7 @@ class XrTransformer(StagedRecipe):
             no limit.
         calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the ranker's
             scores on the dev split.
-        threads: of the linear layers and their search; None takes all cores. The model does not
+        threads: of the linear layers and their search; None means all cores. The model does not
             depend on it.
 
     Raises:
@@ -145,15 +145,19 @@ class XrTransformer(StagedRecipe):
     def _check(self):
         if self.warmup_steps is not None and self.steps is None:
             raise ConfigError(
-                "warmup_steps are given, steps are missing",
+                "recipe.steps expected with warmup_steps, found none",
                 where="recipe.warmup_steps",
                 fix="add recipe.steps, or set training.schedule.warmup to a share",
             )
         if self.steps is not None and self.epochs is not None:
-            raise ConfigError("steps and epochs are both given", where="recipe.steps")
+            raise ConfigError(
+                "steps or epochs expected, found both", where="recipe.steps", fix="remove one"
+            )
         if self.calibrate is not None and self.only_encoder:
             raise ConfigError(
-                "a run with only_encoder finds no labels", where="recipe.calibrate", fix="remove it"
+                "scores to calibrate expected, found only_encoder, which trains no ranker",
+                where="recipe.calibrate",
+                fix="remove it",
             )
 
     def outline(

@@ -27,8 +27,8 @@ class Attack(Technique):
         self._tables = [table.value for table in model.encoder.tables]
         if not self._tables:
             raise ConfigError(
-                f"{method_name(type(self))!r} perturbs a table of embeddings, encoder "
-                f"{type(model.encoder).__name__} has none",
+                f"a table of embeddings expected by {method_name(type(self))!r}, found none in "
+                f"encoder {type(model.encoder).__name__}",
                 where="techniques",
                 fix="use an encoder of texts or sparse bags, or remove the technique",
             )
@@ -36,8 +36,8 @@ class Attack(Technique):
         self._places = [places[id(t)] for t in self._tables if id(t) in places]
         if len(self._places) < len(self._tables):
             raise ConfigError(
-                f"{method_name(type(self))!r} needs the gradient of the table of embeddings, "
-                "which is not trained",
+                f"a trained table of embeddings expected by {method_name(type(self))!r}, which "
+                "needs its gradient, found a frozen one",
                 where="techniques",
                 fix="train the table, or remove the technique",
             )

@@ -29,7 +29,7 @@ class SGD(Optimizer):
         momentum: 0 for none.
         nesterov: look-ahead form of the momentum, as in Keras and PyTorch.
         coupled: add ``weight_decay`` times the weight to the gradient (behind clipping, before
-            the momentum), as ``torch.optim.SGD`` does, in place of the decoupled decay.
+            the momentum), as ``torch.optim.SGD`` does, instead of the decoupled decay.
     """
 
     @checked(momentum=SHARE_BELOW_ONE)
@@ -45,7 +45,7 @@ class SGD(Optimizer):
         super().__init__(learning_rate, weight_decay, no_decay)
         if nesterov and not momentum:
             raise ConfigError(
-                "nesterov needs a momentum",
+                "momentum expected with nesterov, found none",
                 where="nesterov",
                 fix="set momentum, e.g. 0.9, or remove nesterov",
             )
@@ -297,7 +297,7 @@ def get_optimizer(section: Mapping[str, Any]) -> Optimizer:
     name = arguments.pop("name")
     if name not in OPTIMIZERS:
         raise ConfigError(
-            f"there is no optimizer {name!r}{nearest(name, OPTIMIZERS)}",
+            f"unknown optimizer {name!r}{nearest(name, OPTIMIZERS)}",
             where="training.optimizer.name",
             fix=f"choose one of: {', '.join(OPTIMIZERS)}",
         )

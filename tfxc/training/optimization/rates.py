@@ -24,7 +24,7 @@ class TrainedWeight(NamedTuple):
 
     Attributes:
         path: ``"encoder/..."``, ``"head/..."``, as ``info`` and ``--dry-run`` print it.
-        above: layers of the encoder above it, 0 in the highest one; None where there are none.
+        above: layers of the encoder above it, 0 in the highest one; None if there are none.
         size: how many numbers it holds.
     """
 
@@ -80,14 +80,13 @@ class RateFactors:
             if not any(_fits(pattern, path) for path in paths):
                 names = sorted({part for path in paths for part in (path, path.split("/")[0])})
                 raise ConfigError(
-                    f"no weight is called {pattern!r}{nearest(pattern, names)}",
+                    f"no weight matches {pattern!r}{nearest(pattern, names)}",
                     where=f"{_WHERE}.rates",
-                    fix=f"the weights are called: {_some(sorted(set(paths)))}",
+                    fix=f"use the names of the weights: {_some(sorted(set(paths)))}",
                 )
         if self.layer_decay != 1 and all(weight.above is None for weight in weights):
             raise ConfigError(
-                "layer_decay goes by the layers of an encoder 'pretrained' or 'transformer' that "
-                "is trained, found none",
+                "a trained encoder 'pretrained' or 'transformer' with layers expected, found none",
                 where=f"{_WHERE}.layer_decay",
                 fix="remove it, or set rates",
             )
@@ -125,10 +124,10 @@ def trained_weights(
 
 
 def rate_lines(optimizer: "Optimizer", weights: "Sequence[TrainedWeight]") -> Iterator[str]:
-    """The groups of weights with a rate of their own as lines, lowest first; none if all are alike.
+    """The groups of weights with their own rate as lines, lowest first; none if all are alike.
 
     Args:
-        optimizer: from ``training.optimizers``.
+        optimizer: from ``training.optimization.optimizers``.
         weights: list of ``TrainedWeight``.
     """
     groups: dict[float, list[TrainedWeight]] = {}
@@ -136,7 +135,7 @@ def rate_lines(optimizer: "Optimizer", weights: "Sequence[TrainedWeight]") -> It
         groups.setdefault(factor, []).append(weight)
     if optimizer.rates.trivial:
         return
-    yield "learning rates at their highest:"
+    yield "highest learning rates:"
     for factor in sorted(groups):
         size = sum(weight.size for weight in groups[factor])
         rate = f"{factor * optimizer.learning_rate:.4g}"

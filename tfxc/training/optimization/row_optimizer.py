@@ -71,9 +71,9 @@ class Optimizer(tf.Module):
         for pattern in self.no_decay:
             if not (self._names_checked or fnmatch.filter(names, pattern)):
                 raise ConfigError(
-                    f"no weight is called {pattern!r}",
+                    f"no weight matches {pattern!r}",
                     where="training.optimizer.no_decay",
-                    fix=f"the weights are called: {', '.join(sorted(set(names)))}",
+                    fix=f"use the names of the weights: {', '.join(sorted(set(names)))}",
                 )
         self._names_checked = True  # what is built later, e.g. shards of a table, has other names
         copies = tf.distribute.get_strategy().experimental_local_results

@@ -61,7 +61,7 @@ class Schedule:
     ) -> None:
         if name == "exponential" and end <= 0:
             raise ConfigError(
-                "schedule 'exponential' needs end > 0",
+                f"a positive number expected by schedule 'exponential', found {end}",
                 where="end",
                 fix="e.g. 0.01",
             )
@@ -86,7 +86,7 @@ class Schedule:
         return tf.where(step < self.warmup_steps, rise, factor)
 
     def _place(self, step):
-        """The step that decides the decay."""
+        """The step that determines the decay."""
         if self.epoch_steps is None:
             return tf.cast(step, tf.float32)
         # In float64, as the loop counts its epochs.
@@ -131,7 +131,7 @@ def get_schedule(
     for key in section:
         if schedule.name not in _USERS.get(key, NAMES):
             raise ConfigError(
-                f"schedule {schedule.name!r} has no use for {key}",
+                f"schedule {schedule.name!r} does not use {key}",
                 where=f"{where}.{key}",
                 fix=f"remove it, or choose schedule {' or '.join(_USERS[key])}",
             )

@@ -1,4 +1,4 @@
-"""Takes documents apart: from Python source to (description, parameter names)."""
+"""Parses documents: from Python source to (description, parameter names)."""
 
 import ast
 import re

@@ -36,14 +36,14 @@ _SKIPPED = {"test", "tests", "testing", "__pycache__", "site-packages", "dist-pa
 _FILES_PER_TASK = 64
 # To be raised with every change to what the documents look like.
 _VERSION = 1
-_DELETE = "delete the folder: it is made again"
+_DELETE = "delete the folder; it is created again"
 
 
 class ApiDocs(TextReader):
     """The docstrings of installed packages, with the parameter names as labels.
 
     The text is the qualified name split into words and the docstring down to its section on
-    parameters; the labels are the parameters but for ``self``, ``cls``, ``args``, ``kwargs`` and
+    parameters; the labels are the parameters except ``self``, ``cls``, ``args``, ``kwargs`` and
     those with a leading underscore. A description often mentions some of its parameters, as the
     texts of other data sets mention their labels. A docstring that occurs again (a re-export, or a
     method that repeats its base class's) is left out. 80 / 10 / 10 % of the texts, by their SHA-1,
@@ -83,7 +83,7 @@ class ApiDocs(TextReader):
     ) -> None:
         if split not in _SPLITS:
             raise ConfigError(
-                f"{', '.join(_SPLITS)} are the splits, found {split!r}", where="split"
+                f"one of {', '.join(_SPLITS)} expected, found {split!r}", where="split"
             )
         packages = tuple(_PACKAGES if packages is None else packages)
         sources = {package: _source_folder(package) for package in packages}

@@ -62,7 +62,7 @@ def font_folder() -> Path:
 
 
 def fonts_fingerprint() -> str:
-    """A key of everything that decides what a glyph looks like."""
+    """A key of everything that determines what a glyph looks like."""
     folder = font_folder()
     from PIL import features
 

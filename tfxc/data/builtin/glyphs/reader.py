@@ -40,7 +40,7 @@ _GLYPHS_PER_TASK = 256
 _UNSEEN = 5
 # To be raised with every change to what the images look like.
 _VERSION = 1
-_DELETE = "delete the folder: it is made again"
+_DELETE = "delete the folder; it is created again"
 
 
 class Glyphs(Reader):
@@ -187,7 +187,7 @@ def _check(split, classes, variants, image_size, min_faces):
     for name, value, low, high in limits:
         if not (isinstance(value, int) and low <= value <= high):
             raise ConfigError(
-                f"a whole number from {low} to {high} expected, found {value!r}", where=name
+                f"an integer from {low} to {high} expected, found {value!r}", where=name
             )
 
 
@@ -208,7 +208,7 @@ def _build(folder, options, jobs):
     classes = classes_of(looks, options["min_faces"])
     if not classes:
         raise ConfigError(
-            f"characters that at least {options['min_faces']} faces hold expected, found none",
+            f"characters that at least {options['min_faces']} typefaces have expected, found none",
             where="characters",
             fix="lower min_faces or choose other characters",
         )
