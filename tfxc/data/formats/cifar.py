@@ -9,11 +9,11 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.pickles import load_plain
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import PixelReader
 from tfxc.data.parsing.archives import tar_members
 from tfxc.data.parsing.label_checks import check_label_names
-from tfxc.data.parsing.pickles import load_plain
 
 # The folders in the archives.
 _FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", "cifar-100-binary")

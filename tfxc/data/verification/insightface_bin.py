@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfxc.core.errors import DataError
-from tfxc.data.parsing.pickles import load_plain
+from tfxc.core.pickles import load_plain
 
 
 def read_bin(path):
