@@ -30,7 +30,7 @@ class LayeredEncoder(TokenEncoder):
 
     A subclass writes ``hidden_states(x, mask, training, scores)`` (``scores``: None, or a list that
     gets the scores of each layer), ``pooled(states, mask)``, ``depth`` and
-    ``weights_of_layer(number)``, and adds to ``front`` what it has there.
+    ``weights_of_layer(number)``, and adds to ``front`` and ``top`` what it has there.
     """
 
     @property
@@ -42,6 +42,11 @@ class LayeredEncoder(TokenEncoder):
     def front(self):
         """The weights in front of the layers by name."""
         return {"table": self.table}
+
+    @property
+    def top(self):
+        """The weights behind the layers by name."""
+        return {}
 
     @property
     def layers_above(self):
@@ -87,7 +92,7 @@ class LayeredEncoder(TokenEncoder):
         raise TypeError(f"{type(self).__name__} must define weights_of_layer(number)")
 
     def start_from(self, other, layers):
-        """Copies what stands in front of another encoder's layers, and some of these.
+        """Copies what is in front of another encoder's layers and behind them, and some of these.
 
         Args:
             other: a built encoder of the same class.
@@ -107,7 +112,7 @@ class LayeredEncoder(TokenEncoder):
             raise ValueError(
                 f"layers of the teacher from 1 to {other.depth} expected, found {wrong[0]}"
             )
-        pairs = [(self.front, other.front)]
+        pairs = [(self.front, other.front), (self.top, other.top)]
         for number, layer in enumerate(layers, 1):
             pairs.append((self.weights_of_layer(number), other.weights_of_layer(layer)))
         for own, theirs in pairs:
