@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "label a file, a pipe, or what is typed",
     "encode": "write the encoder's vectors of examples into a file",
     "export": "write a SavedModel that takes raw input",
+    "import": "turn a model of another system into a run",
     "info": "list methods, show a config's or a run's size",
 }
 

@@ -40,7 +40,7 @@ def import_run(folder, output, *, names=None, vectorizer=None, train_labels=None
     """
     with new_run(output) as run:
         tree = write_pecos_model(folder, run.path)
-        vocabulary = _vocabulary(names, tree.num_labels)
+        vocabulary = LabelVocabulary.of(names, tree.num_labels)
         width = read_json(run / "ranker" / "param.json")["num_features"]
         features = None if vectorizer is None else _vectorizer(vectorizer, width)
         counts, lengths = _counts(train_labels, tree.num_labels)
@@ -59,18 +59,6 @@ def import_run(folder, output, *, names=None, vectorizer=None, train_labels=None
         run.write_assets(manifest, vocabulary, counts, features)
         run.write_summary({"imported": str(folder), "dev": {}})
     return tree
-
-
-def _vocabulary(path, num_labels):
-    if path is None:
-        return LabelVocabulary([str(number) for number in range(num_labels)])
-    found = LabelVocabulary.load(path)
-    if len(found.names) != num_labels:
-        raise DataError(
-            f"{num_labels:,} names expected, one for each label, found {len(found.names):,}",
-            where=path,
-        )
-    return found
 
 
 def _vectorizer(folder, width):
