@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": "predict labels for a file, a pipe or typed lines",
     "encode": "write the encoder's vectors of examples to a file",
     "export": "export a run as a SavedModel, ONNX or LiteRT model",
+    "import": "turn a model of another system into a run",
     "info": "show the size of a config or a run",
 }
 

@@ -2,13 +2,14 @@
 
     python tools/import_features.py features.pt labels.pt --output features/all
 
-Files are .npy, or .pt with one tensor each, as torch.save writes it. The latter needs PyTorch.
+Files are .npy, or .pt with one tensor each, as torch.save writes it; PyTorch is not needed.
 """
 
 from pathlib import Path
 
 from tfxc.core import cli
-from tfxc.core.errors import DataError, UserError
+from tfxc.core.errors import DataError
+from tfxc.core.reading import read_array
 
 
 def main(argv=None):
@@ -40,48 +41,23 @@ def main(argv=None):
 
 
 def load(path):
-    """The array or tensor of a file, mapped into memory, not read.
+    """The array of a file, mapped into memory, not read.
 
     Raises:
         DataError: no such file, or not one array.
-        UserError: PyTorch is needed and not installed.
     """
-    if not Path(path).is_file():
-        raise DataError("no such file", where=path, fix="check the path")
-    return _tensor(path) if Path(path).suffix in (".pt", ".pth") else _array(path)
+    if Path(path).suffix not in (".pt", ".pth"):
+        return read_array(path, mapped=True)
+    from tfxc.pretrained.torch_files import TorchTensor, load_torch
 
-
-def _array(path):
-    import numpy as np
-
-    try:
-        array = np.load(path, mmap_mode="r")
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"a .npy file expected ({error})", where=path) from error
-    if not isinstance(array, np.ndarray):
-        raise DataError("a .npy file expected, found several arrays", where=path)
-    return array
-
-
-def _tensor(path):
-    try:
-        import torch
-    except ImportError:
-        raise UserError(
-            "the package torch, which reads this file, is not installed",
+    tensor = load_torch(path)
+    if not isinstance(tensor, TorchTensor):
+        raise DataError(
+            f"one tensor expected, found {type(tensor).__name__}",
             where=path,
-            fix="install torch, or save the tensor with numpy.save as .npy",
-        ) from None
-    import pickle
-
-    try:
-        tensor = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        problem = f"a file of torch.save expected ({str(error).splitlines()[0]})"
-        raise DataError(problem, where=path, fix="save the tensor again") from error
-    if not isinstance(tensor, torch.Tensor):
-        raise DataError(f"one tensor expected, found {type(tensor).__name__}", where=path)
-    return tensor.detach()
+            fix="save the tensor alone: torch.save(features, file)",
+        )
+    return tensor.array()
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ class TestPretrained(TokenEncoderContract):
     variants = (
         {"pooling": "mean"},
         {"pooling": "last_layers", "pooled_layers": 2},
+        {"pooling": "pooler"},
         {"num_layers": 1},
         {"architecture": TINY | {"family": "albert", "shared_layers": 1, "embedding_dim": 4}},
     )
@@ -40,6 +41,7 @@ class TestPretrained(TokenEncoderContract):
 
     def oracle(self, weights, words, pooling="first", architecture=TINY, **variant):
         weights, wide = list(weights), 6
+        pooler = [weights.pop(), weights.pop()] if pooling == "pooler" else []
         taken = weights.pop(0), weights.pop(0)
         x = normed(words + weights.pop(0)[: len(words)], *taken, 1e-12)
         if architecture["family"] == "albert":
@@ -58,6 +60,8 @@ class TestPretrained(TokenEncoderContract):
             return np.zeros(wide * count)
         if pooling == "mean":
             return states[-1].mean(axis=0)
+        if pooler:
+            return np.tanh(states[-1][0] @ pooler[1] + pooler[0])
         return np.concatenate([state[0] for state in states[-count:]])
 
     def test_takes_tokens(self):
@@ -77,7 +81,7 @@ class TestPretrained(TokenEncoderContract):
         [
             (
                 {"pooling": "best"},
-                "pooling: one of first, mean, last_layers expected, found 'best'",
+                "pooling: one of first, mean, last_layers, pooler expected, found 'best'",
             ),
             (
                 {"num_layers": 3},

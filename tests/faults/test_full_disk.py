@@ -5,6 +5,7 @@ file of a command is the one that does not fit. The fast tests limit the size of
 """
 
 import contextlib
+import importlib
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from tfxc.core.errors import MachineError
 from tfxc.core.files import copy_folder, write_errors
 from tfxc.runs.weights_file import write_weights
 
+import_model = importlib.import_module("tfxc.commands.import")
 WORDS = {"name": "words", "min_count": 1, "max_length": 12}
 # Names of temporary files and folders, all of which have to be gone after an error.
 TEMPORARY = re.compile(r"\.new-|\.unfinished$|\.progress")
@@ -206,7 +208,7 @@ def litert(folder, disk, tool):
 
 
 def imported_pecos(folder, disk, tool):
-    return tool("import_pecos"), DATA / "pecos_model", disk / "run"
+    return import_model, "pecos", DATA / "pecos_model", "--run", disk / "run"
 
 
 def added_labels(folder, disk, tool):

@@ -190,7 +190,7 @@ def test_nothing_in_the_package_runs_what_it_reads():
         "tfxc/exports/convert.py",
         "tfxc/exports/onnx.py",
         "tfxc/core/registry.py",  # methods and readers of a config, see above
-        "tfxc/data/parsing/pickles.py",  # arrays and plain values only
+        "tfxc/core/pickles.py",  # arrays and plain values only
     }
 
 

@@ -1,5 +1,6 @@
 """Models of libpecos 1.2.8: a tiny one with its predictions stands in data/."""
 
+import importlib
 import json
 import shutil
 
@@ -61,8 +62,9 @@ def test_tree_and_settings_come_along(pecos_model, imported):
     assert [rule.name for rule in ranker.post_processors] == ["l3-hinge"] * 4
 
 
-def test_the_tool(tool, pecos_model, tmp_path, capsys):
-    assert tool("import_pecos").main([str(pecos_model), str(tmp_path / "out")]) == 0
+def test_the_command(pecos_model, tmp_path, capsys):
+    command = importlib.import_module("tfxc.commands.import")
+    assert command.main(["pecos", str(pecos_model), "--run", str(tmp_path / "out")]) == 0
     assert "layers of 2, 4, 8, 22 nodes" in capsys.readouterr().out
     assert Ranker.load(tmp_path / "out").num_labels == 22
 

@@ -47,6 +47,28 @@ class LabelVocabulary:
             stream.writelines(f"{name}\n" for name in self.names)
 
     @classmethod
+    def of(cls, path: str | Path | None, num_labels: int) -> "LabelVocabulary":
+        """The names in a file, or the numbers from 0 as names without one.
+
+        Args:
+            path: see ``load``, or None.
+            num_labels: number of labels.
+
+        Raises:
+            DataError: as ``load``; or another number of names.
+        """
+        if path is None:
+            return cls([str(number) for number in range(num_labels)])
+        found = cls.load(path)
+        if len(found) != num_labels:
+            raise DataError(
+                f"{num_labels:,} names expected, one for each label, found {len(found):,}",
+                where=path,
+                fix="give one name a line, for every label",
+            )
+        return found
+
+    @classmethod
     def load(cls, path: str | Path) -> "LabelVocabulary":
         """Reads a file of one name per line, UTF-8; Windows line ends are accepted.
 

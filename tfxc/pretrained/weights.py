@@ -1,5 +1,6 @@
 """Names, shapes and places of the weights of pretrained networks, and reading them."""
 
+import functools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -8,13 +9,14 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.pretrained.folder import read_json
+from tfxc.pretrained.torch_files import load_state_dict
 from tfxc.pretrained.weight_names import WORDS, layer_parts, layer_prefix
 
 if TYPE_CHECKING:
     from tfxc.pretrained.architecture import Architecture
 
 
-_FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_FILES = ("model.safetensors", "pytorch_model.bin")
 _PREFIXES = {
     "bert": "bert.", "distilbert": "distilbert.", "roberta": "roberta.", "albert": "albert.",
     "xlm-roberta": "roberta.", "electra": "electra.", "deberta-v2": "deberta.",
@@ -87,6 +89,28 @@ def layer_weights(architecture: "Architecture", number: int) -> "list[Weight]":
     return found
 
 
+def pooler_weights(architecture: "Architecture") -> list[Weight]:
+    """The weights of the dense layer that some families classify by.
+
+    Raises:
+        ConfigError: the family has none.
+    """
+    a = architecture
+    names = {"bert": "pooler.dense", "roberta": "pooler.dense", "xlm-roberta": "pooler.dense",
+             "albert": "pooler"}  # fmt: skip
+    if a.family not in names:
+        raise ConfigError(
+            f"a model of one of the families {', '.join(names)} expected, found {a.family}, which "
+            "has no pooler",
+            where="encoder.pooling",
+            fix="set pooling to first or mean",
+        )
+    return [
+        _kernel("pooler", names[a.family], a.hidden_dim, a),
+        _vector("pooler_bias", (a.hidden_dim,), f"{names[a.family]}.bias"),
+    ]
+
+
 def _relative_attention(start, wide, heads):
     """Those of XLNet's attention, whose kernels are (model, heads, head) and have no bias."""
     names = [f"{start}rel_attn.{letter}" for letter in "qkv"]
@@ -150,7 +174,9 @@ def read_table(tensors: "Tensors", architecture: "Architecture", rows: int) -> n
 
 
 class Tensors:
-    """The arrays of a model's ``*.safetensors``, found with or without the family's prefix.
+    """The arrays of a model's ``*.safetensors`` or ``pytorch_model*.bin``.
+
+    They are found with or without the family's prefix.
 
     Args:
         folder: the model's folder.
@@ -189,38 +215,59 @@ class Tensors:
                 where=self._folder,
                 fix="check that config.json and the weights are of one model",
             )
-        with _opened(self._files[written]) as opened:
-            return opened.get_tensor(written).astype(np.float32)
+        return self._files[written](written).astype(np.float32)
 
 
 def find_files(folder: Path) -> list[Path]:
-    """Paths of a folder's weights.
+    """Paths of a folder's weights: of safetensors, or else of PyTorch.
 
     Raises:
         ConfigError: one is missing.
     """
-    names = [_FILE]
-    if not (folder / _FILE).is_file() and (folder / _INDEX).is_file():
-        names = sorted(set(read_json(folder / _INDEX).get("weight_map", {}).values()))
-    for name in names:
-        if not (folder / name).is_file():
-            others = ", ".join(p.name for p in folder.glob("pytorch_model*.bin"))
-            fix = f"convert {others} with safetensors" if others else "download it as well"
-            raise ConfigError(
-                f"a pretrained model's folder expected, the file {name} is missing",
-                where=folder,
-                fix=fix,
-            )
-    return [folder / name for name in names]
+    for name in _FILES:
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            return [folder / name]
+        if index.is_file():
+            return [_present(folder / part) for part in _parts(index)]
+    return [_present(folder / _FILES[0])]
+
+
+def _parts(index):
+    """Names of the files that a large model's weights are in."""
+    return sorted(set(read_json(index).get("weight_map", {}).values()))
+
+
+def _present(path):
+    if not path.is_file():
+        raise ConfigError(
+            f"a pretrained model's folder expected, the file {path.name} is missing",
+            where=path.parent,
+            fix="download it as well",
+        )
+    return path
 
 
 def _files_of(folder):
-    """Path of the file that holds a tensor, by the tensor's name."""
+    """Function that reads a tensor by its name, by that name."""
     found = {}
     for path in find_files(folder):
-        with _opened(path) as opened:
-            found |= dict.fromkeys(opened.keys(), path)
+        if path.suffix == ".bin":
+            tensors = load_state_dict(path)
+            found |= dict.fromkeys(tensors, _reader_of(tensors))
+        else:
+            with _opened(path) as opened:
+                found |= dict.fromkeys(opened.keys(), functools.partial(_safetensor, path))
     return found
+
+
+def _reader_of(tensors):
+    return lambda name: tensors[name].array()
+
+
+def _safetensor(path, name):
+    with _opened(path) as opened:
+        return opened.get_tensor(name)
 
 
 def _opened(path):

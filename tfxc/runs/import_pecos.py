@@ -54,7 +54,7 @@ def import_run(
     """
     with new_run(output) as run:
         tree = write_pecos_model(folder, run.path)
-        vocabulary = _vocabulary(names, tree.num_labels)
+        vocabulary = LabelVocabulary.of(names, tree.num_labels)
         width = read_json(run / "ranker" / "param.json")["num_features"]
         features = None if vectorizer is None else _vectorizer(vectorizer, width)
         counts, lengths = _counts(train_labels, tree.num_labels)
@@ -73,18 +73,6 @@ def import_run(
         run.write_assets(manifest, vocabulary, counts, features)
         run.write_summary({"imported": str(folder), "dev": {}})
     return tree
-
-
-def _vocabulary(path, num_labels):
-    if path is None:
-        return LabelVocabulary([str(number) for number in range(num_labels)])
-    found = LabelVocabulary.load(path)
-    if len(found.names) != num_labels:
-        raise DataError(
-            f"{num_labels:,} names, one for each label, expected, found {len(found.names):,}",
-            where=path,
-        )
-    return found
 
 
 def _vectorizer(folder, width):

@@ -11,8 +11,8 @@ import pytest
 
 from tests.contracts.formats import ReaderContract, concatenated
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.pickles import load_plain
 from tfxc.data.formats import open_reader
-from tfxc.data.parsing.pickles import load_plain
 
 ROWS = 3
 FINE = {10: [f"class {i}" for i in range(10)], 100: [f"fine_{i:02d}" for i in range(100)]}

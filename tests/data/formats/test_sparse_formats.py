@@ -6,6 +6,7 @@ import lzma
 import numpy as np
 import pytest
 from sklearn.datasets import load_svmlight_file
+from sklearn.utils import murmurhash3_32
 
 from tests.contracts.formats import ReaderContract, assert_same, compressed_texts, concatenated
 from tests.data.formats import data_folder
@@ -250,6 +251,73 @@ class TestSVMLight(ReaderContract):
             concatenated(open_reader(tmp_path / "a.svm").chunks()),
             concatenated(open_reader(tmp_path / "a.txt").chunks()),
         )
+
+
+class TestVowpalWabbit(ReaderContract):
+    format = "vw"
+    label_type = int
+    content = b"# made by hand\n" + b"".join(
+        b"%d | %d:0.5 %d 9:2\n" % (n % 4 + 1, n % 3, n % 3 + 4) for n in range(9)
+    )
+
+    def write_sample(self, folder):
+        path = folder / "sample.vw"
+        path.write_bytes(self.content)
+        return path
+
+    def write_compressed(self, folder):
+        return compressed_texts(folder, "sample.vw", self.content)
+
+    def read(self, folder, content, **options):
+        (folder / "a.vw").write_bytes(content)
+        return concatenated(open_reader(folder / "a.vw", **options).chunks())
+
+    def test_labels_and_values(self, tmp_path):
+        chunk = self.read(tmp_path, b"3 | 1:2 7\n\n1,2\t|\t0:-1e2\n| 5\n# none\n4 |\n")
+        assert chunk.labels == [[2], [0, 1], [], [3]]
+        expected = np.zeros((4, 8))
+        expected[0, [1, 7]], expected[1, 0], expected[2, 5] = [2, 1], -100, 1
+        np.testing.assert_array_equal(chunk.features.toarray(), expected)
+
+    def test_bases_and_namespace(self, tmp_path):
+        chunk = self.read(tmp_path, b"0 |f 1 2:3\n2 |f 4\n", label_base=0, first_feature=1)
+        assert chunk.labels == [[0], [2]]
+        np.testing.assert_array_equal(chunk.features.toarray(), [[1, 3, 0, 0], [0, 0, 0, 1]])
+
+    def test_names_are_hashed(self, tmp_path):
+        names = [f"w{number}" for number in range(40)]
+        content = f"1 |x {' '.join(names)} w3:0.5\n2 |x a:b:2\n".encode()
+        chunk = self.read(tmp_path, content, num_hashed_features=16)
+        expected = np.zeros((2, 16))
+        for name, value in [*((name, 1) for name in names), ("w3", 0.5)]:
+            expected[0, murmurhash3_32(name.encode(), positive=True) % 16] += value
+        expected[1, murmurhash3_32(b"a:b", positive=True) % 16] = 2
+        np.testing.assert_allclose(chunk.features.toarray(), expected)
+
+    @pytest.mark.parametrize(
+        ("row", "message"),
+        [
+            (b"1 2:3", r"a bar \(\|\) in front of the features expected, found '1 2:3'"),
+            (b"1 0.5 | 2", "labels alone, integers separated by commas, .* found '1 0.5'"),
+            (b"1 'tag| 2", "labels alone"),
+            (b"-1 | 2", "labels alone"),
+            (b"0 | 2", "labels of at least 1 expected, found 0"),
+            (b"1 | 2 |b 3", "one namespace, the same in each line, without a weight expected"),
+            (b"1 |b 3", "one namespace"),
+            (b"1 |:2 3", "one namespace"),
+            (b"1 | word:2", "feature:value expected, found 'word:2'"),
+            (b"1 | 2 2", "feature 2 is given twice"),
+            (b"1 | 2:nan", "feature 2: a finite value"),
+        ],
+    )
+    def test_errors_name_the_line(self, tmp_path, row, message):
+        with pytest.raises(DataError, match=rf"a\.vw:2: {message}"):
+            self.read(tmp_path, b"1 | 1:1\n" + row + b"\n")
+
+    @pytest.mark.parametrize("options", [{"label_base": -1}, {"num_hashed_features": 0}])
+    def test_bad_options(self, tmp_path, options):
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            open_reader(self.write_sample(tmp_path), **options)
 
 
 def test_decimals_are_correctly_rounded():

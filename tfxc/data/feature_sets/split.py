@@ -122,8 +122,8 @@ def import_arrays(
     """Writes a feature set from arrays, block by block, or resumes writing it.
 
     Args:
-        features: (n, dim) float16, float32 or float64, whatever can be sliced by rows and given to
-            ``numpy.asarray``, e.g. a memory map; stored as float16 where it is, else as float32.
+        features: array (n, dim) of float16, float32 or float64, e.g. a memory map; stored as
+            float16 where it is, else as float32.
         labels: integers (n,).
         folder: where to write.
         num_labels: number of labels; None means the names' number, or the largest label plus 1.
@@ -138,11 +138,11 @@ def import_arrays(
             range, NaN or infinity; the row is named.
         UserError: as ``FeatureWriter``.
     """
-    kind = str(features.dtype).removeprefix("torch.")
-    if len(features.shape) != 2 or kind not in ("float16", "float32", "float64"):
+    kind = features.dtype.name
+    if features.ndim != 2 or kind not in ("float16", "float32", "float64"):
         raise DataError(
             "features of float16, float32 or float64 (n, dim) expected, found "
-            f"{kind} {tuple(features.shape)}",
+            f"{kind} {features.shape}",
             where="features",
         )
     labels = np.asarray(labels)

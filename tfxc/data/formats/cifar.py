@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.pickles import load_plain
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import PixelReader
 from tfxc.data.parsing.archives import tar_members
 from tfxc.data.parsing.label_checks import check_label_names
-from tfxc.data.parsing.pickles import load_plain
 
 if TYPE_CHECKING:
     from tfxc.data.parsing.candidate import Candidate

@@ -38,7 +38,7 @@ class SVMLight(Reader):
         (100, 47236)
     """
 
-    suffixes = (".svm", ".svmlight", ".libsvm")
+    suffixes: tuple[str, ...] = (".svm", ".svmlight", ".libsvm")
     compressed = COMPRESSED
 
     def __init__(

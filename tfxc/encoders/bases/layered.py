@@ -34,7 +34,7 @@ class LayeredEncoder(TokenEncoder):
 
     A subclass writes ``hidden_states(x, mask, training, scores)`` (``scores``: None, or a list that
     gets the scores of each layer), ``pooled(states, mask)``, ``depth`` and
-    ``weights_of_layer(number)``, and adds to ``front`` what it has there.
+    ``weights_of_layer(number)``, and adds to ``front`` and ``top`` what it has there.
     """
 
     @property
@@ -46,6 +46,11 @@ class LayeredEncoder(TokenEncoder):
     def front(self) -> dict[str, tf.Tensor]:
         """The weights in front of the layers by name."""
         return {"table": self.table}
+
+    @property
+    def top(self) -> dict[str, Any]:
+        """The weights behind the layers by name."""
+        return {}
 
     @property
     def layers_above(self) -> dict[int, int]:
@@ -98,7 +103,7 @@ class LayeredEncoder(TokenEncoder):
         raise TypeError(f"{type(self).__name__} must define weights_of_layer(number)")
 
     def start_from(self, other: "Encoder", layers: Sequence[int]) -> None:
-        """Copies what comes before another encoder's layers, and some of these.
+        """Copies what comes before another encoder's layers and behind them, and some of these.
 
         Args:
             other: a built encoder of the same class.
@@ -118,7 +123,7 @@ class LayeredEncoder(TokenEncoder):
             raise ValueError(
                 f"layers of the teacher from 1 to {other.depth} expected, found {wrong[0]}"
             )
-        pairs = [(self.front, other.front)]
+        pairs = [(self.front, other.front), (self.top, other.top)]
         for number, layer in enumerate(layers, 1):
             pairs.append((self.weights_of_layer(number), other.weights_of_layer(layer)))
         for own, theirs in pairs:

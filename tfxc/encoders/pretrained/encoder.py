@@ -19,9 +19,9 @@ from tfxc.encoders.pretrained.source import FolderSource, open_source
 from tfxc.ops.randomness import dropout as drop
 from tfxc.ops.randomness import keep_mask
 from tfxc.pretrained.architecture import Architecture
-from tfxc.pretrained.weights import layer_weights, read_table, stem_weights
+from tfxc.pretrained.weights import layer_weights, pooler_weights, read_table, stem_weights
 
-POOLINGS = ("first", "mean", "last_layers")
+POOLINGS = ("first", "mean", "last_layers", "pooler")
 _MOST_POSITIONS = 4096  # fixed, so that dropout does not depend on how far a batch is padded
 
 
@@ -39,11 +39,13 @@ class Pretrained(LayeredEncoder):
 
     Args:
         vocabulary_size: number of ids (from the data).
-        folder: the model's folder: config.json and ``*.safetensors``; ``~`` and ``${VAR}`` are
-            expanded. ``"keras_hub:NAME"`` takes a preset of keras-hub.
+        folder: the model's folder: config.json and ``*.safetensors`` or ``pytorch_model.bin``;
+            ``~`` and ``${VAR}`` are expanded. ``"keras_hub:NAME"`` takes a preset of keras-hub.
         pooling: ``"first"`` takes the vector of the token the model was made to classify by (the
             first, with XLNet the last), ``"mean"`` that of all tokens, special ones included,
-            ``"last_layers"`` joins the first tokens' vectors of the last layers.
+            ``"last_layers"`` joins the first tokens' vectors of the last layers, ``"pooler"``
+            applies the model's own dense layer with tanh to the first token's vector (BERT,
+            RoBERTa, XLM-RoBERTa, ALBERT).
         pooled_layers: how many layers ``"last_layers"`` joins.
         num_layers: layers to keep, from below; None keeps all.
         dropout: share of the units of the pooled vector dropped in training.
@@ -121,12 +123,15 @@ class Pretrained(LayeredEncoder):
         self._check(text_features)
         self.stem: dict[str, Any] = {}
         self.layers: list[dict[str, Any]] = []
+        self.pooler: dict[str, Any] = {}
         self.gates = Gates()
 
     def _check(self, text_features):
         """Refuses what cannot be: too many layers, another vocabulary, texts that are too long."""
         shape = self._shape
         Whole(1, shape.num_layers, what="the layers").check("num_layers", self._num_layers)
+        if self.pooling == "pooler":
+            pooler_weights(shape)
         if self.pooling == "last_layers":
             Whole(1, self._num_layers, what="the layers").check("pooled_layers", self.pooled_layers)
         if self.vocabulary_size > shape.vocabulary_size:
@@ -157,6 +162,8 @@ class Pretrained(LayeredEncoder):
         for number in range(self._shape.shared_layers or self._num_layers):
             weights = layer_weights(self._shape, number)
             self.layers.append({w.name: self._made(w, f"{w.name}_{number}") for w in weights})
+        if self.pooling == "pooler":
+            self.pooler = {w.name: self._made(w, w.name) for w in pooler_weights(self._shape)}
         self._source = None  # the arrays are not needed twice
 
     def _made(self, weight, name):
@@ -190,6 +197,9 @@ class Pretrained(LayeredEncoder):
             return mean_of_words(states[-1], mask)
         count = self.pooled_layers if self.pooling == "last_layers" else 1
         found = tf.concat([self._classifying(state, mask) for state in states[-count:]], axis=1)
+        if self.pooling == "pooler":
+            kernel, bias = self.cast(self.pooler["pooler_kernel"]), self.pooler["pooler_bias"]
+            found = tf.tanh(found @ kernel + self.cast(bias))
         return tf.where(tf.reduce_any(mask, axis=1, keepdims=True), found, 0)
 
     def _classifying(self, state, mask):
@@ -230,6 +240,11 @@ class Pretrained(LayeredEncoder):
     def front(self) -> dict[str, tf.Tensor]:
         """The weights in front of the layers by name."""
         return {"table": self.table, **self.stem}
+
+    @property
+    def top(self) -> dict[str, Any]:
+        """The weights behind the layers by name."""
+        return self.pooler
 
     def weights_of_layer(self, number: int) -> dict[str, tf.Tensor]:
         """The weights of layer ``number`` from 1 by name, shared ones where layers share them."""

@@ -1,0 +1,129 @@
+"""The text format of Vowpal Wabbit, as far as it describes labels and features."""
+
+import re
+from pathlib import Path
+
+from tfxc.core.arguments import COUNT, Whole, checked
+from tfxc.core.errors import DataError
+from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.data.formats.svmlight import SVMLight
+
+_WITHOUT_VALUE = re.compile(rb"(?:^|(?<=\s))([^\s:]+)(?=\s|$)")
+
+
+class VowpalWabbit(SVMLight):
+    """Reads ``label |namespace feature:value feature ...`` lines, as those of ODP and ImageNet.
+
+    Labels are integers, several of them separated by commas, none before the bar for an example
+    without labels. A feature without a value has 1. Features are ids, or any names if they are
+    hashed; then those that collide add up. Blank lines and lines that begin with ``#`` are skipped.
+    An importance, a tag, a weight of a namespace and a second namespace are refused, as they would
+    mean something that is not kept.
+
+    Unless ``num_features`` is given, the constructor reads the file once to find it (and
+    ``num_examples``). Each split of a data set should be given the same number.
+
+    Args:
+        path: ``.vw`` file, also ``.gz`` or ``.xz``; files of other names by ``reader: "vw"``.
+        label_base: the lowest label, which becomes label id 0.
+        first_feature: the lowest feature id, 0 or 1.
+        num_features: number of features; None takes as many as the highest id needs.
+        num_hashed_features: number of values that the names of features are hashed to, by
+            MurmurHash3 (not the one of Vowpal Wabbit's hashes); None reads them as ids.
+        max_line_bytes: longest line.
+
+    Raises:
+        ConfigError: an argument out of range.
+        DataError: naming file and line: a label or feature that cannot be read, an id out of
+            range, a feature given twice, a value that is NaN or infinite, or one of the refused.
+
+    Example:
+        >>> reader = VowpalWabbit("odp_train.vw.gz", num_features=422_713)    # doctest: +SKIP
+        >>> next(reader.chunks(100)).features.shape                          # doctest: +SKIP
+        (100, 422713)
+
+    Reference: https://github.com/VowpalWabbit/vowpal_wabbit/wiki/Input-format
+    """
+
+    suffixes = (".vw",)
+
+    @checked(
+        label_base=Whole(0),
+        first_feature=Whole(0, 1),
+        num_features=COUNT | None,
+        num_hashed_features=COUNT | None,
+    )
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        label_base: int = 1,
+        first_feature: int = 0,
+        num_features: int | None = None,
+        num_hashed_features: int | None = None,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
+        self._label_base, self._hashed = label_base, num_hashed_features
+        super().__init__(
+            path,
+            zero_based=bool(num_hashed_features) or not first_feature,
+            num_features=num_hashed_features or num_features,
+            max_line_bytes=max_line_bytes,
+        )
+
+    def _example_lines(self):
+        """The lines as svmlight has them."""
+        namespace = None
+        for number, line in super()._example_lines():
+            where = f"{self.path}:{number}"
+            head, bar, tail = line.partition(b"|")
+            if not bar:
+                raise _error(where, "a bar (|) in front of the features", line)
+            found, space, features = tail.partition(b" ")
+            if not space:
+                found, _, features = tail.partition(b"\t")
+            namespace = found if namespace is None else namespace
+            if b"|" in features or found != namespace or b":" in found:
+                raise _error(where, "one namespace, the same in each line, without a weight", tail)
+            pairs = _WITHOUT_VALUE.sub(rb"\1:1", features)
+            if self._hashed:
+                pairs = self._hash(pairs, where)
+            yield number, self._labels(head, where) + b" " + pairs
+
+    def _labels(self, head, where):
+        tokens = head.split()
+        if not tokens:
+            return b""
+        labels = tokens[0].split(b",")
+        if len(tokens) > 1 or not all(label.isdigit() and len(label) < 11 for label in labels):
+            raise _error(where, "labels alone, integers separated by commas, in front of |", head)
+        ids = [int(label) - self._label_base for label in labels]
+        if min(ids) < 0:
+            lowest = min(ids) + self._label_base
+            raise DataError(
+                f"labels of at least {self._label_base} expected, found {lowest}",
+                where=where,
+                fix="set the reader's option label_base to the lowest label",
+            )
+        return b",".join(b"%d" % label for label in ids)
+
+    def _hash(self, pairs, where):
+        from sklearn.utils import murmurhash3_32
+
+        found: dict[int, float] = {}
+        for pair in pairs.split():
+            name, _, value = pair.rpartition(b":")
+            place = murmurhash3_32(name, positive=True) % self._hashed
+            try:
+                found[place] = found.get(place, 0.0) + float(value)
+            except ValueError:
+                raise _error(where, "name:value", pair) from None
+        return b" ".join(b"%d:%r" % pair for pair in found.items())
+
+
+def _error(where, expected, found):
+    return DataError(
+        f"{expected} expected, found {found[:60].decode('utf-8', 'replace').strip()!r}",
+        where=where,
+        fix="write lines as label |namespace feature:value ...",
+    )

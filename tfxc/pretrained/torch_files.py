@@ -1,0 +1,297 @@
+"""Files of PyTorch's ``torch.save``, read without PyTorch and without running what they name.
+
+Such a file is a pickle that names its tensors' memory, and the memory itself: since PyTorch 1.6 as
+members of a ZIP archive, before as one file behind five pickles ("serialization semantics" in
+PyTorch's notes). Only the pickle is read at once; a tensor is read when it is asked for.
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfxc.core.errors import DataError
+from tfxc.core.pickles import PICKLE_FAILURES, RestrictedUnpickler
+from tfxc.core.reading import read_errors
+
+_LEGACY_MAGIC, _LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
+_BFLOAT16 = "BFloat16Storage"
+_STORAGES = {
+    "FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", _BFLOAT16: "u2",
+    "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1",
+    "ByteStorage": "u1", "BoolStorage": "?",
+}  # fmt: skip
+
+
+class TorchTensor:
+    """A tensor in a file, not read yet.
+
+    Attributes:
+        shape: tuple of sizes.
+        dtype: NumPy's, float32 for bfloat16.
+    """
+
+    def __init__(
+        self, storage: "_Storage", offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
+    ) -> None:
+        self._storage, self._offset, self._strides, self.shape = storage, offset, strides, shape
+        self.dtype = storage.result
+
+    def array(self) -> np.ndarray:
+        """The values, read-only; mapped from the file where they lie there in order."""
+        if 0 in self.shape:
+            return np.zeros(self.shape, self.dtype)
+        memory = self._storage.read()[self._offset :]
+        strides = tuple(stride * memory.itemsize for stride in self._strides)
+        values = np.lib.stride_tricks.as_strided(
+            memory, self.shape, strides, subok=True, writeable=False
+        )
+        if not self._storage.is_bfloat16:
+            return values
+        return (values.astype(np.uint32) << 16).view(np.float32)
+
+    def __repr__(self):
+        return f"TorchTensor(shape={self.shape}, dtype={self.dtype})"
+
+
+class _Storage:
+    """Memory of tensors: ``count`` elements; ``position`` in the file becomes known later."""
+
+    def __init__(self, path, kind, order, count):
+        self.path, self.count, self.is_bfloat16 = path, count, kind == _BFLOAT16
+        self.stored = np.dtype(order + _STORAGES[kind])
+        self.result = np.dtype("f4") if self.is_bfloat16 else self.stored.newbyteorder("=")
+        self.position = None
+
+    @property
+    def num_bytes(self):
+        return self.count * self.stored.itemsize
+
+    def read(self):
+        values = np.memmap(self.path, self.stored, "r", self.position, (self.count,))
+        return values if self.stored.isnative else values.astype(self.stored.newbyteorder("="))
+
+
+class _Dict(dict):
+    """In place of an ``OrderedDict``; what state dicts keep in its attributes is left out."""
+
+    def __setstate__(self, state):
+        pass
+
+
+class _Storages:
+    """Names a storage's kind in a pickle; never called."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+
+def _rebuild_tensor(storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None):
+    size, stride = tuple(size), tuple(stride)
+    numbers = [offset, *size, *stride]
+    if not isinstance(storage, _Storage) or any(type(n) is not int or n < 0 for n in numbers):
+        raise ValueError("a tensor has an impossible size")
+    if len(size) != len(stride) or len(size) > 32:
+        raise ValueError("a tensor has as many strides as sides")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if 0 not in size and last >= storage.count:
+        raise ValueError("a tensor goes beyond its memory")
+    return TorchTensor(storage, offset, size, stride)
+
+
+def _rebuild_parameter(tensor, requires_grad=False, hooks=None):
+    return tensor
+
+
+_ALLOWED = {
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("collections", "OrderedDict"): _Dict,
+    ("torch", "Size"): tuple,
+    **{("torch", kind): _Storages(kind) for kind in _STORAGES},
+}
+
+
+class _Refused(Exception):
+    """The pickle names something that is not run."""
+
+
+class _Unpickler(RestrictedUnpickler):
+    """Reads a pickle of tensors and plain values."""
+
+    def __init__(self, stream, storage=None):
+        super().__init__(stream, encoding="utf-8")
+        self._storage = storage
+
+    def find_class(self, module, name):
+        try:
+            return _ALLOWED[module, name]
+        except KeyError:
+            raise _Refused(f"{module}.{name}") from None
+
+    def persistent_load(self, saved):
+        word, kind, key, _, count, *view = saved
+        if word != "storage" or not isinstance(kind, _Storages) or self._storage is None:
+            raise ValueError("a storage expected")
+        if type(key) is not str or type(count) is not int or count < 0:
+            raise ValueError("the key and the size of a storage expected")
+        return self._storage(kind.kind, key, count, view[0] if view else None)
+
+
+def load_torch(path: str | Path) -> Any:
+    """What ``torch.save`` wrote: containers and plain values, tensors as ``TorchTensor``.
+
+    Nothing that the file names is imported or run: a pickle of anything else than tensors in
+    dicts, lists and tuples is refused.
+
+    Args:
+        path: file, e.g. ``"pytorch_model.bin"`` or ``"checkpoint.pt"``.
+
+    Returns:
+        The object, most often a dict of names and tensors.
+
+    Raises:
+        DataError: the file is damaged, no file of ``torch.save``, or holds other objects; the
+            message names them.
+
+    Example:
+        >>> tensors = load_torch("pytorch_model.bin")  # doctest: +SKIP
+        >>> tensors["pooler.dense.bias"].array().shape  # doctest: +SKIP
+        (768,)
+    """
+    path = Path(path)
+    try:
+        with read_errors(path), path.open("rb") as stream:
+            if stream.read(4) == b"PK\x03\x04":
+                return _load_zip(path, stream)
+            stream.seek(0)
+            return _load_legacy(path, stream)
+    except _Refused as error:
+        raise DataError(
+            f"tensors in dicts, lists and tuples expected, found {error}, which is not run",
+            where=path,
+            fix="save the tensors alone with PyTorch: torch.save(model.state_dict(), file)",
+        ) from None
+    except (*PICKLE_FAILURES, zipfile.BadZipFile, NotImplementedError) as error:
+        raise DataError(
+            f"a file of torch.save expected; it is truncated or damaged, or of another kind "
+            f"({str(error) or type(error).__name__})",
+            where=path,
+            fix="copy or download it again",
+        ) from error
+
+
+def load_state_dict(path: str | Path) -> dict[str, TorchTensor]:
+    """The tensors of a model by name.
+
+    A training checkpoint holds them under ``state_dict``, ``model_state`` or a similar key; names
+    of models that were trained in parallel begin with ``module.``, which is left out.
+
+    Args:
+        path: see ``load_torch``.
+
+    Returns:
+        {name: ``TorchTensor``}.
+
+    Raises:
+        DataError: see ``load_torch``; or the file holds no such dict.
+    """
+    content = load_torch(path)
+    for key in ("state_dict", "model_state", "model_state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict):
+        raise DataError(
+            f"a dict of tensors expected, found {type(content).__name__}",
+            where=path,
+            fix="save them with torch.save(model.state_dict(), file)",
+        )
+    tensors = {name: value for name, value in content.items() if isinstance(value, TorchTensor)}
+    if not tensors or not all(isinstance(name, str) for name in tensors):
+        raise DataError(
+            f"tensors by name expected, found {', '.join(map(str, list(content)[:5])) or 'none'}",
+            where=path,
+            fix="save them with torch.save(model.state_dict(), file)",
+        )
+    if all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
+
+
+def _load_zip(path, stream):
+    with zipfile.ZipFile(stream) as archive:
+        members = {info.filename: info for info in archive.infolist()}
+        prefix = next((n[: -len("data.pkl")] for n in members if n.endswith("/data.pkl")), None)
+        if prefix is None:
+            raise ValueError("it has no data.pkl")
+        order = "<"
+        if f"{prefix}byteorder" in members:
+            order = {b"little": "<", b"big": ">"}[archive.read(f"{prefix}byteorder")]
+        found = {}
+
+        def storage(kind, key, count, view):
+            if key not in found:
+                found[key] = _Storage(path, kind, order, count)
+                info = _stored(members[f"{prefix}data/{key}"])
+                if info.file_size < found[key].num_bytes:
+                    raise ValueError(f"{info.filename} has {info.file_size} bytes")
+                found[key].position = _data_position(stream, info)
+            return found[key]
+
+        with archive.open(_stored(members[f"{prefix}data.pkl"])) as pickled:
+            return _Unpickler(pickled, storage).load()
+
+
+def _stored(info):
+    """A member as PyTorch writes them; a compressed one could be a thousand times as large."""
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+        raise ValueError(f"{info.filename} is compressed or encrypted")
+    return info
+
+
+def _data_position(stream, info):
+    """Where a stored member's bytes begin; its local header may differ from the central one."""
+    stream.seek(info.header_offset)
+    header = stream.read(30)
+    if len(header) < 30 or header[:4] != b"PK\x03\x04":
+        raise ValueError(f"{info.filename} has no header")
+    names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    position = info.header_offset + 30 + names
+    if position + info.file_size > stream.seek(0, 2):
+        raise ValueError(f"{info.filename} goes beyond the end")
+    return position
+
+
+def _load_legacy(path, stream):
+    if [_Unpickler(stream).load() for _ in range(2)] != [_LEGACY_MAGIC, _LEGACY_VERSION]:
+        raise ValueError("it does not begin as one")
+    order = "<" if _Unpickler(stream).load()["little_endian"] else ">"
+    found, views = {}, []
+
+    def storage(kind, key, count, view):
+        if key not in found:
+            found[key] = _Storage(path, kind, order, count)
+        if view is None:
+            return found[key]
+        _, offset, size = view
+        part = _Storage(path, kind, order, size)
+        if type(offset) is not int or not 0 <= offset <= offset + size <= count:
+            raise ValueError("a view goes beyond its memory")
+        views.append((part, found[key], offset))
+        return part
+
+    content = _Unpickler(stream, storage).load()
+    for key in _Unpickler(stream).load():
+        count = int.from_bytes(stream.read(8), "little" if order == "<" else "big")
+        if count != found[key].count:
+            raise ValueError(f"storage {key} has {count} elements")
+        found[key].position = stream.tell()
+        stream.seek(found[key].num_bytes, 1)
+    end = stream.tell()
+    if any(one.position is None for one in found.values()) or end > stream.seek(0, 2):
+        raise ValueError("its memory is not complete")
+    for part, root, offset in views:
+        part.position = root.position + offset * root.stored.itemsize
+    return content
