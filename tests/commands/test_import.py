@@ -109,7 +109,7 @@ def test_an_import_without_names_and_counts(frozen, tmp_path, capsys):
 
 def test_imports_that_do_not_fit(tmp_path, capsys):
     for content, message in (
-        (b"\xff\n", "label names in UTF-8 expected, byte 0 is not"),
+        (b"\xff\n", "label names in UTF-8 expected, found an invalid byte at offset 0"),
         (b"a\nb\na\n", "distinct label names expected, found 'a' for the labels 0 and 2"),
     ):
         (tmp_path / "names.txt").write_bytes(content)
@@ -126,7 +126,7 @@ def test_imports_that_do_not_fit(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")
-    assert "found other files; nothing is removed" in call(capsys, *arguments).problem()
+    assert "found other files; nothing was removed" in call(capsys, *arguments).problem()
 
 
 def test_the_vectoriser_comes_along(tmp_path, capsys, monkeypatch):

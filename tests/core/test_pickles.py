@@ -25,7 +25,7 @@ class Attack:
 
 
 def test_nothing_is_run():
-    with pytest.raises(DataError, match=r"a\.pkl: .*it asks for (posix|nt)\.getpid, which is not"):
+    with pytest.raises(DataError, match=r"a\.pkl: .*it refers to (posix|nt)\.getpid, which is not"):
         load_plain(io.BytesIO(pickle.dumps(Attack())), "a.pkl")
 
 

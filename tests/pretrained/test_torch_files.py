@@ -95,7 +95,9 @@ class Attack:
 def test_nothing_is_run(tmp_path, monkeypatch, write):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.pt", {"weight": Attack()}, [])
-    with pytest.raises(DataError, match=r"a\.pt: .* found (posix|nt)\.system, which is not run"):
+    with pytest.raises(
+        DataError, match=r"a\.pt: .* found (posix|nt)\.system, which is not imported"
+    ):
         load_torch(tmp_path / "a.pt")
     assert not (tmp_path / "attacked").exists()
 
@@ -103,7 +105,9 @@ def test_nothing_is_run(tmp_path, monkeypatch, write):
 def test_other_ways_to_rebuild_are_named(tmp_path):
     storage = Storage("0", np.zeros(1, "f4"))
     write_zip(tmp_path / "a.pt", Tensor(storage, 0, (1,), (1,), "_rebuild_tensor_v3"), [storage])
-    with pytest.raises(DataError, match=r"torch\._utils\._rebuild_tensor_v3, which is not run"):
+    with pytest.raises(
+        DataError, match=r"torch\._utils\._rebuild_tensor_v3, which is not imported"
+    ):
         load_torch(tmp_path / "a.pt")
 
 

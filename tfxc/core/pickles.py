@@ -57,7 +57,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 class _PlainUnpickler(RestrictedUnpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ARRAYS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not run")
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which is not imported")
         return super().find_class(module, name)
 
 

@@ -169,7 +169,7 @@ def load_torch(path: str | Path) -> Any:
             return _load_legacy(path, stream)
     except _Refused as error:
         raise DataError(
-            f"tensors in dicts, lists and tuples expected, found {error}, which is not run",
+            f"tensors in dicts, lists and tuples expected, found {error}, which is not imported",
             where=path,
             fix="save the tensors alone with PyTorch: torch.save(model.state_dict(), file)",
         ) from None
