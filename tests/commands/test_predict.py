@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.small_runs import NAMES, TEXTS, make_run
 from tfxc.commands import predict
@@ -227,6 +228,25 @@ def test_wrong_k_and_wrong_kind(text_run, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     with pytest.raises(SystemExit):
         predict.main(["--batch-size", "0", "--run", str(text_run)])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (("scores",), "a SavedModel that outputs labels and scores expected"),
+        (("labels", "scores"), "a SavedModel of tfxc export expected, found one with the inputs x"),
+    ],
+)
+def test_savedmodels_of_others(tmp_path, outputs, message):
+    module = tf.Module()
+    module.answer = tf.function(
+        lambda x: dict.fromkeys(outputs, x),
+        input_signature=[tf.TensorSpec((None, 3), name="x")],
+        autograph=False,
+    )
+    tf.saved_model.save(module, str(tmp_path / "served"), module.answer)
+    with pytest.raises(ConfigError, match=message):
+        SavedModelPredictor(tmp_path / "served")
 
 
 def test_savedmodel_refuses_features_beyond_its_own(tmp_path):

@@ -66,7 +66,7 @@ def add_config_options(options: argparse.ArgumentParser, required: bool = True) 
     add_prepared_option(options)
 
 
-def add_prepared_option(options):
+def add_prepared_option(options: argparse.ArgumentParser) -> None:
     """``--prepared`` of commands that read prepared data."""
     options.add_argument(
         "--prepared",
@@ -76,14 +76,14 @@ def add_prepared_option(options):
     )
 
 
-def add_batch_option(options):
+def add_batch_option(options: argparse.ArgumentParser) -> None:
     """``--batch-size`` of commands whose batches are by default those of the config."""
     options.add_argument(
         "--batch-size", type=positive, help="examples per batch (default: the config's)"
     )
 
 
-def add_file_options(options):
+def add_file_options(options: argparse.ArgumentParser) -> None:
     """FILE with its reader and batches, of commands that read examples without labels."""
     options.add_argument(
         "file",

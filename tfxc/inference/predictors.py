@@ -143,7 +143,7 @@ class SavedModelPredictor:
         num_features: length of dense vectors, else None: the signature does not show it.
 
     Raises:
-        ConfigError: no such SavedModel, or it outputs fewer labels.
+        ConfigError: no such SavedModel, one of another program, or it outputs fewer labels.
     """
 
     def __init__(self, folder: str | Path, k: int | None = None) -> None:
@@ -151,7 +151,13 @@ class SavedModelPredictor:
         self._signature = self._model.signatures["serving_default"]
         inputs = self._signature.structured_input_signature[1]
         self._input = input_of(inputs)
-        assert self._input is not None  # what tfxc exports has one
+        if self._input is None:
+            raise ConfigError(
+                f"a SavedModel of tfxc export expected, found one with the inputs "
+                f"{', '.join(sorted(inputs)) or 'none'}",
+                where=folder,
+                fix="export the run again: tfxc export --run RUN",
+            )
         self.takes = self._input.name
         self.num_features = inputs["features"].shape[1] if self._input is DENSE else None
         self._images = None

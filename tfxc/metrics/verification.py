@@ -138,10 +138,10 @@ def verify_scores(
         >>> verify_scores([0.9, 0.7, 0.2], [True, True, False]).auc
         1.0
     """
-    return ScoresResult(**_figures(Roc.of(scores, same), same, fars))
+    return ScoresResult(**_metrics_of(Roc.of(scores, same), same, fars))
 
 
-def _figures(roc, same, fars):
+def _metrics_of(roc, same, fars):
     return {
         "num_pairs": len(same),
         "num_same": int(np.count_nonzero(same)),
@@ -206,7 +206,7 @@ def verify_pairs(
         val_far=float(np.nanmean(rates[:, 1])),
         far_target=far,
         correct=np.concatenate(correct),
-        **_figures(Roc.of(-distances, same), same, fars),
+        **_metrics_of(Roc.of(-distances, same), same, fars),
     )
 
 

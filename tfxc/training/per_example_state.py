@@ -25,7 +25,7 @@ def check_examples(objective: "Objective", source: "Source") -> None:
     entries, found = objective.num_examples, source.num_examples
     if entries not in (None, found):
         raise DataError(
-            f"{_told(objective)}, the training split has {found:,}",
+            f"{_requirement(objective)}, the training split has {found:,}",
             where="data.train",
             fix="build the model for this data, e.g. by tfxc train with its config",
         )
@@ -62,14 +62,14 @@ def explained(objective: "Objective") -> Iterator[None]:
             raise
         found = re.search(r"found:\]\s*\[(-?\d+)", str(error))
         raise DataError(
-            f"{_told(objective)}, a batch holds the example_index "
+            f"{_requirement(objective)}, a batch holds the example_index "
             f"{found[1] if found else 'of another'}",
             where="data.train",
             fix="number the examples from 0 in their order, and build the model for that many",
         ) from error
 
 
-def _told(objective):
+def _requirement(objective):
     return (
         f"objective {type(objective).__name__} keeps a value for each training example and was "
         f"built for {objective.num_examples:,} of them"

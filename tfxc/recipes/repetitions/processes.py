@@ -104,7 +104,7 @@ class _Children:
     def __init__(self, count):
         self.count, self.waiting = count, list(range(count))
         self.running, self.codes = {}, {}
-        self._began, self._told = time.monotonic(), set()
+        self._began, self._reported = time.monotonic(), set()
 
     def collect(self):
         """Waits a moment and reports the children that have ended."""
@@ -123,9 +123,9 @@ class _Children:
         """Starts no further child and passes a signal on, once to each."""
         self.waiting.clear()
         for number, process in self.running.items():
-            if number not in self._told:
+            if number not in self._reported:
                 process.send_signal(signal_number)
-        self._told |= set(self.running)
+        self._reported |= set(self.running)
 
 
 def _ending(code):

@@ -77,7 +77,7 @@ class Encoded(Given):
             vectors = np.load(path, mmap_mode="r")
         else:  # deleted, to save space
             vectors = self._encoded(open_source(data_folder, "train"))
-        return self._beside(terms, vectors), labels
+        return self._concatenated(terms, vectors), labels
 
     def _encoded(self, source):
         with scratch_folder("encodings") as folder:
@@ -92,7 +92,7 @@ class Encoded(Given):
         size = self._batch_size
         parts = [rows.slice(start, start + size) for start in range(0, len(rows), size)]
         vectors = [self._embed(part.batch()["features"]) for part in parts]
-        return self._beside(terms, np.concatenate(vectors)), labels
+        return self._concatenated(terms, np.concatenate(vectors)), labels
 
     def of_tree(self, features: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
         if not self._recipe.fix_clustering:
@@ -103,7 +103,7 @@ class Encoded(Given):
     def _batch_size(self):
         return self._loaded.config.evaluation.batch_size
 
-    def _beside(self, terms, vectors):
+    def _concatenated(self, terms, vectors):
         return concatenated(terms, vectors, self._recipe.encoding_length)
 
 
