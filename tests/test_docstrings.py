@@ -1,12 +1,18 @@
-"""The examples in docstrings print what they say; ``+SKIP`` marks those that need files."""
+"""The examples in docstrings print what they say, and the names in them exist.
 
+``+SKIP`` marks examples that need files.
+"""
+
+import ast
 import doctest
 import importlib
 import io
+import re
 
 import pytest
 
-from tests.source_tree import ROOT, module_name, python_files
+from tests.source_tree import ROOT, module_name, python_files, tree_of
+from tests.test_documents import resolves
 
 WITH_EXAMPLES = [
     module_name(path).removesuffix(".__init__")
@@ -23,3 +29,15 @@ def test_examples(module, monkeypatch):
     for example in finder.find(importlib.import_module(module), module):
         runner.run(example, out=output.write)
     assert not runner.failures, output.getvalue()
+
+
+@pytest.mark.parametrize("folder", ["tfxc", "tools", "benchmarks", "examples"])
+def test_names_of_the_package_exist(folder):
+    wrong = []
+    for path in python_files(folder):
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                text = ast.get_docstring(node) or ""
+                names = re.findall(r"(?<![\w./-])tfxc(?:\.\w+)+", text)
+                wrong += [f"{path.relative_to(ROOT)}: {n}" for n in names if not resolves(n)]
+    assert not wrong, "\n".join(wrong)

@@ -91,7 +91,7 @@ class LayerWriter:
     def append(
         self, rows: np.ndarray, counts: np.ndarray, columns: np.ndarray, values: np.ndarray
     ) -> None:
-        """Adds the next parent's block; for the arguments see ``tfxc.ops.linear.solver.Block``.
+        """Adds the next parent's block; for the arguments see ``tfxc.ops.linear.block.Block``.
 
         Raises:
             UserError: the disk is full.
