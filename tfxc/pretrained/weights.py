@@ -85,7 +85,7 @@ def layer_weights(architecture: "Architecture", number: int) -> "list[Weight]":
             found += _norm(name, wide, written[0])
         else:
             found.append(_joined(f"{name}_kernel", shapes[name], written, "weight"))
-            found.append(_joined(f"{name}_bias", shapes[name][1:], theirs, "bias"))
+            found.append(_joined(f"{name}_bias", shapes[name][1:], written, "bias"))
     return found
 
 
