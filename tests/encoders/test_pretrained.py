@@ -1,9 +1,12 @@
+import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import torch_files
 from tests.contracts.layers import assert_close
 from tests.contracts.token_encoder import VOCABULARY, TokenEncoderContract
 from tests.encoders.hub_folders import (
@@ -165,6 +168,55 @@ def test_weights_in_several_files(tmp_path):
     (tmp_path / "model" / "model-1.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"the file model-1\.safetensors is missing"):
         Pretrained(len(PIECES), tmp_path / "model")
+
+
+def test_weights_of_pytorch(tmp_path):
+    """``pytorch_model.bin`` holds the same as ``model.safetensors``, the pooler included."""
+    arrays = write_folder(tmp_path / "model", prefix="bert.")
+    pooler = {"pooler.dense.weight": np.random.default_rng(1).standard_normal((16, 16))}
+    pooler["pooler.dense.bias"] = np.random.default_rng(2).standard_normal(16)
+    expected = Pretrained(len(PIECES), tmp_path / "model")(tf.constant(IDS))
+    expected = np.tanh(expected @ pooler["pooler.dense.weight"].T + pooler["pooler.dense.bias"])
+    (tmp_path / "model" / "model.safetensors").unlink()
+    written = {f"bert.{name}": np.float32(values) for name, values in {**arrays, **pooler}.items()}
+    torch_files.save(tmp_path / "model" / "pytorch_model.bin", written)
+    found = Pretrained(len(PIECES), tmp_path / "model", pooling="pooler")(tf.constant(IDS))
+    assert_close(found, expected)
+    names, index = sorted(written), {}
+    for part, some in enumerate((names[:9], names[9:])):
+        file = f"pytorch_model-{part}.bin"
+        torch_files.save(tmp_path / "model" / file, {name: written[name] for name in some})
+        index |= dict.fromkeys(some, file)
+    (tmp_path / "model" / "pytorch_model.bin").unlink()
+    path = tmp_path / "model" / "pytorch_model.bin.index.json"
+    path.write_text(json.dumps({"weight_map": index}))
+    found = Pretrained(len(PIECES), tmp_path / "model", pooling="pooler")(tf.constant(IDS))
+    assert_close(found, expected)
+
+
+def test_a_family_without_a_pooler(tmp_path):
+    write_folder(tmp_path / "model", model_type="electra", prefix="electra.")
+    with pytest.raises(ConfigError, match="found electra, which has no pooler"):
+        Pretrained(len(PIECES), tmp_path / "model", pooling="pooler")
+
+
+@pytest.mark.golden
+def test_embeddings_of_pecos(golden_folder, tmp_path):
+    """The encoder of an XR-Transformer that PECOS has trained encodes as PECOS does."""
+    pecos = golden_folder / "pecos_xtransformer"
+    for name in ("text_encoder", "text_tokenizer"):
+        for file in (pecos / "model" / "text_encoder" / name).iterdir():
+            shutil.copy(file, tmp_path)
+    texts = (pecos / "X.tst.txt").read_text(encoding="utf-8").splitlines()
+    features = PretrainedTokens(str(tmp_path), max_length=24).fit([texts])
+    rows = features.transform(texts)
+    ids = np.zeros((len(texts), 24), np.int32)
+    for row, (begin, end) in enumerate(itertools.pairwise(rows.indptr)):
+        ids[row, : end - begin] = rows.tokens[begin:end]
+    encoder = Pretrained(features.num_features, str(tmp_path), pooling="pooler")
+    found = encoder(tf.constant(ids)).numpy()
+    expected = np.load(pecos / "embeddings.npy")
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_longer_than_any_text(tmp_path):
