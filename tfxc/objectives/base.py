@@ -42,6 +42,12 @@ class Objective(keras.layers.Layer):
     num_examples: int | None = None
     tables: Sequence = ()
 
+    def __call__(self, group: "LogitGroup", *args: Any, **kwargs: Any) -> tf.Tensor:
+        """As ``call``; builds first: Keras 3.12 asks every field of a group for its shape."""
+        if not self.built:
+            self.build(group.logits.shape)
+        return super().__call__(group, *args, **kwargs)
+
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss of one group."""
         raise TypeError(f"{type(self).__name__} must define call(group, example_index)")
