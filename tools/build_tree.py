@@ -20,7 +20,7 @@ _JOINED = ("join", "alpha")
 
 
 def main(argv=None):
-    """Builds the tree and tells its shape."""
+    """Builds the tree and prints its shape."""
     options = _parser()
     found = options.parse_args(argv)
     given = [found.prepared_data, found.features or found.labels, found.label_vectors]
@@ -169,7 +169,7 @@ def _add_tree_options(tree):
     )
     tree.add_argument(
         "--warmup-ratio", type=cli.number, default=0.4,
-        help="share of the levels over which the share rises (default: %(default)s)",
+        help="share of the levels over which the share increases (default: %(default)s)",
     )  # fmt: skip
     tree.add_argument(
         "--seed", type=cli.seed, default=0, help="seed of the first centres (default: 0)"

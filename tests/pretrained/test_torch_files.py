@@ -114,13 +114,13 @@ def test_other_ways_to_rebuild_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("offset", "size", "stride", "problem"),
     [
-        (0, (5, 5), (5, 1), "beyond its memory"),
-        (1, (4, 6), (6, 1), "beyond its memory"),
-        (0, (2,), (24,), "beyond its memory"),
+        (0, (5, 5), (5, 1), "exceeds its storage"),
+        (1, (4, 6), (6, 1), "exceeds its storage"),
+        (0, (2,), (24,), "exceeds its storage"),
         (-1, (2,), (1,), "impossible size"),
         (0, (2,), (-1,), "impossible size"),
         (0, (2.0,), (1,), "impossible size"),
-        (0, (2, 2), (1,), "as many strides"),
+        (0, (2, 2), (1,), "the number of strides differs"),
     ],
 )
 @pytest.mark.parametrize("write", [write_zip, write_legacy])

@@ -279,6 +279,6 @@ def _memory_error(error):
     shown = f" ({wanted.group()})" if wanted else ""
     return MachineError(
         f"not enough memory{shown}",
-        fix="see what a training needs with `tfxc train --dry-run`; lower its batch size or the "
+        fix="see what training needs with `tfxc train --dry-run`; lower its batch size or the "
         "model's widths, or use a larger machine",
     )

@@ -148,7 +148,7 @@ def _override(tree, text):
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise ConfigError(
-            f"key=value expected, found {text!r}", where="--set", fix="e.g. training.epochs=3"
+            f"key=value expected, found {text!r}", where="--set", fix="write e.g. training.epochs=3"
         )
     with contextlib.suppress(json.JSONDecodeError):  # a plain string needs no quotes
         value = json.loads(value)

@@ -25,7 +25,7 @@ class BagMLP(Encoder):
     Args:
         num_features: feature ids are 0 .. num_features - 1 (from the data).
         hidden: widths of the hidden layers.
-        activation: Keras name of the activation behind every hidden layer.
+        activation: Keras name of the activation after every hidden layer.
         dropout: share of hidden units dropped in training, after each hidden layer.
         input_dropout: share of the bag's features dropped in training.
         num_hashed_features: size F' of a hashed first layer, or None for one row per feature.

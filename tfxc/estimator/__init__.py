@@ -286,7 +286,7 @@ def _section(method):
         return dict(method)
     raise ConfigError(
         f"a method's name or a dict with 'name' expected, found {method!r}",
-        fix='e.g. "dense" or {"name": "mach", "num_buckets": 50}',
+        fix='pass e.g. "dense" or {"name": "mach", "num_buckets": 50}',
     )
 
 

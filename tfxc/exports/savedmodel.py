@@ -84,7 +84,8 @@ def export_savedmodel(
 
     Raises:
         ConfigError: k exceeds the number of labels, the model has no probabilities, the token
-            pattern has no equal in the graph, or the folder holds something else than a SavedModel.
+            pattern has no equivalent in the graph, or the folder holds something else than a
+            SavedModel.
         UserError: the disk is full or the folder cannot be written to.
         CheckpointError: the run is not finished.
 

@@ -146,7 +146,7 @@ class MHC(DigitHead):
 
     @property
     def training_columns(self) -> int:
-        """The groups, and the candidates of each further level."""
+        """The groups, and the candidates of each lower level."""
         return self.nodes[0] + self._candidates
 
     @property
@@ -283,7 +283,7 @@ class MHC(DigitHead):
         return ids, best - tf.reduce_logsumexp(scores, 1, True) if self._joint else best
 
     def _widths(self, k):
-        """How many nodes go on from each level to the next, so many that k labels are found."""
+        """How many nodes are kept from each level to the next, so many that k labels are found."""
         widths, needed = [], k
         for level in reversed(range(1, len(self.heads))):
             size, parents = self.heads[level], self.nodes[level - 1]

@@ -31,7 +31,7 @@ class Pifa:
     """
 
     def __init__(self) -> None:
-        self._parts: list[tuple[int, Any]] = []  # (number of summands, matrix), numbers falling
+        self._parts: list[tuple[int, Any]] = []  # (number of summands, matrix), numbers descending
 
     def add(
         self, labels: scipy.sparse.csr_matrix, features: np.ndarray | scipy.sparse.csr_matrix
@@ -94,14 +94,14 @@ def pifa_of_source(
 ) -> np.ndarray | scipy.sparse.csr_matrix:
     """``pifa`` of all examples of a source, which are read once, a batch at a time.
 
-    The features of an image are its pixels, averaged to at most 16 a side, scaled to unit length.
+    The features of an image are its pixels, averaged to at most 16 per side, scaled to unit length.
     What all labels' images have in common is taken away from them: the mean over the labels, before
     a last scaling.
 
     Args:
         source: a ``tfxc.data.sources.base.Source``.
         num_labels: N; ids from N on are left out.
-        batch_size: examples a batch.
+        batch_size: examples per batch.
 
     Returns:
         float32 (N, num_features or pixels), a ``scipy.sparse.csr_matrix`` for sparse features (of

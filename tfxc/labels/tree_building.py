@@ -168,7 +168,7 @@ def add_labels(
 ) -> tuple[ClusterTree, np.ndarray]:
     """Puts new labels under the leaf with the nearest centroid.
 
-    The new labels get the ids behind the old ones; inner levels stay, and leaves may grow beyond
+    The new labels get the ids after the old ones; inner levels stay, and leaves may grow beyond
     the size they were built with. Among equally near leaves the one with fewest labels is taken,
     then the first. Labels whose vector is zero go one by one to the leaf that has fewest.
 

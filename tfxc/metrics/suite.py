@@ -32,7 +32,7 @@ def build_metrics(
     """The metrics that the given facts allow.
 
     Always P, normalised P, R and nDCG at each k. With ``label_counts`` also label coverage and R
-    and P by frequency slice; with ``num_train_examples`` besides, PSP and PSnDCG.
+    and P by frequency slice; with ``num_train_examples`` also PSP and PSnDCG.
 
     Args:
         ks: cut-offs.

@@ -17,7 +17,7 @@ class Asgd(CappedDual):
 
     With m the batch mean, nu takes a gradient step, ``nu' = nu - g (1 - m exp(-nu))``; the loss
     takes nu. The step size g falls along a cosine, ``dual_learning_rate`` at the start and 0 in
-    the last epoch. A step that float32 could not take back is capped, see ``CappedDual``.
+    the last epoch. A step that float32 could not reverse is capped, see ``CappedDual``.
 
     Args:
         num_examples, num_groups: see ``DualObjective`` (from the data and the head).

@@ -40,7 +40,7 @@ def draws() -> dict[int, int]:
 def drawn_again(before: Mapping[int, int]) -> Iterator[None]:
     """Inside, the draws of this step since ``before = draws()`` come once more.
 
-    Behind it, the same draws count as made, however often they came. Without a ``step_scope``
+    After it, the same draws count as made, however often they came. Without a ``step_scope``
     draws are random, and nothing comes again.
     """
     scope = getattr(_local, "scope", None)

@@ -1,7 +1,7 @@
 """Files of PyTorch's ``torch.save``, read without PyTorch and without running what they name.
 
 Such a file is a pickle that names its tensors' memory, and the memory itself: since PyTorch 1.6 as
-members of a ZIP archive, before as one file behind five pickles ("serialization semantics" in
+members of a ZIP archive, before as one file after five pickles ("serialization semantics" in
 PyTorch's notes). Only the pickle is read at once; a tensor is read when it is asked for.
 """
 
@@ -39,7 +39,7 @@ class TorchTensor:
         self.dtype = storage.result
 
     def array(self) -> np.ndarray:
-        """The values, read-only; mapped from the file where they lie there in order."""
+        """The values, read-only; mapped from the file where they are stored there in order."""
         if 0 in self.shape:
             return np.zeros(self.shape, self.dtype)
         memory = self._storage.read()[self._offset :]
@@ -93,10 +93,10 @@ def _rebuild_tensor(storage, offset, size, stride, requires_grad=False, hooks=No
     if not isinstance(storage, _Storage) or any(type(n) is not int or n < 0 for n in numbers):
         raise ValueError("a tensor has an impossible size")
     if len(size) != len(stride) or len(size) > 32:
-        raise ValueError("a tensor has as many strides as sides")
+        raise ValueError("the number of strides differs from the number of dimensions")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if 0 not in size and last >= storage.count:
-        raise ValueError("a tensor goes beyond its memory")
+        raise ValueError("a tensor exceeds its storage")
     return TorchTensor(storage, offset, size, stride)
 
 
@@ -266,7 +266,7 @@ def _data_position(stream, info):
 
 def _load_legacy(path, stream):
     if [_Unpickler(stream).load() for _ in range(2)] != [_LEGACY_MAGIC, _LEGACY_VERSION]:
-        raise ValueError("it does not begin as one")
+        raise ValueError("it has no PyTorch header")
     order = "<" if _Unpickler(stream).load()["little_endian"] else ">"
     found, views = {}, []
 
@@ -278,7 +278,7 @@ def _load_legacy(path, stream):
         _, offset, size = view
         part = _Storage(path, kind, order, size)
         if type(offset) is not int or not 0 <= offset <= offset + size <= count:
-            raise ValueError("a view goes beyond its memory")
+            raise ValueError("a view exceeds its storage")
         views.append((part, found[key], offset))
         return part
 
@@ -291,7 +291,7 @@ def _load_legacy(path, stream):
         stream.seek(found[key].num_bytes, 1)
     end = stream.tell()
     if any(one.position is None for one in found.values()) or end > stream.seek(0, 2):
-        raise ValueError("its memory is not complete")
+        raise ValueError("its storage is truncated")
     for part, root, offset in views:
         part.position = root.position + offset * root.stored.itemsize
     return content

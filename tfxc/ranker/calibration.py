@@ -61,7 +61,7 @@ class Calibration:
         Args:
             scores: (n,) numbers.
             hits: (n,) bool, whether the label is true.
-            method: ``"isotonic"`` follows any rising curve but needs some thousand pairs;
+            method: ``"isotonic"`` follows any increasing curve but needs some thousand pairs;
                 ``"logistic"`` has two parameters.
 
         Returns:

@@ -64,7 +64,7 @@ class Context:
 
 
 class Recipe:
-    """Owns the order of the stages of a training.
+    """Determines the order of the stages of training.
 
     ``run(context)`` is the same for all: it locks the run folder, makes the strategy, calls
     ``check(context)``, does nothing for a finished run, and else calls ``train(context)``, which a
@@ -102,7 +102,7 @@ class Recipe:
                 )
 
     def outline(self, config: Config, manifest: Manifest) -> tuple[list[str], dict | None]:
-        """What a dry run reports of the stages of a training, before parameters and one step.
+        """What a dry run reports of the stages of training, before parameters and one step.
 
         Args:
             config: ``Config``.
@@ -134,7 +134,7 @@ class Recipe:
         """
         if repetition is not None:
             raise ConfigError(
-                f"a recipe of several models expected, found {config.recipe.name!r}",
+                f"a recipe that trains several models expected, found {config.recipe.name!r}",
                 where="--repetition",
                 fix="leave it out, or use recipe 'repetitions'",
             )
@@ -241,7 +241,7 @@ class RecipeOfRuns(Recipe):
         return run / f"{self.unit}-{number:02d}"
 
     def check_number(self, number: int | None, count: int) -> None:
-        """Refuses to train one alone that there is not.
+        """Refuses to train one that does not exist.
 
         Raises:
             ConfigError: it is not one of 0 .. count - 1.

@@ -85,7 +85,7 @@ def _curves(lines, names):
 def labels_by_frequency(found: "PerLabel", label_counts: np.ndarray, path: str | Path) -> None:
     """Draws each label's precision and recall over the number of its training examples.
 
-    Where all labels have about as many, it draws the values in rising order.
+    Where all labels have about as many, it draws the values in ascending order.
     """
     precision, recall, _ = found.precision_recall_f1()
     plots = pyplot()

@@ -1,4 +1,4 @@
-"""The run folder: what a training writes and everything else reads."""
+"""The run folder: what a training run writes and everything else reads."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ _FREE_KEYS = {
 class RunFolder(RunWriter):
     """Paths and small files of one run.
 
-    It is written by ``RunWriter``, during a training or at once.
+    It is written by ``RunWriter``, during training or at once.
 
     Layout: ``config.json``, ``assets/`` (manifest.json, labels.txt, text_features/),
     ``checkpoints/``, ``model.weights.h5``, ``metrics.jsonl``, ``log.txt``, ``tensorboard/``,

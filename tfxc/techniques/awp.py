@@ -28,7 +28,7 @@ class Awp(Technique):
         start_epoch: epochs trained without, may be a fraction.
 
     Raises:
-        ConfigError: an argument out of range, or a start behind the end of the training.
+        ConfigError: an argument out of range, or a start after the end of training.
 
     Example:
         >>> Awp(start_epoch=2).start_epoch
@@ -50,10 +50,10 @@ class Awp(Technique):
         self.start_step = math.ceil(self.start_epoch * steps_per_epoch)
         if self.start_step >= total_steps:
             raise ConfigError(
-                f"a start of the attack within the {total_steps:,} steps of the training expected, "
+                f"a start within the {total_steps:,} training steps expected, "
                 f"found step {self.start_step:,}",
                 where="techniques.awp.start_epoch",
-                fix="let it start before the last epoch",
+                fix="start the attack before the last epoch",
             )
 
     def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:

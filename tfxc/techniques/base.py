@@ -28,7 +28,7 @@ class Technique:
     then ``build`` gives it the model inside the strategy's scope.
 
     Class attributes:
-        role: ``"attack"``, ``"average"``, ``"loss"`` or None; a training takes one of each.
+        role: ``"attack"``, ``"average"``, ``"loss"`` or None; a training run has one of each.
         losses: None, or a method ``losses(model, groups_of, batch, update_state)`` that takes the
             place of ``model.losses_of``. ``groups_of`` is what ``groups`` is given as ``compute``,
             other techniques in it.

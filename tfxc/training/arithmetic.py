@@ -1,4 +1,4 @@
-"""What the last bits of a training depend on besides its config and data."""
+"""What the last bits of a training run depend on, apart from its config and data."""
 
 import os
 from collections.abc import Mapping

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tfxc.data.sources.base import Source
 
 
-# Not the run's seed: trainings that are compared see the same slice.
+# Not the run's seed: runs that are compared see the same slice.
 _SLICE_SEED = 987_654_321
 
 

@@ -45,7 +45,7 @@ class TrainingJob:
         config: ``Config``.
         data_folder: prepared records.
         run_path: run folder; nothing is written before the model is built, so that a config that
-            cannot be leaves no run behind.
+            is invalid leaves no run behind.
         repetition: number of the repetition this model is, or None for the whole model.
         parent_run: folder of the run that this one belongs to, as a repetition or a fold; begun as
             well, so that what reads it finds config and assets.
@@ -89,7 +89,7 @@ class TrainingJob:
         Raises:
             CheckpointError: another process is writing into the run, or it is of another config, or
                 of other data.
-            ConfigError: a section of the config cannot be, e.g. more buckets than labels.
+            ConfigError: a section of the config is invalid, e.g. more buckets than labels.
         """
         config, data_folder = self.config, self.data_folder
         with self.folder.locked():
@@ -114,7 +114,7 @@ class TrainingJob:
             strategy: a ``tf.distribute.Strategy``.
 
         Raises:
-            ConfigError: a section of the config cannot be, or does not fit the data.
+            ConfigError: a section of the config is invalid, or does not fit the data.
             DataError: the data cannot be read.
         """
         config, manifest = self.config, Manifest.load(self.data_folder)
@@ -151,7 +151,7 @@ class TrainingJob:
     def data_dependent_arguments(
         self, source: Source, dimensions: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Arguments of ``build_model`` that are computed from the data, besides ``dimensions``."""
+        """Arguments of ``build_model`` computed from the data, other than ``dimensions``."""
         return data_dependent_arguments(self.config, source, **dimensions)
 
     def extra_techniques(self) -> "Sequence[Technique]":
@@ -207,7 +207,7 @@ class StageJob(TrainingJob):
     def data_dependent_arguments(
         self, source: Source, dimensions: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The arguments that were given, and what providers find besides them."""
+        """The arguments that were given, and what providers find in addition."""
         given = dict(self._arguments)
         return given | super().data_dependent_arguments(source, {**dimensions, **given})
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Trainer:
-    """Trains a model and keeps everything needed to go on after a kill.
+    """Trains a model and keeps everything needed to resume after a kill.
 
     Args:
         model: built ``XCModel``, made inside ``strategy.scope()``.
@@ -227,7 +227,7 @@ class Trainer:
         return self._finish(reporter, step, loss, results, time.monotonic() - began)
 
     def _progress(self, loss, began):
-        """What a resumed training wants to know besides the variables."""
+        """What a resumed training run needs in addition to the variables."""
         seconds = time.monotonic() - began
         return {"loss": loss, "seconds": seconds, "arithmetic": arithmetic()}
 

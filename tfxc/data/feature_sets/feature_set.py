@@ -44,7 +44,7 @@ class FeatureSet:
     Raises:
         DataError: no such folder, no feature set, a file is missing, damaged, shorter or longer
             than it should be, of another shape or type, or rows are missing; the message says how
-            many and how to go on.
+            many and how to resume.
 
     Example:
         >>> FeatureSet("features/train").features.shape     # doctest: +SKIP

@@ -19,7 +19,7 @@ class Reader(abc.ABC):
     """A data file as a stream of chunks.
 
     A format is a file of this folder with one class derived from this one; the file's name is the
-    format's. The class says how its files are recognised, the constructor's arguments behind
+    format's. The class says how its files are recognised, the constructor's arguments after
     ``path`` are its options. One that has the option ``labelled`` reads files without labels as
     well, with ``labelled=False``.
 
@@ -66,7 +66,7 @@ class Reader(abc.ABC):
         """Whether what is at a path is of this format, as far as can be seen without reading it.
 
         A format that is also recognised by what is in a folder, an archive or the first line says
-        so here; the default goes by ``suffixes`` and ``compressed``.
+        so here; the default uses ``suffixes`` and ``compressed``.
 
         Args:
             candidate: what is there.

@@ -65,7 +65,7 @@ class ImageConverter:
     @property
     def num_values(self) -> int:
         """Values of an image."""
-        assert self.shape is not None, "it is learnt from the training split"
+        assert self.shape is not None, "it is learned from the training split"
         return int(np.prod(self.shape))
 
     def count(self, chunk: "Chunk") -> None:

@@ -89,7 +89,7 @@ def parse_rows(
 
     Args:
         lines: the lines as bytes. A line whose first token holds a colon, or that starts with a
-            space, has no labels; a line without further tokens has no features.
+            space, has no labels; a line without other tokens has no features.
         numbers: the number of each line in the file.
         path: the file, for messages.
         num_labels, num_features: how many there are; None = ids below 2^31.

@@ -145,7 +145,7 @@ class TokenEncoder(Encoder):
         return tf.where(keep[:, :, None], x / (1 - self.word_dropout), 0)
 
     def make(self) -> None:
-        """Makes the weights behind the table."""
+        """Makes the weights after the table."""
         raise TypeError(f"{type(self).__name__} must define make()")
 
     def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:

@@ -243,7 +243,7 @@ class Pretrained(LayeredEncoder):
 
     @property
     def top(self) -> dict[str, Any]:
-        """The weights behind the layers by name."""
+        """The weights after the layers by name."""
         return self.pooler
 
     def weights_of_layer(self, number: int) -> dict[str, tf.Tensor]:

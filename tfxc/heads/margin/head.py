@@ -27,7 +27,7 @@ _START_STD = 0.01
 
 @keras.saving.register_keras_serializable("tfxc")
 class Margin(Head):
-    """the family of ArcFace and CosFace: scaled cosines to class centres, the true one made harder.
+    """The family of ArcFace and CosFace: scaled cosines, with a margin on the true class.
 
     A label's score is ``scale`` times the cosine of the angle t between the feature vector and
     the label's centre, the nearest of its ``sub_centers``. In training the true class has

@@ -157,7 +157,7 @@ class Tree(TreeSearch):
                 self.children[level] = self._add_table(f"children_{level}", shape, children)
                 self.ranks[level] = self._add_table(f"ranks_{level}", (nodes,), ranks)
         if self._start_matched is not None:
-            # No weight: no one needs it behind the training.
+            # No weight: no one needs it after training.
             self._matched = tf.Variable(self._start_matched, trainable=False, dtype=tf.int32)
 
     def _add_table(self, name, shape, values):
@@ -187,7 +187,7 @@ class Tree(TreeSearch):
 
     @property
     def training_columns(self) -> int:
-        """The nodes of level 0, and the candidates of each further level."""
+        """The nodes of level 0, and the candidates of each lower level."""
         return self._candidates + (self.shape[0].nodes if 0 in self.levels else 0)
 
     @property

@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 """Native brute force of ``tfxc.ops.search.gather``: every class's score from its bucket scores.
 
-The scores of up to 16 examples lie interleaved, ``table[repetition][bucket][example]``, so that
+The scores of up to 16 examples are interleaved, ``table[repetition][bucket][example]``, so that
 one lookup serves all of them with one vector load. The scores of four classes at a time stay in
 registers over the repetitions, and only a block of 64 classes is ever stored. Lookups are staged:
 reading R far-apart rows a few bytes at a time would defeat the processor's prefetching.

@@ -143,7 +143,7 @@ def _true_places(columns, mask):
 
 
 def distinct(numbers: tf.Tensor) -> tf.Tensor:
-    """The distinct non-negative numbers of a vector, rising."""
+    """The distinct non-negative numbers of a vector, ascending."""
     return tf.sort(tf.unique(tf.boolean_mask(numbers, numbers >= 0)).y)
 
 

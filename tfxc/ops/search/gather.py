@@ -179,7 +179,7 @@ def approximate_top_k(
 
     Returns:
         ids int32 (batch, k) and scores float32 (batch, k), ordered as in ``top_k``. Where fewer
-        than k classes lie in the buckets taken, the rest is id −1 with score minus infinity.
+        than k classes are in the buckets taken, the rest is id −1 with score minus infinity.
 
     Raises:
         ConfigError: a number below 1, k > N, shapes that do not fit, a score that is not allowed,

@@ -49,8 +49,8 @@ class Distill(Recipe):
 
     The student may be any model and read its texts in any way: the teachers, finished runs, read
     the same raw training file with their own features. Several teachers (the folds of a ``kfold``
-    run are one) speak with the mean of their logits. What they say of each training example is
-    computed once and kept in the run folder.
+    run are one) are averaged: the mean of their logits is computed once for each training example
+    and kept in the run folder.
 
     The loss is ``hard_weight L + (1 - hard_weight) D``, with L the objective and D the distance of
     the student's logits from the teachers' (``ops.divergence.teacher_divergence``). Weight and

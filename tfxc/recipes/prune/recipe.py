@@ -204,7 +204,7 @@ def _refuse_other_texts(settings, source):
 
 
 def _summary(model, config, data_folder, manifest, train, memory):
-    """What ``Trainer.fit`` would say of a training without steps."""
+    """What ``Trainer.fit`` would report of a training run without steps."""
     dev = open_source(data_folder, "dev", memory) if "dev" in manifest.splits else None
     results = Evaluation(model, config, data_folder, train, dev).of_dev()
     shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]

@@ -41,8 +41,8 @@ class XRLinear(StagedRecipe):
             ``label_embedding`` (``"pifa"`` or ``"pii"``), ``label_features``, ``join``, ``alpha``;
             or ``file``, a tree from a file. See ``recipes.xr_linear.settings.TreeSettings``.
         ranker: keys of ``ranker.settings.RankerSettings``.
-        memory_gb: what the training of the classifiers may take besides features and labels; the
-            label matrices of all levels count.
+        memory_gb: what the training of the classifiers may use in addition to features and labels;
+            the label matrices of all levels count.
         calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the scores on the
             dev split.
         threads: at most this many; None means all cores. The model does not depend on it.
@@ -73,7 +73,7 @@ class XRLinear(StagedRecipe):
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
-        """As ``Recipe.check_config``; settings of a training loop mean nothing either.
+        """As ``Recipe.check_config``; settings of the training loop do not apply either.
 
         Raises:
             ConfigError: the key is named.

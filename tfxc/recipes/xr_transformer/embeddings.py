@@ -39,7 +39,7 @@ def write_embeddings(
         source: a ``Source``.
         batch_size: examples encoded at a time.
         title: of the progress line.
-        computation: what determines the vectors besides the batch size, see ``RowWriter``.
+        computation: what determines the vectors apart from the batch size, see ``RowWriter``.
 
     Raises:
         DataError: a vector that is not finite.
@@ -98,7 +98,7 @@ def as_csr(vectors: np.ndarray) -> scipy.sparse.csr_matrix:
 def concatenated(
     terms: scipy.sparse.csr_matrix, vectors: np.ndarray, length: float = 1.0
 ) -> scipy.sparse.csr_matrix:
-    """``[X | length · l2(E)]``: bags of terms with the vectors, scaled to a length, behind them.
+    """``[X | length · l2(E)]``: bags of terms followed by the vectors, scaled to a length.
 
     Args:
         terms: X, float32 CSR (n, terms).

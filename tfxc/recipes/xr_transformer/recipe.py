@@ -59,7 +59,7 @@ class XrTransformer(StagedRecipe):
 
     Args:
         do_fine_tune: whether there are steps 1 and 2; else the encoder stays as it is.
-        only_encoder: whether to stop behind step 3; such a run encodes, and finds no labels.
+        only_encoder: whether to stop after step 3; such a run encodes, and finds no labels.
         fix_clustering: whether the ranker takes the tree of step 1.
         max_match_clusters: largest level that is fine-tuned on.
         negatives: ``"tfn"``: children of the true clusters; ``"man"``: of those found by a linear
@@ -77,15 +77,15 @@ class XrTransformer(StagedRecipe):
         epochs, steps: length of a level's training; None means ``training.epochs``.
         warmup_steps: instead of ``training.schedule.warmup``; needs ``steps``.
         encoding_length: that the encodings are scaled to for the second tree and the ranker. Below
-            1 where an encoder without pretraining has learned the training texts by heart.
+            1 where an encoder without pretraining has memorised the training texts.
         first_tree: what the labels are clustered by for the first tree, where it is not PIFA:
             ``label_embedding``, ``label_features``, ``join``, ``alpha``; or ``file``, a tree to
             take as it is. See ``recipes.xr_linear.settings.TreeSettings``.
         refined_tree: keys of ``labels.tree_building.ClusteringSettings`` for the second tree, and
             the same keys as in ``first_tree``; those of its shape that are left out are the head's.
         ranker: keys of ``ranker.settings.RankerSettings``; ``threshold`` is 0.001 if left out.
-        memory_gb: what the training of the ranker may take besides features and labels; None for
-            no limit.
+        memory_gb: what the training of the ranker may use in addition to features and labels; None
+            for no limit.
         calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the ranker's
             scores on the dev split.
         threads: of the linear layers and their search; None means all cores. The model does not
@@ -207,7 +207,7 @@ class _Stages:
     def __call__(self):
         """All stages, each unless its files are there; returns the summary.
 
-        Only the chief goes on when the levels are trained.
+        Only the chief continues after the levels are trained.
         """
         run, source, encoder = self.folder, self.source, self.encoder
         terms, labels = matrices(source)

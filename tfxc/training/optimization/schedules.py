@@ -63,7 +63,7 @@ class Schedule:
             raise ConfigError(
                 f"a positive number expected by schedule 'exponential', found {end}",
                 where="end",
-                fix="e.g. 0.01",
+                fix="set it to e.g. 0.01",
             )
         self.name, self.end, self.power = name, end, power
         self.warmup_steps = warmup * total_steps
