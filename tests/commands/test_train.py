@@ -92,7 +92,7 @@ def test_dry_run_of_the_whole_model(tmp_path, capsys):
     assert f"{parameters:,} parameters; estimated memory of the training:\n" in outcome.out
     parts = re.findall(r"^  (\w+) +([\d,]+) MB", outcome.out, re.MULTILINE)
     assert [name for name, _ in parts][-1] == "total" and len(parts) == 9
-    assert re.search(r"its loss is \d+\.\d+; the training takes 39 steps", outcome.out)
+    assert re.search(r"tried one batch: loss \d+\.\d+; training takes 39 steps", outcome.out)
     assert {path.split("/")[0] for path in {*listing(tmp_path)} - before} == {"prepared"}
 
 

@@ -151,7 +151,7 @@ def test_outline(texts, capsys):
     assert "  level 1: 5 steps\n  level 2: 9 steps, negatives tfn, the head begins with inh" in told
     assert "  level 3: 18 steps" in told and "tried one batch: loss" in told
     assert "ranker on 20 terms and vectors of 48:\nlayers of 4, 16, 56 nodes" in told
-    assert "blocks to train: 21;" in told and "largest of these trainings:" in told
+    assert "blocks to train: 21;" in told and "largest of these training runs:" in told
     assert "blocks to train: 21;" in call(capsys, info, "--config", config, *options).out
     for switch in ("do_fine_tune=false", "only_encoder=true", "fix_clustering=true"):
         frozen, changes = switch.startswith("do_"), ("--set", f"recipe.{switch}", "--dry-run")

@@ -324,7 +324,8 @@ def add_table_options(options: "argparse.ArgumentParser") -> None:
         "--most",
         type=cli.positive,
         default=10_000,
-        help="most wrong examples in the tables, highest scores first (default: %(default)s)",
+        help="largest number of wrong examples in the tables, highest scores first "
+        "(default: %(default)s)",
     )
 
 

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(options):
-    """Refuses combinations that mean nothing, before anything is loaded."""
+    """Refuses meaningless combinations, before anything is loaded."""
     embedded = options.embeddings or (options.pairs or "").endswith(".npz")
     if options.run and options.embeddings:
         raise ConfigError("--run or --embeddings expected, found both", fix="leave one out")

@@ -197,7 +197,7 @@ def ending(suffix: str) -> Callable[[str], str]:
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP, raised where the command stands, so that it cleans up as on Ctrl-C."""
+    """SIGTERM or SIGHUP, raised where the command is, so that it cleans up as on Ctrl-C."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__()

@@ -91,7 +91,7 @@ def held_out_examples(label_lists: Iterable[Sequence[Any]], share: float, seed: 
     count = min(round(share * len(rarest)), len(eligible))
     chosen = np.zeros(len(rarest), bool)
     if count:
-        # At equal distances, so that the labels, which stand in a row, share evenly.
+        # At equal distances, so that the labels, which are contiguous, share evenly.
         chosen[eligible[((np.arange(count) + 0.5) * len(eligible) / count).astype(np.int64)]] = True
     return chosen
 

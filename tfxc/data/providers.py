@@ -7,7 +7,7 @@ A class lists such arguments in ``data_dependent_arguments``. There are two sort
   made, also for a run that is loaded.
 * What it takes a look at the training examples to find. A **provider** finds it when training
   starts, and only then: a model that is loaded is made without the argument, so what is needed
-  later must be kept with the weights. The providers of tfxc stand in ``PROVIDERS``; a class of
+  later must be kept with the weights. The providers of tfxc are in ``PROVIDERS``; a class of
   your own provides its own in its attribute ``providers``, which is used first::
 
       class Aged(Dense):

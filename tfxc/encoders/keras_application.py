@@ -24,7 +24,7 @@ LEAST_SIDE = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}  # all
 class KerasApplication(ImageEncoder):
     """Any network of ``keras.applications``, without its classifier.
 
-    Its batch normalisation and dropout are replaced by ours, so that training over replicas and
+    Its batch normalisation and dropout are replaced by tfxc's, so that training over replicas and
     resumed training are right; weights, shapes and outputs stay those of Keras. Pixels are
     prepared as the network's own ``preprocess_input`` does.
 

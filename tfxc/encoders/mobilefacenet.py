@@ -33,7 +33,7 @@ class MobileFaceNet(ImageEncoder):
         scale: multiple of the channels between blocks. The expanded channels inside a block and
             the last 512 stay, so that 2 gives the widths of insightface's ``mbf``.
         mean, std: pixels are scaled to 0..1, then ``(x - mean) / std``; one value, or one per
-            channel. The default scales to -1..1, as the paper has it.
+            channel. The default scales to -1..1, as in the paper.
         dropout: share of the last 512 features dropped in training.
         synchronized_batch_norm: whether batch normalisation looks at the whole batch over all
             replicas; else each replica normalises its own part.

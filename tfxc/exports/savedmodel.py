@@ -100,7 +100,7 @@ def export_savedmodel(
         loaded_run.model.check_probabilities()
     model = ServedModel(loaded_run, k, probabilities)
     with atomic_folder(folder, _KIND) as scratch:
-        # The gradients of our own ops hold on to tensors that cannot be saved; serving needs none.
+        # Gradients of tfxc's own ops hold on to tensors that cannot be saved; serving needs none.
         plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         with os_errors(folder):
             tf.saved_model.save(model, str(scratch), signatures=model.functions, options=plain)

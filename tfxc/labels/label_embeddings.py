@@ -203,7 +203,8 @@ def pifa_with_label_features(
     if given.shape != expected:
         raise DataError(
             f"label features of shape {expected} expected, found {given.shape}",
-            fix="give a row per label" + (", as wide as the features" if mode == "convex" else ""),
+            fix="give one row per label"
+            + (", as wide as the features" if mode == "convex" else ""),
         )
     if scipy.sparse.issparse(found) or scipy.sparse.issparse(given):
         found, given = scipy.sparse.csr_matrix(found), scipy.sparse.csr_matrix(given)

@@ -14,7 +14,7 @@ from tfxc.labels.tree_shape import built_shape
 from tfxc.ops.two_means import Halves
 
 _RATE = Number(most=1, above=0)
-_MOST_SCORES = 1 << 24  # of labels and leaves that stand in memory together
+_MOST_SCORES = 1 << 24  # of labels and leaves that are in memory together
 
 
 @checked(
@@ -193,7 +193,7 @@ def add_labels(
     leaves = tree.sizes[-2] if tree.depth > 1 else 1
     if centroids.shape != (leaves, new_vectors.shape[1]):
         raise DataError(
-            f"centroids of shape {(leaves, new_vectors.shape[1])} expected: a row per leaf, "
+            f"centroids of shape {(leaves, new_vectors.shape[1])} expected: one row per leaf, "
             f"as wide as the labels' vectors, found {centroids.shape}"
         )
     for matrix in (new_vectors, centroids):

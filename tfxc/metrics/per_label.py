@@ -18,7 +18,7 @@ class PerLabel:
     Args:
         num_labels: number of labels N.
         decision: ``Decision``; the best label alone where none is given.
-        most: keep so many wrong examples, the most confident, and a million pairs of confused
+        most: keep this many wrong examples, the most confident, and a million pairs of confused
             labels, the most frequent; None keeps all.
         positive: see ``Classification``.
 

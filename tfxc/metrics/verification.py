@@ -124,7 +124,7 @@ def verify_scores(
     """Curve, area, equal error rate and true accept rates of scored pairs.
 
     Args:
-        scores: float (n,), larger for more alike.
+        scores: float (n,), larger for more similar.
         same: bool (n,).
         fars: false accept rates to report the true accept rate at.
 

@@ -2,7 +2,7 @@
 """Native kernel of ``tfxc.ops.two_means``: the nodes of one level, each in a thread of its own.
 
 A node works on the columns its rows use, renumbered without gaps, and its sums follow the rows
-that changed sides. Sums stand in double precision and are added in one order, whatever the number
+that changed sides. Sums are in double precision and are added in one order, whatever the number
 of threads.
 """
 

@@ -1,6 +1,6 @@
 """Dropout masks that depend on (seed, step, row, column) and on nothing else.
 
-A mask is a hash of where it stands. So a resumed run, a run over two replicas and a run in
+A mask is a hash of its position. So a resumed run, a run over two replicas and a run in
 micro-batches drop the same units as an uninterrupted run on one device, with no generator state
 to save. The hash is the finaliser of MurmurHash3 (Appleby, public domain description).
 """

@@ -260,7 +260,7 @@ def _data_position(stream, info):
     names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     position = info.header_offset + 30 + names
     if position + info.file_size > stream.seek(0, 2):
-        raise ValueError(f"{info.filename} goes beyond the end")
+        raise ValueError(f"{info.filename} extends beyond the end of the file")
     return position
 
 

@@ -199,7 +199,7 @@ class StagedRecipe(Recipe):
     saved = "finished stages are"
 
     def train(self, context: Context) -> dict[str, Any]:
-        """Begins the run, goes through the stages and writes the summary."""
+        """Begins the run, runs the stages and writes the summary."""
         with StopAtOnce(self.saved):
             stages = self.stages(context)
             context.begin()

@@ -113,7 +113,7 @@ def labels_by_frequency(found: "PerLabel", label_counts: np.ndarray, path: str |
 def confusion_matrix(found: "PerLabel", names: Sequence[str], path: str | Path) -> bool:
     """Draws which labels are confused with which, for at most 60 labels; False if there are more.
 
-    Rows are true labels and sum to 1; right predictions stand in the diagonal.
+    Rows are true labels and sum to 1; correct predictions are on the diagonal.
     """
     if found.num_labels > _MOST_LABELS:
         return False

@@ -24,7 +24,7 @@ _ROLES = {
 class Technique:
     """Middleware around one training step.
 
-    A technique is made from its config section, hears in ``begin`` how long the training is, and
+    A technique is made from its config section, learns in ``begin`` how long the training is, and
     then ``build`` gives it the model inside the strategy's scope.
 
     Class attributes:

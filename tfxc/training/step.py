@@ -60,7 +60,7 @@ class TrainStep:
         techniques: list of ``Technique``s, the first outermost.
 
     Attributes:
-        wants_stop: whether this process asks to stop; all hear of it with the next step.
+        wants_stop: whether this process asks to stop; all learn of it with the next step.
         outcome: ``Outcome`` of the last step.
     """
 

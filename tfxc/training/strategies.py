@@ -322,7 +322,7 @@ def lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         raise MachineError(
             f"{' and '.join(sorted(others)) or 'another worker'} has ended or cannot be reached",
             where=_own_task(),
-            fix="read the other workers' messages, then start all of them again: the training "
+            fix="read the other workers' messages, then start all of them again: training "
             "resumes from its last checkpoint",
         ) from error
 

@@ -246,7 +246,7 @@ def _read_header(stream):
 
 
 def check_finite(rows: np.ndarray, first: int, where: str | Path) -> None:
-    """Refuses NaN and infinity in ``rows``, which stand from row ``first`` on.
+    """Refuses NaN and infinity in ``rows``, the rows from ``first`` on.
 
     Raises:
         DataError: names the first such row.

@@ -1,4 +1,4 @@
-"""The images of a data set: of one shape, counted, and the damaged ones left out by name."""
+"""The images of a data set: of one shape, counted, the damaged ones left out and named."""
 
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Parses blocks of ``l1,l2,... f1:v1 f2:v2 ...`` lines, whole blocks at a time.
 
 The fast path joins a block into one buffer that NumPy parses; anything it does not recognise sends
-the block to the careful path, which goes token by token and names the offending line.
+the block to the careful path, which reads token by token and names the offending line.
 """
 
 import dataclasses

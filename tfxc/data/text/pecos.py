@@ -241,7 +241,7 @@ def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
         folder: what ``Vectorizer.save`` of libpecos wrote, or the folder of a preprocessor.
 
     Returns:
-        ``PecosTfidfFeatures``; ``save`` writes them as ours.
+        ``PecosTfidfFeatures``; ``save`` writes them in tfxc's form.
 
     Raises:
         DataError: no such folder, damaged, or of a kind that has no equivalent here: tokens that

@@ -152,7 +152,7 @@ cdef void stage(
         else:
             for i in range(count):
                 row[i] = (<const int32_t *>lookups)[first + i]
-        # The scorer goes on to a multiple of four; bucket 0 is as good as any there.
+        # The scorer continues to a multiple of four; bucket 0 is as good as any there.
         memset(row + count, 0, 4 * sizeof(int32_t))
 
 

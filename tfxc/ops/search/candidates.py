@@ -113,7 +113,7 @@ def children_with_positives(
 
 
 def find(wanted: tf.Tensor, listed: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where each row's wanted values stand in its list.
+    """Where each row's wanted values are in its list.
 
     Args:
         wanted: int32 (batch, wanted).

@@ -43,9 +43,10 @@ class Candidates(NamedTuple):
     """The classes that ``approximate_top_k`` looks at.
 
     Attributes:
-        num_buckets: the best so many buckets of every repetition are taken, at least 1; all where
-            there are fewer.
-        min_count: classes found in at least so many of them, at least 1; lowered until there are k.
+        num_buckets: number of best buckets of every repetition that are considered, at least 1; all
+            where there are fewer.
+        min_count: classes found in at least this many of them, at least 1; lowered until there are
+            k.
     """
 
     num_buckets: int = 50

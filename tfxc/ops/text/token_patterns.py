@@ -113,7 +113,7 @@ def _escape(escape, in_class, pattern):
         raise ConfigError(
             f"{escape} ({_REFUSED[escape[1:]]}) cannot be used, found in {pattern!r}",
             where="token_pattern",
-            fix=r"leave it out: matches are as long as they can be; \b\w\w+\b is known",
+            fix=r"leave it out: matches are as long as they can be; \b\w\w+\b is allowed",
         )
     if escape[1:] and escape[1] in _TRANSLATED:
         found = character_class(escape)

@@ -105,7 +105,7 @@ def stage_lines(recipe: "XrTransformer", config: "Config", manifest: "Manifest")
 
 
 def unused_lines(recipe: "XrTransformer") -> Iterator[str]:
-    """A line for each switch that makes other settings of the config mean nothing."""
+    """A line for each switch that makes other settings of the config ineffective."""
     of_ranker = ("refined_tree", "ranker", "memory_gb")
     of_levels = ("first_tree", "negatives", "initial", "epochs", "steps", "warmup_steps")
     unused = {

@@ -78,7 +78,7 @@ def _check_finite(vectors, numbers, path):
     wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if wrong.size:
         raise DataError(
-            f"finite vectors expected, the encoder gives NaN or infinity for example "
+            f"finite vectors expected, the encoder outputs NaN or infinity for example "
             f"{numbers[wrong[0]]:,} (counted from 0)",
             where=path,
             fix="lower training.optimizer.learning_rate or set training.clip_norm, and start over "

@@ -37,11 +37,11 @@ FIRST_TREE, LAST_TREE, EMBEDDINGS = "tree-preliminary.npz", "tree.npz", "embeddi
 
 
 class XrTransformer(StagedRecipe):
-    """Label tree, one training per level of it, encoding of the texts, tree, linear ranker.
+    """Label tree, one training run per level, encoding of the texts, tree, linear ranker.
 
     1. A tree of the labels, by the terms of their training texts (PIFA); its shape is the head's.
-    2. For each level of at most ``max_match_clusters`` nodes, from the top: the encoder goes on
-       where the level above left it, with a new head on this level's clusters, a new optimizer and
+    2. For each level of at most ``max_match_clusters`` nodes, from the top: the encoder continues
+       from the level above, with a new head on this level's clusters, a new optimizer and
        a new schedule. Below the first level, a text sees the children of a few clusters only:
        ``negatives``.
     3. All training texts are encoded, the vectors scaled to length 1, concatenated with the terms.
@@ -50,9 +50,9 @@ class XrTransformer(StagedRecipe):
        of the levels are not used any more.
 
     The data must provide tokens and terms: ``data.text_features`` ``"joined"`` (or terms only, for
-    encoders of bags). Every stage leaves its files in the run folder, and a stopped run goes on
-    behind the last of them. Of several workers all take part in step 2, whose trainings they
-    share; the rest is the chief's. See docs/xr_transformer.md.
+    encoders of bags). Every stage leaves its files in the run folder, and a stopped run resumes
+    after the last of them. Of several workers all train in step 2, each its share; the chief does
+    the rest. See docs/xr_transformer.md.
 
     Of ``negatives``, ``initial``, ``epochs``, ``steps`` and ``warmup_steps`` each may be a list
     with a value for each fine-tuned level.

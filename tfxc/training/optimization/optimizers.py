@@ -200,7 +200,7 @@ class AdamW(Adam):
 
 
 class RMSprop(Optimizer):
-    """RMSprop (Tieleman and Hinton 2012), as PyTorch has it.
+    """RMSprop (Tieleman and Hinton 2012), as in PyTorch.
 
     With a sparse gradient only touched rows move, and only their mean square falls.
 
