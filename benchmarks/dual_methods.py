@@ -87,7 +87,7 @@ def settings(method, rates):
 
 
 def final(method, setting, seed, options):
-    """Full losses of one training after its last epoch, in nats."""
+    """Full losses of one training run after its last epoch, in nats."""
     rate, value = setting
     own = [] if value is None else [f"objective.{GRIDS[method][0]}={value}"]
     run = Path(options.runs) / f"{method}_{rate:.4g}_{value}_seed{seed}"

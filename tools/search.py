@@ -31,7 +31,7 @@ from tfxc.core.files import write_json
 from tfxc.core.reading import read_json
 from tfxc.training.interrupts import stop_with_parent
 
-_STOPPED = 128  # exit codes from here on say that a signal stopped the training
+_STOPPED = 128  # exit codes from here on say that a signal stopped training
 
 
 class Values(NamedTuple):
@@ -133,7 +133,7 @@ def train(options, changes, run):
         try:
             code = process.wait()
             break
-        except KeyboardInterrupt:  # the training has got it too, and saves
+        except KeyboardInterrupt:  # training has received it too, and saves
             continue
     return 128 - code if code < 0 else code
 

@@ -89,7 +89,7 @@ def test_dry_run_of_the_whole_model(tmp_path, capsys):
     outcome = call(capsys, train, *command, "--dry-run")
     assert outcome.code == 0
     parameters = 60 * 32 + 32 + 32 * 30 + 30
-    assert f"{parameters:,} parameters; estimated memory of the training:\n" in outcome.out
+    assert f"{parameters:,} parameters; estimated memory of training:\n" in outcome.out
     parts = re.findall(r"^  (\w+) +([\d,]+) MB", outcome.out, re.MULTILINE)
     assert [name for name, _ in parts][-1] == "total" and len(parts) == 9
     assert re.search(r"tried one batch: loss \d+\.\d+; training takes 39 steps", outcome.out)
@@ -104,7 +104,7 @@ def test_dry_run_of_repetitions_measures_one_process(tmp_path, capsys):
     outcome = call(capsys, train, *command, "--dry-run", "--repetition", 2)
     assert f"{one:,} parameters; estimated memory of repetition 2 in its own" in outcome.out
     outcome = call(capsys, train, *command, "--dry-run", "--set", "recipe.together=true")
-    assert f"{3 * one:,} parameters; estimated memory of the training" in outcome.out
+    assert f"{3 * one:,} parameters; estimated memory of training" in outcome.out
     assert not (tmp_path / "run").exists()
 
 

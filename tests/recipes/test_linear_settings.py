@@ -147,7 +147,7 @@ def test_trees_of_an_xr_transformer(texts):
     ("changes", "message"),
     [
         ({"first_tree": {"nr_splits": 4}}, r"recipe\.first_tree\.nr_splits: this setting belongs"),
-        ({"first_tree": {"file": "no.npz"}}, r"no\.npz: a label tree expected"),
+        ({"first_tree": {"file": "no.npz"}}, r"no\.npz: no such file"),
         ({"refined_tree": {"label_features": "x.npy", "join": "convex"}}, "'concat' expected"),
         ({"refined_tree": {"max_iter": 0}}, r"recipe\.refined_tree\.max_iter: an integer"),
         ({"first_tree": 3}, r"recipe\.first_tree: a section of keys and values expected"),

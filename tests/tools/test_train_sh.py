@@ -175,7 +175,7 @@ def test_failures_are_named_and_the_others_finish(shell, tmp_path):
     assert "repetition 2 FAILED (exit code killed)" in output
     assert "2 of 4 repetitions failed: 1 2\n" in output
     assert f"  log: {tmp_path}/my run/repetition-01.log\n" in output
-    assert "run the same command again to resume" in output
+    assert "run the same command again: finished ones are skipped" in output
     assert "it broke" in (tmp_path / "my run/repetition-01.log").read_text()
     assert sorted((tmp_path / "ended").read_text().split()) == ["0", "3"]
 

@@ -5,7 +5,7 @@
 RUN is not changed. The heads and inner units removed (encoders "pretrained" and "transformer")
 are those on which the loss on training examples depends least, the tokens removed are the rarest.
 With --epochs, the smaller model is trained afterwards to regain accuracy. The command is the same
-as "tfxc train" with recipe "prune". Run again, the same command resumes a stopped training.
+as "tfxc train" with recipe "prune". Run again, the same command resumes a stopped training run.
 """
 
 from collections.abc import Sequence

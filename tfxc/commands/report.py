@@ -3,8 +3,8 @@
     tfxc report --run RUN --split test
 
 Writes a folder with report.md (command, metrics, learning curves, best and worst labels, confused
-labels, wrong examples) and the complete tables as CSV. The predicted labels of an example are those
-whose score reaches the threshold, or only the best one if there is no threshold.
+labels, wrong examples) and the complete tables as CSV. docs/training.md, "What is measured", says
+which labels count as predicted.
 """
 
 import shlex

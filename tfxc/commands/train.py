@@ -3,7 +3,7 @@
     tfxc train --config configs/quickstart.json
     tfxc train --config configs/quickstart.json --set training.epochs=3 --set run=runs/short
 
-Run again, the same command resumes a stopped training and does nothing after a finished one.
+Run again, the same command resumes a stopped training run and does nothing after a finished one.
 """
 
 from collections.abc import Sequence
@@ -111,7 +111,7 @@ def _dry_run(config, recipe, folder, options):
     if data_dependent is None:
         return 0
     memory = peak_bytes(config, manifest, repetition, **data_dependent)
-    what = "the training" if repetition is None else f"repetition {repetition} in its own process"
+    what = "training" if repetition is None else f"repetition {repetition} in its own process"
     what = "the largest of these training runs" if outline else what
     print(f"{memory.parameters:,} parameters; estimated memory of {what}:")
     for name in memory._fields[1:]:

@@ -26,7 +26,7 @@ class About(_Section):
         paper: the publication whose result the config reproduces.
         command: the command to run.
         expected: the score to expect, with its source or commit, seed and hardware.
-        cost: time and memory that the training takes.
+        cost: time and memory that training needs.
     """
 
     paper: str = ""
@@ -327,7 +327,7 @@ class Config(_Section):
         objective: what turns scores into a loss. Which of encoder, head and objective are needed
             depends on the recipe.
         techniques: training techniques, in order.
-        recipe: the stages of the training.
+        recipe: the stages of training.
         training: the training loop.
         evaluation: what is measured.
     """

@@ -25,7 +25,7 @@ class KerasApplication(ImageEncoder):
     """Any network of ``keras.applications``, without its classifier.
 
     Its batch normalisation and dropout are replaced by tfxc's, so that training over replicas and
-    resumed training are right; weights, shapes and outputs stay those of Keras. Pixels are
+    resumed training run are right; weights, shapes and outputs stay those of Keras. Pixels are
     prepared as the network's own ``preprocess_input`` does.
 
     Args:
@@ -100,7 +100,7 @@ class KerasApplication(ImageEncoder):
         return tf.cast(_preprocess(self.model)(images), self.compute_dtype)
 
     def make_network(self) -> keras.Model:
-        """The network of Keras with our layers in it."""
+        """The network of Keras with tfxc's layers in it."""
         with _seeded(self.seed), _policy(self.dtype_policy):
             original = getattr(keras.applications, self.model)(
                 include_top=False,

@@ -31,7 +31,7 @@ class FittedModel:
 
     Attributes:
         model: the ``XCModel``.
-        summary: what the training returned.
+        summary: what training returned.
     """
 
     def __init__(self, config: "Config", source: "ArraySource", text_features: Any = None) -> None:

@@ -60,8 +60,8 @@ class MHC(DigitHead):
         label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),
             ``"clusters"`` (similar labels share leading digits) or ``"product"`` (any digits).
         label_codes: the code of each label for the last two (from the data).
-        initial_std: standard deviation of the truncated normal start of the dense kernels; None
-            takes 1 / sqrt(dim). The nodes' vectors start Xavier-uniform.
+        initial_std: standard deviation of the truncated normal initialisation of the dense kernels;
+            None takes 1 / sqrt(dim). The nodes' vectors start Xavier-uniform.
         seed: seed of the initial weights.
 
     Input: float (batch, dim). Output of ``call``: logits of level 0.

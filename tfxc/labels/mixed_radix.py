@@ -155,7 +155,7 @@ def _largest_product(total, count):
 
 
 def _smallest_product(total, count, least, most):
-    """Falling sizes in 2 .. most of sum ``total`` with the smallest product from ``least`` on.
+    """Descending sizes in 2 .. most of sum ``total`` with the smallest product from ``least`` on.
 
     Returns None if there are none.
     """

@@ -16,7 +16,7 @@ _local = threading.local()
 
 @contextlib.contextmanager
 def step_scope(step: tf.Tensor, first_row: tf.Tensor) -> Iterator[None]:
-    """Tells the masks drawn inside which training step and which rows of its batch these are.
+    """Passes to the masks drawn inside which training step and which rows of its batch these are.
 
     Args:
         step: int64 scalar.

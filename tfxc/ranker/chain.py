@@ -171,7 +171,7 @@ class _Chain:
         return sum(array.nbytes for array in arrays)
 
     def check_budget(self, budget):
-        """Refuses a budget that is too small, as far as the blocks are known before the training.
+        """Refuses a budget that is too small, as far as the blocks are known before training.
 
         Raises:
             BudgetError: it names what is enough for all these layers.

@@ -76,7 +76,7 @@ class LayerProblem(NamedTuple):
 
 
 class LayerReport(NamedTuple):
-    """What the training of a layer reports.
+    """What training a layer reports.
 
     Attributes:
         trained: nodes with weights.
@@ -138,7 +138,7 @@ def train_layer(
 
 
 def least_budget(problem: "LayerProblem", settings: SolverSettings, budget: int, held: int) -> int:
-    """The ``memory_budget`` that the training of a layer needs: the one given if it suffices.
+    """The ``memory_budget`` that training a layer needs: the one given if it suffices.
 
     Args:
         problem, settings, held: see ``train_layer``.

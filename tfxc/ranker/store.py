@@ -1,4 +1,4 @@
-"""Files of one trained layer, written block by block so that a killed training resumes."""
+"""Files of one trained layer, written block by block so that a killed training run resumes."""
 
 import contextlib
 import json
@@ -34,8 +34,8 @@ class LayerWriter:
     """Appends the blocks of a layer, parent by parent, and makes the layer's folder of them.
 
     What is written is in a neighbour of the folder, with a journal of the finished blocks. A
-    writer of the same training that is opened later resumes after the last of them; what belongs
-    to another training is thrown away.
+    writer of the same training run that is opened later resumes after the last of them; what
+    belongs to another training run is discarded.
 
     Args:
         folder: the layer's folder, made by ``finish``.

@@ -141,7 +141,7 @@ class Recipe:
         return config, None
 
     def run(self, context: Context) -> dict:
-        """Trains, or resumes a stopped training, while no other process may.
+        """Trains, or resumes a stopped training run, while no other process may.
 
         Args:
             context: ``Context``.
@@ -192,7 +192,7 @@ class StagedRecipe(Recipe):
     A stopped run resumes after the last of them. A subclass defines ``stages(context)``.
 
     Attributes:
-        saved: what is saved when a signal ends the training, in words, e.g. ``"finished blocks
+        saved: what is saved when a signal ends training, in words, e.g. ``"finished blocks
             are"``.
     """
 

@@ -329,7 +329,7 @@ class RunFolder(RunWriter):
             raise CheckpointError(
                 "trained weights expected, found none",
                 where=self.path,
-                fix="finish the training first",
+                fix="finish training first",
             )
         fix = "restore the run's own config.json or train again"
         existing_file(path, fix=fix, error=CheckpointError)
@@ -345,7 +345,7 @@ class RunFolder(RunWriter):
             raise _unfit_weights(path, error, fix) from error
 
     def summary(self) -> dict[str, Any] | None:
-        """The summary of a finished training, or None."""
+        """The summary of a finished training run, or None."""
         path = self / SUMMARY
         if not os.path.lexists(path):
             return None

@@ -49,7 +49,7 @@ class Technique:
 
         Args:
             steps_per_epoch: float; epoch e (from 0) begins at step ``ceil(e * steps_per_epoch)``.
-            total_steps: steps of the whole training.
+            total_steps: total number of training steps.
 
         Raises:
             ConfigError: an argument does not fit this length.
@@ -102,7 +102,7 @@ class Technique:
         """Called outside the graph after update number ``step`` (from 1)."""
 
     def evaluation_weights(self) -> AbstractContextManager[None]:
-        """Context manager: inside it the model has the weights it should be judged by."""
+        """Context manager: inside it the model has the weights it should be evaluated with."""
         return contextlib.nullcontext()
 
 

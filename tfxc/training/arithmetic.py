@@ -28,7 +28,7 @@ def changes_of_arithmetic(before: Mapping[str, Any] | None) -> str | None:
         return None
     return (
         f"other arithmetic than before ({'; '.join(changed)}): the weights will differ in the last "
-        "bits from those of an uninterrupted training"
+        "bits from those of an uninterrupted training run"
     )
 
 

@@ -76,7 +76,7 @@ class Evaluation:
 
     @property
     def has_any(self) -> bool:
-        """Whether there is anything to measure during the training."""
+        """Whether there is anything to measure during training."""
         return self.has_dev or bool(self._slice)
 
     def of_dev(self) -> dict[str, float]:

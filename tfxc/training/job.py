@@ -77,7 +77,7 @@ class TrainingJob:
         self.repetition, self.start = repetition, start
 
     def run(self, fresh: bool = False, fresh_parent: bool = False) -> dict:
-        """Trains, resumes a stopped training, or returns the summary of a finished one.
+        """Trains, resumes a stopped training run, or returns the summary of a finished one.
 
         Args:
             fresh: remove an earlier run in the run folder.
@@ -163,7 +163,7 @@ class TrainingJob:
         return {*manifest.splits}
 
     def evaluation(self, model: XCModel, source: Source, manifest: Manifest) -> Evaluation | None:
-        """What is measured during the training, or None."""
+        """What is measured during training, or None."""
         splits = self.splits(manifest)
         _refuse_missing_splits(self.config, splits)
         names = ("dev", "test") if self.config.evaluation.test_on_improvement else ("dev",)
@@ -225,7 +225,7 @@ def try_one_step(
         arguments: those of a ``StageJob``, or None for a whole model.
 
     Returns:
-        (loss, steps of the whole training).
+        (loss, total number of training steps).
     """
     strategy = make_strategy(config.training, config)
     with scratch_folder("try") as folder:

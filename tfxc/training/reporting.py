@@ -23,7 +23,7 @@ class Reporter:
     Args:
         run: ``RunFolder``.
         start_step: step the run resumes at; later lines of an interrupted run are dropped.
-        total_steps: steps of the whole training.
+        total_steps: total number of training steps.
         batch_size: examples per step.
         title: of the progress line.
     """

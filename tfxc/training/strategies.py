@@ -389,7 +389,7 @@ def _make_logical_cpus(devices):
             raise ConfigError(
                 "logical CPUs can be created only before TensorFlow is used",
                 where="training.devices",
-                fix="start the training in a fresh process",
+                fix="start training in a fresh process",
             ) from None
 
 

@@ -333,7 +333,7 @@ class WordTokens(TokenFeatures):
 
 
 def tell_cut(features: Any, before: int, count: int, split: str) -> None:
-    """Tells on standard error how many texts of a split were too long.
+    """Reports on standard error how many texts of a split were too long.
 
     Args:
         features: text features; only those with ``num_cut`` cut texts.

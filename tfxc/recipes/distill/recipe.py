@@ -45,7 +45,7 @@ LOGITS, ORIGIN = "teacher_logits.npy", "teachers.txt"
 
 
 class Distill(Recipe):
-    """One student, one training, with teachers.
+    """One student, one training run, with teachers.
 
     The student may be any model and read its texts in any way: the teachers, finished runs, read
     the same raw training file with their own features. Several teachers (the folds of a ``kfold``

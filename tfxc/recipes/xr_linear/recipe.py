@@ -34,7 +34,7 @@ class XRLinear(StagedRecipe):
 
     The config has no ``encoder``, ``head`` and ``objective``. Labels are clustered by the features
     of their examples, then the classifiers of every level are trained block by block and written to
-    the disk; a stopped training resumes after the last finished block.
+    the disk; a stopped training run resumes after the last finished block.
 
     Args:
         tree: how the labels are clustered: keys of ``labels.tree_building.ClusteringSettings``, and
@@ -91,11 +91,11 @@ class XRLinear(StagedRecipe):
             raise ConfigError(
                 f"{useless[0]!r} does not apply to recipe {config.recipe.name!r}",
                 where=useless[0],
-                fix="remove it; recipe.tree and recipe.ranker configure the training",
+                fix="remove it; recipe.tree and recipe.ranker configure it",
             )
 
     def outline(self, config: "Config", manifest: "Manifest") -> tuple[list[str], None]:
-        """Levels, blocks and memory; the clusters are not known before the training."""
+        """Levels, blocks and memory; the clusters are not known before training."""
         stages.check_data(config, manifest, self.calibrate)
         sizes, settings = self._plan(config, manifest)
         lines = stages.estimate_lines(manifest, sizes, settings, self.memory_gb, self.threads)

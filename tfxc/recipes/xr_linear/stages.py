@@ -1,4 +1,4 @@
-"""Pieces of the training of a linear ranker: matrices, calibration, measuring, reports."""
+"""Pieces of training a linear ranker: matrices, calibration, measuring, reports."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -144,7 +144,7 @@ def estimate_lines(
         f"layers of {', '.join(f'{size:,}' for size in sizes)} nodes, the last are the labels",
         f"blocks to train: {1 + sum(sizes[:-1]):,}; the first, of all examples, is the largest, "
         "the others depend on the tree",
-        "estimated memory of the training:",
+        "estimated memory of training:",
         f"  the process itself  {Memory._field_defaults['runtime'] / 2**20:10,.0f} MB",
         f"  features and labels {given / 2**20:10,.0f} MB",
         f"  labels by level     {held / 2**20:10,.0f} MB",

@@ -22,16 +22,16 @@ class Schedule:
     """Warm-up, then decay.
 
     Args:
-        total_steps: steps of the whole training (from the run).
+        total_steps: total number of training steps (from the run).
         steps_per_epoch: float (from the run).
         name: ``constant``; ``linear`` to ``end``; ``cosine`` to ``end``; ``polynomial`` of
             ``power`` to ``end``; ``exponential`` to ``end`` (which must be positive); ``steps``:
-            times ``gamma`` at each share of the training in ``milestones``.
+            times ``gamma`` at each share of the steps in ``milestones``.
         warmup: share of all steps over which the rate increases linearly from ``warmup_start``.
         warmup_start: factor at the first step of the warm-up.
         end: factor at the end of training.
         power: exponent of ``polynomial``.
-        milestones: shares of the training after which ``steps`` lowers the rate.
+        milestones: shares of the steps after which ``steps`` lowers the rate.
         gamma: factor of ``steps`` at each milestone.
         per_epoch: whether the decay moves at the beginning of each epoch only, as scripts for
             PyTorch do; the warm-up still increases at each step.
