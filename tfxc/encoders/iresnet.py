@@ -16,7 +16,7 @@ class IResNet(ImageEncoder):
     """Improved residual network, the backbone of ArcFace and of insightface.
 
     A block is normalisation, 3 x 3 convolution, normalisation, PReLU, 3 x 3 convolution with the
-    stride, normalisation, with a shortcut, with no activation after the sum. All places of the
+    stride, normalisation, with a shortcut, with no activation after the sum. All positions of the
     last stage go into one linear layer, whose outputs are normalised without a factor (the
     reference holds a factor frozen at 1). Convolutions start normal with deviation 0.1.
 

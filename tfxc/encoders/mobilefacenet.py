@@ -22,7 +22,7 @@ LAST_CHANNELS = 512
 
 @keras.saving.register_keras_serializable("tfxc")
 class MobileFaceNet(ImageEncoder):
-    """MobileFaceNet: inverted bottlenecks, then one weight per place and channel.
+    """MobileFaceNet: inverted bottlenecks, then one weight per position and channel.
 
     The last map is weighed by a depthwise convolution as large as itself (7 x 7 for faces of
     112 x 112) instead of pooling; all nonlinearities are PReLUs, one slope per channel.

@@ -35,14 +35,14 @@ class MHC(DigitHead):
 
     * Link ``"softmax"`` with one candidate group, as published for one label per example: the
       children of each node form a softmax, and a label's score is the sum of the
-      log-probabilities on its way.
+      log-probabilities on its path.
     * Link ``"softmax"`` with more candidate groups: all candidates c of a level are in one
       softmax, over ``z_c = l_c + log p(parent of c)`` with the logit l_c and the parent's
       log-probability on its own level. Gradients of each level reach those above. A label's score
       is z_c minus the logarithm of the sum of ``exp(z)`` over all labels that were scored: the
       label's log-probability among them.
     * Links ``"sigmoid"`` and ``"hinge"``: a node is trained by itself, and a label's score is the
-      sum of the log-probabilities on its way, as published.
+      sum of the log-probabilities on its path, as published.
 
     Args:
         num_labels: number of labels N (from the data).

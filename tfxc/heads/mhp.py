@@ -45,7 +45,7 @@ class MHP(DigitHead):
 
     Input: float (batch, dim). Output of ``call``: logits (batch, sum(C_h)).
 
-    Ties of ``top_k`` at its end go to the lower code.
+    At the end of ``top_k``, ties are resolved in favour of the lower code.
 
     Raises:
         ValueError: too few codes; the message names sizes that suffice.

@@ -33,15 +33,15 @@ class ClusteringSettings:
 
     Args:
         nr_splits: children of an inner node, at least 2.
-        min_codes: most nodes of the first level; None = ``nr_splits``.
-        max_leaf_size: most labels under a leaf, at least 2. From the number of labels on, the tree
-            has one level, and there is nothing to choose among but the labels.
+        min_codes: largest number of nodes on the first level; None = ``nr_splits``.
+        max_leaf_size: largest number of labels under a leaf, at least 2. If it is at least the
+            number of labels, the tree has one level, the labels.
         spherical: whether centres are scaled to unit length (cosines), or are means.
-        max_iter: rounds of centres and halves at most.
+        max_iter: largest number of iterations of 2-means.
         seed: of the first centres; same seed, same tree, for any number of threads.
         min_sample_rate, max_sample_rate: share of a node's labels that its centres are found from,
-            rising from the first at the root to the second; 1 = all.
-        warmup_ratio: share of the levels of halving over which it rises.
+            increasing from the first at the root to the second; 1 = all.
+        warmup_ratio: share of the levels of halving over which it increases.
 
     Raises:
         ConfigError: an argument out of range.

@@ -22,7 +22,7 @@ class Umax(CappedDual):
 
     Args:
         num_examples, num_groups: see ``DualObjective`` (from the data and the head).
-        dual_learning_rate: gamma, positive; falls as in ``asgd``.
+        dual_learning_rate: gamma, positive; decreases as in ``asgd``.
         slack: delta, at least 0.
 
     Raises:

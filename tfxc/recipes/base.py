@@ -30,7 +30,7 @@ class Context:
         data_folder: prepared records.
         run: the run folder.
         repetition: number of the one repetition or fold to train, or None.
-        fresh: whether an earlier run in the folder is thrown away.
+        fresh: whether an earlier run in the folder is deleted.
         command: command line options that child processes need, e.g. ``["--gpu", "0"]``.
     """
 

@@ -18,9 +18,9 @@ class Awp(Technique):
     Each weight matrix W moves by ``rate * ||W|| * g / ||g||``, no number by more than
     ``epsilon * |w|``, where g is the clean gradient of the global batch (of a micro-batch where
     gradients are accumulated). After the second pass the weights are what they were, to the bit,
-    from a copy; of a table only the rows with a gradient are moved and copied, though its norm
-    takes reading it all. The loss is the clean one. Costs one more pass, and in memory a copy of
-    the dense matrices.
+    from a copy; of a table only the rows with a gradient are moved and copied, though computing
+    its norm reads all of it. The loss is the clean one. Costs one more pass, and in memory a copy
+    of the dense matrices.
 
     Args:
         rate: length of the move, as a share of the norm.

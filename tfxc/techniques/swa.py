@@ -15,9 +15,9 @@ from tfxc.techniques.bases.average import WeightAverage
 class Swa(WeightAverage):
     """Evaluates and saves the model with the plain mean of its weights at several steps.
 
-    The first term is the weights at the beginning of epoch ``start_epoch``; each ``every`` steps
-    from there one more joins, all with the same share. Before that the model is evaluated
-    with its raw weights. Training itself uses the raw weights throughout.
+    The first term is the weights at the beginning of epoch ``start_epoch``; from there on,
+    every ``every`` steps one more is added, all with the same weight. Before that the model is
+    evaluated with its raw weights. Training itself uses the raw weights throughout.
 
     The original code counts the steps of each epoch again (and takes its first step as well);
     here ``every`` steps are between any two terms.

@@ -47,8 +47,8 @@ class TrainingJob:
         run_path: run folder; nothing is written before the model is built, so that a config that
             is invalid leaves no run behind.
         repetition: number of the repetition this model is, or None for the whole model.
-        parent_run: folder of the run that this one belongs to, as a repetition or a fold; begun as
-            well, so that what reads it finds config and assets.
+        parent_run: folder of the run that this one belongs to, as a repetition or a fold; started
+            as well, so that what reads it finds config and assets.
         start: what the model begins with, or None for random weights.
 
     Attributes:

@@ -48,7 +48,7 @@ class ImageConverter:
         self.kind = ENCODED if self.store == "encoded" else IMAGE
         self._files = self._file_bytes = 0
         self._max_corrupt = settings.max_corrupt
-        self._remedy = "fix or remove these files, or let data.images.max_corrupt allow some"
+        self._remedy = "fix or remove these files, or raise data.images.max_corrupt"
         self._wanted = (settings.height, settings.width, settings.channels)
         known = tuple(size for size in self._wanted if size is not None)
         self.shape = known if len(known) == len(self._wanted) else None

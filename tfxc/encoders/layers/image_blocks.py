@@ -166,5 +166,5 @@ class MaskedDropout(keras.layers.Layer):
 
 
 def he_fan_out(seed: int) -> Any:
-    """He's normal start by the number of outputs, torchvision's choice for its ResNets."""
+    """He's normal initialisation by the number of outputs, torchvision's choice for its ResNets."""
     return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal", seed=seed)

@@ -33,8 +33,8 @@ class Margin(Head):
     the label's centre, the nearest of its ``sub_centers``. In training the true class has
     ``scale (cos(m1 t + m2) - m3)`` instead (``ops.margins``); ``call`` and ``top_k`` know no
     margin. ArcFace is ``m2=0.5``, CosFace ``m2=0, m3=0.4``. An example with several labels has the
-    margin on each of them. The loss is the objective's; the papers' is ``softmax``. All is
-    computed in float32, in any precision.
+    margin on each of them. The loss is the objective's; the papers' is ``softmax``. Everything
+    is computed in float32, in any precision.
 
     ``sampling`` says which classes the loss of a batch runs over:
 

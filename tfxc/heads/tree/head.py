@@ -37,7 +37,7 @@ class Tree(TreeSearch):
 
     ``top_k`` is a beam search: exact with ``beam=None`` or a beam of at least as many nodes as
     there are above the labels, else it may miss labels. A label's score is the sum of the
-    log-probabilities on its way; with margins (link ``"hinge"``) the beam ranks by the sum of
+    log-probabilities on its path; with margins (link ``"hinge"``) the beam ranks by the sum of
     ``-max(0, 1 - z)^3``, and a label's score is its own margin z, as published.
 
     With link ``"softmax"`` and ``"tfn"`` the children of each node form a softmax. With
@@ -61,11 +61,11 @@ class Tree(TreeSearch):
             have fewer than k labels; None means all.
         link: how logits become scores: ``"sigmoid"``, ``"softmax"`` over the children of a node,
             or ``"hinge"``; None means the objective's.
-        initial_std: standard deviation of the normal start.
-        seed: of the start and of the tree.
+        initial_std: standard deviation of the normal initialisation.
+        seed: of the initial weights and of the tree.
         label_tree: a ``ClusterTree`` (from the data); None if it comes with the weights.
-        tree_shape: nodes, most and fewest children of every level where the tree is another than
-            the arguments give (from the data).
+        tree_shape: nodes, largest and smallest number of children of every level where the tree
+            is not the one that the arguments describe (from the data).
         level: the only level this head is about; ``top_k`` then finds its nodes, best margin or
             log-probability first (from recipe ``xr_transformer``).
         matched: int32 (examples, n), parents that ``"man"`` takes for each training example,

@@ -66,7 +66,7 @@ def rivals_of(group: "LogitGroup") -> "Rivals":
     weights = tf.where(others > -math.inf, tf.exp(log_weights), 0.0)
     number = tf.reduce_sum(weights, axis=1)
     exist = (number > 0) & (of_true > 0)
-    # Rows without a rival get one, so that no gradient is NaN; their losses are thrown away.
+    # Rows without a rival get one, so that no gradient is NaN; their losses are discarded.
     scores = tf.where(exist[:, None], others - true[:, None], 0.0)
     log_mean = tf.reduce_logsumexp(scores + log_weights, axis=1)
     log_mean -= tf.math.log(tf.where(exist, number, 1.0))
@@ -93,7 +93,7 @@ class DualObjective(Objective):
     without a true column have loss 0 and leave their entry alone, and so do those without a rival
     (all labels of the batch are equal), which ``skipped`` counts. The tables change in training
     only, and only with an ``example_index``; without one, every example counts as not visited.
-    All is computed in float32 and in logarithms; exponents beyond 80 count as 80.
+    Everything is computed in float32 and in logarithms; exponents beyond 80 count as 80.
 
     Args:
         num_examples: number of training examples n (from the data).

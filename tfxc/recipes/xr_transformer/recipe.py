@@ -46,21 +46,21 @@ class XrTransformer(StagedRecipe):
        ``negatives``.
     3. All training texts are encoded, the vectors scaled to length 1, concatenated with the terms.
     4. Another tree, by these features, unless ``fix_clustering``.
-    5. A linear ranker (XR-Linear) on these features and this tree. It is what predicts: the heads
-       of the levels are not used any more.
+    5. A linear ranker (XR-Linear) on these features and this tree. It makes the predictions;
+       the heads of the levels are no longer used.
 
     The data must provide tokens and terms: ``data.text_features`` ``"joined"`` (or terms only, for
     encoders of bags). Every stage leaves its files in the run folder, and a stopped run resumes
     after the last of them. Of several workers all train in step 2, each its share; the chief does
     the rest. See docs/xr_transformer.md.
 
-    Of ``negatives``, ``initial``, ``epochs``, ``steps`` and ``warmup_steps`` each may be a list
-    with a value for each fine-tuned level.
+    Each of ``negatives``, ``initial``, ``epochs``, ``steps`` and ``warmup_steps`` may be a list
+    with one value per fine-tuned level.
 
     Args:
         do_fine_tune: whether there are steps 1 and 2; else the encoder stays as it is.
         only_encoder: whether to stop after step 3; such a run encodes, and finds no labels.
-        fix_clustering: whether the ranker takes the tree of step 1.
+        fix_clustering: whether the ranker uses the tree of step 1.
         max_match_clusters: largest level that is fine-tuned on.
         negatives: ``"tfn"``: children of the true clusters; ``"man"``: of those found by a linear
             layer on the level above; ``"tfn+man"``. None means the head's.
@@ -76,11 +76,11 @@ class XrTransformer(StagedRecipe):
         cost_sensitive: whether its positives are weighted, by the share of a text's labels.
         epochs, steps: length of a level's training; None means ``training.epochs``.
         warmup_steps: instead of ``training.schedule.warmup``; needs ``steps``.
-        encoding_length: that the encodings are scaled to for the second tree and the ranker. Below
-            1 where an encoder without pretraining has memorised the training texts.
+        encoding_length: length to which the encodings are scaled for the second tree and the
+            ranker. Below 1 where an encoder without pretraining has memorised the training texts.
         first_tree: what the labels are clustered by for the first tree, where it is not PIFA:
-            ``label_embedding``, ``label_features``, ``join``, ``alpha``; or ``file``, a tree to
-            take as it is. See ``recipes.xr_linear.settings.TreeSettings``.
+            ``label_embedding``, ``label_features``, ``join``, ``alpha``; or ``file``, a
+            finished tree. See ``recipes.xr_linear.settings.TreeSettings``.
         refined_tree: keys of ``labels.tree_building.ClusteringSettings`` for the second tree, and
             the same keys as in ``first_tree``; those of its shape that are left out are the head's.
         ranker: keys of ``ranker.settings.RankerSettings``; ``threshold`` is 0.001 if left out.

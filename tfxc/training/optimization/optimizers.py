@@ -202,7 +202,7 @@ class AdamW(Adam):
 class RMSprop(Optimizer):
     """RMSprop (Tieleman and Hinton 2012), as in PyTorch.
 
-    With a sparse gradient only touched rows move, and only their mean square falls.
+    With a sparse gradient only touched rows move, and only their mean square decreases.
 
     Args:
         rho: decay rate of the mean square.
@@ -239,7 +239,7 @@ class RMSprop(Optimizer):
 class Adadelta(Optimizer):
     """Adadelta (Zeiler 2012).
 
-    With a sparse gradient only touched rows move, and only their means fall.
+    With a sparse gradient only touched rows move, and only their means decrease.
 
     Args:
         rho: decay rate of both means.

@@ -42,9 +42,9 @@ class RateFactors:
     Args:
         rates: {pattern: factor from 0}. A pattern fits the weights whose path it is (``*`` stands
             for anything) or begins: ``"encoder"``, ``"head/kernel"``, ``"encoder/*_gamma_*"``.
-        layer_decay: in (0, 1]: a layer of an encoder ``pretrained`` or ``transformer`` gets so much
-            of the rate of the one above it, the highest one all, what is in front of the layers
-            less than the lowest. Weights that layers share use the highest of these.
+        layer_decay: in (0, 1]: a layer of an encoder ``pretrained`` or ``transformer`` gets this
+            share of the rate of the layer above it, the highest one the full rate, what is in front
+            of the layers less than the lowest. Weights that layers share use the highest of these.
 
     Raises:
         ConfigError: a factor out of range.
