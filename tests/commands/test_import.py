@@ -258,6 +258,43 @@ def test_imports_of_mach_that_do_not_fit(tmp_path, capsys):
     assert not run.exists()
 
 
+def change_weights(path, name, change):
+    with np.load(path) as arrays:
+        arrays = dict(arrays)
+    arrays[name] = change(arrays[name])
+    np.savez(path, **arrays)
+
+
+def test_damaged_weights_of_mach(tmp_path, capsys):
+    arguments, run = write_mach(tmp_path / "mach"), tmp_path / "run"
+    command = (capsys, import_model, "mach", *arguments, "--run", run)
+    path = tmp_path / "mach" / "r_1_epoch_10.npz"
+    shutil.copy(path, tmp_path / "mach" / "r_01_epoch_10.npz")
+    assert "one file for repetition 1 and epoch 10 expected" in call(*command).problem()
+    (tmp_path / "mach" / "r_01_epoch_10.npz").unlink()
+    original = path.read_bytes()
+    for change, found in (
+        (lambda values: values * np.nan, "b1 of finite floating-point numbers expected, found NaN"),
+        (lambda values: values * 1j, "found complex"),
+        (lambda values: values.astype(str), "found <U"),
+    ):
+        change_weights(path, "b1", change)
+        assert found in call(*command).problem()
+        path.write_bytes(original)
+    for name, change in (
+        ("W1", lambda values: values[:, :1]), ("b1", lambda values: values[:1]),
+        ("W2", lambda values: values[:1]),
+    ):  # fmt: skip
+        change_weights(path, name, change)
+    assert "the shapes of r_0_epoch_10.npz expected" in call(*command).problem()
+    path.write_bytes(original)
+    for values in (np.zeros(0, np.int64), np.zeros((2, 2), np.int64), np.zeros(3)):
+        np.save(tmp_path / "mach" / "lookups" / "bucket_order_1.npy", values)
+        problem = call(*command).problem()
+        assert "bucket_order_1.npy: integers (labels,) expected, found" in problem
+    assert not run.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -58,6 +58,7 @@ def import_mach(
     folder = Path(folder)
     paths = _weights_of(folder, epoch)
     weights = [_read_weights(path) for path in paths]
+    _check_same_shapes(paths, weights)
     num_labels = _checked_lookups(lookups, len(paths), len(weights[0]["b2"]), "label")
     num_features = _checked_lookups(query_lookups, len(paths), len(weights[0]["W1"]), "feature")
     config = _config(output, weights)
@@ -89,7 +90,15 @@ def _weights_of(folder, epoch):
     for path in folder.glob("r_*_epoch_*.npz"):
         match = _WEIGHTS.fullmatch(path.name)
         if match:
-            found.setdefault(int(match[2]), {})[int(match[1])] = path
+            one, number = int(match[2]), int(match[1])
+            other = found.setdefault(one, {}).setdefault(number, path)
+            if other != path:
+                raise DataError(
+                    f"one file for repetition {number} and epoch {one} expected, found also "
+                    f"{other.name}",
+                    where=path,
+                    fix="remove one of the two",
+                )
     count = max((max(paths) + 1 for paths in found.values()), default=0)
     complete = [one for one, paths in found.items() if len(paths) == count and count]
     if epoch is None and complete:
@@ -123,7 +132,26 @@ def _read_weights(path):
             where=path,
             fix="give the files that the original code of MACH has saved",
         )
+    for name in _NAMES:
+        if arrays[name].dtype.kind != "f" or not np.isfinite(arrays[name]).all():
+            raise DataError(
+                f"{name} of finite floating-point numbers expected, found "
+                f"{'NaN or infinity' if arrays[name].dtype.kind == 'f' else arrays[name].dtype}",
+                where=path,
+                fix="give the files that the original code of MACH has saved",
+            )
     return arrays
+
+
+def _check_same_shapes(paths, weights):
+    shapes = [{name: arrays[name].shape for name in _NAMES} for arrays in weights]
+    for path, found in zip(paths, shapes, strict=True):
+        if found != shapes[0]:
+            raise DataError(
+                f"the shapes of {paths[0].name} expected, {shapes[0]}, found {found}",
+                where=path,
+                fix="give the repetitions of one model",
+            )
 
 
 def _config(output, weights):
@@ -157,10 +185,16 @@ def _checked_lookups(folder, count, num_buckets, what):
     for number in range(count):
         path = Path(folder) / f"bucket_order_{number}.npy"
         lookup = read_array(path)
-        sizes.add(lookup.shape)
+        if lookup.ndim != 1 or lookup.dtype.kind not in "iu" or not lookup.size:
+            raise DataError(
+                f"integers ({what}s,) expected, found {lookup.dtype} {lookup.shape}",
+                where=path,
+                fix="give the lookups that these weights were trained with",
+            )
+        sizes.add(lookup.size)
         own = bucket_lookup(lookup.size, num_buckets, number)
-        if lookup.ndim != 1 or (lookup != own).any():
-            wrong = int(np.argmax(lookup != own)) if lookup.ndim == 1 else 0
+        if (lookup != own).any():
+            wrong = int(np.argmax(lookup != own))
             raise DataError(
                 f"the bucket of each {what} by MurmurHash3 with seed {number} into {num_buckets:,} "
                 f"buckets expected, found another at {what} {wrong}",
@@ -169,11 +203,11 @@ def _checked_lookups(folder, count, num_buckets, what):
             )
     if len(sizes) > 1:
         raise DataError(
-            f"lookups of one size expected, found {', '.join(str(n) for (n,) in sorted(sizes))}",
+            f"lookups of one size expected, found {', '.join(map(str, sorted(sizes)))}",
             where=folder,
             fix="give the lookups of one model",
         )
-    return sizes.pop()[0]
+    return sizes.pop()
 
 
 def _model(config, number, num_features, num_labels, arrays):
