@@ -225,6 +225,14 @@ def test_an_imported_mach_is_a_run(tmp_path, capsys):
     assert len(lines) == 2 and json.loads(lines[0])["labels"][0].startswith("name ")
     asked = ("--run", run, "--data", tmp_path / "x.svm", *zero)
     assert call(capsys, evaluate, *asked, "--search", "approximate").code == 0
+    problem = call(capsys, evaluate, *asked, "--tables", tmp_path / "tables").problem()
+    assert "To fix it: import it again with --train-labels" in problem
+    counts = np.arange(160).reshape(4, 40) % 3 > 0
+    np.save(tmp_path / "y.npy", counts.astype(np.float32))
+    again = (*arguments, "--run", run, *labels, "--train-labels", tmp_path / "y.npy")
+    assert call(capsys, import_model, "mach", *again).code == 0
+    np.testing.assert_array_equal(load_run(run).label_counts, counts.sum(0))
+    assert call(capsys, evaluate, *asked, "--tables", tmp_path / "tables").code == 0
     assert "40 labels, 30 features" in call(capsys, info, "--run", run, "--verify").out
     assert call(capsys, export, "--run", run, "--k", 4).code == 0
 
@@ -298,7 +306,10 @@ def test_damaged_weights_of_mach(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("mach", "x", "--run", "r", "--lookups", "y"), "--query-lookups: mach needs it"),
+        (
+            ("mach", "x", "--run", "r", "--lookups", "y"),
+            "--query-lookups: a folder expected for mach, found none",
+        ),
         (("pecos", "x", "--run", "r", "--epoch", 3), "--epoch: an option of pecos expected, found"),
     ],
 )

@@ -14,6 +14,7 @@ from tfxc.labels.hashing import bucket_lookup
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
 from tfxc.recipes.repetitions.recipe import Repetitions
+from tfxc.runs.import_pecos import read_label_counts
 from tfxc.runs.writer import RunWriter, manifest_of, new_run, split_of
 
 _WHERE = "The run was imported from MACH and has no data of its own: name a file with --data"
@@ -29,6 +30,7 @@ def import_mach(
     query_lookups: str | Path,
     epoch: int | None = None,
     names: str | Path | None = None,
+    train_labels: str | Path | None = None,
 ) -> int:
     """Writes the repetitions of a MACH model as a run of recipe ``repetitions``.
 
@@ -39,6 +41,8 @@ def import_mach(
         query_lookups: folder of the features' hashes, named alike.
         epoch: epoch of the weights to take; None takes the last one that all repetitions have.
         names: file with a label name per line; None numbers them.
+        train_labels: file of the training label matrix (``.npz`` or ``.npy``), which shows how
+            frequent the labels are; without it there are no propensity-scored metrics and tables.
 
     Returns:
         Number of repetitions.
@@ -63,21 +67,22 @@ def import_mach(
     num_features = _checked_lookups(query_lookups, len(paths), len(weights[0]["W1"]), "feature")
     config = _config(output, weights)
     vocabulary = LabelVocabulary.of(names, num_labels)
+    counts, lengths = read_label_counts(train_labels, num_labels)
     manifest = manifest_of(
         "mach",
         num_labels=num_labels,
-        split=split_of(()),
+        split=split_of(lengths),
         feature_kind=SPARSE.name,
         num_features=num_features,
     )
     with new_run(output) as run:
         run.write_config(config)
-        run.write_assets(manifest, vocabulary)
+        run.write_assets(manifest, vocabulary, counts)
         for number, arrays in enumerate(weights):
             one = RunWriter(Repetitions().path_of(run.path, number))
             one.mark()
             one.write_config(config)
-            one.write_assets(manifest, vocabulary)
+            one.write_assets(manifest, vocabulary, counts)
             one.save_weights(_model(config, number, num_features, num_labels, arrays))
             one.write_summary({"imported": str(paths[number]), "dev": {}})
         run.write_summary({"imported": str(folder), "dev": {}})
