@@ -30,7 +30,7 @@ def test_nothing_is_run():
 
 
 def test_functions_keep_their_attributes():
-    """A pickle sets attributes of what it names: here the defaults of the function behind arrays."""
+    """A pickle can set attributes of what it names: here the defaults of a function."""
     state = b"N}\x8c\x0c__defaults__K\x01\x85s\x86"
     content = b"\x80\x04cnumpy._core.numeric\n_frombuffer\n" + state + b"b."
     before = np._core.numeric._frombuffer.__defaults__

@@ -68,7 +68,7 @@ class VowpalWabbit(SVMLight):
         for name, value in (("num_features", num_features), ("first_feature", first_feature)):
             if num_hashed_features and value:
                 raise ConfigError(
-                    "ids of features expected, found num_hashed_features, with which they are names",
+                    "ids of features expected, found names (num_hashed_features is given)",
                     where=name,
                     fix=f"remove {name} or num_hashed_features",
                 )
