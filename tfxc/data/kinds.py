@@ -14,7 +14,7 @@ TensorFlow is imported by the methods that need it: whoever reads rows does with
 
 import abc
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -24,9 +24,6 @@ from tfxc.data.columns import Arrays, Column, Files, Lists, Pixels, Sizes, Vecto
 from tfxc.data.lists import joined_files, pad_tokens
 from tfxc.data.parsing import typed_lines
 from tfxc.ops.csr import bounds_of
-
-if TYPE_CHECKING:
-    pass
 
 
 class Tensor(NamedTuple):

@@ -79,7 +79,7 @@ def label_codes(data: "TrainingData") -> np.ndarray | None:
     try:
         return order(vectors, head.heads, data.seed)
     except ValueError as error:
-        raise ConfigError(str(error), where="head.heads", fix="choose larger sizes") from None
+        raise ConfigError(str(error), where="head.heads", fix="choose other sizes") from None
 
 
 def label_counts(data: "TrainingData") -> np.ndarray | None:
