@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.locks import scratch_folder
-from tfxc.data.kinds import kind_of_matrix
+from tfxc.data.kinds import kind_of_features
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.registry import build_text_features
@@ -232,7 +232,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def _rows(self, features, labels):
         texts = self.text_features_
-        return Rows.of(kind_of_matrix(features) if texts is None else texts.kind, features, labels)
+        kind = kind_of_features(features, "X") if texts is None else texts.kind
+        return Rows.of(kind, features, labels)
 
     def _rows_of(self, X):
         check_is_fitted(self)
