@@ -181,7 +181,7 @@ class TestGivenFeatures:
                     array.ravel()[-1] = bad
             assert KINDS[name].first_not_finite(GIVEN[name](rows)) == 5
 
-    @pytest.mark.parametrize("name", GIVEN)
+    @pytest.mark.parametrize("name", [name for name in GIVEN if KINDS[name].is_matrix])
     def test_are_normalised_as_in_the_graph(self, name):
         kind, features = KINDS[name], GIVEN[name](rows_of(KINDS[name]))
         found = kind.tensors_of(kind.arrays_of(kind.normalised(features, "l2")))
@@ -192,7 +192,9 @@ class TestGivenFeatures:
 
     def test_other_forms_are_refused(self):
         for features in ([[1.0]], np.zeros((2, 3, 4), np.float32)):
-            with pytest.raises(DataError, match=r"file: sparse features or dense vectors expected"):
+            with pytest.raises(
+                DataError, match=r"file: sparse features or dense .* expected, found"
+            ):
                 kind_of_features(features, "file")
         sparse = GIVEN["sparse"](rows_of(SPARSE))
         for kind in (DENSE, TOKENS, JOINED, IMAGE):

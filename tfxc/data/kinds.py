@@ -310,14 +310,18 @@ class Given(FeatureKind):
         """Whether features of a width belong into a space of ``num_features``."""
         return width == num_features
 
-    @abc.abstractmethod
     def normalised(self, features: Any, norm: str) -> Any:
         """The features with each example scaled to length 1, as ``unit_rows`` does in the graph.
+
+        A kind that is no matrix refuses it here.
 
         Args:
             features: float32.
             norm: ``data.normalise`` of the config.
         """
+        from sklearn.preprocessing import normalize
+
+        return normalize(features, norm=norm)
 
     def first_not_finite(self, features: Any) -> int | None:
         """Number of the first row that has NaN or infinity; None if there is none."""
@@ -381,9 +385,6 @@ class Sparse(Given):
     def fits(self, width: int, num_features: int) -> bool:
         return width <= num_features
 
-    def normalised(self, features: scipy.sparse.csr_matrix, norm: str) -> scipy.sparse.csr_matrix:
-        return _normalised(features, norm)
-
     def unit_rows(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
         from tfxc.ops.sparse import unit_rows
 
@@ -439,9 +440,6 @@ class Dense(Given):
     def width(self, features: np.ndarray) -> int:
         return features.shape[1]
 
-    def normalised(self, features: np.ndarray, norm: str) -> np.ndarray:
-        return _normalised(features, norm)
-
     def unit_rows(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
         import tensorflow as tf
 
@@ -454,12 +452,6 @@ class Dense(Given):
     ) -> Arrays:
         draw = draw or np.random.default_rng(0)
         return {"matrix": draw.normal(size=(count, sizes["num_features"])).astype(np.float32)}
-
-
-def _normalised(features, norm):
-    from sklearn.preprocessing import normalize
-
-    return normalize(features, norm=norm)
 
 
 class Tokens(FeatureKind):
