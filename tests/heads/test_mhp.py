@@ -72,22 +72,6 @@ class TestMHPOfSeveralCodes(TestMHP):
         return [set(digit) for of_code in digits for digit in of_code.tolist()]
 
 
-class TestJointGroupsOfSeveralCodes(TestMHPOfSeveralCodes):
-    least_loss = 3 * np.log(2)
-
-    def make(self, num_labels=NUM_LABELS, **arguments):
-        joint = {"grouping": "joint", "link": "sigmoid"}
-        return super().make(num_labels, **{**joint, **arguments})
-
-    def positive_columns(self, head, labels):
-        columns = super().positive_columns(head, labels)
-        first = head.heads[0]
-        return [
-            leading | {first + digit for digit in last}
-            for leading, last in zip(columns[::2], columns[1::2], strict=True)
-        ]
-
-
 class TestJointGroupOfThreeDigitsWithSpareCodes(TestMHP):
     least_loss = np.log(3)
 
@@ -203,6 +187,20 @@ def test_loss_of_several_codes_is_that_of_as_many_heads():
         groups = one.training_groups(features, labels)
         expected = expected + tf.add_n([Softmax()(group) for group in groups])
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+def test_joint_grouping_has_a_group_for_each_code():
+    heads = [MHP(30, heads=[6, 5], repeats=3, seed=2, grouping=g) for g in ("per_head", "joint")]
+    features, labels = tf.ones((1, 6)), tf.constant([[3, 17, 30, -1]])
+    for head in heads:
+        head(features)
+    digits, joint = (head.training_groups(features, labels) for head in heads)
+    assert [head.num_groups for head in heads] == [len(digits), len(joint)] == [6, 3]
+    for group, leading, last in zip(joint, digits[::2], digits[1::2], strict=True):
+        np.testing.assert_array_equal(group.logits, tf.concat([leading.logits, last.logits], 1))
+        columns = [c for c in leading.positives.numpy()[0] if c >= 0]
+        columns += [6 + c for c in last.positives.numpy()[0] if c >= 0]
+        assert {c for c in group.positives.numpy()[0] if c >= 0} == set(columns)
 
 
 def test_weights_bring_several_codes_back():
