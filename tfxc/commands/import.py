@@ -1,57 +1,104 @@
-"""Turns a model that another system has trained into a run: ``tfxc import KIND FOLDER --run RUN``.
+"""Turns a model that another system has trained into a run: ``tfxc import KIND PATH --run RUN``.
 
 Predict, evaluate, export and encode take the run as they take those that tfxc has trained. The
 other system need not be installed, and nothing that its files name is run.
 
   tfxc import pecos model/ --run runs/imported --labels labels.txt --vectorizer vectorizer/
   tfxc import mach saved_models/ --run runs/imported --lookups lookups/ --query-lookups queries/
+  tfxc import scent outputs/sox/checkpoints --run runs/imported
 """
 
 from collections.abc import Sequence
 
 from tfxc.core import cli
+from tfxc.core.config import load_config
 from tfxc.core.errors import ConfigError
 
 KINDS = {
     "pecos": "an XR-Linear model: what XLinearModel.save or pecos.xmc.xlinear.train wrote",
     "mach": "the weights of the original MACH code: r_0_epoch_10.npz and so on",
+    "scent": "a linear classifier of SCENT: epoch_50.pt, or the folder checkpoints",
 }
-# Options of one kind, and whether it needs them.
+# Options of each kind, and whether it needs them.
 _OWN = {
-    "pecos": {"vectorizer": False, "train_labels": False},
-    "mach": {"lookups": True, "query_lookups": True, "epoch": False},
+    "pecos": {"labels": False, "vectorizer": False, "train_labels": False},
+    "mach": {"labels": False, "lookups": True, "query_lookups": True, "epoch": False},
+    "scent": {"labels": False, "epoch": False, "config": False, "set": False, "prepared": False},
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Imports one model."""
     options = _parser().parse_args(argv)
-    arguments = _arguments_of(options)
-    if options.kind == "pecos":
-        from tfxc.runs.import_pecos import import_run
-
-        tree = import_run(options.folder, options.run, names=options.labels, **arguments)
-        found = f"layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
-    else:
-        from tfxc.recipes.repetitions.import_mach import import_mach
-
-        count = import_mach(options.folder, options.run, names=options.labels, **arguments)
-        found = f"{count} repetitions"
+    _check_options(options)
+    found = {"pecos": _pecos, "mach": _mach, "scent": _scent}[options.kind](options)
     print(f"{options.run}: {found}")
     return 0
+
+
+def _pecos(options):
+    from tfxc.runs.import_pecos import import_run
+
+    tree = import_run(
+        options.path,
+        options.run,
+        names=options.labels,
+        vectorizer=options.vectorizer,
+        train_labels=options.train_labels,
+    )
+    return f"layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
+
+
+def _mach(options):
+    from tfxc.recipes.repetitions.import_mach import import_mach
+
+    count = import_mach(
+        options.path,
+        options.run,
+        names=options.labels,
+        lookups=options.lookups,
+        query_lookups=options.query_lookups,
+        epoch=options.epoch,
+    )
+    return f"{count} repetitions"
+
+
+def _scent(options):
+    from tfxc.imports.scent import import_scent
+
+    given = {"names": options.labels, "epoch": options.epoch}
+    if options.config is not None:
+        from tfxc.commands.train import check_config
+        from tfxc.data.preparation import ensure_prepared
+
+        config = load_config(options.config, [*(options.set or []), f"run={options.run}"])
+        check_config(config)
+        folder = ensure_prepared(config.data, options.prepared or "prepared")
+        given |= {"config": config, "data_folder": folder}
+    found = import_scent(options.path, options.run, **given)
+    text = f"{found.kernel.shape[0]:,} labels after {found.epoch} epochs"
+    if options.config is None:
+        return text
+    return f"{text}; tfxc train --config {options.run}/config.json goes on from there"
 
 
 def _parser():
     options = cli.parser("import", __doc__)
     kinds = "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())
     options.add_argument("kind", choices=list(KINDS), metavar="KIND", help=kinds)
-    options.add_argument("folder", metavar="FOLDER", help="the folder of the model")
+    options.add_argument("path", metavar="PATH", help="the model's folder, or its file")
     options.add_argument("--run", required=True, help="the run folder to write")
     options.add_argument(
         "--labels",
         metavar="FILE",
         help="file with one label name per line (default: numbers from 0)",
     )
+    for add in (_add_pecos, _add_mach, _add_epoch, _add_scent):
+        add(options)
+    return options
+
+
+def _add_pecos(options):
     pecos = options.add_argument_group("pecos")
     pecos.add_argument(
         "--vectorizer", metavar="FOLDER", help="the PECOS vectoriser of the model's texts"
@@ -62,36 +109,56 @@ def _parser():
         help="the training label matrix, .npz: the label frequencies, for tables and "
         "propensity-scored metrics",
     )
+
+
+def _add_mach(options):
     mach = options.add_argument_group("mach")
     mach.add_argument(
         "--lookups", metavar="FOLDER", help="the labels' hashes, bucket_order_0.npy and so on"
     )
     mach.add_argument("--query-lookups", metavar="FOLDER", help="the features' hashes, named alike")
-    mach.add_argument(
+
+
+def _add_epoch(options):
+    several = options.add_argument_group("mach and scent")
+    several.add_argument(
         "--epoch",
         type=cli.positive,
         metavar="E",
-        help="epoch of the weights (default: the last one that all repetitions have)",
+        help="epoch of the weights (default: the last complete one)",
     )
-    return options
 
 
-def _arguments_of(options):
-    """The options of the chosen kind by name.
+def _add_scent(options):
+    scent = options.add_argument_group("scent")
+    scent.add_argument(
+        "--config",
+        metavar="FILE",
+        help="config of the training that goes on from the checkpoint, with its dual variables "
+        "(default: none, the run is finished)",
+    )
+    scent.add_argument("--set", action="append", metavar="KEY=VALUE", help="as of tfxc train")
+    scent.add_argument(
+        "--prepared", metavar="FOLDER", help="folder of prepared records (default: prepared)"
+    )
+
+
+def _check_options(options):
+    """Refuses options of other kinds, and missing ones.
 
     Raises:
-        ConfigError: one is missing, or belongs to another kind.
+        ConfigError: the option is named.
     """
-    for kind, own in _OWN.items():
-        for name, needed in own.items():
-            flag = f"--{name.replace('_', '-')}"
-            given = getattr(options, name) is not None
-            if kind != options.kind and given:
-                raise ConfigError(
-                    f"an option of {options.kind} expected, found one of {kind}",
-                    where=flag,
-                    fix="leave it out",
-                )
-            if kind == options.kind and needed and not given:
-                raise ConfigError(f"{kind} needs it", where=flag, fix=f"add {flag}")
-    return {name: getattr(options, name) for name in _OWN[options.kind]}
+    own = _OWN[options.kind]
+    for name in {name for names in _OWN.values() for name in names}:
+        flag = f"--{name.replace('_', '-')}"
+        given = getattr(options, name) is not None
+        if given and name not in own:
+            users = [kind for kind, names in _OWN.items() if name in names]
+            raise ConfigError(
+                f"an option of {options.kind} expected, found one of {' and '.join(users)}",
+                where=flag,
+                fix="leave it out",
+            )
+        if own.get(name) and not given:
+            raise ConfigError(f"{options.kind} needs it", where=flag, fix=f"add {flag}")
