@@ -6,9 +6,11 @@ other system need not be installed, and nothing that its files name is run.
   tfxc import pecos model/ --run runs/imported --labels labels.txt --vectorizer vectorizer/
   tfxc import mach saved_models/ --run runs/imported --lookups lookups/ --query-lookups queries/
   tfxc import scent outputs/sox/checkpoints --run runs/imported
+  tfxc import text_classifier text_classifier_torch/config.py --run runs/imported
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from tfxc.core import cli
 from tfxc.core.config import load_config
@@ -18,12 +20,19 @@ KINDS = {
     "pecos": "an XR-Linear model: what XLinearModel.save or pecos.xmc.xlinear.train wrote",
     "mach": "the weights of the original MACH code: r_0_epoch_10.npz and so on",
     "scent": "a linear classifier of SCENT: epoch_50.pt, or the folder checkpoints",
+    "text_classifier": "config.py of a text_classifier_torch project with a trained small model",
 }
 # Options of each kind, and whether it needs them.
 _OWN = {
     "pecos": {"labels": False, "vectorizer": False, "train_labels": False},
     "mach": {"labels": False, "lookups": True, "query_lookups": True, "epoch": False},
     "scent": {"labels": False, "epoch": False, "config": False, "set": False, "prepared": False},
+    "text_classifier": {
+        "checkpoint": False,
+        "tokens": False,
+        "built_vocabulary": False,
+        "write_config": False,
+    },
 }
 
 
@@ -31,8 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Imports one model."""
     options = _parser().parse_args(argv)
     _check_options(options)
-    found = {"pecos": _pecos, "mach": _mach, "scent": _scent}[options.kind](options)
-    print(f"{options.run}: {found}")
+    importers = {
+        "pecos": _pecos,
+        "mach": _mach,
+        "scent": _scent,
+        "text_classifier": _text_classifier,
+    }
+    found = importers[options.kind](options)
+    print(f"{options.write_config or options.run}: {found}")
     return 0
 
 
@@ -82,6 +97,26 @@ def _scent(options):
     return f"{text}; tfxc train --config {options.run}/config.json goes on from there"
 
 
+def _text_classifier(options):
+    from tfxc.imports.text_classifier.run import import_text_classifier, write_config
+
+    if options.write_config:
+        found: Any = write_config(options.path, options.write_config, options.run)
+        text = f"the config of {options.path}, for tfxc train"
+    else:
+        found = import_text_classifier(
+            options.path,
+            options.run,
+            checkpoint=options.checkpoint,
+            token_file=options.tokens,
+            built_vocabulary=bool(options.built_vocabulary),
+        )
+        text = f"{found.model_type}, {found.num_labels:,} labels, {found.num_tokens:,} tokens"
+    for line in found.without_equal:
+        print(f"no equal: {line}")
+    return text
+
+
 def _parser():
     options = cli.parser("import", __doc__)
     kinds = "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())
@@ -93,7 +128,7 @@ def _parser():
         metavar="FILE",
         help="file with one label name per line (default: numbers from 0)",
     )
-    for add in (_add_pecos, _add_mach, _add_epoch, _add_scent):
+    for add in (_add_pecos, _add_mach, _add_epoch, _add_scent, _add_text_classifier):
         add(options)
     return options
 
@@ -140,6 +175,28 @@ def _add_scent(options):
     scent.add_argument("--set", action="append", metavar="KEY=VALUE", help="as of tfxc train")
     scent.add_argument(
         "--prepared", metavar="FOLDER", help="folder of prepared records (default: prepared)"
+    )
+
+
+def _add_text_classifier(options):
+    own = options.add_argument_group("text_classifier")
+    own.add_argument(
+        "--checkpoint", metavar="FILE", help="the trained model (default: that of config.py)"
+    )
+    own.add_argument(
+        "--tokens", metavar="FILE", help="its vocabulary (default: token_file of config.py)"
+    )
+    own.add_argument(
+        "--built-vocabulary",
+        action="store_true",
+        default=None,
+        help="the run that trained the model has built the vocabulary, too: read unknown tokens "
+        "by the row that it trained, not by the one that its later runs read",
+    )
+    own.add_argument(
+        "--write-config",
+        metavar="FILE",
+        help="write only a config for tfxc train that is equal to config.py, and its classes",
     )
 
 
