@@ -17,6 +17,7 @@ from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.loop import Trainer
+from tfxc.training.start_vectors import start_from_vectors
 from tfxc.training.strategies import is_chief, make_strategy
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ class TrainingJob:
             model = build_model(config, repetition=self.repetition, **dimensions)
             if self.start is not None:
                 self.start.load_weights(model)
+            else:
+                start_from_vectors(model, config, self.data_folder)
         return Trainer(
             model,
             source,
