@@ -98,7 +98,7 @@ class FastTextTokens(WordTokens):
         tokens = np.concatenate([np.zeros(0, np.int32), *rows]).astype(np.int32)
         return TokenRows(indptr, tokens, self.num_features)
 
-    def graph(self, folder: Path) -> "TextNgrams":  # type: ignore[override]
+    def graph(self, folder: Path) -> "TextNgrams":
         """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
         from tfxc.ops.text.ngrams import TextNgrams
 
