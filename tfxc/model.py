@@ -12,8 +12,8 @@ from tfxc.core import registry
 from tfxc.core.errors import ConfigError
 from tfxc.data.kinds import KINDS
 from tfxc.encoders.bases.repeated import Repeated
+from tfxc.encoders.bases.starts import restart_encoder, restart_head
 from tfxc.ops.batch_function import BatchFunction
-from tfxc.ops.starts import restart_encoder, restart_head
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config

@@ -24,9 +24,9 @@ KINDS = {
 }
 # Options of each kind, and whether it needs them.
 _OWN = {
-    "pecos": {"labels": False, "vectorizer": False, "train_labels": False},
-    "mach": {"labels": False, "lookups": True, "query_lookups": True, "epoch": False},
-    "scent": {"labels": False, "epoch": False, "config": False, "set": False, "prepared": False},
+    "pecos": {"vectorizer": False, "train_labels": False},
+    "mach": {"lookups": True, "query_lookups": True, "epoch": False, "train_labels": False},
+    "scent": {"epoch": False, "config": False, "set": False, "prepared": False},
     "text_classifier": {
         "checkpoint": False,
         "tokens": False,
@@ -39,49 +39,31 @@ _OWN = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Imports one model."""
     options = _parser().parse_args(argv)
-    _check_options(options)
-    importers = {
-        "pecos": _pecos,
-        "mach": _mach,
-        "scent": _scent,
-        "text_classifier": _text_classifier,
-    }
-    found = importers[options.kind](options)
+    arguments = _arguments_of(options)
+    found = _IMPORTERS[options.kind](options, arguments)
     print(f"{options.write_config or options.run}: {found}")
     return 0
 
 
-def _pecos(options):
+def _import_pecos(options, arguments):
+    """Imports a model of PECOS; what it is, in words."""
     from tfxc.runs.import_pecos import import_run
 
-    tree = import_run(
-        options.path,
-        options.run,
-        names=options.labels,
-        vectorizer=options.vectorizer,
-        train_labels=options.train_labels,
-    )
+    tree = import_run(options.folder, options.run, names=options.labels, **arguments)
     return f"layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
 
 
-def _mach(options):
+def _import_mach(options, arguments):
     from tfxc.recipes.repetitions.import_mach import import_mach
 
-    count = import_mach(
-        options.path,
-        options.run,
-        names=options.labels,
-        lookups=options.lookups,
-        query_lookups=options.query_lookups,
-        epoch=options.epoch,
-    )
+    count = import_mach(options.folder, options.run, names=options.labels, **arguments)
     return f"{count} repetitions"
 
 
-def _scent(options):
+def _import_scent(options, arguments):
     from tfxc.imports.scent import import_scent
 
-    given = {"names": options.labels, "epoch": options.epoch}
+    given = {"names": options.labels, "epoch": arguments["epoch"]}
     if options.config is not None:
         from tfxc.commands.train import check_config
         from tfxc.data.preparation import ensure_prepared
@@ -90,22 +72,22 @@ def _scent(options):
         check_config(config)
         folder = ensure_prepared(config.data, options.prepared or "prepared")
         given |= {"config": config, "data_folder": folder}
-    found = import_scent(options.path, options.run, **given)
+    found = import_scent(options.folder, options.run, **given)
     text = f"{found.kernel.shape[0]:,} labels after {found.epoch} epochs"
     if options.config is None:
         return text
     return f"{text}; tfxc train --config {options.run}/config.json goes on from there"
 
 
-def _text_classifier(options):
+def _import_text_classifier(options, arguments):
     from tfxc.imports.text_classifier.run import import_text_classifier, write_config
 
     if options.write_config:
-        found: Any = write_config(options.path, options.write_config, options.run)
-        text = f"the config of {options.path}, for tfxc train"
+        found: Any = write_config(options.folder, options.write_config, options.run)
+        text = f"the config of {options.folder}, for tfxc train"
     else:
         found = import_text_classifier(
-            options.path,
+            options.folder,
             options.run,
             checkpoint=options.checkpoint,
             token_file=options.tokens,
@@ -117,11 +99,19 @@ def _text_classifier(options):
     return text
 
 
+_IMPORTERS = {
+    "pecos": _import_pecos,
+    "mach": _import_mach,
+    "scent": _import_scent,
+    "text_classifier": _import_text_classifier,
+}
+
+
 def _parser():
     options = cli.parser("import", __doc__)
     kinds = "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())
     options.add_argument("kind", choices=list(KINDS), metavar="KIND", help=kinds)
-    options.add_argument("path", metavar="PATH", help="the model's folder, or its file")
+    options.add_argument("folder", metavar="PATH", help="the model's folder, or its file")
     options.add_argument("--run", required=True, help="the run folder to write")
     options.add_argument(
         "--labels",
@@ -138,7 +128,7 @@ def _add_pecos(options):
     pecos.add_argument(
         "--vectorizer", metavar="FOLDER", help="the PECOS vectoriser of the model's texts"
     )
-    pecos.add_argument(
+    options.add_argument(
         "--train-labels",
         metavar="FILE",
         help="the training label matrix, .npz: the label frequencies, for tables and "
@@ -200,22 +190,29 @@ def _add_text_classifier(options):
     )
 
 
-def _check_options(options):
-    """Refuses options of other kinds, and missing ones.
+def _arguments_of(options):
+    """The options of the chosen kind by name.
 
     Raises:
-        ConfigError: the option is named.
+        ConfigError: one is missing, or belongs to another kind.
     """
     own = _OWN[options.kind]
-    for name in {name for names in _OWN.values() for name in names}:
-        flag = f"--{name.replace('_', '-')}"
-        given = getattr(options, name) is not None
-        if given and name not in own:
-            users = [kind for kind, names in _OWN.items() if name in names]
-            raise ConfigError(
-                f"an option of {options.kind} expected, found one of {' and '.join(users)}",
-                where=flag,
-                fix="leave it out",
-            )
-        if own.get(name) and not given:
-            raise ConfigError(f"{options.kind} needs it", where=flag, fix=f"add {flag}")
+    if options.labels is not None and options.kind == "text_classifier":
+        raise ConfigError(
+            "the classes of config.py are the names", where="--labels", fix="leave it out"
+        )
+    for kind, names in _OWN.items():
+        for name, needed in names.items():
+            flag = f"--{name.replace('_', '-')}"
+            given = getattr(options, name) is not None
+            if name not in own and given:
+                raise ConfigError(
+                    f"an option of {options.kind} expected, found one of {kind}",
+                    where=flag,
+                    fix="leave it out",
+                )
+            if kind == options.kind and needed and not given:
+                raise ConfigError(
+                    f"a folder expected for {kind}, found none", where=flag, fix=f"add {flag}"
+                )
+    return {name: getattr(options, name) for name in own}

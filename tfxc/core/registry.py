@@ -135,7 +135,7 @@ def register_all() -> dict[str, dict[str, type[Any]]]:
     return {kind: {name: get(kind, name) for name in names(kind)} for kind in KINDS}
 
 
-#: Names of random starts, see ``tfxc.ops.starts``.
+#: Names of random starts, see ``tfxc.encoders.bases.starts``.
 STARTS = ("uniform", "normal", "xavier", "kaiming")
 #: Keys that a section of each kind may have in addition to its constructor's arguments; a
 #: constructor may have one of its own.

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, POSITIVE, SHARE_BELOW_ONE, OneOf, checked
 from tfxc.encoders.base import Encoder
+from tfxc.encoders.bases.starts import STARTS
 from tfxc.ops.perturbations import read_rows
 from tfxc.ops.randomness import dropout, keep_mask
-from tfxc.ops.starts import STARTS
 
 
 class TokenEncoder(Encoder):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tfxc.core.registry import STARTS as NAMES
-from tfxc.ops.starts import STARTS, restart_encoder, restart_head
+from tfxc.encoders.bases.starts import STARTS, restart_encoder, restart_head
 
 
 def variable(*shape, name="kernel"):
