@@ -47,8 +47,8 @@ def balanced_weights(counts: np.ndarray) -> np.ndarray:
         float32 (num_labels,); 1 for labels that do not occur.
 
     Example:
-        >>> balanced_weights(np.array([6, 2, 0])).round(3).tolist()
-        [0.667, 2.0, 1.0]
+        >>> balanced_weights(np.array([4, 1, 0])).tolist()
+        [0.625, 2.5, 1.0]
     """
     counts = np.asarray(counts, np.float64)
     occur = counts > 0
