@@ -87,8 +87,11 @@ def test_logits_are_features_times_the_weights(tmp_path, capsys):
     ("method", "objective"),
     [
         (Method("sox", 0.2), {"name": "sox", "last_share": 0.2}),
-        (Method("asgd", 0.5), {"name": "asgd", "dual_learning_rate": 0.5}),
-        (Method("bsgd"), {"name": "bsgd"}),
+        pytest.param(
+            *(Method("asgd", 0.5), {"name": "asgd", "dual_learning_rate": 0.5}),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(Method("bsgd"), {"name": "bsgd"}, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )

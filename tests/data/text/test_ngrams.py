@@ -20,12 +20,10 @@ TEXTS = [
     "[UNK] [PAD] ]]",
 ]
 SECTIONS = [
-    {"name": "fasttext", "min_count": 1, "buckets": 1000},
     {"name": "fasttext", "word_ngrams": 4, "max_length": 9, "buckets": 97},
     {"name": "fasttext", "word_ngrams": 1, "min_chars": 3, "max_chars": 6, "buckets": 5000},
     {"name": "fasttext", "word_ngrams": 3, "min_chars": 1, "max_chars": 2, "min_count": 2,
      "token_pattern": "[^ ]+", "stop_words": ["hen"]},
-    {"name": "fasttext", "min_chars": 1, "max_chars": 1, "buckets": 7},
 ]  # fmt: skip
 
 
@@ -75,7 +73,7 @@ def test_subwords():
     assert subword_hashes("word", 0, 0) == []
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=["pairs", "long", "letters", "both", "single"])
+@pytest.mark.parametrize("section", SECTIONS, ids=["words", "letters", "both"])
 def test_ids_in_python_and_in_the_graph(section, tmp_path):
     features = build_text_features(section).fit([TEXTS])
     vocabulary = features.vocabulary()
@@ -97,7 +95,9 @@ def test_ids_in_python_and_in_the_graph(section, tmp_path):
     loaded = load_text_features(tmp_path / "saved")
     assert loaded.settings() == json.loads(json.dumps(features.settings()))
     np.testing.assert_array_equal(loaded.transform(TEXTS).tokens, rows.tokens)
-    graph = tf.function(loaded.graph(tmp_path / "saved"))
+    signature = [tf.TensorSpec([None], tf.string)]
+    module = loaded.graph(tmp_path / "saved")
+    graph = tf.function(module, input_signature=signature, autograph=False)
     np.testing.assert_array_equal(graph(tf.constant(TEXTS)), pad_tokens(rows.indptr, rows.tokens))
     assert graph(tf.constant([], tf.string)).shape == (0, 8)
 
