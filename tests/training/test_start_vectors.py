@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.small_runs import config_tree
+from tfxc import XCClassifier
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.preparation import ensure_prepared
@@ -81,3 +82,15 @@ def test_files_that_do_not_fit(tmp_path):
         section = type(found.config.encoder)(**encoder)
         found.config = found.config.model_copy(update={"encoder": section})
         table_of(found)
+
+
+def test_the_estimator_starts_from_them(tmp_path, capsys):
+    path = write(tmp_path / "x.vec", LINES)
+    encoder = {"name": "fasttext", "embedding_dim": 3, "hidden_dim": 2, "vectors": str(path)}
+    model = XCClassifier(
+        encoder, "dense", "softmax", text_features={"name": "words", "min_count": 1},
+        epochs=1, learning_rate=1e-9, verbose=True,
+    )  # fmt: skip
+    model.fit(["fox hen", "hen café", "fox café hen"], ["a", "b", "a"])
+    table = model._fitted.model.encoder.table.numpy()
+    np.testing.assert_allclose(table[2:4], [[-0.5, 0.01, 7], [1, 2, 3]], atol=1e-5)

@@ -12,6 +12,7 @@ from tfxc.core.locks import scratch_folder
 from tfxc.data.manifest import Manifest
 from tfxc.data.sources.base import Source
 from tfxc.data.sources.shards import open_source
+from tfxc.data.text.registry import load_text_features
 from tfxc.model import XCModel, build_model
 from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments
@@ -134,7 +135,8 @@ class TrainingJob:
             if self.start is not None:
                 self.start.load_weights(model)
             else:
-                start_from_vectors(model, config, self.data_folder)
+                texts = self.data_folder / "text_features"
+                start_from_vectors(model, config, lambda: load_text_features(texts))
         return Trainer(
             model,
             source,

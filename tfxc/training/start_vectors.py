@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,8 @@ import numpy as np
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
 from tfxc.core.reading import existing_file, read_errors
+from tfxc.data.kinds import TOKENS
 from tfxc.data.source_files import expand
-from tfxc.data.text.registry import load_text_features
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -68,7 +69,7 @@ def read_vectors(
     return np.array(order, np.int64), np.array([found[row] for row in order], np.float32)
 
 
-def start_from_vectors(model: "XCModel", config: "Config", data_folder: str | Path) -> int:
+def start_from_vectors(model: "XCModel", config: "Config", text_features: Callable[[], Any]) -> int:
     """Gives the encoder's table the vectors that the file ``encoder.vectors`` has of its words.
 
     The other rows keep their random start.
@@ -76,7 +77,7 @@ def start_from_vectors(model: "XCModel", config: "Config", data_folder: str | Pa
     Args:
         model: built ``XCModel``.
         config: its ``Config``.
-        data_folder: the prepared folder, whose text features hold the vocabulary.
+        text_features: function without arguments that returns the fitted text features.
 
     Returns:
         Number of rows that have a vector; 0 where the config names no file.
@@ -96,10 +97,8 @@ def start_from_vectors(model: "XCModel", config: "Config", data_folder: str | Pa
             where="encoder.vectors",
             fix="remove it",
         )
-    features = load_text_features(Path(data_folder) / "text_features")
-    words: Any = features.vocabulary() if features.kind.name == "tokens" else None
-    if words is None:
-        words = features.tokens.vocabulary()
+    features = text_features()
+    words = (features if features.kind is TOKENS else features.tokens).vocabulary()
     path, table = expand(written), encoder.tables[0]
     rows, vectors = read_vectors(
         path, {word: row for row, word in enumerate(words)}, table.shape[1]
