@@ -1,12 +1,12 @@
-"""Turns a model that another system has trained into a run: ``tfxc import KIND PATH --run RUN``.
+"""Turn a model of another system into a run.
 
-Predict, evaluate, export and encode take the run as they take those that tfxc has trained. The
-other system need not be installed, and nothing that its files name is run.
+    tfxc import pecos model/ --run runs/imported --labels labels.txt --vectorizer vectorizer/
+    tfxc import mach saved_models/ --run runs/imported --lookups lookups/ --query-lookups queries/
+    tfxc import scent outputs/sox/checkpoints --run runs/imported
+    tfxc import text_classifier text_classifier_torch/config.py --run runs/imported
 
-  tfxc import pecos model/ --run runs/imported --labels labels.txt --vectorizer vectorizer/
-  tfxc import mach saved_models/ --run runs/imported --lookups lookups/ --query-lookups queries/
-  tfxc import scent outputs/sox/checkpoints --run runs/imported
-  tfxc import text_classifier text_classifier_torch/config.py --run runs/imported
+The run works with predict, evaluate, export and encode like any other. The other system need not be
+installed, and no code from its files is executed.
 """
 
 from collections.abc import Sequence
@@ -141,7 +141,9 @@ def _add_mach(options):
     mach.add_argument(
         "--lookups", metavar="FOLDER", help="the labels' hashes, bucket_order_0.npy and so on"
     )
-    mach.add_argument("--query-lookups", metavar="FOLDER", help="the features' hashes, named alike")
+    mach.add_argument(
+        "--query-lookups", metavar="FOLDER", help="the features' hashes, in files of the same names"
+    )
 
 
 def _add_epoch(options):

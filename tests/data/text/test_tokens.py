@@ -198,5 +198,5 @@ def test_chinese_words_without_the_package(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "jieba", None)
     section = {"name": "words", "segmenter": "jieba", "dictionary": ["not seen before"]}
     features = build_text_features(section)
-    with pytest.raises(ConfigError, match="needs the package jieba"):
+    with pytest.raises(ConfigError, match=r"segmenter: the package jieba is not .*tfxc\[zh\]"):
         features.fit([["我们"]])

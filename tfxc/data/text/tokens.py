@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.arguments import COUNT, OneOf, check_values, checked
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError, missing_package
 from tfxc.core.files import write_json
 from tfxc.core.ownership import atomic_folder
 from tfxc.core.reading import read_text
@@ -31,7 +31,6 @@ PADDING, FILL, UNKNOWN = "[PAD]", "[FILL]", "[UNK]"
 WORD_PATTERN = r"(?u)\w+"
 _CODE_POINTS = 0x110000
 _LINE_BREAKS = frozenset("\n\r")  # in no line of a vocabulary's file
-_JIEBA = "pip install 'tfxc[zh]'"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +54,7 @@ class TokenRows:
 
 
 class TokenFeatures(abc.ABC):
-    """Base of what turns texts into token ids by a vocabulary learnt from the training texts.
+    """Base of what turns texts into token ids by a vocabulary learned from the training texts.
 
     Id 0 is ``[PAD]``, which no text holds, the last id ``[UNK]``, any token that is not in the
     vocabulary. Between them are the tokens from the most frequent to the rarest, and with ``fill``
@@ -172,7 +171,7 @@ class TokenFeatures(abc.ABC):
         return TextTokens(self.name, self.settings(), vocabulary, self.num_features)
 
     def save(self, folder: str | Path) -> None:
-        """Writes ``features.json`` and ``vocabulary.txt``, a token a line.
+        """Writes ``features.json`` and ``vocabulary.txt``, one token per line.
 
         The folder is written atomically and replaces an existing one.
 
@@ -235,14 +234,14 @@ class TokenFeatures(abc.ABC):
 
 
 class CharacterTokens(TokenFeatures):
-    """A token per character; white space of any length counts as one blank.
+    """A token per character; white space of any length counts as one space.
 
     Args:
         max_length, min_count, fill: see ``TokenFeatures``.
         lowercase: whether to lower the case first; None does unless the text is ``raw``.
-        letters_only: whether everything but letters, digits and blanks is left out.
-        raw: whether every character has its place, blanks too, also at the ends. Line breaks are
-            ``[UNK]`` then, and U+0000 counts as a blank.
+        letters_only: whether everything but letters, digits and spaces is left out.
+        raw: whether every character has its place, spaces too, also at the ends. Line breaks are
+            ``[UNK]`` then, and U+0000 counts as a space.
 
     Raises:
         ConfigError: ``letters_only`` of a ``raw`` text.
@@ -408,7 +407,7 @@ class WordTokens(TokenFeatures):
 
 
 def tell_cut(features: Any, before: int, count: int, split: str) -> None:
-    """Tells on standard error how many texts of a split were too long.
+    """Reports on standard error how many texts of a split were too long.
 
     Args:
         features: text features; only those with ``num_cut`` cut texts.
@@ -450,12 +449,8 @@ def _words_of(given, where, words_in):
 @functools.lru_cache(maxsize=4)
 def _jieba(dictionary):
     """A segmenter of its own, so that no other one learns the words."""
-    try:
+    with missing_package("zh", where="segmenter"):
         import jieba
-    except ImportError:
-        raise ConfigError(
-            "segmenter 'jieba' needs the package jieba", where="segmenter", fix=_JIEBA
-        ) from None
     jieba.setLogLevel("WARNING")
     found = jieba.Tokenizer()
     if dictionary:
