@@ -1,10 +1,12 @@
-"""Turns a model that another system has trained into a run: ``tfxc import KIND FOLDER --run RUN``.
+"""Turns a model that another system has trained into a run: ``tfxc import KIND PATH --run RUN``.
 
 Predict, evaluate, export and encode take the run as they take those that tfxc has trained. The
 other system need not be installed, and nothing that its files name is run.
 
   tfxc import pecos model/ --run runs/imported --labels labels.txt --vectorizer vectorizer/
   tfxc import mach saved_models/ --run runs/imported --lookups lookups/ --query-lookups queries/
+  tfxc import insightface backbone.pth --run runs/imported --centres work_dirs/ms1mv3_r50/
+  tfxc import torchvision resnet50-0676ba61.pth --run runs/imported
 """
 
 from collections.abc import Sequence
@@ -15,37 +17,77 @@ from tfxc.core.errors import ConfigError
 KINDS = {
     "pecos": "an XR-Linear model: what XLinearModel.save or pecos.xmc.xlinear.train wrote",
     "mach": "the weights of the original MACH code: r_0_epoch_10.npz and so on",
+    "insightface": "an IResNet of InsightFace's arcface_torch, or of MHE: backbone.pth or model.pt",
+    "torchvision": "a ResNet of torchvision: its state dict, e.g. resnet50-0676ba61.pth",
 }
-# Options of one kind, and whether it needs them.
+# Options of each kind, and whether it needs them.
 _OWN = {
-    "pecos": {"vectorizer": False, "train_labels": False},
-    "mach": {"lookups": True, "query_lookups": True, "epoch": False},
+    "pecos": {"labels": False, "vectorizer": False, "train_labels": False},
+    "mach": {"labels": False, "lookups": True, "query_lookups": True, "epoch": False},
+    "insightface": {"labels": False, "centres": False},
+    "torchvision": {"labels": False, "image_size": False},
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Imports one model."""
     options = _parser().parse_args(argv)
-    arguments = _arguments_of(options)
-    if options.kind == "pecos":
-        from tfxc.runs.import_pecos import import_run
-
-        tree = import_run(options.folder, options.run, names=options.labels, **arguments)
-        found = f"layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
-    else:
-        from tfxc.recipes.repetitions.import_mach import import_mach
-
-        count = import_mach(options.folder, options.run, names=options.labels, **arguments)
-        found = f"{count} repetitions"
+    _check_options(options)
+    kinds = {"pecos": _pecos, "mach": _mach, "insightface": _insightface}
+    kinds["torchvision"] = _torchvision
+    found = kinds[options.kind](options)
     print(f"{options.run}: {found}")
     return 0
+
+
+def _pecos(options):
+    from tfxc.runs.import_pecos import import_run
+
+    tree = import_run(
+        options.path,
+        options.run,
+        names=options.labels,
+        vectorizer=options.vectorizer,
+        train_labels=options.train_labels,
+    )
+    return f"layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
+
+
+def _mach(options):
+    from tfxc.recipes.repetitions.import_mach import import_mach
+
+    count = import_mach(
+        options.path,
+        options.run,
+        names=options.labels,
+        lookups=options.lookups,
+        query_lookups=options.query_lookups,
+        epoch=options.epoch,
+    )
+    return f"{count} repetitions"
+
+
+def _insightface(options):
+    from tfxc.imports.insightface import import_insightface
+
+    return import_insightface(
+        options.path, options.run, names=options.labels, centres=options.centres
+    )
+
+
+def _torchvision(options):
+    from tfxc.imports.torchvision import import_torchvision
+
+    return import_torchvision(
+        options.path, options.run, names=options.labels, image_size=options.image_size
+    )
 
 
 def _parser():
     options = cli.parser("import", __doc__)
     kinds = "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())
     options.add_argument("kind", choices=list(KINDS), metavar="KIND", help=kinds)
-    options.add_argument("folder", metavar="FOLDER", help="the folder of the model")
+    options.add_argument("path", metavar="PATH", help="the model's folder, or its file")
     options.add_argument("--run", required=True, help="the run folder to write")
     options.add_argument(
         "--labels",
@@ -73,25 +115,43 @@ def _parser():
         metavar="E",
         help="epoch of the weights (default: the last one that all repetitions have)",
     )
+    _add_vision_options(options)
     return options
 
 
-def _arguments_of(options):
-    """The options of the chosen kind by name.
+def _add_vision_options(options):
+    options.add_argument_group("insightface").add_argument(
+        "--centres",
+        metavar="FOLDER",
+        help="class centres: folder with checkpoint_gpu_R.pt, softmax_fc_gpu_R.pt or "
+        "rank_R_softmax_weight.pt of each rank R, or one such file with all of them (default: "
+        "none, the run has no labels)",
+    )
+    options.add_argument_group("torchvision").add_argument(
+        "--image-size",
+        type=cli.positive,
+        metavar="N",
+        help="height and width of the images (default: 224, or 32 if the first convolution is "
+        "3 x 3)",
+    )
+
+
+def _check_options(options):
+    """Refuses options of other kinds, and missing ones.
 
     Raises:
-        ConfigError: one is missing, or belongs to another kind.
+        ConfigError: the option is named.
     """
-    for kind, own in _OWN.items():
-        for name, needed in own.items():
-            flag = f"--{name.replace('_', '-')}"
-            given = getattr(options, name) is not None
-            if kind != options.kind and given:
-                raise ConfigError(
-                    f"an option of {options.kind} expected, found one of {kind}",
-                    where=flag,
-                    fix="leave it out",
-                )
-            if kind == options.kind and needed and not given:
-                raise ConfigError(f"{kind} needs it", where=flag, fix=f"add {flag}")
-    return {name: getattr(options, name) for name in _OWN[options.kind]}
+    own = _OWN[options.kind]
+    for name in {name for names in _OWN.values() for name in names}:
+        flag = f"--{name.replace('_', '-')}"
+        given = getattr(options, name) is not None
+        if given and name not in own:
+            users = [kind for kind, names in _OWN.items() if name in names]
+            raise ConfigError(
+                f"an option of {options.kind} expected, found one of {' and '.join(users)}",
+                where=flag,
+                fix="leave it out",
+            )
+        if own.get(name) and not given:
+            raise ConfigError(f"{options.kind} needs it", where=flag, fix=f"add {flag}")

@@ -152,7 +152,7 @@ class Margin(Head):
                 stddev=_START_STD,
             )
             for block in range(first, end, _START_ROWS)
-        ]
+        ] or [tf.zeros((0, shape[1]))]
         return tf.concat(blocks, axis=0)[begin - first : end - first]
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
