@@ -15,7 +15,7 @@ from tests.training.test_resume import Killed, dies_after
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.data.kinds import SPARSE
 from tfxc.encoders.bag_mlp import BagMLP
-from tfxc.heads.bases.margin_checks import labels_of_a_shard
+from tfxc.heads.bases.class_centres.checks import labels_of_a_shard
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel, example_features
 from tfxc.objectives.sigmoid import Sigmoid
