@@ -105,9 +105,7 @@ def test_four_mirrored_replicas_killed_and_resumed_equal_one_device(single):
     ("head", "more"),
     [
         ({}, {}),
-        pytest.param(
-            {}, {"clip_norm": None, "precision": "mixed_float16"}, marks=pytest.mark.slow
-        ),
+        pytest.param({}, {"clip_norm": None, "precision": "mixed_float16"}, marks=pytest.mark.slow),
         # With statistics besides the shards, and with a loss of the vectors' lengths.
         pytest.param({"name": "adaface", "concentration": 20.0}, {}, marks=pytest.mark.slow),
         pytest.param({"name": "magface", "least_length": 1.0}, {}, marks=pytest.mark.slow),
