@@ -128,6 +128,21 @@ def _check(options):
                 where=_flag(option),
                 fix=f"add {_flag(needed)} or leave it out",
             )
+    _check_protocol(options)
+    if options.no_flip and not (options.run or options.halves):
+        raise ConfigError(
+            "--run expected, found --embeddings, which are used as they are",
+            where="--no-flip",
+            fix="leave it out",
+        )
+    if options.roc:
+        from tfxc.metrics.verification import check_picture
+
+        check_picture(options.roc)
+
+
+def _check_protocol(options):
+    """Refuses options of another protocol."""
     if options.ijb and (options.folds or options.far):
         raise ConfigError("--ijb without --folds and --far expected", fix="leave these out")
     if options.identify or options.gallery:
@@ -150,16 +165,6 @@ def _check(options):
             where="--target",
             fix="name the set that --ijb holds",
         )
-    if options.no_flip and not (options.run or options.halves):
-        raise ConfigError(
-            "--run expected, found --embeddings, which are used as they are",
-            where="--no-flip",
-            fix="leave it out",
-        )
-    if options.roc:
-        from tfxc.metrics.verification import check_picture
-
-        check_picture(options.roc)
 
 
 def _flag(name):
@@ -346,10 +351,15 @@ def _add_pair_options(options):
         action="store_true",
         help="identification (1:N) with the galleries and probes of --ijb",
     )
+    options.add_argument("--target", choices=_TARGETS, help="set in ROOT to use")
     options.add_argument(
         "--images", metavar="FOLDER", help="folder of the images named in a text file"
     )
-    options.add_argument("--target", choices=_TARGETS, help="set in ROOT to use")
+    _add_drawing_options(options)
+
+
+def _add_drawing_options(options):
+    """How pairs are drawn from labelled examples."""
     cli.add_reader_options(
         options, "format of the labelled FILE (default: by its name)", "split=test"
     )
