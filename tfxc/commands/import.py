@@ -7,6 +7,7 @@ other system need not be installed, and nothing that its files name is run.
   tfxc import mach saved_models/ --run runs/imported --lookups lookups/ --query-lookups queries/
   tfxc import insightface backbone.pth --run runs/imported --centres work_dirs/ms1mv3_r50/
   tfxc import torchvision resnet50-0676ba61.pth --run runs/imported
+  tfxc import mhe model-eurlex4k.bin --run runs/imported --pretrained bert-base-uncased/
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ KINDS = {
     "mach": "the weights of the original MACH code: r_0_epoch_10.npz and so on",
     "insightface": "an IResNet of InsightFace's arcface_torch, or of MHE: backbone.pth or model.pt",
     "torchvision": "a ResNet of torchvision: its state dict, e.g. resnet50-0676ba61.pth",
+    "mhe": "a text classifier of the code of MHE: models/model-eurlex4k.bin",
 }
 # Options of each kind, and whether it needs them.
 _OWN = {
@@ -26,6 +28,7 @@ _OWN = {
     "mach": {"labels": False, "lookups": True, "query_lookups": True, "epoch": False},
     "insightface": {"labels": False, "centres": False},
     "torchvision": {"labels": False, "image_size": False},
+    "mhe": {"labels": False, "pretrained": True, "max_length": False, "beam": False},
 }
 
 
@@ -34,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     _check_options(options)
     kinds = {"pecos": _pecos, "mach": _mach, "insightface": _insightface}
-    kinds["torchvision"] = _torchvision
+    kinds |= {"torchvision": _torchvision, "mhe": _mhe}
     found = kinds[options.kind](options)
     print(f"{options.run}: {found}")
     return 0
@@ -83,6 +86,19 @@ def _torchvision(options):
     )
 
 
+def _mhe(options):
+    from tfxc.imports.mhe import import_mhe
+
+    given = {name: getattr(options, name) for name in ("max_length", "beam")}
+    return import_mhe(
+        options.path,
+        options.run,
+        names=options.labels,
+        folder=options.pretrained,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
 def _parser():
     options = cli.parser("import", __doc__)
     kinds = "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())
@@ -115,11 +131,11 @@ def _parser():
         metavar="E",
         help="epoch of the weights (default: the last one that all repetitions have)",
     )
-    _add_vision_options(options)
+    _add_other_options(options)
     return options
 
 
-def _add_vision_options(options):
+def _add_other_options(options):
     options.add_argument_group("insightface").add_argument(
         "--centres",
         metavar="FOLDER",
@@ -133,6 +149,21 @@ def _add_vision_options(options):
         metavar="N",
         help="height and width of the images (default: 224, or 32 if the first convolution is "
         "3 x 3)",
+    )
+    mhe = options.add_argument_group("mhe")
+    mhe.add_argument(
+        "--pretrained",
+        metavar="FOLDER",
+        help="folder of the language model it was fine-tuned from: config.json and tokeniser",
+    )
+    mhe.add_argument(
+        "--max-length", type=cli.positive, metavar="N", help="subwords of a text (default: 512)"
+    )
+    mhe.add_argument(
+        "--beam",
+        type=cli.positive,
+        metavar="K",
+        help="groups whose labels are scored (default: 10)",
     )
 
 
