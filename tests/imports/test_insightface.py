@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,14 @@ from tests.commands.calls import call
 from tests.imports.torch_networks import IRESNETS, iresnet, iresnet_vectors
 from tests.torch_files import save
 from tfxc.commands import encode, evaluate, export, info, predict, verify
+from tfxc.core.config import parse_config
 from tfxc.core.errors import DataError
+from tfxc.data.preparation import ensure_prepared
 from tfxc.encoders.iresnet import BLOCKS
 from tfxc.imports.class_centres import read_centres
 from tfxc.imports.insightface import import_insightface, layer_names
 from tfxc.runs.loaded import load_run
+from tfxc.training.job import TrainingJob
 
 import_model = importlib.import_module("tfxc.commands.import")
 
@@ -139,6 +143,43 @@ def test_verification_with_an_imported_backbone(backbone, tmp_path, capsys):
     assert "labels expected, found a run without any" in problem
     problem = call(capsys, export, "--run", run).problem()
     assert "labels expected, found a run without any" in problem
+
+
+class EncoderOf:
+    """What a training begins with: the encoder of a run."""
+
+    def __init__(self, run):
+        self.run = run
+
+    def architecture(self):
+        return None
+
+    def load_weights(self, model):
+        model.encoder.set_weights(load_run(self.run).model.encoder.get_weights())
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_an_imported_backbone(backbone, tmp_path):
+    """Three people of one's own; where the encoder is frozen, it keeps the imported weights."""
+    _, folder = backbone
+    run = tmp_path / "run"
+    import_insightface(folder / "backbone.pth", run)
+    tree = json.loads((run / "config.json").read_text())
+    tree["data"] |= {"train": str(folder / "faces"), "reader": "image_folder"}
+    imported = load_run(run).model.encoder.get_weights()
+    for head, frozen in (("adaface", False), ("magface", True)):
+        optimizer = {"name": "sgd", "learning_rate": 0.1}
+        optimizer |= {"rates": {"encoder": 0}} if frozen else {}
+        tree["training"] = {"batch_size": 6, "epochs": 2, "optimizer": optimizer}
+        config = parse_config({**tree, "head": {"name": head}, "run": str(tmp_path / head)})
+        data = ensure_prepared(config.data, tmp_path / "prepared")
+        TrainingJob(config, data, Path(config.run), start=EncoderOf(run)).run()
+        model = load_run(config.run).model
+        kept = zip(imported, model.encoder.get_weights(), strict=True)
+        changed, trained = [(a != b).any() for a, b in kept], model.encoder.trainable_weights
+        assert model.head.num_labels == 3 and len(trained) < len(changed)
+        # Moving statistics change in any training.
+        assert sum(changed) == len(changed) - (len(trained) if frozen else 0)
 
 
 @pytest.mark.parametrize("form", ["checkpoint", "softmax", "rank"])
