@@ -174,7 +174,7 @@ def test_partial_keeps_the_batch_and_fills_up_evenly():
         drawn[ids] += 1
     assert (drawn[[31, 4, 17]] == 400).all()
     others = np.delete(drawn, [31, 4, 17])
-    # 7 of 37 classes a step; five standard deviations
+    # 7 of 37 classes per step; five standard deviations
     np.testing.assert_allclose(others, 400 * 7 / 37, atol=5 * np.sqrt(400 * 7 / 37 * 30 / 37))
 
 

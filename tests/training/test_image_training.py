@@ -21,7 +21,7 @@ BATCH, STEPS = 8, 6
 
 
 def batches():
-    """Images of 8 x 8; the label says which half is bright. One dict of arrays a step."""
+    """Images of 8 x 8; the label says which half is bright. One dict of arrays per step."""
     rng = np.random.default_rng(0)
     for step in range(STEPS):
         labels = np.arange(BATCH) % 2
@@ -141,6 +141,7 @@ def replicas(folder):
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow  # two replicas: training/test_strategies.py
 def test_two_replicas(tmp_path):
     finish(Started(replicas, tmp_path))
 

@@ -1,13 +1,13 @@
-"""Turns a model that another system has trained into a run: ``tfxc import KIND PATH --run RUN``.
+"""Turn a model of another system into a run.
 
-Predict, evaluate, export and encode take the run as they take those that tfxc has trained. The
-other system need not be installed, and nothing that its files name is run.
+    tfxc import pecos model/ --run runs/imported --labels labels.txt --vectorizer vectorizer/
+    tfxc import mach saved_models/ --run runs/imported --lookups lookups/ --query-lookups queries/
+    tfxc import insightface backbone.pth --run runs/imported --centres work_dirs/ms1mv3_r50/
+    tfxc import torchvision resnet50-0676ba61.pth --run runs/imported
+    tfxc import mhe model-eurlex4k.bin --run runs/imported --pretrained bert-base-uncased/
 
-  tfxc import pecos model/ --run runs/imported --labels labels.txt --vectorizer vectorizer/
-  tfxc import mach saved_models/ --run runs/imported --lookups lookups/ --query-lookups queries/
-  tfxc import insightface backbone.pth --run runs/imported --centres work_dirs/ms1mv3_r50/
-  tfxc import torchvision resnet50-0676ba61.pth --run runs/imported
-  tfxc import mhe model-eurlex4k.bin --run runs/imported --pretrained bert-base-uncased/
+The run works with predict, evaluate, export and encode like any other. The other system need not be
+installed, and no code from its files is executed.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,13 @@ KINDS = {
 # Options of each kind, and whether it needs them.
 _OWN = {
     "pecos": {"labels": False, "vectorizer": False, "train_labels": False},
-    "mach": {"labels": False, "lookups": True, "query_lookups": True, "epoch": False},
+    "mach": {
+        "labels": False,
+        "lookups": True,
+        "query_lookups": True,
+        "epoch": False,
+        "train_labels": False,
+    },
     "insightface": {"labels": False, "centres": False},
     "torchvision": {"labels": False, "image_size": False},
     "mhe": {"labels": False, "pretrained": True, "max_length": False, "beam": False},
@@ -66,6 +72,7 @@ def _mach(options):
         lookups=options.lookups,
         query_lookups=options.query_lookups,
         epoch=options.epoch,
+        train_labels=options.train_labels,
     )
     return f"{count} repetitions"
 
@@ -114,7 +121,7 @@ def _parser():
     pecos.add_argument(
         "--vectorizer", metavar="FOLDER", help="the PECOS vectoriser of the model's texts"
     )
-    pecos.add_argument(
+    options.add_argument(
         "--train-labels",
         metavar="FILE",
         help="the training label matrix, .npz: the label frequencies, for tables and "
@@ -124,7 +131,9 @@ def _parser():
     mach.add_argument(
         "--lookups", metavar="FOLDER", help="the labels' hashes, bucket_order_0.npy and so on"
     )
-    mach.add_argument("--query-lookups", metavar="FOLDER", help="the features' hashes, named alike")
+    mach.add_argument(
+        "--query-lookups", metavar="FOLDER", help="the features' hashes, in files of the same names"
+    )
     mach.add_argument(
         "--epoch",
         type=cli.positive,
@@ -185,4 +194,6 @@ def _check_options(options):
                 fix="leave it out",
             )
         if own.get(name) and not given:
-            raise ConfigError(f"{options.kind} needs it", where=flag, fix=f"add {flag}")
+            raise ConfigError(
+                f"a folder expected for {options.kind}, found none", where=flag, fix=f"add {flag}"
+            )

@@ -22,6 +22,9 @@ class Encoder(keras.layers.Layer):
     tensor with values 0..255 for images, an int32 (batch, length) tensor padded with 0 for texts.
     Of joined features, which hold the tokens and the bag of each text, it is called with its own.
 
+    ``build(None)`` makes the weights and ``compute_output_shape((None, num_features))`` returns the
+    shape of the vectors where there is no example, as when weights are counted.
+
     Class attributes:
         data_dependent_arguments: constructor arguments that depend on the data; a config may not
             hold them.
@@ -30,7 +33,7 @@ class Encoder(keras.layers.Layer):
         takes: name of the kind of features, see ``tfxc.data.kinds.KINDS``.
         num_features: length of the vectors or width of the bags it was made for, if it depends on
             that.
-        architecture: the shape of the network as a dict that goes into JSON, where the config does
+        architecture: the shape of the network as a dict for JSON, where the config does
             not say it; a run keeps it.
         gates: ``Gates`` on the heads and inner units of an encoder whose layers can be pruned.
     """
@@ -43,7 +46,7 @@ class Encoder(keras.layers.Layer):
 
     @property
     def architecture(self) -> dict[str, Any] | None:
-        """The shape of the network, which goes into JSON; None where the config says all."""
+        """The shape of the network, for JSON; None where the config says all."""
         return None
 
     @property

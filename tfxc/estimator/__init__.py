@@ -12,10 +12,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
+from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.locks import scratch_folder
-from tfxc.data.kinds import kind_of_matrix
+from tfxc.data.kinds import SPARSE, kind_of_features
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.registry import build_text_features
@@ -40,12 +41,12 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         techniques: list of names or dicts of techniques.
         epochs: passes over the examples.
         batch_size: examples of one weight update.
-        learning_rate: of Adam; it falls to zero over the training.
+        learning_rate: of Adam; it decreases to zero over the training steps.
         text_features: name or dict of text features; None means ``"tfidf"`` for texts.
         threshold: score from which a label is predicted where an example may have several. Scores
             are the head's: 0 is a probability of one half for ``dense`` with ``sigmoid``.
         random_state: seed of weights, dropout and the order of examples.
-        verbose: 1 shows the progress of the training.
+        verbose: 1 shows the progress of training.
 
     Attributes:
         classes_: the classes by label id; for an indicator matrix its column numbers.
@@ -169,7 +170,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return float(np.average([label in true for label, true in pairs], weights=sample_weight))
 
     def save(self, folder: str | Path) -> None:
-        """Writes a run folder that ``tfxc predict``, ``tfxc export`` and ``tfxc info`` take.
+        """Writes a run folder that ``tfxc predict``, ``tfxc export`` and ``tfxc info`` read.
 
         Raises:
             ConfigError: the folder holds something else than a run.
@@ -179,7 +180,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         self._fitted.save(Path(folder), map(str, self.classes_.tolist()), self.text_features_)
 
     def _config(self):
-        """The config tree of this training; its data section only names the estimator."""
+        """The config tree of this training run; its data section only names the estimator."""
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31)
@@ -232,7 +233,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def _rows(self, features, labels):
         texts = self.text_features_
-        return Rows.of(kind_of_matrix(features) if texts is None else texts.kind, features, labels)
+        kind = kind_of_features(features, "X") if texts is None else texts.kind
+        return Rows.of(kind, features, labels)
 
     def _rows_of(self, X):
         check_is_fitted(self)
@@ -247,8 +249,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def _matrix(self, X, reset):
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=reset)
-        sparse_encoder = _section(self.encoder)["name"] == "bag_mlp"
-        if not sparse_encoder and not scipy.sparse.issparse(X):
+        takes = registry.get("encoder", _section(self.encoder)["name"]).takes
+        if takes != SPARSE.name and not scipy.sparse.issparse(X):
             return X
         X = scipy.sparse.csr_matrix(X)
         X.sum_duplicates()
@@ -286,7 +288,7 @@ def _section(method):
         return dict(method)
     raise ConfigError(
         f"a method's name or a dict with 'name' expected, found {method!r}",
-        fix='e.g. "dense" or {"name": "mach", "num_buckets": 50}',
+        fix='pass e.g. "dense" or {"name": "mach", "num_buckets": 50}',
     )
 
 

@@ -31,7 +31,7 @@ class FittedModel:
 
     Attributes:
         model: the ``XCModel``.
-        summary: what the training returned.
+        summary: what training returned.
     """
 
     def __init__(self, config: "Config", source: "ArraySource", text_features: Any = None) -> None:
@@ -61,7 +61,7 @@ class FittedModel:
         return {**self._sizes, **sizes}
 
     def count(self, labels: Sequence[Sequence[int]]) -> None:
-        """Remembers the label statistics that a run folder holds; one list of ids an example."""
+        """Remembers the label statistics that a run folder holds; one list of ids per example."""
         self._lengths = [len(row) for row in labels]
         ids = np.fromiter((label for row in labels for label in row), np.int64)
         self._label_counts = np.bincount(ids, minlength=self._sizes["num_labels"])

@@ -52,7 +52,7 @@ class Onnx:
             The only batch size the model reads: None, it takes any.
 
         Raises:
-            ConfigError: operations have no equal in ONNX; they are named.
+            ConfigError: operations have no equivalent in ONNX; they are named.
         """
         import tf2onnx
 

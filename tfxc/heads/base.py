@@ -28,7 +28,7 @@ class Head(keras.layers.Layer):
     * ``training_groups(features, labels)`` returns the ``LogitGroup``s of one batch; labels are
       int32 (batch, max_labels) padded with -1.
     * ``top_k(features, k)`` returns (ids int32, scores float32), both (batch, k), sorted by
-      falling score, ties by ascending id; in the graph, exact unless a head's docstring says
+      descending score, ties by ascending id; in the graph, exact unless a head's docstring says
       otherwise. Heads that have a ``full_softmax`` need not define it.
     * ``search_top_k(scores, k, method)`` does the same outside the graph from what
       ``search_scores`` returned, for heads that list ``search_methods``, the usual one first.

@@ -40,11 +40,11 @@ class Mach(Head):
         link: how logits become probabilities, ``"sigmoid"``, ``"softmax"`` or, for margins,
             ``"hinge"`` (``exp(-max(0, 1 - margin)^3)``); None means the objective's.
         first_repetition: number of the first repetition (one process per repetition).
-        initial_std: standard deviation of the truncated normal start of the kernels; None means
-            1 / sqrt(dim).
-        search_buckets: best buckets of each repetition that the approximate search looks into.
-        search_min_count: in how many of them, over the repetitions, it has to find a label, or in
-            as many as leave k labels if these are fewer.
+        initial_std: standard deviation of the truncated normal initialisation of the kernels; None
+            means 1 / sqrt(dim).
+        search_buckets: number of best buckets per repetition that the approximate search considers.
+        search_min_count: number of these buckets that must contain a label for it to be considered;
+            lowered until k labels are left.
         seed: seed of the initial kernels; repetition r starts from ``(seed, r)``.
 
     Input: float (batch, dim) or (batch, R, dim). Output of ``call``: logits (batch, R, B).

@@ -14,14 +14,14 @@ from tfxc.ops.margins import angular_margin
 
 @keras.saving.register_keras_serializable("tfxc")
 class Margin(ClassCentres):
-    """the family of ArcFace and CosFace: scaled cosines to class centres, the true one made harder.
+    """The family of ArcFace and CosFace: scaled cosines, with a margin on the true class.
 
     A label's score is ``scale`` times the cosine of the angle t between the feature vector and
     the label's centre, the nearest of its ``sub_centers``. In training the true class has
     ``scale (cos(m1 t + m2) - m3)`` instead (``ops.margins``); ``call`` and ``top_k`` know no
     margin. ArcFace is ``m2=0.5``, CosFace ``m2=0, m3=0.4``. An example with several labels has the
-    margin on each of them. The loss is the objective's; the papers' is ``softmax``. All is
-    computed in float32, in any precision.
+    margin on each of them. The loss is the objective's; the papers' is ``softmax``. Everything
+    is computed in float32, in any precision.
 
     ``sampling`` says which classes the loss of a batch runs over:
 

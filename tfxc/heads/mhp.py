@@ -39,13 +39,13 @@ class MHP(DigitHead):
         label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),
             ``"clusters"`` (similar labels share leading digits) or ``"product"`` (any digits).
         label_codes: the code of each label for the last two (from the data).
-        initial_std: standard deviation of the truncated normal start of the kernel; None means
-            1 / sqrt(dim).
+        initial_std: standard deviation of the truncated normal initialisation of the kernel; None
+            means 1 / sqrt(dim).
         seed: seed of the initial kernel.
 
     Input: float (batch, dim). Output of ``call``: logits (batch, sum(C_h)).
 
-    Ties of ``top_k`` at its end go to the lower code.
+    At the end of ``top_k``, ties are resolved in favour of the lower code.
 
     Raises:
         ValueError: too few codes; the message names sizes that suffice.

@@ -25,7 +25,7 @@ class Roc:
 
     @classmethod
     def of(cls, scores: Sequence[float] | np.ndarray, same: Sequence[bool] | np.ndarray) -> "Roc":
-        """The curve of scores (n,), larger for more alike, and same flags (n,).
+        """The curve of scores (n,), larger for more similar, and same flags (n,).
 
         Raises:
             DataError: there are no same or no different pairs, a score is not finite, or the

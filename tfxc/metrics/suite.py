@@ -32,7 +32,7 @@ def build_metrics(
     """The metrics that the given facts allow.
 
     Always P, normalised P, R and nDCG at each k. With ``label_counts`` also label coverage and R
-    and P by frequency slice; with ``num_train_examples`` besides, PSP and PSnDCG.
+    and P by frequency slice; with ``num_train_examples`` also PSP and PSnDCG.
 
     Args:
         ks: cut-offs.
@@ -142,7 +142,7 @@ class MetricSuite:
         return _join(metric.per_example_ranked(batch) for metric in self.metrics)
 
     def merge(self, other: "MetricSuite") -> None:
-        """Adds what ``other``, a suite built alike, has counted.
+        """Adds what ``other``, a suite built with the same arguments, has counted.
 
         Raises:
             ConfigError: ``other`` holds other metrics.
@@ -240,7 +240,7 @@ def _join(parts):
 
 
 def _cell(name):
-    """Row and column of a metric's name: ``R@5/tail`` stands in row ``R/tail``, column ``@5``."""
+    """Row and column of a metric's name: ``R@5/tail`` is in row ``R/tail``, column ``@5``."""
     at = re.fullmatch(r"(.*)@(\d+)(.*)", name)
     return (at[1] + at[3], f"@{at[2]}") if at else (name, "")
 
@@ -248,7 +248,7 @@ def _cell(name):
 def _aligned(rows, columns):
     columns = sorted(columns, key=lambda column: int(column[1:] or 0))
     width = max([len(row) for row in rows] + [1])
-    # Metrics without a cut-off share the first column rather than stand in an empty one.
+    # Metrics without a cut-off share the first column instead of having an empty one.
     numbered = [column for column in columns if column] or [""]
     lines = ["%".ljust(width) + "".join(column.rjust(8) for column in numbered)]
     for row, cells in rows.items():

@@ -12,7 +12,7 @@ def angular_margin(
     """``cos(m1 t + m2) - m3`` of the angles t with the given cosines.
 
     Where ``m1 t + m2`` passes pi the cosine would rise again; from there on the value is the
-    cosine itself less ``r sin r``, where ``r = pi - (pi - m2) / m1`` is the margin at that angle.
+    cosine itself minus ``r sin r``, where ``r = pi - (pi - m2) / m1`` is the margin at that angle.
     For ``m1 = 1`` this is the published fallback ``cos t - m2 sin m2``. Where ``r sin r`` is too
     little for the value to fall (r above 2.33), ``1 - cos r`` takes its place, so the value never
     rises with the angle. Values and gradients are finite at the cosines -1 and 1.
@@ -86,7 +86,8 @@ def at_positives(
 ) -> tf.Tensor:
     """Applies ``change`` to the true columns and leaves the others as they are.
 
-    Neither forward nor backward does it need a second (batch, columns) matrix besides the result.
+    Neither forward nor backward does it need a second (batch, columns) matrix in addition to the
+    result.
 
     Args:
         scores: float32 (batch, columns).

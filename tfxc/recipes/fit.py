@@ -7,7 +7,7 @@ from tfxc.training.job import TrainingJob
 
 
 class Fit(Recipe):
-    """One model, one training. A head with several repetitions trains them side by side."""
+    """One model, one training run. A head with several repetitions trains them side by side."""
 
     def train(self, context: Context) -> dict[str, Any]:
         """Trains into the run folder itself."""

@@ -85,7 +85,7 @@ def _curves(lines, names):
 def labels_by_frequency(found: "PerLabel", label_counts: np.ndarray, path: str | Path) -> None:
     """Draws each label's precision and recall over the number of its training examples.
 
-    Where all labels have about as many, it draws the values in rising order.
+    Where all labels have about as many, it draws the values in ascending order.
     """
     precision, recall, _ = found.precision_recall_f1()
     plots = pyplot()
@@ -113,7 +113,7 @@ def labels_by_frequency(found: "PerLabel", label_counts: np.ndarray, path: str |
 def confusion_matrix(found: "PerLabel", names: Sequence[str], path: str | Path) -> bool:
     """Draws which labels are confused with which, for at most 60 labels; False if there are more.
 
-    Rows are true labels and sum to 1; right predictions stand in the diagonal.
+    Rows are true labels and sum to 1; correct predictions are on the diagonal.
     """
     if found.num_labels > _MOST_LABELS:
         return False

@@ -52,7 +52,7 @@ class TokenRows:
 
 
 class TokenFeatures(abc.ABC):
-    """Base of what turns texts into token ids by a vocabulary learnt from the training texts.
+    """Base of what turns texts into token ids by a vocabulary learned from the training texts.
 
     Id 0 is ``[PAD]``, which no text holds, the last id ``[UNK]``, any token that is not in the
     vocabulary. Between them are the tokens from the most frequent to the rarest.
@@ -144,7 +144,7 @@ class TokenFeatures(abc.ABC):
         return TextTokens(self.name, self.settings(), vocabulary, self.num_features)
 
     def save(self, folder: str | Path) -> None:
-        """Writes ``features.json`` and ``vocabulary.txt``, a token a line.
+        """Writes ``features.json`` and ``vocabulary.txt``, one token per line.
 
         The folder is written atomically and replaces an existing one.
 
@@ -195,11 +195,11 @@ class TokenFeatures(abc.ABC):
 
 
 class CharacterTokens(TokenFeatures):
-    """A token per character; white space of any length counts as one blank.
+    """A token per character; white space of any length counts as one space.
 
     Args:
         max_length, min_count, lowercase: see ``TokenFeatures``.
-        letters_only: whether everything but letters, digits and blanks is left out.
+        letters_only: whether everything but letters, digits and spaces is left out.
 
     Example:
         >>> tokens = CharacterTokens().fit([["aab", "a"]])
@@ -333,7 +333,7 @@ class WordTokens(TokenFeatures):
 
 
 def tell_cut(features: Any, before: int, count: int, split: str) -> None:
-    """Tells on standard error how many texts of a split were too long.
+    """Reports on standard error how many texts of a split were too long.
 
     Args:
         features: text features; only those with ``num_cut`` cut texts.

@@ -97,7 +97,7 @@ class SubwordIds(tf.Module):
 
 
 class WordPieces(tf.Module):
-    """Cuts words at blanks and punctuation, then each into the longest pieces there are.
+    """Cuts words at white space and punctuation, then each into the longest pieces there are.
 
     Args:
         settings: ``lowercase``, ``strip_accents``, ``split_chinese``, ``unknown``.

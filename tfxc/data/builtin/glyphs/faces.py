@@ -103,8 +103,8 @@ def ink(face: int, code: int, em: int = _EM) -> tuple[np.ndarray, int] | None:
 def looks_of_face(face: int, characters: set[int] | None = None) -> dict[int, tuple]:
     """``{code point: look}`` of a face's printable characters; equal looks are equal bitmaps.
 
-    A look includes the height above the baseline, which tells a comma from an apostrophe. Control,
-    private-use, unassigned and separating characters are left out, and blank glyphs.
+    A look includes the height above the baseline, which distinguishes a comma from an apostrophe.
+    Control, private-use, unassigned and separating characters are left out, and blank glyphs.
 
     Args:
         characters: set of code points to keep, or None.

@@ -162,7 +162,7 @@ def glyph_pairs(
 
     Raises:
         ConfigError: as ``Glyphs``.
-        DataError: there are not so many pairs.
+        DataError: there are not that many pairs.
 
     Example:
         >>> pairs = glyph_pairs()                     # doctest: +SKIP
