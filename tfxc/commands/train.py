@@ -32,8 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(config, options):
     """Checks the config, prepares the data and runs the recipe (see ``training.job``)."""
     from tfxc.core import registry
+    from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
     from tfxc.recipes.base import Context
+    from tfxc.training.data_dependent import resolved
     from tfxc.training.interrupts import Stopped, watch_parent
     from tfxc.training.strategies import choose_gpu
 
@@ -42,6 +44,7 @@ def _train(config, options):
         choose_gpu(options.gpu, options.gpu_usage)
     recipe = registry.create("recipe", config.recipe.section())
     folder = ensure_prepared(config.data, options.prepared)
+    config = resolved(config, Manifest.load(folder).num_labels)
     if options.dry_run:
         return _dry_run(config, recipe, folder, options)
     context = Context(

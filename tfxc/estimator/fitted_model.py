@@ -13,7 +13,7 @@ from tfxc.inference.searcher import Searcher
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
 from tfxc.runs.writer import manifest_of, new_run, split_of
-from tfxc.training.data_dependent import data_dependent_arguments
+from tfxc.training.data_dependent import data_dependent_arguments, resolved
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -86,7 +86,8 @@ class FittedModel:
             UserError: the folder holds something else than a run.
         """
         vocabulary = LabelVocabulary(names, where="classes_")
-        config = self.config.model_copy(update={"run": str(folder)})
+        config = resolved(self.config, self._sizes["num_labels"])
+        config = config.model_copy(update={"run": str(folder)})
         manifest = manifest_of(
             self.config.data.name,
             split=split_of(self._lengths),

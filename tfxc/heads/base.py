@@ -58,6 +58,18 @@ class Head(keras.layers.Layer):
     num_repetitions = 1
     first_repetition = 0
 
+    @classmethod
+    def resolved(cls, section: Mapping[str, Any], num_labels: int) -> dict[str, Any]:
+        """Arguments that a config leaves to a rule over the number of labels, by name.
+
+        They are what the constructor would choose; a run's config shows them.
+
+        Args:
+            section: the config's section, without what it does not set.
+            num_labels: number of labels.
+        """
+        return {}
+
     @property
     def num_choices(self) -> int:
         """How many labels, or what else it finds, ``top_k`` chooses from."""

@@ -14,10 +14,10 @@ from tfxc.labels.hashing import bucket_lookups, check_buckets
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.search import gather
-from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
+from tfxc.ops.search.gather_graph import sum_of, top_k_of_buckets
+from tfxc.ops.search.top_k import read_once, rows_between
 
 AGGREGATES = ("logits", "probabilities", "log_probabilities", "min", "median")
-_TILE_VALUES = 4_194_304  # gathered bucket scores a tile of top_k holds per example block
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -202,17 +202,15 @@ class Mach(Head):
         if not self.built:
             self.build(features.shape)
         scores = self.search_scores(features)
-        batch, lookups = tf.shape(scores)[0], read_once(self._lookup_table)
+        lookups = read_once(self._lookup_table)
 
-        def score(begin, end):
+        def buckets_between(begin, end):
             columns = rows_between(lookups, begin, end)
-            parts = (
-                tf.gather(scores[:, r], columns[:, r], axis=1) for r in range(self.num_repetitions)
-            )
-            return _COMBINERS[self._combine](list(parts))
+            return [columns[:, r] for r in range(self.num_repetitions)]
 
-        tile = max(1024, _TILE_VALUES // (64 * self.num_repetitions))
-        ids, totals = tiled_top_k(score, self.num_labels, batch, k, tile)
+        tables = [scores[:, r] for r in range(self.num_repetitions)]
+        combine = _COMBINERS[self._combine]
+        ids, totals = top_k_of_buckets(tables, buckets_between, self.num_labels, k, combine)
         return ids, self._finish(totals)
 
     def _finish(self, totals):
@@ -225,13 +223,6 @@ class Mach(Head):
         return {**super().get_config(), **{name: getattr(self, name) for name in (*names, *more)}}
 
 
-def _sum(parts):
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
-
-
 def _median(parts):
     ordered = tf.sort(tf.stack(parts), axis=0)
     count = len(parts)
@@ -241,7 +232,7 @@ def _median(parts):
 
 
 _COMBINERS = {
-    "sum": _sum,
+    "sum": sum_of,
     "min": lambda parts: tf.reduce_min(tf.stack(parts), axis=0),
     "median": _median,
 }

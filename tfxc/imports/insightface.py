@@ -55,7 +55,7 @@ def import_insightface(
     depth = depth_of(tensors, BLOCKS, path, "an IResNet")
     encoder, image_shape = _encoder(tensors, depth, path)
     found = None if centres is None else read_centres(centres)
-    head: dict[str, Any] = {"name": "margin"}
+    head: dict[str, Any] = {"name": "margin", "scale": 64.0}
     vocabulary = LabelVocabulary([])
     if found is not None:
         if found.shape[-1] != encoder["embedding_dim"]:

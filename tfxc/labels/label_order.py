@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 
-def random_order(num_labels: int, seed: int) -> np.ndarray:
+def random_order(num_labels: int, seed: int | Sequence[int]) -> np.ndarray:
     """A random permutation.
+
+    Args:
+        num_labels: N.
+        seed: an integer, or several.
 
     Returns:
         int32 (num_labels,), the code of each label.

@@ -51,6 +51,28 @@ def angular_margin(
     return tf.where(cosines > -math.cos(reach), turned, cosines - drop) - m3
 
 
+def least_scale(num_classes: int, probability: float = 0.9999) -> float:
+    """The least scale of cosines with which a softmax can reach a probability.
+
+    With the true class at cosine 1 and the others at 0, the true one of C classes has the
+    probability p where ``s = log((C - 1) p / (1 - p))``. A smaller scale keeps the loss up even
+    where nothing is left to learn, a much larger one lets it vanish, and the gradient with it,
+    before the classes are apart.
+
+    Args:
+        num_classes: C.
+        probability: p, below 1.
+
+    Example:
+        >>> round(least_scale(964), 2)
+        16.08
+
+    Reference: Wang et al., CosFace, CVPR 2018 (arXiv 1801.09414), equation 6, with the other
+    classes at -1 / (C - 1) there.
+    """
+    return math.log(max(num_classes - 1, 1) * probability / (1 - probability))
+
+
 def turned_cosine(cosines: tf.Tensor, angles: tf.Tensor) -> tf.Tensor:
     """``cos(t + angles)`` of the angles t with the given cosines, the sum cut to [0, pi].
 

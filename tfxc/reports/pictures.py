@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import missing_package
 from tfxc.core.escaping import picture_text
 from tfxc.core.reading import read_json_lines
 
@@ -25,13 +25,8 @@ def pyplot() -> Any:
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    try:
+    with missing_package("curves", otherwise="add --no-pictures"):
         import matplotlib
-    except ImportError:
-        raise ConfigError(
-            "the package matplotlib, which draws the pictures, is not installed",
-            fix="pip install 'tfxc[curves]', or add --no-pictures",
-        ) from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

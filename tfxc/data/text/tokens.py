@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.arguments import COUNT, OneOf, check_values, checked
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError, missing_package
 from tfxc.core.files import write_json
 from tfxc.core.ownership import atomic_folder
 from tfxc.core.reading import read_text
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 WORD_PATTERN = r"(?u)\w+"
 _CODE_POINTS = 0x110000
-_JIEBA = "pip install 'tfxc[zh]'"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -371,11 +370,7 @@ def _stop_words(given):
 
 
 def _jieba():
-    try:
+    with missing_package("zh", where="segmenter"):
         import jieba
-    except ImportError:
-        raise ConfigError(
-            "segmenter 'jieba' needs the package jieba", where="segmenter", fix=_JIEBA
-        ) from None
     jieba.setLogLevel("WARNING")
     return jieba

@@ -66,7 +66,7 @@ class ClassCentres(Head):
         self,
         num_labels: int,
         *,
-        scale: float = 64.0,
+        scale: float,
         sub_centers: int = 1,
         sampling: str | None = None,
         heads: Sequence[int] | None = None,
