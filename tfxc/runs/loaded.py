@@ -95,8 +95,10 @@ class LoadedRun:
             beam, post_processor: see ``RankerModel.search_with``.
 
         Raises:
-            ConfigError: they are given, and the run's model has none; or they cannot be.
+            ConfigError: they are given, and the run's model has none; or they cannot be; or there
+                are no labels to search.
         """
+        self.require_labels()
         for option, value in (("--beam", beam), ("--post-processor", post_processor)):
             if value is not None and not isinstance(self.model, RankerModel):
                 raise ConfigError(
@@ -157,6 +159,19 @@ class LoadedRun:
                 "which has none",
                 where=where,
                 fix="give a run of another recipe",
+            )
+
+    def require_labels(self) -> None:
+        """Refuses a run that only encodes: it was imported without a classifier.
+
+        Raises:
+            ConfigError: it has no labels.
+        """
+        if not self.manifest["num_labels"]:
+            raise ConfigError(
+                "labels expected, found a run without any",
+                where=self.folder.path,
+                fix="use encode or verify, or import it again with its class centres or last layer",
             )
 
     @functools.cached_property
