@@ -13,7 +13,8 @@ from tfxc.core import cli
 from tfxc.core.errors import ConfigError
 
 KINDS = {
-    "pecos": "an XR-Linear model: what XLinearModel.save or pecos.xmc.xlinear.train wrote",
+    "pecos": "an XR-Linear or XR-Transformer model: what pecos.xmc.xlinear.train or "
+    "pecos.xmc.xtransformer.train wrote",
     "mach": "the weights of the original MACH code: r_0_epoch_10.npz and so on",
 }
 # Options of one kind, and whether it needs them.
@@ -28,10 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     arguments = _arguments_of(options)
     if options.kind == "pecos":
-        from tfxc.runs.import_pecos import import_run
-
-        tree = import_run(options.folder, options.run, names=options.labels, **arguments)
-        found = f"layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
+        found = _import_pecos(options, arguments)
     else:
         from tfxc.recipes.repetitions.import_mach import import_mach
 
@@ -39,6 +37,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = f"{count} repetitions"
     print(f"{options.run}: {found}")
     return 0
+
+
+def _import_pecos(options, arguments):
+    """Imports a model of PECOS; what it is, in words."""
+    from tfxc.recipes.xr_transformer.import_pecos import import_transformer, is_transformer
+
+    if is_transformer(options.folder):
+        return import_transformer(options.folder, options.run, names=options.labels, **arguments)
+    from tfxc.runs.import_pecos import import_run
+
+    tree = import_run(options.folder, options.run, names=options.labels, **arguments)
+    return f"layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
 
 
 def _parser():
