@@ -90,9 +90,7 @@ def test_predictions_are_those_of_pecos(pecos, imported, tmp_path, capsys):
     assert_predicts(found.out.splitlines(), expected)
     vectors = np.load(pecos / "embeddings.npy")
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    assert_predicts(
-        found.out.splitlines(), by_numpy(pecos / "model", np.hstack([dense, vectors]))
-    )
+    assert_predicts(found.out.splitlines(), by_numpy(pecos / "model", np.hstack([dense, vectors])))
 
 
 def test_what_else_reads_the_run(pecos, imported, tmp_path, capsys):
@@ -113,9 +111,10 @@ def test_what_else_reads_the_run(pecos, imported, tmp_path, capsys):
     assert "24 labels" in call(capsys, info, "--run", imported, "--verify").out
 
 
+@pytest.mark.slow
 def test_a_served_model_takes_the_features_too(pecos, imported, tmp_path, capsys):
     outcome = call(capsys, export, "--run", imported, "--output", tmp_path / "served", "--k", 10)
-    assert outcome.code == 0 and "text=tf.constant(['some text'])" in outcome.out
+    assert outcome.code == 0 and "text=tf.constant(['some text'], tf.string), ids=" in outcome.out
     texts = (pecos / "X.tst.txt").read_text().splitlines()
     features = scipy.sparse.load_npz(pecos / "X.tst.npz").astype(np.float32)
     served = SavedModelPredictor(tmp_path / "served")
@@ -128,6 +127,7 @@ def test_a_served_model_takes_the_features_too(pecos, imported, tmp_path, capsys
     assert "texts with features expected" in call(capsys, predict, *asked).problem()
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_the_encoder(pecos, imported, tmp_path, capsys):
     """The run's config trains: here without fine-tuning, so that the vectors stay."""
     changes = {
@@ -151,9 +151,7 @@ def test_training_goes_on_from_the_encoder(pecos, imported, tmp_path, capsys):
 def test_weights_of_older_transformers(copied, pecos, tmp_path, capsys):
     numpy = pytest.importorskip("safetensors.numpy")
     network = copied / "text_encoder" / "text_encoder"
-    torch_files.save(
-        network / "pytorch_model.bin", numpy.load_file(network / "model.safetensors")
-    )
+    torch_files.save(network / "pytorch_model.bin", numpy.load_file(network / "model.safetensors"))
     (network / "model.safetensors").unlink()
     assert call(capsys, import_model, "pecos", copied, "--run", tmp_path / "run").code == 0
     shutil.rmtree(copied)  # the run needs it no more
@@ -162,26 +160,37 @@ def test_weights_of_older_transformers(copied, pecos, tmp_path, capsys):
     assert_predicts(call(capsys, predict, *asked).out.splitlines(), expected)
 
 
-def test_a_ranker_on_the_encoder_alone(copied, pecos, tmp_path, capsys):
+@pytest.fixture
+def encoder_alone(copied):
+    """The model with a ranker that reads no features, the encoder's vectors only."""
     ranker = copied / "concat_model" / "ranker"
     for path in (ranker / "param.json", *ranker.glob("*.model/param.json")):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"nr_features": 16}))
     for path in ranker.glob("*.model/W.npz"):
         scipy.sparse.save_npz(path, scipy.sparse.load_npz(path).tocsr()[60:].tocsc())
-    outcome = call(capsys, import_model, "pecos", copied, "--run", tmp_path / "run")
+    return copied
+
+
+def test_a_ranker_on_the_encoder_alone(encoder_alone, pecos, tmp_path, capsys):
+    outcome = call(capsys, import_model, "pecos", encoder_alone, "--run", tmp_path / "run")
     assert "a ranker on an encoder (bert)" in outcome.out
     asked = ("--run", tmp_path / "run", "--k", 10, "--format", "jsonl")
     texts = pecos / "X.tst.txt"
     vectors = np.load(pecos / "embeddings.npy")
-    expected = by_numpy(copied, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    expected = by_numpy(encoder_alone, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
     found = call(capsys, predict, *asked, texts)
     assert_predicts(found.out.splitlines(), expected)
-    assert call(capsys, export, "--run", tmp_path / "run", "--k", 3).code == 0
     problem = call(capsys, predict, *asked, texts, "--features", pecos / "X.tst.npz").problem()
     assert problem.startswith("--features: a model on texts with features expected")
 
 
-@pytest.mark.parametrize("matcher", [False, True])
+@pytest.mark.slow
+def test_an_export_of_a_ranker_on_the_encoder_alone(encoder_alone, tmp_path, capsys):
+    import_transformer(encoder_alone, tmp_path / "run")
+    assert call(capsys, export, "--run", tmp_path / "run", "--k", 3).code == 0
+
+
+@pytest.mark.parametrize("matcher", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_model_without_a_ranker(copied, pecos, tmp_path, capsys, matcher):
     shutil.rmtree(copied / "concat_model")
     folder, run = copied / "text_encoder" if matcher else copied, tmp_path / "run"
@@ -211,10 +220,8 @@ def test_features_that_are_missing_or_do_not_fit(pecos, imported, tmp_path, caps
     problem = call(capsys, predict, *asked, "--features", tmp_path / "X.txt").problem()
     assert "a sparse matrix in .npz or a dense one in .npy expected" in problem
     assert "name a file, and its features" in call(capsys, predict, "--run", imported).problem()
-    problem = call(
-        capsys, evaluate, "--run", imported, "--split", "train", "--features", "x"
-    ).problem()
-    assert "name the file with --data" in problem
+    asked = ("--run", imported, "--split", "train", "--features", "x")
+    assert "name the file with --data" in call(capsys, evaluate, *asked).problem()
 
 
 def change(path, **values):
@@ -247,9 +254,7 @@ def change(path, **values):
             "at most 64 (the model's positions) expected, found 65",
         ),
         (
-            lambda model: (
-                model / "text_encoder" / "text_encoder" / "model.safetensors"
-            ).unlink(),
+            lambda model: (model / "text_encoder" / "text_encoder" / "model.safetensors").unlink(),
             "the file model.safetensors is missing",
         ),
         (

@@ -25,6 +25,7 @@ from tfxc.core.ownership import atomic_folder
 from tfxc.core.progress import Progress
 from tfxc.core.settings import ImageSettings
 from tfxc.core.threads import thread_count
+from tfxc.data.chunk import Chunk
 from tfxc.data.conversion import Converter, check_kind, tell_unused
 from tfxc.data.feature_sets.preparation import names_feature_sets, prepare_feature_sets
 from tfxc.data.held_out import open_split
@@ -54,7 +55,6 @@ from tfxc.data.source_files import (
     save_stamps,
     stamps_of,
 )
-from tfxc.data.chunk import Chunk
 from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import build_text_features
 from tfxc.data.text.tokens import tell_cut

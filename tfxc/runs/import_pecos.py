@@ -88,7 +88,7 @@ def vectorizer_of(folder: str | Path, width: int) -> "PecosTfidfFeatures":
     Raises:
         DataError: a file is missing or damaged, or it makes another number of features.
     """
-    features = load_pecosvectorizer_of(folder)
+    features = load_pecos_vectorizer(folder)
     if features.num_features != width:
         raise DataError(
             f"a vectoriser of the model's {width:,} features expected, "

@@ -96,7 +96,7 @@ class GivenTerms:
                 where=where,
                 fix="give the features that the run was trained on",
             )
-        if not scipy.sparse.issparse(features):
+        if isinstance(features, np.ndarray):
             return as_csr(features)
         parts = (features.data, features.indices, features.indptr)
         return scipy.sparse.csr_matrix(parts, (features.shape[0], self.num_features))

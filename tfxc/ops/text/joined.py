@@ -39,6 +39,6 @@ class TextsWithFeatures(tf.Module):
     def __call__(
         self, texts: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor, row_splits: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Dict ``tokens``, ``ids``, ``weights``, ``row_splits`` of texts (batch,) and their bags."""
+        """Dict ``tokens``, ``ids``, ``weights``, ``row_splits`` of texts (batch,) and bags."""
         bag = {"ids": ids, "weights": weights, "row_splits": row_splits}
         return {**bag, "tokens": self._tokens(texts)}

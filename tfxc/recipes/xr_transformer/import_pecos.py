@@ -32,6 +32,7 @@ from tfxc.runs.writer import RunWriter, manifest_of, new_run, split_of
 
 #: What ``param.json`` calls the models that are read here.
 MODELS = ("XTransformer", "TransformerMatcher")
+_XLNET = ", to which PECOS passes token types that are not built here"
 # How PECOS pools the vectors of a text, by the model_type of its encoder.
 _POOLING = {"bert": "pooler", "roberta": "pooler", "xlm-roberta": "pooler", "distilbert": "first"}
 
@@ -119,8 +120,7 @@ def import_transformer(
 
 
 def _write_encoder(run: RunWriter, config: Config, manifest: Manifest) -> None:
-    encoder = built_encoder(config, {**manifest.dimensions, "text_features": manifest.text_features})
-    run.save_weights(EncoderRanker(encoder, None))  # type: ignore[arg-type]
+    run.save_weights(EncoderRanker(built_encoder(config, manifest.dimensions), None))
 
 
 class _Model:
@@ -214,17 +214,14 @@ class _Model:
         """The run's ``Config``."""
         pooling = _POOLING[self.family]
         recipe = {"name": "xr_transformer", **({} if self.ranker else {"only_encoder": True})}
-        texts = manifest.text_features
+        data = {"name": "pecos", "train": "unknown", "where": WHERE}
         return parse_config(
             {
                 "run": str(output),
-                "data": {"name": "pecos", "train": "unknown", "text_features": texts, "where": WHERE},
+                "data": {**data, "text_features": manifest.text_features},
                 "encoder": {"name": "pretrained", "folder": self._written, "pooling": pooling},
                 "head": {"name": "tree"},
                 "objective": {"name": "squared_hinge", "weighted": True},
                 "recipe": recipe,
             }
         )
-
-
-_XLNET = ", to which PECOS passes token types that are not built here"

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class EncoderRanker(RankerModel, keras.Model):
     """Encoder, then a linear ranker over ``[terms | length · l2(encoding)]``.
 
-    A run on texts without terms has a ranker over the encodings alone. The encoder's weights are the model's; the ranker's stay in their files.
+    The encoder's weights are the model's; the ranker's stay in their files. A run on texts without
+    terms has a ranker on the encodings alone.
 
     Args:
         encoder: an ``Encoder`` that has its weights.
