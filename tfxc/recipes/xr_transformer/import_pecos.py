@@ -27,7 +27,7 @@ from tfxc.pretrained.architecture import read_architecture
 from tfxc.pretrained.folder import network_folder, read_hub_config
 from tfxc.ranker.pecos_import import COPY, write_pecos_model
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
-from tfxc.runs.import_pecos import WHERE, counts_of, vectorizer_of
+from tfxc.runs.import_pecos import WHERE, read_label_counts, vectorizer_of
 from tfxc.runs.writer import RunWriter, manifest_of, new_run, split_of
 
 #: What ``param.json`` calls the models that are read here.
@@ -101,7 +101,7 @@ def import_transformer(
         num_labels = model.num_labels if tree is None else tree.num_labels
         vocabulary = LabelVocabulary.of(names, num_labels)
         features = model.text_features(num_terms, vectorizer)
-        counts, lengths = counts_of(train_labels, num_labels)
+        counts, lengths = read_label_counts(train_labels, num_labels)
         manifest = manifest_of(
             "pecos",
             num_labels=num_labels,
