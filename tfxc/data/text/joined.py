@@ -16,7 +16,7 @@ from tfxc.core.ownership import atomic_folder
 from tfxc.data.kinds import JOINED
 from tfxc.data.text.base import FILE_VERSION, Learner, build_of, fitted, load_of
 from tfxc.data.text.given import GivenTerms
-from tfxc.data.text.names import BAGS, TOKENS
+from tfxc.data.text.names import TERMS, TOKENS
 from tfxc.data.text.tokens import TokenRows
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 _SECTION = "data.text_features"
-_KINDS = {"tokens": TOKENS, "terms": {**BAGS, GivenTerms.name: GivenTerms}}
+_KINDS = {"tokens": TOKENS, "terms": TERMS}
 
 
 @dataclasses.dataclass(frozen=True)
