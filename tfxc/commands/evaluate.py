@@ -129,6 +129,12 @@ def examples(loaded: "LoadedRun", options: "argparse.Namespace") -> "tuple[str, 
     """What ``add_source_options`` chose: a name, and the examples to search."""
     if options.data:
         return str(options.data), _rows_of_file(loaded, options.data, options)
+    if options.features:
+        raise ConfigError(
+            "a file of examples expected with this option, found a split",
+            where="--features",
+            fix="name the file with --data; a split has its own features",
+        )
     from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
     from tfxc.data.sources.shards import open_source
@@ -163,6 +169,7 @@ def reader_of_file(
 ) -> "Reader":
     """The reader of a file, as the options and the run's own data say."""
     from tfxc.data.formats import open_reader
+    from tfxc.data.given_features import with_features
 
     data, name, arguments = loaded.config.data, options.reader, {}
     # What was said about the training file says nothing about a file of another format.
@@ -170,7 +177,8 @@ def reader_of_file(
     if name is None and _ending(path) == _ending(data.train):
         name, arguments, longest = data.reader, data.reader_options, data.max_line_bytes
     arguments = {**arguments, **dict(options.reader_option)}
-    return open_reader(path, name=name, longest_line=longest, **arguments)
+    reader = open_reader(path, name=name, longest_line=longest, **arguments)
+    return with_features(reader, options.features, loaded.takes)
 
 
 def texts_of_examples(
@@ -335,6 +343,7 @@ def add_source_options(options: "argparse.ArgumentParser") -> None:
     source.add_argument("--split", help="split of the run's data (default: test, else dev)")
     source.add_argument("--data", metavar="FILE", help="readable data file instead of a split")
     cli.add_reader_options(options, "format of FILE (default: by its name)", "label_separator=,")
+    cli.add_features_option(options)
     options.add_argument("--k", type=_ks, help="cut-offs, e.g. 1,3,5 (default: the config's)")
     options.add_argument(
         "--threshold",

@@ -76,7 +76,9 @@ def _import_text_classifier(run, *, path, write_config, checkpoint, tokens, buil
         found = importer.import_text_classifier(
             path, run, checkpoint=checkpoint, token_file=tokens, built_vocabulary=built_vocabulary
         )
-        text = f"{run}: {found.model_type}, {found.num_labels:,} labels, {found.num_tokens:,} tokens"
+        text = (
+            f"{run}: {found.model_type}, {found.num_labels:,} labels, {found.num_tokens:,} tokens"
+        )
     return "\n".join([*(f"no equivalent: {line}" for line in found.without_equal), text])
 
 

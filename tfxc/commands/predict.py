@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     typed = options.file == "-" and sys.stdin.isatty()
     predictor = _predictor(options, typed)
+    if options.file == "-":
+        _check_lines(predictor.takes, options)
     if typed:
         return _converse(predictor, options.min_score)
     with _output(options.output) as stream:
@@ -117,10 +119,25 @@ def _check(options):
         )
 
 
+def _check_lines(takes, options):
+    """Refuses standard input where an example is more than a line of it."""
+    from tfxc.data.given_features import with_features
+    from tfxc.data.kinds import INPUTS
+
+    if INPUTS[takes].prompt is None:
+        raise ConfigError(
+            f"a file of {INPUTS[takes].description} expected, found standard input",
+            where="FILE",
+            fix="name a file" + ("" if options.features else ", and its features with --features"),
+        )
+    with_features(None, options.features, takes)  # refuses them
+
+
 def _answer_file(predictor, write, options):
     from tfxc.core.progress import Progress
+    from tfxc.data.given_features import with_features
 
-    source = _open(options, predictor.takes)
+    source = with_features(_open(options, predictor.takes), options.features, predictor.takes)
     # On a terminal the line would be drawn between the answers.
     shown = Progress("predicting", unit="examples") if options.output else None
     with shown or contextlib.nullcontext():
@@ -242,6 +259,7 @@ def _parser():
     )
     model.add_argument("--model", metavar="FOLDER", help="SavedModel written by tfxc export")
     cli.add_file_options(options)
+    cli.add_features_option(options)
     options.add_argument("--k", type=int, help="labels per example (default: 5)")
     options.add_argument(
         "--probabilities", action="store_true", help="output probabilities instead of scores"
