@@ -95,7 +95,8 @@ class PairScores:
             scores.append(
                 self._score(features[first : first + block], part, post_processors, threads)
             )
-        parts = (np.concatenate(scores) if scores else [], wanted[-1].indices, wanted[-1].indptr)
+        values = np.concatenate([np.empty(0, np.float32), *scores])
+        parts = (values, wanted[-1].indices, wanted[-1].indptr)
         return scipy.sparse.csr_matrix(parts, expected, dtype=np.float32)
 
     def _levels(self, rows, nodes, number):
