@@ -89,6 +89,7 @@ def _score_pairs(options):
     from tfxc.core.progress import Progress
     from tfxc.data.given_features import with_features
 
+    _check_pair_options(options)
     loaded, pairs = _ranker_of_pairs(options)
     source = with_features(_open(options, loaded.takes), options.features, loaded.takes)
     scores = [np.empty(0, np.float32)]
@@ -108,12 +109,8 @@ def _score_pairs(options):
     print(f"written: {options.output}, scores of {pairs.nnz:,} pairs")
 
 
-def _ranker_of_pairs(options):
-    """The run that scores pairs, and these; refuses what does not apply."""
-    from tfxc.inference.protocol import RankerModel
-    from tfxc.ops.csr import load_sparse
-    from tfxc.runs.loaded import load_run
-
+def _check_pair_options(options):
+    """Refuses what does not apply to the scoring of pairs."""
     for name in ("k", "min_score", "ensemble", "top", "format", "beam", "model"):
         if getattr(options, name) is not None:
             raise ConfigError(
@@ -130,6 +127,14 @@ def _ranker_of_pairs(options):
         raise ConfigError("a file of examples expected with --pairs", where="FILE")
     if len(options.run) > 1:
         raise ConfigError("one run expected with --pairs, found several", where="--run")
+
+
+def _ranker_of_pairs(options):
+    """The run that scores pairs, and these."""
+    from tfxc.inference.protocol import RankerModel
+    from tfxc.ops.csr import load_sparse
+    from tfxc.runs.loaded import load_run
+
     pairs = load_sparse(options.pairs)
     pairs.sum_duplicates()
     loaded = load_run(options.run[0], options.trust)
