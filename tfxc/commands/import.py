@@ -223,8 +223,8 @@ def _add_text_classifier(add):
     )
     own = add(
         "text_classifier", _import_text_classifier,
-        "a small model of a text_classifier_torch project", "config.py of the project, or its folder",
-        labels=False,
+        "a small model of a text_classifier_torch project",
+        "config.py of the project, or its folder", labels=False,
     )  # fmt: skip
     own.add_argument(
         "--checkpoint", metavar="FILE", help="the trained model (default: that of config.py)"

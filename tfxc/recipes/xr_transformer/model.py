@@ -100,15 +100,23 @@ class EncoderRanker(RankerModel, keras.Model):
         Raises:
             ConfigError: the run has no ranker.
         """
-        linear = self.linear
+        return self.linear.find_top_k(self._joined(features), k, probabilities)
+
+    def score_pairs(
+        self, features: Any, pairs: scipy.sparse.csr_matrix, probabilities: bool = False
+    ) -> scipy.sparse.csr_matrix:
+        """See ``RankerModel.score_pairs``; features as of ``find_top_k``."""
+        return self.linear.score_pairs(self._joined(features), pairs, probabilities)
+
+    def _joined(self, features):
+        """What the ranker reads, as a bag: the terms if there are any, and the encodings."""
         features = tf.nest.map_structure(np.asarray, features)
         vectors = self._embed(features)
         terms = None
         if isinstance(features, dict):
-            terms = _terms(features, linear.ranker.num_features - vectors.shape[1])
+            terms = _terms(features, self.linear.ranker.num_features - vectors.shape[1])
         both = concatenated(terms, vectors, self._length)
-        bag = {"ids": both.indices, "weights": both.data, "row_splits": both.indptr}
-        return linear.find_top_k(bag, k, probabilities)
+        return {"ids": both.indices, "weights": both.data, "row_splits": both.indptr}
 
     def top_k(
         self,
