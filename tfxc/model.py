@@ -1,6 +1,7 @@
 """The model: encoder -> head, with its objective."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -254,6 +255,16 @@ def build_model(
     model = XCModel(*parts)
     model(example_features(KINDS[feature_kind], data_dependent))
     return model
+
+
+@contextlib.contextmanager
+def own_precision() -> Iterator[None]:
+    """Inside, models may be built in another precision; what is built later keeps its own."""
+    before = keras.config.dtype_policy()
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def make_parts(

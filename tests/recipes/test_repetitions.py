@@ -61,6 +61,12 @@ def test_count_of_the_config_or_the_head():
     assert repetition_count(config_with_head(name="mach", num_buckets=4)) == 16
 
 
+def test_only_one_goes_back_to_a_step(tmp_path):
+    config = config_with_head(name="mach", num_buckets=4)
+    with pytest.raises(ConfigError, match=r"--from-step: one repetition expected.*--repetition R"):
+        Repetitions().run(Context(config, tmp_path, tmp_path / "run", from_step=3))
+
+
 def test_a_head_without_repetitions():
     with pytest.raises(ConfigError, match=r"a head with repetitions .*, found 'dense'.*'mach'"):
         repetition_count(config_with_head(name="dense"))

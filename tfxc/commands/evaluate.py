@@ -2,6 +2,7 @@
 
     tfxc evaluate --run RUN --split test
     tfxc evaluate --run RUN --data test.jsonl --compare RUN2
+    tfxc evaluate --run RUN --split dev --step 1200
 
 Prints a table of metrics and writes evaluation-NAME.json and evaluation-NAME.npz (per-example
 values) into the run folder. With --compare, both runs are evaluated on the same examples and
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures one run, or compares two."""
     options = _parser().parse_args(argv)
-    result = measure(options.run, options)
+    at_step = "" if options.step is None else f"-step-{options.step}"
+    result = measure(options.run, options, at_step, options.step)
     if options.compare:
         # In a common output folder the second run's files must not replace the first one's.
         options.tables = None  # they are of the first run
@@ -43,11 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(path: str | Path, options: "argparse.Namespace", suffix: str = "") -> dict[str, Any]:
-    """Measures the run in ``path``; returns its per-example values."""
+def measure(
+    path: str | Path, options: "argparse.Namespace", suffix: str = "", step: int | None = None
+) -> dict[str, Any]:
+    """Measures the run in ``path``, or a checkpoint of it; returns its per-example values."""
     from tfxc.runs.loaded import load_run
 
-    loaded = load_run(path, options.trust)
+    loaded = load_run(path, options.trust, step)
     loaded.search_with(options.beam, options.post_processor)
     loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
     if options.tables:
@@ -58,7 +62,8 @@ def measure(path: str | Path, options: "argparse.Namespace", suffix: str = "") -
     values, unseen = search(loaded, rows, metrics, options, decisions)
     seconds = time.monotonic() - began
     unknown = f", {unseen:,} of their labels are unknown to the run" if unseen else ""
-    print(f"{path} on {name}: {metrics.num_examples:,} examples{unknown}")
+    at = "" if step is None else f" at step {step:,}"
+    print(f"{path}{at} on {name}: {metrics.num_examples:,} examples{unknown}")
     print(metrics.table())
     print(f"{seconds:,.1f} s, {metrics.num_examples / max(seconds, 1e-3):,.0f} examples a second")
     folder = Path(options.output or path)
@@ -296,6 +301,7 @@ def _parser():
     options = cli.parser("evaluate", __doc__)
     cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
+    cli.add_step_option(options)
     add_source_options(options)
     options.add_argument("--compare", metavar="RUN2", help="run to compare with")
     options.add_argument("--output", metavar="FOLDER", help="folder to write to (default: RUN)")

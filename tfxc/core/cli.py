@@ -105,6 +105,16 @@ def add_file_options(options: argparse.ArgumentParser) -> None:
     )
 
 
+def add_step_option(options: argparse.ArgumentParser) -> None:
+    """``--step`` of commands that use a run's model."""
+    options.add_argument(
+        "--step",
+        type=seed,
+        metavar="N",
+        help="weights of the checkpoint of step N (default: those of the end of the training)",
+    )
+
+
 def add_trust_option(options: argparse.ArgumentParser) -> None:
     """``--trust`` of commands that open runs."""
     options.add_argument(

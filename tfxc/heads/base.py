@@ -59,6 +59,11 @@ class Head(keras.layers.Layer):
     first_repetition = 0
 
     @property
+    def hash_seeds(self) -> list[int]:
+        """Seeds of hashes, without which equally shaped weights are not of the same labels."""
+        return []
+
+    @property
     def num_choices(self) -> int:
         """How many labels, or what else it finds, ``top_k`` chooses from."""
         return self.num_labels

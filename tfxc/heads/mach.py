@@ -134,6 +134,11 @@ class Mach(Head):
         return self.as_logits(keras.ops.transpose(logits, (1, 0, 2)))
 
     @property
+    def hash_seeds(self) -> list[int]:
+        """Of the labels in each repetition."""
+        return list(range(self.first_repetition, self.first_repetition + self.num_repetitions))
+
+    @property
     def num_groups(self) -> int:
         """One per repetition."""
         return self.num_repetitions

@@ -12,4 +12,4 @@ class Fit(Recipe):
     def train(self, context: Context) -> dict[str, Any]:
         """Trains into the run folder itself."""
         job = TrainingJob(context.config, context.data_folder, context.run)
-        return job.run(fresh=context.fresh)
+        return job.run(**context.start)

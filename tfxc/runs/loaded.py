@@ -42,15 +42,16 @@ class LoadedRun:
         path: run folder.
         trust: whether methods outside of tfxc that its config names, such as ``"helper:E"``, may be
             imported: that runs their code. See docs/trust.md.
+        step: load the weights of this checkpoint; None for those of the end.
 
     Attributes:
         config: the run's ``Config``.
         manifest: dict of the data's manifest.
 
     Raises:
-        CheckpointError: this is not a run folder.
+        CheckpointError: this is not a run folder, or it has no such checkpoint.
         DataError: a file of the run is missing, changed or damaged.
-        ConfigError: it names such a method and is not trusted.
+        ConfigError: it names such a method and is not trusted, or its recipe keeps no checkpoints.
 
     Example:
         >>> run = LoadedRun("runs/quickstart")  # doctest: +SKIP
@@ -58,7 +59,7 @@ class LoadedRun:
         5012
     """
 
-    def __init__(self, path: str | Path, trust: bool = False) -> None:
+    def __init__(self, path: str | Path, trust: bool = False, step: int | None = None) -> None:
         self.folder, self.trust = RunFolder(Path(path)), trust or _trusting
         self.folder.check_files()
         self.config = self.folder.config()
@@ -66,6 +67,10 @@ class LoadedRun:
             registry.refuse_modules(
                 self.config.model_dump(mode="json"), self.folder / "config.json"
             )
+        if step is not None:
+            registry.get("recipe", self.config.recipe.name).check_checkpoints("--step")
+            self.folder.check_step(step, "--step")
+            self.folder.step = step
         path = self.folder / "assets" / "manifest.json"
         self.manifest = read_run_json(path)
         missing = [name for name in _NEEDED if name not in self.manifest]
@@ -332,9 +337,9 @@ class _Numbering:
         return bounds_of(counts), flat
 
 
-def load_run(path: str | Path, trust: bool = False) -> "LoadedRun":
+def load_run(path: str | Path, trust: bool = False, step: int | None = None) -> "LoadedRun":
     """Loads a run folder; see ``LoadedRun``."""
-    return LoadedRun(path, trust)
+    return LoadedRun(path, trust, step)
 
 
 _trusting = False

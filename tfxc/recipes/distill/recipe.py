@@ -156,7 +156,7 @@ class Distill(Recipe):
             self.tempering,
             matches,
         )
-        return StudentJob(self, context, technique).run(fresh=context.fresh)
+        return StudentJob(self, context, technique).run(**context.start)
 
     def _matches(self, config, data_folder):
         """What runs the teacher in the student's step, or None."""

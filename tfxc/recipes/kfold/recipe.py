@@ -74,7 +74,7 @@ class KFold(RecipeOfRuns):
             of each metric over the folds, with ``dev_deviation``.
         """
         if context.repetition is not None:
-            return self._train_fold(context, context.repetition, fresh=context.fresh)
+            return self._train_fold(context, context.repetition, **context.start)
         summaries = []
         for number in range(self.folds):
             print(f"fold {number} of 0 .. {self.folds - 1}")
@@ -102,7 +102,7 @@ class KFold(RecipeOfRuns):
         Raises:
             CheckpointError: a fold has no weights yet; it is named.
         """
-        folders = self.trained(loaded.folder.path, self.folds)
+        folders = self.trained(loaded.folder, self.folds)
         models, sizes = [], loaded.dimensions
         for number, folder in enumerate(folders):
             there = Fold(number, self.folds).num_outside(sizes["num_examples"])

@@ -69,7 +69,7 @@ class Repetitions(RecipeOfRuns):
         config = context.config
         if self.together:
             job = TrainingJob(config, context.data_folder, context.run)
-            return job.run(fresh=context.fresh)
+            return job.run(**context.start)
         if context.repetition is None:
             return run_repetitions(context, repetition_count(config), self.parallel)
         return self._run_one(context)
@@ -82,7 +82,7 @@ class Repetitions(RecipeOfRuns):
             repetition=context.repetition,
             parent_run=context.run,
         )
-        return job.run(fresh=context.fresh)
+        return job.run(**context.start)
 
     def assemble(self, loaded: "LoadedRun") -> "XCModel":
         """One model with all repetitions side by side.
@@ -95,7 +95,7 @@ class Repetitions(RecipeOfRuns):
             loaded.folder.load_weights(model)
             return model
         count = repetition_count(loaded.config)
-        folders = self.trained(loaded.folder.path, count)
+        folders = self.trained(loaded.folder, count)
         one = build_model(loaded.config, **loaded.dimensions, repetition=0)
         for number, folder in enumerate(folders):
             folder.load_weights(one)
