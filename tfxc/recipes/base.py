@@ -18,6 +18,7 @@ from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import LoadedRun
 from tfxc.runs.writer import WEIGHTS
 from tfxc.training.interrupts import StopAtOnce
+from tfxc.training.start import RunStart
 from tfxc.training.strategies import by_chief, is_chief, make_strategy
 
 
@@ -61,7 +62,7 @@ class Context:
         return make_strategy(self.config.training, self.config)
 
     @property
-    def start(self) -> dict[str, Any]:
+    def start_options(self) -> dict[str, Any]:
         """Where a training begins: arguments of ``TrainingJob.run``."""
         return {
             "fresh": self.fresh, "from_step": self.from_step, "drop_later": self.drop_later
@@ -85,6 +86,10 @@ class Recipe:
         trains_network: whether a config has ``encoder``, ``head`` and ``objective``; without a
             network these sections, and those of its training, are refused.
         keeps_head: whether a finished run finds labels with the head.
+        start: run folder whose weights the training begins with, or None for random ones, in
+            recipes that have such an argument.
+        start_part: what is taken of it, ``"model"`` or ``"encoder"``.
+        trust: whether modules that another run's config names are imported, see docs/trust.md.
         keeps_checkpoints: whether the checkpoints of a run, or of the runs inside it, hold all that
             was trained: more epochs go on from the last one, and each can be evaluated.
     """
@@ -93,6 +98,9 @@ class Recipe:
     trains_network = True
     keeps_head = True
     keeps_checkpoints = True
+    start: str | None = None
+    start_part = "model"
+    trust = False
 
     @classmethod
     def check_config(cls, config: Config) -> None:
@@ -175,12 +183,34 @@ class Recipe:
         with context.folder.locked():
             context.strategy  # noqa: B018 (made before anything else of TensorFlow)
             self._check_extension(context)
+            self._check_start(context)
             self.check(context)
             if context.from_step is not None:
                 self.check_checkpoints("--from-step")
                 return self.train(context)
             finished = context.folder.finished(config, context.data_folder, context.fresh)
             return finished or self.train(context)
+
+    def run_start(self, repetition: int | None = None) -> RunStart | None:
+        """``start`` as a ``RunStart``.
+
+        Args:
+            repetition: the one that is trained alone, or None.
+        """
+        if self.start is None:
+            return None
+        return RunStart(self.start, self.start_part, self.trust, repetition)
+
+    def starts(self, context: Context) -> list[RunStart]:
+        """The ``RunStart``s of all trainings of a run."""
+        start = self.run_start()
+        return [] if start is None else [start]
+
+    def _check_start(self, context):
+        """Refuses a start that does not fit, unless the training has begun."""
+        if context.fresh or not context.folder.has_progress():
+            for start in self.starts(context):
+                start.check(context.config, context.data_folder)
 
     @classmethod
     def check_checkpoints(cls, where: str) -> None:
@@ -289,6 +319,7 @@ class RecipeOfRuns(Recipe):
         alone = context.repetition is not None
         with contextlib.nullcontext() if alone else context.folder.locked():
             self._check_extension(context)
+            self._check_start(context)
             self.check(context)
             if context.from_step is not None and not (alone or self.together):
                 raise ConfigError(

@@ -33,6 +33,7 @@ from tfxc.recipes.distill.teacher_logits import (
 from tfxc.runs.loaded import load_run, trusting
 from tfxc.training.interrupts import StopAtOnce
 from tfxc.training.job import TrainingJob
+from tfxc.training.start import PARTS
 from tfxc.training.strategies import by_chief, make_strategy
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Distill(Recipe):
         start_layers: numbers of the teacher's layers that the student's start as copies of, with
             its table of words; as many as the student has.
         trust: whether modules that a teacher's config names are imported, see docs/trust.md.
+        start, start_part: the run whose weights the student begins with, see recipe ``fit``.
 
     Raises:
         ConfigError: an argument out of range.
@@ -89,6 +91,7 @@ class Distill(Recipe):
         temperature_scheduler=OneOf(*SCHEDULERS),
         beta=NOT_NEGATIVE,
         gamma=POSITIVE,
+        start_part=OneOf(*PARTS),
     )
     def __init__(
         self,
@@ -104,8 +107,16 @@ class Distill(Recipe):
         matches: Sequence[Mapping[str, Any]] = (),
         start_layers: Sequence[int] = (),
         trust: bool = False,
+        start: str | None = None,
+        start_part: str = "model",
     ) -> None:
-        self.trust = trust
+        self.start, self.start_part, self.trust = start, start_part, trust
+        if start is not None and start_layers:
+            raise ConfigError(
+                "either start or start_layers expected, found both",
+                where="recipe.start_layers",
+                fix="remove one of them",
+            )
         self.teachers = [teachers] if isinstance(teachers, str) else list(teachers)
         if not self.teachers:
             raise ConfigError("at least one teacher expected, found none", where="recipe.teachers")
@@ -145,18 +156,20 @@ class Distill(Recipe):
             return self._train(context)
 
     def _train(self, context):
-        config = context.config
-        matches = self._matches(config, context.data_folder)
-        technique = Distillation(
+        job = StudentJob(self, context, self.technique(context))
+        return job.run(**context.start_options)
+
+    def technique(self, context: Context) -> Distillation:
+        """The student's loss with its teachers."""
+        return Distillation(
             rows_of(Path(context.run) / LOGITS),
             self.hard_weight,
             self.temperature,
             self.distance,
             self.squared,
             self.tempering,
-            matches,
+            self._matches(context.config, context.data_folder),
         )
-        return StudentJob(self, context, technique).run(**context.start)
 
     def _matches(self, config, data_folder):
         """What runs the teacher in the student's step, or None."""
@@ -219,7 +232,8 @@ class StudentJob(TrainingJob):
     """
 
     def __init__(self, recipe: "Distill", context: Context, technique: Distillation) -> None:
-        super().__init__(context.config, context.data_folder, context.run)
+        start = recipe.run_start()
+        super().__init__(context.config, context.data_folder, context.run, start=start)
         self._recipe, self._technique = recipe, technique
 
     def extra_techniques(self) -> list[Distillation]:

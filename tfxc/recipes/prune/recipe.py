@@ -107,7 +107,7 @@ class Prune(Recipe):
         # A finished run has no start any more; where it is extended, its own shape is the one.
         start = RunFolder(run / _START) if (run / _START).exists() else run
         job = TrainingJob(config, context.data_folder, run.path, start=start)
-        summary = job.run(**{**context.start, "fresh": False})
+        summary = job.run(**{**context.start_options, "fresh": False})
         shutil.rmtree(run / _START, ignore_errors=True)
         return summary
 
