@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, POSITIVE, OneOf, Whole, checked
+from tfxc.core.errors import ConfigError
 from tfxc.heads.base import Head, rare_start, seen_labels
 from tfxc.heads.bases.digits import LINKS, log_probabilities
 from tfxc.labels.hashing import bucket_lookups, check_buckets
@@ -40,6 +41,9 @@ class Mach(Head):
         link: how logits become probabilities, ``"sigmoid"``, ``"softmax"`` or, for margins,
             ``"hinge"`` (``exp(-max(0, 1 - margin)^3)``); None means the objective's.
         first_repetition: number of the first repetition (one process per repetition).
+        direct: whether the vectors are the logits of the buckets themselves, without a kernel: with
+            encoder ``bag_mlp``, ``hidden`` [B] and activation ``"linear"``, each repetition is a
+            logistic regression, as published for ODP and ImageNet. Each needs a trunk of its own.
         initial_std: standard deviation of the truncated normal start of the kernels; None means
             1 / sqrt(dim).
         search_buckets: best buckets of each repetition that the approximate search looks into.
@@ -50,7 +54,8 @@ class Mach(Head):
     Input: float (batch, dim) or (batch, R, dim). Output of ``call``: logits (batch, R, B).
 
     Raises:
-        ConfigError: B > N, or an argument out of range.
+        ConfigError: B > N, or an argument out of range; ``direct`` with a shared trunk, or with
+            vectors of another length than B.
 
     Example:
         >>> head = Mach(num_labels=1000, num_buckets=50, num_repetitions=4)
@@ -85,6 +90,7 @@ class Mach(Head):
         aggregate: str = "logits",
         link: str | None = None,
         first_repetition: int = 0,
+        direct: bool = False,
         initial_std: float | None = None,
         search_buckets: int = 50,
         search_min_count: int = 2,
@@ -100,6 +106,14 @@ class Mach(Head):
         self.aggregate = aggregate
         self.link = link
         self.first_repetition = first_repetition
+        self.direct = direct
+        if direct and trunk == "shared" and num_repetitions > 1:
+            raise ConfigError(
+                "trunk 'separate' expected with direct, found 'shared', with which all repetitions "
+                "would have the same logits",
+                where="direct",
+                fix="add head.trunk='separate', or use recipe 'repetitions'",
+            )
         self.initial_std = initial_std
         self.search_buckets, self.search_min_count = search_buckets, search_min_count
         self.seed = seed
@@ -108,13 +122,25 @@ class Mach(Head):
         self._inverse: gather.InverseLookups | None = None
 
     def build(self, input_shape: Sequence[int]) -> None:
-        """Makes kernel (R, dim, B), bias (R, B) and the lookup table."""
+        """Makes kernel (R, dim, B), bias (R, B), unless ``direct``, and the lookup table."""
         shape = (self.num_repetitions, input_shape[-1], self.num_buckets)
-        self.kernel = self.add_weight(shape, self._start, name="kernel")
-        start = keras.initializers.Constant(rare_start(self.num_buckets))
-        self.bias = self.add_weight(shape[::2], start, name="bias")
+        if self.direct:
+            self._check_width(input_shape[-1])
+        else:
+            self.kernel = self.add_weight(shape, self._start, name="kernel")
+            start = keras.initializers.Constant(rare_start(self.num_buckets))
+            self.bias = self.add_weight(shape[::2], start, name="bias")
         table = np.ascontiguousarray(self.lookups.T.astype(np.int32))
         self._lookup_table = tf.Variable(table, trainable=False, name="lookups")
+
+    def _check_width(self, width):
+        if width != self.num_buckets:
+            raise ConfigError(
+                f"vectors of {self.num_buckets} numbers, one for each bucket, expected with "
+                f"direct, found {width}",
+                where="head.direct",
+                fix=f"set encoder.hidden=[{self.num_buckets}] and encoder.activation='linear'",
+            )
 
     def _start(self, shape, dtype=None):
         std = self.initial_std or shape[1] ** -0.5
@@ -129,6 +155,8 @@ class Mach(Head):
         """Bucket logits (batch, R, B)."""
         if len(features.shape) == 2:
             features = features[:, None, :]
+        if self.direct:
+            return self.as_logits(features)
         by_repetition = keras.ops.transpose(features, (1, 0, 2))
         logits = keras.ops.matmul(by_repetition, self.kernel) + self.bias[:, None, :]
         return self.as_logits(keras.ops.transpose(logits, (1, 0, 2)))
@@ -226,7 +254,14 @@ class Mach(Head):
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("num_labels", "num_buckets", "num_repetitions", "trunk", "aggregate", "link")
-        more = ("first_repetition", "initial_std", "search_buckets", "search_min_count", "seed")
+        more = (
+            "first_repetition",
+            "direct",
+            "initial_std",
+            "search_buckets",
+            "search_min_count",
+            "seed",
+        )
         return {**super().get_config(), **{name: getattr(self, name) for name in (*names, *more)}}
 
 
