@@ -170,6 +170,10 @@ class XCModel(keras.Model):
         scores = self._search_scores(features)
         return self.head.search_top_k(scores, k, method or self.search_methods[0])
 
+    def search_scores(self, features: Mapping[str, Any] | np.ndarray) -> np.ndarray:
+        """What the head's native search is given for a batch of arrays, see ``search_top_k``."""
+        return self._search_scores(features)
+
     def find_with_loss(
         self,
         features: Mapping[str, Any] | np.ndarray,

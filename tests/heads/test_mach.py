@@ -370,3 +370,22 @@ def test_direct_is_a_logistic_regression_on_each_bucket():
 def test_direct_needs_an_encoder_of_its_own_with_a_number_per_bucket(arguments, message):
     with pytest.raises(ConfigError, match=message):
         Mach(30, num_buckets=6, direct=True, **arguments)(tf.ones((2, 8)))
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_some_repetitions_count(aggregate):
+    """In the graph and outside it, against the aggregate of these repetitions alone."""
+    head = Mach(40, num_buckets=6, num_repetitions=5, aggregate=aggregate, link="sigmoid")
+    features = tf.constant(np.random.default_rng(0).normal(0, 1, (3, 8)), tf.float32)
+    logits = head(features).numpy()
+    head.count_only([0, 3, 4])
+    expected = aggregated(logits[:, [0, 3, 4]], buckets_of(head)[[0, 3, 4]], aggregate, "sigmoid")
+    for found in (
+        [part.numpy() for part in head.top_k(features, 40)],
+        head.search_top_k(head.search_scores(features).numpy(), 40),
+    ):
+        np.testing.assert_allclose(found[1], np.take_along_axis(expected, found[0], 1), rtol=1e-4)
+        np.testing.assert_allclose(found[1], -np.sort(-expected, axis=1), rtol=1e-4)
+    expected = aggregated(logits[:, [0, 3]], buckets_of(head)[[0, 3]], aggregate, "sigmoid")
+    found = head.search_top_k(head.search_scores(features).numpy(), 40, most=2)
+    np.testing.assert_allclose(found[1], -np.sort(-expected, axis=1), rtol=1e-4)

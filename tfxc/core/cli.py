@@ -182,6 +182,25 @@ def seed(text: str) -> int:
     return int(text)
 
 
+def spans(text: str) -> list[int]:
+    """``type`` of an option that is a list of integers of at least 0 and spans of them.
+
+    Example:
+        >>> spans("0-2,5")
+        [0, 1, 2, 5]
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, sign, last = part.partition("-")
+        last = last if sign else first
+        if not (first.isdecimal() and last.isdecimal()) or not int(first) <= int(last) < 1 << 20:
+            raise argparse.ArgumentTypeError(
+                f"numbers such as 0-7 or 0-3,5 expected, found {text!r}"
+            )
+        found |= set(range(int(first), int(last) + 1))
+    return sorted(found)
+
+
 def number(text: str) -> float:
     """``type`` of an option that is a finite number."""
     try:

@@ -1,6 +1,6 @@
 """Merged-average classifiers via hashing: R small classifiers over hashed label buckets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -50,6 +50,9 @@ class Mach(Head):
         search_min_count: in how many of them, over the repetitions, it has to find a label, or in
             as many as leave k labels if these are fewer.
         seed: seed of the initial kernels; repetition r starts from ``(seed, r)``.
+
+    Attributes:
+        counted: places of the repetitions that labels are scored by, see ``count_only``.
 
     Input: float (batch, dim) or (batch, R, dim). Output of ``call``: logits (batch, R, B).
 
@@ -119,6 +122,18 @@ class Mach(Head):
         self.seed = seed
         seeds = range(first_repetition, first_repetition + num_repetitions)
         self.lookups = bucket_lookups(num_labels, num_buckets, seeds)
+        self.count_only(range(num_repetitions))
+
+    def count_only(self, repetitions: Iterable[int]) -> None:
+        """Scores labels by some of the repetitions from now on, by default by all.
+
+        Args:
+            repetitions: their places among those of the head, from 0.
+        """
+        self.counted = list(repetitions)
+        self._counted_lookups = self.lookups
+        if len(self.counted) < self.num_repetitions:
+            self._counted_lookups = self.lookups[self.counted]
         self._inverse: gather.InverseLookups | None = None
 
     def build(self, input_shape: Sequence[int]) -> None:
@@ -205,11 +220,12 @@ class Mach(Head):
         return self.aggregate if self.aggregate in ("min", "median") else "sum"
 
     def search_top_k(
-        self, scores: np.ndarray, k: int, method: str = "auto"
+        self, scores: np.ndarray, k: int, method: str = "auto", most: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Native search of the best k labels from ``search_scores`` as a NumPy array.
 
         Args:
+            most: how many of the repetitions that count are used, the first ones; None for all.
             method: ``"auto"``, ``"brute"`` and ``"threshold"`` are exact
                 (``ops.search.gather.top_k``); ``"approximate"`` scores the labels that it finds in
                 the best ``search_buckets`` buckets of at least ``search_min_count`` repetitions
@@ -218,16 +234,20 @@ class Mach(Head):
         """
         self.check_k(k)
         if self._inverse is None:
-            self._inverse = gather.invert_lookups(self.lookups, self.num_buckets)
+            self._inverse = gather.invert_lookups(self._counted_lookups, self.num_buckets)
+        lookups, numbers = self._counted_lookups[:most], self.counted[:most]
+        inverse = gather.InverseLookups(*(array[:most] for array in self._inverse))
+        if len(numbers) < self.num_repetitions:
+            scores = np.ascontiguousarray(scores[:, numbers])
         if method == "approximate":
             candidates = gather.Candidates(self.search_buckets, self.search_min_count)
             options = {"aggregate": self._combine, "candidates": candidates}
-            given = scores, self.lookups, self._inverse, k
+            given = scores, lookups, inverse, k
             ids, totals = gather.approximate_top_k(*given, **options)
         else:
-            exact = {"aggregate": self._combine, "method": method, "inverse": self._inverse}
-            ids, totals = gather.top_k(scores, self.lookups, k, **exact)
-        return ids, self._finish(totals)
+            exact = {"aggregate": self._combine, "method": method, "inverse": inverse}
+            ids, totals = gather.top_k(scores, lookups, k, **exact)
+        return ids, self._finish(totals, len(numbers))
 
     def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Best k labels, exact, in the graph."""
@@ -239,17 +259,15 @@ class Mach(Head):
 
         def score(begin, end):
             columns = rows_between(lookups, begin, end)
-            parts = (
-                tf.gather(scores[:, r], columns[:, r], axis=1) for r in range(self.num_repetitions)
-            )
+            parts = (tf.gather(scores[:, r], columns[:, r], axis=1) for r in self.counted)
             return _COMBINERS[self._combine](list(parts))
 
         tile = max(1024, _TILE_VALUES // (64 * self.num_repetitions))
         ids, totals = tiled_top_k(score, self.num_labels, batch, k, tile)
-        return ids, self._finish(totals)
+        return ids, self._finish(totals, len(self.counted))
 
-    def _finish(self, totals):
-        return totals / self.num_repetitions if self.aggregate == "probabilities" else totals
+    def _finish(self, totals, count):
+        return totals / count if self.aggregate == "probabilities" else totals
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +212,10 @@ class Recipe:
             for start in self.starts(context):
                 start.check(context.config, context.data_folder)
 
+    def finished_repetitions(self, run: RunFolder, count: int) -> list[int]:
+        """Which of the ``count`` repetitions of a hashed head are trained: all in one model."""
+        return list(range(count))
+
     @classmethod
     def check_checkpoints(cls, where: str) -> None:
         """Refuses to look for a checkpoint of a run whose recipe does not keep them.
@@ -346,23 +350,34 @@ class RecipeOfRuns(Recipe):
                 fix="choose one of these",
             )
 
-    def trained(self, run: RunFolder, count: int) -> list[RunFolder]:
-        """The folders of all runs inside a run, to load the same step of each.
+    def finished_repetitions(self, run: RunFolder, count: int) -> list[int]:
+        """Those whose run is finished, or has a checkpoint of the step that is read."""
+        if self.together:
+            return super().finished_repetitions(run, count)
+        folders = [RunFolder(self.path_of(run.path, number)) for number in range(count)]
+        return [number for number, folder in enumerate(folders) if folder.has_step(run.step)]
+
+    def trained(self, run: RunFolder, numbers: Iterable[int]) -> list[RunFolder]:
+        """The folders of runs inside a run, to load the same step of each.
 
         Raises:
             CheckpointError: one has no weights yet; it is named.
         """
-        folders = [RunFolder(self.path_of(run.path, number)) for number in range(count)]
+        folders = [RunFolder(self.path_of(run.path, number)) for number in numbers]
         if run.step is not None:
             for folder in folders:
                 folder.check_step(run.step, "--step")
                 folder.step = run.step
             return folders
-        missing = [str(n) for n, folder in enumerate(folders) if not (folder / WEIGHTS).exists()]
+        places = {folder.path.name: folder / WEIGHTS for folder in folders}
+        missing = [
+            str(int(n.rpartition("-")[2])) for n, path in places.items() if not path.exists()
+        ]
         if missing:
             raise CheckpointError(
                 f"weights of all {self.unit}s expected, found none of {', '.join(missing)}",
                 where=run.path,
-                fix=f"train them, e.g. with --repetition {missing[0]}",
+                fix=f"train them, e.g. with --repetition {missing[0]}"
+                + (", or evaluate the others with --repetitions" * (self.unit == "repetition")),
             )
         return folders

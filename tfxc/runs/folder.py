@@ -229,6 +229,12 @@ class RunFolder(RunWriter):
     def _checkpoints(self):
         return CheckpointFiles(self / "checkpoints", "ckpt")
 
+    def has_step(self, step: int | None) -> bool:
+        """Whether there is a checkpoint of a step; of None, whether the run is finished."""
+        if step is None:
+            return self.summary() is not None
+        return step in self._checkpoints().finished_steps()
+
     def check_step(self, step: int, where: str) -> None:
         """Refuses a step of which this run, or one inside it, has no checkpoint.
 

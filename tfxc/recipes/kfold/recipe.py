@@ -114,7 +114,7 @@ class KFold(RecipeOfRuns):
         Raises:
             CheckpointError: a fold has no weights yet; it is named.
         """
-        folders = self.trained(loaded.folder, self.folds)
+        folders = self.trained(loaded.folder, range(self.folds))
         models, sizes = [], loaded.dimensions
         for number, folder in enumerate(folders):
             there = Fold(number, self.folds).num_outside(sizes["num_examples"])

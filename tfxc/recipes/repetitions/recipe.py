@@ -109,7 +109,7 @@ class Repetitions(RecipeOfRuns):
         return job.run(**context.start_options)
 
     def assemble(self, loaded: "LoadedRun") -> "XCModel":
-        """One model with all repetitions side by side.
+        """One model with all repetitions side by side; those that do not count are untrained.
 
         Raises:
             CheckpointError: a repetition has no weights yet; it is named.
@@ -119,9 +119,10 @@ class Repetitions(RecipeOfRuns):
             loaded.folder.load_weights(model)
             return model
         count = repetition_count(loaded.config)
-        folders = self.trained(loaded.folder, count)
+        numbers = range(count) if loaded.counted is None else loaded.counted
+        folders = self.trained(loaded.folder, numbers)
         one = build_model(loaded.config, **loaded.dimensions, repetition=0)
-        for number, folder in enumerate(folders):
+        for number, folder in zip(numbers, folders, strict=True):
             folder.load_weights(one)
             place_repetition(model, one, number)
         return model
