@@ -16,12 +16,12 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # The inner loop: no training, no exported model, no command.
 test-fast: $(VENV)/installed
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/test_architecture.py tests/test_style.py $(addprefix tests/,core data inference labels metrics objectives ops ranker runs)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/test_architecture.py tests/test_style.py $(addprefix tests/,core data inference labels metrics objectives ops ranker runs)
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow

@@ -25,7 +25,7 @@ WITH_EXAMPLES = [
 def test_examples(module, monkeypatch):
     monkeypatch.chdir(ROOT)
     finder, output = doctest.DocTestFinder(exclude_empty=True), io.StringIO()
-    runner = doctest.DocTestRunner(optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
+    runner = doctest.DocTestRunner()
     for example in finder.find(importlib.import_module(module), module):
         runner.run(example, out=output.write)
     assert not runner.failures, output.getvalue()

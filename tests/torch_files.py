@@ -24,6 +24,16 @@ class Tensor:
         return getattr(sys.modules["torch._utils"], self.rebuild), self.arguments
 
 
+class Changed:
+    """``value()`` whose attributes the pickle sets once it has been rebuilt (operation BUILD)."""
+
+    def __init__(self, value, state):
+        self.value, self.state = value, state
+
+    def __reduce__(self):
+        return sys.modules["torch._utils"]._rebuild_parameter, (self.value(),), self.state
+
+
 class Storage:
     """The memory of tensors; ``view`` is the last item of persistent ids in old files."""
 
@@ -83,7 +93,7 @@ def _torch():
     fake, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
     for kind in KINDS.values():
         setattr(fake, kind, type(kind, (), {"__module__": "torch"}))
-    for name in ("_rebuild_tensor_v2", "_rebuild_tensor_v3"):
+    for name in ("_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter"):
         function = types.FunctionType((lambda *arguments: None).__code__, {}, name)
         function.__module__, function.__qualname__ = "torch._utils", name
         setattr(utils, name, function)

@@ -25,8 +25,22 @@ IMAGES = {
 }
 
 
-@pytest.mark.parametrize("form", ["onnx", "litert"])
-@pytest.mark.parametrize("settings", [TFIDF, {}, WORDS, DENSE, IMAGES], ids=str)
+@pytest.mark.parametrize(
+    ("form", "settings"),
+    [
+        ("onnx", TFIDF),
+        ("litert", {}),
+        ("litert", WORDS),
+        ("onnx", DENSE),
+        ("onnx", IMAGES),
+        pytest.param("litert", TFIDF, marks=pytest.mark.slow),
+        pytest.param("onnx", {}, marks=pytest.mark.slow),
+        pytest.param("onnx", WORDS, marks=pytest.mark.slow),
+        pytest.param("litert", DENSE, marks=pytest.mark.slow),
+        pytest.param("litert", IMAGES, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_the_printed_lines_run(tmp_path, capsys, form, settings):
     if form == "onnx":
         pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")

@@ -225,6 +225,14 @@ def test_an_imported_mach_is_a_run(tmp_path, capsys):
     assert len(lines) == 2 and json.loads(lines[0])["labels"][0].startswith("name ")
     asked = ("--run", run, "--data", tmp_path / "x.svm", *zero)
     assert call(capsys, evaluate, *asked, "--search", "approximate").code == 0
+    problem = call(capsys, evaluate, *asked, "--tables", tmp_path / "tables").problem()
+    assert "To fix it: import it again with --train-labels" in problem
+    counts = np.arange(160).reshape(4, 40) % 3 > 0
+    np.save(tmp_path / "y.npy", counts.astype(np.float32))
+    again = (*arguments, "--run", run, *labels, "--train-labels", tmp_path / "y.npy")
+    assert call(capsys, import_model, "mach", *again).code == 0
+    np.testing.assert_array_equal(load_run(run).label_counts, counts.sum(0))
+    assert call(capsys, evaluate, *asked, "--tables", tmp_path / "tables").code == 0
     assert "40 labels, 30 features" in call(capsys, info, "--run", run, "--verify").out
     assert call(capsys, export, "--run", run, "--k", 4).code == 0
 
@@ -258,10 +266,50 @@ def test_imports_of_mach_that_do_not_fit(tmp_path, capsys):
     assert not run.exists()
 
 
+def change_weights(path, name, change):
+    with np.load(path) as arrays:
+        arrays = dict(arrays)
+    arrays[name] = change(arrays[name])
+    np.savez(path, **arrays)
+
+
+def test_damaged_weights_of_mach(tmp_path, capsys):
+    arguments, run = write_mach(tmp_path / "mach"), tmp_path / "run"
+    command = (capsys, import_model, "mach", *arguments, "--run", run)
+    path = tmp_path / "mach" / "r_1_epoch_10.npz"
+    shutil.copy(path, tmp_path / "mach" / "r_01_epoch_10.npz")
+    assert "one file for repetition 1 and epoch 10 expected" in call(*command).problem()
+    (tmp_path / "mach" / "r_01_epoch_10.npz").unlink()
+    original = path.read_bytes()
+    for change, found in (
+        (lambda values: values * np.nan, "b1 of finite floating-point numbers expected, found NaN"),
+        (lambda values: values * 1j, "found complex"),
+        (lambda values: values.astype(str), "found <U"),
+    ):
+        change_weights(path, "b1", change)
+        assert found in call(*command).problem()
+        path.write_bytes(original)
+    for name, change in (
+        ("W1", lambda values: values[:, :1]), ("b1", lambda values: values[:1]),
+        ("W2", lambda values: values[:1]),
+    ):  # fmt: skip
+        change_weights(path, name, change)
+    assert "the shapes of r_0_epoch_10.npz expected" in call(*command).problem()
+    path.write_bytes(original)
+    for values in (np.zeros(0, np.int64), np.zeros((2, 2), np.int64), np.zeros(3)):
+        np.save(tmp_path / "mach" / "lookups" / "bucket_order_1.npy", values)
+        problem = call(*command).problem()
+        assert "bucket_order_1.npy: integers (labels,) expected, found" in problem
+    assert not run.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("mach", "x", "--run", "r", "--lookups", "y"), "--query-lookups: mach needs it"),
+        (
+            ("mach", "x", "--run", "r", "--lookups", "y"),
+            "--query-lookups: a folder expected for mach, found none",
+        ),
         (("pecos", "x", "--run", "r", "--epoch", 3), "--epoch: an option of pecos expected, found"),
     ],
 )

@@ -62,6 +62,16 @@ class EncoderContract:
         assert all(a in (None, f) for a, f in zip(announced, found, strict=True))
         assert announced[-1] == found[-1]
 
+    def test_built_without_an_example(self):
+        """As ``tfxc info`` and the estimate of memory do it."""
+        encoder = self.make()
+        with keras.StatelessScope():
+            encoder.build(None)
+        shapes = [weight.shape for weight in encoder.weights]
+        assert shapes == [weight.shape for weight in self.built().weights]
+        announced = encoder.compute_output_shape((None, encoder.num_features))
+        assert announced[-1] == encoder(self.features()).shape[-1]
+
     def test_config_round_trip(self):
         encoder, features = self.built(seed=3, **self.dropping), self.features()
         copy = copy_from_config(encoder, features)
@@ -160,14 +170,6 @@ class ImageEncoderContract(EncoderContract):
     def test_bytes_equal_floats(self):
         encoder = self.built()
         assert_equal(encoder(self.features()), encoder(tf.cast(self.features(), tf.float32)))
-
-    def test_built_without_an_example(self):
-        """As the estimate of memory does it."""
-        encoder = self.make()
-        with keras.StatelessScope():
-            encoder.build(None)
-        shapes = [weight.shape for weight in encoder.weights]
-        assert shapes == [weight.shape for weight in self.built().weights]
 
     def test_statistics_move_in_training_only(self):
         encoder = self.built()

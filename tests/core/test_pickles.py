@@ -29,6 +29,16 @@ def test_nothing_is_run():
         load_plain(io.BytesIO(pickle.dumps(Attack())), "a.pkl")
 
 
+def test_functions_keep_their_attributes():
+    """A pickle can set attributes of what it names: here the defaults of a function."""
+    state = b"N}\x8c\x0c__defaults__K\x01\x85s\x86"
+    content = b"\x80\x04cnumpy._core.numeric\n_frombuffer\n" + state + b"b."
+    before = np._core.numeric._frombuffer.__defaults__
+    with pytest.raises(DataError, match="attributes of something that has none"):
+        load_plain(io.BytesIO(content), "a.pkl")
+    assert np._core.numeric._frombuffer.__defaults__ == before
+
+
 @pytest.mark.parametrize("opcode", [b"r\xff\xff\xff\x0f", b"p268435455\n", b"q\xff"])
 def test_a_number_of_objects_takes_no_memory(opcode):
     """The number asks for gigabytes where the pickle is a few bytes long."""

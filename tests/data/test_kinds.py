@@ -4,12 +4,26 @@ import pickle
 
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 
 from tfxc.core.config import parse_config
 from tfxc.core.errors import DataError
 from tfxc.data.chunk import Chunk
-from tfxc.data.kinds import DENSE, INPUTS, JOINED, KINDS, ROW_KINDS, SPARSE, TEXT, TOKENS, input_of
+from tfxc.data.kinds import (
+    DENSE,
+    IMAGE,
+    INPUTS,
+    JOINED,
+    KINDS,
+    ROW_KINDS,
+    SPARSE,
+    TEXT,
+    TOKENS,
+    Given,
+    input_of,
+    kind_of_features,
+)
 from tfxc.data.records.tfrecord import LAYOUTS, read_shard, write_shard
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
@@ -25,6 +39,13 @@ ENCODERS = {
     "precomputed": {},
     "textcnn": {"embedding_dim": 4, "num_filters": 3, "widths": [1, 2]},
     "resnet": {"depth": 10, "width": 4},
+}
+
+
+#: The features of rows in the form in which readers return them, for the kinds they do.
+GIVEN = {
+    "sparse": lambda rows: scipy.sparse.csr_matrix((rows.values, rows.indices, rows.indptr)),
+    "dense": lambda rows: rows.matrix,
 }
 
 
@@ -131,6 +152,53 @@ class TestBatches:
         assert TOKENS.own(features) is features["tokens"]
         assert JOINED.holds(TOKENS) and JOINED.holds(SPARSE) and not SPARSE.holds(JOINED)
         assert (JOINED.part_named("sparse"), SPARSE.part_named("sparse")) == ("terms", None)
+
+
+class TestGivenFeatures:
+    def test_every_kind_is_tried(self):
+        assert {name for name, kind in KINDS.items() if isinstance(kind, Given)} == set(GIVEN)
+
+    @pytest.mark.parametrize("name", GIVEN)
+    def test_become_rows_again(self, name):
+        kind, rows = KINDS[name], rows_of(KINDS[name])
+        features = GIVEN[name](rows)
+        assert kind_of_features(features, "file") is kind
+        assert kind.num_features(features) >= kind.width(features)
+        assert kind.fits(kind.width(features), rows.num_features)
+        assert not kind.fits(rows.num_features + 1, rows.num_features)
+        assert kind.values(features).size == rows.nonzeros
+        for name, array in kind.arrays_of(features).items():
+            np.testing.assert_array_equal(array, rows.arrays[name])
+        assert kind.given(Chunk([[]] * 7, features=features)).keys() == set(kind.inputs)
+
+    @pytest.mark.parametrize("name", GIVEN)
+    def test_nan_and_infinity_are_found(self, name):
+        for bad in (np.nan, np.inf):
+            rows = rows_of(KINDS[name])
+            assert KINDS[name].first_not_finite(GIVEN[name](rows)) is None
+            for array in rows.slice(4, 6).arrays.values():
+                if array.dtype == np.float32:
+                    array.ravel()[-1] = bad
+            assert KINDS[name].first_not_finite(GIVEN[name](rows)) == 5
+
+    @pytest.mark.parametrize("name", [name for name in GIVEN if KINDS[name].is_matrix])
+    def test_are_normalised_as_in_the_graph(self, name):
+        kind, features = KINDS[name], GIVEN[name](rows_of(KINDS[name]))
+        found = kind.tensors_of(kind.arrays_of(kind.normalised(features, "l2")))
+        tensors = kind.tensors_of(kind.arrays_of(features))
+        expected = kind.unit_rows({key: tf.constant(values) for key, values in tensors.items()})
+        for key, values in expected.items():
+            np.testing.assert_allclose(found[key], values, rtol=1e-5)
+
+    def test_other_forms_are_refused(self):
+        for features in ([[1.0]], np.zeros((2, 3, 4), np.float32)):
+            with pytest.raises(
+                DataError, match=r"file: sparse features or dense .* expected, found"
+            ):
+                kind_of_features(features, "file")
+        sparse = GIVEN["sparse"](rows_of(SPARSE))
+        for kind in (DENSE, TOKENS, JOINED, IMAGE):
+            assert kind.given(Chunk([[]] * 7, features=sparse)) is None
 
 
 class TestModels:

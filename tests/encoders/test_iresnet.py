@@ -39,9 +39,9 @@ def size_by_hand(blocks, width=64, dim=512, places=49):
     ("depth", "blocks", "millions"),
     [
         (18, (2, 2, 2, 2), 24.03),
-        (34, (3, 4, 6, 3), 34.14),
+        pytest.param(34, (3, 4, 6, 3), 34.14, marks=pytest.mark.slow),
         (50, (3, 4, 14, 3), 43.59),
-        (100, (3, 13, 30, 3), 65.16),
+        pytest.param(100, (3, 13, 30, 3), 65.16, marks=pytest.mark.slow),
     ],
 )
 def test_published_sizes(depth, blocks, millions):

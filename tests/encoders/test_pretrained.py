@@ -168,6 +168,10 @@ def test_weights_in_several_files(tmp_path):
     (tmp_path / "model" / "model-1.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"the file model-1\.safetensors is missing"):
         Pretrained(len(PIECES), tmp_path / "model")
+    for wrong in ([1], {}, {"a": 3}, {"a": ["x"]}, {"a": "../../x"}, {"a": "/etc/hostname"}):
+        path.write_text(json.dumps({"weight_map": wrong}))
+        with pytest.raises(ConfigError, match=r"safetensors\.index\.json: a weight_map from names"):
+            Pretrained(len(PIECES), tmp_path / "model")
 
 
 def test_weights_of_pytorch(tmp_path):

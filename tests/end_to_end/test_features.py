@@ -252,8 +252,8 @@ def test_import(tmp_path, tool, capsys):
     (tmp_path / "x.pt").touch()
     for name, message in (
         ("absent.npy", "absent.npy: no such file"),
-        ("z.npz", "z.npz: "),
-        ("bad.npy", "bad.npy: "),
+        ("z.npz", "z.npz: a .npy file expected, found an archive of several arrays"),
+        ("bad.npy", "bad.npy: damaged, or of another format"),
         ("x.pt", "x.pt: a file of torch.save expected"),
     ):
         outcome = call(capsys, tool("import_features"), tmp_path / name, *command[1:])

@@ -65,6 +65,7 @@ def test_a_server_gets_the_ops_first(tmp_path, monkeypatch):
     assert len(tries) == 3
 
 
+@pytest.mark.slow
 def test_with_techniques(tmp_path, capsys):
     config = start(tmp_path, dropout=0.1, body_dropout=0.1)
     techniques = [{"name": "fgm", "epsilon": 0.5}, {"name": "ema"}]

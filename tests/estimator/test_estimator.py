@@ -16,6 +16,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import tfxc
 from tfxc.core.errors import ConfigError, DataError, UserError
+from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.estimator import XCClassifier
 from tfxc.estimator.targets import read_targets
 
@@ -111,6 +112,16 @@ def test_matrices_in_indicator_out():
     # Precision at 1 by hand: examples whose best column is a one.
     best, _ = dense.predict_top_k(X, 1)
     assert dense.score(X, y) == pytest.approx(y[np.arange(60), best[:, 0]].mean())
+
+
+class OwnBags(BagMLP):
+    """An encoder of sparse features that is not in tfxc."""
+
+
+def test_an_encoder_of_sparse_features_by_any_name_takes_a_dense_matrix():
+    X, y = np.eye(4, dtype=np.float32)[np.arange(40) % 4], np.arange(40) % 4
+    model = small(encoder={"name": f"{__name__}:OwnBags", "hidden": [8]}, epochs=20).fit(X, y)
+    assert model.score(X, y) == 1
 
 
 def test_threshold_finds_every_label_above_it():

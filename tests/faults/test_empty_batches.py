@@ -18,6 +18,8 @@ from tfxc.runs.loaded import load_run
 
 HEADS = registry.names("head")
 SLOW_ENCODERS = ("iresnet", "keras_application", "mobilefacenet", "pretrained", "resnet")
+QUICK = sorted(set(registry.names("encoder")) - set(SLOW_ENCODERS))
+PAIRS = [(QUICK[n % len(QUICK)], HEADS[n % len(HEADS)]) for n in range(max(len(QUICK), len(HEADS)))]
 TFIDF = {"name": "tfidf"}
 JOINED = {"name": "joined", "tokens": {"name": "words", "min_count": 1}, "terms": TFIDF}
 
@@ -35,10 +37,15 @@ def check(found, models, sizes, k=3):
     assert {size for *_, size in found} == set(sizes)
 
 
-def test_savedmodels_of_every_head_and_of_the_quick_encoders(tmp_path):
-    quick = sorted(set(registry.names("encoder")) - set(SLOW_ENCODERS))
-    most = max(len(quick), len(HEADS))
-    pairs = [(quick[n % len(quick)], HEADS[n % len(HEADS)]) for n in range(most)]
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [("bag_mlp", "mach"), ("textcnn", "mhc")],
+        pytest.param(PAIRS, marks=pytest.mark.slow),
+    ],
+    ids=["two", "every head"],
+)
+def test_savedmodels_of_quick_encoders(tmp_path, pairs):
     for encoder, head in pairs:
         run = run_of(tmp_path / f"{encoder}-{head}", encoder, head)
         export_savedmodel(run, tmp_path / "served" / f"{encoder}-{head}", 3)

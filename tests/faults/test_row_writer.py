@@ -318,6 +318,7 @@ def test_stopped_while_the_teachers_are_asked(student, tmp_path, capsys, monkeyp
     assert (run / "teacher_logits.npy").read_bytes() == found
 
 
+@pytest.mark.slow
 def test_teachers_that_are_trained_again(student, tmp_path, capsys, monkeypatch):
     """What was asked of the old ones is not gone on with, nor is a student of theirs."""
     run, weights = tmp_path / "student", tmp_path / "teacher-0" / "model.weights.h5"

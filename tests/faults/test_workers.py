@@ -79,6 +79,7 @@ def ended(process):
     return process.returncode, out, lines[0].removeprefix("tfxc: ") if lines else ""
 
 
+@pytest.mark.slow
 def test_one_is_stopped_then_one_dies(tmp_path):
     """SIGTERM to one worker ends both behind a saved step; SIGKILL to one, the other by a line."""
     with Cluster(tmp_path, **FOREVER) as cluster:

@@ -80,8 +80,8 @@ def test_published_sizes():
 
 def test_num_heads_takes_the_smallest_sizes():
     assert MHP(670_091, num_heads=2).heads == (844, 794)
-    for wrong in ({}, {"heads": [4, 3], "num_heads": 2}):
-        with pytest.raises(ValueError, match="heads, such as"):
+    for wrong, found in (({}, "neither"), ({"heads": [4, 3], "num_heads": 2}, "both")):
+        with pytest.raises(ValueError, match=f"heads, such as .* found {found}"):
             MHP(12, **wrong)
 
 

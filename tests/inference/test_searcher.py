@@ -102,6 +102,7 @@ def test_search_goes_on(search, tmp_path, capsys, monkeypatch):
     assert "no metric 'F1' on dev" in problem and "found: P@1" in problem
 
 
+@pytest.mark.slow
 def test_a_real_training(search, tmp_path, capsys):
     config = tiny.write_config(tmp_path)
     command = ["--config", config, "--runs", tmp_path / "runs", "--prepared", tmp_path / "prepared"]

@@ -1,15 +1,17 @@
 """Files of torch.save: against arrays that PyTorch wrote, and against damage and malice."""
 
 import collections
+import errno
 import os
 import pickle
+import sys
 import zipfile
 
 import numpy as np
 import pytest
 
-from tests.torch_files import Storage, Tensor, write_legacy, write_zip
-from tfxc.core.errors import DataError
+from tests.torch_files import Changed, Storage, Tensor, write_legacy, write_zip
+from tfxc.core.errors import DataError, MachineError
 from tfxc.pretrained.torch_files import TorchTensor, load_state_dict, load_torch
 
 
@@ -102,6 +104,37 @@ def test_nothing_is_run(tmp_path, monkeypatch, write):
     assert not (tmp_path / "attacked").exists()
 
 
+@pytest.mark.parametrize(
+    ("value", "state"),
+    [
+        (lambda storage: Tensor(storage, 0, (4,), (1,)), {"shape": (64,), "_strides": (1,)}),
+        (lambda storage: storage, {"path": "/etc/hostname", "position": 0, "count": 4}),
+        (lambda storage: sys.modules["torch"].FloatStorage, {"kind": "ByteStorage"}),
+        (
+            lambda storage: sys.modules["torch._utils"]._rebuild_parameter,
+            (None, {"__defaults__": (0, 0)}),
+        ),
+    ],
+    ids=["tensor", "storage", "kind", "function"],
+)
+@pytest.mark.parametrize("write", [write_zip, write_legacy])
+def test_nothing_is_changed_once_it_is_checked(tmp_path, write, value, state):
+    storage = Storage("0", np.arange(4, dtype="f4"))
+    write(tmp_path / "a.pt", [Changed(lambda: value(storage), state)], [storage])
+    with pytest.raises(DataError, match=r"a\.pt: .*\(attributes of "):
+        load_torch(tmp_path / "a.pt")
+    write(tmp_path / "b.pt", [Tensor(storage, 0, (4,), (1,))], [storage])
+    np.testing.assert_array_equal(load_torch(tmp_path / "b.pt")[0].array(), storage.values)
+
+
+@pytest.mark.parametrize("size", [(2**40, 2**40), (2**70,), (0, 2**70), (2**40,)])
+def test_repeated_elements_take_no_memory(tmp_path, size):
+    storage = Storage("0", np.zeros(1, "f4"))
+    write_zip(tmp_path / "a.pt", Tensor(storage, 0, size, (0,) * len(size)), [storage])
+    with pytest.raises(DataError, match="impossible size"):
+        load_torch(tmp_path / "a.pt")
+
+
 def test_other_ways_to_rebuild_are_named(tmp_path):
     storage = Storage("0", np.zeros(1, "f4"))
     write_zip(tmp_path / "a.pt", Tensor(storage, 0, (1,), (1,), "_rebuild_tensor_v3"), [storage])
@@ -114,13 +147,13 @@ def test_other_ways_to_rebuild_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("offset", "size", "stride", "problem"),
     [
-        (0, (5, 5), (5, 1), "beyond its memory"),
-        (1, (4, 6), (6, 1), "beyond its memory"),
-        (0, (2,), (24,), "beyond its memory"),
+        (0, (5, 5), (5, 1), "exceeds its storage"),
+        (1, (4, 6), (6, 1), "exceeds its storage"),
+        (0, (2,), (24,), "exceeds its storage"),
         (-1, (2,), (1,), "impossible size"),
         (0, (2,), (-1,), "impossible size"),
         (0, (2.0,), (1,), "impossible size"),
-        (0, (2, 2), (1,), "as many strides"),
+        (0, (2, 2), (1,), "number of strides differs"),
     ],
 )
 @pytest.mark.parametrize("write", [write_zip, write_legacy])
@@ -198,5 +231,21 @@ def test_other_files(tmp_path):
         archive.writestr("a/b", b"x")
     with pytest.raises(DataError, match=r"no data\.pkl"):
         load_torch(tmp_path / "a.pt")
-    with pytest.raises(DataError, match="absent"):
+    with pytest.raises(DataError, match=r"^\S*absent\.pt: no such file\. To fix it: check"):
         load_torch(tmp_path / "absent.pt")
+    with pytest.raises(DataError, match=r"found a folder"):
+        load_torch(tmp_path)
+    os.mkfifo(tmp_path / "pipe.pt")
+    with pytest.raises(DataError, match=r"pipe\.pt: a file expected, found a named pipe"):
+        load_torch(tmp_path / "pipe.pt")
+
+
+def test_a_machine_that_cannot_read(tmp_path, monkeypatch):
+    write_zip(tmp_path / "a.pt", {"epoch": 3}, [])
+
+    def fail(*_):
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr("tfxc.pretrained.torch_files._load_zip", fail)
+    with pytest.raises(MachineError, match=r"a\.pt: cannot read"):
+        load_torch(tmp_path / "a.pt")

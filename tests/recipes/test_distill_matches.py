@@ -183,6 +183,7 @@ def test_start_from_layers_of_the_teacher():
             distillation([], start_layers=layers, body=body)[0].build(encoder, None)
 
 
+@pytest.mark.slow  # the command: recipes/test_distill.py
 def test_from_the_command_line(teacher, tmp_path, capsys):  # noqa: F811 (the fixture writes data)
     """A student of one layer, its matches in the config; another tokenisation is refused."""
 

@@ -123,6 +123,7 @@ def texts(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_trees_of_an_xr_transformer(texts):
     """The first tree from a file, the second by features of the labels as well."""
     changes = {"steps": 2, "first_tree": {"file": str(texts / "four.npz")}}

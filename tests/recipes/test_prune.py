@@ -124,6 +124,7 @@ def test_everything_works_on_the_pruned_run(shared, tmp_path, capsys):
     assert again.code == 0 and "already finished" in again.out
 
 
+@pytest.mark.slow
 def test_a_pruned_run_is_pruned_again(shared, tmp_path, capsys):
     source, prepared = shared
     command = ("--run", source, "--output", tmp_path / "one", *prepared, "--examples", 40)
@@ -220,6 +221,7 @@ def test_training_goes_on_after_a_kill(shared, tmp_path, capsys, monkeypatch):
     assert layer_sizes(load_run(tmp_path / "whole").model.encoder) == [(1, 12)] * 2
 
 
+@pytest.mark.slow
 def test_a_first_step_that_fails_leaves_room_for_a_corrected_config(
     shared, tmp_path, capsys, monkeypatch
 ):

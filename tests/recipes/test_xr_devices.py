@@ -138,6 +138,7 @@ def test_two_mirrored_replicas_equal_one_device(single):
     assert_same(single, "mirrored")
 
 
+@pytest.mark.slow  # two workers: training/test_two_workers.py
 def test_two_workers_equal_one_device(single):
     """Both are killed in the second level and go on; then the chief fails."""
     with socket.socket() as one, socket.socket() as two:

@@ -52,6 +52,7 @@ def test_a_pretrained_network(texts, capsys):
     assert vectors.shape == (2, 16) and not np.allclose(*vectors)
 
 
+@pytest.mark.slow
 def test_terms_alone(texts):
     """A bag of words in front, probabilities of clusters, two ways of finding them."""
     data = {**tree_of_config(texts)["data"], "text_features": {"name": "tfidf"}}

@@ -167,6 +167,7 @@ def test_outline(texts, capsys):
     assert not (texts / "outline").exists()
 
 
+@pytest.mark.slow  # killed in every stage; the contract kills one
 def test_killed_and_gone_on_with(finished, texts, monkeypatch):
     """Killed between levels, while encoding and before the ranker; in a level: the contract."""
     context = work_of(texts, "killed")

@@ -103,6 +103,7 @@ def test_mixed_precision(name, precision):
     assert np.linalg.norm(found[0] - found[1]) < 0.04 * np.linalg.norm(found[0])
 
 
+@pytest.mark.slow  # two replicas: training/test_strategies.py
 def test_two_replicas_equal_one_device():
     found = differences(1, "awp", "fgm+rdrop+multi_sample_dropout", "distillation")
     assert len(found) == 3

@@ -218,6 +218,7 @@ def real(tmp_path, path_without_tmux):
     return str(config), variables
 
 
+@pytest.mark.slow  # its children are real in recipes/test_repetitions.py
 def test_a_real_training(tmp_path, real):
     config, variables = real
     code, output, errors = finish(open_shell([config, "1"], variables, tmp_path), timeout=200)

@@ -72,6 +72,7 @@ def test_a_training_visits_every_example_and_its_run_can_be_read(single):
     assert {line["rows_without_rival"] for line in logged} == {0}
 
 
+@pytest.mark.slow  # on two workers: training/test_two_workers.py
 def test_killed_and_resumed_with_fewer_replicas_equals_one_device(single):
     folder, trainer = single
     two, one = (changes(strategy="mirrored", devices=["CPU:0", "CPU:1"][:n]) for n in (2, 1))

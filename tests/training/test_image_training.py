@@ -141,6 +141,7 @@ def replicas(folder):
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow  # two replicas: training/test_strategies.py
 def test_two_replicas(tmp_path):
     finish(Started(replicas, tmp_path))
 

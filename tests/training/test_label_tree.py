@@ -22,13 +22,14 @@ from tfxc.runs.loaded import load_run
 from tfxc.training.data_dependent import data_dependent_arguments
 
 
-def config_of(folder, text_features, encoder, **head):
+def config_of(folder, text_features, encoder, head=None):
+    softmax, hinge = {"name": "softmax"}, {"name": "squared_hinge", "weighted": True}
     tree = config_tree(
         folder,
         encoder,
         data={"dev": str(folder / "train.jsonl"), "text_features": text_features},
-        head={"name": "tree", "nr_splits": 2, "max_leaf_size": 4, **head},
-        objective={"name": "squared_hinge", "weighted": True},
+        head=head or {"name": "tree", "nr_splits": 2, "max_leaf_size": 4},
+        objective=softmax if head else hinge,
         training={"batch_size": 24, "epochs": 30},
         evaluation={"k": [1]},
     )
@@ -58,11 +59,18 @@ def test_trains_and_is_read_again(texts):
         np.testing.assert_array_equal(head.parents[level].numpy(), expected.parents[level])
 
 
-def test_tokens_alone_make_no_tree(texts):
+@pytest.mark.parametrize(
+    ("head", "purpose"),
+    [
+        ({}, "to build the label tree from"),
+        ({"name": "mhp", "heads": [6, 4], "label_order": "clusters"}, "to order the labels by"),
+    ],
+)
+def test_tokens_alone_make_neither_tree_nor_order(texts, head, purpose):
     words = {"name": "words", "min_count": 1, "max_length": 8}
-    config = config_of(texts, words, {"name": "fasttext", "embedding_dim": 8})
+    config = config_of(texts, words, {"name": "fasttext", "embedding_dim": 8}, head=head)
     folder = ensure_prepared(config.data, texts / "prepared")
-    with pytest.raises(ConfigError, match="bags of terms, to build the label tree from"):
+    with pytest.raises(ConfigError, match=f"bags of terms, {purpose}, expected, found lists of"):
         Fit().run(Context(config, folder, texts / "run"))
     assert not (texts / "run").exists()
 

@@ -89,6 +89,7 @@ def assert_same(single, run, tolerance=1e-5):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
 
 
+@pytest.mark.slow  # sharding on two workers: training/test_two_workers.py
 def test_four_mirrored_replicas_killed_and_resumed_equal_one_device(single):
     """30 labels over 4 replicas: the last shard has two rows of labels to spare."""
     folder = single[0]

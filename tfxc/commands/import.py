@@ -19,7 +19,7 @@ KINDS = {
 # Options of one kind, and whether it needs them.
 _OWN = {
     "pecos": {"vectorizer": False, "train_labels": False},
-    "mach": {"lookups": True, "query_lookups": True, "epoch": False},
+    "mach": {"lookups": True, "query_lookups": True, "epoch": False, "train_labels": False},
 }
 
 
@@ -56,7 +56,7 @@ def _parser():
     pecos.add_argument(
         "--vectorizer", metavar="FOLDER", help="the PECOS vectoriser of the model's texts"
     )
-    pecos.add_argument(
+    options.add_argument(
         "--train-labels",
         metavar="FILE",
         help="the training label matrix, .npz: the label frequencies, for tables and "
@@ -86,12 +86,14 @@ def _arguments_of(options):
         for name, needed in own.items():
             flag = f"--{name.replace('_', '-')}"
             given = getattr(options, name) is not None
-            if kind != options.kind and given:
+            if name not in _OWN[options.kind] and given:
                 raise ConfigError(
                     f"an option of {options.kind} expected, found one of {kind}",
                     where=flag,
                     fix="leave it out",
                 )
             if kind == options.kind and needed and not given:
-                raise ConfigError(f"{kind} needs it", where=flag, fix=f"add {flag}")
+                raise ConfigError(
+                    f"a folder expected for {kind}, found none", where=flag, fix=f"add {flag}"
+                )
     return {name: getattr(options, name) for name in _OWN[options.kind]}

@@ -3,6 +3,8 @@
 import io
 import pickle
 import pickletools
+import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +29,31 @@ PICKLE_FAILURES = (
     pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError,
     MemoryError, OverflowError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
+
+
+class Allowed:
+    """Something that a pickle may name, and may not change.
+
+    A pickle can set attributes of what it has named (its operation BUILD): of a Python function its
+    defaults, for the rest of the process.
+
+    Args:
+        function: what a call of it calls; None refuses calls.
+    """
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any] | None = None) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the function returns."""
+        if self._function is None:
+            raise pickle.UnpicklingError("a call of something that is no function")
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("attributes of something that has none")
 
 
 class RestrictedUnpickler(pickle.Unpickler):
@@ -58,7 +85,8 @@ class _PlainUnpickler(RestrictedUnpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ARRAYS:
             raise pickle.UnpicklingError(f"it refers to {module}.{name}, which is not imported")
-        return super().find_class(module, name)
+        found = super().find_class(module, name)
+        return Allowed(found) if isinstance(found, types.FunctionType) else found
 
 
 def load_plain(stream: IO[bytes], where: str | Path) -> Any:

@@ -204,6 +204,13 @@ def read_array(
     with read_errors(path, fix=fix, error=error):
         path = existing_file(path, fix=fix, error=error)
         with open(path, "rb") as stream:
+            if stream.read(2) == b"PK":
+                raise error(
+                    "a .npy file expected, found an archive of several arrays",
+                    where=path,
+                    fix="save the array alone with numpy.save",
+                )
+            stream.seek(0)
             np.lib.format.read_magic(stream)  # else NumPy takes it for a pickle
         return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
 

@@ -14,7 +14,8 @@ class Chunk:
     Attributes:
         labels: one list per example, of label names (``str``) or label ids (``int``).
         texts: one string per example, or None.
-        features: sparse (n, num_features) CSR or dense (n, dim) matrix, float32, or None.
+        features: sparse (n, num_features) CSR or dense (n, dim) matrix, float32, or None; what a
+            ``tfxc.data.kinds.Given`` recognises.
         images: uint8 (n, height, width, channels), or a list whose items are uint8 (height, width,
             channels) or ``bytes``, an encoded JPEG, PNG, BMP or GIF file; 1 or 3 channels. Or None.
         names: one name per image for messages, e.g. its file's path inside the source, or None.

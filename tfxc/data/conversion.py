@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse
-from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import DataError
-from tfxc.data.kinds import TEXT, kind_of_matrix
+from tfxc.data.kinds import TEXT, kind_of_features
 from tfxc.data.lists import gather_lists
 from tfxc.data.rows import Rows
 
@@ -84,19 +82,23 @@ class Converter:
     def _features(self, chunk, where, first):
         if self._text_features is not None:
             return self._text_features.transform(chunk.texts, jobs=self._jobs)
-        features = chunk.features
-        self._check_width(features, where)
-        values = features.data if scipy.sparse.issparse(features) else features
-        if not np.isfinite(values).all():
-            raise _not_finite(features, where, first)
-        return features if self._normalise is None else normalize(features, norm=self._normalise)
+        features, kind = chunk.features, kind_of_features(chunk.features, where)
+        self._check_width(features, kind, where)
+        row = kind.first_not_finite(features)
+        if row is not None:
+            raise DataError(
+                f"finite feature values expected, found NaN or infinity in example "
+                f"{first + row + 1}",
+                where=where,
+                fix="correct the value",
+            )
+        return features if self._normalise is None else kind.normalised(features, self._normalise)
 
     def arrays_of_texts(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """The features of texts as the arrays of ``Rows``."""
         return self._kind.arrays_of(self._text_features.transform(texts, jobs=1))
 
-    def _check_width(self, features, where):
-        kind = kind_of_matrix(features)
+    def _check_width(self, features, kind, where):
         width, expected = kind.width(features), self._kind.name
         if kind is not self._kind or not kind.fits(width, self._num_features):
             raise DataError(
@@ -150,16 +152,3 @@ def tell_unused(chunk: "Chunk", where: str | Path, split: str) -> None:
             f"the texts; remove text_features to use those of the file",
             file=sys.stderr,
         )
-
-
-def _not_finite(features, where, first):
-    if scipy.sparse.issparse(features):
-        position = np.flatnonzero(~np.isfinite(features.data))[0]
-        row = int(np.searchsorted(features.indptr, position, side="right")) - 1
-    else:
-        row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
-    return DataError(
-        f"finite feature values expected, found NaN or infinity in example {first + row + 1}",
-        where=where,
-        fix="correct the value",
-    )

@@ -13,20 +13,20 @@ TensorFlow is imported by the methods that need it: whoever reads rows does with
 """
 
 import abc
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 
+from tfxc.core.errors import DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.columns import Arrays, Column, Files, Lists, Pixels, Sizes, Vectors
 from tfxc.data.lists import joined_files, pad_tokens
 from tfxc.data.parsing import typed_lines
 from tfxc.ops.csr import bounds_of
-
-if TYPE_CHECKING:
-    pass
 
 
 class Tensor(NamedTuple):
@@ -238,9 +238,20 @@ class FeatureKind(Input):
         """
         return tensors
 
+    def recognises(self, features: Any) -> bool:
+        """Whether what a ``Chunk`` holds in ``chunk_field`` is of this kind, as a reader has it.
+
+        False where text features make the features.
+        """
+        return False
+
+    def num_features(self, features: Any) -> int:
+        """Width of the space of features, as readers return them or text features make them."""
+        return features.shape[1]
+
     def given(self, chunk: Chunk) -> Arrays | None:
         features = getattr(chunk, self.chunk_field)
-        if features is None or (self.is_matrix and kind_of_matrix(features) is not self):
+        if features is None or not self.recognises(features):
             return None
         return self.tensors_of(self.arrays_of(features))
 
@@ -280,7 +291,47 @@ class FeatureKind(Input):
         return rows + sum(column.value_bytes * count for column, count in counts) + 4 * labels
 
 
-class Sparse(FeatureKind):
+class Given(FeatureKind):
+    """A kind whose features readers return as ``Chunk.features``; they are checked, not made."""
+
+    @abc.abstractmethod
+    def recognises(self, features: Any) -> bool:
+        """Whether ``features``, any object, have the form in which readers return this kind."""
+
+    @abc.abstractmethod
+    def values(self, features: Any) -> np.ndarray:
+        """The stored values, an array of any shape."""
+
+    @abc.abstractmethod
+    def width(self, features: Any) -> int:
+        """Width of the features as far as it is used."""
+
+    def fits(self, width: int, num_features: int) -> bool:
+        """Whether features of a width belong into a space of ``num_features``."""
+        return width == num_features
+
+    def normalised(self, features: Any, norm: str) -> Any:
+        """The features with each example scaled to length 1, as ``unit_rows`` does in the graph.
+
+        A kind that is no matrix refuses it here.
+
+        Args:
+            features: float32.
+            norm: ``data.normalise`` of the config.
+        """
+        from sklearn.preprocessing import normalize
+
+        return normalize(features, norm=norm)
+
+    def first_not_finite(self, features: Any) -> int | None:
+        """Number of the first row that has NaN or infinity; None if there is none."""
+        if np.isfinite(self.values(features)).all():
+            return None
+        rows = (self.values(features[row : row + 1]) for row in itertools.count())
+        return next(row for row, values in enumerate(rows) if not np.isfinite(values).all())
+
+
+class Sparse(Given):
     """Bags of features with a weight each."""
 
     name, description, prompt = "sparse", "sparse features", "id:value pairs"
@@ -307,6 +358,12 @@ class Sparse(FeatureKind):
     ) -> dict[str, Any]:
         return {"features": typed_lines.bags_of_lines(lines, places, num_features)}
 
+    def recognises(self, features: Any) -> bool:
+        return scipy.sparse.issparse(features)
+
+    def values(self, features: scipy.sparse.csr_matrix) -> np.ndarray:
+        return features.data
+
     def _arrays_of(self, features):
         if not features.has_canonical_format:
             features = features.copy()
@@ -323,11 +380,9 @@ class Sparse(FeatureKind):
         return scipy.sparse.csr_matrix(parts, shape, dtype=np.float32)
 
     def width(self, features: scipy.sparse.csr_matrix) -> int:
-        """Width of a CSR matrix as far as it is used."""
         return int(features.indices.max(initial=-1)) + 1
 
     def fits(self, width: int, num_features: int) -> bool:
-        """Whether features of a width belong into a space of ``num_features``."""
         return width <= num_features
 
     def unit_rows(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -349,7 +404,7 @@ class Sparse(FeatureKind):
         }
 
 
-class Dense(FeatureKind):
+class Dense(Given):
     """Vectors."""
 
     name, description, prompt = "dense", "dense vectors", "numbers"
@@ -367,6 +422,12 @@ class Dense(FeatureKind):
     ) -> dict[str, Any]:
         return {"features": typed_lines.vectors_of_lines(lines, places, num_features)}
 
+    def recognises(self, features: Any) -> bool:
+        return isinstance(features, np.ndarray) and features.ndim == 2
+
+    def values(self, features: np.ndarray) -> np.ndarray:
+        return features
+
     def _arrays_of(self, features):
         return {"matrix": features}
 
@@ -377,12 +438,7 @@ class Dense(FeatureKind):
         return np.asarray(features, np.float32)
 
     def width(self, features: np.ndarray) -> int:
-        """Width of a matrix."""
         return features.shape[1]
-
-    def fits(self, width: int, num_features: int) -> bool:
-        """Whether features of a width belong into a space of ``num_features``."""
-        return width == num_features
 
     def unit_rows(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
         import tensorflow as tf
@@ -504,6 +560,9 @@ class Image(FeatureKind):
     ) -> dict[str, Any]:
         return {"images": typed_lines.files_of_lines(lines, places), "names": lines}
 
+    def recognises(self, features: Any) -> bool:
+        return True
+
     def _arrays_of(self, features):
         return {"images": features}
 
@@ -575,6 +634,26 @@ def input_of(names: Iterable[str]) -> Input | None:
     return next((kind for kind in INPUTS.values() if set(kind.inputs) == set(names)), None)
 
 
-def kind_of_matrix(features: Any) -> Sparse | Dense:
-    """The kind of features that a reader gives as a matrix, sparse or dense."""
-    return SPARSE if scipy.sparse.issparse(features) else DENSE
+def kind_of_features(features: Any, where: str | Path) -> Given:
+    """The kind of what a reader returned as ``Chunk.features``.
+
+    Args:
+        where: the source, for messages.
+
+    Raises:
+        DataError: no kind has that form.
+
+    Example:
+        >>> kind_of_features(np.zeros((2, 3), np.float32), "train.npz")
+        kinds.DENSE
+    """
+    known = [kind for kind in KINDS.values() if isinstance(kind, Given)]
+    for kind in known:
+        if kind.recognises(features):
+            return kind
+    raise DataError(
+        f"{' or '.join(kind.description for kind in known)} expected, found "
+        f"{type(features).__name__} {getattr(features, 'shape', '')}".rstrip(),
+        where=where,
+        fix="return Chunk.features in one of the forms that tfxc.data.chunk describes",
+    )

@@ -29,7 +29,7 @@ from tfxc.data.conversion import Converter, check_kind, tell_unused
 from tfxc.data.feature_sets.preparation import names_feature_sets, prepare_feature_sets
 from tfxc.data.held_out import open_split
 from tfxc.data.images.conversion import ImageConverter, nothing_decoded
-from tfxc.data.kinds import kind_of_matrix
+from tfxc.data.kinds import kind_of_features
 from tfxc.data.label_ids import LabelNumbering, joined_labels
 from tfxc.data.manifest import (
     AGAIN,
@@ -240,10 +240,11 @@ class _Preparation:
             if self.images is not None:
                 self.images.count(chunk)
             elif self.settings.text_features is None:
-                self.given = kind_of_matrix(chunk.features)
-                widths = (self.num_features, reader.num_features or 0, chunk.features.shape[1])
-                self.num_features = max(widths)
-                self.given_bytes += self.given.columns[0].value_bytes * chunk.features.size
+                self.given = given = kind_of_features(chunk.features, where)
+                width = given.num_features(chunk.features)
+                self.num_features = max(self.num_features, reader.num_features or 0, width)
+                values = given.values(chunk.features).size
+                self.given_bytes += given.columns[0].value_bytes * values
             else:
                 self.characters += sum(map(len, chunk.texts))
                 self.sample = self.sample or chunk.texts[:_SAMPLE]

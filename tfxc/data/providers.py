@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.kinds import TOKENS
 from tfxc.data.sources.base import Source
 from tfxc.labels.label_embeddings import pifa_of_source
 from tfxc.labels.label_order import clustered_order
@@ -75,11 +74,11 @@ def label_codes(data: "TrainingData") -> np.ndarray | None:
     if order is None:
         return None
     head = data.make()
-    vectors = pifa_of_source(data.source, data.known["num_labels"])
+    vectors = _label_vectors(data, "to order the labels by")
     try:
         return order(vectors, head.heads, data.seed)
     except ValueError as error:
-        raise ConfigError(str(error), where="head.heads", fix="choose larger sizes") from None
+        raise ConfigError(str(error), where="head.heads", fix="choose other sizes") from None
 
 
 def label_counts(data: "TrainingData") -> np.ndarray | None:
@@ -97,15 +96,21 @@ def label_tree(data: "TrainingData") -> "ClusterTree":
         ConfigError: the examples are tokens only.
     """
     head = data.make()
-    if data.source.kind is TOKENS:
-        raise ConfigError(
-            "bags of terms, to build the label tree from, expected, found lists of tokens only",
-            where="data.text_features",
-            fix="use text_features 'joined', which provide both",
-        )
     settings = {name: getattr(head, name) for name in _TREE}
-    vectors = pifa_of_source(data.source, data.known["num_labels"])
+    vectors = _label_vectors(data, "to build the label tree from")
     return build_tree(vectors, ClusteringSettings(**settings))
+
+
+def _label_vectors(data, purpose):
+    """``pifa_of_source`` of the training split, if its features can be averaged."""
+    kind = data.source.kind
+    if not (kind.is_matrix or kind.is_image):
+        raise ConfigError(
+            f"bags of terms, {purpose}, expected, found {kind.description}",
+            where="data.text_features",
+            fix="use text_features 'joined', which provide bags and tokens",
+        )
+    return pifa_of_source(data.source, data.known["num_labels"])
 
 
 PROVIDERS: Mapping[str, Provider] = {

@@ -94,7 +94,8 @@ class Rows:
     def of(cls, kind: "FeatureKind", features: Any, labels: Labels) -> "Rows":
         """Rows of what text features of a kind made of texts; ``labels`` as in ``from_csr``."""
         arrays = kind.arrays_of(features)
-        return cls(kind, arrays, **_label_arrays(labels), num_features=features.shape[1])
+        width = kind.num_features(features)
+        return cls(kind, arrays, **_label_arrays(labels), num_features=width)
 
     @classmethod
     def from_images(cls, images: np.ndarray | Sequence[bytes], labels: Labels) -> "Rows":

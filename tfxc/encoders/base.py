@@ -22,6 +22,9 @@ class Encoder(keras.layers.Layer):
     tensor with values 0..255 for images, an int32 (batch, length) tensor padded with 0 for texts.
     Of joined features, which hold the tokens and the bag of each text, it is called with its own.
 
+    ``build(None)`` makes the weights and ``compute_output_shape((None, num_features))`` returns the
+    shape of the vectors where there is no example, as when weights are counted.
+
     Class attributes:
         data_dependent_arguments: constructor arguments that depend on the data; a config may not
             hold them.

@@ -12,10 +12,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
+from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.locks import scratch_folder
-from tfxc.data.kinds import kind_of_matrix
+from tfxc.data.kinds import SPARSE, kind_of_features
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.registry import build_text_features
@@ -232,7 +233,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def _rows(self, features, labels):
         texts = self.text_features_
-        return Rows.of(kind_of_matrix(features) if texts is None else texts.kind, features, labels)
+        kind = kind_of_features(features, "X") if texts is None else texts.kind
+        return Rows.of(kind, features, labels)
 
     def _rows_of(self, X):
         check_is_fitted(self)
@@ -247,8 +249,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def _matrix(self, X, reset):
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=reset)
-        sparse_encoder = _section(self.encoder)["name"] == "bag_mlp"
-        if not sparse_encoder and not scipy.sparse.issparse(X):
+        takes = registry.get("encoder", _section(self.encoder)["name"]).takes
+        if takes != SPARSE.name and not scipy.sparse.issparse(X):
             return X
         X = scipy.sparse.csr_matrix(X)
         X.sum_duplicates()

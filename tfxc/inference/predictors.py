@@ -57,7 +57,9 @@ class RunPredictor:
         [['key']]
     """
 
-    def __init__(self, loaded_run: Any, k: int | None = None, probabilities: bool = False) -> None:
+    def __init__(
+        self, loaded_run: Any, k: int | None = None, probabilities: bool | None = False
+    ) -> None:
         num_labels = loaded_run.manifest["num_labels"]
         self.k = _checked_k(min(_DEFAULT_K, num_labels) if k is None else k, num_labels)
         self.num_features = loaded_run.manifest["num_features"]

@@ -121,7 +121,7 @@ def pifa_of_source(
         shape = (len(labels), num_labels)
         ones = np.ones(len(rows), np.float32)
         true = scipy.sparse.csr_matrix((ones, (rows, labels[rows, places])), shape)
-        total.add(true, _features(batch["features"], source.num_features))
+        total.add(true, _features(source, batch["features"]))
     found = total.result()
     if source.image_shape is None:
         return found
@@ -129,14 +129,11 @@ def pifa_of_source(
     return normalize(np.where(known, found - found.mean(axis=0, where=known), 0), copy=False)
 
 
-def _features(features, num_features):
+def _features(source, features):
     """The features of a batch as a matrix."""
-    if not isinstance(features, dict):
-        if features.ndim == 4:
-            return normalize(_shrunk(features).reshape(len(features), -1))
-        return np.asarray(features, np.float32)
-    parts = (features["weights"], features["ids"], features["row_splits"])
-    return scipy.sparse.csr_matrix(parts, (len(features["row_splits"]) - 1, num_features))
+    if source.kind.is_image:
+        return normalize(_shrunk(features).reshape(len(features), -1))
+    return source.kind.matrix(features, source.num_features)
 
 
 def _shrunk(images):

@@ -51,7 +51,7 @@ def product_order(
     if len(sizes) > 1 and most > MOST_IN_BLOCK:
         raise ValueError(
             f"at most {MOST_IN_BLOCK:,} labels with the same first digit expected by label_order "
-            f"'product', found {most:,} with heads {list(sizes)}"
+            f"'product', found {most:,} with heads {list(sizes)}: the first size is too small"
         )
     codes = clustered_order(label_vectors, sizes, seed)
     vectors = _dense(label_vectors, seed)

@@ -10,6 +10,9 @@ import tensorflow as tf
 class BatchFunction:
     """A function of tensors, compiled once for batches of any size.
 
+    An axis behind the first whose length changes, such as that of padded lists, is open from the
+    second length on: it costs one more compilation.
+
     Args:
         function: takes the tensors of a batch, and settings by name, which are compiled in.
 
@@ -22,7 +25,7 @@ class BatchFunction:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._compiled: dict[tuple, Callable[..., Any]] = {}
+        self._compiled: dict[tuple, tuple[list[Any], Callable[..., Any]]] = {}
 
     def __call__(self, *batch: Mapping[str, Any] | np.ndarray | tf.Tensor, **settings: Any) -> Any:
         """What the function returns, as arrays.
@@ -31,22 +34,34 @@ class BatchFunction:
             batch: arrays, or nested dicts and lists of them; their first dimension may change.
             settings: hashable.
         """
-        signature = tf.nest.map_structure(open_spec, list(batch))
-        key = (*tf.nest.flatten(signature), *settings.items())
-        if key not in self._compiled:
-            self._compiled[key] = tf.function(
-                lambda *tensors: self._function(*tensors, **settings),
-                input_signature=signature,
-                autograph=False,
-            )
-        found = self._compiled[key](*tf.nest.map_structure(tf.constant, list(batch)))
+        function = self._function_for(tf.nest.map_structure(open_spec, list(batch)), settings)
+        found = function(*tf.nest.map_structure(tf.constant, list(batch)))
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), found)
+
+    def _function_for(self, signature, settings):
+        """The compiled function that accepts a signature."""
+        specs = tf.nest.flatten(signature)
+        key = (*((spec.dtype, spec.shape.rank) for spec in specs), *settings.items())
+        if key in self._compiled:
+            known, function = self._compiled[key]
+            pairs = list(zip(tf.nest.flatten(known), specs, strict=True))
+            if all(one.shape.is_compatible_with(other.shape) for one, other in pairs):
+                return function
+            specs = [one.most_specific_common_supertype([other]) for one, other in pairs]
+            signature = tf.nest.pack_sequence_as(signature, specs)
+        function = tf.function(
+            lambda *tensors: self._function(*tensors, **settings),
+            input_signature=signature,
+            autograph=False,
+        )
+        self._compiled[key] = signature, function
+        return function
 
 
 def open_spec(array: np.ndarray | tf.Tensor) -> tf.TensorSpec:
     """A signature that fits every batch: the first dimension is open.
 
-    So is the second of texts, int32 (batch, length), which are as long as the longest of a batch.
+    So is the second of tokens and labels, int32 (batch, length), which hardly ever stays the same.
     """
-    texts = tf.as_dtype(array.dtype) == tf.int32 and len(array.shape) == 2
-    return tf.TensorSpec([None, None] if texts else [None, *array.shape[1:]], array.dtype)
+    lists = tf.as_dtype(array.dtype) == tf.int32 and len(array.shape) == 2
+    return tf.TensorSpec([None, None] if lists else [None, *array.shape[1:]], array.dtype)

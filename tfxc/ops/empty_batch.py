@@ -28,7 +28,8 @@ def with_one_example(
     A batch whose size is known while the graph is built, and not 0, is returned as it is.
 
     Args:
-        features: of one kind, a dict ``ids``, ``weights``, ``row_splits`` or a tensor (batch, …).
+        features: of one kind: a dict ``ids``, ``weights``, ``row_splits``; or a tensor (batch, …),
+            or a dict of such.
 
     Returns:
         The features, and the number of examples to keep of the answer: an int64 tensor, or None
@@ -41,8 +42,8 @@ def with_one_example(
     """
     if not getattr(_local, "answered", True):
         return features, None
-    bags = isinstance(features, dict)
-    tensor = tf.convert_to_tensor(features["row_splits"] if bags else features)
+    bags = isinstance(features, dict) and "row_splits" in features
+    tensor = tf.convert_to_tensor(features["row_splits"] if bags else tf.nest.flatten(features)[0])
     known = tensor.shape[0]
     if known is not None and known > bags:
         return features, None
@@ -50,5 +51,10 @@ def with_one_example(
     missing = 1 - tf.minimum(batch, 1)
     if bags:
         return {**features, "row_splits": tf.concat([tensor, tensor[:missing]], 0)}, batch
-    added = tf.concat([tf.expand_dims(missing, 0), tf.shape(tensor, tf.int64)[1:]], 0)
-    return tf.concat([tensor, tf.zeros(added, tensor.dtype)], 0), batch
+    return tf.nest.map_structure(lambda tensor: _with_zeros(tensor, missing), features), batch
+
+
+def _with_zeros(tensor, count):
+    tensor = tf.convert_to_tensor(tensor)
+    added = tf.concat([tf.expand_dims(count, 0), tf.shape(tensor, tf.int64)[1:]], 0)
+    return tf.concat([tensor, tf.zeros(added, tensor.dtype)], 0)

@@ -265,6 +265,10 @@ def load_subwords(folder: Path) -> "Subwords":
         if settings["kind"] == "sentencepiece":
             path = folder / "subwords.model"
             model = path.read_bytes()
+        elif settings["kind"] == "bpe" and not isinstance(merges, list):
+            raise TypeError("the merges of byte pairs are missing")
+        elif settings["kind"] not in ("bpe", "wordpiece"):
+            raise ValueError(f"unknown kind {settings['kind']!r}")
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"saved text features expected ({error})",

@@ -5,6 +5,8 @@ members of a ZIP archive, before as one file behind five pickles ("serialization
 PyTorch's notes). Only the pickle is read at once; a tensor is read when it is asked for.
 """
 
+import errno
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,16 +14,22 @@ from typing import Any
 import numpy as np
 
 from tfxc.core.errors import DataError
-from tfxc.core.pickles import PICKLE_FAILURES, RestrictedUnpickler
-from tfxc.core.reading import read_errors
+from tfxc.core.pickles import PICKLE_FAILURES, Allowed, RestrictedUnpickler
+from tfxc.core.reading import existing_file, read_errors
 
 _LEGACY_MAGIC, _LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
 _BFLOAT16 = "BFloat16Storage"
+_MAX_REPEATED = 2**24  # elements of a tensor that repeats those of a smaller storage
 _STORAGES = {
     "FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", _BFLOAT16: "u2",
     "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1",
     "ByteStorage": "u1", "BoolStorage": "?",
 }  # fmt: skip
+
+
+def _refuse_state(self, state):
+    """A pickle may set no attributes: the sizes have been checked."""
+    raise ValueError(f"attributes of a {type(self).__name__.strip('_')}")
 
 
 class TorchTensor:
@@ -31,6 +39,8 @@ class TorchTensor:
         shape: tuple of sizes.
         dtype: NumPy's, float32 for bfloat16.
     """
+
+    __slots__ = ("_offset", "_storage", "_strides", "dtype", "shape")
 
     def __init__(
         self, storage: "_Storage", offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
@@ -51,12 +61,16 @@ class TorchTensor:
             return values
         return (values.astype(np.uint32) << 16).view(np.float32)
 
+    __setstate__ = _refuse_state
+
     def __repr__(self):
         return f"TorchTensor(shape={self.shape}, dtype={self.dtype})"
 
 
 class _Storage:
     """Memory of tensors: ``count`` elements; ``position`` in the file becomes known later."""
+
+    __setstate__ = _refuse_state
 
     def __init__(self, path, kind, order, count):
         self.path, self.count, self.is_bfloat16 = path, count, kind == _BFLOAT16
@@ -80,10 +94,13 @@ class _Dict(dict):
         pass
 
 
-class _Storages:
+class _Storages(Allowed):
     """Names a storage's kind in a pickle; never called."""
 
+    __slots__ = ("kind",)
+
     def __init__(self, kind):
+        super().__init__()
         self.kind = kind
 
 
@@ -93,10 +110,13 @@ def _rebuild_tensor(storage, offset, size, stride, requires_grad=False, hooks=No
     if not isinstance(storage, _Storage) or any(type(n) is not int or n < 0 for n in numbers):
         raise ValueError("a tensor has an impossible size")
     if len(size) != len(stride) or len(size) > 32:
-        raise ValueError("a tensor has as many strides as sides")
+        raise ValueError("the number of strides differs from the number of dimensions")
+    # Strides of 0 repeat elements: a few bytes could stand for more than the memory holds.
+    if math.prod(max(n, 1) for n in size) > max(storage.count, _MAX_REPEATED):
+        raise ValueError("a tensor has an impossible size")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if 0 not in size and last >= storage.count:
-        raise ValueError("a tensor goes beyond its memory")
+        raise ValueError("a tensor exceeds its storage")
     return TorchTensor(storage, offset, size, stride)
 
 
@@ -105,8 +125,8 @@ def _rebuild_parameter(tensor, requires_grad=False, hooks=None):
 
 
 _ALLOWED = {
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch._utils", "_rebuild_tensor_v2"): Allowed(_rebuild_tensor),
+    ("torch._utils", "_rebuild_parameter"): Allowed(_rebuild_parameter),
     ("collections", "OrderedDict"): _Dict,
     ("torch", "Size"): tuple,
     **{("torch", kind): _Storages(kind) for kind in _STORAGES},
@@ -160,20 +180,26 @@ def load_torch(path: str | Path) -> Any:
         >>> tensors["pooler.dense.bias"].array().shape  # doctest: +SKIP
         (768,)
     """
-    path = Path(path)
+    path = existing_file(path)
+    with read_errors(path), path.open("rb") as stream:
+        return _load(path, stream)
+
+
+def _load(path, stream):
     try:
-        with read_errors(path), path.open("rb") as stream:
-            if stream.read(4) == b"PK\x03\x04":
-                return _load_zip(path, stream)
-            stream.seek(0)
-            return _load_legacy(path, stream)
+        if stream.read(4) == b"PK\x03\x04":
+            return _load_zip(path, stream)
+        stream.seek(0)
+        return _load_legacy(path, stream)
     except _Refused as error:
         raise DataError(
             f"tensors in dicts, lists and tuples expected, found {error}, which is not imported",
             where=path,
             fix="save the tensors alone with PyTorch: torch.save(model.state_dict(), file)",
         ) from None
-    except (*PICKLE_FAILURES, zipfile.BadZipFile, NotImplementedError) as error:
+    except (*PICKLE_FAILURES, zipfile.BadZipFile, NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that of a bad position
+            raise
         raise DataError(
             f"a file of torch.save expected; it is truncated or damaged, or of another kind "
             f"({str(error) or type(error).__name__})",
@@ -228,7 +254,8 @@ def _load_zip(path, stream):
             raise ValueError("it has no data.pkl")
         order = "<"
         if f"{prefix}byteorder" in members:
-            order = {b"little": "<", b"big": ">"}[archive.read(f"{prefix}byteorder")]
+            with archive.open(_stored(members[f"{prefix}byteorder"])) as member:
+                order = {b"little": "<", b"big": ">"}[member.read(8)]
         found = {}
 
         def storage(kind, key, count, view):
@@ -266,7 +293,7 @@ def _data_position(stream, info):
 
 def _load_legacy(path, stream):
     if [_Unpickler(stream).load() for _ in range(2)] != [_LEGACY_MAGIC, _LEGACY_VERSION]:
-        raise ValueError("it does not begin as one")
+        raise ValueError("it has no PyTorch header")
     order = "<" if _Unpickler(stream).load()["little_endian"] else ">"
     found, views = {}, []
 
@@ -278,7 +305,7 @@ def _load_legacy(path, stream):
         _, offset, size = view
         part = _Storage(path, kind, order, size)
         if type(offset) is not int or not 0 <= offset <= offset + size <= count:
-            raise ValueError("a view goes beyond its memory")
+            raise ValueError("a view exceeds its storage")
         views.append((part, found[key], offset))
         return part
 
@@ -291,7 +318,7 @@ def _load_legacy(path, stream):
         stream.seek(found[key].num_bytes, 1)
     end = stream.tell()
     if any(one.position is None for one in found.values()) or end > stream.seek(0, 2):
-        raise ValueError("its memory is not complete")
+        raise ValueError("its storage is truncated")
     for part, root, offset in views:
         part.position = root.position + offset * root.stored.itemsize
     return content

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,7 +37,7 @@ class Weight(NamedTuple):
 
     name: str
     shape: tuple
-    read: object
+    read: Callable[["Tensors"], np.ndarray]
 
 
 def stem_weights(architecture: "Architecture") -> "list[Weight]":
@@ -235,7 +236,15 @@ def find_files(folder: Path) -> list[Path]:
 
 def _parts(index):
     """Names of the files that a large model's weights are in."""
-    return sorted(set(read_json(index).get("weight_map", {}).values()))
+    files = read_json(index).get("weight_map")
+    names = list(files.values()) if isinstance(files, dict) else []
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise ConfigError(
+            "a weight_map from names of tensors to files of the same folder expected",
+            where=index,
+            fix="copy or download it again",
+        )
+    return sorted(set(names))
 
 
 def _present(path):

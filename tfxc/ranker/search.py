@@ -68,7 +68,7 @@ class Ranker:
         layers: Sequence[ChunkedLayer],
         num_features: int,
         *,
-        bias: float,
+        bias: float | None,
         only_topk: Sequence[int],
         post_processors: Sequence[str],
         native: bool | None = None,

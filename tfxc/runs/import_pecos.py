@@ -1,5 +1,6 @@
 """A model that PECOS has trained as a run folder, which predict, evaluate and export read."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ def import_run(
         vocabulary = LabelVocabulary.of(names, tree.num_labels)
         width = read_json(run / "ranker" / "param.json")["num_features"]
         features = None if vectorizer is None else _vectorizer(vectorizer, width)
-        counts, lengths = _counts(train_labels, tree.num_labels)
+        counts, lengths = read_label_counts(train_labels, tree.num_labels)
         manifest = manifest_of(
             "pecos",
             num_labels=tree.num_labels,
@@ -87,8 +88,21 @@ def _vectorizer(folder, width):
     return features
 
 
-def _counts(path, num_labels):
-    """Examples of each label, or None, and labels of each training example."""
+def read_label_counts(
+    path: str | Path | None, num_labels: int
+) -> tuple[np.ndarray | None, Sequence[int] | np.ndarray]:
+    """How frequent the labels are in a matrix of training labels.
+
+    Args:
+        path: file of the matrix (n, num_labels), ``.npz`` or ``.npy``, or None.
+        num_labels: number of labels.
+
+    Returns:
+        Examples of each label, int64 (num_labels,), or None; and labels of each training example.
+
+    Raises:
+        DataError: the file is missing or damaged, or has another number of columns.
+    """
     if path is None:
         return None, ()
     matrix = load_matrix(path)

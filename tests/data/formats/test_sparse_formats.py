@@ -294,6 +294,24 @@ class TestVowpalWabbit(ReaderContract):
         expected[1, murmurhash3_32(b"a:b", positive=True) % 16] = 2
         np.testing.assert_allclose(chunk.features.toarray(), expected)
 
+    def test_every_feature_is_read(self, tmp_path):
+        """Also those behind a ``#``, and where tabs stand for spaces."""
+        chunk = self.read(tmp_path, b"1 |w c# rocks\n1 |w\trocks c#\n", num_hashed_features=2**20)
+        assert chunk.features.getnnz(axis=1).tolist() == [2, 2]
+        chunk = self.read(tmp_path, b"1 |f\t3 4\n1 |f 3\t4\n")
+        assert chunk.features.indices.tolist() == [3, 4, 3, 4]
+        chunk = self.read(tmp_path, b"1 |\t3 4\n")
+        assert chunk.features.indices.tolist() == [3, 4]
+
+    def test_numbers_as_in_the_other_formats(self, tmp_path):
+        with pytest.raises(DataError, match=r"a\.vw:1: name:value expected, found 'a:1_0'"):
+            self.read(tmp_path, b"1 | a:1_0\n", num_hashed_features=4)
+
+    @pytest.mark.parametrize("options", [{"num_features": 3}, {"first_feature": 1}])
+    def test_options_of_ids(self, tmp_path, options):
+        with pytest.raises(ConfigError, match=rf"{next(iter(options))}: ids of features expected"):
+            open_reader(self.write_sample(tmp_path), num_hashed_features=4, **options)
+
     @pytest.mark.parametrize(
         ("row", "message"),
         [

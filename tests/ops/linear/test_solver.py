@@ -156,8 +156,15 @@ def peak_and_bound(threads, compress, children=40, changes=(), **shape):
 
 
 @needs_native
-@pytest.mark.parametrize("compress", [True, False])
-@pytest.mark.parametrize("changes", [{}, {"threshold": 0.1, "epsilon": 1e-4}, {"max_nonzeros": 5}])
+@pytest.mark.parametrize(
+    ("compress", "changes"),
+    [
+        (True, {}),
+        (False, {"threshold": 0.1, "epsilon": 1e-4}),
+        pytest.param(True, {"max_nonzeros": 5}, marks=pytest.mark.slow),
+        pytest.param(False, {}, marks=pytest.mark.slow),
+    ],
+)
 def test_memory_stays_below_the_bound(compress, changes):
     shape = {"rows": 1500, "features": 8000, "density": 0.01}
     for threads in (1, 3):

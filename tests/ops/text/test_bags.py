@@ -88,6 +88,7 @@ def test_lower_of_sigma_depends_on_its_place_as_in_python():
     assert found == [text.lower() for text in texts]
 
 
+@pytest.mark.slow
 def test_lower_does_not_depend_on_the_locale():
     code = (
         "import tensorflow as tf; from tfxc.ops.text.bags import lower; "

@@ -140,6 +140,7 @@ def test_features_equal_those_of_the_graph(tmp_path, name, pattern):
     np.testing.assert_allclose(found["weights"], rows.data, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same():
     section = {"name": "tfidf", "token_pattern": r"[\w'-]+"}
     one = build_text_features(section).fit([TEXTS, TEXTS[:3]])

@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 
 from tfxc.core.arguments import COUNT, Whole, checked
-from tfxc.core.errors import DataError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.svmlight import SVMLight
 
+_NAMESPACE = re.compile(rb"\S*")
 _WITHOUT_VALUE = re.compile(rb"(?:^|(?<=\s))([^\s:]+)(?=\s|$)")
 
 
@@ -27,7 +28,8 @@ class VowpalWabbit(SVMLight):
         path: ``.vw`` file, also ``.gz`` or ``.xz``; files of other names by ``reader: "vw"``.
         label_base: the lowest label, which becomes label id 0.
         first_feature: the lowest feature id, 0 or 1.
-        num_features: number of features; None takes as many as the highest id needs.
+        num_features: number of features; None takes as many as the highest id needs. Like
+            ``first_feature`` only for features that are ids.
         num_hashed_features: number of values that the names of features are hashed to, by
             MurmurHash3 (not the one of Vowpal Wabbit's hashes); None reads them as ids.
         max_line_bytes: longest line.
@@ -63,6 +65,13 @@ class VowpalWabbit(SVMLight):
         num_hashed_features: int | None = None,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
+        for name, value in (("num_features", num_features), ("first_feature", first_feature)):
+            if num_hashed_features and value:
+                raise ConfigError(
+                    "ids of features expected, found names (num_hashed_features is given)",
+                    where=name,
+                    fix=f"remove {name} or num_hashed_features",
+                )
         self._label_base, self._hashed = label_base, num_hashed_features
         super().__init__(
             path,
@@ -74,14 +83,13 @@ class VowpalWabbit(SVMLight):
     def _example_lines(self):
         """The lines as svmlight has them."""
         namespace = None
-        for number, line in super()._example_lines():
+        for number, line in self._numbered_lines():
             where = f"{self.path}:{number}"
             head, bar, tail = line.partition(b"|")
             if not bar:
                 raise _error(where, "a bar (|) in front of the features", line)
-            found, space, features = tail.partition(b" ")
-            if not space:
-                found, _, features = tail.partition(b"\t")
+            found = _NAMESPACE.match(tail)[0]
+            features = tail[len(found) :]
             namespace = found if namespace is None else namespace
             if b"|" in features or found != namespace or b":" in found:
                 raise _error(where, "one namespace, the same in each line, without a weight", tail)
@@ -89,6 +97,12 @@ class VowpalWabbit(SVMLight):
             if self._hashed:
                 pairs = self._hash(pairs, where)
             yield number, self._labels(head, where) + b" " + pairs
+
+    def _numbered_lines(self):
+        for first, lines in self._lines.blocks(4096):
+            for number, line in enumerate(lines, start=first):
+                if line.strip() and not line.startswith(b"#"):  # names may hold a #
+                    yield number, line
 
     def _labels(self, head, where):
         tokens = head.split()
@@ -115,6 +129,8 @@ class VowpalWabbit(SVMLight):
             name, _, value = pair.rpartition(b":")
             place = murmurhash3_32(name, positive=True) % self._hashed
             try:
+                if b"_" in value:  # Python's own digits, such as 1_000
+                    raise ValueError
                 found[place] = found.get(place, 0.0) + float(value)
             except ValueError:
                 raise _error(where, "name:value", pair) from None
@@ -125,5 +141,5 @@ def _error(where, expected, found):
     return DataError(
         f"{expected} expected, found {found[:60].decode('utf-8', 'replace').strip()!r}",
         where=where,
-        fix="write lines as label |namespace feature:value ...",
+        fix="write lines as label |namespace feature:value feature",
     )

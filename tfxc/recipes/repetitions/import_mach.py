@@ -14,6 +14,7 @@ from tfxc.labels.hashing import bucket_lookup
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
 from tfxc.recipes.repetitions.recipe import Repetitions
+from tfxc.runs.import_pecos import read_label_counts
 from tfxc.runs.writer import RunWriter, manifest_of, new_run, split_of
 
 _WHERE = "The run was imported from MACH and has no data of its own: name a file with --data"
@@ -29,6 +30,7 @@ def import_mach(
     query_lookups: str | Path,
     epoch: int | None = None,
     names: str | Path | None = None,
+    train_labels: str | Path | None = None,
 ) -> int:
     """Writes the repetitions of a MACH model as a run of recipe ``repetitions``.
 
@@ -39,6 +41,8 @@ def import_mach(
         query_lookups: folder of the features' hashes, named alike.
         epoch: epoch of the weights to take; None takes the last one that all repetitions have.
         names: file with a label name per line; None numbers them.
+        train_labels: file of the training label matrix (``.npz`` or ``.npy``), which shows how
+            frequent the labels are; without it there are no propensity-scored metrics and tables.
 
     Returns:
         Number of repetitions.
@@ -58,25 +62,27 @@ def import_mach(
     folder = Path(folder)
     paths = _weights_of(folder, epoch)
     weights = [_read_weights(path) for path in paths]
+    _check_same_shapes(paths, weights)
     num_labels = _checked_lookups(lookups, len(paths), len(weights[0]["b2"]), "label")
     num_features = _checked_lookups(query_lookups, len(paths), len(weights[0]["W1"]), "feature")
     config = _config(output, weights)
     vocabulary = LabelVocabulary.of(names, num_labels)
+    counts, lengths = read_label_counts(train_labels, num_labels)
     manifest = manifest_of(
         "mach",
         num_labels=num_labels,
-        split=split_of(()),
+        split=split_of(lengths),
         feature_kind=SPARSE.name,
         num_features=num_features,
     )
     with new_run(output) as run:
         run.write_config(config)
-        run.write_assets(manifest, vocabulary)
+        run.write_assets(manifest, vocabulary, counts)
         for number, arrays in enumerate(weights):
             one = RunWriter(Repetitions().path_of(run.path, number))
             one.mark()
             one.write_config(config)
-            one.write_assets(manifest, vocabulary)
+            one.write_assets(manifest, vocabulary, counts)
             one.save_weights(_model(config, number, num_features, num_labels, arrays))
             one.write_summary({"imported": str(paths[number]), "dev": {}})
         run.write_summary({"imported": str(folder), "dev": {}})
@@ -89,7 +95,15 @@ def _weights_of(folder, epoch):
     for path in folder.glob("r_*_epoch_*.npz"):
         match = _WEIGHTS.fullmatch(path.name)
         if match:
-            found.setdefault(int(match[2]), {})[int(match[1])] = path
+            one, number = int(match[2]), int(match[1])
+            other = found.setdefault(one, {}).setdefault(number, path)
+            if other != path:
+                raise DataError(
+                    f"one file for repetition {number} and epoch {one} expected, found also "
+                    f"{other.name}",
+                    where=path,
+                    fix="remove one of the two",
+                )
     count = max((max(paths) + 1 for paths in found.values()), default=0)
     complete = [one for one, paths in found.items() if len(paths) == count and count]
     if epoch is None and complete:
@@ -123,7 +137,26 @@ def _read_weights(path):
             where=path,
             fix="give the files that the original code of MACH has saved",
         )
+    for name in _NAMES:
+        if arrays[name].dtype.kind != "f" or not np.isfinite(arrays[name]).all():
+            raise DataError(
+                f"{name} of finite floating-point numbers expected, found "
+                f"{'NaN or infinity' if arrays[name].dtype.kind == 'f' else arrays[name].dtype}",
+                where=path,
+                fix="give the files that the original code of MACH has saved",
+            )
     return arrays
+
+
+def _check_same_shapes(paths, weights):
+    shapes = [{name: arrays[name].shape for name in _NAMES} for arrays in weights]
+    for path, found in zip(paths, shapes, strict=True):
+        if found != shapes[0]:
+            raise DataError(
+                f"the shapes of {paths[0].name} expected, {shapes[0]}, found {found}",
+                where=path,
+                fix="give the repetitions of one model",
+            )
 
 
 def _config(output, weights):
@@ -157,10 +190,16 @@ def _checked_lookups(folder, count, num_buckets, what):
     for number in range(count):
         path = Path(folder) / f"bucket_order_{number}.npy"
         lookup = read_array(path)
-        sizes.add(lookup.shape)
+        if lookup.ndim != 1 or lookup.dtype.kind not in "iu" or not lookup.size:
+            raise DataError(
+                f"integers ({what}s,) expected, found {lookup.dtype} {lookup.shape}",
+                where=path,
+                fix="give the lookups that these weights were trained with",
+            )
+        sizes.add(lookup.size)
         own = bucket_lookup(lookup.size, num_buckets, number)
-        if lookup.ndim != 1 or (lookup != own).any():
-            wrong = int(np.argmax(lookup != own)) if lookup.ndim == 1 else 0
+        if (lookup != own).any():
+            wrong = int(np.argmax(lookup != own))
             raise DataError(
                 f"the bucket of each {what} by MurmurHash3 with seed {number} into {num_buckets:,} "
                 f"buckets expected, found another at {what} {wrong}",
@@ -169,11 +208,11 @@ def _checked_lookups(folder, count, num_buckets, what):
             )
     if len(sizes) > 1:
         raise DataError(
-            f"lookups of one size expected, found {', '.join(str(n) for (n,) in sorted(sizes))}",
+            f"lookups of one size expected, found {', '.join(map(str, sorted(sizes)))}",
             where=folder,
             fix="give the lookups of one model",
         )
-    return sizes.pop()[0]
+    return sizes.pop()
 
 
 def _model(config, number, num_features, num_labels, arrays):
