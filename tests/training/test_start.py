@@ -9,16 +9,19 @@ import pytest
 
 from tests import tiny
 from tests.commands.calls import call, listing
+from tests.commands.test_import import write_mach
 from tfxc.commands import train
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
+from tfxc.core.reading import read_json
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.folds import Fold
 from tfxc.recipes.base import Context
 from tfxc.recipes.distill.recipe import StudentJob
 from tfxc.recipes.fit import Fit
 from tfxc.recipes.kfold.recipe import FoldJob
+from tfxc.recipes.repetitions.import_mach import import_mach
 from tfxc.runs.loaded import load_run
 from tfxc.training.job import TrainingJob
 from tfxc.training.start import RunStart
@@ -174,3 +177,28 @@ def test_the_other_run_is_needed_for_the_start_only(folder, tmp_path, capsys):
     before = listing(tmp_path / "run")
     assert "found none" in call(capsys, train, *command, "--fresh").problem()
     assert listing(tmp_path / "run") == before
+
+
+def test_imported_weights_are_a_start(tmp_path):
+    """Those of the original MACH code, each repetition with its own."""
+    arguments = write_mach(tmp_path / "mach")
+    import_mach(
+        arguments[0], tmp_path / "imported", lookups=arguments[2], query_lookups=arguments[4]
+    )
+    lines = [f"{n} {n % 30}:1 {(n + 7) % 30}:2" for n in range(40)]
+    (tmp_path / "train.txt").write_text("\n".join(["40 30 40", *lines]) + "\n")
+    tree = read_json(tmp_path / "imported/config.json")
+    tree["data"] = {"name": "own", "train": str(tmp_path / "train.txt")}
+    tree["recipe"] = {"name": "repetitions", "start": str(tmp_path / "imported")}
+    tree["run"] = str(tmp_path / "run")
+    config = parse_config(tree)
+    data = ensure_prepared(config.data, tmp_path / "prepared", jobs=1)
+    context = Context(config, data, tmp_path / "run")
+    recipe = recipe_of(context)
+    recipe._check_start(context)
+    for number in (0, 2):
+        start = recipe.run_start(number)
+        job = TrainingJob(config, data, context.run, repetition=number, start=start)
+        stored = np.load(tmp_path / f"mach/r_{number}_epoch_10.npz")
+        expected = [stored["W1"], stored["b1"], stored["W2"][None], stored["b2"][None]]
+        same(started(job), expected)

@@ -149,6 +149,8 @@ class Distill(Recipe):
                     fix="train the teacher first",
                 )
             teacher_columns(load_run(teacher, self.trust), teacher, names)
+        if context.folder.extended_from(context.config) is not None:
+            self._refuse_other_logits(context.folder, context.manifest, names)
 
     def train(self, context: Context) -> dict[str, Any]:
         """Asks the teachers, then trains the student into the run folder.
@@ -211,14 +213,7 @@ class Distill(Recipe):
     def _write_logits(self, config, data_folder, run):
         manifest = Manifest.load(data_folder)
         names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
-        for name, teachers in self._asked.items() if run.has_progress() else ():
-            if not is_written(run / name, computation_of(teachers, manifest, names)):
-                raise CheckpointError(
-                    f"{name} of the student's training expected, found none, or one of other "
-                    "teachers or data",
-                    where=run.path,
-                    fix="restore the file and the teachers, or start over with --fresh",
-                )
+        self._refuse_other_logits(run, manifest, names)
         save_origin(run / ORIGIN, self.teachers)
         source = open_source(data_folder, "train", int(config.training.memory_gb * 2**30))
         with (
@@ -230,6 +225,17 @@ class Distill(Recipe):
                 own.mkdir()
                 write_teacher_logits(
                     run / name, teachers, config.data, manifest, source, names, own
+                )
+
+    def _refuse_other_logits(self, run, manifest, names):
+        """Refuses to continue a student whose teachers' logits are not there any more."""
+        for name, teachers in self._asked.items() if run.has_progress() else ():
+            if not is_written(run / name, computation_of(teachers, manifest, names)):
+                raise CheckpointError(
+                    f"{name} of the student's training expected, found none, or one of other "
+                    "teachers or data",
+                    where=run.path,
+                    fix="restore the file and the teachers, or start over with --fresh",
                 )
 
     def _report_confidence(self, path):
