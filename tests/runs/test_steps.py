@@ -46,7 +46,9 @@ def trained(capsys, folder, run, *options):
     return call(capsys, train, *command, "--set", f"run={folder / run}", *options)
 
 
-@pytest.mark.parametrize("changes", [{}, EMA, SWA], ids=["plain", "ema", "swa"])
+@pytest.mark.parametrize(
+    "changes", [{}, EMA, pytest.param(SWA, marks=pytest.mark.slow)], ids=["plain", "ema", "swa"]
+)
 def test_the_weights_of_a_step_are_those_it_would_have_ended_with(tmp_path, changes):
     """The last checkpoint has the weights of the end, also where these are averages."""
     tiny.train(tmp_path, training={**KEPT, "checkpoint_every": 13}, **changes)
@@ -127,7 +129,7 @@ def test_from_an_earlier_step_to_the_same_end(folder, capsys):
     )
 
 
-@pytest.mark.parametrize("best", [1, 24])
+@pytest.mark.parametrize("best", [pytest.param(1, marks=pytest.mark.slow), 24])
 def test_the_best_weights_of_later_steps_are_sought_anew(tmp_path, capsys, best):
     """Those of an earlier step stay the best, those of a dropped one do not."""
     more = {**KEPT, "keep": "best", "evaluate_every": 1}

@@ -60,13 +60,17 @@ def copied(folder, name):
     return name
 
 
+EMA = {"name": "ema", "decay": 0.9, "every": 3}
+
+
 @pytest.mark.parametrize(
-    "technique", [None, {"name": "ema", "decay": 0.9, "every": 3}], ids=["plain", "ema"]
+    "technique", [None, pytest.param(EMA, marks=pytest.mark.slow)], ids=["plain", "ema"]
 )
 def test_extended_equals_trained_at_once(tmp_path, technique):
     changes = {"techniques": [technique] if technique else []}
     tiny.train(tmp_path, "parts", **training(1), **changes)
-    tiny.train(tmp_path, "parts", **training(1.5), **changes)
+    if technique:
+        tiny.train(tmp_path, "parts", **training(1.5), **changes)
     parts = tiny.train(tmp_path, "parts", **training(2), **changes)
     whole = tiny.train(tmp_path, "whole", **training(2), **changes)
     for one, other in zip(tiny.weights(whole), tiny.weights(parts), strict=True):

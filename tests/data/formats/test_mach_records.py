@@ -111,12 +111,18 @@ def vw_lines(count, num_labels, seed):
 
 
 @pytest.mark.parametrize(
-    ("name", "num_labels", "repetitions"),
-    [("odp", 40, 25), pytest.param("imagenet22k", 600, 20, marks=pytest.mark.slow)],
+    ("name", "num_labels", "published", "repetitions"),
+    [
+        ("odp", 40, 25, 3),
+        pytest.param("odp", 40, 25, 25, marks=pytest.mark.slow),
+        pytest.param("imagenet22k", 600, 20, 20, marks=pytest.mark.slow),
+    ],
 )
 def test_published_configs_train_on_files_of_that_form(
-    tmp_path, capsys, name, num_labels, repetitions
+    tmp_path, capsys, name, num_labels, published, repetitions
 ):
+    path = f"configs/mach_{name}.json"
+    assert read_json(path)["head"]["num_repetitions"] == published
     for split, count in (("train", 12 * num_labels), ("test", 3 * num_labels)):
         (tmp_path / f"{split}.vw").write_text("".join(vw_lines(count, num_labels, len(split))))
     changes = {
@@ -125,17 +131,18 @@ def test_published_configs_train_on_files_of_that_form(
         "data.reader_options.num_features": num_labels + 20,
         "run": str(tmp_path / "run"),
         "recipe.together": True,
+        "head.num_repetitions": repetitions,
         "training.epochs": 6,
         "training.batch_size": 64,
         "training.optimizer.learning_rate": 0.1,
     }
     options = [part for key, v in changes.items() for part in ("--set", f"{key}={json.dumps(v)}")]
     prepared = ("--prepared", tmp_path / "prepared")
-    outcome = call(capsys, train, "--config", f"configs/mach_{name}.json", *prepared, *options)
+    outcome = call(capsys, train, "--config", path, *prepared, *options)
     assert outcome.code == 0, outcome.err
-    config = read_json(tmp_path / "run/config.json")
-    assert config["head"]["num_repetitions"] == repetitions
     outcome = call(capsys, evaluate, "--run", tmp_path / "run", *prepared)
     assert outcome.code == 0, outcome.err
     found = read_json(tmp_path / "run/evaluation-test.json")["metrics"]
-    assert found["P@1"] > 0.9 and found["accuracy"] == pytest.approx(found["P@1"])
+    assert found["P@1"] > (0.9 if repetitions > 3 else 0.8) and found["accuracy"] == pytest.approx(
+        found["P@1"]
+    )
