@@ -23,7 +23,7 @@ wrong() { echo "train.sh: $1" >&2; exit 2; }
 is_number() { [[ $1 =~ ^[1-9][0-9]*$ ]]; }
 
 case "${1:-}" in -h | --help) usage; exit 0 ;; "") usage >&2; exit 2 ;; esac
-[ $# -le 3 ] || wrong "at most CONFIG, R and GPUS expected, found '$4' behind them"
+[ $# -le 3 ] || wrong "at most CONFIG, R and GPUS expected, found '$4' after them"
 
 root=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-$([ -x "$root/.venv/bin/python" ] && echo "$root/.venv/bin/python" || echo python3)}
@@ -126,7 +126,7 @@ stop() { # stop EXIT_CODE: each repetition saves its state before it ends
         done
         sleep 0.3; collect
     done
-    echo "give the same command again: the repetitions go on from there"
+    echo "stopped; run the same command again to resume the repetitions"
     exit "$1"
 }
 
@@ -146,7 +146,7 @@ for ((r = 0; r < count; r++)); do [ "${codes[$r]}" = 0 ] || failed+=("$r"); done
 if [ ${#failed[@]} -gt 0 ]; then
     echo "${#failed[@]} of $count repetitions failed: ${failed[*]}"
     for r in "${failed[@]}"; do printf '  log: %s/repetition-%02d.log\n' "$run" "$r"; done
-    echo "give the same command again: finished ones are skipped, the others go on"
+    echo "run the same command again: finished ones are skipped, the others resume"
     exit 1
 fi
 if [ "$count" -lt "$total" ]; then

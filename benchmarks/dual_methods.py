@@ -6,7 +6,7 @@ Each method gets the same number of settings (learning rate times one of its own
 ``bsgd`` learning rates alone), each trained once with the first seed; the one with the lowest full
 loss over the training set is trained with the other seeds. Runs are made in this process by the
 ordinary command and stay in ``--runs`` for ``tools/compare_runs.py``; a finished one is not trained
-again. A training that ends in NaN or infinity counts as infinitely bad.
+again. A training run that ends in NaN or infinity counts as infinitely bad.
 """
 
 import argparse
@@ -87,7 +87,7 @@ def settings(method, rates):
 
 
 def final(method, setting, seed, options):
-    """Full losses of one training after its last epoch, in nats."""
+    """Full losses of one training run after its last epoch, in nats."""
     rate, value = setting
     own = [] if value is None else [f"objective.{GRIDS[method][0]}={value}"]
     run = Path(options.runs) / f"{method}_{rate:.4g}_{value}_seed{seed}"

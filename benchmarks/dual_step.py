@@ -169,7 +169,7 @@ def main():
     options.add_argument("--examples", type=int, nargs="+", default=sizes, metavar="N")
     options.add_argument("--rounds", type=int, default=10)
     options.add_argument("--steps", type=int, default=10)
-    options.add_argument("--json", help="write the figures here")
+    options.add_argument("--json", help="write the results here")
     options.add_argument("--worker", choices=("tfxc", *TORCH), help=argparse.SUPPRESS)
     found = options.parse_args()
     if found.worker:

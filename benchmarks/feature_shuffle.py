@@ -103,7 +103,7 @@ def mixing(features, options, memory_bytes=None):
     places = [np.argsort(order) for order in orders]
     return {
         "block rows": source.block_rows,
-        "blocks a window": "all" if memory_bytes is None else len(source._plan(_SEED, 0)[0][0]),
+        "blocks per window": "all" if memory_bytes is None else len(source._plan(_SEED, 0)[0][0]),
         "blocks": 1 + float(np.count_nonzero(np.diff(in_batches), axis=1).mean()),
         "classes": 1 + float(np.count_nonzero(np.diff(classes), axis=1).mean()),
         "distance": float(np.abs(np.diff(order)).mean() / len(order)),

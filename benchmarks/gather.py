@@ -191,7 +191,7 @@ def main():
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--plain-batch", type=int, default=4, help="examples the plain one does")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", metavar="FILE", help="also write the figures there")
+    parser.add_argument("--json", metavar="FILE", help="also write the results there")
     options = parser.parse_args()
     if not has_native():
         sys.exit("the kernels are not built: run `python setup.py build_ext --inplace`")

@@ -196,7 +196,7 @@ def main():
     options.add_argument("--steps", type=int, default=10)
     options.add_argument("--threads", type=int, default=os.cpu_count())
     options.add_argument("--memory-gb", type=float, default=8.0, help="leave larger cases out")
-    options.add_argument("--json", help="write the figures here")
+    options.add_argument("--json", help="write the results here")
     options.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     found = options.parse_args()
     if found.case:

@@ -89,7 +89,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--json", help="write the figures here")
+    options.add_argument("--json", help="write the results here")
     found = options.parse_args()
     from train_step import tfxc_worker
 

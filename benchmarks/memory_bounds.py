@@ -4,7 +4,7 @@
 
 Each case runs in its own process. Its baseline is the resident size once everything is
 imported and has been used on a few examples; the metric is the highest resident size after that,
-less the baseline, over the bound that the documents state. Bounds are kept where no ratio is above
+minus the baseline, over the bound that the documents state. Bounds are kept where no ratio is above
 1.3 (docs/data.md, "Memory").
 
 Cases: ``whole`` (a split loaded into memory), ``windows`` (a split larger than

@@ -1,4 +1,4 @@
-"""Latency of a run's SavedModel for one text at a time, and where it goes.
+"""Latency of a run's SavedModel for one text at a time, and what it consists of.
 
     python benchmarks/served_latency.py RUN --data FILE [--texts 300] [--k 5] [--threads 1]
 

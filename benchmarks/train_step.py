@@ -151,7 +151,7 @@ def main():
     options.add_argument("--threads", type=int, default=os.cpu_count())
     options.add_argument("--rounds", type=int, default=6)
     options.add_argument("--steps", type=int, default=8)
-    options.add_argument("--json", help="write the figures here")
+    options.add_argument("--json", help="write the results here")
     options.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
     found = options.parse_args()
     if found.worker:

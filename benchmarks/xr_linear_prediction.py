@@ -192,7 +192,7 @@ def main():
     options.add_argument("--cache", default="runs/xr_linear_prediction", metavar="FOLDER")
     options.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     options.add_argument("--rounds", type=int, default=7)
-    options.add_argument("--json", metavar="FILE", help="also write the figures there")
+    options.add_argument("--json", metavar="FILE", help="also write the results there")
     options.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     found = options.parse_args()
     if found.worker:

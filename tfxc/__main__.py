@@ -8,12 +8,12 @@ from tfxc.core import cli
 
 COMMANDS = {
     "prepare": "turn raw files into sharded records",
-    "train": "train the model of a config, or resume a stopped training",
+    "train": "train the model of a config, or resume a stopped training run",
     "distill": "train a small model to imitate larger ones",
     "prune": "make a run smaller: fewer heads, narrower layers, fewer tokens",
     "evaluate": "evaluate a run on a split or a file, compare two runs",
-    "report": "write tables and pictures of a run's strengths and mistakes",
-    "verify": "measure how well embeddings tell same from different pairs",
+    "report": "write tables and plots of a run's strengths and errors",
+    "verify": "measure how well embeddings separate same from different pairs",
     "predict": "predict labels for a file, a pipe or typed lines",
     "encode": "write the encoder's vectors of examples to a file",
     "export": "export a run as a SavedModel, ONNX or LiteRT model",

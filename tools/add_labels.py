@@ -24,7 +24,7 @@ def main(argv=None):
     options.add_argument(
         "--memory-gb",
         type=cli.number,
-        help="memory that the training may use, in GB (default: as in the run's recipe)",
+        help="memory that training may use, in GB (default: as in the run's recipe)",
     )
     found = options.parse_args(argv)
     from tfxc.commands.evaluate import reader_of_file

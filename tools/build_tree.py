@@ -20,7 +20,7 @@ _JOINED = ("join", "alpha")
 
 
 def main(argv=None):
-    """Builds the tree and tells its shape."""
+    """Builds the tree and prints its shape."""
     options = _parser()
     found = options.parse_args(argv)
     given = [found.prepared_data, found.features or found.labels, found.label_vectors]
@@ -110,11 +110,11 @@ def _parser():
     options = cli.tool_parser("build_tree", __doc__)
     data = options.add_argument_group("data")
     data.add_argument("--prepared-data", metavar="FOLDER", help="prepared folder")
-    data.add_argument("--features", metavar="FILE", help="matrix X, a row per example")
+    data.add_argument("--features", metavar="FILE", help="matrix X, one row per example")
     data.add_argument(
-        "--labels", metavar="FILE", help="matrix Y, a row per example, a column per label"
+        "--labels", metavar="FILE", help="matrix Y, one row per example, one column per label"
     )
-    data.add_argument("--label-vectors", metavar="FILE", help="matrix, a row per label")
+    data.add_argument("--label-vectors", metavar="FILE", help="matrix, one row per label")
     data.add_argument(
         "--vectors",
         choices=("pifa", "pii"),
@@ -122,7 +122,7 @@ def _parser():
         help="vectors of the labels (default: %(default)s)",
     )
     data.add_argument(
-        "--label-features", metavar="FILE", help="matrix, a row per label, to add to PIFA"
+        "--label-features", metavar="FILE", help="matrix, one row per label, to add to PIFA"
     )
     data.add_argument(
         "--join",
@@ -145,13 +145,13 @@ def _add_tree_options(tree):
     tree.add_argument(
         "--min-codes",
         type=cli.positive,
-        help="most nodes of the first level (default: --nr-splits)",
+        help="largest number of nodes of the first level (default: --nr-splits)",
     )
     tree.add_argument(
         "--max-leaf-size",
         type=cli.positive,
         default=100,
-        help="most labels per leaf (default: 100)",
+        help="largest number of labels per leaf (default: 100)",
     )
     tree.add_argument("--means", action="store_true", help="do not scale centres to unit length")
     tree.add_argument(
@@ -169,7 +169,7 @@ def _add_tree_options(tree):
     )
     tree.add_argument(
         "--warmup-ratio", type=cli.number, default=0.4,
-        help="share of the levels over which the share rises (default: %(default)s)",
+        help="share of the levels over which the share increases (default: %(default)s)",
     )  # fmt: skip
     tree.add_argument(
         "--seed", type=cli.seed, default=0, help="seed of the first centres (default: 0)"

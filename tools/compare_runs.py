@@ -16,14 +16,14 @@ from typing import NamedTuple
 import numpy as np
 
 from tfxc.core import cli
-from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.core.errors import CheckpointError, ConfigError, missing_package
 from tfxc.core.escaping import json_text, picture_text
 from tfxc.core.files import atomic_file
 from tfxc.core.reading import read_json_lines
 from tfxc.reports import tables
 from tfxc.runs.folder import RunFolder
 
-# Colours that people with any kind of colour vision tell apart (Okabe and Ito, 2008).
+# Colours that people with any kind of colour vision can distinguish (Okabe and Ito, 2008).
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 _DASHES = ["-", (0, (6, 3)), (0, (2, 2)), (0, (6, 2, 1, 2))]
 _WIDEST = 3.2
@@ -110,7 +110,7 @@ def _value(config, key, path):
             raise ConfigError(
                 f"a key of the config of {path} expected, found {key!r}",
                 where="--label-by",
-                fix="e.g. objective.name or head.name,objective.name",
+                fix="write e.g. objective.name or head.name,objective.name",
             )
         config = config[part]
     return config
@@ -212,7 +212,7 @@ def write_csv(path, curves, axis):
 
 
 def draw(path, curves, options):
-    """Writes the picture; the name's ending tells its kind. The best method comes first.
+    """Writes the picture; the name's ending determines its kind. The best method comes first.
 
     Raises:
         ConfigError: a logarithmic axis and a value that has no logarithm, or an unknown ending.
@@ -260,14 +260,9 @@ def _draw_one(axes, one, number, count, scale):
 
 
 def _pyplot():
-    try:
+    otherwise = "leave --output out for the table alone"
+    with missing_package("curves", where="--output", otherwise=otherwise):
         import matplotlib
-    except ImportError:
-        raise ConfigError(
-            "the package matplotlib, which draws the picture, is not installed",
-            where="--output",
-            fix="pip install 'tfxc[curves]', or leave --output out for the table alone",
-        ) from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

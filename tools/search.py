@@ -31,7 +31,7 @@ from tfxc.core.files import write_json
 from tfxc.core.reading import read_json
 from tfxc.training.interrupts import stop_with_parent
 
-_STOPPED = 128  # exit codes from here on say that a signal stopped the training
+_STOPPED = 128  # exit codes from here on say that a signal stopped training
 
 
 class Values(NamedTuple):
@@ -78,7 +78,7 @@ def main(argv=None):
         print(f"[{number} of {len(trials)}] {told}", file=sys.stderr, flush=True)
         code = 0 if _finished(run) else train(options, changes, run)
         if code > _STOPPED:
-            print(f"stopped; the same command goes on\n{table(rows, options)}")
+            print(f"stopped; run the same command again to resume\n{table(rows, options)}")
             return code
         rows.append({"run": str(run), "changes": changes, "result": _result(run, options.metric)})
         rows.sort(key=lambda row: _rank(row, options.smaller))
@@ -122,7 +122,7 @@ def settings(tried, count, seed):
 
 
 def train(options, changes, run):
-    """Trains one setting by the ordinary verb; its exit code."""
+    """Trains one setting by the ordinary command; its exit code."""
     command = [sys.executable, "-m", "tfxc.train", "--config", options.config]
     command += ["--prepared", options.prepared]
     for change in [*options.set, *_texts(changes), f"run={run}"]:
@@ -133,7 +133,7 @@ def train(options, changes, run):
         try:
             code = process.wait()
             break
-        except KeyboardInterrupt:  # the training has got it too, and saves
+        except KeyboardInterrupt:  # training has received it too, and saves
             continue
     return 128 - code if code < 0 else code
 
@@ -162,7 +162,7 @@ def write(path, rows):
 
 
 def values_of(text):
-    """``Values`` of the text behind ``--try``."""
+    """``Values`` of the text after ``--try``."""
     key, sign, given = text.partition("=")
     if not (key and sign and given):
         raise argparse.ArgumentTypeError(f"KEY=VALUES expected, found {text!r}")
@@ -234,8 +234,9 @@ def _result(run, metric):
     if summary.get("best_metric") == metric:
         return summary["best"]
     if metric not in summary.get("dev", {}):
-        known = ", ".join(summary.get("dev", {})) or "none: the config names no dev split"
-        raise ConfigError(f"no metric {metric!r} on dev", where="--metric", fix=f"found: {known}")
+        known = ", ".join(summary.get("dev", {}))
+        fix = f"choose one of: {known}" if known else "add a dev split to the config"
+        raise ConfigError(f"no metric {metric!r} on dev", where="--metric", fix=fix)
     return summary["dev"][metric]
 
 

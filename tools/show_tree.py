@@ -14,7 +14,7 @@ from tfxc.core import cli
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import html_text, markdown_text, one_line
 
-_LEAST_WIDTH = 3  # names by which a cluster is told
+_LEAST_WIDTH = 3  # names by which a cluster is recognised
 
 
 def main(argv=None):

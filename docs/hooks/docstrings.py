@@ -53,7 +53,7 @@ def parse(text):
 
 
 def _dedent(lines):
-    """Lines of a section, whose first one may stand behind the heading."""
+    """Lines of a section, whose first one may follow the heading."""
     first, *rest = lines
     return [first.strip(), *inspect.cleandoc("\n" + "\n".join(rest)).splitlines()]
 

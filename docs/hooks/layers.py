@@ -39,7 +39,7 @@ def _imported(path):
 
 
 def levels(graph):
-    """Folders by level, the lowest first: each stands right above the highest one it imports.
+    """Folders by level, the lowest first: each is right above the highest one it imports.
 
     Args:
         graph: ``{folder: folders it imports}``.

@@ -27,7 +27,8 @@ _INTRODUCTIONS = {
     "objective": "An objective turns scores into a loss.",
     "technique": "A technique wraps a training step or the weights that are evaluated. "
     "[Techniques](../techniques.md) says which ones combine.",
-    "recipe": "A recipe owns the stages of a training. [Training](../training.md) describes each.",
+    "recipe": "A recipe determines the stages of training. "
+    "[Training](../training.md) describes each.",
 }
 
 

@@ -104,7 +104,7 @@ def test_several_labels(tmp_path, capsys):
     out, labels, confusions, wrong = measured(tmp_path, run, capsys)
     found, names = probabilities(run, [text for text, _ in rows])
     true, predicted = indicators([row for _, row in rows], names), (found >= 0.5).astype(int)
-    assert "labels of probability 0.5 or more" in out and " examples a second" in out
+    assert "labels of probability 0.5 or more" in out and " examples per second" in out
     check(out, labels, true, predicted, names)
     differing = (true != predicted).any(axis=1)
     assert len(wrong) == differing.sum() > 5
@@ -120,7 +120,7 @@ def test_several_labels(tmp_path, capsys):
         assert int(row["examples"]) == missed.sum()
     out, _, _, wrong = measured(tmp_path, run, capsys, "--threshold", "1.5", "--most", "3")
     assert "labels of score 1.5 or more" in out and len(wrong) == 3
-    assert "wrong examples the surest 3 are kept" in out and "scores" in wrong[0]
+    assert "wrong examples the 3 most confident are kept" in out and "scores" in wrong[0]
 
 
 def test_one_label_of_two(tmp_path, capsys):
@@ -150,7 +150,7 @@ def test_one_label_of_two(tmp_path, capsys):
 
 
 def test_what_is_kept(monkeypatch):
-    """The surest wrong examples, and the most frequent pairs."""
+    """The most confident wrong examples, and the most frequent pairs."""
     monkeypatch.setattr(per_label, "_MOST_PAIRS", 4)
     found, random = PerLabel(30, most=5), np.random.default_rng(0)
     scores = random.permutation(200) / 200

@@ -34,7 +34,7 @@ def test_trains_once(tmp_path, capsys):
     outcome = call(capsys, train, *command)
     assert outcome.code == 0
     summary = json.loads(outcome.out.splitlines()[-1])
-    assert summary["steps"] == 13  # 203 examples, 16 a step
+    assert summary["steps"] == 13  # 203 examples, 16 per step
     assert summary == json.loads((tmp_path / "run/summary.json").read_text())
     assert load_config(tmp_path / "run/config.json") == load_config(command[1])
 
@@ -89,10 +89,10 @@ def test_dry_run_of_the_whole_model(tmp_path, capsys):
     outcome = call(capsys, train, *command, "--dry-run")
     assert outcome.code == 0
     parameters = 60 * 32 + 32 + 32 * 30 + 30
-    assert f"{parameters:,} parameters; estimated memory of the training:\n" in outcome.out
+    assert f"{parameters:,} parameters; estimated memory of training:\n" in outcome.out
     parts = re.findall(r"^  (\w+) +([\d,]+) MB", outcome.out, re.MULTILINE)
-    assert [name for name, _ in parts][-1] == "together" and len(parts) == 9
-    assert re.search(r"its loss is \d+\.\d+; the training takes 39 steps", outcome.out)
+    assert [name for name, _ in parts][-1] == "total" and len(parts) == 9
+    assert re.search(r"tried one batch: loss \d+\.\d+; training takes 39 steps", outcome.out)
     assert {path.split("/")[0] for path in {*listing(tmp_path)} - before} == {"prepared"}
 
 
@@ -104,7 +104,7 @@ def test_dry_run_of_repetitions_measures_one_process(tmp_path, capsys):
     outcome = call(capsys, train, *command, "--dry-run", "--repetition", 2)
     assert f"{one:,} parameters; estimated memory of repetition 2 in its own" in outcome.out
     outcome = call(capsys, train, *command, "--dry-run", "--set", "recipe.together=true")
-    assert f"{3 * one:,} parameters; estimated memory of the training" in outcome.out
+    assert f"{3 * one:,} parameters; estimated memory of training" in outcome.out
     assert not (tmp_path / "run").exists()
 
 
@@ -164,7 +164,11 @@ def test_a_set_that_is_not_here(tmp_path, capsys, monkeypatch, config):
             ["--repetition", -1],
             "--repetition: a repetition from 0 to 2 expected, found -1",
         ),
-        ({"head": MACH}, ["--repetition", 0], "a recipe of several models expected, found 'fit'"),
+        (
+            {"head": MACH},
+            ["--repetition", 0],
+            "a recipe that trains several models expected, found 'fit'",
+        ),
         (
             {"head": MACH, "recipe": {"name": "repetitions", "together": True}},
             ["--repetition", 0],

@@ -21,6 +21,7 @@ from tfxc.training.data_dependent import data_dependent_arguments
 
 HEADS = [
     ({"name": "mhp", "num_heads": 2, "label_order": "clusters"}, "sigmoid"),
+    ({"name": "mhp", "num_heads": 2, "repeats": 3, "label_order": "clusters"}, "softmax"),
     (
         {
             "name": "mhc",
@@ -35,7 +36,7 @@ HEADS = [
 ]
 
 
-@pytest.mark.parametrize(("head", "objective"), HEADS, ids=[head["name"] for head, _ in HEADS])
+@pytest.mark.parametrize(("head", "objective"), HEADS, ids=["mhp", "mhp_codes", "mhc", "mhs"])
 def test_train_and_export(tmp_path, capsys, head, objective):
     training = {"epochs": 8, "checkpoint_every": None, "evaluate_every": 200}
     changes = {"head": head, "objective": {"name": objective}, "training": training}

@@ -156,7 +156,7 @@ def sets(tmp_path, tool, capsys):
 def test_trained_measured_and_used(sets, capsys):
     arguments = write_config(sets)
     assert "all checksums match" in call(capsys, prepare, *arguments, "--verify").out
-    assert "one batch works" in call(capsys, train, *arguments, "--dry-run").out
+    assert "tried one batch" in call(capsys, train, *arguments, "--dry-run").out
     outcome = call(capsys, train, *arguments)
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out.splitlines()[-1])["dev"]["P@1"] > 0.9

@@ -175,7 +175,7 @@ def test_what_is_told(trained, capsys):
     sizes = (features.vocabulary_size, features.num_features)
     assert "texts of {:,} different tokens and {:,} features (sparse)".format(*sizes) in told
     assert call(capsys, info, "--run", trained / "run-bag_mlp").code == 0
-    assert "one batch works" in call(capsys, train, *arguments, "--fresh", "--dry-run").out
+    assert "tried one batch" in call(capsys, train, *arguments, "--fresh", "--dry-run").out
 
 
 def test_every_pass_reads_its_part(trained):

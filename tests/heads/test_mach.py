@@ -11,11 +11,11 @@ from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.precomputed import Precomputed
-from tfxc.heads import mach
 from tfxc.heads.mach import AGGREGATES, Mach
 from tfxc.model import build_model
 from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.ops.randomness import step_scope
+from tfxc.ops.search import gather_graph
 from tfxc.recipes.repetitions.recipe import place_repetition
 
 
@@ -140,7 +140,7 @@ def test_tiles_give_the_same(monkeypatch, aggregate):
     head = TestMach().built(num_labels=2500, num_buckets=50, aggregate=aggregate)
     features = TestMach().features(3)
     whole = head.top_k(features, 9)
-    monkeypatch.setattr(mach, "_TILE_VALUES", 1)
+    monkeypatch.setattr(gather_graph, "_TILE_VALUES", 1)
     tiled = tf.function(lambda x: head.top_k(x, 9))(features)
     for one, other in zip(tiled, whole, strict=True):
         np.testing.assert_array_equal(one, other)

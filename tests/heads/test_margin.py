@@ -42,7 +42,7 @@ def cosines(features, centres, sub_centers=1):
 
 
 def head_and_features(batch=6, seed=1, **arguments):
-    head = Margin(NUM_LABELS, **{"seed": seed, **arguments})
+    head = Margin(NUM_LABELS, **{"seed": seed, "scale": 64.0, **arguments})
     features = tf.random.stateless_normal((batch, DIM), (seed, 2))
     head(features)
     return head, features
@@ -194,7 +194,7 @@ def test_partial_keeps_the_batch_and_fills_up_evenly():
         drawn[ids] += 1
     assert (drawn[[31, 4, 17]] == 400).all()
     others = np.delete(drawn, [31, 4, 17])
-    # 7 of 37 classes a step; five standard deviations
+    # 7 of 37 classes per step; five standard deviations
     np.testing.assert_allclose(others, 400 * 7 / 37, atol=5 * np.sqrt(400 * 7 / 37 * 30 / 37))
 
 
@@ -242,6 +242,18 @@ def test_true_heads_are_ranked_in_order():
     columns = true_heads(labels, (4, 4), tf.reshape(labels, [-1]))
     np.testing.assert_array_equal(columns.ids, [0, 1, 2, 3, 12, 13, 14, 15])
     np.testing.assert_array_equal(columns.positives[:, 0], [6, 3, -1, 5])
+
+
+@pytest.mark.parametrize("num_labels", [2, 12, 964, 10**6])
+def test_the_scale_that_is_left_out_reaches_the_probability(num_labels):
+    """The true class at cosine 1, the others at 0: softmax by hand."""
+    head = Margin(num_labels)
+    true = 1 / (1 + (num_labels - 1) * np.exp(-head.scale))
+    assert true == pytest.approx(0.9999, rel=1e-9)
+    assert Margin.resolved({"name": "margin"}, num_labels) == {"scale": head.scale}
+    assert Margin.resolved({"name": "margin", "scale": None}, num_labels) == {"scale": head.scale}
+    assert Margin.resolved({"name": "margin", "scale": 30.0}, num_labels) == {}
+    assert head.get_config()["scale"] == head.scale
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,49 @@ def test_all_candidate_groups_train_the_softmax_that_the_search_ranks_by(sizes):
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, rtol=1e-5)
 
 
+def joint_loss(head, features, label):
+    """Loss of one example by its definition: a softmax over the children of K nodes a level."""
+    logits = [level[0] for level in level_logits(head, features[None])]
+    chances = log_probabilities(logits[0], "softmax")
+    loss, scores = -chances[label // head.strides[0]], dict(enumerate(chances))
+    for level in range(1, len(head.heads)):
+        true, size = label // head.strides[level], head.heads[level]
+        others = sorted(set(scores) - {true // size}, key=scores.get, reverse=True)
+        parents = [true // size, *others][: head.num_candidate_groups]
+        children = [p * size + c for p in parents for c in range(size)]
+        nodes = [node for node in children if node < head.nodes[level]]
+        z = np.array([logits[level][node] + scores[node // size] for node in nodes])
+        chances = log_probabilities(z, "softmax")
+        loss, scores = loss - chances[nodes.index(true)], dict(zip(nodes, chances, strict=True))
+    return loss
+
+
+@pytest.mark.parametrize("candidate_groups", [2, 4])
+@pytest.mark.parametrize(
+    ("num_labels", "sizes"), [(30, [6, 5]), (27, [6, 5]), (60, [5, 4, 3]), (51, [5, 4, 3])]
+)
+def test_joint_loss_and_its_gradient_are_the_definition(num_labels, sizes, candidate_groups):
+    """Gradients, by differences of the loss, also pass through the groups' scores."""
+    head = MHC(num_labels, heads=sizes, num_candidate_groups=candidate_groups, projection_dim=4)
+    features = tf.random.stateless_normal((6, 8), (0, 4))
+    head(features)
+    random = np.random.default_rng(3)
+    head.set_weights([w + random.normal(0, 0.7, w.shape) for w in head.get_weights()])
+    labels = random.choice(num_labels, 6, replace=False)
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        groups = head.training_groups(features, tf.constant(labels[:, None], tf.int32))
+        losses = tf.add_n([Softmax()(group) for group in groups])
+        total = tf.reduce_sum(losses)
+    gradients = tape.gradient(total, features).numpy()
+    for row, label in enumerate(labels):
+        x = features.numpy()[row].astype(np.float64)
+        assert float(losses[row]) == pytest.approx(joint_loss(head, x, label), rel=1e-4)
+        for column, step in enumerate(1e-5 * np.eye(8)):
+            slope = (joint_loss(head, x + step, label) - joint_loss(head, x - step, label)) / 2e-5
+            assert gradients[row, column] == pytest.approx(slope, rel=1e-3, abs=1e-4)
+
+
 @pytest.mark.parametrize("candidate_groups", [1, 3])
 def test_gradients_of_candidates_reach_the_groups(candidate_groups):
     """Of several groups: d loss / d g_k = sum of p_c over candidates of k, minus 1 at the true."""

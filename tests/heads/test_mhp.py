@@ -40,6 +40,38 @@ class TestMHP(HeadContract):
             np.testing.assert_allclose(scores, expected_scores, rtol=1e-4, atol=1e-5)
 
 
+class TestMHPOfSeveralCodes(TestMHP):
+    """Three codes of two digits with a spare value, by brute force over all labels."""
+
+    tiled = True
+    labels_of_two_tiles = 2500
+    heads = (5, 3)
+
+    def make(self, num_labels=NUM_LABELS, **arguments):
+        sizes = {"heads": self.heads} if num_labels <= 15 else {"num_heads": 2}
+        sizes = {} if "heads" in arguments else sizes
+        return MHP(num_labels, **{**sizes, "repeats": 3, **arguments})
+
+    def codes(self, head):
+        """Codes (R, N): the labels' ids, then the permutations that the seeds yield."""
+        others = [random_order(head.num_labels, (head.seed, r)) for r in (1, 2)]
+        return [np.arange(head.num_labels), *others]
+
+    def label_scores(self, head, features):
+        kernel, bias = (weight.astype(np.float64) for weight in head.get_weights()[:2])
+        logits = features @ kernel + bias
+        total, begin = 0, 0
+        for codes in self.codes(head):
+            for digit, size in zip(digits_of(codes, head.heads), head.heads, strict=True):
+                part = log_probabilities(logits[:, begin : begin + size], head.link)
+                total, begin = total + part[:, digit], begin + size
+        return total
+
+    def positive_columns(self, head, labels):
+        digits = (digits_of(codes[labels], head.heads) for codes in self.codes(head))
+        return [set(digit) for of_code in digits for digit in of_code.tolist()]
+
+
 class TestJointGroupOfThreeDigitsWithSpareCodes(TestMHP):
     least_loss = np.log(3)
 
@@ -122,3 +154,69 @@ def test_no_matrix_over_all_labels():
     )
     widths = [n for op in graph.graph.get_operations() for x in op.outputs for n in x.shape if n]
     assert 2000 <= max(widths) < 10_000
+
+
+@pytest.mark.parametrize("order", ["given", "random", "clusters"])
+def test_the_first_of_several_codes_is_in_the_label_order(order):
+    given = np.random.default_rng(1).permutation(30).astype(np.int32)
+    codes = {"given": np.arange(30), "random": random_order(30, 4), "clusters": given}[order]
+    head = MHP(30, heads=[6, 5], repeats=2, label_order=order, label_codes=given, seed=4)
+    features, labels = tf.ones((1, 3)), tf.constant([[7, 29, 30]])
+    head(features)
+    other = random_order(30, (4, 1))
+    expected = [*digits_of(codes[[7, 29]], (6, 5)), *digits_of(other[[7, 29]], (6, 5))]
+    found = [group.positives.numpy()[0] for group in head.training_groups(features, labels)]
+    for positives, digits in zip(found, expected, strict=True):
+        assert set(positives) - {-1} == set(digits)
+
+
+def test_loss_of_several_codes_is_that_of_as_many_heads():
+    """Each code of a wide head has the loss of a head of its own, with its columns."""
+    wide = MHP(30, heads=[6, 5], repeats=3, seed=2)
+    features, labels = tf.random.stateless_normal((4, 6), (0, 2)), tf.constant([[3], [9], [0], [4]])
+    wide(features)
+    loss = tf.add_n([Softmax()(group) for group in wide.training_groups(features, labels)])
+    kernel, bias = wide.get_weights()[:2]
+    codes = [np.arange(30, dtype=np.int32), *(random_order(30, (2, r)) for r in (1, 2))]
+    expected = 0
+    for number, of_label in enumerate(codes):
+        one = MHP(30, heads=[6, 5], label_order="clusters", label_codes=of_label)
+        one(features)
+        columns = slice(11 * number, 11 * number + 11)
+        one.kernel.assign(kernel[:, columns]), one.bias.assign(bias[columns])
+        groups = one.training_groups(features, labels)
+        expected = expected + tf.add_n([Softmax()(group) for group in groups])
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+def test_joint_grouping_has_a_group_for_each_code():
+    heads = [MHP(30, heads=[6, 5], repeats=3, seed=2, grouping=g) for g in ("per_head", "joint")]
+    features, labels = tf.ones((1, 6)), tf.constant([[3, 17, 30, -1]])
+    for head in heads:
+        head(features)
+    digits, joint = (head.training_groups(features, labels) for head in heads)
+    assert [head.num_groups for head in heads] == [len(digits), len(joint)] == [6, 3]
+    for group, leading, last in zip(joint, digits[::2], digits[1::2], strict=True):
+        np.testing.assert_array_equal(group.logits, tf.concat([leading.logits, last.logits], 1))
+        columns = [c for c in leading.positives.numpy()[0] if c >= 0]
+        columns += [6 + c for c in last.positives.numpy()[0] if c >= 0]
+        assert {c for c in group.positives.numpy()[0] if c >= 0} == set(columns)
+
+
+def test_weights_bring_several_codes_back():
+    """Also into a head whose search has built the tables of other codes."""
+    head, restored = (MHP(40, heads=[8, 5], repeats=2, seed=seed) for seed in (3, 4))
+    features = tf.random.stateless_normal((4, 6), (0, 2))
+    for one in (head, restored):
+        one(features)
+        one.search_top_k(one.search_scores(features).numpy(), 5)
+    restored.set_weights(head.get_weights())
+    for one, other in zip(head.top_k(features, 9), restored.top_k(features, 9), strict=True):
+        np.testing.assert_array_equal(one, other)
+    found = restored.search_top_k(restored.search_scores(features).numpy(), 9)
+    np.testing.assert_array_equal(found[0], head.top_k(features, 9)[0])
+
+
+def test_published_columns_of_several_codes():
+    head = MHP(1623, heads=[41, 40], repeats=4)
+    assert (head.training_columns, head.num_groups) == (324, 8)

@@ -67,7 +67,7 @@ def test_pairs_and_least_score():
         (([], []), "isotonic", DataError, "found 0 true ones among 0"),
         (([0.0, 1.0], [1, 1]), "isotonic", DataError, "found 2 true ones among 2"),
         (([0.0, np.nan], [0, 1]), "logistic", DataError, "finite scores"),
-        (([0.0, 1.0, 2.0], [1, 1, 0]), "logistic", DataError, "found falling ones"),
+        (([0.0, 1.0, 2.0], [1, 1, 0]), "logistic", DataError, "found decreasing ones"),
     ],
 )
 def test_pairs_that_are_refused(pairs, method, error, message):

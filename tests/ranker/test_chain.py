@@ -115,7 +115,7 @@ def test_modes_train_parts_of_the_tree(tmp_path, problem):
                 weights_of(tmp_path / "whole", layer + shift),
                 atol=1e-5,
             )
-    with pytest.raises(ConfigError, match="another kind than man expected"):
+    with pytest.raises(ConfigError, match="negatives other than man expected"):
         train_ranker(*problem, tmp_path, RankerSettings(mode="ranker", negatives="man"))
 
 

@@ -74,7 +74,7 @@ def test_a_leaf_for_all_labels(run, capsys):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"file": "absent.npz"}, r"absent\.npz: a label tree expected, found no such file"),
+        ({"file": "absent.npz"}, r"absent\.npz: no such file"),
         ({"file": "labels.npy"}, r"labels\.npy: a label tree expected, the file cannot be read"),
         ({"file": ""}, r"recipe\.tree\.file: the name of a file expected, found ''"),
         ({"label_features": 7}, r"recipe\.tree\.label_features: the name of a file expected"),
@@ -148,7 +148,7 @@ def test_trees_of_an_xr_transformer(texts):
     ("changes", "message"),
     [
         ({"first_tree": {"nr_splits": 4}}, r"recipe\.first_tree\.nr_splits: this setting belongs"),
-        ({"first_tree": {"file": "no.npz"}}, r"no\.npz: a label tree expected"),
+        ({"first_tree": {"file": "no.npz"}}, r"no\.npz: no such file"),
         ({"refined_tree": {"label_features": "x.npy", "join": "convex"}}, "'concat' expected"),
         ({"refined_tree": {"max_iter": 0}}, r"recipe\.refined_tree\.max_iter: an integer"),
         ({"first_tree": 3}, r"recipe\.first_tree: a section of keys and values expected"),

@@ -87,7 +87,7 @@ def rows_of(matrix):
 
 
 def svm_margins(features, levels, level, above, relevance):
-    """Margins of every example by one ``LinearSVC`` a node, on the examples of the definition."""
+    """Margins of every example by one ``LinearSVC`` per node, on the examples of the definition."""
     targets, margins = levels.targets[level].toarray() > 0, []
     for node in range(TREE.sizes[level]):
         rows = np.arange(EXAMPLES)

@@ -154,7 +154,7 @@ def test_too_little_memory(run, capsys):
 
 def test_one_repetition_is_refused(run, capsys):
     problem = call(capsys, train, *command(run.parent, name="one"), "--repetition", 0).problem()
-    assert "a recipe of several models expected, found 'xr_linear'" in problem
+    assert "a recipe that trains several models expected, found 'xr_linear'" in problem
 
 
 @pytest.mark.parametrize("recipe", ["kfold", "repetitions"])

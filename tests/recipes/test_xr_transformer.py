@@ -149,14 +149,14 @@ def test_outline(texts, capsys):
     told = call(capsys, train, "--config", config, *options, "--dry-run").out
     assert "first tree: levels of 4, 16, 56 nodes, 3 of them are fine-tuned on" in told
     assert "  level 1: 5 steps\n  level 2: 9 steps, negatives tfn, the head begins with inh" in told
-    assert "  level 3: 18 steps" in told and "one batch works, its loss is" in told
+    assert "  level 3: 18 steps" in told and "tried one batch: loss" in told
     assert "ranker on 20 terms and vectors of 48:\nlayers of 4, 16, 56 nodes" in told
-    assert "blocks to train: 21;" in told and "largest of these trainings:" in told
+    assert "blocks to train: 21;" in told and "largest of these training runs:" in told
     assert "blocks to train: 21;" in call(capsys, info, "--config", config, *options).out
     for switch in ("do_fine_tune=false", "only_encoder=true", "fix_clustering=true"):
         frozen, changes = switch.startswith("do_"), ("--set", f"recipe.{switch}", "--dry-run")
         told = call(capsys, train, "--config", config, *options, *changes)
-        assert told.code == 0 and ("one batch works" in told.out) != frozen
+        assert told.code == 0 and ("tried one batch" in told.out) != frozen
         assert ("level 1: 5 steps" in told.out) != frozen
         assert ("ranker on" in told.out) != switch.startswith("only")
         unused = "not used, as recipe.do_fine_tune is false: recipe.negatives, recipe.initial"

@@ -120,7 +120,7 @@ def test_syntax_and_help():
         (["c", "two"], {}, "R must be a number from 1 on, found 'two'"),
         (["c", "5"], {}, "R must be a number from 1 to 4 (the config's repetitions), found '5'"),
         (["c", "1", "0;1"], {}, "GPUS must be numbers like 0,1, found '0;1'"),
-        (["c", "1", "0", "x"], {}, "at most CONFIG, R and GPUS expected, found 'x' behind them"),
+        (["c", "1", "0", "x"], {}, "at most CONFIG, R and GPUS expected, found 'x' after them"),
         (["c"], {"JOBS": "0"}, "JOBS must be a number from 1 on, found '0'"),
     ],
 )
@@ -175,7 +175,7 @@ def test_failures_are_named_and_the_others_finish(shell, tmp_path):
     assert "repetition 2 FAILED (exit code killed)" in output
     assert "2 of 4 repetitions failed: 1 2\n" in output
     assert f"  log: {tmp_path}/my run/repetition-01.log\n" in output
-    assert "give the same command again" in output
+    assert "run the same command again: finished ones are skipped" in output
     assert "it broke" in (tmp_path / "my run/repetition-01.log").read_text()
     assert sorted((tmp_path / "ended").read_text().split()) == ["0", "3"]
 

@@ -21,7 +21,7 @@ BATCH, STEPS = 8, 6
 
 
 def batches():
-    """Images of 8 x 8; the label says which half is bright. One dict of arrays a step."""
+    """Images of 8 x 8; the label says which half is bright. One dict of arrays per step."""
     rng = np.random.default_rng(0)
     for step in range(STEPS):
         labels = np.arange(BATCH) % 2

@@ -4,8 +4,11 @@ import keras
 import numpy as np
 import pytest
 
+from tests import tiny
+from tests.commands.calls import call
 from tests.data.sources.examples import write_jsonl
 from tests.small_runs import config_tree
+from tfxc.commands import train
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
@@ -14,6 +17,7 @@ from tfxc.data.providers import PROVIDERS
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.encoders.bag_mlp import BagMLP
+from tfxc.estimator import XCClassifier
 from tfxc.heads.dense import Dense
 from tfxc.recipes.base import Context
 from tfxc.recipes.fit import Fit
@@ -123,3 +127,27 @@ def test_trains_and_is_read_again(tmp_path):
     loaded = load_run(tmp_path / "run", trust=True).model
     assert loaded.head.shares is None and loaded.encoder.mean_length is None
     assert np.abs(loaded.head.bias.numpy()).max() > 0
+
+
+def test_the_config_of_a_run_shows_the_scale_of_the_rule(tmp_path, capsys):
+    """Both of the command line and of the estimator; the same command resumes the run."""
+    head = {"name": "margin"}
+    training = {"epochs": 1, "evaluate_every": None, "checkpoint_every": None}
+    config = tiny.write_config(
+        tmp_path, head=head, objective={"name": "softmax"}, training=training
+    )
+    command = (train, "--config", config, "--prepared", tmp_path / "prepared")
+    for _ in range(2):
+        assert call(capsys, *command).code == 0
+    run = load_run(tmp_path / "run")
+    expected = np.log((tiny.NUM_LABELS - 1) * 0.9999 / 0.0001)
+    assert run.config.head.section()["scale"] == pytest.approx(expected)
+    assert run.model.head.scale == pytest.approx(expected)
+    problem = call(capsys, *command, "--set", "head.scale=3.0").problem()
+    assert "changed: head (" in problem and "'scale': 3.0" in problem
+
+    features, labels = np.eye(5, dtype=np.float32), np.arange(5)
+    model = XCClassifier({"name": "precomputed"}, head, epochs=1).fit(features, labels)
+    model.save(tmp_path / "estimator")
+    config = load_run(tmp_path / "estimator").config
+    assert config.head.section()["scale"] == pytest.approx(np.log(4 * 0.9999 / 0.0001))

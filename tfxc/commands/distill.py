@@ -4,7 +4,7 @@
 
 The teachers have the same labels as the student and read its training file with their own
 features. The command is the same as "tfxc train" with recipe "distill", whose other settings are
-those of the config. Run again, the same command resumes a stopped training.
+those of the config. Run again, the same command resumes a stopped training run.
 """
 
 from collections.abc import Sequence

@@ -75,7 +75,7 @@ def measure(
     at = "" if step is None else f" at step {step:,}"
     print(f"{path}{at} on {name}: {metrics.num_examples:,} examples{unknown}")
     print(metrics.table())
-    print(f"{seconds:,.1f} s, {metrics.num_examples / max(seconds, 1e-3):,.0f} examples a second")
+    print(f"{seconds:,.1f} s, {metrics.num_examples / max(seconds, 1e-3):,.0f} examples per second")
     folder = Path(options.output or path)
     _write(folder, _file_name(name) + suffix, path, name, metrics, values)
     if decisions:
@@ -161,7 +161,7 @@ def examples(loaded: "LoadedRun", options: "argparse.Namespace") -> "tuple[str, 
         )
     if Manifest.load(folder).num_labels != loaded.manifest["num_labels"]:
         raise ConfigError(
-            "a run with the labels of its data expected, found one to which labels were added",
+            "a run without added labels expected, found one to which labels were added",
             where="--split",
             fix="name a file with --data",
         )
@@ -327,7 +327,7 @@ def _comparison(one, other, options):
 def _comparable(one, other):
     """Names both runs have values of: cut-offs may differ, a slice of labels may be empty.
 
-    Slices go by each run's own training set; where they are not the same they do not compare.
+    Slices use each run's own training set; where they are not the same they do not compare.
     """
     import numpy as np
 
@@ -385,7 +385,8 @@ def add_table_options(options: "argparse.ArgumentParser") -> None:
         "--most",
         type=cli.positive,
         default=10_000,
-        help="most wrong examples in the tables, highest scores first (default: %(default)s)",
+        help="largest number of wrong examples in the tables, highest scores first "
+        "(default: %(default)s)",
     )
 
 
@@ -410,21 +411,21 @@ def add_source_options(options: "argparse.ArgumentParser") -> None:
     options.add_argument(
         "--search",
         metavar="METHOD",
-        help="search of a head with a native search: auto, brute, threshold (all exact) or "
-        "approximate (default: auto)",
+        help="how head mach searches: auto, brute, threshold (all exact) or approximate "
+        "(default: auto)",
     )
     options.add_argument(
         "--search-buckets",
         type=cli.positive,
         metavar="M",
-        help="best buckets of each repetition to look into in the approximate search "
+        help="number of best buckets per repetition that the approximate search considers "
         "(default: the run's)",
     )
     options.add_argument(
         "--search-min-count",
         type=cli.positive,
         metavar="N",
-        help="buckets that must contain a label for the approximate search to find it "
+        help="number of these buckets that must contain a label for it to be considered "
         "(default: the run's)",
     )
     cli.add_beam_options(options)

@@ -133,7 +133,7 @@ def _parser():
         "--least-agreement",
         type=_share,
         metavar="SHARE",
-        help="least share of dev examples whose best label a quantised model must keep "
+        help="smallest share of dev examples whose best label a quantised model must keep "
         f"(default: {LEAST_AGREEMENT})",
     )
     options.add_argument("--output", metavar="FOLDER", help="folder to write (default: RUN/FORMAT)")

@@ -1,10 +1,10 @@
-"""Turns a model that another system has trained into a run: ``tfxc import KIND FOLDER --run RUN``.
+"""Turn a model of another system into a run.
 
-Predict, evaluate, export and encode take the run as they take those that tfxc has trained. The
-other system need not be installed, and nothing that its files name is run.
+    tfxc import pecos model/ --run runs/imported --labels labels.txt --vectorizer vectorizer/
+    tfxc import mach saved_models/ --run runs/imported --lookups lookups/ --query-lookups queries/
 
-  tfxc import pecos model/ --run runs/imported --labels labels.txt --vectorizer vectorizer/
-  tfxc import mach saved_models/ --run runs/imported --lookups lookups/ --query-lookups queries/
+The run works with predict, evaluate, export and encode like any other. The other system need not be
+installed, and no code from its files is executed.
 """
 
 from collections.abc import Sequence
@@ -66,7 +66,9 @@ def _parser():
     mach.add_argument(
         "--lookups", metavar="FOLDER", help="the labels' hashes, bucket_order_0.npy and so on"
     )
-    mach.add_argument("--query-lookups", metavar="FOLDER", help="the features' hashes, named alike")
+    mach.add_argument(
+        "--query-lookups", metavar="FOLDER", help="the features' hashes, in files of the same names"
+    )
     mach.add_argument(
         "--epoch",
         type=cli.positive,

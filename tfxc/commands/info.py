@@ -134,7 +134,7 @@ def _memory_lines(config, manifest, data_dependent):
 
     count, repetition = _separate_models(config)
     memory = peak_bytes(config, manifest, repetition, **data_dependent)
-    yield f"estimated memory of the training{' of one model' if count > 1 else ''}:"
+    yield f"estimated memory of training{' of one model' if count > 1 else ''}:"
     for name in [*memory._fields[1:], "total"]:
         yield f"  {name:12} {getattr(memory, name) / 1e6:>12,.0f} MB"
     yield f"  {'available':12} {available_bytes() / 1e6:>12,.0f} MB"

@@ -5,7 +5,7 @@
 RUN is not changed. The heads and inner units removed (encoders "pretrained" and "transformer")
 are those on which the loss on training examples depends least, the tokens removed are the rarest.
 With --epochs, the smaller model is trained afterwards to regain accuracy. The command is the same
-as "tfxc train" with recipe "prune". Run again, the same command resumes a stopped training.
+as "tfxc train" with recipe "prune". Run again, the same command resumes a stopped training run.
 """
 
 from collections.abc import Sequence
@@ -139,13 +139,13 @@ def _parser():
         "--min-count",
         type=cli.positive,
         metavar="N",
-        help="drop tokens that occur less than N times in the training texts (default: drop none)",
+        help="drop tokens that occur fewer than N times in the training texts (default: drop none)",
     )
-    options.add_argument("--iters", type=cli.positive, help="steps of the pruning (default: 4)")
+    options.add_argument("--iters", type=cli.positive, help="pruning steps (default: 4)")
     options.add_argument(
         "--examples",
         type=cli.positive,
-        help="training examples that importance is measured on (default: 2048)",
+        help="training examples used to measure importance (default: 2048)",
     )
     options.add_argument(
         "--epochs", type=cli.number, metavar="E", help="epochs to train afterwards (default: 0)"

@@ -1,10 +1,10 @@
-"""Write a report about a run: tables and pictures of its strengths and mistakes.
+"""Write a report about a run: tables and plots of its strengths and errors.
 
     tfxc report --run RUN --split test
 
 Writes a folder with report.md (command, metrics, learning curves, best and worst labels, confused
-labels, wrong examples) and the complete tables as CSV. The predicted labels of an example are those
-whose score reaches the threshold, or only the best one if there is no threshold.
+labels, wrong examples) and the complete tables as CSV. docs/training.md, "What is measured", says
+which labels count as predicted.
 """
 
 import shlex
@@ -124,7 +124,7 @@ def _lines(loaded, name, metrics, decisions, rows, drawn):
     if drawn.get("confusions"):
         yield "![confusions](confusions.png)\n"
     yield markdown(CONFUSION_COLUMNS, confusions, _MOST) + "\n"
-    shown = "all" if len(wrong) == found.num_wrong else f"the surest {len(wrong):,}"
+    shown = "all" if len(wrong) == found.num_wrong else f"the {len(wrong):,} most confident"
     wrong_ones = f"{found.num_wrong:,} of {found.num_examples:,}"
     yield f"## Wrong examples: {wrong_ones} ([{shown}](wrong.csv))\n"
     yield markdown(wrong_columns(decisions.scores), wrong, _MOST) + "\n"

@@ -3,8 +3,9 @@
     tfxc train --config configs/quickstart.json
     tfxc train --config configs/quickstart.json --set training.epochs=3 --set run=runs/short
 
-Run again, the same command resumes a stopped training and does nothing after a finished one. With
-more epochs, a finished run goes on from its end; with --from-step from an earlier checkpoint.
+Run again, the same command resumes a stopped training run and does nothing after a finished one.
+With more epochs, a finished run continues from its end; with --from-step, a run continues from an
+earlier checkpoint.
 """
 
 from collections.abc import Sequence
@@ -45,8 +46,10 @@ def _check(options):
 def _train(config, options):
     """Checks the config, prepares the data and runs the recipe (see ``training.job``)."""
     from tfxc.core import registry
+    from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
     from tfxc.recipes.base import Context
+    from tfxc.training.data_dependent import resolved
     from tfxc.training.interrupts import Stopped, watch_parent
     from tfxc.training.strategies import choose_gpu
 
@@ -55,6 +58,7 @@ def _train(config, options):
         choose_gpu(options.gpu, options.gpu_usage)
     recipe = registry.create("recipe", config.recipe.section())
     folder = ensure_prepared(config.data, options.prepared)
+    config = resolved(config, Manifest.load(folder).num_labels)
     if options.dry_run:
         return _dry_run(config, recipe, folder, options)
     context = Context(
@@ -126,12 +130,12 @@ def _dry_run(config, recipe, folder, options):
     if data_dependent is None:
         return 0
     memory = peak_bytes(config, manifest, repetition, **data_dependent)
-    what = "the training" if repetition is None else f"repetition {repetition} in its own process"
-    what = "the largest of these trainings" if outline else what
+    what = "training" if repetition is None else f"repetition {repetition} in its own process"
+    what = "the largest of these training runs" if outline else what
     print(f"{memory.parameters:,} parameters; estimated memory of {what}:")
     for name in memory._fields[1:]:
         print(f"  {name:11} {getattr(memory, name) / 2**20:10,.0f} MB")
-    print(f"  {'together':11} {memory.total / 2**20:10,.0f} MB", end="")
+    print(f"  {'total':11} {memory.total / 2**20:10,.0f} MB", end="")
     print(f" of {available_bytes() / 2**20:,.0f} MB available")
     if memory.total > available_bytes():
         print("that does not fit: lower training.batch_size or the model's widths")
@@ -139,8 +143,8 @@ def _dry_run(config, recipe, folder, options):
     for line in rate_groups(config, manifest.dimensions | data_dependent, repetition):
         print(line)
     loss, steps = try_one_step(config, folder, repetition, data_dependent or None)
-    length = "" if outline else f"; the training takes {steps:,} steps"
-    print(f"one batch works, its loss is {loss:.4f}{length}")
+    length = "" if outline else f"; training takes {steps:,} steps"
+    print(f"tried one batch: loss {loss:.4f}{length}")
     return 0
 
 

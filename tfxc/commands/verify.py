@@ -1,4 +1,4 @@
-"""Measure how well embeddings tell pairs of the same class from pairs of different classes.
+"""Measure how well embeddings separate pairs of the same class from pairs of different classes.
 
     tfxc verify --run RUN --pairs pairs.txt --images FOLDER
     tfxc verify --embeddings vectors.npy --pairs pairs.npz
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(options):
-    """Refuses combinations that mean nothing, before anything is loaded."""
+    """Refuses meaningless combinations, before anything is loaded."""
     embedded = options.embeddings or (options.pairs or "").endswith(".npz")
     if options.run and options.embeddings:
         raise ConfigError("--run or --embeddings expected, found both", fix="leave one out")
@@ -67,7 +67,7 @@ def _check(options):
                 fix=f"add {_flag(needed)} or leave it out",
             )
     if options.ijb and (options.folds or options.far):
-        raise ConfigError("--ijb without --folds and --far expected", fix="leave these out")
+        raise ConfigError("--folds and --far do not apply to --ijb", fix="remove them")
     if options.far is not None and not 0 < options.far < 1:
         raise ConfigError(
             f"a rate between 0 and 1 expected, found {options.far}",
@@ -104,7 +104,7 @@ def _compare_pairs(options):
     embeddings, flip = found.embeddings, options.halves and not options.no_flip
     if options.run and found.source is None:
         raise ConfigError(
-            "pairs of examples expected, found embeddings or no examples",
+            "pairs of examples that the run can encode expected, found embeddings or no examples",
             where=options.pairs,
             fix="leave --run out",
         )
@@ -112,7 +112,7 @@ def _compare_pairs(options):
         embeddings, flip = _embed(options, found.source)
     elif embeddings is None:
         raise ConfigError(
-            "--run expected, as the file holds no embeddings, found none",
+            "--run, or a file with embeddings, expected; found neither",
             where=options.pairs,
             fix="add --run",
         )
@@ -132,7 +132,7 @@ def _pair_set(options):
         found = open_pairs(options.pairs, images=options.images, embeddings=embeddings, names=names)
         if found.embeddings is None and not options.run:
             raise ConfigError(
-                "--run expected, as the file holds no embeddings, found none",
+                "--run, or a file with embeddings, expected; found neither",
                 where=options.pairs,
                 fix="add --run",
             )

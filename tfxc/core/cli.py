@@ -226,7 +226,7 @@ def ending(suffix: str) -> Callable[[str], str]:
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP, raised where the command stands, so that it cleans up as on Ctrl-C."""
+    """SIGTERM or SIGHUP, raised where the command is, so that it cleans up as on Ctrl-C."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__()
@@ -308,6 +308,6 @@ def _memory_error(error):
     shown = f" ({wanted.group()})" if wanted else ""
     return MachineError(
         f"not enough memory{shown}",
-        fix="see what a training needs with `tfxc train --dry-run`; lower its batch size or the "
+        fix="see what training needs with `tfxc train --dry-run`; lower its batch size or the "
         "model's widths, or use a larger machine",
     )

@@ -32,7 +32,7 @@ __all__ = [
     "parse_config",
 ]
 
-# Sections that name a method: with another name, the old arguments mean nothing.
+# Sections that name a method: with another name, the old arguments do not apply.
 _METHOD_SECTIONS = {"encoder", "head", "objective", "recipe", "optimizer", "schedule"}
 
 
@@ -67,7 +67,7 @@ def parse_config(tree: Mapping[str, Any], where: str = "config") -> Config:
 
 
 def _refuse_unwritable(value, key, where):
-    """Refuses what no file of ours could hold: NaN, infinity, and texts that are not Unicode."""
+    """Refuses what no file of tfxc could hold: NaN, infinity, and texts that are not Unicode."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{key}: a finite number expected, found {value}", where=where)
     if isinstance(value, str) and not value.isascii():
@@ -83,7 +83,7 @@ def _refuse_unwritable(value, key, where):
 
 
 def _check_paths(tree, where, key=""):
-    """Refuses addresses of remote storages, wherever they stand but in what is only shown."""
+    """Refuses addresses of remote storages, wherever they occur, except in what is only shown."""
     if isinstance(tree, dict):
         for name, value in tree.items():
             if key + name not in ("about", "data.where"):
@@ -148,7 +148,7 @@ def _override(tree, text):
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise ConfigError(
-            f"key=value expected, found {text!r}", where="--set", fix="e.g. training.epochs=3"
+            f"key=value expected, found {text!r}", where="--set", fix="write e.g. training.epochs=3"
         )
     with contextlib.suppress(json.JSONDecodeError):  # a plain string needs no quotes
         value = json.loads(value)
@@ -159,7 +159,7 @@ def _override(tree, text):
     if isinstance(node, list):
         node[_index(node, last, key)] = value
     elif last == "name" and _is_method(parents) and node.get("name") != value:
-        node.clear()  # another method: the old one's arguments mean nothing to it
+        node.clear()  # another method: the old one's arguments do not apply to it
         node["name"] = value
     else:
         node[last] = value
@@ -190,7 +190,7 @@ def _readable(error, where):
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
     own = first.get("ctx", {}).get("error")
-    if isinstance(own, ConfigError):  # of a validator of ours; it says all there is to say
+    if isinstance(own, ConfigError):  # of one of tfxc's validators; it says all there is to say
         return ConfigError(own.problem, where=f"{where}: {own.where}", fix=own.fix)
     if first["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])

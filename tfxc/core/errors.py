@@ -103,3 +103,36 @@ def number_spans(numbers: Iterable[int]) -> str:
         else:
             groups.append([number])
     return ", ".join(f"{g[0]}-{g[-1]}" if len(g) > 1 else f"{g[0]}" for g in groups)
+
+
+@contextlib.contextmanager
+def missing_package(
+    extra: str, *, where: str | Path | None = None, otherwise: str | None = None
+) -> Iterator[None]:
+    """Turns a failed import into the command that installs what is missing.
+
+    Args:
+        extra: the extra of tfxc that installs the package.
+        where: option, file or config key that needs it.
+        otherwise: how to do without it.
+
+    Raises:
+        ConfigError: a package is not installed.
+
+    Example:
+        >>> with missing_package("curves", otherwise="add --no-pictures"):
+        ...     import no_such_package
+        Traceback (most recent call last):
+            ...
+        tfxc.core.errors.ConfigError: the package no_such_package is not installed. To fix it: \
+pip install 'tfxc[curves]', or add --no-pictures.
+    """
+    try:
+        yield
+    except ImportError as error:
+        fix = f"pip install 'tfxc[{extra}]'"
+        raise ConfigError(
+            f"the package {error.name or error} is not installed",
+            where=where,
+            fix=f"{fix}, or {otherwise}" if otherwise else fix,
+        ) from error

@@ -88,7 +88,7 @@ def html_text(text: object) -> str:
 def csv_cell(value: Any) -> Any:
     """A cell of a table that spreadsheets open; numbers, and texts that are numbers, stay.
 
-    What a spreadsheet could take for a formula gets an apostrophe in front, also behind what it
+    What a spreadsheet could take for a formula gets an apostrophe in front, also after what it
     could take for a separator or the end of a row. Control characters but line breaks and tabs are
     written as their escapes.
 
@@ -110,10 +110,10 @@ class SafeStream:
     """A text stream that writes control characters, but line breaks and tabs, as their escapes.
 
     Args:
-        stream: the stream behind it, whose other methods it has.
+        stream: the stream it wraps, whose other methods it has.
 
     Attributes:
-        unescaped: the stream behind it, for control sequences of our own.
+        unescaped: the stream it wraps, for tfxc's own control sequences.
     """
 
     def __init__(self, stream: TextIO) -> None:

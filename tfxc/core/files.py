@@ -190,7 +190,7 @@ def scratch_prefix(path: Path) -> str:
 
 @contextlib.contextmanager
 def made_parent(path: Path) -> Iterator[None]:
-    """Makes the folder of ``path``; what goes wrong then or inside is a ``UserError``."""
+    """Makes the folder of ``path``; what fails then or inside is a ``UserError``."""
     check_local(path)
     with write_errors(path):
         try:

@@ -10,7 +10,7 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def available_bytes() -> int:
-    """Memory left to this process: of the machine, or of its container where that is less.
+    """Memory left to this process: of the machine, or of its container where that is smaller.
 
     4 GiB where neither says.
     """
@@ -25,7 +25,7 @@ def require_memory(size: int, where: str | Path) -> None:
         where: the file, for the message.
 
     Raises:
-        MachineError: there is less.
+        MachineError: less is available.
     """
     if size > (available := available_bytes()):
         raise MachineError(

@@ -37,7 +37,7 @@ _DAMAGED_ARCHIVE = (
 def existing_file(
     path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
 ) -> Path:
-    """``path`` as a ``Path``, which has to lead to a regular file (a pipe would wait for ever).
+    """``path`` as a ``Path``, which has to lead to a regular file (a pipe would wait forever).
 
     Args:
         path: the file.

@@ -20,13 +20,13 @@ class _Section(pydantic.BaseModel):
 
 
 class About(_Section):
-    """What a config stands for. Nothing here changes what is computed.
+    """Describes a config. Nothing here changes what is computed.
 
     Attributes:
         paper: the publication whose result the config reproduces.
         command: the command to run.
         expected: the score to expect, with its source or commit, seed and hardware.
-        cost: time and memory that the training takes.
+        cost: time and memory that training needs.
     """
 
     paper: str = ""
@@ -40,14 +40,14 @@ class ImageSettings(_Section):
 
     Attributes:
         height, width: size of the stored images, None for both as in the first training image (all
-            others must agree). An image of another size is scaled, its aspect ratio kept, until it
-            covers height x width, and cut out at the centre.
+            others must agree). An image of another size is scaled, keeping its aspect ratio, until
+            it covers height x width, then cropped at the centre.
         channels: 1 for grey, 3 for RGB (others are converted), None as in the first training image
             (all others must agree).
-        store: ``"pixels"`` stores images decoded and resized, ``"encoded"`` the files as they are,
-            decoded whenever a batch is made.
-        max_corrupt: this many images that cannot be decoded are left out and named; one more, and
-            the set is refused.
+        store: ``"pixels"`` stores images decoded and resized, ``"encoded"`` stores the
+            files unchanged and decodes them for every batch.
+        max_corrupt: largest number of undecodable images to skip, over all splits; with more,
+            preparation fails.
 
     Example:
         >>> ImageSettings(height=112, width=112).store
@@ -85,21 +85,21 @@ class DataSettings(_Section):
         reader_options: keyword arguments of the reader.
         split_options: extra reader options of single splits, e.g.
             ``{"dev": {"split": "tst"}}``.
-        text_features: what turns texts into features, e.g. ``{"name": "tfidf"}``; None means the
-            features as the format gives them.
+        text_features: how texts become features, e.g. ``{"name": "tfidf"}``; None uses the features
+            that the format provides.
         label_names: file with one label name per line. It names the labels of a format that
             numbers them, and is the complete list of the allowed ones for a format that names them.
-        images: how images are stored; None for other sets, and for images the defaults.
+        images: how images are stored; None for data without images, or for the defaults.
         num_labels: number of labels of a format that numbers them. It must be given only where
             it is far larger than the number of labels that occur in the training split.
         max_line_bytes: longest line (or row of a matrix) of a text format, decompressed; a longer
             one is refused before it is read to its end.
-        min_label_count: labels rarer than this in the training split are left out.
+        min_label_count: labels with fewer training examples are dropped.
         normalise: ``"l2"`` scales every row of given features to length 1.
         layout: layout of the records, see ``tfxc.data.records.tfrecord``.
         shard_examples: at most this many examples in a shard.
-        seed: of the shuffling at writing time.
-        where: one sentence: where the set comes from and which folder is expected. Shown when a
+        seed: of the shuffling when records are written.
+        where: one sentence: where to get the data set and in which folder to put it; shown when a
             file is missing.
 
     Example:
@@ -181,7 +181,8 @@ class EarlyStopping(_Section):
     Attributes:
         metric: name of the dev metric to watch, as evaluations print it.
         patience: training stops after this many evaluations in a row without an improvement.
-        min_delta: a smaller increase of the metric is no improvement.
+        min_delta: smallest change of the metric, in its better direction, that counts as an
+            improvement.
     """
 
     metric: str = "P@1"
@@ -198,23 +199,24 @@ class TrainingSettings(_Section):
         optimizer: the optimizer; without a name, the keys are arguments of ``adam``.
         schedule: the learning-rate schedule; without a name, the keys are arguments of
             ``constant``.
-        augmentation: what is done to training images, in order.
+        augmentation: augmentations of training images, applied in order.
         clip_norm: largest Euclidean norm of the gradient of ``clip_part``; a larger gradient is
             scaled down to it. None does not clip.
-        clip_part: weights that ``clip_norm`` is about; gradients of the others are left alone.
+        clip_part: weights whose gradients ``clip_norm`` limits; the other gradients are not
+            changed.
         accumulate: number of micro-batches that a batch is split into to save memory; the result
             is the same.
         group_by_length: whether a batch holds texts of similar length, which saves padding; each
             epoch still holds each text once.
-        precision: what activations are computed in; weights are float32.
+        precision: precision of the activations; weights are always float32.
         strategy: ``"none"`` trains on one device, ``"mirrored"`` on several of one machine,
             ``"multi_worker"`` on several machines, which are named in ``TF_CONFIG``.
         devices: devices of ``mirrored``, e.g. ``["GPU:0", "GPU:1"]``; None uses all GPUs.
         evaluate_every: steps between evaluations of the dev split; None evaluates once per epoch.
         early_stopping: when to stop before the last epoch; None never does.
-        watch: dev metric that ``keep: best`` and ``evaluation.test_on_improvement`` go by; None
+        watch: dev metric that ``keep: best`` and ``evaluation.test_on_improvement`` use; None
             watches the first one. With ``early_stopping``, its ``metric`` is watched.
-        keep: weights that the run ends with: the last, or the best by the watched metric. The
+        keep: weights that the finished run keeps: the last, or the best by the watched metric. The
             default is ``best`` with ``early_stopping``.
         checkpoint_every: steps between checkpoints; None saves once per epoch.
         keep_checkpoints: number of checkpoints that a finished run keeps, the last ones. From the
@@ -281,7 +283,7 @@ class TrainingSettings(_Section):
             if isinstance(values.get(key), dict):
                 values[key] = {"name": name, **values[key]}
         if values.get("early_stopping") is not None:
-            # The last weights are those of the evaluations that waited for a better one in vain.
+            # The last weights are those of the evaluations after the best one.
             values.setdefault("keep", "best")
         return values
 
@@ -290,14 +292,14 @@ class EvaluationSettings(_Section):
     """What is measured on the dev and test splits.
 
     Attributes:
-        k: cut-offs of P@k, nDCG@k, R@k and the rest.
+        k: cut-offs of P@k, nDCG@k, R@k and the other ranking metrics.
         batch_size: examples that are searched at a time.
         threshold: score from which a label counts as predicted, for precision, recall, F1 and
-            accuracy; None decides as docs/training.md says ("What is measured").
+            accuracy; None applies the rule of docs/training.md ("What is measured").
         propensity: constants (A, B) of Jain et al. (2016) for the propensity-scored metrics, or
             the name of a family of data sets: ``"default"``, ``"wikipedia"`` or ``"amazon"``.
         full_loss: whether to add the cross-entropy of the softmax over all labels; None adds it
-            where the objective sees a part of the labels and the head has such a softmax.
+            if the objective sees only some of the labels and the head has a softmax over all.
         train_slice: training examples, always the same ones, on which each evaluation during
             training measures the full loss too; 0 for none.
         test_on_improvement: whether to measure the test split whenever the watched dev metric is
@@ -317,7 +319,7 @@ class Config(_Section):
     """Everything a run needs. The keys of a method's section are arguments of its constructor.
 
     Attributes:
-        about: what the config stands for.
+        about: paper, command, expected score and cost of the config.
         seed: of the initial weights, the order of examples, dropout and all other random numbers.
         run: the run folder.
         data: the data set.
@@ -326,7 +328,7 @@ class Config(_Section):
         objective: what turns scores into a loss. Which of encoder, head and objective are needed
             depends on the recipe.
         techniques: training techniques, in order.
-        recipe: the stages of the training.
+        recipe: the stages of training.
         training: the training loop.
         evaluation: what is measured.
     """

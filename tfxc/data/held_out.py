@@ -65,8 +65,8 @@ def open_split(settings: "DataSettings", split: str) -> Any:
 def held_out_examples(label_lists: Iterable[Sequence[Any]], share: float, seed: int) -> np.ndarray:
     """Which examples make the dev split: of each label the same share, as far as possible.
 
-    Examples with several labels go by the rarest of them. The first example of each label by that
-    rule stays in the training split, so that no label is left without one.
+    Examples with several labels are assigned by the rarest of them. The first example of each label
+    by that rule stays in the training split, so that no label is left without one.
 
     Args:
         label_lists: iterable of lists of labels, one list per example.
@@ -91,7 +91,7 @@ def held_out_examples(label_lists: Iterable[Sequence[Any]], share: float, seed: 
     count = min(round(share * len(rarest)), len(eligible))
     chosen = np.zeros(len(rarest), bool)
     if count:
-        # At equal distances, so that the labels, which stand in a row, share evenly.
+        # At equal distances, so that the labels, which are contiguous, share evenly.
         chosen[eligible[((np.arange(count) + 0.5) * len(eligible) / count).astype(np.int64)]] = True
     return chosen
 

@@ -1,4 +1,4 @@
-"""The kinds of features: all that distinguishes one from another, an object each.
+"""The kinds of features: all that distinguishes one from another, one object per kind.
 
 A kind knows the arrays its rows have in memory and in records, the tensors of a batch, which are
 the inputs of an exported model as well, the bytes it takes, examples to try a model with, and how
@@ -69,7 +69,7 @@ class Tensor(NamedTuple):
 
 
 class Input(abc.ABC):
-    """What examples may be given as to a trained model.
+    """The forms in which a trained model accepts examples.
 
     Attributes:
         name: in configs, manifests and the ``takes`` of encoders, runs and exports.
@@ -488,7 +488,7 @@ class Tokens(FeatureKind):
 
 
 class Joined(FeatureKind):
-    """Texts twice, as tokens and as sparse features; an encoder takes one of the two."""
+    """Texts twice, as tokens and as sparse features; an encoder reads one of the two."""
 
     name = "joined"
     description = "texts as tokens and as bags (data.text_features 'joined')"

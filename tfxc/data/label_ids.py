@@ -66,7 +66,7 @@ def inferred_num_labels(ids: np.ndarray, names: Sequence[str] | None, where: str
 def joined_labels(names: Sequence[str]) -> tuple[str, list[str]] | None:
     """Label names that look like several labels in one.
 
-    All parts of such a name stand elsewhere too, as a name of their own or in another name. Of one
+    All parts of such a name occur elsewhere too, as a name of their own or in another name. Of one
     separator, at least half of the names that hold it must be so.
 
     Args:
@@ -205,7 +205,7 @@ class LabelNumbering:
         kept = np.flatnonzero(counts >= min_count) if min_count > 1 else np.arange(size)
         if not len(kept):
             raise DataError(
-                f"labels of at least {min_count} training examples expected, the most frequent "
+                f"labels with at least {min_count} training examples expected, the most frequent "
                 f"has {counts.max()}",
                 where=where,
                 fix="lower min_label_count",

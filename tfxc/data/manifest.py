@@ -1,4 +1,4 @@
-"""What a prepared folder holds (``Manifest``), and where it lies."""
+"""What a prepared folder holds (``Manifest``), and where it is."""
 
 import hashlib
 import json

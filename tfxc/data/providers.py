@@ -5,9 +5,9 @@ A class lists such arguments in ``data_dependent_arguments``. There are two sort
 * What the manifest of the data, or the recipe, knows of itself: ``num_labels``, ``num_features``,
   ``image_shape``, ``vocabulary_size``, ``num_examples``, ... They are there whenever a model is
   made, also for a run that is loaded.
-* What it takes a look at the training examples to find. A **provider** finds it when a training
+* What it takes a look at the training examples to find. A **provider** finds it when training
   starts, and only then: a model that is loaded is made without the argument, so what is needed
-  later must be kept with the weights. The providers of tfxc stand in ``PROVIDERS``; a class of
+  later must be kept with the weights. The providers of tfxc are in ``PROVIDERS``; a class of
   your own provides its own in its attribute ``providers``, which is used first::
 
       class Aged(Dense):
@@ -82,7 +82,7 @@ def label_codes(data: "TrainingData") -> np.ndarray | None:
 
 
 def label_counts(data: "TrainingData") -> np.ndarray | None:
-    """Number of training examples of each label where ``extra`` goes by frequency, else None."""
+    """Number of training examples of each label where ``extra`` uses frequencies, else None."""
     if data.settings["extra"] != "frequency":
         return None
     data.make()

@@ -43,7 +43,7 @@ class RowWriter:
     them are on the disk. Once all are in place, the one is renamed to the file and the other
     removed. After an exception both stay: a later writer of the same computation finds in ``done``
     what it need not do again, and the file is the same bytes as without the interruption. Leftovers
-    of another computation are thrown away, so that there is never more than one unfinished file.
+    of another computation are discarded, so that there is never more than one unfinished file.
 
     Where the number of rows is known, the space of all is reserved before the first is written.
     Nothing is written through a memory map, in which a full disk would kill the process.

@@ -139,7 +139,7 @@ class Rows:
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """``num_features`` and ``image_shape``, as ``tfxc.data.kinds`` wants them."""
+        """``num_features`` and ``image_shape``, as ``tfxc.data.kinds`` expects them."""
         return {"num_features": self.num_features, "image_shape": self.image_shape}
 
     @property
@@ -233,7 +233,7 @@ class RowsBuilder:
         self._row, self._filled = 0, [0] * len(self._columns)
 
     def append(self, rows: "Rows") -> None:
-        """Copies ``rows`` behind those appended so far."""
+        """Copies ``rows`` after those appended so far."""
         assert rows.kind is self._kind and rows.num_features == self._num_features
         arrays = {**rows.labels, **rows.arrays}
         for number, (column, target) in enumerate(zip(self._columns, self._arrays, strict=True)):

@@ -194,7 +194,7 @@ def _absent(path):
 
 
 def _files(path):
-    """The files of a source; hidden ones in a folder, and our own outputs there, are none of it."""
+    """The files of a source; not hidden ones in a folder, nor tfxc's own outputs."""
     if is_shard_pattern(path):
         return shard_files(path)
     if not path.is_dir():

@@ -66,7 +66,7 @@ def chunk_of_lines(
 
     Args:
         lines: list of bytes or texts: a text each, ``id:value id:value ...`` for sparse features,
-            numbers separated by blanks or commas for dense ones, the path of a file for images.
+            numbers separated by spaces or commas for dense ones, the path of a file for images.
         takes: a name in ``tfxc.data.kinds.INPUTS``.
         num_features: width of the features; None means what the sparse lines need.
         where, first: name of the source and number of the first line, for messages.

@@ -25,14 +25,15 @@ class BagMLP(Encoder):
     Args:
         num_features: feature ids are 0 .. num_features - 1 (from the data).
         hidden: widths of the hidden layers.
-        activation: Keras name of the activation behind every hidden layer.
+        activation: Keras name of the activation after every hidden layer.
         dropout: share of hidden units dropped in training, after each hidden layer.
         input_dropout: share of the bag's features dropped in training.
         num_hashed_features: size F' of a hashed first layer, or None for one row per feature.
             Features that collide add up.
         hash_seed: seed of the feature hash; every repetition of MACH has its own.
-        initial_std: standard deviation of the truncated normal start of all kernels; None means
-            0.1 for the table (found best for rows of unit length) and He's rule for the others.
+        initial_std: standard deviation of the truncated normal initialisation of all kernels; None
+            means 0.1 for the table (found best for rows of unit length) and He's rule for the
+            others.
         seed: seed of the initial weights and the dropout masks.
 
     Input: dict of ids int32 (nnz,), weights float32 (nnz,), row_splits int64 (batch + 1,).

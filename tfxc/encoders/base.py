@@ -33,7 +33,7 @@ class Encoder(keras.layers.Layer):
         takes: name of the kind of features, see ``tfxc.data.kinds.KINDS``.
         num_features: length of the vectors or width of the bags it was made for, if it depends on
             that.
-        architecture: the shape of the network as a dict that goes into JSON, where the config does
+        architecture: the shape of the network as a dict for JSON, where the config does
             not say it; a run keeps it.
         gates: ``Gates`` on the heads and inner units of an encoder whose layers can be pruned.
     """
@@ -46,7 +46,7 @@ class Encoder(keras.layers.Layer):
 
     @property
     def architecture(self) -> dict[str, Any] | None:
-        """The shape of the network, which goes into JSON; None where the config says all."""
+        """The shape of the network, for JSON; None where the config says all."""
         return None
 
     @property

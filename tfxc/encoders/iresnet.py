@@ -16,7 +16,7 @@ class IResNet(ImageEncoder):
     """Improved residual network, the backbone of ArcFace and of insightface.
 
     A block is normalisation, 3 x 3 convolution, normalisation, PReLU, 3 x 3 convolution with the
-    stride, normalisation, with a shortcut, with no activation behind the sum. All places of the
+    stride, normalisation, with a shortcut, with no activation after the sum. All positions of the
     last stage go into one linear layer, whose outputs are normalised without a factor (the
     reference holds a factor frozen at 1). Convolutions start normal with deviation 0.1.
 
@@ -26,7 +26,7 @@ class IResNet(ImageEncoder):
         embedding_dim: length of the vectors.
         width: channels of the first stage; each next stage has twice as many.
         mean, std: pixels are scaled to 0..1, then ``(x - mean) / std``; one value, or one per
-            channel. The default scales to -1..1, as the reference has it.
+            channel. The default scales to -1..1, as in the reference.
         dropout: share of the last stage's values dropped in training.
         synchronized_batch_norm: whether batch normalisation looks at the whole batch over all
             replicas; else each replica normalises its own part.

@@ -24,8 +24,8 @@ LEAST_SIDE = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}  # all
 class KerasApplication(ImageEncoder):
     """Any network of ``keras.applications``, without its classifier.
 
-    Its batch normalisation and dropout are replaced by ours, so that training over replicas and
-    resumed training are right; weights, shapes and outputs stay those of Keras. Pixels are
+    Its batch normalisation and dropout are replaced by tfxc's, so that training over replicas and
+    resuming are correct; weights, shapes and outputs stay those of Keras. Pixels are
     prepared as the network's own ``preprocess_input`` does.
 
     Args:
@@ -35,7 +35,7 @@ class KerasApplication(ImageEncoder):
         weights: None starts at random; ``"imagenet"`` downloads Keras' own weights at the first
             use; else the path of a weights file (``.weights.h5``) of the network without its
             classifier. A saved model holds its weights and needs neither again.
-        pooling: ``avg`` or ``max`` over all places of the last map.
+        pooling: ``avg`` or ``max`` over all positions of the last map.
         dropout: share of pooled features dropped in training.
         synchronized_batch_norm: whether batch normalisation looks at the whole batch over all
             replicas; else each replica normalises its own part.
@@ -100,7 +100,7 @@ class KerasApplication(ImageEncoder):
         return tf.cast(_preprocess(self.model)(images), self.compute_dtype)
 
     def make_network(self) -> keras.Model:
-        """The network of Keras with our layers in it."""
+        """The network of Keras with tfxc's layers in it."""
         with _seeded(self.seed), _policy(self.dtype_policy):
             original = getattr(keras.applications, self.model)(
                 include_top=False,

@@ -22,7 +22,7 @@ LAST_CHANNELS = 512
 
 @keras.saving.register_keras_serializable("tfxc")
 class MobileFaceNet(ImageEncoder):
-    """MobileFaceNet: inverted bottlenecks, then one weight per place and channel.
+    """MobileFaceNet: inverted bottlenecks, then one weight per position and channel.
 
     The last map is weighed by a depthwise convolution as large as itself (7 x 7 for faces of
     112 x 112) instead of pooling; all nonlinearities are PReLUs, one slope per channel.
@@ -33,7 +33,7 @@ class MobileFaceNet(ImageEncoder):
         scale: multiple of the channels between blocks. The expanded channels inside a block and
             the last 512 stay, so that 2 gives the widths of insightface's ``mbf``.
         mean, std: pixels are scaled to 0..1, then ``(x - mean) / std``; one value, or one per
-            channel. The default scales to -1..1, as the paper has it.
+            channel. The default scales to -1..1, as in the paper.
         dropout: share of the last 512 features dropped in training.
         synchronized_batch_norm: whether batch normalisation looks at the whole batch over all
             replicas; else each replica normalises its own part.

@@ -25,21 +25,21 @@ class ResNet(ImageEncoder):
     """Residual network.
 
     Depths 18, 34 and 50 are those of torchvision: padding, moving statistics, the stride in the
-    3 x 3 convolution of a bottleneck, and the start (convolutions normal by He's rule over their
-    outputs; the linear layer uniform within 1/sqrt(inputs)). Depth 10 has one block a stage, for
-    small work.
+    3 x 3 convolution of a bottleneck, and the initialisation (convolutions normal by He's rule over
+    their outputs; the linear layer uniform within 1/sqrt(inputs)). Depth 10 has one block per
+    stage, for small work.
 
     Args:
         image_shape: (height, width, channels) (from the data).
         depth: 10, 18, 34 or 50.
         stem: ``cifar``, one 3 x 3 convolution; ``imagenet``, 7 x 7 with stride 2 and max-pooling;
-            ``auto`` takes ``cifar`` where a side has less than 64 pixels.
+            ``auto`` takes ``cifar`` where a side has fewer than 64 pixels.
         width: channels of the first stage; each next stage has twice as many. Stages of depth 50
             end in four times as many.
-        pooling: what becomes of the last stage's places: ``average``, their mean, as in the paper;
-            ``flatten``, one after the other, so that it matters where a stroke is (small images of
-            one object in the middle); needs ``embedding_dim``, for the rows are long.
-        embedding_dim: length of the vectors behind a linear layer; None leaves it out.
+        pooling: what happens to the positions of the last stage: ``average``, their mean, as in the
+            paper; ``flatten``, one after the other, so that it matters where a stroke is (small
+            images of one object in the middle); needs ``embedding_dim``, for the rows are long.
+        embedding_dim: length of the vectors after a linear layer; None leaves it out.
         embedding: what follows the linear layer: ``linear``, nothing; ``normalised``, batch
             normalisation without a factor, as in ``iresnet``; ``hidden``, that and a rectifier, so
             that the vectors are a hidden layer, which heads with few columns of their own need.

@@ -17,8 +17,8 @@ class TextCNN(TokenEncoder):
     """For each width a layer of filters over windows of words, ReLU, maximum over the windows.
 
     A window counts if all its places hold words. A text shorter than the window has one window,
-    which begins at its first word and goes on with zeros; an empty text has zeros only. So padding
-    never changes a vector.
+    which begins at its first word and continues with zeros; an empty text has zeros only. So
+    padding never changes a vector.
 
     Args:
         vocabulary_size: number of ids (from the data).
@@ -77,7 +77,7 @@ class TextCNN(TokenEncoder):
     def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """The largest responses of all filters."""
         missing = tf.maximum(max(self.widths) - tf.shape(x)[1], 0)
-        # No tf.pad: behind it LiteRT does not know how wide the words are.
+        # No tf.pad: after it LiteRT does not know how wide the words are.
         zeros = tf.zeros(tf.stack([tf.shape(x)[0], missing, x.shape[2]]), x.dtype)
         x = tf.concat([x, zeros], axis=1)
         lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)

@@ -16,10 +16,10 @@ from tfxc.ops.randomness import dropout as drop
 
 @keras.saving.register_keras_serializable("tfxc")
 class Transformer(LayeredEncoder):
-    """Sinusoidal positions, layers of self-attention with the norm behind each part, mean.
+    """Sinusoidal positions, layers of self-attention with the norm after each part, mean.
 
-    A layer is ``x = norm(x + attention(x))``, ``x = norm(x + W2 relu(W1 x))``. Padding is attended
-    to by no one and left out of the mean; an empty text has the vector 0.
+    A layer is ``x = norm(x + attention(x))``, ``x = norm(x + W2 relu(W1 x))``. Padding is masked
+    in the attention and left out of the mean; an empty text has the vector 0.
 
     Args:
         vocabulary_size: number of ids (from the data).

@@ -41,12 +41,12 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         techniques: list of names or dicts of techniques.
         epochs: passes over the examples.
         batch_size: examples of one weight update.
-        learning_rate: of Adam; it falls to zero over the training.
+        learning_rate: of Adam; it decreases to zero over the training steps.
         text_features: name or dict of text features; None means ``"tfidf"`` for texts.
         threshold: score from which a label is predicted where an example may have several. Scores
             are the head's: 0 is a probability of one half for ``dense`` with ``sigmoid``.
         random_state: seed of weights, dropout and the order of examples.
-        verbose: 1 shows the progress of the training.
+        verbose: 1 shows the progress of training.
 
     Attributes:
         classes_: the classes by label id; for an indicator matrix its column numbers.
@@ -170,7 +170,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return float(np.average([label in true for label, true in pairs], weights=sample_weight))
 
     def save(self, folder: str | Path) -> None:
-        """Writes a run folder that ``tfxc predict``, ``tfxc export`` and ``tfxc info`` take.
+        """Writes a run folder that ``tfxc predict``, ``tfxc export`` and ``tfxc info`` read.
 
         Raises:
             ConfigError: the folder holds something else than a run.
@@ -180,7 +180,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         self._fitted.save(Path(folder), map(str, self.classes_.tolist()), self.text_features_)
 
     def _config(self):
-        """The config tree of this training; its data section only names the estimator."""
+        """The config tree of this training run; its data section only names the estimator."""
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31)
@@ -288,7 +288,7 @@ def _section(method):
         return dict(method)
     raise ConfigError(
         f"a method's name or a dict with 'name' expected, found {method!r}",
-        fix='e.g. "dense" or {"name": "mach", "num_buckets": 50}',
+        fix='pass e.g. "dense" or {"name": "mach", "num_buckets": 50}',
     )
 
 

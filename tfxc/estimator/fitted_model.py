@@ -13,7 +13,7 @@ from tfxc.inference.searcher import Searcher
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
 from tfxc.runs.writer import manifest_of, new_run, split_of
-from tfxc.training.data_dependent import data_dependent_arguments
+from tfxc.training.data_dependent import data_dependent_arguments, resolved
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -31,7 +31,7 @@ class FittedModel:
 
     Attributes:
         model: the ``XCModel``.
-        summary: what the training returned.
+        summary: what training returned.
     """
 
     def __init__(self, config: "Config", source: "ArraySource", text_features: Any = None) -> None:
@@ -61,7 +61,7 @@ class FittedModel:
         return {**self._sizes, **sizes}
 
     def count(self, labels: Sequence[Sequence[int]]) -> None:
-        """Remembers the label statistics that a run folder holds; one list of ids an example."""
+        """Remembers the label statistics that a run folder holds; one list of ids per example."""
         self._lengths = [len(row) for row in labels]
         ids = np.fromiter((label for row in labels for label in row), np.int64)
         self._label_counts = np.bincount(ids, minlength=self._sizes["num_labels"])
@@ -86,7 +86,8 @@ class FittedModel:
             UserError: the folder holds something else than a run.
         """
         vocabulary = LabelVocabulary(names, where="classes_")
-        config = self.config.model_copy(update={"run": str(folder)})
+        config = resolved(self.config, self._sizes["num_labels"])
+        config = config.model_copy(update={"run": str(folder)})
         manifest = manifest_of(
             self.config.data.name,
             split=split_of(self._lengths),

@@ -95,9 +95,9 @@ def export_model(
         ``Converted``.
 
     Raises:
-        ConfigError: a package is missing, an operation of the model has no equal in the format,
-            the weights are too large for it, k exceeds the number of labels, the folder holds
-            something else, or the quantised model agrees too rarely.
+        ConfigError: a package is missing, an operation of the model has no equivalent in the
+            format, the weights are too large for it, k exceeds the number of labels, the folder
+            holds something else, or the quantised model agrees too rarely.
         UserError: the disk is full or the folder cannot be written to.
         CheckpointError: the run is not finished.
         RuntimeError: the converted model has other results: a bug, here or in the converter.
@@ -168,7 +168,7 @@ class Graph:
 
     def _answer(self, features):
         ids, scores = self._model.top_k(features, self._k)
-        # Not "ids": a sparse bag's input is called that, and ONNX wants distinct names.
+        # Not "ids": a sparse bag's input is called that, and ONNX requires distinct names.
         return {"label_ids": tf.cast(ids, tf.int32), "scores": tf.cast(scores, tf.float32)}
 
 

@@ -53,7 +53,7 @@ class LiteRT:
             The only batch size the model reads, 1, or None if it takes any.
 
         Raises:
-            ConfigError: operations have no equal in LiteRT; they are named.
+            ConfigError: operations have no equivalent in LiteRT; they are named.
         """
         try:
             self._convert(graph, path, None)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError
-from tfxc.exports.packages import missing_package
+from tfxc.core.errors import ConfigError, missing_package
 
 if TYPE_CHECKING:
     from tfxc.exports.convert import Graph
@@ -37,7 +36,7 @@ class Onnx:
         Raises:
             ConfigError: one is not installed.
         """
-        with missing_package("onnx"):
+        with missing_package("onnx", where="--format"):
             for name in ("tf2onnx", "onnx", "onnxruntime"):
                 importlib.import_module(name)
 
@@ -52,7 +51,7 @@ class Onnx:
             The only batch size the model reads: None, it takes any.
 
         Raises:
-            ConfigError: operations have no equal in ONNX; they are named.
+            ConfigError: operations have no equivalent in ONNX; they are named.
         """
         import tf2onnx
 

@@ -84,7 +84,8 @@ def export_savedmodel(
 
     Raises:
         ConfigError: k exceeds the number of labels, the model has no probabilities, the token
-            pattern has no equal in the graph, or the folder holds something else than a SavedModel.
+            pattern has no equivalent in the graph, or the folder holds something else than a
+            SavedModel.
         UserError: the disk is full or the folder cannot be written to.
         CheckpointError: the run is not finished.
 
@@ -99,7 +100,7 @@ def export_savedmodel(
         loaded_run.model.check_probabilities()
     model = ServedModel(loaded_run, k, probabilities)
     with atomic_folder(folder, _KIND) as scratch:
-        # The gradients of our own ops hold on to tensors that cannot be saved; serving needs none.
+        # Gradients of tfxc's own ops hold on to tensors that cannot be saved; serving needs none.
         plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         with os_errors(folder):
             tf.saved_model.save(model, str(scratch), signatures=model.functions, options=plain)

@@ -62,7 +62,7 @@ def _example(tensor, constant, zeros, dtype):
 
 
 def report_of_model(done: "Converted", loaded_run: "LoadedRun") -> str:
-    """What was written, what it gives and takes, and code that calls it.
+    """What was written, its inputs and outputs, and code that calls it.
 
     Args:
         done: ``tfxc.exports.convert.Converted``.

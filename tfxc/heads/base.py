@@ -28,7 +28,7 @@ class Head(keras.layers.Layer):
     * ``training_groups(features, labels)`` returns the ``LogitGroup``s of one batch; labels are
       int32 (batch, max_labels) padded with -1.
     * ``top_k(features, k)`` returns (ids int32, scores float32), both (batch, k), sorted by
-      falling score, ties by ascending id; in the graph, exact unless a head's docstring says
+      descending score, ties by ascending id; in the graph, exact unless a head's docstring says
       otherwise. Heads that have a ``full_softmax`` need not define it.
     * ``search_top_k(scores, k, method)`` does the same outside the graph from what
       ``search_scores`` returned, for heads that list ``search_methods``, the usual one first.
@@ -57,6 +57,18 @@ class Head(keras.layers.Layer):
     trunk = "shared"
     num_repetitions = 1
     first_repetition = 0
+
+    @classmethod
+    def resolved(cls, section: Mapping[str, Any], num_labels: int) -> dict[str, Any]:
+        """Arguments that a config leaves to a rule over the number of labels, by name.
+
+        They are what the constructor would choose; a run's config shows them.
+
+        Args:
+            section: the config's section, without what it does not set.
+            num_labels: number of labels.
+        """
+        return {}
 
     @property
     def hash_seeds(self) -> list[int]:

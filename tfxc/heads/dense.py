@@ -19,8 +19,8 @@ class Dense(Head):
 
     Args:
         num_labels: number of labels (from the data).
-        initial_std: standard deviation of the truncated normal start of the kernel; None means
-            1 / sqrt(dim).
+        initial_std: standard deviation of the truncated normal initialisation of the kernel; None
+            means 1 / sqrt(dim).
         seed: seed of the initial kernel.
 
     Input: float (batch, dim). Output of ``call``: logits (batch, num_labels).

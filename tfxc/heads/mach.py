@@ -15,10 +15,10 @@ from tfxc.labels.hashing import bucket_lookups, check_buckets
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.search import gather
-from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
+from tfxc.ops.search.gather_graph import sum_of, top_k_of_buckets
+from tfxc.ops.search.top_k import read_once, rows_between
 
 AGGREGATES = ("logits", "probabilities", "log_probabilities", "min", "median")
-_TILE_VALUES = 4_194_304  # gathered bucket scores a tile of top_k holds per example block
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -44,11 +44,11 @@ class Mach(Head):
         direct: whether the vectors are the logits of the buckets themselves, without a kernel: with
             encoder ``bag_mlp``, ``hidden`` [B] and activation ``"linear"``, each repetition is a
             logistic regression, as published for ODP and ImageNet. Each needs a trunk of its own.
-        initial_std: standard deviation of the truncated normal start of the kernels; None means
-            1 / sqrt(dim).
-        search_buckets: best buckets of each repetition that the approximate search looks into.
-        search_min_count: in how many of them, over the repetitions, it has to find a label, or in
-            as many as leave k labels if these are fewer.
+        initial_std: standard deviation of the truncated normal initialisation of the kernels; None
+            means 1 / sqrt(dim).
+        search_buckets: number of best buckets per repetition that the approximate search considers.
+        search_min_count: number of these buckets that must contain a label for it to be considered;
+            lowered until k labels are left.
         seed: seed of the initial kernels; repetition r starts from ``(seed, r)``.
 
     Attributes:
@@ -255,15 +255,15 @@ class Mach(Head):
         if not self.built:
             self.build(features.shape)
         scores = self.search_scores(features)
-        batch, lookups = tf.shape(scores)[0], read_once(self._lookup_table)
+        lookups = read_once(self._lookup_table)
 
-        def score(begin, end):
+        def buckets_between(begin, end):
             columns = rows_between(lookups, begin, end)
-            parts = (tf.gather(scores[:, r], columns[:, r], axis=1) for r in self.counted)
-            return _COMBINERS[self._combine](list(parts))
+            return [columns[:, r] for r in self.counted]
 
-        tile = max(1024, _TILE_VALUES // (64 * self.num_repetitions))
-        ids, totals = tiled_top_k(score, self.num_labels, batch, k, tile)
+        tables = [scores[:, r] for r in self.counted]
+        combine = _COMBINERS[self._combine]
+        ids, totals = top_k_of_buckets(tables, buckets_between, self.num_labels, k, combine)
         return ids, self._finish(totals, len(self.counted))
 
     def _finish(self, totals, count):
@@ -283,13 +283,6 @@ class Mach(Head):
         return {**super().get_config(), **{name: getattr(self, name) for name in (*names, *more)}}
 
 
-def _sum(parts):
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
-
-
 def _median(parts):
     ordered = tf.sort(tf.stack(parts), axis=0)
     count = len(parts)
@@ -299,7 +292,7 @@ def _median(parts):
 
 
 _COMBINERS = {
-    "sum": _sum,
+    "sum": sum_of,
     "min": lambda parts: tf.reduce_min(tf.stack(parts), axis=0),
     "median": _median,
 }

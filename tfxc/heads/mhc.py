@@ -35,14 +35,14 @@ class MHC(DigitHead):
 
     * Link ``"softmax"`` with one candidate group, as published for one label per example: the
       children of each node form a softmax, and a label's score is the sum of the
-      log-probabilities on its way.
+      log-probabilities on its path.
     * Link ``"softmax"`` with more candidate groups: all candidates c of a level are in one
       softmax, over ``z_c = l_c + log p(parent of c)`` with the logit l_c and the parent's
       log-probability on its own level. Gradients of each level reach those above. A label's score
       is z_c minus the logarithm of the sum of ``exp(z)`` over all labels that were scored: the
       label's log-probability among them.
     * Links ``"sigmoid"`` and ``"hinge"``: a node is trained by itself, and a label's score is the
-      sum of the log-probabilities on its way, as published.
+      sum of the log-probabilities on its path, as published.
 
     Args:
         num_labels: number of labels N (from the data).
@@ -60,8 +60,8 @@ class MHC(DigitHead):
         label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),
             ``"clusters"`` (similar labels share leading digits) or ``"product"`` (any digits).
         label_codes: the code of each label for the last two (from the data).
-        initial_std: standard deviation of the truncated normal start of the dense kernels; None
-            takes 1 / sqrt(dim). The nodes' vectors start Xavier-uniform.
+        initial_std: standard deviation of the truncated normal initialisation of the dense kernels;
+            None takes 1 / sqrt(dim). The nodes' vectors start Xavier-uniform.
         seed: seed of the initial weights.
 
     Input: float (batch, dim). Output of ``call``: logits of level 0.
@@ -146,7 +146,7 @@ class MHC(DigitHead):
 
     @property
     def training_columns(self) -> int:
-        """The groups, and the candidates of each further level."""
+        """The groups, and the candidates of each lower level."""
         return self.nodes[0] + self._candidates
 
     @property
@@ -283,7 +283,7 @@ class MHC(DigitHead):
         return ids, best - tf.reduce_logsumexp(scores, 1, True) if self._joint else best
 
     def _widths(self, k):
-        """How many nodes go on from each level to the next, so many that k labels are found."""
+        """How many nodes are kept from each level to the next, so many that k labels are found."""
         widths, needed = [], k
         for level in reversed(range(1, len(self.heads))):
             size, parents = self.heads[level], self.nodes[level - 1]

@@ -1,6 +1,7 @@
-"""Multi-head product: one small classifier per digit of the label."""
+"""Multi-head product: one small classifier per digit of the label's codes."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,12 +10,16 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, OneOf, checked
-from tfxc.heads.base import rare_start
+from tfxc.heads.base import rare_start, seen_labels
 from tfxc.heads.bases.digits import LINKS, DigitHead, log_probabilities
+from tfxc.labels.label_order import random_order
 from tfxc.labels.mixed_radix import encode, suggest_heads
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
+from tfxc.ops.search import gather
+from tfxc.ops.search.gather_graph import top_k_of_buckets
 from tfxc.ops.search.k_best import k_best_codes
+from tfxc.ops.search.top_k import read_once, rows_between
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -24,11 +29,20 @@ class MHP(DigitHead):
     One dense layer has ``sum(C_h)`` columns instead of N: 10 million labels take 6,326 with two
     digits. A label's score is the sum of its digits' log-probabilities.
 
+    With one code per label, as published, a single wrong digit is a wrong label. With ``repeats``
+    R > 1 a label has R independent codes, each with H digits of its own, in one dense layer of
+    ``R sum(C_h)`` columns, and its score is the sum over all R·H digits: labels that share a digit
+    of one code differ in the others. The best sums are no longer found digit by digit; the search
+    is that of MACH (``ops.search.gather``) over R·H tables of digits, exact as well, and its scores
+    are no probabilities.
+
     Args:
         num_labels: number of labels N (from the data).
         heads: number of values C_h of each digit, the most significant first; their product is at
             least N.
         num_heads: number of digits H instead of ``heads``: takes the sizes with the smallest sum.
+        repeats: codes R of each label. ``label_order`` is that of the first code, those of the
+            others are random (from ``seed``).
         grouping: ``"per_head"``: one logit group per digit, the paper's loss; ``"joint"``: one
             group over all columns, the authors' code. There, objective ``softmax`` with
             ``reduction="sum"`` is what they ran on ImageNet and ``sigmoid`` with
@@ -39,13 +53,14 @@ class MHP(DigitHead):
         label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),
             ``"clusters"`` (similar labels share leading digits) or ``"product"`` (any digits).
         label_codes: the code of each label for the last two (from the data).
-        initial_std: standard deviation of the truncated normal start of the kernel; None means
-            1 / sqrt(dim).
+        initial_std: standard deviation of the truncated normal initialisation of the kernel; None
+            means 1 / sqrt(dim).
         seed: seed of the initial kernel.
 
-    Input: float (batch, dim). Output of ``call``: logits (batch, sum(C_h)).
+    Input: float (batch, dim). Output of ``call``: logits (batch, R sum(C_h)), code by code.
 
-    Ties of ``top_k`` at its end go to the lower code.
+    At the end of ``top_k``, ties are resolved in favour of the lower code with one code per label,
+    else in favour of the lower label.
 
     Raises:
         ValueError: too few codes; the message names sizes that suffice.
@@ -62,13 +77,19 @@ class MHP(DigitHead):
 
     log_scores = True
 
-    @checked(num_heads=COUNT | None, grouping=OneOf("per_head", "joint"), link=OneOf(None, *LINKS))
+    @checked(
+        num_heads=COUNT | None,
+        repeats=COUNT,
+        grouping=OneOf("per_head", "joint"),
+        link=OneOf(None, *LINKS),
+    )
     def __init__(
         self,
         num_labels: int,
         *,
         heads: Sequence[int] | None = None,
         num_heads: int | None = None,
+        repeats: int = 1,
         grouping: str = "per_head",
         link: str | None = None,
         label_order: str = "given",
@@ -94,20 +115,42 @@ class MHP(DigitHead):
             seed=seed,
             **kwargs,
         )
+        self.repeats = repeats
         self.grouping = grouping
         self.link = link
+        if repeats > 1:
+            self.search_methods = gather.METHODS
+            self.log_scores = False
+        self._other_codes: Any = None
+        self._cached: tuple[np.ndarray, np.ndarray, gather.InverseLookups] | None = None
 
     def build(self, input_shape: Sequence[int]) -> None:
-        """Makes kernel (dim, sum(C_h)) and bias."""
+        """Makes kernel (dim, R sum(C_h)), bias and the further codes of the labels."""
         self.build_order()
         std = self.initial_std or input_shape[-1] ** -0.5
         start = keras.initializers.TruncatedNormal(stddev=std, seed=self.seed)
-        columns = sum(self.heads)
+        columns = self.training_columns
         self.kernel = self.add_weight((input_shape[-1], columns), start, name="kernel")
         self.bias = self.add_weight((columns,), self._bias_start, name="bias")
+        if self.repeats > 1:
+            shape = (self.num_labels, self.repeats - 1)
+            self._other_codes = self.add_weight(
+                shape, self._random_codes, dtype="int32", trainable=False, name="other_codes"
+            )
 
     def _bias_start(self, _shape, dtype=None):
-        return tf.concat([tf.fill([c], tf.cast(rare_start(c), dtype)) for c in self.heads], axis=0)
+        starts = [tf.fill([c], tf.cast(rare_start(c), dtype)) for c in self._sizes]
+        return tf.concat(starts, axis=0)
+
+    def _random_codes(self, shape, dtype=None):
+        seeds = ((self.seed, repeat) for repeat in range(1, self.repeats))
+        codes = np.stack([random_order(self.num_labels, seed) for seed in seeds], axis=1)
+        return tf.reshape(tf.constant(codes), shape)
+
+    @property
+    def _sizes(self):
+        """Number of values of every digit, code by code."""
+        return self.heads * self.repeats
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
         """Logits of all digits."""
@@ -115,43 +158,99 @@ class MHP(DigitHead):
 
     @property
     def num_groups(self) -> int:
-        """One per digit, or one."""
-        return len(self.heads) if self.grouping == "per_head" else 1
+        """One per digit, or one per code."""
+        return self.repeats * (len(self.heads) if self.grouping == "per_head" else 1)
 
     @property
     def training_columns(self) -> int:
         """The columns of all digits."""
-        return sum(self.heads)
+        return sum(self._sizes)
 
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> tuple[LogitGroup, ...]:
-        """One group per digit, or one over all digits' columns."""
-        digits = encode(self.codes_of(labels), self.heads)
-        logits = self(features)
+        """One group per digit, or one over all digits' columns of a code."""
+        logits = tf.split(self(features), self.repeats, axis=1)
+        return tuple(
+            group
+            for of_code, codes in zip(logits, self._codes(labels), strict=True)
+            for group in self._groups_of_code(of_code, encode(codes, self.heads))
+        )
+
+    def _codes(self, labels):
+        """The R codes of label ids, each int32 of the same shape; -1 for padding and unseen."""
+        if self.repeats == 1:
+            return [self.codes_of(labels)]
+        known = seen_labels(labels, self.num_labels)
+        others = tf.gather(self._other_codes.value, tf.maximum(known, 0))
+        others = tf.where(known[..., None] >= 0, others, -1)
+        return [self.codes_of(labels), *tf.unstack(others, axis=-1)]
+
+    def _groups_of_code(self, logits, digits):
         if self.grouping == "per_head":
             parts = tf.split(logits, self.heads, axis=1)
-            return tuple(
+            return [
                 LogitGroup(part, distinct_positives(digit))
                 for part, digit in zip(parts, digits, strict=True)
-            )
+            ]
         offsets = itertools.accumulate(self.heads, initial=0)
         columns = [
             tf.where(digit >= 0, digit + offset, -1)
             for digit, offset in zip(digits, offsets, strict=False)
         ]
-        return (LogitGroup(logits, distinct_positives(tf.concat(columns, axis=1))),)
+        return [LogitGroup(logits, distinct_positives(tf.concat(columns, axis=1)))]
+
+    def _digit_scores(self, features):
+        """Float32 (batch, C_h) log-probabilities of every digit, code by code."""
+        logits = tf.matmul(tf.cast(features, tf.float32), self.kernel.value) + self.bias.value
+        parts = tf.split(logits, self._sizes, axis=1)
+        return [log_probabilities(part, self.link) for part in parts]
 
     def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Best k labels, exact, without the scores of all labels."""
+        """Best k labels, exact; with one code per label without the scores of all labels."""
         self.check_k(k)
         if not self.built:
             self.build(features.shape)
-        logits = tf.matmul(tf.cast(features, tf.float32), self.kernel.value) + self.bias.value
-        parts = tf.split(logits, self.heads, axis=1)
-        scores = [log_probabilities(part, self.link) for part in parts]
-        return self.labels_of(*k_best_codes(scores, self.num_labels, k))
+        scores = self._digit_scores(features)
+        if self.repeats == 1:
+            return self.labels_of(*k_best_codes(scores, self.num_labels, k))
+        first = self.codes_of(tf.range(self.num_labels))
+        others = read_once(self._other_codes.value)
+
+        def digits_between(begin, end):
+            codes = [first[begin:end], *tf.unstack(rows_between(others, begin, end), axis=1)]
+            return [digit for code in codes for digit in encode(code, self.heads)]
+
+        return top_k_of_buckets(scores, digits_between, self.num_labels, k)
+
+    def search_scores(self, features: tf.Tensor) -> tf.Tensor:
+        """Float32 (batch, R·H, max(C_h)) log-probabilities of the digits, -inf behind the last."""
+        width = max(self.heads)
+        padded = (
+            tf.pad(part, [[0, 0], [0, width - part.shape[1]]], constant_values=-math.inf)
+            for part in self._digit_scores(features)
+        )
+        return tf.stack(list(padded), axis=1)
+
+    def search_top_k(
+        self, scores: np.ndarray, k: int, method: str = "auto"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Native search of the best k labels from ``search_scores``, see ``ops.search.gather``."""
+        self.check_k(k)
+        lookups, inverse = self._tables()
+        return gather.top_k(scores, lookups, k, method=method, inverse=inverse)
+
+    def _tables(self):
+        """Lookups (R·H, N) of every digit, and their inverse, made again for other codes."""
+        codes = np.stack([np.asarray(codes) for codes in self._codes(tf.range(self.num_labels))])
+        if self._cached is None or not np.array_equal(self._cached[0], codes):
+            digits = [digit for code in codes for digit in encode(code, self.heads)]
+            lookups = np.stack(digits).astype(np.int32)
+            inverse = gather.invert_lookups(lookups, max(self.heads))
+            self._cached = codes, lookups, inverse
+        return self._cached[1:]
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        return {**super().get_config(), "grouping": self.grouping, "link": self.link}
+        names = ("repeats", "grouping", "link")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

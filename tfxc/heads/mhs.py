@@ -41,8 +41,8 @@ class MHS(DigitHead):
         label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),
             ``"clusters"`` (similar labels share blocks) or ``"product"`` (so do later digits).
         label_codes: the code of each label for the last two (from the data).
-        initial_std: standard deviation of the truncated normal start of the table; None means
-            1 / sqrt(dim), the authors took 0.01.
+        initial_std: standard deviation of the truncated normal initialisation of the table; None
+            means 1 / sqrt(dim), the authors took 0.01.
         seed: seed of the initial table and of the sampling.
 
     Input: float (batch, dim). Output of ``call``: logits of all codes (batch, N).

@@ -163,7 +163,7 @@ class ClusterTree:
         """
         path = Path(path)
         if not path.is_file():
-            raise DataError("a label tree expected, found no such file", where=path)
+            raise DataError("no such file", where=path)
         try:
             with np.load(path) as content:
                 if content["kind"].item() != _KIND or content["version"].item() != FILE_VERSION:

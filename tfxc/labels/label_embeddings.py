@@ -31,7 +31,7 @@ class Pifa:
     """
 
     def __init__(self) -> None:
-        self._parts: list[tuple[int, Any]] = []  # (number of summands, matrix), numbers falling
+        self._parts: list[tuple[int, Any]] = []  # (number of summands, matrix), numbers descending
 
     def add(
         self, labels: scipy.sparse.csr_matrix, features: np.ndarray | scipy.sparse.csr_matrix
@@ -94,14 +94,14 @@ def pifa_of_source(
 ) -> np.ndarray | scipy.sparse.csr_matrix:
     """``pifa`` of all examples of a source, which are read once, a batch at a time.
 
-    The features of an image are its pixels, averaged to at most 16 a side, scaled to unit length.
+    The features of an image are its pixels, averaged to at most 16 per side, scaled to unit length.
     What all labels' images have in common is taken away from them: the mean over the labels, before
     a last scaling.
 
     Args:
         source: a ``tfxc.data.sources.base.Source``.
         num_labels: N; ids from N on are left out.
-        batch_size: examples a batch.
+        batch_size: examples per batch.
 
     Returns:
         float32 (N, num_features or pixels), a ``scipy.sparse.csr_matrix`` for sparse features (of
@@ -200,7 +200,8 @@ def pifa_with_label_features(
     if given.shape != expected:
         raise DataError(
             f"label features of shape {expected} expected, found {given.shape}",
-            fix="give a row per label" + (", as wide as the features" if mode == "convex" else ""),
+            fix="give one row per label"
+            + (", as wide as the features" if mode == "convex" else ""),
         )
     if scipy.sparse.issparse(found) or scipy.sparse.issparse(given):
         found, given = scipy.sparse.csr_matrix(found), scipy.sparse.csr_matrix(given)

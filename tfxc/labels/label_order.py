@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 
-def random_order(num_labels: int, seed: int) -> np.ndarray:
+def random_order(num_labels: int, seed: int | Sequence[int]) -> np.ndarray:
     """A random permutation.
+
+    Args:
+        num_labels: N.
+        seed: an integer, or several.
 
     Returns:
         int32 (num_labels,), the code of each label.
@@ -36,8 +40,8 @@ def clustered_order(
 
     A block is the set of codes with the same leading digits. The labels are halved by spherical
     2-means with prescribed sizes (Prabhu et al., WWW 2018, "Parabel"; k-means++ start), always at
-    the bounds of blocks, first those of digit 0, then those of the digits behind it. Inside the
-    smallest blocks, the labels are in order of rising id.
+    the bounds of blocks, first those of digit 0, then those of the digits after it. Inside the
+    smallest blocks, the labels are in order of ascending id.
 
     Args:
         label_vectors: float (num_labels, width), CSR or dense; a row of zeros fits anywhere.

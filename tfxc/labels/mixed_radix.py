@@ -1,7 +1,7 @@
 """Labels as numbers with several digits, the most significant digit first.
 
 With sizes (C_0, .., C_{H-1}) the label y has the digits ``d_h = (y // stride_h) mod C_h``, where
-``stride_h`` is the product of the sizes behind h. The product of the sizes may exceed the number
+``stride_h`` is the product of the sizes after h. The product of the sizes may exceed the number
 of labels; the codes from ``num_labels`` on then stand for no label.
 """
 
@@ -121,7 +121,7 @@ def suggest_heads(num_labels: int, num_heads: int) -> tuple[int, ...]:
         num_heads: number of digits H.
 
     Returns:
-        Tuple of H sizes, falling.
+        Tuple of H sizes, descending.
 
     Example:
         >>> suggest_heads(1000, 2), suggest_heads(670_091, 3)
@@ -155,7 +155,7 @@ def _largest_product(total, count):
 
 
 def _smallest_product(total, count, least, most):
-    """Falling sizes in 2 .. most of sum ``total`` with the smallest product from ``least`` on.
+    """Descending sizes in 2 .. most of sum ``total`` with the smallest product from ``least`` on.
 
     Returns None if there are none.
     """
@@ -164,7 +164,7 @@ def _smallest_product(total, count, least, most):
     best = None
     for first in range(-(-total // count), min(most, total - 2 * (count - 1)) + 1):
         rest_least = -(-least // first)
-        # The further the first size stands above the mean, the smaller the largest product.
+        # The farther the first size is above the mean, the smaller the largest product.
         if _largest_product(total - first, count - 1) < rest_least:
             break
         rest = _smallest_product(total - first, count - 1, rest_least, first)

@@ -24,7 +24,7 @@ def product_order(
     Digit 0 is that of ``clustered_order``. Each later digit says how a label differs from the mean
     of its block, the labels with the same digits before: over all blocks, the differences of the
     labels with the same digit are similar. So a classifier of one digit alone, as in ``mhp``,
-    finds something to go by, where the last digit of ``clustered_order`` is arbitrary. In turns,
+    finds a pattern, where the last digit of ``clustered_order`` is arbitrary. In turns,
     the labels of each block are assigned to directions by the Hungarian method, and a direction
     becomes the mean of what was assigned to it: residual quantisation (Chen et al., Sensors 2010)
     in which every code occurs once.
@@ -70,7 +70,7 @@ def _dense(vectors, seed):
 
 
 def _with_digit(codes, vectors, sizes, digit, seed):
-    """The codes with another value of ``digit``; later digits are in order of rising id."""
+    """The codes with another value of ``digit``; later digits are in order of ascending id."""
     before, stride = strides(sizes)[digit - 1 : digit + 1]
     order = np.argsort(codes)
     blocks = [order[start : start + before] for start in range(0, len(order), before)]

@@ -87,7 +87,7 @@ def checked_counts(label_counts: Sequence[int] | np.ndarray) -> np.ndarray:
         )
     if counts.min() < 0:
         raise ConfigError(
-            f"numbers of training examples expected, found {counts.min()}", where="label_counts"
+            f"label counts of at least 0 expected, found {counts.min()}", where="label_counts"
         )
     return counts
 

@@ -14,7 +14,7 @@ from tfxc.labels.tree_shape import built_shape
 from tfxc.ops.two_means import Halves
 
 _RATE = Number(most=1, above=0)
-_MOST_SCORES = 1 << 24  # of labels and leaves that stand in memory together
+_MOST_SCORES = 1 << 24  # of labels and leaves that are in memory together
 
 
 @checked(
@@ -33,15 +33,15 @@ class ClusteringSettings:
 
     Args:
         nr_splits: children of an inner node, at least 2.
-        min_codes: most nodes of the first level; None = ``nr_splits``.
-        max_leaf_size: most labels under a leaf, at least 2. From the number of labels on, the tree
-            has one level, and there is nothing to choose among but the labels.
+        min_codes: largest number of nodes on the first level; None = ``nr_splits``.
+        max_leaf_size: largest number of labels under a leaf, at least 2. If it is at least the
+            number of labels, the tree has one level, the labels.
         spherical: whether centres are scaled to unit length (cosines), or are means.
-        max_iter: rounds of centres and halves at most.
+        max_iter: largest number of iterations of 2-means.
         seed: of the first centres; same seed, same tree, for any number of threads.
         min_sample_rate, max_sample_rate: share of a node's labels that its centres are found from,
-            rising from the first at the root to the second; 1 = all.
-        warmup_ratio: share of the levels of halving over which it rises.
+            increasing from the first at the root to the second; 1 = all.
+        warmup_ratio: share of the levels of halving over which it increases.
 
     Raises:
         ConfigError: an argument out of range.
@@ -168,7 +168,7 @@ def add_labels(
 ) -> tuple[ClusterTree, np.ndarray]:
     """Puts new labels under the leaf with the nearest centroid.
 
-    The new labels get the ids behind the old ones; inner levels stay, and leaves may grow beyond
+    The new labels get the ids after the old ones; inner levels stay, and leaves may grow beyond
     the size they were built with. Among equally near leaves the one with fewest labels is taken,
     then the first. Labels whose vector is zero go one by one to the leaf that has fewest.
 
@@ -193,7 +193,7 @@ def add_labels(
     leaves = tree.sizes[-2] if tree.depth > 1 else 1
     if centroids.shape != (leaves, new_vectors.shape[1]):
         raise DataError(
-            f"centroids of shape {(leaves, new_vectors.shape[1])} expected: a row per leaf, "
+            f"centroids of shape {(leaves, new_vectors.shape[1])} expected: one row per leaf, "
             f"as wide as the labels' vectors, found {centroids.shape}"
         )
     for matrix in (new_vectors, centroids):

@@ -64,7 +64,7 @@ class LabelVocabulary:
             raise DataError(
                 f"{num_labels:,} names expected, one for each label, found {len(found):,}",
                 where=path,
-                fix="give one name a line, for every label",
+                fix="give one name per line, for every label",
             )
         return found
 

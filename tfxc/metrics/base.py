@@ -299,7 +299,7 @@ def ratio(
 
 
 def grown(array: np.ndarray, size: int) -> np.ndarray:
-    """``array`` with zeros behind it up to ``size`` entries; itself where it is long enough."""
+    """``array`` with zeros appended up to ``size`` entries; itself where it is long enough."""
     if len(array) >= size:
         return array
     return np.concatenate([array, np.zeros(size - len(array), array.dtype)])

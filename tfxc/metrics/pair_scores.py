@@ -94,15 +94,15 @@ def pool_templates(
     media_ids: Sequence[int] | np.ndarray,
     weights: Sequence[float] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One vector per template: means within each media, summed over the media, of length 1.
+    """One vector per template: means within each medium, summed over the media, of length 1.
 
-    Averaging within a media (a video, or one image) first keeps long videos from outweighing
+    Averaging within a medium (a video, or one image) first keeps long videos from outweighing
     single images. Lengths of the embeddings are kept: they say how sure the encoder is.
 
     Args:
         embeddings: float (m, dim) of the images, any array that can be sliced.
         template_ids: int (m,), the template each image belongs to.
-        media_ids: int (m,), the media each image was taken from.
+        media_ids: int (m,), the medium each image was taken from.
         weights: float (m,), e.g. the face detector's score; None = 1.
 
     Returns:
@@ -120,7 +120,7 @@ def pool_templates(
     sizes = [len(embeddings), len(template_ids), len(media_ids), len(weights)]
     if len(set(sizes)) > 1:
         raise DataError(
-            "one template, one media and one weight per embedding expected, found "
+            "one template, one medium and one weight per embedding expected, found "
             f"{sizes[0]:,} embeddings, {sizes[1]:,}, {sizes[2]:,} and {sizes[3]:,}"
         )
     ids, rows = np.unique(template_ids, return_inverse=True)

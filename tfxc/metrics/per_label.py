@@ -18,8 +18,8 @@ class PerLabel:
     Args:
         num_labels: number of labels N.
         decision: ``Decision``; the best label alone where none is given.
-        most: keep so many wrong examples, the surest ones, and a million pairs of confused labels,
-            the most frequent ones; None keeps all.
+        most: keep this many wrong examples, the most confident, and a million pairs of confused
+            labels, the most frequent; None keeps all.
         positive: see ``Classification``.
 
     Attributes:

@@ -10,7 +10,7 @@ weighted gains possible (true labels by descending weight). It is a ratio of sum
 ratios, so it has no per-example values, and an example without a true label adds 0 to both.
 
 pyxclib gives the same PSP@k; its PSnDCG@k also divides both gains of each example by that
-example's unweighted ideal DCG before summing, so it differs in the examples with less than k true
+example's unweighted ideal DCG before summing, so it differs in the examples with fewer than k true
 labels.
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError, missing_package
 from tfxc.core.escaping import picture_text
 from tfxc.core.files import atomic_file
 
@@ -25,7 +25,7 @@ class Roc:
 
     @classmethod
     def of(cls, scores: Sequence[float] | np.ndarray, same: Sequence[bool] | np.ndarray) -> "Roc":
-        """The curve of scores (n,), larger for more alike, and same flags (n,).
+        """The curve of scores (n,), larger for more similar, and same flags (n,).
 
         Raises:
             DataError: there are no same or no different pairs, a score is not finite, or the
@@ -127,14 +127,8 @@ def check_picture(path: str | Path) -> type:
     Raises:
         ConfigError: matplotlib is not installed or does not know the format.
     """
-    try:
+    with missing_package("vision", where=path):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(
-            "the package matplotlib, which draws the picture, is not installed",
-            where=path,
-            fix="pip install 'tfxc[vision]'",
-        ) from error
     known = Figure().canvas.get_supported_filetypes()
     if _ending(path) not in known:
         raise ConfigError(

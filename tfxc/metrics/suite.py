@@ -32,7 +32,7 @@ def build_metrics(
     """The metrics that the given facts allow.
 
     Always P, normalised P, R and nDCG at each k. With ``label_counts`` also label coverage and R
-    and P by frequency slice; with ``num_train_examples`` besides, PSP and PSnDCG.
+    and P by frequency slice; with ``num_train_examples`` also PSP and PSnDCG.
 
     Args:
         ks: cut-offs.
@@ -81,8 +81,8 @@ def build_metrics(
     return MetricSuite(metrics)
 
 
-class MetricSuite:
-    """Several metrics as one, with the methods of a ``Metric``; hits are searched once per batch.
+class MetricSuite(Metric):
+    """Several metrics as one; hits are searched once per batch.
 
     Args:
         metrics: list of ``Metric`` with distinct names.
@@ -114,40 +114,21 @@ class MetricSuite:
     def settings(self) -> tuple[Any, ...]:
         return tuple(metric.settings() for metric in self.metrics)
 
-    def update(
-        self,
-        ids: np.ndarray,
-        scores: np.ndarray,
-        labels: np.ndarray,
-        losses: np.ndarray | None = None,
-    ) -> None:
-        """Counts one batch; arrays and errors see ``Metric.update``."""
-        batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
+    def update_ranked(self, batch: RankedBatch) -> None:
         for metric in self.metrics:
             metric.update_ranked(batch)
         self.num_examples += len(batch)
 
-    def per_example(
-        self,
-        ids: np.ndarray,
-        scores: np.ndarray,
-        labels: np.ndarray,
-        losses: np.ndarray | None = None,
-    ) -> dict[str, np.ndarray]:
-        """``{name: float64 (batch,)}`` of the metrics that are means over examples.
-
-        NaN marks an example that the metric leaves out; errors see ``Metric.update``.
-        """
-        batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
+    def per_example_ranked(self, batch: RankedBatch) -> dict[str, np.ndarray]:
         return _join(metric.per_example_ranked(batch) for metric in self.metrics)
 
-    def merge(self, other: "MetricSuite") -> None:
-        """Adds what ``other``, a suite built alike, has counted.
+    def merge(self, other: Metric) -> None:
+        """Adds what ``other``, a suite built with the same arguments, has counted.
 
         Raises:
             ConfigError: ``other`` holds other metrics.
         """
-        if type(self) is not type(other) or self.settings() != other.settings():
+        if not isinstance(other, MetricSuite) or self.settings() != other.settings():
             raise ConfigError(
                 "suites of the same metrics expected, found different ones",
                 fix="build both with the same arguments",
@@ -163,7 +144,6 @@ class MetricSuite:
         self.num_examples = 0
 
     def result(self) -> dict[str, float]:
-        """``{name: value}``, ordered as ``names``; 0.0 where ``support()`` is 0."""
         return _join(metric.result() for metric in self.metrics)
 
     def known_values(self) -> dict[str, float | None]:
@@ -172,7 +152,6 @@ class MetricSuite:
         return {name: v if support[name] else None for name, v in self.result().items()}
 
     def support(self) -> dict[str, int]:
-        """``{name: number of examples or labels the value is an average over}``."""
         return _join(metric.support() for metric in self.metrics)
 
     def counts(self) -> dict[str, int]:
@@ -240,7 +219,7 @@ def _join(parts):
 
 
 def _cell(name):
-    """Row and column of a metric's name: ``R@5/tail`` stands in row ``R/tail``, column ``@5``."""
+    """Row and column of a metric's name: ``R@5/tail`` is in row ``R/tail``, column ``@5``."""
     at = re.fullmatch(r"(.*)@(\d+)(.*)", name)
     return (at[1] + at[3], f"@{at[2]}") if at else (name, "")
 
@@ -248,7 +227,7 @@ def _cell(name):
 def _aligned(rows, columns):
     columns = sorted(columns, key=lambda column: int(column[1:] or 0))
     width = max([len(row) for row in rows] + [1])
-    # Metrics without a cut-off share the first column rather than stand in an empty one.
+    # Metrics without a cut-off share the first column instead of having an empty one.
     numbered = [column for column in columns if column] or [""]
     lines = ["%".ljust(width) + "".join(column.rjust(8) for column in numbered)]
     for row, cells in rows.items():

@@ -124,7 +124,7 @@ def verify_scores(
     """Curve, area, equal error rate and true accept rates of scored pairs.
 
     Args:
-        scores: float (n,), larger for more alike.
+        scores: float (n,), larger for more similar.
         same: bool (n,).
         fars: false accept rates to report the true accept rate at.
 
@@ -161,7 +161,7 @@ def verify_pairs(
 ) -> "PairsResult":
     """The protocol of LFW: thresholds chosen on all folds but one, scored on that one.
 
-    A pair counts as the same if its distance lies below a threshold. Folds are contiguous
+    A pair counts as the same if its distance is below a threshold. Folds are contiguous
     and in the order given. The threshold for accuracy is the smallest of 0, 0.01 … 3.99 with the
     highest accuracy; that for VAL is the point where the false accept rate, linear between the
     thresholds 0, 0.001 … 3.999, first reaches ``far`` (0 where it never does). Folds without same

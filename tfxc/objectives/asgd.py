@@ -16,8 +16,8 @@ class Asgd(CappedDual):
     """Stochastic optimisation of the cross-entropy over the classes of a batch, by ASGD.
 
     With m the batch mean, nu takes a gradient step, ``nu' = nu - g (1 - m exp(-nu))``; the loss
-    takes nu. The step size g falls along a cosine, ``dual_learning_rate`` at the start and 0 in
-    the last epoch. A step that float32 could not take back is capped, see ``CappedDual``.
+    takes nu. The step size g decreases along a cosine, ``dual_learning_rate`` at the start and 0 in
+    the last epoch. A step that float32 could not reverse is capped, see ``CappedDual``.
 
     Args:
         num_examples, num_groups: see ``DualObjective`` (from the data and the head).

@@ -24,7 +24,7 @@ class AsgdSoftplus(GradientDual):
 
     Args:
         num_examples, num_groups: see ``DualObjective`` (from the data and the head).
-        dual_learning_rate: gamma, positive; falls as in ``asgd``.
+        dual_learning_rate: gamma, positive; decreases as in ``asgd``.
         smoothing: rho, positive; q stays below 1 / rho.
 
     Raises:

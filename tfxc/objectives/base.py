@@ -69,7 +69,7 @@ class Objective(keras.layers.Layer):
         return tf.add_n([tf.cast(part, tf.float32) for part in parts])
 
     def logged_metrics(self) -> dict[str, float]:
-        """What a log line should hold besides the loss: {name: number}."""
+        """What a log line should hold in addition to the loss: {name: number}."""
         return {}
 
     def remark(self) -> str:

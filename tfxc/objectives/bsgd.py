@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Bsgd(Objective):
     """``log sum_k exp(s_k)`` over the rivals of the true column, as if they were all there are.
 
-    Here s is the logit less the true one. It has no dual variable, and the bias that the dual
-    methods do away with. ``softmax`` is the same with the true column inside the sum. Several true
+    Here s is the logit minus the true one. It has no dual variable, and the bias that the dual
+    methods remove. ``softmax`` is the same with the true column inside the sum. Several true
     columns share the target evenly, none of them is a rival; an example without a true column or
     without a rival has loss 0.
 

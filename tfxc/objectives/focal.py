@@ -26,7 +26,7 @@ class Focal(Objective):
 
     Args:
         num_labels, num_groups: labels and logit groups of an example (from the data and the head).
-        gamma: the larger, the less do columns count that are likely already; 0 is ``softmax``.
+        gamma: the larger, the less columns count that are already likely; 0 is ``softmax``.
         alpha: weight of each label, for heads that score all labels in one group, in order of
             their ids; None weights all as 1.
 

@@ -17,7 +17,7 @@ class Sox(ScheduledDual):
     """Stochastic optimisation of the cross-entropy over the classes of a batch, by SOX.
 
     ``exp(nu)`` is a moving average of the batch means m: ``exp(nu') = (1 - g) exp(nu) + g m``. The
-    share g of the new mean falls from epoch to epoch, from near 1 to ``last_share`` along a
+    share g of the new mean decreases from epoch to epoch, from near 1 to ``last_share`` along a
     cosine. The loss takes nu'.
 
     Args:

@@ -17,12 +17,12 @@ class Umax(CappedDual):
     """Stochastic optimisation of the cross-entropy over the classes of a batch, by U-max.
 
     As ``asgd``, nu takes a gradient step, ``nu' = nu - g (1 - m exp(-nu))`` with m the batch mean;
-    but where nu' then lies more than ``slack`` below log m, it is set to log m. The loss takes nu'.
-    A step that float32 could not take back is capped, see ``CappedDual``.
+    but where nu' then is more than ``slack`` below log m, it is set to log m. The loss takes nu'.
+    A step that float32 could not reverse is capped, see ``CappedDual``.
 
     Args:
         num_examples, num_groups: see ``DualObjective`` (from the data and the head).
-        dual_learning_rate: gamma, positive; falls as in ``asgd``.
+        dual_learning_rate: gamma, positive; decreases as in ``asgd``.
         slack: delta, at least 0.
 
     Raises:

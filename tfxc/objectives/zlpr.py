@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Zlpr(Objective):
     """``log(1 + sum of exp(z) over false columns) + log(1 + sum of exp(-z) over true columns)``.
 
-    A loss for several true columns that is not a sum over columns: it does not drown in the many
+    A loss for several true columns that is not a sum over columns: it is not dominated by the many
     false ones. A column is predicted where z > 0, i.e. where its sigmoid is above one half. An
     example without a true column pulls all logits below zero.
 

@@ -2,7 +2,7 @@
 """Native kernel of ``tfxc.ops.two_means``: the nodes of one level, each in a thread of its own.
 
 A node works on the columns its rows use, renumbered without gaps, and its sums follow the rows
-that changed sides. Sums stand in double precision and are added in one order, whatever the number
+that changed sides. Sums are in double precision and are added in one order, whatever the number
 of threads.
 """
 
@@ -16,7 +16,7 @@ from libc.string cimport memcpy, memset
 
 cdef struct Scored:
     double score
-    int32_t place  # in the node; rows of a node stand by rising number
+    int32_t place  # in the node; rows of a node are sorted by ascending number
 
 
 cdef struct Rows:
@@ -118,7 +118,7 @@ cdef void score(
 cdef int64_t compact(
     Rows *rows, const int32_t *order, int64_t count, int32_t *numbers, int32_t *used
 ) noexcept nogil:
-    """Renumbers the node's columns by first use; ``numbers`` holds -1 before and behind."""
+    """Renumbers the node's columns by first use; ``numbers`` holds -1 before and after."""
     cdef int64_t place, i, width = 0
     cdef int32_t column
     for place in range(count):

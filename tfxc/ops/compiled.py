@@ -61,8 +61,8 @@ def row_adam() -> Callable[..., Any] | None:
         return tf.load_op_library(str(_library(compiler))).tfxc_row_adam
     except (OSError, UserError, subprocess.CalledProcessError, tf.errors.OpError) as error:
         reason = str(getattr(error, "stderr", None) or error).strip().splitlines()[-1:]
-        print(f"TensorFlow's optimizer step is used, not the faster one: {''.join(reason)}",
-              file=sys.stderr)  # fmt: skip
+        print("using TensorFlow's optimizer step instead of the faster compiled one: "
+              f"{''.join(reason)}", file=sys.stderr)  # fmt: skip
         return None
 
 

@@ -33,7 +33,7 @@ def bounds_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def load_sparse(path: str | Path) -> scipy.sparse.csr_matrix:
-    """The matrix of a file, CSR, its indices within its shape and its row bounds rising.
+    """The matrix of a file, CSR, its indices within its shape and its row bounds ascending.
 
     Raises:
         DataError: the file is missing or damaged, or holds no sparse matrix.

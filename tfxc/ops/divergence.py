@@ -85,7 +85,7 @@ def teacher_divergence(
 def difficulty(
     student: tf.Tensor, teacher: tf.Tensor, scheduler: str, gamma: float = 1.0
 ) -> tf.Tensor:
-    """What a temperature scheduler goes by, float32 (batch,), without a gradient.
+    """What a temperature scheduler uses, float32 (batch,), without a gradient.
 
     * ``"flsw"``: ``(1 - cosine of the two logit vectors) ^ gamma``: how far they are apart.
     * ``"cwsm"``: ``1 / (q + 0.001)``, q the student's largest probability at temperature 1.

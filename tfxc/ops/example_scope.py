@@ -1,4 +1,4 @@
-"""Tells layers which training examples a step is about."""
+"""Shows layers which training examples a step uses."""
 
 import contextlib
 import threading

@@ -1,4 +1,4 @@
-"""The joint between heads and objectives."""
+"""The interface between heads and objectives."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ class LogitGroup(NamedTuple):
         valid: bool (batch, columns), False where a column does not count; None means all count.
         cross_replica: ``CrossReplica`` if this replica has only some of the columns, and for the
             examples of all replicas; positives are then those among its columns. The objective
-            returns the losses of the replica's own examples. None: nothing of that.
+            returns the losses of the replica's own examples. None otherwise.
         log_weights: float32 (columns,), logarithm of the number of classes that a column stands
             for where the columns are a sample, 0 for true ones; the logits are without it. None:
             each stands for itself.

@@ -12,7 +12,7 @@ def angular_margin(
     """``cos(m1 t + m2) - m3`` of the angles t with the given cosines.
 
     Where ``m1 t + m2`` passes pi the cosine would rise again; from there on the value is the
-    cosine itself less ``r sin r``, where ``r = pi - (pi - m2) / m1`` is the margin at that angle.
+    cosine itself minus ``r sin r``, where ``r = pi - (pi - m2) / m1`` is the margin at that angle.
     For ``m1 = 1`` this is the published fallback ``cos t - m2 sin m2``. Where ``r sin r`` is too
     little for the value to fall (r above 2.33), ``1 - cos r`` takes its place, so the value never
     rises with the angle. Values and gradients are finite at the cosines -1 and 1.
@@ -46,6 +46,28 @@ def angular_margin(
     return tf.where(cosines > -math.cos(reach), turned, cosines - drop) - m3
 
 
+def least_scale(num_classes: int, probability: float = 0.9999) -> float:
+    """The least scale of cosines with which a softmax can reach a probability.
+
+    With the true class at cosine 1 and the others at 0, the true one of C classes has the
+    probability p where ``s = log((C - 1) p / (1 - p))``. A smaller scale keeps the loss up even
+    where nothing is left to learn, a much larger one lets it vanish, and the gradient with it,
+    before the classes are apart.
+
+    Args:
+        num_classes: C.
+        probability: p, below 1.
+
+    Example:
+        >>> round(least_scale(964), 2)
+        16.08
+
+    Reference: Wang et al., CosFace, CVPR 2018 (arXiv 1801.09414), equation 6, with the other
+    classes at -1 / (C - 1) there.
+    """
+    return math.log(max(num_classes - 1, 1) * probability / (1 - probability))
+
+
 def _sine(cosines):
     """Sine of angles in [0, pi], with slope 0 where it is 0."""
     squares = 1 - tf.square(cosines)
@@ -58,7 +80,8 @@ def at_positives(
 ) -> tf.Tensor:
     """Applies ``change`` to the true columns and leaves the others as they are.
 
-    Neither forward nor backward does it need a second (batch, columns) matrix besides the result.
+    Neither forward nor backward does it need a second (batch, columns) matrix in addition to the
+    result.
 
     Args:
         scores: float32 (batch, columns).

@@ -58,7 +58,7 @@ class RowPerturbation(NamedTuple):
     """Perturbation of some rows of a table, or of all.
 
     Attributes:
-        rows: int (n,), distinct and rising; None for all rows of the table.
+        rows: int (n,), distinct and ascending; None for all rows of the table.
         values: float (n, dim).
     """
 

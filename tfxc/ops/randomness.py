@@ -1,6 +1,6 @@
 """Dropout masks that depend on (seed, step, row, column) and on nothing else.
 
-A mask is a hash of where it stands. So a resumed run, a run over two replicas and a run in
+A mask is a hash of its position. So a resumed run, a run over two replicas and a run in
 micro-batches drop the same units as an uninterrupted run on one device, with no generator state
 to save. The hash is the finaliser of MurmurHash3 (Appleby, public domain description).
 """
@@ -16,7 +16,7 @@ _local = threading.local()
 
 @contextlib.contextmanager
 def step_scope(step: tf.Tensor, first_row: tf.Tensor) -> Iterator[None]:
-    """Tells the masks drawn inside which training step and which rows of its batch these are.
+    """Passes to the masks drawn inside which training step and which rows of its batch these are.
 
     Args:
         step: int64 scalar.
@@ -40,7 +40,7 @@ def draws() -> dict[int, int]:
 def drawn_again(before: Mapping[int, int]) -> Iterator[None]:
     """Inside, the draws of this step since ``before = draws()`` come once more.
 
-    Behind it, the same draws count as made, however often they came. Without a ``step_scope``
+    After it, the same draws count as made, however often they came. Without a ``step_scope``
     draws are random, and nothing comes again.
     """
     scope = getattr(_local, "scope", None)

@@ -21,7 +21,7 @@ def tiled_softmax(
         num_columns: Python int.
         positives: int32 (batch, max_positives); what is outside 0 .. num_columns - 1 is padding.
         k: Python int, at most num_columns.
-        tile: Python int, columns a tile.
+        tile: Python int, columns per tile.
 
     Returns:
         ids int32 (batch, k), scores float32 (batch, k), ties to the lower id; log_sum float32
@@ -100,7 +100,7 @@ def mean_cross_entropy(log_sum: tf.Tensor, of_positives: tf.Tensor, exist: tf.Te
 
 
 def _in_tile(fresh, positives, begin, end):
-    """Scores of the positives that lie in a tile, 0 elsewhere."""
+    """Scores of the positives that are in a tile, 0 elsewhere."""
     inside = (positives >= begin) & (positives < end)
     values = tf.gather(fresh, tf.where(inside, positives - begin, 0), batch_dims=1)
     return tf.where(inside, values, 0.0)

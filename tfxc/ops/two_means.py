@@ -27,8 +27,8 @@ def has_native() -> bool:
 class Halves:
     """An order of rows that is cut into halves, level by level.
 
-    The rows of a node are a slice of ``order``, and stand there by ascending number. The result
-    depends on the seed alone, not on the number of threads.
+    The rows of a node are a slice of ``order``, and are sorted there by ascending number. The
+    result depends on the seed alone, not on the number of threads.
 
     Args:
         vectors: float (n, width), CSR or dense.

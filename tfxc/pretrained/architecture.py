@@ -143,7 +143,7 @@ def _of_family(family, config, where):
     if family == "deberta-v2":
         return _of_deberta(config, positions, where)
     if family in ("roberta", "xlm-roberta"):
-        positions -= config["pad_token_id"] + 1  # positions are counted from behind the padding's
+        positions -= config["pad_token_id"] + 1  # positions are counted from after the padding's
     found = {"max_positions": positions}
     if family == "albert":
         found["shared_layers"] = config.get("num_hidden_groups", 1)

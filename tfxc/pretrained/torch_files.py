@@ -1,7 +1,7 @@
 """Files of PyTorch's ``torch.save``, read without PyTorch and without running what they name.
 
 Such a file is a pickle that names its tensors' memory, and the memory itself: since PyTorch 1.6 as
-members of a ZIP archive, before as one file behind five pickles ("serialization semantics" in
+members of a ZIP archive, before as one file after five pickles ("serialization semantics" in
 PyTorch's notes). Only the pickle is read at once; a tensor is read when it is asked for.
 """
 
@@ -49,7 +49,7 @@ class TorchTensor:
         self.dtype = storage.result
 
     def array(self) -> np.ndarray:
-        """The values, read-only; mapped from the file where they lie there in order."""
+        """The values, read-only; mapped from the file where they are stored there in order."""
         if 0 in self.shape:
             return np.zeros(self.shape, self.dtype)
         memory = self._storage.read()[self._offset :]
@@ -287,7 +287,7 @@ def _data_position(stream, info):
     names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     position = info.header_offset + 30 + names
     if position + info.file_size > stream.seek(0, 2):
-        raise ValueError(f"{info.filename} goes beyond the end")
+        raise ValueError(f"{info.filename} extends beyond the end of the file")
     return position
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 WORDS = "embeddings.word_embeddings.weight"
 
-# Parts of a layer: ours -> theirs, behind the layer's own prefix.
+# Parts of a layer: ours -> theirs, after the layer's own prefix.
 _BERT = {
     "attention_in": ("attention.self.query", "attention.self.key", "attention.self.value"),
     "attention_out": ("attention.output.dense",),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import ConfigError, missing_package
 from tfxc.pretrained.folder import read_json
 from tfxc.pretrained.torch_files import load_state_dict
 from tfxc.pretrained.weight_names import WORDS, layer_parts, layer_prefix
@@ -280,14 +280,8 @@ def _safetensor(path, name):
 
 
 def _opened(path):
-    try:
+    with missing_package("hub", where="encoder"):
         import safetensors
-    except ImportError:
-        raise ConfigError(
-            "the weights of pretrained models need the package safetensors",
-            where="encoder",
-            fix="pip install 'tfxc[hub]'",
-        ) from None
     try:
         return safetensors.safe_open(path, "numpy")
     except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:

@@ -61,7 +61,7 @@ class Calibration:
         Args:
             scores: (n,) numbers.
             hits: (n,) bool, whether the label is true.
-            method: ``"isotonic"`` follows any rising curve but needs some thousand pairs;
+            method: ``"isotonic"`` follows any increasing curve but needs some thousand pairs;
                 ``"logistic"`` has two parameters.
 
         Returns:
@@ -69,7 +69,7 @@ class Calibration:
 
         Raises:
             ConfigError: an unknown method.
-            DataError: no pairs, NaN, all or none of them true, or scores that do not rise with
+            DataError: no pairs, NaN, all or none of them true, or scores that do not increase with
                 the share of true labels.
         """
         from sklearn.isotonic import IsotonicRegression
@@ -92,7 +92,8 @@ class Calibration:
         slope = fitted.coef_[0, 0] / spread
         if slope < 0:
             raise DataError(
-                "scores that rise with the share of true labels expected, found falling ones",
+                "scores that increase with the share of true labels expected, found decreasing "
+                "ones",
                 where="calibration pairs",
                 fix="check that scores and labels belong together",
             )

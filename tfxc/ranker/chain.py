@@ -46,7 +46,7 @@ def train_ranker(
             ``tfxc.ranker.search.Ranker.load`` reads.
         settings: ``RankerSettings``; None means its defaults.
         relevance: sparse (N, L), how much each positive counts; None for equally.
-        negatives: ``{level: sparse (N, nodes of the level above)}``, parents of further negatives
+        negatives: ``{level: sparse (N, nodes of the level above)}``, parents of extra negatives
             for layers with ``usn``.
         limits: ``tfxc.ranker.layer.Limits``; the label matrices of all levels, which are made here,
             count as part of the memory budget.
@@ -171,7 +171,7 @@ class _Chain:
         return sum(array.nbytes for array in arrays)
 
     def check_budget(self, budget):
-        """Refuses a budget that is too small, as far as the blocks are known before the training.
+        """Refuses a budget that is too small, as far as the blocks are known before training.
 
         Raises:
             BudgetError: it names what is enough for all these layers.
@@ -201,8 +201,8 @@ class _Chain:
             scheme = scheme_of(self.values["negatives"][layer])
             if "man" in scheme and layer == 0 and level > 0:
                 raise ConfigError(
-                    "another kind than man expected in the first layer of mode ranker, as no layer "
-                    "above it predicts",
+                    "negatives other than man expected in the first layer of mode ranker, which "
+                    "has no layer above it to predict them",
                     where="negatives[0]",
                     fix="give the predictions as `negatives` and use usn",
                 )

@@ -40,11 +40,11 @@ class BudgetError(ConfigError):
 
 
 class Limits(NamedTuple):
-    """What a training may take of the machine; the weights do not depend on it.
+    """What training may use of the machine; the weights do not depend on it.
 
     Attributes:
-        memory_budget: bytes besides the arguments; None for no limit. It decides how many blocks
-            are solved at a time.
+        memory_budget: bytes in addition to the arguments; None for no limit. It decides how many
+            blocks are solved at a time.
         threads: at most this many; None means all cores.
     """
 
@@ -63,7 +63,7 @@ class LayerProblem(NamedTuple):
             ``tfxc.ranker.features.check_features``; memory-mapped arrays will do.
         targets: sparse (N, K), a positive is an entry that is not 0.
         parents: int (K,), parent of each node.
-        examples: sparse (N, parents): the examples of a parent's children, besides their
+        examples: sparse (N, parents): the examples of a parent's children, in addition to their
             positives. None means all examples, for a layer under one root.
         relevance: sparse (N, K) with an entry above 0 for each positive; None for 1.
     """
@@ -76,7 +76,7 @@ class LayerProblem(NamedTuple):
 
 
 class LayerReport(NamedTuple):
-    """What the training of a layer reports.
+    """What training a layer reports.
 
     Attributes:
         trained: nodes with weights.
@@ -101,7 +101,7 @@ def train_layer(
     """Trains the classifiers of a level's nodes and writes the layer's folder.
 
     The features are read block by block, a block being the examples of one parent; memory-mapped
-    ones stay on the disk. A training that was killed goes on behind its last finished block.
+    ones stay on the disk. A killed training run resumes after its last finished block.
 
     Args:
         problem: ``LayerProblem``.
@@ -138,7 +138,7 @@ def train_layer(
 
 
 def least_budget(problem: "LayerProblem", settings: SolverSettings, budget: int, held: int) -> int:
-    """The ``memory_budget`` that the training of a layer needs: the one given if it suffices.
+    """The ``memory_budget`` that training a layer needs: the one given if it suffices.
 
     Args:
         problem, settings, held: see ``train_layer``.

@@ -38,7 +38,7 @@ def examples_of(
     predicted: scipy.sparse.csr_matrix | None = None,
     given: scipy.sparse.csr_matrix | None = None,
 ) -> scipy.sparse.csc_matrix:
-    """M: the parents whose children an example is trained on, besides those of its own labels.
+    """M: the parents whose children an example is trained on, other than those of its own labels.
 
     Args:
         scheme: what ``scheme_of`` returns.
@@ -50,7 +50,7 @@ def examples_of(
         CSC of bool; only the places of the entries count, explicit zeros too.
 
     Raises:
-        DataError: the scheme wants a matrix that is not given, or shapes differ.
+        DataError: the scheme needs a matrix that is not given, or shapes differ.
 
     Reference: Zhang et al., NeurIPS 2021, arXiv 2110.00685, section 3.
 

@@ -24,7 +24,7 @@ _COPY = "copy the whole model folder"
 
 
 def import_pecos(folder: str | Path, output: str | Path) -> ClusterTree:
-    """Writes a PECOS model as a model folder of ours, ``ranker/`` and ``tree.npz``.
+    """Writes a PECOS model as a model folder of tfxc, ``ranker/`` and ``tree.npz``.
 
     Predictions are the same: the same labels, scores equal up to rounding. PECOS orders equal
     scores by their parents' places, we by label.

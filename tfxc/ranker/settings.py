@@ -20,7 +20,7 @@ _OF_THE_SOLVER = {field.name for field in fields(SolverSettings)}
 class RankerSettings:
     """How a ranker is trained and searched; the defaults are those of XR-Linear.
 
-    Of ``cost_positive`` to ``post_processor`` each may be a list with a value per layer trained.
+    Each of ``cost_positive`` to ``post_processor`` may be a list with one value per trained layer.
 
     Args:
         cost_positive, cost_negative, loss, epsilon, max_passes, threshold, max_nonzeros: see

@@ -1,4 +1,4 @@
-"""Files of one trained layer, written block by block so that a killed training resumes."""
+"""Files of one trained layer, written block by block so that a killed training run resumes."""
 
 import contextlib
 import json
@@ -33,9 +33,9 @@ _GROWING = {
 class LayerWriter:
     """Appends the blocks of a layer, parent by parent, and makes the layer's folder of them.
 
-    What is written lies in a neighbour of the folder, with a journal of the finished blocks. A
-    writer of the same training that is opened later resumes after the last of them; what belongs
-    to another training is thrown away.
+    What is written is in a neighbour of the folder, with a journal of the finished blocks. A
+    writer of the same training run that is opened later resumes after the last of them; what
+    belongs to another training run is discarded.
 
     Args:
         folder: the layer's folder, made by ``finish``.
@@ -178,7 +178,7 @@ class LayerWriter:
         return _HEADER_BYTES + length * np.dtype(self._types[name]).itemsize
 
     def _seek(self, name, length):
-        """Cuts off what is behind the last finished block, or begins the file."""
+        """Cuts off what is after the last finished block, or begins the file."""
         stream = self._files[name]
         if not self.blocks:
             start = np.zeros(length, self._types[name])  # the first split
@@ -190,7 +190,7 @@ class LayerWriter:
 
 
 def is_complete(folder: str | Path, fingerprint: str) -> bool:
-    """Whether a layer's folder was finished by a training with this fingerprint.
+    """Whether a layer's folder was finished by a training run with this fingerprint.
 
     Raises:
         DataError: it was, and one of its files is missing or damaged.
@@ -220,7 +220,7 @@ def write_parameters(folder: Path, content: Mapping[str, Any]) -> None:
 
     Args:
         folder: with the folders ``layer-0``, ``layer-1``, ...
-        content: what ``tfxc.ranker.search.Ranker.load`` reads besides them.
+        content: what ``tfxc.ranker.search.Ranker.load`` reads in addition to them.
     """
     write_json(folder / PARAMETERS, content)
     layers = [f"layer-{number}/{checksums.FILE}" for number in range(content["layers"])]

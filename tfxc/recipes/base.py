@@ -31,7 +31,7 @@ class Context:
         data_folder: prepared records.
         run: the run folder.
         repetition: number of the one repetition or fold to train, or None.
-        fresh: whether an earlier run in the folder is thrown away.
+        fresh: whether an earlier run in the folder is deleted.
         from_step: the checkpoint to resume from, or None for the newest.
         drop_later: whether what came after it may be removed.
         command: command line options that child processes need, e.g. ``["--gpu", "0"]``.
@@ -76,7 +76,7 @@ class Context:
 
 
 class Recipe:
-    """Owns the order of the stages of a training.
+    """Determines the order of the stages of training.
 
     ``run(context)`` is the same for all: it locks the run folder, makes the strategy, calls
     ``check(context)``, does nothing for a finished run, and else calls ``train(context)``, which a
@@ -124,7 +124,7 @@ class Recipe:
                 )
 
     def outline(self, config: Config, manifest: Manifest) -> tuple[list[str], dict | None]:
-        """What a dry run reports of the stages of a training, before parameters and one step.
+        """What a dry run reports of the stages of training, before parameters and one step.
 
         Args:
             config: ``Config``.
@@ -156,14 +156,14 @@ class Recipe:
         """
         if repetition is not None:
             raise ConfigError(
-                f"a recipe of several models expected, found {config.recipe.name!r}",
+                f"a recipe that trains several models expected, found {config.recipe.name!r}",
                 where="--repetition",
                 fix="leave it out, or use recipe 'repetitions'",
             )
         return config, None
 
     def run(self, context: Context) -> dict:
-        """Trains, or resumes a stopped training, while no other process may.
+        """Trains, or resumes a stopped training run, while no other process may.
 
         Args:
             context: ``Context``.
@@ -278,7 +278,7 @@ class StagedRecipe(Recipe):
     A stopped run resumes after the last of them. A subclass defines ``stages(context)``.
 
     Attributes:
-        saved: what is saved when a signal ends the training, in words, e.g. ``"finished blocks
+        saved: what is saved when a signal ends training, in words, e.g. ``"finished blocks
             are"``.
     """
 
@@ -286,7 +286,7 @@ class StagedRecipe(Recipe):
     saved = "finished stages are"
 
     def train(self, context: Context) -> dict[str, Any]:
-        """Begins the run, goes through the stages and writes the summary."""
+        """Begins the run, runs the stages and writes the summary."""
         with StopAtOnce(self.saved):
             stages = self.stages(context)
             context.begin()
@@ -338,7 +338,7 @@ class RecipeOfRuns(Recipe):
         return run / f"{self.unit}-{number:02d}"
 
     def check_number(self, number: int | None, count: int) -> None:
-        """Refuses to train one alone that there is not.
+        """Refuses to train one that does not exist.
 
         Raises:
             ConfigError: it is not one of 0 .. count - 1.

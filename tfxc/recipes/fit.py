@@ -9,7 +9,7 @@ from tfxc.training.start import PARTS
 
 
 class Fit(Recipe):
-    """One model, one training. A head with several repetitions trains them side by side.
+    """One model, one training run. A head with several repetitions trains them side by side.
 
     Args:
         start: run folder of a finished run whose weights the training begins with; None begins with

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Decisions:
-    """Collects what was decided, and writes it.
+    """Collects the predicted labels, and writes them.
 
     Args:
         decision: ``Decision``, see ``tfxc.training.evaluation.decision_of``.
@@ -70,7 +70,9 @@ class Decisions:
         lines.append(f"accuracy: {100 * found.classification.result()['accuracy']:.2f}")
         kept = len(found.wrong)
         if kept < found.num_wrong:
-            lines.append(f"of {found.num_wrong:,} wrong examples the surest {kept:,} are kept")
+            lines.append(
+                f"of {found.num_wrong:,} wrong examples the {kept:,} most confident are kept"
+            )
         if found.pairs_left_out:
             lines.append("of the confused pairs the most frequent million is kept")
         lines.append(f"written: {folder}/labels.csv, confusions.csv and wrong.csv")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import missing_package
 from tfxc.core.escaping import picture_text
 from tfxc.core.reading import read_json_lines
 
@@ -28,13 +28,8 @@ def pyplot(otherwise: str = "add --no-pictures") -> Any:
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    try:
+    with missing_package("curves", otherwise=otherwise):
         import matplotlib
-    except ImportError:
-        raise ConfigError(
-            "the package matplotlib, which draws the pictures, is not installed",
-            fix=f"pip install 'tfxc[curves]', or {otherwise}",
-        ) from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -112,7 +107,7 @@ def _curves(lines, names):
 def labels_by_frequency(found: "PerLabel", label_counts: np.ndarray, path: str | Path) -> None:
     """Draws each label's precision and recall over the number of its training examples.
 
-    Where all labels have about as many, it draws the values in rising order.
+    Where all labels have about as many, it draws the values in ascending order.
     """
     precision, recall, _ = found.precision_recall_f1()
     plots = pyplot()
@@ -140,7 +135,7 @@ def labels_by_frequency(found: "PerLabel", label_counts: np.ndarray, path: str |
 def confusion_matrix(found: "PerLabel", names: Sequence[str], path: str | Path) -> bool:
     """Draws which labels are confused with which, for at most 60 labels; False if there are more.
 
-    Rows are true labels and sum to 1; right predictions stand in the diagonal.
+    Rows are true labels and sum to 1; correct predictions are on the diagonal.
     """
     if found.num_labels > _MOST_LABELS:
         return False

@@ -107,7 +107,7 @@ def confusion_rows(found: "PerLabel", names: Sequence[str]) -> list[tuple[Any, .
 def wrong_rows(
     found: "PerLabel", names: Sequence[str], texts: Mapping[int, str]
 ) -> list[tuple[Any, ...]]:
-    """A row per wrong example, the surest first; see ``WRONG_COLUMNS``.
+    """A row per wrong example, the most confident first; see ``WRONG_COLUMNS``.
 
     Args:
         texts: {example: text}, possibly empty.

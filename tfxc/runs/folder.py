@@ -1,4 +1,4 @@
-"""The run folder: what a training writes and everything else reads."""
+"""The run folder: what a training run writes and everything else reads."""
 
 import contextlib
 import os
@@ -44,7 +44,7 @@ _FREE_KEYS = {
 class RunFolder(RunWriter):
     """Paths and small files of one run.
 
-    It is written by ``RunWriter``, during a training or at once.
+    It is written by ``RunWriter``, during training or at once.
 
     Layout: ``config.json``, ``assets/`` (manifest.json, labels.txt, text_features/),
     ``checkpoints/``, ``model.weights.h5``, ``metrics.jsonl``, ``log.txt``, ``tensorboard/``,
@@ -462,7 +462,7 @@ class RunFolder(RunWriter):
             raise CheckpointError(
                 "trained weights expected, found none",
                 where=self.path,
-                fix="finish the training first",
+                fix="finish training first",
             )
         fix = "restore the run's own config.json or train again"
         existing_file(path, fix=fix, error=CheckpointError)
@@ -478,7 +478,7 @@ class RunFolder(RunWriter):
             raise _unfit_weights(path, error, fix) from error
 
     def summary(self) -> dict[str, Any] | None:
-        """The summary of a finished training, or None."""
+        """The summary of a finished training run, or None."""
         path = self / SUMMARY
         if not os.path.lexists(path):
             return None

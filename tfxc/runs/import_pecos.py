@@ -77,7 +77,7 @@ def import_run(
 
 
 def _vectorizer(folder, width):
-    """The vectoriser as ours."""
+    """The vectoriser as tfxc's text features."""
     features = load_pecos_vectorizer(folder)
     if features.num_features != width:
         raise DataError(

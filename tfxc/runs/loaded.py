@@ -249,7 +249,7 @@ class LoadedRun:
         """
         if self.label_counts is None:
             raise ConfigError(
-                "a run with the frequencies of its labels expected, found one without",
+                "a run with label frequencies expected, found one without",
                 where=where,
                 fix="import it again with --train-labels",
             )
@@ -303,7 +303,7 @@ class LoadedRun:
 
     @property
     def images(self) -> ImageConverter | None:
-        """What brings images to the run's shape, or None for runs on something else."""
+        """What converts images to the run's shape, or None for runs on something else."""
         shape = self.manifest.get("image_shape")
         return None if shape is None else ImageConverter.of_shape(shape)
 
@@ -372,7 +372,7 @@ class _Numbering:
         self._ids = dict(known)
 
     def convert(self, label_lists, where, first, *, training):
-        """``indptr`` and ``ids`` of label lists; numbers go by their name, e.g. 7 by "7"."""
+        """``indptr`` and ``ids`` of label lists; numbers use their name, e.g. 7 by "7"."""
         ids = self._ids
         lists = [sorted({ids.setdefault(str(x), len(ids)) for x in row}) for row in label_lists]
         counts = np.fromiter(map(len, lists), np.int64, len(lists))

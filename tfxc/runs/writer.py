@@ -1,4 +1,4 @@
-"""Writes run folders: those of trainings, file by file, and others atomically."""
+"""Writes run folders: those of training, file by file, and others atomically."""
 
 import contextlib
 import hashlib
@@ -34,10 +34,10 @@ WEIGHTS = "model.weights.h5"
 ARCHITECTURE = "assets/encoder.json"
 SUMMARY = "summary.json"
 KIND = "run"
-# What a finished run is read from, besides assets and folders with checksums of their own.
+# What a finished run is read from, apart from assets and folders with checksums of their own.
 _OF_A_FINISHED_RUN = (CONFIG, WEIGHTS, "tree*.npz", "calibration.json")
 
-# What there is once a first step is done, besides the same in the folders of the parts.
+# What there is once a first step is done, in addition to the same in the folders of the parts.
 PROGRESS = (
     WEIGHTS, SUMMARY, "calibration.json", "tree.npz", "tree-preliminary.npz",
     "checkpoints/*", "embeddings/*", "ranker/*",

@@ -18,9 +18,9 @@ class Awp(Technique):
     Each weight matrix W moves by ``rate * ||W|| * g / ||g||``, no number by more than
     ``epsilon * |w|``, where g is the clean gradient of the global batch (of a micro-batch where
     gradients are accumulated). After the second pass the weights are what they were, to the bit,
-    from a copy; of a table only the rows with a gradient are moved and copied, though its norm
-    takes reading it all. The loss is the clean one. Costs one more pass, and in memory a copy of
-    the dense matrices.
+    from a copy; of a table only the rows with a gradient are moved and copied, though computing
+    its norm reads all of it. The loss is the clean one. Costs one more pass, and in memory a copy
+    of the dense matrices.
 
     Args:
         rate: length of the move, as a share of the norm.
@@ -28,7 +28,7 @@ class Awp(Technique):
         start_epoch: epochs trained without, may be a fraction.
 
     Raises:
-        ConfigError: an argument out of range, or a start behind the end of the training.
+        ConfigError: an argument out of range, or a start after the end of training.
 
     Example:
         >>> Awp(start_epoch=2).start_epoch
@@ -50,10 +50,10 @@ class Awp(Technique):
         self.start_step = math.ceil(self.start_epoch * steps_per_epoch)
         if self.start_step >= total_steps:
             raise ConfigError(
-                f"a start of the attack within the {total_steps:,} steps of the training expected, "
+                f"a start within the {total_steps:,} training steps expected, "
                 f"found step {self.start_step:,}",
                 where="techniques.awp.start_epoch",
-                fix="let it start before the last epoch",
+                fix="start the attack before the last epoch",
             )
 
     def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:

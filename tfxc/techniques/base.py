@@ -24,11 +24,11 @@ _ROLES = {
 class Technique:
     """Middleware around one training step.
 
-    A technique is made from its config section, hears in ``begin`` how long the training is, and
+    A technique is made from its config section, learns in ``begin`` how long the training is, and
     then ``build`` gives it the model inside the strategy's scope.
 
     Class attributes:
-        role: ``"attack"``, ``"average"``, ``"loss"`` or None; a training takes one of each.
+        role: ``"attack"``, ``"average"``, ``"loss"`` or None; a training run has one of each.
         losses: None, or a method ``losses(model, groups_of, batch, update_state)`` that takes the
             place of ``model.losses_of``. ``groups_of`` is what ``groups`` is given as ``compute``,
             other techniques in it.
@@ -49,7 +49,7 @@ class Technique:
 
         Args:
             steps_per_epoch: float; epoch e (from 0) begins at step ``ceil(e * steps_per_epoch)``.
-            total_steps: steps of the whole training.
+            total_steps: total number of training steps.
 
         Raises:
             ConfigError: an argument does not fit this length.
@@ -106,7 +106,7 @@ class Technique:
         return ()
 
     def evaluation_weights(self) -> AbstractContextManager[None]:
-        """Context manager: inside it the model has the weights it should be judged by."""
+        """Context manager: inside it the model has the weights it should be evaluated with."""
         return contextlib.nullcontext()
 
 

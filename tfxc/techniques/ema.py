@@ -5,10 +5,10 @@ from tfxc.techniques.bases.average import WeightAverage
 
 
 class Ema(WeightAverage):
-    """Judges and saves the model by a moving average of its weights.
+    """Evaluates and saves the model with a moving average of its weights.
 
     ``average = d average + (1 - d) weight`` with ``d = min(decay, (1 + t) / (10 + t))``, so that
-    the start is forgotten early. Training itself goes on with the raw weights.
+    the start is forgotten early. Training itself uses the raw weights.
 
     Args:
         decay: weight of the past per training step.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class MultiSampleDropout(Technique):
     """Drops units of the encoder's vector several times over; the loss sees the mean logits.
 
-    The masks act in training, between encoder and head, behind what the encoder drops itself. The
+    The masks act in training, between encoder and head, after what the encoder drops itself. The
     head's weights are shared, and all samples have the same columns. Costs ``rounds`` times the
     head.
 

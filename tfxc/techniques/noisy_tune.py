@@ -11,7 +11,7 @@ from tfxc.techniques.base import Technique
 class NoisyTune(Technique):
     """Adds ``uniform(-intensity / 2, intensity / 2) * std(W)`` to each matrix W of the encoder.
 
-    Once, before the first step; a resumed training goes on from its checkpoint, without further
+    Once, before the first step; a resumed run continues from its checkpoint, without more
     noise. Vectors (biases, normalisation) stay as they are.
 
     Args:

@@ -13,14 +13,14 @@ from tfxc.techniques.bases.average import WeightAverage
 
 
 class Swa(WeightAverage):
-    """Judges and saves the model by the plain mean of its weights at several steps.
+    """Evaluates and saves the model with the plain mean of its weights at several steps.
 
-    The first term are the weights at the beginning of epoch ``start_epoch``; each ``every`` steps
-    from there one more joins, all with the same share. Before that the model is judged by its raw
-    weights. Training itself goes on with the raw weights throughout.
+    The first term is the weights at the beginning of epoch ``start_epoch``; from there on,
+    every ``every`` steps one more is added, all with the same weight. Before that the model is
+    evaluated with its raw weights. Training itself uses the raw weights throughout.
 
     The original code counts the steps of each epoch again (and takes its first step as well);
-    here ``every`` steps lie between any two terms.
+    here ``every`` steps are between any two terms.
 
     Args:
         start_epoch: epochs trained before the first term, may be a fraction; 0 takes the initial
@@ -45,10 +45,10 @@ class Swa(WeightAverage):
         self.start_step = math.ceil(self.start_epoch * steps_per_epoch)
         if self.start_step >= total_steps:
             raise ConfigError(
-                f"a start of the average within the {total_steps:,} steps of the training "
-                f"expected, found step {self.start_step:,}",
+                f"a start within the {total_steps:,} training steps expected, "
+                f"found step {self.start_step:,}",
                 where="techniques.swa.start_epoch",
-                fix="let it start before the last epoch",
+                fix="start the average before the last epoch",
             )
 
     def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:

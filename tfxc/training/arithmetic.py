@@ -1,4 +1,4 @@
-"""What the last bits of a training depend on besides its config and data."""
+"""What the last bits of a training run depend on, apart from its config and data."""
 
 import os
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def changes_of_arithmetic(before: Mapping[str, Any] | None) -> str | None:
         return None
     return (
         f"other arithmetic than before ({'; '.join(changed)}): the weights will differ in the last "
-        "bits from those of an uninterrupted training"
+        "bits from those of an uninterrupted training run"
     )
 
 

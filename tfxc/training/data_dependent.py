@@ -1,4 +1,4 @@
-"""Asks the providers of a config's head, encoder and objective."""
+"""What the data decide of a config's head, encoder and objective."""
 
 import functools
 from typing import TYPE_CHECKING, Any
@@ -53,3 +53,20 @@ def data_dependent_arguments(
                 if value is not None:
                     found[name] = value
     return found
+
+
+def resolved(config: "Config", num_labels: int) -> "Config":
+    """The config with what its head's rules make of the number of labels.
+
+    Args:
+        config: ``Config``, whose sections are checked.
+        num_labels: number of labels.
+
+    Returns:
+        A config with the same meaning.
+    """
+    if config.head is None:
+        return config
+    section = config.head.section()
+    found = registry.get("head", section["name"]).resolved(section, num_labels)
+    return config.model_copy(update={"head": config.head.model_copy(update=found)})

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tfxc.data.sources.base import Source
 
 
-# Not the run's seed: trainings that are compared see the same slice.
+# Not the run's seed: runs that are compared see the same slice.
 _SLICE_SEED = 987_654_321
 
 
@@ -76,7 +76,7 @@ class Evaluation:
 
     @property
     def has_any(self) -> bool:
-        """Whether there is anything to measure during the training."""
+        """Whether there is anything to measure during training."""
         return self.has_dev or bool(self._slice)
 
     def of_dev(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and a closed terminal end a training only after it has saved."""
+"""SIGTERM, Ctrl-C and a closed terminal end training only after it has saved."""
 
 import contextlib
 import os

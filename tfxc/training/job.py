@@ -45,10 +45,10 @@ class TrainingJob:
         config: ``Config``.
         data_folder: prepared records.
         run_path: run folder; nothing is written before the model is built, so that a config that
-            cannot be leaves no run behind.
+            is invalid leaves no run behind.
         repetition: number of the repetition this model is, or None for the whole model.
-        parent_run: folder of the run that this one belongs to, as a repetition or a fold; begun as
-            well, so that what reads it finds config and assets.
+        parent_run: folder of the run that this one belongs to, as a repetition or a fold; started
+            as well, so that what reads it finds config and assets.
         start: what the model begins with, or None for random weights.
 
     Attributes:
@@ -84,7 +84,7 @@ class TrainingJob:
         from_step: int | None = None,
         drop_later: bool = False,
     ) -> dict:
-        """Trains, resumes a stopped training, or returns the summary of a finished one.
+        """Trains, resumes a stopped training run, or returns the summary of a finished one.
 
         With more epochs than the run has, its training goes on from its last checkpoint.
 
@@ -100,7 +100,7 @@ class TrainingJob:
         Raises:
             CheckpointError: another process is writing into the run, or it is of another config, or
                 of other data.
-            ConfigError: a section of the config cannot be, e.g. more buckets than labels.
+            ConfigError: a section of the config is invalid, e.g. more buckets than labels.
         """
         config, data_folder = self.config, self.data_folder
         with self.folder.locked():
@@ -144,7 +144,7 @@ class TrainingJob:
             strategy: a ``tf.distribute.Strategy``.
 
         Raises:
-            ConfigError: a section of the config cannot be, or does not fit the data.
+            ConfigError: a section of the config is invalid, or does not fit the data.
             DataError: the data cannot be read.
         """
         config, manifest = self.config, Manifest.load(self.data_folder)
@@ -181,7 +181,7 @@ class TrainingJob:
     def data_dependent_arguments(
         self, source: Source, dimensions: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Arguments of ``build_model`` that are computed from the data, besides ``dimensions``."""
+        """Arguments of ``build_model`` computed from the data, other than ``dimensions``."""
         return data_dependent_arguments(self.config, source, **dimensions)
 
     def extra_techniques(self) -> "Sequence[Technique]":
@@ -193,7 +193,7 @@ class TrainingJob:
         return {*manifest.splits}
 
     def evaluation(self, model: XCModel, source: Source, manifest: Manifest) -> Evaluation | None:
-        """What is measured during the training, or None."""
+        """What is measured during training, or None."""
         splits = self.splits(manifest)
         _refuse_missing_splits(self.config, splits)
         names = ("dev", "test") if self.config.evaluation.test_on_improvement else ("dev",)
@@ -237,7 +237,7 @@ class StageJob(TrainingJob):
     def data_dependent_arguments(
         self, source: Source, dimensions: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The arguments that were given, and what providers find besides them."""
+        """The arguments that were given, and what providers find in addition."""
         given = dict(self._arguments)
         return given | super().data_dependent_arguments(source, {**dimensions, **given})
 
@@ -255,7 +255,7 @@ def try_one_step(
         arguments: those of a ``StageJob``, or None for a whole model.
 
     Returns:
-        (loss, steps of the whole training).
+        (loss, total number of training steps).
     """
     strategy = make_strategy(config.training, config)
     with scratch_folder("try") as folder:

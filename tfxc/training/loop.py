@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Trainer:
-    """Trains a model and keeps everything needed to go on after a kill.
+    """Trains a model and keeps everything needed to resume after a kill.
 
     Args:
         model: built ``XCModel``, made inside ``strategy.scope()``.
@@ -189,7 +189,7 @@ class Trainer:
             return float(self.step_function.run(iter(self.batches())))
 
     def batches(self, start: int = 0) -> tf.data.Dataset:
-        """Batches of the training from step ``start`` on, for ``step_function``.
+        """Batches of training from step ``start`` on, for ``step_function``.
 
         Returns:
             The result of ``data.sources.dataset.training_dataset``, over replicas a distributed
@@ -251,7 +251,7 @@ class Trainer:
         return self._finish(reporter, step, loss, results, time.monotonic() - began)
 
     def _progress(self, loss, began):
-        """What a resumed training wants to know besides the variables."""
+        """What a resumed training run needs in addition to the variables."""
         return {
             "loss": loss,
             "seconds": time.monotonic() - began,
@@ -271,7 +271,7 @@ class Trainer:
         return [places[id(lent.get(id(variable), variable))] for variable in own]
 
     def _stopped_by(self, signals):
-        """The signal that ends the training at this step, in all workers at the same one."""
+        """The signal that ends training at this step, in all workers at the same one."""
         if not has_workers(self.strategy):
             return signals.received
         if not self.step_function.outcome.stops:

@@ -1,4 +1,4 @@
-"""How much memory a training will need, before it starts."""
+"""How much memory training will need, before it starts."""
 
 import math
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""Where the workers of a training meet before TensorFlow connects them.
+"""Where the workers of a training run meet before TensorFlow connects them.
 
-TensorFlow waits for a missing worker for an hour without a word, takes no signal meanwhile, and
+TensorFlow waits for a missing worker for an hour without a message, ignores signals meanwhile, and
 does not compare what the workers are about to do. So all of them first meet at the leader's
 address, which says who is missing and whether all were given the same.
 """
@@ -33,7 +33,9 @@ def wait_limit() -> float:
         if 0 < float(text) < float("inf"):
             return float(text)
     raise ConfigError(
-        f"a number of seconds expected, found {text!r}", where="TFXC_WAIT", fix="e.g. TFXC_WAIT=600"
+        f"a number of seconds expected, found {text!r}",
+        where="TFXC_WAIT",
+        fix="set e.g. TFXC_WAIT=600",
     )
 
 
@@ -94,7 +96,7 @@ class Rendezvous:
             raise ConfigError(
                 f"port {port} is already in use on this machine, perhaps by another {self.task}",
                 where="TF_CONFIG",
-                fix="give each process its own task, and end those of earlier trainings",
+                fix="give each process its own task, and end those of earlier training runs",
             ) from error
 
     def _lead(self, server):

@@ -1,4 +1,4 @@
-"""What a training reports: progress line, log.txt, metrics.jsonl, TensorBoard."""
+"""What a training run reports: progress line, log.txt, metrics.jsonl, TensorBoard."""
 
 import json
 import math
@@ -23,8 +23,8 @@ class Reporter:
     Args:
         run: ``RunFolder``.
         start_step: step the run resumes at; later lines of an interrupted run are dropped.
-        total_steps: steps of the whole training.
-        batch_size: examples a step.
+        total_steps: total number of training steps.
+        batch_size: examples per step.
         title: of the progress line.
     """
 
@@ -60,7 +60,7 @@ class Reporter:
             self.say(f"step {step:,}: {', '.join(wrong)} not finite, written as null")
         with self._board.as_default():
             for name, value in values.items():
-                # tf.summary.scalar needs the package tensorboard, the op behind it does not.
+                # tf.summary.scalar needs the package tensorboard, the op that it calls does not.
                 tf.raw_ops.WriteScalarSummary(
                     writer=self._board._resource, step=step, tag=name, value=float(value)
                 )

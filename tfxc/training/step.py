@@ -60,7 +60,7 @@ class TrainStep:
         techniques: list of ``Technique``s, the first outermost.
 
     Attributes:
-        wants_stop: whether this process asks to stop; all hear of it with the next step.
+        wants_stop: whether this process asks to stop; all learn of it with the next step.
         outcome: ``Outcome`` of the last step.
     """
 
@@ -120,7 +120,7 @@ class TrainStep:
         own = {id(variable.value) for variable in self.model.encoder.trainable_variables}
         if self.settings.clip_part == "encoder" and not own:
             raise ConfigError(
-                "an encoder with weights, whose gradients are clipped, expected, found none",
+                "clip_part 'encoder' needs an encoder with trainable weights, found none",
                 where="training.clip_part",
                 fix="leave it out",
             )
@@ -286,7 +286,7 @@ class LossScale:
         self.period = period
 
     def adapt(self, strategy: tf.distribute.Strategy, finite: tf.Tensor) -> None:
-        """Changes the scale behind a step whose gradient was finite, or was not."""
+        """Changes the scale after a step whose gradient was finite, or was not."""
         grown = tf.logical_and(finite, self.good_steps + 1 >= self.period)
         new = tf.where(finite, tf.where(grown, 2.0, 1.0), 0.5) * self.scale
         steps = tf.where(tf.logical_and(finite, ~grown), self.good_steps + 1, 0)

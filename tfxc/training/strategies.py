@@ -41,8 +41,8 @@ def make_strategy(
         config: the ``Config`` that all workers must have; None if it is not compared.
 
     Raises:
-        ConfigError: no TF_CONFIG, or one that cannot be; workers with different configs; devices
-            that there are not; or a batch that the replicas cannot share evenly.
+        ConfigError: no TF_CONFIG, or an invalid one; workers with different configs; devices
+            that do not exist; or a batch that the replicas cannot share evenly.
         MachineError: another worker did not start in time.
     """
     if settings.devices is not None:
@@ -59,7 +59,7 @@ def make_strategy(
 
 
 def _check_devices(settings):
-    """Refuses devices of another strategy, and devices that there are not.
+    """Refuses devices of another strategy, and devices that do not exist.
 
     TensorFlow would place what belongs to a missing GPU on the CPU.
     """
@@ -98,7 +98,7 @@ def _mirrored(devices):
 def _multi_worker():
     """One per process: it is this process' part in the cluster."""
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    # TensorFlow's own handler only records SIGTERM: outside a training it has to end us.
+    # TensorFlow's own handler only records SIGTERM: outside training it has to end us.
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     return strategy
@@ -213,7 +213,7 @@ def has_workers(strategy: tf.distribute.Strategy | None) -> bool:
 def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], Any]) -> None:
     """Work that one process does for all, e.g. writes files that the others read afterwards.
 
-    Every worker calls it at the same place of the program and goes on when the chief is done.
+    Every worker calls it at the same place of the program and continues when the chief is done.
     Where there is one process only, that one works.
 
     Args:
@@ -249,7 +249,7 @@ def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], Any]) -> None:
 def from_all_workers(
     strategy: tf.distribute.Strategy | None, values: Sequence[float]
 ) -> np.ndarray:
-    """The values that each worker brings; waits for all of them.
+    """The values that each worker contributes; waits for all of them.
 
     Every worker calls it at the same place of the program.
 
@@ -322,7 +322,7 @@ def lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         raise MachineError(
             f"{' and '.join(sorted(others)) or 'another worker'} has ended or cannot be reached",
             where=_own_task(),
-            fix="read the other workers' messages, then start all of them again: the training "
+            fix="read the other workers' messages, then start all of them again: training "
             "resumes from its last checkpoint",
         ) from error
 
@@ -389,7 +389,7 @@ def _make_logical_cpus(devices):
             raise ConfigError(
                 "logical CPUs can be created only before TensorFlow is used",
                 where="training.devices",
-                fix="start the training in a fresh process",
+                fix="start training in a fresh process",
             ) from None
 
 

@@ -23,7 +23,7 @@ class Watch:
         metrics: ``MetricSuite`` of the dev split, or None without one.
 
     Attributes:
-        variable: what a checkpoint holds: best value (its negative where less is better), its
+        variable: what a checkpoint holds: best value (its negative where lower is better), its
             step, evaluations without a better one.
         metric: name of the metric, or None.
 

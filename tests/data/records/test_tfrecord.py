@@ -97,7 +97,7 @@ def test_two_layouts_give_equal_rows(tmp_path):
 
 
 def test_records_of_the_original_code_read_unchanged(tmp_path):
-    """Written by TensorFlow's own classes alone, one example a record."""
+    """Written by TensorFlow's own classes alone, one example per record."""
     examples = [([4, 9], [1, 5, 7], [0.5, 1.5, 2.5]), ([], [2], [1.0]), ([3], [], [])]
     with tf.io.TFRecordWriter(str(tmp_path / "mach.tfrecords")) as writer:
         for labels, ids, values in examples:

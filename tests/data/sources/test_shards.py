@@ -180,7 +180,7 @@ class TestSequence:
 def test_windows_hold_few_shards_and_mix_their_rows(folder):
     source = sources(folder)["windows"]
     assert not source.in_memory and sources(folder)["whole"].in_memory
-    shards = source.batch(0, 0, COUNT)["example_index"] // 5  # stored in order, five a shard
+    shards = source.batch(0, 0, COUNT)["example_index"] // 5  # stored in order, five per shard
     runs = 1 + np.count_nonzero(np.diff(shards))
     # A window holds two or three shards: the rows of a shard lie at most that far apart.
     last = {shard: position for position, shard in enumerate(shards.tolist())}

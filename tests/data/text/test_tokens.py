@@ -169,5 +169,5 @@ def test_chinese_words(tmp_path):
 def test_chinese_words_without_the_package(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "jieba", None)
     features = build_text_features({"name": "words", "segmenter": "jieba"})
-    with pytest.raises(ConfigError, match="needs the package jieba"):
+    with pytest.raises(ConfigError, match=r"segmenter: the package jieba is not .*tfxc\[zh\]"):
         features.fit([["我们"]])

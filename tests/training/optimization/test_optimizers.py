@@ -95,7 +95,7 @@ def row_gradient(values, rows):
 
 
 def sparse_gradients():
-    """One ``IndexedSlices`` a step, with repeated rows, and the same as dense arrays."""
+    """One ``IndexedSlices`` per step, with repeated rows, and the same as dense arrays."""
     rng = np.random.default_rng(1)
     for rows in TOUCHED:
         values = rng.normal(size=(len(rows), DIM)).astype(np.float32)

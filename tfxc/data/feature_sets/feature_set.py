@@ -44,7 +44,7 @@ class FeatureSet:
     Raises:
         DataError: no such folder, no feature set, a file is missing, damaged, shorter or longer
             than it should be, of another shape or type, or rows are missing; the message says how
-            many and how to go on.
+            many and how to resume.
 
     Example:
         >>> FeatureSet("features/train").features.shape     # doctest: +SKIP
@@ -246,7 +246,7 @@ def _read_header(stream):
 
 
 def check_finite(rows: np.ndarray, first: int, where: str | Path) -> None:
-    """Refuses NaN and infinity in ``rows``, which stand from row ``first`` on.
+    """Refuses NaN and infinity in ``rows``, the rows from ``first`` on.
 
     Raises:
         DataError: names the first such row.

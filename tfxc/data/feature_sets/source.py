@@ -33,7 +33,7 @@ class FeatureSource(WindowSource):
     Args:
         features: ``FeatureSet``.
         memory_bytes: how much memory the rows may take.
-        block_rows: rows of a block; None means 2 MB, or less where a window would have fewer than
+        block_rows: rows of a block; None means 2 MB, or fewer where a window would have fewer than
             64 blocks.
 
     Raises:

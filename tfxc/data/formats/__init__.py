@@ -115,7 +115,7 @@ def open_like(
     reader: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Reader:
-    """Opens a file of unlabelled examples in the format of a training file, where it looks alike.
+    """Opens a file of unlabelled examples in a training file's format, where it looks the same.
 
     Args:
         path, takes, reader, options: see ``open_unlabelled``.

@@ -19,7 +19,7 @@ class Reader(abc.ABC):
     """A data file as a stream of chunks.
 
     A format is a file of this folder with one class derived from this one; the file's name is the
-    format's. The class says how its files are recognised, the constructor's arguments behind
+    format's. The class says how its files are recognised, the constructor's arguments after
     ``path`` are its options. One that has the option ``labelled`` reads files without labels as
     well, with ``labelled=False``.
 
@@ -29,7 +29,7 @@ class Reader(abc.ABC):
         summary: one phrase on its files, for a message; empty = their endings.
         specificity: of readers that recognise the same thing, the one with the highest gets it.
         has_labels: whether its files have labels; others are only read to find their labels.
-        label_options: options about labels, which mean nothing where these are not read.
+        label_options: options about labels, which do not apply where these are not read.
         path: the file or folder.
         num_labels: number of labels, or None if the format does not say.
         label_names: their names in the order of the format, or None if it only numbers them
@@ -66,7 +66,7 @@ class Reader(abc.ABC):
         """Whether what is at a path is of this format, as far as can be seen without reading it.
 
         A format that is also recognised by what is in a folder, an archive or the first line says
-        so here; the default goes by ``suffixes`` and ``compressed``.
+        so here; the default uses ``suffixes`` and ``compressed``.
 
         Args:
             candidate: what is there.
@@ -112,7 +112,7 @@ class Reader(abc.ABC):
     def label_lists(self, size: int = 4096) -> Iterator[list[list]]:
         """Yields the labels of the examples in file order, lists as in ``Chunk.labels``.
 
-        A format in which labels stand apart reads nothing else.
+        A format in which labels are stored apart reads nothing else.
         """
         for chunk in self.chunks(size):
             yield chunk.labels

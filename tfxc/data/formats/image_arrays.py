@@ -22,7 +22,7 @@ class ImageArrays(PixelReader):
     """Reads images and one label each from arrays of an ``.npz`` file.
 
     Images are uint8 (n, height, width) or (n, height, width, channels) of 1 or 3 channels; drawings
-    may be packed to one bit a pixel, (n, ceil(height · width / 8)) as ``numpy.packbits`` packs each
+    may be packed to one bit per pixel, (n, ceil(height · width / 8)), as ``numpy.packbits`` packs
     flattened drawing. They are read a chunk at a time and come as uint8
     (n, height, width, channels), a set bit as 255. Labels are ids from 0 or names, one per image.
 
@@ -124,7 +124,7 @@ class ImageArrays(PixelReader):
             length = -(-height * width // 8)
             if rows.dtype != np.uint8 or shape[1:] != (length,):
                 raise self._error(
-                    f"{self._images}: uint8 (n, {length}), {height} x {width} bits a row, is "
+                    f"{self._images}: uint8 (n, {length}), {height} x {width} bits per row, is "
                     f"expected, {found}"
                 )
             return

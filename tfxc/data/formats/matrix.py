@@ -132,7 +132,7 @@ class DenseMatrix(Reader):
 
     def _splits_error(self, labels):
         return self._error(
-            f"label_splits: {self.num_examples + 1} integers rising from 0 to the number of "
+            f"label_splits: {self.num_examples + 1} integers ascending from 0 to the number of "
             f"labels ({labels.shape[0] if labels.shape else 0}) expected"
         )
 

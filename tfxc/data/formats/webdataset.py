@@ -27,7 +27,7 @@ class WebDataset(EncodedImageReader):
     Members that follow each other and share the name up to the first dot (of the last part of the
     path) are a sample; what follows the dot says what a member is. A sample has one image
     (``jpg``, ``jpeg``, ``png``) and its label in ``cls`` (an id), else ``txt`` (a name), or, with
-    ``label_key``, in ``json``; what the first sample has, all have. Further members are not read;
+    ``label_key``, in ``json``; what the first sample has, all have. Other members are not read;
     hidden files and names without a dot are skipped. The images come as the bytes of their
     files.
 

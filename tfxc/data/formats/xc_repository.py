@@ -16,7 +16,7 @@ class XCRepository(Reader):
     A line is ``l1,l2,... f1:v1 f2:v2 ...`` with ids from 0. It starts with a space where it has no
     labels (or directly with ``f1:v1``); it may end after the labels. The order of the features
     carries no meaning: rows come sorted by feature id. A label given twice counts once, a feature
-    given twice is an error. Blank lines behind the last point are ignored.
+    given twice is an error. Blank lines after the last point are ignored.
 
     Args:
         path: ``.txt``, ``.txt.gz`` or ``.txt.xz`` file.
@@ -66,7 +66,7 @@ class XCRepository(Reader):
             raise self._wrong_count(found)
 
     def _point_blocks(self, size):
-        """Blocks of lines behind the header, ``size`` lines each."""
+        """Blocks of lines after the header, ``size`` lines each."""
         blocks = self._lines.blocks(size)
         lines = itertools.chain.from_iterable(lines for _, lines in blocks)
         next(lines)

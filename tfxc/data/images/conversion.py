@@ -1,4 +1,4 @@
-"""The images of a data set: of one shape, counted, and the damaged ones left out by name."""
+"""The images of a data set: of one shape, counted, the damaged ones left out and named."""
 
 import sys
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ class ImageConverter:
         self.kind = ENCODED if self.store == "encoded" else IMAGE
         self._files = self._file_bytes = 0
         self._max_corrupt = settings.max_corrupt
-        self._remedy = "fix or remove these files, or let data.images.max_corrupt allow some"
+        self._remedy = "fix or remove these files, or raise data.images.max_corrupt"
         self._wanted = (settings.height, settings.width, settings.channels)
         known = tuple(size for size in self._wanted if size is not None)
         self.shape = known if len(known) == len(self._wanted) else None
@@ -65,7 +65,7 @@ class ImageConverter:
     @property
     def num_values(self) -> int:
         """Values of an image."""
-        assert self.shape is not None, "it is learnt from the training split"
+        assert self.shape is not None, "it is learned from the training split"
         return int(np.prod(self.shape))
 
     def count(self, chunk: "Chunk") -> None:

@@ -1,4 +1,4 @@
-"""What lies at a path of unknown format: what readers look at to recognise their own."""
+"""What is at a path of unknown format: what readers look at to recognise their own."""
 
 import contextlib
 import functools
@@ -18,8 +18,8 @@ class Candidate:
     """A file, folder or pattern of shards; everything is looked at once, when it is requested.
 
     Args:
-        path: as provided by the user it.
-        takes: what a model takes of examples whose labels do not matter, a name in
+        path: as provided by the user.
+        takes: the input that the model reads, for examples whose labels do not matter; a name in
             ``tfxc.data.kinds.INPUTS``. None = the labels are needed.
 
     Attributes:

@@ -65,7 +65,7 @@ def _parse_values(buffer, count):
 
 
 def _parse_decimals(buffer, count):
-    """Numbers such as ``12`` and ``0.345``, each behind a space, eight times as fast as floats.
+    """Numbers such as ``12`` and ``0.345``, each after a space, eight times as fast as floats.
 
     A mantissa below 2^53 divided by a power of ten up to 10^22 is the correctly rounded result.
     """

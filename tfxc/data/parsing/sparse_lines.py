@@ -1,7 +1,7 @@
 """Parses blocks of ``l1,l2,... f1:v1 f2:v2 ...`` lines, whole blocks at a time.
 
 The fast path joins a block into one buffer that NumPy parses; anything it does not recognise sends
-the block to the careful path, which goes token by token and names the offending line.
+the block to the careful path, which reads token by token and names the offending line.
 """
 
 import dataclasses
@@ -89,7 +89,7 @@ def parse_rows(
 
     Args:
         lines: the lines as bytes. A line whose first token holds a colon, or that starts with a
-            space, has no labels; a line without further tokens has no features.
+            space, has no labels; a line without other tokens has no features.
         numbers: the number of each line in the file.
         path: the file, for messages.
         num_labels, num_features: how many there are; None = ids below 2^31.

@@ -65,7 +65,7 @@ def _bag(text, where, num_features):
 def vectors_of_lines(
     lines: Sequence[str], places: Sequence[str], num_features: int | None
 ) -> np.ndarray:
-    """Lines of numbers, separated by blanks or commas, as float32 (n, num_features).
+    """Lines of numbers, separated by spaces or commas, as float32 (n, num_features).
 
     Args:
         lines, places, num_features: see ``bags_of_lines``.

@@ -112,7 +112,7 @@ def read_parts(
 ) -> Iterator[Rows]:
     """Yields the ``Rows`` of one TFRecord file some thousand at a time; see ``read_shard``.
 
-    Only one part is in memory. That the file is cut off may show behind the last one only.
+    Only one part is in memory. That the file is cut off may show after the last one only.
 
     Raises:
         DataError: as ``read_shard``.

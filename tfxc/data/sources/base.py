@@ -53,7 +53,7 @@ class Source(abc.ABC):
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """``num_features`` and ``image_shape``, as ``tfxc.data.kinds`` wants them."""
+        """``num_features`` and ``image_shape``, as ``tfxc.data.kinds`` expects them."""
         return {"num_features": self.num_features, "image_shape": self.image_shape}
 
     def batch(
@@ -91,7 +91,8 @@ class Source(abc.ABC):
             ConfigError: the examples are not lists of tokens, or not in memory.
         """
         raise ConfigError(
-            "a training split of lists of tokens in memory expected, found another one",
+            "a training split of token lists that fits into memory expected, found another kind or "
+            "a larger one",
             where="training.group_by_length",
             fix="remove it; for texts raise training.memory_gb",
         )
@@ -205,7 +206,7 @@ class ArraySource(Source):
         if self._grouped is None:
             return order
         lengths = self._rows.lengths[order]
-        # The first places of an epoch may belong to a batch that the epoch before has begun.
+        # The first places of an epoch may belong to a batch that the previous epoch started.
         rest = -epoch * self.num_examples % self._grouped
         draw = np.random.default_rng((seed, epoch, _GROUPING))
         return order[length_groups(lengths, self._grouped, rest, draw)]
@@ -279,7 +280,7 @@ def length_groups(
     for begin in range(rest, len(lengths), _POOL * batch_size):
         pool = lengths[begin : begin + _POOL * batch_size]
         ranked = begin + np.argsort(pool, kind="stable")
-        # A batch that is not full comes last, and the next epoch goes on with it.
+        # A batch that is not full comes last, and the next epoch continues it.
         spare = len(ranked) % batch_size
         whole, left = np.sort(ranked.reshape(-1)[: len(ranked) - spare].reshape(-1, batch_size)), []
         if spare:

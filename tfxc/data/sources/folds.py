@@ -71,8 +71,8 @@ class Fold(NamedTuple):
 def stratified_folds(rows: "Rows", count: int, seed: int) -> np.ndarray:
     """A fold for each example, so that the folds have equal shares of each label.
 
-    Examples with several labels go by the rarest of them. The sizes of two folds, and the numbers
-    of examples that go by one label in them, differ by at most 1.
+    Examples with several labels are assigned by the rarest of them. The sizes of two folds, and the
+    numbers of examples that are assigned by one label in them, differ by at most 1.
 
     Args:
         rows: ``Rows``.
@@ -97,7 +97,7 @@ def stratified_folds(rows: "Rows", count: int, seed: int) -> np.ndarray:
 
 
 def rarest_labels(indptr: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """The label each example goes by: the rarest of its own, the lowest id among equals.
+    """The label each example is assigned by: the rarest of its own, the lowest id among equals.
 
     Args:
         indptr: int64 (examples + 1,), bounds of each example's labels in ``ids``.

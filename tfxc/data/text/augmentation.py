@@ -83,7 +83,7 @@ class TextCopies:
         return copy.strip() if self._unit == "word" else copy
 
     def _units(self, text):
-        """Units in order; a word brings the space before it."""
+        """Units in order; a word includes the space before it."""
         if self._unit == "character":
             return list(text)
         parts = _WORDS.findall(text)

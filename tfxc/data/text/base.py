@@ -48,7 +48,7 @@ class Learner(NamedTuple):
 
     Attributes:
         add: takes a list of lists of texts; each list may be counted in its own process.
-        finish: called once, behind the last list.
+        finish: called once, after the last list.
     """
 
     add: Callable[[Sequence[Sequence[str]]], None]
@@ -56,7 +56,7 @@ class Learner(NamedTuple):
 
 
 def fitted(features: Any, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> Any:
-    """``features``, after they have learnt from texts.
+    """``features``, after they have learned from texts.
 
     Args:
         features: text features with ``learner(jobs)``, which returns a ``Learner``, or None if
@@ -124,7 +124,7 @@ class TextFeatures(abc.ABC):
 
     @abc.abstractmethod
     def learner(self, jobs: int = 1) -> Learner | None:
-        """The ``Learner`` of ``fit``; None if nothing is learnt."""
+        """The ``Learner`` of ``fit``; None if nothing is learned."""
 
     def transform(self, texts: Sequence[str], jobs: int = 1) -> scipy.sparse.csr_matrix:
         """One row per text, the same as scikit-learn's in float32.

@@ -109,7 +109,7 @@ class JoinedFeatures:
         return fitted(self, text_lists, jobs)
 
     def learner(self, jobs: int = 1) -> Learner | None:
-        """The ``Learner`` (``tfxc.data.text.base``) of both; None if nothing is learnt."""
+        """The ``Learner`` (``tfxc.data.text.base``) of both; None if nothing is learned."""
         learners = {}
         for name, part in self._parts():
             with _told_of(name):

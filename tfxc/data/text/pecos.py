@@ -31,10 +31,10 @@ _COPY = "copy the whole vectoriser"
 class PecosTfidfFeatures(TextFeatures):
     """TF-IDF weighted n-grams of words, the same as by the ``tfidf`` vectoriser of libpecos.
 
-    A word is what is between blanks, case and punctuation kept; a line break counts as a
-    blank, as PECOS reads a document a line. idf = max(ln(documents / (documents with the term +
-    1)), 0). Columns stand by rising document frequency, then by length of the n-gram, then by its
-    words.
+    A word is what is between spaces, case and punctuation kept; a line break counts as a
+    space, as PECOS reads one document per line. idf = max(ln(documents / (documents with the term +
+    1)), 0). Columns are sorted by ascending document frequency, then by length of the n-gram, then
+    by its words.
 
     Args:
         ngram_range: smallest and largest n of the n-grams; or several such ranges that do not
@@ -112,10 +112,10 @@ class PecosTfidfFeatures(TextFeatures):
         self.assume([counts.terms[index] for index in kept], idf)
 
     def assume(self, terms: Sequence[str], idf: np.ndarray | None) -> "PecosTfidfFeatures":
-        """Takes a vocabulary and weights that were learnt elsewhere; the columns keep their order.
+        """Takes a vocabulary and weights that were learned elsewhere; the columns keep their order.
 
         Args:
-            terms: list of distinct terms, words joined by a blank; those of a range are adjacent,
+            terms: list of distinct terms, words joined by a space; those of a range are adjacent,
                 ranges in their order.
             idf: float64 (terms,), or None with ``use_idf`` False.
 
@@ -241,11 +241,12 @@ def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
         folder: what ``Vectorizer.save`` of libpecos wrote, or the folder of a preprocessor.
 
     Returns:
-        ``PecosTfidfFeatures``; ``save`` writes them as ours.
+        ``PecosTfidfFeatures``; ``save`` writes them in tfxc's form.
 
     Raises:
-        DataError: no such folder, damaged, or of a kind that has no equal here: tokens that are
-            characters, base vectorisers of different settings or with n-grams of the same length.
+        DataError: no such folder, damaged, or of a kind that has no equivalent here: tokens that
+            are characters, base vectorisers of different settings or with n-grams of the same
+            length.
 
     Example:
         >>> features = load_pecos_vectorizer("pecos/vectorizer")      # doctest: +SKIP

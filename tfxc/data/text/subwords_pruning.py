@@ -26,7 +26,7 @@ def kept_ids(subwords: "Subwords", counts: np.ndarray, min_count: int) -> np.nda
     Args:
         subwords: ``tfxc.pretrained.tokenizer_files.Subwords`` as the model's folder has them.
         counts: how often each id occurs in the training texts.
-        min_count: pieces that occur less often go.
+        min_count: pieces that occur less often are dropped.
 
     Returns:
         int64, ascending.
@@ -44,7 +44,7 @@ def without(subwords: "Subwords", kept: np.ndarray) -> "Subwords":
 
     WordPiece loses the other pieces, so that a word they stood in is cut into what is left. Byte
     pairs and SentencePiece cut as before, as a piece may be a step to others or share its score
-    with them: an id that goes becomes that of the unknown piece.
+    with them: a dropped id becomes that of the unknown piece.
 
     Args:
         subwords: as the model's folder has them.

@@ -54,7 +54,7 @@ class TermCounter:
         self._num_texts = 0
 
     def add(self, text_lists: Sequence[Sequence[str]]) -> None:
-        """Counts a list of lists of texts, a list a process."""
+        """Counts a list of lists of texts, a list per process."""
         tasks = (
             joblib.delayed(_count_list)(texts, self._analysis, self._with_totals)
             for texts in text_lists

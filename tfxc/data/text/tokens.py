@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.arguments import COUNT, OneOf, check_values, checked
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError, missing_package
 from tfxc.core.files import write_json
 from tfxc.core.ownership import atomic_folder
 from tfxc.core.reading import read_text
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 WORD_PATTERN = r"(?u)\w+"
 _CODE_POINTS = 0x110000
-_JIEBA = "pip install 'tfxc[zh]'"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +51,7 @@ class TokenRows:
 
 
 class TokenFeatures(abc.ABC):
-    """Base of what turns texts into token ids by a vocabulary learnt from the training texts.
+    """Base of what turns texts into token ids by a vocabulary learned from the training texts.
 
     Id 0 is ``[PAD]``, which no text holds, the last id ``[UNK]``, any token that is not in the
     vocabulary. Between them are the tokens from the most frequent to the rarest.
@@ -144,7 +143,7 @@ class TokenFeatures(abc.ABC):
         return TextTokens(self.name, self.settings(), vocabulary, self.num_features)
 
     def save(self, folder: str | Path) -> None:
-        """Writes ``features.json`` and ``vocabulary.txt``, a token a line.
+        """Writes ``features.json`` and ``vocabulary.txt``, one token per line.
 
         The folder is written atomically and replaces an existing one.
 
@@ -195,11 +194,11 @@ class TokenFeatures(abc.ABC):
 
 
 class CharacterTokens(TokenFeatures):
-    """A token per character; white space of any length counts as one blank.
+    """A token per character; white space of any length counts as one space.
 
     Args:
         max_length, min_count, lowercase: see ``TokenFeatures``.
-        letters_only: whether everything but letters, digits and blanks is left out.
+        letters_only: whether everything but letters, digits and spaces is left out.
 
     Example:
         >>> tokens = CharacterTokens().fit([["aab", "a"]])
@@ -333,7 +332,7 @@ class WordTokens(TokenFeatures):
 
 
 def tell_cut(features: Any, before: int, count: int, split: str) -> None:
-    """Tells on standard error how many texts of a split were too long.
+    """Reports on standard error how many texts of a split were too long.
 
     Args:
         features: text features; only those with ``num_cut`` cut texts.
@@ -371,11 +370,7 @@ def _stop_words(given):
 
 
 def _jieba():
-    try:
+    with missing_package("zh", where="segmenter"):
         import jieba
-    except ImportError:
-        raise ConfigError(
-            "segmenter 'jieba' needs the package jieba", where="segmenter", fix=_JIEBA
-        ) from None
     jieba.setLogLevel("WARNING")
     return jieba

@@ -19,7 +19,7 @@ def read_pair_list(path: str | Path) -> Iterator[tuple[int, str, str, bool]]:
     A first line of one or two numbers makes it LFW's form: ``person n1 n2`` for the same person,
     ``person1 n1 person2 n2`` for different ones, with names ``person/person_0001``. The numbers
     are the folds (1 where there is one number) and the same pairs in each, which has as many
-    different ones. Otherwise a line is ``name1 name2 same``, separated by commas, tabs or blanks,
+    different ones. Otherwise a line is ``name1 name2 same``, separated by commas, tabs or spaces,
     with an optional header.
 
     Raises:

@@ -161,7 +161,7 @@ def open_pairs(
     Raises:
         ConfigError: a text file without ``images`` or ``embeddings``.
         DataError: the file is missing or malformed, an image or a person is missing, or a pair
-            lies outside the examples.
+            is outside the examples.
 
     Example:
         >>> open_pairs("lfw/pairs.txt", images="lfw/images").same.sum()     # doctest: +SKIP

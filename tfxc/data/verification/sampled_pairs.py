@@ -35,7 +35,7 @@ def make_pairs(
     Raises:
         ConfigError: fewer pairs than two per fold.
         DataError: the examples do not have that many different pairs, or disjoint folds would have
-            less than two classes.
+            fewer than two classes.
 
     Example:
         >>> pairs, same = make_pairs([0, 0, 1, 1, 2, 2], 4, folds=2)

@@ -23,7 +23,7 @@ class ImageEncoder(Encoder):
         image_shape: (height, width, channels) (from the data).
         mean, std: pixels are scaled to 0..1, then ``(x - mean) / std``; one value, or one per
             channel. The default scales to -1..1.
-        dropout: share of features dropped in training; where is the derived class' choice.
+        dropout: share of features dropped in training; the derived class decides where.
         synchronized_batch_norm: whether batch normalisation looks at the whole batch over all
             replicas; else each replica normalises its own part.
         seed: seed of the initial weights and the dropout masks.

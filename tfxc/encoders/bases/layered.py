@@ -49,7 +49,7 @@ class LayeredEncoder(TokenEncoder):
 
     @property
     def top(self) -> dict[str, Any]:
-        """The weights behind the layers by name."""
+        """The weights after the layers by name."""
         return {}
 
     @property
@@ -103,7 +103,7 @@ class LayeredEncoder(TokenEncoder):
         raise TypeError(f"{type(self).__name__} must define weights_of_layer(number)")
 
     def start_from(self, other: "Encoder", layers: Sequence[int]) -> None:
-        """Copies what comes before another encoder's layers and behind them, and some of these.
+        """Copies what comes before another encoder's layers and after them, and some of these.
 
         Args:
             other: a built encoder of the same class.

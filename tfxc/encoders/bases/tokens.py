@@ -39,9 +39,9 @@ class TokenEncoder(Encoder):
         embedding_dim: width of the table.
         dropout: share of the output's units dropped in training.
         word_dropout: share of the words dropped in training, each as a whole.
-        start: start of the kernels: ``"uniform"`` within 1/sqrt(inputs), ``"normal"`` of standard
-            deviation 1/sqrt(inputs), ``"xavier"`` or ``"kaiming"`` (uniform).
-        initial_std: standard deviation of the table's normal start.
+        start: initialisation of the kernels: ``"uniform"`` within 1/sqrt(inputs), ``"normal"`` of
+            standard deviation 1/sqrt(inputs), ``"xavier"`` or ``"kaiming"`` (uniform).
+        initial_std: standard deviation of the table's normal initialisation.
         seed: seed of the initial weights and the dropout masks.
 
     Raises:
@@ -145,7 +145,7 @@ class TokenEncoder(Encoder):
         return tf.where(keep[:, :, None], x / (1 - self.word_dropout), 0)
 
     def make(self) -> None:
-        """Makes the weights behind the table."""
+        """Makes the weights after the table."""
         raise TypeError(f"{type(self).__name__} must define make()")
 
     def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:

@@ -43,7 +43,7 @@ class Gates:
 
 
 def through(x: tf.Tensor, gate: tf.Tensor | None) -> tf.Tensor:
-    """The values behind a gate.
+    """The values after a gate.
 
     Args:
         x: (batch, heads, length, width) or (batch, length, units).

@@ -37,7 +37,7 @@ class Parts:
         """Convolution without bias, zeros around the image."""
         if size == 1 and strides > 1:
             # oneDNN's gradient of a 1 x 1 convolution with a stride writes beyond its memory where
-            # there are less than 16 channels (TensorFlow 2.21, CPU).
+            # there are fewer than 16 channels (TensorFlow 2.21, CPU).
             x, strides = x[:, ::strides, ::strides], 1
         start = self._start(self.next_seed())
         layer = keras.layers.Conv2D(
@@ -166,5 +166,5 @@ class MaskedDropout(keras.layers.Layer):
 
 
 def he_fan_out(seed: int) -> Any:
-    """He's normal start by the number of outputs, torchvision's choice for its ResNets."""
+    """He's normal initialisation by the number of outputs, torchvision's choice for its ResNets."""
     return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal", seed=seed)

@@ -114,7 +114,7 @@ def _rearranged(rows, into, back):
 def _recur(gates, kernel):
     """States (length, batch, hidden) of an LSTM.
 
-    The gradient's loop does what depends on the step behind only; all else is done for all steps
+    The gradient's loop does only what depends on the next step; all else is done for all steps
     at once. That takes half the time of the gradient that TensorFlow derives.
 
     Args:

@@ -31,7 +31,7 @@ class Pretrained(LayeredEncoder):
 
     BERT (and MiniLM, which is one), DistilBERT, RoBERTa, XLM-RoBERTa, ALBERT, ELECTRA, DeBERTa-V3
     and XLNet. The texts must be cut by the model's own tokeniser: text features
-    ``"pretrained"``. All token types are 0, and padding is attended to by no one.
+    ``"pretrained"``. All token types are 0, and padding is masked in the attention.
 
     The weights are read from the folder when training begins. From then on they belong to the
     run: its weights file holds them, its assets hold the network's shape, and neither evaluation
@@ -243,7 +243,7 @@ class Pretrained(LayeredEncoder):
 
     @property
     def top(self) -> dict[str, Any]:
-        """The weights behind the layers by name."""
+        """The weights after the layers by name."""
         return self.pooler
 
     def weights_of_layer(self, number: int) -> dict[str, tf.Tensor]:

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -17,7 +17,7 @@ from tfxc.heads.margin.shards import Shards
 from tfxc.ops.distributed.cross_replica import CrossReplica, labels_everywhere
 from tfxc.ops.distributed.sharded_table import ShardedTable
 from tfxc.ops.logit_group import LogitGroup
-from tfxc.ops.margins import angular_margin, at_positives, unit_rows
+from tfxc.ops.margins import angular_margin, at_positives, least_scale, unit_rows
 from tfxc.ops.search.top_k import read_once, rows_between
 
 _TILE = 131_072  # labels scored at a time in top_k
@@ -27,14 +27,14 @@ _START_STD = 0.01
 
 @keras.saving.register_keras_serializable("tfxc")
 class Margin(Head):
-    """the family of ArcFace and CosFace: scaled cosines to class centres, the true one made harder.
+    """The family of ArcFace and CosFace: scaled cosines, with a margin on the true class.
 
     A label's score is ``scale`` times the cosine of the angle t between the feature vector and
     the label's centre, the nearest of its ``sub_centers``. In training the true class has
     ``scale (cos(m1 t + m2) - m3)`` instead (``ops.margins``); ``call`` and ``top_k`` know no
     margin. ArcFace is ``m2=0.5``, CosFace ``m2=0, m3=0.4``. An example with several labels has the
-    margin on each of them. The loss is the objective's; the papers' is ``softmax``. All is
-    computed in float32, in any precision.
+    margin on each of them. The loss is the objective's; the papers' is ``softmax``. Everything
+    is computed in float32, in any precision.
 
     ``sampling`` says which classes the loss of a batch runs over:
 
@@ -58,7 +58,9 @@ class Margin(Head):
 
     Args:
         num_labels: number of labels N (from the data).
-        scale: the factor s of the cosines.
+        scale: the factor s of the cosines. None takes the least with which the true class can have
+            probability 0.9999 (``ops.margins.least_scale``): 16.1 for 1,000 classes, 23.0 for a
+            million. The papers' 64 is for sets of faces.
         m1, m2, m3: factor of the angle (at least 1), margin of the angle in radians (0 to below
             pi), margin of the cosine.
         sub_centers: centres per label (sub-center ArcFace).
@@ -87,7 +89,7 @@ class Margin(Head):
     full_softmax = True
 
     @checked(
-        scale=POSITIVE,
+        scale=POSITIVE | None,
         m1=Number(1),
         **MARGINS,
         sub_centers=COUNT,
@@ -98,7 +100,7 @@ class Margin(Head):
         self,
         num_labels: int,
         *,
-        scale: float = 64.0,
+        scale: float | None = None,
         m1: float = 1.0,
         m2: float = 0.5,
         m3: float = 0.0,
@@ -113,7 +115,7 @@ class Margin(Head):
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels = num_labels
-        self.scale = scale
+        self.scale = least_scale(num_labels) if scale is None else scale
         self.m1, self.m2, self.m3 = m1, m2, m3
         self.sub_centers = sub_centers
         self.sampling = sampling
@@ -125,6 +127,11 @@ class Margin(Head):
         self.seed = seed
         check_sampling(self)
         self.heads = list(heads) if heads is not None else None
+
+    @classmethod
+    def resolved(cls, section: Mapping[str, Any], num_labels: int) -> dict[str, Any]:
+        """The scale, where the section has none."""
+        return {"scale": least_scale(num_labels)} if section.get("scale") is None else {}
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes the centres, (num_labels · sub_centers, dim), those of a label side by side."""

@@ -80,7 +80,7 @@ def partial(
     than that, there are as many columns as it has classes, and none is drawn.
 
     Args:
-        labels, flat: as in ``true_heads``, less ``first``; ids outside 0 .. num_classes - 1
+        labels, flat: as in ``true_heads``, minus ``first``; ids outside 0 .. num_classes - 1
             are skipped.
         num_classes: classes to draw from.
         count: columns, at most ``num_classes``.

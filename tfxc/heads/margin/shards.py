@@ -15,7 +15,7 @@ class Shards:
     """The shards of a built ``Margin`` head, searched side by side.
 
     Args:
-        head: a head whose ``sharded_table`` has ``size`` labels a shard.
+        head: a head whose ``sharded_table`` has ``size`` labels per shard.
         size: labels of a shard; the last may have fewer.
         tile: labels scored at a time.
     """

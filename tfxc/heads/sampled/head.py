@@ -50,8 +50,8 @@ class Sampled(Head):
         scale: factor of the cosines, e.g. 64.
         m2, m3: margin of the angle in radians, in [0, pi), and of the cosine, at least 0.
         bias: whether each label has a bias, for linear scores.
-        initial_std: standard deviation of the normal start of the weight vectors.
-        seed: seed of the start and of the draws.
+        initial_std: standard deviation of the normal initialisation of the weight vectors.
+        seed: seed of the initial weights and of the draws.
         label_counts: (N,) training examples of each label, for ``"frequency"`` (from the data);
             None if they come with the weights.
 

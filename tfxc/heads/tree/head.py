@@ -37,7 +37,7 @@ class Tree(TreeSearch):
 
     ``top_k`` is a beam search: exact with ``beam=None`` or a beam of at least as many nodes as
     there are above the labels, else it may miss labels. A label's score is the sum of the
-    log-probabilities on its way; with margins (link ``"hinge"``) the beam ranks by the sum of
+    log-probabilities on its path; with margins (link ``"hinge"``) the beam ranks by the sum of
     ``-max(0, 1 - z)^3``, and a label's score is its own margin z, as published.
 
     With link ``"softmax"`` and ``"tfn"`` the children of each node form a softmax. With
@@ -61,11 +61,11 @@ class Tree(TreeSearch):
             have fewer than k labels; None means all.
         link: how logits become scores: ``"sigmoid"``, ``"softmax"`` over the children of a node,
             or ``"hinge"``; None means the objective's.
-        initial_std: standard deviation of the normal start.
-        seed: of the start and of the tree.
+        initial_std: standard deviation of the normal initialisation.
+        seed: of the initial weights and of the tree.
         label_tree: a ``ClusterTree`` (from the data); None if it comes with the weights.
-        tree_shape: nodes, most and fewest children of every level where the tree is another than
-            the arguments give (from the data).
+        tree_shape: nodes, largest and smallest number of children of every level where the tree
+            is not the one that the arguments describe (from the data).
         level: the only level this head is about; ``top_k`` then finds its nodes, best margin or
             log-probability first (from recipe ``xr_transformer``).
         matched: int32 (examples, n), parents that ``"man"`` takes for each training example,
@@ -157,7 +157,7 @@ class Tree(TreeSearch):
                 self.children[level] = self._add_table(f"children_{level}", shape, children)
                 self.ranks[level] = self._add_table(f"ranks_{level}", (nodes,), ranks)
         if self._start_matched is not None:
-            # No weight: no one needs it behind the training.
+            # No weight: no one needs it after training.
             self._matched = tf.Variable(self._start_matched, trainable=False, dtype=tf.int32)
 
     def _add_table(self, name, shape, values):
@@ -187,7 +187,7 @@ class Tree(TreeSearch):
 
     @property
     def training_columns(self) -> int:
-        """The nodes of level 0, and the candidates of each further level."""
+        """The nodes of level 0, and the candidates of each lower level."""
         return self._candidates + (self.shape[0].nodes if 0 in self.levels else 0)
 
     @property

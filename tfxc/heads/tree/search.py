@@ -69,7 +69,7 @@ class TreeSearch(Head):
         return tf.linalg.matvec(vectors, features) + tf.cast(tf.gather(bias, nodes), features.dtype)
 
     def _widths(self, k):
-        """How many nodes go on from each level to the next, so many that k labels are found."""
+        """How many nodes are kept from each level to the next, so many that k labels are found."""
         widths, needed = [], k
         for level in reversed(range(1, len(self.shape))):
             above = self.shape[level - 1].nodes

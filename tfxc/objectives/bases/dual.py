@@ -23,12 +23,12 @@ _LARGEST_JUMP = 24 * math.log(2)
 
 
 class Rivals(NamedTuple):
-    """The columns an example has to beat: those that count, less the true ones.
+    """The columns an example has to beat: those that count, without the true ones.
 
     With ``w`` classes for which a column stands (1 without ``group.log_weights``):
 
     Attributes:
-        scores: float32 (batch, columns), logit less the (mean) logit of the true columns; -inf
+        scores: float32 (batch, columns), logit minus the (mean) logit of the true columns; -inf
             where a column is not a rival.
         log_weights: ``log w``, broadcastable to ``scores``.
         log_mean: float32 (batch,), ``log m``, where m is the mean of ``exp(score)`` over the
@@ -66,7 +66,7 @@ def rivals_of(group: "LogitGroup") -> "Rivals":
     weights = tf.where(others > -math.inf, tf.exp(log_weights), 0.0)
     number = tf.reduce_sum(weights, axis=1)
     exist = (number > 0) & (of_true > 0)
-    # Rows without a rival get one, so that no gradient is NaN; their losses are thrown away.
+    # Rows without a rival get one, so that no gradient is NaN; their losses are discarded.
     scores = tf.where(exist[:, None], others - true[:, None], 0.0)
     log_mean = tf.reduce_logsumexp(scores + log_weights, axis=1)
     log_mean -= tf.math.log(tf.where(exist, number, 1.0))
@@ -85,7 +85,7 @@ class DualObjective(Objective):
     ``step`` how nu moves, and which nu the loss takes.
 
     The tables live in variables of every replica. All replicas write the entries of the whole
-    batch, so each has the same table as a single device, and any number of replicas can go on
+    batch, so each has the same table as a single device, and any number of replicas can resume
     from a checkpoint. The cost of a step does not depend on the number of examples. NaN marks an
     example that has not been visited.
 
@@ -93,7 +93,7 @@ class DualObjective(Objective):
     without a true column have loss 0 and leave their entry alone, and so do those without a rival
     (all labels of the batch are equal), which ``skipped`` counts. The tables change in training
     only, and only with an ``example_index``; without one, every example counts as not visited.
-    All is computed in float32 and in logarithms; exponents beyond 80 count as 80.
+    Everything is computed in float32 and in logarithms; exponents beyond 80 count as 80.
 
     Args:
         num_examples: number of training examples n (from the data).
@@ -175,7 +175,7 @@ class DualObjective(Objective):
         """Loss of the rows that have rivals, (batch,); nu is a constant."""
         constant = tf.stop_gradient(rivals.log_mean)
         size = exp(constant - nu)
-        # Where the exponent is cut off, the gradient goes on.
+        # Where the exponent is cut off, the gradient continues.
         return size + size * (rivals.log_mean - constant)
 
     def logged_metrics(self) -> dict[str, float]:
@@ -250,7 +250,7 @@ class ScheduledDual(DualObjective):
 
 
 class GradientDual(ScheduledDual):
-    """Base of the dual objectives that take a gradient step of falling size on nu.
+    """Base of the dual objectives that take a gradient step of decreasing size on nu.
 
     Args:
         dual_learning_rate: gamma, positive.
@@ -288,7 +288,7 @@ class GradientDual(ScheduledDual):
 class CappedDual(GradientDual):
     """Base of the dual objectives whose gradient step on nu is exponential in the scores.
 
-    The step ``nu' = nu - g (1 - m exp(-nu))`` leads to log m, and beyond it where nu lies far
+    The step ``nu' = nu - g (1 - m exp(-nu))`` leads to log m, and beyond it where nu is far
     below: by up to ``g exp(d)`` for ``d = log m - nu``. It comes back by at most g per visit. That
     is the published method. But past ``d = 24 log 2`` float32 holds such a nu' and ``nu' - g`` for
     the same number, and past 88 nu' is infinite: the example would never learn again. Such a step

@@ -30,7 +30,7 @@ class HingeObjective(Objective):
         power: exponent of the hinge.
 
     Raises:
-        ValueError: a cost below 0, or less than one column.
+        ValueError: a cost below 0, or fewer than one column.
 
     Reference: Zhang et al., NeurIPS 2021, "Fast Multi-Resolution Transformer Fine-tuning for
     Extreme Multi-label Text Classification", arXiv 2110.00685.

@@ -12,7 +12,7 @@ class CrossReplica(NamedTuple):
 
     Every replica scores the examples of all replicas against its own columns. All methods take
     part in a collective operation: each replica has to call them in the same order. It is an
-    empty tuple, which Keras lets pass between layers, and speaks for the replica that runs.
+    empty tuple, which Keras lets pass between layers, and represents the replica that runs.
     """
 
     @property

@@ -69,7 +69,7 @@ class ShardedTable:
             return thread.submit(on_device).result()
 
     def _range(self, number):
-        """First row of a shard and the one behind its last."""
+        """First row of a shard and the one after its last."""
         return min(number * self.size, self.shape[0]), min((number + 1) * self.size, self.shape[0])
 
     def on_every_shard(self, function: Callable[..., Any], *tensors: tf.Tensor) -> Any:

@@ -39,7 +39,7 @@ def assembled(
 
     Args:
         pieces: list of (child, positions in ``ids`` int32, values float32), at most one of each
-            child. It is emptied, so that weights do not stand in memory three times.
+            child. It is emptied, so that weights are not in memory three times.
         ids: int32, features.
         num_children: number of children.
         unfinished: see ``Block``.

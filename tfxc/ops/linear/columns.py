@@ -21,7 +21,7 @@ class Columns:
     """Columns of a block of examples.
 
     The weights of a feature that a single example has follow from the example's dual, so such
-    features are taken out; the others are renumbered so that their weights lie together.
+    features are taken out; the others are renumbered so that their weights are contiguous.
 
     Args:
         features: float32 CSR (n, D).
@@ -49,7 +49,7 @@ class Columns:
             self._places, self.num_slots, own = self.ids, num_features, np.zeros(size)
             self.slots = features.indices.astype(np.int32, copy=False)
             self.values = features.data.astype(np.float32, copy=False)
-            for begin in range(0, size, _ROWS):  # the values may lie on the disk
+            for begin in range(0, size, _ROWS):  # the values may be on the disk
                 splits = self.row_splits[begin : begin + _ROWS + 1]
                 part = self.values[splits[0] : splits[-1]].astype(np.float64)
                 sums = np.concatenate([[0], np.cumsum(part * part)])

@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 """Native beam search of ``tfxc.ops.search.beam_search``: scores the children of the nodes kept, only.
 
-One query goes from layer to layer on its own; of many, the (query, chunk) pairs of a layer are
+One query is searched layer by layer on its own; of many, the (query, chunk) pairs of a layer are
 scored chunk by chunk, so that a chunk is read into the processor's cache once.
 """
 
@@ -69,7 +69,7 @@ cdef Queries queries_of(features, float bias):
 
 
 cdef class LayerKernels:
-    """Layers whose weights stand in arrays, with their indexes.
+    """Layers whose weights are in arrays, with their indexes.
 
     ``layers`` are objects with the arrays of ``tfxc.ops.search.beam_search``; ``indexes`` what
     ``index_chunks`` made of them. Nothing is checked here.

@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 """Native brute force of ``tfxc.ops.search.gather``: every class's score from its bucket scores.
 
-The scores of up to 16 examples lie interleaved, ``table[repetition][bucket][example]``, so that
+The scores of up to 16 examples are interleaved, ``table[repetition][bucket][example]``, so that
 one lookup serves all of them with one vector load. The scores of four classes at a time stay in
 registers over the repetitions, and only a block of 64 classes is ever stored. Lookups are staged:
 reading R far-apart rows a few bytes at a time would defeat the processor's prefetching.
@@ -152,7 +152,7 @@ cdef void stage(
         else:
             for i in range(count):
                 row[i] = (<const int32_t *>lookups)[first + i]
-        # The scorer goes on to a multiple of four; bucket 0 is as good as any there.
+        # The scorer continues to a multiple of four; bucket 0 is as good as any there.
         memset(row + count, 0, 4 * sizeof(int32_t))
 
 

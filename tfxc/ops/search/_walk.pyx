@@ -172,7 +172,7 @@ cdef int score_class(
 
 
 cdef inline void prefetch(Walk *walk, Py_ssize_t label) noexcept nogil:
-    # Classes lie scattered; without this the walk would wait for memory at each of them.
+    # Classes are scattered; without this the walk would wait for memory at each of them.
     cdef const unsigned char *lookup = walk.lookups + label * walk.bucket_bytes
     cdef int r
     TFXC_PREFETCH(walk.marks + label)
@@ -230,7 +230,7 @@ cdef int walk_example(Walk *walk, int *ids, float *scores) noexcept nogil:
 
 
 cdef inline uint8_t next_stamp(uint8_t *marks, Py_ssize_t num_labels) noexcept nogil:
-    # A new stamp forgets all marks at once; the counter stands behind the marks. They are
+    # A new stamp forgets all marks at once; the counter comes after the marks. They are
     # cleared only once in 255 examples.
     if marks[num_labels] == 255:
         memset(marks, 0, num_labels + 1)

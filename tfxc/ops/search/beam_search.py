@@ -2,10 +2,10 @@
 
 Every node of a layer has a sparse linear classifier; only the children of the nodes kept in the
 layer above are scored (Prabhu et al., "Parabel", WWW 2018; Yu et al., "PECOS", JMLR 2022, arXiv
-2010.05878). The weights lie in chunks by parent, of which only the rows of a query's features are
-read (Etter et al., "Accelerating Inference for Sparse Extreme Multi-Label Ranking Trees", WWW
-2022, arXiv 2106.02697). The compiled path and the NumPy one give the same ids, and scores that
-differ by rounding only.
+2010.05878). The weights are stored in chunks by parent, of which only the rows of a query's
+features are read (Etter et al., "Accelerating Inference for Sparse Extreme Multi-Label Ranking
+Trees", WWW 2022, arXiv 2106.02697). The compiled path and the NumPy one give the same ids, and
+scores that differ by rounding only.
 """
 
 from collections.abc import Sequence
@@ -140,7 +140,7 @@ class BeamSearch:
                 ``"index"``: by ascending node.
 
         Returns:
-            CSR float32 (N, K) with at most ``only_topk[-1]`` entries a row.
+            CSR float32 (N, K) with at most ``only_topk[-1]`` entries per row.
 
         Raises:
             ConfigError: a number, a length or a choice that is not allowed.

@@ -98,7 +98,7 @@ def _margins(layer, parent, matrix, width):
 
 
 def _in_rows(queries, nodes, scores, counts, kept):
-    """Ids, scores (N, kept) and counts of nodes that lie query by query, best first."""
+    """Ids, scores (N, kept) and counts of nodes, query by query, best first."""
     ids = np.zeros((len(counts), kept), np.int32)
     best = np.zeros((len(counts), kept), np.float32)
     ranks = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)

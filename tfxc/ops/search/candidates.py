@@ -113,7 +113,7 @@ def children_with_positives(
 
 
 def find(wanted: tf.Tensor, listed: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where each row's wanted values stand in its list.
+    """Where each row's wanted values are in its list.
 
     Args:
         wanted: int32 (batch, wanted).
@@ -143,7 +143,7 @@ def _true_places(columns, mask):
 
 
 def distinct(numbers: tf.Tensor) -> tf.Tensor:
-    """The distinct non-negative numbers of a vector, rising."""
+    """The distinct non-negative numbers of a vector, ascending."""
     return tf.sort(tf.unique(tf.boolean_mask(numbers, numbers >= 0)).y)
 
 

@@ -13,7 +13,8 @@ def distinct_with_counts(nodes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         nodes: int32 (batch, n) padded with -1.
 
     Returns:
-        int32 (batch, n) distinct nodes, falling, -1 in between and behind; float32 (batch, n).
+        int32 (batch, n) distinct nodes, descending, -1 in between and at the end; float32 (batch,
+        n).
 
     Example:
         >>> nodes, counts = distinct_with_counts(tf.constant([[3, 1, 3, -1]]))
@@ -32,7 +33,7 @@ def union(*parts: tf.Tensor) -> tf.Tensor:
         parts: int32 (batch, n) padded with -1.
 
     Returns:
-        int32 (batch, at least 1), falling, padded with -1 behind.
+        int32 (batch, at least 1), descending, padded with -1 at the end.
 
     Example:
         >>> union(tf.constant([[3, -1], [1, 1]]), tf.constant([[2], [1]])).numpy().tolist()
@@ -61,7 +62,7 @@ def family_candidates(
         ranks: int32 (nodes,), the same.
 
     Returns:
-        ``Candidates`` with ``count * most`` slots, parent by parent, and behind them those of the
+        ``Candidates`` with ``count * most`` slots, parent by parent, and after them those of the
         positives whose parent is not chosen.
 
     Example:

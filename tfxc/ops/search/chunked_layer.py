@@ -30,7 +30,7 @@ _TYPES = {
     "trained": (np.bool_,),
 }
 _BLOCKS = -1
-_FEWEST_ROWS = 1 / 64  # share of the features from which on blocks take at most 16 bytes a row
+_FEWEST_ROWS = 1 / 64  # share of the features from which on blocks take at most 16 bytes per row
 
 
 class ChunkedLayer(NamedTuple):
@@ -154,7 +154,7 @@ def index_of(layer: "ChunkedLayer", num_features: int) -> tuple[np.ndarray, ...]
         ``tfxc.ops.search._chunk_index.index_chunks``. At most 16 bytes per row.
     """
     counts = np.diff(layer.row_splits)
-    # Not more than two buckets a row, of a power of two features.
+    # Not more than two buckets per row, of a power of two features.
     ratio = (num_features + 1) / np.maximum(2 * counts, 1)
     shifts = np.ceil(np.log2(np.maximum(ratio, 1))).astype(np.int64)
     sizes = (num_features >> shifts) + 2

@@ -43,9 +43,10 @@ class Candidates(NamedTuple):
     """The classes that ``approximate_top_k`` looks at.
 
     Attributes:
-        num_buckets: the best so many buckets of every repetition are taken, at least 1; all where
-            there are fewer.
-        min_count: classes found in at least so many of them, at least 1; lowered until there are k.
+        num_buckets: number of best buckets of every repetition that are considered, at least 1; all
+            where there are fewer.
+        min_count: classes found in at least this many of them, at least 1; lowered until there are
+            k.
     """
 
     num_buckets: int = 50
@@ -179,7 +180,7 @@ def approximate_top_k(
 
     Returns:
         ids int32 (batch, k) and scores float32 (batch, k), ordered as in ``top_k``. Where fewer
-        than k classes lie in the buckets taken, the rest is id −1 with score minus infinity.
+        than k classes are in the buckets taken, the rest is id −1 with score minus infinity.
 
     Raises:
         ConfigError: a number below 1, k > N, shapes that do not fit, a score that is not allowed,

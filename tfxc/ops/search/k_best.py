@@ -14,7 +14,7 @@ def k_best_codes(
 
     The codes below ``num_codes`` are cut into at most one product set per digit (first digits
     fixed, one digit below a bound, the others free). In a product set the best k sums are found
-    digit by digit: of two falling lists, the pair (i, j) counted from 1 can only be among the
+    digit by digit: of two descending lists, the pair (i, j) counted from 1 can only be among the
     best k if i j <= k.
 
     Args:
@@ -23,7 +23,7 @@ def k_best_codes(
         k: Python int, at most num_codes.
 
     Returns:
-        codes int32 (batch, k), sums float (batch, k), falling; ties by rising code.
+        codes int32 (batch, k), sums float (batch, k), descending; ties by ascending code.
 
     Example:
         >>> scores = tf.constant([[0.0, -1.0]]), tf.constant([[-3.0, 0.0, -0.5]])

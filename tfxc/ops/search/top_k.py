@@ -23,7 +23,7 @@ def tiled_top_k(
         num_columns: Python int.
         batch: int32 scalar.
         k: Python int, at most num_columns.
-        tile: Python int, columns a tile.
+        tile: Python int, columns per tile.
 
     Returns:
         ids int32 (batch, k), scores float32 (batch, k); ties go to the lower id.
@@ -89,7 +89,7 @@ def merge_top_k(ids: tf.Tensor, scores: tf.Tensor, k: int) -> tuple[tf.Tensor, t
     """Best k of the best of several parts.
 
     Args:
-        ids: int32 (parts, batch, n), rising from part to part.
+        ids: int32 (parts, batch, n), ascending from part to part.
         scores: float32 (parts, batch, n), sorted within a part, ties by ascending id.
         k: Python int, at most parts · n.
 

@@ -1,7 +1,7 @@
 """Texts to sparse rows in the graph: what scikit-learn's text vectorisers do, as TensorFlow ops.
 
 A served model takes raw strings with nothing but TensorFlow around it. Core ops only, so a server
-needs no further op library.
+needs no other op library.
 
 Known difference to Python: capital letters that Unicode 14 and later brought (Vithkuqi, and single
 Latin and Glagolitic ones) are not lower-cased, as TensorFlow's own Unicode tables are older.
@@ -84,7 +84,7 @@ def terms(texts: tf.Tensor, settings: Mapping[str, Any]) -> tf.RaggedTensor:
     Args:
         texts: string (batch,).
         settings: dict with ngram_range, one range or several, and with token_pattern and lowercase;
-            or, for words between blanks, with max_length.
+            or, for words between spaces, with max_length.
 
     Returns:
         string ``RaggedTensor`` (batch, terms).

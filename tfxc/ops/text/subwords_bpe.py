@@ -10,7 +10,7 @@ _BLANK = r"\t-\r \x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x
 _MARK = r"\x{10ffff}"
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+"
 _WORDS += rf"| ?[^{_BLANK}\p{{L}}\p{{N}}{_MARK}]+|[{_BLANK}]+"
-_LONGEST_WORD = 1024  # bytes; what is behind is left out
+_LONGEST_WORD = 1024  # bytes; the rest is left out
 
 
 class BytePairs(tf.Module):
@@ -43,7 +43,7 @@ class BytePairs(tf.Module):
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Ids, an int32 ``RaggedTensor`` (batch, pieces)."""
-        # The last blank of several belongs to the word behind it.
+        # The last space of several belongs to the word after it.
         texts = tf.strings.regex_replace(texts, rf"{_MARK}|\x00", "")
         texts = tf.strings.regex_replace(
             texts, f"([{_BLANK}]+)([{_BLANK}][^{_BLANK}])", "\\1\U0010ffff\\2"

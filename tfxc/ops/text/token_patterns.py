@@ -3,7 +3,7 @@ r"""Patterns of words, in one dialect for Python and for the graph.
 A pattern is a regular expression of RE2, the library in TensorFlow. Whatever the pattern, a match
 is found in time that grows in proportion to the text, and so all of them in at most its square;
 what would need more (looking ahead, back-references) RE2 does not have. ``\w``, ``\d`` and ``\s``
-mean what they mean in Python, letters, digits and blanks of all scripts. ``\b`` is refused, as
+mean what they mean in Python, letters, digits and white space of all scripts. ``\b`` is refused, as
 RE2's knows ASCII only, but at the ends of a run of word characters (``\b\w\w+\b``), where it
 changes nothing.
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 _RUNS = re.compile(r"(?:\(\?u\))?(\\b)?(?:(?P<each>(?:\\w)+)\+|\\w\{(?P<least>\d+),\})(\\b)?")
-# Around each match. Texts have it replaced by a blank, as U+0000: neither is a character of text.
+# Around each match. Texts have it replaced by a space, as U+0000: neither is a character of text.
 MARK = "\uffff"
 WORD, BLANK = r"\w", r"\s"
 _MOST = 1000  # repetitions, as RE2 has it
@@ -113,7 +113,7 @@ def _escape(escape, in_class, pattern):
         raise ConfigError(
             f"{escape} ({_REFUSED[escape[1:]]}) cannot be used, found in {pattern!r}",
             where="token_pattern",
-            fix=r"leave it out: matches are as long as they can be; \b\w\w+\b is known",
+            fix=r"leave it out: matches are as long as they can be; \b\w\w+\b is allowed",
         )
     if escape[1:] and escape[1] in _TRANSLATED:
         found = character_class(escape)

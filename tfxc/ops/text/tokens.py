@@ -17,7 +17,7 @@ class TextTokens(tf.Module):
     Args:
         name: ``"characters"`` or ``"words"``.
         settings: the token features' settings.
-        vocabulary_file: a token a line, by id.
+        vocabulary_file: one token per line, by id.
         size: number of lines; the last is that of unknown tokens.
 
     Raises:

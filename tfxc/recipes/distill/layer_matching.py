@@ -18,7 +18,7 @@ _ANY_WIDTH = ("mmd", "nst", "attention_mse_sum", "attention_ce_mean")
 
 
 class Match(NamedTuple):
-    """What of the student is drawn to what of the teacher.
+    """Which layers of the student are matched to which of the teacher.
 
     Attributes:
         layer_teacher, layer_student: one layer each, or two for a distance of pairs. 0 is what

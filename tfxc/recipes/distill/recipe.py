@@ -46,19 +46,20 @@ LOGITS, ORIGIN = "teacher_logits.npy", "teachers.txt"
 
 
 class Distill(Recipe):
-    """One student, one training, with teachers.
+    """One student, one training run, with teachers.
 
     The student may be any model and read its texts in any way: the teachers, finished runs, read
     the same raw training file with their own features. Several teachers (the folds of a ``kfold``
-    run are one) speak with the mean of their logits, or one after the other, each in its share of
-    the steps (``turns``). What they say of each training example is computed once and kept in the
-    run folder.
+    run are one) are averaged, or teach one after the other, each in its share of the steps
+    (``turns``). Their logits are computed once for each training example and kept in the run
+    folder.
 
     The loss is ``hard_weight L + (1 - hard_weight) D``, with L the objective and D the distance of
     the student's logits from the teachers' (``ops.divergence.teacher_divergence``). Weight and
-    temperature may be a pair: they go from its first value to its second, linearly over the steps.
+    temperature may be pairs, interpolated linearly over the steps from the first value to the
+    second.
 
-    ``matches`` add the distances of what both compute on the way. The one teacher's encoder then
+    ``matches`` add distances between intermediate results of both. The one teacher's encoder then
     runs in the student's training step, so both have to read the same features; student and
     teacher are of encoder ``pretrained`` or ``transformer``. See docs/training.md, "Matches".
 
@@ -76,8 +77,8 @@ class Distill(Recipe):
         gamma: exponent of ``"flsw"``.
         matches: list of dicts ``layer_teacher``, ``layer_student``, ``loss``, ``weight`` (1; may be
             a pair), ``projection`` (null, ``"linear"``, ``"relu"``, ``"tanh"``) and ``feature``
-            (``"hidden"`` or ``"attention"``, as the loss has it).
-        start_layers: numbers of the teacher's layers that the student's start as copies of, with
+            (``"hidden"`` or ``"attention"``, as the loss requires).
+        start_layers: numbers of the teacher's layers from which the student's are initialised, with
             its table of words; as many as the student has.
         trust: whether modules that a teacher's config names are imported, see docs/trust.md.
         start, start_part: the run whose weights the student begins with, see recipe ``fit``.

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 class KFold(RecipeOfRuns):
     """K-fold cross-validation that keeps its K models.
 
-    The training split is dealt into K folds with equal shares of each label. Model f is trained
+    The training split is divided into K folds with equal shares of each label. Model f is trained
     on the examples outside fold f and measured on those inside, which take the place of the dev
-    split. ``assemble`` gives one model whose scores are the mean of the K models' scores
+    split. ``assemble`` returns one model whose scores are the mean of the K models' scores
     (logits). Each model has its own run folder, ``fold-00`` and so on; finished ones are not
-    trained again, so the same command goes on after a stop.
+    trained again, so the same command resumes after a stop.
 
     Args:
         folds: K, at least 2.

@@ -18,7 +18,8 @@ class Importance:
 
     The importance of a part is ``sum over the examples of |d loss / d gate|`` at a gate of 1, by
     which what the part gives is multiplied: to first order, by how much the example's loss changes
-    if the part goes. Where layers share their weights, the derivative is that of all uses together.
+    if the part is removed. Where layers share their weights, the derivative is that of all uses
+    together.
 
     Args:
         model: ``XCModel`` whose encoder has ``gates``.

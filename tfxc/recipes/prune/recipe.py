@@ -35,7 +35,7 @@ _START = "start"  # folder of the pruned weights that the training begins with
 
 
 class Prune(Recipe):
-    """A smaller copy of a finished run, trained on or not.
+    """A smaller copy of a finished run, optionally fine-tuned.
 
     The layers of encoders ``pretrained`` and ``transformer`` lose the heads and the inner units
     that matter least to the loss on training examples (``recipes.prune.importance``), in several
@@ -50,8 +50,8 @@ class Prune(Recipe):
         feed_forward_dim: inner units of each layer at the end, or None to keep them.
         uneven_heads: whether ``num_heads`` is a mean and the heads are chosen over all layers, at
             least one of each.
-        iters: steps of the pruning.
-        examples: training examples the importance is measured on, at most as many as there are.
+        iters: number of pruning steps.
+        examples: training examples used to measure importance, at most as many as there are.
         finetune: whether the smaller model is trained, as ``training`` says.
         trust: whether modules that the source's config names are imported, see docs/trust.md.
 
@@ -206,7 +206,7 @@ def _refuse_other_texts(settings, source):
 
 
 def _summary(model, config, data_folder, manifest, train, memory):
-    """What ``Trainer.fit`` would say of a training without steps."""
+    """What ``Trainer.fit`` would report of a training run without steps."""
     dev = open_source(data_folder, "dev", memory) if "dev" in manifest.splits else None
     results = Evaluation(model, config, data_folder, train, dev).of_dev()
     shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]

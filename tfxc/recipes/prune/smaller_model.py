@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check_model(model: "XCModel", where: str) -> None:
-    """Refuses a model that is several in one, or whose weights lie apart.
+    """Refuses a model that is several in one, or whose weights are stored apart.
 
     Raises:
         ConfigError: it is one of these.

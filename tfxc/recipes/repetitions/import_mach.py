@@ -38,7 +38,7 @@ def import_mach(
         folder: the original ``model_save_loc`` with ``r_0_epoch_10.npz`` and so on.
         output: the run folder; appears as a whole or not at all, an older one is replaced.
         lookups: folder of the labels' hashes, ``bucket_order_0.npy`` and so on.
-        query_lookups: folder of the features' hashes, named alike.
+        query_lookups: folder of the features' hashes, in files of the same names.
         epoch: epoch of the weights to take; None takes the last one that all repetitions have.
         names: file with a label name per line; None numbers them.
         train_labels: file of the training label matrix (``.npz`` or ``.npy``), which shows how

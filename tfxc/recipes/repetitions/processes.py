@@ -120,7 +120,7 @@ class _Children:
             print(f"repetition {number} {_ending(code)} ({done})", flush=True)
 
     def stop(self, signal_number):
-        """Starts no further child and passes a signal on, once to each."""
+        """Starts no other child and passes a signal on, once to each."""
         self.waiting.clear()
         for number, process in self.running.items():
             if number not in self._reported:

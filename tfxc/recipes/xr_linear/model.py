@@ -46,7 +46,7 @@ class LinearModel(RankerModel):
             raise CheckpointError(
                 "a trained ranker expected, found none",
                 where=folder,
-                fix="finish the training first",
+                fix="finish training first",
             )
         self.ranker = Ranker.load(folder)
         path = folder / CALIBRATION

@@ -34,15 +34,15 @@ class XRLinear(StagedRecipe):
 
     The config has no ``encoder``, ``head`` and ``objective``. Labels are clustered by the features
     of their examples, then the classifiers of every level are trained block by block and written to
-    the disk; a stopped training resumes after the last finished block.
+    the disk; a stopped training run resumes after the last finished block.
 
     Args:
         tree: how the labels are clustered: keys of ``labels.tree_building.ClusteringSettings``, and
             ``label_embedding`` (``"pifa"`` or ``"pii"``), ``label_features``, ``join``, ``alpha``;
             or ``file``, a tree from a file. See ``recipes.xr_linear.settings.TreeSettings``.
         ranker: keys of ``ranker.settings.RankerSettings``.
-        memory_gb: what the training of the classifiers may take besides features and labels; the
-            label matrices of all levels count.
+        memory_gb: what the training of the classifiers may use in addition to features and labels;
+            the label matrices of all levels count.
         calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the scores on the
             dev split.
         threads: at most this many; None means all cores. The model does not depend on it.
@@ -73,7 +73,7 @@ class XRLinear(StagedRecipe):
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
-        """As ``Recipe.check_config``; settings of a training loop mean nothing either.
+        """As ``Recipe.check_config``; settings of the training loop do not apply either.
 
         Raises:
             ConfigError: the key is named.
@@ -91,11 +91,11 @@ class XRLinear(StagedRecipe):
             raise ConfigError(
                 f"{useless[0]!r} does not apply to recipe {config.recipe.name!r}",
                 where=useless[0],
-                fix="remove it; recipe.tree and recipe.ranker configure the training",
+                fix="remove it; recipe.tree and recipe.ranker configure it",
             )
 
     def outline(self, config: "Config", manifest: "Manifest") -> tuple[list[str], None]:
-        """Levels, blocks and memory; the clusters are not known before the training."""
+        """Levels, blocks and memory; the clusters are not known before training."""
         stages.check_data(config, manifest, self.calibrate)
         sizes, settings = self._plan(config, manifest)
         lines = stages.estimate_lines(manifest, sizes, settings, self.memory_gb, self.threads)

@@ -42,7 +42,7 @@ class TreeSettings:
         where_shape: the same for what determines the levels' sizes; None means ``where``.
 
     Raises:
-        ConfigError: an unknown key, a value that cannot be, or keys that cannot be combined.
+        ConfigError: an unknown key, an invalid value, or keys that cannot be combined.
 
     Example:
         >>> TreeSettings({"max_leaf_size": 10}).arguments

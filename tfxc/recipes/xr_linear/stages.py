@@ -1,4 +1,4 @@
-"""Pieces of the training of a linear ranker: matrices, calibration, measuring, reports."""
+"""Pieces of training a linear ranker: matrices, calibration, measuring, reports."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -120,7 +120,7 @@ def estimate_lines(
     threads: int | None,
     more: int = 0,
 ) -> list[str]:
-    """What a training will take, as lines.
+    """What training will need, as lines.
 
     Args:
         manifest: the data's ``Manifest``.
@@ -132,7 +132,7 @@ def estimate_lines(
     train, width = manifest.split("train"), manifest.num_features + more
     dense = manifest.kind is DENSE
     entries = train.examples * width if dense else train.nonzeros + train.examples * more
-    joined = 8 * entries if more else 0  # while the columns are put behind the features
+    joined = 8 * entries if more else 0  # while the columns are appended to the features
     given = 8 * entries + joined + 8 * train.examples + 36 * train.labels
     matrices = len(sizes) * (2 if settings.relevance_mode == "induce" else 1)
     held = matrices * (8 * train.labels + 4 * train.examples)
@@ -144,7 +144,7 @@ def estimate_lines(
         f"layers of {', '.join(f'{size:,}' for size in sizes)} nodes, the last are the labels",
         f"blocks to train: {1 + sum(sizes[:-1]):,}; the first, of all examples, is the largest, "
         "the others depend on the tree",
-        "estimated memory of the training:",
+        "estimated memory of training:",
         f"  the process itself  {Memory._field_defaults['runtime'] / 2**20:10,.0f} MB",
         f"  features and labels {given / 2**20:10,.0f} MB",
         f"  labels by level     {held / 2**20:10,.0f} MB",
@@ -159,7 +159,7 @@ def estimate_lines(
 def report_lines(
     reports: Sequence[Mapping[str, int]], seconds: Mapping[str, float]
 ) -> Iterator[str]:
-    """What a training found, as lines.
+    """What a training run found, as lines.
 
     Args:
         reports: of ``ranker.chain.train_ranker``.

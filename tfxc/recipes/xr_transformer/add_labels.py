@@ -131,7 +131,7 @@ def check_run(loaded: "LoadedRun", output: str | Path) -> None:
 def _check_data(loaded, data_folder):
     if Manifest.load(data_folder).num_labels != loaded.manifest["num_labels"]:
         raise ConfigError(
-            "a run with the labels of its data expected, found one to which labels were added",
+            "a run without added labels expected, found one to which labels were added",
             where=loaded.folder.path,
             fix="add all new labels at once to the trained run",
         )

@@ -105,7 +105,7 @@ def stage_lines(recipe: "XrTransformer", config: "Config", manifest: "Manifest")
 
 
 def unused_lines(recipe: "XrTransformer") -> Iterator[str]:
-    """A line for each switch that makes other settings of the config mean nothing."""
+    """A line for each switch that makes other settings of the config ineffective."""
     of_ranker = ("refined_tree", "ranker", "memory_gb")
     of_levels = ("first_tree", "negatives", "initial", "epochs", "steps", "warmup_steps")
     unused = {
@@ -161,7 +161,7 @@ def check_fit(config: Any, manifest: "Manifest") -> None:
             )
     if not manifest.kind.holds(SPARSE):
         raise ConfigError(
-            f"texts as tokens and as terms expected, found {manifest.feature_kind}",
+            f"joined text features (tokens and terms) expected, found {manifest.feature_kind}",
             where="data.text_features",
             fix="use text_features 'joined'",
         )
@@ -169,7 +169,7 @@ def check_fit(config: Any, manifest: "Manifest") -> None:
 
 
 def _refuse_training(config):
-    """Refuses settings of a training that has one model and measures it on the way."""
+    """Refuses settings of training that has one model and measures it on the way."""
     training = config.training
     unused = {
         "training.early_stopping": training.early_stopping,

@@ -39,7 +39,7 @@ def write_embeddings(
         source: a ``Source``.
         batch_size: examples encoded at a time.
         title: of the progress line.
-        computation: what determines the vectors besides the batch size, see ``RowWriter``.
+        computation: what determines the vectors apart from the batch size, see ``RowWriter``.
 
     Raises:
         DataError: a vector that is not finite.
@@ -78,7 +78,7 @@ def _check_finite(vectors, numbers, path):
     wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if wrong.size:
         raise DataError(
-            f"finite vectors expected, the encoder gives NaN or infinity for example "
+            f"finite vectors expected, the encoder outputs NaN or infinity for example "
             f"{numbers[wrong[0]]:,} (counted from 0)",
             where=path,
             fix="lower training.optimizer.learning_rate or set training.clip_norm, and start over "
@@ -98,7 +98,7 @@ def as_csr(vectors: np.ndarray) -> scipy.sparse.csr_matrix:
 def concatenated(
     terms: scipy.sparse.csr_matrix, vectors: np.ndarray, length: float = 1.0
 ) -> scipy.sparse.csr_matrix:
-    """``[X | length · l2(E)]``: bags of terms with the vectors, scaled to a length, behind them.
+    """``[X | length · l2(E)]``: bags of terms followed by the vectors, scaled to a length.
 
     Args:
         terms: X, float32 CSR (n, terms).

@@ -62,7 +62,7 @@ class Levels:
     (the linear layer its head begins with), and where the next level asks for them
     ``embeddings.npy`` of the training texts, ``concat`` (a linear layer on these and the terms) and
     ``matched.npz``, the best nodes of each training text. What is there is not made again. Of
-    several workers all train, and the chief alone does what is between the trainings.
+    several workers all train, and the chief alone does what is between the training runs.
 
     Args:
         plan: ``Plan``.
@@ -90,10 +90,10 @@ class Levels:
         """Trains all levels that are not trained yet.
 
         Returns:
-            list of the trainings' summaries.
+            list of the training runs' summaries.
 
         Raises:
-            Stopped: SIGTERM or Ctrl-C came during a training; the state is saved.
+            Stopped: SIGTERM or Ctrl-C came during training; the state is saved.
         """
         predicted, summaries, count = None, [], self.plan.count
         for level in range(count):
@@ -121,7 +121,7 @@ class Levels:
         changes, steps = {"epochs": self.plan.epochs[level]}, self.plan.steps[level]
         changes["keep_checkpoints"] = 0  # nothing goes on from the end of a level
         if steps is not None:
-            # Half a step less, so that rounding up gives the number whatever the division does.
+            # Half a step fewer, so that rounding up gives the number whatever the division does.
             changes["epochs"] = (steps - 0.5) * training.batch_size / self.source.num_examples
         if self.plan.warmup_steps[level] is not None:
             share = self.plan.warmup_steps[level] / steps

@@ -1,4 +1,4 @@
-"""A text encoder and the linear ranker that searches behind it, as one model."""
+"""A text encoder and the linear ranker that searches after it, as one model."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any

@@ -22,7 +22,7 @@ class Plan:
         epochs, steps, warmup_steps: of the training; None for the config's.
         only_topk: nodes kept of each training text for the negatives of the next level.
         ensemble: by which scores they are chosen.
-        threshold, cost_sensitive: of the linear layer behind them.
+        threshold, cost_sensitive: of the linear layer after them.
         threads: of linear layers and their search, at most; None for all cores.
     """
 

@@ -59,7 +59,7 @@ class Given:
 
 
 class Encoded(Given):
-    """Terms and behind them the encoder's vectors, as recipe ``xr_transformer`` takes them."""
+    """Terms followed by the encoder's vectors, as recipe ``xr_transformer`` takes them."""
 
     def __init__(self, loaded: "LoadedRun", recipe: "XrTransformer") -> None:
         super().__init__(loaded, recipe)

@@ -37,30 +37,30 @@ FIRST_TREE, LAST_TREE, EMBEDDINGS = "tree-preliminary.npz", "tree.npz", "embeddi
 
 
 class XrTransformer(StagedRecipe):
-    """Label tree, one training per level of it, encoding of the texts, tree, linear ranker.
+    """Label tree, one training run per level, encoding of the texts, tree, linear ranker.
 
     1. A tree of the labels, by the terms of their training texts (PIFA); its shape is the head's.
-    2. For each level of at most ``max_match_clusters`` nodes, from the top: the encoder goes on
-       where the level above left it, with a new head on this level's clusters, a new optimizer and
+    2. For each level of at most ``max_match_clusters`` nodes, from the top: the encoder continues
+       from the level above, with a new head on this level's clusters, a new optimizer and
        a new schedule. Below the first level, a text sees the children of a few clusters only:
        ``negatives``.
     3. All training texts are encoded, the vectors scaled to length 1, concatenated with the terms.
     4. Another tree, by these features, unless ``fix_clustering``.
-    5. A linear ranker (XR-Linear) on these features and this tree. It is what predicts: the heads
-       of the levels are not used any more.
+    5. A linear ranker (XR-Linear) on these features and this tree. It makes the predictions;
+       the heads of the levels are no longer used.
 
     The data must provide tokens and terms: ``data.text_features`` ``"joined"`` (or terms only, for
-    encoders of bags). Every stage leaves its files in the run folder, and a stopped run goes on
-    behind the last of them. Of several workers all take part in step 2, whose trainings they
-    share; the rest is the chief's. See docs/xr_transformer.md.
+    encoders of bags). Every stage leaves its files in the run folder, and a stopped run resumes
+    after the last of them. Of several workers all train in step 2, each its share; the chief does
+    the rest. See docs/xr_transformer.md.
 
-    Of ``negatives``, ``initial``, ``epochs``, ``steps`` and ``warmup_steps`` each may be a list
-    with a value for each fine-tuned level.
+    Each of ``negatives``, ``initial``, ``epochs``, ``steps`` and ``warmup_steps`` may be a list
+    with one value per fine-tuned level.
 
     Args:
         do_fine_tune: whether there are steps 1 and 2; else the encoder stays as it is.
-        only_encoder: whether to stop behind step 3; such a run encodes, and finds no labels.
-        fix_clustering: whether the ranker takes the tree of step 1.
+        only_encoder: whether to stop after step 3; such a run encodes, and finds no labels.
+        fix_clustering: whether the ranker uses the tree of step 1.
         max_match_clusters: largest level that is fine-tuned on.
         negatives: ``"tfn"``: children of the true clusters; ``"man"``: of those found by a linear
             layer on the level above; ``"tfn+man"``. None means the head's.
@@ -76,16 +76,16 @@ class XrTransformer(StagedRecipe):
         cost_sensitive: whether its positives are weighted, by the share of a text's labels.
         epochs, steps: length of a level's training; None means ``training.epochs``.
         warmup_steps: instead of ``training.schedule.warmup``; needs ``steps``.
-        encoding_length: that the encodings are scaled to for the second tree and the ranker. Below
-            1 where an encoder without pretraining has learned the training texts by heart.
+        encoding_length: length to which the encodings are scaled for the second tree and the
+            ranker. Below 1 where an encoder without pretraining has memorised the training texts.
         first_tree: what the labels are clustered by for the first tree, where it is not PIFA:
-            ``label_embedding``, ``label_features``, ``join``, ``alpha``; or ``file``, a tree to
-            take as it is. See ``recipes.xr_linear.settings.TreeSettings``.
+            ``label_embedding``, ``label_features``, ``join``, ``alpha``; or ``file``, a
+            finished tree. See ``recipes.xr_linear.settings.TreeSettings``.
         refined_tree: keys of ``labels.tree_building.ClusteringSettings`` for the second tree, and
             the same keys as in ``first_tree``; those of its shape that are left out are the head's.
         ranker: keys of ``ranker.settings.RankerSettings``; ``threshold`` is 0.001 if left out.
-        memory_gb: what the training of the ranker may take besides features and labels; None for
-            no limit.
+        memory_gb: what the training of the ranker may use in addition to features and labels; None
+            for no limit.
         calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the ranker's
             scores on the dev split.
         threads: of the linear layers and their search; None means all cores. The model does not
@@ -207,7 +207,7 @@ class _Stages:
     def __call__(self):
         """All stages, each unless its files are there; returns the summary.
 
-        Only the chief goes on when the levels are trained.
+        Only the chief continues after the levels are trained.
         """
         run, source, encoder = self.folder, self.source, self.encoder
         terms, labels = matrices(source)

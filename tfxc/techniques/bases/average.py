@@ -1,4 +1,4 @@
-"""What techniques share that judge the model by an average of its weights."""
+"""What techniques share that evaluate the model with an average of its weights."""
 
 import contextlib
 from collections.abc import Iterator

@@ -28,7 +28,7 @@ class SGD(Optimizer):
     Args:
         momentum: 0 for none.
         nesterov: look-ahead form of the momentum, as in Keras and PyTorch.
-        coupled: add ``weight_decay`` times the weight to the gradient (behind clipping, before
+        coupled: add ``weight_decay`` times the weight to the gradient (after clipping, before
             the momentum), as ``torch.optim.SGD`` does, instead of the decoupled decay.
     """
 
@@ -105,9 +105,9 @@ class Adam(Optimizer):
     Args:
         lazy: rows without a gradient keep their value and their moments; a row that every batch
             touches gets the textbook result. False gives the textbook result for all rows: a rare
-            row then coasts on its momentum, about ten times as far for each time it occurs. It
-            costs a pass over the whole table, which is as fast where a batch touches a third of
-            the rows, and wrong to pay where it touches a hundredth.
+            row then keeps moving on its momentum, about ten times as far per occurrence. It costs a
+            pass over the whole table: acceptable if a batch touches a third of the rows,
+            wasteful if it touches a hundredth.
         beta_1, beta_2: decay rates of the moments.
         epsilon: added to the root of the corrected second moment.
     """
@@ -200,9 +200,9 @@ class AdamW(Adam):
 
 
 class RMSprop(Optimizer):
-    """RMSprop (Tieleman and Hinton 2012), as PyTorch has it.
+    """RMSprop (Tieleman and Hinton 2012), as in PyTorch.
 
-    With a sparse gradient only touched rows move, and only their mean square falls.
+    With a sparse gradient only touched rows move, and only their mean square decreases.
 
     Args:
         rho: decay rate of the mean square.
@@ -239,7 +239,7 @@ class RMSprop(Optimizer):
 class Adadelta(Optimizer):
     """Adadelta (Zeiler 2012).
 
-    With a sparse gradient only touched rows move, and only their means fall.
+    With a sparse gradient only touched rows move, and only their means decrease.
 
     Args:
         rho: decay rate of both means.
@@ -283,8 +283,8 @@ OPTIMIZERS = {
 def get_optimizer(section: Mapping[str, Any]) -> Optimizer:
     """Makes the optimizer of a config section ``{"name": ..., argument: value}``.
 
-    Beside the optimizer's own arguments a section may hold ``rates`` and ``layer_decay``, those of
-    ``RateFactors``.
+    In addition to the optimizer's own arguments a section may hold ``rates`` and ``layer_decay``,
+    those of ``RateFactors``.
 
     Raises:
         ConfigError: unknown name or argument.

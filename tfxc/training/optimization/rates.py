@@ -22,7 +22,7 @@ _WHERE = "training.optimizer"
 
 
 class TrainedWeight(NamedTuple):
-    """What a learning rate goes by.
+    """What determines a learning rate.
 
     Attributes:
         path: ``"encoder/..."``, ``"head/..."``, as ``info`` and ``--dry-run`` print it.
@@ -39,14 +39,14 @@ class RateFactors:
     """How many times the optimizer's learning rate a weight gets.
 
     The product of all factors whose pattern fits, and of ``layer_decay`` to the power of the layers
-    above. The decoupled weight decay is a share of the rate and so falls with it.
+    above. The decoupled weight decay is a share of the rate and so decreases with it.
 
     Args:
         rates: {pattern: factor from 0}. A pattern fits the weights whose path it is (``*`` stands
             for anything) or begins: ``"encoder"``, ``"head/kernel"``, ``"encoder/*_gamma_*"``.
-        layer_decay: in (0, 1]: a layer of an encoder ``pretrained`` or ``transformer`` gets so much
-            of the rate of the one above it, the highest one all, what is in front of the layers
-            less than the lowest. Weights that layers share go by the highest of these.
+        layer_decay: in (0, 1]: a layer of an encoder ``pretrained`` or ``transformer`` gets this
+            share of the rate of the layer above it, the highest one the full rate, what is in front
+            of the layers less than the lowest. Weights that layers share use the highest of these.
 
     Raises:
         ConfigError: a factor out of range.
@@ -75,7 +75,7 @@ class RateFactors:
             weights: list of ``TrainedWeight``.
 
         Raises:
-            ConfigError: a pattern fits none of them, or there are no layers to go by.
+            ConfigError: a pattern fits none of them, or there are no layers to use.
         """
         paths = [weight.path for weight in weights]
         for pattern in self.rates:

@@ -10,7 +10,7 @@ from tfxc.core.arguments import SHARE_BELOW_ONE, OneOf, checked, from_section
 from tfxc.core.errors import ConfigError
 
 NAMES = ("constant", "linear", "cosine", "polynomial", "exponential", "steps")
-_USERS = {  # of arguments that mean nothing to other schedules
+_USERS = {  # of arguments that do not apply to other schedules
     "end": ("linear", "cosine", "polynomial", "exponential"),
     "power": ("polynomial",),
     "milestones": ("steps",),
@@ -22,19 +22,19 @@ class Schedule:
     """Warm-up, then decay.
 
     Args:
-        total_steps: steps of the whole training (from the run).
+        total_steps: total number of training steps (from the run).
         steps_per_epoch: float (from the run).
         name: ``constant``; ``linear`` to ``end``; ``cosine`` to ``end``; ``polynomial`` of
             ``power`` to ``end``; ``exponential`` to ``end`` (which must be positive); ``steps``:
-            times ``gamma`` at each share of the training in ``milestones``.
-        warmup: share of all steps over which the rate rises linearly from ``warmup_start``.
+            times ``gamma`` at each share of the steps in ``milestones``.
+        warmup: share of all steps over which the rate increases linearly from ``warmup_start``.
         warmup_start: factor at the first step of the warm-up.
         end: factor at the end of training.
         power: exponent of ``polynomial``.
-        milestones: shares of the training after which ``steps`` lowers the rate.
+        milestones: shares of the steps after which ``steps`` lowers the rate.
         gamma: factor of ``steps`` at each milestone.
         per_epoch: whether the decay moves at the beginning of each epoch only, as scripts for
-            PyTorch have it; the warm-up rises each step all the same.
+            PyTorch do; the warm-up still increases at each step.
 
     Example:
         >>> schedule = Schedule(100, name="linear")
@@ -63,7 +63,7 @@ class Schedule:
             raise ConfigError(
                 f"a positive number expected by schedule 'exponential', found {end}",
                 where="end",
-                fix="e.g. 0.01",
+                fix="set it to e.g. 0.01",
             )
         self.name, self.end, self.power = name, end, power
         self.warmup_steps = warmup * total_steps

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import missing_package
 
 #: The faces by file name; matplotlib's two "Display" faces hold a few large brackets only.
 FACES = tuple(
@@ -49,13 +49,10 @@ def font_folder() -> Path:
     Raises:
         ConfigError: matplotlib or Pillow is not installed.
     """
-    for module, package in (("matplotlib", "matplotlib"), ("PIL", "Pillow")):
-        if importlib.util.find_spec(module) is None:
-            raise ConfigError(
-                f"{package} is not installed",
-                where="builtin:glyphs",
-                fix="pip install 'tfxc[vision]'",
-            )
+    for module in ("matplotlib", "PIL"):
+        with missing_package("vision", where="builtin:glyphs"):
+            if importlib.util.find_spec(module) is None:  # importing matplotlib takes a second
+                raise ModuleNotFoundError(name=module)
     spec = importlib.util.find_spec("matplotlib")
     assert spec is not None and spec.origin is not None, "it is a package with files"
     return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
@@ -103,8 +100,8 @@ def ink(face: int, code: int, em: int = _EM) -> tuple[np.ndarray, int] | None:
 def looks_of_face(face: int, characters: set[int] | None = None) -> dict[int, tuple]:
     """``{code point: look}`` of a face's printable characters; equal looks are equal bitmaps.
 
-    A look includes the height above the baseline, which tells a comma from an apostrophe. Control,
-    private-use, unassigned and separating characters are left out, and blank glyphs.
+    A look includes the height above the baseline, which distinguishes a comma from an apostrophe.
+    Control, private-use, unassigned and separating characters are left out, and blank glyphs.
 
     Args:
         characters: set of code points to keep, or None.
