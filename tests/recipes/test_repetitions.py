@@ -282,6 +282,16 @@ def test_the_parent_starts_each_child(parent, tmp_path, capsys):
         assert f"repetition {r} finished" in out
 
 
+def test_the_parent_reports_that_all_are_extended(parent, alone, tmp_path, capsys):
+    parent(parallel=2)
+    assert "extended" not in capsys.readouterr().out
+    given = context(alone, "unused", training={"epochs": 5})
+    Repetitions(parallel=2).run(dataclasses.replace(given, run=tmp_path / "run"))
+    line = "extended from 3 to 5 epochs: schedule 'linear' is computed for the new length\n"
+    assert capsys.readouterr().out.startswith(line)
+    assert RunFolder(tmp_path / "run").config().training.epochs == 5
+
+
 def test_more_processes_than_repetitions(parent, capsys):
     parent(parallel=50)
     assert "3 repetitions, 3 at a time" in capsys.readouterr().out
