@@ -156,8 +156,8 @@ def test_the_rule_for_parameters():
 
 # What is hashed, or sent to another process, and the function itself.
 DIGESTS_AND_MESSAGES = {
-    "escaping.py", "checkpoints.py", "checksums.py", "locks.py", "ownership.py", "rendezvous.py",
-    "strategies.py",
+    "escaping.py", "checkpoint_files.py", "checksums.py", "locks.py", "ownership.py",
+    "rendezvous.py", "strategies.py",
 }  # fmt: skip
 
 

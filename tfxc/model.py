@@ -1,6 +1,7 @@
 """The model: encoder -> head, with its objective."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,6 +171,10 @@ class XCModel(keras.Model):
         scores = self._search_scores(features)
         return self.head.search_top_k(scores, k, method or self.search_methods[0])
 
+    def search_scores(self, features: Mapping[str, Any] | np.ndarray) -> np.ndarray:
+        """What the head's native search is given for a batch of arrays, see ``search_top_k``."""
+        return self._search_scores(features)
+
     def find_with_loss(
         self,
         features: Mapping[str, Any] | np.ndarray,
@@ -257,6 +262,16 @@ def build_model(
     model(example)
     _restart(model, config, example)
     return model
+
+
+@contextlib.contextmanager
+def own_precision() -> Iterator[None]:
+    """Inside, models may be built in another precision; what is built later keeps its own."""
+    before = keras.config.dtype_policy()
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _restart(model, config, example):

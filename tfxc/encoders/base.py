@@ -52,6 +52,11 @@ class Encoder(keras.layers.Layer):
         return None
 
     @property
+    def hash_seeds(self) -> list[int]:
+        """Seeds of hashes, without which equally shaped weights are not of the same features."""
+        return []
+
+    @property
     def layers_above(self) -> dict[int, int]:
         """Number of layers above each weight, by its ``id``; empty if there are no layers."""
         return {}

@@ -116,6 +116,10 @@ class Technique:
     def after_step(self, step: int) -> None:
         """Called outside the graph after update number ``step`` (from 1)."""
 
+    def lent_weights(self) -> "Sequence[tuple[tf.Variable, tf.Variable]]":
+        """Pairs of a weight of the model and what it is judged by instead, at this moment."""
+        return ()
+
     def evaluation_weights(self) -> AbstractContextManager[None]:
         """Context manager: inside it the model has the weights it should be evaluated with."""
         return contextlib.nullcontext()

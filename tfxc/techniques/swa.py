@@ -118,9 +118,16 @@ class Swa(WeightAverage):
         self._count.assign_add(1)
         self.move(1 / int(self._count.numpy()))
 
+    def lent_weights(self) -> list[tuple[tf.Variable, tf.Variable]]:
+        """Each weight with its mean, once there is one."""
+        return super().lent_weights() if self._started else []
+
     @contextlib.contextmanager
     def evaluation_weights(self) -> Iterator[None]:
         """Lends the model the mean, once there is one."""
-        started = int(self._count.numpy()) > 0
-        with super().evaluation_weights() if started else contextlib.nullcontext():
+        with super().evaluation_weights() if self._started else contextlib.nullcontext():
             yield
+
+    @property
+    def _started(self):
+        return int(self._count.numpy()) > 0

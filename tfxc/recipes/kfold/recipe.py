@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core import registry
-from tfxc.core.arguments import Whole, checked
+from tfxc.core.arguments import OneOf, Whole, checked
 from tfxc.core.errors import ConfigError
 from tfxc.data.sources.folds import Fold
 from tfxc.encoders.bases.repeated import Repeated
@@ -15,6 +15,7 @@ from tfxc.model import XCModel, build_model
 from tfxc.recipes.base import Context, RecipeOfRuns
 from tfxc.recipes.kfold.averaged_head import Averaged
 from tfxc.training.job import TrainingJob
+from tfxc.training.start import PARTS, RunStart
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -35,6 +36,8 @@ class KFold(RecipeOfRuns):
 
     Args:
         folds: K, at least 2.
+        start, start_part, trust: what each fold begins with, see recipe ``fit``. A run that was
+            trained on the same examples has seen what the folds are measured on.
 
     Raises:
         ConfigError: fewer than 2 folds.
@@ -42,9 +45,17 @@ class KFold(RecipeOfRuns):
 
     unit = "fold"
 
-    @checked(folds=Whole(2))
-    def __init__(self, *, folds: int = 5) -> None:
+    @checked(folds=Whole(2), start_part=OneOf(*PARTS))
+    def __init__(
+        self,
+        *,
+        folds: int = 5,
+        start: str | None = None,
+        start_part: str = "model",
+        trust: bool = False,
+    ) -> None:
         self.folds = folds
+        self.start, self.start_part, self.trust = start, start_part, trust
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
@@ -91,7 +102,7 @@ class KFold(RecipeOfRuns):
             of each metric over the folds, with ``dev_deviation``.
         """
         if context.repetition is not None:
-            return self._train_fold(context, context.repetition, fresh=context.fresh)
+            return self._train_fold(context, context.repetition, **context.start_options)
         summaries = []
         for number in range(self.folds):
             print(f"fold {number} of 0 .. {self.folds - 1}")
@@ -111,7 +122,8 @@ class KFold(RecipeOfRuns):
 
     def _train_fold(self, context, number, **fresh):
         fold = Fold(number, self.folds, context.config.seed)
-        return FoldJob(context, self.path_of(context.run, number), fold).run(**fresh)
+        path, start = self.path_of(context.run, number), self.run_start()
+        return FoldJob(context, path, fold, start).run(**fresh)
 
     def assemble(self, loaded: "LoadedRun") -> XCModel:
         """One model that averages all folds.
@@ -119,7 +131,7 @@ class KFold(RecipeOfRuns):
         Raises:
             CheckpointError: a fold has no weights yet; it is named.
         """
-        folders = self.trained(loaded.folder.path, self.folds)
+        folders = self.trained(loaded.folder, range(self.folds))
         models, sizes = [], loaded.dimensions
         for number, folder in enumerate(folders):
             there = Fold(number, self.folds).num_outside(sizes["num_examples"])
@@ -136,10 +148,15 @@ class FoldJob(TrainingJob):
         context: ``Context`` of the whole run.
         path: run folder of the fold.
         fold: ``Fold``.
+        start: what the model begins with, or None.
     """
 
-    def __init__(self, context: Context, path: Path, fold: Fold) -> None:
-        super().__init__(context.config, context.data_folder, path, parent_run=context.run)
+    def __init__(
+        self, context: Context, path: Path, fold: Fold, start: RunStart | None = None
+    ) -> None:
+        super().__init__(
+            context.config, context.data_folder, path, parent_run=context.run, start=start
+        )
         self._fold = fold
 
     @functools.cached_property
