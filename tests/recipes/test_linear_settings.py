@@ -78,7 +78,10 @@ def test_a_leaf_for_all_labels(run, capsys):
         ({"file": "labels.npy"}, r"labels\.npy: a label tree expected, the file cannot be read"),
         ({"file": ""}, r"recipe\.tree\.file: the name of a file expected, found ''"),
         ({"label_features": 7}, r"recipe\.tree\.label_features: the name of a file expected"),
-        ({"file": "tree.npz", "nr_splits": 4}, r"recipe\.tree\.nr_splits: this key is not used"),
+        (
+            {"file": "tree.npz", "nr_splits": 4},
+            r"recipe\.tree\.nr_splits: this key is used only with",
+        ),
         ({"label_features": "absent.npy"}, r"absent\.npy: no such file"),
         ({"label_features": "labels.npy", "join": "sum"}, r"recipe\.tree\.join: one of concat, co"),
         ({"label_features": "labels.npy", "join": "convex"}, r"a row of 9 for each of the 30 labe"),

@@ -345,8 +345,6 @@ def _output(path):
 
 
 def _parser():
-    from tfxc.ranker.ensemble import METHODS
-
     options = cli.parser("predict", __doc__)
     cli.add_trust_option(options)
     model = options.add_mutually_exclusive_group(required=True)
@@ -364,16 +362,7 @@ def _parser():
     options.add_argument(
         "--probabilities", action="store_true", help="output probabilities instead of scores"
     )
-    options.add_argument(
-        "--ensemble",
-        choices=METHODS,
-        help=f"how to combine the best labels of several runs (default: {_ENSEMBLE})",
-    )
-    options.add_argument(
-        "--top",
-        type=cli.positive,
-        help=f"labels to combine from each of several runs (default: {_LISTED}, at least --k)",
-    )
+    _add_ensemble_options(options)
     options.add_argument(
         "--min-score", type=cli.number, help="omit labels with a lower score (default: none)"
     )
@@ -390,3 +379,19 @@ def _parser():
         help="one JSON object or table row per example (default: table on a terminal, else jsonl)",
     )
     return options
+
+
+def _add_ensemble_options(options):
+    """How the predictions of several runs are combined."""
+    from tfxc.ranker.ensemble import METHODS
+
+    options.add_argument(
+        "--ensemble",
+        choices=METHODS,
+        help=f"how to combine the best labels of several runs (default: {_ENSEMBLE})",
+    )
+    options.add_argument(
+        "--top",
+        type=cli.positive,
+        help=f"labels to combine from each of several runs (default: {_LISTED}, at least --k)",
+    )

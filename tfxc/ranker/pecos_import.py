@@ -14,6 +14,7 @@ from tfxc.core.errors import DataError
 from tfxc.core.ownership import atomic_folder
 from tfxc.core.reading import existing_file, read_json
 from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.labels.pecos_tree import parents_of
 from tfxc.ops.csr import load_sparse
 from tfxc.ops.search.chunked_layer import chunks_of
 from tfxc.ranker.post_processors import post_processor
@@ -126,20 +127,7 @@ class _Settings:
     def parents(self, above):
         """Parent of every node, int32 (K,), from C."""
         path = self.folder / "C.npz"
-        matrix = _matrix(path).tocsr()
-        if matrix.shape[1] != above:
-            raise DataError(
-                f"{above} columns expected, the nodes of the layer above, found {matrix.shape[1]}",
-                where=path,
-            )
-        counts = np.diff(matrix.indptr)
-        if not (counts == 1).all():
-            node = int(np.flatnonzero(counts != 1)[0])
-            raise DataError(
-                f"one parent for every node expected, found {counts[node]} for node {node}",
-                where=path,
-            )
-        return matrix.indices.astype(np.int32)
+        return parents_of(_matrix(path), above, path)
 
     def weights(self, nodes):
         """W, float32 (D or D + 1, K)."""

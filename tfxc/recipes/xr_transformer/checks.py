@@ -209,7 +209,8 @@ def tree_settings(
     shape["seed"] = head.get("seed", config.seed)
     found = []
     for given, key in ((recipe.first_tree, "first_tree"), (recipe.refined_tree, "refined_tree")):
-        tree = TreeSettings(given, where=f"recipe.{key}")
+        above = {name: shape[name] for name in ("nr_splits", "min_codes")}
+        tree = TreeSettings(given, where=f"recipe.{key}", above=above)
         if tree.file is None:
             _refuse_keys(given or {}, key)
             first, where = key == "first_tree", f"recipe.{key}"
