@@ -1,10 +1,12 @@
 """A run of recipe 'xr_linear' through the verbs."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 
 from tests.commands.calls import call, listing
@@ -176,3 +178,74 @@ def test_damaged_ranker(copy, capsys):
     (copy / "ranker" / "layer-1" / "values.npy").unlink()
     problem = call(capsys, info, "--run", copy).problem()
     assert "layer-1/values.npy" in problem and "no such file" in problem
+
+
+def pairs_of(run, path, rows=80, columns=30):
+    """A matrix of pairs in a file: two labels of every example."""
+    places = np.repeat(np.arange(rows), 2), np.arange(2 * rows) % columns
+    pairs = scipy.sparse.csr_matrix((np.zeros(2 * rows), places), (rows, columns))
+    scipy.sparse.save_npz(path, pairs)
+    return pairs
+
+
+def test_chosen_pairs_are_scored(run, tmp_path, capsys):
+    pairs = pairs_of(run, tmp_path / "pairs.npz")
+    arguments = ("--run", run, run.parent / "dev.jsonl", "--pairs", tmp_path / "pairs.npz")
+    arguments += ("--output", tmp_path / "scores.npz", "--batch-size", 30)
+    features = load_run(run).text_features.transform(texts_of(run))
+    ids, scores = Ranker.load(run).predict(features, 30, beam_size=30, post_processor="noop")
+    expected = np.zeros((80, 30), np.float32)
+    np.put_along_axis(expected, ids, scores, 1)
+    outcome = call(capsys, predict, *arguments, "--post-processor", "noop")
+    assert outcome.code == 0 and "scores of 160 pairs" in outcome.out
+    found = scipy.sparse.load_npz(tmp_path / "scores.npz")
+    np.testing.assert_array_equal(found.indices, pairs.indices)
+    places = np.repeat(np.arange(80), 2), pairs.indices
+    np.testing.assert_allclose(found.data, expected[places], rtol=1e-5, atol=1e-6)
+    call(capsys, predict, *arguments, "--probabilities")
+    chances = scipy.sparse.load_npz(tmp_path / "scores.npz").data
+    raw = Ranker.load(run).score_pairs(features, pairs)
+    np.testing.assert_array_equal(
+        chances, Calibration.load(run / "calibration.json").apply(raw.data)
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "message"),
+    [
+        (79, 30, "a row for each of the 80 examples of .* expected, found 79"),
+        (81, 30, "a row for each of the 80 examples of .* expected, found 81"),
+        (80, 31, "a column for each of the run's 30 labels expected, found 31"),
+    ],
+)
+def test_pairs_of_other_examples_or_labels(run, tmp_path, capsys, rows, columns, message):
+    pairs_of(run, tmp_path / "pairs.npz", rows, columns)
+    arguments = ("--run", run, run.parent / "dev.jsonl", "--pairs", tmp_path / "pairs.npz")
+    problem = call(capsys, predict, *arguments, "--output", tmp_path / "scores.npz").problem()
+    assert re.search(message, problem)
+    assert list(listing(tmp_path)) == ["pairs.npz"]
+
+
+def test_what_does_not_apply_to_pairs(run, tmp_path, capsys):
+    pairs_of(run, tmp_path / "pairs.npz")
+    pairs, output = ("--pairs", tmp_path / "pairs.npz"), ("--output", tmp_path / "scores.npz")
+    texts = run.parent / "dev.jsonl"
+    for arguments, message in (
+        (("--run", run, texts, *pairs, *output, "--k", 3), "--k: no such option expected"),
+        (("--run", run, texts, *pairs, *output, "--beam", 3), "--beam: no such option expected"),
+        (("--model", run, texts, *pairs, *output), "--model: no such option expected"),
+        (("--run", run, texts, *pairs), "--output: a file name ending in .npz expected"),
+        (("--run", run, *pairs, *output), "FILE: a file of examples expected"),
+        (("--run", run, "--run", "x", texts, *pairs, *output), "--run: one run expected"),
+    ):
+        assert call(capsys, predict, *arguments).problem().startswith(message)
+
+
+def test_other_runs_score_no_pairs(run, tmp_path, capsys):
+    from tests.small_runs import make_run
+
+    pairs_of(run, tmp_path / "pairs.npz")
+    arguments = ("--run", make_run(tmp_path / "run"), tmp_path / "x.txt")
+    arguments += ("--pairs", tmp_path / "pairs.npz", "--output", tmp_path / "scores.npz")
+    problem = call(capsys, predict, *arguments).problem()
+    assert problem.startswith("--run: a run with a linear ranker expected with --pairs, found")

@@ -127,6 +127,9 @@ def test_search_in_the_graph_equals_the_native_one(finished):
     found = tf.function(lambda x: model.top_k(x, 3))(tf.nest.map_structure(tf.constant, features))
     np.testing.assert_array_equal(found[0], ids)
     np.testing.assert_allclose(found[1], scores, rtol=1e-4, atol=1e-5)
+    rows, labels = np.arange(len(ids)), ids[:, 1]
+    pairs = scipy.sparse.csr_matrix((scores[:, 1], (rows, labels)), (len(ids), 56))
+    np.testing.assert_allclose(model.score_pairs(features, pairs).data, pairs.data, rtol=1e-5)
     with pytest.raises(ValueError, match=r"k: 1 to 56 "):
         model.check_k(57)
     assert not model.has_probabilities

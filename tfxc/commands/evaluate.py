@@ -2,6 +2,7 @@
 
     tfxc evaluate --run RUN --split test
     tfxc evaluate --run RUN --data test.jsonl --compare RUN2
+    tfxc evaluate --predictions P.npz --truth Y.tst.npz
     tfxc evaluate --run RUN --split dev --step 1200
     tfxc evaluate --run RUN --repetitions 0-7 --curve FOLDER
 
@@ -9,6 +10,9 @@ Prints a table of metrics and writes evaluation-NAME.json and evaluation-NAME.np
 values) into the run folder. With --compare, both runs are evaluated on the same examples and
 compared by a paired bootstrap. With --tables, precision, recall and F1 are printed, and labels.csv
 (all labels), confusions.csv (confused labels) and wrong.csv (wrong examples) are written.
+
+With --predictions, a sparse matrix of scores is measured that any program has written
+(scipy.sparse.save_npz; a row per example, a column per label): its entries are ranked by value.
 """
 
 import time
@@ -20,6 +24,8 @@ from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError, number_spans
 from tfxc.core.progress import Progress
 from tfxc.core.settings import MAX_LINE_BYTES
+
+_OF_PREDICTIONS = {"predictions", "truth", "train_labels", "propensity", "k", "output"}
 
 if TYPE_CHECKING:
     import argparse
@@ -35,8 +41,13 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures one run, or compares two."""
-    options = _parser().parse_args(argv)
+    """Measures one run, or compares two; or measures a matrix of predictions."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    _check_options(options, parser)
+    if options.predictions:
+        _measure_predictions(options)
+        return 0
     if options.curve:
         from tfxc.reports.pictures import pyplot
 
@@ -51,6 +62,58 @@ def main(argv: Sequence[str] | None = None) -> int:
         other = measure(options.compare, options, "-compared" if options.output else "")
         print(_comparison(result, other, options))
     return 0
+
+
+def _check_options(options, parser):
+    """Refuses options that a run, or a matrix of predictions, has no use for."""
+    if not options.predictions:
+        for name in ("truth", "train_labels", "propensity"):
+            if getattr(options, name) is not None:
+                raise ConfigError(
+                    "--predictions expected with this option, found --run",
+                    where=_option(name),
+                    fix="leave it out",
+                )
+        return
+    if options.truth is None:
+        raise ConfigError(
+            "the file of the true labels expected with --predictions, found none", where="--truth"
+        )
+    for name, value in vars(options).items():
+        if name not in _OF_PREDICTIONS and value != parser.get_default(name):
+            raise ConfigError(
+                "a run expected with this option, found --predictions",
+                where=_option(name),
+                fix="leave it out",
+            )
+    if options.propensity is not None and options.train_labels is None:
+        raise ConfigError(
+            "the file of the training labels expected with --propensity, found none",
+            where="--train-labels",
+            fix="name it, or leave --propensity out",
+        )
+
+
+def _option(name):
+    return f"--{name.replace('_', '-')}"
+
+
+def _measure_predictions(options):
+    """Measures a matrix of predictions, and prints and writes what was found."""
+    from tfxc.reports.predictions import KS, measure_predictions
+
+    name = str(options.predictions)
+    metrics, values = measure_predictions(
+        options.predictions,
+        options.truth,
+        ks=tuple(options.k or KS),
+        train_labels=options.train_labels,
+        propensity=options.propensity or "default",
+    )
+    print(f"{name} against {options.truth}: {metrics.num_examples:,} examples")
+    print(metrics.table())
+    if options.output:
+        _write(Path(options.output), _file_name(name), None, name, metrics, values)
 
 
 def measure(
@@ -146,6 +209,12 @@ def examples(loaded: "LoadedRun", options: "argparse.Namespace") -> "tuple[str, 
     """What ``add_source_options`` chose: a name, and the examples to search."""
     if options.data:
         return str(options.data), _rows_of_file(loaded, options.data, options)
+    if options.features:
+        raise ConfigError(
+            "a file of examples expected with this option, found a split",
+            where="--features",
+            fix="name the file with --data; a split has its own features",
+        )
     from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
     from tfxc.data.sources.shards import open_source
@@ -180,6 +249,7 @@ def reader_of_file(
 ) -> "Reader":
     """The reader of a file, as the options and the run's own data say."""
     from tfxc.data.formats import open_reader
+    from tfxc.data.given_features import with_features
 
     data, name, arguments = loaded.config.data, options.reader, {}
     # What was said about the training file says nothing about a file of another format.
@@ -187,7 +257,8 @@ def reader_of_file(
     if name is None and _ending(path) == _ending(data.train):
         name, arguments, longest = data.reader, data.reader_options, data.max_line_bytes
     arguments = {**arguments, **dict(options.reader_option)}
-    return open_reader(path, name=name, longest_line=longest, **arguments)
+    reader = open_reader(path, name=name, longest_line=longest, **arguments)
+    return with_features(reader, options.features, loaded.takes)
 
 
 def texts_of_examples(
@@ -264,7 +335,7 @@ def _write(folder, name, run, data, metrics, values):
     from tfxc.core.files import atomic_files, write_json
 
     record = {
-        "run": str(run),
+        "run": run and str(run),
         "data": data,
         "examples": metrics.num_examples,
         "metrics": metrics.known_values(),
@@ -343,7 +414,12 @@ def _comparable(one, other):
 def _parser():
     options = cli.parser("evaluate", __doc__)
     cli.add_trust_option(options)
-    options.add_argument("--run", required=True, metavar="RUN", help="run folder")
+    measured = options.add_mutually_exclusive_group(required=True)
+    measured.add_argument("--run", metavar="RUN", help="run folder")
+    measured.add_argument(
+        "--predictions", metavar="MATRIX", help="scores of predicted labels (.npz) instead of a run"
+    )
+    _add_prediction_options(options)
     cli.add_step_option(options)
     add_source_options(options)
     options.add_argument(
@@ -359,7 +435,11 @@ def _parser():
         "which is also printed",
     )
     options.add_argument("--compare", metavar="RUN2", help="run to compare with")
-    options.add_argument("--output", metavar="FOLDER", help="folder to write to (default: RUN)")
+    options.add_argument(
+        "--output",
+        metavar="FOLDER",
+        help="folder to write to (default: RUN; nothing is written of --predictions)",
+    )
     options.add_argument(
         "--seed", type=cli.seed, default=0, help="seed of the bootstrap (default: 0)"
     )
@@ -371,6 +451,26 @@ def _parser():
     )
     add_table_options(options)
     return options
+
+
+def _add_prediction_options(options):
+    """Options of a matrix of predictions."""
+    from tfxc.labels.propensity import DATASET_CONSTANTS
+
+    options.add_argument(
+        "--truth", metavar="MATRIX", help="true labels (.npz) of the examples of --predictions"
+    )
+    options.add_argument(
+        "--train-labels",
+        metavar="MATRIX",
+        help="training labels (.npz), for propensity-scored metrics, slices and coverage of "
+        "--predictions (default: none of these)",
+    )
+    options.add_argument(
+        "--propensity",
+        choices=sorted(DATASET_CONSTANTS),
+        help="constants of the propensity model with --train-labels (default: default)",
+    )
 
 
 def add_table_options(options: "argparse.ArgumentParser") -> None:
@@ -396,6 +496,7 @@ def add_source_options(options: "argparse.ArgumentParser") -> None:
     source.add_argument("--split", help="split of the run's data (default: test, else dev)")
     source.add_argument("--data", metavar="FILE", help="readable data file instead of a split")
     cli.add_reader_options(options, "format of FILE (default: by its name)", "label_separator=,")
+    cli.add_features_option(options)
     options.add_argument("--k", type=_ks, help="cut-offs, e.g. 1,3,5 (default: the config's)")
     options.add_argument(
         "--threshold",

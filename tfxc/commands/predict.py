@@ -2,6 +2,7 @@
 
     tfxc predict --run RUN texts.txt
     tfxc predict --run RUN --run RUN2 test.jsonl --k 3 --output labels.jsonl
+    tfxc predict --run RUN X.tst.npz --pairs PAIRS.npz --output scores.npz
 
 FILE is any readable data file (its labels are ignored) or plain text, one text per line. Without
 FILE, or with -, each line of standard input is answered at once with one line of JSON; on a
@@ -35,8 +36,13 @@ _LISTED = 20
 def main(argv: Sequence[str] | None = None) -> int:
     """Predicts labels for a file, a pipe or typed lines."""
     options = _parser().parse_args(argv)
+    if options.pairs:
+        _score_pairs(options)
+        return 0
     typed = options.file == "-" and sys.stdin.isatty()
     predictor = _predictor(options, typed)
+    if options.file == "-":
+        _check_lines(predictor.takes, options)
     if typed:
         return _converse(predictor, options.min_score)
     with _output(options.output) as stream:
@@ -72,6 +78,95 @@ def _predictor(options, typed):
         with _named(path):
             predictors[path] = RunPredictor(loaded, listed, options.probabilities)
     return EnsemblePredictor(predictors, options.ensemble or _ENSEMBLE, options.k)
+
+
+def _score_pairs(options):
+    """Scores the labels that a matrix names and writes them as a matrix."""
+    import numpy as np
+    import scipy.sparse
+
+    from tfxc.core.files import atomic_file
+    from tfxc.core.progress import Progress
+    from tfxc.data.given_features import with_features
+
+    _check_pair_options(options)
+    loaded, pairs = _ranker_of_pairs(options)
+    source = with_features(_open(options, loaded.takes), options.features, loaded.takes)
+    scores = [np.empty(0, np.float32)]
+    _check_pairs(options, source.num_examples, pairs)
+    done = 0
+    with Progress("scoring", pairs.shape[0], "examples") as progress:
+        for chunk in source.chunks(options.batch_size):
+            rows, done = pairs[done : done + len(chunk)], done + len(chunk)
+            _check_pairs(options, max(done, pairs.shape[0]), pairs)
+            features = loaded.features_of(chunk, options.file)
+            scores.append(loaded.model.score_pairs(features, rows, options.probabilities).data)
+            progress.advance(len(chunk))
+    _check_pairs(options, done, pairs)
+    pairs.data = np.concatenate(scores)
+    with atomic_file(options.output, "wb") as stream:
+        scipy.sparse.save_npz(stream, pairs)
+    print(f"written: {options.output}, scores of {pairs.nnz:,} pairs")
+
+
+def _check_pair_options(options):
+    """Refuses what does not apply to the scoring of pairs."""
+    for name in ("k", "min_score", "ensemble", "top", "format", "beam", "model"):
+        if getattr(options, name) is not None:
+            raise ConfigError(
+                "no such option expected with --pairs, which names the labels to score",
+                where=f"--{name.replace('_', '-')}",
+                fix="leave it out",
+            )
+    if not (options.output or "").endswith(".npz"):
+        raise ConfigError(
+            f"a file name ending in .npz expected with --pairs, found {options.output}",
+            where="--output",
+        )
+    if options.file == "-":
+        raise ConfigError("a file of examples expected with --pairs", where="FILE")
+    if len(options.run) > 1:
+        raise ConfigError("one run expected with --pairs, found several", where="--run")
+
+
+def _ranker_of_pairs(options):
+    """The run that scores pairs, and these."""
+    from tfxc.inference.protocol import RankerModel
+    from tfxc.ops.csr import load_sparse
+    from tfxc.runs.loaded import load_run
+
+    pairs = load_sparse(options.pairs)
+    pairs.sum_duplicates()
+    loaded = load_run(options.run[0], options.trust)
+    if not isinstance(loaded.model, RankerModel):
+        raise ConfigError(
+            f"a run with a linear ranker expected with --pairs, found one with the "
+            f"{loaded.model.searched_part}",
+            where="--run",
+            fix="search with --k as many labels as there are",
+        )
+    loaded.search_with(None, options.post_processor)
+    if options.probabilities:
+        loaded.model.check_probabilities()
+    num_labels = loaded.manifest["num_labels"]
+    if pairs.shape[1] != num_labels:
+        raise DataError(
+            f"a column for each of the run's {num_labels:,} labels expected, found "
+            f"{pairs.shape[1]:,}",
+            where=options.pairs,
+            fix="give the columns in the order of the run's assets/labels.txt",
+        )
+    return loaded, pairs
+
+
+def _check_pairs(options, examples, pairs):
+    """Refuses pairs of another number of examples, once that is known."""
+    if examples is not None and examples != pairs.shape[0]:
+        raise DataError(
+            f"a row for each of the {examples:,} examples of {options.file} expected, found "
+            f"{pairs.shape[0]:,}",
+            where=options.pairs,
+        )
 
 
 @contextlib.contextmanager
@@ -123,10 +218,25 @@ def _check(options):
         )
 
 
+def _check_lines(takes, options):
+    """Refuses standard input where an example is more than a line of it."""
+    from tfxc.data.given_features import with_features
+    from tfxc.data.kinds import INPUTS
+
+    if INPUTS[takes].prompt is None:
+        raise ConfigError(
+            f"a file of {INPUTS[takes].description} expected, found standard input",
+            where="FILE",
+            fix="name a file" + ("" if options.features else ", and its features with --features"),
+        )
+    with_features(None, options.features, takes)  # refuses them
+
+
 def _answer_file(predictor, write, options):
     from tfxc.core.progress import Progress
+    from tfxc.data.given_features import with_features
 
-    source = _open(options, predictor.takes)
+    source = with_features(_open(options, predictor.takes), options.features, predictor.takes)
     # On a terminal the line would be drawn between the answers.
     shown = Progress("predicting", unit="examples") if options.output else None
     with shown or contextlib.nullcontext():
@@ -249,6 +359,7 @@ def _parser():
     model.add_argument("--model", metavar="FOLDER", help="SavedModel written by tfxc export")
     cli.add_step_option(options)
     cli.add_file_options(options)
+    cli.add_features_option(options)
     options.add_argument("--k", type=int, help="labels per example (default: 5)")
     options.add_argument(
         "--probabilities", action="store_true", help="output probabilities instead of scores"
@@ -265,6 +376,11 @@ def _parser():
     )
     options.add_argument(
         "--min-score", type=cli.number, help="omit labels with a lower score (default: none)"
+    )
+    options.add_argument(
+        "--pairs",
+        metavar="MATRIX",
+        help="score these labels of each example (.npz) instead of searching (default: search)",
     )
     cli.add_beam_options(options)
     options.add_argument("--output", metavar="FILE", help="file to write (default: print)")

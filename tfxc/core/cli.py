@@ -137,6 +137,16 @@ def add_reader_options(options: argparse.ArgumentParser, help_reader: str, examp
     )
 
 
+def add_features_option(options: argparse.ArgumentParser) -> None:
+    """``--features`` of commands that read texts for runs on given features next to them."""
+    options.add_argument(
+        "--features",
+        metavar="MATRIX",
+        help="features of the examples of FILE, .npz (SciPy) or .npy, for runs whose terms are "
+        "given (default: what FILE has)",
+    )
+
+
 def add_beam_options(options: argparse.ArgumentParser) -> None:
     """``--beam`` and ``--post-processor`` of commands that search with a linear ranker."""
     options.add_argument(

@@ -26,7 +26,7 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.columns import Arrays, Column, Files, Lists, Pixels, Sizes, Vectors
 from tfxc.data.lists import joined_files, pad_tokens
 from tfxc.data.parsing import typed_lines
-from tfxc.ops.csr import bounds_of
+from tfxc.ops.csr import as_csr, bounds_of
 
 
 class Tensor(NamedTuple):
@@ -126,6 +126,24 @@ class Text(Input):
 
     def given(self, chunk: Chunk) -> Arrays | None:
         return None if chunk.texts is None else {"text": np.array(chunk.texts, object)}
+
+
+class TextAndFeatures(Input):
+    """Texts, and next to them the features that a run takes as they are."""
+
+    name, description, chunk_field = "text_and_features", "texts with features", "texts"
+    inputs = ("text", "ids", "weights", "row_splits")
+
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
+        return (*TEXT.tensors(sizes), *SPARSE.tensors(sizes))
+
+    def given(self, chunk: Chunk) -> Arrays | None:
+        texts = TEXT.given(chunk)
+        if texts is None or chunk.features is None:
+            return None
+        features = chunk.features
+        features = features if scipy.sparse.issparse(features) else as_csr(features)
+        return {**texts, **SPARSE.tensors_of(SPARSE.arrays_of(features))}
 
 
 class FeatureKind(Input):
@@ -613,7 +631,7 @@ class Encoded(Image):
         return self.arrays_of([tf.io.encode_png(image).numpy() for image in images])
 
 
-TEXT = Text()
+TEXT, TEXT_AND_FEATURES = Text(), TextAndFeatures()
 SPARSE, DENSE, TOKENS, JOINED = Sparse(), Dense(), Tokens(), Joined()
 IMAGE, ENCODED = Image(), Encoded()
 #: The kinds that models are built for, by name: what a manifest and an encoder may say.
@@ -621,7 +639,7 @@ KINDS = {kind.name: kind for kind in (SPARSE, DENSE, TOKENS, JOINED, IMAGE)}
 #: The kinds that rows have, by name: images are kept as pixels or encoded.
 ROW_KINDS = KINDS | {ENCODED.name: ENCODED}
 #: What a run or an export may take, by name.
-INPUTS = {TEXT.name: TEXT, **KINDS}
+INPUTS = {given.name: given for given in (TEXT, TEXT_AND_FEATURES, *KINDS.values())}
 
 
 def input_of(names: Iterable[str]) -> Input | None:

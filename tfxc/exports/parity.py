@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 import tensorflow as tf
 from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import UserError
 from tfxc.data.held_out import open_split
-from tfxc.data.kinds import ENCODED, IMAGE, KINDS, TEXT
+from tfxc.data.kinds import ENCODED, IMAGE, KINDS, SPARSE, TEXT
 from tfxc.data.rows import Rows
+from tfxc.data.text.joined import given_terms
 from tfxc.inference.searcher import Searcher
 
 if TYPE_CHECKING:
@@ -68,9 +70,10 @@ def largest_difference(
 def answers_of_savedmodel(folder: str | Path) -> Callable[..., Iterator[Any]]:
     """The ``answers`` of the SavedModel in ``folder``: of all examples, by every signature."""
 
-    def answers(_loaded_run, rows, texts):
+    def answers(loaded_run, rows, texts):
         served = tf.saved_model.load(str(folder)).signatures
-        for name, arguments in _inputs(rows, texts).items():
+        given = given_terms(loaded_run.text_features) is not None
+        for name, arguments in _inputs(rows, texts, given).items():
             found = served[name](**arguments)
             found = found["ids"].numpy(), found["scores"].numpy()
             yield f"the SavedModel's signature {name!r}", slice(None), found
@@ -168,7 +171,7 @@ def sample_rows(loaded_run: "LoadedRun") -> tuple[Rows, list[str] | None]:
         arrays, lines = kind.example(manifest, _SAMPLES, draw), None
     else:
         lines = _sample_texts(texts, draw)
-        arrays = kind.arrays_of(texts.transform(lines))
+        arrays = kind.arrays_of(_made(texts, lines, manifest, draw))
     count = kind.columns[0].count(arrays)
     unlabelled: dict[str, Any] = {"label_indptr": np.zeros(count + 1), "label_ids": []}
     return Rows(kind, arrays, **unlabelled, num_features=width), lines
@@ -183,7 +186,7 @@ def scaled(rows: Rows, manifest: Mapping[str, Any]) -> Rows:
     return Rows(rows.kind, arrays, **rows.labels, num_features=rows.num_features)
 
 
-def _inputs(rows, texts):
+def _inputs(rows, texts, given):
     """Arguments of every signature of a SavedModel for the same examples."""
     raw = _tensors(rows.kind.tensors_of(rows.arrays))
     inputs = {"serving_default": raw}
@@ -194,7 +197,19 @@ def _inputs(rows, texts):
         inputs["features"] = raw
     if texts is not None:
         inputs["serving_default"] = {TEXT.name: tf.constant(texts)}
+        if given:
+            inputs["serving_default"] |= {name: raw[name] for name in SPARSE.inputs}
     return inputs
+
+
+def _made(features, texts, manifest, draw):
+    """What text features make of texts; random features next to them where these are given."""
+    if given_terms(features) is None:
+        return features.transform(texts)
+    arrays = SPARSE.example(manifest, len(texts), draw)
+    parts = (arrays["values"], arrays["indices"], arrays["indptr"])
+    shape = (len(texts), manifest["num_features"])
+    return features.transform(texts, features=scipy.sparse.csr_matrix(parts, shape))
 
 
 def _sample_texts(features, draw):

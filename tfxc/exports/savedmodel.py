@@ -18,7 +18,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tfxc.core.errors import ConfigError
 from tfxc.core.ownership import atomic_folder, check_own
 from tfxc.data.images.decoding import decode_batch
-from tfxc.data.kinds import ENCODED, IMAGE, TEXT
+from tfxc.data.kinds import ENCODED, IMAGE, INPUTS
 from tfxc.exports.parity import answers_of_savedmodel, largest_difference
 from tfxc.ops.tensorflow_files import os_errors
 
@@ -60,8 +60,9 @@ def export_savedmodel(
     Signatures, all with outputs ``labels`` string, ``ids`` int32 and ``scores`` float32, each
     (batch, k), best first:
 
-    * ``serving_default`` takes ``text`` string (batch,) where the run was trained on texts, else
-      what ``features`` takes;
+    * ``serving_default`` takes ``text`` string (batch,) where the run was trained on texts, next to
+      it ``ids``, ``weights`` and ``row_splits`` where the terms are given, else what ``features``
+      takes;
     * ``features`` takes the run's own features: ``ids`` int32 (nnz,), ``weights`` float32 (nnz,)
       and ``row_splits`` int64 (batch + 1,), or for dense vectors ``features`` float32
       (batch, num_features), or for lists of tokens ``tokens`` int32 (batch, length) padded with
@@ -147,7 +148,7 @@ class ServedModel(tf.Module):
             self.functions["features"] = features
         if self.from_texts is not None:
             self.functions["serving_default"] = _from_raw(
-                TEXT, lambda texts: answer(self.from_texts(texts))
+                INPUTS[self.takes], lambda *raw: answer(self.from_texts(*raw))
             )
         found = {v.ref(): v for f in self.functions.values() for v in f.graph.variables}
         self.weights = list(found.values())
@@ -175,9 +176,8 @@ def _answer(model, names, k, probabilities):
 
 
 def _from_raw(given, answer):
-    """The concrete function of ``answer``, a function of the only tensor of an ``Input``."""
-    (tensor,) = given.tensors({})
-    signature = [tensor.spec()]
+    """The concrete function of ``answer``, a function of the tensors of an ``Input``."""
+    signature = [tensor.spec() for tensor in given.tensors({})]
     function = tf.function(answer, input_signature=signature, autograph=False)
     return function.get_concrete_function()
 

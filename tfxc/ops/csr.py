@@ -32,6 +32,15 @@ def bounds_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:
     return bounds
 
 
+def as_csr(vectors: np.ndarray) -> scipy.sparse.csr_matrix:
+    """A dense matrix with all its entries as float32 CSR."""
+    rows, width = vectors.shape
+    columns = np.tile(np.arange(width, dtype=np.int32), rows)
+    splits = np.arange(rows + 1, dtype=np.int64) * width
+    values = np.ascontiguousarray(vectors, np.float32).ravel()
+    return scipy.sparse.csr_matrix((values, columns, splits), shape=(rows, width))
+
+
 def load_sparse(path: str | Path) -> scipy.sparse.csr_matrix:
     """The matrix of a file, CSR, its indices within its shape and its row bounds ascending.
 

@@ -190,7 +190,8 @@ class Tensors:
     def __init__(self, folder: Path, family: str) -> None:
         self._folder, self._files = folder, _files_of(folder)
         known = "word_embedding.weight" if family == "xlnet" else WORDS
-        prefixes = ("", _PREFIXES[family])
+        # LightXML, and what was built on it, calls any family's network bert.
+        prefixes = ("", _PREFIXES[family], _PREFIXES["bert"])
         prefix = next((p for p in prefixes if p + known in self._files), None)
         if prefix is None:
             raise ConfigError(

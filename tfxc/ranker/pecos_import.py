@@ -20,7 +20,8 @@ from tfxc.ranker.post_processors import post_processor
 from tfxc.ranker.search import FORMAT
 from tfxc.ranker.store import write_layer, write_parameters
 
-_COPY = "copy the whole model folder"
+#: What to do where a file is missing or damaged.
+COPY = "copy the whole model folder"
 
 
 def import_pecos(folder: str | Path, output: str | Path) -> ClusterTree:
@@ -75,7 +76,7 @@ def write_pecos_model(folder: str | Path, output: Path) -> ClusterTree:
 def _layers(source):
     """``_Settings`` of all layers, which fit together."""
     path = source / "param.json"
-    param = read_json(path, fix=_COPY)
+    param = read_json(path, fix=COPY)
     if param.get("model") != "HierarchicalMLModel":
         raise DataError(
             f"a PECOS HierarchicalMLModel expected, found {param.get('model')}", where=path
@@ -100,7 +101,7 @@ class _Settings:
 
     def __init__(self, folder):
         self.folder, self.path = folder, folder / "param.json"
-        param = read_json(self.path, fix=_COPY)
+        param = read_json(self.path, fix=COPY)
         try:
             self.num_features, bias = int(param["nr_features"]), float(param["bias"])
             self.only_topk = int(param["pred_kwargs"]["only_topk"] or 0)
@@ -156,6 +157,6 @@ class _Settings:
 
 
 def _matrix(path):
-    matrix = scipy.sparse.csc_matrix(load_sparse(existing_file(path, fix=_COPY)))
+    matrix = scipy.sparse.csc_matrix(load_sparse(existing_file(path, fix=COPY)))
     matrix.sum_duplicates()
     return matrix

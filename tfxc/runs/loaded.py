@@ -13,8 +13,9 @@ from tfxc.core.errors import CheckpointError, ConfigError, number_spans
 from tfxc.core.reading import existing_file, read_array, read_errors
 from tfxc.data.conversion import Converter
 from tfxc.data.images.conversion import ImageConverter
-from tfxc.data.kinds import KINDS
+from tfxc.data.kinds import KINDS, TEXT, TEXT_AND_FEATURES, TOKENS
 from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE
+from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import load_text_features
 from tfxc.inference.embedder import Embedder
 from tfxc.inference.protocol import RankerModel
@@ -143,8 +144,10 @@ class LoadedRun:
             beam, post_processor: see ``RankerModel.search_with``.
 
         Raises:
-            ConfigError: they are given, and the run's model has none; or they cannot be.
+            ConfigError: they are given, and the run's model has none; or they cannot be; or there
+                are no labels to search.
         """
+        self.require_labels()
         for option, value in (("--beam", beam), ("--post-processor", post_processor)):
             if value is not None and not isinstance(self.model, RankerModel):
                 raise ConfigError(
@@ -205,6 +208,19 @@ class LoadedRun:
                 "which has none",
                 where=where,
                 fix="give a run of another recipe",
+            )
+
+    def require_labels(self) -> None:
+        """Refuses a run that only encodes: it was imported without a classifier.
+
+        Raises:
+            ConfigError: it has no labels.
+        """
+        if not self.manifest["num_labels"]:
+            raise ConfigError(
+                "labels expected, found a run without any",
+                where=self.folder.path,
+                fix="use encode or verify, or import it again with its class centres or last layer",
             )
 
     @functools.cached_property
@@ -284,7 +300,23 @@ class LoadedRun:
     @property
     def takes(self) -> str:
         """What an example is, a name in ``tfxc.data.kinds.INPUTS``."""
-        return self.manifest["feature_kind"] if self.text_features is None else "text"
+        if self.text_features is None:
+            return self.manifest["feature_kind"]
+        given = given_terms(self.text_features)
+        return TEXT.name if given is None else TEXT_AND_FEATURES.name
+
+    @property
+    def encoder_takes(self) -> str:
+        """What its encoder alone needs of an example, a name in ``tfxc.data.kinds.INPUTS``."""
+        return self.takes if self._tokens is None else TEXT.name
+
+    @functools.cached_property
+    def _tokens(self):
+        """The text features of an encoder of tokens that has no use for given features, or None."""
+        if given_terms(self.text_features) is None:
+            return None
+        takes = registry.get("encoder", self.config.encoder.name).takes
+        return self.text_features.tokens if takes == TOKENS.name else None
 
     def embedder(self, where: str, flip: bool = False) -> Embedder:
         """Computes the vectors of the run's encoder, in float32.
@@ -341,6 +373,22 @@ class LoadedRun:
         """
         (rows,) = self._unlabelled.rows([chunk], where, training=False)
         return rows.batch()["features"]
+
+    def encoder_features_of(
+        self, chunk: "Chunk", where: str = "input"
+    ) -> dict[str, np.ndarray] | np.ndarray:
+        """As ``features_of``, what the encoder reads of them: it may do without given features."""
+        if self._tokens is None:
+            return self.features_of(chunk, where)
+        (rows,) = self._tokens_alone.rows([chunk], where, training=False)
+        return rows.batch()["features"]
+
+    @functools.cached_property
+    def _tokens_alone(self):
+        size = self.manifest["vocabulary_size"]
+        return Converter(
+            numbering=_NoLabels(), num_features=size, kind=TOKENS, text_features=self._tokens
+        )
 
     @functools.cached_property
     def _unlabelled(self):

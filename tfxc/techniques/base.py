@@ -98,6 +98,21 @@ class Technique:
         """
         return compute(passes, labels)
 
+    def learning_rate(
+        self, rate_at: "Callable[[tf.Tensor], tf.Tensor]", step: "tf.Tensor"
+    ) -> "tf.Tensor":
+        """Wraps the learning rate.
+
+        Args:
+            rate_at: function of a step -> rate, of optimizer and schedule, perhaps with other
+                techniques around it.
+            step: int64 scalar, number of updates made.
+
+        Returns:
+            float32 scalar.
+        """
+        return rate_at(step)
+
     def after_step(self, step: int) -> None:
         """Called outside the graph after update number ``step`` (from 1)."""
 

@@ -12,11 +12,13 @@ from tfxc.core.locks import scratch_folder
 from tfxc.data.manifest import Manifest
 from tfxc.data.sources.base import Source
 from tfxc.data.sources.shards import open_source
+from tfxc.data.text.registry import load_text_features
 from tfxc.model import XCModel, build_model
 from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.loop import Trainer
+from tfxc.training.start_vectors import start_from_vectors
 from tfxc.training.strategies import by_chief, is_chief, make_strategy
 
 if TYPE_CHECKING:
@@ -162,6 +164,9 @@ class TrainingJob:
             model = build_model(config, repetition=self.repetition, **dimensions)
             if self.start is not None and not self.resumes:
                 self.start.load_weights(model)
+            else:
+                texts = self.data_folder / "text_features"
+                start_from_vectors(model, config, lambda: load_text_features(texts))
         return Trainer(
             model,
             source,

@@ -323,12 +323,11 @@ class Trainer:
     def _log(self, reporter, step, window, clock):
         now = time.monotonic()
         rate = len(window) * self.settings.batch_size / max(now - clock, 1e-9)
-        learning_rate = self.step_function.optimizer.learning_rate
-        factor = float(self.step_function.schedule(tf.constant(step - 1)))
+        learning_rate = self.step_function.learning_rate(tf.constant(step - 1, tf.int64))
         values = {
             "epoch": round(step / self.steps_per_epoch, 4),
             "loss": float(np.mean(window)),
-            "learning_rate": learning_rate * factor,
+            "learning_rate": float(str(learning_rate.numpy())),  # not the digits of float32
             "examples_per_second": round(rate, 1),
             **self.model.objective.logged_metrics(),
         }

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
-from tfxc.data.kinds import TEXT
+from tfxc.data.kinds import INPUTS, TEXT
 from tfxc.data.parsing.sparse_lines import parse_header
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ class PlainTexts(TextReader):
 
     @classmethod
     def recognises(cls, candidate: "Candidate") -> bool:
-        if candidate.takes != TEXT.name or not super().recognises(candidate):
+        takes = INPUTS.get(candidate.takes or "")
+        if takes is None or takes.chunk_field != TEXT.chunk_field:
+            return False
+        if not super().recognises(candidate):
             return False
         return parse_header(candidate.first_line) is None
 

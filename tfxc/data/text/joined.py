@@ -15,15 +15,16 @@ from tfxc.core.files import write_json
 from tfxc.core.ownership import atomic_folder
 from tfxc.data.kinds import JOINED
 from tfxc.data.text.base import FILE_VERSION, Learner, build_of, fitted, load_of
-from tfxc.data.text.names import BAGS, TOKENS
+from tfxc.data.text.given import GivenTerms
+from tfxc.data.text.names import TERMS, TOKENS
 from tfxc.data.text.tokens import TokenRows
 
 if TYPE_CHECKING:
-    from tfxc.ops.text.joined import JoinedTexts
+    from tfxc.ops.text.joined import JoinedTexts, TextsWithFeatures
 
 
 _SECTION = "data.text_features"
-_KINDS = {"tokens": TOKENS, "terms": BAGS}
+_KINDS = {"tokens": TOKENS, "terms": TERMS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +53,14 @@ class JoinedFeatures:
 
     Args:
         tokens: config section of ``characters``, ``words`` or ``pretrained``.
-        terms: config section of ``tfidf``, ``pecos_tfidf`` or ``hashing``.
+        terms: config section of ``tfidf``, ``pecos_tfidf`` or ``hashing``, or ``{"name": "given"}``
+            for features that the data have next to the texts.
 
     Attributes:
         tokens, terms: the two parts.
         num_features: width of the bags; None before ``fit``.
         vocabulary_size: number of token ids; None before ``fit``.
+        given: the ``GivenTerms`` if that is what the terms are, else None.
         num_cut: texts whose tokens ``transform`` has cut so far.
 
     Raises:
@@ -80,6 +83,11 @@ class JoinedFeatures:
         terms: Mapping[str, Any] | str | None = None,
     ) -> None:
         self.tokens, self.terms = _built("tokens", tokens), _built("terms", terms)
+
+    @property
+    def given(self) -> GivenTerms | None:
+        """See the class."""
+        return self.terms if isinstance(self.terms, GivenTerms) else None
 
     @property
     def num_features(self) -> int | None:
@@ -127,22 +135,43 @@ class JoinedFeatures:
 
         return Learner(add, finish) if learners else None
 
-    def transform(self, texts: Sequence[str], jobs: int = 1) -> "JoinedRows":
+    def transform(
+        self, texts: Sequence[str], jobs: int = 1, features: Any = None, where: str | Path = "input"
+    ) -> "JoinedRows":
         """``JoinedRows`` of a list of texts.
 
         Args:
             texts: list of n strings.
             jobs: processes to use at most; the result does not depend on it.
+            features: the texts' features, CSR or array (n, columns), where the terms are given.
+            where: the source of the features, for messages.
 
         Raises:
             ConfigError: ``fit`` has not been called.
+            DataError: features are needed, and there are none, or they have other columns.
         """
-        return JoinedRows(self.terms.transform(texts, jobs), self.tokens.transform(texts, jobs))
+        if self.given is None:
+            terms = self.terms.transform(texts, jobs)
+        elif features is None:
+            raise DataError(
+                "texts with features next to them expected (data.text_features.terms is 'given'), "
+                "found texts alone",
+                where=where,
+                fix="name their file with --features or in the reader's option features",
+            )
+        else:
+            terms = self.given.rows(features, where)
+        return JoinedRows(terms, self.tokens.transform(texts, jobs))
 
-    def graph(self, folder: Path) -> "JoinedTexts":
-        """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
-        from tfxc.ops.text.joined import JoinedTexts
+    def graph(self, folder: Path) -> "JoinedTexts | TextsWithFeatures":
+        """What turns texts into the same features in a graph; see ``TextFeatures.graph``.
 
+        Where the terms are given, it is a function of the texts and of a bag's tensors.
+        """
+        from tfxc.ops.text.joined import JoinedTexts, TextsWithFeatures
+
+        if self.given is not None:
+            return TextsWithFeatures(self.tokens.graph(folder / "tokens"))
         return JoinedTexts(**{name: part.graph(folder / name) for name, part in self._parts()})
 
     def save(self, folder: str | Path) -> None:
@@ -203,3 +232,12 @@ def _told_of(name):
         elif where.isidentifier():  # an argument; all else is a file
             where = f"{_SECTION}.{name}.{where}"
         raise type(error)(error.problem, where=where, fix=error.fix) from error
+
+
+def given_terms(features: Any) -> GivenTerms | None:
+    """The ``GivenTerms`` of text features; None if these are made of the texts alone.
+
+    Args:
+        features: any text features, or None.
+    """
+    return features.given if isinstance(features, JoinedFeatures) else None

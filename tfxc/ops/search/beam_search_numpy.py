@@ -68,7 +68,7 @@ def _children(layer, matrix, queries, parents):
     parts = []
     order = np.argsort(parents, kind="stable")
     found, begins = np.unique(parents[order], return_index=True)
-    for parent, pairs in zip(found, np.split(order, begins[1:]), strict=True):
+    for parent, pairs in zip(found, np.split(order, begins)[1:], strict=True):
         nodes = layer.children[layer.child_splits[parent] : layer.child_splits[parent + 1]]
         columns = np.flatnonzero(layer.trained[nodes])
         margins = _margins(layer, parent, matrix[queries[pairs]], len(nodes))[:, columns]

@@ -29,9 +29,10 @@ class KFold(RecipeOfRuns):
 
     The training split is divided into K folds with equal shares of each label. Model f is trained
     on the examples outside fold f and measured on those inside, which take the place of the dev
-    split. ``assemble`` returns one model whose scores are the mean of the K models' scores
-    (logits). Each model has its own run folder, ``fold-00`` and so on; finished ones are not
-    trained again, so the same command resumes after a stop.
+    split; so ``data.dev_share``, which would keep examples out of all folds, is refused.
+    ``assemble`` returns one model whose scores are the mean of the K models' scores (logits). Each
+    model has its own run folder, ``fold-00`` and so on; finished ones are not trained again, so
+    the same command resumes after a stop.
 
     Args:
         folds: K, at least 2.
@@ -55,6 +56,22 @@ class KFold(RecipeOfRuns):
     ) -> None:
         self.folds = folds
         self.start, self.start_part, self.trust = start, start_part, trust
+
+    @classmethod
+    def check_config(cls, config: "Config") -> None:
+        """As of ``Recipe``; also refuses a dev share, whose examples would be in no fold.
+
+        Raises:
+            ConfigError: see above.
+        """
+        super().check_config(config)
+        if config.data.dev_share is not None:
+            raise ConfigError(
+                "no dev share expected by recipe 'kfold', whose folds take the place of the dev "
+                f"split, found {config.data.dev_share:g}: no model would learn from that share",
+                where="data.dev_share",
+                fix="remove it (--set data.dev_share=null)",
+            )
 
     def num_models(self, config: "Config") -> int:
         """K."""

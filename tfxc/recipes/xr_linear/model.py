@@ -103,6 +103,21 @@ class LinearModel(RankerModel):
         assert self._calibration is not None  # see ``check_probabilities``
         return ids, self._calibration.apply(scores)
 
+    def score_pairs(
+        self, features: Any, pairs: scipy.sparse.csr_matrix, probabilities: bool = False
+    ) -> scipy.sparse.csr_matrix:
+        """See ``RankerModel.score_pairs``."""
+        scores = self.ranker.score_pairs(
+            self._matrix(features),
+            pairs,
+            post_processor=self._post_processor,
+            threads=self._threads,
+        )
+        if probabilities:
+            assert self._calibration is not None  # see ``check_probabilities``
+            scores.data = self._calibration.apply(scores.data)
+        return scores
+
     def top_k(
         self, features: Mapping[str, tf.Tensor], k: int, probabilities: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:

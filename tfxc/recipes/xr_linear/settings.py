@@ -1,7 +1,7 @@
 """The sections ``tree`` and ``ranker`` of a recipe's config, checked."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 
+#: Keys of the section ``ranker`` that name a matrix of the training examples, and which setting
+#: needs one of them.
+MATRIX_FILES = {
+    "relevance_file": "ranker-only",
+    "negative_labels_file": "usn",
+    "negative_clusters_file": "usn",
+}
 # What determines the sizes of the levels.
 _SHAPE = ("nr_splits", "min_codes", "max_leaf_size")
 _VECTORS = ("pifa", "pii", "given")
@@ -179,7 +186,10 @@ class TreeSettings:
 
 
 def ranker_settings(
-    given: Mapping[str, Any] | None = None, seed: int = 0, where: str = "recipe.ranker"
+    given: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    where: str = "recipe.ranker",
+    provided: Collection[str] = (),
 ) -> RankerSettings:
     """``RankerSettings`` of a config section.
 
@@ -188,26 +198,36 @@ def ranker_settings(
             have a list.
         seed: where ``given`` has none.
         where: config key, for messages.
+        provided: values (``"usn"``, ``"ranker-only"``) whose matrices there are.
 
     Raises:
-        ConfigError: an unknown key, a value of another kind, or one that needs a matrix from
-            Python.
+        ConfigError: an unknown key, a value of another kind, or one that needs a matrix that is not
+            provided.
 
     Example:
         >>> ranker_settings({"threshold": 0.01}).threshold
         0.01
     """
+    for key in MATRIX_FILES:
+        if isinstance(given, dict) and key in given:
+            raise ConfigError(
+                "no matrix of the training examples expected here; only a training with recipe "
+                "'xr_linear' reads them",
+                where=f"{where}.{key}",
+                fix="remove it",
+            )
     known = {field.name: field.default for field in dataclasses.fields(RankerSettings)}
     settings = RankerSettings(**{"seed": seed, **_checked(given, known, where)})
     schemes = settings.negatives if isinstance(settings.negatives, list) else [settings.negatives]
     parts = {part for one in schemes for part in scheme_of(one, where=f"{where}.negatives")}
     modes = {settings.relevance_mode}
     for key, value, used in (("negatives", "usn", parts), ("relevance_mode", "ranker-only", modes)):
-        if value in used:
+        if value in used and value not in provided:
             raise ConfigError(
-                f"{value!r} needs a matrix, which a config cannot contain",
+                f"{value!r} needs a matrix, found none",
                 where=f"{where}.{key}",
-                fix="leave it out, or call tfxc.ranker.chain.train_ranker in Python",
+                fix="leave it out, or with recipe 'xr_linear' name a file: "
+                + " or ".join(name for name, of in MATRIX_FILES.items() if of == value),
             )
     return settings
 

@@ -15,7 +15,7 @@ from tfxc.data.sources.shards import Source
 from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.model import build_model
-from tfxc.ops.csr import bounds_of
+from tfxc.ops.csr import as_csr, bounds_of
 from tfxc.ops.linear.solver import SolverSettings
 from tfxc.ops.search.chunked_layer import chunks_of
 from tfxc.ranker.ensemble import combine
@@ -23,7 +23,7 @@ from tfxc.ranker.layer import LayerProblem, Limits, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
 from tfxc.ranker.search import load_layer, search
 from tfxc.ranker.store import weight_matrix
-from tfxc.recipes.xr_transformer.embeddings import as_csr, concatenated, origin_of, write_embeddings
+from tfxc.recipes.xr_transformer.embeddings import concatenated, origin_of, write_embeddings
 from tfxc.runs.folder import RunFolder
 from tfxc.training.job import StageJob
 from tfxc.training.strategies import by_chief
