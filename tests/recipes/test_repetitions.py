@@ -172,7 +172,7 @@ def precision_at(k, total, labels):
     return np.mean([np.isin(row, true).mean() for row, true in zip(best, labels, strict=True)])
 
 
-@pytest.mark.parametrize("search", ["auto", "approximate"])
+@pytest.mark.parametrize("search", ["auto", pytest.param("approximate", marks=pytest.mark.slow)])
 def test_precision_over_the_number_of_repetitions(alone, tmp_path, capsys, search):
     """Table, file and picture; each row by NumPy over the first repetitions."""
     options = ("--run", alone / "alone", "--prepared", alone / "prepared", "--split", "dev")

@@ -94,6 +94,7 @@ def test_the_schedule_is_that_of_the_new_length(tmp_path, capsys):
     assert rates[15] == pytest.approx(0.02 * 12 / 26), "step 15 follows 14 of 26 updates"
 
 
+@pytest.mark.slow
 def test_killed_while_it_is_extended(short, capsys):
     run = copied(short, "killed")
     with pytest.raises(Killed):
@@ -144,6 +145,7 @@ def test_a_damaged_checkpoint_leaves_the_run_as_it_was(short, capsys):
     assert listing(short / run) == before
 
 
+@pytest.mark.slow
 def test_what_stopped_early_is_not_trained_further(tmp_path, capsys):
     stops = {"early_stopping": {"patience": 1, "min_delta": 1}, "evaluate_every": 2}
     before = tiny.train(tmp_path, **training(1, **stops)).summary
