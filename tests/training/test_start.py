@@ -14,7 +14,7 @@ from tfxc.commands import train
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
-from tfxc.core.reading import read_json
+from tfxc.core.storage.reading import read_json
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.folds import Fold
 from tfxc.recipes.base import Context

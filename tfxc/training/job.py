@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tfxc.core import registry
 from tfxc.core.config import Config
 from tfxc.core.errors import ConfigError
-from tfxc.core.locks import scratch_folder
+from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.manifest import Manifest
 from tfxc.data.sources.base import Source
 from tfxc.data.sources.shards import open_source
@@ -136,8 +136,8 @@ class TrainingJob:
 
     def _begin(self, fresh, fresh_parent):
         if self.parent:
-            self.parent.begin(self.config, self.data_folder, fresh_parent)
-        self.folder.begin(self.config, self.data_folder, fresh)
+            self.parent.start(self.config, self.data_folder, fresh_parent)
+        self.folder.start(self.config, self.data_folder, fresh)
 
     def trainer(self, strategy: "tf.distribute.Strategy") -> Trainer:
         """Data, model, techniques and evaluation, put together.

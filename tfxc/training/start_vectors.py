@@ -11,7 +11,7 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
-from tfxc.core.reading import existing_file, read_errors
+from tfxc.core.storage.reading import existing_file, read_errors
 from tfxc.data.kinds import TOKENS
 from tfxc.data.source_files import expand
 
@@ -90,7 +90,7 @@ def start_from_vectors(model: "XCModel", config: "Config", text_features: Callab
     encoder, written = model.encoder, config.encoder.section().get("vectors")
     if not written:
         return 0
-    if encoder.takes != "tokens" or len(encoder.tables) != 1 or encoder.pretrained:
+    if encoder.input_kind != "tokens" or len(encoder.tables) != 1 or encoder.pretrained:
         raise ConfigError(
             "an encoder with one table of tokens and a random start expected, e.g. 'textcnn', "
             f"found {type(encoder).__name__}",

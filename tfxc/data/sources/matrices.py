@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError, UserError
-from tfxc.core.memory import require_memory
+from tfxc.core.resources import require_memory
 from tfxc.ops.csr import load_sparse
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core import registry
-from tfxc.core.arguments import OneOf, Whole, checked
+from tfxc.core.arguments import Integer, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.data.sources.folds import Fold
 from tfxc.encoders.bases.repeated import Repeated
@@ -45,7 +45,7 @@ class KFold(RecipeOfRuns):
 
     unit = "fold"
 
-    @checked(folds=Whole(2), start_part=OneOf(*PARTS))
+    @checked(folds=Integer(2), start_part=OneOf(*PARTS))
     def __init__(
         self,
         *,
