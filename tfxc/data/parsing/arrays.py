@@ -1,4 +1,4 @@
-"""Arrays of an ``.npz`` file: at once, or as a stream of rows in constant memory."""
+"""Matrices and arrays of NumPy's and SciPy's files: at once, mapped, or as a stream of rows."""
 
 import contextlib
 import dataclasses
@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import scipy.sparse
 
-from tfxc.core.errors import DataError
+from tfxc.core.errors import DataError, UserError
 from tfxc.core.resources import require_memory
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.core.storage.reading import archive_errors, existing_file, read_array, read_errors
 from tfxc.data.parsing.lines import BLOCK_BYTES, line_too_long
+from tfxc.ops.csr import load_sparse
 
 # What NumPy raises over a damaged header.
 _MALFORMED = (ValueError, SyntaxError, TypeError, MemoryError, tokenize.TokenError)
@@ -188,3 +190,42 @@ def load_embeddings(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     else:
         values = read_array(path, mapped=True)
     return matrix(path, "embeddings", values), names
+
+
+def load_matrix(path: str | Path) -> np.ndarray | scipy.sparse.csr_matrix:
+    """A matrix from a file: ``.npy`` (dense) or ``.npz`` (sparse, ``scipy.sparse.save_npz``).
+
+    Args:
+        path: the file.
+
+    Returns:
+        float32 array or CSR matrix.
+
+    Raises:
+        DataError: the file is missing, damaged, no matrix, or holds NaN or infinity.
+        MachineError: it does not fit into memory.
+
+    Example:
+        >>> load_matrix("X.trn.npz").shape    # doctest: +SKIP
+        (15449, 186104)
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError("no such file", where=path, fix="check the path")
+    try:
+        if path.suffix == ".npz":
+            found = load_sparse(path).astype(np.float32)
+        else:
+            require_memory(2 * path.stat().st_size, path)
+            found = np.load(path).astype(np.float32)
+    except (OSError, EOFError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise DataError(
+            f"a dense matrix in .npy or a sparse one in .npz expected: {error}", where=path
+        ) from error
+    if found.ndim != 2:
+        raise DataError(f"a matrix expected, found shape {found.shape}", where=path)
+    if not np.isfinite(found.data if scipy.sparse.issparse(found) else found).all():
+        raise DataError("finite numbers expected, found NaN or infinity", where=path)
+    return found
