@@ -161,5 +161,7 @@ def test_bad_arguments(arguments, message):
 
 
 def test_an_average_that_never_starts_is_refused():
-    with pytest.raises(ConfigError, match=r"start_epoch: .* within the 30 training steps .* found step 30"):
+    with pytest.raises(
+        ConfigError, match=r"start_epoch: .* within the 30 training steps .* found step 30"
+    ):
         Swa(start_epoch=3).begin(10, 30)
