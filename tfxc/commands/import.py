@@ -173,13 +173,7 @@ def _add_dense_kinds(add):
         "a checkpoint, epoch_50.pt, or the folder checkpoints",
     )  # fmt: skip
     _add_epoch(scent)
-    cli.add_config_options(scent, required=False)
-    scent.add_argument(
-        "--prepared",
-        metavar="FOLDER",
-        default="prepared",
-        help="folder of prepared records, with --config (default: prepared)",
-    )
+    cli.add_config_options(scent, required=False)  # with --prepared
     add(
         "insightface", _import_insightface, "an IResNet of InsightFace's arcface_torch, or of MHE",
         "backbone.pth or model.pt",
