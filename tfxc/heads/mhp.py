@@ -33,8 +33,8 @@ class MHP(DigitHead):
     R > 1 a label has R independent codes, each with H digits of its own, in one dense layer of
     ``R sum(C_h)`` columns, and its score is the sum over all R·H digits: labels that share a digit
     of one code differ in the others. The best sums are no longer found digit by digit; the search
-    is that of MACH (``ops.search.bucket_search.gather``) over R·H tables of digits, exact as well, and its scores
-    are no probabilities.
+    is that of MACH (``ops.search.bucket_search.gather``) over R·H tables of digits, exact as well,
+    and its scores are no probabilities.
 
     Args:
         num_labels: number of labels N (from the data).
@@ -235,7 +235,7 @@ class MHP(DigitHead):
     def search_top_k(
         self, scores: np.ndarray, k: int, method: str = "auto"
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Native search of the best k labels from ``search_scores``, see ``ops.search.bucket_search.gather``."""
+        """Native search of the best k labels, see ``ops.search.bucket_search.gather``."""
         self.check_k(k)
         lookups, inverse = self._tables()
         return gather.top_k(scores, lookups, k, method=method, inverse=inverse)

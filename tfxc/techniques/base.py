@@ -24,8 +24,8 @@ _ROLES = {
 class Technique:
     """Middleware around one training step.
 
-    A technique is made from its config section, learns in ``on_train_begin`` how long the training is, and
-    then ``build`` gives it the model inside the strategy's scope.
+    A technique is made from its config section, learns in ``on_train_begin`` how long the training
+    is, and then ``build`` gives it the model inside the strategy's scope.
 
     Class attributes:
         role: ``"attack"``, ``"average"``, ``"loss"`` or None; a training run has one of each.

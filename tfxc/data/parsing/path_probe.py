@@ -19,8 +19,8 @@ class PathProbe:
 
     Args:
         path: as provided by the user.
-        input_kind: the input that the model reads, for examples whose labels do not matter; a name in
-            ``tfxc.data.kinds.INPUTS``. None = the labels are needed.
+        input_kind: the input that the model reads, for examples whose labels do not matter; a name
+            in ``tfxc.data.kinds.INPUTS``. None = the labels are needed.
 
     Attributes:
         path: ``Path``.

@@ -1,4 +1,4 @@
-"""The compiled kernels of ``tfxc.ops.search.bucket_search.gather``: scratch memory, threads and merging."""
+"""The compiled kernels of ``gather``: scratch memory, threads and merging."""
 
 from typing import TYPE_CHECKING
 
