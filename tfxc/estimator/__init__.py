@@ -25,7 +25,7 @@ from tfxc.estimator.targets import label_sets, read_targets
 from tfxc.runs.folder import RunFolder
 from tfxc.training.interrupts import Stopped
 from tfxc.training.loop import Trainer
-from tfxc.training.start_vectors import start_from_vectors
+from tfxc.training.start.word_vectors import start_from_vectors
 
 _BATCH = 1024
 _FIRST_K = 16  # labels looked at first where a threshold decides how many there are

@@ -18,7 +18,7 @@ from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import LoadedRun
 from tfxc.runs.writer import WEIGHTS
 from tfxc.training.interrupts import StopAtOnce
-from tfxc.training.start import RunStart
+from tfxc.training.start.run_start import RunStart
 from tfxc.training.strategies import by_chief, is_chief, make_strategy
 
 

@@ -33,7 +33,7 @@ from tfxc.recipes.distill.teacher_logits import (
 from tfxc.runs.loaded import load_run, trusting
 from tfxc.training.interrupts import StopAtOnce
 from tfxc.training.job import TrainingJob
-from tfxc.training.start import PARTS
+from tfxc.training.start.run_start import PARTS
 from tfxc.training.strategies import by_chief, make_strategy
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from tfxc.model import XCModel, build_model
 from tfxc.recipes.base import Context, RecipeOfRuns
 from tfxc.recipes.kfold.averaged_head import Averaged
 from tfxc.training.job import TrainingJob
-from tfxc.training.start import PARTS, RunStart
+from tfxc.training.start.run_start import PARTS, RunStart
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config

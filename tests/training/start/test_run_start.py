@@ -24,7 +24,7 @@ from tfxc.recipes.kfold.recipe import FoldJob
 from tfxc.recipes.repetitions.import_mach import import_mach
 from tfxc.runs.loaded import load_run
 from tfxc.training.job import TrainingJob
-from tfxc.training.start import RunStart
+from tfxc.training.start.run_start import RunStart
 from tfxc.training.strategies import make_strategy
 
 MACH = {"head": {"name": "mach", "num_buckets": 10, "num_repetitions": 2}}

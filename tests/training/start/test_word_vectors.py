@@ -10,7 +10,7 @@ from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.preparation import ensure_prepared
 from tfxc.training.job import TrainingJob
-from tfxc.training.start_vectors import read_vectors
+from tfxc.training.start.word_vectors import read_vectors
 from tfxc.training.strategies import make_strategy
 
 LINES = ["4 3", "fox 1 2 3", "zebra 9 9 9", "caf\u00e9 -0.5 1e-2 7 ", "fox 8 8 8"]
