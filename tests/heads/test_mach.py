@@ -365,6 +365,7 @@ def test_direct_is_a_logistic_regression_on_each_bucket():
             {"num_repetitions": 1},
             r"head.direct: vectors of 6 numbers.*found 8.*encoder.hidden=\[6\]",
         ),
+        ({"num_repetitions": 1, "initial_std": 0.1}, r"initial_std: no initial_std expected"),
     ],
 )
 def test_direct_needs_an_encoder_of_its_own_with_a_number_per_bucket(arguments, message):

@@ -19,6 +19,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage import checksums
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import DataSettings, ensure_prepared, prepare
+from tfxc.data.reading_order import reading_order
 from tfxc.data.sources.shards import ShardSource, open_source
 from tfxc.encoders.precomputed import Precomputed
 from tfxc.heads.dense import Dense
@@ -28,7 +29,7 @@ from tfxc.ops.divergence import teacher_divergence
 from tfxc.recipes.base import Context
 from tfxc.recipes.distill.objective import Distillation
 from tfxc.recipes.distill.recipe import Distill
-from tfxc.recipes.distill.teacher_logits import confidence, reading_order, write_teacher_logits
+from tfxc.recipes.distill.teacher_logits import confidence, write_teacher_logits
 from tfxc.runs.loaded import load_run
 
 NAMES = ("fox", "hen", "owl")
@@ -112,14 +113,13 @@ def test_logits_stand_where_the_examples_do(teacher, student, tmp_path):
     folder = ensure_prepared(config.data, tmp_path / "prepared")
     manifest, source = Manifest.load(folder), open_source(folder, "train")
     names = load_run(teacher).vocabulary.names[::-1]  # another order than the teacher's
-    (tmp_path / "scratch").mkdir()
-    order = reading_order(manifest, config.data, tmp_path / "scratch")
+    order = reading_order(manifest, config.data)
     assert sorted(order) == list(range(130)) and (order != np.arange(130)).any()
     arguments = ([teacher, teacher], config.data, manifest, source)
     with pytest.raises(DataError, match="found other examples or labels"):
-        write_teacher_logits(tmp_path / "l.npy", *arguments, names, tmp_path / "scratch")
+        write_teacher_logits(tmp_path / "l.npy", *arguments, names)
     names = (folder / "labels.txt").read_text().split()
-    write_teacher_logits(tmp_path / "l.npy", *arguments, names, tmp_path / "scratch")
+    write_teacher_logits(tmp_path / "l.npy", *arguments, names)
     found = np.load(tmp_path / "l.npy")
     assert found.shape == (130, 3) and not list(tmp_path.glob(".l*")) + list(tmp_path.glob("l-*"))
     texts = [json.loads(line)["text"] for line in (teacher.parent / "train.jsonl").open()]
@@ -137,7 +137,7 @@ def test_logits_stand_where_the_examples_do(teacher, student, tmp_path):
 
 @pytest.mark.parametrize("count", [1300, 40])
 def test_order_of_images(tmp_path, count):
-    """Images are read in smaller chunks, which another shuffle comes of."""
+    """Images are read in smaller chunks; the order is the same."""
     pixels = np.arange(count, dtype=np.uint16)[:, None].view(np.uint8).reshape(count, 1, 2, 1)
     labels = np.arange(count) % 3
     np.savez(tmp_path / "train.npz", images=pixels, labels=labels)
@@ -145,14 +145,13 @@ def test_order_of_images(tmp_path, count):
         name="pixels", train=str(tmp_path / "train.npz"), reader="image_arrays", shard_examples=90
     )
     manifest = prepare(settings, tmp_path / "out")
-    (tmp_path / "scratch").mkdir()
-    order = reading_order(manifest, settings, tmp_path / "scratch")
+    order = reading_order(manifest, settings)
     batches = ShardSource(tmp_path / "out", "train").sequential(5000)
     found = np.concatenate([batch["features"] for batch in batches]).reshape(count, 2)
     np.testing.assert_array_equal(np.ascontiguousarray(found).view(np.uint16)[:, 0], order)
     manifest.splits["train"].corrupt_images = 2
     with pytest.raises(DataError, match="found 2, which were left out"):
-        reading_order(manifest, settings, tmp_path / "scratch")
+        reading_order(manifest, settings)
 
 
 def test_student_learns_from_the_teacher_alone(teacher, student, tmp_path, capsys):

@@ -19,7 +19,7 @@ from tests import tiny
 from tests.commands.calls import call
 from tests.contracts.recipe import RecipeContract
 from tfxc.commands import evaluate
-from tfxc.core import registry
+from tfxc.core import checksums, registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
 from tfxc.core.storage.reading import read_json
@@ -28,6 +28,7 @@ from tfxc.data.sources.shards import ShardSource
 from tfxc.model import build_model
 from tfxc.recipes.base import Context
 from tfxc.recipes.repetitions.recipe import Repetitions, repetition_count
+from tfxc.runs.checkpoint_files import CheckpointFiles
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
 from tfxc.training.interrupts import Stopped
@@ -205,13 +206,69 @@ def test_some_repetitions_count(alone, capsys, tmp_path):
     outcome = call(capsys, evaluate, *options, "--repetitions", "0-2")
     assert outcome.code == 0, outcome.err
     assert "2 of 3 repetitions count: 0, 2; not trained: 1\n" in outcome.out
-    found = read_json(tmp_path / "partly/evaluation-dev-repetitions-0-2.json")["metrics"]
+    record = read_json(tmp_path / "partly/evaluation-dev-repetitions-0_2.json")
+    assert record["repetitions"] == [0, 2] and record["step"] is None
+    found = record["metrics"]
     total, labels = bucket_totals(alone, "alone", [0, 2])
     assert found["P@5"] == pytest.approx(precision_at(5, total, labels), abs=1e-6)
     problem = call(capsys, evaluate, *options, "--repetitions", 1).problem()
     assert "a trained repetition expected, found none of 1" in problem
     problem = call(capsys, evaluate, *options, "--repetitions", "2-3").problem()
     assert problem.startswith("--repetitions: repetitions from 0 to 2 expected, found 3")
+
+
+def test_a_subset_is_no_evaluation_of_the_whole(alone, capsys, tmp_path):
+    """Neither of the run, nor of the one it is compared with, whose files stay."""
+    for name in ("one", "other"):
+        shutil.copytree(alone / "alone", tmp_path / name)
+    both = ("--run", tmp_path / "one", "--compare", tmp_path / "other")
+    options = (*both, "--prepared", alone / "prepared", "--split", "dev")
+    assert call(capsys, evaluate, *options, "--repetitions", "0-1").code == 0
+    for name in ("one", "other"):
+        names = [path.name for path in (tmp_path / name).glob("evaluation-*.json")]
+        assert names == ["evaluation-dev-repetitions-0-1.json"]
+    shutil.rmtree(tmp_path / "other")
+    tree = read_json(tmp_path / "one/config.json")
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    tree.update(head={"name": "dense"}, recipe={"name": "fit"})
+    RunFolder(tmp_path / "other").write_config(parse_config(tree))
+    checksums.add(tmp_path / "other", "config.json")
+    outcome = call(capsys, evaluate, *options, "--repetitions", "0-1")
+    assert "a run with a hashed head expected, found head 'dense'" in outcome.problem()
+    assert "examples" not in outcome.out  # before the first run is measured
+
+
+def test_a_repetition_of_fewer_epochs_does_not_count(alone, tmp_path):
+    """Begun to be extended, none is as long as the run; a weights file says nothing."""
+    run = RunFolder(shutil.copytree(alone / "alone", tmp_path / "alone"))
+    config = run.config()
+    training = config.training.model_copy(update={"epochs": config.training.epochs + 1})
+    longer = config.model_copy(update={"training": training})
+    part = RunFolder(run / "repetition-01")
+    part.reopen()
+    part.write_config(longer)
+    with pytest.raises(CheckpointError, match=r"weights of all .* expected, found none of 1\."):
+        load_run(run.path).model  # noqa: B018
+    assert load_run(run.path).count_repetitions() == (
+        "2 of 3 repetitions count: 0, 2; not trained: 1"
+    )
+    run.reopen()
+    run.write_config(longer)
+    checksums.add(run.path, "config.json")
+    with pytest.raises(CheckpointError, match=r"expected, found none of 0-2\."):
+        load_run(run.path).model  # noqa: B018
+
+
+def test_a_step_is_asked_of_the_repetitions_that_count(alone, tmp_path):
+    run = RunFolder(shutil.copytree(alone / "alone", tmp_path / "alone"))
+    for number in range(3):
+        shutil.rmtree(run / f"repetition-{number:02d}/checkpoints", ignore_errors=True)
+    (run / "repetition-00/checkpoints").mkdir()
+    CheckpointFiles(run / "repetition-00/checkpoints", "ckpt", [tf.Variable([1.0])]).save(7)
+    loaded = load_run(run.path, step=7)
+    assert loaded.count_repetitions() == "1 of 3 repetitions count: 0; not trained: 1-2"
+    with pytest.raises(CheckpointError, match=r"repetition-01: --step: a checkpoint of step 7"):
+        load_run(run.path, step=7).model  # noqa: B018
 
 
 def test_repetitions_differ_and_share_the_records(alone):

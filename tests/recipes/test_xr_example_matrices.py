@@ -9,13 +9,14 @@ import scipy.sparse
 from tests.commands.calls import call
 from tests.linear_runs import NUM_LABELS, SECTION, command
 from tfxc.commands import train
+from tfxc.core.errors import DataError
 from tfxc.data.manifest import Manifest
-from tfxc.data.records.shard_writer import shuffled_order
+from tfxc.data.reading_order import reading_order
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.settings import RankerSettings
-from tfxc.recipes.xr_linear.example_matrices import negatives_of
+from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices, negatives_of
 from tfxc.recipes.xr_linear.stages import training_matrices
 from tfxc.runs.loaded import load_run
 
@@ -67,7 +68,7 @@ def files(run, labels_of_file, tmp_path_factory):
 def test_rows_of_the_file_are_found_again(run, prepared, labels_of_file, texts_of_file):
     features, labels = training_matrices(prepared)
     manifest = Manifest.load(prepared)
-    order = shuffled_order(EXAMPLES, len(manifest.split("train").shards), 0)
+    order = reading_order(manifest, load_run(run).config.data)
     assert (order != np.arange(EXAMPLES)).any()
     np.testing.assert_array_equal(labels.toarray(), labels_of_file[order])
     expected = load_run(run).text_features.transform(texts_of_file)[order]
@@ -181,6 +182,21 @@ def test_what_cannot_be_used(run, files, tmp_path, capsys):
     ranker = {"relevance_file": str(tmp_path / "none.npz"), **induce}
     arguments = command(run.parent, name="bad", recipe={**SECTION, "ranker": ranker})
     assert "none.npz" in call(capsys, train, *arguments).problem()
+
+
+@pytest.mark.parametrize("key", ["relevance_file", "negative_labels_file"])
+def test_another_training_file_than_the_prepared_one(run, prepared, files, key):
+    """Its rows would be other examples: nothing else would notice it."""
+    used = {"relevance_mode": "induce"} if key == "relevance_file" else {"negatives": "tfn+usn"}
+    config, manifest = load_run(run).config, Manifest.load(prepared)
+    names = LabelVocabulary.load(prepared / "labels.txt").names
+    matrices = ExampleMatrices({key: files[key][1], **used})
+    labels = scipy.sparse.csr_matrix(training_matrices(prepared)[1])
+    found = matrices.load(config, manifest, labels, names)[key]
+    assert found.shape == labels.shape
+    for other in (labels[::-1], labels[:-1]):
+        with pytest.raises(DataError, match=r"prepared training file expected.*prepare again"):
+            matrices.load(config, manifest, other.tocsr(), names)
 
 
 def test_a_dev_split_out_of_the_training_file(run, files, capsys):

@@ -140,3 +140,30 @@ def test_the_command_prints_and_writes_them(files, tmp_path, capsys):
 )
 def test_options_without_use_are_refused(arguments, message, capsys):
     assert call(capsys, evaluate, *arguments).problem().startswith(message)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, bool, np.int16, np.float64])
+def test_scores_of_any_real_type(files, tmp_path, dtype):
+    """Ranked as their values say; booleans are all alike, so by label."""
+    draw = np.random.default_rng(3)
+    dense = draw.permuted(np.tile(np.arange(30), (200, 1)), axis=1).astype(dtype)
+    scipy.sparse.save_npz(tmp_path / "typed.npz", scipy.sparse.csr_matrix(dense))
+    ids, _ = ranked(scipy.sparse.csr_matrix(dense), 5)
+    expected = np.argsort(-dense.astype(float), axis=1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(ids, expected)
+    truth = scipy.sparse.load_npz(files[1]).toarray() > 0
+    found = measure_predictions(tmp_path / "typed.npz", files[1], ks=(5,))[0].result()
+    precision = np.take_along_axis(truth, expected, 1).mean()
+    assert found["P@5"] == pytest.approx(precision)
+
+
+def test_small_integers_given_twice_do_not_overflow(files, tmp_path):
+    """Entries of the same place are summed: 200 + 100 is more than 250."""
+    data, columns = np.array([200, 100, 250], np.uint8), np.array([4, 4, 7])
+    bounds = np.minimum(np.arange(201), 1) * 3
+    twice = scipy.sparse.csr_matrix((data, columns, bounds), (200, 30))
+    scipy.sparse.save_npz(tmp_path / "twice.npz", twice)
+    truth = scipy.sparse.csr_matrix(([1.0], ([0], [4])), (200, 30))
+    scipy.sparse.save_npz(tmp_path / "truth.npz", truth)
+    _, values = measure_predictions(tmp_path / "twice.npz", tmp_path / "truth.npz", ks=(1,))
+    assert values["P@1"][0] == 1

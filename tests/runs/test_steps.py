@@ -5,17 +5,23 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests import tiny
 from tests.commands.calls import call, listing
 from tfxc.commands import evaluate, predict, train
 from tfxc.core.errors import CheckpointError
 from tfxc.core.storage.reading import read_json
+from tfxc.data.preparation import ensure_prepared
+from tfxc.recipes.base import Context, Recipe
+from tfxc.runs.checkpoint_files import CheckpointFiles
 from tfxc.runs.loaded import load_run
+from tfxc.training.job import TrainingJob
 
 EMA = {"techniques": [{"name": "ema", "decay": 0.9, "every": 3}]}
 SWA = {"techniques": [{"name": "swa", "start_epoch": 1, "every": 3}]}
-KEPT = {"epochs": 2, "keep_checkpoints": 3}  # 26 steps; those of 14, 21 and 26 are kept
+# 26 steps; those of 14, 21 and 26 are kept, and the dev split is measured there.
+KEPT = {"epochs": 2, "keep_checkpoints": 3, "evaluate_every": 7}
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +70,10 @@ def test_evaluate_and_predict_at_a_step(folder, capsys):
     outcome = call(capsys, evaluate, *options, "--step", 14, "--compare", folder / "run")
     assert outcome.code == 0 and "run at step 14 on dev" in outcome.out
     metrics = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
-    then = next(line for line in metrics if line["step"] == 13 and "dev P@1" in line)
+    then = next(line for line in metrics if line["step"] == 14 and "dev P@1" in line)
     now = read_json(folder / "run/evaluation-dev-step-14.json")["metrics"]
     final = read_json(folder / "run/evaluation-dev.json")["metrics"]
-    assert now["P@1"] != final["P@1"] and abs(now["P@1"] - then["dev P@1"]) < 0.2
+    assert now["P@1"] != final["P@1"] and now["P@1"] == pytest.approx(then["dev P@1"], abs=1e-6)
     given = (folder / "dev.txt", "--run", folder / "run", "--k", 2)
     early, late = (
         call(capsys, predict, *given, *step).out for step in (("--step", 14), ("--step", 26))
@@ -129,6 +135,45 @@ def test_from_an_earlier_step_to_the_same_end(folder, capsys):
         read_json(folder / run / "summary.json")["dev"]
         == read_json(folder / "run/summary.json")["dev"]
     )
+
+
+def test_what_is_refused_costs_no_later_checkpoint(folder, capsys):
+    """A key, a checkpoint of other variables: before anything is dropped."""
+    run = copied(folder, "refused")
+    files = CheckpointFiles(folder / run / "checkpoints", "ckpt", [tf.Variable([1.0])])
+    files.save(14, identity=files.content(14)["identity"])
+    before = listing(folder / run)
+    back = ("--from-step", 14, "--drop-later")
+    problem = trained(capsys, folder, run, *back).problem()
+    assert "ckpt-14: does not contain this model's variables" in problem
+    assert listing(folder / run) == before
+    key = ("--set", "evaluation.test_on_improvement=true")
+    problem = trained(capsys, folder, run, *back, *key).problem()
+    assert problem.startswith("evaluation.test_on_improvement: a test split expected")
+    assert listing(folder / run) == before
+
+
+def test_a_parent_is_reopened_only_where_something_is_dropped(folder):
+    parent = folder / copied(folder, "parent")
+    part = shutil.copytree(folder / "run", parent / "repetition-00")
+    config = load_run(part).config
+    data = ensure_prepared(config.data, folder / "prepared", jobs=1)
+    TrainingJob(config, data, part, parent_run=parent).run(from_step=26)
+    assert (parent / "summary.json").exists() and (part / "summary.json").exists()
+
+
+def test_a_step_that_is_not_there_is_refused_before_a_recipe_trains(folder):
+    run = copied(folder, "stages")
+    shutil.rmtree(folder / run / "checkpoints")
+    config = load_run(folder / run).config
+
+    class Never(Recipe):
+        def train(self, context):
+            raise AssertionError
+
+    data = ensure_prepared(config.data, folder / "prepared", jobs=1)
+    with pytest.raises(CheckpointError, match=r"--from-step: a checkpoint of step 14 .* none"):
+        Never().run(Context(config, data, folder / run, from_step=14, drop_later=True))
 
 
 @pytest.mark.parametrize("best", [pytest.param(4, marks=pytest.mark.slow), 16])

@@ -52,16 +52,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tfxc.reports.plots import pyplot
 
         pyplot("leave --curve out")  # before anything is measured
-    suffix = "" if options.step is None else f"-step-{options.step}"
-    if options.repetitions:
-        suffix += f"-repetitions-{number_spans(options.repetitions).replace(', ', '-')}"
-    result = measure(options.run, options, suffix, options.step)
-    if options.compare:
+    loaded = _load(options.run, options, options.step)
+    other = _load(options.compare, options) if options.compare else None
+    result = measure(loaded, options)
+    if other:
         # In a common output folder the second run's files must not replace the first one's.
         options.tables = options.curve = None  # they are of the first run
-        other = measure(options.compare, options, "-compared" if options.output else "")
-        print(_comparison(result, other, options))
+        compared = measure(other, options, "-compared" if options.output else "")
+        print(_comparison(result, compared, options))
     return 0
+
+
+def _load(path, options, step=None):
+    """A run of which the repetitions that count are known; before anything is measured."""
+    from tfxc.runs.loaded import load_run
+
+    loaded = load_run(path, options.trust, step)
+    if options.repetitions or (options.curve and path == options.run):
+        print(f"{path}: {loaded.count_repetitions(options.repetitions)}")
+    return loaded
 
 
 def _check_options(options, parser):
@@ -77,7 +86,9 @@ def _check_options(options, parser):
         return
     if options.truth is None:
         raise ConfigError(
-            "the file of the true labels expected with --predictions, found none", where="--truth"
+            "the file of the true labels expected with --predictions, found none",
+            where="--truth",
+            fix="name it",
         )
     for name, value in vars(options).items():
         if name not in _OF_PREDICTIONS and value != parser.get_default(name):
@@ -113,18 +124,12 @@ def _measure_predictions(options):
     print(f"{name} against {options.truth}: {metrics.num_examples:,} examples")
     print(metrics.table())
     if options.output:
-        _write(Path(options.output), _file_name(name), None, name, metrics, values)
+        _write(Path(options.output), _file_name(name), {"run": None, "data": name}, metrics, values)
 
 
-def measure(
-    path: str | Path, options: "argparse.Namespace", suffix: str = "", step: int | None = None
-) -> dict[str, Any]:
-    """Measures the run in ``path``, or a checkpoint of it; returns its per-example values."""
-    from tfxc.runs.loaded import load_run
-
-    loaded = load_run(path, options.trust, step)
-    if options.repetitions or options.curve:
-        print(loaded.count_repetitions(options.repetitions))
+def measure(loaded: "LoadedRun", options: "argparse.Namespace", suffix: str = "") -> dict[str, Any]:
+    """Measures a run, or a checkpoint of it; returns its per-example values."""
+    path, step = loaded.folder.path, loaded.folder.step
     loaded.search_with(options.beam, options.post_processor)
     loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
     if options.tables:
@@ -140,7 +145,9 @@ def measure(
     print(metrics.table())
     print(f"{seconds:,.1f} s, {metrics.num_examples / max(seconds, 1e-3):,.0f} examples per second")
     folder = Path(options.output or path)
-    _write(folder, _file_name(name) + suffix, path, name, metrics, values)
+    counted = loaded.counted if _counts_some(loaded) else None
+    record = {"run": str(path), "data": name, "step": step, "repetitions": counted}
+    _write(folder, _file_name(name, step, counted) + suffix, record, metrics, values)
     if decisions:
         wanted = {row for row, *_ in decisions.found.wrong}
         texts = texts_of_examples(loaded, options, name, wanted)
@@ -148,6 +155,11 @@ def measure(
     if options.curve:
         _write_curve(loaded, options)
     return {"path": path, "values": values, "support": metrics.support()}
+
+
+def _counts_some(loaded):
+    """Whether labels are scored by some repetitions only, so that it is another evaluation."""
+    return loaded.counted is not None and len(loaded.counted) < loaded.model.head.num_repetitions
 
 
 def build_metrics(loaded: "LoadedRun", options: "argparse.Namespace") -> "MetricSuite":
@@ -329,14 +341,13 @@ def search(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, unseen
 
 
-def _write(folder, name, run, data, metrics, values):
+def _write(folder, name, measured, metrics, values):
     import numpy as np
 
     from tfxc.core.storage.files import atomic_files, write_json
 
     record = {
-        "run": run and str(run),
-        "data": data,
+        **measured,
         "examples": metrics.num_examples,
         "metrics": metrics.known_values(),
     }
@@ -377,9 +388,12 @@ def _write_curve(loaded, options):
     print(f"written: {Path(options.curve) / 'repetitions'}.csv and .png")
 
 
-def _file_name(name):
+def _file_name(name, step=None, counted=None):
     plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(name).name)
-    return f"evaluation-{plain}"
+    at = "" if step is None else f"-step-{step}"
+    # 0-2 are three repetitions, 0_2 are two.
+    some = "" if counted is None else f"-repetitions-{number_spans(counted).replace(', ', '_')}"
+    return f"evaluation-{plain}{at}{some}"
 
 
 def _comparison(one, other, options):

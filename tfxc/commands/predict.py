@@ -122,11 +122,20 @@ def _check_pair_options(options):
         raise ConfigError(
             f"a file name ending in .npz expected with --pairs, found {options.output}",
             where="--output",
+            fix="name one, e.g. --output scores.npz",
         )
     if options.file == "-":
-        raise ConfigError("a file of examples expected with --pairs", where="FILE")
+        raise ConfigError(
+            "a file of examples expected with --pairs, found standard input",
+            where="FILE",
+            fix="name the file",
+        )
     if len(options.run) > 1:
-        raise ConfigError("one run expected with --pairs, found several", where="--run")
+        raise ConfigError(
+            f"one run expected with --pairs, found {len(options.run)}",
+            where="--run",
+            fix="give --run once",
+        )
 
 
 def _ranker_of_pairs(options):
@@ -137,7 +146,7 @@ def _ranker_of_pairs(options):
 
     pairs = load_sparse(options.pairs)
     pairs.sum_duplicates()
-    loaded = load_run(options.run[0], options.trust)
+    loaded = load_run(options.run[0], options.trust, options.step)
     if not isinstance(loaded.model, RankerModel):
         raise ConfigError(
             f"a run with a linear ranker expected with --pairs, found one with the "
@@ -166,6 +175,7 @@ def _check_pairs(options, examples, pairs):
             f"a row for each of the {examples:,} examples of {options.file} expected, found "
             f"{pairs.shape[0]:,}",
             where=options.pairs,
+            fix="give the examples and the rows of the same file",
         )
 
 

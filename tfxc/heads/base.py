@@ -46,6 +46,8 @@ class Head(keras.layers.Layer):
         log_scores: whether the scores of ``top_k`` are logarithms of probabilities.
         trunk: ``"separate"`` where each of its ``num_repetitions`` reads its own encoder.
         num_repetitions, first_repetition: how many, and the number of the first of them.
+        data_statistics: attributes that hold weights counted in the training split, not learned: a
+            training that begins with another run's weights keeps its own.
     """
 
     data_dependent_arguments: tuple[str, ...] = ("num_labels",)
@@ -57,6 +59,7 @@ class Head(keras.layers.Layer):
     trunk = "shared"
     num_repetitions = 1
     first_repetition = 0
+    data_statistics: tuple[str, ...] = ()
 
     @classmethod
     def resolved(cls, section: Mapping[str, Any], num_labels: int) -> dict[str, Any]:

@@ -57,8 +57,8 @@ class MACH(Head):
     Input: float (batch, dim) or (batch, R, dim). Output of ``call``: logits (batch, R, B).
 
     Raises:
-        ConfigError: B > N, or an argument out of range; ``direct`` with a shared trunk, or with
-            vectors of another length than B.
+        ConfigError: B > N, or an argument out of range; ``direct`` with a shared trunk, with
+            ``initial_std``, or with vectors of another length than B.
 
     Example:
         >>> head = MACH(num_labels=1000, num_buckets=50, num_repetitions=4)
@@ -116,6 +116,12 @@ class MACH(Head):
                 "would have the same logits",
                 where="direct",
                 fix="add head.trunk='separate', or use recipe 'repetitions'",
+            )
+        if direct and initial_std is not None:
+            raise ConfigError(
+                f"no initial_std expected with direct, which has no kernels, found {initial_std}",
+                where="initial_std",
+                fix="leave it out",
             )
         self.initial_std = initial_std
         self.search_buckets, self.search_min_count = search_buckets, search_min_count

@@ -10,13 +10,12 @@ from typing import Any
 import tensorflow as tf
 
 from tfxc.core.config import Config
-from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.core.errors import CheckpointError, ConfigError, number_spans
 from tfxc.data.manifest import Manifest
 from tfxc.inference.protocol import RunModel
 from tfxc.model import build_model
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import LoadedRun
-from tfxc.runs.writer import WEIGHTS
 from tfxc.training.interrupts import StopAtOnce
 from tfxc.training.start.run_start import RunStart
 from tfxc.training.strategies import by_chief, is_chief, make_strategy
@@ -186,7 +185,8 @@ class Recipe:
             self._check_start(context)
             self.check(context)
             if context.from_step is not None:
-                self.check_checkpoints("--from-step")
+                self.check_checkpoints(config.recipe.name, "--from-step")
+                context.folder.check_step(context.from_step, "--from-step")
                 return self.train(context)
             finished = context.folder.finished(config, context.data_folder, context.fresh)
             return finished or self.train(context)
@@ -207,7 +207,10 @@ class Recipe:
         return [] if start is None else [start]
 
     def _check_start(self, context):
-        """Refuses a start that does not fit, unless the training has begun."""
+        """Refuses a start that does not fit, unless a training of the run has begun.
+
+        Where one of several has, each of the others checks its own, see ``TrainingJob.run``.
+        """
         if context.fresh or not context.folder.has_progress():
             for start in self.starts(context):
                 start.check(context.config, context.data_folder)
@@ -217,19 +220,20 @@ class Recipe:
         return list(range(count))
 
     @classmethod
-    def check_checkpoints(cls, where: str) -> None:
+    def check_checkpoints(cls, name: str, where: str) -> None:
         """Refuses to look for a checkpoint of a run whose recipe does not keep them.
 
         Args:
+            name: of the recipe, for the message.
             where: for the message.
 
         Raises:
-            ConfigError: the recipe's class is named.
+            ConfigError: the recipe keeps none.
         """
         if not cls.keeps_checkpoints:
             raise ConfigError(
                 "a run whose checkpoints hold all that was trained expected, found one of recipe "
-                f"{cls.__name__}, which has several stages",
+                f"{name!r}, which has several stages",
                 where=where,
                 fix="leave it out",
             )
@@ -351,31 +355,37 @@ class RecipeOfRuns(Recipe):
             )
 
     def finished_repetitions(self, run: RunFolder, count: int) -> list[int]:
-        """Those whose run is finished, or has a checkpoint of the step that is read."""
+        """Those that are trained as long as the run, or have a checkpoint of the step it reads."""
         if self.together:
             return super().finished_repetitions(run, count)
-        folders = [RunFolder(self.path_of(run.path, number)) for number in range(count)]
-        return [number for number, folder in enumerate(folders) if folder.has_step(run.step)]
+        return [number for number in range(count) if self._is_trained(run, number)]
+
+    def _is_trained(self, run, number):
+        """Whether one of the runs counts in the whole; not while it, or it alone, is extended."""
+        folder = RunFolder(self.path_of(run.path, number))
+        if run.step is not None or not folder.has_step(None):
+            return folder.has_step(run.step)
+        return folder.config().training.epochs == run.config().training.epochs
 
     def trained(self, run: RunFolder, numbers: Iterable[int]) -> list[RunFolder]:
         """The folders of runs inside a run, to load the same step of each.
 
         Raises:
-            CheckpointError: one has no weights yet; it is named.
+            CheckpointError: one is not finished, or has fewer epochs than the run; it is named.
         """
+        numbers = list(numbers)
         folders = [RunFolder(self.path_of(run.path, number)) for number in numbers]
         if run.step is not None:
             for folder in folders:
                 folder.check_step(run.step, "--step")
                 folder.step = run.step
             return folders
-        places = {folder.path.name: folder / WEIGHTS for folder in folders}
-        missing = [
-            str(int(n.rpartition("-")[2])) for n, path in places.items() if not path.exists()
-        ]
+        missing = [number for number in numbers if not self._is_trained(run, number)]
         if missing:
+            epochs = run.config().training.epochs
             raise CheckpointError(
-                f"weights of all {self.unit}s expected, found none of {', '.join(missing)}",
+                f"weights of all {self.unit}s after {epochs:g} epochs expected, found none of "
+                f"{number_spans(missing)}",
                 where=run.path,
                 fix=f"train them, e.g. with --repetition {missing[0]}"
                 + (", or evaluate the others with --repetitions" * (self.unit == "repetition")),

@@ -36,7 +36,8 @@ def ranked(matrix: scipy.sparse.csr_matrix, k: int) -> tuple[np.ndarray, np.ndar
     """
     counts = np.diff(matrix.indptr)
     rows = np.repeat(np.arange(len(counts)), counts)
-    order = np.lexsort((matrix.indices, -matrix.data, rows))
+    # Unsigned integers and booleans have no negative.
+    order = np.lexsort((matrix.indices, -matrix.data.astype(np.float64), rows))
     ranks = np.arange(len(rows)) - matrix.indptr[rows]
     kept = ranks < k
     ids = np.full((len(counts), k), -1, np.int32)
@@ -81,7 +82,11 @@ def measure_predictions(
     scores, labels = _entries(predictions), _labels(truth)
     _check_shape(scores.shape == labels.shape, scores, labels, predictions, truth)
     if not scores.shape[0]:
-        raise DataError("at least one row expected, found none", where=predictions)
+        raise DataError(
+            "at least one row expected, found none",
+            where=predictions,
+            fix="give a matrix with a row for each example",
+        )
     counts = rows = None
     if train_labels is not None:
         train = _labels(train_labels)
@@ -109,7 +114,13 @@ def _batches(scores, labels, k) -> Iterator[tuple[np.ndarray, np.ndarray, np.nda
 def _entries(path):
     matrix = load_sparse(path)
     if matrix.dtype.kind not in "fiub":
-        raise DataError(f"real numbers expected, found {matrix.dtype}", where=path)
+        raise DataError(
+            f"real numbers expected, found {matrix.dtype}",
+            where=path,
+            fix="save the matrix as float32",
+        )
+    if matrix.dtype.kind != "f":  # small integers overflow where entries are summed
+        matrix = matrix.astype(np.float64)
     matrix.sum_duplicates()
     rows = np.flatnonzero(~np.isfinite(matrix.data))
     if rows.size:

@@ -259,30 +259,28 @@ class RunFolder(RunWriter):
                 else "train with training.keep_checkpoints=N, which keeps the last N",
             )
 
-    def go_back(self, step: int, drop_later: bool) -> None:
-        """Removes what came after a checkpoint, so that the training resumes from it.
-
-        Weights of a later step go as well; those of an earlier one, the best so far, stay.
+    def check_go_back(self, step: int, may_drop: bool) -> bool:
+        """Refuses to resume from a checkpoint that cannot be read, or at the cost of later ones.
 
         Args:
             step: of the checkpoint.
-            drop_later: whether later checkpoints, or the end of the training, may be removed.
+            may_drop: whether later checkpoints, or the end of the training, may be removed.
+
+        Returns:
+            Whether there is something later, which ``drop_later`` removes.
 
         Raises:
-            CheckpointError: there is no such checkpoint, or it is damaged.
+            CheckpointError: there is no such checkpoint, or it or a shard of it is damaged.
             ConfigError: there is something later, which may not be removed.
         """
         self.check_step(step, "--from-step")
-        files = self._checkpoints()
-        problem = files.problem(step)
+        problem = self._checkpoints().problem(step) or self._problem_of_shards(step)
         if problem:
             raise CheckpointError(problem, where=self.path, fix="choose another step")
-        newest = files.finished_steps()[-1]
-        later = [other for other in files.finished_steps() if other > step]
-        end = (self.summary() or {}).get("steps", newest) > step
-        if not (later or end):
-            return
-        if not drop_later:
+        steps = self._checkpoints().finished_steps()
+        later = [other for other in steps if other > step]
+        end = (self.summary() or {}).get("steps", steps[-1]) > step
+        if (later or end) and not may_drop:
             lost = ["the weights of the end"] if end and self.summary() else []
             lost = [*(f"the checkpoint of step {other}" for other in later), *lost]
             raise ConfigError(
@@ -291,17 +289,46 @@ class RunFolder(RunWriter):
                 where="--from-step",
                 fix="add --drop-later, or copy the run first",
             )
-        if self.chief:
-            self._drop_later(step, later, files.content(newest))
+        return bool(later or end)
 
-    def _drop_later(self, step, later, newest):
-        progress = (newest or {}).get("progress") or {}
-        if self.config().training.keep == "last" or progress.get("best_step", 0) > step:
-            (self / WEIGHTS).unlink(missing_ok=True)
+    def drop_later(self, step: int) -> None:
+        """Removes what came after a checkpoint, so that the training resumes from it.
+
+        Weights of a later step go as well; those of an earlier one, the best so far, stay.
+
+        Args:
+            step: of the checkpoint, see ``check_go_back``.
+        """
+        if not self.chief:
+            return
+        steps = self._checkpoints().finished_steps()
+        best = self._best_step(steps[-1])
+        # A finished run must have weights: killed anywhere here, it is an unfinished one.
         self.reopen()
-        for other in reversed(later):
+        if self.config().training.keep == "last" or not 0 < best <= step:
+            (self / WEIGHTS).unlink(missing_ok=True)
+        for other in sorted((other for other in steps if other > step), reverse=True):
             for name in ("ckpt", *self._shards()):
                 CheckpointFiles(self / "checkpoints", name).remove(other)
+
+    def _best_step(self, newest):
+        """The step of the kept weights; 0 where none was the best, or that is not known."""
+        content = self._checkpoints().content(newest)
+        progress = (content or {}).get("progress") or self.summary() or {}
+        return progress.get("best_step", 0)
+
+    def _problem_of_shards(self, step):
+        """What is wrong with the shards of a checkpoint, or None."""
+        folder = self / "checkpoints"
+        files = {name: CheckpointFiles(folder, name) for name in sorted(self._shards())}
+        there = [name for name, shard in files.items() if shard.finished(step)]
+        counts = {int(name.rpartition("-")[2]) for name in there}
+        wanted = {f"shard-{number}-of-{count}" for count in counts for number in range(count)}
+        missing = sorted(wanted - {*there})
+        if missing:
+            return f"{missing[0]}-{step}.json is missing"
+        problems = (files[name].problem(step) for name in there)
+        return next((problem for problem in problems if problem), None)
 
     def _shards(self):
         """Prefixes of the files of shards."""
@@ -409,6 +436,11 @@ class RunFolder(RunWriter):
         if any(next(self.path.glob(name), None) for name in PROGRESS):
             return True
         return any(part.has_progress() for part in self._inner_runs())
+
+    @property
+    def has_runs_inside(self) -> bool:
+        """Whether it consists of folds or repetitions with run folders of their own."""
+        return bool(self._parts())
 
     def _inner_runs(self):
         """Runs inside this one: its folds, levels or repetitions."""

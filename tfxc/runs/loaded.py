@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from tfxc.inference.protocol import RankerModel
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.csr import bounds_of
 from tfxc.runs.folder import RunFolder, read_run_json
-from tfxc.runs.writer import WEIGHTS
+from tfxc.runs.writer import SUMMARY, WEIGHTS
 
 if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
@@ -72,8 +73,10 @@ class LoadedRun:
                 self.config.model_dump(mode="json"), self.folder / "config.json"
             )
         if step is not None:
-            registry.get("recipe", self.config.recipe.name).check_checkpoints("--step")
-            self.folder.check_step(step, "--step")
+            name = self.config.recipe.name
+            registry.get("recipe", name).check_checkpoints(name, "--step")
+            if not self.folder.has_runs_inside:  # of these, only those that count need it
+                self.folder.check_step(step, "--step")
             self.folder.step = step
         path = self.folder / "assets" / "manifest.json"
         self.manifest = read_run_json(path)
@@ -96,6 +99,13 @@ class LoadedRun:
         """The trained model, a ``RunModel``, assembled by the run's recipe."""
         recipe = registry.create("recipe", self.config.recipe.section())
         model = recipe.assemble(self)
+        unfinished = self.folder.step is None and not (self.folder / SUMMARY).exists()
+        if unfinished and (self.folder / WEIGHTS).exists():
+            print(
+                f"warning: {self.folder.path}: the training to {self.config.training.epochs:g} "
+                "epochs is not finished: these are the last weights it has saved",
+                file=sys.stderr,
+            )
         if self.counted is not None:
             model.head.count_only(self.counted)
         return model

@@ -102,11 +102,12 @@ class Checkpoints:
         for files in kept:
             files.remove_all_but(step, max(_KEPT, self.keep))
 
-    def restore(self, report: Callable[[str], Any] = print) -> bool:
-        """Restores the newest intact checkpoint.
+    def restore(self, report: Callable[[str], Any] = print, only: int | None = None) -> bool:
+        """Restores the newest intact checkpoint, or a certain one.
 
         Args:
             report: called with a line of text for each newer one that is not.
+            only: the step of the only one that will do; None for the newest.
 
         Returns:
             Whether there was one.
@@ -116,7 +117,7 @@ class Checkpoints:
                 not hold the variables of this model, or has another identity.
         """
         damaged = None
-        for step in self._steps():
+        for step in self._steps() if only is None else [only]:
             problem = self._problem(step)
             others = from_all_workers(self._strategy, [problem is not None]).any()
             if not others:

@@ -18,6 +18,7 @@ from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.loop import Trainer
+from tfxc.training.start.run_start import RunStart
 from tfxc.training.start.word_vectors import start_from_vectors
 from tfxc.training.strategies import by_chief, is_chief, make_strategy
 
@@ -110,29 +111,36 @@ class TrainingJob:
             if self.parent:
                 self.parent.check(config, fresh_parent)
                 self.parent.check_data(data_folder, fresh=fresh_parent)
+            anew, drops = fresh or fresh_parent, False
             if from_step is not None:
-                self._go_back(strategy, from_step, drop_later)
-            anew = fresh or fresh_parent
-            finished = self.folder.finished(config, data_folder, anew)
+                drops = self._check_go_back(from_step, drop_later)
+            finished = None if drops else self.folder.finished(config, data_folder, anew)
             if finished:
                 return finished
             self.resumes = not anew and self.folder.has_checkpoint()
+            if isinstance(self.start, RunStart) and not self.resumes:
+                self.start.check(config, data_folder)
             epochs = None if anew else self.folder.extended_from(config)
             trainer = self.trainer(strategy)
+            if from_step is not None or epochs:
+                trainer.check_resume(from_step)
             remarks = [trainer.extended(epochs)] if epochs else []
+            if drops:
+                by_chief(strategy, lambda: self._drop_later(from_step))
             by_chief(strategy, lambda: self._begin(fresh, fresh_parent))
             self.on_begin()
             return trainer.fit(self.title, remarks)
 
-    def _go_back(self, strategy, step, drop_later):
-        def go_back():
-            self.folder.check(self.config)
-            self.folder.check_data(self.data_folder)
-            self.folder.go_back(step, drop_later)
-            if self.parent:
-                self.parent.reopen()
+    def _check_go_back(self, step, may_drop):
+        """Whether something after a step has to be removed, and may be; nothing is written."""
+        self.folder.check(self.config)
+        self.folder.check_data(self.data_folder)
+        return self.folder.check_go_back(step, may_drop)
 
-        by_chief(strategy, go_back)
+    def _drop_later(self, step):
+        if self.parent:
+            self.parent.reopen()
+        self.folder.drop_later(step)
 
     def _begin(self, fresh, fresh_parent):
         if self.parent:

@@ -110,20 +110,24 @@ class Trainer:
             keep=self.settings.keep_checkpoints,
         )
 
-    def extended(self, epochs: float) -> str:
-        """Checks that a run with fewer epochs can be extended; nothing is written.
+    def check_resume(self, step: int | None = None) -> None:
+        """Refuses checkpoints that do not fit this model or these data; nothing is written.
 
         Args:
-            epochs: of the run so far.
-
-        Returns:
-            What the command reports.
+            step: of the checkpoint to resume from; None for the newest intact one.
 
         Raises:
             CheckpointError: as ``fit``.
         """
         check_checkpoint(self.model.objective, self.checkpoints)
-        self.checkpoints.restore(lambda line: None)
+        self.checkpoints.restore(lambda line: None, step)
+
+    def extended(self, epochs: float) -> str:
+        """What the command reports of a run that is extended.
+
+        Args:
+            epochs: of the run so far.
+        """
         return (
             f"extended from {epochs:g} to {self.settings.epochs:g} epochs: schedule "
             f"{self.settings.schedule.name!r} is computed for {self.total_steps:,} steps"
@@ -366,8 +370,11 @@ class Trainer:
             yield
 
     def _finish(self, reporter, step, loss, results, seconds):
+        # All workers save together, so they agree on whether weights are missing: those of the
+        # best step are where a run was killed while it was taken back to an earlier checkpoint.
+        missing = from_all_workers(self.strategy, [not (self.run / WEIGHTS).exists()]).any()
         with self._evaluation_weights():
-            if self.settings.keep == "last" or self.watch.metric is None:
+            if self.settings.keep == "last" or self.watch.metric is None or missing:
                 self.run.save_weights(self.model)
         # Those of the kept weights, perhaps measured before a kill: it is the log that knows.
         kept = step if self.settings.keep == "last" else self.watch.summary().get("best_step", step)

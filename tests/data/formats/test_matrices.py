@@ -139,6 +139,9 @@ class TestPecos(ReaderContract):
         with pytest.raises(DataError, match=r"tfidf/X\.tst\.npz expected; the folder has X\.trn"):
             scipy.sparse.save_npz(folder / "Y.tst.npz", values)
             open_reader(folder, split="tst", features="tfidf/X.{split}.npz")
+        split = "{split}{split}/X.npz"  # "..", once the split is in it
+        with pytest.raises(ConfigError, match="features: a file inside"):
+            open_reader(folder, features=split, split=".", labelled=False)
         for outside in ("../X.npz", str(folder / "X.trn.npz"), 3):
             with pytest.raises(ConfigError, match=r"features: a file inside .*data expected"):
                 open_reader(folder, features=outside)

@@ -124,7 +124,7 @@ def _check(matrix, path, first):
             place = int(np.argmax(wrong))
             problem = problem.format(value=matrix.data[place])
             raise DataError(
-                f"example {first + rows[place]}: feature {matrix.indices[place]}: {problem}",
+                f"example {first + rows[place] + 1}: feature {matrix.indices[place]}: {problem}",
                 where=path,
                 fix=_AGAIN,
             )

@@ -101,13 +101,14 @@ class PecosFolder(Reader):
         if named is None:
             path = self._optional(f"X.{split}.npz") or self._optional(f"X.{split}.npy")
             return None if path is None else FeatureFile(path)
-        if not isinstance(named, str) or Path(named).is_absolute() or ".." in Path(named).parts:
+        name = Path(str(named).replace("{split}", split))
+        if not isinstance(named, str) or name.is_absolute() or ".." in name.parts:
             raise ConfigError(
                 f"a file inside {self.path} expected, found {named!r}",
                 where="features",
                 fix="put it there, or name the file of a prediction with --features",
             )
-        return FeatureFile(self._required(named.replace("{split}", split)))
+        return FeatureFile(self._required(str(name)))
 
     def _read(self, size):
         labels, names = self._labels()

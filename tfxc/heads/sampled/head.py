@@ -70,6 +70,7 @@ class Sampled(Head):
     """
 
     data_dependent_arguments = ("num_labels", "label_counts")
+    data_statistics = ("frequencies",)
     full_softmax = True
 
     @checked(

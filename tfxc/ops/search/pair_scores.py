@@ -85,6 +85,7 @@ class PairScores:
                 f"pairs of shape {expected} expected, a row for each query and a column for each "
                 f"label, found {pairs.shape}",
                 where="pairs",
+                fix="give them for the same queries and labels",
             )
         ones = scipy.sparse.csr_matrix(pairs, dtype=np.float32)
         rows = np.repeat(np.arange(expected[0]), np.diff(ones.indptr))

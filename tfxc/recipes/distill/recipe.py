@@ -1,6 +1,5 @@
 """Trains a student that also learns what trained teachers say of its examples."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,16 +218,9 @@ class Distill(Recipe):
         self._refuse_other_logits(run, manifest, names)
         save_origin(run / ORIGIN, self.teachers)
         source = open_source(data_folder, "train", int(config.training.memory_gb * 2**30))
-        with (
-            tempfile.TemporaryDirectory() as scratch,
-            StopAtOnce("finished examples are"),
-        ):
-            for number, (name, teachers) in enumerate(self._asked.items()):
-                own = Path(scratch) / str(number)
-                own.mkdir()
-                write_teacher_logits(
-                    run / name, teachers, config.data, manifest, source, names, own
-                )
+        with StopAtOnce("finished examples are"):
+            for name, teachers in self._asked.items():
+                write_teacher_logits(run / name, teachers, config.data, manifest, source, names)
 
     def _refuse_other_logits(self, run, manifest, names):
         """Refuses to continue a student whose teachers' logits are not there any more."""

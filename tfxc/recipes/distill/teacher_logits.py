@@ -13,15 +13,14 @@ import tensorflow as tf
 from scipy.special import softmax
 
 from tfxc.core import registry
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.progress import Progress
 from tfxc.core.storage.files import atomic_file, write_json
 from tfxc.data.held_out import open_split
-from tfxc.data.preparation import CHUNK_EXAMPLES, CHUNK_IMAGES
-from tfxc.data.records.shard_writer import shuffled
+from tfxc.data.preparation import CHUNK_EXAMPLES
+from tfxc.data.reading_order import check_order, reading_order
 from tfxc.data.row_writer import RemainingChunks, RowWriter
-from tfxc.data.rows import Rows
 from tfxc.runs.loaded import fingerprint_of_run, load_run
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ def write_teacher_logits(
     manifest: "Manifest",
     source: "Source",
     names: Sequence[str],
-    scratch: str | Path,
     batch_size: int = 64,
 ) -> None:
     """Writes the mean of the teachers' logits of every training example; can be resumed.
@@ -54,7 +52,6 @@ def write_teacher_logits(
         manifest: ``Manifest`` of the student's data.
         source: the student's training split, a ``Source``.
         names: the student's label names by id.
-        scratch: an existing folder for temporary files.
         batch_size: examples at a time.
 
     Raises:
@@ -67,8 +64,8 @@ def write_teacher_logits(
     if is_written(path, computation):
         return
     path.unlink(missing_ok=True)
-    order = reading_order(manifest, data, scratch)
-    _check_order(source, data, names, order)
+    order = reading_order(manifest, data)
+    check_order(_labels_of(source, len(names)), data, names, order)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     write_json(_origin(path), computation)
@@ -132,69 +129,11 @@ def _sums(path, count, computation):
     return [path.with_name(f"{stem}-{number}.npy") for number in range(1, count)]
 
 
-def reading_order(manifest: "Manifest", data: "DataSettings", scratch: str | Path) -> np.ndarray:
-    """Which example of the raw training file is at each place of the prepared split.
-
-    Preparation shuffles; the same shuffle is done once more with numbers instead of examples.
-
-    Args:
-        manifest, data: of the prepared set.
-        scratch: an existing folder.
-
-    Returns:
-        int64 (examples,).
-
-    Raises:
-        DataError: images were left out, so that the numbers of the others are not known.
-    """
-    info = manifest.split("train")
-    count = info.examples
-    if info.corrupt_images:
-        raise DataError(
-            "a training split without corrupt images expected, found "
-            f"{info.corrupt_images:,}, which were left out",
-            where=data.train,
-            fix="remove them from the data",
-        )
-    if manifest.layout == "feature_set":
-        return np.arange(count)
-    # The shuffle depends on how many examples are read at a time.
-    size = CHUNK_IMAGES if manifest.kind.is_image else CHUNK_EXAMPLES
-
-    def numbers():
-        for first in range(0, count, size):
-            part = np.arange(first, min(first + size, count))
-            # Two halves: float32 holds integers up to 2^24 only.
-            matrix = np.stack([part >> 20, part & 0xFFFFF], axis=1)
-            yield Rows.from_dense(matrix, [[]] * len(part))
-
-    parts = shuffled(numbers(), len(info.shards), data.seed, scratch)
-    matrix = np.concatenate([rows.arrays["matrix"] for rows in parts]).astype(np.int64)
-    return (matrix[:, 0] << 20) + matrix[:, 1]
-
-
-def _check_order(source, data, names, order):
-    """Refuses a training file whose labels are not those that were prepared."""
-    known = {name: number for number, name in enumerate(names)}
-    labels = [
-        sorted(known[str(label)] for label in row if str(label) in known)
-        for chunk in open_split(data, "train").chunks(CHUNK_EXAMPLES)
-        for row in chunk.labels
-    ]
-    first = 0
-    fits = len(labels) == source.num_examples
-    for batch in source.sequential(8192) if fits else ():
-        for row, number in zip(
-            batch["labels"], order[first : first + len(batch["labels"])], strict=True
-        ):
-            fits &= sorted(row[(row >= 0) & (row < len(names))].tolist()) == labels[number]
-        first += len(batch["labels"])
-    if not fits:
-        raise DataError(
-            "the prepared training file expected, found other examples or labels",
-            where=data.train,
-            fix="run prepare again with --force",
-        )
+def _labels_of(source, num_labels):
+    """Ids of the labels of each example that are among the first ``num_labels``."""
+    for batch in source.sequential(CHUNK_EXAMPLES):
+        for row in batch["labels"]:
+            yield row[(row >= 0) & (row < num_labels)]
 
 
 class _Pass:

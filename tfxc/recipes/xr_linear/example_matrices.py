@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.records.shard_writer import shuffled_order
+from tfxc.data.reading_order import check_order, reading_order
 from tfxc.data.source_files import expand
 from tfxc.ops.csr import load_sparse, sparse_shape
 from tfxc.ranker.negatives import scheme_of
@@ -48,7 +48,9 @@ class ExampleMatrices:
         for key, name in self._files.items():
             if not isinstance(name, str) or not name:
                 raise ConfigError(
-                    f"the name of a file expected, found {name!r}", where=f"{_WHERE}.{key}"
+                    f"the name of a file expected, found {name!r}",
+                    where=f"{_WHERE}.{key}",
+                    fix="name a sparse matrix (.npz)",
                 )
         self._given: Any = given
         if isinstance(given, dict):
@@ -124,20 +126,27 @@ class ExampleMatrices:
                 )
 
     def load(
-        self, config: "Config", manifest: "Manifest", labels: scipy.sparse.csr_matrix
+        self,
+        config: "Config",
+        manifest: "Manifest",
+        labels: scipy.sparse.csr_matrix,
+        names: Sequence[str],
     ) -> dict[str, scipy.sparse.csr_matrix]:
         """The matrices by the key of their file, their rows in the order of the prepared ones.
 
         Args:
             config, manifest: see ``check``, which must have been called.
             labels: Y of the prepared training split.
+            names: label names by id.
 
         Raises:
-            DataError: a file is damaged, or a positive has no relevance above 0.
+            DataError: a file is damaged, a positive has no relevance above 0, or the training file
+                is not the one that was prepared: its rows would be other examples.
         """
         if not self._files:
             return {}
-        order = _order(config, manifest)
+        order = reading_order(manifest, config.data)
+        check_order(np.split(labels.indices, labels.indptr[1:-1]), config.data, names, order)
         found = {key: load_sparse(expand(name))[order] for key, name in self._files.items()}
         if "relevance_file" in found:
             try:
@@ -197,11 +206,3 @@ def _pattern(matrix):
     found.sum_duplicates()
     found.data[:] = 1
     return found
-
-
-def _order(config, manifest):
-    """The number in the training file of each prepared example."""
-    train = manifest.split("train")
-    if manifest.layout == "feature_set":  # it is read in place
-        return np.arange(train.examples)
-    return shuffled_order(train.examples, len(train.shards), config.data.seed)

@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import scipy.sparse
@@ -11,7 +12,9 @@ from tfxc.core.arguments import COUNT, POSITIVE, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.core.settings import TrainingSettings
+from tfxc.data.manifest import LABELS_FILE
 from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
@@ -140,7 +143,8 @@ class XRLinear(StagedRecipe):
         config, data_folder, run = context.config, context.data_folder, context.folder
         features, labels = stages.training_matrices(data_folder)
         matrices = ExampleMatrices(self.ranker)
-        given = matrices.load(config, context.manifest, labels)
+        names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
+        given = matrices.load(config, context.manifest, labels, names)
         tree = self._tree(features, labels, config, run)
         with stages.memory_of_ranker(self.memory_gb) as budget:
             reports = train_ranker(

@@ -249,7 +249,11 @@ def ranker_settings(
 def _checked(given, known, where):
     given = {} if given is None else given
     if not isinstance(given, dict):
-        raise ConfigError(f"a section of keys and values expected, found {given!r}", where=where)
+        raise ConfigError(
+            f"a section of keys and values expected, found {given!r}",
+            where=where,
+            fix='write it as {"key": value}',
+        )
     for key, value in given.items():
         if key not in known:
             raise ConfigError(

@@ -68,9 +68,11 @@ class RunStart:
                 where=_WHERE,
                 fix="train it first",
             )
-        if os.path.realpath(self.path) == os.path.realpath(config.run):
+        run, start = Path(os.path.realpath(config.run)), Path(os.path.realpath(self.path))
+        if run == start or run in start.parents:
             raise ConfigError(
-                f"another run than this one expected, found {self.path}",
+                f"another run than this one expected, found {self.path}"
+                + (", which is inside it" if run != start else ""),
                 where=_WHERE,
                 fix="name a new folder with --set run=...; more epochs need no start",
             )
@@ -108,7 +110,7 @@ class RunStart:
         return self.folder.architecture()
 
     def load_weights(self, model: XCModel) -> None:
-        """Copies encoder and head, or the encoder alone.
+        """Copies encoder and head, or the encoder alone; not what a head counts in the data.
 
         Args:
             model: a built ``XCModel``.
@@ -129,8 +131,10 @@ class RunStart:
             for kind in PARTS[self.part]
             for pair in self._pairs(kind, getattr(model, kind), getattr(other, kind))
         ]
+        own = {id(getattr(model.head, name)) for name in model.head.data_statistics}
         for target, source in pairs:
-            target.assign(source)
+            if id(target) not in own:
+                target.assign(source)
 
     def _model(self) -> Any:
         loaded: LoadedRun = load_run(self.path, self.trust)
