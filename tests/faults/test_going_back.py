@@ -10,7 +10,7 @@ from tests import tiny
 from tests.commands.calls import call
 from tfxc.commands import train
 from tfxc.core.errors import CheckpointError
-from tfxc.core.reading import read_json
+from tfxc.core.storage.reading import read_json
 from tfxc.runs.checkpoint_files import CheckpointFiles
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run

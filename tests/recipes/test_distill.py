@@ -19,7 +19,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage import checksums
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import DataSettings, ensure_prepared, prepare
-from tfxc.data.reading_order import reading_order
+from tfxc.data.records.reading_order import reading_order
 from tfxc.data.sources.shards import ShardSource, open_source
 from tfxc.encoders.precomputed import Precomputed
 from tfxc.heads.dense import Dense

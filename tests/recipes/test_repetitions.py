@@ -19,9 +19,10 @@ from tests import tiny
 from tests.commands.calls import call
 from tests.contracts.recipe import RecipeContract
 from tfxc.commands import evaluate
-from tfxc.core import checksums, registry
+from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
+from tfxc.core.storage import checksums
 from tfxc.core.storage.reading import read_json
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import ShardSource

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.reading_order import check_order, reading_order
+from tfxc.data.records.reading_order import check_order, reading_order
 from tfxc.data.source_files import expand
 from tfxc.ops.csr import load_sparse, sparse_shape
 from tfxc.ranker.negatives import scheme_of
