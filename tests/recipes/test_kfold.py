@@ -67,7 +67,7 @@ def test_train_evaluate_and_export(config, tmp_path, capsys):
     assert again.code == 0 and again.out.count("already finished") == 1
     assert json.loads(again.out.splitlines()[-1])["dev"] == summary["dev"]
     (tmp_path / "run" / "fold-00" / "model.weights.h5").unlink()
-    with pytest.raises(CheckpointError, match="weights of all folds expected, found none of 0"):
+    with pytest.raises(CheckpointError, match="fold-00: trained weights expected, found none"):
         load_run(tmp_path / "run").model.summary()
 
 

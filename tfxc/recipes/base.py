@@ -384,8 +384,8 @@ class RecipeOfRuns(Recipe):
         if missing:
             epochs = run.config().training.epochs
             raise CheckpointError(
-                f"weights of all {self.unit}s after {epochs:g} epochs expected, found none of "
-                f"{number_spans(missing)}",
+                f"weights of all {self.unit}s expected, found none of {number_spans(missing)} "
+                f"after {epochs:g} epochs",
                 where=run.path,
                 fix=f"train them, e.g. with --repetition {missing[0]}"
                 + (", or evaluate the others with --repetitions" * (self.unit == "repetition")),

@@ -440,7 +440,7 @@ class RunFolder(RunWriter):
     @property
     def has_runs_inside(self) -> bool:
         """Whether it consists of folds or repetitions with run folders of their own."""
-        return bool(self._parts())
+        return bool(self._inner_runs())
 
     def _inner_runs(self):
         """Runs inside this one: its folds, levels or repetitions."""
