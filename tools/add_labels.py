@@ -19,6 +19,7 @@ def main(argv=None):
     options.add_argument("run", metavar="RUN", help="run folder of a linear ranker")
     options.add_argument("--data", required=True, metavar="FILE", help="examples of the new labels")
     cli.add_reader_options(options, "format of FILE (default: by its name)", "sep=,")
+    cli.add_features_option(options)
     options.add_argument("--output", required=True, metavar="RUN2", help="run folder to write")
     cli.add_prepared_option(options)
     options.add_argument(

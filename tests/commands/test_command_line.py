@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.hooks import reference
 from tfxc.__main__ import COMMANDS, main
 
 FROZEN = Path(__file__).with_suffix("").with_name("command_line.json")
@@ -39,8 +40,11 @@ def options_of(command):
         context.setattr(argparse.ArgumentParser, "parse_known_args", give_up)
         with pytest.raises(_Found) as caught:
             module.main([])
-    actions = caught.value.args[0]._actions
-    return sorted(text for a in actions for text in a.option_strings or [a.dest])
+    top, found = caught.value.args[0], set()
+    for parser, action in reference.actions_of(top):
+        kind = parser.prog.removeprefix(top.prog).strip()
+        found |= {f"{kind} {text}".strip() for text in action.option_strings or [action.dest]}
+    return sorted(found)
 
 
 def command_line():

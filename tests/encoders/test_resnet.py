@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tests.contracts.encoder import ImageEncoderContract, images
 from tfxc.encoders import resnet
-from tfxc.encoders.layers.image_blocks import Parts, he_fan_out
+from tfxc.encoders.layers.image_blocks import LayerFactory, he_fan_out
 from tfxc.encoders.resnet import ResNet, basic_block
 
 
@@ -75,6 +75,8 @@ def trainable(encoder):
         (18, (224, 224, 3), 11_176_512),
         (34, (224, 224, 3), 21_284_672),
         (50, (224, 224, 3), 23_508_032),
+        pytest.param(101, (224, 224, 3), 42_500_160, marks=pytest.mark.slow),
+        pytest.param(152, (224, 224, 3), 58_143_808, marks=pytest.mark.slow),
         (18, (32, 32, 3), 11_168_832),
     ],
 )
@@ -123,9 +125,9 @@ def convolved(image, kernel, strides):
 
 @pytest.mark.parametrize(("strides", "filters"), [(1, 3), (2, 4)])
 def test_a_block_equals_numpy(strides, filters):
-    parts = Parts(keras.config.dtype_policy(), 0, False, he_fan_out)
-    inputs = parts.input((6, 8, 3))
-    block = keras.Model(inputs, basic_block(parts, inputs, filters, strides))
+    layers = LayerFactory(keras.config.dtype_policy(), 0, False, he_fan_out)
+    inputs = layers.input((6, 8, 3))
+    block = keras.Model(inputs, basic_block(layers, inputs, filters, strides))
     rng = np.random.default_rng(0)
     for weight in block.weights:
         weight.assign(rng.uniform(0.5, 1.5, weight.shape))
@@ -184,7 +186,7 @@ def test_start_of_the_weights():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"depth": 20}, "depth: one of 10, 18, 34, 50 expected, found 20"),
+        ({"depth": 20}, "depth: one of 10, 18, 34, 50, 101, 152 expected, found 20"),
         ({"stem": "large"}, "stem: one of auto, cifar, imagenet expected, found 'large'"),
         ({"width": 0}, "width: an integer of at least 1 expected, found 0"),
         (

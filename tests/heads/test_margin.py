@@ -3,8 +3,9 @@ import pytest
 import tensorflow as tf
 
 from tests.contracts.head import NUM_LABELS, HeadContract
-from tfxc.heads.margin.head import Margin
-from tfxc.heads.margin.sampling import partial, sampled_heads, true_heads
+from tests.heads.class_centres import cosines, losses
+from tfxc.heads.bases.class_centres.sampling import partial, sampled_blocks, true_blocks
+from tfxc.heads.margin import Margin
 from tfxc.objectives.softmax import Softmax
 from tfxc.ops.randomness import step_scope
 
@@ -32,32 +33,11 @@ class TestMargin(HeadContract):
         np.testing.assert_allclose(scores, expected[1], rtol=1e-4, atol=1e-5)
 
 
-def cosines(features, centres, sub_centers=1):
-    """Cosines to the nearest sub-centre by NumPy, float64 (batch, labels)."""
-    features, centres = (np.asarray(x, np.float64) for x in (features, centres))
-    features = features / np.linalg.norm(features, axis=1, keepdims=True)
-    norms = np.linalg.norm(centres, axis=1, keepdims=True)
-    centres = centres / np.where(norms > 0, norms, 1)
-    return (features @ centres.T).reshape(len(features), -1, sub_centers).max(axis=-1)
-
-
 def head_and_features(batch=6, seed=1, **arguments):
     head = Margin(NUM_LABELS, **{"seed": seed, "scale": 64.0, **arguments})
     features = tf.random.stateless_normal((batch, DIM), (seed, 2))
     head(features)
     return head, features
-
-
-def losses(head, features, labels, step=3):
-    """Per-example losses and the gradient of their sum, dense."""
-    centres = head.centres.value
-    with tf.GradientTape() as tape, step_scope(step, 0):
-        tape.watch(features)
-        (group,) = head.training_groups(features, tf.constant(labels, tf.int32))
-        loss = Softmax()(group)
-        total = tf.reduce_sum(loss)
-    to_features, to_centres = tape.gradient(total, [features, centres])
-    return loss.numpy(), to_features.numpy(), tf.convert_to_tensor(to_centres).numpy()
 
 
 def assert_same(found, expected, tolerance=1e-5):
@@ -216,7 +196,7 @@ def test_partial_draws_the_same_in_every_part_of_a_batch():
 def test_sampled_heads_are_distinct_and_the_true_one_is_first():
     labels = np.random.default_rng(0).integers(0, 48, (500, 1)).astype(np.int32)
     with step_scope(2, 0):
-        columns = sampled_heads(tf.constant(labels), (12, 4), 3, seed=1)
+        columns = sampled_blocks(tf.constant(labels), (12, 4), 3, seed=1)
     heads = columns.ids.numpy()[:, ::4] // 4
     assert heads.shape == (500, 3)
     np.testing.assert_array_equal(heads[:, 0], labels[:, 0] // 4)
@@ -230,7 +210,7 @@ def test_sampled_heads_are_distinct_and_the_true_one_is_first():
 
 
 def test_several_true_heads_come_first_and_what_does_not_fit_is_left_out():
-    columns = sampled_heads(tf.constant([[9, 1, 5], [2, -1, 3]]), (4, 3), 2, seed=1)
+    columns = sampled_blocks(tf.constant([[9, 1, 5], [2, -1, 3]]), (4, 3), 2, seed=1)
     np.testing.assert_array_equal(columns.ids[0], [0, 1, 2, 3, 4, 5])
     np.testing.assert_array_equal(columns.positives[0], [-1, 1, 5])
     np.testing.assert_array_equal(np.sort(columns.ids[1])[:6], np.sort([0, 1, 2, 3, 4, 5]))
@@ -239,7 +219,7 @@ def test_several_true_heads_come_first_and_what_does_not_fit_is_left_out():
 
 def test_true_heads_are_ranked_in_order():
     labels = tf.constant([[14], [3], [-1], [13]])
-    columns = true_heads(labels, (4, 4), tf.reshape(labels, [-1]))
+    columns = true_blocks(labels, (4, 4), tf.reshape(labels, [-1]))
     np.testing.assert_array_equal(columns.ids, [0, 1, 2, 3, 12, 13, 14, 15])
     np.testing.assert_array_equal(columns.positives[:, 0], [6, 3, -1, 5])
 

@@ -1,4 +1,4 @@
-"""The ranker of a model folder; the search itself is tested with tfxc.ops.search.beam_search."""
+"""The ranker of a model folder; the search itself is tested with ops.search.beam_search."""
 
 import json
 import shutil
@@ -121,3 +121,14 @@ def test_arrays_of_a_damaged_folder(folder):
     shutil.rmtree(folder)
     with pytest.raises(DataError, match=r"param\.json: no such file"):
         Ranker.load(folder)
+
+
+@pytest.mark.parametrize("rule", ["l3-hinge", "noop", "sigmoid", "log-l2-hinge"])
+def test_chosen_pairs_have_the_scores_of_pecos(imported, queries, rule):
+    """``predict(selected_outputs_csr=…)`` of libpecos 1.2.8, of the model before the import."""
+    with np.load(Path(__file__).parent / "data" / "pecos_pairs.npz") as frozen:
+        expected, splits, labels = frozen[rule], frozen["indptr"], frozen["indices"]
+    pairs = scipy.sparse.csr_matrix((np.zeros(len(labels)), labels, splits), (12, 22))
+    found = Ranker.load(imported).score_pairs(queries, pairs, post_processor=rule)
+    np.testing.assert_array_equal(found.indices, labels)
+    np.testing.assert_allclose(found.data, expected, rtol=2e-6, atol=1e-7)

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,9 +14,9 @@ from tests.contracts.recipe import RecipeContract
 from tests.data.sources.examples import write_jsonl
 from tests.small_runs import config_tree
 from tfxc.commands import distill, train
-from tfxc.core import checksums
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.storage import checksums
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import DataSettings, ensure_prepared, prepare
 from tfxc.data.sources.shards import ShardSource, open_source
@@ -24,6 +25,7 @@ from tfxc.heads.dense import Dense
 from tfxc.model import XCModel
 from tfxc.objectives.softmax import Softmax
 from tfxc.ops.divergence import teacher_divergence
+from tfxc.recipes.base import Context
 from tfxc.recipes.distill.objective import Distillation
 from tfxc.recipes.distill.recipe import Distill
 from tfxc.recipes.distill.teacher_logits import confidence, reading_order, write_teacher_logits
@@ -53,7 +55,7 @@ def tree(folder, run, text_features, encoder, **changes):
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    """A finished run on TF-IDF, whose file also says so of 130 texts; it lies beside the texts."""
+    """A finished run on TF-IDF, whose file also says so of 130 texts; it lies next to the texts."""
     folder = tmp_path_factory.mktemp("teacher")
     for split, count in (("train", 130), ("dev", 30)):
         names = [NAMES[number * 7 % 3] for number in range(count)]
@@ -208,12 +210,51 @@ def test_teachers_that_do_not_fit(teacher, student, tmp_path, capsys):
     head = 'head={"name": "mhp", "num_heads": 2}'
     problem = call(capsys, distill, *command, "--teacher", teacher, "--set", head).problem()
     assert "a student's head that scores all labels in training expected" in problem
-    assert not (tmp_path / "student").exists(), "all this is found before a run is begun"
+    assert not (tmp_path / "student").exists(), "all this is found before a run is started"
+
+
+def test_teachers_one_after_the_other(teacher, student, tmp_path, capsys):
+    """In its turn each teacher alone determines what the student learns."""
+    opposite = tmp_path / "opposite"
+    shutil.copytree(teacher, opposite)
+    with h5py.File(opposite / "model.weights.h5", "r+") as file:
+        kernel = file["head/vars/0"]
+        kernel[...] = -kernel[...]
+    checksums.add(opposite, "model.weights.h5")
+    command = ("--config", student, "--prepared", tmp_path / "prepared", "--hard-weight", 0)
+    both = ("--teacher", teacher, "--teacher", opposite, "--set", "recipe.turns=[3, 1]")
+    outcome = call(capsys, distill, *command, *both)
+    assert outcome.code == 0, outcome.err
+    assert "teacher of turn 0: highest" in outcome.out and "teacher of turn 1" in outcome.out
+    run = tmp_path / "student"
+    logits = [np.load(run / f"turn-{n}-teacher_logits.npy") for n in (0, 1)]
+    assert not (run / "teacher_logits.npy").exists()
+    bias = (logits[0] + logits[1]).mean(axis=0) / 2  # all that the two agree in
+    np.testing.assert_allclose(logits[0] - bias, bias - logits[1], atol=1e-4)
+
+    recipe = load_run(run).config.recipe.section()
+    made = Distill(**{key: value for key, value in recipe.items() if key != "name"})
+    context = Context(load_run(run).config, tmp_path, run)
+    technique = made.technique(context)
+    technique.on_train_begin(10.0, 40)
+    technique.build(load_run(run).model, None)
+    seen = []
+    for step in range(40):
+        technique.before_step(step)
+        seen.append(technique._teacher_logits(np.arange(5)))
+    for step, found in enumerate(seen):
+        np.testing.assert_array_equal(found, logits[step >= 30][:5])
+
+
+@pytest.mark.parametrize("turns", [[1], [1, 0], [1, 2, 3], "both", [True, 1]])
+def test_turns_that_cannot_be(turns):
+    with pytest.raises(ConfigError, match=r"recipe.turns: a list of 2 positive numbers expected"):
+        Distill(teachers=["a", "b"], turns=turns)
 
 
 def test_schedules_move():
-    technique = Distillation(None, (1.0, 0.0), (8.0, 2.0), "kl", True)
-    technique.begin(10.0, 101)
+    technique = Distillation([], (1.0, 0.0), (8.0, 2.0), "kl", True)
+    technique.on_train_begin(10.0, 101)
     technique.build(XCModel(Precomputed(4), Dense(10), Softmax()), None)
     seen = []
     for step in (0, 50, 100):

@@ -117,7 +117,7 @@ def test_dry_run_and_info_of_a_config(run, capsys):
         ({"ranker": {"relevance_norm": "l3"}}, {}, "recipe.ranker.relevance_norm: one of l1, l2"),
         ({"ranker": {"relevance_mode": "ranker-only"}}, {}, "_mode: 'ranker-only' needs a matrix"),
         ({"ranker": {"negatives": "usn"}}, {}, "recipe.ranker.negatives: 'usn' needs a matrix, wh"),
-        ({"ranker": {"negatives": ["tfn", "tfn+usn", "tfn"]}}, {}, "chain.train_ranker in Python"),
+        ({"ranker": {"negatives": ["tfn", "tfn+usn", "tfn"]}}, {}, "negative_labels_file or nega"),
         ({"ranker": {"negatives": "near"}}, {}, "recipe.ranker.negatives: one or some of tfn, man"),
         ({"ranker": {"mode": "matcher"}}, {}, "recipe.ranker.mode: mode 'full-model' expected"),
         ({"memory_gb": 0}, {}, "recipe.memory_gb: a positive number"),

@@ -47,7 +47,7 @@ def _encode(options):
         for chunk in _chunks(options, loaded):
             first = progress.done
             if not writer.is_done(first, first + len(chunk)):
-                vectors = embed(loaded.features_of(chunk, where))
+                vectors = embed(loaded.encoder_features_of(chunk, where))
                 writer.write(first, _checked(vectors, first, options))
             progress.advance(len(chunk))
         if not progress.done:
@@ -81,9 +81,9 @@ def _chunks(options, loaded):
 
     if options.file == "-":
         width = loaded.manifest["num_features"]
-        return chunks_of_pipe(sys.stdin.fileno(), loaded.takes, width, options.batch_size)
+        return chunks_of_pipe(sys.stdin.fileno(), loaded.encoder_takes, width, options.batch_size)
     data, given = loaded.config.data, dict(options.reader_option)
-    reader = open_like(options.file, data, loaded.takes, options.reader, given)
+    reader = open_like(options.file, data, loaded.encoder_takes, options.reader, given)
     return reader.chunks(options.batch_size)
 
 

@@ -2,11 +2,17 @@
 
     tfxc evaluate --run RUN --split test
     tfxc evaluate --run RUN --data test.jsonl --compare RUN2
+    tfxc evaluate --predictions P.npz --truth Y.tst.npz
+    tfxc evaluate --run RUN --split dev --step 1200
+    tfxc evaluate --run RUN --repetitions 0-7 --curve FOLDER
 
 Prints a table of metrics and writes evaluation-NAME.json and evaluation-NAME.npz (per-example
 values) into the run folder. With --compare, both runs are evaluated on the same examples and
 compared by a paired bootstrap. With --tables, precision, recall and F1 are printed, and labels.csv
 (all labels), confusions.csv (confused labels) and wrong.csv (wrong examples) are written.
+
+With --predictions, a sparse matrix of scores is measured that any program has written
+(scipy.sparse.save_npz; a row per example, a column per label): its entries are ranked by value.
 """
 
 import time
@@ -15,8 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError, number_spans
+from tfxc.core.progress import Progress
 from tfxc.core.settings import MAX_LINE_BYTES
+
+_OF_PREDICTIONS = {"predictions", "truth", "train_labels", "propensity", "k", "output"}
 
 if TYPE_CHECKING:
     import argparse
@@ -32,22 +41,90 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures one run, or compares two."""
-    options = _parser().parse_args(argv)
-    result = measure(options.run, options)
+    """Measures one run, or compares two; or measures a matrix of predictions."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    _check_options(options, parser)
+    if options.predictions:
+        _measure_predictions(options)
+        return 0
+    if options.curve:
+        from tfxc.reports.plots import pyplot
+
+        pyplot("leave --curve out")  # before anything is measured
+    suffix = "" if options.step is None else f"-step-{options.step}"
+    if options.repetitions:
+        suffix += f"-repetitions-{number_spans(options.repetitions).replace(', ', '-')}"
+    result = measure(options.run, options, suffix, options.step)
     if options.compare:
         # In a common output folder the second run's files must not replace the first one's.
-        options.tables = None  # they are of the first run
+        options.tables = options.curve = None  # they are of the first run
         other = measure(options.compare, options, "-compared" if options.output else "")
         print(_comparison(result, other, options))
     return 0
 
 
-def measure(path: str | Path, options: "argparse.Namespace", suffix: str = "") -> dict[str, Any]:
-    """Measures the run in ``path``; returns its per-example values."""
+def _check_options(options, parser):
+    """Refuses options that a run, or a matrix of predictions, has no use for."""
+    if not options.predictions:
+        for name in ("truth", "train_labels", "propensity"):
+            if getattr(options, name) is not None:
+                raise ConfigError(
+                    "--predictions expected with this option, found --run",
+                    where=_option(name),
+                    fix="leave it out",
+                )
+        return
+    if options.truth is None:
+        raise ConfigError(
+            "the file of the true labels expected with --predictions, found none", where="--truth"
+        )
+    for name, value in vars(options).items():
+        if name not in _OF_PREDICTIONS and value != parser.get_default(name):
+            raise ConfigError(
+                "a run expected with this option, found --predictions",
+                where=_option(name),
+                fix="leave it out",
+            )
+    if options.propensity is not None and options.train_labels is None:
+        raise ConfigError(
+            "the file of the training labels expected with --propensity, found none",
+            where="--train-labels",
+            fix="name it, or leave --propensity out",
+        )
+
+
+def _option(name):
+    return f"--{name.replace('_', '-')}"
+
+
+def _measure_predictions(options):
+    """Measures a matrix of predictions, and prints and writes what was found."""
+    from tfxc.reports.predictions import KS, measure_predictions
+
+    name = str(options.predictions)
+    metrics, values = measure_predictions(
+        options.predictions,
+        options.truth,
+        ks=tuple(options.k or KS),
+        train_labels=options.train_labels,
+        propensity=options.propensity or "default",
+    )
+    print(f"{name} against {options.truth}: {metrics.num_examples:,} examples")
+    print(metrics.table())
+    if options.output:
+        _write(Path(options.output), _file_name(name), None, name, metrics, values)
+
+
+def measure(
+    path: str | Path, options: "argparse.Namespace", suffix: str = "", step: int | None = None
+) -> dict[str, Any]:
+    """Measures the run in ``path``, or a checkpoint of it; returns its per-example values."""
     from tfxc.runs.loaded import load_run
 
-    loaded = load_run(path, options.trust)
+    loaded = load_run(path, options.trust, step)
+    if options.repetitions or options.curve:
+        print(loaded.count_repetitions(options.repetitions))
     loaded.search_with(options.beam, options.post_processor)
     loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
     if options.tables:
@@ -58,7 +135,8 @@ def measure(path: str | Path, options: "argparse.Namespace", suffix: str = "") -
     values, unseen = search(loaded, rows, metrics, options, decisions)
     seconds = time.monotonic() - began
     unknown = f", {unseen:,} of their labels are unknown to the run" if unseen else ""
-    print(f"{path} on {name}: {metrics.num_examples:,} examples{unknown}")
+    at = "" if step is None else f" at step {step:,}"
+    print(f"{path}{at} on {name}: {metrics.num_examples:,} examples{unknown}")
     print(metrics.table())
     print(f"{seconds:,.1f} s, {metrics.num_examples / max(seconds, 1e-3):,.0f} examples per second")
     folder = Path(options.output or path)
@@ -67,6 +145,8 @@ def measure(path: str | Path, options: "argparse.Namespace", suffix: str = "") -
         wanted = {row for row, *_ in decisions.found.wrong}
         texts = texts_of_examples(loaded, options, name, wanted)
         print(decisions.write(options.tables, loaded, texts))
+    if options.curve:
+        _write_curve(loaded, options)
     return {"path": path, "values": values, "support": metrics.support()}
 
 
@@ -122,13 +202,19 @@ def decisions_of(loaded: "LoadedRun", options: "argparse.Namespace") -> "Decisio
     """``Decisions`` of a run, to be updated by ``search``."""
     from tfxc.reports.decisions import Decisions
 
-    return Decisions(decision(loaded, options), loaded.vocabulary.names, options.most)
+    return Decisions(decision(loaded, options), loaded.vocabulary.names, options.max_wrong)
 
 
 def examples(loaded: "LoadedRun", options: "argparse.Namespace") -> "tuple[str, Examples]":
     """What ``add_source_options`` chose: a name, and the examples to search."""
     if options.data:
         return str(options.data), _rows_of_file(loaded, options.data, options)
+    if options.features:
+        raise ConfigError(
+            "a file of examples expected with this option, found a split",
+            where="--features",
+            fix="name the file with --data; a split has its own features",
+        )
     from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
     from tfxc.data.sources.shards import open_source
@@ -163,6 +249,7 @@ def reader_of_file(
 ) -> "Reader":
     """The reader of a file, as the options and the run's own data say."""
     from tfxc.data.formats import open_reader
+    from tfxc.data.given_features import with_features
 
     data, name, arguments = loaded.config.data, options.reader, {}
     # What was said about the training file says nothing about a file of another format.
@@ -170,7 +257,8 @@ def reader_of_file(
     if name is None and _ending(path) == _ending(data.train):
         name, arguments, longest = data.reader, data.reader_options, data.max_line_bytes
     arguments = {**arguments, **dict(options.reader_option)}
-    return open_reader(path, name=name, longest_line=longest, **arguments)
+    reader = open_reader(path, name=name, longest_line=longest, **arguments)
+    return with_features(reader, options.features, loaded.input_kind)
 
 
 def texts_of_examples(
@@ -244,10 +332,10 @@ def search(
 def _write(folder, name, run, data, metrics, values):
     import numpy as np
 
-    from tfxc.core.files import atomic_files, write_json
+    from tfxc.core.storage.files import atomic_files, write_json
 
     record = {
-        "run": str(run),
+        "run": run and str(run),
         "data": data,
         "examples": metrics.num_examples,
         "metrics": metrics.known_values(),
@@ -256,6 +344,37 @@ def _write(folder, name, run, data, metrics, values):
         write_json(scratch / f"{name}.json", record)
         np.savez_compressed(scratch / f"{name}.npz", **values)
     print(f"written: {folder / name}.json and .npz (per example)")
+
+
+def _write_curve(loaded, options):
+    """Prints P@k over the number of repetitions, and writes table and picture."""
+    from tfxc.core.storage.files import atomic_files
+    from tfxc.reports.plots import curve_of_repetitions
+    from tfxc.reports.tables import write_csv
+
+    _, rows = examples(loaded, options)
+    head = loaded.model.head
+    suites = [build_metrics(loaded, options) for _ in head.counted]
+    batch_size = options.batch_size or loaded.config.evaluation.batch_size
+    with Progress("repetitions one by one", rows.num_examples, "examples") as progress:
+        for batch in rows.sequential(batch_size):
+            scores = loaded.model.search_scores(batch["features"])
+            for count, suite in enumerate(suites, start=1):
+                method = options.search or head.search_methods[0]
+                found = head.search_top_k(scores, suite.min_predictions, method, most=count)
+                suite.update(*found, batch["labels"])
+            progress.advance(len(batch["labels"]))
+    names = [name for name in suites[0].names if name.startswith("P@") and "/" not in name]
+    results = [suite.result() for suite in suites]
+    table = [(r, *(found[name] for name in names)) for r, found in enumerate(results, start=1)]
+    columns = ("repetitions", *names)
+    with atomic_files(Path(options.curve)) as scratch:
+        write_csv(scratch / "repetitions.csv", columns, table)
+        curve_of_repetitions(columns, table, scratch / "repetitions.png")
+    print("  ".join(f"{name:>7}" for name in columns))
+    for count, *values in table:
+        print("  ".join([f"{count:11}", *(f"{100 * value:7.2f}" for value in values)]))
+    print(f"written: {Path(options.curve) / 'repetitions'}.csv and .png")
 
 
 def _file_name(name):
@@ -295,10 +414,32 @@ def _comparable(one, other):
 def _parser():
     options = cli.parser("evaluate", __doc__)
     cli.add_trust_option(options)
-    options.add_argument("--run", required=True, metavar="RUN", help="run folder")
+    measured = options.add_mutually_exclusive_group(required=True)
+    measured.add_argument("--run", metavar="RUN", help="run folder")
+    measured.add_argument(
+        "--predictions", metavar="MATRIX", help="scores of predicted labels (.npz) instead of a run"
+    )
+    _add_prediction_options(options)
+    cli.add_step_option(options)
     add_source_options(options)
+    options.add_argument(
+        "--repetitions",
+        type=cli.spans,
+        metavar="NUMBERS",
+        help="repetitions of a hashed head to score labels by, e.g. 0-7 (default: all)",
+    )
+    options.add_argument(
+        "--curve",
+        metavar="FOLDER",
+        help="folder for repetitions.csv and repetitions.png: P@k over the number of repetitions, "
+        "which is also printed",
+    )
     options.add_argument("--compare", metavar="RUN2", help="run to compare with")
-    options.add_argument("--output", metavar="FOLDER", help="folder to write to (default: RUN)")
+    options.add_argument(
+        "--output",
+        metavar="FOLDER",
+        help="folder to write to (default: RUN; nothing is written of --predictions)",
+    )
     options.add_argument(
         "--seed", type=cli.seed, default=0, help="seed of the bootstrap (default: 0)"
     )
@@ -312,6 +453,26 @@ def _parser():
     return options
 
 
+def _add_prediction_options(options):
+    """Options of a matrix of predictions."""
+    from tfxc.labels.propensity import DATASET_CONSTANTS
+
+    options.add_argument(
+        "--truth", metavar="MATRIX", help="true labels (.npz) of the examples of --predictions"
+    )
+    options.add_argument(
+        "--train-labels",
+        metavar="MATRIX",
+        help="training labels (.npz), for propensity-scored metrics, slices and coverage of "
+        "--predictions (default: none of these)",
+    )
+    options.add_argument(
+        "--propensity",
+        choices=sorted(DATASET_CONSTANTS),
+        help="constants of the propensity model with --train-labels (default: default)",
+    )
+
+
 def add_table_options(options: "argparse.ArgumentParser") -> None:
     """Options of the tables of labels and wrong examples."""
     options.add_argument(
@@ -321,7 +482,7 @@ def add_table_options(options: "argparse.ArgumentParser") -> None:
         help="labels searched per example if there is a threshold (default: %(default)s)",
     )
     options.add_argument(
-        "--most",
+        "--max-wrong",
         type=cli.positive,
         default=10_000,
         help="largest number of wrong examples in the tables, highest scores first "
@@ -335,6 +496,7 @@ def add_source_options(options: "argparse.ArgumentParser") -> None:
     source.add_argument("--split", help="split of the run's data (default: test, else dev)")
     source.add_argument("--data", metavar="FILE", help="readable data file instead of a split")
     cli.add_reader_options(options, "format of FILE (default: by its name)", "label_separator=,")
+    cli.add_features_option(options)
     options.add_argument("--k", type=_ks, help="cut-offs, e.g. 1,3,5 (default: the config's)")
     options.add_argument(
         "--threshold",

@@ -2,6 +2,7 @@
 
     tfxc predict --run RUN texts.txt
     tfxc predict --run RUN --run RUN2 test.jsonl --k 3 --output labels.jsonl
+    tfxc predict --run RUN X.tst.npz --pairs PAIRS.npz --output scores.npz
 
 FILE is any readable data file (its labels are ignored) or plain text, one text per line. Without
 FILE, or with -, each line of standard input is answered at once with one line of JSON; on a
@@ -35,10 +36,15 @@ _LISTED = 20
 def main(argv: Sequence[str] | None = None) -> int:
     """Predicts labels for a file, a pipe or typed lines."""
     options = _parser().parse_args(argv)
+    if options.pairs:
+        _score_pairs(options)
+        return 0
     typed = options.file == "-" and sys.stdin.isatty()
     predictor = _predictor(options, typed)
+    if options.file == "-":
+        _check_lines(predictor.input_kind, options)
     if typed:
-        return _converse(predictor, options.min_score)
+        return _interactive(predictor, options.min_score)
     with _output(options.output) as stream:
         write = _writer(options, stream)
         if options.file == "-":
@@ -58,7 +64,7 @@ def _predictor(options, typed):
     from tfxc.runs.loaded import load_run
 
     if len(options.run) == 1:
-        loaded = load_run(options.run[0], options.trust)
+        loaded = load_run(options.run[0], options.trust, options.step)
         loaded.search_with(options.beam, options.post_processor)
         probabilities = True if options.probabilities else None if typed else False
         return RunPredictor(loaded, options.k, probabilities)
@@ -74,6 +80,95 @@ def _predictor(options, typed):
     return EnsemblePredictor(predictors, options.ensemble or _ENSEMBLE, options.k)
 
 
+def _score_pairs(options):
+    """Scores the labels that a matrix names and writes them as a matrix."""
+    import numpy as np
+    import scipy.sparse
+
+    from tfxc.core.progress import Progress
+    from tfxc.core.storage.files import atomic_file
+    from tfxc.data.given_features import with_features
+
+    _check_pair_options(options)
+    loaded, pairs = _ranker_of_pairs(options)
+    source = with_features(_open(options, loaded.input_kind), options.features, loaded.input_kind)
+    scores = [np.empty(0, np.float32)]
+    _check_pairs(options, source.num_examples, pairs)
+    done = 0
+    with Progress("scoring", pairs.shape[0], "examples") as progress:
+        for chunk in source.chunks(options.batch_size):
+            rows, done = pairs[done : done + len(chunk)], done + len(chunk)
+            _check_pairs(options, max(done, pairs.shape[0]), pairs)
+            features = loaded.features_of(chunk, options.file)
+            scores.append(loaded.model.score_pairs(features, rows, options.probabilities).data)
+            progress.advance(len(chunk))
+    _check_pairs(options, done, pairs)
+    pairs.data = np.concatenate(scores)
+    with atomic_file(options.output, "wb") as stream:
+        scipy.sparse.save_npz(stream, pairs)
+    print(f"written: {options.output}, scores of {pairs.nnz:,} pairs")
+
+
+def _check_pair_options(options):
+    """Refuses what does not apply to the scoring of pairs."""
+    for name in ("k", "min_score", "ensemble", "top", "format", "beam", "model"):
+        if getattr(options, name) is not None:
+            raise ConfigError(
+                "no such option expected with --pairs, which names the labels to score",
+                where=f"--{name.replace('_', '-')}",
+                fix="leave it out",
+            )
+    if not (options.output or "").endswith(".npz"):
+        raise ConfigError(
+            f"a file name ending in .npz expected with --pairs, found {options.output}",
+            where="--output",
+        )
+    if options.file == "-":
+        raise ConfigError("a file of examples expected with --pairs", where="FILE")
+    if len(options.run) > 1:
+        raise ConfigError("one run expected with --pairs, found several", where="--run")
+
+
+def _ranker_of_pairs(options):
+    """The run that scores pairs, and these."""
+    from tfxc.inference.protocol import RankerModel
+    from tfxc.ops.csr import load_sparse
+    from tfxc.runs.loaded import load_run
+
+    pairs = load_sparse(options.pairs)
+    pairs.sum_duplicates()
+    loaded = load_run(options.run[0], options.trust)
+    if not isinstance(loaded.model, RankerModel):
+        raise ConfigError(
+            f"a run with a linear ranker expected with --pairs, found one with the "
+            f"{loaded.model.searched_part}",
+            where="--run",
+            fix="search with --k as many labels as there are",
+        )
+    loaded.search_with(None, options.post_processor)
+    if options.probabilities:
+        loaded.model.check_probabilities()
+    num_labels = loaded.manifest["num_labels"]
+    if pairs.shape[1] != num_labels:
+        raise DataError(
+            f"a column for each of the run's {num_labels:,} labels expected, found "
+            f"{pairs.shape[1]:,}",
+            where=options.pairs,
+            fix="give the columns in the order of the run's assets/labels.txt",
+        )
+    return loaded, pairs
+
+
+def _check_pairs(options, examples, pairs):
+    """Refuses pairs of another number of examples, once that is known."""
+    if examples is not None and examples != pairs.shape[0]:
+        raise DataError(
+            f"a row for each of the {examples:,} examples of {options.file} expected, found "
+            f"{pairs.shape[0]:,}",
+            where=options.pairs,
+        )
+
+
 @contextlib.contextmanager
 def _named(run):
     """Names the run, one of several, in the errors of what is requested of it."""
@@ -87,8 +182,8 @@ def _named(run):
 def _check(options):
     """Refuses options that cannot be combined, before anything is loaded."""
     if options.model:
-        for name in ("probabilities", "beam", "post_processor"):
-            if getattr(options, name):
+        for name in ("probabilities", "beam", "post_processor", "step"):
+            if getattr(options, name) is not None and getattr(options, name) is not False:
                 raise ConfigError(
                     "a run expected, found a SavedModel, which outputs the scores of its export",
                     where=f"--{name.replace('_', '-')}",
@@ -108,6 +203,12 @@ def _check(options):
                 where=f"--{name}",
                 fix="give --run several times",
             )
+    if several and options.step is not None:
+        raise ConfigError(
+            f"one run expected, found {len(runs)}",
+            where="--step",
+            fix="give --run once, or leave it out",
+        )
     if several and options.probabilities and options.ensemble != "average":
         raise ConfigError(
             "--ensemble average expected with probabilities of several runs, found "
@@ -117,10 +218,27 @@ def _check(options):
         )
 
 
+def _check_lines(input_kind, options):
+    """Refuses standard input where an example is more than a line of it."""
+    from tfxc.data.given_features import with_features
+    from tfxc.data.kinds import INPUTS
+
+    if INPUTS[input_kind].prompt is None:
+        raise ConfigError(
+            f"a file of {INPUTS[input_kind].description} expected, found standard input",
+            where="FILE",
+            fix="name a file" + ("" if options.features else ", and its features with --features"),
+        )
+    with_features(None, options.features, input_kind)  # refuses them
+
+
 def _answer_file(predictor, write, options):
     from tfxc.core.progress import Progress
+    from tfxc.data.given_features import with_features
 
-    source = _open(options, predictor.takes)
+    source = with_features(
+        _open(options, predictor.input_kind), options.features, predictor.input_kind
+    )
     # On a terminal the line would be drawn between the answers.
     shown = Progress("predicting", unit="examples") if options.output else None
     with shown or contextlib.nullcontext():
@@ -130,27 +248,27 @@ def _answer_file(predictor, write, options):
                 shown.advance(len(chunk))
 
 
-def _open(options, takes):
+def _open(options, input_kind):
     from tfxc.data.formats import open_like, open_unlabelled
 
     given = dict(options.reader_option)
     if not options.run:
-        return open_unlabelled(options.file, takes, options.reader, given)
+        return open_unlabelled(options.file, input_kind, options.reader, given)
     from tfxc.runs.folder import RunFolder
 
     data = RunFolder(options.run[0]).config().data
-    return open_like(options.file, data, takes, options.reader, given)
+    return open_like(options.file, data, input_kind, options.reader, given)
 
 
 def _answer_pipe(predictor, write, batch_size):
     from tfxc.data.typed_examples import chunks_of_pipe
 
     pipe = sys.stdin.fileno()
-    for chunk in chunks_of_pipe(pipe, predictor.takes, predictor.num_features, batch_size):
+    for chunk in chunks_of_pipe(pipe, predictor.input_kind, predictor.num_features, batch_size):
         write(predictor(chunk, "standard input"), chunk.names)
 
 
-def _converse(predictor, min_score):
+def _interactive(predictor, min_score):
     """Prompts for one example after the other until "exit", Ctrl-D or Ctrl-C."""
     with contextlib.suppress(ImportError):  # there is none on some systems
         import readline  # noqa: F401  (gives input() its line editing)
@@ -158,14 +276,14 @@ def _converse(predictor, min_score):
     from tfxc.data.kinds import INPUTS
     from tfxc.data.typed_examples import chunk_of_lines
 
-    print(f"Type {INPUTS[predictor.takes].prompt}, then press Enter; exit or Ctrl-D quits.")
+    print(f"Type {INPUTS[predictor.input_kind].prompt}, then press Enter; exit or Ctrl-D quits.")
     while True:
         try:
             line = input(_PROMPT)
             if line.strip() == "exit":
                 return 0
             if line.strip():
-                chunk = chunk_of_lines([line], predictor.takes, predictor.num_features, "line")
+                chunk = chunk_of_lines([line], predictor.input_kind, predictor.num_features, "line")
                 print(ranking(predictor(chunk, "line"), min_score))
         except DataError as error:
             print(error)
@@ -221,7 +339,7 @@ _LAYOUTS = {"jsonl": _json_line, "table": _table_line}
 
 def _output(path):
     if path:
-        from tfxc.core.files import atomic_file
+        from tfxc.core.storage.files import atomic_file
 
         return atomic_file(path)
     sys.stdout.reconfigure(encoding="utf-8")
@@ -229,8 +347,6 @@ def _output(path):
 
 
 def _parser():
-    from tfxc.ranker.ensemble import METHODS
-
     options = cli.parser("predict", __doc__)
     cli.add_trust_option(options)
     model = options.add_mutually_exclusive_group(required=True)
@@ -241,11 +357,36 @@ def _parser():
         help="run folder (may be given several times: an ensemble)",
     )
     model.add_argument("--model", metavar="FOLDER", help="SavedModel written by tfxc export")
+    cli.add_step_option(options)
     cli.add_file_options(options)
+    cli.add_features_option(options)
     options.add_argument("--k", type=int, help="labels per example (default: 5)")
     options.add_argument(
         "--probabilities", action="store_true", help="output probabilities instead of scores"
     )
+    _add_ensemble_options(options)
+    options.add_argument(
+        "--min-score", type=cli.number, help="omit labels with a lower score (default: none)"
+    )
+    options.add_argument(
+        "--pairs",
+        metavar="MATRIX",
+        help="score these labels of each example (.npz) instead of searching (default: search)",
+    )
+    cli.add_beam_options(options)
+    options.add_argument("--output", metavar="FILE", help="file to write (default: print)")
+    options.add_argument(
+        "--format",
+        choices=sorted(_LAYOUTS),
+        help="one JSON object or table row per example (default: table on a terminal, else jsonl)",
+    )
+    return options
+
+
+def _add_ensemble_options(options):
+    """How the predictions of several runs are combined."""
+    from tfxc.ranker.ensemble import METHODS
+
     options.add_argument(
         "--ensemble",
         choices=METHODS,
@@ -256,14 +397,3 @@ def _parser():
         type=cli.positive,
         help=f"labels to combine from each of several runs (default: {_LISTED}, at least --k)",
     )
-    options.add_argument(
-        "--min-score", type=cli.number, help="omit labels with a lower score (default: none)"
-    )
-    cli.add_beam_options(options)
-    options.add_argument("--output", metavar="FILE", help="file to write (default: print)")
-    options.add_argument(
-        "--format",
-        choices=sorted(_LAYOUTS),
-        help="one JSON object or table row per example (default: table on a terminal, else jsonl)",
-    )
-    return options

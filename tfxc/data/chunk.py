@@ -9,7 +9,7 @@ import scipy.sparse
 
 @dataclasses.dataclass
 class Chunk:
-    """A few thousand examples; exactly one of texts, features and images is given.
+    """A few thousand examples: texts, features or images, or texts with features.
 
     Attributes:
         labels: one list per example, of label names (``str``) or label ids (``int``).

@@ -1,7 +1,7 @@
 """Chunks of raw examples to rows: texts vectorised, labels numbered, features, images checked."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from tfxc.core.errors import DataError
 from tfxc.data.kinds import TEXT, kind_of_features
 from tfxc.data.lists import gather_lists
 from tfxc.data.rows import Rows
+from tfxc.data.text.joined import JoinedFeatures, given_terms
 
 if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
@@ -80,23 +81,21 @@ class Converter:
         return self._kind.chunk_field if self._text_features is None else TEXT.chunk_field
 
     def _features(self, chunk, where, first):
+        if given_terms(self._text_features) is not None:
+            assert isinstance(self._text_features, JoinedFeatures)
+            if (given := chunk.features) is not None:
+                _check_finite(given, kind_of_features(given, where), where, first)
+            return self._text_features.transform(chunk.texts, self._jobs, given, where)
         if self._text_features is not None:
             return self._text_features.transform(chunk.texts, jobs=self._jobs)
         features, kind = chunk.features, kind_of_features(chunk.features, where)
         self._check_width(features, kind, where)
-        row = kind.first_not_finite(features)
-        if row is not None:
-            raise DataError(
-                f"finite feature values expected, found NaN or infinity in example "
-                f"{first + row + 1}",
-                where=where,
-                fix="correct the value",
-            )
+        _check_finite(features, kind, where, first)
         return features if self._normalise is None else kind.normalised(features, self._normalise)
 
-    def arrays_of_texts(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """The features of texts as the arrays of ``Rows``."""
-        return self._kind.arrays_of(self._text_features.transform(texts, jobs=1))
+    def arrays_of(self, chunk: "Chunk", where: str | Path) -> dict[str, np.ndarray]:
+        """The features of a chunk as the arrays of ``Rows``; raises as ``rows``."""
+        return self._kind.arrays_of(self._features(chunk, where, 0))
 
     def _check_width(self, features, kind, where):
         width, expected = kind.width(features), self._kind.name
@@ -138,7 +137,7 @@ def check_kind(
     raise DataError(f"examples with {wanted} expected, found {found}", where=where, fix=fix)
 
 
-def tell_unused(chunk: "Chunk", where: str | Path, split: str) -> None:
+def report_unused_features(chunk: "Chunk", where: str | Path, split: str) -> None:
     """Reports on standard error that the features of a split are not used in addition to its texts.
 
     Args:
@@ -151,4 +150,14 @@ def tell_unused(chunk: "Chunk", where: str | Path, split: str) -> None:
             f"{split}: the features of {where} are not used, as data.text_features makes them from "
             f"the texts; remove text_features to use those of the file",
             file=sys.stderr,
+        )
+
+
+def _check_finite(features, kind, where, first):
+    row = kind.first_not_finite(features)
+    if row is not None:
+        raise DataError(
+            f"finite feature values expected, found NaN or infinity in example {first + row + 1}",
+            where=where,
+            fix="correct the value",
         )

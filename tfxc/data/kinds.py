@@ -26,7 +26,7 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.columns import Arrays, Column, Files, Lists, Pixels, Sizes, Vectors
 from tfxc.data.lists import joined_files, pad_tokens
 from tfxc.data.parsing import typed_lines
-from tfxc.ops.csr import bounds_of
+from tfxc.ops.csr import as_csr, bounds_of
 
 
 class Tensor(NamedTuple):
@@ -72,7 +72,7 @@ class Input(abc.ABC):
     """The forms in which a trained model accepts examples.
 
     Attributes:
-        name: in configs, manifests and the ``takes`` of encoders, runs and exports.
+        name: in configs, manifests and the ``input_kind`` of encoders, runs and exports.
         description: what examples are, in messages.
         prompt: what a user types for one example; None if it cannot be typed.
         chunk_field: the field of ``tfxc.data.chunk.Chunk`` that has them.
@@ -128,6 +128,24 @@ class Text(Input):
         return None if chunk.texts is None else {"text": np.array(chunk.texts, object)}
 
 
+class TextAndFeatures(Input):
+    """Texts, and next to them the features that a run takes as they are."""
+
+    name, description, chunk_field = "text_and_features", "texts with features", "texts"
+    inputs = ("text", "ids", "weights", "row_splits")
+
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
+        return (*TEXT.tensors(sizes), *SPARSE.tensors(sizes))
+
+    def given(self, chunk: Chunk) -> Arrays | None:
+        texts = TEXT.given(chunk)
+        if texts is None or chunk.features is None:
+            return None
+        features = chunk.features
+        features = features if scipy.sparse.issparse(features) else as_csr(features)
+        return {**texts, **SPARSE.tensors_of(SPARSE.arrays_of(features))}
+
+
 class FeatureKind(Input):
     """One kind of features; there is one object of each class.
 
@@ -152,7 +170,7 @@ class FeatureKind(Input):
         return f"kinds.{self.name.upper()}"
 
     @property
-    def parts(self) -> Mapping[str, "FeatureKind"]:
+    def components(self) -> Mapping[str, "FeatureKind"]:
         """The kinds of a text that has several, by the names of their sections of the config."""
         return {}
 
@@ -168,11 +186,13 @@ class FeatureKind(Input):
 
     def holds(self, kind: "FeatureKind") -> bool:
         """Whether an example has features of ``kind``, by themselves or next to others."""
-        return kind is self or kind in self.parts.values()
+        return kind is self or kind in self.components.values()
 
-    def part_named(self, takes: str) -> str | None:
-        """Name of the part whose kind is called ``takes``; None if there are no parts."""
-        return next((name for name, kind in self.parts.items() if kind.name == takes), None)
+    def component_named(self, input_kind: str) -> str | None:
+        """Name of the part whose kind is called ``input_kind``; None if there are no parts."""
+        return next(
+            (name for name, kind in self.components.items() if kind.name == input_kind), None
+        )
 
     @abc.abstractmethod
     def describe(self, sizes: Sizes) -> str:
@@ -217,7 +237,7 @@ class FeatureKind(Input):
         """The tensors of a batch by name out of its features."""
         return dict(features) if len(self.inputs) > 1 else {self.inputs[0]: features}
 
-    def own(self, features: Any) -> Any:
+    def select_features(self, features: Any) -> Any:
         """This kind's part of features that hold more, such as joined ones; others as they are."""
         if not isinstance(features, dict) or not features.keys() >= set(self.inputs):
             return features
@@ -502,7 +522,7 @@ class Joined(FeatureKind):
     )  # fmt: skip
 
     @property
-    def parts(self) -> Mapping[str, FeatureKind]:
+    def components(self) -> Mapping[str, FeatureKind]:
         return {"tokens": TOKENS, "terms": SPARSE}
 
     def describe(self, sizes: Sizes) -> str:
@@ -613,7 +633,7 @@ class Encoded(Image):
         return self.arrays_of([tf.io.encode_png(image).numpy() for image in images])
 
 
-TEXT = Text()
+TEXT, TEXT_AND_FEATURES = Text(), TextAndFeatures()
 SPARSE, DENSE, TOKENS, JOINED = Sparse(), Dense(), Tokens(), Joined()
 IMAGE, ENCODED = Image(), Encoded()
 #: The kinds that models are built for, by name: what a manifest and an encoder may say.
@@ -621,7 +641,7 @@ KINDS = {kind.name: kind for kind in (SPARSE, DENSE, TOKENS, JOINED, IMAGE)}
 #: The kinds that rows have, by name: images are kept as pixels or encoded.
 ROW_KINDS = KINDS | {ENCODED.name: ENCODED}
 #: What a run or an export may take, by name.
-INPUTS = {TEXT.name: TEXT, **KINDS}
+INPUTS = {given.name: given for given in (TEXT, TEXT_AND_FEATURES, *KINDS.values())}
 
 
 def input_of(names: Iterable[str]) -> Input | None:

@@ -15,17 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tfxc.core import checksums
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import DataError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import SCRATCH, made_parent
-from tfxc.core.locks import locked, sweep
-from tfxc.core.ownership import atomic_folder
 from tfxc.core.progress import Progress
+from tfxc.core.resources import thread_count
 from tfxc.core.settings import ImageSettings
-from tfxc.core.threads import thread_count
-from tfxc.data.conversion import Converter, check_kind, tell_unused
+from tfxc.core.storage import checksums
+from tfxc.core.storage.files import SCRATCH, ensured_parent
+from tfxc.core.storage.locks import locked, sweep
+from tfxc.core.storage.ownership import atomic_folder
+from tfxc.data.chunk import Chunk
+from tfxc.data.conversion import Converter, check_kind, report_unused_features
 from tfxc.data.feature_sets.preparation import names_feature_sets, prepare_feature_sets
 from tfxc.data.held_out import open_split
 from tfxc.data.images.conversion import ImageConverter, nothing_decoded
@@ -54,8 +55,9 @@ from tfxc.data.source_files import (
     save_stamps,
     stamps_of,
 )
+from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import build_text_features
-from tfxc.data.text.tokens import tell_cut
+from tfxc.data.text.tokens import report_truncated
 from tfxc.labels.vocabulary import LabelVocabulary
 
 __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepared_folder"]
@@ -64,6 +66,9 @@ __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepare
 CHUNK_EXAMPLES = 8192
 CHUNK_IMAGES = 512
 _SAMPLE = 1000  # texts whose features stand for the size of all
+_NO_FEATURES = (
+    "name their file in the reader's option features, or choose other data.text_features.terms"
+)
 
 
 def prepare(settings: DataSettings, folder: str | Path, *, jobs: int | None = None) -> Manifest:
@@ -129,7 +134,7 @@ def ensure_prepared(
         def waiting(process):
             print(f"waiting for {process}, which prepares {folder}", file=sys.stderr)
 
-        with made_parent(folder), locked(folder.with_name(f".{folder.name}.lock"), waiting):
+        with ensured_parent(folder), locked(folder.with_name(f".{folder.name}.lock"), waiting):
             sweep(folder.parent, SCRATCH.format("*"))  # of killed preparations, also of other sets
             if not folder.exists():
                 prepare(settings, folder, jobs=jobs)
@@ -176,6 +181,12 @@ def report_joined_labels(names: Sequence[str], where: str | Path) -> None:
     )
 
 
+def _first_texts(chunk):
+    """The first texts of a chunk, with their features if there are any."""
+    features = None if chunk.features is None else chunk.features[:_SAMPLE]
+    return Chunk(chunk.labels[:_SAMPLE], texts=chunk.texts[:_SAMPLE], features=features)
+
+
 class _Preparation:
     """One run of ``prepare``: learn from the training split, then write every split."""
 
@@ -184,7 +195,7 @@ class _Preparation:
         self.text_features = self.numbering = None
         self.fingerprints, self.given, self.num_train, self.num_features = {}, None, 0, 0
         self.images = self.recounted = None  # an ImageConverter, for a set of images
-        self.given_bytes, self.characters, self.sample = 0, 0, []
+        self.given_bytes, self.characters, self.sample = 0, 0, None
 
     def run(self):
         """Fills the folder."""
@@ -207,6 +218,8 @@ class _Preparation:
         self.numbering = LabelNumbering(
             reader.num_labels, names, settings.label_names, settings.num_labels
         )
+        if settings.text_features is not None:
+            self.text_features = build_text_features(settings.text_features)
         texts = self._counted(reader)
         first = next(texts, None)
         if not self.num_train:
@@ -215,8 +228,7 @@ class _Preparation:
                 fix="check the file and the reader's options",
             )  # fmt: skip
         texts = itertools.chain([first], texts)
-        if settings.text_features is not None:
-            self.text_features = build_text_features(settings.text_features)
+        if self.text_features is not None:
             self.text_features.fit(texts, jobs=self.jobs)
         # Given and hashed features learn nothing: what is left of the stream is read here.
         with Progress("reading train", reader.num_examples, "examples") as progress:
@@ -225,6 +237,8 @@ class _Preparation:
         vocabulary = self.numbering.freeze(settings.min_label_count, where)
         if self.numbering.most_labels == 1:
             report_joined_labels(vocabulary.names, where)
+        if (given := given_terms(self.text_features)) is not None:
+            given.take_width(self.num_features, where)
         if self.text_features is not None:
             self.num_features = self.text_features.num_features
         if self.images is not None:
@@ -239,17 +253,23 @@ class _Preparation:
             self.numbering.count(chunk.labels, where, self.num_train)
             if self.images is not None:
                 self.images.count(chunk)
-            elif self.settings.text_features is None:
-                self.given = given = kind_of_features(chunk.features, where)
-                width = given.num_features(chunk.features)
-                self.num_features = max(self.num_features, reader.num_features or 0, width)
-                values = given.values(chunk.features).size
-                self.given_bytes += given.columns[0].value_bytes * values
+            elif self.text_features is None:
+                self._count_features(chunk, reader)
+                values = self.given.values(chunk.features).size
+                self.given_bytes += self.given.columns[0].value_bytes * values
             else:
+                if given_terms(self.text_features) is not None:
+                    self._count_features(chunk, reader)
                 self.characters += sum(map(len, chunk.texts))
-                self.sample = self.sample or chunk.texts[:_SAMPLE]
+                self.sample = self.sample or _first_texts(chunk)
             self.num_train += len(chunk)
             yield chunk.texts
+
+    def _count_features(self, chunk, reader):
+        """Kind and width of given features so far."""
+        self.given = kind_of_features(chunk.features, self.sources["train"])
+        width = self.given.num_features(chunk.features)
+        self.num_features = max(self.num_features, reader.num_features or 0, width)
 
     def _choose_kind(self, chunk, where):
         """Checks what the chunk holds; the first one decides whether this is a set of images."""
@@ -259,8 +279,10 @@ class _Preparation:
             self.images = ImageConverter(settings.images or ImageSettings())
         wanted = "features" if settings.text_features is None else "texts"
         check_kind(chunk, wanted if self.images is None else "images", where, fix=None)
-        if not self.num_train and wanted == "texts":
-            tell_unused(chunk, where, "train")
+        if given_terms(self.text_features) is not None:
+            check_kind(chunk, "features", where, fix=_NO_FEATURES)
+        elif not self.num_train and wanted == "texts":
+            report_unused_features(chunk, where, "train")
 
     @property
     def _chunk_size(self):
@@ -292,14 +314,14 @@ class _Preparation:
             return 0  # counted by shard_examples
         size = self.given_bytes
         if self.text_features is not None and self.sample:
-            arrays = self._converter().arrays_of_texts(self.sample).values()
-            share = self.characters / max(1, sum(map(len, self.sample)))
+            arrays = self._converter().arrays_of(self.sample, self.sources["train"]).values()
+            share = self.characters / max(1, sum(map(len, self.sample.texts)))
             size = int(share * sum(array.nbytes for array in arrays))
         return size + 4 * int(self.numbering.label_counts.sum()) + 16 * self.num_train
 
     def _rows(self, split, training):
         converter = self._converter()
-        reader, cut = self._open(split), getattr(self.text_features, "num_cut", 0)
+        reader, cut = self._open(split), getattr(self.text_features, "num_truncated", 0)
         total = self.num_train if training else reader.num_examples
         with Progress(f"preparing {split}", total, "examples") as progress:
             chunks = reader.chunks(self._chunk_size)
@@ -310,7 +332,7 @@ class _Preparation:
                 yield rows
         if training and not progress.done:
             raise nothing_decoded(self.sources[split])
-        tell_cut(self.text_features, cut, progress.done, split)
+        report_truncated(self.text_features, cut, progress.done, split)
 
     def _converter(self):
         return Converter(

@@ -8,7 +8,13 @@ import keras
 from tfxc.core.arguments import COUNT, OneOf, checked
 from tfxc.encoders.bases.image import ImageEncoder
 
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
+BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 14, 3),
+    100: (3, 13, 30, 3),
+    200: (6, 26, 60, 6),
+}
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -22,7 +28,7 @@ class IResNet(ImageEncoder):
 
     Args:
         image_shape: (height, width, channels) (from the data); both sides multiples of 16.
-        depth: 18, 34, 50 or 100.
+        depth: 18, 34, 50, 100 or 200.
         embedding_dim: length of the vectors.
         width: channels of the first stage; each next stage has twice as many.
         mean, std: pixels are scaled to 0..1, then ``(x - mean) / std``; one value, or one per
@@ -83,15 +89,15 @@ class IResNet(ImageEncoder):
 
     def make_network(self) -> keras.Model:
         """Stem, four stages and the embedding."""
-        parts = self.parts(_start)
-        inputs = parts.input(self.image_shape)
-        x = parts.prelu(parts.norm(parts.convolution(inputs, self.width)))
+        layers = self.layer_factory(_start)
+        inputs = layers.input(self.image_shape)
+        x = layers.prelu(layers.norm(layers.convolution(inputs, self.width)))
         for stage, blocks in enumerate(BLOCKS[self.depth]):
             for number in range(blocks):
-                x = _block(parts, x, self.width * 2**stage, strides=1 if number else 2)
-        x = parts.flatten(parts.norm(x))
-        x = parts.dense(parts.dropout(x, self.dropout), self.embedding_dim)
-        return keras.Model(inputs, parts.norm(x, scale=False))
+                x = _block(layers, x, self.width * 2**stage, strides=1 if number else 2)
+        x = layers.flatten(layers.norm(x))
+        x = layers.dense(layers.dropout(x, self.dropout), self.embedding_dim)
+        return keras.Model(inputs, layers.norm(x, scale=False))
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -99,12 +105,12 @@ class IResNet(ImageEncoder):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def _block(parts, x, filters, strides):
-    y = parts.convolution(parts.norm(x), filters)
-    y = parts.convolution(parts.prelu(parts.norm(y)), filters, strides=strides)
+def _block(layers, x, filters, strides):
+    y = layers.convolution(layers.norm(x), filters)
+    y = layers.convolution(layers.prelu(layers.norm(y)), filters, strides=strides)
     if strides != 1 or x.shape[-1] != filters:
-        x = parts.norm(parts.convolution(x, filters, size=1, strides=strides))
-    return parts.add(parts.norm(y), x)
+        x = layers.norm(layers.convolution(x, filters, size=1, strides=strides))
+    return layers.add(layers.norm(y), x)
 
 
 def _start(seed):

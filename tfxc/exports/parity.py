@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 import tensorflow as tf
 from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import UserError
 from tfxc.data.held_out import open_split
-from tfxc.data.kinds import ENCODED, IMAGE, KINDS, TEXT
+from tfxc.data.kinds import ENCODED, IMAGE, KINDS, SPARSE, TEXT
 from tfxc.data.rows import Rows
+from tfxc.data.text.joined import given_terms
 from tfxc.inference.searcher import Searcher
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def largest_difference(
 
     Args:
         loaded_run: a ``LoadedRun``.
-        answers: of the exported model, ``answers_of_savedmodel`` or ``answers_of_function``: a
+        answers: of the exported model, ``outputs_of_savedmodel`` or ``outputs_of_function``: a
             function of the run, ``Rows`` and the texts they were made of or None, which yields
             what was asked, for the message, which rows, a slice, and NumPy (ids, scores).
         k: labels per example.
@@ -65,12 +67,13 @@ def largest_difference(
     return worst
 
 
-def answers_of_savedmodel(folder: str | Path) -> Callable[..., Iterator[Any]]:
+def outputs_of_savedmodel(folder: str | Path) -> Callable[..., Iterator[Any]]:
     """The ``answers`` of the SavedModel in ``folder``: of all examples, by every signature."""
 
-    def answers(_loaded_run, rows, texts):
+    def answers(loaded_run, rows, texts):
         served = tf.saved_model.load(str(folder)).signatures
-        for name, arguments in _inputs(rows, texts).items():
+        given = given_terms(loaded_run.text_features) is not None
+        for name, arguments in _inputs(rows, texts, given).items():
             found = served[name](**arguments)
             found = found["ids"].numpy(), found["scores"].numpy()
             yield f"the SavedModel's signature {name!r}", slice(None), found
@@ -78,7 +81,7 @@ def answers_of_savedmodel(folder: str | Path) -> Callable[..., Iterator[Any]]:
     return answers
 
 
-def answers_of_function(
+def outputs_of_function(
     model: Callable[..., Any], batch: int | None = None
 ) -> Callable[..., Iterator[Any]]:
     """The ``answers`` of a converted model, over batches of several sizes.
@@ -168,7 +171,7 @@ def sample_rows(loaded_run: "LoadedRun") -> tuple[Rows, list[str] | None]:
         arrays, lines = kind.example(manifest, _SAMPLES, draw), None
     else:
         lines = _sample_texts(texts, draw)
-        arrays = kind.arrays_of(texts.transform(lines))
+        arrays = kind.arrays_of(_made(texts, lines, manifest, draw))
     count = kind.columns[0].count(arrays)
     unlabelled: dict[str, Any] = {"label_indptr": np.zeros(count + 1), "label_ids": []}
     return Rows(kind, arrays, **unlabelled, num_features=width), lines
@@ -183,7 +186,7 @@ def scaled(rows: Rows, manifest: Mapping[str, Any]) -> Rows:
     return Rows(rows.kind, arrays, **rows.labels, num_features=rows.num_features)
 
 
-def _inputs(rows, texts):
+def _inputs(rows, texts, given):
     """Arguments of every signature of a SavedModel for the same examples."""
     raw = _tensors(rows.kind.tensors_of(rows.arrays))
     inputs = {"serving_default": raw}
@@ -194,11 +197,23 @@ def _inputs(rows, texts):
         inputs["features"] = raw
     if texts is not None:
         inputs["serving_default"] = {TEXT.name: tf.constant(texts)}
+        if given:
+            inputs["serving_default"] |= {name: raw[name] for name in SPARSE.inputs}
     return inputs
 
 
+def _made(features, texts, manifest, draw):
+    """What text features make of texts; random features next to them where these are given."""
+    if given_terms(features) is None:
+        return features.transform(texts)
+    arrays = SPARSE.example(manifest, len(texts), draw)
+    parts = (arrays["values"], arrays["indices"], arrays["indptr"])
+    shape = (len(texts), manifest["num_features"])
+    return features.transform(texts, features=scipy.sparse.csr_matrix(parts, shape))
+
+
 def _sample_texts(features, draw):
-    parts = [getattr(features, name) for name in features.kind.parts] or [features]
+    parts = [getattr(features, name) for name in features.kind.components] or [features]
     terms = [term for part in parts for term in part.vocabulary() or ()]
     terms = terms or ["The", "quick", "brown", "fox", "jumps", "Über", "Straße"]
     texts = [" ".join(draw.choice(terms, 12)) for _ in range(_SAMPLES)]
@@ -281,4 +296,4 @@ def _tensors(features):
 
 def _arguments(features, encoder):
     """The arguments of a converted model: the part of the features that the encoder reads."""
-    return KINDS[encoder.takes].unpack(encoder.own(features))
+    return KINDS[encoder.input_kind].unpack(encoder.select_features(features))

@@ -1,12 +1,15 @@
 """What every trained model offers that finds labels, however it was trained."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.ops.search.top_k import check_k
 from tfxc.ranker.calibration import Calibration
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 
 @runtime_checkable
@@ -100,7 +103,8 @@ class RunModel(Protocol):
 class RankerModel:
     """What the models share that a linear ranker searches, outside TensorFlow and by a beam.
 
-    A subclass has ``num_labels``, ``calibration``, ``search_with``, ``find_top_k`` and ``top_k``.
+    A subclass has ``num_labels``, ``calibration``, ``search_with``, ``find_top_k``, ``top_k`` and
+    ``score_pairs``.
     """
 
     search_methods: tuple[str, ...] = ()
@@ -154,3 +158,19 @@ class RankerModel:
             ConfigError: an unknown post-processor, or a beam below 1.
         """
         raise TypeError(f"{type(self).__name__} must define search_with(beam, post_processor)")
+
+    def score_pairs(
+        self, features: Any, pairs: "scipy.sparse.csr_matrix", probabilities: bool = False
+    ) -> "scipy.sparse.csr_matrix":
+        """Scores of chosen labels of a batch, whether or not the beam would find them.
+
+        Args:
+            features: arrays of a batch, as of ``RunModel.find_top_k``.
+            pairs: sparse (batch, num_labels); the places of its entries are the labels to score.
+            probabilities: whether to return probabilities instead of scores.
+
+        Returns:
+            float32 CSR with the places of ``pairs``; minus infinity for a
+            label that is never predicted.
+        """
+        raise TypeError(f"{type(self).__name__} must define score_pairs(features, pairs)")

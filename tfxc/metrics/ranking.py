@@ -102,6 +102,25 @@ class Recall(RankingMetric):
         return {"examples without labels": int(left_out)}
 
 
+class RecallOfAll(RankingMetric):
+    """Recall at k, the mean over all examples; one without a true label counts with 0.
+
+    So PECOS counts (``pecos.xmc.xlinear.evaluate``). It equals ``Recall`` where every example has a
+    label.
+
+    Example:
+        >>> metric = RecallOfAll(ks=(1,))
+        >>> metric.update(np.array([[5], [2]]), np.array([[3.0], [2.0]]), np.array([[5], [-1]]))
+        >>> metric.result()
+        {'R of all@1': 0.5}
+    """
+
+    prefix = "R of all"
+
+    def values_at(self, batch: "RankedBatch", k: int) -> np.ndarray:
+        return ratio(batch.cumulative_hits[:, k - 1], batch.num_true)
+
+
 class NDCG(RankingMetric):
     """Normalised discounted cumulative gain at k with binary gains.
 

@@ -8,8 +8,8 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
-from tfxc.core.memory import require_memory
-from tfxc.core.reading import archive_errors
+from tfxc.core.resources import require_memory
+from tfxc.core.storage.reading import archive_errors
 
 _MALFORMED = (ValueError, KeyError, TypeError, NotImplementedError, OSError, EOFError)
 
@@ -30,6 +30,15 @@ def bounds_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:
     bounds = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=bounds[1:])
     return bounds
+
+
+def as_csr(vectors: np.ndarray) -> scipy.sparse.csr_matrix:
+    """A dense matrix with all its entries as float32 CSR."""
+    rows, width = vectors.shape
+    columns = np.tile(np.arange(width, dtype=np.int32), rows)
+    splits = np.arange(rows + 1, dtype=np.int64) * width
+    values = np.ascontiguousarray(vectors, np.float32).ravel()
+    return scipy.sparse.csr_matrix((values, columns, splits), shape=(rows, width))
 
 
 def load_sparse(path: str | Path) -> scipy.sparse.csr_matrix:

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tfxc.core import reading
 from tfxc.core.errors import ConfigError
+from tfxc.core.storage import reading
 from tfxc.pretrained.keras_hub_presets import PREFIX, preset_folder
 
 #: Id of the padding by ``model_type``, where config.json does not say: the families that load.
@@ -83,3 +83,25 @@ def read_hub_config(folder: Path) -> dict[str, Any]:
     if config.get("pad_token_id") is None:
         config["pad_token_id"] = PADDING[family]
     return config
+
+
+def network_folder(folder: Path) -> Path:
+    """Where a model's ``config.json`` and weights are.
+
+    Args:
+        folder: the model's folder, or a model of PECOS (an XR-Transformer or its
+            ``text_encoder``), which keeps network and tokeniser apart.
+    """
+    return _part_of(folder, "text_encoder")
+
+
+def tokeniser_folder(folder: Path) -> Path:
+    """Where a model's tokeniser files are; see ``network_folder``."""
+    return _part_of(folder, "text_tokenizer")
+
+
+def _part_of(folder, name):
+    for matcher in (folder, folder / "text_encoder"):
+        if (matcher / "text_tokenizer").is_dir() and (matcher / "text_encoder").is_dir():
+            return matcher / name
+    return folder

@@ -5,8 +5,13 @@ import json
 from pathlib import Path
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import write_json
-from tfxc.pretrained.folder import read_hub_config, read_json
+from tfxc.core.storage.files import write_json
+from tfxc.pretrained.folder import (
+    network_folder,
+    read_hub_config,
+    read_json,
+    tokeniser_folder,
+)
 
 _WORDPIECE = {"kind": "wordpiece", "lowercase": True, "split_chinese": True}
 _SPECIAL = {
@@ -56,7 +61,8 @@ def read_subwords(folder: Path) -> "Subwords":
     Raises:
         ConfigError: a file is missing or damaged, or the tokeniser is of another class.
     """
-    config = read_hub_config(folder)
+    config = read_hub_config(network_folder(folder))
+    folder = tokeniser_folder(folder)
     path = folder / "tokenizer_config.json"
     options = read_json(path) if path.is_file() else {}
     family = _family(config, options, path)

@@ -11,7 +11,7 @@ import numpy as np
 from tfxc.core.errors import ConfigError, missing_package
 from tfxc.pretrained.folder import read_json
 from tfxc.pretrained.torch_files import load_state_dict
-from tfxc.pretrained.weight_names import WORDS, layer_parts, layer_prefix
+from tfxc.pretrained.weight_names import WORDS, layer_prefix, layer_weight_names
 
 if TYPE_CHECKING:
     from tfxc.pretrained.architecture import Architecture
@@ -73,7 +73,7 @@ def stem_weights(architecture: "Architecture") -> "list[Weight]":
 def layer_weights(architecture: "Architecture", number: int) -> "list[Weight]":
     """The weights of one layer."""
     a, family = architecture, architecture.family
-    start, parts = layer_prefix(family, number), layer_parts(family)
+    start, parts = layer_prefix(family, number), layer_weight_names(family)
     wide, inner, heads = a.hidden_dim, a.feed_forward_dim, a.heads_wide(number)
     shapes = {
         "attention_in": (wide, 3 * heads), "attention_out": (heads, wide),
@@ -190,7 +190,8 @@ class Tensors:
     def __init__(self, folder: Path, family: str) -> None:
         self._folder, self._files = folder, _files_of(folder)
         known = "word_embedding.weight" if family == "xlnet" else WORDS
-        prefixes = ("", _PREFIXES[family])
+        # LightXML, and what was built on it, calls any family's network bert.
+        prefixes = ("", _PREFIXES[family], _PREFIXES["bert"])
         prefix = next((p for p in prefixes if p + known in self._files), None)
         if prefix is None:
             raise ConfigError(

@@ -11,16 +11,18 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
-from tfxc.core.ownership import atomic_folder
-from tfxc.core.reading import existing_file, read_json
+from tfxc.core.storage.ownership import atomic_folder
+from tfxc.core.storage.reading import existing_file, read_json
 from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.labels.pecos_tree import parents_of
 from tfxc.ops.csr import load_sparse
-from tfxc.ops.search.chunked_layer import chunks_of
+from tfxc.ops.search.beam_search.chunked_layer import chunks_of
 from tfxc.ranker.post_processors import post_processor
 from tfxc.ranker.search import FORMAT
 from tfxc.ranker.store import write_layer, write_parameters
 
-_COPY = "copy the whole model folder"
+#: What to do where a file is missing or damaged.
+COPY = "copy the whole model folder"
 
 
 def import_pecos(folder: str | Path, output: str | Path) -> ClusterTree:
@@ -75,7 +77,7 @@ def write_pecos_model(folder: str | Path, output: Path) -> ClusterTree:
 def _layers(source):
     """``_Settings`` of all layers, which fit together."""
     path = source / "param.json"
-    param = read_json(path, fix=_COPY)
+    param = read_json(path, fix=COPY)
     if param.get("model") != "HierarchicalMLModel":
         raise DataError(
             f"a PECOS HierarchicalMLModel expected, found {param.get('model')}", where=path
@@ -100,7 +102,7 @@ class _Settings:
 
     def __init__(self, folder):
         self.folder, self.path = folder, folder / "param.json"
-        param = read_json(self.path, fix=_COPY)
+        param = read_json(self.path, fix=COPY)
         try:
             self.num_features, bias = int(param["nr_features"]), float(param["bias"])
             self.only_topk = int(param["pred_kwargs"]["only_topk"] or 0)
@@ -125,20 +127,7 @@ class _Settings:
     def parents(self, above):
         """Parent of every node, int32 (K,), from C."""
         path = self.folder / "C.npz"
-        matrix = _matrix(path).tocsr()
-        if matrix.shape[1] != above:
-            raise DataError(
-                f"{above} columns expected, the nodes of the layer above, found {matrix.shape[1]}",
-                where=path,
-            )
-        counts = np.diff(matrix.indptr)
-        if not (counts == 1).all():
-            node = int(np.flatnonzero(counts != 1)[0])
-            raise DataError(
-                f"one parent for every node expected, found {counts[node]} for node {node}",
-                where=path,
-            )
-        return matrix.indices.astype(np.int32)
+        return parents_of(_matrix(path), above, path)
 
     def weights(self, nodes):
         """W, float32 (D or D + 1, K)."""
@@ -156,6 +145,6 @@ class _Settings:
 
 
 def _matrix(path):
-    matrix = scipy.sparse.csc_matrix(load_sparse(existing_file(path, fix=_COPY)))
+    matrix = scipy.sparse.csc_matrix(load_sparse(existing_file(path, fix=COPY)))
     matrix.sum_duplicates()
     return matrix

@@ -1,16 +1,18 @@
 """Prediction with a linear ranker: beam search through the layers of a model folder."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.core import checksums
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.reading import read_array, read_json
-from tfxc.ops.search import beam_search
-from tfxc.ops.search.chunked_layer import ChunkedLayer
+from tfxc.core.storage import checksums
+from tfxc.core.storage.reading import read_array, read_json
+from tfxc.ops.search.beam_search import beam_search
+from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
+from tfxc.ops.search.pair_scores import PairScores
 from tfxc.ranker.calibration import at_least
 from tfxc.ranker.post_processors import post_processor
 from tfxc.ranker.store import PARAMETERS, RESTORE
@@ -29,7 +31,7 @@ def search(
     post_processors: Sequence[str],
     **options: Any,
 ) -> "scipy.sparse.csr_matrix":
-    """``tfxc.ops.search.beam_search.search`` with post-processors by name.
+    """``tfxc.ops.search.beam_search.beam_search.search`` with post-processors by name.
 
     Args:
         layers: see there, as all but the post-processors.
@@ -49,7 +51,7 @@ class Ranker:
     """A trained or imported linear ranker whose weights stay in their files.
 
     Args:
-        layers: layers' weights from the top, see ``tfxc.ops.search.chunked_layer.ChunkedLayer``.
+        layers: layers' weights from the top, see ``ops.search.beam_search.chunked_layer``.
         num_features: D.
         bias: of the constant last feature; None for none.
         only_topk: nodes kept in every layer, a list; the last is not used here.
@@ -60,7 +62,7 @@ class Ranker:
         sizes: nodes of every layer, L last.
 
     Raises:
-        ConfigError, DataError: see ``tfxc.ops.search.beam_search.BeamSearch``.
+        ConfigError, DataError: see ``tfxc.ops.search.beam_search.beam_search.BeamSearch``.
     """
 
     def __init__(
@@ -74,6 +76,9 @@ class Ranker:
         native: bool | None = None,
     ) -> None:
         self._search = beam_search.BeamSearch(layers, num_features, bias=bias, native=native)
+        self._pairs = functools.cache(
+            lambda: PairScores(layers, num_features, bias=bias, native=native)
+        )
         self.num_features, self.bias, self.sizes = num_features, bias, self._search.sizes
         self.num_labels = self.sizes[-1]
         self.only_topk = list(only_topk)
@@ -85,7 +90,7 @@ class Ranker:
 
         Args:
             folder: what the training or ``import_pecos`` wrote.
-            native: see ``tfxc.ops.search.beam_search.BeamSearch``.
+            native: see ``tfxc.ops.search.beam_search.beam_search.BeamSearch``.
 
         Raises:
             DataError: a file is missing or damaged, or the files do not fit together.
@@ -172,6 +177,31 @@ class Ranker:
             short = np.arange(k) >= counts[:, None]
             ids[short], scores[short] = -1, -np.inf
         return (ids, scores) if min_score is None else at_least(ids, scores, min_score)
+
+    def score_pairs(
+        self,
+        features: "np.ndarray | scipy.sparse.csr_matrix",
+        pairs: "scipy.sparse.csr_matrix",
+        *,
+        post_processor: str | None = None,
+        threads: int | None = None,
+    ) -> "scipy.sparse.csr_matrix":
+        """Scores of chosen labels, whether or not a search would find them.
+
+        Args:
+            features: float32 CSR (N, D), or a dense array.
+            pairs: sparse (N, L); the places of its entries are the labels to score.
+            post_processor, threads: see ``predict``.
+
+        Returns:
+            float32 CSR (N, L) with the places of ``pairs``, ascending in each row; minus infinity
+            for a label that is never predicted, as it had no training example.
+
+        Raises:
+            ConfigError: an unknown post-processor.
+            DataError: another number of features, rows or labels, NaN or infinity in the features.
+        """
+        return self._pairs().score(features, pairs, self._rules(post_processor), threads)
 
     def _rules(self, name):
         return self.post_processors if name is None else [post_processor(name)] * len(self.sizes)

@@ -8,19 +8,21 @@ import numpy as np
 
 from tfxc.core.config import parse_config
 from tfxc.core.errors import DataError
-from tfxc.core.reading import read_json
+from tfxc.core.storage.reading import read_json
 from tfxc.data.kinds import SPARSE
-from tfxc.data.sources.matrices import load_matrix
+from tfxc.data.parsing.arrays import load_matrix
 from tfxc.data.text.pecos import load_pecos_vectorizer
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.pecos_import import write_pecos_model
 from tfxc.runs.writer import manifest_of, new_run, split_of
 
 if TYPE_CHECKING:
+    from tfxc.data.text.pecos import PecosTfidfFeatures
     from tfxc.labels.cluster_tree import ClusterTree
 
 
-_WHERE = "The run was imported from PECOS, without its data: name a file with --data"
+#: What a run without its data says of them.
+WHERE = "The run was imported from PECOS, without its data: name a file with --data"
 
 
 def import_run(
@@ -57,7 +59,7 @@ def import_run(
         tree = write_pecos_model(folder, run.path)
         vocabulary = LabelVocabulary.of(names, tree.num_labels)
         width = read_json(run / "ranker" / "param.json")["num_features"]
-        features = None if vectorizer is None else _vectorizer(vectorizer, width)
+        features = None if vectorizer is None else vectorizer_of(vectorizer, width)
         counts, lengths = read_label_counts(train_labels, tree.num_labels)
         manifest = manifest_of(
             "pecos",
@@ -68,7 +70,7 @@ def import_run(
             num_features=width,
         )
         settings = manifest.text_features
-        data = {"name": "pecos", "train": "unknown", "text_features": settings, "where": _WHERE}
+        data = {"name": "pecos", "train": "unknown", "text_features": settings, "where": WHERE}
         config = {"run": str(output), "data": data, "recipe": {"name": "xr_linear"}}
         run.write_config(parse_config(config))
         run.write_assets(manifest, vocabulary, counts, features)
@@ -76,8 +78,16 @@ def import_run(
     return tree
 
 
-def _vectorizer(folder, width):
-    """The vectoriser as tfxc's text features."""
+def vectorizer_of(folder: str | Path, width: int) -> "PecosTfidfFeatures":
+    """A vectoriser of PECOS as tfxc's text features.
+
+    Args:
+        folder: what PECOS's ``Vectorizer.save`` wrote.
+        width: features that the model reads.
+
+    Raises:
+        DataError: a file is missing or damaged, or it makes another number of features.
+    """
     features = load_pecos_vectorizer(folder)
     if features.num_features != width:
         raise DataError(

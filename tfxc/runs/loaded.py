@@ -2,19 +2,21 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.core import checksums, registry
-from tfxc.core.errors import CheckpointError, ConfigError
-from tfxc.core.reading import existing_file, read_array, read_errors
+from tfxc.core import registry
+from tfxc.core.errors import CheckpointError, ConfigError, number_spans
+from tfxc.core.storage import checksums
+from tfxc.core.storage.reading import existing_file, read_array, read_errors
 from tfxc.data.conversion import Converter
 from tfxc.data.images.conversion import ImageConverter
-from tfxc.data.kinds import KINDS
+from tfxc.data.kinds import KINDS, TEXT, TEXT_AND_FEATURES, TOKENS
 from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE
+from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import load_text_features
 from tfxc.inference.embedder import Embedder
 from tfxc.inference.protocol import RankerModel
@@ -42,15 +44,17 @@ class LoadedRun:
         path: run folder.
         trust: whether methods outside of tfxc that its config names, such as ``"helper:E"``, may be
             imported: that runs their code. See docs/trust.md.
+        step: load the weights of this checkpoint; None for those of the end.
 
     Attributes:
         config: the run's ``Config``.
         manifest: dict of the data's manifest.
+        counted: repetitions of a hashed head that labels are scored by; None for all.
 
     Raises:
-        CheckpointError: this is not a run folder.
+        CheckpointError: this is not a run folder, or it has no such checkpoint.
         DataError: a file of the run is missing, changed or damaged.
-        ConfigError: it names such a method and is not trusted.
+        ConfigError: it names such a method and is not trusted, or its recipe keeps no checkpoints.
 
     Example:
         >>> run = LoadedRun("runs/quickstart")  # doctest: +SKIP
@@ -58,7 +62,8 @@ class LoadedRun:
         5012
     """
 
-    def __init__(self, path: str | Path, trust: bool = False) -> None:
+    def __init__(self, path: str | Path, trust: bool = False, step: int | None = None) -> None:
+        self.counted: list[int] | None = None
         self.folder, self.trust = RunFolder(Path(path)), trust or _trusting
         self.folder.check_files()
         self.config = self.folder.config()
@@ -66,6 +71,10 @@ class LoadedRun:
             registry.refuse_modules(
                 self.config.model_dump(mode="json"), self.folder / "config.json"
             )
+        if step is not None:
+            registry.get("recipe", self.config.recipe.name).check_checkpoints("--step")
+            self.folder.check_step(step, "--step")
+            self.folder.step = step
         path = self.folder / "assets" / "manifest.json"
         self.manifest = read_run_json(path)
         missing = [name for name in _NEEDED if name not in self.manifest]
@@ -86,7 +95,48 @@ class LoadedRun:
     def model(self) -> Any:
         """The trained model, a ``RunModel``, assembled by the run's recipe."""
         recipe = registry.create("recipe", self.config.recipe.section())
-        return recipe.assemble(self)
+        model = recipe.assemble(self)
+        if self.counted is not None:
+            model.head.count_only(self.counted)
+        return model
+
+    def count_repetitions(self, wanted: Sequence[int] | None = None) -> str:
+        """Scores labels by some repetitions of a hashed head only; before the model is loaded.
+
+        Args:
+            wanted: their numbers; None for all that are trained.
+
+        Returns:
+            A line that says which count.
+
+        Raises:
+            ConfigError: the head has none, or none of these.
+            CheckpointError: none of them is trained.
+        """
+        where, section = "--repetitions", self.config.head.section() if self.config.head else {}
+        known = registry.arguments(registry.get("head", section["name"])) if section else {}
+        if "num_repetitions" not in known:
+            found = f"head {section['name']!r}" if section else "none"
+            problem = f"a run with a hashed head expected, found {found}"
+            raise ConfigError(problem, where=where, fix="leave it out")
+        count = section.get("num_repetitions", known["num_repetitions"])
+        outside = [number for number in wanted or () if number >= count]
+        if outside:
+            problem = f"repetitions from 0 to {count - 1} expected, found {outside[0]}"
+            raise ConfigError(problem, where=where, fix="choose from these")
+        recipe = registry.create("recipe", self.config.recipe.section())
+        trained = set(recipe.finished_repetitions(self.folder, count))
+        numbers = range(count) if wanted is None else wanted
+        self.counted = [number for number in numbers if number in trained]
+        missing = [number for number in numbers if number not in trained]
+        if not self.counted:
+            raise CheckpointError(
+                f"a trained repetition expected, found none of {number_spans(missing)}",
+                where=self.folder.path,
+                fix=f"train them, e.g. with --repetition {missing[0]}",
+            )
+        found = f"{len(self.counted)} of {count} repetitions count: {number_spans(self.counted)}"
+        return f"{found}; not trained: {number_spans(missing)}" if missing else found
 
     def search_with(self, beam: int | None = None, post_processor: str | None = None) -> None:
         """Searches with another beam or post-processor from now on, where the model is a ranker.
@@ -95,8 +145,10 @@ class LoadedRun:
             beam, post_processor: see ``RankerModel.search_with``.
 
         Raises:
-            ConfigError: they are given, and the run's model has none; or they cannot be.
+            ConfigError: they are given, and the run's model has none; or they cannot be; or there
+                are no labels to search.
         """
+        self.require_labels()
         for option, value in (("--beam", beam), ("--post-processor", post_processor)):
             if value is not None and not isinstance(self.model, RankerModel):
                 raise ConfigError(
@@ -157,6 +209,19 @@ class LoadedRun:
                 "which has none",
                 where=where,
                 fix="give a run of another recipe",
+            )
+
+    def require_labels(self) -> None:
+        """Refuses a run that only encodes: it was imported without a classifier.
+
+        Raises:
+            ConfigError: it has no labels.
+        """
+        if not self.manifest["num_labels"]:
+            raise ConfigError(
+                "labels expected, found a run without any",
+                where=self.folder.path,
+                fix="use encode or verify, or import it again with its class centres or last layer",
             )
 
     @functools.cached_property
@@ -234,9 +299,25 @@ class LoadedRun:
         return KINDS[self.manifest["feature_kind"]]
 
     @property
-    def takes(self) -> str:
+    def input_kind(self) -> str:
         """What an example is, a name in ``tfxc.data.kinds.INPUTS``."""
-        return self.manifest["feature_kind"] if self.text_features is None else "text"
+        if self.text_features is None:
+            return self.manifest["feature_kind"]
+        given = given_terms(self.text_features)
+        return TEXT.name if given is None else TEXT_AND_FEATURES.name
+
+    @property
+    def encoder_takes(self) -> str:
+        """What its encoder alone needs of an example, a name in ``tfxc.data.kinds.INPUTS``."""
+        return self.input_kind if self._tokens is None else TEXT.name
+
+    @functools.cached_property
+    def _tokens(self):
+        """The text features of an encoder of tokens that has no use for given features, or None."""
+        if given_terms(self.text_features) is None:
+            return None
+        input_kind = registry.get("encoder", self.config.encoder.name).input_kind
+        return self.text_features.tokens if input_kind == TOKENS.name else None
 
     def embedder(self, where: str, flip: bool = False) -> Embedder:
         """Computes the vectors of the run's encoder, in float32.
@@ -294,6 +375,22 @@ class LoadedRun:
         (rows,) = self._unlabelled.rows([chunk], where, training=False)
         return rows.batch()["features"]
 
+    def encoder_features_of(
+        self, chunk: "Chunk", where: str = "input"
+    ) -> dict[str, np.ndarray] | np.ndarray:
+        """As ``features_of``, what the encoder reads of them: it may do without given features."""
+        if self._tokens is None:
+            return self.features_of(chunk, where)
+        (rows,) = self._tokens_alone.rows([chunk], where, training=False)
+        return rows.batch()["features"]
+
+    @functools.cached_property
+    def _tokens_alone(self):
+        size = self.manifest["vocabulary_size"]
+        return Converter(
+            numbering=_NoLabels(), num_features=size, kind=TOKENS, text_features=self._tokens
+        )
+
     @functools.cached_property
     def _unlabelled(self):
         return self._converter(_NoLabels())
@@ -332,9 +429,9 @@ class _Numbering:
         return bounds_of(counts), flat
 
 
-def load_run(path: str | Path, trust: bool = False) -> "LoadedRun":
+def load_run(path: str | Path, trust: bool = False, step: int | None = None) -> "LoadedRun":
     """Loads a run folder; see ``LoadedRun``."""
-    return LoadedRun(path, trust)
+    return LoadedRun(path, trust, step)
 
 
 _trusting = False

@@ -24,8 +24,8 @@ _ROLES = {
 class Technique:
     """Middleware around one training step.
 
-    A technique is made from its config section, learns in ``begin`` how long the training is, and
-    then ``build`` gives it the model inside the strategy's scope.
+    A technique is made from its config section, learns in ``on_train_begin`` how long the training
+    is, and then ``build`` gives it the model inside the strategy's scope.
 
     Class attributes:
         role: ``"attack"``, ``"average"``, ``"loss"`` or None; a training run has one of each.
@@ -44,7 +44,7 @@ class Technique:
     role: str | None = None
     losses: Callable[..., Any] | None = None
 
-    def begin(self, steps_per_epoch: float, total_steps: int) -> None:
+    def on_train_begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """Called once, before ``build``.
 
         Args:
@@ -98,8 +98,27 @@ class Technique:
         """
         return compute(passes, labels)
 
+    def learning_rate(
+        self, rate_at: "Callable[[tf.Tensor], tf.Tensor]", step: "tf.Tensor"
+    ) -> "tf.Tensor":
+        """Wraps the learning rate.
+
+        Args:
+            rate_at: function of a step -> rate, of optimizer and schedule, perhaps with other
+                techniques around it.
+            step: int64 scalar, number of updates made.
+
+        Returns:
+            float32 scalar.
+        """
+        return rate_at(step)
+
     def after_step(self, step: int) -> None:
         """Called outside the graph after update number ``step`` (from 1)."""
+
+    def lent_weights(self) -> "Sequence[tuple[tf.Variable, tf.Variable]]":
+        """Pairs of a weight of the model and what it is judged by instead, at this moment."""
+        return ()
 
     def evaluation_weights(self) -> AbstractContextManager[None]:
         """Context manager: inside it the model has the weights it should be evaluated with."""
@@ -116,8 +135,8 @@ def check_together(techniques: Sequence[type[Technique]]) -> None:
         ConfigError: one occurs twice, or two have the same role.
 
     Example:
-        >>> from tfxc.techniques.ema import Ema
-        >>> check_together([Ema])
+        >>> from tfxc.techniques.ema import EMA
+        >>> check_together([EMA])
     """
     for one, other in itertools.combinations(techniques, 2):
         why = _ROLES.get(one.role or "") if one.role == other.role else None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tfxc.metrics.suite import MetricSuite
 
 
-class Watch:
+class BestMetric:
     """Remembers the best value of one dev metric and how many evaluations have passed since.
 
     The metric is that of ``early_stopping``, else ``watch``, else the first that is measured.
@@ -53,6 +53,10 @@ class Watch:
         better = value > best + least
         self.variable.assign([value, step, 0] if better else [best, best_step, waited + 1])
         return bool(better)
+
+    def forget(self) -> None:
+        """Seeks the best anew."""
+        self.variable.assign([-math.inf, 0.0, 0.0])
 
     @property
     def patience_is_over(self) -> bool:

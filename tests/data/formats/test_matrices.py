@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse
 
 from tests.contracts.formats import ReaderContract, concatenated
-from tfxc.core.errors import DataError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.formats import open_reader
 
 POINTS, DIM, LABELS = 11, 6, 4
@@ -104,6 +104,62 @@ class TestPecos(ReaderContract):
         (tmp_path / "a").touch()
         with pytest.raises(DataError, match="a folder expected"):
             open_reader(tmp_path / "a", "pecos")
+
+    def test_lines_of_texts(self, tmp_path):
+        """As PECOS reads them; found with libpecos 1.2.8."""
+        labels = scipy.sparse.csr_matrix(np.eye(6, 4))
+        scipy.sparse.save_npz(tmp_path / "Y.trn.npz", labels)
+        content = "a\tb\r\n\r\nc\rd\u2028e\n f  \n\tg"
+        (tmp_path / "X.trn.txt").write_bytes(content.encode())
+        chunk = concatenated(open_reader(tmp_path).chunks(2))
+        assert chunk.texts == ["a", "", "c", "d\u2028e", " f  ", ""]
+        (tmp_path / "X.trn.txt").write_bytes(b"a\rb\n\xff\n" + b"c\n" * 3)
+        with pytest.raises(DataError, match=r"X\.trn\.txt:3: UTF-8 text expected, .* column 1"):
+            list(open_reader(tmp_path).chunks())
+        (tmp_path / "X.trn.txt").write_bytes(b"c\r" * 4 + b"long")
+        with pytest.raises(DataError, match=r"X\.trn\.txt:5: a line of at most 3 bytes"):
+            list(open_reader(tmp_path, max_line_bytes=3).chunks())
+
+    @pytest.mark.parametrize("suffix", ["npz", "npy"])
+    def test_named_features(self, tmp_path, suffix):
+        folder = self.write_sample(tmp_path)
+        (folder / "tfidf").mkdir()
+        values = random_matrix(9, seed=5)
+        if suffix == "npz":
+            scipy.sparse.save_npz(folder / "tfidf" / "X.trn.npz", values)
+        else:
+            np.save(folder / "tfidf" / "X.trn.npy", values.toarray())
+        named = f"tfidf/X.{{split}}.{suffix}"
+        reader = open_reader(folder, features=named)
+        assert reader.num_features == 9
+        chunk = concatenated(reader.chunks(4))
+        found = chunk.features.toarray() if suffix == "npz" else chunk.features
+        np.testing.assert_array_equal(found, values.toarray().astype(np.float32))
+        assert found.dtype == np.float32 and chunk.texts[10] == "text 10 é"
+        with pytest.raises(DataError, match=r"tfidf/X\.tst\.npz expected; the folder has X\.trn"):
+            scipy.sparse.save_npz(folder / "Y.tst.npz", values)
+            open_reader(folder, split="tst", features="tfidf/X.{split}.npz")
+        for outside in ("../X.npz", str(folder / "X.trn.npz"), 3):
+            with pytest.raises(ConfigError, match=r"features: a file inside .*data expected"):
+                open_reader(folder, features=outside)
+
+    def test_dense_features(self, tmp_path):
+        folder = self.write_sample(tmp_path)
+        (folder / "X.trn.npz").unlink()
+        values = random_matrix(DIM).toarray()
+        np.save(folder / "X.trn.npy", values)
+        chunk = concatenated(open_reader(folder).chunks(4))
+        np.testing.assert_array_equal(chunk.features, values.astype(np.float32))
+        values[7, 2] = np.inf
+        np.save(folder / "X.trn.npy", values)
+        with pytest.raises(DataError, match=r"X\.trn\.npy: finite values .* in row 8\b"):
+            list(open_reader(folder).chunks(3))
+        np.save(folder / "X.trn.npy", values[:7])
+        with pytest.raises(DataError, match=r"X\.trn\.npy: 11 examples, .* found 7"):
+            open_reader(folder)
+        np.save(folder / "X.trn.npy", values[0])
+        with pytest.raises(DataError, match=r"numbers \(m, dim\) expected"):
+            open_reader(folder)
 
 
 class TestDenseMatrix(ReaderContract):

@@ -3,15 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import scipy.sparse
-
-from tfxc.data.array_files import load_embeddings
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
-from tfxc.data.sources.matrices import load_matrix
+from tfxc.data.given_features import FeatureFile
 
 if TYPE_CHECKING:
-    from tfxc.data.parsing.candidate import Candidate
+    from tfxc.data.parsing.path_probe import PathProbe
 
 
 _OF_SPARSE = {"format", "shape", "data"}
@@ -20,10 +17,8 @@ _OF_SPARSE = {"format", "shape", "data"}
 class MatrixFile(Reader):
     """Reads a matrix with a row for each example, which have no labels.
 
-    A dense one stays on the disk, a sparse one is held in memory.
-
     Args:
-        path: ``.npz`` of ``scipy.sparse.save_npz``, or ``.npy`` with two dimensions.
+        path: see ``FeatureFile``.
 
     Raises:
         DataError: the file is damaged, or holds no matrix of numbers.
@@ -38,20 +33,16 @@ class MatrixFile(Reader):
     has_labels = False
 
     @classmethod
-    def recognises(cls, candidate: "Candidate") -> bool:
-        return candidate.suffix() == ".npy" or _OF_SPARSE.issubset(candidate.arrays)
+    def recognises(cls, probe: "PathProbe") -> bool:
+        return probe.suffix() == ".npy" or _OF_SPARSE.issubset(probe.arrays)
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
-        if self.path.suffix == ".npz":
-            self._matrix = load_matrix(self.path)
-        else:
-            self._matrix, _ = load_embeddings(self.path)
-        self.num_examples, self.num_features = self._matrix.shape
+        self._file = FeatureFile(self.path)
+        self.num_examples, self.num_features = self._file.num_examples, self._file.num_features
 
     def _read(self, size):
-        for start in range(0, self.num_examples, size):
-            features = self._matrix[start : start + size]
-            if not scipy.sparse.issparse(features):
-                features = features.astype("float32")
+        rows = self._file.open()
+        for start in range(0, self._file.num_examples, size):
+            features = rows(start, start + size)
             yield Chunk(labels=[[] for _ in range(features.shape[0])], features=features)

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.errors import DataError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
+from tfxc.data.given_features import FeatureFile
 from tfxc.data.kinds import IMAGE
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import Lines
 from tfxc.ops.csr import load_sparse, sparse_shape
 
 if TYPE_CHECKING:
-    from tfxc.data.parsing.candidate import Candidate
+    from tfxc.data.parsing.path_probe import PathProbe
 
 
 _LABEL_FILES = ("Y.txt", "output-items.txt")
@@ -27,21 +28,25 @@ _LABEL_FILES = ("Y.txt", "output-items.txt")
 class PecosFolder(Reader):
     """Reads ``X.<split>.txt`` and/or ``X.<split>.npz`` with ``Y.<split>.npz``.
 
-    ``X.<split>.txt`` holds one text per line, the ``.npz`` files SciPy sparse matrices: features
-    (examples, num_features) and labels (examples, num_labels), of which every entry that is not
-    zero counts as a label. With ``Y.txt`` or ``output-items.txt`` (one name per label) the labels
-    are names, else ids. Chunks carry texts and features, as far as there are any. The matrices
-    are held in memory while they are read.
+    ``X.<split>.txt`` holds one text per line, read as PECOS does: a lone carriage return ends a
+    line too, what follows the first tab of a line is not part of its text, blanks are, and an
+    empty line is an empty text. The features (examples, num_features) are a SciPy sparse matrix in
+    ``X.<split>.npz`` or a dense one in ``X.<split>.npy``, the labels (examples, num_labels) a
+    sparse matrix, of which every entry that is not zero counts as a label. With ``Y.txt`` or
+    ``output-items.txt`` (one name per label) the labels are names, else ids. Chunks carry texts and
+    features, as far as there are any. Sparse matrices are held in memory while they are read.
 
     Args:
         path: the folder.
         split: the part of the file names between the dots; PECOS writes ``trn``, ``val``, ``tst``.
+        features: file of the features inside the folder, where it is another one: ``{split}`` in
+            it stands for ``split``, as in ``"tfidf-attnxml/X.{split}.npz"``.
         labelled: if False, yields the examples without labels; ``Y.<split>.npz`` is optional.
         max_line_bytes: longest line of the texts.
 
     Raises:
-        DataError: a file is missing, damaged or no sparse matrix, the numbers of examples or of
-            label names disagree, a label name is empty or occurs twice, a feature is not finite.
+        DataError: a file is missing or damaged, or files do not have a row for each example.
+        ConfigError: ``features`` leads out of the folder.
 
     Source: https://github.com/amzn/pecos (the layout of its XMC data sets).
 
@@ -55,16 +60,17 @@ class PecosFolder(Reader):
     specificity = 10
 
     @classmethod
-    def recognises(cls, candidate: "Candidate") -> bool:
-        if not candidate.is_folder or candidate.takes == IMAGE.name:
+    def recognises(cls, probe: "PathProbe") -> bool:
+        if not probe.is_folder or probe.input_kind == IMAGE.name:
             return False
-        return any(name.startswith("Y.") for name in candidate.files) or not candidate.has_images
+        return any(name.startswith("Y.") for name in probe.files) or not probe.has_images
 
     def __init__(
         self,
         path: str | Path,
         *,
         split: str = "trn",
+        features: str | None = None,
         labelled: bool = True,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
@@ -75,29 +81,42 @@ class PecosFolder(Reader):
             )
         self._label_path = self._required(f"Y.{split}.npz") if labelled else None
         self._text_path = self._optional(f"X.{split}.txt")
-        self._feature_path = self._optional(f"X.{split}.npz")
-        if self._text_path is None and self._feature_path is None:
+        self._features = self._feature_file(split, features)
+        if self._text_path is None and self._features is None:
             self._required(f"X.{split}.txt", f"X.{split}.npz")
-        self._counted = self._label_path or self._feature_path or self._text_path
+        feature_path = None if self._features is None else self._features.path
+        self._counted = self._label_path or feature_path or self._text_path
         if self._label_path is not None:
             self.num_examples, self.num_labels = sparse_shape(self._label_path)
-        elif self._feature_path is not None:
-            self.num_examples, _ = sparse_shape(self._feature_path)
+        elif self._features is not None:
+            self.num_examples = self._features.num_examples
         else:
             self.num_examples = sum(1 for _ in self._texts())
-        if self._feature_path is not None:
-            rows, self.num_features = sparse_shape(self._feature_path)
-            self._check_rows(rows, self._feature_path)
+        if self._features is not None:
+            self.num_features = self._features.num_features
+            self._check_rows(self._features.num_examples, feature_path)
+
+    def _feature_file(self, split, named):
+        """``FeatureFile`` of the split, or None."""
+        if named is None:
+            path = self._optional(f"X.{split}.npz") or self._optional(f"X.{split}.npy")
+            return None if path is None else FeatureFile(path)
+        if not isinstance(named, str) or Path(named).is_absolute() or ".." in Path(named).parts:
+            raise ConfigError(
+                f"a file inside {self.path} expected, found {named!r}",
+                where="features",
+                fix="put it there, or name the file of a prediction with --features",
+            )
+        return FeatureFile(self._required(named.replace("{split}", split)))
 
     def _read(self, size):
         labels, names = self._labels()
-        features = load_sparse(self._feature_path) if self._feature_path else None
+        rows_of = None if self._features is None else self._features.open()
         texts = self._texts() if self._text_path else None
         for start in range(0, self.num_examples, size):
-            rows = slice(start, start + size)
-            chunk = Chunk(labels=_label_lists(labels[rows], names))
-            if features is not None:
-                chunk.features = self._checked(features[rows].astype(np.float32), start)
+            chunk = Chunk(labels=_label_lists(labels[start : start + size], names))
+            if rows_of is not None:
+                chunk.features = rows_of(start, start + size)
             if texts is not None:
                 chunk.texts = list(itertools.islice(texts, len(chunk)))
                 self._check_rows(start + len(chunk.texts), self._text_path, start + len(chunk))
@@ -114,19 +133,8 @@ class PecosFolder(Reader):
         return labels, self._label_names()
 
     def _texts(self):
-        return (line for _, line in Lines(self._text_path, self._lines.max_line_bytes).texts())
-
-    def _checked(self, features, start):
-        wrong = np.flatnonzero(~np.isfinite(features.data))
-        if wrong.size:
-            row = start + np.searchsorted(features.indptr, wrong[0], side="right")
-            raise DataError(
-                f"finite values expected, found NaN or infinity in row {row}",
-                where=self._feature_path,
-                fix="correct the value",
-            )
-        features.sum_duplicates()
-        return features
+        lines = Lines(self._text_path, self._lines.max_line_bytes, universal_newlines=True)
+        return (line.split("\t", 1)[0] for _, line in lines.texts())
 
     def _label_names(self):
         path = next(filter(None, map(self._optional, _LABEL_FILES)), None)

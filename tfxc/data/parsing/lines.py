@@ -2,13 +2,14 @@
 
 import contextlib
 import gzip
+import io
 import lzma
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from tfxc.core.errors import DataError
-from tfxc.core.reading import archive_errors, damaged_archive, existing_file, read_errors
 from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.core.storage.reading import archive_errors, damaged_archive, existing_file, read_errors
 
 _DECOMPRESSORS = {".gz": gzip.open, ".xz": lzma.open}
 #: Endings of compressed files that are read as they are.
@@ -19,18 +20,25 @@ BLOCK_BYTES = 64 << 20
 
 
 class Lines:
-    """The lines of a file; only ``\\n`` and ``\\r\\n`` end a line.
+    """The lines of a file; ``\\n`` and ``\\r\\n`` end a line.
 
     Args:
         path: the file; ``.gz`` and ``.xz`` are decompressed.
         max_line_bytes: a longer line is refused; no more of it is read or decompressed.
+        universal_newlines: whether a lone ``\\r`` ends a line as well, as Python reads texts.
 
     Attributes:
         bytes_read: bytes of the (compressed) file read so far by the latest iteration.
     """
 
-    def __init__(self, path: str | Path, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        universal_newlines: bool = False,
+    ) -> None:
         self.path, self.max_line_bytes = Path(path), max_line_bytes
+        self._universal = universal_newlines
         self.bytes_read = 0
 
     def blocks(self, size: int) -> Generator[tuple[int, list[bytes]], None, None]:
@@ -45,9 +53,10 @@ class Lines:
         with read_errors(self.path):
             file = open(existing_file(self.path), "rb")  # noqa: SIM115 (closed below)
         with file as raw, self._decompressed(raw) as stream:
+            readline = self._readline_of(stream)
             while True:
                 with archive_errors(self.path):
-                    lines = self._read_lines(stream, size, first)
+                    lines = self._read_lines(readline, size, first)
                 self.bytes_read = raw.tell()
                 if not lines:
                     return
@@ -56,10 +65,18 @@ class Lines:
                 yield first, [line.rstrip(b"\r\n") for line in lines]
                 first += len(lines)
 
-    def _read_lines(self, stream, size, first):
+    def _readline_of(self, stream):
+        """Function of a number of bytes -> the next line, at most so much of it."""
+        if not self._universal:
+            return stream.readline
+        # A character for each byte, so that errors of UTF-8 are found line by line.
+        characters = io.TextIOWrapper(stream, "latin-1", newline=None)
+        return lambda limit: characters.readline(limit).encode("latin-1")
+
+    def _read_lines(self, readline, size, first):
         lines, held, limit = [], 0, self.max_line_bytes
         while len(lines) < size and held < BLOCK_BYTES:
-            line = stream.readline(limit + 1)
+            line = readline(limit + 1)
             if len(line) > limit:
                 raise line_too_long(f"{self.path}:{first + len(lines)}", limit)
             if not line:

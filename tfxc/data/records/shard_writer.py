@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.core.progress import Progress
-from tfxc.core.reading import checksum
+from tfxc.core.storage.reading import checksum
 from tfxc.data.columns import LABELS
 from tfxc.data.manifest import ShardInfo, SplitInfo
 from tfxc.data.records.tfrecord import shard_name, write_shard
@@ -103,14 +103,13 @@ def shuffled(
         num_shards: number of shards.
         scratch: a folder for temporary files, left empty.
     """
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, num_shards))))
+    deal = _Deal(num_shards, seed)
     spill = _Spill(scratch, num_shards)
     pending = np.zeros(0, np.int64)
     for rows in stream:
         missing = len(rows) - len(pending)
         if missing > 0:
-            rounds = np.tile(np.arange(num_shards), (-(-missing // num_shards), 1))
-            pending = np.concatenate([pending, generator.permuted(rounds, axis=1).ravel()])
+            pending = np.concatenate([pending, deal.shards(missing)])
         spill.add(rows, pending[: len(rows)])
         pending = pending[len(rows) :]
     spill.flush()
@@ -120,6 +119,41 @@ def shuffled(
             rows = rows.select(permutation(len(rows), seed, number))
             yield rows
             progress.advance(1)
+
+
+def shuffled_order(num_rows: int, num_shards: int, seed: int) -> np.ndarray:
+    """The order in which ``shuffled`` writes rows.
+
+    Args:
+        num_rows: of the stream.
+        num_shards, seed: see ``shuffled``.
+
+    Returns:
+        int64 (num_rows,): the number in the stream of each written row, shard after shard.
+
+    Example:
+        >>> sorted(shuffled_order(5, num_shards=2, seed=0).tolist())
+        [0, 1, 2, 3, 4]
+    """
+    shards = _Deal(num_shards, seed).shards(num_rows)[:num_rows]
+    by_shard = np.argsort(shards, kind="stable")
+    parts = np.split(by_shard, np.searchsorted(shards[by_shard], np.arange(1, num_shards)))
+    orders = [rows[permutation(len(rows), seed, number)] for number, rows in enumerate(parts)]
+    return np.concatenate(orders)
+
+
+class _Deal:
+    """Numbers of shards for rows: of every k of them each shard gets one."""
+
+    def __init__(self, num_shards, seed):
+        sequence = np.random.SeedSequence((seed, num_shards))
+        self._generator = np.random.Generator(np.random.Philox(sequence))
+        self._num_shards = num_shards
+
+    def shards(self, count):
+        """For the next ``count`` rows or some more, in whole rounds."""
+        rounds = np.tile(np.arange(self._num_shards), (-(-count // self._num_shards), 1))
+        return self._generator.permuted(rounds, axis=1).ravel()
 
 
 def npy_bytes(*arrays: np.ndarray) -> memoryview:

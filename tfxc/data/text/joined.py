@@ -11,19 +11,20 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import write_json
-from tfxc.core.ownership import atomic_folder
+from tfxc.core.storage.files import write_json
+from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.kinds import JOINED
 from tfxc.data.text.base import FILE_VERSION, Learner, build_of, fitted, load_of
-from tfxc.data.text.names import BAGS, TOKENS
+from tfxc.data.text.given import GivenTerms
+from tfxc.data.text.names import TERMS, TOKENS
 from tfxc.data.text.tokens import TokenRows
 
 if TYPE_CHECKING:
-    from tfxc.ops.text.joined import JoinedTexts
+    from tfxc.ops.text.joined import JoinedTexts, TextsWithFeatures
 
 
 _SECTION = "data.text_features"
-_KINDS = {"tokens": TOKENS, "terms": BAGS}
+_KINDS = {"tokens": TOKENS, "terms": TERMS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +53,15 @@ class JoinedFeatures:
 
     Args:
         tokens: config section of ``characters``, ``words`` or ``pretrained``.
-        terms: config section of ``tfidf``, ``pecos_tfidf`` or ``hashing``.
+        terms: config section of ``tfidf``, ``pecos_tfidf`` or ``hashing``, or ``{"name": "given"}``
+            for features that the data have next to the texts.
 
     Attributes:
         tokens, terms: the two parts.
         num_features: width of the bags; None before ``fit``.
         vocabulary_size: number of token ids; None before ``fit``.
-        num_cut: texts whose tokens ``transform`` has cut so far.
+        given: the ``GivenTerms`` if that is what the terms are, else None.
+        num_truncated: texts whose tokens ``transform`` has cut so far.
 
     Raises:
         ConfigError: a part is missing or of no such kind, or an argument of it is wrong.
@@ -82,6 +85,11 @@ class JoinedFeatures:
         self.tokens, self.terms = _built("tokens", tokens), _built("terms", terms)
 
     @property
+    def given(self) -> GivenTerms | None:
+        """See the class."""
+        return self.terms if isinstance(self.terms, GivenTerms) else None
+
+    @property
     def num_features(self) -> int | None:
         """See the class."""
         return self.terms.num_features
@@ -92,9 +100,9 @@ class JoinedFeatures:
         return self.tokens.num_features
 
     @property
-    def num_cut(self) -> int:
+    def num_truncated(self) -> int:
         """See the class."""
-        return self.tokens.num_cut
+        return self.tokens.num_truncated
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """The constructor's arguments as a dict."""
@@ -112,7 +120,7 @@ class JoinedFeatures:
         """The ``Learner`` (``tfxc.data.text.base``) of both; None if nothing is learned."""
         learners = {}
         for name, part in self._parts():
-            with _told_of(name):
+            with _errors_in_section(name):
                 learners[name] = part.learner(jobs)
         learners = {name: learner for name, learner in learners.items() if learner is not None}
 
@@ -122,27 +130,48 @@ class JoinedFeatures:
 
         def finish():
             for name, learner in learners.items():
-                with _told_of(name):
+                with _errors_in_section(name):
                     learner.finish()
 
         return Learner(add, finish) if learners else None
 
-    def transform(self, texts: Sequence[str], jobs: int = 1) -> "JoinedRows":
+    def transform(
+        self, texts: Sequence[str], jobs: int = 1, features: Any = None, where: str | Path = "input"
+    ) -> "JoinedRows":
         """``JoinedRows`` of a list of texts.
 
         Args:
             texts: list of n strings.
             jobs: processes to use at most; the result does not depend on it.
+            features: the texts' features, CSR or array (n, columns), where the terms are given.
+            where: the source of the features, for messages.
 
         Raises:
             ConfigError: ``fit`` has not been called.
+            DataError: features are needed, and there are none, or they have other columns.
         """
-        return JoinedRows(self.terms.transform(texts, jobs), self.tokens.transform(texts, jobs))
+        if self.given is None:
+            terms = self.terms.transform(texts, jobs)
+        elif features is None:
+            raise DataError(
+                "texts with features next to them expected (data.text_features.terms is 'given'), "
+                "found texts alone",
+                where=where,
+                fix="name their file with --features or in the reader's option features",
+            )
+        else:
+            terms = self.given.rows(features, where)
+        return JoinedRows(terms, self.tokens.transform(texts, jobs))
 
-    def graph(self, folder: Path) -> "JoinedTexts":
-        """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
-        from tfxc.ops.text.joined import JoinedTexts
+    def graph(self, folder: Path) -> "JoinedTexts | TextsWithFeatures":
+        """What turns texts into the same features in a graph; see ``TextFeatures.graph``.
 
+        Where the terms are given, it is a function of the texts and of a bag's tensors.
+        """
+        from tfxc.ops.text.joined import JoinedTexts, TextsWithFeatures
+
+        if self.given is not None:
+            return TextsWithFeatures(self.tokens.graph(folder / "tokens"))
         return JoinedTexts(**{name: part.graph(folder / name) for name, part in self._parts()})
 
     def save(self, folder: str | Path) -> None:
@@ -187,12 +216,12 @@ def _built(name, section):
             where=f"{_SECTION}.{name}",
             fix=f"choose one of: {', '.join(_KINDS[name])}",
         )
-    with _told_of(name):
+    with _errors_in_section(name):
         return build_of(_KINDS[name], section)
 
 
 @contextlib.contextmanager
-def _told_of(name):
+def _errors_in_section(name):
     """Errors name the part's own section of the config."""
     try:
         yield
@@ -203,3 +232,12 @@ def _told_of(name):
         elif where.isidentifier():  # an argument; all else is a file
             where = f"{_SECTION}.{name}.{where}"
         raise type(error)(error.problem, where=where, fix=error.fix) from error
+
+
+def given_terms(features: Any) -> GivenTerms | None:
+    """The ``GivenTerms`` of text features; None if these are made of the texts alone.
+
+    Args:
+        features: any text features, or None.
+    """
+    return features.given if isinstance(features, JoinedFeatures) else None

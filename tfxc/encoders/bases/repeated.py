@@ -41,6 +41,11 @@ class Repeated(Encoder):
         return [table for encoder in self.encoders for table in encoder.tables]
 
     @property
+    def hash_seeds(self) -> list[int]:
+        """Those of all encoders."""
+        return [seed for encoder in self.encoders for seed in encoder.hash_seeds]
+
+    @property
     def layers_above(self) -> dict[int, int]:
         """Those of all encoders."""
         found: dict[int, int] = {}
@@ -54,9 +59,9 @@ class Repeated(Encoder):
         return self.encoders[0].architecture
 
     @property
-    def takes(self) -> str:  # type: ignore[override]  # of others it is the class's
+    def input_kind(self) -> str:  # type: ignore[override]  # of others it is the class's
         """What the encoders read."""
-        return self.encoders[0].takes
+        return self.encoders[0].input_kind
 
     def compute_output_shape(self, input_shape: Any) -> tuple[None, int, int]:
         """(batch, repetitions, dim)."""

@@ -7,7 +7,7 @@ from typing import Any
 from tfxc.core.errors import ConfigError
 from tfxc.data.text.subwords import checksum
 from tfxc.pretrained.architecture import read_architecture
-from tfxc.pretrained.folder import open_folder
+from tfxc.pretrained.folder import network_folder, open_folder
 from tfxc.pretrained.tokenizer_files import read_subwords
 from tfxc.pretrained.weights import Tensors, find_files
 
@@ -28,7 +28,7 @@ def open_source(folder: str | Path | None) -> "FolderSource":
 
 
 class FolderSource:
-    """A folder as the model hubs lay it out.
+    """A folder as the model hubs lay it out, or a model of PECOS.
 
     Args:
         folder: its path.
@@ -41,15 +41,16 @@ class FolderSource:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.architecture = folder, read_architecture(folder)
-        find_files(folder)
+        self.folder, self._network = folder, network_folder(folder)
+        self.architecture = read_architecture(self._network)
+        find_files(self._network)
         self._tensors: Tensors | None = None
 
     @property
     def tensors(self) -> Tensors:
         """The arrays, ``Tensors``; opened when first used."""
         if self._tensors is None:
-            self._tensors = Tensors(self.folder, self.architecture.family)
+            self._tensors = Tensors(self._network, self.architecture.family)
         return self._tensors
 
     def check(self, text_features: Mapping[str, Any]) -> None:

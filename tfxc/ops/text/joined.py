@@ -23,3 +23,22 @@ class JoinedTexts(tf.Module):
     def __call__(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Dict ``tokens``, ``ids``, ``weights``, ``row_splits`` of texts (batch,)."""
         return {**self._terms(texts), "tokens": self._tokens(texts)}
+
+
+class TextsWithFeatures(tf.Module):
+    """Turns texts and the features next to them into joined features.
+
+    Args:
+        tokens: function of texts -> int32 (batch, length).
+    """
+
+    def __init__(self, tokens: tf.Module) -> None:
+        super().__init__()
+        self._tokens = tokens
+
+    def __call__(
+        self, texts: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor, row_splits: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Dict ``tokens``, ``ids``, ``weights``, ``row_splits`` of texts (batch,) and bags."""
+        bag = {"ids": ids, "weights": weights, "row_splits": row_splits}
+        return {**bag, "tokens": self._tokens(texts)}

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.inference.protocol import RankerModel
-from tfxc.ops.search.beam_graph import BeamGraph
-from tfxc.ops.search.calibration_graph import calibrated
+from tfxc.ops.search.beam_search.beam_graph import BeamGraph
+from tfxc.ops.search.beam_search.calibration_graph import calibrated
 from tfxc.ranker.calibration import Calibration
 from tfxc.ranker.post_processors import post_processor as rule_of
 from tfxc.ranker.search import Ranker, load_layer
@@ -102,6 +102,21 @@ class LinearModel(RankerModel):
             return ids, scores
         assert self._calibration is not None  # see ``check_probabilities``
         return ids, self._calibration.apply(scores)
+
+    def score_pairs(
+        self, features: Any, pairs: scipy.sparse.csr_matrix, probabilities: bool = False
+    ) -> scipy.sparse.csr_matrix:
+        """See ``RankerModel.score_pairs``."""
+        scores = self.ranker.score_pairs(
+            self._matrix(features),
+            pairs,
+            post_processor=self._post_processor,
+            threads=self._threads,
+        )
+        if probabilities:
+            assert self._calibration is not None  # see ``check_probabilities``
+            scores.data = self._calibration.apply(scores.data)
+        return scores
 
     def top_k(
         self, features: Mapping[str, tf.Tensor], k: int, probabilities: bool = False

@@ -17,8 +17,9 @@ from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
 from tfxc.recipes.base import Context, StagedRecipe
 from tfxc.recipes.xr_linear import stages
+from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices, negatives_of
 from tfxc.recipes.xr_linear.model import LinearModel
-from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
+from tfxc.recipes.xr_linear.settings import TreeSettings
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -40,7 +41,9 @@ class XRLinear(StagedRecipe):
         tree: how the labels are clustered: keys of ``labels.tree_building.ClusteringSettings``, and
             ``label_embedding`` (``"pifa"`` or ``"pii"``), ``label_features``, ``join``, ``alpha``;
             or ``file``, a tree from a file. See ``recipes.xr_linear.settings.TreeSettings``.
-        ranker: keys of ``ranker.settings.RankerSettings``.
+        ranker: keys of ``ranker.settings.RankerSettings``, and ``relevance_file``,
+            ``negative_labels_file`` and ``negative_clusters_file``, matrices with a row for each
+            training example, see ``recipes.xr_linear.example_matrices.ExampleMatrices``.
         memory_gb: what the training of the classifiers may use in addition to features and labels;
             the label matrices of all levels count.
         calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the scores on the
@@ -67,7 +70,7 @@ class XRLinear(StagedRecipe):
         threads: int | None = None,
     ) -> None:
         TreeSettings(tree)
-        ranker_settings(ranker)
+        ExampleMatrices(ranker)
         self.tree, self.ranker, self.memory_gb = tree, ranker, memory_gb
         self.calibrate, self.threads = calibrate, threads
 
@@ -120,7 +123,8 @@ class XRLinear(StagedRecipe):
         """Sizes of the levels, and ``RankerSettings`` that fit them."""
         tree = TreeSettings(self.tree, config.seed)
         sizes = tree.sizes(manifest.num_labels, manifest.num_features)
-        settings = ranker_settings(self.ranker, config.seed)
+        matrices = ExampleMatrices(self.ranker)
+        settings = matrices.settings(config.seed)
         if settings.mode != "full-model":
             raise ConfigError(
                 f"mode 'full-model' expected, found {settings.mode!r}",
@@ -128,12 +132,15 @@ class XRLinear(StagedRecipe):
                 fix="set it to 'full-model'",
             )
         settings.check(sizes, "recipe.ranker")
+        matrices.check(config, manifest, sizes, tree)
         return sizes, settings
 
     def _train(self, context):
         began, processor = time.monotonic(), time.process_time()
         config, data_folder, run = context.config, context.data_folder, context.folder
         features, labels = stages.training_matrices(data_folder)
+        matrices = ExampleMatrices(self.ranker)
+        given = matrices.load(config, context.manifest, labels)
         tree = self._tree(features, labels, config, run)
         with stages.memory_of_ranker(self.memory_gb) as budget:
             reports = train_ranker(
@@ -141,7 +148,9 @@ class XRLinear(StagedRecipe):
                 labels,
                 tree,
                 run.path,
-                ranker_settings(self.ranker, config.seed),
+                matrices.settings(config.seed),
+                relevance=given.get("relevance_file"),
+                negatives=negatives_of(given, tree),
                 limits=Limits(budget, self.threads),
             )
         seconds = {
@@ -149,13 +158,13 @@ class XRLinear(StagedRecipe):
             "processor_seconds": round(time.process_time() - processor, 1),
         }
         for line in stages.report_lines(reports, seconds):
-            stages.say(run, line)
+            stages.log(run, line)
         model = LinearModel(run.path, self.threads)
         stages.calibrate(model, self.calibrate, config, data_folder, run)
         results = stages.measure(model, config, data_folder, context.manifest)
         stages.write_metrics(run, seconds, results)
         for line in stages.headline(results):
-            stages.say(run, line)
+            stages.log(run, line)
         return {"layers": reports, **seconds, "dev": {}, **results}
 
     def _tree(self, features, labels, config, run):

@@ -1,7 +1,7 @@
 """The sections ``tree`` and ``ranker`` of a recipe's config, checked."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,10 +9,11 @@ import numpy as np
 from tfxc.core import registry
 from tfxc.core.arguments import SHARE, OneOf
 from tfxc.core.errors import ConfigError, inside
+from tfxc.data.parsing.arrays import load_matrix
 from tfxc.data.source_files import expand
-from tfxc.data.sources.matrices import load_matrix
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import MODES, pifa, pifa_with_label_features, pii
+from tfxc.labels.pecos_tree import is_leaf_matrix, load_tree
 from tfxc.labels.tree_building import ClusteringSettings, build_tree
 from tfxc.ranker.negatives import scheme_of
 from tfxc.ranker.settings import RankerSettings
@@ -21,8 +22,16 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 
+#: Keys of the section ``ranker`` that name a matrix of the training examples, and which setting
+#: needs one of them.
+MATRIX_FILES = {
+    "relevance_file": "ranker-only",
+    "negative_labels_file": "usn",
+    "negative_clusters_file": "usn",
+}
 # What determines the sizes of the levels.
 _SHAPE = ("nr_splits", "min_codes", "max_leaf_size")
+_ABOVE = ("nr_splits", "min_codes")
 _VECTORS = ("pifa", "pii", "given")
 
 
@@ -34,9 +43,10 @@ class TreeSettings:
             what the labels are clustered by: ``label_embedding``, ``"pifa"``, ``"pii"`` or
             ``"given"``; ``label_features``, a ``.npy`` or ``.npz`` file with a row for each label,
             which is taken as given or joins PIFA as ``join`` (``"concat"`` or ``"convex"``) and
-            ``alpha`` say. Or ``file`` alone, a
-            tree of ``tools/build_tree.py`` to take as it is. Rows and tree are in the order of the
-            prepared data's ``labels.txt``.
+            ``alpha`` say. Or ``file`` alone, a tree to take as it is: one of
+            ``tools/build_tree.py``, or one of PECOS, see ``labels.pecos_tree.load_tree``; with
+            ``nr_splits`` and ``min_codes`` if it has leaves only. Rows and tree are in the order of
+            the prepared data's ``labels.txt``.
         seed: where ``given`` has none.
         where: config key, for messages.
         where_shape: the same for what determines the levels' sizes; None means ``where``.
@@ -55,6 +65,7 @@ class TreeSettings:
         seed: int = 0,
         where: str = "recipe.tree",
         where_shape: str | None = None,
+        above: Mapping[str, Any] | None = None,
     ) -> None:
         known = {field.name: field.default for field in dataclasses.fields(ClusteringSettings)}
         known |= {"label_embedding": "pifa", "label_features": None, "join": MODES[0]}
@@ -71,6 +82,8 @@ class TreeSettings:
                 )
         self._where, self._where_shape = where, where_shape or where
         self.file = own.pop("file", None)
+        self._above = {key: own.pop(key) for key in _ABOVE if self.file is not None and key in own}
+        self._default_above = dict(above or {})
         if self.file is not None and own:
             raise ConfigError(
                 "this key is not used with a tree from a file",
@@ -155,7 +168,15 @@ class TreeSettings:
             return ClusteringSettings(**given)
 
     def _tree(self, num_labels):
-        tree = ClusterTree.load(expand(self.file))
+        path = expand(self.file)
+        if self._above and not is_leaf_matrix(path):
+            raise ConfigError(
+                "this key is used only with a matrix of labels and leaves, found a complete tree",
+                where=f"{self._where}.{next(iter(self._above))}",
+                fix="remove it, or the file",
+            )
+        with inside(self._where):
+            tree = load_tree(path, {**self._default_above, **self._above})
         if tree.num_labels != num_labels:
             raise ConfigError(
                 f"a tree over the data's {num_labels:,} labels expected, found one over "
@@ -179,7 +200,10 @@ class TreeSettings:
 
 
 def ranker_settings(
-    given: Mapping[str, Any] | None = None, seed: int = 0, where: str = "recipe.ranker"
+    given: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    where: str = "recipe.ranker",
+    provided: Collection[str] = (),
 ) -> RankerSettings:
     """``RankerSettings`` of a config section.
 
@@ -188,26 +212,36 @@ def ranker_settings(
             have a list.
         seed: where ``given`` has none.
         where: config key, for messages.
+        provided: values (``"usn"``, ``"ranker-only"``) whose matrices there are.
 
     Raises:
-        ConfigError: an unknown key, a value of another kind, or one that needs a matrix from
-            Python.
+        ConfigError: an unknown key, a value of another kind, or one that needs a matrix that is not
+            provided.
 
     Example:
         >>> ranker_settings({"threshold": 0.01}).threshold
         0.01
     """
+    for key in MATRIX_FILES:
+        if isinstance(given, dict) and key in given:
+            raise ConfigError(
+                "no matrix of the training examples expected here; only a training with recipe "
+                "'xr_linear' reads them",
+                where=f"{where}.{key}",
+                fix="remove it",
+            )
     known = {field.name: field.default for field in dataclasses.fields(RankerSettings)}
     settings = RankerSettings(**{"seed": seed, **_checked(given, known, where)})
     schemes = settings.negatives if isinstance(settings.negatives, list) else [settings.negatives]
     parts = {part for one in schemes for part in scheme_of(one, where=f"{where}.negatives")}
     modes = {settings.relevance_mode}
     for key, value, used in (("negatives", "usn", parts), ("relevance_mode", "ranker-only", modes)):
-        if value in used:
+        if value in used and value not in provided:
             raise ConfigError(
-                f"{value!r} needs a matrix, which a config cannot contain",
+                f"{value!r} needs a matrix, found none",
                 where=f"{where}.{key}",
-                fix="leave it out, or call tfxc.ranker.chain.train_ranker in Python",
+                fix="leave it out, or with recipe 'xr_linear' name a file: "
+                + " or ".join(name for name, of in MATRIX_FILES.items() if of == value),
             )
     return settings
 

@@ -10,9 +10,10 @@ from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
-from tfxc.core.reading import checksum
+from tfxc.core.storage.reading import checksum
 from tfxc.data.manifest import MANIFEST_FILE
 from tfxc.data.row_writer import RowWriter
+from tfxc.ops.csr import as_csr
 from tfxc.runs.writer import WEIGHTS
 
 if TYPE_CHECKING:
@@ -86,22 +87,13 @@ def _check_finite(vectors, numbers, path):
         )
 
 
-def as_csr(vectors: np.ndarray) -> scipy.sparse.csr_matrix:
-    """A dense matrix with all its entries as float32 CSR."""
-    rows, width = vectors.shape
-    columns = np.tile(np.arange(width, dtype=np.int32), rows)
-    splits = np.arange(rows + 1, dtype=np.int64) * width
-    values = np.ascontiguousarray(vectors, np.float32).ravel()
-    return scipy.sparse.csr_matrix((values, columns, splits), shape=(rows, width))
-
-
 def concatenated(
-    terms: scipy.sparse.csr_matrix, vectors: np.ndarray, length: float = 1.0
+    terms: scipy.sparse.csr_matrix | None, vectors: np.ndarray, length: float = 1.0
 ) -> scipy.sparse.csr_matrix:
     """``[X | length · l2(E)]``: bags of terms followed by the vectors, scaled to a length.
 
     Args:
-        terms: X, float32 CSR (n, terms).
+        terms: X, float32 CSR (n, terms), or None where there are vectors only.
         vectors: E, float32 (n, dim).
         length: of a vector; that of the terms is usually 1.
 
@@ -113,6 +105,7 @@ def concatenated(
         >>> concatenated(terms, np.float32([[3, 4]])).toarray().round(2).tolist()
         [[0.0, 2.0, 0.6000000238418579, 0.800000011920929]]
     """
-    vectors = normalize(np.asarray(vectors, np.float32)) * np.float32(length)
-    parts = [terms, as_csr(vectors)]
-    return scipy.sparse.hstack(parts, format="csr", dtype=np.float32)
+    scaled = as_csr(normalize(np.asarray(vectors, np.float32)) * np.float32(length))
+    if terms is None:
+        return scaled
+    return scipy.sparse.hstack([terms, scaled], format="csr", dtype=np.float32)

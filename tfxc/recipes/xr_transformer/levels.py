@@ -10,20 +10,20 @@ import tensorflow as tf
 from sklearn.preprocessing import normalize
 
 from tfxc.core.config import Method
-from tfxc.core.files import atomic_file
+from tfxc.core.storage.files import atomic_file
 from tfxc.data.sources.shards import Source
 from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.model import build_model
-from tfxc.ops.csr import bounds_of
+from tfxc.ops.csr import as_csr, bounds_of
 from tfxc.ops.linear.solver import SolverSettings
-from tfxc.ops.search.chunked_layer import chunks_of
+from tfxc.ops.search.beam_search.chunked_layer import chunks_of
 from tfxc.ranker.ensemble import combine
 from tfxc.ranker.layer import LayerProblem, Limits, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
 from tfxc.ranker.search import load_layer, search
 from tfxc.ranker.store import weight_matrix
-from tfxc.recipes.xr_transformer.embeddings import as_csr, concatenated, origin_of, write_embeddings
+from tfxc.recipes.xr_transformer.embeddings import concatenated, origin_of, write_embeddings
 from tfxc.runs.folder import RunFolder
 from tfxc.training.job import StageJob
 from tfxc.training.strategies import by_chief
@@ -119,6 +119,7 @@ class Levels:
         """The config of a level's training."""
         training = self.config.training
         changes, steps = {"epochs": self.plan.epochs[level]}, self.plan.steps[level]
+        changes["keep_checkpoints"] = 0  # nothing goes on from the end of a level
         if steps is not None:
             # Half a step fewer, so that rounding up gives the number whatever the division does.
             changes["epochs"] = (steps - 0.5) * training.batch_size / self.source.num_examples

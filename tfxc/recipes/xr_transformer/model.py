@@ -12,7 +12,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.data.kinds import KINDS
 from tfxc.inference.embedder import Embedder
 from tfxc.inference.protocol import RankerModel
-from tfxc.model import example_features, make_parts
+from tfxc.model import example_features, make_components
 from tfxc.recipes.xr_transformer.embeddings import concatenated
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class EncoderRanker(RankerModel, keras.Model):
     """Encoder, then a linear ranker over ``[terms | length · l2(encoding)]``.
 
-    The encoder's weights are the model's; the ranker's stay in their files.
+    The encoder's weights are the model's; the ranker's stay in their files. A run on texts without
+    terms has a ranker on the encodings alone.
 
     Args:
         encoder: an ``Encoder`` that has its weights.
@@ -91,7 +92,7 @@ class EncoderRanker(RankerModel, keras.Model):
 
         Args:
             features: arrays as the data pipeline makes them: a dict ``ids``, ``weights``,
-                ``row_splits``, and ``tokens`` where the encoder reads these.
+                ``row_splits``, and ``tokens`` where the encoder reads these; or the tokens alone.
             k: number of labels.
             probabilities: whether scores are calibrated.
             method: None, there is one search.
@@ -99,21 +100,36 @@ class EncoderRanker(RankerModel, keras.Model):
         Raises:
             ConfigError: the run has no ranker.
         """
-        linear = self.linear
+        return self.linear.find_top_k(self._joined(features), k, probabilities)
+
+    def score_pairs(
+        self, features: Any, pairs: scipy.sparse.csr_matrix, probabilities: bool = False
+    ) -> scipy.sparse.csr_matrix:
+        """See ``RankerModel.score_pairs``; features as of ``find_top_k``."""
+        return self.linear.score_pairs(self._joined(features), pairs, probabilities)
+
+    def _joined(self, features):
+        """What the ranker reads, as a bag: the terms if there are any, and the encodings."""
         features = tf.nest.map_structure(np.asarray, features)
         vectors = self._embed(features)
-        terms = _terms(features, linear.ranker.num_features - vectors.shape[1])
+        terms = None
+        if isinstance(features, dict):
+            terms = _terms(features, self.linear.ranker.num_features - vectors.shape[1])
         both = concatenated(terms, vectors, self._length)
-        bag = {"ids": both.indices, "weights": both.data, "row_splits": both.indptr}
-        return linear.find_top_k(bag, k, probabilities)
+        return {"ids": both.indices, "weights": both.data, "row_splits": both.indptr}
 
     def top_k(
-        self, features: Mapping[str, tf.Tensor], k: int, probabilities: bool = False
+        self,
+        features: Mapping[str, tf.Tensor] | tf.Tensor,
+        k: int,
+        probabilities: bool = False,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The same in TensorFlow's graph, with the same features as tensors."""
         vectors = tf.cast(self.encoder(features, training=False), tf.float32)
         lengths = tf.norm(vectors, axis=1, keepdims=True)
         vectors = tf.math.divide_no_nan(vectors, lengths) * self._length
+        if not isinstance(features, dict):
+            return self.linear.top_k(vectors, k, probabilities)
         width = vectors.shape[1]
         columns = tf.range(width) + (self.linear.ranker.num_features - width)
         columns = tf.broadcast_to(columns, tf.shape(vectors))
@@ -154,6 +170,6 @@ def built_encoder(config: "Config", dimensions: Mapping[str, Any]) -> "Encoder":
         ConfigError: an argument does not fit.
     """
     keras.config.set_dtype_policy(config.training.precision)
-    encoder, _, _ = make_parts(config, **dimensions)
+    encoder, _, _ = make_components(config, **dimensions)
     encoder(example_features(KINDS[dimensions["feature_kind"]], dimensions))
     return encoder

@@ -1,0 +1,154 @@
+"""Features that stand in a file of their own, a row per example: alone, or next to texts."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.storage.reading import existing_file, read_array
+from tfxc.data.chunk import Chunk
+from tfxc.data.kinds import INPUTS, TEXT_AND_FEATURES
+from tfxc.data.parsing.arrays import matrix
+from tfxc.ops.csr import load_sparse, sparse_shape
+
+if TYPE_CHECKING:
+    from tfxc.data.formats.base import Reader
+
+
+class FeatureFile:
+    """A matrix of features, one row per example.
+
+    A sparse one is held in memory while it is read, a dense one stays on the disk.
+
+    Args:
+        path: ``.npz`` of ``scipy.sparse.save_npz``, or ``.npy`` (n, num_features) of numbers.
+
+    Attributes:
+        path: the file.
+        num_examples, num_features: shape of the matrix.
+
+    Raises:
+        DataError: the file is missing, damaged, or holds no such matrix.
+
+    Example:
+        >>> FeatureFile("X.trn.npz").num_features    # doctest: +SKIP
+        186104
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = existing_file(Path(path))
+        self.num_examples, self.num_features = self._shape()
+
+    def _shape(self):
+        if self.path.suffix == ".npz":
+            return sparse_shape(self.path)
+        if self.path.suffix == ".npy":
+            return self._mapped().shape
+        raise DataError(
+            f"a sparse matrix in .npz or a dense one in .npy expected, found {self.path.name}",
+            where=self.path,
+            fix="write it with scipy.sparse.save_npz or numpy.save",
+        )
+
+    def _mapped(self):
+        return matrix(self.path, "features", read_array(self.path, mapped=True))
+
+    def open(self) -> Callable[[int, int], scipy.sparse.csr_matrix | np.ndarray]:
+        """Opens the matrix.
+
+        Returns:
+            Function of the first row and the one behind the last -> float32, CSR or an array. It
+            raises a ``DataError`` that names the row of a value that is not finite.
+        """
+        sparse = self.path.suffix == ".npz"
+        values = load_sparse(self.path) if sparse else self._mapped()
+
+        def rows(start, stop):
+            with np.errstate(over="ignore"):
+                found = values[start:stop].astype(np.float32)
+            self._check_finite(found, start)
+            if sparse:
+                found.sum_duplicates()
+            return found
+
+        return rows
+
+    def _check_finite(self, features, start):
+        if scipy.sparse.issparse(features):
+            wrong = np.flatnonzero(~np.isfinite(features.data))
+            rows = np.searchsorted(features.indptr, wrong, side="right")
+        else:
+            rows = np.flatnonzero(~np.isfinite(features).all(axis=1)) + 1
+        if rows.size:
+            raise DataError(
+                f"finite values expected, found NaN or infinity in row {start + rows[0]}",
+                where=self.path,
+                fix="correct the value",
+            )
+
+
+class WithFeatures:
+    """Another reader's examples with the rows of a feature file as their features.
+
+    Args:
+        reader: the ``Reader``.
+        path: see ``FeatureFile``.
+
+    Raises:
+        DataError: the file holds no features, or another number of rows than there are examples.
+
+    Example:
+        >>> both = WithFeatures(open_reader("texts.txt"), "X.tst.npz")  # doctest: +SKIP
+    """
+
+    def __init__(self, reader: "Reader", path: str | Path) -> None:
+        self._reader, self._file = reader, FeatureFile(path)
+        self.num_features = self._file.num_features
+        self.num_examples = reader.num_examples
+        if self.num_examples is None:  # reading is cheap next to an encoder
+            self.num_examples = sum(len(chunk) for chunk in reader.chunks())
+        if self.num_examples != self._file.num_examples:
+            raise DataError(
+                f"{self.num_examples:,} rows, one for each example of {reader.path}, expected, "
+                f"found {self._file.num_examples:,}",
+                where=path,
+                fix="give the features of these examples, in their order",
+            )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def chunks(self, size: int = 4096) -> Iterator[Chunk]:
+        """Yields the reader's ``Chunk``s with their features."""
+        rows, first = self._file.open(), 0
+        for chunk in self._reader.chunks(size):
+            chunk.features = rows(first, first + len(chunk))
+            yield chunk
+            first += len(chunk)
+
+
+def with_features(reader: Any, features: str | None, input_kind: str) -> Any:
+    """A reader, with the features of the option ``--features`` next to its examples.
+
+    Args:
+        reader: a ``Reader``.
+        features: the option, None if it was not given.
+        input_kind: what an example is, a name in ``tfxc.data.kinds.INPUTS``.
+
+    Raises:
+        ConfigError: features are given, and the model does not take any next to its texts.
+        DataError: as ``WithFeatures``.
+    """
+    if features is None:
+        return reader
+    if input_kind != TEXT_AND_FEATURES.name:
+        raise ConfigError(
+            f"a model on {TEXT_AND_FEATURES.description} expected with this option, found one on "
+            f"{INPUTS[input_kind].description}",
+            where="--features",
+            fix="leave it out",
+        )
+    return WithFeatures(reader, features)

@@ -1,0 +1,122 @@
+"""Features that the data have next to their texts, in the place of features made of the texts."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.arguments import COUNT, checked
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.storage.files import write_json
+from tfxc.core.storage.ownership import atomic_folder
+from tfxc.data.kinds import SPARSE, kind_of_features
+from tfxc.data.text.base import FILE_VERSION
+from tfxc.ops.csr import as_csr
+
+
+class GivenTerms:
+    """The terms of ``joined`` texts as the data have them: nothing is computed or scaled.
+
+    Dense features are kept as sparse ones, all of whose entries count.
+
+    Args:
+        num_features: number of columns; None means those of the training file.
+
+    Attributes:
+        num_features: None before ``take_width``.
+
+    Example:
+        >>> given = GivenTerms()
+        >>> given.take_width(3, "X.trn.npz")
+        >>> given.rows(np.float32([[0, 2, 1]]), "X.tst.npz").toarray().tolist()
+        [[0.0, 2.0, 1.0]]
+    """
+
+    name = "given"
+    kind = SPARSE
+    idf = None
+
+    @checked(num_features=COUNT | None)
+    def __init__(self, num_features: int | None = None) -> None:
+        self.num_features = num_features
+
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments as a dict, the number of columns as it was found."""
+        return {"num_features": self.num_features}
+
+    def fit(self, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> "GivenTerms":
+        """Learns nothing; returns ``self``."""
+        return self
+
+    def learner(self, jobs: int = 1) -> None:
+        """None: the texts are not read."""
+        return None
+
+    def take_width(self, width: int, where: str | Path) -> None:
+        """Takes the number of columns from the training file.
+
+        Args:
+            width: columns of its features.
+            where: the file, for messages.
+
+        Raises:
+            DataError: there are more than ``num_features``.
+        """
+        self.num_features = self.num_features or width
+        if width > self.num_features:
+            raise DataError(
+                f"at most {self.num_features:,} features expected, found {width:,}",
+                where=where,
+                fix="raise data.text_features.terms.num_features, or remove it",
+            )
+
+    def rows(
+        self, features: scipy.sparse.csr_matrix | np.ndarray, where: str | Path
+    ) -> scipy.sparse.csr_matrix:
+        """The features of examples as float32 CSR (n, num_features).
+
+        Args:
+            features: CSR or array (n, columns), float32.
+            where: the source, for messages.
+
+        Raises:
+            ConfigError: the number of columns is not known.
+            DataError: another number of columns.
+        """
+        if self.num_features is None:
+            raise ConfigError("the text features have not been fitted", fix="call fit first")
+        kind = kind_of_features(features, where)
+        width = kind.width(features)
+        if not kind.fits(width, self.num_features):
+            raise DataError(
+                f"{self.num_features:,} features as in the training split expected, found "
+                f"{width:,} {kind.name} ones",
+                where=where,
+                fix="give the features that the run was trained on",
+            )
+        if isinstance(features, np.ndarray):
+            return as_csr(features)
+        parts = (features.data, features.indices, features.indptr)
+        return scipy.sparse.csr_matrix(parts, (features.shape[0], self.num_features))
+
+    def vocabulary(self) -> None:
+        """None: the columns have no names."""
+        return None
+
+    def save(self, folder: str | Path) -> None:
+        """Writes ``features.json``, atomically.
+
+        Raises:
+            ConfigError: the number of columns is not known.
+            UserError: the folder cannot be written.
+        """
+        if self.num_features is None:
+            raise ConfigError("the text features have not been fitted", fix="call fit first")
+        head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
+        with atomic_folder(folder, "set of text features") as scratch:
+            write_json(scratch / "features.json", head)
+
+    def _load(self, folder):
+        """There is nothing but the settings."""

@@ -1,0 +1,315 @@
+"""Class centres on a sphere, and a margin around the true one."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfxc.core.arguments import COUNT, POSITIVE, Number, OneOf, checked
+from tfxc.heads.base import Head, seen_labels
+from tfxc.heads.bases.class_centres.checks import SAMPLINGS, check_sampling, labels_of_a_shard
+from tfxc.heads.bases.class_centres.sampling import Columns, partial, sampled_blocks, true_blocks
+from tfxc.heads.bases.class_centres.shards import Shards
+from tfxc.ops.distributed.cross_replica import CrossReplica, labels_everywhere
+from tfxc.ops.distributed.sharded_table import ShardedTable
+from tfxc.ops.logit_group import LogitGroup
+from tfxc.ops.margins import at_positives, row_lengths, unit_rows
+from tfxc.ops.search.top_k import read_once, rows_between
+
+_TILE = 131_072  # labels scored at a time in top_k
+_START_ROWS = 65_536  # centres drawn from one seed
+_START_STD = 0.01
+
+
+class ClassCentres(Head):
+    """Scaled cosines to class centres, the true one made harder: ArcFace and what followed it.
+
+    A label's score is ``scale`` times the cosine of the angle between the feature vector and the
+    label's centre, the nearest of its ``sub_centers``. In training the true class has a margin,
+    which a derived class defines in ``with_margin``; ``call`` and ``top_k`` know no margin. An
+    example with several labels has the margin on each of them. All is computed in float32, in any
+    precision.
+
+    With ``sharded`` and n > 1 replicas, replica r holds only the centres of the labels
+    ``[r · ceil(N / n), (r + 1) · ceil(N / n))``, and scores the examples of all replicas against
+    them; the softmax runs over all. Such centres are not Keras weights, but weight files hold
+    them as a whole. ``sampling`` may then be ``"partial"``, each shard drawing for itself.
+
+    A batch is what the replicas see together, a micro-batch where gradients are accumulated.
+    Centres outside the sample get no gradient, and a row-sparse optimizer leaves them and their
+    momenta alone.
+
+    Args:
+        num_labels: number of labels N (from the data).
+        scale: the factor s of the cosines.
+        sub_centers: centres per label.
+        sampling: which classes the loss of a batch runs over, see ``heads.margin.Margin``.
+        heads, num_sampled_heads, sample_rate: of the sampling.
+        sharded: whether the centres are sharded over the replicas; no difference without replicas.
+        seed: seed of the initial centres, N(0, 0.01), and of the draws.
+
+    Input: float (batch, dim). Output of ``call``: float32 (batch, num_labels).
+    """
+
+    full_softmax = True
+
+    @checked(
+        scale=POSITIVE,
+        sub_centers=COUNT,
+        sampling=OneOf(*SAMPLINGS),
+        sample_rate=Number(maximum=1, above=0) | None,
+    )
+    def __init__(
+        self,
+        num_labels: int,
+        *,
+        scale: float,
+        sub_centers: int = 1,
+        sampling: str | None = None,
+        heads: Sequence[int] | None = None,
+        num_sampled_heads: int | None = None,
+        sample_rate: float | None = None,
+        sharded: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.num_labels = num_labels
+        self.scale = scale
+        self.sub_centers = sub_centers
+        self.sampling = sampling
+        # What a sampling needs is not None: see ``check_sampling``.
+        self.heads: Any = heads
+        self.num_sampled_heads: Any = num_sampled_heads
+        self.sample_rate: Any = sample_rate
+        self.sharded = sharded
+        self.seed = seed
+        check_sampling(self)
+        self.heads = list(heads) if heads is not None else None
+
+    def strength(self, lengths: tf.Tensor) -> tf.Tensor | None:
+        """What the margin of an example depends on besides its angle; None where on nothing.
+
+        Args:
+            lengths: float32 (batch,), lengths of the feature vectors, of all replicas where the
+                centres are sharded.
+
+        Returns:
+            float32 (batch,), or None.
+        """
+        return None
+
+    def with_margin(self, cosines: tf.Tensor, strength: tf.Tensor | None = None) -> tf.Tensor:
+        """What takes the place of the true class's cosine, float32 (n,).
+
+        Args:
+            cosines: float32 (n,).
+            strength: of their examples, float32 (n,), see there; or None.
+        """
+        raise TypeError(f"{type(self).__name__} must define with_margin(cosines, strength)")
+
+    def penalties(self, lengths: tf.Tensor) -> tf.Tensor | None:
+        """Losses of the vectors' lengths, float32 (batch,), or None.
+
+        Args:
+            lengths: float32 (batch,), lengths of the feature vectors of this replica.
+        """
+        return None
+
+    def build(self, input_shape: Sequence[int]) -> None:
+        """Makes the centres, (num_labels · sub_centers, dim), those of a label side by side."""
+        shape = (self.num_labels * self.sub_centers, input_shape[-1])
+        strategy = tf.distribute.get_strategy()
+        replicas = strategy.num_replicas_in_sync
+        if not self.sharded or replicas == 1:
+            self.centres = self.add_weight(shape, self._start, name="centres")
+            return
+        self._shard_labels = labels_of_a_shard(self.num_labels, replicas)
+        size = self._shard_labels * self.sub_centers
+        start = functools.partial(self._start_rows, shape)
+        self.sharded_table = ShardedTable(strategy, shape, size, start, name="centres")
+
+    def _start(self, shape, dtype=None):
+        return tf.cast(self._start_rows(shape, 0, shape[0]), dtype or tf.float32)
+
+    def _start_rows(self, shape, begin, end):
+        """Normal numbers, drawn in blocks of rows that do not depend on each other."""
+        first = begin // _START_ROWS * _START_ROWS
+        blocks = [
+            tf.random.stateless_normal(
+                (min(_START_ROWS, shape[0] - block), shape[1]),
+                (self.seed, block),
+                stddev=_START_STD,
+            )
+            for block in range(first, end, _START_ROWS)
+        ] or [tf.zeros((0, shape[1]))]
+        return tf.concat(blocks, axis=0)[begin - first : end - first]
+
+    def call(self, features: tf.Tensor) -> tf.Tensor:
+        """Scaled cosines to all labels."""
+        features = unit_rows(features)
+        if self.sharded_table is None:
+            return self.scale * self._cosines(features, self.centres.value)
+        found = self.sharded_table.on_every_shard(
+            lambda _, centres, x: self.scale * self._cosines(x, centres), features
+        )
+        rows = tf.transpose(found, (1, 0, 2))
+        return tf.reshape(rows, [tf.shape(features)[0], -1])[:, : self.num_labels]
+
+    @property
+    def training_columns(self) -> int:
+        """The classes of ``sampling``; for ``"batch_heads"`` the most that can be."""
+        if self.sampling == "heads":
+            return self.num_sampled_heads * self.heads[1]
+        share = self.sample_rate if self.sampling == "partial" else 1.0
+        return max(1, int(share * self.num_labels))
+
+    @property
+    def training_gathers(self) -> int:
+        """The centres of ``sampling="heads"``; the other samples are gathered once for all."""
+        if self.sampling != "heads":
+            return 0
+        return self.training_columns * self.sub_centers * self.centres.shape[-1]
+
+    def training_groups(
+        self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
+    ) -> tuple[LogitGroup, ...]:
+        """One group over the classes of ``sampling``."""
+        labels = seen_labels(labels, self.num_labels)
+        lengths, features = row_lengths(features), unit_rows(features)
+        group = self._sampled_group(features, labels, lengths)
+        penalties = self.penalties(lengths)
+        if penalties is not None:  # an example without a label has no loss
+            penalties = tf.where(tf.reduce_any(labels >= 0, axis=1), penalties, 0.0)
+        return (group._replace(penalties=penalties),)
+
+    def _sampled_group(self, features, labels, lengths):
+        if self.sharded_table is not None:
+            return self._shard_group(features, labels, lengths)
+        if self.sampling is None:
+            columns = Columns(None, labels)
+        elif self.sampling == "heads":
+            columns = sampled_blocks(labels, self.heads, self.num_sampled_heads, self.seed)
+        elif self.sampling == "batch_heads":
+            columns = true_blocks(labels, self.heads, labels_everywhere(labels))
+        else:
+            columns = self._partial(labels, self.num_labels, labels_everywhere(labels))
+        strength = self.strength(lengths)
+        return self._group(features, columns, self.centres.value, self.num_labels, strength)
+
+    def _shard_group(self, features, labels, lengths):
+        """The group of all replicas' examples over the labels of this replica."""
+        cross_replica = CrossReplica()
+        features, labels = cross_replica.gather(features), cross_replica.gather_labels(labels)
+        strength = self.strength(cross_replica.gather(lengths))
+        first = cross_replica.number * self._shard_labels
+        known = min(self._shard_labels, self.num_labels - first)
+        labels = tf.where((labels >= first) & (labels < first + known), labels - first, -1)
+        columns = Columns(None, labels)
+        if self.sampling == "partial":
+            columns = self._partial(labels, known, tf.reshape(labels, [-1]), first)
+        centres = self.sharded_table.shards[cross_replica.number]
+        group = self._group(features, columns, centres, known, strength)
+        return group._replace(cross_replica=cross_replica)
+
+    def _partial(self, labels, known, flat, first=0):
+        count = max(1, int(self.sample_rate * known))
+        return partial(labels, known, count, self.seed, flat, first)
+
+    def _group(self, features, columns, centres, known, strength):
+        """Logit group of the columns; of the labels that ``centres`` stand for the first count."""
+        ids, labels = columns.ids, centres.shape[0] // self.sub_centers
+        if ids is not None:
+            rows = tf.minimum(ids, known - 1)[..., None] * self.sub_centers
+            rows += tf.range(self.sub_centers)
+            centres = tf.gather(centres, tf.reshape(rows, [*tf.unstack(tf.shape(ids)[:-1]), -1]))
+            labels = math.prod(self.heads) if self.heads else known
+        elif labels > known:
+            ids = tf.range(labels)
+        cosines = self._cosines(features, centres)
+        of_rows = () if strength is None else (strength,)
+        changed = at_positives(cosines, columns.positives, self.with_margin, *of_rows)
+        logits = self.scale * changed
+        valid = None if labels == known else tf.broadcast_to(ids < known, tf.shape(logits))
+        return LogitGroup(logits, columns.positives, valid)
+
+    def _cosines(self, features, centres):
+        """Cosines to the nearest sub-centre of each label, float32 (batch, labels).
+
+        Args:
+            features: unit vectors (batch, dim).
+            centres: (labels · sub_centers, dim), or (batch, labels · sub_centers, dim).
+        """
+        centres = unit_rows(centres)
+        if len(centres.shape) == 3:
+            cosines = tf.linalg.matvec(centres, features)
+        else:
+            cosines = tf.matmul(features, centres, transpose_b=True)
+        if self.sub_centers == 1:
+            return cosines
+        by_label = tf.reshape(cosines, [tf.shape(cosines)[0], -1, self.sub_centers])
+        return tf.reduce_max(by_label, axis=-1)
+
+    def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Best k labels by cosine, exact; scores in tiles of labels."""
+        if not self.built:
+            self.build(features.shape)
+        if self.sharded_table is None:
+            return super().top_k(features, k)
+        self.check_k(k)
+        return Shards(self, self._shard_labels, _TILE).top_k(features, k)
+
+    def tile_scores(
+        self, features: tf.Tensor, centres: tf.Tensor | None = None
+    ) -> Callable[..., tf.Tensor]:
+        """Function that scores a range of labels, or of those that ``centres`` stand for."""
+        features, each = unit_rows(features), self.sub_centers
+        centres = read_once(self.centres.value if centres is None else centres)
+
+        def score(begin, end):
+            rows = rows_between(centres, begin * each, end * each)
+            return self.scale * self._cosines(features, rows)
+
+        return score
+
+    def top_k_and_loss(
+        self, features: tf.Tensor, labels: tf.Tensor, k: int
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """``top_k``, and the loss over all labels, without a margin."""
+        if self.sharded_table is None:
+            return super().top_k_and_loss(features, labels, k)
+        self.check_k(k)
+        labels = seen_labels(labels, self.num_labels)
+        return Shards(self, self._shard_labels, _TILE).top_k_and_loss(features, labels, k)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes the whole table, in the order of the labels, and what else there is."""
+        if self.sharded_table is None:
+            super().save_own_variables(store)
+            return
+        store["0"] = self.sharded_table.gathered()
+        for number, variable in enumerate(self._other_variables, 1):
+            store[str(number)] = variable
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads what ``save_own_variables`` wrote, sharded or not."""
+        if self.sharded_table is None:
+            super().load_own_variables(store)
+            return
+        self.sharded_table.assign(store["0"])
+        for number, variable in enumerate(self._other_variables, 1):
+            variable.assign(store[str(number)])
+
+    @property
+    def _other_variables(self):
+        """The weights besides the centres, in the order in which Keras saves them."""
+        return [*self.trainable_variables, *self.non_trainable_variables]
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        names = ("num_labels", "scale", "sub_centers", "sampling", "heads", "num_sampled_heads")
+        more = ("sample_rate", "sharded", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in (*names, *more)}}

@@ -1,0 +1,168 @@
+"""Scores of chosen pairs of a query and a node of the last layer, without a beam.
+
+A pair's score combines the margins of the node and of all its ancestors. A layer is searched from
+the chosen nodes' parents only, by the kernels of ``tfxc.ops.search.beam_search.beam_search``.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import DataError
+from tfxc.ops.csr import bounds_of
+from tfxc.ops.search.beam_search.beam_search import BeamSearch
+
+if TYPE_CHECKING:
+    from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
+
+_MAX_SCORES = 1 << 22  # of a block of queries in one layer: 32 MB with their nodes
+
+
+class PairScores:
+    """Layers made ready for scoring pairs.
+
+    Args:
+        layers: ``ChunkedLayer``s from the top, the first under one root.
+        num_features: D.
+        bias, native: see ``BeamSearch``.
+
+    Raises:
+        DataError, ConfigError: see ``BeamSearch``.
+    """
+
+    def __init__(
+        self,
+        layers: "Sequence[ChunkedLayer]",
+        num_features: int,
+        *,
+        bias: float | None = None,
+        native: bool | None = None,
+    ) -> None:
+        self._searches = [
+            BeamSearch([one], num_features, bias=bias, native=native) for one in layers
+        ]
+        self._widths = [np.diff(layer.child_splits) for layer in layers]
+        self._parents = [_parents_of(layer) for layer in layers]
+
+    def score(
+        self,
+        features: np.ndarray | scipy.sparse.csr_matrix,
+        pairs: scipy.sparse.csr_matrix,
+        post_processors: Sequence[Any],
+        threads: int | None = None,
+    ) -> scipy.sparse.csr_matrix:
+        """Scores of pairs.
+
+        Args:
+            features: float32 CSR (N, D), or a dense array.
+            pairs: sparse (N, K); the places of its entries count, explicit zeros too.
+            post_processors: ``tfxc.ranker.post_processors.PostProcessor`` of every layer.
+            threads: see ``BeamSearch.search``.
+
+        Returns:
+            float32 CSR (N, K), with the places of ``pairs``, ascending in each row: what a search
+            whose beam keeps all nodes finds for them; minus infinity where it finds none, as the
+            node or one above it has no classifier.
+
+        Raises:
+            DataError: features or pairs of other shapes, NaN or infinity in the features.
+
+        Example:
+            >>> from tfxc.ops.search.beam_search.chunked_layer import chunks_of
+            >>> from tfxc.ranker.post_processors import post_processor
+            >>> weights = scipy.sparse.csc_matrix(np.float32([[1, 4], [0, 0]]))
+            >>> scores = PairScores([chunks_of(weights, [0, 0], 1)], 1).score(
+            ...     np.float32([[2], [3]]), np.float32([[0, 1], [1, 0]]), [post_processor("noop")]
+            ... )
+            >>> scores.toarray().tolist()
+            [[0.0, 8.0], [3.0, 0.0]]
+        """
+        expected = (features.shape[0], self._searches[-1].sizes[-1])
+        if pairs.shape != expected:
+            raise DataError(
+                f"pairs of shape {expected} expected, a row for each query and a column for each "
+                f"label, found {pairs.shape}",
+                where="pairs",
+            )
+        ones = scipy.sparse.csr_matrix(pairs, dtype=np.float32)
+        rows = np.repeat(np.arange(expected[0]), np.diff(ones.indptr))
+        wanted = self._levels(rows, ones.indices, expected[0])
+        scores, block = [], max(1, _MAX_SCORES // self._most_candidates(wanted))
+        for first in range(0, expected[0], block):
+            part = [level[first : first + block] for level in wanted]
+            scores.append(
+                self._score(features[first : first + block], part, post_processors, threads)
+            )
+        values = np.concatenate([np.empty(0, np.float32), *scores])
+        parts = (values, wanted[-1].indices, wanted[-1].indptr)
+        return scipy.sparse.csr_matrix(parts, expected, dtype=np.float32)
+
+    def _levels(self, rows, nodes, number):
+        """The nodes that are wanted of every layer, CSR patterns (N, K_t) from the top."""
+        found: list[scipy.sparse.csr_matrix] = []
+        for search, parents in zip(self._searches[::-1], self._parents[::-1], strict=True):
+            size = search.sizes[0]
+            rows, nodes = np.divmod(np.unique(rows.astype(np.int64) * size + nodes), size)
+            splits = bounds_of(np.bincount(rows, minlength=number))
+            parts = (np.ones(len(nodes), bool), nodes.astype(np.int32), splits)
+            found.insert(0, scipy.sparse.csr_matrix(parts, (number, size)))
+            nodes = parents[nodes]
+        return found
+
+    def _most_candidates(self, wanted):
+        """The most nodes that any query has scored in a layer."""
+        most = [len(self._parents[0])]
+        for above, widths in zip(wanted, self._widths[1:], strict=False):
+            most.append(_most_children(above, widths))
+        return max(1, *most)
+
+    def _score(self, features, wanted, post_processors, threads):
+        codes = None
+        for number, level in enumerate(wanted):
+            kept = len(self._parents[0])
+            if codes is not None:
+                kept = _most_children(codes, self._widths[number])
+            found = self._searches[number].search(
+                features,
+                [max(1, kept)],
+                [post_processors[number]],
+                csr_codes=codes,
+                threads=threads,
+                order="index",
+            )
+            codes, scores = _picked(found, level)
+        return scores
+
+
+def _most_children(nodes, widths):
+    """The most children that the nodes of a row of a CSR matrix have together."""
+    sums = np.concatenate([[0], np.cumsum(widths[nodes.indices])])
+    return int(np.diff(sums[nodes.indptr]).max(initial=0))
+
+
+def _parents_of(layer):
+    """int32 (K,): the parent of every node."""
+    parents = np.empty(len(layer.children), np.int32)
+    counts = np.diff(layer.child_splits)
+    parents[layer.children] = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    return parents
+
+
+def _picked(found, wanted):
+    """Of found nodes those that are wanted, as CSR; and the scores of all that are wanted."""
+    have, want = _keys(found), _keys(wanted)
+    places = np.minimum(np.searchsorted(have, want), max(0, len(have) - 1))
+    there = have[places] == want if len(have) else np.zeros(len(want), bool)
+    scores = np.full(len(want), -np.inf, np.float32)
+    scores[there] = found.data[places[there]]
+    rows = np.repeat(np.arange(wanted.shape[0]), np.diff(wanted.indptr))[there]
+    splits = bounds_of(np.bincount(rows, minlength=wanted.shape[0]))
+    parts = (scores[there], wanted.indices[there], splits)
+    return scipy.sparse.csr_matrix(parts, wanted.shape), scores
+
+
+def _keys(matrix):
+    rows = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    return rows * matrix.shape[1] + matrix.indices
