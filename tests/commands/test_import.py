@@ -308,7 +308,7 @@ def test_damaged_weights_of_mach(tmp_path, capsys):
     [
         (
             ("mach", "x", "--run", "r", "--lookups", "y"),
-            "--query-lookups: a folder expected for mach, found none",
+            "--query-lookups: this option expected for mach, found none",
         ),
         (("pecos", "x", "--run", "r", "--epoch", 3), "--epoch: an option of pecos expected, found"),
     ],
