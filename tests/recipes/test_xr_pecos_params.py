@@ -45,6 +45,18 @@ def tree_of(values):
     return {"__meta__": {}, **given, **unused, "spherical": True, "kmeans_max_iter": 20}
 
 
+def layers_of(ranker):
+    """The ranker's model_chain."""
+    costs_p, costs_n, epsilon, least, *_ = ranker
+    return [
+        {
+            "__meta__": {}, "threshold": least, "max_nonzeros_per_label": None, "Cp": p, "Cn": n,
+            "solver_type": "L2R_L2LOSS_SVC_DUAL", "max_iter": 100, "eps": epsilon, "bias": 1.0,
+        }
+        for p, n in zip(costs_p, costs_n, strict=True)
+    ]  # fmt: skip
+
+
 def params_of(name):
     """A file of parameters with the keys of the published ones."""
     model, first, second, steps, warmup, rate, matcher, ranker = PUBLISHED[name]
@@ -57,14 +69,7 @@ def params_of(name):
         "max_grad_norm": 1.0, "learning_rate": rate, "adam_epsilon": 1e-8, "save_steps": 200,
         "warmup_steps": warmup, "cost_sensitive_ranker": weighted, "use_gpu": True,
     }  # fmt: skip
-    costs_p, costs_n, epsilon, least, mode, kept = ranker
-    layers = [
-        {
-            "__meta__": {}, "threshold": least, "max_nonzeros_per_label": None, "Cp": p, "Cn": n,
-            "solver_type": "L2R_L2LOSS_SVC_DUAL", "max_iter": 100, "eps": epsilon, "bias": 1.0,
-        }
-        for p, n in zip(costs_p, costs_n, strict=True)
-    ]  # fmt: skip
+    layers, (*_, mode, kept) = layers_of(ranker), ranker
     negatives = ["tfn"] * (len(kept) - 1) + ["tfn+man"]
     found = {"post_processor": "l3-hinge", "ensemble_method": "concat-only"}
     found |= {"only_topk": beam, "truncate_length": length}
@@ -139,6 +144,7 @@ def test_keys_without_an_equal_are_printed(tmp_path, capsys):
 def test_parameters_of_xlinear(tmp_path):
     ranker = params_of("eurlex4k_bert")["train_params"]["ranker_params"]
     layers = ranker["hlm_args"]["model_chain"]
+    layers[1]["solver_type"] = "L2R_LR_DUAL"
     layers[0] |= {"solver_type": "L2R_L1LOSS_SVC_DUAL", "max_nonzeros_per_label": 7}
     params = {"train_params": {**ranker, "rel_norm": "no-norm"}}
     params |= {"pred_params": {"hlm_args": {"model_chain": {"only_topk": 20}}}}
@@ -149,7 +155,7 @@ def test_parameters_of_xlinear(tmp_path):
     tree = {"nr_splits": 4, "max_leaf_size": 50, "seed": 3, "spherical": True, "max_iter": 20}
     assert config["recipe"]["tree"] == tree
     ranker = config["recipe"]["ranker"]
-    assert ranker["loss"] == ["hinge"] + ["squared-hinge"] * 3
+    assert ranker["loss"] == ["hinge", "logistic", "squared-hinge", "squared-hinge"]
     assert ranker["max_nonzeros"] == [7, 0, 0, 0] and ranker["relevance_norm"] == "none"
     assert (ranker["only_topk"], ranker["cost_positive"]) == (20, [1, 1, 1, 2])
     assert len(notes) == 3 and "indexer_params.threads: no equal, not used" in notes
@@ -170,7 +176,7 @@ def test_what_differs_between_levels_is_noted(tmp_path):
 def test_what_cannot_be_converted(tmp_path, capsys):
     path, params = tmp_path / "params.json", params_of("eurlex4k_bert")
     layers = params["train_params"]["ranker_params"]["hlm_args"]["model_chain"]
-    layers[2]["solver_type"] = "L2R_LR"
+    layers[2]["solver_type"] = "L2R_L9"
     output = ("--config", tmp_path / "base.json")
     for content, message in (
         (json.dumps(params), "hlm_args.model_chain.solver_type: a value that can be converted"),

@@ -113,6 +113,12 @@ def _parser():
         help="the training label matrix, .npz: the label frequencies, for tables and "
         "propensity-scored metrics",
     )
+    _add_mach_options(options)
+    return options
+
+
+def _add_mach_options(options):
+    """Options of the original MACH code."""
     mach = options.add_argument_group("mach")
     mach.add_argument(
         "--lookups", metavar="FOLDER", help="the labels' hashes, bucket_order_0.npy and so on"
@@ -126,7 +132,6 @@ def _parser():
         metavar="E",
         help="epoch of the weights (default: the last one that all repetitions have)",
     )
-    return options
 
 
 def _arguments_of(options):

@@ -8,7 +8,12 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.reading import read_json
 
 _LOSSES = {"hinge": "hinge", "squared-hinge": "squared_hinge"}
-_SOLVERS = {"L2R_L2LOSS_SVC_DUAL": "squared-hinge", "L2R_L1LOSS_SVC_DUAL": "hinge"}
+_SOLVERS = {
+    "L2R_L2LOSS_SVC_DUAL": "squared-hinge",
+    "L2R_L2LOSS_SVC_PRIMAL": "squared-hinge",  # the same minimum
+    "L2R_L1LOSS_SVC_DUAL": "hinge",
+    "L2R_LR_DUAL": "logistic",
+}
 _TREE = ("nr_splits", "min_codes", "max_leaf_size", "spherical", "seed")
 _USUAL_DROPOUT = 0.1  # of the networks themselves, as they were published
 _MODELS = "${TFXC_MODELS}/"
