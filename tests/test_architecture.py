@@ -25,6 +25,7 @@ LAYERS = [
     [{"runs"}],
     [{"training"}],
     [{"recipes"}, {"exports"}, {"reports"}],
+    [{"imports"}],
     [{"__init__", "__main__", "train", "commands", "estimator"}],
 ]
 LIGHT = ["tfxc", "tfxc.__main__", "tfxc.version", "tfxc.core.cli", "tfxc.core.registry"]

@@ -201,3 +201,42 @@ def test_dense_features():
 def test_what_does_not_fit_is_named(sections, sizes, message):
     with pytest.raises(ConfigError, match=message):
         build_model(config(**sections), **SIZES, **sizes)
+
+
+@pytest.mark.parametrize("head", registry.names("head"))
+def test_every_head_has_other_starts(head):
+    plain, other = (
+        build_model(config(head={"name": head, **more}), **SIZES)
+        for more in ({}, {"start": "xavier"})
+    )
+    kernels = [
+        (before.numpy(), after.numpy())
+        for before, after in zip(
+            plain.head.trainable_weights, other.head.trainable_weights, strict=True
+        )
+    ]
+    changed = [before.shape for before, after in kernels if not np.array_equal(before, after)]
+    assert changed == [before.shape for before, _ in kernels if before.ndim > 1] != []
+    again = build_model(config(head={"name": head, "start": "xavier"}), **SIZES)
+    assert_equal(again.head.trainable_weights, other.head.trainable_weights)
+
+
+@pytest.mark.parametrize("start", registry.STARTS)
+def test_an_encoder_without_an_argument_start(start):
+    section = {"name": "bag_mlp", "hidden": [60, 50]}
+    plain, other = (
+        build_model(config(encoder={**section, **more}), **SIZES).encoder
+        for more in ({}, {"start": start})
+    )
+    np.testing.assert_array_equal(plain.kernels[0], other.kernels[0])  # the table
+    assert (plain.kernels[1].numpy() != other.kernels[1].numpy()).mean() > 0.99
+    largest = {"uniform": 60**-0.5, "xavier": (6 / 110) ** 0.5, "kaiming": (6 / 60) ** 0.5}
+    if start in largest:
+        assert abs(other.kernels[1].numpy()).max() == pytest.approx(largest[start], rel=0.02)
+
+
+def test_a_wrong_start():
+    with pytest.raises(ConfigError, match=r"head.start: one of .* did you mean 'xavier'"):
+        registry.check_section("head", {"name": "dense", "start": "xavir"}, "head")
+    with pytest.raises(ConfigError, match=r"encoder.vectors: a text expected, found 3"):
+        registry.check_section("encoder", {"name": "textcnn", "vectors": 3}, "encoder")

@@ -13,7 +13,7 @@ MOST_PARAMETERS = 8
 # What derives from these is a section of a config: its keys are the constructor's parameters.
 SECTIONS_OF_CONFIGS = {
     "Encoder", "Head", "Objective", "Technique", "Recipe", "TextFeatures", "Optimizer", "Schedule",
-    "XCClassifier",
+    "XCClassifier", "TokenFeatures",
 }  # fmt: skip
 WITH_MANY_PARAMETERS = {
     "LayerKernels.search_together": "stands in for a compiled kernel and has its signature",
@@ -156,8 +156,8 @@ def test_the_rule_for_parameters():
 
 # What is hashed, or sent to another process, and the function itself.
 DIGESTS_AND_MESSAGES = {
-    "escaping.py", "checkpoints.py", "checksums.py", "locks.py", "ownership.py", "rendezvous.py",
-    "strategies.py",
+    "escaping.py", "checkpoint_files.py", "checksums.py", "locks.py", "ownership.py",
+    "rendezvous.py", "strategies.py",
 }  # fmt: skip
 
 

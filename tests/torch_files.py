@@ -59,7 +59,9 @@ def save(path, content):
         if not isinstance(values, np.ndarray):
             return values
         storages.append(Storage(str(len(storages)), np.ravel(values)))
-        strides = tuple(step // values.itemsize for step in np.ascontiguousarray(values).strides)
+        strides = tuple(step // values.itemsize for step in np.array(values, order="C").strides)[
+            : values.ndim
+        ]
         return Tensor(storages[-1], 0, values.shape, strides)
 
     write_zip(path, tensor(content), storages)

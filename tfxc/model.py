@@ -1,6 +1,7 @@
 """The model: encoder -> head, with its objective."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from tfxc.core import registry
 from tfxc.core.errors import ConfigError
 from tfxc.data.kinds import KINDS
 from tfxc.encoders.bases.repeated import Repeated
+from tfxc.encoders.bases.starts import restart_encoder, restart_head
 from tfxc.ops.batch_function import BatchFunction
 
 if TYPE_CHECKING:
@@ -169,6 +171,10 @@ class XCModel(keras.Model):
         scores = self._search_scores(features)
         return self.head.search_top_k(scores, k, method or self.search_methods[0])
 
+    def search_scores(self, features: Mapping[str, Any] | np.ndarray) -> np.ndarray:
+        """What the head's native search is given for a batch of arrays, see ``search_top_k``."""
+        return self._search_scores(features)
+
     def find_with_loss(
         self,
         features: Mapping[str, Any] | np.ndarray,
@@ -252,8 +258,52 @@ def build_model(
     keras.config.set_dtype_policy(config.training.precision)
     parts = make_parts(config, feature_kind=feature_kind, repetition=repetition, **data_dependent)
     model = XCModel(*parts)
-    model(example_features(KINDS[feature_kind], data_dependent))
+    example = example_features(KINDS[feature_kind], data_dependent)
+    model(example)
+    _restart(model, config, example)
     return model
+
+
+@contextlib.contextmanager
+def own_precision() -> Iterator[None]:
+    """Inside, models may be built in another precision; what is built later keeps its own."""
+    before = keras.config.dtype_policy()
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _restart(model, config, example):
+    """Gives kernels the start that the sections of encoder and head name.
+
+    A constructor with an argument ``start`` has done so.
+    """
+    start, method = config.encoder.section().get("start"), type(model.encoder)
+    encoders = model.encoder.encoders if method is Repeated else [model.encoder]
+    for encoder in encoders:
+        if start is None or "start" in registry.arguments(type(encoder)):
+            continue
+        if encoder.pretrained:
+            raise ConfigError(
+                "an encoder with a random start expected, found one with weights of its own",
+                where="encoder.start",
+                fix="remove it",
+            )
+        seed = config.encoder.section().get("seed", config.seed)
+        restart_encoder(encoder.weights, start, vars(encoder).get("seed", seed), encoder.tables)
+    start, head = config.head.section().get("start"), model.head
+    if start is None:
+        return
+    if head.sharded_table is not None:
+        raise ConfigError(
+            "a head whose weights are not sharded expected",
+            where="head.start",
+            fix="remove it, or head.sharded",
+        )
+    seed = config.head.section().get("seed", config.seed)
+    dim = model.encoder(example).shape[-1]
+    restart_head(head.trainable_weights, start, seed, dim=dim, first=head.first_repetition)
 
 
 def make_parts(

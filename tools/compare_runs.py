@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfxc.core import cli
-from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.core.errors import CheckpointError, ConfigError, missing_package
 from tfxc.core.escaping import json_text, picture_text
 from tfxc.core.files import atomic_file
 from tfxc.core.reading import read_json_lines
@@ -260,14 +260,9 @@ def _draw_one(axes, one, number, count, scale):
 
 
 def _pyplot():
-    try:
+    otherwise = "leave --output out for the table alone"
+    with missing_package("curves", where="--output", otherwise=otherwise):
         import matplotlib
-    except ImportError:
-        raise ConfigError(
-            "the package matplotlib, which draws the picture, is not installed",
-            where="--output",
-            fix="pip install 'tfxc[curves]', or leave --output out for the table alone",
-        ) from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

@@ -39,8 +39,16 @@ def options_of(command):
         context.setattr(argparse.ArgumentParser, "parse_known_args", give_up)
         with pytest.raises(_Found) as caught:
             module.main([])
-    actions = caught.value.args[0]._actions
-    return sorted(text for a in actions for text in a.option_strings or [a.dest])
+    return sorted(set(_options_of(caught.value.args[0])))
+
+
+def _options_of(parser):
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, kind in action.choices.items():
+                yield from (f"{name} {text}" for text in _options_of(kind))
+        else:
+            yield from action.option_strings or [action.dest]
 
 
 def command_line():

@@ -264,6 +264,116 @@ def test_ijb_by_embeddings(ijb, tmp_path, capsys):
     assert "found 5 embeddings, 6, 6 and 6" in problem
 
 
+def write_people(folder, rows):
+    """Images of the given rows in one sub-folder per label; returns the folder."""
+    for row in rows:
+        path = folder / "abcdefgh"[LABELS[row]] / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tf.io.encode_png(IMAGES[row]).numpy())
+    return folder
+
+
+def best_of(vectors, gallery, probes):
+    """The label of the best gallery image of each probe, and its cosine."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    scores = unit[probes] @ unit[gallery].T
+    return np.array(list("abcdefgh"))[LABELS[gallery][scores.argmax(axis=1)]], scores.max(axis=1)
+
+
+GALLERY, PROBES = np.arange(0, 21), np.arange(24, 40)
+
+
+def test_identification_of_own_images(folder, tmp_path, capsys):
+    """Galleries and probes as folders of people, and as lists of files; with mirror images."""
+    gallery, probes = (
+        write_people(tmp_path / name, rows) for name, rows in (("in", GALLERY), ("out", PROBES))
+    )
+    write_people(tmp_path / "all", [*GALLERY, *PROBES])
+    for name, rows in (("in", GALLERY), ("out", PROBES)):
+        lines = [
+            f"{p}/{row}.png,{p}"
+            for row, p in zip(rows, np.array(list("abcdefgh"))[LABELS[rows]], strict=True)
+        ]
+        (tmp_path / f"{name}.csv").write_text("image,person\n" + "\n".join(lines) + "\n")
+    expected, scores = best_of(vectors(IMAGES, True), GALLERY, PROBES)
+    order = np.argsort(LABELS[PROBES], kind="stable")  # of folders
+    listed = (tmp_path / "in.csv", "--probes", tmp_path / "out.csv", "--images", tmp_path / "all")
+    for given, places in (((gallery, "--probes", probes), order), (listed, np.arange(16))):
+        command = ["--run", folder / "images", "--gallery", *given, "--output", tmp_path]
+        outcome = call(capsys, verify, *command)
+        assert outcome.code == 0, outcome.err
+        name = "out" if given[0] == gallery else "out-csv"
+        with np.load(tmp_path / f"identification-{name}.npz") as found:
+            np.testing.assert_array_equal(found["found"], expected[places])
+            np.testing.assert_allclose(found["score"], scores[places], atol=1e-5)
+        record = json.loads((tmp_path / f"identification-{name}.json").read_text())
+        right = expected == np.array(list("abcdefgh"))[LABELS[PROBES]]
+        assert record["metrics"]["rank"]["1"] == pytest.approx(right.mean())
+        assert "16 probes, 16 of them of people in galleries of 8\n" in outcome.out
+
+
+def test_identification_of_embeddings(folder, tmp_path, capsys):
+    """The second gallery lacks people: an open set. Names are row numbers."""
+    lists = {"one": GALLERY, "two": np.flatnonzero(LABELS < 3)[:9], "probes": PROBES}
+    for name, rows in lists.items():
+        lines = [f"{row} {'abcdefgh'[LABELS[row]]}\n" for row in rows]
+        (tmp_path / f"{name}.txt").write_text("".join(lines))
+    command = ["--embeddings", folder / "embeddings.npy", "--probes", tmp_path / "probes.txt"]
+    command += ["--gallery", tmp_path / "one.txt", "--gallery", tmp_path / "two.txt"]
+    outcome = call(capsys, verify, *command, "--output", tmp_path)
+    assert "16 probes, 16 of them of people in galleries of 8 and 3\n" in outcome.out
+    record = json.loads((tmp_path / "identification-probes-txt.json").read_text())
+    unit = FEATURES / np.linalg.norm(FEATURES, axis=1, keepdims=True)
+    scores = unit[PROBES] @ unit[lists["two"]].T
+    known = LABELS[PROBES] < 3
+    strangers = np.sort(scores[~known].max(axis=1))[::-1]
+    first = LABELS[lists["two"]][scores.argmax(axis=1)] == LABELS[PROBES]
+    hits = first[known] & (scores[known].max(axis=1) > strangers[1])
+    assert len(strangers) == 10
+    assert record["metrics"]["tpir_at_fpir"]["0.1"] == {"tpir": hits.mean(), "fpir": 0.1}
+    (tmp_path / "probes.txt").write_text("3 a\n3 b\n")
+    assert (
+        "one subject of '3' expected, found 'a' and 'b'" in call(capsys, verify, *command).problem()
+    )
+    (tmp_path / "probes.txt").write_text("3\n")
+    assert (
+        "probes.txt:1: 'name subject' expected, found '3'"
+        in call(capsys, verify, *command).problem()
+    )
+    problem = call(capsys, verify, *command[:2], "--gallery", folder, "--probes", folder).problem()
+    assert "a list of names and subjects expected with embeddings, found a folder" in problem
+
+
+def test_identification_of_ijb(ijb, tmp_path, capsys):
+    """Template 7 is of person 1, in the first gallery; 3 of person 2, in the second."""
+    root, _ = ijb
+    np.save(tmp_path / "e.npy", FEATURES[:6])
+    header = "TEMPLATE_ID,SUBJECT_ID,FILENAME\n"
+    lists = {
+        "gallery_S1": "7,1,a\n7,1,b\n",
+        "gallery_S2": "3,2,a\n",
+        "probe_mixed": "5,1,a\n3,2,b\n",
+    }
+    for name, lines in lists.items():
+        (root / f"meta/ijbb_1N_{name}.csv").write_text(header + lines)
+    command = ["--embeddings", tmp_path / "e.npy", "--ijb", root, "--target", "ijbb", "--identify"]
+    outcome = call(capsys, verify, *command, "--output", tmp_path)
+    assert "2 probes, 2 of them of people in galleries of 1 and 1\n" in outcome.out
+    weak, right, wrong = template_scores(FEATURES[:6])  # 7 and 3, 7 and 5, 3 and 5
+    with np.load(tmp_path / "identification-ijbb.npz") as found:
+        np.testing.assert_allclose(found["score"], [max(right, wrong), 1], atol=1e-6)
+        assert found["found"].tolist() == ["1" if right > wrong else "2", "2"]
+    metrics = json.loads((tmp_path / "identification-ijbb.json").read_text())["metrics"]
+    # In each gallery the probe of the other one is a stranger.
+    hits = [right > weak, wrong < 1]
+    assert metrics["tpir_at_fpir"]["0.1"] == {"tpir": np.mean(hits), "fpir": 0.0}
+    (root / "meta/ijbb_1N_gallery_S2.csv").write_text(header + "8,2,a\n")
+    problem = call(capsys, verify, *command).problem()
+    assert "S2.csv:2: a template with images expected, found '8', which has none" in problem
+    (root / "meta/ijbb_1N_gallery_S2.csv").unlink()
+    assert "ijbb_1N_gallery_S2.csv: no such file" in call(capsys, verify, *command).problem()
+
+
 BARE = ["--pairs", "{}/bare.npz"]
 EMBEDDED = [*BARE, "--embeddings", "{}/embeddings.npy"]
 RUN = ["--run", "{}/dense"]
@@ -287,6 +397,11 @@ RUN = ["--run", "{}/dense"]
         ),
         ([*RUN, "--ijb", "x", "--target", "ijbc"], "ijbc_name_5pts_score.txt: no such file"),
         ([*EMBEDDED, "--target", "ijbc"], "--target: --ijb expected with this option"),
+        ([*EMBEDDED, "--identify"], "--identify: --ijb expected with this option"),
+        ([*RUN, "--gallery", "x"], "--gallery: --probes expected with this option"),
+        ([*EMBEDDED, "--probes", "x"], "--probes: --gallery expected with this option"),
+        ([*RUN, "--gallery", "x", "--probes", "y", "--folds", "3"], "--folds: pairs expected"),
+        ([*RUN, "--gallery", "x", "--probes", "y"], "y: a folder of images for this list"),
         ([*EMBEDDED, "--num-pairs", "8"], "--num-pairs: --pairs-"),
         ([*EMBEDDED, "--batch-size", "8"], "--batch-size: --run expected with this option"),
         ([*RUN, *BARE, "--halves"], "--halves: --embeddings expected with this option"),

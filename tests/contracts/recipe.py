@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -13,8 +14,9 @@ from tests.commands.calls import call
 from tfxc.commands import evaluate
 from tfxc.core import registry
 from tfxc.core.config import parse_config
-from tfxc.core.errors import ConfigError, UserError
+from tfxc.core.errors import CheckpointError, ConfigError, UserError
 from tfxc.core.reading import read_json
+from tfxc.core.settings import Method
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import open_source
 from tfxc.exports.savedmodel import export_savedmodel
@@ -184,6 +186,43 @@ class RecipeContract:
         config = finished.config.model_copy(update={"seed": 7})
         with pytest.raises(UserError, match=r"seed|another config"):
             self.train(dataclasses.replace(finished, config=config))
+
+    def longer(self, context, epochs=2, **training):
+        """The context with more epochs, or with other keys of ``training``."""
+        settings = context.config.training.model_copy(update={"epochs": epochs, **training})
+        config = context.config.model_copy(update={"training": settings})
+        return dataclasses.replace(context, config=config, summary=None)
+
+    def test_more_epochs_extend_a_finished_run(self, finished, capsys):
+        run = finished.run.parent / "extended"
+        shutil.copytree(finished.run, run)
+        epochs = finished.config.training.epochs
+        context = self.longer(dataclasses.replace(finished, run=run), epochs=1.2 * epochs)
+        if not registry.get("recipe", self.name).keeps_checkpoints:
+            message = f"extended: {epochs:g} epochs expected.*found {1.2 * epochs:g}"
+            with pytest.raises(CheckpointError, match=message):
+                self.train(context)
+            return
+        self.train(context)
+        printed = capsys.readouterr().out
+        name = finished.config.training.schedule.name
+        assert f"extended from 1 to 1.2 epochs: schedule {name!r} is computed for" in printed
+        assert "resumed at step" in printed
+        summaries = [read_json(path) for path in run.rglob("summary.json")]
+        assert summaries and all(one.get("epochs", 2) > 1.1 for one in summaries)
+        self.train(context)
+        assert "already finished" in capsys.readouterr().out
+
+    @pytest.mark.slow
+    def test_extended_is_bit_identical_to_trained_at_once(self, finished):
+        constant = {"schedule": Method(name="constant")}
+        made = [self.context(finished.run.parent, name) for name in ("in-two-parts", "at-once")]
+        if registry.get("recipe", self.name).keeps_checkpoints:
+            self.train(self.longer(made[0], 1, **constant))
+            for context in made:
+                context.summary = self.train(self.longer(context, 2, **constant))
+            for ours, theirs in zip(answers(made[0]), answers(made[1]), strict=True):
+                np.testing.assert_array_equal(ours, theirs)
 
     def test_assembles_a_model(self, finished):
         model = load_run(finished.run).model

@@ -42,6 +42,7 @@ def size_by_hand(blocks, width=64, dim=512, places=49):
         pytest.param(34, (3, 4, 6, 3), 34.14, marks=pytest.mark.slow),
         (50, (3, 4, 14, 3), 43.59),
         pytest.param(100, (3, 13, 30, 3), 65.16, marks=pytest.mark.slow),
+        pytest.param(200, (6, 26, 60, 6), 118.83, marks=pytest.mark.slow),
     ],
 )
 def test_published_sizes(depth, blocks, millions):
@@ -73,7 +74,7 @@ def test_each_stage_halves_the_image():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"depth": 101}, "depth: one of 18, 34, 50, 100 expected, found 101"),
+        ({"depth": 101}, "depth: one of 18, 34, 50, 100, 200 expected, found 101"),
         ({"image_shape": (112, 110, 3)}, "multiples of 16 expected by .*, found 112 x 110"),
         ({"embedding_dim": 0}, "embedding_dim: an integer of at least 1 expected, found 0"),
     ],

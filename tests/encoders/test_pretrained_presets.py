@@ -94,5 +94,5 @@ def test_a_wrong_preset(tmp_path, keras_hub, monkeypatch):
     with pytest.raises(ConfigError, match=r"text_features\.folder: a preset of keras-hub expected"):
         PretrainedTokens("keras_hub:no_such_preset").fit([])
     monkeypatch.setitem(__import__("sys").modules, "keras_hub", None)
-    with pytest.raises(ConfigError, match=r"need the packages keras-hub.*pip install"):
+    with pytest.raises(ConfigError, match=r"the package keras_hub is not installed.*pip install"):
         Pretrained(9, "keras_hub:bert_tiny_en_uncased")

@@ -75,6 +75,8 @@ def trainable(encoder):
         (18, (224, 224, 3), 11_176_512),
         (34, (224, 224, 3), 21_284_672),
         (50, (224, 224, 3), 23_508_032),
+        pytest.param(101, (224, 224, 3), 42_500_160, marks=pytest.mark.slow),
+        pytest.param(152, (224, 224, 3), 58_143_808, marks=pytest.mark.slow),
         (18, (32, 32, 3), 11_168_832),
     ],
 )
@@ -184,7 +186,7 @@ def test_start_of_the_weights():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"depth": 20}, "depth: one of 10, 18, 34, 50 expected, found 20"),
+        ({"depth": 20}, "depth: one of 10, 18, 34, 50, 101, 152 expected, found 20"),
         ({"stem": "large"}, "stem: one of auto, cifar, imagenet expected, found 'large'"),
         ({"width": 0}, "width: an integer of at least 1 expected, found 0"),
         (

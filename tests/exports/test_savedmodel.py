@@ -238,11 +238,12 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
-@pytest.mark.parametrize("name", ["tfidf", "words"])
+@pytest.mark.parametrize("name", ["tfidf", "words", "fasttext"])
 def test_other_patterns_of_words_are_served_alike(tmp_path, name):
     features = {"name": name, "token_pattern": r"[\w'-]+"}
     parts = {"encoder": {"name": "fasttext", "embedding_dim": 4}, "kind": "tokens"}
     features, parts = (features, {}) if name == "tfidf" else ({**features, "min_count": 1}, parts)
+    features |= {"min_chars": 2, "max_chars": 3, "buckets": 50} if name == "fasttext" else {}
     run = load_run(make_run(tmp_path / "run", text_features=features, **parts))
     export_savedmodel(run, tmp_path / "served", k=4)
     texts = ["bread-and-butter isn't soup", "the butter, the tea", ""]

@@ -213,13 +213,13 @@ def test_a_run_without_a_step_takes_a_corrected_config(trained, finished):
     run, _ = trained
     shutil.rmtree(run)
     data = next((finished / "prepared").glob("tiny-*"))
-    wrong = parse_config(tiny.tiny_tree(finished, run=str(run), training={"epochs": 7}))
+    wrong = parse_config(tiny.tiny_tree(finished, run=str(run), training={"batch_size": 8}))
     RunFolder(run).begin(wrong, data)
     (run / "log.txt").write_text("failed")
     right = parse_config(tiny.tiny_tree(finished, run=str(run), training={"epochs": 0.1}))
     assert Fit().run(Context(right, data, run))["steps"] == 2
     assert RunFolder(run).config().training.epochs == 0.1
-    with pytest.raises(CheckpointError, match=r"another config; changed: training.epochs"):
+    with pytest.raises(CheckpointError, match=r"another config; changed: training.batch_size"):
         RunFolder(run).begin(wrong, data)
 
 

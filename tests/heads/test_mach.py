@@ -316,3 +316,76 @@ def test_approximate_search_scores_labels_as_the_exact_one(aggregate, link):
     head.search_buckets = 60  # all there are
     ids, found = head.search_top_k(scores, 5, "approximate")
     np.testing.assert_array_equal(ids, exact_ids[:, :5])
+
+
+def test_direct_is_a_logistic_regression_on_each_bucket():
+    """Scores and gradients are those of softmax regression in NumPy."""
+    labels, width, buckets, count = 30, 12, 6, 2
+    tree = {
+        "run": "unused",
+        "data": {"name": "unused", "train": "unused"},
+        "encoder": {"name": "bag_mlp", "hidden": [buckets], "activation": "linear"},
+        "head": {
+            "name": "mach", "num_buckets": buckets, "num_repetitions": count,
+            "direct": True, "trunk": "separate",
+        },
+        "objective": {"name": "softmax"},
+    }  # fmt: skip
+    model = build_model(parse_config(tree), num_features=width, num_labels=labels, num_examples=4)
+    assert not model.head.weights
+    random = np.random.default_rng(0)
+    dense = random.random((4, width), np.float32)
+    truth = np.int32([[3], [29], [0], [11]])
+    bag = {
+        "ids": tf.constant(np.tile(np.arange(width, dtype=np.int32), 4)),
+        "weights": tf.constant(dense.ravel()),
+        "row_splits": tf.constant(np.arange(5) * width, tf.int64),
+    }
+    with tf.GradientTape() as tape:
+        losses = model.losses_of({"features": bag, "labels": truth})
+        loss = tf.reduce_sum(losses)
+    tables = [encoder.kernels[0] for encoder in model.encoder.encoders]
+    gradients = tape.gradient(loss, [table.value for table in tables])
+    lookups, expected = buckets_of(model.head), 0.0
+    for table, gradient, lookup in zip(tables, gradients, lookups, strict=True):
+        logits = dense @ table.numpy()
+        p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        of_truth = lookup[truth[:, 0]]
+        expected = expected - np.log(p[np.arange(4), of_truth])
+        wanted = dense.T @ (p - np.eye(buckets)[of_truth])
+        np.testing.assert_allclose(tf.convert_to_tensor(gradient), wanted, atol=1e-5)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_repetitions": 2}, r"direct: trunk 'separate' expected"),
+        (
+            {"num_repetitions": 1},
+            r"head.direct: vectors of 6 numbers.*found 8.*encoder.hidden=\[6\]",
+        ),
+    ],
+)
+def test_direct_needs_an_encoder_of_its_own_with_a_number_per_bucket(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        Mach(30, num_buckets=6, direct=True, **arguments)(tf.ones((2, 8)))
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_some_repetitions_count(aggregate):
+    """In the graph and outside it, against the aggregate of these repetitions alone."""
+    head = Mach(40, num_buckets=6, num_repetitions=5, aggregate=aggregate, link="sigmoid")
+    features = tf.constant(np.random.default_rng(0).normal(0, 1, (3, 8)), tf.float32)
+    logits = head(features).numpy()
+    head.count_only([0, 3, 4])
+    expected = aggregated(logits[:, [0, 3, 4]], buckets_of(head)[[0, 3, 4]], aggregate, "sigmoid")
+    for found in (
+        [part.numpy() for part in head.top_k(features, 40)],
+        head.search_top_k(head.search_scores(features).numpy(), 40),
+    ):
+        np.testing.assert_allclose(found[1], np.take_along_axis(expected, found[0], 1), rtol=1e-4)
+        np.testing.assert_allclose(found[1], -np.sort(-expected, axis=1), rtol=1e-4)
+    expected = aggregated(logits[:, [0, 3]], buckets_of(head)[[0, 3]], aggregate, "sigmoid")
+    found = head.search_top_k(head.search_scores(features).numpy(), 40, most=2)
+    np.testing.assert_allclose(found[1], -np.sort(-expected, axis=1), rtol=1e-4)

@@ -3,8 +3,9 @@ import pytest
 import tensorflow as tf
 
 from tests.contracts.head import NUM_LABELS, HeadContract
-from tfxc.heads.margin.head import Margin
-from tfxc.heads.margin.sampling import partial, sampled_heads, true_heads
+from tests.heads.class_centres import cosines, losses
+from tfxc.heads.bases.class_centres.sampling import partial, sampled_heads, true_heads
+from tfxc.heads.margin import Margin
 from tfxc.objectives.softmax import Softmax
 from tfxc.ops.randomness import step_scope
 
@@ -32,32 +33,11 @@ class TestMargin(HeadContract):
         np.testing.assert_allclose(scores, expected[1], rtol=1e-4, atol=1e-5)
 
 
-def cosines(features, centres, sub_centers=1):
-    """Cosines to the nearest sub-centre by NumPy, float64 (batch, labels)."""
-    features, centres = (np.asarray(x, np.float64) for x in (features, centres))
-    features = features / np.linalg.norm(features, axis=1, keepdims=True)
-    norms = np.linalg.norm(centres, axis=1, keepdims=True)
-    centres = centres / np.where(norms > 0, norms, 1)
-    return (features @ centres.T).reshape(len(features), -1, sub_centers).max(axis=-1)
-
-
 def head_and_features(batch=6, seed=1, **arguments):
     head = Margin(NUM_LABELS, **{"seed": seed, "scale": 64.0, **arguments})
     features = tf.random.stateless_normal((batch, DIM), (seed, 2))
     head(features)
     return head, features
-
-
-def losses(head, features, labels, step=3):
-    """Per-example losses and the gradient of their sum, dense."""
-    centres = head.centres.value
-    with tf.GradientTape() as tape, step_scope(step, 0):
-        tape.watch(features)
-        (group,) = head.training_groups(features, tf.constant(labels, tf.int32))
-        loss = Softmax()(group)
-        total = tf.reduce_sum(loss)
-    to_features, to_centres = tape.gradient(total, [features, centres])
-    return loss.numpy(), to_features.numpy(), tf.convert_to_tensor(to_centres).numpy()
 
 
 def assert_same(found, expected, tolerance=1e-5):

@@ -113,11 +113,11 @@ class Toy(NamedTuple):
         order = np.stack([generator.permutation(examples) for _ in range(epochs)])
         return cls(features, labels, weights, order)
 
-    def by_numpy(self, method):
-        """Final weights, final nu and the loss of each step."""
+    def by_numpy(self, method, stop=None):
+        """Weights and nu after ``stop`` epochs (all by default), and the loss of each step."""
         weights, nu = self.weights.astype(float), np.full(len(self.labels), np.nan)
         losses, epochs = [], len(self.order)
-        for epoch, order in enumerate(self.order, start=1):
+        for epoch, order in enumerate(self.order[:stop], start=1):
             rate = method.epoch_rate(epoch, epochs)
             learning_rate = 0.5 * method.learning_rate
             learning_rate *= 1 + math.cos(math.pi * (epoch - 1) / epochs)

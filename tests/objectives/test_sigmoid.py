@@ -25,6 +25,18 @@ class TestSigmoidOfTheMean(TestSigmoid):
         return super().reference(logits, target, valid) / valid.sum(axis=1)
 
 
+class TestWeightedSigmoid(ObjectiveContract):
+    weights = (0.5, 1.0, 2.0, 0.0, 1.5, 1.0, 3.0, 0.25, 0.1)
+
+    def make(self):
+        return Sigmoid(class_weight=list(self.weights))
+
+    def reference(self, logits, target, valid):
+        chance = 1 / (1 + np.exp(-logits))
+        terms = np.array(self.weights) * target * np.log(chance) + (1 - target) * np.log(1 - chance)
+        return -np.where(valid, terms, 0).sum(axis=1)
+
+
 def test_equals_tensorflow_on_a_dense_target():
     logits = random_logits()
     target = np.zeros_like(logits)

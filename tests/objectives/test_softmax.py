@@ -30,6 +30,24 @@ class TestSmoothedSoftmax(ObjectiveContract):
         return np.where(count[:, 0] > 0, losses, 0)
 
 
+class TestWeightedSoftmax(ObjectiveContract):
+    smoothing, weights = 0.0, (0.5, 1.0, 2.0, 0.0, 1.5, 1.0, 3.0, 0.25, 0.1)
+
+    def make(self):
+        return Softmax(label_smoothing=self.smoothing, class_weight=list(self.weights))
+
+    def reference(self, logits, target, valid):
+        total = np.where(valid, np.exp(logits), 0).sum(axis=1, keepdims=True)
+        target = np.array(self.weights) * target / np.maximum(target.sum(axis=1, keepdims=True), 1)
+        even = target.sum(axis=1, keepdims=True) * valid / valid.sum(axis=1, keepdims=True)
+        target = (1 - self.smoothing) * target + self.smoothing * even
+        return -(np.where(valid, target, 0) * (logits - np.log(total))).sum(axis=1)
+
+
+class TestSmoothedWeightedSoftmax(TestWeightedSoftmax):
+    smoothing = 0.2
+
+
 class TestSumOfSoftmaxes(TestSmoothedSoftmax):
     smoothing = 0.3
 

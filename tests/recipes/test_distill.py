@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -24,6 +25,7 @@ from tfxc.heads.dense import Dense
 from tfxc.model import XCModel
 from tfxc.objectives.softmax import Softmax
 from tfxc.ops.divergence import teacher_divergence
+from tfxc.recipes.base import Context
 from tfxc.recipes.distill.objective import Distillation
 from tfxc.recipes.distill.recipe import Distill
 from tfxc.recipes.distill.teacher_logits import confidence, reading_order, write_teacher_logits
@@ -211,8 +213,47 @@ def test_teachers_that_do_not_fit(teacher, student, tmp_path, capsys):
     assert not (tmp_path / "student").exists(), "all this is found before a run is begun"
 
 
+def test_teachers_one_after_the_other(teacher, student, tmp_path, capsys):
+    """In its turn each teacher alone determines what the student learns."""
+    opposite = tmp_path / "opposite"
+    shutil.copytree(teacher, opposite)
+    with h5py.File(opposite / "model.weights.h5", "r+") as file:
+        kernel = file["head/vars/0"]
+        kernel[...] = -kernel[...]
+    checksums.add(opposite, "model.weights.h5")
+    command = ("--config", student, "--prepared", tmp_path / "prepared", "--hard-weight", 0)
+    both = ("--teacher", teacher, "--teacher", opposite, "--set", "recipe.turns=[3, 1]")
+    outcome = call(capsys, distill, *command, *both)
+    assert outcome.code == 0, outcome.err
+    assert "teacher of turn 0: highest" in outcome.out and "teacher of turn 1" in outcome.out
+    run = tmp_path / "student"
+    logits = [np.load(run / f"turn-{n}-teacher_logits.npy") for n in (0, 1)]
+    assert not (run / "teacher_logits.npy").exists()
+    bias = (logits[0] + logits[1]).mean(axis=0) / 2  # all that the two agree in
+    np.testing.assert_allclose(logits[0] - bias, bias - logits[1], atol=1e-4)
+
+    recipe = load_run(run).config.recipe.section()
+    made = Distill(**{key: value for key, value in recipe.items() if key != "name"})
+    context = Context(load_run(run).config, tmp_path, run)
+    technique = made.technique(context)
+    technique.begin(10.0, 40)
+    technique.build(load_run(run).model, None)
+    seen = []
+    for step in range(40):
+        technique.before_step(step)
+        seen.append(technique._teacher_logits(np.arange(5)))
+    for step, found in enumerate(seen):
+        np.testing.assert_array_equal(found, logits[step >= 30][:5])
+
+
+@pytest.mark.parametrize("turns", [[1], [1, 0], [1, 2, 3], "both", [True, 1]])
+def test_turns_that_cannot_be(turns):
+    with pytest.raises(ConfigError, match=r"recipe.turns: a list of 2 positive numbers expected"):
+        Distill(teachers=["a", "b"], turns=turns)
+
+
 def test_schedules_move():
-    technique = Distillation(None, (1.0, 0.0), (8.0, 2.0), "kl", True)
+    technique = Distillation([], (1.0, 0.0), (8.0, 2.0), "kl", True)
     technique.begin(10.0, 101)
     technique.build(XCModel(Precomputed(4), Dense(10), Softmax()), None)
     seen = []

@@ -89,3 +89,15 @@ def test_a_head_without_scores_of_all_labels(tmp_path, capsys):
     config = tiny.write_config(tmp_path, recipe={"name": "kfold"}, head=head)
     command = ("--config", config, "--prepared", tmp_path / "prepared")
     assert "expected by recipe 'kfold', found 'mhp'" in call(capsys, train, *command).problem()
+
+
+def test_a_dev_share_would_be_in_no_fold(tmp_path, capsys):
+    tree = tiny.tiny_tree(tmp_path, recipe={"name": "kfold"})
+    del tree["data"]["dev"]
+    tree["data"]["dev_share"] = 0.2
+    (tmp_path / "share.json").write_text(json.dumps(tree))
+    command = ("--config", tmp_path / "share.json", "--prepared", tmp_path / "prepared")
+    problem = call(capsys, train, *command).problem()
+    assert problem.startswith("data.dev_share: no dev share expected by recipe 'kfold'")
+    assert not (tmp_path / "prepared").exists()
+    assert call(capsys, train, *command, "--set", "data.dev_share=null", "--dry-run").code == 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -15,10 +16,13 @@ import tensorflow as tf
 from sklearn.utils import murmurhash3_32
 
 from tests import tiny
+from tests.commands.calls import call
 from tests.contracts.recipe import RecipeContract
+from tfxc.commands import evaluate
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
+from tfxc.core.reading import read_json
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import ShardSource
 from tfxc.model import build_model
@@ -59,6 +63,12 @@ def config_with_head(**head):
 def test_count_of_the_config_or_the_head():
     assert repetition_count(config_with_head(name="mach", num_buckets=4, num_repetitions=3)) == 3
     assert repetition_count(config_with_head(name="mach", num_buckets=4)) == 16
+
+
+def test_only_one_goes_back_to_a_step(tmp_path):
+    config = config_with_head(name="mach", num_buckets=4)
+    with pytest.raises(ConfigError, match=r"--from-step: one repetition expected.*--repetition R"):
+        Repetitions().run(Context(config, tmp_path, tmp_path / "run", from_step=3))
 
 
 def test_a_head_without_repetitions():
@@ -142,6 +152,68 @@ def test_the_assembled_model_sums_the_repetitions(alone):
     np.testing.assert_array_equal(ids, np.argsort(-total, axis=1, kind="stable"))
 
 
+def bucket_totals(folder, run, repetitions):
+    """(scores (60, 30), labels) of the dev examples: sums over some repetitions' own folders."""
+    loaded = load_run(folder / run)
+    data = ensure_prepared(loaded.config.data, folder / "prepared")
+    batch = next(ShardSource(data, "dev").sequential(100))
+    total = np.zeros((60, 30))
+    for r in repetitions:
+        one = build_model(loaded.config, num_features=60, num_labels=30, repetition=r)
+        RunFolder(folder / run / f"repetition-{r:02d}").load_weights(one)
+        logits = one(tf.nest.map_structure(tf.constant, batch["features"])).numpy()[:, 0]
+        total += logits[:, np.mod(murmurhash3_32(np.arange(30, dtype=np.int32), seed=r), 10)]
+    return total, batch["labels"]
+
+
+def precision_at(k, total, labels):
+    """P@k of scores (n, labels), ties by lower id."""
+    best = np.argsort(-total, axis=1, kind="stable")[:, :k]
+    return np.mean([np.isin(row, true).mean() for row, true in zip(best, labels, strict=True)])
+
+
+@pytest.mark.parametrize("search", ["auto", pytest.param("approximate", marks=pytest.mark.slow)])
+def test_precision_over_the_number_of_repetitions(alone, tmp_path, capsys, search):
+    """Table, file and picture; each row by NumPy over the first repetitions."""
+    options = ("--run", alone / "alone", "--prepared", alone / "prepared", "--split", "dev")
+    more = ("--curve", tmp_path, "--search", search, "--k", "1,3", "--output", tmp_path)
+    outcome = call(capsys, evaluate, *options, *more)
+    assert outcome.code == 0, outcome.err
+    assert "3 of 3 repetitions count: 0-2\n" in outcome.out
+    lines = (tmp_path / "repetitions.csv").read_text().splitlines()
+    assert lines[0] == "repetitions,P@1,P@3" and len(lines) == 4
+    for count, line in enumerate(lines[1:], start=1):
+        found = [float(value) for value in line.split(",")]
+        total, labels = bucket_totals(alone, "alone", range(count))
+        assert found[0] == count
+        expected = [precision_at(k, total, labels) for k in (1, 3)]
+        np.testing.assert_allclose(found[1:], expected, atol=1e-6)
+        shown = "  ".join([f"{count:11}", *(f"{100 * value:7.2f}" for value in found[1:])])
+        assert shown in outcome.out
+    assert (tmp_path / "repetitions.png").read_bytes()[:4] == b"\x89PNG"
+    last = read_json(tmp_path / "evaluation-dev.json")["metrics"]
+    assert last["P@3"] == pytest.approx(found[2])
+
+
+def test_some_repetitions_count(alone, capsys, tmp_path):
+    shutil.copytree(alone / "alone", tmp_path / "partly")
+    for name in ("summary.json", "checksums.json", "model.weights.h5"):
+        (tmp_path / "partly/repetition-01" / name).unlink()
+    options = ("--run", tmp_path / "partly", "--prepared", alone / "prepared", "--split", "dev")
+    problem = call(capsys, evaluate, *options).problem()
+    assert "found none of 1. To fix it" in problem and "with --repetitions" in problem
+    outcome = call(capsys, evaluate, *options, "--repetitions", "0-2")
+    assert outcome.code == 0, outcome.err
+    assert "2 of 3 repetitions count: 0, 2; not trained: 1\n" in outcome.out
+    found = read_json(tmp_path / "partly/evaluation-dev-repetitions-0-2.json")["metrics"]
+    total, labels = bucket_totals(alone, "alone", [0, 2])
+    assert found["P@5"] == pytest.approx(precision_at(5, total, labels), abs=1e-6)
+    problem = call(capsys, evaluate, *options, "--repetitions", 1).problem()
+    assert "a trained repetition expected, found none of 1" in problem
+    problem = call(capsys, evaluate, *options, "--repetitions", "2-3").problem()
+    assert problem.startswith("--repetitions: repetitions from 0 to 2 expected, found 3")
+
+
 def test_repetitions_differ_and_share_the_records(alone):
     """Oracle (g): one preparation serves all; each folder is a run of its own."""
     (records,) = (alone / "prepared").iterdir()
@@ -208,6 +280,16 @@ def test_the_parent_starts_each_child(parent, tmp_path, capsys):
         assert (tmp_path / f"run/repetition-{r:02d}.log").read_text() == f"output of {r}\n"
         assert (tmp_path / f"threads-{r}").read_text() == f"{max(1, os.cpu_count() // 2)}\n"
         assert f"repetition {r} finished" in out
+
+
+def test_the_parent_reports_that_all_are_extended(parent, alone, tmp_path, capsys):
+    parent(parallel=2)
+    assert "extended" not in capsys.readouterr().out
+    given = context(alone, "unused", training={"epochs": 5})
+    Repetitions(parallel=2).run(dataclasses.replace(given, run=tmp_path / "run"))
+    line = "extended from 3 to 5 epochs: schedule 'linear' is computed for the new length\n"
+    assert capsys.readouterr().out.startswith(line)
+    assert RunFolder(tmp_path / "run").config().training.epochs == 5
 
 
 def test_more_processes_than_repetitions(parent, capsys):

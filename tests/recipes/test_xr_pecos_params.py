@@ -114,8 +114,8 @@ def plan_of(config):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_parameters_are_the_published_configs(name, tmp_path, capsys):
     (tmp_path / "params.json").write_text(json.dumps(params_of(name)))
-    arguments = ("pecos-params", tmp_path / "params.json", "--gpus", 8)
-    outcome = call(capsys, COMMAND, *arguments, "--config", tmp_path / "base.json")
+    arguments = ("pecos_params", tmp_path / "params.json", "--run", "runs/x", "--gpus", 8)
+    outcome = call(capsys, COMMAND, *arguments, "--write-config", tmp_path / "base.json")
     assert outcome.code == 0, outcome.err
     ours = json.loads((ROOT / "configs" / "xr_transformer" / f"{name}.json").read_text())
     base = json.loads((tmp_path / "base.json").read_text())
@@ -131,7 +131,8 @@ def test_published_parameters_are_the_published_configs(name, tmp_path, capsys):
 
 def test_keys_without_an_equal_are_printed(tmp_path, capsys):
     (tmp_path / "params.json").write_text(json.dumps(params_of("eurlex4k_bert")))
-    arguments = ("pecos-params", tmp_path / "params.json", "--config", tmp_path / "base.json")
+    arguments = ("pecos_params", tmp_path / "params.json", "--run", "runs/x")
+    arguments += ("--write-config", tmp_path / "base.json")
     lines = call(capsys, COMMAND, *arguments).out.splitlines()
     keys = {line.partition(":")[0].rpartition(".")[2] for line in lines[:-1]}
     assert keys == {
@@ -177,7 +178,7 @@ def test_what_cannot_be_converted(tmp_path, capsys):
     path, params = tmp_path / "params.json", params_of("eurlex4k_bert")
     layers = params["train_params"]["ranker_params"]["hlm_args"]["model_chain"]
     layers[2]["solver_type"] = "L2R_L9"
-    output = ("--config", tmp_path / "base.json")
+    output = ("--run", "runs/x", "--write-config", tmp_path / "base.json")
     for content, message in (
         (json.dumps(params), "hlm_args.model_chain.solver_type: a value that can be converted"),
         ("{}", "train_params of pecos.xmc.xtransformer.train or pecos.xmc.xlinear.train expected"),
@@ -185,8 +186,5 @@ def test_what_cannot_be_converted(tmp_path, capsys):
         ("[]", "params.json"),
     ):
         path.write_text(content)
-        assert message in call(capsys, COMMAND, "pecos-params", path, *output).problem()
+        assert message in call(capsys, COMMAND, "pecos_params", path, *output).problem()
     assert sorted(one.name for one in tmp_path.iterdir()) == ["params.json"]
-    assert "--config: this option" in call(capsys, COMMAND, "pecos-params", path).problem()
-    problem = call(capsys, COMMAND, "pecos-params", path, *output, "--run", "x").problem()
-    assert problem.startswith("--run: an option of pecos-params expected")

@@ -80,7 +80,8 @@ def trained(path, folder, capsys, **changes):
         write_folder(folder / encoder, prefix="bert.", max_position_embeddings=256)
     steps = [2] * len(config.recipe.section()["steps"])
     changes = {
-        "run": folder / "run", "recipe.steps": steps, "recipe.warmup_steps": 1,
+        "run": folder / "run", "data.num_labels": SETS[name][2],
+        "recipe.steps": steps, "recipe.warmup_steps": 1,
         "training.batch_size": 16, "training.accumulate": 1, "evaluation.k": [1, 3], **changes,
     }  # fmt: skip
     options = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]

@@ -74,6 +74,63 @@ def test_the_first_term_is_the_weights_to_the_bit():
             np.testing.assert_array_equal(found, right)
 
 
+def torch_swalr(rates, start, epochs, last, cosine):
+    """The rates of PyTorch's SWALR as its documentation has them, each step a call."""
+    found = list(rates[:start])
+    for number in range(len(rates) - start):
+        share = min(1, number / epochs) if epochs else 1
+        share = (1 - np.cos(np.pi * share)) / 2 if cosine else share
+        found.append(last * share + rates[start] * (1 - share))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "epochs", "cosine"),
+    [
+        ({"anneal": "linear", "anneal_epochs": 2}, 6, False),
+        ({"anneal_epochs": 4}, 12, True),
+        ({}, 3, True),
+        ({"anneal_epochs": 0}, 0, True),
+    ],
+)
+def test_a_learning_rate_of_its_own(arguments, epochs, cosine):
+    """An epoch has three steps here; the schedule is linear."""
+    technique = Swa(start_epoch=2, every=1, learning_rate=0.05, **arguments)
+    technique.begin(3, 20)
+    scheduled = [0.4 * (1 - step / 20) for step in range(20)]
+
+    def rate_at(step):
+        return 0.4 * (1 - tf.cast(step, tf.float32) / 20)
+
+    found = [float(technique.learning_rate(rate_at, tf.constant(s, tf.int64))) for s in range(20)]
+    expected = torch_swalr(scheduled, 6, epochs, 0.05, cosine)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_step_takes_the_rate_of_the_average():
+    """With plain SGD a step moves the weights by the rate times the gradient."""
+    small, large = (
+        TinyTraining(Swa(start_epoch=1, every=1, learning_rate=rate, anneal_epochs=0))
+        for rate in (1e-6, 10.0)
+    )
+    for training in (small, large):
+        training.run(3)
+    moved = []
+    for training in (small, large):
+        before = training.weights
+        training.run(1)
+        pairs = zip(before, training.weights, strict=True)
+        moved.append(max(abs(one - other).max() for one, other in pairs))
+    assert moved[0] < 1e-4 < moved[1]
+
+
+def test_annealing_needs_a_rate():
+    with pytest.raises(ConfigError, match="learning_rate: a learning_rate to anneal to expected"):
+        Swa(anneal="linear")
+    with pytest.raises(ValueError, match="anneal: one of None, cosine, linear expected"):
+        Swa(learning_rate=0.1, anneal="steps")
+
+
 @pytest.mark.parametrize("average_statistics", [False, True])
 def test_moving_statistics(average_statistics):
     model = XCModel(ResNet((8, 8, 1), depth=10, width=2), Dense(2), Softmax())
@@ -104,5 +161,7 @@ def test_bad_arguments(arguments, message):
 
 
 def test_an_average_that_never_starts_is_refused():
-    with pytest.raises(ConfigError, match=r"start_epoch: .* within the 30 steps .* found step 30"):
+    with pytest.raises(
+        ConfigError, match=r"start_epoch: .* within the 30 training steps .* found step 30"
+    ):
         Swa(start_epoch=3).begin(10, 30)

@@ -15,7 +15,7 @@ from tests.training.test_resume import Killed, dies_after
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.data.kinds import SPARSE
 from tfxc.encoders.bag_mlp import BagMLP
-from tfxc.heads.bases.margin_checks import labels_of_a_shard
+from tfxc.heads.bases.class_centres.checks import labels_of_a_shard
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel, example_features
 from tfxc.objectives.sigmoid import Sigmoid
@@ -103,11 +103,17 @@ def test_four_mirrored_replicas_killed_and_resumed_equal_one_device(single):
 
 
 @pytest.mark.parametrize(
-    "more",
-    [{}, pytest.param({"clip_norm": None, "precision": "mixed_float16"}, marks=pytest.mark.slow)],
-    ids=["float32", "float16"],
+    ("head", "more"),
+    [
+        ({}, {}),
+        pytest.param({}, {"clip_norm": None, "precision": "mixed_float16"}, marks=pytest.mark.slow),
+        # With statistics besides the shards, and with a loss of the vectors' lengths.
+        pytest.param({"name": "adaface", "concentration": 20.0}, {}, marks=pytest.mark.slow),
+        pytest.param({"name": "magface", "least_length": 1.0}, {}, marks=pytest.mark.slow),
+    ],
+    ids=["float32", "float16", "adaface", "magface"],
 )
-def test_vectors_without_an_encoder(tmp_path, more):
+def test_vectors_without_an_encoder(tmp_path, head, more):
     """Nothing but the shards is trained: no weight is mirrored."""
     random = np.random.default_rng(0)
     for name, count in (("train", 64), ("dev", 20)):
@@ -117,6 +123,8 @@ def test_vectors_without_an_encoder(tmp_path, more):
     settings = {**changes(), "data": {"name": "set", "normalise": None, **settings}}
     settings["encoder"] = {"name": "precomputed"}
     settings["training"] |= more
+    if head:
+        settings["head"] = {"scale": 8.0, "sub_centers": 2, **head}
     model = tiny.train(tmp_path, "single", **settings).model
     settings["head"]["sharded"] = True
     settings["training"] |= {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}

@@ -39,7 +39,8 @@ def _parser():
         action="append",
         required=True,
         metavar="RUN",
-        help="run folder of a teacher; if given several times, the teachers are averaged",
+        help="run folder of a teacher; if given several times, the teachers are averaged, or with "
+        "--set recipe.turns=[1,1] teach one after the other",
     )
     options.add_argument(
         "--hard-weight", type=cli.number, help="weight of the true labels (default: 0.1)"

@@ -3,6 +3,8 @@
     tfxc evaluate --run RUN --split test
     tfxc evaluate --run RUN --data test.jsonl --compare RUN2
     tfxc evaluate --predictions P.npz --truth Y.tst.npz
+    tfxc evaluate --run RUN --split dev --step 1200
+    tfxc evaluate --run RUN --repetitions 0-7 --curve FOLDER
 
 Prints a table of metrics and writes evaluation-NAME.json and evaluation-NAME.npz (per-example
 values) into the run folder. With --compare, both runs are evaluated on the same examples and
@@ -19,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError, number_spans
+from tfxc.core.progress import Progress
 from tfxc.core.settings import MAX_LINE_BYTES
 
 _OF_PREDICTIONS = {"predictions", "truth", "train_labels", "propensity", "k", "output"}
@@ -45,10 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.predictions:
         _measure_predictions(options)
         return 0
-    result = measure(options.run, options)
+    if options.curve:
+        from tfxc.reports.pictures import pyplot
+
+        pyplot("leave --curve out")  # before anything is measured
+    suffix = "" if options.step is None else f"-step-{options.step}"
+    if options.repetitions:
+        suffix += f"-repetitions-{number_spans(options.repetitions).replace(', ', '-')}"
+    result = measure(options.run, options, suffix, options.step)
     if options.compare:
         # In a common output folder the second run's files must not replace the first one's.
-        options.tables = None  # they are of the first run
+        options.tables = options.curve = None  # they are of the first run
         other = measure(options.compare, options, "-compared" if options.output else "")
         print(_comparison(result, other, options))
     return 0
@@ -106,11 +116,15 @@ def _measure_predictions(options):
         _write(Path(options.output), _file_name(name), None, name, metrics, values)
 
 
-def measure(path: str | Path, options: "argparse.Namespace", suffix: str = "") -> dict[str, Any]:
-    """Measures the run in ``path``; returns its per-example values."""
+def measure(
+    path: str | Path, options: "argparse.Namespace", suffix: str = "", step: int | None = None
+) -> dict[str, Any]:
+    """Measures the run in ``path``, or a checkpoint of it; returns its per-example values."""
     from tfxc.runs.loaded import load_run
 
-    loaded = load_run(path, options.trust)
+    loaded = load_run(path, options.trust, step)
+    if options.repetitions or options.curve:
+        print(loaded.count_repetitions(options.repetitions))
     loaded.search_with(options.beam, options.post_processor)
     loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
     if options.tables:
@@ -121,7 +135,8 @@ def measure(path: str | Path, options: "argparse.Namespace", suffix: str = "") -
     values, unseen = search(loaded, rows, metrics, options, decisions)
     seconds = time.monotonic() - began
     unknown = f", {unseen:,} of their labels are unknown to the run" if unseen else ""
-    print(f"{path} on {name}: {metrics.num_examples:,} examples{unknown}")
+    at = "" if step is None else f" at step {step:,}"
+    print(f"{path}{at} on {name}: {metrics.num_examples:,} examples{unknown}")
     print(metrics.table())
     print(f"{seconds:,.1f} s, {metrics.num_examples / max(seconds, 1e-3):,.0f} examples per second")
     folder = Path(options.output or path)
@@ -130,6 +145,8 @@ def measure(path: str | Path, options: "argparse.Namespace", suffix: str = "") -
         wanted = {row for row, *_ in decisions.found.wrong}
         texts = texts_of_examples(loaded, options, name, wanted)
         print(decisions.write(options.tables, loaded, texts))
+    if options.curve:
+        _write_curve(loaded, options)
     return {"path": path, "values": values, "support": metrics.support()}
 
 
@@ -329,6 +346,37 @@ def _write(folder, name, run, data, metrics, values):
     print(f"written: {folder / name}.json and .npz (per example)")
 
 
+def _write_curve(loaded, options):
+    """Prints P@k over the number of repetitions, and writes table and picture."""
+    from tfxc.core.files import atomic_files
+    from tfxc.reports.pictures import curve_of_repetitions
+    from tfxc.reports.tables import write_csv
+
+    _, rows = examples(loaded, options)
+    head = loaded.model.head
+    suites = [build_metrics(loaded, options) for _ in head.counted]
+    batch_size = options.batch_size or loaded.config.evaluation.batch_size
+    with Progress("repetitions one by one", rows.num_examples, "examples") as progress:
+        for batch in rows.sequential(batch_size):
+            scores = loaded.model.search_scores(batch["features"])
+            for count, suite in enumerate(suites, start=1):
+                method = options.search or head.search_methods[0]
+                found = head.search_top_k(scores, suite.min_predictions, method, most=count)
+                suite.update(*found, batch["labels"])
+            progress.advance(len(batch["labels"]))
+    names = [name for name in suites[0].names if name.startswith("P@") and "/" not in name]
+    results = [suite.result() for suite in suites]
+    table = [(r, *(found[name] for name in names)) for r, found in enumerate(results, start=1)]
+    columns = ("repetitions", *names)
+    with atomic_files(Path(options.curve)) as scratch:
+        write_csv(scratch / "repetitions.csv", columns, table)
+        curve_of_repetitions(columns, table, scratch / "repetitions.png")
+    print("  ".join(f"{name:>7}" for name in columns))
+    for count, *values in table:
+        print("  ".join([f"{count:11}", *(f"{100 * value:7.2f}" for value in values)]))
+    print(f"written: {Path(options.curve) / 'repetitions'}.csv and .png")
+
+
 def _file_name(name):
     plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(name).name)
     return f"evaluation-{plain}"
@@ -372,7 +420,20 @@ def _parser():
         "--predictions", metavar="MATRIX", help="scores of predicted labels (.npz) instead of a run"
     )
     _add_prediction_options(options)
+    cli.add_step_option(options)
     add_source_options(options)
+    options.add_argument(
+        "--repetitions",
+        type=cli.spans,
+        metavar="NUMBERS",
+        help="repetitions of a hashed head to score labels by, e.g. 0-7 (default: all)",
+    )
+    options.add_argument(
+        "--curve",
+        metavar="FOLDER",
+        help="folder for repetitions.csv and repetitions.png: P@k over the number of repetitions, "
+        "which is also printed",
+    )
     options.add_argument("--compare", metavar="RUN2", help="run to compare with")
     options.add_argument(
         "--output",

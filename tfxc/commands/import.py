@@ -1,157 +1,278 @@
 """Turn a model of another system into a run, or its parameters into a config.
 
     tfxc import pecos model/ --run runs/imported --labels labels.txt --vectorizer vectorizer/
+    tfxc import pecos_params params.json --run runs/mine --write-config pecos.json --gpus 8
     tfxc import mach saved_models/ --run runs/imported --lookups lookups/ --query-lookups queries/
-    tfxc import pecos-params params.json --config pecos.json --gpus 8
+    tfxc import scent outputs/sox/checkpoints --run runs/imported
+    tfxc import text_classifier text_classifier_torch/config.py --run runs/imported
+    tfxc import insightface backbone.pth --run runs/imported --centres work_dirs/ms1mv3_r50/
+    tfxc import torchvision resnet50-0676ba61.pth --run runs/imported
+    tfxc import mhe model-eurlex4k.bin --run runs/imported --pretrained bert-base-uncased/
 
-A run works with predict, evaluate, export and encode like any other. The other system need not be
-installed, and no code from its files is executed. A config has no data: name it in "extends" of
-one that has, with "run" and "data". Keys of the parameters that have no equal are printed.
+The run works with predict, evaluate, export and encode like any other. The other system need not be
+installed, and no code from its files is executed. Each kind has its own options, e.g.
+tfxc import mach --help.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from tfxc.core import cli
-from tfxc.core.errors import ConfigError
-
-KINDS = {
-    "pecos": "an XR-Linear or XR-Transformer model: what pecos.xmc.xlinear.train or "
-    "pecos.xmc.xtransformer.train wrote",
-    "pecos-params": "a JSON file of parameters, what --params-path of these reads",
-    "mach": "the weights of the original MACH code: r_0_epoch_10.npz and so on",
-}
-# Options of one kind, and whether it needs them.
-_OWN = {
-    "pecos": {"run": True, "labels": False, "vectorizer": False, "train_labels": False},
-    "pecos-params": {"config": True, "gpus": False},
-    "mach": {
-        "run": True,
-        "labels": False,
-        "lookups": True,
-        "query_lookups": True,
-        "epoch": False,
-        "train_labels": False,
-    },
-}
+from tfxc.core.config import load_config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Imports one model."""
     options = _parser().parse_args(argv)
-    arguments = _arguments_of(options)
-    if options.kind == "pecos-params":
-        _import_params(options)
-        return 0
-    arguments = {key: arguments[key] for key in arguments if key not in ("run", "labels")}
-    if options.kind == "pecos":
-        found = _import_pecos(options, arguments)
-    else:
-        from tfxc.recipes.repetitions.import_mach import import_mach
-
-        count = import_mach(options.folder, options.run, names=options.labels, **arguments)
-        found = f"{count} repetitions"
-    print(f"{options.run}: {found}")
+    arguments = {
+        name: value for name, value in vars(options).items() if name not in ("run", "imported")
+    }
+    print(options.imported(options.run, **arguments))
     return 0
 
 
-def _import_params(options):
-    """Converts parameters of PECOS; prints what has no equal."""
+def _import_pecos(run, *, path, labels, **arguments):
+    """Imports a model of PECOS; what to print."""
+    from tfxc.recipes.xr_transformer.import_pecos import import_transformer, is_transformer
+
+    if is_transformer(path):
+        return f"{run}: {import_transformer(path, run, names=labels, **arguments)}"
+    from tfxc.runs.import_pecos import import_run
+
+    tree = import_run(path, run, names=labels, **arguments)
+    return f"{run}: layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
+
+
+def _import_pecos_params(run, *, path, write_config, gpus):
+    """Converts parameters of PECOS; says what has no equivalent."""
     from tfxc.core.config import parse_config
     from tfxc.core.errors import inside
     from tfxc.core.escaping import json_text
     from tfxc.core.files import atomic_file
     from tfxc.recipes.xr_transformer.pecos_params import convert_params
 
-    config, notes = convert_params(options.folder, options.gpus or 1)
+    config, notes = convert_params(path, gpus)
+    config = {"run": run, **config}
     data = {"name": "data", "train": "train", **config.get("data", {})}
-    with inside(options.folder):
-        parse_config({**config, "run": "run", "data": data})  # refuses what cannot be
-    with atomic_file(options.config) as stream:
+    with inside(path):
+        parse_config({**config, "data": data})  # refuses what cannot be
+    with atomic_file(write_config) as stream:
         stream.write(json_text(config, indent=2) + "\n")
-    for note in notes:
-        print(note)
-    print(f"written: {options.config}")
+    text = f"{write_config}: the settings of {path}; add data, or name it in extends"
+    return "\n".join([*notes, text])
 
 
-def _import_pecos(options, arguments):
-    """Imports a model of PECOS; what it is, in words."""
-    from tfxc.recipes.xr_transformer.import_pecos import import_transformer, is_transformer
+def _import_mach(run, *, path, labels, **arguments):
+    from tfxc.recipes.repetitions.import_mach import import_mach
 
-    if is_transformer(options.folder):
-        return import_transformer(options.folder, options.run, names=options.labels, **arguments)
-    from tfxc.runs.import_pecos import import_run
+    return f"{run}: {import_mach(path, run, names=labels, **arguments)} repetitions"
 
-    tree = import_run(options.folder, options.run, names=options.labels, **arguments)
-    return f"layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
+
+def _import_scent(run, *, path, labels, epoch, config, set, prepared):
+    from tfxc.imports.scent import import_scent
+
+    given: dict[str, Any] = {"names": labels, "epoch": epoch}
+    if config is not None:
+        from tfxc.commands.train import check_config
+        from tfxc.data.preparation import ensure_prepared
+
+        given["config"] = load_config(config, [*set, f"run={run}"])
+        check_config(given["config"])
+        given["data_folder"] = ensure_prepared(given["config"].data, prepared)
+    found = import_scent(path, run, **given)
+    text = f"{run}: {found.kernel.shape[0]:,} labels after {found.epoch} epochs"
+    if config is None:
+        return text
+    return f"{text}; tfxc train --config {run}/config.json resumes from there"
+
+
+def _import_text_classifier(run, *, path, write_config, checkpoint, tokens, built_vocabulary):
+    from tfxc.imports.text_classifier import run as importer
+
+    if write_config:
+        found: Any = importer.write_config(path, write_config, run)
+        text = f"{write_config}: the config of {path}, for tfxc train"
+    else:
+        found = importer.import_text_classifier(
+            path, run, checkpoint=checkpoint, token_file=tokens, built_vocabulary=built_vocabulary
+        )
+        text = (
+            f"{run}: {found.model_type}, {found.num_labels:,} labels, {found.num_tokens:,} tokens"
+        )
+    return "\n".join([*(f"no equivalent: {line}" for line in found.without_equal), text])
+
+
+def _import_insightface(run, *, path, labels, centres):
+    from tfxc.imports.insightface import import_insightface
+
+    return f"{run}: {import_insightface(path, run, names=labels, centres=centres)}"
+
+
+def _import_torchvision(run, *, path, labels, image_size):
+    from tfxc.imports.torchvision import import_torchvision
+
+    return f"{run}: {import_torchvision(path, run, names=labels, image_size=image_size)}"
+
+
+def _import_mhe(run, *, path, labels, pretrained, **sizes):
+    from tfxc.imports.mhe import import_mhe
+
+    given = {name: value for name, value in sizes.items() if value is not None}
+    return f"{run}: {import_mhe(path, run, names=labels, folder=pretrained, **given)}"
 
 
 def _parser():
     options = cli.parser("import", __doc__)
-    kinds = "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())
-    options.add_argument("kind", choices=list(KINDS), metavar="KIND", help=kinds)
-    options.add_argument("folder", metavar="FOLDER", help="the folder of the model, or the file")
-    options.add_argument("--run", help="the run folder to write (of a model)")
-    options.add_argument("--config", metavar="FILE", help="the config to write (of pecos-params)")
-    options.add_argument(
-        "--gpus",
-        type=cli.positive,
-        metavar="N",
-        help="GPUs that PECOS's batch sizes are multiplied by (of pecos-params; default: 1)",
-    )
-    options.add_argument(
-        "--labels",
-        metavar="FILE",
-        help="file with one label name per line (default: numbers from 0)",
-    )
-    pecos = options.add_argument_group("pecos")
-    pecos.add_argument(
-        "--vectorizer", metavar="FOLDER", help="the PECOS vectoriser of the model's texts"
-    )
-    options.add_argument(
-        "--train-labels",
-        metavar="FILE",
-        help="the training label matrix, .npz: the label frequencies, for tables and "
-        "propensity-scored metrics",
-    )
-    _add_mach_options(options)
+    kinds = options.add_subparsers(metavar="KIND", required=True, title="kinds")
+
+    def add(name, imported, help_text, path_help, labels=True):
+        kind = kinds.add_parser(name, help=help_text, description=help_text)
+        kind.set_defaults(imported=imported)
+        kind.add_argument("path", metavar="PATH", help=path_help)
+        kind.add_argument("--run", required=True, help="the run folder to write")
+        if labels:
+            kind.add_argument(
+                "--labels",
+                metavar="FILE",
+                help="file with one label name per line (default: numbers from 0)",
+            )
+        return kind
+
+    _add_sparse_kinds(add)
+    _add_pecos_params(add)
+    _add_dense_kinds(add)
+    _add_text_classifier(add)
     return options
 
 
-def _add_mach_options(options):
-    """Options of the original MACH code."""
-    mach = options.add_argument_group("mach")
+def _add_sparse_kinds(add):
+    pecos = add(
+        "pecos", _import_pecos, "an XR-Linear or XR-Transformer model of PECOS",
+        "what pecos.xmc.xlinear.train or pecos.xmc.xtransformer.train wrote",
+    )  # fmt: skip
+    pecos.add_argument(
+        "--vectorizer", metavar="FOLDER", help="the PECOS vectoriser of the model's texts"
+    )
+    mach = add(
+        "mach", _import_mach, "a model of the original MACH code",
+        "the folder model_save_loc: r_0_epoch_10.npz and so on",
+    )  # fmt: skip
     mach.add_argument(
-        "--lookups", metavar="FOLDER", help="the labels' hashes, bucket_order_0.npy and so on"
+        "--lookups",
+        required=True,
+        metavar="FOLDER",
+        help="the labels' hashes, bucket_order_0.npy and so on",
     )
     mach.add_argument(
-        "--query-lookups", metavar="FOLDER", help="the features' hashes, in files of the same names"
+        "--query-lookups",
+        required=True,
+        metavar="FOLDER",
+        help="the features' hashes, in files of the same names",
     )
-    mach.add_argument(
+    _add_epoch(mach)
+    for kind in (pecos, mach):
+        kind.add_argument(
+            "--train-labels",
+            metavar="FILE",
+            help="the training label matrix, .npz: the label frequencies, for tables and "
+            "propensity-scored metrics",
+        )
+
+
+def _add_pecos_params(add):
+    params = add(
+        "pecos_params", _import_pecos_params, "parameters of PECOS as a config",
+        "the JSON file for --params-path of pecos.xmc.xlinear.train or "
+        "pecos.xmc.xtransformer.train", labels=False,
+    )  # fmt: skip
+    params.add_argument(
+        "--write-config", required=True, metavar="FILE", help="the config to write, without data"
+    )
+    params.add_argument(
+        "--gpus",
+        type=cli.positive,
+        default=1,
+        metavar="N",
+        help="GPUs of the PECOS run; its batch size is that of one (default: %(default)s)",
+    )
+
+
+def _add_epoch(kind):
+    kind.add_argument(
         "--epoch",
         type=cli.positive,
         metavar="E",
-        help="epoch of the weights (default: the last one that all repetitions have)",
+        help="epoch of the weights (default: the last complete one)",
     )
 
 
-def _arguments_of(options):
-    """The options of the chosen kind by name.
+def _add_dense_kinds(add):
+    scent = add(
+        "scent", _import_scent, "a linear classifier of SCENT",
+        "a checkpoint, epoch_50.pt, or the folder checkpoints",
+    )  # fmt: skip
+    _add_epoch(scent)
+    cli.add_config_options(scent, required=False)  # with --prepared
+    add(
+        "insightface", _import_insightface, "an IResNet of InsightFace's arcface_torch, or of MHE",
+        "backbone.pth or model.pt",
+    ).add_argument(
+        "--centres",
+        metavar="FOLDER",
+        help="class centres: folder with checkpoint_gpu_R.pt, softmax_fc_gpu_R.pt or "
+        "rank_R_softmax_weight.pt of each rank R, or one such file with all of them (default: "
+        "none, the run has no labels)",
+    )  # fmt: skip
+    add(
+        "torchvision", _import_torchvision, "a ResNet of torchvision",
+        "its state dict, e.g. resnet50-0676ba61.pth",
+    ).add_argument(
+        "--image-size",
+        type=cli.positive,
+        metavar="N",
+        help="height and width of the images (default: 224, or 32 if the first convolution is "
+        "3 x 3)",
+    )  # fmt: skip
 
-    Raises:
-        ConfigError: one is missing, or belongs to another kind.
-    """
-    for kind, own in _OWN.items():
-        for name, needed in own.items():
-            flag = f"--{name.replace('_', '-')}"
-            given = getattr(options, name) is not None
-            if name not in _OWN[options.kind] and given:
-                raise ConfigError(
-                    f"an option of {options.kind} expected, found one of {kind}",
-                    where=flag,
-                    fix="leave it out",
-                )
-            if kind == options.kind and needed and not given:
-                raise ConfigError(
-                    f"this option expected for {kind}, found none", where=flag, fix=f"add {flag}"
-                )
-    return {name: getattr(options, name) for name in _OWN[options.kind]}
+
+def _add_text_classifier(add):
+    mhe = add(
+        "mhe", _import_mhe, "a text classifier of the code of MHE", "models/model-eurlex4k.bin"
+    )
+    mhe.add_argument(
+        "--pretrained",
+        required=True,
+        metavar="FOLDER",
+        help="folder of the language model it was fine-tuned from: config.json and tokeniser",
+    )
+    mhe.add_argument(
+        "--max-length", type=cli.positive, metavar="N", help="subwords of a text (default: 512)"
+    )
+    mhe.add_argument(
+        "--beam",
+        type=cli.positive,
+        metavar="K",
+        help="groups whose labels are scored (default: 10)",
+    )
+    own = add(
+        "text_classifier", _import_text_classifier,
+        "a small model of a text_classifier_torch project",
+        "config.py of the project, or its folder", labels=False,
+    )  # fmt: skip
+    own.add_argument(
+        "--checkpoint", metavar="FILE", help="the trained model (default: that of config.py)"
+    )
+    own.add_argument(
+        "--tokens", metavar="FILE", help="its vocabulary (default: token_file of config.py)"
+    )
+    own.add_argument(
+        "--built-vocabulary",
+        action="store_true",
+        help="the run that trained the model also built the vocabulary: read unknown tokens by the "
+        "row that it trained, not by the one that its later runs read",
+    )
+    own.add_argument(
+        "--write-config",
+        metavar="FILE",
+        help="write only a config for tfxc train that is equivalent to config.py, and its classes",
+    )

@@ -64,7 +64,7 @@ def _predictor(options, typed):
     from tfxc.runs.loaded import load_run
 
     if len(options.run) == 1:
-        loaded = load_run(options.run[0], options.trust)
+        loaded = load_run(options.run[0], options.trust, options.step)
         loaded.search_with(options.beam, options.post_processor)
         probabilities = True if options.probabilities else None if typed else False
         return RunPredictor(loaded, options.k, probabilities)
@@ -182,8 +182,8 @@ def _named(run):
 def _check(options):
     """Refuses options that cannot be combined, before anything is loaded."""
     if options.model:
-        for name in ("probabilities", "beam", "post_processor"):
-            if getattr(options, name):
+        for name in ("probabilities", "beam", "post_processor", "step"):
+            if getattr(options, name) is not None and getattr(options, name) is not False:
                 raise ConfigError(
                     "a run expected, found a SavedModel, which outputs the scores of its export",
                     where=f"--{name.replace('_', '-')}",
@@ -203,6 +203,12 @@ def _check(options):
                 where=f"--{name}",
                 fix="give --run several times",
             )
+    if several and options.step is not None:
+        raise ConfigError(
+            f"one run expected, found {len(runs)}",
+            where="--step",
+            fix="give --run once, or leave it out",
+        )
     if several and options.probabilities and options.ensemble != "average":
         raise ConfigError(
             "--ensemble average expected with probabilities of several runs, found "
@@ -349,6 +355,7 @@ def _parser():
         help="run folder (may be given several times: an ensemble)",
     )
     model.add_argument("--model", metavar="FOLDER", help="SavedModel written by tfxc export")
+    cli.add_step_option(options)
     cli.add_file_options(options)
     cli.add_features_option(options)
     options.add_argument("--k", type=int, help="labels per example (default: 5)")

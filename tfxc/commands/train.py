@@ -4,6 +4,8 @@
     tfxc train --config configs/quickstart.json --set training.epochs=3 --set run=runs/short
 
 Run again, the same command resumes a stopped training run and does nothing after a finished one.
+With more epochs, a finished run continues from its end; with --from-step, a run continues from an
+earlier checkpoint.
 """
 
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfxc.core import cli
+from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 
 if TYPE_CHECKING:
@@ -23,10 +26,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.list:
         return _list(options.list)
     config = cli.config_of(options)
+    _check(options)
     if options.print_config:
         print(config.to_json())
         return 0
     return _train(config, options)
+
+
+def _check(options):
+    """Refuses options that cannot be combined."""
+    if options.drop_later and options.from_step is None:
+        raise ConfigError(
+            "--from-step expected with it, found none",
+            where="--drop-later",
+            fix="add --from-step N, or leave it out",
+        )
 
 
 def _train(config, options):
@@ -53,6 +67,8 @@ def _train(config, options):
         run=Path(config.run),
         repetition=options.repetition,
         fresh=options.fresh,
+        from_step=options.from_step,
+        drop_later=options.drop_later,
         command=_options_of_children(options),
     )
     watch_parent()
@@ -156,11 +172,7 @@ def _parser():
         metavar="SHARE",
         help="share of the GPU's memory to use, in (0, 1] (default: as TensorFlow does)",
     )
-    options.add_argument(
-        "--fresh",
-        action="store_true",
-        help="delete an earlier run in the run folder and start over",
-    )
+    _add_start_options(options)
     options.add_argument(
         "--dry-run", action="store_true", help="print sizes and memory, try one batch, write no run"
     )
@@ -171,6 +183,27 @@ def _parser():
         "--list", choices=[f"{kind}s" for kind in KINDS], help="list the methods of a kind and exit"
     )
     return _RequireConfig(options)
+
+
+def _add_start_options(options):
+    """What happens with an earlier run in the folder."""
+    start = options.add_mutually_exclusive_group()
+    start.add_argument(
+        "--fresh",
+        action="store_true",
+        help="delete an earlier run in the run folder and start over",
+    )
+    start.add_argument(
+        "--from-step",
+        type=cli.seed,
+        metavar="N",
+        help="resume from the checkpoint of step N (default: the newest)",
+    )
+    options.add_argument(
+        "--drop-later",
+        action="store_true",
+        help="with --from-step, delete what was trained after step N",
+    )
 
 
 class _RequireConfig:

@@ -12,6 +12,15 @@ come from one of
   --ijb ROOT --target ijbc  IJB-B or IJB-C 1:1, templates of images
 
 Prints a table and writes verification-NAME.json and .npz (per-pair values) into the run folder.
+
+    tfxc verify --run RUN --gallery enrolled/ --probes cameras/
+    tfxc verify --run RUN --ijb ROOT --target ijbc --identify
+
+Identification (1:N) searches probes in galleries instead, both a folder with one sub-folder of
+images per person, or a text file of "name person" with --images or --embeddings. The metrics are
+the ranks of the right person, and the true positive identification rate at given false positive
+identification rates. They are written to identification-NAME.json and .npz.
+
 docs/verification.md describes how each metric is computed.
 """
 
@@ -28,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measures one run or one file of embeddings."""
     options = _parser().parse_args(argv)
     _check(options)
+    if options.identify or options.gallery:
+        _identify(options)
+        return 0
     compared = options.ijb or options.pairs or options.pairs_from_labels
     name, result, values, flip = (_compare_templates if options.ijb else _compare_pairs)(options)
     title = f"{options.run or options.embeddings or compared} on {name}"
@@ -45,8 +57,56 @@ def main(argv: Sequence[str] | None = None) -> int:
         "flip": flip,
         "metrics": result.to_dict(),
     }
-    _write(options.output or options.run, name, record, values)
+    _write(options.output or options.run, f"verification-{name}", record, values)
     return 0
+
+
+def _identify(options):
+    """Measures how often probes are identified."""
+    from tfxc.metrics.identification import Gallery, identify
+
+    name, found, vectors, flip = (_templates if options.ijb else _subjects)(options)
+    galleries = [Gallery(vectors[one.rows], one.subjects) for one in found.galleries]
+    result = identify(vectors[found.probes.rows], found.probes.subjects, galleries)
+    sizes = " and ".join(f"{size:,}" for size in result.gallery_sizes)
+    print(
+        f"{options.run or options.embeddings} on {name}: {result.num_probes:,} probes, "
+        f"{result.num_mated:,} of them of people in galleries of {sizes}"
+    )
+    print(result.table())
+    record = {
+        "run": options.run,
+        "embeddings": options.embeddings,
+        "data": {"ijb": options.ijb, "gallery": options.gallery, "probes": options.probes},
+        "flip": flip,
+        "metrics": result.to_dict(),
+    }
+    values = {"row": found.probes.rows, "subject": found.probes.subjects}
+    values |= {"found": result.subjects, "score": result.scores, "rank": result.mate_ranks}
+    _write(options.output or options.run, f"identification-{name}", record, values)
+
+
+def _subjects(options):
+    """Name, ``IdentificationSet``, vectors, and whether mirror images are part of them."""
+    from tfxc.data.verification.subjects import open_subjects
+
+    embeddings, names = _given_embeddings(options)
+    found = open_subjects(
+        options.gallery, options.probes, images=options.images, embeddings=embeddings, names=names
+    )
+    flip = options.halves and not options.no_flip
+    if found.source is not None:
+        embeddings, flip = _embed(options, found.source)
+    return Path(options.probes).name, found, embeddings, flip
+
+
+def _templates(options):
+    """As ``_subjects``, of IJB's templates."""
+    from tfxc.data.verification.templates import open_template_subjects
+
+    images, found = open_template_subjects(options.ijb, options.target)
+    _, vectors, flip = _pooled(options, images)
+    return options.target, found, vectors, flip
 
 
 def _check(options):
@@ -57,7 +117,9 @@ def _check(options):
     if not options.run and not embedded:
         raise ConfigError("--run or --embeddings expected, found neither", fix="add one")
     drawing = ("reader", "reader_option", "num_pairs", "seed", "disjoint_classes")
-    needs = [("images", "pairs"), ("target", "ijb"), ("halves", "embeddings")]
+    needs = [("target", "ijb"), ("halves", "embeddings"), ("identify", "ijb")]
+    needs += [("probes", "gallery"), ("gallery", "probes")]
+    needs += [] if options.gallery else [("images", "pairs")]
     needs += [("batch_size", "run")] + [(name, "pairs_from_labels") for name in drawing]
     for option, needed in needs:
         if getattr(options, option) not in (None, False, []) and not getattr(options, needed):
@@ -66,8 +128,31 @@ def _check(options):
                 where=_flag(option),
                 fix=f"add {_flag(needed)} or leave it out",
             )
+    _check_protocol(options)
+    if options.no_flip and not (options.run or options.halves):
+        raise ConfigError(
+            "--run expected, found --embeddings, which are used as they are",
+            where="--no-flip",
+            fix="leave it out",
+        )
+    if options.roc:
+        from tfxc.metrics.verification import check_picture
+
+        check_picture(options.roc)
+
+
+def _check_protocol(options):
+    """Refuses options of another protocol."""
     if options.ijb and (options.folds or options.far):
         raise ConfigError("--folds and --far do not apply to --ijb", fix="remove them")
+    if options.identify or options.gallery:
+        for option in ("folds", "far", "roc"):
+            if getattr(options, option) is not None:
+                raise ConfigError(
+                    "pairs expected with this option, found galleries and probes",
+                    where=_flag(option),
+                    fix="leave it out",
+                )
     if options.far is not None and not 0 < options.far < 1:
         raise ConfigError(
             f"a rate between 0 and 1 expected, found {options.far}",
@@ -80,16 +165,6 @@ def _check(options):
             where="--target",
             fix="name the set that --ijb holds",
         )
-    if options.no_flip and not (options.run or options.halves):
-        raise ConfigError(
-            "--run expected, found --embeddings, which are used as they are",
-            where="--no-flip",
-            fix="leave it out",
-        )
-    if options.roc:
-        from tfxc.metrics.verification import check_picture
-
-        check_picture(options.roc)
 
 
 def _flag(name):
@@ -179,10 +254,21 @@ def _embed(options, source):
 
 
 def _compare_templates(options):
-    from tfxc.data.verification.templates import AlignedFaces, open_templates
-    from tfxc.metrics.verification import pair_scores, pool_templates, verify_scores
+    from tfxc.data.verification.templates import open_templates
+    from tfxc.metrics.verification import pair_scores, verify_scores
 
     templates = open_templates(options.ijb, options.target)
+    ids, pooled, flip = _pooled(options, templates)
+    scores = pair_scores(pooled, templates.rows_of(ids))
+    result = verify_scores(scores, templates.same)
+    return options.target, result, {"same": templates.same, "score": scores}, flip
+
+
+def _pooled(options, templates):
+    """Sorted template ids, their vectors, and whether mirror images are part of them."""
+    from tfxc.data.verification.templates import AlignedFaces
+    from tfxc.metrics.verification import pool_templates
+
     embeddings, _ = _given_embeddings(options)
     flip = options.halves and not options.no_flip
     if embeddings is None:
@@ -190,9 +276,7 @@ def _compare_templates(options):
     ids, pooled = pool_templates(
         embeddings, templates.template_ids, templates.media_ids, templates.scores
     )
-    scores = pair_scores(pooled, templates.rows_of(ids))
-    result = verify_scores(scores, templates.same)
-    return options.target, result, {"same": templates.same, "score": scores}, flip
+    return ids, pooled, flip
 
 
 def _write(folder, name, record, values):
@@ -203,12 +287,11 @@ def _write(folder, name, record, values):
     if folder is None:
         print("not written: neither --run nor --output is given")
         return
-    plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
-    path = f"verification-{plain}"
+    path = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
     with atomic_files(folder) as scratch:
         write_json(scratch / f"{path}.json", record)
         np.savez_compressed(scratch / f"{path}.npz", **values)
-    print(f"written: {Path(folder) / path}.json and .npz (per pair)")
+    print(f"written: {Path(folder) / path}.json and .npz (per pair, or per probe)")
 
 
 def _parser():
@@ -253,10 +336,30 @@ def _add_pair_options(options):
     pairs.add_argument(
         "--ijb", metavar="ROOT", help="folder of an IJB set, with meta/ and loose_crop/"
     )
+    pairs.add_argument(
+        "--gallery",
+        action="append",
+        metavar="PATH",
+        help="people to search among: folder with one sub-folder of images each, or text file of "
+        "names and people; several galleries are measured one by one",
+    )
     options.add_argument(
-        "--images", metavar="FOLDER", help="folder of the images named in a text file of pairs"
+        "--probes", metavar="PATH", help="what is searched in the galleries, in the same forms"
+    )
+    options.add_argument(
+        "--identify",
+        action="store_true",
+        help="identification (1:N) with the galleries and probes of --ijb",
     )
     options.add_argument("--target", choices=_TARGETS, help="set in ROOT to use")
+    options.add_argument(
+        "--images", metavar="FOLDER", help="folder of the images named in a text file"
+    )
+    _add_drawing_options(options)
+
+
+def _add_drawing_options(options):
+    """How pairs are drawn from labelled examples."""
     cli.add_reader_options(
         options, "format of the labelled FILE (default: by its name)", "split=test"
     )

@@ -105,6 +105,16 @@ def add_file_options(options: argparse.ArgumentParser) -> None:
     )
 
 
+def add_step_option(options: argparse.ArgumentParser) -> None:
+    """``--step`` of commands that use a run's model."""
+    options.add_argument(
+        "--step",
+        type=seed,
+        metavar="N",
+        help="weights of the checkpoint of step N (default: those of the end of the training)",
+    )
+
+
 def add_trust_option(options: argparse.ArgumentParser) -> None:
     """``--trust`` of commands that open runs."""
     options.add_argument(
@@ -180,6 +190,25 @@ def seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"an integer of at least 0 expected, found {text!r}")
     return int(text)
+
+
+def spans(text: str) -> list[int]:
+    """``type`` of an option that is a list of integers of at least 0 and spans of them.
+
+    Example:
+        >>> spans("0-2,5")
+        [0, 1, 2, 5]
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, sign, last = part.partition("-")
+        last = last if sign else first
+        if not (first.isdecimal() and last.isdecimal()) or not int(first) <= int(last) < 1 << 20:
+            raise argparse.ArgumentTypeError(
+                f"numbers such as 0-7 or 0-3,5 expected, found {text!r}"
+            )
+        found |= set(range(int(first), int(last) + 1))
+    return sorted(found)
 
 
 def number(text: str) -> float:

@@ -7,7 +7,7 @@ are ``assert``s and ordinary exceptions, which keep their traceback.
 
 import contextlib
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from tfxc.core.escaping import one_line
@@ -87,3 +87,52 @@ def inside(section: str, keys: Container[str] | None = None) -> Iterator[None]:
             raise
         where = f"{section}.{place}" if place else section
         raise ConfigError(error.problem, where=where, fix=error.fix) from error
+
+
+def number_spans(numbers: Iterable[int]) -> str:
+    """Ascending numbers as text, for messages.
+
+    Example:
+        >>> number_spans([0, 1, 2, 5, 7, 8])
+        '0-2, 5, 7-8'
+    """
+    groups: list[list[int]] = []
+    for number in numbers:
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return ", ".join(f"{g[0]}-{g[-1]}" if len(g) > 1 else f"{g[0]}" for g in groups)
+
+
+@contextlib.contextmanager
+def missing_package(
+    extra: str, *, where: str | Path | None = None, otherwise: str | None = None
+) -> Iterator[None]:
+    """Turns a failed import into the command that installs what is missing.
+
+    Args:
+        extra: the extra of tfxc that installs the package.
+        where: option, file or config key that needs it.
+        otherwise: how to do without it.
+
+    Raises:
+        ConfigError: a package is not installed.
+
+    Example:
+        >>> with missing_package("curves", otherwise="add --no-pictures"):
+        ...     import no_such_package
+        Traceback (most recent call last):
+            ...
+        tfxc.core.errors.ConfigError: the package no_such_package is not installed. To fix it: \
+pip install 'tfxc[curves]', or add --no-pictures.
+    """
+    try:
+        yield
+    except ImportError as error:
+        fix = f"pip install 'tfxc[{extra}]'"
+        raise ConfigError(
+            f"the package {error.name or error} is not installed",
+            where=where,
+            fix=f"{fix}, or {otherwise}" if otherwise else fix,
+        ) from error

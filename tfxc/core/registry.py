@@ -135,6 +135,13 @@ def register_all() -> dict[str, dict[str, type[Any]]]:
     return {kind: {name: get(kind, name) for name in names(kind)} for kind in KINDS}
 
 
+#: Names of random starts, see ``tfxc.encoders.bases.starts``.
+STARTS = ("uniform", "normal", "xavier", "kaiming")
+#: Keys that a section of each kind may have in addition to its constructor's arguments; a
+#: constructor may have one of its own.
+COMMON_KEYS: dict[str, tuple[str, ...]] = {"encoder": ("start", "vectors"), "head": ("start",)}
+
+
 def arguments(method: type[Any]) -> dict[str, Any]:
     """The arguments a config may set, ``{name: default}``; ``inspect.Parameter.empty`` if none.
 
@@ -159,8 +166,12 @@ def check_section(kind: str, section: Mapping[str, Any], where: str) -> None:
     """
     method = get(kind, section["name"])
     known = arguments(method)
+    common = [key for key in COMMON_KEYS.get(kind, ()) if key not in known]
     for key in section:
         if key == "name" or key in known:
+            continue
+        if key in common:
+            _check_common(key, section[key], f"{where}.{key}")
             continue
         if key in method.data_dependent_arguments:
             raise ConfigError(
@@ -169,7 +180,7 @@ def check_section(kind: str, section: Mapping[str, Any], where: str) -> None:
         raise ConfigError(
             f"{kind} {section['name']!r} has no argument {key!r}{nearest(key, known)}",
             where=f"{where}.{key}",
-            fix=f"use one of: {', '.join(sorted(known))}" if known else "remove it",
+            fix=f"use one of: {', '.join(sorted([*known, *common]))}" if known else "remove it",
         )
     missing = [k for k, v in known.items() if v is inspect.Parameter.empty and k not in section]
     if missing:
@@ -184,6 +195,17 @@ def check_section(kind: str, section: Mapping[str, Any], where: str) -> None:
         if check_given is not None:
             with inside(where):
                 check_given({key: value for key, value in section.items() if key in known})
+
+
+def _check_common(key, value, where):
+    if key == "start" and value not in (None, *STARTS):
+        raise ConfigError(
+            f"one of {', '.join(STARTS)} expected, found {value!r}{nearest(value, STARTS)}",
+            where=where,
+            fix="choose one of these, or leave it out",
+        )
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"a text expected, found {value!r}", where=where, fix="change it")
 
 
 def check_kinds(given: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
@@ -247,7 +269,8 @@ def create(
     where = where or kind
     check_section(kind, section, where)
     method = get(kind, section["name"])
-    given = {key: value for key, value in section.items() if key != "name"}
+    common = set(COMMON_KEYS.get(kind, ())) - arguments(method).keys()
+    given = {key: value for key, value in section.items() if key not in {"name", *common}}
     for key in method.data_dependent_arguments:
         if key in data_dependent:
             given[key] = data_dependent[key]

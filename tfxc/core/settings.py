@@ -219,8 +219,9 @@ class TrainingSettings(_Section):
         keep: weights that the finished run keeps: the last, or the best by the watched metric. The
             default is ``best`` with ``early_stopping``.
         checkpoint_every: steps between checkpoints; None saves once per epoch.
-        keep_checkpoints: number of checkpoints that a finished run keeps. With the slots of the
-            optimizer they are several times as large as the weights.
+        keep_checkpoints: number of checkpoints that a finished run keeps, the last ones. From the
+            last one more ``epochs`` go on. With the slots of the optimizer each is several times as
+            large as the weights; 0 keeps none. Levels of recipe ``xr_transformer`` keep none.
         log_every: steps between lines of loss and speed.
         memory_gb: a split of at most this many GiB is held in memory; a larger one is read
             in windows and shuffled within them.
@@ -247,7 +248,7 @@ class TrainingSettings(_Section):
     watch: str | None = None
     keep: Literal["best", "last"] = "last"
     checkpoint_every: Positive | None = None
-    keep_checkpoints: pydantic.NonNegativeInt = 0
+    keep_checkpoints: pydantic.NonNegativeInt = 1
     log_every: Positive = 50
     memory_gb: pydantic.PositiveFloat = 2.0
 

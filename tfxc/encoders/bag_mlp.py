@@ -124,6 +124,11 @@ class BagMLP(Encoder):
         return x
 
     @property
+    def hash_seeds(self) -> list[int]:
+        """Of the features, where they are hashed."""
+        return [self.hash_seed] if self.num_hashed_features else []
+
+    @property
     def tables(self) -> list[tf.Tensor]:
         """The first kernel."""
         return self.kernels[:1]

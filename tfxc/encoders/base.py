@@ -35,6 +35,7 @@ class Encoder(keras.layers.Layer):
             that.
         architecture: the shape of the network as a dict for JSON, where the config does
             not say it; a run keeps it.
+        pretrained: whether weights come from elsewhere, so that they have no other start.
         gates: ``Gates`` on the heads and inner units of an encoder whose layers can be pruned.
     """
 
@@ -43,11 +44,17 @@ class Encoder(keras.layers.Layer):
     takes = "sparse"
     num_features: int | None = None
     gates: Any = None
+    pretrained = False
 
     @property
     def architecture(self) -> dict[str, Any] | None:
         """The shape of the network, for JSON; None where the config says all."""
         return None
+
+    @property
+    def hash_seeds(self) -> list[int]:
+        """Seeds of hashes, without which equally shaped weights are not of the same features."""
+        return []
 
     @property
     def layers_above(self) -> dict[int, int]:

@@ -24,7 +24,9 @@ class FastText(TokenEncoder):
         >>> FastText(vocabulary_size=10, hidden_dim=4)(tf.constant([[3, 5, 0]])).shape
         TensorShape([1, 4])
 
-    Reference: Joulin et al. 2017, arXiv 1607.01759, without n-grams of words.
+    N-grams of words and characters come with text features ``fasttext``: more rows of the table.
+
+    Reference: Joulin et al. 2017, arXiv 1607.01759.
     """
 
     @checked(hidden_dim=COUNT)

@@ -8,7 +8,13 @@ import keras
 from tfxc.core.arguments import COUNT, OneOf, checked
 from tfxc.encoders.bases.image import ImageEncoder
 
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
+BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 14, 3),
+    100: (3, 13, 30, 3),
+    200: (6, 26, 60, 6),
+}
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -22,7 +28,7 @@ class IResNet(ImageEncoder):
 
     Args:
         image_shape: (height, width, channels) (from the data); both sides multiples of 16.
-        depth: 18, 34, 50 or 100.
+        depth: 18, 34, 50, 100 or 200.
         embedding_dim: length of the vectors.
         width: channels of the first stage; each next stage has twice as many.
         mean, std: pixels are scaled to 0..1, then ``(x - mean) / std``; one value, or one per

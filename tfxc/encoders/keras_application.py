@@ -84,7 +84,7 @@ class KerasApplication(ImageEncoder):
                 f"{sides[1]}"
             )
         self.model, self.pooling = model, pooling
-        self._pretrained = weights
+        self._pretrained, self.pretrained = weights, weights is not None
 
     @property
     def dim(self) -> int:

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from tfxc.encoders.layers.image_blocks import Parts
 
 
-BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+BLOCKS = {
+    10: (1, 1, 1, 1),
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+BOTTLENECKS = (50, 101, 152)  # depths whose blocks are bottlenecks
 STEMS = ("auto", "cifar", "imagenet")
 POOLINGS = ("average", "flatten")
 EMBEDDINGS = ("linear", "normalised", "hidden")
@@ -24,18 +32,18 @@ EMBEDDINGS = ("linear", "normalised", "hidden")
 class ResNet(ImageEncoder):
     """Residual network.
 
-    Depths 18, 34 and 50 are those of torchvision: padding, moving statistics, the stride in the
+    Depths from 18 on are those of torchvision: padding, moving statistics, the stride in the
     3 x 3 convolution of a bottleneck, and the initialisation (convolutions normal by He's rule over
     their outputs; the linear layer uniform within 1/sqrt(inputs)). Depth 10 has one block per
     stage, for small work.
 
     Args:
         image_shape: (height, width, channels) (from the data).
-        depth: 10, 18, 34 or 50.
+        depth: 10, 18, 34, 50, 101 or 152.
         stem: ``cifar``, one 3 x 3 convolution; ``imagenet``, 7 x 7 with stride 2 and max-pooling;
             ``auto`` takes ``cifar`` where a side has fewer than 64 pixels.
         width: channels of the first stage; each next stage has twice as many. Stages of depth 50
-            end in four times as many.
+            and more end in four times as many.
         pooling: what happens to the positions of the last stage: ``average``, their mean, as in the
             paper; ``flatten``, one after the other, so that it matters where a stroke is (small
             images of one object in the middle); needs ``embedding_dim``, for the rows are long.
@@ -51,7 +59,7 @@ class ResNet(ImageEncoder):
         seed: seed of the initial weights and the dropout masks.
 
     Input: uint8 or float (batch, height, width, channels), values 0..255.
-    Output: float (batch, embedding_dim), or (batch, 8 width), for depth 50 (batch, 32 width).
+    Output: float (batch, embedding_dim), or (batch, 8 width), from depth 50 on (batch, 32 width).
 
     Example:
         >>> import tensorflow as tf
@@ -108,14 +116,14 @@ class ResNet(ImageEncoder):
     def dim(self) -> int:
         """Length of an output vector."""
         last = self.width * 2 ** (len(BLOCKS[self.depth]) - 1)
-        return self.embedding_dim or last * (4 if self.depth == 50 else 1)
+        return self.embedding_dim or last * (4 if self.depth in BOTTLENECKS else 1)
 
     def make_network(self) -> keras.Model:
         """Stem, four stages, pooling, and the linear layer if there is one."""
         parts = self.parts()
         inputs = parts.input(self.image_shape)
         x = self._stem(parts, inputs)
-        block = bottleneck if self.depth == 50 else basic_block
+        block = bottleneck if self.depth in BOTTLENECKS else basic_block
         for stage, blocks in enumerate(BLOCKS[self.depth]):
             for number in range(blocks):
                 strides = 2 if stage and not number else 1

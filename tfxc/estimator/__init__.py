@@ -25,6 +25,7 @@ from tfxc.estimator.targets import label_sets, read_targets
 from tfxc.runs.folder import RunFolder
 from tfxc.training.interrupts import Stopped
 from tfxc.training.loop import Trainer
+from tfxc.training.start_vectors import start_from_vectors
 
 _BATCH = 1024
 _FIRST_K = 16  # labels looked at first where a threshold decides how many there are
@@ -210,6 +211,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                 quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
                 quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
             run = RunFolder(folder)
+            start_from_vectors(self._fitted.model, config, lambda: self.text_features_)
             trainer = Trainer(self._fitted.model, source, config, run)
             try:
                 self._fitted.summary = trainer.fit()

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError
-from tfxc.exports.packages import missing_package
+from tfxc.core.errors import ConfigError, missing_package
 
 if TYPE_CHECKING:
     from tfxc.exports.convert import Graph
@@ -37,7 +36,7 @@ class Onnx:
         Raises:
             ConfigError: one is not installed.
         """
-        with missing_package("onnx"):
+        with missing_package("onnx", where="--format"):
             for name in ("tf2onnx", "onnx", "onnxruntime"):
                 importlib.import_module(name)
 

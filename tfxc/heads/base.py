@@ -71,6 +71,11 @@ class Head(keras.layers.Layer):
         return {}
 
     @property
+    def hash_seeds(self) -> list[int]:
+        """Seeds of hashes, without which equally shaped weights are not of the same labels."""
+        return []
+
+    @property
     def num_choices(self) -> int:
         """How many labels, or what else it finds, ``top_k`` chooses from."""
         return self.num_labels

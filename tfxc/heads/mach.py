@@ -1,6 +1,6 @@
 """Merged-average classifiers via hashing: R small classifiers over hashed label buckets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, POSITIVE, OneOf, Whole, checked
+from tfxc.core.errors import ConfigError
 from tfxc.heads.base import Head, rare_start, seen_labels
 from tfxc.heads.bases.digits import LINKS, log_probabilities
 from tfxc.labels.hashing import bucket_lookups, check_buckets
@@ -40,6 +41,9 @@ class Mach(Head):
         link: how logits become probabilities, ``"sigmoid"``, ``"softmax"`` or, for margins,
             ``"hinge"`` (``exp(-max(0, 1 - margin)^3)``); None means the objective's.
         first_repetition: number of the first repetition (one process per repetition).
+        direct: whether the vectors are the logits of the buckets themselves, without a kernel: with
+            encoder ``bag_mlp``, ``hidden`` [B] and activation ``"linear"``, each repetition is a
+            logistic regression, as published for ODP and ImageNet. Each needs a trunk of its own.
         initial_std: standard deviation of the truncated normal initialisation of the kernels; None
             means 1 / sqrt(dim).
         search_buckets: number of best buckets per repetition that the approximate search considers.
@@ -47,10 +51,14 @@ class Mach(Head):
             lowered until k labels are left.
         seed: seed of the initial kernels; repetition r starts from ``(seed, r)``.
 
+    Attributes:
+        counted: places of the repetitions that labels are scored by, see ``count_only``.
+
     Input: float (batch, dim) or (batch, R, dim). Output of ``call``: logits (batch, R, B).
 
     Raises:
-        ConfigError: B > N, or an argument out of range.
+        ConfigError: B > N, or an argument out of range; ``direct`` with a shared trunk, or with
+            vectors of another length than B.
 
     Example:
         >>> head = Mach(num_labels=1000, num_buckets=50, num_repetitions=4)
@@ -85,6 +93,7 @@ class Mach(Head):
         aggregate: str = "logits",
         link: str | None = None,
         first_repetition: int = 0,
+        direct: bool = False,
         initial_std: float | None = None,
         search_buckets: int = 50,
         search_min_count: int = 2,
@@ -100,21 +109,53 @@ class Mach(Head):
         self.aggregate = aggregate
         self.link = link
         self.first_repetition = first_repetition
+        self.direct = direct
+        if direct and trunk == "shared" and num_repetitions > 1:
+            raise ConfigError(
+                "trunk 'separate' expected with direct, found 'shared', with which all repetitions "
+                "would have the same logits",
+                where="direct",
+                fix="add head.trunk='separate', or use recipe 'repetitions'",
+            )
         self.initial_std = initial_std
         self.search_buckets, self.search_min_count = search_buckets, search_min_count
         self.seed = seed
         seeds = range(first_repetition, first_repetition + num_repetitions)
         self.lookups = bucket_lookups(num_labels, num_buckets, seeds)
+        self.count_only(range(num_repetitions))
+
+    def count_only(self, repetitions: Iterable[int]) -> None:
+        """Scores labels by some of the repetitions from now on, by default by all.
+
+        Args:
+            repetitions: their places among those of the head, from 0.
+        """
+        self.counted = list(repetitions)
+        self._counted_lookups = self.lookups
+        if len(self.counted) < self.num_repetitions:
+            self._counted_lookups = self.lookups[self.counted]
         self._inverse: gather.InverseLookups | None = None
 
     def build(self, input_shape: Sequence[int]) -> None:
-        """Makes kernel (R, dim, B), bias (R, B) and the lookup table."""
+        """Makes kernel (R, dim, B), bias (R, B), unless ``direct``, and the lookup table."""
         shape = (self.num_repetitions, input_shape[-1], self.num_buckets)
-        self.kernel = self.add_weight(shape, self._start, name="kernel")
-        start = keras.initializers.Constant(rare_start(self.num_buckets))
-        self.bias = self.add_weight(shape[::2], start, name="bias")
+        if self.direct:
+            self._check_width(input_shape[-1])
+        else:
+            self.kernel = self.add_weight(shape, self._start, name="kernel")
+            start = keras.initializers.Constant(rare_start(self.num_buckets))
+            self.bias = self.add_weight(shape[::2], start, name="bias")
         table = np.ascontiguousarray(self.lookups.T.astype(np.int32))
         self._lookup_table = tf.Variable(table, trainable=False, name="lookups")
+
+    def _check_width(self, width):
+        if width != self.num_buckets:
+            raise ConfigError(
+                f"vectors of {self.num_buckets} numbers, one for each bucket, expected with "
+                f"direct, found {width}",
+                where="head.direct",
+                fix=f"set encoder.hidden=[{self.num_buckets}] and encoder.activation='linear'",
+            )
 
     def _start(self, shape, dtype=None):
         std = self.initial_std or shape[1] ** -0.5
@@ -129,9 +170,16 @@ class Mach(Head):
         """Bucket logits (batch, R, B)."""
         if len(features.shape) == 2:
             features = features[:, None, :]
+        if self.direct:
+            return self.as_logits(features)
         by_repetition = keras.ops.transpose(features, (1, 0, 2))
         logits = keras.ops.matmul(by_repetition, self.kernel) + self.bias[:, None, :]
         return self.as_logits(keras.ops.transpose(logits, (1, 0, 2)))
+
+    @property
+    def hash_seeds(self) -> list[int]:
+        """Of the labels in each repetition."""
+        return list(range(self.first_repetition, self.first_repetition + self.num_repetitions))
 
     @property
     def num_groups(self) -> int:
@@ -172,11 +220,12 @@ class Mach(Head):
         return self.aggregate if self.aggregate in ("min", "median") else "sum"
 
     def search_top_k(
-        self, scores: np.ndarray, k: int, method: str = "auto"
+        self, scores: np.ndarray, k: int, method: str = "auto", most: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Native search of the best k labels from ``search_scores`` as a NumPy array.
 
         Args:
+            most: how many of the repetitions that count are used, the first ones; None for all.
             method: ``"auto"``, ``"brute"`` and ``"threshold"`` are exact
                 (``ops.search.gather.top_k``); ``"approximate"`` scores the labels that it finds in
                 the best ``search_buckets`` buckets of at least ``search_min_count`` repetitions
@@ -185,16 +234,20 @@ class Mach(Head):
         """
         self.check_k(k)
         if self._inverse is None:
-            self._inverse = gather.invert_lookups(self.lookups, self.num_buckets)
+            self._inverse = gather.invert_lookups(self._counted_lookups, self.num_buckets)
+        lookups, numbers = self._counted_lookups[:most], self.counted[:most]
+        inverse = gather.InverseLookups(*(array[:most] for array in self._inverse))
+        if len(numbers) < self.num_repetitions:
+            scores = np.ascontiguousarray(scores[:, numbers])
         if method == "approximate":
             candidates = gather.Candidates(self.search_buckets, self.search_min_count)
             options = {"aggregate": self._combine, "candidates": candidates}
-            given = scores, self.lookups, self._inverse, k
+            given = scores, lookups, inverse, k
             ids, totals = gather.approximate_top_k(*given, **options)
         else:
-            exact = {"aggregate": self._combine, "method": method, "inverse": self._inverse}
-            ids, totals = gather.top_k(scores, self.lookups, k, **exact)
-        return ids, self._finish(totals)
+            exact = {"aggregate": self._combine, "method": method, "inverse": inverse}
+            ids, totals = gather.top_k(scores, lookups, k, **exact)
+        return ids, self._finish(totals, len(numbers))
 
     def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Best k labels, exact, in the graph."""
@@ -206,20 +259,27 @@ class Mach(Head):
 
         def buckets_between(begin, end):
             columns = rows_between(lookups, begin, end)
-            return [columns[:, r] for r in range(self.num_repetitions)]
+            return [columns[:, r] for r in self.counted]
 
-        tables = [scores[:, r] for r in range(self.num_repetitions)]
+        tables = [scores[:, r] for r in self.counted]
         combine = _COMBINERS[self._combine]
         ids, totals = top_k_of_buckets(tables, buckets_between, self.num_labels, k, combine)
-        return ids, self._finish(totals)
+        return ids, self._finish(totals, len(self.counted))
 
-    def _finish(self, totals):
-        return totals / self.num_repetitions if self.aggregate == "probabilities" else totals
+    def _finish(self, totals, count):
+        return totals / count if self.aggregate == "probabilities" else totals
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = ("num_labels", "num_buckets", "num_repetitions", "trunk", "aggregate", "link")
-        more = ("first_repetition", "initial_std", "search_buckets", "search_min_count", "seed")
+        more = (
+            "first_repetition",
+            "direct",
+            "initial_std",
+            "search_buckets",
+            "search_min_count",
+            "seed",
+        )
         return {**super().get_config(), **{name: getattr(self, name) for name in (*names, *more)}}
 
 

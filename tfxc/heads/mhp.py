@@ -59,8 +59,8 @@ class MHP(DigitHead):
 
     Input: float (batch, dim). Output of ``call``: logits (batch, R sum(C_h)), code by code.
 
-    At the end of ``top_k``, ties are resolved in favour of the lower code with one code per label, else to the lower
-    label.
+    At the end of ``top_k``, ties are resolved in favour of the lower code with one code per label,
+    else in favour of the lower label.
 
     Raises:
         ValueError: too few codes; the message names sizes that suffice.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError, missing_package
 from tfxc.core.escaping import picture_text
 from tfxc.core.files import atomic_file
 
@@ -127,14 +127,8 @@ def check_picture(path: str | Path) -> type:
     Raises:
         ConfigError: matplotlib is not installed or does not know the format.
     """
-    try:
+    with missing_package("vision", where=path):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(
-            "the package matplotlib, which draws the picture, is not installed",
-            where=path,
-            fix="pip install 'tfxc[vision]'",
-        ) from error
     known = Figure().canvas.get_supported_filetypes()
     if _ending(path) not in known:
         raise ConfigError(

@@ -81,8 +81,8 @@ def build_metrics(
     return MetricSuite(metrics)
 
 
-class MetricSuite:
-    """Several metrics as one, with the methods of a ``Metric``; hits are searched once per batch.
+class MetricSuite(Metric):
+    """Several metrics as one; hits are searched once per batch.
 
     Args:
         metrics: list of ``Metric`` with distinct names.
@@ -114,40 +114,21 @@ class MetricSuite:
     def settings(self) -> tuple[Any, ...]:
         return tuple(metric.settings() for metric in self.metrics)
 
-    def update(
-        self,
-        ids: np.ndarray,
-        scores: np.ndarray,
-        labels: np.ndarray,
-        losses: np.ndarray | None = None,
-    ) -> None:
-        """Counts one batch; arrays and errors see ``Metric.update``."""
-        batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
+    def update_ranked(self, batch: RankedBatch) -> None:
         for metric in self.metrics:
             metric.update_ranked(batch)
         self.num_examples += len(batch)
 
-    def per_example(
-        self,
-        ids: np.ndarray,
-        scores: np.ndarray,
-        labels: np.ndarray,
-        losses: np.ndarray | None = None,
-    ) -> dict[str, np.ndarray]:
-        """``{name: float64 (batch,)}`` of the metrics that are means over examples.
-
-        NaN marks an example that the metric leaves out; errors see ``Metric.update``.
-        """
-        batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
+    def per_example_ranked(self, batch: RankedBatch) -> dict[str, np.ndarray]:
         return _join(metric.per_example_ranked(batch) for metric in self.metrics)
 
-    def merge(self, other: "MetricSuite") -> None:
+    def merge(self, other: Metric) -> None:
         """Adds what ``other``, a suite built with the same arguments, has counted.
 
         Raises:
             ConfigError: ``other`` holds other metrics.
         """
-        if type(self) is not type(other) or self.settings() != other.settings():
+        if not isinstance(other, MetricSuite) or self.settings() != other.settings():
             raise ConfigError(
                 "suites of the same metrics expected, found different ones",
                 fix="build both with the same arguments",
@@ -163,7 +144,6 @@ class MetricSuite:
         self.num_examples = 0
 
     def result(self) -> dict[str, float]:
-        """``{name: value}``, ordered as ``names``; 0.0 where ``support()`` is 0."""
         return _join(metric.result() for metric in self.metrics)
 
     def known_values(self) -> dict[str, float | None]:
@@ -172,7 +152,6 @@ class MetricSuite:
         return {name: v if support[name] else None for name, v in self.result().items()}
 
     def support(self) -> dict[str, int]:
-        """``{name: number of examples or labels the value is an average over}``."""
         return _join(metric.support() for metric in self.metrics)
 
     def counts(self) -> dict[str, int]:

@@ -66,7 +66,7 @@ class Objective(keras.layers.Layer):
             training: whether state per example may change; not all objectives have any.
         """
         parts = [self(group, example_index) for group in groups]
-        return tf.add_n([tf.cast(part, tf.float32) for part in parts])
+        return tf.add_n([tf.cast(part, tf.float32) for part in parts] + penalties_of(groups))
 
     def logged_metrics(self) -> dict[str, float]:
         """What a log line should hold in addition to the loss: {name: number}."""
@@ -78,6 +78,11 @@ class Objective(keras.layers.Layer):
 
     def on_epoch(self, epoch: int, epochs: int) -> None:
         """Called before each epoch (from 1) of ``epochs``; schedules change their state here."""
+
+
+def penalties_of(groups: "tuple[LogitGroup, ...]") -> list[tf.Tensor]:
+    """The ``penalties`` of those groups that have any, float32 (batch,) each."""
+    return [group.penalties for group in groups if group.penalties is not None]
 
 
 def masked_logits(group: "LogitGroup") -> tf.Tensor:

@@ -1,23 +1,32 @@
 """One binary decision per column."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import OneOf, checked
-from tfxc.objectives.base import Objective, masked_logits
-from tfxc.ops.losses import sigmoid_cross_entropy, weighted_sigmoid_cross_entropy
+from tfxc.objectives.base import masked_logits
+from tfxc.objectives.bases.class_weights import CLASS_WEIGHT, ClassWeighted
+from tfxc.ops.losses import (
+    gather_positives,
+    sigmoid_cross_entropy,
+    weighted_sigmoid_cross_entropy,
+)
 
 if TYPE_CHECKING:
     from tfxc.ops.logit_group import LogitGroup
 
 
 @keras.saving.register_keras_serializable("tfxc")
-class Sigmoid(Objective):
+class Sigmoid(ClassWeighted):
     """Binary cross-entropy over the columns of a group.
 
     Args:
+        num_labels, num_groups, class_weight, label_counts: see ``ClassWeighted``; the weight of a
+            label multiplies its term where it is true, and none where it is not.
         reduction: ``"sum"`` over columns, or ``"mean"`` as the MACH reference. The mean divides
             gradients by the number of columns, down to the size of Adam's epsilon where there
             are many; the sum does not.
@@ -31,16 +40,30 @@ class Sigmoid(Objective):
 
     link = "sigmoid"
 
-    @checked(reduction=OneOf("sum", "mean"))
-    def __init__(self, *, reduction: str = "sum", **kwargs: Any) -> None:
-        super().__init__(autocast=False, **kwargs)
+    @checked(reduction=OneOf("sum", "mean"), class_weight=CLASS_WEIGHT)
+    def __init__(
+        self,
+        num_labels: int | None = None,
+        num_groups: int = 1,
+        *,
+        reduction: str = "sum",
+        class_weight: str | Sequence[float] | None = None,
+        label_counts: Sequence[int] | np.ndarray | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_labels, num_groups, class_weight, label_counts, **kwargs)
         self.reduction = reduction
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
         logits, weights = masked_logits(group), 1.0
+        true_weights = self.weights_of_true(group)
         if group.log_weights is None:
             loss = sigmoid_cross_entropy(logits, group.positives)
+            if true_weights is not None:
+                of_positives, mask = gather_positives(logits, group.positives)
+                more = (true_weights - 1) * tf.nn.softplus(-of_positives)
+                loss += tf.reduce_sum(tf.where(mask, more, 0.0), axis=1)
         else:
             weights = tf.exp(group.log_weights)
             loss = weighted_sigmoid_cross_entropy(logits, group.positives, group.log_weights)

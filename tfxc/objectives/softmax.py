@@ -1,12 +1,15 @@
 """One decision among all columns."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import SHARE_BELOW_ONE, OneOf, checked
-from tfxc.objectives.base import Objective, masked_logits
+from tfxc.objectives.base import masked_logits
+from tfxc.objectives.bases.class_weights import CLASS_WEIGHT, ClassWeighted
 from tfxc.ops.distributed.cross_replica import softmax_over_shards
 from tfxc.ops.losses import softmax_cross_entropy
 
@@ -15,12 +18,14 @@ if TYPE_CHECKING:
 
 
 @keras.saving.register_keras_serializable("tfxc")
-class Softmax(Objective):
+class Softmax(ClassWeighted):
     """Softmax cross-entropy; several true columns share the target evenly.
 
     An example without a true column has loss 0.
 
     Args:
+        num_labels, num_groups, class_weight, label_counts: see ``ClassWeighted``; the weight of a
+            label multiplies its term.
         label_smoothing: share of the target that all columns that count get evenly (Szegedy et
             al. 2016, arXiv 1512.00567).
         reduction: over several true columns, ``"mean"`` or ``"sum"`` of their losses.
@@ -35,11 +40,21 @@ class Softmax(Objective):
     link = "softmax"
     over_shards = True
 
-    @checked(label_smoothing=SHARE_BELOW_ONE, reduction=OneOf("mean", "sum"))
+    @checked(
+        label_smoothing=SHARE_BELOW_ONE, reduction=OneOf("mean", "sum"), class_weight=CLASS_WEIGHT
+    )
     def __init__(
-        self, *, label_smoothing: float = 0.0, reduction: str = "mean", **kwargs: Any
+        self,
+        num_labels: int | None = None,
+        num_groups: int = 1,
+        *,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+        class_weight: str | Sequence[float] | None = None,
+        label_counts: Sequence[int] | np.ndarray | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(num_labels, num_groups, class_weight, label_counts, **kwargs)
         self.label_smoothing = label_smoothing
         self.reduction = reduction
 
@@ -48,9 +63,12 @@ class Softmax(Objective):
         logits, positives = masked_logits(group), group.positives
         if group.cross_replica is None:
             weights = 0.0 if group.log_weights is None else group.log_weights
-            loss = softmax_cross_entropy(logits, positives, self.label_smoothing, weights)
+            loss = softmax_cross_entropy(
+                logits, positives, self.label_smoothing, weights, self.weights_of_true(group)
+            )
             count = tf.reduce_sum(tf.cast(positives >= 0, loss.dtype), axis=1)
         else:
+            self.weights_of_true(group)  # refuses them: nobody has the weights of all columns
             arguments = logits, positives, group.cross_replica, self.label_smoothing
             loss, count = softmax_over_shards(*arguments)
         return loss if self.reduction == "mean" else loss * count

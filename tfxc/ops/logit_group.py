@@ -20,6 +20,8 @@ class LogitGroup(NamedTuple):
         counts: float (batch, max_positives), how much each entry of ``positives`` counts, e.g. how
             many labels of the example are under a cluster; anything at padding. None: 1. Only
             objectives with ``weighted`` look at it.
+        penalties: float32 (batch,), loss of the examples' vectors themselves, e.g. of their
+            lengths, which is added to the objective's; of this replica's own examples. None: 0.
     """
 
     logits: Any
@@ -28,3 +30,4 @@ class LogitGroup(NamedTuple):
     cross_replica: Any = None
     log_weights: Any = None
     counts: Any = None
+    penalties: Any = None

@@ -68,6 +68,7 @@ def softmax_cross_entropy(
     positives: tf.Tensor,
     label_smoothing: float = 0.0,
     log_weights: float | tf.Tensor = 0.0,
+    true_weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Mean over the true columns of ``logsumexp(z) - z_true``, (batch,); 0 without true columns.
 
@@ -80,16 +81,23 @@ def softmax_cross_entropy(
             the loss needs the mean logit only.
         log_weights: float (columns,), logarithm of the number of columns that each stands for, 0
             for positives.
+        true_weights: float (batch, max_positives), factors of the terms of the true columns; what
+            smoothing adds has their mean as its factor.
     """
     of_positives, mask = gather_positives(logits, positives)
     count = tf.reduce_sum(tf.cast(mask, logits.dtype), axis=1)
-    mean = tf.math.divide_no_nan(tf.reduce_sum(of_positives, axis=1), count)
+    if true_weights is None:
+        mean, factor = tf.math.divide_no_nan(tf.reduce_sum(of_positives, axis=1), count), 1.0
+    else:
+        factors = tf.where(mask, true_weights, 0.0)
+        mean = tf.math.divide_no_nan(tf.reduce_sum(factors * of_positives, axis=1), count)
+        factor = tf.math.divide_no_nan(tf.reduce_sum(factors, axis=1), count)
     if label_smoothing:
         weights = tf.where(logits > float("-inf"), tf.exp(log_weights), 0.0)
         total = tf.reduce_sum(tf.math.multiply_no_nan(logits, weights), axis=1)
         of_all = total / tf.reduce_sum(weights, axis=1)
-        mean += label_smoothing * (of_all - mean)
-    loss = tf.reduce_logsumexp(logits + log_weights, axis=1) - mean
+        mean += label_smoothing * (factor * of_all - mean)
+    loss = factor * tf.reduce_logsumexp(logits + log_weights, axis=1) - mean
     return tf.where(count > 0, loss, tf.zeros_like(loss))
 
 

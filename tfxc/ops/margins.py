@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 def angular_margin(
-    cosines: tf.Tensor, m1: float = 1.0, m2: float = 0.5, m3: float = 0.0
+    cosines: tf.Tensor, m1: float = 1.0, m2: float | tf.Tensor = 0.5, m3: float = 0.0
 ) -> tf.Tensor:
     """``cos(m1 t + m2) - m3`` of the angles t with the given cosines.
 
@@ -20,7 +20,8 @@ def angular_margin(
     Args:
         cosines: float32; what rounding has put outside [-1, 1] counts as -1 or 1.
         m1: factor of the angle, at least 1 (SphereFace).
-        m2: added to the angle, in [0, pi) (ArcFace).
+        m2: added to the angle, in [0, pi) (ArcFace); one for all, or with ``m1 = 1`` float32 of the
+            shape of the cosines (MagFace).
         m3: subtracted from the cosine (CosFace).
 
     Returns:
@@ -33,6 +34,10 @@ def angular_margin(
     Reference: Deng et al., CVPR 2019 (arXiv 1801.07698), equation 4 and its code.
     """
     cosines = tf.clip_by_value(cosines, -1.0, 1.0)
+    if tf.is_tensor(m2):
+        drop = tf.maximum(m2 * tf.sin(m2), 1 - tf.cos(m2))
+        turned = cosines * tf.cos(m2) - _sine(cosines) * tf.sin(m2)
+        return tf.where(cosines > -tf.cos(m2), turned, cosines - drop) - m3
     if m1 == 1 and m2 == 0:
         return cosines - m3
     sines = _sine(cosines)
@@ -68,6 +73,26 @@ def least_scale(num_classes: int, probability: float = 0.9999) -> float:
     return math.log(max(num_classes - 1, 1) * probability / (1 - probability))
 
 
+def turned_cosine(cosines: tf.Tensor, angles: tf.Tensor) -> tf.Tensor:
+    """``cos(t + angles)`` of the angles t with the given cosines, the sum cut to [0, pi].
+
+    Values and gradients are finite at the cosines -1 and 1; where the sum is cut, the slope is 0.
+
+    Args:
+        cosines: float32; what rounding has put outside [-1, 1] counts as -1 or 1.
+        angles: float32 of the same shape, within [-pi, pi].
+
+    Example:
+        >>> turned_cosine(tf.constant([0.0, 1.0]), tf.constant([-0.5, -0.5])).numpy().round(4)
+        array([0.4794, 1.    ], dtype=float32)
+    """
+    cosines = tf.clip_by_value(cosines, -1.0, 1.0)
+    turned = cosines * tf.cos(angles) - _sine(cosines) * tf.sin(angles)
+    # t + a < 0 for a negative a and t < -a, so cos t > cos a; likewise at pi.
+    turned = tf.where((angles < 0) & (cosines > tf.cos(angles)), 1.0, turned)
+    return tf.where((angles > 0) & (cosines < -tf.cos(angles)), -1.0, turned)
+
+
 def _sine(cosines):
     """Sine of angles in [0, pi], with slope 0 where it is 0."""
     squares = 1 - tf.square(cosines)
@@ -76,7 +101,10 @@ def _sine(cosines):
 
 
 def at_positives(
-    scores: tf.Tensor, positives: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor]
+    scores: tf.Tensor,
+    positives: tf.Tensor,
+    change: Callable[..., tf.Tensor],
+    *of_rows: tf.Tensor,
 ) -> tf.Tensor:
     """Applies ``change`` to the true columns and leaves the others as they are.
 
@@ -86,7 +114,8 @@ def at_positives(
     Args:
         scores: float32 (batch, columns).
         positives: int32 (batch, max_positives), distinct columns padded with -1.
-        change: elementwise function of a float32 vector.
+        change: elementwise function of a float32 vector, and of one of each of ``of_rows``.
+        of_rows: float32 (batch,) each, what the change depends on besides the score.
 
     Returns:
         float32 (batch, columns).
@@ -100,20 +129,38 @@ def at_positives(
     places = tf.stack([where[:, 0], columns], axis=1)
 
     @tf.custom_gradient
-    def changed(values):
-        true = tf.gather_nd(values, places)
+    def changed(values, *of_rows):
+        inputs = [tf.gather_nd(values, places)]
+        inputs += [tf.gather(row, where[:, 0]) for row in of_rows]
         with tf.GradientTape() as tape:
-            tape.watch(true)
-            moved = change(true)
-        slope = tape.gradient(moved, true)
+            tape.watch(inputs)
+            moved = change(*inputs)
+        slopes = tape.gradient(moved, inputs, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
         def gradient(upstream):
-            of_true = tf.gather_nd(upstream, places) * slope
-            return tf.tensor_scatter_nd_update(upstream, places, of_true)
+            true = tf.gather_nd(upstream, places)
+            of_values = tf.tensor_scatter_nd_update(upstream, places, true * slopes[0])
+            count = tf.shape(values)[0]
+            return of_values, *(
+                tf.math.unsorted_segment_sum(true * slope, where[:, 0], count)
+                for slope in slopes[1:]
+            )
 
         return tf.tensor_scatter_nd_update(values, places, moved), gradient
 
-    return changed(scores)
+    return changed(scores, *of_rows)
+
+
+def row_lengths(vectors: tf.Tensor) -> tf.Tensor:
+    """Lengths of vectors (batch, dim), float32 (batch,); the slope at a vector of zeros is 0.
+
+    Example:
+        >>> row_lengths(tf.constant([[3.0, 4.0], [0.0, 0.0]])).numpy().tolist()
+        [5.0, 0.0]
+    """
+    squares = tf.reduce_sum(tf.square(tf.cast(vectors, tf.float32)), axis=-1)
+    positive = squares > 0
+    return tf.where(positive, tf.sqrt(tf.where(positive, squares, 1.0)), 0.0)
 
 
 def unit_rows(vectors: tf.Tensor) -> tf.Tensor:

@@ -30,6 +30,11 @@ def step_scope(step: tf.Tensor, first_row: tf.Tensor) -> Iterator[None]:
         _local.scope = before
 
 
+def in_training_step() -> bool:
+    """Whether this is inside a ``step_scope``."""
+    return getattr(_local, "scope", None) is not None
+
+
 def draws() -> dict[int, int]:
     """What was drawn so far in this ``step_scope``, for ``drawn_again``."""
     scope = getattr(_local, "scope", None)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.core.cache import cache_of
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import ConfigError, missing_package
 from tfxc.core.files import write_json
 from tfxc.core.ownership import atomic_folder
 from tfxc.pretrained.weight_names import WORDS, layer_parts, layer_prefix
@@ -62,15 +62,9 @@ def preset_folder(preset: str, where: str) -> Path:
 
 
 def _packages(where):
-    try:
+    with missing_package("hub", where=where):
         import keras_hub
         from safetensors import numpy
-    except ImportError:
-        raise ConfigError(
-            "presets need the packages keras-hub and safetensors",
-            where=where,
-            fix="pip install 'tfxc[hub]'",
-        ) from None
     return keras_hub, numpy
 
 

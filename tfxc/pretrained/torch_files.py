@@ -224,7 +224,7 @@ def load_state_dict(path: str | Path) -> dict[str, TorchTensor]:
         DataError: see ``load_torch``; or the file holds no such dict.
     """
     content = load_torch(path)
-    for key in ("state_dict", "model_state", "model_state_dict", "model"):
+    for key in ("state_dict", "model_state", "model_state_dict", "state_dict_backbone", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
             break

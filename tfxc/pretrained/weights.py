@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import ConfigError, missing_package
 from tfxc.pretrained.folder import read_json
 from tfxc.pretrained.torch_files import load_state_dict
 from tfxc.pretrained.weight_names import WORDS, layer_parts, layer_prefix
@@ -190,7 +190,8 @@ class Tensors:
     def __init__(self, folder: Path, family: str) -> None:
         self._folder, self._files = folder, _files_of(folder)
         known = "word_embedding.weight" if family == "xlnet" else WORDS
-        prefixes = ("", _PREFIXES[family])
+        # LightXML, and what was built on it, calls any family's network bert.
+        prefixes = ("", _PREFIXES[family], _PREFIXES["bert"])
         prefix = next((p for p in prefixes if p + known in self._files), None)
         if prefix is None:
             raise ConfigError(
@@ -280,14 +281,8 @@ def _safetensor(path, name):
 
 
 def _opened(path):
-    try:
+    with missing_package("hub", where="encoder"):
         import safetensors
-    except ImportError:
-        raise ConfigError(
-            "the weights of pretrained models need the package safetensors",
-            where="encoder",
-            fix="pip install 'tfxc[hub]'",
-        ) from None
     try:
         return safetensors.safe_open(path, "numpy")
     except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import LoadedRun
 from tfxc.runs.writer import WEIGHTS
 from tfxc.training.interrupts import StopAtOnce
+from tfxc.training.start import RunStart
 from tfxc.training.strategies import by_chief, is_chief, make_strategy
 
 
@@ -31,6 +32,8 @@ class Context:
         run: the run folder.
         repetition: number of the one repetition or fold to train, or None.
         fresh: whether an earlier run in the folder is deleted.
+        from_step: the checkpoint to resume from, or None for the newest.
+        drop_later: whether what came after it may be removed.
         command: command line options that child processes need, e.g. ``["--gpu", "0"]``.
     """
 
@@ -39,6 +42,8 @@ class Context:
     run: Path
     repetition: int | None = None
     fresh: bool = False
+    from_step: int | None = None
+    drop_later: bool = False
     command: tuple = ()
 
     @functools.cached_property
@@ -55,6 +60,13 @@ class Context:
     def strategy(self) -> tf.distribute.Strategy:
         """The distribution strategy; made before anything else of TensorFlow."""
         return make_strategy(self.config.training, self.config)
+
+    @property
+    def start_options(self) -> dict[str, Any]:
+        """Where a training begins: arguments of ``TrainingJob.run``."""
+        return {
+            "fresh": self.fresh, "from_step": self.from_step, "drop_later": self.drop_later
+        }  # fmt: skip
 
     def begin(self) -> None:
         """Writes config and assets of the run, by the chief, see ``RunFolder.begin``."""
@@ -74,11 +86,21 @@ class Recipe:
         trains_network: whether a config has ``encoder``, ``head`` and ``objective``; without a
             network these sections, and those of its training, are refused.
         keeps_head: whether a finished run finds labels with the head.
+        start: run folder whose weights the training begins with, or None for random ones, in
+            recipes that have such an argument.
+        start_part: what is taken of it, ``"model"`` or ``"encoder"``.
+        trust: whether modules that another run's config names are imported, see docs/trust.md.
+        keeps_checkpoints: whether the checkpoints of a run, or of the runs inside it, hold all that
+            was trained: more epochs go on from the last one, and each can be evaluated.
     """
 
     data_dependent_arguments: tuple[str, ...] = ()
     trains_network = True
     keeps_head = True
+    keeps_checkpoints = True
+    start: str | None = None
+    start_part = "model"
+    trust = False
 
     @classmethod
     def check_config(cls, config: Config) -> None:
@@ -160,9 +182,73 @@ class Recipe:
         context = dataclasses.replace(context, config=config)
         with context.folder.locked():
             context.strategy  # noqa: B018 (made before anything else of TensorFlow)
+            self._check_extension(context)
+            self._check_start(context)
             self.check(context)
+            if context.from_step is not None:
+                self.check_checkpoints("--from-step")
+                return self.train(context)
             finished = context.folder.finished(config, context.data_folder, context.fresh)
             return finished or self.train(context)
+
+    def run_start(self, repetition: int | None = None) -> RunStart | None:
+        """``start`` as a ``RunStart``.
+
+        Args:
+            repetition: the one that is trained alone, or None.
+        """
+        if self.start is None:
+            return None
+        return RunStart(self.start, self.start_part, self.trust, repetition)
+
+    def starts(self, context: Context) -> list[RunStart]:
+        """The ``RunStart``s of all trainings of a run."""
+        start = self.run_start()
+        return [] if start is None else [start]
+
+    def _check_start(self, context):
+        """Refuses a start that does not fit, unless the training has begun."""
+        if context.fresh or not context.folder.has_progress():
+            for start in self.starts(context):
+                start.check(context.config, context.data_folder)
+
+    def finished_repetitions(self, run: RunFolder, count: int) -> list[int]:
+        """Which of the ``count`` repetitions of a hashed head are trained: all in one model."""
+        return list(range(count))
+
+    @classmethod
+    def check_checkpoints(cls, where: str) -> None:
+        """Refuses to look for a checkpoint of a run whose recipe does not keep them.
+
+        Args:
+            where: for the message.
+
+        Raises:
+            ConfigError: the recipe's class is named.
+        """
+        if not cls.keeps_checkpoints:
+            raise ConfigError(
+                "a run whose checkpoints hold all that was trained expected, found one of recipe "
+                f"{cls.__name__}, which has several stages",
+                where=where,
+                fix="leave it out",
+            )
+
+    def _check_extension(self, context):
+        """Refuses more epochs for a run that cannot be extended."""
+        folder = context.folder
+        epochs = None if context.fresh else folder.extended_from(context.config)
+        if epochs is None or not folder.chief or not folder.has_progress():
+            return
+        if not self.keeps_checkpoints:
+            raise CheckpointError(
+                f"{epochs:g} epochs expected, as in the run: one of recipe "
+                f"{context.config.recipe.name!r} cannot be extended; found "
+                f"{context.config.training.epochs:g}",
+                where=folder.path,
+                fix="choose another folder with --set run=..., or start over with --fresh",
+            )
+        folder.check_extendable()
 
     def check(self, context: Context) -> None:
         """Refuses what cannot be trained, before anything is written.
@@ -196,6 +282,7 @@ class StagedRecipe(Recipe):
             are"``.
     """
 
+    keeps_checkpoints = False
     saved = "finished stages are"
 
     def train(self, context: Context) -> dict[str, Any]:
@@ -223,9 +310,11 @@ class RecipeOfRuns(Recipe):
 
     Attributes:
         unit: what one of them is, ``"repetition"`` or ``"fold"``.
+        together: whether they are trained as one model after all.
     """
 
     unit = "repetition"
+    together = False
 
     def run(self, context: Context) -> dict[str, Any]:
         """As of ``Recipe.run``; the runs inside make the strategy and look for what is finished."""
@@ -233,7 +322,15 @@ class RecipeOfRuns(Recipe):
         context = dataclasses.replace(context, config=config)
         alone = context.repetition is not None
         with contextlib.nullcontext() if alone else context.folder.locked():
+            self._check_extension(context)
+            self._check_start(context)
             self.check(context)
+            if context.from_step is not None and not (alone or self.together):
+                raise ConfigError(
+                    f"one {self.unit} expected with --from-step, found all",
+                    where="--from-step",
+                    fix="add --repetition R",
+                )
             return self.train(context)
 
     def path_of(self, run: Path, number: int) -> Path:
@@ -253,18 +350,34 @@ class RecipeOfRuns(Recipe):
                 fix="choose one of these",
             )
 
-    def trained(self, run: Path, count: int) -> list[RunFolder]:
-        """The folders of all runs inside a run.
+    def finished_repetitions(self, run: RunFolder, count: int) -> list[int]:
+        """Those whose run is finished, or has a checkpoint of the step that is read."""
+        if self.together:
+            return super().finished_repetitions(run, count)
+        folders = [RunFolder(self.path_of(run.path, number)) for number in range(count)]
+        return [number for number, folder in enumerate(folders) if folder.has_step(run.step)]
+
+    def trained(self, run: RunFolder, numbers: Iterable[int]) -> list[RunFolder]:
+        """The folders of runs inside a run, to load the same step of each.
 
         Raises:
             CheckpointError: one has no weights yet; it is named.
         """
-        folders = [RunFolder(self.path_of(run, number)) for number in range(count)]
-        missing = [str(n) for n, folder in enumerate(folders) if not (folder / WEIGHTS).exists()]
+        folders = [RunFolder(self.path_of(run.path, number)) for number in numbers]
+        if run.step is not None:
+            for folder in folders:
+                folder.check_step(run.step, "--step")
+                folder.step = run.step
+            return folders
+        places = {folder.path.name: folder / WEIGHTS for folder in folders}
+        missing = [
+            str(int(n.rpartition("-")[2])) for n, path in places.items() if not path.exists()
+        ]
         if missing:
             raise CheckpointError(
                 f"weights of all {self.unit}s expected, found none of {', '.join(missing)}",
-                where=run,
-                fix=f"train them, e.g. with --repetition {missing[0]}",
+                where=run.path,
+                fix=f"train them, e.g. with --repetition {missing[0]}"
+                + (", or evaluate the others with --repetitions" * (self.unit == "repetition")),
             )
         return folders

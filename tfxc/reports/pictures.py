@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import missing_package
 from tfxc.core.escaping import picture_text
 from tfxc.core.reading import read_json_lines
 
@@ -19,19 +19,17 @@ _MOST_LABELS = 60  # of a confusion matrix
 _MOST_CURVES = 8
 
 
-def pyplot() -> Any:
+def pyplot(otherwise: str = "add --no-pictures") -> Any:
     """matplotlib's pyplot, drawing into files.
+
+    Args:
+        otherwise: for the message: how to go without pictures.
 
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    try:
+    with missing_package("curves", otherwise=otherwise):
         import matplotlib
-    except ImportError:
-        raise ConfigError(
-            "the package matplotlib, which draws the pictures, is not installed",
-            fix="pip install 'tfxc[curves]', or add --no-pictures",
-        ) from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -67,6 +65,30 @@ def learning_curves(metrics_file: str | Path, path: str | Path) -> bool:
     figure.savefig(path, dpi=130)
     plots.close(figure)
     return True
+
+
+def curve_of_repetitions(
+    columns: Sequence[str], rows: Sequence[Sequence[float]], path: str | Path
+) -> None:
+    """Draws metrics over the number of repetitions.
+
+    Args:
+        columns: names, the number of repetitions first.
+        rows: a number of repetitions and the values of the metrics, for each point.
+        path: the picture.
+    """
+    plots = pyplot()
+    figure, axis = plots.subplots(figsize=(4.6, 3.6), layout="constrained")
+    counts, *curves = zip(*rows, strict=True)
+    for name, values in zip(columns[1:], curves, strict=True):
+        axis.plot(counts, [100 * value for value in values], ".-", label=name, linewidth=1.4)
+    axis.set(xlabel=columns[0], ylabel="%")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(True, alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize="small")
+    figure.savefig(path, dpi=130)
+    plots.close(figure)
 
 
 def _curves(lines, names):

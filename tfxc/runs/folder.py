@@ -15,6 +15,7 @@ from tfxc.core.locks import holder, is_held, locked
 from tfxc.core.ownership import check_kind, check_own, empty_own, is_kind, lock_of
 from tfxc.core.reading import existing_file, read_errors, read_json
 from tfxc.data.manifest import MANIFEST_FILE, Manifest
+from tfxc.runs.checkpoint_files import CheckpointFiles
 from tfxc.runs.writer import (
     ARCHITECTURE,
     KIND,
@@ -52,7 +53,13 @@ class RunFolder(RunWriter):
     Args:
         path: the folder; made when first written to.
         chief: only the chief writes.
+
+    Attributes:
+        step: the checkpoint that ``load_weights`` reads, in this run or those inside it; None for
+            the weights of the end.
     """
+
+    step: int | None = None
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -110,7 +117,7 @@ class RunFolder(RunWriter):
         """
         self.check(config, fresh)
         self.check_data(data_folder, fresh=fresh)
-        summary = None if fresh else self.summary()
+        summary = None if fresh or self.extended_from(config) else self.summary()
         if summary:
             if self.chief and not config.training.keep_checkpoints:
                 # It may have been killed before it could remove them.
@@ -121,6 +128,8 @@ class RunFolder(RunWriter):
 
     def begin(self, config: Config, data_folder: str | Path, fresh: bool = False) -> None:
         """Writes config and assets, or checks that an earlier start had the same config.
+
+        A run that is extended is from then on an unfinished one, of the new config.
 
         Args:
             config: ``Config``.
@@ -137,21 +146,31 @@ class RunFolder(RunWriter):
             return
         self.check(config, fresh)
         self.check_data(data_folder, fresh=fresh)
-        other = fresh or self._changed(config) or self._changed_data(data_folder)
-        if self.path.exists() and other:
+        extended = not fresh and self.extended_from(config)
+        other = fresh or (self._changed(config) and not extended)
+        if self.path.exists() and (other or self._changed_data(data_folder)):
             with self.locked():
                 self._check_parts_are_free()
                 empty_own(self.path, KIND, keep=() if fresh else (TEACHER,))
         self.mark()
+        if extended:
+            self.reopen()
         with self._recorded():
             self.write_config(config)
             self.copy_assets(data_folder)
+
+    def reopen(self) -> None:
+        """Makes a finished run an unfinished one."""
+        if self.chief and (self / SUMMARY).exists():
+            (self / SUMMARY).unlink()  # first: with a summary a run would be finished
+            with self._recorded():
+                pass
 
     def check(self, config: Config, fresh: bool = False) -> None:
         """Refuses a folder that holds something else, or a run of another config.
 
         An empty folder is fine, and so is a run of another config that has nothing to lose: whose
-        first step was never done.
+        first step was never done. More epochs extend a run.
 
         Args:
             config: ``Config``.
@@ -168,7 +187,7 @@ class RunFolder(RunWriter):
         changed = self._changed(config)
         if fresh or changed:
             check_own(self.path, KIND)
-        if not fresh and changed and self.has_progress():
+        if not fresh and changed and self.has_progress() and not self.extended_from(config):
             old, new = _tree(self.config()), _tree(config)
             shown = ", ".join(f"{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in changed[:4])
             alone = " and without --repetition" if self._parts() else ""
@@ -177,6 +196,117 @@ class RunFolder(RunWriter):
                 where=self.path,
                 fix=f"choose another folder with --set run=..., or start over with --fresh{alone}",
             )
+
+    def extended_from(self, config: Config) -> float | None:
+        """Epochs of the run, where all that a config changes of it is more of them; else None."""
+        if not is_kind(self.path, KIND) or self._changed(config) != ["training.epochs"]:
+            return None
+        epochs = self.config().training.epochs
+        return epochs if config.training.epochs > epochs else None
+
+    def check_extendable(self) -> None:
+        """Refuses to extend a run that has not kept what a training goes on from.
+
+        Raises:
+            CheckpointError: it, or a run inside it, is finished and has no checkpoint.
+        """
+        parts = self._parts()
+        for part in parts:
+            part.check_extendable()
+        if not parts and self.summary() and not self.has_checkpoint():
+            raise CheckpointError(
+                "a checkpoint of the end of the training expected, from which more epochs go on, "
+                "found none",
+                where=self.path,
+                fix="begin another run from its weights with recipe.start, or train it again with "
+                "--fresh and training.keep_checkpoints=1",
+            )
+
+    def has_checkpoint(self) -> bool:
+        """Whether a checkpoint was written and kept, intact or not."""
+        return bool(self._checkpoints().finished_steps())
+
+    def _checkpoints(self):
+        return CheckpointFiles(self / "checkpoints", "ckpt")
+
+    def has_step(self, step: int | None) -> bool:
+        """Whether there is a checkpoint of a step; of None, whether the run is finished."""
+        if step is None:
+            return self.summary() is not None
+        return step in self._checkpoints().finished_steps()
+
+    def check_step(self, step: int, where: str) -> None:
+        """Refuses a step of which this run, or one inside it, has no checkpoint.
+
+        Args:
+            step: number of updates made.
+            where: for the message.
+
+        Raises:
+            CheckpointError: those there are are named.
+        """
+        parts = self._parts()
+        for part in parts:
+            part.check_step(step, where)
+        steps = [] if parts else self._checkpoints().finished_steps()
+        if not parts and step not in steps:
+            there = f"those of {', '.join(map(str, steps))}" if steps else "none"
+            raise CheckpointError(
+                f"{where}: a checkpoint of step {step} expected, found {there}",
+                where=self.path,
+                fix="choose one of these"
+                if steps
+                else "train with training.keep_checkpoints=N, which keeps the last N",
+            )
+
+    def go_back(self, step: int, drop_later: bool) -> None:
+        """Removes what came after a checkpoint, so that the training resumes from it.
+
+        Weights of a later step go as well; those of an earlier one, the best so far, stay.
+
+        Args:
+            step: of the checkpoint.
+            drop_later: whether later checkpoints, or the end of the training, may be removed.
+
+        Raises:
+            CheckpointError: there is no such checkpoint, or it is damaged.
+            ConfigError: there is something later, which may not be removed.
+        """
+        self.check_step(step, "--from-step")
+        files = self._checkpoints()
+        problem = files.problem(step)
+        if problem:
+            raise CheckpointError(problem, where=self.path, fix="choose another step")
+        newest = files.finished_steps()[-1]
+        later = [other for other in files.finished_steps() if other > step]
+        end = (self.summary() or {}).get("steps", newest) > step
+        if not (later or end):
+            return
+        if not drop_later:
+            lost = ["the weights of the end"] if end and self.summary() else []
+            lost = [*(f"the checkpoint of step {other}" for other in later), *lost]
+            raise ConfigError(
+                f"--drop-later expected with step {step}, as what comes after it would be "
+                f"removed: {', '.join(lost)}; found none",
+                where="--from-step",
+                fix="add --drop-later, or copy the run first",
+            )
+        if self.chief:
+            self._drop_later(step, later, files.content(newest))
+
+    def _drop_later(self, step, later, newest):
+        progress = (newest or {}).get("progress") or {}
+        if self.config().training.keep == "last" or progress.get("best_step", 0) > step:
+            (self / WEIGHTS).unlink(missing_ok=True)
+        self.reopen()
+        for other in reversed(later):
+            for name in ("ckpt", *self._shards()):
+                CheckpointFiles(self / "checkpoints", name).remove(other)
+
+    def _shards(self):
+        """Prefixes of the files of shards."""
+        found = self.path.glob("checkpoints/shard-*.json")
+        return {path.stem.rpartition("-")[0] for path in found}
 
     def check_data(
         self, data_folder: str | Path, needed: set[str] | None = None, fresh: bool = False
@@ -319,11 +449,14 @@ class RunFolder(RunWriter):
         return read_run_json(found[0])
 
     def load_weights(self, model: "XCModel") -> None:
-        """Reads the model's weights.
+        """Reads the model's weights: those of the end, or of the checkpoint of ``step``.
 
         Raises:
             CheckpointError: no weights yet, or weights of another model.
         """
+        if self.step is not None:
+            self._checkpoints().load_weights(self.step, model)
+            return
         path = self / WEIGHTS
         if not path.exists():
             raise CheckpointError(

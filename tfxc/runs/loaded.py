@@ -2,14 +2,14 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfxc.core import checksums, registry
-from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.core.errors import CheckpointError, ConfigError, number_spans
 from tfxc.core.reading import existing_file, read_array, read_errors
 from tfxc.data.conversion import Converter
 from tfxc.data.images.conversion import ImageConverter
@@ -43,15 +43,17 @@ class LoadedRun:
         path: run folder.
         trust: whether methods outside of tfxc that its config names, such as ``"helper:E"``, may be
             imported: that runs their code. See docs/trust.md.
+        step: load the weights of this checkpoint; None for those of the end.
 
     Attributes:
         config: the run's ``Config``.
         manifest: dict of the data's manifest.
+        counted: repetitions of a hashed head that labels are scored by; None for all.
 
     Raises:
-        CheckpointError: this is not a run folder.
+        CheckpointError: this is not a run folder, or it has no such checkpoint.
         DataError: a file of the run is missing, changed or damaged.
-        ConfigError: it names such a method and is not trusted.
+        ConfigError: it names such a method and is not trusted, or its recipe keeps no checkpoints.
 
     Example:
         >>> run = LoadedRun("runs/quickstart")  # doctest: +SKIP
@@ -59,7 +61,8 @@ class LoadedRun:
         5012
     """
 
-    def __init__(self, path: str | Path, trust: bool = False) -> None:
+    def __init__(self, path: str | Path, trust: bool = False, step: int | None = None) -> None:
+        self.counted: list[int] | None = None
         self.folder, self.trust = RunFolder(Path(path)), trust or _trusting
         self.folder.check_files()
         self.config = self.folder.config()
@@ -67,6 +70,10 @@ class LoadedRun:
             registry.refuse_modules(
                 self.config.model_dump(mode="json"), self.folder / "config.json"
             )
+        if step is not None:
+            registry.get("recipe", self.config.recipe.name).check_checkpoints("--step")
+            self.folder.check_step(step, "--step")
+            self.folder.step = step
         path = self.folder / "assets" / "manifest.json"
         self.manifest = read_run_json(path)
         missing = [name for name in _NEEDED if name not in self.manifest]
@@ -87,7 +94,48 @@ class LoadedRun:
     def model(self) -> Any:
         """The trained model, a ``RunModel``, assembled by the run's recipe."""
         recipe = registry.create("recipe", self.config.recipe.section())
-        return recipe.assemble(self)
+        model = recipe.assemble(self)
+        if self.counted is not None:
+            model.head.count_only(self.counted)
+        return model
+
+    def count_repetitions(self, wanted: Sequence[int] | None = None) -> str:
+        """Scores labels by some repetitions of a hashed head only; before the model is loaded.
+
+        Args:
+            wanted: their numbers; None for all that are trained.
+
+        Returns:
+            A line that says which count.
+
+        Raises:
+            ConfigError: the head has none, or none of these.
+            CheckpointError: none of them is trained.
+        """
+        where, section = "--repetitions", self.config.head.section() if self.config.head else {}
+        known = registry.arguments(registry.get("head", section["name"])) if section else {}
+        if "num_repetitions" not in known:
+            found = f"head {section['name']!r}" if section else "none"
+            problem = f"a run with a hashed head expected, found {found}"
+            raise ConfigError(problem, where=where, fix="leave it out")
+        count = section.get("num_repetitions", known["num_repetitions"])
+        outside = [number for number in wanted or () if number >= count]
+        if outside:
+            problem = f"repetitions from 0 to {count - 1} expected, found {outside[0]}"
+            raise ConfigError(problem, where=where, fix="choose from these")
+        recipe = registry.create("recipe", self.config.recipe.section())
+        trained = set(recipe.finished_repetitions(self.folder, count))
+        numbers = range(count) if wanted is None else wanted
+        self.counted = [number for number in numbers if number in trained]
+        missing = [number for number in numbers if number not in trained]
+        if not self.counted:
+            raise CheckpointError(
+                f"a trained repetition expected, found none of {number_spans(missing)}",
+                where=self.folder.path,
+                fix=f"train them, e.g. with --repetition {missing[0]}",
+            )
+        found = f"{len(self.counted)} of {count} repetitions count: {number_spans(self.counted)}"
+        return f"{found}; not trained: {number_spans(missing)}" if missing else found
 
     def search_with(self, beam: int | None = None, post_processor: str | None = None) -> None:
         """Searches with another beam or post-processor from now on, where the model is a ranker.
@@ -96,8 +144,10 @@ class LoadedRun:
             beam, post_processor: see ``RankerModel.search_with``.
 
         Raises:
-            ConfigError: they are given, and the run's model has none; or they cannot be.
+            ConfigError: they are given, and the run's model has none; or they cannot be; or there
+                are no labels to search.
         """
+        self.require_labels()
         for option, value in (("--beam", beam), ("--post-processor", post_processor)):
             if value is not None and not isinstance(self.model, RankerModel):
                 raise ConfigError(
@@ -158,6 +208,19 @@ class LoadedRun:
                 "which has none",
                 where=where,
                 fix="give a run of another recipe",
+            )
+
+    def require_labels(self) -> None:
+        """Refuses a run that only encodes: it was imported without a classifier.
+
+        Raises:
+            ConfigError: it has no labels.
+        """
+        if not self.manifest["num_labels"]:
+            raise ConfigError(
+                "labels expected, found a run without any",
+                where=self.folder.path,
+                fix="use encode or verify, or import it again with its class centres or last layer",
             )
 
     @functools.cached_property
@@ -365,9 +428,9 @@ class _Numbering:
         return bounds_of(counts), flat
 
 
-def load_run(path: str | Path, trust: bool = False) -> "LoadedRun":
+def load_run(path: str | Path, trust: bool = False, step: int | None = None) -> "LoadedRun":
     """Loads a run folder; see ``LoadedRun``."""
-    return LoadedRun(path, trust)
+    return LoadedRun(path, trust, step)
 
 
 _trusting = False

@@ -98,8 +98,27 @@ class Technique:
         """
         return compute(passes, labels)
 
+    def learning_rate(
+        self, rate_at: "Callable[[tf.Tensor], tf.Tensor]", step: "tf.Tensor"
+    ) -> "tf.Tensor":
+        """Wraps the learning rate.
+
+        Args:
+            rate_at: function of a step -> rate, of optimizer and schedule, perhaps with other
+                techniques around it.
+            step: int64 scalar, number of updates made.
+
+        Returns:
+            float32 scalar.
+        """
+        return rate_at(step)
+
     def after_step(self, step: int) -> None:
         """Called outside the graph after update number ``step`` (from 1)."""
+
+    def lent_weights(self) -> "Sequence[tuple[tf.Variable, tf.Variable]]":
+        """Pairs of a weight of the model and what it is judged by instead, at this moment."""
+        return ()
 
     def evaluation_weights(self) -> AbstractContextManager[None]:
         """Context manager: inside it the model has the weights it should be evaluated with."""

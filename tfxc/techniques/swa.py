@@ -2,12 +2,12 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, NOT_NEGATIVE, checked
+from tfxc.core.arguments import COUNT, NOT_NEGATIVE, POSITIVE, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.techniques.bases.average import WeightAverage
 
@@ -29,20 +29,49 @@ class Swa(WeightAverage):
         average_statistics: whether the encoder's moving statistics (batch normalisation) are
             averaged likewise. The original leaves them at their last values, which belong to
             other weights than the mean.
+        learning_rate: rate while weights are averaged; None leaves the schedule's.
+        anneal_epochs: epochs from ``start_epoch`` on in which the rate moves from the schedule's
+            value there to ``learning_rate``, where it stays; None means 1, 0 jumps.
+        anneal: how it moves, ``"cosine"`` or ``"linear"``; None means the first.
+
+    Raises:
+        ConfigError: ``anneal_epochs`` or ``anneal`` without ``learning_rate``.
 
     Reference: Izmailov et al., UAI 2018, arXiv 1803.05407.
     """
 
-    @checked(start_epoch=NOT_NEGATIVE, every=COUNT)
+    @checked(
+        start_epoch=NOT_NEGATIVE,
+        every=COUNT,
+        learning_rate=POSITIVE | None,
+        anneal_epochs=NOT_NEGATIVE | None,
+        anneal=OneOf(None, "cosine", "linear"),
+    )
     def __init__(
-        self, *, start_epoch: float = 1.0, every: int = 100, average_statistics: bool = False
+        self,
+        *,
+        start_epoch: float = 1.0,
+        every: int = 100,
+        average_statistics: bool = False,
+        learning_rate: float | None = None,
+        anneal_epochs: float | None = None,
+        anneal: str | None = None,
     ) -> None:
         self.start_epoch, self.every = start_epoch, every
         self.average_statistics = average_statistics
+        if learning_rate is None and (anneal_epochs, anneal) != (None, None):
+            raise ConfigError(
+                "a learning_rate to anneal to expected, found none",
+                where="learning_rate",
+                fix="add it, or remove anneal_epochs and anneal",
+            )
+        self.last_rate, self.anneal = learning_rate, anneal or "cosine"
+        self.anneal_epochs = 1.0 if anneal_epochs is None else anneal_epochs
 
     def begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """Finds the step of the first term."""
         self.start_step = math.ceil(self.start_epoch * steps_per_epoch)
+        self.anneal_steps = math.ceil(self.anneal_epochs * steps_per_epoch)
         if self.start_step >= total_steps:
             raise ConfigError(
                 f"a start within the {total_steps:,} training steps expected, "
@@ -66,6 +95,22 @@ class Swa(WeightAverage):
             weights += [v.value for v in others if v.value.dtype.is_floating]
         return weights
 
+    def learning_rate(
+        self, rate_at: Callable[[tf.Tensor], tf.Tensor], step: tf.Tensor
+    ) -> tf.Tensor:
+        """The schedule's rate, from the start of the average on that of the average."""
+        rate = tf.cast(rate_at(step), tf.float32)
+        if self.last_rate is None:
+            return rate
+        since = tf.cast(step - self.start_step, tf.float32)
+        share = tf.clip_by_value(since / max(self.anneal_steps, 1), 0.0, 1.0)
+        if not self.anneal_steps:
+            share = tf.ones_like(share)
+        if self.anneal == "cosine":
+            share = 0.5 * (1 - tf.cos(math.pi * share))
+        first = tf.cast(rate_at(tf.constant(self.start_step, step.dtype)), tf.float32)
+        return tf.where(since < 0, rate, first + share * (self.last_rate - first))
+
     def after_step(self, step: int) -> None:
         """Adds a term every ``every`` steps from the start on."""
         if step < self.start_step or (step - self.start_step) % self.every:
@@ -73,9 +118,16 @@ class Swa(WeightAverage):
         self._count.assign_add(1)
         self.move(1 / int(self._count.numpy()))
 
+    def lent_weights(self) -> list[tuple[tf.Variable, tf.Variable]]:
+        """Each weight with its mean, once there is one."""
+        return super().lent_weights() if self._started else []
+
     @contextlib.contextmanager
     def evaluation_weights(self) -> Iterator[None]:
         """Lends the model the mean, once there is one."""
-        started = int(self._count.numpy()) > 0
-        with super().evaluation_weights() if started else contextlib.nullcontext():
+        with super().evaluation_weights() if self._started else contextlib.nullcontext():
             yield
+
+    @property
+    def _started(self):
+        return int(self._count.numpy()) > 0

@@ -1,9 +1,6 @@
 """Checkpoints for exact resume, checked when they are read."""
 
 import contextlib
-import hashlib
-import json
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +9,10 @@ from typing import Any
 import tensorflow as tf
 
 from tfxc.core.errors import CheckpointError
-from tfxc.core.files import write_errors, write_json
+from tfxc.core.files import write_errors
 from tfxc.core.locks import scratch_folder
-from tfxc.core.reading import checksum
 from tfxc.ops.tensorflow_files import os_errors
+from tfxc.runs.checkpoint_files import CheckpointFiles
 from tfxc.training.strategies import from_all_workers
 
 _KEPT = 2
@@ -184,7 +181,7 @@ class Checkpoints:
 
         None if there is no checkpoint, or none that can be read: ``restore`` says why.
         """
-        steps = [step for step in self._files.steps() if self._files.finished(step)]
+        steps = self._files.finished_steps()
         if not steps:
             return None
         place = next(p for p, own in enumerate(self._variables) if own is variable)
@@ -207,99 +204,6 @@ class Checkpoints:
         self._open.close()
 
 
-class CheckpointFiles:
-    """TensorFlow's files ``PREFIX-STEP.*`` of some variables, with ``PREFIX-STEP.json``.
-
-    Args:
-        folder: where they are.
-        prefix: first part of their names.
-        variables: list of ``tf.Variable``s; left out where files are only looked at.
-    """
-
-    def __init__(self, folder: Path, prefix: str, variables: Sequence[tf.Variable] = ()) -> None:
-        self.folder, self.prefix = folder, prefix
-        self.checkpoint = tf.train.Checkpoint(variables=list(variables))
-
-    def save(self, step: int, **more: Any) -> None:
-        """Writes the variables' files, then the one that says what they are.
-
-        Args:
-            more: JSON values that ``content`` returns.
-        """
-        self.remove(step)
-        path = self._path(step)
-        self.checkpoint.write(str(path))
-        files = {
-            file.name: {"size": file.stat().st_size, "sha256": checksum(file)}
-            for file in sorted(self.folder.glob(f"{path.name}.*"))
-        }
-        content = {"step": step, **more, "files": files}
-        # Its digest is of these values: NaN, which would become null, is refused by ``_hash``.
-        write_json(f"{path}.json", {**content, "sha256": _hash(content)})
-
-    def restore(self, step: int) -> None:
-        """Reads the variables."""
-        status = self.checkpoint.read(str(self._path(step)))
-        status.assert_existing_objects_matched().assert_consumed()
-
-    def finished(self, step: int) -> bool:
-        """Whether all files of a step were once written."""
-        return self._path(step).with_name(f"{self._path(step).name}.json").is_file()
-
-    def content(self, step: int) -> dict[str, Any] | None:
-        """What the ``.json`` file of a step holds; None if it is damaged."""
-        try:
-            content = json.loads(Path(f"{self._path(step)}.json").read_text(encoding="utf-8"))
-            written = content.pop("sha256")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
-        return content if written == _hash(content) else None
-
-    def problem(self, step: int, hashes: bool = True) -> str | None:
-        """What is wrong with the files of a finished step, or None.
-
-        Args:
-            hashes: whether the files are read; their sizes are looked at in any case.
-        """
-        content = self.content(step)
-        if content is None:
-            return f"{self._path(step).name}.json is damaged"
-        for name, expected in content["files"].items():
-            path = self.folder / name
-            if not path.is_file():
-                return f"{name} is missing"
-            size = path.stat().st_size
-            if size != expected["size"]:
-                return f"{name} has {size:,} bytes, {expected['size']:,} expected"
-            if hashes and checksum(path) != expected["sha256"]:
-                return f"{name} is damaged: its SHA-256 checksum does not match"
-        return None
-
-    def steps(self) -> set[int]:
-        """Steps of which there are any files, a set."""
-        names = [path.name for path in self.folder.glob(f"{self.prefix}-*")]
-        found = (re.fullmatch(rf"{self.prefix}-(\d+)(\..*|_temp.*)", name) for name in names)
-        return {int(match[1]) for match in found if match}
-
-    def remove_all_but(self, step: int, count: int) -> None:
-        """Removes all but the files of the last ``count`` finished steps up to ``step``."""
-        known = sorted(s for s in self.steps() if s <= step and self.finished(s))
-        for other in self.steps() - set(known[max(0, len(known) - count) :]):
-            self.remove(other)
-
-    def remove(self, step: int) -> None:
-        """Removes the files of a step, and what a failed ``save`` has left of them."""
-        name = self._path(step).name
-        for path in [*self.folder.glob(f"{name}.json"), *self.folder.glob(f"{name}[._]*")]:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-
-    def _path(self, step):
-        return self.folder / f"{self.prefix}-{step}"
-
-
 def _check_identity(written, own, where):
     """Refuses a checkpoint of another identity.
 
@@ -316,8 +220,3 @@ def _check_identity(written, own, where):
             where=where,
             fix=f"use what the run was started with, or {_FRESH}",
         )
-
-
-def _hash(content):
-    text = json.dumps(content, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()

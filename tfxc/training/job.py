@@ -12,12 +12,14 @@ from tfxc.core.locks import scratch_folder
 from tfxc.data.manifest import Manifest
 from tfxc.data.sources.base import Source
 from tfxc.data.sources.shards import open_source
+from tfxc.data.text.registry import load_text_features
 from tfxc.model import XCModel, build_model
 from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.loop import Trainer
-from tfxc.training.strategies import is_chief, make_strategy
+from tfxc.training.start_vectors import start_from_vectors
+from tfxc.training.strategies import by_chief, is_chief, make_strategy
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -53,6 +55,7 @@ class TrainingJob:
 
     Attributes:
         title: of the progress line.
+        resumes: whether there is a checkpoint to resume from, which makes ``start`` unnecessary.
 
     Example:
         >>> TrainingJob(config, data_folder, "runs/mine").run()["steps"]  # doctest: +SKIP
@@ -74,14 +77,24 @@ class TrainingJob:
         self.config, self.data_folder = config, data_folder
         self.folder = RunFolder(run_path, is_chief())
         self.parent = RunFolder(parent_run, self.folder.chief) if parent_run else None
-        self.repetition, self.start = repetition, start
+        self.repetition, self.start, self.resumes = repetition, start, False
 
-    def run(self, fresh: bool = False, fresh_parent: bool = False) -> dict:
+    def run(
+        self,
+        fresh: bool = False,
+        fresh_parent: bool = False,
+        from_step: int | None = None,
+        drop_later: bool = False,
+    ) -> dict:
         """Trains, resumes a stopped training run, or returns the summary of a finished one.
+
+        With more epochs than the run has, its training goes on from its last checkpoint.
 
         Args:
             fresh: remove an earlier run in the run folder.
             fresh_parent: remove an earlier parent run, with all that belongs to it.
+            from_step: resume from this checkpoint instead of the newest.
+            drop_later: whether what came after it may be removed.
 
         Returns:
             The run's summary, see ``Trainer.fit``.
@@ -97,15 +110,34 @@ class TrainingJob:
             if self.parent:
                 self.parent.check(config, fresh_parent)
                 self.parent.check_data(data_folder, fresh=fresh_parent)
-            finished = self.folder.finished(config, data_folder, fresh or fresh_parent)
+            if from_step is not None:
+                self._go_back(strategy, from_step, drop_later)
+            anew = fresh or fresh_parent
+            finished = self.folder.finished(config, data_folder, anew)
             if finished:
                 return finished
+            self.resumes = not anew and self.folder.has_checkpoint()
+            epochs = None if anew else self.folder.extended_from(config)
             trainer = self.trainer(strategy)
-            if self.parent:
-                self.parent.begin(config, data_folder, fresh_parent)
-            self.folder.begin(config, data_folder, fresh)
+            remarks = [trainer.extended(epochs)] if epochs else []
+            by_chief(strategy, lambda: self._begin(fresh, fresh_parent))
             self.on_begin()
-            return trainer.fit(self.title)
+            return trainer.fit(self.title, remarks)
+
+    def _go_back(self, strategy, step, drop_later):
+        def go_back():
+            self.folder.check(self.config)
+            self.folder.check_data(self.data_folder)
+            self.folder.go_back(step, drop_later)
+            if self.parent:
+                self.parent.reopen()
+
+        by_chief(strategy, go_back)
+
+    def _begin(self, fresh, fresh_parent):
+        if self.parent:
+            self.parent.begin(self.config, self.data_folder, fresh_parent)
+        self.folder.begin(self.config, self.data_folder, fresh)
 
     def trainer(self, strategy: "tf.distribute.Strategy") -> Trainer:
         """Data, model, techniques and evaluation, put together.
@@ -130,8 +162,11 @@ class TrainingJob:
             dimensions["architecture"] = self.start.architecture()
         with strategy.scope():
             model = build_model(config, repetition=self.repetition, **dimensions)
-            if self.start is not None:
+            if self.start is not None and not self.resumes:
                 self.start.load_weights(model)
+            else:
+                texts = self.data_folder / "text_features"
+                start_from_vectors(model, config, lambda: load_text_features(texts))
         return Trainer(
             model,
             source,

@@ -14,6 +14,7 @@ from tfxc.core import registry
 from tfxc.core.errors import NonFiniteLossError
 from tfxc.data.images.augmentation import build_augmentation
 from tfxc.data.sources.dataset import Share, training_dataset
+from tfxc.runs.writer import WEIGHTS
 from tfxc.training.arithmetic import arithmetic, changes_of_arithmetic
 from tfxc.training.checkpoints import Checkpoints
 from tfxc.training.interrupts import Stopped, StopSignals
@@ -109,11 +110,31 @@ class Trainer:
             keep=self.settings.keep_checkpoints,
         )
 
-    def fit(self, title: str = "training") -> dict[str, Any]:
+    def extended(self, epochs: float) -> str:
+        """Checks that a run with fewer epochs can be extended; nothing is written.
+
+        Args:
+            epochs: of the run so far.
+
+        Returns:
+            What the command reports.
+
+        Raises:
+            CheckpointError: as ``fit``.
+        """
+        check_checkpoint(self.model.objective, self.checkpoints)
+        self.checkpoints.restore(lambda line: None)
+        return (
+            f"extended from {epochs:g} to {self.settings.epochs:g} epochs: schedule "
+            f"{self.settings.schedule.name!r} is computed for {self.total_steps:,} steps"
+        )
+
+    def fit(self, title: str = "training", remarks: Sequence[str] = ()) -> dict[str, Any]:
         """Trains to the end, from the newest intact checkpoint if there is one.
 
         Args:
             title: of the progress line.
+            remarks: lines to report first.
 
         Returns:
             Dict with steps, seconds of this training before and after interruptions, last loss,
@@ -130,14 +151,15 @@ class Trainer:
             MachineError: another worker has ended.
         """
         with _source_errors(self.source), lost_workers(self.strategy):
-            return self._fit(title)
+            return self._fit(title, list(remarks))
 
-    def _fit(self, title):
+    def _fit(self, title, remarks):
         if self.data_fingerprint is not None:
             check_same(self.strategy, self.data_fingerprint, "data")
         check_checkpoint(self.model.objective, self.checkpoints)
-        remarks = []
         self.checkpoints.restore(remarks.append)
+        if self.settings.keep == "best" and not (self.run / WEIGHTS).exists():
+            self.watch.forget()  # they went with the steps after this one
         start = int(self.step_function.step.numpy())
         sizes = (start, self.total_steps, self.settings.batch_size)
         reporter = Reporter(self.run, *sizes, title)
@@ -145,6 +167,8 @@ class Trainer:
             remarks.append(f"resumed at step {start:,} of {self.total_steps:,}")
             changes = changes_of_arithmetic(self.checkpoints.progress.get("arithmetic"))
             remarks += [changes] if changes else []
+            if self.watch.patience_is_over and start < self.total_steps:
+                remarks.append("early stopping has ended the training here: more epochs add none")
         elif remarks:
             remarks.append("starting from step 0")
         finished = False
@@ -228,8 +252,23 @@ class Trainer:
 
     def _progress(self, loss, began):
         """What a resumed training run needs in addition to the variables."""
-        seconds = time.monotonic() - began
-        return {"loss": loss, "seconds": seconds, "arithmetic": arithmetic()}
+        return {
+            "loss": loss,
+            "seconds": time.monotonic() - began,
+            "arithmetic": arithmetic(),
+            "best_step": int(self.watch.variable.numpy()[1]),
+            "weights": self._places_of_weights(),
+        }
+
+    def _places_of_weights(self):
+        """Where in the checkpoint the weights are that the model is judged by; None if sharded."""
+        if self.step_function.shard_variables:
+            return None
+        kept = self.step_function.variables_to_save
+        places = {id(variable): place for place, variable in enumerate(kept)}
+        lent = {id(w): average for t in self.techniques for w, average in t.lent_weights()}
+        own = [variable.value for variable in self.model.variables]
+        return [places[id(lent.get(id(variable), variable))] for variable in own]
 
     def _stopped_by(self, signals):
         """The signal that ends training at this step, in all workers at the same one."""
@@ -284,12 +323,11 @@ class Trainer:
     def _log(self, reporter, step, window, clock):
         now = time.monotonic()
         rate = len(window) * self.settings.batch_size / max(now - clock, 1e-9)
-        learning_rate = self.step_function.optimizer.learning_rate
-        factor = float(self.step_function.schedule(tf.constant(step - 1)))
+        learning_rate = self.step_function.learning_rate(tf.constant(step - 1, tf.int64))
         values = {
             "epoch": round(step / self.steps_per_epoch, 4),
             "loss": float(np.mean(window)),
-            "learning_rate": learning_rate * factor,
+            "learning_rate": float(str(learning_rate.numpy())),  # not the digits of float32
             "examples_per_second": round(rate, 1),
             **self.model.objective.logged_metrics(),
         }

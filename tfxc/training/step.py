@@ -104,6 +104,17 @@ class TrainStep:
         self.outcome = Outcome(loss, found[1] == 0, found[2] > 0)
         return loss
 
+    def learning_rate(self, step: tf.Tensor) -> tf.Tensor:
+        """The rate of the update behind ``step`` others, float32: as scheduled, by techniques."""
+
+        def scheduled(step):
+            return self.optimizer.learning_rate * self.schedule(step)
+
+        rate_at = scheduled
+        for technique in reversed(self.techniques):
+            rate_at = functools.partial(technique.learning_rate, rate_at)
+        return rate_at(step)
+
     @property
     def variables_to_save(self) -> list[tf.Variable]:
         """Everything a checkpoint holds: weights, objective state, slots, techniques, step."""
@@ -245,7 +256,7 @@ class TrainStep:
         return tf.sqrt(tf.square(global_norm(mirrored)) + of_shards if mirrored else of_shards)
 
     def _update_shard(self, gradient, finite):
-        number, rate = _number(), self.optimizer.learning_rate * self.schedule(self.step)
+        number, rate = _number(), self.learning_rate(self.step)
         shard, slots = self.table.shards[number], self._shard_slots[number]
 
         def update():
@@ -255,7 +266,7 @@ class TrainStep:
         tf.cond(finite, update, lambda: tf.constant(False))
 
     def _apply(self, strategy, used, gradients, finite):
-        rate = self.optimizer.learning_rate * self.schedule(self.step)
+        rate = self.learning_rate(self.step)
         count = self.step + 1
 
         def update_all():

@@ -54,6 +54,10 @@ class Watch:
         self.variable.assign([value, step, 0] if better else [best, best_step, waited + 1])
         return bool(better)
 
+    def forget(self) -> None:
+        """Seeks the best anew."""
+        self.variable.assign([-math.inf, 0.0, 0.0])
+
     @property
     def patience_is_over(self) -> bool:
         """Whether training should stop early."""

@@ -17,7 +17,7 @@ from tfxc.data.builtin.glyphs import faces
 from tfxc.data.builtin.glyphs import reader as glyphs
 from tfxc.data.builtin.glyphs.drawing import draw
 from tfxc.data.builtin.glyphs.faces import FACES, font_folder
-from tfxc.data.builtin.glyphs.reader import Glyphs, glyph_pairs
+from tfxc.data.builtin.glyphs.reader import Glyphs
 from tfxc.data.formats import open_reader
 
 # Latin, Greek and Cyrillic capitals (many alike), marks that differ in height only, a blank
@@ -176,18 +176,6 @@ def test_cache_and_fingerprint(cache, monkeypatch):
     for changes in others:
         with pytest.raises(KeyError, match="built"):
             read("dev", cache, **changes)
-
-
-def test_pairs(cache):
-    options = {"characters": CHARACTERS, "variants": 3, "image_size": 16, "cache_folder": cache}
-    found = glyph_pairs(40, folds=2, split="train", **options)
-    images = np.concatenate([chunk.images for chunk in found.source.chunks(64)])
-    unseen = examples(read("train", cache, classes="unseen"))
-    labels = {image.tobytes(): label for (label, _), image in unseen.items()}
-    named = [[labels[images[row].tobytes()] for row in pair] for pair in found.pairs]
-    assert [one == other for one, other in named] == found.same.tolist()
-    assert found.same.sum() == 20 and images.shape[1:] == (16, 16, 1)
-    assert not set(map(str, named[:20])) & set(map(str, named[20:]))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ TEXTS = [
     "\u2028Straße\x1c!",
     "red red fox fox hen hen",
     "!?",
+    "two\nlines\r\nOf  [FILL]\t",
 ]
 SECTIONS = [
     {"name": "characters"},
@@ -28,8 +29,12 @@ SECTIONS = [
     {"name": "words", "min_count": 1},
     {"name": "words", "stop_words": ["the", "hen"], "max_length": 3},
     {"name": "words", "lowercase": False, "token_pattern": r"\w\w+"},
+    {"name": "characters", "raw": True},
+    {"name": "characters", "raw": True, "lowercase": True, "fill": True, "max_length": 12},
+    {"name": "words", "token_pattern": "[^ ]+", "fill": True, "max_length": 4, "min_count": 1},
 ]
-IDS = ["characters", "letters", "frequent", "words", "stop_words", "cased"]
+IDS = ["characters", "letters", "frequent", "words", "stop_words", "cased", "raw", "filled"]
+IDS += ["filled_words"]
 
 
 def lists(rows):
@@ -41,24 +46,29 @@ def by_hand(section, texts):
     import re
 
     def tokens(text):
-        text = text if section.get("lowercase") is False else text.lower()
+        lowercase = section.get("lowercase", not section.get("raw", False))
+        text = (text.lower() if lowercase else text).replace("\0", " ")
         if section["name"] == "words":
             found = re.findall(section.get("token_pattern", r"\w+"), text)
             return [word for word in found if word not in section.get("stop_words", ())]
         if section.get("letters_only"):
             text = "".join(c if c.isalnum() else " " for c in text)
-        return list(" ".join(text.replace("\0", " ").split()))
+        return list(text) if section.get("raw") else list(" ".join(text.split()))
 
     counts = {}
     for text in texts:
         for token in tokens(text):
             counts[token] = counts.get(token, 0) + 1
     least = section.get("min_count", 2 if section["name"] == "words" else 1)
-    kept = sorted((t for t in counts if counts[t] >= least), key=lambda t: (-counts[t], t))
-    vocabulary = ["[PAD]", *kept, "[UNK]"]
-    known = {token: number for number, token in enumerate(vocabulary[1:-1], 1)}
+    kept = [t for t in counts if counts[t] >= least and not set("\n\r") & set(t)]
+    kept = sorted(kept, key=lambda t: (-counts[t], t))
+    fill = ["[FILL]"] * section.get("fill", False)
+    vocabulary = ["[PAD]", *kept, *fill, "[UNK]"]
+    known = {token: number for number, token in enumerate(kept, 1)}
     most = section.get("max_length", 256)
     ids = [[known.get(t, len(vocabulary) - 1) for t in tokens(x)][:most] for x in texts]
+    if fill:
+        ids = [row + [len(vocabulary) - 2] * (most - len(row)) for row in ids]
     return vocabulary, ids
 
 
@@ -123,6 +133,8 @@ def test_padding():
         ({"name": "words", "segmenter": "mecab"}, "one of None, jieba expected, found 'mecab'"),
         ({"name": "words", "stop_words": "no/such/file"}, "a file with one word per line"),
         ({"name": "words", "stop_words": [3]}, "a list of words or a file's path expected"),
+        ({"name": "words", "dictionary": ["x"]}, "a segmenter expected with a dictionary"),
+        ({"name": "characters", "raw": True, "letters_only": True}, "either raw or letters_only"),
         ({"name": "words", "minimum": 3}, "unknown argument of words 'minimum'"),
     ],
 )
@@ -166,8 +178,25 @@ def test_chinese_words(tmp_path):
         TextTokens("words", features.settings(), tmp_path, 4)
 
 
+def test_a_dictionary_of_words(tmp_path):
+    pytest.importorskip("jieba", reason="the extra zh is not installed")
+    (tmp_path / "words.txt").write_text("云计算 5\n\n创新办 3 i\n", encoding="utf-8")
+    section = {"name": "words", "min_count": 1, "segmenter": "jieba"}
+    texts = ["李小福是创新办主任也是云计算方面的专家"]
+    without = build_text_features(section).fit([texts]).vocabulary()
+    assert not {"云计算", "创新办"} & set(without)
+    features = build_text_features({**section, "dictionary": str(tmp_path / "words.txt")})
+    assert {"云计算", "创新办"} <= set(features.fit([texts]).vocabulary())
+    features.save(tmp_path / "saved")
+    (tmp_path / "words.txt").unlink()
+    loaded = load_text_features(tmp_path / "saved")
+    assert lists(loaded.transform(texts)) == lists(features.transform(texts))
+    assert build_text_features(section).fit([texts]).vocabulary() == without
+
+
 def test_chinese_words_without_the_package(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "jieba", None)
-    features = build_text_features({"name": "words", "segmenter": "jieba"})
-    with pytest.raises(ConfigError, match="needs the package jieba"):
+    section = {"name": "words", "segmenter": "jieba", "dictionary": ["not seen before"]}
+    features = build_text_features(section)
+    with pytest.raises(ConfigError, match=r"segmenter: the package jieba is not .*tfxc\[zh\]"):
         features.fit([["我们"]])

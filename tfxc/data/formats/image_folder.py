@@ -1,7 +1,7 @@
 """Folders of image files, one sub-folder per class."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +65,7 @@ class ImageFolder(EncodedImageReader):
             classes = self._classes(skip_empty)
             self._folders, self.label_names = classes, list(classes)
             self.num_labels = len(classes)
-        self.num_examples = sum(1 for _ in self._files())
+        self.num_examples = sum(1 for _ in self.files())
         if not self.num_examples:
             raise DataError(
                 f"image files ({', '.join(self._extensions)}) expected, found none",
@@ -74,7 +74,7 @@ class ImageFolder(EncodedImageReader):
             )
 
     def _examples(self):
-        for label, file in self._files():
+        for label, file in self.files():
             # A name that is not UTF-8 could not be written into a report.
             name = file.relative_to(self.path).as_posix()
             name = name.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -82,7 +82,8 @@ class ImageFolder(EncodedImageReader):
                 content = existing_file(file).read_bytes()
             yield name, content, [] if label is None else [label]
 
-    def _files(self):
+    def files(self) -> Iterator[tuple[str | None, Path]]:
+        """Yields label and path of each image, the label None without labels."""
         for label, folder in self._folders.items():
             for file in self._images(folder):
                 yield label, file

@@ -2,6 +2,7 @@
 
 from tfxc.data.text.bags import HashingFeatures, TfidfFeatures
 from tfxc.data.text.given import GivenTerms
+from tfxc.data.text.ngrams import FastTextTokens
 from tfxc.data.text.pecos import PecosTfidfFeatures
 from tfxc.data.text.subwords import PretrainedTokens
 from tfxc.data.text.tokens import CharacterTokens, WordTokens
@@ -11,4 +12,6 @@ BAGS = {kind.name: kind for kind in (TfidfFeatures, PecosTfidfFeatures, HashingF
 #: What the terms of joined texts may be.
 TERMS = {**BAGS, GivenTerms.name: GivenTerms}
 #: Lists of token ids.
-TOKENS = {kind.name: kind for kind in (CharacterTokens, WordTokens, PretrainedTokens)}
+TOKENS = {
+    kind.name: kind for kind in (CharacterTokens, WordTokens, FastTextTokens, PretrainedTokens)
+}

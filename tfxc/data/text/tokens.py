@@ -2,6 +2,8 @@
 
 import abc
 import dataclasses
+import functools
+import io
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.arguments import COUNT, OneOf, check_values, checked
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError, missing_package
 from tfxc.core.files import write_json
 from tfxc.core.ownership import atomic_folder
 from tfxc.core.reading import read_text
@@ -25,10 +27,10 @@ if TYPE_CHECKING:
     from tfxc.ops.text.tokens import TextTokens
 
 
-PADDING, UNKNOWN = "[PAD]", "[UNK]"
+PADDING, FILL, UNKNOWN = "[PAD]", "[FILL]", "[UNK]"
 WORD_PATTERN = r"(?u)\w+"
 _CODE_POINTS = 0x110000
-_JIEBA = "pip install 'tfxc[zh]'"
+_LINE_BREAKS = frozenset("\n\r")  # in no line of a vocabulary's file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +57,16 @@ class TokenFeatures(abc.ABC):
     """Base of what turns texts into token ids by a vocabulary learned from the training texts.
 
     Id 0 is ``[PAD]``, which no text holds, the last id ``[UNK]``, any token that is not in the
-    vocabulary. Between them are the tokens from the most frequent to the rarest.
+    vocabulary. Between them are the tokens from the most frequent to the rarest, and with ``fill``
+    the last one of them is ``[FILL]``.
 
     Args:
         max_length: tokens of a text beyond that many are cut off.
         min_count: tokens that occur less often become ``[UNK]``.
         lowercase: whether to lower the case first.
+        fill: whether shorter texts end with ``[FILL]`` tokens, up to ``max_length``. Encoders read
+            these as words, where they leave padding out: models of other programs that pad all
+            texts to one length, and read the padding, are the same with it.
 
     Attributes:
         num_features: size of the vocabulary with ``[PAD]`` and ``[UNK]``; None before ``fit``.
@@ -111,13 +117,30 @@ class TokenFeatures(abc.ABC):
         return Learner(add, lambda: self._choose(*counted()))
 
     def _choose(self, tokens, counts):
+        least = self._settings["min_count"]
         kept = [index for index in np.argsort(-counts, kind="stable")
-                if counts[index] >= self._settings["min_count"]]  # fmt: skip
+                if counts[index] >= least and not _LINE_BREAKS & set(tokens[index])]  # fmt: skip
         if not kept:
             raise DataError(
                 f"none of {len(tokens):,} tokens is left", fix="lower min_count or check the texts"
             )
-        self._take([PADDING, *(tokens[index] for index in kept), UNKNOWN])
+        self.use_vocabulary([tokens[index] for index in kept])
+
+    def use_vocabulary(self, tokens: Sequence[str]) -> "TokenFeatures":
+        """Takes the tokens from elsewhere, instead of ``fit``.
+
+        Args:
+            tokens: those with the ids 1, 2 and so on, each once.
+
+        Returns:
+            ``self``.
+
+        Example:
+            >>> CharacterTokens().use_vocabulary(["b", "a"]).transform(["ab"]).tokens.tolist()
+            [2, 1]
+        """
+        self._take([PADDING, *tokens, *self._after])
+        return self
 
     def transform(self, texts: Sequence[str], jobs: int = 1) -> "TokenRows":
         """``TokenRows`` of a list of texts.
@@ -133,7 +156,11 @@ class TokenFeatures(abc.ABC):
         starts = np.cumsum(lengths) - lengths
         kept = np.arange(len(tokens)) - np.repeat(starts, lengths) < most
         indptr = bounds_of(np.minimum(lengths, most))
-        return TokenRows(indptr, tokens[kept], self.num_features)
+        if not self._settings["fill"]:
+            return TokenRows(indptr, tokens[kept], self.num_features)
+        filled = np.full((len(texts), most), self.num_features - 2, np.int32)
+        filled[np.arange(most) < np.diff(indptr)[:, None]] = tokens[kept]
+        return TokenRows(np.arange(len(texts) + 1) * most, filled.ravel(), self.num_features)
 
     def graph(self, folder: Path) -> "TextTokens":
         """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
@@ -162,9 +189,11 @@ class TokenFeatures(abc.ABC):
         path = folder / "vocabulary.txt"
         fix = "copy the run's text_features folder as a whole, or train again"
         tokens = read_text(path, fix=fix).split("\n")[:-1]
-        if len(tokens) < 2 or tokens[0] != PADDING or tokens[-1] != UNKNOWN:
+        last = len(self._after)
+        if len(tokens) < 1 + last or tokens[0] != PADDING or tokens[-last:] != self._after:
             raise DataError(
-                f"a vocabulary from {PADDING} to {UNKNOWN} expected, found something else",
+                f"a vocabulary from {PADDING} to {' and '.join(self._after)} expected, found "
+                "something else",
                 where=path,
                 fix="copy the run's text_features folder as a whole",
             )
@@ -172,7 +201,17 @@ class TokenFeatures(abc.ABC):
 
     def _take(self, tokens):
         self._vocabulary, self.num_features = tokens, len(tokens)
-        self._table = self._make_table(tokens)
+        self._table = self._make_table(self._learnt)
+
+    @property
+    def _after(self):
+        """The names behind the tokens."""
+        return [FILL, UNKNOWN] if self._settings["fill"] else [UNKNOWN]
+
+    @property
+    def _learnt(self):
+        """The tokens whose ids are 1, 2 and so on."""
+        return self._vocabulary[1 : -len(self._after)]
 
     def _prepared(self, text):
         """The text as it is cut into tokens."""
@@ -187,7 +226,7 @@ class TokenFeatures(abc.ABC):
 
     @abc.abstractmethod
     def _make_table(self, tokens):
-        """What ``_ids`` looks tokens up in."""
+        """What ``_ids`` looks tokens up in, those with the ids 1, 2 and so on."""
 
     @abc.abstractmethod
     def _ids(self, texts):
@@ -198,8 +237,14 @@ class CharacterTokens(TokenFeatures):
     """A token per character; white space of any length counts as one space.
 
     Args:
-        max_length, min_count, lowercase: see ``TokenFeatures``.
+        max_length, min_count, fill: see ``TokenFeatures``.
+        lowercase: whether to lower the case first; None does unless the text is ``raw``.
         letters_only: whether everything but letters, digits and spaces is left out.
+        raw: whether every character has its place, spaces too, also at the ends. Line breaks are
+            ``[UNK]`` then, and U+0000 counts as a space.
+
+    Raises:
+        ConfigError: ``letters_only`` of a ``raw`` text.
 
     Example:
         >>> tokens = CharacterTokens().fit([["aab", "a"]])
@@ -213,18 +258,30 @@ class CharacterTokens(TokenFeatures):
         self,
         max_length: int = 256,
         min_count: int = 1,
-        lowercase: bool = True,
+        lowercase: bool | None = None,
         letters_only: bool = False,
+        raw: bool = False,
+        fill: bool = False,
     ) -> None:
+        if raw and letters_only:
+            raise ConfigError(
+                "either raw or letters_only expected, found both",
+                where="letters_only",
+                fix="remove it: characters that the vocabulary lacks are [UNK]",
+            )
         super().__init__(
             max_length=max_length,
             min_count=min_count,
-            lowercase=lowercase,
+            lowercase=not raw if lowercase is None else lowercase,
             letters_only=letters_only,
+            raw=raw,
+            fill=fill,
         )
 
     def _prepared(self, text):
         text = super()._prepared(text)
+        if self._settings["raw"]:
+            return text.replace("\0", " ")
         if self._settings["letters_only"]:
             text = re.sub(r"[\W_]+", " ", text)
         return " ".join(text.replace("\0", " ").split())
@@ -244,8 +301,8 @@ class CharacterTokens(TokenFeatures):
         return add, counted
 
     def _make_table(self, tokens):
-        table = np.full(_CODE_POINTS, len(tokens) - 1, np.int32)
-        table[[ord(token) for token in tokens[1:-1]]] = np.arange(1, len(tokens) - 1)
+        table = np.full(_CODE_POINTS, self.num_features - 1, np.int32)
+        table[[ord(token) for token in tokens]] = np.arange(1, len(tokens) + 1)
         return table
 
     def _ids(self, texts):
@@ -258,18 +315,23 @@ class CharacterTokens(TokenFeatures):
     def __setstate__(self, state):
         self.__dict__.update(state)
         if self._vocabulary is not None:
-            self._table = self._make_table(self._vocabulary)
+            self._table = self._make_table(self._learnt)
 
 
 class WordTokens(TokenFeatures):
     r"""A token per word.
 
     Args:
-        max_length, min_count, lowercase: see ``TokenFeatures``.
+        max_length, min_count, lowercase, fill: see ``TokenFeatures``.
         token_pattern: regular expression of a word.
         stop_words: words that are left out, a list or the path of a file with one per line.
         segmenter: ``"jieba"`` cuts Chinese text into words first (extra ``zh``), None means the
             words as the pattern finds them.
+        dictionary: words that jieba knows in addition, a list or the path of a file with one per
+            line: the word, and if wanted its frequency and its part of speech, e.g. ``"云计算 5"``.
+
+    Raises:
+        ConfigError: a dictionary without a segmenter, or a file that cannot be read.
 
     Example:
         >>> words = WordTokens(min_count=1, stop_words=["the"]).fit([["The red fox", "red"]])
@@ -288,21 +350,33 @@ class WordTokens(TokenFeatures):
         token_pattern: str = WORD_PATTERN,
         stop_words: Sequence[str] = (),
         segmenter: str | None = None,
+        dictionary: Sequence[str] = (),
+        fill: bool = False,
     ) -> None:
         TokenPattern(token_pattern)
+        if dictionary and segmenter is None:
+            raise ConfigError(
+                "a segmenter expected with a dictionary, found none",
+                where="dictionary",
+                fix="add segmenter 'jieba', or remove the dictionary",
+            )
         super().__init__(
             max_length=max_length,
             min_count=min_count,
             lowercase=lowercase,
             token_pattern=token_pattern,
-            stop_words=_stop_words(stop_words),
+            stop_words=sorted(set(_words_of(stop_words, "stop_words", str.split))),
             segmenter=segmenter,
+            dictionary=_words_of(dictionary, "dictionary", str.splitlines),
+            fill=fill,
         )
         self._stop_words = frozenset(self._settings["stop_words"])
 
     def _prepared(self, text):
         text = super()._prepared(text)
-        return text if self._settings["segmenter"] is None else " ".join(_jieba().cut(text))
+        if self._settings["segmenter"] is None:
+            return text
+        return " ".join(_jieba(tuple(self._settings["dictionary"])).cut(text.strip()))
 
     def _counter(self, jobs):
         words = TokenPattern(self._settings["token_pattern"]).analysis()
@@ -320,7 +394,7 @@ class WordTokens(TokenFeatures):
         return add, counted
 
     def _make_table(self, tokens):
-        return {token: number for number, token in enumerate(tokens[1:-1], 1)}
+        return {token: number for number, token in enumerate(tokens, 1)}
 
     def _ids(self, texts):
         words, table = TokenPattern(self._settings["token_pattern"]).of(texts), self._table
@@ -356,26 +430,29 @@ def _code_points(texts):
     return np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
-def _stop_words(given):
+def _words_of(given, where, words_in):
+    """The words of a list or, by ``words_in`` of its content, of a file."""
     if isinstance(given, str):
         try:
             with open(given, encoding="utf-8") as stream:
-                given = stream.read().split()
+                given = words_in(stream.read())
         except (OSError, UnicodeError) as error:
             raise ConfigError(
-                f"a file with one word per line expected ({error})", where="stop_words"
+                f"a file with one word per line expected ({error})", where=where
             ) from None
-    if not all(isinstance(word, str) for word in given):
-        raise ConfigError("a list of words or a file's path expected", where="stop_words")
-    return sorted(set(given))
+        given = [line for line in given if line.strip()]
+    if not all(isinstance(word, str) and word.strip() for word in given):
+        raise ConfigError("a list of words or a file's path expected", where=where)
+    return list(given)
 
 
-def _jieba():
-    try:
+@functools.lru_cache(maxsize=4)
+def _jieba(dictionary):
+    """A segmenter of its own, so that no other one learns the words."""
+    with missing_package("zh", where="segmenter"):
         import jieba
-    except ImportError:
-        raise ConfigError(
-            "segmenter 'jieba' needs the package jieba", where="segmenter", fix=_JIEBA
-        ) from None
     jieba.setLogLevel("WARNING")
-    return jieba
+    found = jieba.Tokenizer()
+    if dictionary:
+        found.load_userdict(io.StringIO("\n".join(dictionary)))
+    return found

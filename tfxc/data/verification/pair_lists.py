@@ -27,7 +27,7 @@ def read_pair_list(path: str | Path) -> Iterator[tuple[int, str, str, bool]]:
             message names file and line.
     """
     texts = Lines(path).texts()
-    lines = [(number, _fields(line)) for number, line in texts if line.strip()]
+    lines = [(number, fields_of(line)) for number, line in texts if line.strip()]
     if not lines:
         raise DataError("a list of pairs expected, found an empty file", where=path)
     head = lines[0][1]
@@ -58,7 +58,8 @@ def _check_count(path, head, found):
         )
 
 
-def _fields(line):
+def fields_of(line: str) -> list[str]:
+    """The fields of a line, separated by tabs, else commas, else blanks."""
     separator = next((sign for sign in "\t," if sign in line), None)
     return [field.strip() for field in line.strip().split(separator)]
 
@@ -98,15 +99,19 @@ def resolve(path: str | Path, row_of: Callable[[str, str], int]) -> tuple[np.nda
 class ImageFolder:
     """Numbers the images of a folder in the order they are requested.
 
+    Args:
+        folder: the folder.
+        paths: images that are numbered already; None for none.
+
     Attributes:
         paths: the images numbered so far.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, paths: list[Path] | None = None) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise DataError("no such folder", where=folder, fix="check --images")
-        self.paths: list[Path] = []
+        self.paths: list[Path] = [] if paths is None else paths
         self._rows: dict[str, int] = {}
 
     def row_of(self, name: str, where: str) -> int:

@@ -1,10 +1,12 @@
-"""IJB-B and IJB-C 1:1: images joined to templates, and pairs of templates.
+"""IJB-B and IJB-C: images joined to templates, pairs of templates (1:1), and galleries (1:N).
 
 A root folder holds, for the target ``ijbb`` or ``ijbc``,
 
 * ``meta/<target>_name_5pts_score.txt``: image, ten numbers of five landmarks, detector's score;
 * ``meta/<target>_face_tid_mid.txt``: image, template, media;
-* ``meta/<target>_template_pair_label.txt``: template, template, 1 or 0;
+* for 1:1, ``meta/<target>_template_pair_label.txt``: template, template, 1 or 0;
+* for 1:N, ``meta/<target>_1N_probe_mixed.csv`` and the two of ``<target>_1N_gallery_*.csv``:
+  template, subject, and columns that are not read;
 * ``loose_crop/``: the images, needed only where embeddings are to be made.
 """
 
@@ -20,11 +22,15 @@ from tfxc.core.reading import existing_file, read_errors
 from tfxc.data.chunk import Chunk
 from tfxc.data.images.alignment import SIZE, aligned_images
 from tfxc.data.verification.pairs import PairSource
+from tfxc.data.verification.subjects import IdentificationSet, resolve_subjects
+
+# Letter of the galleries' files.
+_GALLERIES = {"ijbb": "S", "ijbc": "G"}
 
 
 @dataclasses.dataclass(frozen=True)
-class TemplateSet:
-    """Images, the templates they belong to, and pairs of templates.
+class Templates:
+    """Images and the templates they belong to.
 
     Attributes:
         root: the folder.
@@ -32,8 +38,6 @@ class TemplateSet:
         points: float64 (m, 5, 2), landmarks as (x, y).
         scores: float64 (m,), how sure the face detector was.
         template_ids, media_ids: int64 (m,).
-        pairs: int64 (n, 2) template ids.
-        same: bool (n,).
     """
 
     root: Path
@@ -42,6 +46,17 @@ class TemplateSet:
     scores: np.ndarray
     template_ids: np.ndarray
     media_ids: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class TemplateSet(Templates):
+    """``Templates`` and pairs of them.
+
+    Attributes:
+        pairs: int64 (n, 2) template ids.
+        same: bool (n,).
+    """
+
     pairs: np.ndarray
     same: np.ndarray
 
@@ -63,13 +78,13 @@ class TemplateSet:
 
 
 class AlignedFaces(PairSource):
-    """The images of a ``TemplateSet`` as a reader returns them: aligned, 112 x 112, RGB.
+    """The images of ``Templates`` as a reader returns them: aligned, 112 x 112, RGB.
 
     Raises:
         DataError: an image is missing in ``loose_crop/``.
     """
 
-    def __init__(self, templates: "TemplateSet") -> None:
+    def __init__(self, templates: "Templates") -> None:
         self.path: Path = templates.root / "loose_crop"
         self.num_examples = len(templates.names)
         self._templates = templates
@@ -95,7 +110,7 @@ class AlignedFaces(PairSource):
 
 
 def open_templates(root: str | Path, target: str) -> "TemplateSet":
-    """Reads the three meta files.
+    """Reads the meta files of the 1:1 protocol.
 
     Args:
         root: folder as in the module's text.
@@ -111,22 +126,64 @@ def open_templates(root: str | Path, target: str) -> "TemplateSet":
         >>> open_templates("IJBC", "ijbc").pairs.shape     # doctest: +SKIP
         (15658489, 2)
     """
-    meta = Path(root) / "meta"
-    detected = meta / f"{target}_name_5pts_score.txt"
-    members = meta / f"{target}_face_tid_mid.txt"
-    compared = meta / f"{target}_template_pair_label.txt"
-    names, values = _named_numbers(detected, 11, np.float64)
-    found, ids = _named_numbers(members, 2, np.int64)
-    _refuse_other_names(names, found, detected, members)
+    compared = Path(root) / "meta" / f"{target}_template_pair_label.txt"
+    images = _images_of(root, target)
     triples = _numbers(compared, range(3), np.int64)
     if not np.isin(triples[:, 2], (0, 1)).all():
         line = int(np.flatnonzero(~np.isin(triples[:, 2], (0, 1)))[0]) + 1
         raise DataError("0 or 1 expected as third number", where=f"{compared}:{line}")
-    return TemplateSet(
-        root=Path(root), names=names, points=values[:, :10].reshape(-1, 5, 2),
-        scores=values[:, 10], template_ids=ids[:, 0], media_ids=ids[:, 1],
-        pairs=triples[:, :2], same=triples[:, 2] == 1,
-    )  # fmt: skip
+    return TemplateSet(**images, pairs=triples[:, :2], same=triples[:, 2] == 1)
+
+
+def open_template_subjects(root: str | Path, target: str) -> "tuple[Templates, IdentificationSet]":
+    """Reads the meta files of the 1:N protocol.
+
+    Args:
+        root, target: as in ``open_templates``.
+
+    Returns:
+        Tuple of the templates, and the galleries and probes, whose rows are places in the sorted
+        list of template ids.
+
+    Raises:
+        DataError: a file is missing or malformed, or a template has no images.
+
+    Example:
+        >>> _, found = open_template_subjects("IJBC", "ijbc")  # doctest: +SKIP
+        >>> found.probes.rows.shape  # doctest: +SKIP
+        (19593,)
+    """
+    images = Templates(**_images_of(root, target))
+    known = {str(number): row for row, number in enumerate(np.unique(images.template_ids))}
+
+    def row_of(name: str, where: str) -> int:
+        if name not in known:
+            raise DataError(
+                f"a template with images expected, found {name!r}, which has none", where=where
+            )
+        return known[name]
+
+    meta, letter = Path(root) / "meta", _GALLERIES[target]
+    lists = ["probe_mixed.csv", *(f"gallery_{letter}{number}.csv" for number in (1, 2))]
+    paths = [meta / f"{target}_1N_{name}" for name in lists]
+    for path in paths:
+        existing_file(path, fix="check --ijb and --target")
+    sets = [resolve_subjects(path, row_of) for path in paths]
+    return images, IdentificationSet(sets[0], sets[1:])
+
+
+def _images_of(root, target):
+    """What the two meta files of images hold, as the fields of ``Templates``."""
+    meta = Path(root) / "meta"
+    detected = meta / f"{target}_name_5pts_score.txt"
+    members = meta / f"{target}_face_tid_mid.txt"
+    names, values = _named_numbers(detected, 11, np.float64)
+    found, ids = _named_numbers(members, 2, np.int64)
+    _refuse_other_names(names, found, detected, members)
+    return {
+        "root": Path(root), "names": names, "points": values[:, :10].reshape(-1, 5, 2),
+        "scores": values[:, 10], "template_ids": ids[:, 0], "media_ids": ids[:, 1],
+    }  # fmt: skip
 
 
 def _named_numbers(path, count, dtype):

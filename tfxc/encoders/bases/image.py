@@ -59,6 +59,7 @@ class ImageEncoder(Encoder):
         self.synchronized_batch_norm = synchronized_batch_norm
         self.seed = seed
         self.network: Any = None  # a keras.Model, made by build
+        self._parts: Parts | None = None
 
     def make_network(self) -> "keras.Model":
         """The ``keras.Model`` from normalised images to vectors."""
@@ -87,7 +88,14 @@ class ImageEncoder(Encoder):
 
     def parts(self, start: Callable[[int], Any] = he_fan_out) -> Parts:
         """The maker of this encoder's layers; ``start`` is that of its convolutions."""
-        return Parts(self.dtype_policy, self.seed, self.synchronized_batch_norm, start)
+        policy, seed = self.dtype_policy, self.seed
+        self._parts = Parts(policy, seed, self.synchronized_batch_norm, start)
+        return self._parts
+
+    @property
+    def weighted_layers(self) -> "list[keras.layers.Layer]":
+        """The network's layers with weights in the order in which ``make_network`` makes them."""
+        return [] if self._parts is None else self._parts.weighted
 
     def compute_output_shape(self, _input_shape: Any) -> tuple[None, int]:
         """(batch, dim)."""

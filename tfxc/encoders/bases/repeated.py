@@ -41,6 +41,11 @@ class Repeated(Encoder):
         return [table for encoder in self.encoders for table in encoder.tables]
 
     @property
+    def hash_seeds(self) -> list[int]:
+        """Those of all encoders."""
+        return [seed for encoder in self.encoders for seed in encoder.hash_seeds]
+
+    @property
     def layers_above(self) -> dict[int, int]:
         """Those of all encoders."""
         found: dict[int, int] = {}

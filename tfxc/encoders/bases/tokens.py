@@ -7,17 +7,9 @@ import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, POSITIVE, SHARE_BELOW_ONE, OneOf, checked
 from tfxc.encoders.base import Encoder
+from tfxc.encoders.bases.starts import STARTS
 from tfxc.ops.perturbations import read_rows
 from tfxc.ops.randomness import dropout, keep_mask
-
-STARTS = {
-    "uniform": lambda seed: keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed),
-    "normal": lambda seed: keras.initializers.VarianceScaling(
-        1.0, "fan_in", "untruncated_normal", seed
-    ),
-    "xavier": keras.initializers.GlorotUniform,
-    "kaiming": keras.initializers.HeUniform,
-}
 
 
 class TokenEncoder(Encoder):

@@ -21,6 +21,9 @@ class Parts:
         seed: seed of the network.
         synchronized: see ``BatchNorm``.
         start: function of a seed -> initializer of the convolutions.
+
+    Attributes:
+        weighted: the layers with weights, in the order in which they were made.
     """
 
     def __init__(
@@ -28,6 +31,7 @@ class Parts:
     ) -> None:
         self.policy, self._synchronized, self._start = policy, synchronized, start
         self._seed, self._count = seed * 1000, 0
+        self.weighted: list[keras.layers.Layer] = []
 
     def input(self, shape: tuple[int, ...]) -> tf.Tensor:
         """The network's input."""
@@ -49,7 +53,7 @@ class Parts:
             kernel_initializer=start,
             dtype=self.policy,
         )
-        return layer(self._padded(x, size, strides))
+        return self._applied(layer, self._padded(x, size, strides))
 
     def depthwise(
         self, x: tf.Tensor, size: int | tuple[int, int] = 3, strides: int = 1, padded: bool = True
@@ -67,7 +71,11 @@ class Parts:
             ),
             dtype=self.policy,
         )
-        return layer(self._padded(x, size, strides) if padded else x)
+        return self._applied(layer, self._padded(x, size, strides) if padded else x)
+
+    def _applied(self, layer, x):
+        self.weighted.append(layer)
+        return layer(x)
 
     def _padded(self, x, size, strides):
         if strides == 1 or size == 1:
@@ -77,7 +85,7 @@ class Parts:
     def norm(self, x: tf.Tensor, scale: bool = True) -> tf.Tensor:
         """Batch normalisation."""
         layer = BatchNorm(scale=scale, synchronized=self._synchronized, dtype=self.policy)
-        return layer(x)
+        return self._applied(layer, x)
 
     def relu(self, x: tf.Tensor) -> tf.Tensor:
         """Rectifier."""
@@ -86,7 +94,8 @@ class Parts:
     def prelu(self, x: tf.Tensor) -> tf.Tensor:
         """Rectifier with a learned slope below zero for each channel, 0.25 at the start."""
         start = keras.initializers.Constant(0.25)
-        return keras.layers.PReLU(start, shared_axes=[1, 2], dtype=self.policy)(x)
+        layer = keras.layers.PReLU(start, shared_axes=[1, 2], dtype=self.policy)
+        return self._applied(layer, x)
 
     def add(self, one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
         """Sum of two branches."""
@@ -122,7 +131,7 @@ class Parts:
             bias_initializer=bias,
             dtype=self.policy,
         )
-        return layer(x)
+        return self._applied(layer, x)
 
     def next_seed(self) -> int:
         """Another seed at each call."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from tfxc.encoders.bases.tokens import STARTS
+from tfxc.encoders.bases.starts import STARTS
 
 if TYPE_CHECKING:
     from tfxc.encoders.bases.tokens import TokenEncoder

@@ -72,6 +72,7 @@ class Pretrained(LayeredEncoder):
     Reference: Devlin et al. 2019, arXiv 1810.04805, and those that ``layers.py`` names.
     """
 
+    pretrained = True
     data_dependent_arguments = ("vocabulary_size", "text_features", "architecture")
 
     @checked(

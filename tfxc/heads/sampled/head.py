@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfxc.core.arguments import POSITIVE, OneOf, Whole, checked
 from tfxc.heads.base import Head, rare_start, seen_labels
-from tfxc.heads.bases.margin_checks import MARGINS
+from tfxc.heads.bases.class_centres.checks import MARGINS
 from tfxc.heads.sampled.sampling import drawn_classes
 from tfxc.ops.distributed.cross_replica import labels_everywhere
 from tfxc.ops.logit_group import LogitGroup

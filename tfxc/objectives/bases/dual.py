@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import POSITIVE, checked
-from tfxc.objectives.base import OUTSIDE_TABLE, Objective, masked_logits
+from tfxc.objectives.base import OUTSIDE_TABLE, Objective, masked_logits, penalties_of
 from tfxc.ops.losses import gather_positives
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class DualObjective(Objective):
             self(group, example_index, number=number, training=training)
             for number, group in enumerate(groups)
         ]
-        return tf.add_n(parts)
+        return tf.add_n(parts + penalties_of(groups))
 
     def call(
         self,

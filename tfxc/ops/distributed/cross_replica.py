@@ -73,11 +73,15 @@ def labels_everywhere(labels: tf.Tensor) -> tf.Tensor:
     Args:
         labels: int32 (batch, max_labels) of this replica.
     """
-    flat = tf.reshape(labels, [-1])
+    return rows_everywhere(tf.reshape(labels, [-1]))
+
+
+def rows_everywhere(rows: tf.Tensor) -> tf.Tensor:
+    """The rows of all replicas of the running step, without a gradient."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
-        return flat
-    return context.all_gather(flat, axis=0)
+        return rows
+    return context.all_gather(rows, axis=0)
 
 
 def softmax_over_shards(

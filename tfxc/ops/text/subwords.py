@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import missing_package
 from tfxc.ops.text.bags import lower
 from tfxc.ops.text.subwords_bpe import BytePairs
 
@@ -199,12 +199,6 @@ def require_text() -> Any:
     Raises:
         ConfigError: it is not installed.
     """
-    try:
+    with missing_package("hub", where="data.text_features"):
         import tensorflow_text
-    except ImportError:
-        raise ConfigError(
-            "the subwords of pretrained models need the package tensorflow-text",
-            where="data.text_features",
-            fix="pip install 'tfxc[hub]'",
-        ) from None
     return tensorflow_text

@@ -27,7 +27,8 @@ class TextTokens(tf.Module):
         >>> import tempfile
         >>> file = tempfile.NamedTemporaryFile("w", suffix=".txt")
         >>> _ = file.write("[PAD]\\na\\nb\\n[UNK]\\n"), file.flush()
-        >>> settings = {"lowercase": True, "letters_only": False, "max_length": 8}
+        >>> settings = {"lowercase": True, "letters_only": False, "raw": False, "fill": False,
+        ...             "max_length": 8}
         >>> tokens = TextTokens("characters", settings, file.name, 4)
         >>> tokens(tf.constant(["Abc"])).numpy().tolist()
         [[1, 2, 3, 0, 0, 0, 0, 0]]
@@ -57,25 +58,36 @@ class TextTokens(tf.Module):
             tf.int64,
             tf.lookup.TextFileIndex.LINE_NUMBER,
         )
-        self._size = size
+        self._size, self._fill = size, size - 2 if settings.get("fill") else 0
         self._vocabulary = tf.lookup.StaticHashTable(lines, default_value=size - 1)
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
         """Ids of texts (batch,): int32 (batch, length), padded with 0 to a multiple of 8."""
+        ragged = self.ids_of(self.tokens_of(texts))
+        if self._fill:
+            shape = tf.stack([tf.shape(texts)[0], self._settings["max_length"]])
+            filled = ragged.to_tensor(self._fill, shape=shape)
+            return tf.pad(filled, [[0, 0], [0, -self._settings["max_length"] % 8]])
+        return padded(ragged)
+
+    def tokens_of(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """The tokens of texts (batch,), cut off: a string ``RaggedTensor``."""
         tokens = self._cut(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"))
-        tokens = tokens[:, : self._settings["max_length"]]
+        return tokens[:, : self._settings["max_length"]]
+
+    def ids_of(self, tokens: tf.RaggedTensor) -> tf.RaggedTensor:
+        """Ids of tokens, an int32 ``RaggedTensor``."""
         ids = tf.cast(self._vocabulary.lookup(tokens.flat_values), tf.int32)
         # A text may spell a name that stands for no token.
-        ids = tf.where(ids == 0, self._size - 1, ids)
-        ragged = tokens.with_flat_values(ids)
-        longest = tf.cast(ragged.bounding_shape(axis=1), tf.int32)
-        width = tf.maximum(1, -(-longest // 8)) * 8
-        return ragged.to_tensor(0, shape=tf.stack([tf.shape(texts)[0], width]))
+        ids = tf.where((ids == 0) | (ids == self._fill), self._size - 1, ids)
+        return tokens.with_flat_values(ids)
 
     def _characters(self, texts):
         texts = tf.strings.regex_replace(texts, "\0", " ")
         if self._settings["lowercase"]:
             texts = lower(texts)
+        if self._settings["raw"]:
+            return tf.strings.unicode_split(texts, "UTF-8")
         if self._settings["letters_only"]:
             texts = tf.strings.regex_replace(texts, f"([^{character_class(WORD)}]|_)+", " ")
         texts = tf.strings.regex_replace(texts, f"[{character_class(BLANK)}]+", " ")
@@ -87,3 +99,15 @@ class TextTokens(tf.Module):
         found = words(texts, settings["token_pattern"], settings["lowercase"])
         kept = self._stop_words.lookup(found.flat_values) == 0
         return tf.ragged.boolean_mask(found, found.with_flat_values(kept))
+
+
+def padded(ids: tf.RaggedTensor) -> tf.Tensor:
+    """Lists of ids as a batch has them: int32, padded with 0 to a multiple of 8.
+
+    Example:
+        >>> padded(tf.ragged.constant([[3], []])).shape
+        TensorShape([2, 8])
+    """
+    longest = tf.cast(ids.bounding_shape(axis=1), tf.int32)
+    width = tf.maximum(1, -(-longest // 8)) * 8
+    return ids.to_tensor(0, shape=tf.stack([tf.cast(ids.nrows(), tf.int32), width]))

@@ -1,17 +1,15 @@
 """The ``matches`` of a config, checked; and what a teacher must be for them."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import keras
 
 from tfxc.core import registry
 from tfxc.core.arguments import OneOf
 from tfxc.core.errors import ConfigError
 from tfxc.core.registry import nearest
 from tfxc.encoders.bases.layered import LayeredEncoder
+from tfxc.model import own_precision
 from tfxc.ops.matches import OF_ATTENTION, OF_PAIRS, OF_STATES
 from tfxc.recipes.distill.layer_matching import ACTIVATIONS, Match
 from tfxc.runs.loaded import load_run
@@ -142,14 +140,5 @@ def check_same_features(data_folder: str | Path, teacher: str) -> None:
 
 def teacher_encoder(folder: str | Path) -> "Encoder":
     """The encoder of a finished run; the precision of what is built later stays as it is."""
-    with _own_precision():
+    with own_precision():
         return load_run(folder).model.encoder
-
-
-@contextlib.contextmanager
-def _own_precision():
-    before = keras.config.dtype_policy()
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

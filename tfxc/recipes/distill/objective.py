@@ -1,6 +1,6 @@
 """A student's loss: the true labels, and what a teacher says of the same example."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -39,8 +39,8 @@ class Distillation(Technique):
     for configs, as it needs the teacher.
 
     Args:
-        teacher_logits: function of int64 (batch,) example indices -> float32 NumPy array (batch,
-            num_labels).
+        teachers: functions of int64 (batch,) example indices -> float32 NumPy array (batch,
+            num_labels), one for each turn.
         hard_weight: (first, last) weight of the true labels, 0 to 1; linear over the steps.
         temperature: (first, last) T, positive.
         distance: see ``ops.divergence.teacher_divergence``.
@@ -48,21 +48,24 @@ class Distillation(Technique):
         tempering: ``Tempering``. The mean that it needs is that of the micro-batch, over all
             replicas; no temperature falls below a tenth of T.
         matches: ``recipes.distill.layer_matching.Matches``, or None.
+        turns: shares of the steps that the teachers have, one after the other, of any sum.
     """
 
     role = "loss"
 
     def __init__(
         self,
-        teacher_logits: Callable[[np.ndarray], np.ndarray] | None,
+        teachers: Sequence[Callable[[np.ndarray], np.ndarray]],
         hard_weight: tuple[float, float],
         temperature: tuple[float, float],
         distance: str,
         squared: bool,
         tempering: "Tempering | None" = None,
         matches: "Matches | None" = None,
+        turns: Sequence[float] = (1.0,),
     ) -> None:
-        self._teacher_logits, self._distance, self._squared = teacher_logits, distance, squared
+        self._teachers, self._distance, self._squared = list(teachers), distance, squared
+        self._turn, self._ends_of_turns = 0, np.cumsum(turns) / np.sum(turns)
         self._tempering, self._matches = tempering or Tempering(), matches
         self._ends = (hard_weight, temperature, *(matches.weights if matches else ()))
         self._total_steps = 1
@@ -95,10 +98,20 @@ class Distillation(Technique):
             self.trainable_variables = self.variables_to_save = self._matches.variables
 
     def before_step(self, step: int) -> None:
-        """Moves weights and temperature."""
+        """Moves weights and temperature, and on to the next teacher."""
+        self._turn = self.turn_at(step)
         share = step / max(1, self._total_steps - 1)
         for variable, (first, last) in zip(self._values, self._ends, strict=True):
             variable.assign(first + (last - first) * share)
+
+    def turn_at(self, step: int) -> int:
+        """Number of the teacher whose turn it is after ``step`` updates, from 0."""
+        done = step / self._total_steps
+        passed = int(np.searchsorted(self._ends_of_turns, done, side="right"))
+        return min(passed, len(self._ends_of_turns) - 1)
+
+    def _teacher_logits(self, index):
+        return self._teachers[self._turn](index)
 
     def losses(
         self,

@@ -33,6 +33,7 @@ from tfxc.recipes.distill.teacher_logits import (
 from tfxc.runs.loaded import load_run, trusting
 from tfxc.training.interrupts import StopAtOnce
 from tfxc.training.job import TrainingJob
+from tfxc.training.start import PARTS
 from tfxc.training.strategies import by_chief, make_strategy
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ class Distill(Recipe):
 
     The student may be any model and read its texts in any way: the teachers, finished runs, read
     the same raw training file with their own features. Several teachers (the folds of a ``kfold``
-    run are one) are averaged: the mean of their logits is computed once for each training example
-    and kept in the run folder.
+    run are one) are averaged, or teach one after the other, each in its share of the steps
+    (``turns``). Their logits are computed once for each training example and kept in the run
+    folder.
 
     The loss is ``hard_weight L + (1 - hard_weight) D``, with L the objective and D the distance of
     the student's logits from the teachers' (``ops.divergence.teacher_divergence``). Weight and
@@ -63,6 +65,8 @@ class Distill(Recipe):
 
     Args:
         teachers: run folder or list of run folders.
+        turns: shares of the steps that the teachers have one after the other, in the order of
+            ``teachers``, of any sum: ``[1, 1]`` halves the training. Empty: all speak at once.
         hard_weight: weight of the true labels, 0 to 1.
         temperature: T, positive.
         distance: ``"kl"``, ``"ce"`` or ``"mse"``.
@@ -77,6 +81,7 @@ class Distill(Recipe):
         start_layers: numbers of the teacher's layers from which the student's are initialised, with
             its table of words; as many as the student has.
         trust: whether modules that a teacher's config names are imported, see docs/trust.md.
+        start, start_part: the run whose weights the student begins with, see recipe ``fit``.
 
     Raises:
         ConfigError: an argument out of range.
@@ -90,11 +95,13 @@ class Distill(Recipe):
         temperature_scheduler=OneOf(*SCHEDULERS),
         beta=NOT_NEGATIVE,
         gamma=POSITIVE,
+        start_part=OneOf(*PARTS),
     )
     def __init__(
         self,
         *,
         teachers: Sequence[str] | str,
+        turns: Sequence[float] = (),
         hard_weight: float | Sequence[float] = 0.1,
         temperature: float | Sequence[float] = 4.0,
         distance: str = "kl",
@@ -105,11 +112,20 @@ class Distill(Recipe):
         matches: Sequence[Mapping[str, Any]] = (),
         start_layers: Sequence[int] = (),
         trust: bool = False,
+        start: str | None = None,
+        start_part: str = "model",
     ) -> None:
-        self.trust = trust
+        self.start, self.start_part, self.trust = start, start_part, trust
+        if start is not None and start_layers:
+            raise ConfigError(
+                "either start or start_layers expected, found both",
+                where="recipe.start_layers",
+                fix="remove one of them",
+            )
         self.teachers = [teachers] if isinstance(teachers, str) else list(teachers)
         if not self.teachers:
             raise ConfigError("at least one teacher expected, found none", where="recipe.teachers")
+        self.turns = _turns(turns, len(self.teachers))
         self.hard_weight = number_or_pair(hard_weight, 0, 1, "recipe.hard_weight")
         self.temperature = number_or_pair(temperature, 1e-3, 1e3, "recipe.temperature")
         self.distance = distance
@@ -134,6 +150,8 @@ class Distill(Recipe):
                     fix="train the teacher first",
                 )
             teacher_columns(load_run(teacher, self.trust), teacher, names)
+        if context.folder.extended_from(context.config) is not None:
+            self._refuse_other_logits(context.folder, context.manifest, names)
 
     def train(self, context: Context) -> dict[str, Any]:
         """Asks the teachers, then trains the student into the run folder.
@@ -146,18 +164,28 @@ class Distill(Recipe):
             return self._train(context)
 
     def _train(self, context):
-        config = context.config
-        matches = self._matches(config, context.data_folder)
-        technique = Distillation(
-            rows_of(Path(context.run) / LOGITS),
+        job = StudentJob(self, context, self.technique(context))
+        return job.run(**context.start_options)
+
+    def technique(self, context: Context) -> Distillation:
+        """The student's loss with its teachers."""
+        return Distillation(
+            [rows_of(Path(context.run) / name) for name in self._asked],
             self.hard_weight,
             self.temperature,
             self.distance,
             self.squared,
             self.tempering,
-            matches,
+            self._matches(context.config, context.data_folder),
+            self.turns or (1.0,),
         )
-        return StudentJob(self, context, technique).run(fresh=context.fresh)
+
+    @property
+    def _asked(self):
+        """{file of logits: teachers whose mean it is}, in the order of their turns."""
+        if not self.turns:
+            return {LOGITS: self.teachers}
+        return {f"turn-{n}-{LOGITS}": [teacher] for n, teacher in enumerate(self.teachers)}
 
     def _matches(self, config, data_folder):
         """What runs the teacher in the student's step, or None."""
@@ -180,34 +208,43 @@ class Distill(Recipe):
         strategy = make_strategy(config.training)
         by_chief(strategy, lambda: self._write_logits(config, data_folder, run))
         if registry.get("objective", config.objective.name).link == "softmax":
-            self._tell_confidence(run / LOGITS)
+            for name in self._asked:
+                self._report_confidence(run / name)
 
     def _write_logits(self, config, data_folder, run):
         manifest = Manifest.load(data_folder)
         names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
-        known = computation_of(self.teachers, manifest, names)
-        if run.has_progress() and not is_written(run / LOGITS, known):
-            raise CheckpointError(
-                f"{LOGITS} of the student's training expected, found none, or one of other "
-                "teachers or data",
-                where=run.path,
-                fix="restore the file and the teachers, or start over with --fresh",
-            )
+        self._refuse_other_logits(run, manifest, names)
         save_origin(run / ORIGIN, self.teachers)
         source = open_source(data_folder, "train", int(config.training.memory_gb * 2**30))
         with (
             tempfile.TemporaryDirectory() as scratch,
             StopAtOnce("finished examples are"),
         ):
-            write_teacher_logits(
-                run / LOGITS, self.teachers, config.data, manifest, source, names, scratch
-            )
+            for number, (name, teachers) in enumerate(self._asked.items()):
+                own = Path(scratch) / str(number)
+                own.mkdir()
+                write_teacher_logits(
+                    run / name, teachers, config.data, manifest, source, names, own
+                )
 
-    def _tell_confidence(self, path):
+    def _refuse_other_logits(self, run, manifest, names):
+        """Refuses to continue a student whose teachers' logits are not there any more."""
+        for name, teachers in self._asked.items() if run.has_progress() else ():
+            if not is_written(run / name, computation_of(teachers, manifest, names)):
+                raise CheckpointError(
+                    f"{name} of the student's training expected, found none, or one of other "
+                    "teachers or data",
+                    where=run.path,
+                    fix="restore the file and the teachers, or start over with --fresh",
+                )
+
+    def _report_confidence(self, path):
         # Nothing is learned at a temperature that leaves nearly nothing of the best label.
         first = self.temperature[0]
         softened = f", {confidence(path, first):.2f} at temperature {first:g}" if first != 1 else ""
-        print(f"teachers: highest probability {confidence(path, 1.0):.2f} on average{softened}")
+        who = "teachers" if path.name == LOGITS else f"teacher of turn {path.name.split('-')[1]}"
+        print(f"{who}: highest probability {confidence(path, 1.0):.2f} on average{softened}")
 
 
 class StudentJob(TrainingJob):
@@ -220,7 +257,8 @@ class StudentJob(TrainingJob):
     """
 
     def __init__(self, recipe: "Distill", context: Context, technique: Distillation) -> None:
-        super().__init__(context.config, context.data_folder, context.run)
+        start = recipe.run_start()
+        super().__init__(context.config, context.data_folder, context.run, start=start)
         self._recipe, self._technique = recipe, technique
 
     def extra_techniques(self) -> list[Distillation]:
@@ -230,6 +268,18 @@ class StudentJob(TrainingJob):
     def on_begin(self) -> None:
         """Asks the teachers."""
         self._recipe.ask(self.config, self.data_folder, self.folder)
+
+
+def _turns(given, count):
+    """Shares of the steps as a tuple; empty if all teachers speak at once."""
+    fits = isinstance(given, list | tuple) and len(given) in (0, count)
+    if not fits or not all(type(share) in (int, float) and share > 0 for share in given):
+        raise ConfigError(
+            f"a list of {count} positive numbers expected, one for each teacher, found {given!r}",
+            where="recipe.turns",
+            fix=f"e.g. {[1] * count}, or leave it out",
+        )
+    return tuple(given)
 
 
 def _layers(given):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core import registry
-from tfxc.core.arguments import Whole, checked
+from tfxc.core.arguments import OneOf, Whole, checked
 from tfxc.core.errors import ConfigError
 from tfxc.data.sources.folds import Fold
 from tfxc.encoders.bases.repeated import Repeated
@@ -15,6 +15,7 @@ from tfxc.model import XCModel, build_model
 from tfxc.recipes.base import Context, RecipeOfRuns
 from tfxc.recipes.kfold.averaged_head import Averaged
 from tfxc.training.job import TrainingJob
+from tfxc.training.start import PARTS, RunStart
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -28,12 +29,15 @@ class KFold(RecipeOfRuns):
 
     The training split is divided into K folds with equal shares of each label. Model f is trained
     on the examples outside fold f and measured on those inside, which take the place of the dev
-    split. ``assemble`` returns one model whose scores are the mean of the K models' scores
-    (logits). Each model has its own run folder, ``fold-00`` and so on; finished ones are not
-    trained again, so the same command resumes after a stop.
+    split; so ``data.dev_share``, which would keep examples out of all folds, is refused.
+    ``assemble`` returns one model whose scores are the mean of the K models' scores (logits). Each
+    model has its own run folder, ``fold-00`` and so on; finished ones are not trained again, so
+    the same command resumes after a stop.
 
     Args:
         folds: K, at least 2.
+        start, start_part, trust: what each fold begins with, see recipe ``fit``. A run that was
+            trained on the same examples has seen what the folds are measured on.
 
     Raises:
         ConfigError: fewer than 2 folds.
@@ -41,9 +45,33 @@ class KFold(RecipeOfRuns):
 
     unit = "fold"
 
-    @checked(folds=Whole(2))
-    def __init__(self, *, folds: int = 5) -> None:
+    @checked(folds=Whole(2), start_part=OneOf(*PARTS))
+    def __init__(
+        self,
+        *,
+        folds: int = 5,
+        start: str | None = None,
+        start_part: str = "model",
+        trust: bool = False,
+    ) -> None:
         self.folds = folds
+        self.start, self.start_part, self.trust = start, start_part, trust
+
+    @classmethod
+    def check_config(cls, config: "Config") -> None:
+        """As of ``Recipe``; also refuses a dev share, whose examples would be in no fold.
+
+        Raises:
+            ConfigError: see above.
+        """
+        super().check_config(config)
+        if config.data.dev_share is not None:
+            raise ConfigError(
+                "no dev share expected by recipe 'kfold', whose folds take the place of the dev "
+                f"split, found {config.data.dev_share:g}: no model would learn from that share",
+                where="data.dev_share",
+                fix="remove it (--set data.dev_share=null)",
+            )
 
     def num_models(self, config: "Config") -> int:
         """K."""
@@ -74,7 +102,7 @@ class KFold(RecipeOfRuns):
             of each metric over the folds, with ``dev_deviation``.
         """
         if context.repetition is not None:
-            return self._train_fold(context, context.repetition, fresh=context.fresh)
+            return self._train_fold(context, context.repetition, **context.start_options)
         summaries = []
         for number in range(self.folds):
             print(f"fold {number} of 0 .. {self.folds - 1}")
@@ -94,7 +122,8 @@ class KFold(RecipeOfRuns):
 
     def _train_fold(self, context, number, **fresh):
         fold = Fold(number, self.folds, context.config.seed)
-        return FoldJob(context, self.path_of(context.run, number), fold).run(**fresh)
+        path, start = self.path_of(context.run, number), self.run_start()
+        return FoldJob(context, path, fold, start).run(**fresh)
 
     def assemble(self, loaded: "LoadedRun") -> XCModel:
         """One model that averages all folds.
@@ -102,7 +131,7 @@ class KFold(RecipeOfRuns):
         Raises:
             CheckpointError: a fold has no weights yet; it is named.
         """
-        folders = self.trained(loaded.folder.path, self.folds)
+        folders = self.trained(loaded.folder, range(self.folds))
         models, sizes = [], loaded.dimensions
         for number, folder in enumerate(folders):
             there = Fold(number, self.folds).num_outside(sizes["num_examples"])
@@ -119,10 +148,15 @@ class FoldJob(TrainingJob):
         context: ``Context`` of the whole run.
         path: run folder of the fold.
         fold: ``Fold``.
+        start: what the model begins with, or None.
     """
 
-    def __init__(self, context: Context, path: Path, fold: Fold) -> None:
-        super().__init__(context.config, context.data_folder, path, parent_run=context.run)
+    def __init__(
+        self, context: Context, path: Path, fold: Fold, start: RunStart | None = None
+    ) -> None:
+        super().__init__(
+            context.config, context.data_folder, path, parent_run=context.run, start=start
+        )
         self._fold = fold
 
     @functools.cached_property

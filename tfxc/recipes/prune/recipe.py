@@ -104,9 +104,11 @@ class Prune(Recipe):
             self._prune(context, load_run(self.source, self.trust))
         if not self.finetune:
             return run.summary() or {}
-        start = RunFolder(run / _START)
-        summary = TrainingJob(config, context.data_folder, run.path, start=start).run()
-        shutil.rmtree(start.path, ignore_errors=True)
+        # A finished run has no start any more; where it is extended, its own shape is the one.
+        start = RunFolder(run / _START) if (run / _START).exists() else run
+        job = TrainingJob(config, context.data_folder, run.path, start=start)
+        summary = job.run(**{**context.start_options, "fresh": False})
+        shutil.rmtree(run / _START, ignore_errors=True)
         return summary
 
     def check(self, context: Context) -> None:

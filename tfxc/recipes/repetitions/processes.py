@@ -59,7 +59,14 @@ def run_repetitions(context: "Context", count: int, parallel: int | None = None)
         RepetitionsStopped: a signal requested it; the children have ended.
     """
     fit = parallel_jobs(context.config, context.data_folder, count)
+    epochs = None if context.fresh else context.folder.extended_from(context.config)
     config = begin_repetitions(context)
+    if epochs:
+        training = context.config.training
+        print(
+            f"extended from {epochs:g} to {training.epochs:g} epochs: schedule "
+            f"{training.schedule.name!r} is computed for the new length"
+        )
     jobs = min(parallel or fit, count)
     print(f"{count} repetitions, {jobs} at a time; logs: {context.run}/repetition-*.log")
     children = _Children(count)

@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core import registry
-from tfxc.core.arguments import COUNT, checked
+from tfxc.core.arguments import COUNT, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.model import build_model
 from tfxc.recipes.base import Context, RecipeOfRuns
 from tfxc.recipes.repetitions.processes import begin_repetitions, parallel_jobs, run_repetitions
 from tfxc.training.job import TrainingJob
+from tfxc.training.start import PARTS, RunStart
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -35,11 +36,32 @@ class Repetitions(RecipeOfRuns):
         parallel: processes at a time when all repetitions are started at once; None means as
             many as memory and cores (or GPUs) hold.
         together: train all in one process as one vectorised model instead; same weights.
+        start, start_part, trust: what the repetitions begin with, see recipe ``fit``: each with the
+            same repetition of a run of this recipe, or all with one that was trained together.
     """
 
-    @checked(parallel=COUNT | None)
-    def __init__(self, *, parallel: int | None = None, together: bool = False) -> None:
+    @checked(parallel=COUNT | None, start_part=OneOf(*PARTS))
+    def __init__(
+        self,
+        *,
+        parallel: int | None = None,
+        together: bool = False,
+        start: str | None = None,
+        start_part: str = "model",
+        trust: bool = False,
+    ) -> None:
         self.parallel, self.together = parallel, together
+        self.start, self.start_part, self.trust = start, start_part, trust
+
+    def starts(self, context: Context) -> list[RunStart]:
+        """That of each repetition, or of all together."""
+        if self.together:
+            return super().starts(context)
+        given = context.repetition
+        count = repetition_count(context.config)
+        numbers = range(count) if given is None else [given]
+        found = [self.run_start(number) for number in numbers]
+        return [start for start in found if start is not None]
 
     def num_models(self, config: "Config") -> int:
         """As many as repetitions, or one of all together."""
@@ -68,8 +90,9 @@ class Repetitions(RecipeOfRuns):
         """Trains one repetition (``context.repetition``) or all of them."""
         config = context.config
         if self.together:
-            job = TrainingJob(config, context.data_folder, context.run)
-            return job.run(fresh=context.fresh)
+            start = self.run_start()
+            job = TrainingJob(config, context.data_folder, context.run, start=start)
+            return job.run(**context.start_options)
         if context.repetition is None:
             return run_repetitions(context, repetition_count(config), self.parallel)
         return self._run_one(context)
@@ -81,11 +104,12 @@ class Repetitions(RecipeOfRuns):
             self.path_of(context.run, context.repetition),
             repetition=context.repetition,
             parent_run=context.run,
+            start=self.run_start(context.repetition),
         )
-        return job.run(fresh=context.fresh)
+        return job.run(**context.start_options)
 
     def assemble(self, loaded: "LoadedRun") -> "XCModel":
-        """One model with all repetitions side by side.
+        """One model with all repetitions side by side; those that do not count are untrained.
 
         Raises:
             CheckpointError: a repetition has no weights yet; it is named.
@@ -95,9 +119,10 @@ class Repetitions(RecipeOfRuns):
             loaded.folder.load_weights(model)
             return model
         count = repetition_count(loaded.config)
-        folders = self.trained(loaded.folder.path, count)
+        numbers = range(count) if loaded.counted is None else loaded.counted
+        folders = self.trained(loaded.folder, numbers)
         one = build_model(loaded.config, **loaded.dimensions, repetition=0)
-        for number, folder in enumerate(folders):
+        for number, folder in zip(numbers, folders, strict=True):
             folder.load_weights(one)
             place_repetition(model, one, number)
         return model

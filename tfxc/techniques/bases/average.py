@@ -39,6 +39,10 @@ class WeightAverage(Technique):
         for average, weight in zip(self._averages, self._weights, strict=True):
             self._strategy.extended.update(average, move, args=(weight,), group=False)
 
+    def lent_weights(self) -> list[tuple[tf.Variable, tf.Variable]]:
+        """Each weight with its average."""
+        return list(zip(self._weights, self._averages, strict=True))
+
     @contextlib.contextmanager
     def evaluation_weights(self) -> Iterator[None]:
         """Lends the model the averages: each changes places with its weight.

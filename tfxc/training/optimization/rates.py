@@ -10,6 +10,8 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.registry import nearest
 
 if TYPE_CHECKING:
+    import keras
+
     from tfxc.encoders.base import Encoder
     from tfxc.heads.base import Head
     from tfxc.objectives.base import Objective
@@ -113,14 +115,27 @@ def trained_weights(
         if part is None:
             continue
         for weight in part.trainable_weights:
-            path = weight.path.split("/")
-            own = path[path.index(part.name) + 1 :] if part.name in path else path[-1:]
             size = math.prod(weight.shape)
-            found.append(TrainedWeight("/".join([kind, *own]), above.get(id(weight)), size))
+            found.append(
+                TrainedWeight(weight_name(kind, part, weight), above.get(id(weight)), size)
+            )
     table = head.sharded_table
     if table is not None:
         found.append(TrainedWeight("head/table", None, table.shape[0] * table.shape[1]))
     return found
+
+
+def weight_name(kind: str, part: "keras.layers.Layer", weight: "keras.Variable") -> str:
+    """The name of a part's weight for users, e.g. ``"head/kernel"``.
+
+    Args:
+        kind: ``"encoder"``, ``"head"`` or ``"objective"``.
+        part: the layer.
+        weight: one of its variables.
+    """
+    path = weight.path.split("/")
+    own = path[path.index(part.name) + 1 :] if part.name in path else path[-1:]
+    return "/".join([kind, *own])
 
 
 def rate_lines(optimizer: "Optimizer", weights: "Sequence[TrainedWeight]") -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import missing_package
 
 #: The faces by file name; matplotlib's two "Display" faces hold a few large brackets only.
 FACES = tuple(
@@ -49,13 +49,10 @@ def font_folder() -> Path:
     Raises:
         ConfigError: matplotlib or Pillow is not installed.
     """
-    for module, package in (("matplotlib", "matplotlib"), ("PIL", "Pillow")):
-        if importlib.util.find_spec(module) is None:
-            raise ConfigError(
-                f"{package} is not installed",
-                where="builtin:glyphs",
-                fix="pip install 'tfxc[vision]'",
-            )
+    for module in ("matplotlib", "PIL"):
+        with missing_package("vision", where="builtin:glyphs"):
+            if importlib.util.find_spec(module) is None:  # importing matplotlib takes a second
+                raise ModuleNotFoundError(name=module)
     spec = importlib.util.find_spec("matplotlib")
     assert spec is not None and spec.origin is not None, "it is a package with files"
     return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"

@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import joblib
 import numpy as np
@@ -31,7 +30,6 @@ from tfxc.data.builtin.glyphs.faces import (
 )
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
-from tfxc.data.verification.pairs import Examples, PairSet, make_pairs
 
 _SPLITS = ("train", "dev", "test")
 _PARTS = ("all", "seen", "unseen")
@@ -140,39 +138,6 @@ class Glyphs(Reader):
                 images=images[self._rows[start : start + size]],
                 names=[f"U+{code:04X} {FACES[face]} {v}" for _, code, face, v in index],
             )
-
-
-def glyph_pairs(
-    num_pairs: int = 6000,
-    seed: int = 0,
-    folds: int = 10,
-    split: str = "test",
-    classes: str = "unseen",
-    **options: Any,
-) -> PairSet:
-    """Pairs of images for verification, by default of classes that ``"seen"`` leaves out.
-
-    Args:
-        num_pairs, seed, folds: as in ``tfxc.data.verification.pairs.make_pairs``; classes are
-            disjoint between folds.
-        split, classes, options: as in ``Glyphs``.
-
-    Returns:
-        ``tfxc.data.verification.pairs.PairSet``.
-
-    Raises:
-        ConfigError: as ``Glyphs``.
-        DataError: there are not that many pairs.
-
-    Example:
-        >>> pairs = glyph_pairs()                     # doctest: +SKIP
-        >>> pairs.pairs.shape, pairs.same.mean()      # doctest: +SKIP
-        ((6000, 2), 0.5)
-    """
-    reader = Glyphs(split=split, classes=classes, **options)
-    pairs, same = make_pairs(reader.labels, num_pairs, seed, folds, disjoint=True)
-    used, pairs = np.unique(pairs, return_inverse=True)
-    return PairSet(pairs.reshape(-1, 2), same, Examples(reader.path, images=reader.images(used)))
 
 
 def _check(split, classes, variants, image_size, min_faces):

@@ -2,22 +2,21 @@
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, POSITIVE, Number, OneOf, checked
 from tfxc.heads.base import Head, seen_labels
-from tfxc.heads.bases.margin_checks import MARGINS, SAMPLINGS, check_sampling, labels_of_a_shard
-from tfxc.heads.margin.sampling import Columns, partial, sampled_heads, true_heads
-from tfxc.heads.margin.shards import Shards
+from tfxc.heads.bases.class_centres.checks import SAMPLINGS, check_sampling, labels_of_a_shard
+from tfxc.heads.bases.class_centres.sampling import Columns, partial, sampled_heads, true_heads
+from tfxc.heads.bases.class_centres.shards import Shards
 from tfxc.ops.distributed.cross_replica import CrossReplica, labels_everywhere
 from tfxc.ops.distributed.sharded_table import ShardedTable
 from tfxc.ops.logit_group import LogitGroup
-from tfxc.ops.margins import angular_margin, at_positives, least_scale, unit_rows
+from tfxc.ops.margins import at_positives, row_lengths, unit_rows
 from tfxc.ops.search.top_k import read_once, rows_between
 
 _TILE = 131_072  # labels scored at a time in top_k
@@ -25,27 +24,14 @@ _START_ROWS = 65_536  # centres drawn from one seed
 _START_STD = 0.01
 
 
-@keras.saving.register_keras_serializable("tfxc")
-class Margin(Head):
-    """The family of ArcFace and CosFace: scaled cosines, with a margin on the true class.
+class ClassCentres(Head):
+    """Scaled cosines to class centres, the true one made harder: ArcFace and what followed it.
 
-    A label's score is ``scale`` times the cosine of the angle t between the feature vector and
-    the label's centre, the nearest of its ``sub_centers``. In training the true class has
-    ``scale (cos(m1 t + m2) - m3)`` instead (``ops.margins``); ``call`` and ``top_k`` know no
-    margin. ArcFace is ``m2=0.5``, CosFace ``m2=0, m3=0.4``. An example with several labels has the
-    margin on each of them. The loss is the objective's; the papers' is ``softmax``. Everything
-    is computed in float32, in any precision.
-
-    ``sampling`` says which classes the loss of a batch runs over:
-
-    * None: all.
-    * ``"batch_heads"``: with label id = d0 · C1 + d1, all classes of the heads d0 that labels of
-      the batch belong to.
-    * ``"heads"``: the classes of the example's own head and of ``num_sampled_heads`` - 1 others,
-      drawn per example. If its labels have more heads than that, the first of them. Each example
-      gathers its centres for itself: for small heads only.
-    * ``"partial"``: the classes of the batch and uniformly drawn others, ``sample_rate`` ·
-      num_labels together; the batch's alone if they are more.
+    A label's score is ``scale`` times the cosine of the angle between the feature vector and the
+    label's centre, the nearest of its ``sub_centers``. In training the true class has a margin,
+    which a derived class defines in ``with_margin``; ``call`` and ``top_k`` know no margin. An
+    example with several labels has the margin on each of them. All is computed in float32, in any
+    precision.
 
     With ``sharded`` and n > 1 replicas, replica r holds only the centres of the labels
     ``[r · ceil(N / n), (r + 1) · ceil(N / n))``, and scores the examples of all replicas against
@@ -58,40 +44,20 @@ class Margin(Head):
 
     Args:
         num_labels: number of labels N (from the data).
-        scale: the factor s of the cosines. None takes the least with which the true class can have
-            probability 0.9999 (``ops.margins.least_scale``): 16.1 for 1,000 classes, 23.0 for a
-            million. The papers' 64 is for sets of faces.
-        m1, m2, m3: factor of the angle (at least 1), margin of the angle in radians (0 to below
-            pi), margin of the cosine.
-        sub_centers: centres per label (sub-center ArcFace).
-        sampling: see above.
-        heads: [C0, C1] with C0 · C1 >= num_labels, for ``"batch_heads"`` and ``"heads"``.
-        num_sampled_heads: heads per example, 1 to C0, for ``"heads"``.
-        sample_rate: in (0, 1], for ``"partial"``.
+        scale: the factor s of the cosines.
+        sub_centers: centres per label.
+        sampling: which classes the loss of a batch runs over, see ``heads.margin.Margin``.
+        heads, num_sampled_heads, sample_rate: of the sampling.
         sharded: whether the centres are sharded over the replicas; no difference without replicas.
         seed: seed of the initial centres, N(0, 0.01), and of the draws.
 
     Input: float (batch, dim). Output of ``call``: float32 (batch, num_labels).
-
-    Raises:
-        ValueError: an argument out of range, missing, or without effect.
-
-    Example:
-        >>> head = Margin(num_labels=5, scale=16.0)
-        >>> ids, scores = head.top_k(tf.ones((2, 3)), k=2)
-        >>> bool(tf.reduce_all(tf.abs(scores) <= 16))
-        True
-
-    Reference: Deng et al., CVPR 2019 (arXiv 1801.07698); Wang et al., CVPR 2018 (1801.09414); An
-    et al., ICCVW 2021 (2010.05222); Liang et al., TPAMI 2024 (2412.10182).
     """
 
     full_softmax = True
 
     @checked(
-        scale=POSITIVE | None,
-        m1=Number(1),
-        **MARGINS,
+        scale=POSITIVE,
         sub_centers=COUNT,
         sampling=OneOf(*SAMPLINGS),
         sample_rate=Number(most=1, above=0) | None,
@@ -100,10 +66,7 @@ class Margin(Head):
         self,
         num_labels: int,
         *,
-        scale: float | None = None,
-        m1: float = 1.0,
-        m2: float = 0.5,
-        m3: float = 0.0,
+        scale: float,
         sub_centers: int = 1,
         sampling: str | None = None,
         heads: Sequence[int] | None = None,
@@ -115,8 +78,7 @@ class Margin(Head):
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels = num_labels
-        self.scale = least_scale(num_labels) if scale is None else scale
-        self.m1, self.m2, self.m3 = m1, m2, m3
+        self.scale = scale
         self.sub_centers = sub_centers
         self.sampling = sampling
         # What a sampling needs is not None: see ``check_sampling``.
@@ -128,10 +90,34 @@ class Margin(Head):
         check_sampling(self)
         self.heads = list(heads) if heads is not None else None
 
-    @classmethod
-    def resolved(cls, section: Mapping[str, Any], num_labels: int) -> dict[str, Any]:
-        """The scale, where the section has none."""
-        return {"scale": least_scale(num_labels)} if section.get("scale") is None else {}
+    def strength(self, lengths: tf.Tensor) -> tf.Tensor | None:
+        """What the margin of an example depends on besides its angle; None where on nothing.
+
+        Args:
+            lengths: float32 (batch,), lengths of the feature vectors, of all replicas where the
+                centres are sharded.
+
+        Returns:
+            float32 (batch,), or None.
+        """
+        return None
+
+    def with_margin(self, cosines: tf.Tensor, strength: tf.Tensor | None = None) -> tf.Tensor:
+        """What takes the place of the true class's cosine, float32 (n,).
+
+        Args:
+            cosines: float32 (n,).
+            strength: of their examples, float32 (n,), see there; or None.
+        """
+        raise TypeError(f"{type(self).__name__} must define with_margin(cosines, strength)")
+
+    def penalties(self, lengths: tf.Tensor) -> tf.Tensor | None:
+        """Losses of the vectors' lengths, float32 (batch,), or None.
+
+        Args:
+            lengths: float32 (batch,), lengths of the feature vectors of this replica.
+        """
+        return None
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes the centres, (num_labels · sub_centers, dim), those of a label side by side."""
@@ -159,7 +145,7 @@ class Margin(Head):
                 stddev=_START_STD,
             )
             for block in range(first, end, _START_ROWS)
-        ]
+        ] or [tf.zeros((0, shape[1]))]
         return tf.concat(blocks, axis=0)[begin - first : end - first]
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
@@ -193,9 +179,16 @@ class Margin(Head):
     ) -> tuple[LogitGroup, ...]:
         """One group over the classes of ``sampling``."""
         labels = seen_labels(labels, self.num_labels)
-        features = unit_rows(features)
+        lengths, features = row_lengths(features), unit_rows(features)
+        group = self._sampled_group(features, labels, lengths)
+        penalties = self.penalties(lengths)
+        if penalties is not None:  # an example without a label has no loss
+            penalties = tf.where(tf.reduce_any(labels >= 0, axis=1), penalties, 0.0)
+        return (group._replace(penalties=penalties),)
+
+    def _sampled_group(self, features, labels, lengths):
         if self.sharded_table is not None:
-            return (self._shard_group(features, labels),)
+            return self._shard_group(features, labels, lengths)
         if self.sampling is None:
             columns = Columns(None, labels)
         elif self.sampling == "heads":
@@ -204,12 +197,14 @@ class Margin(Head):
             columns = true_heads(labels, self.heads, labels_everywhere(labels))
         else:
             columns = self._partial(labels, self.num_labels, labels_everywhere(labels))
-        return (self._group(features, columns, self.centres.value, self.num_labels),)
+        strength = self.strength(lengths)
+        return self._group(features, columns, self.centres.value, self.num_labels, strength)
 
-    def _shard_group(self, features, labels):
+    def _shard_group(self, features, labels, lengths):
         """The group of all replicas' examples over the labels of this replica."""
         cross_replica = CrossReplica()
         features, labels = cross_replica.gather(features), cross_replica.gather_labels(labels)
+        strength = self.strength(cross_replica.gather(lengths))
         first = cross_replica.number * self._shard_labels
         known = min(self._shard_labels, self.num_labels - first)
         labels = tf.where((labels >= first) & (labels < first + known), labels - first, -1)
@@ -217,13 +212,14 @@ class Margin(Head):
         if self.sampling == "partial":
             columns = self._partial(labels, known, tf.reshape(labels, [-1]), first)
         centres = self.sharded_table.shards[cross_replica.number]
-        return self._group(features, columns, centres, known)._replace(cross_replica=cross_replica)
+        group = self._group(features, columns, centres, known, strength)
+        return group._replace(cross_replica=cross_replica)
 
     def _partial(self, labels, known, flat, first=0):
         count = max(1, int(self.sample_rate * known))
         return partial(labels, known, count, self.seed, flat, first)
 
-    def _group(self, features, columns, centres, known):
+    def _group(self, features, columns, centres, known, strength):
         """Logit group of the columns; of the labels that ``centres`` stand for the first count."""
         ids, labels = columns.ids, centres.shape[0] // self.sub_centers
         if ids is not None:
@@ -233,15 +229,12 @@ class Margin(Head):
             labels = math.prod(self.heads) if self.heads else known
         elif labels > known:
             ids = tf.range(labels)
-        logits = self._with_margin(self._cosines(features, centres), columns.positives)
+        cosines = self._cosines(features, centres)
+        of_rows = () if strength is None else (strength,)
+        changed = at_positives(cosines, columns.positives, self.with_margin, *of_rows)
+        logits = self.scale * changed
         valid = None if labels == known else tf.broadcast_to(ids < known, tf.shape(logits))
         return LogitGroup(logits, columns.positives, valid)
-
-    def _with_margin(self, cosines, positives):
-        def margin(true):
-            return angular_margin(true, self.m1, self.m2, self.m3)
-
-        return self.scale * at_positives(cosines, positives, margin)
 
     def _cosines(self, features, centres):
         """Cosines to the nearest sub-centre of each label, float32 (batch, labels).
@@ -293,21 +286,30 @@ class Margin(Head):
         return Shards(self, self._shard_labels, _TILE).top_k_and_loss(features, labels, k)
 
     def save_own_variables(self, store: Any) -> None:
-        """Writes the whole table, in the order of the labels."""
+        """Writes the whole table, in the order of the labels, and what else there is."""
         if self.sharded_table is None:
             super().save_own_variables(store)
-        else:
-            store["0"] = self.sharded_table.whole()
+            return
+        store["0"] = self.sharded_table.whole()
+        for number, variable in enumerate(self._other_variables, 1):
+            store[str(number)] = variable
 
     def load_own_variables(self, store: Any) -> None:
         """Reads what ``save_own_variables`` wrote, sharded or not."""
         if self.sharded_table is None:
             super().load_own_variables(store)
-        else:
-            self.sharded_table.assign(store["0"])
+            return
+        self.sharded_table.assign(store["0"])
+        for number, variable in enumerate(self._other_variables, 1):
+            variable.assign(store[str(number)])
+
+    @property
+    def _other_variables(self):
+        """The weights besides the centres, in the order in which Keras saves them."""
+        return [*self.trainable_variables, *self.non_trainable_variables]
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        names = ("num_labels", "scale", "m1", "m2", "m3", "sub_centers", "sampling", "heads")
-        more = ("num_sampled_heads", "sample_rate", "sharded", "seed")
+        names = ("num_labels", "scale", "sub_centers", "sampling", "heads", "num_sampled_heads")
+        more = ("sample_rate", "sharded", "seed")
         return {**super().get_config(), **{name: getattr(self, name) for name in (*names, *more)}}

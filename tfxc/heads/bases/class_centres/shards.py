@@ -8,11 +8,11 @@ from tfxc.ops.search.top_k import merge_top_k, tiled_top_k
 from tfxc.ops.tiled_softmax import mean_cross_entropy, tiled_softmax
 
 if TYPE_CHECKING:
-    from tfxc.heads.margin.head import Margin
+    from tfxc.heads.bases.class_centres.head import ClassCentres
 
 
 class Shards:
-    """The shards of a built ``Margin`` head, searched side by side.
+    """The shards of a built ``ClassCentres`` head, searched side by side.
 
     Args:
         head: a head whose ``sharded_table`` has ``size`` labels per shard.
@@ -20,7 +20,7 @@ class Shards:
         tile: labels scored at a time.
     """
 
-    def __init__(self, head: "Margin", size: int, tile: int) -> None:
+    def __init__(self, head: "ClassCentres", size: int, tile: int) -> None:
         self.head, self.size, self.tile = head, size, tile
         assert head.sharded_table is not None
         self._table = head.sharded_table

@@ -1,4 +1,4 @@
-"""What the arguments of the margin head have to fulfil."""
+"""What the arguments of heads with class centres have to fulfil."""
 
 import math
 from typing import TYPE_CHECKING

@@ -1,0 +1,33 @@
+import pytest
+
+from tfxc.core.errors import ConfigError
+from tfxc.imports.text_classifier.literals import read_literals
+
+
+def test_assignments_of_literals(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text(
+        '"""Doc."""\nimport os\nfrom sys import path\na = -1e-3\nb: dict = {"x": [True, None]}\n'
+        "# comment\nc = ('é', {1})\n",
+        encoding="utf-8",
+    )
+    assert read_literals(path) == {"a": -1e-3, "b": {"x": [True, None]}, "c": ("é", {1})}
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("a = 1\nb = __import__('os').system('touch run')\n", "config.py:2: a literal value"),
+        ("a = {'x': 1,\n     'y': 2 ** 9}\n", r"config.py:2: .*found 2 \*\* 9"),
+        ("a = b = 1\n", "config.py:1: name = value expected, found a = b = 1"),
+        ("if True:\n    a = 1\n", "config.py:1: name = value expected, found if True:"),
+        ("print('x')\n", "config.py:1: name = value expected"),
+        ("a = (\n", "Python code expected"),
+    ],
+)
+def test_anything_else_is_refused_and_not_run(tmp_path, monkeypatch, code, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.py").write_text(code)
+    with pytest.raises(ConfigError, match=message):
+        read_literals("config.py")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.py"]

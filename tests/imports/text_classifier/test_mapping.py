@@ -1,0 +1,117 @@
+import pytest
+
+from tests.imports.text_classifier.project import write_project
+from tfxc.commands.train import check_config
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError
+from tfxc.imports.text_classifier.mapping import mapped, read_project
+
+
+def found(folder, model_type="TextCNN", **changes):
+    project = read_project(write_project(folder, model_type, **changes))
+    result = mapped(project, "runs/x", "labels.txt", fill=False)
+    check_config(parse_config(result.tree))
+    return result
+
+
+def test_the_shipped_example(tmp_path):
+    tree = found(
+        tmp_path, use_focal_loss=True, use_gan=True, gan_method="pgd", attack_round=3,
+        multisample_dropout=True, dropout_round=5, warmup=True, num_warmup_steps=-1,
+        metrics_average="binary", s_is_early_stop=True, s_patient=8, s_batch_size=16,
+        s_learning_rate=0.001, s_epoch=100, seed=3407, val_file="dev.csv",
+    ).tree  # fmt: skip
+    assert tree["seed"] == 3407 and tree["objective"] == {"name": "focal"}
+    assert tree["techniques"] == [
+        {"name": "pgd", "rounds": 3},
+        {"name": "multi_sample_dropout", "rounds": 5, "rate": 0.5},
+    ]
+    assert tree["encoder"] == {
+        "name": "textcnn", "widths": [2, 3, 4], "num_filters": 3, "embedding_dim": 6,
+        "initial_std": 1.0, "dropout": 0.0,
+    }  # fmt: skip
+    assert tree["training"]["optimizer"] == {
+        "name": "adamw", "learning_rate": 0.001, "epsilon": 1e-8,
+    }  # fmt: skip
+    assert tree["training"]["schedule"] == {"name": "linear", "warmup": 0.1}
+    assert tree["training"]["early_stopping"] == {"metric": "binary-F1", "patience": 8}
+    assert tree["data"]["dev"] == str(tmp_path / "dev.csv") and "dev_share" not in tree["data"]
+    assert tree["data"]["text_features"]["raw"] is True
+
+
+@pytest.mark.parametrize(
+    ("changes", "objective"),
+    [
+        ({}, {"name": "softmax", "label_smoothing": 0.0}),
+        ({"use_label_smoothing": True, "smooth_factor": 0.2},
+         {"name": "softmax", "label_smoothing": 0.2}),
+        ({"use_focal_loss": True, "weight": [1, 2, 3]}, {"name": "focal", "alpha": [1, 2, 3]}),
+        ({"use_poly_loss": True, "use_focal_loss": True}, {"name": "poly", "focal": True}),
+        ({"multilabel": True}, {"name": "sigmoid", "reduction": "mean"}),
+        ({"multilabel": True, "use_multilabel_categorical_cross_entropy": True}, {"name": "zlpr"}),
+    ],
+)  # fmt: skip
+def test_objectives(tmp_path, changes, objective):
+    tree = found(tmp_path, **changes).tree
+    assert tree["objective"] == objective
+    separator = tree["data"]["reader_options"].get("label_separator")
+    assert separator == ("," if changes.get("multilabel") else None)
+
+
+@pytest.mark.parametrize("model_type", ["FastText", "TextRNN", "TextRCNN", "Transformer"])
+@pytest.mark.parametrize("method", ["fgsm", "fgm", "freelb", "awp"])
+def test_every_network_and_attack(tmp_path, model_type, method):
+    changes = {"encoder_num": 2, "head_num": 2, "use_gan": True, "gan_method": method, "ema": True}
+    tree = found(tmp_path, model_type, **changes, use_r_drop=False).tree
+    assert tree["encoder"]["name"] == model_type.lower()
+    assert [technique["name"] for technique in tree["techniques"]] == [method, "ema"]
+
+
+def test_words_and_folds(tmp_path):
+    (tmp_path / "stop.txt").write_text("a\n")
+    changes = {"token_level": "word", "stop_words": True, "stop_words_file": "stop.txt"}
+    result = found(tmp_path, **changes, kfold=True, fold_splits=3)
+    texts = result.tree["data"]["text_features"]
+    assert texts["segmenter"] == "jieba" and texts["stop_words"] == str(tmp_path / "stop.txt")
+    assert result.tree["recipe"] == {"name": "kfold", "folds": 3}
+    assert "dev_share" not in result.tree["data"]
+
+
+def test_what_has_no_equal_is_listed(tmp_path):
+    lines = found(
+        tmp_path, swa=True, swa_start_step=5000, remove_special=True, stop_words=True,
+        warmup=True, num_warmup_steps=30, f_epoch=9, mystery={"x": 1},
+    ).without_equal  # fmt: skip
+    keys = {line.partition(" = ")[0] for line in lines}
+    listed = {"use_cuda", "remove_special", "stop_words", "swa", "num_warmup_steps", "mystery"}
+    assert keys == listed
+    assert lines[-1] == "mystery = {'x': 1}: no such key"
+
+
+def test_pretrained_networks_become_configs(tmp_path):
+    path = write_project(
+        tmp_path, "TextCNN", f_model_type="Bert", ptm="bert-base-chinese", f_epoch=3,
+        noisy_tune=True, noise_lambda=0.1,
+    )  # fmt: skip
+    path.write_text(path.read_text().replace("'train_small_model'", "'finetune'"))
+    tree = mapped(read_project(path), "runs/x", "labels.txt", fill=False).tree
+    parse_config(tree)
+    assert tree["encoder"] == {"name": "pretrained", "folder": "bert-base-chinese", "dropout": 0.5}
+    assert tree["training"]["epochs"] == 3
+    assert tree["techniques"] == [{"name": "noisy_tune", "intensity": 0.1}]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("'train_small_model'", "'prune'", "found 'prune'"),
+        ("'classes'", "'labels'", "train_configure with classes expected"),
+        ("'TextCNN'", "'LSTM'", "found 'LSTM'"),
+        ("'num_filters': 3", "'num_filters': None", "found none for num_filters"),
+    ],
+)
+def test_other_projects(tmp_path, old, new, message):
+    path = write_project(tmp_path, "TextCNN")
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        mapped(read_project(path), "runs/x", "labels.txt", fill=False)

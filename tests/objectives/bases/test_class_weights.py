@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from tests.contracts.technique import NUM_FEATURES, NUM_LABELS, tiny_source
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError
+from tfxc.model import build_model
+from tfxc.objectives.bases.class_weights import balanced_weights
+from tfxc.objectives.sigmoid import Sigmoid
+from tfxc.objectives.softmax import Softmax
+from tfxc.training.data_dependent import data_dependent_arguments
+
+SIZES = {"num_features": NUM_FEATURES, "num_labels": NUM_LABELS, "num_examples": 24}
+
+
+def config(objective, head=None):
+    tree = {
+        "run": "unused",
+        "data": {"name": "unused", "train": "unused"},
+        "encoder": {"name": "bag_mlp", "hidden": [4]},
+        "head": head or {"name": "dense"},
+        "objective": objective,
+    }
+    return parse_config(tree)
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = np.repeat([0, 1, 3], [7, 2, 11])
+    expected = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)
+    found = balanced_weights(np.bincount(labels, minlength=5))
+    np.testing.assert_allclose(found, [*expected[:2], 1, expected[2], 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["softmax", "sigmoid"])
+def test_counts_come_from_the_training_split_and_weights_with_the_model(name, tmp_path):
+    settings = config({"name": name, "class_weight": "balanced"})
+    source = tiny_source()
+    found = data_dependent_arguments(settings, source, **SIZES)
+    np.testing.assert_array_equal(found["label_counts"], source.label_counts())
+    model = build_model(settings, **SIZES, **found)
+    weights = model.objective.label_weights.numpy()
+    np.testing.assert_allclose(weights, balanced_weights(source.label_counts()))
+    assert len(set(weights.tolist())) > 1
+    model.save_weights(tmp_path / "x.weights.h5")
+    loaded = build_model(settings, **SIZES)
+    loaded.load_weights(tmp_path / "x.weights.h5")
+    np.testing.assert_array_equal(loaded.objective.label_weights.numpy(), weights)
+    assert "label_counts" not in data_dependent_arguments(config({"name": name}), source, **SIZES)
+
+
+@pytest.mark.parametrize("method", [Softmax, Sigmoid])
+def test_wrong_weights(method):
+    with pytest.raises(ValueError, match="5 weights, one per label, expected, found 2"):
+        method(5, class_weight=[1.0, 2.0])
+    with pytest.raises(ValueError, match=r"class_weight: None, 'balanced', or a list of numbers"):
+        method(2, class_weight=[1.0, -2.0])
+    with pytest.raises(ValueError, match="found one with 3 groups"):
+        method(2, 3, class_weight="balanced")
+
+
+def test_heads_whose_columns_are_not_the_labels():
+    model = build_model(
+        config({"name": "softmax", "class_weight": [1.0] * NUM_LABELS}, {"name": "sampled"}),
+        **SIZES,
+    )
+    with pytest.raises(ValueError, match="a head whose columns are the"):
+        model.losses_of(tiny_source().batch(seed=0, step=0, batch_size=8))
+    with pytest.raises(ConfigError, match="class_weight: None, 'balanced'"):
+        build_model(config({"name": "softmax", "class_weight": "even"}), **SIZES)

@@ -1,0 +1,153 @@
+"""Older checkpoints: evaluated, predicted with, resumed from."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tests.commands.calls import call, listing
+from tfxc.commands import evaluate, predict, train
+from tfxc.core.errors import CheckpointError
+from tfxc.core.reading import read_json
+from tfxc.runs.loaded import load_run
+
+EMA = {"techniques": [{"name": "ema", "decay": 0.9, "every": 3}]}
+SWA = {"techniques": [{"name": "swa", "start_epoch": 1, "every": 3}]}
+KEPT = {"epochs": 2, "keep_checkpoints": 3}  # 26 steps; those of 14, 21 and 26 are kept
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a run that has kept checkpoints."""
+    folder = tmp_path_factory.mktemp("steps")
+    tiny.write_config(folder, training=KEPT)
+    tiny.train(folder, training=KEPT)
+    return folder
+
+
+def copied(folder, name):
+    shutil.copytree(folder / "run", folder / name)
+    return name
+
+
+def weights_at(folder, run, step=None):
+    return [variable.numpy() for variable in load_run(folder / run, step=step).model.variables]
+
+
+def same(one, other):
+    for ours, theirs in zip(one, other, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def trained(capsys, folder, run, *options):
+    command = ("--config", folder / "config.json", "--prepared", folder / "prepared")
+    return call(capsys, train, *command, "--set", f"run={folder / run}", *options)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [EMA, *(pytest.param(c, marks=pytest.mark.slow) for c in ({}, SWA))],
+    ids=["ema", "plain", "swa"],
+)
+def test_the_weights_of_a_step_are_those_it_would_have_ended_with(tmp_path, changes):
+    """The last checkpoint has the weights of the end, also where these are averages."""
+    tiny.train(tmp_path, training={**KEPT, "checkpoint_every": 13}, **changes)
+    same(weights_at(tmp_path, "run"), weights_at(tmp_path, "run", 26))
+    early, late = (weights_at(tmp_path, "run", step) for step in (13, 26))
+    assert max(np.abs(a - b).max() for a, b in zip(early, late, strict=True)) > 0.01
+
+
+def test_evaluate_and_predict_at_a_step(folder, capsys):
+    options = ("--run", folder / "run", "--prepared", folder / "prepared", "--split", "dev")
+    outcome = call(capsys, evaluate, *options, "--step", 14, "--compare", folder / "run")
+    assert outcome.code == 0 and "run at step 14 on dev" in outcome.out
+    metrics = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+    then = next(line for line in metrics if line["step"] == 13 and "dev P@1" in line)
+    now = read_json(folder / "run/evaluation-dev-step-14.json")["metrics"]
+    final = read_json(folder / "run/evaluation-dev.json")["metrics"]
+    assert now["P@1"] != final["P@1"] and abs(now["P@1"] - then["dev P@1"]) < 0.2
+    given = (folder / "dev.txt", "--run", folder / "run", "--k", 2)
+    early, late = (
+        call(capsys, predict, *given, *step).out for step in (("--step", 14), ("--step", 26))
+    )
+    assert len(early.splitlines()) == 60 and early != late
+    assert call(capsys, predict, *given).out == late
+
+
+def test_steps_that_do_not_exist(folder, capsys):
+    message = "--step: a checkpoint of step 15 expected, found those of 14, 21, 26. To fix it: ch"
+    for command in (evaluate, predict):
+        outcome = call(capsys, command, "--run", folder / "run", "--step", 15)
+        assert message in outcome.problem()
+    assert (
+        "--from-step: a checkpoint of step 15"
+        in trained(capsys, folder, "run", "--from-step", 15, "--drop-later").problem()
+    )
+    run = copied(folder, "emptied")
+    shutil.rmtree(folder / run / "checkpoints")
+    with pytest.raises(CheckpointError, match=r"step 14 expected, found none.*keep_checkpoints=N"):
+        load_run(folder / run, step=14)
+
+
+def test_a_damaged_step(folder):
+    run = copied(folder, "damaged")
+    (data,) = (folder / run).glob("checkpoints/ckpt-21.data*")
+    data.write_bytes(bytes([data.read_bytes()[0] ^ 1]) + data.read_bytes()[1:])
+    with pytest.raises(CheckpointError, match=r"ckpt-21: .*SHA-256 checksum does not match"):
+        weights_at(folder, run, 21)
+
+
+def test_options_that_mean_nothing(folder, capsys):
+    run = ("--run", folder / "run")
+    problem = call(capsys, predict, *run, "--run", folder, "--step", 14).problem()
+    assert problem.startswith("--step: one run expected, found 2")
+    problem = call(capsys, predict, "--model", folder, "--step", 0).problem()
+    assert problem.startswith("--step: a run expected, found a SavedModel")
+    problem = trained(capsys, folder, "run", "--drop-later").problem()
+    assert problem.startswith("--drop-later: --from-step expected")
+
+
+def test_back_to_an_earlier_step_only_with_permission(folder, capsys):
+    run = copied(folder, "kept")
+    before = listing(folder / run)
+    problem = trained(capsys, folder, run, "--from-step", 14).problem()
+    assert problem.startswith("--from-step: --drop-later expected with step 14")
+    assert "the checkpoint of step 21, the checkpoint of step 26, the weights of the end" in problem
+    assert listing(folder / run) == before
+    assert "already finished" in trained(capsys, folder, run, "--from-step", 26).out
+
+
+def test_from_an_earlier_step_to_the_same_end(folder, capsys):
+    run = copied(folder, "again")
+    outcome = trained(capsys, folder, run, "--from-step", 14, "--drop-later")
+    assert "resumed at step 14 of 26" in outcome.out
+    same(weights_at(folder, "run"), weights_at(folder, run))
+    same(weights_at(folder, "run", 21), weights_at(folder, run, 21))
+    assert (
+        read_json(folder / run / "summary.json")["dev"]
+        == read_json(folder / "run/summary.json")["dev"]
+    )
+
+
+@pytest.mark.parametrize("best", [pytest.param(4, marks=pytest.mark.slow), 16])
+def test_the_best_weights_of_later_steps_are_sought_anew(tmp_path, capsys, best):
+    """Those of an earlier step stay the best, those of a dropped one do not."""
+    more = {**KEPT, "keep": "best", "evaluate_every": 4}
+
+    def judge(trainer):
+        trainer.evaluation.of_dev = lambda: {
+            **dict.fromkeys(trainer.evaluation.metrics.names, 0.0),
+            trainer.watch.metric: float(int(trainer.step_function.step) == best),
+        }
+
+    tiny.train(tmp_path, fault=judge, training=more)
+    before = weights_at(tmp_path, "run")
+    tiny.write_config(tmp_path, training=more)
+    assert trained(capsys, tmp_path, "run", "--from-step", 14, "--drop-later").code == 0
+    summary = read_json(tmp_path / "run/summary.json")
+    assert (summary["best_step"] == 4) == (best == 4)
+    after = weights_at(tmp_path, "run")
+    equal = all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    assert equal == (best == 4)

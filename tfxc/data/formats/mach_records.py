@@ -1,0 +1,141 @@
+"""The TFRecords that the original code of MACH writes and trains on."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.arguments import COUNT, checked
+from tfxc.core.errors import DataError
+from tfxc.core.progress import Progress
+from tfxc.data.chunk import Chunk
+from tfxc.data.formats.base import Reader
+
+if TYPE_CHECKING:
+    from tfxc.data.rows import Rows
+
+_AGAIN = "write the file again with the original code, or copy it again"
+
+
+class MachRecords(Reader):
+    """Reads ``NAME.tfrecords`` of the original MACH code, one ``tf.train.Example`` per example.
+
+    Each has ``labels`` and ``input_idxs`` (int64), ``label_vals`` (1 each) and ``input_vals``
+    (float), with the ids of the raw files: it is the training that hashes them. Examples may have
+    no labels or no features. Rows come sorted by feature id.
+
+    Unless ``num_features`` is given, the constructor reads the file once to find it (and
+    ``num_examples``). Each split of a data set should be given the same number.
+
+    Args:
+        path: uncompressed ``.tfrecords`` file.
+        num_features: number of features; None takes as many as the highest id needs.
+
+    Raises:
+        ConfigError: ``num_features`` is out of range.
+        DataError: the file is damaged or holds other records; or, naming the example, a feature is
+            given twice, or a value is NaN or infinite.
+
+    Example:
+        >>> reader = MachRecords("amz_670k_train.tfrecords", num_features=135_909)  # doctest: +SKIP
+        >>> next(reader.chunks(100)).features.shape                               # doctest: +SKIP
+        (100, 135909)
+
+    Reference: https://github.com/Tharun24/MACH
+    """
+
+    suffixes = (".tfrecords",)
+
+    @checked(num_features=COUNT | None)
+    def __init__(self, path: str | Path, *, num_features: int | None = None) -> None:
+        super().__init__(path)
+        self._bytes_read = 0
+        self.num_features = num_features
+        if num_features is None:
+            self._scan()
+
+    @property
+    def bytes_read(self) -> int:
+        return self._bytes_read
+
+    def _scan(self):
+        width, self.num_examples = 0, 0
+        with Progress(f"scanning {self.path.name}", self.total_bytes, unit="bytes") as progress:
+            for rows in self._parts():
+                width = max(width, rows.num_features)
+                self.num_examples += len(rows)
+                progress.advance(self.bytes_read - progress.done)
+        self.num_features = width
+
+    def _read(self, size):
+        kept, first = None, 0
+        for rows in self._parts():
+            for start in range(0, len(rows), size):
+                part = _chunk(rows.slice(start, start + size), self.num_features)
+                _check(part.features, self.path, first)
+                first += len(part)
+                kept = part if kept is None else _joined(kept, part)
+                while len(kept) >= size:
+                    yield _cut(kept, 0, size)
+                    kept = _cut(kept, size, len(kept))
+        if kept is not None and len(kept):
+            yield kept
+
+    def _parts(self) -> "Iterator[Rows]":
+        """Yields ``Rows``, some thousand at a time."""
+        from tfxc.data.records.tfrecord import read_parts
+
+        self._bytes_read = 0
+        try:
+            for rows in read_parts(self.path, "examples", num_features=self.num_features):
+                counts = len(rows), len(rows.label_ids), len(rows.indices)
+                self._bytes_read = min(
+                    self._bytes_read + 12 * counts[2] + counts[1] + counts[0], self.total_bytes or 0
+                )
+                yield rows
+            self._bytes_read = self.total_bytes or 0
+        except DataError as error:
+            problem = error.problem.replace("this shard", "the file")
+            raise DataError(problem, where=self.path, fix=_AGAIN) from error
+
+
+def _chunk(rows, num_features):
+    matrix = scipy.sparse.csr_matrix(
+        (rows.values, rows.indices, rows.indptr - rows.indptr[0]), shape=(len(rows), num_features)
+    )
+    bounds, ids = rows.label_indptr.tolist(), rows.label_ids.tolist()
+    lists = [ids[start:end] for start, end in itertools.pairwise(bounds)]
+    return Chunk(labels=[list(dict.fromkeys(labels)) for labels in lists], features=matrix)
+
+
+def _check(matrix, path, first):
+    """Sorts the rows; refuses values that are not finite, and features given twice."""
+    matrix.sort_indices()
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    twice = (np.diff(matrix.indices) == 0) & (np.diff(rows) == 0)
+    for wrong, problem in (
+        (~np.isfinite(matrix.data), "a finite value expected, found {value}"),
+        (np.append(twice, False), "each feature once expected, found it twice"),
+    ):
+        if wrong[: len(rows)].any():
+            place = int(np.argmax(wrong))
+            problem = problem.format(value=matrix.data[place])
+            raise DataError(
+                f"example {first + rows[place]}: feature {matrix.indices[place]}: {problem}",
+                where=path,
+                fix=_AGAIN,
+            )
+
+
+def _cut(chunk, start, end):
+    return Chunk(labels=chunk.labels[start:end], features=chunk.features[start:end])
+
+
+def _joined(one, other):
+    return Chunk(
+        labels=one.labels + other.labels,
+        features=scipy.sparse.vstack([one.features, other.features], format="csr"),
+    )

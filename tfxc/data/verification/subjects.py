@@ -1,0 +1,168 @@
+"""Galleries and probes: examples and whose they are, for identification.
+
+What can be read (``open_subjects``):
+
+* a folder with one sub-folder of images per subject;
+* a text file of ``name subject`` lines, separated by commas, tabs or blanks, with an optional
+  header and further columns, over a folder of images or named embeddings.
+
+IJB's lists (``read_subjects``) name templates instead: ``TEMPLATE_ID,SUBJECT_ID,...``.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.formats.image_folder import ImageFolder as SubjectFolder
+from tfxc.data.parsing.lines import Lines
+from tfxc.data.verification.pair_lists import ImageFolder, NamedRows, fields_of
+from tfxc.data.verification.pairs import Examples, PairSource
+
+_HEADERS = ("template_id", "template", "name", "image", "file", "filename")
+
+
+@dataclasses.dataclass(frozen=True)
+class SubjectSet:
+    """Examples and whose they are.
+
+    Attributes:
+        rows: int64 (n,), row numbers of the examples.
+        subjects: (n,) of texts.
+    """
+
+    rows: np.ndarray
+    subjects: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class IdentificationSet:
+    """Galleries and probes.
+
+    Attributes:
+        probes: what is searched.
+        galleries: what it is searched in.
+        source: the examples, or None if there are only embeddings.
+    """
+
+    probes: SubjectSet
+    galleries: list[SubjectSet]
+    source: PairSource | None = None
+
+
+def read_subjects(path: str | Path) -> Iterator[tuple[int, str, str]]:
+    """Yields ``(line number, name, subject)`` of a list.
+
+    Args:
+        path: a text file; the first two columns count, a header is skipped.
+
+    Raises:
+        DataError: a line of another form, or no line; the message names file and line.
+    """
+    found = False
+    for number, line in Lines(path).texts():
+        fields = fields_of(line) if line.strip() else None
+        if fields is None or (not found and fields[0].lower() in _HEADERS):
+            continue
+        if len(fields) < 2 or not all(fields[:2]):
+            raise DataError(
+                f"'name subject' expected, found {line.strip()!r}",
+                where=f"{path}:{number}",
+                fix="write the name of an image, or the id of a template, and whose it is",
+            )
+        found = True
+        yield number, fields[0], fields[1]
+    if not found:
+        raise DataError("a list of names and subjects expected, found none", where=path)
+
+
+def resolve_subjects(path: str | Path, row_of: Callable[[str, str], int]) -> SubjectSet:
+    """The rows that a list names; one that it names twice counts once.
+
+    Args:
+        path: the list.
+        row_of: function (name, where) -> row number.
+
+    Raises:
+        DataError: a name is of two subjects.
+    """
+    subjects: dict[int, str] = {}
+    for number, name, subject in read_subjects(path):
+        row = row_of(name, f"{path}:{number}")
+        if subjects.setdefault(row, subject) != subject:
+            raise DataError(
+                f"one subject of {name!r} expected, found {subjects[row]!r} and {subject!r}",
+                where=f"{path}:{number}",
+                fix="remove one of the lines",
+            )
+    return SubjectSet(np.array(list(subjects), np.int64), np.array(list(subjects.values())))
+
+
+def open_subjects(
+    galleries: Sequence[str | Path],
+    probes: str | Path,
+    *,
+    images: str | Path | None = None,
+    embeddings: np.ndarray | None = None,
+    names: Sequence[str] | np.ndarray | None = None,
+) -> IdentificationSet:
+    """Reads galleries and probes.
+
+    Args:
+        galleries, probes: folders or files as in the module's text.
+        images: folder of the images that text files name.
+        embeddings: (m, dim), what text files refer to instead of images.
+        names: (m,) names of the rows of ``embeddings``; None = row numbers from 0.
+
+    Raises:
+        ConfigError: a text file without ``images`` or ``embeddings``, or a folder with embeddings.
+        DataError: a file or an image is missing, or malformed.
+
+    Example:
+        >>> open_subjects(["enrolled/"], "cameras/").probes.rows.shape  # doctest: +SKIP
+        (1200,)
+    """
+    if embeddings is not None:
+        row_of = NamedRows(len(embeddings), names).row_of
+        sets = [_of_list(path, row_of) for path in (probes, *galleries)]
+        return IdentificationSet(sets[0], sets[1:])
+    collected = _Images(images)
+    sets = [collected.add(path) for path in (probes, *galleries)]
+    source = Examples(collected.where, images=collected.paths)
+    return IdentificationSet(sets[0], sets[1:], source)
+
+
+def _of_list(path, row_of):
+    if Path(path).is_dir():
+        raise ConfigError(
+            "a list of names and subjects expected with embeddings, found a folder",
+            where=path,
+            fix="leave --embeddings out, or write a list",
+        )
+    return resolve_subjects(path, row_of)
+
+
+class _Images:
+    """The images of folders and lists, numbered as they come."""
+
+    def __init__(self, folder):
+        self.paths: list[Path] = []
+        self.where = folder
+        self._folder = None if folder is None else ImageFolder(folder, self.paths)
+
+    def add(self, path):
+        """The ``SubjectSet`` of a folder or list."""
+        if not Path(path).is_dir():
+            if self._folder is None:
+                raise ConfigError(
+                    "a folder of images for this list of names expected, found none",
+                    where=path,
+                    fix="give --images",
+                )
+            return resolve_subjects(path, self._folder.row_of)
+        self.where, first = self.where or path, len(self.paths)
+        labels, files = zip(*SubjectFolder(path).files(), strict=True)
+        self.paths += files
+        return SubjectSet(np.arange(first, len(self.paths)), np.array(labels))

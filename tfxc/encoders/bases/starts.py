@@ -1,0 +1,78 @@
+"""Random starts of kernels by name."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+#: Functions of a seed -> Keras initialiser, by the names in configs.
+STARTS: dict[str, Callable[..., Any]] = {
+    "uniform": lambda seed: keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed),
+    "normal": lambda seed: keras.initializers.VarianceScaling(
+        1.0, "fan_in", "untruncated_normal", seed
+    ),
+    "xavier": keras.initializers.GlorotUniform,
+    "kaiming": keras.initializers.HeUniform,
+}
+_NO_KERNELS = ("alpha",)  # slopes of PReLU, one per channel
+
+
+def restart_encoder(
+    variables: Iterable[Any], start: str, seed: int, tables: Iterable[Any] = ()
+) -> None:
+    """Gives the kernels of an encoder, matrices and filters, a new random start.
+
+    Biases, scales and tables of embeddings stay as they are.
+
+    Args:
+        variables: Keras variables.
+        start: name in ``STARTS``.
+        seed: of all of them.
+        tables: Keras variables that stay.
+
+    Example:
+        >>> layer = keras.layers.Dense(2)
+        >>> layer.build((None, 3))
+        >>> restart_encoder(layer.weights, "kaiming", seed=1)
+        >>> bool(abs(layer.kernel.numpy()).max() <= 2**0.5)
+        True
+    """
+    left_out = {id(table) for table in tables}
+    for number, variable in enumerate(variables):
+        kernel = len(variable.shape) > 1 and variable.name not in _NO_KERNELS
+        if kernel and id(variable) not in left_out:
+            initialise = STARTS[start](seed=_seed(seed, number))
+            variable.assign(initialise(variable.shape, variable.dtype))
+
+
+def restart_head(
+    variables: Iterable[Any], start: str, seed: int, *, dim: int, first: int = 0
+) -> None:
+    """Gives the kernels of a head a new random start.
+
+    A kernel has a column for each of its outputs, or a row where a label has a row of ``dim``
+    numbers. One of three sides is a stack, of one matrix per repetition.
+
+    Args:
+        variables: Keras variables.
+        start: name in ``STARTS``.
+        seed: of all of them.
+        dim: length of the vectors that the head reads.
+        first: number of the first repetition.
+    """
+    for number, variable in enumerate(variables):
+        if len(variable.shape) < 2:
+            continue
+        count, *sides = [1, *variable.shape][-3:]
+        by_rows = sides[1] == dim != sides[0] or variable.name.startswith(("table", "centres"))
+        values = []
+        for place in range(first, first + count):
+            initialise = STARTS[start](seed=_seed(seed, number, place))
+            matrix = initialise(sides[::-1] if by_rows else sides, "float32").numpy()
+            values.append(matrix.T if by_rows else matrix)
+        variable.assign(np.reshape(values, variable.shape))
+
+
+def _seed(*parts):
+    return int(np.random.SeedSequence(parts).generate_state(1)[0] >> 1)

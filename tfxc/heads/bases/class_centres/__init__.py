@@ -1,0 +1,1 @@
+"""Heads that score labels by cosines to class centres."""

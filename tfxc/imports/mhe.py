@@ -1,0 +1,198 @@
+"""Text classifiers of the code of Multi-Head Encoding (XMC), which is built on LightXML."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.locks import scratch_folder
+from tfxc.data.kinds import TOKENS
+from tfxc.data.text.registry import build_text_features
+from tfxc.imports.torch_weights import Source, fill
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.model import XCModel, build_model
+from tfxc.pretrained.folder import open_folder, read_hub_config
+from tfxc.pretrained.torch_files import load_state_dict
+from tfxc.runs.writer import manifest_of, new_run, split_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tfxc.data.manifest import Manifest
+    from tfxc.pretrained.torch_files import TorchTensor
+
+_WHERE = "The run was imported from MHE, without its data: name a file with --data"
+_OWN = ("l0", "l1", "embed")  # the layers behind the language model
+_WEIGHTS = (".bin", ".safetensors", ".h5", ".msgpack", ".index.json")
+
+
+def import_mhe(
+    path: str | Path,
+    output: str | Path,
+    *,
+    folder: str | Path,
+    names: str | Path | None = None,
+    max_length: int = 512,
+    beam: int = 10,
+) -> str:
+    """Writes a text classifier of MHE as a run with encoder ``pretrained``.
+
+    With a label table (``l1``, ``embed``) the head is ``mhc`` with the groups of ``l0``, else
+    ``dense``. The features are the first token's vectors of the last layers, the last layer first
+    there and last here.
+
+    Args:
+        path: the state dict, ``models/model-eurlex4k.bin``.
+        output: the run folder, which is written atomically; an older one is replaced.
+        folder: folder of the language model it was fine-tuned from: config.json and the
+            tokeniser's files; weights are not needed.
+        names: file with a label name per line, in the order of the classes: the sorted names of
+            all labels in the training and test files. None numbers them.
+        max_length: subwords of a text.
+        beam: groups whose labels are scored (``--group_y_candidate_topk`` there).
+
+    Returns:
+        What was found, for the user.
+
+    Raises:
+        ConfigError: the folder does not hold what is needed, or is of XLNet, whose models read a
+            token there that encoder ``pretrained`` does not.
+        DataError: a file is missing or damaged, or they do not fit together.
+        UserError: the output holds something else.
+
+    Example:
+        >>> import_mhe("model-eurlex4k.bin", "runs/imported", folder="bert")  # doctest: +SKIP
+        '172 groups of 23, 3,956 labels'
+
+    Reference: Liang et al., TPAMI 2024 (arXiv 2412.10182).
+    """
+    tensors = load_state_dict(path)
+    width = _width(tensors, folder, path)
+    groups, vocabulary = _labels(tensors, names, path)
+    settings = {"name": "pretrained", "folder": str(folder), "max_length": max_length}
+    features = build_text_features(settings).fit([])
+    manifest = manifest_of(
+        "mhe",
+        num_labels=len(vocabulary),
+        split=split_of(()),
+        text_features=features,
+        feature_kind=TOKENS.name,
+        num_features=features.num_features,
+    )
+    head: dict[str, Any] = {"name": "dense"}
+    if groups:
+        projection = tensors["embed.weight"].shape[1]
+        head = {"name": "mhc", "heads": groups, "projection_dim": projection}
+        head |= {"beam": min(beam, groups[0]), "num_candidate_groups": min(beam, groups[0])}
+    tree = _tree(output, manifest, {"head": head}, folder, width)
+    model = _model(tree, manifest, path, folder)
+    fill(_sources(model, tensors, width), _own(tensors), path, "a text classifier of MHE")
+    with new_run(output) as run:
+        run.write_config(parse_config(tree))
+        run.write_assets(manifest, vocabulary, None, features)
+        run.save_weights(model)
+        run.write_summary({"imported": str(path), "dev": {}})
+    labels = f"{len(vocabulary):,} labels"
+    return f"{groups[0]:,} groups of {groups[1]:,}, {labels}" if groups else labels
+
+
+def _own(tensors):
+    return {name: tensors[name] for name in tensors if name.split(".")[0] in _OWN}
+
+
+def _width(tensors, folder, path):
+    """How many layers' vectors the features consist of."""
+    hub = read_hub_config(open_folder(folder, "--pretrained"))
+    if hub["model_type"] == "xlnet":
+        raise ConfigError(
+            "BERT or RoBERTa expected, found XLNet, whose models read the first token, which is "
+            "an ordinary one",
+            where="--pretrained",
+            fix="train such a model here, with encoder.pooling last_layers",
+        )
+    found = tensors["l0.weight"].shape if "l0.weight" in tensors else (0,)
+    hidden = hub.get("hidden_size") or 0
+    if len(found) != 2 or not hidden or found[1] % hidden:
+        raise DataError(
+            f"a layer l0 over vectors of {hidden} values expected, found shape {found}",
+            where=path,
+            fix="give the language model that it was fine-tuned from with --pretrained",
+        )
+    return found[1] // hidden
+
+
+def _labels(tensors, names, path):
+    """[groups, labels of a group] or None, and the labels."""
+    outputs = tensors["l0.weight"].shape[0]
+    if "embed.weight" not in tensors:
+        return None, LabelVocabulary.of(names, outputs)
+    count = tensors["embed.weight"].shape[0]
+    vocabulary = LabelVocabulary.of(None, count)
+    if names is not None:
+        vocabulary = LabelVocabulary.load(names)
+        # Code for several devices has a row for no label at the end.
+        if len(vocabulary) not in (count, count - 1):
+            raise DataError(
+                f"{count:,} names expected, one for each label, found {len(vocabulary):,}",
+                where=names,
+                fix="give one name a line, for every label of the training and test files",
+            )
+    return [outputs, -(-len(vocabulary) // outputs)], vocabulary
+
+
+def _tree(output: str | Path, manifest: "Manifest", head: Any, folder: Any, width: int) -> Any:
+    """The config, as far as the files show it."""
+    data = {"name": "mhe", "train": "unknown", "where": _WHERE}
+    encoder: dict[str, Any] = {"name": "pretrained", "folder": str(folder)}
+    encoder |= {"pooling": "last_layers", "pooled_layers": width, "dropout": 0.5}
+    return {
+        "run": str(output),
+        "data": {**data, "text_features": manifest.text_features},
+        "encoder": encoder,
+        "objective": {"name": "sigmoid"},
+        **head,
+    }
+
+
+def _model(tree, manifest, path, folder) -> XCModel:
+    """The network, its language model from the state dict."""
+    with scratch_folder("import") as scratch:
+        for file in open_folder(folder, "--pretrained").iterdir():
+            if not file.name.endswith(_WEIGHTS):
+                (scratch / file.name).symlink_to(file.resolve())
+        (scratch / "pytorch_model.bin").symlink_to(Path(path).resolve())
+        own = {**tree, "encoder": {**tree["encoder"], "folder": str(scratch)}}
+        return build_model(parse_config(own), **manifest.dimensions)
+
+
+def _sources(model: XCModel, tensors: "Mapping[str, TorchTensor]", width: int) -> list[Source]:
+    """Where the weights behind the language model come from."""
+    head, dim = model.head, model.encoder.output_dim
+
+    def kernel(values: np.ndarray) -> np.ndarray:
+        """The blocks of the layers in the opposite order."""
+        blocks = values.reshape(len(values), width, dim // width)
+        return blocks[:, ::-1].reshape(len(values), dim).T
+
+    def linear(name: str, kernel_variable: Any, bias: Any) -> list[Source]:
+        outputs = kernel_variable.shape[1]
+        return [
+            Source(kernel_variable, {f"{name}.weight": (outputs, dim)}, kernel),
+            Source(bias, {f"{name}.bias": (outputs,)}, np.asarray),
+        ]
+
+    found = linear("l0", head.kernel, head.bias)
+    if "embed.weight" not in tensors:
+        return found
+    table = head.tables[1]
+
+    def padded(values: np.ndarray) -> np.ndarray:
+        rows = np.zeros(table.shape, np.float32)
+        rows[: head.num_labels] = values[: head.num_labels]
+        return rows
+
+    shape = (tensors["embed.weight"].shape[0], table.shape[1])
+    found += linear("l1", *head.projections[1])
+    return [*found, Source(table, {"embed.weight": shape}, padded)]

@@ -1,0 +1,89 @@
+"""The values that a Python file assigns, read without running it."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.reading import read_text
+
+_LITERALS = "write the value itself: the file is read, not run"
+
+
+def read_literals(path: str | Path) -> dict[str, Any]:
+    """Names and values of a file of assignments such as ``batch_size = 16``.
+
+    Imports and texts that stand alone are passed over.
+
+    Args:
+        path: file of Python code.
+
+    Returns:
+        {name: value}, numbers, texts, true, false, None, and lists, tuples, sets and dicts of them.
+
+    Raises:
+        ConfigError: the file cannot be parsed, or holds anything else, which is named by its line.
+
+    Example:
+        >>> read_literals("config.py")["train_configure"]["seed"]  # doctest: +SKIP
+        3407
+    """
+    try:
+        body = ast.parse(read_text(path, error=ConfigError)).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None) or 1
+        raise ConfigError(f"Python code expected ({error})", where=f"{path}:{line}") from None
+    found = {}
+    for statement in body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            continue
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+            continue
+        assigned = _assigned(statement)
+        if assigned is None:
+            raise ConfigError(
+                f"name = value expected, found {_shown(statement)}",
+                where=f"{path}:{statement.lineno}",
+                fix=_LITERALS,
+            )
+        name, value = assigned
+        found[name] = _value_of(value, path)
+    return found
+
+
+def _assigned(statement):
+    """The one name that a statement assigns to, and the value; or None."""
+    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        target = statement.target
+    elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        target = statement.targets[0]
+    else:
+        return None
+    return (target.id, statement.value) if isinstance(target, ast.Name) else None
+
+
+def _value_of(node, path):
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        wrong = _not_literal(node)
+        raise ConfigError(
+            f"a literal value expected, found {_shown(wrong)}",
+            where=f"{path}:{wrong.lineno}",
+            fix=_LITERALS,
+        ) from None
+
+
+def _not_literal(node):
+    """The innermost part of a value that is no literal."""
+    for part in ast.iter_child_nodes(node):
+        if isinstance(part, ast.expr):
+            try:
+                ast.literal_eval(part)
+            except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+                return _not_literal(part)
+    return node
+
+
+def _shown(node):
+    return ast.unparse(node).splitlines()[0][:80]

@@ -1,0 +1,354 @@
+"""The keys of text_classifier_torch's ``config.py`` as a config of tfxc."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tfxc.core.errors import ConfigError
+from tfxc.imports.text_classifier.literals import read_literals
+
+_NETWORKS = ("FastText", "TextCNN", "TextRNN", "TextRCNN", "Transformer")
+_METRICS = {"binary": "binary-F1", "micro": "micro-F1", "macro": "macro-F1"}
+_ATTACKS = ("fgsm", "fgm", "pgd", "freelb", "awp")
+_WITH_ROUNDS = ("pgd", "freelb")
+# Defaults of PyTorch that differ from those here.
+_OPTIMIZERS = {
+    "adagrad": {"epsilon": 1e-10},
+    "adadelta": {},
+    "rmsprop": {},
+    "sgd": {},
+    "adam": {"epsilon": 1e-8},
+    "adamw": {"epsilon": 1e-8},
+}
+# Why keys that are on have no equal here.
+_NO_EQUAL = {
+    "use_cuda": "devices are found; --gpu chooses one",
+    "cuda_device": "devices are found; --gpu chooses one",
+    "mode": "each mode is a command: train, predict, evaluate, export, info",
+    "support_model": "tfxc train --list encoders",
+    "remove_special": "it only drops characters from a vocabulary that is built",
+}
+
+
+class Project(NamedTuple):
+    """What a ``config.py`` says.
+
+    Attributes:
+        path: the file.
+        values: {name: value} of the file.
+        stage: its ``stage``.
+        model_type: name of the network.
+    """
+
+    path: Path
+    values: Mapping[str, Any]
+    stage: str
+    model_type: str
+
+    @property
+    def train(self) -> dict[str, Any]:
+        """The section ``train_configure``."""
+        return self.values["train_configure"]
+
+    @property
+    def section(self) -> dict[str, Any]:
+        """The section of the model: ``distill_configure`` where that is the stage."""
+        return self.values["distill_configure"] if self.stage == "distillation" else self.train
+
+    def place(self, written: str) -> Path:
+        """A path of the file; relative ones begin at the folder of the file."""
+        return self.path.parent / written
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the trained network."""
+        key = {"finetune": "f_model_name", "distillation": "student_model_name"}
+        name = self.section.get(key.get(self.stage, "s_model_name"), "")
+        return self.place(self.section.get("checkpoints_dir", "")) / str(name)
+
+
+def read_project(path: str | Path) -> Project:
+    """Reads a ``config.py``, or that of a folder.
+
+    Raises:
+        ConfigError: a section or key is missing, or the stage has no equal.
+    """
+    path = Path(path)
+    path = path / "config.py" if path.is_dir() else path
+    values = read_literals(path)
+    stage, train = values.get("stage"), values.get("train_configure")
+    if not isinstance(train, dict) or not train.get("classes"):
+        raise ConfigError(
+            "train_configure with classes expected, found none",
+            where=path,
+            fix="give the config.py of a text_classifier_torch project",
+        )
+    keys = {"train_small_model": "s_model_type", "finetune": "f_model_type"}
+    if stage in keys:
+        return Project(path, values, stage, _model_type(train, keys[stage], path))
+    distill = values.get("distill_configure")
+    if stage == "distillation" and isinstance(distill, dict):
+        name = _model_type(distill, "student_model_type", path)
+        if name in _NETWORKS:
+            return Project(path, values, stage, name)
+    raise ConfigError(
+        "stage train_small_model, finetune, or distillation into a small model, expected, found "
+        f"{stage!r}",
+        where=path,
+        fix="distil and prune a run of tfxc with tfxc distill and tfxc prune",
+    )
+
+
+def _model_type(section, key, path):
+    if not isinstance(section.get(key), str):
+        raise ConfigError(f"{key} expected, found {section.get(key)!r}", where=path)
+    return section[key]
+
+
+def mapped(project: Project, run: str | Path, label_names: str | Path, fill: bool) -> "Mapped":
+    """The config of tfxc that is equal to a project's, as far as there is one.
+
+    Args:
+        project: from ``read_project``.
+        run: the run folder.
+        label_names: file with the classes, one per line.
+        fill: whether texts are filled up to one length, as there.
+
+    Returns:
+        ``Mapped``.
+
+    Raises:
+        ConfigError: a value is missing or has no equal.
+    """
+    found = _Reading(project)
+    techniques = _techniques(found)
+    tree = {
+        "run": str(run),
+        "seed": found.get("seed", 0),
+        "data": _data(found, label_names, fill),
+        "encoder": _encoder(found, techniques),
+        "head": {"name": "dense"},
+        "objective": _objective(found),
+        "techniques": techniques,
+        "training": _training(found),
+    }
+    if found.get("init_network", False) and project.stage != "finetune":
+        start = found.get("init_network_method", "xavier")
+        tree["encoder"]["start"] = tree["head"]["start"] = start
+    if found.get("multilabel", False):
+        tree["evaluation"] = {"threshold": 0.0}  # of scores: a probability of a half
+    if found.get("kfold", False):
+        tree["recipe"] = {"name": "kfold", "folds": found.get("fold_splits", 4)}
+    return Mapped(tree, found.without_equal())
+
+
+class Mapped(NamedTuple):
+    """A config, and what has no equal in it.
+
+    Attributes:
+        tree: nested dict of the config.
+        without_equal: lines ``key = value: why``.
+    """
+
+    tree: dict[str, Any]
+    without_equal: list[str]
+
+
+class _Reading:
+    """Reads keys of ``train_configure``, or of the stage's section, and notes which."""
+
+    def __init__(self, project):
+        self.project, self.read, self.notes = project, set(), {}
+        # Keys that mean something only together with others, or in other stages.
+        self.read |= {"classes", "checkpoints_dir", "fold_splits", "token_file", "val_file"}
+        prefix = {"train_small_model": ("f_", "ptm", "noise"), "finetune": ("s_",)}
+        self.passed_over = prefix.get(project.stage, ("f_", "s_", "ptm", "noise"))
+
+    def get(self, key, default=None):
+        """A value of ``train_configure``."""
+        self.read.add(key)
+        return self.project.train.get(key, default)
+
+    def of_stage(self, name, default):
+        """``s_epoch`` and the like, ``epoch`` in the section of a distillation."""
+        if self.project.stage == "distillation":
+            return self.project.section.get(name, default)
+        return self.get({"train_small_model": "s_", "finetune": "f_"}[self.project.stage] + name,
+                        default)  # fmt: skip
+
+    def note(self, key, why):
+        """Notes that a key's value has no equal."""
+        self.notes[key] = why
+
+    def without_equal(self):
+        """Lines about all that has no equal."""
+        project, unread = self.project, {}
+        for key, value in project.values.items():
+            if key not in ("train_configure", "stage") and not key.endswith("_configure"):
+                unread[key] = value
+        for key, value in project.train.items():
+            if key in self.notes or not (key in self.read or key.startswith(self.passed_over)):
+                unread[key] = value
+        return [
+            f"{key} = {value!r:.60}: {self.notes.get(key) or _NO_EQUAL.get(key, 'no such key')}"
+            for key, value in unread.items()
+        ]
+
+
+def _data(found, label_names, fill):
+    project = found.project
+    data: dict[str, Any] = {
+        "name": "text_classifier",
+        "train": str(project.place(found.get("train_file", ""))),
+        "reader": "delimited",
+        "reader_options": {"text_field": "sentence", "labels_field": "label"},
+        "label_names": str(label_names),
+    }
+    if found.get("multilabel", False):
+        data["reader_options"]["label_separator"] = ","
+    if found.get("val_file"):
+        data["dev"] = str(project.place(found.get("val_file")))
+    elif not found.get("kfold", False):
+        data["dev_share"] = found.get("validation_rate", 0.15)
+    found.read.add("validation_rate")
+    if found.get("test_file"):
+        data["test"] = str(project.place(found.get("test_file")))
+    data["text_features"] = text_features(found, fill)
+    return data
+
+
+def text_features(found: Any, fill: bool) -> dict[str, Any]:
+    """The section ``data.text_features``."""
+    length = {"max_length": found.get("max_sequence_length", 512)}
+    for key in ("token_level", "remove_special", "stop_words", "stop_words_file"):
+        found.read.add(key)
+    if found.project.stage == "finetune":
+        return {"name": "pretrained", "folder": found.get("ptm", ""), **length}
+    stop_words = found.get("stop_words", False)
+    if found.get("token_level", "char") == "word":
+        words = {"segmenter": "jieba", "lowercase": False, "token_pattern": "[^ ]+", "min_count": 3}
+        if stop_words:
+            words["stop_words"] = str(found.project.place(found.get("stop_words_file", "")))
+        return {"name": "words", **words, **length, "fill": fill}
+    if stop_words:
+        found.note("stop_words", "characters are not left out")
+    if found.get("remove_special", False):
+        found.note("remove_special", _NO_EQUAL["remove_special"])
+    return {"name": "characters", "raw": True, **length, "fill": fill}
+
+
+def _encoder(found, techniques):
+    several = any(technique["name"] == "multi_sample_dropout" for technique in techniques)
+    dropout = {"dropout": 0.0 if several else found.get("dropout_rate", 0.0)}
+    kind = found.project.model_type
+    keys = ("embedding_dim", "num_filters", "hidden_dim", "use_attention", "encoder_num",
+            "head_num")  # fmt: skip
+    embedding, filters, hidden, attention, layers, heads = (found.get(key) for key in keys)
+    if found.project.stage == "finetune":
+        return {"name": "pretrained", "folder": found.get("ptm", ""), **dropout}
+    of_kind = {
+        "FastText": {"name": "fasttext", "hidden_dim": hidden},
+        "TextCNN": {"name": "textcnn", "widths": [2, 3, 4], "num_filters": filters},
+        "TextRNN": {"name": "textrnn", "hidden_dim": hidden, "attention": bool(attention)},
+        "TextRCNN": {"name": "textrcnn", "hidden_dim": hidden},
+        "Transformer": {"name": "transformer", "feed_forward_dim": hidden, "num_layers": layers,
+                        "num_heads": heads},
+    }  # fmt: skip
+    if kind not in of_kind:
+        raise ConfigError(
+            f"a network of {', '.join(of_kind)} expected, found {kind!r}",
+            where=f"{found.project.path}: s_model_type",
+        )
+    section = {**of_kind[kind], "embedding_dim": embedding, "initial_std": 1.0, **dropout}
+    missing = [name for name, value in section.items() if value is None]
+    if missing:
+        raise ConfigError(
+            f"the widths of {kind} expected, found none for {', '.join(missing)}",
+            where=f"{found.project.path}: train_configure",
+        )
+    return section
+
+
+def _objective(found):
+    smoothing = found.get("smooth_factor", 0.1) if found.get("use_label_smoothing") else 0.0
+    focal, alpha = found.get("use_focal_loss", False), found.get("weight")
+    poly = found.get("use_poly_loss", False)
+    zlpr = found.get("use_multilabel_categorical_cross_entropy", False)
+    found.read.add("smooth_factor")
+    if found.get("multilabel", False):
+        return {"name": "zlpr"} if zlpr else {"name": "sigmoid", "reduction": "mean"}
+    if poly:
+        if smoothing and not focal:
+            found.note("use_label_smoothing", "objective poly smooths no labels")
+        return {"name": "poly", "focal": bool(focal)}
+    if focal:
+        return {"name": "focal", **({"alpha": list(alpha)} if alpha else {})}
+    return {"name": "softmax", "label_smoothing": smoothing}
+
+
+def _techniques(found):
+    techniques: list[dict[str, Any]] = []
+    rate, intensity = found.get("dropout_rate", 0.0), found.get("noise_lambda", 0.12)
+    if found.get("noisy_tune", False) and found.project.stage == "finetune":
+        techniques.append({"name": "noisy_tune", "intensity": intensity})
+    if found.get("use_gan", False):
+        techniques += _attack(found)
+    if found.get("use_r_drop", False):
+        techniques.append({"name": "rdrop"})
+    rounds = found.get("dropout_round", 1)
+    if found.get("multisample_dropout", False) and rounds > 1:
+        techniques.append({"name": "multi_sample_dropout", "rounds": rounds, "rate": rate})
+    if found.get("ema", False):
+        techniques.append({"name": "ema"})
+    for key in ("gan_method", "attack_round", "swa_start_step", "swa_lr", "anneal_epochs"):
+        found.read.add(key)
+    if found.get("swa", False):
+        found.note("swa", "add technique swa: its start is in epochs, there in steps")
+    return techniques
+
+
+def _attack(found):
+    method, rounds = found.get("gan_method"), found.get("attack_round", 3)
+    if method not in _ATTACKS:
+        found.note("gan_method", f"one of {', '.join(_ATTACKS)} expected")
+        return []
+    if method == "fgsm":
+        return [{"name": "fgsm", "epsilon": 0.2}]
+    return [{"name": method, **({"rounds": rounds} if method in _WITH_ROUNDS else {})}]
+
+
+def _training(found):
+    name = str(found.get("optimizer", "AdamW")).lower()
+    if name not in _OPTIMIZERS:
+        raise ConfigError(
+            f"one of {', '.join(_OPTIMIZERS)} expected, found {name!r}",
+            where=f"{found.project.path}: optimizer",
+        )
+    rate = found.of_stage("learning_rate", 1e-3)
+    training: dict[str, Any] = {
+        "batch_size": found.of_stage("batch_size", 16),
+        "epochs": found.of_stage("epoch", 10),
+        "log_every": found.of_stage("print_per_batch", 50),
+        "optimizer": {"name": name, "learning_rate": rate, **_OPTIMIZERS[name]},
+        "schedule": _schedule(found),
+    }
+    metric = _METRICS.get(found.get("metrics_average", "micro"), "samples-F1")
+    patience = found.of_stage("patient", 3)
+    if found.of_stage("is_early_stop", False):
+        training["early_stopping"] = {"metric": metric, "patience": patience}
+    else:
+        training |= {"keep": "best", "watch": metric}
+    if found.get("use_fp16", False):
+        training["precision"] = "mixed_float16"
+    found.of_stage("model_name", "")
+    found.of_stage("model_type", "")
+    return training
+
+
+def _schedule(found):
+    kind, steps = found.get("scheduler_type", "linear"), found.get("num_warmup_steps", -1)
+    if not found.get("warmup", False):
+        return {"name": "constant"}
+    if steps > 0:
+        found.note("num_warmup_steps", "training.schedule.warmup is a share of all steps")
+    return {"name": kind, "warmup": 0.1 if steps == -1 else 0.0}

@@ -1,0 +1,220 @@
+"""Checkpoints of text_classifier_torch as runs, and its configs as configs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tfxc.core.config import Config, parse_config
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.files import write_errors, write_json
+from tfxc.core.reading import read_text
+from tfxc.data.kinds import TOKENS
+from tfxc.data.text.registry import build_text_features
+from tfxc.data.text.tokens import PADDING, UNKNOWN
+from tfxc.imports.text_classifier.mapping import Mapped, Project, mapped, read_project
+from tfxc.imports.text_classifier.networks import Tensors, fill_model, refuse_network
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.model import build_model
+from tfxc.recipes.kfold.recipe import KFold
+from tfxc.runs.writer import RunWriter, manifest_of, new_run, split_of
+
+if TYPE_CHECKING:
+    from tfxc.model import XCModel
+
+
+class Imported(NamedTuple):
+    """What has become a run.
+
+    Attributes:
+        model_type: ``"TextCNN"`` and so on.
+        num_labels: number of classes.
+        num_tokens: tokens of the vocabulary, without padding and unknown ones.
+        without_equal: lines about keys of the config that have no equal.
+    """
+
+    model_type: str
+    num_labels: int
+    num_tokens: int
+    without_equal: list[str]
+
+
+def import_text_classifier(
+    path: str | Path,
+    output: str | Path,
+    *,
+    checkpoint: str | Path | None = None,
+    token_file: str | Path | None = None,
+    built_vocabulary: bool = False,
+) -> Imported:
+    """Writes a small network that text_classifier_torch has trained as a run.
+
+    The run scores a text exactly as the original: its texts are filled up with ``[FILL]`` tokens
+    to ``max_sequence_length``, as the original reads the padding of all texts. With ``kfold`` the
+    run is one of recipe ``kfold`` with the models of all folds.
+
+    Args:
+        path: ``config.py``, or its folder.
+        output: the run folder, which is written atomically; an older one is replaced.
+        checkpoint: the checkpoint; None takes that of the config. Of folds, without ``_1``.
+        token_file: the vocabulary's file; None takes that of the config.
+        built_vocabulary: whether the run that trained the checkpoint has built the vocabulary's
+            file, too. It then trained unknown tokens by the row behind the one that the file
+            names, and that all later runs read. False reads what these read.
+
+    Returns:
+        ``Imported``.
+
+    Raises:
+        ConfigError: the config cannot be read, or has no equal.
+        DataError: a file is missing or damaged, or they do not fit together.
+        UserError: the output holds something else.
+
+    Example:
+        >>> import_text_classifier("config.py", "runs/imported").model_type  # doctest: +SKIP
+        'TextCNN'
+
+    Reference: https://github.com/stanleylsx/text_classifier_torch
+    """
+    project = read_project(path)
+    refuse_network(project.model_type, project.path)
+    found = mapped(project, output, Path(output) / "assets" / "labels.txt", fill=True)
+    if project.train.get("stop_words") and project.train.get("token_level", "char") == "char":
+        raise ConfigError(
+            "characters without stop words expected: they are not left out here",
+            where=f"{project.path}: stop_words",
+            fix="train it with tfxc: --write-config writes its config",
+        )
+    file = token_file or project.place(project.train.get("token_file", ""))
+    tokens = read_token_file(file, one_character=project.train.get("token_level") != "word")
+    section = found.tree["data"]["text_features"]
+    features = build_text_features(section).use_vocabulary(tokens)
+    found.tree["data"]["text_features"] = {"name": features.name, **features.settings()}
+    source = Path(checkpoint or project.checkpoint)
+    parts = [source]
+    if "recipe" in found.tree:
+        count = found.tree["recipe"]["folds"]
+        parts = [source.with_name(f"{source.name}_{fold}") for fold in range(1, count + 1)]
+    config = parse_config(found.tree, where=str(project.path))
+    unknown = len(tokens) + (2 if built_vocabulary else 1)
+    models = [_model(config, project, part, features, unknown) for part in parts]
+    _write(output, config, project, features, parts, models)
+    return Imported(
+        project.model_type, len(project.train["classes"]), len(tokens), found.without_equal
+    )
+
+
+def write_config(path: str | Path, output: str | Path, run: str | Path) -> Mapped:
+    """Writes the config that is equal to a ``config.py``, for ``tfxc train``.
+
+    Args:
+        path: ``config.py``, or its folder.
+        output: the config's file, e.g. ``"mine.json"``; the classes are written next to it, as
+            ``mine.labels.txt``.
+        run: the run folder of its training.
+
+    Returns:
+        ``Mapped``.
+
+    Raises:
+        ConfigError: the config cannot be read, or has no equal.
+        UserError: a file cannot be written.
+    """
+    project, output = read_project(path), Path(output)
+    labels = output.with_suffix(".labels.txt")
+    found = mapped(project, run, labels, fill=False)
+    parse_config(found.tree, where=str(project.path))
+    vocabulary = LabelVocabulary(project.train["classes"], project.path)
+    with write_errors(output.parent):
+        vocabulary.save(labels)
+    tree = {key: value for key, value in found.tree.items() if value or key == "seed"}
+    write_json(output, tree)
+    return found
+
+
+def read_token_file(path: str | Path, one_character: bool) -> list[str]:
+    """The tokens with the ids 1, 2 and so on of a file of lines ``token<TAB>id``.
+
+    Args:
+        path: the file.
+        one_character: whether each token is to be a single character.
+
+    Raises:
+        DataError: a line is of another form, an id is missing or given twice; the line is named.
+    """
+    ids: dict[int, str] = {}
+    lines = read_text(path, fix="give the vocabulary's file with --tokens")
+    for number, line in enumerate(lines.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
+        if not line.strip():
+            continue
+        token, sign, given = line.strip().partition("\t")
+        special = token in (PADDING, UNKNOWN)
+        if not sign or not given.isdecimal() or (one_character and not special and len(token) > 1):
+            kind = "character" if one_character else "token"
+            raise DataError(f"{kind}<TAB>id expected, found {line!r}", where=f"{path}:{number}")
+        if int(given) in ids or token in ids.values():
+            raise DataError(
+                f"each token and each id once expected, found {line!r} again",
+                where=f"{path}:{number}",
+            )
+        ids[int(given)] = token
+    expected = [PADDING, *(ids.get(n) for n in range(1, len(ids) - 1)), UNKNOWN]
+    if len(ids) < 3 or [ids.get(n) for n in range(len(ids))] != expected or None in expected:
+        raise DataError(
+            f"the ids 0 to {max(len(ids) - 1, 0)}, {PADDING} the first and {UNKNOWN} the last, "
+            f"expected, found others",
+            where=path,
+            fix="give the file that token_file of config.py names",
+        )
+    return [ids[number] for number in range(1, len(ids) - 1)]
+
+
+def _model(config: Config, project: Project, path: Path, features: Any, unknown: int) -> "XCModel":
+    tensors, tokens = Tensors(path), features.num_features - 3
+    if tensors.rows not in (tokens + 2, tokens + 3) or unknown >= tensors.rows:
+        raise DataError(
+            f"a table of {tokens + 3:,} rows, for the {tokens:,} tokens of the vocabulary, "
+            f"expected, found {tensors.rows:,}",
+            where=path,
+            fix="give the vocabulary's file that the checkpoint was trained with (--tokens)",
+        )
+    sizes: dict[str, Any] = {"num_labels": len(project.train["classes"])}
+    sizes["num_features"] = features.num_features
+    model = build_model(config, feature_kind=TOKENS.name, num_examples=0, **sizes)
+    length = features.settings()["max_length"]
+    fill_model(model, project.model_type, tensors, unknown=unknown, length=length)
+    return model
+
+
+def _write(
+    output: str | Path,
+    config: Config,
+    project: Project,
+    features: Any,
+    parts: Sequence[Path],
+    models: Sequence["XCModel"],
+) -> None:
+    """Writes the run; with several models their folds inside it."""
+    vocabulary = LabelVocabulary(project.train["classes"], project.path)
+    manifest = manifest_of(
+        "text_classifier",
+        num_labels=len(vocabulary),
+        split=split_of(()),
+        text_features=features,
+        feature_kind=TOKENS.name,
+        num_features=features.num_features,
+    )
+
+    def write(run, source, model):
+        run.write_config(config)
+        run.write_assets(manifest, vocabulary, None, features)
+        if model is not None:
+            run.save_weights(model)
+        run.write_summary({"imported": str(source), "dev": {}})
+
+    with new_run(output) as run:
+        if len(parts) > 1:
+            for number, (path, model) in enumerate(zip(parts, models, strict=True)):
+                one = RunWriter(KFold().path_of(run.path, number))
+                one.mark()
+                write(one, path, model)
+        write(run, project.checkpoint, models[0] if len(parts) == 1 else None)

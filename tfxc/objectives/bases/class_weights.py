@@ -1,0 +1,146 @@
+"""Weights of labels where they are true, for objectives over all labels in one group."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfxc.core.arguments import NOT_NEGATIVE, Check, ListOf
+from tfxc.objectives.base import Objective
+
+if TYPE_CHECKING:
+    from tfxc.data.providers import TrainingData
+    from tfxc.ops.logit_group import LogitGroup
+
+BALANCED = "balanced"
+
+
+class _ClassWeight(Check):
+    """None, ``"balanced"``, or a weight per label."""
+
+    expected = f"None, {BALANCED!r}, or a list of numbers of at least 0, one per label,"
+    _list = ListOf(NOT_NEGATIVE)
+
+    def accepts(self, value: Any) -> bool:
+        """Whether it is one of these."""
+        return value is None or value == BALANCED or self._list.accepts(value)
+
+
+CLASS_WEIGHT = _ClassWeight()
+
+
+def counts_if_balanced(data: "TrainingData") -> np.ndarray | None:
+    """Provider of ``label_counts``: the training examples of each label, None if not needed."""
+    return data.source.label_counts() if data.settings["class_weight"] == BALANCED else None
+
+
+def balanced_weights(counts: np.ndarray) -> np.ndarray:
+    """Weights under which all labels that occur count alike, 1 on average over the true labels.
+
+    That is ``sum of counts / (labels that occur * count)``, as scikit-learn's ``"balanced"``.
+
+    Args:
+        counts: training examples of each label, (num_labels,).
+
+    Returns:
+        float32 (num_labels,); 1 for labels that do not occur.
+
+    Example:
+        >>> balanced_weights(np.array([4, 1, 0])).tolist()
+        [0.625, 2.5, 1.0]
+    """
+    counts = np.asarray(counts, np.float64)
+    occur = counts > 0
+    weights = counts.sum() / (max(occur.sum(), 1) * np.maximum(counts, 1))
+    return np.where(occur, weights, 1.0).astype(np.float32)
+
+
+class ClassWeighted(Objective):
+    """Base of the objectives with an argument ``class_weight``.
+
+    The weights are saved with the model.
+
+    Args:
+        num_labels, num_groups: labels and logit groups of an example (from the data and the head).
+        class_weight: weight of each label where it is true, in order of the ids, ``"balanced"``
+            for ``balanced_weights`` of the training split, or None for none.
+        label_counts: (num_labels,) training examples of each label, for ``"balanced"`` (from the
+            data); None if the weights are loaded.
+
+    Raises:
+        ValueError: a head with several groups, or another number of weights.
+    """
+
+    data_dependent_arguments = ("num_labels", "num_groups", "label_counts")
+    providers = {"label_counts": counts_if_balanced}  # noqa: RUF012 (a class attribute)
+
+    def __init__(
+        self,
+        num_labels: int | None,
+        num_groups: int,
+        class_weight: str | Sequence[float] | None,
+        label_counts: Sequence[int] | np.ndarray | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.num_labels, self.num_groups = num_labels, num_groups
+        self.class_weight = class_weight
+        self._label_counts = label_counts
+        self.label_weights: Any = None
+        if class_weight is not None:
+            self._check()
+
+    def _check(self):
+        if self.num_groups > 1:
+            raise ValueError(
+                "class_weight: a head with one group of all labels, as 'dense', expected, found "
+                f"one with {self.num_groups} groups"
+            )
+        if self.class_weight != BALANCED:
+            given = len(self.class_weight)
+            if self.num_labels not in (None, given):
+                raise ValueError(
+                    f"class_weight: {self.num_labels} weights, one per label, expected, found "
+                    f"{given}"
+                )
+            self.num_labels = given
+        elif self.num_labels is None:
+            raise ValueError("class_weight: 'balanced' needs num_labels")
+
+    def build(self, input_shape: Any = None) -> None:
+        """Makes the weights of the labels, if there are any."""
+        if self.class_weight is not None:
+            kind = {"trainable": False, "autocast": False, "name": "label_weights"}
+            self.label_weights = self.add_weight((self.num_labels,), self._start, "float32", **kind)
+
+    def _start(self, shape, dtype=None):
+        if self.class_weight != BALANCED:
+            values = np.asarray(self.class_weight, np.float32)
+        elif self._label_counts is None:  # the weights are loaded
+            values = np.ones(shape, np.float32)
+        else:
+            values = balanced_weights(np.asarray(self._label_counts))
+        return tf.reshape(tf.constant(values), shape)
+
+    def weights_of_true(self, group: "LogitGroup") -> tf.Tensor | None:
+        """Weights of the true columns, float32 (batch, max_positives); None without any.
+
+        Raises:
+            ValueError: the columns are not the labels.
+        """
+        if self.label_weights is None:
+            return None
+        columns = group.logits.shape[1]
+        all_labels = group.log_weights is None and group.cross_replica is None
+        if columns != self.num_labels or not all_labels:
+            raise ValueError(
+                f"class_weight: a head whose columns are the {self.num_labels} labels, as 'dense', "
+                "expected, found another one"
+            )
+        return tf.gather(self.label_weights.value, tf.maximum(group.positives, 0))
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        own = {"num_labels": self.num_labels, "num_groups": self.num_groups}
+        return {**super().get_config(), **own, "class_weight": self.class_weight}

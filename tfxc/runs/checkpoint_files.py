@@ -1,0 +1,162 @@
+"""The files of a checkpoint, checked before they are read."""
+
+import functools
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfxc.core.errors import CheckpointError
+from tfxc.core.files import write_json
+from tfxc.core.reading import checksum
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tfxc.model import XCModel
+
+
+class CheckpointFiles:
+    """TensorFlow's files ``PREFIX-STEP.*`` of some variables, with ``PREFIX-STEP.json``.
+
+    Args:
+        folder: where they are.
+        prefix: first part of their names.
+        variables: list of ``tf.Variable``s; left out where files are only looked at.
+    """
+
+    def __init__(self, folder: Path, prefix: str, variables: "Sequence[tf.Variable]" = ()) -> None:
+        self.folder, self.prefix, self._variables = folder, prefix, list(variables)
+
+    @functools.cached_property
+    def checkpoint(self) -> "tf.train.Checkpoint":
+        """TensorFlow's own."""
+        import tensorflow as tf
+
+        return tf.train.Checkpoint(variables=self._variables)
+
+    def save(self, step: int, **more: Any) -> None:
+        """Writes the variables' files, then the one that says what they are.
+
+        Args:
+            more: JSON values that ``content`` returns.
+        """
+        self.remove(step)
+        path = self._path(step)
+        self.checkpoint.write(str(path))
+        files = {
+            file.name: {"size": file.stat().st_size, "sha256": checksum(file)}
+            for file in sorted(self.folder.glob(f"{path.name}.*"))
+        }
+        content = {"step": step, **more, "files": files}
+        # Its digest is of these values: NaN, which would become null, is refused by ``_hash``.
+        write_json(f"{path}.json", {**content, "sha256": _hash(content)})
+
+    def restore(self, step: int) -> None:
+        """Reads the variables."""
+        status = self.checkpoint.read(str(self._path(step)))
+        status.assert_existing_objects_matched().assert_consumed()
+
+    def load_weights(self, step: int, model: "XCModel") -> None:
+        """Gives a model the weights that the training would have ended with at a step.
+
+        Args:
+            model: a built ``XCModel``.
+
+        Raises:
+            CheckpointError: the files are damaged, or are not of such a model.
+        """
+        import tensorflow as tf
+
+        path = self._path(step)
+        problem = self.problem(step)
+        if problem:
+            raise CheckpointError(problem, where=path, fix="evaluate another step")
+        places = (self.content(step) or {}).get("progress", {}).get("weights")
+        if places is None:
+            raise CheckpointError(
+                "all weights in one file expected, found weights sharded over replicas",
+                where=path,
+                fix="evaluate the finished run",
+            )
+        values = tf.train.load_checkpoint(str(path))
+        shapes = values.get_variable_to_shape_map()
+        names = [f"variables/{place}/.ATTRIBUTES/VARIABLE_VALUE" for place in places]
+        found = [shapes.get(name) for name in names]
+        if found != [variable.shape.as_list() for variable in model.variables]:
+            raise CheckpointError(
+                "does not contain this model's variables",
+                where=path,
+                fix="restore the run's own config.json",
+            )
+        for variable, name in zip(model.variables, names, strict=True):
+            variable.assign(values.get_tensor(name))
+
+    def finished(self, step: int) -> bool:
+        """Whether all files of a step were once written."""
+        return self._path(step).with_name(f"{self._path(step).name}.json").is_file()
+
+    def content(self, step: int) -> dict[str, Any] | None:
+        """What the ``.json`` file of a step holds; None if it is damaged."""
+        try:
+            content = json.loads(Path(f"{self._path(step)}.json").read_text(encoding="utf-8"))
+            written = content.pop("sha256")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return content if written == _hash(content) else None
+
+    def problem(self, step: int, hashes: bool = True) -> str | None:
+        """What is wrong with the files of a finished step, or None.
+
+        Args:
+            hashes: whether the files are read; their sizes are looked at in any case.
+        """
+        content = self.content(step)
+        if content is None:
+            return f"{self._path(step).name}.json is damaged"
+        for name, expected in content["files"].items():
+            path = self.folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            size = path.stat().st_size
+            if size != expected["size"]:
+                return f"{name} has {size:,} bytes, {expected['size']:,} expected"
+            if hashes and checksum(path) != expected["sha256"]:
+                return f"{name} is damaged: its SHA-256 checksum does not match"
+        return None
+
+    def steps(self) -> set[int]:
+        """Steps of which there are any files, a set."""
+        names = [path.name for path in self.folder.glob(f"{self.prefix}-*")]
+        found = (re.fullmatch(rf"{self.prefix}-(\d+)(\..*|_temp.*)", name) for name in names)
+        return {int(match[1]) for match in found if match}
+
+    def finished_steps(self) -> list[int]:
+        """Steps of which all files were once written, ascending."""
+        return sorted(step for step in self.steps() if self.finished(step))
+
+    def remove_all_but(self, step: int, count: int) -> None:
+        """Removes all but the files of the last ``count`` finished steps up to ``step``."""
+        known = [other for other in self.finished_steps() if other <= step]
+        for other in self.steps() - set(known[max(0, len(known) - count) :]):
+            self.remove(other)
+
+    def remove(self, step: int) -> None:
+        """Removes the files of a step, and what a failed ``save`` has left of them."""
+        name = self._path(step).name
+        for path in [*self.folder.glob(f"{name}.json"), *self.folder.glob(f"{name}[._]*")]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _path(self, step):
+        return self.folder / f"{self.prefix}-{step}"
+
+
+def _hash(content):
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

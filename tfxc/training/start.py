@@ -1,0 +1,169 @@
+"""Another run's weights as the start of a training."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfxc.core import registry
+from tfxc.core.errors import ConfigError
+from tfxc.data.manifest import LABELS_FILE, Manifest
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.model import XCModel, build_model, own_precision
+from tfxc.runs.folder import RunFolder
+from tfxc.runs.loaded import LoadedRun, load_run
+from tfxc.training.optimization.rates import weight_name
+
+if TYPE_CHECKING:
+    from tfxc.core.config import Config
+
+PARTS = {"model": ("encoder", "head"), "encoder": ("encoder",)}
+_WHERE = "recipe.start"
+
+
+class RunStart:
+    """The weights that a finished run has ended with; a ``training.job.Start``.
+
+    What an objective keeps of each example is not taken, and neither is the optimizer's state.
+
+    Args:
+        path: run folder.
+        part: ``"model"``: encoder and head, for the same labels in the same order; ``"encoder"``:
+            the encoder alone, whatever the labels.
+        trust: whether modules that the run's config names are imported, see docs/trust.md.
+        repetition: number of the repetition to take of a run of recipe ``repetitions``; None for
+            the whole model.
+
+    Example:
+        >>> start = RunStart("runs/first", part="encoder")
+        >>> TrainingJob(config, data_folder, "runs/second", start=start).run()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        part: str = "model",
+        trust: bool = False,
+        repetition: int | None = None,
+    ) -> None:
+        self.path, self.part, self.trust = Path(path), part, trust
+        self.repetition = repetition
+
+    @property
+    def folder(self) -> RunFolder:
+        """The folder that holds the weights."""
+        if self.repetition is None:
+            return RunFolder(self.path)
+        return RunFolder(self.path / f"repetition-{self.repetition:02d}")
+
+    def check(self, config: "Config", data_folder: str | Path) -> None:
+        """Refuses a run that does not fit, as far as that is seen before a model is built.
+
+        Raises:
+            ConfigError: it is not finished, is the run itself or one without a network, or has
+                other labels or text features.
+        """
+        if not os.path.lexists(self.folder / "summary.json"):
+            raise ConfigError(
+                f"a finished run expected, found none in {self.folder.path}",
+                where=_WHERE,
+                fix="train it first",
+            )
+        if os.path.realpath(self.path) == os.path.realpath(config.run):
+            raise ConfigError(
+                f"another run than this one expected, found {self.path}",
+                where=_WHERE,
+                fix="name a new folder with --set run=...; more epochs need no start",
+            )
+        loaded = load_run(self.path, self.trust)
+        if not registry.get("recipe", loaded.config.recipe.name).keeps_checkpoints:
+            raise ConfigError(
+                "a run that was trained as one network expected, found one of recipe "
+                f"{loaded.config.recipe.name!r}",
+                where=_WHERE,
+                fix="name another run",
+            )
+        self._check_data(loaded, data_folder)
+
+    def _check_data(self, loaded, data_folder):
+        names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
+        if self.part == "model" and names != loaded.vocabulary.names:
+            raise ConfigError(
+                f"the {len(loaded.vocabulary):,} labels of {self.path}, in their order, expected, "
+                f"found {len(names):,} with other names",
+                where=_WHERE,
+                fix="add recipe.start_part='encoder', or name a run on the same labels",
+            )
+        own = Manifest.load(data_folder).fingerprints.get("text features")
+        other = loaded.manifest.get("fingerprints", {}).get("text features")
+        if own != other:
+            raise ConfigError(
+                f"the text features of {self.path} expected, with its vocabulary, found others",
+                where=_WHERE,
+                fix="give data.text_features and data.train as they are there; for another "
+                "training file, use text features that do not depend on it, such as 'pretrained'",
+            )
+
+    def architecture(self) -> dict | None:
+        """The shape of the run's encoder where its config does not say it."""
+        return self.folder.architecture()
+
+    def load_weights(self, model: XCModel) -> None:
+        """Copies encoder and head, or the encoder alone.
+
+        Args:
+            model: a built ``XCModel``.
+
+        Raises:
+            ConfigError: the first weight whose shape differs is named with both shapes.
+        """
+        if model.sharded_table is not None and self.part == "model":
+            raise ConfigError(
+                "head.sharded=false expected with start_part 'model', found true",
+                where=_WHERE,
+                fix="leave head.sharded out, or add recipe.start_part='encoder'",
+            )
+        with own_precision():
+            other = self._model()
+        pairs = [
+            pair
+            for kind in PARTS[self.part]
+            for pair in self._pairs(kind, getattr(model, kind), getattr(other, kind))
+        ]
+        for target, source in pairs:
+            target.assign(source)
+
+    def _model(self) -> Any:
+        loaded: LoadedRun = load_run(self.path, self.trust)
+        if self.repetition is None:
+            return loaded.model
+        model = build_model(loaded.config, **loaded.dimensions, repetition=self.repetition)
+        self.folder.load_weights(model)
+        return model
+
+    def _pairs(self, kind, own, other):
+        """(variable, variable to copy) of two layers that have to be alike."""
+        if type(own) is not type(other):
+            raise self._unlike(f"{kind}: {type(other).__name__} expected", type(own).__name__)
+        if own.hash_seeds != other.hash_seeds:
+            raise self._unlike(
+                f"{kind}: hashes of the seeds {other.hash_seeds} expected", str(own.hash_seeds)
+            )
+        pairs = list(zip(own.weights, other.weights, strict=False))
+        for target, source in pairs:
+            if target.shape != source.shape:
+                name = weight_name(kind, own, target)
+                raise self._unlike(
+                    f"{name}: shape {tuple(source.shape)} expected", str(tuple(target.shape))
+                )
+        if len(own.weights) != len(other.weights):
+            raise self._unlike(
+                f"{kind}: {len(other.weights)} weights expected", str(len(own.weights))
+            )
+        return pairs
+
+    def _unlike(self, expected, found):
+        return ConfigError(
+            f"{expected}, as in {self.path}, found {found}",
+            where=_WHERE,
+            fix=f"copy encoder and head from {self.path / 'config.json'}",
+        )
