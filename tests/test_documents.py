@@ -14,7 +14,6 @@ block changes that: ``<!-- not run: REASON -->`` (Python is compiled only, JSON 
 ``docs/tutorials/`` are also run as a whole, by ``pytest -m slow``.
 """
 
-import argparse
 import ast
 import functools
 import importlib
@@ -297,11 +296,9 @@ def test_commands_of_configs_parse(path, capsys):
 
 @functools.cache
 def options_of(name):
-    """Option strings of a command, those of its kinds too, or of a tool."""
-    parser = reference.parser_of(main_of(name))
-    kinds = [a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    parsers = [parser, *(kind for choices in kinds for kind in choices.values())]
-    return {text for one in parsers for a in one._actions for text in a.option_strings}
+    """Option strings of a command or a tool."""
+    actions = reference.actions_of(reference.parser_of(main_of(name)))
+    return {text for _, action in actions for text in action.option_strings}
 
 
 @functools.cache

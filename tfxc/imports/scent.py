@@ -178,7 +178,7 @@ def _write_stopped(found, output, config, data_folder):
     with new_run(output) as run:
         trainer = TrainingJob(config, data_folder, run.path).trainer(strategy)
         _check_dual(found, config, manifest, trainer.model)
-        RunFolder(run.path).begin(config, data_folder)
+        RunFolder(run.path).start(config, data_folder)
         examples, batch = manifest.split("train").examples, config.training.batch_size
         step = min(-(-found.epoch * examples // batch), trainer.total_steps)
         _fill(trainer.model, found)

@@ -224,7 +224,7 @@ def test_the_bound_is_close_where_all_weights_are_kept(compress, shape):
         ({"cost_positive": 0}, "cost_positive"),
         ({"epsilon": float("nan")}, "epsilon"),
         ({"bias": -1}, "bias"),
-        ({"loss": "logistic"}, "loss"),
+        ({"loss": "absolute"}, "loss"),
     ],
 )
 def test_settings_out_of_range(changes, where):
@@ -232,7 +232,7 @@ def test_settings_out_of_range(changes, where):
         SolverSettings(**changes)
 
 
-def test_a_missing_build_is_told(monkeypatch):
+def test_a_missing_build_is_reported(monkeypatch):
     monkeypatch.setattr("tfxc.ops.linear.solver._linear_solver", None)
     with pytest.raises(ConfigError, match="not built"):
         solve_block(drawn()[0], [[0]], SolverSettings(), native=True)
