@@ -78,6 +78,7 @@ def save_copies(folder, path):
     np.savez(folder / "copies.npz", *strategy.experimental_local_results(table))
 
 
+@pytest.mark.slow
 def test_the_tables_of_all_replicas_have_them(tmp_path):
     path = write(tmp_path / "x.vec", LINES)
     expected = table_of(job(tmp_path, {"vectors": str(path)}))
