@@ -53,4 +53,4 @@ $(VENV)/docs-installed: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info tfxc/ops/*.so tfxc/ops/*/*.so
+	rm -rf $(VENV) build dist site *.egg-info tfxc/ops/*.so tfxc/ops/*/*.so tfxc/ops/*/*/*.so

@@ -20,7 +20,7 @@ import json
 import statistics
 import sys
 
-from _duel import answer, duel
+from _alternating import answer, duel
 
 BATCHES, LOG_RATE, LEARNING_RATE = 64, 12.0, 5.0
 TORCH = ("torch", "torch autograd", "torch full")
@@ -51,7 +51,7 @@ def tfxc_step(options):
     from tfxc.encoders.precomputed import Precomputed
     from tfxc.heads.sampled.head import Sampled
     from tfxc.model import XCModel
-    from tfxc.objectives.scent import Scent
+    from tfxc.objectives.scent import SCENT
     from tfxc.training.optimization.optimizers import SGD
     from tfxc.training.optimization.schedules import Schedule
     from tfxc.training.step import TrainStep
@@ -62,7 +62,7 @@ def tfxc_step(options):
         "labels": labels[..., None].astype(np.int32),
         "example_index": numbers,
     })  # fmt: skip
-    objective = Scent(options.examples, log_dual_learning_rate=LOG_RATE)
+    objective = SCENT(options.examples, log_dual_learning_rate=LOG_RATE)
     model = XCModel(Precomputed(options.dim), Sampled(options.classes), objective)
     model.head.build((None, options.dim))
     objective.build(None)
@@ -112,15 +112,15 @@ def torch_loss(torch, logits, true, dual, number):
     scores = logits - logits.gather(1, true[:, None])
     own = torch.nn.functional.one_hot(true, logits.shape[1]).bool()
     scores = scores.masked_fill(own, float("-inf"))
-    rivals = logits.shape[1] - 1
+    negatives = logits.shape[1] - 1
     with torch.no_grad():
-        mean = scores.exp().sum(dim=1) / rivals
+        mean = scores.exp().sum(dim=1) / negatives
         old = dual[number]
         old = torch.where(old == 0, mean.log(), old)
         share = torch.sigmoid(LOG_RATE + old)
         new = ((1 - share) * old.exp() + share * mean).log()
         dual[number] = new
-    return ((scores - new[:, None]).exp().sum(dim=1) / rivals).mean()
+    return ((scores - new[:, None]).exp().sum(dim=1) / negatives).mean()
 
 
 def commands_of(cases, options, threads):

@@ -32,12 +32,12 @@ def main():
     import numpy as np
 
     from tfxc.encoders.precomputed import Precomputed
-    from tfxc.heads.mach import Mach
+    from tfxc.heads.mach import MACH
     from tfxc.inference.searcher import Searcher
     from tfxc.model import XCModel
     from tfxc.objectives.sigmoid import Sigmoid
 
-    head = Mach(LABELS, num_buckets=BUCKETS, num_repetitions=REPETITIONS)
+    head = MACH(LABELS, num_buckets=BUCKETS, num_repetitions=REPETITIONS)
     model = XCModel(Precomputed(WIDTH), head, Sigmoid())
     random = np.random.default_rng(0)
     shape = (found.batch_size, WIDTH)

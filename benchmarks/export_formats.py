@@ -90,7 +90,7 @@ def models_of(loaded, folder, k):
     for name, int8 in itertools.product(FORMATS, (False, True)):
         shown = f"{name} int8" if int8 else name
         try:
-            done = export_model(loaded, folder / shown, name, k, int8=int8, least_agreement=0)
+            done = export_model(loaded, folder / shown, name, k, int8=int8, min_agreement=0)
         except ConfigError as error:
             print(f"{shown}: {error}", file=sys.stderr)
             continue

@@ -35,7 +35,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfxc.core.files import atomic_file
+from tfxc.core.storage.files import atomic_file
 from tfxc.data.feature_sets.feature_set import FEATURES, LABELS, SETTINGS, FeatureSet
 from tfxc.data.feature_sets.source import FeatureSource
 from tfxc.data.feature_sets.writer import FeatureWriter

@@ -25,9 +25,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfxc.core.files import atomic_file
+from tfxc.core.storage.files import atomic_file
 from tfxc.labels.hashing import bucket_lookups
-from tfxc.ops.search.gather import has_native, invert_lookups, top_k
+from tfxc.ops.search.bucket_search.gather import has_native, invert_lookups, top_k
 
 PLAIN = r"""
 #include <stdint.h>

@@ -50,9 +50,9 @@ def product(num_heads):
     """Heads per digit."""
 
     def case(labels, dim, batch):
-        from tfxc.labels.mixed_radix import suggest_heads
+        from tfxc.labels.mixed_radix import suggest_digit_sizes
 
-        columns = sum(suggest_heads(labels, num_heads))
+        columns = sum(suggest_digit_sizes(labels, num_heads))
         order = f"{num_heads} N^(1/{num_heads}) D"
         section = {"name": "mhp", "num_heads": num_heads}
         return Case(section, columns * (dim + 1), 3 * batch * columns, order, order)
@@ -92,9 +92,9 @@ def partial(labels, dim, batch):
 
 def two_digits(labels):
     """Sizes of two digits."""
-    from tfxc.labels.mixed_radix import suggest_heads
+    from tfxc.labels.mixed_radix import suggest_digit_sizes
 
-    return list(suggest_heads(labels, 2))
+    return list(suggest_digit_sizes(labels, 2))
 
 
 CASES = {

@@ -80,10 +80,10 @@ def head_parameters(run):
 def _shapes(loaded):
     import tensorflow as tf
 
-    from tfxc.model import make_parts
-    from tfxc.training.memory import weight_shapes
+    from tfxc.model import make_components
+    from tfxc.training.memory_estimate import weight_shapes
 
-    encoder, head, _ = make_parts(loaded.config, **loaded.dimensions)
+    encoder, head, _ = make_components(loaded.config, **loaded.dimensions)
     names = weight_shapes(encoder, head)[len(encoder.trainable_weights) :]
     return [tf.TensorSpec(shape) for _, shape in names]
 

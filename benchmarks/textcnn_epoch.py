@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _duel import answer, duel
+from _alternating import answer, duel
 from _steps import step_of, use_threads
 
 CONFIG = "configs/textcnn_sentiment.json"

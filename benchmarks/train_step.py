@@ -14,7 +14,7 @@ import os
 import statistics
 import sys
 
-from _duel import answer, duel
+from _alternating import answer, duel
 
 FEATURES, HIDDEN, BUCKETS, BATCH, NONZEROS, LABELS = 135_909, 512, 10_000, 256, 75, 5
 BATCHES = 16

@@ -22,7 +22,7 @@ import sys
 import time
 from pathlib import Path
 
-from _duel import answer, duel
+from _alternating import answer, duel
 
 SPLITS, LEAF, THRESHOLD, BEAM, K = 16, 100, 0.1, 10, 10
 SETS = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tfxc.core import checksums
+from tfxc.core.storage import checksums
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

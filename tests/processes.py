@@ -24,7 +24,7 @@ class Started:
 
     Args:
         function: of a module, with arguments that can be pickled.
-        variables: of the environment, beside those of this process.
+        variables: of the environment, besides those of this process.
     """
 
     def __init__(self, function, *arguments, **variables):

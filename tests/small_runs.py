@@ -24,7 +24,7 @@ def config_tree(folder, encoder, *, run="run", data=(), training=(), **sections)
     Args:
         encoder: config section.
         run: name of the run folder in ``folder``.
-        data, training: keys of these sections beside, or in place of, what is here.
+        data, training: keys of these sections besides, or in place of, what is here.
         sections: other sections.
     """
     optimizer = {"name": "adam", "learning_rate": 0.02}

@@ -31,14 +31,14 @@ LAYERS = [
 LIGHT = ["tfxc", "tfxc.__main__", "tfxc.version", "tfxc.core.cli", "tfxc.core.registry"]
 # Folders that may hold more: a file is a method there, or a format.
 PLUGS = {"encoders", "heads", "objectives", "techniques", "recipes", "formats", "metrics"}
-MOST_FILES = 17
+MAX_FILES = 15
 METHODS = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
 NOTHING = "–"  # noqa: RUF001 (an empty cell of the table)
 TABLE = ROOT / "docs" / "methods.md"
 
 
 def place_of(module):
-    """(layer, group) of ``"tfxc.ops.search.gather"`` or ``"tfxc"``."""
+    """(layer, group) of ``"tfxc.ops.search.bucket_search.gather"`` or ``"tfxc"``."""
     part = module.split(".")[1] if "." in module else "__init__"
     for layer, groups in enumerate(LAYERS):
         for group in groups:
@@ -72,7 +72,7 @@ def test_imports_point_down():
         ("tfxc.heads.mach", "tfxc.encoders.base", False),
         ("tfxc.heads.mach", "tfxc.model", False),
         ("tfxc.metrics.suite", "tfxc.data.rows", False),
-        ("tfxc.ops.search.gather", "tfxc.core.errors", True),
+        ("tfxc.ops.search.bucket_search.gather", "tfxc.core.errors", True),
         ("tfxc.core.registry", "tfxc.heads.mach", False),
         ("tfxc.data.text.subwords", "tfxc.pretrained.folder", True),
         ("tfxc.pretrained.folder", "tfxc.data.rows", False),
@@ -89,7 +89,7 @@ def test_the_rule_itself(importer, imported, allowed):
 @pytest.mark.parametrize("folder", [PACKAGE, *sorted(PACKAGE.rglob("*/"))], ids=lambda p: p.name)
 def test_a_folder_is_one_subject(folder):
     files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
-    assert folder.name in PLUGS or len(files) <= MOST_FILES, f"{folder} has {len(files)} files"
+    assert folder.name in PLUGS or len(files) <= MAX_FILES, f"{folder} has {len(files)} files"
 
 
 def test_no_file_hides_behind_an_underscore():
@@ -115,7 +115,7 @@ def test_the_document_names_every_layer():
 
 
 def test_light_modules_do_not_import_tensorflow():
-    core = [f"tfxc.core.{path.stem}" for path in (PACKAGE / "core").glob("*.py")]
+    core = [module_name(path) for path in (PACKAGE / "core").rglob("*.py")]
     commands = [f"tfxc.commands.{command}" for command in COMMANDS]
     code = "import importlib, sys\n"
     code += f"for name in {LIGHT + core + commands}: importlib.import_module(name)\n"

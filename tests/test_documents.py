@@ -297,7 +297,8 @@ def test_commands_of_configs_parse(path, capsys):
 @functools.cache
 def options_of(name):
     """Option strings of a command or a tool."""
-    return {text for a in reference.parser_of(main_of(name))._actions for text in a.option_strings}
+    actions = reference.actions_of(reference.parser_of(main_of(name)))
+    return {text for _, action in actions for text in action.option_strings}
 
 
 @functools.cache

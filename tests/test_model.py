@@ -10,7 +10,7 @@ from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.data.kinds import DENSE
 from tfxc.encoders.bases.repeated import Repeated
-from tfxc.model import build_model, example_features, make_parts
+from tfxc.model import build_model, example_features, make_components
 
 SIZES = {"num_features": NUM_FEATURES, "num_labels": NUM_LABELS, "num_examples": 24}
 # Arguments that a head cannot do without.
@@ -154,23 +154,23 @@ def test_the_seed_decides_the_start():
 
 def test_the_link_is_the_objectives():
     for objective, link in (("sigmoid", "sigmoid"), ("softmax", "softmax")):
-        _, head, _ = make_parts(config(head="mach", objective=objective), **SIZES)
+        _, head, _ = make_components(config(head="mach", objective=objective), **SIZES)
         assert head.link == link
     head = {"name": "mach", "link": "sigmoid"}
-    assert make_parts(config(head=head, objective="softmax"), **SIZES)[1].link == "sigmoid"
+    assert make_components(config(head=head, objective="softmax"), **SIZES)[1].link == "sigmoid"
 
 
 def test_separate_trunks():
     head = {"name": "mach", "trunk": "separate"}
     encoder = {"name": "bag_mlp", "num_hashed_features": 7, "hash_seed": 5}
-    built, _, _ = make_parts(config(encoder, head), **SIZES)
+    built, _, _ = make_components(config(encoder, head), **SIZES)
     assert isinstance(built, Repeated)
     assert [part.hash_seed for part in built.encoders] == [5, 6, 7]
     assert len({part.seed for part in built.encoders}) == 3
 
 
 def test_one_repetition():
-    encoder, head, _ = make_parts(config(head="mach"), **SIZES, repetition=2)
+    encoder, head, _ = make_components(config(head="mach"), **SIZES, repetition=2)
     assert (head.num_repetitions, head.first_repetition, head.trunk) == (1, 2, "shared")
     assert not isinstance(encoder, Repeated)
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.source_tree import ROOT, python_files, tree_of
 
-MOST_LINES_OF_A_BODY = 40
-MOST_PARAMETERS = 8
+MAX_LINES_OF_A_BODY = 40
+MAX_PARAMETERS = 8
 # What derives from these is a section of a config: its keys are the constructor's parameters.
 SECTIONS_OF_CONFIGS = {
     "Encoder", "Head", "Objective", "Technique", "Recipe", "TextFeatures", "Optimizer", "Schedule",
@@ -79,7 +79,7 @@ def test_function_bodies_are_short():
         f"{path.relative_to(ROOT)}:{node.lineno}: {node.name} has {body_lines(node)} lines"
         for path in EVERYTHING
         for node in ast.walk(tree_of(path))
-        if isinstance(node, FUNCTIONS) and body_lines(node) > MOST_LINES_OF_A_BODY
+        if isinstance(node, FUNCTIONS) and body_lines(node) > MAX_LINES_OF_A_BODY
     ]
     assert not long, "\n".join(long)
 
@@ -90,7 +90,7 @@ def test_functions_have_few_parameters():
         f"{path.relative_to(ROOT)}:{node.lineno}: {node.name} has {num_parameters(node)}"
         for path in EVERYTHING
         for node, owner in functions_of(tree_of(path))
-        if num_parameters(node) > MOST_PARAMETERS
+        if num_parameters(node) > MAX_PARAMETERS
         and not (node.name == "__init__" and is_section(owner))
         and (f"{owner}.{node.name}" if owner else node.name) not in WITH_MANY_PARAMETERS
     ]
@@ -151,7 +151,7 @@ def test_the_rule_for_parameters():
     tree = ast.parse("class A:\n  def f(self, a, /, b, *c, d=1, **e):\n    pass\ndef g(a):\n  pass")
     found = [(owner, node.name, num_parameters(node)) for node, owner in functions_of(tree)]
     assert found == [("A", "f", 3), (None, "g", 1)]
-    assert is_section("Mach") and is_section("AdamW") and not is_section("TrainingJob")
+    assert is_section("MACH") and is_section("AdamW") and not is_section("TrainingJob")
 
 
 # What is hashed, or sent to another process, and the function itself.
@@ -171,5 +171,6 @@ def test_json_is_written_by_one_function():
         or (re.search(r"\bjson\.dumps\(", line) and path.name not in DIGESTS_AND_MESSAGES)
     ]
     assert not wrong, (
-        "take tfxc.core.files.write_json or tfxc.core.escaping.json_text: " + ", ".join(wrong)
+        "take tfxc.core.storage.files.write_json or tfxc.core.escaping.json_text: "
+        + ", ".join(wrong)
     )

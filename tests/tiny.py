@@ -83,7 +83,7 @@ def train(folder, run="run", fault=None, **changes):
     config = parse_config(tiny_tree(folder, **changes))
     data = ensure_prepared(config.data, folder / "prepared", jobs=1)
     run_folder = RunFolder(folder / run, is_chief())
-    run_folder.begin(config.model_copy(update={"run": str(folder / run)}), data)
+    run_folder.start(config.model_copy(update={"run": str(folder / run)}), data)
     strategy = make_strategy(config.training)
     trainer = TrainingJob(config, data, run_folder.path).trainer(strategy)
     if fault:

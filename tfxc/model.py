@@ -256,7 +256,9 @@ def build_model(
         ConfigError: an argument does not fit; the message names the config section.
     """
     keras.config.set_dtype_policy(config.training.precision)
-    parts = make_parts(config, feature_kind=feature_kind, repetition=repetition, **data_dependent)
+    parts = make_components(
+        config, feature_kind=feature_kind, repetition=repetition, **data_dependent
+    )
     model = XCModel(*parts)
     example = example_features(KINDS[feature_kind], data_dependent)
     model(example)
@@ -306,7 +308,7 @@ def _restart(model, config, example):
     restart_head(head.trainable_weights, start, seed, dim=dim, first=head.first_repetition)
 
 
-def make_parts(
+def make_components(
     config: Any,
     *,
     feature_kind: str = "sparse",
@@ -314,11 +316,11 @@ def make_parts(
     **data_dependent: Any,
 ) -> "tuple[Encoder, Head, Objective]":
     """Encoder, head and objective of a config, not yet built; arguments of ``build_model``."""
-    kind, takes = KINDS[feature_kind], registry.get("encoder", config.encoder.name).takes
-    if not kind.holds(KINDS[takes]):
+    kind, input_kind = KINDS[feature_kind], registry.get("encoder", config.encoder.name).input_kind
+    if not kind.holds(KINDS[input_kind]):
         raise ConfigError(
-            f"encoder {config.encoder.name!r} expects {KINDS[takes].description}, the data holds "
-            f"{kind.description}",
+            f"encoder {config.encoder.name!r} expects {KINDS[input_kind].description}, the data "
+            f"holds {kind.description}",
             where="encoder.name",
             fix=f"use encoder {kind.encoder!r}",
         )

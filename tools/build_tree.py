@@ -65,7 +65,8 @@ def _refuse_unused(found):
 
 def label_vectors(found):
     """The vectors that the options describe."""
-    from tfxc.data.sources.matrices import load_matrix, matrices
+    from tfxc.data.parsing.arrays import load_matrix
+    from tfxc.data.sources.matrices import matrices
     from tfxc.labels.label_embeddings import pifa, pifa_with_label_features, pii
 
     if found.label_vectors:

@@ -17,9 +17,9 @@ import numpy as np
 
 from tfxc.core import cli
 from tfxc.core.errors import CheckpointError, ConfigError, missing_package
-from tfxc.core.escaping import json_text, picture_text
-from tfxc.core.files import atomic_file
-from tfxc.core.reading import read_json_lines
+from tfxc.core.escaping import json_text, plot_text
+from tfxc.core.storage.files import atomic_file
+from tfxc.core.storage.reading import read_json_lines
 from tfxc.reports import tables
 from tfxc.runs.folder import RunFolder
 
@@ -57,7 +57,7 @@ class Curve(NamedTuple):
 
 
 def main(argv=None):
-    """Draws the picture and prints the table."""
+    """Draws the plot and prints the table."""
     found = _parser().parse_args(argv)
     if found.output:
         _pyplot()  # before anything is read
@@ -100,7 +100,7 @@ def grouped(runs, label_by):
         label = label or ", ".join(str(_value(config, key, path)) for key in label_by.split(","))
         groups.setdefault(label, []).append((path, config))
     for label, members in groups.items():
-        _tell_differences(label, [config for _, config in members])
+        _warn_about_differences(label, [config for _, config in members])
     return {label: [path for path, _ in members] for label, members in groups.items()}
 
 
@@ -116,7 +116,7 @@ def _value(config, key, path):
     return config
 
 
-def _tell_differences(label, configs):
+def _warn_about_differences(label, configs):
     """Warns where runs of one label are not the same but for the seed."""
     flat = [dict(_leaves(config)) for config in configs]
     keys = sorted(key for key in set().union(*flat) if key.split(".")[0] not in _OF_A_REPETITION)
@@ -212,7 +212,7 @@ def write_csv(path, curves, axis):
 
 
 def draw(path, curves, options):
-    """Writes the picture; the name's ending determines its kind. The best method comes first.
+    """Writes the plot; the name's ending determines its kind. The best method comes first.
 
     Raises:
         ConfigError: a logarithmic axis and a value that has no logarithm, or an unknown ending.
@@ -225,7 +225,7 @@ def draw(path, curves, options):
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     if path.suffix[1:] not in figure.canvas.get_supported_filetypes():
         raise ConfigError("a name like curves.png expected", where="--output", fix="end in .png")
-    # By name: a method looks the same in every picture of the same methods.
+    # By name: a method looks the same in every plot of the same methods.
     names = sorted(one.label for one in curves)
     for one in curves:
         _draw_one(axes, one, names.index(one.label), len(names), options.scale)
@@ -246,7 +246,7 @@ def _draw_one(axes, one, number, count, scale):
     colour, dashes = (styles[number % len(styles)] for styles in (_COLOURS, _DASHES))
     # Narrower and above: a curve on top of another leaves that one to be seen.
     width = _WIDEST - 1.8 * number / max(1, count - 1)
-    label = picture_text(one.label)
+    label = plot_text(one.label)
     label += f" ({len(one.values)} runs)" if len(one.values) > 1 else ""
     axes.plot(
         one.at, one.mean, color=colour, linestyle=dashes, linewidth=width, label=label,
@@ -278,7 +278,7 @@ def _parser():
         help='name in metrics.jsonl, e.g. loss, "dev full_loss", "dev P@1" (default: %(default)s)',
     )
     options.add_argument(
-        "--output", metavar="FILE", help="picture to write, e.g. curves.png or .pdf (default: none)"
+        "--output", metavar="FILE", help="plot to write, e.g. curves.png or .pdf (default: none)"
     )
     options.add_argument(
         "--csv", metavar="FILE", help="write all points to a table (default: none)"
@@ -301,7 +301,7 @@ def _parser():
         default="linear",
         help="vertical scale (default: linear)",
     )
-    options.add_argument("--title", default="", help="title of the picture (default: none)")
+    options.add_argument("--title", default="", help="title of the plot (default: none)")
     return options
 
 

@@ -55,7 +55,7 @@ class RunEncoder:
     """
 
     def __init__(self, run, flip=False, trust=False):
-        from tfxc.core.reading import checksum
+        from tfxc.core.storage.reading import checksum
         from tfxc.runs.loaded import load_run
         from tfxc.runs.writer import WEIGHTS
 

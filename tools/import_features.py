@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tfxc.core import cli
 from tfxc.core.errors import DataError
-from tfxc.core.reading import read_array
+from tfxc.core.storage.reading import read_array
 
 
 def main(argv=None):

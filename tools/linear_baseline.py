@@ -16,7 +16,7 @@ from sklearn.linear_model import SGDClassifier
 
 from tfxc.core import cli
 from tfxc.core.progress import Progress
-from tfxc.core.reading import read_json
+from tfxc.core.storage.reading import read_json
 
 SETTINGS = {"loss": "log_loss", "alpha": 1e-5, "max_iter": 4, "tol": None, "random_state": 0}
 _LABELS_PER_TASK = 64

@@ -14,7 +14,7 @@ from tfxc.core import cli
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import html_text, markdown_text, one_line
 
-_LEAST_WIDTH = 3  # names by which a cluster is recognised
+_MIN_WIDTH = 3  # names by which a cluster is recognised
 
 
 def main(argv=None):
@@ -43,7 +43,7 @@ def main(argv=None):
     if found.output and suffix not in writers:
         raise ConfigError(f"a name that ends in .html or .md expected, found {found.output!r}",
                           where="--output")  # fmt: skip
-    from tfxc.core.files import atomic_file
+    from tfxc.core.storage.files import atomic_file
     from tfxc.labels.cluster_tree import ClusterTree
 
     named = NamedTree(ClusterTree.load(found.tree), found.names)
@@ -52,7 +52,7 @@ def main(argv=None):
             stream.writelines(f"{line}\n" for line in writers[suffix](named))
         print(f"{found.output}: {one_line(named.title(-1, 0))}")
         return 0
-    lines = way_to(named, found.label) if found.label else as_text(named, found.depth, found.most)
+    lines = path_to(named, found.label) if found.label else as_text(named, found.depth, found.most)
     print("\n".join(lines))
     return 0
 
@@ -96,8 +96,8 @@ class NamedTree:
         if self.is_label(level):
             return self.names[node]
         labels = range(len(self.names)) if level < 0 else self.tree.labels_under(level, node)
-        names = ", ".join(self.names[label] for label in labels[:_LEAST_WIDTH])
-        more = ", …" if len(labels) > _LEAST_WIDTH else ""
+        names = ", ".join(self.names[label] for label in labels[:_MIN_WIDTH])
+        more = ", …" if len(labels) > _MIN_WIDTH else ""
         what = "all" if level < 0 else f"cluster {level}.{node}"
         return f"{what}: {len(labels):,} labels ({names}{more})"
 
@@ -114,7 +114,7 @@ def as_text(named, depth, most, level=-1, node=0):
         yield "  " * (level + 2) + f"… {len(children) - most:,} more"
 
 
-def way_to(named, name):
+def path_to(named, name):
     """Lines from the root to a label, then the labels that share its leaf."""
     from tfxc.core.registry import nearest
 

@@ -343,18 +343,36 @@ def parsed(main, arguments):
     raise AssertionError(f"{main.__module__}.main does not parse its arguments")
 
 
-def _parser_section(title, summary, parser):
+def actions_of(parser):
+    """What a parser accepts, that of the kinds below it included, as (parser, action)."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for kind in action.choices.values():
+                yield from actions_of(kind)
+        else:
+            yield parser, action
+
+
+def _parser_section(title, summary, parser, level="##"):
+    kinds: dict[str, argparse.ArgumentParser] = {}
     rows = []
     for action in parser._actions:
         if isinstance(action, argparse._HelpAction):
+            continue
+        if isinstance(action, argparse._SubParsersAction):
+            kinds = action.choices
             continue
         names = ", ".join(f"`{name}`" for name in action.option_strings) or f"`{action.dest}`"
         value = "" if action.nargs == 0 else f" `{_metavar(action)}`"
         rows.append((cell(names + value), cell(inline(_help(parser, action)))))
     document = parse(parser.description)
     body = document.text.split("\n", 1)[1].strip() if "\n" in document.text else ""
-    head = [f"## `{title}`", f"{summary[0].upper()}{summary[1:].rstrip('.')}."]
-    return "\n\n".join([*head, *([body] if body else []), table(("option", "meaning"), rows)])
+    sections = [f"{level} `{title}`", f"{summary[0].upper()}{summary[1:].rstrip('.')}."]
+    sections += [body] if body else []
+    sections += [table(("option", "meaning"), rows)] if rows else []
+    for name, kind in kinds.items():
+        sections.append(_parser_section(f"{title} {name}", kind.description, kind, f"{level}#"))
+    return "\n\n".join(sections)
 
 
 def _metavar(action):

@@ -9,7 +9,7 @@ from tfxc.core import cli
 
 
 class Outcome(NamedTuple):
-    """What a verb has left: exit code, standard output, standard error."""
+    """What a command has left: exit code, standard output, standard error."""
 
     code: int
     out: str
@@ -34,11 +34,11 @@ def default_signals():
         signal.signal(number, signal.SIG_DFL)
 
 
-def call(capsys, verb, *arguments):
-    """Calls ``verb.main`` with the arguments as text; returns its ``Outcome``."""
+def call(capsys, command, *arguments):
+    """Calls ``command.main`` with the arguments as text; returns its ``Outcome``."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
-        cli.run(verb.main, [str(argument) for argument in arguments])
+        cli.run(command.main, [str(argument) for argument in arguments])
     return Outcome(caught.value.code, *capsys.readouterr())
 
 

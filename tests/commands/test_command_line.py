@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.hooks import reference
 from tfxc.__main__ import COMMANDS, main
 
 FROZEN = Path(__file__).with_suffix("").with_name("command_line.json")
@@ -39,16 +40,11 @@ def options_of(command):
         context.setattr(argparse.ArgumentParser, "parse_known_args", give_up)
         with pytest.raises(_Found) as caught:
             module.main([])
-    return sorted(set(_options_of(caught.value.args[0])))
-
-
-def _options_of(parser):
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, kind in action.choices.items():
-                yield from (f"{name} {text}" for text in _options_of(kind))
-        else:
-            yield from action.option_strings or [action.dest]
+    top, found = caught.value.args[0], set()
+    for parser, action in reference.actions_of(top):
+        kind = parser.prog.removeprefix(top.prog).strip()
+        found |= {f"{kind} {text}".strip() for text in action.option_strings or [action.dest]}
+    return sorted(found)
 
 
 def command_line():

@@ -1,4 +1,4 @@
-"""The verb encode: the encoder's vectors of files and pipes."""
+"""The command encode: the encoder's vectors of files and pipes."""
 
 import sys
 

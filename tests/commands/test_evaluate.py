@@ -1,4 +1,4 @@
-"""The verb evaluate, against metrics computed here from the data files themselves."""
+"""The command evaluate, against metrics computed here from the data files themselves."""
 
 import json
 import re
@@ -224,7 +224,7 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
     ("more", "message"),
     [
         (["--k", "1,31"], "--k: at most 30 (the run's labels) expected, found 31"),
-        (["--search", "best"], "--search: the head Mach has no search 'best'"),
+        (["--search", "best"], "--search: the head MACH has no search 'best'"),
         (
             ["--search-buckets", "9"],
             "--search-buckets: the approximate search expected with this option, found 'auto",

@@ -98,8 +98,8 @@ def test_several_labels(tmp_path, capsys):
     random, rows = np.random.default_rng(0), []
     for number in range(160):
         labels = [name for name in NAMES if random.random() < 0.4]
-        told = [name for name in labels if random.random() < 0.8]
-        rows.append((f"a {' and '.join(told)} here{number % 9}", labels or ["fox"]))
+        stated = [name for name in labels if random.random() < 0.8]
+        rows.append((f"a {' and '.join(stated)} here{number % 9}", labels or ["fox"]))
     run = trained(tmp_path, capsys, rows, "sigmoid")
     out, labels, confusions, wrong = measured(tmp_path, run, capsys)
     found, names = probabilities(run, [text for text, _ in rows])
@@ -118,13 +118,13 @@ def test_several_labels(tmp_path, capsys):
         one, other = names.index(row["true"]), names.index(row["predicted instead"])
         missed = true[:, one] & ~predicted[:, one] & predicted[:, other] & (1 - true[:, other])
         assert int(row["examples"]) == missed.sum()
-    out, _, _, wrong = measured(tmp_path, run, capsys, "--threshold", "1.5", "--most", "3")
+    out, _, _, wrong = measured(tmp_path, run, capsys, "--threshold", "1.5", "--max-wrong", "3")
     assert "labels of score 1.5 or more" in out and len(wrong) == 3
     assert "wrong examples the 3 most confident are kept" in out and "scores" in wrong[0]
 
 
 def test_one_label_of_two(tmp_path, capsys):
-    """The best label alone; the average ``binary``, and the full loss beside probabilities."""
+    """The best label alone; the average ``binary``, and the full loss next to probabilities."""
     rows = [(f"{'bad' if n % 5 == 0 else 'good'} film{n % 7}", [str(n % 3 % 2)]) for n in range(90)]
     run = trained(tmp_path, capsys, rows, "softmax", watch="binary-F1")
     out, labels, _, wrong = measured(tmp_path, run, capsys, "--full-loss")
@@ -151,7 +151,7 @@ def test_one_label_of_two(tmp_path, capsys):
 
 def test_what_is_kept(monkeypatch):
     """The most confident wrong examples, and the most frequent pairs."""
-    monkeypatch.setattr(per_label, "_MOST_PAIRS", 4)
+    monkeypatch.setattr(per_label, "_MAX_PAIRS", 4)
     found, random = PerLabel(30, most=5), np.random.default_rng(0)
     scores = random.permutation(200) / 200
     best, true = random.integers(0, 30, (2, 200))

@@ -1,4 +1,4 @@
-"""The verb export."""
+"""The command export."""
 
 import contextlib
 import io
@@ -43,7 +43,7 @@ def test_labels_that_are_not_asked_for_are_as_many_as_there_are(tmp_path, capsys
     assert "(batch, 3), best first" in capsys.readouterr().out
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_nothing_behind(tmp_path, monkeypatch):
     run = make_run(tmp_path / "run")
 
     def fail(*_, **__):

@@ -1,4 +1,4 @@
-"""The verb export with the formats onnx and litert."""
+"""The command export with the formats onnx and litert."""
 
 import contextlib
 import io
@@ -59,19 +59,19 @@ def test_what_does_not_go_together(tmp_path, capsys):
     run = str(make_run(tmp_path / "run", **DENSE))
     with pytest.raises(ConfigError, match=r"onnx or litert expected with int8, found savedmodel"):
         export.main(["--run", run, "--quantize", "int8"])
-    with pytest.raises(ConfigError, match=r"--least-agreement: a quantised model expected"):
-        export.main(["--run", run, "--format", "litert", "--least-agreement", "0.9"])
-    for wrong in (["--format", "coreml"], ["--quantize", "int4"], ["--least-agreement", "2"]):
+    with pytest.raises(ConfigError, match=r"--min-agreement: a quantised model expected"):
+        export.main(["--run", run, "--format", "litert", "--min-agreement", "0.9"])
+    for wrong in (["--format", "coreml"], ["--quantize", "int4"], ["--min-agreement", "2"]):
         with pytest.raises(SystemExit):
             export.main(["--run", run, *wrong])
-    told = capsys.readouterr().err.replace("'", "")
-    assert "savedmodel, onnx, litert" in told
-    assert "a number in [0, 1] expected, found 2" in told
+    output = capsys.readouterr().err.replace("'", "")
+    assert "savedmodel, onnx, litert" in output
+    assert "a number in [0, 1] expected, found 2" in output
 
 
-def test_quantised_beside_the_exact_one(tmp_path, capsys):
+def test_quantised_next_to_the_exact_one(tmp_path, capsys):
     run = make_run(tmp_path / "run", **{**DENSE, "num_features": 200})
-    for more in ([], ["--quantize", "int8", "--least-agreement", "0"]):
+    for more in ([], ["--quantize", "int8", "--min-agreement", "0"]):
         export.main(["--run", str(run), "--format", "litert", *more])
     assert "with 8-bit weights the same best label for" in capsys.readouterr().out
     sizes = [(run / name / "model.tflite").stat().st_size for name in ("litert", "litert-int8")]

@@ -313,6 +313,5 @@ def test_damaged_weights_of_mach(tmp_path, capsys):
     ],
 )
 def test_options_of_a_kind(capsys, arguments, message):
-    with pytest.raises(SystemExit) as caught:
-        call(capsys, import_model, *arguments)
-    assert caught.value.code == 2 and message in capsys.readouterr().err
+    outcome = call(capsys, import_model, *arguments)
+    assert outcome.code == 2 and message in outcome.err

@@ -1,4 +1,4 @@
-"""The verb info."""
+"""The command info."""
 
 import json
 import re
@@ -8,8 +8,8 @@ import pytest
 from tests import tiny
 from tests.small_runs import make_run
 from tfxc.commands import info
-from tfxc.core import checksums
 from tfxc.core.errors import ConfigError
+from tfxc.core.storage import checksums
 from tfxc.runs.loaded import load_run
 
 

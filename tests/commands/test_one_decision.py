@@ -134,7 +134,7 @@ def test_the_four_agree(tmp_path, capsys, case):
         assert shown[name].code == 0, shown[name].err
         record = json.loads((tmp_path / name / "evaluation-dev.json").read_text())
         evaluated[name] = {key: v for key, v in record["metrics"].items() if v is not None}
-    assert call(capsys, report, *command, "--no-pictures").code == 0
+    assert call(capsys, report, *command, "--no-plots").code == 0
     reported = (run / "report/report.md").read_text()
 
     single_label = facts is SINGLE

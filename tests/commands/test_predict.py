@@ -1,4 +1,4 @@
-"""The verb predict: files, pipes, a terminal, runs and SavedModels."""
+"""The command predict: files, pipes, a terminal, runs and SavedModels."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The verb prepare."""
+"""The command prepare."""
 
 import json
 
@@ -70,7 +70,7 @@ def test_verify_finds_a_missing_shard(arguments, folder, capsys):
     assert problem.startswith(f"{shard}: ") and "no such file" in problem
 
 
-def test_a_changed_source_is_told(arguments, folder, tmp_path, capsys):
+def test_a_changed_source_is_reported(arguments, folder, tmp_path, capsys):
     before = listing(tmp_path)
     tiny.write_split(tmp_path / "dev.txt", 60, seed=7)
     problem = call(capsys, prepare, *arguments).problem()

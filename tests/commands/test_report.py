@@ -1,4 +1,4 @@
-"""Verb report: tables against counts by hand, pictures, texts of wrong examples."""
+"""Command report: tables against counts by hand, plots, texts of wrong examples."""
 
 import csv
 import json
@@ -58,7 +58,7 @@ def test_the_best_label_alone():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A trained run, beside its data."""
+    """A trained run, next to its data."""
     folder = tmp_path_factory.mktemp("report")
     with open(folder / "train.jsonl", "w") as stream:
         for number in range(200):
@@ -108,11 +108,11 @@ def test_report(run, capsys):
         assert (folder / f"{name}.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_report_on_a_file_without_pictures(run, tmp_path, capsys, monkeypatch):
+def test_report_on_a_file_without_plots(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     data = ("--data", run.parent / "dev.jsonl", "--output", tmp_path / "out")
     assert "the package matplotlib" in call(capsys, report, "--run", run, *data).problem()
     assert not (tmp_path / "out").exists()
-    assert call(capsys, report, "--run", run, *data, "--no-pictures").code == 0
+    assert call(capsys, report, "--run", run, *data, "--no-plots").code == 0
     assert len(rows_of(tmp_path / "out" / "wrong.csv")) == 1
     assert ".png" not in (tmp_path / "out" / "report.md").read_text()

@@ -1,4 +1,4 @@
-"""The verb train."""
+"""The command train."""
 
 import json
 import os
@@ -109,7 +109,7 @@ def test_dry_run_of_repetitions_measures_one_process(tmp_path, capsys):
 
 
 def test_dry_run_of_what_does_not_fit(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("tfxc.core.memory.available_bytes", lambda: 10**6)
+    monkeypatch.setattr("tfxc.core.resources.available_bytes", lambda: 10**6)
     outcome = call(capsys, train, *arguments(tmp_path), "--dry-run")
     assert outcome.code == 2 and "that does not fit: lower training.batch_size" in outcome.out
 

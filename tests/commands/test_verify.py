@@ -1,4 +1,4 @@
-"""The verb verify, against embeddings and scores computed here with NumPy."""
+"""The command verify, against embeddings and scores computed here with NumPy."""
 
 import json
 import pickle
@@ -28,7 +28,7 @@ class Slope(Encoder):
     """Sums of pixels under fixed weights that differ from left to right."""
 
     data_dependent_arguments = ("image_shape",)
-    takes = "image"
+    input_kind = "image"
 
     def __init__(self, image_shape, **kwargs):
         super().__init__(autocast=False, **kwargs)
@@ -95,7 +95,7 @@ def folder(tmp_path_factory):
 
 
 def measure(capsys, tmp_path, *arguments, name):
-    """Calls the verb; returns its output, the record and the values per pair."""
+    """Calls the command; returns its output, the record and the values per pair."""
     outcome = call(capsys, verify, *arguments, "--output", tmp_path)
     assert outcome.code == 0, outcome.err
     record = json.loads((tmp_path / f"verification-{name}.json").read_text())
@@ -200,7 +200,7 @@ def test_nothing_is_written_without_a_folder(folder, tmp_path, capsys, monkeypat
     assert not listing(tmp_path)
 
 
-def test_picture(folder, tmp_path, capsys):
+def test_plot(folder, tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="the extra [vision] is not installed")
     command = ["--pairs", folder / "bare.npz", "--embeddings", folder / "embeddings.npy"]
     call(capsys, verify, *command, "--roc", tmp_path / "roc.svg")

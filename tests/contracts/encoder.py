@@ -164,7 +164,7 @@ class ImageEncoderContract(EncoderContract):
         return images(self.image_shape)
 
     def test_takes_images(self):
-        assert self.make().takes == "image"
+        assert self.make().input_kind == "image"
         assert "image_shape" in self.make().data_dependent_arguments
 
     def test_bytes_equal_floats(self):

@@ -15,8 +15,8 @@ from tfxc.commands import evaluate
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
-from tfxc.core.reading import read_json
 from tfxc.core.settings import Method
+from tfxc.core.storage.reading import read_json
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import open_source
 from tfxc.exports.savedmodel import export_savedmodel
@@ -156,7 +156,7 @@ class RecipeContract:
         ]
         assert summaries[0] == summaries[1]
 
-    def test_killed_and_gone_on_with(self, finished):
+    def test_killed_and_resumed(self, finished):
         def die():
             raise Killed
 
@@ -165,7 +165,7 @@ class RecipeContract:
         assert calls > self.pieces
 
     @pytest.mark.slow
-    def test_stopped_by_a_signal_and_gone_on_with(self, finished):
+    def test_stopped_by_a_signal_and_resumed(self, finished):
         stopped, _ = self.interrupted(
             finished, "stopped", lambda: os.kill(os.getpid(), signal.SIGTERM)
         )

@@ -65,7 +65,7 @@ class TinyTraining:
         self.techniques = techniques
         self.model = model or tiny_model()
         for technique in techniques:
-            technique.begin(24 / BATCH, 100)
+            technique.on_train_begin(24 / BATCH, 100)
         self.step_function = TrainStep(
             self.model,
             Adam(0.05),

@@ -1,4 +1,4 @@
-"""What every encoder of token ids must do, beside what all encoders must."""
+"""What every encoder of token ids must do, besides what all encoders must."""
 
 import keras
 import numpy as np
@@ -73,7 +73,7 @@ class TokenEncoderContract(EncoderContract):
 
     def test_takes_tokens(self):
         encoder = self.make()
-        assert encoder.takes == "tokens"
+        assert encoder.input_kind == "tokens"
         assert encoder.data_dependent_arguments == ("vocabulary_size",)
 
     def test_equals_numpy(self):

@@ -19,9 +19,9 @@ from tfxc.core.errors import (
     NonFiniteLossError,
     UserError,
 )
-from tfxc.core.files import atomic_file, write_array, write_errors, write_json
-from tfxc.core.ownership import MARKER, atomic_folder
-from tfxc.core.reading import checksum, read_array, read_json
+from tfxc.core.storage.files import atomic_file, write_array, write_errors, write_json
+from tfxc.core.storage.ownership import MARKER, atomic_folder
+from tfxc.core.storage.reading import checksum, read_array, read_json
 
 MISHAPS = [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), ValueError("bug"), SystemExit(3)]
 
@@ -31,7 +31,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-folder_of_letters = functools.partial(atomic_folder, holds="folder of letters")
+folder_of_letters = functools.partial(atomic_folder, kind="folder of letters")
 
 
 def content(path):
@@ -45,13 +45,13 @@ def content(path):
 
 
 def test_message():
-    error = UserError("4 labels expected, found 3.", fix="mend it.", where="a.txt:2")
-    assert str(error) == "a.txt:2: 4 labels expected, found 3. To fix it: mend it."
+    error = UserError("4 labels expected, found 3.", fix="fix it.", where="a.txt:2")
+    assert str(error) == "a.txt:2: 4 labels expected, found 3. To fix it: fix it."
     assert str(UserError("bad")) == "bad"
     assert str(UserError("bad", where=Path("x") / "y")) == f"x{os.sep}y: bad"
     assert (error.problem, error.fix, error.where) == (
         "4 labels expected, found 3.",
-        "mend it.",
+        "fix it.",
         "a.txt:2",
     )
 
@@ -64,7 +64,7 @@ def test_errors_are_value_errors(kind):
 @pytest.mark.parametrize(
     ("raised", "code", "message"),
     [
-        (DataError("bad", where="a.txt:1", fix="mend"), 2, "tfxc: a.txt:1: bad. To fix it: mend."),
+        (DataError("bad", where="a.txt:1", fix="fix"), 2, "tfxc: a.txt:1: bad. To fix it: fix."),
         (KeyboardInterrupt(), 130, "tfxc: stopped by SIGINT"),
         (
             FileNotFoundError(errno.ENOENT, "No such file or directory", "a/b"),
@@ -103,7 +103,7 @@ def test_a_bug_keeps_its_traceback():
 
 
 @pytest.mark.parametrize("code", [0, 2, None])
-def test_a_verb_decides_its_exit_code(code):
+def test_a_command_decides_its_exit_code(code):
     with pytest.raises(SystemExit) as caught:
         cli.run(lambda argv: code, [])
     assert caught.value.code == code

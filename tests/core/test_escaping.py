@@ -45,7 +45,7 @@ def unsafe(text, allowed="\n\t"):
 def test_no_control_character_is_left():
     everything = "".join(sorted(UNSAFE)) + "\ud800\udfff"
     assert len(UNSAFE) == 65 + 9 + 2
-    for shown in (one_line, html_text, markdown_text, escaping.picture_text):
+    for shown in (one_line, html_text, markdown_text, escaping.plot_text):
         assert not unsafe(shown(everything), allowed="")
         shown(everything).encode("utf-8")
     assert one_line("a\x1b[2J\n\u202e日本") == r"a\x1b[2J\n\u202e日本"
@@ -122,12 +122,12 @@ def test_tables_of_hostile_labels(tmp_path):
 def test_a_picture_of_hostile_labels(tmp_path):
     """``$`` begins no formula of matplotlib."""
     pytest.importorskip("matplotlib", reason="the extra curves is not installed")
-    from tfxc.reports.pictures import confusion_matrix
+    from tfxc.reports.plots import confusion_matrix
 
     names = ["$\\frac{$", "$x$", "b\x1b$$"]
     found = PerLabel(3)
     found.update([[0], [1]], np.ones((2, 1)), [[1], [2]])
-    assert confusion_matrix(found, names, tmp_path / "picture.png")
+    assert confusion_matrix(found, names, tmp_path / "plot.png")
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,7 @@ def test_the_log_of_a_run(tmp_path, capsys):
     from tfxc.training.reporting import Reporter
 
     reporter = Reporter(RunFolder(tmp_path), 0, 10, 1)
-    reporter.say(f"remark {ESCAPE}\nsecond")
+    reporter.log(f"remark {ESCAPE}\nsecond")
     reporter.close()
     assert (tmp_path / "log.txt").read_text() == "remark \\x1b]0;owned\\x07\\nsecond\n"
     assert not unsafe(capsys.readouterr().out)

@@ -6,7 +6,7 @@ from tfxc.core import registry
 from tfxc.core.errors import ConfigError
 from tfxc.heads.base import Head
 from tfxc.heads.dense import Dense
-from tfxc.heads.mach import Mach
+from tfxc.heads.mach import MACH
 
 
 @pytest.mark.parametrize("kind", registry.KINDS)
@@ -31,7 +31,7 @@ def test_what_methods_share_is_no_method():
 def test_register_all():
     found = registry.register_all()
     assert set(found) == set(registry.KINDS)
-    assert found["head"]["mach"] is Mach
+    assert found["head"]["mach"] is MACH
 
 
 def test_unknown_name():
@@ -42,7 +42,7 @@ def test_unknown_name():
 
 
 def test_arguments_leave_out_what_the_data_decides():
-    known = registry.arguments(Mach)
+    known = registry.arguments(MACH)
     assert "num_labels" not in known and "self" not in known and "kwargs" not in known
     assert known["num_repetitions"] == 16
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from tfxc.core import checksums
+from tfxc.core.storage import checksums
 from tfxc.data.manifest import Manifest
 from tfxc.data.records.shard_writer import in_order, write_split
 from tfxc.data.rows import Rows

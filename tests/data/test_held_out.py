@@ -117,7 +117,7 @@ def test_prepared_data(tmp_path):
         "train": 45,
         "dev": 15,
     }
-    assert manifest.num_features == 46, "each text has a word of its own, beside a common one"
+    assert manifest.num_features == 46, "each text has a word of its own, next to a common one"
     (batch,) = ShardSource(tmp_path / "out", "dev").sequential(100)
     assert np.bincount(batch["labels"].ravel()).tolist() == [5, 5, 5]
     assert Manifest.load(tmp_path / "out").sources["dev"].path == settings.train

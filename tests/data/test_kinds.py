@@ -144,14 +144,17 @@ class TestBatches:
         tensors = kind.unpack(features)
         assert tuple(tensors) == kind.inputs == tuple(t.name for t in kind.tensors(SIZES))
         tf.nest.assert_same_structure(kind.pack(tensors), features)
-        tf.nest.assert_same_structure(kind.own(features), features)
+        tf.nest.assert_same_structure(kind.select_features(features), features)
 
     def test_hold_the_parts(self):
         features = rows_of(JOINED).batch()["features"]
-        assert SPARSE.own(features).keys() == set(SPARSE.inputs)
-        assert TOKENS.own(features) is features["tokens"]
+        assert SPARSE.select_features(features).keys() == set(SPARSE.inputs)
+        assert TOKENS.select_features(features) is features["tokens"]
         assert JOINED.holds(TOKENS) and JOINED.holds(SPARSE) and not SPARSE.holds(JOINED)
-        assert (JOINED.part_named("sparse"), SPARSE.part_named("sparse")) == ("terms", None)
+        assert (JOINED.component_named("sparse"), SPARSE.component_named("sparse")) == (
+            "terms",
+            None,
+        )
 
 
 class TestGivenFeatures:
@@ -229,7 +232,7 @@ class TestModels:
         }
         scaled = model_kind.unit_rows(tensors)
         assert scaled.keys() == tensors.keys()
-        if model_kind.is_matrix and not model_kind.parts:
+        if model_kind.is_matrix and not model_kind.components:
             matrix = model_kind.matrix(model_kind.pack(scaled), SIZES["num_features"])
             dense = matrix.toarray() if model_kind is SPARSE else matrix
             lengths = np.linalg.norm(dense, axis=1)
@@ -237,14 +240,14 @@ class TestModels:
 
 
 class TestWords:
-    @pytest.mark.parametrize("takes", INPUTS)
-    def test_calls_that_are_shown_run(self, takes):
-        tensors = INPUTS[takes].tensors(SIZES)
-        called = eval(served_call(takes, SIZES), {"model": dict, "tf": tf})
+    @pytest.mark.parametrize("input_kind", INPUTS)
+    def test_calls_that_are_shown_run(self, input_kind):
+        tensors = INPUTS[input_kind].tensors(SIZES)
+        called = eval(served_call(input_kind, SIZES), {"model": dict, "tf": tf})
         for tensor in tensors:
             assert tensor.spec().is_compatible_with(called[tensor.name])
-            assert tensor.name in inputs_of(takes, SIZES)
-        assert set(called) == set(INPUTS[takes].inputs) == {tensor.name for tensor in tensors}
+            assert tensor.name in inputs_of(input_kind, SIZES)
+        assert set(called) == set(INPUTS[input_kind].inputs) == {tensor.name for tensor in tensors}
 
     def test_arrays_that_are_shown_are_inputs(self, model_kind):
         exec(numpy_inputs(model_kind.name, SIZES), {"np": np}, shown := {})
@@ -263,7 +266,7 @@ class TestWords:
     def test_there_is_one_object_of_each(self, kind):
         assert pickle.loads(pickle.dumps(kind)) is kind
 
-    def test_inputs_are_told_apart(self):
+    def test_inputs_are_distinguished(self):
         for given in INPUTS.values():
             assert input_of(given.inputs) is given
         assert input_of(["other"]) is None

@@ -74,7 +74,7 @@ def test_every_row_arrives_once_shuffled_in_train_and_in_order_elsewhere(sparse_
     assert not (tmp_path / "out" / "scratch").exists()
 
 
-def test_features_beside_texts_that_are_vectorised_are_told(tmp_path, capsys):
+def test_features_next_to_texts_that_are_vectorised_are_reported(tmp_path, capsys):
     matrix, _ = sparse_set(4)
     (tmp_path / "X.trn.txt").write_text("red cat\nblue dog\nred dog\nblue cat\n")
     for name, values in (("X", matrix), ("Y", scipy.sparse.eye(4, format="csr"))):
@@ -84,9 +84,9 @@ def test_features_beside_texts_that_are_vectorised_are_told(tmp_path, capsys):
     assert "not used" not in capsys.readouterr().err
     made = given.model_copy(update={"text_features": TFIDF})
     assert prepare(made, tmp_path / "made").num_features == 4
-    told = capsys.readouterr().err
-    assert told.count(f"train: the features of {tmp_path} are not used") == 1
-    assert told.count("not used") == 1 and "remove text_features" in told
+    output = capsys.readouterr().err
+    assert output.count(f"train: the features of {tmp_path} are not used") == 1
+    assert output.count("not used") == 1 and "remove text_features" in output
 
 
 def test_layouts_hold_equal_rows(sparse_settings, tmp_path):

@@ -119,7 +119,7 @@ def test_features_that_are_not_finite_are_named(dense):
 
 
 @pytest.mark.parametrize("victim", ["write_shard", "checksum"])
-def test_full_disk_is_told_and_leaves_nothing(sparse_settings, tmp_path, monkeypatch, victim):
+def test_full_disk_is_reported_and_leaves_nothing(sparse_settings, tmp_path, monkeypatch, victim):
     original, calls = getattr(shard_writer, victim), []
 
     def write(*arguments):

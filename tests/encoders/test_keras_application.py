@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.contracts.encoder import ImageEncoderContract, images
-from tfxc.encoders.keras_application import LEAST_SIDE, MODELS, KerasApplication
+from tfxc.encoders.keras_application import MIN_SIDE, MODELS, KerasApplication
 from tfxc.encoders.layers.batch_norm import BatchNorm
 from tfxc.encoders.layers.image_blocks import MaskedDropout
 from tfxc.ops.randomness import step_scope
@@ -91,7 +91,7 @@ def test_equals_the_network_of_keras(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_every_network_can_be_built(model):
-    side = LEAST_SIDE.get(model, 32)
+    side = MIN_SIDE.get(model, 32)
     encoder = KerasApplication((side, side, 3), model=model)
     with keras.StatelessScope():
         encoder.build(None)
@@ -101,9 +101,9 @@ def test_every_network_can_be_built(model):
     assert encoder.normalise(tf.zeros((1, side, side, 3))).shape == (1, side, side, 3)
 
 
-@pytest.mark.parametrize("model", LEAST_SIDE)
+@pytest.mark.parametrize("model", MIN_SIDE)
 def test_the_least_side_is_that_of_keras(model):
-    side = LEAST_SIDE[model] - 1
+    side = MIN_SIDE[model] - 1
     with pytest.raises(ValueError, match=f"{side + 1}x{side + 1}"):
         getattr(keras.applications, model)(
             include_top=False, weights=None, input_shape=(side, side, 3)

@@ -68,7 +68,7 @@ class TestPretrained(TokenEncoderContract):
         return np.concatenate([state[0] for state in states[-count:]])
 
     def test_takes_tokens(self):
-        assert self.make().takes == "tokens"
+        assert self.make().input_kind == "tokens"
         assert self.make().data_dependent_arguments == (
             "vocabulary_size",
             "text_features",

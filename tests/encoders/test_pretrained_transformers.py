@@ -25,7 +25,7 @@ LENGTH = 40
 
 @pytest.fixture(scope="module")
 def write():
-    """Function that runs the script beside this file; skips where there is no transformers."""
+    """Function that runs the script next to this file; skips where there is no transformers."""
     python = os.environ.get("TFXC_TRANSFORMERS", sys.executable)
     needs = "import transformers, torch, sentencepiece, tokenizers, google.protobuf"
     if subprocess.run([python, "-c", needs], capture_output=True).returncode:

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tests.contracts.encoder import ImageEncoderContract, images
 from tfxc.encoders import resnet
-from tfxc.encoders.layers.image_blocks import Parts, he_fan_out
+from tfxc.encoders.layers.image_blocks import LayerFactory, he_fan_out
 from tfxc.encoders.resnet import ResNet, basic_block
 
 
@@ -125,9 +125,9 @@ def convolved(image, kernel, strides):
 
 @pytest.mark.parametrize(("strides", "filters"), [(1, 3), (2, 4)])
 def test_a_block_equals_numpy(strides, filters):
-    parts = Parts(keras.config.dtype_policy(), 0, False, he_fan_out)
-    inputs = parts.input((6, 8, 3))
-    block = keras.Model(inputs, basic_block(parts, inputs, filters, strides))
+    layers = LayerFactory(keras.config.dtype_policy(), 0, False, he_fan_out)
+    inputs = layers.input((6, 8, 3))
+    block = keras.Model(inputs, basic_block(layers, inputs, filters, strides))
     rng = np.random.default_rng(0)
     for weight in block.weights:
         weight.assign(rng.uniform(0.5, 1.5, weight.shape))

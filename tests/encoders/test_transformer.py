@@ -35,7 +35,7 @@ class TestTransformer(TokenEncoderContract):
     half_precision_error = 0.06
 
     def test_takes_tokens(self):
-        assert self.make().takes == "tokens"
+        assert self.make().input_kind == "tokens"
         assert self.make().data_dependent_arguments == ("vocabulary_size", "architecture")
 
     def oracle(self, weights, words, num_layers=2, head_dim=3, feed_forward_dim=4 * WIDTH):

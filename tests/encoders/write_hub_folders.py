@@ -3,10 +3,10 @@
     python write_hub_folders.py OUT
     python write_hub_folders.py OUT FOLDER
 
-OUT/<family>/ holds the model's folder, and beside its files ``reference.npz``: the ids of the texts
-of ``texts.json`` (by the slow and the fast tokeniser) and all hidden states of them. With a FOLDER,
-OUT holds the two files of the model there. Needs transformers, torch, sentencepiece, tokenizers,
-and protobuf, which nothing else here does.
+OUT/<family>/ holds the model's folder, and next to its files ``reference.npz``: the ids of the
+texts of ``texts.json`` (by the slow and the fast tokeniser) and all hidden states of them. With a
+FOLDER, OUT holds the two files of the model there. Needs transformers, torch, sentencepiece,
+tokenizers, and protobuf, which nothing else here does.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""From examples to a feature set, its splits and a trained model: the tools and the verbs."""
+"""From examples to a feature set, its splits and a trained model: the tools and the commands."""
 
 import itertools
 import json
@@ -17,8 +17,8 @@ from tests.data.formats.test_webdataset import write_tar
 from tests.data.images.examples import file_of, png, smooth_images
 from tests.small_runs import make_run
 from tfxc.commands import evaluate, info, predict, prepare, train
-from tfxc.core import checksums
 from tfxc.core.config import load_config
+from tfxc.core.storage import checksums
 from tfxc.data.feature_sets.feature_set import FeatureSet
 from tfxc.data.formats import open_reader
 from tfxc.data.preparation import ensure_prepared
@@ -146,10 +146,10 @@ def write_config(folder, **changes):
 def sets(tmp_path, tool, capsys):
     command = [learnable(tmp_path / "all"), "--output", tmp_path / "sets", "--val", "50"]
     outcome = call(capsys, tool("split_features"), *command, "--test", "0.1", "--seed", "3")
-    told = [
+    output = [
         f"{tmp_path}/sets/{n}: {r} rows" for n, r in (("train", 310), ("val", 50), ("test", 40))
     ]
-    assert outcome.out.splitlines() == told
+    assert outcome.out.splitlines() == output
     return tmp_path
 
 
@@ -193,7 +193,7 @@ def trained(folder, name, prepare_trainer=None):
     config = load_config(folder / "config.json", changes)
     data = ensure_prepared(config.data, folder / "prepared")
     run = RunFolder(Path(config.run))
-    run.begin(config, data)
+    run.start(config, data)
     trainer = TrainingJob(config, data, config.run).trainer(make_strategy(config.training))
     if prepare_trainer:
         prepare_trainer(trainer)

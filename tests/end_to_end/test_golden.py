@@ -1,4 +1,4 @@
-"""From the files of Bibtex to scores in the known range, by the verbs and the published configs."""
+"""From the files of Bibtex to scores in the known range, by commands and the published configs."""
 
 import json
 from pathlib import Path

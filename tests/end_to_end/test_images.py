@@ -1,4 +1,4 @@
-"""Images through the verbs: train, evaluate, predict, export."""
+"""Images through the commands: train, evaluate, predict, export."""
 
 import json
 import sys
@@ -59,7 +59,7 @@ def tree_of(folder, **training):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Config file, image folder and run of a training through the verb."""
+    """Config file, image folder and run of a training through the command."""
     folder = tmp_path_factory.mktemp("places")
     (folder / "config.json").write_text(json.dumps(tree_of(folder)))
     config = str(folder / "config.json")
@@ -88,8 +88,8 @@ def best(run, images, k):
 
 def test_training_learns_and_evaluation_sees_the_same_pixels(trained, capsys):
     config = ["--config", trained / "config.json", "--prepared", trained / "prepared"]
-    told = call(capsys, prepare, *config).out
-    assert ": 8 labels, images of 8 x 8 x 1, layout" in told and "64 examples" in told
+    output = call(capsys, prepare, *config).out
+    assert ": 8 labels, images of 8 x 8 x 1, layout" in output and "64 examples" in output
     assert "8 labels, images of 8 x 8 x 1\n" in call(capsys, info, *config).out
     arguments = ["--run", trained / "run", "--k", "1"]
     call(capsys, evaluate, *arguments, "--split", "dev", "--prepared", trained / "prepared")
@@ -99,7 +99,7 @@ def test_training_learns_and_evaluation_sees_the_same_pixels(trained, capsys):
     assert found[0]["P@1"] > 0.9 and found[0] == found[1]
 
 
-def test_a_mistake_in_augmentation_is_told_before_any_work(tmp_path, capsys):
+def test_a_mistake_in_augmentation_is_reported_before_any_work(tmp_path, capsys):
     tree = tree_of(tmp_path, augmentation=[{"name": "afine"}])
     (tmp_path / "config.json").write_text(json.dumps(tree))
     prepared = ["--prepared", tmp_path / "prepared"]
@@ -120,7 +120,7 @@ def test_micro_batches_are_augmented_as_the_whole_batch(tmp_path):
         config = parse_config({**tree, "run": str(tmp_path / f"run{accumulate}")})
         data = ensure_prepared(config.data, tmp_path / "prepared")
         folder = RunFolder(config.run)
-        folder.begin(config, data)
+        folder.start(config, data)
         strategy = make_strategy(config.training)
         trainer = TrainingJob(config, data, folder.path).trainer(strategy)
         trainer.fit()
@@ -154,7 +154,7 @@ def test_resnet_exports_and_answers_as_in_training(tmp_path):
                     encoder=encoder)  # fmt: skip
     loaded = load_run(path)
     exported = export_savedmodel(loaded, tmp_path / "served", k=3)
-    assert exported.takes == "image" and exported.score_difference < 1e-4
+    assert exported.input_kind == "image" and exported.score_difference < 1e-4
     images = smooth_images(3, *SHAPE[:2])
     ids, scores = Searcher(loaded.model, 3)({"features": tf.constant(images)})
     served = SavedModelPredictor(tmp_path / "served")(Chunk([[]] * 3, images=images))

@@ -1,4 +1,4 @@
-"""One prepared set of joined texts through the verbs, with an encoder of either part."""
+"""One prepared set of joined texts through the commands, with an encoder of either part."""
 
 import json
 import shutil
@@ -113,7 +113,7 @@ def test_evaluate_prepared_and_raw_texts(trained, name, capsys):
     prepared = call(capsys, evaluate, "--run", run, "--prepared", trained / "prepared")
     raw = call(capsys, evaluate, "--run", run, "--data", trained / "dev.jsonl")
     assert prepared.code == raw.code == 0, prepared.err + raw.err
-    tables = [told.out.splitlines()[1:6] for told in (prepared, raw)]
+    tables = [output.out.splitlines()[1:6] for output in (prepared, raw)]
     assert tables[0] == tables[1] and tables[0][1].startswith("P  ")
     assert json.loads((run / "summary.json").read_text())["dev"]["P@2"] > 0.95
 
@@ -133,7 +133,7 @@ def test_the_exported_model_equals_the_run(trained, name, tmp_path, capsys):
     features = {key: tf.constant(values) for key, values in rows.batch()["features"].items()}
     by_features = served["features"](**features)
     np.testing.assert_array_equal(by_features["ids"], ids)
-    assert SavedModelPredictor(tmp_path / "served").takes == "text"
+    assert SavedModelPredictor(tmp_path / "served").input_kind == "text"
 
 
 class _Texts:
@@ -156,9 +156,9 @@ def test_converted_models_take_the_part_of_the_encoder(trained, name, form, tmp_
             pytest.importorskip(package, reason="the extra onnx is not installed")
     run = load_run(trained / f"run-{name}")
     done = convert.export_model(run, tmp_path / "out", form, 3)
-    assert done.takes == {"textcnn": "tokens", "bag_mlp": "sparse"}[name]
+    assert done.input_kind == {"textcnn": "tokens", "bag_mlp": "sparse"}[name]
     rows = load_text_features(tmp_path / "out/text_features").transform([ANIMALS[0]])
-    if done.takes == "tokens":
+    if done.input_kind == "tokens":
         raw = {"tokens": pad_tokens(rows.indptr, rows.tokens)}
     else:
         raw = {"ids": rows.indices, "weights": rows.data, "row_splits": np.int64(rows.indptr)}
@@ -168,12 +168,12 @@ def test_converted_models_take_the_part_of_the_encoder(trained, name, form, tmp_
     np.testing.assert_allclose(model(raw)[1], expected[1], rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_told(trained, capsys):
+def test_what_is_reported(trained, capsys):
     arguments = ["--config", trained / "textcnn.json", "--prepared", trained / "prepared"]
     features = load_run(trained / "run-textcnn").text_features
-    told = call(capsys, prepare, *arguments).out
+    output = call(capsys, prepare, *arguments).out
     sizes = (features.vocabulary_size, features.num_features)
-    assert "texts of {:,} different tokens and {:,} features (sparse)".format(*sizes) in told
+    assert "texts of {:,} different tokens and {:,} features (sparse)".format(*sizes) in output
     assert call(capsys, info, "--run", trained / "run-bag_mlp").code == 0
     assert "tried one batch" in call(capsys, train, *arguments, "--fresh", "--dry-run").out
 
@@ -185,7 +185,7 @@ def test_every_pass_reads_its_part(trained):
     for encoder in (TEXTCNN, BAG, {"name": "transformer", "num_layers": 1, "num_heads": 2}):
         config = parse_config(config_of(trained, encoder))
         model = build_model(config, **Manifest.load(data).dimensions)
-        own = model.encoder.own(batch["features"])
+        own = model.encoder.select_features(batch["features"])
         vectors = model.encoder(own)
         np.testing.assert_array_equal(model.encoder(batch["features"]), vectors)
         if encoder["name"] == "transformer":

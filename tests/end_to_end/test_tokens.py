@@ -62,7 +62,7 @@ def test_train_evaluate_predict_and_export(tmp_path, capsys, text_features, enco
 
     run = load_run(tmp_path / "run")
     exported = export_savedmodel(run, tmp_path / "served", k=2)
-    assert exported.takes == "text" and exported.score_difference < 1e-5
+    assert exported.input_kind == "text" and exported.score_difference < 1e-5
     served = tf.saved_model.load(str(tmp_path / "served")).signatures
     answer = served["serving_default"](text=tf.constant(["No OWL but a fox", ""]))
     assert answer["labels"][0, 0] == b"fox"

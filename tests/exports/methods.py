@@ -44,10 +44,10 @@ def parts_of(kind, name, folder):
         write_folder(folder / "model")
         there = {"name": name, "folder": str(folder / "model")}
         return {**TOKENS, "text_features": {**there, "max_length": 12}, "encoder": there}
-    takes = registry.get("encoder", name).takes
-    if takes == "image":
+    input_kind = registry.get("encoder", name).input_kind
+    if input_kind == "image":
         return {"kind": "image", "image_shape": [32, 32, 3], **SOFTMAX, "encoder": section}
-    common = {"dense": {**DENSE, **SOFTMAX}, "tokens": TOKENS, "sparse": SOFTMAX}[takes]
+    common = {"dense": {**DENSE, **SOFTMAX}, "tokens": TOKENS, "sparse": SOFTMAX}[input_kind]
     return {**common, "encoder": section}
 
 

@@ -10,10 +10,10 @@ from tests.exports.methods import DENSE
 from tests.exports.test_savedmodel import dense_scores
 from tests.small_runs import NAMES, TEXTS, make_run
 from tfxc.core.errors import ConfigError, UserError
-from tfxc.core.ownership import MARKER
+from tfxc.core.storage.ownership import MARKER
 from tfxc.exports import convert, litert, onnx
 from tfxc.exports.convert import export_model
-from tfxc.exports.parity import answers_of_function, examples_of, largest_difference
+from tfxc.exports.parity import examples_of, largest_difference, outputs_of_function
 from tfxc.runs.loaded import load_run, trusting
 
 BOTH = pytest.mark.parametrize("form", ["onnx", "litert"])
@@ -37,7 +37,7 @@ def small_run(tmp_path, **settings):
 def test_bags_of_any_number_equal_numpy(tmp_path, form, normalise):
     run = small_run(tmp_path, normalise=normalise)
     done = export_model(run, tmp_path / "out", form, 12)
-    assert done.takes == "sparse" and done.batch is None and done.score_difference < 1e-5
+    assert done.input_kind == "sparse" and done.batch is None and done.score_difference < 1e-5
     model = FORMATS[form].open(done.folder / done.file)
     for lengths in ([0], [3], [1, 0, 7, 2], [0, 0], [20] * 30):
         matrix = np.zeros((len(lengths), 20), np.float32)
@@ -85,7 +85,7 @@ def test_eight_bits(tmp_path, form, monkeypatch):
         update={"data": run.config.data.model_copy(update={"dev": data["dev"]})}
     )
     exact = export_model(run, tmp_path / "exact", form)
-    done = export_model(run, tmp_path / "small", form, int8=True, least_agreement=0.5)
+    done = export_model(run, tmp_path / "small", form, int8=True, min_agreement=0.5)
     assert exact.agreement is None and done.score_difference < 1e-5
     assert done.agreement.examples == 100 and "dev.jsonl" in done.agreement.source
     assert 0 < done.agreement.score_difference < 0.1 and done.agreement.share > 0.5
@@ -139,7 +139,7 @@ def test_too_large_and_too_many(tmp_path, form, monkeypatch):
     run = small_run(tmp_path)
     with pytest.raises(ConfigError, match="1 to 12 labels"):
         export_model(run, tmp_path / "out", form, 13)
-    monkeypatch.setattr(convert, "_MOST_BYTES", 100)
+    monkeypatch.setattr(convert, "_MAX_BYTES", 100)
     with pytest.raises(ConfigError, match="less than 2 GiB"):
         export_model(run, tmp_path / "out", form)
 
@@ -166,14 +166,14 @@ def test_litert_of_single_examples(tmp_path, monkeypatch):
 
     monkeypatch.setattr(litert.LiteRT, "_convert", one_only)
     run = small_run(tmp_path)
-    done = export_model(run, tmp_path / "out", "litert", 3, int8=True, least_agreement=0)
+    done = export_model(run, tmp_path / "out", "litert", 3, int8=True, min_agreement=0)
     assert done.batch == 1 and tried == [None, 1, 1]
     model = litert.FORMAT.open(done.folder / done.file)
-    assert largest_difference(run, answers_of_function(model, 1), 3) < 1e-5
+    assert largest_difference(run, outputs_of_function(model, 1), 3) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["tf2onnx", "onnx", "onnxruntime"])
-def test_a_missing_package_is_told(tmp_path, monkeypatch, name):
+def test_a_missing_package_is_reported(tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
     run = small_run(tmp_path)
     with pytest.raises(ConfigError, match=rf"{name} is not .*pip install 'tfxc\[onnx\]'"):
@@ -190,7 +190,7 @@ def test_examples_to_agree_on_are_those_of_the_dev_split(tmp_path):
     for more, split, count in (({}, "train", 20), ({"dev_share": 0.25}, "dev", 5)):
         changed = {**tree, "data": {**tree["data"], "train": str(source), **more}}
         (run / "config.json").write_text(json.dumps(changed))
-        batches, told = examples_of(load_run(run))
-        assert told == f"the first of {split} data {source}"
+        batches, reported = examples_of(load_run(run))
+        assert reported == f"the first of {split} data {source}"
         found = [len(features["row_splits"]) - 1 for _, features in batches(8)]
         assert sum(found) == count

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tests.small_runs import NAMES, TEXTS, make_run
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
 from tfxc.data.chunk import Chunk
-from tfxc.exports.parity import answers_of_savedmodel, checked_difference, largest_difference
+from tfxc.exports.parity import checked_difference, largest_difference, outputs_of_savedmodel
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.predictors import RunPredictor
 from tfxc.inference.searcher import Searcher
@@ -52,7 +52,7 @@ def dense(tmp_path_factory):
 
 def test_dense_head_equals_numpy(dense):
     run, exported = load_run(dense[0]), dense[1]
-    assert exported.takes == "text" and exported.score_difference < 1e-5
+    assert exported.input_kind == "text" and exported.score_difference < 1e-5
     found = answers(exported.folder, text=tf.constant(TEXTS))
     scores = dense_scores(run.model, run.text_features.transform(TEXTS).toarray())
     ids = np.argsort(-scores, axis=1, kind="stable")[:, :4]
@@ -75,7 +75,7 @@ def test_probabilities_equal_numpy(tmp_path, objective):
     np.testing.assert_array_equal(found["ids"], ids)
     np.testing.assert_allclose(found["scores"], np.take_along_axis(whole, ids, 1), rtol=1e-5)
     with pytest.raises(RuntimeError, match="does not match the trained model"):
-        largest_difference(run, answers_of_savedmodel(exported.folder), 4)
+        largest_difference(run, outputs_of_savedmodel(exported.folder), 4)
 
 
 def test_probabilities_of_heads_over_digits(tmp_path):
@@ -91,7 +91,7 @@ def test_probabilities_of_heads_over_digits(tmp_path):
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"head": MACH}, "head Mach has no probabilities: it has no softmax over all labels"),
+        ({"head": MACH}, "head MACH has no probabilities: it has no softmax over all labels"),
         ({"objective": {"name": "hinge"}}, "has no probabilities: its scores are margins"),
     ],
 )
@@ -155,7 +155,7 @@ def test_mach_in_the_graph_equals_the_native_search(tmp_path, aggregate, trunk):
 
 def test_sparse_features_are_scaled_as_in_training(tmp_path):
     run = load_run(make_run(tmp_path / "run", normalise="l2"))
-    assert export_savedmodel(run, tmp_path / "served", k=12).takes == "sparse"
+    assert export_savedmodel(run, tmp_path / "served", k=12).input_kind == "sparse"
     found = answers(
         tmp_path / "served",
         ids=tf.constant([3, 7, 19, 2]),
@@ -172,7 +172,7 @@ def test_sparse_features_are_scaled_as_in_training(tmp_path):
 def test_dense_vectors(tmp_path, normalise):
     parts = {"encoder": {"name": "precomputed"}, "kind": "dense", "normalise": normalise}
     run = load_run(make_run(tmp_path / "run", num_features=5, **parts))
-    assert export_savedmodel(run, tmp_path / "served", k=2).takes == "dense"
+    assert export_savedmodel(run, tmp_path / "served", k=2).input_kind == "dense"
     x = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
     found = answers(tmp_path / "served", features=tf.constant(x))
     kernel, bias = (np.array(weight) for weight in run.model.weights)
@@ -265,8 +265,8 @@ def test_an_older_savedmodel_is_replaced(tmp_path):
 
 def test_the_check_notices_other_weights(dense):
     run, exported = load_run(dense[0]), dense[1]
-    assert largest_difference(run, answers_of_savedmodel(exported.folder), 4) < 1e-5
+    assert largest_difference(run, outputs_of_savedmodel(exported.folder), 4) < 1e-5
     weight = run.model.head.weights[0]
     weight.assign(weight + 0.1)
     with pytest.raises(RuntimeError, match="does not match the trained model"):
-        largest_difference(run, answers_of_savedmodel(exported.folder), 4)
+        largest_difference(run, outputs_of_savedmodel(exported.folder), 4)

@@ -1,4 +1,4 @@
-"""Whatever is wrong with the input, the verb says so in one line and leaves nothing behind."""
+"""Whatever is wrong with the input, the command says so in one line and leaves nothing behind."""
 
 import json
 

@@ -8,7 +8,7 @@ import pytest
 from tests import tiny
 from tests.commands.calls import call
 from tfxc.commands import predict, train
-from tfxc.core import checksums
+from tfxc.core.storage import checksums
 
 ROWS = [(f"a {name} here{number}", name) for number, name in enumerate(("fox", "hen", "owl") * 8)]
 WORDS = {"name": "words", "max_length": 4, "min_count": 1}
@@ -62,7 +62,7 @@ def test_a_class_outside_the_list(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_empty_and_long_texts_are_trained_and_told(tmp_path, capsys):
+def test_empty_and_long_texts_are_trained_and_reported(tmp_path, capsys):
     """With the mark at the beginning that spreadsheets write; a class that only dev has counts."""
     long = " ".join(f"word{n}" for n in range(50))
     rows = [*ROWS, ("", "fox"), ("  ", "owl"), (long, "hen")]

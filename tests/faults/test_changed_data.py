@@ -120,7 +120,7 @@ def test_a_stopped_ranker(tmp_path, capsys):
     ],
 )
 def test_every_recipe(tmp_path, recipe, more):
-    """A run begun with some data is not gone on with on others, whatever trains it."""
+    """A run started with some data is not gone on with on others, whatever trains it."""
     names = [f"label{number}" for number in range(9)]
     texts = [(f"word{number % 9} x{number}", [names[number % 9]]) for number in range(45)]
     data = {"name": "x", "train": write_jsonl(tmp_path / "train.jsonl", texts)}
@@ -136,7 +136,7 @@ def test_every_recipe(tmp_path, recipe, more):
     config = parse_config({"run": str(tmp_path / "run"), "data": data, "recipe": recipe, **parts})
     folder = ensure_prepared(config.data, tmp_path / "prepared")
     run = RunFolder(tmp_path / "run")
-    run.begin(config, folder)
+    run.start(config, folder)
     (run / "checkpoints").mkdir()
     (run / "checkpoints" / "ckpt-1.index").touch()  # there is something to lose
     before = (run / "checksums.json").read_bytes()
@@ -146,7 +146,7 @@ def test_every_recipe(tmp_path, recipe, more):
     with pytest.raises(CheckpointError, match=r"run: contains a run of other .* records of train"):
         registry.create("recipe", recipe).run(context)
     assert (run / "checksums.json").read_bytes() == before
-    run.begin(config, folder, fresh=True)
+    run.start(config, folder, fresh=True)
     run.check_data(folder)
 
 
@@ -156,7 +156,7 @@ def test_a_run_without_a_step_takes_other_data(tmp_path, capsys):
     assert call(capsys, prepare, *command).code == 0
     (folder,) = (tmp_path / "prepared").glob("words-*")
     run = RunFolder(tmp_path / "run")
-    run.begin(load_config(command[1]), folder)
+    run.start(load_config(command[1]), folder)
     rename_a_label(tmp_path / "train.jsonl")
     assert call(capsys, prepare, *command, "--force").code == 0
     assert call(capsys, train, *command).code == 0

@@ -9,7 +9,7 @@ import pytest
 
 from tests.source_tree import ROOT
 from tfxc.core.errors import UserError
-from tfxc.ops import compiled
+from tfxc.training.optimization import row_adam
 
 FAKE = """#!/bin/sh
 if [ "$1" = --version ]; then echo fake 1; exit; fi
@@ -31,18 +31,18 @@ def cache(tmp_path, monkeypatch):
 
 
 def library():
-    return compiled._library(compiled._compiler())
+    return row_adam._library(row_adam._compiler())
 
 
 def test_a_compiler_with_arguments_is_split_as_a_shell_does(cache, monkeypatch):
     path = library()
     assert path.parent == cache[0] and path.read_text() == "a library\n"
     monkeypatch.setenv("CXX", "no-such-launcher g++")
-    assert compiled._compiler() is None
+    assert row_adam._compiler() is None
     monkeypatch.setenv("CXX", "'unbalanced")
-    assert compiled._compiler() is None
+    assert row_adam._compiler() is None
     monkeypatch.setenv("CXX", "")
-    assert compiled._compiler() in (None, ["g++"])
+    assert row_adam._compiler() in (None, ["g++"])
 
 
 @pytest.mark.parametrize("damage", ["cut off", "empty", "other bytes"])
@@ -79,10 +79,10 @@ def test_a_library_of_another_user_is_not_loaded(cache, monkeypatch, capsys):
     with pytest.raises(UserError, match="belongs to another user"):
         library()
     loaded = []
-    monkeypatch.setattr(compiled.tf, "load_op_library", loaded.append)
-    compiled.row_adam.cache_clear()
-    assert compiled.row_adam() is None and not loaded
-    compiled.row_adam.cache_clear()
+    monkeypatch.setattr(row_adam.tf, "load_op_library", loaded.append)
+    row_adam.row_adam.cache_clear()
+    assert row_adam.row_adam() is None and not loaded
+    row_adam.row_adam.cache_clear()
     assert f"{path}: belongs to another user" in capsys.readouterr().err
 
 
@@ -120,15 +120,15 @@ def test_a_folder_anybody_may_write_to_is_refused(cache):
     ids=["x86", "arm", "arm features", "power", "riscv"],
 )  # fmt: skip
 def test_the_key_holds_the_processors_name(monkeypatch, cpuinfo, other):
-    names = {compiled._described(text) for text in (cpuinfo, other)}
+    names = {row_adam._described(text) for text in (cpuinfo, other)}
     assert len(names) == 2
     volatile = "processor\t: 0\ncpu MHz\t\t: {}\nbogomips\t: {}\n"
     texts = (cpuinfo + volatile.format(number, number) for number in (1, 2))
-    assert len({compiled._described(text) for text in texts}) == 1
+    assert len({row_adam._described(text) for text in texts}) == 1
     keys = []
     for text in (cpuinfo, other):
-        monkeypatch.setattr(compiled, "processor", lambda text=text: compiled._described(text))
-        keys.append(compiled._fingerprint(["true"]))
+        monkeypatch.setattr(row_adam, "processor", lambda text=text: row_adam._described(text))
+        keys.append(row_adam._fingerprint(["true"]))
     assert keys[0] != keys[1]
 
 
@@ -137,7 +137,7 @@ def test_the_key_holds_the_processors_name(monkeypatch, cpuinfo, other):
 def test_a_real_library_cut_off_does_not_end_the_process(tmp_path):
     environment = {**os.environ, "TFXC_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
     environment.pop("CXX", None)
-    code = "from tfxc.ops.compiled import row_adam; print(row_adam() is not None)"
+    code = "from tfxc.training.optimization.row_adam import row_adam; print(row_adam() is not None)"
     for _ in range(2):
         result = subprocess.run(
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True

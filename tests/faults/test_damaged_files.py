@@ -78,9 +78,9 @@ def damaged(path, name):
         kept.rename(path)
 
 
-def outcome_of(capsys, verb, arguments):
+def outcome_of(capsys, command, arguments):
     """Exit code and the one line of the problem; None where the command succeeds."""
-    found = call(capsys, verb, *arguments)
+    found = call(capsys, command, *arguments)
     lines = [line for line in found.err.splitlines() if line.startswith("tfxc: ")]
     assert "Traceback" not in found.err
     if found.code == 0:
@@ -91,10 +91,10 @@ def outcome_of(capsys, verb, arguments):
     return found.code, lines[0]
 
 
-def check(capsys, path, name, verb, arguments, spared=()):
+def check(capsys, path, name, command, arguments, spared=()):
     """Damages a file; the command has to name it, or succeed where the damage is spared."""
     with damaged(path, name):
-        found = outcome_of(capsys, verb, arguments)
+        found = outcome_of(capsys, command, arguments)
     if name in spared:
         return
     assert found is not None, f"{path.name}, {name}: nobody noticed"
@@ -137,21 +137,21 @@ NETWORK = {
 }
 
 
-def run_arguments(verb, run):
+def run_arguments(command, run):
     folder = run.parent
     return {
         "predict": (predict, ["--run", run, folder / "texts.txt", "--k", 1]),
         "evaluate": (evaluate, ["--run", run, "--data", folder / "rows.jsonl"]),
         "report": (report, ["--run", run, "--data", folder / "rows.jsonl"]),
         "info": (info, ["--run", run]),
-    }[verb]
+    }[command]
 
 
 @pytest.mark.parametrize("name", DAMAGES)
 @pytest.mark.parametrize("file", NETWORK)
 def test_files_of_a_run(run, capsys, file, name):
-    verb, spared = NETWORK[file]
-    check(capsys, run / file, name, *run_arguments(verb, run), spared)
+    command, spared = NETWORK[file]
+    check(capsys, run / file, name, *run_arguments(command, run), spared)
 
 
 @pytest.fixture(scope="module")
@@ -167,17 +167,21 @@ def finished_run(run):
 @pytest.mark.parametrize("name", DAMAGES)
 @pytest.mark.parametrize("file", [*NETWORK, "summary.json", "checksums.json"])
 def test_files_of_a_finished_run(finished_run, capsys, file, name):
-    verb, _ = NETWORK.get(file, ("info", ()))
+    command, _ = NETWORK.get(file, ("info", ()))
     # A log belongs to no checksum, and without a summary the run is not finished.
     spared = {"metrics.jsonl": ("missing", "empty", "truncated"), "summary.json": ("missing",)}
     check(
-        capsys, finished_run / file, name, *run_arguments(verb, finished_run), spared.get(file, ())
+        capsys,
+        finished_run / file,
+        name,
+        *run_arguments(command, finished_run),
+        spared.get(file, ()),
     )
 
 
-@pytest.mark.parametrize("verb", ["predict", "evaluate", "report", "info"])
-def test_the_undamaged_run_works(run, capsys, verb):
-    assert outcome_of(capsys, *run_arguments(verb, run)) is None
+@pytest.mark.parametrize("command", ["predict", "evaluate", "report", "info"])
+def test_the_undamaged_run_works(run, capsys, command):
+    assert outcome_of(capsys, *run_arguments(command, run)) is None
 
 
 @pytest.mark.parametrize("file", ["assets/manifest.json", "config.json"])
@@ -212,8 +216,8 @@ def test_files_of_another_run(run, capsys, file):
 @pytest.mark.parametrize("file", ["texts.txt", "rows.jsonl"])
 def test_files_to_answer(run, capsys, file, name):
     spared = ("empty", "truncated") if file == "texts.txt" else ()
-    verb = "predict" if file == "texts.txt" else "evaluate"
-    check(capsys, run.parent / file, name, *run_arguments(verb, run), spared)
+    command = "predict" if file == "texts.txt" else "evaluate"
+    check(capsys, run.parent / file, name, *run_arguments(command, run), spared)
 
 
 # ---------------------------------------------------------------------------------------------

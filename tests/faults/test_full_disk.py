@@ -24,7 +24,7 @@ from tests.recipes import xr_texts
 from tests.small_runs import TEXTS, config_tree, make_run
 from tfxc.commands import distill, encode, evaluate, export, predict, prepare, report, train, verify
 from tfxc.core.errors import MachineError
-from tfxc.core.files import copy_folder, write_errors
+from tfxc.core.storage.files import copy_folder, write_errors
 from tfxc.runs.weights_file import write_weights
 
 import_model = importlib.import_module("tfxc.commands.import")
@@ -299,18 +299,18 @@ FAST = [imported_features, split_features, encoded, predicted, verified, importe
 def test_a_file_that_does_not_fit(tmp_path, tool, capsys, file_limit, kind):
     disk = tmp_path / "disk"
     disk.mkdir()
-    verb, *arguments = kind(tmp_path, disk, tool)
-    assert call(capsys, verb, *arguments).code == 0
+    command, *arguments = kind(tmp_path, disk, tool)
+    assert call(capsys, command, *arguments).code == 0
     whole = listing(disk)
     largest = max(path.stat().st_size for path in disk.rglob("*") if path.is_file())
     shutil.rmtree(disk)
     disk.mkdir()
     file_limit(largest // 2)
-    outcome = call(capsys, verb, *arguments)
+    outcome = call(capsys, command, *arguments)
     file_limit(None)
     assert "cannot write: the file would be too large" in machine_line(outcome)
     check_rest(kind, disk)
-    assert call(capsys, verb, *arguments).code == 0
+    assert call(capsys, command, *arguments).code == 0
     assert listing(disk) == whole
 
 
@@ -390,9 +390,9 @@ def used(disk):
 def test_every_degree_of_fullness(mounted, tmp_path, tool, capsys, kind):
     disk = mounted / kind.__name__
     disk.mkdir()
-    verb, *arguments = kind(tmp_path, disk, tool)
+    command, *arguments = kind(tmp_path, disk, tool)
     before = used(mounted)
-    outcome = call(capsys, verb, *arguments)
+    outcome = call(capsys, command, *arguments)
     assert outcome.code == 0, outcome.err
     needed, whole = used(mounted) - before, listing(disk)
     assert needed and not any(TEMPORARY.search(path) for path in whole), whole
@@ -401,7 +401,7 @@ def test_every_degree_of_fullness(mounted, tmp_path, tool, capsys, kind):
     for share in (0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 0.98):
         disk.mkdir(exist_ok=True)
         with filled(disk, int(share * needed)):
-            outcome = call(capsys, verb, *arguments)
+            outcome = call(capsys, command, *arguments)
         if outcome.code:
             failed += 1
             assert "the disk is full" in machine_line(outcome)
@@ -415,8 +415,8 @@ def test_every_degree_of_fullness(mounted, tmp_path, tool, capsys, kind):
     assert failed >= 3
     disk.mkdir(exist_ok=True)
     with filled(disk, 4096):
-        call(capsys, verb, *arguments)
-    outcome = call(capsys, verb, *arguments)
+        call(capsys, command, *arguments)
+    outcome = call(capsys, command, *arguments)
     assert outcome.code == 0, outcome.err
     without_times = [path for path in listing(disk) if "tfevents" not in path]
     assert without_times == [path for path in whole if "tfevents" not in path]

@@ -22,12 +22,12 @@ from tfxc.data.feature_sets.split import import_arrays
 from tfxc.data.formats import open_reader
 from tfxc.data.label_ids import LabelNumbering
 from tfxc.data.parsing import archives
+from tfxc.data.parsing.arrays import load_matrix
 from tfxc.data.parsing.lines import Lines
 from tfxc.data.preparation import prepare
-from tfxc.data.sources.matrices import load_matrix
 
 STRAY = 10**9
-MOST_BYTES = 6 * MAX_LINE_BYTES
+MAX_BYTES = 6 * MAX_LINE_BYTES
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def bounded():
     yield
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < MOST_BYTES, f"{peak / 1e6:,.0f} MB"
+    assert peak < MAX_BYTES, f"{peak / 1e6:,.0f} MB"
 
 
 def svmlight(folder):
@@ -232,7 +232,7 @@ def test_a_sparse_matrix_beyond_the_memory_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "X.npz"
     scipy.sparse.save_npz(path, scipy.sparse.eye(1000, format="csr"))
     assert load_matrix(path).shape == (1000, 1000)
-    monkeypatch.setattr("tfxc.core.memory.available_bytes", lambda: 10_000)
+    monkeypatch.setattr("tfxc.core.resources.available_bytes", lambda: 10_000)
     with pytest.raises(MachineError, match=r"X\.npz: .* GB of memory needed"):
         load_matrix(path)
 
@@ -244,7 +244,7 @@ def test_a_large_member_of_a_tar_archive_is_refused(tmp_path, monkeypatch):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    monkeypatch.setattr(archives, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(archives, "_MAX_BYTES", 1000)
     with pytest.raises(DataError, match=r"shard\.tar: files of at most 1,000 bytes .*a\.jpg"):
         list(open_reader(path).chunks())
 

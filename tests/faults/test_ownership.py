@@ -16,9 +16,9 @@ from tests.source_tree import ROOT
 from tfxc.commands import export, train
 from tfxc.core.config import parse_config
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
-from tfxc.core.files import atomic_file
-from tfxc.core.locks import holder, locked, owned, scratch_folder, sweep
-from tfxc.core.ownership import MARKER, atomic_folder, check_own, lock_of
+from tfxc.core.storage.files import atomic_file
+from tfxc.core.storage.locks import holder, locked, owned, scratch_folder, sweep
+from tfxc.core.storage.ownership import MARKER, atomic_folder, check_own, lock_of
 from tfxc.data.preparation import ensure_prepared
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.recipes.base import Context
@@ -27,7 +27,7 @@ from tfxc.runs.folder import RunFolder
 
 HOLDER = """
 import sys, time
-from tfxc.core.locks import locked
+from tfxc.core.storage.locks import locked
 with locked(sys.argv[1], print):
     print("holds", flush=True)
     time.sleep(60)
@@ -214,13 +214,13 @@ def test_a_run_without_a_step_takes_a_corrected_config(trained, finished):
     shutil.rmtree(run)
     data = next((finished / "prepared").glob("tiny-*"))
     wrong = parse_config(tiny.tiny_tree(finished, run=str(run), training={"batch_size": 8}))
-    RunFolder(run).begin(wrong, data)
+    RunFolder(run).start(wrong, data)
     (run / "log.txt").write_text("failed")
     right = parse_config(tiny.tiny_tree(finished, run=str(run), training={"epochs": 0.1}))
     assert Fit().run(Context(right, data, run))["steps"] == 2
     assert RunFolder(run).config().training.epochs == 0.1
     with pytest.raises(CheckpointError, match=r"another config; changed: training.batch_size"):
-        RunFolder(run).begin(wrong, data)
+        RunFolder(run).start(wrong, data)
 
 
 # one writer
@@ -249,7 +249,7 @@ def test_fresh_waits_for_no_part_of_a_run(trained, finished, holding):
     config = RunFolder(run).config()
     before = listing(run)
     with pytest.raises(CheckpointError, match=f"fold-01: process {process.pid}"):
-        RunFolder(run).begin(config, data, fresh=True)
+        RunFolder(run).start(config, data, fresh=True)
     assert listing(run) == before
 
 
@@ -279,7 +279,7 @@ def test_a_process_locks_a_run_twice_and_frees_it_once(tmp_path):
 
 def test_scratch_of_killed_processes_is_swept(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("tfxc.core.locks._is_new", lambda handle: False)
+    monkeypatch.setattr("tfxc.core.storage.locks._is_new", lambda handle: False)
     (tmp_path / "tfxc-worker-12345678").mkdir()
     (tmp_path / "tfxc-worker-12345678" / "ckpt-1").write_text("x")
     (tmp_path / "tfxc-other-dead").mkdir()
@@ -290,7 +290,7 @@ def test_scratch_of_killed_processes_is_swept(tmp_path, monkeypatch):
 
 
 def test_files_and_folders_sweep_what_stood_in_their_way(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfxc.core.locks._is_new", lambda handle: False)
+    monkeypatch.setattr("tfxc.core.storage.locks._is_new", lambda handle: False)
     (tmp_path / ".a.new-12345678").write_text("half")
     (tmp_path / ".b.new-12345678").mkdir()
     (tmp_path / ".c.new-12345678").write_text("half")
@@ -346,7 +346,7 @@ def test_remote_addresses_are_refused_before_any_work(capsys, tmp_path, monkeypa
 
 
 def test_preparing_sweeps_what_killed_preparations_left(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfxc.core.locks._is_new", lambda handle: False)
+    monkeypatch.setattr("tfxc.core.storage.locks._is_new", lambda handle: False)
     settings = parse_config(tiny.tiny_tree(tmp_path)).data
     root = tmp_path / "prepared"
     for name in (".other-12345678.new-abcdefgh", ".kept", ".gitignore"):

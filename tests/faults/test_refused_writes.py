@@ -100,7 +100,7 @@ def commands(run, output):
             [*data, "--output", folder / "written", "--tables", output],
         ),
         "report": (report, [*data, "--output", output]),
-        "report --no-pictures": (report, [*data, "--output", output, "--no-pictures"]),
+        "report --no-plots": (report, [*data, "--output", output, "--no-plots"]),
         "predict": (
             predict,
             ["--run", run, folder / "texts.txt", "--k", 1, "--output", output / "a.jsonl"],
@@ -128,13 +128,13 @@ def test_a_read_only_folder(run, tmp_path, capsys, monkeypatch, name, there):
     output = tmp_path / "output"
     if there:
         output.mkdir()
-    verb, arguments = commands(run, output)[name]
+    command, arguments = commands(run, output)[name]
     if name == "train":  # the data are prepared elsewhere, in time
         assert call(capsys, prepare, *arguments[:4]).code == 0
     before = listing(tmp_path)
     with monkeypatch.context() as patch:
         Refusal(patch, output, errno.EROFS)
-        problem = call(capsys, verb, *arguments).problem(code=1)
+        problem = call(capsys, command, *arguments).problem(code=1)
     assert str(output) in problem and "read-only" in problem and "To fix it: " in problem
     assert listing(tmp_path) == before
 
@@ -143,10 +143,10 @@ def test_a_read_only_folder(run, tmp_path, capsys, monkeypatch, name, there):
 @pytest.mark.parametrize("name", ["evaluate", "predict"])
 def test_every_refusal_has_its_words(run, tmp_path, capsys, monkeypatch, name, number):
     (output := tmp_path / "output").mkdir()
-    verb, arguments = commands(run, output)[name]
+    command, arguments = commands(run, output)[name]
     with monkeypatch.context() as patch:
         Refusal(patch, output, number)
-        problem = call(capsys, verb, *arguments).problem(code=1)
+        problem = call(capsys, command, *arguments).problem(code=1)
     assert f"cannot write: {NUMBERS[number]}. To fix it: " in problem
     assert not list(output.iterdir())
 
@@ -155,10 +155,10 @@ def test_every_refusal_has_its_words(run, tmp_path, capsys, monkeypatch, name, n
 def test_a_file_in_the_place_of_the_folder(run, tmp_path, capsys, name):
     output = tmp_path / "output"
     output.write_text("x")
-    verb, arguments = commands(run, output)[name]
+    command, arguments = commands(run, output)[name]
     if name == "train":
         assert call(capsys, prepare, *arguments[:4]).code == 0
-    problem = call(capsys, verb, *arguments).problem()
+    problem = call(capsys, command, *arguments).problem()
     assert f"{output}: a folder expected, found a file" in problem
     assert output.read_text() == "x"
 
@@ -167,13 +167,13 @@ def test_a_file_in_the_place_of_the_folder(run, tmp_path, capsys, name):
 def test_a_limit_on_the_size_of_files(run, tmp_path, capsys, name):
     """``ulimit -f`` refuses writes in Python, HDF5 and TensorFlow alike."""
     output = tmp_path / "output"
-    verb, arguments = commands(run, output)[name]
+    command, arguments = commands(run, output)[name]
     if name == "train":
         assert call(capsys, prepare, *arguments[:4]).code == 0
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8, hard))
     try:
-        outcome = call(capsys, verb, *arguments)
+        outcome = call(capsys, command, *arguments)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     problem = outcome.problem(code=1)
@@ -185,10 +185,10 @@ def test_a_limit_on_the_size_of_files(run, tmp_path, capsys, name):
 def test_a_report_without_matplotlib(run, tmp_path, capsys, monkeypatch):
     for name in ("matplotlib", "PIL", "pandas"):
         monkeypatch.setitem(sys.modules, name, None)
-    verb, arguments = commands(run, tmp_path / "output")["report"]
-    problem = call(capsys, verb, *arguments).problem()
-    assert problem.startswith("the package matplotlib") and "--no-pictures" in problem
-    assert call(capsys, verb, *arguments, "--no-pictures").code == 0
+    command, arguments = commands(run, tmp_path / "output")["report"]
+    problem = call(capsys, command, *arguments).problem()
+    assert problem.startswith("the package matplotlib") and "--no-plots" in problem
+    assert call(capsys, command, *arguments, "--no-plots").code == 0
     assert (tmp_path / "output/report.md").is_file()
 
 

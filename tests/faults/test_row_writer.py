@@ -120,7 +120,7 @@ def test_another_computation_starts_anew(tmp_path, capsys, changes):
         assert not writer.done.any()
         raise Stop
     assert "v.npy: starting over; the unfinished file" in capsys.readouterr().err
-    assert names(tmp_path) == [], "what is not even begun leaves nothing"
+    assert names(tmp_path) == [], "what is not even started leaves nothing"
 
 
 def test_work_that_cannot_be_repeated_leaves_nothing(tmp_path):

@@ -55,14 +55,14 @@ VERBS = {
     "evaluate": (evaluate, ["--data", "rows.svm"]),
     "encode": (encode, ["rows.svm", "--output", "vectors.npy"]),
     "export": (export, []),
-    "report": (report, ["--no-pictures"]),
+    "report": (report, ["--no-plots"]),
     "prune": (prune, ["--output", "small"]),
 }
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_commands_refuse_to_import(run, verb):
-    module, more = VERBS[verb]
+@pytest.mark.parametrize("command", VERBS)
+def test_commands_refuse_to_import(run, command):
+    module, more = VERBS[command]
     (run.parent / "rows.svm").write_text("0 1:1\n")
     with pytest.raises(ConfigError, match=r"encoder.name is 'helper:E'.*give --trust") as caught:
         module.main(["--run", "run", *more])
@@ -190,7 +190,7 @@ def test_nothing_in_the_package_runs_what_it_reads():
         "tfxc/exports/convert.py",
         "tfxc/exports/onnx.py",
         "tfxc/core/registry.py",  # methods and readers of a config, see above
-        "tfxc/core/pickles.py",  # arrays and plain values only
+        "tfxc/core/storage/pickles.py",  # arrays and plain values only
     }
 
 

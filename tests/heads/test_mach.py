@@ -11,7 +11,7 @@ from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.precomputed import Precomputed
-from tfxc.heads.mach import AGGREGATES, Mach
+from tfxc.heads.mach import AGGREGATES, MACH
 from tfxc.model import build_model
 from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.ops.randomness import step_scope
@@ -46,11 +46,11 @@ def aggregated(bucket_logits, lookups, aggregate, link):
     return scores
 
 
-class TestMach(HeadContract):
+class TestMACH(HeadContract):
     labels_of_two_tiles = 2500
 
     def make(self, num_labels=NUM_LABELS, **arguments):
-        return Mach(num_labels, **{"num_buckets": 6, "num_repetitions": 8, **arguments})
+        return MACH(num_labels, **{"num_buckets": 6, "num_repetitions": 8, **arguments})
 
     def bucket_logits(self, head, features):
         kernel, bias = (weight.astype(np.float64) for weight in head.get_weights())
@@ -83,7 +83,7 @@ class TestMach(HeadContract):
         assert (groups[1].positives.numpy() >= 0).sum() == 2
 
 
-class TestMachOfSeparateTrunks(TestMach):
+class TestMACHOfSeparateTrunks(TestMACH):
     """Each repetition sees its own vectors."""
 
     repetitions = 8
@@ -100,7 +100,7 @@ class TestMachOfSeparateTrunks(TestMach):
         return np.einsum("nrd,rdb->nrb", features, kernel) + bias
 
 
-class TestMachOfMeanProbabilities(TestMach):
+class TestMACHOfMeanProbabilities(TestMACH):
     """The paper's estimator in all of the contract."""
 
     def make(self, num_labels=NUM_LABELS, **arguments):
@@ -112,13 +112,13 @@ class TestMachOfMeanProbabilities(TestMach):
 @pytest.mark.parametrize("aggregate", AGGREGATES)
 def test_aggregates(aggregate, link, repetitions):
     assert_scores_all_labels(
-        TestMach(), aggregate=aggregate, link=link, num_repetitions=repetitions
+        TestMACH(), aggregate=aggregate, link=link, num_repetitions=repetitions
     )
 
 
 @pytest.mark.parametrize("aggregate", AGGREGATES)
 def test_aggregates_of_separate_trunks(aggregate):
-    assert_scores_all_labels(TestMachOfSeparateTrunks(), aggregate=aggregate, num_repetitions=5)
+    assert_scores_all_labels(TestMACHOfSeparateTrunks(), aggregate=aggregate, num_repetitions=5)
 
 
 def assert_scores_all_labels(contract, **arguments):
@@ -137,8 +137,8 @@ def assert_scores_all_labels(contract, **arguments):
 
 @pytest.mark.parametrize("aggregate", ["logits", "median"])
 def test_tiles_give_the_same(monkeypatch, aggregate):
-    head = TestMach().built(num_labels=2500, num_buckets=50, aggregate=aggregate)
-    features = TestMach().features(3)
+    head = TestMACH().built(num_labels=2500, num_buckets=50, aggregate=aggregate)
+    features = TestMACH().features(3)
     whole = head.top_k(features, 9)
     monkeypatch.setattr(gather_graph, "_TILE_VALUES", 1)
     tiled = tf.function(lambda x: head.top_k(x, 9))(features)
@@ -147,9 +147,9 @@ def test_tiles_give_the_same(monkeypatch, aggregate):
 
 
 def test_ties_of_labels_that_share_all_buckets():
-    head = TestMach().built(num_buckets=2, num_repetitions=2)
+    head = TestMACH().built(num_buckets=2, num_repetitions=2)
     lookups = buckets_of(head)
-    ids, scores = (np.asarray(part) for part in head.top_k(TestMach().features(), NUM_LABELS))
+    ids, scores = (np.asarray(part) for part in head.top_k(TestMACH().features(), NUM_LABELS))
     for row_ids, row_scores in zip(ids, scores, strict=True):
         for one, other, same in zip(row_ids, row_ids[1:], np.diff(row_scores) == 0, strict=False):
             alike = (lookups[:, one] == lookups[:, other]).all()
@@ -158,8 +158,8 @@ def test_ties_of_labels_that_share_all_buckets():
 
 
 def test_repetitions_hash_and_start_as_numbered():
-    whole = Mach(50, num_buckets=10, num_repetitions=5, seed=3)
-    part = Mach(50, num_buckets=10, num_repetitions=2, first_repetition=3, seed=3)
+    whole = MACH(50, num_buckets=10, num_repetitions=5, seed=3)
+    part = MACH(50, num_buckets=10, num_repetitions=2, first_repetition=3, seed=3)
     np.testing.assert_array_equal(part.lookups, whole.lookups[3:])
     whole(tf.ones((1, 4)))
     part(tf.ones((1, 4)))
@@ -171,7 +171,7 @@ def test_repetitions_hash_and_start_as_numbered():
 
 def test_published_loss():
     """Sigmoid cross-entropy with a multi-hot bucket target, mean over buckets."""
-    head = Mach(NUM_LABELS, num_buckets=5, num_repetitions=3)
+    head = MACH(NUM_LABELS, num_buckets=5, num_repetitions=3)
     features = tf.random.stateless_normal((4, 6), (1, 2))
     labels = np.array([[0, 1, 2], [7, -1, -1], [-1, -1, -1], [11, 3, -1]], np.int32)
     groups = head.training_groups(features, tf.constant(labels))
@@ -193,7 +193,7 @@ def test_estimator_is_unbiased():
     """
     count, num_labels, num_buckets = 2000, 40, 5
     truth = np.random.default_rng(0).dirichlet(np.full(num_labels, 0.5))
-    head = Mach(
+    head = MACH(
         num_labels,
         num_buckets=num_buckets,
         num_repetitions=count,
@@ -291,14 +291,14 @@ def gradients_by_repetition(joint, singles):
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        Mach(20, **{"num_buckets": 4, **arguments})
+        MACH(20, **{"num_buckets": 4, **arguments})
 
 
 @pytest.mark.parametrize("link", ["sigmoid", "softmax"])
 @pytest.mark.parametrize("aggregate", AGGREGATES)
 def test_approximate_search_scores_labels_as_the_exact_one(aggregate, link):
     """Logits are negative for most buckets: one that was not looked into is not 0."""
-    head = Mach(400, num_buckets=60, num_repetitions=5, aggregate=aggregate, link=link)
+    head = MACH(400, num_buckets=60, num_repetitions=5, aggregate=aggregate, link=link)
     features = tf.constant(np.random.default_rng(0).normal(size=(20, 8)), tf.float32)
     head(features)
     head.set_weights([weight * 3 for weight in head.get_weights()])
@@ -369,13 +369,13 @@ def test_direct_is_a_logistic_regression_on_each_bucket():
 )
 def test_direct_needs_an_encoder_of_its_own_with_a_number_per_bucket(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        Mach(30, num_buckets=6, direct=True, **arguments)(tf.ones((2, 8)))
+        MACH(30, num_buckets=6, direct=True, **arguments)(tf.ones((2, 8)))
 
 
 @pytest.mark.parametrize("aggregate", AGGREGATES)
 def test_some_repetitions_count(aggregate):
     """In the graph and outside it, against the aggregate of these repetitions alone."""
-    head = Mach(40, num_buckets=6, num_repetitions=5, aggregate=aggregate, link="sigmoid")
+    head = MACH(40, num_buckets=6, num_repetitions=5, aggregate=aggregate, link="sigmoid")
     features = tf.constant(np.random.default_rng(0).normal(0, 1, (3, 8)), tf.float32)
     logits = head(features).numpy()
     head.count_only([0, 3, 4])

@@ -5,7 +5,7 @@ import tensorflow as tf
 from tests.contracts.head import NUM_LABELS, HeadContract
 from tests.heads.class_centres import cosines, loss_by_numpy, losses
 from tfxc.heads.magface import MagFace
-from tfxc.objectives.scent import Scent
+from tfxc.objectives.scent import SCENT
 from tfxc.objectives.softmax import Softmax
 
 LENGTHS = np.array([0.5, 12, 20, 36, 80, 130], "f8")[:, None]
@@ -108,7 +108,7 @@ def test_an_example_without_a_label_has_no_loss():
 
 def test_the_loss_of_lengths_is_added_by_every_objective():
     features = tf.constant(head_and_features()[1])
-    for objective in (Softmax(), Scent(num_examples=6, num_groups=1)):
+    for objective in (Softmax(), SCENT(num_examples=6, num_groups=1)):
         found = []
         for weight in (0.0, 35.0):
             head, _ = head_and_features(length_weight=weight)

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tests.contracts.head import NUM_LABELS, HeadContract
 from tests.heads.class_centres import cosines, losses
-from tfxc.heads.bases.class_centres.sampling import partial, sampled_heads, true_heads
+from tfxc.heads.bases.class_centres.sampling import partial, sampled_blocks, true_blocks
 from tfxc.heads.margin import Margin
 from tfxc.objectives.softmax import Softmax
 from tfxc.ops.randomness import step_scope
@@ -196,7 +196,7 @@ def test_partial_draws_the_same_in_every_part_of_a_batch():
 def test_sampled_heads_are_distinct_and_the_true_one_is_first():
     labels = np.random.default_rng(0).integers(0, 48, (500, 1)).astype(np.int32)
     with step_scope(2, 0):
-        columns = sampled_heads(tf.constant(labels), (12, 4), 3, seed=1)
+        columns = sampled_blocks(tf.constant(labels), (12, 4), 3, seed=1)
     heads = columns.ids.numpy()[:, ::4] // 4
     assert heads.shape == (500, 3)
     np.testing.assert_array_equal(heads[:, 0], labels[:, 0] // 4)
@@ -210,7 +210,7 @@ def test_sampled_heads_are_distinct_and_the_true_one_is_first():
 
 
 def test_several_true_heads_come_first_and_what_does_not_fit_is_left_out():
-    columns = sampled_heads(tf.constant([[9, 1, 5], [2, -1, 3]]), (4, 3), 2, seed=1)
+    columns = sampled_blocks(tf.constant([[9, 1, 5], [2, -1, 3]]), (4, 3), 2, seed=1)
     np.testing.assert_array_equal(columns.ids[0], [0, 1, 2, 3, 4, 5])
     np.testing.assert_array_equal(columns.positives[0], [-1, 1, 5])
     np.testing.assert_array_equal(np.sort(columns.ids[1])[:6], np.sort([0, 1, 2, 3, 4, 5]))
@@ -219,7 +219,7 @@ def test_several_true_heads_come_first_and_what_does_not_fit_is_left_out():
 
 def test_true_heads_are_ranked_in_order():
     labels = tf.constant([[14], [3], [-1], [13]])
-    columns = true_heads(labels, (4, 4), tf.reshape(labels, [-1]))
+    columns = true_blocks(labels, (4, 4), tf.reshape(labels, [-1]))
     np.testing.assert_array_equal(columns.ids, [0, 1, 2, 3, 12, 13, 14, 15])
     np.testing.assert_array_equal(columns.positives[:, 0], [6, 3, -1, 5])
 

@@ -8,11 +8,11 @@ from tests.heads.digits_by_numpy import log_probabilities
 from tfxc.heads.tree import search
 from tfxc.heads.tree.head import Tree
 from tfxc.labels.tree_building import ClusteringSettings, build_tree
-from tfxc.labels.tree_shape import built_shape, family_table, shape_of
+from tfxc.labels.tree_shape import built_shape, children_table, shape_of
 from tfxc.objectives.base import masked_logits
 from tfxc.objectives.softmax import Softmax
 from tfxc.objectives.squared_hinge import SquaredHinge
-from tfxc.ops.example_scope import examples_of
+from tfxc.ops.randomness import examples_of
 
 
 def a_tree(num_labels, seed=0, **settings):
@@ -231,7 +231,7 @@ def test_candidates_of_a_level_are_the_set_of_the_definition(negatives):
                 group.logits.numpy()[row][valid], logits[row, of_row[valid]], rtol=1e-4, atol=1e-5
             )
             widest = max(widest, len(parents))
-        most = shape_of(tree)[level].most
+        most = shape_of(tree)[level].max_children
         assert group.logits.shape[1] <= max(widest, 1) * most + labels.shape[1]
 
 
@@ -273,7 +273,7 @@ def test_shape_follows_from_the_number_of_labels(num_labels, splits, codes, leaf
     tree = a_tree(num_labels, nr_splits=splits, min_codes=codes, max_leaf_size=leaf)
     assert shape_of(tree) == built_shape(num_labels, splits, codes, leaf)
     for level in range(1, tree.depth):
-        children, ranks = family_table(tree, level)
+        children, ranks = children_table(tree, level)
         nodes = np.arange(tree.sizes[level])
         np.testing.assert_array_equal(children[tree.parents[level], ranks], nodes)
         assert sorted(children[children >= 0]) == list(nodes)

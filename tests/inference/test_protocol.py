@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfxc.core.errors import ConfigError
 from tfxc.encoders.precomputed import Precomputed
 from tfxc.heads.dense import Dense
-from tfxc.heads.mach import Mach
+from tfxc.heads.mach import MACH
 from tfxc.inference.protocol import RankerModel, RunModel
 from tfxc.inference.searcher import Searcher
 from tfxc.model import XCModel
@@ -86,11 +86,11 @@ def test_losses_are_those_of_all_labels():
 
 
 def test_native_searches_by_name():
-    model = model_of(Mach(50, num_buckets=8, num_repetitions=3), Sigmoid())
+    model = model_of(MACH(50, num_buckets=8, num_repetitions=3), Sigmoid())
     found = [model.find_top_k(FEATURES, 5, method=name) for name in ("auto", "brute", "threshold")]
     for ids, _ in found[1:]:
         np.testing.assert_array_equal(ids, found[0][0])
-    with pytest.raises(ConfigError, match="the head Mach has no search 'fast'"):
+    with pytest.raises(ConfigError, match="the head MACH has no search 'fast'"):
         Searcher(model, 5, method="fast")
 
 

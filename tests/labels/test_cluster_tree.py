@@ -74,7 +74,7 @@ def test_saving(tree, tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["tree.npz"]
 
 
-def test_damage_is_told(tmp_path):
+def test_damage_is_reported(tmp_path):
     path = tmp_path / "tree.npz"
     with pytest.raises(DataError, match="no such file"):
         ClusterTree.load(path)

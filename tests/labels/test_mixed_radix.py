@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfxc.labels.mixed_radix import check_sizes, decode, encode, strides, suggest_heads
+from tfxc.labels.mixed_radix import check_sizes, decode, encode, strides, suggest_digit_sizes
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -52,7 +52,7 @@ def brute_force(num_labels, num_heads):
 @pytest.mark.parametrize(("num_heads", "most"), [(2, 260), (3, 130), (4, 90)])
 def test_suggested_heads_are_the_smallest(num_heads, most):
     for num_labels in range(1, most):
-        sizes = suggest_heads(num_labels, num_heads)
+        sizes = suggest_digit_sizes(num_labels, num_heads)
         assert list(sizes) == sorted(sizes, reverse=True) and sizes[-1] >= 2
         assert (sum(sizes), math.prod(sizes)) == brute_force(num_labels, num_heads)
 
@@ -60,7 +60,7 @@ def test_suggested_heads_are_the_smallest(num_heads, most):
 @pytest.mark.parametrize("num_heads", [1, 2, 3, 4])
 def test_suggested_heads_of_large_sets(num_heads):
     for num_labels in (10**7, 9_999_991, 2_812_281, 501_070):
-        sizes = suggest_heads(num_labels, num_heads)
+        sizes = suggest_digit_sizes(num_labels, num_heads)
         assert len(sizes) == num_heads and math.prod(sizes) >= num_labels
         # One column less does not suffice, however it is taken.
         size, larger = divmod(sum(sizes) - 1, num_heads)
@@ -91,4 +91,4 @@ def test_sizes_that_do():
     assert check_sizes(99, [4, 5, 5]) == (4, 5, 5)
     assert check_sizes(np.int64(4), np.array([2, 2])) == (2, 2)
     with pytest.raises(ValueError, match="at least one label and one head"):
-        suggest_heads(0, 2)
+        suggest_digit_sizes(0, 2)

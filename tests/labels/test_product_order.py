@@ -15,7 +15,7 @@ def grid(rows, columns, seed=0, noise=0.05):
     return (vectors + random.normal(0, noise, vectors.shape)).astype(np.float32), places
 
 
-def told(codes, places, digit, stride):
+def share_recovered(codes, places, digit, stride):
     """Share of the labels whose digit is that of most labels of their column."""
     digits = codes // stride % digit
     table = np.zeros((digit, places.max() + 1))
@@ -41,8 +41,8 @@ def test_the_last_digit_means_something():
     vectors, places = grid(8, 10)
     plain, product = (order(vectors, (8, 10), 0) for order in (clustered_order, product_order))
     np.testing.assert_array_equal(plain // 10, product // 10)
-    assert told(plain, places % 10, 10, 1) < 0.45
-    assert told(product, places % 10, 10, 1) > 0.55
+    assert share_recovered(plain, places % 10, 10, 1) < 0.45
+    assert share_recovered(product, places % 10, 10, 1) > 0.55
 
 
 def test_no_other_exchange_within_a_block_is_better():

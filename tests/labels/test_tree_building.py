@@ -141,27 +141,27 @@ def test_new_labels_go_to_the_nearest_leaf(sparse, monkeypatch):
     for label, leaf in enumerate(tree.parents[-1]):
         centroids[leaf] += old[label]
     centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
-    monkeypatch.setattr("tfxc.labels.tree_building._MOST_SCORES", 70)
+    monkeypatch.setattr("tfxc.labels.tree_building._MAX_SCORES", 70)
     kind = scipy.sparse.csr_matrix if sparse else np.asarray
     found = leaf_centroids(tree, kind(old))
     np.testing.assert_allclose(found.toarray() if sparse else found, centroids, atol=1e-6)
-    grown, affected = add_labels(tree, kind(new), found)
+    extended, affected = add_labels(tree, kind(new), found)
     expected = (new @ centroids.T).argmax(axis=1)
-    assert grown.parents[-1].tolist() == [*tree.parents[-1], *expected]
+    assert extended.parents[-1].tolist() == [*tree.parents[-1], *expected]
     assert affected.tolist() == sorted(set(expected)) and affected.dtype == np.int32
-    assert grown.sizes == [*tree.sizes[:-1], 85] and tree.num_labels == 60
-    assert all(map(np.array_equal, grown.parents[:-1], tree.parents[:-1]))
+    assert extended.sizes == [*tree.sizes[:-1], 85] and tree.num_labels == 60
+    assert all(map(np.array_equal, extended.parents[:-1], tree.parents[:-1]))
 
 
 def test_ties_go_to_the_smallest_leaf():
     tree = ClusterTree([[0, 0, 0], [0, 0, 1, 2, 2, 1, 1]])
     centroids = np.float32([[1, 0], [1, 0], [1, 0]])
-    grown, affected = add_labels(tree, np.float32([[2, 1]]), centroids)
-    assert grown.parents[-1][7:].tolist() == [0] and affected.tolist() == [0]
+    extended, affected = add_labels(tree, np.float32([[2, 1]]), centroids)
+    assert extended.parents[-1][7:].tolist() == [0] and affected.tolist() == [0]
     # Labels without a vector fill up the small leaves, after the others have found theirs.
     new = np.float32([[0, 0], [0, 0], [1, 0], [0, 0], [0, 0]])
-    grown, affected = add_labels(tree, new, centroids)
-    assert grown.parents[-1][7:].tolist() == [2, 0, 0, 1, 2] and affected.tolist() == [0, 1, 2]
+    extended, affected = add_labels(tree, new, centroids)
+    assert extended.parents[-1][7:].tolist() == [2, 0, 0, 1, 2] and affected.tolist() == [0, 1, 2]
 
 
 def test_one_level_takes_all():

@@ -212,7 +212,7 @@ def test_table_and_record():
     assert f"{100 * result.accuracy:.2f} +-" in result.table()
 
 
-def test_picture(tmp_path, monkeypatch):
+def test_plot(tmp_path, monkeypatch):
     curve = Roc.of([0.9, 0.8, 0.3, 0.1], [True, False, True, False])
     with monkeypatch.context() as context:
         context.setitem(__import__("sys").modules, "matplotlib.figure", None)
@@ -221,7 +221,7 @@ def test_picture(tmp_path, monkeypatch):
         ):
             draw_roc(tmp_path / "roc.png", curve, "title")
     pytest.importorskip("matplotlib")
-    with pytest.raises(ConfigError, match=r"roc\.xyz: a picture's name ending in one of .*png"):
+    with pytest.raises(ConfigError, match=r"roc\.xyz: a plot's name ending in one of .*png"):
         draw_roc(tmp_path / "roc.xyz", curve, "title")
     draw_roc(tmp_path / "roc.png", curve, "title")
     assert (tmp_path / "roc.png").read_bytes().startswith(b"\x89PNG")

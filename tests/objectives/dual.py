@@ -137,7 +137,7 @@ class DualContract(TrajectoryTests, ObjectiveContract):
         return objective
 
     def rows(self, logits, target, valid):
-        """Rows with a true column and their rivals' scores."""
+        """Rows with a true column and their negatives' scores."""
         rows = [row for row in range(5) if target[row].any()]
         scores = []
         for row in rows:
@@ -206,7 +206,7 @@ class DualContract(TrajectoryTests, ObjectiveContract):
         objective, valid = self.make(), np.ones((5, COLUMNS), bool)
         valid[0] = dense_target()[0] > 0
         valid[3] = dense_target()[3] > 0
-        assert objective.logged_metrics()["rows_without_rival"] == 0
+        assert objective.logged_metrics()["rows_without_negatives"] == 0
         logits = tf.constant(random_logits())
         with tf.GradientTape() as tape:
             tape.watch(logits)
@@ -218,7 +218,7 @@ class DualContract(TrajectoryTests, ObjectiveContract):
         moved = objective.tables[0].numpy()
         assert_equal(moved[[0, 1, 2, 3, 4]], NU[[0, 1, 2, 3, 4]])
         assert np.isfinite(moved[[5, 6]]).all() and moved[6] != NU[6]
-        assert objective.logged_metrics()["rows_without_rival"] == 2
+        assert objective.logged_metrics()["rows_without_negatives"] == 2
 
     def test_a_batch_of_one_class(self):
         objective, positives = self.make(), tf.zeros((5, 1), tf.int32)
@@ -226,7 +226,7 @@ class DualContract(TrajectoryTests, ObjectiveContract):
         loss = objective(LogitGroup(tf.ones((5, 1)), positives), index)
         assert not loss.numpy().any()
         assert_equal(objective.tables[0].numpy(), NU)
-        assert objective.logged_metrics()["rows_without_rival"] == 5
+        assert objective.logged_metrics()["rows_without_negatives"] == 5
 
     def test_an_example_that_occurs_twice_is_updated_from_its_first_place(self):
         twice, once = self.make(), self.make()
@@ -294,7 +294,7 @@ class CappedContract(DualContract):
     """For the methods whose step on nu is exponential in the scores."""
 
     def trained(self, scores, nu, steps=1, rate=None):
-        """The objective after steps of one example with these scores of its rivals."""
+        """The objective after steps of one example with these scores of its negatives."""
         objective = objective_of(self.method, 1)
         objective.build(None)
         objective.tables[0].assign([nu])
@@ -312,21 +312,24 @@ class CappedContract(DualContract):
         objective, nu, gradient = self.trained([reach, reach], 0.0)
         assert nu == pytest.approx(reach)
         np.testing.assert_allclose(gradient, [-1, 0.5, 0.5], rtol=1e-4)
-        assert objective.logged_metrics() == {"rows_without_rival": 0, "rows_capped": 1}
-        assert "1 rows scored other classes so far above their dual variable" in objective.remark()
+        assert objective.logged_metrics() == {"rows_without_negatives": 0, "rows_capped": 1}
+        assert (
+            "1 rows scored other classes so far above their dual variable"
+            in objective.final_message()
+        )
 
     def test_an_example_learns_again_after_a_jump(self):
         _, nu, _ = self.trained([40.0, 40.0], 0.0)
         objective, nu, gradient = self.trained([0.0, 0.0], nu, steps=100)
         assert abs(nu) < 0.1 and gradient[0] < -0.9
-        assert objective.logged_metrics()["rows_capped"] == 0 and not objective.remark()
+        assert objective.logged_metrics()["rows_capped"] == 0 and not objective.final_message()
 
     @pytest.mark.parametrize("reach", [2.0, 9.0, 16.0])
     def test_a_step_that_float32_can_take_back_is_the_published_one(self, reach):
         objective, nu, _ = self.trained([reach, reach], 0.0)
         _, expected = self.method.step(np.zeros(1), [np.full(2, reach)], self.method.rate)
         assert nu == pytest.approx(expected[0], rel=1e-5)
-        assert objective.logged_metrics()["rows_capped"] == 0 and not objective.remark()
+        assert objective.logged_metrics()["rows_capped"] == 0 and not objective.final_message()
 
     def test_a_step_of_size_zero_is_none(self):
         """In the last epoch nu stays, however far the scores are."""

@@ -34,22 +34,22 @@ class Method(NamedTuple):
         return (parts / (1 + self.more * parts)).sum(axis=1) / count
 
     def step(self, nu, scores, rate, true=1):
-        """A step of rows that all have rivals.
+        """A step of rows that all have negatives.
 
         Args:
             nu: (batch,), NaN where not visited.
-            scores: list of vectors, of the rivals of each row.
+            scores: list of vectors, of the negatives of each row.
             true: true columns of a row, a number or (batch,).
 
         Returns:
             nu of the loss and the new nu, both (batch,).
         """
-        parts, rivals = padded(scores), np.array([len(row) for row in scores])
-        mean = parts.sum(axis=1) / rivals
+        parts, negatives = padded(scores), np.array([len(row) for row in scores])
+        mean = parts.sum(axis=1) / negatives
         if self.name == "asgd_softplus":
-            first = np.log(self.softened(parts, np.zeros(len(nu)), rivals + true))
+            first = np.log(self.softened(parts, np.zeros(len(nu)), negatives + true))
             used = np.where(np.isnan(nu), first, nu)
-            slope = 1 - self.softened(parts, used, rivals + true)
+            slope = 1 - self.softened(parts, used, negatives + true)
             return used, np.where(np.isnan(nu), first, used - rate * slope)
         used = np.where(np.isnan(nu), np.log(mean), nu)
         if self.name in ("scent", "sox"):
@@ -68,11 +68,11 @@ class Method(NamedTuple):
         if self.name == "bsgd":
             return np.log(parts.sum(axis=1))
         parts = parts * np.exp(-nu)[:, None]
-        rivals = np.array([len(row) for row in scores])
+        negatives = np.array([len(row) for row in scores])
         if self.name == "asgd_softplus":
             softened = np.log1p(self.more * parts) / self.more
-            return softened.sum(axis=1) / (rivals + true)
-        return parts.sum(axis=1) / rivals
+            return softened.sum(axis=1) / (negatives + true)
+        return parts.sum(axis=1) / negatives
 
     def slopes(self, scores, nu):
         """Slopes of the losses of rows with one true column, zeros behind each row's end."""
@@ -80,10 +80,10 @@ class Method(NamedTuple):
         if self.name == "bsgd":
             return parts / parts.sum(axis=1, keepdims=True)
         parts = parts * np.exp(-nu)[:, None]
-        rivals = np.array([len(row) for row in scores])[:, None]
+        negatives = np.array([len(row) for row in scores])[:, None]
         if self.name == "asgd_softplus":
-            return parts / (1 + self.more * parts) / (rivals + 1)
-        return parts / rivals
+            return parts / (1 + self.more * parts) / (negatives + 1)
+        return parts / negatives
 
 
 def padded(scores):

@@ -4,16 +4,16 @@ import pytest
 from tests.contracts.objective import COLUMNS, random_logits
 from tests.objectives.dual import DualContract, objective_of
 from tests.objectives.dual_by_numpy import Method
-from tfxc.objectives.asgd_softplus import AsgdSoftplus
+from tfxc.objectives.asgd_softplus import ASGDSoftplus
 
 
-class TestAsgdSoftplus(DualContract):
+class TestASGDSoftplus(DualContract):
     method = Method("asgd_softplus", 0.5, 0.1, 0.2)
     golden = "softplus"
 
     def test_without_smoothing_it_is_asgd(self):
         """Up to (K - 1) / K, for rows with one true column."""
-        plain, soft = objective_of(Method("asgd", 0.5), 7), AsgdSoftplus(7, smoothing=1e-6)
+        plain, soft = objective_of(Method("asgd", 0.5), 7), ASGDSoftplus(7, smoothing=1e-6)
         for objective in (plain, soft):
             objective.build(None)
             objective.tables[0].assign(np.full(7, 0.5))
@@ -23,4 +23,4 @@ class TestAsgdSoftplus(DualContract):
 
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="smoothing: a positive number expected, found 0"):
-        AsgdSoftplus(3, smoothing=0)
+        ASGDSoftplus(3, smoothing=0)

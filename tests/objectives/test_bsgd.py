@@ -4,26 +4,26 @@ import tensorflow as tf
 from tests.contracts.objective import ObjectiveContract
 from tests.objectives.dual import TrajectoryTests
 from tests.objectives.dual_by_numpy import Method
-from tfxc.objectives.bsgd import Bsgd
+from tfxc.objectives.bsgd import BSGD
 from tfxc.ops.logit_group import LogitGroup
 
 
-class TestBsgd(TrajectoryTests, ObjectiveContract):
+class TestBSGD(TrajectoryTests, ObjectiveContract):
     method = Method("bsgd")
     golden = "bsgd"
 
     def make(self):
-        return Bsgd()
+        return BSGD()
 
     def reference(self, logits, target, valid):
         count = target.sum(axis=1)
         true = (target * logits).sum(axis=1) / np.maximum(count, 1)
-        rivals = np.where(valid & (target == 0), np.exp(logits), 0).sum(axis=1)
-        return np.where(count > 0, np.log(rivals) - true, 0)
+        negatives = np.where(valid & (target == 0), np.exp(logits), 0).sum(axis=1)
+        return np.where(count > 0, np.log(negatives) - true, 0)
 
 
 def test_a_batch_of_one_class():
-    loss = Bsgd()(LogitGroup(tf.ones((3, 1)), tf.zeros((3, 1), tf.int32)))
+    loss = BSGD()(LogitGroup(tf.ones((3, 1)), tf.zeros((3, 1), tf.int32)))
     assert not loss.numpy().any()
 
 
@@ -32,4 +32,4 @@ def test_a_weight_is_that_many_columns():
     log_weights = tf.constant([0.0, np.log(3.0)])
     one = LogitGroup(tf.constant([[0.5, 2.0]]), positives, log_weights=log_weights)
     other = LogitGroup(tf.constant([[0.5, 2.0, 2.0, 2.0]]), positives)
-    np.testing.assert_allclose(Bsgd()(one), Bsgd()(other), rtol=1e-6)
+    np.testing.assert_allclose(BSGD()(one), BSGD()(other), rtol=1e-6)

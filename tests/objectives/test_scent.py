@@ -6,7 +6,7 @@ from tests.objectives.dual_by_numpy import Method
 from tfxc.ops.logit_group import LogitGroup
 
 
-class TestScent(DualContract):
+class TestSCENT(DualContract):
     method = Method("scent", 1.0)
     golden = "scent"
 

@@ -2,10 +2,10 @@ import pytest
 
 from tests.objectives.dual import DualContract, objective_of
 from tests.objectives.dual_by_numpy import Method
-from tfxc.objectives.sox import Sox
+from tfxc.objectives.sox import SOX
 
 
-class TestSox(DualContract):
+class TestSOX(DualContract):
     method = Method("sox", 0.2)
     golden = "sox"
 
@@ -20,10 +20,10 @@ def test_the_share_falls_along_a_cosine():
 
 @pytest.mark.parametrize(("epochs", "last"), [(50, 0.24354), (1, 1.0)])
 def test_without_a_last_share_the_number_of_epochs_decides(epochs, last):
-    objective = Sox(3, last_share=0)
+    objective = SOX(3, last_share=0)
     assert objective.rate_at(epochs, epochs) == pytest.approx(last, rel=1e-4)
 
 
 def test_wrong_arguments():
     with pytest.raises(ValueError, match=r"last_share: .*a number in \[0, 1\] expected, found 1.5"):
-        Sox(3, last_share=1.5)
+        SOX(3, last_share=1.5)

@@ -4,17 +4,17 @@ import tensorflow as tf
 
 from tests.objectives.dual import CappedContract
 from tests.objectives.dual_by_numpy import Method
-from tfxc.objectives.umax import Umax
+from tfxc.objectives.umax import UMax
 from tfxc.ops.logit_group import LogitGroup
 
 
-class TestUmax(CappedContract):
+class TestUMax(CappedContract):
     method = Method("umax", 0.5, 0.3, 0.2)
     golden = "umax"
 
 
 def test_nu_does_not_fall_far_behind():
-    objective = Umax(2, dual_learning_rate=1e-3, slack=2.0)
+    objective = UMax(2, dual_learning_rate=1e-3, slack=2.0)
     objective.build(None)
     objective.tables[0].assign([1.5, 0.5])
     group = LogitGroup(tf.constant([[0.0, 3.0]] * 2), tf.zeros((2, 1), tf.int32))
@@ -26,4 +26,4 @@ def test_nu_does_not_fall_far_behind():
 
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="slack: a number of at least 0 expected, found -1"):
-        Umax(3, slack=-1)
+        UMax(3, slack=-1)

@@ -7,13 +7,13 @@ import tensorflow as tf
 
 from tests.contracts.objective import ObjectiveContract
 from tests.objectives.true_columns import repeated_columns
-from tfxc.objectives.zlpr import Zlpr
+from tfxc.objectives.zlpr import ZLPR
 from tfxc.ops.logit_group import LogitGroup
 
 
-class TestZlpr(ObjectiveContract):
+class TestZLPR(ObjectiveContract):
     def make(self):
-        return Zlpr()
+        return ZLPR()
 
     def reference(self, logits, target, valid):
         false = np.where(valid & (target == 0), np.exp(logits), 0).sum(axis=1)
@@ -23,7 +23,7 @@ class TestZlpr(ObjectiveContract):
 
 def test_exact_at_extreme_logits():
     group = LogitGroup(tf.constant([[1e4, -1e4, -1e4], [1e4, -1e4, -1e4]]), tf.constant([[1], [0]]))
-    assert Zlpr()(group).numpy().tolist() == [2e4, 0.0]
+    assert ZLPR()(group).numpy().tolist() == [2e4, 0.0]
 
 
 def test_the_best_logits_part_true_from_false_at_zero():
@@ -35,7 +35,7 @@ def test_the_best_logits_part_true_from_false_at_zero():
     @tf.function
     def descend():
         with tf.GradientTape() as tape:
-            losses = Zlpr()(LogitGroup(tf.tile(logits, [3, 1]), tf.constant(labels)))
+            losses = ZLPR()(LogitGroup(tf.tile(logits, [3, 1]), tf.constant(labels)))
             loss = tf.reduce_sum(losses * chances)
         logits.assign_sub(tape.gradient(loss, logits))
 
@@ -50,15 +50,15 @@ def test_invariant_to_the_order_of_columns():
     for order in itertools.permutations(range(3)):
         place = order.index(2)
         group = LogitGroup(tf.constant(logits[list(order)][None]), tf.constant([[place]]))
-        found.append(float(Zlpr()(group)[0]))
+        found.append(float(ZLPR()(group)[0]))
     expected = math.log(1 + math.exp(0.3) + math.exp(-2)) + math.log(1 + math.exp(-1.5))
     assert found == pytest.approx([expected] * 6, rel=1e-6)
 
 
 def test_columns_that_stand_for_several():
     weighted, copied = repeated_columns()
-    np.testing.assert_allclose(Zlpr()(weighted), Zlpr()(copied), rtol=1e-5)
+    np.testing.assert_allclose(ZLPR()(weighted), ZLPR()(copied), rtol=1e-5)
 
 
 def test_link():
-    assert Zlpr.link == "sigmoid"
+    assert ZLPR.link == "sigmoid"

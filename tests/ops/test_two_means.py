@@ -8,7 +8,7 @@ import scipy.sparse
 
 from tfxc.core.errors import DataError
 from tfxc.ops import two_means
-from tfxc.ops.two_means import Halves, has_native
+from tfxc.ops.two_means import Bisection, has_native
 
 native = pytest.mark.skipif(not has_native(), reason="the native kernel is not built")
 
@@ -29,7 +29,7 @@ def levels(count, depth=3):
 
 
 def cut(vectors, depth=3, rate=1.0, **settings):
-    halves = Halves(vectors, **{"seed": 5, **settings})
+    halves = Bisection(vectors, **{"seed": 5, **settings})
     for nodes in levels(vectors.shape[0], depth):
         halves.cut(nodes, rate)
     return halves.order
@@ -68,7 +68,7 @@ class Draws:
 def test_one_cut_is_plain_k_means(native, spherical, rounds):
     for seed in range(6):
         vectors = random_vectors(41, seed=seed)
-        halves = Halves(vectors, 0, spherical, rounds, native=native)
+        halves = Bisection(vectors, 0, spherical, rounds, native=native)
         halves._generator = Draws(0.3, 0.6)
         halves.cut([(0, 41, 15)])
         points, one = vectors.toarray().astype(np.float64), int(0.3 * 41)
@@ -123,7 +123,7 @@ def test_groups_are_found_from_a_sample(native):
 
 
 def test_nothing_to_cut():
-    halves = Halves(random_vectors(4), seed=0)
+    halves = Bisection(random_vectors(4), seed=0)
     halves.cut([])
     assert halves.order.tolist() == [0, 1, 2, 3]
 
@@ -134,7 +134,7 @@ def test_values_have_to_be_finite(value):
     vectors.data[0] = value
     for found in (vectors, vectors.toarray()):
         with pytest.raises(DataError, match="finite"):
-            Halves(found, seed=0)
+            Bisection(found, seed=0)
 
 
 def test_without_the_kernel(monkeypatch):

@@ -12,7 +12,7 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ops.linear.solver import has_native
 from tfxc.ranker import chain as chain_module
 from tfxc.ranker.chain import train_ranker
-from tfxc.ranker.layer import BudgetError, LayerProblem, Limits, least_budget, train_layer
+from tfxc.ranker.layer import BudgetError, LayerProblem, Limits, min_budget, train_layer
 from tfxc.ranker.negatives import examples_of
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import Ranker, load_layer
@@ -180,7 +180,7 @@ def test_the_least_budget_works(tmp_path, problem, parents, largest):
     for layer, solver in enumerate(settings.solvers(tree.sizes)):
         examples = examples_of(("tfn",), above=targets[layer - 1]) if layer else None
         parts = targets[layer], tree.parents[layer], examples, relevance[layer]
-        blocks.append(least_budget(LayerProblem(features, *parts), solver, 0, 0))
+        blocks.append(min_budget(LayerProblem(features, *parts), solver, 0, 0))
     assert np.argmax(blocks) == largest
     least = held + max(blocks)
     for budget in (100_000, least - 1):

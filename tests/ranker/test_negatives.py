@@ -31,7 +31,7 @@ def test_union_of_the_sources(scheme):
     assert found.format == "csc" and found.has_sorted_indices
 
 
-def test_a_missing_matrix_is_told():
+def test_a_missing_matrix_is_reported():
     with pytest.raises(DataError, match="usn"):
         examples_of(("tfn", "usn"), above=scipy.sparse.csr_matrix(np.eye(2)))
     with pytest.raises(DataError, match="shape"):

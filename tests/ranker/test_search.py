@@ -1,4 +1,4 @@
-"""The ranker of a model folder; the search itself is tested with tfxc.ops.search.beam_search."""
+"""The ranker of a model folder; the search itself is tested with ops.search.beam_search."""
 
 import json
 import shutil

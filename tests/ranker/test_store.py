@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.ops.search.chunked_layer import check_layer, chunks_of
+from tfxc.ops.search.beam_search.chunked_layer import check_layer, chunks_of
 from tfxc.ranker.search import load_layer
 from tfxc.ranker.store import LayerWriter, is_complete, notes_of, weight_matrix
 

@@ -15,7 +15,7 @@ from tfxc.data.chunk import Chunk
 from tfxc.inference.predictors import RunPredictor
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.search import Ranker, load_layer
-from tfxc.recipes.xr_transformer.recipe import XrTransformer
+from tfxc.recipes.xr_transformer.recipe import XRTransformer
 from tfxc.runs.loaded import load_run
 
 
@@ -37,40 +37,40 @@ def write_new(path, count=12):
 def test_new_labels(run, tool, tmp_path, capsys):
     write_new(tmp_path / "new.jsonl")
     before = ranker_files(run)
-    arguments = (run, "--data", tmp_path / "new.jsonl", "--output", tmp_path / "grown")
+    arguments = (run, "--data", tmp_path / "new.jsonl", "--output", tmp_path / "extended")
     outcome = call(capsys, tool, *arguments, "--prepared", run.parent / "prepared")
     assert outcome.code == 0 and "2 new labels (new 0, new 1)" in outcome.out
     assert ranker_files(run) == before, "the old run stays"
-    grown = load_run(tmp_path / "grown")
+    extended = load_run(tmp_path / "extended")
     old_names = load_run(run).vocabulary.names
-    assert grown.vocabulary.names == [*old_names, "new 0", "new 1"]
-    assert grown.label_counts[-2:].tolist() == [6, 6]
+    assert extended.vocabulary.names == [*old_names, "new 0", "new 1"]
+    assert extended.label_counts[-2:].tolist() == [6, 6]
 
-    old, new = (ClusterTree.load(path / "tree.npz") for path in (run, tmp_path / "grown"))
+    old, new = (ClusterTree.load(path / "tree.npz") for path in (run, tmp_path / "extended"))
     assert new.sizes == [*old.sizes[:-1], NUM_LABELS + 2]
     np.testing.assert_array_equal(new.parents[-1][:NUM_LABELS], old.parents[-1])
     third = old_names.index("label 3")
     leaf = old.parents[-1][third]
-    assert new.parents[-1][NUM_LABELS:].tolist() == [leaf, leaf], "beside what they are like"
+    assert new.parents[-1][NUM_LABELS:].tolist() == [leaf, leaf], "next to what they are like"
     assert "trained again: 1 of 8 blocks" in outcome.out
 
-    after = ranker_files(tmp_path / "grown")
+    after = ranker_files(tmp_path / "extended")
     same = [name for name in before if name.startswith(("ranker/layer-0", "ranker/layer-1"))]
     assert same and all(before[name] == after[name] for name in same)
-    layers = [load_layer(path / "ranker" / "layer-2") for path in (run, tmp_path / "grown")]
+    layers = [load_layer(path / "ranker" / "layer-2") for path in (run, tmp_path / "extended")]
     for parent in set(range(8)) - {leaf}:
         for part in zip(*(block(layer, parent) for layer in layers), strict=True):
             np.testing.assert_array_equal(*part)
-    features = grown.text_features.transform(["w3a w3b n1 n11", *texts_of(run)])
-    ids, _ = Ranker.load(tmp_path / "grown").predict(features, 3)
+    features = extended.text_features.transform(["w3a w3b n1 n11", *texts_of(run)])
+    ids, _ = Ranker.load(tmp_path / "extended").predict(features, 3)
     assert NUM_LABELS + 1 in ids[0] and NUM_LABELS not in ids[0, :1]
 
-    source = ("--run", tmp_path / "grown", "--prepared", run.parent / "prepared")
+    source = ("--run", tmp_path / "extended", "--prepared", run.parent / "prepared")
     problem = call(capsys, evaluate, *source, "--split", "dev").problem()
     assert "labels were added" in problem and "--data" in problem
     done = call(capsys, evaluate, *source, "--data", tmp_path / "new.jsonl", "--k", 2)
     assert "100.00" in done.out, "both labels of each"
-    again = (tmp_path / "grown", "--data", tmp_path / "new.jsonl", "--output", tmp_path / "more")
+    again = (tmp_path / "extended", "--data", tmp_path / "new.jsonl", "--output", tmp_path / "more")
     problem = call(capsys, tool, *again, "--prepared", run.parent / "prepared").problem()
     assert "add all new labels at once" in problem
 
@@ -90,7 +90,7 @@ def test_new_labels_behind_an_encoder(tool, fixed, tmp_path, capsys):
     for name, each in (("train", 4), ("dev", 1)):
         xr_texts.write_texts(tmp_path / f"{name}.jsonl", each, 0)
     context = xr_texts.work_of(tmp_path, "old", recipe={"name": "xr_transformer", **changes})
-    XrTransformer(**changes).run(context)
+    XRTransformer(**changes).run(context)
     texts = [f"word3 word1 word3 noise{number} word3" for number in range(8)]
     lines = [json.dumps({"text": text, "labels": ["thrice"]}) for text in texts]
     (tmp_path / "new.jsonl").write_text("\n".join(lines))
@@ -104,14 +104,14 @@ def test_new_labels_behind_an_encoder(tool, fixed, tmp_path, capsys):
     for mine, theirs in zip(one, two, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5)
 
-    old, grown = load_run(context.run), load_run(tmp_path / "one")
+    old, extended = load_run(context.run), load_run(tmp_path / "one")
     for mine, theirs in zip(
-        *(run.model.encoder.get_weights() for run in (old, grown)), strict=True
+        *(run.model.encoder.get_weights() for run in (old, extended)), strict=True
     ):
         np.testing.assert_array_equal(mine, theirs)
-    assert grown.vocabulary.names == [*old.vocabulary.names, "thrice"]
-    assert grown.model.has_probabilities
-    found = RunPredictor(grown, 2)(Chunk(labels=[[]] * 8, texts=texts))
+    assert extended.vocabulary.names == [*old.vocabulary.names, "thrice"]
+    assert extended.model.has_probabilities
+    found = RunPredictor(extended, 2)(Chunk(labels=[[]] * 8, texts=texts))
     assert all("thrice" in row for row in found.labels), "two of 57 labels"
     leaf = ClusterTree.load(tmp_path / "one" / "tree.npz").parents[-1][-1]
     layer = load_layer(context.run / "ranker" / "layer-2")
@@ -137,19 +137,19 @@ def test_runs_that_get_no_labels(run, tool, changed, key, value, message, tmp_pa
     (tmp_path / "run" / changed).write_text(json.dumps({**tree, key: value}))
     record_again(tmp_path / "run")
     arguments = (tmp_path / "run", "--data", run.parent / "dev.jsonl")
-    problem = call(capsys, tool, *arguments, "--output", tmp_path / "grown").problem()
+    problem = call(capsys, tool, *arguments, "--output", tmp_path / "extended").problem()
     assert message in problem
 
 
 def test_what_cannot_be_added(run, tool, tmp_path, capsys):
     prepared = ("--prepared", run.parent / "prepared")
-    arguments = (run, "--data", run.parent / "dev.jsonl", "--output", tmp_path / "grown")
+    arguments = (run, "--data", run.parent / "dev.jsonl", "--output", tmp_path / "extended")
     problem = call(capsys, tool, *arguments, *prepared).problem()
     assert "labels that are new to the run expected, found none" in problem
-    assert not (tmp_path / "grown").exists()
+    assert not (tmp_path / "extended").exists()
     new = tmp_path / "new.jsonl"
     write_new(new)
-    little = (run, "--data", new, "--output", tmp_path / "grown", "--memory-gb", 1e-7, *prepared)
+    little = (run, "--data", new, "--output", tmp_path / "extended", "--memory-gb", 1e-7, *prepared)
     problem = call(capsys, tool, *little).problem()
     assert problem.startswith("--memory-gb: at least 0.01 expected")
     problem = call(capsys, tool, *arguments[:-1], run, *prepared).problem()

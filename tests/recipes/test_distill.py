@@ -14,9 +14,9 @@ from tests.contracts.recipe import RecipeContract
 from tests.data.sources.examples import write_jsonl
 from tests.small_runs import config_tree
 from tfxc.commands import distill, train
-from tfxc.core import checksums
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.storage import checksums
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import DataSettings, ensure_prepared, prepare
 from tfxc.data.sources.shards import ShardSource, open_source
@@ -55,7 +55,7 @@ def tree(folder, run, text_features, encoder, **changes):
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    """A finished run on TF-IDF, whose file also says so of 130 texts; it lies beside the texts."""
+    """A finished run on TF-IDF, whose file also says so of 130 texts; it lies next to the texts."""
     folder = tmp_path_factory.mktemp("teacher")
     for split, count in (("train", 130), ("dev", 30)):
         names = [NAMES[number * 7 % 3] for number in range(count)]
@@ -210,7 +210,7 @@ def test_teachers_that_do_not_fit(teacher, student, tmp_path, capsys):
     head = 'head={"name": "mhp", "num_heads": 2}'
     problem = call(capsys, distill, *command, "--teacher", teacher, "--set", head).problem()
     assert "a student's head that scores all labels in training expected" in problem
-    assert not (tmp_path / "student").exists(), "all this is found before a run is begun"
+    assert not (tmp_path / "student").exists(), "all this is found before a run is started"
 
 
 def test_teachers_one_after_the_other(teacher, student, tmp_path, capsys):
@@ -236,7 +236,7 @@ def test_teachers_one_after_the_other(teacher, student, tmp_path, capsys):
     made = Distill(**{key: value for key, value in recipe.items() if key != "name"})
     context = Context(load_run(run).config, tmp_path, run)
     technique = made.technique(context)
-    technique.begin(10.0, 40)
+    technique.on_train_begin(10.0, 40)
     technique.build(load_run(run).model, None)
     seen = []
     for step in range(40):
@@ -254,7 +254,7 @@ def test_turns_that_cannot_be(turns):
 
 def test_schedules_move():
     technique = Distillation([], (1.0, 0.0), (8.0, 2.0), "kl", True)
-    technique.begin(10.0, 101)
+    technique.on_train_begin(10.0, 101)
     technique.build(XCModel(Precomputed(4), Dense(10), Softmax()), None)
     seen = []
     for step in (0, 50, 100):

@@ -17,9 +17,9 @@ from tests.techniques.matching import batch, distillation, model, training
 from tests.techniques.one_step import applied
 from tfxc.commands import distill, train
 from tfxc.core.errors import ConfigError
-from tfxc.ops.matches import hidden_mse
+from tfxc.recipes.distill.distances import hidden_mse
 from tfxc.recipes.distill.match_settings import read_matches
-from tfxc.recipes.distill.objective import Tempering
+from tfxc.recipes.distill.objective import TemperatureSettings
 from tfxc.recipes.distill.recipe import Distill
 from tfxc.runs.loaded import load_run
 
@@ -39,7 +39,7 @@ def test_loss_is_the_sum_of_its_parts():
     student, data = model(2, 6), batch()
     found = []
     for each in (technique, plain):
-        each.begin(1, 101)
+        each.on_train_begin(1, 101)
         each.build(student, None)
         each.before_step(50)
         found.append(each.losses(student, student.head.groups_of_passes, data, False).numpy())
@@ -102,7 +102,7 @@ def test_training_comes_nearer():
 def test_temperatures_of_examples(scheduler):
     rng = np.random.default_rng(0)
     student, other = rng.normal(0, 3, (2, 5, 4)).astype(np.float32)
-    technique, _ = distillation([], tempering=Tempering(scheduler, 2.0, 1.5))
+    technique, _ = distillation([], tempering=TemperatureSettings(scheduler, 2.0, 1.5))
     found = technique._of_examples(tf.constant(3.0), tf.constant(student), tf.constant(other))
     if scheduler == "flsw":
         lengths = np.linalg.norm(student, axis=1) * np.linalg.norm(other, axis=1)
@@ -215,7 +215,7 @@ def test_from_the_command_line(teacher, tmp_path, capsys):  # noqa: F811 (the fi
     ):
         problem = call(capsys, distill, *command, *more).problem()
         assert message in problem
-    assert not (tmp_path / "small").exists(), "all this is found before a run is begun"
+    assert not (tmp_path / "small").exists(), "all this is found before a run is started"
     outcome = call(capsys, distill, *command, "--teacher", large)
     assert outcome.code == 0
     assert json.loads(outcome.out.splitlines()[-1])["dev"]["P@1"] > 0.9

@@ -9,9 +9,9 @@ import tensorflow as tf
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.model import build_model
-from tfxc.recipes.prune.importance import Importance, best_parts_of_all, shrink
-from tfxc.recipes.prune.slices import layer_sizes
-from tfxc.recipes.prune.smaller_model import check_targets, choose_parts, smaller_model
+from tfxc.recipes.prune.importance import Importance, most_important_overall, shrink
+from tfxc.recipes.prune.layer_slices import layer_sizes
+from tfxc.recipes.prune.smaller_model import check_targets, choose_kept, smaller_model
 
 VOCABULARY, LABELS = 12, 4
 BERT = {
@@ -136,15 +136,15 @@ def test_the_smaller_model_is_the_masked_one(kind, uneven):
 
 def test_steps_of_the_pruning():
     model, _, _ = made("transformer")
-    told = []
-    kept = choose_parts(model, [batch_of()], 1, 4, 3, False, told.append)
+    reported = []
+    kept = choose_kept(model, [batch_of()], 1, 4, 3, False, reported.append)
     assert [tuple(map(len, pair)) for pair in kept] == [(1, 4)] * 3
-    assert "step 1 of 3: 9 of 12 heads, 8 of 10 inner units" in told[0]
-    assert "step 3 of 3: 3 of 12 heads, 4 of 10 inner units" in told[2]
-    heads_only = choose_parts(model, [batch_of()], 2, None, 2, True, told.append)
+    assert "step 1 of 3: 9 of 12 heads, 8 of 10 inner units" in reported[0]
+    assert "step 3 of 3: 3 of 12 heads, 4 of 10 inner units" in reported[2]
+    heads_only = choose_kept(model, [batch_of()], 2, None, 2, True, reported.append)
     assert sum(len(heads) for heads, _ in heads_only) == 6
     assert all(len(heads) and len(units) == 10 for heads, units in heads_only)
-    units_only = choose_parts(model, [batch_of()], None, 3, 1, False, told.append)
+    units_only = choose_kept(model, [batch_of()], None, 3, 1, False, reported.append)
     assert [tuple(map(len, pair)) for pair in units_only] == [(4, 3)] * 3
 
 
@@ -158,7 +158,7 @@ def test_one_step_takes_the_least_important():
 
 def test_every_layer_keeps_a_head():
     importance = [np.zeros(3), np.array([9.0, 8.0, 7.0]), np.array([-1.0, 1e-9, -1.0])]
-    masks = best_parts_of_all(importance, 4)
+    masks = most_important_overall(importance, 4)
     assert [mask.tolist() for mask in masks] == [
         [True, False, False], [True, True, False], [False, True, False],
     ]  # fmt: skip
@@ -185,5 +185,5 @@ def test_layers_that_have_fewer_already():
     with pytest.raises(ConfigError, match=r"1 to 1 .* expected, found 2"):
         check_targets(smaller.encoder, 2, None, False, "runs/a")
     check_targets(smaller.encoder, 2, None, True, "runs/a")
-    narrower = choose_parts(smaller, [batch_of()], 2, None, 2, True, str)
+    narrower = choose_kept(smaller, [batch_of()], 2, None, 2, True, str)
     assert sum(len(heads) for heads, _ in narrower) == 6

@@ -62,4 +62,4 @@ def test_what_no_run_of_an_ensemble_can(run, other, tmp_path, capsys):
     assert problem.startswith("--beam: a run with a linear ranker expected")
     more = ("--probabilities", "--ensemble", "average")
     problem = call(capsys, predict, *asked, *more).problem()
-    assert problem.startswith(f"{third}: --probabilities: the head Mach has no probabilities")
+    assert problem.startswith(f"{third}: --probabilities: the head MACH has no probabilities")

@@ -19,7 +19,7 @@ from tfxc.labels.label_embeddings import pifa_with_label_features
 from tfxc.labels.tree_building import ClusteringSettings, build_tree
 from tfxc.recipes.xr_linear.settings import TreeSettings
 from tfxc.recipes.xr_transformer.checks import planned
-from tfxc.recipes.xr_transformer.recipe import XrTransformer
+from tfxc.recipes.xr_transformer.recipe import XRTransformer
 
 BY_HAND = ClusterTree([[0, 0, 0], [0] * 20 + [1] * 7 + [2] * 3])  # as no 2-means would
 
@@ -132,7 +132,7 @@ def test_trees_of_an_xr_transformer(texts):
     changes = {"steps": 2, "first_tree": {"file": str(texts / "four.npz")}}
     changes["refined_tree"] = {"label_features": str(texts / "names.npy"), "max_leaf_size": 16}
     context = work_of(texts, "run", recipe={"name": "xr_transformer", **changes})
-    summary = XrTransformer(**changes).run(context)
+    summary = XRTransformer(**changes).run(context)
     assert [level["steps"] for level in summary["levels"]] == [2, 2]
     first = ClusterTree.load(context.run / "tree-preliminary.npz")
     assert first == ClusterTree.load(texts / "four.npz")
@@ -160,4 +160,4 @@ def test_trees_of_an_xr_transformer(texts):
 def test_trees_that_cannot_be(texts, changes, message):
     context = work_of(texts, "never", recipe={"name": "xr_transformer", **changes})
     with pytest.raises((ConfigError, DataError), match=message):
-        planned(XrTransformer(**changes), context.config, Manifest.load(context.data_folder))
+        planned(XRTransformer(**changes), context.config, Manifest.load(context.data_folder))

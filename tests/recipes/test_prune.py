@@ -1,4 +1,4 @@
-"""Recipe and verb 'prune': a smaller run that is a run like any other."""
+"""Recipe and command 'prune': a smaller run that is a run like any other."""
 
 import json
 import re
@@ -15,8 +15,8 @@ from tests.end_to_end.test_tokens import config_of
 from tests.folders import record_again
 from tfxc.commands import evaluate, export, info, predict, prune, train
 from tfxc.core.errors import ConfigError
+from tfxc.recipes.prune.layer_slices import layer_sizes
 from tfxc.recipes.prune.recipe import Prune
-from tfxc.recipes.prune.slices import layer_sizes
 from tfxc.runs.loaded import load_run
 from tfxc.training.step import TrainStep
 

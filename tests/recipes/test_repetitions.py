@@ -22,7 +22,7 @@ from tfxc.commands import evaluate
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
-from tfxc.core.reading import read_json
+from tfxc.core.storage.reading import read_json
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import ShardSource
 from tfxc.model import build_model

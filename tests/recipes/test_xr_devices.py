@@ -153,11 +153,11 @@ def test_two_workers_equal_one_device(single):
         variables = {"TF_CONFIG": json.dumps(task)}
         options = {"strategy": "multi_worker", "dies_at": 12}
         processes.append(start(single, "workers", program, variables, **options))
-    told = finish(*processes)
+    output = finish(*processes)
     assert_same(single, "workers")
-    assert 'KeyError: "the chief\'s own"' in told[0].splitlines()[-1]
-    assert "MachineError: worker 1: the chief has failed" in told[1].splitlines()[-1]
-    summaries = [json.loads(next(x for x in t.splitlines() if x[:2] == '{"')) for t in told]
+    assert 'KeyError: "the chief\'s own"' in output[0].splitlines()[-1]
+    assert "MachineError: worker 1: the chief has failed" in output[1].splitlines()[-1]
+    summaries = [json.loads(next(x for x in t.splitlines() if x[:2] == '{"')) for t in output]
     assert [summary["steps"] for summary in summaries] == [14, 14]
     assert summaries[0]["dev"] and not summaries[1]["dev"], "the chief alone trains the ranker"
-    assert "ranker: " in told[0] and "ranker: " not in told[1]
+    assert "ranker: " in output[0] and "ranker: " not in output[1]

@@ -1,4 +1,4 @@
-"""Vectors of all training texts: written once, by length, beside the terms."""
+"""Vectors of all training texts: written once, by length, next to the terms."""
 
 import numpy as np
 import pytest

@@ -9,7 +9,7 @@ from tests.commands.calls import call
 from tests.encoders.hub_folders import PIECES, write_folder
 from tests.recipes.xr_texts import WORDS, tree_of_config, work_of, write_texts
 from tfxc.commands import encode, predict, train
-from tfxc.recipes.xr_transformer.recipe import XrTransformer
+from tfxc.recipes.xr_transformer.recipe import XRTransformer
 from tfxc.runs.loaded import load_run
 
 
@@ -39,7 +39,7 @@ def test_a_pretrained_network(texts, capsys):
         head={**changes["head"], "max_leaf_size": 14},
         recipe={"name": "xr_transformer", "steps": 2, "only_topk": 3},
     )
-    summary = XrTransformer(steps=2, only_topk=3).run(context)
+    summary = XRTransformer(steps=2, only_topk=3).run(context)
     assert [level["steps"] for level in summary["levels"]] == [2, 2]
     assert np.isfinite([level["loss"] for level in summary["levels"]]).all()
     folder.rename(texts / "gone")  # a run needs its encoder's folder no longer
@@ -66,7 +66,7 @@ def test_terms_alone(texts):
         head={"name": "tree", "nr_splits": 4, "max_leaf_size": 14},
         recipe={"name": "xr_transformer", **arguments},
     )
-    summary = XrTransformer(**arguments).run(context)
+    summary = XRTransformer(**arguments).run(context)
     losses = [level["loss"] for level in summary["levels"]]
     assert np.isfinite(losses).all() and summary["dev"]["P@3"] > 0.2
     assert load_run(context.run).model.linear.ranker.num_features == 20 + 16

@@ -12,7 +12,7 @@ from tests.commands.calls import call
 from tests.exports.answer import answers
 from tests.recipes.xr_texts import work_of, write_texts
 from tfxc.commands import export, predict
-from tfxc.recipes.xr_transformer.recipe import XrTransformer
+from tfxc.recipes.xr_transformer.recipe import XRTransformer
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def run(tmp_path_factory):
     write_texts(folder / "dev.jsonl", 3, 1)
     changes = {"do_fine_tune": False, "calibrate": "logistic"}
     context = work_of(folder, "run", recipe={"name": "xr_transformer", **changes})
-    XrTransformer(**changes).run(context)
+    XRTransformer(**changes).run(context)
     return context.run
 
 
@@ -33,25 +33,25 @@ MORE = {"scores": (), "probabilities": ("--probabilities",)}
 @pytest.fixture(scope="module")
 def exported(run, tmp_path_factory):
     """Folder of the SavedModels, and what their exports have told."""
-    folder, told = tmp_path_factory.mktemp("exported"), {}
+    folder, reported = tmp_path_factory.mktemp("exported"), {}
     for name, more in MORE.items():
         stream = io.StringIO()
         command = ["--run", str(run), "--output", str(folder / name), "--k", "4", *more]
         with contextlib.redirect_stdout(stream):
             assert export.main(command) == 0
-        told[name] = stream.getvalue()
-    return folder, told
+        reported[name] = stream.getvalue()
+    return folder, reported
 
 
 @pytest.mark.parametrize("name", MORE)
 def test_export_answers_texts_as_predict_does(run, exported, name, tmp_path, capsys):
-    folder, told = exported
+    folder, reported = exported
     more = MORE[name]
     lines = (run.parent / "dev.jsonl").read_text().splitlines()[:40]
     texts = [json.loads(line)["text"] for line in lines]
     texts += ["", "unknown words", texts[0].upper()]
     (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
-    assert ("scores are probabilities" in told[name]) == bool(more)
+    assert ("scores are probabilities" in reported[name]) == bool(more)
     served = tf.saved_model.load(str(folder / name)).signatures["serving_default"]
     found = {key: part.numpy() for key, part in served(text=tf.constant(texts)).items()}
 

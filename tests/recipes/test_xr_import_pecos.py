@@ -118,7 +118,7 @@ def test_a_served_model_takes_the_features_too(pecos, imported, tmp_path, capsys
     texts = (pecos / "X.tst.txt").read_text().splitlines()
     features = scipy.sparse.load_npz(pecos / "X.tst.npz").astype(np.float32)
     served = SavedModelPredictor(tmp_path / "served")
-    assert served.takes == "text_and_features"
+    assert served.input_kind == "text_and_features"
     found = served(Chunk([[]] * 40, texts=texts, features=features))
     ids, scores = best_of_pecos(scipy.sparse.load_npz(pecos / "predictions.npz"))
     assert [[int(label) for label in row] for row in found.labels] == ids.tolist()

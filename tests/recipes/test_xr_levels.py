@@ -18,7 +18,7 @@ from tfxc.recipes.xr_transformer import levels as levels_module
 from tfxc.recipes.xr_transformer.checks import check_fit, plan_of, settings_of_ranker, tree_settings
 from tfxc.recipes.xr_transformer.levels import LevelData, Levels, as_table
 from tfxc.recipes.xr_transformer.plan import Plan, fine_tuned_levels, per_level
-from tfxc.recipes.xr_transformer.recipe import XrTransformer
+from tfxc.recipes.xr_transformer.recipe import XRTransformer
 from tfxc.runs.folder import RunFolder
 
 TREE = ClusterTree([[0, 0, 0], [0, 1, 1, 2, 2, 2], [0, 0, 1, 2, 3, 3, 4, 5, 5]])
@@ -245,7 +245,7 @@ def test_tokens_alone_do_not_suffice():
 )
 def test_arguments_that_do_not_fit(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        recipe = XrTransformer(**arguments)
+        recipe = XRTransformer(**arguments)
         plan_of(recipe, config_of(), [4, 16, 60])
         tree_settings(recipe, config_of(), SimpleNamespace(num_labels=60, num_features=9))
         settings_of_ranker(recipe, config_of(), [4, 16, 60])

@@ -23,11 +23,11 @@ from tfxc.ranker.search import Ranker
 from tfxc.ranker.settings import RankerSettings
 from tfxc.ranker.sizes import size_lines
 from tfxc.recipes.xr_transformer import embeddings, levels
-from tfxc.recipes.xr_transformer.recipe import XrTransformer
+from tfxc.recipes.xr_transformer.recipe import XRTransformer
 from tfxc.runs.loaded import load_run
 
 
-class TestXrTransformer(RecipeContract):
+class TestXRTransformer(RecipeContract):
     name = "xr_transformer"
     arguments = {"only_topk": 7, "initial": ["none", "inherit"]}  # noqa: RUF012 (read only)
     trained = {"only_topk": 3}  # noqa: RUF012 (read only)
@@ -50,7 +50,7 @@ def texts(tmp_path_factory):
 def finished(texts):
     """A finished run of three levels, and its summary."""
     context = work_of(texts, "whole")
-    summary = XrTransformer(only_topk=3).run(context)
+    summary = XRTransformer(only_topk=3).run(context)
     return context, summary
 
 
@@ -92,20 +92,20 @@ def test_evaluate_and_predict(finished, texts, capsys):
     record = json.loads((context.run / "evaluation-dev.json").read_text())
     assert record["metrics"]["P@1"] == pytest.approx(summary["dev"]["P@1"])
     (texts / "raw.txt").write_text("noise1 word3 word1 noise2\nword1 word3\n")
-    told = call(capsys, predict, "--run", context.run, texts / "raw.txt", "--k", "2")
-    best = [json.loads(line)["labels"][0] for line in told.out.splitlines()]
+    output = call(capsys, predict, "--run", context.run, texts / "raw.txt", "--k", "2")
+    best = [json.loads(line)["labels"][0] for line in output.out.splitlines()]
     assert best == ["word3 word1", "word1 word3"]
     again = call(capsys, train, "--config", _config_file(texts, "whole"), *options)
     assert "already finished" in again.out
 
 
 def test_encode(finished, texts, tmp_path, capsys):
-    """The verb gives for the training texts what the ranker was trained on."""
+    """The command gives for the training texts what the ranker was trained on."""
     context, _ = finished
     arguments = (texts / "train.jsonl", "--output", tmp_path / "vectors.npy")
     assert call(capsys, encode, "--run", context.run, *arguments).code == 0
     found, known = np.load(tmp_path / "vectors.npy"), np.load(context.run / "embeddings/train.npy")
-    # The records are shuffled, the verb keeps the file's order.
+    # The records are shuffled, the command keeps the file's order.
     np.testing.assert_allclose(*(rows[np.lexsort(rows.T)] for rows in (found, known)), atol=1e-5)
 
 
@@ -149,21 +149,23 @@ def test_outline(texts, capsys):
     options = ("--prepared", texts / "prepared")
     changes = {"epochs": [0.5, 1, 2], "negatives": "tfn", "initial": "inherit"}
     config = _config_file(texts, "outline", recipe={"name": "xr_transformer", **changes})
-    told = call(capsys, train, "--config", config, *options, "--dry-run").out
-    assert "first tree: levels of 4, 16, 56 nodes, 3 of them are fine-tuned on" in told
-    assert "  level 1: 5 steps\n  level 2: 9 steps, negatives tfn, the head begins with inh" in told
-    assert "  level 3: 18 steps" in told and "tried one batch: loss" in told
-    assert "ranker on 20 terms and vectors of 48:\nlayers of 4, 16, 56 nodes" in told
-    assert "blocks to train: 21;" in told and "largest of these training runs:" in told
+    output = call(capsys, train, "--config", config, *options, "--dry-run").out
+    assert "first tree: levels of 4, 16, 56 nodes, 3 of them are fine-tuned on" in output
+    assert (
+        "  level 1: 5 steps\n  level 2: 9 steps, negatives tfn, the head begins with inh" in output
+    )
+    assert "  level 3: 18 steps" in output and "tried one batch: loss" in output
+    assert "ranker on 20 terms and vectors of 48:\nlayers of 4, 16, 56 nodes" in output
+    assert "blocks to train: 21;" in output and "largest of these training runs:" in output
     assert "blocks to train: 21;" in call(capsys, info, "--config", config, *options).out
     for switch in ("do_fine_tune=false", "only_encoder=true", "fix_clustering=true"):
         frozen, changes = switch.startswith("do_"), ("--set", f"recipe.{switch}", "--dry-run")
-        told = call(capsys, train, "--config", config, *options, *changes)
-        assert told.code == 0 and ("tried one batch" in told.out) != frozen
-        assert ("level 1: 5 steps" in told.out) != frozen
-        assert ("ranker on" in told.out) != switch.startswith("only")
+        output = call(capsys, train, "--config", config, *options, *changes)
+        assert output.code == 0 and ("tried one batch" in output.out) != frozen
+        assert ("level 1: 5 steps" in output.out) != frozen
+        assert ("ranker on" in output.out) != switch.startswith("only")
         unused = "not used, as recipe.do_fine_tune is false: recipe.negatives, recipe.initial"
-        assert (unused in told.out) == frozen
+        assert (unused in output.out) == frozen
     changes = ("--set", "recipe.epochs=[1,2]", "--dry-run")
     problem = call(capsys, train, "--config", config, *options, *changes).problem()
     assert problem.startswith("recipe.epochs: one value, or 3, one for each fine-tuned level")
@@ -171,14 +173,14 @@ def test_outline(texts, capsys):
 
 
 @pytest.mark.slow  # killed in every stage; the contract kills one
-def test_killed_and_gone_on_with(finished, texts, monkeypatch):
+def test_killed_and_resumed(finished, texts, monkeypatch):
     """Killed between levels, while encoding and before the ranker; in a level: the contract."""
     context = work_of(texts, "killed")
     for name, when in (("embedding", 1), ("embedding", 3), ("matched", 2)):
         with monkeypatch.context() as patch, pytest.raises(Killed):
             _kill(patch, name, when)
-            XrTransformer(only_topk=3).run(context)
-    summary = XrTransformer(only_topk=3).run(context)
+            XRTransformer(only_topk=3).run(context)
+    summary = XRTransformer(only_topk=3).run(context)
     whole = finished[0].run
     # Two trainings of the same differ in the last bits; steps and layers make more of it.
     for name, tolerance in (("level-01/embeddings.npy", 1e-4), ("embeddings/train.npy", 2e-3)):
@@ -212,7 +214,7 @@ def _kill(patch, name, when):
 
 def test_encoder_as_it_is(texts, capsys):
     context = work_of(texts, "frozen")
-    recipe = XrTransformer(do_fine_tune=False, fix_clustering=True, steps=[3, 2, 4])
+    recipe = XRTransformer(do_fine_tune=False, fix_clustering=True, steps=[3, 2, 4])
     summary = recipe.run(context)
     assert "not used, as recipe.do_fine_tune is false: recipe.steps\n" in capsys.readouterr().out
     assert summary["steps"] == 0 and summary["dev"]["P@1"] > 0.2
@@ -224,7 +226,7 @@ def test_encoder_as_it_is(texts, capsys):
 def test_length_of_encodings(texts):
     changes = {"do_fine_tune": False, "encoding_length": 0.25}
     context = work_of(texts, "short", recipe={"name": "xr_transformer", **changes})
-    XrTransformer(**changes).run(context)
+    XRTransformer(**changes).run(context)
     loaded = load_run(context.run)
     terms, _ = matrices(open_source(context.data_folder, "train"))
     vectors = np.load(context.run / "embeddings" / "train.npy")
@@ -244,7 +246,7 @@ def test_length_of_encodings(texts):
 def test_probabilities(texts, method):
     changes = {"do_fine_tune": False, "calibrate": method}
     context = work_of(texts, method, recipe={"name": "xr_transformer", **changes})
-    XrTransformer(**changes).run(context)
+    XRTransformer(**changes).run(context)
     model = load_run(context.run).model
     batch = next(open_source(context.data_folder, "dev").sequential(1000))
     ids, chances = model.find_top_k(batch["features"], 10, probabilities=True)
@@ -260,10 +262,10 @@ def test_probabilities_need_a_dev_split(texts):
     data = {**tree_of_config(texts)["data"], "dev": None}
     context = work_of(texts, "no-dev", data=data)
     with pytest.raises(ConfigError, match=r"recipe\.calibrate: a dev split expected"):
-        XrTransformer(calibrate="isotonic").run(context)
+        XRTransformer(calibrate="isotonic").run(context)
     for arguments in ({"calibrate": "platt"}, {"calibrate": "isotonic", "only_encoder": True}):
         with pytest.raises(ConfigError, match=r"^(recipe\.)?calibrate: "):
-            XrTransformer(**arguments)
+            XRTransformer(**arguments)
 
 
 def test_encoder_only(texts):
@@ -272,7 +274,7 @@ def test_encoder_only(texts):
     head = {"name": "tree", "nr_splits": 4, "max_leaf_size": 14}
     context = work_of(texts, "encoder", head=head, **changes)
     arguments = {name: value for name, value in changes["recipe"].items() if name != "name"}
-    summary = XrTransformer(**arguments).run(context)
+    summary = XRTransformer(**arguments).run(context)
     assert [level["steps"] for level in summary["levels"]] == [3, 2]
     # Nobody asks for the clusters that were found.
     assert not list(context.run.glob("level-*/embeddings.npy"))
@@ -294,5 +296,5 @@ def test_impossible_settings_leave_no_run(texts):
     ):
         context = work_of(texts, "impossible")
         with pytest.raises(ConfigError, match=message):
-            XrTransformer(**changes).run(context)
+            XRTransformer(**changes).run(context)
         assert not context.run.exists()

@@ -11,7 +11,7 @@ from tests import tiny
 from tests.commands.calls import call, listing
 from tests.folders import record_again
 from tfxc.commands import evaluate, train
-from tfxc.core.ownership import MARKER
+from tfxc.core.storage.ownership import MARKER
 from tfxc.training.reporting import Reporter
 
 

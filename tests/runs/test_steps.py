@@ -10,7 +10,7 @@ from tests import tiny
 from tests.commands.calls import call, listing
 from tfxc.commands import evaluate, predict, train
 from tfxc.core.errors import CheckpointError
-from tfxc.core.reading import read_json
+from tfxc.core.storage.reading import read_json
 from tfxc.runs.loaded import load_run
 
 EMA = {"techniques": [{"name": "ema", "decay": 0.9, "every": 3}]}

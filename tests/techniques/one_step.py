@@ -11,7 +11,7 @@ from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.fasttext import FastText
 from tfxc.heads.dense import Dense
-from tfxc.heads.mach import Mach
+from tfxc.heads.mach import MACH
 from tfxc.model import XCModel
 from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.objectives.softmax import Softmax
@@ -50,9 +50,9 @@ def bag_model(repetitions=0, **encoder):
         encoder = BagMLP(NUM_FEATURES, hidden=[6], **encoder)
         return started(XCModel(encoder, Dense(NUM_LABELS), Softmax()), bags())
     if len(encoders) == 1:
-        head = Mach(NUM_LABELS, num_buckets=5, num_repetitions=3)
+        head = MACH(NUM_LABELS, num_buckets=5, num_repetitions=3)
         return started(XCModel(encoders[0], head, Sigmoid()), bags())
-    head = Mach(NUM_LABELS, num_buckets=5, num_repetitions=repetitions, trunk="separate")
+    head = MACH(NUM_LABELS, num_buckets=5, num_repetitions=repetitions, trunk="separate")
     return started(XCModel(Repeated(encoders), head, Sigmoid()), bags())
 
 
@@ -69,7 +69,7 @@ def started(model, batch):
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         noise = rng.normal(0, 0.3, variable.shape)
-        noise[0] *= 0 if variable.name == "table" and model.encoder.takes == "tokens" else 1
+        noise[0] *= 0 if variable.name == "table" and model.encoder.input_kind == "tokens" else 1
         variable.assign(variable.numpy() + noise)
     return model
 
@@ -88,7 +88,7 @@ def applied(model, techniques, batches, learning_rate=1.0, eager=True, **setting
     size = sum(len(batch["labels"]) for batch in batches)
     settings = TrainingSettings(batch_size=size, accumulate=len(batches), **settings)
     for technique in techniques:
-        technique.begin(10.0, 100)
+        technique.on_train_begin(10.0, 100)
     schedule, strategy = Schedule(9), tf.distribute.get_strategy()
     step = TrainStep(model, SGD(learning_rate), schedule, settings, strategy, techniques)
     parts = [tf.data.Dataset.from_tensors(batch) for batch in batches]

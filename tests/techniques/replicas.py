@@ -13,7 +13,7 @@ from tests.techniques.one_step import IDS, LABELS, bag_model, text_model
 from tfxc.core import registry
 from tfxc.core.config import TrainingSettings
 from tfxc.data.sources.dataset import Share, training_dataset
-from tfxc.recipes.distill.objective import Tempering
+from tfxc.recipes.distill.objective import TemperatureSettings
 from tfxc.training.optimization.optimizers import SGD
 from tfxc.training.optimization.rates import RateFactors
 from tfxc.training.optimization.schedules import Schedule
@@ -48,7 +48,7 @@ def texts(accumulate, parts, _first_part, _here):
 def made(names):
     """The techniques of a stack."""
     if names == ["distillation"]:
-        return [distillation(MATCHES, tempering=Tempering("flsw"))[0]]
+        return [distillation(MATCHES, tempering=TemperatureSettings("flsw"))[0]]
     sections = [{"name": name, **ARGUMENTS.get(name, {})} for name in names]
     return [registry.create("technique", section) for section in sections]
 
@@ -64,7 +64,7 @@ def weights_after(stack, accumulate, strategy):
         model = make_model(dropout=0.3)
         techniques = made(names)
         for technique in techniques:
-            technique.begin(3, 100)
+            technique.on_train_begin(3, 100)
         optimizer = SGD(0.5)
         if names == ["distillation"]:
             optimizer.rates = RateFactors({"head": 0.5}, layer_decay=0.7)

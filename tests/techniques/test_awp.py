@@ -14,16 +14,16 @@ from tests.techniques.one_step import (
     values_of,
 )
 from tfxc.core.errors import ConfigError
-from tfxc.techniques.awp import Awp
+from tfxc.techniques.awp import AWP
 
 
-class TestAwp(TechniqueContract):
+class TestAWP(TechniqueContract):
     name = "awp"
     arguments = {"start_epoch": 1}  # noqa: RUF012 (step 3: the second epoch)
 
 
 def strong():
-    return Awp(rate=0.5, epsilon=0.4, start_epoch=0)
+    return AWP(rate=0.5, epsilon=0.4, start_epoch=0)
 
 
 def expected(model, batch, batch_size=None):
@@ -75,7 +75,7 @@ def test_mixed_precision(precision):
 
 def test_starts_at_its_epoch():
     plain = TinyTraining()
-    attacked = TinyTraining(Awp(rate=0.5, epsilon=0.4, start_epoch=1))
+    attacked = TinyTraining(AWP(rate=0.5, epsilon=0.4, start_epoch=1))
     with eagerly():
         plain.run(3)
         attacked.run(3)
@@ -90,7 +90,7 @@ def test_starts_at_its_epoch():
 
 def test_an_attack_that_never_starts_is_refused():
     with pytest.raises(ConfigError, match=r"start_epoch: .* within the 30 steps .* found step 30"):
-        Awp(start_epoch=3).begin(10, 30)
+        AWP(start_epoch=3).on_train_begin(10, 30)
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_an_attack_that_never_starts_is_refused():
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        Awp(**arguments)
+        AWP(**arguments)

@@ -7,21 +7,21 @@ import tensorflow as tf
 
 from tests.contracts.technique import AverageContract, TinyTraining
 from tfxc.core.errors import ConfigError
-from tfxc.techniques.ema import Ema
+from tfxc.techniques.ema import EMA
 
 
-class TestEma(AverageContract):
+class TestEMA(AverageContract):
     name = "ema"
     arguments = {"decay": 0.8}  # noqa: RUF012 (read only)
 
 
-class TestEmaOfEveryOtherStep(TestEma):
+class TestEMAOfEveryOtherStep(TestEMA):
     arguments = {"decay": 0.8, "every": 2}  # noqa: RUF012 (read only)
 
 
 @pytest.mark.parametrize(("decay", "every"), [(0.5, 1), (0.99, 1), (0.9, 3)])
 def test_average(decay, every):
-    technique = Ema(decay=decay, every=every)
+    technique = EMA(decay=decay, every=every)
     training = TinyTraining(technique)
     expected = [weight.astype(np.float64) for weight in training.weights]
     for step in range(1, 14):
@@ -42,7 +42,7 @@ def test_average(decay, every):
 
 
 def test_training_goes_on_with_the_raw_weights():
-    plain, averaged = TinyTraining(), TinyTraining(Ema(decay=0.9))
+    plain, averaged = TinyTraining(), TinyTraining(EMA(decay=0.9))
     plain.run(5)
     averaged.run(5)
     for one, other in zip(plain.weights, averaged.weights, strict=True):
@@ -52,18 +52,18 @@ def test_training_goes_on_with_the_raw_weights():
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.5])
 def test_bad_decay(decay):
     with pytest.raises(ConfigError, match=r"decay: .*a number in \(0, 1\) expected"):
-        Ema(decay=decay)
+        EMA(decay=decay)
 
 
 def test_bad_every():
     with pytest.raises(ConfigError, match="every: an integer of at least 1 expected, found 0"):
-        Ema(every=0)
+        EMA(every=0)
 
 
 def test_an_evaluation_holds_no_copy_of_the_weights_on_the_host():
     weight = tf.Variable(tf.zeros(1 << 20))
     model = SimpleNamespace(trainable_variables=[SimpleNamespace(value=weight)])
-    technique = Ema(decay=0.5)
+    technique = EMA(decay=0.5)
     technique.build(model, tf.distribute.get_strategy())
     weight.assign_add(tf.ones(1 << 20))
     with technique.evaluation_weights():

@@ -12,14 +12,14 @@ from tests.techniques.one_step import (
 )
 from tests.techniques.table_attack import TableAttackTests
 from tfxc.core.errors import ConfigError
-from tfxc.techniques.fgm import Fgm
+from tfxc.techniques.fgm import FGM
 
 
-class TestFgm(TechniqueContract, TableAttackTests):
+class TestFGM(TechniqueContract, TableAttackTests):
     name = "fgm"
 
     def strong(self):
-        return Fgm(epsilon=0.7)
+        return FGM(epsilon=0.7)
 
     def expected_moves(self, gradient_at):
         gradient = gradient_at(None)
@@ -49,10 +49,10 @@ def test_linear_network_by_hand():
     clean = by_hand(x, target, *weights)
     moved = weights[0] + 0.5 * clean[0] / np.linalg.norm(clean[0])
     both = zip(clean, by_hand(x, target, moved, *weights[1:]), strict=True)
-    _, found = applied(model, [Fgm(epsilon=0.5)], [batch])
+    _, found = applied(model, [FGM(epsilon=0.5)], [batch])
     assert_gradients(found, [one + other for one, other in both])
 
 
 def test_bad_epsilon():
     with pytest.raises(ConfigError, match=r"epsilon: .*positive number expected, found 0"):
-        Fgm(epsilon=0)
+        FGM(epsilon=0)

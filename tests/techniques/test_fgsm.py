@@ -4,14 +4,14 @@ import pytest
 from tests.contracts.technique import TechniqueContract
 from tests.techniques.table_attack import TableAttackTests
 from tfxc.core.errors import ConfigError
-from tfxc.techniques.fgsm import Fgsm
+from tfxc.techniques.fgsm import FGSM
 
 
-class TestFgsm(TechniqueContract, TableAttackTests):
+class TestFGSM(TechniqueContract, TableAttackTests):
     name = "fgsm"
 
     def strong(self):
-        return Fgsm(epsilon=0.1)
+        return FGSM(epsilon=0.1)
 
     def expected_moves(self, gradient_at):
         return 0.1 * np.sign(gradient_at(None))
@@ -19,4 +19,4 @@ class TestFgsm(TechniqueContract, TableAttackTests):
 
 def test_bad_epsilon():
     with pytest.raises(ConfigError, match=r"epsilon: .*positive number expected"):
-        Fgsm(epsilon=-1.0)
+        FGSM(epsilon=-1.0)

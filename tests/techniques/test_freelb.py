@@ -16,10 +16,10 @@ from tests.techniques.one_step import (
 from tests.techniques.text_contract import TextTechniqueContract
 from tfxc.core.errors import ConfigError
 from tfxc.ops.randomness import step_scope
-from tfxc.techniques.freelb import Freelb
+from tfxc.techniques.freelb import FreeLB
 
 
-class TestFreelb(TextTechniqueContract):
+class TestFreeLB(TextTechniqueContract):
     name = "freelb"
     arguments = {"max_norm": 0.3, "step_size": 0.1}  # noqa: RUF012 (read only)
 
@@ -61,7 +61,7 @@ def expected(model, batch, rounds, step, limit, norm):
 @pytest.mark.parametrize(("norm", "limit"), [("l2", 0.9), ("linf", 0.5)])
 def test_equals_a_computation_example_by_example(norm, limit):
     wanted = expected(text_model(), texts(), 3, 0.6, limit, norm)
-    technique = Freelb(init_magnitude=0, step_size=0.6, max_norm=limit, norm=norm)
+    technique = FreeLB(init_magnitude=0, step_size=0.6, max_norm=limit, norm=norm)
     model = text_model()
     loss, found = applied(model, [technique], [texts()])
     assert_gradients(found, wanted)
@@ -72,7 +72,7 @@ def test_equals_a_computation_example_by_example(norm, limit):
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_start(norm):
-    technique = Freelb(norm=norm, init_magnitude=0.1)
+    technique = FreeLB(norm=norm, init_magnitude=0.1)
 
     def start(ids):
         with step_scope(3, 0):
@@ -92,14 +92,14 @@ def test_start(norm):
 def test_weights_do_not_change_to_the_bit():
     model = text_model()
     before = values_of(model)
-    applied(model, [Freelb(max_norm=1.0)], [texts()], learning_rate=1e-30)
+    applied(model, [FreeLB(max_norm=1.0)], [texts()], learning_rate=1e-30)
     for one, other in zip(values_of(model), before, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_bags_are_refused():
     with pytest.raises(ConfigError, match="found BagMLP on 'sparse' features"):
-        applied(bag_model(), [Freelb()], [bags()])
+        applied(bag_model(), [FreeLB()], [bags()])
 
 
 @pytest.mark.parametrize(
@@ -112,4 +112,4 @@ def test_bags_are_refused():
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        Freelb(**arguments)
+        FreeLB(**arguments)

@@ -17,7 +17,7 @@ from tfxc.heads.mhs import MHS
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.randomness import dropout, step_scope
 from tfxc.techniques.multi_sample_dropout import MultiSampleDropout
-from tfxc.techniques.rdrop import Rdrop
+from tfxc.techniques.rdrop import RDrop
 
 
 class TestMultiSampleDropout(TechniqueContract):
@@ -95,7 +95,7 @@ def test_with_rdrop():
         parts = [model.head.training_groups(mean, batch["labels"])[0] for mean in means]
         return 0.5 * tf.add_n([model.objective(group) for group in parts])
 
-    techniques = [Rdrop(alpha=0), MultiSampleDropout(rounds=3, rate=0.4)]
+    techniques = [RDrop(alpha=0), MultiSampleDropout(rounds=3, rate=0.4)]
     for stack in (techniques, techniques[::-1]):
         loss, found = applied(text_model(), stack, [texts()])
         expected, gradients = dense_gradients(model, texts(), losses_of=losses_of)

@@ -4,14 +4,14 @@ import pytest
 from tests.contracts.technique import TechniqueContract
 from tests.techniques.table_attack import TableAttackTests
 from tfxc.core.errors import ConfigError
-from tfxc.techniques.pgd import Pgd
+from tfxc.techniques.pgd import PGD
 
 
-class TestPgd(TechniqueContract, TableAttackTests):
+class TestPGD(TechniqueContract, TableAttackTests):
     name = "pgd"
 
     def strong(self):
-        return Pgd(rounds=3, alpha=0.5, epsilon=0.8)  # the second move leaves the ball
+        return PGD(rounds=3, alpha=0.5, epsilon=0.8)  # the second move leaves the ball
 
     def expected_moves(self, gradient_at):
         move = None
@@ -29,4 +29,4 @@ class TestPgd(TechniqueContract, TableAttackTests):
 )
 def test_bad_arguments(argument, expected):
     with pytest.raises(ConfigError, match=f"{argument}: {expected}.* expected, found 0"):
-        Pgd(**{argument: 0})
+        PGD(**{argument: 0})

@@ -11,17 +11,17 @@ from tfxc.heads.mhc import MHC
 from tfxc.heads.sampled.head import Sampled
 from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.objectives.softmax import Softmax
-from tfxc.objectives.zlpr import Zlpr
+from tfxc.objectives.zlpr import ZLPR
 from tfxc.ops.randomness import step_scope
-from tfxc.techniques.rdrop import Rdrop
+from tfxc.techniques.rdrop import RDrop
 
 
-class TestRdrop(TechniqueContract):
+class TestRDrop(TechniqueContract):
     name = "rdrop"
     arguments = {"alpha": 0.3}  # noqa: RUF012 (read only)
 
 
-class TestRdropWithCandidates(TextTechniqueContract):
+class TestRDropWithCandidates(TextTechniqueContract):
     """The head chooses the candidates of an example by its own scores."""
 
     name = "rdrop"
@@ -47,7 +47,7 @@ def divergence(one, other, link):
     return kl(p, q) + kl(q, p) + kl(1 - p, 1 - q) + kl(1 - q, 1 - p)
 
 
-@pytest.mark.parametrize("objective", [Softmax, Sigmoid, Zlpr])
+@pytest.mark.parametrize("objective", [Softmax, Sigmoid, ZLPR])
 def test_equals_the_definition(objective):
     model, batch = text_model(None, objective(), dropout=0.4), texts()
     with step_scope(0, 0):
@@ -60,13 +60,13 @@ def test_equals_the_definition(objective):
         apart = 0.5 * alpha * divergence(one, other, objective.link)
         expected = np.mean(0.5 * sum(losses) + apart)
         fresh = text_model(None, objective(), dropout=0.4)
-        loss, _ = applied(fresh, [Rdrop(alpha=alpha)], [batch])
+        loss, _ = applied(fresh, [RDrop(alpha=alpha)], [batch])
         assert loss == pytest.approx(expected, rel=1e-4)
 
 
 def test_without_dropout_nothing_is_added():
     expected, gradients = dense_gradients(text_model(), texts())
-    loss, found = applied(text_model(), [Rdrop()], [texts()])
+    loss, found = applied(text_model(), [RDrop()], [texts()])
     assert loss == pytest.approx(expected, rel=1e-5)
     for one, other in zip(found, gradients, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-6)
@@ -104,10 +104,10 @@ def test_with_drawn_classes():
 def test_evaluation_is_one_pass():
     model = text_model(Dense(NUM_LABELS), dropout=0.4)
     expected = model.losses_of(texts(), training=False)
-    applied(model, [Rdrop()], [texts()], learning_rate=1e-30)
+    applied(model, [RDrop()], [texts()], learning_rate=1e-30)
     np.testing.assert_array_equal(model.losses_of(texts(), training=False), expected)
 
 
 def test_bad_alpha():
     with pytest.raises(ConfigError, match="alpha: a number of at least 0 expected, found -1"):
-        Rdrop(alpha=-1)
+        RDrop(alpha=-1)

@@ -8,19 +8,19 @@ from tfxc.encoders.resnet import ResNet
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel
 from tfxc.objectives.softmax import Softmax
-from tfxc.techniques.swa import Swa
+from tfxc.techniques.swa import SWA
 
 
-class TestSwa(AverageContract):
+class TestSWA(AverageContract):
     name = "swa"
     arguments = {"start_epoch": 0.5, "every": 1}  # noqa: RUF012 (read only)
 
 
-class TestSwaOfEveryOtherStep(TestSwa):
+class TestSWAOfEveryOtherStep(TestSWA):
     arguments = {"start_epoch": 1, "every": 2}  # noqa: RUF012 (read only)
 
 
-class TestSwaThatStartsLater(TestSwa):
+class TestSWAThatStartsLater(TestSWA):
     arguments = {"start_epoch": 30, "every": 2}  # noqa: RUF012 (read only)
 
 
@@ -34,8 +34,8 @@ class OneWeight:
 
 def test_plain_mean():
     """The reference's example: 0, then 1, 2, 3 give 0.5, 1, 1.5."""
-    model, technique, found = OneWeight(0.0), Swa(start_epoch=0, every=1), []
-    technique.begin(10, 100)
+    model, technique, found = OneWeight(0.0), SWA(start_epoch=0, every=1), []
+    technique.on_train_begin(10, 100)
     technique.build(model, tf.distribute.get_strategy())
     for step in (1, 2, 3):
         model.value.assign(step)
@@ -49,7 +49,7 @@ def test_plain_mean():
 @pytest.mark.parametrize(("start_epoch", "every", "first"), [(2, 1, 6), (1.5, 3, 5), (0, 4, 0)])
 def test_terms(start_epoch, every, first):
     """An epoch has three steps here."""
-    technique = Swa(start_epoch=start_epoch, every=every)
+    technique = SWA(start_epoch=start_epoch, every=every)
     training = TinyTraining(technique)
     terms = [training.weights] if first == 0 else []
     for step in range(1, 14):
@@ -64,7 +64,7 @@ def test_terms(start_epoch, every, first):
 
 
 def test_the_first_term_is_the_weights_to_the_bit():
-    technique = Swa(start_epoch=1, every=100)
+    technique = SWA(start_epoch=1, every=100)
     training = TinyTraining(technique)
     training.run(3)
     raw = training.weights
@@ -95,8 +95,8 @@ def torch_swalr(rates, start, epochs, last, cosine):
 )
 def test_a_learning_rate_of_its_own(arguments, epochs, cosine):
     """An epoch has three steps here; the schedule is linear."""
-    technique = Swa(start_epoch=2, every=1, learning_rate=0.05, **arguments)
-    technique.begin(3, 20)
+    technique = SWA(start_epoch=2, every=1, learning_rate=0.05, **arguments)
+    technique.on_train_begin(3, 20)
     scheduled = [0.4 * (1 - step / 20) for step in range(20)]
 
     def rate_at(step):
@@ -110,7 +110,7 @@ def test_a_learning_rate_of_its_own(arguments, epochs, cosine):
 def test_the_step_takes_the_rate_of_the_average():
     """With plain SGD a step moves the weights by the rate times the gradient."""
     small, large = (
-        TinyTraining(Swa(start_epoch=1, every=1, learning_rate=rate, anneal_epochs=0))
+        TinyTraining(SWA(start_epoch=1, every=1, learning_rate=rate, anneal_epochs=0))
         for rate in (1e-6, 10.0)
     )
     for training in (small, large):
@@ -126,17 +126,17 @@ def test_the_step_takes_the_rate_of_the_average():
 
 def test_annealing_needs_a_rate():
     with pytest.raises(ConfigError, match="learning_rate: a learning_rate to anneal to expected"):
-        Swa(anneal="linear")
+        SWA(anneal="linear")
     with pytest.raises(ValueError, match="anneal: one of None, cosine, linear expected"):
-        Swa(learning_rate=0.1, anneal="steps")
+        SWA(learning_rate=0.1, anneal="steps")
 
 
 @pytest.mark.parametrize("average_statistics", [False, True])
 def test_moving_statistics(average_statistics):
     model = XCModel(ResNet((8, 8, 1), depth=10, width=2), Dense(2), Softmax())
     model(tf.zeros((2, 8, 8, 1)))
-    technique = Swa(start_epoch=0, every=1, average_statistics=average_statistics)
-    technique.begin(3, 10)
+    technique = SWA(start_epoch=0, every=1, average_statistics=average_statistics)
+    technique.on_train_begin(3, 10)
     technique.build(model, tf.distribute.get_strategy())
     statistics = model.encoder.non_trainable_variables[0]
     start = statistics.numpy()
@@ -157,11 +157,11 @@ def test_moving_statistics(average_statistics):
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        Swa(**arguments)
+        SWA(**arguments)
 
 
 def test_an_average_that_never_starts_is_refused():
     with pytest.raises(
         ConfigError, match=r"start_epoch: .* within the 30 training steps .* found step 30"
     ):
-        Swa(start_epoch=3).begin(10, 30)
+        SWA(start_epoch=3).on_train_begin(10, 30)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
-from tfxc.core.ownership import mark
+from tfxc.core.storage.ownership import mark
 from tfxc.runs.writer import KIND, NAMES
 
 ROOT = Path(__file__).resolve().parents[2]

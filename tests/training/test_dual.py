@@ -69,7 +69,7 @@ def test_a_training_visits_every_example_and_its_run_can_be_read(single):
     np.testing.assert_array_equal(model.head.frequencies.numpy(), np.maximum(counts, 1))
     lines = (folder / "single/metrics.jsonl").read_text().splitlines()
     logged = [json.loads(line) for line in lines if '"loss"' in line]
-    assert {line["rows_without_rival"] for line in logged} == {0}
+    assert {line["rows_without_negatives"] for line in logged} == {0}
 
 
 @pytest.mark.slow  # on two workers: training/test_two_workers.py

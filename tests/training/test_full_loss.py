@@ -17,7 +17,7 @@ from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.runs.loaded import load_run
 from tfxc.training.evaluation import measures_full_loss, slice_batches
-from tfxc.training.watch import Watch
+from tfxc.training.watch import BestMetric
 
 SCENT = {"head": {"name": "sampled", "initial_std": 0.1}, "objective": {"name": "scent"}}
 # So fast that it overshoots: some evaluations are no improvement.
@@ -97,7 +97,7 @@ def test_the_test_split_is_measured_when_the_watched_loss_falls(trained):
     assert summary == json.loads((folder / "run/summary.json").read_text())
 
 
-def test_the_verb_measures_the_best_weights(trained, tmp_path, capsys):
+def test_the_command_measures_the_best_weights(trained, tmp_path, capsys):
     folder, trainer = trained
     command = ["--run", folder / "run", "--prepared", folder / "prepared", "--output", tmp_path]
     outcome = call(capsys, evaluate, *command)
@@ -125,7 +125,7 @@ def test_a_killed_run_keeps_the_test_result_of_its_best_step(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("objective", "head", "told", "measured"),
+    ("objective", "head", "setting", "measured"),
     [
         ("scent", "sampled", None, True),
         ("bsgd", "dense", None, True),
@@ -135,12 +135,12 @@ def test_a_killed_run_keeps_the_test_result_of_its_best_step(trained, tmp_path):
         ("softmax", "dense", True, True),
     ],
 )
-def test_what_is_measured_without_a_word(objective, head, told, measured):
+def test_what_is_measured_without_a_word(objective, head, setting, measured):
     """The loss over all labels, where the objective sees a part of them and the head has one."""
     partial_loss = registry.get("objective", objective).partial_loss
     full_softmax = registry.get("head", head).full_softmax
     model = types.SimpleNamespace(partial_loss=partial_loss, full_softmax=full_softmax)
-    assert measures_full_loss(EvaluationSettings(full_loss=told), model) is measured
+    assert measures_full_loss(EvaluationSettings(full_loss=setting), model) is measured
 
 
 def test_settings_of_a_dual_training(tmp_path):
@@ -191,7 +191,7 @@ def test_less_is_better_by_at_least_the_least_difference():
 
     stopping = {"metric": "full_loss", "patience": 2, "min_delta": 0.5}
     settings = TrainingSettings(early_stopping=stopping)
-    watch = Watch(settings, build_metrics((1,), full_loss=True))
+    watch = BestMetric(settings, build_metrics((1,), full_loss=True))
     steps = [3.0, 2.6, 2.4, 2.2, 1.0]
     found = [watch.improved({"full_loss": v}, step) for step, v in enumerate(steps)]
     assert found == [True, False, True, False, True]

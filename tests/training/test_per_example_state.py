@@ -16,17 +16,17 @@ from tfxc.data.sources.dataset import training_dataset
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.heads.sampled.head import Sampled
 from tfxc.model import XCModel, example_features
-from tfxc.objectives.scent import Scent
-from tfxc.objectives.sox import Sox
+from tfxc.objectives.scent import SCENT
+from tfxc.objectives.sox import SOX
 from tfxc.runs.folder import RunFolder
 from tfxc.techniques.base import Technique
 from tfxc.training.loop import Trainer
 from tfxc.training.optimization.optimizers import SGD
 from tfxc.training.optimization.schedules import Schedule
-from tfxc.training.per_example_state import check_examples, explained
+from tfxc.training.per_example_state import check_examples, readable_table_errors
 from tfxc.training.step import TrainStep
 
-SOX = {"head": {"name": "sampled", "initial_std": 0.1}, "objective": {"name": "sox"}}
+SOX_MODEL = {"head": {"name": "sampled", "initial_std": 0.1}, "objective": {"name": "sox"}}
 
 
 class Passes(Technique):
@@ -43,7 +43,7 @@ class Passes(Technique):
 
 def dual_model(num_examples):
     """A built model for ``tiny_source`` with SOX."""
-    model = XCModel(BagMLP(12, hidden=[6]), Sampled(5, initial_std=0.5), Sox(num_examples))
+    model = XCModel(BagMLP(12, hidden=[6]), Sampled(5, initial_std=0.5), SOX(num_examples))
     model(example_features(SPARSE, {"num_features": 12}))
     return model
 
@@ -69,7 +69,7 @@ def test_several_passes_over_a_batch_move_the_table_once():
     assert_equal(*tables)
 
 
-def test_losses_leave_the_table_alone_where_told():
+def test_losses_leave_the_table_alone_where_asked():
     model, batch = dual_model(24), tiny_source().batch(0, 0, 8)
     model.losses_of(batch, update_state=False)
     assert np.isnan(model.objective.tables[0].numpy()).all()
@@ -78,7 +78,7 @@ def test_losses_leave_the_table_alone_where_told():
 
 
 def test_a_model_for_another_number_of_examples_is_refused(tmp_path):
-    message = r"data.train: objective Sox .* built for 1,000 of them, the training split has 24"
+    message = r"data.train: objective SOX .* built for 1,000 of them, the training split has 24"
     with pytest.raises(DataError, match=message):
         config = parse_config(tiny.tiny_tree(tmp_path))
         Trainer(dual_model(1000), tiny_source(), config, RunFolder(tmp_path))
@@ -87,13 +87,13 @@ def test_a_model_for_another_number_of_examples_is_refused(tmp_path):
 
 
 def test_an_example_outside_the_table_is_named():
-    objective = Scent(num_examples=24)
+    objective = SCENT(num_examples=24)
     objective.build(None)
     step = tf.function(lambda index: objective._checked(index))
     message = r"built for 24 of them, a batch holds the example_index 31\. .*number the"
-    with pytest.raises(DataError, match=message), explained(objective):
+    with pytest.raises(DataError, match=message), readable_table_errors(objective):
         step(tf.constant([3, 31, 5], tf.int64))
-    with pytest.raises(tf.errors.InvalidArgumentError), explained(objective):
+    with pytest.raises(tf.errors.InvalidArgumentError), readable_table_errors(objective):
         tf.debugging.assert_equal(tf.constant(1), tf.constant(2))
 
 
@@ -108,11 +108,13 @@ def test_the_loop_names_an_example_outside_the_table(tmp_path):
         trainer.source.batch = shifted
 
     with pytest.raises(DataError, match=r"built for 203 of them, .* example_index 1\d{4}\b"):
-        tiny.train(tmp_path, fault=renumber, **SOX)
+        tiny.train(tmp_path, fault=renumber, **SOX_MODEL)
 
 
 def test_a_checkpoint_of_another_training_set_is_refused(tmp_path):
-    first = tiny.train(tmp_path, "first", **SOX, training={"epochs": 1, "keep_checkpoints": 1})
+    first = tiny.train(
+        tmp_path, "first", **SOX_MODEL, training={"epochs": 1, "keep_checkpoints": 1}
+    )
     other = tmp_path / "other"
     other.mkdir()
     tiny.write_split(other / "train.txt", 150, seed=0)
@@ -123,22 +125,22 @@ def test_a_checkpoint_of_another_training_set_is_refused(tmp_path):
 
     message = r"a value for each of 150 training examples expected, found 203.*--fresh"
     with pytest.raises(CheckpointError, match=message):
-        tiny.train(other, "run", goes_on, **SOX)
+        tiny.train(other, "run", goes_on, **SOX_MODEL)
 
 
 def test_the_log_says_how_many_rows_taught_nothing(tmp_path):
-    objective = Scent(num_examples=24)
+    objective = SCENT(num_examples=24)
     objective.build(None)
-    assert objective.remark() == ""
+    assert objective.final_message() == ""
     trainer = tiny.train(
         tmp_path,
         fault=lambda made: made.model.objective.skipped.assign(1234),
-        **SOX,
+        **SOX_MODEL,
         training={"epochs": 0.1},
     )
-    assert trainer.model.objective.logged_metrics() == {"rows_without_rival": 1234}
+    assert trainer.model.objective.logged_metrics() == {"rows_without_negatives": 1234}
     text = (tmp_path / "run/log.txt").read_text()
-    assert "Sox: nothing was learned from 1,234 rows, as all labels of their batch" in text
+    assert "SOX: nothing was learned from 1,234 rows, as all labels of their batch" in text
 
 
 @pytest.mark.parametrize(("objective", "size"), [("sox", 4 * 203), ("bsgd", 0), ("softmax", 0)])
@@ -146,7 +148,7 @@ def test_memory_counts_the_tables(tmp_path, objective, size):
     from tfxc.core.config import parse_config
     from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
-    from tfxc.training.memory import peak_bytes
+    from tfxc.training.memory_estimate import peak_bytes
 
     for head, groups in (({"name": "sampled"}, 1), ({"name": "mhp", "heads": [6, 5]}, 2)):
         config = parse_config(tiny.tiny_tree(tmp_path, head=head, objective={"name": objective}))

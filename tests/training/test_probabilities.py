@@ -69,7 +69,7 @@ def test_heads_over_digits_have_logarithms(name, objective):
 def test_mach_has_none():
     model = model_of({"name": "mach", "num_buckets": 4, "num_repetitions": 2}, "sigmoid")
     assert not model.has_probabilities
-    with pytest.raises(ConfigError, match="head Mach has no probabilities"):
+    with pytest.raises(ConfigError, match="head MACH has no probabilities"):
         Searcher(model, 1, probabilities=True)
 
 

@@ -22,7 +22,7 @@ from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.objectives.softmax import Softmax
 from tfxc.ops.distributed.cross_replica import CrossReplica, labels_everywhere
 from tfxc.runs.folder import RunFolder
-from tfxc.techniques.ema import Ema
+from tfxc.techniques.ema import EMA
 from tfxc.training.checkpoints import Checkpoints
 
 
@@ -183,7 +183,7 @@ def test_another_number_of_replicas_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("objective", "techniques"), [(Sigmoid, []), (Softmax, [Ema])], ids=["sigmoid", "ema"]
+    ("objective", "techniques"), [(Sigmoid, []), (Softmax, [EMA])], ids=["sigmoid", "ema"]
 )
 def test_what_cannot_be_sharded_is_refused(objective, techniques):
     model = XCModel(BagMLP(NUM_FEATURES, hidden=[6]), Dense(NUM_LABELS), objective())

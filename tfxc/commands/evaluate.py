@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _measure_predictions(options)
         return 0
     if options.curve:
-        from tfxc.reports.pictures import pyplot
+        from tfxc.reports.plots import pyplot
 
         pyplot("leave --curve out")  # before anything is measured
     suffix = "" if options.step is None else f"-step-{options.step}"
@@ -202,7 +202,7 @@ def decisions_of(loaded: "LoadedRun", options: "argparse.Namespace") -> "Decisio
     """``Decisions`` of a run, to be updated by ``search``."""
     from tfxc.reports.decisions import Decisions
 
-    return Decisions(decision(loaded, options), loaded.vocabulary.names, options.most)
+    return Decisions(decision(loaded, options), loaded.vocabulary.names, options.max_wrong)
 
 
 def examples(loaded: "LoadedRun", options: "argparse.Namespace") -> "tuple[str, Examples]":
@@ -258,7 +258,7 @@ def reader_of_file(
         name, arguments, longest = data.reader, data.reader_options, data.max_line_bytes
     arguments = {**arguments, **dict(options.reader_option)}
     reader = open_reader(path, name=name, longest_line=longest, **arguments)
-    return with_features(reader, options.features, loaded.takes)
+    return with_features(reader, options.features, loaded.input_kind)
 
 
 def texts_of_examples(
@@ -332,7 +332,7 @@ def search(
 def _write(folder, name, run, data, metrics, values):
     import numpy as np
 
-    from tfxc.core.files import atomic_files, write_json
+    from tfxc.core.storage.files import atomic_files, write_json
 
     record = {
         "run": run and str(run),
@@ -348,8 +348,8 @@ def _write(folder, name, run, data, metrics, values):
 
 def _write_curve(loaded, options):
     """Prints P@k over the number of repetitions, and writes table and picture."""
-    from tfxc.core.files import atomic_files
-    from tfxc.reports.pictures import curve_of_repetitions
+    from tfxc.core.storage.files import atomic_files
+    from tfxc.reports.plots import curve_of_repetitions
     from tfxc.reports.tables import write_csv
 
     _, rows = examples(loaded, options)
@@ -482,7 +482,7 @@ def add_table_options(options: "argparse.ArgumentParser") -> None:
         help="labels searched per example if there is a threshold (default: %(default)s)",
     )
     options.add_argument(
-        "--most",
+        "--max-wrong",
         type=cli.positive,
         default=10_000,
         help="largest number of wrong examples in the tables, highest scores first "

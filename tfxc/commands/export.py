@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError
-from tfxc.exports import FORMATS, LEAST_AGREEMENT
+from tfxc.exports import FORMATS, MIN_AGREEMENT
 
 if TYPE_CHECKING:
     from tfxc.exports.savedmodel import Exported
@@ -55,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tfxc.exports.convert import export_model
     from tfxc.exports.usage import report_of_model
 
-    least = LEAST_AGREEMENT if options.least_agreement is None else options.least_agreement
+    least = MIN_AGREEMENT if options.min_agreement is None else options.min_agreement
     int8 = options.quantize is not None
-    done = export_model(loaded, folder, options.format, k, int8=int8, least_agreement=least)
+    done = export_model(loaded, folder, options.format, k, int8=int8, min_agreement=least)
     print(report_of_model(done, loaded))
     return 0
 
@@ -76,10 +76,10 @@ def _check(options):
             where="--probabilities",
             fix="choose savedmodel, or leave it out",
         )
-    if options.least_agreement is not None and not options.quantize:
+    if options.min_agreement is not None and not options.quantize:
         raise ConfigError(
             "a quantised model expected, found no --quantize",
-            where="--least-agreement",
+            where="--min-agreement",
             fix="add --quantize int8, or leave it out",
         )
 
@@ -94,17 +94,17 @@ def report(done: "Exported", manifest: Mapping[str, Any]) -> str:
     from tfxc.data.kinds import ENCODED, IMAGE
     from tfxc.exports.usage import inputs_of, served_call
 
-    takes = inputs_of(done.takes, manifest)
-    if done.takes == IMAGE.name:
+    inputs = inputs_of(done.input_kind, manifest)
+    if done.input_kind == IMAGE.name:
         (files,) = ENCODED.tensors(manifest)
-        takes += f"; of signature 'encoded': {files}"
-    call = served_call(done.takes, manifest)
+        inputs += f"; of signature 'encoded': {files}"
+    call = served_call(done.input_kind, manifest)
     texts = manifest.get("text_features") or {}
     subwords = "pretrained" in (texts.get("name"), texts.get("tokens", {}).get("name"))
     return "\n".join([
         f"{done.folder}: {done.size_bytes / 1e6:,.1f} MB, of which weights "
         f"{done.weight_bytes / 1e6:,.1f} MB; {manifest['num_labels']:,} labels",
-        f"  inputs   {takes}",
+        f"  inputs   {inputs}",
         f"  outputs  labels: string, ids: int32, scores: float32; (batch, {done.k}), best first",
         *(["           scores are probabilities"] * done.probabilities),
         f"  checked against the run's model: scores differ by at most {done.score_difference:.1e}",
@@ -130,11 +130,11 @@ def _parser():
         "--quantize", choices=("int8",), help="store weights in 8 bits (onnx and litert)"
     )
     options.add_argument(
-        "--least-agreement",
+        "--min-agreement",
         type=_share,
         metavar="SHARE",
         help="smallest share of dev examples whose best label a quantised model must keep "
-        f"(default: {LEAST_AGREEMENT})",
+        f"(default: {MIN_AGREEMENT})",
     )
     options.add_argument("--output", metavar="FOLDER", help="folder to write (default: RUN/FORMAT)")
     options.add_argument(

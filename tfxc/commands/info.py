@@ -98,11 +98,11 @@ def _data_lines(manifest):
 
 def _weight_lines(config, dimensions, with_head=True):
     """A line per weight, then the sum; of one model where the recipe trains several."""
-    from tfxc.model import make_parts
-    from tfxc.training.memory import weight_shapes
+    from tfxc.model import make_components
+    from tfxc.training.memory_estimate import weight_shapes
 
     count, repetition = _separate_models(config)
-    encoder, head, _ = make_parts(config, **dimensions, repetition=repetition)
+    encoder, head, _ = make_components(config, **dimensions, repetition=repetition)
     shapes = weight_shapes(encoder, head)
     parts = [f"encoder {config.encoder.name}"] * len(encoder.trainable_weights)
     if with_head:
@@ -129,8 +129,8 @@ def _separate_models(config):
 
 
 def _memory_lines(config, manifest, data_dependent):
-    from tfxc.core.memory import available_bytes
-    from tfxc.training.memory import peak_bytes, rate_groups
+    from tfxc.core.resources import available_bytes
+    from tfxc.training.memory_estimate import peak_bytes, rate_groups
 
     count, repetition = _separate_models(config)
     memory = peak_bytes(config, manifest, repetition, **data_dependent)

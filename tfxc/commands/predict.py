@@ -42,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     typed = options.file == "-" and sys.stdin.isatty()
     predictor = _predictor(options, typed)
     if options.file == "-":
-        _check_lines(predictor.takes, options)
+        _check_lines(predictor.input_kind, options)
     if typed:
-        return _converse(predictor, options.min_score)
+        return _interactive(predictor, options.min_score)
     with _output(options.output) as stream:
         write = _writer(options, stream)
         if options.file == "-":
@@ -85,13 +85,13 @@ def _score_pairs(options):
     import numpy as np
     import scipy.sparse
 
-    from tfxc.core.files import atomic_file
     from tfxc.core.progress import Progress
+    from tfxc.core.storage.files import atomic_file
     from tfxc.data.given_features import with_features
 
     _check_pair_options(options)
     loaded, pairs = _ranker_of_pairs(options)
-    source = with_features(_open(options, loaded.takes), options.features, loaded.takes)
+    source = with_features(_open(options, loaded.input_kind), options.features, loaded.input_kind)
     scores = [np.empty(0, np.float32)]
     _check_pairs(options, source.num_examples, pairs)
     done = 0
@@ -218,25 +218,27 @@ def _check(options):
         )
 
 
-def _check_lines(takes, options):
+def _check_lines(input_kind, options):
     """Refuses standard input where an example is more than a line of it."""
     from tfxc.data.given_features import with_features
     from tfxc.data.kinds import INPUTS
 
-    if INPUTS[takes].prompt is None:
+    if INPUTS[input_kind].prompt is None:
         raise ConfigError(
-            f"a file of {INPUTS[takes].description} expected, found standard input",
+            f"a file of {INPUTS[input_kind].description} expected, found standard input",
             where="FILE",
             fix="name a file" + ("" if options.features else ", and its features with --features"),
         )
-    with_features(None, options.features, takes)  # refuses them
+    with_features(None, options.features, input_kind)  # refuses them
 
 
 def _answer_file(predictor, write, options):
     from tfxc.core.progress import Progress
     from tfxc.data.given_features import with_features
 
-    source = with_features(_open(options, predictor.takes), options.features, predictor.takes)
+    source = with_features(
+        _open(options, predictor.input_kind), options.features, predictor.input_kind
+    )
     # On a terminal the line would be drawn between the answers.
     shown = Progress("predicting", unit="examples") if options.output else None
     with shown or contextlib.nullcontext():
@@ -246,27 +248,27 @@ def _answer_file(predictor, write, options):
                 shown.advance(len(chunk))
 
 
-def _open(options, takes):
+def _open(options, input_kind):
     from tfxc.data.formats import open_like, open_unlabelled
 
     given = dict(options.reader_option)
     if not options.run:
-        return open_unlabelled(options.file, takes, options.reader, given)
+        return open_unlabelled(options.file, input_kind, options.reader, given)
     from tfxc.runs.folder import RunFolder
 
     data = RunFolder(options.run[0]).config().data
-    return open_like(options.file, data, takes, options.reader, given)
+    return open_like(options.file, data, input_kind, options.reader, given)
 
 
 def _answer_pipe(predictor, write, batch_size):
     from tfxc.data.typed_examples import chunks_of_pipe
 
     pipe = sys.stdin.fileno()
-    for chunk in chunks_of_pipe(pipe, predictor.takes, predictor.num_features, batch_size):
+    for chunk in chunks_of_pipe(pipe, predictor.input_kind, predictor.num_features, batch_size):
         write(predictor(chunk, "standard input"), chunk.names)
 
 
-def _converse(predictor, min_score):
+def _interactive(predictor, min_score):
     """Prompts for one example after the other until "exit", Ctrl-D or Ctrl-C."""
     with contextlib.suppress(ImportError):  # there is none on some systems
         import readline  # noqa: F401  (gives input() its line editing)
@@ -274,14 +276,14 @@ def _converse(predictor, min_score):
     from tfxc.data.kinds import INPUTS
     from tfxc.data.typed_examples import chunk_of_lines
 
-    print(f"Type {INPUTS[predictor.takes].prompt}, then press Enter; exit or Ctrl-D quits.")
+    print(f"Type {INPUTS[predictor.input_kind].prompt}, then press Enter; exit or Ctrl-D quits.")
     while True:
         try:
             line = input(_PROMPT)
             if line.strip() == "exit":
                 return 0
             if line.strip():
-                chunk = chunk_of_lines([line], predictor.takes, predictor.num_features, "line")
+                chunk = chunk_of_lines([line], predictor.input_kind, predictor.num_features, "line")
                 print(ranking(predictor(chunk, "line"), min_score))
         except DataError as error:
             print(error)
@@ -337,7 +339,7 @@ _LAYOUTS = {"jsonl": _json_line, "table": _table_line}
 
 def _output(path):
     if path:
-        from tfxc.core.files import atomic_file
+        from tfxc.core.storage.files import atomic_file
 
         return atomic_file(path)
     sys.stdout.reconfigure(encoding="utf-8")

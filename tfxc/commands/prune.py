@@ -15,7 +15,7 @@ from tfxc.commands import train
 from tfxc.core import cli, registry
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
-from tfxc.core.reading import read_json
+from tfxc.core.storage.reading import read_json
 
 _SIZES = ("num_heads", "feed_forward_dim", "iters", "examples")
 
@@ -90,14 +90,14 @@ def size_table(before: str | Path, after: str | Path, trust: bool = False) -> st
 
 
 def _sizes(path, trust):
-    from tfxc.model import make_parts
-    from tfxc.recipes.prune.slices import layer_sizes
+    from tfxc.model import make_components
+    from tfxc.recipes.prune.layer_slices import layer_sizes
     from tfxc.runs.loaded import load_run
     from tfxc.runs.writer import WEIGHTS
-    from tfxc.training.memory import weight_shapes
+    from tfxc.training.memory_estimate import weight_shapes
 
     loaded = load_run(path, trust)
-    encoder, head, _ = make_parts(loaded.config, **loaded.dimensions)
+    encoder, head, _ = make_components(loaded.config, **loaded.dimensions)
     weight_shapes(encoder, head)  # makes the weights, without values
     count = sum(w.shape.num_elements() for w in (*encoder.weights, *head.weights))
     assets = (file for file in (loaded.folder / "assets").rglob("*") if file.is_file())

@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
 
 
-_MOST = 20
+_MAX = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the report of one run."""
     options = _parser().parse_args(argv)
-    from tfxc.core.files import atomic_files
-    from tfxc.reports.pictures import pyplot
+    from tfxc.core.storage.files import atomic_files
+    from tfxc.reports.plots import pyplot
     from tfxc.runs.loaded import load_run
 
-    if not options.no_pictures:
+    if not options.no_plots:
         pyplot()  # before anything is measured
     loaded = load_run(options.run, options.trust)
     loaded.search_with(options.beam, options.post_processor)
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = {row for row, *_ in decisions.found.wrong}
     texts = texts_of_examples(loaded, options, name, wanted)
     with atomic_files(folder) as scratch:
-        write(scratch, loaded, name, metrics, decisions, texts, pictures=not options.no_pictures)
+        write(scratch, loaded, name, metrics, decisions, texts, plots=not options.no_plots)
     print(f"written: {folder}/report.md")
     return 0
 
@@ -65,9 +65,9 @@ def write(
     metrics: "MetricSuite",
     decisions: "Decisions",
     texts: Mapping[int, str],
-    pictures: bool,
+    plots: bool,
 ) -> None:
-    """Writes report.md, labels.csv, confusions.csv, wrong.csv and the pictures.
+    """Writes report.md, labels.csv, confusions.csv, wrong.csv and the plots.
 
     Args:
         folder: an existing folder.
@@ -76,15 +76,15 @@ def write(
         metrics: ``MetricSuite`` with their results.
         decisions: ``Decisions`` of theirs.
         texts: {example: text} of wrong examples, possibly empty.
-        pictures: whether to draw.
+        plots: whether to draw.
     """
-    from tfxc.core.files import atomic_file
-    from tfxc.reports.pictures import confusion_matrix, labels_by_frequency, learning_curves
+    from tfxc.core.storage.files import atomic_file
+    from tfxc.reports.plots import confusion_matrix, labels_by_frequency, learning_curves
 
     names, found = loaded.vocabulary.names, decisions.found
     rows = decisions.write_tables(folder, loaded, texts)
     drawn = {}
-    if pictures:
+    if plots:
         log = loaded.folder / "metrics.jsonl"
         drawn["curves"] = learning_curves(log, folder / "curves.png")
         assert loaded.label_counts is not None, "main has asked for them"
@@ -116,18 +116,18 @@ def _lines(loaded, name, metrics, decisions, rows, drawn):
     if drawn:
         yield "![labels](labels.png)\n"
     yield f"Lowest F1 of {len(label_rows):,} labels ([all](labels.csv)):\n"
-    yield markdown(LABEL_COLUMNS, label_rows, _MOST) + "\n"
+    yield markdown(LABEL_COLUMNS, label_rows, _MAX) + "\n"
     yield "Highest F1:\n"
-    best = sorted(label_rows, key=lambda row: (-row[-1], -row[2], row[0]))[: _MOST // 2]
-    yield markdown(LABEL_COLUMNS, best, _MOST) + "\n"
+    best = sorted(label_rows, key=lambda row: (-row[-1], -row[2], row[0]))[: _MAX // 2]
+    yield markdown(LABEL_COLUMNS, best, _MAX) + "\n"
     yield "## Confused labels ([all](confusions.csv))\n"
     if drawn.get("confusions"):
         yield "![confusions](confusions.png)\n"
-    yield markdown(CONFUSION_COLUMNS, confusions, _MOST) + "\n"
+    yield markdown(CONFUSION_COLUMNS, confusions, _MAX) + "\n"
     shown = "all" if len(wrong) == found.num_wrong else f"the {len(wrong):,} most confident"
     wrong_ones = f"{found.num_wrong:,} of {found.num_examples:,}"
     yield f"## Wrong examples: {wrong_ones} ([{shown}](wrong.csv))\n"
-    yield markdown(wrong_columns(decisions.scores), wrong, _MOST) + "\n"
+    yield markdown(wrong_columns(decisions.scores), wrong, _MAX) + "\n"
 
 
 def _run_lines(loaded, name):
@@ -160,6 +160,6 @@ def _parser():
     )
     add_table_options(options)
     options.add_argument(
-        "--no-pictures", action="store_true", help="draw no pictures, which need matplotlib"
+        "--no-plots", action="store_true", help="draw no plots, which need matplotlib"
     )
     return options

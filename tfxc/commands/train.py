@@ -116,10 +116,10 @@ def _options_of_children(options):
 def _dry_run(config, recipe, folder, options):
     """Prints sizes and trains one step on one batch, in memory only."""
     from tfxc.commands.prepare import describe
-    from tfxc.core.memory import available_bytes
+    from tfxc.core.resources import available_bytes
     from tfxc.data.manifest import Manifest
     from tfxc.training.job import try_one_step
-    from tfxc.training.memory import peak_bytes, rate_groups
+    from tfxc.training.memory_estimate import peak_bytes, rate_groups
 
     manifest = Manifest.load(folder)
     print(describe(manifest, folder))

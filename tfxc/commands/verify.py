@@ -137,9 +137,9 @@ def _check(options):
             fix="leave it out",
         )
     if options.roc:
-        from tfxc.metrics.verification import check_picture
+        from tfxc.metrics.verification import check_plot_path
 
-        check_picture(options.roc)
+        check_plot_path(options.roc)
 
 
 def _check_images(options):
@@ -301,7 +301,7 @@ def _pooled(options, templates):
 def _write(folder, name, record, values):
     import numpy as np
 
-    from tfxc.core.files import atomic_files, write_json
+    from tfxc.core.storage.files import atomic_files, write_json
 
     if folder is None:
         print("not written: neither --run nor --output is given")
@@ -336,7 +336,7 @@ def _parser():
     cli.add_batch_option(options)
     options.add_argument("--output", metavar="FOLDER", help="folder to write to (default: RUN)")
     options.add_argument(
-        "--roc", metavar="FILE", help="picture of the ROC curve to write, e.g. roc.png"
+        "--roc", metavar="FILE", help="plot of the ROC curve to write, e.g. roc.png"
     )
     return options
 

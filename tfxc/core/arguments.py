@@ -52,7 +52,7 @@ class Check:
             ConfigError: it is not as expected.
 
         Example:
-            >>> Whole(1).check("beam", 10)
+            >>> Integer(1).check("beam", 10)
             10
         """
         if self.accepts(value):
@@ -127,60 +127,64 @@ class Number(Check):
 
     def __init__(
         self,
-        least: float | None = None,
-        most: float | None = None,
+        minimum: float | None = None,
+        maximum: float | None = None,
         *,
         above: float | None = None,
         below: float | None = None,
         what: str | None = None,
     ) -> None:
-        assert None in (least, above) and None in (most, below), "one lower and one upper end"
-        self._ends = least, most, above, below
+        assert None in (minimum, above) and None in (maximum, below), "one lower and one upper end"
+        self._ends = minimum, maximum, above, below
         self.expected = self._text(*self._ends) + (f" ({what})" if what else "")
 
     def accepts(self, value: Any) -> bool:
         """Whether it is a number of this kind within the interval."""
         if isinstance(value, bool) or not isinstance(value, self.kind) or math.isnan(value):
             return False
-        least, most, above, below = self._ends
-        high_enough = (least is None or value >= least) and (above is None or value > above)
-        return high_enough and (most is None or value <= most) and (below is None or value < below)
+        minimum, maximum, above, below = self._ends
+        high_enough = (minimum is None or value >= minimum) and (above is None or value > above)
+        return (
+            high_enough
+            and (maximum is None or value <= maximum)
+            and (below is None or value < below)
+        )
 
-    def _text(self, least, most, above, below):
-        low, high = (above if least is None else least), (below if most is None else most)
+    def _text(self, minimum, maximum, above, below):
+        low, high = (above if minimum is None else minimum), (below if maximum is None else maximum)
         if low is None and high is None:
             return self.noun
         if high is None:
             if above == 0:
                 return f"a positive {self.noun.partition(' ')[2]}"
-            return f"{self.noun} " + (f"of at least {least}" if above is None else f"above {low}")
+            return f"{self.noun} " + (f"of at least {minimum}" if above is None else f"above {low}")
         if low is None:
-            return f"{self.noun} " + (f"of at most {most}" if below is None else f"below {high}")
-        first, last = "(" if least is None else "[", ")" if most is None else "]"
+            return f"{self.noun} " + (f"of at most {maximum}" if below is None else f"below {high}")
+        first, last = "(" if minimum is None else "[", ")" if maximum is None else "]"
         return f"{self.noun} in {first}{low:g}, {high:g}{last}"
 
 
-class Whole(Number):
-    """An integer, of any size or from ``least`` to ``most``.
+class Integer(Number):
+    """An integer, of any size or from ``minimum`` to ``maximum``.
 
     Example:
-        >>> Whole(1, 40, what="the blocks").expected
+        >>> Integer(1, 40, what="the blocks").expected
         'an integer from 1 to 40 (the blocks)'
     """
 
     kind, noun = numbers.Integral, "an integer"
 
-    def _text(self, least, most, above, below):
-        if least is not None and most is not None:
-            return f"an integer from {least} to {most}"
-        return super()._text(least, most, above, below)
+    def _text(self, minimum, maximum, above, below):
+        if minimum is not None and maximum is not None:
+            return f"an integer from {minimum} to {maximum}"
+        return super()._text(minimum, maximum, above, below)
 
 
 class ListOf(Check):
     """A list, tuple or array that is not empty, each item as another check expects it.
 
     Example:
-        >>> ListOf(Whole(1)).check("hidden", [512, 256])
+        >>> ListOf(Integer(1)).check("hidden", [512, 256])
         [512, 256]
     """
 
@@ -197,7 +201,7 @@ class ListOf(Check):
         return all(map(self._item.accepts, value))
 
 
-COUNT = Whole(1)
+COUNT = Integer(1)
 POSITIVE = Number(above=0)
 NOT_NEGATIVE = Number(0)
 SHARE = Number(0, 1)
@@ -292,7 +296,7 @@ def from_section(
             ``factory`` refuses.
 
     Example:
-        >>> from_section(Whole, {"least": 1}, "limits", most=5).expected
+        >>> from_section(Integer, {"minimum": 1}, "limits", maximum=5).expected
         'an integer from 1 to 5'
     """
     parameters = inspect.signature(factory).parameters

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tfxc.core.config import load_config
 from tfxc.core.errors import MachineError, UserError
 from tfxc.core.escaping import safe_output
-from tfxc.core.files import check_local, system_error
+from tfxc.core.storage.files import check_local, system_error
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config

@@ -15,10 +15,10 @@ from typing import Any
 import pydantic
 
 from tfxc.core.errors import ConfigError
-from tfxc.core.files import check_local
-from tfxc.core.reading import existing_file, read_errors
 from tfxc.core.registry import nearest
 from tfxc.core.settings import SPLITS, Config, DataSettings, EarlyStopping, Method, TrainingSettings
+from tfxc.core.storage.files import check_local
+from tfxc.core.storage.reading import existing_file, read_errors
 
 __all__ = [
     "SPLITS",

@@ -120,12 +120,12 @@ def missing_package(
         ConfigError: a package is not installed.
 
     Example:
-        >>> with missing_package("curves", otherwise="add --no-pictures"):
+        >>> with missing_package("curves", otherwise="add --no-plots"):
         ...     import no_such_package
         Traceback (most recent call last):
             ...
         tfxc.core.errors.ConfigError: the package no_such_package is not installed. To fix it: \
-pip install 'tfxc[curves]', or add --no-pictures.
+pip install 'tfxc[curves]', or add --no-plots.
     """
     try:
         yield

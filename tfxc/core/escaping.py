@@ -101,8 +101,8 @@ def csv_cell(value: Any) -> Any:
     return value if _NUMBERS.fullmatch(value) else _FORMULA.sub(r"\g<0>'", several_lines(value))
 
 
-def picture_text(text: object) -> str:
-    """``text`` in a picture of matplotlib, which takes what is between ``$`` for a formula."""
+def plot_text(text: object) -> str:
+    """``text`` in a plot of matplotlib, which takes what is between ``$`` for a formula."""
     return one_line(text).replace("$", "\\$")
 
 

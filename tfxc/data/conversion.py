@@ -137,7 +137,7 @@ def check_kind(
     raise DataError(f"examples with {wanted} expected, found {found}", where=where, fix=fix)
 
 
-def tell_unused(chunk: "Chunk", where: str | Path, split: str) -> None:
+def report_unused_features(chunk: "Chunk", where: str | Path, split: str) -> None:
     """Reports on standard error that the features of a split are not used in addition to its texts.
 
     Args:

@@ -8,10 +8,10 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.reading import existing_file, read_array
-from tfxc.data.array_files import matrix
+from tfxc.core.storage.reading import existing_file, read_array
 from tfxc.data.chunk import Chunk
 from tfxc.data.kinds import INPUTS, TEXT_AND_FEATURES
+from tfxc.data.parsing.arrays import matrix
 from tfxc.ops.csr import load_sparse, sparse_shape
 
 if TYPE_CHECKING:
@@ -130,13 +130,13 @@ class WithFeatures:
             first += len(chunk)
 
 
-def with_features(reader: Any, features: str | None, takes: str) -> Any:
+def with_features(reader: Any, features: str | None, input_kind: str) -> Any:
     """A reader, with the features of the option ``--features`` next to its examples.
 
     Args:
         reader: a ``Reader``.
         features: the option, None if it was not given.
-        takes: what an example is, a name in ``tfxc.data.kinds.INPUTS``.
+        input_kind: what an example is, a name in ``tfxc.data.kinds.INPUTS``.
 
     Raises:
         ConfigError: features are given, and the model does not take any next to its texts.
@@ -144,10 +144,10 @@ def with_features(reader: Any, features: str | None, takes: str) -> Any:
     """
     if features is None:
         return reader
-    if takes != TEXT_AND_FEATURES.name:
+    if input_kind != TEXT_AND_FEATURES.name:
         raise ConfigError(
             f"a model on {TEXT_AND_FEATURES.description} expected with this option, found one on "
-            f"{INPUTS[takes].description}",
+            f"{INPUTS[input_kind].description}",
             where="--features",
             fix="leave it out",
         )

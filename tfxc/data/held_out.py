@@ -59,7 +59,7 @@ def open_split(settings: "DataSettings", split: str) -> Any:
             where=expand(settings.train),
             fix="raise data.dev_share, or name a file in data.dev",
         )
-    return Portion(reader, chosen if split == "dev" else ~chosen)
+    return Subset(reader, chosen if split == "dev" else ~chosen)
 
 
 def held_out_examples(label_lists: Iterable[Sequence[Any]], share: float, seed: int) -> np.ndarray:
@@ -105,7 +105,7 @@ def _rarest(label_lists):
     return rarest_labels(np.frombuffer(bounds, np.int64), np.frombuffer(flat, np.int32))
 
 
-class Portion:
+class Subset:
     """A part of another reader's examples, in their order.
 
     Args:

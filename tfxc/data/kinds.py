@@ -72,7 +72,7 @@ class Input(abc.ABC):
     """The forms in which a trained model accepts examples.
 
     Attributes:
-        name: in configs, manifests and the ``takes`` of encoders, runs and exports.
+        name: in configs, manifests and the ``input_kind`` of encoders, runs and exports.
         description: what examples are, in messages.
         prompt: what a user types for one example; None if it cannot be typed.
         chunk_field: the field of ``tfxc.data.chunk.Chunk`` that has them.
@@ -170,7 +170,7 @@ class FeatureKind(Input):
         return f"kinds.{self.name.upper()}"
 
     @property
-    def parts(self) -> Mapping[str, "FeatureKind"]:
+    def components(self) -> Mapping[str, "FeatureKind"]:
         """The kinds of a text that has several, by the names of their sections of the config."""
         return {}
 
@@ -186,11 +186,13 @@ class FeatureKind(Input):
 
     def holds(self, kind: "FeatureKind") -> bool:
         """Whether an example has features of ``kind``, by themselves or next to others."""
-        return kind is self or kind in self.parts.values()
+        return kind is self or kind in self.components.values()
 
-    def part_named(self, takes: str) -> str | None:
-        """Name of the part whose kind is called ``takes``; None if there are no parts."""
-        return next((name for name, kind in self.parts.items() if kind.name == takes), None)
+    def component_named(self, input_kind: str) -> str | None:
+        """Name of the part whose kind is called ``input_kind``; None if there are no parts."""
+        return next(
+            (name for name, kind in self.components.items() if kind.name == input_kind), None
+        )
 
     @abc.abstractmethod
     def describe(self, sizes: Sizes) -> str:
@@ -235,7 +237,7 @@ class FeatureKind(Input):
         """The tensors of a batch by name out of its features."""
         return dict(features) if len(self.inputs) > 1 else {self.inputs[0]: features}
 
-    def own(self, features: Any) -> Any:
+    def select_features(self, features: Any) -> Any:
         """This kind's part of features that hold more, such as joined ones; others as they are."""
         if not isinstance(features, dict) or not features.keys() >= set(self.inputs):
             return features
@@ -520,7 +522,7 @@ class Joined(FeatureKind):
     )  # fmt: skip
 
     @property
-    def parts(self) -> Mapping[str, FeatureKind]:
+    def components(self) -> Mapping[str, FeatureKind]:
         return {"tokens": TOKENS, "terms": SPARSE}
 
     def describe(self, sizes: Sizes) -> str:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 
-from tfxc.core import checksums
 from tfxc.core.errors import DataError, UserError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import atomic_file
-from tfxc.core.reading import checksum, read_errors
+from tfxc.core.storage import checksums
+from tfxc.core.storage.files import atomic_file
+from tfxc.core.storage.reading import checksum, read_errors
 from tfxc.data.kinds import ENCODED, KINDS
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class SourceInfo(_Part):
 
     Attributes:
         bytes, sha256: size and checksum of the file or folder; None for a built-in set. Of a
-            feature set the checksum is ``tfxc.core.checksums.identity``, and the size None.
+            feature set the checksum is ``tfxc.core.storage.checksums.identity``, and the size None.
         fingerprint: what a built-in set was made from; None for a file.
     """
 

@@ -15,18 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tfxc.core import checksums
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import DataError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import SCRATCH, made_parent
-from tfxc.core.locks import locked, sweep
-from tfxc.core.ownership import atomic_folder
 from tfxc.core.progress import Progress
+from tfxc.core.resources import thread_count
 from tfxc.core.settings import ImageSettings
-from tfxc.core.threads import thread_count
+from tfxc.core.storage import checksums
+from tfxc.core.storage.files import SCRATCH, ensured_parent
+from tfxc.core.storage.locks import locked, sweep
+from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.chunk import Chunk
-from tfxc.data.conversion import Converter, check_kind, tell_unused
+from tfxc.data.conversion import Converter, check_kind, report_unused_features
 from tfxc.data.feature_sets.preparation import names_feature_sets, prepare_feature_sets
 from tfxc.data.held_out import open_split
 from tfxc.data.images.conversion import ImageConverter, nothing_decoded
@@ -57,7 +57,7 @@ from tfxc.data.source_files import (
 )
 from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import build_text_features
-from tfxc.data.text.tokens import tell_cut
+from tfxc.data.text.tokens import report_truncated
 from tfxc.labels.vocabulary import LabelVocabulary
 
 __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepared_folder"]
@@ -134,7 +134,7 @@ def ensure_prepared(
         def waiting(process):
             print(f"waiting for {process}, which prepares {folder}", file=sys.stderr)
 
-        with made_parent(folder), locked(folder.with_name(f".{folder.name}.lock"), waiting):
+        with ensured_parent(folder), locked(folder.with_name(f".{folder.name}.lock"), waiting):
             sweep(folder.parent, SCRATCH.format("*"))  # of killed preparations, also of other sets
             if not folder.exists():
                 prepare(settings, folder, jobs=jobs)
@@ -282,7 +282,7 @@ class _Preparation:
         if given_terms(self.text_features) is not None:
             check_kind(chunk, "features", where, fix=_NO_FEATURES)
         elif not self.num_train and wanted == "texts":
-            tell_unused(chunk, where, "train")
+            report_unused_features(chunk, where, "train")
 
     @property
     def _chunk_size(self):
@@ -321,7 +321,7 @@ class _Preparation:
 
     def _rows(self, split, training):
         converter = self._converter()
-        reader, cut = self._open(split), getattr(self.text_features, "num_cut", 0)
+        reader, cut = self._open(split), getattr(self.text_features, "num_truncated", 0)
         total = self.num_train if training else reader.num_examples
         with Progress(f"preparing {split}", total, "examples") as progress:
             chunks = reader.chunks(self._chunk_size)
@@ -332,7 +332,7 @@ class _Preparation:
                 yield rows
         if training and not progress.done:
             raise nothing_decoded(self.sources[split])
-        tell_cut(self.text_features, cut, progress.done, split)
+        report_truncated(self.text_features, cut, progress.done, split)
 
     def _converter(self):
         return Converter(

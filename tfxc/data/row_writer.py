@@ -18,8 +18,8 @@ import numpy as np
 
 from tfxc.core.errors import DataError, MachineError, UserError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import in_the_way, made_parent, write_errors
-from tfxc.core.locks import NO_LOCKS, is_same, try_lock
+from tfxc.core.storage.files import ensured_parent, path_conflict, write_errors
+from tfxc.core.storage.locks import NO_LOCKS, is_same, try_lock
 
 if TYPE_CHECKING:
     from tfxc.core.progress import Progress
@@ -95,8 +95,8 @@ class RowWriter:
 
     def __enter__(self) -> "RowWriter":
         if self.path.is_dir():
-            raise in_the_way(self.path, expected="file", found="folder")
-        with made_parent(self.path):
+            raise path_conflict(self.path, expected="file", found="folder")
+        with ensured_parent(self.path):
             self._file = file = _locked(self._scratch, self.path)
             try:
                 if not self._resumed():

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfxc.core import checksums
 from tfxc.core.errors import DataError, MachineError
-from tfxc.core.files import check_local, write_json
-from tfxc.core.reading import checksum
+from tfxc.core.storage import checksums
+from tfxc.core.storage.files import check_local, write_json
+from tfxc.core.storage.reading import checksum
 from tfxc.data.manifest import SourceInfo
 from tfxc.data.parsing.archives import is_shard_pattern, shard_files
 

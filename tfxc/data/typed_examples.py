@@ -37,13 +37,13 @@ def available_lines(descriptor: int) -> Iterator[tuple[int, list[bytes]]]:
 
 
 def chunks_of_pipe(
-    descriptor: int, takes: str, num_features: int | None, size: int
+    descriptor: int, input_kind: str, num_features: int | None, size: int
 ) -> Iterator[Chunk]:
     """Yields what comes as lines as chunks of at most ``size`` examples, at once.
 
     Args:
         descriptor: file descriptor to read from.
-        takes, num_features: see ``chunk_of_lines``.
+        input_kind, num_features: see ``chunk_of_lines``.
         size: most examples in a chunk.
 
     Raises:
@@ -52,12 +52,12 @@ def chunks_of_pipe(
     for first, lines in available_lines(descriptor):
         for start in range(0, len(lines), size):
             block = lines[start : start + size]
-            yield chunk_of_lines(block, takes, num_features, first=first + start)
+            yield chunk_of_lines(block, input_kind, num_features, first=first + start)
 
 
 def chunk_of_lines(
     lines: Sequence[bytes | str],
-    takes: str,
+    input_kind: str,
     num_features: int | None = None,
     where: str = "standard input",
     first: int = 1,
@@ -67,7 +67,7 @@ def chunk_of_lines(
     Args:
         lines: list of bytes or texts: a text each, ``id:value id:value ...`` for sparse features,
             numbers separated by spaces or commas for dense ones, the path of a file for images.
-        takes: a name in ``tfxc.data.kinds.INPUTS``.
+        input_kind: a name in ``tfxc.data.kinds.INPUTS``.
         num_features: width of the features; None means what the sparse lines need.
         where, first: name of the source and number of the first line, for messages.
 
@@ -80,7 +80,7 @@ def chunk_of_lines(
     """
     places = [f"{where}:{number}" for number in range(first, first + len(lines))]
     texts = [_decoded(line, place) for line, place in zip(lines, places, strict=True)]
-    return Chunk([[] for _ in texts], **INPUTS[takes].typed(texts, places, num_features))
+    return Chunk([[] for _ in texts], **INPUTS[input_kind].typed(texts, places, num_features))
 
 
 def _decoded(line, where):

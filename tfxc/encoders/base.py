@@ -30,7 +30,7 @@ class Encoder(keras.layers.Layer):
             hold them.
         providers: functions that find such arguments in the training split, by argument, where
             ``data.providers.PROVIDERS`` has none or another; see there.
-        takes: name of the kind of features, see ``tfxc.data.kinds.KINDS``.
+        input_kind: name of the kind of features, see ``tfxc.data.kinds.KINDS``.
         num_features: length of the vectors or width of the bags it was made for, if it depends on
             that.
         architecture: the shape of the network as a dict for JSON, where the config does
@@ -41,7 +41,7 @@ class Encoder(keras.layers.Layer):
 
     data_dependent_arguments: tuple[str, ...] = ()
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
-    takes = "sparse"
+    input_kind = "sparse"
     num_features: int | None = None
     gates: Any = None
     pretrained = False
@@ -68,7 +68,7 @@ class Encoder(keras.layers.Layer):
 
     def __call__(self, features: Any, *args: Any, **kwargs: Any) -> "tf.Tensor":
         """Encodes one batch, see ``call``; outside of training also one without examples."""
-        features = self.own(features)
+        features = self.select_features(features)
         symbolic = any(map(keras.utils.is_keras_tensor, keras.tree.flatten(features)))
         if symbolic or kwargs.get("training"):
             return super().__call__(features, *args, **kwargs)
@@ -76,14 +76,14 @@ class Encoder(keras.layers.Layer):
         vectors = super().__call__(features, *args, **kwargs)
         return vectors if batch is None else vectors[:batch]
 
-    def own(self, features: Any) -> Any:
+    def select_features(self, features: Any) -> Any:
         """The part of joined features that the encoder reads; other features as they are.
 
         Args:
             features: of a batch; joined ones are a dict ``tokens``, ``ids``, ``weights``,
                 ``row_splits``.
         """
-        return KINDS[self.takes].own(features)
+        return KINDS[self.input_kind].select_features(features)
 
     def call(self, features: Any, training: bool = False) -> "tf.Tensor":
         """Encodes one batch."""

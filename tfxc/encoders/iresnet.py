@@ -89,15 +89,15 @@ class IResNet(ImageEncoder):
 
     def make_network(self) -> keras.Model:
         """Stem, four stages and the embedding."""
-        parts = self.parts(_start)
-        inputs = parts.input(self.image_shape)
-        x = parts.prelu(parts.norm(parts.convolution(inputs, self.width)))
+        layers = self.layer_factory(_start)
+        inputs = layers.input(self.image_shape)
+        x = layers.prelu(layers.norm(layers.convolution(inputs, self.width)))
         for stage, blocks in enumerate(BLOCKS[self.depth]):
             for number in range(blocks):
-                x = _block(parts, x, self.width * 2**stage, strides=1 if number else 2)
-        x = parts.flatten(parts.norm(x))
-        x = parts.dense(parts.dropout(x, self.dropout), self.embedding_dim)
-        return keras.Model(inputs, parts.norm(x, scale=False))
+                x = _block(layers, x, self.width * 2**stage, strides=1 if number else 2)
+        x = layers.flatten(layers.norm(x))
+        x = layers.dense(layers.dropout(x, self.dropout), self.embedding_dim)
+        return keras.Model(inputs, layers.norm(x, scale=False))
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -105,12 +105,12 @@ class IResNet(ImageEncoder):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def _block(parts, x, filters, strides):
-    y = parts.convolution(parts.norm(x), filters)
-    y = parts.convolution(parts.prelu(parts.norm(y)), filters, strides=strides)
+def _block(layers, x, filters, strides):
+    y = layers.convolution(layers.norm(x), filters)
+    y = layers.convolution(layers.prelu(layers.norm(y)), filters, strides=strides)
     if strides != 1 or x.shape[-1] != filters:
-        x = parts.norm(parts.convolution(x, filters, size=1, strides=strides))
-    return parts.add(parts.norm(y), x)
+        x = layers.norm(layers.convolution(x, filters, size=1, strides=strides))
+    return layers.add(layers.norm(y), x)
 
 
 def _start(seed):

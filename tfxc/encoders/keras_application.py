@@ -17,7 +17,7 @@ from tfxc.encoders.layers.batch_norm import BatchNorm
 from tfxc.encoders.layers.image_blocks import MaskedDropout
 
 MODELS = tuple(name for name in sorted(vars(keras.applications)) if name[0].isupper())
-LEAST_SIDE = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}  # all others: 32
+MIN_SIDE = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}  # all others: 32
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -77,7 +77,7 @@ class KerasApplication(ImageEncoder):
         *sides, channels = self.image_shape
         if channels not in (1, 3):
             raise ValueError(f"images of 1 or 3 channels expected by {model}, found {channels}")
-        least = LEAST_SIDE.get(model, 32)
+        least = MIN_SIDE.get(model, 32)
         if min(sides) < least:
             raise ValueError(
                 f"images of at least {least} x {least} expected by {model}, found {sides[0]} x "
@@ -114,7 +114,9 @@ class KerasApplication(ImageEncoder):
                 ours.set_weights(theirs.get_weights())
         if not self.dropout:
             return network
-        return keras.Model(network.inputs, self.parts().dropout(network.outputs[0], self.dropout))
+        return keras.Model(
+            network.inputs, self.layer_factory().dropout(network.outputs[0], self.dropout)
+        )
 
     def _with_our_layers(self, network):
         seeds = itertools.count(self.seed * 1000 + 500)

@@ -85,17 +85,17 @@ class MobileFaceNet(ImageEncoder):
 
     def make_network(self) -> keras.Model:
         """Stem, bottlenecks, the weighing of all places, and the embedding."""
-        parts = self.parts()
-        inputs = parts.input(self.image_shape)
-        x = _active(parts, parts.convolution(inputs, self._scaled(64), strides=2))
-        x = _active(parts, parts.depthwise(x))
+        layers = self.layer_factory()
+        inputs = layers.input(self.image_shape)
+        x = _active(layers, layers.convolution(inputs, self._scaled(64), strides=2))
+        x = _active(layers, layers.depthwise(x))
         for channels, expanded, strides, blocks in STAGES:
             for _ in range(blocks):
-                x = _bottleneck(parts, x, self._scaled(channels), expanded, strides)
-        x = _active(parts, parts.convolution(x, LAST_CHANNELS, size=1))
-        x = parts.flatten(parts.norm(parts.depthwise(x, x.shape[1:3], padded=False)))
-        x = parts.dense(parts.dropout(x, self.dropout), self.embedding_dim, use_bias=False)
-        return keras.Model(inputs, parts.norm(x))
+                x = _bottleneck(layers, x, self._scaled(channels), expanded, strides)
+        x = _active(layers, layers.convolution(x, LAST_CHANNELS, size=1))
+        x = layers.flatten(layers.norm(layers.depthwise(x, x.shape[1:3], padded=False)))
+        x = layers.dense(layers.dropout(x, self.dropout), self.embedding_dim, use_bias=False)
+        return keras.Model(inputs, layers.norm(x))
 
     def _scaled(self, channels):
         return round(channels * self.scale)
@@ -106,13 +106,13 @@ class MobileFaceNet(ImageEncoder):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def _active(parts, x):
-    return parts.prelu(parts.norm(x))
+def _active(layers, x):
+    return layers.prelu(layers.norm(x))
 
 
-def _bottleneck(parts, x, channels, expanded, strides):
+def _bottleneck(layers, x, channels, expanded, strides):
     """Widens, looks around in each channel, narrows; with stride 1 with a shortcut."""
-    y = _active(parts, parts.convolution(x, expanded, size=1))
-    y = _active(parts, parts.depthwise(y, strides=strides))
-    y = parts.norm(parts.convolution(y, channels, size=1))
-    return y if strides == 2 else parts.add(x, y)
+    y = _active(layers, layers.convolution(x, expanded, size=1))
+    y = _active(layers, layers.depthwise(y, strides=strides))
+    y = layers.norm(layers.convolution(y, channels, size=1))
+    return y if strides == 2 else layers.add(x, y)

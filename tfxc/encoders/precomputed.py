@@ -28,7 +28,7 @@ class Precomputed(Encoder):
     """
 
     data_dependent_arguments = ("num_features",)
-    takes = "dense"
+    input_kind = "dense"
 
     @checked(dropout=SHARE_BELOW_ONE)
     def __init__(

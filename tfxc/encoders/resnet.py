@@ -11,7 +11,7 @@ from tfxc.encoders.bases.image import ImageEncoder
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from tfxc.encoders.layers.image_blocks import Parts
+    from tfxc.encoders.layers.image_blocks import LayerFactory
 
 
 BLOCKS = {
@@ -120,30 +120,30 @@ class ResNet(ImageEncoder):
 
     def make_network(self) -> keras.Model:
         """Stem, four stages, pooling, and the linear layer if there is one."""
-        parts = self.parts()
-        inputs = parts.input(self.image_shape)
-        x = self._stem(parts, inputs)
+        layers = self.layer_factory()
+        inputs = layers.input(self.image_shape)
+        x = self._stem(layers, inputs)
         block = bottleneck if self.depth in BOTTLENECKS else basic_block
         for stage, blocks in enumerate(BLOCKS[self.depth]):
             for number in range(blocks):
                 strides = 2 if stage and not number else 1
-                x = block(parts, x, self.width * 2**stage, strides)
-        x = parts.average(x) if self.pooling == "average" else parts.flatten(x)
-        x = parts.dropout(x, self.dropout)
+                x = block(layers, x, self.width * 2**stage, strides)
+        x = layers.average(x) if self.pooling == "average" else layers.flatten(x)
+        x = layers.dropout(x, self.dropout)
         if self.embedding_dim:
-            x = parts.dense(x, self.embedding_dim)
+            x = layers.dense(x, self.embedding_dim)
         if self.embedding != "linear":
-            x = parts.norm(x, scale=False)
+            x = layers.norm(x, scale=False)
         if self.embedding == "hidden":
-            x = parts.relu(x)
+            x = layers.relu(x)
         return keras.Model(inputs, x)
 
-    def _stem(self, parts, x):
+    def _stem(self, layers, x):
         small = min(self.image_shape[:2]) < 64
         if self.stem == "cifar" or (self.stem == "auto" and small):
-            return parts.relu(parts.norm(parts.convolution(x, self.width)))
-        x = parts.convolution(x, self.width, size=7, strides=2)
-        return parts.max_pool(parts.relu(parts.norm(x)))
+            return layers.relu(layers.norm(layers.convolution(x, self.width)))
+        x = layers.convolution(x, self.width, size=7, strides=2)
+        return layers.max_pool(layers.relu(layers.norm(x)))
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -151,22 +151,22 @@ class ResNet(ImageEncoder):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def basic_block(parts: "Parts", x: "tf.Tensor", filters: int, strides: int) -> "tf.Tensor":
+def basic_block(layers: "LayerFactory", x: "tf.Tensor", filters: int, strides: int) -> "tf.Tensor":
     """Two 3 x 3 convolutions with a shortcut."""
-    y = parts.relu(parts.norm(parts.convolution(x, filters, strides=strides)))
-    y = parts.norm(parts.convolution(y, filters))
-    return parts.relu(parts.add(y, _shortcut(parts, x, filters, strides)))
+    y = layers.relu(layers.norm(layers.convolution(x, filters, strides=strides)))
+    y = layers.norm(layers.convolution(y, filters))
+    return layers.relu(layers.add(y, _shortcut(layers, x, filters, strides)))
 
 
-def bottleneck(parts: "Parts", x: "tf.Tensor", filters: int, strides: int) -> "tf.Tensor":
+def bottleneck(layers: "LayerFactory", x: "tf.Tensor", filters: int, strides: int) -> "tf.Tensor":
     """1 x 1, 3 x 3 and 1 x 1 convolutions with a shortcut; four times ``filters`` come out."""
-    y = parts.relu(parts.norm(parts.convolution(x, filters, size=1)))
-    y = parts.relu(parts.norm(parts.convolution(y, filters, strides=strides)))
-    y = parts.norm(parts.convolution(y, 4 * filters, size=1))
-    return parts.relu(parts.add(y, _shortcut(parts, x, 4 * filters, strides)))
+    y = layers.relu(layers.norm(layers.convolution(x, filters, size=1)))
+    y = layers.relu(layers.norm(layers.convolution(y, filters, strides=strides)))
+    y = layers.norm(layers.convolution(y, 4 * filters, size=1))
+    return layers.relu(layers.add(y, _shortcut(layers, x, 4 * filters, strides)))
 
 
-def _shortcut(parts, x, filters, strides):
+def _shortcut(layers, x, filters, strides):
     if strides == 1 and x.shape[-1] == filters:
         return x
-    return parts.norm(parts.convolution(x, filters, size=1, strides=strides))
+    return layers.norm(layers.convolution(x, filters, size=1, strides=strides))

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfxc.core.arguments import COUNT, checked
 from tfxc.encoders.bases.layered import LayeredEncoder
 from tfxc.encoders.bases.tokens import mean_of_words
-from tfxc.encoders.layers.gates import Gates, through
+from tfxc.encoders.layers.gates import Gates, apply_gate
 from tfxc.ops.randomness import dropout as drop
 
 
@@ -163,7 +163,7 @@ class Transformer(LayeredEncoder):
             added = self._attention(x, mask, weights, scores, gates[0])
             x = self._normed(x, added, weights, "attention", 2 * number + 1, training)
             added = tf.nn.relu(self._linear(x, weights, "feed_forward_in"))
-            added = self._linear(through(added, gates[1]), weights, "feed_forward_out")
+            added = self._linear(apply_gate(added, gates[1]), weights, "feed_forward_out")
             states.append(self._normed(x, added, weights, "feed_forward", 2 * number + 2, training))
         return states
 
@@ -180,7 +180,7 @@ class Transformer(LayeredEncoder):
         if seen is not None:
             seen.append(scores)
         shares = tf.cast(tf.nn.softmax(scores), x.dtype)
-        mixed = tf.transpose(through(tf.matmul(shares, value), gate), [0, 2, 1, 3])
+        mixed = tf.transpose(apply_gate(tf.matmul(shares, value), gate), [0, 2, 1, 3])
         mixed = tf.reshape(mixed, tf.stack([batch, length, heads * size]))
         return self._linear(mixed, weights, "attention_out")
 

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.locks import scratch_folder
+from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.kinds import SPARSE, kind_of_features
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
@@ -25,7 +25,7 @@ from tfxc.estimator.targets import label_sets, read_targets
 from tfxc.runs.folder import RunFolder
 from tfxc.training.interrupts import Stopped
 from tfxc.training.loop import Trainer
-from tfxc.training.start_vectors import start_from_vectors
+from tfxc.training.start.word_vectors import start_from_vectors
 
 _BATCH = 1024
 _FIRST_K = 16  # labels looked at first where a threshold decides how many there are
@@ -251,8 +251,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def _matrix(self, X, reset):
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=reset)
-        takes = registry.get("encoder", _section(self.encoder)["name"]).takes
-        if takes != SPARSE.name and not scipy.sparse.issparse(X):
+        input_kind = registry.get("encoder", _section(self.encoder)["name"]).input_kind
+        if input_kind != SPARSE.name and not scipy.sparse.issparse(X):
             return X
         X = scipy.sparse.csr_matrix(X)
         X.sum_duplicates()

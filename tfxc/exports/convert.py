@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
-from tfxc.core.files import copy_folder
-from tfxc.core.ownership import atomic_folder
+from tfxc.core.storage.files import copy_folder
+from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.kinds import KINDS
-from tfxc.exports import LEAST_AGREEMENT
-from tfxc.exports.parity import Agreement, agreement_of, answers_of_function, largest_difference
+from tfxc.exports import MIN_AGREEMENT
+from tfxc.exports.parity import Agreement, agreement_of, largest_difference, outputs_of_function
 from tfxc.exports.savedmodel import (
     check_target,
     feature_signature,
@@ -25,7 +25,7 @@ from tfxc.exports.savedmodel import (
     from_features,
     size_of,
 )
-from tfxc.ops.empty_batch import answer_empty_batches
+from tfxc.ops.empty_batch import handle_empty_batches
 from tfxc.ops.sparse import bags_as
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
 
 
-_MOST_BYTES = 2**31 - 2**24  # a protocol buffer and a flat buffer hold less than 2 GiB
+_MAX_BYTES = 2**31 - 2**24  # a protocol buffer and a flat buffer hold less than 2 GiB
 
 
 class Converted(NamedTuple):
@@ -46,7 +46,7 @@ class Converted(NamedTuple):
             ``text_features/``.
         format: ``"onnx"`` or ``"litert"``.
         file: name of the model's file.
-        takes: name of the kind of the features, see ``tfxc.data.kinds.KINDS``.
+        input_kind: name of the kind of the features, see ``tfxc.data.kinds.KINDS``.
         k: labels per example.
         batch: the only batch size the model reads, or None if it takes any.
         size_bytes: of the model's file.
@@ -60,7 +60,7 @@ class Converted(NamedTuple):
     folder: Path
     format: str
     file: str
-    takes: str
+    input_kind: str
     k: int
     batch: int | None
     size_bytes: int
@@ -77,7 +77,7 @@ def export_model(
     k: int = 5,
     *,
     int8: bool = False,
-    least_agreement: float = LEAST_AGREEMENT,
+    min_agreement: float = MIN_AGREEMENT,
 ) -> "Converted":
     """Converts a run's model, and renames it into place once its results match the run's.
 
@@ -89,7 +89,7 @@ def export_model(
         name: one of ``tfxc.exports.FORMATS``.
         k: labels per example.
         int8: whether weights are stored as 8-bit integers, as far as the format does that.
-        least_agreement: share of the examples whose best label a quantised model has to keep.
+        min_agreement: share of the examples whose best label a quantised model has to keep.
 
     Returns:
         ``Converted``.
@@ -104,7 +104,7 @@ def export_model(
 
     Example:
         >>> from tfxc.runs.loaded import load_run
-        >>> export_model(load_run("runs/quickstart"), "served", "onnx").takes  # doctest: +SKIP
+        >>> export_model(load_run("runs/quickstart"), "served", "onnx").input_kind  # doctest: +SKIP
         'sparse'
     """
     folder, form = Path(folder), importlib.import_module(f"tfxc.exports.{name}").FORMAT
@@ -116,17 +116,17 @@ def export_model(
     with atomic_folder(folder, kind) as scratch:
         path, agreement = scratch / form.file, None
         batch = form.write(graph, path)
-        difference = largest_difference(loaded_run, answers_of_function(form.open(path), batch), k)
+        difference = largest_difference(loaded_run, outputs_of_function(form.open(path), batch), k)
         if int8:
             form.quantise(graph, path, batch)
             agreement = agreement_of(loaded_run, form.open(path), k, batch)
-            _check_agreement(agreement, least_agreement, name)
+            _check_agreement(agreement, min_agreement, name)
         size = path.stat().st_size
-        takes = loaded_run.model.encoder.takes
-        _copy_assets(loaded_run, takes, scratch)
+        input_kind = loaded_run.model.encoder.input_kind
+        _copy_assets(loaded_run, input_kind, scratch)
         whole = folder_size(scratch)
     return Converted(
-        folder, name, form.file, takes, k, batch, size, whole, weights, difference, agreement
+        folder, name, form.file, input_kind, k, batch, size, whole, weights, difference, agreement
     )
 
 
@@ -142,7 +142,7 @@ class Graph:
 
     def __init__(self, loaded_run: "LoadedRun", k: int, form: "LiteRT | Onnx") -> None:
         self._model, self._manifest = loaded_run.model, loaded_run.manifest
-        self._kind = KINDS[self._model.encoder.takes]  # of joined features, it takes a part
+        self._kind = KINDS[self._model.encoder.input_kind]  # of joined features, it takes a part
         self._k, self._form = k, form
 
     def function(self, batch: int | None = None) -> Any:
@@ -152,7 +152,7 @@ class Graph:
             batch: number of examples; None leaves it open.
         """
         form = self._form
-        with bags_as(form.bags), answer_empty_batches(form.takes_empty_batches):
+        with bags_as(form.bags), handle_empty_batches(form.takes_empty_batches):
             function = from_features(self._answer, self._kind, self._manifest, batch)
             function.get_concrete_function()
         return function
@@ -185,7 +185,7 @@ def _in_float32(loaded_run):
 
 def _checked_size(graph, name):
     weights = size_of(graph.function().get_concrete_function().graph.variables)
-    if weights > _MOST_BYTES:
+    if weights > _MAX_BYTES:
         raise ConfigError(
             f"weights of less than 2 GiB (the limit of the format {name!r}) expected, found "
             f"{weights / 2**30:.1f} GiB",
@@ -203,13 +203,13 @@ def _check_agreement(agreement, least, name):
         f"found {agreement.share:.1%} of {agreement.examples} ({agreement.source}); "
         f"scores differ by up to {agreement.score_difference:.1e}; nothing was written",
         where="--quantize",
-        fix=f"export {name} without --quantize, or lower --least-agreement",
+        fix=f"export {name} without --quantize, or lower --min-agreement",
     )
 
 
-def _copy_assets(loaded_run, takes, folder):
+def _copy_assets(loaded_run, input_kind, folder):
     assets = loaded_run.folder / "assets"
     shutil.copyfile(assets / "labels.txt", folder / "labels.txt")
-    texts = assets / "text_features" / (loaded_run.kind.part_named(takes) or "")
+    texts = assets / "text_features" / (loaded_run.kind.component_named(input_kind) or "")
     if texts.is_dir():
         copy_folder(texts, folder / "text_features")

@@ -11,10 +11,10 @@ import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
 from tfxc.core.errors import ConfigError
-from tfxc.core.files import captured_standard_error
+from tfxc.core.storage.files import captured_standard_error
 from tfxc.exports.axes import expand_new_axes
 from tfxc.exports.savedmodel import forget_gradients
-from tfxc.ops.tensorflow_files import os_errors
+from tfxc.ops.file_errors import os_errors
 
 if TYPE_CHECKING:
     from tfxc.exports.convert import Graph

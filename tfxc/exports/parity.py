@@ -42,7 +42,7 @@ def largest_difference(
 
     Args:
         loaded_run: a ``LoadedRun``.
-        answers: of the exported model, ``answers_of_savedmodel`` or ``answers_of_function``: a
+        answers: of the exported model, ``outputs_of_savedmodel`` or ``outputs_of_function``: a
             function of the run, ``Rows`` and the texts they were made of or None, which yields
             what was asked, for the message, which rows, a slice, and NumPy (ids, scores).
         k: labels per example.
@@ -67,7 +67,7 @@ def largest_difference(
     return worst
 
 
-def answers_of_savedmodel(folder: str | Path) -> Callable[..., Iterator[Any]]:
+def outputs_of_savedmodel(folder: str | Path) -> Callable[..., Iterator[Any]]:
     """The ``answers`` of the SavedModel in ``folder``: of all examples, by every signature."""
 
     def answers(loaded_run, rows, texts):
@@ -81,7 +81,7 @@ def answers_of_savedmodel(folder: str | Path) -> Callable[..., Iterator[Any]]:
     return answers
 
 
-def answers_of_function(
+def outputs_of_function(
     model: Callable[..., Any], batch: int | None = None
 ) -> Callable[..., Iterator[Any]]:
     """The ``answers`` of a converted model, over batches of several sizes.
@@ -213,7 +213,7 @@ def _made(features, texts, manifest, draw):
 
 
 def _sample_texts(features, draw):
-    parts = [getattr(features, name) for name in features.kind.parts] or [features]
+    parts = [getattr(features, name) for name in features.kind.components] or [features]
     terms = [term for part in parts for term in part.vocabulary() or ()]
     terms = terms or ["The", "quick", "brown", "fox", "jumps", "Über", "Straße"]
     texts = [" ".join(draw.choice(terms, 12)) for _ in range(_SAMPLES)]
@@ -296,4 +296,4 @@ def _tensors(features):
 
 def _arguments(features, encoder):
     """The arguments of a converted model: the part of the features that the encoder reads."""
-    return KINDS[encoder.takes].unpack(encoder.own(features))
+    return KINDS[encoder.input_kind].unpack(encoder.select_features(features))

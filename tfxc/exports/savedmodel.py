@@ -16,11 +16,11 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfxc.core.errors import ConfigError
-from tfxc.core.ownership import atomic_folder, check_own
+from tfxc.core.storage.ownership import atomic_folder, check_own
 from tfxc.data.images.decoding import decode_batch
 from tfxc.data.kinds import ENCODED, IMAGE, INPUTS
-from tfxc.exports.parity import answers_of_savedmodel, largest_difference
-from tfxc.ops.tensorflow_files import os_errors
+from tfxc.exports.parity import largest_difference, outputs_of_savedmodel
+from tfxc.ops.file_errors import os_errors
 
 if TYPE_CHECKING:
     from tfxc.data.kinds import FeatureKind
@@ -35,7 +35,7 @@ class Exported(NamedTuple):
 
     Attributes:
         folder: the SavedModel.
-        takes: what ``serving_default`` takes, a name in ``tfxc.data.kinds.INPUTS``.
+        input_kind: what ``serving_default`` takes, a name in ``tfxc.data.kinds.INPUTS``.
         k: labels per example.
         size_bytes: of the whole folder.
         weight_bytes: of the variables alone.
@@ -44,7 +44,7 @@ class Exported(NamedTuple):
     """
 
     folder: Path
-    takes: str
+    input_kind: str
     k: int
     size_bytes: int
     weight_bytes: int
@@ -92,7 +92,7 @@ def export_savedmodel(
 
     Example:
         >>> from tfxc.runs.loaded import load_run
-        >>> export_savedmodel(load_run("runs/quickstart"), "served").takes  # doctest: +SKIP
+        >>> export_savedmodel(load_run("runs/quickstart"), "served").input_kind  # doctest: +SKIP
         'text'
     """
     folder = Path(folder)
@@ -107,10 +107,10 @@ def export_savedmodel(
             tf.saved_model.save(model, str(scratch), signatures=model.functions, options=plain)
         forget_gradients(scratch / "saved_model.pb")
         difference = largest_difference(
-            loaded_run, answers_of_savedmodel(scratch), k, probabilities
+            loaded_run, outputs_of_savedmodel(scratch), k, probabilities
         )
         size, weights = folder_size(scratch), size_of(model.weights)
-    return Exported(folder, model.takes, k, size, weights, difference, probabilities)
+    return Exported(folder, model.input_kind, k, size, weights, difference, probabilities)
 
 
 class ServedModel(tf.Module):
@@ -125,7 +125,7 @@ class ServedModel(tf.Module):
         probabilities: whether scores are probabilities.
 
     Attributes:
-        takes: see ``Exported``.
+        input_kind: see ``Exported``.
         weights: list of the variables the signatures read.
         functions: dict of concrete functions by signature name.
     """
@@ -135,7 +135,7 @@ class ServedModel(tf.Module):
         self.names = _label_names(loaded_run)
         texts, folder = loaded_run.text_features, loaded_run.folder / "assets" / "text_features"
         self.from_texts = None if texts is None else texts.graph(folder)
-        kind, self.takes = loaded_run.kind, loaded_run.takes
+        kind, self.input_kind = loaded_run.kind, loaded_run.input_kind
         answer = _answer(loaded_run.model, self.names, k, probabilities)
         features = from_features(answer, kind, loaded_run.manifest).get_concrete_function()
         self.functions = {"serving_default": features}
@@ -148,7 +148,7 @@ class ServedModel(tf.Module):
             self.functions["features"] = features
         if self.from_texts is not None:
             self.functions["serving_default"] = _from_raw(
-                INPUTS[self.takes], lambda *raw: answer(self.from_texts(*raw))
+                INPUTS[self.input_kind], lambda *raw: answer(self.from_texts(*raw))
             )
         found = {v.ref(): v for f in self.functions.values() for v in f.graph.variables}
         self.weights = list(found.values())
@@ -230,14 +230,14 @@ def _label_names(loaded_run):
     return tf.lookup.StaticHashTable(lines, default_value="")
 
 
-def check_target(loaded_run: "LoadedRun", folder: str | Path, k: int, holds: str) -> None:
+def check_target(loaded_run: "LoadedRun", folder: str | Path, k: int, kind: str) -> None:
     """Refuses a k that the labels do not allow, a folder that holds something else, a damaged run.
 
     Args:
         loaded_run: a ``LoadedRun``.
         folder: ``Path`` that will be written or replaced.
         k: labels per example.
-        holds: what an older export in ``folder`` must be.
+        kind: what an older export in ``folder`` must be.
 
     Raises:
         ConfigError: see above.
@@ -250,7 +250,7 @@ def check_target(loaded_run: "LoadedRun", folder: str | Path, k: int, holds: str
         raise ConfigError(
             f"1 to {num_labels} labels (the run's) expected, found {k}", where="k", fix="lower k"
         )
-    check_own(folder, holds)
+    check_own(folder, kind)
 
 
 def folder_size(folder: Path) -> int:

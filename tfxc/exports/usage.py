@@ -26,30 +26,30 @@ ids = model(**inputs)["label_ids"]""",
 }
 
 
-def inputs_of(takes: str, manifest: Mapping[str, Any]) -> str:
+def inputs_of(input_kind: str, manifest: Mapping[str, Any]) -> str:
     """The inputs of an exported model in words.
 
     Args:
-        takes: name of what it reads, see ``tfxc.data.kinds.INPUTS``.
+        input_kind: name of what it reads, see ``tfxc.data.kinds.INPUTS``.
         manifest: the run's manifest as a dict.
     """
-    return ", ".join(map(str, INPUTS[takes].tensors(manifest)))
+    return ", ".join(map(str, INPUTS[input_kind].tensors(manifest)))
 
 
-def served_call(takes: str, manifest: Mapping[str, Any]) -> str:
+def served_call(input_kind: str, manifest: Mapping[str, Any]) -> str:
     """Python that calls a signature ``model`` of a SavedModel; arguments see ``inputs_of``."""
     arguments = [
         f"{tensor.name}={_example(tensor, 'tf.constant', 'tf.zeros', f'tf.{tensor.dtype}')}"
-        for tensor in INPUTS[takes].tensors(manifest)
+        for tensor in INPUTS[input_kind].tensors(manifest)
     ]
     return f"model({', '.join(arguments)})"
 
 
-def numpy_inputs(takes: str, manifest: Mapping[str, Any]) -> str:
+def numpy_inputs(input_kind: str, manifest: Mapping[str, Any]) -> str:
     """Python that makes ``inputs`` of NumPy arrays; arguments see ``inputs_of``."""
     arrays = [
         f'"{tensor.name}": {_example(tensor, "np.array", "np.zeros", repr(tensor.dtype))}'
-        for tensor in INPUTS[takes].tensors(manifest)
+        for tensor in INPUTS[input_kind].tensors(manifest)
     ]
     return f"inputs = {{{', '.join(arrays)}}}"
 
@@ -69,7 +69,7 @@ def report_of_model(done: "Converted", loaded_run: "LoadedRun") -> str:
         loaded_run: the ``LoadedRun`` it was made from.
     """
     manifest = loaded_run.manifest
-    inputs = inputs_of(done.takes, manifest)
+    inputs = inputs_of(done.input_kind, manifest)
     return "\n".join(
         [
             f"{done.folder}: {done.folder_bytes / 1e6:,.1f} MB, of which {done.file} "
@@ -101,7 +101,7 @@ def _code(done, loaded_run):
     if loaded_run.text_features is not None:
         lines = [_OF_TEXTS.format(folder=done.folder)]
     else:
-        lines = ["import numpy as np", numpy_inputs(done.takes, loaded_run.manifest)]
+        lines = ["import numpy as np", numpy_inputs(done.input_kind, loaded_run.manifest)]
     return [
         *lines,
         _CALLS[done.format].format(folder=done.folder, file=done.file),

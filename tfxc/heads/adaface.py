@@ -63,7 +63,7 @@ class AdaFace(ClassCentres):
     Reference: Kim et al., CVPR 2022 (arXiv 2204.00964).
     """
 
-    @checked(margin=MARGINS["m2"], concentration=POSITIVE, momentum=Number(0, most=1))
+    @checked(margin=MARGINS["m2"], concentration=POSITIVE, momentum=Number(0, maximum=1))
     def __init__(
         self,
         num_labels: int,

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.ops.randomness import drawn_again, draws
+from tfxc.ops.search.tiled_softmax import mean_cross_entropy, tiled_softmax
 from tfxc.ops.search.top_k import check_k, tiled_top_k
-from tfxc.ops.tiled_softmax import mean_cross_entropy, tiled_softmax
 
 if TYPE_CHECKING:
     from tfxc.ops.distributed.sharded_table import ShardedTable
@@ -173,7 +173,7 @@ class Head(keras.layers.Layer):
         check_k(k, self.num_choices)
 
 
-def rare_start(columns: int) -> float:
+def rare_label_bias(columns: int) -> float:
     """Start of the biases: the logit of a column that is true for one example in ``columns``.
 
     From 0 the first thousand steps would only push every column down, and through the hidden

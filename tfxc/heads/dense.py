@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import POSITIVE, checked
-from tfxc.heads.base import Head, rare_start, seen_labels
+from tfxc.heads.base import Head, rare_label_bias, seen_labels
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.search.top_k import read_once
 
@@ -49,7 +49,7 @@ class Dense(Head):
         start = keras.initializers.TruncatedNormal(stddev=std, seed=self.seed)
         shape = (input_shape[-1], self.num_labels)
         self.kernel = self.add_weight(shape, start, name="kernel")
-        start = keras.initializers.Constant(rare_start(self.num_labels))
+        start = keras.initializers.Constant(rare_label_bias(self.num_labels))
         self.bias = self.add_weight((self.num_labels,), start, name="bias")
 
     @property

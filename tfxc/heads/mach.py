@@ -7,14 +7,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, POSITIVE, OneOf, Whole, checked
+from tfxc.core.arguments import COUNT, POSITIVE, Integer, OneOf, checked
 from tfxc.core.errors import ConfigError
-from tfxc.heads.base import Head, rare_start, seen_labels
+from tfxc.heads.base import Head, rare_label_bias, seen_labels
 from tfxc.heads.bases.digits import LINKS, log_probabilities
 from tfxc.labels.hashing import bucket_lookups, check_buckets
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
-from tfxc.ops.search import gather
+from tfxc.ops.search.bucket_search import gather
 from tfxc.ops.search.gather_graph import sum_of, top_k_of_buckets
 from tfxc.ops.search.top_k import read_once, rows_between
 
@@ -22,7 +22,7 @@ AGGREGATES = ("logits", "probabilities", "log_probabilities", "min", "median")
 
 
 @keras.saving.register_keras_serializable("tfxc")
-class Mach(Head):
+class MACH(Head):
     """Hashes the labels into B buckets, R times over, and learns R classifiers of B buckets.
 
     A label's score joins the scores of its R buckets. Memory of the head is D·R·B instead of
@@ -61,7 +61,7 @@ class Mach(Head):
             vectors of another length than B.
 
     Example:
-        >>> head = Mach(num_labels=1000, num_buckets=50, num_repetitions=4)
+        >>> head = MACH(num_labels=1000, num_buckets=50, num_repetitions=4)
         >>> ids, scores = head.top_k(tf.ones((2, 8)), k=5)
         >>> ids.shape
         TensorShape([2, 5])
@@ -78,7 +78,7 @@ class Mach(Head):
         trunk=OneOf("shared", "separate"),
         aggregate=OneOf(*AGGREGATES),
         link=OneOf(None, *LINKS),
-        first_repetition=Whole(0),
+        first_repetition=Integer(0),
         initial_std=POSITIVE | None,
         search_buckets=COUNT,
         search_min_count=COUNT,
@@ -143,7 +143,7 @@ class Mach(Head):
             self._check_width(input_shape[-1])
         else:
             self.kernel = self.add_weight(shape, self._start, name="kernel")
-            start = keras.initializers.Constant(rare_start(self.num_buckets))
+            start = keras.initializers.Constant(rare_label_bias(self.num_buckets))
             self.bias = self.add_weight(shape[::2], start, name="bias")
         table = np.ascontiguousarray(self.lookups.T.astype(np.int32))
         self._lookup_table = tf.Variable(table, trainable=False, name="lookups")
@@ -227,10 +227,10 @@ class Mach(Head):
         Args:
             most: how many of the repetitions that count are used, the first ones; None for all.
             method: ``"auto"``, ``"brute"`` and ``"threshold"`` are exact
-                (``ops.search.gather.top_k``); ``"approximate"`` scores the labels that it finds in
-                the best ``search_buckets`` buckets of at least ``search_min_count`` repetitions
-                only, and may find fewer than k labels (id -1); see
-                ``ops.search.gather.approximate_top_k``.
+                (``ops.search.bucket_search.gather.top_k``); ``"approximate"`` scores the labels
+                that it finds in the best ``search_buckets`` buckets of at least
+                ``search_min_count`` repetitions only, and may find fewer than k labels (id -1); see
+                ``ops.search.bucket_search.gather.approximate_top_k``.
         """
         self.check_k(k)
         if self._inverse is None:
@@ -240,7 +240,7 @@ class Mach(Head):
         if len(numbers) < self.num_repetitions:
             scores = np.ascontiguousarray(scores[:, numbers])
         if method == "approximate":
-            candidates = gather.Candidates(self.search_buckets, self.search_min_count)
+            candidates = gather.ApproximateSettings(self.search_buckets, self.search_min_count)
             options = {"aggregate": self._combine, "candidates": candidates}
             given = scores, lookups, inverse, k
             ids, totals = gather.approximate_top_k(*given, **options)

@@ -7,14 +7,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, OneOf, Whole, checked
-from tfxc.heads.base import rare_start
+from tfxc.core.arguments import COUNT, Integer, OneOf, checked
+from tfxc.heads.base import rare_label_bias
 from tfxc.heads.bases.digits import LINKS, DigitHead, log_probabilities
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.search.candidates import Candidates, best_columns, children_with_positives, find, take
+from tfxc.ops.search.tiled_softmax import log_sum_and_top_k
 from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
-from tfxc.ops.tiled_softmax import log_sum_and_top_k
 
 _TILE = 131_072  # labels scored at a time in an exhaustive top_k
 
@@ -106,7 +106,7 @@ class MHC(DigitHead):
             autocast=False,
             **kwargs,
         )
-        groups = Whole(1, self.nodes[0], what="the groups")
+        groups = Integer(1, self.nodes[0], what="the groups")
         groups.check("num_candidate_groups", num_candidate_groups)
         self.projection_dim = projection_dim
         self.beam = beam
@@ -120,7 +120,7 @@ class MHC(DigitHead):
         std = self.initial_std or dim**-0.5
         start = _starts(std, self.seed * 1000)
         self.kernel = self.add_weight((dim, groups), next(start), name="kernel")
-        bias = keras.initializers.Constant(rare_start(groups))
+        bias = keras.initializers.Constant(rare_label_bias(groups))
         self.bias = self.add_weight((groups,), bias, name="bias")
         self.projections: list = [None]
         self.tables: list = [None]

@@ -10,13 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, OneOf, checked
-from tfxc.heads.base import rare_start, seen_labels
+from tfxc.heads.base import rare_label_bias, seen_labels
 from tfxc.heads.bases.digits import LINKS, DigitHead, log_probabilities
 from tfxc.labels.label_order import random_order
-from tfxc.labels.mixed_radix import encode, suggest_heads
+from tfxc.labels.mixed_radix import encode, suggest_digit_sizes
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
-from tfxc.ops.search import gather
+from tfxc.ops.search.bucket_search import gather
 from tfxc.ops.search.gather_graph import top_k_of_buckets
 from tfxc.ops.search.k_best import k_best_codes
 from tfxc.ops.search.top_k import read_once, rows_between
@@ -33,8 +33,8 @@ class MHP(DigitHead):
     R > 1 a label has R independent codes, each with H digits of its own, in one dense layer of
     ``R sum(C_h)`` columns, and its score is the sum over all R·H digits: labels that share a digit
     of one code differ in the others. The best sums are no longer found digit by digit; the search
-    is that of MACH (``ops.search.gather``) over R·H tables of digits, exact as well, and its scores
-    are no probabilities.
+    is that of MACH (``ops.search.bucket_search.gather``) over R·H tables of digits, exact as well,
+    and its scores are no probabilities.
 
     Args:
         num_labels: number of labels N (from the data).
@@ -104,7 +104,7 @@ class MHP(DigitHead):
                 + ("neither" if heads is None else "both")
             )
         if num_heads is not None:
-            heads = suggest_heads(num_labels, num_heads)
+            heads = suggest_digit_sizes(num_labels, num_heads)
         assert heads is not None
         super().__init__(
             num_labels,
@@ -139,7 +139,7 @@ class MHP(DigitHead):
             )
 
     def _bias_start(self, _shape, dtype=None):
-        starts = [tf.fill([c], tf.cast(rare_start(c), dtype)) for c in self._sizes]
+        starts = [tf.fill([c], tf.cast(rare_label_bias(c), dtype)) for c in self._sizes]
         return tf.concat(starts, axis=0)
 
     def _random_codes(self, shape, dtype=None):
@@ -235,7 +235,7 @@ class MHP(DigitHead):
     def search_top_k(
         self, scores: np.ndarray, k: int, method: str = "auto"
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Native search of the best k labels from ``search_scores``, see ``ops.search.gather``."""
+        """Native search of the best k labels, see ``ops.search.bucket_search.gather``."""
         self.check_k(k)
         lookups, inverse = self._tables()
         return gather.top_k(scores, lookups, k, method=method, inverse=inverse)

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import OneOf, Whole, checked
-from tfxc.heads.base import rare_start
+from tfxc.core.arguments import Integer, OneOf, checked
+from tfxc.heads.base import rare_label_bias
 from tfxc.heads.bases.digits import DigitHead
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
@@ -88,7 +88,7 @@ class MHS(DigitHead):
         )
         self.block_size = self.heads[-1]
         self.num_blocks = -(-num_labels // self.block_size)
-        blocks = Whole(1, self.num_blocks, what="the blocks")
+        blocks = Integer(1, self.num_blocks, what="the blocks")
         blocks.check("num_sampled_heads", num_sampled_heads)
         self.num_sampled_heads = num_sampled_heads
         self.sampling = sampling
@@ -103,7 +103,7 @@ class MHS(DigitHead):
         self.table = self.add_weight(shape, start, name="table")
         self.bias = None
         if self.use_bias:
-            start = keras.initializers.Constant(rare_start(self.num_labels))
+            start = keras.initializers.Constant(rare_label_bias(self.num_labels))
             self.bias = self.add_weight(shape[:2], start, name="bias")
 
     def call(self, features: tf.Tensor) -> tf.Tensor:

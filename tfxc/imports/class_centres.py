@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.core.errors import DataError
-from tfxc.core.reading import existing_file
+from tfxc.core.storage.reading import existing_file
 from tfxc.pretrained.torch_files import TorchTensor, load_torch
 
 # Names of the files of rank 0, 1, ... of one training, by the version of arcface_torch.

@@ -7,7 +7,7 @@ import numpy as np
 
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.locks import scratch_folder
+from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.kinds import TOKENS
 from tfxc.data.text.registry import build_text_features
 from tfxc.imports.torch_weights import Source, fill

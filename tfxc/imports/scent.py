@@ -180,7 +180,7 @@ def _write_stopped(found, output, config, data_folder):
     with new_run(output) as run:
         start = _Start(found, manifest)
         trainer = TrainingJob(config, data_folder, run.path, start=start).trainer(strategy)
-        RunFolder(run.path).begin(config, data_folder)
+        RunFolder(run.path).start(config, data_folder)
         examples, batch = manifest.split("train").examples, config.training.batch_size
         step = min(-(-found.epoch * examples // batch), trainer.total_steps)
         trainer.model.objective.on_epoch(found.epoch + 1, math.ceil(config.training.epochs))

@@ -44,7 +44,7 @@ class RunPredictor:
             any.
 
     Attributes:
-        takes: a name in ``tfxc.data.kinds.INPUTS``.
+        input_kind: a name in ``tfxc.data.kinds.INPUTS``.
         num_features: width of given features.
         names: of the labels, by id.
 
@@ -63,7 +63,7 @@ class RunPredictor:
         num_labels = loaded_run.manifest["num_labels"]
         self.k = _checked_k(min(_DEFAULT_K, num_labels) if k is None else k, num_labels)
         self.num_features = loaded_run.manifest["num_features"]
-        self.takes, self.names = loaded_run.takes, loaded_run.vocabulary.names
+        self.input_kind, self.names = loaded_run.input_kind, loaded_run.vocabulary.names
         model = loaded_run.model
         if probabilities is None:
             probabilities = model.has_probabilities
@@ -94,7 +94,7 @@ class EnsemblePredictor:
         k: labels per example; None means 5, or all if there are fewer.
 
     Attributes:
-        takes, num_features: see ``RunPredictor``.
+        input_kind, num_features: see ``RunPredictor``.
 
     Raises:
         ConfigError: runs on other kinds of examples or other labels, or k exceeds the number of
@@ -105,12 +105,16 @@ class EnsemblePredictor:
         self, predictors: "Mapping[str, RunPredictor]", method: str, k: int | None = None
     ) -> None:
         (_, first), *others = predictors.items()
-        self.takes, self.num_features, self._names = first.takes, first.num_features, first.names
+        self.input_kind, self.num_features, self._names = (
+            first.input_kind,
+            first.num_features,
+            first.names,
+        )
         for path, other in others:
-            if other.takes != self.takes:
+            if other.input_kind != self.input_kind:
                 raise ConfigError(
-                    f"a run with input {self.takes!r}, like the first one, expected, found one "
-                    f"with {other.takes!r}",
+                    f"a run with input {self.input_kind!r}, like the first one, expected, found "
+                    f"one with {other.input_kind!r}",
                     where=path, fix="combine runs that read the same examples",
                 )  # fmt: skip
         self._maps = [label_map(one.names, first.names, path) for path, one in predictors.items()]
@@ -141,7 +145,7 @@ class SavedModelPredictor:
         k: labels per example, at most as many as it was exported with; None means all of these.
 
     Attributes:
-        takes: a name in ``tfxc.data.kinds.INPUTS``.
+        input_kind: a name in ``tfxc.data.kinds.INPUTS``.
         num_features: length of dense vectors, else None: the signature does not show it.
 
     Raises:
@@ -160,7 +164,7 @@ class SavedModelPredictor:
                 where=folder,
                 fix="export the run again: tfxc export --run RUN",
             )
-        self.takes = self._input.name
+        self.input_kind = self._input.name
         self.num_features = inputs["features"].shape[1] if self._input is DENSE else None
         self._images = None
         if self._input is IMAGE:

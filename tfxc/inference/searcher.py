@@ -27,7 +27,7 @@ class Examples(Protocol):
         """Yields batches of arrays; the last one may be smaller."""
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """What was found for a batch of examples, as arrays.
 
     Attributes:
@@ -92,20 +92,20 @@ class Searcher:
         """NumPy (ids int32, scores float32), both (batch, k)."""
         return self.model.find_top_k(batch["features"], self.k, self._probabilities, self._method)
 
-    def find(self, batch: Mapping[str, Any]) -> Found:
-        """``Found`` of a batch of arrays."""
+    def find(self, batch: Mapping[str, Any]) -> SearchResult:
+        """``SearchResult`` of a batch of arrays."""
         features, labels = batch["features"], batch["labels"]
         if not self._full_loss:
-            return Found(*self(batch), labels, None)
+            return SearchResult(*self(batch), labels, None)
         ids, scores, losses = self.model.find_with_loss(
             features, labels, self.k, self._probabilities
         )
-        return Found(ids, scores, labels, losses)
+        return SearchResult(ids, scores, labels, losses)
 
     def over(
         self, examples: Examples, batch_size: int, title: str | None = None
-    ) -> Iterator[Found]:
-        """Yields ``Found`` of examples in order, with a progress line if it has a title."""
+    ) -> Iterator[SearchResult]:
+        """Yields ``SearchResult`` of examples in order, with a progress line if it has a title."""
         progress = Progress(title, examples.num_examples, "examples")
         for batch in examples.sequential(batch_size):
             found = self.find(batch)

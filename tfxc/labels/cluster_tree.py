@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
-from tfxc.core.files import atomic_file
+from tfxc.core.storage.files import atomic_file
 from tfxc.ops.csr import bounds_of
 
 FILE_VERSION = 1

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 import numpy as np
 from sklearn.utils import murmurhash3_32
 
-from tfxc.core.arguments import COUNT, Whole, checked
+from tfxc.core.arguments import COUNT, Integer, checked
 from tfxc.core.errors import ConfigError
 
-_MOST_ITEMS = 2**31  # the hash takes int32 numbers
-_MOST_SEEDS = 2**32
+_MAX_ITEMS = 2**31  # the hash takes int32 numbers
+_MAX_SEEDS = 2**32
 
 
 @checked(num_buckets=COUNT, num_repetitions=COUNT)
@@ -37,9 +37,9 @@ def check_buckets(num_items: int, num_buckets: int, num_repetitions: int) -> Non
 
 
 @checked(
-    num_items=Whole(1, _MOST_ITEMS),
-    num_buckets=Whole(1, _MOST_ITEMS),
-    seed=Whole(0, _MOST_SEEDS - 1),
+    num_items=Integer(1, _MAX_ITEMS),
+    num_buckets=Integer(1, _MAX_ITEMS),
+    seed=Integer(0, _MAX_SEEDS - 1),
 )
 def bucket_lookup(num_items: int, num_buckets: int, seed: int) -> np.ndarray:
     """Bucket of every item in the repetition ``seed``.
@@ -63,7 +63,7 @@ def bucket_lookup(num_items: int, num_buckets: int, seed: int) -> np.ndarray:
     return np.mod(hashes, num_buckets).astype(_bucket_type(num_buckets))
 
 
-@checked(num_items=Whole(1, _MOST_ITEMS))
+@checked(num_items=Integer(1, _MAX_ITEMS))
 def bucket_lookups(num_items: int, num_buckets: int, seeds: Iterable[int]) -> np.ndarray:
     """``bucket_lookup`` of several repetitions.
 

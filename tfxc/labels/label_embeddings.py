@@ -16,7 +16,7 @@ from tfxc.core.errors import DataError
 
 MODES = ("concat", "convex")
 _BATCH = 65_536
-_MOST_PIXELS = 16
+_MAX_PIXELS = 16
 
 
 class Pifa:
@@ -139,7 +139,7 @@ def _features(source, features):
 def _shrunk(images):
     """Means over squares of pixels, so that at most 16 a side are left; a rest is cut off."""
     count, height, width, channels = images.shape
-    side = math.ceil(max(height, width) / _MOST_PIXELS)
+    side = math.ceil(max(height, width) / _MAX_PIXELS)
     rows, columns = max(1, height // side), max(1, width // side)
     whole = images[:, : rows * side, : columns * side]
     shape = (count, rows, min(side, height), columns, min(side, width), channels)

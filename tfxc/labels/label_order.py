@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfxc.labels.mixed_radix import strides
-from tfxc.ops.two_means import Halves
+from tfxc.ops.two_means import Bisection
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -58,7 +58,7 @@ def clustered_order(
         (np.True_, np.False_)
     """
     blocks = strides(sizes)[:-1]
-    halves = Halves(label_vectors, seed)
+    halves = Bisection(label_vectors, seed)
     waiting = [(0, label_vectors.shape[0])]
     while waiting:
         lefts = [_left_size(end - begin, blocks) for begin, end in waiting]

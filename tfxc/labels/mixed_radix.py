@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-_MOST_CODES = 2**31  # codes are int32
+_MAX_CODES = 2**31  # codes are int32
 
 
 def check_sizes(num_labels: int, sizes: Sequence[int]) -> tuple[int, ...]:
@@ -45,12 +45,12 @@ def check_sizes(num_labels: int, sizes: Sequence[int]) -> tuple[int, ...]:
         raise ValueError(
             f"heads {list(sizes)} have {codes} codes for {num_labels} labels; the nearest that "
             f"suffice are {list(_nearest(num_labels, sizes))}, the smallest "
-            f"{list(suggest_heads(num_labels, len(sizes)))}"
+            f"{list(suggest_digit_sizes(num_labels, len(sizes)))}"
         )
-    if codes >= _MOST_CODES:
+    if codes >= _MAX_CODES:
         raise ValueError(
-            f"heads: fewer than {_MOST_CODES} codes expected, found {codes} of {list(sizes)}; "
-            f"{list(suggest_heads(num_labels, len(sizes)))} suffice for {num_labels} labels"
+            f"heads: fewer than {_MAX_CODES} codes expected, found {codes} of {list(sizes)}; "
+            f"{list(suggest_digit_sizes(num_labels, len(sizes)))} suffice for {num_labels} labels"
         )
     return sizes
 
@@ -110,7 +110,7 @@ def decode(
     return ids if num_labels is None else _where(ids < num_labels, ids)
 
 
-def suggest_heads(num_labels: int, num_heads: int) -> tuple[int, ...]:
+def suggest_digit_sizes(num_labels: int, num_heads: int) -> tuple[int, ...]:
     """The sizes with the fewest head columns that give every label a code.
 
     Among the sizes of at least 2 whose product reaches ``num_labels``, those with the smallest
@@ -124,7 +124,7 @@ def suggest_heads(num_labels: int, num_heads: int) -> tuple[int, ...]:
         Tuple of H sizes, descending.
 
     Example:
-        >>> suggest_heads(1000, 2), suggest_heads(670_091, 3)
+        >>> suggest_digit_sizes(1000, 2), suggest_digit_sizes(670_091, 3)
         ((36, 28), (95, 85, 83))
     """
     if not (_is_count(num_labels) and _is_count(num_heads)):

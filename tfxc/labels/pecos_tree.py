@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
-from tfxc.core.reading import existing_file, read_errors, read_json
+from tfxc.core.storage.reading import existing_file, read_errors, read_json
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.tree_building import ClusteringSettings
 from tfxc.ops.csr import load_sparse

@@ -11,8 +11,8 @@ from sklearn.decomposition import TruncatedSVD
 from tfxc.labels.label_order import clustered_order
 from tfxc.labels.mixed_radix import strides
 
-MOST_IN_BLOCK = 4096  # the Hungarian method takes the cube of it
-_MOST_ROUNDS = 10
+MAX_IN_BLOCK = 4096  # the Hungarian method takes the cube of it
+_MAX_ROUNDS = 10
 _DENSE_WIDTH = 256  # sparse vectors are brought to this
 
 
@@ -48,9 +48,9 @@ def product_order(
         (np.True_, np.True_)
     """
     most = strides(sizes)[0]
-    if len(sizes) > 1 and most > MOST_IN_BLOCK:
+    if len(sizes) > 1 and most > MAX_IN_BLOCK:
         raise ValueError(
-            f"at most {MOST_IN_BLOCK:,} labels with the same first digit expected by label_order "
+            f"at most {MAX_IN_BLOCK:,} labels with the same first digit expected by label_order "
             f"'product', found {most:,} with heads {list(sizes)}: the first size is too small"
         )
     codes = clustered_order(label_vectors, sizes, seed)
@@ -79,7 +79,7 @@ def _with_digit(codes, vectors, sizes, digit, seed):
     values = min(sizes[digit], len(codes))
     means = KMeans(values, n_init=1, random_state=seed).fit(differences).cluster_centers_
     found = None
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         last, found = found, np.empty_like(codes)
         for block in blocks:
             found[block] = _assigned(differences[block] @ means.T, stride)

@@ -7,22 +7,22 @@ import numpy as np
 import scipy.sparse
 from sklearn.preprocessing import normalize
 
-from tfxc.core.arguments import COUNT, SHARE, Number, Whole, checked
+from tfxc.core.arguments import COUNT, SHARE, Integer, Number, checked
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.tree_shape import built_shape
-from tfxc.ops.two_means import Halves
+from tfxc.ops.two_means import Bisection
 
-_RATE = Number(most=1, above=0)
-_MOST_SCORES = 1 << 24  # of labels and leaves that are in memory together
+_RATE = Number(maximum=1, above=0)
+_MAX_SCORES = 1 << 24  # of labels and leaves that are in memory together
 
 
 @checked(
-    nr_splits=Whole(2),
+    nr_splits=Integer(2),
     min_codes=COUNT | None,
-    max_leaf_size=Whole(2),
+    max_leaf_size=Integer(2),
     max_iter=COUNT,
-    seed=Whole(0),
+    seed=Integer(0),
     min_sample_rate=_RATE,
     max_sample_rate=_RATE,
     warmup_ratio=SHARE,
@@ -122,7 +122,7 @@ def build_tree(
     sizes = settings.level_sizes(num_labels)
     if num_labels < 1:
         raise DataError("vectors of at least one label expected, found none")
-    halves = Halves(label_vectors, settings.seed, settings.spherical, settings.max_iter, threads)
+    halves = Bisection(label_vectors, settings.seed, settings.spherical, settings.max_iter, threads)
     if len(sizes) == 1:
         return ClusterTree([np.zeros(num_labels, np.int32)])
     depth = sizes[-2].bit_length() - 1
@@ -208,8 +208,8 @@ def add_labels(
     for label in np.flatnonzero(chosen < 0):
         count, chosen[label] = smallest[0]
         heapq.heapreplace(smallest, (count + 1, chosen[label]))
-    grown = ClusterTree([*tree.parents[:-1], np.concatenate([tree.parents[-1], chosen])])
-    return grown, np.unique(chosen)
+    extended = ClusterTree([*tree.parents[:-1], np.concatenate([tree.parents[-1], chosen])])
+    return extended, np.unique(chosen)
 
 
 def _nearest(vectors, centroids, counts):
@@ -217,7 +217,7 @@ def _nearest(vectors, centroids, counts):
     by_size = np.argsort(counts, kind="stable")
     vectors, centroids = normalize(vectors), normalize(centroids)[by_size]
     found = np.empty(vectors.shape[0], np.int32)
-    step = max(1, _MOST_SCORES // len(by_size))
+    step = max(1, _MAX_SCORES // len(by_size))
     for begin in range(0, len(found), step):
         block = vectors[begin : begin + step]
         scores = block @ centroids.T

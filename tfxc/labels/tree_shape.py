@@ -13,12 +13,12 @@ class LevelShape(NamedTuple):
 
     Attributes:
         nodes: number of nodes.
-        most, fewest: most and fewest children that a node above has on this level.
+        max_children, min_children: most and fewest children that a node above has on this level.
     """
 
     nodes: int
-    most: int
-    fewest: int
+    max_children: int
+    min_children: int
 
 
 def shape_of(tree: ClusterTree) -> "list[LevelShape]":
@@ -73,7 +73,7 @@ def tree_in_order(sizes: Sequence[int]) -> ClusterTree:
     return ClusterTree([np.arange(size) * parents // size for parents, size in levels])
 
 
-def family_table(tree: ClusterTree, level: int) -> tuple[np.ndarray, np.ndarray]:
+def children_table(tree: ClusterTree, level: int) -> tuple[np.ndarray, np.ndarray]:
     """The children of every node above a level, side by side.
 
     Args:
@@ -86,7 +86,7 @@ def family_table(tree: ClusterTree, level: int) -> tuple[np.ndarray, np.ndarray]
 
     Example:
         >>> from tfxc.labels.cluster_tree import ClusterTree
-        >>> [part.tolist() for part in family_table(ClusterTree([[0, 0], [0, 1, 0]]), 1)]
+        >>> [part.tolist() for part in children_table(ClusterTree([[0, 0], [0, 1, 0]]), 1)]
         [[[0, 2], [1, -1]], [0, 0, 1]]
     """
     nodes, splits = tree.children(level)

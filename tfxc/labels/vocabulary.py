@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tfxc.core.errors import DataError
-from tfxc.core.files import atomic_file
-from tfxc.core.reading import existing_file, read_errors
+from tfxc.core.storage.files import atomic_file
+from tfxc.core.storage.reading import existing_file, read_errors
 
 
 class LabelVocabulary:

@@ -298,7 +298,7 @@ def ratio(
     return np.divide(numerator, denominator, out=result, where=denominator != 0)
 
 
-def grown(array: np.ndarray, size: int) -> np.ndarray:
+def zero_padded(array: np.ndarray, size: int) -> np.ndarray:
     """``array`` with zeros appended up to ``size`` entries; itself where it is long enough."""
     if len(array) >= size:
         return array
@@ -310,4 +310,4 @@ def add_padded(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     if left.ndim == 0:
         return left + right
     size = max(len(left), len(right))
-    return grown(left, size) + grown(right, size)
+    return zero_padded(left, size) + zero_padded(right, size)

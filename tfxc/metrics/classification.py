@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.metrics.base import Metric, grown, named, ratio
+from tfxc.metrics.base import Metric, named, ratio, zero_padded
 
 if TYPE_CHECKING:
     from tfxc.metrics.base import RankedBatch
@@ -122,9 +122,9 @@ class Classification(Metric):
         for name, values in self.per_example_ranked(batch).items():
             self.state[name] += values.sum()
         self.state["examples"] += len(batch)
-        self.state["cut off"] += np.count_nonzero(self.cut_off(batch))
+        self.state["cut off"] += np.count_nonzero(self.truncated(batch))
 
-    def cut_off(self, batch: "RankedBatch") -> np.ndarray:
+    def truncated(self, batch: "RankedBatch") -> np.ndarray:
         """bool (batch,): examples whose last prediction still reaches the threshold."""
         if self.decision.threshold is None or batch.ids.shape[1] == self.num_labels:
             return np.zeros(len(batch), bool)
@@ -177,11 +177,11 @@ class Classification(Metric):
         """
         arrays = [self.state[key] for key in ("hits", "predicted", "true")]
         size = max(map(len, arrays))
-        return [grown(array, size) for array in arrays]
+        return [zero_padded(array, size) for array in arrays]
 
     def _count(self, key, ids):
         if ids.size:
-            self.state[key] = grown(self.state[key], ids.max() + 1)
+            self.state[key] = zero_padded(self.state[key], ids.max() + 1)
             np.add.at(self.state[key], ids, 1)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-from tfxc.metrics.base import MeanMetric, Metric, checked_ks, grown, named, names_at, ratio
+from tfxc.metrics.base import MeanMetric, Metric, checked_ks, named, names_at, ratio, zero_padded
 
 if TYPE_CHECKING:
     from tfxc.labels.slices import LabelSlices
@@ -69,7 +69,7 @@ class LabelCoverage(Metric):
 
     def _mark(self, key, ids):
         if ids.size:
-            self.state[key] = grown(self.state[key], ids.max() + 1)
+            self.state[key] = zero_padded(self.state[key], ids.max() + 1)
             self.state[key][ids] = True
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-from tfxc.metrics.base import RankedBatch, grown, ratio
+from tfxc.metrics.base import RankedBatch, ratio, zero_padded
 from tfxc.metrics.classification import Classification, Decision
 
-_MOST_PAIRS = 1_000_000
+_MAX_PAIRS = 1_000_000
 
 
 class PerLabel:
@@ -83,7 +83,7 @@ class PerLabel:
                 be searched.
         """
         batch = RankedBatch.of(ids, scores, labels, 1, losses)
-        if self.classification.cut_off(batch).any():
+        if self.classification.truncated(batch).any():
             raise ConfigError(
                 f"fewer than {batch.ids.shape[1]} labels above the threshold expected, found an "
                 "example with at least as many",
@@ -101,7 +101,7 @@ class PerLabel:
         self.num_examples += len(batch)
 
     def _known(self, key):
-        return grown(self.classification.state[key], self.num_labels)[: self.num_labels]
+        return zero_padded(self.classification.state[key], self.num_labels)[: self.num_labels]
 
     def _wrong(self, batch, predicted, row):
         chosen = np.flatnonzero(predicted[row])
@@ -112,7 +112,7 @@ class PerLabel:
             for taken in np.setdiff1d(ids, true):
                 pair = int(missed), int(taken)
                 self._pairs[pair] = self._pairs.get(pair, 0) + 1
-        if self.most is not None and len(self._pairs) > 2 * _MOST_PAIRS:
+        if self.most is not None and len(self._pairs) > 2 * _MAX_PAIRS:
             self._forget_pairs()
 
     def _keep(self, row, ids, scores, true):
@@ -126,7 +126,7 @@ class PerLabel:
             heapq.heappushpop(self._wrong_ones, entry)
 
     def _forget_pairs(self):
-        kept = heapq.nlargest(_MOST_PAIRS, self._pairs, key=self._pairs.get)
+        kept = heapq.nlargest(_MAX_PAIRS, self._pairs, key=self._pairs.get)
         self._pairs = {pair: self._pairs[pair] for pair in kept}
         self.pairs_left_out = True
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError, missing_package
-from tfxc.core.escaping import picture_text
-from tfxc.core.files import atomic_file
+from tfxc.core.escaping import plot_text
+from tfxc.core.storage.files import atomic_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,30 +99,30 @@ def checked(
 
 
 def draw_roc(path: str | Path, curve: "Roc", title: str) -> None:
-    """Writes a picture of a curve, the false accept rate on a logarithmic axis.
+    """Writes a plot of a curve, the false accept rate on a logarithmic axis.
 
     Args:
-        path: the picture; its ending (``.png``, ``.svg``, ``.pdf``) is the format.
+        path: the plot; its ending (``.png``, ``.svg``, ``.pdf``) is the format.
         curve: a ``Roc``.
-        title: one line above the picture.
+        title: one line above the plot.
 
     Raises:
         ConfigError: matplotlib is not installed or does not know the format.
     """
-    figure = check_picture(path)((6, 5), layout="constrained")
+    figure = check_plot_path(path)((6, 5), layout="constrained")
     axes = figure.add_subplot()
     # A rate of 0 has no place on a logarithmic axis.
     shown = curve.far > 0
     axes.plot(curve.far[shown], curve.tar[shown], drawstyle="steps-post")
-    axes.set(xscale="log", xlim=(None, 1), ylim=(0, 1.01), title=picture_text(title))
+    axes.set(xscale="log", xlim=(None, 1), ylim=(0, 1.01), title=plot_text(title))
     axes.set(xlabel="false accept rate", ylabel="true accept rate")
     axes.grid(alpha=0.3)
     with atomic_file(path, "wb") as stream:
         figure.savefig(stream, format=_ending(path), dpi=150)
 
 
-def check_picture(path: str | Path) -> type:
-    """matplotlib's ``Figure``, once it is clear that a picture can be written to ``path``.
+def check_plot_path(path: str | Path) -> type:
+    """matplotlib's ``Figure``, once it is clear that a plot can be written to ``path``.
 
     Raises:
         ConfigError: matplotlib is not installed or does not know the format.
@@ -132,7 +132,7 @@ def check_picture(path: str | Path) -> type:
     known = Figure().canvas.get_supported_filetypes()
     if _ending(path) not in known:
         raise ConfigError(
-            f"a picture's name ending in one of {', '.join(sorted(known))} expected",
+            f"a plot's name ending in one of {', '.join(sorted(known))} expected",
             where=path,
             fix="choose e.g. roc.png",
         )

@@ -8,11 +8,11 @@ import tensorflow as tf
 from tfxc.objectives.bases.dual import CappedDual
 
 if TYPE_CHECKING:
-    from tfxc.objectives.bases.dual import Rivals
+    from tfxc.objectives.bases.dual import Negatives
 
 
 @keras.saving.register_keras_serializable("tfxc")
-class Asgd(CappedDual):
+class ASGD(CappedDual):
     """Stochastic optimisation of the cross-entropy over the classes of a batch, by ASGD.
 
     With m the batch mean, nu takes a gradient step, ``nu' = nu - g (1 - m exp(-nu))``; the loss
@@ -29,13 +29,13 @@ class Asgd(CappedDual):
     Example:
         >>> from tfxc.ops.logit_group import LogitGroup
         >>> group = LogitGroup(tf.constant([[0.0, 1.0, 2.0]]), tf.constant([[1]]))
-        >>> round(float(Asgd(num_examples=10)(group, tf.constant([7]))[0]), 4)
+        >>> round(float(ASGD(num_examples=10)(group, tf.constant([7]))[0]), 4)
         1.0
 
     Reference: as compared in Wei et al. 2026, arXiv 2602.02877.
     """
 
-    def step(self, nu: tf.Tensor, rivals: "Rivals") -> tuple[tf.Tensor, tf.Tensor]:
+    def step(self, nu: tf.Tensor, negatives: "Negatives") -> tuple[tf.Tensor, tf.Tensor]:
         """A gradient step, which the loss does not see yet unless it is capped."""
-        new, capped = self.gradient_step(nu, rivals)
+        new, capped = self.gradient_step(nu, negatives)
         return tf.where(capped, new, nu), new

@@ -10,12 +10,12 @@ from tfxc.core.arguments import POSITIVE, checked
 from tfxc.objectives.bases.dual import GradientDual
 
 if TYPE_CHECKING:
-    from tfxc.objectives.bases.dual import Rivals
+    from tfxc.objectives.bases.dual import Negatives
 
 
 @keras.saving.register_keras_serializable("tfxc")
-class AsgdSoftplus(GradientDual):
-    """``asgd`` with ``log(1 + r exp(s - nu)) / r`` instead of ``exp(s - nu)`` of each rival.
+class ASGDSoftplus(GradientDual):
+    """``asgd`` with ``log(1 + r exp(s - nu)) / r`` instead of ``exp(s - nu)`` of each negative.
 
     The loss is the mean of that over the K classes of the batch, the true one counting 0, and the
     slope of the dual is ``1 - q`` with q the mean of ``exp(s - nu) / (1 + r exp(s - nu))``. Means
@@ -33,7 +33,7 @@ class AsgdSoftplus(GradientDual):
     Example:
         >>> from tfxc.ops.logit_group import LogitGroup
         >>> group = LogitGroup(tf.constant([[0.0, 1.0, 2.0]]), tf.constant([[1]]))
-        >>> round(float(AsgdSoftplus(num_examples=10)(group, tf.constant([7]))[0]), 2)
+        >>> round(float(ASGDSoftplus(num_examples=10)(group, tf.constant([7]))[0]), 2)
         1.0
 
     Reference: Wei et al. 2026, arXiv 2602.02877.
@@ -56,25 +56,27 @@ class AsgdSoftplus(GradientDual):
     def _log_smoothing(self):
         return math.log(self.smoothing)
 
-    def first(self, rivals: "Rivals") -> tf.Tensor:
+    def first(self, negatives: "Negatives") -> tf.Tensor:
         """log q for nu = 0."""
-        logs = tf.math.log_sigmoid(rivals.scores + self._log_smoothing) + rivals.log_weights
-        return tf.reduce_logsumexp(logs, axis=1) - self._log_smoothing - tf.math.log(rivals.count)
+        logs = tf.math.log_sigmoid(negatives.scores + self._log_smoothing) + negatives.log_weights
+        return (
+            tf.reduce_logsumexp(logs, axis=1) - self._log_smoothing - tf.math.log(negatives.count)
+        )
 
-    def step(self, nu: tf.Tensor, rivals: "Rivals") -> tuple[tf.Tensor, tf.Tensor]:
+    def step(self, nu: tf.Tensor, negatives: "Negatives") -> tuple[tf.Tensor, tf.Tensor]:
         """A gradient step, which neither the loss nor a first visit sees."""
-        parts = tf.sigmoid(rivals.scores - nu[:, None] + self._log_smoothing)
-        slope = 1 - self._mean(parts, rivals)
+        parts = tf.sigmoid(negatives.scores - nu[:, None] + self._log_smoothing)
+        slope = 1 - self._mean(parts, negatives)
         return nu, nu - self.rate.value * slope
 
-    def loss(self, rivals: "Rivals", nu: tf.Tensor) -> tf.Tensor:
+    def loss(self, negatives: "Negatives", nu: tf.Tensor) -> tf.Tensor:
         """Mean of the softened exponentials."""
-        parts = tf.nn.softplus(rivals.scores - nu[:, None] + self._log_smoothing)
-        return self._mean(parts, rivals)
+        parts = tf.nn.softplus(negatives.scores - nu[:, None] + self._log_smoothing)
+        return self._mean(parts, negatives)
 
-    def _mean(self, parts, rivals):
-        parts = tf.reduce_sum(parts * tf.exp(rivals.log_weights), axis=1)
-        return parts / (self.smoothing * rivals.count)
+    def _mean(self, parts, negatives):
+        parts = tf.reduce_sum(parts * tf.exp(negatives.log_weights), axis=1)
+        return parts / (self.smoothing * negatives.count)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

@@ -72,7 +72,7 @@ class Objective(keras.layers.Layer):
         """What a log line should hold in addition to the loss: {name: number}."""
         return {}
 
-    def remark(self) -> str:
+    def final_message(self) -> str:
         """A sentence for the end of the log, or nothing."""
         return ""
 

@@ -6,25 +6,25 @@ import keras
 import tensorflow as tf
 
 from tfxc.objectives.base import Objective
-from tfxc.objectives.bases.dual import rivals_of
+from tfxc.objectives.bases.dual import negatives_of
 
 if TYPE_CHECKING:
     from tfxc.ops.logit_group import LogitGroup
 
 
 @keras.saving.register_keras_serializable("tfxc")
-class Bsgd(Objective):
-    """``log sum_k exp(s_k)`` over the rivals of the true column, as if they were all there are.
+class BSGD(Objective):
+    """``log sum_k exp(s_k)`` over the negatives of the true column, as if they were all there are.
 
     Here s is the logit minus the true one. It has no dual variable, and the bias that the dual
     methods remove. ``softmax`` is the same with the true column inside the sum. Several true
-    columns share the target evenly, none of them is a rival; an example without a true column or
-    without a rival has loss 0.
+    columns share the target evenly, none of them is a negative; an example without a true column or
+    without a negative has loss 0.
 
     Example:
         >>> from tfxc.ops.logit_group import LogitGroup
         >>> group = LogitGroup(tf.zeros((1, 4)), tf.constant([[2, -1]]))
-        >>> round(float(Bsgd()(group)[0]), 4)  # ln 3
+        >>> round(float(BSGD()(group)[0]), 4)  # ln 3
         1.0986
 
     Reference: Hu et al., NeurIPS 2020 (arXiv 2002.10790), as compared in arXiv 2602.02877.
@@ -38,6 +38,6 @@ class Bsgd(Objective):
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
-        rivals = rivals_of(group)
-        loss = tf.reduce_logsumexp(rivals.scores + rivals.log_weights, axis=1)
-        return tf.where(rivals.exist, loss, 0.0)
+        negatives = negatives_of(group)
+        loss = tf.reduce_logsumexp(negatives.scores + negatives.log_weights, axis=1)
+        return tf.where(negatives.exist, loss, 0.0)

@@ -9,11 +9,11 @@ from tfxc.core.arguments import SHARE, checked
 from tfxc.objectives.bases.dual import ScheduledDual, half_cosine, moving_average
 
 if TYPE_CHECKING:
-    from tfxc.objectives.bases.dual import Rivals
+    from tfxc.objectives.bases.dual import Negatives
 
 
 @keras.saving.register_keras_serializable("tfxc")
-class Sox(ScheduledDual):
+class SOX(ScheduledDual):
     """Stochastic optimisation of the cross-entropy over the classes of a batch, by SOX.
 
     ``exp(nu)`` is a moving average of the batch means m: ``exp(nu') = (1 - g) exp(nu) + g m``. The
@@ -31,7 +31,7 @@ class Sox(ScheduledDual):
     Example:
         >>> from tfxc.ops.logit_group import LogitGroup
         >>> group = LogitGroup(tf.constant([[0.0, 1.0, 2.0]]), tf.constant([[1]]))
-        >>> round(float(Sox(num_examples=10)(group, tf.constant([7]))[0]), 4)
+        >>> round(float(SOX(num_examples=10)(group, tf.constant([7]))[0]), 4)
         1.0
 
     Reference: Wang and Yang, ICML 2022 (arXiv 2202.12396), as compared in arXiv 2602.02877.
@@ -54,11 +54,11 @@ class Sox(ScheduledDual):
         last = self.last_share or min(1.0, 4.177 * epochs**-0.7265)
         return last + (1 - last) * half_cosine(epoch, epochs)
 
-    def step(self, nu: tf.Tensor, rivals: "Rivals") -> tuple[tf.Tensor, tf.Tensor]:
+    def step(self, nu: tf.Tensor, negatives: "Negatives") -> tuple[tf.Tensor, tf.Tensor]:
         """The moving average, used at once."""
         share = self.rate.value
         logs = tf.math.log(share), tf.math.log1p(-share)
-        new = moving_average(nu, rivals.log_mean, *logs)
+        new = moving_average(nu, negatives.log_mean, *logs)
         return new, new
 
     def get_config(self) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from tfxc.core.arguments import NOT_NEGATIVE, checked
 from tfxc.objectives.bases.dual import CappedDual
 
 if TYPE_CHECKING:
-    from tfxc.objectives.bases.dual import Rivals
+    from tfxc.objectives.bases.dual import Negatives
 
 
 @keras.saving.register_keras_serializable("tfxc")
-class Umax(CappedDual):
+class UMax(CappedDual):
     """Stochastic optimisation of the cross-entropy over the classes of a batch, by U-max.
 
     As ``asgd``, nu takes a gradient step, ``nu' = nu - g (1 - m exp(-nu))`` with m the batch mean;
@@ -31,7 +31,7 @@ class Umax(CappedDual):
     Example:
         >>> from tfxc.ops.logit_group import LogitGroup
         >>> group = LogitGroup(tf.constant([[0.0, 1.0, 2.0]]), tf.constant([[1]]))
-        >>> round(float(Umax(num_examples=10)(group, tf.constant([7]))[0]), 4)
+        >>> round(float(UMax(num_examples=10)(group, tf.constant([7]))[0]), 4)
         1.0
 
     Reference: Fagan and Iyengar 2018, arXiv 1803.08577, as compared in arXiv 2602.02877.
@@ -50,10 +50,10 @@ class Umax(CappedDual):
         super().__init__(num_examples, num_groups, dual_learning_rate=dual_learning_rate, **kwargs)
         self.slack = slack
 
-    def step(self, nu: tf.Tensor, rivals: "Rivals") -> tuple[tf.Tensor, tf.Tensor]:
+    def step(self, nu: tf.Tensor, negatives: "Negatives") -> tuple[tf.Tensor, tf.Tensor]:
         """A gradient step, not too far below the batch, and used at once."""
-        new, _ = self.gradient_step(nu, rivals)
-        new = tf.where(new < rivals.log_mean - self.slack, rivals.log_mean, new)
+        new, _ = self.gradient_step(nu, negatives)
+        new = tf.where(new < negatives.log_mean - self.slack, negatives.log_mean, new)
         return new, new
 
     def get_config(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @keras.saving.register_keras_serializable("tfxc")
-class Zlpr(Objective):
+class ZLPR(Objective):
     """``log(1 + sum of exp(z) over false columns) + log(1 + sum of exp(-z) over true columns)``.
 
     A loss for several true columns that is not a sum over columns: it is not dominated by the many
@@ -23,7 +23,7 @@ class Zlpr(Objective):
     Example:
         >>> from tfxc.ops.logit_group import LogitGroup
         >>> group = LogitGroup(tf.zeros((1, 4)), tf.constant([[2, -1]]))
-        >>> round(float(Zlpr()(group)[0]), 4)  # ln 4 + ln 2
+        >>> round(float(ZLPR()(group)[0]), 4)  # ln 4 + ln 2
         2.0794
 
     Reference: Su et al. 2022, arXiv 2208.02955.

@@ -8,8 +8,8 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
-from tfxc.core.memory import require_memory
-from tfxc.core.reading import archive_errors
+from tfxc.core.resources import require_memory
+from tfxc.core.storage.reading import archive_errors
 
 _MALFORMED = (ValueError, KeyError, TypeError, NotImplementedError, OSError, EOFError)
 

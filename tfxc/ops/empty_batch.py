@@ -10,7 +10,7 @@ _local = threading.local()
 
 
 @contextlib.contextmanager
-def answer_empty_batches(answered: bool) -> Iterator[None]:
+def handle_empty_batches(answered: bool) -> Iterator[None]:
     """Inside, ``with_one_example`` works or adds nothing, as graphs of other runtimes need it."""
     before = getattr(_local, "answered", True)
     _local.answered = answered

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
-from tfxc.core.threads import thread_count
+from tfxc.core.resources import thread_count
 
 try:
     from tfxc.ops import _two_means
@@ -24,7 +24,7 @@ def has_native() -> bool:
     return _two_means is not None
 
 
-class Halves:
+class Bisection:
     """An order of rows that is cut into halves, level by level.
 
     The rows of a node are a slice of ``order``, and are sorted there by ascending number. The
@@ -45,7 +45,7 @@ class Halves:
         DataError: a value is NaN or infinite.
 
     Example:
-        >>> halves = Halves(np.array([[1, 0], [0, 1], [1, 0], [0, 1]], np.float32), seed=0)
+        >>> halves = Bisection(np.array([[1, 0], [0, 1], [1, 0], [0, 1]], np.float32), seed=0)
         >>> halves.cut([(0, 4, 2)])
         >>> sorted(halves.order[:2].tolist()) in ([0, 2], [1, 3])
         True

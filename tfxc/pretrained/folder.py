@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tfxc.core import reading
 from tfxc.core.errors import ConfigError
+from tfxc.core.storage import reading
 from tfxc.pretrained.keras_hub_presets import PREFIX, preset_folder
 
 #: Id of the padding by ``model_type``, where config.json does not say: the families that load.

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tfxc.core.cache import cache_of
 from tfxc.core.errors import ConfigError, missing_package
-from tfxc.core.files import write_json
-from tfxc.core.ownership import atomic_folder
-from tfxc.pretrained.weight_names import WORDS, layer_parts, layer_prefix
+from tfxc.core.storage.cache import cache_of
+from tfxc.core.storage.files import write_json
+from tfxc.core.storage.ownership import atomic_folder
+from tfxc.pretrained.weight_names import WORDS, layer_prefix, layer_weight_names
 
 #: What a folder's path begins with that names a preset.
 PREFIX = "keras_hub:"
@@ -134,7 +134,7 @@ def _arrays(body, family):
             "attention_norm": (layer._self_attention_layer_norm,),
             "feed_forward_norm": (layer._feedforward_layer_norm,),
         }
-        for ours, theirs in layer_parts(family).items():
+        for ours, theirs in layer_weight_names(family).items():
             for part, name in zip(parts[ours], theirs, strict=True):
                 name = layer_prefix(family, number) + name
                 norm = ours.endswith("norm")

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import write_json
+from tfxc.core.storage.files import write_json
 from tfxc.pretrained.folder import (
     network_folder,
     read_hub_config,

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tfxc.core.errors import DataError
-from tfxc.core.pickles import PICKLE_FAILURES, Allowed, RestrictedUnpickler
-from tfxc.core.reading import existing_file, read_errors
+from tfxc.core.storage.pickles import PICKLE_FAILURES, Allowed, RestrictedUnpickler
+from tfxc.core.storage.reading import existing_file, read_errors
 
 _LEGACY_MAGIC, _LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
 _BFLOAT16 = "BFloat16Storage"

@@ -54,11 +54,11 @@ _LAYERS = {
 }
 
 
-def layer_parts(family: str) -> Mapping[str, tuple[str, ...]]:
+def layer_weight_names(family: str) -> Mapping[str, tuple[str, ...]]:
     """Parts of a layer, ``{ours: theirs}``; several of theirs are side by side in ours.
 
     Example:
-        >>> layer_parts("albert")["feed_forward_in"]
+        >>> layer_weight_names("albert")["feed_forward_in"]
         ('ffn',)
     """
     return _PARTS.get(family, _BERT)

@@ -11,7 +11,7 @@ import numpy as np
 from tfxc.core.errors import ConfigError, missing_package
 from tfxc.pretrained.folder import read_json
 from tfxc.pretrained.torch_files import load_state_dict
-from tfxc.pretrained.weight_names import WORDS, layer_parts, layer_prefix
+from tfxc.pretrained.weight_names import WORDS, layer_prefix, layer_weight_names
 
 if TYPE_CHECKING:
     from tfxc.pretrained.architecture import Architecture
@@ -73,7 +73,7 @@ def stem_weights(architecture: "Architecture") -> "list[Weight]":
 def layer_weights(architecture: "Architecture", number: int) -> "list[Weight]":
     """The weights of one layer."""
     a, family = architecture, architecture.family
-    start, parts = layer_prefix(family, number), layer_parts(family)
+    start, parts = layer_prefix(family, number), layer_weight_names(family)
     wide, inner, heads = a.hidden_dim, a.feed_forward_dim, a.heads_wide(number)
     shapes = {
         "attention_in": (wide, 3 * heads), "attention_out": (heads, wide),

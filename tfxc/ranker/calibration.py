@@ -9,8 +9,8 @@ import scipy.sparse
 
 from tfxc.core.arguments import OneOf
 from tfxc.core.errors import DataError
-from tfxc.core.files import write_json
-from tfxc.core.reading import read_json
+from tfxc.core.storage.files import write_json
+from tfxc.core.storage.reading import read_json
 
 METHODS = ("isotonic", "logistic")
 

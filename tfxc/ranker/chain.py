@@ -8,9 +8,9 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import write_errors
+from tfxc.core.storage.files import write_errors
 from tfxc.ranker.features import check_features
-from tfxc.ranker.layer import NO_LIMITS, BudgetError, LayerProblem, least_budget, train_layer
+from tfxc.ranker.layer import NO_LIMITS, BudgetError, LayerProblem, min_budget, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import FORMAT, load_layer, search
@@ -180,7 +180,7 @@ class _Chain:
         for layer, level in enumerate(self.levels):
             if level == 0 or "man" not in scheme_of(self.values["negatives"][layer]):
                 problem = self.problem(layer, self._examples(layer))
-                needed = least_budget(problem, self.solvers[layer], budget, self.held())
+                needed = min_budget(problem, self.solvers[layer], budget, self.held())
                 least = max(least, needed)
         if least > budget:
             raise BudgetError(least, budget)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfxc.ops.csr import bounds_of
-from tfxc.ops.search.chunked_layer import ChunkedLayer
+from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
 from tfxc.ranker.layer import NO_LIMITS, LayerProblem, train_layer
 from tfxc.ranker.search import load_layer
 

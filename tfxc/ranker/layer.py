@@ -10,7 +10,7 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
-from tfxc.core.threads import thread_count
+from tfxc.core.resources import thread_count
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.linear.solver import SolverSettings, block_memory, solve_block
 from tfxc.ranker.block_queue import Plan, write_blocks
@@ -137,7 +137,7 @@ def train_layer(
     return LayerReport(int(trained.sum()), int((~trained).sum()), unfinished)
 
 
-def least_budget(problem: "LayerProblem", settings: SolverSettings, budget: int, held: int) -> int:
+def min_budget(problem: "LayerProblem", settings: SolverSettings, budget: int, held: int) -> int:
     """The ``memory_budget`` that training a layer needs: the one given if it suffices.
 
     Args:

@@ -11,12 +11,12 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
-from tfxc.core.ownership import atomic_folder
-from tfxc.core.reading import existing_file, read_json
+from tfxc.core.storage.ownership import atomic_folder
+from tfxc.core.storage.reading import existing_file, read_json
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.pecos_tree import parents_of
 from tfxc.ops.csr import load_sparse
-from tfxc.ops.search.chunked_layer import chunks_of
+from tfxc.ops.search.beam_search.chunked_layer import chunks_of
 from tfxc.ranker.post_processors import post_processor
 from tfxc.ranker.search import FORMAT
 from tfxc.ranker.store import write_layer, write_parameters

@@ -18,8 +18,8 @@ class PostProcessor:
 
     Args:
         name: as in ``post_processor``.
-        code: which formula, as ``tfxc.ops.search._beam_search`` numbers them: 0 the margin itself,
-            1 sigmoid, 2 its logarithm, 3 hinge, 4 its logarithm.
+        code: which formula, as ``ops.search.beam_search._beam_search`` numbers them: 0 the margin
+            itself, 1 sigmoid, 2 its logarithm, 3 hinge, 4 its logarithm.
         power: of a hinge.
 
     Example:

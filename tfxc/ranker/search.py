@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.core import checksums
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.reading import read_array, read_json
-from tfxc.ops.search import beam_search
-from tfxc.ops.search.chunked_layer import ChunkedLayer
+from tfxc.core.storage import checksums
+from tfxc.core.storage.reading import read_array, read_json
+from tfxc.ops.search.beam_search import beam_search
+from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
 from tfxc.ops.search.pair_scores import PairScores
 from tfxc.ranker.calibration import at_least
 from tfxc.ranker.post_processors import post_processor
@@ -31,7 +31,7 @@ def search(
     post_processors: Sequence[str],
     **options: Any,
 ) -> "scipy.sparse.csr_matrix":
-    """``tfxc.ops.search.beam_search.search`` with post-processors by name.
+    """``tfxc.ops.search.beam_search.beam_search.search`` with post-processors by name.
 
     Args:
         layers: see there, as all but the post-processors.
@@ -51,7 +51,7 @@ class Ranker:
     """A trained or imported linear ranker whose weights stay in their files.
 
     Args:
-        layers: layers' weights from the top, see ``tfxc.ops.search.chunked_layer.ChunkedLayer``.
+        layers: layers' weights from the top, see ``ops.search.beam_search.chunked_layer``.
         num_features: D.
         bias: of the constant last feature; None for none.
         only_topk: nodes kept in every layer, a list; the last is not used here.
@@ -62,7 +62,7 @@ class Ranker:
         sizes: nodes of every layer, L last.
 
     Raises:
-        ConfigError, DataError: see ``tfxc.ops.search.beam_search.BeamSearch``.
+        ConfigError, DataError: see ``tfxc.ops.search.beam_search.beam_search.BeamSearch``.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Ranker:
 
         Args:
             folder: what the training or ``import_pecos`` wrote.
-            native: see ``tfxc.ops.search.beam_search.BeamSearch``.
+            native: see ``tfxc.ops.search.beam_search.beam_search.BeamSearch``.
 
         Raises:
             DataError: a file is missing or damaged, or the files do not fit together.

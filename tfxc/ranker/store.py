@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from tfxc.core import checksums
 from tfxc.core.escaping import json_text
-from tfxc.core.files import write_array, write_errors, write_json
-from tfxc.core.reading import read_json
-from tfxc.ops.search.chunked_layer import ChunkedLayer
+from tfxc.core.storage import checksums
+from tfxc.core.storage.files import write_array, write_errors, write_json
+from tfxc.core.storage.reading import read_json
+from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
 
 PARAMETERS = "param.json"
 RESTORE = "copy it again, or delete its folder and train again"
@@ -39,7 +39,7 @@ class LayerWriter:
 
     Args:
         folder: the layer's folder, made by ``finish``.
-        children, child_splits: see ``tfxc.ops.search.chunked_layer.ChunkedLayer``.
+        children, child_splits: see ``tfxc.ops.search.beam_search.chunked_layer.ChunkedLayer``.
         fingerprint: text that changes with whatever the weights depend on.
 
     Attributes:
@@ -228,7 +228,7 @@ def write_parameters(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def weight_matrix(layer: ChunkedLayer, num_features: int) -> scipy.sparse.csc_matrix:
-    """A layer's weights as one matrix; the inverse of ``tfxc.ops.search.chunked_layer.chunks_of``.
+    """A layer's weights as one matrix; the inverse of ``chunked_layer.chunks_of``.
 
     Args:
         layer: ``ChunkedLayer``.

@@ -18,7 +18,7 @@ from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import LoadedRun
 from tfxc.runs.writer import WEIGHTS
 from tfxc.training.interrupts import StopAtOnce
-from tfxc.training.start import RunStart
+from tfxc.training.start.run_start import RunStart
 from tfxc.training.strategies import by_chief, is_chief, make_strategy
 
 
@@ -68,10 +68,10 @@ class Context:
             "fresh": self.fresh, "from_step": self.from_step, "drop_later": self.drop_later
         }  # fmt: skip
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Writes config and assets of the run, by the chief, see ``RunFolder.begin``."""
         by_chief(
-            self.strategy, lambda: self.folder.begin(self.config, self.data_folder, self.fresh)
+            self.strategy, lambda: self.folder.start(self.config, self.data_folder, self.fresh)
         )
 
 
@@ -289,7 +289,7 @@ class StagedRecipe(Recipe):
         """Begins the run, runs the stages and writes the summary."""
         with StopAtOnce(self.saved):
             stages = self.stages(context)
-            context.begin()
+            context.start()
             summary = stages()
         context.folder.write_summary(summary)
         return summary

@@ -5,7 +5,7 @@ from typing import Any
 from tfxc.core.arguments import OneOf, checked
 from tfxc.recipes.base import Context, Recipe
 from tfxc.training.job import TrainingJob
-from tfxc.training.start import PARTS
+from tfxc.training.start.run_start import PARTS
 
 
 class Fit(Recipe):

@@ -1,1 +1,1 @@
-"""Reports on a run: tables and pictures."""
+"""Reports on a run: tables and plots."""

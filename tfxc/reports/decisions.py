@@ -53,7 +53,7 @@ class Decisions:
         Returns:
             The averages and what was written, as text.
         """
-        from tfxc.core.files import atomic_files
+        from tfxc.core.storage.files import atomic_files
 
         folder, found = Path(folder), self.found
         with atomic_files(folder) as scratch:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.escaping import csv_cell, markdown_text, one_line
-from tfxc.core.files import atomic_file
+from tfxc.core.storage.files import atomic_file
 
 if TYPE_CHECKING:
     from tfxc.metrics.per_label import PerLabel

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import CheckpointError
-from tfxc.core.files import write_json
-from tfxc.core.reading import checksum
+from tfxc.core.storage.files import write_json
+from tfxc.core.storage.reading import checksum
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfxc.core import checksums
 from tfxc.core.config import Config, parse_config
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
-from tfxc.core.files import check_local, make_folder, write_errors
-from tfxc.core.locks import holder, is_held, locked
-from tfxc.core.ownership import check_kind, check_own, empty_own, is_kind, lock_of
-from tfxc.core.reading import existing_file, read_errors, read_json
+from tfxc.core.storage import checksums
+from tfxc.core.storage.files import check_local, make_folder, write_errors
+from tfxc.core.storage.locks import holder, is_held, locked
+from tfxc.core.storage.ownership import check_kind, check_own, clear_owned, is_kind, lock_of
+from tfxc.core.storage.reading import existing_file, read_errors, read_json
 from tfxc.data.manifest import MANIFEST_FILE, Manifest
 from tfxc.runs.checkpoint_files import CheckpointFiles
 from tfxc.runs.writer import (
@@ -113,7 +113,7 @@ class RunFolder(RunWriter):
             fresh: whether an earlier run will be removed.
 
         Raises:
-            CheckpointError, DataError, UserError: as ``begin``.
+            CheckpointError, DataError, UserError: as ``start``.
         """
         self.check(config, fresh)
         self.check_data(data_folder, fresh=fresh)
@@ -126,7 +126,7 @@ class RunFolder(RunWriter):
             print(f"{self.path}: already finished{at}; use --fresh to start over")
         return summary
 
-    def begin(self, config: Config, data_folder: str | Path, fresh: bool = False) -> None:
+    def start(self, config: Config, data_folder: str | Path, fresh: bool = False) -> None:
         """Writes config and assets, or checks that an earlier start had the same config.
 
         A run that is extended is from then on an unfinished one, of the new config.
@@ -150,8 +150,8 @@ class RunFolder(RunWriter):
         other = fresh or (self._changed(config) and not extended)
         if self.path.exists() and (other or self._changed_data(data_folder)):
             with self.locked():
-                self._check_parts_are_free()
-                empty_own(self.path, KIND, keep=() if fresh else (TEACHER,))
+                self._check_inner_runs_unlocked()
+                clear_owned(self.path, KIND, keep=() if fresh else (TEACHER,))
         self.mark()
         if extended:
             self.reopen()
@@ -177,7 +177,7 @@ class RunFolder(RunWriter):
             fresh: whether an earlier run will be removed: its config does not matter then.
 
         Raises:
-            CheckpointError, DataError, UserError: as ``begin``.
+            CheckpointError, DataError, UserError: as ``start``.
         """
         if not self.chief:  # the chief may be writing it at this moment, and says what is wrong
             return
@@ -190,7 +190,7 @@ class RunFolder(RunWriter):
         if not fresh and changed and self.has_progress() and not self.extended_from(config):
             old, new = _tree(self.config()), _tree(config)
             shown = ", ".join(f"{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in changed[:4])
-            alone = " and without --repetition" if self._parts() else ""
+            alone = " and without --repetition" if self._inner_runs() else ""
             raise CheckpointError(
                 f"contains a run of another config; changed: {shown}",
                 where=self.path,
@@ -210,7 +210,7 @@ class RunFolder(RunWriter):
         Raises:
             CheckpointError: it, or a run inside it, is finished and has no checkpoint.
         """
-        parts = self._parts()
+        parts = self._inner_runs()
         for part in parts:
             part.check_extendable()
         if not parts and self.summary() and not self.has_checkpoint():
@@ -245,7 +245,7 @@ class RunFolder(RunWriter):
         Raises:
             CheckpointError: those there are are named.
         """
-        parts = self._parts()
+        parts = self._inner_runs()
         for part in parts:
             part.check_step(step, where)
         steps = [] if parts else self._checkpoints().finished_steps()
@@ -372,7 +372,7 @@ class RunFolder(RunWriter):
         """
         self.check_files()
         for path in sorted(self.path.rglob(checksums.FILE)):
-            checksums.check(path.parent, _RESTORE, whole=True)
+            checksums.check(path.parent, _RESTORE, all_files=True)
 
     @contextlib.contextmanager
     def _recorded(self):
@@ -408,16 +408,16 @@ class RunFolder(RunWriter):
         """Whether something would be lost with this run."""
         if any(next(self.path.glob(name), None) for name in PROGRESS):
             return True
-        return any(part.has_progress() for part in self._parts())
+        return any(part.has_progress() for part in self._inner_runs())
 
-    def _parts(self):
+    def _inner_runs(self):
         """Runs inside this one: its folds, levels or repetitions."""
         found = (part for name in RUNS_INSIDE for part in self.path.glob(name) if part.is_dir())
         return [RunFolder(part) for part in found]
 
-    def _check_parts_are_free(self):
+    def _check_inner_runs_unlocked(self):
         """Refuses to remove a run of which a part is being trained by another process."""
-        for part in self._parts():
+        for part in self._inner_runs():
             process = holder(lock_of(part.path))
             if process is not None:
                 part._busy(process)

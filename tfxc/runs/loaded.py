@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.core import checksums, registry
+from tfxc.core import registry
 from tfxc.core.errors import CheckpointError, ConfigError, number_spans
-from tfxc.core.reading import existing_file, read_array, read_errors
+from tfxc.core.storage import checksums
+from tfxc.core.storage.reading import existing_file, read_array, read_errors
 from tfxc.data.conversion import Converter
 from tfxc.data.images.conversion import ImageConverter
 from tfxc.data.kinds import KINDS, TEXT, TEXT_AND_FEATURES, TOKENS
@@ -298,7 +299,7 @@ class LoadedRun:
         return KINDS[self.manifest["feature_kind"]]
 
     @property
-    def takes(self) -> str:
+    def input_kind(self) -> str:
         """What an example is, a name in ``tfxc.data.kinds.INPUTS``."""
         if self.text_features is None:
             return self.manifest["feature_kind"]
@@ -308,15 +309,15 @@ class LoadedRun:
     @property
     def encoder_takes(self) -> str:
         """What its encoder alone needs of an example, a name in ``tfxc.data.kinds.INPUTS``."""
-        return self.takes if self._tokens is None else TEXT.name
+        return self.input_kind if self._tokens is None else TEXT.name
 
     @functools.cached_property
     def _tokens(self):
         """The text features of an encoder of tokens that has no use for given features, or None."""
         if given_terms(self.text_features) is None:
             return None
-        takes = registry.get("encoder", self.config.encoder.name).takes
-        return self.text_features.tokens if takes == TOKENS.name else None
+        input_kind = registry.get("encoder", self.config.encoder.name).input_kind
+        return self.text_features.tokens if input_kind == TOKENS.name else None
 
     def embedder(self, where: str, flip: bool = False) -> Embedder:
         """Computes the vectors of the run's encoder, in float32.

@@ -26,7 +26,7 @@ def write_weights(model: "keras.Model", path: str | Path) -> None:
         >>> write_weights(model, "runs/quickstart/model.weights.h5")     # doctest: +SKIP
     """
     with open(path, "w+b", buffering=0) as file:
-        stream = _Forgiving(file)
+        stream = _DeferredErrorFile(file)
         try:
             model.save_weights(stream)
         finally:
@@ -35,7 +35,7 @@ def write_weights(model: "keras.Model", path: str | Path) -> None:
         os.fsync(file.fileno())
 
 
-class _Forgiving(io.BytesIO):
+class _DeferredErrorFile(io.BytesIO):
     """A file, given to HDF5, that hides its first failure. Keras knows it by its type.
 
     Args:

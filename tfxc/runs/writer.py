@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.core import checksums
 from tfxc.core.config import Config
 from tfxc.core.escaping import json_text
-from tfxc.core.files import (
+from tfxc.core.storage import checksums
+from tfxc.core.storage.files import (
     atomic_file,
     make_folder,
     write_array,
     write_errors,
     write_json,
 )
-from tfxc.core.ownership import atomic_folder, mark
+from tfxc.core.storage.ownership import atomic_folder, mark
 from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, MANIFEST_FILE, Manifest, SplitInfo
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.runs.weights_file import write_weights

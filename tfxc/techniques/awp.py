@@ -12,7 +12,7 @@ from tfxc.ops.gradients import sum_repeated_rows
 from tfxc.techniques.base import Technique
 
 
-class Awp(Technique):
+class AWP(Technique):
     """Steps with the gradient at perturbed weights instead of the one at the weights.
 
     Each weight matrix W moves by ``rate * ||W|| * g / ||g||``, no number by more than
@@ -31,7 +31,7 @@ class Awp(Technique):
         ConfigError: an argument out of range, or a start after the end of training.
 
     Example:
-        >>> Awp(start_epoch=2).start_epoch
+        >>> AWP(start_epoch=2).start_epoch
         2
 
     Reference: Wu et al., NeurIPS 2020 (arXiv 2004.05884).
@@ -45,7 +45,7 @@ class Awp(Technique):
     ) -> None:
         self.rate, self.epsilon, self.start_epoch = rate, epsilon, start_epoch
 
-    def begin(self, steps_per_epoch: float, total_steps: int) -> None:
+    def on_train_begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """Finds the first step with an attack."""
         self.start_step = math.ceil(self.start_epoch * steps_per_epoch)
         if self.start_step >= total_steps:

@@ -24,8 +24,8 @@ _ROLES = {
 class Technique:
     """Middleware around one training step.
 
-    A technique is made from its config section, learns in ``begin`` how long the training is, and
-    then ``build`` gives it the model inside the strategy's scope.
+    A technique is made from its config section, learns in ``on_train_begin`` how long the training
+    is, and then ``build`` gives it the model inside the strategy's scope.
 
     Class attributes:
         role: ``"attack"``, ``"average"``, ``"loss"`` or None; a training run has one of each.
@@ -44,7 +44,7 @@ class Technique:
     role: str | None = None
     losses: Callable[..., Any] | None = None
 
-    def begin(self, steps_per_epoch: float, total_steps: int) -> None:
+    def on_train_begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """Called once, before ``build``.
 
         Args:
@@ -135,8 +135,8 @@ def check_together(techniques: Sequence[type[Technique]]) -> None:
         ConfigError: one occurs twice, or two have the same role.
 
     Example:
-        >>> from tfxc.techniques.ema import Ema
-        >>> check_together([Ema])
+        >>> from tfxc.techniques.ema import EMA
+        >>> check_together([EMA])
     """
     for one, other in itertools.combinations(techniques, 2):
         why = _ROLES.get(one.role or "") if one.role == other.role else None

@@ -4,7 +4,7 @@ from tfxc.core.arguments import COUNT, Number, checked
 from tfxc.techniques.bases.average import WeightAverage
 
 
-class Ema(WeightAverage):
+class EMA(WeightAverage):
     """Evaluates and saves the model with a moving average of its weights.
 
     ``average = d average + (1 - d) weight`` with ``d = min(decay, (1 + t) / (10 + t))``, so that

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-class Fgm(TableAttack):
+class FGM(TableAttack):
     """Trains at the clean table and at one moved by ``epsilon * g / ||g||``.
 
     The norm is that of the whole gradient tensor, so all examples of a step share the length
@@ -22,7 +22,7 @@ class Fgm(TableAttack):
         ConfigError: ``epsilon`` is not positive.
 
     Example:
-        >>> Fgm(epsilon=1.0).epsilon
+        >>> FGM(epsilon=1.0).epsilon
         1.0
 
     Reference: Miyato et al., ICLR 2017 (arXiv 1605.07725); the norm over the whole tensor is

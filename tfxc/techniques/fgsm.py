@@ -6,7 +6,7 @@ from tfxc.core.arguments import POSITIVE, checked
 from tfxc.techniques.bases.table_attack import TableAttack
 
 
-class Fgsm(TableAttack):
+class FGSM(TableAttack):
     """Trains at the clean table and at one moved by ``epsilon * sign(g)``.
 
     The gradients of both add up. Costs one more pass.
@@ -18,7 +18,7 @@ class Fgsm(TableAttack):
         ConfigError: ``epsilon`` is not positive.
 
     Example:
-        >>> Fgsm(epsilon=0.02).epsilon
+        >>> FGSM(epsilon=0.02).epsilon
         0.02
 
     Reference: Goodfellow et al., ICLR 2015 (arXiv 1412.6572).

@@ -12,7 +12,7 @@ from tfxc.ops.randomness import random_bits
 from tfxc.techniques.bases.table_attack import Attack
 
 
-class Freelb(Attack):
+class FreeLB(Attack):
     """Perturbs the embedded words of each example, and trains at every point on the way.
 
     Starts at random and moves ``rounds - 1`` times against the loss, each example by itself. The
@@ -34,7 +34,7 @@ class Freelb(Attack):
         ConfigError: an argument out of range.
 
     Example:
-        >>> Freelb(rounds=2, norm="linf").rounds
+        >>> FreeLB(rounds=2, norm="linf").rounds
         2
 
     Reference: Zhu et al., ICLR 2020 (arXiv 1909.11764). There dropout masks stay the same in all
@@ -63,10 +63,10 @@ class Freelb(Attack):
 
     def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Finds the tables; the encoder has to read words in order."""
-        if model.encoder.takes != "tokens":
+        if model.encoder.input_kind != "tokens":
             raise ConfigError(
                 "an encoder of token ids expected by 'freelb', which perturbs the words of a text "
-                f"one by one, found {type(model.encoder).__name__} on {model.encoder.takes!r} "
+                f"one by one, found {type(model.encoder).__name__} on {model.encoder.input_kind!r} "
                 "features",
                 where="techniques",
                 fix="use an encoder of token ids, or technique 'fgm'",
@@ -78,7 +78,7 @@ class Freelb(Attack):
         self, compute: Callable[..., Any], batch: Mapping[str, Any]
     ) -> tuple[tf.Tensor, list[Any]]:
         """Mean gradients over the rounds, and the loss of the first."""
-        ids = tf.cast(self._encoder.own(batch["features"]), tf.int32)
+        ids = tf.cast(self._encoder.select_features(batch["features"]), tf.int32)
         found = [self._start(ids, table.shape[1], n) for n, table in enumerate(self._tables)]
         loss: Any = None
         total: Any = None

@@ -6,7 +6,7 @@ from tfxc.core.arguments import COUNT, POSITIVE, checked
 from tfxc.techniques.bases.table_attack import TableAttack, of_length
 
 
-class Pgd(TableAttack):
+class PGD(TableAttack):
     """Moves the table several times by ``alpha * g / ||g||`` within a ball around the clean one.
 
     Each round takes the gradient at the point before. The clean gradient and the one at the last
@@ -21,7 +21,7 @@ class Pgd(TableAttack):
         ConfigError: an argument that is not positive.
 
     Example:
-        >>> Pgd(rounds=2).rounds
+        >>> PGD(rounds=2).rounds
         2
 
     Reference: Madry et al., ICLR 2018 (arXiv 1706.06083).

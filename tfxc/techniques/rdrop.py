@@ -10,7 +10,7 @@ from tfxc.ops.divergence import symmetric_divergence
 from tfxc.techniques.base import Technique
 
 
-class Rdrop(Technique):
+class RDrop(Technique):
     """Mean loss of two passes plus ``alpha / 2 (KL(p || q) + KL(q || p))`` of their predictions.
 
     p and q are the softmax over the columns of a logit group where the objective's link is a
@@ -25,7 +25,7 @@ class Rdrop(Technique):
         ConfigError: ``alpha`` is negative.
 
     Example:
-        >>> Rdrop(alpha=1.0).alpha
+        >>> RDrop(alpha=1.0).alpha
         1.0
 
     Reference: Liang et al., NeurIPS 2021 (arXiv 2106.14448).

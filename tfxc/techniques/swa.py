@@ -12,7 +12,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.techniques.bases.average import WeightAverage
 
 
-class Swa(WeightAverage):
+class SWA(WeightAverage):
     """Evaluates and saves the model with the plain mean of its weights at several steps.
 
     The first term is the weights at the beginning of epoch ``start_epoch``; from there on,
@@ -68,7 +68,7 @@ class Swa(WeightAverage):
         self.last_rate, self.anneal = learning_rate, anneal or "cosine"
         self.anneal_epochs = 1.0 if anneal_epochs is None else anneal_epochs
 
-    def begin(self, steps_per_epoch: float, total_steps: int) -> None:
+    def on_train_begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """Finds the step of the first term."""
         self.start_step = math.ceil(self.start_epoch * steps_per_epoch)
         self.anneal_steps = math.ceil(self.anneal_epochs * steps_per_epoch)

@@ -9,9 +9,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfxc.core.errors import CheckpointError
-from tfxc.core.files import write_errors
-from tfxc.core.locks import scratch_folder
-from tfxc.ops.tensorflow_files import os_errors
+from tfxc.core.storage.files import write_errors
+from tfxc.core.storage.locks import scratch_folder
+from tfxc.ops.file_errors import os_errors
 from tfxc.runs.checkpoint_files import CheckpointFiles
 from tfxc.training.strategies import from_all_workers
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.core import registry
 from tfxc.data.providers import PROVIDERS, TrainingData
-from tfxc.model import make_parts
+from tfxc.model import make_components
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -34,7 +34,7 @@ def data_dependent_arguments(
 
     @functools.cache
     def parts():
-        encoder, head, objective = make_parts(config, feature_kind=feature_kind, **known)
+        encoder, head, objective = make_components(config, feature_kind=feature_kind, **known)
         return {"head": head, "encoder": encoder, "objective": objective}
 
     def part(kind):

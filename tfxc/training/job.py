@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tfxc.core import registry
 from tfxc.core.config import Config
 from tfxc.core.errors import ConfigError
-from tfxc.core.locks import scratch_folder
+from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.manifest import Manifest
 from tfxc.data.sources.base import Source
 from tfxc.data.sources.shards import open_source
@@ -18,7 +18,7 @@ from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.loop import Trainer
-from tfxc.training.start_vectors import start_from_vectors
+from tfxc.training.start.word_vectors import start_from_vectors
 from tfxc.training.strategies import by_chief, is_chief, make_strategy
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ class TrainingJob:
 
     def _begin(self, fresh, fresh_parent):
         if self.parent:
-            self.parent.begin(self.config, self.data_folder, fresh_parent)
-        self.folder.begin(self.config, self.data_folder, fresh)
+            self.parent.start(self.config, self.data_folder, fresh_parent)
+        self.folder.start(self.config, self.data_folder, fresh)
 
     def trainer(self, strategy: "tf.distribute.Strategy") -> Trainer:
         """Data, model, techniques and evaluation, put together.

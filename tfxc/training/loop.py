@@ -15,16 +15,16 @@ from tfxc.core.errors import NonFiniteLossError
 from tfxc.data.images.augmentation import build_augmentation
 from tfxc.data.sources.dataset import Share, training_dataset
 from tfxc.runs.writer import WEIGHTS
-from tfxc.training.arithmetic import arithmetic, changes_of_arithmetic
 from tfxc.training.checkpoints import Checkpoints
 from tfxc.training.interrupts import Stopped, StopSignals
+from tfxc.training.numerics import numerics, numerics_changes
 from tfxc.training.optimization.optimizers import get_optimizer
 from tfxc.training.optimization.schedules import get_schedule
-from tfxc.training.per_example_state import check_checkpoint, check_examples, explained
+from tfxc.training.per_example_state import check_checkpoint, check_examples, readable_table_errors
 from tfxc.training.reporting import Reporter
 from tfxc.training.step import TrainStep
 from tfxc.training.strategies import check_same, from_all_workers, has_workers, lost_workers
-from tfxc.training.watch import Watch
+from tfxc.training.watch import BestMetric
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -82,7 +82,7 @@ class Trainer:
         self.total_steps = max(1, math.ceil(settings.epochs * self.steps_per_epoch))
         schedule = get_schedule(settings.schedule.section(), self.total_steps, self.steps_per_epoch)
         for technique in self.techniques:
-            technique.begin(self.steps_per_epoch, self.total_steps)
+            technique.on_train_begin(self.steps_per_epoch, self.total_steps)
         with self.strategy.scope():
             self.step_function = TrainStep(
                 model,
@@ -93,7 +93,7 @@ class Trainer:
                 self.techniques,
             )
             measured = evaluation if evaluation is not None and evaluation.has_dev else None
-            self.watch = Watch(settings, measured.metrics if measured else None)
+            self.watch = BestMetric(settings, measured.metrics if measured else None)
         self.checkpoints = self._checkpoints()
 
     def _checkpoints(self):
@@ -165,7 +165,7 @@ class Trainer:
         reporter = Reporter(self.run, *sizes, title)
         if start:
             remarks.append(f"resumed at step {start:,} of {self.total_steps:,}")
-            changes = changes_of_arithmetic(self.checkpoints.progress.get("arithmetic"))
+            changes = numerics_changes(self.checkpoints.progress.get("arithmetic"))
             remarks += [changes] if changes else []
             if self.watch.patience_is_over and start < self.total_steps:
                 remarks.append("early stopping has ended the training here: more epochs add none")
@@ -174,7 +174,7 @@ class Trainer:
         finished = False
         try:
             for remark in remarks:
-                reporter.say(remark)
+                reporter.log(remark)
             with StopSignals() as signals:
                 summary = self._train(start, reporter, signals)
             finished = True
@@ -228,7 +228,7 @@ class Trainer:
         while step < self.total_steps and not stopped_early:
             self._begin_epoch(step)
             self.step_function.wants_stop = signals.received is not None
-            with explained(self.model.objective):
+            with readable_table_errors(self.model.objective):
                 loss = float(self.step_function.run(iterator))
             step += 1
             self._check_finite(step, loss)
@@ -255,7 +255,7 @@ class Trainer:
         return {
             "loss": loss,
             "seconds": time.monotonic() - began,
-            "arithmetic": arithmetic(),
+            "arithmetic": numerics(),
             "best_step": int(self.watch.variable.numpy()[1]),
             "weights": self._places_of_weights(),
         }
@@ -340,7 +340,7 @@ class Trainer:
         with self._evaluation_weights():
             results = {"dev": self.evaluation.of_dev(), "train": self.evaluation.of_training()}
             improved = bool(results["dev"]) and self.watch.improved(results["dev"], step)
-            improved = self._as_the_chief(improved)
+            improved = self._chief_result(improved)
             if self.settings.keep == "best" and improved:
                 self.run.save_weights(self.model)
             if self.config.evaluation.test_on_improvement and improved:
@@ -349,7 +349,7 @@ class Trainer:
         reporter.results(step, epoch, results, improved, watched)
         return results
 
-    def _as_the_chief(self, improved):
+    def _chief_result(self, improved):
         """The chief's judgement of an evaluation: another machine may round differently."""
         if not has_workers(self.strategy):
             return improved
@@ -388,10 +388,10 @@ class Trainer:
         self.run.write_summary(summary)
         self._together()
         self.checkpoints.finish(step)
-        remark = self.model.objective.remark()
+        remark = self.model.objective.final_message()
         if remark:
-            reporter.say(remark)
-        reporter.say(f"finished at step {step:,} after {seconds:,.0f} s")
+            reporter.log(remark)
+        reporter.log(f"finished at step {step:,} after {seconds:,.0f} s")
         return summary
 
 

@@ -49,7 +49,7 @@ def check_checkpoint(objective: "Objective", checkpoints: "Checkpoints") -> None
 
 
 @contextlib.contextmanager
-def explained(objective: "Objective") -> Iterator[None]:
+def readable_table_errors(objective: "Objective") -> Iterator[None]:
     """Turns TensorFlow's error over an example outside the tables into one that helps.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import Any
 
 from tfxc.core.errors import ConfigError, MachineError
 
-_MOST_BYTES = 1 << 24  # of a message
+_MAX_BYTES = 1 << 24  # of a message
 _PATIENCE = 0.5  # seconds between two looks at what has come
 _print_at_once = functools.partial(print, flush=True)
 
@@ -242,7 +242,7 @@ def _receive(connection):
     try:
         while not line.endswith(b"\n"):
             part = connection.recv(1)
-            if not part or len(line) > _MOST_BYTES:
+            if not part or len(line) > _MAX_BYTES:
                 return None
             line += part
         message = json.loads(line)

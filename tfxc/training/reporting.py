@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfxc.core.escaping import json_text, one_line
-from tfxc.core.files import atomic_file, write_errors
 from tfxc.core.progress import Progress
-from tfxc.core.reading import existing_file, read_errors, read_json_lines
+from tfxc.core.storage.files import atomic_file, write_errors
+from tfxc.core.storage.reading import existing_file, read_errors, read_json_lines
 
 if TYPE_CHECKING:
     from tfxc.runs.folder import RunFolder
@@ -57,7 +57,7 @@ class Reporter:
         self._append("metrics.jsonl", json_text({"step": step, **values}))
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
-            self.say(f"step {step:,}: {', '.join(wrong)} not finite, written as null")
+            self.log(f"step {step:,}: {', '.join(wrong)} not finite, written as null")
         with self._board.as_default():
             for name, value in values.items():
                 # tf.summary.scalar needs the package tensorboard, the op that it calls does not.
@@ -85,7 +85,7 @@ class Reporter:
         self.metrics(step, {"epoch": round(epoch, 4), **found})
         shown = [f"{split} {headline(of, watched)}" for split, of in results.items() if of]
         mark = " *" if improved else ""
-        self.say(f"step {step:,}, epoch {epoch:.2f}: {', '.join(shown)}{mark}")
+        self.log(f"step {step:,}, epoch {epoch:.2f}: {', '.join(shown)}{mark}")
 
     def recorded(self, step: int | None, split: str) -> dict[str, float]:
         """Results of a split that were written at a step, ``{name: value}``, possibly empty."""
@@ -99,7 +99,7 @@ class Reporter:
         known = {name: value for name, value in found.items() if value is not None}
         return {name.removeprefix(f"{split} "): value for name, value in known.items()}
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Prints a line above the progress line and appends it to log.txt."""
         if not self.run.chief:
             return

@@ -9,9 +9,8 @@ import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
 from tfxc.ops.distributed.cross_replica import replica_number
-from tfxc.ops.example_scope import examples_of
 from tfxc.ops.gradients import add, global_norm, scale, sum_repeated_rows
-from tfxc.ops.randomness import step_scope
+from tfxc.ops.randomness import examples_of, step_scope
 from tfxc.techniques.base import check_together, method_name
 from tfxc.training.optimization.rates import trained_weights
 
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
     from tfxc.training.optimization.schedules import Schedule
 
 
-LEAST_SCALE = 2.0**-20  # of a loss: a gradient that overflows at this one is not too large
+MIN_SCALE = 2.0**-20  # of a loss: a gradient that overflows at this one is not too large
 
 
-class Outcome(NamedTuple):
+class StepResult(NamedTuple):
     """What a step has come to, the same in all processes.
 
     Attributes:
@@ -61,7 +60,7 @@ class TrainStep:
 
     Attributes:
         wants_stop: whether this process asks to stop; all learn of it with the next step.
-        outcome: ``Outcome`` of the last step.
+        outcome: ``StepResult`` of the last step.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class TrainStep:
         # AutoGraph would take seconds to translate code that has nothing for it to do.
         self._traced = tf.function(self._run, autograph=False)
         self.wants_stop = False
-        self.outcome: Outcome | None = None
+        self.outcome: StepResult | None = None
 
     def run(self, iterator: Any) -> float:
         """Trains one step on the next batches of the iterator; returns its loss, a float."""
@@ -101,7 +100,7 @@ class TrainStep:
         stages = tuple(t.before_step(step) for t in self.techniques)
         found = self._traced(iterator, stages, tf.constant(float(self.wants_stop))).numpy()
         loss = float(found[0])
-        self.outcome = Outcome(loss, found[1] == 0, found[2] > 0)
+        self.outcome = StepResult(loss, found[1] == 0, found[2] > 0)
         return loss
 
     def learning_rate(self, step: tf.Tensor) -> tf.Tensor:
@@ -230,7 +229,7 @@ class TrainStep:
         norm = self._norm(context, summed[: len(used)], summed[len(used) :])
         finite = tf.math.is_finite(norm)
         # Where a loss is scaled, it is the scale that may be too large; a tiny one is not.
-        healthy = finite | (self.loss_scale.scale > LEAST_SCALE) if self.loss_scale else finite
+        healthy = finite | (self.loss_scale.scale > MIN_SCALE) if self.loss_scale else finite
         summed = self._clipped(used, summed, norm)
         for gradient in summed[len(used) :]:
             self._update_shard(gradient, finite)
@@ -298,9 +297,9 @@ class LossScale:
 
     def adapt(self, strategy: tf.distribute.Strategy, finite: tf.Tensor) -> None:
         """Changes the scale after a step whose gradient was finite, or was not."""
-        grown = tf.logical_and(finite, self.good_steps + 1 >= self.period)
-        new = tf.where(finite, tf.where(grown, 2.0, 1.0), 0.5) * self.scale
-        steps = tf.where(tf.logical_and(finite, ~grown), self.good_steps + 1, 0)
+        doubled = tf.logical_and(finite, self.good_steps + 1 >= self.period)
+        new = tf.where(finite, tf.where(doubled, 2.0, 1.0), 0.5) * self.scale
+        steps = tf.where(tf.logical_and(finite, ~doubled), self.good_steps + 1, 0)
         for variable, value in ((self.scale, new), (self.good_steps, steps)):
             strategy.extended.update(variable, _assign, args=(value,), group=False)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tfxc.metrics.suite import MetricSuite
 
 
-class Watch:
+class BestMetric:
     """Remembers the best value of one dev metric and how many evaluations have passed since.
 
     The metric is that of ``early_stopping``, else ``watch``, else the first that is measured.

@@ -9,7 +9,7 @@ import pytest
 
 from tests.contracts.formats import concatenated
 from tfxc.core.errors import ConfigError
-from tfxc.core.ownership import MARKER
+from tfxc.core.storage.ownership import MARKER
 from tfxc.data.builtin.apidocs.documents import describe, documents_of_file, words
 from tfxc.data.builtin.apidocs.reader import ApiDocs
 from tfxc.data.formats import open_reader

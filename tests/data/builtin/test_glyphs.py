@@ -205,7 +205,7 @@ def test_without_matplotlib(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full")
-def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_nothing_behind(tmp_path, monkeypatch):
     full = lambda _, mode: Path("/dev/full").open(mode)  # noqa: E731, SIM115
     monkeypatch.setattr(glyphs, "open", full, raising=False)
     with pytest.raises(UserError, match=r"the disk is full.*free some space"):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.data.feature_sets.examples import files, vectors, write_set
-from tfxc.core import checksums
 from tfxc.core.errors import ConfigError, DataError, MachineError, UserError
+from tfxc.core.storage import checksums
 from tfxc.data import row_writer
 from tfxc.data.feature_sets.feature_set import (
     FEATURES,
@@ -68,7 +68,7 @@ def test_numpy_reads_what_is_written(tmp_path, dtype):
     assert found.label_counts().tolist() == np.bincount(np.arange(43) % 7).tolist()
 
 
-def test_stopped_and_gone_on_with_is_the_same_bytes(tmp_path, folder):
+def test_stopped_and_resumed_is_the_same_bytes(tmp_path, folder):
     stopped = begin(tmp_path / "stopped")
     assert PROGRESS in files(stopped) and FEATURES not in files(stopped)
     with writer_of(stopped) as writer:
@@ -112,18 +112,18 @@ def test_killed_before_the_checksums(folder):
 
 
 def test_half_written_says_how_to_go_on(tmp_path, folder, capsys):
-    begin(tmp_path / "begun", slice(0, 20))
+    begin(tmp_path / "started", slice(0, 20))
     expected = r"23 of 43 rows are missing, the first is row 20\. To fix it: run the command .* ag"
     with pytest.raises(DataError, match=expected):
-        FeatureSet(tmp_path / "begun")
-    (tmp_path / "begun" / PROGRESS).write_bytes(b"?")
+        FeatureSet(tmp_path / "started")
+    (tmp_path / "started" / PROGRESS).write_bytes(b"?")
     with pytest.raises(DataError, match="the record of its finished rows is missing or damaged"):
-        FeatureSet(tmp_path / "begun")
-    with writer_of(tmp_path / "begun") as writer:
+        FeatureSet(tmp_path / "started")
+    with writer_of(tmp_path / "started") as writer:
         assert not writer.done.any()
         writer.write(0, vectors(43))
     assert "starting over; the unfinished file is" in capsys.readouterr().err
-    assert files(tmp_path / "begun") == files(folder)
+    assert files(tmp_path / "started") == files(folder)
 
 
 @pytest.mark.parametrize(
@@ -275,9 +275,11 @@ def test_no_folder_and_a_file(tmp_path):
 
 
 def test_a_shortened_file_is_not_gone_on_with(tmp_path, folder, capsys):
-    begin(tmp_path / "begun")
-    cut(tmp_path / "begun", UNFINISHED, 300)
-    with writer_of(tmp_path / "begun") as writer:
+    begin(tmp_path / "started")
+    cut(tmp_path / "started", UNFINISHED, 300)
+    with writer_of(tmp_path / "started") as writer:
         assert not writer.done.any()
         writer.write(0, vectors(43))
-    assert "starting over" in capsys.readouterr().err and files(tmp_path / "begun") == files(folder)
+    assert "starting over" in capsys.readouterr().err and files(tmp_path / "started") == files(
+        folder
+    )

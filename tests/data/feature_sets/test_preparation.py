@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.data.feature_sets.examples import vectors, write_set
-from tfxc.core import checksums
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.ownership import MARKER
+from tfxc.core.storage import checksums
+from tfxc.core.storage.ownership import MARKER
 from tfxc.data.feature_sets.source import FeatureSource
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import ensure_prepared, prepare

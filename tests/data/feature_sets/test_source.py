@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.data.feature_sets.examples import vectors, write_set
-from tfxc.core import checksums
 from tfxc.core.errors import DataError
+from tfxc.core.storage import checksums
 from tfxc.data.feature_sets.feature_set import FeatureSet
 from tfxc.data.feature_sets.source import FeatureSource
 from tfxc.data.row_writer import array_header

@@ -30,7 +30,7 @@ class TestSplit:
         same, other = self.rows_of(tmp_path / "same"), self.rows_of(tmp_path / "other")
         assert same["test"].tolist() == rows["test"].tolist() != other["test"].tolist()
 
-    def test_stopped_and_gone_on_with(self, tmp_path, monkeypatch):
+    def test_stopped_and_resumed(self, tmp_path, monkeypatch):
         features = FeatureSet(write_set(tmp_path / "set", dtype="float16"))
         monkeypatch.setattr(FeatureSet, "block_rows", 4)
         split_features(features, tmp_path / "whole", 11, 0)

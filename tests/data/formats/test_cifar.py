@@ -11,7 +11,7 @@ import pytest
 
 from tests.contracts.formats import ReaderContract, concatenated
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.pickles import load_plain
+from tfxc.core.storage.pickles import load_plain
 from tfxc.data.formats import open_reader
 
 ROWS = 3

@@ -1,4 +1,4 @@
-"""The reader of feature sets, and catalogs of labels beside WebDataset shards."""
+"""The reader of feature sets, and catalogs of labels next to WebDataset shards."""
 
 import numpy as np
 import pytest

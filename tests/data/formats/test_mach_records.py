@@ -10,7 +10,7 @@ from tests.commands.calls import call
 from tests.contracts.formats import ReaderContract, concatenated
 from tfxc.commands import evaluate, train
 from tfxc.core.errors import DataError
-from tfxc.core.reading import read_json
+from tfxc.core.storage.reading import read_json
 from tfxc.data.formats import detect_format, open_reader
 
 EXAMPLES = [
@@ -41,7 +41,7 @@ def write_records(path, examples):
     return path
 
 
-class TestMachRecords(ReaderContract):
+class TestMACHRecords(ReaderContract):
     format = "mach_records"
     label_type = int
 

@@ -153,10 +153,12 @@ def test_a_pecos_folder_without_labels(tmp_path):
 def test_a_matrix_of_the_other_kind(tmp_path, dense):
     scipy.sparse.save_npz(tmp_path / "X.npz", bags())
     np.save(tmp_path / "X.npy", bags().toarray())
-    file, takes = ("X.npz", "dense") if dense else ("X.npy", "sparse")
+    file, input_kind = ("X.npz", "dense") if dense else ("X.npy", "sparse")
     no_labels = SimpleNamespace(convert=lambda *_, **__: (np.zeros(4, int), np.zeros(0, int)))
-    converter = Converter(numbering=no_labels, num_features=5, kind=KINDS[takes])
-    chunks = open_unlabelled(tmp_path / file, takes).chunks(3)
+    converter = Converter(numbering=no_labels, num_features=5, kind=KINDS[input_kind])
+    chunks = open_unlabelled(tmp_path / file, input_kind).chunks(3)
     found = "sparse" if dense else "dense"
-    with pytest.raises(DataError, match=rf"5 {takes} features .* expected, found 5 {found} ones"):
+    with pytest.raises(
+        DataError, match=rf"5 {input_kind} features .* expected, found 5 {found} ones"
+    ):
         list(converter.rows(chunks, file, training=False))

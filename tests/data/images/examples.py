@@ -46,7 +46,7 @@ def crops(image, height, width):
 class FlatImage(Encoder):
     """The pixels of an image as one vector: an encoder without weights."""
 
-    takes = "image"
+    input_kind = "image"
     data_dependent_arguments = ("image_shape",)
 
     def __init__(self, image_shape, **kwargs):

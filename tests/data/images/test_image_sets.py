@@ -249,7 +249,7 @@ def test_sets_of_arrays_need_no_settings(tmp_path):
     assert batch["labels"][:, 0].tolist() == [row % 4 for row in order]
 
 
-def test_kinds_that_do_not_fit_are_told(folder, tmp_path):
+def test_kinds_that_do_not_fit_are_reported(folder, tmp_path):
     texts = tmp_path / "texts.jsonl"
     texts.write_text(json.dumps({"text": "x", "labels": ["y"]}) + "\n")
     settings = DataSettings(name="x", train=str(texts), images={})

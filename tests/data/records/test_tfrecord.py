@@ -160,7 +160,7 @@ def test_flipped_byte_is_found(tmp_path):
         tfrecord.read_shard(path, "blocks")
 
 
-def test_wrong_layout_missing_shard_and_impossible_ids_are_told(tmp_path):
+def test_wrong_layout_missing_shard_and_impossible_ids_are_reported(tmp_path):
     rows, path = sparse_rows(), tmp_path / "shard"
     tfrecord.write_shard(path, rows, "examples")
     with pytest.raises(DataError, match="another layout"):

@@ -7,9 +7,10 @@ import scipy.sparse
 from tests.data.prepared import dense_rows, numbered_rows
 from tfxc.core.errors import DataError
 from tfxc.data.kinds import TOKENS
+from tfxc.data.parsing.arrays import load_matrix
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
-from tfxc.data.sources.matrices import load_matrix, matrices
+from tfxc.data.sources.matrices import matrices
 
 
 @pytest.mark.parametrize("batch_size", [4, 100])

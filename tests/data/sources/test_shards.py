@@ -25,18 +25,18 @@ def folder(tmp_path_factory):
 def shards_read_once():
     """Reading a shard is tested elsewhere; here the same few are asked for again and again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tfrecord, "read_parts", _cached_read_parts)
+        patch.setattr(tfrecord, "read_chunks", _cached_read_chunks)
         yield
 
 
-def _cached_read_parts(path, *arguments):
+def _cached_read_chunks(path, *arguments):
     key = (path.read_bytes(), *arguments) if path.is_file() else None
     if key is None or key not in _READ:
-        _READ[key] = list(_read_parts(path, *arguments))
+        _READ[key] = list(_read_chunks(path, *arguments))
     return _READ[key]
 
 
-_READ, _read_parts = {}, tfrecord.read_parts
+_READ, _read_chunks = {}, tfrecord.read_chunks
 
 
 def sources(folder):
@@ -238,6 +238,6 @@ def test_shard_of_other_rows_than_the_manifest_says_is_found(tmp_path):
         ShardSource(folder, "train")
 
 
-def test_unknown_split_is_told(folder):
+def test_unknown_split_is_reported(folder):
     with pytest.raises(DataError, match="a prepared split 'test' expected, found only train"):
         ShardSource(folder, "test")

@@ -86,7 +86,7 @@ def test_no_words():
 )
 def test_bad_options_of_the_tool(tool, options, message, capsys):
     with pytest.raises(SystemExit):
-        tool("copy_texts").main(["train.jsonl", "--output", "copies.jsonl", *options])
+        tool("augment_texts").main(["train.jsonl", "--output", "copies.jsonl", *options])
     assert message in capsys.readouterr().err
 
 
@@ -94,7 +94,7 @@ def test_texts_without_a_word(tool, tmp_path):
     data = tmp_path / "train.jsonl"
     data.write_text('{"text": " ", "labels": ["a"]}\n')
     with pytest.raises(DataError, match=r"train\.jsonl.*at least one word"):
-        tool("copy_texts").main([str(data), "--output", str(tmp_path / "copies.jsonl")])
+        tool("augment_texts").main([str(data), "--output", str(tmp_path / "copies.jsonl")])
     assert not (tmp_path / "copies.jsonl").exists()
 
 
@@ -104,7 +104,7 @@ def test_tool(tool, tmp_path, capsys):
     rows[1]["labels"] = []
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     output = tmp_path / "copies.jsonl"
-    assert tool("copy_texts").main([str(data), "--copies", "3", "--output", str(output)]) == 0
+    assert tool("augment_texts").main([str(data), "--copies", "3", "--output", str(output)]) == 0
     found = [json.loads(line) for line in output.read_text().splitlines()]
     assert found[:2] == rows
     assert [row["labels"] for row in found] == [["card", "order"], []] * 4
@@ -143,5 +143,5 @@ def test_the_tool_reports_copies_that_are_no_different(tool, tmp_path, capsys):
     data = tmp_path / "train.jsonl"
     data.write_text('{"text": "same", "labels": ["a"]}\n{"text": "one two", "labels": ["b"]}\n')
     options = ["--output", str(tmp_path / "copies.jsonl"), "--drop", "0", "--replace", "0"]
-    assert tool("copy_texts").main([str(data), *options, "--cut", "0", "--copies", "3"]) == 0
+    assert tool("augment_texts").main([str(data), *options, "--cut", "0", "--copies", "3"]) == 0
     assert "6 copies (100%) are equal to their texts" in capsys.readouterr().out

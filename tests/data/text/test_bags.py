@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 
 from tests.data.formats import data_folder
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.ownership import MARKER
+from tfxc.core.storage.ownership import MARKER
 from tfxc.data.text import base
 from tfxc.data.text.bags import HashingFeatures, TfidfFeatures
 from tfxc.data.text.registry import build_text_features, load_text_features

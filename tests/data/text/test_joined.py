@@ -65,7 +65,7 @@ def test_parts_are_as_if_alone(sections, tmp_path):
     texts = [*TEXTS, "", "unheard-of words"]
     rows = [part.transform(texts) for part in (terms, tokens)]
     assert_rows(joined.transform(texts), *rows)
-    assert joined.num_cut == tokens.num_cut
+    assert joined.num_truncated == tokens.num_truncated
 
     joined.save(tmp_path / "saved")
     loaded = load_text_features(tmp_path / "saved")
@@ -190,8 +190,10 @@ def test_prepared_rows_are_those_of_the_texts(tmp_path, layout, capsys):
         text_features={"name": "joined", "tokens": tokens, "terms": TFIDF},
     )  # fmt: skip
     manifest = prepare(settings, tmp_path / "set", jobs=1)
-    told = capsys.readouterr().err
-    assert "train: 60 of 60 texts were cut off after 5 tokens (data.text_features.tokens.m" in told
+    output = capsys.readouterr().err
+    assert (
+        "train: 60 of 60 texts were cut off after 5 tokens (data.text_features.tokens.m" in output
+    )
     texts = [text for text, _ in examples]
     parts = [build_text_features(section).fit([texts]) for section in (TFIDF, tokens)]
     features = load_text_features(tmp_path / "set" / "text_features")

@@ -96,7 +96,7 @@ def test_memory_is_counted(tmp_path):
     assert found == expected
 
 
-def test_damaged_manifest_is_told(tmp_path):
+def test_damaged_manifest_is_reported(tmp_path):
     folder = shards(tmp_path / "set", joined(*parts()))
     manifest = Manifest.load(folder)
     manifest.splits["train"].shards[2].tokens += 1

@@ -105,7 +105,7 @@ def test_ids_in_python_and_in_the_graph(section, tmp_path):
 def test_cut_texts_are_counted():
     features = build_text_features({"name": "fasttext", "max_length": 2, "min_count": 1})
     features.fit([["a b c"]]).transform(["a b", "a b c"])
-    assert features.num_cut == 1
+    assert features.num_truncated == 1
 
 
 @pytest.mark.parametrize(

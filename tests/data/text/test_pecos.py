@@ -95,10 +95,10 @@ def test_nothing_is_left():
 
 def test_vocabularies_from_elsewhere():
     features = PecosTfidfFeatures(ngram_range=[[2, 2], [1, 1]], use_idf=False)
-    assert features.assume(["a b", "b", "a"], None).blocks == [1]
+    assert features.set_vocabulary(["a b", "b", "a"], None).blocks == [1]
     for terms in (["a", "a b"], ["a b c"], ["a b", "a", "a"]):
         with pytest.raises(DataError, match="expected"):
-            features.assume(terms, None)
+            features.set_vocabulary(terms, None)
 
 
 def write(case, folder):
@@ -141,7 +141,7 @@ def test_gives_what_libpecos_gave(case, tmp_path):
         ("0.base/vectorizer/config.json", "sublinear_tf", "else", "expected: 'sublinear_tf'"),
     ],
 )
-def test_damage_is_told(name, old, new, message, tmp_path):
+def test_damage_is_reported(name, old, new, message, tmp_path):
     folder = write(SAVED[0], tmp_path)
     change(folder, name, old, new)
     with pytest.raises(DataError, match=message):

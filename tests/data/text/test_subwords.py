@@ -97,7 +97,7 @@ def test_cut_texts_are_counted(tmp_path):
     section = {"name": "pretrained", "folder": str(tmp_path / "model"), "max_length": 4}
     features = build_text_features(section).fit([])
     features.transform(["a fox", "a red fox", "a red fox !"])
-    assert features.num_cut == 2
+    assert features.num_truncated == 2
     assert features.transform([]).shape == (0, len(PIECES))
     assert lists(features.transform(["a", "\ud800"]))[0] == [2, 5, 3]
 

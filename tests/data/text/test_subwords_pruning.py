@@ -125,9 +125,9 @@ def test_other_pieces_become_unknown(tmp_path, make):
 def test_cut_texts_are_not_counted_twice(tmp_path):
     write_folder(tmp_path / "model")
     features = fitted(tmp_path / "model", min_count=1, max_length=4)
-    assert features.num_cut == 0
+    assert features.num_truncated == 0
     features.transform(["a red fox"])
-    assert features.num_cut == 1
+    assert features.num_truncated == 1
 
 
 def test_what_is_refused(tmp_path):

@@ -104,7 +104,7 @@ def test_graph_equals_python(section, tmp_path):
 def test_cut_texts_are_counted():
     features = build_text_features({"name": "characters", "max_length": 3}).fit([["abcd"]])
     features.transform(["abc", "abcd", "abcde"])
-    assert features.num_cut == 2
+    assert features.num_truncated == 2
 
 
 def test_padding():

@@ -202,7 +202,7 @@ def test_settings_out_of_range(changes, where):
         SolverSettings(**changes)
 
 
-def test_a_missing_build_is_told(monkeypatch):
+def test_a_missing_build_is_reported(monkeypatch):
     monkeypatch.setattr("tfxc.ops.linear.solver._linear_solver", None)
     with pytest.raises(ConfigError, match="not built"):
         solve_block(drawn()[0], [[0]], SolverSettings(), native=True)

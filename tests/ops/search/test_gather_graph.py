@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfxc.ops.search import gather, gather_graph
+from tfxc.ops.search import gather_graph
+from tfxc.ops.search.bucket_search import gather
 from tfxc.ops.search.gather_graph import top_k_of_buckets
 
 

@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tests.ops.search.test_beam_search import NATIVE, NUM_FEATURES, layers_of, random_chain
+from tests.ops.search.beam_search.test_beam_search import (
+    NATIVE,
+    NUM_FEATURES,
+    layers_of,
+    random_chain,
+)
 from tfxc.core.errors import DataError
 from tfxc.ops.search import pair_scores
-from tfxc.ops.search.beam_search import search
+from tfxc.ops.search.beam_search.beam_search import search
 from tfxc.ops.search.pair_scores import PairScores
 from tfxc.ranker.post_processors import POST_PROCESSORS
 
@@ -67,7 +72,7 @@ def test_as_a_search_whose_beam_keeps_all(native, monkeypatch):
     pairs.sort_indices()
     scores = scorer.score(features, pairs, rules)
     np.testing.assert_array_equal(scores.data, found[_places(pairs)])
-    monkeypatch.setattr(pair_scores, "_MOST_SCORES", 1)  # a query at a time
+    monkeypatch.setattr(pair_scores, "_MAX_SCORES", 1)  # a query at a time
     np.testing.assert_array_equal(scorer.score(features, pairs, rules).data, scores.data)
 
 

@@ -189,7 +189,7 @@ def test_what_cannot_be(given, message):
 
 
 def test_layers_are_needed(tmp_path, capsys):
-    """Told before a run is begun; the groups are printed by two verbs."""
+    """Told before a run is started; the groups are printed by two commands."""
     optimizer = {"name": "adam", "learning_rate": 0.01}
     path = tiny.write_config(tmp_path, training={"optimizer": optimizer})
     command = ("--config", path, "--prepared", tmp_path / "prepared")
@@ -197,10 +197,10 @@ def test_layers_are_needed(tmp_path, capsys):
     assert "a trained encoder 'pretrained' or 'transformer'" in problem
     assert not (tmp_path / "run").exists()
     rates = ("--set", f"training.optimizer.rates={json.dumps({'encoder': 0.1})}")
-    for verb, more in ((train, ("--dry-run",)), (info, ())):
-        shown = call(capsys, verb, *command, *rates, *more).out
+    for module, more in ((train, ("--dry-run",)), (info, ())):
+        shown = call(capsys, module, *command, *rates, *more).out
         assert "0.001 (0.1 times)" in shown and "0.01 (1 times)" in shown
-        assert "learning rates" not in call(capsys, verb, *command, *more).out
+        assert "learning rates" not in call(capsys, module, *command, *more).out
 
 
 def test_groups_as_lines():

@@ -18,7 +18,7 @@ from tfxc.training.optimization.optimizers import SGD, Adagrad, Adam
 
 
 def test_weight_decay_is_decoupled():
-    """w shrinks by rate * decay before (dense) or beside (rows) the plain update."""
+    """w shrinks by rate * decay before (dense) or next to (rows) the plain update."""
     start, gradient = start_values(), np.full((ROWS, DIM), 0.5, np.float32)
     plain = trained(Adam(0.1), [tf.constant(gradient)], start)
     decayed = trained(Adam(0.1, weight_decay=0.2), [tf.constant(gradient)], start)

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from tfxc.core import checksums
 from tfxc.core.errors import DataError, MachineError
-from tfxc.core.reading import read_errors
+from tfxc.core.storage import checksums
+from tfxc.core.storage.reading import read_errors
 from tfxc.data.row_writer import read_progress, unfinished_files
 
 FEATURES, LABELS = "features.npy", "labels.npy"
@@ -78,7 +78,7 @@ class FeatureSet:
         Raises:
             DataError: names the first file that differs.
         """
-        checksums.check(self.folder, _AGAIN, whole=True)
+        checksums.check(self.folder, _AGAIN, all_files=True)
 
     @property
     def label_names(self) -> list[str] | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import write_array
+from tfxc.core.storage.files import write_array
 from tfxc.data.feature_sets.feature_set import FeatureSet, is_feature_set
 from tfxc.data.kinds import DENSE
 from tfxc.data.manifest import (

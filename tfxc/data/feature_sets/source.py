@@ -11,7 +11,7 @@ from tfxc.data.kinds import DENSE
 from tfxc.data.manifest import Manifest
 from tfxc.data.rows import Rows
 from tfxc.data.source_files import expand
-from tfxc.data.sources.base import ArraySource, LastUsed
+from tfxc.data.sources.base import ArraySource, LRUCache
 from tfxc.data.sources.windowed import WINDOWS_IN_MEMORY, WindowSource
 
 # Reads of this size are as fast as larger ones, on disks and over networks.
@@ -61,7 +61,7 @@ class FeatureSource(WindowSource):
             counts=counts, sizes=[count * row_bytes for count in counts], memory_bytes=memory_bytes,
         )  # fmt: skip
         self.in_memory = features.num_examples * row_bytes <= memory_bytes
-        self._whole = LastUsed(1)
+        self._whole = LRUCache(1)
 
     def label_counts(self) -> np.ndarray:
         """Examples of each label, int64 (num_labels,)."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tfxc.core import checksums
 from tfxc.core.errors import ConfigError, DataError, UserError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import made_parent, write_array, write_json
+from tfxc.core.storage import checksums
+from tfxc.core.storage.files import ensured_parent, write_array, write_json
 from tfxc.data.feature_sets.feature_set import (
     FEATURES,
     FORMAT_VERSION,
@@ -31,7 +31,7 @@ from tfxc.data.row_writer import RowWriter, unfinished_files
 from tfxc.labels.vocabulary import LabelVocabulary
 
 _FREE = ("origin", "finished")
-_MOST_LABELS = 2**31 - 1
+_MAX_LABELS = 2**31 - 1
 _ANEW = "delete the folder and start again"
 
 
@@ -97,12 +97,12 @@ class FeatureWriter:
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> "FeatureWriter":
-        with made_parent(self.folder / FEATURES):
+        with ensured_parent(self.folder / FEATURES):
             begun = (self.folder / SETTINGS).exists()
             if begun:
                 self._check_begun()
             else:
-                self._refuse_strangers()
+                self._refuse_unknown_files()
             if not self.finished:
                 with contextlib.ExitStack() as stack:
                     stack.enter_context(self._rows)
@@ -173,7 +173,7 @@ class FeatureWriter:
             )
         self.settings["finished"] = is_finished(self.folder, old)
 
-    def _refuse_strangers(self):
+    def _refuse_unknown_files(self):
         """Refuses a file in the folder's place, and arrays that no writer of this kind has made."""
         found = [name for name in (FEATURES, LABELS) if (self.folder / name).exists()]
         if found and not any(path.exists() for path in unfinished_files(self.folder / FEATURES)):
@@ -222,8 +222,8 @@ def _checked_labels(labels, num_labels, names, where):
             where=where,
             fix="check the source and the reader's options",
         )
-    if num_labels > _MOST_LABELS:
-        problem = f"at most {_MOST_LABELS:,} labels expected, found {num_labels:,}"
+    if num_labels > _MAX_LABELS:
+        problem = f"at most {_MAX_LABELS:,} labels expected, found {num_labels:,}"
         raise DataError(problem, where=where, fix="number the labels from 0")
     check_labels(labels, num_labels, where)
     if names is not None and len(names) != num_labels:

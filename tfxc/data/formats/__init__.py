@@ -12,10 +12,10 @@ from typing import Any
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.reading import existing_file
 from tfxc.core.settings import MAX_LINE_BYTES, DataSettings
+from tfxc.core.storage.reading import existing_file
 from tfxc.data.formats.base import Reader
-from tfxc.data.parsing.candidate import Candidate
+from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.source_files import BUILTIN, is_builtin
 
 __all__ = ["detect_format", "open_like", "open_reader", "open_unlabelled"]
@@ -69,7 +69,7 @@ def open_reader(
 
 def open_unlabelled(
     path: str | Path,
-    takes: str,
+    input_kind: str,
     reader: str | None = None,
     options: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
@@ -81,7 +81,7 @@ def open_unlabelled(
             (``Reader.has_labels``): plain text, an image file, a matrix alone. A folder of images
             may have them at any depth; they are taken in the order of their paths. Where a reader
             has the option ``labelled``, the file needs no labels.
-        takes: what the model reads, a name in ``tfxc.data.kinds.INPUTS``.
+        input_kind: what the model reads, a name in ``tfxc.data.kinds.INPUTS``.
         reader: the format's name, see ``open_reader``; None recognises it.
         options: the reader's options.
         defaults: options that are used where the reader has such ones.
@@ -97,7 +97,7 @@ def open_unlabelled(
     options = dict(options or {})
     if is_builtin(path):
         return open_reader(path, **options)
-    reader_class = registry.get(_KIND, reader or detect_format(path, takes))
+    reader_class = registry.get(_KIND, reader or detect_format(path, input_kind))
     known = _options(reader_class)
     usable = {key: value for key, value in (defaults or {}).items() if key in known}
     if "labelled" in known:
@@ -111,7 +111,7 @@ def open_unlabelled(
 def open_like(
     path: str | Path,
     data: DataSettings,
-    takes: str,
+    input_kind: str,
     reader: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Reader:
@@ -125,15 +125,15 @@ def open_like(
     alike = Path(path).suffixes == Path(data.train).suffixes
     reader = reader or (data.reader if alike else None)
     defaults = {**data.reader_options, "max_line_bytes": data.max_line_bytes}
-    return open_unlabelled(path, takes, reader, options, defaults)
+    return open_unlabelled(path, input_kind, reader, options, defaults)
 
 
-def detect_format(path: str | Path, takes: str | None = None) -> str:
+def detect_format(path: str | Path, input_kind: str | None = None) -> str:
     """The name of the format of ``path``: the readers are asked whether it is theirs.
 
     Args:
         path: a file, a folder or a pattern of tar shards.
-        takes: see ``open_unlabelled``; None = the labels are needed.
+        input_kind: see ``open_unlabelled``; None = the labels are needed.
 
     Raises:
         DataError: the file is missing or of no readable shape.
@@ -142,12 +142,12 @@ def detect_format(path: str | Path, takes: str | None = None) -> str:
         >>> detect_format("train.csv.gz")     # doctest: +SKIP
         'delimited'
     """
-    candidate = Candidate(path, takes)
-    if not (candidate.is_pattern or candidate.is_folder):
+    probe = PathProbe(path, input_kind)
+    if not (probe.is_pattern or probe.is_folder):
         existing_file(path)
-    readers = _readers(takes)
+    readers = _readers(input_kind)
     for name, reader in sorted(readers.items(), key=lambda item: -item[1].specificity):
-        if reader.recognises(candidate):
+        if reader.recognises(probe):
             return name
     raise DataError(
         "a file name that shows the format expected; supported are "
@@ -157,10 +157,10 @@ def detect_format(path: str | Path, takes: str | None = None) -> str:
     )
 
 
-def _readers(takes):
+def _readers(input_kind):
     """The readers that come into question, by name."""
     readers = {name: registry.get(_KIND, name) for name in registry.names(_KIND)}
-    return {name: reader for name, reader in readers.items() if takes or reader.has_labels}
+    return {name: reader for name, reader in readers.items() if input_kind or reader.has_labels}
 
 
 def _labelled(name, path):

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-from tfxc.core.reading import existing_file
 from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.core.storage.reading import existing_file
 from tfxc.data.chunk import Chunk
-from tfxc.data.parsing.candidate import Candidate
 from tfxc.data.parsing.lines import BLOCK_BYTES, COMPRESSED, Lines
+from tfxc.data.parsing.path_probe import PathProbe
 
 
 class Reader(abc.ABC):
@@ -62,7 +62,7 @@ class Reader(abc.ABC):
     num_examples: int | None = None
 
     @classmethod
-    def recognises(cls, candidate: Candidate) -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         """Whether what is at a path is of this format, as far as can be seen without reading it.
 
         A format that is also recognised by what is in a folder, an archive or the first line says
@@ -71,7 +71,7 @@ class Reader(abc.ABC):
         Args:
             candidate: what is there.
         """
-        return candidate.suffix(cls.compressed) in cls.suffixes
+        return probe.suffix(cls.compressed) in cls.suffixes
 
     @classmethod
     def summary_of_files(cls) -> str:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.pickles import load_plain
+from tfxc.core.storage.pickles import load_plain
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import PixelReader
 from tfxc.data.parsing.archives import tar_members
 from tfxc.data.parsing.label_checks import check_label_names
 
 if TYPE_CHECKING:
-    from tfxc.data.parsing.candidate import Candidate
+    from tfxc.data.parsing.path_probe import PathProbe
 
 
 # The folders in the archives.
@@ -86,10 +86,10 @@ class Cifar(PixelReader):
     specificity = 40
 
     @classmethod
-    def recognises(cls, candidate: "Candidate") -> bool:
-        if candidate.is_folder:
-            return not candidate.files.isdisjoint(_LAYOUTS)
-        inside = set(PurePosixPath(candidate.first_member).parts)
+    def recognises(cls, probe: "PathProbe") -> bool:
+        if probe.is_folder:
+            return not probe.files.isdisjoint(_LAYOUTS)
+        inside = set(PurePosixPath(probe.first_member).parts)
         return not inside.isdisjoint(_FOLDERS)
 
     def __init__(self, path: str | Path, *, split: str = "train", labels: str = "fine") -> None:

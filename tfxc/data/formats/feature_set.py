@@ -8,7 +8,7 @@ from tfxc.data.feature_sets.feature_set import FeatureSet, is_feature_set
 from tfxc.data.formats.base import Reader
 
 if TYPE_CHECKING:
-    from tfxc.data.parsing.candidate import Candidate
+    from tfxc.data.parsing.path_probe import PathProbe
 
 
 class FeatureSetReader(Reader):
@@ -31,8 +31,8 @@ class FeatureSetReader(Reader):
     specificity = 50
 
     @classmethod
-    def recognises(cls, candidate: "Candidate") -> bool:
-        return candidate.is_folder and is_feature_set(candidate.path)
+    def recognises(cls, probe: "PathProbe") -> bool:
+        return probe.is_folder and is_feature_set(probe.path)
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)

@@ -15,7 +15,7 @@ from tfxc.data.parsing.label_checks import check_label_name, check_label_names
 from tfxc.data.source_files import expand
 
 if TYPE_CHECKING:
-    from tfxc.data.parsing.candidate import Candidate
+    from tfxc.data.parsing.path_probe import PathProbe
 
 
 class ImageArrays(PixelReader):
@@ -53,8 +53,8 @@ class ImageArrays(PixelReader):
     label_options = ("classes", "class_names")
 
     @classmethod
-    def recognises(cls, candidate: "Candidate") -> bool:
-        return not candidate.arrays.isdisjoint(("images", "images_packed"))
+    def recognises(cls, probe: "PathProbe") -> bool:
+        return not probe.arrays.isdisjoint(("images", "images_packed"))
 
     def __init__(
         self,

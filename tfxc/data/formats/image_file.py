@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfxc.core.reading import read_errors
+from tfxc.core.storage.reading import read_errors
 from tfxc.data.formats.base import EncodedImageReader
 from tfxc.data.kinds import IMAGE
-from tfxc.data.parsing.candidate import IMAGE_SUFFIXES
+from tfxc.data.parsing.path_probe import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
-    from tfxc.data.parsing.candidate import Candidate
+    from tfxc.data.parsing.path_probe import PathProbe
 
 
 class ImageFile(EncodedImageReader):
@@ -30,8 +30,8 @@ class ImageFile(EncodedImageReader):
     has_labels = False
 
     @classmethod
-    def recognises(cls, candidate: "Candidate") -> bool:
-        return candidate.takes == IMAGE.name and candidate.suffix().lower() in IMAGE_SUFFIXES
+    def recognises(cls, probe: "PathProbe") -> bool:
+        return probe.input_kind == IMAGE.name and probe.suffix().lower() in IMAGE_SUFFIXES
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.reading import existing_file, read_errors
+from tfxc.core.storage.reading import existing_file, read_errors
 from tfxc.data.formats.base import EncodedImageReader
 from tfxc.data.kinds import IMAGE
-from tfxc.data.parsing.candidate import IMAGE_SUFFIXES
 from tfxc.data.parsing.label_checks import check_label_name
+from tfxc.data.parsing.path_probe import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
-    from tfxc.data.parsing.candidate import Candidate
+    from tfxc.data.parsing.path_probe import PathProbe
 
 
 class ImageFolder(EncodedImageReader):
@@ -43,8 +43,8 @@ class ImageFolder(EncodedImageReader):
     summary = "a folder of images per class"
 
     @classmethod
-    def recognises(cls, candidate: "Candidate") -> bool:
-        return candidate.is_folder and (candidate.has_images or candidate.takes == IMAGE.name)
+    def recognises(cls, probe: "PathProbe") -> bool:
+        return probe.is_folder and (probe.has_images or probe.input_kind == IMAGE.name)
 
     def __init__(
         self,

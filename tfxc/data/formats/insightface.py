@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfxc.core.errors import DataError
-from tfxc.core.reading import existing_file, read_errors
+from tfxc.core.storage.reading import existing_file, read_errors
 from tfxc.data.formats.base import EncodedImageReader
 from tfxc.data.parsing.lines import Lines
 from tfxc.data.parsing.recordio import read_record, record_error, unpack_image
 
 if TYPE_CHECKING:
-    from tfxc.data.parsing.candidate import Candidate
+    from tfxc.data.parsing.path_probe import PathProbe
 
 
 _INDEX_LINES = 1 << 16
@@ -52,8 +52,8 @@ class InsightFaceRecords(EncodedImageReader):
     specificity = 30
 
     @classmethod
-    def recognises(cls, candidate: "Candidate") -> bool:
-        return ".rec" in candidate.endings or super().recognises(candidate)
+    def recognises(cls, probe: "PathProbe") -> bool:
+        return ".rec" in probe.endings or super().recognises(probe)
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)

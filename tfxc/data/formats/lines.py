@@ -9,7 +9,7 @@ from tfxc.data.kinds import INPUTS, TEXT
 from tfxc.data.parsing.sparse_lines import parse_header
 
 if TYPE_CHECKING:
-    from tfxc.data.parsing.candidate import Candidate
+    from tfxc.data.parsing.path_probe import PathProbe
 
 
 class PlainTexts(TextReader):
@@ -35,13 +35,13 @@ class PlainTexts(TextReader):
     has_labels = False
 
     @classmethod
-    def recognises(cls, candidate: "Candidate") -> bool:
-        takes = INPUTS.get(candidate.takes or "")
-        if takes is None or takes.chunk_field != TEXT.chunk_field:
+    def recognises(cls, probe: "PathProbe") -> bool:
+        input_kind = INPUTS.get(probe.input_kind or "")
+        if input_kind is None or input_kind.chunk_field != TEXT.chunk_field:
             return False
-        if not super().recognises(candidate):
+        if not super().recognises(probe):
             return False
-        return parse_header(candidate.first_line) is None
+        return parse_header(probe.first_line) is None
 
     def __init__(self, path: str | Path, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         super().__init__(path, max_line_bytes)

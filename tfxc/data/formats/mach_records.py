@@ -86,11 +86,11 @@ class MachRecords(Reader):
 
     def _parts(self) -> "Iterator[Rows]":
         """Yields ``Rows``, some thousand at a time."""
-        from tfxc.data.records.tfrecord import read_parts
+        from tfxc.data.records.tfrecord import read_chunks
 
         self._bytes_read = 0
         try:
-            for rows in read_parts(self.path, "examples", num_features=self.num_features):
+            for rows in read_chunks(self.path, "examples", num_features=self.num_features):
                 counts = len(rows), len(rows.label_ids), len(rows.indices)
                 self._bytes_read = min(
                     self._bytes_read + 12 * counts[2] + counts[1] + counts[0], self.total_bytes or 0

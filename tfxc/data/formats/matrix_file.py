@@ -8,7 +8,7 @@ from tfxc.data.formats.base import Reader
 from tfxc.data.given_features import FeatureFile
 
 if TYPE_CHECKING:
-    from tfxc.data.parsing.candidate import Candidate
+    from tfxc.data.parsing.path_probe import PathProbe
 
 
 _OF_SPARSE = {"format", "shape", "data"}
@@ -33,8 +33,8 @@ class MatrixFile(Reader):
     has_labels = False
 
     @classmethod
-    def recognises(cls, candidate: "Candidate") -> bool:
-        return candidate.suffix() == ".npy" or _OF_SPARSE.issubset(candidate.arrays)
+    def recognises(cls, probe: "PathProbe") -> bool:
+        return probe.suffix() == ".npy" or _OF_SPARSE.issubset(probe.arrays)
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)

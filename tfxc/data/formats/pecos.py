@@ -19,7 +19,7 @@ from tfxc.data.parsing.lines import Lines
 from tfxc.ops.csr import load_sparse, sparse_shape
 
 if TYPE_CHECKING:
-    from tfxc.data.parsing.candidate import Candidate
+    from tfxc.data.parsing.path_probe import PathProbe
 
 
 _LABEL_FILES = ("Y.txt", "output-items.txt")
@@ -60,10 +60,10 @@ class PecosFolder(Reader):
     specificity = 10
 
     @classmethod
-    def recognises(cls, candidate: "Candidate") -> bool:
-        if not candidate.is_folder or candidate.takes == IMAGE.name:
+    def recognises(cls, probe: "PathProbe") -> bool:
+        if not probe.is_folder or probe.input_kind == IMAGE.name:
             return False
-        return any(name.startswith("Y.") for name in candidate.files) or not candidate.has_images
+        return any(name.startswith("Y.") for name in probe.files) or not probe.has_images
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tfxc.core.arguments import COUNT, Whole, checked
+from tfxc.core.arguments import COUNT, Integer, checked
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.svmlight import SVMLight
@@ -50,8 +50,8 @@ class VowpalWabbit(SVMLight):
     suffixes = (".vw",)
 
     @checked(
-        label_base=Whole(0),
-        first_feature=Whole(0, 1),
+        label_base=Integer(0),
+        first_feature=Integer(0, 1),
         num_features=COUNT | None,
         num_hashed_features=COUNT | None,
     )

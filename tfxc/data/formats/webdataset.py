@@ -14,7 +14,7 @@ from tfxc.data.parsing.label_checks import check_labels
 from tfxc.data.source_files import expand
 
 if TYPE_CHECKING:
-    from tfxc.data.parsing.candidate import Candidate
+    from tfxc.data.parsing.path_probe import PathProbe
 
 
 _IMAGES = ("jpg", "jpeg", "png")
@@ -60,8 +60,8 @@ class WebDataset(EncodedImageReader):
     label_options = ("catalog", "key_column", "label_column")
 
     @classmethod
-    def recognises(cls, candidate: "Candidate") -> bool:
-        return candidate.is_pattern or candidate.is_tar or any(map(is_tar, candidate.files))
+    def recognises(cls, probe: "PathProbe") -> bool:
+        return probe.is_pattern or probe.is_tar or any(map(is_tar, probe.files))
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tfxc.core.arguments import SHARE, Number, Whole, checked, from_section
+from tfxc.core.arguments import SHARE, Integer, Number, checked, from_section
 from tfxc.core.errors import ConfigError
 from tfxc.core.registry import nearest
 from tfxc.data.images.decoding import decode, decode_batch, resized, with_channels
@@ -41,7 +41,7 @@ class RandomCrop:
         fill: value of the border.
     """
 
-    @checked(padding=Whole(0), fill=_COLOUR)
+    @checked(padding=Integer(0), fill=_COLOUR)
     def __init__(self, padding: int = 4, fill: float = 0) -> None:
         self.padding, self.fill = padding, fill
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from tfxc.core.errors import DataError
-from tfxc.core.reading import archive_errors
+from tfxc.core.storage.reading import archive_errors
 
 #: Endings of the names of tar archives.
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -19,7 +19,7 @@ _GZIPPED = (".gz", ".tgz")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _DRAIN_BYTES = 1 << 20
 # The largest file of an archive that is read; the largest of CIFAR's takes 160 MB.
-_MOST_BYTES = 512 << 20
+_MAX_BYTES = 512 << 20
 
 
 class _StrictTarInfo(tarfile.TarInfo):
@@ -64,9 +64,9 @@ def tar_members(
     with open_tar(path) as archive:
 
         def read():
-            if member.size > _MOST_BYTES:
+            if member.size > _MAX_BYTES:
                 raise DataError(
-                    f"files of at most {_MOST_BYTES:,} bytes expected in the archive, found "
+                    f"files of at most {_MAX_BYTES:,} bytes expected in the archive, found "
                     f"{member.name} of {member.size:,}",
                     where=path,
                     fix="leave it out, or unpack the archive",

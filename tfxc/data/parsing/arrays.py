@@ -1,4 +1,4 @@
-"""Arrays of an ``.npz`` file: at once, or as a stream of rows in constant memory."""
+"""Matrices and arrays of NumPy's and SciPy's files: at once, mapped, or as a stream of rows."""
 
 import contextlib
 import dataclasses
@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import scipy.sparse
 
-from tfxc.core.errors import DataError
-from tfxc.core.reading import archive_errors
+from tfxc.core.errors import DataError, UserError
+from tfxc.core.resources import require_memory
 from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.core.storage.reading import archive_errors, existing_file, read_array, read_errors
 from tfxc.data.parsing.lines import BLOCK_BYTES, line_too_long
+from tfxc.ops.csr import load_sparse
 
 # What NumPy raises over a damaged header.
 _MALFORMED = (ValueError, SyntaxError, TypeError, MemoryError, tokenize.TokenError)
@@ -134,3 +137,95 @@ def _header(stream, path, name):
     if any(side < 0 for side in header[0]):
         raise array_error(path, f"{name}: a shape expected, found {header[0]}")
     return header
+
+
+def matrix(path: str | Path, name: str, values: np.ndarray) -> np.ndarray:
+    """The array ``values`` called ``name``, if it is a matrix of numbers.
+
+    Raises:
+        DataError: it is not.
+    """
+    if values.ndim != 2 or values.dtype.kind not in "fiu":
+        raise DataError(
+            f"{name}: numbers (m, dim) expected, found {values.dtype} {values.shape}", where=path
+        )
+    return values
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """``{name: array}`` of an ``.npz`` file; Python objects are refused.
+
+    Raises:
+        DataError: the file is missing or damaged, or holds Python objects.
+    """
+    with read_errors(path):
+        existing_file(path)
+        with zipfile.ZipFile(path) as archive:
+            require_memory(sum(member.file_size for member in archive.infolist()), path)
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+
+
+def load_embeddings(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Embeddings (m, dim) of an ``.npy`` file or the array ``embeddings`` of an ``.npz`` file.
+
+    An ``.npy`` file stays on the disk and is read in blocks.
+
+    Returns:
+        ``(embeddings, names)``; names (m,) are the ``.npz`` file's array of that name, or None.
+
+    Raises:
+        DataError: the file is missing, damaged or of another shape.
+    """
+    names = None
+    if Path(path).suffix == ".npz":
+        arrays = read_arrays(path)
+        if "embeddings" not in arrays:
+            raise DataError(
+                f"an array 'embeddings' expected, found {', '.join(arrays)}", where=path
+            )
+        values, names = arrays["embeddings"], arrays.get("names")
+        if names is not None and names.shape != (len(values),):
+            raise DataError(f"{len(values)} names expected, found {names.shape}", where=path)
+    else:
+        values = read_array(path, mapped=True)
+    return matrix(path, "embeddings", values), names
+
+
+def load_matrix(path: str | Path) -> np.ndarray | scipy.sparse.csr_matrix:
+    """A matrix from a file: ``.npy`` (dense) or ``.npz`` (sparse, ``scipy.sparse.save_npz``).
+
+    Args:
+        path: the file.
+
+    Returns:
+        float32 array or CSR matrix.
+
+    Raises:
+        DataError: the file is missing, damaged, no matrix, or holds NaN or infinity.
+        MachineError: it does not fit into memory.
+
+    Example:
+        >>> load_matrix("X.trn.npz").shape    # doctest: +SKIP
+        (15449, 186104)
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError("no such file", where=path, fix="check the path")
+    try:
+        if path.suffix == ".npz":
+            found = load_sparse(path).astype(np.float32)
+        else:
+            require_memory(2 * path.stat().st_size, path)
+            found = np.load(path).astype(np.float32)
+    except (OSError, EOFError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise DataError(
+            f"a dense matrix in .npy or a sparse one in .npz expected: {error}", where=path
+        ) from error
+    if found.ndim != 2:
+        raise DataError(f"a matrix expected, found shape {found.shape}", where=path)
+    if not np.isfinite(found.data if scipy.sparse.issparse(found) else found).all():
+        raise DataError("finite numbers expected, found NaN or infinity", where=path)
+    return found

@@ -8,8 +8,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from tfxc.core.errors import DataError
-from tfxc.core.reading import archive_errors, damaged_archive, existing_file, read_errors
 from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.core.storage.reading import archive_errors, damaged_archive, existing_file, read_errors
 
 _DECOMPRESSORS = {".gz": gzip.open, ".xz": lzma.open}
 #: Endings of compressed files that are read as they are.

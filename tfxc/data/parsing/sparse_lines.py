@@ -19,7 +19,7 @@ from tfxc.data.parsing.numbers import parse_integers, parse_pairs
 from tfxc.ops.csr import bounds_of
 
 _MAX_ID = np.iinfo(np.int32).max
-_MOST_DIGITS = 18  # of numbers of 64 bits
+_MAX_DIGITS = 18  # of numbers of 64 bits
 
 
 @dataclasses.dataclass
@@ -71,7 +71,7 @@ def parse_header(line: bytes | None) -> tuple[int, ...] | None:
     """
     tokens = (line or b"").split()
     if len(tokens) != 3 or not all(
-        token.isdigit() and len(token) <= _MOST_DIGITS for token in tokens
+        token.isdigit() and len(token) <= _MAX_DIGITS for token in tokens
     ):
         return None
     return tuple(int(token) for token in tokens)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.core.progress import Progress
-from tfxc.core.reading import checksum
+from tfxc.core.storage.reading import checksum
 from tfxc.data.columns import LABELS
 from tfxc.data.manifest import ShardInfo, SplitInfo
 from tfxc.data.records.tfrecord import shard_name, write_shard

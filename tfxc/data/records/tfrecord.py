@@ -21,7 +21,7 @@ from tfxc.core.errors import DataError
 from tfxc.data.columns import LABELS
 from tfxc.data.kinds import SPARSE
 from tfxc.data.rows import Rows
-from tfxc.ops.tensorflow_files import os_errors
+from tfxc.ops.file_errors import os_errors
 
 if TYPE_CHECKING:
     from tfxc.data.kinds import FeatureKind
@@ -94,7 +94,7 @@ def read_shard(
     Raises:
         DataError: the file is missing, cut off, damaged or of another layout.
     """
-    parts = list(read_parts(path, layout, kind, num_features, image_shape))
+    parts = list(read_chunks(path, layout, kind, num_features, image_shape))
     if not parts:
         return _rows_of(Path(path), {}, kind, num_features, image_shape)
     width = max(part.num_features for part in parts)
@@ -103,7 +103,7 @@ def read_shard(
     return Rows.concatenate(parts)
 
 
-def read_parts(
+def read_chunks(
     path: str | Path,
     layout: str,
     kind: "FeatureKind" = SPARSE,

@@ -71,7 +71,7 @@ class Source(abc.ABC):
         Raises:
             ConfigError: ``batch_size`` is not a multiple of ``parts``, or the source is empty.
         """
-        size = part_size(batch_size, parts)
+        size = slice_size(batch_size, parts)
         if not self.num_examples:
             raise ConfigError("a source with examples expected, found an empty one", where="data")
         position = step * batch_size + part * size
@@ -191,7 +191,7 @@ class ArraySource(Source):
         shape = rows.image_shape or image_shape
         super().__init__(len(rows), rows.num_features, num_labels, rows.kind, shape)
         self._rows = rows
-        self._permutations = LastUsed(2)
+        self._permutations = LRUCache(2)
         self._grouped: int | None = None
 
     def group_by_length(self, batch_size: int) -> None:
@@ -220,7 +220,7 @@ class ArraySource(Source):
         yield self._rows
 
 
-class LastUsed:
+class LRUCache:
     """Keeps the last ``capacity`` values requested; each is made by one thread only."""
 
     def __init__(self, capacity: int) -> None:
@@ -238,7 +238,7 @@ class LastUsed:
             return self._values[key]
 
 
-def part_size(batch_size: int, parts: int) -> int:
+def slice_size(batch_size: int, parts: int) -> int:
     """Examples of one of ``parts`` equal parts of a batch.
 
     Raises:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tfxc.core.errors import ConfigError, UserError
 from tfxc.data.images.augmentation import Augmentation
 from tfxc.data.kinds import ENCODED
-from tfxc.data.sources.base import part_size
+from tfxc.data.sources.base import slice_size
 
 if TYPE_CHECKING:
     from tfxc.data.sources.base import Source
@@ -85,7 +85,7 @@ def training_dataset(
         )
     if not source.num_examples:
         raise ConfigError("a source with examples expected, found an empty one", where="data")
-    size = part_size(batch_size, micro_batches * parts)
+    size = slice_size(batch_size, micro_batches * parts)
     per_step = micro_batches * num_parts_here
 
     def fetch(number):

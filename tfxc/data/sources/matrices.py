@@ -1,14 +1,11 @@
 """Features and labels of a split as two matrices, for methods that need all of them."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.errors import DataError, UserError
-from tfxc.core.memory import require_memory
-from tfxc.ops.csr import load_sparse
+from tfxc.core.errors import DataError
 
 if TYPE_CHECKING:
     from tfxc.data.sources.base import Source
@@ -59,42 +56,3 @@ def matrices(source: "Source", batch_size: int = _BATCH) -> tuple[Any, scipy.spa
     if scipy.sparse.issparse(features[0]):
         return scipy.sparse.vstack(features, format="csr"), labels
     return np.concatenate(features), labels
-
-
-def load_matrix(path: str | Path) -> np.ndarray | scipy.sparse.csr_matrix:
-    """A matrix from a file: ``.npy`` (dense) or ``.npz`` (sparse, ``scipy.sparse.save_npz``).
-
-    Args:
-        path: the file.
-
-    Returns:
-        float32 array or CSR matrix.
-
-    Raises:
-        DataError: the file is missing, damaged, no matrix, or holds NaN or infinity.
-        MachineError: it does not fit into memory.
-
-    Example:
-        >>> load_matrix("X.trn.npz").shape    # doctest: +SKIP
-        (15449, 186104)
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError("no such file", where=path, fix="check the path")
-    try:
-        if path.suffix == ".npz":
-            found = load_sparse(path).astype(np.float32)
-        else:
-            require_memory(2 * path.stat().st_size, path)
-            found = np.load(path).astype(np.float32)
-    except (OSError, EOFError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise DataError(
-            f"a dense matrix in .npy or a sparse one in .npz expected: {error}", where=path
-        ) from error
-    if found.ndim != 2:
-        raise DataError(f"a matrix expected, found shape {found.shape}", where=path)
-    if not np.isfinite(found.data if scipy.sparse.issparse(found) else found).all():
-        raise DataError("finite numbers expected, found NaN or infinity", where=path)
-    return found

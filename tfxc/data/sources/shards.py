@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfxc.core import checksums
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
+from tfxc.core.storage import checksums
 from tfxc.data.feature_sets.source import open_feature_split
 from tfxc.data.manifest import AGAIN, Manifest
 from tfxc.data.rows import RowsBuilder
@@ -87,7 +87,7 @@ class ShardSource(WindowSource):
 
     def _load(self, numbers, progress=None):
         # TensorFlow is imported here: a source of rows in memory does without.
-        from tfxc.data.records.tfrecord import read_parts
+        from tfxc.data.records.tfrecord import read_chunks
 
         shards = [self._shards[number] for number in numbers]
         counts = np.sum([shard.counts for shard in shards], axis=0).tolist()
@@ -95,7 +95,7 @@ class ShardSource(WindowSource):
         for shard in shards:
             path = self.folder / shard.file
             layout = self.manifest.layout
-            parts = read_parts(path, layout, self.kind, self.num_features, self.image_shape)
+            parts = read_chunks(path, layout, self.kind, self.num_features, self.image_shape)
             for rows in _checked_counts(path, shard, parts):
                 builder.append(rows)
                 if progress is not None:
@@ -145,7 +145,7 @@ def verify(folder: str | Path) -> Manifest:
     Raises:
         DataError: names the first file that is missing or differs.
     """
-    checksums.check(folder, AGAIN, whole=True)
+    checksums.check(folder, AGAIN, all_files=True)
     manifest = Manifest.load(folder)
     if manifest.layout == "feature_set":
         for split in manifest.splits:

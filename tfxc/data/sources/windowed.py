@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.data.sources.base import LastUsed, Source, permutation
+from tfxc.data.sources.base import LRUCache, Source, permutation
 
 if TYPE_CHECKING:
     pass
@@ -42,8 +42,8 @@ class WindowSource(Source):
         super().__init__(*source)
         self._firsts = np.cumsum([0, *counts])
         self._sizes, self._window_bytes = sizes, memory_bytes // WINDOWS_IN_MEMORY
-        self._plans = LastUsed(2)
-        self._windows = LastUsed(WINDOWS_IN_MEMORY)
+        self._plans = LRUCache(2)
+        self._windows = LRUCache(WINDOWS_IN_MEMORY)
         self._reader = concurrent.futures.ThreadPoolExecutor(1, "tfxc-window")
 
     @abc.abstractmethod

@@ -11,13 +11,13 @@ import joblib
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.arguments import COUNT, OneOf, Whole, check_values
+from tfxc.core.arguments import COUNT, Integer, OneOf, check_values
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import write_array, write_json
-from tfxc.core.ownership import atomic_folder
 from tfxc.core.progress import Progress
-from tfxc.core.reading import read_array, read_json, read_text
 from tfxc.core.registry import nearest
+from tfxc.core.storage.files import write_array, write_json
+from tfxc.core.storage.ownership import atomic_folder
+from tfxc.core.storage.reading import read_array, read_json, read_text
 from tfxc.data.kinds import SPARSE
 from tfxc.ops.text.token_patterns import TokenPattern
 
@@ -39,7 +39,7 @@ _CHECKS = {
     "max_features": COUNT | None,
     "max_length": COUNT | None,
     "norm": OneOf("l1", "l2", None),
-    "num_features": Whole(1, 2**31 - 1),
+    "num_features": Integer(1, 2**31 - 1),
 }
 
 

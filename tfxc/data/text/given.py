@@ -9,8 +9,8 @@ import scipy.sparse
 
 from tfxc.core.arguments import COUNT, checked
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import write_json
-from tfxc.core.ownership import atomic_folder
+from tfxc.core.storage.files import write_json
+from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.kinds import SPARSE, kind_of_features
 from tfxc.data.text.base import FILE_VERSION
 from tfxc.ops.csr import as_csr

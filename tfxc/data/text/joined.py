@@ -11,8 +11,8 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import write_json
-from tfxc.core.ownership import atomic_folder
+from tfxc.core.storage.files import write_json
+from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.kinds import JOINED
 from tfxc.data.text.base import FILE_VERSION, Learner, build_of, fitted, load_of
 from tfxc.data.text.given import GivenTerms
@@ -61,7 +61,7 @@ class JoinedFeatures:
         num_features: width of the bags; None before ``fit``.
         vocabulary_size: number of token ids; None before ``fit``.
         given: the ``GivenTerms`` if that is what the terms are, else None.
-        num_cut: texts whose tokens ``transform`` has cut so far.
+        num_truncated: texts whose tokens ``transform`` has cut so far.
 
     Raises:
         ConfigError: a part is missing or of no such kind, or an argument of it is wrong.
@@ -100,9 +100,9 @@ class JoinedFeatures:
         return self.tokens.num_features
 
     @property
-    def num_cut(self) -> int:
+    def num_truncated(self) -> int:
         """See the class."""
-        return self.tokens.num_cut
+        return self.tokens.num_truncated
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """The constructor's arguments as a dict."""
@@ -120,7 +120,7 @@ class JoinedFeatures:
         """The ``Learner`` (``tfxc.data.text.base``) of both; None if nothing is learned."""
         learners = {}
         for name, part in self._parts():
-            with _told_of(name):
+            with _errors_in_section(name):
                 learners[name] = part.learner(jobs)
         learners = {name: learner for name, learner in learners.items() if learner is not None}
 
@@ -130,7 +130,7 @@ class JoinedFeatures:
 
         def finish():
             for name, learner in learners.items():
-                with _told_of(name):
+                with _errors_in_section(name):
                     learner.finish()
 
         return Learner(add, finish) if learners else None
@@ -216,12 +216,12 @@ def _built(name, section):
             where=f"{_SECTION}.{name}",
             fix=f"choose one of: {', '.join(_KINDS[name])}",
         )
-    with _told_of(name):
+    with _errors_in_section(name):
         return build_of(_KINDS[name], section)
 
 
 @contextlib.contextmanager
-def _told_of(name):
+def _errors_in_section(name):
     """Errors name the part's own section of the config."""
     try:
         yield

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfxc.core.arguments import COUNT, Whole, checked
+from tfxc.core.arguments import COUNT, Integer, checked
 from tfxc.core.errors import ConfigError
 from tfxc.data.text.tokens import UNKNOWN, WORD_PATTERN, TokenRows, WordTokens
 from tfxc.ops.csr import bounds_of
@@ -52,7 +52,9 @@ class FastTextTokens(WordTokens):
 
     name = "fasttext"
 
-    @checked(word_ngrams=COUNT, min_chars=Whole(0), max_chars=Whole(0), buckets=Whole(1, 2**30))
+    @checked(
+        word_ngrams=COUNT, min_chars=Integer(0), max_chars=Integer(0), buckets=Integer(1, 2**30)
+    )
     def __init__(
         self,
         max_length: int = 256,
@@ -108,7 +110,7 @@ class FastTextTokens(WordTokens):
     def _row(self, words):
         """The ids of one text."""
         most, table = self._settings["max_length"], self._table
-        self.num_cut += len(words) > most
+        self.num_truncated += len(words) > most
         words = words[:most]
         ids = np.array([table[word] for word in words if word in table], np.int32)
         hashes, subwords = [], [ids]

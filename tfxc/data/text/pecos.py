@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.reading import read_json, read_text
+from tfxc.core.storage.reading import read_json, read_text
 from tfxc.data.text.base import Learner, TextFeatures, check_ngram_range, read_terms
 from tfxc.data.text.terms import TermCounter
 
@@ -109,9 +109,9 @@ class PecosTfidfFeatures(TextFeatures):
             )
         documents = counts.documents[kept] + settings["smooth_idf"]
         idf = np.maximum(np.log(counts.num_texts / documents), 0) + settings["add_one_idf"]
-        self.assume([counts.terms[index] for index in kept], idf)
+        self.set_vocabulary([counts.terms[index] for index in kept], idf)
 
-    def assume(self, terms: Sequence[str], idf: np.ndarray | None) -> "PecosTfidfFeatures":
+    def set_vocabulary(self, terms: Sequence[str], idf: np.ndarray | None) -> "PecosTfidfFeatures":
         """Takes a vocabulary and weights that were learned elsewhere; the columns keep their order.
 
         Args:
@@ -206,7 +206,7 @@ class PecosTfidfFeatures(TextFeatures):
         return normalize(rows, norm, copy=False) if norm else rows
 
     def _load(self, folder):
-        self.assume(*read_terms(folder, self._settings["use_idf"]))
+        self.set_vocabulary(*read_terms(folder, self._settings["use_idf"]))
 
 
 def split_at_blanks(text: str, most: int | None = None) -> list[str]:
@@ -280,7 +280,7 @@ def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
             max_length=first["max_length"] if first["max_length"] > 0 else None,
             norm=first["norm_p"],
         )
-        return features.assume(terms, np.array(weights))
+        return features.set_vocabulary(terms, np.array(weights))
     except (ConfigError, DataError, KeyError, TypeError) as error:
         raise DataError(f"{_SINGLE} expected: {error}", where=folder) from error
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.core.arguments import Whole, checked
+from tfxc.core.arguments import Integer, checked
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import write_json
-from tfxc.core.ownership import atomic_folder
+from tfxc.core.storage.files import write_json
+from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, Learner, fitted
 from tfxc.data.text.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without
@@ -48,7 +48,7 @@ class PretrainedTokens:
 
     Attributes:
         num_features: size of the vocabulary; None before ``fit``.
-        num_cut: texts that ``transform`` has cut so far.
+        num_truncated: texts that ``transform`` has cut so far.
 
     Raises:
         ConfigError: an argument has an impossible value; from ``fit``, a file of the folder is
@@ -65,7 +65,7 @@ class PretrainedTokens:
     num_features: int | None = None
     idf = None
 
-    @checked(max_length=Whole(3), min_count=Whole(0))
+    @checked(max_length=Integer(3), min_count=Integer(0))
     def __init__(
         self,
         folder: str | Path,
@@ -78,7 +78,7 @@ class PretrainedTokens:
             "min_count": min_count,
         }  # fmt: skip
         self._subwords: Subwords | None = None
-        self.num_cut = 0
+        self.num_truncated = 0
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments as a dict, after ``fit`` with the checksum."""
@@ -118,7 +118,7 @@ class PretrainedTokens:
         if "kept" not in pruned.settings:
             pruned.settings["checksum"] = checksum(pruned)
         self._subwords, self.num_features = pruned, len(kept)
-        self.num_cut = 0
+        self.num_truncated = 0
         self.__dict__.pop("_in_graph", None)
 
     def transform(self, texts: Sequence[str], jobs: int = 1) -> TokenRows:
@@ -131,10 +131,10 @@ class PretrainedTokens:
             raise ConfigError("the text features have not been fitted", fix="call fit first")
         lengths, tokens = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
         for first in range(0, len(texts), _BATCH):
-            found, sizes, num_cut = self._in_graph(texts[first : first + _BATCH])
+            found, sizes, num_truncated = self._in_graph(texts[first : first + _BATCH])
             tokens.append(found.numpy())
             lengths.append(sizes.numpy())
-            self.num_cut += int(num_cut)
+            self.num_truncated += int(num_truncated)
         indptr = bounds_of(np.concatenate(lengths))
         return TokenRows(indptr, np.concatenate(tokens), self.num_features)
 
@@ -164,8 +164,8 @@ class PretrainedTokens:
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
         def cut(texts):
-            ragged, num_cut = ids.ragged(texts)
-            return ragged.flat_values, ragged.row_lengths(), num_cut
+            ragged, num_truncated = ids.ragged(texts)
+            return ragged.flat_values, ragged.row_lengths(), num_truncated
 
         # Strings are converted here, so that a lone surrogate is reported like every other one.
         return lambda texts: cut([text.encode("utf-8", "replace") for text in texts])

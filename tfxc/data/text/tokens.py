@@ -14,9 +14,9 @@ import numpy as np
 
 from tfxc.core.arguments import COUNT, OneOf, check_values, checked
 from tfxc.core.errors import ConfigError, DataError, missing_package
-from tfxc.core.files import write_json
-from tfxc.core.ownership import atomic_folder
-from tfxc.core.reading import read_text
+from tfxc.core.storage.files import write_json
+from tfxc.core.storage.ownership import atomic_folder
+from tfxc.core.storage.reading import read_text
 from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, Learner, fitted
 from tfxc.data.text.terms import TermCounter
@@ -70,7 +70,7 @@ class TokenFeatures(abc.ABC):
 
     Attributes:
         num_features: size of the vocabulary with ``[PAD]`` and ``[UNK]``; None before ``fit``.
-        num_cut: texts that ``transform`` has cut so far.
+        num_truncated: texts that ``transform`` has cut so far.
 
     Raises:
         ConfigError: an argument has an impossible value.
@@ -86,7 +86,7 @@ class TokenFeatures(abc.ABC):
         self._settings = settings
         self._vocabulary: list[str] | None = None
         self._table: Any = None
-        self.num_cut = 0
+        self.num_truncated = 0
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments as a dict."""
@@ -152,7 +152,7 @@ class TokenFeatures(abc.ABC):
             raise ConfigError("the text features have not been fitted", fix="call fit first")
         lengths, tokens = self._ids([self._prepared(text) for text in texts])
         most = self._settings["max_length"]
-        self.num_cut += int((lengths > most).sum())
+        self.num_truncated += int((lengths > most).sum())
         starts = np.cumsum(lengths) - lengths
         kept = np.arange(len(tokens)) - np.repeat(starts, lengths) < most
         indptr = bounds_of(np.minimum(lengths, most))
@@ -406,18 +406,18 @@ class WordTokens(TokenFeatures):
         return lengths, np.fromiter((i for row in rows for i in row), np.int32, lengths.sum())
 
 
-def tell_cut(features: Any, before: int, count: int, split: str) -> None:
+def report_truncated(features: Any, before: int, count: int, split: str) -> None:
     """Reports on standard error how many texts of a split were too long.
 
     Args:
-        features: text features; only those with ``num_cut`` cut texts.
-        before: their ``num_cut`` before the split.
+        features: text features; only those with ``num_truncated`` cut texts.
+        before: their ``num_truncated`` before the split.
         count: texts of the split.
         split: its name.
     """
-    cut = getattr(features, "num_cut", 0) - before
+    cut = getattr(features, "num_truncated", 0) - before
     if cut:
-        part, settings = features.kind.part_named(TOKENS.name), features.settings()
+        part, settings = features.kind.component_named(TOKENS.name), features.settings()
         settings = settings if part is None else settings[part]
         print(
             f"{split}: {cut:,} of {count:,} texts were cut off after {settings['max_length']:,} "

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.core.errors import DataError
-from tfxc.core.pickles import load_plain
+from tfxc.core.storage.pickles import load_plain
 
 
 def read_bin(path: str | Path) -> tuple[list[bytes], np.ndarray]:

@@ -18,8 +18,8 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.array_files import load_embeddings, matrix, read_arrays
 from tfxc.data.chunk import Chunk
+from tfxc.data.parsing.arrays import load_embeddings, matrix, read_arrays
 from tfxc.data.verification.insightface_bin import read_bin
 from tfxc.data.verification.pair_lists import ImageFolder, NamedRows, resolve
 from tfxc.data.verification.sampled_pairs import make_pairs

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.core.errors import DataError
-from tfxc.core.reading import existing_file, read_errors
+from tfxc.core.storage.reading import existing_file, read_errors
 from tfxc.data.chunk import Chunk
 from tfxc.data.images.alignment import SIZE, aligned_images
 from tfxc.data.verification.pairs import PairSource

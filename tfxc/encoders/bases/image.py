@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfxc.core.arguments import POSITIVE, SHARE_BELOW_ONE, checked
 from tfxc.encoders.base import Encoder
-from tfxc.encoders.layers.image_blocks import Parts, he_fan_out
+from tfxc.encoders.layers.image_blocks import LayerFactory, he_fan_out
 
 if TYPE_CHECKING:
     import keras
@@ -33,7 +33,7 @@ class ImageEncoder(Encoder):
     """
 
     data_dependent_arguments = ("image_shape",)
-    takes = "image"
+    input_kind = "image"
 
     @checked(dropout=SHARE_BELOW_ONE)
     def __init__(
@@ -59,7 +59,7 @@ class ImageEncoder(Encoder):
         self.synchronized_batch_norm = synchronized_batch_norm
         self.seed = seed
         self.network: Any = None  # a keras.Model, made by build
-        self._parts: Parts | None = None
+        self._parts: LayerFactory | None = None
 
     def make_network(self) -> "keras.Model":
         """The ``keras.Model`` from normalised images to vectors."""
@@ -86,10 +86,10 @@ class ImageEncoder(Encoder):
         """Float32 pixels 0..255 as the network expects them."""
         return tf.cast(images * self._factor + self._shift, self.compute_dtype)
 
-    def parts(self, start: Callable[[int], Any] = he_fan_out) -> Parts:
+    def layer_factory(self, start: Callable[[int], Any] = he_fan_out) -> LayerFactory:
         """The maker of this encoder's layers; ``start`` is that of its convolutions."""
         policy, seed = self.dtype_policy, self.seed
-        self._parts = Parts(policy, seed, self.synchronized_batch_norm, start)
+        self._parts = LayerFactory(policy, seed, self.synchronized_batch_norm, start)
         return self._parts
 
     @property

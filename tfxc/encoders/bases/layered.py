@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tfxc.encoders.base import Encoder
 
 
-class Watched(NamedTuple):
+class LayerOutputs(NamedTuple):
     """One pass through a ``LayeredEncoder``.
 
     Attributes:
@@ -34,7 +34,8 @@ class LayeredEncoder(TokenEncoder):
 
     A subclass writes ``hidden_states(x, mask, training, scores)`` (``scores``: None, or a list that
     gets the scores of each layer), ``pooled(states, mask)``, ``depth`` and
-    ``weights_of_layer(number)``, and adds to ``front`` and ``top`` what it has there.
+    ``weights_of_layer(number)``, and adds to ``embedding_weights`` and ``final_weights`` what it
+    has there.
     """
 
     @property
@@ -43,19 +44,19 @@ class LayeredEncoder(TokenEncoder):
         raise TypeError(f"{type(self).__name__} must define depth")
 
     @property
-    def front(self) -> dict[str, tf.Tensor]:
+    def embedding_weights(self) -> dict[str, tf.Tensor]:
         """The weights in front of the layers by name."""
         return {"table": self.table}
 
     @property
-    def top(self) -> dict[str, Any]:
+    def final_weights(self) -> dict[str, Any]:
         """The weights after the layers by name."""
         return {}
 
     @property
     def layers_above(self) -> dict[int, int]:
         """Number of layers above each weight; of one that layers share, above the highest."""
-        found = {id(weight): self.depth for weight in self.front.values()}
+        found = {id(weight): self.depth for weight in self.embedding_weights.values()}
         for above in reversed(range(self.depth)):
             layer = self.weights_of_layer(self.depth - above)
             found |= {id(weight): above for weight in layer.values()}
@@ -65,7 +66,9 @@ class LayeredEncoder(TokenEncoder):
         """The pooled vector of the states."""
         return self.pooled(self.hidden_states(x, mask, training), mask)
 
-    def watched(self, features: Any, training: bool = False, attention: bool = False) -> "Watched":
+    def watched(
+        self, features: Any, training: bool = False, attention: bool = False
+    ) -> "LayerOutputs":
         """Encodes a batch and keeps what is computed on the way.
 
         Args:
@@ -74,15 +77,15 @@ class LayeredEncoder(TokenEncoder):
             attention: whether to keep the scores of the attention.
 
         Returns:
-            ``Watched``.
+            ``LayerOutputs``.
         """
-        ids = tf.cast(self.own(features), tf.int32)
+        ids = tf.cast(self.select_features(features), tf.int32)
         scores: list[tf.Tensor] = []
         mask = ids != 0
-        x = self.entering(self.embed(ids), mask, training)
+        x = self.masked_inputs(self.embed(ids), mask, training)
         states = self.hidden_states(x, mask, training, scores if attention else None)
-        vectors = self.leaving(self.pooled(states, mask), training)
-        return Watched(vectors, mask, states, scores)
+        vectors = self.dropped_outputs(self.pooled(states, mask), training)
+        return LayerOutputs(vectors, mask, states, scores)
 
     def pooled(self, states: Sequence[tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
         """Vectors (batch, output_dim) of the states."""
@@ -123,7 +126,10 @@ class LayeredEncoder(TokenEncoder):
             raise ValueError(
                 f"layers of the teacher from 1 to {other.depth} expected, found {wrong[0]}"
             )
-        pairs = [(self.front, other.front), (self.top, other.top)]
+        pairs = [
+            (self.embedding_weights, other.embedding_weights),
+            (self.final_weights, other.final_weights),
+        ]
         for number, layer in enumerate(layers, 1):
             pairs.append((self.weights_of_layer(number), other.weights_of_layer(layer)))
         for own, theirs in pairs:

@@ -59,9 +59,9 @@ class Repeated(Encoder):
         return self.encoders[0].architecture
 
     @property
-    def takes(self) -> str:  # type: ignore[override]  # of others it is the class's
+    def input_kind(self) -> str:  # type: ignore[override]  # of others it is the class's
         """What the encoders read."""
-        return self.encoders[0].takes
+        return self.encoders[0].input_kind
 
     def compute_output_shape(self, input_shape: Any) -> tuple[None, int, int]:
         """(batch, repetitions, dim)."""

@@ -43,7 +43,7 @@ class TokenEncoder(Encoder):
     """
 
     data_dependent_arguments: tuple[str, ...] = ("vocabulary_size",)
-    takes = "tokens"
+    input_kind = "tokens"
 
     @checked(
         embedding_dim=COUNT,
@@ -119,15 +119,15 @@ class TokenEncoder(Encoder):
         Returns:
             float (batch, output_dim).
         """
-        x = self.entering(embedded, mask, training)
-        return self.leaving(self.pool(x, mask, training), training)
+        x = self.masked_inputs(embedded, mask, training)
+        return self.dropped_outputs(self.pool(x, mask, training), training)
 
-    def entering(self, embedded: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
+    def masked_inputs(self, embedded: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """What the subclass sees of the words: nothing of the padding, in training not all."""
         x = tf.where(mask[:, :, None], tf.cast(embedded, self.compute_dtype), 0)
         return self._drop_words(x) if training and self.word_dropout else x
 
-    def leaving(self, vectors: tf.Tensor, training: bool) -> tf.Tensor:
+    def dropped_outputs(self, vectors: tf.Tensor, training: bool) -> tf.Tensor:
         """The vectors, in training with dropout."""
         return dropout(vectors, self.dropout, self.next_mask(0)) if training else vectors
 

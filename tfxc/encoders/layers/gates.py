@@ -16,7 +16,7 @@ class Gates:
     Example:
         >>> gates = Gates()
         >>> with gates.set([(tf.zeros((1, 2)), None)]):
-        ...     through(tf.ones((1, 2, 1, 1)), gates.of(0)[0]).numpy().tolist()
+        ...     apply_gate(tf.ones((1, 2, 1, 1)), gates.of(0)[0]).numpy().tolist()
         [[[[0.0]], [[0.0]]]]
     """
 
@@ -42,7 +42,7 @@ class Gates:
         return (None, None) if self._values is None else self._values[number]
 
 
-def through(x: tf.Tensor, gate: tf.Tensor | None) -> tf.Tensor:
+def apply_gate(x: tf.Tensor, gate: tf.Tensor | None) -> tf.Tensor:
     """The values after a gate.
 
     Args:

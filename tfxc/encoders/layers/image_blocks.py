@@ -10,7 +10,7 @@ from tfxc.encoders.layers.batch_norm import BatchNorm
 from tfxc.ops.randomness import dropout
 
 
-class Parts:
+class LayerFactory:
     """Makes the layers of one network: all of one dtype, each with its own seed.
 
     Each method applies a new layer to a Keras tensor and returns the result. Padding is that of

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, SHARE_BELOW_ONE, OneOf, Whole, checked
+from tfxc.core.arguments import COUNT, SHARE_BELOW_ONE, Integer, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.encoders.bases.layered import LayeredEncoder
 from tfxc.encoders.bases.tokens import mean_of_words
@@ -22,7 +22,7 @@ from tfxc.pretrained.architecture import Architecture
 from tfxc.pretrained.weights import layer_weights, pooler_weights, read_table, stem_weights
 
 POOLINGS = ("first", "mean", "last_layers", "pooler")
-_MOST_POSITIONS = 4096  # fixed, so that dropout does not depend on how far a batch is padded
+_MAX_POSITIONS = 4096  # fixed, so that dropout does not depend on how far a batch is padded
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -130,11 +130,13 @@ class Pretrained(LayeredEncoder):
     def _check(self, text_features):
         """Refuses what cannot be: too many layers, another vocabulary, texts that are too long."""
         shape = self._shape
-        Whole(1, shape.num_layers, what="the layers").check("num_layers", self._num_layers)
+        Integer(1, shape.num_layers, what="the layers").check("num_layers", self._num_layers)
         if self.pooling == "pooler":
             pooler_weights(shape)
         if self.pooling == "last_layers":
-            Whole(1, self._num_layers, what="the layers").check("pooled_layers", self.pooled_layers)
+            Integer(1, self._num_layers, what="the layers").check(
+                "pooled_layers", self.pooled_layers
+            )
         if self.vocabulary_size > shape.vocabulary_size:
             raise ConfigError(
                 f"at most {shape.vocabulary_size:,} ids (the model's) expected, the texts have "
@@ -238,12 +240,12 @@ class Pretrained(LayeredEncoder):
         return self._num_layers
 
     @property
-    def front(self) -> dict[str, tf.Tensor]:
+    def embedding_weights(self) -> dict[str, tf.Tensor]:
         """The weights in front of the layers by name."""
         return {"table": self.table, **self.stem}
 
     @property
-    def top(self) -> dict[str, Any]:
+    def final_weights(self) -> dict[str, Any]:
         """The weights after the layers by name."""
         return self.pooler
 
@@ -261,8 +263,8 @@ class Pretrained(LayeredEncoder):
         batch, heads, length, _ = tf.unstack(tf.shape(values))
         places = tf.range(length)
         rows = tf.range(batch)[:, None, None, None]
-        columns = tf.range(heads)[:, None, None] * _MOST_POSITIONS + places[:, None]
-        keep = keep_mask(rows, columns * _MOST_POSITIONS + places, share, seed)
+        columns = tf.range(heads)[:, None, None] * _MAX_POSITIONS + places[:, None]
+        keep = keep_mask(rows, columns * _MAX_POSITIONS + places, share, seed)
         return tf.where(keep, values / (1 - share), 0)
 
     @property

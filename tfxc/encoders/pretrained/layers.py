@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
-from tfxc.encoders.layers.gates import Gates, through
+from tfxc.encoders.layers.gates import Gates, apply_gate
 
 if TYPE_CHECKING:
     from tfxc.pretrained.architecture import Architecture
@@ -85,7 +85,7 @@ class Network:
         Returns:
             list of num_layers + 1 tensors (batch, length, hidden_dim).
         """
-        states = [self.enter(x)]
+        states = [self.embed(x)]
         # Finite, so that an empty text gives no NaN.
         hidden = tf.where(mask, 0.0, tf.float32.min / 2)[:, None, None, :]
         a = self.architecture
@@ -95,7 +95,7 @@ class Network:
             states.append(self.layer(states[-1], hidden, weights, 3 * number, gates))
         return states
 
-    def enter(self, x: tf.Tensor) -> tf.Tensor:
+    def embed(self, x: tf.Tensor) -> tf.Tensor:
         """What enters the first layer."""
         positions = self.cast(self.stem["positions"])[: tf.shape(x)[1]]
         # A batch is padded to a multiple of 8, and may so be longer than any text can be.
@@ -120,7 +120,7 @@ class Network:
         added = self.attention(x, hidden, weights, place, gates[0])
         x = self.norm(x + self.drop(added, a.dropout, place + 2), weights, "attention_norm")
         inner = ACTIVATIONS[a.activation](self.linear(x, weights, "feed_forward_in"))
-        added = self.linear(through(inner, gates[1]), weights, "feed_forward_out")
+        added = self.linear(apply_gate(inner, gates[1]), weights, "feed_forward_out")
         return self.norm(x + self.drop(added, a.dropout, place + 3), weights, "feed_forward_norm")
 
     def attention(
@@ -139,7 +139,7 @@ class Network:
         if self.seen is not None:
             self.seen.append(scores)
         shares = self.drop(tf.nn.softmax(scores), a.attention_dropout, place + 1)
-        mixed = through(tf.matmul(tf.cast(shares, x.dtype), value), gate)
+        mixed = apply_gate(tf.matmul(tf.cast(shares, x.dtype), value), gate)
         mixed = tf.transpose(mixed, [0, 2, 1, 3])
         wide = mixed.shape[2] * mixed.shape[3]
         mixed = tf.reshape(mixed, tf.stack([tf.shape(x)[0], tf.shape(x)[1], wide]))
@@ -180,7 +180,7 @@ class Disentangled(Network):
     Reference: He et al. 2021, arXiv 2006.03654; He et al. 2023, arXiv 2111.09543.
     """
 
-    def enter(self, x: tf.Tensor) -> tf.Tensor:
+    def embed(self, x: tf.Tensor) -> tf.Tensor:
         """What enters the first layer."""
         if "projection_kernel" in self.stem:
             x = self.linear(x, self.stem, "projection")
@@ -223,7 +223,7 @@ class Relative(Network):
     Reference: Yang et al. 2019, arXiv 1906.08237.
     """
 
-    def enter(self, x: tf.Tensor) -> tf.Tensor:
+    def embed(self, x: tf.Tensor) -> tf.Tensor:
         """What enters the first layer."""
         return self.drop(x, self.architecture.dropout, 0)
 

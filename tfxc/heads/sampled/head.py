@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import POSITIVE, OneOf, Whole, checked
-from tfxc.heads.base import Head, rare_start, seen_labels
+from tfxc.core.arguments import POSITIVE, Integer, OneOf, checked
+from tfxc.heads.base import Head, rare_label_bias, seen_labels
 from tfxc.heads.bases.class_centres.checks import MARGINS
 from tfxc.heads.sampled.sampling import drawn_classes
 from tfxc.ops.distributed.cross_replica import labels_everywhere
@@ -116,7 +116,7 @@ class Sampled(Head):
         self.kernel = self.add_weight(shape, start, autocast=False, name="kernel")
         self.bias = self.frequencies = None
         if self.use_bias:
-            start = keras.initializers.Constant(rare_start(self.num_labels))
+            start = keras.initializers.Constant(rare_label_bias(self.num_labels))
             self.bias = self.add_weight(shape[:1], start, autocast=False, name="bias")
         if self.extra == "frequency":
             kind = {"trainable": False, "autocast": False, "name": "frequencies"}
@@ -215,7 +215,7 @@ class Sampled(Head):
 
 
 def _check_sampling(head):
-    Whole(0, head.num_labels - 1).check("num_extra", head.num_extra)
+    Integer(0, head.num_labels - 1).check("num_extra", head.num_extra)
     if (head.num_extra > 0) != (head.extra is not None):
         raise ValueError(
             "both num_extra and extra, or neither, expected, found "

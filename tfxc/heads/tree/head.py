@@ -7,15 +7,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, POSITIVE, OneOf, Whole, checked
-from tfxc.heads.base import rare_start, seen_labels
+from tfxc.core.arguments import COUNT, POSITIVE, Integer, OneOf, checked
+from tfxc.heads.base import rare_label_bias, seen_labels
 from tfxc.heads.bases.digits import LINKS
 from tfxc.heads.tree.search import TreeSearch
-from tfxc.labels.tree_shape import LevelShape, built_shape, family_table, shape_of
-from tfxc.ops.example_scope import current_examples
+from tfxc.labels.tree_shape import LevelShape, built_shape, children_table, shape_of
 from tfxc.ops.logit_group import LogitGroup
-from tfxc.ops.search.candidates import find, take
-from tfxc.ops.search.children import distinct_with_counts, family_candidates, union
+from tfxc.ops.randomness import current_examples
+from tfxc.ops.search.candidates import children_candidates, distinct_with_counts, find, take, union
 
 if TYPE_CHECKING:
     from tfxc.labels.cluster_tree import ClusterTree
@@ -89,9 +88,9 @@ class Tree(TreeSearch):
     kernels: Any = ()  # of the levels, once it is built
 
     @checked(
-        nr_splits=Whole(2),
+        nr_splits=Integer(2),
         min_codes=COUNT | None,
-        max_leaf_size=Whole(2),
+        max_leaf_size=Integer(2),
         negatives=OneOf(*NEGATIVES),
         num_candidate_groups=COUNT,
         beam=COUNT | None,
@@ -145,15 +144,15 @@ class Tree(TreeSearch):
             shape = (nodes, input_shape[-1])
             self.kernels[level] = self.add_weight(shape, normal, name=f"kernel_{level}")
             rare = level == 0 and self.link != "hinge"
-            bias = keras.initializers.Constant(rare_start(nodes) if rare else 0.0)
+            bias = keras.initializers.Constant(rare_label_bias(nodes) if rare else 0.0)
             self.biases[level] = self.add_weight((nodes,), bias, name=f"bias_{level}")
         for level in range(1, len(self.shape)):
             nodes, above = self.shape[level].nodes, self.shape[level - 1].nodes
             parents = None if tree is None else tree.parents[level]
             self.parents[level] = self._add_table(f"parents_{level}", (nodes,), parents)
             if level in self.levels:
-                children, ranks = (None, None) if tree is None else family_table(tree, level)
-                shape = (above, self.shape[level].most)
+                children, ranks = (None, None) if tree is None else children_table(tree, level)
+                shape = (above, self.shape[level].max_children)
                 self.children[level] = self._add_table(f"children_{level}", shape, children)
                 self.ranks[level] = self._add_table(f"ranks_{level}", (nodes,), ranks)
         if self._start_matched is not None:
@@ -202,7 +201,7 @@ class Tree(TreeSearch):
         matched = self._start_matched
         found = self.num_candidate_groups if matched is None else matched.shape[1]
         parents = self.negatives.count("tfn") + found * ("man" in self.negatives)
-        return sum(self.shape[level].most * parents for level in self.levels if level)
+        return sum(self.shape[level].max_children * parents for level in self.levels if level)
 
     @property
     def num_choices(self) -> int:
@@ -285,7 +284,7 @@ class Tree(TreeSearch):
         """``LogitGroup`` and nodes of the children of these parents, positives among them."""
         tables = self.children[level].value, self.ranks[level].value
         above = tf.gather(self.parents[level].value, tf.maximum(positives, 0))
-        found = family_candidates(parents, positives, above, *tables)
+        found = children_candidates(parents, positives, above, *tables)
         # Empty slots borrow a row of the same example: no other row gets a gradient of zeros.
         rows = tf.maximum(tf.where(found.valid, found.nodes, found.nodes[:, :1]), 0)
         logits, valid = self.logits_of(features, level, rows), found.valid
@@ -304,7 +303,7 @@ class Tree(TreeSearch):
             candidates: int32 (batch, columns), the nodes.
             nodes, scores: (batch, columns above), all of the level above.
         """
-        most, width = self.shape[level].most, tf.shape(parents)[1]
+        most, width = self.shape[level].max_children, tf.shape(parents)[1]
         behind = candidates[:, width * most :]
         of_behind = tf.gather(self.parents[level].value, tf.maximum(behind, 0))
         wanted = tf.concat([parents, tf.where(behind >= 0, of_behind, -1)], axis=1)

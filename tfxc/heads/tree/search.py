@@ -5,8 +5,8 @@ import tensorflow as tf
 from tfxc.heads.base import Head
 from tfxc.heads.bases.digits import log_probabilities
 from tfxc.ops.search.k_best import top_k_lowest_id
+from tfxc.ops.search.tiled_softmax import log_sum_and_top_k
 from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
-from tfxc.ops.tiled_softmax import log_sum_and_top_k
 
 _TILE = 131_072  # labels scored at a time in an exhaustive top_k
 
@@ -73,7 +73,7 @@ class TreeSearch(Head):
         widths, needed = [], k
         for level in reversed(range(1, len(self.shape))):
             above = self.shape[level - 1].nodes
-            needed = min(-(-needed // self.shape[level].fewest), above)
+            needed = min(-(-needed // self.shape[level].min_children), above)
             widths.append(above if self.beam is None else min(max(self.beam, needed), above))
         return widths[::-1]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tfxc.core.errors import ConfigError
-from tfxc.core.reading import read_text
+from tfxc.core.storage.reading import read_text
 
 _NO_LITERAL = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)
 _LITERALS = "write the value itself: the file is read, not run"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfxc.core.config import Config, parse_config
 from tfxc.core.errors import ConfigError, DataError, UserError
-from tfxc.core.files import write_errors, write_json
-from tfxc.core.reading import read_text
+from tfxc.core.storage.files import write_errors, write_json
+from tfxc.core.storage.reading import read_text
 from tfxc.data.kinds import TOKENS
 from tfxc.data.text.registry import build_text_features
 from tfxc.data.text.tokens import PADDING, UNKNOWN

@@ -1,4 +1,4 @@
-"""What the dual objectives share: one scalar per training example, and losses over the rivals."""
+"""What the dual objectives share: one scalar per training example, losses over the negatives."""
 
 import math
 from collections.abc import Sequence
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 
 # exp of more than this counts as exp of this, about 5.5e34: the sum over a batch stays finite.
-_MOST = 80.0
+_MAX = 80.0
 # A float32 that is 2^24 times as large as a step does not change with it.
 _LARGEST_JUMP = 24 * math.log(2)
 
 
-class Rivals(NamedTuple):
+class Negatives(NamedTuple):
     """The columns an example has to beat: those that count, without the true ones.
 
     With ``w`` classes for which a column stands (1 without ``group.log_weights``):
 
     Attributes:
         scores: float32 (batch, columns), logit minus the (mean) logit of the true columns; -inf
-            where a column is not a rival.
+            where a column is not a negative.
         log_weights: ``log w``, broadcastable to ``scores``.
         log_mean: float32 (batch,), ``log m``, where m is the mean of ``exp(score)`` over the
-            rival classes.
-        count: float32 (batch,), K: the rival classes and the true columns.
-        exist: bool (batch,), whether there are a true column and a rival; where not, the other
+            negative classes.
+        count: float32 (batch,), K: the negative classes and the true columns.
+        exist: bool (batch,), whether there are a true column and a negative; where not, the other
             attributes say nothing.
-        alone: bool (batch,), whether there is a true column, but no rival (K = 1).
+        alone: bool (batch,), whether there is a true column, but no negative (K = 1).
     """
 
     scores: Any
@@ -47,11 +47,11 @@ class Rivals(NamedTuple):
     alone: Any
 
 
-def rivals_of(group: "LogitGroup") -> "Rivals":
-    """``Rivals`` of a logit group.
+def negatives_of(group: "LogitGroup") -> "Negatives":
+    """``Negatives`` of a logit group.
 
     Several true columns share the target evenly: the mean of their logits takes the place of the
-    true logit, and none of them is a rival.
+    true logit, and none of them is a negative.
     """
     logits, positives = masked_logits(group), group.positives
     of_positives, mask = gather_positives(logits, positives)
@@ -66,12 +66,12 @@ def rivals_of(group: "LogitGroup") -> "Rivals":
     weights = tf.where(others > -math.inf, tf.exp(log_weights), 0.0)
     number = tf.reduce_sum(weights, axis=1)
     exist = (number > 0) & (of_true > 0)
-    # Rows without a rival get one, so that no gradient is NaN; their losses are discarded.
+    # Rows without a negative get one, so that no gradient is NaN; their losses are discarded.
     scores = tf.where(exist[:, None], others - true[:, None], 0.0)
     log_mean = tf.reduce_logsumexp(scores + log_weights, axis=1)
     log_mean -= tf.math.log(tf.where(exist, number, 1.0))
     alone = (number <= 0) & (of_true > 0)
-    return Rivals(scores, log_weights, log_mean, number + of_true, exist, alone)
+    return Negatives(scores, log_weights, log_mean, number + of_true, exist, alone)
 
 
 class DualObjective(Objective):
@@ -80,7 +80,7 @@ class DualObjective(Objective):
     The softmax cross-entropy ``log sum_k exp(s_k)`` is the minimum over nu of
     ``sum_k exp(s_k - nu) + nu``. So a step needs the classes of a batch only, and nu remembers
     what the example has seen of the others. With m the mean of ``exp(score)`` over the batch's
-    rivals, the loss of an example is ``m exp(-nu)``, with nu taken as a constant: its size says
+    negatives, the loss of an example is ``m exp(-nu)``, with nu taken as a constant: its size says
     little (it is 1 where nu fits the batch), its gradient is the method's. A subclass says in
     ``step`` how nu moves, and which nu the loss takes.
 
@@ -89,8 +89,8 @@ class DualObjective(Objective):
     from a checkpoint. The cost of a step does not depend on the number of examples. NaN marks an
     example that has not been visited.
 
-    An example that occurs twice in a batch is updated once, from its first place. Examples
-    without a true column have loss 0 and leave their entry alone, and so do those without a rival
+    An example that occurs twice in a batch is updated once, from its first place. Those
+    without a true column have loss 0 and leave their entry alone, as do those without a negative
     (all labels of the batch are equal), which ``skipped`` counts. The tables change in training
     only, and only with an ``example_index``; without one, every example counts as not visited.
     Everything is computed in float32 and in logarithms; exponents beyond 80 count as 80.
@@ -110,7 +110,7 @@ class DualObjective(Objective):
         self.num_groups = num_groups
 
     def build(self, input_shape: "LogitGroup | None" = None) -> None:
-        """Makes the tables, and the counter of rows without a rival."""
+        """Makes the tables, and the counter of rows without a negative."""
         unvisited = keras.initializers.Constant(math.nan)
         self.tables = [
             self.state((self.num_examples,), unvisited, "float32", f"nu_{number}")
@@ -144,8 +144,8 @@ class DualObjective(Objective):
         training: bool = True,
     ) -> tf.Tensor:
         """Per-example loss of group ``number``, (batch,); in training, updates its table."""
-        rivals = rivals_of(group)
-        constants = Rivals(*map(tf.stop_gradient, rivals))
+        negatives = negatives_of(group)
+        constants = Negatives(*map(tf.stop_gradient, negatives))
         first = self.first(constants)
         if example_index is None:
             used, _ = self.step(first, constants)
@@ -158,32 +158,32 @@ class DualObjective(Objective):
             if training:
                 self._write(table, example_index, tf.where(unvisited, first, new), constants)
                 self.count(tf.where(unvisited, first, known), constants)
-        return tf.where(rivals.exist, self.loss(rivals, used), 0.0)
+        return tf.where(negatives.exist, self.loss(negatives, used), 0.0)
 
-    def first(self, rivals: "Rivals") -> tf.Tensor:
+    def first(self, negatives: "Negatives") -> tf.Tensor:
         """nu of examples not visited before, (batch,)."""
-        return rivals.log_mean
+        return negatives.log_mean
 
-    def step(self, nu: tf.Tensor, rivals: "Rivals") -> tuple[tf.Tensor, tf.Tensor]:
+    def step(self, nu: tf.Tensor, negatives: "Negatives") -> tuple[tf.Tensor, tf.Tensor]:
         """(nu of the loss, nu from now on), both (batch,)."""
-        raise TypeError(f"{type(self).__name__} must define step(nu, rivals)")
+        raise TypeError(f"{type(self).__name__} must define step(nu, negatives)")
 
-    def count(self, nu: tf.Tensor, rivals: "Rivals") -> None:
+    def count(self, nu: tf.Tensor, negatives: "Negatives") -> None:
         """Counts what a log should report of a training step; ``nu`` is that before it."""
 
-    def loss(self, rivals: "Rivals", nu: tf.Tensor) -> tf.Tensor:
-        """Loss of the rows that have rivals, (batch,); nu is a constant."""
-        constant = tf.stop_gradient(rivals.log_mean)
+    def loss(self, negatives: "Negatives", nu: tf.Tensor) -> tf.Tensor:
+        """Loss of the rows that have negatives, (batch,); nu is a constant."""
+        constant = tf.stop_gradient(negatives.log_mean)
         size = exp(constant - nu)
         # Where the exponent is cut off, the gradient continues.
-        return size + size * (rivals.log_mean - constant)
+        return size + size * (negatives.log_mean - constant)
 
     def logged_metrics(self) -> dict[str, float]:
-        """Counts rows that had no rival."""
-        return {"rows_without_rival": int(self.skipped.numpy())}
+        """Counts rows that had no negative."""
+        return {"rows_without_negatives": int(self.skipped.numpy())}
 
-    def remark(self) -> str:
-        """Says how many rows had no rival, if any."""
+    def final_message(self) -> str:
+        """Says how many rows had no negative, if any."""
         count = int(self.skipped.numpy())
         if not count:
             return ""
@@ -201,10 +201,10 @@ class DualObjective(Objective):
         with tf.control_dependencies([check] if check is not None else []):
             return tf.identity(example_index)
 
-    def _write(self, table, example_index, values, rivals):
+    def _write(self, table, example_index, values, negatives):
         """Writes the entries of the batch of all replicas into this replica's table."""
-        good = rivals.exist & tf.math.is_finite(values) & tf.math.is_finite(rivals.log_mean)
-        other = tf.where(rivals.alone, tf.constant(-2, example_index.dtype), -1)
+        good = negatives.exist & tf.math.is_finite(values) & tf.math.is_finite(negatives.log_mean)
+        other = tf.where(negatives.alone, tf.constant(-2, example_index.dtype), -1)
         rows = tf.where(good, example_index, other)
         context = tf.distribute.get_replica_context()
         if context is not None and context.num_replicas_in_sync > 1:
@@ -300,28 +300,28 @@ class CappedDual(GradientDual):
         super().build(input_shape)
         self.num_capped = self.state((), "zeros", "int64", "num_capped")
 
-    def gradient_step(self, nu: tf.Tensor, rivals: "Rivals") -> tuple[tf.Tensor, tf.Tensor]:
+    def gradient_step(self, nu: tf.Tensor, negatives: "Negatives") -> tuple[tf.Tensor, tf.Tensor]:
         """New nu, and whether it is capped, both (batch,)."""
-        distance = rivals.log_mean - nu
+        distance = negatives.log_mean - nu
         new = nu - self.rate.value * (1 - exp(distance))
-        capped = rivals.exist & (distance > _LARGEST_JUMP) & (new > rivals.log_mean)
-        return tf.where(capped, rivals.log_mean, new), capped
+        capped = negatives.exist & (distance > _LARGEST_JUMP) & (new > negatives.log_mean)
+        return tf.where(capped, negatives.log_mean, new), capped
 
-    def count(self, nu: tf.Tensor, rivals: "Rivals") -> None:
+    def count(self, nu: tf.Tensor, negatives: "Negatives") -> None:
         """Counts capped rows of all replicas."""
-        capped = tf.cast(self.gradient_step(nu, rivals)[1], tf.int32)
+        capped = tf.cast(self.gradient_step(nu, negatives)[1], tf.int32)
         context = tf.distribute.get_replica_context()
         if context is not None and context.num_replicas_in_sync > 1:
             capped = context.all_gather(capped, axis=0)
         self.num_capped.value.assign_add(tf.math.count_nonzero(capped))
 
     def logged_metrics(self) -> dict[str, float]:
-        """Counts rows that had no rival, and capped ones."""
+        """Counts rows that had no negative, and capped ones."""
         return {**super().logged_metrics(), "rows_capped": int(self.num_capped.numpy())}
 
-    def remark(self) -> str:
-        """Says how many rows had no rival, and how many were capped, if any."""
-        found, count = super().remark(), int(self.num_capped.numpy())
+    def final_message(self) -> str:
+        """Says how many rows had no negative, and how many were capped, if any."""
+        found, count = super().final_message(), int(self.num_capped.numpy())
         if not count:
             return found
         capped = (
@@ -348,4 +348,4 @@ def half_cosine(epoch: int, epochs: int) -> float:
 
 def exp(values: tf.Tensor) -> tf.Tensor:
     """``tf.exp`` that stays finite."""
-    return tf.exp(tf.minimum(values, _MOST))
+    return tf.exp(tf.minimum(values, _MAX))

@@ -35,7 +35,7 @@ class CrossReplica(NamedTuple):
         @tf.custom_gradient
         def gathered(values):
             def gradient(upstream):
-                return self.own(self._context.all_reduce("SUM", upstream))
+                return self.local_rows(self._context.all_reduce("SUM", upstream))
 
             return self._context.all_gather(values, axis=0), gradient
 
@@ -56,7 +56,7 @@ class CrossReplica(NamedTuple):
         """Largest values of a vector over the replicas, without a gradient."""
         return tf.reduce_max(self._context.all_gather(tf.stop_gradient(values)[None], 0), axis=0)
 
-    def own(self, rows: tf.Tensor) -> tf.Tensor:
+    def local_rows(self, rows: tf.Tensor) -> tf.Tensor:
         """The part of all replicas' rows that this replica has brought."""
         size = tf.shape(rows)[0] // self.count
         return rows[self.number * size : (self.number + 1) * size]
@@ -113,9 +113,11 @@ def softmax_over_shards(
     if label_smoothing:
         parts.append(tf.reduce_sum(tf.where(counts, logits, 0.0), axis=1))
         parts.append(tf.reduce_sum(tf.cast(counts, logits.dtype), axis=1))
-    total, true, number, *of_all = [cross_replica.own(part) for part in cross_replica.sum(parts)]
+    total, true, number, *of_all = [
+        cross_replica.local_rows(part) for part in cross_replica.sum(parts)
+    ]
     mean = tf.math.divide_no_nan(true, number)
     if label_smoothing:
         mean += label_smoothing * (of_all[0] / of_all[1] - mean)
-    loss = tf.math.log(total) + cross_replica.own(highest) - mean
+    loss = tf.math.log(total) + cross_replica.local_rows(highest) - mean
     return tf.where(number > 0, loss, 0.0), number

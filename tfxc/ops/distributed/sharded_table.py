@@ -99,7 +99,7 @@ class ShardedTable:
     def _here(self, value):
         return self.strategy.experimental_local_results(value)[0]
 
-    def whole(self) -> np.ndarray:
+    def gathered(self) -> np.ndarray:
         """The complete table as a NumPy array. Every process must take part."""
         if self._whole is not None:
             return self._whole
@@ -110,9 +110,9 @@ class ShardedTable:
 
     @contextlib.contextmanager
     def collected(self, keep: bool) -> Iterator[None]:
-        """Inside, ``whole`` no longer needs the other processes if ``keep`` is true."""
+        """Inside, ``gathered`` no longer needs the other processes if ``keep`` is true."""
         if keep:
-            self._whole = self.whole()
+            self._whole = self.gathered()
         else:
             for _ in self._blocks():
                 pass

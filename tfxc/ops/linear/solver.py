@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfxc.core.arguments import COUNT, NOT_NEGATIVE, POSITIVE, OneOf, Whole, checked
+from tfxc.core.arguments import COUNT, NOT_NEGATIVE, POSITIVE, Integer, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.ops.linear import sklearn_solver
 from tfxc.ops.linear.block import FOUND_BYTES, PIECE_BYTES, assembled, greatest
@@ -55,7 +55,7 @@ def has_native() -> bool:
     epsilon=POSITIVE,
     max_passes=COUNT,
     threshold=NOT_NEGATIVE,
-    max_nonzeros=Whole(0),
+    max_nonzeros=Integer(0),
 )
 @dataclass(frozen=True)
 class SolverSettings:
@@ -145,7 +145,7 @@ def solve_block(
         ids, solve = columns.ids, lambda children: problem.native(columns, children)
     else:
         groups, ids = list(order[:, None]), np.arange(features.shape[1] + 1, dtype=np.int32)
-        solve = problem.delegated
+        solve = problem.solve_with_sklearn
     if threads > 1 and len(groups) > 1:
         with ThreadPoolExecutor(threads) as pool:
             found = list(pool.map(solve, groups))
@@ -253,7 +253,7 @@ class _Problem:
         """What the compiled solver takes for a cost: its bound or, halved, its inverse."""
         return 0.5 / signed_cost if self.settings.loss == "squared-hinge" else signed_cost
 
-    def delegated(self, children):
+    def solve_with_sklearn(self, children):
         """The same of one child by scikit-learn."""
         (child,) = children
         size = self.features.shape[0]

@@ -1,4 +1,4 @@
-"""The search of ``ops.search.gather`` in the graph: sums of gathered bucket scores, by tiles."""
+"""The search of ``bucket_search.gather`` in the graph: sums of gathered bucket scores."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,7 @@
 """Scores of chosen pairs of a query and a node of the last layer, without a beam.
 
 A pair's score combines the margins of the node and of all its ancestors. A layer is searched from
-the chosen nodes' parents only, by the kernels of ``tfxc.ops.search.beam_search``.
+the chosen nodes' parents only, by the kernels of ``tfxc.ops.search.beam_search.beam_search``.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ import scipy.sparse
 
 from tfxc.core.errors import DataError
 from tfxc.ops.csr import bounds_of
-from tfxc.ops.search.beam_search import BeamSearch
+from tfxc.ops.search.beam_search.beam_search import BeamSearch
 
 if TYPE_CHECKING:
-    from tfxc.ops.search.chunked_layer import ChunkedLayer
+    from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
 
-_MOST_SCORES = 1 << 22  # of a block of queries in one layer: 32 MB with their nodes
+_MAX_SCORES = 1 << 22  # of a block of queries in one layer: 32 MB with their nodes
 
 
 class PairScores:
@@ -70,7 +70,7 @@ class PairScores:
             DataError: features or pairs of other shapes, NaN or infinity in the features.
 
         Example:
-            >>> from tfxc.ops.search.chunked_layer import chunks_of
+            >>> from tfxc.ops.search.beam_search.chunked_layer import chunks_of
             >>> from tfxc.ranker.post_processors import post_processor
             >>> weights = scipy.sparse.csc_matrix(np.float32([[1, 4], [0, 0]]))
             >>> scores = PairScores([chunks_of(weights, [0, 0], 1)], 1).score(
@@ -89,7 +89,7 @@ class PairScores:
         ones = scipy.sparse.csr_matrix(pairs, dtype=np.float32)
         rows = np.repeat(np.arange(expected[0]), np.diff(ones.indptr))
         wanted = self._levels(rows, ones.indices, expected[0])
-        scores, block = [], max(1, _MOST_SCORES // self._most_candidates(wanted))
+        scores, block = [], max(1, _MAX_SCORES // self._most_candidates(wanted))
         for first in range(0, expected[0], block):
             part = [level[first : first + block] for level in wanted]
             scores.append(

@@ -63,9 +63,9 @@ class SubwordIds(tf.Module):
         else:
             assert merges is not None
             self._cut = BytePairs(pieces, merges, require_text())
-        self._counted_anew = None
+        self._renumbered = None
         if "kept" in settings:
-            self._counted_anew = tf.constant(_counted_anew(settings, len(pieces)), tf.int32)
+            self._renumbered = tf.constant(_renumbered(settings, len(pieces)), tf.int32)
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
         """Ids of texts (batch,): int32 (batch, length), padded with 0 to a multiple of 8."""
@@ -80,7 +80,7 @@ class SubwordIds(tf.Module):
         pieces = self._cut(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"))
         prefix, suffix = settings["prefix"], settings["suffix"]
         most = self._max_length - len(prefix) - len(suffix)
-        num_cut = tf.math.count_nonzero(pieces.row_lengths() > most)
+        num_truncated = tf.math.count_nonzero(pieces.row_lengths() > most)
         pieces = pieces[:, :most]
         padding, unknown = settings["padding"], settings["unknown"]
         pieces = pieces.with_flat_values(
@@ -91,9 +91,9 @@ class SubwordIds(tf.Module):
         ids = tf.concat([around[0], pieces, around[1]], axis=1)
         flat = ids.flat_values
         flat = tf.where(flat == 0, padding, flat)
-        if self._counted_anew is not None:
-            flat = tf.gather(self._counted_anew, flat)
-        return ids.with_flat_values(flat), num_cut
+        if self._renumbered is not None:
+            flat = tf.gather(self._renumbered, flat)
+        return ids.with_flat_values(flat), num_truncated
 
 
 class WordPieces(tf.Module):
@@ -172,7 +172,7 @@ class SentencePieces(tf.Module):
         return found.with_flat_values(moved)
 
 
-def _counted_anew(settings, size):
+def _renumbered(settings, size):
     """The new id of each id of the whole vocabulary."""
     unknown = {0: settings["padding"], settings["padding"]: 0}
     unknown = unknown.get(settings["unknown"], settings["unknown"])

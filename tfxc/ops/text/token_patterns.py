@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError
-from tfxc.core.files import captured_standard_error
+from tfxc.core.storage.files import captured_standard_error
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -28,7 +28,7 @@ _RUNS = re.compile(r"(?:\(\?u\))?(\\b)?(?:(?P<each>(?:\\w)+)\+|\\w\{(?P<least>\d
 # Around each match. Texts have it replaced by a space, as U+0000: neither is a character of text.
 MARK = "\uffff"
 WORD, BLANK = r"\w", r"\s"
-_MOST = 1000  # repetitions, as RE2 has it
+_MAX = 1000  # repetitions, as RE2 has it
 _REPLACEMENT = rf"{MARK}\1{MARK}"
 _TRANSLATED = "wWdDsS"
 _REFUSED = {"b": "word boundaries", "B": "word boundaries", "C": "single bytes", "Q": "quoting"}
@@ -44,7 +44,7 @@ def shortest_run(pattern: str) -> int | None:
     match = _RUNS.fullmatch(pattern)
     least = int(match["least"]) if match and match["least"] else 0
     least = len(match["each"]) // 2 if match and match["each"] else least
-    return least if 1 <= least <= _MOST else None
+    return least if 1 <= least <= _MAX else None
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
-from tfxc.ops.matches import OF_ATTENTION, OF_PAIRS, OF_STATES
+from tfxc.recipes.distill.distances import OF_ATTENTION, OF_PAIRS, OF_STATES
 
 if TYPE_CHECKING:
     from tfxc.encoders.bases.layered import LayeredEncoder
@@ -23,7 +23,7 @@ class Match(NamedTuple):
     Attributes:
         layer_teacher, layer_student: one layer each, or two for a distance of pairs. 0 is what
             enters the first layer, l what comes out of layer l, or the attention inside it.
-        loss: a distance of ``ops.matches``.
+        loss: a distance of ``recipes.distill.distances``.
         weight: (first, last) weight in the loss, linear over the steps.
         projection: None, or the activation of a linear map of the student's states to the width
             of the teacher's: ``"linear"``, ``"relu"`` or ``"tanh"``.

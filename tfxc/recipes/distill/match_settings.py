@@ -10,7 +10,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.registry import nearest
 from tfxc.encoders.bases.layered import LayeredEncoder
 from tfxc.model import own_precision
-from tfxc.ops.matches import OF_ATTENTION, OF_PAIRS, OF_STATES
+from tfxc.recipes.distill.distances import OF_ATTENTION, OF_PAIRS, OF_STATES
 from tfxc.recipes.distill.layer_matching import ACTIVATIONS, Match
 from tfxc.runs.loaded import load_run
 

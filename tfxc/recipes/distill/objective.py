@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from tfxc.recipes.distill.layer_matching import Matches
 
 
-_LEAST = 0.1  # smallest temperature of an example, as a share of T
+_MIN = 0.1  # smallest temperature of an example, as a share of T
 
 
-class Tempering(NamedTuple):
+class TemperatureSettings(NamedTuple):
     """How the temperature of an example follows from the two predictions.
 
     Attributes:
@@ -45,8 +45,8 @@ class Distillation(Technique):
         temperature: (first, last) T, positive.
         distance: see ``ops.divergence.teacher_divergence``.
         squared: whether D counts T^2 times, which keeps its gradients as large as L's.
-        tempering: ``Tempering``. The mean that it needs is that of the micro-batch, over all
-            replicas; no temperature falls below a tenth of T.
+        tempering: ``TemperatureSettings``. The mean that it needs is that of the micro-batch,
+            over all replicas; no temperature falls below a tenth of T.
         matches: ``recipes.distill.layer_matching.Matches``, or None.
         turns: shares of the steps that the teachers have, one after the other, of any sum.
     """
@@ -60,17 +60,17 @@ class Distillation(Technique):
         temperature: tuple[float, float],
         distance: str,
         squared: bool,
-        tempering: "Tempering | None" = None,
+        tempering: "TemperatureSettings | None" = None,
         matches: "Matches | None" = None,
         turns: Sequence[float] = (1.0,),
     ) -> None:
         self._teachers, self._distance, self._squared = list(teachers), distance, squared
         self._turn, self._ends_of_turns = 0, np.cumsum(turns) / np.sum(turns)
-        self._tempering, self._matches = tempering or Tempering(), matches
+        self._tempering, self._matches = tempering or TemperatureSettings(), matches
         self._ends = (hard_weight, temperature, *(matches.weights if matches else ()))
         self._total_steps = 1
 
-    def begin(self, steps_per_epoch: float, total_steps: int) -> None:
+    def on_train_begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """Remembers the length."""
         self._total_steps = total_steps
 
@@ -149,4 +149,4 @@ class Distillation(Technique):
         context, mean = tf.distribute.get_replica_context(), tf.reduce_mean(hard)
         if context.num_replicas_in_sync > 1:
             mean = context.all_reduce("MEAN", mean)
-        return tf.maximum(temperature + beta * (mean - hard), _LEAST * temperature)
+        return tf.maximum(temperature + beta * (mean - hard), _MIN * temperature)

@@ -20,7 +20,7 @@ from tfxc.recipes.distill.match_settings import (
     read_matches,
     teacher_encoder,
 )
-from tfxc.recipes.distill.objective import Distillation, Tempering
+from tfxc.recipes.distill.objective import Distillation, TemperatureSettings
 from tfxc.recipes.distill.teacher_logits import (
     computation_of,
     confidence,
@@ -33,7 +33,7 @@ from tfxc.recipes.distill.teacher_logits import (
 from tfxc.runs.loaded import load_run, trusting
 from tfxc.training.interrupts import StopAtOnce
 from tfxc.training.job import TrainingJob
-from tfxc.training.start import PARTS
+from tfxc.training.start.run_start import PARTS
 from tfxc.training.strategies import by_chief, make_strategy
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Distill(Recipe):
         self.temperature = number_or_pair(temperature, 1e-3, 1e3, "recipe.temperature")
         self.distance = distance
         self.squared = squared and distance != "mse"
-        self.tempering = Tempering(temperature_scheduler, float(beta), float(gamma))
+        self.tempering = TemperatureSettings(temperature_scheduler, float(beta), float(gamma))
         self.matches, self.start_layers = read_matches(matches), _layers(start_layers)
         if (self.matches or self.start_layers) and len(self.teachers) > 1:
             raise ConfigError(
@@ -203,7 +203,9 @@ class Distill(Recipe):
         check_same_features(data_folder, teacher)
         return Matches(self.matches, lambda: teacher_encoder(teacher), self.start_layers)
 
-    def ask(self, config: Any, data_folder: str | Path, run: "RunFolder") -> None:
+    def compute_teacher_logits(
+        self, config: Any, data_folder: str | Path, run: "RunFolder"
+    ) -> None:
         """Writes the teachers' logits into the ``RunFolder``, unless they are there."""
         strategy = make_strategy(config.training)
         by_chief(strategy, lambda: self._write_logits(config, data_folder, run))
@@ -267,7 +269,7 @@ class StudentJob(TrainingJob):
 
     def on_begin(self) -> None:
         """Asks the teachers."""
-        self._recipe.ask(self.config, self.data_folder, self.folder)
+        self._recipe.compute_teacher_logits(self.config, self.data_folder, self.folder)
 
 
 def _turns(given, count):

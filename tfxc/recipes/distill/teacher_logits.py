@@ -15,8 +15,8 @@ from scipy.special import softmax
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import atomic_file, write_json
 from tfxc.core.progress import Progress
+from tfxc.core.storage.files import atomic_file, write_json
 from tfxc.data.held_out import open_split
 from tfxc.data.preparation import CHUNK_EXAMPLES, CHUNK_IMAGES
 from tfxc.data.records.shard_writer import shuffled

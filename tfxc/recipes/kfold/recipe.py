@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core import registry
-from tfxc.core.arguments import OneOf, Whole, checked
+from tfxc.core.arguments import Integer, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.data.sources.folds import Fold
 from tfxc.encoders.bases.repeated import Repeated
@@ -15,7 +15,7 @@ from tfxc.model import XCModel, build_model
 from tfxc.recipes.base import Context, RecipeOfRuns
 from tfxc.recipes.kfold.averaged_head import Averaged
 from tfxc.training.job import TrainingJob
-from tfxc.training.start import PARTS, RunStart
+from tfxc.training.start.run_start import PARTS, RunStart
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -45,7 +45,7 @@ class KFold(RecipeOfRuns):
 
     unit = "fold"
 
-    @checked(folds=Whole(2), start_part=OneOf(*PARTS))
+    @checked(folds=Integer(2), start_part=OneOf(*PARTS))
     def __init__(
         self,
         *,

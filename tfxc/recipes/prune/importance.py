@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tfxc.model import XCModel
 
 
-_LEAST = 1e-30
+_MIN = 1e-30
 
 
 class Importance:
@@ -64,11 +64,11 @@ class Importance:
         return [tf.reduce_sum(tf.abs(gradient), 0) for gradient in tape.gradient(loss, gates)]
 
 
-def best_parts(importance: np.ndarray, count: int) -> np.ndarray:
+def most_important(importance: np.ndarray, count: int) -> np.ndarray:
     """The ``count`` most important parts of one layer as a mask; of equal ones the first.
 
     Example:
-        >>> best_parts(np.array([1.0, 3.0, 2.0]), 2).tolist()
+        >>> most_important(np.array([1.0, 3.0, 2.0]), 2).tolist()
         [False, True, True]
     """
     mask = np.zeros(len(importance), bool)
@@ -76,7 +76,7 @@ def best_parts(importance: np.ndarray, count: int) -> np.ndarray:
     return mask
 
 
-def best_parts_of_all(importance: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
+def most_important_overall(importance: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
     """The ``count`` most important parts of all layers as masks, at least one of each layer.
 
     The importance is divided by its Euclidean norm within the layer first, as the layers' are not
@@ -87,16 +87,17 @@ def best_parts_of_all(importance: Sequence[np.ndarray], count: int) -> list[np.n
         count: how many parts stay, at least as many as layers.
 
     Example:
-        >>> [mask.tolist() for mask in best_parts_of_all([np.ones(2), np.array([3.0, 4.0])], 3)]
+        >>> masks = most_important_overall([np.ones(2), np.array([3.0, 4.0])], 3)
+        >>> [mask.tolist() for mask in masks]
         [[True, True], [False, True]]
     """
     scaled = []
     for values in importance:
         positive = np.maximum(values, 0)
-        values = np.where(values < 0, -1.0, positive / max(np.linalg.norm(positive), _LEAST))
+        values = np.where(values < 0, -1.0, positive / max(np.linalg.norm(positive), _MIN))
         values[np.argmax(values)] = np.inf  # one stays, whatever it is worth
         scaled.append(values)
-    whole = best_parts(np.concatenate(scaled), count)
+    whole = most_important(np.concatenate(scaled), count)
     return np.split(whole, np.cumsum([len(values) for values in scaled])[:-1])
 
 
@@ -127,10 +128,14 @@ def shrink(
         ]
         for pair in sizes
     ]
-    heads = [best_parts(pair[0], count[0]) for pair, count in zip(importance, left, strict=True)]
+    heads = [
+        most_important(pair[0], count[0]) for pair, count in zip(importance, left, strict=True)
+    ]
     if uneven:
         whole, goal = sum(pair[0] for pair in sizes), targets[0] * len(sizes)
         count = goal + round((whole - goal) * share)
-        heads = best_parts_of_all([pair[0] for pair in importance], count)
-    units = [best_parts(pair[1], count[1]) for pair, count in zip(importance, left, strict=True)]
+        heads = most_important_overall([pair[0] for pair in importance], count)
+    units = [
+        most_important(pair[1], count[1]) for pair, count in zip(importance, left, strict=True)
+    ]
     return list(zip(heads, units, strict=True))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.core.arguments import COUNT, checked
 from tfxc.core.errors import ConfigError
-from tfxc.core.files import make_folder
+from tfxc.core.storage.files import make_folder
 from tfxc.data.manifest import LABELS_FILE
 from tfxc.data.sources.shards import open_source
 from tfxc.data.text.registry import load_text_features
@@ -16,7 +16,7 @@ from tfxc.recipes.base import Context, Recipe
 from tfxc.recipes.prune.smaller_model import (
     check_model,
     check_targets,
-    choose_parts,
+    choose_kept,
     smaller_model,
     vocabulary_rows,
 )
@@ -166,12 +166,12 @@ class Prune(Recipe):
         train = open_source(data_folder, "train", memory)
         if sizes != (None, None):
             batches = self._batches(train, config, rows)
-            kept = choose_parts(model, batches, *sizes, self.iters, self.uneven_heads)
+            kept = choose_kept(model, batches, *sizes, self.iters, self.uneven_heads)
         dimensions, shape = manifest.dimensions, source.folder.architecture()
         if shape is not None:
             dimensions["architecture"] = shape
         smaller = smaller_model(model, config, dimensions, kept, rows)
-        context.begin()
+        context.start()
         if self.finetune:  # not yet the run's own: nothing is lost before the first step
             make_folder(run / _START)
             RunFolder(run / _START).save_weights(smaller)

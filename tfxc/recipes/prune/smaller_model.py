@@ -10,7 +10,7 @@ from tfxc.data.kinds import TOKENS
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.model import build_model
 from tfxc.recipes.prune.importance import Importance, shrink
-from tfxc.recipes.prune.slices import layer_sizes, sliced, smaller_architecture
+from tfxc.recipes.prune.layer_slices import layer_sizes, sliced, smaller_architecture
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -79,14 +79,14 @@ def check_targets(
             )
 
 
-def choose_parts(
+def choose_kept(
     model: "XCModel",
     batches: Sequence[Mapping[str, Any]],
     num_heads: int | None,
     feed_forward_dim: int | None,
     iters: int,
     uneven: bool,
-    say: Callable[[str], Any] = print,
+    log: Callable[[str], Any] = print,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """The heads and inner units that stay, chosen in ``iters`` steps.
 
@@ -115,7 +115,7 @@ def choose_parts(
         masks = [(old[0] if keeps_heads else new[0], new[1])
                  for old, new in zip(masks, found, strict=True)]  # fmt: skip
         left = [int(mask.sum()) for mask, _ in masks]
-        say(
+        log(
             f"pruning, step {step} of {iters}: {sum(left):,} of {sum(heads):,} heads, "
             f"{int(masks[0][1].sum()):,} of {sizes[0][1]:,} inner units per layer"
         )
@@ -135,7 +135,7 @@ def smaller_model(
         model: the trained one.
         config: ``Config``, with the encoder and head of the trained one.
         dimensions: what the data decides, keyword arguments of ``build_model``.
-        kept: what ``choose_parts`` returns, or None for all.
+        kept: what ``choose_kept`` returns, or None for all.
         rows: for each token of the new vocabulary its row in the old table, or None.
 
     Raises:

@@ -7,9 +7,9 @@ import numpy as np
 
 from tfxc.core.config import parse_config
 from tfxc.core.errors import DataError
-from tfxc.core.reading import read_array
-from tfxc.data.array_files import read_arrays
+from tfxc.core.storage.reading import read_array
 from tfxc.data.kinds import SPARSE
+from tfxc.data.parsing.arrays import read_arrays
 from tfxc.labels.hashing import bucket_lookup
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfxc.core.errors import UserError
-from tfxc.core.files import write_errors
-from tfxc.core.memory import available_bytes
 from tfxc.core.progress import duration
+from tfxc.core.resources import available_bytes
+from tfxc.core.storage.files import write_errors
 from tfxc.data.manifest import Manifest
 from tfxc.training.interrupts import STOP_SIGNALS, Stopped, StopSignals, stop_with_parent
-from tfxc.training.memory import peak_bytes
+from tfxc.training.memory_estimate import peak_bytes
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -90,7 +90,7 @@ def begin_repetitions(context: "Context") -> Path:
     Raises:
         CheckpointError: the folder holds a run with another config.
     """
-    context.folder.begin(context.config, context.data_folder, context.fresh)
+    context.folder.start(context.config, context.data_folder, context.fresh)
     return context.run / "config.json"
 
 

@@ -9,7 +9,7 @@ from tfxc.model import build_model
 from tfxc.recipes.base import Context, RecipeOfRuns
 from tfxc.recipes.repetitions.processes import begin_repetitions, parallel_jobs, run_repetitions
 from tfxc.training.job import TrainingJob
-from tfxc.training.start import PARTS, RunStart
+from tfxc.training.start.run_start import PARTS, RunStart
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.inference.protocol import RankerModel
-from tfxc.ops.search.beam_graph import BeamGraph
-from tfxc.ops.search.calibration_graph import calibrated
+from tfxc.ops.search.beam_search.beam_graph import BeamGraph
+from tfxc.ops.search.beam_search.calibration_graph import calibrated
 from tfxc.ranker.calibration import Calibration
 from tfxc.ranker.post_processors import post_processor as rule_of
 from tfxc.ranker.search import Ranker, load_layer

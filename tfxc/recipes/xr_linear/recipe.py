@@ -158,13 +158,13 @@ class XRLinear(StagedRecipe):
             "processor_seconds": round(time.process_time() - processor, 1),
         }
         for line in stages.report_lines(reports, seconds):
-            stages.say(run, line)
+            stages.log(run, line)
         model = LinearModel(run.path, self.threads)
         stages.calibrate(model, self.calibrate, config, data_folder, run)
         results = stages.measure(model, config, data_folder, context.manifest)
         stages.write_metrics(run, seconds, results)
         for line in stages.headline(results):
-            stages.say(run, line)
+            stages.log(run, line)
         return {"layers": reports, **seconds, "dev": {}, **results}
 
     def _tree(self, features, labels, config, run):

@@ -9,8 +9,8 @@ import numpy as np
 from tfxc.core import registry
 from tfxc.core.arguments import SHARE, OneOf
 from tfxc.core.errors import ConfigError, inside
+from tfxc.data.parsing.arrays import load_matrix
 from tfxc.data.source_files import expand
-from tfxc.data.sources.matrices import load_matrix
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import MODES, pifa, pifa_with_label_features, pii
 from tfxc.labels.pecos_tree import is_leaf_matrix, load_tree

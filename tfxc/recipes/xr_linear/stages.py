@@ -11,8 +11,8 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text, one_line
-from tfxc.core.files import atomic_file, write_errors
-from tfxc.core.threads import thread_count
+from tfxc.core.resources import thread_count
+from tfxc.core.storage.files import atomic_file, write_errors
 from tfxc.data.kinds import DENSE
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
@@ -22,7 +22,7 @@ from tfxc.ranker.calibration import Calibration, pairs_of
 from tfxc.ranker.layer import BudgetError
 from tfxc.recipes.xr_linear.model import CALIBRATION
 from tfxc.training.evaluation import Evaluation
-from tfxc.training.memory import Memory
+from tfxc.training.memory_estimate import Memory
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -208,7 +208,7 @@ def calibrate(
     ]
     scores, hits = (np.concatenate(parts) for parts in zip(*found, strict=True))
     Calibration.fit(scores, hits, method).save(run / CALIBRATION)
-    say(
+    log(
         run,
         f"{method} calibration learned from the {k} best labels of each dev example: "
         f"{len(hits):,} scores, {hits.mean():.1%} of them of true labels",
@@ -239,7 +239,7 @@ def write_metrics(
         stream.write(json_text({"step": 1, "epoch": 1.0, **seconds, **values}) + "\n")
 
 
-def say(run: "RunFolder", text: str) -> None:
+def log(run: "RunFolder", text: str) -> None:
     """Prints a line and appends it to the run's ``log.txt``."""
     text = one_line(text)
     print(text, flush=True)

@@ -14,8 +14,8 @@ import scipy.sparse
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.files import copy_folder
-from tfxc.core.reading import read_json
+from tfxc.core.storage.files import copy_folder
+from tfxc.core.storage.reading import read_json
 from tfxc.data.manifest import Manifest, fingerprints_of
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa
@@ -85,16 +85,16 @@ def add_new_labels(
     tree, known = ClusterTree.load(run / TREE), old_labels.shape[1]
     old, new = (made.of_tree(part) for part in (old_features, features))
     centroids = leaf_centroids(tree, pifa(old_labels, old))
-    grown, affected = add_labels(tree, pifa(labels, new)[known:], centroids)
+    extended, affected = add_labels(tree, pifa(labels, new)[known:], centroids)
     old_labels.resize(old_labels.shape[0], labels.shape[1])
     both = [scipy.sparse.csr_matrix(part) for part in (old_features, features)]
     both = scipy.sparse.vstack(both, format="csr")
     all_labels = scipy.sparse.vstack([old_labels, labels], format="csr")
     with new_run(output) as written:
         part = written / "part"
-        layer = _grown(loaded, recipe, made, grown, affected, both, all_labels, part)
+        layer = _extended_layer(loaded, recipe, made, extended, affected, both, all_labels, part)
         shutil.rmtree(part)
-        _write_ranker(run, written.path, layer, grown)
+        _write_ranker(run, written.path, layer, extended)
         _write_rest(loaded, written, output, names, labels)
     return Added(names, len(affected), len(layer.child_splits) - 1)
 
@@ -170,7 +170,7 @@ def _new_examples(loaded, reader, made):
     return recorded.names, features, labels
 
 
-def _grown(loaded, recipe, made, tree, affected, features, labels, folder):
+def _extended_layer(loaded, recipe, made, tree, affected, features, labels, folder):
     """The last layer with the new labels."""
     settings = made.settings(tree.sizes)
     values, targets = settings.of_layers(tree.sizes), tree.multi_resolution(labels)

@@ -10,7 +10,7 @@ from tfxc.core import registry
 from tfxc.core.errors import ConfigError
 from tfxc.data.kinds import SPARSE
 from tfxc.labels.tree_shape import tree_in_order
-from tfxc.model import make_parts
+from tfxc.model import make_components
 from tfxc.ranker.settings import RankerSettings
 from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
 from tfxc.recipes.xr_linear.stages import estimate_lines, need_split
@@ -25,7 +25,7 @@ from tfxc.recipes.xr_transformer.plan import (
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.manifest import Manifest
-    from tfxc.recipes.xr_transformer.recipe import XrTransformer
+    from tfxc.recipes.xr_transformer.recipe import XRTransformer
 
 
 TREE = ("nr_splits", "min_codes", "max_leaf_size", "spherical", "seed")
@@ -50,11 +50,11 @@ class Planned(NamedTuple):
     layers: list
 
 
-def planned(recipe: "XrTransformer", config: Any, manifest: "Manifest") -> "Planned":
+def planned(recipe: "XRTransformer", config: Any, manifest: "Manifest") -> "Planned":
     """``Planned`` of a config.
 
     Args:
-        recipe: ``XrTransformer``.
+        recipe: ``XRTransformer``.
         config: ``Config``.
         manifest: the data's ``Manifest``.
 
@@ -79,7 +79,7 @@ def planned(recipe: "XrTransformer", config: Any, manifest: "Manifest") -> "Plan
     return Planned(first, second, plan, settings_of_ranker(recipe, config, layers), levels, layers)
 
 
-def stage_lines(recipe: "XrTransformer", config: "Config", manifest: "Manifest") -> Iterator[str]:
+def stage_lines(recipe: "XRTransformer", config: "Config", manifest: "Manifest") -> Iterator[str]:
     """What the stages will take, as lines; raises as ``planned`` does."""
     found, train = planned(recipe, config, manifest), manifest.split("train")
     yield from unused_lines(recipe)
@@ -97,14 +97,14 @@ def stage_lines(recipe: "XrTransformer", config: "Config", manifest: "Manifest")
             yield line
     if recipe.only_encoder:
         return
-    encoder, _, _ = make_parts(config, **manifest.dimensions)
+    encoder, _, _ = make_components(config, **manifest.dimensions)
     width = encoder.compute_output_shape((None, manifest.num_features))[-1]
     memory = recipe.memory_gb
     yield f"ranker on {manifest.num_features:,} terms and vectors of {width:,}:"
     yield from estimate_lines(manifest, found.layers, found.ranker, memory, recipe.threads, width)
 
 
-def unused_lines(recipe: "XrTransformer") -> Iterator[str]:
+def unused_lines(recipe: "XRTransformer") -> Iterator[str]:
     """A line for each switch that makes other settings of the config ineffective."""
     of_ranker = ("refined_tree", "ranker", "memory_gb")
     of_levels = ("first_tree", "negatives", "initial", "epochs", "steps", "warmup_steps")
@@ -121,7 +121,7 @@ def unused_lines(recipe: "XrTransformer") -> Iterator[str]:
             yield f"not used, as recipe.{why}: {', '.join(given)}"
 
 
-def trial(recipe: "XrTransformer", config: "Config", manifest: "Manifest") -> dict[str, Any] | None:
+def trial(recipe: "XRTransformer", config: "Config", manifest: "Manifest") -> dict[str, Any] | None:
     """Arguments of ``build_model`` for the widest level, with a tree that stands for the real one.
 
     Returns:
@@ -189,12 +189,12 @@ def _refuse_training(config):
 
 
 def tree_settings(
-    recipe: "XrTransformer", config: Any, manifest: "Manifest"
+    recipe: "XRTransformer", config: Any, manifest: "Manifest"
 ) -> tuple[tuple[TreeSettings, list[int]], tuple[TreeSettings, list[int]]]:
     """How the two trees are built, and the sizes of their levels.
 
     Args:
-        recipe: ``XrTransformer``.
+        recipe: ``XRTransformer``.
         config: ``Config``.
         manifest: the data's ``Manifest``.
 
@@ -240,11 +240,11 @@ def _refuse_keys(given, key):
         )
 
 
-def plan_of(recipe: "XrTransformer", config: Any, sizes: Sequence[int]) -> Plan:
+def plan_of(recipe: "XRTransformer", config: Any, sizes: Sequence[int]) -> Plan:
     """The ``Plan`` of the fine-tuned levels.
 
     Args:
-        recipe: ``XrTransformer``.
+        recipe: ``XRTransformer``.
         config: ``Config``.
         sizes: nodes of all levels of the first tree.
 
@@ -261,8 +261,8 @@ def plan_of(recipe: "XrTransformer", config: Any, sizes: Sequence[int]) -> Plan:
         negatives=per_level(negatives, sizes, "negatives", NEGATIVES),
         initial=per_level(recipe.initial or "linear", sizes, "initial", INITIAL),
         epochs=[config.training.epochs if value is None else value for value in epochs],
-        steps=per_level(recipe.steps, sizes, "steps", whole=True),
-        warmup_steps=per_level(recipe.warmup_steps, sizes, "warmup_steps", whole=True),
+        steps=per_level(recipe.steps, sizes, "steps", integers=True),
+        warmup_steps=per_level(recipe.warmup_steps, sizes, "warmup_steps", integers=True),
         only_topk=recipe.only_topk,
         ensemble=recipe.ensemble,
         threshold=recipe.threshold,
@@ -279,12 +279,12 @@ def plan_of(recipe: "XrTransformer", config: Any, sizes: Sequence[int]) -> Plan:
 
 
 def settings_of_ranker(
-    recipe: "XrTransformer", config: "Config", sizes: Sequence[int]
+    recipe: "XRTransformer", config: "Config", sizes: Sequence[int]
 ) -> RankerSettings:
     """``RankerSettings`` that fit the second tree.
 
     Args:
-        recipe: ``XrTransformer``.
+        recipe: ``XRTransformer``.
         config: ``Config``.
         sizes: nodes of all levels of the tree.
 

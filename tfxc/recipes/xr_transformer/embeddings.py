@@ -10,7 +10,7 @@ from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
-from tfxc.core.reading import checksum
+from tfxc.core.storage.reading import checksum
 from tfxc.data.manifest import MANIFEST_FILE
 from tfxc.data.row_writer import RowWriter
 from tfxc.ops.csr import as_csr

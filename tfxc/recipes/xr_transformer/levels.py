@@ -10,14 +10,14 @@ import tensorflow as tf
 from sklearn.preprocessing import normalize
 
 from tfxc.core.config import Method
-from tfxc.core.files import atomic_file
+from tfxc.core.storage.files import atomic_file
 from tfxc.data.sources.shards import Source
 from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.model import build_model
 from tfxc.ops.csr import as_csr, bounds_of
 from tfxc.ops.linear.solver import SolverSettings
-from tfxc.ops.search.chunked_layer import chunks_of
+from tfxc.ops.search.beam_search.chunked_layer import chunks_of
 from tfxc.ranker.ensemble import combine
 from tfxc.ranker.layer import LayerProblem, Limits, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of

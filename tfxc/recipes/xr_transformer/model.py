@@ -12,7 +12,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.data.kinds import KINDS
 from tfxc.inference.embedder import Embedder
 from tfxc.inference.protocol import RankerModel
-from tfxc.model import example_features, make_parts
+from tfxc.model import example_features, make_components
 from tfxc.recipes.xr_transformer.embeddings import concatenated
 
 if TYPE_CHECKING:
@@ -170,6 +170,6 @@ def built_encoder(config: "Config", dimensions: Mapping[str, Any]) -> "Encoder":
         ConfigError: an argument does not fit.
     """
     keras.config.set_dtype_policy(config.training.precision)
-    encoder, _, _ = make_parts(config, **dimensions)
+    encoder, _, _ = make_components(config, **dimensions)
     encoder(example_features(KINDS[dimensions["feature_kind"]], dimensions))
     return encoder

@@ -18,7 +18,7 @@ class Plan:
 
     Attributes:
         count: number of fine-tuned levels.
-        negatives, initial: names, see ``recipes.xr_transformer.recipe.XrTransformer``.
+        negatives, initial: names, see ``recipes.xr_transformer.recipe.XRTransformer``.
         epochs, steps, warmup_steps: of the training; None for the config's.
         only_topk: nodes kept of each training text for the negatives of the next level.
         ensemble: by which scores they are chosen.
@@ -60,7 +60,7 @@ def per_level(
     sizes: Sequence[int],
     name: str,
     known: Sequence[str] | None = None,
-    whole: bool = False,
+    integers: bool = False,
 ) -> list[Any]:
     """One value for each fine-tuned level.
 
@@ -69,7 +69,7 @@ def per_level(
         sizes: nodes of the fine-tuned levels.
         name: of the recipe's argument.
         known: the values that are allowed; None for positive numbers or None.
-        whole: whether numbers must be whole.
+        integers: whether numbers must be whole.
 
     Raises:
         ConfigError: a list of another length (the message gives the sizes), or another value.
@@ -86,6 +86,6 @@ def per_level(
             where=f"recipe.{name}",
         )
     for found in values:
-        check = (COUNT if whole else POSITIVE) | None if known is None else OneOf(*known)
+        check = (COUNT if integers else POSITIVE) | None if known is None else OneOf(*known)
         check.check(f"recipe.{name}", found)
     return values

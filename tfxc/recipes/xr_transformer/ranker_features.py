@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.locks import scratch_folder
+from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from tfxc.data.rows import Rows
     from tfxc.ranker.settings import RankerSettings
     from tfxc.recipes.xr_linear.recipe import XRLinear
-    from tfxc.recipes.xr_transformer.recipe import XrTransformer
+    from tfxc.recipes.xr_transformer.recipe import XRTransformer
     from tfxc.runs.loaded import LoadedRun
 
 
-class Given:
+class PlainFeatures:
     """The features themselves, as recipe ``xr_linear`` takes them.
 
     Args:
@@ -58,10 +58,10 @@ class Given:
         return features
 
 
-class Encoded(Given):
+class EncodedFeatures(PlainFeatures):
     """Terms followed by the encoder's vectors, as recipe ``xr_transformer`` takes them."""
 
-    def __init__(self, loaded: "LoadedRun", recipe: "XrTransformer") -> None:
+    def __init__(self, loaded: "LoadedRun", recipe: "XRTransformer") -> None:
         super().__init__(loaded, recipe)
         self._embed = Embedder(loaded.model)
 
@@ -107,9 +107,12 @@ class Encoded(Given):
         return concatenated(terms, vectors, self._recipe.encoding_length)
 
 
-RECIPES: dict[str, Callable[..., Given]] = {"xr_linear": Given, "xr_transformer": Encoded}
+RECIPES: dict[str, Callable[..., PlainFeatures]] = {
+    "xr_linear": PlainFeatures,
+    "xr_transformer": EncodedFeatures,
+}
 
 
-def features_of_ranker(loaded: "LoadedRun", recipe: "XRLinear | XrTransformer") -> "Given":
-    """``Given`` or ``Encoded``, whichever the run's ranker was trained on."""
+def features_of_ranker(loaded: "LoadedRun", recipe: "XRLinear | XRTransformer") -> "PlainFeatures":
+    """``PlainFeatures`` or ``EncodedFeatures``, whichever the run's ranker was trained on."""
     return RECIPES[loaded.config.recipe.name](loaded, recipe)

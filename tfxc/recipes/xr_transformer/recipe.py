@@ -18,7 +18,7 @@ from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
 from tfxc.recipes.base import Context, StagedRecipe
 from tfxc.recipes.xr_linear.model import LinearModel
-from tfxc.recipes.xr_linear.stages import calibrate, memory_of_ranker, report_lines, say
+from tfxc.recipes.xr_linear.stages import calibrate, log, memory_of_ranker, report_lines
 from tfxc.recipes.xr_transformer.checks import planned, stage_lines, trial, unused_lines
 from tfxc.recipes.xr_transformer.embeddings import concatenated, origin_of, write_embeddings
 from tfxc.recipes.xr_transformer.levels import LevelData, Levels
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FIRST_TREE, LAST_TREE, EMBEDDINGS = "tree-preliminary.npz", "tree.npz", "embeddings/train.npy"
 
 
-class XrTransformer(StagedRecipe):
+class XRTransformer(StagedRecipe):
     """Label tree, one training run per level, encoding of the texts, tree, linear ranker.
 
     1. A tree of the labels, by the terms of their training texts (PIFA); its shape is the head's.
@@ -286,7 +286,7 @@ class _Stages:
             "processor_seconds": round(time.process_time() - processor, 1),
         }
         for line in report_lines(reports, seconds):
-            say(self.folder, line)
+            log(self.folder, line)
         return reports
 
     def _measured(self, model, source):

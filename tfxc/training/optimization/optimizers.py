@@ -14,8 +14,8 @@ import tensorflow as tf
 from tfxc.core.arguments import NOT_NEGATIVE, SHARE_BELOW_ONE, checked, from_section
 from tfxc.core.errors import ConfigError, inside
 from tfxc.core.registry import nearest
-from tfxc.ops.compiled import row_adam
 from tfxc.training.optimization.rates import RateFactors
+from tfxc.training.optimization.row_adam import row_adam
 from tfxc.training.optimization.row_optimizer import Optimizer
 
 

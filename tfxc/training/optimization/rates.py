@@ -59,7 +59,7 @@ class RateFactors:
     Reference: Howard and Ruder 2018 (arXiv 1801.06146); Clark et al. 2020 (arXiv 2003.10555).
     """
 
-    @checked(layer_decay=Number(most=1, above=0))
+    @checked(layer_decay=Number(maximum=1, above=0))
     def __init__(self, rates: Mapping[str, float] | None = None, layer_decay: float = 1.0) -> None:
         self.rates, self.layer_decay = dict(_checked(rates or {})), layer_decay
 

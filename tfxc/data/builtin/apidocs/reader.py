@@ -17,13 +17,13 @@ from pathlib import Path
 
 import joblib
 
-from tfxc.core.cache import cache_of
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import write_json
-from tfxc.core.ownership import atomic_folder
 from tfxc.core.progress import Progress
-from tfxc.core.reading import read_json
+from tfxc.core.storage.cache import cache_of
+from tfxc.core.storage.files import write_json
+from tfxc.core.storage.ownership import atomic_folder
+from tfxc.core.storage.reading import read_json
 from tfxc.data.builtin.apidocs.documents import documents_of_file
 from tfxc.data.formats.base import TextReader
 from tfxc.data.formats.jsonl import JSONLines

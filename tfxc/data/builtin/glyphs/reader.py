@@ -13,13 +13,13 @@ import joblib
 import numpy as np
 import scipy
 
-from tfxc.core.cache import cache_of
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
-from tfxc.core.files import write_array, write_json
-from tfxc.core.ownership import atomic_folder
 from tfxc.core.progress import Progress
-from tfxc.core.reading import read_array, read_json
+from tfxc.core.storage.cache import cache_of
+from tfxc.core.storage.files import write_array, write_json
+from tfxc.core.storage.ownership import atomic_folder
+from tfxc.core.storage.reading import read_array, read_json
 from tfxc.data.builtin.glyphs.drawing import draw, seed_of
 from tfxc.data.builtin.glyphs.faces import (
     FACES,

@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from tfxc.core.arguments import NOT_NEGATIVE, Number, Whole
+from tfxc.core.arguments import NOT_NEGATIVE, Integer, Number
 from tfxc.core.errors import ConfigError
 from tfxc.labels.mixed_radix import check_sizes
 
@@ -41,7 +41,7 @@ def _check_heads(head):
     if len(sizes) != 2:
         raise ValueError(f"heads: two sizes expected, found {head.heads}")
     sampled, number = head.num_sampled_heads, sizes[0]
-    (Whole(1, number, what="the heads") | None).check("num_sampled_heads", sampled)
+    (Integer(1, number, what="the heads") | None).check("num_sampled_heads", sampled)
 
 
 def labels_of_a_shard(num_labels: int, replicas: int) -> int:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfxc.core.arguments import COUNT, POSITIVE, Number, OneOf, checked
 from tfxc.heads.base import Head, seen_labels
 from tfxc.heads.bases.class_centres.checks import SAMPLINGS, check_sampling, labels_of_a_shard
-from tfxc.heads.bases.class_centres.sampling import Columns, partial, sampled_heads, true_heads
+from tfxc.heads.bases.class_centres.sampling import Columns, partial, sampled_blocks, true_blocks
 from tfxc.heads.bases.class_centres.shards import Shards
 from tfxc.ops.distributed.cross_replica import CrossReplica, labels_everywhere
 from tfxc.ops.distributed.sharded_table import ShardedTable
@@ -60,7 +60,7 @@ class ClassCentres(Head):
         scale=POSITIVE,
         sub_centers=COUNT,
         sampling=OneOf(*SAMPLINGS),
-        sample_rate=Number(most=1, above=0) | None,
+        sample_rate=Number(maximum=1, above=0) | None,
     )
     def __init__(
         self,
@@ -197,9 +197,9 @@ class ClassCentres(Head):
         if self.sampling is None:
             columns = Columns(None, labels)
         elif self.sampling == "heads":
-            columns = sampled_heads(labels, self.heads, self.num_sampled_heads, self.seed)
+            columns = sampled_blocks(labels, self.heads, self.num_sampled_heads, self.seed)
         elif self.sampling == "batch_heads":
-            columns = true_heads(labels, self.heads, labels_everywhere(labels))
+            columns = true_blocks(labels, self.heads, labels_everywhere(labels))
         else:
             columns = self._partial(labels, self.num_labels, labels_everywhere(labels))
         strength = self.strength(lengths)
@@ -295,7 +295,7 @@ class ClassCentres(Head):
         if self.sharded_table is None:
             super().save_own_variables(store)
             return
-        store["0"] = self.sharded_table.whole()
+        store["0"] = self.sharded_table.gathered()
         for number, variable in enumerate(self._other_variables, 1):
             store[str(number)] = variable
 

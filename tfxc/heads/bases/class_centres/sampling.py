@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfxc.ops.randomness import random_bits
 from tfxc.ops.search.candidates import distinct, ranks_in
 
-_MOST = 2**31 - 1
+_MAX = 2**31 - 1
 
 
 class Columns(NamedTuple):
@@ -24,7 +24,7 @@ class Columns(NamedTuple):
     positives: Any
 
 
-def true_heads(labels: tf.Tensor, heads: Sequence[int], flat: tf.Tensor) -> "Columns":
+def true_blocks(labels: tf.Tensor, heads: Sequence[int], flat: tf.Tensor) -> "Columns":
     """All classes of the heads (blocks of classes) that the batch's labels hit.
 
     Args:
@@ -44,14 +44,14 @@ def true_heads(labels: tf.Tensor, heads: Sequence[int], flat: tf.Tensor) -> "Col
     return Columns(ids, tf.where(labels >= 0, ranks * length + labels % length, -1))
 
 
-def sampled_heads(labels: tf.Tensor, heads: Sequence[int], count: int, seed: int) -> "Columns":
+def sampled_blocks(labels: tf.Tensor, heads: Sequence[int], count: int, seed: int) -> "Columns":
     """The classes of each example's true head and of ``count`` - 1 others, drawn at random.
 
     An example with several labels has several true heads; they come first, by ascending number, and
     a label whose head does not fit into ``count`` is left out.
 
     Args:
-        labels, heads: as in ``true_heads``.
+        labels, heads: as in ``true_blocks``.
         count: heads per example.
         seed: of the draws, see ``ops.randomness``.
     """
@@ -62,7 +62,7 @@ def sampled_heads(labels: tf.Tensor, heads: Sequence[int], count: int, seed: int
     where = tf.where(labels >= 0)
     of_labels = tf.cast(tf.gather_nd(labels, where) // length, tf.int64)
     places = tf.stack([where[:, 0], of_labels], axis=1)
-    keys = tf.tensor_scatter_nd_max(keys, places, tf.fill([tf.shape(where)[0]], _MOST))
+    keys = tf.tensor_scatter_nd_max(keys, places, tf.fill([tf.shape(where)[0]], _MAX))
     chosen = tf.math.top_k(keys, count).indices
     ids = tf.reshape(chosen[..., None] * length + tf.range(length), [batch, count * length])
     found = (labels // length)[..., None] == chosen[:, None, :]
@@ -80,7 +80,7 @@ def partial(
     than that, there are as many columns as it has classes, and none is drawn.
 
     Args:
-        labels, flat: as in ``true_heads``, minus ``first``; ids outside 0 .. num_classes - 1
+        labels, flat: as in ``true_blocks``, minus ``first``; ids outside 0 .. num_classes - 1
             are skipped.
         num_classes: classes to draw from.
         count: columns, at most ``num_classes``.

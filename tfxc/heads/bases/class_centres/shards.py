@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
+from tfxc.ops.search.tiled_softmax import mean_cross_entropy, tiled_softmax
 from tfxc.ops.search.top_k import merge_top_k, tiled_top_k
-from tfxc.ops.tiled_softmax import mean_cross_entropy, tiled_softmax
 
 if TYPE_CHECKING:
     from tfxc.heads.bases.class_centres.head import ClassCentres

@@ -1,0 +1,132 @@
+"""The tool that compares runs by their curves."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tests.commands.calls import call
+from tfxc.core.config import parse_config
+
+
+def write_run(folder, name, lines, objective="scent", **changes):
+    """A run folder with a config and metrics."""
+    run = folder / name
+    run.mkdir(parents=True)
+    tree = tiny.tiny_tree(folder / "data", run=str(run), objective={"name": objective}, **changes)
+    (run / "config.json").write_text(parse_config(tree).to_json())
+    if lines is not None:
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (run / "metrics.jsonl").write_text(text)
+    return run
+
+
+def falling(start, rate, epochs=4, **more):
+    """Lines of a run: a log line and an evaluation each epoch of ten steps."""
+    lines = []
+    for epoch in range(1, epochs + 1):
+        lines.append({"step": 10 * epoch, "epoch": float(epoch), "loss": 1.0})
+        value = {"train full_loss": start * rate**epoch, "dev P@1": epoch / 10}
+        lines.append({"step": 10 * epoch, "epoch": float(epoch), **value, **more})
+    return lines
+
+
+@pytest.fixture
+def compare(tool):
+    """The tool's module."""
+    return tool("compare_runs")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two seeds of one method and one run of another."""
+    return [
+        write_run(tmp_path, "a0", falling(8, 0.5), seed=0),
+        write_run(tmp_path, "a1", falling(6, 0.5), seed=1),
+        write_run(tmp_path, "b0", falling(8, 0.9), "sox"),
+    ]
+
+
+def test_table_points_and_plot(compare, runs, tmp_path, capsys):
+    plot, points = tmp_path / "new/curves.png", tmp_path / "curves.csv"
+    outcome = call(capsys, compare, *runs[::-1], "--output", plot, "--csv", points)
+    assert (outcome.code, outcome.err) == (0, "")
+    title, header, *rows = outcome.out.splitlines()[:4]
+    assert title == "train full_loss" and header.split() == [
+        "method",
+        "runs",
+        "epoch",
+        "mean",
+        "std",
+    ]
+    ends = np.array([8, 6]) * 0.5**4
+    assert rows[0].split() == ["scent", "2", "4", f"{ends.mean():.4f}", f"{ends.std(ddof=1):.4f}"]
+    assert rows[1].split() == ["sox", "1", "4", f"{8 * 0.9**4:.4f}", "-"]
+    with open(points) as stream:
+        found = list(csv.DictReader(stream))
+    assert len(found) == 8
+    assert [float(row["mean"]) for row in found[:4]] == pytest.approx(
+        [7 * 0.5**e for e in range(1, 5)]
+    )
+    assert float(found[0]["std"]) == pytest.approx(np.sqrt(0.5)) and found[7]["std"] == ""
+    from matplotlib import image
+
+    pixels = image.imread(plot)[..., :3]
+    assert pixels.shape[1] > 900 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
+    for colour in ("#0072B2", "#D55E00"):  # a line each
+        wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        assert (np.abs(pixels - wanted).max(axis=2) < 0.02).sum() > 200
+
+
+def test_other_metrics_axes_and_labels(compare, runs, capsys):
+    command = [f"mine={runs[0]}", f"mine={runs[1]}", f"b c={runs[2]}"]
+    outcome = call(capsys, compare, *command, "--metric", "dev P@1", "--axis", "step")
+    assert outcome.out.splitlines()[2].split() == ["mine", "2", "40", "0.4000", "0.0000"]
+    assert "\nb c " in outcome.out
+    outcome = call(capsys, compare, *runs, "--label-by", "head.name,objective.name")
+    assert "dense, scent" in outcome.out and "dense, sox" in outcome.out
+    outcome = call(capsys, compare, *runs, "--label-by", "head.name")
+    assert "note: the runs of 'dense' differ in more than the seed: objective.name" in outcome.err
+
+
+def test_points_that_all_runs_have_and_old_lines(compare, runs, tmp_path, capsys):
+    lines = [{k: v for k, v in line.items() if k != "epoch" or "loss" in line}
+             for line in falling(6, 0.5, epochs=3)]  # fmt: skip
+    old = write_run(tmp_path, "old", lines)
+    (old / "metrics.jsonl").write_text((old / "metrics.jsonl").read_text() + '{"step": 4')
+    outcome = call(capsys, compare, runs[0], old)
+    assert outcome.out.splitlines()[2].split()[:4] == ["scent", "2", "3", f"{7 * 0.5**3:.4f}"]
+
+
+def test_logarithmic_axis(compare, runs, tmp_path, capsys):
+    plot = tmp_path / "log.svg"
+    assert call(capsys, compare, *runs, "--scale", "log", "--output", plot).code == 0
+    assert plot.stat().st_size > 5000
+    zero = write_run(tmp_path, "zero", falling(0, 0.5), "asgd")
+    outcome = call(capsys, compare, *runs, zero, "--scale", "log", "--output", plot)
+    assert "--scale: positive values expected" in outcome.problem()
+
+
+def test_mistakes(compare, runs, tmp_path, capsys, monkeypatch):
+    def problem(*command):
+        return call(capsys, compare, *command).problem()
+
+    assert "absent: a run folder expected" in problem(tmp_path / "absent")
+    assert "metrics expected, found none" in problem(write_run(tmp_path, "new", None))
+    output = problem(*runs, "--metric", "dev full_loss")
+    assert "the metric 'dev full_loss' expected, found dev P@1, loss, train full_loss" in output
+    assert "evaluation.full_loss=true" in output
+    assert "expected, found none yet" in problem(write_run(tmp_path, "empty", []))
+    assert "found this one twice" in problem(runs[0], runs[0])
+    assert "--label-by: a key of the config of" in problem(*runs, "--label-by", "objective.nam")
+    lines = [{"step": 3, "epoch": 0.3, "train full_loss": 1.0}]
+    assert "runs with a common epoch" in problem(runs[0], write_run(tmp_path, "x", lines))
+    assert "epochs expected, found none" in problem(
+        write_run(tmp_path, "y", [{"step": 3, "train full_loss": 1}])
+    )
+    assert "end in .png" in problem(*runs, "--output", tmp_path / "curves.pong")
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    assert "pip install 'tfxc[curves]'" in problem(*runs, "--output", tmp_path / "curves.png")
+    assert call(capsys, compare, *runs).code == 0, "the table needs no matplotlib"

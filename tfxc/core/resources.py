@@ -1,0 +1,71 @@
+"""Threads and memory of this machine."""
+
+import os
+from pathlib import Path
+
+from tfxc.core.errors import ConfigError, MachineError
+
+
+def thread_count(threads: int | None = None) -> int:
+    """``threads``, or for None the cores this process may use.
+
+    Raises:
+        ConfigError: fewer than 1.
+    """
+    if threads is None:
+        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
+    if threads < 1:
+        raise ConfigError(f"an integer of at least 1 expected, found {threads}", where="threads")
+    return int(threads)
+
+
+_UNKNOWN = 4 << 30
+_GROUP = Path("/sys/fs/cgroup")
+
+
+def available_bytes() -> int:
+    """Memory left to this process: of the machine, or of its container where that is smaller.
+
+    4 GiB where neither says.
+    """
+    return min(_of_machine(), _of_container())
+
+
+def require_memory(size: int, where: str | Path) -> None:
+    """Refuses what needs more memory than is available, before any of it is read.
+
+    Args:
+        size: bytes it will take.
+        where: the file, for the message.
+
+    Raises:
+        MachineError: less is available.
+    """
+    if size > (available := available_bytes()):
+        raise MachineError(
+            f"{size / 1e9:,.1f} GB of memory needed, {available / 1e9:,.1f} GB available",
+            where=where,
+            fix="check the file; if it is right, use a machine with more memory",
+        )
+
+
+def _of_machine():
+    try:
+        with open("/proc/meminfo", encoding="ascii") as stream:
+            fields = dict(line.split(":", 1) for line in stream)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+        return pages * os.sysconf("SC_PAGE_SIZE") // 2 if pages else _UNKNOWN
+
+
+def _of_container():
+    """What the limit of the control group leaves; pages of files can be given back."""
+    try:
+        limit = int((_GROUP / "memory.max").read_text())
+        used = int((_GROUP / "memory.current").read_text())
+        fields = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(fields["inactive_file"]))
+    except (OSError, ValueError, KeyError):  # no group, no limit ("max"), or an older kernel
+        return _of_machine()

@@ -1,0 +1,1 @@
+"""Files: safe writes, reads with clear errors, checksums, locks and who owns a folder."""

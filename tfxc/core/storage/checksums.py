@@ -1,0 +1,178 @@
+"""SHA-256 of the files of a finished folder: recorded when it is written, compared when it is read.
+
+``checksums.json`` in the folder holds ``{"format": 1, "files": {name: {"bytes", "sha256"}},
+"sha256"}``, the last one of the files' entries, so that damage to the record itself is noticed.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfxc.core.errors import DataError
+from tfxc.core.progress import Progress
+from tfxc.core.storage.files import write_json
+from tfxc.core.storage.reading import checksum, read_errors
+
+FILE = "checksums.json"
+FORMAT = 1
+# Hashed whenever a folder is opened, the smallest files first: about a third of a second.
+_HASHED_BYTES = 1 << 28
+
+
+class Unrecorded(DataError):
+    """A folder without ``checksums.json``."""
+
+
+def record(
+    folder: str | Path,
+    names: Iterable[str | Path] | None = None,
+    known: Mapping[str, tuple[int, str]] | None = None,
+) -> None:
+    """Writes ``checksums.json``.
+
+    Args:
+        folder: the folder, whose files are complete.
+        names: paths of files, relative to it; None means all that there are.
+        known: {name: (bytes, SHA-256)} of files that need not be read, or are written after this.
+
+    Raises:
+        MachineError: the folder cannot be written to.
+    """
+    folder, known = Path(folder), dict(known or {})
+    if names is None:
+        files = (path for path in folder.rglob("*") if path.is_file())
+        names = [path.relative_to(folder).as_posix() for path in files]
+    entries = {}
+    for name in sorted({*map(str, names), *known} - {FILE}):
+        path = folder / name
+        size, found = known.get(name) or (path.stat().st_size, checksum(path))
+        entries[name] = {"bytes": size, "sha256": found}
+    content = {"format": FORMAT, "files": entries, "sha256": _digest(entries)}
+    write_json(folder / FILE, content, indent=1)
+
+
+def add(folder: str | Path, name: str) -> None:
+    """Adds a file to ``checksums.json``, which is made where there is none.
+
+    Raises:
+        DataError: the record is damaged.
+        MachineError: as ``record``.
+    """
+    try:
+        entries = entries_of(folder, "remove it")
+    except Unrecorded:
+        entries = {}
+    known = {key: (entry["bytes"], entry["sha256"]) for key, entry in entries.items()}
+    known.pop(name, None)
+    record(folder, [name], known)
+
+
+def entries_of(folder: str | Path, fix: str) -> dict[str, dict[str, Any]]:
+    """What ``record`` wrote down, ``{name: {"bytes", "sha256"}}``.
+
+    Args:
+        fix: for messages: how to get the folder's files back.
+
+    Raises:
+        Unrecorded: there is no record.
+        DataError: it is damaged.
+    """
+    path = Path(folder) / FILE
+    try:
+        content = json.loads(path.read_bytes())
+        whole = content["format"] != FORMAT or content["sha256"] == _digest(content["files"])
+    except (FileNotFoundError, NotADirectoryError):
+        problem = "no such file: the folder is incomplete"
+        raise Unrecorded(problem, where=path, fix=fix) from None
+    except OSError:
+        with read_errors(path, fix=fix):
+            raise
+    except (ValueError, KeyError, TypeError, RecursionError):
+        whole = False
+    if not whole:
+        raise DataError("the checksum file is damaged", where=path, fix=fix)
+    if content["format"] != FORMAT:
+        problem = f"checksums of format {FORMAT} expected, found {content['format']!r}"
+        raise DataError(problem, where=path, fix=fix)
+    return content["files"]
+
+
+def check(
+    folder: str | Path, fix: str, *, all_files: bool = False, elsewhere: Collection[str] = ()
+) -> None:
+    """Compares the files of a folder with what was recorded.
+
+    All sizes are compared, and the SHA-256 of the smallest files up to 256 MB in all.
+
+    Args:
+        folder: a folder that ``record`` has written.
+        fix: for messages: how to get its files back.
+        all_files: whether every file is hashed.
+        elsewhere: names of files that are hashed, or checked in another way, when they are read;
+            of no concern with ``all_files``.
+
+    Raises:
+        DataError: names the first file that is missing or differs, or the record itself.
+    """
+    folder, entries = Path(folder), entries_of(folder, fix)
+    for name, entry in entries.items():
+        _check_size(folder / name, entry, fix)
+    left, chosen = _HASHED_BYTES, []
+    for name in sorted(entries, key=lambda name: entries[name]["bytes"]):
+        left -= entries[name]["bytes"]
+        if all_files or (left >= 0 and name not in elsewhere):
+            chosen.append(name)
+    with Progress(f"verifying {folder}", len(chosen), "files") as progress:
+        for name in chosen:
+            _check_content(folder / name, entries[name], fix)
+            progress.advance(1)
+
+
+def check_file(folder: str | Path, name: str, fix: str) -> None:
+    """Compares one file with what was recorded; nothing is done where it was not recorded.
+
+    Raises:
+        DataError: it is missing or differs.
+    """
+    try:
+        entry = entries_of(folder, fix).get(name)
+    except Unrecorded:
+        return
+    if entry is not None:
+        _check_size(Path(folder) / name, entry, fix)
+        _check_content(Path(folder) / name, entry, fix)
+
+
+def identity(folder: str | Path, fix: str) -> str:
+    """SHA-256 of everything that was recorded of a folder: another one for other files."""
+    return _digest(entries_of(folder, fix))
+
+
+def of_files(folder: str | Path, paths: Iterable[Path]) -> str:
+    """SHA-256 of several files and their names relative to ``folder``, whatever their order."""
+    lines = sorted(f"{path.relative_to(folder).as_posix()} {checksum(path)}\n" for path in paths)
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _digest(entries):
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+def _check_size(path, entry, fix):
+    if not path.is_file():
+        raise DataError("no such file, though checksums.json lists it", where=path, fix=fix)
+    found, expected = path.stat().st_size, entry["bytes"]
+    if found != expected:
+        raise DataError(f"{expected:,} bytes expected, found {found:,}", where=path, fix=fix)
+
+
+def _check_content(path, entry, fix):
+    found = checksum(path)
+    if found != entry["sha256"]:
+        raise DataError(
+            f"changed or damaged: SHA-256 {entry['sha256'][:12]}… expected, found {found[:12]}…",
+            where=path,
+            fix=fix,
+        )

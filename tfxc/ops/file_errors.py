@@ -1,0 +1,37 @@
+"""Failed writes of TensorFlow as the errors that Python has for them."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+
+_NUMBERS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO,
+    errno.EMFILE, errno.ENFILE, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG,
+)  # fmt: skip
+_NAMES = {os.strerror(number): number for number in _NUMBERS}
+
+
+@contextlib.contextmanager
+def os_errors(path: str | Path) -> Iterator[None]:
+    """Turns what TensorFlow raises where it cannot write a file into an ``OSError``.
+
+    ``tfxc.core.storage.files.write_errors`` and what is built on it report that to the user.
+
+    Args:
+        path: what is written, for the message.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        # The message ends with the system's own words: "...; No space left on device".
+        found = next((number for name, number in _NAMES.items() if name in str(error)), None)
+        if found is None:
+            raise
+        raise OSError(found, error.message, str(path)) from error

@@ -1,0 +1,107 @@
+"""The NumPy path of ``beam_search``: the same results where nothing is compiled."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
+
+if TYPE_CHECKING:
+    from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
+
+
+class LayerKernels:
+    """The methods of ``_beam_search.LayerKernels``, one chunk's queries at a time."""
+
+    def __init__(self, layers: "Sequence[ChunkedLayer]") -> None:
+        self._layers = layers
+
+    def search_together(
+        self,
+        features: np.ndarray | tuple[np.ndarray, np.ndarray, np.ndarray, int],
+        bias: float,
+        settings: Sequence[tuple[Any, int]],
+        combines: bool,
+        begins: np.ndarray,
+        counts: np.ndarray,
+        parents: np.ndarray,
+        parent_scores: np.ndarray,
+        threads: int,
+    ) -> tuple[np.ndarray, ...]:
+        """See the compiled one; ``threads`` does not matter here."""
+        matrix = _with_bias(features, bias)
+        queries = np.repeat(np.arange(len(counts)), counts)
+        places = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
+        places += np.repeat(begins, counts)
+        parents, parent_scores = parents[places], parent_scores[places]
+        for layer, (post_processor, kept) in zip(self._layers, settings, strict=True):
+            found = _children(layer, matrix, queries, parents)
+            queries, nodes, margins, pairs = found
+            scores = post_processor.transform(margins)
+            if combines:
+                scores = post_processor.combine(scores, parent_scores[pairs])
+            order = np.lexsort((nodes, -scores, queries))
+            counts = np.bincount(queries, minlength=len(counts))
+            ranks = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+            best = order[ranks < kept]
+            queries, parents, parent_scores = queries[best], nodes[best], scores[best]
+            counts, combines = np.minimum(counts, kept), True
+        return _in_rows(queries, parents, parent_scores, counts, kept)
+
+    search_each = search_together
+
+
+def _with_bias(features, bias):
+    """CSR float32 (N, D + 1) of the features and the constant one."""
+    if isinstance(features, tuple):
+        splits, ids, weights, num_features = features
+        shape = (len(splits) - 1, num_features)
+        begin, end = splits[0], splits[-1]
+        parts = (weights[begin:end], ids[begin:end], splits - begin)
+        features = scipy.sparse.csr_matrix(parts, shape)
+    constant = np.full((features.shape[0], 1), bias, np.float32)
+    return scipy.sparse.hstack([scipy.sparse.csr_matrix(features), constant], format="csr")
+
+
+def _children(layer, matrix, queries, parents):
+    """Query, node, margin and pair of every trained child of the (query, parent) pairs."""
+    parts = []
+    order = np.argsort(parents, kind="stable")
+    found, begins = np.unique(parents[order], return_index=True)
+    for parent, pairs in zip(found, np.split(order, begins)[1:], strict=True):
+        nodes = layer.children[layer.child_splits[parent] : layer.child_splits[parent + 1]]
+        columns = np.flatnonzero(layer.trained[nodes])
+        margins = _margins(layer, parent, matrix[queries[pairs]], len(nodes))[:, columns]
+        shape = margins.shape
+        parts.append(
+            (
+                np.broadcast_to(queries[pairs][:, None], shape).ravel(),
+                np.broadcast_to(nodes[columns], shape).ravel(),
+                margins.ravel(),
+                np.broadcast_to(pairs[:, None], shape).ravel(),
+            )
+        )
+    if not parts:
+        none = np.empty(0, np.int64)
+        return none, none, np.empty(0, np.float32), none
+    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+
+
+def _margins(layer, parent, matrix, width):
+    """Margins float32 (n, width) of a parent's children for CSR rows (n, D + 1)."""
+    begin, end = layer.row_splits[parent : parent + 2]
+    splits = layer.entry_splits[begin : end + 1]
+    entries = slice(splits[0], splits[-1])
+    parts = (layer.values[entries], layer.columns[entries].astype(np.int32), splits - splits[0])
+    weights = scipy.sparse.csr_matrix(parts, (end - begin, width))
+    return (matrix[:, layer.rows[begin:end]] @ weights).toarray()
+
+
+def _in_rows(queries, nodes, scores, counts, kept):
+    """Ids, scores (N, kept) and counts of nodes, query by query, best first."""
+    ids = np.zeros((len(counts), kept), np.int32)
+    best = np.zeros((len(counts), kept), np.float32)
+    ranks = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
+    ids[queries, ranks] = nodes
+    best[queries, ranks] = scores
+    return ids, best, counts.astype(np.int32)

@@ -1,0 +1,300 @@
+"""Exact top k classes from hashed bucket scores, without ever holding a score per class.
+
+The score of class c is an aggregate (sum, minimum or median) over the repetitions r of the score
+of its bucket, ``bucket_scores[example, r, lookups[r, c]]`` (Medini et al., "Extreme Classification
+in Log Memory using Count-Min Sketch", NeurIPS 2019, arXiv 1910.13830). Every path below gives the
+same ids and the same scores to the bit: sums are taken in float32 in the order of the repetitions,
+equal scores go to the lower class id.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tfxc.core.arguments import OneOf
+from tfxc.core.errors import ConfigError
+from tfxc.core.resources import thread_count
+from tfxc.ops.search.bucket_search import gather_native, gather_numpy
+
+METHODS = ("auto", "brute", "threshold")
+
+# Share of the brute force's lookups that a walk may make per example before it is given up. A
+# lookup of the walk is a random access, some fifty times dearer than one of the brute force;
+# "auto" gives up sooner, as the walk was not requested there.
+_WALK_SHARE = {"threshold": 1 / 64, "auto": 1 / 128}
+_SMALLEST_BUDGET = 1 << 14
+_PROBED_EXAMPLES = 4
+
+
+class InverseLookups(NamedTuple):
+    """The classes of every bucket of every repetition.
+
+    Attributes:
+        class_order: int32 (R, N), class ids by bucket, ascending inside a bucket.
+        offsets: int64 (R, B + 1); ``class_order[r, offsets[r, b]:offsets[r, b + 1]]`` are the
+            classes of bucket b.
+    """
+
+    class_order: np.ndarray
+    offsets: np.ndarray
+
+
+class ApproximateSettings(NamedTuple):
+    """The classes that ``approximate_top_k`` looks at.
+
+    Attributes:
+        num_buckets: number of best buckets of every repetition that are considered, at least 1; all
+            where there are fewer.
+        min_count: classes found in at least this many of them, at least 1; lowered until there are
+            k.
+    """
+
+    num_buckets: int = 50
+    min_count: int = 2
+
+
+CANDIDATES = ApproximateSettings()
+
+
+def has_native() -> bool:
+    """Whether the compiled kernels are there (``python setup.py build_ext --inplace``)."""
+    return gather_native.is_built()
+
+
+def invert_lookups(lookups: np.ndarray, num_buckets: int) -> "InverseLookups":
+    """Inverse of (R, N) lookups, which the threshold method and the approximate one walk.
+
+    Args:
+        lookups: uint16 or int32 (R, N), bucket of every class in every repetition.
+        num_buckets: B.
+
+    Returns:
+        ``InverseLookups``.
+
+    Raises:
+        ConfigError: a bucket is outside 0..B-1, or the array has another type or rank.
+
+    Example:
+        >>> invert_lookups(np.array([[1, 0, 1]], np.int32), 2).class_order
+        array([[1, 0, 2]], dtype=int32)
+    """
+    lookups = _checked_lookups(lookups)
+    _check_range(lookups, num_buckets)
+    class_order = np.empty(lookups.shape, np.int32)
+    offsets = np.zeros((len(lookups), num_buckets + 1), np.int64)
+    for repetition, lookup in enumerate(lookups):
+        class_order[repetition] = np.argsort(lookup, kind="stable")
+        np.cumsum(np.bincount(lookup, minlength=num_buckets), out=offsets[repetition, 1:])
+    return InverseLookups(class_order, offsets)
+
+
+def top_k(
+    bucket_scores: np.ndarray,
+    lookups: np.ndarray,
+    k: int,
+    *,
+    aggregate: str = "sum",
+    method: str = "auto",
+    inverse: "InverseLookups | None" = None,
+    threads: int | None = None,
+    native: bool | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best classes of every example, exactly.
+
+    Args:
+        bucket_scores: float32 (batch, R, B). Minus infinity is allowed; NaN, infinity and scores
+            above ``float32 max / R`` (whose sum would overflow) are refused.
+        lookups: uint16 or int32 (R, N), bucket of every class in every repetition.
+        k: number of classes wanted, 1..N.
+        aggregate: ``"sum"``, ``"min"`` or ``"median"`` over the repetitions (mean of the two
+            middle ones where R is even).
+        method: ``"brute"`` scores every class. ``"threshold"`` walks the best buckets of every
+            repetition and stops once no other class can enter (Fagin's threshold rule); an
+            example whose walk takes more than R·N/64 lookups is scored by brute force.
+            ``"auto"`` is brute force where no ``inverse`` is given; with one it walks for at
+            most R·N/128 lookups, and leaves the walk for good if that is too little for more than
+            half of the batch's first 4 examples. The method changes the time, never the result.
+        inverse: ``invert_lookups(lookups, B)``, to be made once; built on every call where the
+            threshold method needs it and it is None (seconds for millions of classes).
+        threads: at most this many threads; None means all cores. The NumPy path uses one.
+        native: None uses the compiled kernels where they are built, True insists on them, False
+            takes the NumPy path, which is 5 to 20 times slower.
+
+    Returns:
+        ids int32 (batch, k) and scores float32 (batch, k), by descending score, then ascending id.
+
+    Raises:
+        ConfigError: k > N, shapes or types that do not fit, a score that is not allowed, an
+            inverse of other lookups, or ``native=True`` without the compiled kernels.
+
+    Example:
+        >>> scores = np.array([[[0.0, 2.0], [1.0, 0.0]]], np.float32)  # 1 example, R=2, B=2
+        >>> lookups = np.array([[0, 1, 1], [1, 1, 0]], np.uint16)  # 3 classes
+        >>> ids, best = top_k(scores, lookups, 2)
+        >>> ids.tolist(), best.tolist()
+        ([[2, 1]], [[3.0, 2.0]])
+    """
+    bucket_scores, lookups = _checked_scores(bucket_scores), _checked_lookups(lookups)
+    OneOf(*gather_numpy.AGGREGATES).check("aggregate", aggregate)
+    OneOf(*METHODS).check("method", method)
+    _check_k(k, lookups.shape[1])
+    _check_same_repetitions(bucket_scores, lookups)
+    num_buckets = bucket_scores.shape[2]
+    if inverse is not None:
+        _check_inverse(inverse, lookups.shape, num_buckets)
+    elif method == "threshold":
+        inverse = invert_lookups(lookups, num_buckets)
+    kernels = _kernels(native, threads)
+    if method == "brute" or inverse is None:
+        _check_range(lookups, num_buckets)
+        return kernels.brute(bucket_scores, lookups, k, aggregate)
+    return _walk_then_brute(kernels, bucket_scores, lookups, inverse, k, aggregate, method)
+
+
+def approximate_top_k(
+    bucket_scores: np.ndarray,
+    lookups: np.ndarray,
+    inverse: "InverseLookups",
+    k: int,
+    *,
+    aggregate: str = "sum",
+    candidates: "ApproximateSettings" = CANDIDATES,
+    threads: int | None = None,
+    native: bool | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Top k among the classes of the best buckets only: fast, and not exact.
+
+    The candidates get the same scores as in ``top_k``, from their buckets of all repetitions.
+    The MACH authors evaluated their largest sets with such candidates; the evaluation they
+    published counts a bucket that was not taken as 0, which puts classes with a bad bucket before
+    others.
+
+    Args:
+        bucket_scores: float32 (batch, R, B), see ``top_k``.
+        lookups: uint16 or int32 (R, N).
+        inverse: ``invert_lookups(lookups, B)``.
+        k: number of classes wanted, 1..N.
+        aggregate: see ``top_k``.
+        candidates: ``ApproximateSettings``.
+        threads, native: see ``top_k``; a thread needs 6 N bytes.
+
+    Returns:
+        ids int32 (batch, k) and scores float32 (batch, k), ordered as in ``top_k``. Where fewer
+        than k classes are in the buckets taken, the rest is id −1 with score minus infinity.
+
+    Raises:
+        ConfigError: a number below 1, k > N, shapes that do not fit, a score that is not allowed,
+            or an inverse of other lookups.
+    """
+    bucket_scores, lookups = _checked_scores(bucket_scores), _checked_lookups(lookups)
+    OneOf(*gather_numpy.AGGREGATES).check("aggregate", aggregate)
+    _check_k(k, lookups.shape[1])
+    _check_same_repetitions(bucket_scores, lookups)
+    num_buckets = bucket_scores.shape[2]
+    _check_inverse(inverse, lookups.shape, num_buckets)
+    for name, value in candidates._asdict().items():
+        if value < 1:
+            raise ConfigError(f"an integer of at least 1 expected, found {value}", where=name)
+    sizes = min(candidates.num_buckets, num_buckets), candidates.min_count
+    kernels = _kernels(native, threads)
+    return kernels.approximate(bucket_scores, lookups, inverse, k, aggregate, *sizes)
+
+
+def _walk_then_brute(kernels, bucket_scores, lookups, inverse, k, aggregate, method):
+    batch, _, num_buckets = bucket_scores.shape
+    budget = max(int(lookups.size * _WALK_SHARE[method]), _SMALLEST_BUDGET)
+    ids = np.empty((batch, k), np.int32)
+    scores = np.empty((batch, k), np.float32)
+    done = np.zeros(batch, bool)
+
+    def walk(rows):
+        found = kernels.walk(bucket_scores[rows], lookups, inverse, k, aggregate, budget)
+        ids[rows], scores[rows], done[rows] = found
+
+    probe = slice(0, batch if method == "threshold" else _PROBED_EXAMPLES)
+    walk(probe)
+    if probe.stop < batch and 2 * done[probe].sum() >= probe.stop:
+        walk(slice(probe.stop, batch))
+    if not done.all():
+        _check_range(lookups, num_buckets)
+        left = kernels.brute(bucket_scores[~done], lookups, k, aggregate)
+        ids[~done], scores[~done] = left
+    return ids, scores
+
+
+def _kernels(native, threads):
+    threads = thread_count(threads)
+    if native and not has_native():
+        raise ConfigError(
+            "the compiled gather kernels are not built",
+            where="native",
+            fix="run `python setup.py build_ext --inplace`, or leave `native` at None",
+        )
+    use_native = has_native() if native is None else native
+    return gather_native.Kernels(threads) if use_native else gather_numpy
+
+
+def _checked_scores(bucket_scores):
+    bucket_scores = np.ascontiguousarray(bucket_scores, np.float32)
+    if bucket_scores.ndim != 3 or 0 in bucket_scores.shape[1:]:
+        raise ConfigError(
+            f"shape (batch, repetitions, buckets) expected, found {bucket_scores.shape}",
+            where="bucket_scores",
+        )
+    limit = np.finfo(np.float32).max / bucket_scores.shape[1]
+    highest = bucket_scores.max(initial=-np.inf)
+    if not highest < limit:  # also where it is NaN
+        raise ConfigError(
+            f"scores below {limit:.3g} without NaN expected, found {highest}",
+            where="bucket_scores",
+            fix="look for a diverged repetition, or scale the scores down",
+        )
+    return bucket_scores
+
+
+def _checked_lookups(lookups):
+    lookups = np.ascontiguousarray(lookups)
+    if lookups.ndim != 2 or 0 in lookups.shape or lookups.dtype not in (np.uint16, np.int32):
+        raise ConfigError(
+            "uint16 or int32 of shape (repetitions, classes) expected, "
+            f"found {lookups.dtype} of shape {lookups.shape}",
+            where="lookups",
+            fix="make them with tfxc.labels.hashing.bucket_lookups",
+        )
+    return lookups
+
+
+def _check_range(lookups, num_buckets):
+    lowest, highest = lookups.min(), lookups.max()
+    if lowest < 0 or highest >= num_buckets:
+        raise ConfigError(
+            f"buckets 0..{num_buckets - 1} expected, found {lowest}..{highest}", where="lookups"
+        )
+
+
+def _check_inverse(inverse, shape, num_buckets):
+    class_order, offsets = inverse
+    expected = (np.int32, shape, np.int64, (shape[0], num_buckets + 1))
+    found = (class_order.dtype, class_order.shape, offsets.dtype, offsets.shape)
+    contiguous = class_order.flags.c_contiguous and offsets.flags.c_contiguous
+    if expected != found or not contiguous:
+        raise ConfigError(
+            f"class_order int32 {shape} and offsets int64 {expected[3]} expected, "
+            f"found {found[0]} {found[1]} and {found[2]} {found[3]}",
+            where="inverse",
+            fix="make it from the same lookups and bucket count with invert_lookups",
+        )
+
+
+def _check_same_repetitions(bucket_scores, lookups):
+    if bucket_scores.shape[1] != len(lookups):
+        raise ConfigError(
+            f"scores of {len(lookups)} repetitions expected, as the lookups have, "
+            f"found {bucket_scores.shape[1]}",
+            where="bucket_scores",
+        )
+
+
+def _check_k(k, num_labels):
+    if not 1 <= k <= num_labels:
+        raise ConfigError(f"1..{num_labels} (the number of classes) expected, found {k}", where="k")

@@ -1,0 +1,106 @@
+"""Softmax over all columns in the graph, a tile of columns at a time."""
+
+import math
+from collections.abc import Callable
+
+import tensorflow as tf
+
+_MIN = -3.0e38  # finite: the difference of two of them is 0, that of infinities is none
+
+
+def tiled_softmax(
+    score_tile: Callable[..., tf.Tensor], num_columns: int, positives: tf.Tensor, k: int, tile: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Best k columns and what a cross-entropy needs, from one pass over the scores.
+
+    The sum of the exponentials is kept relative to the largest score so far, so it neither
+    overflows nor vanishes.
+
+    Args:
+        score_tile: function of (begin, end) int32 scalars -> float32 (batch, end - begin).
+        num_columns: Python int.
+        positives: int32 (batch, max_positives); what is outside 0 .. num_columns - 1 is padding.
+        k: Python int, at most num_columns.
+        tile: Python int, columns per tile.
+
+    Returns:
+        ids int32 (batch, k), scores float32 (batch, k), ties to the lower id; log_sum float32
+        (batch,), the logarithm of the sum of the exponentials; of_positives float32
+        (batch, max_positives), their scores, 0 at padding.
+
+    Example:
+        >>> scores = tf.math.log([[1.0, 2.0, 5.0]])
+        >>> found = tiled_softmax(lambda b, e: scores[:, b:e], 3, tf.constant([[1, -1]]), 1, 2)
+        >>> int(found[0][0, 0]), round(float(tf.exp(found[2])[0]), 4)
+        (2, 8.0)
+    """
+    batch = tf.shape(positives)[0]
+
+    def body(begin, ids, scores, largest, total, of_positives):
+        end = tf.minimum(begin + tile, num_columns)
+        fresh = score_tile(begin, end)
+        new = tf.maximum(largest, tf.reduce_max(fresh, axis=1))
+        total *= tf.exp(largest - new)
+        total += tf.reduce_sum(tf.exp(fresh - new[:, None]), axis=1)
+        of_positives += _in_tile(fresh, positives, begin, end)
+        columns = tf.broadcast_to(tf.range(begin, end)[None], tf.shape(fresh))
+        # The running winners come first: top_k keeps the first of equals, and their ids are lower.
+        best, places = tf.math.top_k(tf.concat([scores, fresh], axis=1), k)
+        ids = tf.gather(tf.concat([ids, columns], 1), places, batch_dims=1)
+        return end, ids, best, new, total, of_positives
+
+    start = (
+        tf.constant(0),
+        tf.fill([batch, k], -1),
+        tf.fill([batch, k], -math.inf),
+        tf.fill([batch], _MIN),
+        tf.zeros([batch]),
+        tf.zeros(tf.shape(positives)),
+    )
+    shapes = [value.shape for value in start]
+    shapes[1] = shapes[2] = tf.TensorShape([None, k])
+    _, ids, scores, largest, total, of_positives = tf.while_loop(
+        lambda begin, *_: begin < num_columns, body, start, tuple(shapes), parallel_iterations=1
+    )
+    return ids, scores, largest + tf.math.log(total), of_positives
+
+
+def log_sum_and_top_k(
+    score_tile: Callable[..., tf.Tensor], num_columns: int, batch: tf.Tensor, k: int, tile: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """``tiled_softmax`` without positives, and without a loop where there is one tile only.
+
+    Args:
+        batch: int32 scalar.
+        score_tile, num_columns, k, tile: as there.
+
+    Returns:
+        ids int32 (batch, k), scores float32 (batch, k), log_sum float32 (batch,).
+    """
+    if num_columns > tile:
+        return tiled_softmax(score_tile, num_columns, tf.fill([batch, 0], -1), k, tile)[:3]
+    all_scores = score_tile(0, num_columns)
+    scores, ids = tf.math.top_k(all_scores, k)
+    return ids, scores, tf.reduce_logsumexp(all_scores, axis=1)
+
+
+def mean_cross_entropy(log_sum: tf.Tensor, of_positives: tf.Tensor, exist: tf.Tensor) -> tf.Tensor:
+    """Mean over the true columns of ``log_sum - score``, (batch,); NaN without true columns.
+
+    With several true columns the target is the uniform distribution over them, as in
+    ``losses.softmax_cross_entropy``.
+
+    Args:
+        log_sum: float32 (batch,).
+        of_positives: float32 (batch, max_positives), 0 at padding.
+        exist: bool (batch, max_positives).
+    """
+    count = tf.reduce_sum(tf.cast(exist, tf.float32), axis=1)
+    return log_sum - tf.reduce_sum(of_positives, axis=1) / tf.where(count > 0, count, math.nan)
+
+
+def _in_tile(fresh, positives, begin, end):
+    """Scores of the positives that are in a tile, 0 elsewhere."""
+    inside = (positives >= begin) & (positives < end)
+    values = tf.gather(fresh, tf.where(inside, positives - begin, 0), batch_dims=1)
+    return tf.where(inside, values, 0.0)

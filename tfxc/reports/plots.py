@@ -1,0 +1,174 @@
+"""The plots of a report: learning curves, labels by frequency, confusions."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfxc.core.errors import missing_package
+from tfxc.core.escaping import plot_text
+from tfxc.core.storage.reading import read_json_lines
+
+if TYPE_CHECKING:
+    from tfxc.metrics.per_label import PerLabel
+
+
+_MAX_LABELS = 60  # of a confusion matrix
+_MAX_CURVES = 8
+
+
+def pyplot(otherwise: str = "add --no-plots") -> Any:
+    """matplotlib's pyplot, drawing into files.
+
+    Args:
+        otherwise: for the message: how to go without plots.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    with missing_package("curves", otherwise=otherwise):
+        import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def learning_curves(metrics_file: str | Path, path: str | Path) -> bool:
+    """Draws loss, learning rate and dev metrics over the epochs; False where there are none.
+
+    Args:
+        metrics_file: a run's ``metrics.jsonl``.
+        path: the plot.
+    """
+    if not os.path.lexists(metrics_file):
+        return False
+    lines = read_json_lines(metrics_file, fix="delete the damaged line")
+    shares = [k for k in _names(lines) if k.startswith("dev ") and not k.endswith("loss")]
+    losses = [k for k in _names(lines) if k.endswith("loss")]
+    groups = [g for g in (losses, shares[:_MAX_CURVES], ["learning_rate"]) if g]
+    plots = pyplot()
+    figure, axes = plots.subplots(1, len(groups), figsize=(4.6 * len(groups), 3.6),
+                                  layout="constrained", squeeze=False)  # fmt: skip
+    for axis, names in zip(axes[0], groups, strict=True):
+        curves = _curves(lines, names)
+        for points, label in curves.items():
+            marker = "." if len(points) < 60 else None
+            axis.plot(*zip(*points, strict=True), label=label, linewidth=1.4, marker=marker)
+        axis.set(xlabel="epoch", title=names[0] if len(names) == 1 else "")
+        axis.grid(True, alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+        if len(curves) > 1:
+            axis.legend(frameon=False, fontsize="small")
+    figure.savefig(path, dpi=130)
+    plots.close(figure)
+    return True
+
+
+def curve_of_repetitions(
+    columns: Sequence[str], rows: Sequence[Sequence[float]], path: str | Path
+) -> None:
+    """Draws metrics over the number of repetitions.
+
+    Args:
+        columns: names, the number of repetitions first.
+        rows: a number of repetitions and the values of the metrics, for each point.
+        path: the plot.
+    """
+    plots = pyplot()
+    figure, axis = plots.subplots(figsize=(4.6, 3.6), layout="constrained")
+    counts, *curves = zip(*rows, strict=True)
+    for name, values in zip(columns[1:], curves, strict=True):
+        axis.plot(counts, [100 * value for value in values], ".-", label=name, linewidth=1.4)
+    axis.set(xlabel=columns[0], ylabel="%")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(True, alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize="small")
+    figure.savefig(path, dpi=130)
+    plots.close(figure)
+
+
+def _curves(lines, names):
+    """{points: label}; names with the same points share a label."""
+    curves = {}
+    for name in names:
+        points = tuple(
+            (x.get("epoch", x["step"]), x[name]) for x in lines if x.get(name) is not None
+        )
+        curves[points] = [*curves.get(points, []), name]
+    alike = {points: [found[0], *(n.removeprefix("dev ") for n in found[1:])]
+             for points, found in curves.items()}  # fmt: skip
+    return {points: ", ".join(found) for points, found in alike.items()}
+
+
+def labels_by_frequency(found: "PerLabel", label_counts: np.ndarray, path: str | Path) -> None:
+    """Draws each label's precision and recall over the number of its training examples.
+
+    Where all labels have about as many, it draws the values in ascending order.
+    """
+    precision, recall, _ = found.precision_recall_f1()
+    plots = pyplot()
+    figure, axes = plots.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
+    occurring = {"precision": found.predicted > 0, "recall": found.true > 0}
+    for axis, (name, values) in zip(
+        axes, {"precision": precision, "recall": recall}.items(), strict=True
+    ):
+        counts, values = label_counts[occurring[name]], values[occurring[name]]
+        if counts.max(initial=0) < 2 * max(1, counts.min(initial=2**31)):
+            axis.plot(np.sort(values), ".", markersize=4)
+            axis.set(xlabel="labels, lowest first", title=name)
+        else:
+            axis.scatter(np.maximum(counts, 0.5), values, s=9, alpha=0.4, linewidths=0)
+            for ends, mean in _means(counts, values):
+                axis.plot(ends, [mean, mean], color="#D55E00", linewidth=2)
+            axis.set(xscale="log", xlabel="training examples of the label", title=name)
+        axis.set_ylim(-0.03, 1.03)
+        axis.grid(True, alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+    plots.close(figure)
+
+
+def confusion_matrix(found: "PerLabel", names: Sequence[str], path: str | Path) -> bool:
+    """Draws which labels are confused with which, for at most 60 labels; False if there are more.
+
+    Rows are true labels and sum to 1; correct predictions are on the diagonal.
+    """
+    if found.num_labels > _MAX_LABELS:
+        return False
+    matrix = np.diag(found.hits).astype(np.float64)
+    for true, predicted, count in found.confusions().tolist():
+        if true < found.num_labels:
+            matrix[true, predicted] += count
+    matrix /= np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    plots = pyplot()
+    side = 3 + 0.16 * len(matrix)
+    figure, axis = plots.subplots(figsize=(side + 0.6, side), layout="constrained")
+    image = axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
+    places = range(len(matrix))
+    shown = [plot_text(_short(name)) for name in names]
+    axis.set_xticks(places, shown, rotation=90, fontsize=6)
+    axis.set_yticks(places, shown, fontsize=6)
+    axis.set(xlabel="predicted", ylabel="true")
+    figure.colorbar(image, shrink=0.7)
+    figure.savefig(path, dpi=130)
+    plots.close(figure)
+    return True
+
+
+def _names(lines):
+    return sorted({name for line in lines for name in line})
+
+
+def _means(counts, values):
+    """Ends and mean of each power of ten of the counts."""
+    power = np.floor(np.log10(np.maximum(counts, 1)))
+    for each in np.unique(power):
+        yield (10**each, 10 ** (each + 1) * 0.97), values[power == each].mean()
+
+
+def _short(name):
+    return name if len(name) <= 18 else name[:17] + "…"

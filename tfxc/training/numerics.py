@@ -1,0 +1,57 @@
+"""What the last bits of a training run depend on, apart from its config and data."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from tfxc.core.resources import thread_count
+from tfxc.training.optimization.row_adam import processor, row_adam, row_adam_was_requested
+
+
+def numerics_changes(before: Mapping[str, Any] | None) -> str | None:
+    """What has changed since a checkpoint was written.
+
+    Args:
+        before: what ``arithmetic`` was then; None if it is not known.
+
+    Returns:
+        A sentence for the user, or None if nothing has changed, or nothing is known.
+    """
+    if not isinstance(before, dict):
+        return None
+    now = numerics(before.get("optimizer step") is not None)
+    changed = [f"{name} {before.get(name)} -> {now[name]}" for name in now
+               if before.get(name) != now[name]]  # fmt: skip
+    if not changed:
+        return None
+    return (
+        f"other arithmetic than before ({'; '.join(changed)}): the weights will differ in the last "
+        "bits from those of an uninterrupted training run"
+    )
+
+
+def numerics(steps_rows: bool | None = None) -> dict[str, Any]:
+    """What this process computes with, as a dict of names and values.
+
+    Args:
+        steps_rows: whether rows of tables are updated; by default whether they were so far.
+
+    Returns:
+        Dict; ``"optimizer step"`` is None if no rows are updated.
+    """
+    steps_rows = row_adam_was_requested() if steps_rows is None else steps_rows
+    names = (line.partition(":")[2].strip() for line in processor().splitlines()
+             if line.lower().startswith(("model name", "cpu part", "cpu\t")))  # fmt: skip
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    step = None
+    if steps_rows:
+        step = "compiled" if row_adam() is not None else "TensorFlow's"
+    return {
+        "optimizer step": step,
+        "processor": ", ".join(names) or processor().splitlines()[0],
+        "TensorFlow": tf.version.VERSION,
+        "threads": threads or thread_count(),
+        "oneDNN": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
+    }

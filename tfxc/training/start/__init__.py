@@ -1,0 +1,1 @@
+"""What a training begins with, instead of random weights."""

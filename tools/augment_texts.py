@@ -1,0 +1,115 @@
+"""Write a text set with changed copies of its texts, for recipe distill.
+
+    python tools/augment_texts.py train.jsonl --copies 8 --output train-copies.jsonl
+
+A small student learns more from a large teacher if the teacher labels additional texts (Tang et
+al. 2019, arXiv 1903.12136). A copy keeps the labels of its text although words are missing, so give
+the teacher more weight than the labels (recipe.hard_weight 0 to 0.1). The same file, options and
+seed produce the same copies.
+"""
+
+import argparse
+import contextlib
+import itertools
+
+from tfxc.core import cli
+from tfxc.core.errors import DataError
+from tfxc.core.escaping import json_text
+
+CHUNK = 10_000
+
+
+def main(argv=None):
+    """Writes the texts, then the copies of all, round by round."""
+    found = _parser().parse_args(argv)
+    from tfxc.core.progress import Progress
+    from tfxc.core.storage.files import atomic_file
+    from tfxc.data.formats import open_reader
+    from tfxc.data.text.augmentation import TextCopies
+
+    reader = open_reader(found.data, found.reader, **dict(found.reader_option))
+    examples = [
+        pair
+        for chunk in reader.chunks(CHUNK)
+        for pair in zip(_texts(chunk, found.data), chunk.labels, strict=True)
+    ]
+    try:
+        change = TextCopies(
+            [text for text, _ in examples],
+            drop=found.drop,
+            replace=found.replace,
+            cut=found.cut,
+            unit=found.unit,
+            seed=found.seed,
+        )
+    except ValueError as error:
+        raise DataError(str(error), where=found.data) from None  # texts without a word
+    total = len(examples) * (1 + found.copies)
+    with (
+        atomic_file(found.output) as stream,
+        Progress(f"writing {found.output}", total, "texts") as progress,
+    ):
+        equal = 0
+        for number, (text, labels) in itertools.product(range(1 + found.copies), examples):
+            row = {"text": change(text) if number else text, "labels": list(map(str, labels))}
+            equal += bool(number) and row["text"] == text
+            stream.write(json_text(row) + "\n")
+            progress.advance(1)
+    print(f"{found.output}: {total:,} texts, {found.copies} copies of {len(examples):,}")
+    if equal:
+        share = equal / (total - len(examples))
+        print(f"{equal:,} copies ({share:.0%}) are equal to their texts; raise --drop or --replace")
+    return 0
+
+
+def _texts(chunk, path):
+    if chunk.texts is None:
+        raise DataError("texts expected, found features", where=path)
+    return chunk.texts
+
+
+def _chance(text):
+    """``type`` of an option that is a probability."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"a probability from 0 to 1 expected, found {text!r}")
+
+
+def _parser():
+    options = cli.tool_parser("augment_texts", __doc__)
+    options.add_argument("data", metavar="FILE", help="texts with labels")
+    options.add_argument(
+        "--output",
+        type=cli.ending(".jsonl"),
+        required=True,
+        metavar="FILE",
+        help=".jsonl file to write",
+    )
+    options.add_argument(
+        "--copies", type=cli.positive, default=8, help="copies of each text (default: %(default)s)"
+    )
+    chances = {
+        "drop": (0.1, "probability that a word is dropped"),
+        "replace": (0.1, "probability that a word is replaced by another one"),
+        "cut": (0.25, "probability that only 1 to 5 consecutive words are kept"),
+    }
+    for name, (value, meaning) in chances.items():
+        options.add_argument(
+            f"--{name}", type=_chance, default=value, help=f"{meaning} (default: %(default)s)"
+        )
+    options.add_argument(
+        "--unit",
+        choices=("word", "character"),
+        default="word",
+        help="unit to drop or replace (default: %(default)s)",
+    )
+    options.add_argument(
+        "--seed", type=cli.seed, default=0, help="random seed (default: %(default)s)"
+    )
+    cli.add_reader_options(options, "format of FILE (default: by its name)", "text_field=body")
+    return options
+
+
+if __name__ == "__main__":
+    cli.run(main)
