@@ -116,7 +116,7 @@ def test_dry_run_and_info_of_a_config(run, capsys):
         ({"ranker": {"relevance_mode": "indcue"}}, {}, "recipe.ranker.relevance_mode: one of"),
         ({"ranker": {"relevance_norm": "l3"}}, {}, "recipe.ranker.relevance_norm: one of l1, l2"),
         ({"ranker": {"relevance_mode": "ranker-only"}}, {}, "_mode: 'ranker-only' needs a matrix"),
-        ({"ranker": {"negatives": "usn"}}, {}, "recipe.ranker.negatives: 'usn' needs a matrix, wh"),
+        ({"ranker": {"negatives": "usn"}}, {}, "recipe.ranker.negatives: 'usn' needs a matrix, fo"),
         ({"ranker": {"negatives": ["tfn", "tfn+usn", "tfn"]}}, {}, "negative_labels_file or nega"),
         ({"ranker": {"negatives": "near"}}, {}, "recipe.ranker.negatives: one or some of tfn, man"),
         ({"ranker": {"mode": "matcher"}}, {}, "recipe.ranker.mode: mode 'full-model' expected"),

@@ -1,6 +1,7 @@
-"""Turn a model of another system into a run.
+"""Turn a model of another system into a run, or its parameters into a config.
 
     tfxc import pecos model/ --run runs/imported --labels labels.txt --vectorizer vectorizer/
+    tfxc import pecos_params params.json --run runs/mine --write-config pecos.json --gpus 8
     tfxc import mach saved_models/ --run runs/imported --lookups lookups/ --query-lookups queries/
     tfxc import scent outputs/sox/checkpoints --run runs/imported
     tfxc import text_classifier text_classifier_torch/config.py --run runs/imported
@@ -40,6 +41,25 @@ def _import_pecos(run, *, path, labels, **arguments):
 
     tree = import_run(path, run, names=labels, **arguments)
     return f"{run}: layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
+
+
+def _import_pecos_params(run, *, path, write_config, gpus):
+    """Converts parameters of PECOS; says what has no equivalent."""
+    from tfxc.core.config import parse_config
+    from tfxc.core.errors import inside
+    from tfxc.core.escaping import json_text
+    from tfxc.core.files import atomic_file
+    from tfxc.recipes.xr_transformer.pecos_params import convert_params
+
+    config, notes = convert_params(path, gpus)
+    config = {"run": run, **config}
+    data = {"name": "data", "train": "train", **config.get("data", {})}
+    with inside(path):
+        parse_config({**config, "data": data})  # refuses what cannot be
+    with atomic_file(write_config) as stream:
+        stream.write(json_text(config, indent=2) + "\n")
+    text = f"{write_config}: the settings of {path}; add data, or name it in extends"
+    return "\n".join([*notes, text])
 
 
 def _import_mach(run, *, path, labels, **arguments):
@@ -119,6 +139,7 @@ def _parser():
         return kind
 
     _add_sparse_kinds(add)
+    _add_pecos_params(add)
     _add_dense_kinds(add)
     _add_text_classifier(add)
     return options
@@ -156,6 +177,24 @@ def _add_sparse_kinds(add):
             help="the training label matrix, .npz: the label frequencies, for tables and "
             "propensity-scored metrics",
         )
+
+
+def _add_pecos_params(add):
+    params = add(
+        "pecos_params", _import_pecos_params, "parameters of PECOS as a config",
+        "the JSON file for --params-path of pecos.xmc.xlinear.train or "
+        "pecos.xmc.xtransformer.train", labels=False,
+    )  # fmt: skip
+    params.add_argument(
+        "--write-config", required=True, metavar="FILE", help="the config to write, without data"
+    )
+    params.add_argument(
+        "--gpus",
+        type=cli.positive,
+        default=1,
+        metavar="N",
+        help="GPUs of the PECOS run; its batch size is that of one (default: %(default)s)",
+    )
 
 
 def _add_epoch(kind):

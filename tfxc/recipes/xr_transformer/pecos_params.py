@@ -1,0 +1,264 @@
+"""Files of parameters of PECOS (``--params-path``, libpecos 1.2) as sections of a config."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.reading import read_json
+
+_LOSSES = {"hinge": "hinge", "squared-hinge": "squared_hinge"}
+_SOLVERS = {
+    "L2R_L2LOSS_SVC_DUAL": "squared-hinge",
+    "L2R_L2LOSS_SVC_PRIMAL": "squared-hinge",  # the same minimum
+    "L2R_L1LOSS_SVC_DUAL": "hinge",
+    "L2R_LR_DUAL": "logistic",
+}
+_TREE = ("nr_splits", "min_codes", "max_leaf_size", "spherical", "seed")
+_USUAL_DROPOUT = 0.1  # of the networks themselves, as they were published
+_MODELS = "${TFXC_MODELS}/"
+
+
+class _Section:
+    """A section of the file that remembers which of its keys have been read.
+
+    Args:
+        values: dict; a list of dicts is a chain, whose members have the same keys.
+        path: keys that lead to it, joined by dots.
+        where: the file.
+        notes: list that what cannot be said here is appended to.
+    """
+
+    def __init__(self, values: Any, path: str, where: Path, notes: list[str]) -> None:
+        self.is_chain = isinstance(values, list)
+        self._members = values if self.is_chain else [values or {}]
+        if not self._members or not all(isinstance(one, dict) for one in self._members):
+            raise ConfigError(
+                f"a section or a list of sections expected, found {values!r}",
+                where=f"{where}, {path}",
+            )
+        self.path, self._where, self._notes = path, where, notes
+        self._read: set[str] = {"__meta__"}
+        self._inner: list[_Section] = []
+
+    def section(self, key: str) -> "_Section":
+        """The section under a key; empty if there is none."""
+        self._read.add(key)
+        path = f"{self.path}.{key}".lstrip(".")
+        found = _Section(self._members[0].get(key) or {}, path, self._where, self._notes)
+        self._inner.append(found)
+        return found
+
+    def __contains__(self, key: str) -> bool:
+        return any(one.get(key) is not None for one in self._members)
+
+    def values(self, key: str, convert: Callable[[Any], Any] = lambda value: value) -> Any:
+        """The value of a key: of a chain a list, or one value if all are the same."""
+        found = self.all_values(key, convert)
+        return found[0] if all(value == found[0] for value in found) else found
+
+    def all_values(self, key: str, convert: Callable[[Any], Any] = lambda value: value) -> list:
+        """The values of a key, one for each member of the chain."""
+        self._read.add(key)
+        try:
+            return [convert(one[key]) for one in self._members]
+        except (KeyError, TypeError, ValueError) as error:
+            found = [one.get(key) for one in self._members]
+            raise ConfigError(
+                f"a value that can be converted expected, found {found}",
+                where=f"{self._where}, {self.path}.{key}",
+                fix="change it, or remove it where PECOS's default is wanted",
+            ) from error
+
+    def value(self, key: str, convert: Callable[[Any], Any] = lambda value: value) -> Any:
+        """The one value of a key; of a chain with several the first, which is noted."""
+        found = self.values(key, convert)
+        if self.is_chain and isinstance(found, list) and len(found) == len(self._members):
+            self._notes.append(f"{self.path}.{key}: one value for all levels here, the first")
+            return found[0]
+        return found
+
+    def unread(self) -> Iterator[str]:
+        """Yields the keys that nothing has read."""
+        keys = dict.fromkeys(key for one in self._members for key in one if one[key] is not None)
+        yield from (f"{self.path}.{key}".lstrip(".") for key in keys if key not in self._read)
+        for inner in self._inner:
+            yield from inner.unread()
+
+
+def convert_params(path: str | Path, gpus: int = 1) -> tuple[dict[str, Any], list[str]]:
+    """The sections of a config that a file of PECOS's parameters says.
+
+    Only what the file says is converted; where it is silent, tfxc's defaults hold, which are not
+    all those of PECOS (docs/coming_from.md).
+
+    Args:
+        path: JSON file for ``--params-path`` of ``pecos.xmc.xtransformer.train`` or
+            ``pecos.xmc.xlinear.train``.
+        gpus: devices of the PECOS run; its batch sizes are those of one.
+
+    Returns:
+        ``(config, notes)``: sections without data and run, to be named in ``extends``; and a line
+        for each key without an equal.
+
+    Raises:
+        ConfigError: no such file of parameters, or a value that cannot be converted.
+
+    Example:
+        >>> convert_params("params.json", gpus=8)[0]["training"]["batch_size"]  # doctest: +SKIP
+        256
+    """
+    path = Path(path)
+    notes: list[str] = []
+    root = _Section(read_json(path), "", path, notes)
+    train, prediction = root.section("train_params"), root.section("pred_params")
+    if "preliminary_indexer_params" in train or "matcher_params_chain" in train:
+        config = _transformer(train, prediction, gpus)
+    elif "hlm_args" in train:
+        ranker = _ranker(train, prediction)
+        config = {"recipe": {"name": "xr_linear", "ranker": ranker}}
+        if "indexer_params" in root:
+            config["recipe"]["tree"] = _tree(root.section("indexer_params"))
+    else:
+        raise ConfigError(
+            "train_params of pecos.xmc.xtransformer.train or pecos.xmc.xlinear.train expected, "
+            "found none",
+            where=path,
+            fix="write such a file with --generate-params-skeleton",
+        )
+    return config, notes + [f"{key}: no equal, not used" for key in root.unread()]
+
+
+def _transformer(train, prediction, gpus):
+    matcher, found = (
+        train.section("matcher_params_chain"),
+        prediction.section("matcher_params_chain"),
+    )
+    config: dict[str, Any] = {
+        "encoder": {"name": "pretrained"},
+        "recipe": {"name": "xr_transformer"},
+    }
+    tokens: dict[str, Any] = {"name": "pretrained"}
+    if "model_shortcut" in matcher:
+        folder = _MODELS + matcher.value("model_shortcut")
+        config["encoder"]["folder"] = tokens["folder"] = folder
+    if "truncate_length" in found:
+        tokens["max_length"] = found.value("truncate_length")
+    joined = {"name": "joined", "tokens": tokens, "terms": {"name": "given"}}
+    config["data"] = {"text_features": joined}
+    if "hidden_dropout_prob" in matcher:
+        dropout = matcher.value("hidden_dropout_prob", float)
+        config["encoder"]["dropout"] = dropout
+        if dropout != _USUAL_DROPOUT:
+            config["encoder"]["body_dropout"] = dropout
+    first = _tree(train.section("preliminary_indexer_params"))
+    config["head"] = {"name": "tree", **{key: first.pop(key) for key in _TREE if key in first}}
+    if "loss_function" in matcher:
+        config["objective"] = matcher.value("loss_function", _objective)
+    recipe = config["recipe"]
+    _take(train, recipe, "do_fine_tune", "only_encoder", "fix_clustering", "max_match_clusters")
+    recipe |= {"first_tree": first} if first else {}
+    if "refined_indexer_params" in train:
+        refined = _tree(train.section("refined_indexer_params"))
+        refined.setdefault("min_codes", refined.get("nr_splits"))  # not the head's
+        recipe["refined_tree"] = refined
+    recipe |= _levels(matcher, found)
+    config["training"] = _training(matcher, gpus)
+    if "ranker_params" in train:
+        ranker = train.section("ranker_params"), prediction.section("ranker_params")
+        recipe["ranker"] = _ranker(*ranker)
+    return config
+
+
+def _objective(name):
+    plain = name.removeprefix("weighted-")
+    found = {"name": _LOSSES[plain]}
+    return {**found, "weighted": True} if plain != name else found
+
+
+def _levels(matcher, found):
+    """What the recipe says of the levels that are fine-tuned."""
+    recipe: dict[str, Any] = {}
+    if "negative_sampling" in matcher:
+        recipe["negatives"] = matcher.values("negative_sampling")
+    if "bootstrap_method" in matcher:
+        names = {"no-bootstrap": "none"}
+        recipe["initial"] = matcher.values("bootstrap_method", lambda one: names.get(one, one))
+    _take(found, recipe, "only_topk", ensemble="ensemble_method")
+    _take(matcher, recipe, "threshold", cost_sensitive="cost_sensitive_ranker")
+    steps = matcher.all_values("max_steps", int) if "max_steps" in matcher else [0]
+    if all(one > 0 for one in steps):
+        recipe["steps"] = steps if matcher.is_chain else steps[0]
+        if "warmup_steps" in matcher:
+            recipe["warmup_steps"] = matcher.values("warmup_steps", int)
+    elif "num_train_epochs" in matcher:
+        recipe["epochs"] = matcher.values("num_train_epochs")
+    return recipe
+
+
+def _training(matcher, gpus):
+    training: dict[str, Any] = {}
+    if "batch_size" in matcher:
+        parts = gpus
+        if "gradient_accumulation_steps" in matcher:
+            parts *= matcher.value("gradient_accumulation_steps", int)
+        training["batch_size"] = parts * matcher.value("batch_size", int)
+        training["accumulate"] = parts
+    optimizer: dict[str, Any] = {"name": "adam"}
+    _take(matcher, optimizer, "learning_rate", epsilon="adam_epsilon")
+    decay = matcher.value("weight_decay", float) if "weight_decay" in matcher else 0
+    if decay > 0:
+        optimizer |= {"name": "adamw", "weight_decay": decay}
+    training["optimizer"] = optimizer
+    if "lr_schedule" in matcher:
+        training["schedule"] = {"name": matcher.value("lr_schedule")}
+    _take(matcher, training, clip_norm="max_grad_norm", log_every="logging_steps")
+    return training
+
+
+def _take(section, target, *same, **renamed):
+    """Copies keys that the section has into ``target``."""
+    for ours, theirs in {**{key: key for key in same}, **renamed}.items():
+        if theirs in section:
+            target[ours] = section.value(theirs)
+
+
+def _tree(section):
+    found: dict[str, Any] = {}
+    _take(section, found, *_TREE, max_iter="kmeans_max_iter")
+    return found
+
+
+def _ranker(train, prediction):
+    """The section ``ranker`` of both recipes."""
+    found: dict[str, Any] = {}
+    norms = {"no-norm": "none", None: "none"}
+    if "rel_mode" in train:
+        found["relevance_mode"] = train.value("rel_mode")
+    if "rel_norm" in train:
+        found["relevance_norm"] = train.value("rel_norm", lambda name: norms.get(name, name))
+    _take(train, found, "mode", ranker_levels="ranker_level")
+    if found.get("mode") == "full-model":
+        found.pop("ranker_levels", None)
+    layers = train.section("hlm_args")
+    if "neg_mining_chain" in layers:
+        found["negatives"] = layers.values("neg_mining_chain")
+    chain = layers.section("model_chain")
+    for ours, theirs, convert in (
+        ("cost_positive", "Cp", float),
+        ("cost_negative", "Cn", float),
+        ("epsilon", "eps", float),
+        ("max_passes", "max_iter", int),
+        ("max_nonzeros", "max_nonzeros_per_label", lambda value: value or 0),
+        ("threshold", "threshold", float),
+        ("loss", "solver_type", _SOLVERS.__getitem__),
+    ):
+        if theirs in chain:
+            found[ours] = chain.values(theirs, convert)
+    if "bias" in chain:
+        found["bias"] = chain.value("bias", lambda value: max(0.0, float(value)))
+    chain = prediction.section("hlm_args").section("model_chain")
+    for key in ("only_topk", "post_processor"):
+        if key in chain:
+            found[key] = chain.values(key)
+    return found
