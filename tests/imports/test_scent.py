@@ -121,7 +121,7 @@ def test_averages_start_with_the_weights(toy, tmp_path, capsys):
     config.write_text(json.dumps(tree))
     prepared = ("--prepared", tmp_path / "prepared")
     outcome = call(capsys, import_model, "scent", path, "--run", run, "--config", config, *prepared)
-    assert "has no dual variables: those of objective Sox start as not visited" in outcome.err
+    assert "has no dual variables: those of objective SOX start as not visited" in outcome.err
     assert call(capsys, train, "--config", run / "config.json", *prepared).code == 0
     kernel = load_run(run).model.head.kernel.numpy()
     np.testing.assert_allclose(kernel, toy.weights, rtol=1e-5, atol=1e-7)
@@ -129,7 +129,7 @@ def test_averages_start_with_the_weights(toy, tmp_path, capsys):
     write_checkpoint(path, toy.weights, nu)
     config_of(tmp_path, {"name": "bsgd"})
     outcome = call(capsys, import_model, "scent", path, "--run", run, "--config", config, *prepared)
-    assert "its dual variables are left out: objective Bsgd has none" in outcome.err
+    assert "its dual variables are left out: objective BSGD has none" in outcome.err
 
 
 def test_zero_marks_an_example_that_was_not_visited(tmp_path):

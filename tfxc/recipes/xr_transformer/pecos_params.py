@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tfxc.core.errors import ConfigError
-from tfxc.core.reading import read_json
+from tfxc.core.storage.reading import read_json
 
 _LOSSES = {"hinge": "hinge", "squared-hinge": "squared_hinge"}
 _SOLVERS = {
