@@ -48,7 +48,7 @@ def _import_pecos_params(run, *, path, write_config, gpus):
     from tfxc.core.config import parse_config
     from tfxc.core.errors import inside
     from tfxc.core.escaping import json_text
-    from tfxc.core.files import atomic_file
+    from tfxc.core.storage.files import atomic_file
     from tfxc.recipes.xr_transformer.pecos_params import convert_params
 
     config, notes = convert_params(path, gpus)
